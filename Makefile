@@ -1,0 +1,69 @@
+# One door for a newcomer: every target does its own set-up.
+#   make PYTHON=python3.12 VENV=/elsewhere/env enumerate     uses another Python, another place
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+MAX_LEN ?= 6
+CHANNELS ?= 64
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help enumerate test lint format bench-enumerate results clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+enumerate: $(VENV)/.core  ## list the design space: funnel and best blocks (MAX_LEN=6 CHANNELS=64)
+	$(BIN)/ifspace enumerate --max-len $(MAX_LEN) --channels $(CHANNELS)
+
+test: lint  ## everything that must pass: ruff, mypy, pytest with the documented examples
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test  ## ruff and mypy only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test  ## put the files into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-enumerate: $(VENV)/.plots  ## time the enumeration by width and length, into results/
+	$(BIN)/python -m ifspace.bench.enumerate
+
+results: $(VENV)/.plots  ## write results/ anew: the catalogue for C = 64 and the benchmark
+	mkdir -p results
+	$(BIN)/ifspace enumerate --max-len 6 --channels 64 --out results/catalogue-64.parquet
+	$(MAKE) bench-enumerate
+
+clean:  ## remove the environment and all caches
+	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp file says which set is installed; a changed pyproject.toml makes all of them stale.
+$(VENV)/.python:
+	@echo "making $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.core: pyproject.toml | $(VENV)/.python
+	@echo "installing the core"
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.plots: pyproject.toml | $(VENV)/.python
+	@echo "installing the core and what the figures need"
+	$(PIP) --editable '.[plots]'
+	@touch $@ $(VENV)/.core
+
+# torch first and by exact version, so that nothing else chooses one.
+$(VENV)/.test: pyproject.toml | $(VENV)/.python
+	@echo "installing $(TORCH), then the core and what the tests need"
+	$(PIP) '$(TORCH)'
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.core $(VENV)/.plots

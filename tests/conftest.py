@@ -1,0 +1,15 @@
+"""What every test runs under: Triton's interpreter and reproducible examples."""
+
+import os
+
+# Before anything imports triton: its decorators read this once, at import.
+os.environ["TRITON_INTERPRET"] = "1"
+
+from hypothesis import settings
+
+# The same examples on every run: a red test can be run again and stays red.
+settings.register_profile(
+    "default", derandomize=True, deadline=None, max_examples=60, print_blob=True
+)
+settings.register_profile("thorough", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile(os.environ.get("IFSPACE_HYPOTHESIS_PROFILE", "default"))
