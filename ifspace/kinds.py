@@ -1,0 +1,298 @@
+"""The kinds of convolution: one row each, and every number about a kind is derived from its row.
+
+A row holds SymPy expressions in the symbols below. Their integer evaluation (`fan_in_at`,
+`params_at`, `coverage_at`) is compiled from the same expressions, so no formula is written twice.
+Adding a kind is adding a row to `KINDS`: nothing else in the library asks for a kind by name.
+
+The coverage function U(m) of a layer is the number of block-input channels that m consecutive
+output channels, from channel 0, see together; a row says how a layer turns the U of the layer
+below into its own. The argument is in `ifspace.infofield`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from math import gcd
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import sympy
+from sympy.printing.pycode import PythonCodePrinter
+
+from ifspace.errors import BlockError
+
+Reads = Callable[[int, int, int, int], npt.NDArray[np.int32]]
+
+
+def _symbol(name: str) -> Any:
+    return sympy.Symbol(name, integer=True, positive=True)
+
+
+# Widths of a block: its input, its output, its bottleneck. Widths of a layer: C_in, C_out.
+C, F, K = _symbol("C"), _symbol("F"), _symbol("K")
+C_in, C_out = _symbol("C_in"), _symbol("C_out")
+# Consecutive channels, groups, RPW window width and step, kernel size, spatial dimensions.
+m, g, w, s, k, d = (_symbol(name) for name in "mgwskd")
+H_out, W_out = _symbol("H_out"), _symbol("W_out")
+U = sympy.Function("U", integer=True, nonnegative=True)
+
+
+class _IntegerPrinter(PythonCodePrinter):  # type: ignore[misc]
+    """Python source in which every quotient is exact: `//`, never a float.
+
+    Sound because the value of every sum, product, floor and ceiling of a row is a whole number at
+    legal arguments (groups divide the widths they split).
+    """
+
+    def _quotient(self, expr: Any) -> tuple[str, str]:
+        numerator, denominator = expr.as_numer_denom()
+        return f"({self._print(numerator)})", f"({self._print(denominator)})"
+
+    def _print_Mul(self, expr: Any) -> str:
+        if expr.as_numer_denom()[1] == 1:
+            return str(super()._print_Mul(expr))
+        return "({}//{})".format(*self._quotient(expr))
+
+    def _print_Add(self, expr: Any) -> str:
+        if expr.as_numer_denom()[1] == 1:
+            return str(super()._print_Add(expr))
+        return "({}//{})".format(*self._quotient(expr))
+
+    def _print_floor(self, expr: Any) -> str:
+        return "({}//{})".format(*self._quotient(expr.args[0]))
+
+    def _print_ceiling(self, expr: Any) -> str:
+        return "(-(-{}//{}))".format(*self._quotient(expr.args[0]))
+
+
+@cache
+def _compiled(expr: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
+    printer = _IntegerPrinter({"allow_unknown_functions": True, "fully_qualified_modules": False})
+    function: Callable[..., int] = sympy.lambdify(arguments, expr, modules=[{}], printer=printer)
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class ConvKind:
+    """One kind of convolution: its symbol, what it reads and costs, and how it spreads the field.
+
+    `spatial`: reads k x k pixels. `mixing`: may change the width. `writes`: writes an activation.
+    `reads(c_in, c_out, groups, step)` is the [c_out, fan-in] array of channels read per output.
+
+    >>> KINDS["GPW"].params, KINDS["GPW"].params_at(64, 128, groups=8)
+    (C_in*C_out/g, 1024)
+    """
+
+    symbol: str
+    title: str
+    spatial: bool
+    mixing: bool
+    takes_groups: bool
+    takes_overlap: bool
+    writes: bool
+    fan_in: Any
+    params: Any
+    coverage: Any
+    reads: Reads
+    reference: str
+    reference_only: bool = False
+
+    @property
+    def macs(self) -> Any:
+        """Multiply-accumulates of the layer: parameters x output height x output width."""
+        return self.params * H_out * W_out
+
+    def fan_in_at(self, c_in: int, groups: int = 1) -> int:
+        """Return how many channels of the layer below one output channel reads."""
+        return _compiled(self.fan_in, (C_in, g))(c_in, groups)
+
+    def params_at(
+        self, c_in: int, c_out: int, groups: int = 1, kernel: int = 1, dims: int = 2
+    ) -> int:
+        """Return the number of weights; no kind has a bias."""
+        return _compiled(self.params, (C_in, C_out, g, k, d))(c_in, c_out, groups, kernel, dims)
+
+    def coverage_at(
+        self,
+        below: Callable[[int], int],
+        count: int,
+        *,
+        channels: int,
+        c_in: int,
+        c_out: int,
+        groups: int = 1,
+        step: int = 1,
+    ) -> int:
+        """Return U(count) of this layer, given U of the layer `below` and the block's width.
+
+        >>> KINDS["RPW"].coverage_at(lambda m: m, 2, channels=16, c_in=16, c_out=16, groups=4,
+        ...                          step=2)
+        6
+        """
+        compiled = _compiled(self.coverage, ("U", m, C, C_in, C_out, g, w, s))
+        width = self.fan_in_at(c_in, groups)
+        return compiled(below, count, channels, c_in, c_out, groups, width, step)
+
+    def choices(
+        self, c_in: int, c_out: int, overlaps: Sequence[Fraction] = (), trivial: bool = False
+    ) -> tuple[tuple[int | None, Fraction | None], ...]:
+        """Return the legal (groups, overlap) of a layer c_in -> c_out, in canonical order.
+
+        Groups divide both widths. Left out unless `trivial`: one group, and as many groups as
+        channels in a layer that keeps its width. Overlaps of one step are one choice, named by the
+        smallest of them.
+
+        >>> KINDS["RPW"].choices(8, 8, (Fraction(0), Fraction(1, 2)))[:2]
+        ((2, Fraction(0, 1)), (2, Fraction(1, 2)))
+        """
+        if not self.takes_groups:
+            return ((None, None),)
+        most = c_in - 1 if c_in == c_out and not trivial else c_in
+        common = gcd(c_in, c_out)
+        least = 1 if trivial else 2
+        groups = [count for count in range(least, min(most, common) + 1) if common % count == 0]
+        if not self.takes_overlap:
+            return tuple((count, None) for count in groups)
+        chosen: list[tuple[int | None, Fraction | None]] = []
+        for count in groups:
+            width = self.fan_in_at(c_in, count)
+            by_step: dict[int, Fraction] = {}
+            for overlap in sorted(overlaps):
+                by_step.setdefault(step(width, overlap), overlap)
+            chosen.extend((count, overlap) for overlap in by_step.values())
+        return tuple(chosen)
+
+
+def step(width: int, overlap: Fraction) -> int:
+    """Return how far the window of an RPW filter rolls on: w - floor(o w) channels, at least 1.
+
+    The overlap is exact: at w = 3 an overlap of 33/100 shares no channel and 1/3 shares one.
+
+    >>> step(3, Fraction(33, 100)), step(3, Fraction(1, 3))
+    (3, 2)
+
+    Reference: [3DRF] section 4.2.
+    """
+    return width - overlap.numerator * width // overlap.denominator
+
+
+def parse_overlap(text: str | int | Fraction) -> Fraction:
+    """Return an overlap ratio, read exactly: a decimal is a fraction of a power of ten.
+
+    >>> parse_overlap("0.33"), parse_overlap("1/3")
+    (Fraction(33, 100), Fraction(1, 3))
+
+    Raises: BlockError outside 0 <= o < 1, for other text, and for a float, which is not exact.
+    """
+    packed = text.strip() if isinstance(text, str) else ""
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,9}/0*[1-9][0-9]{0,8}", packed):
+        text = Fraction(packed)
+    if not isinstance(text, int | Fraction) or not 0 <= text < 1:
+        raise BlockError.because(
+            "overlap out of range",
+            got=repr(text),
+            allowed="0 <= o < 1, as a decimal or a fraction",
+            remedy="write 0, 0.33, 1/3 or 1/2",
+        )
+    return Fraction(text)
+
+
+def _reads_all(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
+    return np.broadcast_to(np.arange(c_in, dtype=np.int32), (c_out, c_in))
+
+
+def _reads_own(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
+    return np.arange(c_out, dtype=np.int32)[:, None]
+
+
+def _reads_group(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
+    members = np.arange(c_in, dtype=np.int32).reshape(groups, c_in // groups)
+    return np.repeat(members, c_out // groups, axis=0)
+
+
+def _reads_window(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
+    starts = np.arange(c_out, dtype=np.int32)[:, None] * step
+    return np.asarray((starts + np.arange(c_in // groups, dtype=np.int32)) % c_in, dtype=np.int32)
+
+
+def _reads_shuffled(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
+    return np.arange(c_in, dtype=np.int32).reshape(groups, c_in // groups).T.reshape(c_out, 1)
+
+
+def _row(
+    symbol: str, title: str, flags: str, fan_in: Any, params: Any, coverage: Any, reads: Reads,
+    reference: str,
+) -> ConvKind:  # fmt: skip
+    has = frozenset(flags.split()).__contains__
+    return ConvKind(
+        symbol, title, has("spatial"), has("mixing"), has("groups"), has("overlap"),
+        not has("unwritten"), sympy.sympify(fan_in), sympy.sympify(params), coverage, reads,
+        reference, has("reference"),
+    )  # fmt: skip
+
+
+# m consecutive outputs of a grouped layer touch ceiling(m g / C_out) whole groups.
+_GROUPED = U(sympy.Min(C_in, C_in / g * sympy.ceiling(m * g / C_out)))
+_ROLLED = U(sympy.Min(C_in, w + (m - 1) * s))
+# m consecutive outputs of a shuffle read q or q + 1 consecutive channels of each of the g runs.
+_Q, _R = sympy.floor(m / g), sympy.Mod(m, g)
+_SHUFFLED = sympy.Min(C, _R * U(_Q + 1) + (g - _R) * U(_Q))
+
+# Canonical order: the alphabet of the enumeration, then the reference convolution.
+# Symbol, title, flags, fan-in, parameters, coverage function, channels read, reference.
+_ROWS = (
+    ("PW", "pointwise", "mixing",
+     C_in, C_in * C_out, U(C_in), _reads_all, "[Fog] section 2.4"),
+    ("GC", "group convolution", "spatial mixing groups",
+     C_in / g, k**d * C_in * C_out / g, _GROUPED, _reads_group, "[Fog] section 2.2"),
+    ("DW", "depthwise", "spatial",
+     1, k**d * C_in, U(m), _reads_own, "[Fog] section 2.3"),
+    ("GPW", "group pointwise", "mixing groups",
+     C_in / g, C_in * C_out / g, _GROUPED, _reads_group, "[Fog] section 2.5"),
+    ("RPW", "rolling pointwise", "mixing groups overlap",
+     C_in / g, C_in * C_out / g, _ROLLED, _reads_window, "[3DRF] section 4.2"),
+    ("SH", "channel shuffle", "groups unwritten",
+     1, 0, _SHUFFLED, _reads_shuffled, "[IF]; ShuffleNet"),
+    ("CONV", "standard convolution", "spatial mixing reference",
+     C_in, k**d * C_in * C_out, U(C_in), _reads_all, "[Fog] section 2.1"),
+)  # fmt: skip
+KINDS: Final[Mapping[str, ConvKind]] = {row[0]: _row(*row) for row in _ROWS}
+ALPHABET: Final = ("PW", "GC", "DW", "GPW", "RPW", "SH")
+
+
+def alphabet() -> tuple[str, ...]:
+    """Return the symbols that an enumeration may use, in canonical order: all but the reference.
+
+    >>> alphabet() == ALPHABET
+    True
+    """
+    return tuple(symbol for symbol, row in KINDS.items() if not row.reference_only)
+
+
+def find_kind(symbol: str) -> ConvKind:
+    """Return the row of a kind, whatever the case of its symbol.
+
+    >>> find_kind("rpw").title
+    'rolling pointwise'
+
+    Raises: BlockError for a symbol that is not in the table.
+    """
+    row = KINDS.get(symbol)
+    if row is None:
+        row = next((row for key, row in KINDS.items() if key.lower() == symbol.lower()), None)
+    if row is None:
+        raise BlockError.because(
+            "unknown kind of convolution",
+            got=repr(symbol),
+            allowed=", ".join(KINDS),
+            remedy="`ifspace kinds` explains each",
+        )
+    return row
+
+
+def position(symbol: str) -> int:
+    """Return the place of a kind in the canonical order, from 0."""
+    return list(KINDS).index(find_kind(symbol).symbol)

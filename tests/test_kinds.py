@@ -1,0 +1,212 @@
+import math
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given
+from hypothesis import strategies as st
+from witness import GRID, channels_read, divisors
+
+from ifspace import kinds
+from ifspace.block import Block, Composition, Layer, SizedLayer
+from ifspace.errors import BlockError, IfspaceError
+from ifspace.infofield import fields, full_field_condition
+from ifspace.kinds import KINDS, ConvKind, find_kind, parse_overlap, step
+from ifspace.reach import Reference, channel_field, field_after, removable_layers
+
+WIDTHS = [(12, 12), (16, 16), (24, 24), (12, 24), (24, 12), (16, 4), (7, 7)]
+
+
+def sized_layers(symbol: str) -> list[SizedLayer]:
+    """Every legal layer of a kind at the widths above, trivial groups included."""
+    row = KINDS[symbol]
+    return [
+        SizedLayer(Layer(symbol, groups, overlap), c_in, c_out)
+        for c_in, c_out in WIDTHS
+        if row.mixing or c_in == c_out
+        for groups, overlap in row.choices(c_in, c_out, GRID, trivial=True)
+    ]
+
+
+@pytest.mark.parametrize("symbol", KINDS)
+def test_reads_are_the_channels_of_the_definition(symbol: str) -> None:
+    layers = sized_layers(symbol)
+    assert layers
+    for layer in layers:
+        reads = layer.reads()
+        assert reads.dtype == np.int32
+        assert reads.tolist() == channels_read(layer)
+        assert reads.shape == (layer.c_out, layer.fan_in)
+
+
+@pytest.mark.parametrize("symbol", KINDS)
+def test_integer_functions_agree_with_sympy(symbol: str) -> None:
+    row = KINDS[symbol]
+    for layer in sized_layers(symbol):
+        values = {
+            kinds.C: layer.c_in,
+            kinds.C_in: layer.c_in,
+            kinds.C_out: layer.c_out,
+            kinds.g: layer.groups,
+            kinds.w: layer.fan_in,
+            kinds.s: layer.step,
+            kinds.k: 3,
+        }
+        assert row.fan_in_at(layer.c_in, layer.groups) == row.fan_in.subs(values)
+        for dims in (1, 2):
+            params = row.params_at(layer.c_in, layer.c_out, layer.groups, 3, dims)
+            assert params == row.params.subs(values | {kinds.d: dims})
+        for count in (1, 2, layer.c_out // 2 + 1, layer.c_out):
+            got = row.coverage_at(
+                lambda n: 2 * n + 1,
+                count,
+                channels=layer.c_in,
+                c_in=layer.c_in,
+                c_out=layer.c_out,
+                groups=layer.groups,
+                step=layer.step,
+            )
+            exact = row.coverage.subs(values | {kinds.m: count})
+            assert got == exact.replace(kinds.U, lambda n: 2 * n + 1)
+            assert type(got) is int
+
+
+def test_macs_are_parameters_times_pixels() -> None:
+    assert KINDS["GC"].macs / KINDS["GC"].params == kinds.H_out * kinds.W_out
+    assert KINDS["SH"].macs == 0
+
+
+def test_integer_functions_are_exact_beyond_floats() -> None:
+    wide = 2**60 + 2**3
+    assert KINDS["PW"].params_at(wide, wide) == wide**2
+    assert KINDS["GPW"].fan_in_at(wide, 8) == 2**57 + 1
+    seen = []
+    KINDS["SH"].coverage_at(
+        lambda n: seen.append(n) or 0, wide, channels=wide, c_in=wide, c_out=wide, groups=8
+    )
+    assert sorted(seen) == [2**57 + 1, 2**57 + 2]
+
+
+@pytest.mark.parametrize("symbol", KINDS)
+def test_choices_are_the_legal_ones_in_canonical_order(symbol: str) -> None:
+    row = KINDS[symbol]
+    for c_in, c_out in WIDTHS:
+        if not row.mixing and c_in != c_out:
+            continue
+        common = [n for n in divisors(c_in) if c_out % n == 0]
+        inner = [n for n in common if n > 1 and not n == c_in == c_out]
+        for trivial, counts in ((True, common), (False, inner)):
+            choices = row.choices(c_in, c_out, GRID, trivial)
+            if not row.takes_groups:
+                assert choices == ((None, None),)
+                continue
+            assert sorted({groups for groups, _ in choices}) == counts
+            assert list(choices) == sorted(choices, key=lambda it: (it[0], it[1] or 0))
+            assert row.takes_overlap or [o for _, o in choices] == [None] * len(counts)
+
+
+def test_overlaps_of_one_step_are_one_choice_named_by_the_smallest() -> None:
+    # w = 3: floor(0.33 x 3) = 0 is the step of no overlap, floor(3 / 2) = floor(3 / 3) = 1.
+    grid = (Fraction(1, 2), Fraction(1, 3), Fraction(33, 100), Fraction(0))
+    choices = KINDS["RPW"].choices(12, 12, grid)
+    assert [o for groups, o in choices if groups == 4] == [Fraction(0), Fraction(1, 3)]
+    assert KINDS["RPW"].choices(12, 12, ()) == ()
+
+
+@given(st.integers(1, 200), st.fractions(0, Fraction(99, 100), max_denominator=100))
+def test_step_is_exact_and_at_least_one(width: int, overlap: Fraction) -> None:
+    assert step(width, overlap) == width - math.floor(overlap * width) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", Fraction(0)),
+        ("0.33", Fraction(33, 100)),
+        (".5", Fraction(1, 2)),
+        (" 1/3 ", Fraction(1, 3)),
+        (0, Fraction(0)),
+        (Fraction(2, 3), Fraction(2, 3)),
+    ],
+)
+def test_overlap_is_read_exactly(text: str, value: Fraction) -> None:
+    assert parse_overlap(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "1.0", "3/2", "-0.5", "x", "", "1/0", "nan", "1e-1", 0.5, -1]
+)
+def test_overlap_outside_its_range_is_refused(text: object) -> None:
+    with pytest.raises(BlockError, match=r"^overlap out of range: got .*; allowed: 0 <= o < 1"):
+        parse_overlap(text)
+
+
+def test_unknown_kind_says_what_is_allowed() -> None:
+    with pytest.raises(BlockError, match=r"unknown kind .* got 'QW'; allowed: PW, GC, .*CONV; "):
+        find_kind("QW")
+    assert issubclass(BlockError, IfspaceError)
+    assert issubclass(BlockError, ValueError)
+
+
+def test_alphabet_is_the_six_and_excludes_the_reference() -> None:
+    assert kinds.ALPHABET == kinds.alphabet() == ("PW", "GC", "DW", "GPW", "RPW", "SH")
+    assert [kinds.position(symbol) for symbol in kinds.ALPHABET] == list(range(6))
+    assert KINDS["CONV"].reference_only
+
+
+def test_rows_survive_pickling_for_other_processes() -> None:
+    for row in KINDS.values():
+        assert pickle.loads(pickle.dumps(row)) == row
+
+
+def _rolling_convolution() -> ConvKind:
+    """A convolution that is to RPW what GC is to GPW: its windows are runs."""
+    row = KINDS["RPW"]
+    return ConvKind(
+        "RC", "rolling convolution", True, True, True, True, True, row.fan_in,
+        row.params * kinds.k**kinds.d, row.coverage, row.reads, "a test",
+    )  # fmt: skip
+
+
+def _strided(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
+    first = np.arange(c_out, dtype=np.int32)[:, None] // (c_out // groups)
+    return first + groups * np.arange(c_in // groups, dtype=np.int32)
+
+
+def _strided_pointwise() -> ConvKind:
+    """A group pointwise whose groups are combs: what it reads is no run."""
+    seen = kinds.U(1) * kinds.C_in / kinds.g * sympy.ceiling(kinds.m * kinds.g / kinds.C_out)
+    return ConvKind(
+        "TPW", "strided pointwise", False, True, True, False, True, kinds.C_in / kinds.g,
+        kinds.C_in * kinds.C_out / kinds.g, sympy.Min(kinds.C, seen), _strided, "a test",
+    )  # fmt: skip
+
+
+def test_a_seventh_kind_whose_windows_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "KINDS", {**KINDS, "RC": _rolling_convolution()})
+    block = Block.parse("rc(4, 1/2, k=5) + rpw(2, 0)")
+    assert str(block) == "RC(4,1/2,k=5)+RPW(2,0)"
+    assert eval(repr(block)) == block
+    assert kinds.alphabet()[-1] == "RC"
+    sized = block.at(16)
+    # w = 4, s = 2 under a window of 8: 4 + 7 x 2 channels, capped.
+    assert fields(sized) == field_after(sized) == ((5, 4), (5, 16))
+    assert sized.params == 25 * 16 * 4 + 16 * 8
+    assert str(full_field_condition(Composition.parse("RC+RPW"))) == "C <= s_1*(w_2 - 1) + w_1"
+    assert removable_layers(sized, Reference(kernel=5)) == ()
+
+
+def test_a_seventh_kind_whose_windows_are_no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "TPW", _strided_pointwise())
+    sized = Block.parse("GPW(4)+TPW(4)").at(16)
+    # The four channels that an output reads lie in the four groups below.
+    assert fields(sized) == field_after(sized) == ((1, 4), (1, 16))
+    # Outputs of one group read one comb: a group of them sees nothing new.
+    assert channel_field(Block.parse("TPW(4)+GPW(4)").at(16).layers) == 4
+    assert str(full_field_condition(Composition.parse("GPW+TPW"))) == "C <= w_1*w_2"
+
+
+def test_added_kinds_are_gone() -> None:
+    assert list(KINDS) == [*kinds.ALPHABET, "CONV"]
