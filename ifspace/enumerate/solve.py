@@ -1,0 +1,110 @@
+"""Channel words solved in shards, in this process or in several."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
+from ifspace.enumerate.forward import ForwardSearch
+from ifspace.enumerate.halves import Found, HalfSearch
+from ifspace.enumerate.letters import Alphabet, LetterWord
+from ifspace.parallel import Progress, over_shards
+
+Engine = HalfSearch | ForwardSearch
+
+# Work below this is done sooner in one process than others can be started, in seconds.
+WORTH_WORKERS_S = 4.0
+SHARD_S = 1.0
+MOST_SHARDS = 64
+
+
+def engine_for(alphabet: Alphabet) -> Engine:
+    """Return the search that decides a setting: halves where a word can be cut, else forward."""
+    setting = alphabet.setting
+    if setting.permutation == "free":
+        return ForwardSearch(alphabet, FreeAlgebra(alphabet))
+    if setting.rule == "early-stop" or setting.repeats > 1:
+        return ForwardSearch(alphabet, ExactAlgebra(alphabet))
+    return HalfSearch(alphabet)
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The answer for a channel word; `irreducible` says nothing where there is no block."""
+
+    found: Found | None
+    irreducible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """Words to solve. Shards of one `run` that meet in a process share what it has learnt."""
+
+    run: tuple[int, int]
+    alphabet: Alphabet
+    words: tuple[LetterWord, ...]
+
+
+_engines: dict[tuple[int, int], Engine] = {}
+_runs = count(1)
+
+
+def _solve(shard: _Shard) -> tuple[dict[LetterWord, Solved], int]:
+    """Return the answers for a shard's words and how many choices were looked at one by one."""
+    engine = _engines.get(shard.run)
+    if engine is None:
+        _engines.clear()
+        engine = _engines[shard.run] = engine_for(shard.alphabet)
+    before = int(engine.tally[0])
+    answers = {
+        word: Solved(found, found is not None and engine.irreducible(word, found.choice))
+        for word, found in engine.cheapest(shard.words).items()
+    }
+    return answers, int(engine.tally[0]) - before
+
+
+def solve(
+    alphabet: Alphabet,
+    engine: Engine,
+    wanted: Sequence[LetterWord],
+    jobs: int,
+    progress: Progress | None,
+) -> tuple[dict[LetterWord, Solved], int]:
+    """Return the answer for every word, and how many choices were looked at one by one.
+
+    Both are the same however the words are cut and wherever they are solved. `engine` is the one
+    of this process.
+    """
+    seconds = expected_seconds(alphabet, len(wanted))
+    run = (os.getpid(), next(_runs))
+    _engines.clear()
+    _engines[run] = engine
+    parts = min(MOST_SHARDS, max(1, round(seconds / SHARD_S)))
+    shards = [_Shard(run, alphabet, part) for part in _cut(wanted, parts)]
+    solved: dict[LetterWord, Solved] = {}
+    looked_at = 0
+    for answers, checked in over_shards(
+        _solve, shards, jobs if seconds > WORTH_WORKERS_S else 1, progress
+    ):
+        solved |= answers
+        looked_at += checked
+    _engines.clear()
+    return solved, looked_at
+
+
+def _cut(wanted: Sequence[LetterWord], parts: int) -> list[tuple[LetterWord, ...]]:
+    """Return the words in about equal parts; words of one beginning stay together."""
+    groups: dict[LetterWord, list[LetterWord]] = {}
+    for word in wanted:
+        groups.setdefault(word[: len(word) // 2], []).append(word)
+    shards: list[list[LetterWord]] = [[] for _ in range(parts)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(shards, key=len).extend(group)
+    return [tuple(shard) for shard in shards if shard]
+
+
+def expected_seconds(alphabet: Alphabet, number: int) -> float:
+    """Return about how long so many words take; measured on two cores, results/README.md."""
+    most = max((len(letter.options) for letter in alphabet.letters), default=1)
+    return float(1e-3 * number * (most / 14) ** 3 * (alphabet.setting.channels / 64) ** 0.85)

@@ -1,0 +1,64 @@
+"""The one door to joblib: the same function over shards, in this process or in several.
+
+The answer does not depend on the number of workers: shards come back in the order they were cut.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from ifspace.errors import SettingError
+
+Shard = TypeVar("Shard")
+Answer = TypeVar("Answer")
+Progress = Callable[[int, int], None]
+
+
+def workers(jobs: int | None) -> int:
+    """Return the number of worker processes: what was asked for, or a worker to each usable core.
+
+    >>> workers(3)
+    3
+
+    Raises: SettingError below 1.
+    """
+    if jobs is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
+    if jobs < 1:
+        raise SettingError.because(
+            "too few jobs", got=jobs, allowed="1 or more", remedy="leave it out to use all cores"
+        )
+    return jobs
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def over_shards(
+    function: Callable[[Shard], Answer],
+    shards: Sequence[Shard],
+    jobs: int,
+    progress: Progress | None = None,
+) -> list[Answer]:
+    """Return function(shard) for every shard, in their order.
+
+    One job runs here, more run in joblib's worker processes (loky), one at most to a shard.
+    `progress` is told how many shards of how many are done.
+    """
+    answers: list[Answer] = []
+    for answer in _answers(function, shards, min(jobs, len(shards))):
+        answers.append(answer)
+        if progress is not None:
+            progress(len(answers), len(shards))
+    return answers
+
+
+def _answers(function: Callable[..., Any], shards: Sequence[Any], jobs: int) -> Iterable[Any]:
+    if jobs <= 1:
+        return map(function, shards)
+    from joblib import Parallel, delayed
+
+    pool = Parallel(n_jobs=jobs, backend="loky", return_as="generator", max_nbytes=None)
+    answers: Iterable[Any] = pool(delayed(function)(shard) for shard in shards)
+    return answers
