@@ -35,9 +35,9 @@ bench-enumerate: $(VENV)/.plots  ## time the enumeration by width and length, in
 	$(BIN)/python -m ifspace.bench.enumerate
 
 results: $(VENV)/.plots  ## write results/ anew: the catalogue for C = 64 and the benchmark
-	mkdir -p results
-	$(BIN)/ifspace enumerate --max-len 6 --channels 64 --out results/catalogue-64.parquet
-	$(MAKE) bench-enumerate
+	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
+	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
+	$(BIN)/python -m ifspace.bench.enumerate
 
 clean:  ## remove the environment and all caches
 	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg

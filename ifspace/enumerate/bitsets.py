@@ -62,6 +62,10 @@ def compose(upper: Words, lower: Words) -> Words:
     """Return the union of the rows of `lower` over each row of `upper`: upper after lower."""
     out = np.zeros((upper.shape[0], lower.shape[1]), np.uint64)
     for r in range(upper.shape[0]):
+        # Outputs of one group read the same channels.
+        if r > 0 and _contains(upper, r, upper, r - 1) and _contains(upper, r - 1, upper, r):
+            out[r] = out[r - 1]
+            continue
         for k in range(upper.shape[1]):
             x = upper[r, k]
             while x:

@@ -74,7 +74,7 @@ def condition_text(composition: Composition, bottleneck: bool) -> str:
         sort = "one" if count == "1" else "all" if count == c_out else "some"
         inner = count if re.fullmatch(r"\w+", count) else f"({count})"
         text = _counted(row, c_in, c_out, sort).replace("_N", f"_{number}")
-        count = text.replace("COUNT", inner)
+        count = count if text == "COUNT" else text.replace("COUNT", inner)
     return "always" if count == "C" else f"C <= {count}"
 
 

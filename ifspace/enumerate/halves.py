@@ -84,6 +84,8 @@ class HalfSearch:
                 else:
                     answers[word] = found
             limit *= 4
+        # The words of a shard share their lower halves, those of all shards their upper ones.
+        self._lower.forget()
         return answers
 
     def alive(self, part: LetterWord) -> bool:
@@ -109,7 +111,8 @@ class HalfSearch:
         letters = [self.alphabet.letters[i] for i in part]
         rows = self.alphabet.relations
         track = self.alphabet.tracks.decides[0]
-        for choice in product(*(letter.options for letter in letters)):
+        # Small fan-ins first: they are quick to multiply and seldom redundant.
+        for choice in product(*(letter.options[::-1] for letter in letters)):
             chain = [rows[option.relations[track]] for option in choice]
             whole = _product(chain)
             if not any(

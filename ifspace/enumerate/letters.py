@@ -56,8 +56,8 @@ class Letter:
 class Alphabet:
     """The letters of one setting, made when a word first needs them.
 
-    Costs are lexicographic: the objective first, then parameters and MACs, folded into one
-    integer. Activations are the same for all choices of a composition and decide nothing.
+    Costs are lexicographic, folded into one integer: the objective, then MACs, activations and
+    parameters. Activations are the same for all choices of a composition and decide nothing.
     """
 
     def __init__(self, setting: EnumerationSetting) -> None:
@@ -79,6 +79,8 @@ class Alphabet:
             2 if setting.bottleneck is not None else int(setting.out_channels is not None)
         )
         self._copies = (real[0],) + (real[1],) * (setting.repeats - 1)
+        # Choices of a composition never differ in activations: there the next measure decides.
+        self._macs_first = setting.objective != "params"
         self._base = 1
         if setting.stride > 1:
             # More than any sum of the second measure; both must fit in 63 bits.
@@ -190,7 +192,7 @@ class Alphabet:
             return params
         # Only the first copy has layers in front of the stride.
         macs = params + (pixels - 1) * per_copy[0]
-        first, second = (macs, params) if self.setting.objective == "macs" else (params, macs)
+        first, second = (macs, params) if self._macs_first else (params, macs)
         return first * self._base + second
 
     def _activations(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int) -> int:
@@ -202,7 +204,7 @@ class Alphabet:
         if self._base == 1:
             return cost, cost
         first, second = divmod(cost, self._base)
-        return (second, first) if self.setting.objective == "macs" else (first, second)
+        return (second, first) if self._macs_first else (first, second)
 
     def _relation(
         self, row: ConvKind, widths: Widths, groups: int, overlap: Fraction | None

@@ -121,21 +121,22 @@ class Side:
         # so that only an upper half is followed on a second track.
         real = tracks.real[:1] if upper and tracks.real else ()
         self._followed = (tracks.decides[0], *real)
-        self._limit = -1
-        self._halves: dict[LetterWord, Half] = {}
+        self._halves: dict[tuple[LetterWord, int], Half] = {}
+
+    def forget(self) -> None:
+        """Drop the halves; families and what is known of them stay."""
+        self._halves.clear()
 
     def half(self, word: LetterWord, limit: int) -> Half:
         """Return the half of a word with all choices that cost at most the limit."""
-        if limit != self._limit:
-            self._limit, self._halves = limit, {}
-        known = self._halves.get(word)
+        known = self._halves.get((word, limit))
         if known is None:
             if word:
                 outer, letter = (word[1:], word[0]) if self._upper else (word[:-1], word[-1])
-                states, cut = self._longer(self.half(outer, limit), letter)
+                states, cut = self._longer(self.half(outer, limit), letter, limit)
             else:
                 states, cut = {self._start(): (0, ())}, False
-            known = self._halves[word] = Half(states, cut, _table(states))
+            known = self._halves[word, limit] = Half(states, cut, _table(states))
         return known
 
     def variants(self, word: LetterWord, choice: Choice) -> tuple[int, frozenset[int]]:
@@ -164,7 +165,9 @@ class Side:
                 fewer |= without
         return frozenset(fewer)
 
-    def _longer(self, half: Half, place: int) -> tuple[dict[State, tuple[int, Choice]], bool]:
+    def _longer(
+        self, half: Half, place: int, limit: int
+    ) -> tuple[dict[State, tuple[int, Choice]], bool]:
         letter = self._alphabet.letters[place]
         families = self.families
         cut = half.cut
@@ -172,7 +175,7 @@ class Side:
         for (must, without), (cost, choice) in half.states.items():
             for number, option in enumerate(letter.options):
                 total = cost + option.cost
-                if total > self._limit:
+                if total > limit:
                     cut = True
                     continue
                 relations = [option.relations[track] for track in self._followed]

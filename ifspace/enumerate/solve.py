@@ -9,7 +9,9 @@ from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
 from ifspace.enumerate.forward import ForwardSearch
 from ifspace.enumerate.halves import Found, HalfSearch
 from ifspace.enumerate.letters import Alphabet, LetterWord
+from ifspace.kinds import find_kind
 from ifspace.parallel import Progress, over_shards
+from ifspace.plan import EnumerationSetting
 
 Engine = HalfSearch | ForwardSearch
 
@@ -76,7 +78,7 @@ def solve(
     Both are the same however the words are cut and wherever they are solved. `engine` is the one
     of this process.
     """
-    seconds = expected_seconds(alphabet, len(wanted))
+    seconds = expected_seconds(alphabet.setting, len(wanted))
     run = (os.getpid(), next(_runs))
     _engines.clear()
     _engines[run] = engine
@@ -104,7 +106,15 @@ def _cut(wanted: Sequence[LetterWord], parts: int) -> list[tuple[LetterWord, ...
     return [tuple(shard) for shard in shards if shard]
 
 
-def expected_seconds(alphabet: Alphabet, number: int) -> float:
-    """Return about how long so many words take; measured on two cores, results/README.md."""
-    most = max((len(letter.options) for letter in alphabet.letters), default=1)
-    return float(1e-3 * number * (most / 14) ** 3 * (alphabet.setting.channels / 64) ** 0.85)
+def expected_seconds(setting: EnumerationSetting, words: int) -> float:
+    """Return about how long so many channel words take on one core, in seconds.
+
+    Fitted to `results/enumerate.md`; right within a factor of about three, more where walks of
+    repeated blocks or other rules have to do without halves.
+    """
+    most = max(
+        len(find_kind(kind).choices(c_in, c_out, setting.overlaps))
+        for kind in setting.usable_kinds
+        for c_in, c_out in setting.width_pairs
+    )
+    return float(6e-4 * words * (most / 14) ** 3 * (setting.channels / 64) ** 0.85)

@@ -1,0 +1,1 @@
+"""Benchmarks: scripts whose output stands in `results/`, never timed tests."""

@@ -1,0 +1,128 @@
+"""Choosing: which block of a catalogue to use."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ifspace.catalogue.dominance import costs, dominators
+from ifspace.catalogue.rows import Catalogue, Design
+from ifspace.errors import BlockError, SettingError
+from ifspace.kinds import find_kind
+
+# What can be bounded and compared: the attribute of a design and the words for it.
+AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
+    "params": ("params", "parameters"),
+    "macs": ("macs_per_pixel", "MACs"),
+    "activations": ("activations_per_pixel", "activations"),
+    "layers": ("layers", "layers"),
+}
+
+
+def best(
+    catalogue: Catalogue,
+    *,
+    params: int | None = None,
+    macs: int | None = None,
+    activations: int | None = None,
+    layers: int | None = None,
+    kinds: Iterable[str] | None = None,
+    channels: int | None = None,
+    by: str = "params",
+) -> tuple[tuple[Design, str], ...]:
+    """Return the designs within all bounds, best first, each with why it stands there.
+
+    Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
+    `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
+    when None. `by` is what is compared first; ties go to the other amounts, then to the order of
+    the catalogue. Dominance is taken anew among the designs that may be used, so that no design
+    is called dominated by one that was ruled out.
+
+    >>> best(Catalogue((), (), ()), params=1000)
+    ()
+
+    Raises: SettingError for a negative bound, an unknown kind or an unknown amount.
+    """
+    bounds = {"params": params, "macs": macs, "activations": activations, "layers": layers}
+    for name, bound in {**bounds, "channels": channels}.items():
+        if bound is not None and (isinstance(bound, bool) or bound < 0):
+            raise SettingError.because(
+                f"bound on {name} out of range",
+                got=bound,
+                allowed="whole numbers from 0",
+                remedy="give another bound or none",
+            )
+    usable = None if kinds is None else _symbols(kinds)
+    within = [
+        design
+        for design in catalogue.designs
+        if (channels is None or design.channels == channels)
+        and (usable is None or usable.issuperset(design.kinds))
+        and all(
+            bound is None or getattr(design, AMOUNTS[name][0]) <= bound
+            for name, bound in bounds.items()
+        )
+    ]
+    order = _order(by)
+    places: dict[Any, list[Design]] = {}
+    for design in within:
+        places.setdefault(design.place, []).append(design)
+    reasons: dict[int, str] = {}
+    for rivals in places.values():
+        least = {name: min(_amount(design, name) for design in rivals) for name in order}
+        for design, dominator in zip(rivals, dominators(rivals), strict=True):
+            reasons[id(design)] = _reason(design, dominator, least)
+    return tuple((design, reasons[id(design)]) for design in ranked(within, by))
+
+
+def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:
+    """Return the designs with the least of an amount first; ties go to the other amounts.
+
+    The amounts are parameters, MACs, activations and layers in this order; what ties in all of
+    them stays in the order given.
+
+    Raises: SettingError for an unknown amount.
+    """
+    order = _order(by)
+    return tuple(sorted(designs, key=lambda each: tuple(_amount(each, name) for name in order)))
+
+
+def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
+    """Return what is not dominated: the first design of each costs, and how many cost the same.
+
+    The designs are those of one setting with `dominated_by` filled in; fewest parameters first.
+
+    >>> trade_offs(())
+    ()
+    """
+    alike: dict[Any, list[Design]] = {}
+    for design in ranked(design for design in designs if design.dominated_by is None):
+        alike.setdefault(costs(design), []).append(design)
+    return tuple((group[0], len(group)) for group in alike.values())
+
+
+def _order(by: str) -> list[str]:
+    if by not in AMOUNTS:
+        raise SettingError.because(
+            "unknown amount", got=repr(by), allowed=", ".join(AMOUNTS), remedy="choose one of them"
+        )
+    return [by, *(name for name in AMOUNTS if name != by)]
+
+
+def _amount(design: Design, name: str) -> int:
+    value: int = getattr(design, AMOUNTS[name][0])
+    return value
+
+
+def _reason(design: Design, dominator: str | None, least: Mapping[str, int]) -> str:
+    fewest = [AMOUNTS[name][1] for name in least if _amount(design, name) == least[name]]
+    parts = ["fewest " + " and ".join(fewest)] if fewest else []
+    parts.append("not dominated" if dominator is None else f"dominated by {dominator}")
+    if design.same_as:
+        parts.append(f"same as {design.same_as}")
+    return "; ".join(parts)
+
+
+def _symbols(kinds: Iterable[str]) -> frozenset[str]:
+    try:
+        return frozenset(find_kind(kind.strip()).symbol for kind in kinds)
+    except BlockError as error:
+        raise SettingError(str(error)) from None

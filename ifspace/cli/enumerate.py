@@ -1,0 +1,161 @@
+"""`ifspace enumerate`: the whole design space, its funnel and its best blocks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ifspace.cli.options import Output, parts, shared_options, widths, with_options
+
+if TYPE_CHECKING:
+    from ifspace.catalogue import Catalogue, Design, Funnel
+    from ifspace.plan import EnumerationSetting
+
+# Above so many seconds by the estimate the user is told before the work begins.
+LONG_S: Final = 20
+
+
+_OPTIONS = (
+    click.option("--max-len", type=int, metavar="N", default=6, show_default=True,
+                 help="Most layers of a block."),
+    click.option("--kinds", type=parts, metavar="LIST",
+                 help="Kinds to use, such as PW,GC,DW; all if not given."),
+    click.option("--channels", "-C", type=widths, metavar="LIST", default="64", show_default=True,
+                 help="Width C that enters a block; several as 16,64,256."),
+    click.option("--out-channels", "-F", type=int, metavar="N",
+                 help="Width F that leaves it; C if not given."),
+    click.option("--kernel", type=int, metavar="N", default=3, show_default=True,
+                 help="Kernel size k, odd."),
+    click.option("--overlaps", type=parts, metavar="LIST", default="0,0.33,0.5", show_default=True,
+                 help="Overlap ratios of RPW, exact."),
+    click.option("--repeats", type=int, metavar="N", default=1, show_default=True,
+                 help="Copies of a block, against as many convolutions."),
+    click.option("--bottleneck", metavar="RATIO",
+                 help="Width inside is RATIO x F, such as 1/4; F if not given."),
+    click.option("--rule", type=click.Choice(["compact", "early-stop"]), default="compact",
+                 show_default=True, help="What a design must pass."),
+    click.option("--permutation", type=click.Choice(["explicit", "free"]), default="explicit",
+                 show_default=True, help="Channels change places by SH only, or at will."),
+    click.option("--patterns", type=click.Choice(["whole", "any", "keep"]), default="whole",
+                 show_default=True, help="Repeated patterns to drop: ABAB as a whole, or any AA."),
+    click.option("--compact", type=click.Choice(["single", "subset"]), default="single",
+                 show_default=True, help="No single layer can go, or no set of layers."),
+    click.option("--stride", type=int, metavar="1|2", default=1, show_default=True,
+                 help="Stride of the first spatial layer."),
+    click.option("--dims", type=int, metavar="1|2", default=2, show_default=True,
+                 help="Spatial dimensions."),
+    click.option("--objective", type=click.Choice(["params", "macs", "activations"]),
+                 default="params", show_default=True, help="What the cheapest has least of."),
+    click.option("--jobs", type=int, metavar="N",
+                 help="Worker processes; one to a core if not given."),
+    click.option("--limit", type=click.IntRange(0), metavar="ROWS", default=20, show_default=True,
+                 help="Rows of the table shown."),
+)  # fmt: skip
+
+
+@click.command("enumerate", short_help="List the design space: funnel, survivors, best blocks.")
+@with_options(_OPTIONS)
+@shared_options()
+def command(
+    output: Output, channels: tuple[int, ...], jobs: int | None, limit: int, **given: Any
+) -> None:
+    """List the design space: every composition, and the cheapest block of each survivor.
+
+    A survivor has the field of a standard convolution, and with any one layer less it has not.
+    With --out FILE.parquet the whole catalogue is kept for `ifspace best`; .csv, .json and .md
+    are exports of it.
+    """
+    from ifspace.catalogue.store import check_writable, save
+    from ifspace.plan import EnumerationSetting
+
+    if given["kinds"] is None:
+        del given["kinds"]
+    settings = [EnumerationSetting(channels=width, **given) for width in channels]
+    if output.out is not None:
+        check_writable(output.out)
+
+    from ifspace.enumerate.search import enumerate_designs, estimate_seconds
+
+    for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
+        output.note(note)
+    seconds = sum(map(estimate_seconds, settings))
+    if seconds > LONG_S:
+        output.note(f"this will take about {_duration(seconds)} on one core")
+    from ifspace.cli.progress import ProgressBar
+
+    with ProgressBar("enumerating", quiet=output.quiet) as progress:
+        catalogue = enumerate_designs(settings, jobs=jobs, progress=progress)
+    if output.out is not None:
+        save(catalogue, output.out)
+        if output.quiet:
+            return
+    from ifspace.catalogue import export
+
+    output.print(
+        {
+            "table": lambda: _text(catalogue, limit),
+            "json": lambda: export.to_json(catalogue),
+            "csv": lambda: export.to_csv(catalogue),
+            "markdown": lambda: export.to_markdown(catalogue),
+        }
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def _text(catalogue: "Catalogue", limit: int) -> str:
+    texts = []
+    rows = iter(catalogue.designs)
+    for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True):
+        designs = [next(rows) for _ in range(funnel.survivors)]
+        texts.append(_one_setting(setting, funnel, designs, limit))
+    return "\n".join(texts)
+
+
+def _one_setting(
+    setting: "EnumerationSetting", funnel: "Funnel", designs: Sequence["Design"], limit: int
+) -> str:
+    from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
+    from ifspace.catalogue.export import notes
+    from ifspace.cli.designs import designs_table
+    from ifspace.cli.tables import heading, table
+
+    lengths = range(1, setting.max_len + 1)
+    text = heading(f"Compositions of 1 to {setting.max_len} layers at {_at_widths(setting)}")
+    text += table(
+        ["length", *(f">{length}" for length in lengths), ">all"],
+        [
+            [name, *(f"{count:,}" for count in counts), f"{total:,}"]
+            for name, counts, total in (
+                ("compositions", funnel.compositions_by_length, funnel.compositions),
+                ("after repeated patterns", funnel.after_patterns_by_length, funnel.after_patterns),
+                ("survivors", funnel.by_length, funnel.survivors),
+            )
+        ],
+    )
+    if not limit or not designs:
+        return text
+    shown = ranked(designs, setting.objective)[:limit]
+    what = AMOUNTS[setting.objective][1]
+    text += "\n" + heading(f"The {len(shown)} with the fewest {what} of {funnel.survivors:,}")
+    text += designs_table(shown)
+    same = sum(design.same_as is not None for design in designs)
+    text += f"\n{same:,} of {funnel.survivors:,} are a longer way to write another one (=).\n\n"
+    trades = trade_offs(designs)
+    text += heading(f"Trade-offs that no other block beats: {len(trades)}")
+    said = []
+    for design, alike in trades:
+        more = [f"{alike - 1:,} more cost the same"] if alike > 1 else []
+        said.append("; ".join(filter(None, [notes(design), *more])))
+    return text + designs_table([design for design, _ in trades][:limit], said[:limit])
+
+
+def _at_widths(setting: "EnumerationSetting") -> str:
+    text = f"{setting.channels} channels"
+    if setting.inner_width is not None:
+        text += f" by way of {setting.inner_width}"
+    return text if setting.out_channels is None else f"{text} to {setting.out_channels}"

@@ -1,0 +1,113 @@
+"""`ifspace`: the group of commands, and how every run of it ends."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from typing import Final, NoReturn
+
+import click
+
+from ifspace.errors import IfspaceError
+
+# In the order of the work. A command lives in the module of its name, as `command`.
+COMMANDS: Final = ("kinds", "show", "enumerate", "best")
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"ifspace.cli.{cmd_name}").command
+        return command
+
+
+def _version() -> str:
+    try:
+        return metadata.version("ifspace")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--version", is_flag=True, help="Print the version and stop.")
+@click.pass_context
+def cli(context: click.Context, version: bool) -> None:
+    """Convolution blocks by their information field: list them all, find the cheapest.
+
+    A block is a word over six kinds of convolution, such as DW+RPW(8,0)+RPW(8,0).
+    """
+    if version:
+        click.echo(f"ifspace {_version()}")
+        context.exit(DONE)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 2 bad input, 3 no answer, 130 interrupted.
+
+    A refusal is one line on stderr. A reader that has seen enough, such as `head`, is no error.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A drawing must not fail on a terminal that lacks a character.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    status = DONE
+    try:
+        # Not `cli.main`: it would print usage beside the message and decide about broken pipes.
+        with cli.make_context("ifspace", given) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+        status = _flushed(status)
+    except click.ClickException as error:
+        status = _refuse(error.format_message(), _command_path(error))
+    except IfspaceError as error:
+        status = _refuse(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("ifspace: interrupted", err=True)
+        status = INTERRUPTED
+    except OSError as error:
+        status = _broken(error)
+    sys.exit(status)
+
+
+def _flushed(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _broken(error)
+    return status
+
+
+def _refuse(message: str, hint: str = "") -> int:
+    click.echo(f"ifspace: {' '.join(message.split()).rstrip('.')}{hint}", err=True)
+    return BAD_INPUT
+
+
+def _command_path(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"; see `{context.command_path} --help`" if context else ""
+
+
+def _broken(error: OSError) -> int:
+    # What is still buffered has nowhere to go; without this Python complains when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return DONE
+    return _refuse(f"cannot write the output: {error.strerror or error}")

@@ -1,0 +1,137 @@
+"""What the commands share: options, amounts, and where an answer goes."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+# How the answer looks in each format; only the one that is asked for is made.
+Forms = Mapping[str, Callable[[], str]]
+
+NO_ANSWER: Final = 3
+FORMATS: Final = ("table", "json", "csv", "markdown")
+_SUFFIXES: Final = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+_POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the answer goes: format on stdout, file or None, whether to keep quiet."""
+
+    format: str
+    out: Path | None
+    quiet: bool
+
+    def note(self, text: str) -> None:
+        """Tell the user something beside the answer, on stderr."""
+        if not self.quiet:
+            click.echo(f"ifspace: {text}", err=True)
+
+    def print(self, forms: Forms) -> None:
+        """Print the answer on stdout in the format asked for."""
+        click.echo(forms[self.format](), nl=False)
+
+    def emit(self, forms: Forms) -> None:
+        """Write the answer to the file, if any, and print it; with --quiet a file is enough.
+
+        Raises: OutputError for a suffix without a format, or a place that cannot be written.
+        """
+        if self.out is not None:
+            from ifspace.catalogue.files import replacing
+
+            text = forms[_form_of(self.out, forms)]()
+            with replacing(self.out) as file:
+                file.write_text(text, encoding="utf-8")
+        if self.out is None or not self.quiet:
+            self.print(forms)
+
+
+def _form_of(path: Path, forms: Forms) -> str:
+    from ifspace.errors import OutputError
+
+    form = _SUFFIXES.get(path.suffix.lower(), "")
+    if form not in forms:
+        raise OutputError.because(
+            "unknown output format",
+            got=path.name,
+            allowed=", ".join(suffix for suffix, form in _SUFFIXES.items() if form in forms),
+            remedy="end the name with one of them",
+        )
+    return form
+
+
+def with_options(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Add options to a command, in the order that its help shows them."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(tuple(options)):
+            command = option(command)
+        return command
+
+    return add
+
+
+def shared_options(*more_formats: str) -> Callable[[Command], Command]:
+    """Add the options that every command has; the command gets them as one `output`."""
+
+    def add(function: Command) -> Command:
+        @wraps(function)
+        def command(*, format: str, out: Path | None, quiet: bool, **given: Any) -> Any:
+            return function(output=Output(format, out, quiet), **given)
+
+        choices = click.Choice([*FORMATS, *more_formats], case_sensitive=False)
+        for option in (
+            click.option("--quiet", is_flag=True, help="No notes, no progress; with --out only "
+                         "the file."),
+            click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+                         help="Write a file too, in the format of its suffix."),
+            click.option("--format", type=choices, default="table", show_default=True,
+                         help="How the answer is printed."),
+        ):  # fmt: skip
+            command = option(command)
+        return command  # type: ignore[return-value]
+
+    return add
+
+
+def amount(text: str) -> int:
+    """Return a whole number that may end in k, M or G, exactly.
+
+    >>> amount("5.1M"), amount("16k"), amount("1344")
+    (5100000, 16000, 1344)
+    """
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kmg]?)", text.strip().lower())
+    exact = Fraction(match[1]) * _POWERS[match[2]] if match else None
+    if exact is None or exact.denominator != 1:
+        raise click.BadParameter(f"got {text!r}; allowed: whole numbers such as 16k, 5.1M, 1344")
+    return int(exact)
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """Return what stands between commas; the library says what each may be.
+
+    >>> parts("PW, DW")
+    ('PW', 'DW')
+    """
+    found = tuple(part.strip() for part in text.split(","))
+    if not all(found):
+        raise click.BadParameter(f"got {text!r}; allowed: values between commas")
+    return found
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Return the widths between commas, each once.
+
+    >>> widths("16,64,16")
+    (16, 64)
+    """
+    found = parts(text)
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in found):
+        raise click.BadParameter(f"got {text!r}; allowed: whole numbers such as 64 or 16,64")
+    return tuple(dict.fromkeys(map(int, found)))

@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import pytest
+from samples import DW_PW, DW_RPW_RPW, EMPTY, GC_PW, SMALL, WIDER
+
+from ifspace.catalogue import Catalogue, best, ranked
+from ifspace.catalogue.choose import trade_offs
+from ifspace.errors import SettingError
+
+
+def chosen(**bounds: object) -> list[str]:
+    return [design.composition for design, _ in best(SMALL, **bounds)]  # type: ignore[arg-type]
+
+
+def test_the_cheapest_comes_first() -> None:
+    assert chosen() == ["DW+RPW+RPW", "DW+PW", "GC+PW", "(PW+DW+PW)x2"]
+    assert chosen(by="activations")[0] == "DW+PW"
+    assert chosen(by="layers")[0] == "DW+PW"
+
+
+def test_bounds_include_their_value() -> None:
+    assert chosen(params=400) == ["DW+RPW+RPW", "DW+PW"]
+    assert chosen(params=399) == ["DW+RPW+RPW"]
+    assert chosen(activations=32) == ["DW+PW", "GC+PW"]
+    assert chosen(macs=543, layers=2) == ["DW+PW"]
+    assert chosen(params=0) == []
+    assert best(EMPTY) == ()
+
+
+def test_only_the_kinds_that_may_be_used() -> None:
+    assert chosen(kinds=("dw", "PW")) == ["DW+PW", "(PW+DW+PW)x2"]
+    assert chosen(kinds=("PW",)) == []
+
+
+def test_a_width_can_be_picked() -> None:
+    assert chosen(channels=32) == ["(PW+DW+PW)x2"]
+
+
+def test_every_entry_says_why_it_is_there() -> None:
+    assert dict(best(SMALL)) == {
+        DW_RPW_RPW: "fewest parameters and MACs; not dominated",
+        DW_PW: "fewest activations and layers; not dominated",
+        GC_PW: "fewest activations and layers; dominated by DW+PW; same as DW+PW",
+        WIDER: "fewest parameters and MACs and activations and layers; not dominated",
+    }
+
+
+def test_no_design_is_dominated_by_one_that_may_not_be_used() -> None:
+    better = replace(DW_PW, composition="DW+RPW", params=100, macs_per_pixel=100)
+    worse = replace(DW_PW, dominated_by="DW+RPW")
+    catalogue = Catalogue((), (), (worse, better))
+    assert dict(best(catalogue))[worse] == "fewest activations and layers; dominated by DW+RPW"
+    assert best(catalogue, kinds=("DW", "PW"))[0][1].endswith("not dominated")
+
+
+def test_ties_keep_the_order_of_the_catalogue() -> None:
+    twin = replace(DW_PW, composition="PW+DW")
+    assert ranked([twin, DW_PW]) == (twin, DW_PW)
+    assert ranked([DW_PW, twin, DW_RPW_RPW]) == (DW_RPW_RPW, DW_PW, twin)
+
+
+def test_trade_offs_are_the_costs_that_nothing_beats() -> None:
+    twin = replace(DW_PW, composition="PW+DW", block="PW+DW")
+    assert trade_offs([GC_PW, twin, DW_PW, DW_RPW_RPW]) == ((DW_RPW_RPW, 1), (twin, 2))
+
+
+def test_wrong_questions_are_refused() -> None:
+    with pytest.raises(SettingError, match="bound on params out of range: got -1"):
+        best(SMALL, params=-1)
+    with pytest.raises(SettingError, match="unknown kind of convolution: got 'XY'"):
+        best(SMALL, kinds=("XY",))
+    with pytest.raises(SettingError, match="unknown amount: got 'speed'; allowed: params, macs"):
+        best(SMALL, by="speed")

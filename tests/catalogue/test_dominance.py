@@ -1,0 +1,92 @@
+import random
+import time
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from samples import DW_PW
+
+from ifspace.catalogue import Design, dominators, mark_dominated
+from ifspace.kinds import ALPHABET
+
+AMOUNTS = ("params", "macs_per_pixel", "activations_per_pixel", "layers")
+
+
+def rows(seed: int, number: int, most: int) -> list[Design]:
+    """Random designs with few distinct amounts, each composition once, in random order."""
+    draw = random.Random(seed)
+    words = [word for length in (1, 2, 3, 4) for word in product(ALPHABET, repeat=length)]
+    return [
+        replace(
+            DW_PW,
+            composition="+".join(word),
+            params=draw.randint(1, most),
+            macs_per_pixel=draw.randint(1, most),
+            activations_per_pixel=draw.randint(1, most),
+            layers=len(word),
+        )
+        for word in draw.sample(words, number)
+    ]
+
+
+def by_definition(designs: list[Design]) -> list[str | None]:
+    """Compare every row with every other in canonical order."""
+
+    def canonical(design: Design) -> tuple[int, list[int]]:
+        kinds = design.composition.split("+")
+        return len(kinds), [ALPHABET.index(kind) for kind in kinds]
+
+    ordered = sorted(designs, key=canonical)
+    found = []
+    for design in designs:
+        mine = [getattr(design, name) for name in AMOUNTS]
+        names = [
+            other.composition
+            for other in ordered
+            for theirs in [[getattr(other, name) for name in AMOUNTS]]
+            if all(a <= b for a, b in zip(theirs, mine, strict=True)) and theirs != mine
+        ]
+        found.append(names[0] if names else None)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("most", [2, 4, 50])
+def test_the_first_dominator_in_canonical_order_is_named(seed: int, most: int) -> None:
+    designs = rows(seed, 80, most)
+    expected = by_definition(designs)
+    assert dominators(designs) == expected
+    assert None in expected
+    assert any(expected)
+
+
+def test_equal_amounts_do_not_dominate() -> None:
+    twin = replace(DW_PW, composition="PW+DW")
+    assert dominators([DW_PW, twin]) == [None, None]
+
+
+def test_marking_keeps_the_order_and_all_else() -> None:
+    designs = rows(1, 60, 4)
+    marked = mark_dominated(designs)
+    assert [replace(row, dominated_by=None) for row in marked] == designs
+    assert [row.dominated_by for row in marked] == dominators(designs)
+    assert mark_dominated(marked) == marked
+    assert mark_dominated([]) == ()
+
+
+def test_a_stale_mark_is_taken_away() -> None:
+    assert mark_dominated([replace(DW_PW, dominated_by="PW")])[0].dominated_by is None
+
+
+def test_copies_do_not_hide_the_kinds() -> None:
+    better = replace(DW_PW, composition="(DW+PW)x2")
+    worse = replace(DW_PW, composition="(PW+DW)x2", params=401)
+    assert dominators([worse, better]) == ["(DW+PW)x2", None]
+
+
+def test_many_rows_take_about_a_second() -> None:
+    designs = [row for _ in range(250) for row in rows(3, 1200, 12)]
+    start = time.perf_counter()
+    mark_dominated(designs)
+    # 300,000 rows in one or two seconds; every row against every other would take hours.
+    assert time.perf_counter() - start < 10

@@ -1,0 +1,47 @@
+"""What the tests of the commands share: running one and looking at how it ended."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ifspace.cli.main import main
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the command line ended: exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Return stdout as JSON; anything else on stdout is an error."""
+        return json.loads(self.out)
+
+    def refused(self, *words: str) -> None:
+        """Check that the input was refused as it must be: one line, status 2, no data."""
+        assert self.status == 2, self.err
+        assert self.out == ""
+        assert self.err.count("\n") == 1
+        assert self.err.startswith("ifspace: ")
+        assert [word for word in words if word not in self.err] == [], self.err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Return a function that runs `ifspace` with its arguments, in this process."""
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return Ended(stopped.value.code, said.out, said.err)
+
+    return run

@@ -1,0 +1,83 @@
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from samples import SMALL
+
+from ifspace.catalogue import save
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    path = tmp_path / "small.parquet"
+    save(SMALL, path)
+    return path
+
+
+def test_the_json_keeps_its_contract(run: Callable, catalogue: Path) -> None:
+    ended = run("best", catalogue, "--format", "json", "--quiet")
+    assert (ended.status, ended.err) == (0, "")
+    blocks = [design["block"] for design in ended.json["designs"]]
+    assert blocks == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW", "GC(8)+PW", "(PW+DW+PW)x2"]
+    assert ended.json["designs"][1]["why"] == "fewest activations and layers; not dominated"
+    assert ended.json["designs"][1]["field"] == [3, 16]
+
+
+def test_bounds_take_suffixes_and_kinds_rule_out(run: Callable, catalogue: Path) -> None:
+    def blocks(*arguments: object) -> list[str]:
+        ended = run("best", catalogue, "--format", "json", *arguments)
+        return [design["block"] for design in ended.json["designs"]]
+
+    assert blocks("--params", "0.4k") == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
+    assert blocks("--macs", "0.0005M") == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
+    assert blocks("--activations", 32, "--layers", 2) == ["DW+PW", "GC(8)+PW"]
+    assert blocks("--kinds", "dw,PW", "-C", 16) == ["DW+PW"]
+    assert blocks("--by", "layers")[0] == "DW+PW"
+
+
+def test_several_widths_are_noted(run: Callable, catalogue: Path) -> None:
+    ended = run("best", catalogue)
+    assert ended.err == "ifspace: the catalogue is for 2 widths; --channels picks one\n"
+    assert "   C   F  params" in ended.out
+    assert run("best", catalogue, "--quiet").err == ""
+    assert run("best", catalogue, "-C", 32).err == ""
+
+
+def test_the_table_is_cut_and_says_so(run: Callable, catalogue: Path) -> None:
+    ended = run("best", catalogue, "-C", 16, "--limit", 1)
+    assert ended.out.count("\n") == 3
+    assert ended.err == "ifspace: 1 of 3 entries within the bounds; --limit shows more\n"
+
+
+def test_every_format_has_the_reason(run: Callable, catalogue: Path, tmp_path: Path) -> None:
+    rows = csv.DictReader(io.StringIO(run("best", catalogue, "--format", "csv").out))
+    assert next(rows)["why"] == "fewest parameters and MACs; not dominated"
+    assert "| why |" in run("best", catalogue, "--format", "markdown").out
+    run("best", catalogue, "--out", tmp_path / "a.md", "--quiet")
+    assert "same as DW+PW" in (tmp_path / "a.md").read_text()
+
+
+def test_no_entry_within_the_bounds_is_status_three(run: Callable, catalogue: Path) -> None:
+    ended = run("best", catalogue, "--params", 10)
+    assert (ended.status, ended.out) == (3, "")
+    assert ended.err == (
+        "ifspace: no entry of small.parquet is within the bounds; loosen one of them\n"
+    )
+    ended = run("best", catalogue, "--params", 10, "--format", "json")
+    assert (ended.status, ended.json) == (3, {"designs": []})
+
+
+def test_wrong_input_is_one_line(run: Callable, catalogue: Path, tmp_path: Path) -> None:
+    run("best", tmp_path / "none.parquet").refused("cannot be read", "No such file")
+    run("best", catalogue, "--params", "5.1").refused("'--params'", "got '5.1'", "5.1M")
+    run("best", catalogue, "--params", "-5").refused("got '-5'")
+    run("best", catalogue, "--kinds", "XY").refused("unknown kind")
+    run("best", catalogue, "--kinds", "PW,,DW").refused("values between commas")
+    run("best", catalogue, "--by", "speed").refused("'speed' is not one of")
+    run("best", catalogue, "--out", tmp_path / "a.parquet").refused("allowed: .json, .csv, .md")
+    catalogue.write_bytes(catalogue.read_bytes()[:300])
+    run("best", catalogue).refused("small.parquet is not a catalogue", "only a part")
+    catalogue.write_text("something else")
+    run("best", catalogue).refused("small.parquet is not a catalogue")

@@ -1,0 +1,117 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ifspace.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHON = [sys.executable, "-m", "ifspace"]
+
+
+def test_help_lists_the_commands_in_the_order_of_the_work(run: Callable) -> None:
+    for arguments in ((), ("-h",), ("--help",)):
+        ended = run(*arguments)
+        assert (ended.status, ended.err) == (0, "")
+        listed = ended.out.partition("Commands:\n")[2].split("\n")
+        assert tuple(line.split()[0] for line in listed if line) == COMMANDS
+        assert "..." not in ended.out.partition("Commands:\n")[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_shared_options(run: Callable, command: str) -> None:
+    text = run(command, "-h").out
+    for option in ("--format", "--out", "--quiet", "-h, --help"):
+        assert option in text
+
+
+def test_the_version_is_one_line(run: Callable) -> None:
+    ended = run("--version")
+    assert ended.status == 0
+    assert ended.out.startswith("ifspace ")
+    assert ended.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], ["No such command 'nothing'", "`ifspace --help`"]),
+        (["--nothing"], ["No such option"]),
+        (["show", "DW+PW"], ["Missing option '--channels'", "`ifspace show --help`"]),
+        (["show"], ["Missing argument 'BLOCK'"]),
+        (["kinds", "--format", "xml"], ["'xml' is not one of 'table', 'json'"]),
+        (["kinds", "extra"], ["unexpected extra argument"]),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Callable, arguments: list[str], words: list[str]) -> None:
+    run(*arguments).refused(*words)
+
+
+def test_help_starts_within_a_quarter_of_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([*PYTHON, "--help"], capture_output=True, check=True, cwd=ROOT)
+        return time.perf_counter() - start
+
+    # The fastest of several: what is slow is ours, not the machine's.
+    assert min(seconds() for _ in range(8)) < 0.25
+
+
+def test_a_reader_that_stops_is_no_error() -> None:
+    run = subprocess.Popen(
+        [*PYTHON, "show", "DW+PW", "-C", "16", "--format", "json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    assert run.stdout is not None
+    run.stdout.close()
+    assert run.stderr is not None
+    assert run.stderr.read() == b""
+    assert run.wait(60) == 0
+    run.stderr.close()
+
+
+def test_a_full_disk_is_one_line() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PYTHON, "show", "DW+PW", "-C", "16"], stdout=full, stderr=subprocess.PIPE, cwd=ROOT
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "ifspace: cannot write the output: No space left on device"
+    ]
+
+
+def test_control_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
+    code = (
+        "import ifspace.enumerate.search as s, time\n"
+        "def wait(*a, **k):\n    print('waiting', flush=True)\n    time.sleep(60)\n"
+        "s.enumerate_designs = wait\n"
+        "from ifspace.cli.main import main\n"
+        f"main(['enumerate', '-C', '8', '--out', {str(tmp_path / 'a.parquet')!r}])"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"waiting\n"
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (130, b"")
+    assert err == b"ifspace: interrupted\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_terminal_without_the_characters_still_gets_its_drawing() -> None:
+    done = subprocess.run(
+        [*PYTHON, "show", "DW+PW", "-C", "4"],
+        capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"????" in done.stdout

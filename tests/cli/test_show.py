@@ -1,0 +1,104 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ifspace.kinds import KINDS
+
+BLOCK = "DW+RPW(4,0)+RPW(4,0)"
+
+
+def test_the_json_keeps_its_contract(run: Callable) -> None:
+    ended = run("show", "dw+rpw(4,0)+rpw(4, 0)", "--channels", 16, "--format", "json")
+    assert (ended.status, ended.err) == (0, "")
+    about = ended.json
+    assert (about["block"], about["channels"], about["params"]) == (BLOCK, 16, 272)
+    assert about["field"] == [3, 16]
+    assert (about["quality"], about["compact"], about["removable"]) == (True, True, [])
+    assert [layer["field"] for layer in about["layers"]] == [[3, 1], [3, 4], [3, 16]]
+    assert [layer["params"] for layer in about["layers"]] == [144, 64, 64]
+    assert [layer["layer"] for layer in about["layers"]] == ["DW", "RPW(4,0)", "RPW(4,0)"]
+    assert about["symbols"]["w_1"] == 4
+
+
+def test_the_text_says_what_a_reader_asks(run: Callable) -> None:
+    text = run("show", BLOCK, "-C", 16).out
+    for part in (
+        "yes: sees 3×3×16",
+        "yes: without any one of its layers it falls short",
+        "C ≤ s_1·(w_2 - 1) + w_1",
+        "C^2/g_1 + C·F/g_2 + C·k^2 = 272",
+        "1/8.5 of 2304 in CONV",
+        "RPW(4,0)  0,4,8,..      4  ████············",
+        "RPW(4,0)  0-15         16  ████████████████",
+    ):
+        assert part in text
+
+
+def test_what_could_go_is_counted_from_one_for_readers_and_from_zero_for_programs(
+    run: Callable,
+) -> None:
+    assert run("show", "DW+SH(4)+PW", "-C", 16, "--format", "json").json["removable"] == [1]
+    assert "could go: 2 (SH(4))" in run("show", "DW+SH(4)+PW", "-C", 16).out
+    assert "it falls short as it is" in run("show", "DW+GPW(4)", "-C", 16).out
+
+
+def test_published_blocks_are_named(run: Callable) -> None:
+    assert "clcNet; Fog 3.2 (once)" in run("show", "(GC(2)+SH(2)+GPW(2))x2", "-C", 12).out
+
+
+def test_widths_stride_and_bottleneck(run: Callable) -> None:
+    ended = run(
+        "show", "GPW(4)+SH(4)+DW+GPW(4)", "-C", 64, "-F", 128, "--bottleneck", "1/4",
+        "--stride", 2, "--dims", 1, "--format", "json",
+    )  # fmt: skip
+    assert [(layer["c_in"], layer["c_out"]) for layer in ended.json["layers"]] == [
+        (64, 32), (32, 32), (32, 32), (32, 128),
+    ]  # fmt: skip
+    assert ended.json["params"] == 64 * 32 // 4 + 3 * 32 + 32 * 128 // 4
+    assert ended.json["macs_per_pixel"] == 2 * 64 * 32 // 4 + 3 * 32 + 32 * 128 // 4
+
+
+def test_every_format_has_a_row_per_layer(run: Callable, tmp_path: Path) -> None:
+    for form in ("csv", "markdown"):
+        text = run("show", BLOCK, "-C", 16, "--format", form).out
+        assert text.count("RPW(4,0)") == 2
+    ended = run("show", BLOCK, "-C", 16, "--out", tmp_path / "a.json", "--quiet")
+    assert (ended.status, ended.out) == (0, "")
+    assert '"params": 272' in (tmp_path / "a.json").read_text()
+
+
+def test_wide_blocks_are_drawn_with_shared_columns_or_not_at_all(run: Callable) -> None:
+    assert "one column stands for 6 channels" in run("show", "DW+PW", "-C", 256).out
+    assert "drawn up to 512 channels" in run("show", "DW+PW", "-C", 1024).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["DW+XY", "-C", 16], ["unknown kind", "'XY'", "PW, GC, DW"]),
+        (["DW+RPW+PW", "-C", 16], ["RPW needs groups", "RPW(groups,overlap)"]),
+        (["DW+RPW(3,0)", "-C", 16], ["groups do not divide", "1, 2, 4, 8, 16"]),
+        (["DW+RPW(4,1)", "-C", 16], ["overlap out of range", "0 <= o < 1"]),
+        (["DW+(PW", "-C", 16], ["malformed block"]),
+        (["", "-C", 16], ["a block needs a layer"]),
+        (["DW+PW", "-C", 0], ["channels out of range"]),
+        (["DW+PW", "-C", 100000], ["channels out of range"]),
+        (["DW+PW", "-C", "x"], ["'x' is not a valid integer"]),
+        (["DW", "-C", 16, "-F", 32], ["no layer can change the width"]),
+        (["DW+PW", "-C", 16, "--bottleneck", "1/4"], ["a bottleneck needs two"]),
+        (["PW+PW", "-C", 16, "--stride", 2], ["no layer can hold the stride"]),
+        (["PW+PW", "-C", 16, "--dims", 3], ["wrong number of dimensions"]),
+        (["DW+PW", "-C", 16, "--kernel", 4], ["kernel size is even"]),
+    ],
+)
+def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
+    run("show", *arguments).refused(*words)
+
+
+def test_a_kind_added_to_the_table_is_shown(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(KINDS["GPW"], symbol="TPW")
+    monkeypatch.setitem(KINDS, "TPW", row)  # type: ignore[arg-type]
+    about = run("show", "DW+TPW(4)+SH(4)+tpw(4)", "-C", 16, "--format", "json").json
+    assert (about["block"], about["field"]) == ("DW+TPW(4)+SH(4)+TPW(4)", [3, 16])

@@ -1,0 +1,36 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ifspace
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_name_of_the_facade_is_there() -> None:
+    for name in ifspace.__all__:
+        assert getattr(ifspace, name) is not None
+        assert name in dir(ifspace)
+
+
+def test_the_facade_is_one_door_to_the_same_objects() -> None:
+    from ifspace.block import Block
+    from ifspace.catalogue.choose import best
+
+    assert ifspace.Block is Block
+    assert ifspace.best is best
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ifspace.nothing
+
+
+def test_importing_the_facade_imports_nothing_slow() -> None:
+    code = "import sys, ifspace; print(*(n for n in ('sympy', 'numpy') if n in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == ""
