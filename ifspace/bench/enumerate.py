@@ -95,7 +95,7 @@ PAIRS = (
     ("brute force", 8, 4),
     ("brute force", 12, 3),
     ("merged walk", 16, 6),
-    ("merged walk", 64, 5),
+    ("merged walk", 64, 4),
 )
 
 

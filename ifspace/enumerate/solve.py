@@ -16,7 +16,7 @@ from ifspace.plan import EnumerationSetting
 Engine = HalfSearch | ForwardSearch
 
 # Work below this is done sooner in one process than others can be started, in seconds.
-WORTH_WORKERS_S = 4.0
+WORTH_WORKERS_S = 10.0
 SHARD_S = 1.0
 MOST_SHARDS = 64
 
