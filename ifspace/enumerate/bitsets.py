@@ -50,6 +50,14 @@ def _lowest(x: Any) -> Any:
 
 
 @njit(cache=True, inline="always")
+def _size(rows: Any, r: Any) -> Any:
+    size = int64(0)
+    for q in range(rows.shape[1]):
+        size += _count(rows[r, q])
+    return size
+
+
+@njit(cache=True, inline="always")
 def _contains(outer: Any, i: Any, inner: Any, j: Any) -> Any:
     for q in range(outer.shape[1]):  # noqa: SIM110 - compiled code has no generators
         if inner[j, q] & ~outer[i, q]:
@@ -104,10 +112,7 @@ def smallest_row(rows: Words) -> Any:
     """Return the size of the smallest set."""
     least = int64(1) << 40
     for r in range(rows.shape[0]):
-        size = int64(0)
-        for q in range(rows.shape[1]):
-            size += _count(rows[r, q])
-        least = min(least, size)
+        least = min(least, _size(rows, r))
     return least
 
 
@@ -116,10 +121,7 @@ def largest_row(rows: Words) -> Any:
     """Return the size of the largest set."""
     most = int64(0)
     for r in range(rows.shape[0]):
-        size = int64(0)
-        for q in range(rows.shape[1]):
-            size += _count(rows[r, q])
-        most = max(most, size)
+        most = max(most, _size(rows, r))
     return most
 
 
@@ -170,9 +172,7 @@ def canonical(rows: Words) -> Words:
         start = end
     sizes = np.empty(count, np.int64)
     for a in range(count):
-        sizes[a] = 0
-        for q in range(width):
-            sizes[a] += _count(rows[kept[a], q])
+        sizes[a] = _size(rows, kept[a])
     least = sizes[:count].min()
     out = np.empty((count, width), np.uint64)
     filled = 0

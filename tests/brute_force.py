@@ -1,0 +1,292 @@
+"""The enumeration by brute force: every word, every choice of parameters, one after the other.
+
+Written from the definitions alone; nothing of the library is imported. `designs` takes anything
+that has the attributes of a setting, `assert_same_designs` anything that has those of a design.
+"""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import combinations, product
+from math import prod
+from typing import Any, NamedTuple
+
+from brute_layers import KINDS, Kind, Layer, Sight, layer
+
+
+class Option(NamedTuple):
+    """One choice for one place of a word: the layer in every copy, at the widths on which the rule
+    decides and at the real ones; its parameters, MACs and activations in all copies; and the kind
+    without groups that it amounts to, if any.
+    """
+
+    layers: tuple[Layer, ...]
+    real: tuple[Layer, ...]
+    price: tuple[int, int, int]
+    plain: str | None
+
+
+class Row(NamedTuple):
+    block: str
+    params: int
+    macs: int
+    activations: int
+    irreducible: bool
+    same_as: frozenset[str]
+
+
+def repeated(word: tuple[str, ...]) -> bool:
+    n = len(word)
+    return any(word[:p] * (n // p) == word for p in range(1, n) if n % p == 0)
+
+
+def holds_repeat(word: tuple[str, ...]) -> bool:
+    parts = [(i, j) for i in range(len(word)) for j in range(i + 1, len(word))]
+    return any(word[i:j] == word[j : 2 * j - i] for i, j in parts)
+
+
+def kept(word: tuple[str, ...], patterns: str) -> bool:
+    return not {"whole": repeated, "any": holds_repeat, "keep": lambda _: False}[patterns](word)
+
+
+def _widths(word: tuple[str, ...], c_in: int, c_out: int, inner: int | None) -> Any:
+    """(input, output) of every layer, None where there are too few mixing layers."""
+    mixing = [place for place, kind in enumerate(word) if KINDS[kind].mixing]
+    if len(mixing) < (2 if inner is not None else c_in != c_out):
+        return None
+    widths, now = [], c_in
+    for place in range(len(word)):
+        becomes = now
+        if inner is not None and place == mixing[0]:
+            becomes = inner
+        if mixing and place == mixing[-1]:
+            becomes = c_out
+        widths.append((now, becomes))
+        now = becomes
+    return widths
+
+
+class Problem:
+    """A setting, asked by brute force."""
+
+    def __init__(self, setting: Any) -> None:
+        self.s = setting
+        self.c = setting.channels
+        self.f = setting.out_channels or setting.channels
+        ratio = setting.bottleneck
+        self.inner = None if ratio is None else int(ratio * self.f)
+        self.side = setting.repeats * (setting.kernel - 1) + 1
+        self.sight = Sight()
+
+    def options(self, word: tuple[str, ...], trivial: bool = False) -> list[list[Option]] | None:
+        """The choices for each place: non-trivial ones, or also those of a simpler kind."""
+        copies = range(self.s.repeats)
+        real = [_widths(word, self.f if n else self.c, self.f, self.inner) for n in copies]
+        if None in real:
+            return None
+        plain_widths = self.inner is None
+        decide = [[(self.c, self.c)] * len(word) if plain_widths else real[n] for n in copies]
+        first_spatial = [KINDS[kind].spatial for kind in (*word, "CONV")].index(True)
+        return [
+            list(self._options(kind, [d[i] for d in decide], [w[i] for w in real],
+                               i < first_spatial, trivial))
+            for i, kind in enumerate(word)
+        ]  # fmt: skip
+
+    def _options(
+        self, kind: str, decide: Any, real: Any, ahead: bool, trivial: bool
+    ) -> Iterator[Option]:
+        row, everywhere = KINDS[kind], [*decide, *real]
+        least = min(min(pair) for pair in everywhere)
+        groups = range(1, least + 1) if row.grouped else [1]
+        overlaps = sorted(self.s.overlaps) if row.rolling else [Fraction(0)]
+        for g, o in product(groups, overlaps):
+            if any(c_in % g or c_out % g for c_in, c_out in everywhere):
+                continue
+            plain = None
+            if row.grouped and any(g == 1 or g == a == b for a, b in everywhere):
+                plain = self._plain(kind, g, o, everywhere)
+                if not trivial or plain is None:
+                    continue
+            layers = tuple(layer(kind, g, o, *pair) for pair in decide)
+            reals = tuple(layer(kind, g, o, *pair) for pair in real)
+            yield Option(layers, reals, self._price(row, reals, ahead), plain)
+
+    def _plain(self, kind: str, g: int, o: Fraction, everywhere: Any) -> str | None:
+        for other, row in KINDS.items():
+            alike = (row.spatial, row.written) == (KINDS[kind].spatial, KINDS[kind].written)
+            fits = row.mixing or all(a == b for a, b in everywhere)
+            if not row.grouped and alike and fits and all(
+                layer(other, 1, Fraction(0), *pair).sets() == layer(kind, g, o, *pair).sets()
+                for pair in everywhere
+            ):  # fmt: skip
+                return other
+        return None
+
+    def _price(self, row: Kind, copies: tuple[Layer, ...], ahead: bool) -> tuple[int, int, int]:
+        area = self.s.kernel**self.s.dims if row.spatial else 1
+        params = macs = activations = 0
+        for number, each in enumerate(copies):
+            # The stride sits on the first spatial layer of the first copy.
+            pixels = self.s.stride**self.s.dims if ahead and number == 0 else 1
+            weights = each.fan_in * each.c_out * area * row.written
+            params += weights
+            macs += weights * pixels
+            activations += each.c_out * pixels * row.written
+        return params, macs, activations
+
+    def field(self, chain: list[Layer]) -> tuple[int, int]:
+        """(IF^w, IF^c) of a chain that begins at the block's input."""
+        side = 1 + (self.s.kernel - 1) * sum(KINDS[each.kind].spatial for each in chain)
+        if self.s.permutation == "free":
+            seen = 1
+            for each in chain:
+                seen = min(self.c, seen * each.fan_in)
+            return side, seen
+        number = self.sight.start(self.c)
+        for each in chain:
+            number = self.sight.after(number, each)
+        return side, self.sight.least[number]
+
+    def reaches(self, chain: list[Layer]) -> bool:
+        side, seen = self.field(chain)
+        return side >= self.side and seen >= self.c
+
+    def irreducible(self, chain: list[Layer], most: int | None = None) -> bool:
+        """No layers, one to `most` or all of those that may go, can be left out."""
+        movable = [place for place, each in enumerate(chain) if each.keeps_width]
+        return not any(
+            self.reaches([each for place, each in enumerate(chain) if place not in gone])
+            for count in range(1, 1 + (most or len(movable)))
+            for gone in combinations(movable, count)
+        )
+
+    def survives_the_walk(self, chain: list[Layer]) -> bool:
+        reference, before = (self.side, self.c), (1, 1)
+        for place, each in enumerate(chain):
+            now = self.field(chain[: place + 1])
+            if now[0] > reference[0]:
+                return False
+            # Reached before this layer is reached before the last one.
+            if each.keeps_width and (now == before or before == reference):
+                return False
+            before = now
+        return before == reference
+
+    def passes(self, choice: tuple[Option, ...]) -> bool:
+        copies = range(self.s.repeats)
+        if not self.reaches([each.real[n] for n in copies for each in choice]):
+            return False
+        chain = [each.layers[n] for n in copies for each in choice]
+        if self.s.rule == "early-stop":
+            return self.survives_the_walk(chain)
+        return self.field(chain) == (self.side, self.c) and self.irreducible(
+            chain, None if self.s.compact == "subset" else 1
+        )
+
+    def key(self, choice: tuple[Option, ...]) -> tuple[int, ...]:
+        """What is minimised, then what breaks ties, up to canonical order."""
+        params, macs, activations = self.price(choice)
+        asked = {"params": params, "macs": macs, "activations": activations}[self.s.objective]
+        return asked, macs, activations, params
+
+    @staticmethod
+    def price(choice: tuple[Option, ...]) -> tuple[int, ...]:
+        return tuple(map(sum, zip(*[each.price for each in choice], strict=True)))
+
+    def best(self, word: tuple[str, ...]) -> tuple[Option, ...] | None:
+        """The first of the cheapest choices that pass."""
+        options = self.options(word)
+        if options is None:
+            return None
+        # Stable: choices of one key stay in canonical order.
+        ordered = sorted(product(*options), key=self.key)
+        return next((choice for choice in ordered if self.passes(choice)), None)
+
+    def simpler(self, word: tuple[str, ...], best: tuple[Option, ...]) -> frozenset[str]:
+        """The compositions that are cheapest when trivial group counts make it cheaper."""
+        least, names = self.key(best), set()
+        for choice in product(*self.options(word, trivial=True) or ()):
+            if all(each.plain is None for each in choice):
+                continue
+            key = self.key(choice)
+            if key > least or (key == least and not names):
+                continue
+            kinds = tuple(each.plain or kind for each, kind in zip(choice, word, strict=True))
+            # The widths may leave no place for the simpler composition: then it is no design here.
+            if _widths(kinds, self.c, self.f, self.inner) and self.passes(choice):
+                names = names if key == least else set()
+                names.add(self.notation(kinds))
+                least = key
+        return frozenset(names)
+
+    def notation(self, terms: list[str] | tuple[str, ...]) -> str:
+        text = "+".join(terms)
+        return text if self.s.repeats == 1 else f"({text})x{self.s.repeats}"
+
+    def block(self, choice: tuple[Option, ...]) -> str:
+        return self.notation([self._term(each.layers[0]) for each in choice])
+
+    def _term(self, each: Layer) -> str:
+        row, k = KINDS[each.kind], self.s.kernel
+        parts = [str(each.groups)] * row.grouped + [str(each.overlap)] * row.rolling
+        if row.spatial and k != 3:
+            parts.append(f"k={k}" if parts else str(k))
+        return f"{each.kind}({','.join(parts)})" if parts else each.kind
+
+
+def words(setting: Any, one_spatial: bool = True) -> Iterator[tuple[str, ...]]:
+    """Every word in canonical order; with `one_spatial` only those that can have the side."""
+    kinds = [kind for kind in KINDS if kind in setting.kinds]
+    for length in range(1, setting.max_len + 1):
+        for word in product(kinds, repeat=length):
+            if not one_spatial or sum(KINDS[kind].spatial for kind in word) == 1:
+                yield word
+
+
+def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
+    """Every survivor of the setting in canonical order, with its cheapest block."""
+    problem, rows = Problem(setting), {}
+    for word in words(setting, one_spatial):
+        if not kept(word, setting.patterns):
+            continue
+        best = problem.best(word)
+        if best is None:
+            continue
+        chain = [each.layers[n] for n in range(setting.repeats) for each in best]
+        rows[problem.notation(word)] = Row(
+            problem.block(best), *problem.price(best), problem.irreducible(chain),
+            problem.simpler(word, best),
+        )  # fmt: skip
+    return rows
+
+
+def is_small(setting: Any, most: int) -> bool:
+    """Whether the brute force looks at no more choices than that, those of `same_as` apart."""
+    count = 0
+    for word in words(setting):
+        count += prod(map(len, Problem(setting).options(word) or [()]))
+        if count > most:
+            return False
+    return True
+
+
+def assert_same_designs(found: Iterable[Any], setting: Any) -> int:
+    """The designs, their order, their blocks and all their numbers; returns how many they are."""
+    expected = designs(setting)
+    got = {
+        each.composition: Row(
+            each.block, each.params, each.macs_per_pixel, each.activations_per_pixel,
+            each.irreducible, each.same_as,
+        )
+        for each in found
+    }  # fmt: skip
+    for composition in expected.keys() | got.keys():
+        row = expected.get(composition)
+        # Several simpler compositions may be equally cheap; one of them is to be named.
+        if composition in got and row is not None:
+            named = got[composition].same_as
+            assert named in (row.same_as or {None}), (composition, named, row)
+            row = row._replace(same_as=named)
+        assert got.get(composition) == row, (composition, setting)
+    assert list(got) == list(expected), "not in canonical order"
+    return len(expected)

@@ -1,0 +1,127 @@
+"""The kinds of convolution and what chains of them see, for the brute force in `brute_force`.
+
+Written from the definitions alone, with plain integers as sets of channels; nothing of the library
+is imported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from math import floor
+
+Reads = Callable[[int, int, int, Fraction], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`reads(c_in, c_out, groups, overlap)`: the channels that each output reads."""
+
+    reads: Reads
+    spatial: bool = False
+    mixing: bool = True
+    grouped: bool = False
+    rolling: bool = False
+    written: bool = True
+
+
+def _all(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    return [list(range(c_in)) for _ in range(c_out)]
+
+
+def _own(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    return [[j] for j in range(c_out)]
+
+
+def _group(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    groups = [list(range(n * c_in // g, (n + 1) * c_in // g)) for n in range(g)]
+    return [group for group in groups for _ in range(c_out // g)]
+
+
+def _window(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    w = c_in // g
+    s = w - floor(o * w)
+    return [[(j * s + t) % c_in for t in range(w)] for j in range(c_out)]
+
+
+def _dealt(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    runs = [list(range(n * c_in // g, (n + 1) * c_in // g)) for n in range(g)]
+    return [[run[turn]] for turn in range(c_in // g) for run in runs]
+
+
+# In canonical order. CONV is what GC is with one group; no word holds it.
+KINDS = {
+    "PW": Kind(_all),
+    "GC": Kind(_group, spatial=True, grouped=True),
+    "DW": Kind(_own, spatial=True, mixing=False),
+    "GPW": Kind(_group, grouped=True),
+    "RPW": Kind(_window, grouped=True, rolling=True),
+    "SH": Kind(_dealt, mixing=False, grouped=True, written=False),
+    "CONV": Kind(_all, spatial=True),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A kind with its parameters between two widths; one object for each."""
+
+    kind: str
+    groups: int
+    overlap: Fraction
+    c_in: int
+    c_out: int
+    reads: tuple[tuple[int, ...], ...]
+
+    @property
+    def fan_in(self) -> int:
+        return len(self.reads[0])
+
+    @property
+    def keeps_width(self) -> bool:
+        return self.c_in == self.c_out
+
+    def sets(self) -> list[set[int]]:
+        return list(map(set, self.reads))
+
+
+@cache
+def _layer(row: Kind, kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int) -> Layer:
+    reads = row.reads(c_in, c_out, groups, overlap)
+    assert len(reads) == c_out
+    return Layer(kind, groups, overlap, c_in, c_out, tuple(map(tuple, reads)))
+
+
+def layer(kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int) -> Layer:
+    return _layer(KINDS[kind], kind, groups, overlap, c_in, c_out)
+
+
+class Sight:
+    """The sets that the outputs of a chain see, each step remembered under a number."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, ...]] = []
+        self.least: list[int] = []
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._steps: dict[tuple[int, Layer], int] = {}
+
+    def _number(self, rows: tuple[int, ...]) -> int:
+        if rows not in self._numbers:
+            self._numbers[rows] = len(self.rows)
+            self.rows.append(rows)
+            self.least.append(min(row.bit_count() for row in rows))
+        return self._numbers[rows]
+
+    def start(self, channels: int) -> int:
+        return self._number(tuple(1 << j for j in range(channels)))
+
+    def after(self, number: int, layer: Layer) -> int:
+        known = self._steps.get((number, layer))
+        if known is None:
+            below, seen = self.rows[number], []
+            for read in layer.reads:
+                union = 0
+                for channel in read:
+                    union |= below[channel]
+                seen.append(union)
+            known = self._steps[number, layer] = self._number(tuple(seen))
+        return known

@@ -1,0 +1,166 @@
+"""The enumeration against the brute force at equal widths: designs, blocks, all numbers."""
+
+from fractions import Fraction
+
+import brute_force
+import brute_layers
+import numpy as np
+import pytest
+import sympy
+from brute_force import assert_same_designs, designs
+
+from ifspace import kinds
+from ifspace.catalogue import Design
+from ifspace.enumerate.search import enumerate_designs, estimate_seconds
+from ifspace.errors import SettingError
+from ifspace.kinds import KINDS, ConvKind
+from ifspace.plan import EnumerationSetting
+
+RULES = [{}, {"compact": "subset"}, {"rule": "early-stop"}, {"repeats": 2}]
+WITHOUT_ROLLING = ("PW", "GC", "DW", "GPW", "SH")
+
+
+def found(setting: EnumerationSetting) -> tuple[Design, ...]:
+    return enumerate_designs([setting], jobs=1).designs
+
+
+def assert_agrees(**arguments: object) -> int:
+    setting = EnumerationSetting(**arguments)
+    return assert_same_designs(found(setting), setting)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize(
+    ("channels", "length"), [(6, 4), (8, 4), (9, 4), (12, 3), (16, 3), (18, 3), (24, 3)]
+)
+def test_designs_and_minima_are_those_of_brute_force(
+    channels: int, length: int, rule: dict[str, object]
+) -> None:
+    assert assert_agrees(channels=channels, max_len=length, **rule) > 0
+
+
+@pytest.mark.parametrize("compact", ["single", "subset"])
+def test_five_layers_at_eight_channels(compact: str) -> None:
+    assert_agrees(channels=8, max_len=5, compact=compact)
+
+
+@pytest.mark.parametrize(
+    ("channels", "arguments"),
+    [
+        (12, {}),
+        (16, {}),
+        (12, {"kinds": WITHOUT_ROLLING, "repeats": 2}),
+        (16, {"repeats": 2}),
+        (18, {"kinds": WITHOUT_ROLLING}),
+        (24, {"kinds": WITHOUT_ROLLING}),
+        (24, {"kinds": ("DW", "RPW", "SH"), "overlaps": (0,)}),
+        (24, {"kinds": ("GC", "GPW", "SH"), "rule": "early-stop"}),
+    ],
+    ids=str,
+)
+def test_four_layers_where_groups_nest_and_where_they_do_not(
+    channels: int, arguments: dict[str, object]
+) -> None:
+    assert_agrees(channels=channels, max_len=4, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kinds"),
+    [
+        (72, ("DW", "GPW", "SH")),
+        (66, ("GC", "RPW", "SH")),
+        (130, ("DW", "GPW", "SH")),
+    ],
+)
+def test_more_channels_than_fit_in_one_machine_word(channels: int, kinds: tuple[str, ...]) -> None:
+    assert_agrees(channels=channels, kinds=kinds, max_len=3)
+
+
+@pytest.mark.parametrize("length", [6, 7])
+def test_long_words_of_few_kinds(length: int) -> None:
+    assert_agrees(channels=8, kinds=("DW", "GPW", "SH"), max_len=length)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_words_without_exactly_one_spatial_layer_add_nothing(rule: dict[str, object]) -> None:
+    setting = EnumerationSetting(channels=6, max_len=3, **rule)
+    assert designs(setting, one_spatial=False) == designs(setting)
+
+
+@pytest.mark.parametrize("patterns", ["any", "keep"])
+def test_repeated_patterns_are_dropped_or_kept_as_asked(patterns: str) -> None:
+    assert_agrees(channels=8, max_len=4, patterns=patterns)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_a_prime_width_leaves_two_designs(rule: dict[str, object]) -> None:
+    setting = EnumerationSetting(channels=13, max_len=4, **rule)
+    blocks = [design.block for design in found(setting)]
+    one_copy = [text.removeprefix("(").removesuffix(")x2") for text in blocks]
+    # Twice in a row one of the two pointwise layers is enough, so neither design is compact.
+    assert one_copy == ([] if setting.repeats == 2 else ["PW+DW", "DW+PW"])
+    assert_same_designs(found(setting), setting)
+
+
+def _rolling_convolution() -> ConvKind:
+    row = KINDS["RPW"]
+    return ConvKind(
+        "RC", "rolling convolution", True, True, True, True, True, row.fan_in,
+        row.params * kinds.k**kinds.d, row.coverage, row.reads, "a test",
+    )  # fmt: skip
+
+
+def _comb(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
+    first = np.arange(c_out, dtype=np.int32)[:, None] // (c_out // groups)
+    return first + groups * np.arange(c_in // groups, dtype=np.int32)
+
+
+def _strided_pointwise() -> ConvKind:
+    seen = kinds.U(1) * kinds.C_in / kinds.g * sympy.ceiling(kinds.m * kinds.g / kinds.C_out)
+    return ConvKind(
+        "TPW", "strided pointwise", False, True, True, False, True, kinds.C_in / kinds.g,
+        kinds.C_in * kinds.C_out / kinds.g, sympy.Min(kinds.C, seen), _comb, "a test",
+    )  # fmt: skip
+
+
+def _comb_by_lists(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    return [list(range(j // (c_out // g), c_in, g)) for j in range(c_out)]
+
+
+SEVENTH = {
+    "TPW": (_strided_pointwise, brute_layers.Kind(_comb_by_lists, grouped=True)),
+    "RC": (
+        _rolling_convolution,
+        brute_layers.Kind(brute_layers.KINDS["RPW"].reads, True, grouped=True, rolling=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("symbol", SEVENTH)
+@pytest.mark.parametrize("rule", [*RULES, {"out_channels": 12}], ids=str)
+def test_a_seventh_kind_is_enumerated_as_the_six(
+    symbol: str, rule: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, plain = SEVENTH[symbol]
+    monkeypatch.setitem(KINDS, symbol, row())
+    monkeypatch.setitem(brute_layers.KINDS, symbol, plain)
+    assert brute_force.KINDS is brute_layers.KINDS
+    setting = EnumerationSetting(channels=8, max_len=3, **rule)
+    assert symbol in setting.kinds
+    designs_found = found(setting)
+    assert any(symbol in design.kinds for design in designs_found) or setting.repeats > 1
+    assert_same_designs(designs_found, setting)
+
+
+def test_too_few_jobs_are_refused_before_any_work() -> None:
+    for jobs in (0, -1):
+        with pytest.raises(SettingError, match=r"^too few jobs: got .*; allowed: 1 or more; "):
+            enumerate_designs([EnumerationSetting(channels=8, max_len=1)], jobs=jobs)
+
+
+def test_the_estimate_grows_with_the_work() -> None:
+    def seconds(**arguments: object) -> float:
+        return estimate_seconds(EnumerationSetting(**arguments))
+
+    assert 0 < seconds(channels=16) < seconds(channels=64) < seconds(channels=1024)
+    assert seconds(max_len=4) < seconds(max_len=6) < seconds(max_len=8)
