@@ -1,5 +1,6 @@
 """Blocks: compositions with their parameters chosen, and the same at concrete widths."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Self
@@ -59,12 +60,14 @@ class Block:
         out_channels: int | None = None,
         bottleneck: Fraction | int | str | None = None,
         dims: int = 2,
+        widths: Sequence[int] | None = None,
     ) -> "SizedBlock":
         """Return the block at concrete widths, all its copies in a row.
 
         The first copy maps `channels` to `out_channels`, the others keep that width. The width
         changes in the last channel-mixing layer of a copy; with a `bottleneck` ratio R the first
-        one goes to R x out_channels and the last one comes back.
+        one goes to R x out_channels and the last one comes back. `widths` names instead the width
+        behind each channel-mixing layer but the last.
 
         >>> sized = Block.parse("PW+DW+PW").at(64, 64, bottleneck="1/4")
         >>> [(layer.c_in, layer.c_out) for layer in sized.layers], sized.params
@@ -90,13 +93,21 @@ class Block:
                 allowed="ratio x out_channels whole and at least 1",
                 remedy="change the ratio or the width",
             )
+        interior: int | tuple[int, ...] | None = None if inner is None else int(inner)
+        if widths is not None:
+            if ratio is not None:
+                raise BlockError.because(
+                    "two statements of the interior widths",
+                    got=f"bottleneck {ratio} and widths {', '.join(map(str, widths))}",
+                    allowed="one of them",
+                    remedy="leave one out",
+                )
+            interior = tuple(whole(width, "interior width") for width in widths)
         mixing = [layer.conv.mixing for layer in self.layers]
         chain: list[SizedLayer] = []
         for copy in range(self.repeats):
-            widths = place_widths(
-                mixing, c_in if copy == 0 else c_out, c_out, None if inner is None else int(inner)
-            )
-            chain += [SizedLayer(x, *w, dims) for x, w in zip(self.layers, widths, strict=True)]
+            placed = place_widths(mixing, c_in if copy == 0 else c_out, c_out, interior)
+            chain += [SizedLayer(x, *w, dims) for x, w in zip(self.layers, placed, strict=True)]
         return SizedBlock(self, c_in, c_out, ratio, dims, tuple(chain))
 
     def __str__(self) -> str:

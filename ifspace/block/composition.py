@@ -35,15 +35,17 @@ def empty(got: object) -> BlockError:
 
 
 def place_widths(
-    mixing: Sequence[bool], c_in: Width, c_out: Width, inner: Width | None
+    mixing: Sequence[bool], c_in: Width, c_out: Width, inner: Width | tuple[Width, ...] | None
 ) -> list[tuple[Width, Width]]:
     """Return the (input, output) width of every layer of one copy of a block.
 
-    Only channel-mixing layers change the width: the last one, or with an `inner` (bottleneck)
-    width the first and the last one.
+    Only channel-mixing layers change the width: the last one; with an `inner` (bottleneck) width
+    the first and the last one; with a sequence each of them, the last one to `c_out`.
 
     >>> place_widths([True, False, True], 16, 64, 4)
     [(16, 4), (4, 4), (4, 64)]
+    >>> place_widths([True, True, True], 16, 64, (8, 32))
+    [(16, 8), (8, 32), (32, 64)]
 
     Reference: [Fog] section 3.1.
     """
@@ -63,7 +65,16 @@ def place_widths(
             remedy="add a channel-mixing layer such as PW",
         )
     changes = dict.fromkeys(spots[-1:], c_out)
-    if inner is not None:
+    if isinstance(inner, tuple):
+        if len(inner) != len(spots) - 1:
+            raise BlockError.because(
+                "wrong number of interior widths",
+                got=len(inner),
+                allowed=f"{len(spots) - 1}, one behind each channel-mixing layer but the last",
+                remedy="name one width for each",
+            )
+        changes |= dict(zip(spots, inner, strict=False))
+    elif inner is not None:
         changes[spots[0]] = inner
     widths, width = [], c_in
     for place in range(len(mixing)):

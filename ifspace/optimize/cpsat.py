@@ -1,0 +1,42 @@
+"""The one call of the CP-SAT solver: fixed seed, one worker, the same answer every time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ortools.sat.python import cp_model
+
+from ifspace.plan.groups import Status
+
+SEED: Final = 20190101
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a solve ended: status, proven bound on the objective, and the values asked for."""
+
+    status: Status
+    bound: int | None
+    values: tuple[int, ...]
+
+
+def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) -> Outcome:
+    """Return the values of the wanted variables in the best solution of a model.
+
+    One worker and a fixed seed: the same model has the same answer on every machine, unless a time
+    limit in seconds cuts the search short. The bound is rounded up to the next whole number, since
+    objectives are whole.
+    """
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = SEED
+    if time_limit_s is not None:
+        solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
+    code = solver.solve(model)
+    if code == cp_model.INFEASIBLE:
+        return Outcome(Status.INFEASIBLE, None, ())
+    if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return Outcome(Status.UNKNOWN, None, ())
+    bound = -int(-solver.best_objective_bound // 1) if model.has_objective() else None
+    status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
+    return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in wanted))

@@ -1,0 +1,230 @@
+"""The cheapest groups, shuffle groups and overlaps of a composition, by CP-SAT, with proof.
+
+Every layer is a choice among a table of options, one boolean each, with its cost: the objective is
+linear. The full field enters in two ways, neither of which can cut off a plan:
+
+* *Coverage of output 0.* Output 0 of a chain without shuffles reads the channels 0 … m - 1 of
+  every layer below, and the coverage function says how many exactly. So U >= C is necessary; at
+  equal widths without shuffles it is sufficient too. Below a shuffle the channels read are
+  scattered: there their number grows by the fan-in at most.
+* *Cuts.* The solver proposes the cheapest choice that is left; those of equal cost at every layer,
+  which differ in shuffles and overlaps, are put before the exact field together with it. The first
+  with the full field is optimal. If all fall short, so does every choice whose layers read parts
+  of what theirs read: all of them are forbidden at once. Where there are too many of equal cost,
+  the proposed choice alone is raised, layer by layer, as far as it still falls short, and what
+  lies below it is forbidden.
+
+So a plan that comes out has the full field, a bound of the model bounds the problem, and when the
+model has no solution left no choice has the full field.
+
+Reference: [Fog] section 3.3.
+"""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from itertools import product
+from math import prod
+from typing import Any, Final
+
+from ortools.sat.python import cp_model
+
+from ifspace.block import SizedLayer
+from ifspace.optimize.cpsat import solve
+from ifspace.optimize.options import Choice, Options
+from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
+
+# More choices of one cost than this are not looked at one by one.
+MOST_OF_EQUAL_COST: Final = 4096
+
+
+def cheapest_groups(
+    problem: GroupsProblem,
+    top: int = 1,
+    time_limit_s: float | None = None,
+    at_most: int | None = None,
+) -> GroupsAnswer:
+    """Return the `top` cheapest distinct plans of a problem, best first.
+
+    `at_most`: only plans that cost at most so much are of interest. The status and the bound are
+    those of the first plan.
+
+    >>> from ifspace.block import Composition
+    >>> answer = cheapest_groups(GroupsProblem(Composition.parse("GC+SH+GPW"), 64))
+    >>> answer.status.name, answer.bound, answer.plans[0].objective(), str(answer.plans[0].block)
+    ('OPTIMAL', 3200, 3200, 'GC(32)+SH(32)+GPW(2)')
+
+    Reference: [Fog] section 3.3, Theorem 1.
+    """
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    options = Options(problem)
+    if not all(options.layers):
+        return GroupsAnswer(Status.INFEASIBLE, None, ())
+    model = _Model(options, at_most)
+    plans: list[GroupPlan] = []
+    status, bound = Status.UNKNOWN, None
+    while len(plans) < top:
+        ended, choice, limit = model.next_choice(deadline)
+        if not plans:
+            status, bound = ended, limit
+        if choice is None:
+            break
+        plan = GroupPlan(problem, options.block(choice))
+        plan.check()
+        plans.append(plan)
+        model.forbid(choice)
+    return GroupsAnswer(status, bound, tuple(plans))
+
+
+class _Model:
+    """The CP-SAT model of a problem, with the cuts found so far."""
+
+    def __init__(self, options: Options, at_most: int | None) -> None:
+        self.options = options
+        self.model = cp_model.CpModel()
+        self.forbidden: set[Choice] = set()
+        self.chosen = [
+            [self.model.new_bool_var(f"{place}:{layer}") for layer in layers]
+            for place, layers in enumerate(options.layers)
+        ]
+        for literals in self.chosen:
+            self.model.add_exactly_one(literals)
+        base, added = options.costs
+        # Of equal cost the options that stand first: the sum of their numbers decides.
+        self.scale = 1 + sum(len(layers) - 1 for layers in options.layers)
+        self.base = base
+        pairs = [
+            (literal, cost, number)
+            for literals, costs in zip(self.chosen, added, strict=True)
+            for number, (literal, cost) in enumerate(zip(literals, costs, strict=True))
+        ]
+        self.model.minimize(sum((self.scale * cost + n) * x for x, cost, n in pairs))
+        if at_most is not None:
+            self.model.add(sum(cost * x for x, cost, _ in pairs) <= at_most - base)
+        self._cover()
+
+    def next_choice(self, deadline: float | None) -> tuple[Status, Choice | None, int | None]:
+        """Return the status, the best choice with the full field, and the bound on its cost."""
+        literals = [literal for each in self.chosen for literal in each]
+        bound: int | None = None
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return Status.UNKNOWN, None, bound
+            outcome = solve(self.model, literals, left)
+            if not outcome.values:
+                return outcome.status, None, bound
+            if outcome.bound is not None:
+                bound = self.base + outcome.bound // self.scale
+            choice = self._choice(outcome.values)
+            equals = self.options.of_equal_cost(choice)
+            if prod(map(len, equals)) > MOST_OF_EQUAL_COST:
+                equals = [[number] for number in choice]
+            for equal in product(*equals):
+                if equal not in self.forbidden and self.options.is_full(equal):
+                    return outcome.status, equal, bound
+            self._cut(choice, equals)
+
+    def forbid(self, choice: Choice) -> None:
+        """Leave one choice out from now on."""
+        self.forbidden.add(choice)
+        self.model.add_bool_or(
+            [each[n].negated() for each, n in zip(self.chosen, choice, strict=True)]
+        )
+
+    def _choice(self, values: tuple[int, ...]) -> Choice:
+        numbers, start = [], 0
+        for literals in self.chosen:
+            numbers.append(values[start : start + len(literals)].index(1))
+            start += len(literals)
+        return tuple(numbers)
+
+    def _cut(self, choice: Choice, equals: list[list[int]]) -> None:
+        """Forbid what reads no more than choices that all fall short, or are plans already."""
+        if all(len(each) == 1 for each in equals):
+            equals = [[number] for number in self.options.raised(choice)]
+        elif self.forbidden:
+            # A plan among them has the full field: nothing follows for what reads less.
+            self._clause([set(each) for each in equals])
+            return
+        self._clause(
+            [
+                set().union(*(self.options.below(place, number) for number in numbers))
+                for place, numbers in enumerate(equals)
+            ]
+        )
+
+    def _clause(self, short: list[set[int]]) -> None:
+        self.model.add_bool_or(
+            [
+                literal
+                for literals, numbers in zip(self.chosen, short, strict=True)
+                for other, literal in enumerate(literals)
+                if other not in numbers
+            ]
+        )
+
+    def _cover(self) -> None:
+        """Bound what output 0 sees, from the last layer down to the block's input."""
+        options = self.options
+        count: Any = 1
+        scattered = False
+        for position in reversed(range(len(options.chain))):
+            place, copy = position % options.length, position // options.length
+            c_in = options.chain[position].c_in
+            scattered = scattered or options.scatters[position]
+            below = self.model.new_int_var(1, c_in, f"channels below layer {position}")
+            for number, literal in enumerate(self.chosen[place]):
+                layer = options.sized(place, number)[copy]
+                bound = layer.fan_in * count if scattered else self._interval(layer, count)
+                self.model.add(below <= bound).only_enforce_if(literal)
+            count = below
+        self.model.add(count >= options.problem.channels)
+
+    def _interval(self, layer: SizedLayer, count: Any) -> Any:
+        """Return how many channels `count` neighbouring outputs read, as a linear expression."""
+        kind, *numbers = _shape(layer)
+        if kind == "constant":
+            return numbers[0]
+        if kind == "line":
+            start, slope = numbers
+            return start + slope * (count - 1)
+        whole = self.model.new_int_var(1, layer.c_out, "")
+        if kind == "stairs":
+            height, run = numbers
+            self.model.add(run * whole <= count + run - 1)
+            return height * whole
+        self.model.add_element(count, [0, *numbers], whole)
+        return whole
+
+
+@cache
+def _shape(layer: SizedLayer) -> tuple[Any, ...]:
+    """Return the form of the layer's coverage function, found by evaluating it everywhere.
+
+    ("constant", n), ("line", value at 1, slope), ("stairs", height, run), each up to the cap at
+    the layer's input width; or ("table", values from 1).
+    """
+    below: Callable[[int], int] = lambda count: count  # noqa: E731
+    values = [
+        layer.conv.coverage_at(
+            below,
+            count,
+            channels=layer.c_in,
+            c_in=layer.c_in,
+            c_out=layer.c_out,
+            groups=layer.groups,
+            step=layer.step,
+        )
+        for count in range(1, layer.c_out + 1)
+    ]
+    first, cap = values[0], layer.c_in
+    if all(value == first for value in values):
+        return ("constant", first)
+    slope = values[1] - first
+    if all(value == min(cap, first + slope * n) for n, value in enumerate(values)):
+        return ("line", first, slope)
+    run = next(n for n, value in enumerate(values) if value != first)
+    if all(value == min(cap, first * (n // run + 1)) for n, value in enumerate(values)):
+        return ("stairs", first, run)
+    return ("table", *values)

@@ -1,0 +1,179 @@
+"""The choices of a groups problem: every legal layer at every place, and how they are nested."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from ifspace.block import Block, Layer, SizedLayer
+from ifspace.kinds import U
+from ifspace.plan.groups import GroupsProblem
+from ifspace.reach import channel_field
+
+Choice = tuple[int, ...]
+
+
+class Options:
+    """Per place of the composition the layers that may stand there; a choice numbers one of each.
+
+    Left out is only what cannot be better: shuffles at the ends of a single block, which permute
+    inputs or outputs, keep one option; without shuffles and changes of width a wider step sees
+    more at the same cost, so of equal groups only the widest step stays.
+    """
+
+    def __init__(self, problem: GroupsProblem) -> None:
+        """List the options; costs and nesting follow on demand."""
+        self.problem = problem
+        self.chain = problem.chain
+        self.length = len(problem.composition)
+        self.scatters = [layer.conv.coverage.func != U for layer in self.chain]
+        self.layers = [self._layers(place) for place in range(self.length)]
+        self._rows: dict[tuple[int, int], list[npt.NDArray[np.bool_]]] = {}
+        self._below: dict[tuple[int, int], frozenset[int]] = {}
+        self._full: dict[Choice, bool] = {}
+
+    def copies(self, place: int) -> tuple[SizedLayer, ...]:
+        """Return the stand-ins of a place in all copies of the block."""
+        return self.chain[place :: self.length]
+
+    def sized(self, place: int, number: int) -> list[SizedLayer]:
+        """Return one option at the widths of every copy."""
+        layer = self.layers[place][number]
+        return [SizedLayer(layer, c.c_in, c.c_out, c.dims) for c in self.copies(place)]
+
+    def block(self, choice: Choice) -> Block:
+        """Return the block of a choice."""
+        layers = tuple(each[n] for each, n in zip(self.layers, choice, strict=True))
+        return Block(layers, self.problem.composition.repeats)
+
+    def is_full(self, choice: Choice) -> bool:
+        """Return whether every output sees every channel, exactly."""
+        known = self._full.get(choice)
+        if known is None:
+            known = self._full[choice] = self._output_0_is_full(choice) and (
+                channel_field(self.problem.sized(self.block(choice)).layers)
+                == self.problem.channels
+            )
+        return known
+
+    def _output_0_is_full(self, choice: Choice) -> bool:
+        """Return whether output 0 sees every channel: necessary, and quick to decide."""
+        reads = [self._reads(place, number) for place, number in enumerate(choice)]
+        seen = np.zeros(1, np.intp)
+        for position in reversed(range(len(self.chain))):
+            table = reads[position % self.length][position // self.length]
+            seen = np.flatnonzero(table[seen].any(axis=0))
+        return len(seen) == self.problem.channels
+
+    def of_equal_cost(self, choice: Choice) -> list[list[int]]:
+        """Return for each place the options that cost what the chosen one costs."""
+        _, costs = self.costs
+        return [
+            [n for n, cost in enumerate(each) if cost == each[number]]
+            for each, number in zip(costs, choice, strict=True)
+        ]
+
+    @cached_property
+    def costs(self) -> tuple[int, list[list[int]]]:
+        """The cost of the first option everywhere, and what each option adds to it."""
+        first = [layers[0] for layers in self.layers]
+        repeats = self.problem.composition.repeats
+        base = self.problem.amount(Block(tuple(first), repeats))
+        table = [
+            [
+                self.problem.amount(
+                    Block((*first[:place], layer, *first[place + 1 :]), repeats)
+                ) - base
+                for layer in layers
+            ]
+            for place, layers in enumerate(self.layers)
+        ]  # fmt: skip
+        return base, table
+
+    def below(self, place: int, number: int) -> frozenset[int]:
+        """Return the options of a place that read, output by output, a part of what this one does.
+
+        >>> from ifspace.block import Composition
+        >>> options = Options(GroupsProblem(Composition.parse("DW+GPW+SH+GPW"), 16))
+        >>> [str(options.layers[1][n]) for n in sorted(options.below(1, 1))]
+        ['GPW(4)', 'GPW(8)']
+        """
+        known = self._below.get((place, number))
+        if known is None:
+            mine = self._reads(place, number)
+            known = self._below[place, number] = frozenset(
+                other
+                for other in range(len(self.layers[place]))
+                if all(
+                    bool((~part | whole).all())
+                    for part, whole in zip(self._reads(place, other), mine, strict=True)
+                )
+            )
+        return known
+
+    def raised(self, choice: Choice) -> Choice:
+        """Return a choice that reads as much more as it can and still falls short."""
+        for place in range(self.length):
+            mine = choice[place]
+            larger = [
+                n for n in range(len(self.layers[place]))
+                if n != mine and mine in self.below(place, n)
+            ]  # fmt: skip
+            larger.sort(key=lambda n, at=place: -self.sized(at, n)[0].fan_in)  # type: ignore[misc]
+            for number in larger:
+                higher = (*choice[:place], number, *choice[place + 1 :])
+                if not self.is_full(higher):
+                    choice = higher
+                    break
+        return choice
+
+    def _reads(self, place: int, number: int) -> list[npt.NDArray[np.bool_]]:
+        known = self._rows.get((place, number))
+        if known is None:
+            known = []
+            for layer in self.sized(place, number):
+                table = np.zeros((layer.c_out, layer.c_in), np.bool_)
+                table[np.arange(layer.c_out)[:, None], layer.reads()] = True
+                known.append(table)
+            self._rows[place, number] = known
+        return known
+
+    def _layers(self, place: int) -> list[Layer]:
+        copies = self.copies(place)
+        stand_in, conv = copies[0].layer, copies[0].conv
+        if not conv.takes_groups:
+            return [stand_in]
+        common = set.intersection(*({g for g, _ in conv.choices(c.c_in, c.c_out, (Fraction(0),))}
+                                    for c in copies))  # fmt: skip
+        layers: list[Layer] = []
+        for groups in sorted(g for g in common if g is not None):
+            width = conv.fan_in_at(copies[0].c_in, groups)
+            steps: dict[tuple[int, ...], Layer] = {}
+            for overlap in self._overlaps(conv.takes_overlap, width):
+                layer = Layer(stand_in.kind, groups, overlap, stand_in.kernel)
+                key = tuple(SizedLayer(layer, c.c_in, c.c_out, c.dims).step for c in copies)
+                steps.setdefault(key, layer)
+            if self._monotone:
+                steps = {max(steps): steps[max(steps)]}
+            layers.extend(steps.values())
+        return layers[:1] if self._at_an_end(place) else layers
+
+    def _overlaps(self, takes_overlap: bool, width: int) -> Sequence[Fraction | None]:
+        if not takes_overlap:
+            return (None,)
+        if self.problem.overlaps is None:
+            return [Fraction(shared, width) for shared in range(width)]
+        return self.problem.overlaps
+
+    @property
+    def _monotone(self) -> bool:
+        keeps = all(not layer.changes_width for layer in self.chain)
+        return keeps and not any(self.scatters)
+
+    def _at_an_end(self, place: int) -> bool:
+        if self.problem.composition.repeats > 1 or not self.scatters[place]:
+            return False
+        mixing = [n for n, layer in enumerate(self.chain) if layer.conv.mixing]
+        return not mixing or place < mixing[0] or place > mixing[-1]

@@ -1,0 +1,193 @@
+"""Group counts asked for and found: problems, plans, and checks that know no solver."""
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Final, Literal, get_args
+
+from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
+from ifspace.block.layer import whole
+from ifspace.errors import SettingError
+from ifspace.kinds import find_kind, step
+from ifspace.plan.legal import exact_bottleneck, exact_overlaps, whole_within
+from ifspace.plan.setting import DEFAULT_OVERLAPS, Objective
+from ifspace.reach import channel_field
+
+Weights = tuple[int, int, int]
+_PLAIN: Final[dict[str, Weights]] = {
+    "params": (1, 0, 0),
+    "macs": (0, 1, 0),
+    "activations": (0, 0, 1),
+}
+
+
+class Status(Enum):
+    """How a search for plans ended; the text says it to a person."""
+
+    OPTIMAL = "proven: no legal choice with the full field is better"
+    FEASIBLE = "time ran out: the best found so far, with the bound beside it"
+    INFEASIBLE = "proven: no legal choice has the full field"
+    UNKNOWN = "time ran out before a choice with the full field was found"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsProblem:
+    """Which groups and overlaps make a composition cheapest at the full field.
+
+    Widths are in channels: `channels` in, `out_channels` out, inside either a `bottleneck` ratio of
+    out_channels or `widths`, one behind each channel-mixing layer but the last. `overlaps` None
+    means any: every step from 1 to the window's width. `weights` of parameters, MACs and
+    activations make a sum to minimise; `objective` is one of them alone.
+
+    >>> problem = GroupsProblem(Composition.parse("DW+RPW+RPW"), 64)
+    >>> problem.amount(Block.parse("DW+RPW(8,0)+RPW(8,0)"))
+    1600
+
+    Raises: SettingError or BlockError for widths, ratios or overlaps out of range.
+
+    Reference: [Fog] section 3.3.
+    """
+
+    composition: Composition
+    channels: int
+    out_channels: int | None = None
+    bottleneck: Fraction | None = None
+    widths: tuple[int, ...] | None = None
+    kernel: int = 3
+    overlaps: tuple[Fraction, ...] | None = DEFAULT_OVERLAPS
+    objective: Objective = "params"
+    weights: Weights | None = None
+    stride: Literal[1, 2] = 1
+    dims: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        """Make the values canonical; refuse what no block could have."""
+        put = object.__setattr__
+        put(self, "channels", whole_within(self.channels, "channels", 1))
+        out = self.channels if self.out_channels is None else self.out_channels
+        put(self, "out_channels", whole_within(out, "out_channels", 1))
+        put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
+        if self.widths is not None:
+            put(self, "widths", tuple(whole(each, "interior width") for each in self.widths))
+        if self.overlaps is not None:
+            put(self, "overlaps", exact_overlaps(self.overlaps))
+        allowed = get_args(Objective)
+        if self.objective not in allowed:
+            raise SettingError.because(
+                "unknown objective",
+                got=repr(self.objective),
+                allowed=", ".join(allowed),
+                remedy="choose one of them",
+            )
+        if self.weights is not None and (min(self.weights) < 0 or not any(self.weights)):
+            raise SettingError.because(
+                "weights out of range",
+                got=self.weights,
+                allowed="whole numbers from 0, one above 0",
+                remedy="weigh parameters, MACs and activations in that order",
+            )
+        self.chain  # noqa: B018 - widths that contradict each other are refused now
+
+    @property
+    def out_width(self) -> int:
+        """The width F that leaves the block, in channels."""
+        return self.channels if self.out_channels is None else self.out_channels
+
+    @property
+    def chain(self) -> tuple[SizedLayer, ...]:
+        """The layers of all copies at their widths, with one group each as a stand-in."""
+        layers = tuple(_stand_in(kind, self.kernel) for kind in self.composition.kinds)
+        return self.sized(Block(layers, self.composition.repeats)).layers
+
+    def sized(self, block: Block) -> SizedBlock:
+        """Return a block at the problem's widths.
+
+        Raises: BlockError when it does not fit them.
+        """
+        return block.at(
+            self.channels, self.out_width, self.bottleneck, self.dims, widths=self.widths
+        )
+
+    def amount(self, block: Block) -> int:
+        """Return what is minimised, in whole numbers: the weighted sum for one block."""
+        sized = self.sized(block)
+        weights = self.weights or _PLAIN[self.objective]
+        measures = (
+            sized.params,
+            sized.macs_per_pixel(self.stride),
+            sized.activations_per_pixel(self.stride),
+        )
+        return sum(weight * measure for weight, measure in zip(weights, measures, strict=True))
+
+
+def _stand_in(kind: str, kernel: int) -> Layer:
+    row = find_kind(kind)
+    return Layer(
+        kind,
+        1 if row.takes_groups else None,
+        Fraction(0) if row.takes_overlap else None,
+        kernel if row.spatial else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """A block at its widths with what it costs, counted again from the block alone."""
+
+    problem: GroupsProblem
+    block: Block
+
+    @property
+    def sized(self) -> SizedBlock:
+        """The block at the problem's widths."""
+        return self.problem.sized(self.block)
+
+    def objective(self) -> int:
+        """Return what was minimised, recomputed in integers."""
+        return self.problem.amount(self.block)
+
+    def check(self) -> None:
+        """Recount legality and the exact field; know no solver.
+
+        Raises: SettingError naming what does not hold.
+        """
+        problem = self.problem
+        sized = self.sized  # groups divide the widths, or this raises
+        faults = []
+        if self.block.composition != problem.composition:
+            faults.append(f"the composition is {self.block.composition}")
+        if channel_field(sized.layers) != problem.channels:
+            faults.append(f"an output sees {channel_field(sized.layers)} channels")
+        faults.extend(
+            f"{layer.layer} has a trivial group count"
+            for layer in sized.layers
+            if layer.conv.takes_groups and not _is_legal(layer)
+        )
+        faults.extend(
+            f"the overlap of {layer.layer} is not on the grid"
+            for layer in sized.layers
+            if problem.overlaps is not None
+            and layer.conv.takes_overlap
+            and layer.step not in {step(layer.fan_in, each) for each in problem.overlaps}
+        )
+        if faults:
+            raise SettingError.because(
+                "a plan that does not hold",
+                got=f"{self.block}: {'; '.join(faults)}",
+                allowed=f"{problem.composition} with all {problem.channels} channels seen",
+                remedy="ask for the plan again",
+            )
+
+
+def _is_legal(layer: SizedLayer) -> bool:
+    choices = layer.conv.choices(layer.c_in, layer.c_out, (Fraction(0),))
+    return layer.groups in [groups for groups, _ in choices]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsAnswer:
+    """How a search ended, the plans found, best first, and what no plan can be below."""
+
+    status: Status
+    bound: int | None
+    plans: tuple[GroupPlan, ...]
