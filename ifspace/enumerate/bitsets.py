@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import int64, njit, uint64
+from numba import int64, uint64
+
+from ifspace.enumerate.compiled import compiled
 
 Words = npt.NDArray[np.uint64]
 
@@ -36,7 +38,7 @@ def pack(reads: npt.NDArray[np.int32], c_in: int) -> Words:
     return packed
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _count(x: Any) -> Any:
     x = x - ((x >> uint64(1)) & uint64(0x5555555555555555))
     x = (x & uint64(0x3333333333333333)) + ((x >> uint64(2)) & uint64(0x3333333333333333))
@@ -44,12 +46,12 @@ def _count(x: Any) -> Any:
     return int64((x * uint64(0x0101010101010101)) >> uint64(56))
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _lowest(x: Any) -> Any:
     return _count((x & (~x + _ONE)) - _ONE)
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _size(rows: Any, r: Any) -> Any:
     size = int64(0)
     for q in range(rows.shape[1]):
@@ -57,7 +59,7 @@ def _size(rows: Any, r: Any) -> Any:
     return size
 
 
-@njit(cache=True, inline="always")
+@compiled(inline="always")
 def _contains(outer: Any, i: Any, inner: Any, j: Any) -> Any:
     for q in range(outer.shape[1]):  # noqa: SIM110 - compiled code has no generators
         if inner[j, q] & ~outer[i, q]:
@@ -65,7 +67,7 @@ def _contains(outer: Any, i: Any, inner: Any, j: Any) -> Any:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def compose(upper: Words, lower: Words) -> Words:
     """Return the union of the rows of `lower` over each row of `upper`: upper after lower."""
     out = np.zeros((upper.shape[0], lower.shape[1]), np.uint64)
@@ -84,7 +86,7 @@ def compose(upper: Words, lower: Words) -> Words:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def transpose(rows: Words, columns: int) -> Words:
     """Return the rows [columns, words] that hold the same pairs the other way round."""
     out = np.zeros((columns, (rows.shape[0] + 63) // 64), np.uint64)
@@ -98,7 +100,7 @@ def transpose(rows: Words, columns: int) -> Words:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def subset(inner: Words, outer: Words) -> bool:
     """Return whether every row of `inner` lies in the row of `outer` at the same place."""
     for r in range(inner.shape[0]):  # noqa: SIM110 - compiled code has no generators
@@ -107,7 +109,7 @@ def subset(inner: Words, outer: Words) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def smallest_row(rows: Words) -> Any:
     """Return the size of the smallest set."""
     least = int64(1) << 40
@@ -116,7 +118,7 @@ def smallest_row(rows: Words) -> Any:
     return least
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def largest_row(rows: Words) -> Any:
     """Return the size of the largest set."""
     most = int64(0)
@@ -125,7 +127,7 @@ def largest_row(rows: Words) -> Any:
     return most
 
 
-@njit(cache=True)
+@compiled()
 def _precedes(rows: Any, a: Any, b: Any) -> Any:
     for q in range(rows.shape[1]):
         if rows[a, q] != rows[b, q]:
@@ -133,7 +135,7 @@ def _precedes(rows: Any, a: Any, b: Any) -> Any:
     return False
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def canonical(rows: Words) -> Words:
     """Return the family of the minimal sets among the rows: each once, in the order of a hash."""
     n, width = rows.shape
@@ -189,7 +191,7 @@ def canonical(rows: Words) -> Words:
     return out[:filled].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def easier(family: Words, other: Words) -> bool:
     """Return whether every set of `other` contains some set of `family`.
 
@@ -210,7 +212,7 @@ def easier(family: Words, other: Words) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def covers(
     top: Any, start: int, sets: int, words: int, rows: Any, origin: int, columns: int
 ) -> bool:

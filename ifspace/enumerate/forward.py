@@ -50,7 +50,7 @@ class ForwardSearch:
         """Prepare the search over the letters of an alphabet in an algebra."""
         self.alphabet = alphabet
         self.algebra = algebra
-        self.tally: npt.NDArray[np.int64] = np.zeros(2, np.int64)
+        self.tally: npt.NDArray[np.int64] = np.zeros(1, np.int64)
         setting = alphabet.setting
         self._copies = setting.repeats
         self._early = setting.rule == "early-stop"
@@ -61,6 +61,7 @@ class ForwardSearch:
         self._tracks = tuple(dict.fromkeys(decides + (real or ())))
         self._decides = tuple(self._tracks.index(track) for track in decides)
         self._real = tuple(self._tracks.index(track) for track in real or ())
+        self._answers: dict[LetterWord, Found | None] = {}
         # The beginnings of the word at hand, from none to all of it.
         self._path: list[tuple[LetterWord, Held]] = []
 
@@ -70,20 +71,24 @@ class ForwardSearch:
 
     def may_be(self, word: LetterWord) -> bool:
         """Return whether some choice of the word is still in the race."""
+        # Solved while its beginning is at hand: to come back to it would walk it again.
+        self._answer(word)
         return bool(self._held(word))
 
     def cheapest(self, words: Iterable[LetterWord]) -> dict[LetterWord, Found | None]:
         """Return the cheapest passing choice of every word, None where there is none."""
-        answers: dict[LetterWord, Found | None] = {}
-        for word in sorted(dict.fromkeys(words)):
+        return {word: self._answer(word) for word in dict.fromkeys(words)}
+
+    def _answer(self, word: LetterWord) -> Found | None:
+        if word not in self._answers:
             found: Found | None = None
-            for state, (cost, choice) in sorted(self._held(word).items(), key=lambda item: item[1]):
+            for state, (cost, choice) in sorted(self._held(word).items(), key=lambda x: x[1]):
                 self.tally += 1
                 if self._passes(word, state):
                     found = Found(cost, choice)
                     break
-            answers[word] = found
-        return answers
+            self._answers[word] = found
+        return self._answers[word]
 
     def irreducible(self, word: LetterWord, choice: Choice) -> bool:
         """Return whether no block with one or more layers of this one left out sees everything."""

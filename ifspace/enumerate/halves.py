@@ -55,7 +55,7 @@ class HalfSearch:
     def __init__(self, alphabet: Alphabet) -> None:
         """Prepare the search over the letters of an alphabet."""
         self.alphabet = alphabet
-        self.tally: npt.NDArray[np.int64] = np.zeros(2, np.int64)
+        self.tally: npt.NDArray[np.int64] = np.zeros(1, np.int64)
         self._subsets = alphabet.setting.compact == "subset"
         self._upper = Side(alphabet, upper=True, subsets=self._subsets)
         self._lower = Side(alphabet, upper=False, subsets=self._subsets)
@@ -71,7 +71,7 @@ class HalfSearch:
             halves = {
                 word: (self._lower.half(low, limit), self._upper.half(high, limit))
                 for word in open_words
-                for low, high in [_cut(word)]
+                for low, high in [self._cut(word)]
             }
             self._remember()
             open_words = []
@@ -124,7 +124,7 @@ class HalfSearch:
 
     def irreducible(self, word: LetterWord, choice: Choice) -> bool:
         """Return whether no block with one or more layers of this one left out sees everything."""
-        low, high = _cut(word)
+        low, high = self._cut(word)
         below, lows = self._lower.variants(low, choice[: len(low)])
         above, highs = self._upper.variants(high, choice[len(low) :])
         upper, lower = self._upper.families.pool.arrays(), self._lower.families.pool.arrays()
@@ -135,6 +135,19 @@ class HalfSearch:
             for b in (below, *lows)
             if (t, b) != (above, below)
         )
+
+    def _cut(self, word: LetterWord) -> tuple[LetterWord, LetterWord]:
+        """Return the lower and the upper half, cut in the middle or, if need be, below it.
+
+        A lower half is followed only at the widths at which the rule decides: it ends before the
+        first layer that the block really has at other widths.
+        """
+        middle = len(word) // 2
+        for place in range(middle):
+            if self.alphabet.letters[word[place]].differs:
+                middle = place
+                break
+        return word[:middle], word[middle:]
 
     def _first_limit(self) -> int:
         costs = [option.cost for letter in self.alphabet.letters for option in letter.options]
@@ -163,11 +176,6 @@ class HalfSearch:
         if top < 0:
             return None
         return Found(int(cost), low.table.choices[bottom] + high.table.choices[top])
-
-
-def _cut(word: LetterWord) -> tuple[LetterWord, LetterWord]:
-    middle = len(word) // 2
-    return word[:middle], word[middle:]
 
 
 def _product(chain: Sequence[Words]) -> Words:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import int64, njit
+from numba import int64
 
 from ifspace.enumerate.bitsets import Words, covers
+from ifspace.enumerate.compiled import compiled
 
 Ints = npt.NDArray[np.int64]
 
@@ -68,12 +69,12 @@ def _grown(array: Any, needed: int) -> Any:
     return larger
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _slot(memo: Any, t: Any, b: Any) -> Any:
     return ((t * int64(0x9E3779B1)) ^ (b * int64(0x85EBCA6B))) & int64(len(memo) - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _known(memo: Any, t: Any, b: Any) -> Any:
     """Return 1 or 0 when the table remembers whether the pair is full, else -1."""
     entry = memo[_slot(memo, t, b)]
@@ -82,11 +83,10 @@ def _known(memo: Any, t: Any, b: Any) -> Any:
     return int64(-1)
 
 
-@njit(cache=True, nogil=True)
-def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any, tally: Any) -> Any:
+@compiled(nogil=True)
+def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any) -> Any:
     answer = _known(memo, t, b)
     if answer < 0:
-        tally[1] += 1
         data, start, rows, columns, _ = upper
         below, origin, _, inputs, _ = lower
         seen = covers(data, start[t], rows[t], columns[t], below, origin[b], inputs[b])
@@ -95,7 +95,7 @@ def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any, tally: Any) -> Any:
     return answer == 1
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def cheapest_pair(
     memo: Any,
     upper: Any,
@@ -112,7 +112,7 @@ def cheapest_pair(
     sorted by cost then rank; ranks order the choices of equal cost, the lower half first. A pair
     passes when all of the first kind see everything and none of the second does: upper variants
     with the lower half, the upper half with lower variants, and with `subsets` variants of both.
-    `limit` is the largest cost of interest. tally: pairs met, pairs decided by looking.
+    `limit` is the largest cost of interest. `tally` counts the pairs looked at.
     """
     t_cost, t_rank, t_must, t_from, t_not = tops
     b_cost, b_rank, b_must, b_from, b_not = bottoms
@@ -147,24 +147,24 @@ def cheapest_pair(
             if not passes:
                 continue
             for x in range(t_must.shape[1]):
-                if not _full(memo, upper, lower, t_must[ti, x], b, tally):
+                if not _full(memo, upper, lower, t_must[ti, x], b):
                     passes = False
                     break
             if not passes:
                 continue
             for x in range(t_from[ti], t_from[ti + 1]):
-                if _full(memo, upper, lower, t_not[x], b, tally):
+                if _full(memo, upper, lower, t_not[x], b):
                     passes = False
                     break
             if not passes:
                 continue
             for y in range(b_from[bi], b_from[bi + 1]):
-                if _full(memo, upper, lower, t_must[ti, 0], b_not[y], tally):
+                if _full(memo, upper, lower, t_must[ti, 0], b_not[y]):
                     passes = False
                     break
                 if subsets:
                     for x in range(t_from[ti], t_from[ti + 1]):
-                        if _full(memo, upper, lower, t_not[x], b_not[y], tally):
+                        if _full(memo, upper, lower, t_not[x], b_not[y]):
                             passes = False
                             break
                 if not passes:
@@ -176,7 +176,7 @@ def cheapest_pair(
     return best, best_t, best_b
 
 
-@njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def pair_is_full(memo: Any, upper: Any, lower: Any, t: int, b: int) -> bool:
     """Return whether one upper family sees everything through one lower family."""
-    return bool(_full(memo, upper, lower, int64(t), int64(b), np.zeros(2, np.int64)))
+    return bool(_full(memo, upper, lower, int64(t), int64(b)))

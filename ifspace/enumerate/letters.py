@@ -10,6 +10,7 @@ A composition may have to be followed at several widths at once: `tracks` lists 
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 
@@ -39,18 +40,24 @@ class Letter:
 
     `removable`: a rule asks whether the block needs it, in the first copy and in the others; not
     so for spatial layers, which it always needs, nor for changes of width. `neutral`: it
-    connects every channel to itself and has nothing to choose. `fixed_cost`: the cost of a neutral
-    letter. `activations`: elements written per output pixel of the block by all copies. `plain`:
-    the kinds that the layer is at trivial group counts.
+    connects every channel to itself and has nothing to choose. `differs`: it connects other
+    channels at the block's real widths than where the rule decides. `fixed_cost`: the cost of a
+    neutral letter. `activations`: elements written per output pixel of the block by all copies.
+    `plain`: the kinds that the layer is at trivial group counts.
     """
 
     kind: str
     removable: tuple[bool, bool]
     neutral: bool
+    differs: bool
     fixed_cost: int
     activations: int
     options: tuple[Option, ...]
     plain: tuple[str, ...]
+
+
+# Sums of two costs must fit into 64 bits with a sign.
+LARGEST_COST: Final = 1 << 61
 
 
 class Alphabet:
@@ -81,19 +88,21 @@ class Alphabet:
         self._copies = (real[0],) + (real[1],) * (setting.repeats - 1)
         # Choices of a composition never differ in activations: there the next measure decides.
         self._macs_first = setting.objective != "params"
-        self._base = 1
-        if setting.stride > 1:
-            # More than any sum of the second measure; both must fit in 63 bits.
-            widest = max(max(t.c_in, t.c_out, t.inner or 0) for t in self.tracks.all)
-            area = setting.kernel**setting.dims * setting.stride**setting.dims
-            self._base = 1 + area * widest**2 * setting.max_len * setting.repeats
-            if self._base**2 >= 2**62:
-                raise SettingError.because(
-                    "costs too large to compare exactly",
-                    got=f"{widest} channels at length {setting.max_len} with a stride",
-                    allowed="costs below 2**31",
-                    remedy="choose smaller widths or stride 1",
-                )
+        # More than any sum of the second measure, if there is one. No more than one layer is
+        # spatial, and the others run on stride ** dims times as many pixels at most.
+        widest = max(max(t.c_in, t.c_out, t.inner or 0) for t in self.tracks.all)
+        pixels = setting.stride**setting.dims
+        layers = setting.kernel**setting.dims + pixels * (setting.max_len - 1)
+        most = 1 + layers * widest**2 * setting.repeats
+        self._base = most if setting.stride > 1 else 1
+        if most * self._base >= LARGEST_COST:
+            raise SettingError.because(
+                "costs too large to compare exactly",
+                got=f"{widest} channels, kernel {setting.kernel}, {setting.max_len} layers, "
+                f"{setting.repeats} copies, stride {setting.stride}",
+                allowed="amounts below 2**62, with a stride squares below it",
+                remedy="choose smaller widths or shorter blocks",
+            )
 
     def word(self, composition: Word) -> LetterWord | None:
         """Return the channel word of a composition, or None when its widths cannot be placed."""
@@ -152,6 +161,7 @@ class Alphabet:
             row.symbol,
             removable,
             neutral,
+            any(len(set(option.relations)) > 1 for option in options),
             options[0].cost if neutral else 0,
             self._activations(row, widths, pixels),
             options,

@@ -18,11 +18,13 @@ from ifspace.enumerate.formulas import condition_text, params_text
 from ifspace.enumerate.halves import Found
 from ifspace.enumerate.letters import Alphabet, Letter, LetterWord
 from ifspace.enumerate.sides import Choice
-from ifspace.enumerate.solve import Solved, engine_for, expected_seconds, solve
+from ifspace.enumerate.solve import Solved, engine_for, estimate_seconds, solve
 from ifspace.enumerate.words import Word
 from ifspace.kinds import find_kind
 from ifspace.parallel import Progress, workers
 from ifspace.plan import EnumerationSetting
+
+__all__ = ["enumerate_designs", "estimate_seconds"]
 
 
 def enumerate_designs(
@@ -87,7 +89,8 @@ class _Run:
         ]
         self._solve(letters for _, letters in searched)
         covered = sum(self._choices(letters) for letters in self.solved)
-        checked = self.checked
+        # A forward walk looks at choices while it lists the words.
+        checked = self.checked or int(self.engine.tally[0])
         alive = [(word, self._found(letters)) for word, letters in searched]
         survivors = [(word, found) for word, found in alive if found is not None]
         rows = mark_dominated(self._rows(survivors))
@@ -209,13 +212,3 @@ class _Run:
     def _cost(self, word: Word, letters: LetterWord) -> int | None:
         found = self.solved[letters].found
         return None if found is None else found.cost + self._fixed(word)
-
-
-def estimate_seconds(setting: EnumerationSetting) -> float:
-    """Return about how many seconds a setting takes on one core: an order of magnitude.
-
-    >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
-    True
-    """
-    # Channel words grow by a factor of 3.3 to 3.4 with each layer.
-    return expected_seconds(setting, round(800 * 3.35 ** (setting.max_len - 6)))

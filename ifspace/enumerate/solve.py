@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from itertools import count
 
 from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
+from ifspace.enumerate.compiled import is_kept
 from ifspace.enumerate.forward import ForwardSearch
 from ifspace.enumerate.halves import Found, HalfSearch
+from ifspace.enumerate.join import cheapest_pair
 from ifspace.enumerate.letters import Alphabet, LetterWord
 from ifspace.kinds import find_kind
 from ifspace.parallel import Progress, over_shards
@@ -78,7 +80,9 @@ def solve(
     Both are the same however the words are cut and wherever they are solved. `engine` is the one
     of this process.
     """
-    seconds = expected_seconds(alphabet.setting, len(wanted))
+    # A forward walk has the answers since it listed the words.
+    halves = isinstance(engine, HalfSearch)
+    seconds = expected_seconds(alphabet.setting, len(wanted)) if halves else 0.0
     run = (os.getpid(), next(_runs))
     _engines.clear()
     _engines[run] = engine
@@ -107,14 +111,46 @@ def _cut(wanted: Sequence[LetterWord], parts: int) -> list[tuple[LetterWord, ...
 
 
 def expected_seconds(setting: EnumerationSetting, words: int) -> float:
-    """Return about how long so many channel words take on one core, in seconds.
+    """Return about how long so many channel words take by halves on one core, in seconds.
 
-    Fitted to `results/enumerate.md`; right within a factor of about three, more where walks of
-    repeated blocks or other rules have to do without halves.
+    Fitted to `results/enumerate.md`; right within a factor of about three.
     """
+    return float(6e-4 * words * _options(setting) ** 3 * (setting.channels / 64) ** 0.85)
+
+
+def estimate_seconds(setting: EnumerationSetting) -> float:
+    """Return about how many seconds a setting takes on one core: an order of magnitude.
+
+    >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
+    True
+    """
+    # Beyond this the answer is "never" in any case, and powers of floats overflow.
+    length = min(setting.max_len, 200)
+    grouped = [kind for kind in setting.usable_kinds if find_kind(kind).takes_groups]
+    if not grouped:
+        return 1e-3 * length
+    if setting.permutation == "free":
+        return float(2.0 * 4.0 ** (length - 6))
+    if setting.rule == "early-stop":
+        return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
+    if setting.repeats > 1:
+        growth = 4.0 * setting.channels**0.4
+        return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)
+    # Channel words grow by a factor of 3.3 to 3.4 with each layer.
+    return expected_seconds(setting, 1) * 800 * 3.35 ** (length - 6)
+
+
+def _options(setting: EnumerationSetting) -> float:
+    """Return the most choices that a kind has, against the 14 of RPW at 64 channels."""
     most = max(
         len(find_kind(kind).choices(c_in, c_out, setting.overlaps))
         for kind in setting.usable_kinds
         for c_in, c_out in setting.width_pairs
+        if c_in == c_out or find_kind(kind).mixing
     )
-    return float(6e-4 * words * (most / 14) ** 3 * (setting.channels / 64) ** 0.85)
+    return most / 14
+
+
+def is_compiled() -> bool:
+    """Return whether the compiled search is on disk: the first run has to compile it."""
+    return is_kept(cheapest_pair)

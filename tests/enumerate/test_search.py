@@ -1,6 +1,7 @@
 """The enumeration against the brute force at equal widths: designs, blocks, all numbers."""
 
 from fractions import Fraction
+from functools import partial
 
 import brute_force
 import brute_layers
@@ -123,12 +124,38 @@ def _strided_pointwise() -> ConvKind:
     )  # fmt: skip
 
 
+def _pairs(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
+    own = np.arange(c_out, dtype=np.int32)[:, None]
+    return np.concatenate([own, (own + c_in // 2) % c_in], axis=1)
+
+
+def _pairing(symbol: str, spatial: bool) -> ConvKind:
+    """Return a kind that reads two channels and cannot change the width: it may stand last."""
+    weights = 2 * kinds.C_in * (kinds.k**kinds.d if spatial else 1)
+    return ConvKind(
+        symbol, "pairing", spatial, False, False, False, True, sympy.Integer(2), weights,
+        kinds.U(kinds.C_in), _pairs, "a test",
+    )  # fmt: skip
+
+
+def _pairs_by_lists(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    return [[j, (j + c_in // 2) % c_in] for j in range(c_out)]
+
+
 def _comb_by_lists(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
     return [list(range(j // (c_out // g), c_in, g)) for j in range(c_out)]
 
 
 SEVENTH = {
     "TPW": (_strided_pointwise, brute_layers.Kind(_comb_by_lists, grouped=True)),
+    "PAIR": (
+        partial(_pairing, "PAIR", spatial=False),
+        brute_layers.Kind(_pairs_by_lists, mixing=False),
+    ),
+    "SPAIR": (
+        partial(_pairing, "SPAIR", spatial=True),
+        brute_layers.Kind(_pairs_by_lists, spatial=True, mixing=False),
+    ),
     "RC": (
         _rolling_convolution,
         brute_layers.Kind(brute_layers.KINDS["RPW"].reads, True, grouped=True, rolling=True),
@@ -137,7 +164,7 @@ SEVENTH = {
 
 
 @pytest.mark.parametrize("symbol", SEVENTH)
-@pytest.mark.parametrize("rule", [*RULES, {"out_channels": 12}], ids=str)
+@pytest.mark.parametrize("rule", [*RULES, {"out_channels": 12}, {"out_channels": 4}], ids=str)
 def test_a_seventh_kind_is_enumerated_as_the_six(
     symbol: str, rule: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,186 @@
+"""A study: the cheapest full-field block of every design of a catalogue, at widths that are used.
+
+`python -m ifspace.bench.groups_study` reads `results/catalogue-64.parquet` for the designs and
+writes `groups-study.md`, `.csv`, `.svg` and `.png` into `results/`. Shapes are C = F at powers of
+two, and the pairs of widths around the 3x3 layers of MobileNet and ResNet-50.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tabulate import tabulate
+
+from ifspace.bench.process import provenance
+from ifspace.bench.record import note
+from ifspace.block import Composition
+from ifspace.catalogue import load, published_names
+from ifspace.optimize.groups import cheapest_groups
+from ifspace.parallel import over_shards, workers
+from ifspace.plan.groups import GroupsProblem
+
+SHAPES: Final = {
+    "C = F": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024)),
+    "MobileNet": ((32, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512),
+                  (512, 1024), (1024, 1024)),
+    "ResNet-50": ((64, 64), (128, 128), (256, 256), (512, 512)),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The cheapest full-field block of a design at one pair of widths."""
+
+    composition: str
+    channels: int
+    out_channels: int
+    block: str
+    params: int
+    proven: bool
+
+    @property
+    def layers(self) -> int:
+        """Layers, shuffles included."""
+        return len(Composition.parse(self.composition))
+
+
+def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
+    """Return the cheapest block of each problem that has one."""
+    found = []
+    for problem in problems:
+        answer = cheapest_groups(problem)
+        found.extend(
+            Found(str(problem.composition), problem.channels, problem.out_width,
+                  str(plan.block), plan.objective(), answer.bound == plan.objective())
+            for plan in answer.plans
+        )  # fmt: skip
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--catalogue", type=Path, default=Path("results/catalogue-64.parquet"))
+    parser.add_argument("--max-len", type=int, default=6)
+    options = parser.parse_args(arguments)
+    words = [Composition.parse(d.composition) for d in load(options.catalogue).designs]
+    words = [word for word in words if len(word) <= options.max_len]
+    pairs = list(dict.fromkeys(pair for shapes in SHAPES.values() for pair in shapes))
+    problems = [GroupsProblem(word, *pair) for pair in pairs for word in words]
+    shards = [problems[n : n + 200] for n in range(0, len(problems), 200)]
+    found = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
+    command = f"python -m ifspace.bench.groups_study --max-len {options.max_len}"
+    names = ["groups-study.md", "groups-study.csv", "groups-study.svg", "groups-study.png"]
+    (options.out / names[0]).write_text(_page(found, pairs, len(words), str(provenance(command))))
+    with (options.out / names[1]).open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["composition", "C", "F", "block", "params", "layers", "proven"])
+        writer.writerows(
+            [f.composition, f.channels, f.out_channels, f.block, f.params, f.layers, f.proven]
+            for f in found
+        )
+    _figure(options.out / "groups-study", found)
+    note(options.out, names, command)
+    print(f"written: {options.out / names[0]}")
+
+
+def pareto(found: Iterable[Found]) -> list[Found]:
+    """Return the designs that no other beats in parameters and layers, fewest layers first.
+
+    >>> rows = [Found("DW+PW", 8, 8, "", 9, True), Found("DW+PW+PW", 8, 8, "", 9, True)]
+    >>> [row.composition for row in pareto(rows)]
+    ['DW+PW']
+    """
+    best: list[Found] = []
+    for row in sorted(found, key=lambda f: (f.layers, f.params)):
+        if not best or row.params < best[-1].params:
+            best.append(row)
+    return best
+
+
+def _at(found: Iterable[Found], pair: tuple[int, int]) -> list[Found]:
+    return [f for f in found if (f.channels, f.out_channels) == pair]
+
+
+def _page(
+    found: Sequence[Found], pairs: Sequence[tuple[int, int]], designs: int, where: str
+) -> str:
+    proven = sum(f.proven for f in found)
+    parts = [
+        "# Cheapest full-field blocks at widths that are used",
+        f"Written by {where}.",
+        f"{designs:,} designs of the catalogue for C = 64, at {len(pairs)} pairs of widths; "
+        f"{len(found):,} of {designs * len(pairs):,} have a legal choice with the full field, and "
+        f"{proven:,} of these minima are proven. Only the full field is asked for here: a design "
+        "whose cheapest block could do without a layer stays in the list.",
+        "## Fewest parameters by number of layers",
+        "The Pareto set of parameters and layers: each row beats everything with as few layers.",
+    ]
+    for network, shapes in SHAPES.items():
+        rows: list[list[object]] = []
+        for pair in shapes:
+            for row in pareto(_at(found, pair)):
+                ratio = 9 * row.channels * row.out_channels / row.params
+                same = sum(f.params == row.params and f.layers == row.layers
+                           for f in _at(found, pair)) - 1  # fmt: skip
+                rows.append([f"{pair[0]} → {pair[1]}", row.layers, row.block, f"{row.params:,}",
+                             f"1/{ratio:.1f}", same])  # fmt: skip
+        header = ["C → F", "layers", "block", "params", "of CONV(3)", "more of the same cost"]
+        parts += [f"### {network}", tabulate(rows, header, tablefmt="github")]
+    published = sorted({f.composition for f in found if published_names(f.composition)},
+                       key=lambda text: Composition.parse(text).sort_key)  # fmt: skip
+    table: list[list[object]] = []
+    for composition in published:
+        cells = {(f.channels, f.out_channels): f.params for f in found
+                 if f.composition == composition}  # fmt: skip
+        amounts = [f"{cells[pair]:,}" if pair in cells else "-" for pair in pairs]
+        table.append([composition, published_names(composition), *amounts])
+    parts += [
+        "## The published designs",
+        tabulate(table, ["composition", "known as", *(f"{c}→{f}" for c, f in pairs)],
+                 tablefmt="github"),
+        "![Parameters by number of layers](groups-study.svg)",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _figure(path: Path, found: Sequence[Found]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
+
+    with pyplot.rc_context({"svg.hashsalt": "ifspace", "font.size": 10}):
+        figure, panels = pyplot.subplots(1, 3, figsize=(11.0, 4.4), layout="constrained")
+        for width, axes in zip((64, 256, 1024), panels, strict=True):
+            rows = _at(found, (width, width))
+            axes.plot([f.layers for f in rows], [f.params for f in rows], "_", color="0.7",
+                      markersize=9, label="a design")  # fmt: skip
+            best = pareto(rows)
+            axes.plot([f.layers for f in best], [f.params for f in best], "o-", color="black",
+                      markersize=5, label="fewest parameters")  # fmt: skip
+            named = [f for f in rows if published_names(f.composition)]
+            axes.plot([f.layers for f in named], [f.params for f in named], "s", color="0.35",
+                      markersize=5, markerfacecolor="white", label="published")  # fmt: skip
+            for row in named:
+                axes.annotate(row.composition, (row.layers, row.params), xytext=(5, 4),
+                              textcoords="offset points", fontsize=7)  # fmt: skip
+            axes.set_yscale("log")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.margins(x=0.12)
+            axes.set_xlabel("layers of the block, shuffles included")
+            axes.set_title(f"{width} channels in and out")
+        panels[0].set_ylabel("parameters of its cheapest full-field block")
+        panels[-1].legend(frameon=False, fontsize=8)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_suffix(".png"), dpi=140)
+        pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
