@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measurements(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[str, Row]]:
     for width in widths:
-        for jobs in sorted({1, workers(None)}):
+        for jobs in sorted({1, workers(None)} if width in TARGETS else {workers(None)}):
             yield "sweeps", _row("width", width, 6, jobs)
     for length in lengths:
         yield "sweeps", _row("length", 64, length, workers(None))

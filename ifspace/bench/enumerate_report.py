@@ -97,15 +97,17 @@ def write(
     ]
     (out / "enumerate.md").write_text("\n\n".join(page) + "\n")
     most = max(row["jobs"] for row in widths)
+    points = [(r["channels"], r["median_s"]) for r in widths if r["jobs"] == most]
     _figure(
         out / "enumerate-width",
-        [(r["channels"], r["median_s"]) for r in widths if r["jobs"] == most],
-        "width C (channels)", "all compositions to length 6", 2, list(targets.items()),
+        {"powers of two": [p for p in points if p[0] & (p[0] - 1) == 0],
+         "multiples of three": [p for p in points if p[0] % 3 == 0]},
+        "width C (channels)", "All compositions to length 6", list(targets.items()), base=2,
     )  # fmt: skip
     _figure(
         out / "enumerate-length",
-        [(r["length"], r["median_s"]) for r in lengths],
-        "longest composition (layers)", "all compositions at C = 64", None,
+        {"C = 64": [(r["length"], r["median_s"]) for r in lengths]},
+        "longest composition (layers)", "All compositions of a length and below",
         [(8, 30.0), (10, 600.0)],
     )  # fmt: skip
 
@@ -123,11 +125,11 @@ def _yield(row: Row) -> str:
 
 def _figure(
     path: Path,
-    points: Sequence[tuple[int, float]],
+    series: Mapping[str, Sequence[tuple[int, float]]],
     label: str,
     title: str,
-    base: int | None,
     aims: Sequence[tuple[int, float]],
+    base: int | None = None,
 ) -> None:
     import matplotlib
 
@@ -136,13 +138,18 @@ def _figure(
 
     with pyplot.rc_context({"svg.hashsalt": "ifspace", "font.size": 11}):
         figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
-        axes.plot(*zip(*points, strict=True), "o-", color="black", label="measured")
-        inside = [aim for aim in aims if points[0][0] <= aim[0] <= points[-1][0]]
+        for (name, points), style in zip(series.items(), ("o-", "s--"), strict=False):
+            axes.plot(*zip(*points, strict=True), style, color="black", label=name,
+                      markerfacecolor="black" if style == "o-" else "white")  # fmt: skip
+        longest = max(x for points in series.values() for x, _ in points)
+        inside = [aim for aim in aims if aim[0] <= longest]
         if inside:
             axes.plot(
-                *zip(*inside, strict=True), "v", color="0.55", markersize=9, label="aim: below"
+                *zip(*inside, strict=True), "v", color="0.6", markersize=9, label="aim: below"
             )
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
         if base:
             axes.set_xscale("log", base=base)
             axes.xaxis.set_major_formatter("{x:.0f}")

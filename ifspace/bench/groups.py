@@ -108,8 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "# How fast cheapest groups are proven",
         f"Written by {provenance(command)}.",
         f"Median of {REPEATS} runs, the three in turn in one process; a search that needed more "
-        f"than {LIMIT_S:.0f} s was stopped and has no figure. All answers agree. *Exhaustive* skips "
-        "what costs no less than the best so far; *plain* forbids one choice at a time.",
+        f"than {LIMIT_S:.0f} s was stopped and has no figure. All answers agree. *Exhaustive* "
+        "skips what costs no less than the best so far; *plain* forbids one choice at a time.",
         tabulate([row.values() for row in rows], list(rows[0]), tablefmt="github", intfmt=","),
         "## A whole catalogue",
         "{designs} designs to length {length} at C = {channels}, every minimum proven: "

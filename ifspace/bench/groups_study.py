@@ -49,7 +49,7 @@ class Found:
 
 def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
     """Return the cheapest block of each problem that has one."""
-    found = []
+    found: list[Found] = []
     for problem in problems:
         answer = cheapest_groups(problem)
         found.extend(
