@@ -15,19 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from ortools.sat.python import cp_model
 from tabulate import tabulate
 
 from ifspace.bench.process import provenance
 from ifspace.bench.record import note
 from ifspace.block import Composition
 from ifspace.enumerate.search import enumerate_designs
-from ifspace.optimize.cpsat import solve
+from ifspace.errors import SettingError
 from ifspace.optimize.groups import cheapest_groups
 from ifspace.optimize.options import Options
 from ifspace.parallel import over_shards, workers
 from ifspace.plan import DEFAULT_OVERLAPS, EnumerationSetting
-from ifspace.plan.groups import GroupsProblem
+from ifspace.plan.groups import GroupsProblem, Status
 
 LIMIT_S: Final = 30.0
 REPEATS: Final = 3
@@ -67,28 +66,10 @@ def exhaustive(problem: GroupsProblem) -> int | None:
 
 def plain(problem: GroupsProblem) -> int | None:
     """Return the least cost by a model that knows nothing of the field."""
-    options, deadline = Options(problem), time.monotonic() + LIMIT_S
-    base, costs = options.costs
-    model = cp_model.CpModel()
-    chosen = [[model.new_bool_var("") for _ in layers] for layers in options.layers]
-    for literals in chosen:
-        model.add_exactly_one(literals)
-    model.minimize(
-        sum(c * x for each, cs in zip(chosen, costs, strict=True)
-            for x, c in zip(each, cs, strict=True))
-    )  # fmt: skip
-    while time.monotonic() < deadline:
-        values = solve(model, [x for each in chosen for x in each]).values
-        if not values:
-            return None
-        numbers, start = [], 0
-        for each in chosen:
-            numbers.append(values[start : start + len(each)].index(1))
-            start += len(each)
-        if options.is_full(tuple(numbers)):
-            return base + sum(cs[n] for cs, n in zip(costs, numbers, strict=True))
-        model.add_bool_or([each[n].negated() for each, n in zip(chosen, numbers, strict=True)])
-    raise TimeoutError
+    answer = cheapest_groups(problem, time_limit_s=LIMIT_S, plain=True)
+    if answer.status is Status.UNKNOWN:
+        raise TimeoutError
+    return answer.plans[0].objective() if answer.plans else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -145,7 +126,7 @@ def _case(composition: str, channels: int, out_channels: int, any_overlap: bool 
                 continue
             times[name].append(time.perf_counter() - start)
     if len(answers) != 1:
-        raise SystemExit(f"the searches disagree on {composition}: {answers}")
+        raise SettingError(f"the searches disagree on {composition}: {answers}")
     middle = {name: median(each) for name, each in times.items()}
     choices = prod(map(len, Options(problem).layers))
     row: Row = {"composition": composition, "C": channels, "F": out_channels}

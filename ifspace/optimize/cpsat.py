@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Final
 
 from ortools.sat.python import cp_model
@@ -37,6 +38,7 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
         return Outcome(Status.INFEASIBLE, None, ())
     if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Outcome(Status.UNKNOWN, None, ())
-    bound = -int(-solver.best_objective_bound // 1) if model.has_objective() else None
+    # The bound is a float with some noise: it must not lift the bound to the next whole number.
+    bound = ceil(solver.best_objective_bound - 1e-6) if model.has_objective() else None
     status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
     return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in wanted))

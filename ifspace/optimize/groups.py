@@ -43,11 +43,13 @@ def cheapest_groups(
     top: int = 1,
     time_limit_s: float | None = None,
     at_most: int | None = None,
+    plain: bool = False,
 ) -> GroupsAnswer:
     """Return the `top` cheapest distinct plans of a problem, best first.
 
     `at_most`: only plans that cost at most so much are of interest. The status and the bound are
-    those of the first plan.
+    those of the first plan. `plain` leaves out all that the model knows of the field, so that each
+    choice that falls short is forbidden alone: slow, and what the benchmark compares with.
 
     >>> from ifspace.block import Composition
     >>> answer = cheapest_groups(GroupsProblem(Composition.parse("GC+SH+GPW"), 64))
@@ -60,7 +62,7 @@ def cheapest_groups(
     options = Options(problem)
     if not all(options.layers):
         return GroupsAnswer(Status.INFEASIBLE, None, ())
-    model = _Model(options, at_most)
+    model = _Model(options, at_most, plain)
     plans: list[GroupPlan] = []
     status, bound = Status.UNKNOWN, None
     while len(plans) < top:
@@ -79,8 +81,9 @@ def cheapest_groups(
 class _Model:
     """The CP-SAT model of a problem, with the cuts found so far."""
 
-    def __init__(self, options: Options, at_most: int | None) -> None:
+    def __init__(self, options: Options, at_most: int | None, plain: bool) -> None:
         self.options = options
+        self.plain = plain
         self.model = cp_model.CpModel()
         self.forbidden: set[Choice] = set()
         self.chosen = [
@@ -101,7 +104,8 @@ class _Model:
         self.model.minimize(sum((self.scale * cost + n) * x for x, cost, n in pairs))
         if at_most is not None:
             self.model.add(sum(cost * x for x, cost, _ in pairs) <= at_most - base)
-        self._cover()
+        if not plain:
+            self._cover()
 
     def next_choice(self, deadline: float | None) -> tuple[Status, Choice | None, int | None]:
         """Return the status, the best choice with the full field, and the bound on its cost."""
@@ -118,12 +122,15 @@ class _Model:
                 bound = self.base + outcome.bound // self.scale
             choice = self._choice(outcome.values)
             equals = self.options.of_equal_cost(choice)
-            if prod(map(len, equals)) > MOST_OF_EQUAL_COST:
+            if self.plain or prod(map(len, equals)) > MOST_OF_EQUAL_COST:
                 equals = [[number] for number in choice]
             for equal in product(*equals):
                 if equal not in self.forbidden and self.options.is_full(equal):
                     return outcome.status, equal, bound
-            self._cut(choice, equals)
+            if self.plain:
+                self.forbid(choice)
+            else:
+                self._cut(choice, equals)
 
     def forbid(self, choice: Choice) -> None:
         """Leave one choice out from now on."""

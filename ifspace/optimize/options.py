@@ -149,9 +149,9 @@ class Options:
                                     for c in copies))  # fmt: skip
         layers: list[Layer] = []
         for groups in sorted(g for g in common if g is not None):
-            width = conv.fan_in_at(copies[0].c_in, groups)
+            fan_ins = {conv.fan_in_at(c.c_in, groups) for c in copies}
             steps: dict[tuple[int, ...], Layer] = {}
-            for overlap in self._overlaps(conv.takes_overlap, width):
+            for overlap in self._overlaps(conv.takes_overlap, fan_ins):
                 layer = Layer(stand_in.kind, groups, overlap, stand_in.kernel)
                 key = tuple(SizedLayer(layer, c.c_in, c.c_out, c.dims).step for c in copies)
                 steps.setdefault(key, layer)
@@ -160,11 +160,12 @@ class Options:
             layers.extend(steps.values())
         return layers[:1] if self._at_an_end(place) else layers
 
-    def _overlaps(self, takes_overlap: bool, width: int) -> Sequence[Fraction | None]:
+    def _overlaps(self, takes_overlap: bool, fan_ins: set[int]) -> Sequence[Fraction | None]:
         if not takes_overlap:
             return (None,)
         if self.problem.overlaps is None:
-            return [Fraction(shared, width) for shared in range(width)]
+            # The step of a window changes at the multiples of one over its width only.
+            return sorted({Fraction(shared, w) for w in fan_ins for shared in range(w)})
         return self.problem.overlaps
 
     @property
