@@ -27,7 +27,6 @@ from ifspace.enumerate.letters import Alphabet
 from ifspace.enumerate.rules import passes
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.kinds import find_kind
-from ifspace.parallel import workers
 from ifspace.plan import EnumerationSetting
 from ifspace.reach import compact, quality
 
@@ -39,9 +38,9 @@ REPEATS = 3
 Row = dict[str, Any]
 
 
-def halves(setting: EnumerationSetting, jobs: int = 1) -> dict[str, int]:
+def halves(setting: EnumerationSetting) -> dict[str, int]:
     """Return the cheapest parameters of every survivor, by the search of record."""
-    found = enumerate_designs([setting], jobs=jobs)
+    found = enumerate_designs([setting], jobs=1)
     return {design.composition: design.params for design in found.designs}
 
 
@@ -140,10 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measurements(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[str, Row]]:
     for width in widths:
-        for jobs in sorted({1, workers(None)} if width in TARGETS else {workers(None)}):
-            yield "sweeps", _row("width", width, 6, jobs)
+        yield "sweeps", _row("width", width, 6)
     for length in lengths:
-        yield "sweeps", _row("length", 64, length, workers(None))
+        yield "sweeps", _row("length", 64, length)
     for pair in PAIRS:
         yield "pairs", _pair(*pair)
     yield "commands", _command("ifspace --help", ["--help"])
@@ -160,7 +158,7 @@ def _agree() -> bool:
     )
 
 
-def _child(search: str, channels: int, length: int, jobs: int) -> Row:
+def _child(search: str, channels: int, length: int, jobs: int | None) -> Row:
     halves(EnumerationSetting(channels=8, max_len=4))  # loads the compiled code
     setting = EnumerationSetting(channels=channels, max_len=length)
     start = time.perf_counter()
@@ -172,20 +170,20 @@ def _child(search: str, channels: int, length: int, jobs: int) -> Row:
     return {"seconds": time.perf_counter() - start, "survivors": survivors}
 
 
-def _run(search: str, channels: int, length: int, jobs: int) -> tuple[Row, float]:
+def _run(search: str, channels: int, length: int, jobs: int | None) -> tuple[Row, float]:
     case = {"search": search, "channels": channels, "length": length, "jobs": jobs}
     used = watch(python("-m", "ifspace.bench.enumerate", "--child", json.dumps(case)))
     return json.loads(used.output), used.peak_mib
 
 
-def _row(sweep: str, channels: int, length: int, jobs: int) -> Row:
-    answer, peak = _run("halves", channels, length, jobs)
+def _row(sweep: str, channels: int, length: int) -> Row:
+    answer, peak = _run("halves", channels, length, None)
     times = [answer["seconds"]]
     while len(times) < REPEATS and sum(times) < 20:
-        again, more = _run("halves", channels, length, jobs)
+        again, more = _run("halves", channels, length, None)
         times.append(again["seconds"])
         peak = max(peak, more)
-    row = {"sweep": sweep, "channels": channels, "length": length, "jobs": jobs}
+    row = {"sweep": sweep, "channels": channels, "length": length}
     row |= {
         "runs": len(times),
         "median_s": round(median(times), 3),

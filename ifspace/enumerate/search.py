@@ -34,8 +34,9 @@ def enumerate_designs(
 ) -> Catalogue:
     """Return the catalogue of the designs that survive in each setting.
 
-    jobs: worker processes, by default one to a usable core; the catalogue is the same for any
-    number. `progress(done, total)` is called as parts of the work are finished.
+    jobs: worker processes where the work is worth them, by default one to a usable core as long as
+    they fit into 2 GiB together; the catalogue is the same for any number.
+    `progress(done, total)` is called as parts of the work are finished.
 
     >>> catalogue = enumerate_designs([EnumerationSetting(channels=16, max_len=2)], jobs=1)
     >>> [design.block for design in catalogue.designs]
@@ -47,12 +48,12 @@ def enumerate_designs(
 
     Reference: [IF] and [3DRF] section 4.2 (rule of kernel replacement); [Fog] section 3.1.
     """
-    processes = workers(jobs)
+    workers(jobs)  # refuses a number below 1
     funnels: list[Funnel] = []
     designs: list[Design] = []
     for place, setting in enumerate(settings):
         tell = None if progress is None else _part(progress, place, len(settings))
-        funnel, rows = _Run(setting, processes, tell).finish()
+        funnel, rows = _Run(setting, jobs, tell).finish()
         funnels.append(funnel)
         designs.extend(rows)
     return Catalogue(tuple(settings), tuple(funnels), tuple(designs))
@@ -68,7 +69,9 @@ def _part(progress: Progress, place: int, settings: int) -> Progress:
 class _Run:
     """The enumeration of one setting."""
 
-    def __init__(self, setting: EnumerationSetting, jobs: int, progress: Progress | None) -> None:
+    def __init__(
+        self, setting: EnumerationSetting, jobs: int | None, progress: Progress | None
+    ) -> None:
         self.setting = setting
         self.jobs = jobs
         self.progress = progress

@@ -12,7 +12,7 @@ from ifspace.enumerate.halves import Found, HalfSearch
 from ifspace.enumerate.join import cheapest_pair
 from ifspace.enumerate.letters import Alphabet, LetterWord
 from ifspace.kinds import find_kind
-from ifspace.parallel import Progress, over_shards
+from ifspace.parallel import Progress, over_shards, workers
 from ifspace.plan import EnumerationSetting
 
 Engine = HalfSearch | ForwardSearch
@@ -21,6 +21,8 @@ Engine = HalfSearch | ForwardSearch
 WORTH_WORKERS_S = 10.0
 SHARD_S = 1.0
 MOST_SHARDS = 64
+# What all processes together should stay below when nobody says how many there are, in MiB.
+MEMORY_MIB = 2048
 
 
 def engine_for(alphabet: Alphabet) -> Engine:
@@ -72,13 +74,13 @@ def solve(
     alphabet: Alphabet,
     engine: Engine,
     wanted: Sequence[LetterWord],
-    jobs: int,
+    jobs: int | None,
     progress: Progress | None,
 ) -> tuple[dict[LetterWord, Solved], int]:
     """Return the answer for every word, and how many choices were looked at one by one.
 
     Both are the same however the words are cut and wherever they are solved. `engine` is the one
-    of this process.
+    of this process. `jobs` None: as many processes as are of use and fit into memory.
     """
     # A forward walk has the answers since it listed the words.
     halves = isinstance(engine, HalfSearch)
@@ -90,13 +92,25 @@ def solve(
     shards = [_Shard(run, alphabet, part) for part in _cut(wanted, parts)]
     solved: dict[LetterWord, Solved] = {}
     looked_at = 0
-    for answers, checked in over_shards(
-        _solve, shards, jobs if seconds > WORTH_WORKERS_S else 1, progress
-    ):
+    for answers, checked in over_shards(_solve, shards, _processes(jobs, seconds), progress):
         solved |= answers
         looked_at += checked
     _engines.clear()
     return solved, looked_at
+
+
+def _processes(jobs: int | None, seconds: float) -> int:
+    """Return how many processes work of so many seconds is worth.
+
+    Every one builds the upper halves for itself, and memory grows with the work as time does: by
+    default there are no more than fit together.
+    """
+    if seconds <= WORTH_WORKERS_S:
+        return 1
+    if jobs is not None:
+        return jobs
+    each_mib = 180 + 28 * seconds
+    return max(1, min(workers(None), int((MEMORY_MIB - 250) / each_mib)))
 
 
 def _cut(wanted: Sequence[LetterWord], parts: int) -> list[tuple[LetterWord, ...]]:

@@ -31,6 +31,8 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = SEED
+    # An interrupt ends the program, not only this solve.
+    solver.parameters.catch_sigint_signal = False
     if time_limit_s is not None:
         solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
     code = solver.solve(model)

@@ -78,6 +78,10 @@ def cheapest_groups(
     return GroupsAnswer(status, bound, tuple(plans))
 
 
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
 class _Model:
     """The CP-SAT model of a problem, with the cuts found so far."""
 
@@ -113,7 +117,7 @@ class _Model:
         bound: int | None = None
         while True:
             left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if _is_over(deadline):
                 return Status.UNKNOWN, None, bound
             outcome = solve(self.model, literals, left)
             if not outcome.values:
@@ -125,6 +129,8 @@ class _Model:
             if self.plain or prod(map(len, equals)) > MOST_OF_EQUAL_COST:
                 equals = [[number] for number in choice]
             for equal in product(*equals):
+                if _is_over(deadline):
+                    return Status.UNKNOWN, None, bound
                 if equal not in self.forbidden and self.options.is_full(equal):
                     return outcome.status, equal, bound
             if self.plain:

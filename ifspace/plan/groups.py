@@ -6,10 +6,9 @@ from fractions import Fraction
 from typing import Final, Literal, get_args
 
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
-from ifspace.block.layer import whole
 from ifspace.errors import SettingError
 from ifspace.kinds import find_kind, step
-from ifspace.plan.legal import exact_bottleneck, exact_overlaps, whole_within
+from ifspace.plan.legal import MAX_WIDTH, exact_bottleneck, exact_overlaps, whole_within
 from ifspace.plan.setting import DEFAULT_OVERLAPS, Objective
 from ifspace.reach import channel_field
 
@@ -63,14 +62,20 @@ class GroupsProblem:
     def __post_init__(self) -> None:
         """Make the values canonical; refuse what no block could have."""
         put = object.__setattr__
-        put(self, "channels", whole_within(self.channels, "channels", 1))
+        put(self, "channels", whole_within(self.channels, "channels", 1, MAX_WIDTH))
         out = self.channels if self.out_channels is None else self.out_channels
-        put(self, "out_channels", whole_within(out, "out_channels", 1))
+        put(self, "out_channels", whole_within(out, "out_channels", 1, MAX_WIDTH))
         put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
         if self.widths is not None:
-            put(self, "widths", tuple(whole(each, "interior width") for each in self.widths))
+            put(
+                self,
+                "widths",
+                tuple(whole_within(each, "interior width", 1, MAX_WIDTH) for each in self.widths),
+            )
         if self.overlaps is not None:
             put(self, "overlaps", exact_overlaps(self.overlaps))
+        put(self, "stride", whole_within(self.stride, "stride", 1, 2))
+        put(self, "dims", whole_within(self.dims, "dims", 1, 2))
         allowed = get_args(Objective)
         if self.objective not in allowed:
             raise SettingError.because(
