@@ -11,10 +11,17 @@ class IfspaceError(Exception):
     ifspace.errors.BlockError: no such kind: got 'XY'; allowed: PW, DW; pick one
     """
 
+    # The argument that is wrong, as a caller writes it; the command line puts its option there.
+    argument: str | None = None
+
     @classmethod
-    def because(cls, fact: str, *, got: Any, allowed: Any, remedy: str) -> Self:
+    def because(
+        cls, fact: str, *, got: Any, allowed: Any, remedy: str, argument: str | None = None
+    ) -> Self:
         """Return the error with its one-line message: what is wrong, got, allowed, what to do."""
-        return cls(" ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split()))
+        error = cls(" ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split()))
+        error.argument = argument
+        return error
 
 
 class BlockError(IfspaceError, ValueError):

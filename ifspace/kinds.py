@@ -179,25 +179,27 @@ def step(width: int, overlap: Fraction) -> int:
     return width - overlap.numerator * width // overlap.denominator
 
 
-def parse_overlap(text: str | int | Fraction) -> Fraction:
-    """Return an overlap ratio, read exactly: a decimal is a fraction of a power of ten.
+def parse_ratio(value: object) -> Fraction | None:
+    """Return a ratio read exactly, or None for what is none: other text, or a float.
 
-    >>> parse_overlap("0.33"), parse_overlap("1/3")
-    (Fraction(33, 100), Fraction(1, 3))
-
-    Raises: BlockError outside 0 <= o < 1, for other text, and for a float, which is not exact.
+    >>> parse_ratio("0.33"), parse_ratio("1/3"), parse_ratio("1e9")
+    (Fraction(33, 100), Fraction(1, 3), None)
     """
-    packed = text.strip() if isinstance(text, str) else ""
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,9}/0*[1-9][0-9]{0,8}", packed):
-        text = Fraction(packed)
-    if not isinstance(text, int | Fraction) or not 0 <= text < 1:
+    text = value.strip() if isinstance(value, str) else ""  # not 1e999999999: it takes forever
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,9}/0*[1-9][0-9]{0,8}", text):
+        return Fraction(text)
+    return Fraction(value) if isinstance(value, int | Fraction) else None
+
+
+def parse_overlap(value: str | int | Fraction) -> Fraction:
+    """Return an overlap ratio; raise BlockError outside 0 <= o < 1 and for what is not exact."""
+    overlap = parse_ratio(value)
+    if overlap is None or not 0 <= overlap < 1:
         raise BlockError.because(
-            "overlap out of range",
-            got=repr(text),
-            allowed="0 <= o < 1, as a decimal or a fraction",
-            remedy="write 0, 0.33, 1/3 or 1/2",
-        )
-    return Fraction(text)
+            "overlap out of range", got=str(value).strip() or "''",
+            allowed="0 <= o < 1, as a decimal or a fraction", remedy="write 0, 0.33, 1/3 or 1/2",
+        )  # fmt: skip
+    return overlap
 
 
 def _reads_all(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
@@ -285,11 +287,9 @@ def find_kind(symbol: str) -> ConvKind:
         row = next((row for key, row in KINDS.items() if key.lower() == symbol.lower()), None)
     if row is None:
         raise BlockError.because(
-            "unknown kind of convolution",
-            got=repr(symbol),
-            allowed=", ".join(KINDS),
+            "unknown kind of convolution", got=repr(symbol), allowed=", ".join(KINDS),
             remedy="`ifspace kinds` explains each",
-        )
+        )  # fmt: skip
     return row
 
 

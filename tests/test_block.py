@@ -79,7 +79,7 @@ MALFORMED = [
     ("GC(k=5)", "GC needs groups"),
     ("GPW(0)", "GPW groups out of range: got 0; allowed: whole numbers from 1"),
     ("GPW(8,k=3)", "GPW takes no kernel: got 3"),
-    ("RPW(8,1)", "overlap out of range: got '1'|Fraction.1, 1.; allowed: 0 <= o < 1"),
+    ("RPW(8,1)", "overlap out of range: got 1; allowed: 0 <= o < 1"),
     ("RPW(8,1.5)", "overlap out of range"),
     ("DW(4)", "kernel size is even: got 4; allowed: DW.odd kernel size."),
     ("DW(0)", "kernel size out of range"),
@@ -283,3 +283,9 @@ def test_canonical_order() -> None:
     assert sorted(shuffled, key=lambda block: block.sort_key) == ordered
     compositions = list(dict.fromkeys(block.composition for block in ordered))
     assert sorted(set(compositions), key=lambda word: word.sort_key) == compositions
+
+
+@pytest.mark.parametrize("ratio", ["1e999999999", "1" * 10, "wide", "1/0"])
+def test_a_bottleneck_ratio_of_other_text_is_refused(ratio: str) -> None:
+    with pytest.raises(BlockError, match=r"malformed bottleneck ratio: got .*; write 1/4 or 2"):
+        Block.parse("PW+PW").at(16, bottleneck=ratio)

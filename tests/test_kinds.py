@@ -13,7 +13,7 @@ from ifspace import kinds
 from ifspace.block import Block, Composition, Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError
 from ifspace.infofield import fields, full_field_condition
-from ifspace.kinds import KINDS, ConvKind, find_kind, parse_overlap, step
+from ifspace.kinds import KINDS, ConvKind, find_kind, parse_overlap, parse_ratio, step
 from ifspace.reach import Reference, channel_field, field_after, removable_layers
 
 WIDTHS = [(12, 12), (16, 16), (24, 24), (12, 24), (24, 12), (16, 4), (7, 7)]
@@ -210,3 +210,14 @@ def test_a_seventh_kind_whose_windows_are_no_runs(monkeypatch: pytest.MonkeyPatc
 
 def test_added_kinds_are_gone() -> None:
     assert list(KINDS) == [*kinds.ALPHABET, "CONV"]
+
+
+@pytest.mark.parametrize("text", ["1e999999999", "1" * 10, "1/" + "3" * 10, "1/0", "-1/4", "", "x"])
+def test_a_ratio_that_is_none_or_too_long_is_no_ratio(text: str) -> None:
+    assert parse_ratio(text) is None
+
+
+def test_a_ratio_is_exact_or_none() -> None:
+    assert parse_ratio(" 1/4 ") == parse_ratio("0.25") == parse_ratio(Fraction(1, 4))
+    assert parse_ratio(2) == 2
+    assert parse_ratio(0.25) is None

@@ -8,6 +8,7 @@ from typing import Any, Self
 from ifspace.block.composition import Composition, empty, place_widths, split_terms
 from ifspace.block.layer import Layer, SizedLayer, whole
 from ifspace.errors import BlockError
+from ifspace.kinds import parse_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ class Block:
         c_out = c_in if out_channels is None else whole(out_channels, "out_channels")
         if dims not in (1, 2):
             raise BlockError.because(
-                "wrong number of dimensions", got=dims, allowed="1, 2", remedy="use 2 for images"
-            )
+                "wrong number of dimensions", got=dims, allowed="1, 2", remedy="use 2 for images",
+                argument="dims",
+            )  # fmt: skip
         ratio = None if bottleneck is None else _ratio(bottleneck)
         inner = None if ratio is None else ratio * c_out
         if inner is not None and (inner.denominator != 1 or inner < 1):
@@ -92,6 +94,7 @@ class Block:
                 got=f"{ratio} of {c_out}",
                 allowed="ratio x out_channels whole and at least 1",
                 remedy="change the ratio or the width",
+                argument="bottleneck",
             )
         interior: int | tuple[int, ...] | None = None if inner is None else int(inner)
         if widths is not None:
@@ -116,17 +119,16 @@ class Block:
 
 
 def _ratio(value: Fraction | int | str) -> Fraction:
-    try:
-        if isinstance(value, Fraction | int | str):
-            return Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise BlockError.because(
-        "malformed bottleneck ratio",
-        got=repr(value),
-        allowed="an exact positive ratio",
-        remedy="write 1/4 or 2",
-    )
+    ratio = parse_ratio(value)
+    if ratio is None:
+        raise BlockError.because(
+            "malformed bottleneck ratio",
+            got=repr(value),
+            allowed="an exact positive ratio, at most nine digits a part",
+            remedy="write 1/4 or 2",
+            argument="bottleneck",
+        )
+    return ratio
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,6 @@ class Composition:
                 raise malformed(text, "KIND+KIND+..., without parameters")
         return cls(tuple(terms), repeats)
 
-    from_str = parse
-
     def __len__(self) -> int:
         return len(self.kinds)
 

@@ -17,20 +17,38 @@ DEFAULT_KERNEL = 3
 EXAMPLE = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
 
 
-def whole(value: Any, name: str, least: int = 1) -> int:
-    """Return the value as an int, or refuse it."""
+def whole(
+    value: Any, name: str, least: int = 1, most: int | None = None, what: str = "whole numbers"
+) -> int:
+    """Return the value as an int, or refuse it with the name that the caller knows it by."""
     try:
-        number = index(value)
+        number = None if isinstance(value, bool) else index(value)
     except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise BlockError.because(
-            f"{name} out of range",
-            got=repr(value),
-            allowed=f"whole numbers from {least}",
-            remedy=f"give {name} as a whole number",
-        )
-    return number
+        number = None
+    if number is not None and number >= least and (most is None or number <= most):
+        return number
+    if number is None:
+        remedy = f"give {name} as a whole number"
+    elif number < least:
+        remedy = f"raise {name} to {least} or more"
+    else:
+        remedy = f"lower {name} to {most} or less"
+    raise BlockError.because(
+        f"{name} out of range",
+        got=repr(value),
+        allowed=range_text(least, most, what),
+        remedy=remedy,
+        argument=name,
+    )
+
+
+def range_text(least: int, most: int | None = None, what: str = "whole numbers") -> str:
+    """Return which numbers are allowed.
+
+    >>> range_text(1), range_text(3, 9, "odd numbers")
+    ('whole numbers from 1', 'odd numbers from 3 to 9')
+    """
+    return f"{what} from {least}" + ("" if most is None else f" to {most}")
 
 
 @dataclass(frozen=True, slots=True)

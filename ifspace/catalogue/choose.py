@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from ifspace.catalogue.dominance import costs, dominators
 from ifspace.catalogue.rows import Catalogue, Design
-from ifspace.errors import BlockError, SettingError
-from ifspace.kinds import find_kind
+from ifspace.errors import SettingError
+from ifspace.plan.legal import canonical_kinds
 
 # What can be bounded and compared: the attribute of a design and the words for it.
 AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
@@ -39,18 +39,22 @@ def best(
     >>> best(Catalogue((), (), ()), params=1000)
     ()
 
-    Raises: SettingError for a negative bound, an unknown kind or an unknown amount.
+    Raises: SettingError for a negative bound, an unknown kind or amount, and a width that the
+        catalogue does not hold.
     """
     bounds = {"params": params, "macs": macs, "activations": activations, "layers": layers}
-    for name, bound in {**bounds, "channels": channels}.items():
+    for name, bound in bounds.items():
         if bound is not None and (isinstance(bound, bool) or bound < 0):
             raise SettingError.because(
                 f"bound on {name} out of range",
                 got=bound,
                 allowed="whole numbers from 0",
                 remedy="give another bound or none",
+                argument=name,
             )
-    usable = None if kinds is None else _symbols(kinds)
+    if channels is not None:
+        _check_width(catalogue, channels)
+    usable = None if kinds is None else frozenset(canonical_kinds(kinds))
     within = [
         design
         for design in catalogue.designs
@@ -121,8 +125,14 @@ def _reason(design: Design, dominator: str | None, least: Mapping[str, int]) -> 
     return "; ".join(parts)
 
 
-def _symbols(kinds: Iterable[str]) -> frozenset[str]:
-    try:
-        return frozenset(find_kind(kind.strip()).symbol for kind in kinds)
-    except BlockError as error:
-        raise SettingError(str(error)) from None
+def _check_width(catalogue: Catalogue, channels: int) -> None:
+    known = {setting.channels for setting in catalogue.settings}
+    known |= {design.channels for design in catalogue.designs}
+    if known and channels not in known:
+        raise SettingError.because(
+            "the catalogue has no such channels",
+            got=channels,
+            allowed=", ".join(map(str, sorted(known))),
+            remedy="choose one of them or enumerate that width",
+            argument="channels",
+        )

@@ -44,7 +44,7 @@ def command(
     """Say which block of CATALOGUE to use: the entries within all bounds, best first, and why.
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. Bounds include their value and
-    may end in k, M or G. Exit status 3 when no entry is within them.
+    may end in k, M or G. Exit status 3, and no file, when no entry is within them.
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.export import designs_to_csv, designs_to_markdown, json_text
@@ -71,7 +71,8 @@ def command(
             ),
             "csv": lambda: designs_to_csv(designs, reasons),
             "markdown": lambda: designs_to_markdown(designs, reasons),
-        }
+        },
+        keep=bool(designs),
     )
     widths = {(design.channels, design.out_channels) for design in designs}
     if len(widths) > 1:
@@ -79,8 +80,8 @@ def command(
     if len(designs) > limit and output.format == "table":
         output.note(f"{limit} of {len(designs)} entries within the bounds; --limit shows more")
     if not designs:
-        click.echo(
-            f"ifspace: no entry of {catalogue.name} is within the bounds; loosen one of them",
-            err=True,
-        )
+        said = f"no entry of {catalogue.name} is within the bounds; loosen one of them"
+        if output.out is not None:
+            said += f"; {output.out} was not written"
+        click.echo(f"ifspace: {said}", err=True)
         context.exit(NO_ANSWER)

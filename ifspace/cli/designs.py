@@ -32,4 +32,4 @@ def designs_table(designs: Sequence["Design"], why: Sequence[str] | None = None)
         if several:
             row[2:2] = [str(design.channels), str(design.out_channels)]
         rows.append(row)
-    return table(columns, rows)
+    return table(columns, rows, keys=2)

@@ -3,43 +3,49 @@
 from collections.abc import Sequence
 from typing import Final
 
+from ifspace.cli.tables import paragraph, terminal_width
 from ifspace.plan.describe import SeenBy
 
-# One column a channel up to this width; wider blocks share columns.
+# One column a channel up to this width, or what the terminal leaves; wider blocks share columns.
 MOST_COLUMNS: Final = 48
+_LEAST_COLUMNS = 8
 _MOST_ROWS = 8
 _ALL, _SOME, _NONE = "█", "▒", "·"
 
 
-def drawing(layers: Sequence[tuple[str, Sequence[SeenBy]]], channels: int) -> str:
+def drawing(
+    layers: Sequence[tuple[str, Sequence[SeenBy]]], channels: int, width: int | None = None
+) -> str:
     """Return rows of input channels, one for the outputs that see the same, layer by layer.
+
+    No row is wider than `width`, that of the terminal unless given.
 
     >>> print(drawing([("GPW(2)", [SeenBy((0, 1), 0b0011), SeenBy((2, 3), 0b1100)])], 4))
     layer   outputs  sees  input channel 0 to 3
     GPW(2)  0-1         2  ██··
             2-3         2  ··██
     """
-    share = -(-channels // MOST_COLUMNS)
-    rows = []
-    for layer, groups in layers:
-        for place, group in enumerate(_some(groups)):
-            name = layer if place == 0 else ""
-            if group is None:
-                rows.append((name, "...", "", ""))
-                continue
-            seen = group.seen.bit_count()
-            rows.append(
-                (name, _ranges(group.outputs), str(seen), _bar(group.seen, channels, share))
-            )
+    rows = [
+        (layer if place == 0 else "", "..." if group is None else _ranges(group.outputs), group)
+        for layer, groups in layers
+        for place, group in enumerate(_some(groups))
+    ]
     first = max(map(len, (*(row[0] for row in rows), "layer")))
     second = max(map(len, (*(row[1] for row in rows), "outputs")))
-    head = f"{'layer':{first}}  {'outputs':{second}}  sees  input channel 0 to {channels - 1}"
-    lines = [f"{a:{first}}  {b:{second}}  {c:>4}  {d}".rstrip() for a, b, c, d in rows]
+    left = (terminal_width() if width is None else width) - first - second - len("    sees  ")
+    share = -(-channels // min(MOST_COLUMNS, max(_LEAST_COLUMNS, left)))
+    lines = [f"{'layer':{first}}  {'outputs':{second}}  sees  input channel 0 to {channels - 1}"]
+    for layer, outputs, group in rows:
+        line = f"{layer:{first}}  {outputs}"
+        if group is not None:
+            bar = _bar(group.seen, channels, share)
+            line = f"{line:{first + 2 + second}}  {group.seen.bit_count():>4}  {bar}"
+        lines.append(line)
+    text = "\n".join(lines)
     if share > 1:
-        lines.append(
-            f"one column stands for {share} channels: {_ALL} all, {_SOME} some of them seen"
-        )
-    return "\n".join([head, *lines])
+        said = f"one column stands for {share} channels: {_ALL} all, {_SOME} some of them seen"
+        text += "\n" + paragraph(said).removesuffix("\n")
+    return text
 
 
 def _some(groups: Sequence[SeenBy]) -> list[SeenBy | None]:

@@ -1,5 +1,6 @@
 """`ifspace enumerate`: the whole design space, its funnel and its best blocks."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 # Above so many seconds by the estimate the user is told before the work begins.
 LONG_S: Final = 20
-
+DAY_S: Final = 86400
 
 _OPTIONS = (
     click.option("--max-len", type=int, metavar="N", default=6, show_default=True,
@@ -63,7 +64,8 @@ def command(
 
     A survivor has the field of a standard convolution, and with any one layer less it has not.
     With --out FILE.parquet the whole catalogue is kept for `ifspace best`; .csv, .json and .md
-    are exports of it.
+    are exports of it. Of several widths `arguments` and `funnel` in JSON are those of the first;
+    `settings` holds them for every one.
     """
     from ifspace.catalogue.store import check_writable, save
     from ifspace.plan import EnumerationSetting
@@ -75,12 +77,15 @@ def command(
         check_writable(output.out)
 
     from ifspace.enumerate.search import enumerate_designs, estimate_seconds
+    from ifspace.enumerate.solve import is_compiled
 
     for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
         output.note(note)
     seconds = sum(map(estimate_seconds, settings))
-    if seconds > LONG_S:
-        output.note(f"this will take about {_duration(seconds)} on one core")
+    if not seconds <= LONG_S:
+        output.note(f"this will take {_duration(seconds)} on one core")
+    if not is_compiled():
+        output.note("compiling the search, once, about 15 seconds")
     from ifspace.cli.progress import ProgressBar
 
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
@@ -102,9 +107,16 @@ def command(
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+    """Return a time as a person says it.
+
+    >>> _duration(40), _duration(3e5), _duration(float("nan"))
+    ('about 40 s', 'about 3 days', 'more than a year')
+    """
+    for most, unit_s, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < most:
+            return f"about {seconds / unit_s:.0f} {unit}"
+    # A bound that cannot be computed is no number: it is not below a year either.
+    return f"about {seconds / DAY_S:.0f} days" if seconds <= 365 * DAY_S else "more than a year"
 
 
 def _text(catalogue: "Catalogue", limit: int) -> str:
@@ -122,21 +134,10 @@ def _one_setting(
     from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
     from ifspace.catalogue.export import notes
     from ifspace.cli.designs import designs_table
-    from ifspace.cli.tables import heading, table
+    from ifspace.cli.tables import heading, paragraph
 
-    lengths = range(1, setting.max_len + 1)
     text = heading(f"Compositions of 1 to {setting.max_len} layers at {_at_widths(setting)}")
-    text += table(
-        ["length", *(f">{length}" for length in lengths), ">all"],
-        [
-            [name, *(f"{count:,}" for count in counts), f"{total:,}"]
-            for name, counts, total in (
-                ("compositions", funnel.compositions_by_length, funnel.compositions),
-                ("after repeated patterns", funnel.after_patterns_by_length, funnel.after_patterns),
-                ("survivors", funnel.by_length, funnel.survivors),
-            )
-        ],
-    )
+    text += _funnel(funnel)
     if not limit or not designs:
         return text
     shown = ranked(designs, setting.objective)[:limit]
@@ -144,14 +145,39 @@ def _one_setting(
     text += "\n" + heading(f"The {len(shown)} with the fewest {what} of {funnel.survivors:,}")
     text += designs_table(shown)
     same = sum(design.same_as is not None for design in designs)
-    text += f"\n{same:,} of {funnel.survivors:,} are a longer way to write another one (=).\n\n"
+    text += "\n" + paragraph(
+        f"Cheaper as a simpler composition, at a trivial group count (=): "
+        f"{same:,} of {funnel.survivors:,}."
+    )
     trades = trade_offs(designs)
-    text += heading(f"Trade-offs that no other block beats: {len(trades)}")
+    text += "\n" + heading(f"Trade-offs that no other block beats: {len(trades)}")
     said = []
     for design, alike in trades:
         more = [f"{alike - 1:,} more cost the same"] if alike > 1 else []
         said.append("; ".join(filter(None, [notes(design), *more])))
     return text + designs_table([design for design, _ in trades][:limit], said[:limit])
+
+
+def _funnel(funnel: "Funnel") -> str:
+    """Return a row for each step; where that is too wide for the terminal, one for each length."""
+    from ifspace.cli.tables import table, terminal_width, widest
+
+    names = ("compositions", "after repeated patterns", "survivors")
+    totals = (funnel.compositions, funnel.after_patterns, funnel.survivors)
+    by_length = (
+        funnel.compositions_by_length, funnel.after_patterns_by_length, funnel.by_length,
+    )  # fmt: skip
+    lengths = [*map(str, range(1, len(funnel.by_length) + 1)), "all"]
+    counts = [
+        [f"{count:,}" for count in (*each, total)]
+        for each, total in zip(by_length, totals, strict=True)
+    ]
+    rows = [[name, *each] for name, each in zip(names, counts, strict=True)]
+    text = table(["length", *(f">{each}" for each in lengths)], rows, width=sys.maxsize)
+    if widest(text) <= terminal_width():
+        return text
+    columns = [">length", *(f">{name}" for name in names)]
+    return table(columns, zip(lengths, *counts, strict=True))
 
 
 def _at_widths(setting: "EnumerationSetting") -> str:

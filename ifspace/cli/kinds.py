@@ -19,14 +19,14 @@ def command(output: Output) -> None:
     """
     from ifspace.catalogue.export import csv_table, json_text, markdown_table
     from ifspace.cli.tables import readable, table
-    from ifspace.plan.letters import KindDescription, describe_kinds
+    from ifspace.plan.table import KindDescription, describe_kinds
 
     kinds = describe_kinds()
     names = [each.name for each in fields(KindDescription)]
 
     def text() -> str:
-        columns = ["kind", "name~", "fan-in", "parameters~", "new U(m)~", "source~"]
-        shown = ("kind", "title", "fan_in", "params", "property", "reference")
+        columns = ["kind", "name~", "fan-in", "parameters~", "source~", "new U(m)~"]
+        shown = ("kind", "title", "fan_in", "params", "reference", "property")
         rows = [[readable(getattr(kind, name)) for name in shown] for kind in kinds]
         return table(columns, rows) + "\nMACs of a layer: its parameters × H_out × W_out.\n"
 

@@ -9,10 +9,11 @@ from typing import Final, NoReturn
 
 import click
 
+from ifspace.cli.refusals import in_options, usage_text
 from ifspace.errors import IfspaceError
 
 # In the order of the work. A command lives in the module of its name, as `command`.
-COMMANDS: Final = ("kinds", "show", "enumerate", "best")
+COMMANDS: Final = ("kinds", "show", "enumerate", "best", "groups")
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -57,7 +58,7 @@ def cli(context: click.Context, version: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 bad input, 3 no answer, 130 interrupted.
+    """Run the command line and exit: 0 done, 2 bad input, 3 no answer, 4 no time, 130 interrupted.
 
     A refusal is one line on stderr. A reader that has seen enough, such as `head`, is no error.
     """
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     status = DONE
+    context = click.Context(cli, info_name="ifspace")
     try:
         # Not `cli.main`: it would print usage beside the message and decide about broken pipes.
         with cli.make_context("ifspace", given) as context:
@@ -76,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = stop.exit_code
         status = _flushed(status)
     except click.ClickException as error:
-        status = _refuse(error.format_message(), _command_path(error))
+        status = _refuse(usage_text(error, _innermost(context)))
     except IfspaceError as error:
-        status = _refuse(str(error))
+        status = _refuse(in_options(error, _innermost(context).command))
     except (KeyboardInterrupt, click.Abort):
         click.echo("ifspace: interrupted", err=True)
         status = INTERRUPTED
@@ -95,14 +97,16 @@ def _flushed(status: int) -> int:
     return status
 
 
-def _refuse(message: str, hint: str = "") -> int:
-    click.echo(f"ifspace: {' '.join(message.split()).rstrip('.')}{hint}", err=True)
+def _innermost(context: click.Context) -> click.Context:
+    """Return the context of the command that was asked for, or the group's."""
+    name = context.invoked_subcommand
+    command = cli.get_command(context, name) if name else None
+    return click.Context(command, context, name) if command else context
+
+
+def _refuse(message: str) -> int:
+    click.echo(f"ifspace: {' '.join(message.split()).rstrip('.')}", err=True)
     return BAD_INPUT
-
-
-def _command_path(error: click.ClickException) -> str:
-    context = getattr(error, "ctx", None)
-    return f"; see `{context.command_path} --help`" if context else ""
 
 
 def _broken(error: OSError) -> int:

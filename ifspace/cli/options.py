@@ -15,6 +15,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Forms = Mapping[str, Callable[[], str]]
 
 NO_ANSWER: Final = 3
+TIME_RAN_OUT: Final = 4
 FORMATS: Final = ("table", "json", "csv", "markdown")
 _SUFFIXES: Final = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
 _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -37,15 +38,18 @@ class Output:
         """Print the answer on stdout in the format asked for."""
         click.echo(forms[self.format](), nl=False)
 
-    def emit(self, forms: Forms) -> None:
+    def emit(self, forms: Forms, *, keep: bool = True) -> None:
         """Write the answer to the file, if any, and print it; with --quiet a file is enough.
+
+        With `keep` false no file is written: there is nothing to keep.
 
         Raises: OutputError for a suffix without a format, or a place that cannot be written.
         """
-        if self.out is not None:
+        form = None if self.out is None else _form_of(self.out, forms)
+        if self.out is not None and form is not None and keep:
             from ifspace.catalogue.files import replacing
 
-            text = forms[_form_of(self.out, forms)]()
+            text = forms[form]()
             with replacing(self.out) as file:
                 file.write_text(text, encoding="utf-8")
         if self.out is None or not self.quiet:
@@ -131,7 +135,39 @@ def widths(text: str) -> tuple[int, ...]:
     >>> widths("16,64,16")
     (16, 64)
     """
+    return tuple(dict.fromkeys(numbers(text)))
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the whole numbers between commas, all of them.
+
+    >>> numbers("16,64,16")
+    (16, 64, 16)
+    """
     found = parts(text)
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in found):
         raise click.BadParameter(f"got {text!r}; allowed: whole numbers such as 64 or 16,64")
-    return tuple(dict.fromkeys(map(int, found)))
+    return tuple(map(int, found))
+
+
+def ratio(text: str) -> Fraction:
+    """Return a ratio, exactly.
+
+    >>> ratio("1/4"), ratio("0.5"), ratio("2")
+    (Fraction(1, 4), Fraction(1, 2), Fraction(2, 1))
+    """
+    packed = text.strip()
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}/0*[1-9][0-9]{0,8}", packed):
+        raise click.BadParameter(f"got {text!r}; allowed: ratios such as 1/4, 0.5 or 2")
+    return Fraction(packed)
+
+
+def seconds(text: str) -> float:
+    """Return a time in seconds, from 0.
+
+    >>> seconds("0.5"), seconds("90")
+    (0.5, 90.0)
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise click.BadParameter(f"got {text!r}; allowed: seconds such as 0.5 or 90")
+    return float(text)

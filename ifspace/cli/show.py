@@ -111,6 +111,7 @@ def _text(about: "BlockDescription") -> str:
         [">#", "layer", ">channels", ">fan-in", "field", ">params", ">MACs/px", ">act/px",
          "in symbols~"],
         rows,
+        keys=2,
     )  # fmt: skip
     seen, wanted = (_field(about, field) for field in (about.field, about.reference_field))
     ratio = ratio_text(about.params / about.reference_params)
@@ -118,7 +119,7 @@ def _text(about: "BlockDescription") -> str:
     said = [
         ("quality", f"{'yes' if about.quality else 'no'}: sees {seen}, {about.reference} {wanted}"),
         ("compact", _compact(about)),
-        ("full field", readable(about.condition)),
+        ("full field", readable(about.condition) or "too long to write in symbols"),
         ("parameters", f"{readable(about.params_formula)} = {about.params}"),
         ("", f"{ratio} of {about.reference_params} in {about.reference}"),
         ("where", symbols),

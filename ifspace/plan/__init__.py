@@ -8,12 +8,12 @@ from ifspace.plan.describe import (
     who_sees_whom,
 )
 from ifspace.plan.legal import MAX_WIDTH, kinds_without_choice, listed
-from ifspace.plan.letters import KindDescription, describe_kinds
 from ifspace.plan.setting import (
     DEFAULT_OVERLAPS,
     EnumerationSetting,
     standard_block,
 )
+from ifspace.plan.table import KindDescription, describe_kinds
 
 __all__ = [
     "DEFAULT_OVERLAPS",

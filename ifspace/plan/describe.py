@@ -2,12 +2,24 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock
+from ifspace.errors import SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
-from ifspace.kinds import C, F, K, U
-from ifspace.plan.legal import MAX_WIDTH, whole_within
+from ifspace.kinds import C, F, K, U, find_kind
+from ifspace.plan.legal import (
+    MAX_COPIES,
+    MAX_LAYERS,
+    MAX_WIDTH,
+    exact_bottleneck,
+    odd_within,
+    whole_within,
+)
 from ifspace.reach import Reference, channel_reach, field_after, quality, removable_layers
+
+# Layers without a shuffle nest in one formula: more of them are not written out.
+MAX_NESTED: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +29,8 @@ class LayerDescription:
     `field` is exact, (pixels, channels). `coverage` is the channel field by the property
     functions, an estimate after a shuffle, and `formula` says it in symbols; after a shuffle that
     is its upper bound by the fan-ins, beginning with "<=". Copies after the first have no formula
-    of their own. Amounts are per output pixel of the block.
+    of their own, nor has what nests more than MAX_NESTED layers. Amounts are per output pixel of
+    the block.
     """
 
     layer: str
@@ -41,8 +54,9 @@ class BlockDescription:
     `reference` is the standard convolutions it competes with; `quality`, `compact` and
     `removable` are decided on the exact field, the latter two at width C where the block has no
     bottleneck; `removable` counts the layers of all copies from 0. `condition` is what the
-    parameters must meet for the full channel field, and `symbols` are the values of what it and
-    the formulas are written in, those of the first copy.
+    parameters must meet for the full channel field, empty where more than MAX_NESTED layers nest
+    in it, and `symbols` are the values of what it and the formulas are written in, those of the
+    first copy.
     """
 
     block: str
@@ -100,7 +114,7 @@ def describe(
     ('C <= s_1*(w_2 - 1) + w_1', (3, 4))
 
     Raises: BlockError for a malformed block, or one that does not fit the widths; SettingError
-        for widths above MAX_WIDTH.
+        for widths above MAX_WIDTH, more than MAX_COPIES copies or MAX_LAYERS layers in all.
 
     Reference: [IF] eqs. 1 to 3; [3DRF] section 4.2.
     """
@@ -108,10 +122,13 @@ def describe(
     whole_within(channels, "channels", 1, MAX_WIDTH)
     if out_channels is not None:
         whole_within(out_channels, "out_channels", 1, MAX_WIDTH)
-    sized = block.at(channels, out_channels, bottleneck, dims)
+    exact_bottleneck(bottleneck, channels if out_channels is None else out_channels)
+    _check_length(block)
     if kernel is None:
-        kernels = [layer.kernel for layer in sized.layers if layer.conv.spatial]
+        kernels = [layer.kernel or 1 for layer in block.layers if layer.conv.spatial]
         kernel = kernels[0] if kernels else DEFAULT_KERNEL
+    kernel = odd_within(kernel, "kernel", 1)
+    sized = block.at(channels, out_channels, bottleneck, dims)
     reference = Reference(kernel, block.repeats)
     standard = Block.parse(f"(CONV({kernel}))x{block.repeats}").at(
         channels, out_channels, dims=dims
@@ -122,7 +139,6 @@ def describe(
     even = sized if sized.bottleneck is not None else block.at(channels, dims=dims)
     removable = removable_layers(even, reference)
     composition = block.composition
-    condition = full_field_condition(composition, sized.bottleneck is not None)
     return BlockDescription(
         block=str(block),
         composition="+".join(composition.kinds),
@@ -145,9 +161,19 @@ def describe(
         compact=not removable,
         removable=removable,
         params_formula=str(composition.params_formula(sized.bottleneck is not None)),
-        condition="always" if str(condition) == "True" else str(condition),
+        condition=_condition(composition, sized.bottleneck is not None),
         symbols=_symbols(sized, kernel),
     )
+
+
+def _check_length(block: Block) -> None:
+    if block.repeats > MAX_COPIES or block.repeats * len(block) > MAX_LAYERS:
+        raise SettingError.because(
+            "block too long to describe",
+            got=f"{block.repeats} x {len(block)} layers",
+            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
+            remedy="describe one copy, or fewer of them",
+        )
 
 
 def who_sees_whom(sized: SizedBlock) -> tuple[tuple[SeenBy, ...], ...]:
@@ -207,6 +233,19 @@ def _layers(
     return tuple(rows)
 
 
+def _too_long(composition: Composition) -> bool:
+    """Return whether the formula of the field nests so deep that it takes seconds to write."""
+    nested = all(find_kind(kind).coverage.func == U for kind in composition.kinds)
+    return nested and len(composition) * composition.repeats > MAX_NESTED
+
+
+def _condition(composition: Composition, narrow: bool) -> str:
+    if _too_long(composition):
+        return ""
+    condition = str(full_field_condition(composition, narrow))
+    return "always" if condition == "True" else condition
+
+
 def _formulas(sized: SizedBlock) -> list[str]:
     kinds = sized.block.composition.kinds
     rows = [layer.conv for layer in sized.block.layers]
@@ -214,6 +253,9 @@ def _formulas(sized: SizedBlock) -> list[str]:
     texts = []
     for end in range(1, len(kinds) + 1):
         prefix = Composition(kinds[:end])
+        if _too_long(prefix):
+            texts.append("")
+            continue
         before = [place for place in mixing if place < end]
         narrow = sized.bottleneck is not None and len(before) > 1
         if any(row.coverage.func != U for row in rows[:end]):

@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, Final
 
-from ifspace.block.layer import whole
+from ifspace.block.layer import range_text, whole
 from ifspace.errors import BlockError, SettingError
-from ifspace.kinds import alphabet, find_kind, parse_overlap, position
+from ifspace.kinds import alphabet, find_kind, parse_overlap, parse_ratio, position
 
 # The exact field is kept as a bit per channel and output: this many are still quick to decide.
 MAX_WIDTH: Final = 4096
+# What a description looks at layer by layer ends here: all copies and layers are tried one by one.
+MAX_COPIES: Final = 64
+MAX_LAYERS: Final = 128
 
 
 def kinds_without_choice(
@@ -69,21 +72,34 @@ def canonical_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({known[kind.strip().upper()] for kind in given}, key=position))
 
 
-def whole_within(value: Any, name: str, least: int, most: int | None = None) -> int:
+def whole_within(
+    value: Any, name: str, least: int, most: int | None = None, what: str = "whole numbers"
+) -> int:
     """Return the value as an int, or refuse it with the name that the caller knows it by.
 
     Raises: SettingError.
     """
     try:
-        number = whole(value, name, least)
+        return whole(value, name, least, most, what)
     except BlockError as error:
-        raise SettingError(str(error)) from None
-    if most is not None and number > most:
+        refused = SettingError(str(error))
+        refused.argument = error.argument
+        raise refused from None
+
+
+def odd_within(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """Return the value as an odd int: a kernel of even size has no centre pixel.
+
+    Raises: SettingError.
+    """
+    number = whole_within(value, name, least, most, "odd numbers")
+    if number % 2 == 0:
         raise SettingError.because(
-            f"{name} out of range",
+            f"{name} is even",
             got=number,
-            allowed=f"whole numbers from {least} to {most}",
-            remedy=f"give {name} within them",
+            allowed=range_text(least, most, "odd numbers"),
+            remedy=f"use {number - 1} or {number + 1}: an even one has no centre pixel",
+            argument=name,
         )
     return number
 
@@ -111,6 +127,7 @@ def exact_overlaps(overlaps: Iterable[Any]) -> tuple[Fraction, ...]:
                 got=overlap if isinstance(overlap, str) else repr(overlap),
                 allowed="0 <= o < 1, exact",
                 remedy="write 0, 0.33, 1/3 or 1/2",
+                argument="overlaps",
             ) from None
     return tuple(sorted(exact))
 
@@ -125,10 +142,7 @@ def exact_bottleneck(ratio: Any, out_width: int) -> Fraction | None:
     """
     if ratio is None:
         return None
-    try:
-        exact = Fraction(ratio) if isinstance(ratio, Fraction | int | str) else None
-    except (ValueError, ZeroDivisionError):
-        exact = None
+    exact = parse_ratio(ratio)
     inner = None if exact is None else exact * out_width
     if inner is None or inner.denominator != 1 or not 1 <= inner <= MAX_WIDTH:
         raise SettingError.because(
@@ -136,5 +150,6 @@ def exact_bottleneck(ratio: Any, out_width: int) -> Fraction | None:
             got=f"{ratio} of {out_width}",
             allowed=f"an exact ratio such as 1/4, ratio x {out_width} whole, 1 to {MAX_WIDTH}",
             remedy="change the ratio or the width",
+            argument="bottleneck",
         )
     return exact

@@ -19,6 +19,7 @@ from ifspace.plan.legal import (
     exact_overlaps,
     kinds_without_choice,
     listed,
+    odd_within,
     ungrouped_kinds,
     whole_within,
 )
@@ -77,14 +78,7 @@ class EnumerationSetting:
             put(self, "out_channels", None if out == self.channels else out)
         put(self, "kinds", canonical_kinds(self.kinds))
         put(self, "max_len", whole_within(self.max_len, "max_len", 1))
-        put(self, "kernel", whole_within(self.kernel, "kernel", 3))
-        if self.kernel % 2 == 0:
-            raise SettingError.because(
-                "kernel is even",
-                got=self.kernel,
-                allowed="3, 5, 7 and so on",
-                remedy="an even kernel has no centre pixel",
-            )
+        put(self, "kernel", odd_within(self.kernel, "kernel", 3))
         put(self, "overlaps", exact_overlaps(self.overlaps))
         put(self, "repeats", whole_within(self.repeats, "repeats", 1))
         put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
@@ -95,6 +89,7 @@ class EnumerationSetting:
                     got=repr(getattr(self, name)),
                     allowed=", ".join(map(str, allowed)),
                     remedy="choose one of them",
+                    argument=name,
                 )
         if not self.usable_kinds:
             raise SettingError.because(

@@ -71,3 +71,14 @@ def test_wrong_questions_are_refused() -> None:
         best(SMALL, kinds=("XY",))
     with pytest.raises(SettingError, match="unknown amount: got 'speed'; allowed: params, macs"):
         best(SMALL, by="speed")
+
+
+def test_a_width_that_the_catalogue_does_not_hold_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"got 99; allowed: 16, 32; choose one of them"):
+        best(SMALL, channels=99)
+    assert best(EMPTY, channels=99) == ()
+
+
+def test_the_reference_is_no_kind_to_choose() -> None:
+    with pytest.raises(SettingError, match=r"got 'QQ'; allowed: PW, GC, DW, GPW, RPW, SH; "):
+        best(SMALL, kinds=("QQ",))

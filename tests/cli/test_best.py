@@ -69,13 +69,30 @@ def test_no_entry_within_the_bounds_is_status_three(run: Callable, catalogue: Pa
     assert (ended.status, ended.json) == (3, {"designs": []})
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_nothing_within_the_bounds_is_no_file(
+    run: Callable, catalogue: Path, tmp_path: Path, quiet: list[str]
+) -> None:
+    path = tmp_path / "none.json"
+    ended = run("best", catalogue, "--params", 10, "--out", path, *quiet)
+    assert (ended.status, ended.out) == (3, "")
+    assert ended.err.endswith(f"loosen one of them; {path} was not written\n")
+    assert not path.exists()
+    path.write_text("older")
+    assert run("best", catalogue, "--params", 10, "--out", path, *quiet).status == 3
+    assert path.read_text() == "older"
+    run("best", catalogue, "--params", 10, "--out", tmp_path / "a.xlsx").refused("output format")
+
+
 def test_wrong_input_is_one_line(run: Callable, catalogue: Path, tmp_path: Path) -> None:
     run("best", tmp_path / "none.parquet").refused("cannot be read", "No such file")
     run("best", catalogue, "--params", "5.1").refused("'--params'", "got '5.1'", "5.1M")
     run("best", catalogue, "--params", "-5").refused("got '-5'")
-    run("best", catalogue, "--kinds", "XY").refused("unknown kind")
+    ended = run("best", catalogue, "--kinds", "XY")
+    ended.refused("unknown kind", "got 'XY'; allowed: PW, GC, DW, GPW, RPW, SH;")
+    run("best", catalogue, "-C", 99).refused("no such --channels", "got 99; allowed: 16, 32;")
     run("best", catalogue, "--kinds", "PW,,DW").refused("values between commas")
-    run("best", catalogue, "--by", "speed").refused("'speed' is not one of")
+    run("best", catalogue, "--by", "speed").refused("got 'speed'; allowed: params, macs, act")
     run("best", catalogue, "--out", tmp_path / "a.parquet").refused("allowed: .json, .csv, .md")
     catalogue.write_bytes(catalogue.read_bytes()[:300])
     run("best", catalogue).refused("small.parquet is not a catalogue", "only a part")

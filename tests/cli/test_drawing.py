@@ -35,3 +35,11 @@ def test_wide_rows_share_columns_and_say_so() -> None:
     rows = drawing([("X", [SeenBy((0,), 1 << 99), SeenBy((1,), 0b1)])], 100).splitlines()
     assert rows[1].endswith("·" * 33 + "█")
     assert rows[2].endswith("▒" + "·" * 33)
+
+
+def test_a_narrow_terminal_shares_columns_too() -> None:
+    layer = ("GPW(2)", [SeenBy((0,), (1 << 20) - 1), SeenBy((1,), 1 << 39)])
+    rows = drawing([layer], 40, width=60).splitlines()
+    assert max(map(len, rows)) <= 60
+    assert rows[1].endswith("█" * 10 + "·" * 10)
+    assert drawing([layer], 40, width=80).splitlines()[1].endswith("█" * 20 + "·" * 20)

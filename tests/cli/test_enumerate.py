@@ -8,7 +8,9 @@ import pytest
 from samples import DW_PW, DW_RPW_RPW, GC_PW, SMALL
 
 import ifspace.enumerate.search as search
+import ifspace.enumerate.solve as solve
 from ifspace.catalogue import Catalogue, Funnel, load
+from ifspace.cli import tables
 from ifspace.plan import EnumerationSetting
 
 
@@ -47,11 +49,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Search:
     stand_in = Search()
     monkeypatch.setattr(search, "enumerate_designs", stand_in)
     monkeypatch.setattr(search, "estimate_seconds", lambda setting: 0.1)
+    monkeypatch.setattr(solve, "is_compiled", lambda: True)
     return stand_in
 
 
 def test_the_real_search_keeps_the_json_contract(run: Callable) -> None:
-    ended = run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 1, "--format", "json")
+    ended = run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 1, "--format", "json", "--quiet")
     assert (ended.status, ended.err) == (0, "")
     assert ended.json["arguments"]["channels"] == 8
     assert ended.json["funnel"]["compositions"] == 42
@@ -96,7 +99,7 @@ def test_the_table_is_the_funnel_and_the_best(run: Callable, fake: Search) -> No
     assert ["1", "DW+RPW(4,0)+RPW(4,0)", "272", "1/8.5", "272", "48", "3"] in lines
     assert ["2", "DW+PW", "400", "1/5.8", "400", "32", "2", "MobileNet"] in lines
     assert "= DW+PW; dominated by DW+PW" in ended.out
-    assert "1 of 3 are a longer way to write another one" in ended.out
+    assert "Cheaper as a simpler composition, at a trivial group count (=): 1 of 3." in ended.out
     front = ended.out.partition("Trade-offs that no other block beats: 2\n")[2]
     assert front.count("DW+RPW(4,0)+RPW(4,0)") == front.count("DW+PW") == 1
     assert "GC(8)" not in front
@@ -105,7 +108,7 @@ def test_the_table_is_the_funnel_and_the_best(run: Callable, fake: Search) -> No
 def test_the_objective_ranks_and_the_limit_cuts(run: Callable, fake: Search) -> None:
     text = run("enumerate", "-C", 16, "--objective", "activations", "--limit", 1).out
     assert "The 1 with the fewest activations of 3" in text
-    ranked = text.partition("of 3\n")[2].partition("longer way")[0]
+    ranked = text.partition("of 3\n")[2].partition("Cheaper as")[0]
     assert ranked.count("DW+PW  ") == 1
     assert "272" not in ranked
     assert "params" not in run("enumerate", "-C", 16, "--limit", 0).out
@@ -142,22 +145,27 @@ def test_other_formats_hold_every_design(run: Callable, fake: Search, form: str)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--max-len", 0], ["max_len out of range", "got 0"]),
-        (["--max-len", -3], ["max_len out of range", "got -3"]),
-        (["--max-len", "six"], ["'six' is not a valid integer"]),
+        (["--max-len", 0], ["--max-len out of range: got 0", "from 1", "raise --max-len to 1"]),
+        (["--max-len", -3], ["--max-len out of range", "got -3"]),
+        (["--max-len", "six"], ["'--max-len': got 'six'; allowed: whole numbers"]),
         (["--kinds", "PW,XY"], ["unknown kind of convolution", "'XY'"]),
         (["--kinds", "CONV"], ["unknown kind of convolution", "'CONV'"]),
         (["--kinds", "GC,SH", "-C", 13], ["no kind is left at 13 channels"]),
         (["--channels", "16,x"], ["'--channels'", "got '16,x'"]),
-        (["--channels", "0"], ["channels out of range"]),
-        (["--channels", "99999"], ["channels out of range"]),
-        (["--overlaps", "1"], ["overlap ratio out of range", "got 1"]),
+        (["--channels", "0"], ["--channels out of range", "from 2 to 4096; raise --channels to 2"]),
+        (["--channels", "99999"], ["--channels out of range", "lower --channels to 4096"]),
+        (["-F", 99999], ["--out-channels out of range", "from 1 to 4096"]),
+        (["--repeats", 0], ["--repeats out of range", "raise --repeats to 1"]),
+        (["--overlaps", "1"], ["--overlaps: overlap ratio out of range", "got 1"]),
         (["--overlaps", "0,half"], ["overlap ratio out of range", "got half"]),
         (["--bottleneck", "1/3"], ["bottleneck is not a whole number"]),
         (["--bottleneck", "wide"], ["bottleneck is not a whole number"]),
-        (["--kernel", 2], ["kernel out of range"]),
-        (["--stride", 3], ["unknown stride"]),
-        (["--rule", "other"], ["'other' is not one of 'compact', 'early-stop'"]),
+        (["--bottleneck", "1e999999999"], ["--bottleneck is not a whole", "1e999999999 of 64"]),
+        (["--bottleneck", "1" * 99], ["--bottleneck is not a whole number"]),
+        (["--kernel", 1], ["--kernel out of range", "odd numbers from 3", "raise --kernel to 3"]),
+        (["--kernel", 4], ["--kernel is even: got 4", "use 3 or 5"]),
+        (["--stride", 3], ["unknown --stride"]),
+        (["--rule", "other"], ["got 'other'; allowed: compact, early-stop"]),
         (["--limit", -1], ["'--limit'"]),
         (["--out", "a.xlsx"], ["unknown output format", ".parquet, .csv, .json, .md"]),
         (["--out", "none/a.parquet"], ["output cannot be written", "No such file or directory"]),
@@ -174,7 +182,7 @@ def test_wrong_input_is_one_line_and_no_search(
 
 
 def test_too_few_jobs_are_refused(run: Callable) -> None:
-    run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 0).refused("got 0")
+    run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 0, "--quiet").refused("too few --jobs")
 
 
 def test_a_prime_width_is_noted_beside_the_data(run: Callable, fake: Search) -> None:
@@ -193,6 +201,42 @@ def test_long_work_is_announced(
     assert "about 10 min" in run("enumerate", "-C", "16,32").err
     monkeypatch.setattr(search, "estimate_seconds", lambda setting: 4e6)
     assert "about 46 days" in run("enumerate").err
+
+
+@pytest.mark.parametrize("seconds", [4e7, 1e300, float("inf"), float("nan")])
+def test_what_takes_longer_than_a_year_has_no_number(
+    run: Callable, fake: Search, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(search, "estimate_seconds", lambda setting: seconds)
+    assert run("enumerate").err == "ifspace: this will take more than a year on one core\n"
+
+
+def test_the_first_run_says_that_it_compiles(
+    run: Callable, fake: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solve, "is_compiled", lambda: False)
+    assert run("enumerate").err == "ifspace: compiling the search, once, about 15 seconds\n"
+    assert run("enumerate", "--quiet").err == ""
+    monkeypatch.setattr(solve, "is_compiled", lambda: True)
+    assert run("enumerate").err == ""
+
+
+def test_lengths_get_a_row_each_where_the_line_is_too_wide(
+    run: Callable, fake: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "terminal_width", lambda: 60)
+    assert "length                   1   2    3  all\n" in run("enumerate", "--max-len", 3).out
+    lines = run("enumerate", "--max-len", 12).out.splitlines()
+    assert lines[2].split() == ["length", "compositions", "after", "repeated", "patterns",
+                                "survivors"]  # fmt: skip
+    assert lines[6].split() == ["3", "216", "210", "1"]
+    assert lines[16].split() == ["all", "258", "246", "3"]
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_help_says_where_json_has_every_setting(run: Callable) -> None:
+    text = " ".join(run("enumerate", "--help").out.split())
+    assert "`settings` holds them for every one" in text
 
 
 def test_without_a_terminal_there_is_no_progress(run: Callable, fake: Search) -> None:

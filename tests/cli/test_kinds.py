@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ifspace.cli import tables
 from ifspace.kinds import KINDS
+from ifspace.plan import describe_kinds
 
 
 def test_the_json_keeps_its_contract(run: Callable) -> None:
@@ -32,6 +34,18 @@ def test_every_format_names_every_kind(run: Callable) -> None:
     assert run("kinds", "--format", "latex").out.count("$") % 2 == 0
     rows = list(csv.DictReader(io.StringIO(run("kinds", "--format", "csv").out)))
     assert rows[0]["params"] == "C_in*C_out"
+
+
+def test_no_formula_is_cut_on_a_terminal_of_80_columns(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("kinds").out
+    monkeypatch.setattr(tables, "terminal_width", lambda: 80)
+    text = run("kinds").out
+    assert max(map(len, text.splitlines())) <= 80 < max(map(len, whole.splitlines()))
+    for kind in describe_kinds():
+        for formula in (kind.property, kind.params, kind.fan_in):
+            assert tables.readable(formula) in text
 
 
 def test_a_kind_added_to_the_table_is_printed(

@@ -44,7 +44,7 @@ def test_the_version_is_one_line(run: Callable) -> None:
         (["--nothing"], ["No such option"]),
         (["show", "DW+PW"], ["Missing option '--channels'", "`ifspace show --help`"]),
         (["show"], ["Missing argument 'BLOCK'"]),
-        (["kinds", "--format", "xml"], ["'xml' is not one of 'table', 'json'"]),
+        (["kinds", "--format", "xml"], ["got 'xml'; allowed: table, json, csv, markdown, latex"]),
         (["kinds", "extra"], ["unexpected extra argument"]),
     ],
 )

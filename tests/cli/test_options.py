@@ -1,7 +1,9 @@
+from fractions import Fraction
+
 import click
 import pytest
 
-from ifspace.cli.options import amount, parts, widths
+from ifspace.cli.options import amount, numbers, parts, ratio, seconds, widths
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,21 @@ def test_lists_are_split_at_commas() -> None:
         parts("PW,,DW")
     with pytest.raises(click.BadParameter, match="whole numbers such as 64"):
         widths("16,²")
+
+
+def test_numbers_keep_their_order_and_their_repeats() -> None:
+    assert numbers("64, 16,64") == (64, 16, 64)
+
+
+@pytest.mark.parametrize("text", ["", "1/0", "-1", "1e3", "nan", "a", "1/2/3"])
+def test_ratios_are_exact_and_others_refused(text: str) -> None:
+    assert ratio(" 0.33") == Fraction(33, 100)
+    with pytest.raises(click.BadParameter, match="allowed: ratios such as 1/4"):
+        ratio(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "1s"])
+def test_seconds_are_plain_numbers(text: str) -> None:
+    assert seconds("2.5") == 2.5
+    with pytest.raises(click.BadParameter, match=r"allowed: seconds such as 0\.5"):
+        seconds(text)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ifspace.cli import drawing, tables
 from ifspace.kinds import KINDS
 
 BLOCK = "DW+RPW(4,0)+RPW(4,0)"
@@ -80,21 +81,49 @@ def test_wide_blocks_are_drawn_with_shared_columns_or_not_at_all(run: Callable) 
         (["DW+XY", "-C", 16], ["unknown kind", "'XY'", "PW, GC, DW"]),
         (["DW+RPW+PW", "-C", 16], ["RPW needs groups", "RPW(groups,overlap)"]),
         (["DW+RPW(3,0)", "-C", 16], ["groups do not divide", "1, 2, 4, 8, 16"]),
-        (["DW+RPW(4,1)", "-C", 16], ["overlap out of range", "0 <= o < 1"]),
+        (["DW+RPW(4,1)", "-C", 16], ["overlap out of range: got 1;", "0 <= o < 1"]),
         (["DW+(PW", "-C", 16], ["malformed block"]),
         (["", "-C", 16], ["a block needs a layer"]),
-        (["DW+PW", "-C", 0], ["channels out of range"]),
-        (["DW+PW", "-C", 100000], ["channels out of range"]),
-        (["DW+PW", "-C", "x"], ["'x' is not a valid integer"]),
+        (["DW+PW", "-C", 0], ["--channels out of range", "from 1 to 4096", "raise --channels to"]),
+        (["DW+PW", "-C", 100000], ["--channels out of range", "lower --channels to 4096"]),
+        (["DW+PW", "-C", 16, "-F", 5000], ["--out-channels out of range", "from 1 to 4096"]),
+        (["DW+PW", "-C", "x"], ["'--channels' / '-C': got 'x'; allowed: whole numbers; see"]),
+        (["PW+PW", "-C", 16, "--bottleneck", "1e999999999"], ["--bottleneck is not a whole"]),
+        (["PW+PW", "-C", 16, "--bottleneck", 257], ["257 of 16", "whole, 1 to 4096"]),
+        (["(DW)x65", "-C", 16], ["too long", "65 x 1 layers", "64 copies", "describe one copy"]),
+        (["(DW+PW+PW)x43", "-C", 16], ["too long", "43 x 3 layers", "128 layers in all"]),
         (["DW", "-C", 16, "-F", 32], ["no layer can change the width"]),
         (["DW+PW", "-C", 16, "--bottleneck", "1/4"], ["a bottleneck needs two"]),
         (["PW+PW", "-C", 16, "--stride", 2], ["no layer can hold the stride"]),
-        (["PW+PW", "-C", 16, "--dims", 3], ["wrong number of dimensions"]),
-        (["DW+PW", "-C", 16, "--kernel", 4], ["kernel size is even"]),
+        (["PW+PW", "-C", 16, "--dims", 3], ["--dims: wrong number of dimensions"]),
+        (["DW+PW", "-C", 16, "--kernel", 4], ["--kernel is even: got 4", "use 3 or 5"]),
     ],
 )
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
     run("show", *arguments).refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("block", "channels", "out"),
+    [("GPW(4)+SH(4)+DW+RPW(4,1/2)+GPW(4)", 16, 32),
+     ("(GPW(64)+SH(64)+DW+RPW(64,33/100)+GPW(64))x2", 512, 1024)],
+)  # fmt: skip
+def test_nothing_is_wider_than_the_terminal(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, block: str, channels: int, out: int
+) -> None:
+    for module in (tables, drawing):
+        monkeypatch.setattr(module, "terminal_width", lambda: 80)
+    text = run("show", block, "-C", channels, "-F", out).out
+    assert max(map(len, text.splitlines())) <= 80
+    # What does not fit beside the costs stands below them, whole.
+    assert "layer" in text.partition("in symbols")[0].rpartition("\n")[2]
+    assert "≤ min(C, w_1·w_3·w_4)" in text
+
+
+def test_what_would_nest_too_deep_is_not_written_out(run: Callable) -> None:
+    ended = run("show", "(GPW(2)+RPW(2,0))x64", "-C", 8)
+    assert (ended.status, ended.err) == (0, "")
+    assert "full field  too long to write in symbols" in ended.out
 
 
 def test_a_kind_added_to_the_table_is_shown(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import KINDS
 from ifspace.plan import describe, describe_kinds, who_sees_whom
+from ifspace.plan.describe import MAX_NESTED
 from ifspace.reach import channel_reach
 
 BLOCKS = [
@@ -107,6 +108,30 @@ def test_a_width_that_takes_too_long_is_refused() -> None:
         describe("DW+PW", 5000)
     with pytest.raises(SettingError, match="out_channels out of range: got 5000"):
         describe("DW+PW", 16, 5000)
+
+
+@pytest.mark.parametrize("ratio", ["257", "4097/16", "1/3", "1e999999999"])
+def test_an_inner_width_that_takes_too_long_is_refused(ratio: str) -> None:
+    with pytest.raises(SettingError, match=r"bottleneck is not .*, ratio x 16 whole, 1 to 4096"):
+        describe("PW+PW", 16, bottleneck=ratio)
+
+
+@pytest.mark.parametrize("text", ["(DW)x65", "(DW+PW+PW)x43", "+".join(["DW"] * 129)])
+def test_a_block_that_takes_too_long_is_refused(text: str) -> None:
+    allowed = "at most 64 copies and 128 layers in all"
+    with pytest.raises(SettingError, match=f"block too long to describe.*; allowed: {allowed}; "):
+        describe(text, 16)
+
+
+def test_the_longest_block_is_described() -> None:
+    # Its formula would nest 128 layers; without one it is a matter of a second.
+    about = describe("(GPW(2)+RPW(2,0))x64", 8)
+    assert (about.field[1], len(about.layers), about.condition) == (8, 128, "")
+    shuffled = describe("(GPW(2)+SH(2))x64", 8)
+    assert shuffled.condition.startswith("C <= w_1")
+    short = describe("+".join(["RPW(2,0)"] * MAX_NESTED), 8)
+    assert short.condition
+    assert all(layer.formula for layer in short.layers)
 
 
 def test_who_sees_whom_holds_every_output_once() -> None:

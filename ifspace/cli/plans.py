@@ -1,0 +1,146 @@
+"""What `ifspace groups` prints of an answer: its plans, how the search ended, what is proven."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from ifspace.catalogue.choose import AMOUNTS
+from ifspace.catalogue.export import csv_table, json_text, markdown_table, ratio_text
+from ifspace.cli.tables import facts, heading, table
+from ifspace.plan import listed, standard_block
+from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
+
+_COLUMNS = (
+    "block", "channels", "out_channels", "params", "macs_per_pixel", "activations_per_pixel",
+    "objective",
+)  # fmt: skip
+
+
+def forms(
+    problem: GroupsProblem, answer: GroupsAnswer, asked: str = ""
+) -> dict[str, Callable[[], str]]:
+    """Return the answer in every format; `asked` says what a plan had to keep to."""
+    rows = [_row(plan) for plan in answer.plans]
+    cells = [[row[name] for name in _COLUMNS] for row in rows]
+    values = {
+        "status": answer.status.name.lower(),
+        "message": message(problem, answer, asked),
+        "bound": answer.bound,
+        "gap": _gap(answer),
+        "composition": str(problem.composition),
+        "minimised": measure(problem),
+        "plans": rows,
+    }
+    return {
+        "table": lambda: _text(problem, answer, asked),
+        "json": lambda: json_text(values),
+        "csv": lambda: csv_table(_COLUMNS, cells),
+        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in cells]),
+        "latex": lambda: _latex(cells),
+    }
+
+
+def message(problem: GroupsProblem, answer: GroupsAnswer, asked: str = "") -> str:
+    """Return how the search ended, in a sentence that names what was asked."""
+    if answer.plans:
+        return str(answer.status.value)
+    said = f"{problem.composition} {asked or f'at {_widths(problem)}'}: "
+    if answer.status is not Status.INFEASIBLE:
+        return said + "time ran out before a choice with the full field was found"
+    if asked:
+        return said + "proven: no width has a legal choice with the full field"
+    without = dict.fromkeys(
+        layer.layer.kind
+        for layer in problem.chain
+        if not layer.conv.choices(layer.c_in, layer.c_out, (Fraction(0),))
+    )
+    if without:
+        verb = "has" if len(without) == 1 else "have"
+        return f"{said}{listed(without)} {verb} no legal group count at these widths"
+    return f"{said}{answer.status.value}"
+
+
+def measure(problem: GroupsProblem) -> str:
+    """Return what is minimised, in words.
+
+    >>> from ifspace.block import Composition
+    >>> measure(GroupsProblem(Composition.parse("DW+PW"), 8, weights=(2, 1, 0)))
+    '2 x parameters + 1 x MACs'
+    """
+    if problem.weights is None:
+        return AMOUNTS[problem.objective][1]
+    names = [AMOUNTS[name][1] for name in ("params", "macs", "activations")]
+    pairs = zip(problem.weights, names, strict=True)
+    return " + ".join(f"{weight} x {name}" for weight, name in pairs if weight)
+
+
+def gap_text(answer: GroupsAnswer) -> str:
+    """Return how far the best plan may be from the least; empty where it is proven."""
+    gap = _gap(answer)
+    if answer.status is not Status.FEASIBLE or gap is None:
+        return ""
+    best = answer.plans[0].objective()
+    return f"the best found has {best:,}, the bound is {answer.bound:,}: a gap of {gap / best:.1%}"
+
+
+def _gap(answer: GroupsAnswer) -> int | None:
+    if not answer.plans or answer.bound is None:
+        return None
+    return answer.plans[0].objective() - answer.bound
+
+
+def _row(plan: GroupPlan) -> dict[str, Any]:
+    sized, stride = plan.sized, plan.problem.stride
+    return {
+        "block": str(plan.block),
+        "channels": sized.channels,
+        "out_channels": sized.out_channels,
+        "params": sized.params,
+        "macs_per_pixel": sized.macs_per_pixel(stride),
+        "activations_per_pixel": sized.activations_per_pixel(stride),
+        "objective": plan.objective(),
+    }
+
+
+def _widths(problem: GroupsProblem) -> str:
+    behind = [layer.c_out for layer in problem.chain if layer.conv.mixing]
+    steps = [problem.channels, *(behind or [problem.out_width])]
+    steps = [steps[0], *(b for a, b in pairwise(steps) if a != b)]
+    return f"{' to '.join(map(str, steps))} channels"
+
+
+def _text(problem: GroupsProblem, answer: GroupsAnswer, asked: str) -> str:
+    if not answer.plans:
+        return ""
+    first = answer.plans[0]
+    title = f"Fewest {measure(problem)} of {problem.composition} at {_widths(first.problem)}"
+    if asked:
+        title = f"Widest {problem.composition} {asked}: {_widths(first.problem)}"
+    columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px"]
+    rows = []
+    for number, plan in enumerate(answer.plans, start=1):
+        row = _row(plan)
+        amounts = [row["macs_per_pixel"], row["activations_per_pixel"]]
+        if problem.weights is not None:
+            amounts.append(row["objective"])
+        times = ratio_text(row["params"] / _reference_params(plan.problem))
+        counts = [f"{each:,}" for each in amounts]
+        rows.append([number, row["block"], f"{row['params']:,}", times, *counts])
+    if problem.weights is not None:
+        columns.append(">weighted")
+    said = [("status", f"{answer.status.name.lower()}, {answer.status.value}")]
+    if answer.bound is not None:
+        said.append(("bound", gap_text(answer) or f"{answer.bound:,}, which the first one reaches"))
+    return heading(title) + table(columns, rows) + "\n" + facts(said)
+
+
+def _reference_params(problem: GroupsProblem) -> int:
+    block = standard_block(problem.kernel, problem.composition.repeats)
+    return block.at(problem.channels, problem.out_width, dims=problem.dims).params
+
+
+def _latex(cells: list[list[Any]]) -> str:
+    head = "block & $C$ & $F$ & parameters & MACs/px & act/px & objective \\\\\n\\hline\n"
+    body = "".join(" & ".join(map(str, row)) + " \\\\\n" for row in cells)
+    return f"\\begin{{tabular}}{{lrrrrrr}}\n{head}{body}\\end{{tabular}}\n"

@@ -1,0 +1,95 @@
+from fractions import Fraction
+from itertools import product
+from math import prod
+
+import brute_groups
+import numpy as np
+import pytest
+
+from ifspace.block import Composition
+from ifspace.optimize.options import Options
+from ifspace.plan.groups import GroupPlan, GroupsProblem
+from ifspace.reach import channel_field
+
+ASKED = [
+    GroupsProblem(Composition.parse("GPW+SH+DW+RPW"), 16),
+    GroupsProblem(Composition.parse("GC+SH+GPW"), 18, 12),
+    GroupsProblem(Composition.parse("RPW+SH+RPW"), 12, 24, Fraction(1, 2), overlaps=None),
+    GroupsProblem(Composition.parse("RPW+DW+GPW"), 12, widths=(20,), stride=2, objective="macs"),
+    GroupsProblem(Composition.parse("SH+RPW", ), 12),
+    GroupsProblem(Composition.parse("(RPW+SH)x2"), 12, 18, weights=(1, 1, 1)),
+    GroupsProblem(Composition.parse("DW+RPW+RPW"), 24),
+]  # fmt: skip
+IDS = [str(asked.composition) for asked in ASKED]
+
+
+def choices(options: Options) -> list[tuple[int, ...]]:
+    return list(product(*(range(len(layers)) for layers in options.layers)))
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=IDS)
+def test_every_option_is_legal(asked: GroupsProblem) -> None:
+    legal = {prod(map(len, brute_groups.options(asked)))}
+    options = Options(asked)
+    assert prod(map(len, options.layers)) <= min(legal)
+    terms = [{option.term for option in place} for place in brute_groups.options(asked)]
+    for layers, known in zip(options.layers, terms, strict=True):
+        assert {str(layer) for layer in layers} <= known
+        assert len(set(layers)) == len(layers)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=IDS)
+def test_the_costs_add_up(asked: GroupsProblem) -> None:
+    options = Options(asked)
+    base, added = options.costs
+    for choice in choices(options):
+        total = base + sum(costs[n] for costs, n in zip(added, choice, strict=True))
+        assert total == GroupPlan(asked, options.block(choice)).objective()
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=IDS)
+def test_full_is_what_reach_decides(asked: GroupsProblem) -> None:
+    options = Options(asked)
+    for choice in choices(options):
+        chain = asked.sized(options.block(choice)).layers
+        assert options.is_full(choice) == (channel_field(chain) == asked.channels)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=IDS)
+def test_no_full_choice_is_left_out_that_is_cheaper_than_all_kept(asked: GroupsProblem) -> None:
+    options = Options(asked)
+    kept = {asked.amount(options.block(each)) for each in choices(options) if options.is_full(each)}
+    assert kept == {choice.cost for choice in brute_groups.full_choices(asked)}
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=IDS)
+def test_what_is_below_reads_a_part(asked: GroupsProblem) -> None:
+    options = Options(asked)
+    for place, layers in enumerate(options.layers):
+        for number in range(len(layers)):
+            expected = {
+                other
+                for other in range(len(layers))
+                if all(
+                    set(part) <= set(whole)
+                    for a, b in zip(
+                        options.sized(place, other), options.sized(place, number), strict=True
+                    )
+                    for part, whole in zip(np.array(a.reads()), np.array(b.reads()), strict=True)
+                )
+            }
+            assert options.below(place, number) == expected
+            assert number in expected
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=IDS)
+def test_raised_choices_read_more_and_still_fall_short(asked: GroupsProblem) -> None:
+    options = Options(asked)
+    for choice in choices(options):
+        if not options.is_full(choice):
+            higher = options.raised(choice)
+            assert not options.is_full(higher)
+            assert all(
+                low in options.below(place, high)
+                for place, (low, high) in enumerate(zip(choice, higher, strict=True))
+            )
