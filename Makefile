@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate results clean
+.PHONY: help enumerate test lint format bench-enumerate bench-groups results clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,10 +34,15 @@ format: $(VENV)/.test  ## put the files into shape
 bench-enumerate: $(VENV)/.plots  ## time the enumeration by width and length, into results/
 	$(BIN)/python -m ifspace.bench.enumerate
 
-results: $(VENV)/.plots  ## write results/ anew: the catalogue for C = 64 and the benchmark
+bench-groups: $(VENV)/.plots  ## time the group counts beside other searches, into results/
+	$(BIN)/python -m ifspace.bench.groups
+
+results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
 	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
 	$(BIN)/python -m ifspace.bench.enumerate
+	$(BIN)/python -m ifspace.bench.groups
+	$(BIN)/python -m ifspace.bench.groups_study
 
 clean:  ## remove the environment and all caches
 	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg
@@ -58,7 +63,7 @@ $(VENV)/.core: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.plots: pyproject.toml | $(VENV)/.python
 	@echo "installing the core and what the figures need"
-	$(PIP) --editable '.[plots]'
+	$(PIP) --editable '.[plots,solver]'
 	@touch $@ $(VENV)/.core
 
 # torch first and by exact version, so that nothing else chooses one.

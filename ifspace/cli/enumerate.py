@@ -48,7 +48,7 @@ _OPTIONS = (
     click.option("--objective", type=click.Choice(["params", "macs", "activations"]),
                  default="params", show_default=True, help="What the cheapest has least of."),
     click.option("--jobs", type=int, metavar="N",
-                 help="Worker processes; one to a core if not given."),
+                 help="Worker processes; if not given one to a core, within 2 GiB."),
     click.option("--limit", type=click.IntRange(0), metavar="ROWS", default=20, show_default=True,
                  help="Rows of the table shown."),
 )  # fmt: skip
