@@ -40,6 +40,7 @@ bench-groups: $(VENV)/.plots  ## time the group counts beside other searches, in
 results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
 	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
+	$(BIN)/python -m ifspace.bench.commands
 	$(BIN)/python -m ifspace.bench.enumerate
 	$(BIN)/python -m ifspace.bench.groups
 	$(BIN)/python -m ifspace.bench.groups_study

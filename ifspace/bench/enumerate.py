@@ -2,8 +2,8 @@
 
 `python -m ifspace.bench.enumerate` writes `enumerate.md`, `enumerate.csv` and the figures
 `enumerate-length` and `enumerate-width` into `results/`. Every search runs in a process of its
-own, whose compiled code has been loaded before the clock starts; whole commands are timed from
-outside. Searches that are compared run in turn.
+own, whose compiled code has been loaded before the clock starts. Searches that are compared run in
+turn.
 """
 
 import argparse
@@ -112,21 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("the searches disagree at C = 8: nothing is timed")
     widths = [width for width in WIDTHS if not options.quick or width <= 64]
     lengths = [length for length in LENGTHS if not options.quick or length <= 6]
-    measured: dict[str, list[Row]] = {"sweeps": [], "pairs": [], "commands": []}
+    measured: dict[str, list[Row]] = {"sweeps": [], "pairs": []}
     for kind, row in _measurements(widths, lengths):
         print(row, flush=True)
         measured[kind].append(row)
     rows = measured["sweeps"]
     options.out.mkdir(exist_ok=True)
     command = "python -m ifspace.bench.enumerate" + (" --quick" if options.quick else "")
-    write(
-        options.out,
-        rows,
-        measured["pairs"],
-        measured["commands"],
-        str(provenance(command)),
-        TARGETS,
-    )
+    write(options.out, rows, measured["pairs"], str(provenance(command)), TARGETS)
     with (options.out / "enumerate.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -144,8 +137,6 @@ def _measurements(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tup
         yield "sweeps", _row("length", 64, length)
     for pair in PAIRS:
         yield "pairs", _pair(*pair)
-    yield "commands", _command("ifspace --help", ["--help"])
-    yield "commands", _command("ifspace enumerate --max-len 6", ["enumerate", "--max-len", "6"])
 
 
 def _agree() -> bool:
@@ -205,14 +196,6 @@ def _pair(other: str, channels: int, length: int) -> Row:
     row = {"other": other, "channels": channels, "length": length}
     row |= {"other_s": round(median(theirs), 3), "halves_s": round(median(ours), 3)}
     row |= {"ratio": round(median(theirs) / median(ours), 1)}
-    return row
-
-
-def _command(name: str, arguments: Sequence[str]) -> Row:
-    runs = [watch(python("-m", "ifspace", *arguments)) for _ in range(2 * REPEATS)]
-    times = [run.seconds for run in runs[1:]]
-    row = {"command": name, "median_s": round(median(times), 2), "least_s": round(min(times), 2)}
-    row |= {"peak_mib": round(max(run.peak_mib for run in runs))}
     return row
 
 

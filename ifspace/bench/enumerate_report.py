@@ -13,7 +13,6 @@ def write(
     out: Path,
     rows: Sequence[Row],
     pairs: Sequence[Row],
-    commands: Sequence[Row],
     provenance: str,
     targets: Mapping[int, float],
 ) -> None:
@@ -84,12 +83,6 @@ def write(
                 [p["other"], p["channels"], p["length"], p["other_s"], p["halves_s"], p["ratio"]]
                 for p in pairs
             ],
-        ),
-        "## Whole commands",
-        "From start to exit, files warm.",
-        _table(
-            ["command", "median s", "least s", "MiB"],
-            [[f"`{c['command']}`", c["median_s"], c["least_s"], c["peak_mib"]] for c in commands],
         ),
     ]
     (out / "enumerate.md").write_text("\n\n".join(page) + "\n")

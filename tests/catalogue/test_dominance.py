@@ -1,5 +1,4 @@
 import random
-import time
 from dataclasses import replace
 from itertools import product
 
@@ -84,9 +83,7 @@ def test_copies_do_not_hide_the_kinds() -> None:
     assert dominators([worse, better]) == ["(DW+PW)x2", None]
 
 
-def test_many_rows_take_about_a_second() -> None:
-    designs = [row for _ in range(250) for row in rows(3, 1200, 12)]
-    start = time.perf_counter()
-    mark_dominated(designs)
-    # 300,000 rows in one or two seconds; every row against every other would take hours.
-    assert time.perf_counter() - start < 10
+def test_many_rows_of_few_costs_are_marked_as_few_rows_are() -> None:
+    # Every row against every other would take hours.
+    few = rows(3, 1200, 12)
+    assert dominators(few * 250) == dominators(few) * 250
