@@ -75,7 +75,7 @@ MALFORMED = [
     ("DW(3,5)", "malformed block: .*; allowed: DW.odd kernel size.;"),
     ("DW(k=3,k=5)", "malformed block"),
     ("RPW(1/2)", "malformed block: .*; allowed: RPW.groups,overlap.;"),
-    ("GPW", "GPW needs groups: got None; allowed: GPW.groups.;"),
+    ("GPW", "GPW needs groups: got none; allowed: GPW.groups.;"),
     ("GC(k=5)", "GC needs groups"),
     ("GPW(0)", "GPW groups out of range: got 0; allowed: whole numbers from 1"),
     ("GPW(8,k=3)", "GPW takes no kernel: got 3"),

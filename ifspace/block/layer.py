@@ -78,7 +78,7 @@ class Layer:
                 raise self._refuse(f"{conv.symbol} takes no {name}", getattr(self, name))
         if conv.takes_groups:
             if self.groups is None:
-                raise self._refuse(f"{conv.symbol} needs groups", None)
+                raise self._refuse(f"{conv.symbol} needs groups", "none")
             object.__setattr__(self, "groups", whole(self.groups, f"{conv.symbol} groups"))
         if conv.takes_overlap:
             overlap = Fraction(0) if self.overlap is None else self.overlap

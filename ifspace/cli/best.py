@@ -74,6 +74,14 @@ def command(
         },
         keep=bool(designs),
     )
+    minimised = {setting.objective for setting in known.settings}
+    asked = {by} | {name for name, bound in (("params", params), ("macs", macs)) if bound}
+    if any(setting.stride > 1 for setting in known.settings) and asked - minimised - {"layers"}:
+        output.note(
+            f"of each composition the catalogue has the choice with the fewest "
+            f"{' or '.join(sorted(minimised))}; others may have fewer "
+            f"{' and '.join(sorted(asked - minimised))}: enumerate again with --objective"
+        )
     widths = {(design.channels, design.out_channels) for design in designs}
     if len(widths) > 1:
         output.note(f"the catalogue is for {len(widths)} widths; --channels picks one")

@@ -136,7 +136,9 @@ def _one_setting(
     from ifspace.cli.designs import designs_table
     from ifspace.cli.tables import heading, paragraph
 
-    text = heading(f"Compositions of 1 to {setting.max_len} layers at {_at_widths(setting)}")
+    text = heading(
+        f"Compositions of 1 to {setting.max_len} layers at {_at_widths(setting)}{_unusual(setting)}"
+    )
     text += _funnel(funnel)
     if not limit or not designs:
         return text
@@ -146,16 +148,28 @@ def _one_setting(
     text += designs_table(shown)
     same = sum(design.same_as is not None for design in designs)
     text += "\n" + paragraph(
-        f"Cheaper as a simpler composition, at a trivial group count (=): "
-        f"{same:,} of {funnel.survivors:,}."
+        f"Cheaper still as a simpler composition, with a trivial group count (=): {same:,} of "
+        f"{funnel.survivors:,}."
     )
     trades = trade_offs(designs)
-    text += "\n" + heading(f"Trade-offs that no other block beats: {len(trades)}")
+    text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")
     said = []
     for design, alike in trades:
         more = [f"{alike - 1:,} more cost the same"] if alike > 1 else []
         said.append("; ".join(filter(None, [notes(design), *more])))
     return text + designs_table([design for design, _ in trades][:limit], said[:limit])
+
+
+def _unusual(setting: "EnumerationSetting") -> str:
+    """Return what is not as by default and not in the widths, for a title."""
+    standard = type(setting)().arguments()
+    told = {"channels", "out_channels", "bottleneck", "max_len"}
+    other = [
+        f"{name} {','.join(value) if isinstance(value, list) else value}"
+        for name, value in setting.arguments().items()
+        if name not in told and value != standard[name]
+    ]
+    return f" ({'; '.join(other)})" if other else ""
 
 
 def _funnel(funnel: "Funnel") -> str:

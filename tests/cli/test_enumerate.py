@@ -2,6 +2,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,8 +100,11 @@ def test_the_table_is_the_funnel_and_the_best(run: Callable, fake: Search) -> No
     assert ["1", "DW+RPW(4,0)+RPW(4,0)", "272", "1/8.5", "272", "48", "3"] in lines
     assert ["2", "DW+PW", "400", "1/5.8", "400", "32", "2", "MobileNet"] in lines
     assert "= DW+PW; dominated by DW+PW" in ended.out
-    assert "Cheaper as a simpler composition, at a trivial group count (=): 1 of 3." in ended.out
-    front = ended.out.partition("Trade-offs that no other block beats: 2\n")[2]
+    assert (
+        "Cheaper still as a simpler composition, with a trivial group count (=): 1 of 3."
+        in ended.out
+    )
+    front = ended.out.partition("Trade-offs that no other of these blocks beats: 2\n")[2]
     assert front.count("DW+RPW(4,0)+RPW(4,0)") == front.count("DW+PW") == 1
     assert "GC(8)" not in front
 
@@ -108,7 +112,7 @@ def test_the_table_is_the_funnel_and_the_best(run: Callable, fake: Search) -> No
 def test_the_objective_ranks_and_the_limit_cuts(run: Callable, fake: Search) -> None:
     text = run("enumerate", "-C", 16, "--objective", "activations", "--limit", 1).out
     assert "The 1 with the fewest activations of 3" in text
-    ranked = text.partition("of 3\n")[2].partition("Cheaper as")[0]
+    ranked = text.partition("of 3\n")[2].partition("Cheaper still")[0]
     assert ranked.count("DW+PW  ") == 1
     assert "272" not in ranked
     assert "params" not in run("enumerate", "-C", 16, "--limit", 0).out
@@ -257,3 +261,20 @@ def test_an_interrupt_keeps_an_older_catalogue(
     assert (ended.status, ended.out, ended.err) == (130, "", "ifspace: interrupted\n")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.parquet"]
+
+
+def test_the_title_says_what_is_not_as_by_default(run: Callable) -> None:
+    plain = run("enumerate", "-C", 8, "--max-len", 2).out.splitlines()[0]
+    other = run("enumerate", "-C", 8, "--max-len", 2, "--stride", 2, "--overlaps", 0).out
+    assert plain == "Compositions of 1 to 2 layers at 8 channels"
+    assert other.splitlines()[0] == f"{plain} (overlaps 0; stride 2)"
+
+
+def test_best_says_when_the_catalogue_minimised_something_else(
+    run: Callable, tmp_path: Path
+) -> None:
+    made = ["enumerate", "-C", 8, "--max-len", 2, "--stride", 2, "--objective", "macs", "--quiet"]
+    run(*made, "--out", tmp_path / "macs.parquet")
+    asked = run("best", tmp_path / "macs.parquet", "--params", 500)
+    assert "the choice with the fewest macs; others may have fewer params" in asked.err
+    assert "others may" not in run("best", tmp_path / "macs.parquet", "--by", "macs").err
