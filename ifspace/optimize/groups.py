@@ -30,12 +30,13 @@ from typing import Any, Final
 from ortools.sat.python import cp_model
 
 from ifspace.block import SizedLayer
+from ifspace.optimize.boxes import Box, Boxes
 from ifspace.optimize.cpsat import solve
 from ifspace.optimize.options import Choice, Options
 from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
 
 # More choices of one cost than this are not looked at one by one.
-MOST_OF_EQUAL_COST: Final = 4096
+MOST_OF_EQUAL_COST: Final = 100_000
 
 
 def cheapest_groups(
@@ -87,6 +88,7 @@ class _Model:
 
     def __init__(self, options: Options, at_most: int | None, plain: bool) -> None:
         self.options = options
+        self.boxes = Boxes(options)
         self.plain = plain
         self.model = cp_model.CpModel()
         self.forbidden: set[Choice] = set()
@@ -125,25 +127,20 @@ class _Model:
             if outcome.bound is not None:
                 bound = self.base + outcome.bound // self.scale
             choice = self._choice(outcome.values)
-            equals = self.options.of_equal_cost(choice)
-            if self.plain or prod(map(len, equals)) > MOST_OF_EQUAL_COST:
-                equals = [[number] for number in choice]
-            for equal in product(*equals):
+            box = self._box(choice)
+            for equal in self.boxes.full_choices(box):
+                if equal not in self.forbidden:
+                    return outcome.status, equal, bound
                 if _is_over(deadline):
                     return Status.UNKNOWN, None, bound
-                if equal not in self.forbidden and self.options.is_full(equal):
-                    return outcome.status, equal, bound
-            if self.plain:
-                self.forbid(choice)
-            else:
-                self._cut(choice, equals)
+            if not self.plain and self.forbidden.isdisjoint(product(*box)):
+                box = self.boxes.grown(box)
+            self._forbid_box(box)
 
     def forbid(self, choice: Choice) -> None:
         """Leave one choice out from now on."""
         self.forbidden.add(choice)
-        self.model.add_bool_or(
-            [each[n].negated() for each, n in zip(self.chosen, choice, strict=True)]
-        )
+        self._forbid_box(tuple((number,) for number in choice))
 
     def _choice(self, values: tuple[int, ...]) -> Choice:
         numbers, start = [], 0
@@ -152,26 +149,20 @@ class _Model:
             start += len(literals)
         return tuple(numbers)
 
-    def _cut(self, choice: Choice, equals: list[list[int]]) -> None:
-        """Forbid what reads no more than choices that all fall short, or are plans already."""
-        if all(len(each) == 1 for each in equals):
-            equals = [[number] for number in self.options.raised(choice)]
-        elif self.forbidden:
-            # A plan among them has the full field: nothing follows for what reads less.
-            self._clause([set(each) for each in equals])
-            return
-        self._clause(
-            [
-                set().union(*(self.options.below(place, number) for number in numbers))
-                for place, numbers in enumerate(equals)
-            ]
-        )
+    def _box(self, choice: Choice) -> Box:
+        """Return the choices to look at together: those of equal cost at every place."""
+        alone: Box = tuple((number,) for number in choice)
+        if self.plain:
+            return alone
+        box = self.options.of_equal_cost(choice)
+        return box if prod(map(len, box)) <= MOST_OF_EQUAL_COST else alone
 
-    def _clause(self, short: list[set[int]]) -> None:
+    def _forbid_box(self, box: Box) -> None:
+        """Leave every choice of a box out from now on."""
         self.model.add_bool_or(
             [
                 literal
-                for literals, numbers in zip(self.chosen, short, strict=True)
+                for literals, numbers in zip(self.chosen, box, strict=True)
                 for other, literal in enumerate(literals)
                 if other not in numbers
             ]

@@ -1,11 +1,8 @@
-"""The choices of a groups problem: every legal layer at every place, and how they are nested."""
+"""The choices of a groups problem: every legal layer at every place, and what it costs."""
 
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
 
 from ifspace.block import Block, Layer, SizedLayer
 from ifspace.kinds import U
@@ -24,14 +21,12 @@ class Options:
     """
 
     def __init__(self, problem: GroupsProblem) -> None:
-        """List the options; costs and nesting follow on demand."""
+        """List the options; costs follow on demand."""
         self.problem = problem
         self.chain = problem.chain
         self.length = len(problem.composition)
         self.scatters = [layer.conv.coverage.func != U for layer in self.chain]
         self.layers = [self._layers(place) for place in range(self.length)]
-        self._rows: dict[tuple[int, int], list[npt.NDArray[np.bool_]]] = {}
-        self._below: dict[tuple[int, int], frozenset[int]] = {}
         self._full: dict[Choice, bool] = {}
 
     def copies(self, place: int) -> tuple[SizedLayer, ...]:
@@ -52,28 +47,17 @@ class Options:
         """Return whether every output sees every channel, exactly."""
         known = self._full.get(choice)
         if known is None:
-            known = self._full[choice] = self._output_0_is_full(choice) and (
-                channel_field(self.problem.sized(self.block(choice)).layers)
-                == self.problem.channels
-            )
+            field = channel_field(self.problem.sized(self.block(choice)).layers)
+            known = self._full[choice] = field == self.problem.channels
         return known
 
-    def _output_0_is_full(self, choice: Choice) -> bool:
-        """Return whether output 0 sees every channel: necessary, and quick to decide."""
-        reads = [self._reads(place, number) for place, number in enumerate(choice)]
-        seen = np.zeros(1, np.intp)
-        for position in reversed(range(len(self.chain))):
-            table = reads[position % self.length][position // self.length]
-            seen = np.flatnonzero(table[seen].any(axis=0))
-        return len(seen) == self.problem.channels
-
-    def of_equal_cost(self, choice: Choice) -> list[list[int]]:
+    def of_equal_cost(self, choice: Choice) -> tuple[tuple[int, ...], ...]:
         """Return for each place the options that cost what the chosen one costs."""
         _, costs = self.costs
-        return [
-            [n for n, cost in enumerate(each) if cost == each[number]]
+        return tuple(
+            tuple(n for n, cost in enumerate(each) if cost == each[number])
             for each, number in zip(costs, choice, strict=True)
-        ]
+        )
 
     @cached_property
     def costs(self) -> tuple[int, list[list[int]]]:
@@ -91,54 +75,6 @@ class Options:
             for place, layers in enumerate(self.layers)
         ]  # fmt: skip
         return base, table
-
-    def below(self, place: int, number: int) -> frozenset[int]:
-        """Return the options of a place that read, output by output, a part of what this one does.
-
-        >>> from ifspace.block import Composition
-        >>> options = Options(GroupsProblem(Composition.parse("DW+GPW+SH+GPW"), 16))
-        >>> [str(options.layers[1][n]) for n in sorted(options.below(1, 1))]
-        ['GPW(4)', 'GPW(8)']
-        """
-        known = self._below.get((place, number))
-        if known is None:
-            mine = self._reads(place, number)
-            known = self._below[place, number] = frozenset(
-                other
-                for other in range(len(self.layers[place]))
-                if all(
-                    bool((~part | whole).all())
-                    for part, whole in zip(self._reads(place, other), mine, strict=True)
-                )
-            )
-        return known
-
-    def raised(self, choice: Choice) -> Choice:
-        """Return a choice that reads as much more as it can and still falls short."""
-        for place in range(self.length):
-            mine = choice[place]
-            larger = [
-                n for n in range(len(self.layers[place]))
-                if n != mine and mine in self.below(place, n)
-            ]  # fmt: skip
-            larger.sort(key=lambda n, at=place: -self.sized(at, n)[0].fan_in)  # type: ignore[misc]
-            for number in larger:
-                higher = (*choice[:place], number, *choice[place + 1 :])
-                if not self.is_full(higher):
-                    choice = higher
-                    break
-        return choice
-
-    def _reads(self, place: int, number: int) -> list[npt.NDArray[np.bool_]]:
-        known = self._rows.get((place, number))
-        if known is None:
-            known = []
-            for layer in self.sized(place, number):
-                table = np.zeros((layer.c_out, layer.c_in), np.bool_)
-                table[np.arange(layer.c_out)[:, None], layer.reads()] = True
-                known.append(table)
-            self._rows[place, number] = known
-        return known
 
     def _layers(self, place: int) -> list[Layer]:
         copies = self.copies(place)

@@ -3,7 +3,6 @@ from itertools import product
 from math import prod
 
 import brute_groups
-import numpy as np
 import pytest
 
 from ifspace.block import Composition
@@ -60,36 +59,3 @@ def test_no_full_choice_is_left_out_that_is_cheaper_than_all_kept(asked: GroupsP
     options = Options(asked)
     kept = {asked.amount(options.block(each)) for each in choices(options) if options.is_full(each)}
     assert kept == {choice.cost for choice in brute_groups.full_choices(asked)}
-
-
-@pytest.mark.parametrize("asked", ASKED, ids=IDS)
-def test_what_is_below_reads_a_part(asked: GroupsProblem) -> None:
-    options = Options(asked)
-    for place, layers in enumerate(options.layers):
-        for number in range(len(layers)):
-            expected = {
-                other
-                for other in range(len(layers))
-                if all(
-                    set(part) <= set(whole)
-                    for a, b in zip(
-                        options.sized(place, other), options.sized(place, number), strict=True
-                    )
-                    for part, whole in zip(np.array(a.reads()), np.array(b.reads()), strict=True)
-                )
-            }
-            assert options.below(place, number) == expected
-            assert number in expected
-
-
-@pytest.mark.parametrize("asked", ASKED, ids=IDS)
-def test_raised_choices_read_more_and_still_fall_short(asked: GroupsProblem) -> None:
-    options = Options(asked)
-    for choice in choices(options):
-        if not options.is_full(choice):
-            higher = options.raised(choice)
-            assert not options.is_full(higher)
-            assert all(
-                low in options.below(place, high)
-                for place, (low, high) in enumerate(zip(choice, higher, strict=True))
-            )
