@@ -21,8 +21,8 @@ Box = tuple[tuple[int, ...], ...]
 # Sets of channels that one search of a box visits, and choices put before the exact field to
 # enlarge it by one option: beyond them the box is taken to have a choice with the full field.
 MOST_SETS: Final = 4000
-MOST_CHECKS: Final = 16
-BYTES: Final = 4  # of one channel number, np.int32
+MOST_CHECKS: Final = 2
+GIVEN_UP: Final[Choice] = ()
 
 
 class Boxes:
@@ -39,7 +39,10 @@ class Boxes:
             for position in range(len(options.chain))
         ]
         self._reads: dict[tuple[int, int], list[npt.NDArray[np.int32]]] = {}
-        self._through: dict[tuple[int, int, bytes], bytes] = {}
+        self._copies = options.problem.composition.repeats
+        self._below: dict[tuple[int, int, int], int] = {}
+        self._ways: dict[tuple[int, tuple[int, ...], int], list[tuple[int, int]]] = {}
+        self._short: dict[tuple[int, Box], set[tuple[int, Choice]]] = {}
 
     def full_choices(self, box: Box) -> Iterator[Choice]:
         """Yield the choices of a box with the full field, in the order of their numbers."""
@@ -61,12 +64,17 @@ class Boxes:
 
     def _is_short(self, box: Box) -> bool:
         """Return True if no choice of a box has the full field; False may mean not known."""
+        first = self._witness(box)
+        if first is None:
+            return True
+        if first == GIVEN_UP or self.options.is_full(first):
+            return False
         candidates = list(islice(self._candidates(box), MOST_CHECKS))
         return len(candidates) < MOST_CHECKS and not any(map(self.options.is_full, candidates))
 
     def _candidates(self, box: Box) -> Iterator[Choice]:
         """Yield, in order, at least the choices of a box where output 0 sees every channel."""
-        if not self._may_be_full(box):
+        if self._witness(box) is None:
             return
         place = next((n for n, numbers in enumerate(box) if len(numbers) > 1), None)
         if place is None:
@@ -75,8 +83,8 @@ class Boxes:
         for number in sorted(box[place]):
             yield from self._candidates(_with(box, place, (number,)))
 
-    def _may_be_full(self, box: Box) -> bool:
-        """Return False if output 0 falls short in every choice of a box."""
+    def _witness(self, box: Box) -> Choice | None:
+        """Return a choice of a box where output 0 sees every channel; None proves there is none."""
         options = self.options
         last = len(options.chain) - 1
         channels = options.problem.channels
@@ -88,45 +96,77 @@ class Boxes:
             )
             for position in range(last + 1)
         ]
-        short: set[tuple[int, bytes, Choice]] = set()
+        # What falls short below a layer does so in every box that is the same from there down.
+        short = [
+            self._short.setdefault((position, box[: position % options.length + 1]), set())
+            for position in range(last + 1)
+        ]
+        visited = 0
 
-        def full(position: int, seen: bytes, chosen: Choice) -> bool:
+        def full(position: int, seen: int, chosen: Choice) -> Choice | None:
             if position < 0:
-                return len(seen) == channels * BYTES
-            if len(seen) // BYTES * reach[position] < channels:
-                return False
-            # Lower copies of a repeated block stand as the upper one was chosen.
-            state = (position, seen, chosen if options.problem.composition.repeats > 1 else ())
-            if state in short:
-                return False
-            if len(short) > MOST_SETS:
-                return True
+                return chosen if seen.bit_count() == channels else None
+            if seen.bit_count() * reach[position] < channels:
+                return None
+            state = (seen, chosen if self._copies > 1 else ())
+            if state in short[position]:
+                return None
+            nonlocal visited
+            visited += 1
+            if visited > MOST_SETS:
+                return GIVEN_UP
             place = position % options.length
+            # Lower copies of a repeated block stand as the upper one was chosen.
             free = position + options.length > last
             numbers = box[place] if free else (chosen[last - position - options.length],)
-            for number in numbers:
-                below = self._seen_through(position, number, seen)
-                if full(position - 1, below, (*chosen, number)):
-                    return True
-            short.add(state)
-            return False
+            for number, below in self._ways_down(position, numbers, seen):
+                found = full(position - 1, below, (*chosen, number))
+                if found is not None:
+                    return found
+            short[position].add(state)
+            return None
 
-        return full(last, np.zeros(1, np.int32).tobytes(), ())
+        found = full(last, 1, ())
+        return found if found is None else found[options.length - 1 :: -1]
 
-    def _seen_through(self, position: int, number: int, seen: bytes) -> bytes:
-        """Return the channels below one layer of the chain that some channels above it see."""
-        options = self.options
-        place, copy = position % options.length, position // options.length
+    def _ways_down(
+        self, position: int, numbers: tuple[int, ...], seen: int
+    ) -> list[tuple[int, int]]:
+        """Return options of a layer with the channels below it that the channels `seen` read.
+
+        Sets of channels are bits of a whole number. Of a block that is not repeated, an option
+        that reads a part of what another does is left out: it cannot see more further down.
+        """
+        key = (position, numbers, seen)
+        ways = self._ways.get(key)
+        if ways is None:
+            ways = [(number, self._through(position, number, seen)) for number in numbers]
+            if self._copies == 1:
+                ways.sort(key=lambda way: -way[1].bit_count())
+                most: list[tuple[int, int]] = []
+                for number, below in ways:
+                    if all(below & ~other for _, other in most):
+                        most.append((number, below))
+                ways = most
+            self._ways[key] = ways
+        return ways
+
+    def _through(self, position: int, number: int, seen: int) -> int:
+        place, copy = position % self.options.length, position // self.options.length
         key = (position, number, seen)
-        below = self._through.get(key)
+        below = self._below.get(key)
         if below is None:
             reads = self._reads.get((place, number))
             if reads is None:
-                reads = [layer.reads() for layer in options.sized(place, number)]
+                reads = [layer.reads() for layer in self.options.sized(place, number)]
                 self._reads[place, number] = reads
-            flags = np.zeros(options.chain[position].c_in, np.bool_)
-            flags[reads[copy][np.frombuffer(seen, np.int32)]] = True
-            below = self._through[key] = np.flatnonzero(flags).astype(np.int32).tobytes()
+            layer = self.options.chain[position]
+            width = -(-layer.c_out // 8)
+            bits = np.frombuffer(seen.to_bytes(width, "little"), np.uint8)
+            flags = np.zeros(layer.c_in, np.bool_)
+            flags[reads[copy][np.unpackbits(bits, bitorder="little").nonzero()]] = True
+            packed = np.packbits(flags, bitorder="little").tobytes()
+            below = self._below[key] = int.from_bytes(packed, "little")
         return below
 
 

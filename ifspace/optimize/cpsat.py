@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ortools.sat.python import cp_model
 
+from ifspace.errors import SettingError
 from ifspace.plan.groups import Status
 
 SEED: Final = 20190101
@@ -27,6 +28,8 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
     One worker and a fixed seed: the same model has the same answer on every machine, unless a time
     limit in seconds cuts the search short. The bound is rounded up to the next whole number, since
     objectives are whole.
+
+    Raises: SettingError when the model's sums do not fit into 64 bits.
     """
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
@@ -36,6 +39,13 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
     if time_limit_s is not None:
         solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
     code = solver.solve(model)
+    if code == cp_model.MODEL_INVALID:
+        raise SettingError.because(
+            "numbers too large for the solver",
+            got=model.validate().splitlines()[0],
+            allowed="sums below 2^63",
+            remedy="ask for smaller widths, kernels or weights",
+        )
     if code == cp_model.INFEASIBLE:
         return Outcome(Status.INFEASIBLE, None, ())
     if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):

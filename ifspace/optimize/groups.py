@@ -8,11 +8,10 @@ linear. The full field enters in two ways, neither of which can cut off a plan:
   equal widths without shuffles it is sufficient too. Below a shuffle the channels read are
   scattered: there their number grows by the fan-in at most.
 * *Cuts.* The solver proposes the cheapest choice that is left; those of equal cost at every layer,
-  which differ in shuffles and overlaps, are put before the exact field together with it. The first
-  with the full field is optimal. If all fall short, so does every choice whose layers read parts
-  of what theirs read: all of them are forbidden at once. Where there are too many of equal cost,
-  the proposed choice alone is raised, layer by layer, as far as it still falls short, and what
-  lies below it is forbidden.
+  which differ in shuffles and overlaps, are searched together with it for one with the full field.
+  The first found is optimal. If all fall short, they are a box that is enlarged by every option
+  that leaves it without a full choice, and the whole box is forbidden at once (`boxes`). Where
+  there are too many of equal cost, the box starts from the proposed choice alone.
 
 So a plan that comes out has the full field, a bound of the model bounds the problem, and when the
 model has no solution left no choice has the full field.
@@ -125,7 +124,9 @@ class _Model:
             if not outcome.values:
                 return outcome.status, None, bound
             if outcome.bound is not None:
-                bound = self.base + outcome.bound // self.scale
+                # A solve that was cut short may prove less than the one before it did.
+                limit = self.base + outcome.bound // self.scale
+                bound = limit if bound is None else max(bound, limit)
             choice = self._choice(outcome.values)
             box = self._box(choice)
             for equal in self.boxes.full_choices(box):
