@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from ortools.sat.python import cp_model
 
+from ifspace.errors import SettingError
 from ifspace.optimize import cpsat
 from ifspace.optimize.cpsat import SEED, solve
 from ifspace.plan.groups import Status
@@ -94,3 +95,10 @@ def test_one_worker_and_a_fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Stub.last.parameters
     assert (asked.num_workers, asked.random_seed) == (1, SEED)
     assert asked.max_time_in_seconds == 2.5
+
+
+def test_numbers_too_large_are_refused() -> None:
+    model = cp_model.CpModel()
+    model.minimize(2**40 * model.new_int_var(0, 2**40, "x"))
+    with pytest.raises(SettingError, match="too large for the solver: got .*overflow"):
+        solve(model, [])
