@@ -9,6 +9,7 @@ import argparse
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,10 @@ from ifspace.bench.process import provenance
 from ifspace.bench.record import note
 from ifspace.block import Composition
 from ifspace.catalogue import load, published_names
+from ifspace.catalogue.published import PUBLISHED
 from ifspace.optimize.groups import cheapest_groups
 from ifspace.parallel import over_shards, workers
+from ifspace.plan import describe, listed
 from ifspace.plan.groups import GroupsProblem
 
 SHAPES: Final = {
@@ -28,6 +31,9 @@ SHAPES: Final = {
                   (512, 1024), (1024, 1024)),
     "ResNet-50": ((64, 64), (128, 128), (256, 256), (512, 512)),
 }  # fmt: skip
+# Published with K = F / 4 channels inside; the catalogue has no bottleneck.
+NARROW: Final = ("PW+DW+PW", "GPW+SH+DW+GPW")
+QUARTER: Final = Fraction(1, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Found:
     block: str
     params: int
     proven: bool
+    inner: int | None = None
 
     @property
     def layers(self) -> int:
@@ -51,10 +58,11 @@ def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
     """Return the cheapest block of each problem that has one."""
     found: list[Found] = []
     for problem in problems:
-        answer = cheapest_groups(problem)
+        answer, out = cheapest_groups(problem), problem.out_width
+        inner = None if problem.bottleneck is None else int(problem.bottleneck * out)
         found.extend(
-            Found(str(problem.composition), problem.channels, problem.out_width,
-                  str(plan.block), plan.objective(), answer.bound == plan.objective())
+            Found(str(problem.composition), problem.channels, out, str(plan.block),
+                  plan.objective(), answer.bound == plan.objective(), inner)
             for plan in answer.plans
         )  # fmt: skip
     return found
@@ -73,15 +81,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     problems = [GroupsProblem(word, *pair) for pair in pairs for word in words]
     shards = [problems[n : n + 200] for n in range(0, len(problems), 200)]
     found = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
+    narrow = cheapest([GroupsProblem(Composition.parse(word), *pair, QUARTER)
+                       for word in NARROW for pair in pairs])  # fmt: skip
     command = f"python -m ifspace.bench.groups_study --max-len {options.max_len}"
     names = ["groups-study.md", "groups-study.csv", "groups-study.svg", "groups-study.png"]
-    (options.out / names[0]).write_text(_page(found, pairs, len(words), str(provenance(command))))
+    (options.out / names[0]).write_text(
+        _page(found, narrow, pairs, len(words), str(provenance(command)))
+    )
     with (options.out / names[1]).open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["composition", "C", "F", "block", "params", "layers", "proven"])
+        writer.writerow(["composition", "C", "F", "K", "block", "params", "layers", "proven"])
         writer.writerows(
-            [f.composition, f.channels, f.out_channels, f.block, f.params, f.layers, f.proven]
-            for f in found
+            [
+                f.composition,
+                f.channels,
+                f.out_channels,
+                f.inner,
+                f.block,
+                f.params,
+                f.layers,
+                f.proven,
+            ]
+            for f in (*found, *narrow)
         )
     _figure(options.out / "groups-study", found)
     note(options.out, names, command)
@@ -107,7 +128,11 @@ def _at(found: Iterable[Found], pair: tuple[int, int]) -> list[Found]:
 
 
 def _page(
-    found: Sequence[Found], pairs: Sequence[tuple[int, int]], designs: int, where: str
+    found: Sequence[Found],
+    narrow: Sequence[Found],
+    pairs: Sequence[tuple[int, int]],
+    designs: int,
+    where: str,
 ) -> str:
     proven = sum(f.proven for f in found)
     parts = [
@@ -133,19 +158,51 @@ def _page(
         parts += [f"### {network}", tabulate(rows, header, tablefmt="github")]
     published = sorted({f.composition for f in found if published_names(f.composition)},
                        key=lambda text: Composition.parse(text).sort_key)  # fmt: skip
-    table: list[list[object]] = []
-    for composition in published:
-        cells = {(f.channels, f.out_channels): f.params for f in found
-                 if f.composition == composition}  # fmt: skip
-        amounts = [f"{cells[pair]:,}" if pair in cells else "-" for pair in pairs]
-        table.append([composition, published_names(composition), *amounts])
+    table = [_amounts(word, word, found, pairs) for word in published]
+    table += [_amounts(word, f"{word}, K = F/4", narrow, pairs) for word in NARROW]
     parts += [
         "## The published designs",
         tabulate(table, ["composition", "known as", *(f"{c}→{f}" for c, f in pairs)],
                  tablefmt="github"),
+        *_left_out(published),
         "![Parameters by number of layers](groups-study.svg)",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _amounts(
+    word: str, shown: str, found: Sequence[Found], pairs: Sequence[tuple[int, int]]
+) -> list[object]:
+    cells = {(f.channels, f.out_channels): f"{f.params:,}" for f in found if f.composition == word}
+    return [shown, published_names(word), *(cells.get(pair, "-") for pair in pairs)]
+
+
+def _left_out(shown: Sequence[str]) -> list[str]:
+    """Return a sentence for each reason why published designs are not among those shown.
+
+    The block looked at is the cheapest with the full field at 64 channels in and out.
+    """
+    short: list[str] = []
+    removable: list[str] = []
+    other: list[str] = []
+    for word in dict.fromkeys(each.composition for each in PUBLISHED):
+        if word in shown:
+            continue
+        plans = cheapest_groups(GroupsProblem(Composition.parse(word), 64)).plans
+        if not plans:
+            short.append(word)
+        elif describe(plans[0].block, 64).removable:
+            removable.append(word)
+        else:
+            other.append(word)
+    reasons = (
+        (short, "no legal choice of groups has the full field at 64 channels; some were published "
+                "for two copies in a row, others with channels that change places freely"),
+        (removable, "without a bottleneck the field stays full when a layer is left out"),
+        (other, "longer than the designs looked at"),
+    )  # fmt: skip
+    said = [f"{listed(words)}: {reason}." for words, reason in reasons if words]
+    return [f"Not in this list: {each}" for each in said]
 
 
 def _figure(path: Path, found: Sequence[Found]) -> None:
@@ -168,8 +225,9 @@ def _figure(path: Path, found: Sequence[Found]) -> None:
             axes.plot([f.layers for f in named], [f.params for f in named], "s", color="0.35",
                       markersize=5, markerfacecolor="white", label="published")  # fmt: skip
             for row in named:
-                axes.annotate(row.composition, (row.layers, row.params), xytext=(5, 4),
-                              textcoords="offset points", fontsize=7)  # fmt: skip
+                # Centred above its mark: it stays inside the axes, and no other mark is hidden.
+                axes.annotate(row.composition, (row.layers, row.params), xytext=(0, 6),
+                              textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
             axes.set_yscale("log")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.margins(x=0.12)

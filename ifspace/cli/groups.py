@@ -1,5 +1,7 @@
 """`ifspace groups`: the cheapest group counts of a composition, the widest block of a budget."""
 
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +22,7 @@ from ifspace.cli.options import (
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
-    from ifspace.cli.options import Forms
+    from ifspace.cli.plans import Budget
     from ifspace.plan.groups import GroupsAnswer, GroupsProblem
 
 _OPTIONS = (
@@ -95,10 +97,11 @@ def command(
     mode = "--symbolic" if symbolic else "--channels" if budget is None else "--budget"
     _check_options(context, mode)
     word, kernel = _read(composition, kernel, output)
-    _check_widths(channels, out_channels, *(given["widths"] or ()))
     if symbolic:
         told = context.get_parameter_source("alpha") is click.core.ParameterSource.COMMANDLINE
-        output.emit(_formulas(word, kernel, given["bottleneck"], alpha if told else None))
+        from ifspace.cli.formulas import forms as formulas
+
+        output.emit(formulas(word, kernel, given["bottleneck"], alpha if told else None))
         return
     if channels is None and budget is None:
         raise click.UsageError(
@@ -107,7 +110,6 @@ def command(
         )
     try:
         from ifspace.optimize.groups import cheapest_groups
-        from ifspace.optimize.widest import widest_block
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ortools":
             raise
@@ -115,33 +117,53 @@ def command(
             "OR-Tools is not installed: group counts are found with it; "
             "install ifspace[solver], or ask for --symbolic"
         ) from None
+    from ifspace.cli.plans import Budget, forms, gap_text, message
+
+    started = time.monotonic()
     if budget is None:
+        asked = None
         problem = _problem(word, kernel, channels or 0, out_channels, **given)
         answer = cheapest_groups(problem, top=top, time_limit_s=time_limit)
     else:
-        # The width is looked for; until then it is one at which the ratio is whole.
-        stand_in = (given["bottleneck"] or Fraction(1)).denominator
-        problem = _problem(word, kernel, stand_in, None, **given)
-        answer = widest_block(problem, budget, alpha, multiple, time_limit_s=time_limit)
-    from ifspace.cli.plans import forms, gap_text, message
-
-    asked = "" if budget is None else f"within {budget:,} parameters"
+        asked = Budget(budget, multiple)
+        problem, answer = _widest(output, word, kernel, asked, alpha, time_limit, **given)
+    out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(forms(problem, answer, asked), keep=bool(answer.plans))
-    _end(context, output, answer, top, message(problem, answer, asked), gap_text(answer))
-
-
-def _end(
-    context: click.Context, output: Output, answer: "GroupsAnswer", top: int, said: str, gap: str
-) -> None:
-    """Say on stderr what the answer lacks, and set the exit status."""
     if not answer.plans:
-        click.echo(f"ifspace: {said}", err=True)
-        out_of_time = answer.status.name == "UNKNOWN"
-        context.exit(TIME_RAN_OUT if out_of_time else NO_ANSWER)
+        click.echo(f"ifspace: {message(problem, answer, asked)}", err=True)
+        context.exit(TIME_RAN_OUT if answer.status.name == "UNKNOWN" else NO_ANSWER)
+    for note in _notes(answer, top, gap_text(answer), out_of_time):
+        output.note(note)
+
+
+def _widest(
+    output: Output, word: "Composition", kernel: int, asked: "Budget", alpha: Fraction,
+    time_limit: float | None, **given: Any,
+) -> tuple["GroupsProblem", "GroupsAnswer"]:  # fmt: skip
+    from ifspace.cli.progress import ProgressBar
+    from ifspace.optimize.widest import widest_block
+    from ifspace.plan import MAX_WIDTH
+
+    # The width is looked for; until then it is one at which the ratio is whole.
+    stand_in = min((given["bottleneck"] or Fraction(1)).denominator, MAX_WIDTH)
+    problem = _problem(word, kernel, stand_in, None, **given)
+    with ProgressBar("trying widths", quiet=output.quiet) as progress:
+        answer = widest_block(
+            problem, asked.params, alpha, asked.multiple, time_limit_s=time_limit,
+            progress=progress,
+        )  # fmt: skip
+    return problem, answer
+
+
+def _notes(answer: "GroupsAnswer", top: int, gap: str, out_of_time: bool) -> Iterator[str]:
+    """Say what the answer lacks."""
     if gap:
-        output.note(f"not proven: {gap}")
+        yield f"not proven: {gap}"
     if len(answer.plans) < top:
-        output.note(f"{len(answer.plans)} of the {top} plans asked for were found")
+        found = f"{len(answer.plans)} of the {top} plans asked for were found"
+        yield f"time ran out: {found}" if out_of_time else found
+    elif top > 1 and out_of_time and not gap:
+        yield "time ran out: the first plan is proven, the last may not be the next best"
 
 
 def _check_options(context: click.Context, mode: str) -> None:
@@ -169,14 +191,6 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check_widths(*widths: int | None) -> None:
-    from ifspace.plan.legal import MAX_WIDTH, whole_within
-
-    for width in widths:
-        if width is not None:
-            whole_within(width, "channels", 1, MAX_WIDTH)
-
-
 def _read(text: str, kernel: int | None, output: Output) -> tuple["Composition", int]:
     """Return the composition and the kernel size that the text and the option mean."""
     from ifspace.block import DEFAULT_KERNEL, Block, Composition
@@ -202,56 +216,10 @@ def _read(text: str, kernel: int | None, output: Output) -> tuple["Composition",
 def _problem(
     word: "Composition", kernel: int, channels: int, out_channels: int | None, **given: Any
 ) -> "GroupsProblem":
-    from ifspace.errors import SettingError
     from ifspace.plan.groups import GroupsProblem
 
     free = [each.lower() for each in given["overlaps"]] == ["free"]
-    weights = given.pop("weights")
-    if weights is not None and len(weights) != 3:
-        raise SettingError.because(
-            "wrong number of weights", got=len(weights),
-            allowed="three, of parameters, MACs and activations", remedy="write 0 for none",
-        )  # fmt: skip
     return GroupsProblem(
-        word, channels, out_channels, kernel=kernel, weights=weights,
+        word, channels, out_channels, kernel=kernel,
         **given | {"overlaps": None if free else given["overlaps"]},
     )  # fmt: skip
-
-
-def _formulas(
-    word: "Composition", kernel: int, bottleneck: Fraction | None, alpha: Fraction | None
-) -> "Forms":
-    """Return the analysis in symbols in every format, with the greatest width of a budget P."""
-    from ifspace.catalogue.export import csv_table, json_text, markdown_table
-    from ifspace.optimize.closed_form import analyse, to_latex, to_text, widest
-
-    found = analyse(word, bottleneck is not None, kernel)
-    width = widest(word, bottleneck, alpha, kernel)
-    groups = {str(name): str(best) for name, best in found.groups}
-    values = {
-        "composition": str(word),
-        "params": str(found.params),
-        "ratio": str(found.ratio),
-        "condition": str(found.condition),
-        "product": None if found.product is None else str(found.product),
-        "bound": str(found.bound),
-        "ratio_at_optimum": str(found.ratio_at_optimum),
-        "widest": f"{width.lhs} = {width.rhs}",
-        "reference": found.reference,
-    }
-    best = "; ".join(f"{name} = {value}" for name, value in groups.items())
-    rows = [[name, value or ""] for name, value in values.items()]
-    rows += [["groups", best], *(["note", note] for note in found.notes)]
-
-    def latex() -> str:
-        import sympy
-
-        return f"{to_latex(found)}\\[ {sympy.latex(width)} \\]\n"
-
-    return {
-        "table": lambda: to_text(found) + f"{'greatest width':18}{values['widest']}\n",
-        "json": lambda: json_text(values | {"groups": groups, "notes": list(found.notes)}),
-        "csv": lambda: csv_table(["name", "value"], rows),
-        "markdown": lambda: markdown_table(["name", "value"], rows),
-        "latex": latex,
-    }

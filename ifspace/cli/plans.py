@@ -1,6 +1,7 @@
 """What `ifspace groups` prints of an answer: its plans, how the search ended, what is proven."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -17,10 +18,27 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a widest block was asked to keep to: parameters, and C a multiple of a number."""
+
+    params: int
+    multiple: int
+
+    def no_wider(self, answer: GroupsAnswer) -> str:
+        """Return that the block is the widest, among which widths.
+
+        >>> Budget(1600, 8).no_wider(GroupsAnswer(Status.OPTIMAL, 1600, ()))
+        'no wider multiple of 8 fits'
+        """
+        wider = f"multiple of {self.multiple}" if self.multiple > 1 else "block"
+        return f"no wider {wider} fits{_up_to(answer)}"
+
+
 def forms(
-    problem: GroupsProblem, answer: GroupsAnswer, asked: str = ""
+    problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None = None
 ) -> dict[str, Callable[[], str]]:
-    """Return the answer in every format; `asked` says what a plan had to keep to."""
+    """Return the answer in every format; `asked` says what the widest block had to keep to."""
     rows = [_row(plan) for plan in answer.plans]
     cells = [[row[name] for name in _COLUMNS] for row in rows]
     values = {
@@ -41,15 +59,22 @@ def forms(
     }
 
 
-def message(problem: GroupsProblem, answer: GroupsAnswer, asked: str = "") -> str:
-    """Return how the search ended, in a sentence that names what was asked."""
+def message(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None = None) -> str:
+    """Return how the search ended, in a sentence that names what was asked and what to do."""
     if answer.plans:
-        return str(answer.status.value)
-    said = f"{problem.composition} {asked or f'at {_widths(problem)}'}: "
+        if asked is None:
+            return str(answer.status.value)
+        proven = answer.status is Status.OPTIMAL
+        return f"{'proven: ' if proven else f'{answer.status.value}; '}{asked.no_wider(answer)}"
+    place = f"at {_widths(problem)}" if asked is None else f"within {asked.params:,} parameters"
+    said = f"{problem.composition} {place}: "
     if answer.status is not Status.INFEASIBLE:
-        return said + "time ran out before a choice with the full field was found"
-    if asked:
-        return said + "proven: no width has a legal choice with the full field"
+        return f"{said}{answer.status.value}; give it more with --time-limit"
+    if asked is not None:
+        return (
+            f"{said}proven: no width{_up_to(answer, ' ')} has a legal choice with the full field; "
+            "raise --budget, or try another composition"
+        )
     without = dict.fromkeys(
         layer.layer.kind
         for layer in problem.chain
@@ -57,8 +82,15 @@ def message(problem: GroupsProblem, answer: GroupsAnswer, asked: str = "") -> st
     )
     if without:
         verb = "has" if len(without) == 1 else "have"
-        return f"{said}{listed(without)} {verb} no legal group count at these widths"
-    return f"{said}{answer.status.value}"
+        said += f"{listed(without)} {verb} no legal group count at these widths"
+        return f"{said}; try widths with more common divisors"
+    rolls = any(layer.conv.takes_overlap for layer in problem.chain)
+    free = ", or --overlaps free" if rolls and problem.overlaps is not None else ""
+    return f"{said}{answer.status.value}; try other widths{free}, or another composition"
+
+
+def _up_to(answer: GroupsAnswer, before: str = ", of widths ") -> str:
+    return "" if answer.up_to is None else f"{before}up to {answer.up_to}"
 
 
 def measure(problem: GroupsProblem) -> str:
@@ -107,16 +139,17 @@ def _widths(problem: GroupsProblem) -> str:
     behind = [layer.c_out for layer in problem.chain if layer.conv.mixing]
     steps = [problem.channels, *(behind or [problem.out_width])]
     steps = [steps[0], *(b for a, b in pairwise(steps) if a != b)]
-    return f"{' to '.join(map(str, steps))} channels"
+    return f"{' to '.join(map(str, steps))} {'channel' if steps == [1] else 'channels'}"
 
 
-def _text(problem: GroupsProblem, answer: GroupsAnswer, asked: str) -> str:
+def _text(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None) -> str:
     if not answer.plans:
         return ""
     first = answer.plans[0]
     title = f"Fewest {measure(problem)} of {problem.composition} at {_widths(first.problem)}"
-    if asked:
-        title = f"Widest {problem.composition} {asked}: {_widths(first.problem)}"
+    if asked is not None:
+        title = f"Widest {problem.composition} within {asked.params:,} parameters{_up_to(answer)}"
+        title += f": {_widths(first.problem)}"
     columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px"]
     rows = []
     for number, plan in enumerate(answer.plans, start=1):
@@ -129,9 +162,13 @@ def _text(problem: GroupsProblem, answer: GroupsAnswer, asked: str) -> str:
         rows.append([number, row["block"], f"{row['params']:,}", times, *counts])
     if problem.weights is not None:
         columns.append(">weighted")
-    said = [("status", f"{answer.status.name.lower()}, {answer.status.value}")]
+    said = [("status", f"{answer.status.name.lower()}, {message(problem, answer, asked)}")]
     if answer.bound is not None:
-        said.append(("bound", gap_text(answer) or f"{answer.bound:,}, which the first one reaches"))
+        bound = gap_text(answer) or f"{answer.bound:,}, which the first one reaches"
+        if asked is not None:
+            there = gap_text(answer) or f"{answer.bound:,} parameters, the fewest there"
+            bound = f"{_widths(first.problem)}, {asked.no_wider(answer)}; {there}"
+        said.append(("bound", bound))
     return heading(title) + table(columns, rows) + "\n" + facts(said)
 
 

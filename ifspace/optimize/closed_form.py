@@ -3,9 +3,10 @@
 The parameters of a composition are a sum of terms A / g, and an output can see all C channels only
 if the product of the fan-ins reaches C. In log g the parameters are convex and the log of the
 product is linear: the one stationary point of parameters - lambda * (log(product) - log C) is the
-minimum over real groups. SymPy differentiates and solves. Whole groups with the full field are
-among the real ones, so the minimum is a lower bound on what any legal choice costs. Shuffle groups
-cost nothing and enter no product: they are in no optimum.
+minimum over real groups. There A / g is lambda for each layer that g splits, which leaves a
+monomial: no equation is solved. Whole groups with the full field are among the real ones, so the
+minimum is a lower bound on what any legal choice costs. Shuffle groups cost nothing and enter no
+product: they are in no optimum.
 
 Reference: [Fog] section 3.3 and Theorem 1, for four designs.
 """
@@ -13,40 +14,27 @@ Reference: [Fog] section 3.3 and Theorem 1, for four designs.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from math import lcm
 from typing import Any, Final
 
 import sympy
 
-from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock
+from ifspace.block import DEFAULT_KERNEL, Composition
 from ifspace.block.layer import whole
-from ifspace.errors import SettingError
 from ifspace.infofield import full_field_condition
 from ifspace.kinds import C, C_in, C_out, F, K, U, find_kind, g, s, w
+from ifspace.optimize.fog import REMARKS
+from ifspace.plan.groups import MAX_KERNEL, ratio_above_zero
+from ifspace.plan.legal import check_length, odd_within
 
 # The ratio F / C and the parameters to spend: symbols of this analysis alone, of no layer.
 ALPHA: Final = sympy.Symbol("alpha", positive=True)
 P: Final = sympy.Symbol("P", integer=True, positive=True)
 
-# (composition, bottleneck): section of [Fog], remarks on its efficiency and on its greatest width.
-# M and N are its first and last group count. "Illegible" is said of the text that could be read.
-_FOG: Final = {
-    ("DW+PW", False): ("3.3.1",
-        "[Fog] agrees; the root of the widest is illegible ('2 alpha + 40 P'): 81 + 4*alpha*P"),
-    ("GC+SH+GPW", False): ("3.3.2, Theorem 1",
-        "[Fog] Theorem 1, 'if and only if' M*N = C: needed, not enough (C = F = 64: 8 and 8 take "
-        "5120, 32 and 2 take 3200); its proof raises N to C/M, which need not divide F: raise M to "
-        "C/N. The best N is illegible ('N = 9N'): 9*N = F/N",
-        "[Fog], widest, illegible ('(6 sqrt(alpha)) 3'): (P/(6*sqrt(alpha)))**(2/3)"),
-    ("PW+DW+PW", True): ("3.3.3",
-        "[Fog] agrees, widest at K = F/4 too; the ratio there is illegible: (C + F + 9)/(36*C)"),
-    ("GPW+SH+DW+GPW", True): ("3.3.4, Theorem 1",
-        "[Fog] is illegible: 'K(M + N + 9)' is K*(C/M + F/N + 9); at M*N = K = F/4 the ratio is "
-        "(C/M + 4*M + 9)/(36*C), best at C/M = 4*M ('M = 4M'). For other K the divisors may not "
-        "allow M*N = K (C = 10, K = 8, F = 10)",
-        "[Fog], widest, agrees at K = F/4: P >= alpha*C*(9 + 4*sqrt(C))/4, equal at alpha*M = N"),
-}  # fmt: skip
+# How many layers mix channels, where that is left open.
+N: Final = sympy.Symbol("n", integer=True, positive=True)
+# With more grouped layers than this the exact condition is a formula that nobody reads.
+MOST_NESTED: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +44,14 @@ class Efficiency:
     `ratio` is over CONV(k), r of them for r copies. `condition` is the full-field condition in
     fan-ins w_i and steps s_i, `product` what it asks of group counts at least (None: nothing).
     `groups` holds (g_i, real optimum), `bound` the parameters there, never above a legal choice's.
+    `widths` are the widths put in for F and K. `family` is the bound at F = C of n layers in place
+    of those that mix channels here (None: they are not all alike).
     """
 
     composition: Composition
     bottleneck: bool
     kernel: int | None
+    widths: tuple[tuple[Any, Any], ...]
     params: Any
     ratio: Any
     condition: Any
@@ -68,71 +59,140 @@ class Efficiency:
     groups: tuple[tuple[Any, Any], ...]
     bound: Any
     ratio_at_optimum: Any
+    family: Any
     notes: tuple[str, ...]
     reference: str
 
 
 def analyse(
-    composition: Composition, bottleneck: bool = False, kernel: int | None = DEFAULT_KERNEL,
-    equal_widths: bool = False,
-) -> Efficiency:  # fmt: skip
+    composition: Composition,
+    bottleneck: bool | Fraction = False,
+    kernel: int | None = DEFAULT_KERNEL,
+    alpha: Fraction | int | None = None,
+) -> Efficiency:
     """Return parameters, full-field condition and continuous optimum of a composition.
 
-    Widths are C in, F out (C with `equal_widths`), K in a bottleneck; `kernel=None` keeps k.
+    Widths are C in, F out, K in a bottleneck. With `alpha` F is alpha x C, and a bottleneck that is
+    a ratio makes K = ratio x F then. `kernel=None` keeps k.
 
     >>> efficiency = analyse(Composition.parse("GC+SH+GPW"))
     >>> efficiency.groups, efficiency.bound, efficiency.product
     (((g_1, 3*C/sqrt(F)), (g_3, sqrt(F)/3)), 6*C*sqrt(F), g_1*g_3 <= C)
+    >>> analyse(Composition.parse("GC+SH+GPW"), alpha=1).bound
+    6*C**(3/2)
 
-    Raises: BlockError for an even kernel, or a bottleneck without two channel-mixing layers.
+    Raises: SettingError for an even or too large kernel, ratios that are not above 0 and too long a
+        composition; BlockError for a bottleneck without two channel-mixing layers.
 
     Reference: [Fog] section 3.3.
     """
-    Layer("DW", kernel=kernel)  # refuses a kernel that no layer can have
-    chain = composition.chain(bottleneck)
-    out = F if any(row.mixing for row, _ in chain) and not equal_widths else C
-    chain = tuple((row, {x: out if y == F else y for x, y in to.items()}) for row, to in chain)
-    conv = Composition(("CONV",), composition.repeats).params_formula(kernel=kernel)
-    conv, params = (each.xreplace({F: out})
-                    for each in (conv, composition.params_formula(bottleneck, kernel)))  # fmt: skip
+    if kernel is not None:
+        odd_within(kernel, "kernel", 1, MAX_KERNEL)
+    check_length(composition)
+    neck = bottleneck is not False
+    put = _widths(composition, bottleneck, alpha)
+    chain = tuple((row, {x: y.xreplace(put) for x, y in to.items()})
+                  for row, to in composition.chain(neck))  # fmt: skip
+    standard = Composition(("CONV",), composition.repeats)
+    conv, params = (each.xreplace(put) for each in (
+        standard.params_formula(kernel=kernel), composition.params_formula(neck, kernel)
+    ))  # fmt: skip
     fan_ins = [row.fan_in.xreplace(names) for row, names in chain]
     splits: dict[Any, list[Any]] = {}  # group count -> the widths that it splits, in all copies
     for row, names in chain:
         if row.fan_in == C_in / g:
             splits.setdefault(names[g], []).extend((names[C_in], names[C_out]))
-    condition, product, groups = full_field_condition(composition, bottleneck), None, {}
+    nested = len(fan_ins) <= MOST_NESTED or not splits
+    condition = full_field_condition(composition, neck) if nested else _product_condition(chain)
+    condition, product, groups = condition.xreplace(put), None, {}
     if C in fan_ins:
         # Nothing is left to reach: each group more is cheaper, up to the edge of the legal range.
         condition = sympy.true
         groups = {x: sympy.Min(*widths) for x, widths in splits.items()}
     elif splits:
-        product = sympy.Le(*(C / sympy.Mul(*fan_ins)).as_numer_denom())
-        groups = _stationary(params, sympy.Mul(*fan_ins), tuple(splits))
-    terms = sympy.Add.make_args(sympy.collect(params, [1 / x for x in groups]))
-    bound = sympy.Add(*(sympy.simplify(term.xreplace(groups)) for term in terms))
-    ratio, least_ratio = (sympy.Add(*(term / conv for term in sympy.Add.make_args(total)))
-                          for total in (params, bound))  # fmt: skip
-    section, *remarks = _FOG.get((str(composition), bottleneck), ("3.3",))
-    notes = [*_notes(composition, condition, product, splits, groups), *remarks]
+        reached = sympy.Mul(*fan_ins)
+        product = sympy.Le(*(C / reached).as_numer_denom())
+        groups = _stationary(params, reached, {x: len(splits[x]) // 2 for x in splits})
+    dear = {x: sympy.factor(params.coeff(1 / x)) for x in splits}
+    free = sympy.Add(*(term for term in sympy.Add.make_args(params) if not term.has(*splits)))
+    # At the optimum those with groups are alike, and become one part.
+    best_parts = [free, sympy.Add(*(dear[x] / best for x, best in groups.items()))]
+    parts = [free, *(dear[x] / x for x in splits)]
+    section, *remarks = REMARKS.get((str(composition), neck), ("3.3",))
+    if isinstance(bottleneck, Fraction) and alpha is None:
+        remarks = [f"the greatest width has K = {sympy.sympify(bottleneck) * F}", *remarks]
+    notes = [*_notes(composition, condition, product, splits, groups, nested), *remarks]
     return Efficiency(
-        composition, bottleneck, kernel, params, ratio, condition, product, tuple(groups.items()),
-        bound, least_ratio, tuple(notes), f"[Fog] section {section}",
+        composition, neck, kernel, tuple(put.items()), params, _over(parts, conv), condition,
+        product, tuple(groups.items()), sympy.Add(*best_parts), _over(best_parts, conv),
+        _family(composition, neck, kernel), tuple(notes), f"[Fog] section {section}",
     )  # fmt: skip
 
 
-def _stationary(params: Any, reached: Any, free: tuple[Any, ...]) -> dict[Any, Any]:
-    multiplier = sympy.Dummy("lambda", positive=True)
-    # Group counts are whole numbers elsewhere; here they are real, or SymPy may drop a root.
-    real = {x: sympy.Dummy(str(x), positive=True) for x in free}
-    reached = reached.xreplace(real)
-    lagrangian = params.xreplace(real) - multiplier * (sympy.log(reached) - sympy.log(C))
-    best = {x: sympy.solve(sympy.diff(lagrangian, x), x)[0] for x in real.values()}
-    (level,) = sympy.solve(sympy.Eq(reached.xreplace(best), C), multiplier)
-    return {x: sympy.simplify(best[y].xreplace({multiplier: level})) for x, y in real.items()}
+def _widths(
+    composition: Composition, bottleneck: bool | Fraction, alpha: Fraction | int | None
+) -> dict[Any, Any]:
+    """Return what is put in for the widths F and K."""
+    slope = None if alpha is None else sympy.sympify(ratio_above_zero(alpha, "alpha"))
+    ratio = (
+        bottleneck if isinstance(bottleneck, bool) else ratio_above_zero(bottleneck, "bottleneck")
+    )
+    mixes = any(find_kind(kind).mixing for kind in composition.kinds)
+    if not mixes:
+        return {F: C}
+    if slope is None:
+        return {}
+    inner = {} if isinstance(ratio, bool) else {K: sympy.sympify(ratio) * slope * C}
+    return {F: slope * C} | inner
+
+
+def _product_condition(chain: Any) -> Any:
+    fan_ins = (names[w] if row.fan_in == C_in / g else row.fan_in for row, names in chain)
+    return sympy.Le(C, sympy.Mul(*fan_ins))
+
+
+def _over(parts: list[Any], conv: Any) -> Any:
+    """Return the parts of a sum over CONV, as a sum where the denominators can be products."""
+    quotients = [sympy.factor(part) / sympy.factor(conv) for part in parts]
+    return sympy.Add(*(
+        each if each.as_numer_denom()[1].has(sympy.Add) else sympy.expand(each)
+        for each in quotients
+    ))  # fmt: skip
+
+
+def _stationary(params: Any, reached: Any, layers: dict[Any, int]) -> dict[Any, Any]:
+    """Return the best real group counts.
+
+    With n layers to a group count and A / g its parameters, A / g = n lambda at the optimum, and
+    the product is C: lambda is a product of powers of the A.
+    """
+    dear = {x: sympy.factor(params.coeff(1 / x)) for x in layers}
+    total = sum(layers.values())
+    at_one_group = reached * sympy.Mul(*(x**n for x, n in layers.items()))
+    level = (C / at_one_group) ** sympy.Rational(1, total)
+    for x, n in layers.items():
+        share = sympy.Rational(n, total)
+        level *= dear[x] ** share / sympy.Integer(n) ** share
+    return {x: dear[x] / (n * level) for x, n in layers.items()}
+
+
+def _family(composition: Composition, bottleneck: bool, kernel: int | None) -> Any:
+    """Return the least parameters of n equal fan-ins, if all that mix channels here are alike.
+
+    They are pointwise with groups; one layer beside them is spatial, and the others shuffle.
+    """
+    rows = [find_kind(kind) for kind in composition.kinds]
+    mixing = [row for row in rows if row.mixing]
+    spatial = [row for row in rows if row.spatial]
+    alike = all(row.fan_in == C_in / g and not row.spatial for row in mixing)
+    if not mixing or not alike or len(spatial) != 1 or bottleneck or composition.repeats > 1:
+        return None
+    fixed = Composition((spatial[0].symbol,)).params_formula(kernel=kernel)
+    return fixed + N * C ** (1 + 1 / N)
 
 
 def _notes(
-    composition: Composition, condition: Any, product: Any, splits: Any, groups: Any
+    composition: Composition, condition: Any, product: Any, splits: Any, groups: Any, nested: bool
 ) -> Iterator[str]:
     if product is None:
         settled = "a layer reads all C channels: at best the others mix nothing"
@@ -140,16 +200,27 @@ def _notes(
         return
     yield "the least is a bound: full field needs a product of fan-ins of C or more"
     for x, best in groups.items():
-        legal = f"1 <= {best} <= {sympy.Min(*splits[x])}"
-        outside = f"{x} leaves its legal range, and the bound is not met, unless {legal}"
-        yield f"{x} = 1: that layer reads all, as PW or CONV does" if best == 1 else outside
+        most = sympy.Min(*splits[x])
+        if best == 1:
+            yield f"{x} = 1: that layer reads all, as PW or CONV does"
+        elif not (_is_power(best) and _is_power(most / best)):
+            legal = f"1 <= {best} <= {most}"
+            yield f"{x} leaves its legal range, and the bound is not met, unless {legal}"
     rows = [find_kind(kind) for kind in composition.kinds]
     if any(row.coverage.func != U for row in rows):
         yield "the condition is necessary; behind a shuffle the exact field decides"
+    elif not nested:
+        yield "the condition is necessary: for so many layers it is that of the product alone"
     elif condition.has(sympy.ceiling, sympy.Min):
         yield "without a shuffle layers look at the same channels: the bound may be out of reach"
     elif any(row.takes_overlap for row in rows):
         yield f"overlap 0, {s}_i = {w}_i, sees most: the product of the fan-ins"
+
+
+def _is_power(value: Any) -> bool:
+    """Return whether it is a root or a power of a width: then it is never below 1."""
+    base, power = value.as_base_exp()
+    return base in (C, F, K) and power > 0
 
 
 def widest(
@@ -168,11 +239,9 @@ def widest(
 
     Reference: [Fog] section 3.3.
     """
-    for name, value in (("bottleneck ratio", bottleneck_ratio), ("alpha", alpha)):
-        if value is not None and not (isinstance(value, Fraction | int) and value > 0):
-            raise SettingError.because(
-                f"{name} out of range", got=repr(value), allowed="above 0", remedy="use a Fraction"
-            )
+    for name, value in (("bottleneck", bottleneck_ratio), ("alpha", alpha)):
+        if value is not None:
+            ratio_above_zero(value, name)
     least = analyse(composition, bottleneck_ratio is not None, kernel).bound
     slope = ALPHA if alpha is None else sympy.sympify(alpha)
     least = least.subs([(K, sympy.sympify(bottleneck_ratio or 1) * F), (F, slope * C)])
@@ -198,81 +267,9 @@ def equal_fan_in(layers: int, kernel: int | None = DEFAULT_KERNEL) -> Efficiency
     >>> equal_fan_in(3).groups[0], equal_fan_in(3).bound
     ((g_1, C**(2/3)), 3*C**(4/3) + 9*C)
 
-    Raises: BlockError unless there is a layer.
+    Raises: BlockError unless there is a layer, SettingError for too many.
 
     Reference: [Fog] section 3.3, carried on to n layers.
     """
     kinds = ("DW", *["RPW"] * whole(layers, "layers"))
-    return analyse(Composition(kinds), kernel=kernel, equal_widths=True)
-
-
-def best_layer_counts(channels: int, kernel: int = DEFAULT_KERNEL) -> tuple[SizedBlock, ...]:
-    """Return the cheapest DW + n RPW at C = F for each n, fewest parameters first, then fewest n.
-
-    Without overlap the field is the product of the fan-ins: n divisors of least sum, product >= C.
-    >>> [(len(each.layers) - 1, each.params) for each in best_layer_counts(64)]
-    [(3, 1344), (4, 1344), (5, 1344), (6, 1344), (2, 1600), (1, 4672)]
-
-    Raises: BlockError for a width below 2 or an even kernel.
-
-    Reference: [3DRF] section 4.2.
-    """
-    whole(channels, "channels", least=2)
-    divisors = [width for width in range(2, channels // 2 + 1) if channels % width == 0]
-
-    @cache
-    def cheapest(layers: int, need: int) -> list[int] | None:
-        if layers == 0:
-            return [] if need == 1 else None
-        rests = ((width, cheapest(layers - 1, -(-need // width))) for width in divisors)
-        widths = [[width, *rest] for width, rest in rests if rest is not None]
-        return min(widths, key=lambda each: (sum(each), each), default=None)
-
-    spatial, found = Layer("DW", kernel=kernel), [[Layer("PW")]]
-    for n in range(2, (channels - 1).bit_length() + 1):
-        found.append([Layer("RPW", channels // width) for width in cheapest(n, channels) or ()])
-    blocks = [Block((spatial, *layers)).at(channels) for layers in found if layers]
-    return tuple(sorted(blocks, key=lambda sized: (sized.params, len(sized.layers))))
-
-
-def _lines(efficiency: Efficiency) -> list[tuple[str, Any]]:
-    always = efficiency.condition == sympy.true
-    lines = [
-        ("parameters", efficiency.params),
-        (f"ratio to CONV({efficiency.kernel or 'k'})", efficiency.ratio),
-        ("full field", "always" if always else efficiency.condition),
-        ("fan-in", None if always else sympy.Eq(w, C_in / g)),
-        ("hence", efficiency.product),
-        *(("best", sympy.Eq(*pair, evaluate=False)) for pair in efficiency.groups),
-        ("least parameters", efficiency.bound),
-        ("least ratio", efficiency.ratio_at_optimum),
-    ]
-    return [line for line in lines if line[1] is not None]
-
-
-def to_text(efficiency: Efficiency) -> str:
-    """Return an analysis as lines of text, its formulas as SymPy writes and reads them.
-
-    >>> print(to_text(analyse(Composition.parse("DW+PW"))).splitlines()[2])
-    ratio to CONV(3)  1/9 + 1/F
-    """
-    notes = [("note", note) for note in efficiency.notes]
-    text = f"{efficiency.composition}{', bottleneck K' if efficiency.bottleneck else ''}\n"
-    for name, value in (*_lines(efficiency), *notes, ("source", efficiency.reference)):
-        said = f"{value.lhs} = {value.rhs}" if isinstance(value, sympy.Eq) else value
-        text += f"{name:18}{said}\n"
-    return text
-
-
-def to_latex(efficiency: Efficiency) -> str:
-    r"""Return the formulas of an analysis for LaTeX with amsmath; its notes are comments.
-
-    >>> print(to_latex(equal_fan_in(1)).splitlines()[1])
-    \text{parameters} &: \quad \frac{C^{2}}{g_{1}} + 9 C \\
-    """
-    rows = []
-    for name, value in _lines(efficiency):
-        formula = rf"\text{{{value}}}" if isinstance(value, str) else sympy.latex(value)
-        rows.append(rf"\text{{{name}}} &: \quad {formula}")
-    notes = "".join(f"% {note}\n" for note in (*efficiency.notes, efficiency.reference))
-    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n" + notes
+    return analyse(Composition(kinds), kernel=kernel, alpha=1)

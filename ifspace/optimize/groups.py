@@ -20,7 +20,7 @@ Reference: [Fog] section 3.3.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import product
 from math import prod
@@ -97,20 +97,24 @@ class _Model:
         ]
         for literals in self.chosen:
             self.model.add_exactly_one(literals)
-        base, added = options.costs
-        # Of equal cost the options that stand first: the sum of their numbers decides.
+        self.base, added = options.costs
+        # Of equal rank the options that stand first: the sum of their numbers decides.
         self.scale = 1 + sum(len(layers) - 1 for layers in options.layers)
-        self.base = base
-        pairs = [
-            (literal, cost, number)
-            for literals, costs in zip(self.chosen, added, strict=True)
-            for number, (literal, cost) in enumerate(zip(literals, costs, strict=True))
-        ]
-        self.model.minimize(sum((self.scale * cost + n) * x for x, cost, n in pairs))
+        self.ranked_by_cost = options.ranks is added
+        self.model.minimize(
+            sum((self.scale * rank + n) * x for x, rank, n in self._each_option(options.ranks))
+        )
         if at_most is not None:
-            self.model.add(sum(cost * x for x, cost, _ in pairs) <= at_most - base)
+            spent = sum(cost * x for x, cost, _ in self._each_option(added))
+            self.model.add(spent <= at_most - self.base)
         if not plain:
             self._cover()
+
+    def _each_option(self, table: list[list[int]]) -> Iterator[tuple[Any, int, int]]:
+        """Yield the literal of every option, what a table has of it, and its number."""
+        for literals, values in zip(self.chosen, table, strict=True):
+            for number, (literal, value) in enumerate(zip(literals, values, strict=True)):
+                yield literal, value, number
 
     def next_choice(self, deadline: float | None) -> tuple[Status, Choice | None, int | None]:
         """Return the status, the best choice with the full field, and the bound on its cost."""
@@ -125,7 +129,7 @@ class _Model:
                 return outcome.status, None, bound
             if outcome.bound is not None:
                 # A solve that was cut short may prove less than the one before it did.
-                limit = self.base + outcome.bound // self.scale
+                limit = self.base + self.ranked_by_cost * (outcome.bound // self.scale)
                 bound = limit if bound is None else max(bound, limit)
             choice = self._choice(outcome.values)
             box = self._box(choice)

@@ -52,12 +52,22 @@ class Options:
         return known
 
     def of_equal_cost(self, choice: Choice) -> tuple[tuple[int, ...], ...]:
-        """Return for each place the options that cost what the chosen one costs."""
-        _, costs = self.costs
+        """Return for each place the options that rank where the chosen one does."""
         return tuple(
-            tuple(n for n, cost in enumerate(each) if cost == each[number])
-            for each, number in zip(costs, choice, strict=True)
+            tuple(n for n, rank in enumerate(each) if rank == each[number])
+            for each, number in zip(self.ranks, choice, strict=True)
         )
+
+    @cached_property
+    def ranks(self) -> list[list[int]]:
+        """What decides among options: their costs, or parameters where all cost the same."""
+        _, costs = self.costs
+        if any(cost for each in costs for cost in each):
+            return costs
+        return [
+            [sum(layer.params for layer in self.sized(place, n)) for n in range(len(layers))]
+            for place, layers in enumerate(self.layers)
+        ]
 
     @cached_property
     def costs(self) -> tuple[int, list[list[int]]]:

@@ -5,17 +5,9 @@ from fractions import Fraction
 from typing import Final
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock
-from ifspace.errors import SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
 from ifspace.kinds import C, F, K, U, find_kind
-from ifspace.plan.legal import (
-    MAX_COPIES,
-    MAX_LAYERS,
-    MAX_WIDTH,
-    exact_bottleneck,
-    odd_within,
-    whole_within,
-)
+from ifspace.plan.legal import MAX_WIDTH, check_length, exact_bottleneck, odd_within, whole_within
 from ifspace.reach import Reference, channel_reach, field_after, quality, removable_layers
 
 # Layers without a shuffle nest in one formula: more of them are not written out.
@@ -123,7 +115,7 @@ def describe(
     if out_channels is not None:
         whole_within(out_channels, "out_channels", 1, MAX_WIDTH)
     exact_bottleneck(bottleneck, channels if out_channels is None else out_channels)
-    _check_length(block)
+    check_length(block.composition)
     if kernel is None:
         kernels = [layer.kernel or 1 for layer in block.layers if layer.conv.spatial]
         kernel = kernels[0] if kernels else DEFAULT_KERNEL
@@ -164,16 +156,6 @@ def describe(
         condition=_condition(composition, sized.bottleneck is not None),
         symbols=_symbols(sized, kernel),
     )
-
-
-def _check_length(block: Block) -> None:
-    if block.repeats > MAX_COPIES or block.repeats * len(block) > MAX_LAYERS:
-        raise SettingError.because(
-            "block too long to describe",
-            got=f"{block.repeats} x {len(block)} layers",
-            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
-            remedy="describe one copy, or fewer of them",
-        )
 
 
 def who_sees_whom(sized: SizedBlock) -> tuple[tuple[SeenBy, ...], ...]:

@@ -1,18 +1,30 @@
 """Group counts asked for and found: problems, plans, and checks that know no solver."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
 from ifspace.kinds import find_kind, step
-from ifspace.plan.legal import MAX_WIDTH, exact_bottleneck, exact_overlaps, whole_within
+from ifspace.plan.legal import (
+    MAX_WIDTH,
+    check_length,
+    exact_bottleneck,
+    exact_overlaps,
+    odd_within,
+    whole_within,
+)
 from ifspace.plan.setting import DEFAULT_OVERLAPS, Objective
 from ifspace.reach import channel_field
 
 Weights = tuple[int, int, int]
+MAX_KERNEL: Final = 999
+MAX_WEIGHT: Final = 10**6
+# Costs are minimised in 64 bits, with a sign, and half of that is left to the solver.
+MAX_COST: Final = 2**62
 _PLAIN: Final[dict[str, Weights]] = {
     "params": (1, 0, 0),
     "macs": (0, 1, 0),
@@ -42,7 +54,8 @@ class GroupsProblem:
     >>> problem.amount(Block.parse("DW+RPW(8,0)+RPW(8,0)"))
     1600
 
-    Raises: SettingError or BlockError for widths, ratios or overlaps out of range.
+    Raises: SettingError or BlockError for widths, ratios, overlaps, kernel or weights out of range,
+    and for a composition or a cost that is too large.
 
     Reference: [Fog] section 3.3.
     """
@@ -62,16 +75,15 @@ class GroupsProblem:
     def __post_init__(self) -> None:
         """Make the values canonical; refuse what no block could have."""
         put = object.__setattr__
+        check_length(self.composition)
         put(self, "channels", whole_within(self.channels, "channels", 1, MAX_WIDTH))
         out = self.channels if self.out_channels is None else self.out_channels
         put(self, "out_channels", whole_within(out, "out_channels", 1, MAX_WIDTH))
         put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
         if self.widths is not None:
-            put(
-                self,
-                "widths",
-                tuple(whole_within(each, "interior width", 1, MAX_WIDTH) for each in self.widths),
-            )
+            widths = tuple(whole_within(each, "widths", 1, MAX_WIDTH) for each in self.widths)
+            put(self, "widths", widths)
+        put(self, "kernel", odd_within(self.kernel, "kernel", 1, MAX_KERNEL))
         if self.overlaps is not None:
             put(self, "overlaps", exact_overlaps(self.overlaps))
         put(self, "stride", whole_within(self.stride, "stride", 1, 2))
@@ -83,15 +95,11 @@ class GroupsProblem:
                 got=repr(self.objective),
                 allowed=", ".join(allowed),
                 remedy="choose one of them",
+                argument="objective",
             )
-        if self.weights is not None and (min(self.weights) < 0 or not any(self.weights)):
-            raise SettingError.because(
-                "weights out of range",
-                got=self.weights,
-                allowed="whole numbers from 0, one above 0",
-                remedy="weigh parameters, MACs and activations in that order",
-            )
-        self.chain  # noqa: B018 - widths that contradict each other are refused now
+        if self.weights is not None:
+            put(self, "weights", _exact_weights(self.weights))
+        self._check_cost()  # widths that contradict each other are refused now, too
 
     @property
     def out_width(self) -> int:
@@ -123,6 +131,57 @@ class GroupsProblem:
             sized.activations_per_pixel(self.stride),
         )
         return sum(weight * measure for weight, measure in zip(weights, measures, strict=True))
+
+    def _check_cost(self) -> None:
+        """Refuse what the solver could not count: the dearest choice, times the choices of a layer.
+
+        A layer has a choice for every step of the window of every divisor at most: less than
+        (1 + log C) x C, so 10 C below 4096 channels.
+        """
+        chain = self.chain
+        most = MAX_COST // (1 + 10 * sum(layer.c_in for layer in chain))
+        dearest = Block(tuple(each.layer for each in chain[: len(self.composition)]),
+                        self.composition.repeats)  # fmt: skip
+        if (cost := self.amount(dearest)) > most:
+            raise SettingError.because(
+                "cost too large to be minimised exactly",
+                got=f"up to {cost:,}",
+                allowed=f"up to {most:,} at these widths",
+                remedy="lower the kernel, the weights or the widths",
+            )
+
+
+def ratio_above_zero(value: Any, name: str) -> Fraction:
+    """Return an exact ratio above 0, or refuse it with the name that the caller knows it by.
+
+    >>> ratio_above_zero(2, "alpha")
+    Fraction(2, 1)
+
+    Raises: SettingError for a float, which is not exact, too.
+    """
+    if isinstance(value, Fraction | int) and value > 0:
+        return Fraction(value)
+    raise SettingError.because(
+        f"{name} out of range",
+        got=value if isinstance(value, Fraction) else repr(value),
+        allowed="ratios above 0, exact",
+        remedy="write it like 1/4, 3/2 or 2",
+        argument=name,
+    )
+
+
+def _exact_weights(weights: Iterable[int]) -> Weights:
+    exact = tuple(whole_within(each, "weights", 0, MAX_WEIGHT) for each in weights)
+    if len(exact) != 3 or not any(exact):
+        raise SettingError.because(
+            "weights out of range",
+            got=", ".join(map(str, exact)) or "none",
+            allowed=f"three whole numbers from 0 to {MAX_WEIGHT}, one above 0",
+            remedy="weigh parameters, MACs and activations in that order",
+            argument="weights",
+        )
+    params, macs, activations = exact
+    return params, macs, activations
 
 
 def _stand_in(kind: str, kernel: int) -> Layer:
@@ -164,6 +223,11 @@ class GroupPlan:
         if channel_field(sized.layers) != problem.channels:
             faults.append(f"an output sees {channel_field(sized.layers)} channels")
         faults.extend(
+            f"the kernel of {layer.layer} is not {problem.kernel}"
+            for layer in sized.layers
+            if layer.conv.spatial and layer.kernel != problem.kernel
+        )
+        faults.extend(
             f"{layer.layer} has a trivial group count"
             for layer in sized.layers
             if layer.conv.takes_groups and not _is_legal(layer)
@@ -191,8 +255,13 @@ def _is_legal(layer: SizedLayer) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GroupsAnswer:
-    """How a search ended, the plans found, best first, and what no plan can be below."""
+    """How a search ended, the plans found, best first, and what no plan can be below.
+
+    Status and bound are those of the first plan. `up_to` is the greatest width looked at where a
+    wider block might have fitted as well; None where the answer holds for all widths.
+    """
 
     status: Status
     bound: int | None
     plans: tuple[GroupPlan, ...]
+    up_to: int | None = None

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, Final
 
+from ifspace.block import Composition
 from ifspace.block.layer import range_text, whole
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import alphabet, find_kind, parse_overlap, parse_ratio, position
@@ -153,3 +154,20 @@ def exact_bottleneck(ratio: Any, out_width: int) -> Fraction | None:
             argument="bottleneck",
         )
     return exact
+
+
+def check_length(composition: Composition) -> None:
+    """Refuse a composition of more copies or layers than are looked at one by one.
+
+    >>> check_length(Composition.parse("(DW+PW)x64"))
+
+    Raises: SettingError.
+    """
+    copies, length = composition.repeats, len(composition)
+    if copies > MAX_COPIES or copies * length > MAX_LAYERS:
+        raise SettingError.because(
+            "composition too long",
+            got=f"{copies} x {length} layers",
+            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
+            remedy="ask for one copy, or for fewer of them",
+        )

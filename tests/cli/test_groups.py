@@ -91,7 +91,8 @@ def test_the_budget_reaches_the_optimizer(run: Callable, fake: Optimizer) -> Non
                 "--bottleneck", "1/4", "--kernel", 5, "--time-limit", 9)  # fmt: skip
     asked, *rest = fake.asked
     assert rest == [1600, Fraction(3, 2), 8]
-    assert fake.named == {"time_limit_s": 9}
+    assert fake.named["time_limit_s"] == 9
+    assert callable(fake.named["progress"])
     assert (asked.bottleneck, asked.kernel) == (Fraction(1, 4), 5)
     assert ended.out.startswith("Widest PW+DW+PW within 1,600 parameters: 64 channels\n")
 
@@ -112,10 +113,20 @@ def test_a_plan_that_is_not_proven_says_its_gap(run: Callable, fake: Optimizer) 
     assert run("groups", WORD, "-C", 64, "--quiet").err == ""
 
 
-def test_fewer_plans_than_asked_for_are_noted(run: Callable) -> None:
-    assert run("groups", "DW+PW", "-C", 8, "--top", 3).err == (
-        "ifspace: 1 of the 3 plans asked for were found\n"
-    )
+def test_fewer_plans_than_asked_for_are_noted(run: Callable, fake: Optimizer) -> None:
+    some = "1 of the 3 plans asked for were found"
+    assert run("groups", "DW+PW", "-C", 8, "--top", 3).err == f"ifspace: {some}\n"
+    limited = ("groups", "DW+PW", "-C", 8, "--top", 3, "--time-limit")
+    assert run(*limited, 60).err == f"ifspace: {some}\n"
+    assert run(*limited, 0).err == f"ifspace: time ran out: {some}\n"
+
+
+def test_a_time_limit_is_told_of_the_plans_behind_the_first(run: Callable, fake: Optimizer) -> None:
+    fake.answer = GroupsAnswer(Status.OPTIMAL, 1600, (plan(), plan()))
+    limited = ("groups", WORD, "-C", 64, "--top", 2, "--time-limit")
+    said = "time ran out: the first plan is proven, the last may not be the next best"
+    assert run(*limited, 0).err == f"ifspace: {said}\n"
+    assert run(*limited, 60).err == ""
 
 
 def test_no_full_field_is_status_three(run: Callable) -> None:
@@ -123,15 +134,27 @@ def test_no_full_field_is_status_three(run: Callable) -> None:
     assert (ended.status, ended.out) == (3, "")
     assert ended.err == (
         "ifspace: GC+SH+GPW at 13 channels: GC, SH and GPW have no legal group count at these "
-        "widths\n"
+        "widths; try widths with more common divisors\n"
     )
     ended = run("groups", "DW+GPW", "-C", 16, "-F", 32, "--format", "json")
     assert (ended.status, ended.json["status"], ended.json["plans"]) == (3, "infeasible", [])
     assert ended.err == f"ifspace: {ended.json['message']}\n"
     assert "at 16 to 32 channels: proven" in ended.err
+    assert ended.err.endswith("the full field; try other widths, or another composition\n")
+    said = run("groups", "DW+RPW", "-C", 16).err
+    assert said.endswith("; try other widths, or --overlaps free, or another composition\n")
+    assert "free" not in run("groups", "DW+RPW", "-C", 16, "--overlaps", "free").err
     ended = run("groups", "DW+PW", "--budget", 5)
     assert (ended.status, ended.out) == (3, "")
-    assert ended.err.startswith("ifspace: DW+PW within 5 parameters: proven: no width")
+    assert ended.err == (
+        "ifspace: DW+PW within 5 parameters: proven: no width has a legal choice with the full "
+        "field; raise --budget, or try another composition\n"
+    )
+
+
+def test_one_channel_is_no_plural(run: Callable) -> None:
+    assert "DW+PW at 1 channel\n" in run("groups", "DW+PW", "-C", 1).out
+    assert "DW+PW at 1 to 2 channels\n" in run("groups", "DW+PW", "-C", 1, "-F", 2).out
 
 
 def test_no_time_is_status_four(run: Callable) -> None:
@@ -222,8 +245,12 @@ def test_a_kind_added_to_the_table_is_chosen_for(
         (["DW+RPW(8)+GPW", "-C", 16], ["GPW needs groups"]),
         (["", "-C", 16], ["a block needs a layer"]),
         (["DW+PW", "-C", 0], ["channels out of range", "got 0"]),
-        (["DW+PW", "-C", 99999], ["channels out of range", "4096"]),
-        (["PW+PW", "-C", 16, "--widths", 99999], ["channels out of range"]),
+        (["DW+PW", "-C", 99999], ["--channels out of range", "4096"]),
+        (["DW+PW", "-C", 16, "-F", 5000], ["--out-channels out of range: got 5000"]),
+        (["DW+PW", "-C", 16, "-F", 0], ["--out-channels out of range: got 0"]),
+        (["PW+PW", "-C", 16, "--widths", 99999], ["--widths out of range", "4096"]),
+        (["PW+PW", "-C", 16, "--widths", 0], ["--widths out of range: got 0"]),
+        (["(DW+PW)x2000", "-C", 8], ["composition too long: got 2000 x 2 layers", "64 copies"]),
         (["DW", "-C", 16, "-F", 32], ["no layer can change the width"]),
         (["DW+PW", "-C", 16, "--bottleneck", "1/4"], ["a bottleneck needs two"]),
         (["PW+PW", "-C", 16, "--bottleneck", "1/3"], ["bottleneck is not a whole number"]),
@@ -233,10 +260,14 @@ def test_a_kind_added_to_the_table_is_chosen_for(
         (["PW+PW", "-C", 16, "--widths", "8,x"], ["'--widths'", "got '8,x'"]),
         (["PW+PW", "-C", 16, "--stride", 2], ["no layer can hold the stride"]),
         (["DW+PW", "-C", 16, "--stride", 3], ["'--stride'"]),
-        (["DW+PW", "-C", 16, "--kernel", 4], ["kernel size is even"]),
+        (["DW+PW", "-C", 16, "--kernel", 4], ["--kernel is even"]),
+        (["DW+PW", "-C", 16, "--kernel", 0], ["--kernel out of range: got 0"]),
+        (["DW+PW", "-C", 16, "--kernel", 99999999], ["--kernel out of range", "1 to 999"]),
+        (["DW+PW", "-C", 4096, "--kernel", 999, "--weights", "1,999999,0"], ["cost too large"]),
         (["DW+PW", "-C", 16, "--overlaps", "0,free"], ["overlap ratio out of range"]),
-        (["DW+PW", "-C", 16, "--weights", "1,2"], ["wrong number of weights: got 2"]),
-        (["DW+PW", "-C", 16, "--weights", "0,0,0"], ["weights out of range"]),
+        (["DW+PW", "-C", 16, "--weights", "1,2"], ["--weights out of range: got 1, 2"]),
+        (["DW+PW", "-C", 16, "--weights", "0,0,0"], ["--weights out of range: got 0, 0, 0"]),
+        (["DW+PW", "-C", 16, "--weights", "999999999,1,1"], ["--weights out", "to 1000000"]),
         (["DW+PW", "-C", 16, "--weights", "1,1,1", "--objective", "macs"], ["two objectives"]),
         (["DW+PW", "-C", 16, "--top", 0], ["'--top'"]),
         (["DW+PW", "-C", 16, "--time-limit", "-1"], ["'--time-limit'", "got '-1'"]),
@@ -244,11 +275,13 @@ def test_a_kind_added_to_the_table_is_chosen_for(
         (["DW+PW", "-C", 16, "--alpha", 2], ["--alpha with no --budget"]),
         (["DW+PW", "-C", 16, "--budget", 100], ["--channels with --budget"]),
         (["DW+PW", "--budget", 100, "--objective", "macs"], ["--objective with --budget"]),
-        (["DW+PW", "--budget", 0], ["budget 0"]),
-        (["DW+PW", "--budget", 100, "--alpha", 0], ["alpha 0"]),
+        (["DW+PW", "--budget", 0], ["ifspace: --budget out of range: got 0; allowed: whole"]),
+        (["DW+PW", "--budget", 9, "--alpha", 0], ["ifspace: --alpha out of range: got 0; allow"]),
+        (["DW+PW", "--budget", 9, "--multiple", 4097], ["fits --multiple: got 4097; allowed"]),
+        (["DW+PW", "--budget", 9, "--alpha", "0.3333"], ["fits --alpha: got 3333/10000"]),
+        (["PW+PW", "--budget", 9, "--bottleneck", "1/5000"], ["--bottleneck is not", "1/5000"]),
+        (["DW", "--budget", 100, "--alpha", 2], ["no layer can change the width"]),
         (["DW+PW", "--symbolic", "--top", 2], ["--top with --symbolic"]),
-        (["DW+PW", "--symbolic", "--kernel", 2], ["kernel size is even"]),
-        (["DW+PW", "--symbolic", "--bottleneck", "1/2"], ["a bottleneck needs two"]),
     ],
 )
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from fractions import Fraction
-from itertools import combinations_with_replacement, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ import sympy
 from ifspace.block import Block, Composition, Layer
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import KINDS, C, F, K, k
-from ifspace.optimize import closed_form
 from ifspace.optimize.closed_form import ALPHA, P, analyse, equal_fan_in, widest
 from ifspace.reach import channel_field
 
@@ -213,26 +212,6 @@ def test_equal_fan_ins(n: int) -> None:
     assert F not in efficiency.params.free_symbols | efficiency.ratio.free_symbols
 
 
-@pytest.mark.parametrize("c", [2, 7, 12, 16, 24, 40, 62, 64, 72])
-def test_best_layer_counts(c: int) -> None:
-    counts = closed_form.best_layer_counts(c)
-    divisors = [w for w in range(2, c) if c % w == 0]
-    for sized in counts:
-        n = len(sized.layers) - 1
-        assert channel_field(sized.layers) == c
-        assert at(equal_fan_in(n).bound, c, c) <= sized.params
-        sums = [sum(ws) for ws in combinations_with_replacement(divisors, n) if np.prod(ws) >= c]
-        assert sized.params == 9 * c + c * (min(sums) if n > 1 else c)
-    assert len(counts) == ((c - 1).bit_length() if divisors else 1)
-
-
-def test_best_layer_counts_by_number() -> None:
-    told = [(len(sized.layers) - 1, sized.params) for sized in closed_form.best_layer_counts(16)]
-    assert told == [(2, 272), (3, 272), (4, 272), (1, 400)]
-    assert str(closed_form.best_layer_counts(64)[0].block) == "DW+RPW(16,0)+RPW(16,0)+RPW(16,0)"
-    assert [sized.params for sized in closed_form.best_layer_counts(7, kernel=5)] == [224]
-
-
 def test_what_the_notes_say() -> None:
     def notes(text: str, bottleneck: bool = False) -> str:
         return "\n".join(analyse(parse(text), bottleneck).notes)
@@ -248,32 +227,22 @@ def test_what_the_notes_say() -> None:
     assert analyse(parse("GC+SH+GPW")).reference == "[Fog] section 3.3.2, Theorem 1"
 
 
-def test_text() -> None:
-    lines = closed_form.to_text(analyse(parse("GC+SH+GPW"))).splitlines()
-    assert lines[0] == "GC+SH+GPW"
-    assert [line[18:] for line in lines[1:9]] == [
-        "9*C**2/g_1 + C*F/g_3", "C/(F*g_1) + 1/(9*g_3)", "C <= w_1*w_3", "w = C_in/g",
-        "g_1*g_3 <= C", "g_1 = 3*C/sqrt(F)", "g_3 = sqrt(F)/3", "6*C*sqrt(F)",
-    ]  # fmt: skip
-    assert lines[-1] == "source            [Fog] section 3.3.2, Theorem 1"
-    assert "CONV(k)" in closed_form.to_text(analyse(parse("DW+PW"), kernel=None))
-
-
-def test_latex_is_balanced() -> None:
-    text = closed_form.to_latex(analyse(parse("GC+SH+GPW")))
-    assert text.count("{") == text.count("}")
-    assert text.startswith("\\begin{align*}\n\\text{parameters} &: \\quad ")
-    assert "\\text{least parameters} &: \\quad 6 C \\sqrt{F}" in text
-
-
 def test_refusals() -> None:
-    with pytest.raises(BlockError, match="kernel size is even"):
+    with pytest.raises(SettingError, match="kernel is even"):
         analyse(parse("DW+PW"), kernel=4)
+    with pytest.raises(SettingError, match="kernel out of range: got 0"):
+        analyse(parse("DW+PW"), kernel=0)
     with pytest.raises(BlockError, match="two channel-mixing layers"):
         analyse(parse("DW+PW"), bottleneck=True)
     with pytest.raises(BlockError, match="layers out of range"):
         equal_fan_in(0)
-    with pytest.raises(BlockError, match="channels out of range"):
-        closed_form.best_layer_counts(1)
-    with pytest.raises(SettingError, match="alpha out of range"):
+    with pytest.raises(SettingError, match=r"alpha out of range: got 0\.5; .* exact"):
         widest(parse("DW+PW"), alpha=0.5)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="alpha out of range: got 0; allowed: ratios above 0"):
+        widest(parse("DW+PW"), alpha=Fraction(0))
+    with pytest.raises(SettingError, match="bottleneck out of range: got 0"):
+        widest(parse("PW+PW"), Fraction(0))
+    with pytest.raises(SettingError, match="composition too long: got 65 x 2 layers"):
+        analyse(parse("(DW+RPW)x65"))
+    with pytest.raises(SettingError, match="composition too long"):
+        equal_fan_in(128)

@@ -100,5 +100,5 @@ def test_one_worker_and_a_fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_numbers_too_large_are_refused() -> None:
     model = cp_model.CpModel()
     model.minimize(2**40 * model.new_int_var(0, 2**40, "x"))
-    with pytest.raises(SettingError, match="too large for the solver: got .*overflow"):
+    with pytest.raises(SettingError, match=r"too large for the solver: got .*overflow"):
         solve(model, [])

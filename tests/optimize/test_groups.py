@@ -239,6 +239,14 @@ def test_no_plan_costs_more_than_allowed() -> None:
     assert len(cheapest_groups(asked, top=9, at_most=1856).plans) == 3
 
 
+@pytest.mark.parametrize("word", ["DW+RPW+RPW", "GC+SH+GPW", "RPW+SH+GPW", "GPW+SH+DW+GPW"])
+def test_where_all_cost_the_same_the_fewest_parameters_decide(word: str) -> None:
+    least = cheapest_groups(problem(word, 24, 36)).plans[0].objective()
+    answer = cheapest_groups(problem(word, 24, 36, objective="activations"))
+    assert answer.bound == answer.plans[0].objective()
+    assert answer.plans[0].sized.params == least
+
+
 def test_few_of_equal_cost_or_many_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [problem(word, 24) for word in ("RPW+SH+GPW", "GPW+SH+DW+GPW", "RPW+SH+RPW+SH")]
     expected = [cheapest_groups(each).plans[0].objective() for each in asked]

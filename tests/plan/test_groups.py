@@ -59,6 +59,22 @@ def test_a_plan_that_was_changed_is_caught(text: str, fault: str) -> None:
         GroupPlan(ASKED_64, Block.parse(text)).check()
 
 
+@pytest.mark.parametrize("text", ["GC(8,k=5)+SH(8)+GPW(8)", "DW(1)+PW", "DW+GC(8,k=5)+PW"])
+def test_a_plan_with_another_kernel_is_caught(text: str) -> None:
+    block = Block.parse(text)
+    asked = GroupsProblem(block.composition, 64)
+    with pytest.raises(SettingError, match=r"the kernel of \w+\(.*\) is not 3"):
+        GroupPlan(asked, block).check()
+    if text.startswith("DW(1)"):
+        GroupPlan(GroupsProblem(block.composition, 64, kernel=1), block).check()
+
+
+def test_the_dearest_of_all_is_below_what_the_solver_counts() -> None:
+    # The most that the default kernel and weights can cost is legal.
+    asked = GroupsProblem(Composition.parse("(GC+GC)x64"), 4096, overlaps=None, stride=2)
+    assert asked.channels == 4096
+
+
 ASKED_64 = GroupsProblem(Composition.parse("DW+RPW+RPW"), 64)
 
 
@@ -88,13 +104,22 @@ def test_two_names_of_one_step_are_one_overlap() -> None:
         ("PW+PW", {"bottleneck": Q(1, 3)}, "bottleneck is not a whole number"),
         ("PW+PW", {"bottleneck": Q(1, 4), "widths": (4,)}, "two statements of the interior"),
         ("PW+PW", {"widths": (4, 4)}, "wrong number of interior widths: got 2; allowed: 1"),
-        ("PW+PW", {"widths": (0,)}, "interior width out of range"),
+        ("PW+PW", {"widths": (0,)}, "widths out of range: got 0"),
         ("PW+PW", {"overlaps": (Q(1),)}, "overlap ratio out of range"),
         ("PW+PW", {"overlaps": ()}, "no overlap ratio"),
         ("PW+PW", {"objective": "speed"}, "unknown objective: got 'speed'"),
         ("PW+PW", {"weights": (0, 0, 0)}, "weights out of range"),
         ("PW+PW", {"weights": (1, -1, 0)}, "weights out of range"),
-        ("DW+PW", {"kernel": 4}, "kernel size is even"),
+        ("PW+PW", {"weights": (1, 2)}, "weights out of range: got 1, 2; allowed: three whole"),
+        ("PW+PW", {"weights": (1.5, 0, 0)}, "weights out of range: got 1.5"),
+        ("PW+PW", {"weights": (10**6 + 1, 0, 0)}, "weights out of range: got 1000001"),
+        ("DW+PW", {"kernel": 4}, "kernel is even"),
+        ("DW+PW", {"kernel": 0}, "kernel out of range: got 0"),
+        ("DW+PW", {"kernel": 1001}, "kernel out of range: got 1001; .* from 1 to 999"),
+        ("DW+PW", {"channels": 4096, "kernel": 999, "weights": (0, 10**6, 0)}, "cost too large"),
+        ("(DW+PW)x65", {}, "composition too long: got 65 x 2 layers"),
+        ("+".join(["DW+PW+PW"] * 43), {}, "composition too long: got 1 x 129 layers"),
+        ("PW+PW", {"stride": 2}, "no layer can hold the stride"),
         ("DW+PW", {"dims": 3}, "dims out of range"),
     ],
 )

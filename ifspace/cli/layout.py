@@ -1,0 +1,218 @@
+"""`ifspace layout`: depths, widths and blocks of stages within budgets, proven."""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ifspace.cli.options import (
+    NO_ANSWER,
+    TIME_RAN_OUT,
+    Output,
+    amount,
+    numbers,
+    seconds,
+    shared_options,
+    with_options,
+)
+from ifspace.cli.stages import block_list, read_block, read_layout, stage_options
+
+if TYPE_CHECKING:
+    from ifspace.plan.allocation import StagesProblem, Unit
+    from ifspace.plan.stages import Layout
+
+# Choices of one stage from those of the next.
+BETWEEN_STAGES: Final = ";"
+
+
+def milliseconds(text: str) -> Fraction:
+    """Return a time in milliseconds, exactly.
+
+    >>> milliseconds("1.5")
+    Fraction(3, 2)
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise click.BadParameter(f"got {text!r}; allowed: milliseconds such as 1.5 or 20")
+    return Fraction(text.strip())
+
+
+def width_lists(text: str) -> tuple[tuple[int, ...], ...]:
+    """Return lists of widths, one for all stages or one for each.
+
+    >>> width_lists("16,32; 64")
+    ((16, 32), (64,))
+    """
+    lists = (numbers(each) for each in text.split(BETWEEN_STAGES))
+    return tuple(tuple(dict.fromkeys(each)) for each in lists)
+
+
+def block_lists(text: str) -> tuple[tuple[str, ...], ...]:
+    """Return lists of blocks, one for all stages or one for each.
+
+    >>> block_lists("CONV,DW+PW; GC(4)+SH(4)+GPW(4)")
+    (('CONV', 'DW+PW'), ('GC(4)+SH(4)+GPW(4)',))
+    """
+    return tuple(tuple(dict.fromkeys(block_list(each))) for each in text.split(BETWEEN_STAGES))
+
+
+_OPTIONS = (
+    *stage_options,
+    click.option("--blocks", type=block_lists, metavar="LIST",
+                 help="Blocks to choose from, groups left open or given; CONV if not given, or "
+                 "those of the network. A ; between the lists of the stages."),
+    click.option("--width-choices", type=width_lists, metavar="LIST",
+                 help="Widths to choose from, for all stages or, with ; between, for each."),
+    click.option("--monotone", is_flag=True, help="No stage narrower than the one before."),
+    click.option("--max-depth", type=click.IntRange(1), metavar="N", default=16,
+                 show_default=True, help="The most blocks of a stage."),
+    click.option("--params", type=amount, metavar="N", help="At most so many parameters."),
+    click.option("--macs", type=amount, metavar="N", help="At most so many MACs an image."),
+    click.option("--layers", type=amount, metavar="N",
+                 help="At most so many layers of blocks, shuffles included."),
+    click.option("--latency", type=click.Path(path_type=Path), metavar="TABLE.csv",
+                 help="Measured latencies of the blocks."),
+    click.option("--latency-budget-ms", type=milliseconds, metavar="MS",
+                 help="With --latency: at most so many milliseconds for all blocks."),
+    click.option("--alpha", type=click.FloatRange(0, 1000), metavar="A", default=3.0,
+                 show_default=True, help="The decay of the gain."),
+    click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
+                 help="So many layouts, best first."),
+    click.option("--time-limit", type=seconds, metavar="SECONDS",
+                 help="Stop then, with what was found and its bound."),
+    click.option("--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True,
+                 help="Processes that look for open group counts."),
+)  # fmt: skip
+
+
+@click.command("layout", short_help="Choose depths, widths and blocks of stages within budgets.")
+@with_options(_OPTIONS)
+@shared_options()
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    output: Output,
+    alpha: float,
+    top: int,
+    time_limit: float | None,
+    jobs: int,
+    stages: tuple[int, ...] | None,
+    depths: tuple[int, ...] | None,
+    widths: tuple[int, ...] | None,
+    inputs: int | None,
+    kernel: int | None,
+    network: str | None,
+    input: int | None,
+    **asked: Any,
+) -> None:
+    """Find the stage layout of greatest total gain of the information field within budgets.
+
+    The stages are described by --stages and --depths, or by --network; --depths are where the
+    greedy organizer starts, whose answer stands beside. Gain does not reward width: among
+    --width-choices the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status
+    3 when no layout keeps the budgets, 4 when the time limit came first.
+    """
+    try:
+        from ifspace.optimize.stages import best_stages
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ortools":
+            raise
+        raise click.ClickException(
+            "OR-Tools is not installed: layouts are found with it; install ifspace[solver], "
+            "or ask `ifspace organize` for the greedy organizer"
+        ) from None
+    from ifspace.cli.layouts import Beside, forms, message
+    from ifspace.optimize.organizer import organize
+    from ifspace.optimize.units import opening
+
+    start = read_layout(output, stages, depths, widths, inputs, kernel, network, input)
+    problem = _problem(start, alpha, 3 if kernel is None else kernel, **asked)
+    answer = best_stages(problem, top, time_limit, jobs)
+    begun = opening(problem)
+    beside = None if begun is None else Beside(problem, organize(begun, alpha=alpha))
+    if answer.left_out:
+        more = len(answer.left_out) - 1
+        also = f", and {more} more" if more else ""
+        output.note(f"left out: {answer.left_out[0]}{also}")
+    output.emit(forms(problem, answer, beside), keep=bool(answer.plans))
+    if not answer.plans:
+        click.echo(f"ifspace: {message(problem, answer)}", err=True)
+        out_of_time = answer.status.name == "UNKNOWN"
+        context.exit(TIME_RAN_OUT if out_of_time else NO_ANSWER)
+    if answer.status.name == "FEASIBLE":
+        output.note(f"not proven: {message(problem, answer)}")
+    if len(answer.plans) < top:
+        output.note(f"{len(answer.plans)} of the {top} layouts asked for were found")
+
+
+def _problem(
+    start: "Layout",
+    alpha: float,
+    kernel: int,
+    blocks: tuple[tuple[str, ...], ...] | None,
+    width_choices: tuple[tuple[int, ...], ...] | None,
+    monotone: bool,
+    max_depth: int,
+    latency: Path | None,
+    latency_budget_ms: Fraction | None,
+    **budgets: int | None,
+) -> "StagesProblem":
+    from ifspace.errors import SettingError
+    from ifspace.plan.allocation import Budgets, StagesProblem
+    from ifspace.plan.latency import read_latency
+
+    bounds = Budgets(**budgets, latency_ms=latency_budget_ms)
+    if not bounds.given:
+        raise SettingError.because(
+            "no budget", got="none of --params, --macs, --layers, --latency-budget-ms",
+            allowed="at least one", remedy="without one the deepest layout gains most",
+        )  # fmt: skip
+    units = None
+    if blocks is not None:
+        units = _for_each("blocks", tuple(tuple(_unit(text, kernel) for text in each)
+                                          for each in blocks), len(start.stages))  # fmt: skip
+    return StagesProblem(
+        start,
+        bounds,
+        width_choices and _for_each("width_choices", width_choices, len(start.stages)),
+        units,
+        max_depth,
+        alpha,
+        monotone,
+        None if latency is None else read_latency(latency),
+    )
+
+
+def _for_each(name: str, lists: tuple[Any, ...], stages: int) -> tuple[Any, ...]:
+    """Return one list of choices for each stage; one alone is for all."""
+    from ifspace.errors import SettingError
+
+    if len(lists) not in (1, stages):
+        raise SettingError.because(
+            f"wrong number of {name.replace('_', ' ')}", got=f"{len(lists)} lists",
+            allowed=f"one for all, or {stages}, one for each stage",
+            remedy=f"write {BETWEEN_STAGES} between the lists of the stages", argument=name,
+        )  # fmt: skip
+    return lists if len(lists) == stages else lists * stages
+
+
+def _unit(text: str, kernel: int) -> "Unit":
+    """Return the unit; kinds that take groups have them all, or none does."""
+    from ifspace.block import Composition
+    from ifspace.block.composition import split_terms
+    from ifspace.errors import IfspaceError
+    from ifspace.kinds import find_kind
+    from ifspace.plan.allocation import Unit
+
+    try:
+        terms, _ = split_terms(text)
+        takes = [term for term in terms if find_kind(term.partition("(")[0]).takes_groups]
+        if takes and not any("(" in term for term in takes):
+            return Unit(Composition.parse(text), kernel=kernel)
+        return Unit.of(read_block(text, kernel))
+    except IfspaceError as error:
+        if error.argument != "kernel":
+            error.argument = "blocks"
+        raise

@@ -1,0 +1,202 @@
+"""What `ifspace layout` prints: the layouts found, what is proven, the organizer beside them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ifspace.catalogue.export import csv_table, json_text, markdown_table
+from ifspace.cli.options import Forms
+from ifspace.cli.tables import facts, heading, table
+from ifspace.cli.trajectories import short
+from ifspace.plan.allocation import StagesAnswer, StagesProblem
+from ifspace.plan.groups import Status
+from ifspace.plan.moves import Trajectory
+from ifspace.plan.stages import Layout
+
+_COLUMNS = (
+    "depths", "widths", "blocks", "gain", "params", "macs", "layers", "width_sum", "latency_ms",
+)  # fmt: skip
+_NAMES = {
+    "params": "parameters", "macs": "MACs", "layers": "layers", "latency_ms": "milliseconds",
+}  # fmt: skip
+_SAID = {
+    Status.OPTIMAL: "proven: no layout within the budgets gains more",
+    Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
+    Status.INFEASIBLE: "proven: no layout keeps the budgets",
+    Status.UNKNOWN: "time ran out before a layout within the budgets was found",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The organizer's way, to compare with."""
+
+    problem: StagesProblem
+    way: Trajectory
+
+    @property
+    def within(self) -> Layout | None:
+        """The state of greatest gain that keeps the budgets."""
+        problem = self.problem
+        kept = [each for each in self.way.layouts if _keeps(problem, each)]
+        return max(kept, key=lambda layout: layout.gain(problem.alpha), default=None)
+
+
+def _keeps(problem: StagesProblem, layout: Layout) -> bool:
+    """Return whether a layout keeps the budgets; one without a latency does not."""
+    if problem.latency is not None and any(
+        problem.latency.find(unit, stage.side, 1 if place else stage.stride) is None
+        for stage in layout.stages
+        for place, unit in enumerate(stage.units)
+    ):
+        return False
+    return problem.fits(layout) and max(layout.depths) <= problem.most_depth
+
+
+def forms(problem: StagesProblem, answer: StagesAnswer, beside: Beside | None) -> Forms:
+    """Return the answer in every format."""
+    rows = [_row(problem, plan.layout) for plan in answer.plans]
+    cells = [[_cell(row.get(name)) for name in _COLUMNS] for row in rows]
+    values = {
+        "status": answer.status.name.lower(),
+        "message": message(problem, answer),
+        "bound": answer.bound,
+        "gap": _gap(answer),
+        "alpha": problem.alpha,
+        "budgets": {
+            name: float(value) if name == "latency_ms" else value
+            for name, value in problem.budgets.given.items()
+        },
+        "plans": rows,
+        "organizer": _organizer(answer, beside),
+    }
+    return {
+        "table": lambda: _text(problem, answer, beside),
+        "json": lambda: json_text(values),
+        "csv": lambda: csv_table(_COLUMNS, cells),
+        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in cells]),
+    }
+
+
+def message(problem: StagesProblem, answer: StagesAnswer) -> str:
+    """Return how the search ended, in a sentence."""
+    said = _SAID[answer.status]
+    if answer.plans:
+        gap = _gap(answer)
+        return f"{said}: a gap of {gap:.2g}" if answer.status is Status.FEASIBLE else said
+    bounds = ", ".join(
+        f"{float(value) if name == 'latency_ms' else value:,} {_NAMES[name]}"
+        for name, value in problem.budgets.given.items()
+    )
+    if answer.status is not Status.INFEASIBLE:
+        return f"{bounds}: {said}; allow more time"
+    return f"{bounds}: {said}; raise a budget, or offer cheaper blocks or narrower widths"
+
+
+def _gap(answer: StagesAnswer) -> float | None:
+    if not answer.plans or answer.bound is None:
+        return None
+    return answer.bound - answer.plans[0].objective()
+
+
+def _row(problem: StagesProblem, layout: Layout) -> dict[str, Any]:
+    row = {
+        "depths": list(layout.depths),
+        "widths": list(layout.widths),
+        "blocks": list(layout.blocks),
+        "gain": layout.gain(problem.alpha),
+        "params": layout.params,
+        "macs": layout.macs,
+        "layers": layout.layers,
+        "width_sum": layout.width_sum,
+    }
+    if problem.latency is not None and _keeps(problem, layout):
+        row["latency_ms"] = float(problem.amounts(layout)["latency_ms"])
+    return row
+
+
+def _cell(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _organizer(answer: StagesAnswer, beside: Beside | None) -> dict[str, Any] | None:
+    if beside is None:
+        return None
+    problem, within = beside.problem, beside.within
+    best = answer.plans[0].objective() if answer.plans else None
+    return {
+        **_row(problem, beside.way.end),
+        "moves": len(beside.way.moves),
+        "within_budgets": _keeps(problem, beside.way.end),
+        "best_within_budgets": None if within is None else _row(problem, within),
+        "difference": None if within is None or best is None else best - within.gain(problem.alpha),
+    }
+
+
+def _text(problem: StagesProblem, answer: StagesAnswer, beside: Beside | None) -> str:
+    if not answer.plans:
+        return ""
+    columns = [">#", "depths", "widths", "blocks~", ">gain", ">params", ">MACs", ">layers",
+               ">Σwidth"]  # fmt: skip
+    names = ["depths", "widths", "blocks", "gain", "params", "macs", "layers", "width_sum"]
+    if problem.latency is not None:
+        columns, names = [*columns, ">ms"], [*names, "latency_ms"]
+    rows = [[str(n), *_shown(_row(problem, plan.layout), names)]
+            for n, plan in enumerate(answer.plans, start=1)]  # fmt: skip
+    if beside is not None:
+        within, end = beside.within, beside.way.end
+        if within is not None:
+            rows.append(["o", *_shown(_row(problem, within), names)])
+        if end != within:
+            rows.append(["(o)", *_shown(_row(problem, end), names)])
+    kept = ", ".join(
+        f"{float(value) if name == 'latency_ms' else value:,} {_NAMES[name]}"
+        for name, value in problem.budgets.given.items()
+    )
+    # What no row has another of stands once, below the table.
+    same = [n for n in (2, 3) if len({row[n] for row in rows}) == 1]
+    said = [(columns[n].strip("~"), rows[0][n]) for n in same]
+    said.append(("status", f"{answer.status.name.lower()}, {message(problem, answer)}"))
+    if answer.bound is not None:
+        gap = _gap(answer) or 0.0
+        said.append(("bound", f"{answer.bound:.6f}, " + (
+            "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} above the first"
+        )))  # fmt: skip
+    said += _beside(answer, beside)
+    keep = [n for n in range(len(columns)) if n not in same]
+    title = f"Greatest total gain within {kept}: α = {problem.alpha:g}"
+    return (
+        heading(title)
+        + table([columns[n] for n in keep], [[row[n] for n in keep] for row in rows])
+        + "\n"
+        + facts(said)
+    )
+
+
+def _shown(row: dict[str, Any], names: list[str]) -> list[str]:
+    shown = []
+    for name in names:
+        value: Any = row.get(name)
+        if name == "blocks":
+            shown.append(" ".join(value if len(set(value)) > 1 else value[:1]))
+        elif name in ("depths", "widths"):
+            shown.append(",".join(map(str, value)))
+        elif name == "gain":
+            shown.append(f"{value:.4f}")
+        elif name == "latency_ms":
+            shown.append("" if value is None else f"{value:.3f}")
+        else:
+            shown.append(short(value))
+    return shown
+
+
+def _beside(answer: StagesAnswer, beside: Beside | None) -> list[tuple[str, str]]:
+    if beside is None:
+        return [("organizer", "its first block does not fit the widths it starts from")]
+    problem, within, end = beside.problem, beside.within, beside.way.end
+    if within is None:
+        return [("(o)", "where the organizer ends; none of its states keeps the budgets")]
+    less = answer.plans[0].objective() - within.gain(problem.alpha)
+    said = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
+    if less < 5e-5:
+        said = "the organizer's best within the budgets, which gains as much as the first"
+    return [("o", said)] + ([("(o)", "where it ends, beyond them")] if end != within else [])

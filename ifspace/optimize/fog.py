@@ -1,0 +1,43 @@
+"""What [Fog] prints of the efficiency of its four designs, beside what is right.
+
+"Illegible" is said of the text that could be read.
+"""
+
+from typing import Final
+
+_COUNTS: Final = "M and N of [Fog] are g_1 and g_3"
+
+# (composition, bottleneck): section of [Fog], remarks on its efficiency and on its greatest width.
+REMARKS: Final = {
+    ("DW+PW", False): (
+        "3.3.1",
+        "[Fog] has the same parameters and ratio",
+        "[Fog] prints the root of the greatest width illegibly ('2 alpha + 40 P'): it is that of "
+        "81 + 4*alpha*P",
+    ),
+    ("GC+SH+GPW", False): (
+        "3.3.2, Theorem 1",
+        _COUNTS,
+        "M*N = C is 'if and only if' in Theorem 1 of [Fog], but it is needed, not enough: at C = F "
+        "= 64 the groups 8 and 8 take 5120 parameters, 32 and 2 take 3200",
+        "its proof raises N to C/M, which need not divide F: raise M to C/N",
+        "[Fog] prints the best N illegibly ('N = 9N'): it has 9*N = F/N",
+        "[Fog] prints the greatest width illegibly ('(6 sqrt(alpha)) 3'): it is "
+        "(P/(6*sqrt(alpha)))**(2/3)",
+    ),
+    ("PW+DW+PW", True): (
+        "3.3.3",
+        "[Fog] has the same parameters, and the same greatest width at K = F/4",
+        "[Fog] prints the ratio at K = F/4 illegibly: it is (C + F + 9)/(36*C)",
+    ),
+    ("GPW+SH+DW+GPW", True): (
+        "3.3.4, Theorem 1",
+        _COUNTS,
+        "[Fog] prints the parameters illegibly ('K(M + N + 9)'): they are K*(C/M + F/N + 9)",
+        "at M*N = K = F/4 the ratio is (C/M + 4*M + 9)/(36*C), best at C/M = 4*M, which [Fog] "
+        "prints as 'M = 4M'",
+        "for other K the divisors may not allow M*N = K, as at C = 10, K = 8, F = 10",
+        "[Fog] has the same greatest width at K = F/4: P >= alpha*C*(9 + 4*sqrt(C))/4, equal at "
+        "alpha*M = N",
+    ),
+}

@@ -1,0 +1,144 @@
+"""Blocks at the widths in play: those given as they are, open ones with their cheapest groups."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from ifspace.block import SizedBlock
+from ifspace.errors import BlockError, SettingError
+from ifspace.optimize.groups import cheapest_groups
+from ifspace.parallel import over_shards
+from ifspace.plan.allocation import StagesProblem, Unit
+from ifspace.plan.groups import GroupsProblem
+from ifspace.plan.latency import case_text
+from ifspace.plan.stages import Layout
+
+# Problems of group counts in one shard.
+SHARD: Final = 16
+Asked = tuple[Unit, int, int]
+
+
+class Units:
+    """Every block that a stage may open with or repeat, at every pair of widths in play.
+
+    `entries`: per stage the widths it may be entered from. `left_out`: every combination that is no
+    choice, in words, with the first stage, from 0, that it is missing in.
+
+    Raises: SettingError when a stage is left without a choice.
+    """
+
+    def __init__(
+        self, problem: StagesProblem, deadline: float | None = None, jobs: int | None = 1
+    ) -> None:
+        """Find open groups; refuse a stage for which nothing is left."""
+        self.problem = problem
+        widths = problem.width_choices
+        self.entries = [(problem.start.frame.opens_with,), *widths[:-1]]
+        self.left_out: dict[str, int] = {}
+        asked = [
+            (unit, entry, width)
+            for place, units in enumerate(problem.unit_choices)
+            for unit in units
+            for width in widths[place]
+            for entry in dict.fromkeys((*self.entries[place], width))
+        ]
+        self._sized = _solved([each for each in asked if each[0].is_open], deadline, jobs)
+        for place in range(len(widths)):
+            self._check(place)
+
+    def at(self, unit: Unit, entry: int, width: int, place: int, opens: bool) -> SizedBlock | None:
+        """Return a block from one width to another, or None where it is no choice of the stage."""
+        sized = self._at(unit, entry, width)
+        problem = self.problem
+        stage = problem.start.stages[place]
+        stride = stage.stride if opens else 1
+        if sized is None:
+            self._leave_out(place, f"{unit} from {entry} to {width} channels is not legal")
+            return None
+        if stride > 1 and not any(layer.conv.spatial for layer in sized.layers):
+            self._leave_out(place, f"{unit} has no spatial layer to hold stride {stride}")
+            return None
+        if problem.latency is not None and problem.latency.find(sized, stage.side, stride) is None:
+            case = case_text(sized, stage.side, stride)
+            self._leave_out(place, f"no latency for {case}")
+            return None
+        return sized
+
+    def _at(self, unit: Unit, entry: int, width: int) -> SizedBlock | None:
+        return self._sized.get((unit, entry, width)) if unit.is_open else _given(unit, entry, width)
+
+    def _leave_out(self, place: int, why: str) -> None:
+        self.left_out.setdefault(why, place)
+
+    def _check(self, place: int) -> None:
+        problem = self.problem
+        for unit in problem.unit_choices[place]:
+            for width in problem.width_choices[place]:
+                more = self.at(unit, width, width, place, opens=False)
+                firsts = [
+                    self.at(unit, entry, width, place, opens=True) for entry in self.entries[place]
+                ]
+                if more is not None and any(firsts):
+                    return
+        raise SettingError.because(
+            f"stage {place + 1} has no block left",
+            got=next(why for why, where in self.left_out.items() if where == place),
+            allowed="blocks that fit the widths, with a latency where a table is given",
+            remedy="offer other blocks or widths",
+            argument="blocks",
+        )
+
+
+def opening(problem: StagesProblem) -> Layout | None:
+    """Return the layout of the first block of each stage at the depths and widths of the start.
+
+    None where a block has no legal form at them.
+    """
+    start = problem.start
+    if problem.units is None:
+        return start
+    entries = (start.frame.opens_with, *start.widths[:-1])
+    stages = []
+    for stage, units, entry in zip(start.stages, problem.units, entries, strict=True):
+        pairs = [(units[0], entry, stage.width), (units[0], stage.width, stage.width)]
+        solved = dict(_solve((pairs, None))) if units[0].is_open else {}
+        first, more = (solved.get(pair) or _given(*pair) for pair in pairs)
+        if first is None or more is None:
+            return None
+        stages.append(replace(stage, first=first, more=more))
+    return replace(start, stages=tuple(stages))
+
+
+def _given(unit: Unit, entry: int, width: int) -> SizedBlock | None:
+    """Return the block that a unit names, None where there is none or it does not fit."""
+    try:
+        return None if unit.block is None else unit.block.at(entry, width, unit.bottleneck)
+    except BlockError:
+        return None
+
+
+def _solved(
+    asked: Sequence[Asked], deadline: float | None, jobs: int | None
+) -> dict[Asked, SizedBlock]:
+    """Return the cheapest full-field blocks of open units, where there are any."""
+    if not asked:
+        return {}
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    shards = [(list(asked[n : n + SHARD]), left) for n in range(0, len(asked), SHARD)]
+    return dict(pair for part in over_shards(_solve, shards, jobs or 1) for pair in part)
+
+
+def _solve(shard: tuple[Sequence[Asked], float | None]) -> list[tuple[Asked, SizedBlock]]:
+    asked, left = shard
+    found: list[tuple[Asked, SizedBlock]] = []
+    for unit, entry, width in asked:
+        try:
+            wanted = GroupsProblem(
+                unit.composition, entry, width, bottleneck=unit.bottleneck, kernel=unit.kernel
+            )
+        except (SettingError, BlockError):
+            continue
+        answer = cheapest_groups(wanted, time_limit_s=left)
+        found.extend(((unit, entry, width), plan.sized) for plan in answer.plans)
+    return found
