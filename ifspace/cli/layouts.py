@@ -115,6 +115,8 @@ def _row(problem: StagesProblem, layout: Layout) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
     return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
@@ -197,6 +199,8 @@ def _beside(answer: StagesAnswer, beside: Beside | None) -> list[tuple[str, str]
         return [("(o)", "where the organizer ends; none of its states keeps the budgets")]
     less = answer.plans[0].objective() - within.gain(problem.alpha)
     said = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
-    if less < 5e-5:
+    if less < -5e-5:
+        said = f"the organizer, {-less:.4f} more gain than the first: not among the choices"
+    elif less < 5e-5:
         said = "the organizer's best within the budgets, which gains as much as the first"
     return [("o", said)] + ([("(o)", "where it ends, beyond them")] if end != within else [])

@@ -13,7 +13,7 @@ from ifspace.cli.refusals import in_options, usage_text
 from ifspace.errors import IfspaceError
 
 # In the order of the work. A command lives in the module of its name, as `command`.
-COMMANDS: Final = ("kinds", "show", "enumerate", "best", "groups")
+COMMANDS: Final = ("kinds", "show", "enumerate", "best", "groups", "energy", "organize", "layout")
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 

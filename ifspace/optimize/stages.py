@@ -43,12 +43,15 @@ def best_stages(
     >>> from ifspace.plan.networks import network
     >>> answer = best_stages(StagesProblem(network("vgg16", 32), Budgets(params=5_098_826)))
     >>> answer.status.name, answer.plans[0].layout.depths
-    ('OPTIMAL', (16, 4, 2, 1, 1))
+    ('OPTIMAL', (8, 3, 2, 1, 1))
 
     Raises: SettingError when no choice of a stage is legal, or has a latency.
     """
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    units = Units(problem, deadline, jobs)
+    try:
+        units = Units(problem, deadline, jobs)
+    except TimeoutError:
+        return StagesAnswer(Status.UNKNOWN, None, ())
     model = _Model(problem, units)
     plans: list[StagePlan] = []
     status, bound = Status.UNKNOWN, None
@@ -122,7 +125,8 @@ class _Model:
     def _cheapest(self, gain: int, wanted: Sequence[Any], deadline: float | None) -> Any:
         """Return the outcome with fewest parameters at a gain that is proven the greatest."""
         model = self.model.clone()
-        model.add(self.gain >= gain)
+        # Each stage is rounded by itself: equal sums may come out apart by one for each.
+        model.add(self.gain >= gain - len(self.taken))
         model.minimize(self._amount("params", 1))
         outcome = solve(model, wanted, _left(deadline))
         return outcome if outcome.status is Status.OPTIMAL else None
@@ -219,7 +223,9 @@ def _options(problem: StagesProblem, units: "Units", place: int) -> list[_Option
             by_gain.setdefault(tuple(round(RESOLUTION * each) for each in sums), {})[entry] = first
         for scaled, firsts in by_gain.items():
             assert more is not None
-            found.append(_Option(len(found), width, more, firsts, scaled))
+            # Two names of one block are one choice.
+            if all((each.more, each.firsts) != (more, firsts) for each in found):
+                found.append(_Option(len(found), width, more, firsts, scaled))
     return found
 
 

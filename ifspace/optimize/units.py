@@ -10,7 +10,7 @@ from ifspace.errors import BlockError, SettingError
 from ifspace.optimize.groups import cheapest_groups
 from ifspace.parallel import over_shards
 from ifspace.plan.allocation import StagesProblem, Unit
-from ifspace.plan.groups import GroupsProblem
+from ifspace.plan.groups import GroupsProblem, Status
 from ifspace.plan.latency import case_text
 from ifspace.plan.stages import Layout
 
@@ -23,9 +23,10 @@ class Units:
     """Every block that a stage may open with or repeat, at every pair of widths in play.
 
     `entries`: per stage the widths it may be entered from. `left_out`: every combination that is no
-    choice, in words, with the first stage, from 0, that it is missing in.
+    choice, in words, with the stages, from 0, that it is missing in.
 
-    Raises: SettingError when a stage is left without a choice.
+    Raises: SettingError when a stage is left without a choice; TimeoutError when the deadline comes
+        before all open groups are found.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Units:
         self.problem = problem
         widths = problem.width_choices
         self.entries = [(problem.start.frame.opens_with,), *widths[:-1]]
-        self.left_out: dict[str, int] = {}
+        self.left_out: dict[str, set[int]] = {}
         asked = [
             (unit, entry, width)
             for place, units in enumerate(problem.unit_choices)
@@ -69,7 +70,7 @@ class Units:
         return self._sized.get((unit, entry, width)) if unit.is_open else _given(unit, entry, width)
 
     def _leave_out(self, place: int, why: str) -> None:
-        self.left_out.setdefault(why, place)
+        self.left_out.setdefault(why, set()).add(place)
 
     def _check(self, place: int) -> None:
         problem = self.problem
@@ -83,7 +84,7 @@ class Units:
                     return
         raise SettingError.because(
             f"stage {place + 1} has no block left",
-            got=next(why for why, where in self.left_out.items() if where == place),
+            got=next(why for why, where in self.left_out.items() if place in where),
             allowed="blocks that fit the widths, with a latency where a table is given",
             remedy="offer other blocks or widths",
             argument="blocks",
@@ -130,7 +131,8 @@ def _solved(
 
 
 def _solve(shard: tuple[Sequence[Asked], float | None]) -> list[tuple[Asked, SizedBlock]]:
-    asked, left = shard
+    asked, time_s = shard
+    deadline = None if time_s is None else time.monotonic() + time_s
     found: list[tuple[Asked, SizedBlock]] = []
     for unit, entry, width in asked:
         try:
@@ -139,6 +141,9 @@ def _solve(shard: tuple[Sequence[Asked], float | None]) -> list[tuple[Asked, Siz
             )
         except (SettingError, BlockError):
             continue
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         answer = cheapest_groups(wanted, time_limit_s=left)
+        if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
+            raise TimeoutError
         found.extend(((unit, entry, width), plan.sized) for plan in answer.plans)
     return found

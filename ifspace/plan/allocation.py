@@ -6,7 +6,8 @@ Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from itertools import pairwise
-from typing import Final
+from math import isfinite
+from typing import Any, Final
 
 from ifspace.block import Block, Composition, SizedBlock
 from ifspace.errors import SettingError
@@ -81,7 +82,7 @@ class StagesProblem:
     >>> from ifspace.plan.networks import network
     >>> problem = StagesProblem(network("vgg16", 32), Budgets(params=5_100_000))
     >>> problem.width_choices[0], str(problem.unit_choices[0][0])
-    ((64,), 'CONV(3)')
+    ((64,), 'CONV')
 
     Raises: SettingError for choices or budgets out of range.
     """
@@ -97,7 +98,8 @@ class StagesProblem:
 
     def __post_init__(self) -> None:
         """Refuse what no layout could have."""
-        whole_within(self.most_depth, "max_depth", 1, MAX_DEPTH)
+        least = max(stage.least_depth for stage in self.start.stages)
+        whole_within(self.most_depth, "max_depth", least, MAX_DEPTH)
         for name, choices in (("width_choices", self.widths), ("blocks", self.units)):
             if choices is not None and (len(choices) != len(self.start.stages) or not all(choices)):
                 raise SettingError.because(
@@ -109,6 +111,11 @@ class StagesProblem:
                 )
         for width in {width for choices in self.widths or () for width in choices}:
             whole_within(width, "width_choices", 1, MAX_WIDTH)
+        if not (isfinite(self.alpha) and self.alpha >= 0):
+            raise SettingError.because(
+                "alpha out of range", got=self.alpha, allowed="numbers from 0",
+                remedy="the papers take 3", argument="alpha",
+            )  # fmt: skip
         for name, value in self.budgets.given.items():
             if value < 1 and not (name == "latency_ms" and value > 0):
                 raise SettingError.because(
@@ -188,15 +195,18 @@ class StagePlan:
             for name, most in problem.budgets.given.items()
             if amounts[name] > most
         ]
+        if _given(layout) != _given(problem.start):
+            faults.append("sides, strides or frame are not those asked for")
         entry = layout.frame.opens_with
-        for place, stage in enumerate(layout.stages, start=1):
+        choices = zip(layout.stages, problem.width_choices, problem.unit_choices, strict=False)
+        for place, (stage, widths, units) in enumerate(choices, start=1):
             if stage.depth > problem.most_depth:
                 faults.append(f"stage {place} is {stage.depth} deep")
-            if stage.width not in problem.width_choices[place - 1]:
+            if stage.width not in widths:
                 faults.append(f"stage {place} has {stage.width} channels")
-            if stage.first.channels != entry or stage.more.channels != stage.width:
+            joins = (stage.first.channels, stage.more.channels, stage.more.out_channels)
+            if joins != (entry, stage.width, stage.width):
                 faults.append(f"stage {place} does not join the one before")
-            units = problem.unit_choices[place - 1]
             if not any(_repeats(unit, stage.first, stage.more) for unit in units):
                 faults.append(f"stage {place} repeats {stage.more.block}")
             entry = stage.width
@@ -209,10 +219,23 @@ class StagePlan:
             )  # fmt: skip
 
 
+def _given(layout: Layout) -> tuple[Any, ...]:
+    """Return what no search may change: the frame, and side, stride and stem of every stage."""
+    return layout.frame, [(stage.side, stage.stride, stage.before) for stage in layout.stages]
+
+
 def _repeats(unit: Unit, first: SizedBlock, more: SizedBlock) -> bool:
-    """Return whether both blocks are the unit, or have its composition where groups are open."""
+    """Return whether both blocks are the unit, or of its composition where groups are open."""
     return all(
-        block.block == unit.block or (unit.is_open and block.block.composition == unit.composition)
+        block.bottleneck == unit.bottleneck
+        and (
+            block.block == unit.block
+            or (
+                unit.is_open
+                and block.block.composition == unit.composition
+                and all(layer.kernel in (None, unit.kernel) for layer in block.block.layers)
+            )
+        )
         for block in (first, more)
     )
 

@@ -74,7 +74,7 @@ def read_latency(path: Path) -> LatencyTable:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(enumerate(reader, start=2))
+            rows = [(reader.line_num, row) for row in reader]
             names = reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _malformed(path, str(error), "a readable CSV file") from None

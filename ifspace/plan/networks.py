@@ -7,14 +7,20 @@ MobileNet with its stem in the first stage, as [3DRF] counts it.
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
-from ifspace.block import Block, SizedLayer
-from ifspace.errors import SettingError
+from ifspace.block import Block, SizedBlock, SizedLayer
+from ifspace.errors import BlockError, SettingError
 from ifspace.plan.frame import Frame, StemLayer
+from ifspace.plan.legal import whole_within
 from ifspace.plan.stages import Layout, Stage
 
 SIDES: Final = (32, 224)
+# Far above any network in use.
+MAX_SIDE: Final = 65536
+MAX_DEPTH: Final = 1000
+MAX_STAGE_WIDTH: Final = 8192
 _VGG_WIDTHS: Final = (64, 128, 256, 512, 512)
 _VGG_DEPTHS: Final = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -25,7 +31,7 @@ _VGG_DEPTHS: Final = {
 
 
 def stages(
-    unit: str,
+    units: str | Sequence[Block],
     sides: Sequence[int],
     widths: Sequence[int],
     depths: Sequence[int],
@@ -33,31 +39,82 @@ def stages(
     frame: Frame = Frame(),  # noqa: B008 - a frozen value
     bottleneck: Fraction | None = None,
 ) -> Layout:
-    """Return a layout whose stages repeat one block, from the width that the frame opens with.
+    """Return a layout whose stages repeat a block, from the width that the frame opens with.
+
+    `units`: one block for all stages, in the notation, or a block for each.
 
     >>> stages("CONV(3)", (32, 16), (64, 128), (2, 1)).params
     112320
 
-    Raises: SettingError or BlockError for stages that do not fit each other.
+    Raises: SettingError for stages that do not fit each other, or a block that does not fit its
+        stage; BlockError for one that cannot be read.
     """
-    block = Block.parse(unit)
+    blocks = [Block.parse(units)] * len(sides) if isinstance(units, str) else units
+    check_stages(sides, widths, depths, blocks)
     entries = (frame.opens_with, *widths[:-1])
     return Layout(
         tuple(
             Stage(
                 side,
-                block.at(entry, width, bottleneck),
-                block.at(width, width, bottleneck),
+                sized(block, place, entry, width, bottleneck),
+                sized(block, place, width, width, bottleneck),
                 depth,
                 stride,
-                frame.counted if place == 0 else (),
+                () if place else frame.counted,
             )
-            for place, (side, entry, width, depth, stride) in enumerate(
-                zip(sides, entries, widths, depths, strides or [1] * len(sides), strict=True)
+            for place, (block, side, entry, width, depth, stride) in enumerate(
+                zip(blocks, sides, entries, widths, depths, strides or [1] * len(sides),
+                    strict=True)
             )
         ),
         frame,
-    )
+    )  # fmt: skip
+
+
+def check_stages(
+    sides: Sequence[int], widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]
+) -> None:
+    """Refuse stages that do not fit each other.
+
+    Raises: SettingError for lists of different lengths, a number out of range, or growing sides.
+    """
+    for name, given in (("widths", widths), ("depths", depths), ("blocks", blocks)):
+        if len(given) != len(sides):
+            raise SettingError.because(
+                f"wrong number of {name}", got=f"{len(given)} for {len(sides)} stages",
+                allowed="one for each stage", remedy=f"give as many {name} as sides",
+                argument=name,
+            )  # fmt: skip
+    for name, given, most in (
+        ("stages", sides, MAX_SIDE),
+        ("widths", widths, MAX_STAGE_WIDTH),
+        ("depths", depths, MAX_DEPTH),
+    ):  # fmt: skip
+        for each in given:
+            whole_within(each, name, 1, most)
+    if any(before < behind for before, behind in pairwise(sides)):
+        raise SettingError.because(
+            "stages that grow", got=", ".join(map(str, sides)),
+            allowed="sides that stay or shrink from stage to stage",
+            remedy="write the largest side first", argument="stages",
+        )  # fmt: skip
+
+
+def sized(
+    block: Block, place: int, entry: int, width: int, bottleneck: Fraction | None = None
+) -> SizedBlock:
+    """Return a block at the widths of a stage, whose place counts from 0.
+
+    Raises: SettingError with the stage and what does not fit.
+    """
+    try:
+        return block.at(entry, width, bottleneck)
+    except BlockError as error:
+        where = f"stage {place + 1}, {entry} to {width} channels"
+        more = "" if place else ", another block for this stage, or more inputs"
+        refused = SettingError(f"{where}: {error}{more}")
+        refused.argument = "blocks"
+        raise refused from None
 
 
 def network(name: str, side: int) -> Layout:

@@ -80,8 +80,7 @@ class Stage:
 
         Reference: [IF] eqs. 1 to 3.
         """
-        opening = [(layer,) for layer in self.before]
-        return _volumes(self.side, (*opening, *(unit.layers for unit in self.units)))
+        return _volumes(self)
 
     def gains(self, alpha: float = 3) -> tuple[float, ...]:
         """Return the gain of each unit but the first, which has none.
@@ -103,17 +102,20 @@ class Stage:
 
 
 @cache
-def _volumes(side: int, units: tuple[tuple[SizedLayer, ...], ...]) -> tuple[int, ...]:
+def _volumes(stage: Stage) -> tuple[int, ...]:
+    opening = [(layer,) for layer in stage.before]
+    units = (*opening, *(unit.layers for unit in stage.units))
     chain = tuple(layer for unit in units for layer in unit)
-    ends = list(accumulate(map(len, units)))
     entry, dims = chain[0].c_in, chain[0].dims
     if channel_field(units[0]) == entry:
         # Every layer reads some channel below: once all is seen, all stays seen.
         sees: Sequence[int] = [entry] * len(units)
     else:
         each = channel_fields(chain)
-        sees = [each[end - 1] for end in ends]
-    sides = (spatial_field([layer.kernel for layer in chain[:end]], side) for end in ends)
+        sees = [each[end - 1] for end in accumulate(map(len, units))]
+    # A chain reaches as far as one kernel of its field.
+    reach = accumulate(spatial_field([layer.kernel for layer in unit]) - 1 for unit in units)
+    sides = (spatial_field([more + 1], stage.side) for more in reach)
     return tuple(volume(w, c, dims) for w, c in zip(sides, sees, strict=True))
 
 
@@ -167,6 +169,11 @@ class Layout:
     def layers(self) -> int:
         """Layers of all units, shuffles included; stem and classifier not."""
         return sum(stage.layers for stage in self.stages)
+
+    @property
+    def width_sum(self) -> int:
+        """Channels that leave each unit, summed; stem and classifier not."""
+        return sum(unit.out_channels for stage in self.stages for unit in stage.units)
 
     def gain(self, alpha: float = 3) -> float:
         """Return the total gain: of every unit that is not the first of its stage.

@@ -1,0 +1,72 @@
+"""`ifspace organize`: the greedy organizer of stages, move by move."""
+
+import re
+from typing import Any
+
+import click
+
+from ifspace.cli.options import Output, parts, shared_options, with_options
+from ifspace.cli.stages import SIDE, block_list, read_layout, stage_options
+
+ALPHA = 3.0
+
+
+def decimal(text: str) -> float:
+    """Return a number from 0, written without an exponent.
+
+    >>> decimal("0.5"), decimal("3")
+    (0.5, 3.0)
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise click.BadParameter(f"got {text!r}; allowed: numbers from 0 such as 0.5 or 3")
+    return float(text)
+
+
+def decimals(text: str) -> tuple[float, ...]:
+    """Return the numbers between commas, each once.
+
+    >>> decimals("1,3,3")
+    (1.0, 3.0)
+    """
+    return tuple(dict.fromkeys(map(decimal, parts(text))))
+
+
+_OPTIONS = (
+    *stage_options,
+    click.option("--blocks", type=block_list, metavar="LIST",
+                 help="The block that the stages repeat, or one for each; CONV if not given."),
+    click.option("--theta", type=decimal, metavar="T", default="0", show_default=True,
+                 help="A block moves for a gain above it, and goes for one below it."),
+    click.option("--alpha", type=decimals, metavar="LIST", default="3", show_default=True,
+                 help="The decay of the gain; of several the moves are compared."),
+    click.option("--moves", type=click.IntRange(0), metavar="N",
+                 help="Stop after so many steps."),
+)  # fmt: skip
+
+
+@click.command("organize", short_help="Move blocks between stages to where they gain most.")
+@with_options(_OPTIONS)
+@shared_options()
+def command(
+    output: Output,
+    theta: float,
+    alpha: tuple[float, ...],
+    moves: int | None,
+    **described: Any,
+) -> None:
+    """Move the last block of the stage where it gains least to where one more gains most.
+
+    The stages are described by --stages and --depths, or by --network. Gains are those of the
+    information field; the step repeats until nothing is left to gain. A rule of thumb, no optimum.
+    """
+    from ifspace.cli.trajectories import Asked, forms
+    from ifspace.optimize.organizer import organize
+    from ifspace.plan.published_layouts import published_layouts
+
+    layout = read_layout(output, **described)
+    found = {each: organize(layout, theta, each, moves) for each in alpha}
+    network, side = described["network"], described["input"] or SIDE
+    title = f"Organizer on {network.lower()} at {side}×{side}" if network else "Organizer"
+    published = published_layouts(network, side) if network else ()
+    shown = ALPHA if ALPHA in alpha else alpha[0]
+    output.emit(forms(Asked(title, network, published, theta, shown), found))
