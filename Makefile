@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate bench-groups results clean
+.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages reproduction results clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,15 @@ bench-enumerate: $(VENV)/.plots  ## time the enumeration by width and length, in
 bench-groups: $(VENV)/.plots  ## time the group counts beside other searches, into results/
 	$(BIN)/python -m ifspace.bench.groups
 
+bench-energy: $(VENV)/.plots  ## time layout energy: exact program, CP-SAT, brute force
+	$(BIN)/python -m ifspace.bench.energy
+
+bench-stages: $(VENV)/.plots  ## time stage layouts, and compare them with the organizer
+	$(BIN)/python -m ifspace.bench.stages
+
+reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
+	$(BIN)/python -m ifspace.bench.reproduction
+
 results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
 	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
@@ -44,6 +53,9 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.enumerate
 	$(BIN)/python -m ifspace.bench.groups
 	$(BIN)/python -m ifspace.bench.groups_study
+	$(BIN)/python -m ifspace.bench.energy
+	$(BIN)/python -m ifspace.bench.stages
+	$(BIN)/python -m ifspace.bench.reproduction
 
 clean:  ## remove the environment and all caches
 	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg
