@@ -144,7 +144,7 @@ def _gap(answer: "EnergyAnswer") -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+    return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
@@ -152,10 +152,10 @@ def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
 
     if not answer.plans:
         return ""
-    columns = [">#", "widths~", ">energy", ">params", ">weights", ">depth", ">width sum"]
+    columns = [">#", "widths~", ">energy", ">params", ">weights", ">depth", ">Σwidth"]
     rows = [
         [
-            number, ", ".join(map(str, plan.widths)), _energy_text(plan.energy()),
+            number, ",".join(map(str, plan.widths)), _energy_text(plan.energy()),
             f"{plan.params:,}", f"{plan.weights():,}", problem.depth, f"{plan.width_sum:,}",
         ]
         for number, plan in enumerate(answer.plans, start=1)

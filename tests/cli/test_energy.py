@@ -54,9 +54,9 @@ def test_the_table_never_shows_an_energy_alone(run: Callable) -> None:
     assert (ended.status, ended.err) == (0, "")
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     assert lines[0] == "Greatest energy of 4 layers with 66,304 weights"
-    assert lines[2] == "# widths energy params weights depth width sum"
-    assert "1 135, 136, 137, 211 634.5233 596,736 66,304 4 619" in lines
-    assert "2 133, 135, 137, 215 633.8588 596,736 66,304 4 620" in lines
+    assert lines[2] == "# widths energy params weights depth Σwidth"
+    assert "1 135,136,137,211 634.5233 596,736 66,304 4 619" in lines
+    assert "2 133,135,137,215 633.8588 596,736 66,304 4 620" in lines
     assert lines[-1] == "bound 634.5233, which the first one reaches"
 
 
@@ -130,7 +130,7 @@ def test_every_format_has_a_row_per_plan(run: Callable, form: str) -> None:
     assert text.count("596736") == 3
     if form == "csv":
         rows = list(csv.DictReader(io.StringIO(text)))
-        assert rows[0]["widths"] == "135 136 137 211"
+        assert rows[0]["widths"] == "135,136,137,211"
         assert [row["width_sum"] for row in rows] == ["619", "620", "646"]
 
 
