@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.options import (
-    NO_ANSWER,
-    TIME_RAN_OUT,
     Output,
     amount,
     numbers,
@@ -16,6 +14,7 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
+from ifspace.cli.solved import no_plan, solver_needed
 
 if TYPE_CHECKING:
     from ifspace.cli.options import Forms
@@ -73,21 +72,14 @@ def command(
     from ifspace.plan.energy import EnergyProblem
 
     problem = EnergyProblem(**given)
-    try:
+    with solver_needed("layouts"):
         from ifspace.optimize.energy import best_energy
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ortools":
-            raise
-        raise click.ClickException(
-            "OR-Tools is not installed: layouts are found with it; install ifspace[solver]"
-        ) from None
     started = time.monotonic()
     answer = best_energy(problem, top=top, time_limit_s=time_limit, method=method)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(_forms(problem, answer), keep=bool(answer.plans))
     if not answer.plans:
-        click.echo(f"ifspace: {_message(problem, answer)}", err=True)
-        context.exit(TIME_RAN_OUT if answer.status.name == "UNKNOWN" else NO_ANSWER)
+        no_plan(context, _message(problem, answer), answer.status.name == "UNKNOWN")
     for note in _notes(answer, top, out_of_time):
         output.note(note)
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.options import (
-    NO_ANSWER,
-    TIME_RAN_OUT,
     Output,
     amount,
     numbers,
@@ -19,6 +17,7 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
+from ifspace.cli.solved import no_plan, solver_needed
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
@@ -108,15 +107,8 @@ def command(
             "Missing option '--channels'; or give --budget to find it, --symbolic to leave it open",
             context,
         )
-    try:
+    with solver_needed("group counts", ", or ask for --symbolic"):
         from ifspace.optimize.groups import cheapest_groups
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ortools":
-            raise
-        raise click.ClickException(
-            "OR-Tools is not installed: group counts are found with it; "
-            "install ifspace[solver], or ask for --symbolic"
-        ) from None
     from ifspace.cli.plans import Budget, forms, gap_text, message
 
     started = time.monotonic()
@@ -130,8 +122,7 @@ def command(
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(forms(problem, answer, asked), keep=bool(answer.plans))
     if not answer.plans:
-        click.echo(f"ifspace: {message(problem, answer, asked)}", err=True)
-        context.exit(TIME_RAN_OUT if answer.status.name == "UNKNOWN" else NO_ANSWER)
+        no_plan(context, message(problem, answer, asked), answer.status.name == "UNKNOWN")
     for note in _notes(answer, top, gap_text(answer), out_of_time):
         output.note(note)
 

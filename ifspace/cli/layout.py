@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.options import (
-    NO_ANSWER,
-    TIME_RAN_OUT,
     Output,
     amount,
     numbers,
@@ -17,12 +15,15 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
-from ifspace.cli.stages import block_list, read_block, read_layout, stage_options
+from ifspace.cli.solved import no_plan, solver_needed
+from ifspace.cli.stages import KERNEL, block_list, read_block, read_layout, stage_options
 
 if TYPE_CHECKING:
     from ifspace.plan.allocation import StagesProblem, Unit
     from ifspace.plan.stages import Layout
 
+# What describes the start beside the kernel.
+DESCRIBED: Final = ("stages", "depths", "widths", "inputs", "network", "input")
 # Choices of one stage from those of the next.
 BETWEEN_STAGES: Final = ";"
 
@@ -98,13 +99,7 @@ def command(
     top: int,
     time_limit: float | None,
     jobs: int,
-    stages: tuple[int, ...] | None,
-    depths: tuple[int, ...] | None,
-    widths: tuple[int, ...] | None,
-    inputs: int | None,
     kernel: int | None,
-    network: str | None,
-    input: int | None,
     **asked: Any,
 ) -> None:
     """Find the stage layout of greatest total gain of the information field within budgets.
@@ -114,21 +109,15 @@ def command(
     --width-choices the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status
     3 when no layout keeps the budgets, 4 when the time limit came first.
     """
-    try:
+    with solver_needed("layouts", ", or ask `ifspace organize` for the greedy organizer"):
         from ifspace.optimize.stages import best_stages
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ortools":
-            raise
-        raise click.ClickException(
-            "OR-Tools is not installed: layouts are found with it; install ifspace[solver], "
-            "or ask `ifspace organize` for the greedy organizer"
-        ) from None
     from ifspace.cli.layouts import Beside, forms, message
     from ifspace.optimize.organizer import organize
     from ifspace.optimize.units import opening
 
-    start = read_layout(output, stages, depths, widths, inputs, kernel, network, input)
-    problem = _problem(start, alpha, 3 if kernel is None else kernel, **asked)
+    described = {name: asked.pop(name) for name in DESCRIBED}
+    start = read_layout(output, kernel=kernel, **described)
+    problem = _problem(start, alpha, KERNEL if kernel is None else kernel, **asked)
     answer = best_stages(problem, top, time_limit, jobs)
     begun = opening(problem)
     beside = None if begun is None else Beside(problem, organize(begun, alpha=alpha))
@@ -138,9 +127,7 @@ def command(
         output.note(f"left out: {answer.left_out[0]}{also}")
     output.emit(forms(problem, answer, beside), keep=bool(answer.plans))
     if not answer.plans:
-        click.echo(f"ifspace: {message(problem, answer)}", err=True)
-        out_of_time = answer.status.name == "UNKNOWN"
-        context.exit(TIME_RAN_OUT if out_of_time else NO_ANSWER)
+        no_plan(context, message(problem, answer), answer.status.name == "UNKNOWN")
     if answer.status.name == "FEASIBLE":
         output.note(f"not proven: {message(problem, answer)}")
     if len(answer.plans) < top:
