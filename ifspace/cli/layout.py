@@ -10,13 +10,21 @@ import click
 from ifspace.cli.options import (
     Output,
     amount,
+    decimal,
     numbers,
     seconds,
     shared_options,
     with_options,
 )
 from ifspace.cli.solved import no_plan, solver_needed
-from ifspace.cli.stages import KERNEL, block_list, read_block, read_layout, stage_options
+from ifspace.cli.stages import (
+    KERNEL,
+    block_list,
+    note_left_open,
+    read_block,
+    read_layout,
+    stage_options,
+)
 
 if TYPE_CHECKING:
     from ifspace.plan.allocation import StagesProblem, Unit
@@ -76,7 +84,7 @@ _OPTIONS = (
                  help="Measured latencies of the blocks."),
     click.option("--latency-budget-ms", type=milliseconds, metavar="MS",
                  help="With --latency: at most so many milliseconds for all blocks."),
-    click.option("--alpha", type=click.FloatRange(0, 1000), metavar="A", default=3.0,
+    click.option("--alpha", type=decimal, metavar="A", default="3",
                  show_default=True, help="The decay of the gain."),
     click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
                  help="So many layouts, best first."),
@@ -116,11 +124,12 @@ def command(
     from ifspace.optimize.units import opening
 
     described = {name: asked.pop(name) for name in DESCRIBED}
-    start = read_layout(output, kernel=kernel, **described)
+    start = read_layout(kernel=kernel, **described)
     problem = _problem(start, alpha, KERNEL if kernel is None else kernel, **asked)
     answer = best_stages(problem, top, time_limit, jobs)
     begun = opening(problem)
     beside = None if begun is None else Beside(problem, organize(begun, alpha=alpha))
+    note_left_open(output, start, described["network"], described["widths"])
     if answer.left_out:
         more = len(answer.left_out) - 1
         also = f", and {more} more" if more else ""

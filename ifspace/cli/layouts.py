@@ -1,5 +1,6 @@
 """What `ifspace layout` prints: the layouts found, what is proven, the organizer beside them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,20 @@ def message(problem: StagesProblem, answer: StagesAnswer) -> str:
     )
     if answer.status is not Status.INFEASIBLE:
         return f"{bounds}: {said}; allow more time"
+    if problem.monotone and not _can_rise(problem.width_choices):
+        return "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
     return f"{bounds}: {said}; raise a budget, or offer cheaper blocks or narrower widths"
+
+
+def _can_rise(choices: Sequence[Sequence[int]]) -> bool:
+    """Return whether some widths of the stages stay or rise: the narrowest that do so are tried."""
+    width = 0
+    for offered in choices:
+        wide_enough = [each for each in offered if each >= width]
+        if not wide_enough:
+            return False
+        width = min(wide_enough)
+    return True
 
 
 def _gap(answer: StagesAnswer) -> float | None:

@@ -171,3 +171,14 @@ def seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
         raise click.BadParameter(f"got {text!r}; allowed: seconds such as 0.5 or 90")
     return float(text)
+
+
+def decimal(text: str) -> float:
+    """Return a number from 0, written without an exponent.
+
+    >>> decimal("0.5"), decimal("3")
+    (0.5, 3.0)
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise click.BadParameter(f"got {text!r}; allowed: numbers from 0 such as 0.5 or 3")
+    return float(text)

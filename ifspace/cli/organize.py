@@ -1,25 +1,13 @@
 """`ifspace organize`: the greedy organizer of stages, move by move."""
 
-import re
 from typing import Any
 
 import click
 
-from ifspace.cli.options import Output, parts, shared_options, with_options
-from ifspace.cli.stages import SIDE, block_list, read_layout, stage_options
+from ifspace.cli.options import Output, decimal, parts, shared_options, with_options
+from ifspace.cli.stages import SIDE, block_list, note_left_open, read_layout, stage_options
 
 ALPHA = 3.0
-
-
-def decimal(text: str) -> float:
-    """Return a number from 0, written without an exponent.
-
-    >>> decimal("0.5"), decimal("3")
-    (0.5, 3.0)
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        raise click.BadParameter(f"got {text!r}; allowed: numbers from 0 such as 0.5 or 3")
-    return float(text)
 
 
 def decimals(text: str) -> tuple[float, ...]:
@@ -63,10 +51,11 @@ def command(
     from ifspace.optimize.organizer import organize
     from ifspace.plan.published_layouts import published_layouts
 
-    layout = read_layout(output, **described)
+    layout = read_layout(**described)
     found = {each: organize(layout, theta, each, moves) for each in alpha}
     network, side = described["network"], described["input"] or SIDE
     title = f"Organizer on {network.lower()} at {side}×{side}" if network else "Organizer"
     published = published_layouts(network, side) if network else ()
     shown = ALPHA if ALPHA in alpha else alpha[0]
+    note_left_open(output, layout, described["network"], described["widths"])
     output.emit(forms(Asked(title, network, published, theta, shown), found))

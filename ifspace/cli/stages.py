@@ -62,7 +62,6 @@ def block_list(text: str) -> tuple[str, ...]:
 
 
 def read_layout(
-    output: Output,
     stages: tuple[int, ...] | None,
     depths: tuple[int, ...] | None,
     widths: tuple[int, ...] | None,
@@ -72,7 +71,7 @@ def read_layout(
     input: int | None,
     blocks: tuple[str, ...] | None = None,
 ) -> "Layout":
-    """Return the layout that the options describe; notes say what they leave open.
+    """Return the layout that the options describe.
 
     Raises: SettingError for options that do not go together or lists that do not fit.
     """
@@ -99,10 +98,16 @@ def read_layout(
     texts = texts * len(stages) if len(texts) == 1 else texts
     units = [_own_block(text, KERNEL if kernel is None else kernel) for text in texts]
     wide = widths or tuple(min(FIRST_WIDTH << n, LAST_WIDTH) for n in range(len(stages)))
-    layout = made_of(units, stages, wide, depths, frame=Frame(inputs=inputs or INPUTS))
-    said = "" if widths else f"widths {', '.join(map(str, wide))}; "
-    output.note(f"{said}counted without batch norm, biases and classifier, which --network has")
-    return layout
+    return made_of(units, stages, wide, depths, frame=Frame(inputs=inputs or INPUTS))
+
+
+def note_left_open(
+    output: Output, layout: "Layout", network: str | None, widths: tuple[int, ...] | None
+) -> None:
+    """Say which widths stand for none given, and what a layout without a network's name lacks."""
+    if network is None:
+        said = "" if widths else f"widths {', '.join(map(str, layout.widths))}; "
+        output.note(f"{said}counted without batch norm, biases and classifier, which --network has")
 
 
 def _network(name: str, side: int, depths: tuple[int, ...] | None) -> "Layout":

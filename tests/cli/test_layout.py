@@ -209,7 +209,7 @@ def test_fewer_layouts_than_asked_for_are_noted(run: Callable) -> None:
         (["--params", 1], "1 parameters: proven: no layout keeps the budgets"),
         (["--macs", 9, "--layers", 4], "9 MACs, 4 layers: proven: no layout keeps the budgets"),
         (["--layers", 1], "1 layers: proven"),
-        (["--params", "1M", "--width-choices", "16;8", "--monotone"], "1,000,000 parameters: "),
+        (["--params", "1M", "--width-choices", "16;8", "--monotone"], "--monotone: no widths offered stay or rise"),
     ],
 )
 def test_what_no_layout_keeps_is_status_three(
