@@ -81,7 +81,8 @@ _OPTIONS = (
     click.option("--layers", type=amount, metavar="N",
                  help="At most so many layers of blocks, shuffles included."),
     click.option("--latency", type=click.Path(path_type=Path), metavar="TABLE.csv",
-                 help="Measured latencies of the blocks."),
+                 help="Measured latencies of the blocks: CSV with the columns block, C, F, side, "
+                 "stride, batch, device, dtype, latency_ms."),
     click.option("--latency-budget-ms", type=milliseconds, metavar="MS",
                  help="With --latency: at most so many milliseconds for all blocks."),
     click.option("--alpha", type=decimal, metavar="A", default="3",
@@ -112,24 +113,30 @@ def command(
 ) -> None:
     """Find the stage layout of greatest total gain of the information field within budgets.
 
-    The stages are described by --stages and --depths, or by --network; --depths are where the
-    greedy organizer starts, whose answer stands beside. Gain does not reward width: among
-    --width-choices the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status
-    3 when no layout keeps the budgets, 4 when the time limit came first.
+    The stages are described by --stages, or by --network. From --depths, or those of the network,
+    the greedy organizer starts (see `ifspace organize`), whose answer stands beside; without a
+    budget their parameters and MACs are kept. Gain does not reward width: among --width-choices
+    the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status 3 when no
+    layout keeps the budgets, 4 when the time limit came first.
     """
     with solver_needed("layouts", ", or ask `ifspace organize` for the greedy organizer"):
         from ifspace.optimize.stages import best_stages
     from ifspace.cli.layouts import Beside, forms, message
     from ifspace.optimize.organizer import organize
-    from ifspace.optimize.units import opening
 
     described = {name: asked.pop(name) for name in DESCRIBED}
+    begins = described["depths"] is not None or described["network"] is not None
+    if not begins and described["stages"] is not None:
+        described["depths"] = (1,) * len(described["stages"])
     start = read_layout(kernel=kernel, **described)
-    problem = _problem(start, alpha, KERNEL if kernel is None else kernel, **asked)
+    problem = _problem(start, begins, alpha, KERNEL if kernel is None else kernel, **asked)
     answer = best_stages(problem, top, time_limit, jobs)
-    begun = opening(problem)
-    beside = None if begun is None else Beside(problem, organize(begun, alpha=alpha))
-    note_left_open(output, start, described["network"], described["widths"])
+    # The organizer has the blocks and widths of the best layout, and where to begin.
+    found = answer.plans[0].layout if answer.plans else start
+    way = organize(found.at_depths(start.depths), alpha=alpha)
+    beside = Beside(problem, way, begins)
+    widths = start.widths if problem.widths else described["widths"]
+    note_left_open(output, start, described["network"], widths)
     if answer.left_out:
         more = len(answer.left_out) - 1
         also = f", and {more} more" if more else ""
@@ -145,6 +152,7 @@ def command(
 
 def _problem(
     start: "Layout",
+    begins: bool,
     alpha: float,
     kernel: int,
     blocks: tuple[tuple[str, ...], ...] | None,
@@ -160,11 +168,14 @@ def _problem(
     from ifspace.plan.latency import read_latency
 
     bounds = Budgets(**budgets, latency_ms=latency_budget_ms)
-    if not bounds.given:
+    if not bounds.given and not begins:
         raise SettingError.because(
             "no budget", got="none of --params, --macs, --layers, --latency-budget-ms",
-            allowed="at least one", remedy="without one the deepest layout gains most",
+            allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
+            remedy="without one the deepest layout gains most",
         )  # fmt: skip
+    if not bounds.given:
+        bounds = Budgets(params=start.params, macs=start.macs)
     units = None
     if blocks is not None:
         units = _for_each("blocks", tuple(tuple(_unit(text, kernel) for text in each)

@@ -15,6 +15,7 @@ Reference: [3DRF] section 4.1; [IF] eq. 4.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from math import lcm
 from typing import Any, Final
@@ -64,7 +65,17 @@ def best_stages(
         plan = StagePlan(problem, layout)
         plan.check()
         plans.append(plan)
-    return StagesAnswer(status, bound, tuple(plans), tuple(units.left_out))
+    least = _least(problem, units, deadline) if status is Status.INFEASIBLE else {}
+    return StagesAnswer(status, bound, tuple(plans), tuple(units.left_out), least)
+
+
+def _least(
+    problem: StagesProblem, units: Units, deadline: float | None
+) -> dict[str, int | Fraction]:
+    """Return the least that any layout has of each amount that is bounded, each by itself."""
+    model = _Model(problem, units, bounded=False)
+    found = ((name, model.least(name, deadline)) for name in problem.budgets.given)
+    return {name: least for name, least in found if least is not None}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +92,7 @@ class _Option:
 class _Model:
     """The CP-SAT model of a problem, less the layouts found so far."""
 
-    def __init__(self, problem: StagesProblem, units: "Units") -> None:
+    def __init__(self, problem: StagesProblem, units: "Units", bounded: bool = True) -> None:
         self.problem = problem
         self.model = cp_model.CpModel()
         self.frame = problem.start.frame
@@ -98,7 +109,7 @@ class _Model:
             for place, each in enumerate(self.taken)
             for (option, depth), taken in each.items()
         )
-        for name, most in problem.budgets.given.items():
+        for name, most in problem.budgets.given.items() if bounded else ():
             self._bound(name, most)
 
     def next_layout(self, deadline: float | None) -> tuple[Status, Layout | None, float | None]:
@@ -121,6 +132,15 @@ class _Model:
         exact = layout.gain(self.problem.alpha)
         proven = outcome.status is Status.OPTIMAL
         return outcome.status, layout, exact if proven else bound / RESOLUTION
+
+    def least(self, name: str, deadline: float | None) -> int | Fraction | None:
+        """Return the least of an amount, or None where it is not proven."""
+        scale = self._scale(name)
+        self.model.minimize(self._amount(name, scale))
+        outcome = solve(self.model, [], _left(deadline))
+        if outcome.status is not Status.OPTIMAL or outcome.bound is None:
+            return None
+        return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
 
     def _cheapest(self, gain: int, wanted: Sequence[Any], deadline: float | None) -> Any:
         """Return the outcome with fewest parameters at a gain that is proven the greatest."""
@@ -158,12 +178,15 @@ class _Model:
         self.entered.append(entered)
 
     def _bound(self, name: str, most: Any) -> None:
-        scale = 1
-        if name == "latency_ms":
-            table = self.problem.latency
-            assert table is not None
-            scale = lcm(*(each.denominator for each in table.cases.values()))
+        scale = self._scale(name)
         self.model.add(self._amount(name, scale) <= int(most * scale))
+
+    def _scale(self, name: str) -> int:
+        """Return by what an amount is multiplied to be whole."""
+        table = self.problem.latency
+        if name != "latency_ms" or table is None:
+            return 1
+        return lcm(*(each.denominator for each in table.cases.values()))
 
     def _amount(self, name: str, scale: int) -> Any:
         """Return an amount as a linear expression, in 1 / scale."""

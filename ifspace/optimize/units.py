@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from ifspace.block import SizedBlock
@@ -12,7 +11,6 @@ from ifspace.parallel import over_shards
 from ifspace.plan.allocation import StagesProblem, Unit
 from ifspace.plan.groups import GroupsProblem, Status
 from ifspace.plan.latency import case_text
-from ifspace.plan.stages import Layout
 
 # Problems of group counts in one shard.
 SHARD: Final = 16
@@ -60,7 +58,13 @@ class Units:
         if stride > 1 and not any(layer.conv.spatial for layer in sized.layers):
             self._leave_out(place, f"{unit} has no spatial layer to hold stride {stride}")
             return None
-        if problem.latency is not None and problem.latency.find(sized, stage.side, stride) is None:
+        # Where stages have one unit only, none ever follows the first.
+        stands = opens or problem.most_depth > stage.least_depth
+        if (
+            stands
+            and problem.latency is not None
+            and (problem.latency.find(sized, stage.side, stride) is None)
+        ):
             case = case_text(sized, stage.side, stride)
             self._leave_out(place, f"no latency for {case}")
             return None
@@ -89,26 +93,6 @@ class Units:
             remedy="offer other blocks or widths",
             argument="blocks",
         )
-
-
-def opening(problem: StagesProblem) -> Layout | None:
-    """Return the layout of the first block of each stage at the depths and widths of the start.
-
-    None where a block has no legal form at them.
-    """
-    start = problem.start
-    if problem.units is None:
-        return start
-    entries = (start.frame.opens_with, *start.widths[:-1])
-    stages = []
-    for stage, units, entry in zip(start.stages, problem.units, entries, strict=True):
-        pairs = [(units[0], entry, stage.width), (units[0], stage.width, stage.width)]
-        solved = dict(_solve((pairs, None))) if units[0].is_open else {}
-        first, more = (solved.get(pair) or _given(*pair) for pair in pairs)
-        if first is None or more is None:
-            return None
-        stages.append(replace(stage, first=first, more=more))
-    return replace(start, stages=tuple(stages))
 
 
 def _given(unit: Unit, entry: int, width: int) -> SizedBlock | None:

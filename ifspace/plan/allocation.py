@@ -3,7 +3,8 @@
 Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from itertools import pairwise
 from math import isfinite
@@ -245,10 +246,12 @@ class StagesAnswer:
     """How a search ended, the plans, best first, and the gain that no layout is above.
 
     Status and bound are those of the first plan. `left_out`: the combinations of block and widths
-    that were no choice, in words.
+    that were no choice, in words. `least`: where no layout keeps the budgets, the least that any
+    has of each amount that is bounded.
     """
 
     status: Status
     bound: float | None
     plans: tuple[StagePlan, ...]
     left_out: tuple[str, ...] = ()
+    least: Mapping[str, int | Fraction] = field(default_factory=dict)

@@ -73,11 +73,21 @@ def read_latency(path: Path) -> LatencyTable:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, skipinitialspace=True)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            names = reader.fieldnames
             rows = [(reader.line_num, row) for row in reader]
-            names = reader.fieldnames or ()
+    except FileNotFoundError:
+        raise SettingError.because(
+            "no latency table there", got=path, allowed="a CSV file that exists",
+            remedy="check the name", argument="latency",
+        ) from None  # fmt: skip
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _malformed(path, str(error), "a readable CSV file") from None
+    if not names:
+        raise _malformed(path, "an empty file", f"a first line with {', '.join(COLUMNS)}")
+    if len(names) == 1 and ";" in names[0]:
+        raise _malformed(path, "columns between semicolons", "columns between commas")
     if missing := [name for name in COLUMNS if name not in names]:
         raise _malformed(path, f"no column {', '.join(missing)}", ", ".join(COLUMNS))
     if not rows:
@@ -95,10 +105,12 @@ def read_latency(path: Path) -> LatencyTable:
 
 
 def _case(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[Case, Fraction]:
+    text = row["block"] or ""
     try:
-        block = str(Block.parse(row["block"] or ""))
-    except IfspaceError as error:
-        raise _malformed(path, f"line {line}: {error}", "blocks as ifspace writes them") from None
+        block = str(Block.parse(text))
+    except IfspaceError:
+        allowed = "blocks with their groups, such as DW+RPW(8,1/2) or CONV(3)"
+        raise _malformed(path, f"line {line}: block {text!r}", allowed) from None
     numbers = []
     for name in ("C", "F", "side", "stride"):
         text = (row[name] or "").strip()

@@ -148,6 +148,11 @@ class Layout:
         return tuple(str(stage.units[-1].block) for stage in self.stages)
 
     @property
+    def first_blocks(self) -> tuple[str, ...]:
+        """The block that each stage opens with, from the width of the stage before."""
+        return tuple(str(stage.first.block) for stage in self.stages)
+
+    @property
     def params(self) -> int:
         """Parameters of the whole network."""
         return self.frame.params(self.widths[-1]) + sum(

@@ -27,7 +27,18 @@ ROWS = (
     "CONV,8,16,4,1,1,cpu,float32,0.5",
     "CONV,16,16,4,1,1,cpu,float32,0.75",
 )
-LAYOUT = {"depths", "widths", "blocks", "gain", "params", "macs", "layers", "width_sum"}
+PROVEN = "proven: within the budgets none up to 16 deep gains more"
+LAYOUT = {
+    "depths",
+    "widths",
+    "first_blocks",
+    "blocks",
+    "gain",
+    "params",
+    "macs",
+    "layers",
+    "width_sum",
+}
 
 
 class Optimizer:
@@ -35,13 +46,11 @@ class Optimizer:
 
     def __init__(self) -> None:
         self.asked: tuple[Any, ...] = ()
-        found = network("vgg16", 32).at_depths((4, 4, 2, 1, 1))
-        plan = StagePlan(StagesProblem(found, Budgets(params=9 * 10**6)), found)
-        self.answer = StagesAnswer(Status.FEASIBLE, plan.objective() + 0.5, (plan,), ("one", "two"))
 
     def __call__(self, *asked: Any) -> StagesAnswer:
         self.asked = asked
-        return self.answer
+        plan = StagePlan(asked[0], asked[0].start)
+        return StagesAnswer(Status.FEASIBLE, plan.objective() + 0.5, (plan,), ("one", "two"))
 
 
 @pytest.fixture
@@ -66,11 +75,12 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     assert (ended.status, ended.err) == (0, "")
     found = ended.json
     assert (found["status"], found["gap"], found["alpha"]) == ("optimal", 0, 3)
-    assert found["message"] == "proven: no layout within the budgets gains more"
+    assert found["message"] == PROVEN
     assert found["budgets"] == {"params": 5_098_826, "macs": 370_000_000}
     (plan,) = found["plans"]
     assert plan == {
-        "depths": [5, 4, 2, 1, 1], "widths": [64, 128, 256, 512, 512], "blocks": ["CONV"] * 5,
+        "depths": [5, 4, 2, 1, 1], "widths": [64, 128, 256, 512, 512],
+        "first_blocks": ["CONV"] * 5, "blocks": ["CONV"] * 5,
         "gain": found["bound"], "params": 5_098_826, "macs": 369_824_768, "layers": 13,
         "width_sum": 2368,
     }  # fmt: skip
@@ -103,10 +113,13 @@ def test_the_table_says_what_is_proven_and_where_the_organizer_stands(run: Calla
     assert lines[4] == "1 5,4,2,1,1 7.4286 5.10M 369.82M 13 2,368"
     assert lines[5].startswith("2 6,3,2,1,1 7.3392 ")
     assert lines[6] == "o" + lines[4][1:]
-    said = dict(line.split(" ", 1) for line in lines[8:])
+    assert lines[7].startswith("s 2,2,3,3,3 4.9385 14.72M 313.20M ")
+    said = dict(line.split(" ", 1) for line in lines[9:])
+    assert said["left"] == "over 0 parameters, 175,232 MACs"
+    assert said["s"] == "the start"
     assert said["widths"] == "64,128,256,512,512"
     assert said["blocks"] == "CONV"
-    assert said["status"] == "optimal, proven: no layout within the budgets gains more"
+    assert said["status"] == f"optimal, {PROVEN}"
     assert said["bound"] == "7.428646, which the first one reaches"
     assert said["o"] == (
         "the organizer's best within the budgets, which gains as much as the first"
@@ -189,7 +202,7 @@ def test_a_plan_that_is_not_proven_says_its_gap(run: Callable, fake: Optimizer) 
         "ifspace: left out: one, and 1 more",
         f"ifspace: not proven: {said}",
     ]
-    assert f"status  feasible, {said}" in ended.out
+    assert f"status     feasible, {said}" in ended.out
     assert "0.5 above the first" in ended.out
     assert run(*VGG, "--format", "json").json["gap"] == pytest.approx(0.5)
     assert run(*VGG, "--quiet").err == ""
@@ -209,7 +222,10 @@ def test_fewer_layouts_than_asked_for_are_noted(run: Callable) -> None:
         (["--params", 1], "1 parameters: proven: no layout keeps the budgets"),
         (["--macs", 9, "--layers", 4], "9 MACs, 4 layers: proven: no layout keeps the budgets"),
         (["--layers", 1], "1 layers: proven"),
-        (["--params", "1M", "--width-choices", "16;8", "--monotone"], "--monotone: no widths offered stay or rise"),
+        (
+            ["--params", "1M", "--width-choices", "16;8", "--monotone"],
+            "--monotone: no widths offered stay or rise",
+        ),
     ],
 )
 def test_what_no_layout_keeps_is_status_three(

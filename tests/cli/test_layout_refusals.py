@@ -14,7 +14,6 @@ BUDGET = ("--params", "10k")
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ([], ["no budget: got none of --params, --macs, --layers", "allowed: at least one"]),
         (["--params", 0], ["budget out of range: got --params 0", "more than 0"]),
         (["--macs", "x"], ["'--macs'", "got 'x'"]),
         (["--layers", "1.5"], ["'--layers'", "got '1.5'"]),
@@ -54,7 +53,6 @@ def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[
     ("asked", "words"),
     [
         ([], ["no stages: got no --stages and no --depths"]),
-        (["--stages", "8,4"], ["stages half described: got no --depths"]),
         (["--network", "lenet"], ["unknown --network: got 'lenet'"]),
         (["--network", "vgg16", "--input", 64], ["image side: got 64; allowed: 32, 224"]),
         (["--network", "vgg16", "--depths", "1,2"], ["wrong number of --depths: got 1, 2"]),
@@ -71,12 +69,12 @@ def test_stages_that_are_none_are_refused(
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([], ["no column block, C, F, side"]),
+        ([], ["an empty file"]),
         ([HEAD], ["no rows"]),
         ([HEAD.replace("stride,", ""), ROW], ["no column stride"]),
         ([HEAD, ROW.replace("1.5", "fast")], ["line 2: latency_ms 'fast'", "numbers above 0"]),
         ([HEAD, ROW.replace("CONV,3", "CONV,three")], ["line 2: C 'three'"]),
-        ([HEAD, ROW.replace("CONV", "XY")], ["line 2: unknown kind of convolution: got 'XY'"]),
+        ([HEAD, ROW.replace("CONV", "XY")], ["line 2: block 'XY'"]),
         ([HEAD, ROW, ROW], ["line 3 measures a case again"]),
         ([HEAD, ROW, ROW.replace("cpu", "cuda")], ["device cpu, cuda", "one batch, device"]),
     ],
@@ -91,7 +89,10 @@ def test_malformed_tables_are_refused(
 
 
 def test_what_is_no_file_is_refused(run: Callable, tmp_path: Path) -> None:
-    for path, word in ((tmp_path / "none.csv", "No such file"), (tmp_path, "Is a directory")):
+    for path, word in (
+        (tmp_path / "none.csv", "no --latency table there"),
+        (tmp_path, "Is a directory"),
+    ):
         run(*SMALL, "--latency", path, "--latency-budget-ms", 6).refused(word)
 
 
@@ -99,7 +100,7 @@ def test_a_table_without_a_budget_is_refused(run: Callable, tmp_path: Path) -> N
     path = tmp_path / "times.csv"
     path.write_text(f"{HEAD}\n{ROW}\n", "utf-8")
     run(*SMALL, *BUDGET, "--latency", path).refused("half a latency budget: got a table without")
-    run(*SMALL, "--latency", path).refused("no budget")
+    run(*SMALL, "--latency", path).refused("half a latency budget")
     # The table lacks the block that would follow the first.
     asked = ("--latency", path, "--latency-budget-ms", 6)
     run(*SMALL, *asked).refused("stage 1 has no block left: got no latency for CONV from 8 to 8")

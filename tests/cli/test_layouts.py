@@ -14,14 +14,49 @@ def test_the_organizer_says_how_it_compares(run: Callable) -> None:
     assert "the organizer's best within the budgets, 0." in out
     assert "less gain than the first" in out
     out = run(*SMALL, "--params", 2000).out
-    assert "(o)     where the organizer ends; none of its states keeps the budgets" in out
-    out = run(*SMALL, "--params", 4000, "--blocks", "GC(3),CONV").out
-    assert "organizer  its first block does not fit the widths it starts from" in out
-    # It keeps its own widths, which were not offered here.
+    assert "(o)        where the organizer ends; none of its states keeps the budgets" in out
+    # It has the blocks and widths of the best layout, not those that the start was described with.
     narrow = ("layout", "--stages", "8,4", "--depths", "2,2", "--widths", "4,4", "--inputs", 8)
-    out = run(*narrow, "--params", "6k", "--width-choices", "16").out
-    assert "0.2974 more gain than the first: not among the choices" in out
-    assert "as much as the first" not in out
+    found = run(*narrow, "--params", "9k", "--width-choices", "16", "--format", "json").json
+    assert found["organizer"]["widths"] == found["plans"][0]["widths"] == [16, 16]
+    assert found["organizer"]["difference"] >= 0
+
+
+def test_a_layout_without_a_start_stands_alone(run: Callable) -> None:
+    out = run("layout", "--stages", "8,4", "--params", "200k", "--quiet").out
+    assert out.splitlines()[4].startswith("1  ")
+    assert "organizer" not in out
+    assert "the start" not in out
+    run("layout", "--stages", "8,4").refused("no budget: got none of --params", "--depths")
+
+
+def test_without_a_budget_those_of_the_start_are_kept(run: Callable) -> None:
+    found = run(*SMALL, "--format", "json").json
+    assert found["budgets"] == {"params": 4608, "macs": 129024}
+    assert found["plans"][0]["gain"] >= found["organizer"]["best_within_budgets"]["gain"]
+
+
+def test_the_first_block_of_a_stage_is_named_where_it_differs(run: Callable) -> None:
+    asked = (*SMALL, "--params", "100k", "--blocks", "DW+GPW+SH+GPW", "--max-depth", 2)
+    (plan,) = run(*asked, "--format", "json").json["plans"]
+    assert plan["first_blocks"] != plan["blocks"]
+    out = run(*asked).out
+    assert all(f"  {block}" in out for block in {*plan["first_blocks"], *plan["blocks"]})
+
+
+def test_what_is_left_and_what_stops_the_depth_are_said(run: Callable) -> None:
+    out = run(*SMALL, "--params", "100k", "--max-depth", 2).out
+    assert "stages 1 and 2 as deep as --max-depth allows" in out
+    (plan,) = run(*SMALL, "--params", "100k", "--max-depth", 2, "--format", "json").json["plans"]
+    assert f"left over  {100_000 - plan['params']:,} parameters" in out
+
+
+def test_a_budget_too_small_is_told_the_least(run: Callable) -> None:
+    ended = run(*SMALL, "--params", 100, "--layers", 1)
+    assert ended.status == 3
+    shallow = (*SMALL, "--depths", "1,1", "--max-depth", 1, "--format", "json")
+    (least,) = run(*shallow).json["plans"]
+    assert f"is {least['params']:,} parameters, {least['layers']} layers; raise" in ended.err
 
 
 def test_the_best_state_within_the_budgets_stands_beside_the_end(run: Callable) -> None:
@@ -32,8 +67,8 @@ def test_the_best_state_within_the_budgets_stands_beside_the_end(run: Callable) 
     within = beside["best_within_budgets"]
     assert (within["depths"], within["params"]) == ([2, 2], 1584)
     out = run(*asked).out
-    assert "(o)     where it ends, beyond them" in out
-    assert "o       the organizer's best within the budgets, " in out
+    assert "(o)        where it ends, beyond them" in out
+    assert "o          the organizer's best within the budgets, " in out
     rows = [line.split()[:2] for line in out.splitlines()]
     assert ["o", "2,2"] in rows
     assert ["(o)", "3,1"] in rows

@@ -11,6 +11,7 @@ import pytest
 
 from ifspace.block import Block, Composition
 from ifspace.optimize import cpsat
+from ifspace.optimize import stages as optimizer
 from ifspace.optimize.cpsat import Outcome
 from ifspace.optimize.organizer import organize
 from ifspace.optimize.stages import RESOLUTION, best_stages
@@ -107,7 +108,7 @@ def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -
         assert outcome.bound is not None
         return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - RESOLUTION // 4)
 
-    monkeypatch.setattr("ifspace.optimize.stages.solve", cut_short)
+    monkeypatch.setattr(optimizer, "solve", cut_short)
     answer = best_stages(StagesProblem(VGG, Budgets(params=FOUND.params, macs=FOUND.macs)))
     assert (answer.status, len(answer.plans), len(solves)) == (Status.FEASIBLE, 1, 1)
     assert answer.bound == pytest.approx(answer.plans[0].objective() + 0.25, abs=CLOSE)
@@ -117,7 +118,7 @@ def test_no_time_for_the_fewest_parameters_leaves_the_gain_proven(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = iter([cpsat.solve, lambda *asked: Outcome(Status.UNKNOWN, None, ())])
-    monkeypatch.setattr("ifspace.optimize.stages.solve", lambda *asked: next(ended)(*asked))
+    monkeypatch.setattr(optimizer, "solve", lambda *asked: next(ended)(*asked))
     answer = best_stages(StagesProblem(VGG, Budgets(params=FOUND.params, macs=FOUND.macs)))
     assert (answer.status, answer.plans[0].layout) == (Status.OPTIMAL, FOUND)
 

@@ -1,6 +1,5 @@
 """The blocks in play: given ones as they are, open ones with their cheapest groups."""
 
-import time
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -12,14 +11,15 @@ import pytest
 
 from ifspace.block import Block, Composition
 from ifspace.errors import SettingError
+from ifspace.optimize import units
 from ifspace.optimize.groups import cheapest_groups
 from ifspace.optimize.stages import best_stages
-from ifspace.optimize.units import Units, opening
+from ifspace.optimize.units import Units
 from ifspace.plan.allocation import Budgets, StagesProblem, Unit
 from ifspace.plan.frame import Frame
 from ifspace.plan.groups import GroupsProblem, Status
 from ifspace.plan.latency import LatencyTable
-from ifspace.plan.networks import network, stages
+from ifspace.plan.networks import stages
 
 Q = Fraction
 OPEN = Unit(Composition.parse("DW+GPW+SH+GPW"))
@@ -158,41 +158,6 @@ def test_open_units_are_asked_for_once_each(monkeypatch: pytest.MonkeyPatch) -> 
         asked.append((wanted.channels, wanted.out_width))
         return cheapest_groups(wanted, **more)
 
-    monkeypatch.setattr("ifspace.optimize.units.cheapest_groups", counted)
+    monkeypatch.setattr(units, "cheapest_groups", counted)
     Units(problem(OPEN, CONV, widths=((8, 12), (16,))))
     assert set(asked) == {(8, 8), (8, 12), (12, 12), (8, 16), (12, 16), (16, 16)}
-
-
-def test_the_opening_is_the_first_block_of_each_stage() -> None:
-    asked = problem(OPEN, CONV)
-    begun = opening(asked)
-    assert begun is not None
-    assert (begun.depths, begun.widths) == (asked.start.depths, asked.start.widths)
-    for stage, entry in zip(begun.stages, (8, 8), strict=True):
-        assert stage.first.block == cheapest(OPEN, entry, stage.width)
-        assert stage.more.block == cheapest(OPEN, stage.width, stage.width)
-    given = opening(problem(CONV, OPEN))
-    assert given == asked.start
-    vgg = StagesProblem(network("vgg16", 32), Budgets(params=1))
-    assert opening(vgg) is vgg.start
-
-
-def test_an_opening_that_does_not_fit_is_none() -> None:
-    for unit in (Unit.of(Block.parse("GC(3)")), OPEN):
-        assert opening(problem(unit, CONV, widths=((13,), (7,)))) is None
-        assert opening(problem(unit, CONV, widths=((8,), (7,)))) is None
-
-
-def test_no_time_for_open_units_is_no_answer() -> None:
-    asked = problem(OPEN, widths=((16,), (16,)))
-    assert best_stages(asked).status is Status.OPTIMAL
-    begun = time.monotonic()
-    answer = best_stages(asked, time_limit_s=0)
-    assert (answer.status, answer.plans) == (Status.UNKNOWN, ())
-    assert time.monotonic() - begun < 5
-
-
-def test_a_unit_of_an_illegal_width_is_refused_with_the_stage() -> None:
-    fault = r"stage 1 has no block left: got DW\+GPW\+SH\+GPW from 13 to 13 channels is not legal"
-    with pytest.raises(SettingError, match=fault):
-        Units(problem(OPEN, widths=((13,), (16,))))

@@ -91,12 +91,10 @@ def test_a_number_that_is_none_is_refused(path: Path, column: str, text: str) ->
     refused(path, f"line 3: {column} {text!r}", "whole numbers from 1")
 
 
-@pytest.mark.parametrize(
-    ("block", "word"), [("XY", "'XY'"), ("", "''"), ("DW+GPW", "needs groups")]
-)
+@pytest.mark.parametrize(("block", "word"), [("XY", "'XY'"), ("", "''"), ("DW+GPW", "'DW+GPW'")])
 def test_a_block_that_is_none_is_refused(path: Path, block: str, word: str) -> None:
     path.write_text(f"{HEAD}\n{ROW.replace('DW+PW', block)}\n", "utf-8")
-    refused(path, "line 2: ", word, "blocks as ifspace writes them")
+    refused(path, "line 2: ", word, "blocks with their groups")
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -135,9 +133,10 @@ def test_short_rows_are_refused(path: Path) -> None:
 
 
 def test_what_is_no_table_is_refused(path: Path, tmp_path: Path) -> None:
-    refused(path, "No such file")
+    with pytest.raises(SettingError, match=r"no latency table there: got .*table\.csv"):
+        read_latency(path)
     path.write_text("", "utf-8")
-    refused(path, "no column block, C, F")
+    refused(path, "an empty file")
     path.write_text(f"{HEAD}\n", "utf-8")
     refused(path, "no rows")
     path.write_bytes(b"\xff\xfe\x00,\x80")
