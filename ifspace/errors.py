@@ -36,5 +36,9 @@ class CatalogueError(IfspaceError, ValueError):
     """A catalogue file that is truncated, foreign, or of another schema."""
 
 
+class SolverError(IfspaceError, RuntimeError):
+    """A solver contradicts itself: its answers cannot be trusted."""
+
+
 class OutputError(IfspaceError, OSError):
     """A result that cannot be written where it was asked to go."""

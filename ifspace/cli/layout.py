@@ -1,6 +1,7 @@
 """`ifspace layout`: depths, widths and blocks of stages within budgets, proven."""
 
 import re
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -87,6 +88,10 @@ _OPTIONS = (
                  help="With --latency: at most so many milliseconds for all blocks."),
     click.option("--alpha", type=decimal, metavar="A", default="3",
                  show_default=True, help="The decay of the gain."),
+    click.option("--theta", type=decimal, metavar="T", default="0", show_default=True,
+                 help="The organizer beside: a block moves for a gain above it."),
+    click.option("--moves", type=click.IntRange(0), metavar="N",
+                 help="The organizer beside: stop after so many steps."),
     click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
                  help="So many layouts, best first."),
     click.option("--time-limit", type=seconds, metavar="SECONDS",
@@ -105,6 +110,8 @@ def command(
     /,
     output: Output,
     alpha: float,
+    theta: float,
+    moves: int | None,
     top: int,
     time_limit: float | None,
     jobs: int,
@@ -130,10 +137,12 @@ def command(
         described["depths"] = (1,) * len(described["stages"])
     start = read_layout(kernel=kernel, **described)
     problem = _problem(start, begins, alpha, KERNEL if kernel is None else kernel, **asked)
+    started = time.monotonic()
     answer = best_stages(problem, top, time_limit, jobs)
+    out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     # The organizer has the blocks and widths of the best layout, and where to begin.
     found = answer.plans[0].layout if answer.plans else start
-    way = organize(found.at_depths(start.depths), alpha=alpha)
+    way = organize(found.at_depths(start.depths), theta, alpha, moves)
     beside = Beside(problem, way, begins)
     widths = start.widths if problem.widths else described["widths"]
     note_left_open(output, start, described["network"], widths)
@@ -147,7 +156,8 @@ def command(
     if answer.status.name == "FEASIBLE":
         output.note(f"not proven: {message(problem, answer)}")
     if len(answer.plans) < top:
-        output.note(f"{len(answer.plans)} of the {top} layouts asked for were found")
+        why = "time ran out" if out_of_time else "there are no more"
+        output.note(f"{len(answer.plans)} of the {top} layouts asked for were found: {why}")
 
 
 def _problem(

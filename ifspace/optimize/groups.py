@@ -69,7 +69,8 @@ def cheapest_groups(
         ended, choice, limit = model.next_choice(deadline)
         if not plans:
             status, bound = ended, limit
-        if choice is None:
+        if choice is None or (plans and ended is not Status.OPTIMAL):
+            # A later one that is not proven may not be the next best.
             break
         plan = GroupPlan(problem, options.block(choice))
         plan.check()

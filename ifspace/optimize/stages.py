@@ -23,6 +23,7 @@ from typing import Any, Final
 from ortools.sat.python import cp_model
 
 from ifspace.block import SizedBlock
+from ifspace.errors import SolverError
 from ifspace.optimize.cpsat import solve
 from ifspace.optimize.units import Units
 from ifspace.plan.allocation import StagePlan, StagesAnswer, StagesProblem
@@ -46,7 +47,8 @@ def best_stages(
     >>> answer.status.name, answer.plans[0].layout.depths
     ('OPTIMAL', (8, 3, 2, 1, 1))
 
-    Raises: SettingError when no choice of a stage is legal, or has a latency.
+    Raises: SettingError when no choice of a stage is legal, or has a latency; SolverError when the
+        solver contradicts itself.
     """
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     try:
@@ -60,13 +62,27 @@ def best_stages(
         ended, layout, limit = model.next_layout(deadline)
         if not plans:
             status, bound = ended, limit
-        if layout is None:
+        if layout is None or (plans and ended is not Status.OPTIMAL):
+            # A later one that is not proven may not be the next best.
             break
         plan = StagePlan(problem, layout)
         plan.check()
         plans.append(plan)
+        _check_order(plans)
     least = _least(problem, units, deadline) if status is Status.INFEASIBLE else {}
     return StagesAnswer(status, bound, tuple(plans), tuple(units.left_out), least)
+
+
+def _check_order(plans: Sequence[StagePlan]) -> None:
+    """Refuse a plan that gains more than one that was proven the best before it."""
+    *_, last = gains = [plan.objective() for plan in plans]
+    if last > min(gains) + 2 * len(plans[0].layout.stages) / RESOLUTION:
+        raise SolverError.because(
+            "the solver contradicts itself",
+            got=f"a gain of {last:.9f} after {min(gains):.9f} was proven the greatest",
+            allowed="gains that fall",
+            remedy="report it with the command",
+        )
 
 
 def _least(
@@ -149,6 +165,13 @@ class _Model:
         model.add(self.gain >= gain - len(self.taken))
         model.minimize(self._amount("params", 1))
         outcome = solve(model, wanted, _left(deadline))
+        if outcome.status is Status.INFEASIBLE:
+            raise SolverError.because(
+                "the solver contradicts itself",
+                got=f"no layout with a gain of {gain / RESOLUTION:.9f}, which it found before",
+                allowed="one at least",
+                remedy="report it with the command",
+            )
         return outcome if outcome.status is Status.OPTIMAL else None
 
     def _stage(self, place: int, options: Sequence[_Option]) -> None:

@@ -19,6 +19,7 @@ from ifspace.plan.networks import MAX_DEPTH
 from ifspace.plan.stages import Layout
 
 DEFAULT_MOST_DEPTH: Final = 16
+MAX_BUDGET: Final = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,10 @@ class StagesProblem:
                 remedy="the papers take 3", argument="alpha",
             )  # fmt: skip
         for name, value in self.budgets.given.items():
-            if value < 1 and not (name == "latency_ms" and value > 0):
+            if not 0 < value <= MAX_BUDGET:
                 raise SettingError.because(
-                    "budget out of range", got=f"{name} {value}", allowed="more than 0",
-                    remedy="raise it", argument=name,
+                    f"{name} out of range", got=value, allowed=f"more than 0, up to {MAX_BUDGET:,}",
+                    remedy="choose a budget between", argument=name,
                 )  # fmt: skip
         if (self.budgets.latency_ms is None) != (self.latency is None):
             raise SettingError.because(

@@ -13,7 +13,7 @@ from ifspace.errors import IfspaceError, SettingError
 
 COLUMNS: Final = ("block", "C", "F", "side", "stride", "batch", "device", "dtype", "latency_ms")
 CONDITIONS: Final = ("batch", "device", "dtype")
-MOST_DIGITS: Final = 9
+MOST_DIGITS: Final = 6
 Case = tuple[str, int, int, int, int]
 
 

@@ -14,7 +14,7 @@ BUDGET = ("--params", "10k")
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--params", 0], ["budget out of range: got --params 0", "more than 0"]),
+        (["--params", 0], ["--params out of range: got 0", "more than 0"]),
         (["--macs", "x"], ["'--macs'", "got 'x'"]),
         (["--layers", "1.5"], ["'--layers'", "got '1.5'"]),
         ([*BUDGET, "--latency-budget-ms", 3], ["half a latency budget", "a budget without a"]),

@@ -121,7 +121,7 @@ def test_plans_that_hold() -> None:
         ({"layers": 0}, "layers out of range: got 0", "layers"),
         ({"layers": 257}, "layers out of range", "layers"),
         ({}, "no layers", "layers"),
-        ({"layers": 3, "repeats": (1, 10)}, "got 3 and 2 units", "layers"),
+        ({"layers": 3, "repeats": (1, 10)}, "got 3 and 1,10, which are 2 units", "layers"),
         ({"repeats": ()}, "number of convolutions out of range: got 0", "repeats"),
         ({"repeats": (1, 0)}, "repeats out of range: got 0", "repeats"),
         ({"repeats": (200, 100)}, "convolutions out of range: got 300", "repeats"),
