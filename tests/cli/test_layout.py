@@ -213,7 +213,8 @@ def test_fewer_layouts_than_asked_for_are_noted(run: Callable) -> None:
     ended = run(*asked, "--format", "json")
     count = len(ended.json["plans"])
     assert 1 < count < 32
-    assert f"ifspace: {count} of the 99 layouts asked for were found: there are no more\n" == ended.err
+    said = f"ifspace: {count} of the 99 layouts asked for were found: there are no more\n"
+    assert said == ended.err
 
 
 @pytest.mark.parametrize(

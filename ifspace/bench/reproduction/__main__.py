@@ -41,8 +41,10 @@ def page(sections: Sequence[Section], where: str) -> str:
         "# What the papers print, and what comes out",
         f"Written by {where}.",
         f"Of {total} rows, {total - missed} match and {missed} do not. A number matches when it "
-        "rounds to the printed digits or, said so in the row, is cut to them.",
+        "rounds to the printed digits or, said so in the row, is cut to them. The rows do not "
+        "weigh the same: many are layouts of [Layout] that meet their budget.",
         str(summary(sections)),
+        " ".join(section.remark for section in sections if section.remark),
         "[IF]: Optimizing Convolutional Neural Network Architecture via Information Field. "
         "[3DRF]: An Efficient Quantitative Approach for Optimizing CNNs. [Layout]: Finding the "
         "Secret of CNN Parameter Layout under Strict Size Constraint. [Fog]: Penetrating the Fog: "

@@ -144,7 +144,7 @@ def misses(ours: Any, printed: float, half: int) -> Any:
 def judge(found: Search) -> str:
     """Return whether a layout has the printed counts, or by how much the nearest state is off."""
     if found.hits:
-        return MATCH
+        return MATCH if found.best.depths in found.states else f"{MATCH}, off the trajectory"
     best = found.best
     params, macs = (
         own - wanted for own, wanted in zip((best.params, best.macs), found.printed, strict=True)
@@ -172,6 +172,7 @@ def section() -> Section:
          str(each.best.convention), judge(each)]
         for each in found
     ]  # fmt: skip
+    fits = by_operations(found)
     header = ["network", "data", "layout", "state", "params, M", "MACs, M", "counted", "verdict"]
     return Section(
         "[3DRF] Tables 3 to 5: parameters and MACs",
@@ -189,7 +190,7 @@ def section() -> Section:
             "The choice of e for each row is a freedom. With one e for all rows and the convention "
             "of each public implementation (VGG on CIFAR: BN, bias; on ImageNet: bias; the others: "
             "BN) so many of the layouts above fit:",
-            Table(["e", "rows"], by_operations(found), judged=False),
+            Table(["e", "rows"], [[e, f"{fit} of {len(found)}"] for e, fit in fits], judged=False),
             f"Searched: all depths within ±{REACH} per stage of every state of the trajectory; "
             "batch norm or not; bias or not; e from 0 to "
             f"{MOST_PER_ELEMENT}; for VGG on CIFAR one dense layer or three. A state with the "
@@ -201,12 +202,14 @@ def section() -> Section:
                   nearest(found), judged=False),
         ],
         ("[3DRF] Tables 3 to 5: counts",),
+        f"The counts of [3DRF] match with a convention chosen for each row; with one for all "
+        f"{max(fit for _, fit in fits)} of {len(found)} would.",
     )  # fmt: skip
 
 
-def by_operations(found: Sequence[Search]) -> list[list[object]]:
+def by_operations(found: Sequence[Search]) -> list[tuple[int, int]]:
     """Return for each e how many rows match under the implementation's convention with that e."""
-    rows: list[list[object]] = []
+    rows: list[tuple[int, int]] = []
     for extra in range(MOST_PER_ELEMENT + 1):
         fits = []
         for each in found:
@@ -217,7 +220,7 @@ def by_operations(found: Sequence[Search]) -> list[list[object]]:
             params, macs = each.printed
             off = misses(own, params, PARAMS_OFF) + misses(operations, macs, MACS_OFF)
             fits.append(not off[0])
-        rows.append([extra, f"{sum(fits)} of {len(fits)}"])
+        rows.append((extra, sum(fits)))
     return rows
 
 

@@ -75,12 +75,14 @@ class Table:
 class Section:
     """A part of the page: paragraphs and tables in the order they are read.
 
-    `counts` says of the judged tables what they are, one name for each.
+    `counts` says of the judged tables what they are, one name for each; `remark` stands under the
+    summary of the page.
     """
 
     title: str
     parts: Sequence[str | Table]
     counts: Sequence[str]
+    remark: str = ""
 
     @property
     def tables(self) -> list[Table]:
