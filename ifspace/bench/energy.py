@@ -47,12 +47,12 @@ Found = list[Widths]
 
 def exact(problem: EnergyProblem, top: int) -> Found:
     """Return the best layouts by the exact program."""
-    return _proven(best_energy(problem, top, LIMIT_S, "exact"), top)
+    return _proven(best_energy(problem, top, LIMIT_S), top)
 
 
 def cpsat(problem: EnergyProblem, top: int) -> Found:
     """Return the best layouts by CP-SAT within our bounds."""
-    return _proven(best_energy(problem, top, LIMIT_S, "cpsat"), top)
+    return _proven(best_energy(problem, top, LIMIT_S, cpsat_energy), top)
 
 
 def plain(problem: EnergyProblem, top: int) -> Found:

@@ -5,14 +5,24 @@ from fractions import Fraction
 from ifspace.block import Composition
 from ifspace.catalogue.export import csv_table, json_text, markdown_table
 from ifspace.cli.options import Forms
+from ifspace.cli.tables import readable
 from ifspace.optimize.closed_form import analyse, widest
-from ifspace.optimize.closed_text import said, symbols, to_latex, to_text, width_text
+from ifspace.optimize.closed_text import (
+    notes,
+    said,
+    symbols,
+    to_latex,
+    to_text,
+    width_text,
+)
 
 
 def forms(
     word: Composition, kernel: int, bottleneck: Fraction | None, alpha: Fraction | None
 ) -> Forms:
     """Return the analysis in every format, with the greatest width of a budget P.
+
+    JSON and CSV have the formulas as SymPy reads them, text and Markdown as a reader does.
 
     Raises: SettingError or BlockError for a kernel, ratio or composition without an analysis.
     """
@@ -35,12 +45,21 @@ def forms(
     best = "; ".join(f"{name} = {value}" for name, value in groups.items())
     rows = [[name, value or ""] for name, value in values.items()]
     rows += [["groups", best], *([f"symbol {name}", text] for name, text in legend.items())]
-    rows += [["note", note] for note in found.notes]
-    more = {"groups": groups, "symbols": legend, "notes": list(found.notes)}
+    short, remarks = notes(found)
+    rows += [["note", note] for note in short]
+    rows += [["remark", remark] for remark in remarks]
+    more = {
+        "groups": groups,
+        "symbols": legend,
+        "notes": [*short, *remarks],
+        "remarks": list(remarks),
+    }
     return {
-        "table": lambda: to_text(found, width),
+        "table": lambda: readable(to_text(found, width)),
         "json": lambda: json_text(values | more),
         "csv": lambda: csv_table(["name", "value"], rows),
-        "markdown": lambda: markdown_table(["name", "value"], rows),
+        "markdown": lambda: markdown_table(
+            ["name", "value"], [[name, readable(value)] for name, value in rows]
+        ),
         "latex": lambda: to_latex(found, width),
     }

@@ -64,6 +64,17 @@ _TAKES: Final = {
     "--channels": _PROBLEM
     | {"channels", "out_channels", "widths", "objective", "weights", "top"},
 }  # fmt: skip
+_LOOKS: Final = "--budget looks for the width"
+_COUNTS: Final = "--budget counts parameters alone"
+# Why a budget refuses the options that a given width takes.
+_NO_BUDGET: Final = {
+    "channels": _LOOKS,
+    "out_channels": f"{_LOOKS}, --alpha says F",
+    "widths": f"{_LOOKS}, --bottleneck says those inside",
+    "objective": _COUNTS,
+    "weights": _COUNTS,
+    "top": "--budget finds the widest block alone",
+}
 
 
 @click.command("groups", short_help="Find the cheapest group counts, or the widest block.")
@@ -117,7 +128,7 @@ def command(
         problem = _problem(word, kernel, channels or 0, out_channels, **given)
         answer = cheapest_groups(problem, top=top, time_limit_s=time_limit)
     else:
-        asked = Budget(budget, multiple)
+        asked = Budget(budget, multiple, alpha)
         problem, answer = _widest(output, word, kernel, asked, alpha, time_limit, **given)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(forms(problem, answer, asked), keep=bool(answer.plans))
@@ -163,13 +174,19 @@ def _check_options(context: click.Context, mode: str) -> None:
     told = click.core.ParameterSource.COMMANDLINE
     names = {each for each in context.params if context.get_parameter_source(each) is told}
     if wrong := sorted(names - _TAKES[mode] - _SHARED):
-        if mode == "--channels" and names & {"alpha", "multiple"}:
+        remedy = "leave one of them out"
+        if mode == "--channels":
+            # Only what a budget takes is left, and that looks for the width.
             mode = "no --budget"
+            remedy = "add --budget" + " in place of --channels" * ("channels" in names)
+        elif mode == "--budget":
+            reasons = dict.fromkeys(_NO_BUDGET[each] for each in wrong if each in _NO_BUDGET)
+            remedy += "".join(f"{', ' if n else ': '}{why}" for n, why in enumerate(reasons))
         raise SettingError.because(
             "options that do not go together",
             got=f"{', '.join(map(_flag, wrong))} with {mode}",
             allowed=", ".join(map(_flag, sorted(_TAKES.get(mode, _TAKES["--budget"])))),
-            remedy="leave one of them out",
+            remedy=remedy,
         )
     if {"weights", "objective"} <= names:
         raise SettingError.because(

@@ -8,6 +8,7 @@ from typing import Any
 
 from ifspace.catalogue.choose import AMOUNTS
 from ifspace.catalogue.export import csv_table, json_text, markdown_table, ratio_text
+from ifspace.cli.remarks import Judgement, judge, remarks
 from ifspace.cli.tables import facts, heading, table
 from ifspace.plan import listed, standard_block
 from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
@@ -16,14 +17,16 @@ _COLUMNS = (
     "block", "channels", "out_channels", "params", "macs_per_pixel", "activations_per_pixel",
     "objective",
 )  # fmt: skip
+_JUDGED = ("field_side", "field_channels", "quality", "compact", "status")
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a widest block was asked to keep to: parameters, and C a multiple of a number."""
+    """What a widest block was asked to keep to: parameters, C a multiple, F = alpha x C."""
 
     params: int
     multiple: int
+    alpha: Fraction = Fraction(1)
 
     def no_wider(self, answer: GroupsAnswer) -> str:
         """Return that the block is the widest, among which widths.
@@ -38,25 +41,64 @@ class Budget:
 def forms(
     problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None = None
 ) -> dict[str, Callable[[], str]]:
-    """Return the answer in every format; `asked` says what the widest block had to keep to."""
+    """Return the answer in every format; `asked` says what the widest block had to keep to.
+
+    Without a plan only JSON has something to say: a header alone would pass for an answer.
+    """
     rows = [_row(plan) for plan in answer.plans]
-    cells = [[row[name] for name in _COLUMNS] for row in rows]
+    judgements = [judge(plan) for plan in answer.plans]
+    status = answer.status.name.lower()
     values = {
-        "status": answer.status.name.lower(),
+        "status": status,
         "message": message(problem, answer, asked),
         "bound": answer.bound,
+        "bound_is": _bound_is(problem, answer, asked),
         "gap": _gap(answer),
         "composition": str(problem.composition),
         "minimised": measure(problem),
-        "plans": rows,
+        "plans": [row | _judged(each) for row, each in zip(rows, judgements, strict=True)],
     }
-    return {
-        "table": lambda: _text(problem, answer, asked),
-        "json": lambda: json_text(values),
-        "csv": lambda: csv_table(_COLUMNS, cells),
-        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in cells]),
+    if asked is not None:
+        values |= {
+            "budget": asked.params,
+            "alpha": str(asked.alpha),
+            "multiple": asked.multiple,
+            "widest": answer.plans[0].problem.channels if answer.plans else None,
+        }
+    cells = [[row[name] for name in _COLUMNS] for row in rows]
+    header = [*_COLUMNS, *_JUDGED]
+    judged = [
+        [*row, *each.field, each.quality, each.compact, status]
+        for row, each in zip(cells, judgements, strict=True)
+    ]
+    made = {
+        "table": lambda: _text(problem, answer, asked, judgements),
+        "csv": lambda: csv_table(header, judged),
+        "markdown": lambda: markdown_table(header, [list(map(str, row)) for row in judged]),
         "latex": lambda: _latex(cells),
     }
+    if not answer.plans:
+        made = dict.fromkeys(made, str)
+    return made | {"json": lambda: json_text(values)}
+
+
+def _judged(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "field": list(judgement.field),
+        "quality": judgement.quality,
+        "compact": judgement.compact,
+        "removable": list(judgement.removable),
+    }
+
+
+def _bound_is(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None) -> str | None:
+    """Return what the bound bounds, in words: with a budget it holds at one width."""
+    if answer.bound is None:
+        return None
+    where = f"at {_widths(answer.plans[0].problem if answer.plans else problem)}"
+    if asked is not None and not answer.plans:
+        where = "at the width where time ran out"
+    return f"a lower bound on the {measure(problem)} of every plan {where}"
 
 
 def message(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None = None) -> str:
@@ -90,7 +132,7 @@ def message(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None =
 
 
 def _up_to(answer: GroupsAnswer, before: str = ", of widths ") -> str:
-    return "" if answer.up_to is None else f"{before}up to {answer.up_to}"
+    return "" if answer.up_to is None else f"{before}up to {answer.up_to:,}"
 
 
 def measure(problem: GroupsProblem) -> str:
@@ -139,12 +181,16 @@ def _widths(problem: GroupsProblem) -> str:
     behind = [layer.c_out for layer in problem.chain if layer.conv.mixing]
     steps = [problem.channels, *(behind or [problem.out_width])]
     steps = [steps[0], *(b for a, b in pairwise(steps) if a != b)]
-    return f"{' to '.join(map(str, steps))} {'channel' if steps == [1] else 'channels'}"
+    named = " to ".join(f"{step:,}" for step in steps)
+    return f"{named} {'channel' if steps == [1] else 'channels'}"
 
 
-def _text(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None) -> str:
-    if not answer.plans:
-        return ""
+def _text(
+    problem: GroupsProblem,
+    answer: GroupsAnswer,
+    asked: Budget | None,
+    judgements: list[Judgement],
+) -> str:
     first = answer.plans[0]
     title = f"Fewest {measure(problem)} of {problem.composition} at {_widths(first.problem)}"
     if asked is not None:
@@ -163,13 +209,23 @@ def _text(problem: GroupsProblem, answer: GroupsAnswer, asked: Budget | None) ->
     if problem.weights is not None:
         columns.append(">weighted")
     said = [("status", f"{answer.status.name.lower()}, {message(problem, answer, asked)}")]
-    if answer.bound is not None:
-        bound = gap_text(answer) or f"{answer.bound:,}, which the first one reaches"
-        if asked is not None:
-            there = gap_text(answer) or f"{answer.bound:,} parameters, the fewest there"
-            bound = f"{_widths(first.problem)}, {asked.no_wider(answer)}; {there}"
-        said.append(("bound", bound))
+    said += _bound(answer, asked)
+    said += [("note", remark) for remark in remarks(answer.plans, judgements)]
     return heading(title) + table(columns, rows) + "\n" + facts(said)
+
+
+def _bound(answer: GroupsAnswer, asked: Budget | None) -> list[tuple[str, str]]:
+    """Return what is said of the bound; with a budget it begins with the width."""
+    if answer.bound is None:
+        return []
+    gap = gap_text(answer)
+    if asked is None:
+        return [("bound", gap or f"{answer.bound:,}, which the first one reaches")]
+    channels = answer.plans[0].problem.channels
+    width = f"{channels:,} {'channel' if channels == 1 else 'channels'}, the widest"
+    if gap:
+        return [("bound", width), ("", gap)]
+    return [("bound", f"{width}; {answer.bound:,} parameters, the fewest there")]
 
 
 def _reference_params(problem: GroupsProblem) -> int:

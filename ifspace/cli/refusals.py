@@ -1,11 +1,16 @@
 """What a refusal says to a person: options instead of arguments, what is allowed, where to look."""
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
 import click
 
 from ifspace.errors import IfspaceError
+
+# A name is near from this share of common letters (difflib) on: one or two slips of the hand.
+NEAR: Final = 0.75
 
 
 def in_options(error: IfspaceError, command: click.Command) -> str:
@@ -35,12 +40,24 @@ def usage_text(error: click.ClickException, context: click.Context) -> str:
     remedy = f"see `{context.command_path} --help`"
     if isinstance(error, click.NoSuchOption):
         names = [name for each in context.command.get_params(context) for name in each.opts]
-        names = sorted(name for name in names if name.startswith("--"))
-        near = get_close_matches(error.option_name, names) or names
-        return f"{error.message.rstrip('.')}; allowed: {', '.join(near)}; {remedy}"
+        near = _nearest(error.option_name, names)
+        said = f"; nearest: {', '.join(near)}" if near else ""
+        return f"{error.message.rstrip('.')}{said}; {remedy}"
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         return f"{_wrong_value(error)}; {remedy}"
     return f"{message}; allowed: {_allowed(error, context)}; {remedy}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Return the long options that a mistyped one may have meant, nearest first.
+
+    The dashes are left out: all names have them, and short ones would seem alike.
+
+    >>> _nearest("--kernal", ["--kernel", "-C"]), _nearest("--flops", ["--top", "--jobs"])
+    (['--kernel'], [])
+    """
+    bare = sorted(each[2:] for each in names if each.startswith("--"))
+    return [f"--{each}" for each in get_close_matches(name.lstrip("-"), bare, cutoff=NEAR)]
 
 
 def _wrong_value(error: click.BadParameter) -> str:

@@ -8,7 +8,7 @@ import click
 from ifspace.cli.options import Output, shared_options, with_options
 
 if TYPE_CHECKING:
-    from ifspace.plan.describe import BlockDescription
+    from ifspace.plan.describe import BlockDescription, LayerDescription
 
 # Above this width the drawing would say little and take long.
 MOST_DRAWN: Final = 512
@@ -85,27 +85,22 @@ def _text(about: "BlockDescription") -> str:
     from ifspace.catalogue.published import published_names
     from ifspace.cli.tables import facts, heading, readable, table
 
-    widths = f"{about.channels} channels"
+    widths = f"{about.channels:,} channels"
     if about.out_channels != about.channels:
-        widths = f"{about.channels} to {about.out_channels} channels"
+        widths = f"{about.channels:,} to {about.out_channels:,} channels"
     rows: list[list[Any]] = [
         [
             number,
             layer.layer,
-            layer.c_in if layer.c_in == layer.c_out else f"{layer.c_in}→{layer.c_out}",
-            layer.fan_in,
+            f"{layer.c_in:,}" + (f"→{layer.c_out:,}" if layer.c_in != layer.c_out else ""),
+            f"{layer.fan_in:,}",
             _field(about, layer.field),
-            layer.params,
-            layer.macs_per_pixel,
-            layer.activations_per_pixel,
+            *_amounts(layer),
             readable(layer.formula),
         ]
         for number, layer in enumerate(about.layers, start=1)
     ]
-    rows.append(
-        ["", "all", "", "", _field(about, about.field), about.params, about.macs_per_pixel,
-         about.activations_per_pixel, ""]
-    )  # fmt: skip
+    rows.append(["", "all", "", "", _field(about, about.field), *_amounts(about), ""])
     text = heading(f"{about.block} at {widths}")
     text += table(
         [">#", "layer", ">channels", ">fan-in", "field", ">params", ">MACs/px", ">act/px",
@@ -120,13 +115,17 @@ def _text(about: "BlockDescription") -> str:
         ("quality", f"{'yes' if about.quality else 'no'}: sees {seen}, {about.reference} {wanted}"),
         ("compact", _compact(about)),
         ("full field", readable(about.condition) or "too long to write in symbols"),
-        ("parameters", f"{readable(about.params_formula)} = {about.params}"),
-        ("", f"{ratio} of {about.reference_params} in {about.reference}"),
+        ("parameters", f"{readable(about.params_formula)} = {about.params:,}"),
+        ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
         ("where", symbols),
         ("known as", published_names(about.composition, about.repeats) or "-"),
     ]
     text += "\n" + facts(said)
     return text + "\n" + _drawn(about)
+
+
+def _amounts(of: "BlockDescription | LayerDescription") -> list[str]:
+    return [f"{each:,}" for each in (of.params, of.macs_per_pixel, of.activations_per_pixel)]
 
 
 def _compact(about: "BlockDescription") -> str:

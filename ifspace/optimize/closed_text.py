@@ -6,9 +6,15 @@ import sympy
 
 from ifspace.kinds import C, C_in, F, K, find_kind, g, k, s, w
 from ifspace.optimize.closed_form import ALPHA, Efficiency, N, P
+from ifspace.optimize.fog import REMARKS
 from ifspace.plan.legal import listed
 
 _OF_A_LAYER: Final = {g: "groups", w: "fan-in", s: "step"}
+# What an analysis says at length, and how a line says it.
+_SHORTER: Final = (
+    ("without a shuffle layers look at", "without a shuffle layers see"),
+    (": for so many layers it is that of", ": of so many layers it is"),
+)
 
 
 def said(value: Any) -> str:
@@ -85,6 +91,31 @@ def _lines(efficiency: Efficiency, width: Any = None) -> list[tuple[str, Any]]:
     return [line for line in lines if line[1] is not None]
 
 
+def notes(efficiency: Efficiency) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the notes of an analysis, a short line each, and the remarks on [Fog]'s print.
+
+    >>> from ifspace.block import Composition
+    >>> from ifspace.optimize.closed_form import analyse
+    >>> notes(analyse(Composition.parse("GC+SH+GPW")))[0][1]
+    'the bound is met only if the best g_1 has 1 <= g_1 <= C'
+    """
+    name = (str(efficiency.composition), efficiency.bottleneck)
+    remarks = REMARKS.get(name, ("",))[1:]
+    lines = (note for note in efficiency.notes if note not in remarks)
+    return tuple(_shorter(note, efficiency) for note in lines), remarks
+
+
+def _shorter(note: str, efficiency: Efficiency) -> str:
+    for x, best in efficiency.groups:
+        # The optimum stands in its own line, and can be as long as that.
+        head, found, most = note.partition(f" unless 1 <= {best} <= ")
+        if found and head.startswith(f"{x} "):
+            return f"the bound is met only if the best {x} has 1 <= {x} <= {most}"
+    for long, short in _SHORTER:
+        note = note.replace(long, short)
+    return note
+
+
 def to_text(efficiency: Efficiency, width: Any = None) -> str:
     """Return an analysis as lines of text; `width` is the equation of the greatest width.
 
@@ -100,9 +131,13 @@ def to_text(efficiency: Efficiency, width: Any = None) -> str:
     if width is not None:
         lines.append(("greatest width", width_text(width)))
     lines += [("where", f"{x}: {meaning}") for x, meaning in symbols(efficiency, width).items()]
-    lines += [("note", note) for note in efficiency.notes]
+    short, remarks = notes(efficiency)
+    lines += [("note", note) for note in short]
     lines.append(("source", efficiency.reference))
-    return f"{', '.join(parts)}\n" + "".join(f"{name:18}{text}\n" for name, text in lines)
+    text = f"{', '.join(parts)}\n" + "".join(f"{name:18}{text}\n" for name, text in lines)
+    if not remarks:
+        return text
+    return f"{text}\nremarks on [Fog]'s print\n" + "".join(f"  {each}\n" for each in remarks)
 
 
 def to_latex(efficiency: Efficiency, width: Any = None) -> str:
@@ -120,6 +155,7 @@ def to_latex(efficiency: Efficiency, width: Any = None) -> str:
             formula += rf"\text{{{open_}}}"
         rows.append(rf"\text{{{name}}} &: \quad {formula}")
     legend = (f"{x}: {meaning}" for x, meaning in symbols(efficiency, width).items())
-    comments = (*legend, *efficiency.notes, efficiency.reference)
-    notes = "".join(f"% {comment}\n" for comment in comments)
-    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n" + notes
+    short, remarks = notes(efficiency)
+    comments = (*legend, *short, efficiency.reference, *remarks)
+    said_too = "".join(f"% {comment}\n" for comment in comments)
+    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n" + said_too

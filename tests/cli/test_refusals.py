@@ -11,14 +11,18 @@ from ifspace.errors import SettingError
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--foo"], "No such option '--foo'; allowed: --help, --version; see `ifspace --help`"),
+        (["--foo"], "No such option '--foo'; see `ifspace --help`"),
         (["shwo"], "No such command 'shwo'; allowed: " + ", ".join(COMMANDS) + "; see `ifspace "
                    "--help`"),
         (["show", "PW", "--kernal", 3],
-         "No such option '--kernal'; allowed: --kernel; see `ifspace show --help`"),
+         "No such option '--kernal'; nearest: --kernel; see `ifspace show --help`"),
         (["kinds", "--zzz"],
-         "No such option '--zzz'; allowed: --format, --help, --out, --quiet; see `ifspace kinds "
-         "--help`"),
+         "No such option '--zzz'; see `ifspace kinds --help`"),
+        (["layout", "--flops", "370M"], "No such option '--flops'; see `ifspace layout --help`"),
+        (["layout", "--blokcs", "DW"],
+         "No such option '--blokcs'; nearest: --blocks; see `ifspace layout --help`"),
+        (["groups", "--timelimit", 3],
+         "No such option '--timelimit'; nearest: --time-limit; see `ifspace groups --help`"),
         (["show"],
          "Missing argument 'BLOCK'; allowed: ifspace show [OPTIONS] BLOCK; see `ifspace show "
          "--help`"),

@@ -30,11 +30,26 @@ def test_the_text_says_what_a_reader_asks(run: Callable) -> None:
         "yes: without any one of its layers it falls short",
         "C ≤ s_1·(w_2 - 1) + w_1",
         "C^2/g_1 + C·F/g_2 + C·k^2 = 272",
-        "1/8.5 of 2304 in CONV",
+        "1/8.5 of 2,304 in CONV",
         "RPW(4,0)  0,4,8,..      4  ████············",
         "RPW(4,0)  0-15         16  ████████████████",
     ):
         assert part in text
+
+
+def test_amounts_have_separators_and_the_notation_has_none(run: Callable) -> None:
+    text = run("show", "DW+RPW(35,0)+SH(5)+GPW(8)", "-C", 1120, "-F", 2240).out
+    assert text.startswith("DW+RPW(35,0)+SH(5)+GPW(8) at 1,120 to 2,240 channels\n")
+    rows = [line.split() for line in text.splitlines()]
+    # By hand: 9 C, C^2/35 and C F/8.
+    assert ["1", "DW", "1,120", "1", "3×3×1", "10,080", "10,080", "1,120", "1"] in rows
+    assert ["2", "RPW(35,0)", "1,120", "32", "3×3×32", *["35,840"] * 2, "1,120"] in [
+        row[:8] for row in rows
+    ]
+    assert "1,120→2,240" in text
+    assert " = 359,520\n" in text
+    assert "of 22,579,200 in CONV\n" in text
+    assert "C = 1120, F = 2240" in text
 
 
 def test_what_could_go_is_counted_from_one_for_readers_and_from_zero_for_programs(
@@ -90,7 +105,7 @@ def test_wide_blocks_are_drawn_with_shared_columns_or_not_at_all(run: Callable) 
         (["DW+PW", "-C", "x"], ["'--channels' / '-C': got 'x'; allowed: whole numbers; see"]),
         (["PW+PW", "-C", 16, "--bottleneck", "1e999999999"], ["--bottleneck is not a whole"]),
         (["PW+PW", "-C", 16, "--bottleneck", 257], ["257 of 16", "whole, 1 to 4096"]),
-        (["(DW)x65", "-C", 16], ["too long", "65 x 1 layers", "64 copies", "describe one copy"]),
+        (["(DW)x65", "-C", 16], ["too long", "65 x 1 layers", "64 copies", "ask for one copy"]),
         (["(DW+PW+PW)x43", "-C", 16], ["too long", "43 x 3 layers", "128 layers in all"]),
         (["DW", "-C", 16, "-F", 32], ["no layer can change the width"]),
         (["DW+PW", "-C", 16, "--bottleneck", "1/4"], ["a bottleneck needs two"]),

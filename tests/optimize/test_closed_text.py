@@ -4,8 +4,8 @@ import pytest
 import sympy
 
 from ifspace.block import Composition
-from ifspace.optimize.closed_form import Efficiency, analyse, widest
-from ifspace.optimize.closed_text import symbols, to_latex, to_text
+from ifspace.optimize.closed_form import Efficiency, P, analyse, widest
+from ifspace.optimize.closed_text import notes, symbols, to_latex, to_text
 from ifspace.optimize.fog import REMARKS
 
 
@@ -25,7 +25,9 @@ def test_text() -> None:
         "9*C**2/g_1 + C*F/g_3", "C/(F*g_1) + 1/(9*g_3)", "C <= w_1*w_3", "w = C_in/g",
         "g_1*g_3 <= C", "g_1 = 3*C/sqrt(F)", "g_3 = sqrt(F)/3", "6*C*sqrt(F)", "2/(3*sqrt(F))",
     ]  # fmt: skip
-    assert said[-1] == "source            [Fog] section 3.3.2, Theorem 1"
+    place = said.index("source            [Fog] section 3.3.2, Theorem 1")
+    assert said[place + 1 : place + 3] == ["", "remarks on [Fog]'s print"]
+    assert said[-1].startswith("  the greatest width, read ")
     assert "CONV(k)" in to_text(found("DW+PW", kernel=None))
     assert lines(to_text(found("DW+PW")), "full field") == ["always"]
 
@@ -72,9 +74,25 @@ def test_group_counts_are_told_apart_by_their_layers() -> None:
 
 def test_remarks_are_one_sentence_each() -> None:
     for (text, neck), (_, *remarks) in REMARKS.items():
-        notes = found(text, neck).notes
-        assert [note for note in notes if note in remarks] == remarks
-        assert not [note for note in remarks if ". " in note or "; " in note]
+        efficiency = found(text, neck)
+        assert notes(efficiency)[1] == tuple(remarks)
+        assert not set(notes(efficiency)[0]) & set(remarks)
+        assert [note for note in efficiency.notes if note in remarks] == remarks
+        assert not [note for note in remarks if ". " in note or "; " in note or len(note) > 78]
+
+
+def test_the_numbers_of_the_remarks_are_right() -> None:
+    params = found("GC+SH+GPW").params
+    at = [{"g_1": 8, "g_3": 8}, {"g_1": 32, "g_3": 2}]
+    values = [
+        params.subs({x: {"C": 64, "F": 64, **groups}[str(x)] for x in params.free_symbols})
+        for groups in at
+    ]
+    assert values == [5120, 3200]
+    # (P/(6*sqrt(alpha)))**(2/3) at alpha = 4: 12 C**(3/2) parameters for C = 81.
+    equation = widest(Composition.parse("GC+SH+GPW"), alpha=4)
+    assert sympy.simplify(equation.rhs.subs(P, 12 * 9**3)) == 81
+    assert sympy.Rational(12 * 9**3, 6 * 2) ** sympy.Rational(2, 3) == 81
 
 
 @pytest.mark.parametrize("text", ["GC+SH+GPW", "DW+RPW+RPW", "DW+PW", "SH"])
