@@ -1,5 +1,6 @@
 """`ifspace energy`: the widths of greatest layout energy within a budget of weights."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,8 @@ _OPTIONS = (
     click.option("--repeats", type=numbers, metavar="LIST",
                  help="Or units: so many convolutions of one width in each, such as 1,10,10,10."),
     click.option("--budget", type=amount, metavar="B", required=True,
-                 help="Weights divided by the kernel's area, to be met exactly."),
+                 help="Weights divided by the kernel's area k x k, to be met exactly: 50k are "
+                      "450,000 parameters of 3 x 3 kernels."),
     click.option("--at-most", is_flag=True, help="Stay within the budget instead of meeting it."),
     click.option("--nondecreasing", is_flag=True, help="Let neighbours have the same width."),
     click.option("--inputs", type=int, metavar="N", default=3, show_default=True,
@@ -35,7 +37,8 @@ _OPTIONS = (
     click.option("--per", type=click.Choice(["unit", "convolution"]), default="unit",
                  show_default=True, help="What gives a factor to the energy."),
     click.option("--method", type=click.Choice(["auto", "cpsat", "exact"]), default="auto",
-                 show_default=True, help="How it is searched; auto is exact, the faster."),
+                 show_default=True,
+                 help="How it is searched; auto is exact, the faster; cpsat needs OR-Tools."),
     click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
                  help="So many layouts, greatest energy first."),
     click.option("--time-limit", type=seconds, metavar="SECONDS",
@@ -47,6 +50,8 @@ _SAID: Final = {
     "INFEASIBLE": "proven: no layout meets the budget",
     "UNKNOWN": "time ran out before a layout was found; give it more with --time-limit",
 }
+# So many columns of a title of 80 are left for what it is about.
+_TITLE: Final = 60
 _COLUMNS: Final = ("widths", "energy", "params", "weights", "depth", "width_sum")
 
 
@@ -69,13 +74,15 @@ def command(
     proven, or it has a bound. Amounts may end in k, M or G. Exit status 3 when no layout meets the
     budget, 4 when the time limit came first.
     """
-    from ifspace.plan.energy import EnergyProblem
+    from ifspace.optimize.energy import best_energy, exact_energy
 
-    problem = EnergyProblem(**given)
-    with solver_needed("layouts"):
-        from ifspace.optimize.energy import best_energy
+    problem = _problem(given)
+    search = exact_energy
+    if method == "cpsat":
+        with solver_needed("layouts", " or leave --method out"):
+            from ifspace.optimize.energy.cpsat import cpsat_energy as search
     started = time.monotonic()
-    answer = best_energy(problem, top=top, time_limit_s=time_limit, method=method)
+    answer = best_energy(problem, top=top, time_limit_s=time_limit, search=search)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(_forms(problem, answer), keep=bool(answer.plans))
     if not answer.plans:
@@ -84,13 +91,27 @@ def command(
         output.note(note)
 
 
+def _problem(given: dict[str, Any]) -> "EnergyProblem":
+    """Return the problem; a refusal that is about two options names both of them."""
+    from ifspace.errors import SettingError
+    from ifspace.plan.energy import EnergyProblem
+
+    try:
+        return EnergyProblem(**given)
+    except SettingError as error:
+        if error.argument == "layers":
+            error.args = (re.sub(r"\brepeats\b", "--repeats", str(error)),)
+        raise
+
+
 def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]:
     """Say what the answer lacks."""
     gap = _gap_text(answer)
     if gap:
         yield f"not proven: {gap}"
     if len(answer.plans) < top:
-        why = "time ran out" if out_of_time else "there are no more"
+        cut_short = out_of_time or answer.status.name == "FEASIBLE"
+        why = "time ran out" if cut_short else "there are no more"
         yield f"{len(answer.plans)} of the {top} plans asked for were found: {why}"
 
 
@@ -152,22 +173,34 @@ def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
         ]
         for number, plan in enumerate(answer.plans, start=1)
     ]  # fmt: skip
-    said = [("status", f"{answer.status.name.lower()}, {_message(problem, answer)}")]
+    said = [
+        ("budget", _budget_text(problem)),
+        ("status", f"{answer.status.name.lower()}, {_message(problem, answer)}"),
+    ]
     if answer.bound is not None:
         reached = f"{_energy_text(answer.bound)}, which the first one reaches"
         said.append(("bound", _gap_text(answer) or reached))
-    return heading(f"Greatest energy of {_asked(problem)}") + table(columns, rows) + "\n" + facts(
-        said
-    )  # fmt: skip
+    title = heading(f"Greatest energy of {_units_text(problem)}")
+    return title + table(columns, rows) + "\n" + facts(said)
 
 
-def _asked(problem: "EnergyProblem") -> str:
-    """Return what was asked for, in words."""
+def _units_text(problem: "EnergyProblem") -> str:
+    """Return what the network is made of, short enough for a title."""
     count = len(problem.units)
-    units = f"{count} layer{'s' if count > 1 else ''}"
-    if problem.depth > count:
-        units = f"units of {', '.join(map(str, problem.units))} convolutions"
-    return f"{units} with {'at most ' if problem.at_most else ''}{problem.budget:,} weights"
+    if problem.depth == count:
+        return f"{count} layer{'s' if count > 1 else ''}"
+    listed = f"units of {', '.join(map(str, problem.units))} convolutions"
+    if len(listed) <= _TITLE:
+        return listed
+    return f"{count} unit{'s' if count > 1 else ''} of {problem.depth} convolutions in all"
+
+
+def _budget_text(problem: "EnergyProblem") -> str:
+    """Return the budget in weights and in parameters, so that nobody takes one for the other."""
+    limit = "at most " if problem.at_most else ""
+    kernel = problem.kernel
+    params = f"{kernel**2 * problem.budget:,} parameters of {kernel}×{kernel} kernels"
+    return f"{limit}{problem.budget:,} weights ({params})"
 
 
 def _message(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
@@ -179,7 +212,7 @@ def _message(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
     if met:
         nearest = "the nearest below and above that are met are" if met[1:] else "the least met is"
         said += f"; {nearest} {' and '.join(met)}"
-    return f"{_asked(problem)}: {said}"
+    return f"{_units_text(problem)} with {_budget_text(problem)}: {said}"
 
 
 def _energy_text(energy: float) -> str:

@@ -115,8 +115,9 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
     units = tuple(whole_within(each, "repeats", 1, MAX_CONVOLUTIONS) for each in units)
     if layers is not None and layers != len(units):
         raise SettingError.because(
-            "layers and repeats contradict each other", got=f"{layers} and {len(units)} units",
-            allowed="as many units as layers", remedy="leave layers out", argument="layers",
+            "layers and repeats contradict each other",
+            got=f"{layers} and {','.join(map(str, units))}, which are {len(units)} units",
+            allowed="as many layers as units", remedy="leave layers out", argument="layers",
         )  # fmt: skip
     if not units or sum(units) > MAX_CONVOLUTIONS:
         raise SettingError.because(

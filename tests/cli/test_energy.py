@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import ifspace.optimize.energy as energy
+from ifspace.optimize.energy.cpsat import cpsat_energy
 from ifspace.plan.energy import EnergyAnswer, EnergyPlan, EnergyProblem
 from ifspace.plan.groups import Status
 
@@ -53,7 +54,8 @@ def test_the_table_never_shows_an_energy_alone(run: Callable) -> None:
     ended = run(*PAPER, "--top", 2)
     assert (ended.status, ended.err) == (0, "")
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
-    assert lines[0] == "Greatest energy of 4 layers with 66,304 weights"
+    assert lines[0] == "Greatest energy of 4 layers"
+    assert "budget 66,304 weights (596,736 parameters of 3×3 kernels)" in lines
     assert lines[2] == "# widths energy params weights depth Σwidth"
     assert "1 135,136,137,211 634.5233 596,736 66,304 4 619" in lines
     assert "2 133,135,137,215 633.8588 596,736 66,304 4 620" in lines
@@ -78,8 +80,32 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
     assert ended.status == 0
     asked = EnergyProblem(1600, 2, (1, 2), 1, 5, True, True, "convolution")
     assert fake.asked == (asked,)
-    assert fake.named == {"top": 3, "time_limit_s": 2.5, "method": "cpsat"}
-    assert "Greatest energy of units of 1, 2 convolutions with at most 1,600 weights" in ended.out
+    assert fake.named == {"top": 3, "time_limit_s": 2.5, "search": cpsat_energy}
+    assert "Greatest energy of units of 1, 2 convolutions\n" in ended.out
+    assert "budget  at most 1,600 weights (40,000 parameters of 5×5 kernels)\n" in ended.out
+    for method in ("auto", "exact"):
+        run(*PAPER, "--method", method)
+        assert fake.named["search"] is energy.exact_energy
+
+
+@pytest.mark.parametrize(
+    ("repeats", "title"),
+    [
+        ("1,10,10,10", "units of 1, 10, 10, 10 convolutions"),
+        (",".join(["2"] * 20), "20 units of 40 convolutions in all"),
+        ("2", "units of 2 convolutions"),
+        ("200", "units of 200 convolutions"),
+    ],
+)
+def test_titles_fit_into_eighty_columns(
+    run: Callable, fake: Optimizer, repeats: str, title: str
+) -> None:
+    out = run("energy", "--repeats", repeats, "--budget", "10M", "--at-most").out
+    first, *rest = out.splitlines()
+    assert first == f"Greatest energy of {title}"
+    budget = "budget  at most 10,000,000 weights (90,000,000 parameters of 3×3 kernels)"
+    assert budget in rest
+    assert max(len(first), len(budget)) <= 80
 
 
 def test_a_plan_that_is_not_proven_says_its_gap(run: Callable, fake: Optimizer) -> None:
@@ -103,8 +129,8 @@ def test_a_budget_that_no_layout_meets_is_status_three(run: Callable) -> None:
     ended = run("energy", "--layers", 1, "--budget", 1000)
     assert (ended.status, ended.out) == (3, "")
     assert ended.err == (
-        "ifspace: 1 layer with 1,000 weights: proven: no layout meets the budget; the nearest "
-        "below and above that are met are 999 and 1,002\n"
+        "ifspace: 1 layer with 1,000 weights (9,000 parameters of 3×3 kernels): proven: no layout "
+        "meets the budget; the nearest below and above that are met are 999 and 1,002\n"
     )
     ended = run("energy", "--layers", 64, "--budget", 66304, "--format", "json")
     assert (ended.status, ended.json["status"], ended.json["plans"]) == (3, "infeasible", [])
@@ -121,7 +147,7 @@ def test_no_time_is_status_four(run: Callable) -> None:
         assert (ended.status, ended.json["status"]) == (4, "unknown")
         assert ended.json["bound"] > 634.5
         assert ended.err.count("\n") == 1
-        assert "4 layers with 66,304 weights: time ran out" in ended.err
+        assert "parameters of 3×3 kernels): time ran out" in ended.err
 
 
 @pytest.mark.parametrize("form", ["csv", "markdown"])
@@ -145,28 +171,32 @@ def test_the_answer_can_go_to_a_file(run: Callable, tmp_path: Path) -> None:
     assert not (tmp_path / "none.json").exists()
 
 
-def test_a_missing_solver_is_one_line_that_names_the_extra(
+def test_without_the_solver_only_its_own_method_is_missing(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in list(sys.modules):
         if name.partition(".")[0] == "ortools" or name.startswith("ifspace.optimize"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ortools", None)  # type: ignore[arg-type]
-    run(*PAPER).refused("OR-Tools is not installed", "ifspace[solver]")
+    ended = run(*PAPER, "--method", "cpsat")
+    ended.refused("OR-Tools is not installed", "ifspace[solver]", "leave --method out")
+    for method in ("auto", "exact"):
+        found = run(*PAPER, "--method", method, "--format", "json").json
+        assert found["plans"][0]["widths"] == list(BEST)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--layers", 4], ["Missing option '--budget'", "`ifspace energy --help`"]),
-        (["--budget", 100], ["no --layers", "allowed: --layers or repeats"]),
+        (["--budget", 100], ["no --layers", "allowed: --layers or --repeats"]),
         (["--layers", 4, "--budget", 0], ["--budget out of range: got 0"]),
         (["--layers", 4, "--budget", "1G"], ["--budget out of range", "10000000"]),
         (["--layers", 4, "--budget", "-5"], ["'--budget'", "got '-5'"]),
         (["--layers", 0, "--budget", 100], ["--layers out of range: got 0"]),
         (["--layers", "x", "--budget", 100], ["'--layers'", "got 'x'"]),
         (["--layers", 3, "--repeats", "1,10", "--budget", 100],
-         ["--layers and repeats contradict each other: got 3 and 2 units"]),
+         ["--layers and --repeats contradict each other: got 3 and 1,10, which are 2 units"]),
         (["--repeats", "1,0", "--budget", 100], ["--repeats out of range: got 0"]),
         (["--repeats", "1,x", "--budget", 100], ["'--repeats'", "got '1,x'"]),
         (["--repeats", "200,200", "--budget", 100], ["--repeats", "got 400"]),

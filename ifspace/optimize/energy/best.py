@@ -16,32 +16,78 @@ Reference: [Layout] eq. 4, which calls the problem NP-hard.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import exp, inf
-from typing import Literal, get_args
 
 import numpy as np
 
 from ifspace.errors import SettingError
-from ifspace.optimize.energy.bounds import SLACK, Bounds, Ranges, all_ranges, log_log, thresholds
-from ifspace.optimize.energy.cpsat import cpsat_energy
-from ifspace.optimize.energy.exact import GaveUpError, Prefixes
+from ifspace.optimize.energy.bounds import (
+    SLACK,
+    Bounds,
+    GaveUpError,
+    Ranges,
+    all_ranges,
+    log_log,
+    thresholds,
+)
+from ifspace.optimize.energy.exact import Prefixes
+from ifspace.optimize.energy.first import first_plan
 from ifspace.optimize.energy.met import nearest_budgets
 from ifspace.plan.energy import EnergyAnswer, EnergyPlan, EnergyProblem, EnergyRank
 from ifspace.plan.groups import Status
 from ifspace.plan.legal import whole_within
 
-Method = Literal["auto", "exact", "cpsat"]
+# What finds the `top` layouts of a problem until a deadline, one of time.monotonic.
+Search = Callable[[EnergyProblem, int, float | None], EnergyAnswer]
+
+
+def exact_energy(problem: EnergyProblem, top: int, deadline: float | None = None) -> EnergyAnswer:
+    """Return the answer by lowering a threshold, None in the end, until `top` reach it.
+
+    The deadline is one of time.monotonic. At it a first layout, found near the bounds, is the
+    answer where nothing better is proven, and what nothing can be above is its bound.
+    """
+    bounds, first = None, None
+    greatest = problem.factors[0] * log_log(problem.budget // problem.inputs)
+    if len(problem.units) > 1:
+        # The one near equal widths is there before the bounds are, should there be little time.
+        found = [first_plan(problem, None, deadline)]
+        bounds = Bounds(problem, deadline)
+        found.append(first_plan(problem, bounds.chain, deadline))
+        first = min(filter(None, found), key=EnergyPlan.order, default=None)
+        greatest = bounds.greatest
+    limit, plans = exp(greatest + SLACK), []
+    try:
+        for threshold in _levels(problem, greatest, first if top == 1 else None):
+            low = -inf if threshold is None else threshold
+            prefixes = Prefixes(problem, _ranges(problem, bounds, threshold), deadline)
+            values, chosen = prefixes.best(low, top, (2, problem.budget))
+            plans = [EnergyPlan(problem, tuple(map(int, row))) for row in chosen]
+            # Of those a little below the threshold some are left out: they do not count.
+            if np.count_nonzero(values >= low) >= top:
+                break
+            limit = 0.0 if threshold is None else exp(threshold)
+        else:
+            plans += _without_energy(problem, top - len(plans), deadline)
+    except GaveUpError:
+        if not plans:
+            return _unproven(first, limit)
+    plans = sorted(plans, key=EnergyPlan.order)[:top]
+    if not plans:
+        return EnergyAnswer(Status.INFEASIBLE, None, ())
+    return EnergyAnswer(Status.OPTIMAL, plans[0].energy(), tuple(plans))
 
 
 def best_energy(
     problem: EnergyProblem,
     top: int = 1,
     time_limit_s: float | None = None,
-    method: Method = "auto",
+    search: Search = exact_energy,
 ) -> EnergyAnswer:
-    """Return the `top` layouts of greatest energy, best first; "auto" is "exact".
+    """Return the `top` layouts of greatest energy, best first.
 
+    `search`: `exact_energy`, or `cpsat_energy` of `optimize.energy.cpsat`, which needs OR-Tools.
     A time limit in seconds may leave fewer of them, or a first one that is not proven, or none.
 
     >>> answer = best_energy(EnergyProblem(66304, layers=4), top=2)
@@ -51,28 +97,29 @@ def best_energy(
     >>> answer.status.name, answer.below, answer.above
     ('INFEASIBLE', 999, 1002)
 
-    Raises: SettingError for an unknown method, a `top` below 1, or so many layouts that a table of
+    Raises: SettingError for a `top` below 1, or so many layouts that a table of
     them does not fit.
 
     Reference: [Layout] eq. 4.
     """
     top = whole_within(top, "top", 1)
-    allowed = get_args(Method)
-    if method not in allowed:
-        raise SettingError.because(
-            "unknown method", got=repr(method), allowed=", ".join(allowed),
-            remedy="choose one of them", argument="method",
-        )  # fmt: skip
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     if problem.least_weights() > problem.budget:
         return EnergyAnswer(Status.INFEASIBLE, None, (), None, problem.least_weights())
-    find = cpsat_energy if method == "cpsat" else _exact
-    answer = find(problem, top, deadline)
+    answer = search(problem, top, deadline)
     for plan in answer.plans:
         plan.check()
     if answer.status is not Status.INFEASIBLE:
         return answer
-    return EnergyAnswer(Status.INFEASIBLE, None, (), *nearest_budgets(problem))
+    return EnergyAnswer(Status.INFEASIBLE, None, (), *_nearest(problem, deadline))
+
+
+def _nearest(problem: EnergyProblem, deadline: float | None) -> tuple[int | None, int | None]:
+    """Return the nearest budgets that are met, or none where the time ran out before."""
+    try:
+        return nearest_budgets(problem, deadline)
+    except GaveUpError:
+        return None, None
 
 
 def rank(
@@ -98,14 +145,16 @@ def rank(
     energy = plan.exact_energy()
     threshold = float(energy.ln()) if energy else None
     levels = [threshold]
+    bounds = None
     if threshold is not None and len(problem.units) > 1:
+        bounds = Bounds(problem, deadline)
         # Should the whole not be possible, a higher threshold says what there is at least.
-        room = Bounds(problem).greatest - threshold
+        room = bounds.greatest - threshold
         levels += [threshold + room * part for part in (0.75, 0.95, 0.99)]
     greater = 0
     for level in levels:
         try:
-            for found in _greater(problem, plan, level, deadline):
+            for found in _greater(plan, level, bounds, deadline):
                 greater += found
         except (GaveUpError, SettingError):
             if greater:
@@ -116,11 +165,12 @@ def rank(
 
 
 def _greater(
-    problem: EnergyProblem, plan: EnergyPlan, threshold: float | None, deadline: float | None
+    plan: EnergyPlan, threshold: float | None, bounds: Bounds | None, deadline: float | None
 ) -> Iterator[int]:
     """Yield, in parts, how many layouts from a threshold on have more energy than the plan."""
+    problem = plan.problem
     low = -inf if threshold is None else threshold
-    prefixes = Prefixes(problem, _ranges(problem, None, threshold), deadline)
+    prefixes = Prefixes(problem, _ranges(problem, bounds, threshold), deadline)
     for values, chosen in prefixes.above(low, (2, problem.budget)):
         certain = values > low + 2 * SLACK
         # Logarithms this near say nothing: the exact energies do.
@@ -130,37 +180,27 @@ def _greater(
 
 
 def _ranges(problem: EnergyProblem, bounds: Bounds | None, threshold: float | None) -> Ranges:
-    if threshold is None or len(problem.units) == 1:
+    if threshold is None or bounds is None:
         return all_ranges(problem, (2, problem.budget))
-    return (bounds or Bounds(problem)).ranges(threshold)
+    return bounds.ranges(threshold)
 
 
-def _exact(problem: EnergyProblem, top: int, deadline: float | None) -> EnergyAnswer:
-    """Return the answer by lowering a threshold, None in the end, until `top` reach it."""
-    bounds = Bounds(problem) if len(problem.units) > 1 else None
-    greatest = problem.factors[0] * log_log(problem.budget // problem.inputs)
-    if bounds is not None:
-        greatest = bounds.greatest
-    limit, plans = exp(greatest + SLACK), []
-    try:
-        for threshold in thresholds(problem, greatest):
-            low = -inf if threshold is None else threshold
-            prefixes = Prefixes(problem, _ranges(problem, bounds, threshold), deadline)
-            values, chosen = prefixes.best(low, top, (2, problem.budget))
-            plans = [EnergyPlan(problem, tuple(map(int, row))) for row in chosen]
-            # Of those a little below the threshold some are left out: they do not count.
-            if np.count_nonzero(values >= low) >= top:
-                break
-            limit = 0.0 if threshold is None else exp(threshold)
+def _levels(
+    problem: EnergyProblem, greatest: float, first: EnergyPlan | None
+) -> Iterator[float | None]:
+    """Yield the thresholds, none of them below what a first layout reaches, if there is one."""
+    reached = -inf if first is None else float(first.exact_energy().ln()) - SLACK
+    for threshold in thresholds(problem, greatest):
+        if threshold is None and first is not None:
+            yield reached
         else:
-            plans += _without_energy(problem, top - len(plans), deadline)
-    except GaveUpError:
-        if not plans:
-            return EnergyAnswer(Status.UNKNOWN, limit, ())
-    plans = sorted(plans, key=EnergyPlan.order)[:top]
-    if not plans:
-        return EnergyAnswer(Status.INFEASIBLE, None, ())
-    return EnergyAnswer(Status.OPTIMAL, plans[0].energy(), tuple(plans))
+            yield threshold if threshold is None else max(threshold, reached)
+
+
+def _unproven(first: EnergyPlan | None, limit: float) -> EnergyAnswer:
+    if first is None:
+        return EnergyAnswer(Status.UNKNOWN, limit, ())
+    return EnergyAnswer(Status.FEASIBLE, max(limit, first.energy()), (first,))
 
 
 def _without_energy(problem: EnergyProblem, top: int, deadline: float | None) -> list[EnergyPlan]:

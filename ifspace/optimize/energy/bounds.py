@@ -12,8 +12,9 @@ between which weights used so far a layout worth having must lie: each pair of p
 linear inequality. Every inequality holds for every layout, so nothing worth having is cut off.
 """
 
+import time
 from collections.abc import Iterator
-from math import exp, inf, isqrt, log
+from math import inf, log
 from typing import Any, Final
 
 import numpy as np
@@ -29,10 +30,24 @@ _PRICES: Final = np.exp([-each for each in _NEAR[:0:-1]] + list(_NEAR))
 # distance grows.
 _FIRST: Final = 1e-4
 _GROWTH: Final = 4.0
-_GOLDEN: Final = (5**0.5 - 1) / 2
+# So many prices are tried at most.
+_TRIES: Final = 60
 Array = Any
 # Weights used up to and with a unit, least and most, by unit and width; unit 0 is the input.
 Ranges = list[dict[int, tuple[int, int]]]
+
+
+class GaveUpError(Exception):
+    """The time limit came before the search was through."""
+
+
+def keep_time(deadline: float | None) -> None:
+    """Give up from a deadline on, one of time.monotonic.
+
+    Raises: GaveUpError.
+    """
+    if deadline is not None and time.monotonic() >= deadline:
+        raise GaveUpError("time ran out")
 
 
 def most_widths(problem: EnergyProblem) -> list[int]:
@@ -92,30 +107,44 @@ def log_log(width: int) -> float:
 class Bounds:
     """Upper bounds of the energy of layouts whose widths are all 2 or more, and two units or more.
 
-    `greatest`: of the logarithm of the energy of any of them, at the best price.
+    `greatest`: of the logarithm of the energy of any of them, at the best price. `chain`: the N
+    widths that are worth most at that price, whatever their weights: a layout near the best ones.
+    After a deadline, of time.monotonic, the price is no longer improved: any price gives a bound.
     """
 
-    def __init__(self, problem: EnergyProblem) -> None:
+    def __init__(self, problem: EnergyProblem, deadline: float | None = None) -> None:
         self.problem = problem
-        self.widths = np.arange(2.0, max(3, isqrt(problem.budget) + 1))
-        self.price = self._best_price()
-        self.below, self.above = self._maxima(self.price, self.widths)
-        self.greatest = self._total(self.price)
+        self.deadline = deadline
+        # The widths that each unit but the last can have, in channels.
+        self.widths = []
+        for place, most in enumerate(most_widths(problem)[:-1]):
+            least = 2 + place * problem.step
+            self.widths.append(np.arange(float(least), max(least, most) + 1))
+        self.greatest, self.price, self.chain = self._best_price()
+        self.above = self._maxima_above(self.price, self.widths)
+        self.below = self._maxima_below(self.price, self.widths)
 
     def ranges(self, threshold: float) -> Ranges:
-        """Return where all layouts lie whose energy has a logarithm of `threshold` or more."""
+        """Return where all layouts lie whose energy has a logarithm of `threshold` or more.
+
+        Raises: GaveUpError at the deadline.
+        """
         problem = self.problem
         threshold -= 4 * SLACK  # and some that are lower by the noise of floats
         paid = self.price * problem.budget
-        worth = np.array(self.below) + np.array(self.above) + paid >= threshold
-        columns = np.flatnonzero(worth.any(axis=0))
-        if not len(columns):
-            return [{problem.inputs: (0, 0)}, *({} for _ in self.below)]
-        widths = self.widths[columns[0] : columns[-1] + 1]
+        kept = []
+        for widths, below, above in zip(self.widths, self.below, self.above, strict=True):
+            worth = np.flatnonzero(below + above + paid >= threshold)
+            if not len(worth):
+                return [{problem.inputs: (0, 0)}, *({} for _ in self.below)]
+            kept.append(widths[worth[0] : worth[-1] + 1])
         prices = self.price * _PRICES
-        tables = [self._maxima(price, widths) for price in prices]
+        tables = []
+        for price in prices:
+            keep_time(self.deadline)
+            tables.append((self._maxima_below(price, kept), self._maxima_above(price, kept)))
         ranges: Ranges = [{problem.inputs: (0, 0)}]
-        for place in range(len(self.below)):
+        for place, widths in enumerate(kept):
             below = np.array([table[0][place] for table in tables])
             above = np.array([table[1][place] for table in tables])
             above += (prices * problem.budget)[:, None]
@@ -127,49 +156,92 @@ class Bounds:
             )  # fmt: skip
         return ranges
 
-    def _total(self, price: float) -> float:
-        below, above = self._maxima(price, self.widths)
-        return float((below[0] + above[0]).max() + price * self.problem.budget)
+    def _best_price(self) -> tuple[float, float, list[int]]:
+        """Return about the least bound, the price that gives it, and the chain at that price.
 
-    def _best_price(self) -> float:
-        """Return about the price at which the bound is least; any price gives a bound."""
-        low, high = log(1e-12), log(1e3)
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        at_left, at_right = self._total(exp(left)), self._total(exp(right))
-        for _ in range(40):
-            if at_left < at_right:
-                high, right, at_right = right, left, at_left
-                left = high - _GOLDEN * (high - low)
-                at_left = self._total(exp(left))
-            else:
-                low, left, at_left = left, right, at_right
-                right = low + _GOLDEN * (high - low)
-                at_right = self._total(exp(right))
-        return exp((low + high) / 2)
-
-    def _maxima(self, price: float, widths: Array) -> tuple[list[Array], list[Array]]:
-        """Return the greatest priced sums up to, and after, each unit but the last.
-
-        Two lists of N - 1 arrays, an entry per width.
+        The bound is the maximum of lines, one for each chain: a slope below 0 means too low a
+        price. The next price is where the lines of the nearest prices on both sides meet.
         """
         problem = self.problem
-        logs = np.log(np.log(widths))
-        own = [
-            factor * logs - price * (count - 1) * widths**2
-            for factor, count in zip(problem.factors, problem.units, strict=True)
-        ]
-        allowed = widths[None, :] <= widths[:, None] - problem.step  # [wider, narrower]
-        joined = np.where(allowed, -price * np.outer(widths, widths), -inf)
-        below = [own[0] - price * problem.inputs * widths]
-        for each in own[1:-1]:
-            below.append(each + (joined + below[-1][None, :]).max(axis=1))
-        above = [self._last(price, widths)]
-        for each in own[-2:0:-1]:
-            above.append((joined.T + (each + above[-1])[None, :]).max(axis=1))
-        return below, above[::-1]
+        width = max(3.0, (problem.budget / problem.depth) ** 0.5)
+        price = sum(problem.factors) / (2 * problem.budget * log(width))
+        best: tuple[float, float, list[int]] = (inf, price, [])
+        low, high = None, None
+        for _ in range(_TRIES):
+            value, slope, chain = self._line(price)
+            if value < best[0] or not best[2]:
+                best = (value, price, chain)
+            if slope < 0:
+                low = (price, value, slope)
+            else:
+                high = (price, value, slope)
+            out_of_time = self.deadline is not None and time.monotonic() >= self.deadline
+            if slope == 0 or value == -inf or out_of_time:
+                break
+            if low is None or high is None:
+                price *= 2.0 if high is None else 0.5
+                continue
+            price = (high[1] - low[1] + low[2] * low[0] - high[2] * high[0]) / (low[2] - high[2])
+            # No price is better than where they meet.
+            meet = low[1] + low[2] * (price - low[0])
+            if best[0] - meet < SLACK or not low[0] < price < high[0]:
+                break
+        return best
+
+    def _line(self, price: float) -> tuple[float, float, list[int]]:
+        """Return the bound at a price, how it changes with the price, and the best chain."""
+        problem = self.problem
+        above = self._maxima_above(price, self.widths)
+        worth = self._own(0, price, self.widths[0]) - price * problem.inputs * self.widths[0]
+        total = float((worth + above[0]).max()) + price * problem.budget
+        chain: list[int] = []
+        for place, widths in enumerate(self.widths):
+            if chain:
+                worth = self._own(place, price, widths) - price * chain[-1] * widths
+                worth[widths < chain[-1] + problem.step] = -inf
+            chain.append(int(widths[(worth + above[place]).argmax()]))
+        last = float(self._last_width(price, np.array([float(chain[-1])]))[0][0])
+        weights = problem.weights([*chain, 0]) + chain[-1] * last
+        weights += (problem.units[-1] - 1) * last**2
+        return total, problem.budget - weights, [*chain, int(last)]
+
+    def _own(self, place: int, price: float, widths: Array) -> Array:
+        """Return what each width of a unit is worth but for its weights with the unit below."""
+        factor, count = self.problem.factors[place], self.problem.units[place]
+        return factor * np.log(np.log(widths)) - price * (count - 1) * widths**2
+
+    def _joined(self, price: float, below: Array, widths: Array) -> Array:
+        """Return what the weights between two units cost, [widths, below]; the order is kept."""
+        cost = np.outer(-price * widths, below)
+        cost[below[None, :] > widths[:, None] - self.problem.step] = -inf
+        return cost
+
+    def _maxima_below(self, price: float, widths: list[Array]) -> list[Array]:
+        """Return the greatest priced sums up to and with each unit but the last, by its width."""
+        sums = [self._own(0, price, widths[0]) - price * self.problem.inputs * widths[0]]
+        for place in range(1, len(widths)):
+            joined = self._joined(price, widths[place - 1], widths[place])
+            joined += sums[-1]
+            sums.append(self._own(place, price, widths[place]) + joined.max(axis=1))
+        return sums
+
+    def _maxima_above(self, price: float, widths: list[Array]) -> list[Array]:
+        """Return the greatest priced sums of all that comes after a unit, by its width."""
+        sums = [self._last(price, widths[-1])]
+        for place in range(len(widths) - 1, 0, -1):
+            joined = self._joined(price, widths[place - 1], widths[place])
+            joined += (self._own(place, price, widths[place]) + sums[-1])[:, None]
+            sums.append(joined.max(axis=0))
+        return sums[::-1]
 
     def _last(self, price: float, widths: Array) -> Array:
         """Return the greatest priced term of the last unit after each width, a real one allowed."""
+        factor, more = self.problem.factors[-1], self.problem.units[-1] - 1
+        low, high = self._last_width(price, widths)
+        return factor * np.log(np.log(high)) - price * (widths * low + more * low**2)
+
+    def _last_width(self, price: float, widths: Array) -> tuple[Array, Array]:
+        """Return two real widths that the best last one after each width lies between."""
         problem = self.problem
         factor, more = problem.factors[-1], problem.units[-1] - 1
         low = widths + problem.step
@@ -178,7 +250,7 @@ class Bounds:
             middle = (low + high) / 2
             rises = factor / (middle * np.log(middle)) > price * (widths + 2 * more * middle)
             low, high = np.where(rises, middle, low), np.where(rises, high, middle)
-        return factor * np.log(np.log(high)) - price * (widths * low + more * low**2)
+        return low, high
 
 
 def _between(

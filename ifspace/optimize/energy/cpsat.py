@@ -3,7 +3,7 @@
 The objective is Σ ln ln n_i in whole billionths, looked up by width. The weights are grouped so
 that each second unit is multiplied once: n_1 (n_0 + n_2) + n_3 (n_2 + n_4) + …. The solver is asked
 for layouts above a threshold, which is lowered until there are enough; above a threshold every
-width lies within bounds (`energy_bounds`), which the exact program uses too. With `plain` widths
+width lies within bounds (`bounds.py`), which the exact program uses too. With `plain` widths
 are bounded by order and budget alone and no threshold is set: slow, and independent of all that.
 
 Rounding could swap two layouts of nearly the same energy. So the solver is asked on until what is
@@ -18,7 +18,7 @@ from typing import Any, Final
 from ortools.sat.python import cp_model
 
 from ifspace.optimize.cpsat import Outcome, solve
-from ifspace.optimize.energy.bounds import SLACK, Bounds, most_widths, thresholds
+from ifspace.optimize.energy.bounds import SLACK, Bounds, GaveUpError, most_widths, thresholds
 from ifspace.plan.energy import EnergyAnswer, EnergyPlan, EnergyProblem
 from ifspace.plan.groups import Status
 
@@ -37,7 +37,7 @@ def cpsat_energy(
     Reference: [Layout] eq. 4.
     """
     search = _Search(problem, top, deadline)
-    for threshold, domains in _windows(problem, plain):
+    for threshold, domains in _windows(problem, plain, deadline):
         if all(low <= high for low, high in domains):
             ended = search.run(domains, threshold)
             if ended is not None:
@@ -46,18 +46,23 @@ def cpsat_energy(
     return search.without_energy()
 
 
-def _windows(problem: EnergyProblem, plain: bool) -> Iterator[tuple[float | None, Domains]]:
+def _windows(
+    problem: EnergyProblem, plain: bool, deadline: float | None
+) -> Iterator[tuple[float | None, Domains]]:
     """Yield thresholds with the widths that layouts above them can have; None ends them."""
     least = [2 + place * problem.step for place in range(len(problem.units))]
     most = most_widths(problem)
     if not plain and len(problem.units) > 1:
-        bounds = Bounds(problem)
+        bounds = Bounds(problem, deadline)
         # Before any run: nothing can be above that.
         yield bounds.greatest, [(1, 0)]
         for threshold in thresholds(problem, bounds.greatest):
             if threshold is None:
                 break
-            ranges = bounds.ranges(threshold)[1:]
+            try:
+                ranges = bounds.ranges(threshold)[1:]
+            except GaveUpError:
+                break  # the solver has no time either: it tells what is proven
             domains = [(min(widths), max(widths)) if widths else (1, 0) for widths in ranges]
             # The last unit takes what the least of all others leave.
             others = problem.weights([*(low for low, _ in domains), 0])

@@ -9,7 +9,6 @@ Sums of logarithms are floats here, and nothing within their noise of the thresh
 caller sorts by exact energies.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
@@ -18,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from ifspace.errors import SettingError
-from ifspace.optimize.energy.bounds import SLACK, Ranges
+from ifspace.optimize.energy.bounds import SLACK, Ranges, keep_time
 from ifspace.plan.energy import EnergyProblem
 
 Array = Any
@@ -27,10 +26,6 @@ MOST_CELLS: Final = 150_000_000
 _CHUNK: Final = 1 << 16
 # So many partial layouts are held before those not among the best are dropped.
 _HELD: Final = 1_000_000
-
-
-class GaveUpError(Exception):
-    """The time limit came before the table was full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,6 @@ class Prefixes:
         for place, wanted in enumerate(ranges[1:]):
             rows: dict[int, tuple[int, Array]] = {}
             for width, (low, high) in wanted.items():
-                self._keep_time()
                 row = self._row(place, width, low, high)
                 if row is not None:
                     rows[width] = row
@@ -109,13 +103,10 @@ class Prefixes:
             part = partial.at(slice(start, start + _CHUNK))
             yield from self._walk(place - 1, self._back(place, part, low), low)
 
-    def _keep_time(self) -> None:
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise GaveUpError
-
     def _before(self, place: int, width: int) -> Iterator[tuple[int, int, Array]]:
         """Yield the rows of the unit before that may stand below a width; 0 is the first unit."""
         for below, (start, best) in self.rows[place].items():
+            keep_time(self.deadline)
             if place == 0 or below <= width - self.problem.step:
                 yield below, start, best
 
@@ -142,7 +133,6 @@ class Prefixes:
         """Return the last units whose best layouts reach the threshold."""
         parts, held = [_none(1)], 0
         for below, (start, best) in self.rows[-1].items():
-            self._keep_time()
             places = np.flatnonzero(best > -inf)
             least = last[0] if len(self.rows) == 1 else max(last[0], below + self.problem.step)
             most, fits = self._last_widths(below, self.problem.budget - start - places, last[1])
@@ -150,6 +140,7 @@ class Prefixes:
             found, best_before, widths = places[fits], best[places][fits], most[fits]
             tried = 0
             while len(found) and (top is None or tried < top):
+                keep_time(self.deadline)
                 own = self._worth(len(self.rows) - 1, widths)
                 value = best_before + own
                 keep = value >= threshold - SLACK
@@ -183,7 +174,6 @@ class Prefixes:
 
     def _back(self, place: int, partial: _Partial, threshold: float) -> _Partial:
         """Return the partial layouts with the width of one more unit, number `place` from 1."""
-        self._keep_time()
         parts = [_none(partial.chosen.shape[1] + 1)]
         more = self.problem.units[place - 1] - 1
         for width in np.unique(partial.width):

@@ -6,23 +6,28 @@ width p adds p n + (L - 1) n² to every sum: a shift. Only sums up to a limit ar
 
 from typing import Final
 
+from ifspace.optimize.energy.bounds import keep_time
 from ifspace.plan.energy import EnergyProblem
 
 # How far beyond the budget the search for a budget that is met goes at first.
 _FIRST_REACH: Final = 64
 
 
-def nearest_budgets(problem: EnergyProblem) -> tuple[int | None, int | None]:
+def nearest_budgets(
+    problem: EnergyProblem, deadline: float | None = None
+) -> tuple[int | None, int | None]:
     """Return the greatest budget below that a layout meets, and the least one above.
 
     The first is None where the narrowest layout has more weights.
 
     >>> nearest_budgets(EnergyProblem(1000, layers=1))
     (999, 1002)
+
+    Raises: GaveUpError at the deadline, of time.monotonic.
     """
     reach = _FIRST_REACH
     while True:
-        met = budgets_met(problem, problem.budget + reach)
+        met = budgets_met(problem, problem.budget + reach, deadline)
         above = met >> (problem.budget + 1)
         if above:
             least_above = problem.budget + (above & -above).bit_length()
@@ -31,11 +36,13 @@ def nearest_budgets(problem: EnergyProblem) -> tuple[int | None, int | None]:
         reach *= 4
 
 
-def budgets_met(problem: EnergyProblem, limit: int) -> int:
+def budgets_met(problem: EnergyProblem, limit: int, deadline: float | None = None) -> int:
     """Return the budgets up to a limit that a layout meets exactly, as bits.
 
     >>> [b for b in range(30) if budgets_met(EnergyProblem(1, layers=2), 29) >> b & 1]
     [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
+
+    Raises: GaveUpError at the deadline, of time.monotonic.
     """
     kept = (1 << (limit + 1)) - 1
     ends = {problem.inputs: 1}  # sums by the width that they end with
@@ -44,6 +51,7 @@ def budgets_met(problem: EnergyProblem, limit: int) -> int:
         is_last = place == len(problem.units) - 1
         after: dict[int, int] = {}
         for below, sums in ends.items():
+            keep_time(deadline)
             least = 1 if step is None else below + step
             if is_last and count == 1:
                 # All multiples of the width below from the least on, by doubling.

@@ -3,19 +3,18 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import brute_energy
 import pytest
 
 from ifspace.errors import SettingError
-from ifspace.optimize.energy import Method, best_energy, cpsat, exact, rank
+from ifspace.optimize.energy import Search, best_energy, cpsat, exact, exact_energy, rank
 from ifspace.optimize.energy.cpsat import cpsat_energy
 from ifspace.optimize.energy.met import budgets_met
 from ifspace.plan.energy import EnergyAnswer, EnergyPlan, EnergyProblem, EnergyRank
 from ifspace.plan.groups import Status
 
-METHODS: tuple[Method, ...] = ("exact", "cpsat")
+METHODS: tuple[Search, ...] = (exact_energy, cpsat_energy)
 RESIDUAL = EnergyProblem(51248, repeats=(1, 10, 10, 10))
 
 # [Layout] Table 5: the six learned best layouts of each budget.
@@ -72,7 +71,7 @@ def test_the_exact_program_against_every_layout(seed: int) -> None:
 @pytest.mark.parametrize("seed", [10, 11])
 def test_cpsat_against_every_layout(seed: int) -> None:
     found = [
-        same_plans(asked, top, best_energy(asked, top, method="cpsat"))
+        same_plans(asked, top, best_energy(asked, top, search=cpsat_energy))
         for asked, top in drawn(seed, 50, most=800)
     ]
     assert found.count(Status.OPTIMAL) > 25
@@ -95,31 +94,31 @@ def test_cpsat_without_any_bound_of_ours_agrees() -> None:
         assert cpsat_energy(asked, 1, plain=True) == best_energy(asked)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_all_layouts_when_more_are_asked_for(method: Method) -> None:
+@pytest.mark.parametrize("search", METHODS)
+def test_all_layouts_when_more_are_asked_for(search: Search) -> None:
     for asked in (
         EnergyProblem(90, layers=3), EnergyProblem(60, layers=3, at_most=True),
         EnergyProblem(45, layers=4, nondecreasing=True),
     ):  # fmt: skip
-        answer = best_energy(asked, 1000, method=method)
+        answer = best_energy(asked, 1000, search=search)
         everything = [layout for _, layout in brute_energy.ranking(asked)]
         assert widths(answer) == everything
         # Those without energy come last, in the order of their widths.
         assert answer.plans[-1].energy() == 0.0
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_layouts_of_the_very_same_energy_come_by_their_widths(method: Method) -> None:
+@pytest.mark.parametrize("search", METHODS)
+def test_layouts_of_the_very_same_energy_come_by_their_widths(search: Search) -> None:
     # ln 2 · ln 64 = ln 4 · ln 8: floats differ in the last digit, if at all.
     asked = EnergyProblem(138, layers=2, inputs=1, at_most=True, nondecreasing=True)
-    found = widths(best_energy(asked, 400, method=method)) if method == "exact" else None
+    found = widths(best_energy(asked, 400, search=search)) if search is exact_energy else None
     layouts = [layout for _, layout in brute_energy.ranking(asked)]
     assert layouts.index((4, 8)) == layouts.index((2, 64)) + 1
     if found:
         assert found == layouts[:400]
         assert found.index((4, 8)) == found.index((2, 64)) + 1
     small = replace(asked, budget=34)
-    assert widths(best_energy(small, 40, method=method)) == [
+    assert widths(best_energy(small, 40, search=search)) == [
         layout for _, layout in brute_energy.ranking(small)[:40]
     ]
 
@@ -135,7 +134,7 @@ def test_the_paper_lists_the_true_top_six(budget: int) -> None:
 def test_the_top_six_of_the_lower_budget_by_every_layout() -> None:
     asked = EnergyProblem(4288, layers=4)
     assert [layout for _, layout in brute_energy.ranking(asked)[:6]] == TABLE_5[4288]
-    assert widths(best_energy(asked, 6, method="cpsat")) == TABLE_5[4288]
+    assert widths(best_energy(asked, 6, search=cpsat_energy)) == TABLE_5[4288]
 
 
 def test_the_residual_nets_of_table_4_are_all_there_are() -> None:
@@ -163,7 +162,7 @@ def test_deep_networks_by_both_ways(layers: int, best: tuple[int, ...]) -> None:
     asked = EnergyProblem(66304, layers=layers)
     exact = best_energy(asked)
     assert widths(exact) == [best]
-    assert exact == best_energy(asked, method="cpsat")
+    assert exact == best_energy(asked, search=cpsat_energy)
 
 
 def test_a_larger_budget_never_has_less_energy_at_most() -> None:
@@ -212,8 +211,8 @@ def test_a_rank_that_takes_too_long_says_what_there_is_at_least(
 def test_budgets_that_no_layout_meets(
     asked: EnergyProblem, below: int | None, above: int | None
 ) -> None:
-    for method in METHODS:
-        answer = best_energy(asked, method=method)
+    for search in METHODS:
+        answer = best_energy(asked, search=search)
         assert answer == EnergyAnswer(Status.INFEASIBLE, None, (), below, above)
 
 
@@ -235,43 +234,14 @@ def test_the_budgets_met_against_every_layout() -> None:
             assert bool(met >> budget & 1) == any(True for _ in brute_energy.layouts(one))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_time_is_an_answer_without_a_plan(method: Method) -> None:
-    answer = best_energy(EnergyProblem(66304, layers=10), method=method, time_limit_s=0)
-    assert (answer.status, answer.plans) == (Status.UNKNOWN, ())
-    assert answer.bound is not None
-    assert answer.bound >= 3091499.175562869
-
-
-def test_a_search_cut_short_keeps_what_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = EnergyProblem(66304, layers=4)
-    whole = best_energy(asked, 30)
-    rows, limit = exact.Prefixes._row, [0]
-
-    def slow(self: Any, *place: Any) -> Any:
-        limit[0] += 1
-        if limit[0] > 120:
-            raise exact.GaveUpError
-        return rows(self, *place)
-
-    monkeypatch.setattr(exact.Prefixes, "_row", slow)
-    cut = best_energy(asked, 30)
-    assert cut.status is Status.OPTIMAL
-    assert 0 < len(cut.plans) < 30
-    assert cut.plans == whole.plans[: len(cut.plans)]
-    assert cut.bound == whole.bound
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_plans_every_time(method: Method) -> None:
+@pytest.mark.parametrize("search", METHODS)
+def test_the_same_plans_every_time(search: Search) -> None:
     asked = EnergyProblem(4288, layers=5)
-    assert best_energy(asked, 3, method=method) == best_energy(asked, 3, method=method)
+    assert best_energy(asked, 3, search=search) == best_energy(asked, 3, search=search)
 
 
 def test_what_cannot_be_asked() -> None:
     asked = EnergyProblem(100, layers=3)
-    with pytest.raises(SettingError, match="unknown method: got 'fast'; allowed: auto, exact"):
-        best_energy(asked, method="fast")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="top out of range: got 0"):
         best_energy(asked, 0)
     with pytest.raises(SettingError, match="wrong number of widths: got 2; allowed: 3"):

@@ -24,7 +24,7 @@ def test_a_solver_cut_short_tells_its_gap(monkeypatch: pytest.MonkeyPatch) -> No
         return Outcome(Status.FEASIBLE, found.bound - SCALE // 1000, found.values)  # type: ignore[operator]
 
     monkeypatch.setattr(cpsat, "solve", cut_short)
-    answer = best_energy(asked, method="cpsat")
+    answer = best_energy(asked, search=cpsat_energy)
     assert (answer.status, answer.plans) == (Status.FEASIBLE, (best,))
     # The bound is a thousandth above in the logarithm.
     assert answer.bound == pytest.approx(best.energy() * exp(0.001), rel=1e-7)
