@@ -40,5 +40,13 @@ class SolverError(IfspaceError, RuntimeError):
     """A solver contradicts itself: its answers cannot be trusted."""
 
 
+class KernelError(IfspaceError, ValueError):
+    """Tensors that do not fit each other or the layer they are given to."""
+
+
+class DeviceError(IfspaceError, RuntimeError):
+    """An implementation asked for on a device, or in an environment, where it cannot run."""
+
+
 class OutputError(IfspaceError, OSError):
     """A result that cannot be written where it was asked to go."""

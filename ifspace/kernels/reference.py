@@ -1,0 +1,66 @@
+"""Rolling pointwise convolution (RPW) in eager PyTorch: the semantics, window by window.
+
+All else is tested against this. The three functions are closed under differentiation: the
+derivative of each is made of the other two.
+
+Reference: [3DRF] section 4.2.
+"""
+
+import torch
+from torch import Tensor
+
+from ifspace.kernels.layouts import empty_like
+from ifspace.kernels.windows import Windows
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) -> Tensor:
+    """Return y [N, C_out, H, W] of x [N, C_in, H, W], weight [C_out, w] and bias [C_out].
+
+    y[n, j] = bias[j] + sum over t < w of weight[j, t] x[n, (j s + t) mod C_in].
+    """
+    y = empty_like(x, windows.out_channels)
+    for channels, filters in _readers(windows, x):
+        y[:, filters] = torch.einsum("nchw,fc->nfhw", x[:, channels], weight[filters])
+    return y if bias is None else y.add_(bias[:, None, None])
+
+
+def input_grad(grad: Tensor, weight: Tensor, windows: Windows) -> Tensor:
+    """Return the gradient [N, C_in, H, W] by x of <grad, y>, for grad [N, C_out, H, W]."""
+    grad_x = empty_like(grad, windows.in_channels).zero_()
+    for channels, filters in _readers(windows, grad):
+        grad_x[:, channels] += torch.einsum("nfhw,fc->nchw", grad[:, filters], weight[filters])
+    return grad_x
+
+
+def weight_grad(grad: Tensor, x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return the gradients [C_out, w] and [C_out] by weight and bias of <grad, y>."""
+    grad_weight = grad.new_empty(windows.out_channels, windows.width)
+    for channels, filters in _readers(windows, x):
+        grad_weight[filters] = torch.einsum("nfhw,nchw->fc", grad[:, filters], x[:, channels])
+    return grad_weight, grad.sum((0, 2, 3))
+
+
+def dense_weight(weight: Tensor, windows: Windows) -> Tensor:
+    """Return the weight [C_out, C_in] of the pointwise convolution that does the same.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> dense_weight(torch.ones(3, 2), windows_of(4, 3, groups=2, overlap=0.5)).int().tolist()
+    [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    """
+    dense = weight.new_zeros(windows.out_channels, windows.in_channels)
+    for channels, filters in _readers(windows, weight):
+        dense[filters, channels[:, None]] = weight[filters].T
+    return dense
+
+
+def _readers(windows: Windows, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return of each window that has a filter the channels it reads and the filters that use it."""
+    device = like.device
+    within = torch.arange(windows.width, device=device)
+    return [
+        (
+            (start + within) % windows.in_channels,
+            torch.arange(place, windows.out_channels, windows.distinct, device=device),
+        )
+        for place, start in enumerate(windows.starts[: windows.out_channels])
+    ]

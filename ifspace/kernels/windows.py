@@ -1,0 +1,175 @@
+"""Which channels each filter of a rolling pointwise convolution (RPW) reads.
+
+Filter j reads the w channels (j s + t) mod C_in, t = 0 ... w - 1: a window that rolls on by s
+channels from filter to filter and wraps. Filters whose starts agree share a window.
+
+Reference: [3DRF] section 4.2.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache
+from math import gcd
+from numbers import Rational
+from operator import index
+from typing import Any
+
+from ifspace.errors import KernelError
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows table of an RPW layer; make it with `windows_of` or `windows_at`.
+
+    `width` (w): channels that a filter reads. `step` (s): channels from one window to the next.
+    `distinct` (P): different windows; filter j uses window j mod P. `starts`: first channel of
+    windows 0 ... P - 1. `filters`: how many filters use each window.
+
+    >>> table = windows_of(16, 16, groups=4, overlap=0.5)
+    >>> table.width, table.step, table.distinct, table.starts[:3], table.filters[:3]
+    (4, 2, 8, (0, 2, 4), (2, 2, 2))
+    """
+
+    in_channels: int
+    out_channels: int
+    width: int
+    step: int
+    distinct: int = field(init=False)
+    starts: tuple[int, ...] = field(init=False)
+    filters: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compute the table once."""
+        c_in, c_out = self.in_channels, self.out_channels
+        distinct = c_in // gcd(self.step, c_in)
+        full, rest = divmod(c_out, distinct)
+        object.__setattr__(self, "distinct", distinct)
+        object.__setattr__(self, "starts", tuple(p * self.step % c_in for p in range(distinct)))
+        object.__setattr__(self, "filters", tuple(full + (p < rest) for p in range(distinct)))
+
+    @property
+    def groups(self) -> int:
+        """The group count g = C_in / w."""
+        return self.in_channels // self.width
+
+    @property
+    def params(self) -> int:
+        """The number of weights, C_out w."""
+        return self.out_channels * self.width
+
+
+@cache
+def windows_at(in_channels: int, out_channels: int, width: int, step: int) -> Windows:
+    """Return the table for windows of a width that roll on by a step.
+
+    Raises: KernelError when the width does not divide the input channels, or the step is not
+        within 1 ... width.
+    """
+    if in_channels < 1 or out_channels < 1:
+        raise KernelError.because(
+            "no channels", got=f"{in_channels} to {out_channels}", allowed="1 or more of each",
+            remedy="give a layer channels to read and to write",
+        )  # fmt: skip
+    if width < 1 or in_channels % width:
+        raise KernelError.because(
+            "windows do not divide the input channels",
+            got=f"windows of {width} in {in_channels} channels",
+            allowed=f"weight [{out_channels}, w] with w of {_divisors(in_channels)}",
+            remedy="use C_in / groups channels for each filter",
+        )
+    if not 1 <= step <= width:
+        raise KernelError.because(
+            "step out of range", got=step, allowed=f"1 to the window's {width} channels",
+            remedy="step = w - floor(overlap w)",
+        )  # fmt: skip
+    return Windows(in_channels, out_channels, width, step)
+
+
+def windows_of(
+    in_channels: int, out_channels: int, groups: int, overlap: float | str | Rational = 0
+) -> Windows:
+    """Return the table of an RPW layer with a group count and an overlap ratio.
+
+    The overlap is exact: a decimal is what it reads as, 0.33 is 33/100. C_out may be any number.
+
+    >>> windows_of(3, 3, groups=1, overlap=0.33).step, windows_of(3, 3, 1, "1/3").step
+    (3, 2)
+
+    Raises: KernelError for groups that do not divide C_in, or an overlap outside 0 <= o < 1.
+    """
+    c_in, c_out, count = (
+        _whole(value, name)
+        for value, name in (
+            (in_channels, "in_channels"), (out_channels, "out_channels"), (groups, "groups"),
+        )
+    )  # fmt: skip
+    if c_in % count:
+        raise KernelError.because(
+            "groups do not divide the input channels", got=f"{count} groups of {c_in} channels",
+            allowed=f"groups of {_divisors(c_in)}", remedy="choose a divisor",
+            argument="groups",
+        )  # fmt: skip
+    width = c_in // count
+    ratio = exact_overlap(overlap)
+    return windows_at(c_in, c_out, width, width - ratio.numerator * width // ratio.denominator)
+
+
+def exact_overlap(overlap: float | str | Rational) -> Fraction:
+    """Return an overlap ratio as the number that its decimal or fraction says.
+
+    >>> exact_overlap(0.33), exact_overlap("1/3")
+    (Fraction(33, 100), Fraction(1, 3))
+
+    Raises: KernelError outside 0 <= o < 1, or for what is no number.
+    """
+    try:
+        value = Fraction(*overlap_ratio(overlap))
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(-1)
+    if not 0 <= value < 1:
+        raise KernelError.because(
+            "overlap out of range", got=repr(overlap), allowed="0 <= o < 1",
+            remedy="write 0, 0.33, 1/3 or 1/2", argument="overlap",
+        )  # fmt: skip
+    return value
+
+
+def overlap_ratio(overlap: float | str | Rational) -> tuple[int, int]:
+    """Return numerator and denominator of an overlap, unchecked and not always in lowest terms.
+
+    Plain arithmetic of numbers and text, which a compiler of torch traces.
+
+    >>> overlap_ratio(0.33), overlap_ratio("1/3"), overlap_ratio(1e-05)
+    ((33, 100), (1, 3), (1, 100000))
+
+    Raises: ValueError for what is no number.
+    """
+    if isinstance(overlap, int | Fraction):
+        return overlap.numerator, overlap.denominator
+    # The shortest decimal that reads back as this float is what was written.
+    text = repr(float(overlap)) if isinstance(overlap, float) else str(overlap)
+    above, _, below = text.partition("/")
+    if below:
+        return int(above), int(below)
+    digits, _, exponent = text.lower().partition("e")
+    before, _, behind = digits.partition(".")
+    power = int(exponent or 0) - len(behind)
+    number = int(before + behind)
+    return (number * 10**power, 1) if power >= 0 else (number, 10**-power)
+
+
+def _whole(value: Any, name: str) -> int:
+    try:
+        number = 0 if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise KernelError.because(
+            f"{name} out of range", got=repr(value), allowed="whole numbers from 1",
+            remedy=f"give {name} as a whole number", argument=name,
+        )  # fmt: skip
+    return number
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(each) for each in range(1, number + 1) if number % each == 0)
