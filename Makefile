@@ -5,13 +5,14 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 MAX_LEN ?= 6
 CHANNELS ?= 64
+DEVICE ?= cpu
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages reproduction results clean
+.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels reproduction results test-gpu clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,9 @@ enumerate: $(VENV)/.core  ## list the design space: funnel and best blocks (MAX_
 
 test: lint  ## everything that must pass: ruff, mypy, pytest with the documented examples
 	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.test  ## the tests of the kernels on a CUDA device, compiled
+	IFSPACE_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
 
 lint: $(VENV)/.test  ## ruff and mypy only
 	$(BIN)/ruff check .
@@ -42,6 +46,9 @@ bench-energy: $(VENV)/.plots  ## time layout energy: exact program, CP-SAT, brut
 
 bench-stages: $(VENV)/.plots  ## time stage layouts, and compare them with the organizer
 	$(BIN)/python -m ifspace.bench.stages
+
+bench-kernels: $(VENV)/.test  ## time rolling pointwise kernels beside their rivals (DEVICE=cpu)
+	$(BIN)/python -m ifspace.bench.kernels --device $(DEVICE)
 
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m ifspace.bench.reproduction

@@ -2,8 +2,10 @@
 
 import os
 
-# Before anything imports triton: its decorators read this once, at import.
-os.environ["TRITON_INTERPRET"] = "1"
+# Before anything imports triton: its decorators read this once, at import. `make test-gpu` runs the
+# same tests compiled, on the card.
+if os.environ.get("IFSPACE_TEST_DEVICE", "cpu") == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
 
 from hypothesis import settings
 

@@ -101,30 +101,39 @@ def build_torch_block(sized: SizedBlock, stride: int = 1) -> nn.Sequential:
     return block
 
 
-def count_by_hooks(sized: SizedBlock, side: int = 8, stride: int = 1) -> tuple[int, int, int]:
-    """(multiply-accumulates, elements written, output pixels) of a run, counted by hooks."""
+def count_by_hooks(
+    sized: SizedBlock, side: int = 8, stride: int = 1, block: nn.Module | None = None
+) -> tuple[int, int, int]:
+    """(multiply-accumulates, elements written, output pixels) of a run, counted by hooks.
+
+    Of the block in plain torch, or of the one that is given, whose children are its layers in fp64.
+    """
     macs, written = 0, 0
 
     def hook(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
         nonlocal macs, written
-        if not isinstance(module, Shuffle):
+        if hasattr(module, "weight"):
             written += output.numel()
             macs += output.numel() * module.weight[0].numel()
 
-    block = build_torch_block(sized, stride)
-    for module in block:
+    block = build_torch_block(sized, stride) if block is None else block
+    for module in block.children():
         module.register_forward_hook(hook)
     with torch.no_grad():
         output = block(torch.ones(1, sized.channels, *[side] * sized.dims, dtype=torch.float64))
     return macs, written, output[0, 0].numel()
 
 
-def autograd_field(sized: SizedBlock) -> tuple[list[set[int]], int]:
-    """R(j) of every output channel and the side of the field, from gradients of centre pixels."""
+def autograd_field(sized: SizedBlock, block: nn.Module | None = None) -> tuple[list[set[int]], int]:
+    """R(j) of every output channel and the side of the field, from gradients of centre pixels.
+
+    Of the block in plain torch, or of the one that is given, in fp64 with positive weights.
+    """
     side = 5 + sum((layer.layer.kernel or 1) - 1 for layer in sized.layers)
     side += 1 - side % 2
     x = torch.ones(1, sized.channels, *[side] * sized.dims, dtype=torch.float64, requires_grad=True)
-    centre = build_torch_block(sized)(x)[(0, slice(None), *[side // 2] * sized.dims)]
+    block = build_torch_block(sized) if block is None else block
+    centre = block(x)[(0, slice(None), *[side // 2] * sized.dims)]
     seen, sides = [], set()
     for output in centre:
         (gradient,) = torch.autograd.grad(output, x, retain_graph=True)

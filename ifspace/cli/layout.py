@@ -17,6 +17,7 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
+from ifspace.cli.saving import check_save, save_layout, save_option
 from ifspace.cli.solved import no_plan, solver_needed
 from ifspace.cli.stages import (
     KERNEL,
@@ -98,6 +99,7 @@ _OPTIONS = (
                  help="Stop then, with what was found and its bound."),
     click.option("--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True,
                  help="Processes that look for open group counts."),
+    save_option,
 )  # fmt: skip
 
 
@@ -115,6 +117,7 @@ def command(
     top: int,
     time_limit: float | None,
     jobs: int,
+    save: Path | None,
     kernel: int | None,
     **asked: Any,
 ) -> None:
@@ -124,7 +127,8 @@ def command(
     the greedy organizer starts (see `ifspace organize`), whose answer stands beside; without a
     budget their parameters and MACs are kept. Gain does not reward width: among --width-choices
     the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status 3 when no
-    layout keeps the budgets, 4 when the time limit came first.
+    layout keeps the budgets, 4 when the time limit came first. --save writes the first layout as a
+    network of torch modules; `ifspace.nn.saving.load(FILE)` reads it.
     """
     with solver_needed("layouts", ", or ask `ifspace organize` for the greedy organizer"):
         from ifspace.optimize.stages import best_stages
@@ -137,6 +141,7 @@ def command(
         described["depths"] = (1,) * len(described["stages"])
     start = read_layout(kernel=kernel, **described)
     problem = _problem(start, begins, alpha, KERNEL if kernel is None else kernel, **asked)
+    check_save(save)
     started = time.monotonic()
     answer = best_stages(problem, top, time_limit, jobs)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
@@ -150,7 +155,9 @@ def command(
         more = len(answer.left_out) - 1
         also = f", and {more} more" if more else ""
         output.note(f"left out: {answer.left_out[0]}{also}")
-    output.emit(forms(problem, answer, beside), keep=bool(answer.plans))
+    best = answer.plans[0].layout if answer.plans else None
+    saved = save_layout(output, save, best, described["network"])
+    output.emit(forms(problem, answer, beside, saved), keep=bool(answer.plans))
     if not answer.plans:
         no_plan(context, message(problem, answer), answer.status.name == "UNKNOWN")
     if answer.status.name == "FEASIBLE":

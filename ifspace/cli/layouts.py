@@ -60,8 +60,10 @@ def _keeps(problem: StagesProblem, layout: Layout) -> bool:
     return problem.fits(layout) and max(layout.depths) <= problem.most_depth
 
 
-def forms(problem: StagesProblem, answer: StagesAnswer, beside: Beside) -> Forms:
-    """Return the answer in every format."""
+def forms(
+    problem: StagesProblem, answer: StagesAnswer, beside: Beside, saved: str | None = None
+) -> Forms:
+    """Return the answer in every format; `saved`: the file that the first plan is written to."""
     rows = [_row(problem, plan.layout) for plan in answer.plans]
     cells = [[_cell(row.get(name)) for name in _COLUMNS] for row in rows]
     values = {
@@ -76,6 +78,7 @@ def forms(problem: StagesProblem, answer: StagesAnswer, beside: Beside) -> Forms
         },
         "plans": rows,
         "organizer": _organizer(answer, beside),
+        "saved": saved,
     }
     return {
         "table": lambda: _text(problem, answer, beside),

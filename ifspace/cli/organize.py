@@ -1,10 +1,12 @@
 """`ifspace organize`: the greedy organizer of stages, move by move."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ifspace.cli.options import Output, decimal, parts, shared_options, with_options
+from ifspace.cli.saving import check_save, save_layout, save_option
 from ifspace.cli.stages import SIDE, block_list, note_left_open, read_layout, stage_options
 
 ALPHA = 3.0
@@ -29,6 +31,7 @@ _OPTIONS = (
                  help="The decay of the gain; of several the moves are compared."),
     click.option("--moves", type=click.IntRange(0), metavar="N",
                  help="Stop after so many steps."),
+    save_option,
 )  # fmt: skip
 
 
@@ -40,22 +43,26 @@ def command(
     theta: float,
     alpha: tuple[float, ...],
     moves: int | None,
+    save: Path | None,
     **described: Any,
 ) -> None:
     """Move the last block of the stage where it gains least to where one more gains most.
 
     The stages are described by --stages and --depths, or by --network. Gains are those of the
     information field; the step repeats until nothing is left to gain. A rule of thumb, no optimum.
+    --save writes the end, for the α that is shown, as a network of torch modules.
     """
     from ifspace.cli.trajectories import Asked, forms
     from ifspace.optimize.organizer import organize
     from ifspace.plan.published_layouts import published_layouts
 
     layout = read_layout(**described)
+    check_save(save)
     found = {each: organize(layout, theta, each, moves) for each in alpha}
     network, side = described["network"], described["input"] or SIDE
     title = f"Organizer on {network.lower()} at {side}×{side}" if network else "Organizer"
     published = published_layouts(network, side) if network else ()
     shown = ALPHA if ALPHA in alpha else alpha[0]
     note_left_open(output, layout, described["network"], described["widths"])
-    output.emit(forms(Asked(title, network, published, theta, shown), found))
+    saved = save_layout(output, save, found[shown].end, network)
+    output.emit(forms(Asked(title, network, published, theta, shown), found, saved))

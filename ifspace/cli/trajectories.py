@@ -60,12 +60,15 @@ class _State:
         return ", ".join(str(each.table) for each in self.published)
 
 
-def forms(asked: Asked, found: Mapping[float, Trajectory]) -> Forms:
-    """Return the trajectories, by alpha, in every format; that of `asked.alpha` in full."""
+def forms(asked: Asked, found: Mapping[float, Trajectory], saved: str | None = None) -> Forms:
+    """Return the trajectories, by alpha, in every format; that of `asked.alpha` in full.
+
+    `saved`: the file that the end of that one is written to.
+    """
     cells = [_cells(alpha, s) for alpha, each in found.items() for s in _states(asked, each, alpha)]
     return {
         "table": lambda: _text(asked, found),
-        "json": lambda: json_text(_values(asked, found)),
+        "json": lambda: json_text(_values(asked, found) | {"saved": saved}),
         "csv": lambda: csv_table(_COLUMNS, cells),
         "markdown": lambda: markdown_table(
             _COLUMNS, [["" if cell is None else str(cell) for cell in row] for row in cells]

@@ -27,7 +27,8 @@ class Frame:
     channel that a layer with weights writes. `projections`: a 1x1 convolution beside the first
     unit of every stage; other shortcuts are free. `classifier`: widths of the dense layers, with
     biases, behind the last stage, whose maps are pooled to `pixels` pixels. `stem_counts`: the stem
-    stands at the side of the first stage and counts as its first layers.
+    stands at the side of the first stage and counts as its first layers. `image`: side of the
+    image; None where the first layer has no stride, so that it is as large as what that writes.
 
     >>> from ifspace.block import Block
     >>> unit = Block.parse("CONV(3)").at(64)
@@ -43,6 +44,7 @@ class Frame:
     classifier: tuple[int, ...] = ()
     pixels: int = 1
     stem_counts: bool = False
+    image: int | None = None
 
     @property
     def opens_with(self) -> int:

@@ -172,6 +172,7 @@ def resnet50(side: int, classes: int | None = None) -> Layout:
         batch_norm=True,
         projections=True,
         classifier=(classes or (10 if small else 1000),),
+        image=side,
     )
     first = 32 if small else 56
     return stages(
@@ -186,7 +187,7 @@ def mobilenet(side: int, classes: int | None = None) -> Layout:
     first = 32 if small else 112
     frame = Frame(
         stem=(_stem(3, 3, 32, first),), batch_norm=True, stem_counts=True,
-        classifier=(classes or (10 if small else 1000),),
+        classifier=(classes or (10 if small else 1000),), image=side,
     )  # fmt: skip
     widths, depths = (64, 128, 256, 512, 1024), (2, 2, 2, 6, 2)
     return stages("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), frame)
@@ -205,6 +206,19 @@ def residual(side: int, widths: Sequence[int] = (16, 16, 32, 64)) -> Layout:
     return stages("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), frame)
 
 
+def listing(side: int, classes: int | None = None) -> Layout:
+    """Return the CNN of [3DRF] Listing 1: four stages of two convolutions, and a dense layer.
+
+    The listing names neither widths nor sides nor what joins the stages. Here: 3x3 convolutions
+    with biases, torch's default, and no batch norm; VGG's widths; maps pooled between the stages,
+    and to 2 x 2 pixels (7 x 7 of a large image) before they are flattened.
+    """
+    small = side == SIDES[0]
+    dense = (classes or (10 if small else 1000),)
+    frame = Frame(bias=True, classifier=dense, pixels=4 if small else 49)
+    return stages("CONV(3)", halved(side, 4), _VGG_WIDTHS[:4], [2] * 4, frame=frame)
+
+
 def fog(
     side: int,
     unit: str = "CONV(3)",
@@ -218,7 +232,9 @@ def fog(
     small = side == SIDES[0]
     classes = (10 if small else 1000,) if classifier else ()
     stem = _stem(3, 3, width, 32 if small else 112)
-    frame = Frame(stem=(stem,), batch_norm=True, projections=projections, classifier=classes)
+    frame = Frame(
+        stem=(stem,), batch_norm=True, projections=projections, classifier=classes, image=side
+    )
     widths = tuple(width << place for place in range(4))
     sides = halved(32 if small else 56, 4)
     return stages(unit, sides, widths, [depth] * 4, (1, 2, 2, 2), frame, bottleneck)
@@ -240,4 +256,5 @@ NETWORKS: Final[dict[str, Callable[[int], Layout]]] = {
     "layout-plain": plain,
     "layout-residual": residual,
     "fog": fog,
+    "3drf": listing,
 }

@@ -148,6 +148,14 @@ class Layout:
         return tuple(str(stage.units[-1].block) for stage in self.stages)
 
     @property
+    def image(self) -> int:
+        """The side of the images that the network takes."""
+        if self.frame.image is not None:
+            return self.frame.image
+        first = self.stages[0]
+        return self.frame.stem[0].side if self.frame.stem else first.side * first.stride
+
+    @property
     def first_blocks(self) -> tuple[str, ...]:
         """The block that each stage opens with, from the width of the stage before."""
         return tuple(str(stage.first.block) for stage in self.stages)

@@ -9,7 +9,17 @@ from torch import nn
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
 from ifspace.plan.frame import Frame
-from ifspace.plan.networks import NETWORKS, fog, network, plain, residual, resnet50, stages, vgg
+from ifspace.plan.networks import (
+    NETWORKS,
+    fog,
+    listing,
+    network,
+    plain,
+    residual,
+    resnet50,
+    stages,
+    vgg,
+)
 from ifspace.plan.stages import Layout
 
 
@@ -78,6 +88,33 @@ def test_residual_and_fog_networks_by_hand() -> None:
     beside = sum(a * b + 2 * b for a, b in ((8, 8), (8, 16), (16, 32), (32, 64)))
     assert fog(32, width=8, depth=1, classifier=False).params == bare.params + beside
     assert [stage.side for stage in fog(224).stages] == [56, 28, 14, 7]
+
+
+def test_the_listing_by_hand() -> None:
+    small, large = network("3drf", 32), network("3drf", 224)
+    pairs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512),
+             (512, 512)]  # fmt: skip
+    convolutions = sum(9 * a * b + b for a, b in pairs)
+    assert small.params == convolutions + 512 * 2 * 2 * 10 + 10
+    assert large.params == convolutions + 512 * 7 * 7 * 1000 + 1000
+    assert ([stage.side for stage in small.stages], small.depths) == ([32, 16, 8, 4], (2, 2, 2, 2))
+    sides = [side for side in (32, 16, 8, 4) for _ in range(2)]
+    macs = sum(9 * a * b * side**2 for (a, b), side in zip(pairs, sides, strict=True))
+    assert small.macs == macs + 512 * 2 * 2 * 10
+    assert listing(32, 100).frame.classifier == (100,)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("side", [32, 224])
+def test_the_side_of_the_image_is_known(name: str, side: int) -> None:
+    assert network(name, side).image == side
+
+
+def test_the_image_is_as_large_as_what_enters_the_first_layer() -> None:
+    assert stages("CONV", (16, 8), (4, 4), (1, 1)).image == 16
+    assert stages("CONV", (16, 8), (4, 4), (1, 1), (2, 1)).image == 32
+    stem = fog(32).frame.stem
+    assert stages("CONV", (16,), (64,), (1,), frame=Frame(stem=stem)).image == 32
 
 
 @pytest.mark.parametrize("name", NETWORKS)

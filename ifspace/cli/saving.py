@@ -1,0 +1,64 @@
+"""What the commands that write a network share: `--save`, tried before the search, done after."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ifspace.cli.options import Output
+
+if TYPE_CHECKING:
+    from ifspace.plan.stages import Layout
+
+# The same command writes the same weights.
+SEED: Final = 0
+
+save_option: Final = click.option(
+    "--save", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write the network too, with fresh weights, as FILE.safetensors; needs ifspace[torch].",
+)  # fmt: skip
+
+
+def check_save(path: Path | None) -> None:
+    """Refuse, before a long search, a file that could not be written after it.
+
+    Raises: OutputError for a wrong suffix or place.
+    """
+    if path is None:
+        return
+    absent = [each for each in ("torch", "safetensors") if find_spec(each) is None]
+    if absent:
+        raise click.ClickException(
+            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: "
+            "networks are written with torch and safetensors; install ifspace[torch], or leave "
+            "--save out"
+        )
+    from ifspace.catalogue.files import replacing
+    from ifspace.nn.saving import check_suffix
+
+    check_suffix(path)
+    with replacing(path, keep=False) as file:
+        file.touch()
+
+
+def save_layout(
+    output: Output, path: Path | None, layout: "Layout | None", network: str | None
+) -> str | None:
+    """Write the network of a layout, in the style of the named network, and say so on stderr.
+
+    Returns the path as it was given, or None where nothing was written.
+
+    Raises: OutputError when it cannot be written.
+    """
+    if path is None or layout is None:
+        return None
+    from ifspace.nn.networks import build_network
+    from ifspace.nn.saving import save
+    from ifspace.nn.styles import style_of
+
+    style = None if network is None else style_of(network)
+    made = build_network(layout, style, seed=SEED)
+    save(made, path)
+    output.note(f"saved: {path}, {layout.params:,} parameters, fresh weights of seed {SEED}")
+    return str(path)

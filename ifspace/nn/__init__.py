@@ -1,0 +1,57 @@
+"""Blocks and networks as torch modules: a class per kind, blocks in a style, their source, ONNX.
+
+>>> from ifspace.nn import MOBILENET, build
+>>> build("DW+PW", 16, 32, style=MOBILENET)
+BlockModule(
+  DW+PW, 16 to 32 channels
+  (layer0): DepthwiseConv2d(16, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), ...)
+  (layer0_bn): BatchNorm2d(16, ...)
+  (layer0_act): ReLU()
+  (layer1): PointwiseConv2d(16, 32, kernel_size=(1, 1), stride=(1, 1), bias=False)
+  (layer1_bn): BatchNorm2d(32, ...)
+  (layer1_act): ReLU()
+)
+"""
+
+from torch.nn import ChannelShuffle
+
+from ifspace.nn.blocks import FOG, MOBILENET, PLAIN, BlockModule, Style, build
+from ifspace.nn.export import export_onnx
+from ifspace.nn.layers import (
+    DepthwiseConv2d,
+    GroupConv2d,
+    GroupPointwiseConv2d,
+    PointwiseConv2d,
+    RollingPointwiseConv1d,
+    RollingPointwiseConv2d,
+    layer_module,
+    thop_operators,
+)
+from ifspace.nn.networks import Network, build_network, named_network
+from ifspace.nn.saving import load, save
+from ifspace.nn.styles import NetworkStyle
+
+__all__ = [
+    "FOG",
+    "MOBILENET",
+    "PLAIN",
+    "BlockModule",
+    "ChannelShuffle",
+    "DepthwiseConv2d",
+    "GroupConv2d",
+    "GroupPointwiseConv2d",
+    "Network",
+    "NetworkStyle",
+    "PointwiseConv2d",
+    "RollingPointwiseConv1d",
+    "RollingPointwiseConv2d",
+    "Style",
+    "build",
+    "build_network",
+    "export_onnx",
+    "layer_module",
+    "load",
+    "named_network",
+    "save",
+    "thop_operators",
+]

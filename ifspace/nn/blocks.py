@@ -1,0 +1,215 @@
+"""Blocks as torch modules: any block, at any widths, with a stride, in the style of a network.
+
+The names of the parts are those of the chain: `layer0`, `layer0_bn`, `layer0_act`, `layer1`, ...,
+`shortcut`, `shortcut_bn`, `act`. `BlockModule.to_source` writes the same module as plain PyTorch.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from ifspace.block import Block, Layer, SizedBlock, SizedLayer
+from ifspace.block.layer import whole
+from ifspace.errors import KernelError, SettingError
+from ifspace.nn.layers import Device, layer_module
+from ifspace.nn.source import class_source
+
+ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
+    "relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish,
+}  # fmt: skip
+WHERE: Final = ("each", "between", "end")
+SHORTCUTS: Final = ("none", "identity", "projection", "auto")
+_NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What a block has beside its layers.
+
+    `batch_norm`: behind every layer that writes, and behind a projection. `activation`: "relu",
+    "relu6", "silu", "hardswish" or None. `where` it stands: "each" is behind every layer that
+    writes, of which the last gives it up to the sum where there is a shortcut; "between" leaves out
+    the last; "end" is once, behind the sum or the last layer. A shuffle writes nothing.
+    `shortcut`: "none"; "identity"; "projection", a 1x1 convolution with the block's stride; "auto",
+    an identity where shapes agree and a projection elsewhere. `bias`: a number added to each
+    channel that a convolution writes.
+
+    >>> Style(activation="silu", where="end").batch_norm
+    True
+
+    Raises: SettingError for a value that is not allowed.
+    """
+
+    batch_norm: bool = True
+    activation: str | None = "relu"
+    where: str = "each"
+    shortcut: str = "none"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("activation", (*ACTIVATIONS, None)), ("where", WHERE), ("shortcut", SHORTCUTS),
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise SettingError.because(
+                    f"unknown {name}", got=repr(getattr(self, name)),
+                    allowed=", ".join(map(str, allowed)), remedy="choose one of them",
+                    argument=name,
+                )  # fmt: skip
+
+
+# [Fog] section 4.1: batch norm behind every layer, one ReLU behind the sum.
+FOG: Final = Style(where="end", shortcut="auto")
+# Howard et al., MobileNets, section 3.1: batch norm and ReLU behind every convolution.
+MOBILENET: Final = Style()
+# The bare layers, as the information field is defined on them.
+PLAIN: Final = Style(batch_norm=False, activation=None)
+
+
+class BlockModule(nn.Module):
+    """A block at its widths as a module: [N, C, H, W] to [N, F, H / stride, W / stride].
+
+    Make it with `build`. `sized`, `stride` and `style` say what it is made of; `steps` names its
+    parts in the order in which they run, those of the shortcut apart. A repeated block is all its
+    copies in a row, with one shortcut around them.
+
+    Raises: SettingError for an identity between shapes that differ; BlockError for a stride
+        without a spatial layer; KernelError for an input that does not fit.
+    """
+
+    act: nn.Module
+    shortcut: nn.Module
+    shortcut_bn: nn.Module
+
+    def __init__(
+        self, sized: SizedBlock, stride: int = 1, style: Style = PLAIN, device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.sized, self.stride, self.style = sized, whole(stride, "stride"), style
+        sized.macs_per_pixel(stride)  # refuses a stride that no layer can hold
+        self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
+        steps: list[str] = []
+        for place, layer in enumerate(sized.layers):
+            stride_here = stride if place == _first_spatial(sized) else 1
+            steps += self._add(f"layer{place}", layer, stride_here, device, dtype)
+            if style.activation and self._acts(place):
+                steps.append(f"layer{place}_act")
+                self.add_module(steps[-1], ACTIVATIONS[style.activation]())
+        self.steps = tuple(steps)
+        if self.shortcut_kind == "projection":
+            beside = SizedLayer(Layer("PW"), sized.channels, sized.out_channels, sized.dims)
+            self._add("shortcut", beside, stride, device, dtype)
+        if style.activation and style.where != "between" and self.shortcut_kind != "none":
+            self.act = ACTIVATIONS[style.activation]()
+
+    def _add(
+        self, name: str, layer: SizedLayer, stride: int, device: Device, dtype: torch.dtype | None
+    ) -> list[str]:
+        """Add a layer, with its batch norm if it has one, and return their names."""
+        self.add_module(name, layer_module(layer, stride, self.style.bias, device, dtype))
+        if not (self.style.batch_norm and layer.conv.writes):
+            return [name]
+        norm = _NORMS[layer.dims](layer.c_out, device=device, dtype=dtype)
+        self.add_module(f"{name}_bn", norm)
+        return [name, f"{name}_bn"]
+
+    def _acts(self, place: int) -> bool:
+        layers = self.sized.layers
+        if self.style.where == "end":
+            return self.shortcut_kind == "none" and place == len(layers) - 1
+        last = max((n for n, each in enumerate(layers) if each.conv.writes), default=-1)
+        ends_here = self.style.where == "each" and self.shortcut_kind == "none"
+        return layers[place].conv.writes and (place != last or ends_here)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [N, F, H / stride, W / stride] of x [N, C, H, W]; [N, F, L / stride] in 1-D."""
+        if x.dim() != self.sized.dims + 2 or x.shape[1] != self.sized.channels:
+            raise KernelError.because(
+                "input does not fit the block", got=list(x.shape),
+                allowed=f"[N, {self.sized.channels}, {'L' if self.sized.dims == 1 else 'H, W'}]",
+                remedy="build the block at the width of its input", argument="x",
+            )  # fmt: skip
+        y = x
+        for name in self.steps:
+            y = getattr(self, name)(y)
+        if self.shortcut_kind == "projection":
+            x = self.shortcut(x)
+            x = self.shortcut_bn(x) if self.style.batch_norm else x
+        if self.shortcut_kind != "none":
+            y = y + x
+            y = self.act(y) if hasattr(self, "act") else y
+        return y
+
+    def extra_repr(self) -> str:
+        """Return what the module's text says of it beside its parts."""
+        sized = self.sized
+        text = f"{sized.block}, {sized.channels} to {sized.out_channels} channels"
+        text += f", stride={self.stride}" if self.stride > 1 else ""
+        return text if self.shortcut_kind != "identity" else f"{text}, shortcut=identity"
+
+    def to_source(self, name: str = "Block") -> str:
+        """Return the source of a plain PyTorch class that does the same, to be pasted.
+
+        It imports torch only, or where a rolling pointwise layer is in it, that layer from
+        `ifspace.nn`; its state_dict has the same keys.
+
+        Raises: SettingError for a name that no class can have.
+        """
+        return class_source(self, name)
+
+
+def build(
+    block: Block | SizedBlock | str, channels: int | None = None, out_channels: int | None = None,
+    *, bottleneck: Fraction | int | str | None = None, stride: int = 1, style: Style = PLAIN,
+    device: Device = None, dtype: torch.dtype | None = None,
+) -> BlockModule:  # fmt: skip
+    """Return the module of a block, `channels` to `out_channels` wide, or as it is sized already.
+
+    The stride sits on the first spatial layer. Of two dimensions, or of those of a SizedBlock.
+
+    >>> module = build("DW+RPW(8,0)+GPW(8)", 64, stride=2, style=MOBILENET)
+    >>> module(torch.ones(1, 64, 32, 32)).shape, sum(p.numel() for p in module.parameters())
+    (torch.Size([1, 64, 16, 16]), 1984)
+
+    Raises: BlockError for a block that is none or does not fit its widths; SettingError for
+        widths that are missing or said twice, or an identity between shapes that differ.
+    """
+    if isinstance(block, SizedBlock):
+        if (channels, out_channels, bottleneck) != (None, None, None):
+            raise SettingError.because(
+                "widths said twice", got=f"{block.block}, sized already, and widths beside it",
+                allowed="one of them", remedy="leave the widths out, or give a block without them",
+                argument="channels",
+            )  # fmt: skip
+        return BlockModule(block, stride, style, device, dtype)
+    if channels is None:
+        raise SettingError.because(
+            "no width", got=f"{block} alone", allowed="channels from 1",
+            remedy="say how many channels enter the block", argument="channels",
+        )  # fmt: skip
+    parsed = Block.parse(block) if isinstance(block, str) else block
+    return BlockModule(parsed.at(channels, out_channels, bottleneck), stride, style, device, dtype)
+
+
+def _first_spatial(sized: SizedBlock) -> int | None:
+    # Where SizedBlock.macs_per_pixel counts the stride.
+    return next((n for n, layer in enumerate(sized.layers) if layer.conv.spatial), None)
+
+
+def _shortcut_kind(sized: SizedBlock, stride: int, asked: str) -> str:
+    """Return "none", "identity" or "projection"."""
+    same = sized.channels == sized.out_channels and stride == 1
+    if asked == "auto":
+        return "identity" if same else "projection"
+    if asked == "identity" and not same:
+        raise SettingError.because(
+            "an identity between shapes that differ",
+            got=f"{sized.channels} to {sized.out_channels} channels at stride {stride}",
+            allowed="equal widths at stride 1", remedy='use shortcut="auto" or "projection"',
+            argument="shortcut",
+        )  # fmt: skip
+    return asked

@@ -1,0 +1,135 @@
+"""The source of a plain PyTorch class for a block, formatted as a formatter would leave it.
+
+Written from the modules that are there, whatever kinds they came from: a module that torch has is
+spelled as torch's own, a rolling pointwise one is imported.
+"""
+
+from collections.abc import Callable, Sequence
+from keyword import iskeyword
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Final
+
+from torch import nn
+
+from ifspace.errors import BlockError, SettingError
+from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
+
+if TYPE_CHECKING:
+    from ifspace.nn.blocks import BlockModule
+
+_COLUMNS: Final = 100
+
+
+def class_source(block: "BlockModule", name: str = "Block") -> str:
+    """Return the source of a module: see `BlockModule.to_source`.
+
+    Raises: SettingError for a name that no class can have.
+    """
+    if not name.isidentifier() or iskeyword(name):
+        raise SettingError.because(
+            "not the name of a class", got=repr(name), allowed="letters, digits and _",
+            remedy="write it like Block", argument="name",
+        )  # fmt: skip
+    parts = dict(block.named_children())
+    rolling = sorted({
+        type(part).__name__ for part in parts.values() if isinstance(part, RollingPointwiseConv2d)
+    })  # fmt: skip
+    lines = [f"from ifspace.nn import {', '.join(rolling)}"] if rolling else []
+    lines += ["from torch import Tensor, nn", "", "", f"class {name}(nn.Module):"]
+    lines += [*_docstring(block), "", "    def __init__(self) -> None:"]
+    lines += ["        super().__init__()"]
+    for key, part in parts.items():
+        lines += _assigned(f"self.{key}", *_call(part))
+    lines += ["", "    def forward(self, x: Tensor) -> Tensor:", *_forward(block, parts)]
+    return "\n".join(lines) + "\n"
+
+
+def _docstring(block: "BlockModule") -> list[str]:
+    sized = block.sized
+    widths = f"{sized.channels} to {sized.out_channels} channels, stride {block.stride}."
+    line = f'    """{sized.block}, {widths}"""'
+    if len(line) <= _COLUMNS:
+        return [line]
+    word = wrap(str(sized.block).replace("+", " + "), _COLUMNS - 4, break_long_words=False)
+    return [f'    """A block, {widths}', "", *(f"    {each}" for each in word), '    """']
+
+
+def _forward(block: "BlockModule", parts: dict[str, nn.Module]) -> list[str]:
+    lines, before = [], "x"
+    for key in block.steps:
+        lines.append(f"y = self.{key}({before})")
+        before = "y"
+    if block.shortcut_kind != "none":
+        for key in ("shortcut", "shortcut_bn"):
+            lines += [f"x = self.{key}(x)"] if key in parts else []
+        lines.append("y = y + x")
+        lines += ["y = self.act(y)"] if "act" in parts else []
+    last = lines.pop().removeprefix("y = ")
+    return [f"        {line}" for line in (*lines, f"return {last}")]
+
+
+def _assigned(target: str, called: str, arguments: Sequence[str]) -> list[str]:
+    """Return the lines of an assignment of a call, broken where it is too long for one."""
+    line = f"        {target} = {called}({', '.join(arguments)})"
+    if len(line) <= _COLUMNS:
+        return [line]
+    inner = " " * 12 + ", ".join(arguments)
+    inside = [inner] if len(inner) <= _COLUMNS else [f"{' ' * 12}{each}," for each in arguments]
+    return [f"        {target} = {called}(", *inside, "        )"]
+
+
+def _call(module: nn.Module) -> tuple[str, list[str]]:
+    """Return what to call, and with which arguments, to have such a module."""
+    for kind, write in _WRITERS.items():
+        if isinstance(module, kind):
+            return write(module)
+    raise BlockError.because(
+        "no source for this module", got=type(module).__name__,
+        allowed=", ".join(kind.__name__ for kind in _WRITERS),
+        remedy="add its row to ifspace.nn.source",
+    )  # fmt: skip
+
+
+def _convolution(conv: Any) -> tuple[str, list[str]]:
+    arguments = [str(conv.in_channels), str(conv.out_channels), str(conv.kernel_size[0])]
+    for key, value, usual in (
+        ("stride", conv.stride[0], 1), ("padding", conv.padding[0], 0), ("groups", conv.groups, 1),
+    ):  # fmt: skip
+        arguments += [f"{key}={value}"] if value != usual else []
+    return f"nn.Conv{len(conv.kernel_size)}d", [*arguments, *_bias(conv)]
+
+
+def _rolling(rolling: Any) -> tuple[str, list[str]]:
+    arguments = [str(rolling.in_channels), str(rolling.out_channels), f"groups={rolling.groups}"]
+    # A fraction is exact as text: "1/3" is no decimal.
+    arguments += [f'overlap="{rolling.overlap}"'] if rolling.overlap else []
+    arguments += _bias(rolling)
+    arguments += [f'impl="{rolling.impl}"'] if rolling.impl != "auto" else []
+    return type(rolling).__name__, arguments
+
+
+def _bias(module: Any) -> list[str]:
+    return ["bias=False"] if module.bias is None else []
+
+
+def _torch(*attributes: str) -> Callable[[Any], tuple[str, list[str]]]:
+    def write(module: Any) -> tuple[str, list[str]]:
+        return f"nn.{type(module).__name__}", [str(getattr(module, each)) for each in attributes]
+
+    return write
+
+
+# Class -> how a module of it is written: what to call, and the arguments.
+_WRITERS: Final[dict[type[nn.Module], Callable[[Any], tuple[str, list[str]]]]] = {
+    RollingPointwiseConv1d: _rolling,
+    RollingPointwiseConv2d: _rolling,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.BatchNorm1d: _torch("num_features"),
+    nn.BatchNorm2d: _torch("num_features"),
+    nn.ChannelShuffle: _torch("groups"),
+    nn.ReLU: _torch(),
+    nn.ReLU6: _torch(),
+    nn.SiLU: _torch(),
+    nn.Hardswish: _torch(),
+}

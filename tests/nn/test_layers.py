@@ -1,0 +1,178 @@
+"""Every kind as a module: what it computes, how it is drawn, what it refuses."""
+
+import copy
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+import witness
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from ifspace.block import Layer, SizedLayer
+from ifspace.errors import BlockError, IfspaceError
+from ifspace.kinds import KINDS
+from ifspace.nn import (
+    ChannelShuffle,
+    DepthwiseConv2d,
+    GroupConv2d,
+    GroupPointwiseConv2d,
+    PointwiseConv2d,
+    RollingPointwiseConv1d,
+    RollingPointwiseConv2d,
+    layer_module,
+)
+from ifspace.nn.layers import MODULES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CLASSES = {
+    "PW": PointwiseConv2d,
+    "GC": GroupConv2d,
+    "DW": DepthwiseConv2d,
+    "GPW": GroupPointwiseConv2d,
+    "RPW": RollingPointwiseConv2d,
+    "SH": ChannelShuffle,
+    "CONV": nn.Conv2d,
+}
+
+
+@st.composite
+def layers(draw) -> SizedLayer:
+    """A layer of any kind; one that mixes may change the width, in one or two dimensions."""
+    block = draw(witness.blocks(12, 1))
+    (layer,) = block.layers
+    factor = draw(st.sampled_from([1, 2])) if layer.conv.mixing else 1
+    return SizedLayer(layer, 12, 12 * factor, draw(st.sampled_from([1, 2])))
+
+
+def test_there_is_a_module_for_every_kind():
+    assert list(CLASSES) == list(KINDS) == list(MODULES)
+    for kind, module in CLASSES.items():
+        groups = 4 if KINDS[kind].takes_groups else None
+        assert type(layer_module(SizedLayer(Layer(kind, groups), 8, 8))) is module
+
+
+@given(layers(), st.booleans())
+def test_what_a_layer_computes(sized: SizedLayer, bias: bool):
+    module = layer_module(sized, bias=bias, dtype=torch.float64)
+    plain = witness.torch_layer(sized)
+    assert (
+        sum(p.numel() for p in module.parameters())
+        == sized.params + (bias and sized.conv.writes) * sized.c_out
+    )
+    if sized.params:
+        plain.weight.data = module.weight.data.reshape(plain.weight.shape)
+    x = torch.randn(2, 12, *[5, 4][: sized.dims], dtype=torch.float64)
+    expected = plain(x)
+    if bias and sized.params:
+        expected = expected + module.bias.reshape(-1, *[1] * sized.dims)
+    torch.testing.assert_close(module(x), expected)
+
+
+@given(layers())
+def test_a_stride_is_that_of_the_plain_convolution(sized: SizedLayer):
+    if sized.layer.kind in ("RPW", "SH"):
+        with pytest.raises(BlockError, match=f"{sized.layer.kind} takes no stride: got 2"):
+            layer_module(sized, stride=2)
+        return
+    module, plain = layer_module(sized, stride=2, dtype=torch.float64), witness.torch_layer(sized)
+    plain.weight.data = module.weight.data
+    x = torch.randn(2, 12, *[7, 6][: sized.dims], dtype=torch.float64)
+    every_second = (..., *[slice(None, None, 2)] * sized.dims)
+    torch.testing.assert_close(module(x), plain(x)[every_second])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda: PointwiseConv2d(8, 6), lambda: nn.Conv2d(8, 6, 1)),
+        (lambda: GroupConv2d(8, 16, groups=4), lambda: nn.Conv2d(8, 16, 3, 1, 1, groups=4)),
+        (lambda: DepthwiseConv2d(8, 5, 2), lambda: nn.Conv2d(8, 8, 5, 2, 2, groups=8)),
+        (lambda: GroupPointwiseConv2d(8, 4, 2), lambda: nn.Conv2d(8, 4, 1, groups=2)),
+        # A window is drawn as the filter of a group is: both have a fan-in of two.
+        (lambda: RollingPointwiseConv2d(8, 16, 4), lambda: nn.Conv2d(8, 16, 1, groups=4)),
+    ],
+)
+def test_weights_are_drawn_as_torch_draws_its_own(ours, theirs):
+    modules = []
+    for make in (ours, theirs):
+        torch.manual_seed(3)
+        modules.append(make())
+    first, second = (module.state_dict() for module in modules)
+    assert list(first) == list(second) == ["weight", "bias"]
+    for key in first:
+        torch.testing.assert_close(
+            first[key].flatten(), second[key].flatten(), rtol=0, atol=0, msg=key
+        )
+
+
+def test_a_rolling_layer_without_bias_says_so():
+    layer = RollingPointwiseConv2d(12, 18, 3, "1/3", bias=False, impl="reference")
+    assert str(layer) == (
+        "RollingPointwiseConv2d(12, 18, groups=3, overlap=1/3, bias=False, impl=reference)"
+    )
+    assert list(layer.state_dict()) == ["weight"]
+    assert layer.bias is None
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_copy_computes_the_same(kind, again):
+    layer = Layer(kind, 4 if KINDS[kind].takes_groups else None)
+    module = layer_module(SizedLayer(layer, 8, 8), bias=True)
+    x = torch.randn(1, 8, 4, 4)
+    torch.testing.assert_close(again(module)(x), module(x), rtol=0, atol=0)
+    assert str(again(module)) == str(module)
+
+
+def test_a_device_without_memory_takes_the_shapes_through():
+    for kind in CLASSES:
+        layer = Layer(kind, 4 if KINDS[kind].takes_groups else None)
+        module = layer_module(SizedLayer(layer, 8, 8), device="meta", dtype=torch.float16)
+        y = module(torch.empty(2, 8, 6, 6, device="meta", dtype=torch.float16))
+        assert (y.shape, y.dtype, y.device.type) == ((2, 8, 6, 6), torch.float16, "meta")
+
+
+def test_a_sequence_rolls_as_a_map_does():
+    layer = RollingPointwiseConv1d(8, 6, 2, 0.5)
+    assert layer.out_channels == 6
+    x = torch.randn(2, 8, 5)
+    flat = RollingPointwiseConv2d(8, 6, 2, 0.5)
+    flat.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(x), flat(x[..., None])[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GroupPointwiseConv2d(8, 12, 3), "got GPW.3. from 8 to 12 .*groups 1, 2, 4;"),
+        (lambda: GroupConv2d(8, 12, groups=8), "groups do not divide the widths: got GC.8."),
+        (lambda: GroupConv2d(8, 12, 2), "kernel size is even: got 2"),
+        (lambda: DepthwiseConv2d(8, 4), "kernel size is even: got 4"),
+        (lambda: DepthwiseConv2d(0), "in_channels out of range: got 0"),
+        (lambda: PointwiseConv2d(8, 2.0), "out_channels out of range: got 2.0"),
+        (lambda: PointwiseConv2d(8, 8, 0), "stride out of range: got 0"),
+        (lambda: RollingPointwiseConv2d(8, 8, 3), "got 3 groups of 8 channels; allowed: .*1, 2, 4"),
+        (lambda: RollingPointwiseConv2d(8, 8, 2, 1), "overlap out of range: got 1"),
+        (lambda: RollingPointwiseConv2d(8, 0, 2), "out_channels out of range: got 0"),
+        (lambda: RollingPointwiseConv2d(8, 8, impl="fast"), "unknown implementation: got 'fast'"),
+        (lambda: layer_module(SizedLayer(Layer("DW"), 8, 8), 0), "stride out of range: got 0"),
+        (
+            lambda: RollingPointwiseConv2d(8, 8, 2)(torch.ones(1, 4, 2, 2)),
+            r"weight \[8, 4\] for x \[1, 4, 2, 2\]",
+        ),
+        (lambda: RollingPointwiseConv2d(8, 8, 2)(torch.ones(8, 2, 2)), "input is not 4-D"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(make, message):
+    with pytest.raises(IfspaceError, match=message) as refused:
+        make()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_new_kind_without_a_module_is_refused(monkeypatch):
+    monkeypatch.setitem(KINDS, "NEW", replace(KINDS["PW"], symbol="NEW"))
+    with pytest.raises(BlockError, match="no module for this kind: got NEW; allowed: PW, GC"):
+        layer_module(SizedLayer(Layer("NEW"), 8, 8))

@@ -1,0 +1,132 @@
+"""The source of a block: it runs alone, computes the same, and is formatted."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+import torch
+import witness
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from ifspace.block import Block
+from ifspace.errors import BlockError, SettingError
+from ifspace.nn import FOG, MOBILENET, PLAIN, Style, build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+STYLES = (
+    PLAIN, FOG, MOBILENET,
+    Style(activation="relu6", shortcut="projection", bias=True),
+    Style(activation="hardswish", where="between", shortcut="auto"),
+    Style(activation="silu", where="end", batch_norm=False),
+)  # fmt: skip
+LONG = "+".join(["GC(16,k=11)", *["RPW(1024,7919/9973)"] * 9, "SH(512)", *["GPW(256)"] * 5])
+
+
+def pasted(source: str, name: str = "Block") -> nn.Module:
+    scope = {"__name__": "pasted"}
+    exec(compile(source, "pasted", "exec"), scope)
+    return scope[name]()
+
+
+def imports(source: str) -> set[str]:
+    return {node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
+
+
+def test_the_source_of_a_block():
+    source = build("DW+GPW(8)+SH(8)+GPW(8)", 64, 128, stride=2, style=FOG).to_source("Unit")
+    assert (
+        source
+        == '''\
+from torch import Tensor, nn
+
+
+class Unit(nn.Module):
+    """DW+GPW(8)+SH(8)+GPW(8), 64 to 128 channels, stride 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer0 = nn.Conv2d(64, 64, 3, stride=2, padding=1, groups=64, bias=False)
+        self.layer0_bn = nn.BatchNorm2d(64)
+        self.layer1 = nn.Conv2d(64, 64, 1, groups=8, bias=False)
+        self.layer1_bn = nn.BatchNorm2d(64)
+        self.layer2 = nn.ChannelShuffle(8)
+        self.layer3 = nn.Conv2d(64, 128, 1, groups=8, bias=False)
+        self.layer3_bn = nn.BatchNorm2d(128)
+        self.shortcut = nn.Conv2d(64, 128, 1, stride=2, bias=False)
+        self.shortcut_bn = nn.BatchNorm2d(128)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer0(x)
+        y = self.layer0_bn(y)
+        y = self.layer1(y)
+        y = self.layer1_bn(y)
+        y = self.layer2(y)
+        y = self.layer3(y)
+        y = self.layer3_bn(y)
+        x = self.shortcut(x)
+        x = self.shortcut_bn(x)
+        y = y + x
+        return self.act(y)
+'''
+    )
+
+
+@given(witness.blocks(12), st.sampled_from(STYLES), st.sampled_from([1, 2]), st.booleans())
+def test_a_pasted_block_computes_the_same(block: Block, style: Style, dims: int, wider: bool):
+    mixes = any(layer.conv.mixing for layer in block.layers)
+    stride = 2 if any(layer.conv.spatial for layer in block.layers) and wider else 1
+    sized = block.at(12, 24 if mixes and wider else 12, dims=dims)
+    module = build(sized, stride=stride, style=style)
+    x = torch.randn(2, 12, *[5, 6][:dims])
+    module(x)  # moves the statistics
+    source = module.to_source()
+    other = pasted(source)
+    assert list(other.state_dict()) == list(module.state_dict())
+    other.load_state_dict(module.state_dict())
+    torch.testing.assert_close(other.eval()(x), module.eval()(x), rtol=0, atol=0)
+    rolls = any(layer.kind == "RPW" for layer in block.layers)
+    assert imports(source) == {"torch"} | ({"ifspace.nn"} if rolls else set())
+
+
+def test_an_implementation_that_was_chosen_is_written():
+    module = build("RPW(4,1/3)", 16)
+    module.layer0.impl = "reference"
+    assert '16, 16, groups=4, overlap="1/3", bias=False, impl="reference"\n' in module.to_source()
+    assert pasted(module.to_source()).layer0.impl == "reference"
+
+
+def test_the_source_is_formatted(tmp_path):
+    sources = [
+        build(Block.parse(text).at(16 if len(text) < 40 else 4096, dims=dims), style=style)
+        .to_source()
+        for text in ("CONV", "DW(5)+RPW(4,1/3)", "PW+GC(4)+SH(2)")
+        for dims in (1, 2)
+        for style in STYLES
+    ]  # fmt: skip
+    sources.append(build(LONG, 4096, style=Style(bias=True), device="meta").to_source("A" * 40))
+    for number, source in enumerate(sources):
+        assert max(map(len, source.splitlines())) <= 100
+        (tmp_path / f"block{number}.py").write_text(source)
+    for command in (["format", "--check", "--diff"], ["check", "--select=E,F,I,D2,D3,UP,W"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length=100",
+             "--no-cache", "."], capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "2x", "a b", "class", "X;import os"])
+def test_a_name_that_no_class_can_have_is_refused(name):
+    with pytest.raises(SettingError, match=r"not the name of a class: got '.*'; allowed: letters"):
+        build("DW", 8).to_source(name)
+
+
+def test_a_module_put_in_its_place_that_cannot_be_written_is_refused():
+    module = build("DW+PW", 8)
+    module.layer1 = nn.Linear(8, 8)
+    with pytest.raises(BlockError, match=r"no source for this module: got Linear; allowed: .*ReLU"):
+        module.to_source()
