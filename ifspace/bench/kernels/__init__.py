@@ -1,0 +1,1 @@
+"""How fast rolling pointwise convolution is, beside everything that could do its work."""

@@ -1,0 +1,258 @@
+"""How fast RPW is beside its rivals, on one device.
+
+`python -m ifspace.bench.kernels` writes `<device>.csv` and `<device>.md` into `results/bench/`.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from ifspace.bench.kernels.bounds import bound_s, measured_rates
+from ifspace.bench.kernels.candidates import candidates, named
+from ifspace.bench.kernels.cases import (
+    BOTH_WAYS,
+    DTYPES,
+    FUSED,
+    KINDS,
+    LAYOUTS,
+    MODES,
+    RPW,
+    SHAPES,
+    WINDOWS,
+    Case,
+    listed,
+    parse_shape,
+    parse_window,
+)
+from ifspace.bench.kernels.clock import Limits
+from ifspace.bench.kernels.gate import BATCH, SIDE, check
+from ifspace.bench.kernels.measure import Bench, measure, nowhere
+from ifspace.bench.kernels.rows import COLUMNS, RATIO, Row, Timed, rate_rows, rows_of, this_machine
+from ifspace.bench.kernels.tables import page
+from ifspace.bench.kernels.targets import ON_CPU, ON_CUDA, judged
+from ifspace.bench.record import note
+from ifspace.errors import IfspaceError, SettingError
+
+COMMAND: Final = "python -m ifspace.bench.kernels"
+THREADS: Final = 2
+# Without these glibc returns large tensors to the system after each call, and what is timed is
+# the system handing them out again.
+ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)
+}  # fmt: skip
+QUICK_SHAPES: Final = ((1, 512, 14), (1, 1024, 7))
+QUICK_WINDOWS: Final = ((4, "0.33"), (4, "1/2"))
+LIMITS: Final = {"cpu": Limits(), "cuda": Limits(budget_s=0.3, least=20, most=60)}
+QUICK_LIMITS: Final = Limits(budget_s=0.2, least=3, slow_s=0.1, once_s=0.3)
+# Where torch.compile is timed unless all is asked for: a compilation takes seconds to minutes.
+COMPILED_SHAPE: Final = (128, 512, 14)
+COMPILED_WINDOWS: Final = {"cpu": ((4, "1/2"),), "cuda": ((4, "1/2"), (4, "0.33"))}
+OVER: Final = "the time limit of the run was over"
+# The share of free memory that a candidate may hold.
+SHARE: Final = 0.7
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        plan = Plan.of(options)
+        rows = []
+        for found in plan.rows():
+            rows += found
+            print(_line(found), flush=True)
+        written = plan.write(rows, options.out)
+    except IfspaceError as error:
+        sys.exit(str(error))
+    print(f"written: {written}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run measures, on what."""
+
+    device: torch.device
+    cases: tuple[Case, ...]
+    bench: Bench
+    scale: float
+    time_limit_s: float
+    command: str
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Plan":
+        """Return the plan for some options.
+
+        Raises: SettingError, DeviceError, KernelError for what cannot be.
+        """
+        device = _device(options.device)
+        cuda, quick = device.type == "cuda", options.quick
+        shapes = [parse_shape(text) for text in options.cases.split(",") if text]
+        windows = [parse_window(text) for text in options.windows.split()]
+        dtypes = options.dtypes.split(",") if options.dtypes else ["bf16" if cuda else "fp32"]
+        layouts = options.layouts.split(",")
+        kinds = options.kinds.split(",") if options.kinds else [RPW, *([FUSED] if cuda else [])]
+        chosen = ("dtypes", dtypes, DTYPES), ("layouts", layouts, LAYOUTS), ("kinds", kinds, KINDS)
+        for argument, names, known in chosen:
+            for name in names:
+                _known(argument, name, known)
+        every = listed(
+            shapes or (QUICK_SHAPES if quick else SHAPES),
+            windows or (QUICK_WINDOWS if quick else WINDOWS),
+            layouts, MODES, dtypes, kinds,
+        )  # fmt: skip
+        impl = options.impl or ("triton" if cuda else "cpu")
+        compiles = {"none": nowhere, "some": _somewhere(device), "all": _everywhere}
+        limits = QUICK_LIMITS if quick else LIMITS[device.type]
+        compile_in = compiles["none" if quick else options.compiled]
+        most_bytes = SHARE * _free_bytes(device)
+        bench = Bench(candidates(impl, True), device, most_bytes, limits, compile_in)
+        words = [COMMAND, *(["--quick"] if quick else [])]
+        defaults = vars(_parser().parse_args([]))
+        for name in (
+            "device",
+            "cases",
+            "windows",
+            "dtypes",
+            "layouts",
+            "kinds",
+            "impl",
+            "compiled",
+        ):
+            value = getattr(options, name)
+            if value != defaults[name]:
+                words += [f"--{name}", f"'{value}'" if " " in value else value]
+        scale = 1 / 4 if quick else 1.0
+        return cls(device, tuple(every), bench, scale, options.time_limit, " ".join(words))
+
+    def rows(self) -> Iterator[list[Row]]:
+        """Yield the rows of the rates, then of each case.
+
+        Raises: WrongCandidateError before anything wrong is timed.
+        """
+        machine = this_machine(self.device)
+        dtypes = list(dict.fromkeys(case.dtype for case in self.cases))
+        rates = measured_rates(self.device, dtypes, self.scale)
+        yield list(rate_rows(rates, machine))
+        passed: set[Case] = set()
+        started = time.perf_counter()
+        for case in self.cases:
+            if time.perf_counter() - started > self.time_limit_s:
+                timed = [
+                    Timed(each, reason=OVER) for each in named(self.bench.candidates, case.kind)
+                ]
+                yield list(rows_of(case, timed, bound_s(case, rates), machine))
+                continue
+            few = replace(case.sized(BATCH, SIDE), mode=BOTH_WAYS)
+            if few not in passed:
+                check(self.bench.candidates, few, self.device)
+                passed.add(few)
+            timed = measure(case, self.bench)
+            yield list(rows_of(case, timed, bound_s(case, rates), machine))
+
+    def write(self, rows: Sequence[Row], folder: Path) -> Path:
+        """Write rows and page, enter them in the README beside the folder; return the page."""
+        folder.mkdir(parents=True, exist_ok=True)
+        device = rows[0]["device"]
+        with (folder / f"{device}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        names = [f"{folder.name}/{device}.{suffix}" for suffix in ("csv", "md")]
+        where = note(folder.parent, names, self.command)
+        verdicts = judged(rows, ON_CUDA if self.device.type == "cuda" else ON_CPU)
+        text = page(device, f"{where}, {self._versions()}", rows, verdicts, self.bench.limits)
+        target = folder / f"{device}.md"
+        target.write_text(text)
+        return target
+
+    def _versions(self) -> str:
+        cuda = self.device.type == "cuda"
+        what = (
+            torch.cuda.get_device_name(self.device)
+            if cuda
+            else f"{torch.get_num_threads()} threads"
+        )
+        return f"{what}, torch {torch.__version__}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("--device", default="", help="cpu or cuda; cuda if there is one")
+    parser.add_argument("--cases", default="", help="NxCxH,NxCxH,...")
+    parser.add_argument("--windows", default="", help='"g,o g,o ..."')
+    parser.add_argument("--dtypes", default="", help=f"of {', '.join(DTYPES)}, with commas")
+    parser.add_argument("--impl", default="", help="implementation of ours")
+    parser.add_argument("--compiled", default="some", choices=("none", "some", "all"))
+    parser.add_argument("--layouts", default=",".join(LAYOUTS), help="with a comma")
+    parser.add_argument("--kinds", default="", help=f"{RPW}, {FUSED} or both with a comma")
+    parser.add_argument(
+        "--time-limit", type=float, default=float("inf"), help="seconds: no case begins after"
+    )
+    parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument("--quick", action="store_true", help="a look at a few small cases")
+    parser.add_argument("--out", type=Path, default=Path("results/bench"))
+    return parser
+
+
+def _device(name: str) -> torch.device:
+    known = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    _known("device", name or known[-1], known)
+    return torch.device(name or known[-1])
+
+
+def _known(argument: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise SettingError.because(
+            f"no such {argument}", got=repr(value), allowed=", ".join(known),
+            remedy="choose among these", argument=argument,
+        )  # fmt: skip
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(free) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _everywhere(case: Case) -> bool:
+    return True
+
+
+def _somewhere(device: torch.device) -> Callable[[Case], bool]:
+    def chosen(case: Case) -> bool:
+        shape = (case.batch, case.width, case.side)
+        window = (case.groups, case.overlap)
+        right = shape == COMPILED_SHAPE and window in COMPILED_WINDOWS[device.type]
+        return right and case.layout == LAYOUTS[0]
+
+    return chosen
+
+
+def _line(rows: Sequence[Row]) -> str:
+    """Return how a case went: the ratios of its candidates."""
+    first = rows[0]
+    if first["N"] == "":
+        return ", ".join(f"{row['case']} {row['median']:,} {row['unit']}" for row in rows)
+    ratios = [f"{r['candidate']} {r['median']:.2f}" for r in rows if r["metric"] == RATIO]
+    case = f"{first['case']} {first['N']}x{first['C']}x{first['H']}"
+    return f"{case} {first['layout']} {first['dtype']} {first['mode']}: {', '.join(ratios)}"
+
+
+if __name__ == "__main__":
+    if any(name not in os.environ for name in ALLOCATOR):
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "ifspace.bench.kernels", *sys.argv[1:]],
+            os.environ | ALLOCATOR,
+        )
+    main()

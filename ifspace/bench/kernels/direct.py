@@ -1,0 +1,56 @@
+"""RPW as the published CUDA kernel works: a thread for every output element, no matrix units.
+
+Reference: [3DRF] section 4.2. A Triton program holds a block of such threads.
+"""
+
+from typing import Any, Final
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ifspace.bench.kernels.cases import Case
+from ifspace.bench.kernels.rivals import Way
+from ifspace.kernels.layouts import empty_like, is_channels_last
+
+BLOCK: Final = 256
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _direct(
+    x: Any, weight: Any, y: Any, elements: Any, c_in: Any, c_out: Any, width: Any, step: Any,
+    area: Any, stride_n: Any, stride_c: Any, stride_pixel: Any,
+    LAST: tl.constexpr, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < elements
+    image = at // (area * c_out)
+    # Neighbouring threads write neighbouring elements.
+    if LAST:
+        output, pixel = at % c_out, at // c_out % area
+    else:
+        output, pixel = at // area % c_out, at % area
+    base = image * stride_n + pixel * stride_pixel
+    total = tl.zeros([BLOCK], tl.float32)
+    for t in range(0, width):
+        channel = (output * step + t) % c_in
+        value = tl.load(x + base + channel * stride_c, inside, 0.0).to(tl.float32)
+        total += value * tl.load(weight + output * width + t, inside, 0.0).to(tl.float32)
+    tl.store(y + at, total.to(y.dtype.element_ty), inside)
+
+
+def direct(case: Case, device: torch.device) -> Way:
+    """Return the direct kernel; it has no backward."""
+    windows = case.windows
+
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        y = empty_like(x, windows.out_channels)
+        _direct[(triton.cdiv(y.numel(), BLOCK),)](
+            x, weight, y, y.numel(), windows.in_channels, windows.out_channels, windows.width,
+            windows.step, x.shape[2] * x.shape[3], x.stride(0), x.stride(1), x.stride(3),
+            is_channels_last(x), BLOCK,
+        )  # fmt: skip
+        return y
+
+    return Way(forward)

@@ -1,0 +1,59 @@
+"""Functions are timed in turn, the slow ones less often."""
+
+import time
+
+import pytest
+import torch
+
+from ifspace.bench.kernels.clock import Limits, first_call, interleaved
+
+CPU = torch.device("cpu")
+
+
+def test_functions_take_turns_and_slow_ones_fewer() -> None:
+    calls: list[str] = []
+    runs = {name: lambda name=name: calls.append(name) for name in ("a", "slow", "b", "once")}
+    limits = Limits(budget_s=0.0, least=4, few=2, slow_s=0.5, once_s=1.0)
+    first_s = {"a": 0.01, "slow": 0.6, "b": 0.01, "once": 3.0}
+    times = interleaved(runs, first_s, limits, CPU)
+    assert calls == ["a", "slow", "b"] * 2 + ["a", "b"] * 2
+    assert {name: len(each) for name, each in times.items()} == {
+        "a": 4, "slow": 2, "b": 4, "once": 1
+    }  # fmt: skip
+    assert times["once"] == [3.0]
+
+
+def test_what_always_takes_part_is_never_too_slow() -> None:
+    calls: list[str] = []
+    runs = {name: lambda name=name: calls.append(name) for name in ("a", "b")}
+    limits = Limits(budget_s=0.0, least=3, few=1, slow_s=0.5, once_s=1.0)
+    times = interleaved(runs, {"a": 9.0, "b": 9.0}, limits, CPU, always=["a"])
+    assert calls == ["a"] * 3
+    assert times["b"] == [9.0]
+
+
+def test_a_short_call_follows_one_of_its_own() -> None:
+    calls: list[str] = []
+    runs = {name: lambda name=name: calls.append(name) for name in ("a", "b")}
+    interleaved(runs, {"a": 1e-5, "b": 1e-5}, Limits(budget_s=0.0, least=1, most=2), CPU)
+    assert calls == ["a", "a", "b", "b"]
+
+
+def test_rounds_end_with_the_budget_or_the_most() -> None:
+    def run() -> None:
+        time.sleep(0.01)
+
+    some = interleaved({"a": run}, {"a": 0.01}, Limits(budget_s=0.05, least=2, most=100), CPU)
+    assert 2 <= len(some["a"]) <= 6
+    assert min(some["a"]) >= 0.01
+    most = interleaved({"a": run}, {"a": 0.01}, Limits(budget_s=9.0, least=2, most=3), CPU)
+    assert len(most["a"]) == 3
+
+
+def test_the_first_call_is_timed_and_its_result_kept() -> None:
+    seconds, result = first_call(lambda: time.sleep(0.01) or 7, CPU)
+    assert (seconds >= 0.01, result) == (True, 7)
+
+
+def test_nothing_to_time_is_no_endless_round() -> None:
+    assert interleaved({"a": pytest.fail}, {"a": 9.0}, Limits(), CPU) == {"a": [9.0]}

@@ -1,0 +1,119 @@
+"""Targets judged on made-up rows."""
+
+from typing import Any
+
+import pytest
+
+from ifspace.bench.kernels.rows import COLUMNS, Row
+from ifspace.bench.kernels.targets import ON_CPU, ON_CUDA, Target, Verdict, judged
+
+
+def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:
+    start: Row = dict.fromkeys(COLUMNS, "") | {
+        "case": "RPW(4,1/2)", "mode": "forward", "dtype": "fp32", "layout": "channels_last",
+        "N": 128, "C": 512, "H": 14,
+    }  # fmt: skip
+    return start | {"candidate": candidate, "metric": metric, "median": value} | other
+
+
+def verdict(targets: tuple[Target, ...], words: str, *rows: Row) -> Verdict:
+    (found,) = (each for each in judged(rows, targets) if words in each.text)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "grouped", "word"),
+    [(0.60, 0.3, "met"), (0.61, 0.3, "missed"), (0.68, 0.6, "met"), (0.70, 0.6, "missed")],
+)
+def test_at_512_the_limit_follows_the_grouped_convolution(
+    ours: float, grouped: float, word: str
+) -> None:
+    rows = row("ours", "ratio", ours), row("grouped", "ratio", grouped)
+    found = verdict(ON_CPU, "C = 512", *rows)
+    assert (found.word, found.cases) == (word, 1)
+
+
+def test_a_miss_says_by_how_much() -> None:
+    found = verdict(ON_CPU, "C = 256", row("ours", "ratio", 0.90, C=256, H=28))
+    assert found.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.9 for 0.75, 20% off",)
+    assert found.worst == (0.90, 0.75, "RPW(4,1/2) 128x256x28 channels_last")
+
+
+def test_every_layout_counts_where_either_is_asked_for() -> None:
+    rows = [
+        row("ours", "ratio", 1.00),
+        row("ours", "ratio", 1.20, layout="nchw"),
+        row("ours", "ratio", 1.04, mode="forward+backward"),
+        row("ours", "ratio", 0.9, dtype="bf16"),
+    ]
+    forward = verdict(ON_CPU, "forward, either", *rows)
+    assert (forward.cases, len(forward.missed)) == (2, 1)
+    assert "nchw" in forward.missed[0]
+    assert verdict(ON_CPU, "forward + backward", *rows).word == "met"
+
+
+@pytest.mark.parametrize(("published", "word"), [(15.0, "met"), (14.9, "missed")])
+def test_thirty_times_the_published_composition(published: float, word: str) -> None:
+    rows = [
+        row("ours", "ratio", 0.5, case="RPW(4,0.33)"),
+        row("published", "ratio", published, case="RPW(4,0.33)"),
+        row("published", "ratio", 1.0),
+    ]
+    found = verdict(ON_CPU, "published", *rows)
+    assert (found.word, found.cases) == (word, 1)
+
+
+def test_what_was_not_measured_is_not_met() -> None:
+    refused = row("published", "not run: it needs 13 GiB", "", case="RPW(4,0.33)")
+    ours = row("ours", "ratio", 0.5, case="RPW(4,0.33)")
+    found = verdict(ON_CPU, "published", refused, ours)
+    assert (found.word, found.cases, len(found.unmeasured)) == ("not measured", 1, 1)
+    more = [row("ours", "ratio", 0.5, case="RPW(4,0.33)", H=7)]
+    more.append(row("published", "ratio", 40.0, case="RPW(4,0.33)", H=7))
+    assert verdict(ON_CPU, "published", refused, ours, *more).word == "met where measured"
+    assert verdict(ON_CPU, "C = 256").word == "not measured"
+
+
+def on_card(candidate: str, metric: str, value: float, **other: Any) -> Row:
+    return row(candidate, metric, value, **({"dtype": "bf16"} | other))
+
+
+def test_on_a_card_the_share_of_the_bound_counts_at_the_large_sides() -> None:
+    rows = [
+        on_card("ours", "share of bound", 0.76, H=56, C=128),
+        on_card("ours", "share of bound", 0.50, H=14),
+        on_card("ours", "share of bound", 0.50, H=56, C=128, N=1),
+        on_card("ours", "share of bound", 0.50, H=56, C=128, layout="nchw"),
+    ]
+    assert verdict(ON_CUDA, "75%", *rows).word == "met"
+    rows.append(on_card("ours", "share of bound", 0.60, H=28, C=256))
+    found = verdict(ON_CUDA, "75%", *rows)
+    assert found.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.6 for 0.75, 20% off",)
+
+
+def test_faster_than_dense_is_strict_and_no_slower_is_not() -> None:
+    rows = [
+        on_card("ours", "ratio", 1.0),
+        on_card("ours", "ratio", 1.0, mode="forward+backward"),
+    ]
+    assert verdict(ON_CUDA, "forward: faster", *rows).word == "missed"
+    assert verdict(ON_CUDA, "no slower", *rows).word == "met"
+
+
+def test_the_fused_block_has_targets_of_its_own() -> None:
+    case = "DW+RPW(4,1/2)"
+    rows = [
+        on_card("ours", "ratio", 0.5, case=case),
+        on_card("DW, then dense", "ratio", 1.0, case=case),
+        on_card("ours", "share of bound", 0.55, case=case),
+        on_card("ours", "ratio", 2.0),
+    ]
+    assert verdict(ON_CUDA, "1.8 times", *rows).word == "met"
+    assert verdict(ON_CUDA, "60%", *rows).word == "missed"
+    assert verdict(ON_CUDA, "faster than dense", *rows).cases == 1
+
+
+def test_rows_read_back_from_a_file_are_judged_alike() -> None:
+    rows = [row("ours", "ratio", 0.61), row("grouped", "ratio", 0.3)]
+    texts = [{name: str(value) for name, value in each.items()} for each in rows]
+    assert judged(texts, ON_CPU) == judged(rows, ON_CPU)
