@@ -55,12 +55,15 @@ def rpw_input_grad(
 
 @torch.library.custom_op("ifspace::rpw_weight_grad", mutates_args=())
 def rpw_weight_grad(
-    grad: Tensor, x: Tensor, width: int, step: int, impl: str
+    grad: Tensor, x: Tensor, width: int, step: int, with_bias: bool, impl: str
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by weight [C_out, w] and bias [C_out], of grad and x."""
+    """Return the gradients by weight [C_out, w] and bias [C_out], of grad and x.
+
+    The second is empty unless `with_bias`: on a CPU it costs a pass over grad.
+    """
     table = windows_at(x.shape[1], grad.shape[1], width, step)
     with _as_given(grad):
-        both: tuple[Tensor, Tensor] = implementation(impl).weight_grad(grad, x, table)
+        both: tuple[Tensor, Tensor] = implementation(impl).weight_grad(grad, x, table, with_bias)
     return both
 
 
@@ -86,17 +89,18 @@ def _rpw_input_grad_fake(
 
 @rpw_weight_grad.register_fake
 def _rpw_weight_grad_fake(
-    grad: Tensor, x: Tensor, width: int, step: int, impl: str
+    grad: Tensor, x: Tensor, width: int, step: int, with_bias: bool, impl: str
 ) -> tuple[Tensor, Tensor]:
     channels = grad.shape[1]
-    return grad.new_empty(channels, width), grad.new_empty(channels)
+    return grad.new_empty(channels, width), grad.new_empty(channels if with_bias else 0)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Save the tensors that an operator's derivatives read, and its numbers."""
     first, second, *rest = inputs
     ctx.save_for_backward(first, second)
-    ctx.step, ctx.impl = rest[-2:]
+    ctx.step, ctx.impl = rest[1], rest[-1]
+    ctx.with_bias = rest[-2]
 
 
 def _rpw_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -106,7 +110,9 @@ def _rpw_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if by_x:
         grad_x = rpw_input_grad(grad, weight, x.shape[1], ctx.step, ctx.impl)
     if by_weight:
-        grad_weight, grad_bias = rpw_weight_grad(grad, x, weight.shape[1], ctx.step, ctx.impl)
+        grad_weight, grad_bias = rpw_weight_grad(
+            grad, x, weight.shape[1], ctx.step, by_bias, ctx.impl
+        )
     elif by_bias:
         grad_bias = grad.sum((0, 2, 3))
     return grad_x, grad_weight, grad_bias if by_bias else None, None, None
@@ -119,7 +125,7 @@ def _rpw_input_grad_backward(ctx: Any, twice: Tensor) -> tuple[Tensor | None, ..
     if by_grad:
         grad_grad = rpw(twice, weight, None, ctx.step, ctx.impl)
     if by_weight:
-        grad_weight, _ = rpw_weight_grad(grad, twice, weight.shape[1], ctx.step, ctx.impl)
+        grad_weight, _ = rpw_weight_grad(grad, twice, weight.shape[1], ctx.step, False, ctx.impl)
     return grad_grad, grad_weight, None, None, None
 
 
@@ -130,10 +136,10 @@ def _rpw_weight_grad_backward(
     by_grad, by_x = ctx.needs_input_grad[:2]
     grad_grad = grad_x = None
     if by_grad:
-        grad_grad = rpw(x, twice, twice_bias, ctx.step, ctx.impl)
+        grad_grad = rpw(x, twice, twice_bias if ctx.with_bias else None, ctx.step, ctx.impl)
     if by_x:
         grad_x = rpw_input_grad(grad, twice, x.shape[1], ctx.step, ctx.impl)
-    return grad_grad, grad_x, None, None, None
+    return grad_grad, grad_x, None, None, None, None
 
 
 rpw.register_autograd(_rpw_backward, setup_context=_keep)

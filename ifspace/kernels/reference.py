@@ -32,12 +32,17 @@ def input_grad(grad: Tensor, weight: Tensor, windows: Windows) -> Tensor:
     return grad_x
 
 
-def weight_grad(grad: Tensor, x: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the gradients [C_out, w] and [C_out] by weight and bias of <grad, y>."""
+def weight_grad(
+    grad: Tensor, x: Tensor, windows: Windows, with_bias: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients [C_out, w] and [C_out] by weight and bias of <grad, y>.
+
+    The second is empty unless `with_bias`.
+    """
     grad_weight = grad.new_empty(windows.out_channels, windows.width)
     for channels, filters in _readers(windows, x):
         grad_weight[filters] = torch.einsum("nfhw,nchw->fc", grad[:, filters], x[:, channels])
-    return grad_weight, grad.sum((0, 2, 3))
+    return grad_weight, grad.sum((0, 2, 3)) if with_bias else grad.new_empty(0)
 
 
 def dense_weight(weight: Tensor, windows: Windows) -> Tensor:

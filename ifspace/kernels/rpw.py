@@ -96,6 +96,7 @@ def weight_grad(
     grad: Tensor,
     x: Tensor,
     windows: Windows,
+    with_bias: bool = True,
     *,
     fp32: str | None = None,
     config: str | None = None,
@@ -103,6 +104,8 @@ def weight_grad(
     deterministic: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients [C_out, w] and [C_out] by weight and bias of <grad, y>.
+
+    The second is empty unless `with_bias`, though it is computed.
 
     The pixels are split into parts; their gradients are added in a fixed order, or, when not
     `deterministic`, by atomic additions in any order.
@@ -115,23 +118,24 @@ def weight_grad(
         if out is None
         else out
     )
-    if not grad.numel():
-        return by_weight.zero_(), by_bias.zero_()
     parts = parts_of(grad, windows)
-    if parts == 1 and deterministic and not needs_filling(windows):
+    if not grad.numel():
+        by_weight.zero_()
+        by_bias.zero_()
+    elif parts == 1 and deterministic and not needs_filling(windows):
         weight_grad_launch(grad, x, by_weight, by_bias, windows, fp32, parts).run(config)
-        return by_weight, by_bias
-    weights = windows.out_channels * filled_width(windows)
-    rows = parts if deterministic else 1
-    partial = torch.empty(
-        rows, weights + windows.out_channels, dtype=torch.float32, device=grad.device
-    )
-    shares = partial[:, :weights], partial[:, weights:]
-    if not deterministic:
-        partial.zero_()
-    weight_grad_launch(grad, x, *shares, windows, fp32, parts, not deterministic).run(config)
-    sum_parts(partial, by_weight, by_bias, windows)
-    return by_weight, by_bias
+    else:
+        weights = windows.out_channels * filled_width(windows)
+        rows = parts if deterministic else 1
+        partial = torch.empty(
+            rows, weights + windows.out_channels, dtype=torch.float32, device=grad.device
+        )
+        shares = partial[:, :weights], partial[:, weights:]
+        if not deterministic:
+            partial.zero_()
+        weight_grad_launch(grad, x, *shares, windows, fp32, parts, not deterministic).run(config)
+        sum_parts(partial, by_weight, by_bias, windows)
+    return by_weight, by_bias if with_bias else by_bias.new_empty(0)
 
 
 def parts_of(grad: Tensor, windows: Windows) -> int:

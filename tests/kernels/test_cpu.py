@@ -72,7 +72,7 @@ def check(table: Windows, layout: str, shape: tuple[int, int, int] = (3, 5, 2)) 
         got = (
             cpu.forward(x, weight, bias, table, way),
             cpu.input_grad(grad, weight, table, way),
-            *cpu.weight_grad(grad, x, table, way),
+            *cpu.weight_grad(grad, x, table, way=way),
         )
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-11, msg=lambda m: f"{way}: {m}")  # noqa: B023
         torch.testing.assert_close(
@@ -135,7 +135,7 @@ def test_no_further_from_float64_than_eager(dtype: torch.dtype, layout: str) -> 
         got = (
             cpu.forward(laid_x, weight, None, table, way),
             cpu.input_grad(laid_grad, weight, table, way),
-            cpu.weight_grad(laid_grad, laid_x, table, way)[0],
+            cpu.weight_grad(laid_grad, laid_x, table, way=way)[0],
         )
         for name, ours, theirs, true in zip(("y", "x", "weight"), got, eager, exact, strict=True):
             assert ours.dtype == dtype

@@ -31,7 +31,8 @@ def test_opcheck(impl, layout):
         (ops.rpw, (x, weight, bias, 2, impl)),
         (ops.rpw, (x, weight, None, 3, impl)),
         (ops.rpw_input_grad, (grad, weight, 8, 2, impl)),
-        (ops.rpw_weight_grad, (grad, x, 4, 2, impl)),
+        (ops.rpw_weight_grad, (grad, x, 4, 2, True, impl)),
+        (ops.rpw_weight_grad, (grad, x, 4, 2, False, impl)),
     ):
         torch.library.opcheck(*call)
 

@@ -80,11 +80,12 @@ class Reorder:
 def as_images(rows: Tensor) -> Tensor:
     """View rows [R, C, 1] as channels_last images [n, C, 1, R/n], others [R, C, I] as [R, C, 1, I].
 
-    n is 32 where it divides R: torch convolves 16 images or fewer by one thread without oneDNN.
+    One long image is the fastest, but torch convolves 16 images or fewer by one thread without
+    oneDNN, so a single thread is given 32 where that divides R.
     """
     many, channels, inner = rows.shape
     if inner == 1:
-        images = 1 if many % 32 else 32
+        images = 1 if many % 32 or torch.get_num_threads() > 1 else 32
         return rows.view(images, 1, many // images, channels).permute(0, 3, 1, 2)
     return rows.unsqueeze(2)
 

@@ -40,7 +40,7 @@ from ifspace.kernels.layouts import empty_like
 from ifspace.kernels.windows import Windows
 
 # Bytes of activations that a tiled way reads at a time: it holds about six times as many.
-CHUNK_BYTES: Final = 3 << 20
+CHUNK_BYTES: Final = 2 << 20
 
 
 def forward(
@@ -83,16 +83,16 @@ def input_grad(grad: Tensor, weight: Tensor, windows: Windows, way: Plan | None 
 
 
 def weight_grad(
-    grad: Tensor, x: Tensor, windows: Windows, way: Plan | None = None
+    grad: Tensor, x: Tensor, windows: Windows, with_bias: bool = True, way: Plan | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients [C_out, w] of the weight and [C_out] of the bias.
+    """Return the gradients [C_out, w] of the weight and [C_out] of the bias, if `with_bias`.
 
     Of `grad` [N, C_out, H, W] and `x` [N, C_in, H, W], which may lie in different layouts.
     """
     rows = Rows.of(x)
     tiles = (way or _plan_for(rows, windows)).weight_grad
     band = band_of(windows)
-    grad_bias = grad.sum((0, 2, 3))
+    grad_bias = grad.sum((0, 2, 3)) if with_bias else grad.new_empty(0)
     if not x.numel():
         return grad.new_zeros(windows.out_channels, windows.width), grad_bias
     grad = grad.contiguous(memory_format=rows.layout)
@@ -162,7 +162,7 @@ def _buffer(rows: Rows, slices: Slices) -> tuple[Tensor, int]:
     many, channels, inner = rows.data.shape
     most = max(1, CHUNK_BYTES // (channels * inner * rows.data.element_size()))
     size = ceil(many / ceil(many / most))
-    if inner == 1:
+    if inner == 1 and torch.get_num_threads() == 1:
         size += -size % 32  # see as_images
     room = 0 if slices.is_ring else size
     return rows.data.new_empty(room, slices.channels, inner), size
