@@ -19,8 +19,7 @@ from ifspace.kernels.dw_rpw_configs import configurations, run_best
 from ifspace.kernels.dw_rpw_kernels import forward_kernel, middle_grad_kernel, weight_grad_kernel
 from ifspace.kernels.dw_rpw_spec import FusedSpec
 from ifspace.kernels.launch import interprets, is_wide, kind_of, precision_of
-from ifspace.kernels.tiles import numbers, vector_of
-from ifspace.kernels.windows import Windows
+from ifspace.kernels.tiles import longest_union, numbers, places, vector_of
 
 Tensors = Mapping[str, Tensor | None]
 # Programs of the weight gradient that fill a large card: 4 for each of 132 multiprocessors.
@@ -108,7 +107,7 @@ def weight_grad_launch(
     def complete(config: Config) -> Any:
         span = triton.cdiv(arguments["pixels"], config.pixels)
         tiles = triton.cdiv(places(table, config.order), config.filters) * triton.cdiv(
-            _longest_union(table, config), config.channels
+            longest_union(table, config.filters, config.order), config.channels
         )
         parts = max(1, min(span, (3 if interprets() else _PROGRAMS) // tiles))
         sums = tuple(
@@ -143,12 +142,6 @@ def middle_grad_launch(
     return FusedLaunch("middle_grad", middle_grad_kernel, x, spec, arguments, complete)
 
 
-def places(windows: Windows, order: str) -> int:
-    """Return how many places filters take in an order."""
-    told = numbers(windows)
-    return windows.out_channels if order == "natural" else told["distinct"] * told["share"]
-
-
 def _arguments(x: Tensor, tensors: Tensors, spec: FusedSpec, fp32: str | None) -> dict[str, Any]:
     """Return what every kernel is told: tensors, strides, sizes, windows, constants."""
     shape = spec.middle_shape(tuple(x.shape))
@@ -173,14 +166,3 @@ def _arguments(x: Tensor, tensors: Tensors, spec: FusedSpec, fp32: str | None) -
 
 def _strides(name: str, tensor: Tensor) -> dict[str, int]:
     return dict(zip((f"{name}_{axis}" for axis in "nchw"), tensor.stride(), strict=True))
-
-
-def _longest_union(windows: Windows, config: Config) -> int:
-    """Return an upper bound on the channels that a tile of filters reads: see `union_of`."""
-    told = numbers(windows)
-    if config.order == "natural":
-        reach = (config.filters - 1) * windows.step
-    else:
-        # A tile that starts inside the filters of one window touches one window more.
-        reach = triton.cdiv(config.filters - 1, told["share"]) * told["unit"]
-    return min(reach + vector_of(windows) + told["window"], windows.in_channels)

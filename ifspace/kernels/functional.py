@@ -49,7 +49,7 @@ def rolling_pointwise_conv2d(
     Reference: [3DRF] section 4.2.
     """
     _check_input(x)
-    step = _step(x.shape[1], groups, overlap)
+    step = step_of(x.shape[1], groups, overlap)
     _check_parameters(x, weight, bias, groups)
     chosen = choose_implementation(x, impl)
     if _autocast(x) and x.dtype != torch.float64:
@@ -119,7 +119,11 @@ def _interprets() -> bool:
     return bool(knobs.runtime.interpret)
 
 
-def _step(in_channels: int, groups: int, overlap: float | str | Rational) -> int:
+def step_of(in_channels: int, groups: int, overlap: float | str | Rational) -> int:
+    """Return the step of the windows, under a compiler that traces too.
+
+    Raises: as `windows_of`.
+    """
     if not torch.compiler.is_compiling():
         return windows_of(in_channels, 1, groups, overlap).step
     # While a compiler traces, sizes may be symbols: arithmetic only, and no table. What does not

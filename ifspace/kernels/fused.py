@@ -12,8 +12,7 @@ from torch import Tensor
 from ifspace.errors import KernelError
 from ifspace.kernels import dw_rpw_ops
 from ifspace.kernels.dw_rpw_spec import KERNEL, check_options
-from ifspace.kernels.functional import _step as step_of
-from ifspace.kernels.functional import choose_implementation
+from ifspace.kernels.functional import choose_implementation, step_of
 
 IMPLEMENTATIONS: Final = ("auto", *dw_rpw_ops.IMPLEMENTATIONS)
 

@@ -32,9 +32,11 @@ from ifspace.kernels.rpw_gradients import (
 )
 from ifspace.kernels.tiles import (
     filled_width,
+    longest_union,
     needs_filling,
     numbers,
     pad_kernel,
+    places,
     vector_of,
 )
 from ifspace.kernels.windows import Windows, windows_of
@@ -178,10 +180,9 @@ def forward_launch(
     x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, windows: Windows, fp32: str | None
 ) -> Launch:
     """Return the launch that fills y."""
-    lanes = _lanes(windows)
 
     def grid(tile: dict[str, Any]) -> tuple[int]:
-        across = triton.cdiv(lanes[tile["ORDER"]], tile["BLOCK_N"])
+        across = triton.cdiv(places(windows, tile["ORDER"]), tile["BLOCK_N"])
         return (triton.cdiv(_pixels(x), tile["BLOCK_M"]) * across,)
 
     return kernel_launch(
@@ -216,11 +217,10 @@ def weight_grad_launch(
     atomic: bool = False,
 ) -> Launch:
     """Return the launch that writes the gradients of each part, or adds them all by `atomic`."""
-    lanes = _lanes(windows)
 
     def grid(tile: dict[str, Any]) -> tuple[int, int]:
-        tiles = triton.cdiv(lanes[tile["ORDER"]], tile["BLOCK_N"])
-        union = _longest_union(windows, tile["BLOCK_N"], tile["ORDER"])
+        tiles = triton.cdiv(places(windows, tile["ORDER"]), tile["BLOCK_N"])
+        union = longest_union(windows, tile["BLOCK_N"], tile["ORDER"])
         return (tiles * triton.cdiv(union, tile["BLOCK_C"]), parts)
 
     return kernel_launch(
@@ -259,26 +259,6 @@ def _launches(windows: Windows, channels_last: bool, kind: str) -> tuple[Launch,
         input_grad_launch(y, weight, x, windows, fp32),
         weight_grad_launch(y, x, *partial, windows, fp32, parts=8),
     )
-
-
-def _lanes(windows: Windows) -> dict[str, int]:
-    """Return by order how many places filters take."""
-    told = numbers(windows)
-    return {
-        "natural": windows.out_channels, "woven": windows.out_channels,
-        "sorted": told["distinct"] * told["share"],
-    }  # fmt: skip
-
-
-def _longest_union(windows: Windows, filters: int, order: str) -> int:
-    """Return an upper bound on the channels that a tile of filters reads: see `union_of`."""
-    told = numbers(windows)
-    if order == "natural":
-        reach = (filters - 1) * windows.step
-    else:
-        # A tile that starts inside the filters of one window touches one window more.
-        reach = triton.cdiv(filters - 1, told["share"]) * told["unit"]
-    return min(reach + vector_of(windows) + told["window"], windows.in_channels)
 
 
 def _pixels(image: Tensor) -> int:

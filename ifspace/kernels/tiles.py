@@ -71,6 +71,23 @@ def filled_width(windows: Windows) -> int:
     return min(-(-(windows.width + aside) // vector) * vector, windows.in_channels)
 
 
+def places(windows: Windows, order: str) -> int:
+    """Return how many places filters take in an order: sorted ones have holes."""
+    told = numbers(windows)
+    return told["distinct"] * told["share"] if order == "sorted" else windows.out_channels
+
+
+def longest_union(windows: Windows, filters: int, order: str) -> int:
+    """Return an upper bound on the channels that a tile of filters reads: see `union_of`."""
+    told = numbers(windows)
+    if order == "natural":
+        reach = (filters - 1) * windows.step
+    else:
+        # A tile that starts inside the filters of one window touches one window more.
+        reach = triton.cdiv(filters - 1, told["share"]) * told["unit"]
+    return int(min(reach + vector_of(windows) + told["window"], windows.in_channels))
+
+
 @triton.jit
 def along(vector, LAST: tl.constexpr):
     """Spread a vector along the last axis of a tile, or along its first."""

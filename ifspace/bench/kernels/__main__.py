@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(_line(found), flush=True)
         written = plan.write(rows, options.out)
     except IfspaceError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(2)
     print(f"written: {written}")
 
 
