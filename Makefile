@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels reproduction results test-gpu clean
+.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot reproduction results test-gpu clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-stages: $(VENV)/.plots  ## time stage layouts, and compare them with the o
 bench-kernels: $(VENV)/.test  ## time rolling pointwise kernels beside their rivals (DEVICE=cpu)
 	$(BIN)/python -m ifspace.bench.kernels --device $(DEVICE)
 
+kernels-aot: $(VENV)/.test  ## registers and shared memory of every Triton configuration
+	$(BIN)/python -m ifspace.bench.aot
+
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m ifspace.bench.reproduction
 
@@ -63,6 +66,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.energy
 	$(BIN)/python -m ifspace.bench.stages
 	$(BIN)/python -m ifspace.bench.reproduction
+	$(MAKE) bench-kernels kernels-aot
 
 clean:  ## remove the environment and all caches
 	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg

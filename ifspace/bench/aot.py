@@ -22,7 +22,7 @@ from ifspace.kernels.aot import AotCase, compile_case
 from ifspace.kernels.configs import SHARED_BYTES, TARGETS
 from ifspace.parallel import over_shards, workers
 
-MODULES: Final = ("ifspace.kernels.rpw", "ifspace.kernels.dw_rpw")
+MODULES: Final = ("ifspace.kernels.rpw_aot", "ifspace.kernels.dw_rpw")
 Row = dict[str, Any]
 # A case is named to a worker process by its place in the list.
 Job = tuple[int, str]
@@ -54,7 +54,8 @@ def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> li
 def _variant(case: AotCase) -> tuple[str, ...]:
     """Return what a case is, whatever the problem: kernel, configuration, types and precision."""
     types = [name for name in case.signature.values() if name.startswith("*")]
-    return (case.kernel, case.config, *types, str(case.constexprs.get("PRECISION")))
+    told = [str(case.constexprs.get(name)) for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN")]
+    return (case.kernel, case.config, *types, *told, str("out_channels" in case.constexprs))
 
 
 def compile_all(shard: tuple[Sequence[str], Sequence[Job]]) -> list[tuple[Row, list[str]]]:

@@ -17,7 +17,7 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
-from ifspace.cli.saving import check_save, save_layout, save_option
+from ifspace.cli.saving import check_files, save_layout, save_option
 from ifspace.cli.solved import no_plan, solver_needed
 from ifspace.cli.stages import (
     KERNEL,
@@ -128,7 +128,7 @@ def command(
     budget their parameters and MACs are kept. Gain does not reward width: among --width-choices
     the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status 3 when no
     layout keeps the budgets, 4 when the time limit came first. --save writes the first layout as a
-    network of torch modules; `ifspace.nn.saving.load(FILE)` reads it.
+    network of torch modules; `ifspace.nn.load(FILE)` reads it.
     """
     with solver_needed("layouts", ", or ask `ifspace organize` for the greedy organizer"):
         from ifspace.optimize.stages import best_stages
@@ -141,7 +141,7 @@ def command(
         described["depths"] = (1,) * len(described["stages"])
     start = read_layout(kernel=kernel, **described)
     problem = _problem(start, begins, alpha, KERNEL if kernel is None else kernel, **asked)
-    check_save(save)
+    check_files(output, save)
     started = time.monotonic()
     answer = best_stages(problem, top, time_limit, jobs)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit

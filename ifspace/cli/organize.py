@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ifspace.cli.options import Output, decimal, parts, shared_options, with_options
-from ifspace.cli.saving import check_save, save_layout, save_option
+from ifspace.cli.saving import check_files, save_layout, save_option
 from ifspace.cli.stages import SIDE, block_list, note_left_open, read_layout, stage_options
 
 ALPHA = 3.0
@@ -57,7 +57,7 @@ def command(
     from ifspace.plan.published_layouts import published_layouts
 
     layout = read_layout(**described)
-    check_save(save)
+    check_files(output, save)
     found = {each: organize(layout, theta, each, moves) for each in alpha}
     network, side = described["network"], described["input"] or SIDE
     title = f"Organizer on {network.lower()} at {side}×{side}" if network else "Organizer"

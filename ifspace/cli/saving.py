@@ -1,12 +1,13 @@
 """What the commands that write a network share: `--save`, tried before the search, done after."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from ifspace.cli.options import Output
+from ifspace.cli.options import FORMATS, Output
 
 if TYPE_CHECKING:
     from ifspace.plan.stages import Layout
@@ -20,13 +21,25 @@ save_option: Final = click.option(
 )  # fmt: skip
 
 
-def check_save(path: Path | None) -> None:
-    """Refuse, before a long search, a file that could not be written after it.
+def check_files(output: Output, save: Path | None) -> None:
+    """Refuse, before a long search, files that could not be written after it.
+
+    Nothing is written by it, nor by a command whose other file is refused.
 
     Raises: OutputError for a wrong suffix or place.
     """
-    if path is None:
-        return
+    from ifspace.catalogue.files import replacing
+
+    if output.out is not None:
+        # The suffix alone: nothing is kept, nothing is printed.
+        replace(output, quiet=True).emit(dict.fromkeys(FORMATS, str), keep=False)
+        with replacing(output.out, keep=False) as file:
+            file.touch()
+    if save is not None:
+        _check_save(save)
+
+
+def _check_save(path: Path) -> None:
     absent = [each for each in ("torch", "safetensors") if find_spec(each) is None]
     if absent:
         raise click.ClickException(
@@ -61,4 +74,7 @@ def save_layout(
     made = build_network(layout, style, seed=SEED)
     save(made, path)
     output.note(f"saved: {path}, {layout.params:,} parameters, fresh weights of seed {SEED}")
+    frame = layout.frame
+    if network is None and not (frame.classifier or frame.batch_norm):
+        output.note("no classifier, no batch norm: only a named network has them")
     return str(path)

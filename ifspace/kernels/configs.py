@@ -113,10 +113,14 @@ CONFIGS: Final[tuple[Config, ...]] = (
         "half": ((64, 128, 128, 8, 3, _CUDA), (64, 128, 64, 4, 3, _HOPPER)),
     }),
     *_table("weight_grad", ("sorted",), {
-        "half": ((64, 128, 128, 8, 3, _HOPPER), (64, 128, 64, 4, 3, _HOPPER)),
+        "half": ((64, 128, 64, 4, 3, _HOPPER),),
     }),
 )  # fmt: skip
 KERNELS: Final = tuple(dict.fromkeys(config.kernel for config in CONFIGS))
+
+# Sums that a tile may hold, of each window that it weaves and with addresses of 64 bits.
+_WOVEN_AREA: Final = 64 * 64
+_WIDE_AREA: Final = 128 * 64
 
 _pins: dict[str, str] = {}
 
@@ -141,15 +145,25 @@ def configurations(kernel: str, kind: str | None = None) -> tuple[Config, ...]:
     return found
 
 
-def suitable(kernel: str, kind: str, woven: int, channels_last: bool) -> tuple[Config, ...]:
+def suitable(
+    kernel: str, kind: str, woven: int, channels_last: bool, wide: bool = False
+) -> tuple[Config, ...]:
     """Return the configurations that fit a problem, the default first.
 
-    `woven`: how many windows may be interleaved, 1 for none.
+    `woven`: how many windows may be interleaved, 1 for none. `wide`: addresses have 64 bits, for
+    which the largest tiles have no registers left.
     """
-    fit = [
-        config for config in configurations(kernel, kind)
-        if config.order != "woven" or (channels_last and 1 < woven <= config.filters // 8)
-    ]  # fmt: skip
+
+    def fits(config: Config) -> bool:
+        area = config.pixels * config.filters
+        if config.order == "woven":
+            few = 1 < woven <= config.filters // 8
+            return channels_last and few and area // woven <= _WOVEN_AREA
+        if wide and config.order == "sorted":
+            return kernel != "weight_grad" and area <= _WIDE_AREA
+        return True
+
+    fit = [config for config in configurations(kernel, kind) if fits(config)]
     # The sort is stable: of the order that suits the layout, the first in the table.
     return tuple(sorted(fit, key=lambda config: (config.order == "sorted") == channels_last))
 

@@ -2,9 +2,11 @@
 
 Each has a fake kernel, an autograd formula and a FLOP formula. `impl` names the implementation that
 runs; nothing is chosen here. `fused.fused_dw_rpw` is the door for users.
+
+An operator called here directly refuses a tensor with a tangent, and torch.func transforms of it
+are refused by torch or, for torch.func.jvp, silently zero: `layer_by_layer` has them all.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from math import prod
 from types import ModuleType
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ifspace.kernels import ops
+from ifspace.kernels import ops, transforms
 from ifspace.kernels.dw_rpw_reference import (
     Gradients,
     activate,
@@ -55,7 +57,7 @@ def dw_rpw(
     """
     spec = _spec(x, weight, step, stride, activation1, activation2)
     tensors = (x, dw_weight, scale1, shift1, weight, scale2, shift2)
-    with _as_given(x):
+    with ops.as_given(*tensors):
         y: Tensor = _implementation(impl).forward(*tensors, spec)
     return _laid_out(y, x)
 
@@ -79,7 +81,7 @@ def dw_rpw_backward(
     """Return the gradients of <grad, y> by the seven tensors, an empty one where one is None."""
     spec = _spec(x, weight, step, stride, activation1, activation2)
     tensors = (x, dw_weight, scale1, shift1, weight, scale2, shift2)
-    with _as_given(x):
+    with ops.as_given(*tensors, grad):
         found: Gradients = _implementation(impl).backward(grad, *tensors, spec)
     grad_x, grad_dw, by_scale1, by_shift1, grad_weight, by_scale2, by_shift2 = found
     return (
@@ -97,14 +99,6 @@ def _spec(
 ) -> FusedSpec:
     table = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step)
     return FusedSpec(table, stride, first, second)
-
-
-def _as_given(x: Tensor) -> AbstractContextManager[Any]:
-    # Autocast has had its say before the operator; inside, types stay as they are.
-    kind = x.device.type
-    if torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
 
 
 def _laid_out(result: Tensor, x: Tensor) -> Tensor:
@@ -156,12 +150,12 @@ def _keep_twice(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward_twice(ctx: Any, *twice: Tensor) -> tuple[Tensor | None, ...]:
     """The second derivative: autograd of the same layers one after the other."""
-    with torch.enable_grad(), _as_given(twice[0]):
+    with torch.enable_grad(), ops.as_given(*twice):
         leaves: list[Any] = [
             None if t is None else t.detach().requires_grad_() for t in ctx.saved_tensors
         ]
         given = [leaf for leaf in leaves if leaf is not None]
-        y = _layer_by_layer(*leaves[1:], *ctx.numbers)
+        y = layer_by_layer(*leaves[1:], *ctx.numbers)
         once = torch.autograd.grad(y, given[1:], given[0], create_graph=True)
         seeds = [t for t, leaf in zip(twice, leaves[1:], strict=True) if leaf is not None]
         found = iter(torch.autograd.grad(once, given, seeds, allow_unused=True))
@@ -169,13 +163,13 @@ def _backward_twice(ctx: Any, *twice: Tensor) -> tuple[Tensor | None, ...]:
     return (*result, *(None for _ in ctx.numbers))
 
 
-def _layer_by_layer(
+def layer_by_layer(
     x: Any, dw_weight: Any, scale1: Any, shift1: Any, weight: Any, scale2: Any, shift2: Any,
     step: int, stride: int, activation1: str | None, activation2: str | None, impl: str,
 ) -> Tensor:  # fmt: skip
     """Return what `dw_rpw` does, from operators that can be differentiated any number of times."""
     middle = affine(depthwise(x, dw_weight, stride), scale1, shift1)
-    mixed: Tensor = ops.rpw(activate(middle, activation1), weight, None, step, impl)
+    mixed = transforms.rpw(activate(middle, activation1), weight, None, step, impl)
     return activate(affine(mixed, scale2, shift2), activation2)
 
 

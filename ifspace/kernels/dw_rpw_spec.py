@@ -55,7 +55,7 @@ def check_options(stride: int, activation1: str | None, activation2: str | None)
 
     Raises: KernelError for another stride or activation.
     """
-    if stride not in STRIDES:
+    if type(stride) is not int or stride not in STRIDES:
         raise KernelError.because(
             "stride out of range", got=repr(stride), allowed="1 or 2",
             remedy="pool before the block for a larger one", argument="stride",

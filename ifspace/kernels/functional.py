@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels import flops as _flops  # noqa: F401 - counters know of RPW from here on
-from ifspace.kernels import ops
+from ifspace.kernels import ops, transforms
+from ifspace.kernels.checks import check_alike, check_input, check_tensors, is_autocast, shape_of
 from ifspace.kernels.windows import overlap_ratio, windows_of
 
 IMPLEMENTATIONS: Final = ("auto", *ops.IMPLEMENTATIONS)
@@ -33,7 +34,8 @@ def rolling_pointwise_conv2d(
     Filter j reads w = C_in / groups channels, (j s + t) mod C_in for t = 0 ... w - 1, with a step
     s = w - floor(overlap w): y[n, j] = bias[j] + sum over t of weight[j, t] x[n, (j s + t) mod
     C_in]. `weight` is [C_out, w], `bias` [C_out] or None; C_out may be any number. An overlap is
-    exact: 0.33 is 33/100. y is channels_last when x is.
+    exact: 0.33 is 33/100. y is channels_last when x is. It has derivatives of any order, forward
+    and backward, and goes through the transforms of torch.func: see `transforms`.
 
     `impl`: "reference" (eager, any device), "cpu", "triton" (CUDA), or "auto": see
     `choose_implementation`. What is named runs, or DeviceError is raised.
@@ -42,22 +44,22 @@ def rolling_pointwise_conv2d(
     >>> rolling_pointwise_conv2d(x, weight, groups=2, overlap=0.5).shape
     torch.Size([1, 8, 2, 2])
 
-    Raises: KernelError for shapes, types or devices that do not fit, groups that do not divide
-        C_in or an overlap outside 0 <= o < 1; DeviceError for an implementation that cannot run
-        where x is. Both before anything runs.
+    Raises: KernelError for what is no tensor, shapes, types or devices that do not fit, groups that
+        do not divide C_in or an overlap outside 0 <= o < 1; DeviceError for an implementation that
+        cannot run where x is. Both before anything runs.
 
     Reference: [3DRF] section 4.2.
     """
-    _check_input(x)
+    check_tensors({"x": x, "weight": weight, "bias": bias}, optional=frozenset({"bias"}))
+    check_input(x)
     step = step_of(x.shape[1], groups, overlap)
     _check_parameters(x, weight, bias, groups)
     chosen = choose_implementation(x, impl)
-    if _autocast(x) and x.dtype != torch.float64:
+    if is_autocast(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    y: Tensor = ops.rpw(x, weight, bias, step, chosen)
-    return y
+    return transforms.rpw(x, weight, bias, step, chosen)
 
 
 def choose_implementation(x: Tensor, impl: str = "auto") -> str:
@@ -69,9 +71,10 @@ def choose_implementation(x: Tensor, impl: str = "auto") -> str:
     >>> choose_implementation(torch.ones(1, 4, 2, 2))
     'cpu'
 
-    Raises: KernelError for a name that is none; DeviceError for an implementation that cannot run
-        where x is, as it is or as "auto" would choose it.
+    Raises: KernelError for a name that is none or an x that is no tensor; DeviceError for an
+        implementation that cannot run where x is, as it is or as "auto" would choose it.
     """
+    check_tensors({"x": x})
     kind = x.device.type
     if impl not in IMPLEMENTATIONS:
         raise KernelError.because(
@@ -83,32 +86,45 @@ def choose_implementation(x: Tensor, impl: str = "auto") -> str:
             impl = "triton" if x.dtype in _TRITON_DTYPES else "reference"
         else:
             impl = "cpu" if kind == "cpu" else "reference"
-    if impl == "cpu" and kind != "cpu":
-        raise DeviceError.because(
-            "the cpu implementation runs on a CPU only", got=f"a tensor on {x.device}",
-            allowed="auto, reference, triton", remedy="leave it at auto",
-        )  # fmt: skip
-    if impl == "triton":
-        _check_triton(x)
+    check_runs(x, impl, IMPLEMENTATIONS)
     return impl
 
 
-def _check_triton(x: Tensor) -> None:
-    if find_spec("triton") is None:
-        raise DeviceError.because(
-            "triton is not installed", got=f"impl triton for a tensor on {x.device}",
-            allowed="impl reference", remedy="install ifspace[triton] (Linux)",
+def check_runs(x: Tensor, impl: str, among: Sequence[str]) -> None:
+    """Refuse an implementation that cannot run where x is; those of `among` that can are named.
+
+    Raises: DeviceError.
+    """
+    refusal = _refusal(x, impl)
+    if refusal is not None:
+        fact, got, remedy = refusal
+        runs = [name for name in among if _refusal(x, name) is None]
+        raise DeviceError.because(fact, got=got, allowed=", ".join(runs), remedy=remedy)
+
+
+def _refusal(x: Tensor, impl: str) -> tuple[str, str, str] | None:
+    """Return why an implementation cannot run where x is: the fact, what is got, the remedy."""
+    kind = x.device.type
+    if impl == "cpu" and kind != "cpu":
+        return (
+            "the cpu implementation runs on a CPU only", f"a tensor on {x.device}",
+            "leave it at auto",
         )  # fmt: skip
-    if x.device.type not in ("cuda", "meta") and not _interprets():
-        raise DeviceError.because(
-            "triton kernels run on CUDA devices", got=f"a tensor on {x.device}",
-            allowed="auto, reference, cpu", remedy="move the tensors to a CUDA device",
+    if impl != "triton":
+        return None
+    if find_spec("triton") is None:
+        return (
+            "triton is not installed", f"impl triton for a tensor on {x.device}",
+            "install ifspace[triton] (Linux)",
+        )  # fmt: skip
+    if kind not in ("cuda", "meta") and not _interprets():
+        return (
+            "triton kernels run on CUDA devices", f"a tensor on {x.device}",
+            "move the tensors to a CUDA device",
         )  # fmt: skip
     if x.dtype not in _TRITON_DTYPES:
-        raise DeviceError.because(
-            "triton kernels do not compute in this type", got=str(x.dtype),
-            allowed=", ".join(map(str, _TRITON_DTYPES)), remedy="use impl reference",
-        )  # fmt: skip
+        return "triton kernels do not compute in this type", str(x.dtype), "use impl reference"
+    return None
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -126,24 +142,15 @@ def step_of(in_channels: int, groups: int, overlap: float | str | Rational) -> i
     """
     if not torch.compiler.is_compiling():
         return windows_of(in_channels, 1, groups, overlap).step
-    # While a compiler traces, sizes may be symbols: arithmetic only, and no table. What does not
-    # divide is refused when the operator runs.
+    # While a compiler traces, sizes may be symbols: arithmetic only, and no table.
+    if groups < 1 or in_channels % groups:
+        raise KernelError.because(
+            "groups do not divide the input channels", got=groups, allowed="divisors of C_in",
+            remedy="choose a divisor", argument="groups",
+        )  # fmt: skip
     shared, of = overlap_ratio(overlap)
     width = in_channels // groups
     return width - shared * width // of
-
-
-def _check_input(x: Tensor) -> None:
-    if x.dim() != 4:
-        raise KernelError.because(
-            "input is not 4-D", got=_shape(x), allowed="[N, C_in, H, W]",
-            remedy="add the batch dimension with x[None], or reshape", argument="x",
-        )  # fmt: skip
-    if not x.is_floating_point():
-        raise KernelError.because(
-            "input is not of a floating type", got=str(x.dtype),
-            allowed="float16, bfloat16, float32, float64", remedy="convert it", argument="x",
-        )  # fmt: skip
 
 
 def _check_parameters(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
@@ -151,40 +158,15 @@ def _check_parameters(x: Tensor, weight: Tensor, bias: Tensor | None, groups: in
     if weight.dim() != 2 or weight.shape[1] != width:
         raise KernelError.because(
             "weight does not fit the input",
-            got=f"weight {_shape(weight)} for x {_shape(x)} and {groups} groups",
+            got=f"weight {shape_of(weight)} for x {shape_of(x)} and {groups} groups",
             allowed=f"weight [C_out, {width}]", remedy="a filter has C_in / groups weights",
             argument="weight",
         )  # fmt: skip
     if bias is not None and (bias.dim() != 1 or bias.shape[0] != weight.shape[0]):
         raise KernelError.because(
             "bias does not fit the weight",
-            got=f"bias {_shape(bias)} for weight {_shape(weight)}",
+            got=f"bias {shape_of(bias)} for weight {shape_of(weight)}",
             allowed=f"bias [{weight.shape[0]}]", remedy="give one number for each filter",
             argument="bias",
         )  # fmt: skip
-    given = [tensor for tensor in (x, weight, bias) if tensor is not None]
-    devices = [str(tensor.device) for tensor in given]
-    if len(set(devices)) > 1:
-        raise KernelError.because(
-            "tensors on several devices", got=_listed(devices),
-            allowed="one device", remedy="move them with .to(x.device)",
-        )  # fmt: skip
-    dtypes = [str(tensor.dtype) for tensor in given]
-    if len(set(dtypes)) > 1 and not _autocast(x):
-        raise KernelError.because(
-            "tensors of several types", got=_listed(dtypes),
-            allowed="one type, or autocast", remedy="convert them with .to(x.dtype)",
-        )  # fmt: skip
-
-
-def _autocast(x: Tensor) -> bool:
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(list(tensor.shape))
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(f"{n} {v}" for n, v in zip(("x", "weight", "bias"), values, strict=False))
+    check_alike({"x": x, "weight": weight, "bias": bias})

@@ -4,15 +4,16 @@ Reference: [3DRF] section 4.2, whose block DW+RPW this is.
 """
 
 from numbers import Rational
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from ifspace.errors import KernelError
-from ifspace.kernels import dw_rpw_ops
+from ifspace.kernels import dw_rpw_ops, transforms
+from ifspace.kernels.checks import check_alike, check_input, check_tensors, is_autocast, shape_of
 from ifspace.kernels.dw_rpw_spec import KERNEL, check_options
-from ifspace.kernels.functional import choose_implementation, step_of
+from ifspace.kernels.functional import check_runs, choose_implementation, step_of
 
 IMPLEMENTATIONS: Final = ("auto", *dw_rpw_ops.IMPLEMENTATIONS)
 
@@ -43,39 +44,39 @@ def fused_dw_rpw(
 
     `impl`: "reference" (eager, any device), "triton" (CUDA: one kernel, the tensor between the
     convolutions is never written; a backward pass computes it again), or "auto": see
-    `choose_fused`. What is named runs, or DeviceError is raised. Only a second derivative is
-    taken of the two layers one after the other.
+    `choose_fused`. What is named runs, or DeviceError is raised. Only a second derivative, a
+    forward-mode derivative and a transform of torch.func are taken of the two layers one after the
+    other.
 
     >>> x, dw_weight, weight = torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), torch.ones(6, 2)
     >>> fused_dw_rpw(x, dw_weight, weight, 2, 0.5, stride=2, activation1="relu").shape
     torch.Size([1, 6, 3, 3])
 
-    Raises: KernelError for shapes, types or devices that do not fit, another stride or activation,
-        groups that do not divide C_in or an overlap outside 0 <= o < 1; DeviceError for an
-        implementation that cannot run where x is. Both before anything runs.
+    Raises: KernelError for what is no tensor, shapes, types or devices that do not fit, another
+        stride or activation, groups that do not divide C_in or an overlap outside 0 <= o < 1;
+        DeviceError for an implementation that cannot run where x is. Both before anything runs.
 
     Reference: [3DRF] section 4.2.
     """
-    if x.dim() != 4 or not x.is_floating_point():
-        raise KernelError.because(
-            "input is not 4-D and floating", got=f"{_shape(x)} of {x.dtype}",
-            allowed="[N, C_in, H, W] of a floating type", remedy="reshape or convert it",
-            argument="x",
-        )  # fmt: skip
-    step = step_of(x.shape[1], groups, overlap)
-    check_options(stride, activation1, activation2)
     tensors = {
         "x": x, "dw_weight": dw_weight, "scale1": scale1, "shift1": shift1, "weight": weight,
         "scale2": scale2, "shift2": shift2,
     }  # fmt: skip
+    check_tensors(tensors, optional=frozenset({"scale1", "shift1", "scale2", "shift2"}))
+    check_input(x)
+    step = step_of(x.shape[1], groups, overlap)
+    check_options(stride, activation1, activation2)
     _check_shapes(tensors, x.shape[1], x.shape[1] // groups)
-    _check_alike(tensors)
+    check_alike(tensors)
     chosen = choose_fused(x, impl)
-    given = list(tensors.values())
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+    given: list[Any] = list(tensors.values())
+    if is_autocast(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         given = [None if each is None else each.to(dtype) for each in given]
-    y: Tensor = dw_rpw_ops.dw_rpw(*given, step, stride, activation1, activation2, chosen)
+    numbers: Any = step, stride, activation1, activation2, chosen
+    if transforms.transforming(*given):
+        return dw_rpw_ops.layer_by_layer(*given, *numbers)
+    y: Tensor = dw_rpw_ops.dw_rpw(*given, *numbers)
     return y
 
 
@@ -88,17 +89,19 @@ def choose_fused(x: Tensor, impl: str = "auto") -> str:
     >>> choose_fused(torch.ones(1, 4, 2, 2))
     'reference'
 
-    Raises: KernelError for a name that is none; DeviceError for an implementation that cannot run
-        where x is.
+    Raises: KernelError for a name that is none or an x that is no tensor; DeviceError for an
+        implementation that cannot run where x is.
     """
     if impl not in IMPLEMENTATIONS:
         raise KernelError.because(
             "unknown implementation", got=repr(impl), allowed=", ".join(IMPLEMENTATIONS),
             remedy="leave it at auto", argument="impl",
         )  # fmt: skip
-    if impl == "auto" and x.device.type == "cpu":
-        return "reference"
-    return choose_implementation(x, impl)
+    check_tensors({"x": x})
+    if impl == "auto":
+        return "reference" if x.device.type == "cpu" else choose_implementation(x)
+    check_runs(x, impl, IMPLEMENTATIONS)
+    return impl
 
 
 def _check_shapes(tensors: dict[str, Tensor | None], in_channels: int, width: int) -> None:
@@ -117,32 +120,7 @@ def _check_shapes(tensors: dict[str, Tensor | None], in_channels: int, width: in
         tensor = tensors[name]
         if tensor is not None and list(tensor.shape) != shape:
             raise KernelError.because(
-                f"{name} does not fit the input", got=f"{name} {_shape(tensor)}",
+                f"{name} does not fit the input", got=f"{name} {shape_of(tensor)}",
                 allowed=f"{name} [{', '.join(map(str, shape))}]",
                 remedy=f"x has {in_channels} channels, a window {width}", argument=name,
             )  # fmt: skip
-
-
-def _check_alike(tensors: dict[str, Tensor | None]) -> None:
-    """Refuse tensors on several devices, and of several types outside autocast."""
-    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    devices = {name: str(tensor.device) for name, tensor in given.items()}
-    if len(set(devices.values())) > 1:
-        raise KernelError.because(
-            "tensors on several devices", got=_listed(devices), allowed="one device",
-            remedy="move them with .to(x.device)",
-        )  # fmt: skip
-    dtypes = {name: str(tensor.dtype) for name, tensor in given.items()}
-    if len(set(dtypes.values())) > 1 and not torch.is_autocast_enabled(given["x"].device.type):
-        raise KernelError.because(
-            "tensors of several types", got=_listed(dtypes), allowed="one type, or autocast",
-            remedy="convert them with .to(x.dtype)",
-        )  # fmt: skip
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(list(tensor.shape))
-
-
-def _listed(facts: dict[str, str]) -> str:
-    return ", ".join(f"{name} {fact}" for name, fact in facts.items())

@@ -25,7 +25,7 @@ _WOVEN: Final = (2, 4, 8, 16)
 # What the speed of a kernel depends on, where it has it; triton adds the types of the tensors.
 _KEY: Final = (
     "pixels", "plane", "x_c", "grad_c", "in_channels", "out_channels", "window", "step",
-    "EVEN", "FLAT", "PRECISION",
+    "EVEN", "FLAT", "WIDE", "PRECISION",
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def tuner(kernel: str, function: Any) -> Any:
         tensors = [each for each in given.values() if isinstance(each, Tensor)]
         fit = suitable(
             kernel, kind_of(tensors[0].dtype, given["PRECISION"]), given.get("WOVEN", 1),
-            reads_channels_last(given),
+            reads_channels_last(given), given["WIDE"],
         )  # fmt: skip
         here = target_here()
         return [by_config[each] for each in fit if here is None or here in each.targets]
@@ -134,7 +134,7 @@ def kernel_launch(
         (constants if name.isupper() else arguments)[name] = value
     fit = suitable(
         kernel, kind_of(first.dtype, precision), constants.get("WOVEN", 1),
-        reads_channels_last(arguments),
+        reads_channels_last(arguments), constants["WIDE"],
     )  # fmt: skip
     return Launch(kernel, function, arguments, constants, grid, fit)
 

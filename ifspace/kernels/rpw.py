@@ -14,8 +14,6 @@ import torch
 import triton
 from torch import Tensor
 
-from ifspace.kernels.aot import AotCase, cases_of
-from ifspace.kernels.configs import KINDS
 from ifspace.kernels.launch import (
     Launch,
     check_runnable,
@@ -39,14 +37,14 @@ from ifspace.kernels.tiles import (
     places,
     vector_of,
 )
-from ifspace.kernels.windows import Windows, windows_of
+from ifspace.kernels.windows import Windows
 
 # Programs of the weight gradient that fill a large card: 4 for each of 132 multiprocessors. The
 # number is fixed so that sums are split alike on every device.
 _PROGRAMS: Final = 528
 _FEWEST_PIXELS: Final = 512  # of one part: fewer are not worth another partial gradient
-_PAD_BLOCK: Final = 1024
-_SUM_BLOCKS: Final = {"BLOCK_P": 16, "BLOCK_E": 256}
+PAD_BLOCK: Final = 1024
+SUM_BLOCKS: Final = {"BLOCK_P": 16, "BLOCK_E": 256}
 
 
 def forward(
@@ -158,9 +156,9 @@ def filled(weight: Tensor, windows: Windows) -> Tensor:
     result = weight.new_empty(windows.out_channels, window)
     told = numbers(windows)
     with on_device(weight):
-        pad_kernel[(triton.cdiv(result.numel(), _PAD_BLOCK),)](
+        pad_kernel[(triton.cdiv(result.numel(), PAD_BLOCK),)](
             weight, result, windows.in_channels, windows.width, window, windows.step,
-            told["distinct"], result.numel(), VECTOR=vector_of(windows), BLOCK=_PAD_BLOCK,
+            told["distinct"], result.numel(), VECTOR=vector_of(windows), BLOCK=PAD_BLOCK,
         )  # fmt: skip
     return result
 
@@ -169,10 +167,10 @@ def sum_parts(partial: Tensor, by_weight: Tensor, by_bias: Tensor, windows: Wind
     """Fill the gradients with the sums of their parts [parts, C_out (filled width + 1)]."""
     entries = windows.params + windows.out_channels
     with on_device(partial):
-        sum_parts_kernel[(triton.cdiv(entries, _SUM_BLOCKS["BLOCK_E"]),)](
+        sum_parts_kernel[(triton.cdiv(entries, SUM_BLOCKS["BLOCK_E"]),)](
             partial, by_weight, by_bias, partial.shape[0], windows.in_channels,
             windows.out_channels, windows.width, filled_width(windows), windows.step,
-            windows.distinct, VECTOR=vector_of(windows), **_SUM_BLOCKS,
+            windows.distinct, VECTOR=vector_of(windows), **SUM_BLOCKS,
         )  # fmt: skip
 
 
@@ -228,37 +226,6 @@ def weight_grad_launch(
         {"grad": grad, "x": x, "by_weight": by_weight, "by_bias": by_bias},
         windows, fp32, grid, {"parts": parts, "ATOMIC": atomic},
     )  # fmt: skip
-
-
-def aot_cases() -> tuple[AotCase, ...]:
-    """Return what must compile: every configuration, layout and alignment of the windows."""
-    return tuple(
-        case
-        for windows in (windows_of(512, 512, 2, "1/2"),)
-        for channels_last in (True, False)
-        for kind in KINDS
-        for launch in _launches(windows, channels_last, kind)
-        for case in cases_of(launch, f"C={windows.in_channels} g={windows.groups}", channels_last)
-    )
-
-
-def _launches(windows: Windows, channels_last: bool, kind: str) -> tuple[Launch, ...]:
-    """Return the launches of all kernels on tensors without storage."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    dtype = torch.bfloat16 if kind == "half" else torch.float32
-    fp32 = None if kind == "half" else kind
-    x = torch.empty(
-        128, windows.in_channels, 28, 28, dtype=dtype, device="meta", memory_format=layout
-    )
-    y = empty_like(x, windows.out_channels)
-    weight = x.new_empty(windows.out_channels, filled_width(windows))
-    bias = x.new_empty(windows.out_channels)
-    partial = weight.float(), bias.float()
-    return (
-        forward_launch(x, weight, bias, y, windows, fp32),
-        input_grad_launch(y, weight, x, windows, fp32),
-        weight_grad_launch(y, x, *partial, windows, fp32, parts=8),
-    )
 
 
 def _pixels(image: Tensor) -> int:

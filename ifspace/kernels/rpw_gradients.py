@@ -110,6 +110,8 @@ def weight_grad_kernel(
     first = tl.program_id(0) % tiles * BLOCK_N
     c = tl.program_id(0) // tiles * BLOCK_C
     part = tl.program_id(1)
+    if WIDE:
+        part = part.to(tl.int64)
     base, length = union_of(
         first, in_channels, out_channels, window, step, unit, distinct, share, BLOCK_N, VECTOR,
         NATURAL,
@@ -118,7 +120,6 @@ def weight_grad_kernel(
         index = first + tl.arange(0, BLOCK_N)
         if WIDE:
             index = index.to(tl.int64)
-            part = part.to(tl.int64)
         filters, start, exists = filters_at(
             index,
             in_channels,
@@ -212,14 +213,14 @@ def sum_parts_kernel(
     From filled windows to true ones: by_weight is [C_out, width], by_bias [C_out].
     """
     entry = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
-    weights = out_channels.to(tl.int64) * width
+    # One output channel is a constant to the compiler, and no tensor.
+    outputs = tl.to_tensor(out_channels).to(tl.int64)
+    weights = outputs * width
     filters = entry // width
     within = place_within(filters, entry % width, in_channels, step, distinct, VECTOR, False)
-    every = out_channels.to(tl.int64) * (window + 1)
-    source = tl.where(
-        entry < weights, filters * window + within, every - out_channels + entry - weights
-    )
-    there = entry < weights + out_channels
+    every = outputs * (window + 1)
+    source = tl.where(entry < weights, filters * window + within, every - outputs + entry - weights)
+    there = entry < weights + outputs
     total = tl.zeros((BLOCK_E,), tl.float32)
     for part in range(0, parts, BLOCK_P):
         each = (part + tl.arange(0, BLOCK_P)).to(tl.int64)

@@ -13,6 +13,15 @@ BlockModule(
 )
 """
 
+from importlib.util import find_spec
+
+if absent := [each for each in ("torch", "safetensors") if find_spec(each) is None]:
+    raise ImportError(
+        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: modules are "
+        "made with torch and kept with safetensors; pip install 'ifspace[torch]'",
+        name=absent[0],
+    )
+
 from torch.nn import ChannelShuffle
 
 from ifspace.nn.blocks import FOG, MOBILENET, PLAIN, BlockModule, Style, build
@@ -29,7 +38,7 @@ from ifspace.nn.layers import (
 )
 from ifspace.nn.networks import Network, build_network, named_network
 from ifspace.nn.saving import load, save
-from ifspace.nn.styles import NetworkStyle
+from ifspace.nn.styles import NetworkStyle, style_of
 
 __all__ = [
     "FOG",
@@ -53,5 +62,6 @@ __all__ = [
     "load",
     "named_network",
     "save",
+    "style_of",
     "thop_operators",
 ]

@@ -6,14 +6,16 @@ The names of the parts are those of the chain: `layer0`, `layer0_bn`, `layer0_ac
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.block.layer import whole
+from ifspace.catalogue.rows import Design
 from ifspace.errors import KernelError, SettingError
+from ifspace.nn.checks import check_dtype, wrong_type
 from ifspace.nn.layers import Device, layer_module
 from ifspace.nn.source import class_source
 
@@ -67,6 +69,22 @@ FOG: Final = Style(where="end", shortcut="auto")
 MOBILENET: Final = Style()
 # The bare layers, as the information field is defined on them.
 PLAIN: Final = Style(batch_norm=False, activation=None)
+STYLES: Final = {"plain": PLAIN, "mobilenet": MOBILENET, "fog": FOG}
+
+
+def block_style(style: Any) -> Style:
+    """Return a style, or that of a name: "plain", "mobilenet", "fog".
+
+    Raises: SettingError for anything else.
+    """
+    if isinstance(style, str) and style.lower() in STYLES:
+        return STYLES[style.lower()]
+    if not isinstance(style, Style):
+        raise wrong_type(
+            "style", style, f"a Style of ifspace.nn, or a name: {', '.join(STYLES)}",
+            "a block takes a Style, build_network takes a NetworkStyle",
+        )  # fmt: skip
+    return style
 
 
 class BlockModule(nn.Module):
@@ -85,10 +103,12 @@ class BlockModule(nn.Module):
     shortcut_bn: nn.Module
 
     def __init__(
-        self, sized: SizedBlock, stride: int = 1, style: Style = PLAIN, device: Device = None,
+        self, sized: SizedBlock, stride: int = 1, style: Style | str = PLAIN, device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        check_dtype(dtype)
+        style = block_style(style)
         self.sized, self.stride, self.style = sized, whole(stride, "stride"), style
         sized.macs_per_pixel(stride)  # refuses a stride that no layer can hold
         self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
@@ -163,13 +183,16 @@ class BlockModule(nn.Module):
 
 
 def build(
-    block: Block | SizedBlock | str, channels: int | None = None, out_channels: int | None = None,
-    *, bottleneck: Fraction | int | str | None = None, stride: int = 1, style: Style = PLAIN,
-    device: Device = None, dtype: torch.dtype | None = None,
+    block: Block | SizedBlock | Design | str, channels: int | None = None,
+    out_channels: int | None = None, *, bottleneck: Fraction | int | str | None = None,
+    stride: int | None = None, style: Style | str = PLAIN, device: Device = None,
+    dtype: torch.dtype | None = None,
 ) -> BlockModule:  # fmt: skip
     """Return the module of a block, `channels` to `out_channels` wide, or as it is sized already.
 
-    The stride sits on the first spatial layer. Of two dimensions, or of those of a SizedBlock.
+    A SizedBlock and a Design of a catalogue have their widths and dimensions; other blocks are of
+    two dimensions. The stride, 1 or a Design's own if not given, sits on the first spatial layer.
+    `style`: a Style, or "plain", "mobilenet", "fog".
 
     >>> module = build("DW+RPW(8,0)+GPW(8)", 64, stride=2, style=MOBILENET)
     >>> module(torch.ones(1, 64, 32, 32)).shape, sum(p.numel() for p in module.parameters())
@@ -178,21 +201,35 @@ def build(
     Raises: BlockError for a block that is none or does not fit its widths; SettingError for
         widths that are missing or said twice, or an identity between shapes that differ.
     """
-    if isinstance(block, SizedBlock):
+    if not isinstance(block, Block | SizedBlock | Design | str):
+        raise wrong_type(
+            "block", block, 'a block such as "DW+PW", a Block, a SizedBlock, or a Design',
+            "write it in the notation",
+        )  # fmt: skip
+    if isinstance(block, SizedBlock | Design):
         if (channels, out_channels, bottleneck) != (None, None, None):
             raise SettingError.because(
                 "widths said twice", got=f"{block.block}, sized already, and widths beside it",
-                allowed="one of them", remedy="leave the widths out, or give a block without them",
+                allowed="one of them", remedy="leave the widths out, or give its .block alone",
                 argument="channels",
             )  # fmt: skip
-        return BlockModule(block, stride, style, device, dtype)
+        own = block.stride if isinstance(block, Design) else 1
+        made = _sized(block) if isinstance(block, Design) else block
+        return BlockModule(made, own if stride is None else stride, style, device, dtype)
     if channels is None:
         raise SettingError.because(
             "no width", got=f"{block} alone", allowed="channels from 1",
             remedy="say how many channels enter the block", argument="channels",
         )  # fmt: skip
     parsed = Block.parse(block) if isinstance(block, str) else block
-    return BlockModule(parsed.at(channels, out_channels, bottleneck), stride, style, device, dtype)
+    made = parsed.at(channels, out_channels, bottleneck)
+    return BlockModule(made, 1 if stride is None else stride, style, device, dtype)
+
+
+def _sized(design: Design) -> SizedBlock:
+    return Block.parse(design.block).at(
+        design.channels, design.out_channels, design.bottleneck, design.dims
+    )
 
 
 def _first_spatial(sized: SizedBlock) -> int | None:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ifspace.catalogue.files import replacing
-from ifspace.errors import DeviceError, OutputError
+from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.kernels.decompose import decompositions
+from ifspace.nn.checks import first_line, unwrapped, wrong_type
 
 _NEEDED = ("onnx", "onnxscript")
 
@@ -24,9 +26,17 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
     The batch size stays open, all other sizes are those of the example. The file has everything in
     it: the weights are its initialisers. The input is called "x", the output "y".
 
+    H and W are fixed: a file for images of another size is exported anew with an example of it.
+    `torch.onnx.export` alone knows no rolling pointwise layer and refuses a module with one; here
+    it is written out in operators of ONNX first.
+
     Raises: DeviceError when the packages for it are missing; OutputError for a path that does not
-        end in .onnx or cannot be written.
+        end in .onnx or cannot be written; SettingError for arguments that are no module or no
+        tensor, for weights or an example on the meta device; KernelError for an example of no
+        images, or one that the module does not take.
     """
+    module = unwrapped(module)
+    _check_arguments(module, example, path)
     if Path(path).suffix.lower() != ".onnx":
         raise OutputError.because(
             "not the name of an ONNX file", got=os.fspath(path),
@@ -48,14 +58,47 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
 
 def exported(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     """Return the program of a module in evaluation, free of operators that torch does not have."""
+    if example.dim() == 0 or example.shape[0] == 0:
+        raise KernelError.because(
+            "example without an image", got=list(example.shape), allowed="[N, C, ...], N from 1",
+            remedy="give one image of the size that the file shall take", argument="example",
+        )  # fmt: skip
     # A batch of one would be taken for a constant.
     batch = torch.cat([example, example]) if example.shape[0] < 2 else example
     with _evaluated(module), torch.no_grad(), _without_noise():
-        program = torch.export.export(
-            module, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        try:
+            module(batch[:2])  # what does not fit is said more clearly than of a symbolic batch
+            program = torch.export.export(
+                module, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            )
+        except IfspaceError:
+            raise
+        except Exception as error:
+            raise KernelError.because(
+                "module cannot be exported with this example",
+                got=f"{list(example.shape)} of {example.dtype} ({first_line(error)})",
+                allowed="images that the module takes, of its weights' type and on their device",
+                remedy="call the module with the example first", argument="example",
+            ) from error  # fmt: skip
         decomposed: torch.export.ExportedProgram = program.run_decompositions(decompositions())
     return decomposed
+
+
+def _check_arguments(module: Any, example: Any, path: Any) -> None:
+    if not isinstance(module, nn.Module):
+        raise wrong_type("module", module, "a torch.nn.Module", "make one with build")
+    if not isinstance(example, Tensor):
+        raise wrong_type(
+            "example", example, "a torch.Tensor [N, C, ...]", "give torch.randn(1, C, H, W)"
+        )
+    if not isinstance(path, str | os.PathLike):
+        raise wrong_type("path", path, "a str or a Path", "write it like block.onnx")
+    state = (example, *module.parameters(), *module.buffers())
+    if any(each.is_meta for each in state):
+        raise SettingError.because(
+            "nothing to write", got="an example or weights on the meta device",
+            allowed="a CPU or a GPU", remedy="build the module there", argument="module",
+        )  # fmt: skip
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.nn import ChannelShuffle
 from ifspace.block import Layer, SizedLayer
 from ifspace.block.layer import whole
 from ifspace.errors import BlockError, KernelError
+from ifspace.kernels.checks import check_input
 from ifspace.kernels.functional import IMPLEMENTATIONS, rolling_pointwise_conv2d
 from ifspace.kernels.windows import exact_overlap, windows_of
 
@@ -160,6 +161,7 @@ class RollingPointwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, C_out, H, W] of x [N, C_in, H, W]."""
+        check_input(x, self.in_channels)
         return rolling_pointwise_conv2d(
             x, self.weight, self.bias, self.groups, self.overlap, self.impl
         )
@@ -181,6 +183,7 @@ class RollingPointwiseConv1d(RollingPointwiseConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, C_out, L] of x [N, C_in, L], as maps of height 1."""
+        check_input(x, self.in_channels, "L")
         return super().forward(x.unsqueeze(2)).squeeze(2)
 
 

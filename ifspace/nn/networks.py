@@ -5,19 +5,27 @@ Weights, biases and batch norm are those that the layout's frame counts; what it
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from math import gcd
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from ifspace.errors import KernelError
+from ifspace.errors import KernelError, SettingError
 from ifspace.kernels import flops  # noqa: F401 - from its import on torch counts RPW
+from ifspace.nn.checks import check_dtype, check_seed, device_of, wrong_type
 from ifspace.nn.joins import joins_of
 from ifspace.nn.parts import Parts
-from ifspace.nn.styles import NetworkStyle, style_for, style_of
-from ifspace.plan.networks import network
+from ifspace.nn.styles import NetworkStyle, network_style, style_of
+from ifspace.plan.legal import whole_within
+from ifspace.plan.networks import MAX_DEPTH, MAX_SIDE, SIDES, network
 from ifspace.plan.stages import Layout
+
+# Far above any data set.
+MAX_CLASSES: Final = 10**6
 
 
 class Network(nn.Module):
@@ -33,13 +41,19 @@ class Network(nn.Module):
     def __init__(
         self,
         layout: Layout,
-        style: NetworkStyle | None = None,
+        style: NetworkStyle | str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(layout, Layout):
+            raise wrong_type(
+                "layout", layout, "a Layout such as ifspace.plan.networks.stages returns",
+                "named_network takes the name of a network",
+            )  # fmt: skip
+        check_dtype(dtype)
         self.layout = layout
-        self.style = style_for(layout) if style is None else style
+        self.style = network_style(style, layout)
         parts = Parts(layout, self.style, device, dtype)
         joins = joins_of(layout)
         self.stem = parts.stem(joins.stem_strides)
@@ -71,7 +85,7 @@ class Network(nn.Module):
 
 def build_network(
     layout: Layout,
-    style: NetworkStyle | None = None,
+    style: NetworkStyle | str | None = None,
     *,
     seed: int | None = None,
     device: torch.device | str | None = None,
@@ -79,10 +93,11 @@ def build_network(
 ) -> Network:
     """Return the network of a layout with fresh weights.
 
-    `style`: `style_of` a network's name; None for ReLUs, with shortcuts where the layout counts
-    projections. Weights of convolutions are drawn for ReLUs (He et al.) by their fan-in, their
-    biases are 0; batch norm and dense layers begin as torch's do. The same `seed` draws the same
-    weights and leaves torch's generators as they are; None draws from them.
+    `style`: a NetworkStyle; a network's name for its style, "plain" for no activation; None for
+    ReLUs, with shortcuts where the layout counts projections. Weights of convolutions are drawn for
+    ReLUs (He et al.) by their fan-in, their biases are 0; batch norm and dense layers begin as
+    torch's do. The same `seed` draws the same weights and leaves torch's generators as they are;
+    None draws from them.
 
     >>> from ifspace.plan.networks import stages
     >>> layout = stages("DW+PW", (8, 4), (16, 32), (1, 2))
@@ -92,9 +107,21 @@ def build_network(
     >>> layout.params
     2043
 
-    Raises: SettingError for a layout whose parts do not fit each other or the style; BlockError for
-        a stride without a spatial layer to hold it.
+    What the layout counts is built and nothing else. For batch norm and a classifier, say in place
+    of those of a network that `ifspace layout --stages ... --save` wrote, change its frame:
+
+    >>> from dataclasses import replace
+    >>> frame = replace(made.layout.frame, batch_norm=True, classifier=(100,))
+    >>> build_network(replace(made.layout, frame=frame))(torch.ones(2, 3, 8, 8)).shape
+    torch.Size([2, 100])
+
+    Raises: SettingError for a layout whose parts do not fit each other or the style, or a wrong
+        seed; BlockError for a stride without a spatial layer to hold it; DeviceError for a device
+        that is not there.
     """
+    check_seed(seed)
+    if device is not None:
+        device = device_of(device)
     with _seeded(seed, device):
         made = Network(layout, style, device, dtype)
         _initialise(made)
@@ -106,24 +133,66 @@ def named_network(
     side: int = 32,
     depths: Sequence[int] | None = None,
     *,
+    classes: int | None = None,
     seed: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """Return a network of the papers, for images of 32 x 32 or 224 x 224 pixels.
+    """Return a network of the papers, for images of side x side pixels.
 
-    `depths`: those of its stages if not the network's own. Weights are drawn as `build_network`
-    does.
+    `depths`: those of its stages if not the network's own; `classes`: 10 for the small images and
+    1000 for the large ones if not given. Weights are drawn as `build_network` does. The papers
+    describe sides of 32 and 224; others scale the maps of the first up to 111, of the second from
+    there on. For other widths, blocks or joins make a layout with `ifspace.plan.networks.stages`
+    and a Frame, and give it to `build_network` with the network's name as its style.
 
     >>> made = named_network("resnet50", 224, device="meta")
     >>> sum(each.numel() for each in made.parameters())
     25557032
+    >>> named_network("vgg11", 64, classes=100)(torch.ones(2, 3, 64, 64)).shape
+    torch.Size([2, 100])
 
-    Raises: SettingError for an unknown name or side, or depths that do not fit.
+    Raises: SettingError for an unknown name or side, depths or classes that do not fit.
     """
-    layout = network(name, side)
-    layout = layout if depths is None else layout.at_depths(depths)
-    return build_network(layout, style_of(name), seed=seed, device=device, dtype=dtype)
+    style = style_of(name)
+    layout = _at_side(name, whole_within(side, "side", 1, MAX_SIDE))
+    layout = layout if depths is None else layout.at_depths(_depths(depths))
+    if classes is not None:
+        dense = (
+            *layout.frame.classifier[:-1],
+            whole_within(classes, "classes", 1, MAX_CLASSES),
+        )
+        layout = replace(layout, frame=replace(layout.frame, classifier=dense))
+    return build_network(layout, style, seed=seed, device=device, dtype=dtype)
+
+
+def _at_side(name: str, side: int) -> Layout:
+    small, large = SIDES
+    layout = network(name, small if side < large // 2 else large)
+    frame, image = layout.frame, layout.image
+    sides = [each.side for each in layout.stages] + [each.side for each in frame.stem]
+    step = image // gcd(image, *sides)  # the least side at which all are whole
+    if side % step:
+        raise SettingError.because(
+            "maps of no whole number of pixels", got=f"side {side}",
+            allowed=f"multiples of {step}", remedy="choose one of them", argument="side",
+        )  # fmt: skip
+    return Layout(
+        tuple(replace(each, side=each.side * side // image) for each in layout.stages),
+        replace(
+            frame,
+            stem=tuple(replace(each, side=each.side * side // image) for each in frame.stem),
+            image=None if frame.image is None else side,
+        ),
+    )
+
+
+def _depths(depths: Any) -> tuple[int, ...]:
+    if isinstance(depths, str) or not isinstance(depths, Iterable):
+        raise wrong_type(
+            "depths", depths, "a whole number for each stage", "write them like (5, 4, 2, 1, 1)"
+        )
+    return tuple(whole_within(each, "depths", 1, MAX_DEPTH) for each in depths)
 
 
 @contextmanager

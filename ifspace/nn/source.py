@@ -8,16 +8,20 @@ from collections.abc import Callable, Sequence
 from keyword import iskeyword
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
+from unicodedata import normalize
 
 from torch import nn
 
 from ifspace.errors import BlockError, SettingError
+from ifspace.nn.checks import kind_of
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 
 if TYPE_CHECKING:
     from ifspace.nn.blocks import BlockModule
 
 _COLUMNS: Final = 100
+# Names that the source itself uses.
+_TAKEN: Final = ("nn", "Tensor", "super", "RollingPointwiseConv1d", "RollingPointwiseConv2d")
 
 
 def class_source(block: "BlockModule", name: str = "Block") -> str:
@@ -25,9 +29,10 @@ def class_source(block: "BlockModule", name: str = "Block") -> str:
 
     Raises: SettingError for a name that no class can have.
     """
-    if not name.isidentifier() or iskeyword(name):
+    if not isinstance(name, str) or not _nameable(name):
         raise SettingError.because(
-            "not the name of a class", got=repr(name), allowed="letters, digits and _",
+            "not the name of a class", got=kind_of(name),
+            allowed=f"letters, digits and _, no keyword, not {', '.join(_TAKEN)}",
             remedy="write it like Block", argument="name",
         )  # fmt: skip
     parts = dict(block.named_children())
@@ -42,6 +47,12 @@ def class_source(block: "BlockModule", name: str = "Block") -> str:
         lines += _assigned(f"self.{key}", *_call(part))
     lines += ["", "    def forward(self, x: Tensor) -> Tensor:", *_forward(block, parts)]
     return "\n".join(lines) + "\n"
+
+
+def _nameable(name: str) -> bool:
+    # As Python reads it: of letters that look alike it keeps one.
+    read = normalize("NFKC", name)
+    return name.isidentifier() and not iskeyword(read) and read not in _TAKEN
 
 
 def _docstring(block: "BlockModule") -> list[str]:

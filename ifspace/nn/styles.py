@@ -4,10 +4,11 @@ A layout says what is counted; these things are free.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import ACTIVATIONS, WHERE
+from ifspace.nn.checks import kind_of, wrong_type
 from ifspace.plan.legal import whole_within
 from ifspace.plan.networks import MAX_DEPTH, NETWORKS
 from ifspace.plan.stages import Layout
@@ -90,9 +91,9 @@ def style_of(name: str) -> NetworkStyle:
 
     Reference: [Layout] Fig. 2 and Table 3, [Fog] section 4.1, [3DRF] Listing 1.
     """
-    if name.lower() not in STYLES:
+    if not isinstance(name, str) or name.lower() not in STYLES:
         raise SettingError.because(
-            "unknown network", got=repr(name), allowed=", ".join(NETWORKS),
+            "unknown network", got=kind_of(name), allowed=", ".join(NETWORKS),
             remedy="choose one of them", argument="network",
         )  # fmt: skip
     return STYLES[name.lower()]
@@ -101,3 +102,25 @@ def style_of(name: str) -> NetworkStyle:
 def style_for(layout: Layout) -> NetworkStyle:
     """Return the style of a layout without a name: ReLUs, and shortcuts where it counts them."""
     return _RESNET if layout.frame.projections else _PLAIN
+
+
+def network_style(style: Any, layout: Layout) -> NetworkStyle:
+    """Return a style, that of a network's name, or for None what fits the layout.
+
+    "plain" has no activation, as the style of that name of a block.
+
+    Raises: SettingError for anything else.
+    """
+    if style is None:
+        return style_for(layout)
+    if isinstance(style, str):
+        if style.lower() == "plain":
+            return NetworkStyle(activation=None)
+        if style.lower() in STYLES:
+            return STYLES[style.lower()]
+    if not isinstance(style, NetworkStyle):
+        raise wrong_type(
+            "style", style, f"a NetworkStyle of ifspace.nn, or a name: plain, {', '.join(STYLES)}",
+            "a network takes a NetworkStyle, build takes a Style",
+        )  # fmt: skip
+    return style

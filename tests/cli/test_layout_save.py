@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def test_the_file_holds_the_layout_that_is_printed(
     (note,) = [line for line in ended.err.splitlines() if "saved" in line]
     assert note == (f"ifspace: saved: {file}, {plan['params']:,} parameters, fresh weights of "
                     "seed 0")  # fmt: skip
+    assert "ifspace: no classifier, no batch norm: only a named network has them\n" in ended.err
 
 
 @BOTH
@@ -72,6 +74,7 @@ def test_a_named_network_has_its_style(run: Callable, tmp_path: Path, name: str)
     assert made.style == style_of(name)
     assert made.layout == organize(network(name, 32), moves=1).end
     assert (ended.status, "fresh weights" in ended.err) == (0, True)
+    assert "no classifier" not in ended.err
 
 
 def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path) -> None:
@@ -103,10 +106,44 @@ def test_what_cannot_be_written_is_refused_before_the_search(
     def never(*_: object) -> None:
         raise AssertionError("the search has begun")
 
-    monkeypatch.setattr("ifspace.optimize.stages.best_stages", never)
-    monkeypatch.setattr("ifspace.optimize.organizer.organize", never)
+    monkeypatch.setattr(import_module("ifspace.optimize.stages"), "best_stages", never)
+    monkeypatch.setattr(import_module("ifspace.optimize.organizer"), "organize", never)
     run(*command, "--save", tmp_path / name).refused(*words)
     assert [path.name for path in tmp_path.iterdir()] == ["dir.safetensors"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.safetensors", ["unknown output format: got net.safetensors", "allowed: .json, .csv"]),
+        ("x.tex", ["unknown output format: got x.tex;"]),
+        ("none/x.json", ["output cannot be written", "No such file or directory"]),
+        ("dir.json", ["output cannot be written", "Is a directory"]),
+    ],
+)
+def test_neither_file_is_written_where_the_other_cannot_be(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...],
+    name: str, words: list[str],
+) -> None:  # fmt: skip
+    (tmp_path / "dir.json").mkdir()
+
+    def never(*_: object) -> None:
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr(import_module("ifspace.optimize.stages"), "best_stages", never)
+    monkeypatch.setattr(import_module("ifspace.optimize.organizer"), "organize", never)
+    for also in ([], ["--save", tmp_path / "net.safetensors"]):
+        run(*command, *also, "--out", tmp_path / name).refused(*words)
+    run(*command, "--out", tmp_path / "x.json", "--save", tmp_path / "x.pt").refused("got x.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["dir.json"]
+
+
+@BOTH
+def test_both_files_are_written(run: Callable, tmp_path: Path, command: tuple[Any, ...]) -> None:
+    ended = run(*command, "--out", tmp_path / "x.csv", "--save", tmp_path / "net.safetensors")
+    assert ended.status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "x.csv"]
 
 
 @BOTH

@@ -1,11 +1,10 @@
-"""Where the tests of the kernels run: `IFSPACE_TEST_DEVICE=cuda` puts them on the card."""
-
-import os
+"""The device of the tests as a fixture."""
 
 import pytest
 import torch
+from devices import DEVICE
 
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    return torch.device(os.environ.get("IFSPACE_TEST_DEVICE", "cpu"))
+    return DEVICE

@@ -11,9 +11,8 @@ import pytest
 
 from ifspace.bench.aot import MODULES
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels import launch
 from ifspace.kernels.aot import AotCase, Compiled, compile_case
-from ifspace.kernels.configs import CONFIGS, SHARED_BYTES, TARGETS
+from ifspace.kernels.configs import CONFIGS, KERNELS, SHARED_BYTES, TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,8 +39,14 @@ def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Pa
     assert all(row["spilled bytes"] == "0" for row in rows)
     assert all(float(row["shared KiB"]) * 1024 <= SHARED_BYTES[row["target"]] for row in rows)
     assert all(0 < int(row["registers"]) < 512 for row in rows)
-    if module.endswith(".rpw"):
-        compiled = {(row["kernel"], row["configuration"], row["target"]) for row in rows}
+    if module.endswith(".rpw_aot"):
+        compiled = {
+            (row["kernel"], row["configuration"], row["target"])
+            for row in rows
+            if row["kernel"] in KERNELS
+        }
+        assert {"pad", "sum_parts"} <= {row["kernel"] for row in rows}
+        assert any(row["problem"].endswith("wide NCHW bf16") for row in rows)
         wanted = {(each.kernel, each.name, target) for each in CONFIGS for target in each.targets}
         assert compiled == wanted
 
@@ -50,8 +55,8 @@ def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Pa
 SPILLING = """
 from dataclasses import replace
 from ifspace.kernels.aot import compile_case
-from ifspace.kernels import rpw
-case = next(each for each in rpw.aot_cases() if each.kernel == "forward")
+from ifspace.kernels import rpw_aot
+case = next(each for each in rpw_aot.aot_cases() if each.kernel == "forward")
 large = {"BLOCK_M": 256, "BLOCK_N": 256, "BLOCK_C": 64, "ORDER": "natural"}
 done = compile_case(replace(case, constexprs={**case.constexprs, **large}), "sm_90")
 assert done.spill_bytes > 0, done
@@ -84,4 +89,3 @@ def test_an_unknown_target_and_the_interpreter_are_refused(
     monkeypatch.setattr("ifspace.kernels.aot.interprets", lambda: True)
     with pytest.raises(DeviceError, match=r"interpreter does not compile.*unset it before"):
         compile_case(a_case(), "sm_90")
-    assert callable(launch.interprets)

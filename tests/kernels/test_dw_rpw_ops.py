@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from devices import DEVICE, only_on_a_card
+from devices import FUSED_IMPLS as IMPLS
 from dw_rpw_exact import NAMES, Case
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.kernels import dw_rpw_ops as ops
 from ifspace.kernels.fused import fused_dw_rpw
 
-IMPLS = ("reference", "triton")
 CASE = Case(8, 6, 2, "0.5", (2, 3, 2), 1, ("silu", "silu"))
 PLAIN = Case(8, 6, 2, "0.5", (2, 3, 2), 2, ("relu", None), ())
 
@@ -16,7 +17,7 @@ PLAIN = Case(8, 6, 2, "0.5", (2, 3, 2), 2, ("relu", None), ())
 def problem(case, dtype=torch.float32, layout=torch.contiguous_format):
     """The arguments of the operator but for `impl`, tensors that require a gradient, and a grad."""
     torch.manual_seed(0)
-    tensors, grad = case.tensors("cpu", dtype, layout)
+    tensors, grad = case.tensors(DEVICE, dtype, layout)
     tensors = [None if each is None else each.requires_grad_() for each in tensors]
     numbers = (case.spec.windows.step, case.stride, *case.activations)
     return tensors, numbers, grad.requires_grad_()
@@ -117,7 +118,11 @@ def test_operations_are_counted_as_torch_counts_the_two_convolutions(case):
         y = ops.dw_rpw(*tensors, *numbers, "reference")
     assert counter.get_total_flops() == 2 * n * height * width * (9 * 8 + 6 * 4)
     assert counter.get_total_flops() == 2 * case.spec.macs(tuple(tensors[0].shape))
-    x, dw_weight, grouped = tensors[0].detach(), tensors[1].detach(), torch.ones(6, 4, 1, 1)
+    x, dw_weight, grouped = (
+        tensors[0].detach(),
+        tensors[1].detach(),
+        torch.ones(6, 4, 1, 1, device=DEVICE),
+    )
     with FlopCounterMode(display=False) as torch_counter:
         middle = torch.nn.functional.conv2d(x, dw_weight, None, case.stride, 1, groups=8)
         torch.nn.functional.conv2d(middle, grouped, groups=2)  # as many weights as the RPW
@@ -130,7 +135,7 @@ def test_operations_are_counted_as_torch_counts_the_two_convolutions(case):
 @pytest.mark.parametrize("impl", IMPLS)
 def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
     (x, dw_weight, _, _, weight, *_), _, _ = problem(PLAIN)
-    with torch.autocast("cpu", dtype=torch.float16):
+    with torch.autocast(DEVICE.type, dtype=torch.float16):
         y = fused_dw_rpw(x, dw_weight, weight, 2, 0.5, activation1="relu", impl=impl)
     assert y.dtype is torch.float16
     y.sum().backward()
@@ -139,7 +144,7 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
     torch.testing.assert_close(y.float(), right, atol=0.05, rtol=0.01)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@only_on_a_card
 def test_inside_a_cuda_graph():
     tensors, numbers, _ = problem(CASE)
     tensors = [each.detach().cuda() for each in tensors]

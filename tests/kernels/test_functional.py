@@ -5,10 +5,13 @@ import sys
 
 import pytest
 import torch
+from devices import only_on_a_cpu
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels import functional
 from ifspace.kernels.functional import choose_implementation, rolling_pointwise_conv2d
+
+pytestmark = only_on_a_cpu
 
 X = torch.ones(2, 8, 3, 3)
 WEIGHT = torch.ones(6, 4)
@@ -57,6 +60,24 @@ REFUSED = {
     "bias": ({"bias": torch.ones(5)}, r"bias \[5\] for weight \[6, 4\]; allowed: bias \[6\]"),
     "types": ({"weight": WEIGHT.double()}, "types: got x torch.float32, weight torch.float64"),
     "devices": ({"weight": WEIGHT.to("meta")}, "several devices: got x cpu, weight meta"),
+    "an array": (
+        {"x": X.numpy()},
+        "x is no tensor: got ndarray; allowed: torch.Tensor; convert it with torch.as_tensor",
+    ),
+    "no x": ({"x": None}, "x is no tensor: got NoneType; allowed: torch.Tensor;"),
+    "a list": ({"weight": [[1.0] * 4]}, "weight is no tensor: got list; allowed: torch.Tensor;"),
+    "no weight": ({"weight": None}, "weight is no tensor: got NoneType"),
+    "bias true": ({"bias": True}, "bias is no tensor: got bool; allowed: torch.Tensor or None;"),
+    "float8": (
+        {"x": X.to(torch.float8_e4m3fn), "weight": WEIGHT.to(torch.float8_e4m3fn)},
+        "input is not of a type that is computed in: got torch.float8_e4m3fn; allowed: float16, bf",
+    ),
+    "sparse": ({"x": X.to_sparse()}, "input is not dense: got torch.sparse_coo; allowed: torch.s"),
+    "sparse weight": ({"weight": WEIGHT.to_sparse()}, "weight is not dense: got torch.sparse_coo"),
+    "nested": (
+        {"x": torch.nested.nested_tensor([X[0], X[0]], layout=torch.jagged)},
+        "input is not dense: got a nested tensor; allowed: torch.strided",
+    ),
     "name": ({"impl": "cuda"}, "unknown implementation: got 'cuda'; allowed: auto, reference, cpu"),
 }  # fmt: skip
 
@@ -69,6 +90,35 @@ def test_bad_input_is_refused_in_one_line_before_anything_runs(case, monkeypatch
     with pytest.raises(KernelError, match=said) as refusal:
         rolling_pointwise_conv2d(**arguments)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("wide", ["x", "weight", "bias"])
+def test_autocast_that_leaves_float64_alone_makes_no_types_alike(wide):
+    given = {"x": X, "weight": WEIGHT, "bias": torch.ones(6)}
+    given[wide] = given[wide].double()
+    said = (
+        rf"several types: got .*{wide} torch.float64.*allowed: one type \(autocast leaves float64"
+    )
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(KernelError, match=said) as refusal:
+        rolling_pointwise_conv2d(**given, groups=2)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_is_no_tensor_has_no_implementation():
+    with pytest.raises(KernelError, match=r"x is no tensor: got ndarray; allowed: torch.Tensor;"):
+        choose_implementation(X.numpy())
+
+
+def test_only_what_can_run_there_is_named_as_allowed(monkeypatch):
+    with pytest.raises(DeviceError, match=r"allowed: auto, reference, triton; leave it at auto"):
+        choose_implementation(X.to("meta"), "cpu")
+    with pytest.raises(DeviceError, match=r"allowed: auto, reference; leave it at auto"):
+        choose_implementation(X.to("meta").double(), "cpu")
+    with pytest.raises(DeviceError, match=r"float64; allowed: auto, reference, cpu; use impl ref"):
+        choose_implementation(X.double(), "triton")
+    monkeypatch.setattr(functional, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"allowed: auto, reference; leave it at auto"):
+        choose_implementation(X.to("meta"), "cpu")
 
 
 def test_implementations_that_cannot_run_are_refused():

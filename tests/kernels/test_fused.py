@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from devices import only_on_a_cpu
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels import fused
 from ifspace.kernels.functional import rolling_pointwise_conv2d
 from ifspace.kernels.fused import choose_fused, fused_dw_rpw
+
+pytestmark = only_on_a_cpu
 
 X, DW, WEIGHT = torch.ones(2, 8, 3, 3), torch.ones(8, 1, 3, 3), torch.ones(6, 4)
 
@@ -40,8 +43,8 @@ def test_what_is_named_runs(monkeypatch):
 
 
 REFUSED = {
-    "3-D": ({"x": X[0]}, r"not 4-D and floating: got \[8, 3, 3\].*allowed: \[N, C_in, H, W\]"),
-    "whole numbers": ({"x": X.long()}, r"not 4-D and floating: got .* of torch.int64"),
+    "3-D": ({"x": X[0]}, r"input is not 4-D: got \[8, 3, 3\]; allowed: \[N, C_in, H, W\]"),
+    "whole numbers": ({"x": X.long()}, r"not of a floating type: got torch.int64"),
     "groups": ({"groups": 3}, r"do not divide .*: got 3 groups of 8 channels; .* 1, 2, 4, 8;"),
     "overlap": ({"overlap": 1.0}, r"overlap out of range: got 1.0; allowed: 0 <= o < 1"),
     "depthwise": (
@@ -59,6 +62,11 @@ REFUSED = {
     ),
     "types": ({"weight": WEIGHT.double()}, r"types: got x torch.float32.*weight torch.float64"),
     "devices": ({"weight": WEIGHT.to("meta")}, r"several devices: got x cpu.*weight meta"),
+    "an array": ({"x": X.numpy()}, r"x is no tensor: got ndarray; allowed: torch.Tensor; convert"),
+    "no weight": ({"weight": None}, r"weight is no tensor: got NoneType; allowed: torch.Tensor;"),
+    "a list": ({"shift1": [1.0] * 8}, r"shift1 is no tensor: got list; .* torch.Tensor or None;"),
+    "float8": ({"x": X.to(torch.float8_e4m3fn)}, r"that is computed in: got torch.float8_e4m3fn"),
+    "sparse": ({"x": X.to_sparse()}, r"input is not dense: got torch.sparse_coo"),
     "name": ({"impl": "cpu"}, r"unknown implementation: got 'cpu'; allowed: auto, reference, tri"),
 }  # fmt: skip
 
@@ -77,3 +85,18 @@ def test_float64_is_refused_by_triton():
     tensors = (each.double() for each in (X, DW, WEIGHT))
     with pytest.raises(DeviceError, match=r"do not compute in this type: got torch.float64"):
         fused_dw_rpw(*tensors, 2, 0.5, impl="triton")
+
+
+def test_autocast_makes_no_float64_and_another_type_alike():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(KernelError, match="several types"):
+        fused_dw_rpw(X.double(), DW, WEIGHT, 2, 0.5)
+
+
+def test_what_is_no_tensor_has_no_implementation():
+    with pytest.raises(KernelError, match=r"x is no tensor: got list"):
+        choose_fused([1.0])
+
+
+def test_only_the_implementations_of_the_block_are_named_as_allowed():
+    with pytest.raises(DeviceError, match=r"got torch.float64; allowed: auto, reference; use impl"):
+        choose_fused(X.double(), "triton")

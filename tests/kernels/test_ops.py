@@ -4,21 +4,20 @@ from fractions import Fraction
 
 import pytest
 import torch
+from devices import DEVICE, DOUBLE, IMPLS, only_on_a_card
 from torch.nn.functional import conv2d
 
+from ifspace.errors import KernelError
 from ifspace.kernels import ops, reference
-from ifspace.kernels.functional import rolling_pointwise_conv2d
+from ifspace.kernels.functional import choose_implementation, rolling_pointwise_conv2d
 from ifspace.kernels.windows import windows_of
-
-IMPLS = ("reference", "cpu", "triton")
-DOUBLE = ("reference", "cpu")  # triton has no float64
 
 
 def problem(dtype=torch.float32, c_in=8, c_out=6, groups=2, layout=torch.contiguous_format):
     torch.manual_seed(0)
-    x = torch.randn(2, c_in, 3, 2, dtype=dtype).to(memory_format=layout)
-    weight = torch.randn(c_out, c_in // groups, dtype=dtype)
-    bias = torch.randn(c_out, dtype=dtype)
+    x = torch.randn(2, c_in, 3, 2, dtype=dtype, device=DEVICE).to(memory_format=layout)
+    weight = torch.randn(c_out, c_in // groups, dtype=dtype, device=DEVICE)
+    bias = torch.randn(c_out, dtype=dtype, device=DEVICE)
     return tuple(tensor.requires_grad_() for tensor in (x, weight, bias))
 
 
@@ -26,7 +25,7 @@ def problem(dtype=torch.float32, c_in=8, c_out=6, groups=2, layout=torch.contigu
 @pytest.mark.parametrize("impl", IMPLS)
 def test_opcheck(impl, layout):
     x, weight, bias = problem(layout=layout)
-    grad = torch.randn(2, 6, 3, 2).to(memory_format=layout).requires_grad_()
+    grad = torch.randn(2, 6, 3, 2, device=DEVICE).to(memory_format=layout).requires_grad_()
     for call in (
         (ops.rpw, (x, weight, bias, 2, impl)),
         (ops.rpw, (x, weight, None, 3, impl)),
@@ -107,7 +106,7 @@ def test_torch_export_keeps_the_operator_and_a_dynamic_batch():
 @pytest.mark.parametrize("impl", IMPLS)
 def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
     x, weight, bias = problem()
-    with torch.autocast("cpu", dtype=torch.float16):
+    with torch.autocast(DEVICE.type, dtype=torch.float16):
         y = rolling_pointwise_conv2d(x, weight, bias, 2, 0.5, impl)
     assert y.dtype is torch.float16
     y.sum().backward()
@@ -118,14 +117,14 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
 
 def test_autocast_leaves_float64_alone():
     x, weight, bias = problem(torch.float64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         y = rolling_pointwise_conv2d(x, weight, bias, 2, 0.5)
     torch.testing.assert_close(y, rolling_pointwise_conv2d(x, weight, bias, 2, 0.5), rtol=0, atol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@only_on_a_card
 def test_inside_a_cuda_graph_and_on_the_current_stream():
-    x, weight, bias = (tensor.detach().cuda() for tensor in problem())
+    x, weight, bias = (tensor.detach() for tensor in problem())
     expected = rolling_pointwise_conv2d(x, weight, bias, 2, 0.5, "reference")
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -138,3 +137,63 @@ def test_inside_a_cuda_graph_and_on_the_current_stream():
     y.fill_(float("nan"))
     graph.replay()
     torch.testing.assert_close(y, expected, atol=2e-3, rtol=2e-3)
+
+
+SHAPES = {
+    "more axes": (ops.rpw, lambda x, w, b: (x, w[:, :, None], b), r"weight has .*\[-1, -1\]"),
+    "short bias": (ops.rpw, lambda x, w, b: (x, w, b[:1]), r"bias .*: got \[1\]; .* \[6\]"),
+    "gradient of another layer": (
+        ops.rpw_input_grad, lambda x, w, b: (x[:, :5], w, 8), r"grad has .* \[-1, 6, -1, -1\]",
+    ),
+    "pixels of another image": (
+        ops.rpw_weight_grad, lambda x, w, b: (x[:, :6], x[..., 1:], 4), r"x has .* \[2, -1, 3, 2\]",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("impl", IMPLS)
+def test_operators_refuse_shapes_that_do_not_fit(impl, case):
+    op, arguments, said = SHAPES[case]
+    given = arguments(*(tensor.detach() for tensor in problem()))
+    more = (2, False, impl) if op is ops.rpw_weight_grad else (2, impl)
+    with pytest.raises(KernelError, match=said):
+        op(*given, *more)
+    with pytest.raises(KernelError, match=said):
+        op(*(each.to("meta") if isinstance(each, torch.Tensor) else each for each in given), *more)
+
+
+def test_operators_refuse_a_name_that_is_none():
+    x, weight, bias = problem()
+    with pytest.raises(KernelError, match="unknown implementation: got 'fast'"):
+        ops.rpw(x, weight, bias, 2, "fast")
+
+
+def test_a_compiler_refuses_groups_that_do_not_divide():
+    def call(x, weight):
+        return rolling_pointwise_conv2d(x, weight, None, 3, 0)
+
+    with pytest.raises(Exception, match="do not divide"):
+        torch.compile(call, backend="eager")(torch.randn(1, 8, 2, 2), torch.randn(6, 2))
+
+
+@only_on_a_card
+def test_auto_is_triton_on_a_card_where_it_has_the_type():
+    x = problem()[0]
+    assert choose_implementation(x) == choose_implementation(x.half()) == "triton"
+    assert choose_implementation(x.double()) == "reference"
+
+
+@only_on_a_card
+def test_it_runs_on_the_current_stream():
+    x, weight, bias = (tensor.detach() for tensor in problem())
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(50_000_000)
+        y = rolling_pointwise_conv2d(x, weight, bias, 2, 0.5)
+        busy = not side.query()
+    side.synchronize()
+    assert busy
+    right = rolling_pointwise_conv2d(x, weight, bias, 2, 0.5, "reference")
+    torch.testing.assert_close(y, right, atol=2e-3, rtol=2e-3)

@@ -13,6 +13,7 @@ import witness
 from ifspace.block import Block, SizedBlock
 from ifspace.catalogue import Design
 from ifspace.enumerate.search import enumerate_designs
+from ifspace.errors import SettingError
 from ifspace.kinds import C, F
 from ifspace.nn import PLAIN, BlockModule, Style, build
 from ifspace.plan import EnumerationSetting
@@ -102,3 +103,33 @@ def test_what_they_compute_and_the_shape_of_a_convolution(stride):
         y = module(x)
         assert y.shape == convolution(x).shape, design.block
         torch.testing.assert_close(y, plain(x), msg=lambda text, d=design: f"{d.block}: {text}")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"out_channels": 16}, {"bottleneck": "1/2", "max_len": 4}, {"stride": 2}, {"dims": 1},
+        {"repeats": 2}, {"kernel": 5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_design_is_built_as_it_stands(asked):
+    setting = EnumerationSetting(**{"channels": CHANNELS, "max_len": 3} | asked)
+    found = enumerate_designs([setting], jobs=1).designs
+    assert found
+    for design in found:
+        module = build(design, style="fog", device="meta")
+        assert str(module.sized.block) == design.block
+        assert module.sized.params == design.params
+        assert module.sized.macs_per_pixel(design.stride) == design.macs_per_pixel
+        assert (module.stride, module.sized.dims) == (design.stride, design.dims)
+        y = module(torch.empty(2, CHANNELS, *[8] * design.dims, device="meta"))
+        assert y.shape == (2, design.out_channels, *[8 // design.stride] * design.dims)
+
+
+def test_a_design_has_its_widths_and_takes_a_stride():
+    design = designs()[0]
+    assert build(design, stride=2).stride == 2
+    with pytest.raises(SettingError, match=r"^widths said twice: got .*, sized already"):
+        build(design, 16)
+    assert build(design.block, 16).sized.channels == 16

@@ -161,7 +161,7 @@ def test_a_sequence_rolls_as_a_map_does():
         (lambda: layer_module(SizedLayer(Layer("DW"), 8, 8), 0), "stride out of range: got 0"),
         (
             lambda: RollingPointwiseConv2d(8, 8, 2)(torch.ones(1, 4, 2, 2)),
-            r"weight \[8, 4\] for x \[1, 4, 2, 2\]",
+            r"wrong number of channels: got \[1, 4, 2, 2\]; allowed: \[N, 8, H, W\]",
         ),
         (lambda: RollingPointwiseConv2d(8, 8, 2)(torch.ones(8, 2, 2)), "input is not 4-D"),
     ],

@@ -160,7 +160,7 @@ def read_channels(windows: Windows) -> Index:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _read_channels(c_in: int, c_out: int, width: int, step: int) -> Index:
     filters = np.arange(c_out, dtype=np.int64)[:, None]
     return (filters * step + np.arange(width, dtype=np.int64)) % c_in

@@ -1,0 +1,210 @@
+"""What `save` writes `load` reads: all else is refused, before a file is made or when read."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
+from ifspace.nn.networks import Network, build_network
+from ifspace.nn.saving import NetworkFileError, load, save
+from ifspace.plan.frame import Frame
+from ifspace.plan.networks import stages
+
+SENSELESS = "a description that makes no sense"
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def small() -> Network:
+    frame = Frame(batch_norm=True, classifier=(6, 4))
+    return build_network(stages("DW+PW", (8, 4), (8, 16), (1, 1), frame=frame), seed=0)
+
+
+def changed_head(made: Network) -> None:
+    made.head.logits = nn.Linear(6, 100)
+
+
+def more_parts(made: Network) -> None:
+    made.more = nn.Linear(2, 2)
+
+
+def other_layout(made: Network) -> None:
+    made.layout = made.layout.at_depths((2, 1))
+
+
+def no_style(made: Network) -> None:
+    made.style = replace(made.style)
+    object.__setattr__(made.style, "head", "none")
+
+
+def too_deep(made: Network) -> None:
+    stage = made.layout.stages[0]
+    made.layout = replace(made.layout, stages=(stage.at_depth(1001), *made.layout.stages[1:]))
+
+
+def of_integers(made: Network) -> None:
+    made.head.logits.bias = nn.Parameter(torch.zeros(4, dtype=torch.int64), requires_grad=False)
+
+
+def of_eight_bits(made: Network) -> None:
+    narrow = torch.zeros(4).to(torch.float8_e4m3fn)
+    made.head.logits.bias = nn.Parameter(narrow, requires_grad=False)
+
+
+def sparse(made: Network) -> None:
+    made.head.logits.weight = nn.Parameter(made.head.logits.weight.detach().to_sparse())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed_head, "got weights that are not those of its layout: head.logits.bias and 1 more"),
+        (more_parts, "got weights that are not those of its layout: more.bias and 1 more"),
+        (other_layout, "got weights that are not those of its layout: stages.stage1.unit2.layer0"),
+        (no_style, "got a layout or a style that no file can hold"),
+        (too_deep, "got a layout or a style that no file can hold"),
+        (of_integers, "got weights that are not those of its layout: head.logits.bias; allowed"),
+        (of_eight_bits, "got weights that are not those of its layout: head.logits.bias; allowed"),
+        (sparse, "got weights that are not those of its layout: head.logits.weight; allowed"),
+    ],
+)
+def test_what_load_would_refuse_is_not_written(
+    tmp_path: Path, change: Callable[[Network], None], said: str
+) -> None:
+    made = small()
+    change(made)
+    with pytest.raises(OutputError, match=f"^a network that could not be read back: {said}") as no:
+        save(made, tmp_path / "net.safetensors")
+    assert "\n" not in str(no.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["all", "stages", "in place"])
+def test_a_compiled_network_is_saved_as_the_network(tmp_path: Path, part: str) -> None:
+    made: Any = small()
+    if part == "all":
+        made = torch.compile(made, backend="eager")
+    elif part == "stages":
+        made.stages = torch.compile(made.stages, backend="eager")
+    else:
+        made.compile(backend="eager")
+    save(made, tmp_path / "net.safetensors")
+    back, plain = load(tmp_path / "net.safetensors").state_dict(), small().state_dict()
+    assert list(back) == list(plain)
+    assert all(torch.equal(back[name], plain[name]) for name in plain)
+
+
+def test_weights_that_share_memory_are_each_written(tmp_path: Path) -> None:
+    made = small()
+    norm = made.stages.stage1.unit1.layer0_bn
+    norm.weight = nn.Parameter(torch.arange(3.0))
+    norm.bias = norm.weight
+    save(made, tmp_path / "net.safetensors")
+    back = load(tmp_path / "net.safetensors").stages.stage1.unit1.layer0_bn
+    assert torch.equal(back.weight, torch.arange(3.0))
+    assert torch.equal(back.bias, back.weight)
+
+
+@pytest.mark.parametrize("wrong", [nn.Linear(2, 2), None, "vgg16", Network])
+def test_what_is_no_network_is_refused(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(
+        SettingError, match=r"^wrong network: got .*; allowed: a Network, of build_"
+    ):
+        save(wrong, tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [None, 0, b"net.safetensors", "a\0.safetensors"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    for call in (lambda: save(small(), path), lambda: load(path)):
+        with pytest.raises(SettingError, match=r"^wrong path: got "):
+            call()
+
+
+@pytest.mark.parametrize("device", ["gpu", 3, "cuda:99", "meta", "", 1.5, True])
+def test_a_device_that_cannot_be_used_is_what_is_refused(tmp_path: Path, device: Any) -> None:
+    save(small(), tmp_path / "net.safetensors")
+    with pytest.raises(
+        DeviceError, match=r"^device cannot be used: got .*; allowed: cpu, cuda wh"
+    ) as no:
+        load(tmp_path / "net.safetensors", device)
+    assert "\n" not in str(no.value)
+    assert "net.safetensors" not in str(no.value)
+
+
+def crafted(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Write a saved file anew with its description changed, or made of the text returned."""
+    save(small(), file)
+    with safe_open(file, "pt") as opened:
+        about = json.loads(opened.metadata()["ifspace"])
+        tensors = {key: opened.get_tensor(key).clone() for key in opened.keys()}  # noqa: SIM118
+    text = change(about)
+    save_file(tensors, file, {"ifspace": text if isinstance(text, str) else json.dumps(about)})
+
+
+def wide(about: dict[str, Any]) -> None:
+    about["layout"]["frame"]["classifier"] = [10**18, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda _: "[" * 100_000 + "]" * 100_000, SENSELESS),
+        (lambda _: '{"format": 1, "layout": {"frame": ' + "[" * 100_000, SENSELESS),
+        (lambda _: "[1]", SENSELESS),
+        (lambda _: "3", SENSELESS),
+        (lambda _: "9" * 5000, SENSELESS),
+        (lambda about: about.update(format="1"), "format version '1', not 1"),
+        (lambda about: about.update(format=True), "format version True, not 1"),
+        (lambda about: about.update(format=1.0), r"format version 1\.0, not 1"),
+        (lambda about: about.update(format="x" * 9999), r"format version 'x{2,40}\.\.\.x+', not 1"),
+        (lambda about: about.update(more=1), SENSELESS),
+        (lambda about: about["layout"].update(more=1), SENSELESS),
+        (lambda about: about["layout"]["frame"].update(more=1), SENSELESS),
+        (lambda about: about["layout"]["stages"][0].update(more2=1), SENSELESS),
+        (lambda about: about.update(style=[]), SENSELESS),
+        (lambda about: about["style"].update(activation={}), SENSELESS),
+        (lambda about: about.update(layout=None), SENSELESS),
+        (wide, SENSELESS),
+    ],
+)  # fmt: skip
+def test_crafted_descriptions_are_refused_in_one_line(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
+    file = tmp_path / "net.safetensors"
+    crafted(file, change)
+    with pytest.raises(
+        NetworkFileError, match=f"is not a network that can be read: got {said};"
+    ) as no:
+        load(file)
+    assert str(no.value).startswith(str(file))
+    assert "\n" not in str(no.value)
+    assert len(str(no.value)) < 400
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_weights_that_are_no_floats_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    file = tmp_path / "net.safetensors"
+    save(small(), file)
+    with safe_open(file, "pt") as opened:
+        about = opened.metadata()
+        tensors = {key: opened.get_tensor(key).clone() for key in opened.keys()}  # noqa: SIM118
+    tensors["head.logits.bias"] = torch.zeros(4, dtype=dtype)
+    save_file(tensors, file, about)
+    with pytest.raises(NetworkFileError, match=r"got weights that are not .*: head.logits.bias;"):
+        load(file)
+
+
+def test_every_refusal_is_of_ifspace() -> None:
+    assert issubclass(NetworkFileError, IfspaceError)
+    with pytest.raises(
+        NetworkFileError, match=r"^network cannot be read: got none/x.safetensors \("
+    ):
+        load("none/x.safetensors")
