@@ -45,7 +45,8 @@ class Reference:
         return self.repeats * (self.kernel - 1) + 1
 
 
-def _start(channels: int) -> Rows:
+def start(channels: int) -> Rows:
+    """Return the rows of channels that see themselves, packed, [C, ceil(C / 64)]."""
     rows = np.zeros((channels, -(-channels // 64)), dtype=np.uint64)
     own = np.arange(channels)
     rows[own, own // 64] = np.uint64(1) << (own % 64).astype(np.uint64)
@@ -63,7 +64,8 @@ def _run_starts(
     return reads[:, 0].astype(np.int64) if np.array_equal(run, distinct) else None
 
 
-def _through(rows: Rows, layer: SizedLayer) -> Rows:
+def through(rows: Rows, layer: SizedLayer) -> Rows:
+    """Return the rows behind a layer: of each output the union of the rows that it reads."""
     starts = _run_starts(layer.conv, layer.c_in, layer.c_out, layer.groups, layer.step)
     if starts is None:
         unions: dict[bytes, Rows] = {}
@@ -84,7 +86,7 @@ def _through(rows: Rows, layer: SizedLayer) -> Rows:
 
 
 def _after_each(chain: Chain) -> Iterator[Rows]:
-    rows = _start(chain[0].c_in if chain else 0)
+    rows = start(chain[0].c_in if chain else 0)
     for below, layer in zip((None, *chain), chain, strict=False):
         if below is not None and below.c_out != layer.c_in:
             raise BlockError.because(
@@ -93,12 +95,12 @@ def _after_each(chain: Chain) -> Iterator[Rows]:
                 allowed="equal widths at every joint",
                 remedy="build the chain with Block.at",
             )
-        rows = _through(rows, layer)
+        rows = through(rows, layer)
         yield rows
 
 
 def _after(chain: Chain) -> Rows:
-    return deque(_after_each(chain), maxlen=1).pop() if chain else _start(0)
+    return deque(_after_each(chain), maxlen=1).pop() if chain else start(0)
 
 
 def _bits(row: Rows) -> int:

@@ -38,7 +38,7 @@ class Beside:
     """
 
     problem: StagesProblem
-    way: Trajectory
+    way: Trajectory[Layout]
     begins: bool
 
     @property

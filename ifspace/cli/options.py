@@ -18,7 +18,6 @@ NO_ANSWER: Final = 3
 TIME_RAN_OUT: Final = 4
 FORMATS: Final = ("table", "json", "csv", "markdown")
 _SUFFIXES: Final = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
-_POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +109,13 @@ def amount(text: str) -> int:
     >>> amount("5.1M"), amount("16k"), amount("1344")
     (5100000, 16000, 1344)
     """
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kmg]?)", text.strip().lower())
-    exact = Fraction(match[1]) * _POWERS[match[2]] if match else None
-    if exact is None or exact.denominator != 1:
-        raise click.BadParameter(f"got {text!r}; allowed: whole numbers such as 16k, 5.1M, 1344")
-    return int(exact)
+    from ifspace.errors import SettingError
+    from ifspace.plan import legal
+
+    try:
+        return legal.amount(text)
+    except SettingError:
+        raise click.BadParameter(f"got {text!r}; allowed: {legal.AMOUNTS}") from None
 
 
 def parts(text: str) -> tuple[str, ...]:

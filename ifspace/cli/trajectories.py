@@ -60,7 +60,9 @@ class _State:
         return ", ".join(str(each.table) for each in self.published)
 
 
-def forms(asked: Asked, found: Mapping[float, Trajectory], saved: str | None = None) -> Forms:
+def forms(
+    asked: Asked, found: Mapping[float, Trajectory[Layout]], saved: str | None = None
+) -> Forms:
     """Return the trajectories, by alpha, in every format; that of `asked.alpha` in full.
 
     `saved`: the file that the end of that one is written to.
@@ -76,7 +78,7 @@ def forms(asked: Asked, found: Mapping[float, Trajectory], saved: str | None = N
     }
 
 
-def _states(asked: Asked, found: Trajectory, alpha: float) -> list[_State]:
+def _states(asked: Asked, found: Trajectory[Layout], alpha: float) -> list[_State]:
     return [
         _State(
             step, move, layout, layout.gain(alpha),
@@ -101,7 +103,7 @@ def _step(move: Move | None) -> dict[str, Any] | None:
     return {"source": move.source, "target": move.target, "min": move.min, "max": move.max}
 
 
-def _values(asked: Asked, found: Mapping[float, Trajectory]) -> dict[str, Any]:
+def _values(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> dict[str, Any]:
     main = found[asked.alpha]
     values = {
         "network": asked.network,
@@ -125,7 +127,7 @@ def _values(asked: Asked, found: Mapping[float, Trajectory]) -> dict[str, Any]:
     return values
 
 
-def _trajectory(asked: Asked, found: Trajectory, alpha: float) -> dict[str, Any]:
+def _trajectory(asked: Asked, found: Trajectory[Layout], alpha: float) -> dict[str, Any]:
     first, *later = _states(asked, found, alpha)
     return {
         "alpha": alpha,
@@ -146,22 +148,22 @@ def _tables(state: _State) -> list[int]:
     return [each.table for each in state.published]
 
 
-def _route(found: Trajectory) -> list[str]:
+def _route(found: Trajectory[Layout]) -> list[str]:
     return [str(move) for move in found.moves]
 
 
-def _step_of(published: PublishedLayout, found: Trajectory) -> int | None:
+def _step_of(published: PublishedLayout, found: Trajectory[Layout]) -> int | None:
     """Return the step after which a published layout is reached, 0 for the start."""
     depths = [layout.depths for layout in found.layouts]
     return depths.index(published.depths) if published.depths in depths else None
 
 
-def _moved(found: Trajectory, steps: int | None) -> float:
+def _moved(found: Trajectory[Layout], steps: int | None) -> float:
     """Return Σ(max − min) of the first steps, of all if None."""
     return replace(found, moves=found.moves[:steps]).moved_gain
 
 
-def _text(asked: Asked, found: Mapping[float, Trajectory]) -> str:
+def _text(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> str:
     main, alpha = found[asked.alpha], asked.alpha
     title = f"{asked.title}: θ = {asked.theta:g}, α = {alpha:g}"
     columns = [">#", "move", ">min", ">max", "depths", ">gain", ">params", ">MACs", ">layers",
@@ -195,7 +197,7 @@ def _comma(values: Any) -> str:
     return ",".join(map(str, values))
 
 
-def _said(asked: Asked, found: Trajectory) -> list[tuple[str, str]]:
+def _said(asked: Asked, found: Trajectory[Layout]) -> list[tuple[str, str]]:
     start = found.start
     blocks = start.blocks if len(set(start.blocks)) > 1 else start.blocks[:1]
     sides = ", ".join(str(stage.side) for stage in start.stages)
@@ -217,7 +219,7 @@ def _last(untaken: Move | None) -> str:
     return f" ({untaken.source}→{untaken.target}: min {untaken.min:.3f}, max {untaken.max:.3f})"
 
 
-def _published(each: PublishedLayout, found: Trajectory) -> str:
+def _published(each: PublishedLayout, found: Trajectory[Layout]) -> str:
     """Return where a published layout stands, and where print and count differ."""
     step, end = _step_of(each, found), len(found.moves)
     if step is None:
@@ -235,7 +237,7 @@ def _published(each: PublishedLayout, found: Trajectory) -> str:
     return f"{text}; Δ3DRF printed {each.gain}, here {', '.join(sums)}"
 
 
-def _compared(asked: Asked, found: Mapping[float, Trajectory]) -> str:
+def _compared(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> str:
     main = found[asked.alpha]
     rows = []
     for alpha, each in sorted(found.items()):

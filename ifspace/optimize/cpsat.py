@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ortools.sat.python import cp_model
 
-from ifspace.errors import SettingError
+from ifspace.errors import SettingError, SolverError
 from ifspace.plan.groups import Status
 
 SEED: Final = 20190101
@@ -57,3 +57,13 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
     bound = ceil(solver.best_objective_bound - 1e-6) if model.has_objective() else None
     status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
     return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in wanted))
+
+
+def contradiction(got: str, allowed: str) -> SolverError:
+    """Return the error for answers of the solver that cannot all be true."""
+    return SolverError.because(
+        "the solver contradicts itself",
+        got=got,
+        allowed=allowed,
+        remedy="report it with the command",
+    )

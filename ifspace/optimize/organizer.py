@@ -9,21 +9,19 @@ Reference: [3DRF] section 4.1.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from math import isclose, isfinite
+from math import isclose
 from typing import Final
 
-from ifspace.errors import SettingError
-from ifspace.plan.legal import whole_within
-from ifspace.plan.moves import Move, Stopped, Trajectory
-from ifspace.plan.stages import Layout
+from ifspace.plan.legal import from_zero, whole_within
+from ifspace.plan.moves import Move, Staged, Start, Stopped, Trajectory
 
 # Gains this close, relatively, are equal: they differ by rounding alone.
 TIE: Final = 1e-12
 
 
 def organize(
-    layout: Layout, theta: float = 0, alpha: float = 3, moves: int | None = None
-) -> Trajectory:
+    layout: Start, theta: float = 0, alpha: float = 3, moves: int | None = None
+) -> Trajectory[Start]:
     """Return the organizer's steps from a layout on; at most so many `moves` if told.
 
     Each step: the source is the stage whose last block gains least, among those with a block to
@@ -39,10 +37,10 @@ def organize(
 
     Reference: [3DRF] section 4.1.
     """
-    theta, alpha = _from_zero(theta, "theta"), _from_zero(alpha, "alpha")
+    theta, alpha = from_zero(theta, "theta"), from_zero(alpha, "alpha")
     limit = None if moves is None else whole_within(moves, "moves", 0)
     taken: list[Move] = []
-    current = layout
+    current: Start = layout
     while True:
         seen = _look(current, alpha)
         if seen is None:
@@ -56,7 +54,7 @@ def organize(
         current = current.at_depths(taken[-1].depths)
 
 
-def _look(layout: Layout, alpha: float) -> Move | None:
+def _look(layout: Staged, alpha: float) -> Move | None:
     """Return source, target and their gains at the depths as they are; None without a source."""
     last = [
         (place, stage.last_gain(alpha))
@@ -96,12 +94,3 @@ def _taken(seen: Move, theta: float) -> Move:
         for place, depth in enumerate(seen.depths, start=1)
     )
     return replace(seen, target=target, depths=depths)
-
-
-def _from_zero(value: float, name: str) -> float:
-    if not isfinite(value) or value < 0:
-        raise SettingError.because(
-            f"{name} out of range", got=value, allowed="numbers from 0",
-            remedy="use 0 for the least" if value < 0 else "use a finite number", argument=name,
-        )  # fmt: skip
-    return float(value)

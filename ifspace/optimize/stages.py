@@ -6,32 +6,22 @@ costs and gains are linear and the relaxation without whole numbers is tight. Th
 may depend on the width that it is entered from, when its block does not see the full field: then
 each gain has an option of its own.
 
-Gains enter as whole numbers of 1e-9, so the proof is up to half of that for each stage. Of equal
-gain the layout with fewest parameters comes first.
-
 Reference: [3DRF] section 4.1; [IF] eq. 4.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import product
 from math import lcm
-from typing import Any, Final
-
-from ortools.sat.python import cp_model
+from typing import Any
 
 from ifspace.block import SizedBlock
-from ifspace.errors import SolverError
-from ifspace.optimize.cpsat import solve
+from ifspace.optimize.gains import RESOLUTION, GainModel, best_plans, least_amounts
 from ifspace.optimize.units import Units
 from ifspace.plan.allocation import StagePlan, StagesAnswer, StagesProblem
 from ifspace.plan.groups import Status
 from ifspace.plan.stages import Layout, Stage
-
-# Gains are counted in units of this.
-RESOLUTION: Final = 10**9
 
 
 def best_stages(
@@ -56,42 +46,14 @@ def best_stages(
     except TimeoutError:
         return StagesAnswer(Status.UNKNOWN, None, ())
     model = _Model(problem, units)
-    plans: list[StagePlan] = []
-    status, bound = Status.UNKNOWN, None
-    while len(plans) < top:
-        ended, layout, limit = model.next_layout(deadline)
-        if not plans:
-            status, bound = ended, limit
-        if layout is None or (plans and ended is not Status.OPTIMAL):
-            # A later one that is not proven may not be the next best.
-            break
-        plan = StagePlan(problem, layout)
-        plan.check()
-        plans.append(plan)
-        _check_order(plans)
-    least = _least(problem, units, deadline) if status is Status.INFEASIBLE else {}
-    return StagesAnswer(status, bound, tuple(plans), tuple(units.left_out), least)
-
-
-def _check_order(plans: Sequence[StagePlan]) -> None:
-    """Refuse a plan that gains more than one that was proven the best before it."""
-    *_, last = gains = [plan.objective() for plan in plans]
-    if last > min(gains) + 2 * len(plans[0].layout.stages) / RESOLUTION:
-        raise SolverError.because(
-            "the solver contradicts itself",
-            got=f"a gain of {last:.9f} after {min(gains):.9f} was proven the greatest",
-            allowed="gains that fall",
-            remedy="report it with the command",
-        )
-
-
-def _least(
-    problem: StagesProblem, units: Units, deadline: float | None
-) -> dict[str, int | Fraction]:
-    """Return the least that any layout has of each amount that is bounded, each by itself."""
-    model = _Model(problem, units, bounded=False)
-    found = ((name, model.least(name, deadline)) for name in problem.budgets.given)
-    return {name: least for name, least in found if least is not None}
+    model.bound(problem.budgets.given)
+    status, bound, plans = best_plans(
+        model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen))
+    )
+    least = {}
+    if status is Status.INFEASIBLE:
+        least = least_amounts(_Model(problem, units), problem.budgets.given, deadline)
+    return StagesAnswer(status, bound, plans, tuple(units.left_out), least)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,18 +67,17 @@ class _Option:
     gains: tuple[int, ...]
 
 
-class _Model:
-    """The CP-SAT model of a problem, less the layouts found so far."""
+class _Model(GainModel):
+    """The CP-SAT model of a problem without its budgets, less the layouts found so far."""
 
-    def __init__(self, problem: StagesProblem, units: "Units", bounded: bool = True) -> None:
+    def __init__(self, problem: StagesProblem, units: Units) -> None:
+        super().__init__()
         self.problem = problem
-        self.model = cp_model.CpModel()
         self.frame = problem.start.frame
         self.options = [_options(problem, units, place) for place in range(len(units.entries))]
         self.depths = [
             range(stage.least_depth, problem.most_depth + 1) for stage in problem.start.stages
         ]
-        self.taken: list[dict[tuple[_Option, int], Any]] = []
         self.entered: list[dict[tuple[_Option, int], Any]] = []
         for place, options in enumerate(self.options):
             self._stage(place, options)
@@ -125,54 +86,16 @@ class _Model:
             for place, each in enumerate(self.taken)
             for (option, depth), taken in each.items()
         )
-        for name, most in problem.budgets.given.items() if bounded else ():
-            self._bound(name, most)
 
-    def next_layout(self, deadline: float | None) -> tuple[Status, Layout | None, float | None]:
-        """Return how the search ended, the best layout left, and the bound on its gain.
-
-        The layout is forbidden from then on.
-        """
-        wanted = [literal for each in self.taken for literal in each.values()]
-        keys = [(place, key) for place, each in enumerate(self.taken) for key in each]
-        self.model.minimize(-self.gain)
-        outcome = solve(self.model, wanted, _left(deadline))
-        if not outcome.values or outcome.bound is None:
-            return outcome.status, None, None
-        bound = -outcome.bound
-        if outcome.status is Status.OPTIMAL:
-            outcome = self._cheapest(bound, wanted, deadline) or outcome
-        chosen = [key for key, value in zip(keys, outcome.values, strict=True) if value]
-        self.model.add_bool_or([self.taken[place][key].negated() for place, key in chosen])
-        layout = self._layout([key for _, key in chosen])
-        exact = layout.gain(self.problem.alpha)
-        proven = outcome.status is Status.OPTIMAL
-        return outcome.status, layout, exact if proven else bound / RESOLUTION
-
-    def least(self, name: str, deadline: float | None) -> int | Fraction | None:
-        """Return the least of an amount, or None where it is not proven."""
-        scale = self._scale(name)
-        self.model.minimize(self._amount(name, scale))
-        outcome = solve(self.model, [], _left(deadline))
-        if outcome.status is not Status.OPTIMAL or outcome.bound is None:
-            return None
-        return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
-
-    def _cheapest(self, gain: int, wanted: Sequence[Any], deadline: float | None) -> Any:
-        """Return the outcome with fewest parameters at a gain that is proven the greatest."""
-        model = self.model.clone()
-        # Each stage is rounded by itself: equal sums may come out apart by one for each.
-        model.add(self.gain >= gain - len(self.taken))
-        model.minimize(self._amount("params", 1))
-        outcome = solve(model, wanted, _left(deadline))
-        if outcome.status is Status.INFEASIBLE:
-            raise SolverError.because(
-                "the solver contradicts itself",
-                got=f"no layout with a gain of {gain / RESOLUTION:.9f}, which it found before",
-                allowed="one at least",
-                remedy="report it with the command",
-            )
-        return outcome if outcome.status is Status.OPTIMAL else None
+    def layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
+        """Return the layout of a choice of option and depth for each stage."""
+        entry = self.frame.opens_with
+        stages = []
+        for stage, (option, depth) in zip(self.problem.start.stages, chosen, strict=True):
+            first = option.firsts[entry]
+            stages.append(Stage(stage.side, first, option.more, depth, stage.stride, stage.before))
+            entry = option.width
+        return Layout(tuple(stages), self.frame)
 
     def _stage(self, place: int, options: Sequence[_Option]) -> None:
         new = self.model.new_bool_var
@@ -200,18 +123,14 @@ class _Model:
         self.taken.append(taken)
         self.entered.append(entered)
 
-    def _bound(self, name: str, most: Any) -> None:
-        scale = self._scale(name)
-        self.model.add(self._amount(name, scale) <= int(most * scale))
-
-    def _scale(self, name: str) -> int:
+    def scale(self, name: str) -> int:
         """Return by what an amount is multiplied to be whole."""
         table = self.problem.latency
         if name != "latency_ms" or table is None:
             return 1
         return lcm(*(each.denominator for each in table.cases.values()))
 
-    def _amount(self, name: str, scale: int) -> Any:
+    def amount(self, name: str, scale: int) -> Any:
         """Return an amount as a linear expression, in 1 / scale."""
         total: Any = 0
         last = len(self.taken) - 1
@@ -239,17 +158,8 @@ class _Model:
         assert self.problem.latency is not None
         return self.problem.latency.of(unit, stage.side, stride)
 
-    def _layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
-        entry = self.frame.opens_with
-        stages = []
-        for stage, (option, depth) in zip(self.problem.start.stages, chosen, strict=True):
-            first = option.firsts[entry]
-            stages.append(Stage(stage.side, first, option.more, depth, stage.stride, stage.before))
-            entry = option.width
-        return Layout(tuple(stages), self.frame)
 
-
-def _options(problem: StagesProblem, units: "Units", place: int) -> list[_Option]:
+def _options(problem: StagesProblem, units: Units, place: int) -> list[_Option]:
     """Return the options of a stage: its blocks at its widths, apart where their gains are."""
     stage = problem.start.stages[place]
     found: list[_Option] = []
@@ -273,7 +183,3 @@ def _options(problem: StagesProblem, units: "Units", place: int) -> list[_Option
             if all((each.more, each.firsts) != (more, firsts) for each in found):
                 found.append(_Option(len(found), width, more, firsts, scaled))
     return found
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

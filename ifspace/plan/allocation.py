@@ -3,7 +3,7 @@
 Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from itertools import pairwise
@@ -14,12 +14,13 @@ from ifspace.block import Block, Composition, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.plan.groups import Status
 from ifspace.plan.latency import LatencyTable
-from ifspace.plan.legal import MAX_WIDTH, whole_within
+from ifspace.plan.legal import MAX_WIDTH, listed, whole_within
 from ifspace.plan.networks import MAX_DEPTH
 from ifspace.plan.stages import Layout
 
 DEFAULT_MOST_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
+AMOUNTS: Final = ("params", "macs", "layers", "latency_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,24 @@ class Budgets:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def check(self, counted: Sequence[str] = AMOUNTS, above: int = 0) -> None:
+        """Refuse budgets of amounts that are not counted, or that are not above a number.
+
+        Raises: SettingError.
+        """
+        for name, value in self.given.items():
+            if name not in counted:
+                raise SettingError.because(
+                    f"a budget of {name} where they are not counted", got=f"{value} {name}",
+                    allowed=f"budgets of {listed(counted)}", remedy="leave it out", argument=name,
+                )  # fmt: skip
+            if not above < value <= MAX_BUDGET:
+                raise SettingError.because(
+                    f"{name} out of range", got=value,
+                    allowed=f"more than {above:,}, up to {MAX_BUDGET:,}",
+                    remedy="choose a budget between", argument=name,
+                )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class StagesProblem:
@@ -118,12 +137,7 @@ class StagesProblem:
                 "alpha out of range", got=self.alpha, allowed="numbers from 0",
                 remedy="the papers take 3", argument="alpha",
             )  # fmt: skip
-        for name, value in self.budgets.given.items():
-            if not 0 < value <= MAX_BUDGET:
-                raise SettingError.because(
-                    f"{name} out of range", got=value, allowed=f"more than 0, up to {MAX_BUDGET:,}",
-                    remedy="choose a budget between", argument=name,
-                )  # fmt: skip
+        self.budgets.check()
         if (self.budgets.latency_ms is None) != (self.latency is None):
             raise SettingError.because(
                 "half a latency budget",

@@ -40,8 +40,8 @@ def to_json(layout: Layout) -> dict[str, Any]:
                 "side": stage.side,
                 "depth": stage.depth,
                 "stride": stage.stride,
-                "first": _block_json(stage.first),
-                "more": _block_json(stage.more),
+                "first": block_json(stage.first),
+                "more": block_json(stage.more),
                 "before": [_layer_json(layer) for layer in stage.before],
             }
             for stage in layout.stages
@@ -72,7 +72,8 @@ def _layer_json(layer: SizedLayer) -> dict[str, Any]:
     return {"layer": str(layer.layer), "c_in": layer.c_in, "c_out": layer.c_out, "dims": layer.dims}
 
 
-def _block_json(unit: SizedBlock) -> dict[str, Any]:
+def block_json(unit: SizedBlock) -> dict[str, Any]:
+    """Return a block at its widths as values that JSON has; `block_from_json` reads them back."""
     inner = None if unit.bottleneck is None else str(unit.bottleneck)
     return {
         "block": str(unit.block),
@@ -113,8 +114,8 @@ def _frame(values: Mapping[str, Any]) -> Frame:
 def _stage(values: Mapping[str, Any]) -> Stage:
     return Stage(
         _side(values["side"]),
-        _unit(values["first"]),
-        _unit(values["more"]),
+        block_from_json(values["first"]),
+        block_from_json(values["more"]),
         whole_within(values["depth"], "depth", 1, MAX_DEPTH),
         whole_within(values["stride"], "stride", 1, MAX_SIDE),
         tuple(map(_layer, values["before"])),
@@ -126,7 +127,14 @@ def _layer(values: Mapping[str, Any]) -> SizedLayer:
     return SizedLayer(layer, _width(values["c_in"]), _width(values["c_out"]), _dims(values["dims"]))
 
 
-def _unit(values: Mapping[str, Any]) -> SizedBlock:
+def block_from_json(values: Mapping[str, Any]) -> SizedBlock:
+    """Return the block that `block_json` wrote.
+
+    >>> block_from_json(block_json(Block.parse("DW+RPW(2,1/2)").at(8, 16)))
+    SizedBlock(block=Block(layers=(Layer(kind='DW', ...), channels=8, out_channels=16, ...)
+
+    Raises: an IfspaceError, KeyError, TypeError or ValueError for anything else.
+    """
     ratio, widths = values["bottleneck"], values["widths"]
     return Block.parse(values["block"]).at(
         _width(values["channels"]),

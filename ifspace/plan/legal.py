@@ -1,7 +1,9 @@
 """What a setting may hold, made canonical; which kinds are left at its widths."""
 
+import re
 from collections.abc import Iterable
 from fractions import Fraction
+from math import isfinite
 from typing import Any, Final
 
 from ifspace.block import Composition
@@ -14,6 +16,9 @@ MAX_WIDTH: Final = 4096
 # What a description looks at layer by layer ends here: all copies and layers are tried one by one.
 MAX_COPIES: Final = 64
 MAX_LAYERS: Final = 128
+# How amounts are written, and what a letter behind them stands for.
+AMOUNTS: Final = "whole numbers such as 16k, 5.1M, 1344"
+_POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 def kinds_without_choice(
@@ -105,6 +110,27 @@ def odd_within(value: Any, name: str, least: int, most: int | None = None) -> in
     return number
 
 
+def amount(value: Any, name: str = "amount") -> int:
+    """Return a whole number from 0; in text it may end in k, M or G, exactly.
+
+    >>> amount("5.1M"), amount("16k"), amount(1344)
+    (5100000, 16000, 1344)
+
+    Raises: SettingError.
+    """
+    if not isinstance(value, str):
+        return whole_within(value, name, 0)
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kmg]?)", value.strip().lower())
+    exact = Fraction(match[1]) * _POWERS[match[2]] if match else None
+    if exact is None or exact.denominator != 1:
+        raise SettingError.because(
+            f"{name} is no amount", got=repr(value), allowed=AMOUNTS,
+            remedy="k, M and G stand for thousands, millions and thousand millions",
+            argument=name,
+        )  # fmt: skip
+    return int(exact)
+
+
 def exact_overlaps(overlaps: Iterable[Any]) -> tuple[Fraction, ...]:
     """Return the overlap ratios exact and ascending, each once.
 
@@ -171,3 +197,16 @@ def check_length(composition: Composition) -> None:
             allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
             remedy="ask for one copy, or for fewer of them",
         )
+
+
+def from_zero(value: float, name: str) -> float:
+    """Return a finite number from 0.
+
+    Raises: SettingError.
+    """
+    if not isfinite(value) or value < 0:
+        raise SettingError.because(
+            f"{name} out of range", got=value, allowed="numbers from 0",
+            remedy="use 0 for the least" if value < 0 else "use a finite number", argument=name,
+        )  # fmt: skip
+    return float(value)

@@ -1,10 +1,46 @@
 """What the organizer did: its moves one by one, and why it stopped."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import fsum
+from typing import Any, Generic, Protocol, TypeVar
 
-from ifspace.plan.stages import Layout
+
+class Repeated(Protocol):
+    """A stage as the organizer sees it: so many blocks, and what the last and one more gain."""
+
+    @property
+    def depth(self) -> int:
+        """How many blocks it has."""
+
+    @property
+    def least_depth(self) -> int:
+        """How many it keeps."""
+
+    def last_gain(self, alpha: float) -> float:
+        """Return the gain of the last block."""
+
+    def next_gain(self, alpha: float) -> float:
+        """Return the gain of one more."""
+
+
+class Staged(Protocol):
+    """A layout, or a network of which only its stages are known."""
+
+    @property
+    def stages(self) -> Sequence[Repeated]:
+        """The stages."""
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Blocks of each stage."""
+
+    def at_depths(self, depths: tuple[int, ...]) -> Any:
+        """Return the same with other depths."""
+
+
+Start = TypeVar("Start", bound=Staged)
 
 
 class Stopped(Enum):
@@ -41,27 +77,27 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Trajectory:
+class Trajectory(Generic[Start]):
     """The steps of the organizer from a layout on.
 
     `untaken` is the step that it came to and did not take: its source and target with their gains,
     and the depths as they stay. None where no stage had a block to give.
     """
 
-    start: Layout
+    start: Start
     moves: tuple[Move, ...]
     stopped: Stopped
     untaken: Move | None = None
 
     @property
-    def layouts(self) -> tuple[Layout, ...]:
+    def layouts(self) -> tuple[Start, ...]:
         """The start and the layout after each step."""
         return (self.start, *(self.start.at_depths(move.depths) for move in self.moves))
 
     @property
-    def end(self) -> Layout:
+    def end(self) -> Start:
         """The layout after the last step."""
-        return self.start.at_depths(self.moves[-1].depths) if self.moves else self.start
+        return self.layouts[-1]
 
     @property
     def moved_gain(self) -> float:

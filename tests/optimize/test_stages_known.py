@@ -13,10 +13,11 @@ import pytest
 from ifspace.block import Block, Composition
 from ifspace.errors import SolverError
 from ifspace.optimize import cpsat
-from ifspace.optimize import stages as optimizer
+from ifspace.optimize import gains as optimizer
 from ifspace.optimize.cpsat import Outcome
+from ifspace.optimize.gains import RESOLUTION
 from ifspace.optimize.organizer import organize
-from ifspace.optimize.stages import RESOLUTION, best_stages
+from ifspace.optimize.stages import best_stages
 from ifspace.plan.allocation import Budgets, StagesProblem, Unit
 from ifspace.plan.frame import Frame
 from ifspace.plan.groups import Status

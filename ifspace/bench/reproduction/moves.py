@@ -15,18 +15,19 @@ from ifspace.bench.reproduction.page import CUT, MATCH, Section, Table, braces, 
 from ifspace.bench.reproduction.printed import COUNTED, DEPTHS, EXPECTED, Counted, Expected
 from ifspace.optimize.organizer import organize
 from ifspace.plan.moves import Trajectory
+from ifspace.plan.stages import Layout
 from ifspace.plan.networks import network
 
 ALPHAS: Final = (1, 2, 3, 5, 10)
 
 
 @cache
-def trajectory(name: str, side: int, alpha: float = 3) -> Trajectory:
+def trajectory(name: str, side: int, alpha: float = 3) -> Trajectory[Layout]:
     """Return the organizer's steps from a network of the papers on, with a threshold of 0."""
     return organize(network(name, side), alpha=alpha)
 
 
-def sums(found: Trajectory) -> list[float]:
+def sums(found: Trajectory[Layout]) -> list[float]:
     """Return Σ(max − min) after 0, 1, 2 … moves."""
     return list(accumulate((move.max - move.min for move in found.moves), initial=0.0))
 
@@ -86,7 +87,7 @@ def expected_table() -> Table:
     return Table(["network", "side", "known", "moves", "verdict"], rows, labels=2)
 
 
-def judge(known: Expected, found: Trajectory) -> str:
+def judge(known: Expected, found: Trajectory[Layout]) -> str:
     """Return whether moves, states and their number are the known ones, or what differs."""
     states = [layout.depths for layout in found.layouts]
     faults = [

@@ -1,0 +1,52 @@
+"""Depths of stages by brute force: every depth of every table, one after the other.
+
+Nothing of the library is imported: `choices` takes anything that has the attributes of a problem.
+"""
+
+from itertools import product
+from typing import Any, NamedTuple
+
+# Gains this close are equal: others of these small problems are far apart.
+SAME = 1e-8
+
+
+class Row(NamedTuple):
+    """Depths, what they gain in all, and what the whole network has."""
+
+    gain: float
+    params: int
+    macs: int
+    depths: tuple[int, ...]
+
+
+def choices(problem: Any) -> list[Row]:
+    """Every choice of depths, whatever its budget."""
+    columns = [
+        [
+            (table.least + n, gain, table.params[n], table.macs[n])
+            for n, gain in enumerate(table.gains)
+        ]
+        for table in problem.tables
+    ]
+    found = []
+    for chosen in product(*columns):
+        depths, gains, params, macs = zip(*chosen, strict=True)
+        total = problem.rest_params + sum(params)
+        found.append(Row(sum(gains), total, problem.rest_macs + sum(macs), depths))
+    return found
+
+
+def ranking(problem: Any, rows: list[Row]) -> list[Row]:
+    """Those within budgets: the greatest gain first, of equal gain the fewest parameters."""
+    budgets = problem.budgets
+    kept = [
+        row
+        for row in rows
+        if (budgets.params is None or row.params <= budgets.params)
+        and (budgets.macs is None or row.macs <= budgets.macs)
+    ]
+    ranked: list[tuple[float, Row]] = []
+    for row in sorted(kept, key=lambda row: -row.gain):
+        near = ranked and ranked[-1][0] - row.gain < SAME
+        ranked.append((ranked[-1][0] if near else row.gain, row))
+    return [row for _, row in sorted(ranked, key=lambda each: (-each[0], each[1].params))]
