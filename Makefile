@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+# Whose networks the tests take apart: the builds for that torch.
+OTHERS ?= torchvision==0.28.0 timm==1.0.31
 MAX_LEN ?= 6
 CHANNELS ?= 64
 DEVICE ?= cpu
@@ -12,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot reproduction results test-gpu clean
+.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-models reproduction results test-gpu clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +55,9 @@ bench-kernels: $(VENV)/.test  ## time rolling pointwise kernels beside their riv
 kernels-aot: $(VENV)/.test  ## registers and shared memory of every Triton configuration
 	$(BIN)/python -m ifspace.bench.aot
 
+bench-models: $(VENV)/.test  ## time the commands that look at real networks, into results/
+	$(BIN)/python -m ifspace.bench.commands --models
+
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m ifspace.bench.reproduction
 
@@ -66,7 +71,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.energy
 	$(BIN)/python -m ifspace.bench.stages
 	$(BIN)/python -m ifspace.bench.reproduction
-	$(MAKE) bench-kernels kernels-aot
+	$(MAKE) bench-kernels kernels-aot bench-models
 
 clean:  ## remove the environment and all caches
 	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg
@@ -90,9 +95,11 @@ $(VENV)/.plots: pyproject.toml | $(VENV)/.python
 	$(PIP) --editable '.[plots,solver]'
 	@touch $@ $(VENV)/.core
 
-# torch first and by exact version, so that nothing else chooses one.
+# torch first and by exact version, so that nothing else chooses one: those of others come without
+# what they ask for, which is among what the tests need.
 $(VENV)/.test: pyproject.toml | $(VENV)/.python
 	@echo "installing $(TORCH), then the core and what the tests need"
 	$(PIP) '$(TORCH)'
 	$(PIP) --editable '.[test]'
+	$(PIP) --no-deps $(OTHERS)
 	@touch $@ $(VENV)/.core $(VENV)/.plots

@@ -1,4 +1,4 @@
-"""What every test runs under: Triton's interpreter and reproducible examples."""
+"""What every test runs under: Triton's interpreter, torchvision, reproducible examples."""
 
 import os
 
@@ -7,7 +7,10 @@ import os
 if os.environ.get("IFSPACE_TEST_DEVICE", "cpu") == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
+import torchvision_operators
 from hypothesis import settings
+
+torchvision_operators.prepare()
 
 # The same examples on every run: a red test can be run again and stays red.
 settings.register_profile(

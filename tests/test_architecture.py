@@ -32,18 +32,20 @@ IMPORTS: dict[str, frozenset[str]] = {
     "optimize": PURE,
     "kernels": frozenset({"errors"}),
     "nn": PURE | {"kernels"},
-    "models": PURE | {"nn", "optimize"},
+    "models": PURE | {"kernels", "nn", "optimize"},
+    "training": PURE | {"nn", "optimize", "models"},
     # A benchmark may measure any verb, and the enumeration is one.
-    "bench": PURE | {"kernels", "nn", "optimize", "enumerate"},
+    "bench": PURE | {"kernels", "nn", "optimize", "enumerate", "models"},
     "report": PURE,
-    "cli": PURE | {"enumerate", "optimize", "kernels", "nn", "models", "bench", "report"},
+    "cli": PURE
+    | {"enumerate", "optimize", "kernels", "nn", "models", "training", "bench", "report"},
     "__main__": frozenset({"cli"}),
     "": PURE | {"enumerate"},
 }
 # Packages that only some rooms may import; all others are free.
 ONLY_IN: dict[str, frozenset[str]] = {
     "ortools": frozenset({"optimize"}),
-    "torch": frozenset({"kernels", "nn", "models", "bench"}),
+    "torch": frozenset({"kernels", "nn", "models", "training", "bench"}),
     "triton": frozenset({"kernels", "nn", "models", "bench"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),

@@ -23,6 +23,8 @@ ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
     "relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish,
 }  # fmt: skip
 WHERE: Final = ("each", "between", "end")
+NORM_WHERE: Final = ("each", "between")
+BIAS_WHERE: Final = ("each", "last")
 SHORTCUTS: Final = ("none", "identity", "projection", "auto")
 _NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
@@ -39,6 +41,10 @@ class Style:
     an identity where shapes agree and a projection elsewhere. `bias`: a number added to each
     channel that a convolution writes.
 
+    A block in place of one convolution of a network leaves to the network what stands behind it:
+    with `batch_norm_where` "between" the last layer that writes has no batch norm, nor has a
+    projection; with `bias_where` "last" no other layer has a bias.
+
     >>> Style(activation="silu", where="end").batch_norm
     True
 
@@ -50,10 +56,13 @@ class Style:
     where: str = "each"
     shortcut: str = "none"
     bias: bool = False
+    batch_norm_where: str = "each"
+    bias_where: str = "each"
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("activation", (*ACTIVATIONS, None)), ("where", WHERE), ("shortcut", SHORTCUTS),
+            ("batch_norm_where", NORM_WHERE), ("bias_where", BIAS_WHERE),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise SettingError.because(
@@ -112,26 +121,33 @@ class BlockModule(nn.Module):
         self.sized, self.stride, self.style = sized, whole(stride, "stride"), style
         sized.macs_per_pixel(stride)  # refuses a stride that no layer can hold
         self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
+        self._last = last_writer(sized)
         steps: list[str] = []
         for place, layer in enumerate(sized.layers):
             stride_here = stride if place == _first_spatial(sized) else 1
-            steps += self._add(f"layer{place}", layer, stride_here, device, dtype)
+            is_last = place == self._last
+            normed = style.batch_norm and not (is_last and style.batch_norm_where == "between")
+            biased = style.bias and (is_last or style.bias_where == "each")
+            steps += self._add(f"layer{place}", layer, stride_here, normed, biased, device, dtype)
             if style.activation and self._acts(place):
                 steps.append(f"layer{place}_act")
                 self.add_module(steps[-1], ACTIVATIONS[style.activation]())
         self.steps = tuple(steps)
         if self.shortcut_kind == "projection":
             beside = SizedLayer(Layer("PW"), sized.channels, sized.out_channels, sized.dims)
-            self._add("shortcut", beside, stride, device, dtype)
+            normed = style.batch_norm and style.batch_norm_where == "each"
+            biased = style.bias and style.bias_where == "each"
+            self._add("shortcut", beside, stride, normed, biased, device, dtype)
         if style.activation and style.where != "between" and self.shortcut_kind != "none":
             self.act = ACTIVATIONS[style.activation]()
 
     def _add(
-        self, name: str, layer: SizedLayer, stride: int, device: Device, dtype: torch.dtype | None
-    ) -> list[str]:
+        self, name: str, layer: SizedLayer, stride: int, normed: bool, biased: bool, device: Device,
+        dtype: torch.dtype | None,
+    ) -> list[str]:  # fmt: skip
         """Add a layer, with its batch norm if it has one, and return their names."""
-        self.add_module(name, layer_module(layer, stride, self.style.bias, device, dtype))
-        if not (self.style.batch_norm and layer.conv.writes):
+        self.add_module(name, layer_module(layer, stride, biased, device, dtype))
+        if not (normed and layer.conv.writes):
             return [name]
         norm = _NORMS[layer.dims](layer.c_out, device=device, dtype=dtype)
         self.add_module(f"{name}_bn", norm)
@@ -141,9 +157,8 @@ class BlockModule(nn.Module):
         layers = self.sized.layers
         if self.style.where == "end":
             return self.shortcut_kind == "none" and place == len(layers) - 1
-        last = max((n for n, each in enumerate(layers) if each.conv.writes), default=-1)
         ends_here = self.style.where == "each" and self.shortcut_kind == "none"
-        return layers[place].conv.writes and (place != last or ends_here)
+        return layers[place].conv.writes and (place != self._last or ends_here)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, F, H / stride, W / stride] of x [N, C, H, W]; [N, F, L / stride] in 1-D."""
@@ -158,7 +173,7 @@ class BlockModule(nn.Module):
             y = getattr(self, name)(y)
         if self.shortcut_kind == "projection":
             x = self.shortcut(x)
-            x = self.shortcut_bn(x) if self.style.batch_norm else x
+            x = self.shortcut_bn(x) if hasattr(self, "shortcut_bn") else x
         if self.shortcut_kind != "none":
             y = y + x
             y = self.act(y) if hasattr(self, "act") else y
@@ -235,6 +250,15 @@ def _sized(design: Design) -> SizedBlock:
 def _first_spatial(sized: SizedBlock) -> int | None:
     # Where SizedBlock.macs_per_pixel counts the stride.
     return next((n for n, layer in enumerate(sized.layers) if layer.conv.spatial), None)
+
+
+def last_writer(sized: SizedBlock) -> int:
+    """Return the place of the last layer that writes, -1 where none does.
+
+    >>> last_writer(Block.parse("DW+GPW(2)+SH(2)").at(4))
+    1
+    """
+    return max((n for n, layer in enumerate(sized.layers) if layer.conv.writes), default=-1)
 
 
 def _shortcut_kind(sized: SizedBlock, stride: int, asked: str) -> str:

@@ -56,21 +56,27 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
         )  # fmt: skip
 
 
-def exported(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """Return the program of a module in evaluation, free of operators that torch does not have."""
+def exported(
+    module: nn.Module, example: Tensor, open_batch: bool = True
+) -> torch.export.ExportedProgram:
+    """Return the program of a module in evaluation, free of operators that torch does not have.
+
+    It takes any number of images, or with `open_batch` false as many as the example has.
+
+    Raises: KernelError for an example of no images, or one that the module does not take.
+    """
     if example.dim() == 0 or example.shape[0] == 0:
         raise KernelError.because(
             "example without an image", got=list(example.shape), allowed="[N, C, ...], N from 1",
             remedy="give one image of the size that the file shall take", argument="example",
         )  # fmt: skip
     # A batch of one would be taken for a constant.
-    batch = torch.cat([example, example]) if example.shape[0] < 2 else example
+    batch = torch.cat([example, example]) if open_batch and example.shape[0] < 2 else example
+    sizes = ({0: torch.export.Dim("batch")},) if open_batch else None
     with _evaluated(module), torch.no_grad(), _without_noise():
         try:
             module(batch[:2])  # what does not fit is said more clearly than of a symbolic batch
-            program = torch.export.export(
-                module, (batch,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-            )
+            program = torch.export.export(module, (batch,), dynamic_shapes=sizes)
         except IfspaceError:
             raise
         except Exception as error:

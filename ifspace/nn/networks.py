@@ -122,7 +122,7 @@ def build_network(
     check_seed(seed)
     if device is not None:
         device = device_of(device)
-    with _seeded(seed, device):
+    with seeded(seed, device):
         made = Network(layout, style, device, dtype)
         _initialise(made)
     return made
@@ -196,7 +196,8 @@ def _depths(depths: Any) -> tuple[int, ...]:
 
 
 @contextmanager
-def _seeded(seed: int | None, device: torch.device | str | None) -> Iterator[None]:
+def seeded(seed: int | None, device: torch.device | str | None) -> Iterator[None]:
+    """Have torch draw from a seed for a while, on the CPU and on a device; None: from its own."""
     if seed is None:
         yield
         return

@@ -6,15 +6,16 @@ is code, and reading it back needs ifspace alone.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import nn
 
 from ifspace.catalogue.files import replacing
 from ifspace.errors import IfspaceError, OutputError, SettingError
@@ -26,6 +27,14 @@ from ifspace.plan.layout_json import from_json, to_json
 SUFFIX: Final = ".safetensors"
 FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = "ifspace"
+# Stands in the description of a network that was changed: `ifspace.models` reads those.
+STEPS_KEY: Final = "edits"
+# What reading a description that nobody wrote may raise: of RuntimeErrors one is RecursionError,
+# another what torch says of sizes that no memory has.
+SENSELESS: Final = (
+    IfspaceError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+)  # fmt: skip
+Built = TypeVar("Built", bound=nn.Module)
 
 
 class NetworkFileError(IfspaceError, ValueError):
@@ -47,28 +56,10 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
     if not isinstance(network, Network):
         raise wrong_type(
             "network", network, "a Network, of build_network or named_network",
-            "keep the state_dict of other modules with safetensors.torch",
+            "ifspace.models.save keeps other modules",
         )  # fmt: skip
-    tensors = {
-        # Parts that were compiled have their own name for what they wrap.
-        name.replace("_orig_mod.", ""): each.detach()
-        for name, each in network.state_dict().items()
-    }
-    if any(each.is_meta for each in tensors.values()):
-        raise OutputError.because(
-            "a network without weights", got="tensors on the meta device",
-            allowed="a network on a CPU or a GPU", remedy="build it there",
-        )  # fmt: skip
-    about = {
-        "format": FORMAT_VERSION,
-        "layout": to_json(network.layout),
-        "style": asdict(network.style),
-    }
-    text = json.dumps(about)
-    _check_readable(os.fspath(path), text, tensors)
-    with replacing(path) as file:
-        # Not safetensors' own writer: its files are for their owner alone, whatever the umask.
-        file.write_bytes(to_bytes(_apart(tensors), {METADATA_KEY: text}))
+    text = json.dumps({"format": FORMAT_VERSION, **described(network)})
+    write(path, text, tensors_of(network), lambda: _built(os.fspath(path), text))
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Network:
@@ -78,40 +69,110 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ne
         ifspace, of another version, or its weights are not those of its layout; DeviceError for a
         device that is not there or holds no values.
     """
+    return read(path, device, _built)
+
+
+def described(network: Network) -> dict[str, Any]:
+    """Return what a file says of how a network is made: layout and style."""
+    return {"layout": to_json(network.layout), "style": asdict(network.style)}
+
+
+def from_description(about: Mapping[str, Any]) -> Network:
+    """Return the network of what `described` returned, on the meta device.
+
+    Raises: one of `SENSELESS` for anything else.
+    """
+    layout = from_json(about["layout"])
+    # Whatever is said beside is not understood, and could matter.
+    if about != {"layout": to_json(layout), "style": about["style"]}:
+        raise ValueError("more than is known")
+    return Network(layout, NetworkStyle(**about["style"]), device="meta")
+
+
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights and running statistics of a module.
+
+    Raises: OutputError for a module without values.
+    """
+    tensors = {
+        # Parts that were compiled have their own name for what they wrap.
+        name.replace("_orig_mod.", ""): each.detach()
+        for name, each in module.state_dict().items()
+    }
+    if any(each.is_meta for each in tensors.values()):
+        raise OutputError.because(
+            "a network without weights", got="tensors on the meta device",
+            allowed="a network on a CPU or a GPU", remedy="build it there",
+        )  # fmt: skip
+    return tensors
+
+
+def write(
+    path: str | os.PathLike[str], text: str, tensors: Mapping[str, torch.Tensor],
+    rebuilt: Callable[[], nn.Module],
+) -> None:  # fmt: skip
+    """Write a file with a description and tensors, if what it describes takes them back.
+
+    `rebuilt` makes that, weights apart, as a reader will.
+
+    Raises: OutputError when it cannot be made, has other tensors, or the file cannot be written.
+    """
+    try:
+        wrong = other_tensors(rebuilt(), tensors)
+    except NetworkFileError:
+        wrong = "a description that no file can hold"
+    if wrong:
+        raise OutputError.because(
+            "a network that could not be read back", got=wrong,
+            allowed="the weights of what its description makes",
+            remedy="undo what was changed by hand, or keep the state_dict yourself",
+        )  # fmt: skip
+    with replacing(path) as file:
+        # Not safetensors' own writer: its files are for their owner alone, whatever the umask.
+        file.write_bytes(to_bytes(_apart(tensors), {METADATA_KEY: text}))
+
+
+def read(
+    path: str | os.PathLike[str], device: torch.device | str, built: Callable[[str, str], Built]
+) -> Built:
+    """Return the module of a file on a device, with the tensors of the file.
+
+    `built` makes it, weights apart, of the file's name and description; it may refuse both.
+
+    Raises: NetworkFileError, DeviceError, as `load`.
+    """
     name = os.fspath(_checked(path))
     where = device_of(device, meta=False)
     try:
         with open(path, "rb"), safe_open(path, "pt", device=str(where)) as file:
             about = (file.metadata() or {}).get(METADATA_KEY)
             if about is None:
-                raise _unreadable(name, "a safetensors file of something else")
-            network = _built(name, about)
+                raise unreadable(name, "a safetensors file of something else")
+            network = built(name, about)
             # Copies: what is read lies in the file, which may change under it.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise NetworkFileError.because(
-            "network cannot be read", got=f"{name} ({error.strerror or type(error).__name__})",
-            allowed=f"a readable {SUFFIX} file",
-            remedy=f"write one with `ifspace layout --save FILE{SUFFIX}`",
-        ) from None  # fmt: skip
+        raise missing(name, error) from None
     except SafetensorError:
-        raise _unreadable(name, "no safetensors file, or only a part of one") from None
-    if wrong := _other_tensors(network, tensors):
-        raise _unreadable(name, wrong)
+        raise unreadable(name, "no safetensors file, or only a part of one") from None
+    if wrong := other_tensors(network, tensors):
+        raise unreadable(name, wrong)
     network.load_state_dict(tensors, assign=True)
     return network
 
 
-def check_suffix(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that does not say what the file is.
+def check_suffix(path: str | os.PathLike[str], allowed: Sequence[str] = (SUFFIX,)) -> str:
+    """Return the suffix of a name, and refuse one that does not say what the file is.
 
     Raises: OutputError; SettingError for what is no path.
     """
-    if Path(_checked(path)).suffix.lower() != SUFFIX:
+    suffix = Path(_checked(path)).suffix.lower()
+    if suffix not in allowed:
         raise OutputError.because(
-            "unknown format of a network", got=Path(path).name, allowed=SUFFIX,
-            remedy="end the name with it",
+            "unknown format of a network", got=Path(path).name, allowed=", ".join(allowed),
+            remedy="end the name with it" if len(allowed) == 1 else "end the name with one of them",
         )  # fmt: skip
+    return suffix
 
 
 def _checked(path: Any) -> Any:
@@ -125,46 +186,33 @@ def _checked(path: Any) -> Any:
     return path
 
 
-def _check_readable(name: str, text: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse what `load` would refuse of a file with this description and these weights.
+def parsed(name: str, text: str) -> dict[str, Any]:
+    """Return the description of a file, without its version.
 
-    Raises: OutputError.
+    Raises: NetworkFileError for another version; one of `SENSELESS` for what is no description.
     """
-    try:
-        wrong = _other_tensors(_built(name, text), tensors)
-    except NetworkFileError:
-        wrong = "a layout or a style that no file can hold"
-    if wrong:
-        raise OutputError.because(
-            "a network that could not be read back", got=wrong,
-            allowed="the weights of its layout and style, as build_network makes them",
-            remedy="change the layout and build anew, or keep the state_dict yourself",
-        )  # fmt: skip
+    about: dict[str, Any] = json.loads(text)
+    version = about.pop("format")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise unreadable(name, f"format version {shortened(version)}, not {FORMAT_VERSION}")
+    return about
 
 
 def _built(name: str, text: str) -> Network:
     """Return the network that the metadata describes, without weights yet."""
     try:
-        about: dict[str, Any] = json.loads(text)
-        version = about["format"]
-        if type(version) is not int or version != FORMAT_VERSION:
-            raise _unreadable(name, f"format version {shortened(version)}, not {FORMAT_VERSION}")
-        layout = from_json(about["layout"])
-        # Whatever is said beside is not understood, and could matter.
-        known = {"format": version, "layout": to_json(layout), "style": about["style"]}
-        if about != known:
-            raise ValueError("more than is known")
-        return Network(layout, NetworkStyle(**about["style"]), device="meta")
+        about = parsed(name, text)
+        if STEPS_KEY in about:
+            raise unreadable(name, "a network with steps", "read it with ifspace.models.load")
+        return from_description(about)
     except NetworkFileError:
         raise
-    except (IfspaceError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
-            RuntimeError):  # fmt: skip
-        # Of those RecursionError is one, and what torch says of sizes that no memory has.
-        raise _unreadable(name, "a description that makes no sense") from None
+    except SENSELESS:
+        raise unreadable(name, "a description that makes no sense") from None
 
 
-def _other_tensors(network: Network, found: Mapping[str, torch.Tensor]) -> str:
-    """Return how tensors differ from those that the network has; nothing where they do not."""
+def other_tensors(network: nn.Module, found: Mapping[str, torch.Tensor]) -> str:
+    """Return how tensors differ from those that a network has; nothing where they do not."""
     wanted = network.state_dict()
     wrong = [
         key
@@ -172,7 +220,7 @@ def _other_tensors(network: Network, found: Mapping[str, torch.Tensor]) -> str:
         if key not in wanted or key not in found or not _fits(found[key], wanted[key])
     ]
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    return f"weights that are not those of its layout: {wrong[0]}{more}" if wrong else ""
+    return f"weights that are not those of its description: {wrong[0]}{more}" if wrong else ""
 
 
 def _fits(found: torch.Tensor, wanted: torch.Tensor) -> bool:
@@ -193,9 +241,22 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return made
 
 
-def _unreadable(name: str, got: str) -> NetworkFileError:
+def missing(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFileError:
+    """Return the refusal of a file that the system does not give."""
+    return NetworkFileError.because(
+        "network cannot be read", got=f"{name} ({error.strerror or type(error).__name__})",
+        allowed=f"a readable {suffix} file",
+        remedy=f"write one with `ifspace layout --save FILE{SUFFIX}`"
+        if suffix == SUFFIX
+        else "check its name",
+    )  # fmt: skip
+
+
+def unreadable(
+    name: str, got: str, remedy: str = f"write it anew with `ifspace layout --save FILE{SUFFIX}`"
+) -> NetworkFileError:
+    """Return the refusal of a file that is there and is no network."""
     return NetworkFileError.because(
         f"{name} is not a network that can be read", got=got,
-        allowed=f"a whole {SUFFIX} file written by ifspace",
-        remedy=f"write it anew with `ifspace layout --save FILE{SUFFIX}`",
+        allowed=f"a whole {SUFFIX} file written by ifspace", remedy=remedy,
     )  # fmt: skip

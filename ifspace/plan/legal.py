@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from fractions import Fraction
 from math import isfinite
+from numbers import Real
 from typing import Any, Final
 
 from ifspace.block import Composition
@@ -199,14 +200,16 @@ def check_length(composition: Composition) -> None:
         )
 
 
-def from_zero(value: float, name: str) -> float:
+def from_zero(value: Any, name: str) -> float:
     """Return a finite number from 0.
 
     Raises: SettingError.
     """
-    if not isfinite(value) or value < 0:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and isfinite(value) and value >= 0):
+        low = number and value < 0
         raise SettingError.because(
-            f"{name} out of range", got=value, allowed="numbers from 0",
-            remedy="use 0 for the least" if value < 0 else "use a finite number", argument=name,
+            f"{name} out of range", got=value if number else repr(value), allowed="numbers from 0",
+            remedy="use 0 for the least" if low else "use a finite number", argument=name,
         )  # fmt: skip
     return float(value)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -106,6 +107,29 @@ def test_what_a_styled_block_computes(style, by_hand):
     module.eval()
     x = 3 * torch.randn(2, 16, 5, 5, dtype=torch.float64)
     torch.testing.assert_close(module(x), by_hand(module, x))
+
+
+@pytest.mark.parametrize(
+    ("block", "parts_wanted", "biases"),
+    [
+        ("DW+PW", ["layer0", "layer0_bn", "layer1"], {"layer0_bn.bias", "layer1.bias"}),
+        # The shuffle at the end writes nothing: the last layer is the one before it.
+        ("PW+DW+GPW(4)+SH(4)", ["layer0", "layer0_bn", "layer1", "layer1_bn", "layer2", "layer3"],
+         {"layer0_bn.bias", "layer1_bn.bias", "layer2.bias"}),
+        ("CONV(3)", ["layer0"], {"layer0.bias"}),
+    ],
+)  # fmt: skip
+def test_a_block_in_place_of_one_convolution_ends_as_it_did(block, parts_wanted, biases):
+    style = Style(activation=None, bias=True, batch_norm_where="between", bias_where="last")
+    module = build(block, 16, style=style)
+    assert list(parts(module)) == parts_wanted
+    assert {name for name in module.state_dict() if name.endswith("bias")} == biases
+    beside = build("DW+PW", 16, 32, style=replace(style, shortcut="projection"))
+    assert list(parts(beside)) == ["layer0", "layer0_bn", "layer1", "shortcut"]
+    assert beside.shortcut.bias is None
+    x = torch.randn(2, 16, 4, 4)
+    by_hand = beside.layer1(beside.layer0_bn(beside.layer0(x))) + beside.shortcut(x)
+    torch.testing.assert_close(beside(x), by_hand)
 
 
 def test_a_bias_for_each_channel_that_is_written():

@@ -191,11 +191,11 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
         (lambda about, _: about["layout"].update(stages=[]), "a description that makes no sense"),
         (lambda about, _: about["layout"]["frame"].update(inputs=4), "a description that makes no"),
         (lambda about, _: about["layout"]["frame"].update(classifier=[6, 5]),
-         "weights that are not those of its layout: head.logits.bias and 1 more"),
+         "weights that are not those of its description: head.logits.bias and 1 more"),
         (lambda _, tensors: tensors.pop("head.logits.bias"),
-         "weights that are not those of its layout: head.logits.bias;"),
+         "weights that are not those of its description: head.logits.bias;"),
         (lambda _, tensors: tensors.update(x=torch.ones(1)),
-         "weights that are not those of its layout: x;"),
+         "weights that are not those of its description: x;"),
     ],
 )  # fmt: skip
 def test_files_that_were_tampered_with_are_refused(

@@ -65,14 +65,26 @@ def sparse(made: Network) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (changed_head, "got weights that are not those of its layout: head.logits.bias and 1 more"),
-        (more_parts, "got weights that are not those of its layout: more.bias and 1 more"),
-        (other_layout, "got weights that are not those of its layout: stages.stage1.unit2.layer0"),
-        (no_style, "got a layout or a style that no file can hold"),
-        (too_deep, "got a layout or a style that no file can hold"),
-        (of_integers, "got weights that are not those of its layout: head.logits.bias; allowed"),
-        (of_eight_bits, "got weights that are not those of its layout: head.logits.bias; allowed"),
-        (sparse, "got weights that are not those of its layout: head.logits.weight; allowed"),
+        (
+            changed_head,
+            "got weights that are not those of its description: head.logits.bias and 1 more",
+        ),
+        (more_parts, "got weights that are not those of its description: more.bias and 1 more"),
+        (
+            other_layout,
+            "got weights that are not those of its description: stages.stage1.unit2.layer0",
+        ),
+        (no_style, "got a description that no file can hold"),
+        (too_deep, "got a description that no file can hold"),
+        (
+            of_integers,
+            "got weights that are not those of its description: head.logits.bias; allowed",
+        ),
+        (
+            of_eight_bits,
+            "got weights that are not those of its description: head.logits.bias; allowed",
+        ),
+        (sparse, "got weights that are not those of its description: head.logits.weight; allowed"),
     ],
 )
 def test_what_load_would_refuse_is_not_written(

@@ -21,6 +21,8 @@ STYLES = (
     Style(activation="relu6", shortcut="projection", bias=True),
     Style(activation="hardswish", where="between", shortcut="auto"),
     Style(activation="silu", where="end", batch_norm=False),
+    Style(activation=None, bias=True, batch_norm_where="between", bias_where="last"),
+    Style(shortcut="projection", bias=True, batch_norm_where="between", bias_where="last"),
 )  # fmt: skip
 LONG = "+".join(["GC(16,k=11)", *["RPW(1024,7919/9973)"] * 9, "SH(512)", *["GPW(256)"] * 5])
 

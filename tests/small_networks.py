@@ -1,0 +1,100 @@
+"""Small networks in plain torch, as a person would bring them, and a count of what they do."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from ifspace.nn import BlockModule, RollingPointwiseConv2d
+
+
+class BasicBlock(nn.Module):
+    """ResNet's unit of two convolutions."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = nn.Sequential()
+        if stride > 1 or inputs != width:
+            self.downsample.append(nn.Conv2d(inputs, width, 1, stride, bias=False))
+            self.downsample.append(nn.BatchNorm2d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (y + self.downsample(x)).relu()
+
+
+def resnet18(width: int = 16) -> nn.Sequential:
+    """ResNet-18 of another first width, for images of 32 x 32 pixels."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    ]  # fmt: skip
+    inputs = width
+    for stage in range(4):
+        for unit in range(2):
+            layers.append(BasicBlock(inputs, width << stage, 2 if stage and not unit else 1))
+            inputs = width << stage
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+def vgg(width: int = 16, batch_norm: bool = True) -> nn.Sequential:
+    """VGG of eight convolutions in four stages, for images of 32 x 32 pixels; biases, as VGG's."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for stage in range(4):
+        for _ in range(2):
+            layers.append(nn.Conv2d(inputs, width << stage, 3, padding=1))
+            layers += [nn.BatchNorm2d(width << stage)] if batch_norm else []
+            layers.append(nn.ReLU())
+            inputs = width << stage
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * inputs, 10))
+
+
+class Apart(nn.Module):
+    """Its convolutions stand before its batch norms, which run between them; one runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, 1, 1)])
+        self.last = nn.Conv2d(16, 32, 3, 2, 1)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(16), nn.BatchNorm2d(16)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norms[0](self.convs[0](x)).relu()
+        y = self.norms[1](self.convs[1](y)).relu()
+        return self.last(self.convs[1](y))
+
+
+def blocks_of(model: nn.Module) -> dict[str, BlockModule]:
+    """The blocks of a network by their paths."""
+    return {name: each for name, each in model.named_modules() if isinstance(each, BlockModule)}
+
+
+def params(model: nn.Module) -> int:
+    return sum(each.numel() for each in model.parameters())
+
+
+def macs(model: nn.Module, image: Iterable[int]) -> int:
+    """Multiply-accumulates of one image, by hooks, whatever device the weights are on."""
+    total = 0
+
+    def hook(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() // len(output) * module.weight[0].numel()
+
+    kinds = nn.Conv2d | nn.Linear | RollingPointwiseConv2d
+    hooks = [
+        each.register_forward_hook(hook) for each in model.modules() if isinstance(each, kinds)
+    ]
+    trained = model.training
+    like = next(model.parameters(), torch.zeros(0))
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, *image, device=like.device, dtype=like.dtype))
+    model.train(trained)
+    for each in hooks:
+        each.remove()
+    return total
