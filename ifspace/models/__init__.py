@@ -1,0 +1,39 @@
+"""Real networks: where their layers see nothing new, better stages, and blocks for convolutions.
+
+>>> import ifspace.models as m
+>>> model = m.network("vgg16", (3, 32, 32), seed=0)
+>>> report = m.analyze(model, (3, 32, 32))
+>>> [layer.layer.name for layer in report.layers if layer.adds_nothing]
+['stages.stage4.unit3.layer0', 'stages.stage5.unit2.layer0', 'stages.stage5.unit3.layer0']
+>>> better = m.reorganize(model, (3, 32, 32), params="5.1M", macs="370M")
+>>> m.reorganization_of(better).end.depths
+(5, 4, 2, 1, 1)
+>>> final = m.decompose(better, (3, 32, 32), block="DW+RPW(2,1/2)")
+>>> [sum(each.numel() for each in made.parameters()) for made in (model, better, final)]
+[14724042, 5098826, 314634]
+
+Reference: [3DRF] Listing 1.
+"""
+
+from ifspace.models.analyze import analyze
+from ifspace.models.decompose import decompose, decomposition_of
+from ifspace.models.edits import edits_of
+from ifspace.models.reorganize import reorganization_of, reorganize
+from ifspace.models.report import Report
+from ifspace.models.saving import load, save
+from ifspace.models.sources import network
+from ifspace.models.trace import trace
+
+__all__ = [
+    "Report",
+    "analyze",
+    "decompose",
+    "decomposition_of",
+    "edits_of",
+    "load",
+    "network",
+    "reorganization_of",
+    "reorganize",
+    "save",
+    "trace",
+]

@@ -1,0 +1,223 @@
+"""Units of a network: the residual blocks, branches and single layers that stand in a row.
+
+A unit is what a stage repeats, named by the module that holds it, or by the modules of a run in a
+row. It is found from the module tree and the graph of maps alone:
+
+* A module whose own code joins maps (a sum, a concatenation, a shuffle) is a unit, and so are all
+  modules of its class.
+* A module that only calls its children one after another is none: its children are looked at.
+* Layers in a row are one unit until its outputs see all channels that enter it: a depthwise layer
+  with the pointwise one behind it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from torch import nn
+
+from ifspace.models.fields import Stretch
+from ifspace.models.graph import Node, Op, Trace
+from ifspace.models.rows import is_row
+from ifspace.nn import BlockModule
+
+JOINING = (Op.JOIN, Op.MOVE, Op.MIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Layers that belong together: `names` of the modules, in order, that hold all of them.
+
+    `nodes`: its layers in the graph. `inputs`: the maps from outside that they read, pooled ones
+    left out. `output`: the map that it leaves.
+    """
+
+    names: tuple[str, ...]
+    nodes: tuple[int, ...]
+    inputs: tuple[int, ...]
+    output: int
+
+    @property
+    def name(self) -> str:
+        """One name for all."""
+        if len(self.names) == 1:
+            return self.names[0]
+        return f"{self.names[0]} … {self.names[-1]}"
+
+
+def units_of(trace: Trace, model: nn.Module) -> tuple[Unit, ...]:
+    """Return the units of a traced network, in the order in which they run.
+
+    >>> from ifspace.models.trace import trace
+    >>> row = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 16, 1))
+    >>> [unit.name for unit in units_of(trace(row, (8, 9, 9)), row)]
+    ['0 … 2']
+    """
+    return Finder(trace, model).units()
+
+
+class Finder:
+    """Looks at a module tree with its graph of maps."""
+
+    def __init__(self, trace: Trace, model: nn.Module) -> None:
+        self._trace, self._model = trace, model
+        self._layers = [
+            node for node in trace.nodes if node.layer is not None and node.layer.kind != "SH"
+        ]
+        self._types = {
+            name: type(module) for name, module in model.named_modules(remove_duplicate=False)
+        }
+        self._joining = {
+            self._types.get(node.scope)
+            for node in trace.nodes
+            if node.op in JOINING and node.scope and self._holds(node.scope)
+        } - {None, nn.Sequential, nn.ModuleList} | {BlockModule}
+
+    def units(self) -> tuple[Unit, ...]:
+        """Return the units."""
+        if self._trace.how == "hooks":
+            parts = [[node] for node in self._layers]
+        else:
+            parts = list(self._split("", self._layers))
+        merged = self._merged(parts)
+        return tuple(self._unit(part) for part in merged)
+
+    def _holds(self, path: str) -> list[Node]:
+        return [node for node in self._layers if within(_name(node), path)]
+
+    def _split(self, path: str, layers: Sequence[Node]) -> Iterator[list[Node]]:
+        """Yield the layers of the units inside a module."""
+        if len(layers) == 1 or (path and self._is_unit(path, layers)):
+            yield list(layers)
+            return
+        depth = len(path.split(".")) if path else 0
+        for child, held in groupby(layers, lambda node: _prefix(_name(node), depth + 1)):
+            each = list(held)
+            if all(_name(node) == child for node in each):
+                yield from ([node] for node in each)
+            elif any(_name(node) == child for node in each):
+                yield each  # a module with weights of its own, and layers inside
+            else:
+                yield from self._split(child, each)
+
+    def _is_unit(self, path: str, layers: Sequence[Node]) -> bool:
+        if self._types.get(path) not in self._joining:
+            return False
+        # A module that makes maps smaller twice in a row is a part of a network, not a block.
+        inside = {node.number for node in layers}
+        deepest: dict[int, int] = {}
+        for node in layers:
+            below = [deepest.get(number, 0) for number in self._above(node, inside)]
+            strided = node.layer is not None and node.layer.strided
+            deepest[node.number] = max(below, default=0) + strided
+        return max(deepest.values()) < 2
+
+    def _above(self, node: Node, inside: set[int]) -> set[int]:
+        """Return the layers inside that a layer reads, through what lies between."""
+        first = min(inside)
+        found: set[int] = set()
+        waiting = list(node.parents)
+        while waiting:
+            number = waiting.pop()
+            if number in inside:
+                found.add(number)
+            elif number > first:
+                waiting += self._trace.nodes[number].parents
+        return found
+
+    def _merged(self, parts: Iterable[list[Node]]) -> list[list[Node]]:
+        """Return the parts, layers in a row put together until they see all that enters them."""
+        done: list[list[Node]] = []
+        for part in parts:
+            if done and self._continues(done[-1], part):
+                done[-1] += part
+            else:
+                done.append(list(part))
+        return done
+
+    def _continues(self, before: Sequence[Node], part: Sequence[Node]) -> bool:
+        last, first = before[-1], part[0]
+        if len(part) > 1 or part[0].changes_size:
+            return False
+        if any(node.scope != last.scope and self._is_block(node) for node in (last, first)):
+            return False
+        if self._above(first, {last.number}) != {last.number}:
+            return False
+        read = Stretch(self._trace, before[0].parents)
+        seen = read.field(last.number, last.side)
+        return seen.channels < read.channels
+
+    def _is_block(self, node: Node) -> bool:
+        """Return whether a layer lies in a module that joins maps."""
+        path = _name(node)
+        while path:
+            if self._types.get(path) in self._joining:
+                return True
+            path = path.rpartition(".")[0]
+        return False
+
+    def _unit(self, layers: Sequence[Node]) -> Unit:
+        names = self._lifted([_name(node) for node in layers])
+        inside = {
+            node.number
+            for node in self._trace.nodes
+            if any(within(_name(node) or node.scope, name) for name in names)
+            and node.op is not Op.INPUT
+        } | {node.number for node in layers}
+        inputs = {
+            number: None
+            for place in sorted(inside)
+            for number in self._trace.nodes[place].parents
+            if number not in inside
+        }
+        # Pooling at the end opens the next stage, and is none of the unit's own maps.
+        last = max(node.number for node in layers)
+        kept = [
+            number
+            for number in inside
+            if number <= last or max(self._trace.nodes[number].stride) <= 1
+        ]
+        return Unit(names, tuple(node.number for node in layers), tuple(inputs), max(kept))
+
+    def _repeats(self, path: str) -> bool:
+        """Return whether a module is a row of blocks, of which there happens to be one."""
+        module = self._model.get_submodule(path)
+        if not (isinstance(module, nn.ModuleList) or is_row(module)):
+            return False
+        weighty = [each for each in module.children() if next(each.parameters(), None) is not None]
+        return all(any(True for _ in each.children()) for each in weighty)
+
+    def _lifted(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the highest module that holds these layers and no others, or their own names."""
+        wanted = set(names)
+        for path in _paths(names[0]):
+            if {_name(node) for node in self._holds(path)} == wanted and not self._repeats(path):
+                return (path,)
+        return tuple(
+            next(
+                (path for path in _paths(name)
+                 if {_name(node) for node in self._holds(path)} <= {name}), name,
+            )
+            for name in dict.fromkeys(names)
+        )  # fmt: skip
+
+
+def _name(node: Node) -> str:
+    """Return the path of a layer, or nothing."""
+    return "" if node.layer is None else node.layer.name
+
+
+def _paths(name: str) -> Iterator[str]:
+    """Yield the paths of the modules that hold one, the highest first, the root left out."""
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        yield ".".join(parts[:length])
+
+
+def _prefix(name: str, depth: int) -> str:
+    return ".".join(name.split(".")[:depth])
+
+
+def within(name: str, path: str) -> bool:
+    """Return whether a module is another, or lies in it, by their paths."""
+    return name == path or name.startswith(f"{path}.")

@@ -1,0 +1,79 @@
+"""What is foretold of a network at other depths, held against the network built."""
+
+import random
+from copy import deepcopy
+
+import torch
+from models.movers import IMAGE
+from small_networks import params
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.models.depths import TracedLayout
+from ifspace.models.edits import applied
+from ifspace.models.graph import Trace
+from ifspace.models.stages import stages_of
+from ifspace.models.trace import trace
+from ifspace.models.units import units_of
+from ifspace.models.widening import without_values
+from ifspace.nn.networks import seeded
+from ifspace.plan.stages import Layout
+
+
+def layout_of(model: nn.Module, image: tuple[int, ...] = IMAGE) -> TracedLayout:
+    """The network as it stands, analysed anew."""
+    return layout_on(trace(model, image), model)
+
+
+def layout_on(found: Trace, model: nn.Module) -> TracedLayout:
+    return TracedLayout.of(found, model, stages_of(found, units_of(found, model)))
+
+
+def taken(model: nn.Module, layout: TracedLayout, seed: int = 0) -> nn.Module:
+    """A copy of the network with the depths of a layout."""
+    made = deepcopy(model)
+    with seeded(seed, None):
+        applied(made, *layout.steps())
+    return made
+
+
+def some_depths(start: TracedLayout, seed: int) -> TracedLayout:
+    """Other depths, drawn: stages lose units, or gain up to three; one can go on the last maps."""
+    draw = random.Random(seed)
+    *first, last = (
+        draw.randint(stage.least_depth, stage.depth + 3 * (stage.held.repeat is not None))
+        for stage in start.stages
+    )
+    return start.at_depths((*first, max(last, start.stages[-1].least_depth + 1)))
+
+
+def flop_macs(
+    model: nn.Module, image: tuple[int, ...] = IMAGE, shape: tuple[int, ...] | None = None
+) -> int:
+    """Multiply-accumulates of one image as torch counts them, on shapes alone.
+
+    `shape` is to be that of what comes out.
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        y = without_values(model).eval()(torch.empty(1, *image, device="meta"))
+    assert shape is None or y.shape == shape
+    return int(counter.get_total_flops()) // 2
+
+
+def check_counts(
+    made: nn.Module, layout: TracedLayout | Layout, image: tuple[int, ...] = IMAGE,
+    shape: tuple[int, ...] | None = None,
+) -> None:  # fmt: skip
+    """The network built has the parameters and MACs that were foretold."""
+    assert params(made) == layout.params
+    assert flop_macs(made, image, shape) == layout.macs
+
+
+def check_gains(fresh: TracedLayout, layout: TracedLayout) -> None:
+    """Depths and gains of a network analysed anew are those that were foretold."""
+    assert fresh.depths == layout.depths
+    for one, other in zip(fresh.stages, layout.stages, strict=True):
+        for mine, theirs in zip(one.gains(3), other.gains(3), strict=True):
+            assert abs(mine - theirs) < 1e-9
+    assert (fresh.params, fresh.macs) == (layout.params, layout.macs)

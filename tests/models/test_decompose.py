@@ -1,0 +1,206 @@
+"""Convolutions replaced by blocks: which, by what, what is counted, and what torch does then."""
+
+import copy
+
+import onnxruntime
+import pytest
+import torch
+from small_networks import Apart, blocks_of, macs, params, resnet18, vgg
+from torch import nn
+
+from ifspace.block import Block
+from ifspace.errors import BlockError, SettingError
+from ifspace.models.decompose import decompose, decomposition_of, plan_decomposition
+from ifspace.models.edits import edits_of
+from ifspace.models.sources import network
+from ifspace.models.trace import trace
+from ifspace.nn import FOG, Style, export_onnx
+from ifspace.plan.latency import LatencyTable
+from ifspace.reach import channel_field
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+IMAGE = (3, 32, 32)
+
+
+@pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", "DW+PW", "PW+DW", None])
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("vgg16", IMAGE), ("torchvision:vgg16_bn", (3, 64, 64)),
+        ("torchvision:resnet18", (3, 225, 225)), ("torchvision:resnet50", (3, 224, 224)),
+    ],
+)  # fmt: skip
+def test_the_totals_are_those_of_the_network_made(name: str, image, block: str | None):
+    with torch.device("meta"):
+        model = network(name, image)
+    made = decompose(model, image, block)
+    plan = decomposition_of(made)
+    assert plan.params == (params(model), params(made))
+    assert plan.macs == (macs(model, image), macs(made, image))
+    assert plan.params[1] < plan.params[0]
+    replaced = {each.name for each in plan.replaced}
+    convs = {
+        name for name, each in model.named_modules()
+        if isinstance(each, nn.Conv2d) and each.kernel_size == (3, 3) and each.in_channels >= 16
+    }  # fmt: skip
+    assert replaced == convs
+    for each in plan.replaced:
+        assert each.params[0] == params(model.get_submodule(each.name))
+        assert each.params[1] == params(made.get_submodule(each.name))
+    again = trace(made, image)
+    assert (again.params, again.macs) == (plan.params[1], plan.macs[1])
+
+
+def test_the_whole_network_ends_as_it_did():
+    model = resnet18(16)
+    made = decompose(model, IMAGE, "DW+PW")
+    unit = made[5]
+    assert [name for name, _ in unit.conv1.named_children()] == ["layer0", "layer0_bn", "layer1"]
+    assert unit.conv1.layer1.bias is None
+    assert isinstance(unit.bn1, nn.BatchNorm2d)
+    plain = decompose(vgg(16, batch_norm=False), IMAGE, "DW+PW")[2]
+    assert [name for name, _ in plain.named_children()] == ["layer0", "layer1"]
+    assert (plain.layer0.bias, plain.layer1.bias.shape) == (None, (16,))
+    assert isinstance(made[0], nn.Conv2d)
+
+
+def test_the_users_own_network_stays():
+    model = resnet18().eval().double()
+    modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
+    made = decompose(model, IMAGE, "DW+PW")
+    assert dict(model.named_modules()) == modules
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert not any(each.training for each in (*made.modules(), *model.modules()))
+    assert {each.dtype for each in made.parameters()} == {torch.float64}
+    kept = made.state_dict().keys() & weights.keys()
+    assert kept >= {"0.weight", "3.bn1.weight", "5.downsample.0.weight", "13.weight"}
+    assert all(torch.equal(made.state_dict()[name], weights[name]) for name in kept)
+
+
+def test_the_seed_draws_the_weights_and_nothing_else():
+    model = vgg()
+    before = torch.get_rng_state()
+    one, same, other = (decompose(model, IMAGE, "DW+PW", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), same.state_dict().values(), strict=True)
+    )
+    assert not torch.equal(one[3].layer0.weight, other[3].layer0.weight)
+
+
+def test_what_runs_twice_is_counted_twice_and_norms_are_seen_where_they_run():
+    model = Apart()
+    made = decompose(model, (3, 9, 9), "PW+DW", style=None)
+    plan = decomposition_of(made)
+    assert [each.name for each in plan.replaced] == ["convs.1", "last"]
+    assert plan.params == (params(model), params(made))
+    assert plan.macs == (macs(model, (3, 9, 9)), macs(made, (3, 9, 9)))
+    assert hasattr(made.convs[1], "layer0_bn")
+    assert not hasattr(made.last, "layer0_bn")
+    assert edits_of(made).image == (3, 9, 9)
+
+
+def test_a_stride_needs_a_spatial_layer():
+    model = resnet18()
+    made = decompose(model, IMAGE, "RPW(2,1/2)+GPW(2)")
+    assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)
+    skipped = {each.name: each.reason for each in decomposition_of(made).skipped}
+    assert skipped["5.conv1"] == (
+        "RPW(2,1/2)+GPW(2): no layer can hold the stride: got stride 2 in RPW(2,1/2)+GPW(2)"
+    )
+
+
+@pytest.mark.parametrize(("objective", "column"), [("keep", "params"), ("macs", "macs")])
+def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective, column):
+    model = resnet18(32)
+    found = trace(model, IMAGE)
+    mine = plan_decomposition(model, found, "Cheapest", objective=objective)
+    assert len(mine.replaced) == 16
+    for block in ("DW+PW", "DW+RPW(4,0)+GPW(4)", "DW+RPW(8,0)+GPW(4)", "DW+RPW(8,0)+GPW(8)"):
+        theirs = plan_decomposition(model, found, block)
+        for own, other in zip(mine.replaced, theirs.replaced, strict=True):
+            assert channel_field(own.sized.layers) == own.sized.channels
+            if channel_field(other.sized.layers) == other.sized.channels:
+                assert getattr(own, column)[1] <= getattr(other, column)[1]
+
+
+def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
+    model = nn.Sequential(nn.Conv2d(16, 18, 3, padding=1), nn.Conv2d(18, 16, 3, padding=1),
+                          nn.Conv2d(16, 16, 3, padding=1))  # fmt: skip
+    blocks = ["DW+PW", "DW+RPW(8,0)+GPW(4)", Block.parse("DW+GPW(2)")]
+    made = decompose(model, (16, 8, 8), blocks=blocks)
+    assert [str(each.sized.block) for each in blocks_of(made).values()] == [
+        "DW+GPW(2)", "DW+GPW(2)", "DW+RPW(8,0)+GPW(4)"
+    ]  # fmt: skip
+
+
+def test_a_style_for_all_blocks():
+    made = decompose(vgg(), IMAGE, "DW+PW", style="fog")
+    assert {each.style for each in blocks_of(made).values()} == {FOG}
+    assert decomposition_of(made).params[1] == params(made)
+    assert decomposition_of(made).macs[1] == macs(made, IMAGE)
+    identity = Style(shortcut="identity")
+    plan = plan_decomposition(vgg(), trace(vgg(), IMAGE), "DW+PW", style=identity)
+    assert "an identity between shapes that differ" in plan.skipped[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"block": "DW+XY"}, BlockError, "unknown kind of convolution: got 'XY'"),
+        ({"block": 3}, SettingError, "wrong block: got int; allowed: a block such as"),
+        ({"block": "DW+PW", "blocks": ["DW+PW"]}, SettingError, "blocks said twice"),
+        ({"blocks": []}, SettingError, "wrong block: got None"),
+        ({"objective": "depth"}, SettingError, "unknown objective: got 'depth'"),
+        ({"objective": "latency_ms"}, SettingError, "latency half said: got no table"),
+        ({"latency_budget_ms": 1}, SettingError, "latency half said: got no table"),
+        ({"latency": LatencyTable({})}, SettingError, "got a table that decides nothing"),
+        ({"params": "5.1"}, SettingError, "params is no amount: got '5.1'"),
+        ({"macs": -1}, SettingError, "macs out of range: got -1"),
+        ({"least_channels": 0}, SettingError, "least_channels out of range"),
+        ({"style": "vgg"}, SettingError, "wrong style: got 'vgg'"),
+        ({"seed": -1}, SettingError, "seed out of range"),
+        ({"warm_start": "yes"}, SettingError, "wrong warm_start: got 'yes'"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(given, error, said: str):
+    with pytest.raises(error, match=said) as refused:
+        decompose(vgg(), IMAGE, **given)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "block"), [(resnet18, "DW+RPW(2,1/2)"), (vgg, None), (Apart, "PW+GC(4)+SH(4)")]
+)
+def test_what_torch_does_with_a_decomposed_network(tmp_path, make, block: str | None):
+    model = make()
+    made = decompose(model, IMAGE, block)
+    x = torch.randn(2, *IMAGE)
+    assert made(x).shape == model(x).shape
+    loss = made.train()(x).square().mean()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in made.parameters())
+    made.eval()
+    with torch.no_grad():
+        y = made(x)
+        compiled = torch.compile(copy.deepcopy(made), backend="aot_eager")
+        torch.testing.assert_close(compiled(x), y)
+        program = torch.export.export(made, (x,))
+        torch.testing.assert_close(program.module()(x), y)
+    if make is resnet18:  # its layers are those of vgg, and writing twice as many takes long
+        return
+    export_onnx(made, x, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    run = session.run(None, {"x": x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(run), y, rtol=1e-4, atol=1e-4)
+
+
+def test_blocks_can_be_decomposed_again():
+    made = decompose(vgg(), IMAGE, "PW+CONV(3)+PW")
+    again = decompose(made, IMAGE, "DW+PW")
+    assert decomposition_of(again).params == (params(made), params(again))
+    assert len(edits_of(again).steps) == 2 * len(edits_of(made).steps)
+    assert again[3].layer1.sized.block == Block.parse("DW+PW")
+    assert again(torch.zeros(2, *IMAGE)).shape == (2, 10)

@@ -1,0 +1,91 @@
+"""Convolutions replaced within budgets of the whole network: the best choice, or what is least."""
+
+from fractions import Fraction
+from itertools import product
+
+import pytest
+from small_networks import macs, params, vgg
+from torch import nn
+
+from ifspace.errors import SettingError
+from ifspace.models.decompose import decompose, decomposition_of, plan_decomposition
+from ifspace.models.trace import trace
+from ifspace.plan.groups import Status
+from ifspace.plan.latency import LatencyTable
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+IMAGE = (3, 32, 32)
+
+
+def replaced(model: nn.Module) -> list[str]:
+    return [each.name for each in decomposition_of(model).replaced]
+
+
+def test_budgets_are_kept_by_the_best_choice_of_all():
+    model = vgg(16)
+    blocks = ("DW+PW", "DW+RPW(4,0)+GPW(4)")
+    whole = {block: decomposition_of(decompose(model, IMAGE, block)) for block in blocks}
+    before = params(model), macs(model, IMAGE)
+    names = [each.name for each in whole["DW+PW"].replaced]
+    rows = [
+        [(0, 0, 0)] + [
+            (1, row.params[1] - row.params[0], row.macs[1] - row.macs[0])
+            for row in (whole[block].replaced[place] for block in blocks)
+        ]
+        for place in range(len(names))
+    ]  # fmt: skip
+    budgets = {"params": before[0] * 6 // 10, "macs": before[1] // 2}
+    orders = {"keep": (0, 2, 1), "params": (1, 2, 0), "macs": (2, 1, 0)}
+    for objective, order in orders.items():
+        best = None
+        for choice in product(*rows):
+            total = [sum(column) for column in zip(*choice, strict=True)]
+            fits = before[0] + total[1] <= budgets["params"]
+            if fits and before[1] + total[2] <= budgets["macs"]:
+                key = tuple(total[n] for n in order)
+                best = key if best is None else min(best, key)
+        made = decompose(model, IMAGE, blocks=blocks, objective=objective, **budgets)
+        plan = decomposition_of(made)
+        assert plan.answer.status is Status.OPTIMAL
+        assert plan.params == (before[0], params(made))
+        assert plan.macs == (before[1], macs(made, IMAGE))
+        found = len(plan.replaced), params(made) - before[0], macs(made, IMAGE) - before[1]
+        assert tuple(found[n] for n in order) == best
+
+
+def test_a_budget_that_is_kept_already_changes_nothing():
+    model = vgg()
+    made = decompose(model, IMAGE, "DW+PW", params="1G")
+    assert replaced(made) == []
+    assert params(made) == params(model)
+
+
+def test_budgets_that_nothing_keeps_say_the_least():
+    model = vgg()
+    every = decompose(model, IMAGE, "DW+PW")
+    with pytest.raises(SettingError, match=r"^nothing keeps the budgets: got params 1,000, macs"):
+        decompose(model, IMAGE, "DW+PW", params="1k", macs="1M")
+    plan = plan_decomposition(model, trace(model, IMAGE), "DW+PW", params="1k", macs="1M")
+    assert plan.least == {"params": params(every), "macs": macs(every, IMAGE)}
+    assert plan.replaced == ()
+    with pytest.raises(SettingError, match=r"^no answer in time"):
+        decompose(model, IMAGE, "DW+PW", params=params(every), time_limit_s=0.0)
+
+
+def test_latency_of_the_chosen_layers():
+    model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 32, 3, 2, 1))
+    times = {
+        ("CONV", 16, 16, 8, 1): Fraction(3), ("DW+PW", 16, 16, 8, 1): Fraction(1),
+        ("CONV", 16, 32, 4, 2): Fraction(2), ("DW+PW", 16, 32, 4, 2): Fraction(3, 2),
+    }  # fmt: skip
+    table = LatencyTable(times)
+    for budget, wanted in ((5, []), (4, ["0"]), (Fraction(5, 2), ["0", "1"])):
+        made = decompose(model, (16, 8, 8), "DW+PW", latency=table, latency_budget_ms=budget)
+        assert replaced(made) == wanted
+    made = decompose(model, (16, 8, 8), "DW+PW", latency=table, objective="latency_ms")
+    assert replaced(made) == ["0", "1"]
+    del times["DW+PW", 16, 32, 4, 2]
+    left = plan_decomposition(
+        model, trace(model, (16, 8, 8)), "DW+PW", latency=LatencyTable(times), latency_budget_ms=4
+    )
+    assert left.answer.left_out == ("no latency for DW+PW at 1",)

@@ -1,0 +1,207 @@
+"""Stages by their depths: what is foretold of units more or fewer is so of the network built."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from models.foretold import (
+    check_counts,
+    check_gains,
+    layout_of,
+    layout_on,
+    some_depths,
+    taken,
+)
+from models.movers import IMAGE, NETWORKS
+from small_networks import macs, params
+from torch import nn
+
+from ifspace.infofield import gain
+from ifspace.models.trace import trace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_other_depths_are_as_foretold(name: str) -> None:
+    model = NETWORKS[name]().to("meta").eval()
+    start = layout_of(model)
+    assert (start.params, start.macs) == (params(model), macs(model, IMAGE))
+    shape = model(torch.empty(2, *IMAGE, device="meta")).shape
+    for seed in range(2):
+        layout = some_depths(start, seed)
+        made = taken(model, layout)
+        check_counts(made, layout)
+        check_gains(layout_of(made), layout)
+        assert made(torch.empty(2, *IMAGE, device="meta")).shape == shape
+        assert type(made) is type(model)
+
+
+@pytest.mark.parametrize("name", ["one relu", "named", "listed", "residual", "our blocks"])
+def test_there_and_back_again(name: str) -> None:
+    # What was put in can be taken out: the second reading sees the same stages.
+    model = NETWORKS[name]().to("meta")
+    start = layout_of(model)
+    grown = start.at_depths(tuple(s.depth + 2 * (s.held.repeat is not None) for s in start.stages))
+    made = taken(model, grown)
+    again = layout_of(made)
+    back = taken(made, again.at_depths(start.depths))
+    assert params(back) == start.params
+    check_gains(layout_of(back), start)
+
+
+def test_the_units_that_can_go_and_those_that_stay() -> None:
+    start = layout_of(NETWORKS["residual"]())
+    assert start.depths == (1, 1, 4)
+    assert [stage.held.movable for stage in start.stages] == [[], [], [1, 2, 3]]
+    assert [stage.least_depth for stage in start.stages] == [1, 1, 1]
+    assert [stage.held.repeat.channels for stage in start.stages] == [8, 12, None]
+
+
+def test_a_stage_of_other_things_takes_no_part() -> None:
+    # The single convolution before the blocks is no block: stage 1 of 32 x 32 pixels is left out.
+    sides = [stage.held.stage.side for stage in layout_of(NETWORKS["residual"]()).stages]
+    assert sides == [(16, 16), (8, 8), (4, 4)]
+
+
+def test_units_between_others_go_last_first() -> None:
+    widths = [(3, 8), (8, 8), (8, 12), (12, 12), (12, 12), (12, 16)]
+    model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
+    (stage,) = layout_of(model).stages
+    held = stage.held
+    assert (held.movable, held.end, held.least_depth) == ([1, 3, 4], 4, 3)
+    assert [held.places(depth) for depth in (6, 5, 4, 3)] == [
+        [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 5], [0, 1, 2, 5], [0, 2, 5]
+    ]  # fmt: skip
+    assert held.row(8) == [0, 1, 2, 3, 4, -1, -1, 5]
+    assert [held.last(depth) for depth in (8, 6, 5, 4, 3)] == [6, 4, 3, 1, 2]
+
+
+def test_gains_by_hand() -> None:
+    # 3 x 3 convolutions on 8 x 8 pixels: fields of 3, 5, 7 and 8 pixels, all channels.
+    widths = [(4, 4), (4, 4)]
+    model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
+    (stage,) = layout_of(model, (4, 8, 8)).at_depths((5,)).stages
+    fields = [4 * side**2 for side in (3, 5, 7, 8, 8)]
+    assert stage.held.volumes(5) == tuple(fields)
+    wanted = [gain(a, b, 256, 3) for a, b in pairwise(fields)]
+    assert stage.gains(3) == tuple(wanted)
+    assert stage.last_gain(3) == wanted[-1] == 0
+    shorter = layout_of(model, (4, 8, 8)).stages[0]
+    assert shorter.next_gain(3) == wanted[1]
+
+
+class Twice(nn.Module):
+    """A convolution that is called two times, and others once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.d(self.b(self.c(self.b(self.a(x)))))
+
+
+def test_what_runs_twice_stays() -> None:
+    model = Twice()
+    start = layout_of(model, (8, 9, 9))
+    (stage,) = start.stages
+    assert [stage.held.units[place].name for place in stage.held.movable] == ["d"]
+    less = start.at_depths((4,))
+    check_counts(taken(model, less), less, (8, 9, 9))
+
+
+def test_what_runs_twice_in_a_row_stays() -> None:
+    class Again(Twice):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.d(self.b(self.b(self.a(x))))
+
+    (stage,) = layout_of(Again(), (8, 9, 9)).stages
+    assert [stage.held.units[place].name for place in stage.held.movable] == ["d"]
+
+
+def test_what_makes_the_map_a_little_smaller_stays() -> None:
+    # Without padding a stage loses two pixels a layer: nothing can go, and nothing be put behind.
+    row = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
+    more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
+    first, second = layout_of(nn.Sequential(*row, *more), (3, 24, 24)).stages
+    assert (first.held.movable, first.held.repeat) == ([], None)
+    assert (second.held.movable, second.next_gain(3)) == (
+        [1, 2],
+        replace(second, depth=4).last_gain(3),
+    )
+    assert first.next_gain(3) == -math.inf
+
+
+def test_a_row_around_one_layer_does_not_matter() -> None:
+    start = layout_of(NETWORKS["hourglass"]())
+    assert start.depths == (2, 2, 2)
+    less = start.at_depths((1, 2, 1))
+    check_gains(layout_of(taken(NETWORKS["hourglass"](), less)), less)
+
+
+def test_what_shares_a_weight_stays() -> None:
+    model = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
+    model[3].weight = model[1].weight
+    start = layout_of(model, (8, 9, 9))
+    (stage,) = start.stages
+    assert stage.held.movable == [2]
+    more = start.at_depths((6,))
+    check_counts(taken(model, more), more, (8, 9, 9))
+
+
+def test_what_is_known_by_two_names_stays() -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.all = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
+            self.first, self.last = self.all[:3], self.all[3:]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(x))
+
+    assert layout_of(Sliced(), (8, 9, 9)).stages == ()
+
+
+def test_a_unit_with_branches_behind_it_stays() -> None:
+    class Bridge(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+            self.d = nn.Conv2d(16, 8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.a(x)
+            return self.d(torch.cat([y, self.c(self.b(y))], 1))
+
+    start = layout_of(Bridge(), (8, 9, 9))
+    (stage,) = start.stages
+    assert [stage.held.units[place].name for place in stage.held.movable] == ["b", "c"]
+    for depth in (2, 3, 4, 5):
+        layout = start.at_depths((depth,))
+        made = taken(Bridge(), layout)
+        check_counts(made, layout, (8, 9, 9))
+        assert made(torch.zeros(1, 8, 9, 9)).shape == (1, 8, 9, 9)
+
+
+def test_layers_of_several_parents_stay_together() -> None:
+    # Depthwise here, pointwise there: no one place to take them out of.
+    class Part(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer, self.other = layer, nn.PReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.other(self.layer(x))
+
+    def pair() -> list[nn.Module]:
+        return [Part(nn.Conv2d(8, 8, 3, padding=1, groups=8)), Part(nn.Conv2d(8, 8, 1))]
+
+    model = nn.Sequential(*pair(), *pair(), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1))
+    found = trace(model, (8, 9, 9))
+    start = layout_on(found, model)
+    for depth in range(start.stages[0].least_depth, 6):
+        layout = start.at_depths((depth,))
+        check_counts(taken(model, layout), layout, (8, 9, 9))

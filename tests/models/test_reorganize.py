@@ -1,0 +1,174 @@
+"""Networks reorganized move by move: as foretold, and as the papers' layouts."""
+
+from functools import cache
+
+import pytest
+import torch
+from models.foretold import check_counts, check_gains, flop_macs, layout_on, taken
+from models.movers import IMAGE, NETWORKS, flat
+from models.zoo import ZOO, Entry, on_meta
+from small_networks import params
+from torch import nn
+
+import ifspace.models as m
+from ifspace.errors import SettingError
+from ifspace.models.depths import TracedLayout
+from ifspace.models.edits import edits_of
+from ifspace.models.graph import Trace
+from ifspace.models.reorganize import plan_reorganization, reorganization_of, reorganized
+from ifspace.models.sources import network
+from ifspace.models.trace import trace
+from ifspace.nn import named_network
+from ifspace.optimize.organizer import organize
+from ifspace.plan.moves import Stopped
+from ifspace.plan.networks import network as layout_named
+from ifspace.plan.stages import Layout
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FIXED = {"torchvision:densenet121@224": 5}
+# Of a stage of other blocks than its last one, that last one went: nothing else says what it is.
+UNSEEN = {"torchvision:inception_v3@299": 1}
+# Others of the same code are read anew once they are reorganized; of these torch counts alone.
+COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet50_2", "resnet34")
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=str)
+def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
+    model = on_meta(entry)
+    structure = str(model)
+    found = trace(model, entry.image)
+    if str(entry) in FIXED:
+        said = f"^no unit of the network can move: got {FIXED[str(entry)]} stages without one; "
+        with pytest.raises(SettingError, match=said):
+            plan_reorganization(model, found)
+        return
+    plan = plan_reorganization(model, found)
+    assert (plan.start.params, plan.start.macs) == (found.params, found.macs)
+    if moves_the_last(plan.start):
+        assert plan.end.gain() - plan.start.gain() == pytest.approx(plan.trajectory.moved_gain)
+    if isinstance(plan.end, Layout):
+        made = reorganized(model, plan)
+        assert made.layout == plan.end
+    else:
+        made = taken(model, plan.end)
+    if isinstance(plan.end, TracedLayout) and not entry.model.endswith(COUNTED):
+        again = trace(made, entry.image)
+        fresh = layout_on(again, made)
+        seen = len(plan.end.stages) - UNSEEN.get(str(entry), 0)
+        check_gains(fresh, plan.end if seen == len(plan.end.stages) else part(plan.end, seen))
+        assert (again.params, again.macs) == (plan.end.params, plan.end.macs)
+        assert organize(fresh).moves == ()
+    check_counts(made, plan.end, entry.image, (1, 10 if entry.image[1] == 32 else 1000))
+    assert type(made) is type(model)
+    assert str(model) == structure
+    assert capfd.readouterr() == ("", "")
+
+
+def moves_the_last(start: TracedLayout | Layout) -> bool:
+    """Whether no unit stands behind those that move, that would see more or less without them."""
+    if isinstance(start, Layout):
+        return True
+    return all(each.held.end == len(each.held.units) - 1 for each in start.stages)
+
+
+def part(layout: TracedLayout, stages: int) -> TracedLayout:
+    """The first stages of a layout: the others are of what is left."""
+    rest = layout.stages[stages:]
+    return TracedLayout(
+        layout.stages[:stages],
+        layout.rest_params + sum(each.held.params(each.depth) for each in rest),
+        layout.rest_macs + sum(each.held.macs(each.depth) for each in rest),
+    )
+
+
+REFERENCES = [
+    ("torchvision:vgg16", "vgg16", "5→1 4→2"),
+    ("torchvision:vgg19", "vgg19", "5→1 4→2 3→1"),
+    ("torchvision:resnet50", "resnet50", "3→1 3→1 4→2 3→1"),
+    ("timm:mobilenetv1_100", "mobilenet", "4→1 4→2 4→3"),
+]
+
+
+@cache
+def reference(model: str) -> tuple[nn.Module, Trace]:
+    with torch.device("meta"):
+        made = network(model, (3, 224, 224))
+    return made, trace(made, (3, 224, 224))
+
+
+@pytest.mark.parametrize("alpha", [1, 3, 10])
+@pytest.mark.parametrize(("model", "name", "moves"), REFERENCES)
+def test_trajectories_are_those_of_the_layouts(
+    model: str, name: str, moves: str, alpha: float
+) -> None:
+    found = plan_reorganization(*reference(model), alpha=alpha).trajectory
+    wanted = organize(layout_named(name, 224), alpha=alpha)
+    assert alpha != 3 or " ".join(map(str, found.moves)) == moves
+    assert found.stopped is wanted.stopped
+    for mine, theirs in zip(found.moves, wanted.moves, strict=True):
+        assert (mine.source, mine.target, mine.depths) == (
+            theirs.source, theirs.target, theirs.depths
+        )  # fmt: skip
+        assert mine.min == pytest.approx(theirs.min, abs=1e-9, rel=0)
+        assert mine.max == pytest.approx(theirs.max, abs=1e-9, rel=0)
+    for here, there in zip(found.layouts, wanted.layouts, strict=True):
+        assert (here.depths, here.params, here.macs) == (there.depths, there.params, there.macs)
+        assert here.gain(alpha) == pytest.approx(there.gain(alpha), abs=1e-9, rel=0)
+
+
+@pytest.mark.parametrize(("model", "name", "moves"), REFERENCES)
+def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
+    start, found = reference(model)
+    states = organize(layout_named(name, 224)).layouts
+    assert len(states) == len(moves.split()) + 1
+    for number, state in enumerate(states):
+        plan = plan_reorganization(start, found, moves=number)
+        made = taken(start, plan.end)
+        assert params(made) == state.params
+        assert flop_macs(made, (3, 224, 224)) == state.macs
+        assert plan.end.depths == state.depths
+        assert [each.depths for each in plan.states] == [
+            each.depths for each in states[: number + 1]
+        ]
+        last = number == len(states) - 1
+        assert plan.trajectory.stopped is (Stopped.NO_GAIN if last else Stopped.LIMIT)
+    whole = m.reorganize(start, (3, 224, 224), moves=1)
+    assert (params(whole), reorganization_of(whole).end.macs) == (states[1].params, states[1].macs)
+
+
+@pytest.mark.parametrize("name", ["flat", "listed", "residual", "our blocks"])
+def test_state_by_state_is_the_same_way(name: str) -> None:
+    model = NETWORKS[name]().to("meta")
+    way = reorganization_of(m.reorganize(model, IMAGE)).trajectory
+    assert len(way.moves) > 1
+    for move in way.moves:
+        model = m.reorganize(model, IMAGE, moves=1)
+        (taken_now,) = reorganization_of(model).trajectory.moves
+        assert (taken_now.source, taken_now.target) == (move.source, move.target)
+        assert (taken_now.min, taken_now.max) == pytest.approx((move.min, move.max))
+        assert taken_now.depths == move.depths
+    assert reorganization_of(m.reorganize(model, IMAGE)).trajectory.moves == ()
+
+
+def test_no_move_changes_nothing() -> None:
+    for model in (flat(), named_network("vgg11", 32, seed=0)):
+        made = m.reorganize(model, IMAGE, moves=0)
+        assert made is not model
+        assert str(made) == str(model)
+        for key, value in made.state_dict().items():
+            assert torch.equal(value, model.state_dict()[key])
+        assert edits_of(made).steps == ()
+        assert reorganization_of(model) is None
+        assert reorganization_of(made).end.depths == reorganization_of(made).start.depths
+
+
+def test_below_a_threshold_units_go_away() -> None:
+    model = flat()
+    made = m.reorganize(model, IMAGE, theta=10)
+    plan = reorganization_of(made)
+    assert plan.trajectory.moves
+    assert all(move.target is None for move in plan.trajectory.moves)
+    assert sum(plan.end.depths) == sum(plan.start.depths) - len(plan.trajectory.moves)
+    assert params(made) == plan.end.params < params(model)
+    assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)

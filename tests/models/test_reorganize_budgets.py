@@ -1,0 +1,105 @@
+"""Networks reorganized within budgets: the best depths of all."""
+
+import itertools
+
+import pytest
+from models.foretold import check_counts, flop_macs, layout_on, taken
+from models.movers import IMAGE, NETWORKS, conv, flat
+from small_networks import macs, params
+from torch import nn
+
+import ifspace.models as m
+from ifspace.models.depths import TracedLayout
+from ifspace.models.reorganize import plan_reorganization, reorganization_of
+from ifspace.models.trace import trace
+from ifspace.nn import named_network
+from ifspace.plan.groups import Status
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def depth_ranges(start: TracedLayout, most: int) -> list[range]:
+    return [
+        range(each.least_depth, (max(most, *start.depths) if each.held.repeat else each.depth) + 1)
+        for each in start.stages
+    ]
+
+
+@pytest.mark.parametrize(("name", "most"), [("flat", 4), ("residual", 3), ("our blocks", 4)])
+def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None:
+    model = NETWORKS[name]().to("meta")
+    found = trace(model, IMAGE)
+    start = layout_on(found, model)
+    every = {}
+    for depths in itertools.product(*depth_ranges(start, most)):
+        layout = start.at_depths(depths)
+        made = taken(model, layout)
+        every[depths] = (layout.gain(), params(made), macs(made, IMAGE))
+    own = every[start.depths][1:]
+    least, largest = ([pick(each[n] for each in every.values()) for n in (1, 2)]
+                      for pick in (min, max))  # fmt: skip
+    third, half = ([a + (b - a) // n for a, b in zip(least, largest, strict=True)] for n in (3, 2))
+    budgets: list[tuple[int | None, int | None]] = [
+        (largest[0], None), (None, own[1]), (own[0], own[1]), (third[0], 10**9),
+        (10**9, third[1]), (half[0], half[1]), (10**9, 10**9), (least[0], 10**9),
+    ]  # fmt: skip
+    reached = set()
+    for given in budgets:
+        plan = plan_reorganization(model, found, *given, most_depth=most)
+        limits = [a if b is None else b for a, b in zip(own, given, strict=True)]
+        allowed = [each for each in every.values() if each[1] <= limits[0] and each[2] <= limits[1]]
+        best = max(each[0] for each in allowed)
+        assert plan.answer.status is Status.OPTIMAL
+        assert plan.end.gain() == pytest.approx(best, abs=1e-9)
+        assert plan.answer.bound == pytest.approx(best, abs=1e-6)
+        fewest = min(each[1] for each in allowed if each[0] > best - 1e-9)
+        assert plan.end.params == every[plan.end.depths][1] == fewest
+        assert plan.end.macs == every[plan.end.depths][2]
+        reached.add(plan.end.depths)
+    assert len(reached) > 3
+    made = m.reorganize(model, IMAGE, *budgets[5], most_depth=most)
+    check_counts(made, reorganization_of(made).end)
+    assert params(made) <= half[0]
+    assert flop_macs(made) <= half[1]
+
+
+def test_a_network_of_the_papers_within_a_budget() -> None:
+    model = named_network("vgg11", 32, device="meta")
+    made = m.reorganize(model, IMAGE, params="5.1M", macs="160M", most_depth=4)
+    best = max(
+        (
+            (layout.gain(), -layout.params)
+            for depths in itertools.product(range(1, 5), repeat=5)
+            if (layout := model.layout.at_depths(depths)).params <= 5_100_000
+            and layout.macs <= 160_000_000
+        ),
+    )
+    assert (made.layout.gain(), -params(made)) == pytest.approx(best)
+
+
+def test_budgets_as_text_and_as_numbers() -> None:
+    model = flat()
+    for text, number in (("8k", 8000), ("8.5k", 8500)):
+        one, same = (m.reorganize(model, IMAGE, params=each) for each in (text, number))
+        assert str(one) == str(same)
+        assert params(one) <= number
+    one, same = (m.reorganize(model, IMAGE, macs=each) for each in ("1.2M", 1_200_000))
+    assert str(one) == str(same)
+    assert flop_macs(one) <= 1_200_000
+
+
+def test_the_other_amount_does_not_grow() -> None:
+    model = flat()
+    for given in ({"params": "1G"}, {"macs": "1G"}):
+        made = m.reorganize(model, IMAGE, **given)
+        kept = {"params": macs(made, IMAGE) <= macs(model, IMAGE),
+                "macs": params(made) <= params(model)}  # fmt: skip
+        assert kept[next(iter(given))]
+
+
+def test_deep_networks_keep_their_depth_where_it_is_best() -> None:
+    # resnet101 has 23 blocks on 14 x 14 pixels, more than a search looks at by itself.
+    widths = [(3, 8), *[(8, 8)] * 19]
+    model = nn.Sequential(*(conv(*each) for each in widths)).to("meta")
+    made = m.reorganize(model, (3, 48, 48), params="1G", macs="1G")
+    assert reorganization_of(made).end.depths == (20,)

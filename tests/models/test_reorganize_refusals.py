@@ -1,0 +1,180 @@
+"""What cannot be reorganized, and arguments that do not go together: one line each."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from models.movers import IMAGE, conv, flat, rows
+from small_networks import params
+from torch import Tensor, nn
+
+import ifspace.models as m
+from ifspace.errors import IfspaceError, SettingError
+from ifspace.models.reorganize import plan_reorganization, reorganized
+from ifspace.models.trace import trace
+from ifspace.nn import named_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Counts(nn.Module):
+    """Its own code looks into its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([conv(3, 8), *(conv(8, 8) for _ in range(5))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for place, each in enumerate(self.layers):
+            x = nn.functional.conv2d(x, each.weight, each.bias, padding=1)
+            if place == 0:
+                x = nn.functional.max_pool2d(x, 4)
+        return x
+
+
+class Indexed(nn.Module):
+    """Its own code counts the layers of a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row = nn.Sequential(*rows(lambda c_in, c_out: [conv(c_in, c_out), nn.ReLU()]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for place in range(13):
+            x = self.row[place](x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (nn.Sequential(conv(3, 3), nn.MaxPool2d(2)), "^no unit of the network can move: got 1 sta"),
+        (conv(3, 3), "^no unit of the network can move: got 1 stages without one; allowed: units "),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)), "^a network without convolutions: got 1"),
+        (3, "^wrong model: got int"),
+        (Counts(), "^the network's own code does not go with other depths: got the network does n"),
+    ],
+)  # fmt: skip
+def test_networks_that_cannot_are_refused(
+    model: object, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(IfspaceError, match=said) as refused:
+        m.reorganize(model, IMAGE)
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"params": 8000}, "got the network does not take the image: got .1, 3, 32, 32. .index 11"),
+        (
+            {"params": "1M", "macs": "1G"},
+            r"got [\d,]+ parameters and [\d,]+ MACs; allowed: [\d,]+ p",
+        ),
+    ],
+)
+def test_code_that_counts_layers_is_refused(given: dict, said: str) -> None:
+    refused = r"^the network's own code does not go with other depths: "
+    with pytest.raises(SettingError, match=refused + said) as error:
+        m.reorganize(Indexed(), IMAGE, **given)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "argument"),
+    [
+        ({"params": "17Q"}, "^params is no amount: got '17Q'; allowed: whole numbers", "params"),
+        ({"params": 1.5}, "^params out of range: got 1.5; allowed: whole numbers from 0", "params"),
+        ({"macs": -1}, "^macs out of range: got -1; allowed: whole numbers from 0", "macs"),
+        ({"macs": "3T"}, "^macs is no amount: got '3T'", "macs"),
+        (
+            {"params": 10**13},
+            r"^params out of range: got 10000000000000; allowed: more t",
+            "params",
+        ),
+        (
+            {"params": 100, "macs": "1G"},
+            "^nothing keeps the budgets: got params 100, macs "
+            "1,000,000,000; allowed: params from 1,610",
+            "params",
+        ),
+        (
+            {"macs": 100},
+            "^nothing keeps the budgets: .*macs 100; allowed: .*macs from 295,072",
+            None,
+        ),
+        ({"params": "1M", "moves": 0}, "^two ways at once: got 0 moves and a budget", "moves"),
+        ({"macs": "1M", "moves": 3}, "^two ways at once: got 3 moves and a budget", "moves"),
+        ({"moves": -1}, "^moves out of range: got -1", "moves"),
+        ({"moves": 1.0}, "^moves out of range: got 1.0", "moves"),
+        ({"theta": -0.1}, "^theta out of range: got -0.1; allowed: numbers from 0", "theta"),
+        ({"theta": float("inf")}, "^theta out of range: got inf", "theta"),
+        ({"theta": "high"}, "^theta out of range: got 'high'; allowed: numbers from 0", "theta"),
+        ({"alpha": -3}, "^alpha out of range: got -3", "alpha"),
+        ({"alpha": float("nan")}, "^alpha out of range: got nan", "alpha"),
+        ({"alpha": None}, "^alpha out of range: got None", "alpha"),
+        ({"alpha": True}, "^alpha out of range: got True", "alpha"),
+        ({"seed": -1}, "^seed out of range: got -1", "seed"),
+        ({"params": "1M", "most_depth": 0}, "^max_depth out of range: got 0", "max_depth"),
+        ({"params": "1M", "time_limit_s": -1}, "^time_limit out of range: got -1", "time_limit"),
+        ({"params": "1M", "time_limit_s": 0}, "^no depths found in time", "time_limit"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(given: dict, said: str, argument: str | None) -> None:
+    with pytest.raises(SettingError, match=said) as refused:
+        m.reorganize(flat(), IMAGE, **given)
+    assert "\n" not in str(refused.value)
+    assert argument is None or refused.value.argument == argument
+
+
+def test_the_least_that_is_named_can_be_had() -> None:
+    model = flat()
+    with pytest.raises(SettingError, match=r"allowed: params from 1,610, ") as refused:
+        m.reorganize(model, IMAGE, params=1, macs="1G")
+    assert refused.value.argument == "params"
+    least = 1610
+    made = m.reorganize(model, IMAGE, params=least, macs="1G")
+    assert params(made) == least
+    with pytest.raises(SettingError, match="nothing keeps the budgets"):
+        m.reorganize(model, IMAGE, params=least - 1, macs="1G")
+
+
+def test_a_plan_of_another_network_is_refused() -> None:
+    one, other = named_network("vgg11", 32, device="meta"), flat()
+    plan = plan_reorganization(one, trace(one, IMAGE))
+    with pytest.raises(SettingError, match=r"^a plan of another network: got Sequential; "):
+        reorganized(other, plan)
+    with pytest.raises(SettingError, match=r"^a plan of another network: got Network; "):
+        reorganized(named_network("vgg16", 32, device="meta"), plan)
+    with pytest.raises(SettingError, match=r"^a unit that is not in the network: "):
+        reorganized(one, plan_reorganization(other, trace(other, IMAGE)))
+
+
+QUIET = """
+import torch
+import ifspace.models as m
+from ifspace.errors import SettingError
+from models.movers import IMAGE, NETWORKS
+from models.test_reorganize_refusals import Counts
+for name in ("gated", "residual", "hourglass", "our blocks"):
+    m.reorganize(NETWORKS[name](), IMAGE)
+try:
+    m.reorganize(Counts(), IMAGE)
+except SettingError as error:
+    print(error)
+"""
+
+
+def test_nothing_is_written_beside_the_answer() -> None:
+    tests = Path(__file__).parent.parent
+    paths = os.pathsep.join([str(tests.parent), str(tests)])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", QUIET], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.startswith("the network's own code does not go with other depths: ")
+    assert done.stdout.count("\n") == 1

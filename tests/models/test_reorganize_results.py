@@ -1,0 +1,166 @@
+"""What a reorganized network is: what it keeps, and what can be done with it."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from models.foretold import check_counts, check_gains, layout_of
+from models.movers import IMAGE, NETWORKS, flat
+from small_networks import params, resnet18, vgg
+from torch import nn
+
+import ifspace.models as m
+from ifspace.models.depths import TracedLayout
+from ifspace.models.edits import Edits, edits_of
+from ifspace.models.reorganize import reorganization_of
+from ifspace.models.sources import network
+from ifspace.nn import Network, named_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_the_users_own_network_stays() -> None:
+    for model in (resnet18(8), named_network("mobilenet", 32, seed=0)):
+        model.eval()
+        modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
+        attributes = set(vars(model))
+        made = m.reorganize(model, IMAGE)
+        assert type(made) is type(model)
+        assert dict(model.named_modules()) == modules
+        assert list(model.state_dict()) == list(weights)
+        assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+        assert set(vars(model)) == attributes
+        assert not any(each.training for each in (*model.modules(), *made.modules()))
+        shared = {id(each) for each in model.parameters()} & {
+            id(each) for each in made.parameters()
+        }
+        assert not shared
+
+
+def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
+    for model in (resnet18(8), named_network("vgg11", 32, seed=0)):
+        before = torch.get_rng_state()
+        one, same, other = (m.reorganize(model, IMAGE, seed=seed) for seed in (1, 1, 2))
+        assert torch.equal(torch.get_rng_state(), before)
+        pairs = zip(one.state_dict().values(), same.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+        differ = [
+            key for key, value in one.state_dict().items()
+            if not torch.equal(value, other.state_dict()[key])
+        ]  # fmt: skip
+        assert differ
+        assert all("weight" in key or "bias" in key for key in differ)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [NETWORKS["residual"], NETWORKS["our blocks"], lambda: vgg(8), NETWORKS["written"],
+     lambda: named_network("mobilenet", 32, seed=0)],
+)  # fmt: skip
+def test_what_torch_does_with_a_reorganized_network(make) -> None:
+    torch.manual_seed(0)
+    made = m.reorganize(make(), IMAGE)
+    assert reorganization_of(made).trajectory.moves
+    x, classes = torch.randn(16, *IMAGE), torch.arange(16) % 10
+    made.train()
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.02, momentum=0.9)
+    losses = []
+    for _ in range(8):
+        loss = nn.functional.cross_entropy(made(x), classes)
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(
+            each.grad is not None and each.grad.isfinite().all() for each in made.parameters()
+        )
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    made.eval()
+    with torch.no_grad():
+        y = made(x)
+        program = torch.export.export(made, (x,))
+        torch.testing.assert_close(program.module()(x), y)
+        for same in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            torch.testing.assert_close(same(x), y, rtol=0, atol=0)
+            assert reorganization_of(same).end.depths == reorganization_of(made).end.depths
+            assert edits_of(same) == edits_of(made)
+        file = io.BytesIO()
+        torch.save(made, file)
+        file.seek(0)
+        torch.testing.assert_close(torch.load(file, weights_only=False)(x), y, rtol=0, atol=0)
+
+
+def test_a_reorganized_network_compiles() -> None:
+    made = m.reorganize(NETWORKS["written"](), IMAGE).eval()
+    x = torch.randn(2, *IMAGE)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(made, backend="aot_eager")(x), made(x))
+    again = m.reorganize(torch.compile(NETWORKS["flat"](), backend="eager"), IMAGE)
+    assert type(again) is nn.Sequential
+
+
+def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
+    model = named_network("vgg16", 32, seed=1)
+    made = m.reorganize(model, IMAGE, seed=2)
+    assert made.layout.depths == (5, 4, 2, 1, 1)
+    old, new = model.state_dict(), made.state_dict()
+    for key in new.keys() & old.keys():
+        assert torch.equal(new[key], old[key])
+    assert {key.rpartition(".layer0")[0] for key in new.keys() - old.keys()} == {
+        f"stages.stage{stage}.unit{unit}"
+        for stage, unit in ((1, 3), (1, 4), (1, 5), (2, 3), (2, 4))
+    }
+
+
+def test_at_224_too() -> None:
+    model = named_network("resnet50", 224, device="meta")
+    made = m.reorganize(model, (3, 224, 224), moves=3)
+    assert type(made) is Network
+    assert made.layout.depths == (5, 5, 4, 2)
+    assert edits_of(made).image == (3, 224, 224)
+    check_counts(made, made.layout, (3, 224, 224))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "fog"])
+def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str) -> None:
+    model = named_network(name, 32, device="meta")
+    first = m.decompose(model, IMAGE, "DW+PW")
+    made = m.reorganize(first, IMAGE)
+    plan = reorganization_of(made)
+    assert plan.trajectory.moves
+    assert isinstance(plan.end, TracedLayout)
+    check_counts(made, plan.end)
+    check_gains(layout_of(made), plan.end)
+    assert edits_of(made).steps == (*edits_of(first).steps, *plan.steps)
+    other = m.decompose(m.reorganize(model, IMAGE), IMAGE, "DW+PW")
+    assert params(other) < params(model)
+    assert other(torch.empty(2, *IMAGE, device="meta")).shape == (2, 10)
+
+
+def test_the_steps_of_both_do_the_same_to_another() -> None:
+    source = "torchvision:resnet18"
+    model = network(source, (3, 64, 64), classes=5, seed=0)
+    made = m.reorganize(m.decompose(m.reorganize(model, (3, 64, 64)), (3, 64, 64), "DW+PW"),
+                        (3, 64, 64), params="2M", macs="1G")  # fmt: skip
+    edits = Edits.from_json(edits_of(made).to_json())
+    assert (edits.source, edits.image, edits.classes) == (source, (3, 64, 64), 5)
+    assert {step.step for step in edits.steps} == {"replace", "append", "remove"}
+    fresh = network(source, edits.image, edits.classes, seed=3)
+    for step in edits.steps:
+        step.apply(fresh)
+    fresh.load_state_dict(made.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(fresh.eval()(x), made.eval()(x), rtol=0, atol=0)
+
+
+def test_the_size_of_the_image_is_known_from_then_on() -> None:
+    assert edits_of(m.reorganize(flat(), torch.zeros(4, *IMAGE), moves=0)).image == IMAGE
+    lines = nn.Sequential(
+        nn.Conv1d(3, 8, 3, padding=1), nn.MaxPool1d(8), *(nn.Conv1d(8, 8, 3, 1, 1) for _ in "abcd")
+    )
+    made = m.reorganize(lines, (3, 256), params=params(lines) - 1)
+    assert params(made) < params(lines)
+    assert made(torch.zeros(2, 3, 256)).shape == (2, 8, 32)
+    assert edits_of(made).image is None

@@ -1,0 +1,278 @@
+"""Changed networks in files: what is written comes back, on a machine that has the parts."""
+
+import json
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from small_networks import Apart, resnet18, vgg
+from torch import nn
+
+from ifspace import nn as inn
+from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
+from ifspace.models import sources
+from ifspace.models.decompose import decompose
+from ifspace.models.edits import Edits, attach, edits_of
+from ifspace.models.reorganize import reorganize
+from ifspace.models.saving import load, save
+from ifspace.models.sources import network
+from ifspace.nn import named_network
+from ifspace.nn.saving import METADATA_KEY, NetworkFileError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+IMAGE = (3, 32, 32)
+BLOCK = "DW+RPW(2,1/2)"
+OWN = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, 2, 1))
+"""
+
+
+def described(path: Path) -> dict:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()[METADATA_KEY])
+
+
+def rewrite(path: Path, about: object) -> None:
+    save_file(load_file(path), path, {METADATA_KEY: json.dumps(about)})
+
+
+def check_same(found: nn.Module, model: nn.Module, image=IMAGE) -> None:
+    assert edits_of(found) == edits_of(model)
+    assert list(found.state_dict()) == list(model.state_dict())
+    x = torch.randn(2, *image, dtype=next(model.parameters()).dtype)
+    with torch.no_grad():
+        torch.testing.assert_close(found.eval()(x), model.eval()(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [("vgg11", IMAGE), ("torchvision:resnet18", (3, 64, 64)), ("timm:resnet10t", (1, 64, 64))],
+)
+def test_a_decomposed_network_is_made_again_from_its_file(tmp_path, name: str, image):
+    model = network(name, image, classes=7, seed=0)
+    made = decompose(model, image, BLOCK).double()
+    made(torch.randn(2, *image, dtype=torch.float64))  # moves the statistics
+    save(made, tmp_path / "net.safetensors")
+    state = torch.get_rng_state()
+    found = load(tmp_path / "net.safetensors")
+    assert torch.equal(torch.get_rng_state(), state)
+    check_same(found, made, image)
+    assert not any(each.is_meta for each in found.state_dict().values())
+    assert all(each.requires_grad for each in found.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "image"), [("torchvision:resnet18", (3, 64, 64)), ("vgg11", IMAGE)]
+)
+def test_steps_of_every_kind_are_done_again(tmp_path, name: str, image):
+    better = reorganize(network(name, image, seed=0), image, moves=2)
+    made = decompose(better, image, BLOCK)
+    kinds = {each.step for each in edits_of(made).steps}
+    assert kinds == ({"replace"} if name == "vgg11" else {"remove", "append", "replace"})
+    save(made, tmp_path / "net.safetensors")
+    check_same(load(tmp_path / "net.safetensors"), made, image)
+
+
+def test_networks_of_our_parts_need_the_file_alone(tmp_path, monkeypatch):
+    made = decompose(network("vgg11", IMAGE, seed=0), IMAGE, None)
+    save(made, tmp_path / "net.safetensors")
+    monkeypatch.setattr("ifspace.models.saving.network", None)
+    check_same(load(tmp_path / "net.safetensors"), made)
+
+
+def test_a_network_without_steps_is_the_file_of_nn(tmp_path):
+    made = named_network("vgg11", seed=0)
+    save(made, tmp_path / "one.safetensors")
+    inn.save(made, tmp_path / "two.safetensors")
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.safetensors", "two.safetensors"))
+    assert one == two
+    check_same(load(tmp_path / "two.safetensors"), made)
+
+
+def test_nn_says_who_reads_a_network_with_steps(tmp_path):
+    save(decompose(named_network("vgg11"), IMAGE, BLOCK), tmp_path / "net.safetensors")
+    with pytest.raises(
+        NetworkFileError, match=r"with steps; .*; read it with ifspace\.models\.load"
+    ):
+        inn.load(tmp_path / "net.safetensors")
+
+
+def test_a_network_of_a_file_needs_that_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    model = network(f"{file}:make", (3, 16, 16))
+    made = decompose(model, (3, 16, 16), BLOCK)
+    save(made, tmp_path / "net.safetensors")
+    check_same(load(tmp_path / "net.safetensors"), made, (3, 16, 16))
+    file.write_text(OWN.replace("16, 16, 3, 2", "16, 24, 3, 2"))
+    with pytest.raises(NetworkFileError, match="got steps that do not fit their network"):
+        load(tmp_path / "net.safetensors")
+    file.unlink()
+    with pytest.raises(
+        NetworkFileError, match=r"net\.safetensors needs .*mine\.py:make: got "
+    ) as no:
+        load(tmp_path / "net.safetensors")
+    assert "load(path, into=model)" in str(no.value)
+    assert "\n" not in str(no.value)
+    check_same(load(tmp_path / "net.safetensors", into=model), made, (3, 16, 16))
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    model = network("timm:resnet10t", (3, 32, 32), seed=0)
+    save(model, tmp_path / "net.safetensors")
+
+    def absent(package: str) -> None:
+        raise DeviceError.because("timm is not installed", got="no package timm", allowed="it",
+                                  remedy="pip install timm")  # fmt: skip
+
+    monkeypatch.setattr(sources, "_imported", absent)
+    with pytest.raises(
+        NetworkFileError, match=r"needs timm:resnet10t: got timm is not inst.*; pip"
+    ):
+        load(tmp_path / "net.safetensors")
+
+
+def test_a_persons_own_module_is_given_again(tmp_path):
+    model = vgg()
+    made = decompose(model, IMAGE, BLOCK)
+    save(made, tmp_path / "net.safetensors")
+    with pytest.raises(NetworkFileError, match="needs the network that it was saved from: got"):
+        load(tmp_path / "net.safetensors")
+    fresh = vgg()
+    before = fresh.state_dict()["0.weight"].clone()
+    started = decompose(model, IMAGE, BLOCK, names="3")
+    assert edits_of(started).steps == edits_of(made).steps[:1]
+    for into in (fresh, started, made, load(tmp_path / "net.safetensors", into=fresh)):
+        check_same(load(tmp_path / "net.safetensors", into=into), made)
+    assert torch.equal(fresh.state_dict()["0.weight"], before)
+    assert isinstance(fresh[3], nn.Conv2d)
+    for other, said in (
+        (decompose(model, IMAGE, "DW+PW"), "other steps were done to it"),
+        (resnet18(), "a step that does not fit the network"),
+        (vgg(32), "a step that does not fit the network"),
+    ):
+        with pytest.raises(NetworkFileError, match=f"do not fit their network .{said}"):
+            load(tmp_path / "net.safetensors", into=other)
+    save(vgg(), tmp_path / "plain.safetensors")
+    with pytest.raises(NetworkFileError, match=r"weights that are not those of its description"):
+        load(tmp_path / "plain.safetensors", into=resnet18())
+
+
+def test_what_load_could_not_make_again_is_refused(tmp_path):
+    model = network("torchvision:resnet18", (3, 64, 64))
+    model.fc = nn.Linear(512, 3)
+    with pytest.raises(
+        OutputError, match=r"could not be read back: got weights .*: fc\.bias and 1"
+    ):
+        save(model, tmp_path / "net.safetensors")
+    with pytest.raises(OutputError, match="a network without weights"):
+        save(vgg().to("meta"), tmp_path / "net.safetensors")
+    with pytest.raises(
+        OutputError, match=r"unknown format of a network: got net.pth; allowed: .sa"
+    ):
+        save(vgg(), tmp_path / "net.pth")
+    with pytest.raises(SettingError, match="wrong model: got int"):
+        save(3, tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_the_older_file(tmp_path):
+    model = vgg()
+    attach(model, Edits(image=IMAGE))
+    for suffix in (".safetensors", ".pt2", ".onnx"):
+        path = tmp_path / f"net{suffix}"
+        path.write_bytes(b"older")
+        with pytest.raises(IfspaceError, match="meta device"):
+            save(vgg().to("meta"), path, IMAGE)
+        assert path.read_bytes() == b"older"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_programs_take_any_number_of_images(tmp_path):
+    made = decompose(Apart(), IMAGE, BLOCK).eval()
+    save(made, tmp_path / "net.pt2")
+    save(made, tmp_path / "net.onnx")
+    found = load(tmp_path / "net.pt2")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    for many in (1, 3):
+        x = torch.randn(many, *IMAGE)
+        with torch.no_grad():
+            y = made(x)
+            torch.testing.assert_close(found(x), y)
+        run = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+        torch.testing.assert_close(run, y, rtol=1e-4, atol=1e-4)
+
+
+class OneImage(nn.Module):
+    """Looks at the number of images: torch can write it down for that number alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([each * 2 for each in x])
+
+
+def test_a_network_that_counts_its_images_becomes_a_program_for_one(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), OneImage())
+    save(model, tmp_path / "net.pt2", IMAGE)
+    x = torch.randn(1, *IMAGE)
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "net.pt2")(x), model(x))
+
+
+def test_programs_need_an_image_size(tmp_path):
+    with pytest.raises(SettingError, match="image size is not known") as refused:
+        save(vgg(), tmp_path / "net.pt2")
+    assert refused.value.argument == "x"
+    with pytest.raises(NetworkFileError, match=r"got an ONNX file; .*; run it with ONNX Runtime"):
+        load(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.update(format=2), "format version 2, not 1"),
+        (lambda v: v.pop("edits"), "a description that makes no sense"),
+        (lambda v: v.update(edits=3), "a description that makes no sense"),
+        (lambda v: v.update(more=1), "a description that makes no sense"),
+        (lambda v: v["edits"].update(more=1), "a description that makes no sense"),
+        (lambda v: v["edits"]["steps"][0].update(stride=3), "steps that do not fit"),
+        (lambda v: v["edits"]["steps"][0].update(stride=0), "a description that makes no sense"),
+        (lambda v: v["edits"]["steps"][0].update(name="no.such"), "steps that do not fit"),
+        (lambda v: v["edits"]["steps"].pop(), "weights that are not those of its description"),
+        (lambda v: v["network"].pop("style"), "a description that makes no sense"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, change, said: str):
+    path = tmp_path / "net.safetensors"
+    save(decompose(named_network("vgg11"), IMAGE, BLOCK), path)
+    about = described(path)
+    change(about)
+    rewrite(path, about)
+    with pytest.raises(
+        NetworkFileError, match=rf"is not a network that can be read: got {said}"
+    ) as no:
+        load(path)
+    assert "\n" not in str(no.value)
+
+
+def test_files_that_are_none_are_refused(tmp_path):
+    for suffix in (".safetensors", ".pt2"):
+        path = tmp_path / f"net{suffix}"
+        with pytest.raises(NetworkFileError, match=r"^network cannot be read: got .*No such file"):
+            load(path)
+        path.write_bytes(b"PK\x03\x04 and nothing")
+        with pytest.raises(NetworkFileError, match="or only a part of one") as refused:
+            load(path)
+        assert "\n" not in str(refused.value)
+    save(nn.Sequential(nn.Conv2d(3, 4, 1)), tmp_path / "net.pt2", IMAGE)
+    whole = (tmp_path / "net.pt2").read_bytes()
+    (tmp_path / "net.pt2").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(NetworkFileError, match="or only a part of one"):
+        load(tmp_path / "net.pt2")
+    with pytest.raises(DeviceError, match="device cannot be used"):
+        load(tmp_path / "net.pt2", "nowhere")

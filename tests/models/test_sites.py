@@ -1,0 +1,119 @@
+"""Which convolutions a block may replace, and why it may not replace the others."""
+
+import copy
+
+import pytest
+import torch
+from small_networks import blocks_of, resnet18, vgg
+from torch import nn
+
+from ifspace.errors import SettingError
+from ifspace.models.decompose import decompose, plan_decomposition
+from ifspace.models.trace import trace
+from ifspace.reach import channel_field
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+IMAGE = (3, 32, 32)
+
+
+class Shifted(nn.Module):
+    """Adds a tensor that is no buffer: it does not run on shapes alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = resnet18()
+        self.shift = torch.ones(3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x + self.shift)
+
+
+def test_norms_are_known_by_their_place_where_a_network_does_not_run_on_shapes():
+    model = Shifted()
+    with pytest.raises(RuntimeError, match="device"):
+        copy.deepcopy(model).to("meta")(torch.zeros(1, *IMAGE, device="meta"))
+    made = decompose(model, IMAGE, "DW+PW")
+    assert len(blocks_of(made)) == 16
+    assert all(hasattr(each, "layer0_bn") for each in blocks_of(made).values())
+
+
+class Odd(nn.Module):
+    """Convolutions that no block may replace, beside one that any may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 7, padding=3)
+        self.dilated = nn.Conv2d(16, 16, 3, padding=2, dilation=2)
+        self.cut = nn.Conv2d(16, 16, 3)
+        self.far = nn.Conv2d(16, 16, 3, stride=3, padding=1)
+        self.mirrored = nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect")
+        self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 3, padding=1))
+        self.own = Own(16, 16, 3, padding=1)
+        self.tied = nn.Conv2d(16, 16, 3, padding=1)
+        self.other = nn.Conv2d(16, 16, 3, padding=1)
+        self.other.weight = self.tied.weight
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.plain = nn.Conv2d(16, 16, 3, padding="same")
+        self.point = nn.Conv2d(16, 24, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for each in self.children():
+            x = each(x)
+        return x
+
+
+class Own(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).square()
+
+
+WHY = {
+    "first": "kernel 7 x 7", "dilated": "dilation 2 x 2", "cut": "padding 0 x 0",
+    "far": "stride 3 x 3", "mirrored": "padding of reflect",
+    "normed": "ParametrizedConv2d, not a plain nn.Conv2d", "own": "Own, not a plain nn.Conv2d",
+    "tied": "weights shared with other", "other": "weights shared with tied",
+}  # fmt: skip
+
+
+def test_what_stays_is_listed_with_its_reason():
+    model = Odd()
+    found = trace(model, (3, 24, 24))
+    plan = plan_decomposition(model, found, "DW+PW")
+    assert [each.name for each in plan.replaced] == ["plain"]
+    assert {each.name: each.reason for each in plan.skipped} == WHY
+    few = plan_decomposition(model, found, "DW+PW", least_channels=17)
+    assert {each.name: each.reason for each in few.skipped} == {
+        **WHY, "plain": "16 input channels, fewer than 17"
+    }  # fmt: skip
+    with pytest.raises(SettingError, match=r"^no convolution to replace: got first: kernel 7 x 7"):
+        few.check()
+    unfit = plan_decomposition(model, found, "DW+RPW(3,0)")
+    assert unfit.skipped[-1].reason.startswith("DW+RPW(3,0): groups do not divide the widths")
+
+
+def test_layers_chosen_by_name():
+    model = Odd()
+    made = decompose(model, (3, 24, 24), "RPW(2,1/2)", names=["point"])
+    assert list(blocks_of(made)) == ["point"]
+    cheapest = decompose(model, (3, 24, 24), names=["point"]).point.sized
+    assert str(cheapest.block) == "RPW(8,0)+RPW(4,0)+GPW(8)"
+    assert channel_field(cheapest.layers) == 16
+    small = vgg()
+    assert list(blocks_of(decompose(small, IMAGE, "DW+PW", names="0"))) == ["0"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["point"], r"got point \(a pointwise convolution, and the block has a spatial kind\)"),
+        (["grouped"], r"no block may replace this layer: got grouped \(a layer of kind GC\)"),
+        (["cut"], r"got cut \(padding 0 x 0\)"),
+        (["nothing", "plain"], "^no such layer in the network: got 'nothing'; allowed: 12 layers"),
+        ([], "^no layer named"),
+    ],
+)
+def test_names_that_no_block_may_replace_are_refused(names, said: str):
+    with pytest.raises(SettingError, match=said) as refused:
+        decompose(Odd(), (3, 24, 24), "DW+PW", names=names)
+    assert refused.value.argument == "names"
+    assert "\n" not in str(refused.value)

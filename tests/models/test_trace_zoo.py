@@ -1,0 +1,135 @@
+"""Every network that must work: counts, stages and receptive fields against other counters."""
+
+import copy
+from collections import Counter
+from importlib import import_module
+from itertools import pairwise
+
+import pytest
+import torch
+from models.zoo import NOT_ON_META, ZOO, Entry, build, on_meta
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.models.analyze import report_on
+from ifspace.models.report import Report
+from ifspace.models.trace import trace
+from ifspace.nn import RollingPointwiseConv2d
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+LAYERS = (nn.Conv2d, nn.Linear, RollingPointwiseConv2d)
+# Modules that stand beside the longest way through a unit.
+BESIDE = {"downsample", "proj", "branch1", "shortcut"}
+# [Araujo, Norris and Sim, table 1], where torchvision's and TF-Slim's networks are the same; the
+# issue; for EfficientNet-B0 its authors' code.
+KNOWN = {
+    "torchvision:vgg16": 196, "vgg16": 196, "torchvision:resnet18": 435,
+    "torchvision:resnet50": 427, "timm:resnet50": 427, "timm:mobilenetv1_100": 315,
+    "torchvision:inception_v3": 1311, "torchvision:efficientnet_b0": 851,
+    "timm:efficientnet_b0": 851,
+}  # fmt: skip
+
+
+def without_values(entry: Entry) -> nn.Module:
+    """The network on the meta device in evaluation, a copy where the zoo has a real one."""
+    if entry.model in NOT_ON_META:
+        return copy.deepcopy(build(entry)).to("meta").eval()
+    return on_meta(entry).eval()
+
+
+class Run:
+    """One call of a network: how often each layer ran, and the receptive field of the last one.
+
+    That is a recursion over modules, in the order in which they run, branches left out.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.called: Counter[str] = Counter()
+        self.receptive, self._side, self._jump = 1, 1, 1
+        # ConvNeXt calls so what stands between its stages.
+        self._beside = set() if type(model).__name__ == "ConvNeXt" else BESIDE
+        hooks = [
+            module.register_forward_hook(
+                lambda module, given, _, name=name: self._see(name, module, given[0])
+            )
+            for name, module in model.named_modules()
+            if isinstance(module, (*LAYERS, nn.MaxPool2d, nn.AvgPool2d))
+        ]
+        with torch.no_grad():
+            model(x)
+        for hook in hooks:
+            hook.remove()
+
+    def _see(self, name: str, module: nn.Module, x: Tensor) -> None:
+        if isinstance(module, LAYERS):
+            self.called[name] += 1
+        pixels = x.shape[2:] if x.dim() == 4 else ()
+        if pixels in ((), (1, 1)) or self._beside & set(name.split(".")):
+            return
+        (size, stride, dilation) = (
+            next(iter(each)) if isinstance(each, tuple) else each
+            for each in (getattr(module, "kernel_size", 1), getattr(module, "stride", 1),
+                         getattr(module, "dilation", 1))
+        )  # fmt: skip
+        self._side += dilation * (size - 1) * self._jump
+        self._jump *= stride
+        if isinstance(module, LAYERS):
+            self.receptive = self._side
+
+
+def held(report: Report) -> Counter[str]:
+    """The layers of stages, gates and head, by name."""
+    layers = [each.layer for each in report.layers if each.layer.kind != "SH"]
+    return Counter(each.name for each in (*layers, *report.gates, *report.head))
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=str)
+def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
+    model, x = without_values(entry), torch.empty(1, *entry.image, device="meta")
+    capfd.readouterr()
+    found = trace(model, entry.image)
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert (found.how, found.notes, found.image) == ("export", (), entry.image)
+
+    report, run = report_on(found, model), Run(model, x)
+    assert report.params == entry.params
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x)
+    assert 2 * report.macs == counter.get_total_flops()
+    assert held(report) == run.called
+    other = {
+        each for name, module in model.named_modules() if name not in run.called
+        for each in module.parameters(recurse=False)
+    }  # fmt: skip
+    assert report.other_params == sum(each.numel() for each in other)
+    layers = [*(each.layer for each in report.layers), *report.gates, *report.head]
+    assert sum(each.params for each in layers) + report.other_params == report.params
+
+    assert all(a.side > b.side for a, b in pairwise(report.stages))
+    assert report.stages[0].channels == 3
+    assert sum(len(stage.layers) for stage in report.stages) == len(found.layers)
+    for stage in report.stages:
+        assert {each.unit for each in stage.layers} == set(range(len(stage.units)))
+        assert stage.elements == stage.side[0] * stage.side[1] * stage.channels
+        assert all(0 < unit.field.volume <= stage.elements for unit in stage.units)
+        assert stage.units[0].gain is None
+        assert all(unit.gain is not None and unit.gain >= 0 for unit in stage.units[1:])
+
+    widest = [max(each.receptive[axis] for each in report.layers) for axis in (0, 1)]
+    known = KNOWN.get(entry.model, widest[0])
+    assert widest == [known, known] or entry.image[1] == 32
+    if entry.model != "torchvision:inception_v3":  # its branches are of many depths
+        assert widest == [run.receptive, run.receptive]
+
+
+@pytest.mark.parametrize("model", ["torchvision:resnet18", "torchvision:vgg11_bn", "mobilenet"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fvcore compiles losses of its own
+def test_macs_are_those_of_fvcore_but_for_norms_and_pools(model: str) -> None:
+    analysis = import_module("fvcore.nn").FlopCountAnalysis
+    entry = next(each for each in ZOO if each.model == model)
+    net = copy.deepcopy(build(entry)).eval()
+    counts = analysis(net, torch.zeros(1, *entry.small))
+    counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operator = counts.by_operator()
+    assert set(by_operator) <= {"conv", "linear", "batch_norm", "adaptive_avg_pool2d"}
+    assert by_operator["conv"] + by_operator["linear"] == trace(net, entry.small).macs
