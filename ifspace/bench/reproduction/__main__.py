@@ -12,7 +12,14 @@ from typing import Final
 
 from ifspace.bench.process import provenance
 from ifspace.bench.record import note
-from ifspace.bench.reproduction import count_tables, fields, fog_tables, layout_tables, moves
+from ifspace.bench.reproduction import (
+    count_tables,
+    decomposed,
+    fields,
+    fog_tables,
+    layout_tables,
+    moves,
+)
 from ifspace.bench.reproduction.page import Section, Table
 
 NAME: Final = "reproduction.md"
@@ -26,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
-    sections = [part.section() for part in (moves, fields, count_tables, fog_tables, layout_tables)]
+    parts = (moves, fields, count_tables, decomposed, fog_tables, layout_tables)
+    sections = [part.section() for part in parts]
     (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
     note(options.out, [NAME], COMMAND)
     print(f"written: {options.out / NAME}")

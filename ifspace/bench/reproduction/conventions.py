@@ -4,7 +4,7 @@ Public implementations and counting tools differ in batch norm, biases, the dens
 operations that they count for every element besides MACs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
@@ -106,15 +106,22 @@ def under(layout: Layout, convention: Convention) -> Layout:
 def counts(layout: Layout, depths: Any, per_element: int) -> tuple[Any, Any]:
     """Return parameters and operations at many depths, [layouts]: each unit costs the same."""
 
-    def of(at: Sequence[int]) -> Any:
-        sized = layout.at_depths(at)
+    def of(sized: Layout) -> Any:
         return np.array([sized.params, sized.macs + per_element * elements(sized)])
 
+    found = linear(of, layout, depths)
+    return found[:, 0], found[:, 1]
+
+
+def linear(of: Callable[[Layout], Any], layout: Layout, depths: Any) -> Any:
+    """Return what a layout has of some amounts at many depths, [layouts, amounts].
+
+    `of` tells it for one layout; one more unit of a stage has to add the same at every depth.
+    """
     least = [stage.least_depth for stage in layout.stages]
-    base = of(least)
+    base = of(layout.at_depths(least))
     more = [
-        of([low + (place == n) for place, low in enumerate(least)]) - base
+        of(layout.at_depths([low + (place == n) for place, low in enumerate(least)])) - base
         for n in range(len(least))
     ]
-    found = base + (depths - np.array(least)) @ np.array(more)
-    return found[:, 0], found[:, 1]
+    return base + (depths - np.array(least)) @ np.array(more)

@@ -15,8 +15,8 @@ from ifspace.bench.reproduction.page import CUT, MATCH, Section, Table, braces, 
 from ifspace.bench.reproduction.printed import COUNTED, DEPTHS, EXPECTED, Counted, Expected
 from ifspace.optimize.organizer import organize
 from ifspace.plan.moves import Trajectory
-from ifspace.plan.stages import Layout
 from ifspace.plan.networks import network
+from ifspace.plan.stages import Layout
 
 ALPHAS: Final = (1, 2, 3, 5, 10)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from ifspace.block import Block
+
 Widths = tuple[int, ...]
 
 # [IF] Table 1: layer, IF^w, IF^c, IF, gain, at a stage input of 8 x 8 x 128.
@@ -49,6 +51,50 @@ COUNTED: Final = (
 )
 # [3DRF] section 5.1, in the text: depths of stages on CIFAR. MobileNet's are blocks without stem.
 DEPTHS: Final = {"mobilenet": (4, 4, 2, 2, 1), "resnet50": (5, 5, 4, 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposed:
+    """A row of [3DRF] Table 6 or [IF] Table 7: a network, and the block of its 3x3 convolutions.
+
+    Parameters and MACs in millions; without a block, the network before.
+    """
+
+    table: int
+    network: str
+    data: str
+    name: str
+    block: str
+    macs: str
+    params: str
+
+    @property
+    def parsed(self) -> Block | None:
+        """The block, None for the network before."""
+        return Block.parse(self.block) if self.block else None
+
+
+def _table_6(name: str, block: str, macs: str, params: str) -> Decomposed:
+    return Decomposed(6, "vgg16", "CIFAR-10", name, block, macs, params)
+
+
+# [3DRF] Table 6, the same as [IF] Table 6; [IF] Table 7 (g2, o 50%, says the text).
+DECOMPOSED: Final = (
+    _table_6("Baseline", "", "370", "9.64"),
+    _table_6("DW+PW", "DW+PW", "50", "1.11"),
+    _table_6("DW+GPW-g2", "DW+GPW(2)", "30", "0.67"),
+    _table_6("DW+GPW-g4", "DW+GPW(4)", "20", "0.36"),
+    _table_6("DW+GPW-g8", "DW+GPW(8)", "10", "0.20"),
+    _table_6("DW+RPW-g2-o33%", "DW+RPW(2,0.33)", "30", "0.66"),
+    _table_6("DW+RPW-g2-o50%", "DW+RPW(2,1/2)", "30", "0.66"),
+    _table_6("DW+RPW-g4-o33%", "DW+RPW(4,0.33)", "20", "0.36"),
+    _table_6("DW+RPW-g4-o50%", "DW+RPW(4,1/2)", "20", "0.36"),
+    _table_6("DW+RPW-g8-o33%", "DW+RPW(8,0.33)", "10", "0.20"),
+    _table_6("DW+RPW-g8-o50%", "DW+RPW(8,1/2)", "10", "0.20"),
+    Decomposed(7, "resnet50", "ImageNet", "ResNet50-opt", "", "4130", "23.67"),
+    Decomposed(7, "resnet50", "ImageNet", "ResNet50-opt (DW+RPW)", "DW+RPW(2,1/2)", "2550",
+               "14.34"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
