@@ -94,17 +94,22 @@ def message(problem: StagesProblem, answer: StagesAnswer) -> str:
     if answer.plans:
         gap = _gap(answer)
         return f"{said}: a gap of {gap:.2g}" if answer.status is Status.FEASIBLE else said
-    bounds = _amounts_text(problem.budgets.given)
+    bounds = amounts_text(problem.budgets.given)
     if answer.status is not Status.INFEASIBLE:
         return f"{bounds}: {said}; allow more time"
     if problem.monotone and not _can_rise(problem.width_choices):
         return "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
-    least = f"the least of each by itself is {_amounts_text(answer.least)}; "
+    least = f"the least of each by itself is {amounts_text(answer.least)}; "
     also = f"; {least}" if answer.least else "; "
     return f"{bounds}: {said}{also}raise a budget, or offer cheaper blocks or narrower widths"
 
 
-def _amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
+def amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
+    """Return amounts in words.
+
+    >>> amounts_text({"params": 5_100_000, "latency_ms": Fraction(5, 2)})
+    '5,100,000 parameters, 2.5 milliseconds'
+    """
     return ", ".join(_amount_text(name, value) for name, value in amounts.items())
 
 
@@ -190,7 +195,7 @@ def _text(problem: StagesProblem, answer: StagesAnswer, beside: Beside) -> str:
     said += _proven(problem, answer)
     said += _beside(answer, beside)
     keep = [n for n in range(len(columns)) if n != 2 or not same_widths]
-    kept = _amounts_text(problem.budgets.given)
+    kept = amounts_text(problem.budgets.given)
     title = f"Greatest total gain within {kept}: α = {problem.alpha:g}"
     text = heading(title) + table(
         [columns[n] for n in keep], [[row[n] for n in keep] for row in rows]
@@ -222,7 +227,7 @@ def _proven(problem: StagesProblem, answer: StagesAnswer) -> list[tuple[str, str
         said.append(("bound", f"{answer.bound:.6f}, {reached}"))
     spent = problem.amounts(layout)
     left = {name: most - spent[name] for name, most in problem.budgets.given.items()}
-    said.append(("left over", _amounts_text(left)))
+    said.append(("left over", amounts_text(left)))
     deepest = [str(n) for n, depth in enumerate(layout.depths, start=1)
                if depth == problem.most_depth]  # fmt: skip
     if deepest:

@@ -12,8 +12,11 @@ import click
 from ifspace.cli.refusals import in_options, usage_text
 from ifspace.errors import IfspaceError
 
-# In the order of the work. A command lives in the module of its name, as `command`.
-COMMANDS: Final = ("kinds", "show", "enumerate", "best", "groups", "energy", "organize", "layout")
+# In the order of the work. A command lives in the module of its name, with _ for -, as `command`.
+COMMANDS: Final = (
+    "kinds", "show", "enumerate", "best", "groups", "energy", "organize", "layout", "analyze",
+    "optimize", "train-check",
+)  # fmt: skip
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -27,8 +30,12 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"ifspace.cli.{cmd_name}").command
+        command: click.Command = import_module(f"ifspace.cli.{_module(cmd_name)}").command
         return command
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _version() -> str:

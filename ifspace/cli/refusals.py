@@ -24,7 +24,8 @@ def in_options(error: IfspaceError, command: click.Command) -> str:
     ]
     if name is None or not found:
         return text
-    named = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", found[0], text)
+    # Not in what others say, as torch of its own input[1, 3, 8, 8].
+    named = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w[-])", found[0], text)
     return named if named != text else f"{found[0]}: {text}"
 
 

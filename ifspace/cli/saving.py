@@ -1,12 +1,13 @@
 """What the commands that write a network share: `--save`, tried before the search, done after."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from ifspace.cli.installed import TORCH, check_installed
 from ifspace.cli.options import FORMATS, Output
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # The same command writes the same weights.
 SEED: Final = 0
+_ONNX: Final = {"onnx": "onnx", "onnxscript": "onnx"}
 
 save_option: Final = click.option(
     "--save", type=click.Path(path_type=Path), metavar="FILE",
@@ -21,10 +23,13 @@ save_option: Final = click.option(
 )  # fmt: skip
 
 
-def check_files(output: Output, save: Path | None) -> None:
+def check_files(
+    output: Output, save: Path | None, suffixes: Sequence[str] = (".safetensors",)
+) -> None:
     """Refuse, before a long search, files that could not be written after it.
 
-    Nothing is written by it, nor by a command whose other file is refused.
+    `suffixes`: those that `save` may have. Nothing is written by it, nor by a command whose other
+    file is refused.
 
     Raises: OutputError for a wrong suffix or place.
     """
@@ -36,21 +41,17 @@ def check_files(output: Output, save: Path | None) -> None:
         with replacing(output.out, keep=False) as file:
             file.touch()
     if save is not None:
-        _check_save(save)
+        _check_save(save, suffixes)
 
 
-def _check_save(path: Path) -> None:
-    absent = [each for each in ("torch", "safetensors") if find_spec(each) is None]
-    if absent:
-        raise click.ClickException(
-            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: "
-            "networks are written with torch and safetensors; install ifspace[torch], or leave "
-            "--save out"
-        )
+def _check_save(path: Path, suffixes: Sequence[str]) -> None:
+    instead = ", or leave --save out"
+    check_installed(TORCH, "networks are written with torch and safetensors", instead)
     from ifspace.catalogue.files import replacing
     from ifspace.nn.saving import check_suffix
 
-    check_suffix(path)
+    if check_suffix(path, suffixes) == ".onnx":
+        check_installed(_ONNX, "ONNX files are written with them", instead)
     with replacing(path, keep=False) as file:
         file.touch()
 

@@ -1,11 +1,12 @@
 """What `ifspace organize` prints: the layouts move by move, beside those that were published."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ifspace.catalogue.export import csv_table, json_text, markdown_table
 from ifspace.cli.options import Forms
+from ifspace.cli.published import Beside
 from ifspace.cli.tables import facts, heading, table
 from ifspace.plan import listed
 from ifspace.plan.moves import Move, Trajectory
@@ -33,26 +34,35 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """A layout on the way, the step that led to it, and what was published with its depths."""
+class State:
+    """A layout on the way, the step that led to it, and what was published with its depths.
 
-    step: int
+    The layout may be that of a traced network, whose stages alone are known.
+    """
+
+    step: int | str
     move: Move | None
-    layout: Layout
+    layout: Any
     gain: float
-    published: tuple[PublishedLayout, ...]
+    published: tuple[PublishedLayout, ...] = ()
 
     @property
     def amounts(self) -> dict[str, Any]:
         """The gain, and what stands beside it: it is a proxy, and one of them may say as much."""
-        return {
+        amounts = {
             "depths": list(self.layout.depths),
             "gain": self.gain,
             "params": self.layout.params,
             "macs": self.layout.macs,
-            "layers": self.layout.layers,
-            "width_sum": self.layout.width_sum,
         }
+        if isinstance(self.layout, Layout):
+            amounts |= {"layers": self.layout.layers, "width_sum": self.layout.width_sum}
+        return amounts
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The move and what it leads to."""
+        return {**(_step(self.move) or {}), **self.amounts, "published": _tables(self)}
 
     @property
     def tables(self) -> str:
@@ -67,7 +77,8 @@ def forms(
 
     `saved`: the file that the end of that one is written to.
     """
-    cells = [_cells(alpha, s) for alpha, each in found.items() for s in _states(asked, each, alpha)]
+    cells = [_cells(alpha, s) for alpha, each in found.items()
+             for s in states(each, alpha, asked.published)]  # fmt: skip
     return {
         "table": lambda: _text(asked, found),
         "json": lambda: json_text(_values(asked, found) | {"saved": saved}),
@@ -78,11 +89,14 @@ def forms(
     }
 
 
-def _states(asked: Asked, found: Trajectory[Layout], alpha: float) -> list[_State]:
+def states(
+    found: Trajectory[Any], alpha: float, published: Sequence[PublishedLayout]
+) -> list[State]:
+    """Return the start and what it is after each move, each with what was published of it."""
     return [
-        _State(
+        State(
             step, move, layout, layout.gain(alpha),
-            tuple(each for each in asked.published if each.depths == layout.depths),
+            tuple(each for each in published if each.depths == layout.depths),
         )
         for step, (move, layout) in enumerate(
             zip((None, *found.moves), found.layouts, strict=True)
@@ -90,7 +104,7 @@ def _states(asked: Asked, found: Trajectory[Layout], alpha: float) -> list[_Stat
     ]  # fmt: skip
 
 
-def _cells(alpha: float, state: _State) -> list[Any]:
+def _cells(alpha: float, state: State) -> list[Any]:
     amounts = state.amounts
     amounts["depths"] = ",".join(map(str, state.layout.depths))
     move = _step(state.move) or dict.fromkeys(("source", "target", "min", "max"))
@@ -112,12 +126,7 @@ def _values(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> dict[str
         "widths": list(main.start.widths),
         "blocks": list(main.start.blocks),
         **_trajectory(asked, main, asked.alpha),
-        "published": [
-            asdict(each)
-            | {"layout_params": each.layout.params, "layout_macs": each.layout.macs}
-            | {"step": _step_of(each, main), "moved_gain": _moved(main, _step_of(each, main))}
-            for each in asked.published
-        ],
+        "published": [Beside(each, main).values for each in asked.published],
     }
     if len(found) > 1:
         values["alphas"] = [
@@ -128,14 +137,11 @@ def _values(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> dict[str
 
 
 def _trajectory(asked: Asked, found: Trajectory[Layout], alpha: float) -> dict[str, Any]:
-    first, *later = _states(asked, found, alpha)
+    first, *later = states(found, alpha, asked.published)
     return {
         "alpha": alpha,
         "start": first.amounts,
-        "moves": [
-            {**(_step(state.move) or {}), **state.amounts, "published": _tables(state)}
-            for state in later
-        ],
+        "moves": [state.values for state in later],
         "stopped": found.stopped.name.lower(),
         "message": found.stopped.value,
         "untaken": _step(found.untaken),
@@ -144,7 +150,7 @@ def _trajectory(asked: Asked, found: Trajectory[Layout], alpha: float) -> dict[s
     }
 
 
-def _tables(state: _State) -> list[int]:
+def _tables(state: State) -> list[int]:
     return [each.table for each in state.published]
 
 
@@ -152,33 +158,38 @@ def _route(found: Trajectory[Layout]) -> list[str]:
     return [str(move) for move in found.moves]
 
 
-def _step_of(published: PublishedLayout, found: Trajectory[Layout]) -> int | None:
-    """Return the step after which a published layout is reached, 0 for the start."""
-    depths = [layout.depths for layout in found.layouts]
-    return depths.index(published.depths) if published.depths in depths else None
-
-
-def _moved(found: Trajectory[Layout], steps: int | None) -> float:
-    """Return Σ(max − min) of the first steps, of all if None."""
-    return replace(found, moves=found.moves[:steps]).moved_gain
-
-
 def _text(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> str:
     main, alpha = found[asked.alpha], asked.alpha
     title = f"{asked.title}: θ = {asked.theta:g}, α = {alpha:g}"
-    columns = [">#", "move", ">min", ">max", "depths", ">gain", ">params", ">MACs", ">layers",
-               ">Σwidth"]  # fmt: skip
-    columns += ["table"] if asked.published else []
+    found_states = states(main, alpha, asked.published)
+    text = heading(title) + moves_table(found_states, bool(asked.published))
+    text += "\n" + facts(_said(asked, main))
+    return text if len(found) == 1 else text + "\n" + _compared(asked, found)
+
+
+def moves_table(
+    found: Sequence[State], tables: bool, notes: Mapping[Any, str] | None = None
+) -> str:
+    """Return a table with a row a state; `tables`: with the tables of [3DRF] that print it.
+
+    `notes`: what to say of states, by their steps.
+    """
+    columns = [">#", "move", ">min", ">max", "depths", ">gain", ">params", ">MACs"]
+    whole = notes is None
+    columns += [">layers", ">Σwidth"] if whole else []
+    columns += ["table"] if tables else []
+    columns += [] if whole else ["notes~"]
     rows = []
-    for state in _states(asked, main, alpha):
+    for state in found:
         move = state.move
         taken = ["", "", ""] if move is None else [move, f"{move.min:.3f}", f"{move.max:.3f}"]
-        layout = state.layout
-        counts = [layout.params, layout.macs, layout.layers, layout.width_sum]
-        amounts = [f"{state.gain:.2f}", *map(short, counts), state.tables]
-        rows.append([state.step, *taken, _comma(layout.depths), *amounts][: len(columns)])
-    text = heading(title) + table(columns, rows) + "\n" + facts(_said(asked, main))
-    return text if len(found) == 1 else text + "\n" + _compared(asked, found)
+        depths, gain, *counts = state.amounts.values()
+        row = [state.step, *taken, _comma(depths), f"{gain:.2f}"]
+        row += map(short, counts if whole else counts[:2])
+        row += [state.tables] if tables else []
+        row += [] if notes is None else [notes.get(state.step, "")]
+        rows.append(row)
+    return table(columns, rows)
 
 
 def short(count: int) -> str:
@@ -205,36 +216,25 @@ def _said(asked: Asked, found: Trajectory[Layout]) -> list[tuple[str, str]]:
         ("sides", sides),
         ("widths", ", ".join(map(str, start.widths))),
         ("blocks", ", ".join(blocks)),
+        *ended(found),
+    ]
+    names = ["published", *[""] * len(asked.published)]
+    lines = [str(Beside(each, found)) for each in asked.published]
+    return said + list(zip(names, lines, strict=False))
+
+
+def ended(found: Trajectory[Any]) -> list[tuple[str, str]]:
+    """Return why the moves ended, and what they gained."""
+    return [
         ("stopped", found.stopped.value + _last(found.untaken)),
         ("Σ(max − min)", f"{found.moved_gain:.3f} over the moves"),
     ]
-    names = ["published", *[""] * len(asked.published)]
-    lines = [_published(each, found) for each in asked.published]
-    return said + list(zip(names, lines, strict=False))
 
 
 def _last(untaken: Move | None) -> str:
     if untaken is None:
         return ""
     return f" ({untaken.source}→{untaken.target}: min {untaken.min:.3f}, max {untaken.max:.3f})"
-
-
-def _published(each: PublishedLayout, found: Trajectory[Layout]) -> str:
-    """Return where a published layout stands, and where print and count differ."""
-    step, end = _step_of(each, found), len(found.moves)
-    if step is None:
-        where = "no state here"
-    elif step == end:
-        where = f"step {step}, the end"
-    else:
-        where = f"step {step}, {end - step} before the end"
-    text = f"[3DRF] Table {each.table}, {each.data}: {each.params}M is "
-    text += f"{{{_comma(each.depths)}}}, {where}"
-    if not each.has_printed_params:
-        text += f", {each.layout.params / 1e6:.2f}M by our count"
-    sums = [f"{_moved(found, at):.2f} {when}" for at, when in ((step, "up to it"), (end, "in all"))
-            if at is not None and (at, when) != (end, "up to it")]  # fmt: skip
-    return f"{text}; Δ3DRF printed {each.gain}, here {', '.join(sums)}"
 
 
 def _compared(asked: Asked, found: Mapping[float, Trajectory[Layout]]) -> str:

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from network_files import FILE
+from threads import one_thread
 
 from ifspace.cli.main import main
+
+__all__ = ["one_thread"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
         return Ended(stopped.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def net_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a new folder beside net.py, a file with networks."""
+    (tmp_path / "net.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,136 @@
+"""`ifspace optimize` with blocks: which stand where, under budgets, and fitted."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from network_files import params
+
+import ifspace.models as m
+
+pytestmark = pytest.mark.usefixtures("one_thread", "net_file")
+
+SMALL = ("--input", "3x16x16")
+OWN = ("optimize", "net.py:make", *SMALL)
+ROLLING = "DW+RPW(2,1/2)"
+JSON = ("--format", "json")
+VGG = ("optimize", "vgg16", "--input", "3x32x32")
+
+
+def test_one_block_replaces_every_convolution_that_it_fits(run: Callable) -> None:
+    image = (3, 16, 16)
+    model = m.reorganize(m.network("net.py:make", image), image, moves=1)
+    final = m.decompose(model, image, block=ROLLING)
+    found = run(*OWN, "--moves", 1, "--block", ROLLING.lower(), *JSON).json
+    plan = m.decomposition_of(final)
+    assert plan is not None
+    assert [each["name"] for each in found["replaced"]] == [each.name for each in plan.replaced]
+    assert {each["block"] for each in found["replaced"]} == {ROLLING}
+    assert (found["after"]["params"], found["after"]["macs"]) == (params(final), plan.macs[1])
+    assert found["skipped"] == [{"name": "0", "reason": "3 input channels, fewer than 16"}]
+    saved = sum(each["params"][0] - each["params"][1] for each in found["replaced"])
+    assert saved == plan.params[0] - plan.params[1]
+    assert found["after"]["depths"] == found["moves"][0]["depths"]
+
+
+def test_blocks_meet_what_the_stages_leave_over(run: Callable) -> None:
+    ended = run(*VGG, "--params", "1M", "--block", ROLLING)
+    assert "Replaced: 4 of 13 convolutions\n" in ended.out
+    assert "and 2 more: the budgets ask for no more\n" in ended.out
+    found = run(*OWN, "--params", "10k", "--block", ROLLING, *JSON).json
+    assert (len(found["replaced"]), found["blocks"]["status"]) == (3, "optimal")
+    assert found["after"]["depths"] == organize_small(run)
+    assert len(found["kept"]) == 3
+    assert 8000 < found["after"]["params"] <= 10_000
+    least = run(*OWN, "--params", "10k", "--block", ROLLING, "--objective", "params", *JSON).json
+    assert (least["kept"], least["after"]["params"] < found["after"]["params"]) == ([], True)
+
+
+def organize_small(run: Callable) -> list[int]:
+    """Return the depths of the network in the file where the organizer ends."""
+    depths: list[int] = run(*OWN, *JSON).json["after"]["depths"]
+    return depths
+
+
+def test_blocks_alone_leave_the_stages(run: Callable) -> None:
+    found = run(*OWN, "--blocks-only", "--block", "DW+PW", *JSON).json
+    assert (found["stages"], found["moves"], found["published"]) == (None, [], [])
+    assert found["before"]["depths"] == found["after"]["depths"] == [3, 4]
+    assert "Moves" not in run(*OWN, "--blocks-only", "--block", "DW+PW").out
+
+
+def test_several_blocks_and_the_cheapest(run: Callable) -> None:
+    two = run(*OWN, "--blocks", f"DW+PW,{ROLLING}", *JSON).json
+    assert {each["block"] for each in two["replaced"]} == {ROLLING}
+    least = run(*OWN, "--cheapest", *JSON).json
+    assert len(least["replaced"]) == len(two["replaced"]) == 6
+    assert {each["block"] for each in least["replaced"]}.isdisjoint({ROLLING, "DW+PW"})
+    # CONV has 9 · 16² and 16 biases; DW+RPW(4,0)+GPW(4) 272 and 16.
+    assert {tuple(each["params"]) for each in least["replaced"]} == {(2320, 288)}
+
+
+def test_layers_are_chosen_by_name_and_width(run: Callable) -> None:
+    found = run(*OWN, "--blocks-only", "--cheapest", "--names", "2.0,6.0", *JSON).json
+    assert [each["name"] for each in found["replaced"]] == ["2.0", "6.0"]
+    wide = run(*VGG, "--blocks-only", "--block", "DW+PW", "--least-channels", 512, *JSON).json
+    assert [each["name"][:19] for each in wide["replaced"]] == [
+        "stages.stage4.unit2", "stages.stage4.unit3", "stages.stage5.unit1",
+        "stages.stage5.unit2", "stages.stage5.unit3",
+    ]  # fmt: skip
+
+
+def test_latencies_decide_where_they_are_given(run: Callable) -> None:
+    rows = ["block,C,F,side,stride,batch,device,dtype,latency_ms"]
+    for side in (16, 4):
+        rows += [f"CONV,16,16,{side},1,1,cpu,float32,2", f"DW+PW,16,16,{side},1,1,cpu,float32,1"]
+    Path("table.csv").write_text("\n".join(rows) + "\n")
+    found = run(
+        *OWN, "--blocks-only", "--block", "DW+PW", "--latency",
+        "table.csv", "--latency-budget-ms", "10.5", *JSON,
+    ).json  # fmt: skip
+    # Six convolutions at 2 ms are 12.
+    assert (len(found["replaced"]), len(found["kept"])) == (2, 4)
+    assert found["budgets"] == {"latency_ms": 10.5}
+
+
+def test_a_warm_start_says_how_near_it_comes(run: Callable) -> None:
+    command = (*OWN, "--block", ROLLING, "--warm-start")
+    found = run(*command, *JSON).json
+    assert len(found["replaced"]) == 6
+    for each in found["replaced"]:
+        assert 0 < each["fit"]["error"] < each["fit"]["scaled"] <= 1 <= 3 * each["fit"]["random"]
+    ended = run(*command)
+    (header,) = [line.split() for line in ended.out.splitlines() if line.startswith("layer ")]
+    assert header[-3:] == ["error", "drawn", "unseen"]
+    assert "what a fitted block leaves of its convolution's output" in ended.out
+
+
+def test_csv_has_rows_of_moves_and_layers(run: Callable) -> None:
+    ended = run(*OWN, "--params", "10k", "--block", ROLLING, "--format", "csv", "--out", "a.md")
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    whats = [row["what"] for row in rows]
+    moves = whats.count("move")
+    assert moves > 0
+    assert whats == [
+        "before", *["move"] * moves, *["replaced"] * 3, *["kept"] * 3, "skipped", "after",
+    ]  # fmt: skip
+    assert (rows[moves]["taken"], rows[moves]["depths"]) == ("True", rows[-1]["depths"])
+    assert (rows[moves + 1]["params_before"], rows[moves + 1]["block"]) == ("2320", ROLLING)
+    assert (rows[0]["params"], rows[-1]["params"] < "9999") == ("14436", True)
+    assert Path("a.md").read_text().count("\n") == 2 + len(rows)
+
+
+def test_stages_that_cannot_move_stay(run: Callable) -> None:
+    rigid = ("optimize", "net.py:Rigid", *SMALL)
+    ended = run(*rigid, "--block", "DW+PW", *JSON)
+    assert [each["stride"] for each in ended.json["replaced"]] == [2, 2]
+    assert ended.json["stages"] is None
+    assert ended.json["before"]["depths"] == ended.json["after"]["depths"] == [1, 1, 1]
+    assert "ifspace: the stages stay as they are: no unit of the network can move\n" in ended.err
+    assert "stay as they are" not in run(*rigid, "--block", "DW+PW", "--blocks-only").err
+    for more in ((), ("--block", "DW+PW", "--moves", 1)):
+        again = run(*rigid, *more)
+        assert (again.status, again.out) == (2, "")
+        assert "no unit of the network can move" in again.err
