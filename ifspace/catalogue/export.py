@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from io import StringIO
+from math import isfinite
 from typing import Any
 
 from ifspace.catalogue.rows import Catalogue, Design
@@ -76,7 +77,16 @@ def csv_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def json_text(values: Any) -> str:
     """Return plain values as JSON text for people and programs."""
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(values: Any) -> Any:
+    """Return values with null for what JSON has no number for: infinities, and what is none."""
+    if isinstance(values, dict):
+        return {key: _finite(each) for key, each in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(each) for each in values]
+    return None if isinstance(values, float) and not isfinite(values) else values
 
 
 def to_markdown(catalogue: Catalogue) -> str:

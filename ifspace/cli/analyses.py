@@ -29,7 +29,7 @@ class Asked:
 
 def forms(asked: Asked, report: "Report") -> Forms:
     """Return the analysis in every format."""
-    rows = list(_rows(asked, report))
+    rows = [_flat(row) for row in _rows(asked, report)]
     columns = list(rows[0])
     cells = [[_cell(row[name]) for name in columns] for row in rows]
     return {
@@ -84,6 +84,17 @@ def _seen(seen: "LayerReport | None") -> dict[str, Any]:
 
 def _pair(field: "Field") -> list[Any]:
     return [size_value(field.side), field.channels]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with a column each for the pixels and the channels of the field."""
+    side, channels = row["field"] or (None, None)
+    both = {"field_side": side, "field_channels": channels}
+    return {
+        key: value
+        for name, each in row.items()
+        for key, value in (both.items() if name == "field" else [(name, each)])
+    }
 
 
 def _cell(value: Any) -> Any:

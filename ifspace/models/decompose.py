@@ -70,11 +70,14 @@ class Decomposition:
             ran out.
         """
         if self.answer is None and not self.replaced:
-            why = [f"{each.name}: {each.reason}" for each in self.skipped]
+            why = "; ".join(f"{each.name}: {each.reason}" for each in self.skipped[:2])
+            more = f" and {len(self.skipped) - 2} more" if len(self.skipped) > 2 else ""
             raise SettingError.because(
-                "no convolution to replace", got="; ".join(why[:1]) or "none in the network",
-                allowed="3 x 3 convolutions of enough channels, that the block fits",
-                remedy="choose another block, or lower least_channels", argument="block",
+                "no convolution to replace",
+                got=f"{why}{more}" if why else "no standard convolution in the network",
+                allowed="3 x 3 convolutions over all channels, enough of them, that the block fits",
+                remedy="choose another block, lower least_channels, or reorganize stages alone",
+                argument="block",
             )  # fmt: skip
         if self.answer is None or self.answer.plan is not None:
             return

@@ -48,7 +48,7 @@ class Edits:
 
     `source`: a text for `ifspace.models.network`, None for a module that a person made or a network
     of ifspace, which carries its layout itself. `image`: (channels, height, width) in pixels.
-    `classes`: what `network` was told of them.
+    `classes`: what `network` was told of them. `digest`: of the Python file that it comes from.
 
     >>> from ifspace.block import Block
     >>> edits = Edits("timm:resnet18", (3, 224, 224))
@@ -61,6 +61,7 @@ class Edits:
     image: Image | None = None
     steps: tuple[Step, ...] = ()
     classes: int | None = None
+    digest: str | None = None
 
     def then(self, *steps: Step) -> "Edits":
         """Return the edits with more steps behind them."""
@@ -72,6 +73,7 @@ class Edits:
             "source": self.source,
             "image": None if self.image is None else list(self.image),
             "classes": self.classes,
+            "digest": self.digest,
             "steps": [{"step": each.step, **each.to_json()} for each in self.steps],
         }
 
@@ -83,13 +85,16 @@ class Edits:
         """
         try:
             source, image, classes = values["source"], values["image"], values["classes"]
-            if not (source is None or isinstance(source, str)):
-                raise ValueError(f"source {source!r}")
+            digest = values["digest"]
+            for each in (source, digest):
+                if not (each is None or isinstance(each, str)):
+                    raise ValueError(f"source {each!r}")
             return cls(
                 source,
                 None if image is None else _image(image),
                 tuple(STEPS[each["step"]].from_json(each) for each in values["steps"]),
                 None if classes is None else whole_within(classes, "classes", 1, MAX_CLASSES),
+                digest,
             )
         except (IfspaceError, KeyError, TypeError, ValueError, AttributeError) as error:
             said = f"no {error}" if isinstance(error, KeyError) else str(error).partition("; ")[0]
@@ -103,7 +108,7 @@ def edits_of(model: nn.Module) -> Edits:
     """Return what was done to a network; of one that carries nothing, what it says itself.
 
     >>> edits_of(nn.Linear(2, 2))
-    Edits(source=None, image=None, steps=(), classes=None)
+    Edits(source=None, image=None, steps=(), classes=None, digest=None)
     """
     model = unwrapped(model)
     found = getattr(model, _ATTRIBUTE, None)

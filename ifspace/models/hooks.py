@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ifspace.models.graph import Node, Op, Trace, TracedLayer
@@ -16,7 +17,8 @@ from ifspace.models.maps import side_of
 from ifspace.nn import RollingPointwiseConv2d
 
 Seen = list[tuple[TracedLayer, bool]]
-LAYERS: Final = (nn.Conv1d, nn.Conv2d, nn.Linear, RollingPointwiseConv2d)
+TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d)
+LAYERS: Final = (nn.Conv1d, nn.Conv2d, nn.Linear, RollingPointwiseConv2d, *TRANSPOSED)
 
 
 def hooked(model: nn.Module, image: Tensor, params: int) -> Trace:
@@ -44,7 +46,11 @@ def hooked(model: nn.Module, image: Tensor, params: int) -> Trace:
             head.append(layer)
         else:
             _append(nodes, layer)
-    return Trace(tuple(nodes), size, params, head=tuple(head), how="hooks")
+    scripted = [
+        name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)
+    ]  # fmt: skip
+    unseen = (f"layers in TorchScript are not seen: {', '.join(scripted)}",) if scripted else ()
+    return Trace(tuple(nodes), size, params, head=tuple(head), how="hooks", notes=unseen)
 
 
 def _counted_once(model: nn.Module, seen: Seen) -> Iterator[tuple[TracedLayer, bool]]:
@@ -72,7 +78,10 @@ def _append(nodes: list[Node], layer: TracedLayer) -> None:
             Node(len(nodes), Op.MOVE, (nodes[-1].number,), layer.c_in, layer.side_in, "",
                  moves=moves)
         )  # fmt: skip
-    stride = tuple(Fraction(each) for each in layer.stride)
+    stride = tuple(
+        Fraction(old, new) if new > old else Fraction(each)
+        for each, old, new in zip(layer.stride, layer.side_in, layer.side_out, strict=True)
+    )
     nodes.append(
         Node(
             len(nodes), Op.LAYER, (nodes[-1].number,), layer.c_out, layer.side_out,
@@ -102,5 +111,12 @@ def _look(
     else:
         about = {"groups": module.groups, "stride": list(module.stride),
                  "dilation": list(module.dilation), "bias": module.bias}  # fmt: skip
-        layer = conv_layer(name, x.shape[1], weight, side_in, side_out, 0, about)
+        if isinstance(module, TRANSPOSED):
+            # Each pixel of the input is multiplied with all of the weight.
+            read = (shape[1], weight[0] // module.groups, *weight[2:])
+            about["stride"] = 1
+            layer = conv_layer(name, x.shape[1], read, side_in, side_in, 0, about)
+            layer = replace(layer, side_out=side_out)
+        else:
+            layer = conv_layer(name, x.shape[1], weight, side_in, side_out, 0, about)
     seen.append((layer, False))

@@ -23,6 +23,14 @@ _NEW: Final = (
 )  # fmt: skip
 
 
+# Keep the shape of a map, and yet let its places see each other.
+ALONG: Final = frozenset(
+    ("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "cummax", "cummin",
+     "logcumsumexp", "sort", "argsort", "msort", "topk", "fft_fft", "fft_ifft", "fft_fft2",
+     "fft_ifft2", "fft_fftn", "fft_ifftn", "local_response_norm")
+)  # fmt: skip
+
+
 class Reader:
     """Reads the operators one by one, in the order in which they run.
 
@@ -123,7 +131,8 @@ class Reader:
     def _other(self, call: Call) -> Value:
         """Return what an operator leaves that is named nowhere: mostly the map itself."""
         weighted = not call.name.endswith("norm") and self.weights.matrices(call)
-        if weighted or len(call.labels) > 1 or not call.keeps(call.labels[0]):
+        kept = len(call.labels) == 1 and call.keeps(call.labels[0])
+        if weighted or not kept or call.name in ALONG:
             return self.unknown(call)
         self.passed[call.name] += 1
         if isinstance(call.made, tuple | list):
@@ -133,7 +142,7 @@ class Reader:
 
     def unknown(self, call: Call) -> Value:
         """Return a map of which every place sees all others, where nothing better is known."""
-        if call.first is None or call.rank < 2 or not call.first.is_floating_point():
+        if call.first is None or call.rank < 2:
             return None
         text = f"{call.name}: not known, as if every place saw all others and it cost nothing"
         self.maps.notes[text] = None

@@ -146,11 +146,12 @@ def plan_reorganization(
         None if params is None else amount(params, "params"),
         None if macs is None else amount(macs, "macs"),
     )
-    if budgets.given and moves is not None:
+    if budgets.given and (theta or moves is not None):
         raise SettingError.because(
-            "two ways at once", got=f"{moves} moves and a budget",
+            "two ways at once",
+            got=f"{f'theta {theta:g}' if moves is None else f'{moves} moves'} and a budget",
             allowed="moves of the organizer, or the best depths within a budget",
-            remedy="leave one of them out", argument="moves",
+            remedy="leave one of them out", argument="theta" if moves is None else "moves",
         )  # fmt: skip
     start, names = _start(model, trace)
     way: Trajectory[Any] = organize(start, theta, alpha, moves)

@@ -33,7 +33,10 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """A unit in its stage: the modules that hold it, what it sees, gains and costs."""
+    """A unit in its stage: the modules that hold it, what it sees, gains and costs.
+
+    `gain` is that over what it reads, None where that is the stage's input.
+    """
 
     name: str
     names: tuple[str, ...]

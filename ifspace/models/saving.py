@@ -21,6 +21,7 @@ from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import Edits, applied, attach, edits_of
 from ifspace.models.sources import network
 from ifspace.models.trace import Image, checked_model, image_for
+from ifspace.models.user_files import digest_of
 from ifspace.nn import saving as files
 from ifspace.nn.checks import device_of
 from ifspace.nn.export import export_onnx, exported
@@ -64,7 +65,8 @@ def load(
     """Return the network of a file on a device: its weights in what its description makes.
 
     Networks of ifspace's parts need nothing but the file; those of timm, torchvision or a Python
-    file need that again. For a module that a person made, `into` is such a module, as it was before
+    file need that again: the Python file is run, from the folder that one is in, if it is still the
+    same. For a module that a person made, `into` is such a module, as it was before
     the steps or with them done; it is copied. A .pt2 file gives a module of the program, which
     stays in evaluation.
 
@@ -134,10 +136,11 @@ def _built(name: str, text: str, into: nn.Module | None) -> nn.Module:
         with seeded(0, None):  # what is drawn is not kept: torch's generators stay as they are
             applied(base, *edits.steps[len(done) :])
     except IfspaceError as error:
-        said = str(error).partition("; ")[0]
-        raise files.unreadable(
-            name, f"steps that do not fit their network ({said})",
-            "give the network that they were done to",
+        said = str(error).partition("; ")[0].replace(": got ", ", ")
+        raise NetworkFileError.because(
+            f"{name} was made from another network", got=said,
+            allowed="the network that its steps were done to", argument="into",
+            remedy="give a fresh one of those as into, or none",
         ) from None  # fmt: skip
     attach(base, edits)
     return base
@@ -156,12 +159,22 @@ def _base(name: str, edits: Edits, into: nn.Module | None) -> nn.Module:
             allowed="load(path, into=model)", remedy="make that network, and give it as into",
         )  # fmt: skip
     try:
+        if edits.digest is not None and digest_of(edits.source) != edits.digest:
+            raise NetworkFileError.because(
+                f"{name} was made from another {edits.source.rpartition(':')[0]}",
+                got="a file that has changed since, or another of that name",
+                allowed="the file as it was, which is run", argument="into",
+                remedy="make the network yourself, and give it as into",
+            )  # fmt: skip
         return network(edits.source, edits.image or (3, 224, 224), edits.classes, seed=0)
+    except NetworkFileError:
+        raise
     except IfspaceError as error:
         fact, *_, remedy = str(error).split("; ")
         raise NetworkFileError.because(
-            f"{name} needs {edits.source}", got=fact, allowed="what it was made from, or such a "
-            "network by load(path, into=model)", remedy=remedy,
+            f"{name} needs {edits.source}", got=fact.replace(": got ", ", "),
+            allowed="what it was made from, or such a network by load(path, into=model)",
+            remedy=remedy,
         ) from None  # fmt: skip
 
 

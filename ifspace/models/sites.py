@@ -6,6 +6,7 @@ block without a spatial kind may also take the place of a pointwise one.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Final
 
@@ -51,8 +52,9 @@ class ConvSite:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all calls for one image."""
-        weights = self.layer.params - self.layer.bias * self.layer.c_out
-        return sum(weights * height * width for _, (height, width) in self.calls)
+        layer = self.layer
+        a_pixel = layer.macs // (layer.side_out[0] * layer.side_out[1])
+        return sum(a_pixel * height * width for _, (height, width) in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,10 @@ def _is_plain(module: Any) -> bool:
 
 
 def _shared(model: nn.Module, conv: nn.Conv2d) -> str:
+    own = {id(each) for each in conv.parameters()}
     for name, module in model.named_modules():
         mine = module.parameters(recurse=False)
-        if module is not conv and any(each is conv.weight for each in mine):
+        if module not in set(conv.modules()) and any(id(each) in own for each in mine):
             return f"weights shared with {name}"
     return ""
 
@@ -157,8 +160,9 @@ def _checked(names: Any, called: Mapping[str, Any]) -> set[str]:
     if unknown := sorted(map(str, found - called.keys())):
         raise SettingError.because(
             "no such layer in the network", got=", ".join(map(repr, unknown)),
-            allowed=f"{len(called)} layers such as {next(iter(called))}",
-            remedy="`ifspace analyze` lists them", argument="names",
+            allowed=", ".join(get_close_matches(unknown[0], map(str, called), 3))
+            or f"{len(called)} layers such as {next(iter(called))}",
+            remedy="`ifspace analyze --layers` lists them", argument="names",
         )  # fmt: skip
     return found
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from ifspace.errors import DeviceError, SettingError
 from ifspace.models.edits import Edits, attach
-from ifspace.models.user_files import from_file, nearest
+from ifspace.models.user_files import digest_of, from_file, nearest
 from ifspace.nn.checks import check_seed, first_line, wrong_type
 from ifspace.nn.networks import MAX_CLASSES, Network, named_network, seeded
 from ifspace.plan.legal import whole_within
@@ -68,7 +68,8 @@ def network(
         made = _made(make, name)
     # A network of ifspace's own carries its layout.
     source = None if isinstance(made, Network) else name.strip()
-    attach(made, Edits(source, size, classes=classes))
+    own = None if source is None else digest_of(source)
+    attach(made, Edits(source, size, classes=classes, digest=own))
     return made
 
 

@@ -2,7 +2,8 @@
 
 A strided layer opens a stage and counts in it, with the new side; where a unit holds it, the whole
 unit does, and what enters the unit enters the stage. Pooling opens a stage too, on its own: the
-pooled map enters it. So does making maps larger.
+pooled map enters it, unless what it pools enters by a strided layer beside it. So does making maps
+larger. What comes from an earlier stage later on, such as a skip connection, enters as well.
 
 Reference: MATH section 5, stages of a real network.
 """

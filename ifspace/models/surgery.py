@@ -9,9 +9,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ifspace.models.rows import children_of, is_row, run_of
 from ifspace.models.widening import widened
@@ -130,10 +133,22 @@ def copied(
         made = widened(made, channels)
     for part in made.values():
         for each in part.modules():
-            draw = getattr(each, "reset_parameters", None)
-            if callable(draw) and any(True for _ in _tensors(each)):
-                draw()
+            _draw(each)
     return made
+
+
+def _draw(module: Any) -> None:
+    """Give a module fresh weights of its own kind."""
+    draw = getattr(module, "reset_parameters", None)
+    if not callable(draw):
+        return
+    if any(True for _ in _tensors(module)):
+        draw()
+    if is_parametrized(module, "weight"):
+        # Made of others, as by weight_norm: what is drawn is split into them.
+        with torch.no_grad():
+            drawn = torch.empty_like(module.weight)
+            module.weight = nn.init.kaiming_uniform_(drawn, a=sqrt(5))
 
 
 def _like(made: nn.Module, old: nn.Module) -> nn.Module:

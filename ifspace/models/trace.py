@@ -230,7 +230,8 @@ def _by_hooks(model: nn.Module, image: Tensor, params: int, error: Exception) ->
             allowed="an image that its forward takes", remedy="check the sizes, channels first",
             argument="input",
         ) from None  # fmt: skip
-    return replace(found, notes=(f"branches are not seen, layers stand in a row: {reason}",))
+    note = f"branches are not seen, layers stand in a row: {reason}"
+    return replace(found, notes=(note, *found.notes))
 
 
 def _refusal(error: Exception) -> Exception:

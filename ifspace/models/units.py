@@ -137,7 +137,8 @@ class Finder:
 
     def _continues(self, before: Sequence[Node], part: Sequence[Node]) -> bool:
         last, first = before[-1], part[0]
-        if len(part) > 1 or part[0].changes_size:
+        between = self._trace.nodes[last.number + 1 : first.number + 1]
+        if len(part) > 1 or any(each.changes_size for each in between):
             return False
         if any(node.scope != last.scope and self._is_block(node) for node in (last, first)):
             return False

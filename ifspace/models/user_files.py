@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from hashlib import sha256
 from importlib import invalidate_caches
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -55,6 +56,14 @@ def from_file(file: str, factory: str) -> nn.Module:
             "factory makes no network", got=f"{kind_of(made)} of {file}:{factory}",
             allowed=_FACTORY, remedy="let it return the network", argument="model",
         )  # fmt: skip
+
+
+def digest_of(source: str) -> str | None:
+    """Return the digest of the Python file of FILE.py:FACTORY; None for another source."""
+    file, _, factory = source.rpartition(":")
+    if not factory or not file.endswith(".py"):
+        return None
+    return sha256(_read(Path(file), file)).hexdigest()
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:

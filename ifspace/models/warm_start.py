@@ -80,9 +80,13 @@ def warm_start(
             "nothing to fit", got="images or weights on the meta device",
             allowed="a CPU or a GPU", remedy="build the network there", argument="warm_start",
         )  # fmt: skip
+    if not images.numel():
+        raise _empty(f"{list(images.shape)}")
     draw = torch.Generator().manual_seed(seed)
     convs: dict[str, Any] = {name: original.get_submodule(name) for name in names}
     inputs = _inputs(original, convs, images, draw)
+    if not images.any():
+        raise _empty(f"{list(images.shape)}, all zero")
     fits = []
     for done, (name, conv) in enumerate(convs.items()):
         if progress is not None:
@@ -93,6 +97,13 @@ def warm_start(
     if progress is not None:
         progress(len(convs), len(convs))
     return tuple(fits)
+
+
+def _empty(got: str) -> SettingError:
+    return SettingError.because(
+        "nothing to fit on", got=got, allowed="images [N, C, H, W] that differ from zero",
+        remedy="give some of the data, or True for noise", argument="warm_start",
+    )  # fmt: skip
 
 
 def random_images(image: Sequence[int], seed: int, like: Tensor, count: int = 1) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.kernels.windows import windows_of
@@ -141,6 +142,8 @@ def _fit(row: nn.Module, misfit: _MisfitError) -> None:
     """Have a module read or leave as many channels as it shall."""
     module: Any = row.get_submodule(misfit.path)
     width = misfit.width
+    if is_parametrized(module):
+        raise _refused("weights made of others", width)
     if isinstance(module, BlockModule):
         row.set_submodule(misfit.path, _block(module, width))
     elif isinstance(module, nn.Linear):

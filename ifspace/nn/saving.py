@@ -6,6 +6,7 @@ is code, and reading it back needs ifspace alone.
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +20,13 @@ from torch import nn
 
 from ifspace.catalogue.files import replacing
 from ifspace.errors import IfspaceError, OutputError, SettingError
-from ifspace.nn.checks import FLOATS, device_of, unwrapped, wrong_type
+from ifspace.nn.checks import FLOATS, device_of, first_line, unwrapped, wrong_type
 from ifspace.nn.networks import Network
 from ifspace.nn.styles import NetworkStyle
 from ifspace.plan.layout_json import from_json, to_json
 
 SUFFIX: Final = ".safetensors"
+WRITERS: Final = "`ifspace layout --save` or `ifspace optimize --save`"
 FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = "ifspace"
 # Stands in the description of a network that was changed: `ifspace.models` reads those.
@@ -157,7 +159,13 @@ def read(
         raise unreadable(name, "no safetensors file, or only a part of one") from None
     if wrong := other_tensors(network, tensors):
         raise unreadable(name, wrong)
-    network.load_state_dict(tensors, assign=True)
+    # Some modules read in their state how old it is.
+    state = OrderedDict(tensors)
+    state._metadata = getattr(network.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
+    try:
+        network.load_state_dict(state, assign=True)
+    except (RuntimeError, ValueError) as error:
+        raise unreadable(name, f"weights that it does not take ({first_line(error)})") from None
     return network
 
 
@@ -246,14 +254,14 @@ def missing(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFileError
     return NetworkFileError.because(
         "network cannot be read", got=f"{name} ({error.strerror or type(error).__name__})",
         allowed=f"a readable {suffix} file",
-        remedy=f"write one with `ifspace layout --save FILE{SUFFIX}`"
+        remedy=f"check the name, or write one with {WRITERS}"
         if suffix == SUFFIX
         else "check its name",
     )  # fmt: skip
 
 
 def unreadable(
-    name: str, got: str, remedy: str = f"write it anew with `ifspace layout --save FILE{SUFFIX}`"
+    name: str, got: str, remedy: str = f"write it anew with {WRITERS}"
 ) -> NetworkFileError:
     """Return the refusal of a file that is there and is no network."""
     return NetworkFileError.because(

@@ -187,7 +187,8 @@ def test_csv_and_markdown_have_a_row_a_layer(run: Callable, file: str, tmp_path:
         ("stem", "stage", "1"), ("down", "stage", "2"), ("far", "stage", "2"),
         ("last", "stage", "2"), ("squeeze", "gate", ""), ("end", "head", ""),
     ]  # fmt: skip
-    assert (rows[2]["layer"], rows[2]["field"], rows[2]["past_image"]) == ("GC(4)", "4×6×8", "True")
+    assert (rows[2]["layer"], rows[2]["past_image"]) == ("GC(4)", "True")
+    assert (rows[2]["field_side"], rows[2]["field_channels"]) == ("4×6", "8")
     assert (rows[1]["kernel"], rows[0]["kernel"], rows[1]["gain"]) == ("2", "1×5", "")
     assert out.read_text().count("\n") == 2 + len(rows)
 

@@ -174,6 +174,12 @@ def pre_activated() -> nn.Module:
     return nn.Sequential(*plain(3, 8), *units, nn.BatchNorm2d(16), nn.ReLU(), *head(16))
 
 
+def headed() -> nn.Module:
+    """A pointwise layer behind the blocks, where the maps are small."""
+    units = (BasicBlock(8, 8, 1), BasicBlock(8, 16, 4), nn.Conv2d(16, 24, 1), nn.ReLU())
+    return nn.Sequential(*plain(3, 8), *units, *head(24))
+
+
 class Gated(nn.Module):
     """A depthwise and a pointwise layer, between them a gate; a sum where shapes agree."""
 
@@ -228,5 +234,5 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "named": named, "sparse numbers": sparse_numbers, "nested": nested, "listed": Listed,
     "written": Written, "own row": own_row, "separables": separables,
     "separable blocks": separable_blocks, "residual": residual, "pre-activated": pre_activated,
-    "gated": gated, "our blocks": our_blocks, "hourglass": Hourglass,
+    "headed": headed, "gated": gated, "our blocks": our_blocks, "hourglass": Hourglass,
 }  # fmt: skip

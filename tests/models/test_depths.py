@@ -60,6 +60,13 @@ def test_the_units_that_can_go_and_those_that_stay() -> None:
     assert [stage.held.repeat.channels for stage in start.stages] == [8, 12, None]
 
 
+def test_one_more_goes_behind_the_last_of_its_kind() -> None:
+    first, second = layout_of(NETWORKS["headed"]()).stages
+    assert [each.held.units[each.held.end].name for each in (first, second)] == ["3", "4"]
+    assert [len(each.held.units) for each in (first, second)] == [2, 2]
+    assert second.held.row(4) == [0, -1, -1, 1]
+
+
 def test_a_stage_of_other_things_takes_no_part() -> None:
     # The single convolution before the blocks is no block: stage 1 of 32 x 32 pixels is left out.
     sides = [stage.held.stage.side for stage in layout_of(NETWORKS["residual"]()).stages]
@@ -128,10 +135,8 @@ def test_what_makes_the_map_a_little_smaller_stays() -> None:
     more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
     first, second = layout_of(nn.Sequential(*row, *more), (3, 24, 24)).stages
     assert (first.held.movable, first.held.repeat) == ([], None)
-    assert (second.held.movable, second.next_gain(3)) == (
-        [1, 2],
-        replace(second, depth=4).last_gain(3),
-    )
+    assert second.held.movable == [1, 2]
+    assert second.next_gain(3) == replace(second, depth=4).last_gain(3)
     assert first.next_gain(3) == -math.inf
 
 

@@ -108,6 +108,7 @@ def test_code_that_counts_layers_is_refused(given: dict, said: str) -> None:
         ),
         ({"params": "1M", "moves": 0}, "^two ways at once: got 0 moves and a budget", "moves"),
         ({"macs": "1M", "moves": 3}, "^two ways at once: got 3 moves and a budget", "moves"),
+        ({"params": "1M", "theta": 1}, "^two ways at once: got theta 1 and a budget", "theta"),
         ({"moves": -1}, "^moves out of range: got -1", "moves"),
         ({"moves": 1.0}, "^moves out of range: got 1.0", "moves"),
         ({"theta": -0.1}, "^theta out of range: got -0.1; allowed: numbers from 0", "theta"),

@@ -16,6 +16,7 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import Edits, edits_of
 from ifspace.models.reorganize import reorganization_of
 from ifspace.models.sources import network
+from ifspace.models.trace import trace
 from ifspace.nn import Network, named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -164,3 +165,26 @@ def test_the_size_of_the_image_is_known_from_then_on() -> None:
     assert params(made) < params(lines)
     assert made(torch.zeros(2, 3, 256)).shape == (2, 8, 32)
     assert edits_of(made).image is None
+
+
+def test_a_network_that_only_runs() -> None:
+    class Looks(nn.Module):
+        """It looks at numbers that torch cannot write down: its layers are seen as they run."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = flat()
+            self.largest = 0.0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.body(x)
+            self.largest = float(y.detach().numpy().max())
+            return y
+
+    model = Looks()
+    assert trace(model, IMAGE).how == "hooks"
+    made = m.reorganize(model, IMAGE)
+    assert reorganization_of(made).trajectory.moves
+    assert params(made) == reorganization_of(made).end.params
+    assert str(made.body) == str(m.reorganize(flat(), IMAGE))
+    assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)

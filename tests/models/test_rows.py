@@ -90,12 +90,20 @@ def test_one_object_at_two_places_stands_at_both() -> None:
     assert run_of(model, ["2"])[1] == ["2", "3"]
 
 
+class NormAct(nn.BatchNorm2d):
+    """A norm that activates as well, as timm has it."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.act = nn.ReLU()
+
+
 @pytest.mark.parametrize(
     ("module", "wanted"),
     [
         (nn.PReLU(), True), (nn.Dropout2d(), True), (nn.GroupNorm(2, 4), True),
         (nn.LayerNorm(4), True), (nn.InstanceNorm2d(4), True), (nn.Identity(), True),
-        (nn.SyncBatchNorm(4), True), (type("Mine", (nn.BatchNorm2d,), {})(4), True),
+        (nn.SyncBatchNorm(4), True), (NormAct(), True),
         (nn.MultiheadAttention(4, 2), False), (nn.AvgPool2d(2), False), (nn.Conv2d(4, 4, 1), False),
         (nn.ChannelShuffle(2), False), (nn.Flatten(), False), (nn.Sequential(), False),
     ],

@@ -232,6 +232,18 @@ def test_statistics_without_weights_are_drawn_anew() -> None:
     assert made["1"].num_batches_tracked == 0
 
 
+def test_weights_made_of_others_are_drawn_anew() -> None:
+    norm = nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Conv2d(3, 3, 3)), norm(nn.Linear(3, 3)))
+    (conv,), (linear,) = (copied(model, (name,)).values() for name in "01")
+    for made, old in ((conv, model[0]), (linear, model[1])):
+        assert made.weight.shape == old.weight.shape
+        assert not torch.equal(made.weight, old.weight)
+        assert made.weight.isfinite().all()
+    with pytest.raises(SettingError, match="got weights made of others at 8 channels"):
+        copied(model, ("0",), 8)
+
+
 STEPS = (
     Remove(("a",)), Remove(("features.3", "features.6")), Append(("a",), ("b",)),
     Append(("a.0", "a.1"), ("b",), 64, 3, "hardswish"),

@@ -1,0 +1,195 @@
+"""Reports: fields and gains against plans and papers, what adds nothing, and progress."""
+
+from collections import OrderedDict
+from math import inf
+
+import pytest
+import torch
+import torch_networks
+from models import odd_networks as odd
+from models.odd_networks import IMAGE, conv
+from models.zoo import ZOO, on_meta
+from torch import Tensor, nn
+
+from ifspace.errors import SettingError
+from ifspace.infofield import gain
+from ifspace.models import network
+from ifspace.models.analyze import analyze
+from ifspace.models.report import Report, StageReport
+from ifspace.plan import networks
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+# Stages whose first one does not begin with the image: the layout counts no stem, the trace does.
+STEMS = {("resnet50", 32), ("fog", 32)}
+
+
+def seen(stage: StageReport) -> tuple[int, tuple[int, ...], list[float]]:
+    volumes = tuple(unit.field.volume for unit in stage.units)
+    return stage.side[0], volumes, [unit.gain for unit in stage.units if unit.gain is not None]
+
+
+@pytest.mark.parametrize("side", [32, 224])
+@pytest.mark.parametrize("name", [each for each in networks.NETWORKS if each != "layout-residual"])
+def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
+    with torch.device("meta"):
+        model = network(name, (3, side, side))
+    for alpha in (3, 1):
+        found = [seen(stage) for stage in analyze(model, (3, side, side), alpha=alpha).stages]
+        wanted = [(stage.side, stage.volumes(), list(stage.gains(alpha)))
+                  for stage in networks.network(name, side).stages]  # fmt: skip
+        skipped = len(found) - len(wanted) or (name, side) in STEMS
+        assert skipped == (name in ("resnet50", "fog"))
+        if (name, side) in STEMS:  # a stage of its own, were it not of the same side
+            wanted, found = wanted[1:], found[1:]
+        assert found[-len(wanted) :] == [
+            (side, volumes, pytest.approx(gains, rel=1e-12)) for side, volumes, gains in wanted
+        ]
+
+
+def test_residual_units_of_two_layers_see_as_far_as_both() -> None:
+    # The layout counts the layers one by one: of the traced units every other one.
+    model = network("layout-residual", (3, 32, 32))
+    stages = analyze(model, (3, 32, 32)).stages
+    assert [unit.field.volume for unit in stages[0].units] == [
+        3 * side**2 for side in (3, 7, 11, 15, 19, 23)
+    ]
+    assert [unit.field.volume for unit in stages[1].units] == [
+        16 * side**2 for side in (5, 9, 13, 16, 16)
+    ]
+
+
+def test_table_1_of_the_information_field() -> None:
+    row = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
+    report = analyze(row, (128, 8, 8))
+    assert [each.field.volume for each in report.layers] == [1152, 3200, 6272]
+    assert [each.gain for each in report.layers] == [
+        None, pytest.approx(1.166, abs=5e-4), pytest.approx(0.297, abs=5e-4)
+    ]  # fmt: skip
+    (stage,) = report.stages
+    assert (stage.elements, stage.saturated, stage.full) == (8192, False, False)
+    assert report.gain == pytest.approx(1.166 + 0.297, abs=1e-3)
+
+
+def test_table_2_of_the_information_field() -> None:
+    """One convolution added to each stage of VGG-11."""
+    plain = analyze(torch_networks.vgg((1, 1, 2, 2, 2), 32, 10), (3, 32, 32))
+    added = analyze(torch_networks.vgg((2, 2, 3, 3, 3), 32, 10), (3, 32, 32))
+    gains = [stage.units[-1].gain for stage in added.stages]
+    assert gains == [pytest.approx(each, abs=5e-3) for each in (1.73, 1.60, 0.30, 0, 0)]
+    assert [len(stage.units) + 1 for stage in plain.stages] == [
+        len(stage.units) for stage in added.stages
+    ]
+    assert [stage.saturated for stage in added.stages] == [False, False, False, True, True]
+    assert [stage.full for stage in added.stages] == [False, False, False, True, True]
+    assert [each.layer.name for each in added.layers if each.adds_nothing] == [
+        stage.units[place].name
+        for stage, places in zip(added.stages[3:], ([2], [1, 2]), strict=True)
+        for place in places
+    ]
+
+
+def test_layers_have_gains_over_what_they_read() -> None:
+    net = nn.Sequential(OrderedDict(a=conv(4, 8), b=conv(8, 8, 1), c=conv(8, 4)))
+    report = analyze(net, (4, 9, 9), alpha=2)
+    a, b, c = report.layers
+    assert (a.gain, b.gain, b.adds_nothing) == (None, 0, True)
+    assert c.gain == gain(36, 100, 324, 2)
+    assert not a.adds_nothing
+    assert report.alpha == 2
+    assert [unit.gain for unit in report.stages[0].units] == [None, 0, c.gain]
+    (unit, *_) = report.stages[0].units
+    assert (unit.name, unit.names, unit.layers) == ("a", ("a",), 1)
+    assert (unit.params, unit.macs) == (8 * 37, 81 * 8 * 36)
+
+
+class Side(nn.Module):
+    """Two branches of a unit: the wider is written first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = conv(8, 8, 5), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wide(x) + self.narrow(x)
+
+
+class Forked(nn.Module):
+    """Units beside each other, one behind both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b, self.c = conv(3, 8), Side(), conv(8, 8), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.c(self.a(x) + self.b(x))
+
+
+def test_units_beside_each_other_are_measured_by_what_they_read() -> None:
+    (stage,) = analyze(Forked(), IMAGE).stages
+    stem, a, b, c = (unit.field.volume for unit in stage.units)
+    assert (stem, a, b, c) == (27, 49 * 3, 25 * 3, 81 * 3)
+    assert [unit.gain for unit in stage.units] == [
+        None, gain(27, 147, 768), gain(27, 75, 768), gain(147, 243, 768)
+    ]  # fmt: skip
+    assert [each.gain for each in stage.layers][1:3] == [gain(27, 147, 768), gain(27, 75, 768)]
+    assert [each.unit for each in stage.layers] == [0, 1, 1, 2, 3]
+
+
+def test_a_shuffle_is_listed_and_has_no_gain() -> None:
+    net = nn.Sequential(
+        conv(8, 8, 1, groups=4), nn.ChannelShuffle(4), conv(8, 8, 1, groups=4), conv(8, 8)
+    )
+    report = analyze(net, (8, 6, 6))
+    assert [each.layer.kind for each in report.layers] == ["GPW", "SH", "GPW", "CONV"]
+    shuffle = report.layers[1]
+    assert (shuffle.gain, shuffle.adds_nothing, shuffle.layer.name) == (None, False, "1")
+    assert [each.field.channels for each in report.layers] == [2, 2, 4, 8]
+    assert shuffle.unit == 0
+
+
+def test_outputs_that_see_past_the_image() -> None:
+    row = nn.Sequential(*(conv(3, 3) for _ in range(4)))
+    report = analyze(row, (3, 7, 5))
+    assert [each.receptive for each in report.layers] == [(n, n) for n in (3, 5, 7, 9)]
+    assert [each.past_image for each in report.layers] == [False, False, True, True]
+
+
+def test_costs_add_up() -> None:
+    entry = next(each for each in ZOO if each.model == "torchvision:mobilenet_v3_small")
+    report = analyze(on_meta(entry), entry.image)
+    held = (*report.gates, *report.head)
+    assert report.params == (
+        sum(stage.params for stage in report.stages)
+        + sum(layer.params for layer in held) + report.other_params
+    )  # fmt: skip
+    assert report.macs == (
+        sum(stage.macs for stage in report.stages) + sum(layer.macs for layer in held)
+    )
+    for stage in report.stages:
+        assert stage.params == sum(unit.params for unit in stage.units)
+        assert stage.macs == sum(unit.macs for unit in stage.units)
+        assert sum(unit.layers for unit in stage.units) == len(stage.layers)
+    assert len(report.gates) == 18
+    assert {name: report.passed[name] for name in ("hardsigmoid", "batch_norm")} == {
+        "hardsigmoid": 9, "batch_norm": 34
+    }  # fmt: skip
+    assert report.stages[-1].width == 576
+
+
+def test_progress_is_told_of_every_layer() -> None:
+    told: list[tuple[int, int]] = []
+    analyze(odd.UNet(), IMAGE, progress=lambda *each: told.append(each))
+    assert told == [(done, 7) for done in range(1, 8)]
+
+
+@pytest.mark.parametrize("alpha", [0, 10.5])
+def test_any_decay_from_zero_will_do(alpha: float) -> None:
+    report: Report = analyze(odd.Two(), IMAGE, alpha=alpha)
+    assert report.layers[-1].gain == gain(27, 75, 768, alpha)
+
+
+@pytest.mark.parametrize("alpha", [-0.5, inf])
+def test_no_decay_below_zero(alpha: float) -> None:
+    with pytest.raises(SettingError, match=r"alpha.*got (-0\.5|inf)"):
+        analyze(odd.Two(), IMAGE, alpha=alpha)

@@ -1,0 +1,228 @@
+"""A module as a graph of maps: as people write networks, left as it was, refused in one line."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from models import odd_networks as odd
+from models.odd_networks import IMAGE, Two, conv
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.models.analyze import analyze
+from ifspace.models.graph import Op
+from ifspace.models.trace import trace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NETWORKS: list[Callable[[], nn.Module]] = [
+    Two, odd.WithoutGradients, odd.UnderAutocast, odd.Checkpointed, odd.Remembers, odd.Options,
+    odd.Names, odd.Parametrized, odd.WritesAPart, odd.Tied, odd.Twice, odd.BareWeights,
+    odd.ChannelGate, odd.PixelGate, odd.Selective, odd.Enlarged, odd.UNet, odd.Attention,
+    odd.Windows, odd.Line,
+]  # fmt: skip
+
+
+def image_of(made: Callable[[], nn.Module]) -> tuple[int, ...]:
+    return (3, 20) if made is odd.Line else IMAGE
+
+
+@pytest.mark.parametrize("made", NETWORKS, ids=lambda made: made.__name__)
+def test_counts_are_those_of_torch(made: Callable[[], nn.Module]) -> None:
+    model, image = made().eval(), image_of(made)
+    report = analyze(model, image)
+    assert report.params == sum(each.numel() for each in model.parameters())
+    layers = [*(each.layer for each in report.layers), *report.gates, *report.head]
+    other = {odd.Attention: 16}.get(made, 0)  # the token
+    assert report.other_params == report.params - sum(each.params for each in layers) == other
+    # With gradients, and in plain products, attention runs as operators that torch counts.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, *image))
+    products = 2 * 2 * 2 * 17 * 17 * 8 if made is odd.Attention else 0
+    assert 2 * report.macs + products == counter.get_total_flops()
+    named = [note for note in report.notes if "not counted" in note]
+    assert len(named) == bool(products)
+    assert trace(model, image).how == "export"
+
+
+@pytest.mark.parametrize("made", NETWORKS, ids=lambda made: made.__name__)
+def test_the_module_stays_as_it_was(made: Callable[[], nn.Module]) -> None:
+    model = made()
+    next(iter(model.children()), model).eval()
+    calls: list[str] = []
+    model.register_forward_hook(lambda *_: calls.append("after"))
+    modes = [each.training for each in model.modules()]
+    hooks = [copy.copy(each._forward_hooks) for each in model.modules()]
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    ids = {name: id(each) for name, each in model.named_parameters()}
+    grads = torch.is_grad_enabled()
+    analyze(model, image_of(made))
+    assert [each.training for each in model.modules()] == modes
+    assert [each._forward_hooks for each in model.modules()] == hooks
+    assert {name: id(each) for name, each in model.named_parameters()} == ids
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], each) for name, each in before.items())
+    assert torch.is_grad_enabled() == grads
+    assert model(torch.zeros(1, *image_of(made))) is not None
+
+
+def names_of(model: nn.Module) -> list[str]:
+    return [layer.name for layer in trace(model, IMAGE).layers]
+
+
+def test_layers_are_named_by_the_modules_that_call_them() -> None:
+    assert names_of(odd.Tied()) == ["a", "b", "c"]
+    assert names_of(odd.Twice()) == ["a", "b", "b", "b"]
+    assert names_of(odd.BareWeights()) == [""] * 4
+    assert names_of(odd.Parametrized()) == ["a", "b"]
+    assert names_of(odd.Windows()) == ["patches", "dense", "last"]
+
+
+def test_weights_are_counted_once_and_work_is_counted_always() -> None:
+    layers = trace(odd.Twice(), IMAGE).layers
+    assert [layer.params for layer in layers] == [8 * 28, 8 * 73, 0, 0]
+    assert [layer.macs for layer in layers[1:]] == [64 * 9 * 256] * 3
+    tied = trace(odd.Tied(), IMAGE).layers
+    assert [layer.params for layer in tied] == [8 * 28, 8 * 73, 8]
+    bare = trace(odd.BareWeights(), IMAGE).layers
+    assert [layer.params for layer in bare] == [8 * 27, 8 * 72, 0, 0]
+    # The weight of a normalised one is made of a direction and a length.
+    assert trace(odd.Parametrized(), IMAGE).layers[0].params == 8 * 28 + 8
+
+
+@pytest.mark.parametrize(("made", "gate"), [(odd.ChannelGate, "gate"), (odd.PixelGate, "gate")])
+def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) -> None:
+    report = analyze(made(), IMAGE)
+    assert [each.name for each in report.gates] == [gate]
+    assert [(each.layer.name, each.field.side) for each in report.layers] == [
+        ("a", (3, 3)), ("b", (5, 5))
+    ]  # fmt: skip
+    assert not report.notes
+
+
+def test_what_is_written_into_a_part_is_seen() -> None:
+    report = analyze(odd.WritesAPart(), IMAGE)
+    assert [(each.layer.name, each.field.side) for each in report.layers] == [
+        ("first", (3, 3)), ("part", (5, 5)), ("last", (7, 7))
+    ]  # fmt: skip
+
+
+def test_a_sum_over_stacked_maps_is_a_sum_of_them() -> None:
+    report = analyze(odd.Selective(), IMAGE)
+    assert [each.field.side for each in report.layers] == [(3, 3), (5, 5), (7, 7)]
+    assert Op.MIX not in [node.op for node in trace(odd.Selective(), IMAGE).nodes]
+
+
+def test_a_line_of_pixels_is_a_map_one_pixel_high() -> None:
+    report = analyze(odd.Line(), (3, 20))
+    assert report.image == (3, 1, 20)
+    assert [(stage.side, stage.channels) for stage in report.stages] == [((1, 20), 3), ((1, 10), 8)]
+    (first, second) = report.layers
+    assert (first.layer.kernel, second.layer.kernel) == ((1, 3), (1, 5))
+    assert (second.layer.stride, second.layer.dilation) == ((1, 2), (1, 2))
+    assert second.layer.reach == (1, 9)
+    assert (first.field.side, second.field.side) == ((1, 3), (1, 9))
+    assert [each.name for each in report.head] == ["head"]
+
+
+def test_attention_stays_in_the_stage_of_its_patches() -> None:
+    report = analyze(odd.Attention(), IMAGE)
+    assert [(stage.side, stage.channels) for stage in report.stages] == [((4, 4), 3)]
+    names = [each.layer.name for each in report.layers]
+    assert names == ["patches", "mix", "mix.out_proj", "dense"]
+    assert [each.field.side for each in report.layers] == [(4, 4)] * 4
+    assert [each.layer.macs for each in report.layers[1:]] == [17 * 16 * 48, *[17 * 16 * 16] * 2]
+    (note,) = report.notes
+    assert note.endswith("every place sees all others; its products are not counted")
+
+
+def test_windows_are_no_smaller_maps() -> None:
+    report = analyze(odd.Windows(), IMAGE)
+    assert [stage.side for stage in report.stages] == [(8, 8)]
+    assert [each.layer.kind for each in report.layers] == ["CONV", "PW", "CONV"]
+    assert [each.field.side for each in report.layers] == [(2, 2), (2, 2), (4, 4)]
+    assert report.layers[1].layer.side_out == (4, 16)
+    assert not report.notes
+
+
+def test_kernels_strides_and_dilations_are_read() -> None:
+    row = nn.Sequential(
+        nn.Conv2d(4, 8, (3, 5), (2, 1), (1, 4), (1, 2), groups=2, bias=False),
+        nn.Conv2d(8, 8, 3, padding="same", groups=8),
+        nn.ConvTranspose2d(8, 6, 4, 2, 1, groups=2),
+        nn.Conv2d(6, 6, 1, groups=3),
+        nn.Conv2d(6, 4, 1),
+    )
+    first, second, third, fourth, fifth = trace(row, (4, 9, 8)).layers
+    assert (first.kind, first.kernel, first.stride, first.dilation, first.groups) == (
+        "GC", (3, 5), (2, 1), (1, 2), 2
+    )  # fmt: skip
+    assert (first.reach, first.strided, first.bias) == ((3, 9), True, False)
+    assert (first.side_in, first.side_out) == ((9, 8), (5, 8))
+    assert (second.kind, second.bias, second.params, second.strided) == ("DW", True, 80, False)
+    assert (third.kind, third.side_in, third.side_out) == ("GC", (5, 8), (10, 16))
+    assert (third.c_in, third.c_out, third.params) == (8, 6, 8 * 3 * 16 + 6)
+    assert (fourth.kind, fourth.groups, fifth.kind) == ("GPW", 3, "PW")
+
+
+def test_no_layer_is_in_two_places() -> None:
+    found = trace(odd.PixelGate(), IMAGE)
+    assert [layer.name for layer in found.all_layers] == ["a", "b", "gate"]
+    assert found.macs == sum(layer.macs for layer in found.all_layers)
+    assert found.children[0] == (1,)
+    assert [node.number for node in found.nodes] == [*range(len(found.nodes))]
+
+
+class Dead(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        self.b(self.a(x))
+        return self.a(x)
+
+
+def test_layers_that_do_not_reach_the_output_are_named() -> None:
+    found = trace(Dead(), IMAGE)
+    assert [layer.name for layer in found.all_layers] == ["a"]
+    assert found.notes == ("2 layers do not reach the output",)
+    assert found.macs == 8 * 27 * 256
+
+
+# What is given, and in which form.
+
+
+def counts(model: nn.Module, x: Any = IMAGE) -> list[tuple[str, int, int]]:
+    return [(layer.name, layer.params, layer.macs) for layer in trace(model, x).all_layers]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_precision_will_do(dtype: torch.dtype) -> None:
+    assert counts(odd.UNet().to(dtype)) == counts(odd.UNet())
+
+
+def test_no_weights_are_needed() -> None:
+    assert counts(odd.UNet().to("meta")) == counts(odd.UNet())
+
+
+@pytest.mark.parametrize("x", [torch.zeros(1, *IMAGE), torch.zeros(5, *IMAGE), list(IMAGE)])
+def test_a_batch_counts_as_one_image(x: Any) -> None:
+    assert counts(odd.UNet(), x) == counts(odd.UNet())
+
+
+def test_what_was_compiled_is_read_as_it_was() -> None:
+    assert counts(torch.compile(odd.UNet(), backend="eager")) == counts(odd.UNet())
+    part = nn.Sequential(
+        conv(3, 4), torch.compile(nn.Sequential(conv(4, 4), nn.ReLU()), backend="eager")
+    )
+    assert [count[1:] for count in counts(part)] == [(112, 27 * 4 * 256), (148, 36 * 4 * 256)]
+
+
+def test_notes_say_what_is_not_known() -> None:
+    class Sorted(Two):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x).sort(2)[0].cumsum(3)[:, :, :4] @ torch.ones(16, 3))
+
+    report = analyze(Sorted(), IMAGE)
+    assert [note.split(":")[0] for note in report.notes] == ["matmul"]
+    assert report.layers[-1].field.side == (16, 16)
