@@ -3,6 +3,8 @@
 >>> import ifspace.models as m
 >>> model = m.network("vgg16", (3, 32, 32), seed=0)
 >>> report = m.analyze(model, (3, 32, 32))
+>>> report
+<Report of 13 layers in 5 stages: 14,724,042 parameters, 313,201,664 MACs, 3 layers add nothing>
 >>> [layer.layer.name for layer in report.layers if layer.adds_nothing]
 ['stages.stage4.unit3.layer0', 'stages.stage5.unit2.layer0', 'stages.stage5.unit3.layer0']
 >>> better = m.reorganize(model, (3, 32, 32), params="5.1M", macs="370M")

@@ -149,7 +149,7 @@ class AtDepth:
         return replace(self, depth=self.depth + 1).last_gain(alpha)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TracedLayout:
     """A traced network at some depths: its stages, and what the rest of it has and costs."""
 
@@ -195,6 +195,13 @@ class TracedLayout:
         """Return the layout with other depths."""
         pairs = zip(self.stages, depths, strict=True)
         return replace(self, stages=tuple(replace(stage, depth=each) for stage, each in pairs))
+
+    def __repr__(self) -> str:
+        """Return depths and totals."""
+        return (
+            f"<TracedLayout of depths {self.depths}: {self.params:,} parameters, "
+            f"{self.macs:,} MACs>"
+        )
 
     @property
     def params(self) -> int:

@@ -82,7 +82,7 @@ class StageReport:
         return self.units[-1].field.volume == self.elements
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A network analysed.
 
@@ -100,6 +100,14 @@ class Report:
     head: tuple[TracedLayer, ...]
     passed: Mapping[str, int]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the totals and where to look on: all of it has thousands of numbers."""
+        idle = sum(each.adds_nothing for each in self.layers)
+        return (
+            f"<Report of {len(self.layers)} layers in {len(self.stages)} stages: "
+            f"{self.params:,} parameters, {self.macs:,} MACs, {idle} layers add nothing>"
+        )
 
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
