@@ -1,8 +1,8 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,14 +52,15 @@ def test_wrong_usage_is_one_line(run: Callable, arguments: list[str], words: lis
     run(*arguments).refused(*words)
 
 
-def test_help_starts_within_a_quarter_of_a_second() -> None:
+def test_help_takes_a_quarter_of_a_second_of_the_processor_at_most() -> None:
     def seconds() -> float:
-        start = time.perf_counter()
+        # Not the wall's time: others may be at work here.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*PYTHON, "--help"], capture_output=True, check=True, cwd=ROOT)
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # The fastest of several: what is slow is ours, not the machine's.
-    assert min(seconds() for _ in range(8)) < 0.25
+    assert min(seconds() for _ in range(4)) < 0.25
 
 
 def test_a_reader_that_stops_is_no_error() -> None:
@@ -90,7 +91,9 @@ def test_a_full_disk_is_one_line() -> None:
 
 def test_control_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
     code = (
-        "import ifspace.enumerate.search as s, time\n"
+        "import ifspace.enumerate.search as s, signal, time\n"
+        # A background job is started with it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(*a, **k):\n    print('waiting', flush=True)\n    time.sleep(60)\n"
         "s.enumerate_designs = wait\n"
         "from ifspace.cli.main import main\n"
