@@ -132,13 +132,18 @@ class Reader:
         """Return what an operator leaves that is named nowhere: mostly the map itself."""
         weighted = not call.name.endswith("norm") and self.weights.matrices(call)
         kept = len(call.labels) == 1 and call.keeps(call.labels[0])
-        if weighted or not kept or call.name in ALONG:
+        if weighted or not kept or (call.name in ALONG and self._has_places(call.labels[0])):
             return self.unknown(call)
         self.passed[call.name] += 1
         if isinstance(call.made, tuple | list):
             # Batch norm and its like return statistics behind the map.
             return (call.labels[0], *(None for _ in call.made[1:]))
         return call.labels[0]
+
+    def _has_places(self, label: Label) -> bool:
+        """Return whether places of a label can tell each other something new."""
+        sources = self.maps.sources([label])
+        return not label.pooled and any(self.maps.nodes[each].op is not Op.MIX for each in sources)
 
     def unknown(self, call: Call) -> Value:
         """Return a map of which every place sees all others, where nothing better is known."""

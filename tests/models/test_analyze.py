@@ -113,27 +113,44 @@ class Side(nn.Module):
         return self.wide(x) + self.narrow(x)
 
 
+class Meeting(nn.Module):
+    """A unit that reads two maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = conv(8, 8), conv(8, 8)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.one(x) + self.two(y)
+
+
 class Forked(nn.Module):
-    """Units beside each other, one behind both."""
+    """Units beside each other, one behind both, and one that reads each."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.a, self.b, self.c = conv(3, 8), Side(), conv(8, 8), conv(8, 8)
+        self.d = Meeting()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        return self.c(self.a(x) + self.b(x))
+        a, b = self.a(x), self.b(x)
+        return self.d(a, b) + self.c(a + b)
 
 
 def test_units_beside_each_other_are_measured_by_what_they_read() -> None:
     (stage,) = analyze(Forked(), IMAGE).stages
-    stem, a, b, c = (unit.field.volume for unit in stage.units)
-    assert (stem, a, b, c) == (27, 49 * 3, 25 * 3, 81 * 3)
+    assert [unit.name for unit in stage.units] == ["stem", "a", "b", "d", "c"]
+    volumes = [unit.field.volume for unit in stage.units]
+    assert volumes == [27, 49 * 3, 25 * 3, 81 * 3, 81 * 3]
     assert [unit.gain for unit in stage.units] == [
-        None, gain(27, 147, 768), gain(27, 75, 768), gain(147, 243, 768)
+        None, gain(27, 147, 768), gain(27, 75, 768), *[gain(147, 243, 768)] * 2
     ]  # fmt: skip
-    assert [each.gain for each in stage.layers][1:3] == [gain(27, 147, 768), gain(27, 75, 768)]
-    assert [each.unit for each in stage.layers] == [0, 1, 1, 2, 3]
+    assert [each.gain for each in stage.layers] == [
+        None, gain(27, 147, 768), gain(27, 75, 768), gain(27, 75, 768), gain(147, 243, 768),
+        gain(75, 147, 768), gain(147, 243, 768),
+    ]  # fmt: skip
+    assert [each.unit for each in stage.layers] == [0, 1, 1, 2, 3, 3, 4]
 
 
 def test_a_shuffle_is_listed_and_has_no_gain() -> None:
@@ -153,6 +170,21 @@ def test_outputs_that_see_past_the_image() -> None:
     report = analyze(row, (3, 7, 5))
     assert [each.receptive for each in report.layers] == [(n, n) for n in (3, 5, 7, 9)]
     assert [each.past_image for each in report.layers] == [False, False, True, True]
+    assert [each.past_image for each in analyze(row, (3, 7, 7)).layers] == [False] * 3 + [True]
+
+
+def test_a_stage_is_full_before_it_is_saturated() -> None:
+    def stage(*layers: nn.Module) -> StageReport:
+        return analyze(nn.Sequential(*layers), (3, 5, 5)).stages[0]
+
+    two = stage(conv(3, 4), conv(4, 4))
+    assert (two.full, two.saturated) == (True, False)
+    three = stage(conv(3, 4), conv(4, 4), conv(4, 4))
+    assert (three.full, three.saturated) == (True, True)
+    pointwise = stage(conv(3, 4), conv(4, 4, 1))
+    assert (pointwise.full, pointwise.saturated) == (False, True)
+    alone = stage(conv(3, 4, 5))
+    assert (alone.full, alone.saturated) == (True, False)
 
 
 def test_costs_add_up() -> None:

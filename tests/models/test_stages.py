@@ -56,6 +56,15 @@ def test_a_pool_of_stride_one_does_not() -> None:
     assert stage.field(stage.units[1].output).side == (7, 7)
 
 
+def test_a_pool_of_the_whole_map_ends_the_stages() -> None:
+    row = nn.Sequential(conv(3, 8), nn.AvgPool2d(16), conv(8, 4, 1))
+    assert rows(row) == [((16, 16), 3, ["0"])]
+    assert [layer.name for layer in trace(row, IMAGE).head] == ["2"]
+    # One pixel that has not seen everything is a map like any other.
+    row = nn.Sequential(conv(3, 8), nn.AvgPool2d(15), conv(8, 4, 1))
+    assert rows(row) == [((16, 16), 3, ["0"]), ((1, 1), 8, ["2"])]
+
+
 def test_a_unit_that_holds_a_stride_opens_the_stage_as_a_whole() -> None:
     # The first layer of an inverted residual works on the maps before.
     class Inverted(nn.Module):

@@ -165,7 +165,28 @@ def test_kernels_strides_and_dilations_are_read() -> None:
     assert (second.kind, second.bias, second.params, second.strided) == ("DW", True, 80, False)
     assert (third.kind, third.side_in, third.side_out) == ("GC", (5, 8), (10, 16))
     assert (third.c_in, third.c_out, third.params) == (8, 6, 8 * 3 * 16 + 6)
+    assert third.macs == 5 * 8 * 8 * 3 * 16
     assert (fourth.kind, fourth.groups, fifth.kind) == ("GPW", 3, "PW")
+
+
+def test_a_depthwise_layer_keeps_its_width() -> None:
+    row = nn.Sequential(conv(4, 4, groups=4), conv(4, 8, groups=4), conv(8, 4, groups=4))
+    assert [layer.kind for layer in trace(row, (4, 9, 8)).layers] == ["DW", "GC", "GC"]
+
+
+class InPlace(Two):
+    """Adds to a map that others look at before and behind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        same = x.relu_()
+        x.add_(self.b(x))
+        return self.b(same)
+
+
+def test_what_is_added_in_place_is_seen_by_all_names() -> None:
+    fields = [each.field.side for each in analyze(InPlace(), IMAGE).layers]
+    assert fields == [(3, 3), (5, 5), (7, 7)]
 
 
 def test_no_layer_is_in_two_places() -> None:
@@ -218,11 +239,36 @@ def test_what_was_compiled_is_read_as_it_was() -> None:
     assert [count[1:] for count in counts(part)] == [(112, 27 * 4 * 256), (148, 36 * 4 * 256)]
 
 
-def test_notes_say_what_is_not_known() -> None:
-    class Sorted(Two):
-        def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.a(x).sort(2)[0].cumsum(3)[:, :, :4] @ torch.ones(16, 3))
+class Sorted(Two):
+    """Places look at each other without weights; the second time they know it all already."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).sort(2)[0].cumsum(3).softmax(3)
+        return self.b(x @ torch.ones(16, 3))
+
+
+def test_notes_say_what_is_not_known() -> None:
     report = analyze(Sorted(), IMAGE)
-    assert [note.split(":")[0] for note in report.notes] == ["matmul"]
-    assert report.layers[-1].field.side == (16, 16)
+    unknown = "not known, as if every place saw all others and it cost nothing"
+    product = "every place sees all others; its products are not counted"
+    assert report.notes == (f"sort: {unknown}", f"matmul: {product}")
+    assert [each.field.side for each in report.layers] == [(3, 3), (16, 16)]
+    assert report.passed == {"cumsum": 1, "softmax": 1}
+
+
+def test_weights_of_unknown_operators_are_no_layers_and_are_noted() -> None:
+    class Recurrent(Two):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.LSTM(8, 8, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            rows = self.rows(x.flatten(2).transpose(1, 2))[0]
+            return self.b(rows.transpose(1, 2).unflatten(2, x.shape[2:]))
+
+    report = analyze(Recurrent(), IMAGE)
+    assert [each.layer.name for each in report.layers] == ["a", "b"]
+    assert report.other_params == 2 * 4 * 8 * 9
+    (note,) = report.notes
+    assert note == "lstm: every place sees all others; its products are not counted"
