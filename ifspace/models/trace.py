@@ -159,11 +159,12 @@ def _exported(model: nn.Module, image: Tensor) -> ExportedProgram:
 
 
 def _writes_a_part(node: fx.Node) -> bool:
-    """Return whether an operator changes what another map is made of, through a view of it."""
+    """Return whether an operator changes maps that have other names, which are views of it."""
     if not writes(node) or bare_name(node) not in ("copy", *moving.JOINS):
         return False
     into = node.args[0]
-    return isinstance(into, fx.Node) and bare_name(into) in (*moving.MOVES, "getitem")
+    assert isinstance(into, fx.Node)
+    return any(bare_name(each) in (*moving.MOVES, "getitem") for each in (into, *into.users))
 
 
 def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], params: int) -> Trace:
