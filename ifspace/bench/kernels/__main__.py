@@ -5,25 +5,22 @@
 
 import argparse
 import csv
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import torch
 
-from ifspace.bench.kernels.bounds import bound_s, measured_rates
+from ifspace.bench.clock import Limits
+from ifspace.bench.device import DTYPES, check_known, find_device, free_bytes, keep_memory
+from ifspace.bench.kernels.bounds import bound_s
 from ifspace.bench.kernels.candidates import candidates, named
 from ifspace.bench.kernels.cases import (
-    BOTH_WAYS,
-    DTYPES,
     FUSED,
     KINDS,
-    LAYOUTS,
-    MODES,
     RPW,
     SHAPES,
     WINDOWS,
@@ -32,22 +29,18 @@ from ifspace.bench.kernels.cases import (
     parse_shape,
     parse_window,
 )
-from ifspace.bench.kernels.clock import Limits
 from ifspace.bench.kernels.gate import BATCH, SIDE, check
 from ifspace.bench.kernels.measure import Bench, measure, nowhere
-from ifspace.bench.kernels.rows import COLUMNS, RATIO, Row, Timed, rate_rows, rows_of, this_machine
+from ifspace.bench.kernels.rows import RATIO, Timed, rate_rows, rows_of
 from ifspace.bench.kernels.tables import page
 from ifspace.bench.kernels.targets import ON_CPU, ON_CUDA, judged
+from ifspace.bench.rates import measured_rates
 from ifspace.bench.record import note
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.bench.tidy import BOTH_WAYS, COLUMNS, LAYOUTS, MODES, Row, this_machine
+from ifspace.errors import IfspaceError
 
 COMMAND: Final = "python -m ifspace.bench.kernels"
 THREADS: Final = 2
-# Without these glibc returns large tensors to the system after each call, and what is timed is
-# the system handing them out again.
-ALLOCATOR: Final = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)
-}  # fmt: skip
 QUICK_SHAPES: Final = ((1, 512, 14), (1, 1024, 7))
 QUICK_WINDOWS: Final = ((4, "0.33"), (4, "1/2"))
 LIMITS: Final = {"cpu": Limits(), "cuda": Limits(budget_s=0.3, least=20, most=60)}
@@ -64,6 +57,7 @@ SHARE: Final = 0.35
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     options = _parser().parse_args(arguments)
+    keep_memory()
     torch.set_num_threads(options.threads)
     try:
         plan = Plan.of(options)
@@ -96,7 +90,7 @@ class Plan:
 
         Raises: SettingError, DeviceError, KernelError for what cannot be.
         """
-        device = _device(options.device)
+        device = find_device(options.device)
         cuda, quick = device.type == "cuda", options.quick
         shapes = [parse_shape(text) for text in options.cases.split(",") if text]
         windows = [parse_window(text) for text in options.windows.split()]
@@ -106,7 +100,7 @@ class Plan:
         chosen = ("dtypes", dtypes, DTYPES), ("layouts", layouts, LAYOUTS), ("kinds", kinds, KINDS)
         for argument, names, known in chosen:
             for name in names:
-                _known(argument, name, known)
+                check_known(argument, name, known)
         every = listed(
             shapes or (QUICK_SHAPES if quick else SHAPES),
             windows or (QUICK_WINDOWS if quick else WINDOWS),
@@ -116,7 +110,7 @@ class Plan:
         compiles = {"none": nowhere, "some": _somewhere(device), "all": _everywhere}
         limits = QUICK_LIMITS if quick else LIMITS[device.type]
         compile_in = compiles["none" if quick else options.compiled]
-        most_bytes = SHARE * _free_bytes(device)
+        most_bytes = SHARE * free_bytes(device)
         bench = Bench(candidates(impl, True), device, most_bytes, limits, compile_in)
         words = [COMMAND, *(["--quick"] if quick else [])]
         defaults = vars(_parser().parse_args([]))
@@ -206,27 +200,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _device(name: str) -> torch.device:
-    known = ["cpu"] + ["cuda"] * torch.cuda.is_available()
-    _known("device", name or known[-1], known)
-    return torch.device(name or known[-1])
-
-
-def _known(argument: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise SettingError.because(
-            f"no such {argument}", got=repr(value), allowed=", ".join(known),
-            remedy="choose among these", argument=argument,
-        )  # fmt: skip
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(free) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _everywhere(case: Case) -> bool:
     return True
 
@@ -252,10 +225,4 @@ def _line(rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    if any(name not in os.environ for name in ALLOCATOR):
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "ifspace.bench.kernels", *sys.argv[1:]],
-            os.environ | ALLOCATOR,
-        )
     main()

@@ -7,6 +7,8 @@ from typing import Final
 
 import torch
 
+from ifspace.bench.device import DTYPES, rounding
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LAYOUTS
 from ifspace.errors import SettingError
 from ifspace.kernels.windows import Windows, windows_of
 
@@ -18,14 +20,6 @@ SHAPES: Final = (
 )  # fmt: skip
 # Group count and overlap.
 WINDOWS: Final = ((2, "1/2"), (4, "0.33"), (4, "1/2"), (8, "1/2"))
-LAYOUTS: Final = ("channels_last", "nchw")
-FORWARD: Final = "forward"
-BOTH_WAYS: Final = "forward+backward"
-MODES: Final = (FORWARD, BOTH_WAYS)
-# tf32 is how matrix units may multiply float32.
-DTYPES: Final = {
-    "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
-}  # fmt: skip
 RPW: Final = "RPW"
 FUSED: Final = "DW+RPW"
 KINDS: Final = (RPW, FUSED)
@@ -79,7 +73,7 @@ class Case:
     @property
     def rounding(self) -> float:
         """The relative distance of neighbouring numbers of the type."""
-        return 2.0**-10 if self.dtype == "tf32" else torch.finfo(self.torch_dtype).eps
+        return rounding(self.dtype)
 
     @property
     def both_ways(self) -> bool:

@@ -7,19 +7,18 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ifspace.bench.kernels.bounds import precision
+from ifspace.bench.compare import SLACK, distance
+from ifspace.bench.device import precision
 from ifspace.bench.kernels.candidates import Candidate, named
-from ifspace.bench.kernels.cases import BOTH_WAYS, FORWARD, FUSED, KERNEL, Case
+from ifspace.bench.kernels.cases import FUSED, KERNEL, Case
 from ifspace.bench.kernels.rivals import Tensors, Way
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD
 from ifspace.errors import IfspaceError
 from ifspace.kernels import dw_rpw_reference, reference
 from ifspace.kernels.dw_rpw_spec import FusedSpec
 
 BATCH: Final = 2
 SIDE: Final = 7
-# How far from float64, in the error of eager PyTorch in the same precision, plus one rounding:
-# sums in another order differ by that much, a wrong channel by a thousand times more.
-SLACK: Final = 4.0
 NAMES: Final = {
     True: ("output", "gradient by x", "gradient by dw_weight", "gradient by weight"),
     False: ("output", "gradient by x", "gradient by weight"),
@@ -126,14 +125,6 @@ def compare(
                 got=f"{what} of shape {list(got.shape)} with a relative error of {error:.1e}",
                 allowed=f"{list(want.shape)}, {limit:.1e}", remedy="nothing wrong is timed",
             )  # fmt: skip
-
-
-def distance(found: Tensor, wanted: Tensor) -> float:
-    """Return |found - wanted| / |wanted|, both as vectors; nan when there is one."""
-    if found.dtype != wanted.dtype:
-        found, wanted = found.double(), wanted.double()
-    with torch.no_grad():
-        return float((found - wanted).norm() / wanted.norm())
 
 
 def _reference(case: Case, given: Inputs) -> Tensors:

@@ -1,60 +1,27 @@
-"""Measurement rows, tidy: one number a row, with what it was measured on."""
+"""The rows of a case: times, ratios to the baseline, shares of the bound, reasons."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
-from statistics import quantiles
-from typing import Any, Final
+from typing import Final
 
-import torch
-
-from ifspace.bench.kernels.bounds import Rates
 from ifspace.bench.kernels.candidates import BASELINE, Candidate
 from ifspace.bench.kernels.cases import Case
-from ifspace.bench.process import provenance
+from ifspace.bench.rates import Rates
+from ifspace.bench.tidy import (
+    COLUMNS,
+    LEAST,
+    NOT_RUN,
+    OF_BOUND,
+    ROUNDS,
+    TIME,
+    Machine,
+    Row,
+    rounded,
+    spread,
+)
 
-COLUMNS: Final = (
-    "case", "candidate", "provider", "mode", "dtype", "layout", "N", "C", "F", "H", "W", "metric",
-    "unit", "median", "p20", "p80", "bound", "device", "torch", "triton", "date",
-)  # fmt: skip
-TIME: Final = "time"
-LEAST: Final = "least time"
 RATIO: Final = "ratio"
 LEAST_RATIO: Final = "ratio of least times"
-OF_BOUND: Final = "share of bound"
-ROUNDS: Final = "rounds"
-NOT_RUN: Final = "not run: "
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What rows were measured on: a name fit for a file, the versions, the day."""
-
-    device: str
-    torch: str
-    triton: str
-    date: str
-
-
-def this_machine(device: torch.device) -> Machine:
-    """Return this machine, as it is with a device."""
-    name = "cpu " + provenance("").machine.rsplit(", ", 2)[0]
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    return Machine(file_safe(name), torch.__version__, _version("triton"), date)
-
-
-def file_safe(name: str) -> str:
-    """Return a name in lower-case letters, digits and hyphens.
-
-    >>> file_safe("NVIDIA H200"), file_safe("cpu AMD EPYC 9B14 (2)")
-    ('nvidia-h200', 'cpu-amd-epyc-9b14-2')
-    """
-    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +52,7 @@ def rows_of(
         ) -> Row:  # fmt: skip
             low, middle, high = spread(numbers) if numbers else ("", "", "")
             values = (metric, unit, middle, low, high, "" if bound is None else bound)
-            found = start | dict(zip(COLUMNS[11:17], map(_rounded, values), strict=True))
+            found = start | dict(zip(COLUMNS[11:17], map(rounded, values), strict=True))
             return found | {name: getattr(machine, name) for name in COLUMNS[17:]}
 
         if not each.seconds:
@@ -110,20 +77,8 @@ def rate_rows(rates: Rates, machine: Machine) -> Iterator[Row]:
     for dtype, rate in rates.matrix.items():
         measured.append(("matrix product", dtype, "rate", "GFLOP/s", rate / 1e9))
     for case, dtype, metric, unit, value in measured:
-        numbers = dict.fromkeys(("median", "p20", "p80"), _rounded(value))
+        numbers = dict.fromkeys(("median", "p20", "p80"), rounded(value))
         yield empty | {"case": case, "dtype": dtype, "metric": metric, "unit": unit} | numbers
-
-
-def spread(numbers: Sequence[float]) -> tuple[float, float, float]:
-    """Return p20, median and p80.
-
-    >>> spread([3.0, 1.0, 2.0, 5.0, 4.0, 6.0])
-    (2.0, 3.5, 5.0)
-    """
-    if len(numbers) == 1:
-        return numbers[0], numbers[0], numbers[0]
-    tenths = quantiles(numbers, n=10, method="inclusive")
-    return tenths[1], tenths[4], tenths[7]
 
 
 def _start(case: Case, timed: Timed) -> Row:
@@ -140,14 +95,3 @@ def _ratios(each: Timed, baseline: Timed) -> list[float]:
         return [a / b for a, b in zip(each.seconds, baseline.seconds, strict=False)]
     _, middle, _ = spread(baseline.seconds)
     return [each.seconds[0] / middle]
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -5,11 +5,12 @@ from typing import Final
 
 from tabulate import tabulate
 
+from ifspace.bench.clock import SHORT_S, Limits
 from ifspace.bench.kernels.candidates import BASELINE, COMPILED, OURS
-from ifspace.bench.kernels.clock import SHORT_S, Limits
 from ifspace.bench.kernels.measure import MOST_CAPTURED
-from ifspace.bench.kernels.rows import LEAST_RATIO, NOT_RUN, OF_BOUND, RATIO, ROUNDS, TIME, Row
+from ifspace.bench.kernels.rows import LEAST_RATIO, RATIO
 from ifspace.bench.kernels.targets import Numbers, Verdict, by_case
+from ifspace.bench.tidy import NOT_RUN, OF_BOUND, ROUNDS, TIME, Row
 
 NO_NUMBER: Final = "–"
 MOST_LISTED: Final = 4

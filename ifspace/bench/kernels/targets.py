@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ifspace.bench.kernels.candidates import BASELINE, OURS
-from ifspace.bench.kernels.cases import BOTH_WAYS, FORWARD, FUSED, RPW
-from ifspace.bench.kernels.rows import OF_BOUND, RATIO, Row
+from ifspace.bench.kernels.cases import FUSED, RPW
+from ifspace.bench.kernels.rows import RATIO
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD, OF_BOUND, Row
 
 # candidate -> metric -> median, of one case.
 Numbers = dict[str, dict[str, float]]

@@ -3,11 +3,7 @@
 import pytest
 
 from ifspace.bench.kernels.cases import (
-    BOTH_WAYS,
-    FORWARD,
     FUSED,
-    LAYOUTS,
-    MODES,
     RPW,
     SHAPES,
     WINDOWS,
@@ -16,6 +12,7 @@ from ifspace.bench.kernels.cases import (
     parse_shape,
     parse_window,
 )
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LAYOUTS, MODES
 from ifspace.errors import SettingError
 
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from ifspace.bench.kernels.cases import LAYOUTS, Case
+from ifspace.bench.kernels.cases import Case
 from ifspace.bench.kernels.direct import direct
 from ifspace.bench.kernels.gate import inputs
+from ifspace.bench.tidy import LAYOUTS
 from ifspace.kernels import reference
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ifspace.bench.clock import Limits
 from ifspace.bench.kernels.candidates import COMPILED, OURS, Candidate, candidates, named
-from ifspace.bench.kernels.cases import BOTH_WAYS, FORWARD, RPW, Case
-from ifspace.bench.kernels.clock import Limits
+from ifspace.bench.kernels.cases import RPW, Case
 from ifspace.bench.kernels.gate import WrongCandidateError
 from ifspace.bench.kernels.measure import Bench, measure
 from ifspace.bench.kernels.rivals import Way, zeros
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD
 
 CPU = torch.device("cpu")
 CASE = Case(2, 16, 5, 4, "1/2")

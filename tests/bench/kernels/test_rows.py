@@ -2,10 +2,11 @@
 
 import pytest
 
-from ifspace.bench.kernels.bounds import Rates
 from ifspace.bench.kernels.candidates import Candidate, candidates, named
 from ifspace.bench.kernels.cases import RPW, Case
-from ifspace.bench.kernels.rows import COLUMNS, Machine, Row, Timed, rate_rows, rows_of, spread
+from ifspace.bench.kernels.rows import Timed, rate_rows, rows_of
+from ifspace.bench.rates import Rates
+from ifspace.bench.tidy import COLUMNS, Machine, Row, spread
 
 CONTRACT = (
     "case, candidate, provider, mode, dtype, layout, N, C, F, H, W, metric, unit, median, p20, "

@@ -1,12 +1,13 @@
 """The page of made-up rows."""
 
-from ifspace.bench.kernels.bounds import Rates
+from ifspace.bench.clock import Limits
 from ifspace.bench.kernels.candidates import candidates, named
 from ifspace.bench.kernels.cases import RPW, Case
-from ifspace.bench.kernels.clock import Limits
-from ifspace.bench.kernels.rows import Machine, Row, Timed, rate_rows, rows_of
+from ifspace.bench.kernels.rows import Timed, rate_rows, rows_of
 from ifspace.bench.kernels.tables import page
 from ifspace.bench.kernels.targets import ON_CPU, judged
+from ifspace.bench.rates import Rates
+from ifspace.bench.tidy import Machine, Row
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 

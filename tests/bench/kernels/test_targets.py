@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ifspace.bench.kernels.rows import COLUMNS, Row
 from ifspace.bench.kernels.targets import ON_CPU, ON_CUDA, Target, Verdict, judged
+from ifspace.bench.tidy import COLUMNS, Row
 
 
 def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from ifspace.bench.kernels.clock import Limits, first_call, interleaved
+from ifspace.bench.clock import Limits, first_call, interleaved
 
 CPU = torch.device("cpu")
 
@@ -57,3 +57,13 @@ def test_the_first_call_is_timed_and_its_result_kept() -> None:
 
 def test_nothing_to_time_is_no_endless_round() -> None:
     assert interleaved({"a": pytest.fail}, {"a": 9.0}, Limits(), CPU) == {"a": [9.0]}
+
+
+def test_every_round_is_told_with_the_times_so_far() -> None:
+    told: list[dict[str, int]] = []
+    interleaved(
+        {"a": lambda: None, "b": lambda: None}, {"a": 0.01, "b": 0.01},
+        Limits(budget_s=9.0, least=1, most=3), CPU,
+        each_round=lambda times: told.append({name: len(each) for name, each in times.items()}),
+    )  # fmt: skip
+    assert told == [{"a": n, "b": n} for n in (1, 2, 3)]

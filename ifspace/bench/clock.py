@@ -43,11 +43,13 @@ def interleaved(
     limits: Limits,
     device: torch.device,
     always: Collection[str] = (),
+    each_round: Callable[[dict[str, list[float]]], None] | None = None,
 ) -> dict[str, list[float]]:
     """Return the seconds of each function, round by round.
 
     `first_s`: how long a call of each took before, what is slow by `limits` is called less; but
-    `always` names those that take part in every round.
+    `always` names those that take part in every round. `each_round` is told after each what there
+    is so far.
     """
     clock = _on_cuda(device) if device.type == "cuda" else _on_host
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -67,6 +69,8 @@ def interleaved(
         for name, read in reads.items():
             times[name].append(read())
         done += 1
+        if each_round is not None:
+            each_round(times)
         if done >= limits.least and time.perf_counter() - started > limits.budget_s:
             break
     return times

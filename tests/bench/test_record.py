@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+
+from ifspace.bench import record
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, where `ifspace` copies its last word into the files it is told."""
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import sys, pathlib\n"
+        "words = sys.argv[1:]\n"
+        "if '--out' in words:\n"
+        "    pathlib.Path(words[words.index('--out') + 1]).write_text('x')\n"
+        "else:\n"
+        "    folder = pathlib.Path(words[words.index('--figures') + 1])\n"
+        "    folder.mkdir(parents=True, exist_ok=True)\n"
+        "    for name in ('a.svg', 'b.svg'):\n"
+        "        (folder / name).write_text('x')\n"
+    )
+    (tmp_path / "fake.py").write_text(code)
+    monkeypatch.setattr(record, "python", lambda *words: ["python3", "fake.py", *words[2:]])
+    return tmp_path / "results"
+
+
+def test_a_file_is_entered_with_its_command(place: Path) -> None:
+    record.main(["best.md", "--", "best", "x.parquet"])
+    page = (place / "README.md").read_text()
+    assert "[best.md](best.md)" in page
+    assert "`ifspace best x.parquet --out results/best.md`" in page
+
+
+def test_a_pattern_enters_what_was_written(place: Path) -> None:
+    record.main(["figures/*", "--", "report", "results", "--figures", "results/figures"])
+    page = (place / "README.md").read_text()
+    assert "[figures/a.svg](figures/a.svg)" in page
+    assert "[figures/b.svg](figures/b.svg)" in page
+    assert "`ifspace report results --figures results/figures`" in page
+    assert "--out" not in page
+
+
+def test_what_has_gone_is_taken_out(place: Path) -> None:
+    record.main(["best.md", "--", "best", "x.parquet"])
+    (place / "best.md").unlink()
+    record.main(["other.md", "--", "best", "y.parquet"])
+    page = (place / "README.md").read_text()
+    assert "other.md" in page
+    assert "best.md" not in page
