@@ -1,0 +1,132 @@
+"""No time is taken of what is wrong: parameters, operations, field, numbers and gradients first.
+
+The first three are counted and traced on the bare block, in float64 on a CPU; the numbers are
+those of the module that will be timed, where it will be timed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.bench.blocks.cases import Candidate, Conditions
+from ifspace.bench.blocks.reference import copy_of, reference_of
+from ifspace.bench.compare import SLACK, distance
+from ifspace.bench.device import precision, rounding
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.nn.blocks import PLAIN, BlockModule
+from ifspace.reach import channel_reach, field_after
+
+BATCH: Final = 2
+SIDE: Final = 7
+# So many outputs are traced at a time, each with an image of its own.
+TRACED: Final = 64
+
+
+def fault(candidate: Candidate, conditions: Conditions) -> str | None:
+    """Return what is wrong with a candidate, or None; an error of torch is a fault as well."""
+    try:
+        return next(_faults(candidate, conditions), None)
+    except (RuntimeError, MemoryError) as error:
+        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.120}"
+
+
+def _faults(candidate: Candidate, conditions: Conditions) -> Iterator[str]:
+    bare = BlockModule(candidate.sized, candidate.stride, PLAIN, dtype=torch.float64)
+    yield from _counts(candidate, bare)
+    yield from _field(candidate)
+    yield from _numbers(candidate, conditions)
+
+
+def _counts(candidate: Candidate, bare: BlockModule) -> Iterator[str]:
+    """Parameters by formula, catalogue and tensors; operations by formula and counter."""
+    sized, design = candidate.sized, candidate.design
+    numel = sum(each.numel() for each in bare.parameters())
+    if numel != sized.params:
+        yield f"{numel:,} parameters, {sized.params:,} by the formula"
+    side = min(candidate.side, SIDE)
+    x = torch.ones(1, sized.channels, *[side * candidate.stride] * 2, dtype=torch.float64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        y = bare(x)
+    if y.shape[1:] != (sized.out_channels, side, side):
+        yield f"writes {list(y.shape[1:])}, not {[sized.out_channels, side, side]}"
+    macs = sized.macs_per_pixel(candidate.stride)
+    if counter.get_total_flops() != 2 * macs * side**2:
+        counted = counter.get_total_flops() / (2 * side**2)
+        yield f"{counted:,.1f} MACs a pixel, {macs:,} by the formula"
+    if design is not None and (design.params, design.macs_per_pixel) != (sized.params, macs):
+        claimed = f"{design.params:,} parameters and {design.macs_per_pixel:,} MACs a pixel"
+        yield f"{sized.params:,} and {macs:,}, the catalogue says {claimed}"
+
+
+def _field(candidate: Candidate) -> Iterator[str]:
+    """What each output sees by gradients, by bitsets, and by the catalogue."""
+    sized, design = candidate.sized, candidate.design
+    side, channels = field_after(sized)[-1]
+    if design is not None and design.field != (side, channels):
+        yield f"sees {side}×{side}×{channels}, the catalogue says {design.field}"
+    bare = BlockModule(sized, 1, PLAIN, dtype=torch.float64)
+    for each in bare.parameters():
+        nn.init.uniform_(each, 0.5, 1.5)
+    for start in range(0, sized.out_channels, TRACED):
+        outputs = torch.arange(start, min(start + TRACED, sized.out_channels))
+        # A ring of pixels more than the field: nothing of it may be seen.
+        x = torch.ones(len(outputs), sized.channels, side + 2, side + 2, dtype=torch.float64)
+        middle = (torch.arange(len(outputs)), outputs, side // 2 + 1, side // 2 + 1)
+        (gradient,) = torch.autograd.grad(bare(x.requires_grad_())[middle].sum(), x)
+        seen = gradient != 0
+        whole = seen[:, :, 1:-1, 1:-1].flatten(2)
+        square = bool((whole.any(2) == whole.all(2)).all())
+        if not square or int(seen.sum()) != int(whole.sum()):
+            yield f"sees no square of {side}×{side} pixels"
+        wanted = channel_reach(sized.layers)
+        for output, row in zip(outputs.tolist(), whole.any(2), strict=True):
+            if sum(1 << place for place in row.nonzero().flatten().tolist()) != wanted[output]:
+                yield f"output {output} sees other channels than the field has"
+
+
+def _numbers(candidate: Candidate, conditions: Conditions) -> Iterator[str]:
+    """Output and gradients beside the reference in float64, on a few pixels."""
+    precision(conditions.dtype)
+    few = replace(candidate, batch=BATCH, side=min(candidate.side, SIDE))
+    x, grad = conditions.draw(*few.in_shape), conditions.draw(*few.out_shape, seed=1)
+    module = conditions.build(few)
+    for mode in conditions.modes:
+        module.train(mode == BOTH_WAYS)
+        plain = reference_of(module)
+        exact = _found(copy_of(plain).double(), x.double(), grad.double(), mode)
+        eager = _found(plain, x, grad, mode)
+        found = _found(module, x, grad, mode)
+        for name in exact:
+            yield from _compared(name, found.get(name), eager[name], exact[name], conditions)
+
+
+def _compared(
+    name: str, found: Tensor | None, eager: Tensor, exact: Tensor, conditions: Conditions
+) -> Iterator[str]:
+    if found is None or found.shape != exact.shape:
+        yield f"{name} of shape {None if found is None else list(found.shape)}"
+    elif not bool(found.isfinite().all()):
+        yield f"{name} is not finite"
+    else:
+        error = distance(found, exact)
+        limit = SLACK * distance(eager, exact) + rounding(conditions.dtype)
+        if not error <= limit:
+            yield f"{name} is wrong: a relative error of {error:.1e}, over {limit:.1e}"
+
+
+def _found(module: nn.Module, x: Tensor, grad: Tensor, mode: str) -> dict[str, Tensor]:
+    """Return the output and, both ways, the gradients by name."""
+    if mode == FORWARD:
+        with torch.no_grad():
+            return {"output": module(x)}
+    x = x.detach().requires_grad_()
+    named = dict(module.named_parameters())
+    y = module(x)
+    grads = torch.autograd.grad(y, (x, *named.values()), grad)
+    return {"output": y.detach()} | {
+        f"gradient by {name}": each for name, each in zip(("x", *named), grads, strict=True)
+    }

@@ -1,0 +1,136 @@
+"""Latency in features: a sum of times that each operation, byte and launch of a kind takes.
+
+The coefficients are those, not negative, with the least squared relative error on measured blocks;
+they hold for one device, type, layout, number of threads and batch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+
+from ifspace.bench.blocks.cases import Candidate
+from ifspace.bench.blocks.features import Features
+from ifspace.bench.blocks.least_squares import nonnegative, rank_correlation
+
+# What a model is asked for on blocks that it was not fitted to.
+RANK_GOAL: Final = 0.9
+ERROR_GOAL: Final = 0.2
+# With fewer blocks a rank correlation says nothing.
+LEAST_JUDGED: Final = 5
+Measured = Sequence[tuple[Features, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Milliseconds to a unit of each feature.
+
+    >>> model = Model.fit([({"bytes": 2.0, "launches": 1.0}, 5.0), ({"bytes": 4.0}, 8.0)])
+    >>> round(model.predict({"bytes": 1.0, "launches": 2.0}), 6)
+    4.0
+    """
+
+    coefficients: Mapping[str, float]
+
+    @classmethod
+    def fit(cls, measured: Measured) -> Self:
+        """Return the model with the least squared relative error on (features, milliseconds)."""
+        names = sorted({name for each, _ in measured for name in each})
+        table = np.array([[each.get(name, 0.0) for name in names] for each, _ in measured])
+        times = np.array([milliseconds for _, milliseconds in measured])
+        table = table.reshape(len(measured), len(names))
+        scale = table.max(axis=0, initial=0.0)
+        scale[scale == 0] = 1.0
+        found = nonnegative(table / scale / times[:, None], np.ones(len(measured))) / scale
+        return cls(dict(zip(names, found.tolist(), strict=True)))
+
+    def predict(self, features: Features) -> float | None:
+        """Return milliseconds, or None for a feature that no block of the fit had."""
+        if not features.keys() <= self.coefficients.keys():
+            return None
+        return sum(self.coefficients[name] * count for name, count in features.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How a predictor fares on `count` blocks that it was not fitted to.
+
+    `rank_correlation` is Spearman's, None where it is not known: with few blocks, or one answer for
+    all. `median_error` is relative to the measured time.
+    """
+
+    count: int
+    rank_correlation: float | None
+    median_error: float | None
+
+    @classmethod
+    def of(cls, predicted: Sequence[float | None], measured: Sequence[float]) -> Self:
+        """Return the errors of predictions; what could not be predicted is left out."""
+        both = [(a, b) for a, b in zip(predicted, measured, strict=True) if a is not None]
+        if len(both) < LEAST_JUDGED:
+            return cls(len(both), None, None)
+        guesses, times = zip(*both, strict=True)
+        found = rank_correlation(guesses, times)
+        relative = [abs(a - b) / b for a, b in both]
+        return cls(len(both), None if np.isnan(found) else found, float(np.median(relative)))
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """What falls short of the goals, in words."""
+        found = []
+        if self.rank_correlation is not None and self.rank_correlation < RANK_GOAL:
+            found.append(f"rank correlation {self.rank_correlation:.2f}, goal {RANK_GOAL}")
+        if self.median_error is not None and self.median_error > ERROR_GOAL:
+            found.append(f"median error {self.median_error:.0%}, goal {ERROR_GOAL:.0%}")
+        return tuple(found)
+
+
+# What is compared with the model: one amount and a constant, fitted the same way.
+ALONE: Final[Mapping[str, Callable[[Candidate], Features]]] = {
+    "parameters alone": lambda each: {"parameters": each.sized.params, "constant": 1},
+    "MACs alone": lambda each: {"MACs": each.macs, "constant": 1},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A model with its errors beside those of predictors from one amount alone, by name."""
+
+    mode: str
+    model: Model
+    fitted_to: int
+    errors: Mapping[str, Errors]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "unit": "ms", "coefficients": dict(self.model.coefficients),
+            "fitted_to": self.fitted_to,
+            "errors": {name: asdict(each) for name, each in self.errors.items()},
+            "goals": {"rank_correlation": RANK_GOAL, "median_error": ERROR_GOAL},
+        }  # fmt: skip
+
+
+MODEL: Final = "model"
+Times = Sequence[tuple[Candidate, float]]
+
+
+def fitted(
+    mode: str, fit: Times, held_out: Times, features: Callable[[Candidate], Features]
+) -> Fitted:
+    """Return a model fitted to (block, milliseconds) and judged on others.
+
+    The predictors from one amount know of no side: they are fitted to the blocks alone that stand
+    where the others do.
+    """
+    model = Model.fit([(features(each), time) for each, time in fit])
+    times = [time for _, time in held_out]
+    errors = {MODEL: Errors.of([model.predict(features(each)) for each, _ in held_out], times)}
+    places = {each.shapes for each, _ in held_out}
+    here = [(each, time) for each, time in fit if each.shapes in places]
+    for name, amount in ALONE.items():
+        alone = Model.fit([(amount(each), time) for each, time in here])
+        guesses = [alone.predict(amount(each)) for each, _ in held_out]
+        errors[name] = Errors.of(guesses, times)
+    return Fitted(mode, model, len(fit), errors)

@@ -1,0 +1,256 @@
+"""`ifspace bench`: how fast the best blocks of a catalogue are here, beside those with a name."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ifspace.cli.options import Output, parts, shared_options, with_options
+from ifspace.cli.solved import solver_needed
+from ifspace.cli.stages import block_list
+
+if TYPE_CHECKING:
+    from ifspace.bench.blocks.asked import Asked
+    from ifspace.bench.blocks.files import Files
+    from ifspace.bench.blocks.run import Run
+    from ifspace.bench.blocks.selection import Place
+    from ifspace.catalogue import Catalogue
+
+DEFAULT_CATALOGUE: Final = Path("results/catalogue-64.parquet")
+# Where there is no catalogue it is enumerated anew, up to so many layers.
+WIDTH, MAX_LEN = 64, 4
+BASELINES: Final = "conv,dw+pw,shufflenet,clcnet,resnext,inverted"
+NO_BASELINES: Final = ("none",)
+README_TITLE: Final = "# Results of record"
+
+_OPTIONS = (
+    click.option("--top", type=click.IntRange(1), metavar="K", default=10, show_default=True,
+                 help="So many of its best designs."),
+    click.option("--by", type=click.Choice(["params", "macs", "activations", "pareto"]),
+                 default="params", show_default=True,
+                 help="What the best have least of; pareto: what no other beats."),
+    click.option("--channels", "-C", type=click.IntRange(1), metavar="N",
+                 help="Width C that enters a block; that of the catalogue if not given."),
+    click.option("--out-channels", "-F", type=click.IntRange(1), metavar="N",
+                 help="Width F that leaves it; C if not given, or that of the catalogue."),
+    click.option("--side", type=click.IntRange(1), metavar="N", default=32, show_default=True,
+                 help="Side of the maps that it writes, in pixels."),
+    click.option("--batch", type=click.IntRange(1), metavar="N", default=16, show_default=True,
+                 help="Images at a time."),
+    click.option("--stride", type=click.IntRange(1, 2), metavar="1|2",
+                 help="Stride of the first spatial layer; that of the catalogue if not given."),
+    click.option("--style", type=click.Choice(["plain", "mobilenet", "fog"]), default="plain",
+                 show_default=True, help="Batch norm, activations and shortcut around the layers."),
+    click.option("--device", metavar="cpu|cuda", default="cpu", show_default=True,
+                 help="Where it runs."),
+    click.option("--dtype", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+                 help="Type of the numbers; fp32 if not given, on CUDA bf16."),
+    click.option("--layout", type=click.Choice(["channels_last", "nchw"]),
+                 default="channels_last", show_default=True, help="How maps lie in memory."),
+    click.option("--threads", type=click.IntRange(1, 1024), metavar="N",
+                 help="Threads of a CPU; one to each usable core if not given."),
+    click.option("--compile", "compiled", is_flag=True,
+                 help="Time every block by torch.compile too; it takes minutes to compile."),
+    click.option("--backward/--no-backward", default=True, show_default=True,
+                 help="Time forward + backward too."),
+    click.option("--baselines", type=block_list, metavar="LIST", default=BASELINES,
+                 show_default=True, help="Blocks with a name, or in the notation; none for none."),
+    click.option("--repeats", type=click.IntRange(3, 100_000), metavar="N", default=25,
+                 show_default=True, help="Rounds in which all are timed in turn."),
+    click.option("--calibrate/--no-calibrate", default=True, show_default=True,
+                 help="Fit a model that predicts the latency of the whole catalogue."),
+    click.option("--predict", type=parts, metavar="LIST", default=None,
+                 help="More shapes CxFxSIDE or CxFxSIDExSTRIDE for the latency table."),
+    click.option("--results", type=click.Path(path_type=Path), metavar="FOLDER",
+                 default=Path("results"), show_default=True,
+                 help="Where the rows go: bench/blocks-DEVICE.csv in it, and more."),
+    click.option("--resume", is_flag=True,
+                 help="Keep the rows that are there; what was measured is not measured again."),
+)  # fmt: skip
+
+
+@click.command("bench", short_help="Time the best blocks of a catalogue beside named ones.")
+@click.argument("catalogue", type=click.Path(path_type=Path), required=False)
+@with_options(_OPTIONS)
+@shared_options()
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    output: Output,
+    catalogue: Path | None,
+    results: Path,
+    resume: bool,
+    **given: Any,
+) -> None:
+    """Time the best designs of CATALOGUE here: forward, forward + backward, memory.
+
+    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`; results/catalogue-64.parquet if
+    there is one, else it is enumerated anew up to 4 layers. At other widths than its own the
+    groups are solved anew. A block is checked before it is timed: parameters, MACs, field, numbers,
+    gradients; what is wrong is listed and never timed. Blocks are timed in turn, and the rows are
+    kept after every round: an interrupted run goes on with --resume. A model of latency, fitted to
+    a sample of the catalogue, predicts the rest and writes the table for `ifspace layout
+    --latency`. Exit status 2 when nothing is left to time.
+    """
+    absent = [each for each in ("torch", "safetensors") if find_spec(each) is None]
+    if absent:
+        raise click.ClickException(
+            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: "
+            "blocks are built and timed with torch; install ifspace[torch,solver]"
+        )
+    with solver_needed("group counts"):
+        from ifspace.bench.blocks.run import Run
+    from ifspace.bench.blocks.book import Book
+    from ifspace.bench.blocks.files import Files, read_designs
+    from ifspace.bench.tidy import this_machine
+    from ifspace.cli.bench_tables import forms
+    from ifspace.cli.progress import ProgressBar
+    from ifspace.cli.saving import check_files
+
+    check_files(output, None)
+    known = _catalogue(catalogue, given, output)
+    asked = _asked(known, given)
+    machine = this_machine(asked.conditions.device)
+    files, book = Files(results, machine.device), Book(machine)
+    files.prepare()
+    kept = read_designs(files.designs) if resume and files.designs.exists() else []
+    if resume and files.rows.exists():
+        left = book.read(files.rows)
+        if left:
+            output.note(f"{left} rows of other versions are not kept")
+    try:
+        with ProgressBar("measuring", quiet=output.quiet) as progress:
+            run = Run(known, asked, machine, book, lambda: book.write(files.rows), progress)
+            run.execute()
+    except KeyboardInterrupt:
+        if run.timed:
+            _record(context, run, files, kept)
+            output.note(f"kept: {files.rows}; the same command with --resume goes on")
+        raise
+    _record(context, run, files, kept)
+    _notes(output, run)
+    output.emit(forms(run, files))
+
+
+def _catalogue(path: Path | None, given: dict[str, Any], output: Output) -> "Catalogue":
+    from ifspace.catalogue import load
+
+    if path is not None or DEFAULT_CATALOGUE.exists():
+        return load(path or DEFAULT_CATALOGUE)
+    from ifspace.enumerate.search import enumerate_designs
+    from ifspace.plan import EnumerationSetting
+
+    width = given["channels"] or WIDTH
+    setting = EnumerationSetting(
+        channels=width, out_channels=given["out_channels"], max_len=MAX_LEN,
+        stride=given["stride"] or 1,
+    )  # fmt: skip
+    output.note(
+        f"no {DEFAULT_CATALOGUE}: enumerating blocks of up to {MAX_LEN} layers at {width} channels"
+    )
+    return enumerate_designs([setting])
+
+
+def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
+    from ifspace.bench.blocks.asked import Asked
+    from ifspace.bench.blocks.baselines import find_baselines
+    from ifspace.bench.blocks.cases import Conditions
+    from ifspace.bench.blocks.selection import Place, first_place
+    from ifspace.bench.device import check_known, find_device
+    from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+    from ifspace.parallel import workers
+
+    device = find_device(given["device"])
+    on_cpu = device.type == "cpu"
+    dtype = given["dtype"] or ("fp32" if on_cpu else "bf16")
+    check_known("dtype", dtype, ["fp32", "bf16", "fp16"] + ["tf32"] * (not on_cpu))
+    conditions = Conditions(
+        device, dtype, given["layout"], given["threads"] or workers(None), given["style"],
+        (FORWARD, BOTH_WAYS)[: 1 + given["backward"]], given["compiled"],
+    )  # fmt: skip
+    home = first_place(known, given["side"], given["batch"])
+    channels = given["channels"] or home.channels
+    out_channels = given["out_channels"]
+    if out_channels is None:
+        out_channels = home.out_channels if given["channels"] is None else channels
+    place = Place(
+        channels, out_channels, given["side"], given["batch"], given["stride"] or home.stride
+    )
+    names = () if given["baselines"] == NO_BASELINES else given["baselines"]
+    find_baselines(names)  # refuses before the work
+    predict = tuple(_place(text, given["batch"]) for text in given["predict"] or ())
+    return Asked(
+        place, conditions, given["top"], given["by"], names, given["repeats"],
+        given["calibrate"], predict,
+    )  # fmt: skip
+
+
+def _place(text: str, batch: int) -> "Place":
+    """Return the place that CxFxSIDE or CxFxSIDExSTRIDE means."""
+    from ifspace.bench.blocks.selection import Place
+    from ifspace.errors import SettingError
+
+    numbers = text.lower().replace("×", "x").split("x")
+    if len(numbers) not in (3, 4) or not all(x.isascii() and x.isdigit() for x in numbers):
+        raise SettingError.because(
+            "no such shape", got=repr(text), allowed="CxFxSIDE or CxFxSIDExSTRIDE",
+            remedy="write 64x128x28x2", argument="predict",
+        )  # fmt: skip
+    channels, out_channels, side, *stride = map(int, numbers)
+    return Place(channels, out_channels, side, batch, *stride)  # type: ignore[arg-type]
+
+
+def _record(context: click.Context, run: "Run", files: "Files", kept: list[Any]) -> None:
+    """Write designs, model and latency table; enter the files where results are listed."""
+    from ifspace.bench.blocks.files import record
+    from ifspace.bench.process import provenance
+
+    words = _words(context)
+    arguments = {name: _plain(value) for name, value in context.params.items()}
+    written = record(run, files, arguments, provenance(words), kept)
+    page = files.results / "README.md"
+    if page.exists() and page.read_text(encoding="utf-8").startswith(README_TITLE):
+        if find_spec("tabulate") is None:
+            return
+        from ifspace.bench.record import note
+
+        note(files.results, [path.relative_to(files.results).as_posix() for path in written], words)
+
+
+def _words(context: click.Context) -> str:
+    """Return the command as it can be written again."""
+    words = ["ifspace", "bench"]
+    for param in context.command.params:
+        name = param.name or ""
+        told = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        value = context.params.get(name)
+        if name == "catalogue" and value is not None:
+            words.append(str(value))
+        elif told and isinstance(param, click.Option) and name not in ("format", "out", "quiet"):
+            flag = max(param.opts if value or not param.secondary_opts else param.secondary_opts,
+                       key=len)  # fmt: skip
+            words += [flag] if param.is_flag else [flag, str(_plain(value))]
+    return " ".join(words)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def _notes(output: Output, run: "Run") -> None:
+    for name, why in run.left_out:
+        output.note(f"left out: {name}: {why}")
+    for (name, _, _), why in run.red.items():
+        output.note(f"red, not timed: {name}: {why}")
+    if run.solved:
+        place = run.asked.place
+        output.note(
+            f"groups of {run.solved} designs solved anew from {place.channels} to "
+            f"{place.out_channels} channels; enumerate that width to predict its whole catalogue"
+        )
+    if run.reused:
+        output.note(f"{run.reused} measurements were there already")

@@ -1,0 +1,45 @@
+"""Small blocks, one thread, and settings as they were: others may measure on the same cores."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ifspace.bench.blocks.cases import Candidate, Conditions
+from ifspace.block import Block
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+
+
+@pytest.fixture
+def here() -> Conditions:
+    return Conditions(torch.device("cpu"), "fp32")
+
+
+@pytest.fixture
+def block():
+    def block(text: str, channels: int = 16, out: int | None = None, **given) -> Candidate:
+        given = {"side": 6, "batch": 2} | given
+        return Candidate(Block.parse(text).at(channels, out, given.pop("inside", None)), **given)
+
+    return block
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs measure neither bandwidth nor memory, and leave the allocator as it is."""
+    from ifspace.bench.blocks import run
+    from ifspace.bench.rates import Rates
+
+    monkeypatch.setattr(run, "measured_rates", lambda *given: Rates(1e9, {"fp32": 1e9}))
+    monkeypatch.setattr(run, "keep_memory", lambda: True)
+    monkeypatch.setattr(run, "CALIBRATION_ROUNDS", 3)
+    monkeypatch.setattr(run, "peaks", lambda cases, *given: [1 << 20] * len(cases))

@@ -1,0 +1,67 @@
+"""The sample that a model is fitted to and judged on."""
+
+from samples import SMALL
+
+from ifspace.bench.blocks.baselines import find_baselines
+from ifspace.bench.blocks.calibrate import ANCHORS, HELD_OUT, HERE, calibration, neighbours
+from ifspace.bench.blocks.selection import Place, beside
+from ifspace.enumerate.search import enumerate_designs
+from ifspace.plan import EnumerationSetting
+from ifspace.reach import channel_field
+
+PLACE = Place(64, 64, 16, 2)
+CATALOGUE = enumerate_designs([EnumerationSetting(max_len=4)])
+
+
+def test_what_judges_is_not_fitted_to_and_all_is_here() -> None:
+    found = calibration(CATALOGUE, PLACE, neighbours(PLACE))
+    assert len(found.held_out) == HELD_OUT
+    assert {each.shapes for each in found.held_out} == {PLACE.shapes}
+    assert not {each.key for each in found.held_out} & {each.key for each in found.fit}
+    here = [each for each in found.fit if each.shapes == PLACE.shapes]
+    assert len(here) == HERE + len(ANCHORS)
+    assert all(each.calibrates for each in (*found.fit, *found.held_out))
+    elsewhere = [each for each in found.fit if each.shapes != PLACE.shapes]
+    assert len({each.shapes for each in elsewhere}) == 3
+    for each in elsewhere:
+        assert channel_field(each.sized.layers) == each.sized.channels
+
+
+def test_the_sample_is_the_same_again_and_leaves_out_what_it_is_told_to() -> None:
+    first, second = (calibration(CATALOGUE, PLACE, ()) for _ in range(2))
+    assert first == second
+    but = frozenset(each.name for each in (*first.held_out, *first.fit))
+    other = calibration(CATALOGUE, PLACE, (), but=but)
+    assert not but & {each.name for each in other.held_out}
+
+
+def test_half_of_a_small_catalogue_judges() -> None:
+    # DW+PW is fitted to whatever the sample has.
+    found = calibration(SMALL, Place(16, 16, 8, 2), ())
+    assert len(found.held_out) == 1
+    assert [each.name for each in found.fit][1:] == ["CONV", "DW+PW"]
+    fewer = calibration(SMALL, Place(16, 16, 8, 2), (), but=frozenset({"GC(8)+PW"}))
+    assert fewer.held_out == ()
+
+
+def test_places_without_groups_have_the_anchors_alone() -> None:
+    found = calibration(CATALOGUE, PLACE, [Place(3, 64, 16, 2)])
+    there = [each.name for each in found.fit if each.sized.channels == 3]
+    assert there[:2] == ["CONV", "DW+PW"]
+    assert all(channel_field(x.sized.layers) == 3 for x in found.fit if x.sized.channels == 3)
+
+
+def test_neighbours_are_whole_and_of_widths_that_networks_have() -> None:
+    assert [(p.channels, p.out_channels, p.side) for p in neighbours(Place(64, 128, 14))] == [
+        (32, 64, 28), (128, 256, 7),
+    ]  # fmt: skip
+    assert neighbours(Place(15, 15, 7)) == ()
+    assert all(p.channels <= 1024 for p in neighbours(Place(512, 512, 16)))
+
+
+def test_more_blocks_are_timed_again_each_once() -> None:
+    more = beside(find_baselines(["conv", "resnext"]), PLACE).candidates
+    found = calibration(CATALOGUE, PLACE, (), more)
+    anchors = [each for each in found.fit if each.provider == "anchor"]
+    assert [each.name for each in anchors] == ["CONV", "DW+PW", "PW+GC(8)+PW, bottleneck 1/2"]
+    assert all(each.calibrates for each in anchors)

@@ -1,0 +1,128 @@
+"""What a run writes is what others read."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from samples import SMALL
+
+from ifspace.bench.blocks.asked import Asked
+from ifspace.bench.blocks.book import Book
+from ifspace.bench.blocks.files import MEASURED, MODELLED, Files, LatencyRows, read_designs, record
+from ifspace.bench.blocks.run import Run
+from ifspace.bench.blocks.selection import Place
+from ifspace.bench.process import Provenance
+from ifspace.bench.tidy import Machine
+from ifspace.errors import OutputError, SettingError
+from ifspace.nn import build
+from ifspace.plan.latency import read_latency
+
+MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
+WHERE = Provenance("ifspace bench", "abc", "a machine", "2026-11-21")
+
+
+@pytest.fixture
+def run(quick, here) -> Run:
+    asked = Asked(Place(16, 16, 4, 2), here, 2, baselines=("conv", "inverted"), repeats=3,
+                  calibrate=False)  # fmt: skip
+    run = Run(SMALL, asked, MACHINE, Book(MACHINE), lambda: None, lambda *told: None)
+    run.execute()
+    return run
+
+
+def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> None:
+    files = Files(tmp_path, "cpu-test")
+    files.prepare()
+    record(run, files, {"top": 2}, WHERE)
+    values = json.loads(files.designs.read_text())
+    assert (values["version"], values["arguments"], values["model"]) == (1, {"top": 2}, {})
+    assert values["provenance"]["command"] == "ifspace bench"
+    assert values["provenance"]["device"] == "cpu-test"
+    assert values["conditions"] == {
+        "dtype": "fp32", "layout": "channels_last", "style": "plain", "threads": 1, "batch": 2,
+    }  # fmt: skip
+    assert len(values["designs"]) == 4
+    for each, candidate in zip(values["designs"], run.shown, strict=True):
+        assert each["checked"]
+        assert each["block"] == str(candidate.sized.block)
+        assert each["composition"] == str(candidate.sized.block.composition)
+        names: dict = {}
+        exec(each["source"], names)
+        ours, theirs = names["Block"](), build(candidate.sized)
+        ours.load_state_dict(theirs.state_dict())
+        x = torch.randn(2, 16, 5, 5)
+        torch.testing.assert_close(ours(x), theirs(x))
+    rpw = values["designs"][0]
+    assert rpw["fields"] == [[3, 1], [3, 4], [3, 16]]
+    assert values["designs"][3]["bottleneck"] == "6"
+
+
+def test_the_latency_table_is_read_by_the_layouts(run: Run, tmp_path: Path) -> None:
+    files = Files(tmp_path, "cpu-test")
+    files.prepare()
+    record(run, files, {}, WHERE)
+    table = read_latency(files.latency)
+    # The inverted residual has a bottleneck, which the table cannot say.
+    assert {case[0] for case in table.cases} == {"DW+RPW(4,0)+RPW(4,0)", "DW+PW", "CONV"}
+    for each, milliseconds in run.least_ms(run.shown)[:3]:
+        found = table.find(each.sized, 4)
+        assert float(found) == pytest.approx(milliseconds, abs=2e-6)
+    assert "source" in files.latency.read_text().splitlines()[0]
+
+
+def test_what_was_measured_goes_before_a_prediction(block, tmp_path: Path) -> None:
+    rows = LatencyRows("cpu-test", "fp32")
+    rows.put(block("PW"), 5.0, MODELLED)
+    rows.put(block("PW"), 4.0, MEASURED)
+    rows.put(block("PW"), 3.0, MODELLED)
+    rows.put(block("PW"), 2.0, MEASURED)
+    rows.put(block("DW"), 0.0, MODELLED)
+    rows.put(block("CONV"), None, MODELLED)
+    rows.put(block("PW+PW", inside=2), 1.0, MEASURED)
+    rows.put(block("DW+PW", 16, 32, side=3, stride=2), 0.25, MODELLED)
+    rows.write(tmp_path / "latency.csv")
+    assert len(rows) == 3
+    assert read_latency(tmp_path / "latency.csv").cases == {
+        ("PW", 16, 16, 6, 1): Fraction(4),
+        ("DW", 16, 16, 6, 1): Fraction(1, 10**6),
+        ("DW+PW", 16, 32, 3, 2): Fraction(1, 4),
+    }
+
+
+def test_designs_of_earlier_runs_stay(run: Run, tmp_path: Path) -> None:
+    files = Files(tmp_path, "cpu-test")
+    files.prepare()
+    record(run, files, {}, WHERE)
+    kept = read_designs(files.designs)
+    kept[0]["channels"] = 32
+    kept[1]["source"] = "older"
+    record(run, files, {}, WHERE, kept)
+    designs = read_designs(files.designs)
+    assert [each["channels"] for each in designs] == [32, 16, 16, 16, 16]
+    assert "older" not in [each["source"] for each in designs]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"version": 2, "designs": []}', '{"version": 1, "designs": [{}]}']
+)
+def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "blocks.json"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=r"blocks\.json cannot be resumed: got ") as refused:
+        read_designs(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "results"):
+        with pytest.raises(OutputError, match="results cannot be written"):
+            Files(folder, "cpu-test").prepare()
+    files = Files(tmp_path / "new", "cpu-test")
+    files.prepare()
+    assert list((tmp_path / "new" / "bench").iterdir()) == []
+    files.rows.mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        files.prepare()
