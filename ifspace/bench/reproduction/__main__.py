@@ -1,8 +1,9 @@
 """What the papers print beside what this program computes, row by row.
 
-`python -m ifspace.bench.reproduction` writes `results/reproduction.md`. The printed values are
-those of `printed.py`; everything else is computed. A row matches when our number
-rounds to the printed digits, or is cut to them; rows that do not come out stay in the tables.
+`python -m ifspace.bench.reproduction` writes `results/reproduction.md`, and CSV files of what
+`ifspace report` shows of it. The printed values are those of `printed.py`; everything else is
+computed. A row matches when our number rounds to the printed digits, or is cut to them; rows that
+do not come out stay in the tables.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from ifspace.bench.record import note
 from ifspace.bench.reproduction import (
     count_tables,
     decomposed,
+    exports,
     fields,
     fog_tables,
     layout_tables,
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = (moves, fields, count_tables, decomposed, fog_tables, layout_tables)
     sections = [part.section() for part in parts]
     (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
-    note(options.out, [NAME], COMMAND)
+    note(options.out, [NAME, *exports.write(options.out, sections)], COMMAND)
     print(f"written: {options.out / NAME}")
 
 
