@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-models reproduction results test-gpu clean
+.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction report results test-gpu test-page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: lint  ## everything that must pass: ruff, mypy, pytest with the documented
 
 test-gpu: $(VENV)/.test  ## the tests of the kernels on a CUDA device, compiled
 	IFSPACE_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
+
+test-page: $(VENV)/.browser  ## the tests of the report's page in a headless Chromium
+	$(BIN)/python -m pytest tests/report/test_page_browser.py tests/report/test_page_opened.py
 
 lint: $(VENV)/.test  ## ruff and mypy only
 	$(BIN)/ruff check .
@@ -55,11 +58,18 @@ bench-kernels: $(VENV)/.test  ## time rolling pointwise kernels beside their riv
 kernels-aot: $(VENV)/.test  ## registers and shared memory of every Triton configuration
 	$(BIN)/python -m ifspace.bench.aot
 
+bench-blocks: $(VENV)/.test  ## time the best blocks beside named ones (DEVICE=cpu)
+	$(BIN)/ifspace bench results/catalogue-64.parquet --device $(DEVICE)
+
 bench-models: $(VENV)/.test  ## time the commands that look at real networks, into results/
 	$(BIN)/python -m ifspace.bench.commands --models
 
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m ifspace.bench.reproduction
+
+report: $(VENV)/.report  ## README's tables, the figures, and results/page.html to look at
+	$(BIN)/ifspace report results --html results/page.html --readme README.md
+	$(BIN)/python -m ifspace.bench.record 'figures/*' -- report results --figures results/figures
 
 results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
@@ -71,7 +81,9 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.energy
 	$(BIN)/python -m ifspace.bench.stages
 	$(BIN)/python -m ifspace.bench.reproduction
-	$(MAKE) bench-kernels kernels-aot bench-models
+	$(MAKE) bench-kernels kernels-aot bench-models bench-blocks
+	$(BIN)/python -m ifspace.bench.record train-check.md -- train-check
+	$(MAKE) report
 
 clean:  ## remove the environment and all caches
 	test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg
@@ -95,6 +107,18 @@ $(VENV)/.plots: pyproject.toml | $(VENV)/.python
 	$(PIP) --editable '.[plots,solver]'
 	@touch $@ $(VENV)/.core
 
+$(VENV)/.report: pyproject.toml | $(VENV)/.python
+	@echo "installing the core and what reports need"
+	$(PIP) --editable '.[report,solver]'
+	@touch $@ $(VENV)/.core $(VENV)/.plots
+
+# Debian's Chromium, where there is none and it can be had; else the tests say why they are skipped.
+$(VENV)/.browser: $(VENV)/.test
+	$(PIP) --editable '.[browser]'
+	@command -v chromium || command -v chromium-browser || \
+		{ apt-get update && apt-get install --yes chromium; } || echo "no chromium to be had"
+	@touch $@
+
 # torch first and by exact version, so that nothing else chooses one: those of others come without
 # what they ask for, which is among what the tests need.
 $(VENV)/.test: pyproject.toml | $(VENV)/.python
@@ -102,4 +126,4 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.python
 	$(PIP) '$(TORCH)'
 	$(PIP) --editable '.[test]'
 	$(PIP) --no-deps $(OTHERS)
-	@touch $@ $(VENV)/.core $(VENV)/.plots
+	@touch $@ $(VENV)/.core $(VENV)/.plots $(VENV)/.report

@@ -1,0 +1,122 @@
+"""The tables of what was measured: blocks beside their baselines, kernels beside their rivals."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Final
+
+from ifspace.report.folder import BlockBench, Measured, Results
+from ifspace.report.measured import (
+    BACKWARD,
+    FORWARD,
+    LEAST,
+    MEMORY,
+    PARAMS,
+    PREDICTED,
+    RATIO,
+    TIME,
+    Condition,
+    Rows,
+    baseline_name,
+    by_condition,
+    median_of,
+    timed,
+)
+from ifspace.report.table import Table, amount, table
+
+# Of a measured case the fastest so many, and what is slower than they are is counted.
+MOST_TIMED: Final = 20
+
+
+def kernel_tables(results: Results) -> Iterator[Table]:
+    """Yield for each device and layer the times over the baseline's."""
+    for bench in results.kernels:
+        cases = by_condition(bench.rows)
+        for unit in dict.fromkeys(r["unit"] for r in bench.rows if r["metric"] == RATIO):
+            yield _ratios(bench, unit, cases)
+
+
+def _ratios(bench: Measured, unit: str, cases: Mapping[Condition, Rows]) -> Table:
+    """Return the times of every candidate over the baseline's, a column for each way to run."""
+    found: dict[str, dict[tuple[str, str, str], list[float]]] = {}
+    for condition, rows in cases.items():
+        way = (condition.dtype, condition.layout, condition.mode)
+        for candidate, metrics in rows.items():
+            row = metrics.get(RATIO)
+            if row is not None and row["unit"] == unit:
+                found.setdefault(candidate, {}).setdefault(way, []).append(row["median"])
+    ways = list(dict.fromkeys(way for each in found.values() for way in each))
+    layer = next(row["case"] for row in bench.rows if row["unit"] == unit).partition("(")[0]
+    return table(
+        f"{layer} on {bench.device}: time over that of {unit.removeprefix('x ')}",
+        ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in ways)],
+        [[name, *(_range(each.get(way, ())) for way in ways)] for name, each in found.items()],
+        "Median of the cases, and from the least to the greatest of them.",
+    )
+
+
+def _range(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return "–"
+    middle = f"{median(numbers):.2f}"
+    return middle if len(numbers) == 1 else f"{middle} ({min(numbers):.2f}–{max(numbers):.2f})"
+
+
+def block_tables(results: Results) -> Iterator[Table]:
+    """Yield for each device and shape the times of the blocks, fastest first, then the errors."""
+    for bench in results.blocks:
+        cases = by_condition(bench.rows)
+        for condition, rows in cases.items():
+            if condition.mode == FORWARD and any(timed(rows)):
+                both = cases.get(replace(condition, mode=BACKWARD), {})
+                yield _times(bench.device, condition, rows, both)
+        if bench.predictions:
+            yield _predictions(bench)
+
+
+def _predictions(bench: BlockBench) -> Table:
+    rows = [
+        [each.mode, each.predictor, each.count, _form(each.rank_correlation, ".2f"),
+         _form(each.median_error, ".0%")]
+        for each in bench.predictions
+    ]  # fmt: skip
+    return table(
+        f"How well times are predicted on {bench.device}, of blocks that nothing was fitted to",
+        ["mode", "predictor", ">blocks", ">rank correlation", ">median error"],
+        rows,
+    )
+
+
+def _form(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
+    every = list(timed(rows))
+    compared = [each for each in every[MOST_TIMED:] if baseline_name(rows, each[0])]
+    lines = []
+    for name, time in (*every[:MOST_TIMED], *compared):
+        row = rows[name][TIME]
+        lines.append([
+            name, _maybe(rows, name, PARAMS, "{:,.0f}"), amount(time),
+            f"{amount(row['p20'])}–{amount(row['p80'])}" if row["p20"] is not None else "",
+            _maybe(rows, name, LEAST), _maybe(both, name, TIME), _maybe(rows, name, PREDICTED),
+            _maybe(rows, name, MEMORY),
+            "" if (title := baseline_name(rows, name)) is None else f"to compare with: {title}",
+        ])  # fmt: skip
+    left = len(every) - len(lines)
+    return table(
+        f"{condition.what} on {device}",
+        ["block", ">params", ">forward, ms", ">p20–p80", ">least, ms", ">with backward, ms",
+         ">predicted, ms",         ">peak, MiB", "notes"],
+        lines,
+        f"The fastest {MOST_TIMED}, and what they compare with; {left} more are slower."
+        if left else "",
+    )  # fmt: skip
+
+
+def _maybe(rows: Rows, name: str, metric: str, form: str = "") -> str:
+    value = median_of(rows, name, metric)
+    if value is None:
+        return ""
+    return form.format(value) if form else amount(value)

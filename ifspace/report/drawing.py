@@ -1,0 +1,110 @@
+"""The drawing of a block: its channels as columns, and who reads whom from layer to layer."""
+
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.figure import Figure
+
+from ifspace.report.ink import DARK, LIGHT, MIDDLE, figure, style
+from ifspace.report.sight import Sight, runs, see
+
+# A run of so many columns is drawn as lines, a longer one as a fan.
+MOST_LINES: Final = 8
+_ROW, _COLUMN, _MARGIN = 0.85, 0.115, 2.4  # inches
+_FAN, _EDGE = "0.93", "0.8"
+Point = tuple[float, float]
+
+
+def draw(
+    block: str, channels: int, out_channels: int | None = None, bottleneck: str | None = None
+) -> Figure:
+    """Return the drawing of a block at its widths, with what its middle output sees in black.
+
+    >>> drawn = draw("DW+RPW(4,0)+GPW(4)", 16)
+    >>> [text.get_text() for text in drawn.axes[0].texts][:3]
+    ['input', '16 channels', 'DW']
+
+    Raises: BlockError for a block that does not fit its widths.
+    """
+    sight = see(block, channels, out_channels, bottleneck)
+    with style():
+        columns = max(map(sight.columns, range(len(sight.widths))))
+        wide = max(6.0, columns * _COLUMN + _MARGIN)
+        drawn = figure(wide, _ROW * len(sight.reads) + 0.9)
+        axes = drawn.add_subplot()
+        _rows(axes, sight, columns)
+        ends = (
+            f"{channels}" if out_channels in (None, channels) else f"{channels} to {out_channels}"
+        )
+        drawn.suptitle(f"{block} at {ends} channels", fontsize=11, x=0.01, ha="left")
+        axes.set_title("black: what one output of the last layer sees", fontsize=9, color=MIDDLE)
+        axes.set_axis_off()
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_ylim(len(sight.reads) + 0.3, -0.3)
+        return drawn
+
+
+def _rows(axes: Axes, sight: Sight, columns: int) -> None:
+    output = sight.widths[-1] // 2
+    traced = sight.traced(output)
+    for layer in range(len(sight.reads)):
+        every = sight.edges(layer)
+        chosen = sight.edges(layer, traced[layer + 1])
+        places = [_places(sight, row, columns) for row in (layer, layer + 1)]
+        fans, lines = _edges(every, places, layer)
+        axes.add_collection(PolyCollection(fans, facecolor=_FAN, edgecolor="none", zorder=1))
+        axes.add_collection(LineCollection(lines, colors=_EDGE, linewidths=0.6, zorder=2))
+        fans, lines = _edges(chosen, places, layer)
+        axes.add_collection(PolyCollection(fans, facecolor=LIGHT, edgecolor=DARK, linewidth=0.5,
+                                           alpha=0.5, zorder=3))  # fmt: skip
+        axes.add_collection(LineCollection(lines, colors=DARK, linewidths=0.8, zorder=4))
+    for row, name in enumerate(sight.names):
+        places_of = _places(sight, row, columns)
+        seen = {channel // sight.share for channel in traced[row]}
+        for dark in (False, True):
+            xs = [x for column, x in enumerate(places_of) if (column in seen) == dark]
+            axes.plot(xs, [row] * len(xs), "o", markersize=4.2, zorder=5, color=DARK,
+                      markerfacecolor=DARK if dark else "white",
+                      markeredgecolor=DARK if dark else MIDDLE, markeredgewidth=0.7)  # fmt: skip
+        _beside(axes, row, 0, -8, name, family="monospace")
+        _beside(axes, row, 1, 8, _said(sight, row), fontsize=9)
+    if sight.share > 1:
+        axes.annotate(f"one column: {sight.share} channels", (1, 0), (8, -12), fontsize=8,
+                      xycoords=("axes fraction", "data"), textcoords="offset points",
+                      color=MIDDLE, va="top")  # fmt: skip
+
+
+def _beside(axes: Axes, row: int, end: int, points: int, text: str, **how: Any) -> None:
+    """Write beside a row, at its left end 0 or its right end 1."""
+    axes.annotate(text, (end, row), (points, 0), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", va="center", ha=("right", "left")[end],
+                  **how)  # fmt: skip
+
+
+def _said(sight: Sight, row: int) -> str:
+    if row == 0:
+        return f"{sight.widths[0]} channels"
+    return f"sees {sight.field(row)}"
+
+
+def _places(sight: Sight, row: int, columns: int) -> list[float]:
+    """Return where the columns of a row stand; a narrower row is spread over the whole width."""
+    count = sight.columns(row)
+    return [(column + 0.5) * columns / count - 0.5 for column in range(count)]
+
+
+def _edges(
+    edges: dict[int, list[int]], places: list[list[float]], layer: int
+) -> tuple[list[list[Point]], list[list[Point]]]:
+    """Return fans and lines from the row above to the outputs of a layer."""
+    above, below = places
+    fans, lines = [], []
+    for column, read in edges.items():
+        end = (below[column], layer + 1.0)
+        for first, last in runs(read):
+            if last - first < MOST_LINES:
+                lines += [[(above[each], layer), end] for each in range(first, last + 1)]
+            else:
+                fans.append([(above[first], layer), (above[last], layer), end])
+    return fans, lines

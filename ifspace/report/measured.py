@@ -1,0 +1,108 @@
+"""Measured rows put together again: what was measured of each candidate under one condition."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ifspace.report.files import Row
+
+TIME: Final = "time"
+LEAST: Final = "least time"
+PREDICTED: Final = "predicted time"
+RATIO: Final = "ratio"
+SHARE: Final = "share of bound"
+MEMORY: Final = "peak memory"
+PARAMS: Final = "params"
+BASELINE: Final = "baseline"
+# How cases begin that were measured for the latency model alone.
+CALIBRATION: Final = "calibration"
+# What a case says that goes without saying, or that its tensors say.
+_USUAL: Final = re.compile(r"stride 1|plain style|side \d+|.* channels")
+FORWARD: Final = "forward"
+BACKWARD: Final = "forward+backward"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What candidates are compared under: the case, the tensors, how they lie in memory."""
+
+    case: str
+    shape: tuple[int | None, int | None, int | None, int | None, int | None]
+    dtype: str
+    layout: str
+    mode: str
+
+    @property
+    def stride(self) -> int:
+        """The stride, where the case says one.
+
+        >>> Condition("8 to 8 channels, side 4, stride 2", (1, 8, 8, 4, 4), "", "", "").stride
+        2
+        """
+        found = re.search(r"\bstride (\d+)", self.case)
+        return int(found[1]) if found else 1
+
+    @property
+    def what(self) -> str:
+        """The tensors, and what of the case is out of the ordinary."""
+        more = [part for part in self.case.split(", ")[1:] if not _USUAL.fullmatch(part)]
+        return ", ".join([self.pixels, self.dtype, self.layout, *more])
+
+    @property
+    def pixels(self) -> str:
+        """The batch and the side or sides.
+
+        >>> Condition("", (8, 64, 128, 56, 56), "fp32", "nchw", "forward").pixels
+        '8 × 64→128 × 56²'
+        """
+        n, c, f, h, w = self.shape
+        widths = f"{c}" if c == f else f"{c}→{f}"
+        return f"{n} × {widths} × {f'{h}²' if h == w else f'{h}×{w}'}"
+
+
+# candidate -> metric -> row, of one condition.
+Rows = Mapping[str, Mapping[str, Row]]
+
+
+def by_condition(rows: Iterable[Row]) -> dict[Condition, dict[str, dict[str, Row]]]:
+    """Return the rows with a median by condition, candidate and metric, in their order.
+
+    Rows of no tensors, and those of the latency model's calibration, are left out.
+    """
+    found: dict[Condition, dict[str, dict[str, Row]]] = {}
+    for row in rows:
+        aside = row["N"] is None or row["case"].startswith(CALIBRATION)
+        if aside or row["median"] is None:
+            continue
+        shape = (row["N"], row["C"], row["F"], row["H"], row["W"])
+        key = Condition(row["case"], shape, row["dtype"], row["layout"], row["mode"])
+        found.setdefault(key, {}).setdefault(row["candidate"], {})[row["metric"]] = row
+    return found
+
+
+def median_of(rows: Rows, candidate: str, metric: str) -> float | None:
+    """Return what was measured of a candidate, or None."""
+    row = rows.get(candidate, {}).get(metric)
+    return None if row is None else row["median"]
+
+
+def baseline_name(rows: Rows, candidate: str) -> str | None:
+    """Return by which name a candidate was measured to compare with, or None."""
+    for row in rows.get(candidate, {}).values():
+        kind, _, name = row["provider"].partition(": ")
+        if kind == BASELINE:
+            return name or candidate
+    return None
+
+
+def least_of(rows: Rows, candidate: str) -> float | None:
+    """Return the least time of a candidate, or its median where that alone is known."""
+    least = median_of(rows, candidate, LEAST)
+    return median_of(rows, candidate, TIME) if least is None else least
+
+
+def timed(rows: Rows) -> Iterator[tuple[str, float]]:
+    """Yield the candidates that were timed with their milliseconds, fastest first."""
+    times = [(name, median_of(rows, name, TIME)) for name in rows]
+    yield from sorted(((n, t) for n, t in times if t is not None), key=lambda each: each[1])

@@ -1,0 +1,89 @@
+"""Tables inside a Markdown file, between markers, written anew from the results.
+
+A marker names a part, or one of its tables counted from 1:
+
+    <!-- report: funnel -->
+    <!-- report: layouts/1 -->
+
+What stands between it and the next `<!-- end of report -->` is replaced.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ifspace.catalogue.files import replacing
+from ifspace.errors import SettingError
+from ifspace.report.folder import Results
+from ifspace.report.parts import chosen, left_out
+from ifspace.report.tables import tables
+
+END: Final = "<!-- end of report -->"
+_MARKED: Final = re.compile(
+    r"^<!-- report: ([a-z]+)(?:/([0-9]+))? -->\n(.*?)^<!-- end of report -->$",
+    flags=re.DOTALL | re.MULTILINE,
+)
+_MARKERS: Final = re.compile(r"^<!-- (?:report:|end of report)", flags=re.MULTILINE)
+
+
+def rewrite(path: Path, results: Results) -> bool:
+    """Write the tables of a Markdown file anew; return whether it was another text before.
+
+    Raises: SettingError for a file that cannot be read, has no markers, or one that makes no
+        sense; OutputError when it cannot be written.
+    """
+    try:
+        before = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise _refused(path, said or type(error).__name__) from None
+    after = rewritten(before, results, path)
+    if after != before:
+        with replacing(path) as file:
+            file.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def rewritten(text: str, results: Results, path: Path = Path("README.md")) -> str:
+    """Return the text with the tables of the results between its markers.
+
+    Raises: SettingError for a text without markers, or one that makes no sense.
+    """
+    after, count = _MARKED.subn(_filled(results), text)
+    if 2 * count != len(_MARKERS.findall(text)):
+        raise _refused(path, "a marker without its end, or an end without its marker")
+    if not count:
+        raise _refused(path, "a file without markers")
+    return after
+
+
+def _filled(results: Results) -> Callable[[re.Match[str]], str]:
+    def fill(marked: re.Match[str]) -> str:
+        name, place = marked[1], marked[2]
+        (part,) = chosen([name])
+        found = tables(results, name)
+        missing = left_out(results, [part])
+        if place is not None and found:
+            if not 1 <= int(place) <= len(found):
+                raise SettingError.because(
+                    f"no such table of {name}", got=place, allowed=f"1 to {len(found)}",
+                    remedy="change the marker",
+                )  # fmt: skip
+            found = (found[int(place) - 1],)
+        said = [table.markdown() for table in found]
+        said += [f"*Left out: {each.partition(': ')[2]}.*" for each in missing if not found]
+        body = "\n\n".join(said)
+        opening = marked[0].partition("\n")[0]
+        return f"{opening}\n\n{body}\n\n{END}"
+
+    return fill
+
+
+def _refused(path: Path, got: str) -> SettingError:
+    return SettingError.because(
+        f"{path.name} cannot be written anew", got=got,
+        allowed="a Markdown file with `<!-- report: PART -->` and `<!-- end of report -->`, "
+        "each in a line of its own",
+        remedy="put markers where tables belong", argument="readme",
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+// --- the page put together ---
+
+const FORM = byId("filters");
+const range = (name) => ["low", "high"].map((end) => {
+  const text = FORM.elements[`${name}-${end}`].value.trim();
+  return text === "" ? null : Number(text);
+});
+
+function stateOf() {
+  const time = findMeasure(FORM.elements.time.value);
+  return {
+    setting: Number(FORM.elements.setting.value),
+    text: FORM.elements.text.value,
+    shown: FORM.elements.shown.value,
+    kinds: new Set([...FORM.querySelectorAll("[name=kind]:checked")].map((box) => box.value)),
+    layers: range("layers"),
+    params: range("params"),
+    time,
+    times: range("times"),
+  };
+}
+
+function options(select, choices, chosen) {
+  select.replaceChildren(...choices.map(([value, text]) =>
+    el("option", { value, selected: value === chosen }, text)));
+}
+
+// The times that were taken at the widths of a setting.
+function timesAt(setting) {
+  return TIMES.filter(({ bench }) => sameWidths(DATA.settings[setting], bench));
+}
+
+function settle(setting) {
+  const times = timesAt(setting);
+  options(FORM.elements.time, times.map((time) => [time.key, fullName(time)]));
+  FORM.querySelectorAll(".timed").forEach((part) => (part.hidden = times.length === 0));
+  const measures = [...PLAIN, ...times].map((each) => [each.key, fullName(each)]);
+  options(byId("x-axis"), measures, "layers");
+  options(byId("y-axis"), measures, "params");
+  const designs = DESIGNS.filter((each) => each.setting === setting && !each.baseline);
+  for (const [name, value] of [["params", (d) => d.params], ["layers", (d) => d.layers]]) {
+    const values = designs.map(value);
+    FORM.elements[`${name}-low`].placeholder = values.length ? `${Math.min(...values)}` : "";
+    FORM.elements[`${name}-high`].placeholder = values.length ? `${Math.max(...values)}` : "";
+  }
+}
+
+const TABLE = new DesignTable(byId("designs"), byId("more"), openDesigns);
+const PLANE = new Plane(byId("plane"), byId("plane-said"), (places) =>
+  openDesigns(places, byId("plane")));
+
+function drawPlane(designs) {
+  const [x, y] = ["x-axis", "y-axis"].map((id) => findMeasure(byId(id).value));
+  return PLANE.draw(designs, x, y);
+}
+
+let shown = [];
+function update() {
+  const state = stateOf();
+  shown = filtered(state);
+  const all = DESIGNS.filter((design) => design.setting === state.setting && !design.baseline);
+  const own = shown.filter((design) => !design.baseline).length;
+  const more = shown.length - own;
+  byId("count").textContent = `${whole(own)} of ${whole(all.length)} blocks` +
+    (more ? `, and ${more} to compare with` : "");
+  TABLE.show(shown, state.time);
+  drawPlane(shown);
+  byId("designs").ariaBusy = "false";
+}
+
+let waiting = null;
+function soon() {
+  byId("designs").ariaBusy = "true";
+  clearTimeout(waiting);
+  waiting = setTimeout(update, 120);
+}
+
+options(FORM.elements.setting, DATA.settings.map((each, n) => [`${n}`, each.name]));
+byId("setting-row").hidden = DATA.settings.length < 2;
+byId("kinds").append(...DATA.kinds.map((kind) => el("label", {},
+  el("input", { type: "checkbox", name: "kind", value: kind, checked: true }), ` ${kind}`)));
+settle(0);
+
+FORM.addEventListener("input", (event) => {
+  if (event.target.name === "setting") settle(Number(event.target.value));
+  soon();
+});
+FORM.addEventListener("submit", (event) => event.preventDefault());
+FORM.addEventListener("reset", () => {
+  byId("designs").ariaBusy = "true";
+  // The fields are as they were only when this event is over.
+  setTimeout(() => {
+    settle(Number(FORM.elements.setting.value));
+    update();
+  });
+});
+for (const id of ["x-axis", "y-axis"]) byId(id).addEventListener("input", () => drawPlane(shown));
+
+const redraw = watchCharts();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  drawPlane(shown);
+  redraw();
+});
+addEventListener("hashchange", openFromAddress);
+
+update();
+openFromAddress();
+document.documentElement.dataset.ready = "true";

@@ -1,0 +1,125 @@
+// --- the data: designs, what was measured of them, which of them are shown ---
+
+const DATA = JSON.parse(byId("data").textContent);
+const NAMES = Object.keys(DATA.designs);
+
+const DESIGNS = DATA.designs.block.map((_, place) => {
+  const design = { place };
+  for (const name of NAMES) design[name] = DATA.designs[name][place];
+  design.kinds = design.chain.map((number) => DATA.layers[number].kind);
+  design.chain = design.chain.map((number) => DATA.layers[number]);
+  design.formula = DATA.texts[design.formula];
+  design.condition = DATA.texts[design.condition];
+  design.of = DATA.settings[design.setting];
+  design.ratio = design.params / design.of.reference;
+  design.text = [design.block, design.kinds.join("+"), design.known, design.same]
+    .filter(Boolean).join(" ").toLowerCase();
+  return design;
+});
+
+// What designs can be compared by. Times are found in the benchmarks, of equal widths only.
+const PLAIN = [
+  { key: "params", name: "parameters", value: (design) => design.params },
+  { key: "macs", name: "MACs per pixel", value: (design) => design.macs },
+  { key: "acts", name: "activations per pixel", value: (design) => design.acts },
+  { key: "layers", name: "layers", value: (design) => design.layers },
+];
+
+// Whether something was measured, or written, at the widths and stride of a design's setting.
+const sameWidths = (setting, place) =>
+  setting.channels === place.channels && setting.out === place.out &&
+  setting.stride === place.stride;
+
+function timesOf(bench, place) {
+  const kinds = [
+    ["time", "measured"],
+    ["least time", "at least"],
+    ["predicted time", "predicted"],
+  ];
+  return kinds
+    .filter(([metric]) => Object.values(bench.rows).some((row) => metric in row))
+    .map(([metric, said]) => ({
+      key: `${metric.replace(" ", "-")}-${place}`,
+      name: `${bench.mode}, ms ${said}`,
+      where: `${bench.what} on ${bench.device}`,
+      bench,
+      value: (design) => {
+        if (!sameWidths(design.of, bench)) return null;
+        const row = (bench.rows[design.block] || {})[metric];
+        return row ? row[0] : null;
+      },
+    }));
+}
+
+const TIMES = DATA.benches.flatMap(timesOf);
+
+const fullName = (measure) =>
+  measure.where ? `${measure.name}: ${measure.where}` : measure.name;
+
+const findMeasure = (key) => [...PLAIN, ...TIMES].find((measure) => measure.key === key) || null;
+
+function sourceOf(design) {
+  const found = DATA.sources.find(
+    (each) => sameWidths(design.of, each) && design.block in each.blocks,
+  );
+  return found ? found.blocks[design.block] : null;
+}
+
+// A published name without how often it stands in a row.
+const shortName = (design) => design.known.split(";")[0].replace(/ \(.*/, "");
+
+function notes(design) {
+  if (design.baseline) return [`${design.known}: to compare with`];
+  const said = [];
+  if (design.known) said.push(design.known);
+  if (design.same) said.push(`= ${design.same}`);
+  if (design.by) said.push(`dominated by ${design.by}`);
+  return said;
+}
+
+const standing = (design) => {
+  if (design.baseline) return "to compare with";
+  if (design.known) return "published";
+  return design.by ? "dominated" : "not dominated";
+};
+
+// --- filters ---
+
+const SHOWN = {
+  all: () => true,
+  free: (design) => !design.by && !design.baseline,
+  simple: (design) => !design.same && !design.baseline,
+  published: (design) => Boolean(design.known) && !design.baseline,
+  measured: (design) => TIMES.some((time) => time.value(design) !== null),
+  irreducible: (design) => design.irreducible && !design.baseline,
+};
+
+function inside(value, [low, high]) {
+  if (low === null && high === null) return true;
+  return value !== null && (low === null || value >= low) && (high === null || value <= high);
+}
+
+function filtered(state) {
+  const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
+  return DESIGNS.filter(
+    (design) =>
+      design.setting === state.setting &&
+      (design.baseline || design.kinds.every((kind) => state.kinds.has(kind))) &&
+      inside(design.layers, state.layers) &&
+      inside(design.params, state.params) &&
+      (!state.time || inside(state.time.value(design), state.times)) &&
+      SHOWN[state.shown](design) &&
+      words.every((word) => design.text.includes(word)),
+  );
+}
+
+// What has no value stands last, whichever way is up.
+function sorted(designs, column, down) {
+  const value = column.sort;
+  return [...designs].sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === y) return a.params - b.params || a.layers - b.layers || a.place - b.place;
+    if (x === null || y === null) return x === null ? 1 : -1;
+    return (x < y ? -1 : 1) * (down ? -1 : 1);
+  });
+}

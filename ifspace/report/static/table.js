@@ -1,0 +1,121 @@
+// --- the table of the catalogue ---
+
+const FIRST_ROWS = 50;
+
+function columnsOf(time) {
+  const columns = [
+    { key: "block", name: "block", sort: (design) => design.block,
+      cell: (design) => design.block },
+    { key: "layers", name: "layers", sort: (design) => design.layers,
+      cell: (design) => `${design.layers}`, right: true },
+    { key: "params", name: "params", sort: (design) => design.params,
+      cell: (design) => whole(design.params), right: true },
+    { key: "ratio", name: "× CONV", sort: (design) => design.ratio,
+      cell: (design) => share(design.ratio), right: true,
+      title: "parameters over those of the convolution that it replaces" },
+    { key: "macs", name: "MACs/px", sort: (design) => design.macs,
+      cell: (design) => whole(design.macs), right: true },
+    { key: "acts", name: "act/px", sort: (design) => design.acts,
+      cell: (design) => whole(design.acts), right: true,
+      title: "elements that its layers write per output pixel" },
+  ];
+  if (time) {
+    columns.push({ key: "time", name: "ms", sort: (design) => time.value(design),
+      cell: (design) => amount(time.value(design)), right: true, title: fullName(time) });
+  }
+  columns.push({ key: "notes", name: "notes", sort: (design) => notes(design).join("; "),
+    cell: (design) => notes(design).join("; "), wide: true });
+  return columns;
+}
+
+// One row can be reached by Tab; the arrows go on from there.
+class DesignTable {
+  constructor(place, more, open) {
+    Object.assign(this, { place, more, open, by: "params", down: false, most: FIRST_ROWS });
+    this.body = el("tbody", {});
+    this.head = el("tr", {});
+    place.append(el("thead", {}, this.head), this.body);
+    this.body.addEventListener("keydown", (event) => this.key(event));
+    this.body.addEventListener("click", (event) => {
+      const row = event.target.closest("tr");
+      if (row) this.open([Number(row.dataset.place)], row.querySelector("button"));
+    });
+    more.addEventListener("click", () => {
+      const from = this.most;
+      this.most = Infinity;
+      this.fill();
+      this.focus(from);
+    });
+  }
+
+  show(designs, time) {
+    this.designs = designs;
+    this.columns = columnsOf(time);
+    if (!this.columns.some((column) => column.key === this.by)) this.by = "params";
+    this.most = FIRST_ROWS;
+    this.heads();
+    this.fill();
+  }
+
+  heads() {
+    this.head.replaceChildren(
+      ...this.columns.map((column) => {
+        const on = column.key === this.by;
+        const sort = on ? (this.down ? "descending" : "ascending") : null;
+        const sign = on ? (this.down ? "▼" : "▲") : "";
+        return el("th", { scope: "col", class: column.right ? "right" : null, "aria-sort": sort },
+          el("button", { type: "button", "data-sort": column.key, title: column.title,
+            onclick: () => this.sortBy(column.key) }, column.name,
+          el("span", { class: "way", "aria-hidden": "true" }, sign)));
+      }),
+    );
+  }
+
+  sortBy(key) {
+    this.down = this.by === key && !this.down;
+    this.by = key;
+    this.heads();
+    this.fill();
+    this.head.querySelector(`[data-sort="${key}"]`).focus();
+  }
+
+  fill() {
+    const column = this.columns.find((each) => each.key === this.by);
+    const ordered = sorted(this.designs, column, this.down);
+    const rows = ordered.slice(0, this.most).map((design, n) => {
+      const [first, ...rest] = this.columns;
+      return el("tr", { "data-place": design.place },
+        el("th", { scope: "row" }, el("button", { type: "button", tabindex: n ? -1 : 0 },
+          first.cell(design))),
+        rest.map((each) =>
+          el("td", { class: each.right ? "right" : each.wide ? "wide" : null },
+            each.cell(design))));
+    });
+    this.body.replaceChildren(...rows);
+    const left = ordered.length - rows.length;
+    this.more.hidden = left <= 0;
+    this.more.textContent = `Show ${whole(left)} more`;
+  }
+
+  focus(to) {
+    const buttons = [...this.body.querySelectorAll("button")];
+    if (!buttons.length) return;
+    const button = buttons[Math.max(0, Math.min(to, buttons.length - 1))];
+    this.body.querySelectorAll('[tabindex="0"]').forEach((each) => (each.tabIndex = -1));
+    button.tabIndex = 0;
+    button.focus();
+  }
+
+  key(event) {
+    const rows = [...this.body.rows];
+    const at = rows.indexOf(event.target.closest("tr"));
+    const to = {
+      ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + 10, PageUp: at - 10,
+      Home: 0, End: rows.length - 1,
+    }[event.key];
+    if (to !== undefined) {
+      event.preventDefault();
+      this.focus(to);
+    }
+  }
+}

@@ -1,0 +1,86 @@
+"""A results folder, its page, and a browser to open it in, for all tests that only look at them.
+
+`make test-page` installs what the browser needs; without it those tests are skipped.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_samples import results_folder
+
+from ifspace.report import page
+from ifspace.report.folder import Results, read
+from ifspace.report.parts import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDE = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return results_folder(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def results(folder: Path) -> Results:
+    return read(folder)
+
+
+@pytest.fixture(scope="session")
+def small(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a few blocks."""
+    path = tmp_path_factory.mktemp("page") / "small.html"
+    page.write(results, PARTS, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the results of record: 1,103 blocks of up to six layers."""
+    path = tmp_path_factory.mktemp("page") / "whole.html"
+    page.write(read(ROOT / "results"), PARTS, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: `make test-page` installs it"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium: `make test-page` installs Debian's")
+    with playwright.sync_playwright() as driver:
+        # Chromium's own sandbox needs rights that root in a container has not.
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        found = driver.chromium.launch(executable_path=chromium, args=sandbox)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def show(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens a file; in the end the page must have had nothing to say."""
+    contexts, said = [], []
+
+    def show(path: Path, size: dict[str, int] = WIDE, place: str = "", **more: Any) -> Any:
+        context = browser.new_context(viewport=size, **more)
+        contexts.append(context)
+        opened = context.new_page()
+        opened.set_default_timeout(10_000)
+        opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        opened.on("pageerror", lambda error: said.append(f"error: {error}"))
+        opened.on("request", lambda request: said.append(request.url)
+                  if not request.url.startswith(("file:", "data:")) else None)  # fmt: skip
+        opened.goto(path.as_uri() + place)
+        opened.wait_for_selector("html[data-ready]")
+        return opened
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert said == []

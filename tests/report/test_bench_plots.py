@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+from ifspace.report.bench_plots import (
+    Timed,
+    block_figures,
+    front,
+    kernel_figures,
+    measured_blocks,
+    predicted,
+    speed_bound,
+)
+from ifspace.report.folder import Results
+from ifspace.report.measured import by_condition
+
+
+def brute_front(blocks: list[Timed]) -> list[Timed]:
+    """What no other one is no worse than in both, and better in one."""
+    return [
+        b for b in blocks
+        if not any(
+            o.params <= b.params and o.time <= b.time and (o.params, o.time) != (b.params, b.time)
+            for o in blocks
+        )
+    ]  # fmt: skip
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    blocks = [Timed(f"{p}{t}", p, t) for p in (1, 2, 3, 5) for t in (9, 4, 7)][::-1]
+    blocks += [Timed("a", 4, 1, "A"), Timed("b", 9, 0.5)]
+    best = front(blocks)
+    assert set(best) == set(brute_front(blocks))
+    assert [each.params for each in best] == sorted(each.params for each in best)
+
+
+def test_measured_blocks_know_what_they_are_compared_with(results: Results) -> None:
+    rows = next(iter(by_condition(results.blocks[0].rows).values()))
+    found = {each.name: each for each in measured_blocks(rows)}
+    assert found["CONV"].baseline == "CONV(3)"
+    assert found["DW+PW"].baseline is None
+    assert (found["CONV"].params, found["CONV"].time) == (2304, 0.851)
+
+
+def test_what_nothing_beats_and_the_baselines_are_named(results: Results) -> None:
+    name, figure = next(block_figures(results))
+    assert name == "params-latency-cpu-test"
+    (axes,) = figure.axes
+    beside = axes.texts[-1].get_text().splitlines()
+    blocks = measured_blocks(next(iter(by_condition(results.blocks[0].rows).values())))
+    best = [each.name for each in front(blocks)]
+    numbered = [line.split("  ")[1] for line in beside if line[0] != " "]
+    assert numbered[: len(best)] == best
+    assert "    CONV(3)" in beside
+
+
+def test_prediction_is_drawn_where_there_is_one(results: Results) -> None:
+    (bench,) = results.blocks
+    forward = {c: r for c, r in by_condition(bench.rows).items() if c.mode == "forward"}
+    figure = predicted(bench, forward)
+    assert figure is not None
+    points = figure.axes[0].lines[-1]
+    assert all(abs(y / x - 1.1) < 1e-3 for x, y in zip(*points.get_data(), strict=True))
+    none = tuple(row for row in bench.rows if row["metric"] != "predicted time")
+    bare = replace(bench, rows=none)
+    forward = by_condition(none)
+    assert predicted(bare, forward) is None
+
+
+def test_the_share_of_the_bound_is_bound_over_time(results: Results) -> None:
+    (bench,) = results.kernels
+    (axes,) = speed_bound(bench, by_condition(bench.rows)).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["ours", "dense", "grouped"]
+    cases = [line for line in axes.lines if line.get_marker() == "o"]
+    # 0.5 ms of bound; ours takes 1.6 and, twice as large, 3.6 ms.
+    assert [round(x, 2) for x in cases[0].get_xdata()] == [31.25, 27.78]
+
+
+def test_without_a_bound_there_is_no_figure(results: Results) -> None:
+    (bench,) = results.kernels
+    rows = tuple({**row, "bound": None} for row in bench.rows)
+    assert list(kernel_figures(replace(results, kernels=(replace(bench, rows=rows),)))) == []

@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+from report_samples import kernel_rows
+
+from ifspace.report.bench_tables import MOST_TIMED, block_tables, kernel_tables
+from ifspace.report.folder import Measured, Results
+
+
+def test_ratios_are_medians_with_their_spread(results: Results) -> None:
+    (table,) = kernel_tables(results)
+    assert table.title == "RPW on cpu-test: time over that of dense"
+    assert table.names == ("candidate", "fp32, nchw, forward")
+    assert dict(table.rows) == {
+        "ours": "0.85 (0.80–0.90)", "dense": "1.00 (1.00–1.00)", "grouped": "0.50 (0.50–0.50)",
+    }  # fmt: skip
+
+
+def test_a_way_that_a_candidate_did_not_run_is_a_dash(results: Results) -> None:
+    (bench,) = results.kernels
+    more = {**next(r for r in bench.rows if r["metric"] == "ratio"), "mode": "forward+backward"}
+    (table,) = kernel_tables(replace(results, kernels=(Measured("d", (*bench.rows, more)),)))
+    assert table.rows[0][1:] == ("0.85 (0.80–0.90)", "0.80")
+    assert table.rows[1][2] == "–"
+    assert len(kernel_rows()) == len(bench.rows)
+
+
+def test_blocks_stand_fastest_first_beside_their_baselines(results: Results) -> None:
+    table, _ = block_tables(results)
+    assert table.title == "8 × 16 × 28², fp32, nchw, 2 threads on cpu-test"
+    times = [float(row[2]) for row in table.rows]
+    assert times == sorted(times)
+    rows = {row[0]: row for row in table.rows}
+    assert "PW" not in rows, "a row of the calibration"
+    conv = rows["CONV"]
+    assert (conv[1], conv[-1]) == ("2,304", "to compare with: CONV(3)")
+    assert (conv[2], conv[4], conv[5]) == ("1.70", "0.851", "4.77")  # a half, and 2.8 times it
+    assert rows["DW+PW"][-1] == ""
+
+
+def test_slow_blocks_are_counted_and_slow_baselines_stay(results: Results) -> None:
+    (bench,) = results.blocks
+    rows = list(bench.rows)
+    for number in range(MOST_TIMED + 3):
+        rows += [
+            {**row, "candidate": f"PW{number}"} for row in bench.rows if row["candidate"] == "DW+PW"
+        ]
+    table, _ = block_tables(replace(results, blocks=(replace(bench, rows=tuple(rows)),)))
+    assert len(table.rows) == MOST_TIMED + 1
+    assert table.rows[-1][0] == "CONV"
+    assert table.note.endswith("7 more are slower.")
+
+
+def test_predictors_stand_beside_each_other(results: Results) -> None:
+    _, table = block_tables(results)
+    assert table.rows == (
+        ("forward", "model", "12", "0.93", "17%"),
+        ("forward", "MACs alone", "12", "–", "125%"),
+    )

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+from report_samples import ENERGY as ENERGY_ROWS
+from report_samples import write_csv
+
+from ifspace.errors import SettingError
+from ifspace.report.files import ENERGY, number, read_rows
+
+
+def test_cells_are_read_by_their_columns(tmp_path: Path) -> None:
+    (row,) = read_rows(write_csv(tmp_path / ENERGY.pattern, ENERGY_ROWS), ENERGY)
+    assert row["best widths"] == (35, 36, 37, 43)
+    assert (row["budget"], row["energy"], row["layers"]) == (4288, 173.035768, "4")
+    assert set(row) == set(ENERGY.columns)
+
+
+def test_columns_beyond_ours_are_let_be(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [each | {"more": "x"} for each in ENERGY_ROWS])
+    assert "more" not in read_rows(path, ENERGY)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"energy": "lots"}, r"line 2: energy 'lots'"),
+        ({"energy": "inf"}, r"line 2: energy 'inf'"),
+        ({"params": ""}, r"line 2: params ''"),
+        ({"best widths": "35,36"}, r"line 2: best widths '35,36'"),
+    ],
+)
+def test_a_cell_that_means_nothing_is_named(tmp_path: Path, change, said: str) -> None:
+    path = write_csv(tmp_path / "energy-bench.csv", [each | change for each in ENERGY_ROWS])
+    with pytest.raises(SettingError, match=said):
+        read_rows(path, ENERGY)
+
+
+def test_a_file_without_our_columns_is_refused_with_what_writes_it(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "energy-bench.csv", [{"name": "other"}])
+    with pytest.raises(SettingError, match=r"no column layers, budget.*bench\.energy.*write it"):
+        read_rows(path, ENERGY)
+
+
+def test_a_line_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "energy-bench.csv", ENERGY_ROWS)
+    path.write_text(path.read_text().rpartition(",")[0] + "\n")
+    with pytest.raises(SettingError, match="line 2: exact s None"):
+        read_rows(path, ENERGY)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n\x00"])
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "energy-bench.csv"
+    path.write_bytes(content)
+    with pytest.raises(SettingError, match=r"^energy-bench\.csv is not a file of results"):
+        read_rows(path, ENERGY)
+
+
+def test_a_number_is_finite() -> None:
+    assert number("1,234.5") == 1234.5
+    with pytest.raises(ValueError, match="nan"):
+        number("nan")

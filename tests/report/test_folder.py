@@ -1,0 +1,103 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from report_samples import DEVICE, block_rows, kernel_rows, measured, write_csv
+from samples import SMALL
+
+from ifspace.errors import CatalogueError, SettingError
+from ifspace.report.files import BLOCKS, CATALOGUE, ENERGY, KERNELS, STAGES
+from ifspace.report.folder import Prediction, Results, read
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copied"))
+
+
+def test_everything_of_ours_is_read(results: Results) -> None:
+    assert results.catalogues == (SMALL,)
+    assert [bench.device for bench in results.kernels] == [DEVICE]
+    (bench,) = results.blocks
+    assert bench.device == DEVICE
+    assert "class Unit" in bench.sources["DW+PW", 16, 16, 1]
+    assert bench.predictions[0] == Prediction("forward", "model", 12, 0.93, 0.17)
+    assert bench.predictions[1].rank_correlation is None
+    assert all(results.has(source) for source in (CATALOGUE, KERNELS, BLOCKS, ENERGY, STAGES))
+
+
+def test_the_latency_table_of_layouts_is_no_benchmark_of_kernels(folder: Path) -> None:
+    assert (folder / "bench" / f"latency-{DEVICE}.csv").exists()
+    assert len(read(folder).kernels) == 1
+
+
+def test_files_of_others_are_let_be(copied: Path, results: Results) -> None:
+    (copied / "notes.csv").write_text("a,b\n1,2\n")
+    (copied / "best-64.md").write_text("text")
+    (copied / "bench" / "cpu.md").write_text("text")
+    assert read(copied).rows == results.rows
+
+
+def test_what_is_missing_is_empty(tmp_path: Path) -> None:
+    write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
+    found = read(tmp_path)
+    assert found.has(KERNELS)
+    assert not any(found.has(source) for source in (CATALOGUE, BLOCKS, ENERGY))
+    assert found.of(ENERGY) == ()
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"no such results folder: got .*nowhere"):
+        read(tmp_path / "nowhere")
+
+
+def test_a_folder_with_nothing_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"x")
+    with pytest.raises(SettingError, match="nothing to report on"):
+        read(tmp_path)
+
+
+def test_a_foreign_catalogue_is_refused(copied: Path) -> None:
+    (copied / "catalogue-32.parquet").write_bytes(b"not parquet")
+    with pytest.raises(CatalogueError, match=r"catalogue-32\.parquet is not a catalogue"):
+        read(copied)
+
+
+def test_rows_of_two_devices_are_refused(copied: Path) -> None:
+    rows = [*kernel_rows(), measured("ours", "time", 1.0, device="other")]
+    write_csv(copied / "bench" / "mixed.csv", rows)
+    with pytest.raises(SettingError, match=r"mixed\.csv .* rows of cpu-test, other"):
+        read(copied)
+
+
+def test_a_bench_file_without_rows_is_refused(copied: Path) -> None:
+    path = copied / "bench" / f"blocks-{DEVICE}.csv"
+    path.write_text(path.read_text().partition("\n")[0] + "\n")
+    with pytest.raises(SettingError, match="no rows"):
+        read(copied)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "no JSON, or only a part"),
+        ("[]", "version None, not 1"),
+        (json.dumps({"version": 2, "designs": []}), "version 2, not 1"),
+        (json.dumps({"version": 1}), "designs or a model that make no sense"),
+        (json.dumps({"version": 1, "designs": [{"block": "PW"}]}), "designs or a model"),
+        (json.dumps({"version": 1, "designs": [], "model": {"forward": 3}}), "or a model"),
+        (json.dumps({"version": 1, "designs": [], "model": [1]}), "or a model"),
+    ],
+)
+def test_what_stands_beside_the_blocks_is_checked(copied: Path, text: str, said: str) -> None:
+    (copied / "bench" / f"blocks-{DEVICE}.json").write_text(text)
+    with pytest.raises(SettingError, match=said):
+        read(copied)
+
+
+def test_blocks_need_no_file_beside_them(copied: Path) -> None:
+    (copied / "bench" / f"blocks-{DEVICE}.json").unlink()
+    (bench,) = read(copied).blocks
+    assert bench.sources == {}
+    assert len(bench.rows) == len(block_rows(SMALL.designs[:3]))

@@ -1,0 +1,129 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from samples import EMPTY
+
+from ifspace.errors import OutputError, SettingError
+from ifspace.report import page
+from ifspace.report.folder import Results, read
+from ifspace.report.parts import PARTS, chosen
+
+pytest.importorskip("vl_convert")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Outline(HTMLParser):
+    """Element names, ids, and addresses of a page; the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.scripts: list[str] = []
+        self.labels: list[str] = []
+        self.last = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs) -> None:
+        self.last = tag
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "action", "data", "srcset"):
+                self.addresses.append(value)
+            if name in ("for", "aria-labelledby"):
+                self.labels.append(value)
+
+    def handle_data(self, data: str) -> None:
+        if self.last == "script":
+            self.scripts.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.last = ""
+
+
+@pytest.fixture(scope="module")
+def text(results: Results) -> str:
+    return page.page(results, PARTS)
+
+
+def test_it_is_one_file_that_asks_the_network_for_nothing(text: str) -> None:
+    outline = Outline(text)
+    assert all(each.startswith(("#", "data:")) for each in outline.addresses)
+    assert "default-src 'none'" in text
+    assert "@import" not in text
+    assert "url(" not in text.split("<script")[0]
+
+
+def test_its_links_and_labels_lead_somewhere(text: str) -> None:
+    outline = Outline(text)
+    assert len(set(outline.ids)) == len(outline.ids)
+    wanted = {each[1:] for each in outline.addresses if each.startswith("#")} | set(outline.labels)
+    assert wanted <= set(outline.ids)
+    assert {part.name for part in PARTS if part.name != "designs"} <= set(outline.ids)
+
+
+def test_no_placeholder_is_left(text: str) -> None:
+    own = text.replace(page.LIBRARY, "")
+    assert not re.search(r"\{\{[a-z]+\}\}", own)
+
+
+def test_data_cannot_end_its_script(text: str) -> None:
+    data, charts, library, own = Outline(text).scripts
+    values = json.loads(data)
+    assert "<b>&</b>" in values["sources"][0]["blocks"]["DW+PW"]
+    assert "<b>" not in data
+    assert json.loads(charts).keys() >= {"funnel-0", "layouts-0", "energy-0", "kernels-0"}
+    assert "vegaEmbed" in library
+    assert "DesignTable" in own
+
+
+def test_cells_are_escaped(results: Results) -> None:
+    rows = {**results.rows, "reproduction.csv": ({"table": "<i>&", "rows": 1, "match": 1},)}
+    odd = Results(results.folder, results.catalogues, rows, (), ())
+    text = page.page(odd, chosen(["reproduction"]))
+    assert "<td>&lt;i&gt;&amp;</td>" in text
+
+
+def test_the_same_results_are_the_same_page(results: Results, text: str) -> None:
+    assert page.page(results, PARTS) == text
+
+
+def test_what_is_missing_is_said_in_its_place(results: Results, tmp_path: Path) -> None:
+    bare = Results(tmp_path, results.catalogues, {}, (), ())
+    text = page.page(bare, PARTS)
+    section = text.partition('<section id="kernels"')[2].partition("</section>")[0]
+    assert "There is no bench/*.csv; `python -m ifspace.bench.kernels` writes it." in section
+
+
+def test_only_the_parts_asked_for(results: Results) -> None:
+    ids = Outline(page.page(results, chosen(["funnel"]))).ids
+    assert "funnel" in ids
+    assert "energy" not in ids
+
+
+def test_a_page_needs_a_catalogue(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"a page needs a catalogue: got no catalogue-\*"):
+        page.page(Results(tmp_path, (), results.rows, (), ()), PARTS)
+
+
+def test_an_empty_catalogue_is_a_page_too(tmp_path: Path) -> None:
+    assert "<h1>" in page.page(Results(tmp_path, (EMPTY,), {}, (), ()), PARTS)
+
+
+def test_it_is_written_whole_or_not_at_all(results: Results, tmp_path: Path, text: str) -> None:
+    page.write(results, PARTS, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == text
+    with pytest.raises(OutputError, match="cannot be written"):
+        page.write(results, PARTS, tmp_path / "nowhere" / "page.html")
+
+
+def test_the_catalogue_to_length_6_is_below_5_mb() -> None:
+    text = page.page(read(ROOT / "results"), PARTS)
+    assert len(text.encode()) < 5_000_000
+    assert "1,103 see all the pixels" in text

@@ -1,0 +1,75 @@
+import numpy as np
+from report_samples import BASELINES
+from samples import DW_RPW_RPW, SMALL
+
+from ifspace.block import Block
+from ifspace.kinds import KINDS
+from ifspace.report.folder import Results
+from ifspace.report.page_data import COLUMNS, page_data
+
+
+def test_every_design_is_there_with_its_numbers(results: Results) -> None:
+    data = page_data(results)
+    designs = data["designs"]
+    assert tuple(designs) == COLUMNS
+    own = [n for n, baseline in enumerate(designs["baseline"]) if not baseline]
+    assert [designs["block"][n] for n in own] == [each.block for each in SMALL.designs]
+    assert [designs["params"][n] for n in own] == [each.params for each in SMALL.designs]
+    place = designs["block"].index(DW_RPW_RPW.block)
+    assert data["texts"][designs["formula"][place]] == DW_RPW_RPW.params_formula
+    assert data["texts"][designs["condition"][place]] == DW_RPW_RPW.field_condition
+    assert designs["fields"][place] == ((3, 1), (3, 4), (3, 16))
+    assert designs["setting"] == sorted(designs["setting"])
+
+
+def test_settings_name_what_is_replaced(results: Results) -> None:
+    first, second = page_data(results)["settings"]
+    assert first["reference"] == 9 * 16 * 16
+    # Two convolutions from 32 to 64 and from 64 to 64 channels.
+    assert second["reference"] == 9 * (32 * 64 + 64 * 64)
+    assert (second["bottleneck"], second["repeats"]) == ("1/4", 2)
+
+
+def test_what_the_page_reads_is_what_the_layers_read(results: Results) -> None:
+    data = page_data(results)
+    for name in ("RPW(4,0)", "GPW(4)", "SH(4)", "DW", "PW"):
+        found = [layer for layer in data["layers"] if layer["name"] == name]
+        assert found, name
+        for layer in found:
+            sized = Block.parse(name).at(layer["in"], layer["out"]).layers[0]
+            starts = np.array(layer["starts"])[:, None]
+            reads = (starts + np.arange(layer["fan"])) % layer["in"]
+            assert np.array_equal(reads, sized.reads())
+            assert layer["params"] == sized.params
+
+
+def test_a_layer_is_kept_once(results: Results) -> None:
+    layers = [tuple(map(str, layer.values())) for layer in page_data(results)["layers"]]
+    assert len(set(layers)) == len(layers)
+
+
+def test_baselines_are_beside_the_designs_of_their_width(results: Results) -> None:
+    designs = page_data(results)["designs"]
+    names = [b for b, baseline in zip(designs["block"], designs["baseline"], strict=True)
+             if baseline]  # fmt: skip
+    assert names == [name for name in BASELINES if name != "DW+PW"]
+    place = designs["block"].index(BASELINES[-1])
+    inside = Block.parse("GPW(4)+SH(4)+DW+GPW(4)").at(16, bottleneck="1/4")
+    assert designs["params"][place] == inside.params
+    assert designs["setting"][place] == 0
+
+
+def test_measurements_say_where_they_belong(results: Results) -> None:
+    data = page_data(results)
+    forward = data["benches"][0]
+    assert (forward["channels"], forward["out"], forward["stride"]) == (16, 16, 1)
+    assert forward["mode"] == "forward"
+    median, low, high, unit = forward["rows"]["CONV"]["time"]
+    assert (low < median < high, unit) == (True, "ms")
+    (sources,) = data["sources"]
+    assert (sources["channels"], sources["stride"]) == (16, 1)
+    assert sources["blocks"]["DW+PW"].startswith("class Unit")
+
+
+def test_kinds_are_those_a_block_is_made_of(results: Results) -> None:
+    assert page_data(results)["kinds"] == [k for k in KINDS if k != "CONV"]

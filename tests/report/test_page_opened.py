@@ -1,0 +1,120 @@
+"""A block of the page, opened: by row, point, key and address; what is in it, what it traces."""
+
+from pathlib import Path
+from typing import Any
+
+from page_reading import ROWS, blocks, count, focused
+from samples import DW_PW, DW_RPW_RPW
+
+from ifspace.block import Block
+from ifspace.reach import channel_reach
+
+
+def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None:
+    page = show(small)
+    page.click(f"{ROWS}:has-text('{DW_RPW_RPW.block}') td:nth-child(3)")
+    assert page.inner_text("#block-title") == DW_RPW_RPW.block
+    body = page.inner_text("#block-body")
+    for words in ("272, 1/8.5 of the convolution's", "3×3×16", "class Unit(nn.Module)", "<b>&</b>",
+                  "peak memory", "forward+backward", "C ≤ s1·(w2 - 1) + w1", "g1 = 4"):  # fmt: skip
+        assert words in body, words
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#block")
+    assert focused(page) == DW_RPW_RPW.block
+
+
+def test_the_drawing_traces_what_the_exact_field_says(show: Any, small: Path) -> None:
+    page = show(small)
+    page.click(f"{ROWS} button:has-text('bottleneck 1/4')")
+    reach = channel_reach(Block.parse("GPW(4)+SH(4)+DW+GPW(4)").at(16, bottleneck="1/4").layers)
+    for output in (0, 5, 15):
+        page.fill("#output", str(output))
+        seen = page.eval_on_selector_all(
+            ".sight .dot", "each => each.slice(0, 16).map(dot => dot.classList.contains('seen'))"
+        )
+        assert sum(1 << n for n, dark in enumerate(seen) if dark) == reach[output]
+        said = page.inner_text("output.sees")
+        assert f"Output {output} sees" in said
+        assert page.get_attribute(".sight", "aria-label").endswith(f"{said.lower()}.")
+    page.click(".dot.choice >> nth=3")
+    assert page.input_value("#output") == "3"
+
+
+def test_the_source_is_copied(show: Any, small: Path) -> None:
+    page = show(small, permissions=["clipboard-read", "clipboard-write"])
+    page.click(f"{ROWS} button:has-text('{DW_RPW_RPW.block}')")
+    page.click("text=Copy")
+    page.wait_for_selector("text=Copied.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("class Unit(nn.Module)")
+
+
+def test_a_block_without_source_says_how_to_get_it(show: Any, small: Path) -> None:
+    page = show(small)
+    page.select_option("#setting", "1")
+    count(page)
+    page.click(f"{ROWS} button")
+    assert 'build("(PW+DW+PW)x2", 32, 64, bottleneck="1/4")' in page.inner_text("#block-body pre")
+    assert "Not measured" in page.inner_text("#block-body")
+
+
+def test_a_point_opens_what_stands_there(show: Any, whole: Path) -> None:
+    page = show(whole)
+    page.wait_for_selector("#plane svg")
+    marks = page.query_selector_all("#plane .mark-symbol.role-mark path")
+    assert len(marks) > 20
+    # The smallest marks are one block each; the largest stand for many.
+    sizes = [mark.bounding_box()["width"] for mark in marks]
+    marks[sizes.index(max(sizes))].click()
+    assert page.inner_text("#block-title").endswith(" blocks")
+    page.click("#block-body li button")
+    assert "+" in page.inner_text("#block-title")
+    assert page.is_visible(".sight")
+    page.click("text=← all")
+    assert page.inner_text("#block-title").endswith(" blocks")
+
+
+def test_all_of_it_works_by_keyboard(show: Any, whole: Path) -> None:
+    page = show(whole)
+    page.wait_for_selector("#plane svg")
+    page.keyboard.press("Tab")
+    assert focused(page) == "Skip to the catalogue"
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(focused(page))
+        if reached[-1].startswith("DW+RPW"):
+            break
+    assert {"text", "shown", "x-axis", "y-axis", "plane"} <= set(reached)
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+    second = focused(page)
+    assert second == blocks(page)[1]
+    page.keyboard.press("Enter")
+    assert page.inner_text("#block-title") == second
+    assert focused(page) == "block-title"
+    page.keyboard.press("Tab")
+    assert focused(page) == "block-close"
+    page.keyboard.press("Escape")
+    assert focused(page) == second
+
+
+def test_points_can_be_reached_by_keyboard(show: Any, small: Path) -> None:
+    page = show(small)
+    page.wait_for_selector("#plane svg")
+    page.focus("#plane")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#plane-said") == f"{DW_PW.block}: 2, 400"
+    page.keyboard.press("End")
+    assert page.inner_text("#plane-said") == f"{DW_RPW_RPW.block}: 3, 272"
+    page.keyboard.press("Enter")
+    assert page.inner_text("#block-title") == DW_RPW_RPW.block
+    page.keyboard.press("Escape")
+    assert focused(page) == "plane"
+
+
+def test_an_address_opens_its_block(show: Any, small: Path) -> None:
+    page = show(small, place="#block=0:DW%2BPW")
+    assert page.inner_text("#block-title") == "DW+PW"
+    page.click("#block-close")
+    assert "#" not in page.url

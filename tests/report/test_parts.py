@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+from report_samples import kernel_rows, write_csv
+
+from ifspace.errors import SettingError
+from ifspace.report.folder import Results, read
+from ifspace.report.parts import PARTS, chosen, left_out
+from ifspace.report.tables import tables
+
+
+def test_parts_keep_their_order() -> None:
+    assert [part.name for part in chosen(["energy", "funnel"])] == ["funnel", "energy"]
+    assert chosen(None) == PARTS
+
+
+def test_an_unknown_part_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingError, match="'speed'; allowed: funnel, designs, groups"):
+        chosen(["funnel", "speed"])
+
+
+def test_nothing_is_left_out_of_a_whole_folder(results: Results) -> None:
+    assert left_out(results, PARTS) == ()
+    assert all(tables(results, part.name) for part in PARTS)
+
+
+def test_what_is_left_out_names_the_command_that_writes_it(tmp_path: Path) -> None:
+    write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
+    found = read(tmp_path)
+    said = left_out(found, PARTS)
+    assert said[0].startswith("funnel and designs: there is no catalogue-*.parquet")
+    assert "blocks: there is no bench/blocks-*.csv; `ifspace bench` writes it" in said
+    assert not any("bench.kernels" in each for each in said)
+    assert [part.name for part in PARTS if tables(found, part.name)] == ["kernels"]

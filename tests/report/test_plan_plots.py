@@ -1,0 +1,33 @@
+from report_samples import RANKS
+
+from ifspace.report.files import RANKS as SOURCE
+from ifspace.report.files import TRAJECTORIES
+from ifspace.report.folder import Results
+from ifspace.report.plan_plots import energy_rank, trajectories
+
+
+def test_a_line_for_each_stage_at_its_depths(results: Results) -> None:
+    figure = trajectories(results.of(TRAJECTORIES), 32)
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    assert [[round(y) for y in line.get_ydata()] for line in lines] == [[1, 2, 3], [4, 3, 2]]
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert ticks == ["start\n14.00M", "2→1\n13.00M", "2→1\n12.00M"]
+    assert [text.get_text() for text in axes.texts] == ["published for\nCIFAR-10"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1: 32²", "2: 16²"]
+
+
+def test_lines_of_the_same_depth_do_not_hide_each_other(results: Results) -> None:
+    rows = [dict(row, depths=(3, 3)) for row in results.of(TRAJECTORIES)]
+    lines = [line for line in trajectories(rows, 32).axes[0].lines if len(line.get_xdata()) == 3]
+    assert lines[0].get_ydata()[0] != lines[1].get_ydata()[0]
+
+
+def test_energies_are_shares_of_the_greatest(results: Results) -> None:
+    (axes,) = energy_rank(results.of(SOURCE)).axes
+    every, learned = axes.lines
+    assert list(every.get_xdata()) == [1, 2, 3, 4, 5]
+    shares = [100 * row["energy"] / RANKS[0]["energy"] for row in RANKS]
+    assert list(every.get_ydata()) == shares
+    assert list(learned.get_xdata()) == [1, 2]
+    assert every.get_label() == "4 convolutions, 38,592 parameters: 5 layouts"

@@ -1,0 +1,82 @@
+"""Tables between markers; and that those of this repository's README are what results/ says."""
+
+from pathlib import Path
+
+import pytest
+
+from ifspace.errors import SettingError
+from ifspace.report.folder import Results, read
+from ifspace.report.readme import END, rewrite, rewritten
+
+ROOT = Path(__file__).resolve().parents[2]
+# Text for the README may wait in a file of its own.
+MARKED = [
+    path for path in (ROOT / "README.md", *ROOT.glob("README.*.md"))
+    if "<!-- report: " in path.read_text()
+]  # fmt: skip
+TEXT = f"# Title\n\n<!-- report: funnel/1 -->\nold\n{END}\n\nafter\n"
+
+
+@pytest.mark.parametrize("path", MARKED, ids=lambda path: path.name)
+def test_no_table_of_the_readme_is_stale(path: Path) -> None:
+    text = path.read_text()
+    assert rewritten(text, read(ROOT / "results"), path) == text, (
+        f"stale: run `ifspace report results --readme {path.name}`"
+    )
+
+
+def test_the_readme_has_tables_of_results() -> None:
+    assert MARKED
+
+
+def test_what_stands_between_markers_is_replaced_and_nothing_else(results: Results) -> None:
+    text = rewritten(TEXT, results)
+    assert text.startswith("# Title\n\n<!-- report: funnel/1 -->\n\n**Compositions by length")
+    assert text.endswith(f"|\n\n{END}\n\nafter\n")
+    assert "old" not in text
+    assert "| survivors" in text
+    assert rewritten(text, results) == text
+
+
+def test_a_part_without_a_number_is_all_of_its_tables(results: Results) -> None:
+    text = rewritten(TEXT.replace("funnel/1", "funnel"), results)
+    assert text.count("**Compositions by length") == 2
+
+
+def test_a_missing_file_is_said(results: Results, tmp_path: Path) -> None:
+    empty = Results(tmp_path, results.catalogues, {}, (), ())
+    text = rewritten(TEXT.replace("funnel/1", "energy/1"), empty)
+    assert "*Left out: there is no energy-bench.csv; `python -m ifspace.bench.energy`" in text
+    assert rewritten(text, results) != text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no markers\n", "a file without markers"),
+        (TEXT.replace(END, ""), "a marker without its end"),
+        (TEXT + END + "\n", "an end without its marker"),
+        (TEXT.replace("funnel/1", "speed"), "no such part of a report: got 'speed'"),
+        (TEXT.replace("funnel/1", "funnel/9"), "no such table of funnel: got 9; allowed: 1 to 2"),
+        (TEXT.replace("funnel/1", "Funnel!"), "a marker without its end"),
+    ],
+)
+def test_markers_that_make_no_sense_are_refused(results: Results, text: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        rewritten(text, results)
+
+
+def test_a_file_is_rewritten_once(results: Results, tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(TEXT)
+    assert rewrite(path, results)
+    assert path.read_text() == rewritten(TEXT, results)
+    assert not rewrite(path, results)
+
+
+def test_a_file_that_cannot_be_read_is_refused(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"gone\.md cannot be written anew: got No such file"):
+        rewrite(tmp_path / "gone.md", results)
+    (tmp_path / "a.md").write_bytes(b"\xff")
+    with pytest.raises(SettingError, match="no UTF-8 text"):
+        rewrite(tmp_path / "a.md", results)

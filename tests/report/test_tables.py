@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+from samples import DW_PW, SMALL, WIDER
+
+from ifspace.catalogue import Catalogue
+from ifspace.plan import EnumerationSetting
+from ifspace.report.folder import Results
+from ifspace.report.table import Table
+from ifspace.report.tables import designs_of, setting_name, settings, tables
+
+
+def only(results: Results, part: str, number: int = 0) -> Table:
+    return tables(results, part)[number]
+
+
+def test_a_setting_is_named_by_what_is_out_of_the_ordinary() -> None:
+    names = [setting_name(setting) for _, _, setting in settings_of(SMALL)]
+    assert names == ["16 channels", "32 to 64 channels, bottleneck 1/4, repeats 2"]
+    assert setting_name(EnumerationSetting(channels=8, max_len=2, kernel=5, dims=1)) == (
+        "8 channels, kernel 5, dims 1"
+    )
+
+
+def settings_of(catalogue: Catalogue) -> list[tuple[Catalogue, int, EnumerationSetting]]:
+    empty = Results(None, (catalogue,), {}, (), ())  # type: ignore[arg-type]
+    return list(settings(empty))
+
+
+def test_designs_belong_to_their_setting() -> None:
+    first, second = SMALL.settings
+    assert designs_of(SMALL, first) == SMALL.designs[:3]
+    assert designs_of(SMALL, second) == (WIDER,)
+    other = replace(DW_PW, stride=2)
+    assert designs_of(Catalogue(SMALL.settings, SMALL.funnels, (other,)), first) == ()
+
+
+def test_the_funnel_is_that_of_the_catalogue(results: Results) -> None:
+    table = only(results, "funnel")
+    assert table.names == ("length", "1", "2", "3", "all")
+    assert table.rows == (
+        ("compositions", "6", "36", "216", "258"),
+        ("after repeated patterns", "6", "30", "210", "246"),
+        ("survivors", "0", "2", "1", "3"),
+    )
+    assert len(tables(results, "funnel")) == 2
+
+
+def test_the_best_of_each_length_and_the_published(results: Results) -> None:
+    rows = only(results, "designs").rows
+    assert [row[:3] for row in rows] == [
+        ("2", "DW+PW", "400"), ("3", "DW+RPW(4,0)+RPW(4,0)", "272"),
+    ]  # fmt: skip
+    assert rows[0][-1] == "MobileNet"
+    assert rows[1][3] == "1/8.5"
+
+
+def test_blocks_that_cost_the_same_are_counted() -> None:
+    twins = [replace(DW_PW, composition="PW+DW", block="PW+DW", published_as=None), DW_PW]
+    catalogue = replace(SMALL, designs=(*twins, *SMALL.designs[2:3]))
+    found = Results(None, (catalogue,), {}, (), ())  # type: ignore[arg-type]
+    first, second, *_ = only(found, "designs").rows
+    assert (first[1], first[-1]) == ("PW+DW", "1 more cost the same")
+    assert (second[1], second[-1]) == ("DW+PW", "MobileNet")
+
+
+def test_groups_are_those_that_nothing_shorter_beats(results: Results) -> None:
+    rows = only(results, "groups").rows
+    assert [row[:4] for row in rows] == [
+        ("16", "2", "DW+PW", "400"), ("16", "3", "DW+RPW(4,0)+RPW(4,0)", "272"),
+        ("32", "2", "DW+PW", "1,312"), ("32", "3", "DW+RPW(4,0)+RPW(4,0)", "544"),
+    ]  # fmt: skip
+    assert rows[0][4] == "1/5.8"  # 9 * 16 * 16 / 400
+
+
+def test_layouts_say_how_much_more_there_is_to_gain(results: Results) -> None:
+    ((network, _, _, depths, gain, greatest, more, theirs),) = only(results, "layouts").rows
+    assert (network, depths, theirs) == ("vgg16", "3,2", "4,1")
+    assert (gain, greatest, more) == ("7.500", "7.800", "4.0%")
+    ((params, macs, _, gain, *_, blocks),) = only(results, "layouts", 1).rows
+    assert (params, macs, gain, blocks) == ("100,000", "", "9.200", "2 × DW+PW")
+
+
+def test_energy_and_reproduction(results: Results) -> None:
+    ((_, budget, widths, energy, params, _),) = only(results, "energy").rows
+    assert (budget, widths, energy, params) == ("4,288", "35,36,37,43", "173.04", "38,592")
+    assert only(results, "reproduction").rows == (("[IF] Table 1", "2", "1"), ("all", "2", "1"))
