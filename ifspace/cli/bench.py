@@ -94,11 +94,11 @@ def command(
     a sample of the catalogue, predicts the rest and writes the table for `ifspace layout
     --latency`. Exit status 2 when nothing is left to time.
     """
-    absent = [each for each in ("torch", "safetensors") if find_spec(each) is None]
+    absent = [each for each in ("torch", "safetensors", "scipy") if find_spec(each) is None]
     if absent:
         raise click.ClickException(
             f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: "
-            "blocks are built and timed with torch; install ifspace[torch,solver]"
+            "blocks are timed with torch, latencies fitted with scipy; install ifspace[bench]"
         )
     with solver_needed("group counts"):
         from ifspace.bench.blocks.run import Run

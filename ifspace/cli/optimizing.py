@@ -204,7 +204,9 @@ class _Work:
         if moves is None:
             return plan
         if moves >= len(plan.states):
-            self.output.note(f"the organizer makes {len(plan.states) - 1} moves: its end is taken")
+            count = len(plan.states) - 1
+            many = f"{count} move{'s' * (count != 1)}"
+            self.output.note(f"the organizer makes {many}: its end is taken")
         return replace(plan, end=plan.states[min(moves, len(plan.states) - 1)])
 
     def reorganize(self, plan: Reorganization | None) -> Report:

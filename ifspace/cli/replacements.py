@@ -40,6 +40,7 @@ def replaced_values(found: Optimized) -> dict[str, Any]:
                 "stride": each.step.stride,
                 "params": list(each.params),
                 "macs": list(each.macs),
+                "field": [list(field) for field in each.fields],
                 "fit": _fit(fits.get(each.name)),
             }
             for each in plan.replaced
@@ -89,6 +90,18 @@ def _errors(fit: Fit | None) -> list[str]:
     return ["" if each is None else f"{each:.3f}" for each in found]
 
 
+def _narrow(plan: Decomposition) -> list[tuple[str, str]]:
+    """Return which blocks see less than the convolution that they replace."""
+    fields: dict[str, list[str]] = {}
+    for each in plan.replaced:
+        if each.sees_less:
+            before, after = (f"{side}×{side}×{channels}" for side, channels in each.fields)
+            fields.setdefault(f"{after} of {before}", []).append(each.name)
+    lines = [f"{some(names)}: {field}" for field, names in fields.items()]
+    lines += ["--cheapest takes blocks with the full field"] if lines else []
+    return list(zip(["sees less", *[""] * len(lines)], lines, strict=False))
+
+
 def _said(found: Optimized, plan: Decomposition) -> list[tuple[str, str]]:
     said = []
     reasons: dict[str, list[str]] = {}
@@ -98,6 +111,7 @@ def _said(found: Optimized, plan: Decomposition) -> list[tuple[str, str]]:
     if kept := _kept(plan):
         lines.append(f"{some(kept)}: {_WHY.get(found.wanted.chosen_objective, _LESS)}")
     said += list(zip(["kept", *[""] * len(lines)], lines, strict=False))
+    said += _narrow(plan)
     answer = plan.answer
     if answer is not None and answer.plan is not None:
         said.append(("status", f"{answer.status.name.lower()}, {_SAID[answer.status]}"))

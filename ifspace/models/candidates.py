@@ -17,21 +17,25 @@ from ifspace.nn.blocks import BlockModule, Style
 from ifspace.optimize.full_field import ranked_blocks
 from ifspace.plan.latency import LatencyTable
 from ifspace.plan.replacement import Option, Site
+from ifspace.reach import field_after
 
+Field = tuple[int, int]
 # What a convolution is called in a table of latencies.
 _AS_BLOCK: Final = {kind: Block.parse(kind) for kind in ("CONV", "PW")}
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A convolution and the block in its place, with parameters and MACs before and after.
+    """A convolution and the block in its place, with what each has: before, after.
 
-    `params` count biases and batch norm inside the block; `macs` are of one image.
+    `params` count biases and batch norm inside the block; `macs` are of one image; `fields` are
+    (side, channels) of what an output sees.
     """
 
     step: Replace
     params: tuple[int, int]
     macs: tuple[int, int]
+    fields: tuple[Field, Field]
 
     @property
     def name(self) -> str:
@@ -42,6 +46,11 @@ class Replaced:
     def sized(self) -> SizedBlock:
         """The block at its widths."""
         return self.step.sized
+
+    @property
+    def sees_less(self) -> bool:
+        """Whether the block has not the full field of the convolution."""
+        return any(after < before for before, after in zip(*self.fields, strict=True))
 
 
 def usual_style(site: ConvSite) -> Style:
@@ -91,7 +100,8 @@ def _made(
             reasons.append(f"{block}: " + str(error).partition("; ")[0])
             continue
         macs = sum(step.macs(*sides) for sides in site.calls)
-        found.append(Replaced(step, (site.params, step.params), (site.macs, macs)))
+        fields = (site.layer.kernel[0], site.layer.c_in), field_after(sized)[-1]
+        found.append(Replaced(step, (site.params, step.params), (site.macs, macs), fields))
     return tuple(found), "; ".join(reasons)
 
 

@@ -71,6 +71,15 @@ def test_several_blocks_and_the_cheapest(run: Callable) -> None:
     assert {tuple(each["params"]) for each in least["replaced"]} == {(2320, 288)}
 
 
+def test_blocks_that_see_less_are_named(run: Callable) -> None:
+    said = run(*OWN, "--blocks-only", "--block", ROLLING, "--names", "2.0,6.0").out
+    assert "sees less   2.0, 6.0: 3×3×8 of 3×3×16\n" in said
+    assert "            --cheapest takes blocks with the full field\n" in said
+    found = run(*OWN, "--blocks-only", "--block", ROLLING, *JSON).json
+    assert {str(each["field"]) for each in found["replaced"]} == {"[[3, 16], [3, 8]]"}
+    assert "sees less" not in run(*OWN, "--cheapest").out
+
+
 def test_layers_are_chosen_by_name_and_width(run: Callable) -> None:
     found = run(*OWN, "--blocks-only", "--cheapest", "--names", "2.0,6.0", *JSON).json
     assert [each["name"] for each in found["replaced"]] == ["2.0", "6.0"]

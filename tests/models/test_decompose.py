@@ -125,6 +125,19 @@ def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective
                 assert getattr(own, column)[1] <= getattr(other, column)[1]
 
 
+@pytest.mark.parametrize(
+    ("block", "field", "less"),
+    [
+        ("DW+PW", (3, 16), False), ("DW+RPW(2,1/2)", (3, 8), True), ("PW", (1, 16), True),
+        ("DW+RPW(4,0)+GPW(4)", (3, 16), False), ("DW+PW+DW", (5, 16), False),
+    ],
+)  # fmt: skip
+def test_what_a_block_sees_is_beside_what_its_convolution_saw(block, field, less):
+    model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+    (only,) = plan_decomposition(model, trace(model, (16, 8, 8)), block, names=["0"]).replaced
+    assert (only.fields, only.sees_less) == (((3, 16), field), less)
+
+
 def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
     model = nn.Sequential(nn.Conv2d(16, 18, 3, padding=1), nn.Conv2d(18, 16, 3, padding=1),
                           nn.Conv2d(16, 16, 3, padding=1))  # fmt: skip

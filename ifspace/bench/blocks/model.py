@@ -9,16 +9,19 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from scipy.optimize import nnls
+from scipy.stats import spearmanr
 
 from ifspace.bench.blocks.cases import Candidate
 from ifspace.bench.blocks.features import Features
-from ifspace.bench.blocks.least_squares import nonnegative, rank_correlation
 
 # What a model is asked for on blocks that it was not fitted to.
 RANK_GOAL: Final = 0.9
 ERROR_GOAL: Final = 0.2
 # With fewer blocks a rank correlation says nothing.
 LEAST_JUDGED: Final = 5
+# Of the solver, far more than it needs.
+MOST_STEPS: Final = 10_000
 Measured = Sequence[tuple[Features, float]]
 
 
@@ -42,8 +45,8 @@ class Model:
         table = table.reshape(len(measured), len(names))
         scale = table.max(axis=0, initial=0.0)
         scale[scale == 0] = 1.0
-        found = nonnegative(table / scale / times[:, None], np.ones(len(measured))) / scale
-        return cls(dict(zip(names, found.tolist(), strict=True)))
+        found, _ = nnls(table / scale / times[:, None], np.ones(len(measured)), MOST_STEPS)
+        return cls(dict(zip(names, (found / scale).tolist(), strict=True)))
 
     def predict(self, features: Features) -> float | None:
         """Return milliseconds, or None for a feature that no block of the fit had."""
@@ -71,9 +74,10 @@ class Errors:
         if len(both) < LEAST_JUDGED:
             return cls(len(both), None, None)
         guesses, times = zip(*both, strict=True)
-        found = rank_correlation(guesses, times)
+        ordered = len(set(guesses)) > 1 and len(set(times)) > 1
+        found = float(spearmanr(guesses, times).statistic) if ordered else None
         relative = [abs(a - b) / b for a, b in both]
-        return cls(len(both), None if np.isnan(found) else found, float(np.median(relative)))
+        return cls(len(both), found, float(np.median(relative)))
 
     @property
     def misses(self) -> tuple[str, ...]:
