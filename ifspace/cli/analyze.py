@@ -30,12 +30,12 @@ def command(output: Output, model: str, input: str, alpha: float, each_layer: bo
     stage, the gain what it sees more than the layer before; a layer that gains 0 adds nothing.
     """
     with networks_needed("real networks are taken apart with them"):
-        from ifspace.cli.analyses import Asked, forms
+        from ifspace.cli.text.analyses import Asked, forms
         from ifspace.models import trace
         from ifspace.models.analyze import report_on
         from ifspace.models.others import others_of
-        from ifspace.models.shapes import on_shapes
         from ifspace.models.sources import parse_image
+        from ifspace.models.tracing.shapes import on_shapes
 
         source = Source(model, parse_image(input))
         network, found = on_shapes(source.build, lambda made: (made, trace(made, source.image)))

@@ -105,9 +105,9 @@ def command(
     from ifspace.bench.blocks.book import Book
     from ifspace.bench.blocks.files import Files, read_designs
     from ifspace.bench.tidy import this_machine
-    from ifspace.cli.bench_tables import forms
     from ifspace.cli.progress import ProgressBar
     from ifspace.cli.saving import check_files
+    from ifspace.cli.text.bench_tables import forms
 
     check_files(output, None)
     known = _catalogue(catalogue, given, output)

@@ -48,7 +48,7 @@ def command(
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.export import designs_to_csv, designs_to_markdown, json_text
-    from ifspace.cli.designs import designs_table
+    from ifspace.cli.text.designs import designs_table
 
     known = load(catalogue)
     found = best(

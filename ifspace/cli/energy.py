@@ -161,7 +161,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
-    from ifspace.cli.tables import facts, heading, table
+    from ifspace.cli.text.tables import facts, heading, table
 
     if not answer.plans:
         return ""

@@ -133,8 +133,8 @@ def _one_setting(
 ) -> str:
     from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
     from ifspace.catalogue.export import notes
-    from ifspace.cli.designs import designs_table
-    from ifspace.cli.tables import heading, paragraph
+    from ifspace.cli.text.designs import designs_table
+    from ifspace.cli.text.tables import heading, paragraph
 
     text = heading(
         f"Compositions of 1 to {setting.max_len} layers at {_at_widths(setting)}{_unusual(setting)}"
@@ -174,7 +174,7 @@ def _unusual(setting: "EnumerationSetting") -> str:
 
 def _funnel(funnel: "Funnel") -> str:
     """Return a row for each step; where that is too wide for the terminal, one for each length."""
-    from ifspace.cli.tables import table, terminal_width, widest
+    from ifspace.cli.text.tables import table, terminal_width, widest
 
     names = ("compositions", "after repeated patterns", "survivors")
     totals = (funnel.compositions, funnel.after_patterns, funnel.survivors)

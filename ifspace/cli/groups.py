@@ -21,7 +21,7 @@ from ifspace.cli.solved import no_plan, solver_needed
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
-    from ifspace.cli.plans import Budget
+    from ifspace.cli.text.plans import Budget
     from ifspace.plan.groups import GroupsAnswer, GroupsProblem
 
 _OPTIONS = (
@@ -109,7 +109,7 @@ def command(
     word, kernel = _read(composition, kernel, output)
     if symbolic:
         told = context.get_parameter_source("alpha") is click.core.ParameterSource.COMMANDLINE
-        from ifspace.cli.formulas import forms as formulas
+        from ifspace.cli.text.formulas import forms as formulas
 
         output.emit(formulas(word, kernel, given["bottleneck"], alpha if told else None))
         return
@@ -120,7 +120,7 @@ def command(
         )
     with solver_needed("group counts", ", or ask for --symbolic"):
         from ifspace.optimize.groups import cheapest_groups
-    from ifspace.cli.plans import Budget, forms, gap_text, message
+    from ifspace.cli.text.plans import Budget, forms, gap_text, message
 
     started = time.monotonic()
     if budget is None:

@@ -18,7 +18,7 @@ def command(output: Output) -> None:
     of the layer below; U(1) is the channel field.
     """
     from ifspace.catalogue.export import csv_table, json_text, markdown_table
-    from ifspace.cli.tables import readable, table
+    from ifspace.cli.text.tables import readable, table
     from ifspace.plan.table import KindDescription, describe_kinds
 
     kinds = describe_kinds()

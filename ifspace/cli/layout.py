@@ -132,7 +132,7 @@ def command(
     """
     with solver_needed("layouts", ", or ask `ifspace organize` for the greedy organizer"):
         from ifspace.optimize.stages import best_stages
-    from ifspace.cli.layouts import Beside, forms, message
+    from ifspace.cli.text.layouts import Beside, forms, message
     from ifspace.optimize.organizer import organize
 
     described = {name: asked.pop(name) for name in DESCRIBED}

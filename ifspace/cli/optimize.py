@@ -103,8 +103,8 @@ def command(
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
     with networks_needed("real networks are taken apart with them"):
-        from ifspace.cli.optimizations import forms, message
         from ifspace.cli.optimizing import Wanted, optimized
+        from ifspace.cli.text.optimizations import forms, message
         from ifspace.models.sources import parse_image
         from ifspace.plan.latency import read_latency
 

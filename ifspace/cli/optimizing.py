@@ -24,8 +24,8 @@ from ifspace.models.graph import Trace
 from ifspace.models.reorganize import Reorganization, plan_reorganization, reorganized
 from ifspace.models.report import Report
 from ifspace.models.saving import save
-from ifspace.models.shapes import on_shapes
 from ifspace.models.trace import trace
+from ifspace.models.tracing.shapes import on_shapes
 from ifspace.models.warm_start import random_images
 from ifspace.plan.groups import Status
 from ifspace.plan.latency import LatencyTable

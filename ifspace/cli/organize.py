@@ -52,7 +52,7 @@ def command(
     information field; the step repeats until nothing is left to gain. A rule of thumb, no optimum.
     --save writes the end, for the α that is shown, as a network of torch modules.
     """
-    from ifspace.cli.trajectories import Asked, forms
+    from ifspace.cli.text.trajectories import Asked, forms
     from ifspace.optimize.organizer import organize
     from ifspace.plan.published_layouts import published_layouts
 

@@ -176,7 +176,7 @@ def _text(shown: "dict[str, tuple[Table, ...]]") -> str:
 
 
 def _plain(each: "Table") -> str:
-    from ifspace.cli.tables import paragraph, table
+    from ifspace.cli.text.tables import paragraph, table
 
     body = table(each.header, each.rows)
     note = "\n" + paragraph(each.note) if each.note else ""

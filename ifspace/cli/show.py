@@ -83,7 +83,7 @@ def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
 def _text(about: "BlockDescription") -> str:
     from ifspace.catalogue.export import ratio_text
     from ifspace.catalogue.published import published_names
-    from ifspace.cli.tables import facts, heading, readable, table
+    from ifspace.cli.text.tables import facts, heading, readable, table
 
     widths = f"{about.channels:,} channels"
     if about.out_channels != about.channels:
@@ -139,8 +139,8 @@ def _compact(about: "BlockDescription") -> str:
 
 def _drawn(about: "BlockDescription") -> str:
     from ifspace.block import Block
-    from ifspace.cli.drawing import drawing
-    from ifspace.cli.tables import heading
+    from ifspace.cli.text.drawing import drawing
+    from ifspace.cli.text.tables import heading
     from ifspace.plan.describe import who_sees_whom
 
     if about.channels > MOST_DRAWN:

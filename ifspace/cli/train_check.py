@@ -66,7 +66,7 @@ def command(
     the answer says what it shows and what it does not. Interrupted, it prints what was finished.
     """
     check_installed(TORCH, "networks are trained with torch", extras="torch,train")
-    from ifspace.cli.trainings import Asked, forms, note_versions
+    from ifspace.cli.text.trainings import Asked, forms, note_versions
     from ifspace.training import layout_for, train_check, versions
     from ifspace.training import preset as schedule_of
 

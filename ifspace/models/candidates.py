@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError
-from ifspace.models.replace import Replace
+from ifspace.models.changing.replace import Replace
 from ifspace.models.sites import ConvSite
 from ifspace.nn.blocks import BlockModule, Style
 from ifspace.optimize.full_field import ranked_blocks

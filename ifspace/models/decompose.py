@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ifspace.errors import SettingError
 from ifspace.models.asked import Given, blocks_asked, budgets_asked
 from ifspace.models.candidates import Replaced, choice, replacements
+from ifspace.models.changing.replace import Replace
 from ifspace.models.edits import Image, applied, attach, edits_of
 from ifspace.models.graph import Trace
-from ifspace.models.replace import Replace
 from ifspace.models.sites import LEAST_CHANNELS, ConvSite, Skipped, sites_of
 from ifspace.models.trace import checked_model
 from ifspace.models.trace import trace as traced

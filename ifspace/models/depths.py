@@ -17,12 +17,12 @@ from typing import Final
 from torch import nn
 
 from ifspace.infofield import gain
+from ifspace.models.changing.repeats import Repeat, Units
+from ifspace.models.changing.surgery import Append, Remove
+from ifspace.models.changing.widening import without_values
 from ifspace.models.fields import Stretch
 from ifspace.models.graph import Trace
-from ifspace.models.repeats import Repeat, Units
 from ifspace.models.stages import TracedStage
-from ifspace.models.surgery import Append, Remove
-from ifspace.models.widening import without_values
 
 # Stands in a row for a unit that was not traced.
 COPY: Final = -1

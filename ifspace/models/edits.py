@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final, Protocol, Self
 from torch import nn
 
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.replace import Replace
-from ifspace.models.surgery import Append, Remove
+from ifspace.models.changing.replace import Replace
+from ifspace.models.changing.surgery import Append, Remove
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.networks import MAX_CLASSES, Network
 from ifspace.plan.legal import whole_within

@@ -12,12 +12,12 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.models.changing.rebuilding import rebuilt
+from ifspace.models.changing.surgery import Append, Remove
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied, attach, edits_of
 from ifspace.models.graph import Trace
-from ifspace.models.rebuilding import rebuilt
 from ifspace.models.stages import stages_of
-from ifspace.models.surgery import Append, Remove
 from ifspace.models.trace import checked_model
 from ifspace.models.trace import trace as traced
 from ifspace.models.units import units_of

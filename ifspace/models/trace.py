@@ -20,11 +20,11 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import UninitializedParameter
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
-from ifspace.models import moving
-from ifspace.models.calls import UnreadableError, bare_name, writes
 from ifspace.models.graph import Node, Trace, TracedLayer
-from ifspace.models.hooks import hooked
-from ifspace.models.reading import Reader
+from ifspace.models.tracing import moving
+from ifspace.models.tracing.calls import UnreadableError, bare_name, writes
+from ifspace.models.tracing.hooks import hooked
+from ifspace.models.tracing.reading import Reader
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 
 Image = Tensor | Sequence[int]

@@ -16,9 +16,9 @@ from itertools import groupby
 
 from torch import nn
 
+from ifspace.models.changing.rows import is_row
 from ifspace.models.fields import Stretch
 from ifspace.models.graph import Node, Op, Trace
-from ifspace.models.rows import is_row
 from ifspace.nn import BlockModule
 
 JOINING = (Op.JOIN, Op.MOVE, Op.MIX)

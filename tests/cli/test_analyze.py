@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ifspace.models as m
-from ifspace.cli.tables import widest
+from ifspace.cli.text.tables import widest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -206,7 +206,7 @@ def test_several_groups_of_a_network_fit_a_terminal(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for width in (80, 120):
-        monkeypatch.setattr("ifspace.cli.tables.terminal_width", lambda width=width: width)
+        monkeypatch.setattr("ifspace.cli.text.tables.terminal_width", lambda width=width: width)
         for more in ((), ("--layers",)):
             assert widest(run(*VGG, *more).out) <= width
 

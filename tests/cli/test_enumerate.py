@@ -11,7 +11,7 @@ from samples import DW_PW, DW_RPW_RPW, GC_PW, SMALL
 import ifspace.enumerate.search as search
 import ifspace.enumerate.solve as solve
 from ifspace.catalogue import Catalogue, Funnel, load
-from ifspace.cli import tables
+from ifspace.cli.text import tables
 from ifspace.plan import EnumerationSetting
 
 

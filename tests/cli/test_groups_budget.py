@@ -4,7 +4,7 @@ import pytest
 
 import ifspace.cli.progress as progress
 from ifspace.block import Block
-from ifspace.cli.plans import Budget, forms
+from ifspace.cli.text.plans import Budget, forms
 from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
 
 PAST_THE_CAP = 9 * 4097 + 4097**2  # what DW+PW costs at 4097 channels

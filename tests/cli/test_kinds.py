@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.cli import tables
+from ifspace.cli.text import tables
 from ifspace.kinds import KINDS
 from ifspace.plan import describe_kinds
 

@@ -266,7 +266,7 @@ def test_every_format_has_a_row_per_layout(run: Callable, form: str) -> None:
 def test_nothing_is_wider_than_a_terminal(
     run: Callable, monkeypatch: pytest.MonkeyPatch, table: Callable[..., Path]
 ) -> None:
-    monkeypatch.setattr("ifspace.cli.tables.terminal_width", lambda: 80)
+    monkeypatch.setattr("ifspace.cli.text.tables.terminal_width", lambda: 80)
     blocks = "CONV,DW(5)+GPW(16)+SH(4)+GPW(16)"
     wide = ("--width-choices", "32,64,128", "--blocks", blocks, "--top", 2)
     for asked in (

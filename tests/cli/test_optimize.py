@@ -9,7 +9,7 @@ from network_files import FILE, params
 
 import ifspace.models as m
 from ifspace.cli.optimizing import Wanted
-from ifspace.cli.tables import widest
+from ifspace.cli.text.tables import widest
 from ifspace.optimize.organizer import organize
 from ifspace.plan.networks import network
 
@@ -124,7 +124,7 @@ def test_depths_beside_the_way_have_a_row_of_their_own(run: Callable) -> None:
 
 def test_nothing_is_wider_than_a_terminal(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     for width in (80, 120):
-        monkeypatch.setattr("ifspace.cli.tables.terminal_width", lambda width=width: width)
+        monkeypatch.setattr("ifspace.cli.text.tables.terminal_width", lambda width=width: width)
         assert widest(run(*OWN, "--params", "10k", "--block", ROLLING).out) <= width
         assert widest(run(*VGG, "--params", "9M", "--macs", "300M").out) <= width
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.cli.tables import widest
-from ifspace.cli.trajectories import short
+from ifspace.cli.text.tables import widest
+from ifspace.cli.text.trajectories import short
 from ifspace.optimize.organizer import organize
 from ifspace.plan.networks import network
 
@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_refused_in_a_line(
 def test_nothing_is_wider_than_a_terminal(
     run: Callable, monkeypatch: pytest.MonkeyPatch, name: str, side: int
 ) -> None:
-    monkeypatch.setattr("ifspace.cli.tables.terminal_width", lambda: 80)
+    monkeypatch.setattr("ifspace.cli.text.tables.terminal_width", lambda: 80)
     out = run("organize", "--network", name, "--input", side, "--alpha", "1,2,3,5,10").out
     assert widest(out) <= 80
     # All columns stand side by side.

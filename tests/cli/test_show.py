@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.cli import drawing, tables
+from ifspace.cli.text import drawing, tables
 from ifspace.kinds import KINDS
 
 BLOCK = "DW+RPW(4,0)+RPW(4,0)"

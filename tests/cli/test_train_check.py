@@ -10,8 +10,8 @@ import pytest
 from cifar_files import write_cifar10, write_cifar100
 
 import ifspace.training
+from ifspace.cli.text.trainings import SHOWS, Asked, forms, resolution
 from ifspace.cli.train_check import command
-from ifspace.cli.trainings import SHOWS, Asked, forms, resolution
 from ifspace.training import Run, digits, layout_for, preset, versions
 from ifspace.training.versions import BLOCK, SMALL
 

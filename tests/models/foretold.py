@@ -9,13 +9,13 @@ from small_networks import params
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ifspace.models.changing.widening import without_values
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied
 from ifspace.models.graph import Trace
 from ifspace.models.stages import stages_of
 from ifspace.models.trace import trace
 from ifspace.models.units import units_of
-from ifspace.models.widening import without_values
 from ifspace.nn.networks import seeded
 from ifspace.plan.stages import Layout
 

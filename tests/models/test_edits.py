@@ -11,8 +11,8 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
+from ifspace.models.changing.replace import Replace
 from ifspace.models.edits import STEPS, Edits, applied, attach, edits_of
-from ifspace.models.replace import Replace
 from ifspace.models.sources import network
 from ifspace.nn import named_network
 

@@ -1,0 +1,1 @@
+"""Modules of a network taken out, put in, widened and replaced, where they stand."""

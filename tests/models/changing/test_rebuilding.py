@@ -1,0 +1,93 @@
+"""Networks of the papers at other depths: what they keep."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_networks import params
+from torch import nn
+
+from ifspace.models.changing.rebuilding import rebuilt
+from ifspace.models.edits import Edits, attach, edits_of
+from ifspace.nn import BlockModule, Network, named_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def blocks(stage: nn.Module) -> list[BlockModule]:
+    return [each for each in stage.modules() if isinstance(each, BlockModule)]
+
+
+@pytest.mark.parametrize(
+    ("name", "depths"),
+    [
+        ("vgg16", (5, 4, 2, 1, 1)), ("mobilenet", (5, 4, 3, 1, 1)), ("resnet50", (5, 5, 4, 2)),
+        ("fog", (6, 1, 4, 4)), ("3drf", (1, 3, 2, 1)), ("layout-residual", (11, 11, 6, 3)),
+        ("layout-residual", (2, 9, 10, 1)),
+    ],
+)  # fmt: skip
+def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) -> None:
+    model = named_network(name, 32, seed=1)
+    with torch.no_grad():
+        for each in (*model.parameters(), *model.buffers()):
+            if each.is_floating_point():
+                each.add_(torch.rand(each.shape))
+    made = rebuilt(model, model.layout.at_depths(depths), seed=2)
+    assert made.layout == model.layout.at_depths(depths)
+    assert params(made) == made.layout.params
+    for part in ("stem", "head"):
+        for mine, theirs in zip(
+            getattr(made, part).state_dict().values(), getattr(model, part).state_dict().values(),
+            strict=True,
+        ):  # fmt: skip
+            assert torch.equal(mine, theirs)
+    for new, old in zip(made.stages, model.stages, strict=True):
+        pairs = list(zip(blocks(new), blocks(old), strict=False))
+        assert len(pairs) == min(len(blocks(new)), len(blocks(old)))
+        for mine, theirs in pairs:
+            for key, value in mine.state_dict().items():
+                assert torch.equal(value, theirs.state_dict()[key])
+        for mine in blocks(new)[len(pairs) :]:
+            assert not any(torch.equal(mine.layer0.weight, each.layer0.weight)
+                           for each in blocks(old))  # fmt: skip
+
+
+def test_new_weights_are_those_of_the_seed() -> None:
+    model = named_network("vgg11", 32, seed=1)
+    layout = model.layout.at_depths((3, 1, 2, 2, 1))
+    state = torch.get_rng_state()
+    one, same, other = (rebuilt(model, layout, seed) for seed in (4, 4, 5))
+    assert torch.equal(state, torch.get_rng_state())
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, same.state_dict()[key])
+    new = "stages.stage1.unit3.layer0.weight"
+    assert not torch.equal(one.state_dict()[new], other.state_dict()[new])
+
+
+def test_device_type_mode_gradients_and_memory_format_stay() -> None:
+    model = named_network("vgg11", 32, seed=1).double().to(memory_format=torch.channels_last)
+    model.stages.stage1.eval()
+    model.stages.stage2.requires_grad_(False)
+    made = rebuilt(model, model.layout.at_depths((2, 1, 2, 2, 2)))
+    assert {each.dtype for each in made.parameters()} == {torch.float64}
+    assert all(each.is_contiguous(memory_format=torch.channels_last)
+               for each in made.parameters() if each.dim() == 4)  # fmt: skip
+    modes = [each.training for each in made.stages]
+    assert modes == [False, True, True, True, True]
+    assert [each.requires_grad for each in made.stages.stage2.parameters()] == [False] * 3
+    assert all(each.requires_grad for each in made.stages.stage3.parameters())
+    meta = rebuilt(model.to("meta"), model.layout.at_depths((2, 1, 2, 2, 2)))
+    assert all(each.is_meta for each in (*meta.parameters(), *meta.buffers()))
+
+
+def test_the_first_stays_and_what_is_known_of_it_goes_along() -> None:
+    model = named_network("vgg11", 32, classes=7, seed=1)
+    attach(model, Edits(image=(3, 32, 32), classes=7))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    made = rebuilt(model, model.layout.at_depths((1, 1, 1, 1, 1)))
+    assert type(made) is Network
+    assert edits_of(made) == Edits(image=(3, 32, 32), classes=7)
+    assert made(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert made.style == model.style
+    assert made.layout.frame == replace(model.layout.frame)

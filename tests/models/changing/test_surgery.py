@@ -1,0 +1,286 @@
+"""Units taken out and put in: what stays, what is new, and steps that can be done again."""
+
+import copy
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from models.foretold import layout_of, some_depths, taken
+from models.movers import NETWORKS
+from small_networks import BasicBlock
+from torch import Tensor, nn
+
+from ifspace.errors import IfspaceError, SettingError
+from ifspace.models.changing.rows import run_of
+from ifspace.models.changing.surgery import Append, Remove, copied
+from ifspace.models.depths import TracedLayout
+from ifspace.models.edits import Edits, edits_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def unlike(model: nn.Module) -> nn.Module:
+    """The network with other numbers in every weight and buffer: a tensor is known by them."""
+    made = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for each in (*model.parameters(), *model.buffers()):
+            if each.is_floating_point():
+                each.copy_(torch.rand(each.shape, generator=made) + 0.5)
+            else:
+                each.copy_(torch.randint(1, 10**9, each.shape, generator=made))
+    return model
+
+
+def print_of(tensor: Tensor) -> bytes:
+    return tensor.detach().contiguous().numpy().tobytes()
+
+
+def gone(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
+    """The tensors of the units that are taken out."""
+    for step in layout.steps():
+        if isinstance(step, Remove):
+            parent, keys = run_of(model, step.names)
+            for key in keys:
+                yield from parent._modules[key].state_dict().values()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_stay_in_their_order_and_new_ones_are_drawn(name: str) -> None:
+    model = unlike(NETWORKS[name]())
+    before = copy.deepcopy(model.state_dict())
+    structure = str(model)
+    start = layout_of(model)
+    away = start.at_depths(tuple(stage.least_depth for stage in start.stages))
+    for layout in (some_depths(start, 3), away):
+        random_state = torch.get_rng_state()
+        made, same, other = (taken(model, layout, seed) for seed in (1, 1, 2))
+        assert torch.equal(torch.get_rng_state(), random_state)
+        old = {print_of(each) for each in before.values()}
+        lost = {print_of(each) for each in gone(model, layout)}
+        wanted = [print_of(each) for each in before.values() if print_of(each) not in lost]
+        tensors = made.state_dict()
+        kept = [print_of(each) for each in tensors.values() if print_of(each) in old]
+        assert kept == wanted
+        new = {key: each for key, each in tensors.items() if print_of(each) not in old}
+        assert all(each.isfinite().all() for each in new.values())
+        assert bool(new) == any(isinstance(step, Append) for step in layout.steps())
+        drawn = [key for key, each in new.items() if each.dim() > 1]
+        assert bool(drawn) == bool(new)
+        for key in new:
+            assert torch.equal(tensors[key], same.state_dict()[key])
+        assert not any(torch.equal(tensors[key], other.state_dict()[key]) for key in drawn)
+        assert len({print_of(tensors[key]) for key in drawn}) == len(drawn)
+    assert str(model) == structure
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["norm first", "written", "residual", "gated", "our blocks"])
+def test_type_mode_gradients_and_memory_format_stay(name: str) -> None:
+    model = NETWORKS[name]().double().to(memory_format=torch.channels_last).eval()
+    model.requires_grad_(False)
+    start = layout_of(model)
+    grown = start.at_depths(tuple(stage.depth + 1 for stage in start.stages))
+    made = taken(model, grown)
+    assert not any(each.training for each in made.modules())
+    assert {each.dtype for each in made.parameters()} == {torch.float64}
+    assert not any(each.requires_grad for each in made.parameters())
+    for each in made.parameters():
+        assert each.dim() != 4 or each.is_contiguous(memory_format=torch.channels_last)
+    assert made(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_steps_do_the_same_to_another(name: str) -> None:
+    model = NETWORKS[name]()
+    start = layout_of(model)
+    middle = taken(model, some_depths(start, 3))
+    made = taken(middle, some_depths(layout_of(middle), 4))
+    written = json.dumps(edits_of(made).to_json())
+    fresh = NETWORKS[name]()
+    for step in Edits.from_json(json.loads(written)).steps:
+        step.apply(fresh)
+    assert list(fresh.state_dict()) == list(made.state_dict())
+    fresh.load_state_dict(made.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh.eval()(x), made.eval()(x), rtol=0, atol=0)
+
+
+def names(model: nn.Module) -> list[str]:
+    return [name for name, each in model.named_modules() if not any(each.children())]
+
+
+def test_rows_are_numbered_anew() -> None:
+    model = NETWORKS["flat"]()
+    last = model[-1]
+    Remove(("16",)).apply(model)
+    assert model[-1] is last
+    assert [name for name, _ in model.named_children()] == [str(n) for n in range(19)]
+    Append(("3",), ("3",), count=2).apply(model)
+    assert [type(each).__name__ for each in model[3:13]] == [
+        *["Conv2d", "BatchNorm2d", "ReLU"] * 3, "MaxPool2d"
+    ]  # fmt: skip
+    assert len(model) == 25
+
+
+def test_names_stay_and_new_ones_are_free() -> None:
+    model = NETWORKS["named"]()
+    Append(("body.conv2",), ("body.conv2",), count=2).apply(model)
+    assert [name for name, _ in model.body.named_children()] == [
+        "conv1", "act1", "conv2", "act2", "conv6", "act6", "conv7", "act7", "pool", "conv3", "act3",
+        "conv4", "act4", "conv5", "act5",
+    ]  # fmt: skip
+    Remove(("body.conv4",)).apply(model)
+    assert "conv4" not in dict(model.body.named_children())
+    assert "conv5" in dict(model.body.named_children())
+
+
+def test_numbers_with_gaps_stay() -> None:
+    model = NETWORKS["sparse numbers"]()
+    before = [name for name, _ in model.named_children()]
+    Remove(("28",)).apply(model)
+    assert [name for name, _ in model.named_children()] == [
+        name for name in before if name not in ("28", "31")
+    ]
+
+
+def test_one_object_at_many_places_stays_at_all() -> None:
+    model = NETWORKS["one relu"]()
+    act = model[1]
+    Remove(("9",)).apply(model)
+    Append(("2",), ("2",)).apply(model)
+    kinds = "".join({nn.Conv2d: "c", nn.ReLU: "r"}.get(type(each), ".") for each in model)
+    assert kinds == "crcrcr.crcrcr..."
+    assert sum(each is act for each in model) == 5
+
+
+def test_elsewhere_a_place_is_held() -> None:
+    model = NETWORKS["listed"]()
+    first = model.layers[1]
+    Remove(("layers.4",)).apply(model)
+    Append(("layers.1",), ("layers.1",), activation="silu", count=2).apply(model)
+    assert len(model.layers) == 6
+    assert isinstance(model.layers[4], nn.Identity)
+    assert [type(each) for each in model.layers[1]] == [
+        nn.Conv2d, nn.SiLU, nn.Conv2d, nn.SiLU, nn.Conv2d
+    ]  # fmt: skip
+    assert model.layers[1][0] is first
+
+
+def test_bare_layers_are_activated_as_the_network_does() -> None:
+    for name, kind in (("listed", nn.ReLU), ("written", nn.SiLU), ("own row", nn.ReLU)):
+        model = NETWORKS[name]()
+        start = layout_of(model)
+        grown = start.at_depths((*start.depths[:-1], start.depths[-1] + 1))
+        (step,) = grown.steps()
+        made = taken(model, grown).get_submodule(step.behind[0])
+        assert [type(each) for each in made] == [nn.Conv2d, kind, nn.Conv2d]
+
+
+def test_blocks_that_stand_alone_are_put_in_a_row() -> None:
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = BasicBlock(3, 8, 2), BasicBlock(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))
+
+    model = Root()
+    Append(("second",), ("second",), activation="relu").apply(model)
+    assert [type(each) for each in model.second] == [BasicBlock, BasicBlock]
+    assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 4, 4)
+
+
+def test_nothing_goes_along_from_a_layer_to_a_block() -> None:
+    # The norm and the activation before the first block are those of the convolution.
+    model = NETWORKS["separable blocks"]()
+    start = layout_of(model)
+    made = taken(model, start.at_depths((3, 4)))
+    assert [type(each).__name__ for each in made[:5]] == [
+        "Conv2d", "BatchNorm2d", "ReLU", "Separable", "Separable"
+    ]  # fmt: skip
+
+
+def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
+    model = NETWORKS["pre-activated"]()
+    start = layout_of(model)
+    made = taken(model, start.at_depths((2, 2)))
+    assert [type(each).__name__ for each in made[-5:-2]] == [
+        "BatchNorm2d", "ReLU", "AdaptiveAvgPool2d"
+    ]  # fmt: skip
+    assert made[-5] is not None
+    assert torch.equal(made[-5].weight, model[-5].weight)
+
+
+def test_what_a_unit_shares_inside_its_copy_shares() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = (nn.Conv2d(4, 4, 3, padding=1) for _ in "ab")
+            self.b.weight = self.a.weight
+
+    (made,) = copied(nn.Sequential(Tied()), ("0",)).values()
+    assert made.a.weight is made.b.weight
+
+
+def test_statistics_without_weights_are_drawn_anew() -> None:
+    model = unlike(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)))
+    made = copied(model, ("0",))
+    assert torch.equal(made["1"].running_mean, torch.zeros(3))
+    assert made["1"].num_batches_tracked == 0
+
+
+def test_weights_made_of_others_are_drawn_anew() -> None:
+    norm = nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Conv2d(3, 3, 3)), norm(nn.Linear(3, 3)))
+    (conv,), (linear,) = (copied(model, (name,)).values() for name in "01")
+    for made, old in ((conv, model[0]), (linear, model[1])):
+        assert made.weight.shape == old.weight.shape
+        assert not torch.equal(made.weight, old.weight)
+        assert made.weight.isfinite().all()
+    with pytest.raises(SettingError, match="got weights made of others at 8 channels"):
+        copied(model, ("0",), 8)
+
+
+STEPS = (
+    Remove(("a",)), Remove(("features.3", "features.6")), Append(("a",), ("b",)),
+    Append(("a.0", "a.1"), ("b",), 64, 3, "hardswish"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_survives_json(step: Remove | Append) -> None:
+    assert type(step).from_json(json.loads(json.dumps(step.to_json()))) == step
+    edits = Edits("vgg16", (3, 32, 32), (step, step))
+    assert Edits.from_json(json.loads(json.dumps(edits.to_json()))) == edits
+
+
+@pytest.mark.parametrize("step", [STEPS[1], STEPS[3]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": []}, {"names": "a"}, {"names": [1]}, {"behind": None}, {"like": [None]},
+        {"channels": 0}, {"channels": True}, {"channels": "8"}, {"count": 0}, {"count": 1.5},
+        {"count": 10**9}, {"activation": "tanh"}, {"activation": 3},
+    ],
+)  # fmt: skip
+def test_json_that_no_step_wrote_is_refused(step: Remove | Append, change: dict) -> None:
+    values = step.to_json()
+    if change.keys() <= values.keys():
+        values.update(change)
+        with pytest.raises((IfspaceError, KeyError, TypeError, ValueError), match=r"\w"):
+            type(step).from_json(values)
+        values = {"step": step.step, **values}
+        with pytest.raises(SettingError, match=r"^steps that cannot be read: ") as refused:
+            Edits.from_json({**Edits().to_json(), "steps": [values]})
+        assert "\n" not in str(refused.value)
+
+
+def test_steps_of_another_network_are_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3))
+    for step in (Remove(("1",)), Append(("1",), ("0",)), Append(("0",), ("1",))):
+        with pytest.raises(SettingError, match=r"^a unit that is not in the network: got 1; "):
+            step.apply(model)
+    assert len(model) == 1

@@ -1,0 +1,239 @@
+"""Units that change the width, made to keep it: which layers follow, and what is refused."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from models.movers import Gated, Separable, conv, plain, separable
+from small_networks import BasicBlock, params
+from torch import Tensor, nn
+from torchvision.models.densenet import _DenseLayer
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.resnet import Bottleneck
+from torchvision.models.shufflenetv2 import InvertedResidual as Shuffled
+
+from ifspace.errors import IfspaceError, SettingError
+from ifspace.models.changing.widening import widened, without_values
+from ifspace.nn import FOG, MOBILENET, RollingPointwiseConv2d, Style, build
+from ifspace.nn.shortcuts import FreeShortcut, Residual
+
+
+def bottleneck(c_in: int, c_out: int, stride: int) -> nn.Module:
+    beside = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+    return Bottleneck(c_in, c_out // 4, stride, beside)
+
+
+def free(c_in: int, c_out: int, stride: int) -> nn.Module:
+    return Residual([conv(c_in, c_out, stride)], FreeShortcut(c_in, c_out, stride), nn.ReLU())
+
+
+def ours(block: str, style: Style) -> Callable[[int, int, int], nn.Module]:
+    return lambda c_in, c_out, stride: build(block, c_in, c_out, stride=stride, style=style)
+
+
+class Grouped(nn.Module):
+    """A group convolution, and one that leaves two channels for each that it reads."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(c_in, 2 * c_in, 3, stride, 1, groups=c_in)
+        self.mix = nn.Conv2d(2 * c_in, c_out, 1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.spread(x))
+
+
+class LastAxis(nn.Module):
+    """A dense layer on channels that stand last, as in ConvNeXt."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in)
+        self.mix = nn.Linear(c_in, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(self.spread(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def rolling(c_in: int, c_out: int, stride: int) -> nn.Module:
+    layers = [nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in),
+              RollingPointwiseConv2d(c_in, c_out, 2, 0.5)]  # fmt: skip
+    return nn.Sequential(*layers)
+
+
+# A unit from 8 to 16 channels, and how many weights it has when it reads 16.
+UNITS: dict[str, tuple[Callable[[int, int, int], nn.Module], int]] = {
+    "layer": (conv, 9 * 16 * 16 + 16),
+    "row": (lambda c_in, c_out, _: nn.Sequential(*plain(c_in, c_out)), 9 * 16 * 16 + 3 * 16),
+    "separable": (lambda *each: nn.Sequential(*separable(*each)), 16 * 9 + 2 * 16 + 256 + 2 * 16),
+    "separable class": (Separable, 16 * 9 + 2 * 16 + 256 + 2 * 16),
+    "basic": (BasicBlock, 2 * 9 * 256 + 256 + 3 * 2 * 16),
+    # All inner widths are 4: only what reads the input follows.
+    "bottleneck": (bottleneck, 16 * 4 + 9 * 16 + 4 * 16 + 256 + 2 * (4 + 4 + 16 + 16)),
+    "inverted": (
+        lambda c_in, c_out, stride: InvertedResidual(c_in, c_out, stride, 6),
+        16 * 48 + 9 * 48 + 48 * 16 + 2 * (48 + 48 + 16),
+    ),
+    "not expanded": (
+        lambda c_in, c_out, stride: InvertedResidual(c_in, c_out, stride, 1),
+        9 * 16 + 256 + 2 * (16 + 16),
+    ),
+    "shuffled": (
+        lambda c_in, c_out, _: Shuffled(c_in, c_out, 2),
+        (9 * 16 + 16 * 8 + 2 * 24) + (16 * 8 + 9 * 8 + 64 + 2 * 24),
+    ),
+    "gated": (Gated, 9 * 16 + 16 + 2 * 16 + (16 * 2 + 2) + (2 * 16 + 16) + 16 * 16 + 16),
+    # 16 channels can be those of 16 groups: they stay.
+    "grouped": (Grouped, 9 * 16 + 16 + 16 * 4 + 16),
+    "last axis": (LastAxis, 9 * 16 + 16 + 256 + 16),
+    "free": (free, 9 * 256 + 16),
+    "rolling": (rolling, 9 * 16 + 16 + 8 * 16 + 16),
+    "our block": (ours("DW+RPW(2,1/2)", MOBILENET), 9 * 16 + 2 * 16 + 8 * 16 + 2 * 16),
+    # Equal shapes need no projection.
+    "our residual": (ours("DW+PW", FOG), 9 * 16 + 2 * 16 + 256 + 2 * 16),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_that_keeps_its_width(name: str, stride: int) -> None:
+    make, wanted = UNITS[name]
+    made = widened({"a": make(8, 16, stride)}, 16)
+    assert list(made) == ["a"]
+    assert params(made["a"]) == wanted
+    x = torch.randn(2, 16, 9, 9)
+    assert made["a"].eval()(x).shape == x.shape
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_keeps_its_width_loses_its_stride_alone(name: str) -> None:
+    if name in ("shuffled", "free"):
+        return
+    unit = UNITS[name][0](16, 16, 2)
+    weights = {key: each.shape for key, each in unit.state_dict().items()}
+    made = widened({"a": unit}, 16)["a"]
+    if name != "our residual":
+        assert {key: each.shape for key, each in made.state_dict().items()} == weights
+    assert made.eval()(torch.zeros(1, 16, 9, 9)).shape == (1, 16, 9, 9)
+
+
+def test_a_unit_of_several_modules_is_one() -> None:
+    parts = dict(enumerate(separable(8, 16)))
+    made = widened({str(key): each for key, each in parts.items()}, 16)
+    assert [type(each) for each in made.values()] == [type(each) for each in parts.values()]
+    assert made["0"].groups == made["1"].num_features == made["3"].in_channels == 16
+
+
+def test_inner_layers_of_the_same_width_stay() -> None:
+    # 4 channels inside, as many as come in: not all that reads 4 reads the input.
+    unit = bottleneck(4, 16, 1)
+    made = widened({"a": unit}, 16)["a"]
+    assert [made.conv1.in_channels, made.conv2.in_channels, made.conv3.in_channels] == [16, 4, 4]
+    assert made(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
+
+
+def test_a_gate_of_another_map_stays() -> None:
+    # It scales the wide map, and passes as many channels as come in.
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open, self.close = nn.Conv2d(8, 24, 1), nn.Conv2d(24, 16, 1)
+            self.gate = nn.Sequential(nn.Conv2d(24, 8, 1), nn.ReLU(), nn.Conv2d(8, 24, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.open(x)
+            return self.close(y * self.gate(y.mean((2, 3), keepdim=True)))
+
+    unit = Wide()
+    gate = copy.deepcopy(unit.gate)
+    made = widened({"a": unit}, 16)["a"]
+    assert str(made.gate) == str(gate)
+    assert torch.equal(made.gate[0].weight, gate[0].weight)
+    assert made(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
+
+
+def test_lines_of_pixels() -> None:
+    made = widened({"a": nn.Conv1d(8, 16, 3, 2, 1), "b": nn.BatchNorm1d(16)}, 16)
+    assert nn.Sequential(*made.values())(torch.zeros(2, 16, 9)).shape == (2, 16, 9)
+    ours = build("DW+PW", 8, 16, stride=2)
+    assert widened({"a": ours}, 16)["a"](torch.zeros(2, 16, 9, 9)).shape == (2, 16, 9, 9)
+
+
+def test_type_device_and_gradients_stay() -> None:
+    unit = BasicBlock(8, 16, 2).to("meta", torch.bfloat16).eval()
+    unit.conv1.requires_grad_(False)
+    made = widened({"a": unit}, 16)["a"]
+    assert {(each.dtype, each.device.type) for each in made.parameters()} == {
+        (torch.bfloat16, "meta")
+    }
+    assert (made.conv1.weight.requires_grad, made.conv2.weight.requires_grad) == (False, True)
+    assert not any(each.training for each in made.modules())
+
+
+def test_only_what_has_another_size_is_made_anew() -> None:
+    unit = BasicBlock(8, 16, 2)
+    second, norm = unit.conv2.weight, unit.bn1.weight
+    made = widened({"a": unit}, 16)["a"]
+    assert made.conv2.weight is second
+    assert made.bn1.weight is norm
+    assert made.conv1.weight.shape == (16, 16, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("unit", "channels", "said"),
+    [
+        (nn.Conv2d(12, 16, 3, groups=4), 18, "4 groups at 18 channels"),
+        (nn.Sequential(nn.GroupNorm(4, 8), conv(8, 18)), 18, "4 groups at 18 channels"),
+        (nn.ReLU(), 16, "no convolution at 16 channels"),
+        (nn.Sequential(nn.LayerNorm((8, 32, 32)), conv(8, 16)), 16, "RuntimeError at 16 channels"),
+        (nn.Sequential(nn.PReLU(8), conv(8, 16)), 16, "RuntimeError at 16 channels"),
+    ],
+)
+def test_units_that_take_no_other_width(unit: nn.Module, channels: int, said: str) -> None:
+    refused = r"^a unit that no copy can follow: got "
+    with pytest.raises(SettingError, match=refused + said) as error:
+        widened({"a": unit}, channels)
+    assert "\n" not in str(error.value)
+
+
+def test_blocks_of_groups_that_do_not_divide() -> None:
+    unit = build("DW+GPW(8)", 8, 12 * 8)
+    with pytest.raises(IfspaceError, match="groups do not divide") as error:
+        widened({"a": unit}, 12)
+    assert "\n" not in str(error.value)
+
+
+def test_a_layer_that_puts_its_channels_behind_others_leaves_more() -> None:
+    # What comes out is not checked here: `Units.widened` traces it.
+    made = widened({"a": _DenseLayer(8, 4, 2, 0.0)}, 16)["a"]
+    assert made(torch.zeros(1, 16, 5, 5)).shape == (1, 4, 5, 5)
+
+
+def test_nothing_is_run_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    def real(self: nn.Conv2d, x: Tensor) -> Tensor:
+        assert x.is_meta
+        return nn.Conv2d._conv_forward(self, x, self.weight, self.bias)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", real)
+    state = torch.get_rng_state()
+    widened({"a": BasicBlock(8, 16, 2)}, 16)
+    state_after = torch.get_rng_state()
+    assert not torch.equal(state, state_after)  # BasicBlock drew its own
+    unit = BasicBlock(8, 16, 2)
+    state = torch.get_rng_state()
+    widened({"a": unit}, 16)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_copy_without_values_is_the_same_elsewhere() -> None:
+    model = nn.Sequential(*plain(3, 8))
+    model[0].weight.requires_grad_(False)
+    model.append(model[0])
+    made = without_values(model)
+    assert made[3] is made[0]
+    assert all(each.is_meta for each in (*made.parameters(), *made.buffers()))
+    assert [each.requires_grad for each in made.parameters()] == [
+        each.requires_grad for each in model.parameters()
+    ]
+    assert not any(each.is_meta for each in model.parameters())
