@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ifspace.cli.installed import TORCH, check_installed
 from ifspace.cli.options import Output, parts, shared_options, with_options
-from ifspace.cli.solved import solver_needed
 from ifspace.cli.stages import block_list
 
 if TYPE_CHECKING:
@@ -94,16 +94,13 @@ def command(
     a sample of the catalogue, predicts the rest and writes the table for `ifspace layout
     --latency`. Exit status 2 when nothing is left to time.
     """
-    absent = [each for each in ("torch", "safetensors", "scipy") if find_spec(each) is None]
-    if absent:
-        raise click.ClickException(
-            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: "
-            "blocks are timed with torch, latencies fitted with scipy; install ifspace[bench]"
-        )
-    with solver_needed("group counts"):
-        from ifspace.bench.blocks.run import Run
+    check_installed(
+        {**TORCH, "ortools": "solver", "scipy": "bench"},
+        "blocks are sized, timed and their latencies fitted with them", extras="bench",
+    )  # fmt: skip
     from ifspace.bench.blocks.book import Book
     from ifspace.bench.blocks.files import Files, read_designs
+    from ifspace.bench.blocks.run import Run
     from ifspace.bench.tidy import this_machine
     from ifspace.cli.progress import ProgressBar
     from ifspace.cli.saving import check_files

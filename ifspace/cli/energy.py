@@ -15,7 +15,7 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
-from ifspace.cli.solved import no_plan, solver_needed
+from ifspace.cli.solved import check_solver, no_plan
 
 if TYPE_CHECKING:
     from ifspace.cli.options import Forms
@@ -79,8 +79,8 @@ def command(
     problem = _problem(given)
     search = exact_energy
     if method == "cpsat":
-        with solver_needed("layouts", " or leave --method out"):
-            from ifspace.optimize.energy.cpsat import cpsat_energy as search
+        check_solver("layouts", " or leave --method out")
+        from ifspace.optimize.energy.cpsat import cpsat_energy as search
     started = time.monotonic()
     answer = best_energy(problem, top=top, time_limit_s=time_limit, search=search)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit

@@ -17,7 +17,7 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
-from ifspace.cli.solved import no_plan, solver_needed
+from ifspace.cli.solved import check_solver, no_plan
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
@@ -118,9 +118,9 @@ def command(
             "Missing option '--channels'; or give --budget to find it, --symbolic to leave it open",
             context,
         )
-    with solver_needed("group counts", ", or ask for --symbolic"):
-        from ifspace.optimize.groups import cheapest_groups
+    check_solver("group counts", ", or ask for --symbolic")
     from ifspace.cli.text.plans import Budget, forms, gap_text, message
+    from ifspace.optimize.groups import cheapest_groups
 
     started = time.monotonic()
     if budget is None:

@@ -18,7 +18,7 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.saving import check_files, save_layout, save_option
-from ifspace.cli.solved import no_plan, solver_needed
+from ifspace.cli.solved import check_solver, no_plan
 from ifspace.cli.stages import (
     KERNEL,
     block_list,
@@ -130,10 +130,10 @@ def command(
     layout keeps the budgets, 4 when the time limit came first. --save writes the first layout as a
     network of torch modules; `ifspace.nn.load(FILE)` reads it.
     """
-    with solver_needed("layouts", ", or ask `ifspace organize` for the greedy organizer"):
-        from ifspace.optimize.stages import best_stages
+    check_solver("layouts", ", or ask `ifspace organize` for the greedy organizer")
     from ifspace.cli.text.layouts import Beside, forms, message
     from ifspace.optimize.organizer import organize
+    from ifspace.optimize.stages import best_stages
 
     described = {name: asked.pop(name) for name in DESCRIBED}
     begins = described["depths"] is not None or described["network"] is not None

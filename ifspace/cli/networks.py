@@ -1,7 +1,7 @@
 """What the commands on real networks share: MODEL, its image, and a network to look at."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ifspace.models.graph import Size, TracedLayer
 
 Image = tuple[int, int, int]
-
-_NEEDED: Final = {**TORCH, "ortools": "solver"}
 
 model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(
@@ -44,9 +42,12 @@ class Source:
 
 
 @contextmanager
-def networks_needed(what: str) -> Iterator[None]:
-    """Work inside: the packages are there, and what a person's own code prints goes to stderr."""
-    check_installed(_NEEDED, what)
+def networks_needed(what: str, more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Work inside: the packages are there, and what a person's own code prints goes to stderr.
+
+    `more`: packages beside torch, each with the extra that brings it.
+    """
+    check_installed({**TORCH, **(more or {})}, what)
     with redirect_stdout(sys.stderr):
         yield
 

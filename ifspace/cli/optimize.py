@@ -102,7 +102,7 @@ def command(
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
-    with networks_needed("real networks are taken apart with them"):
+    with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
         from ifspace.cli.optimizing import Wanted, optimized
         from ifspace.cli.text.optimizations import forms, message
         from ifspace.models.sources import parse_image

@@ -1,25 +1,19 @@
 """What the commands that call a solver share: that it is there, and how they end without a plan."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 
 import click
 
 from ifspace.cli.options import NO_ANSWER, TIME_RAN_OUT
 
 
-@contextmanager
-def solver_needed(what: str, otherwise: str = "") -> Iterator[None]:
-    """Import inside: where OR-Tools is missing, say that `what` is found with it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ortools":
-            raise
+def check_solver(what: str, otherwise: str = "") -> None:
+    """Refuse to go on without OR-Tools, with which `what` is found."""
+    if find_spec("ortools") is None:
         raise click.ClickException(
             f"OR-Tools is not installed: {what} are found with it; "
             f"install ifspace[solver]{otherwise}"
-        ) from None
+        )
 
 
 def no_plan(context: click.Context, said: str, time_ran_out: bool) -> None:

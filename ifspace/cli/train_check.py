@@ -65,7 +65,8 @@ def command(
     several seeds, parameters, MACs, time per step. It does not say which is better on other data;
     the answer says what it shows and what it does not. Interrupted, it prints what was finished.
     """
-    check_installed(TORCH, "networks are trained with torch", extras="torch,train")
+    needed = {**TORCH, "ortools": "solver"}
+    check_installed(needed, "networks are trained with them", extras="torch,solver,train")
     from ifspace.cli.text.trainings import Asked, forms, note_versions
     from ifspace.training import layout_for, train_check, versions
     from ifspace.training import preset as schedule_of

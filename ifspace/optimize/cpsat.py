@@ -1,11 +1,12 @@
-"""The one call of the CP-SAT solver: fixed seed, one worker, the same answer every time."""
+"""The one door to the CP-SAT solver: fixed seed, one worker, the same answer every time.
+
+OR-Tools brings pandas: it is imported when a model is made, so that what needs none starts sooner.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
-
-from ortools.sat.python import cp_model
 
 from ifspace.errors import SettingError, SolverError
 from ifspace.plan.groups import Status
@@ -22,6 +23,23 @@ class Outcome:
     values: tuple[int, ...]
 
 
+def new_model() -> Any:
+    """Return a model without variables, a `cp_model.CpModel`.
+
+    Raises: ModuleNotFoundError without OR-Tools.
+    """
+    from ortools.sat.python import cp_model
+
+    return cp_model.CpModel()
+
+
+def weighted_sum(variables: Sequence[Any], weights: Sequence[int]) -> Any:
+    """Return the sum of weights times variables as an expression of a model."""
+    from ortools.sat.python import cp_model
+
+    return cp_model.LinearExpr.weighted_sum(variables, weights)
+
+
 def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) -> Outcome:
     """Return the values of the wanted variables in the best solution of a model.
 
@@ -31,6 +49,8 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
 
     Raises: SettingError when the model's sums do not fit into 64 bits.
     """
+    from ortools.sat.python import cp_model
+
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = SEED

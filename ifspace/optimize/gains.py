@@ -12,9 +12,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any, Final, Protocol, TypeVar
 
-from ortools.sat.python import cp_model
-
-from ifspace.optimize.cpsat import contradiction, solve
+from ifspace.optimize.cpsat import contradiction, new_model, solve
 from ifspace.plan.groups import Status
 
 # Gains are counted in units of this.
@@ -42,7 +40,7 @@ class GainModel(ABC):
 
     def __init__(self) -> None:
         """Begin without stages; a child adds them, then bounds amounts."""
-        self.model = cp_model.CpModel()
+        self.model = new_model()
         self.taken: list[dict[Any, Any]] = []
         self.gain: Any = 0
 

@@ -26,11 +26,9 @@ from itertools import product
 from math import prod
 from typing import Any, Final
 
-from ortools.sat.python import cp_model
-
 from ifspace.block import SizedLayer
 from ifspace.optimize.boxes import Box, Boxes
-from ifspace.optimize.cpsat import solve
+from ifspace.optimize.cpsat import new_model, solve
 from ifspace.optimize.options import Choice, Options
 from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
 
@@ -90,7 +88,7 @@ class _Model:
         self.options = options
         self.boxes = Boxes(options)
         self.plain = plain
-        self.model = cp_model.CpModel()
+        self.model = new_model()
         self.forbidden: set[Choice] = set()
         self.chosen = [
             [self.model.new_bool_var(f"{place}:{layer}") for layer in layers]

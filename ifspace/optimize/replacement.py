@@ -16,9 +16,7 @@ from math import floor, gcd, lcm
 from operator import attrgetter
 from typing import Any
 
-from ortools.sat.python import cp_model
-
-from ifspace.optimize.cpsat import contradiction, solve
+from ifspace.optimize.cpsat import contradiction, new_model, solve, weighted_sum
 from ifspace.optimize.gains import left
 from ifspace.plan.groups import Status
 from ifspace.plan.replacement import (
@@ -110,7 +108,7 @@ class _Model:
 
     def __init__(self, problem: ReplacementProblem) -> None:
         self.problem = problem
-        self.model: Any = cp_model.CpModel()
+        self.model = new_model()
         self.alike = _alike(problem)
         self.sums = {name: _sum(self.alike, n) for n, name in enumerate(problem.counted)}
         self.variables: list[Any] = []
@@ -154,7 +152,7 @@ class _Model:
         return outcome.status, self._chosen(), self.sums[name].of(outcome.bound)
 
     def _sum(self, name: str) -> Any:
-        return cp_model.LinearExpr.weighted_sum(self.variables, self.sums[name].numbers)
+        return weighted_sum(self.variables, self.sums[name].numbers)
 
     def _value(self, name: str) -> int:
         """Return what the choice known has of an amount, as the model counts it."""

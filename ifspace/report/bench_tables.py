@@ -108,7 +108,7 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
     return table(
         f"{condition.what} on {device}",
         ["block", ">params", ">forward, ms", ">p20–p80", ">least, ms", ">with backward, ms",
-         ">predicted, ms",         ">peak, MiB", "notes"],
+         ">predicted, ms", ">peak, MiB", "notes"],
         lines,
         f"The fastest {MOST_TIMED}, and what they compare with; {left} more are slower."
         if left else "",

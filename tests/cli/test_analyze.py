@@ -247,15 +247,14 @@ def test_refusals_are_one_line(
 
 
 @pytest.mark.parametrize(
-    ("absent", "said"),
+    ("command", "absent", "said"),
     [
-        (("torch",), "torch is not installed: real networks are taken apart with them; install "
-         "ifspace[torch]"),
-        (("ortools", "safetensors"), "safetensors and ortools are not installed: real networks "
-         "are taken apart with them; install ifspace[torch,solver]"),
+        ("analyze", ("torch", "ortools"), "torch is not installed: real networks are taken apart "
+         "with them; install ifspace[torch]"),
+        ("optimize", ("ortools", "safetensors"), "safetensors and ortools are not installed: real "
+         "networks are taken apart with them; install ifspace[torch,solver]"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("command", ["analyze", "optimize"])
 def test_what_is_missing_is_said_with_how_to_get_it(
     run: Callable, monkeypatch: pytest.MonkeyPatch, command: str, absent: tuple[str], said: str
 ) -> None:

@@ -73,8 +73,8 @@ def test_several_blocks_and_the_cheapest(run: Callable) -> None:
 
 def test_blocks_that_see_less_are_named(run: Callable) -> None:
     said = run(*OWN, "--blocks-only", "--block", ROLLING, "--names", "2.0,6.0").out
-    assert "sees less   2.0, 6.0: 3×3×8 of 3×3×16\n" in said
-    assert "            --cheapest takes blocks with the full field\n" in said
+    assert "sees less  2.0, 6.0: 3×3×8 of 3×3×16\n" in said
+    assert "           --cheapest takes blocks with the full field\n" in said
     found = run(*OWN, "--blocks-only", "--block", ROLLING, *JSON).json
     assert {str(each["field"]) for each in found["replaced"]} == {"[[3, 16], [3, 8]]"}
     assert "sees less" not in run(*OWN, "--cheapest").out

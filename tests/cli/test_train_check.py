@@ -81,16 +81,24 @@ def test_the_table_says_what_it_shows_and_what_not(run: Callable) -> None:
     assert "±" not in ended.out
 
 
-@pytest.mark.parametrize("suffix", ["csv", "md"])
-def test_rows_are_tidy(run: Callable, tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"runs.{suffix}"
+def test_markdown_has_the_table_and_what_it_shows(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "runs.md"
     ended = run(*ONCE, "--quiet", "--out", file)
     assert (ended.status, ended.out, ended.err) == (0, "", "")
     text = file.read_text()
-    if suffix == "md":
-        assert text.startswith("| data | network | preset | version | seed | accuracy_percent |")
-        return
-    rows = list(csv.DictReader(io.StringIO(text)))
+    start = (
+        "Training check: small on digits, 1 seed\n\n| version | what | accuracy % | train loss |"
+    )
+    assert text.startswith(start)
+    assert "| reorganized | depths 3,2,1 |" in text
+    assert f"\n- shows: {SHOWS}\n- shows not: (1) which version is better on other" in text
+
+
+def test_rows_are_tidy(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    ended = run(*ONCE, "--quiet", "--out", file)
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    rows = list(csv.DictReader(io.StringIO(file.read_text())))
     assert [row["version"] for row in rows] == ["original", "reorganized", "decomposed"]
     assert {(row["data"], row["network"], row["seed"], row["epochs"]) for row in rows} == {
         ("digits", "small", "0", "1")
@@ -196,7 +204,7 @@ def test_without_torch_it_says_what_to_install(
     real = importlib.util.find_spec
     monkeypatch.setattr("ifspace.cli.installed.find_spec",
                         lambda name: None if name == "torch" else real(name))  # fmt: skip
-    run("train-check").refused("torch is not installed", "install ifspace[torch,train]")
+    run("train-check").refused("torch is not installed", "install ifspace[torch,solver,train]")
 
 
 def test_the_defaults_are_those_of_the_library() -> None:

@@ -40,12 +40,13 @@ class Model:
     def fit(cls, measured: Measured) -> Self:
         """Return the model with the least squared relative error on (features, milliseconds)."""
         names = sorted({name for each, _ in measured for name in each})
+        if not names:
+            return cls({})
         table = np.array([[each.get(name, 0.0) for name in names] for each, _ in measured])
         times = np.array([milliseconds for _, milliseconds in measured])
-        table = table.reshape(len(measured), len(names))
         scale = table.max(axis=0, initial=0.0)
         scale[scale == 0] = 1.0
-        found, _ = nnls(table / scale / times[:, None], np.ones(len(measured)), MOST_STEPS)
+        found, _ = nnls(table / scale / times[:, None], np.ones(len(measured)), maxiter=MOST_STEPS)
         return cls(dict(zip(names, (found / scale).tolist(), strict=True)))
 
     def predict(self, features: Features) -> float | None:

@@ -17,6 +17,8 @@ SHOWS: Final = (
     "that the versions train, by one schedule from the same seeds on the same batches, what they "
     "reach on these images, and what they cost beside each other on this machine"
 )
+_COLUMNS: Final = ("version", "what~", ">accuracy %", ">train loss", ">params", ">MACs", ">ms/step",
+                   ">p20 to p80")  # fmt: skip
 # For each version that may be left out, why.
 _LEFT_OUT: Final = {
     "reorganized": "no move of the organizer within the parameters gains",
@@ -79,7 +81,7 @@ def forms(asked: Asked, runs: Sequence[Run]) -> Forms:
         "table": lambda: _text(asked, runs),
         "json": lambda: json_text(values),
         "csv": lambda: csv_table(columns, cells),
-        "markdown": lambda: markdown_table(columns, [list(map(str, row)) for row in cells]),
+        "markdown": lambda: _markdown(asked, runs),
     }
 
 
@@ -105,22 +107,34 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _text(asked: Asked, runs: Sequence[Run]) -> str:
-    found = summaries(runs)
-    done = found[0].seeds
+    rows = _rows(asked, runs)
+    return heading(_title(asked, runs)) + table(_COLUMNS, rows) + "\n" + facts(_beside(asked, runs))
+
+
+def _markdown(asked: Asked, runs: Sequence[Run]) -> str:
+    names = [each.strip(">~") for each in _COLUMNS]
+    said = "".join(f"\n- {name}: {text}" if name else f"; {text}" for name, text in
+                   _beside(asked, runs))  # fmt: skip
+    body = markdown_table(names, _rows(asked, runs))
+    return f"{_title(asked, runs)}\n\n{body}{said}\n"
+
+
+def _title(asked: Asked, runs: Sequence[Run]) -> str:
+    done = summaries(runs)[0].seeds
     seeds = f"{done} of {asked.seeds}" if done < asked.seeds else f"{done}"
     title = f"Training check: {asked.network} on {asked.data.name}, {seeds} seed"
-    title += "s" if asked.seeds > 1 else ""
-    columns = ["version", "what~", ">accuracy %", ">train loss", ">params", ">MACs", ">ms/step",
-               ">p20 to p80"]  # fmt: skip
-    rows = [
+    return title + ("s" if asked.seeds > 1 else "")
+
+
+def _rows(asked: Asked, runs: Sequence[Run]) -> list[list[str]]:
+    return [
         [
             each.version, _said(asked, each.version), _accuracy(each), f"{each.train_loss:.4f}",
             short(each.params), short(each.macs), f"{each.step_ms:.2f}",
             f"{each.step_ms_p20:.2f} to {each.step_ms_p80:.2f}",
         ]
-        for each in found
+        for each in summaries(runs)
     ]  # fmt: skip
-    return heading(title) + table(columns, rows) + "\n" + facts(_beside(asked, runs))
 
 
 def _accuracy(found: Summary) -> str:

@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from math import exp, inf, log
 from typing import Any, Final
 
-from ortools.sat.python import cp_model
-
-from ifspace.optimize.cpsat import Outcome, solve
+from ifspace.optimize.cpsat import Outcome, new_model, solve
 from ifspace.optimize.energy.bounds import SLACK, Bounds, GaveUpError, most_widths, thresholds
 from ifspace.plan.energy import EnergyAnswer, EnergyPlan, EnergyProblem
 from ifspace.plan.groups import Status
@@ -181,7 +179,7 @@ class _Model:
 
     def __init__(self, problem: EnergyProblem, domains: Domains) -> None:
         self.problem = problem
-        self.model = cp_model.CpModel()
+        self.model = new_model()
         self.widths = [
             self.model.new_int_var(low, high, f"width {place}")
             for place, (low, high) in enumerate(domains, start=1)
