@@ -81,7 +81,7 @@ def _predictions(bench: BlockBench) -> Table:
         for each in bench.predictions
     ]  # fmt: skip
     return table(
-        f"How well times are predicted on {bench.device}, of blocks that nothing was fitted to",
+        f"How well times are predicted on {bench.device}, of blocks held out of the fit",
         ["mode", "predictor", ">blocks", ">rank correlation", ">median error"],
         rows,
     )

@@ -144,8 +144,8 @@ def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
     assert ended.status == 0, ended.err
     assert "no results/catalogue-64.parquet: enumerating blocks of up to 4 layers" in ended.err
     lines = ended.out.splitlines()
-    title = next(line for line in lines if line.startswith("Latency model: fitted to "))
-    assert title.endswith(" others")
+    title = next(line for line in lines if line.startswith("Latency model of "))
+    assert title.endswith(" that were held out in turn")
     names = [line[18:36].strip() for line in lines if line.startswith("forward  ")]
     assert names == ["model", "parameters alone", "MACs alone"]
     assert any(line.startswith("goals       forward: ") for line in lines)

@@ -13,10 +13,9 @@ from ifspace.catalogue.rows import Catalogue, Design
 from ifspace.errors import IfspaceError
 
 SEED: Final = 0
-# Designs at the place asked for, at each of the others, and those kept to judge the model by.
-HERE: Final = 20
+# Designs at the place asked for, and at each of the others.
+HERE: Final = 40
 ELSEWHERE: Final = 3
-HELD_OUT: Final = 20
 # Designs looked at for each at another place, where the widths may leave it no groups.
 MOST_TRIED: Final = 3
 # Kinds that few designs have or none.
@@ -28,10 +27,10 @@ LEAST_WIDTH, MOST_WIDTH, LEAST_SIDE = 8, 1024, 4
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Blocks to fit to, and blocks to judge by, which are all at the place asked for."""
+    """Blocks to fit to, and a sample at the place asked for, held out in turn to judge by."""
 
     fit: tuple[Candidate, ...]
-    held_out: tuple[Candidate, ...]
+    sample: tuple[Candidate, ...]
 
 
 def neighbours(place: Place) -> tuple[Place, ...]:
@@ -58,25 +57,23 @@ def calibration(
 ) -> Calibration:  # fmt: skip
     """Return what to measure for a model: a sample without the blocks named in `but`.
 
-    Of a small catalogue half is fitted to and half kept. `others`: more places to fit to; `more`:
-    blocks to fit to beside the sample. All are timed again, in rounds that they share.
+    `others`: more places to fit to; `more`: blocks to fit to beside the sample. All are timed
+    again, in rounds that they share.
     """
     designs = designs_for(catalogue, place)
-    drawn = random.Random(SEED).sample(designs, min(len(designs), 4 * (HERE + HELD_OUT)))
+    drawn = random.Random(SEED).sample(designs, min(len(designs), 4 * HERE))
     but = but | {*ANCHORS, *(each.name for each in more)}
-    most = HERE + HELD_OUT
-    here = [x for x in _first(drawn, place, catalogue, most + len(but)) if x.name not in but][:most]
-    kept = min(HELD_OUT, len(here) // 2)
+    here = [x for x in _first(drawn, place, catalogue, HERE + len(but)) if x.name not in but]
     places = list(others[:MOST_PLACES])
     anchors = [replace(x, provider=ANCHOR, design=None, calibrates=True) for x in more]
-    fit = [*here[kept:], *_anchors([place, *places]), *anchors]
+    fit = [*_anchors([place, *places]), *anchors]
     for number, other in enumerate(places):
         tried = drawn[number :: len(places)][: MOST_TRIED * ELSEWHERE]
         fit += _first(tried, other, catalogue, ELSEWHERE)
     once: dict[Key, Candidate] = {}
     for each in fit:
         once.setdefault(each.key, each)
-    return Calibration(tuple(once.values()), tuple(here[:kept]))
+    return Calibration(tuple(once.values()), tuple(here[:HERE]))
 
 
 def _first(

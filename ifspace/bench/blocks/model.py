@@ -20,6 +20,8 @@ RANK_GOAL: Final = 0.9
 ERROR_GOAL: Final = 0.2
 # With fewer blocks a rank correlation says nothing.
 LEAST_JUDGED: Final = 5
+# Into so many parts a sample is cut.
+PARTS: Final = 5
 # Of the solver, far more than it needs.
 MOST_STEPS: Final = 10_000
 Measured = Sequence[tuple[Features, float]]
@@ -122,20 +124,29 @@ Times = Sequence[tuple[Candidate, float]]
 
 
 def fitted(
-    mode: str, fit: Times, held_out: Times, features: Callable[[Candidate], Features]
+    mode: str, fit: Times, sample: Times, features: Callable[[Candidate], Features]
 ) -> Fitted:
-    """Return a model fitted to (block, milliseconds) and judged on others.
+    """Return a model fitted to all (block, milliseconds), with errors on the sample.
 
-    The predictors from one amount know of no side: they are fitted to the blocks alone that stand
-    where the others do.
+    Each part of the sample is judged by a model fitted to all but that part. The predictors from
+    one amount know of no side: they are fitted only to blocks that stand where the sample does.
     """
-    model = Model.fit([(features(each), time) for each, time in fit])
-    times = [time for _, time in held_out]
-    errors = {MODEL: Errors.of([model.predict(features(each)) for each, _ in held_out], times)}
-    places = {each.shapes for each, _ in held_out}
+    places = {each.shapes for each, _ in sample}
     here = [(each, time) for each, time in fit if each.shapes in places]
-    for name, amount in ALONE.items():
-        alone = Model.fit([(amount(each), time) for each, time in here])
-        guesses = [alone.predict(amount(each)) for each, _ in held_out]
-        errors[name] = Errors.of(guesses, times)
-    return Fitted(mode, model, len(fit), errors)
+    errors = {MODEL: _judged(fit, sample, features)}
+    errors |= {name: _judged(here, sample, amount) for name, amount in ALONE.items()}
+    every = [*fit, *sample]
+    model = Model.fit([(features(each), time) for each, time in every])
+    return Fitted(mode, model, len(every), errors)
+
+
+def _judged(fit: Times, sample: Times, features: Callable[[Candidate], Features]) -> Errors:
+    """Return the errors on a sample, each part of it held out of the fit in its turn."""
+    known = [(features(each), time) for each, time in sample]
+    guesses: list[float | None] = [None] * len(known)
+    for part in range(PARTS):
+        others = [pair for place, pair in enumerate(known) if place % PARTS != part]
+        model = Model.fit([*((features(each), time) for each, time in fit), *others])
+        for place in range(part, len(known), PARTS):
+            guesses[place] = model.predict(known[place][0])
+    return Errors.of(guesses, [time for _, time in known])

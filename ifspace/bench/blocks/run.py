@@ -75,7 +75,7 @@ class Run:
     @property
     def measured(self) -> tuple[Candidate, ...]:
         """All that there may be times of."""
-        return (*self.shown, *self.calibration.held_out, *self.calibration.fit)
+        return (*self.shown, *self.calibration.sample, *self.calibration.fit)
 
     @property
     def timed(self) -> bool:
@@ -107,7 +107,7 @@ class Run:
     def _execute(self) -> None:
         asked, conditions = self.asked, self.asked.conditions
         self._choose()
-        sampled = (*self.calibration.fit, *self.calibration.held_out)
+        sampled = (*self.calibration.fit, *self.calibration.sample)
         ways = len(conditions.modes)
         ahead = Ahead(
             self.progress,
@@ -237,10 +237,10 @@ class Run:
         conditions = self.asked.conditions
         for mode in conditions.modes:
             fit = self.least_ms(self.calibration.fit, mode)
-            if len(fit) >= LEAST_JUDGED:
-                judged = self.least_ms(self.calibration.held_out, mode)
+            sample = self.least_ms(self.calibration.sample, mode)
+            if len(fit) + len(sample) >= LEAST_JUDGED:
                 measured = partial(features, conditions=conditions)
-                self.models[mode] = fitted(mode, fit, judged, measured)
+                self.models[mode] = fitted(mode, fit, sample, measured)
 
     def least_ms(
         self, candidates: Iterable[Candidate], mode: str = FORWARD

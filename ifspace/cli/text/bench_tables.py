@@ -170,7 +170,7 @@ def _model(run: Run) -> str:
             rows.append([mode, name, *_errors(errors)])
     fit = next(iter(run.models.values()))
     count = next(iter(fit.errors.values())).count
-    title = f"Latency model: fitted to {fit.fitted_to} blocks, judged on {count} others"
+    title = f"Latency model of {fit.fitted_to} blocks, judged on {count} that were held out in turn"
     columns = ["mode", "predictor", ">rank correlation", ">median error"]
     return heading(title) + table(columns, rows, keys=2) + "\n"
 

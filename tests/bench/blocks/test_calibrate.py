@@ -3,7 +3,7 @@
 from samples import SMALL
 
 from ifspace.bench.blocks.baselines import find_baselines
-from ifspace.bench.blocks.calibrate import ANCHORS, HELD_OUT, HERE, calibration, neighbours
+from ifspace.bench.blocks.calibrate import ANCHORS, HERE, calibration, neighbours
 from ifspace.bench.blocks.selection import Place, beside
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.plan import EnumerationSetting
@@ -13,14 +13,14 @@ PLACE = Place(64, 64, 16, 2)
 CATALOGUE = enumerate_designs([EnumerationSetting(max_len=4)])
 
 
-def test_what_judges_is_not_fitted_to_and_all_is_here() -> None:
+def test_the_sample_is_here_and_apart_from_what_is_fitted_to() -> None:
     found = calibration(CATALOGUE, PLACE, neighbours(PLACE))
-    assert len(found.held_out) == HELD_OUT
-    assert {each.shapes for each in found.held_out} == {PLACE.shapes}
-    assert not {each.key for each in found.held_out} & {each.key for each in found.fit}
+    assert len(found.sample) == HERE
+    assert {each.shapes for each in found.sample} == {PLACE.shapes}
+    assert not {each.key for each in found.sample} & {each.key for each in found.fit}
     here = [each for each in found.fit if each.shapes == PLACE.shapes]
-    assert len(here) == HERE + len(ANCHORS)
-    assert all(each.calibrates for each in (*found.fit, *found.held_out))
+    assert len(here) == len(ANCHORS)
+    assert all(each.calibrates for each in (*found.fit, *found.sample))
     elsewhere = [each for each in found.fit if each.shapes != PLACE.shapes]
     assert len({each.shapes for each in elsewhere}) == 3
     for each in elsewhere:
@@ -30,18 +30,18 @@ def test_what_judges_is_not_fitted_to_and_all_is_here() -> None:
 def test_the_sample_is_the_same_again_and_leaves_out_what_it_is_told_to() -> None:
     first, second = (calibration(CATALOGUE, PLACE, ()) for _ in range(2))
     assert first == second
-    but = frozenset(each.name for each in (*first.held_out, *first.fit))
+    but = frozenset(each.name for each in (*first.sample, *first.fit))
     other = calibration(CATALOGUE, PLACE, (), but=but)
-    assert not but & {each.name for each in other.held_out}
+    assert not but & {each.name for each in other.sample}
 
 
-def test_half_of_a_small_catalogue_judges() -> None:
+def test_all_of_a_small_catalogue_is_the_sample() -> None:
     # DW+PW is fitted to whatever the sample has.
     found = calibration(SMALL, Place(16, 16, 8, 2), ())
-    assert len(found.held_out) == 1
-    assert [each.name for each in found.fit][1:] == ["CONV", "DW+PW"]
+    assert [each.name for each in found.fit] == ["CONV", "DW+PW"]
+    assert len(found.sample) == 2
     fewer = calibration(SMALL, Place(16, 16, 8, 2), (), but=frozenset({"GC(8)+PW"}))
-    assert fewer.held_out == ()
+    assert len(fewer.sample) == len(found.sample) - 1
 
 
 def test_places_without_groups_have_the_anchors_alone() -> None:

@@ -39,8 +39,21 @@ def test_a_model_finds_what_times_are_made_of(measured, block, here) -> None:
     assert errors.rank_correlation == pytest.approx(1.0)
     assert errors.median_error < 1e-6
     assert errors.misses == ()
-    assert found.fitted_to == len(fit)
+    assert found.fitted_to == len(fit) + len(held_out)
     assert found.model.coefficients["CONV bytes"] == pytest.approx(TIMES["bytes"])
+
+
+def test_nothing_is_judged_by_a_model_that_has_seen_it(block) -> None:
+    # One block five times, a part each: what is guessed is the best for the other four.
+    times = [1.0, 2.0, 3.0, 4.0, 9.0]
+    found = fitted("forward", [], [(block("PW"), time) for time in times], lambda _: {"x": 1.0})
+    errors = []
+    for time in times:
+        others = [1 / other for other in times if other != time]
+        guess = sum(others) / sum(each**2 for each in others)
+        errors.append(abs(guess - time) / time)
+    assert found.errors[MODEL].median_error == pytest.approx(sorted(errors)[2])
+    assert (found.errors[MODEL].count, found.fitted_to) == (len(times), len(times))
 
 
 def test_one_amount_alone_knows_less(measured, here, block) -> None:

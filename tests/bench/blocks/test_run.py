@@ -179,12 +179,12 @@ def test_the_model_predicts_the_whole_catalogue(asked: Asked) -> None:
     assert {each.block for each in CATALOGUE.designs} <= predicted.keys()
     assert min(predicted.values()) > 0
     errors = run.models[FORWARD].errors["model"]
-    # Half of the sample is kept to judge by, and the best are none of those fitted to.
-    assert errors.count == len(run.calibration.held_out) >= 5
-    assert not {x.key for x in run.chosen} & {x.key for x in run.calibration.fit if x.design}
+    # All of the sample judges, and the best are none of it.
+    assert errors.count == len(run.calibration.sample) >= 5
+    assert not {x.key for x in run.chosen} & {x.key for x in run.calibration.sample}
     again = made(replace(asked, calibrate=True, top=3), CATALOGUE, run.book)
     again.execute()
-    assert again.reused == 2 * (len(run.shown) + len(run.calibration.held_out)
+    assert again.reused == 2 * (len(run.shown) + len(run.calibration.sample)
                                 + len(run.calibration.fit))  # fmt: skip
     assert again.models[FORWARD].model == run.models[FORWARD].model
 
