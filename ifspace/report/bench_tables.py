@@ -29,14 +29,16 @@ MOST_TIMED: Final = 20
 
 
 def kernel_tables(results: Results) -> Iterator[Table]:
-    """Yield for each device and layer the times over the baseline's."""
+    """Yield for each device, layer and batch the times over the baseline's."""
     for bench in results.kernels:
         cases = by_condition(bench.rows)
         for unit in dict.fromkeys(r["unit"] for r in bench.rows if r["metric"] == RATIO):
-            yield _ratios(bench, unit, cases)
+            for batch in sorted({each.shape[0] or 1 for each in cases}, reverse=True):
+                some = {each: rows for each, rows in cases.items() if each.shape[0] == batch}
+                yield _ratios(bench, unit, batch, some)
 
 
-def _ratios(bench: Measured, unit: str, cases: Mapping[Condition, Rows]) -> Table:
+def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Rows]) -> Table:
     """Return the times of every candidate over the baseline's, a column for each way to run."""
     found: dict[str, dict[tuple[str, str, str], list[float]]] = {}
     for condition, rows in cases.items():
@@ -48,7 +50,7 @@ def _ratios(bench: Measured, unit: str, cases: Mapping[Condition, Rows]) -> Tabl
     ways = list(dict.fromkeys(way for each in found.values() for way in each))
     layer = next(row["case"] for row in bench.rows if row["unit"] == unit).partition("(")[0]
     return table(
-        f"{layer} on {bench.device}: time over that of {unit.removeprefix('x ')}",
+        f"{layer} on {bench.device}, batch {batch}: time over that of {unit.removeprefix('x ')}",
         ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in ways)],
         [[name, *(_range(each.get(way, ())) for way in ways)] for name, each in found.items()],
         "Median of the cases, and from the least to the greatest of them.",

@@ -6,6 +6,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,18 @@ def small(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the results of record: 1,103 blocks of up to six layers."""
-    path = tmp_path_factory.mktemp("page") / "whole.html"
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the results of record: 1,103 blocks of up to six layers, and all measurements."""
+    path = tmp_path_factory.mktemp("page") / "record.html"
     page.write(read(ROOT / "results"), PARTS, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the results of record, before anything was measured."""
+    path = tmp_path_factory.mktemp("page") / "whole.html"
+    page.write(replace(read(ROOT / "results"), blocks=(), kernels=()), PARTS, path)
     return path
 
 

@@ -8,7 +8,7 @@ from ifspace.report.folder import Measured, Results
 
 def test_ratios_are_medians_with_their_spread(results: Results) -> None:
     (table,) = kernel_tables(results)
-    assert table.title == "RPW on cpu-test: time over that of dense"
+    assert table.title == "RPW on cpu-test, batch 8: time over that of dense"
     assert table.names == ("candidate", "fp32, nchw, forward")
     assert dict(table.rows) == {
         "ours": "0.85 (0.80–0.90)", "dense": "1.00 (1.00–1.00)", "grouped": "0.50 (0.50–0.50)",

@@ -13,14 +13,14 @@ from page_reading import ROWS, blocks, column, count
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
-def test_the_whole_catalogue_opens_in_two_seconds(show: Any, whole: Path) -> None:
+def test_the_whole_catalogue_opens_in_two_seconds(show: Any, record: Path) -> None:
     seconds = []
     for _ in range(4):  # the first one waits for the browser, another may wait for a neighbour
         begun = time.perf_counter()
-        page = show(whole)
+        page = show(record)
         page.wait_for_selector("#plane svg")
         seconds.append(time.perf_counter() - begun)
-        assert count(page) == "1,103 of 1,103 blocks"
+        assert count(page).startswith("1,103 of 1,103 blocks")
     assert min(seconds) < 2
 
 
