@@ -15,6 +15,8 @@ SHUFFLE_GROUPS: Final = (3, 4, 2, 8)
 # [ResNeXt] Table 1, 32x4d: groups of four channels, at most so many.
 RESNEXT_WIDTH: Final = 4
 RESNEXT_GROUPS: Final = 32
+# [MobileNetV2] Table 2, t: how much wider than the input it is inside.
+EXPANSION: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,12 @@ def _resnext(channels: int, out_channels: int) -> SizedBlock:
     return Block.parse(f"PW+GC({groups})+PW").at(channels, out_channels, Fraction(1, 2))
 
 
+def _inverted(channels: int, out_channels: int) -> SizedBlock:
+    """Return the residual with six times the width that enters inside, a multiple of F there."""
+    inside = Fraction(EXPANSION * channels, out_channels)
+    return Block.parse("PW+DW+PW").at(channels, out_channels, inside)
+
+
 BASELINES: Final = tuple(
     Baseline(*each)
     for each in (
@@ -74,8 +82,7 @@ BASELINES: Final = tuple(
         ("shufflenet", "ShuffleNet unit", "Zhang et al. 2018, Fig. 2", _shufflenet),
         ("clcnet", "clcNet", "[3DRF] 4.2, block C, once", _clcnet),
         ("resnext", "ResNeXt bottleneck", "Xie et al. 2017, Table 1", _resnext),
-        ("inverted", "inverted residual", "Sandler et al. 2018, Table 1",
-         _plain("PW+DW+PW", Fraction(6))),
+        ("inverted", "inverted residual", "Sandler et al. 2018, Table 1", _inverted),
     )
 )  # fmt: skip
 NAMES: Final = tuple(each.name for each in BASELINES)

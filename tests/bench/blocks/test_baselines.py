@@ -15,7 +15,7 @@ def made(name: str, channels: int, out: int | None = None):
     return baseline.make(channels, out or channels)
 
 
-def test_every_name_of_the_issue_is_there() -> None:
+def test_every_named_block_is_there() -> None:
     assert NAMES == ("conv", "dw+pw", "shufflenet", "clcnet", "resnext", "inverted")
 
 
@@ -53,6 +53,9 @@ def test_an_inverted_residual_is_six_times_as_wide_inside() -> None:
     sized = made("inverted", 24)
     assert sized.bottleneck == Fraction(6)
     assert sized.params == 24 * 144 + 9 * 144 + 144 * 24
+    # [MobileNetV2] Table 1: six times what enters, whatever leaves.
+    wider = made("inverted", 16, 32)
+    assert [layer.c_out for layer in wider.layers] == [96, 96, 32]
 
 
 def test_clcnet_has_the_cheapest_groups_of_full_field() -> None:
