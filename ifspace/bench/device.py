@@ -37,7 +37,7 @@ def check_known(argument: str, value: str, known: Iterable[str]) -> None:
     """
     if value not in known:
         raise SettingError.because(
-            f"no such {argument}", got=repr(value), allowed=", ".join(known),
+            f"no such {argument} here", got=repr(value), allowed=", ".join(known),
             remedy="choose among these", argument=argument,
         )  # fmt: skip
 

@@ -74,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
     import pyarrow
     import pyarrow.parquet
 
-    name = Path(path).name
+    name = str(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:

@@ -1,5 +1,6 @@
 """`ifspace bench`: how fast the best blocks of a catalogue are here, beside those with a name."""
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,7 @@ from ifspace.cli.stages import block_list
 
 if TYPE_CHECKING:
     from ifspace.bench.blocks.asked import Asked
-    from ifspace.bench.blocks.files import Files
+    from ifspace.bench.blocks.files import Earlier, Files
     from ifspace.bench.blocks.run import Run
     from ifspace.bench.blocks.selection import Place
     from ifspace.catalogue import Catalogue
@@ -22,6 +23,8 @@ DEFAULT_CATALOGUE: Final = Path("results/catalogue-64.parquet")
 WIDTH, MAX_LEN = 64, 4
 BASELINES: Final = "conv,dw+pw,shufflenet,clcnet,resnext,inverted"
 NO_BASELINES: Final = ("none",)
+# So many of the blocks that are left out are named.
+MOST_NAMED: Final = 5
 README_TITLE: Final = "# Results of record"
 
 _OPTIONS = (
@@ -66,7 +69,7 @@ _OPTIONS = (
                  default=Path("results"), show_default=True,
                  help="Where the rows go: bench/blocks-DEVICE.csv in it, and more."),
     click.option("--resume", is_flag=True,
-                 help="Keep the rows that are there; what was measured is not measured again."),
+                 help="What was measured, in half of the rounds or more, is not measured again."),
 )  # fmt: skip
 
 
@@ -92,14 +95,15 @@ def command(
     gradients; what is wrong is listed and never timed. Blocks are timed in turn, and the rows are
     kept after every round: an interrupted run goes on with --resume. A model of latency, fitted to
     a sample of the catalogue, predicts the rest and writes the table for `ifspace layout
-    --latency`. Exit status 2 when nothing is left to time.
+    --latency`. At the defaults it takes about a minute on two cores, most of it for the model.
+    Rows of other blocks, widths and conditions stay. Exit status 2 when nothing could be timed.
     """
     check_installed(
         {**TORCH, "ortools": "solver", "scipy": "bench"},
         "blocks are sized, timed and their latencies fitted with them", extras="bench",
     )  # fmt: skip
     from ifspace.bench.blocks.book import Book
-    from ifspace.bench.blocks.files import Files, read_designs
+    from ifspace.bench.blocks.files import Files, earlier
     from ifspace.bench.blocks.run import Run
     from ifspace.bench.tidy import this_machine
     from ifspace.cli.progress import ProgressBar
@@ -108,15 +112,15 @@ def command(
 
     check_files(output, None)
     known = _catalogue(catalogue, given, output)
-    asked = _asked(known, given)
+    asked = _asked(known, given | {"resume": resume})
     machine = this_machine(asked.conditions.device)
-    files, book = Files(results, machine.device), Book(machine)
+    conditions = asked.conditions
+    files = Files(results, machine.device, conditions.dtype, asked.place.batch)
     files.prepare()
-    kept = read_designs(files.designs) if resume and files.designs.exists() else []
-    if resume and files.rows.exists():
-        left = book.read(files.rows)
-        if left:
-            output.note(f"{left} rows of other versions are not kept")
+    kept, book = earlier(files), Book(machine)
+    left = book.read(files.rows) if files.rows.exists() else 0
+    if left:
+        output.note(f"{left} rows of other versions are not kept")
     try:
         with ProgressBar("measuring", quiet=output.quiet) as progress:
             run = Run(known, asked, machine, book, lambda: book.write(files.rows), progress)
@@ -125,6 +129,8 @@ def command(
         if run.timed:
             _record(context, run, files, kept)
             output.note(f"kept: {files.rows}; the same command with --resume goes on")
+        else:
+            output.note("nothing was timed yet")
         raise
     _record(context, run, files, kept)
     _notes(output, run)
@@ -157,6 +163,7 @@ def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
     from ifspace.bench.blocks.selection import Place, first_place
     from ifspace.bench.device import check_known, find_device
     from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+    from ifspace.errors import SettingError
     from ifspace.parallel import workers
 
     device = find_device(given["device"])
@@ -178,9 +185,15 @@ def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
     names = () if given["baselines"] == NO_BASELINES else given["baselines"]
     find_baselines(names)  # refuses before the work
     predict = tuple(_place(text, given["batch"]) for text in given["predict"] or ())
+    if predict and not given["calibrate"]:
+        raise SettingError.because(
+            "nothing is predicted without a model", got="predict and no calibration",
+            allowed="predict with the calibration", remedy="leave out --no-calibrate",
+            argument="predict",
+        )  # fmt: skip
     return Asked(
         place, conditions, given["top"], given["by"], names, given["repeats"],
-        given["calibrate"], predict,
+        given["calibrate"], predict, given["resume"],
     )  # fmt: skip
 
 
@@ -199,7 +212,7 @@ def _place(text: str, batch: int) -> "Place":
     return Place(channels, out_channels, side, batch, *stride)  # type: ignore[arg-type]
 
 
-def _record(context: click.Context, run: "Run", files: "Files", kept: list[Any]) -> None:
+def _record(context: click.Context, run: "Run", files: "Files", kept: "Earlier") -> None:
     """Write designs, model and latency table; enter the files where results are listed."""
     from ifspace.bench.blocks.files import record
     from ifspace.bench.process import provenance
@@ -224,11 +237,11 @@ def _words(context: click.Context) -> str:
         told = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         value = context.params.get(name)
         if name == "catalogue" and value is not None:
-            words.append(str(value))
+            words.append(shlex.quote(str(value)))
         elif told and isinstance(param, click.Option) and name not in ("format", "out", "quiet"):
             flag = max(param.opts if value or not param.secondary_opts else param.secondary_opts,
                        key=len)  # fmt: skip
-            words += [flag] if param.is_flag else [flag, str(_plain(value))]
+            words += [flag] if param.is_flag else [flag, shlex.quote(str(_plain(value)))]
     return " ".join(words)
 
 
@@ -239,8 +252,12 @@ def _plain(value: Any) -> Any:
 
 
 def _notes(output: Output, run: "Run") -> None:
-    for name, why in run.left_out:
+    from ifspace.cli.text.bench_tables import busy
+
+    for name, why in run.left_out[:MOST_NAMED]:
         output.note(f"left out: {name}: {why}")
+    if len(run.left_out) > MOST_NAMED:
+        output.note(f"left out: {len(run.left_out) - MOST_NAMED:,} more, for reasons such as these")
     for (name, _, _), why in run.red.items():
         output.note(f"red, not timed: {name}: {why}")
     if run.solved:
@@ -248,6 +265,17 @@ def _notes(output: Output, run: "Run") -> None:
         output.note(
             f"groups of {run.solved} designs solved anew from {place.channels} to "
             f"{place.out_channels} channels; enumerate that width to predict its whole catalogue"
+        )
+    for there, count in run.unfit.items():
+        if count:
+            output.note(
+                f"{count} blocks have no groups from {there.channels} to {there.out_channels} "
+                "channels: no latency of them is predicted there"
+            )
+    if (times := busy(run)) is not None:
+        output.note(
+            f"another program kept this machine busy: medians up to {times:.0f} times the least; "
+            "compare the least, or measure again"
         )
     if run.reused:
         output.note(f"{run.reused} measurements were there already")

@@ -90,7 +90,8 @@ class Units:
             f"stage {place + 1} has no block left",
             got=next(why for why, where in self.left_out.items() if place in where),
             allowed="blocks that fit the widths, with a latency where a table is given",
-            remedy="offer other blocks or widths",
+            remedy="offer other blocks or widths, or latencies of these"
+            " (`ifspace bench --predict CxFxSIDExSTRIDE`)",
             argument="blocks",
         )
 

@@ -47,7 +47,7 @@ class LatencyTable:
                 "no latency for a block in play",
                 got=case_text(unit, side, stride),
                 allowed="the cases of the table",
-                remedy="measure it, or leave the block out",
+                remedy="measure it (`ifspace bench --predict CxFxSIDExSTRIDE`), or leave it out",
                 argument="latency",
             )
         return found

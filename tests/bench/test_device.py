@@ -12,17 +12,17 @@ from ifspace.errors import SettingError
 
 def test_a_device_that_is_not_there_is_refused_in_a_line() -> None:
     assert find_device("cpu") == torch.device("cpu")
-    with pytest.raises(SettingError, match="no such device: got 'tpu'; allowed: cpu"):
+    with pytest.raises(SettingError, match="no such device here: got 'tpu'; allowed: cpu"):
         find_device("tpu")
     if not torch.cuda.is_available():
         assert find_device() == torch.device("cpu")
-        with pytest.raises(SettingError, match="no such device: got 'cuda'; allowed: cpu; choose"):
+        with pytest.raises(SettingError, match="no such device here: got 'cuda'; allowed: cpu;"):
             find_device("cuda")
 
 
 def test_what_is_known_passes() -> None:
     check_known("dtype", "fp32", ["fp32"])
-    with pytest.raises(SettingError, match=r"^no such dtype: got 'fp7'; allowed: fp32, bf16;"):
+    with pytest.raises(SettingError, match=r"^no such dtype here: got 'fp7'; allowed: fp32, bf16;"):
         check_known("dtype", "fp7", ["fp32", "bf16"])
 
 

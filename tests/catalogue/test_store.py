@@ -74,7 +74,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"block": ["DW"]}), path)
     with pytest.raises(CatalogueError, match="a Parquet file of something else"):
         load(path)
-    with pytest.raises(CatalogueError, match=r"cannot be read: got none.parquet \(No such file"):
+    with pytest.raises(CatalogueError, match=r"cannot be read: got .*none.parquet \(No such file"):
         load(tmp_path / "none.parquet")
     with pytest.raises(CatalogueError, match="Is a directory"):
         load(tmp_path)

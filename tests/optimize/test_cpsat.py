@@ -6,7 +6,6 @@ import pytest
 from ortools.sat.python import cp_model
 
 from ifspace.errors import SettingError
-from ifspace.optimize import cpsat
 from ifspace.optimize.cpsat import SEED, solve
 from ifspace.plan.groups import Status
 
@@ -82,7 +81,7 @@ class Stub:
 def test_a_bound_is_rounded_up_but_not_by_the_noise_of_a_float(
     reported: float, bound: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpsat.cp_model, "CpSolver", Stub)
+    monkeypatch.setattr(cp_model, "CpSolver", Stub)
     monkeypatch.setattr(Stub, "best_objective_bound", reported)
     model = SimpleNamespace(has_objective=lambda: True)
     outcome = solve(model, [None])
@@ -90,7 +89,7 @@ def test_a_bound_is_rounded_up_but_not_by_the_noise_of_a_float(
 
 
 def test_one_worker_and_a_fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpsat.cp_model, "CpSolver", Stub)
+    monkeypatch.setattr(cp_model, "CpSolver", Stub)
     solve(SimpleNamespace(has_objective=lambda: True), [], float(Fraction(5, 2)))
     asked = Stub.last.parameters
     assert (asked.num_workers, asked.random_seed) == (1, SEED)

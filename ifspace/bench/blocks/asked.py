@@ -8,7 +8,10 @@ from ifspace.bench.blocks.selection import Place
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a run is asked for; `predict` are more places, for the latency table."""
+    """What a run is asked for; `predict` are more places, for the latency table.
+
+    `resume`: what the book has of `repeats` rounds, or of half of them, is not timed again.
+    """
 
     place: Place
     conditions: Conditions
@@ -18,3 +21,4 @@ class Asked:
     repeats: int = 25
     calibrate: bool = True
     predict: tuple[Place, ...] = ()
+    resume: bool = False

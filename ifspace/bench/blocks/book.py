@@ -45,6 +45,12 @@ class Book:
             if key[-1] in names or key[-1].startswith((NOT_RUN, RED)):
                 del self._rows[key]
 
+    def forget(self, start: Row) -> None:
+        """Forget all rows of a candidate."""
+        what = _key(start)[:-1]
+        for key in [key for key in self._rows if key[:-1] == what]:
+            del self._rows[key]
+
     def find(self, start: Row, metric: str) -> Row | None:
         """Return the row of a candidate with a metric."""
         return self._rows.get((*_key(start)[:-1], metric))
@@ -123,6 +129,6 @@ def _is_number(text: str) -> bool:
 
 def _foreign(path: Path, got: str, allowed: str) -> SettingError:
     return SettingError.because(
-        f"{path.name} cannot be resumed", got=got, allowed=allowed,
-        remedy="leave it out to measure all anew, or name another folder", argument="resume",
+        f"{path.name} cannot be added to", got=got, allowed=allowed,
+        remedy="move it away, or name another folder", argument="results",
     )  # fmt: skip

@@ -12,9 +12,9 @@ from typing import Final
 
 from ifspace.bench.blocks.cases import Candidate, Conditions
 from ifspace.block import SizedLayer
-from ifspace.kernels.cpu import plan
+from ifspace.kernels.cpu import Plan, plan
 from ifspace.kernels.cpu.bands import band_of
-from ifspace.kernels.windows import windows_of
+from ifspace.kernels.windows import Windows, windows_of
 from ifspace.nn.blocks import block_style
 
 Features = Mapping[str, float]
@@ -50,6 +50,21 @@ def features(candidate: Candidate, conditions: Conditions) -> Features:
     return dict(found)
 
 
+def ways(candidate: Candidate, conditions: Conditions) -> tuple[Plan, ...]:
+    """Return which way each rolling pointwise convolution runs on a CPU: it hangs on the pixels."""
+    if conditions.device.type != "cpu":
+        return ()
+    return tuple(
+        plan(_windows(layer), candidate.batch * side**2, conditions.layout == "channels_last")
+        for layer, side in zip(candidate.sized.layers, _sides(candidate)[1:], strict=True)
+        if layer.layer.kind == "RPW"
+    )
+
+
+def _windows(layer: SizedLayer) -> Windows:
+    return windows_of(layer.c_in, layer.c_out, layer.groups, layer.layer.overlap or 0)
+
+
 def _sides(candidate: Candidate) -> list[int]:
     """Return the side of the maps before each layer and behind the last."""
     sides = [candidate.side * candidate.stride]
@@ -64,7 +79,7 @@ def _up(count: int) -> int:
 
 def _rolling(layer: SizedLayer, pixels: int, moved: int, size: int, layout: str) -> dict[str, int]:
     """Return what `ifspace.kernels.cpu` makes of a rolling pointwise convolution."""
-    windows = windows_of(layer.c_in, layer.c_out, layer.groups, layer.layer.overlap or 0)
+    windows = _windows(layer)
     tiles = plan(windows, pixels, layout == "channels_last").forward
     if not tiles:
         way, macs = "RPW dense", layer.c_in * layer.c_out

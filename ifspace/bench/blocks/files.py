@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import ENOTDIR
 from io import StringIO
 from os import strerror
@@ -17,25 +17,30 @@ from ifspace.catalogue.files import replacing
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn.blocks import build
 from ifspace.plan.latency import COLUMNS as LATENCY_COLUMNS
-from ifspace.plan.latency import MOST_DIGITS
+from ifspace.plan.latency import MOST_DIGITS, read_latency
 from ifspace.reach import field_after
 
 VERSION: Final = 1
 SOURCE: Final = "source"
 MEASURED: Final = "measured"
 MODELLED: Final = "predicted"
+CONDITIONS: Final = "conditions"
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
     """The three files of a device in `bench/` of a folder of results.
 
-    >>> Files(Path("results"), "nvidia-h200").rows.as_posix()
-    'results/bench/blocks-nvidia-h200.csv'
+    A latency table is of one type and batch: each has a file of its own.
+
+    >>> Files(Path("results"), "nvidia-h200", "bf16", 16).latency.as_posix()
+    'results/bench/latency-nvidia-h200-bf16-batch16.csv'
     """
 
     results: Path
     device: str
+    dtype: str
+    batch: int
 
     @property
     def rows(self) -> Path:
@@ -50,7 +55,8 @@ class Files:
     @property
     def latency(self) -> Path:
         """The table for `ifspace layout --latency`."""
-        return self._named("latency", "csv")
+        ends = f"{self.device}-{self.dtype}-batch{self.batch}"
+        return self.results / "bench" / f"latency-{ends}.csv"
 
     def _named(self, start: str, suffix: str) -> Path:
         return self.results / "bench" / f"{start}-{self.device}.{suffix}"
@@ -74,58 +80,103 @@ class Files:
                 file.touch()
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What earlier runs wrote: designs, models by mode, rows of the latency table."""
+
+    designs: tuple[Mapping[str, Any], ...] = ()
+    models: Mapping[str, Any] = field(default_factory=dict)
+    latencies: tuple[Mapping[str, str], ...] = ()
+
+
+def earlier(files: Files) -> Earlier:
+    """Return what is there already.
+
+    Raises: SettingError for a file of something else.
+    """
+    designs: tuple[Mapping[str, Any], ...] = ()
+    models: Mapping[str, Any] = {}
+    if files.designs.exists():
+        designs, models = _read_designs(files.designs)
+    latencies = _read_latencies(files.latency) if files.latency.exists() else ()
+    return Earlier(designs, models, latencies)
+
+
 def write_designs(
-    path: Path, run: Run, arguments: Mapping[str, Any], where: Provenance, kept: Iterable[Any] = ()
-) -> None:  # fmt: skip
+    path: Path, run: Run, arguments: Mapping[str, Any], where: Provenance, kept: Earlier
+) -> None:
     """Write what was found right, with source and field, and the models by mode.
 
-    `kept`: designs of earlier runs, which stay where they are not the same.
+    Designs of earlier runs stay where they are not the same, models where there is no new one.
     """
     conditions, machine = run.asked.conditions, run.machine
-    designs = {_what(each): each for each in kept}
+    said = {
+        "dtype": conditions.dtype, "layout": conditions.layout, "style": conditions.style,
+        "threads": conditions.threads, "batch": run.asked.place.batch,
+    }  # fmt: skip
+    designs = {_what(each): each for each in kept.designs}
     designs |= {_what(each): each for each in (_design(x, conditions) for x in run.checked)}
     values = {
         "version": VERSION,
         "arguments": dict(arguments),
         "provenance": {
-            "command": where.command, "commit": where.commit, "machine": where.machine,
-            "date": where.date, "device": machine.device, "torch": machine.torch,
+            "command": where.command,
+            "commit": where.commit,
+            "machine": where.machine,
+            "date": where.date,
+            "device": machine.device,
+            "torch": machine.torch,
             "triton": machine.triton,
         },
-        "conditions": {
-            "dtype": conditions.dtype, "layout": conditions.layout, "style": conditions.style,
-            "threads": conditions.threads, "batch": run.asked.place.batch,
-        },
+        "conditions": said,
         "designs": list(designs.values()),
-        "model": {mode: each.to_json() for mode, each in run.models.items()},
-    }  # fmt: skip
+        "model": {
+            **kept.models,
+            **{mode: each.to_json() | {"conditions": said} for mode, each in run.models.items()},
+        },
+    }
     with replacing(path) as file:
         file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_designs(path: Path) -> list[Any]:
-    """Return the designs of a file that `write_designs` wrote.
-
-    Raises: SettingError for any other file.
-    """
+def _read_designs(path: Path) -> tuple[tuple[Mapping[str, Any], ...], Mapping[str, Any]]:
+    """Return the designs and models of a file that `write_designs` wrote."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["version"] != VERSION:
             raise ValueError(f"version {values['version']}, not {VERSION}")
-        designs = list(values["designs"])
+        designs = tuple(values["designs"])
         for each in designs:
             _what(each)
-        return designs
+        return designs, dict(values["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise SettingError.because(
-            f"{path.name} cannot be resumed", got=said, allowed="a file that this command wrote",
-            remedy="leave it out to measure all anew, or name another folder", argument="resume",
-        ) from None  # fmt: skip
+        raise _foreign(path, said) from None
+
+
+def _read_latencies(path: Path) -> tuple[Mapping[str, str], ...]:
+    """Return the rows of a file that `LatencyRows.write` wrote."""
+    try:
+        read_latency(path)
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != (*LATENCY_COLUMNS, SOURCE, CONDITIONS):
+                raise _foreign(path, "other columns")
+            return tuple(reader)
+    except SettingError as error:
+        raise _foreign(path, str(error)) from None
+
+
+def _foreign(path: Path, got: str) -> SettingError:
+    return SettingError.because(
+        f"{path.name} cannot be added to", got=got, allowed="a file that this command wrote",
+        remedy="move it away, or name another folder", argument="results",
+    )  # fmt: skip
 
 
 def _what(design: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(design[name] for name in ("candidate", "channels", "out_channels", "stride"))
+    names = ("candidate", "channels", "out_channels", "stride", "style")
+    return tuple(design[name] for name in names)
 
 
 def _design(candidate: Candidate, conditions: Conditions) -> dict[str, Any]:
@@ -139,16 +190,31 @@ def _design(candidate: Candidate, conditions: Conditions) -> dict[str, Any]:
         "bottleneck": None if inside is None else str(inside), "stride": candidate.stride,
         "params": sized.params, "macs_per_pixel": sized.macs_per_pixel(candidate.stride),
         "fields": [list(each) for each in field_after(sized)], "source": module.to_source(),
-        "checked": True,
+        "style": conditions.style, "checked": True,
     }  # fmt: skip
 
 
 class LatencyRows:
-    """The rows of a latency table, each case once: as it was first measured, or else predicted."""
+    """The rows of a latency table, each case once: as it was first measured, or else predicted.
 
-    def __init__(self, device: str, dtype: str) -> None:
-        self._ends = device, dtype
+    `conditions`: what else they hold under. Rows of earlier runs under the same conditions stay,
+    unless there is a new one of the case; what was measured gives way to no prediction.
+    """
+
+    def __init__(
+        self, device: str, dtype: str, conditions: str = "",
+        kept: Iterable[Mapping[str, str]] = (),
+    ) -> None:  # fmt: skip
+        self._ends, self._conditions = (device, dtype), conditions
         self._found: dict[tuple[Any, ...], tuple[float, str]] = {}
+        self._kept: dict[tuple[Any, ...], tuple[float, str]] = {}
+        self.left = 0
+        for row in kept:
+            if row[CONDITIONS] != conditions:
+                self.left += 1
+                continue
+            numbers = (int(row[name]) for name in LATENCY_COLUMNS[1:6])
+            self._kept[(row["block"], *numbers)] = float(row["latency_ms"]), row[SOURCE]
 
     def put(self, candidate: Candidate, milliseconds: float | None, source: str) -> None:
         """Add a latency; none for a block that has a bottleneck, which the table cannot say."""
@@ -166,25 +232,44 @@ class LatencyRows:
     def __len__(self) -> int:
         return len(self._found)
 
+    @property
+    def _every(self) -> dict[tuple[Any, ...], tuple[float, str]]:
+        stays = {
+            case: row for case, row in self._kept.items()
+            if row[1] == MEASURED and self._found.get(case, row)[1] == MODELLED
+        }  # fmt: skip
+        return {**self._kept, **self._found, **stays}
+
     def write(self, path: Path) -> None:
         """Write the table, with a last column that says where a latency is from."""
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*LATENCY_COLUMNS, SOURCE])
-        for case, (milliseconds, source) in self._found.items():
-            writer.writerow([*case, *self._ends, f"{milliseconds:.{MOST_DIGITS}f}", source])
+        writer.writerow([*LATENCY_COLUMNS, SOURCE, CONDITIONS])
+        for case, (milliseconds, source) in self._every.items():
+            latency = f"{milliseconds:.{MOST_DIGITS}f}"
+            writer.writerow([*case, *self._ends, latency, source, self._conditions])
         with replacing(path) as file:
             file.write_text(text.getvalue(), encoding="utf-8")
 
 
 def record(
     run: Run, files: Files, arguments: Mapping[str, Any], where: Provenance,
-    kept: Iterable[Any] = (),
+    kept: Earlier | None = None,
 ) -> tuple[Path, ...]:  # fmt: skip
-    """Write what came of a run beside its rows; return the files."""
+    """Write what came of a run beside its rows, and what is `kept` of earlier ones.
+
+    Return the files.
+    """
+    kept = kept or Earlier()
     write_designs(files.designs, run, arguments, where, kept)
-    table = LatencyRows(run.machine.device, run.asked.conditions.dtype)
-    for each, milliseconds in run.least_ms(run.measured):
+    conditions = run.asked.conditions
+    words = [conditions.layout, f"{conditions.style} style", f"{conditions.threads} threads"]
+    if conditions.device.type != "cpu":
+        words.pop()
+    table = LatencyRows(files.device, conditions.dtype, ", ".join(words), kept.latencies)
+    # Those of the calibration first: they were taken in the same rounds.
+    sampled = (*run.calibration.fit, *run.calibration.sample)
+    for each, milliseconds in run.least_ms((*sampled, *run.shown)):
         table.put(each, milliseconds, MEASURED)
     if run.models:
         for each in (*run.others(), *run.elsewhere()):

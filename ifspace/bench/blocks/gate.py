@@ -1,7 +1,8 @@
 """No time is taken of what is wrong: parameters, operations, field, numbers and gradients first.
 
 The first three are counted and traced on the bare block, in float64 on a CPU; the numbers are
-those of the module that will be timed, where it will be timed.
+those of the module that will be timed, where it will be timed, on maps of the side that will be
+timed: of all images or, where the reference would take long, of as few as run in the same way.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.bench.blocks.cases import Candidate, Conditions
+from ifspace.bench.blocks.features import ways
 from ifspace.bench.blocks.reference import copy_of, reference_of
 from ifspace.bench.compare import SLACK, distance
 from ifspace.bench.device import precision, rounding
@@ -20,8 +22,9 @@ from ifspace.bench.tidy import BOTH_WAYS, FORWARD
 from ifspace.nn.blocks import PLAIN, BlockModule
 from ifspace.reach import channel_reach, field_after
 
-BATCH: Final = 2
 SIDE: Final = 7
+# Multiply-accumulates of the reference, zeros included, that are not too many for one comparison.
+MOST_MACS: Final = 2**32
 # So many outputs are traced at a time, each with an image of its own.
 TRACED: Final = 64
 
@@ -39,6 +42,15 @@ def _faults(candidate: Candidate, conditions: Conditions) -> Iterator[str]:
     yield from _counts(candidate, bare)
     yield from _field(candidate)
     yield from _numbers(candidate, conditions)
+
+
+def probe(candidate: Candidate, conditions: Conditions) -> Candidate:
+    """Return a candidate with as many images as are compared; each RPW runs as with all of them."""
+    layers = candidate.sized.layers
+    dense = sum(each.c_in * each.c_out * each.kernel**2 for each in layers)
+    images = MOST_MACS // (dense * (candidate.side * candidate.stride) ** 2)
+    few = replace(candidate, batch=min(candidate.batch, max(1, images)))
+    return few if ways(few, conditions) == ways(candidate, conditions) else candidate
 
 
 def _counts(candidate: Candidate, bare: BlockModule) -> Iterator[str]:
@@ -89,9 +101,9 @@ def _field(candidate: Candidate) -> Iterator[str]:
 
 
 def _numbers(candidate: Candidate, conditions: Conditions) -> Iterator[str]:
-    """Output and gradients beside the reference in float64, on a few pixels."""
+    """Output and gradients beside the reference in float64."""
     precision(conditions.dtype)
-    few = replace(candidate, batch=BATCH, side=min(candidate.side, SIDE))
+    few = probe(candidate, conditions)
     x, grad = conditions.draw(*few.in_shape), conditions.draw(*few.out_shape, seed=1)
     module = conditions.build(few)
     for mode in conditions.modes:

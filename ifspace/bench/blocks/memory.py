@@ -5,13 +5,13 @@ has imported torch and done nothing yet, and the resident high-water of the syst
 as `python -m ifspace.bench.blocks.memory`, with pickled candidates on stdin.
 """
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -86,8 +86,9 @@ def _peak_here(candidate: Candidate, mode: str, conditions: Conditions) -> int:
     """Return the peak bytes of a run in this process, which has not run anything before."""
     return_memory()
     torch.set_num_threads(conditions.threads)
-    # Code is loaded as it is run: a small run first, so that the other one brings none.
-    _run(replace(candidate, side=min(candidate.side, 4), batch=1), mode, conditions)
+    # Code is loaded as it is run: the same first, so that the other one brings none.
+    _run(candidate, mode, conditions)
+    gc.collect()
     CLEAR.write_text(HIGH_WATER)
     before = _status("VmRSS")
     _run(candidate, mode, conditions)

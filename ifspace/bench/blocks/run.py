@@ -1,7 +1,6 @@
 """A run: blocks are chosen, checked, timed, weighed; a model is fitted and predicts the others."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -20,8 +19,10 @@ from ifspace.bench.blocks.gate import fault
 from ifspace.bench.blocks.measure import Timed, measure, rounds
 from ifspace.bench.blocks.memory import peaks
 from ifspace.bench.blocks.model import LEAST_JUDGED, Fitted, fitted
+from ifspace.bench.blocks.refusals import none_right, none_timed
 from ifspace.bench.blocks.rows import count_rows, peak_row, predicted_row, time_rows
 from ifspace.bench.blocks.selection import (
+    Place,
     at_place,
     beside,
     designs_for,
@@ -31,9 +32,9 @@ from ifspace.bench.blocks.selection import (
 from ifspace.bench.clock import Limits
 from ifspace.bench.device import keep_memory
 from ifspace.bench.rates import Rates, measured_rates
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LEAST, ROUNDS, TIME, Machine
+from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LEAST, MODES, ROUNDS, TIME, Machine
 from ifspace.catalogue.rows import Catalogue
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.errors import IfspaceError
 
 # Rounds of a calibration, fewer where they would take longer than this.
 CALIBRATION_ROUNDS: Final = 30
@@ -48,7 +49,8 @@ class Run:
 
     `chosen`: designs, best first; `beside`: baselines; `left_out`: what of them does not exist at
     the widths, with the reason. `green`: what was found right; `red`: what is wrong, and why.
-    `save` is told to keep the rows.
+    `save` is told to keep the rows; `timed`: whether there are any of this run. `unfit` counts
+    what has no groups at another place.
     """
 
     catalogue: Catalogue
@@ -66,6 +68,8 @@ class Run:
     green: set[Key] = field(default_factory=set)
     calibration: Calibration = field(default_factory=lambda: Calibration((), ()))
     models: dict[str, Fitted] = field(default_factory=dict)
+    unfit: dict[Place, int] = field(default_factory=dict)
+    timed: bool = False
 
     @property
     def shown(self) -> tuple[Candidate, ...]:
@@ -76,11 +80,6 @@ class Run:
     def measured(self) -> tuple[Candidate, ...]:
         """All that there may be times of."""
         return (*self.shown, *self.calibration.sample, *self.calibration.fit)
-
-    @property
-    def timed(self) -> bool:
-        """Whether there is any time to keep."""
-        return any(row["metric"] == TIME for row in self.book)
 
     @property
     def checked(self) -> tuple[Candidate, ...]:
@@ -123,6 +122,8 @@ class Run:
         rates = measured_rates(conditions.device, [conditions.dtype], scale)
         self._time(green, rounds(asked.repeats), rates, ahead.part("time"))
         ahead.over("time")
+        if not self.least_ms(green, conditions.modes[0]):
+            raise none_timed(green[0].name, self.book)
         if sampled:
             right = [each for each in sampled if each.key in self.green]
             for mode in conditions.modes:
@@ -151,7 +152,7 @@ class Run:
         if asked.calibrate:
             others = asked.predict or neighbours(place)
             but = frozenset(each.name for each in self.shown)
-            self.calibration = calibration(self.catalogue, place, others, self.beside, but)
+            self.calibration = calibration(self.catalogue, place, others, self.shown, but)
 
     def _check(
         self, shown: Sequence[Candidate], sampled: Sequence[Candidate], tell: Tell
@@ -164,20 +165,19 @@ class Run:
             if why is None:
                 self.green.add(each.key)
             else:
+                # Nothing stands beside it that was said before.
                 self.red[each.key] = why
+                for mode in MODES:
+                    self.book.forget(each.row(conditions, mode, self.machine))
                 for mode in conditions.modes:
                     wrong = Timed(each, mode, reason=RED + why)
-                    self._begin(wrong)
                     self.book.put(time_rows(wrong, conditions, self.machine, Rates(1, {})))
             tell(GUESSES["check"] * number, GUESSES["check"] * len(every))
+        # The same block may be here twice, with and without the claims of a catalogue.
+        self.green -= self.red.keys()
         green = [each for each in shown if each.key in self.green]
         if not green:
-            got = f"{shown[0].name}: {self.red[shown[0].key]}" if shown else "none chosen"
-            raise SettingError.because(
-                "no block is right, none is timed", got=got,
-                allowed="blocks that are what they are said to be",
-                remedy="enumerate the catalogue anew",
-            )  # fmt: skip
+            raise none_right(shown, self.red)
         return green
 
     def _begin(self, timed: Timed) -> None:
@@ -196,8 +196,8 @@ class Run:
             candidates, conditions.modes, (False, True)[: 1 + conditions.compiled]
         ):
             start = each.row(conditions, mode, self.machine)
-            wanted = limits.least if each.calibrates else limits.most
-            if self.book.is_measured(start, wanted, compiled):
+            wanted = limits.least if each.calibrates else -(-limits.most // 2)
+            if self.asked.resume and self.book.is_measured(start, wanted, compiled):
                 self.reused += 1
             else:
                 every.append(Timed(each, mode, compiled))
@@ -207,6 +207,7 @@ class Run:
             self.book.put(count_rows(each, conditions, self.machine))
 
         def keep() -> None:
+            self.timed = True
             for timed in every:
                 self.book.put(time_rows(timed, conditions, self.machine, rates))
             self.save()
@@ -222,7 +223,7 @@ class Run:
         for each, mode in product(candidates, conditions.modes):
             start = each.row(conditions, mode, self.machine)
             timed = self.book.number(start, TIME) is not None
-            if timed and self.book.number(start, PEAK) is None:
+            if timed and not (self.asked.resume and self.book.number(start, PEAK) is not None):
                 cases.append((each, mode))
         done = iter(range(1, len(cases) + 1))
         unit = GUESSES["memory"]
@@ -262,25 +263,34 @@ class Run:
     def others(self) -> Iterator[Candidate]:
         """Yield all that can be predicted: the catalogue where it stands, or what was chosen."""
         place = self.asked.place
-        yield from self.shown
+        every = {each.key: each for each in self.shown}
         for design in designs_for(self.catalogue, place):
             if (design.channels, design.out_channels, design.stride) == (
                 place.channels, place.out_channels, place.stride,
             ):  # fmt: skip
-                yield at_place(design, place, self.asked.by)
+                each = at_place(design, place, self.asked.by)
+                every.setdefault(each.key, each)
+        yield from (each for key, each in every.items() if key not in self.red)
 
     def elsewhere(self) -> Iterator[Candidate]:
-        """Yield what was chosen at the other places asked for, groups solved anew."""
+        """Yield what was chosen at the other places asked for, groups solved anew.
+
+        `unfit` counts what does not fit there.
+        """
         asked = self.asked
         for place in asked.predict:
-            yield from beside(find_baselines(asked.baselines), place).candidates
+            named = beside(find_baselines(asked.baselines), place)
+            yield from named.candidates
+            self.unfit[place] = len(named.left_out)
             for each in self.chosen:
-                with suppress(IfspaceError):
+                try:
                     yield moved(each, self.catalogue, place, asked.by)
+                except IfspaceError:
+                    self.unfit[place] += 1
 
     def _predicted(self) -> Iterator[dict[str, Any]]:
         conditions = self.asked.conditions
-        for each, mode in product({x.name: x for x in self.others()}.values(), conditions.modes):
+        for each, mode in product(self.others(), conditions.modes):
             milliseconds = self.predict(each, mode)
             if milliseconds is not None:
                 yield predicted_row(each, mode, conditions, self.machine, milliseconds)

@@ -1,12 +1,13 @@
 """What `ifspace bench` prints: times, memory, the model beside its rivals, what is not beaten."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final
 
 from ifspace.bench.blocks.book import COMPILED, PEAK, PREDICTED
 from ifspace.bench.blocks.cases import Candidate
 from ifspace.bench.blocks.files import Files
-from ifspace.bench.blocks.model import MODEL, Errors
+from ifspace.bench.blocks.model import ERROR_GOAL, MODEL, RANK_GOAL, Errors
 from ifspace.bench.blocks.pareto import front
 from ifspace.bench.blocks.run import Run
 from ifspace.bench.tidy import COLUMNS, FORWARD, LEAST, NOT_RUN, TIME, Row
@@ -18,6 +19,8 @@ CONV: Final = "CONV"
 NO_NUMBER: Final = "–"
 # So many of the blocks that the model calls the fastest are named.
 FASTEST: Final = 3
+# A median of so many times the least is that of a busy machine.
+BUSY: Final = 3.0
 
 
 def forms(run: Run, files: Files) -> Forms:
@@ -62,10 +65,20 @@ def _numeric(row: Row) -> Row:
 
 
 def pareto(run: Run) -> list[tuple[Candidate, float]]:
-    """Return the blocks that no other one measured here beats in parameters and least time."""
-    times = dict(run.least_ms(run.checked))
-    every = list(times.items())
+    """Return the blocks that no other one shown beats in parameters and least time."""
+    every = run.least_ms(run.shown)
     return [every[n] for n in front([(each.sized.params, ms) for each, ms in every])]
+
+
+def busy(run: Run) -> float | None:
+    """Return how many times the least time the worst median is, if that is too many."""
+    worst = 1.0
+    for mode, each in product(run.asked.conditions.modes, run.shown):
+        start = _start(run, each, mode)
+        median, least = (run.book.number(start, metric) for metric in (TIME, LEAST))
+        if median is not None and least:
+            worst = max(worst, median / least)
+    return worst if worst > BUSY else None
 
 
 def fastest(run: Run) -> list[tuple[Candidate, float]]:
@@ -97,24 +110,23 @@ def _text(run: Run, files: Files) -> str:
 
 def _columns(run: Run, mode: str) -> tuple[list[str], list[list[str]]]:
     """Return the table of a mode: header and rows."""
-    header = [">#", "block~", ">params", ">MACs/px", ">ms", ">p20", ">p80", ">least"]
+    header = [">#", "block~", ">params", ">MACs/px", ">least ms", ">×CONV"]
     compiled = run.asked.conditions.compiled
-    header += [">×CONV", *([">compiled"] if compiled else []), ">MiB"]
+    header += [">median", ">p20", ">p80", *([">compiled"] if compiled else []), ">MiB"]
     header += [">model ms"] if run.models else []
     reference = next((x for x in run.beside if str(x.sized.block) == CONV), None)
-    base = None if reference is None else run.book.number(_start(run, reference, mode), TIME)
+    base = None if reference is None else run.book.number(_start(run, reference, mode), LEAST)
     rows = []
     for place, each in enumerate(run.shown, start=1):
         row = run.book.find(_start(run, each, mode), TIME) or dict.fromkeys(COLUMNS, "")
-        numbers = [row["median"], row["p20"], row["p80"]]
-        numbers.append(run.book.number(_start(run, each, mode), LEAST))
+        least = run.book.number(_start(run, each, mode), LEAST)
         cells = [str(place) if each in run.chosen else "", each.name, f"{each.sized.params:,}",
                  f"{each.sized.macs_per_pixel(each.stride):,}"]  # fmt: skip
-        cells += [_ms(number) for number in numbers]
-        cells.append(f"{float(row['median']) / base:.2f}" if base and row["median"] != "" else "")
+        cells += [_ms(least), "" if base is None or least is None else f"{least / base:.2f}"]
+        cells += [_ms(row[name]) for name in ("median", "p20", "p80")]
         if compiled:
             cells.append(_ms(run.book.number(_start(run, each, mode), TIME + COMPILED)))
-        cells.append(_ms(run.book.number(_start(run, each, mode), PEAK), ".0f"))
+        cells.append(_ms(run.book.number(_start(run, each, mode), PEAK)))
         if run.models:
             cells.append(_ms(run.book.number(_start(run, each, mode), PREDICTED)))
         rows.append([*cells, _note(run, each, mode)])
@@ -130,7 +142,7 @@ def _start(run: Run, candidate: Candidate, mode: str) -> Row:
     return candidate.row(run.asked.conditions, mode, run.machine)
 
 
-def _ms(number: Any, form: str = "") -> str:
+def _ms(number: Any) -> str:
     """Return a number with three digits that count, or a dash.
 
     >>> _ms(12.3456), _ms("0.123456"), _ms(None), _ms(1234.5)
@@ -140,13 +152,13 @@ def _ms(number: Any, form: str = "") -> str:
         return NO_NUMBER
     value = float(number)
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return format(value, form or f".{digits}f")
+    return format(value, f".{digits}f")
 
 
 def _note(run: Run, candidate: Candidate, mode: str) -> str:
     """Return the name of a baseline, and why a block was not timed."""
     said = [part.removeprefix("baseline: ") for part in candidate.provider.split(", ")]
-    said = [part for part in said if part != "catalogue"]
+    said = [part for part in said if part not in ("catalogue", candidate.name)]
     if candidate.key in run.red:
         said.append("red, see below")
     start = _start(run, candidate, mode)
@@ -183,12 +195,24 @@ def _errors(errors: Errors) -> tuple[str, str]:
     )
 
 
+def _beside_conv(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield how the designs fare beside the convolution that they replace."""
+    times = {each.name: ms for each, ms in run.least_ms(run.beside)}
+    designs = [ms for _, ms in run.least_ms(run.chosen)]
+    if CONV in times and designs:
+        faster = sum(ms < times[CONV] for ms in designs)
+        best = min(designs) / times[CONV]
+        said = f"{faster} of {len(designs)} designs are faster"
+        yield "beside CONV", f"{said}; the quickest takes {best:.2f} of its time"
+
+
 def _facts(run: Run, files: Files) -> Iterator[tuple[str, str]]:
-    name = "goals"
+    if run.models:
+        yield "goals", f"rank correlation from {RANK_GOAL}, median error to {ERROR_GOAL:.0%}"
     for mode, model in run.models.items():
         misses = model.errors[MODEL].misses
-        yield name, f"{mode}: {'missed: ' + '; '.join(misses) if misses else 'met'}"
-        name = ""
+        yield "", f"{mode}: {'missed: ' + '; '.join(misses) if misses else 'met'}"
+    yield from _beside_conv(run)
     name = "not beaten"
     for each, ms in pareto(run):
         yield name, f"{each.name}: {each.sized.params:,} parameters, {_ms(ms)} ms at least"

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+import torch
 from torch import Tensor, fx, nn
 
 from ifspace.models.graph import Op
@@ -115,11 +116,14 @@ class Reader:
             found = self._constants.get(self._call(node).source(node).name)
             if found is None or found.is_meta:
                 raise ValueError(f"the values of {node.name}")
-            return found
+            return found.cpu()
         if not callable(node.target):
             raise ValueError(f"the values of {node.name}")
-        given: Any = fx.map_arg((node.args, dict(node.kwargs)), self.constant)
-        made: Tensor = node.target(*given[0], **given[1])
+        args: Any = fx.map_arg(node.args, self.constant)
+        kwargs: Any = fx.map_arg(dict(node.kwargs), self.constant)
+        # Values are wanted, and are where labels are, wherever the network is.
+        here = {"device": torch.device("cpu")} if "device" in kwargs else {}
+        made: Tensor = node.target(*args, **kwargs | here)
         return made
 
     def _known(self, call: Call) -> Value:

@@ -104,7 +104,7 @@ def test_a_foreign_file_is_refused_in_a_line(change, said: str, start, tmp_path:
     book.put(timed(start, 3))
     book.write(path)
     path.write_text(change(path.read_text()))
-    with pytest.raises(SettingError, match=r"blocks\.csv cannot be resumed: got ") as refused:
+    with pytest.raises(SettingError, match=r"blocks\.csv cannot be added to: got ") as refused:
         Book(MACHINE).read(path)
     assert any(each in str(refused.value) for each in said.split("|"))
     assert "\n" not in str(refused.value)
@@ -113,7 +113,7 @@ def test_a_foreign_file_is_refused_in_a_line(change, said: str, start, tmp_path:
 def test_bytes_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     for name in ("bytes.csv", "none.csv", "."):
-        with pytest.raises(SettingError, match="cannot be resumed"):
+        with pytest.raises(SettingError, match="cannot be added to"):
             Book(MACHINE).read(tmp_path / name)
     with pytest.raises(OutputError, match="cannot be written"):
         Book(MACHINE).write(tmp_path / "none" / "blocks.csv")

@@ -1,6 +1,8 @@
 """What a run writes is what others read."""
 
+import csv
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +12,14 @@ from samples import SMALL
 
 from ifspace.bench.blocks.asked import Asked
 from ifspace.bench.blocks.book import Book
-from ifspace.bench.blocks.files import MEASURED, MODELLED, Files, LatencyRows, read_designs, record
+from ifspace.bench.blocks.files import (
+    MEASURED,
+    MODELLED,
+    Files,
+    LatencyRows,
+    earlier,
+    record,
+)
 from ifspace.bench.blocks.run import Run
 from ifspace.bench.blocks.selection import Place
 from ifspace.bench.process import Provenance
@@ -33,7 +42,7 @@ def run(quick, here) -> Run:
 
 
 def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> None:
-    files = Files(tmp_path, "cpu-test")
+    files = Files(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
     record(run, files, {"top": 2}, WHERE)
     values = json.loads(files.designs.read_text())
@@ -60,7 +69,7 @@ def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> No
 
 
 def test_the_latency_table_is_read_by_the_layouts(run: Run, tmp_path: Path) -> None:
-    files = Files(tmp_path, "cpu-test")
+    files = Files(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
     record(run, files, {}, WHERE)
     table = read_latency(files.latency)
@@ -92,26 +101,61 @@ def test_what_was_measured_goes_before_a_prediction(block, tmp_path: Path) -> No
 
 
 def test_designs_of_earlier_runs_stay(run: Run, tmp_path: Path) -> None:
-    files = Files(tmp_path, "cpu-test")
+    files = Files(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
     record(run, files, {}, WHERE)
-    kept = read_designs(files.designs)
-    kept[0]["channels"] = 32
-    kept[1]["source"] = "older"
-    record(run, files, {}, WHERE, kept)
-    designs = read_designs(files.designs)
-    assert [each["channels"] for each in designs] == [32, 16, 16, 16, 16]
-    assert "older" not in [each["source"] for each in designs]
+    kept = earlier(files)
+    kept.designs[0]["channels"] = 32
+    kept.designs[1]["source"] = "older"
+    kept.designs[2]["style"] = "fog"
+    record(run, files, {}, WHERE, replace(kept, models={"forward": {"unit": "ms"}}))
+    found = earlier(files)
+    assert [(x["channels"], x["style"]) for x in found.designs] == [
+        (32, "plain"), (16, "plain"), (16, "fog"), (16, "plain"), (16, "plain"), (16, "plain"),
+    ]  # fmt: skip
+    assert "older" not in [each["source"] for each in found.designs]
+    # Without a new model the old one stays.
+    assert found.models == {"forward": {"unit": "ms"}}
+
+
+def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_path: Path) -> None:
+    path = tmp_path / "latency.csv"
+    first = LatencyRows("cpu-test", "fp32", "plain")
+    for text, ms, source in (("PW", 1.0, MEASURED), ("DW", 2.0, MODELLED), ("CONV", 3.0, MEASURED)):
+        first.put(block(text), ms, source)
+    first.write(path)
+    with path.open(newline="") as file:
+        kept = list(csv.DictReader(file))
+    second = LatencyRows("cpu-test", "fp32", "plain", kept)
+    second.put(block("PW"), 5.0, MODELLED)
+    second.put(block("DW"), 6.0, MODELLED)
+    second.put(block("DW+PW"), 7.0, MODELLED)
+    second.write(path)
+    assert {case[0]: float(ms) for case, ms in read_latency(path).cases.items()} == {
+        "PW": 1.0, "DW": 6.0, "CONV": 3.0, "DW+PW": 7.0
+    }  # fmt: skip
+    other = LatencyRows("cpu-test", "fp32", "fog", kept)
+    other.put(block("PW"), 4.0, MEASURED)
+    other.write(path)
+    assert (len(read_latency(path).cases), other.left) == (1, 3)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"version": 2, "designs": []}', '{"version": 1, "designs": [{}]}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 2, "designs": []}',
+        '{"version": 1, "designs": [{}], "model": {}}',
+    ],
 )
 def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "blocks.json"
-    path.write_text(text)
-    with pytest.raises(SettingError, match=r"blocks\.json cannot be resumed: got ") as refused:
-        read_designs(path)
+    files = Files(tmp_path, "d", "fp32", 1)
+    files.prepare()
+    files.designs.write_text(text)
+    with pytest.raises(SettingError, match=r"blocks-d\.json cannot be added to: got ") as refused:
+        earlier(files)
     assert "\n" not in str(refused.value)
 
 
@@ -119,8 +163,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "results"):
         with pytest.raises(OutputError, match="results cannot be written"):
-            Files(folder, "cpu-test").prepare()
-    files = Files(tmp_path / "new", "cpu-test")
+            Files(folder, "cpu-test", "fp32", 2).prepare()
+    files = Files(tmp_path / "new", "cpu-test", "fp32", 2)
     files.prepare()
     assert list((tmp_path / "new" / "bench").iterdir()) == []
     files.rows.mkdir()

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from ifspace.bench.blocks import gate
 from ifspace.bench.blocks.cases import Candidate, Conditions
-from ifspace.bench.blocks.gate import fault
+from ifspace.bench.blocks.features import ways
+from ifspace.bench.blocks.gate import fault, probe
 from ifspace.block import Block
+from ifspace.kernels.cpu import run
 from ifspace.nn.blocks import BlockModule
 
 SIZED = Block.parse(DW_RPW_RPW.block).at(16)
@@ -129,6 +131,21 @@ def test_more_parameters_or_operations_are_red(
     count_extra = False
     counts = list(gate._counts(block("PW"), More(block("PW").sized, 1, dtype=torch.float64)))
     assert counts[1] == "512.0 MACs a pixel, 256 by the formula"
+
+
+def test_what_is_compared_runs_as_what_is_timed(
+    monkeypatch: pytest.MonkeyPatch, block, here
+) -> None:
+    # With few pixels this layer is dense, with many its weights' gradient comes from tiles.
+    timed = block("RPW(8,0)", 256, side=14, batch=64)
+    assert str(ways(timed, here)) != str(ways(replace(timed, batch=2, side=7), here))
+    assert probe(timed, here) == timed
+    monkeypatch.setattr(gate, "MOST_MACS", 1)
+    assert ways(probe(timed, here), here) == ways(timed, here)
+    assert probe(block("DW+PW", batch=64), here).batch == 1
+    tiles = run.unpack_tiles
+    monkeypatch.setattr(run, "unpack_tiles", lambda *given: 0 * tiles(*given))
+    assert "gradient by layer0.weight is wrong" in (fault(timed, here) or "")
 
 
 def test_an_error_of_torch_is_red(monkeypatch: pytest.MonkeyPatch, block, here) -> None:

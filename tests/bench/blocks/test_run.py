@@ -85,6 +85,28 @@ def test_what_is_red_is_never_timed_and_says_why(
     assert "DW+PW" not in [each.name for each in run.checked]
 
 
+def test_what_is_red_is_not_timed_under_another_name_either(asked: Asked) -> None:
+    # DW+PW is also what every model is fitted to, there without the claims of a catalogue.
+    wrong = replace(SMALL, designs=(replace(DW_PW, params=401), GC_PW))
+    book = Book(MACHINE)
+    made(asked, replace(SMALL, designs=(DW_PW, GC_PW)), book).execute()
+    run = made(replace(asked, calibrate=True, baselines=("conv",)), wrong, book)
+    run.execute()
+    left = {
+        (r["case"][:11], r["metric"][:5]) for r in book
+        if (r["candidate"], r["C"], r["H"]) == ("DW+PW", 16, 4)
+    }  # fmt: skip
+    assert left == {("16 to 16 ch", "red: ")}
+    assert "DW+PW" not in [each.name for each in run.others()]
+
+
+def test_what_cannot_be_run_is_no_answer(monkeypatch: pytest.MonkeyPatch, asked: Asked) -> None:
+    monkeypatch.setattr("ifspace.bench.blocks.measure.SHARE", 0.0)
+    run = made(asked)
+    with pytest.raises(SettingError, match=r"no block could be timed: got DW.*, not run: it needs"):
+        run.execute()
+
+
 def test_with_nothing_right_nothing_is_timed(asked: Asked) -> None:
     wrong = Catalogue(SMALL.settings, SMALL.funnels, (replace(DW_PW, params=401),))
     run = made(replace(asked, baselines=()), wrong)
@@ -108,6 +130,7 @@ def test_a_run_goes_on_where_it_was_left(monkeypatch: pytest.MonkeyPatch, asked:
         lambda every, *more: timed.extend((x.candidate.name, x.mode) for x in every)
         or measure(every, *more),
     )  # fmt: skip
+    asked = replace(asked, resume=True)
     again = made(asked, book=first.book)
     again.execute()
     assert timed == []
@@ -118,10 +141,13 @@ def test_a_run_goes_on_where_it_was_left(monkeypatch: pytest.MonkeyPatch, asked:
     assert timed == [("GC(8)+PW", "forward"), ("GC(8)+PW", "forward+backward")]
     assert more.chosen[1].provider == "catalogue, baseline: MobileNet"
     assert [each.name for each in more.beside] == ["CONV"]
-    # More rounds than there are: all of it again.
-    timed.clear()
-    made(replace(asked, repeats=4), book=first.book).execute()
-    assert len(timed) == 8
+    # Half of the rounds asked for are enough, less are not; nor is anything unless it is resumed.
+    made(replace(asked, repeats=6), book=first.book).execute()
+    assert len(timed) == 2
+    for other in (replace(asked, repeats=7), replace(asked, resume=False)):
+        timed.clear()
+        made(other, book=first.book).execute()
+        assert len(timed) == 8
 
 
 def test_what_was_measured_before_an_interruption_is_kept(asked: Asked) -> None:
@@ -138,7 +164,7 @@ def test_what_was_measured_before_an_interruption_is_kept(asked: Asked) -> None:
     assert saved == [8, 8]
     (rounds,) = {float(r["median"]) for r in run.book if r["metric"] == "rounds"}
     assert rounds == 2
-    again = made(replace(asked, repeats=9), book=run.book)
+    again = made(replace(asked, repeats=9, resume=True), book=run.book)
     again.execute()
     assert again.reused == 0
 
@@ -182,7 +208,7 @@ def test_the_model_predicts_the_whole_catalogue(asked: Asked) -> None:
     # All of the sample judges, and the best are none of it.
     assert errors.count == len(run.calibration.sample) >= 5
     assert not {x.key for x in run.chosen} & {x.key for x in run.calibration.sample}
-    again = made(replace(asked, calibrate=True, top=3), CATALOGUE, run.book)
+    again = made(replace(asked, calibrate=True, top=3, resume=True), CATALOGUE, run.book)
     again.execute()
     assert again.reused == 2 * (len(run.shown) + len(run.calibration.sample)
                                 + len(run.calibration.fit))  # fmt: skip

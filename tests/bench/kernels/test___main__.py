@@ -68,10 +68,10 @@ def test_a_wrong_candidate_stops_the_run(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "tpu"], "no such device: got 'tpu'"),
-        (["--dtypes", "fp32,fp7"], "no such dtypes: got 'fp7'"),
-        (["--layouts", "NCHW"], "no such layouts: got 'NCHW'"),
-        (["--kinds", "GPW"], "no such kinds: got 'GPW'"),
+        (["--device", "tpu"], "no such device here: got 'tpu'"),
+        (["--dtypes", "fp32,fp7"], "no such dtypes here: got 'fp7'"),
+        (["--layouts", "NCHW"], "no such layouts here: got 'NCHW'"),
+        (["--kinds", "GPW"], "no such kinds here: got 'GPW'"),
         (["--cases", "12"], "no such shape"),
         (["--windows", "x"], "no such windows"),
         (["--windows", "3,0"], "groups do not divide the input channels: got 3 groups of 16"),
