@@ -8,7 +8,7 @@ ROWS = "#designs tbody tr"
 
 def count(page: Page) -> str:
     """Return what is said of how many blocks are shown, once the table has settled."""
-    page.wait_for_selector("#designs[aria-busy=false]")
+    page.wait_for_selector("#designs[aria-busy=false]", state="attached")
     text: str = page.inner_text("#count")
     return text
 

@@ -3,18 +3,43 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from samples import SMALL
+from samples import DW_PW, SMALL
 
 from ifspace.block import Block
-from ifspace.catalogue import Catalogue, Design, save
+from ifspace.catalogue import Catalogue, Design, Funnel, save
+from ifspace.plan import EnumerationSetting
 from ifspace.report.files import MEASURED
 
 DEVICE = "cpu-test"
 BASELINES = ("CONV", "DW+PW", "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4")
 NAMES = dict(zip(BASELINES, ("CONV(3)", "MobileNet", "ShuffleNet unit"), strict=True))
+
+FLAT = replace(DW_PW, dims=1, field=(3, 16), published_as=None)
+INSIDE = replace(
+    DW_PW, composition="PW+DW+PW", block="PW+DW+PW", bottleneck="1/4", params=164,
+    macs_per_pixel=164, layers=3, published_as=None,
+)  # fmt: skip
+# Settings of the same widths and stride: maps, sequences, and a width inside.
+PLACES = Catalogue(
+    settings=(
+        EnumerationSetting(channels=16, max_len=3),
+        EnumerationSetting(channels=16, max_len=3, dims=1),
+        EnumerationSetting(channels=16, max_len=3, bottleneck=Fraction(1, 4)),
+    ),
+    funnels=(Funnel(258, 246, 1, (6, 36, 216), (6, 30, 210), (0, 1, 0), 12, 345, 6),) * 3,
+    designs=(DW_PW, FLAT, INSIDE),
+)
+
+
+def name_of(design: Design) -> str:
+    """Return what a design is measured under."""
+    inside = design.bottleneck
+    return design.block if inside is None else f"{design.block}, bottleneck {inside}"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -43,7 +68,7 @@ def block_rows(designs: Iterable[Design], channels: int = 16) -> list[dict[str, 
     """Return rows of a block benchmark: the designs and the baselines, times that grow."""
     rows = []
     case = f"{channels} to {channels} channels, side 28, stride 1, plain style, 2 threads"
-    blocks = [design.block for design in designs]
+    blocks = list(map(name_of, designs))
     for place, text in enumerate(dict.fromkeys((*blocks, *BASELINES))):
         word, _, ratio = text.partition(", bottleneck ")
         sized = Block.parse(word).at(channels, bottleneck=ratio or None)
@@ -51,8 +76,9 @@ def block_rows(designs: Iterable[Design], channels: int = 16) -> list[dict[str, 
         shape = {"C": channels, "F": channels, "case": case}
         shape["provider"] = "catalogue" if text in blocks else f"baseline: {NAMES[text]}"
         for mode, factor in (("forward", 1.0), ("forward+backward", 2.8)):
-            rows.append(measured(text, "time", time * factor, mode=mode, bound=time / 3, **shape))
-            rows.append(measured(text, "least time", time * factor / 2, mode=mode, **shape))
+            timed = shape | {"mode": mode, "bound": time / 3}
+            rows.append(measured(text, "time", time * factor, **timed))
+            rows.append(measured(text, "least time", time * factor / 2, **timed))
         rows.append(measured(text, "peak memory", 20.0 + place, unit="MiB", **shape))
         rows.append(measured(text, "params", sized.params, unit="count", **shape))
         rows.append(measured(text, "predicted time", round(time * 0.55, 4), **shape))
@@ -71,9 +97,9 @@ def blocks_json(designs: Iterable[Design]) -> dict[str, Any]:
         "arguments": {"top": 3},
         "provenance": {"command": "ifspace bench", "device": DEVICE},
         "designs": [
-            {"composition": design.composition, "block": design.block, "candidate": design.block,
+            {"composition": design.composition, "block": design.block, "candidate": name_of(design),
              "provider": "catalogue", "channels": design.channels,
-             "out_channels": design.out_channels, "stride": 1, "bottleneck": None,
+             "out_channels": design.out_channels, "stride": 1, "bottleneck": design.bottleneck,
              "source": f'class Unit(nn.Module):\n    """{design.block} <b>&</b>"""\n',
              "fields": [[3, 1], list(design.field)], "checked": True}
             for design in designs
@@ -143,7 +169,7 @@ def results_folder(folder: Path, catalogue: Catalogue = SMALL) -> Path:
     ):  # fmt: skip
         write_csv(folder / f"{name}.csv", rows)
     width = catalogue.designs[0].channels
-    designs = [each for each in catalogue.designs if each.place == catalogue.designs[0].place]
+    designs = [each for each in catalogue.designs if (each.channels, each.dims) == (width, 2)]
     write_csv(folder / "bench" / f"{DEVICE}.csv", kernel_rows())
     write_csv(folder / "bench" / f"blocks-{DEVICE}.csv", block_rows(designs, width))
     about = folder / "bench" / f"blocks-{DEVICE}.json"

@@ -62,7 +62,7 @@ def command(
     written = [str(path) for path in _written(found, wanted, html, figures, readme, output)]
     for path in written:
         output.note(f"written: {path}")
-    if written and output.format == "table" and output.out is None:
+    if (html or figures or readme) and output.format == "table" and output.out is None:
         return
     values = {
         "results": str(results),

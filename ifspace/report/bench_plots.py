@@ -12,6 +12,7 @@ from ifspace.report.folder import Measured, Results
 from ifspace.report.ink import DARK, LIGHT, MIDDLE, figure, grid, log_scale
 from ifspace.report.measured import (
     FORWARD,
+    LEAST,
     PARAMS,
     PREDICTED,
     TIME,
@@ -25,7 +26,8 @@ from ifspace.report.measured import (
 
 # So many names stand beside a figure.
 MOST_NAMED: Final = 14
-OURS: Final = "ifspace"
+# How providers begin that are ours: our kernels, and the blocks of a catalogue.
+OURS: Final = ("ifspace", "catalogue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,10 @@ class Timed:
 
 
 def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Yield for each device and shape parameters against latency, and the prediction."""
+    """Yield for each device and shape parameters against latency; prediction; and the bound."""
     for bench in results.blocks:
-        forward = {
-            condition: rows for condition, rows in by_condition(bench.rows).items()
-            if condition.mode == FORWARD
-        }  # fmt: skip
+        cases = by_condition(bench.rows)
+        forward = {each: rows for each, rows in cases.items() if each.mode == FORWARD}
         for number, (condition, rows) in enumerate(forward.items()):
             last = f"-{number + 1}" if number else ""
             blocks = measured_blocks(rows)
@@ -54,6 +54,9 @@ def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
         drawn = predicted(bench, forward)
         if drawn is not None:
             yield f"predicted-latency-{bench.device}", drawn
+        timed = {each: rows for each, rows in cases.items() if _bounded(rows, LEAST)}
+        if timed:
+            yield f"speed-bound-blocks-{bench.device}", speed_bound(bench, timed, LEAST)
 
 
 def measured_blocks(rows: Rows) -> list[Timed]:
@@ -149,16 +152,22 @@ def kernel_figures(results: Results) -> Iterator[tuple[str, Figure]]:
             yield f"speed-bound-{bench.device}", speed_bound(bench, cases)
 
 
-def speed_bound(bench: Measured, cases: Mapping[Condition, Rows]) -> Figure:
-    """Return what share of the bound each candidate reaches: a panel a mode, a mark a case."""
+def speed_bound(bench: Measured, cases: Mapping[Condition, Rows], metric: str = TIME) -> Figure:
+    """Return what share of the bound each candidate reaches: a panel a mode, a mark a case.
+
+    `metric`: which of the times is meant, where it was kept. What is ours is filled.
+    """
     modes = list(dict.fromkeys(condition.mode for condition in cases))
     names = _candidates(cases)
     drawn = figure(4.4 * len(modes) + 2.4, 1.6 + 0.3 * len(names))
-    drawn.suptitle(f"How near to the bound on {bench.device}: every case, and the median",
+    by = f", by the {metric}" if metric == LEAST else ""
+    drawn.suptitle(f"How near to the bound on {bench.device}{by}: every case, and the median",
                    fontsize=12)  # fmt: skip
     panels = drawn.subplots(1, len(modes), squeeze=False, sharey=True, sharex=True).ravel()
     for axes, mode in zip(panels, modes, strict=True):
-        some = [_bounded(rows) for condition, rows in cases.items() if condition.mode == mode]
+        some = [
+            _bounded(rows, metric) for condition, rows in cases.items() if condition.mode == mode
+        ]
         axes.axvline(100, color=MIDDLE, linewidth=1.2, linestyle="--")
         for place, (name, ours) in enumerate(names.items()):
             shares = [100 * each[name] for each in some if name in each]
@@ -169,18 +178,25 @@ def speed_bound(bench: Measured, cases: Mapping[Condition, Rows]) -> Figure:
                           color=DARK)  # fmt: skip
         axes.set_title(mode.replace("+", " + "))
         axes.set_xlabel("share of the bound's speed, %")
-        axes.set_yticks(range(len(names)), list(names))
+        axes.set_yticks(range(len(names)), [_label(name, cases) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         log_scale(axes.xaxis)
         grid(axes)
     return drawn
 
 
-def _bounded(rows: Rows) -> dict[str, float]:
+def _label(name: str, cases: Mapping[Condition, Rows]) -> str:
+    """Return a candidate with the name that it is compared by."""
+    titles = (baseline_name(rows, name) for rows in cases.values())
+    title = next(filter(None, titles), name)
+    return name if title == name else f"{title}: {name}"
+
+
+def _bounded(rows: Rows, metric: str = TIME) -> dict[str, float]:
     """Return the bound over the time of each candidate that has both."""
     found = {}
     for name, metrics in rows.items():
-        row = metrics.get(TIME)
+        row = metrics.get(metric, metrics.get(TIME))
         if row is not None and row["bound"] and row["median"]:
             found[name] = row["bound"] / row["median"]
     return found

@@ -5,11 +5,11 @@ from dataclasses import replace
 from statistics import median
 from typing import Final
 
+from ifspace.report.files import Row
 from ifspace.report.folder import BlockBench, Measured, Results
 from ifspace.report.measured import (
     BACKWARD,
     FORWARD,
-    LEAST,
     MEMORY,
     PARAMS,
     PREDICTED,
@@ -19,6 +19,7 @@ from ifspace.report.measured import (
     Rows,
     baseline_name,
     by_condition,
+    least_of,
     median_of,
     timed,
 )
@@ -65,7 +66,7 @@ def _range(numbers: Sequence[float]) -> str:
 
 
 def block_tables(results: Results) -> Iterator[Table]:
-    """Yield for each device and shape the times of the blocks, fastest first, then the errors."""
+    """Yield for each device and shape the times of the blocks, then the errors of predictions."""
     for bench in results.blocks:
         cases = by_condition(bench.rows)
         for condition, rows in cases.items():
@@ -94,27 +95,33 @@ def _form(value: float | None, form: str) -> str:
 
 
 def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
+    """Return the times of blocks in order of the least, with the median beside it."""
     every = list(timed(rows))
     compared = [each for each in every[MOST_TIMED:] if baseline_name(rows, each[0])]
     lines = []
     for name, time in (*every[:MOST_TIMED], *compared):
-        row = rows[name][TIME]
+        least = least_of(both, name)
         lines.append([
-            name, _maybe(rows, name, PARAMS, "{:,.0f}"), amount(time),
-            f"{amount(row['p20'])}–{amount(row['p80'])}" if row["p20"] is not None else "",
-            _maybe(rows, name, LEAST), _maybe(both, name, TIME), _maybe(rows, name, PREDICTED),
-            _maybe(rows, name, MEMORY),
-            "" if (title := baseline_name(rows, name)) is None else f"to compare with: {title}",
+            name, _maybe(rows, name, PARAMS, "{:,.0f}"), amount(time), _maybe(rows, name, TIME),
+            _spread(rows[name].get(TIME)), "" if least is None else amount(least),
+            _maybe(rows, name, PREDICTED), _maybe(rows, name, MEMORY), baseline_name(rows, name),
         ])  # fmt: skip
     left = len(every) - len(lines)
     return table(
         f"{condition.what} on {device}",
-        ["block", ">params", ">forward, ms", ">p20–p80", ">least, ms", ">with backward, ms",
-         ">predicted, ms", ">peak, MiB", "notes"],
+        ["block", ">params", ">least forward, ms", ">median, ms", ">p20–p80",
+         ">least with backward, ms", ">predicted, ms", ">peak, MiB", "known as"],
         lines,
-        f"The fastest {MOST_TIMED}, and what they compare with; {left} more are slower."
-        if left else "",
+        "In order of the least forward time, which a busy machine disturbs least"
+        + (f": the first {MOST_TIMED}, and what is compared with them; {left} more are slower."
+           if left else "."),
     )  # fmt: skip
+
+
+def _spread(row: Row | None) -> str:
+    if row is None or row["p20"] is None:
+        return ""
+    return f"{amount(row['p20'])}–{amount(row['p80'])}"
 
 
 def _maybe(rows: Rows, name: str, metric: str, form: str = "") -> str:

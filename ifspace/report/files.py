@@ -1,6 +1,7 @@
 """The files of a results folder: their columns, which command writes them, how they are read."""
 
 import csv
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,24 +53,54 @@ def maybe(reader: Reader) -> Reader:
 class Source:
     """A kind of file: the pattern of its name below the folder, the command that writes it.
 
-    `columns` says how those are read that the report shows; a file may have more.
+    `command` has FOLDER where the results folder is named. `columns` says how those are read that
+    the report shows; a file may have more. `name` is the pattern as a reader understands it.
     """
 
     pattern: str
     command: str
     columns: Mapping[str, Reader] = field(default_factory=dict)
+    device: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of such a file, with a word for what differs.
+
+        >>> CATALOGUE.name, KERNELS.name, BLOCKS.name
+        ('catalogue-WIDTH.parquet', 'bench/DEVICE.csv', 'bench/blocks-DEVICE.csv')
+        """
+        return self.pattern.replace("*", "DEVICE" if self.device else "WIDTH")
+
+    def written_by(self, folder: Path) -> str:
+        """Return the command that writes it into a results folder.
+
+        >>> BLOCKS.written_by(Path("my results"))
+        "ifspace bench --results 'my results'"
+        """
+        return " ".join(
+            shlex.quote(word.replace("FOLDER", str(folder))) for word in self.command.split()
+        )
+
+    def folder_of(self, path: Path) -> Path:
+        """Return the results folder that such a file is in.
+
+        >>> BLOCKS.folder_of(Path("a/bench/blocks-cpu.csv")).as_posix()
+        'a'
+        """
+        return path.parents[len(Path(self.pattern).parts) - 1]
 
 
 CATALOGUE: Final = Source(
-    "catalogue-*.parquet", "ifspace enumerate --out results/catalogue-64.parquet"
+    "catalogue-*.parquet", "ifspace enumerate --out FOLDER/catalogue-64.parquet"
 )
 GROUPS: Final = Source(
-    "groups-study.csv", "python -m ifspace.bench.groups_study",
+    "groups-study.csv",
+    "python -m ifspace.bench.groups_study --catalogue FOLDER/catalogue-64.parquet --out FOLDER",
     {"composition": str, "C": whole, "F": whole, "K": maybe(whole), "block": str, "params": whole,
      "layers": whole},
 )  # fmt: skip
 STAGES: Final = Source(
-    "stages-bench.csv", "python -m ifspace.bench.stages",
+    "stages-bench.csv", "python -m ifspace.bench.stages --out FOLDER",
     {"table": str, "params": maybe(whole), "macs": maybe(whole), "layers": maybe(whole),
      "status": str, "gain": maybe(number), "bound": maybe(number), "depths": numbers,
      "widths": str, "blocks": str, "network": str, "side": maybe(whole), "layout": str,
@@ -77,22 +108,22 @@ STAGES: Final = Source(
      "best by params alone": maybe(number), "params alone: depths": numbers},
 )  # fmt: skip
 TRAJECTORIES: Final = Source(
-    "trajectories.csv", "python -m ifspace.bench.reproduction",
+    "trajectories.csv", "python -m ifspace.bench.reproduction --out FOLDER",
     {"network": str, "side": whole, "step": whole, "move": str, "depths": numbers,
      "sides": numbers, "gain": number, "params": whole, "macs": whole, "published": str},
 )  # fmt: skip
 ENERGY: Final = Source(
-    "energy-bench.csv", "python -m ifspace.bench.energy",
+    "energy-bench.csv", "python -m ifspace.bench.energy --out FOLDER",
     {"layers": str, "budget": whole, "top": whole, "best widths": numbers, "energy": number,
      "params": whole, "depth": whole, "width sum": whole, "exact s": number},
 )  # fmt: skip
 RANKS: Final = Source(
-    "energy-ranks.csv", "python -m ifspace.bench.reproduction",
+    "energy-ranks.csv", "python -m ifspace.bench.reproduction --out FOLDER",
     {"budget": whole, "units": numbers, "widths": numbers, "energy": number, "rank": whole,
      "layouts": whole, "paper": str},
 )  # fmt: skip
 VERDICTS: Final = Source(
-    "reproduction.csv", "python -m ifspace.bench.reproduction",
+    "reproduction.csv", "python -m ifspace.bench.reproduction --out FOLDER",
     {"table": str, "rows": whole, "match": whole},
 )  # fmt: skip
 # The tidy rows of every benchmark: one number a row, one device a file.
@@ -103,8 +134,12 @@ MEASURED: Final[Mapping[str, Reader]] = {
     "p80": maybe(number), "bound": maybe(number), "device": str, "torch": str, "triton": str,
     "date": str,
 }  # fmt: skip
-BLOCKS: Final = Source("bench/blocks-*.csv", "ifspace bench", MEASURED)
-KERNELS: Final = Source("bench/*.csv", "python -m ifspace.bench.kernels", MEASURED)
+BLOCKS: Final = Source(
+    "bench/blocks-*.csv", "ifspace bench --results FOLDER", MEASURED, device=True
+)
+KERNELS: Final = Source(
+    "bench/*.csv", "python -m ifspace.bench.kernels --out FOLDER/bench", MEASURED, device=True
+)
 # In the folder of the benchmarks, but a table for `ifspace layout --latency`.
 LATENCIES: Final = "bench/latency-*.csv"
 # One file each, under one name.
@@ -147,6 +182,6 @@ def foreign(path: Path, got: str, source: Source) -> SettingError:
     return SettingError.because(
         f"{path.name} is not a file of results that can be read",
         got=got,
-        allowed=f"what `{source.command}` writes",
+        allowed=f"what `{source.written_by(source.folder_of(path))}` writes",
         remedy="write it anew, or take it out of the folder",
     )

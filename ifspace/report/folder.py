@@ -1,7 +1,7 @@
 """A results folder: every file of ours in it, read and checked."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from ifspace.report.files import (
 )
 
 BLOCKS_VERSION: Final = 1
+PLAIN: Final = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,8 @@ def read(folder: Path) -> Results:
             "nothing to report on",
             got=f"{folder}, without a file of ours",
             allowed="a folder with files that `make results` writes",
-            remedy="check the name, or write a catalogue into it with `ifspace enumerate --out "
-            f"{folder}/catalogue-64.parquet`",
+            remedy="check the name, or write a catalogue into it with "
+            f"`{CATALOGUE.written_by(folder)}`",
         )
     return found
 
@@ -139,15 +140,22 @@ def _blocks(path: Path) -> BlockBench:
         return BlockBench(measured.device, measured.rows, {}, ())
     about = _about(beside)
     try:
-        sources = {
-            (str(each["candidate"]), int(each["channels"]), int(each["out_channels"]),
-             int(each["stride"])): str(each["source"])
-            for each in about["designs"]
-        }  # fmt: skip
+        sources = _sources(about["designs"])
         predictions = tuple(_predictions(about.get("model") or {}))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise foreign(beside, "designs or a model that make no sense", BLOCKS) from None
     return BlockBench(measured.device, measured.rows, sources, predictions)
+
+
+def _sources(designs: Iterable[Mapping[str, Any]]) -> dict[Place, str]:
+    """Return the source of every design; of several styles of one the plain, or else the first."""
+    found: dict[Place, str] = {}
+    # Older files say no style, and have the plain alone.
+    for each in sorted(designs, key=lambda each: each.get("style", PLAIN) != PLAIN):
+        place = (str(each["candidate"]), int(each["channels"]), int(each["out_channels"]),
+                 int(each["stride"]))  # fmt: skip
+        found.setdefault(place, str(each["source"]))
+    return found
 
 
 def _predictions(models: Mapping[str, Any]) -> Iterator[Prediction]:

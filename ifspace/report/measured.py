@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ifspace.block import SizedBlock
 from ifspace.report.files import Row
 
 TIME: Final = "time"
@@ -96,6 +97,17 @@ def baseline_name(rows: Rows, candidate: str) -> str | None:
     return None
 
 
+def candidate_name(sized: SizedBlock) -> str:
+    """Return the name that a block is measured under.
+
+    >>> from ifspace.block import Block
+    >>> candidate_name(Block.parse("PW+DW+PW").at(64, bottleneck="1/4"))
+    'PW+DW+PW, bottleneck 1/4'
+    """
+    inside = sized.bottleneck
+    return str(sized.block) + ("" if inside is None else f", bottleneck {inside}")
+
+
 def least_of(rows: Rows, candidate: str) -> float | None:
     """Return the least time of a candidate, or its median where that alone is known."""
     least = median_of(rows, candidate, LEAST)
@@ -103,6 +115,6 @@ def least_of(rows: Rows, candidate: str) -> float | None:
 
 
 def timed(rows: Rows) -> Iterator[tuple[str, float]]:
-    """Yield the candidates that were timed with their milliseconds, fastest first."""
-    times = [(name, median_of(rows, name, TIME)) for name in rows]
+    """Yield the candidates that were timed with their least milliseconds, fastest first."""
+    times = [(name, least_of(rows, name)) for name in rows]
     yield from sorted(((n, t) for n, t in times if t is not None), key=lambda each: each[1])

@@ -26,6 +26,8 @@ LIBRARY: Final = (
     "/* Vega, Vega-Lite and Vega-Embed: https://vega.github.io, BSD 3-Clause License, "
     "Copyright (c) University of Washington Interactive Data Lab and contributors */\n"
 )
+# What the version is called that is not known.
+UNKNOWN: Final = "unknown"
 # The catalogue has a section of its own, which has more than this part's table.
 _IN_CATALOGUE: Final = "designs"
 
@@ -47,8 +49,9 @@ def page(results: Results, parts: Sequence[Part]) -> str:
     """
     if not results.catalogues:
         raise SettingError.because(
-            "a page needs a catalogue", got=f"no {CATALOGUE.pattern} in {results.folder}",
-            allowed="a folder with one", remedy=f"write it with `{CATALOGUE.command}`",
+            "a page needs a catalogue", got=f"no {CATALOGUE.name} in {results.folder}",
+            allowed="a folder with one",
+            remedy=f"write it with `{CATALOGUE.written_by(results.folder)}`",
         )  # fmt: skip
     shown = [part for part in parts if part.name != _IN_CATALOGUE]
     drawn = charts(results)
@@ -59,8 +62,8 @@ def page(results: Results, parts: Sequence[Part]) -> str:
         "lead": _lead(results),
         "nav": _nav(shown),
         "parts": "\n".join(_section(results, part, drawn.get(part.name, ())) for part in shown),
-        "footer": f"Written by ifspace {escape(version())}. The charts are drawn by Vega-Lite; "
-        "this file needs no network.",
+        "footer": f"{escape(_writer())} The charts are drawn by Vega-Lite; this file needs no "
+        "network.",
         "data": _json(page_data(results)),
         "charts": _json(known),
         "library": LIBRARY + _script(_library()),
@@ -71,6 +74,11 @@ def page(results: Results, parts: Sequence[Part]) -> str:
     return pieces[0] + "".join(
         fill[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:])
     )
+
+
+def _writer() -> str:
+    known = version()
+    return "Written by ifspace." if known == UNKNOWN else f"Written by ifspace {known}."
 
 
 def _library() -> str:
@@ -133,6 +141,15 @@ def _said(text: str) -> str:
     return said[0].upper() + said[1:]
 
 
+def _cell(text: str) -> str:
+    """Return the text of a cell as HTML; a block may go on in a new line after a layer.
+
+    >>> _cell("DW+PW")
+    'DW+<wbr>PW'
+    """
+    return escape(text).replace("+", "+<wbr>")
+
+
 def _table(each: Table) -> Iterator[str]:
     label = escape(each.title)
     yield f'<h3>{label}</h3><div class="scroll static" tabindex="0" role="group" '
@@ -143,7 +160,7 @@ def _table(each: Table) -> Iterator[str]:
     yield "</tr></thead><tbody>"
     for row in each.rows:
         cells = zip(row, places, strict=True)
-        yield "<tr>" + "".join(f"<td{place}>{escape(cell)}</td>" for cell, place in cells) + "</tr>"
+        yield "<tr>" + "".join(f"<td{place}>{_cell(cell)}</td>" for cell, place in cells) + "</tr>"
     yield "</tbody></table></div>"
     if each.note:
         yield f'<p class="note">{escape(each.note)}</p>'

@@ -20,6 +20,7 @@ from ifspace.report.measured import (
     Rows,
     baseline_name,
     by_condition,
+    candidate_name,
     median_of,
 )
 from ifspace.report.tables import designs_of, setting_name, settings
@@ -27,7 +28,7 @@ from ifspace.report.tables import designs_of, setting_name, settings
 # The page reads these by their names: a change here is one in static/model.js.
 COLUMNS: Final = (
     "setting", "block", "params", "macs", "acts", "layers", "chain", "fields", "formula",
-    "condition", "by", "same", "known", "irreducible", "baseline",
+    "condition", "by", "same", "known", "irreducible", "baseline", "candidate",
 )  # fmt: skip
 
 
@@ -53,8 +54,9 @@ def page_data(results: Results) -> dict[str, Any]:
     rows: list[tuple[Any, ...]] = []
     for number, (catalogue, _, setting) in enumerate(every):
         designs = designs_of(catalogue, setting)
-        rows += [_design(design, number, layers, texts) for design in designs]
-        known = {design.block for design in designs}
+        sized = [_at_widths(design) for design in designs]
+        rows += [_design(*each, number, layers, texts) for each in zip(designs, sized, strict=True)]
+        known = set(map(candidate_name, sized))
         rows += _baselines(results.blocks, setting, number, known, layers, texts)
     return {
         "settings": [_setting(setting) for setting in places],
@@ -88,15 +90,21 @@ def _reference(setting: EnumerationSetting) -> int:
     return sized.params
 
 
-def _design(design: Design, setting: int, layers: _Numbered, texts: _Numbered) -> tuple[Any, ...]:
-    sized = Block.parse(design.block).at(
+def _at_widths(design: Design) -> SizedBlock:
+    return Block.parse(design.block).at(
         design.channels, design.out_channels, design.bottleneck, design.dims
     )
+
+
+def _design(
+    design: Design, sized: SizedBlock, setting: int, layers: _Numbered, texts: _Numbered
+) -> tuple[Any, ...]:
+    name = candidate_name(sized)
     return (
         setting, design.block, design.params, design.macs_per_pixel, design.activations_per_pixel,
         design.layers, _chain(sized, layers), field_after(sized), texts.of(design.params_formula),
         texts.of(design.field_condition), design.dominated_by, design.same_as,
-        design.published_as, design.irreducible, False,
+        design.published_as, design.irreducible, False, None if name == design.block else name,
     )  # fmt: skip
 
 
@@ -125,14 +133,16 @@ def _baselines(
                             number, name, sized.params, sized.macs_per_pixel(setting.stride),
                             sized.activations_per_pixel(setting.stride), len(sized.block),
                             _chain(sized, layers), field_after(sized), texts.of(formula),
-                            texts.of(""), None, None, title, True, True,
+                            texts.of(""), None, None, title, True, True, None,
                         )  # fmt: skip
     return list(found.values())
 
 
 def _fits(condition: Condition, setting: EnumerationSetting) -> bool:
+    """Return whether blocks of the setting were measured so: of maps, at its widths and stride."""
     widths = (setting.channels, setting.out_width)
-    return condition.shape[1:3] == widths and condition.stride == setting.stride
+    alike = condition.shape[1:3] == widths and condition.stride == setting.stride
+    return alike and setting.dims == 2
 
 
 def _sized(name: str, setting: EnumerationSetting, params: float | None) -> SizedBlock | None:

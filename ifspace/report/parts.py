@@ -58,12 +58,13 @@ def chosen(names: Sequence[str] | None) -> tuple[Part, ...]:
 
 def left_out(results: Results, parts: Sequence[Part]) -> tuple[str, ...]:
     """Return a sentence for each file that a part would show and that is not there."""
-    absent: dict[tuple[str, str], list[str]] = {}
+    absent: dict[str, tuple[Source, list[str]]] = {}
     for part in parts:
         for source in part.sources:
             if not results.has(source):
-                absent.setdefault((source.pattern, source.command), []).append(part.name)
+                absent.setdefault(source.name, (source, []))[1].append(part.name)
     return tuple(
-        f"{' and '.join(names)}: there is no {pattern}; `{command}` writes it"
-        for (pattern, command), names in absent.items()
+        f"{' and '.join(names)}: there is no {name}; "
+        f"`{source.written_by(results.folder)}` writes it"
+        for name, (source, names) in absent.items()
     )

@@ -70,7 +70,8 @@ def test_page_figures_and_readme_are_written(run: Run, folder: Path, tmp_path: P
     assert [path for path in paths if not Path(path).exists()] == []
     assert len(paths) == 2 + len(list(figures.iterdir()))
     again = run("report", folder, "--readme", readme)
-    assert f"{readme} is as it should be" in again.err
+    assert (again.out, again.err) == ("", f"ifspace: {readme} is as it should be\n")
+    assert run("report", folder, "--readme", readme, "--format", "json").json["written"] == []
 
 
 def test_what_is_missing_is_left_out_and_said(run: Run, tmp_path: Path) -> None:

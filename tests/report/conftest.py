@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_samples import results_folder
+from report_samples import PLACES, results_folder
 
 from ifspace.report import page
 from ifspace.report.folder import Results, read
@@ -36,6 +36,20 @@ def small(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a few blocks."""
     path = tmp_path_factory.mktemp("page") / "small.html"
     page.write(results, PARTS, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of settings of the same widths: maps, sequences, and a width inside."""
+    return results_folder(tmp_path_factory.mktemp("places"), PLACES)
+
+
+@pytest.fixture(scope="session")
+def placed(places: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of settings of the same widths."""
+    path = tmp_path_factory.mktemp("page") / "placed.html"
+    page.write(read(places), PARTS, path)
     return path
 
 

@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+from samples import SMALL
+
 from ifspace.report.bench_plots import (
     Timed,
     block_figures,
@@ -75,7 +77,24 @@ def test_the_share_of_the_bound_is_bound_over_time(results: Results) -> None:
     assert [round(x, 2) for x in cases[0].get_xdata()] == [31.25, 27.78]
 
 
+def test_blocks_are_held_against_the_bound_by_their_least_time(results: Results) -> None:
+    figure = dict(block_figures(results))["speed-bound-blocks-cpu-test"]
+    forward, both = figure.axes
+    assert (forward.get_title(), both.get_title()) == ("forward", "forward + backward")
+    names = [label.get_text() for label in forward.get_yticklabels()]
+    assert names[:3] == [design.block for design in SMALL.designs[:3]]
+    assert names[3:] == ["CONV(3): CONV",
+                         "ShuffleNet unit: GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"]  # fmt: skip
+    cases = [line for line in forward.lines if line.get_marker() == "o"]
+    filled = [line.get_markerfacecolor() != "white" for line in cases]
+    assert filled == [True, True, True, False, False]
+    # The bound is a third of the median, and the least time a half of it.
+    assert all(abs(x / (200 / 3) - 1) < 1e-3 for line in cases for x in line.get_xdata())
+
+
 def test_without_a_bound_there_is_no_figure(results: Results) -> None:
+    for drawn in (kernel_figures(results), block_figures(results)):
+        assert any(name.startswith("speed-bound") for name, _ in drawn)
     (bench,) = results.kernels
     rows = tuple({**row, "bound": None} for row in bench.rows)
     assert list(kernel_figures(replace(results, kernels=(replace(bench, rows=rows),)))) == []

@@ -29,12 +29,27 @@ def test_blocks_stand_fastest_first_beside_their_baselines(results: Results) -> 
     assert table.title == "8 × 16 × 28², fp32, nchw, 2 threads on cpu-test"
     times = [float(row[2]) for row in table.rows]
     assert times == sorted(times)
+    assert table.note == "In order of the least forward time, which a busy machine disturbs least."
     rows = {row[0]: row for row in table.rows}
     assert "PW" not in rows, "a row of the calibration"
     conv = rows["CONV"]
-    assert (conv[1], conv[-1]) == ("2,304", "to compare with: CONV(3)")
-    assert (conv[2], conv[4], conv[5]) == ("1.70", "0.851", "4.77")  # a half, and 2.8 times it
+    assert (conv[1], conv[-1]) == ("2,304", "CONV(3)")
+    # The least is a half of the median; with backward it is 2.8 times as much.
+    assert (conv[2], conv[3], conv[5]) == ("0.851", "1.70", "2.38")
     assert rows["DW+PW"][-1] == ""
+
+
+def test_a_disturbed_median_changes_no_order(results: Results) -> None:
+    (bench,) = results.blocks
+    before, _ = block_tables(results)
+    fastest = before.rows[0][0]
+    rows = tuple(
+        {**row, "median": 99.0} if (row["candidate"], row["metric"]) == (fastest, "time") else row
+        for row in bench.rows
+    )
+    after, _ = block_tables(replace(results, blocks=(replace(bench, rows=rows),)))
+    assert [row[0] for row in after.rows] == [row[0] for row in before.rows]
+    assert after.rows[0][3] == "99.0"
 
 
 def test_slow_blocks_are_counted_and_slow_baselines_stay(results: Results) -> None:

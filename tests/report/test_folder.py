@@ -96,6 +96,21 @@ def test_what_stands_beside_the_blocks_is_checked(copied: Path, text: str, said:
         read(copied)
 
 
+@pytest.mark.parametrize("styles", [("fog", "plain"), ("plain", "fog"), ("fog", None)])
+def test_of_several_styles_the_plain_source_is_taken(copied: Path, styles) -> None:
+    about = copied / "bench" / f"blocks-{DEVICE}.json"
+    values = json.loads(about.read_text())
+    first, *rest = values["designs"]
+    both = [first | {"source": f"of {style}"} | ({"style": style} if style else {})
+            for style in styles]  # fmt: skip
+    about.write_text(json.dumps(values | {"designs": [*both, *rest]}))
+    (bench,) = read(copied).blocks
+    assert bench.sources[first["candidate"], 16, 16, 1] in ("of plain", "of None")
+    about.write_text(json.dumps(values | {"designs": [both[0] | {"style": "fog"}, *rest]}))
+    (bench,) = read(copied).blocks
+    assert bench.sources[first["candidate"], 16, 16, 1] == both[0]["source"], "there is no other"
+
+
 def test_blocks_need_no_file_beside_them(copied: Path) -> None:
     (copied / "bench" / f"blocks-{DEVICE}.json").unlink()
     (bench,) = read(copied).blocks

@@ -98,7 +98,8 @@ def test_what_is_missing_is_said_in_its_place(results: Results, tmp_path: Path) 
     bare = Results(tmp_path, results.catalogues, {}, (), ())
     text = page.page(bare, PARTS)
     section = text.partition('<section id="kernels"')[2].partition("</section>")[0]
-    assert "There is no bench/*.csv; `python -m ifspace.bench.kernels` writes it." in section
+    said = f"There is no bench/DEVICE.csv; `python -m ifspace.bench.kernels --out {tmp_path}/bench`"
+    assert f"{said} writes it." in section
 
 
 def test_only_the_parts_asked_for(results: Results) -> None:
@@ -108,12 +109,22 @@ def test_only_the_parts_asked_for(results: Results) -> None:
 
 
 def test_a_page_needs_a_catalogue(results: Results, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"a page needs a catalogue: got no catalogue-\*"):
+    with pytest.raises(SettingError, match=r"a page needs a catalogue: got no catalogue-WIDTH"):
         page.page(Results(tmp_path, (), results.rows, (), ()), PARTS)
 
 
 def test_an_empty_catalogue_is_a_page_too(tmp_path: Path) -> None:
     assert "<h1>" in page.page(Results(tmp_path, (EMPTY,), {}, (), ()), PARTS)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("unknown", "Written by ifspace. The"), ("1.2", "by ifspace 1.2. The")]
+)
+def test_a_version_that_is_not_known_is_not_said(
+    results: Results, monkeypatch: pytest.MonkeyPatch, version: str, said: str
+) -> None:
+    monkeypatch.setattr(page, "version", lambda: version)
+    assert said in page.page(results, chosen(["funnel"])).partition("<footer>")[2]
 
 
 def test_it_is_written_whole_or_not_at_all(results: Results, tmp_path: Path, text: str) -> None:

@@ -106,7 +106,7 @@ def test_axes_can_be_chosen(show: Any, small: Path) -> None:
         "#plane .role-axis-title text", "each => each.map(one => one.textContent)"
     )
     assert titles[0] == "parameters"
-    assert titles[1] == "forward, ms measured"
+    assert titles[1] == "forward, least ms"
     where = page.text_content("#plane .role-title")
     assert where == "8 × 16 × 28², fp32, nchw, 2 threads on cpu-test"
 

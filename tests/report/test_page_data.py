@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 from report_samples import BASELINES
 from samples import DW_RPW_RPW, SMALL
 
 from ifspace.block import Block
 from ifspace.kinds import KINDS
-from ifspace.report.folder import Results
+from ifspace.report.folder import Results, read
 from ifspace.report.page_data import COLUMNS, page_data
 
 
@@ -57,6 +59,25 @@ def test_baselines_are_beside_the_designs_of_their_width(results: Results) -> No
     inside = Block.parse("GPW(4)+SH(4)+DW+GPW(4)").at(16, bottleneck="1/4")
     assert designs["params"][place] == inside.params
     assert designs["setting"][place] == 0
+
+
+def test_what_is_measured_of_maps_stands_beside_no_sequences(places: Path) -> None:
+    data = page_data(read(places))
+    assert [each["dims"] for each in data["settings"]] == [2, 1, 2]
+    designs = data["designs"]
+    at = [n for n, setting in enumerate(designs["setting"]) if setting == 1]
+    assert [designs["block"][n] for n in at] == ["DW+PW"], "a design, and nothing beside it"
+    assert {0, 2} == {s for s, b in zip(designs["setting"], designs["baseline"], strict=True) if b}
+
+
+def test_a_block_with_a_width_inside_is_measured_under_its_whole_name(places: Path) -> None:
+    data = page_data(read(places))
+    designs = data["designs"]
+    own = [n for n, baseline in enumerate(designs["baseline"]) if not baseline]
+    names = [(designs["block"][n], designs["candidate"][n]) for n in own]
+    assert names == [("DW+PW", None), ("DW+PW", None), ("PW+DW+PW", "PW+DW+PW, bottleneck 1/4")]
+    assert "time" in data["benches"][0]["rows"]["PW+DW+PW, bottleneck 1/4"]
+    assert "PW+DW+PW, bottleneck 1/4" in data["sources"][0]["blocks"]
 
 
 def test_measurements_say_where_they_belong(results: Results) -> None:

@@ -120,3 +120,24 @@ def test_an_address_opens_its_block(show: Any, small: Path) -> None:
     assert page.inner_text("#block-title") == "DW+PW"
     page.click("#block-close")
     assert "#" not in page.url
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("0:DW%2BPWxx", "There is no block DW+PWxx at 16 channels on this page."),
+        ("7:DW%2BPW", "There is no block DW+PW on this page."),
+        ("0:%E0%A4%A", "There is no block %E0%A4%A at 16 channels on this page."),
+    ],
+)
+def test_an_address_of_no_block_is_said(show: Any, small: Path, place: str, said: str) -> None:
+    page = show(small, place=f"#block={place}")
+    assert not page.is_visible("#block")
+    assert count(page) == f"3 of 3 blocks, and 2 to compare with. {said}"
+    page.fill("#text", "DW")
+    assert "There is no" not in count(page)
+    page.evaluate("location.hash = '#block=0:DW%2BPW'")
+    page.wait_for_selector("#block[open]")
+    page.evaluate(f"location.hash = '#block={place}'")
+    page.wait_for_selector("#block:not([open])", state="hidden")
+    assert said in page.inner_text("#count")

@@ -26,6 +26,10 @@ const byId = (id) => document.getElementById(id);
 
 const whole = (value) => Math.round(value).toLocaleString("en-US");
 
+// A block as nodes: where there is no room, it goes on in a new line after a layer.
+const foldable = (block) =>
+  block.split(/(?<=\+)/).flatMap((part, n) => (n ? [el("wbr", {}), part] : [part]));
+
 // A time with three digits that count.
 function amount(value) {
   if (value === null || value === undefined) return "";

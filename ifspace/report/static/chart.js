@@ -34,23 +34,26 @@ async function embed(place, spec) {
   return view;
 }
 
-// A chart of its own is drawn when it comes near the window.
+// A chart of its own is drawn when it comes near the window, and all are for paper.
 function watchCharts() {
   const specs = JSON.parse(byId("charts").textContent);
   const places = [...document.querySelectorAll("[data-chart]")];
-  const draw = (place) => embed(place, specs[place.dataset.chart]);
+  const waiting = new Set(places);
+  const draw = (place) => {
+    waiting.delete(place);
+    watcher.unobserve(place);
+    return embed(place, specs[place.dataset.chart]);
+  };
   const watcher = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) {
-        if (isIntersecting) {
-          watcher.unobserve(target);
-          draw(target);
-        }
+        if (isIntersecting && waiting.has(target)) draw(target);
       }
     },
     { rootMargin: "400px" },
   );
   places.forEach((place) => watcher.observe(place));
+  addEventListener("beforeprint", () => [...waiting].forEach(draw));
   return () => places.filter((place) => place.view).forEach(draw);
 }
 
@@ -206,7 +209,8 @@ class Plane {
     const empty = this.points.length === 0;
     this.place.classList.toggle("empty", empty);
     if (empty) {
-      this.said.textContent = "No block that is shown has both values.";
+      // That there is no block at all is said in place of the table.
+      this.said.textContent = designs.length ? "No block that is shown has both values." : "";
       return;
     }
     this.said.textContent = "";

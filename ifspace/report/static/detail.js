@@ -44,8 +44,8 @@ function symbolsOf(design) {
 function measuredTable(design) {
   const rows = [];
   for (const bench of DATA.benches) {
-    if (!sameWidths(design.of, bench)) continue;
-    const metrics = bench.rows[design.block] || {};
+    if (!samePlace(design.of, bench)) continue;
+    const metrics = bench.rows[design.candidate] || {};
     for (const [metric, [median, low, high, unit]] of Object.entries(metrics)) {
       const spread = low === null || low === high ? "" : `${amount(low)}–${amount(high)}`;
       rows.push([metric, bench.mode, unit === "count" || median >= 1e4 ? whole(median)
@@ -155,8 +155,7 @@ function openDesigns(places, from) {
   const origin = from || (DIALOG.open ? null : document.activeElement);
   if (origin) returnTo = origin;
   const title = one ? designs[0].block : `${designs.length} blocks`;
-  byId("block-title").replaceChildren(...title.split(/(?<=\+)/).flatMap((part) =>
-    [part, el("wbr", {})]));
+  byId("block-title").replaceChildren(...foldable(title));
   if (!one) chosenFrom = places;
   const others = one && chosenFrom && chosenFrom.includes(places[0]) ? chosenFrom : null;
   const back = others && el("p", {}, el("button", { type: "button", class: "link",
@@ -166,16 +165,34 @@ function openDesigns(places, from) {
   if (!DIALOG.open) DIALOG.showModal();
   byId("block-body").scrollTop = 0;
   byId("block-title").focus();
-  const hash = one ? `#block=${designs[0].setting}:${encodeURIComponent(designs[0].block)}` : "#";
+  const hash = one
+    ? `#block=${designs[0].setting}:${encodeURIComponent(designs[0].candidate)}` : "#";
   history.replaceState(null, "", one ? hash : location.pathname + location.search);
 }
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // no address that this page wrote, so no block either
+  }
+}
+
+// Opens the block that the address names; returns what there is to say when there is none.
 function openFromAddress() {
   const found = /^#block=(\d+):(.+)$/.exec(location.hash);
-  if (!found) return;
-  const design = DESIGNS.find((each) =>
-    each.setting === Number(found[1]) && each.block === decodeURIComponent(found[2]));
-  if (design) openDesigns([design.place]);
+  if (!found) return "";
+  const [number, name] = [Number(found[1]), decoded(found[2])];
+  const some = DESIGNS.filter((each) => each.setting === number);
+  const design = some.find((each) => each.candidate === name) ||
+    some.find((each) => each.block === name);
+  if (design) {
+    openDesigns([design.place]);
+    return "";
+  }
+  if (DIALOG.open) DIALOG.close();
+  const setting = DATA.settings[number];
+  return `There is no block ${name}${setting ? ` at ${setting.name}` : ""} on this page.`;
 }
 
 DIALOG.addEventListener("close", () => {

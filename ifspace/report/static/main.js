@@ -25,9 +25,9 @@ function options(select, choices, chosen) {
     el("option", { value, selected: value === chosen }, text)));
 }
 
-// The times that were taken at the widths of a setting.
+// The times that were taken where a setting is.
 function timesAt(setting) {
-  return TIMES.filter(({ bench }) => sameWidths(DATA.settings[setting], bench));
+  return TIMES.filter(({ bench }) => samePlace(DATA.settings[setting], bench));
 }
 
 function settle(setting) {
@@ -65,7 +65,17 @@ function update() {
     (more ? `, and ${more} to compare with` : "");
   TABLE.show(shown, state.time);
   drawPlane(shown);
+  byId("designs").hidden = shown.length === 0;
+  byId("none").hidden = shown.length > 0;
   byId("designs").ariaBusy = "false";
+}
+
+// The status line goes on with what is wrong in the address, until the next filter.
+function follow() {
+  const wrong = openFromAddress();
+  if (!wrong) return;
+  update();
+  byId("count").append(`. ${wrong}`);
 }
 
 let waiting = null;
@@ -101,8 +111,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   drawPlane(shown);
   redraw();
 });
-addEventListener("hashchange", openFromAddress);
+addEventListener("hashchange", follow);
 
 update();
-openFromAddress();
+follow();
 document.documentElement.dataset.ready = "true";

@@ -11,13 +11,15 @@ const DESIGNS = DATA.designs.block.map((_, place) => {
   design.formula = DATA.texts[design.formula];
   design.condition = DATA.texts[design.condition];
   design.of = DATA.settings[design.setting];
+  // What it is measured under: the block, and the width inside where there is one.
+  design.candidate = design.candidate || design.block;
   design.ratio = design.params / design.of.reference;
   design.text = [design.block, design.kinds.join("+"), design.known, design.same]
     .filter(Boolean).join(" ").toLowerCase();
   return design;
 });
 
-// What designs can be compared by. Times are found in the benchmarks, of equal widths only.
+// What designs can be compared by. Times are found in the benchmarks, of equal places only.
 const PLAIN = [
   { key: "params", name: "parameters", value: (design) => design.params },
   { key: "macs", name: "MACs per pixel", value: (design) => design.macs },
@@ -25,33 +27,37 @@ const PLAIN = [
   { key: "layers", name: "layers", value: (design) => design.layers },
 ];
 
-// Whether something was measured, or written, at the widths and stride of a design's setting.
-const sameWidths = (setting, place) =>
-  setting.channels === place.channels && setting.out === place.out &&
+// Whether something was measured, or written, where a design's setting is: at its widths and
+// stride, and of maps, which have two dimensions.
+const samePlace = (setting, place) =>
+  setting.dims === 2 && setting.channels === place.channels && setting.out === place.out &&
   setting.stride === place.stride;
 
 function timesOf(bench, place) {
+  // The least comes first: a busy machine disturbs it least.
   const kinds = [
-    ["time", "measured"],
-    ["least time", "at least"],
-    ["predicted time", "predicted"],
+    ["least time", "least", true],
+    ["time", "median", true],
+    ["predicted time", "predicted", false],
   ];
   return kinds
     .filter(([metric]) => Object.values(bench.rows).some((row) => metric in row))
-    .map(([metric, said]) => ({
+    .map(([metric, said, measured]) => ({
       key: `${metric.replace(" ", "-")}-${place}`,
-      name: `${bench.mode}, ms ${said}`,
+      name: `${bench.mode}, ${said} ms`,
       where: `${bench.what} on ${bench.device}`,
       bench,
+      measured,
       value: (design) => {
-        if (!sameWidths(design.of, bench)) return null;
-        const row = (bench.rows[design.block] || {})[metric];
+        if (!samePlace(design.of, bench)) return null;
+        const row = (bench.rows[design.candidate] || {})[metric];
         return row ? row[0] : null;
       },
     }));
 }
 
 const TIMES = DATA.benches.flatMap(timesOf);
+const MEASURED = TIMES.filter((time) => time.measured);
 
 const fullName = (measure) =>
   measure.where ? `${measure.name}: ${measure.where}` : measure.name;
@@ -60,9 +66,9 @@ const findMeasure = (key) => [...PLAIN, ...TIMES].find((measure) => measure.key 
 
 function sourceOf(design) {
   const found = DATA.sources.find(
-    (each) => sameWidths(design.of, each) && design.block in each.blocks,
+    (each) => samePlace(design.of, each) && design.candidate in each.blocks,
   );
-  return found ? found.blocks[design.block] : null;
+  return found ? found.blocks[design.candidate] : null;
 }
 
 // A published name without how often it stands in a row.
@@ -90,7 +96,7 @@ const SHOWN = {
   free: (design) => !design.by && !design.baseline,
   simple: (design) => !design.same && !design.baseline,
   published: (design) => Boolean(design.known) && !design.baseline,
-  measured: (design) => TIMES.some((time) => time.value(design) !== null),
+  measured: (design) => MEASURED.some((time) => time.value(design) !== null),
   irreducible: (design) => design.irreducible && !design.baseline,
 };
 

@@ -5,7 +5,7 @@ const FIRST_ROWS = 50;
 function columnsOf(time) {
   const columns = [
     { key: "block", name: "block", sort: (design) => design.block,
-      cell: (design) => design.block },
+      cell: (design) => foldable(design.block) },
     { key: "layers", name: "layers", sort: (design) => design.layers,
       cell: (design) => `${design.layers}`, right: true },
     { key: "params", name: "params", sort: (design) => design.params,
