@@ -105,12 +105,14 @@ def command(
     from ifspace.bench.blocks.book import Book
     from ifspace.bench.blocks.files import Files, earlier
     from ifspace.bench.blocks.run import Run
+    from ifspace.bench.device import find_device
     from ifspace.bench.tidy import this_machine
     from ifspace.cli.progress import ProgressBar
     from ifspace.cli.saving import check_files
     from ifspace.cli.text.bench_tables import forms
 
     check_files(output, None)
+    find_device(given["device"])  # refuses before the work
     known = _catalogue(catalogue, given, output)
     asked = _asked(known, given | {"resume": resume})
     machine = this_machine(asked.conditions.device)

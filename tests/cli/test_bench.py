@@ -229,7 +229,8 @@ def test_bad_input_is_one_line(
         "no such --device here: got 'tpu'", "cpu"
     )
     if not torch.cuda.is_available():
-        run("bench", catalogue, *QUICK, "--device", "cuda").refused("got 'cuda'; allowed: cpu;")
+        # Before a catalogue is enumerated.
+        run("bench", *QUICK, "--device", "cuda").refused("got 'cuda'; allowed: cpu;")
     run("bench", catalogue, *QUICK, "--dtype", "tf32").refused("no such --dtype here", "fp32, bf16")
     run("bench", catalogue, *QUICK, "--baselines", "vgg").refused("--baselines", "'vgg'", "conv,")
     shapes = ("bench", catalogue, *SMALLEST, "--predict")

@@ -45,10 +45,13 @@ def _of(package: str, rows: str) -> list[Entry]:
 
 
 TORCHVISION = _of("torchvision", """
+    vgg11               224  64  132,863,336
     vgg11_bn            224  64  132,868,840
+    vgg13               224  64  133,047,848
     vgg13_bn            224  64  133,053,736
     vgg16               224  64  138,357,544
     vgg16_bn            224  64  138,365,992
+    vgg19               224  64  143,667,240
     vgg19_bn            224  64  143,678,248
     resnet18            224  64   11,689,512
     resnet34            224  64   21,797,672

@@ -19,6 +19,7 @@ from ifspace.bench.blocks.reference import copy_of, reference_of
 from ifspace.bench.compare import SLACK, distance
 from ifspace.bench.device import precision, rounding
 from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.errors import IfspaceError
 from ifspace.nn.blocks import PLAIN, BlockModule
 from ifspace.reach import channel_reach, field_after
 
@@ -33,7 +34,7 @@ def fault(candidate: Candidate, conditions: Conditions) -> str | None:
     """Return what is wrong with a candidate, or None; an error of torch is a fault as well."""
     try:
         return next(_faults(candidate, conditions), None)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, IfspaceError) as error:
         return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.120}"
 
 
