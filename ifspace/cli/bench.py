@@ -95,7 +95,7 @@ def command(
     gradients; what is wrong is listed and never timed. Blocks are timed in turn, and the rows are
     kept after every round: an interrupted run goes on with --resume. A model of latency, fitted to
     a sample of the catalogue, predicts the rest and writes the table for `ifspace layout
-    --latency`. At the defaults it takes about a minute on two cores, most of it for the model.
+    --latency`. At the defaults it takes a minute or two on two cores, most of it for the model.
     Rows of other blocks, widths and conditions stay. Exit status 2 when nothing could be timed.
     """
     check_installed(
@@ -119,7 +119,9 @@ def command(
     conditions = asked.conditions
     files = Files(results, machine.device, conditions.dtype, asked.place.batch)
     files.prepare()
-    kept, book = earlier(files), Book(machine)
+    kept, book = earlier(files, conditions), Book(machine)
+    if kept.dropped:
+        output.note(f"{kept.dropped} latencies of another layout, style or threads are not kept")
     left = book.read(files.rows) if files.rows.exists() else 0
     if left:
         output.note(f"{left} rows of other versions are not kept")
@@ -268,6 +270,8 @@ def _notes(output: Output, run: "Run") -> None:
             f"groups of {run.solved} designs solved anew from {place.channels} to "
             f"{place.out_channels} channels; enumerate that width to predict its whole catalogue"
         )
+    if run.asked.calibrate and not run.models:
+        output.note("no model: too few blocks of the catalogue stand here; nothing is predicted")
     for there, count in run.unfit.items():
         if count:
             output.note(

@@ -257,6 +257,3 @@ def _batched(operator: Callable[..., Any], merges: bool) -> Callable[..., Any]:
 rpw.register_vmap(_batched(rpw, merges=True))
 rpw_input_grad.register_vmap(_batched(rpw_input_grad, merges=True))
 rpw_weight_grad.register_vmap(_batched(rpw_weight_grad, merges=False))
-
-Operator = Callable[..., Any]
-OPERATORS: Final[tuple[Operator, ...]] = (rpw, rpw_input_grad, rpw_weight_grad)

@@ -143,8 +143,9 @@ def test_a_red_block_is_listed_and_not_timed(run: Callable, tmp_path: Path) -> N
 
 
 def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
-    ended = run("bench", *SMALLEST, "--channels", 16, "--predict", "16x32x2x2")
+    ended = run("bench", *SMALLEST, "--channels", 16, "--predict", "16x32x2x2,16x7x4")
     assert ended.status == 0, ended.err
+    assert " blocks have no groups from 16 to 7 channels: no latency of them is" in ended.err
     assert "no results/catalogue-64.parquet: enumerating blocks of up to 4 layers" in ended.err
     lines = ended.out.splitlines()
     title = next(line for line in lines if line.startswith("Latency model of "))
@@ -281,3 +282,18 @@ def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
     assert [path.name.partition("-fp32-")[2] for path in written()[2:]] == [
         "batch2.csv", "batch3.csv"
     ]  # fmt: skip
+    ended = run("bench", catalogue, *QUICK, "--no-backward", "--layout", "nchw")
+    assert "ifspace: 6 latencies of another layout, style or threads are not kept\n" in ended.err
+
+
+def test_what_a_reader_should_know_is_said(
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ifspace.cli.text.bench_tables.BUSY", 0.0)
+    monkeypatch.setattr("ifspace.cli.bench.MOST_NAMED", 1)
+    many = ("--baselines", "clcnet,resnext", "-C", 7, "--predict", "7x11x4")
+    said = run("bench", catalogue, *SMALLEST, *many).err
+    assert "another program kept this machine busy: medians up to" in said
+    assert said.count("ifspace: left out: ") == 2
+    assert " more, for reasons such as these\n" in said
+    assert "no model: too few blocks of the catalogue stand here; nothing is predicted\n" in said

@@ -1,3 +1,5 @@
+import atexit
+import gc
 import os
 import resource
 import signal
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.cli.main import COMMANDS
+from ifspace.cli.main import COMMANDS, GARBAGE, main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = [sys.executable, "-m", "ifspace"]
@@ -61,6 +63,20 @@ def test_help_takes_a_quarter_of_a_second_of_the_processor_at_most() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(4)) < 0.25
+
+
+def test_only_a_process_of_its_own_looks_for_garbage_less_often(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(gc, "set_threshold", lambda *given: told.append(given))
+    monkeypatch.setattr(atexit, "register", told.append)
+    assert run("--version").status == 0
+    assert told == []
+    monkeypatch.setattr(sys, "argv", ["ifspace", "--version"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
+    assert told == [GARBAGE, gc.freeze]
 
 
 def test_a_reader_that_stops_is_no_error() -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -101,3 +103,11 @@ def test_numbers_too_large_are_refused() -> None:
     model.minimize(2**40 * model.new_int_var(0, 2**40, "x"))
     with pytest.raises(SettingError, match=r"too large for the solver: got .*overflow"):
         solve(model, [])
+
+
+def test_nothing_is_imported_before_a_model_is_made() -> None:
+    # It brings pandas, which takes half a second: `ifspace analyze` does without both.
+    code = "import ifspace.optimize.stages, ifspace.optimize.replacement, ifspace.models, sys\n"
+    code += "print(*{'ortools', 'pandas'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

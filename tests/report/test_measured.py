@@ -2,6 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from ifspace.bench import tidy
+from ifspace.bench.blocks import book, cases
+from ifspace.bench.kernels import rows as kernel_rows
+from ifspace.report import measured
+from ifspace.report.files import MEASURED
 from ifspace.report.folder import Results
 from ifspace.report.measured import (
     Condition,
@@ -52,3 +57,13 @@ def test_baselines_and_times(results: Results) -> None:
     times = dict(timed(forward))
     assert list(times.values()) == sorted(times.values())
     assert list(times)[-1] == "CONV"
+
+
+def test_the_words_of_the_rows_are_those_that_the_benchmarks_write() -> None:
+    assert (measured.TIME, measured.LEAST, measured.SHARE) == (tidy.TIME, tidy.LEAST, tidy.OF_BOUND)
+    assert (measured.FORWARD, measured.BACKWARD) == (tidy.FORWARD, tidy.BOTH_WAYS)
+    assert (measured.PREDICTED, measured.MEMORY) == (book.PREDICTED, book.PEAK)
+    assert measured.BASELINE == cases.BASELINE
+    assert cases.CALIBRATION.startswith(measured.CALIBRATION)
+    assert measured.RATIO == kernel_rows.RATIO
+    assert tuple(MEASURED) == tidy.COLUMNS

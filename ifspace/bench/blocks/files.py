@@ -82,15 +82,19 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What earlier runs wrote: designs, models by mode, rows of the latency table."""
+    """What earlier runs wrote: designs, models by mode, rows of the latency table.
+
+    `dropped` counts rows of the table that hold under other conditions.
+    """
 
     designs: tuple[Mapping[str, Any], ...] = ()
     models: Mapping[str, Any] = field(default_factory=dict)
     latencies: tuple[Mapping[str, str], ...] = ()
+    dropped: int = 0
 
 
-def earlier(files: Files) -> Earlier:
-    """Return what is there already.
+def earlier(files: Files, conditions: Conditions) -> Earlier:
+    """Return what is there already, of the latency table what holds under the conditions.
 
     Raises: SettingError for a file of something else.
     """
@@ -98,8 +102,17 @@ def earlier(files: Files) -> Earlier:
     models: Mapping[str, Any] = {}
     if files.designs.exists():
         designs, models = _read_designs(files.designs)
-    latencies = _read_latencies(files.latency) if files.latency.exists() else ()
-    return Earlier(designs, models, latencies)
+    rows = _read_latencies(files.latency) if files.latency.exists() else ()
+    alike = tuple(row for row in rows if row[CONDITIONS] == _words(conditions))
+    return Earlier(designs, models, alike, len(rows) - len(alike))
+
+
+def _words(conditions: Conditions) -> str:
+    """Return what a latency hangs on beside the columns of the table."""
+    words = [conditions.layout, f"{conditions.style} style"]
+    if conditions.device.type == "cpu":
+        words.append(f"{conditions.threads} threads")
+    return ", ".join(words)
 
 
 def write_designs(
@@ -197,8 +210,8 @@ def _design(candidate: Candidate, conditions: Conditions) -> dict[str, Any]:
 class LatencyRows:
     """The rows of a latency table, each case once: as it was first measured, or else predicted.
 
-    `conditions`: what else they hold under. Rows of earlier runs under the same conditions stay,
-    unless there is a new one of the case; what was measured gives way to no prediction.
+    `conditions`: what else they hold under. Rows of earlier runs under the same ones stay, unless
+    there is a new one of the case; what was measured gives way to no prediction.
     """
 
     def __init__(
@@ -208,11 +221,7 @@ class LatencyRows:
         self._ends, self._conditions = (device, dtype), conditions
         self._found: dict[tuple[Any, ...], tuple[float, str]] = {}
         self._kept: dict[tuple[Any, ...], tuple[float, str]] = {}
-        self.left = 0
         for row in kept:
-            if row[CONDITIONS] != conditions:
-                self.left += 1
-                continue
             numbers = (int(row[name]) for name in LATENCY_COLUMNS[1:6])
             self._kept[(row["block"], *numbers)] = float(row["latency_ms"]), row[SOURCE]
 
@@ -263,10 +272,7 @@ def record(
     kept = kept or Earlier()
     write_designs(files.designs, run, arguments, where, kept)
     conditions = run.asked.conditions
-    words = [conditions.layout, f"{conditions.style} style", f"{conditions.threads} threads"]
-    if conditions.device.type != "cpu":
-        words.pop()
-    table = LatencyRows(files.device, conditions.dtype, ", ".join(words), kept.latencies)
+    table = LatencyRows(files.device, conditions.dtype, _words(conditions), kept.latencies)
     # Those of the calibration first: they were taken in the same rounds.
     sampled = (*run.calibration.fit, *run.calibration.sample)
     for each, milliseconds in run.least_ms((*sampled, *run.shown)):

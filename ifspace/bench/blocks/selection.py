@@ -17,7 +17,6 @@ from ifspace.catalogue.dominance import mark_dominated
 from ifspace.catalogue.rows import Catalogue, Design
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.optimize.groups import cheapest_groups
-from ifspace.plan import EnumerationSetting
 from ifspace.plan.groups import GroupsProblem, Status
 from ifspace.plan.legal import MAX_WIDTH, whole_within
 from ifspace.plan.setting import DEFAULT_OVERLAPS, Objective
@@ -187,14 +186,6 @@ def beside(baselines: Iterable[Baseline], place: Place) -> Selection:
         except IfspaceError as error:
             left_out.append((each.title, str(error)))
     return Selection(tuple(found), tuple(left_out))
-
-
-def setting_for(place: Place, max_len: int) -> EnumerationSetting:
-    """Return the setting to enumerate anew where there is no catalogue."""
-    return EnumerationSetting(
-        channels=place.channels, out_channels=place.out_channels, max_len=max_len,
-        stride=place.stride,
-    )  # fmt: skip
 
 
 def _is_at(design: Design, place: Place) -> bool:

@@ -1,22 +1,10 @@
-"""Small blocks, one thread, and settings as they were: others may measure on the same cores."""
-
-from collections.abc import Iterator
+"""Small blocks and quick runs."""
 
 import pytest
 import torch
 
 from ifspace.bench.blocks.cases import Candidate, Conditions
 from ifspace.block import Block
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
 
 @pytest.fixture

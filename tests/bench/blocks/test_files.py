@@ -104,18 +104,23 @@ def test_designs_of_earlier_runs_stay(run: Run, tmp_path: Path) -> None:
     files = Files(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
     record(run, files, {}, WHERE)
-    kept = earlier(files)
+    kept = earlier(files, run.asked.conditions)
     kept.designs[0]["channels"] = 32
     kept.designs[1]["source"] = "older"
     kept.designs[2]["style"] = "fog"
     record(run, files, {}, WHERE, replace(kept, models={"forward": {"unit": "ms"}}))
-    found = earlier(files)
+    found = earlier(files, run.asked.conditions)
     assert [(x["channels"], x["style"]) for x in found.designs] == [
         (32, "plain"), (16, "plain"), (16, "fog"), (16, "plain"), (16, "plain"), (16, "plain"),
     ]  # fmt: skip
     assert "older" not in [each["source"] for each in found.designs]
     # Without a new model the old one stays.
     assert found.models == {"forward": {"unit": "ms"}}
+    # Latencies hold under the conditions that they were taken under.
+    assert (len(found.latencies), found.dropped) == (3, 0)
+    for other in ({"threads": 7}, {"style": "fog"}, {"layout": "nchw"}):
+        there = earlier(files, replace(run.asked.conditions, **other))
+        assert (there.latencies, there.dropped) == ((), 3)
 
 
 def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_path: Path) -> None:
@@ -134,10 +139,6 @@ def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_pat
     assert {case[0]: float(ms) for case, ms in read_latency(path).cases.items()} == {
         "PW": 1.0, "DW": 6.0, "CONV": 3.0, "DW+PW": 7.0
     }  # fmt: skip
-    other = LatencyRows("cpu-test", "fp32", "fog", kept)
-    other.put(block("PW"), 4.0, MEASURED)
-    other.write(path)
-    assert (len(read_latency(path).cases), other.left) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +151,12 @@ def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_pat
         '{"version": 1, "designs": [{}], "model": {}}',
     ],
 )
-def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path, here) -> None:
     files = Files(tmp_path, "d", "fp32", 1)
     files.prepare()
     files.designs.write_text(text)
     with pytest.raises(SettingError, match=r"blocks-d\.json cannot be added to: got ") as refused:
-        earlier(files)
+        earlier(files, here)
     assert "\n" not in str(refused.value)
 
 
