@@ -146,8 +146,10 @@ def full_field_condition(word: Composition | Block, bottleneck: bool = False) ->
     if not bottleneck:
         chain = tuple((row, names | {C_in: C, C_out: C}) for row, names in chain)
     if any(row.coverage.func != U for row, _ in chain):
-        fan_ins = (names[w] if row.fan_in == C_in / g else row.fan_in.xreplace(names)
-                   for row, names in chain)  # fmt: skip
+        fan_ins = (
+            names[w] if row.fan_in == C_in / g else row.fan_in.xreplace(names)
+            for row, names in chain
+        )
         return sympy.Le(C, sympy.Mul(*fan_ins))
     count = sympy.Integer(1)
     for layer in reversed(chain):

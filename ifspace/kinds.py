@@ -196,9 +196,11 @@ def parse_overlap(value: str | int | Fraction) -> Fraction:
     overlap = parse_ratio(value)
     if overlap is None or not 0 <= overlap < 1:
         raise BlockError.because(
-            "overlap out of range", got=str(value).strip() or "''",
-            allowed="0 <= o < 1, as a decimal or a fraction", remedy="write 0, 0.33, 1/3 or 1/2",
-        )  # fmt: skip
+            "overlap out of range",
+            got=str(value).strip() or "''",
+            allowed="0 <= o < 1, as a decimal or a fraction",
+            remedy="write 0, 0.33, 1/3 or 1/2",
+        )
     return overlap
 
 
@@ -225,15 +227,31 @@ def _reads_shuffled(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArra
 
 
 def _row(
-    symbol: str, title: str, flags: str, fan_in: Any, params: Any, coverage: Any, reads: Reads,
+    symbol: str,
+    title: str,
+    flags: str,
+    fan_in: Any,
+    params: Any,
+    coverage: Any,
+    reads: Reads,
     reference: str,
-) -> ConvKind:  # fmt: skip
+) -> ConvKind:
     has = frozenset(flags.split()).__contains__
     return ConvKind(
-        symbol, title, has("spatial"), has("mixing"), has("groups"), has("overlap"),
-        not has("unwritten"), sympy.sympify(fan_in), sympy.sympify(params), coverage, reads,
-        reference, has("reference"),
-    )  # fmt: skip
+        symbol,
+        title,
+        has("spatial"),
+        has("mixing"),
+        has("groups"),
+        has("overlap"),
+        not has("unwritten"),
+        sympy.sympify(fan_in),
+        sympy.sympify(params),
+        coverage,
+        reads,
+        reference,
+        has("reference"),
+    )
 
 
 # m consecutive outputs of a grouped layer touch ceiling(m g / C_out) whole groups.
@@ -243,6 +261,7 @@ _ROLLED = U(sympy.Min(C_in, w + (m - 1) * s))
 _Q, _R = sympy.floor(m / g), sympy.Mod(m, g)
 _SHUFFLED = sympy.Min(C, _R * U(_Q + 1) + (g - _R) * U(_Q))
 
+# fmt: off
 # Canonical order: the alphabet of the enumeration, then the reference convolution.
 # Symbol, title, flags, fan-in, parameters, coverage function, channels read, reference.
 _ROWS = (
@@ -260,7 +279,8 @@ _ROWS = (
      1, 0, _SHUFFLED, _reads_shuffled, "[IF]; ShuffleNet"),
     ("CONV", "standard convolution", "spatial mixing reference",
      C_in, k**d * C_in * C_out, U(C_in), _reads_all, "[Fog] section 2.1"),
-)  # fmt: skip
+)
+# fmt: on
 KINDS: Final[Mapping[str, ConvKind]] = {row[0]: _row(*row) for row in _ROWS}
 ALPHABET: Final = ("PW", "GC", "DW", "GPW", "RPW", "SH")
 
@@ -287,9 +307,11 @@ def find_kind(symbol: str) -> ConvKind:
         row = next((row for key, row in KINDS.items() if key.lower() == symbol.lower()), None)
     if row is None:
         raise BlockError.because(
-            "unknown kind of convolution", got=repr(symbol), allowed=", ".join(KINDS),
+            "unknown kind of convolution",
+            got=repr(symbol),
+            allowed=", ".join(KINDS),
             remedy="`ifspace kinds` explains each",
-        )  # fmt: skip
+        )
     return row
 
 

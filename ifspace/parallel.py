@@ -26,9 +26,12 @@ def workers(jobs: int | None) -> int:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
     if jobs < 1:
         raise SettingError.because(
-            "too few jobs", got=jobs, allowed="1 or more", remedy="leave it out to use all cores",
+            "too few jobs",
+            got=jobs,
+            allowed="1 or more",
+            remedy="leave it out to use all cores",
             argument="jobs",
-        )  # fmt: skip
+        )
     return jobs
 
 

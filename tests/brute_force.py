@@ -87,10 +87,13 @@ class Problem:
         decide = [[(self.c, self.c)] * len(word) if plain_widths else real[n] for n in copies]
         first_spatial = [KINDS[kind].spatial for kind in (*word, "CONV")].index(True)
         return [
-            list(self._options(kind, [d[i] for d in decide], [w[i] for w in real],
-                               i < first_spatial, trivial))
+            list(
+                self._options(
+                    kind, [d[i] for d in decide], [w[i] for w in real], i < first_spatial, trivial
+                )
+            )
             for i, kind in enumerate(word)
-        ]  # fmt: skip
+        ]
 
     def _options(
         self, kind: str, decide: Any, real: Any, ahead: bool, trivial: bool
@@ -115,10 +118,15 @@ class Problem:
         for other, row in KINDS.items():
             alike = (row.spatial, row.written) == (KINDS[kind].spatial, KINDS[kind].written)
             fits = row.mixing or all(a == b for a, b in everywhere)
-            if not row.grouped and alike and fits and all(
-                layer(other, 1, Fraction(0), *pair).sets() == layer(kind, g, o, *pair).sets()
-                for pair in everywhere
-            ):  # fmt: skip
+            if (
+                not row.grouped
+                and alike
+                and fits
+                and all(
+                    layer(other, 1, Fraction(0), *pair).sets() == layer(kind, g, o, *pair).sets()
+                    for pair in everywhere
+                )
+            ):
                 return other
         return None
 
@@ -254,9 +262,11 @@ def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
             continue
         chain = [each.layers[n] for n in range(setting.repeats) for each in best]
         rows[problem.notation(word)] = Row(
-            problem.block(best), *problem.price(best), problem.irreducible(chain),
+            problem.block(best),
+            *problem.price(best),
+            problem.irreducible(chain),
             problem.simpler(word, best),
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -275,11 +285,15 @@ def assert_same_designs(found: Iterable[Any], setting: Any) -> int:
     expected = designs(setting)
     got = {
         each.composition: Row(
-            each.block, each.params, each.macs_per_pixel, each.activations_per_pixel,
-            each.irreducible, each.same_as,
+            each.block,
+            each.params,
+            each.macs_per_pixel,
+            each.activations_per_pixel,
+            each.irreducible,
+            each.same_as,
         )
         for each in found
-    }  # fmt: skip
+    }
     for composition in expected.keys() | got.keys():
         row = expected.get(composition)
         # Several simpler compositions may be equally cheap; one of them is to be named.

@@ -159,6 +159,6 @@ def least(p: Any) -> int | None:
     costed = [
         (cost(p, tuple(map(sum, zip(*(o.amounts for o in choice), strict=True)))), number, choice)
         for number, choice in enumerate(product(*options(p)))
-    ]  # fmt: skip
+    ]
     costed.sort(key=lambda each: each[:2])
     return next((amount for amount, _, choice in costed if sees_all(p, choice)), None)

@@ -35,11 +35,14 @@ class Case:
         """The seven tensors, and a gradient by y."""
         images, height, width = self.shape
         shapes = {
-            "x": (images, self.c_in, height, width), "dw_weight": (self.c_in, 1, 3, 3),
-            "scale1": (self.c_in,), "shift1": (self.c_in,),
+            "x": (images, self.c_in, height, width),
+            "dw_weight": (self.c_in, 1, 3, 3),
+            "scale1": (self.c_in,),
+            "shift1": (self.c_in,),
             "weight": (self.c_out, self.c_in // self.groups),
-            "scale2": (self.c_out,), "shift2": (self.c_out,),
-        }  # fmt: skip
+            "scale2": (self.c_out,),
+            "shift2": (self.c_out,),
+        }
         made = [
             torch.randn(shape, device=device).to(dtype)
             if name in self.affines or name in ("x", "dw_weight", "weight")

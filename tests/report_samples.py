@@ -21,9 +21,15 @@ NAMES = dict(zip(BASELINES, ("CONV(3)", "MobileNet", "ShuffleNet unit"), strict=
 
 FLAT = replace(DW_PW, dims=1, field=(3, 16), published_as=None)
 INSIDE = replace(
-    DW_PW, composition="PW+DW+PW", block="PW+DW+PW", bottleneck="1/4", params=164,
-    macs_per_pixel=164, layers=3, published_as=None,
-)  # fmt: skip
+    DW_PW,
+    composition="PW+DW+PW",
+    block="PW+DW+PW",
+    bottleneck="1/4",
+    params=164,
+    macs_per_pixel=164,
+    layers=3,
+    published_as=None,
+)
 # Settings of the same widths and stride: maps, sequences, and a width inside.
 PLACES = Catalogue(
     settings=(
@@ -54,11 +60,24 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def measured(candidate: str, metric: str, median: float | str, **more: Any) -> dict[str, Any]:
     """Return a tidy row of a benchmark."""
     row = dict.fromkeys(MEASURED, "") | {
-        "case": "64x64 side 28", "candidate": candidate, "provider": "torch", "mode": "forward",
-        "dtype": "fp32", "layout": "nchw", "N": 8, "C": 64, "F": 64, "H": 28, "W": 28,
-        "metric": metric, "unit": "ms", "median": median, "device": DEVICE, "torch": "2.13.0",
+        "case": "64x64 side 28",
+        "candidate": candidate,
+        "provider": "torch",
+        "mode": "forward",
+        "dtype": "fp32",
+        "layout": "nchw",
+        "N": 8,
+        "C": 64,
+        "F": 64,
+        "H": 28,
+        "W": 28,
+        "metric": metric,
+        "unit": "ms",
+        "median": median,
+        "device": DEVICE,
+        "torch": "2.13.0",
         "date": "2026-11-21",
-    }  # fmt: skip
+    }
     if isinstance(median, float):
         row |= {"p20": median * 0.9, "p80": median * 1.2}
     return row | more
@@ -97,15 +116,23 @@ def blocks_json(designs: Iterable[Design]) -> dict[str, Any]:
         "arguments": {"top": 3},
         "provenance": {"command": "ifspace bench", "device": DEVICE},
         "designs": [
-            {"composition": design.composition, "block": design.block, "candidate": name_of(design),
-             "provider": "catalogue", "channels": design.channels,
-             "out_channels": design.out_channels, "stride": 1, "bottleneck": design.bottleneck,
-             "source": f'class Unit(nn.Module):\n    """{design.block} <b>&</b>"""\n',
-             "fields": [[3, 1], list(design.field)], "checked": True}
+            {
+                "composition": design.composition,
+                "block": design.block,
+                "candidate": name_of(design),
+                "provider": "catalogue",
+                "channels": design.channels,
+                "out_channels": design.out_channels,
+                "stride": 1,
+                "bottleneck": design.bottleneck,
+                "source": f'class Unit(nn.Module):\n    """{design.block} <b>&</b>"""\n',
+                "fields": [[3, 1], list(design.field)],
+                "checked": True,
+            }
             for design in designs
         ],
         "model": {"forward": {"unit": "ms", "coefficients": {"bytes": 1e-9}, "errors": errors}},
-    }  # fmt: skip
+    }
 
 
 def kernel_rows() -> list[dict[str, Any]]:
@@ -125,37 +152,91 @@ def kernel_rows() -> list[dict[str, Any]]:
 
 STAGES = [
     {"table": "search", "stages": 3, "depth": 4, "blocks": "1", "widths": "1", "gain": 3.3},
-    {"table": "wide", "params": "100,000", "gain": 9.2, "bound": 9.2, "status": "optimal",
-     "depths": "3 2", "widths": "32 32", "blocks": "DW+PW DW+PW", "macs": "", "layers": ""},
-    {"table": "organizer", "network": "vgg16", "side": 32, "layout": "organizer's end",
-     "depths": "3 2", "gain": 7.5, "best by params and MACs": 7.8,
-     "params and MACs: depths": "4 1", "best by params alone": 8.0,
-     "params alone: depths": "6 1"},
-]  # fmt: skip
+    {
+        "table": "wide",
+        "params": "100,000",
+        "gain": 9.2,
+        "bound": 9.2,
+        "status": "optimal",
+        "depths": "3 2",
+        "widths": "32 32",
+        "blocks": "DW+PW DW+PW",
+        "macs": "",
+        "layers": "",
+    },
+    {
+        "table": "organizer",
+        "network": "vgg16",
+        "side": 32,
+        "layout": "organizer's end",
+        "depths": "3 2",
+        "gain": 7.5,
+        "best by params and MACs": 7.8,
+        "params and MACs: depths": "4 1",
+        "best by params alone": 8.0,
+        "params alone: depths": "6 1",
+    },
+]
 TRAJECTORIES = [
-    {"network": "vgg16", "side": 32, "step": n, "move": move, "depths": depths, "sides": "32 16",
-     "moved_gain": gain, "gain": 5 + gain, "params": 14_000_000 - n * 10**6, "macs": 3 * 10**8,
-     "published": "CIFAR-10" if n == 2 else ""}
+    {
+        "network": "vgg16",
+        "side": 32,
+        "step": n,
+        "move": move,
+        "depths": depths,
+        "sides": "32 16",
+        "moved_gain": gain,
+        "gain": 5 + gain,
+        "params": 14_000_000 - n * 10**6,
+        "macs": 3 * 10**8,
+        "published": "CIFAR-10" if n == 2 else "",
+    }
     for n, (move, depths, gain) in enumerate((("", "1 4", 0), ("2→1", "2 3", 1), ("2→1", "3 2", 2)))
-]  # fmt: skip
+]
 ENERGY = [
-    {"layers": 4, "budget": 4288, "top": 6, "best widths": "35 36 37 43", "energy": 173.035768,
-     "params": 38592, "depth": 4, "width sum": 151, "exact s": 0.063}
-]  # fmt: skip
+    {
+        "layers": 4,
+        "budget": 4288,
+        "top": 6,
+        "best widths": "35 36 37 43",
+        "energy": 173.035768,
+        "params": 38592,
+        "depth": 4,
+        "width sum": 151,
+        "exact s": 0.063,
+    }
+]
 RANKS = [
-    {"budget": 4288, "units": "1 1 1 1", "widths": f"{35 - n} 36 37 {43 + n}",
-     "energy": 173 - 2 * n, "rank": n + 1, "layouts": 5, "paper": "learned best" * (n < 2)}
+    {
+        "budget": 4288,
+        "units": "1 1 1 1",
+        "widths": f"{35 - n} 36 37 {43 + n}",
+        "energy": 173 - 2 * n,
+        "rank": n + 1,
+        "layouts": 5,
+        "paper": "learned best" * (n < 2),
+    }
     for n in range(5)
-]  # fmt: skip
+]
 GROUPS = [
-    {"composition": word, "C": c, "F": c, "K": "", "block": block, "params": params,
-     "layers": layers, "proven": True}
+    {
+        "composition": word,
+        "C": c,
+        "F": c,
+        "K": "",
+        "block": block,
+        "params": params,
+        "layers": layers,
+        "proven": True,
+    }
     for c in (16, 32)
     for word, block, params, layers in (
-        ("DW+PW", "DW+PW", c * (9 + c), 2), ("DW+RPW+RPW", "DW+RPW(4,0)+RPW(4,0)", 17 * c, 3),
-        ("DW+PW+PW", "DW+PW+PW", c * (9 + 2 * c), 3), ("DW+SH+GPW+PW", "not the best", 18 * c, 4),
+        ("DW+PW", "DW+PW", c * (9 + c), 2),
+        ("DW+RPW+RPW", "DW+RPW(4,0)+RPW(4,0)", 17 * c, 3),
+        ("DW+PW+PW", "DW+PW+PW", c * (9 + 2 * c), 3),
+        ("DW+SH+GPW+PW", "not the best", 18 * c, 4),
     )
-]  # fmt: skip
+]
 VERDICTS = [{"table": "[IF] Table 1", "rows": 3, "match": 2}]
 
 
@@ -164,9 +245,13 @@ def results_folder(folder: Path, catalogue: Catalogue = SMALL) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save(catalogue, folder / "catalogue-16.parquet")
     for name, rows in (
-        ("stages-bench", STAGES), ("trajectories", TRAJECTORIES), ("energy-bench", ENERGY),
-        ("energy-ranks", RANKS), ("groups-study", GROUPS), ("reproduction", VERDICTS),
-    ):  # fmt: skip
+        ("stages-bench", STAGES),
+        ("trajectories", TRAJECTORIES),
+        ("energy-bench", ENERGY),
+        ("energy-ranks", RANKS),
+        ("groups-study", GROUPS),
+        ("reproduction", VERDICTS),
+    ):
         write_csv(folder / f"{name}.csv", rows)
     width = catalogue.designs[0].channels
     designs = [each for each in catalogue.designs if (each.channels, each.dims) == (width, 2)]
@@ -174,7 +259,16 @@ def results_folder(folder: Path, catalogue: Catalogue = SMALL) -> Path:
     write_csv(folder / "bench" / f"blocks-{DEVICE}.csv", block_rows(designs, width))
     about = folder / "bench" / f"blocks-{DEVICE}.json"
     about.write_text(json.dumps(blocks_json(designs)))
-    latency = {"block": "DW+PW", "C": 16, "F": 16, "side": 28, "stride": 1, "batch": 8,
-               "device": DEVICE, "dtype": "fp32", "latency_ms": 1.5}  # fmt: skip
+    latency = {
+        "block": "DW+PW",
+        "C": 16,
+        "F": 16,
+        "side": 28,
+        "stride": 1,
+        "batch": 8,
+        "device": DEVICE,
+        "dtype": "fp32",
+        "latency_ms": 1.5,
+    }
     write_csv(folder / "bench" / f"latency-{DEVICE}.csv", [latency])
     return folder

@@ -29,21 +29,48 @@ DW_PW = Design(
     published_as="MobileNet",
 )
 GC_PW = replace(
-    DW_PW, composition="GC+PW", block="GC(8)+PW", params=544, macs_per_pixel=544,
-    params_ratio=544 / 2304, macs_ratio=544 / 2304, params_formula="C*F + 9*C**2/g_1",
-    dominated_by="DW+PW", same_as="DW+PW", published_as=None,
-)  # fmt: skip
+    DW_PW,
+    composition="GC+PW",
+    block="GC(8)+PW",
+    params=544,
+    macs_per_pixel=544,
+    params_ratio=544 / 2304,
+    macs_ratio=544 / 2304,
+    params_formula="C*F + 9*C**2/g_1",
+    dominated_by="DW+PW",
+    same_as="DW+PW",
+    published_as=None,
+)
 DW_RPW_RPW = replace(
-    DW_PW, composition="DW+RPW+RPW", block="DW+RPW(4,0)+RPW(4,0)", params=272,
-    macs_per_pixel=272, activations_per_pixel=48, params_ratio=272 / 2304, macs_ratio=272 / 2304,
-    layers=3, params_formula="C*F/g_2 + C**2/g_1 + 9*C",
-    field_condition="C <= s_1*(w_2 - 1) + w_1", irreducible=False, published_as=None,
-)  # fmt: skip
+    DW_PW,
+    composition="DW+RPW+RPW",
+    block="DW+RPW(4,0)+RPW(4,0)",
+    params=272,
+    macs_per_pixel=272,
+    activations_per_pixel=48,
+    params_ratio=272 / 2304,
+    macs_ratio=272 / 2304,
+    layers=3,
+    params_formula="C*F/g_2 + C**2/g_1 + 9*C",
+    field_condition="C <= s_1*(w_2 - 1) + w_1",
+    irreducible=False,
+    published_as=None,
+)
 WIDER = replace(
-    DW_PW, channels=32, out_channels=64, bottleneck="1/4", repeats=2, composition="(PW+DW+PW)x2",
-    block="(PW+DW+PW)x2", layers=3, params=9000, macs_per_pixel=9000, activations_per_pixel=200,
-    field=(5, 32), published_as=None,
-)  # fmt: skip
+    DW_PW,
+    channels=32,
+    out_channels=64,
+    bottleneck="1/4",
+    repeats=2,
+    composition="(PW+DW+PW)x2",
+    block="(PW+DW+PW)x2",
+    layers=3,
+    params=9000,
+    macs_per_pixel=9000,
+    activations_per_pixel=200,
+    field=(5, 32),
+    published_as=None,
+)
 
 SMALL = Catalogue(
     settings=(

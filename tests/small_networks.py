@@ -30,8 +30,10 @@ class BasicBlock(nn.Module):
 def resnet18(width: int = 16) -> nn.Sequential:
     """ResNet-18 of another first width, for images of 32 x 32 pixels."""
     layers: list[nn.Module] = [
-        nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-    ]  # fmt: skip
+        nn.Conv2d(3, width, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]
     inputs = width
     for stage in range(4):
         for unit in range(2):

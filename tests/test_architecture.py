@@ -57,17 +57,10 @@ ONLY_IN: dict[str, frozenset[str]] = {
 }
 EXITS = frozenset({"exit", "quit", "sys.exit", "os._exit", "SystemExit"})
 PRINTS = frozenset({"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"})
-MAX_LINES = 300
-LONGER_FILES: dict[str, str] = {}  # path -> why it is one idea all the same
-# Tests of the repository itself: they have no module to mirror.
-WITHOUT_MODULE = frozenset(
-    {"test_architecture.py", "test_definitions.py", "test_facade.py", "test_readme.py"}
-)
 HEAVY = frozenset({"torch", "triton", "ortools", "matplotlib"})
 SLOW_TO_START = HEAVY | {"numba", "sympy", "pyarrow", "numpy", "joblib", "pandas"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def relative(path: Path) -> str:
@@ -145,15 +138,6 @@ def output_faults(source: str, path: str) -> list[str]:
         for called in [node.func if isinstance(node, ast.Call) else node.exc]
         if called is not None and dotted(called) in PRINTS | EXITS
     ]
-
-
-def mirrored(path: str, modules: set[str]) -> bool:
-    """Whether tests/a/test_b.py, or a part of it as test_b_laws.py, stands beside ifspace/a/b."""
-    place, stem = Path(path).parent, Path(path).stem.removeprefix("test_")
-    words = stem.split("_")
-    return any(
-        (place / "_".join(words[:n])).as_posix() in modules for n in range(1, len(words) + 1)
-    )
 
 
 def in_new_python(code: str) -> set[str]:
@@ -246,24 +230,6 @@ def test_output_is_seen(line: str) -> None:
     assert output_faults(line, "ifspace/bench/measure.py")
     assert not output_faults(inside, "ifspace/bench/measure.py")
     assert not output_faults(line, "ifspace/cli/show.py")
-
-
-def test_files_are_one_idea_long() -> None:
-    lengths = {relative(p): len(p.read_text().splitlines()) for p in SOURCES + TESTS}
-    assert not {p: n for p, n in lengths.items() if n > MAX_LINES and p not in LONGER_FILES}
-    stale = {p for p in LONGER_FILES if lengths.get(p, 0) <= MAX_LINES}
-    assert not stale, "no longer long: take it off the list"
-
-
-def test_every_test_file_mirrors_a_module() -> None:
-    modules = {
-        path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
-        for path in SOURCES
-    }
-    tests = [p.relative_to(ROOT / "tests").as_posix() for p in TESTS if p.match("test_*.py")]
-    assert mirrored("kinds/test_more.py", {"kinds/more"})
-    assert not mirrored("test_more.py", {"kinds/more"})
-    assert [t for t in tests if t not in WITHOUT_MODULE and not mirrored(t, modules)] == []
 
 
 def test_no_file_holds_a_path_of_one_machine() -> None:

@@ -276,8 +276,18 @@ def test_without_leaves_out_layers_that_keep_the_width() -> None:
 
 
 def test_canonical_order() -> None:
-    words = ["PW", "SH(2)", "PW+GC(2)", "PW+DW", "GC(2)+PW", "GC(4)+PW", "RPW(2,0)+PW",
-             "RPW(2,1/2)+PW", "RPW(4,0)+PW", "DW+PW+PW"]  # fmt: skip
+    words = [
+        "PW",
+        "SH(2)",
+        "PW+GC(2)",
+        "PW+DW",
+        "GC(2)+PW",
+        "GC(4)+PW",
+        "RPW(2,0)+PW",
+        "RPW(2,1/2)+PW",
+        "RPW(4,0)+PW",
+        "DW+PW+PW",
+    ]
     ordered = [Block.parse(word) for word in words]
     shuffled = random.Random(0).sample(ordered, len(ordered))
     assert sorted(shuffled, key=lambda block: block.sort_key) == ordered

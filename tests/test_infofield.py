@@ -55,9 +55,11 @@ def test_coverage_of_more_outputs_is_what_they_see_together() -> None:
 
 def test_aligned_shuffles_are_exact_and_others_are_bounded() -> None:
     for c, text in [
-        (16, "GPW(4)+SH(4)+GPW(4)"), (64, "GC(32)+SH(32)+GPW(2)"), (16, "SH(4)+RPW(4,0)"),
+        (16, "GPW(4)+SH(4)+GPW(4)"),
+        (64, "GC(32)+SH(32)+GPW(2)"),
+        (16, "SH(4)+RPW(4,0)"),
         (36, "GPW(6)+SH(6)+DW+GPW(6)"),
-    ]:  # fmt: skip
+    ]:
         assert coverage(Block.parse(text).at(c).layers) == channel_field(
             Block.parse(text).at(c).layers
         )

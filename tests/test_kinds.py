@@ -165,9 +165,19 @@ def _rolling_convolution() -> ConvKind:
     """A convolution that is to RPW what GC is to GPW: its windows are runs."""
     row = KINDS["RPW"]
     return ConvKind(
-        "RC", "rolling convolution", True, True, True, True, True, row.fan_in,
-        row.params * kinds.k**kinds.d, row.coverage, row.reads, "a test",
-    )  # fmt: skip
+        "RC",
+        "rolling convolution",
+        True,
+        True,
+        True,
+        True,
+        True,
+        row.fan_in,
+        row.params * kinds.k**kinds.d,
+        row.coverage,
+        row.reads,
+        "a test",
+    )
 
 
 def _strided(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
@@ -179,9 +189,19 @@ def _strided_pointwise() -> ConvKind:
     """A group pointwise whose groups are combs: what it reads is no run."""
     seen = kinds.U(1) * kinds.C_in / kinds.g * sympy.ceiling(kinds.m * kinds.g / kinds.C_out)
     return ConvKind(
-        "TPW", "strided pointwise", False, True, True, False, True, kinds.C_in / kinds.g,
-        kinds.C_in * kinds.C_out / kinds.g, sympy.Min(kinds.C, seen), _strided, "a test",
-    )  # fmt: skip
+        "TPW",
+        "strided pointwise",
+        False,
+        True,
+        True,
+        False,
+        True,
+        kinds.C_in / kinds.g,
+        kinds.C_in * kinds.C_out / kinds.g,
+        sympy.Min(kinds.C, seen),
+        _strided,
+        "a test",
+    )
 
 
 def test_a_seventh_kind_whose_windows_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:

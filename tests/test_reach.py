@@ -32,9 +32,16 @@ from ifspace.reach import (
 
 # (C, F, ratio): equal widths that are and are not powers of two, a prime, and changing widths.
 WIDTHS = [
-    (8, 8, None), (12, 12, None), (36, 36, None), (7, 7, None), (66, 66, None),
-    (12, 24, None), (24, 12, None), (16, 32, "1/4"), (16, 8, "2"),
-]  # fmt: skip
+    (8, 8, None),
+    (12, 12, None),
+    (36, 36, None),
+    (7, 7, None),
+    (66, 66, None),
+    (12, 24, None),
+    (24, 12, None),
+    (16, 32, "1/4"),
+    (16, 8, "2"),
+]
 
 
 def random_sized(seed: int, count: int, max_length: int = 5) -> list[SizedBlock]:
@@ -70,8 +77,10 @@ def test_reach_equals_gradients_for_every_output_channel(dims: int) -> None:
         if sized.channels > 36:
             continue
         kernel = rng.choice([1, 3, 5])
-        layers = [Layer(x.kind, x.groups, x.overlap, kernel if x.conv.spatial else None)
-                  for x in sized.block.layers]  # fmt: skip
+        layers = [
+            Layer(x.kind, x.groups, x.overlap, kernel if x.conv.spatial else None)
+            for x in sized.block.layers
+        ]
         sized = Block(tuple(layers)).at(
             sized.channels, sized.out_channels, sized.bottleneck, dims=dims
         )

@@ -38,10 +38,13 @@ class Bottleneck(nn.Module):
         super().__init__()
         inner = width // 4
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, inner, 1, bias=False), nn.BatchNorm2d(inner),
-            nn.Conv2d(inner, inner, 3, stride, 1, bias=False), nn.BatchNorm2d(inner),
-            nn.Conv2d(inner, width, 1, bias=False), nn.BatchNorm2d(width),
-        )  # fmt: skip
+            nn.Conv2d(inputs, inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.Conv2d(inner, inner, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.Conv2d(inner, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
         self.beside = nn.Sequential()
         if projects:
             self.beside.append(nn.Conv2d(inputs, width, 1, stride, bias=False))

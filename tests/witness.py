@@ -82,9 +82,15 @@ def torch_layer(layer: SizedLayer, stride: int = 1) -> nn.Module:
     groups = layer.c_in if kind == "DW" else layer.layer.groups or 1
     convolution = nn.Conv1d if layer.dims == 1 else nn.Conv2d
     return convolution(
-        layer.c_in, layer.c_out, k, stride=stride, padding=k // 2, groups=groups, bias=False,
+        layer.c_in,
+        layer.c_out,
+        k,
+        stride=stride,
+        padding=k // 2,
+        groups=groups,
+        bias=False,
         dtype=torch.float64,
-    )  # fmt: skip
+    )
 
 
 def build_torch_block(sized: SizedBlock, stride: int = 1) -> nn.Sequential:
@@ -141,8 +147,11 @@ def autograd_field(sized: SizedBlock, block: nn.Module | None = None) -> tuple[l
         square = gradient[0, channels] != 0
         for axis in range(1, sized.dims + 1):
             others = [other for other in range(sized.dims + 1) if other != axis]
-            sides.add(int(square.any(others[1]).any(others[0]).sum()) if sized.dims == 2
-                      else int(square.any(0).sum()))  # fmt: skip
+            sides.add(
+                int(square.any(others[1]).any(others[0]).sum())
+                if sized.dims == 2
+                else int(square.any(0).sum())
+            )
         assert int(square.sum()) == len(square) * max(sides) ** sized.dims, "field is no square"
         seen.append(set(channels.nonzero().flatten().tolist()))
     (field,) = sides

@@ -53,10 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if turn:  # the first turn warms the files
                 times[command].append(used.seconds)
     rows = [
-        [f"`{command}`", round(median(times[command]), 2), round(min(times[command]), 2),
-         aim or "", round(peaks[command]), most or ""]
+        [
+            f"`{command}`",
+            round(median(times[command]), 2),
+            round(min(times[command]), 2),
+            aim or "",
+            round(peaks[command]),
+            most or "",
+        ]
         for command, aim, most in commands
-    ]  # fmt: skip
+    ]
     where = "python -m ifspace.bench.commands" + (" --models" if options.models else "")
     name = "model-commands.md" if options.models else "commands.md"
     options.out.mkdir(exist_ok=True)

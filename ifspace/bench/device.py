@@ -11,8 +11,11 @@ from ifspace.errors import SettingError
 
 # tf32 is how matrix units may multiply float32.
 DTYPES: Final = {
-    "fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
-}  # fmt: skip
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 # Of glibc's malloc.h: from which size on memory is returned at once, and how many maps there are.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
@@ -37,9 +40,12 @@ def check_known(argument: str, value: str, known: Iterable[str]) -> None:
     """
     if value not in known:
         raise SettingError.because(
-            f"no such {argument} here", got=repr(value), allowed=", ".join(known),
-            remedy="choose among these", argument=argument,
-        )  # fmt: skip
+            f"no such {argument} here",
+            got=repr(value),
+            allowed=", ".join(known),
+            remedy="choose among these",
+            argument=argument,
+        )
 
 
 def precision(dtype: str) -> None:

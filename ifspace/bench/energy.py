@@ -98,8 +98,11 @@ def _layouts(problem: EnergyProblem) -> Iterator[Widths]:
 
 
 SEARCHES: Final[dict[str, Callable[[EnergyProblem, int], Found]]] = {
-    "exact": exact, "cpsat": cpsat, "plain": plain, "brute force": brute_force
-}  # fmt: skip
+    "exact": exact,
+    "cpsat": cpsat,
+    "plain": plain,
+    "brute force": brute_force,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

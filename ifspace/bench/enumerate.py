@@ -124,8 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    figures = [f"enumerate-{sweep}.{suffix}" for sweep in ("length", "width")
-               for suffix in ("svg", "png")]  # fmt: skip
+    figures = [
+        f"enumerate-{sweep}.{suffix}" for sweep in ("length", "width") for suffix in ("svg", "png")
+    ]
     note(options.out, ["enumerate.md", "enumerate.csv", *figures], command)
     print(f"written: {options.out / 'enumerate.md'}")
 
@@ -181,8 +182,14 @@ def _row(sweep: str, channels: int, length: int) -> Row:
         "least_s": round(min(times), 3),
     }
     row |= {"peak_mib": round(peak)}
-    for key in ("compositions", "after_patterns", "survivors", "words_searched",
-                "choices_covered", "choices_checked"):  # fmt: skip
+    for key in (
+        "compositions",
+        "after_patterns",
+        "survivors",
+        "words_searched",
+        "choices_covered",
+        "choices_checked",
+    ):
         row[key] = answer[key]
     return row
 

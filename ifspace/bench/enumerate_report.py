@@ -89,16 +89,22 @@ def write(
     points = [(r["channels"], r["median_s"]) for r in widths]
     _figure(
         out / "enumerate-width",
-        {"powers of two": [p for p in points if p[0] & (p[0] - 1) == 0],
-         "multiples of three": [p for p in points if p[0] % 3 == 0]},
-        "width C (channels)", "All compositions to length 6", list(targets.items()), base=2,
-    )  # fmt: skip
+        {
+            "powers of two": [p for p in points if p[0] & (p[0] - 1) == 0],
+            "multiples of three": [p for p in points if p[0] % 3 == 0],
+        },
+        "width C (channels)",
+        "All compositions to length 6",
+        list(targets.items()),
+        base=2,
+    )
     _figure(
         out / "enumerate-length",
         {"C = 64": [(r["length"], r["median_s"]) for r in lengths]},
-        "longest composition (layers)", "All compositions of a length and below",
+        "longest composition (layers)",
+        "All compositions of a length and below",
         [(8, 30.0), (10, 600.0)],
-    )  # fmt: skip
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -128,8 +134,13 @@ def _figure(
     with pyplot.rc_context({"svg.hashsalt": "ifspace", "font.size": 11}):
         figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
         for (name, points), style in zip(series.items(), ("o-", "s--"), strict=False):
-            axes.plot(*zip(*points, strict=True), style, color="black", label=name,
-                      markerfacecolor="black" if style == "o-" else "white")  # fmt: skip
+            axes.plot(
+                *zip(*points, strict=True),
+                style,
+                color="black",
+                label=name,
+                markerfacecolor="black" if style == "o-" else "white",
+            )
         longest = max(x for points in series.values() for x, _ in points)
         inside = [aim for aim in aims if aim[0] <= longest]
         if inside:

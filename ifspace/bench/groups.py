@@ -114,8 +114,10 @@ def _case(composition: str, channels: int, out_channels: int, any_overlap: bool 
     times: dict[str, list[float]] = {"ours": [], "plain": [], "exhaustive": []}
     answers: set[int | None] = set()
     searches: dict[str, Callable[[GroupsProblem], int | None]] = {
-        "ours": ours, "plain": plain, "exhaustive": exhaustive
-    }  # fmt: skip
+        "ours": ours,
+        "plain": plain,
+        "exhaustive": exhaustive,
+    }
     for _ in range(REPEATS):
         for name in list(searches):
             start = time.perf_counter()
@@ -153,8 +155,13 @@ def _catalogue(channels: int, length: int) -> Row:
     start = time.perf_counter()
     over_shards(prove_all, [problems[n::16] for n in range(16)], jobs)
     seconds = round(time.perf_counter() - start, 1)
-    return {"designs": len(problems), "length": length, "channels": channels, "seconds": seconds,
-            "jobs": jobs}  # fmt: skip
+    return {
+        "designs": len(problems),
+        "length": length,
+        "channels": channels,
+        "seconds": seconds,
+        "jobs": jobs,
+    }
 
 
 if __name__ == "__main__":

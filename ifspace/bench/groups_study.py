@@ -27,10 +27,19 @@ from ifspace.plan.groups import GroupsProblem
 
 SHAPES: Final = {
     "C = F": ((64, 64), (128, 128), (256, 256), (512, 512), (1024, 1024)),
-    "MobileNet": ((32, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512),
-                  (512, 1024), (1024, 1024)),
+    "MobileNet": (
+        (32, 64),
+        (64, 128),
+        (128, 128),
+        (128, 256),
+        (256, 256),
+        (256, 512),
+        (512, 512),
+        (512, 1024),
+        (1024, 1024),
+    ),
     "ResNet-50": ((64, 64), (128, 128), (256, 256), (512, 512)),
-}  # fmt: skip
+}
 # Published with K = F / 4 channels inside; the catalogue has no bottleneck.
 NARROW: Final = ("PW+DW+PW", "GPW+SH+DW+GPW")
 QUARTER: Final = Fraction(1, 4)
@@ -61,10 +70,17 @@ def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
         answer, out = cheapest_groups(problem), problem.out_width
         inner = None if problem.bottleneck is None else int(problem.bottleneck * out)
         found.extend(
-            Found(str(problem.composition), problem.channels, out, str(plan.block),
-                  plan.objective(), answer.bound == plan.objective(), inner)
+            Found(
+                str(problem.composition),
+                problem.channels,
+                out,
+                str(plan.block),
+                plan.objective(),
+                answer.bound == plan.objective(),
+                inner,
+            )
             for plan in answer.plans
-        )  # fmt: skip
+        )
     return found
 
 
@@ -81,8 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     problems = [GroupsProblem(word, *pair) for pair in pairs for word in words]
     shards = [problems[n : n + 200] for n in range(0, len(problems), 200)]
     found = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
-    narrow = cheapest([GroupsProblem(Composition.parse(word), *pair, QUARTER)
-                       for word in NARROW for pair in pairs])  # fmt: skip
+    narrow = cheapest(
+        [
+            GroupsProblem(Composition.parse(word), *pair, QUARTER)
+            for word in NARROW
+            for pair in pairs
+        ]
+    )
     command = f"python -m ifspace.bench.groups_study --max-len {options.max_len}"
     names = ["groups-study.md", "groups-study.csv", "groups-study.svg", "groups-study.png"]
     (options.out / names[0]).write_text(
@@ -150,23 +171,36 @@ def _page(
         for pair in shapes:
             for row in pareto(_at(found, pair)):
                 ratio = 9 * row.channels * row.out_channels / row.params
-                same = sum(f.params == row.params and f.layers == row.layers
-                           for f in _at(found, pair)) - 1  # fmt: skip
-                rows.append([f"{pair[0]} → {pair[1]}", row.layers, row.block, f"{row.params:,}",
-                             f"1/{ratio:.1f}", same])  # fmt: skip
+                same = (
+                    sum(f.params == row.params and f.layers == row.layers for f in _at(found, pair))
+                    - 1
+                )
+                rows.append(
+                    [
+                        f"{pair[0]} → {pair[1]}",
+                        row.layers,
+                        row.block,
+                        f"{row.params:,}",
+                        f"1/{ratio:.1f}",
+                        same,
+                    ]
+                )
         header = ["C → F", "layers", "block", "params", "of CONV(3)", "more of the same cost"]
         parts += [f"### {network}", tabulate(rows, header, tablefmt="github")]
-    published = sorted({f.composition for f in found if published_names(f.composition)},
-                       key=lambda text: Composition.parse(text).sort_key)  # fmt: skip
+    published = sorted(
+        {f.composition for f in found if published_names(f.composition)},
+        key=lambda text: Composition.parse(text).sort_key,
+    )
     table = [_amounts(word, word, found, pairs) for word in published]
     table += [_amounts(word, f"{word}, K = F/4", narrow, pairs) for word in NARROW]
     parts += [
         "## The published designs",
-        tabulate(table, ["composition", "known as", *(f"{c}→{f}" for c, f in pairs)],
-                 tablefmt="github"),
+        tabulate(
+            table, ["composition", "known as", *(f"{c}→{f}" for c, f in pairs)], tablefmt="github"
+        ),
         *_left_out(published),
         "![Parameters by number of layers](groups-study.svg)",
-    ]  # fmt: skip
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -196,11 +230,14 @@ def _left_out(shown: Sequence[str]) -> list[str]:
         else:
             other.append(word)
     reasons = (
-        (short, "no legal choice of groups has the full field at 64 channels; some were published "
-                "for two copies in a row, others with channels that change places freely"),
+        (
+            short,
+            "no legal choice of groups has the full field at 64 channels; some were published "
+            "for two copies in a row, others with channels that change places freely",
+        ),
         (removable, "without a bottleneck the field stays full when a layer is left out"),
         (other, "longer than the designs looked at"),
-    )  # fmt: skip
+    )
     said = [f"{listed(words)}: {reason}." for words, reason in reasons if words]
     return [f"Not in this list: {each}" for each in said]
 
@@ -216,18 +253,43 @@ def _figure(path: Path, found: Sequence[Found]) -> None:
         figure, panels = pyplot.subplots(1, 3, figsize=(11.0, 4.4), layout="constrained")
         for width, axes in zip((64, 256, 1024), panels, strict=True):
             rows = _at(found, (width, width))
-            axes.plot([f.layers for f in rows], [f.params for f in rows], "_", color="0.7",
-                      markersize=9, label="a design")  # fmt: skip
+            axes.plot(
+                [f.layers for f in rows],
+                [f.params for f in rows],
+                "_",
+                color="0.7",
+                markersize=9,
+                label="a design",
+            )
             best = pareto(rows)
-            axes.plot([f.layers for f in best], [f.params for f in best], "o-", color="black",
-                      markersize=5, label="fewest parameters")  # fmt: skip
+            axes.plot(
+                [f.layers for f in best],
+                [f.params for f in best],
+                "o-",
+                color="black",
+                markersize=5,
+                label="fewest parameters",
+            )
             named = [f for f in rows if published_names(f.composition)]
-            axes.plot([f.layers for f in named], [f.params for f in named], "s", color="0.35",
-                      markersize=5, markerfacecolor="white", label="published")  # fmt: skip
+            axes.plot(
+                [f.layers for f in named],
+                [f.params for f in named],
+                "s",
+                color="0.35",
+                markersize=5,
+                markerfacecolor="white",
+                label="published",
+            )
             for row in named:
                 # Centred above its mark: it stays inside the axes, and no other mark is hidden.
-                axes.annotate(row.composition, (row.layers, row.params), xytext=(0, 6),
-                              textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
+                axes.annotate(
+                    row.composition,
+                    (row.layers, row.params),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=7,
+                )
             axes.set_yscale("log")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.margins(x=0.12)

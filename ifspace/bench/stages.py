@@ -41,9 +41,14 @@ OPEN: Final = "DW+GPW+SH+GPW"
 WIDTHS: Final = (32, 48, 64, 96, 128, 192, 256, 512)
 # Stages of VGG-16 at 32 pixels, most depth, blocks and widths of each stage.
 SIZES: Final = (
-    (3, 4, 1, 1), (3, 6, 2, 2), (5, 6, 1, 1), (4, 8, 1, 3), (5, 16, 1, 1), (4, 6, 2, 3),
+    (3, 4, 1, 1),
+    (3, 6, 2, 2),
+    (5, 6, 1, 1),
+    (4, 8, 1, 3),
+    (5, 16, 1, 1),
+    (4, 6, 2, 3),
     (5, 16, 3, 8),
-)  # fmt: skip
+)
 CASES: Final = (
     Budgets(params=1_000_000),
     Budgets(params=100_000),
@@ -131,8 +136,9 @@ def _parts(problem: StagesProblem, place: int, unit: Unit, entry: int, width: in
     except BlockError:
         return []
     opens = (
-        frame.unit_params(first, True), frame.unit_macs(first, stage.side, stage.stride, True),
-    )  # fmt: skip
+        frame.unit_params(first, True),
+        frame.unit_macs(first, stage.side, stage.stride, True),
+    )
     again = (frame.unit_params(more), frame.unit_macs(more, stage.side))
     sized = replace(stage, first=first, more=more)
     found: list[Part] = []
@@ -176,8 +182,9 @@ def _search(count: int, depth: int, blocks: int, widths: int) -> Row:
     problem = choices(count, depth, blocks, widths)
     times: dict[str, list[float]] = {"ours": [], "exhaustive": []}
     searches: dict[str, Callable[[StagesProblem], float | None]] = {
-        "ours": ours, "exhaustive": exhaustive
-    }  # fmt: skip
+        "ours": ours,
+        "exhaustive": exhaustive,
+    }
     gains: list[float] = []
     for _ in range(REPEATS):
         for name in list(searches):

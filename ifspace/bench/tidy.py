@@ -13,9 +13,28 @@ import torch
 from ifspace.bench.process import provenance
 
 COLUMNS: Final = (
-    "case", "candidate", "provider", "mode", "dtype", "layout", "N", "C", "F", "H", "W", "metric",
-    "unit", "median", "p20", "p80", "bound", "device", "torch", "triton", "date",
-)  # fmt: skip
+    "case",
+    "candidate",
+    "provider",
+    "mode",
+    "dtype",
+    "layout",
+    "N",
+    "C",
+    "F",
+    "H",
+    "W",
+    "metric",
+    "unit",
+    "median",
+    "p20",
+    "p80",
+    "bound",
+    "device",
+    "torch",
+    "triton",
+    "date",
+)
 TIME: Final = "time"
 LEAST: Final = "least time"
 OF_BOUND: Final = "share of bound"

@@ -83,9 +83,12 @@ class Block:
         c_out = c_in if out_channels is None else whole(out_channels, "out_channels")
         if dims not in (1, 2):
             raise BlockError.because(
-                "wrong number of dimensions", got=dims, allowed="1, 2", remedy="use 2 for images",
+                "wrong number of dimensions",
+                got=dims,
+                allowed="1, 2",
+                remedy="use 2 for images",
                 argument="dims",
-            )  # fmt: skip
+            )
         ratio = None if bottleneck is None else _ratio(bottleneck)
         inner = None if ratio is None else ratio * c_out
         if inner is not None and (inner.denominator != 1 or inner < 1):

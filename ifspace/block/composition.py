@@ -133,8 +133,9 @@ class Composition:
             widths = place_widths(mixing, entry, out, K if bottleneck else None)
             for row, (c_in, c_out) in zip(rows, widths, strict=True):
                 number += row.takes_groups
-                names = {x: sympy.Symbol(f"{x}_{number}", integer=True, positive=True)
-                         for x in (g, w, s)}  # fmt: skip
+                names = {
+                    x: sympy.Symbol(f"{x}_{number}", integer=True, positive=True) for x in (g, w, s)
+                }
                 layers.append((row, {C_in: c_in, C_out: c_out} | names))
         return tuple(layers)
 

@@ -117,12 +117,22 @@ def designs_to_markdown(designs: Sequence[Design], why: Sequence[str] | None = N
     header.append("notes" if why is None else "why")
     said = map(notes, designs) if why is None else why
     rows = [
-        [str(value) for value in (
-            row.channels, row.out_channels, row.block, row.params, ratio_text(row.params_ratio),
-            row.macs_per_pixel, row.activations_per_pixel, row.layers, last,
-        )]
+        [
+            str(value)
+            for value in (
+                row.channels,
+                row.out_channels,
+                row.block,
+                row.params,
+                ratio_text(row.params_ratio),
+                row.macs_per_pixel,
+                row.activations_per_pixel,
+                row.layers,
+                last,
+            )
+        ]
         for row, last in zip(designs, said, strict=True)
-    ]  # fmt: skip
+    ]
     return markdown_table(header, rows)
 
 

@@ -44,12 +44,18 @@ COLUMNS: Final[dict[str, tuple[str, str]]] = {
     "params_formula": ("string", "params in the symbols C, F, K and groups g_1, g_2, ..."),
     "field_condition": ("string", "what the parameters must meet for the full channel field"),
     "irreducible": ("bool", "whether no proper sub-sequence of the layers has the field"),
-    "dominated_by": ("string", "first survivor that is no worse in params, MACs, activations and "
-                     "layers and better in one; null if none"),
-    "same_as": ("string", "simpler composition that the cheapest legal choice amounts to, groups "
-                "1 and C included; null if none"),
+    "dominated_by": (
+        "string",
+        "first survivor that is no worse in params, MACs, activations and "
+        "layers and better in one; null if none",
+    ),
+    "same_as": (
+        "string",
+        "simpler composition that the cheapest legal choice amounts to, groups "
+        "1 and C included; null if none",
+    ),
     "published_as": ("string", "names of the composition in the literature; null if none"),
-}  # fmt: skip
+}
 NULLABLE: Final = frozenset({"bottleneck", "dominated_by", "same_as", "published_as"})
 
 

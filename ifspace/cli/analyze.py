@@ -8,12 +8,21 @@ from ifspace.cli.progress import ProgressBar
 
 _OPTIONS = (
     input_option,
-    click.option("--alpha", type=decimal, metavar="A", default="3", show_default=True,
-                 help="The decay of the gain."),
-    click.option("--layers", "each_layer", is_flag=True,
-                 help="Every layer in the table, not the units alone; JSON and CSV have them "
-                 "always."),
-)  # fmt: skip
+    click.option(
+        "--alpha",
+        type=decimal,
+        metavar="A",
+        default="3",
+        show_default=True,
+        help="The decay of the gain.",
+    ),
+    click.option(
+        "--layers",
+        "each_layer",
+        is_flag=True,
+        help="Every layer in the table, not the units alone; JSON and CSV have them always.",
+    ),
+)
 
 
 @click.command("analyze", short_help="Show where the layers of a real network see nothing new.")

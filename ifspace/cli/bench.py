@@ -28,49 +28,140 @@ MOST_NAMED: Final = 5
 README_TITLE: Final = "# Results of record"
 
 _OPTIONS = (
-    click.option("--top", type=click.IntRange(1), metavar="K", default=10, show_default=True,
-                 help="So many of its best designs."),
-    click.option("--by", type=click.Choice(["params", "macs", "activations", "pareto"]),
-                 default="params", show_default=True,
-                 help="What the best have least of; pareto: what no other beats."),
-    click.option("--channels", "-C", type=click.IntRange(1), metavar="N",
-                 help="Width C that enters a block; that of the catalogue if not given."),
-    click.option("--out-channels", "-F", type=click.IntRange(1), metavar="N",
-                 help="Width F that leaves it; C if not given, or that of the catalogue."),
-    click.option("--side", type=click.IntRange(1), metavar="N", default=32, show_default=True,
-                 help="Side of the maps that it writes, in pixels."),
-    click.option("--batch", type=click.IntRange(1), metavar="N", default=16, show_default=True,
-                 help="Images at a time."),
-    click.option("--stride", type=click.IntRange(1, 2), metavar="1|2",
-                 help="Stride of the first spatial layer; that of the catalogue if not given."),
-    click.option("--style", type=click.Choice(["plain", "mobilenet", "fog"]), default="plain",
-                 show_default=True, help="Batch norm, activations and shortcut around the layers."),
-    click.option("--device", metavar="cpu|cuda", default="cpu", show_default=True,
-                 help="Where it runs."),
-    click.option("--dtype", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
-                 help="Type of the numbers; fp32 if not given, on CUDA bf16."),
-    click.option("--layout", type=click.Choice(["channels_last", "nchw"]),
-                 default="channels_last", show_default=True, help="How maps lie in memory."),
-    click.option("--threads", type=click.IntRange(1, 1024), metavar="N",
-                 help="Threads of a CPU; one to each usable core if not given."),
-    click.option("--compile", "compiled", is_flag=True,
-                 help="Time every block by torch.compile too; it takes minutes to compile."),
-    click.option("--backward/--no-backward", default=True, show_default=True,
-                 help="Time forward + backward too."),
-    click.option("--baselines", type=block_list, metavar="LIST", default=BASELINES,
-                 show_default=True, help="Blocks with a name, or in the notation; none for none."),
-    click.option("--repeats", type=click.IntRange(3, 100_000), metavar="N", default=25,
-                 show_default=True, help="Rounds in which all are timed in turn."),
-    click.option("--calibrate/--no-calibrate", default=True, show_default=True,
-                 help="Fit a model that predicts the latency of the whole catalogue."),
-    click.option("--predict", type=parts, metavar="LIST", default=None,
-                 help="More shapes CxFxSIDE or CxFxSIDExSTRIDE for the latency table."),
-    click.option("--results", type=click.Path(path_type=Path), metavar="FOLDER",
-                 default=Path("results"), show_default=True,
-                 help="Where the rows go: bench/blocks-DEVICE.csv in it, and more."),
-    click.option("--resume", is_flag=True,
-                 help="What was measured, in half of the rounds or more, is not measured again."),
-)  # fmt: skip
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        metavar="K",
+        default=10,
+        show_default=True,
+        help="So many of its best designs.",
+    ),
+    click.option(
+        "--by",
+        type=click.Choice(["params", "macs", "activations", "pareto"]),
+        default="params",
+        show_default=True,
+        help="What the best have least of; pareto: what no other beats.",
+    ),
+    click.option(
+        "--channels",
+        "-C",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Width C that enters a block; that of the catalogue if not given.",
+    ),
+    click.option(
+        "--out-channels",
+        "-F",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Width F that leaves it; C if not given, or that of the catalogue.",
+    ),
+    click.option(
+        "--side",
+        type=click.IntRange(1),
+        metavar="N",
+        default=32,
+        show_default=True,
+        help="Side of the maps that it writes, in pixels.",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1),
+        metavar="N",
+        default=16,
+        show_default=True,
+        help="Images at a time.",
+    ),
+    click.option(
+        "--stride",
+        type=click.IntRange(1, 2),
+        metavar="1|2",
+        help="Stride of the first spatial layer; that of the catalogue if not given.",
+    ),
+    click.option(
+        "--style",
+        type=click.Choice(["plain", "mobilenet", "fog"]),
+        default="plain",
+        show_default=True,
+        help="Batch norm, activations and shortcut around the layers.",
+    ),
+    click.option(
+        "--device", metavar="cpu|cuda", default="cpu", show_default=True, help="Where it runs."
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+        help="Type of the numbers; fp32 if not given, on CUDA bf16.",
+    ),
+    click.option(
+        "--layout",
+        type=click.Choice(["channels_last", "nchw"]),
+        default="channels_last",
+        show_default=True,
+        help="How maps lie in memory.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="Threads of a CPU; one to each usable core if not given.",
+    ),
+    click.option(
+        "--compile",
+        "compiled",
+        is_flag=True,
+        help="Time every block by torch.compile too; it takes minutes to compile.",
+    ),
+    click.option(
+        "--backward/--no-backward",
+        default=True,
+        show_default=True,
+        help="Time forward + backward too.",
+    ),
+    click.option(
+        "--baselines",
+        type=block_list,
+        metavar="LIST",
+        default=BASELINES,
+        show_default=True,
+        help="Blocks with a name, or in the notation; none for none.",
+    ),
+    click.option(
+        "--repeats",
+        type=click.IntRange(3, 100_000),
+        metavar="N",
+        default=25,
+        show_default=True,
+        help="Rounds in which all are timed in turn.",
+    ),
+    click.option(
+        "--calibrate/--no-calibrate",
+        default=True,
+        show_default=True,
+        help="Fit a model that predicts the latency of the whole catalogue.",
+    ),
+    click.option(
+        "--predict",
+        type=parts,
+        metavar="LIST",
+        default=None,
+        help="More shapes CxFxSIDE or CxFxSIDExSTRIDE for the latency table.",
+    ),
+    click.option(
+        "--results",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        default=Path("results"),
+        show_default=True,
+        help="Where the rows go: bench/blocks-DEVICE.csv in it, and more.",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="What was measured, in half of the rounds or more, is not measured again.",
+    ),
+)
 
 
 @click.command("bench", short_help="Time the best blocks of a catalogue beside named ones.")
@@ -100,8 +191,9 @@ def command(
     """
     check_installed(
         {**TORCH, "ortools": "solver", "scipy": "bench"},
-        "blocks are sized, timed and their latencies fitted with them", extras="bench",
-    )  # fmt: skip
+        "blocks are sized, timed and their latencies fitted with them",
+        extras="bench",
+    )
     from ifspace.bench.blocks.book import Book
     from ifspace.bench.blocks.files import Files, earlier
     from ifspace.bench.blocks.run import Run
@@ -151,9 +243,11 @@ def _catalogue(path: Path | None, given: dict[str, Any], output: Output) -> "Cat
 
     width = given["channels"] or WIDTH
     setting = EnumerationSetting(
-        channels=width, out_channels=given["out_channels"], max_len=MAX_LEN,
+        channels=width,
+        out_channels=given["out_channels"],
+        max_len=MAX_LEN,
         stride=given["stride"] or 1,
-    )  # fmt: skip
+    )
     output.note(
         f"no {DEFAULT_CATALOGUE}: enumerating blocks of up to {MAX_LEN} layers at {width} channels"
     )
@@ -175,9 +269,14 @@ def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
     dtype = given["dtype"] or ("fp32" if on_cpu else "bf16")
     check_known("dtype", dtype, ["fp32", "bf16", "fp16"] + ["tf32"] * (not on_cpu))
     conditions = Conditions(
-        device, dtype, given["layout"], given["threads"] or workers(None), given["style"],
-        (FORWARD, BOTH_WAYS)[: 1 + given["backward"]], given["compiled"],
-    )  # fmt: skip
+        device,
+        dtype,
+        given["layout"],
+        given["threads"] or workers(None),
+        given["style"],
+        (FORWARD, BOTH_WAYS)[: 1 + given["backward"]],
+        given["compiled"],
+    )
     home = first_place(known, given["side"], given["batch"])
     channels = given["channels"] or home.channels
     out_channels = given["out_channels"]
@@ -191,14 +290,23 @@ def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
     predict = tuple(_place(text, given["batch"]) for text in given["predict"] or ())
     if predict and not given["calibrate"]:
         raise SettingError.because(
-            "nothing is predicted without a model", got="predict and no calibration",
-            allowed="predict with the calibration", remedy="leave out --no-calibrate",
+            "nothing is predicted without a model",
+            got="predict and no calibration",
+            allowed="predict with the calibration",
+            remedy="leave out --no-calibrate",
             argument="predict",
-        )  # fmt: skip
+        )
     return Asked(
-        place, conditions, given["top"], given["by"], names, given["repeats"],
-        given["calibrate"], predict, given["resume"],
-    )  # fmt: skip
+        place,
+        conditions,
+        given["top"],
+        given["by"],
+        names,
+        given["repeats"],
+        given["calibrate"],
+        predict,
+        given["resume"],
+    )
 
 
 def _place(text: str, batch: int) -> "Place":
@@ -209,9 +317,12 @@ def _place(text: str, batch: int) -> "Place":
     numbers = text.lower().replace("×", "x").split("x")
     if len(numbers) not in (3, 4) or not all(x.isascii() and x.isdigit() for x in numbers):
         raise SettingError.because(
-            "no such shape", got=repr(text), allowed="CxFxSIDE or CxFxSIDExSTRIDE",
-            remedy="write 64x128x28x2", argument="predict",
-        )  # fmt: skip
+            "no such shape",
+            got=repr(text),
+            allowed="CxFxSIDE or CxFxSIDExSTRIDE",
+            remedy="write 64x128x28x2",
+            argument="predict",
+        )
     channels, out_channels, side, *stride = map(int, numbers)
     return Place(channels, out_channels, side, batch, *stride)  # type: ignore[arg-type]
 
@@ -243,8 +354,9 @@ def _words(context: click.Context) -> str:
         if name == "catalogue" and value is not None:
             words.append(shlex.quote(str(value)))
         elif told and isinstance(param, click.Option) and name not in ("format", "out", "quiet"):
-            flag = max(param.opts if value or not param.secondary_opts else param.secondary_opts,
-                       key=len)  # fmt: skip
+            flag = max(
+                param.opts if value or not param.secondary_opts else param.secondary_opts, key=len
+            )
             words += [flag] if param.is_flag else [flag, shlex.quote(str(_plain(value)))]
     return " ".join(words)
 

@@ -9,18 +9,42 @@ from ifspace.cli.options import NO_ANSWER, Output, amount, parts, shared_options
 _OPTIONS = (
     click.option("--params", type=amount, metavar="N", help="At most so many parameters."),
     click.option("--macs", type=amount, metavar="N", help="At most so many MACs per output pixel."),
-    click.option("--activations", type=amount, metavar="N",
-                 help="At most so many elements written per output pixel."),
+    click.option(
+        "--activations",
+        type=amount,
+        metavar="N",
+        help="At most so many elements written per output pixel.",
+    ),
     click.option("--layers", type=amount, metavar="N", help="At most so many layers."),
-    click.option("--kinds", type=parts, metavar="LIST",
-                 help="Kinds that it may use, such as DW,PW; all if not given."),
-    click.option("--channels", "-C", type=int, metavar="N",
-                 help="Width it is for, where the catalogue has several."),
-    click.option("--by", type=click.Choice(["params", "macs", "activations", "layers"]),
-                 default="params", show_default=True, help="What is compared first."),
-    click.option("--limit", type=click.IntRange(0), metavar="ROWS", default=20, show_default=True,
-                 help="Rows of the table shown."),
-)  # fmt: skip
+    click.option(
+        "--kinds",
+        type=parts,
+        metavar="LIST",
+        help="Kinds that it may use, such as DW,PW; all if not given.",
+    ),
+    click.option(
+        "--channels",
+        "-C",
+        type=int,
+        metavar="N",
+        help="Width it is for, where the catalogue has several.",
+    ),
+    click.option(
+        "--by",
+        type=click.Choice(["params", "macs", "activations", "layers"]),
+        default="params",
+        show_default=True,
+        help="What is compared first.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(0),
+        metavar="ROWS",
+        default=20,
+        show_default=True,
+        help="Rows of the table shown.",
+    ),
+)
 
 
 @click.command("best", short_help="Say which block of a catalogue to use.")

@@ -23,27 +23,67 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--layers", type=int, metavar="N", help="So many convolutions, each a unit."),
-    click.option("--repeats", type=numbers, metavar="LIST",
-                 help="Or units: so many convolutions of one width in each, such as 1,10,10,10."),
-    click.option("--budget", type=amount, metavar="B", required=True,
-                 help="Weights divided by the kernel's area k x k, to be met exactly: 50k are "
-                      "450,000 parameters of 3 x 3 kernels."),
+    click.option(
+        "--repeats",
+        type=numbers,
+        metavar="LIST",
+        help="Or units: so many convolutions of one width in each, such as 1,10,10,10.",
+    ),
+    click.option(
+        "--budget",
+        type=amount,
+        metavar="B",
+        required=True,
+        help="Weights divided by the kernel's area k x k, to be met exactly: 50k are "
+        "450,000 parameters of 3 x 3 kernels.",
+    ),
     click.option("--at-most", is_flag=True, help="Stay within the budget instead of meeting it."),
     click.option("--nondecreasing", is_flag=True, help="Let neighbours have the same width."),
-    click.option("--inputs", type=int, metavar="N", default=3, show_default=True,
-                 help="Channels of the image."),
-    click.option("--kernel", type=int, metavar="N", default=3, show_default=True,
-                 help="Kernel size k, odd: parameters are k x k times the weights."),
-    click.option("--per", type=click.Choice(["unit", "convolution"]), default="unit",
-                 show_default=True, help="What gives a factor to the energy."),
-    click.option("--method", type=click.Choice(["auto", "cpsat", "exact"]), default="auto",
-                 show_default=True,
-                 help="How it is searched; auto is exact, the faster; cpsat needs OR-Tools."),
-    click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
-                 help="So many layouts, greatest energy first."),
-    click.option("--time-limit", type=seconds, metavar="SECONDS",
-                 help="Stop then, with what was found and its bound."),
-)  # fmt: skip
+    click.option(
+        "--inputs",
+        type=int,
+        metavar="N",
+        default=3,
+        show_default=True,
+        help="Channels of the image.",
+    ),
+    click.option(
+        "--kernel",
+        type=int,
+        metavar="N",
+        default=3,
+        show_default=True,
+        help="Kernel size k, odd: parameters are k x k times the weights.",
+    ),
+    click.option(
+        "--per",
+        type=click.Choice(["unit", "convolution"]),
+        default="unit",
+        show_default=True,
+        help="What gives a factor to the energy.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["auto", "cpsat", "exact"]),
+        default="auto",
+        show_default=True,
+        help="How it is searched; auto is exact, the faster; cpsat needs OR-Tools.",
+    ),
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        metavar="K",
+        default=1,
+        show_default=True,
+        help="So many layouts, greatest energy first.",
+    ),
+    click.option(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="Stop then, with what was found and its bound.",
+    ),
+)
 _SAID: Final = {
     "OPTIMAL": "proven: no layout of this budget has more energy",
     "FEASIBLE": "time ran out: the best found so far, with the bound beside it",
@@ -168,11 +208,16 @@ def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
     columns = [">#", "widths~", ">energy", ">params", ">weights", ">depth", ">Σwidth"]
     rows = [
         [
-            number, ",".join(map(str, plan.widths)), _energy_text(plan.energy()),
-            f"{plan.params:,}", f"{plan.weights():,}", problem.depth, f"{plan.width_sum:,}",
+            number,
+            ",".join(map(str, plan.widths)),
+            _energy_text(plan.energy()),
+            f"{plan.params:,}",
+            f"{plan.weights():,}",
+            problem.depth,
+            f"{plan.width_sum:,}",
         ]
         for number, plan in enumerate(answer.plans, start=1)
-    ]  # fmt: skip
+    ]
     said = [
         ("budget", _budget_text(problem)),
         ("status", f"{answer.status.name.lower()}, {_message(problem, answer)}"),

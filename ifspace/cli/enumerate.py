@@ -17,41 +17,121 @@ LONG_S: Final = 20
 DAY_S: Final = 86400
 
 _OPTIONS = (
-    click.option("--max-len", type=int, metavar="N", default=6, show_default=True,
-                 help="Most layers of a block."),
-    click.option("--kinds", type=parts, metavar="LIST",
-                 help="Kinds to use, such as PW,GC,DW; all if not given."),
-    click.option("--channels", "-C", type=widths, metavar="LIST", default="64", show_default=True,
-                 help="Width C that enters a block; several as 16,64,256."),
-    click.option("--out-channels", "-F", type=int, metavar="N",
-                 help="Width F that leaves it; C if not given."),
-    click.option("--kernel", type=int, metavar="N", default=3, show_default=True,
-                 help="Kernel size k, odd."),
-    click.option("--overlaps", type=parts, metavar="LIST", default="0,0.33,0.5", show_default=True,
-                 help="Overlap ratios of RPW, exact."),
-    click.option("--repeats", type=int, metavar="N", default=1, show_default=True,
-                 help="Copies of a block, against as many convolutions."),
-    click.option("--bottleneck", metavar="RATIO",
-                 help="Width inside is RATIO x F, such as 1/4; F if not given."),
-    click.option("--rule", type=click.Choice(["compact", "early-stop"]), default="compact",
-                 show_default=True, help="What a design must pass."),
-    click.option("--permutation", type=click.Choice(["explicit", "free"]), default="explicit",
-                 show_default=True, help="Channels change places by SH only, or at will."),
-    click.option("--patterns", type=click.Choice(["whole", "any", "keep"]), default="whole",
-                 show_default=True, help="Repeated patterns to drop: ABAB as a whole, or any AA."),
-    click.option("--compact", type=click.Choice(["single", "subset"]), default="single",
-                 show_default=True, help="No single layer can go, or no set of layers."),
-    click.option("--stride", type=int, metavar="1|2", default=1, show_default=True,
-                 help="Stride of the first spatial layer."),
-    click.option("--dims", type=int, metavar="1|2", default=2, show_default=True,
-                 help="Spatial dimensions."),
-    click.option("--objective", type=click.Choice(["params", "macs", "activations"]),
-                 default="params", show_default=True, help="What the cheapest has least of."),
-    click.option("--jobs", type=int, metavar="N",
-                 help="Worker processes; if not given one to a core, within 2 GiB."),
-    click.option("--limit", type=click.IntRange(0), metavar="ROWS", default=20, show_default=True,
-                 help="Rows of the table shown."),
-)  # fmt: skip
+    click.option(
+        "--max-len",
+        type=int,
+        metavar="N",
+        default=6,
+        show_default=True,
+        help="Most layers of a block.",
+    ),
+    click.option(
+        "--kinds",
+        type=parts,
+        metavar="LIST",
+        help="Kinds to use, such as PW,GC,DW; all if not given.",
+    ),
+    click.option(
+        "--channels",
+        "-C",
+        type=widths,
+        metavar="LIST",
+        default="64",
+        show_default=True,
+        help="Width C that enters a block; several as 16,64,256.",
+    ),
+    click.option(
+        "--out-channels",
+        "-F",
+        type=int,
+        metavar="N",
+        help="Width F that leaves it; C if not given.",
+    ),
+    click.option(
+        "--kernel", type=int, metavar="N", default=3, show_default=True, help="Kernel size k, odd."
+    ),
+    click.option(
+        "--overlaps",
+        type=parts,
+        metavar="LIST",
+        default="0,0.33,0.5",
+        show_default=True,
+        help="Overlap ratios of RPW, exact.",
+    ),
+    click.option(
+        "--repeats",
+        type=int,
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Copies of a block, against as many convolutions.",
+    ),
+    click.option(
+        "--bottleneck",
+        metavar="RATIO",
+        help="Width inside is RATIO x F, such as 1/4; F if not given.",
+    ),
+    click.option(
+        "--rule",
+        type=click.Choice(["compact", "early-stop"]),
+        default="compact",
+        show_default=True,
+        help="What a design must pass.",
+    ),
+    click.option(
+        "--permutation",
+        type=click.Choice(["explicit", "free"]),
+        default="explicit",
+        show_default=True,
+        help="Channels change places by SH only, or at will.",
+    ),
+    click.option(
+        "--patterns",
+        type=click.Choice(["whole", "any", "keep"]),
+        default="whole",
+        show_default=True,
+        help="Repeated patterns to drop: ABAB as a whole, or any AA.",
+    ),
+    click.option(
+        "--compact",
+        type=click.Choice(["single", "subset"]),
+        default="single",
+        show_default=True,
+        help="No single layer can go, or no set of layers.",
+    ),
+    click.option(
+        "--stride",
+        type=int,
+        metavar="1|2",
+        default=1,
+        show_default=True,
+        help="Stride of the first spatial layer.",
+    ),
+    click.option(
+        "--dims", type=int, metavar="1|2", default=2, show_default=True, help="Spatial dimensions."
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["params", "macs", "activations"]),
+        default="params",
+        show_default=True,
+        help="What the cheapest has least of.",
+    ),
+    click.option(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="Worker processes; if not given one to a core, within 2 GiB.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(0),
+        metavar="ROWS",
+        default=20,
+        show_default=True,
+        help="Rows of the table shown.",
+    ),
+)
 
 
 @click.command("enumerate", short_help="List the design space: funnel, survivors, best blocks.")
@@ -179,8 +259,10 @@ def _funnel(funnel: "Funnel") -> str:
     names = ("compositions", "after repeated patterns", "survivors")
     totals = (funnel.compositions, funnel.after_patterns, funnel.survivors)
     by_length = (
-        funnel.compositions_by_length, funnel.after_patterns_by_length, funnel.by_length,
-    )  # fmt: skip
+        funnel.compositions_by_length,
+        funnel.after_patterns_by_length,
+        funnel.by_length,
+    )
     lengths = [*map(str, range(1, len(funnel.by_length) + 1)), "all"]
     counts = [
         [f"{count:,}" for count in (*each, total)]

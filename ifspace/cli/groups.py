@@ -26,44 +26,110 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--channels", "-C", type=int, metavar="N", help="Width C that enters the block."),
-    click.option("--out-channels", "-F", type=int, metavar="N",
-                 help="Width F that leaves it; C if not given."),
-    click.option("--kernel", type=int, metavar="N",
-                 help="Kernel size k, odd; that of the block if one is written, else 3."),
-    click.option("--stride", type=click.IntRange(1, 2), metavar="1|2", default=1,
-                 show_default=True, help="Stride of the first spatial layer."),
-    click.option("--bottleneck", type=ratio, metavar="RATIO",
-                 help="Width inside is RATIO x F, such as 1/4; F if not given."),
-    click.option("--widths", type=numbers, metavar="LIST",
-                 help="Widths inside instead: behind each channel-mixing layer but the last."),
-    click.option("--overlaps", type=parts, metavar="LIST|free", default="0,0.33,0.5",
-                 show_default=True, help="Overlap ratios of RPW, exact; free for every step."),
-    click.option("--objective", type=click.Choice(["params", "macs", "activations"]),
-                 default="params", show_default=True, help="What the cheapest has least of."),
-    click.option("--weights", type=numbers, metavar="P,M,A",
-                 help="Minimise P x parameters + M x MACs + A x activations instead."),
-    click.option("--budget", type=amount, metavar="N",
-                 help="Find the widest block of at most so many parameters."),
-    click.option("--alpha", type=ratio, metavar="RATIO", default="1", show_default=True,
-                 help="With --budget or --symbolic: F is RATIO x C."),
-    click.option("--multiple", type=click.IntRange(1), metavar="N", default=1, show_default=True,
-                 help="With --budget: C is a multiple of N."),
-    click.option("--symbolic", is_flag=True,
-                 help="Formulas in C, F, K and group counts, and what they bound."),
-    click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
-                 help="So many plans, cheapest first."),
-    click.option("--time-limit", type=seconds, metavar="SECONDS",
-                 help="Stop then, with what was found and its bound."),
-)  # fmt: skip
+    click.option(
+        "--out-channels",
+        "-F",
+        type=int,
+        metavar="N",
+        help="Width F that leaves it; C if not given.",
+    ),
+    click.option(
+        "--kernel",
+        type=int,
+        metavar="N",
+        help="Kernel size k, odd; that of the block if one is written, else 3.",
+    ),
+    click.option(
+        "--stride",
+        type=click.IntRange(1, 2),
+        metavar="1|2",
+        default=1,
+        show_default=True,
+        help="Stride of the first spatial layer.",
+    ),
+    click.option(
+        "--bottleneck",
+        type=ratio,
+        metavar="RATIO",
+        help="Width inside is RATIO x F, such as 1/4; F if not given.",
+    ),
+    click.option(
+        "--widths",
+        type=numbers,
+        metavar="LIST",
+        help="Widths inside instead: behind each channel-mixing layer but the last.",
+    ),
+    click.option(
+        "--overlaps",
+        type=parts,
+        metavar="LIST|free",
+        default="0,0.33,0.5",
+        show_default=True,
+        help="Overlap ratios of RPW, exact; free for every step.",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["params", "macs", "activations"]),
+        default="params",
+        show_default=True,
+        help="What the cheapest has least of.",
+    ),
+    click.option(
+        "--weights",
+        type=numbers,
+        metavar="P,M,A",
+        help="Minimise P x parameters + M x MACs + A x activations instead.",
+    ),
+    click.option(
+        "--budget",
+        type=amount,
+        metavar="N",
+        help="Find the widest block of at most so many parameters.",
+    ),
+    click.option(
+        "--alpha",
+        type=ratio,
+        metavar="RATIO",
+        default="1",
+        show_default=True,
+        help="With --budget or --symbolic: F is RATIO x C.",
+    ),
+    click.option(
+        "--multiple",
+        type=click.IntRange(1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="With --budget: C is a multiple of N.",
+    ),
+    click.option(
+        "--symbolic",
+        is_flag=True,
+        help="Formulas in C, F, K and group counts, and what they bound.",
+    ),
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        metavar="K",
+        default=1,
+        show_default=True,
+        help="So many plans, cheapest first.",
+    ),
+    click.option(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="Stop then, with what was found and its bound.",
+    ),
+)
 _SHARED: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "time_limit"}
 # What can be asked, and the options that each way of asking takes.
 _TAKES: Final = {
     "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha"},
     "--budget": _PROBLEM | {"budget", "alpha", "multiple"},
-    "--channels": _PROBLEM
-    | {"channels", "out_channels", "widths", "objective", "weights", "top"},
-}  # fmt: skip
+    "--channels": _PROBLEM | {"channels", "out_channels", "widths", "objective", "weights", "top"},
+}
 _LOOKS: Final = "--budget looks for the width"
 _COUNTS: Final = "--budget counts parameters alone"
 # Why a budget refuses the options that a given width takes.
@@ -139,9 +205,14 @@ def command(
 
 
 def _widest(
-    output: Output, word: "Composition", kernel: int, asked: "Budget", alpha: Fraction,
-    time_limit: float | None, **given: Any,
-) -> tuple["GroupsProblem", "GroupsAnswer"]:  # fmt: skip
+    output: Output,
+    word: "Composition",
+    kernel: int,
+    asked: "Budget",
+    alpha: Fraction,
+    time_limit: float | None,
+    **given: Any,
+) -> tuple["GroupsProblem", "GroupsAnswer"]:
     from ifspace.cli.progress import ProgressBar
     from ifspace.optimize.widest import widest_block
     from ifspace.plan import MAX_WIDTH
@@ -151,9 +222,13 @@ def _widest(
     problem = _problem(word, kernel, stand_in, None, **given)
     with ProgressBar("trying widths", quiet=output.quiet) as progress:
         answer = widest_block(
-            problem, asked.params, alpha, asked.multiple, time_limit_s=time_limit,
+            problem,
+            asked.params,
+            alpha,
+            asked.multiple,
+            time_limit_s=time_limit,
             progress=progress,
-        )  # fmt: skip
+        )
     return problem, answer
 
 
@@ -190,9 +265,11 @@ def _check_options(context: click.Context, mode: str) -> None:
         )
     if {"weights", "objective"} <= names:
         raise SettingError.because(
-            "two objectives", got="--objective and --weights", allowed="one of them",
+            "two objectives",
+            got="--objective and --weights",
+            allowed="one of them",
             remedy="leave one out",
-        )  # fmt: skip
+        )
 
 
 def _flag(name: str) -> str:
@@ -211,9 +288,11 @@ def _read(text: str, kernel: int | None, output: Output) -> tuple["Composition",
     kernels = {layer.kernel for layer in block.layers if layer.kernel is not None}
     if kernel is None and len(kernels) > 1:
         raise SettingError.because(
-            "several kernel sizes", got=", ".join(map(str, sorted(kernels))),
-            allowed="one for all spatial layers", remedy="choose it with --kernel",
-        )  # fmt: skip
+            "several kernel sizes",
+            got=", ".join(map(str, sorted(kernels))),
+            allowed="one for all spatial layers",
+            remedy="choose it with --kernel",
+        )
     if kernel is None:
         kernel = min(kernels, default=DEFAULT_KERNEL)
     if any(layer.groups is not None for layer in block.layers):
@@ -228,6 +307,9 @@ def _problem(
 
     free = [each.lower() for each in given["overlaps"]] == ["free"]
     return GroupsProblem(
-        word, channels, out_channels, kernel=kernel,
+        word,
+        channels,
+        out_channels,
+        kernel=kernel,
         **given | {"overlaps": None if free else given["overlaps"]},
-    )  # fmt: skip
+    )

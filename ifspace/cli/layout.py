@@ -70,37 +70,95 @@ def block_lists(text: str) -> tuple[tuple[str, ...], ...]:
 
 _OPTIONS = (
     *stage_options,
-    click.option("--blocks", type=block_lists, metavar="LIST",
-                 help="Blocks to choose from, groups left open or given; CONV if not given, or "
-                 "those of the network. A ; between the lists of the stages."),
-    click.option("--width-choices", type=width_lists, metavar="LIST",
-                 help="Widths to choose from, for all stages or, with ; between, for each."),
+    click.option(
+        "--blocks",
+        type=block_lists,
+        metavar="LIST",
+        help="Blocks to choose from, groups left open or given; CONV if not given, or "
+        "those of the network. A ; between the lists of the stages.",
+    ),
+    click.option(
+        "--width-choices",
+        type=width_lists,
+        metavar="LIST",
+        help="Widths to choose from, for all stages or, with ; between, for each.",
+    ),
     click.option("--monotone", is_flag=True, help="No stage narrower than the one before."),
-    click.option("--max-depth", type=click.IntRange(1), metavar="N", default=16,
-                 show_default=True, help="The most blocks of a stage."),
+    click.option(
+        "--max-depth",
+        type=click.IntRange(1),
+        metavar="N",
+        default=16,
+        show_default=True,
+        help="The most blocks of a stage.",
+    ),
     click.option("--params", type=amount, metavar="N", help="At most so many parameters."),
     click.option("--macs", type=amount, metavar="N", help="At most so many MACs an image."),
-    click.option("--layers", type=amount, metavar="N",
-                 help="At most so many layers of blocks, shuffles included."),
-    click.option("--latency", type=click.Path(path_type=Path), metavar="TABLE.csv",
-                 help="Measured latencies of the blocks: CSV with the columns block, C, F, side, "
-                 "stride, batch, device, dtype, latency_ms."),
-    click.option("--latency-budget-ms", type=milliseconds, metavar="MS",
-                 help="With --latency: at most so many milliseconds for all blocks."),
-    click.option("--alpha", type=decimal, metavar="A", default="3",
-                 show_default=True, help="The decay of the gain."),
-    click.option("--theta", type=decimal, metavar="T", default="0", show_default=True,
-                 help="The organizer beside: a block moves for a gain above it."),
-    click.option("--moves", type=click.IntRange(0), metavar="N",
-                 help="The organizer beside: stop after so many steps."),
-    click.option("--top", type=click.IntRange(1), metavar="K", default=1, show_default=True,
-                 help="So many layouts, best first."),
-    click.option("--time-limit", type=seconds, metavar="SECONDS",
-                 help="Stop then, with what was found and its bound."),
-    click.option("--jobs", type=click.IntRange(1), metavar="N", default=1, show_default=True,
-                 help="Processes that look for open group counts."),
+    click.option(
+        "--layers",
+        type=amount,
+        metavar="N",
+        help="At most so many layers of blocks, shuffles included.",
+    ),
+    click.option(
+        "--latency",
+        type=click.Path(path_type=Path),
+        metavar="TABLE.csv",
+        help="Measured latencies of the blocks: CSV with the columns block, C, F, side, "
+        "stride, batch, device, dtype, latency_ms.",
+    ),
+    click.option(
+        "--latency-budget-ms",
+        type=milliseconds,
+        metavar="MS",
+        help="With --latency: at most so many milliseconds for all blocks.",
+    ),
+    click.option(
+        "--alpha",
+        type=decimal,
+        metavar="A",
+        default="3",
+        show_default=True,
+        help="The decay of the gain.",
+    ),
+    click.option(
+        "--theta",
+        type=decimal,
+        metavar="T",
+        default="0",
+        show_default=True,
+        help="The organizer beside: a block moves for a gain above it.",
+    ),
+    click.option(
+        "--moves",
+        type=click.IntRange(0),
+        metavar="N",
+        help="The organizer beside: stop after so many steps.",
+    ),
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        metavar="K",
+        default=1,
+        show_default=True,
+        help="So many layouts, best first.",
+    ),
+    click.option(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="Stop then, with what was found and its bound.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Processes that look for open group counts.",
+    ),
     save_option,
-)  # fmt: skip
+)
 
 
 @click.command("layout", short_help="Choose depths, widths and blocks of stages within budgets.")
@@ -187,16 +245,20 @@ def _problem(
     bounds = Budgets(**budgets, latency_ms=latency_budget_ms)
     if not bounds.given and not begins:
         raise SettingError.because(
-            "no budget", got="none of --params, --macs, --layers, --latency-budget-ms",
+            "no budget",
+            got="none of --params, --macs, --layers, --latency-budget-ms",
             allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
             remedy="without one the deepest layout gains most",
-        )  # fmt: skip
+        )
     if not bounds.given:
         bounds = Budgets(params=start.params, macs=start.macs)
     units = None
     if blocks is not None:
-        units = _for_each("blocks", tuple(tuple(_unit(text, kernel) for text in each)
-                                          for each in blocks), len(start.stages))  # fmt: skip
+        units = _for_each(
+            "blocks",
+            tuple(tuple(_unit(text, kernel) for text in each) for each in blocks),
+            len(start.stages),
+        )
     return StagesProblem(
         start,
         bounds,
@@ -215,10 +277,12 @@ def _for_each(name: str, lists: tuple[Any, ...], stages: int) -> tuple[Any, ...]
 
     if len(lists) not in (1, stages):
         raise SettingError.because(
-            f"wrong number of {name.replace('_', ' ')}", got=f"{len(lists)} lists",
+            f"wrong number of {name.replace('_', ' ')}",
+            got=f"{len(lists)} lists",
             allowed=f"one for all, or {stages}, one for each stage",
-            remedy=f"write {BETWEEN_STAGES} between the lists of the stages", argument=name,
-        )  # fmt: skip
+            remedy=f"write {BETWEEN_STAGES} between the lists of the stages",
+            argument=name,
+        )
     return lists if len(lists) == stages else lists * stages
 
 

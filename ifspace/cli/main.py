@@ -16,9 +16,20 @@ from ifspace.errors import IfspaceError
 
 # In the order of the work. A command lives in the module of its name, with _ for -, as `command`.
 COMMANDS: Final = (
-    "kinds", "show", "enumerate", "best", "groups", "energy", "organize", "layout", "analyze",
-    "optimize", "train-check", "bench", "report",
-)  # fmt: skip
+    "kinds",
+    "show",
+    "enumerate",
+    "best",
+    "groups",
+    "energy",
+    "organize",
+    "layout",
+    "analyze",
+    "optimize",
+    "train-check",
+    "bench",
+    "report",
+)
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 # New objects, and collections of the two younger generations, before garbage is looked for.

@@ -17,9 +17,12 @@ Image = tuple[int, int, int]
 
 model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(
-    "--input", default="3x224x224", show_default=True, metavar="SIZE",
+    "--input",
+    default="3x224x224",
+    show_default=True,
+    metavar="SIZE",
     help="The image: channels x height x width in pixels.",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,47 +26,109 @@ SUFFIXES = (".safetensors", ".onnx", ".pt2")
 
 _OPTIONS = (
     input_option,
-    click.option("--classes", type=click.IntRange(1), metavar="N",
-                 help="Classes of the network; those of its source if not given."),
-    click.option("--params", type=amount, metavar="P",
-                 help="At most so many parameters in the whole network."),
+    click.option(
+        "--classes",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Classes of the network; those of its source if not given.",
+    ),
+    click.option(
+        "--params",
+        type=amount,
+        metavar="P",
+        help="At most so many parameters in the whole network.",
+    ),
     click.option("--macs", type=amount, metavar="M", help="At most so many MACs an image."),
     click.option("--stages-only", is_flag=True, help="The stages alone, as without any blocks."),
-    click.option("--moves", type=click.IntRange(0), metavar="N",
-                 help="Take the network after so many moves of the organizer; its end if not "
-                 "given."),
-    click.option("--theta", type=decimal, metavar="T",
-                 help="The organizer moves a unit for a gain above it; 0 if not given."),
-    click.option("--alpha", type=decimal, metavar="A", default="3", show_default=True,
-                 help="The decay of the gain."),
-    click.option("--block", metavar="B",
-                 help="The block that convolutions become, such as DW+RPW(2,1/2)."),
-    click.option("--blocks", type=block_list, metavar="LIST",
-                 help="Blocks to choose from, layer by layer."),
-    click.option("--cheapest", is_flag=True,
-                 help="For each convolution the cheapest block that has its full field."),
+    click.option(
+        "--moves",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Take the network after so many moves of the organizer; its end if not given.",
+    ),
+    click.option(
+        "--theta",
+        type=decimal,
+        metavar="T",
+        help="The organizer moves a unit for a gain above it; 0 if not given.",
+    ),
+    click.option(
+        "--alpha",
+        type=decimal,
+        metavar="A",
+        default="3",
+        show_default=True,
+        help="The decay of the gain.",
+    ),
+    click.option(
+        "--block", metavar="B", help="The block that convolutions become, such as DW+RPW(2,1/2)."
+    ),
+    click.option(
+        "--blocks", type=block_list, metavar="LIST", help="Blocks to choose from, layer by layer."
+    ),
+    click.option(
+        "--cheapest",
+        is_flag=True,
+        help="For each convolution the cheapest block that has its full field.",
+    ),
     click.option("--blocks-only", is_flag=True, help="Leave the stages as they are."),
-    click.option("--names", type=parts, metavar="LIST",
-                 help="The layers to replace, as `ifspace analyze --layers` names them; all plain "
-                 "3x3 convolutions if not given."),
-    click.option("--least-channels", type=click.IntRange(1), metavar="N",
-                 help="Only convolutions that read so many channels; 16 if not given."),
-    click.option("--objective", type=click.Choice(OBJECTIVES, case_sensitive=False),
-                 help="What decides between blocks: keep replaces as few as the budgets ask for, "
-                 "the others make an amount least; keep with a budget, else params, if not given."),
-    click.option("--latency", type=click.Path(path_type=Path), metavar="TABLE.csv",
-                 help="Measured latencies of blocks and convolutions, as for `ifspace layout`."),
-    click.option("--latency-budget-ms", type=milliseconds, metavar="MS",
-                 help="With --latency: at most so many milliseconds for the chosen layers."),
-    click.option("--warm-start", is_flag=True,
-                 help="Fit each block to the convolution that it replaces, on images of noise."),
-    click.option("--seed", type=click.IntRange(0), metavar="S", default=SEED,
-                 show_default=True, help="Of all fresh weights."),
-    click.option("--save", type=click.Path(path_type=Path), metavar="FILE",
-                 help="Write the network: .safetensors to load again, .onnx or .pt2 to run."),
-    click.option("--time-limit", type=seconds, metavar="SECONDS",
-                 help="Of the searches; what was found by then is taken."),
-)  # fmt: skip
+    click.option(
+        "--names",
+        type=parts,
+        metavar="LIST",
+        help="The layers to replace, as `ifspace analyze --layers` names them; all plain "
+        "3x3 convolutions if not given.",
+    ),
+    click.option(
+        "--least-channels",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Only convolutions that read so many channels; 16 if not given.",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(OBJECTIVES, case_sensitive=False),
+        help="What decides between blocks: keep replaces as few as the budgets ask for, "
+        "the others make an amount least; keep with a budget, else params, if not given.",
+    ),
+    click.option(
+        "--latency",
+        type=click.Path(path_type=Path),
+        metavar="TABLE.csv",
+        help="Measured latencies of blocks and convolutions, as for `ifspace layout`.",
+    ),
+    click.option(
+        "--latency-budget-ms",
+        type=milliseconds,
+        metavar="MS",
+        help="With --latency: at most so many milliseconds for the chosen layers.",
+    ),
+    click.option(
+        "--warm-start",
+        is_flag=True,
+        help="Fit each block to the convolution that it replaces, on images of noise.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        metavar="S",
+        default=SEED,
+        show_default=True,
+        help="Of all fresh weights.",
+    ),
+    click.option(
+        "--save",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the network: .safetensors to load again, .onnx or .pt2 to run.",
+    ),
+    click.option(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="Of the searches; what was found by then is taken.",
+    ),
+)
 
 
 @click.command("optimize", short_help="Better stages of a real network, and cheaper blocks in it.")
@@ -110,9 +172,11 @@ def command(
 
         source = Source(model, parse_image(input), classes, seed)
         wanted = Wanted(
-            source, latency=None if latency is None else read_latency(latency),
-            latency_budget_ms=latency_budget_ms, **asked,
-        )  # fmt: skip
+            source,
+            latency=None if latency is None else read_latency(latency),
+            latency_budget_ms=latency_budget_ms,
+            **asked,
+        )
         check_files(output, save, SUFFIXES)
         found = optimized(wanted, output, save)
     output.emit(forms(found), keep=found.after is not None)

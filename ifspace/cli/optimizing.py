@@ -32,9 +32,14 @@ from ifspace.plan.latency import LatencyTable
 
 # Each says something of the blocks, and says nothing where there are to be none.
 _OF_BLOCKS: Final = (
-    "blocks_only", "names", "least_channels", "objective", "latency", "latency_budget_ms",
+    "blocks_only",
+    "names",
+    "least_channels",
+    "objective",
+    "latency",
+    "latency_budget_ms",
     "warm_start",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +75,38 @@ class Wanted:
         timed = self.latency_budget_ms is not None or self.objective == "latency_ms"
         for wrong, got, allowed in (
             (len(which) > 1, which, "one of them; --blocks takes several"),
-            (not which, [*self._given(*_OF_BLOCKS), "no block"],
-             "--block, --blocks or --cheapest beside them"),
+            (
+                not which,
+                [*self._given(*_OF_BLOCKS), "no block"],
+                "--block, --blocks or --cheapest beside them",
+            ),
             (self.stages_only, ["stages_only", *which], "--stages-only without blocks"),
-            (self.blocks_only, ["blocks_only", *self._given("moves", "theta")],
-             "--moves and --theta where stages are reorganized"),
-            (bool(self._given("moves", "theta") and budgets) and not which,
-             [*self._given("moves", "theta"), *budgets],
-             "moves of the organizer, or the best depths within a budget"),
-            (not budgets and (self.objective == "keep" or self.block),
-             [*self._given("objective"), "no budget"],
-             "--objective with --params or --macs; params or macs also with several blocks"),
-            (timed and self.latency is None, ["latency in play", "no --latency"],
-             "--latency TABLE.csv beside it"),
-            (self.latency is not None and not timed, ["latency", "nothing that it decides"],
-             "--latency-budget-ms or --objective latency_ms beside it"),
-        ):  # fmt: skip
+            (
+                self.blocks_only,
+                ["blocks_only", *self._given("moves", "theta")],
+                "--moves and --theta where stages are reorganized",
+            ),
+            (
+                bool(self._given("moves", "theta") and budgets) and not which,
+                [*self._given("moves", "theta"), *budgets],
+                "moves of the organizer, or the best depths within a budget",
+            ),
+            (
+                not budgets and (self.objective == "keep" or self.block),
+                [*self._given("objective"), "no budget"],
+                "--objective with --params or --macs; params or macs also with several blocks",
+            ),
+            (
+                timed and self.latency is None,
+                ["latency in play", "no --latency"],
+                "--latency TABLE.csv beside it",
+            ),
+            (
+                self.latency is not None and not timed,
+                ["latency", "nothing that it decides"],
+                "--latency-budget-ms or --objective latency_ms beside it",
+            ),
+        ):
             if wrong and len(got) > 1:
                 raise _refused(got, allowed)
 
@@ -189,9 +210,14 @@ class _Work:
         params, macs = (None, None) if wanted.has_blocks else (wanted.params, wanted.macs)
         try:
             plan = plan_reorganization(
-                self.model, self.trace, params, macs, theta=wanted.theta or 0,
-                alpha=wanted.alpha, time_limit_s=wanted.time_limit,
-            )  # fmt: skip
+                self.model,
+                self.trace,
+                params,
+                macs,
+                theta=wanted.theta or 0,
+                alpha=wanted.alpha,
+                time_limit_s=wanted.time_limit,
+            )
         except SettingError as error:
             # Without blocks, or when moves were asked for, there is nothing else to do.
             if error.argument != "model" or not wanted.has_blocks or wanted.moves:
@@ -226,19 +252,26 @@ class _Work:
         if self.deadline is not None:
             left = max(0.0, self.deadline - time.monotonic())
         plan = plan_decomposition(
-            self.model, self.trace, **wanted.choices, names=wanted.names,
-            params=wanted.params, macs=wanted.macs, latency=wanted.latency,
-            latency_budget_ms=wanted.latency_budget_ms, objective=wanted.chosen_objective,
+            self.model,
+            self.trace,
+            **wanted.choices,
+            names=wanted.names,
+            params=wanted.params,
+            macs=wanted.macs,
+            latency=wanted.latency,
+            latency_budget_ms=wanted.latency_budget_ms,
+            objective=wanted.chosen_objective,
             time_limit_s=left,
-        )  # fmt: skip
+        )
         if plan.answer is None and not plan.replaced:
             reasons = Counter(each.reason for each in plan.skipped).most_common(1)
             why = [f"{count} layers: {reason}" for reason, count in reasons]
             raise SettingError.because(
-                "no convolution to replace", got=why[0] if why else "no 3 x 3 convolution",
+                "no convolution to replace",
+                got=why[0] if why else "no 3 x 3 convolution",
                 allowed="plain 3 x 3 convolutions that the block fits",
                 remedy="name layers with --names, lower --least-channels, or give another block",
-            )  # fmt: skip
+            )
         return plan
 
     def replace(self, plan: Decomposition) -> Decomposition:
@@ -270,6 +303,8 @@ def _refused(names: Sequence[str], allowed: str) -> SettingError:
     known = {each.name for each in fields(Wanted)}
     first, *others = [f"--{n.replace('_', '-')}" if n in known else n for n in names]
     return SettingError.because(
-        "options that do not go together", got=f"{first} with {', '.join(others)}",
-        allowed=allowed, remedy="leave one out, or add what is missing",
-    )  # fmt: skip
+        "options that do not go together",
+        got=f"{first} with {', '.join(others)}",
+        allowed=allowed,
+        remedy="leave one out, or add what is missing",
+    )

@@ -90,13 +90,23 @@ def shared_options(*more_formats: str) -> Callable[[Command], Command]:
 
         choices = click.Choice([*FORMATS, *more_formats], case_sensitive=False)
         for option in (
-            click.option("--quiet", is_flag=True, help="No notes, no progress; with --out only "
-                         "the file."),
-            click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
-                         help="Write a file too, in the format of its suffix."),
-            click.option("--format", type=choices, default="table", show_default=True,
-                         help="How the answer is printed."),
-        ):  # fmt: skip
+            click.option(
+                "--quiet", is_flag=True, help="No notes, no progress; with --out only the file."
+            ),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Write a file too, in the format of its suffix.",
+            ),
+            click.option(
+                "--format",
+                type=choices,
+                default="table",
+                show_default=True,
+                help="How the answer is printed.",
+            ),
+        ):
             command = option(command)
         return command  # type: ignore[return-value]
 

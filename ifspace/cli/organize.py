@@ -23,16 +23,31 @@ def decimals(text: str) -> tuple[float, ...]:
 
 _OPTIONS = (
     *stage_options,
-    click.option("--blocks", type=block_list, metavar="LIST",
-                 help="The block that the stages repeat, or one for each; CONV if not given."),
-    click.option("--theta", type=decimal, metavar="T", default="0", show_default=True,
-                 help="A block moves for a gain above it, and goes for one below it."),
-    click.option("--alpha", type=decimals, metavar="LIST", default="3", show_default=True,
-                 help="The decay of the gain; of several the moves are compared."),
-    click.option("--moves", type=click.IntRange(0), metavar="N",
-                 help="Stop after so many steps."),
+    click.option(
+        "--blocks",
+        type=block_list,
+        metavar="LIST",
+        help="The block that the stages repeat, or one for each; CONV if not given.",
+    ),
+    click.option(
+        "--theta",
+        type=decimal,
+        metavar="T",
+        default="0",
+        show_default=True,
+        help="A block moves for a gain above it, and goes for one below it.",
+    ),
+    click.option(
+        "--alpha",
+        type=decimals,
+        metavar="LIST",
+        default="3",
+        show_default=True,
+        help="The decay of the gain; of several the moves are compared.",
+    ),
+    click.option("--moves", type=click.IntRange(0), metavar="N", help="Stop after so many steps."),
     save_option,
-)  # fmt: skip
+)
 
 
 @click.command("organize", short_help="Move blocks between stages to where they gain most.")

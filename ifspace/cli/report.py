@@ -16,16 +16,32 @@ if TYPE_CHECKING:
     from ifspace.report.table import Table
 
 _OPTIONS = (
-    click.option("--html", type=click.Path(path_type=Path), metavar="FILE",
-                 help="Write the page: one file, which needs no network."),
-    click.option("--figures", type=click.Path(path_type=Path), metavar="DIR",
-                 help="Write the figures into a folder, as SVG and PNG."),
-    click.option("--readme", type=click.Path(path_type=Path), metavar="FILE",
-                 help="Write the tables of a Markdown file anew, between its markers."),
-    click.option("--only", type=parts, metavar="LIST",
-                 help="Parts of the report: funnel, designs, groups, layouts, energy, blocks, "
-                 "kernels, reproduction; all if not given."),
-)  # fmt: skip
+    click.option(
+        "--html",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the page: one file, which needs no network.",
+    ),
+    click.option(
+        "--figures",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write the figures into a folder, as SVG and PNG.",
+    ),
+    click.option(
+        "--readme",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the tables of a Markdown file anew, between its markers.",
+    ),
+    click.option(
+        "--only",
+        type=parts,
+        metavar="LIST",
+        help="Parts of the report: funnel, designs, groups, layouts, energy, blocks, "
+        "kernels, reproduction; all if not given.",
+    ),
+)
 _BLOCK_ROOM = 42  # columns of a terminal
 # What writes what needs which packages.
 _TABLES, _FIGURES, _PAGE = ("tabulate",), ("matplotlib",), ("vl_convert",)
@@ -123,9 +139,11 @@ def _figures(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError.because(
-            "no place for the figures", got=f"{folder} ({error.strerror})",
-            allowed="a folder that can be written", remedy="choose another place",
-        ) from None  # fmt: skip
+            "no place for the figures",
+            got=f"{folder} ({error.strerror})",
+            allowed="a folder that can be written",
+            remedy="choose another place",
+        ) from None
     with ProgressBar("figures", quiet=output.quiet) as bar:
         for done, name in enumerate(names):
             bar(done, len(names))
@@ -188,14 +206,20 @@ def _ruled(each: "Table") -> str:
     from rich.console import Console
     from rich.table import Table as Ruled
 
-    ruled = Ruled(title=each.title, caption=each.note or None, box=SIMPLE_HEAD,
-                  title_justify="left", caption_justify="left")  # fmt: skip
+    ruled = Ruled(
+        title=each.title,
+        caption=each.note or None,
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
     for name, right in zip(each.names, each.right, strict=True):
         # A block is hard to read in pieces: it gets its room before the notes do.
         room = max((len(row[len(ruled.columns)]) for row in each.rows), default=0)
         least = min(room, _BLOCK_ROOM) if name == "block" else None
-        ruled.add_column(name, justify="right" if right else "left", overflow="fold",
-                         min_width=least)  # fmt: skip
+        ruled.add_column(
+            name, justify="right" if right else "left", overflow="fold", min_width=least
+        )
     for row in each.rows:
         ruled.add_row(*row)
     console = Console()

@@ -18,9 +18,11 @@ SEED: Final = 0
 _ONNX: Final = {"onnx": "onnx", "onnxscript": "onnx"}
 
 save_option: Final = click.option(
-    "--save", type=click.Path(path_type=Path), metavar="FILE",
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Write the network too, with fresh weights, as FILE.safetensors; needs ifspace[torch].",
-)  # fmt: skip
+)
 
 
 def check_files(

@@ -15,19 +15,44 @@ MOST_DRAWN: Final = 512
 
 
 _OPTIONS = (
-    click.option("--channels", "-C", type=int, metavar="N", required=True,
-                 help="Width C that enters the block."),
-    click.option("--out-channels", "-F", type=int, metavar="N",
-                 help="Width F that leaves it; C if not given."),
-    click.option("--bottleneck", metavar="RATIO",
-                 help="Width inside is RATIO x F, such as 1/4; F if not given."),
-    click.option("--kernel", type=int, metavar="N",
-                 help="Kernel of the reference; that of the first spatial layer if not given."),
-    click.option("--stride", type=int, metavar="N", default=1, show_default=True,
-                 help="Stride of the first spatial layer."),
-    click.option("--dims", type=int, metavar="1|2", default=2, show_default=True,
-                 help="Spatial dimensions."),
-)  # fmt: skip
+    click.option(
+        "--channels",
+        "-C",
+        type=int,
+        metavar="N",
+        required=True,
+        help="Width C that enters the block.",
+    ),
+    click.option(
+        "--out-channels",
+        "-F",
+        type=int,
+        metavar="N",
+        help="Width F that leaves it; C if not given.",
+    ),
+    click.option(
+        "--bottleneck",
+        metavar="RATIO",
+        help="Width inside is RATIO x F, such as 1/4; F if not given.",
+    ),
+    click.option(
+        "--kernel",
+        type=int,
+        metavar="N",
+        help="Kernel of the reference; that of the first spatial layer if not given.",
+    ),
+    click.option(
+        "--stride",
+        type=int,
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Stride of the first spatial layer.",
+    ),
+    click.option(
+        "--dims", type=int, metavar="1|2", default=2, show_default=True, help="Spatial dimensions."
+    ),
+)
 
 
 @click.command("show", short_help="Show one block: fields, costs, conditions, who sees whom.")
@@ -103,11 +128,20 @@ def _text(about: "BlockDescription") -> str:
     rows.append(["", "all", "", "", _field(about, about.field), *_amounts(about), ""])
     text = heading(f"{about.block} at {widths}")
     text += table(
-        [">#", "layer", ">channels", ">fan-in", "field", ">params", ">MACs/px", ">act/px",
-         "in symbols~"],
+        [
+            ">#",
+            "layer",
+            ">channels",
+            ">fan-in",
+            "field",
+            ">params",
+            ">MACs/px",
+            ">act/px",
+            "in symbols~",
+        ],
         rows,
         keys=2,
-    )  # fmt: skip
+    )
     seen, wanted = (_field(about, field) for field in (about.field, about.reference_field))
     ratio = ratio_text(about.params / about.reference_params)
     symbols = ", ".join(f"{name} = {value}" for name, value in about.symbols)

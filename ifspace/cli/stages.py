@@ -30,23 +30,49 @@ def image(text: str) -> int:
 
 
 stage_options: Final = (
-    click.option("--stages", type=numbers, metavar="LIST",
-                 help="Sides of the stages in pixels, such as 32,16,8,4,2."),
-    click.option("--depths", type=numbers, metavar="LIST",
-                 help="Blocks of each stage; those of the network if not given."),
-    click.option("--widths", type=numbers, metavar="LIST",
-                 help=f"Channels of each stage; {FIRST_WIDTH} doubling up to {LAST_WIDTH} if not "
-                 "given."),
-    click.option("--inputs", type=click.IntRange(1), metavar="N",
-                 help=f"Channels that enter the first stage; {INPUTS} if not given."),
-    click.option("--kernel", type=int, metavar="N",
-                 help="Kernel of CONV and of each spatial kind that is written without one; "
-                 f"{KERNEL} if not given."),
-    click.option("--network", metavar="NAME",
-                 help="A network of the papers instead of --stages, such as vgg16 or resnet50."),
-    click.option("--input", type=image, metavar="SIDE",
-                 help="With --network: 32 or 224, or 3x32x32 or 3x224x224; 32 if not given."),
-)  # fmt: skip
+    click.option(
+        "--stages",
+        type=numbers,
+        metavar="LIST",
+        help="Sides of the stages in pixels, such as 32,16,8,4,2.",
+    ),
+    click.option(
+        "--depths",
+        type=numbers,
+        metavar="LIST",
+        help="Blocks of each stage; those of the network if not given.",
+    ),
+    click.option(
+        "--widths",
+        type=numbers,
+        metavar="LIST",
+        help=f"Channels of each stage; {FIRST_WIDTH} doubling up to {LAST_WIDTH} if not given.",
+    ),
+    click.option(
+        "--inputs",
+        type=click.IntRange(1),
+        metavar="N",
+        help=f"Channels that enter the first stage; {INPUTS} if not given.",
+    ),
+    click.option(
+        "--kernel",
+        type=int,
+        metavar="N",
+        help="Kernel of CONV and of each spatial kind that is written without one; "
+        f"{KERNEL} if not given.",
+    ),
+    click.option(
+        "--network",
+        metavar="NAME",
+        help="A network of the papers instead of --stages, such as vgg16 or resnet50.",
+    ),
+    click.option(
+        "--input",
+        type=image,
+        metavar="SIDE",
+        help="With --network: 32 or 224, or 3x32x32 or 3x224x224; 32 if not given.",
+    ),
+)
 
 
 def block_list(text: str) -> tuple[str, ...]:
@@ -76,21 +102,36 @@ def read_layout(
     Raises: SettingError for options that do not go together or lists that do not fit.
     """
     if network is not None:
-        own = {"stages": stages, "widths": widths, "inputs": inputs, "kernel": kernel,
-               "blocks": blocks}  # fmt: skip
+        own = {
+            "stages": stages,
+            "widths": widths,
+            "inputs": inputs,
+            "kernel": kernel,
+            "blocks": blocks,
+        }
         if given := ", ".join(f"--{name}" for name, value in own.items() if value is not None):
-            raise _refused("options that do not go together", f"{given} with --network",
-                           "--depths, --input", "leave them out, or --network")  # fmt: skip
+            raise _refused(
+                "options that do not go together",
+                f"{given} with --network",
+                "--depths, --input",
+                "leave them out, or --network",
+            )
         return _network(network, SIDE if input is None else input, depths)
     if input is not None:
-        raise _refused("options that do not go together", "--input without --network",
-                       "--input with --network",
-                       "use --stages for sides, --inputs for channels")  # fmt: skip
+        raise _refused(
+            "options that do not go together",
+            "--input without --network",
+            "--input with --network",
+            "use --stages for sides, --inputs for channels",
+        )
     if stages is None or depths is None:
         absent = [name for name, value in (("stages", stages), ("depths", depths)) if not value]
-        raise _refused("stages half described" if len(absent) == 1 else "no stages",
-                       " and ".join(f"no --{name}" for name in absent),
-                       "--stages and --depths, or --network", "say what is missing")  # fmt: skip
+        raise _refused(
+            "stages half described" if len(absent) == 1 else "no stages",
+            " and ".join(f"no --{name}" for name in absent),
+            "--stages and --depths, or --network",
+            "say what is missing",
+        )
     from ifspace.plan.frame import Frame
     from ifspace.plan.networks import stages as made_of
 
@@ -159,17 +200,19 @@ def read_block(text: str, kernel: int = KERNEL) -> "Block":
         kind = find_kind(term.partition("(")[0])
         if kind.takes_groups and "(" not in term:
             raise SettingError.because(
-                "a block without its groups", got=f"{kind.symbol} in {text}",
+                "a block without its groups",
+                got=f"{kind.symbol} in {text}",
                 allowed=f"groups behind each kind that takes them, such as {kind.symbol}(4)",
                 remedy="write them, or let `ifspace groups` or `ifspace layout` find them",
                 argument="blocks",
-            )  # fmt: skip
+            )
     block = Block.parse(text)
     layers = [
-        layer if layer.kernel is None or _has_kernel(term, layer.conv.takes_groups)
+        layer
+        if layer.kernel is None or _has_kernel(term, layer.conv.takes_groups)
         else replace(layer, kernel=kernel)
         for layer, term in zip(block.layers, terms, strict=True)
-    ]  # fmt: skip
+    ]
     return replace(block, layers=tuple(layers))
 
 

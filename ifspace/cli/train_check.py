@@ -17,30 +17,76 @@ DIGITS, SMALL = "digits", "small"
 SEEDS: Final = 3
 
 _OPTIONS = (
-    click.option("--data", type=click.Choice([DIGITS, "cifar10", "cifar100"], case_sensitive=False),
-                 default=DIGITS, show_default=True,
-                 help="The images: scikit-learn's digits (8x8 pixels), or CIFAR from --folder."),
-    click.option("--folder", type=click.Path(path_type=Path), metavar="DIR",
-                 help="Where the binary version of CIFAR-10 or CIFAR-100 is unpacked."),
-    click.option("--network", default=SMALL, show_default=True, metavar="NAME",
-                 help="A plain network (six convolutions for the digits), or one of the papers "
-                 "such as vgg11, for which the digits are enlarged to 32x32."),
-    click.option("--block", default="DW+RPW(2,1/2)", show_default=True, metavar="BLOCK",
-                 help="What the convolutions of the last version are replaced by."),
-    click.option("--params", type=amount, metavar="P",
-                 help="At most so many parameters in the reorganized version."),
-    click.option("--preset", default="quick", show_default=True, metavar="NAME",
-                 help="The schedule: quick, or a paper's such as 3drf-cifar (350 epochs)."),
-    click.option("--epochs", type=click.IntRange(1), metavar="N",
-                 help="Another number of epochs; the rate falls after the same share of them."),
-    click.option("--seeds", type=click.IntRange(1), metavar="N", default=SEEDS, show_default=True,
-                 help="Train each version from so many seeds."),
-    click.option("--threads", type=click.IntRange(1), metavar="N",
-                 help="Threads of torch; if not given 1 for the small network on the digits, and "
-                 "else torch's own number."),
-    click.option("--device", default="cpu", show_default=True, metavar="NAME",
-                 help="Where it is trained: cpu, or cuda where there is one."),
-)  # fmt: skip
+    click.option(
+        "--data",
+        type=click.Choice([DIGITS, "cifar10", "cifar100"], case_sensitive=False),
+        default=DIGITS,
+        show_default=True,
+        help="The images: scikit-learn's digits (8x8 pixels), or CIFAR from --folder.",
+    ),
+    click.option(
+        "--folder",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where the binary version of CIFAR-10 or CIFAR-100 is unpacked.",
+    ),
+    click.option(
+        "--network",
+        default=SMALL,
+        show_default=True,
+        metavar="NAME",
+        help="A plain network (six convolutions for the digits), or one of the papers "
+        "such as vgg11, for which the digits are enlarged to 32x32.",
+    ),
+    click.option(
+        "--block",
+        default="DW+RPW(2,1/2)",
+        show_default=True,
+        metavar="BLOCK",
+        help="What the convolutions of the last version are replaced by.",
+    ),
+    click.option(
+        "--params",
+        type=amount,
+        metavar="P",
+        help="At most so many parameters in the reorganized version.",
+    ),
+    click.option(
+        "--preset",
+        default="quick",
+        show_default=True,
+        metavar="NAME",
+        help="The schedule: quick, or a paper's such as 3drf-cifar (350 epochs).",
+    ),
+    click.option(
+        "--epochs",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Another number of epochs; the rate falls after the same share of them.",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(1),
+        metavar="N",
+        default=SEEDS,
+        show_default=True,
+        help="Train each version from so many seeds.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Threads of torch; if not given 1 for the small network on the digits, and "
+        "else torch's own number.",
+    ),
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        metavar="NAME",
+        help="Where it is trained: cpu, or cuda where there is one.",
+    ),
+)
 
 
 @click.command("train-check", short_help="Train a network and its better versions side by side.")
@@ -84,9 +130,15 @@ def command(
     try:
         with ProgressBar("training", quiet=output.quiet) as bar:
             train_check(
-                {each.name: each.build for each in found}, images, schedule, range(seeds),
-                threads=threads, device=device, progress=bar, finished=runs.append,
-            )  # fmt: skip
+                {each.name: each.build for each in found},
+                images,
+                schedule,
+                range(seeds),
+                threads=threads,
+                device=device,
+                progress=bar,
+                finished=runs.append,
+            )
     except KeyboardInterrupt:
         if runs:
             output.emit(forms(asked, runs))
@@ -103,9 +155,10 @@ def _data(name: str, folder: Path | None) -> "Data":
             "options that do not go together",
             got=f"--data {name} {'without' if folder is None else 'with'} --folder",
             allowed="--folder with --data cifar10 or cifar100, and not with digits",
-            remedy="say where the binary version is unpacked" if folder is None
+            remedy="say where the binary version is unpacked"
+            if folder is None
             else "leave it out, or name the data in it",
-        )  # fmt: skip
+        )
     if folder is None:
         return digits()
     return {"cifar10": cifar10, "cifar100": cifar100}[name](folder)

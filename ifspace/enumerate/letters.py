@@ -144,19 +144,25 @@ class Alphabet:
 
     def _make(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
         options = tuple(
-            Option(groups, overlap, self._cost(row, widths, pixels, groups or 1),
-                   tuple(self._relation(row, c, groups or 1, overlap) for c in widths))
+            Option(
+                groups,
+                overlap,
+                self._cost(row, widths, pixels, groups or 1),
+                tuple(self._relation(row, c, groups or 1, overlap) for c in widths),
+            )
             for groups, overlap in self._choices(row, widths)
-        )  # fmt: skip
+        )
         first, later = (widths[track] for track in self.tracks.decides)
         removable = (
             not row.spatial and first[0] == first[1],
             not row.spatial and later[0] == later[1],
         )
         neutral = (
-            row.spatial and not row.takes_groups and len(options) == 1
+            row.spatial
+            and not row.takes_groups
+            and len(options) == 1
             and all(self._is_identity(r) for r in options[0].relations)
-        )  # fmt: skip
+        )
         return Letter(
             row.symbol,
             removable,

@@ -46,8 +46,9 @@ def passes(block: Block, setting: EnumerationSetting) -> bool:
     at width C, and at the real widths the field must be full again.
     """
     at_c = setting.bottleneck is None
-    decided = block.at(setting.channels, None if at_c else setting.out_width,
-                       setting.bottleneck, setting.dims).layers  # fmt: skip
+    decided = block.at(
+        setting.channels, None if at_c else setting.out_width, setting.bottleneck, setting.dims
+    ).layers
     real = block.at(setting.channels, setting.out_width, setting.bottleneck, setting.dims).layers
     return _channels(real, setting) == setting.channels and not any(
         rule.rejects(decided, setting) for rule in RULES if rule.applies(setting)
@@ -134,13 +135,23 @@ def _stops_early(chain: Chain, setting: EnumerationSetting) -> bool:
 RULES: Final = (
     Rule("repeated patterns", "[Fog] 3.1", False, lambda s: True, _is_repeated_pattern),
     Rule("wider than the reference", "[Fog] 3.1; [IF] eq. 2", True, lambda s: True, _is_too_wide),
-    Rule("misses the field", "[IF]; [3DRF] 4.2: quality", False, lambda s: True,
-         _misses_the_field),
-    Rule("idle layer", "follows from compact", True, lambda s: s.rule == "compact",
-         _has_idle_layer),
-    Rule("a layer can go", "[IF]; [3DRF] 4.2: compact", False, lambda s: s.rule == "compact",
-         _can_lose_a_layer),
-    Rule("layers can go", "compact for any sub-sequence", False,
-         lambda s: s.rule == "compact" and s.compact == "subset", _can_lose_layers),
+    Rule("misses the field", "[IF]; [3DRF] 4.2: quality", False, lambda s: True, _misses_the_field),
+    Rule(
+        "idle layer", "follows from compact", True, lambda s: s.rule == "compact", _has_idle_layer
+    ),
+    Rule(
+        "a layer can go",
+        "[IF]; [3DRF] 4.2: compact",
+        False,
+        lambda s: s.rule == "compact",
+        _can_lose_a_layer,
+    ),
+    Rule(
+        "layers can go",
+        "compact for any sub-sequence",
+        False,
+        lambda s: s.rule == "compact" and s.compact == "subset",
+        _can_lose_layers,
+    ),
     Rule("early stop", "[Fog] 3.1", True, lambda s: s.rule == "early-stop", _stops_early),
-)  # fmt: skip
+)

@@ -151,14 +151,16 @@ class _Run:
                 field=(self.setting.reference_field.side, self.setting.channels),
                 layers=len(word),
                 params_formula=params_text(
-                    composition, self.setting.bottleneck is not None, self.setting.kernel,
+                    composition,
+                    self.setting.bottleneck is not None,
+                    self.setting.kernel,
                     self.setting.dims,
                 ),
                 field_condition=self._condition(word),
                 irreducible=self._solved(word).irreducible,
                 same_as=simpler.get(word),
                 published_as=published_names(str(Composition(word)), self.setting.repeats),
-            )  # fmt: skip
+            )
 
     def _letters(self, word: Word) -> list[Letter]:
         placed = self.alphabet.place(word)

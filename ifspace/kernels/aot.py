@@ -23,9 +23,10 @@ from ifspace.kernels.configs import SHARED_BYTES, TARGETS
 from ifspace.kernels.launch import Launch, interprets
 
 _GPUS: Final = {
-    "sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
-}  # fmt: skip
+}
 _TYPES: Final = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
@@ -85,12 +86,17 @@ def cases_of(launch: Launch, problem: str, channels_last: bool) -> list[AotCase]
         words += f" {launch.constants['PRECISION']}"
     return [
         specialised(
-            launch.function, {**launch.arguments, **launch.constants, **config.constants()},
-            kernel=launch.kernel, config=config.name, problem=words, warps=config.warps,
-            stages=config.stages, targets=config.targets,
+            launch.function,
+            {**launch.arguments, **launch.constants, **config.constants()},
+            kernel=launch.kernel,
+            config=config.name,
+            problem=words,
+            warps=config.warps,
+            stages=config.stages,
+            targets=config.targets,
         )
         for config in launch.fit
-    ]  # fmt: skip
+    ]
 
 
 def specialised(function: Any, arguments: Mapping[str, Any], **told: Any) -> AotCase:
@@ -130,9 +136,11 @@ def compile_case(case: AotCase, target: str) -> Compiled:
         )
     if interprets():
         raise DeviceError.because(
-            "the interpreter does not compile", got="TRITON_INTERPRET set",
-            allowed="a process without it", remedy="unset it before triton is imported",
-        )  # fmt: skip
+            "the interpreter does not compile",
+            got="TRITON_INTERPRET set",
+            allowed="a process without it",
+            remedy="unset it before triton is imported",
+        )
     source = ASTSource(case.function, case.signature, case.constexprs, case.attributes)
     options = {"num_warps": case.warps, "num_stages": case.stages}
     kernel = triton.compile(source, target=_GPUS[target], options=options)
@@ -148,8 +156,10 @@ def _measure_cuda(kernel: Any) -> tuple[int, int]:
         cubin.write_bytes(kernel.asm["cubin"])
         report = subprocess.run(
             [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", str(cubin)],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     return _number(r"REG:(\d+)", report), _number(r"STACK:(\d+)", report)
 
 
@@ -165,7 +175,9 @@ def _number(pattern: str, text: str) -> int:
     found = re.search(pattern, text)
     if found is None:
         raise DeviceError.because(
-            "the compiler's report is unknown", got=text[:80], allowed=f"a match of {pattern}",
+            "the compiler's report is unknown",
+            got=text[:80],
+            allowed=f"a match of {pattern}",
             remedy="use triton 3.6 or 3.7",
-        )  # fmt: skip
+        )
     return int(found[1])

@@ -19,10 +19,12 @@ def check_tensors(tensors: Mapping[str, Any], optional: frozenset[str] = frozens
     for name, given in tensors.items():
         if not isinstance(given, Tensor) and not (given is None and name in optional):
             raise KernelError.because(
-                f"{name} is no tensor", got=type(given).__name__,
+                f"{name} is no tensor",
+                got=type(given).__name__,
                 allowed="torch.Tensor" + (" or None" if name in optional else ""),
-                remedy="convert it with torch.as_tensor", argument=name,
-            )  # fmt: skip
+                remedy="convert it with torch.as_tensor",
+                argument=name,
+            )
 
 
 def check_input(x: Any, channels: int | None = None, axes: str = "H, W") -> None:
@@ -36,14 +38,20 @@ def check_input(x: Any, channels: int | None = None, axes: str = "H, W") -> None
     dims = 3 + axes.count(",")
     if x.dim() != dims:
         raise KernelError.because(
-            f"input is not {dims}-D", got=shape_of(x), allowed=wanted,
-            remedy="add the batch dimension with x[None], or reshape", argument="x",
-        )  # fmt: skip
+            f"input is not {dims}-D",
+            got=shape_of(x),
+            allowed=wanted,
+            remedy="add the batch dimension with x[None], or reshape",
+            argument="x",
+        )
     if channels is not None and x.shape[1] != channels:
         raise KernelError.because(
-            "input has the wrong number of channels", got=shape_of(x), allowed=wanted,
-            remedy="make the layer with the channels of its input", argument="x",
-        )  # fmt: skip
+            "input has the wrong number of channels",
+            got=shape_of(x),
+            allowed=wanted,
+            remedy="make the layer with the channels of its input",
+            argument="x",
+        )
 
 
 def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
@@ -57,9 +65,11 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
     devices = {name: str(tensor.device) for name, tensor in given.items()}
     if len(set(devices.values())) > 1:
         raise KernelError.because(
-            "tensors on several devices", got=_listed(devices), allowed="one device",
+            "tensors on several devices",
+            got=_listed(devices),
+            allowed="one device",
             remedy="move them with .to(x.device)",
-        )  # fmt: skip
+        )
     for name, tensor in given.items():
         _check_dense(name, tensor, name)
     dtypes = {name: tensor.dtype for name, tensor in given.items()}
@@ -72,7 +82,7 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
             got=_listed({name: str(dtype) for name, dtype in dtypes.items()}),
             allowed=f"one type{' (autocast leaves float64 alone)' if wide else ', or autocast'}",
             remedy="convert them with .to(x.dtype)",
-        )  # fmt: skip
+        )
 
 
 def is_autocast(x: Tensor) -> bool:
@@ -90,18 +100,23 @@ def _check_dense(what: str, tensor: Tensor, argument: str) -> None:
     if tensor.is_nested or tensor.layout != torch.strided:
         kind = "a nested tensor" if tensor.is_nested else str(tensor.layout)
         raise KernelError.because(
-            f"{what} is not dense", got=kind, allowed="torch.strided",
+            f"{what} is not dense",
+            got=kind,
+            allowed="torch.strided",
             remedy="convert it with .to_dense(), a nested one with .to_padded_tensor(0)",
             argument=argument,
-        )  # fmt: skip
+        )
     if tensor.dtype not in FLOATS:
         fact = "is not of a type that is computed in"
         if not tensor.dtype.is_floating_point:
             fact = "is not of a floating type"
         raise KernelError.because(
-            f"{what} {fact}", got=str(tensor.dtype),
-            allowed="float16, bfloat16, float32, float64", remedy="convert it", argument=argument,
-        )  # fmt: skip
+            f"{what} {fact}",
+            got=str(tensor.dtype),
+            allowed="float16, bfloat16, float32, float64",
+            remedy="convert it",
+            argument=argument,
+        )
 
 
 def _listed(facts: Mapping[str, str]) -> str:

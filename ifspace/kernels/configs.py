@@ -53,9 +53,11 @@ class Config:
     def constants(self) -> dict[str, Any]:
         """Return what a kernel is compiled for."""
         return {
-            "BLOCK_M": self.pixels, "BLOCK_N": self.filters, "BLOCK_C": self.channels,
+            "BLOCK_M": self.pixels,
+            "BLOCK_N": self.filters,
+            "BLOCK_C": self.channels,
             "ORDER": self.order,
-        }  # fmt: skip
+        }
 
     def options(self) -> dict[str, int]:
         """Return how it is compiled."""
@@ -82,40 +84,70 @@ def _table(
 # Of one kernel and kind the first that suits is the default. Left out of a target is what spills
 # there, under triton 3.6 or 3.7, or takes more shared memory than it has.
 CONFIGS: Final[tuple[Config, ...]] = (
-    *_table("forward", ("natural", "sorted"), {
-        "half": (
-            (64, 64, 32, 4, 3, TARGETS), (128, 64, 64, 4, 3, _CUDA), (128, 128, 32, 8, 3, TARGETS),
-            (128, 128, 64, 8, 3, _CUDA),
-        ),
-        "tf32": ((64, 64, 32, 4, 2, TARGETS), (128, 128, 32, 8, 3, _CUDA)),
-        "ieee": ((32, 64, 16, 4, 2, TARGETS),),
-    }),
+    *_table(
+        "forward",
+        ("natural", "sorted"),
+        {
+            "half": (
+                (64, 64, 32, 4, 3, TARGETS),
+                (128, 64, 64, 4, 3, _CUDA),
+                (128, 128, 32, 8, 3, TARGETS),
+                (128, 128, 64, 8, 3, _CUDA),
+            ),
+            "tf32": ((64, 64, 32, 4, 2, TARGETS), (128, 128, 32, 8, 3, _CUDA)),
+            "ieee": ((32, 64, 16, 4, 2, TARGETS),),
+        },
+    ),
     *_table("forward", ("natural",), {"half": ((128, 256, 64, 8, 3, _HOPPER),)}),
-    *_table("forward", ("woven",), {
-        "half": (
-            (64, 128, 32, 4, 3, _CUDA), (128, 128, 32, 8, 2, _CUDA), (64, 128, 16, 4, 2, TARGETS),
-        ),
-    }),
-    *_table("input_grad", ("natural", "sorted"), {
-        "half": (
-            (64, 32, 64, 4, 3, TARGETS), (128, 64, 64, 4, 3, _CUDA), (128, 64, 128, 8, 3, _CUDA),
-        ),
-        "tf32": ((64, 32, 64, 4, 2, TARGETS), (128, 32, 128, 8, 3, _CUDA)),
-        "ieee": ((32, 16, 64, 4, 2, TARGETS),),
-    }),
+    *_table(
+        "forward",
+        ("woven",),
+        {
+            "half": (
+                (64, 128, 32, 4, 3, _CUDA),
+                (128, 128, 32, 8, 2, _CUDA),
+                (64, 128, 16, 4, 2, TARGETS),
+            ),
+        },
+    ),
+    *_table(
+        "input_grad",
+        ("natural", "sorted"),
+        {
+            "half": (
+                (64, 32, 64, 4, 3, TARGETS),
+                (128, 64, 64, 4, 3, _CUDA),
+                (128, 64, 128, 8, 3, _CUDA),
+            ),
+            "tf32": ((64, 32, 64, 4, 2, TARGETS), (128, 32, 128, 8, 3, _CUDA)),
+            "ieee": ((32, 16, 64, 4, 2, TARGETS),),
+        },
+    ),
     *_table("input_grad", ("natural",), {"half": ((128, 64, 256, 8, 3, _CUDA),)}),
-    *_table("weight_grad", ("natural", "sorted"), {
-        "half": ((32, 64, 64, 4, 3, TARGETS), (64, 64, 64, 4, 3, _CUDA)),
-        "tf32": ((32, 64, 64, 4, 2, TARGETS), (32, 128, 128, 8, 3, _CUDA)),
-        "ieee": ((16, 32, 64, 4, 2, TARGETS),),
-    }),
-    *_table("weight_grad", ("natural",), {
-        "half": ((64, 128, 128, 8, 3, _CUDA), (64, 128, 64, 4, 3, _HOPPER)),
-    }),
-    *_table("weight_grad", ("sorted",), {
-        "half": ((64, 128, 64, 4, 3, _HOPPER),),
-    }),
-)  # fmt: skip
+    *_table(
+        "weight_grad",
+        ("natural", "sorted"),
+        {
+            "half": ((32, 64, 64, 4, 3, TARGETS), (64, 64, 64, 4, 3, _CUDA)),
+            "tf32": ((32, 64, 64, 4, 2, TARGETS), (32, 128, 128, 8, 3, _CUDA)),
+            "ieee": ((16, 32, 64, 4, 2, TARGETS),),
+        },
+    ),
+    *_table(
+        "weight_grad",
+        ("natural",),
+        {
+            "half": ((64, 128, 128, 8, 3, _CUDA), (64, 128, 64, 4, 3, _HOPPER)),
+        },
+    ),
+    *_table(
+        "weight_grad",
+        ("sorted",),
+        {
+            "half": ((64, 128, 64, 4, 3, _HOPPER),),
+        },
+    ),
+)
 KERNELS: Final = tuple(dict.fromkeys(config.kernel for config in CONFIGS))
 
 # Sums that a tile may hold, of each window that it weaves and with addresses of 64 bits.
@@ -134,14 +166,17 @@ def configurations(kernel: str, kind: str | None = None) -> tuple[Config, ...]:
     Raises: KernelError for a kernel that is none.
     """
     found = tuple(
-        config for config in CONFIGS
+        config
+        for config in CONFIGS
         if config.kernel == kernel and (kind is None or kind in config.kinds)
-    )  # fmt: skip
+    )
     if not found:
         raise KernelError.because(
-            "no such kernel", got=f"{kernel!r} for {kind or 'any kind'}",
-            allowed=f"{', '.join(KERNELS)}; {', '.join(KINDS)}", remedy="pick one",
-        )  # fmt: skip
+            "no such kernel",
+            got=f"{kernel!r} for {kind or 'any kind'}",
+            allowed=f"{', '.join(KERNELS)}; {', '.join(KINDS)}",
+            remedy="pick one",
+        )
     return found
 
 
@@ -176,9 +211,12 @@ def named(kernel: str, name: str, among: Iterable[Config]) -> Config:
     fit = {config.name: config for config in among}
     if name not in fit:
         raise KernelError.because(
-            f"no such configuration of {kernel} for this problem", got=repr(name),
-            allowed=", ".join(fit), remedy="pick one, or leave it out", argument="config",
-        )  # fmt: skip
+            f"no such configuration of {kernel} for this problem",
+            got=repr(name),
+            allowed=", ".join(fit),
+            remedy="pick one, or leave it out",
+            argument="config",
+        )
     return fit[name]
 
 

@@ -28,9 +28,11 @@ from ifspace.kernels.windows import windows_of
 Pins = Mapping[str, str]
 # Overlap, channels_last, type and float32 precision: at 1/2 windows start at whole vectors.
 _AOT_PROBLEMS: Final = (
-    ("1/2", True, torch.bfloat16, None), ("0.33", False, torch.bfloat16, None),
-    ("0.33", True, torch.float32, "tf32"), ("0.33", False, torch.float32, "ieee"),
-)  # fmt: skip
+    ("1/2", True, torch.bfloat16, None),
+    ("0.33", False, torch.bfloat16, None),
+    ("0.33", True, torch.float32, "tf32"),
+    ("0.33", False, torch.float32, "ieee"),
+)
 
 
 def forward(
@@ -62,9 +64,11 @@ def forward(
     y = empty_beside(x, spec.output_shape(tuple(x.shape))) if out is None else out
     if y.numel() and x.numel():
         tensors = {
-            **_first(dw_weight, scale1, shift1), "weight": filled(weight, spec.windows),
-            "scale2": _dense(scale2), "shift2": _dense(shift2),
-        }  # fmt: skip
+            **_first(dw_weight, scale1, shift1),
+            "weight": filled(weight, spec.windows),
+            "scale2": _dense(scale2),
+            "shift2": _dense(shift2),
+        }
         forward_launch(x, tensors, None, y, spec, fp32).run((configs or {}).get("forward"))
     return y
 
@@ -105,9 +109,11 @@ def backward(
     if spec.activation2 is not None:
         before = empty_beside(x, tuple(grad.shape))
         tensors = {
-            **first, "weight": filled(weight, spec.windows),
-            "scale2": _dense(scale2), "shift2": _dense(shift2),
-        }  # fmt: skip
+            **first,
+            "weight": filled(weight, spec.windows),
+            "scale2": _dense(scale2),
+            "shift2": _dense(shift2),
+        }
         forward_launch(x, tensors, grad, before, spec, fp32).run(pins.get("before"))
         grad = before
 
@@ -121,23 +127,33 @@ def backward(
     )
     grad_x, grad_dw = depthwise_backward(spread, x, dw_weight, spec.stride)
     return (
-        grad_x, grad_dw, _cast(by_scale1, x), _cast(by_shift1, x), grad_weight, grad_scale2,
+        grad_x,
+        grad_dw,
+        _cast(by_scale1, x),
+        _cast(by_shift1, x),
+        grad_weight,
+        grad_scale2,
         None if shift2 is None else _cast(sums[1], x),
-    )  # fmt: skip
+    )
 
 
 def aot_cases() -> tuple[AotCase, ...]:
     """Return what must compile: every configuration, in both layouts and alignments of windows."""
     return tuple(
         specialised(
-            launch.function, launch.everything(config)[1],
-            kernel=f"dw_rpw.{launch.kernel}", config=config.name, problem=problem,
-            warps=config.warps, stages=config.stages, targets=config.targets,
+            launch.function,
+            launch.everything(config)[1],
+            kernel=f"dw_rpw.{launch.kernel}",
+            config=config.name,
+            problem=problem,
+            warps=config.warps,
+            stages=config.stages,
+            targets=config.targets,
         )
         for overlap, channels_last, dtype, fp32 in _AOT_PROBLEMS
         for problem, launch in _launches(overlap, channels_last, dtype, fp32)
         for config in launch.fit
-    )  # fmt: skip
+    )
 
 
 def _launches(
@@ -181,9 +197,7 @@ def _by_weight(
 def _first(
     dw_weight: Tensor, scale1: Tensor | None, shift1: Tensor | None
 ) -> dict[str, Tensor | None]:
-    return {
-        "dw_weight": dw_weight.contiguous(), "scale1": _dense(scale1), "shift1": _dense(shift1)
-    }  # fmt: skip
+    return {"dw_weight": dw_weight.contiguous(), "scale1": _dense(scale1), "shift1": _dense(shift1)}
 
 
 def _dense(vector: Tensor | None) -> Tensor | None:

@@ -28,8 +28,12 @@ _Tile = tuple[int, int, int, int, int, tuple[str, ...]]
 _TILES: Final[dict[str, dict[str, tuple[_Tile, ...]]]] = {
     "forward": {
         "half": (
-            (16, 32, 32, 4, 1, TARGETS), (64, 64, 32, 4, 1, _HOPPER), (32, 128, 32, 4, 1, _CUDA),
-            (64, 128, 32, 8, 1, _CUDA), (32, 256, 32, 8, 1, _HOPPER), (64, 256, 32, 8, 1, _HOPPER),
+            (16, 32, 32, 4, 1, TARGETS),
+            (64, 64, 32, 4, 1, _HOPPER),
+            (32, 128, 32, 4, 1, _CUDA),
+            (64, 128, 32, 8, 1, _CUDA),
+            (32, 256, 32, 8, 1, _HOPPER),
+            (64, 256, 32, 8, 1, _HOPPER),
             (64, 128, 32, 8, 2, _HOPPER),
         ),
         "tf32": ((16, 32, 32, 4, 1, TARGETS), (64, 64, 32, 8, 1, _CUDA)),
@@ -42,19 +46,23 @@ _TILES: Final[dict[str, dict[str, tuple[_Tile, ...]]]] = {
     },
     "weight_grad": {
         "half": (
-            (32, 64, 32, 4, 1, TARGETS), (64, 64, 32, 8, 1, _CUDA), (64, 64, 64, 8, 1, _HOPPER),
+            (32, 64, 32, 4, 1, TARGETS),
+            (64, 64, 32, 8, 1, _CUDA),
+            (64, 64, 64, 8, 1, _HOPPER),
         ),
         "tf32": ((32, 64, 32, 4, 1, TARGETS), (32, 64, 64, 8, 1, _CUDA)),
         "ieee": ((16, 32, 32, 4, 1, TARGETS),),
     },
     "middle_grad": {
         "half": (
-            (32, 32, 32, 4, 2, TARGETS), (64, 64, 32, 4, 3, _CUDA), (64, 64, 64, 8, 3, _CUDA),
+            (32, 32, 32, 4, 2, TARGETS),
+            (64, 64, 32, 4, 3, _CUDA),
+            (64, 64, 64, 8, 3, _CUDA),
         ),
         "tf32": ((32, 32, 32, 4, 2, TARGETS), (64, 32, 64, 8, 2, _CUDA)),
         "ieee": ((16, 32, 32, 4, 2, TARGETS),),
     },
-}  # fmt: skip
+}
 
 
 def configurations(kernel: str, kind: str, channels_last: bool) -> tuple[Config, ...]:
@@ -81,9 +89,12 @@ def check_pins(pins: Any) -> None:
     for kernel in pins or ():
         if kernel not in KERNELS:
             raise KernelError.because(
-                "no such kernel", got=repr(kernel), allowed=", ".join(KERNELS),
-                remedy="pin one of them", argument="configs",
-            )  # fmt: skip
+                "no such kernel",
+                got=repr(kernel),
+                allowed=", ".join(KERNELS),
+                remedy="pin one of them",
+                argument="configs",
+            )
 
 
 _fastest: dict[Hashable, Config] = {}

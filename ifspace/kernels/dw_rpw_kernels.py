@@ -29,16 +29,54 @@ from ifspace.kernels.tiles import (
 
 @triton.jit
 def forward_kernel(
-    x, dw_weight, scale1, shift1, weight, scale2, shift2, grad, y,
-    pixels, height, width, out_height, out_width,
-    x_n, x_c, x_h, x_w, grad_n, grad_c, grad_h, grad_w, y_n, y_c, y_h, y_w,
-    in_channels, out_channels, window, step, unit, distinct, share, inverse,
-    STRIDE: tl.constexpr, ACTIVATION1: tl.constexpr, ACTIVATION2: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    ORDER: tl.constexpr, UNROLLED: tl.constexpr, VECTOR: tl.constexpr,
-    PIXELS_LAST: tl.constexpr, WIDE: tl.constexpr,
-    EXACT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,
+    dw_weight,
+    scale1,
+    shift1,
+    weight,
+    scale2,
+    shift2,
+    grad,
+    y,
+    pixels,
+    height,
+    width,
+    out_height,
+    out_width,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    y_n,
+    y_c,
+    y_h,
+    y_w,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    STRIDE: tl.constexpr,
+    ACTIVATION1: tl.constexpr,
+    ACTIVATION2: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    ORDER: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    VECTOR: tl.constexpr,
+    PIXELS_LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Write y, or where there is a gradient by y: the gradient before activation2.
 
     One program: BLOCK_M output pixels of BLOCK_N filters. Programs of the same pixels are
@@ -52,13 +90,30 @@ def forward_kernel(
         program // tiles, pixels, out_height, out_width, BLOCK_M, WIDE
     )
     filters, start, real = filters_at(
-        first + tl.arange(0, BLOCK_N), in_channels, out_channels, step, unit, distinct, share,
-        inverse, VECTOR, NATURAL,
-    )  # fmt: skip
-    base, length = union_of(
-        first, in_channels, out_channels, window, step, unit, distinct, share, BLOCK_N, VECTOR,
+        first + tl.arange(0, BLOCK_N),
+        in_channels,
+        out_channels,
+        step,
+        unit,
+        distinct,
+        share,
+        inverse,
+        VECTOR,
         NATURAL,
-    )  # fmt: skip
+    )
+    base, length = union_of(
+        first,
+        in_channels,
+        out_channels,
+        window,
+        step,
+        unit,
+        distinct,
+        share,
+        BLOCK_N,
+        VECTOR,
+        NATURAL,
+    )
     if PIXELS_LAST:
         total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
     else:
@@ -67,15 +122,38 @@ def forward_kernel(
         position = k + tl.arange(0, BLOCK_C)
         channel = channels_at(base + position, in_channels, VECTOR)
         middle = depthwise_tile(
-            x, dw_weight, image, row, column, exists, channel, height, width, x_n, x_c, x_h, x_w,
-            STRIDE, UNROLLED, PIXELS_LAST, WIDE,
-        )  # fmt: skip
+            x,
+            dw_weight,
+            image,
+            row,
+            column,
+            exists,
+            channel,
+            height,
+            width,
+            x_n,
+            x_c,
+            x_h,
+            x_w,
+            STRIDE,
+            UNROLLED,
+            PIXELS_LAST,
+            WIDE,
+        )
         middle = affine_tile(middle, scale1, shift1, channel, True, not PIXELS_LAST)
         middle = activated(middle, ACTIVATION1)
         factor = weight_tile(
-            weight, filters, start, real, channel, position < length, in_channels, window,
-            VECTOR, not PIXELS_LAST,
-        )  # fmt: skip
+            weight,
+            filters,
+            start,
+            real,
+            channel,
+            position < length,
+            in_channels,
+            window,
+            VECTOR,
+            not PIXELS_LAST,
+        )
         if PIXELS_LAST:
             total = add_product(total, factor, middle, x, EXACT, PRECISION)
         else:
@@ -99,16 +177,49 @@ def forward_kernel(
 
 @triton.jit
 def weight_grad_kernel(
-    x, dw_weight, scale1, shift1, grad, partial, partial_shift,
-    pixels, height, width, out_height, out_width, span, reads,
-    x_n, x_c, x_h, x_w, grad_n, grad_c, grad_h, grad_w,
-    in_channels, out_channels, window, step, unit, distinct, share, inverse,
-    STRIDE: tl.constexpr, ACTIVATION1: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    ORDER: tl.constexpr, UNROLLED: tl.constexpr, VECTOR: tl.constexpr,
-    PIXELS_LAST: tl.constexpr, WIDE: tl.constexpr,
-    EXACT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,
+    dw_weight,
+    scale1,
+    shift1,
+    grad,
+    partial,
+    partial_shift,
+    pixels,
+    height,
+    width,
+    out_height,
+    out_width,
+    span,
+    reads,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    STRIDE: tl.constexpr,
+    ACTIVATION1: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    ORDER: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    VECTOR: tl.constexpr,
+    PIXELS_LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Write for each part of the pixels its share of the gradients by weight and shift2.
 
     One program: BLOCK_N filters, BLOCK_C channels of their union, one part. `partial` is
@@ -122,13 +233,30 @@ def weight_grad_kernel(
     k = tl.program_id(0) // tiles * BLOCK_C
     part = tl.program_id(1)
     filters, _, real = filters_at(
-        first + tl.arange(0, BLOCK_N), in_channels, out_channels, step, unit, distinct, share,
-        inverse, VECTOR, NATURAL,
-    )  # fmt: skip
-    base, length = union_of(
-        first, in_channels, out_channels, window, step, unit, distinct, share, BLOCK_N, VECTOR,
+        first + tl.arange(0, BLOCK_N),
+        in_channels,
+        out_channels,
+        step,
+        unit,
+        distinct,
+        share,
+        inverse,
+        VECTOR,
         NATURAL,
-    )  # fmt: skip
+    )
+    base, length = union_of(
+        first,
+        in_channels,
+        out_channels,
+        window,
+        step,
+        unit,
+        distinct,
+        share,
+        BLOCK_N,
+        VECTOR,
+        NATURAL,
+    )
     position = k + tl.arange(0, BLOCK_C)
     channel = channels_at(base + position, in_channels, VECTOR)
     total = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
@@ -145,12 +273,28 @@ def weight_grad_kernel(
             place = along(image * grad_n + row * grad_h + column * grad_w, PIXELS_LAST)
             given = tl.load(
                 grad + (place + along(lane * grad_c, both_last)),
-                mask=along(exists, PIXELS_LAST) & along(real, both_last), other=0.0,
-            )  # fmt: skip
+                mask=along(exists, PIXELS_LAST) & along(real, both_last),
+                other=0.0,
+            )
             middle = depthwise_tile(
-                x, dw_weight, image, row, column, exists, channel, height, width,
-                x_n, x_c, x_h, x_w, STRIDE, UNROLLED, PIXELS_LAST, WIDE,
-            )  # fmt: skip
+                x,
+                dw_weight,
+                image,
+                row,
+                column,
+                exists,
+                channel,
+                height,
+                width,
+                x_n,
+                x_c,
+                x_h,
+                x_w,
+                STRIDE,
+                UNROLLED,
+                PIXELS_LAST,
+                WIDE,
+            )
             middle = affine_tile(middle, scale1, shift1, channel, True, both_last)
             middle = activated(middle, ACTIVATION1)
             if PIXELS_LAST:
@@ -171,16 +315,53 @@ def weight_grad_kernel(
 
 @triton.jit
 def middle_grad_kernel(
-    x, dw_weight, scale1, shift1, weight, grad, out, partial_scale, partial_shift,
-    pixels, height, width, out_height, out_width,
-    x_n, x_c, x_h, x_w, grad_n, grad_c, grad_h, grad_w, out_n, out_c, out_h, out_w,
-    in_channels, out_channels, window, step, unit, distinct, share, inverse,
-    STRIDE: tl.constexpr, ACTIVATION1: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    ORDER: tl.constexpr, UNROLLED: tl.constexpr, VECTOR: tl.constexpr,
-    PIXELS_LAST: tl.constexpr, WIDE: tl.constexpr,
-    EXACT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,
+    dw_weight,
+    scale1,
+    shift1,
+    weight,
+    grad,
+    out,
+    partial_scale,
+    partial_shift,
+    pixels,
+    height,
+    width,
+    out_height,
+    out_width,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    out_n,
+    out_c,
+    out_h,
+    out_w,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    STRIDE: tl.constexpr,
+    ACTIVATION1: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    ORDER: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    VECTOR: tl.constexpr,
+    PIXELS_LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Write the gradient by the depthwise convolution's output, and the shares of its affine's.
 
     One program: BLOCK_M pixels of BLOCK_C channels, over the filters whose windows meet these in
@@ -231,20 +412,44 @@ def middle_grad_kernel(
             lane = filters.to(tl.int64)
         given = tl.load(
             grad + (pixel + along(lane * grad_c, both_last)),
-            mask=along(exists, PIXELS_LAST) & along(real, both_last), other=0.0,
-        )  # fmt: skip
+            mask=along(exists, PIXELS_LAST) & along(real, both_last),
+            other=0.0,
+        )
         factor = weight_tile(
-            weight, filters, start, real, channel, inside, in_channels, window, VECTOR,
+            weight,
+            filters,
+            start,
+            real,
+            channel,
+            inside,
+            in_channels,
+            window,
+            VECTOR,
             PIXELS_LAST,
-        )  # fmt: skip
+        )
         if PIXELS_LAST:
             total = add_product(total, factor, given, x, EXACT, PRECISION)
         else:
             total = add_product(total, given, factor, x, EXACT, PRECISION)
     spread = depthwise_tile(
-        x, dw_weight, image, row, column, exists, channel, height, width, x_n, x_c, x_h, x_w,
-        STRIDE, UNROLLED, PIXELS_LAST, WIDE,
-    )  # fmt: skip
+        x,
+        dw_weight,
+        image,
+        row,
+        column,
+        exists,
+        channel,
+        height,
+        width,
+        x_n,
+        x_c,
+        x_h,
+        x_w,
+        STRIDE,
+        UNROLLED,
+        PIXELS_LAST,
+        WIDE,
+    )
     before = affine_tile(spread, scale1, shift1, channel, inside, both_last)
     total *= slope(before, ACTIVATION1)
     axis: tl.constexpr = 1 if PIXELS_LAST else 0
@@ -259,6 +464,7 @@ def middle_grad_kernel(
         lane = channel.to(tl.int64)
     place = along(image * out_n + row * out_h + column * out_w, PIXELS_LAST)
     tl.store(
-        out + (place + along(lane * out_c, both_last)), total,
+        out + (place + along(lane * out_c, both_last)),
+        total,
         mask=along(exists, PIXELS_LAST) & along(inside, both_last),
-    )  # fmt: skip
+    )

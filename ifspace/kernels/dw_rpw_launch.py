@@ -153,14 +153,21 @@ def _arguments(x: Tensor, tensors: Tensors, spec: FusedSpec, fp32: str | None) -
         if tensor is not None:
             found |= _strides(name, tensor)
     found |= {
-        "pixels": shape[0] * shape[2] * shape[3], "height": x.shape[2], "width": x.shape[3],
-        "out_height": shape[2], "out_width": shape[3], **numbers(spec.windows),
-        "STRIDE": spec.stride, "ACTIVATION1": spec.activation1, "VECTOR": vector_of(spec.windows),
-        "PIXELS_LAST": x.stride(1) != 1, "WIDE": wide,
+        "pixels": shape[0] * shape[2] * shape[3],
+        "height": x.shape[2],
+        "width": x.shape[3],
+        "out_height": shape[2],
+        "out_width": shape[3],
+        **numbers(spec.windows),
+        "STRIDE": spec.stride,
+        "ACTIVATION1": spec.activation1,
+        "VECTOR": vector_of(spec.windows),
+        "PIXELS_LAST": x.stride(1) != 1,
+        "WIDE": wide,
         # The interpreter has no bfloat16 products.
         "EXACT": interprets() and x.dtype == torch.bfloat16,
         "PRECISION": precision_of(x.dtype, fp32),
-    }  # fmt: skip
+    }
     return found
 
 

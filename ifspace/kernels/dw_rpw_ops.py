@@ -85,9 +85,14 @@ def dw_rpw_backward(
         found: Gradients = _implementation(impl).backward(grad, *tensors, spec)
     grad_x, grad_dw, by_scale1, by_shift1, grad_weight, by_scale2, by_shift2 = found
     return (
-        _laid_out(grad_x, x), grad_dw.contiguous(), _or_empty(by_scale1, x),
-        _or_empty(by_shift1, x), grad_weight, _or_empty(by_scale2, x), _or_empty(by_shift2, x),
-    )  # fmt: skip
+        _laid_out(grad_x, x),
+        grad_dw.contiguous(),
+        _or_empty(by_scale1, x),
+        _or_empty(by_shift1, x),
+        grad_weight,
+        _or_empty(by_scale2, x),
+        _or_empty(by_shift2, x),
+    )
 
 
 def _implementation(impl: str) -> ModuleType:
@@ -164,9 +169,19 @@ def _backward_twice(ctx: Any, *twice: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def layer_by_layer(
-    x: Any, dw_weight: Any, scale1: Any, shift1: Any, weight: Any, scale2: Any, shift2: Any,
-    step: int, stride: int, activation1: str | None, activation2: str | None, impl: str,
-) -> Tensor:  # fmt: skip
+    x: Any,
+    dw_weight: Any,
+    scale1: Any,
+    shift1: Any,
+    weight: Any,
+    scale2: Any,
+    shift2: Any,
+    step: int,
+    stride: int,
+    activation1: str | None,
+    activation2: str | None,
+    impl: str,
+) -> Tensor:
     """Return what `dw_rpw` does, from operators that can be differentiated any number of times."""
     middle = affine(depthwise(x, dw_weight, stride), scale1, shift1)
     mixed = transforms.rpw(activate(middle, activation1), weight, None, step, impl)

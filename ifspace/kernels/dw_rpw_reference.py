@@ -90,9 +90,18 @@ def depthwise_backward(
         return torch.zeros_like(x), torch.zeros_like(dw_weight)
     padding, dilation, no_padding = [KERNEL // 2] * 2, [1, 1], [0, 0]
     grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
-        grad, x, dw_weight, None, [stride] * 2, padding, dilation, False, no_padding,
-        x.shape[1], [True, True, False],
-    )  # fmt: skip
+        grad,
+        x,
+        dw_weight,
+        None,
+        [stride] * 2,
+        padding,
+        dilation,
+        False,
+        no_padding,
+        x.shape[1],
+        [True, True, False],
+    )
     return grad_x, grad_weight
 
 

@@ -57,12 +57,18 @@ def check_options(stride: int, activation1: str | None, activation2: str | None)
     """
     if type(stride) is not int or stride not in STRIDES:
         raise KernelError.because(
-            "stride out of range", got=repr(stride), allowed="1 or 2",
-            remedy="pool before the block for a larger one", argument="stride",
-        )  # fmt: skip
+            "stride out of range",
+            got=repr(stride),
+            allowed="1 or 2",
+            remedy="pool before the block for a larger one",
+            argument="stride",
+        )
     for name, given in (("activation1", activation1), ("activation2", activation2)):
         if given not in ACTIVATIONS:
             raise KernelError.because(
-                f"unknown {name}", got=repr(given), allowed=", ".join(map(str, ACTIVATIONS)),
-                remedy="choose one of them", argument=name,
-            )  # fmt: skip
+                f"unknown {name}",
+                got=repr(given),
+                allowed=", ".join(map(str, ACTIVATIONS)),
+                remedy="choose one of them",
+                argument=name,
+            )

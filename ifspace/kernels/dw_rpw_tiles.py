@@ -25,9 +25,24 @@ def output_pixels(tile, pixels, out_height, out_width, BLOCK: tl.constexpr, WIDE
 
 @triton.jit
 def depthwise_tile(
-    x, dw_weight, image, row, column, exists, channel, height, width, x_n, x_c, x_h, x_w,
-    STRIDE: tl.constexpr, UNROLLED: tl.constexpr, PIXELS_LAST: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
+    x,
+    dw_weight,
+    image,
+    row,
+    column,
+    exists,
+    channel,
+    height,
+    width,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    STRIDE: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    PIXELS_LAST: tl.constexpr,
+    WIDE: tl.constexpr,
+):
     """Return the depthwise 3x3 convolution of a tile of pixels and channels, in float32.
 
     UNROLLED: nine tiles of x are asked for at once, which hides their latency and takes more
@@ -49,23 +64,59 @@ def depthwise_tile(
     if UNROLLED:
         for down in tl.static_range(3):
             total = _depthwise_row(
-                total, x, dw_weight, corner, top, left, exists, channel, height, width, x_h, x_w,
-                down, PIXELS_LAST,
-            )  # fmt: skip
+                total,
+                x,
+                dw_weight,
+                corner,
+                top,
+                left,
+                exists,
+                channel,
+                height,
+                width,
+                x_h,
+                x_w,
+                down,
+                PIXELS_LAST,
+            )
     else:
         for down in range(3):
             total = _depthwise_row(
-                total, x, dw_weight, corner, top, left, exists, channel, height, width, x_h, x_w,
-                down, PIXELS_LAST,
-            )  # fmt: skip
+                total,
+                x,
+                dw_weight,
+                corner,
+                top,
+                left,
+                exists,
+                channel,
+                height,
+                width,
+                x_h,
+                x_w,
+                down,
+                PIXELS_LAST,
+            )
     return total
 
 
 @triton.jit
 def _depthwise_row(
-    total, x, dw_weight, corner, top, left, exists, channel, height, width, x_h, x_w, down,
+    total,
+    x,
+    dw_weight,
+    corner,
+    top,
+    left,
+    exists,
+    channel,
+    height,
+    width,
+    x_h,
+    x_w,
+    down,
     PIXELS_LAST: tl.constexpr,
-):  # fmt: skip
+):
     """Return the total with one row of the 3x3 kernel added."""
     seen_row = exists & (top + down >= 0) & (top + down < height)
     for right in tl.static_range(3):
@@ -79,9 +130,7 @@ def _depthwise_row(
 
 
 @triton.jit
-def add_product(
-    total, left, right, x, EXACT: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
+def add_product(total, left, right, x, EXACT: tl.constexpr, PRECISION: tl.constexpr):
     """Return total + left right, multiplied in the type that x points to.
 
     EXACT: in float32 instead, for the interpreter, which has no bfloat16 products.

@@ -40,9 +40,7 @@ def _input_grad(grad: Any, weight: Any, *_: Any, out_shape: Any = None, **__: An
 
 
 @register_flop_formula(_BY_WEIGHT)
-def _weight_grad(
-    grad: Any, x: Any, width: int, *_: Any, out_shape: Any = None, **__: Any
-) -> int:  # fmt: skip
+def _weight_grad(grad: Any, x: Any, width: int, *_: Any, out_shape: Any = None, **__: Any) -> int:
     return 2 * rpw_macs(grad, width)
 
 

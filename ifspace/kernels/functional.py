@@ -78,9 +78,12 @@ def choose_implementation(x: Tensor, impl: str = "auto") -> str:
     kind = x.device.type
     if impl not in IMPLEMENTATIONS:
         raise KernelError.because(
-            "unknown implementation", got=repr(impl), allowed=", ".join(IMPLEMENTATIONS),
-            remedy="leave it at auto", argument="impl",
-        )  # fmt: skip
+            "unknown implementation",
+            got=repr(impl),
+            allowed=", ".join(IMPLEMENTATIONS),
+            remedy="leave it at auto",
+            argument="impl",
+        )
     if impl == "auto":
         if kind == "cuda":
             impl = "triton" if x.dtype in _TRITON_DTYPES else "reference"
@@ -107,21 +110,24 @@ def _refusal(x: Tensor, impl: str) -> tuple[str, str, str] | None:
     kind = x.device.type
     if impl == "cpu" and kind != "cpu":
         return (
-            "the cpu implementation runs on a CPU only", f"a tensor on {x.device}",
+            "the cpu implementation runs on a CPU only",
+            f"a tensor on {x.device}",
             "leave it at auto",
-        )  # fmt: skip
+        )
     if impl != "triton":
         return None
     if find_spec("triton") is None:
         return (
-            "triton is not installed", f"impl triton for a tensor on {x.device}",
+            "triton is not installed",
+            f"impl triton for a tensor on {x.device}",
             "install ifspace[triton] (Linux)",
-        )  # fmt: skip
+        )
     if kind not in ("cuda", "meta") and not _interprets():
         return (
-            "triton kernels run on CUDA devices", f"a tensor on {x.device}",
+            "triton kernels run on CUDA devices",
+            f"a tensor on {x.device}",
             "move the tensors to a CUDA device",
-        )  # fmt: skip
+        )
     if x.dtype not in _TRITON_DTYPES:
         return "triton kernels do not compute in this type", str(x.dtype), "use impl reference"
     return None
@@ -145,9 +151,12 @@ def step_of(in_channels: int, groups: int, overlap: float | str | Rational) -> i
     # While a compiler traces, sizes may be symbols: arithmetic only, and no table.
     if groups < 1 or in_channels % groups:
         raise KernelError.because(
-            "groups do not divide the input channels", got=groups, allowed="divisors of C_in",
-            remedy="choose a divisor", argument="groups",
-        )  # fmt: skip
+            "groups do not divide the input channels",
+            got=groups,
+            allowed="divisors of C_in",
+            remedy="choose a divisor",
+            argument="groups",
+        )
     shared, of = overlap_ratio(overlap)
     width = in_channels // groups
     return width - shared * width // of
@@ -159,14 +168,16 @@ def _check_parameters(x: Tensor, weight: Tensor, bias: Tensor | None, groups: in
         raise KernelError.because(
             "weight does not fit the input",
             got=f"weight {shape_of(weight)} for x {shape_of(x)} and {groups} groups",
-            allowed=f"weight [C_out, {width}]", remedy="a filter has C_in / groups weights",
+            allowed=f"weight [C_out, {width}]",
+            remedy="a filter has C_in / groups weights",
             argument="weight",
-        )  # fmt: skip
+        )
     if bias is not None and (bias.dim() != 1 or bias.shape[0] != weight.shape[0]):
         raise KernelError.because(
             "bias does not fit the weight",
             got=f"bias {shape_of(bias)} for weight {shape_of(weight)}",
-            allowed=f"bias [{weight.shape[0]}]", remedy="give one number for each filter",
+            allowed=f"bias [{weight.shape[0]}]",
+            remedy="give one number for each filter",
             argument="bias",
-        )  # fmt: skip
+        )
     check_alike({"x": x, "weight": weight, "bias": bias})

@@ -59,9 +59,14 @@ def fused_dw_rpw(
     Reference: [3DRF] section 4.2.
     """
     tensors = {
-        "x": x, "dw_weight": dw_weight, "scale1": scale1, "shift1": shift1, "weight": weight,
-        "scale2": scale2, "shift2": shift2,
-    }  # fmt: skip
+        "x": x,
+        "dw_weight": dw_weight,
+        "scale1": scale1,
+        "shift1": shift1,
+        "weight": weight,
+        "scale2": scale2,
+        "shift2": shift2,
+    }
     check_tensors(tensors, optional=frozenset({"scale1", "shift1", "scale2", "shift2"}))
     check_input(x)
     step = step_of(x.shape[1], groups, overlap)
@@ -94,9 +99,12 @@ def choose_fused(x: Tensor, impl: str = "auto") -> str:
     """
     if impl not in IMPLEMENTATIONS:
         raise KernelError.because(
-            "unknown implementation", got=repr(impl), allowed=", ".join(IMPLEMENTATIONS),
-            remedy="leave it at auto", argument="impl",
-        )  # fmt: skip
+            "unknown implementation",
+            got=repr(impl),
+            allowed=", ".join(IMPLEMENTATIONS),
+            remedy="leave it at auto",
+            argument="impl",
+        )
     check_tensors({"x": x})
     if impl == "auto":
         return "reference" if x.device.type == "cpu" else choose_implementation(x)
@@ -120,7 +128,9 @@ def _check_shapes(tensors: dict[str, Tensor | None], in_channels: int, width: in
         tensor = tensors[name]
         if tensor is not None and list(tensor.shape) != shape:
             raise KernelError.because(
-                f"{name} does not fit the input", got=f"{name} {shape_of(tensor)}",
+                f"{name} does not fit the input",
+                got=f"{name} {shape_of(tensor)}",
                 allowed=f"{name} [{', '.join(map(str, shape))}]",
-                remedy=f"x has {in_channels} channels, a window {width}", argument=name,
-            )  # fmt: skip
+                remedy=f"x has {in_channels} channels, a window {width}",
+                argument=name,
+            )

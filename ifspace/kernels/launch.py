@@ -24,9 +24,19 @@ _LARGE: Final = 2**31 - 2**16  # the last tile may reach beyond the last pixel
 _WOVEN: Final = (2, 4, 8, 16)
 # What the speed of a kernel depends on, where it has it; triton adds the types of the tensors.
 _KEY: Final = (
-    "pixels", "plane", "x_c", "grad_c", "in_channels", "out_channels", "window", "step",
-    "EVEN", "FLAT", "WIDE", "PRECISION",
-)  # fmt: skip
+    "pixels",
+    "plane",
+    "x_c",
+    "grad_c",
+    "in_channels",
+    "out_channels",
+    "window",
+    "step",
+    "EVEN",
+    "FLAT",
+    "WIDE",
+    "PRECISION",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +84,29 @@ _tuned: set[tuple[Any, ...]] = set()
 def tuner(kernel: str, function: Any) -> Any:
     """Return a kernel under triton.autotune with the configurations of its table."""
     by_config = {
-        config: triton.Config(
-            config.constants(), num_warps=config.warps, num_stages=config.stages
-        ) for config in configurations(kernel)
-    }  # fmt: skip
+        config: triton.Config(config.constants(), num_warps=config.warps, num_stages=config.stages)
+        for config in configurations(kernel)
+    }
 
     def prune(_: Any, __: Any, **given: Any) -> list[Any]:
         tensors = [each for each in given.values() if isinstance(each, Tensor)]
         fit = suitable(
-            kernel, kind_of(tensors[0].dtype, given["PRECISION"]), given.get("WOVEN", 1),
-            reads_channels_last(given), given["WIDE"],
-        )  # fmt: skip
+            kernel,
+            kind_of(tensors[0].dtype, given["PRECISION"]),
+            given.get("WOVEN", 1),
+            reads_channels_last(given),
+            given["WIDE"],
+        )
         here = target_here()
         return [by_config[each] for each in fit if here is None or here in each.targets]
 
     return triton.autotune(
-        configs=list(by_config.values()), key=list(_KEY),
+        configs=list(by_config.values()),
+        key=list(_KEY),
         prune_configs_by={"early_config_prune": prune},
         # While candidates are timed, one that adds must not add to what another left.
         reset_to_zero=["by_weight", "by_bias"] if kernel == "weight_grad" else None,
-    )(function)  # fmt: skip
+    )(function)
 
 
 def kernel_launch(
@@ -126,16 +139,22 @@ def kernel_launch(
     flat = even and all(images_count == 1 or s_n == plane * s_w for _, (s_n, _, _, s_w) in every)
     precision = precision_of(first.dtype, fp32)
     constants: dict[str, Any] = {
-        "EVEN": even, "FLAT": flat, "WIDE": is_wide(arguments, windows),
-        "VECTOR": vector_of(windows), "PRECISION": precision,
+        "EVEN": even,
+        "FLAT": flat,
+        "WIDE": is_wide(arguments, windows),
+        "VECTOR": vector_of(windows),
+        "PRECISION": precision,
         "EXACT": interprets() and first.dtype == torch.bfloat16,
-    }  # fmt: skip
+    }
     for name, value in own.items():
         (constants if name.isupper() else arguments)[name] = value
     fit = suitable(
-        kernel, kind_of(first.dtype, precision), constants.get("WOVEN", 1),
-        reads_channels_last(arguments), constants["WIDE"],
-    )  # fmt: skip
+        kernel,
+        kind_of(first.dtype, precision),
+        constants.get("WOVEN", 1),
+        reads_channels_last(arguments),
+        constants["WIDE"],
+    )
     return Launch(kernel, function, arguments, constants, grid, fit)
 
 
@@ -182,9 +201,12 @@ def precision_of(dtype: torch.dtype, fp32: str | None) -> str:
     """
     if fp32 not in (None, "tf32", "ieee"):
         raise KernelError.because(
-            "no such precision of float32", got=repr(fp32), allowed="tf32, ieee",
-            remedy="leave it out to follow torch", argument="fp32",
-        )  # fmt: skip
+            "no such precision of float32",
+            got=repr(fp32),
+            allowed="tf32, ieee",
+            remedy="leave it out to follow torch",
+            argument="fp32",
+        )
     if dtype in HALF:
         return "tf32"  # not used: products of half precision are exact
     if fp32 is None:
@@ -211,15 +233,18 @@ def check_runnable(x: Tensor) -> None:
     """
     if x.dtype not in (*HALF, torch.float32):
         raise DeviceError.because(
-            "triton kernels do not compute in this type", got=str(x.dtype),
-            allowed="float16, bfloat16, float32", remedy="use impl reference",
-        )  # fmt: skip
+            "triton kernels do not compute in this type",
+            got=str(x.dtype),
+            allowed="float16, bfloat16, float32",
+            remedy="use impl reference",
+        )
     if x.device.type != "cuda" and not (x.device.type == "cpu" and interprets()):
         raise DeviceError.because(
-            "triton kernels run on CUDA devices", got=f"a tensor on {x.device}",
+            "triton kernels run on CUDA devices",
+            got=f"a tensor on {x.device}",
             allowed="cuda; cpu where TRITON_INTERPRET=1 was set before triton was imported",
             remedy="move the tensors, or use impl auto",
-        )  # fmt: skip
+        )
 
 
 @cache

@@ -44,9 +44,12 @@ def check_images(impl: str, **shapes: tuple[Tensor | None, tuple[int, ...]]) -> 
     """
     if impl not in IMPLEMENTATIONS:
         raise KernelError.because(
-            "unknown implementation", got=repr(impl), allowed=", ".join(IMPLEMENTATIONS),
-            remedy="an operator is told which one runs", argument="impl",
-        )  # fmt: skip
+            "unknown implementation",
+            got=repr(impl),
+            allowed=", ".join(IMPLEMENTATIONS),
+            remedy="an operator is told which one runs",
+            argument="impl",
+        )
     for name, (tensor, shape) in shapes.items():
         if tensor is None:
             continue
@@ -55,16 +58,21 @@ def check_images(impl: str, **shapes: tuple[Tensor | None, tuple[int, ...]]) -> 
             for size, wanted in zip(tensor.shape, shape, strict=True)
         ):
             raise KernelError.because(
-                f"{name} has another shape", got=shape_of(tensor), allowed=list(shape),
-                remedy="-1 is any size", argument=name,
-            )  # fmt: skip
+                f"{name} has another shape",
+                got=shape_of(tensor),
+                allowed=list(shape),
+                remedy="-1 is any size",
+                argument=name,
+            )
 
 
 def _check_rpw(x: Tensor, weight: Tensor, bias: Tensor | None, impl: str) -> None:
     check_images(
-        impl, x=(x, (-1,) * 4), weight=(weight, (-1, -1)),
+        impl,
+        x=(x, (-1,) * 4),
+        weight=(weight, (-1, -1)),
         bias=(bias, (weight.shape[0],)),
-    )  # fmt: skip
+    )
 
 
 def _check_input_grad(grad: Tensor, weight: Tensor, impl: str) -> None:
@@ -91,9 +99,7 @@ def rpw(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str) ->
 
 
 @torch.library.custom_op("ifspace::rpw_input_grad", mutates_args=())
-def rpw_input_grad(
-    grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str
-) -> Tensor:  # fmt: skip
+def rpw_input_grad(grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str) -> Tensor:
     """Return the gradient by x [N, C_in, H, W], of grad [N, C_out, H, W] and weight [C_out, w]."""
     _check_input_grad(grad, weight, impl)
     table = windows_at(in_channels, weight.shape[0], weight.shape[1], step)
@@ -124,11 +130,12 @@ def as_given(x: Tensor, *rest: Tensor | None) -> AbstractContextManager[Any]:
     """
     if is_dual(x) or any(is_dual(tensor) for tensor in rest):
         raise KernelError.because(
-            "an operator has no forward-mode derivative", got="a tensor with a tangent",
+            "an operator has no forward-mode derivative",
+            got="a tensor with a tangent",
             allowed="tensors without one",
             remedy="call ifspace.kernels.functional or fused, under no compiler, "
             "forward and backward inside the dual level",
-        )  # fmt: skip
+        )
     return torch.autocast(x.device.type, enabled=False) if is_autocast(x) else nullcontext()
 
 
@@ -147,7 +154,7 @@ def _rpw_fake(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: s
 @rpw_input_grad.register_fake
 def _rpw_input_grad_fake(
     grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     _check_input_grad(grad, weight, impl)
     return empty_like(grad, in_channels)
 
@@ -241,12 +248,14 @@ def _batched(operator: Callable[..., Any], merges: bool) -> Callable[..., Any]:
             merged = operator(first.flatten(0, 1), *given[1:])
             return merged.unflatten(0, first.shape[:2]), 0
         found = [
-            operator(*(
-                each if dim is None else each.select(dim, n)
-                for each, dim in zip(given, in_dims, strict=True)
-            ))
+            operator(
+                *(
+                    each if dim is None else each.select(dim, n)
+                    for each, dim in zip(given, in_dims, strict=True)
+                )
+            )
             for n in range(info.batch_size)
-        ]  # fmt: skip
+        ]
         if isinstance(found[0], Tensor):
             return torch.stack(found), 0
         return tuple(torch.stack(each) for each in zip(*found, strict=True)), (0, 0)

@@ -157,9 +157,17 @@ def filled(weight: Tensor, windows: Windows) -> Tensor:
     told = numbers(windows)
     with on_device(weight):
         pad_kernel[(triton.cdiv(result.numel(), PAD_BLOCK),)](
-            weight, result, windows.in_channels, windows.width, window, windows.step,
-            told["distinct"], result.numel(), VECTOR=vector_of(windows), BLOCK=PAD_BLOCK,
-        )  # fmt: skip
+            weight,
+            result,
+            windows.in_channels,
+            windows.width,
+            window,
+            windows.step,
+            told["distinct"],
+            result.numel(),
+            VECTOR=vector_of(windows),
+            BLOCK=PAD_BLOCK,
+        )
     return result
 
 
@@ -168,10 +176,19 @@ def sum_parts(partial: Tensor, by_weight: Tensor, by_bias: Tensor, windows: Wind
     entries = windows.params + windows.out_channels
     with on_device(partial):
         sum_parts_kernel[(triton.cdiv(entries, SUM_BLOCKS["BLOCK_E"]),)](
-            partial, by_weight, by_bias, partial.shape[0], windows.in_channels,
-            windows.out_channels, windows.width, filled_width(windows), windows.step,
-            windows.distinct, VECTOR=vector_of(windows), **SUM_BLOCKS,
-        )  # fmt: skip
+            partial,
+            by_weight,
+            by_bias,
+            partial.shape[0],
+            windows.in_channels,
+            windows.out_channels,
+            windows.width,
+            filled_width(windows),
+            windows.step,
+            windows.distinct,
+            VECTOR=vector_of(windows),
+            **SUM_BLOCKS,
+        )
 
 
 def forward_launch(
@@ -184,9 +201,14 @@ def forward_launch(
         return (triton.cdiv(_pixels(x), tile["BLOCK_M"]) * across,)
 
     return kernel_launch(
-        "forward", forward_kernel, {"x": x, "weight": weight, "bias": bias, "y": y},
-        windows, fp32, grid, {"WOVEN": woven_windows(windows)},
-    )  # fmt: skip
+        "forward",
+        forward_kernel,
+        {"x": x, "weight": weight, "bias": bias, "y": y},
+        windows,
+        fp32,
+        grid,
+        {"WOVEN": woven_windows(windows)},
+    )
 
 
 def input_grad_launch(
@@ -199,9 +221,14 @@ def input_grad_launch(
         return (triton.cdiv(_pixels(grad), tile["BLOCK_M"]) * across,)
 
     return kernel_launch(
-        "input_grad", input_grad_kernel, {"grad": grad, "weight": weight, "out": out},
-        windows, fp32, grid, {},
-    )  # fmt: skip
+        "input_grad",
+        input_grad_kernel,
+        {"grad": grad, "weight": weight, "out": out},
+        windows,
+        fp32,
+        grid,
+        {},
+    )
 
 
 def weight_grad_launch(
@@ -222,10 +249,14 @@ def weight_grad_launch(
         return (tiles * triton.cdiv(union, tile["BLOCK_C"]), parts)
 
     return kernel_launch(
-        "weight_grad", weight_grad_kernel,
+        "weight_grad",
+        weight_grad_kernel,
         {"grad": grad, "x": x, "by_weight": by_weight, "by_bias": by_bias},
-        windows, fp32, grid, {"parts": parts, "ATOMIC": atomic},
-    )  # fmt: skip
+        windows,
+        fp32,
+        grid,
+        {"parts": parts, "ATOMIC": atomic},
+    )
 
 
 def _pixels(image: Tensor) -> int:

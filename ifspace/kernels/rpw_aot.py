@@ -22,8 +22,10 @@ from ifspace.kernels.tiles import filled_width, numbers, pad_kernel, vector_of
 from ifspace.kernels.windows import Windows, windows_of
 
 _SPECIAL: Final[dict[str, dict[str, bool]]] = {
-    "": {}, " wide": {"WIDE": True}, " atomic": {"ATOMIC": True},
-}  # fmt: skip
+    "": {},
+    " wide": {"WIDE": True},
+    " atomic": {"ATOMIC": True},
+}
 _MORE_WINDOWS: Final = (windows_of(512, 512, 4, "0.33"), windows_of(512, 512, 2, 0))
 
 
@@ -76,14 +78,19 @@ def _aside(windows: Windows) -> list[AotCase]:
     add = {"partial": vector.float(), "by_weight": vector, "by_bias": vector, "parts": 8}
     return [
         specialised(
-            function, {**shared, **own, **blocks}, kernel=name, config="only",
-            problem=_words(windows), warps=4, stages=3,
+            function,
+            {**shared, **own, **blocks},
+            kernel=name,
+            config="only",
+            problem=_words(windows),
+            warps=4,
+            stages=3,
         )
         for name, function, own, blocks in (
             ("pad", pad_kernel, pad, {"BLOCK": PAD_BLOCK}),
             ("sum_parts", sum_parts_kernel, add, SUM_BLOCKS),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _launches(windows: Windows, channels_last: bool, kind: str) -> tuple[Launch, ...]:

@@ -12,13 +12,41 @@ from ifspace.kernels.tiles import channels_at, filters_at, pixels_at, union_of, 
 
 @triton.jit
 def forward_kernel(
-    x, weight, bias, y,
-    pixels, plane, row, x_n, x_c, x_h, x_w, y_n, y_c, y_h, y_w,
-    in_channels, out_channels, window, step, unit, distinct, share, inverse,
-    ORDER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    EVEN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
-    VECTOR: tl.constexpr, WOVEN: tl.constexpr, PRECISION: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
+    x,
+    weight,
+    bias,
+    y,
+    pixels,
+    plane,
+    row,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    y_n,
+    y_c,
+    y_h,
+    y_w,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    ORDER: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    EVEN: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    VECTOR: tl.constexpr,
+    WOVEN: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EXACT: tl.constexpr,
+):
     """Write BLOCK_M pixels of BLOCK_N filters of y.
 
     Programs of the same pixels are neighbours, so that they find x in the cache and complete each
@@ -34,22 +62,53 @@ def forward_kernel(
     source = x + pixels_at(m, plane, row, x_n, x_h, x_w, EVEN, FLAT)
     if ORDER == "woven":
         total = _woven(
-            source, weight, real, tile * BLOCK_N, in_channels, out_channels, window, step, x_c,
-            BLOCK_M, BLOCK_N, BLOCK_C, VECTOR, WOVEN, PRECISION, EXACT,
-        )  # fmt: skip
+            source,
+            weight,
+            real,
+            tile * BLOCK_N,
+            in_channels,
+            out_channels,
+            window,
+            step,
+            x_c,
+            BLOCK_M,
+            BLOCK_N,
+            BLOCK_C,
+            VECTOR,
+            WOVEN,
+            PRECISION,
+            EXACT,
+        )
         # A column is a filter of the share and, changing faster, a window: in natural order.
         filters = tile * BLOCK_N + tl.arange(0, BLOCK_N)
         exists = filters < out_channels
     else:
         first = tile * BLOCK_N
         filters, start, exists = filters_at(
-            first + tl.arange(0, BLOCK_N), in_channels, out_channels, step, unit, distinct, share,
-            inverse, VECTOR, ORDER == "natural",
-        )  # fmt: skip
-        base, length = union_of(
-            first, in_channels, out_channels, window, step, unit, distinct, share, BLOCK_N, VECTOR,
+            first + tl.arange(0, BLOCK_N),
+            in_channels,
+            out_channels,
+            step,
+            unit,
+            distinct,
+            share,
+            inverse,
+            VECTOR,
             ORDER == "natural",
-        )  # fmt: skip
+        )
+        base, length = union_of(
+            first,
+            in_channels,
+            out_channels,
+            window,
+            step,
+            unit,
+            distinct,
+            share,
+            BLOCK_N,
+            VECTOR,
+            ORDER == "natural",
+        )
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for c in range(0, length, BLOCK_C):
             position = c + tl.arange(0, BLOCK_C)
@@ -57,11 +116,12 @@ def forward_kernel(
             channel = channels_at(base + position, in_channels, VECTOR)
             left = tl.load(
                 source[:, None] + channel[None, :] * x_c,
-                mask=real[:, None] & inside[None, :], other=0.0,
-            )  # fmt: skip
+                mask=real[:, None] & inside[None, :],
+                other=0.0,
+            )
             right = weight_tile(
                 weight, filters, start, exists, channel, inside, in_channels, window, VECTOR, True
-            )  # fmt: skip
+            )
             if EXACT:
                 left = left.to(tl.float32)
                 right = right.to(tl.float32)
@@ -74,10 +134,23 @@ def forward_kernel(
 
 @triton.jit
 def _woven(
-    source, weight, real, first, in_channels, out_channels, window, step, x_c,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    VECTOR: tl.constexpr, WOVEN: tl.constexpr, PRECISION: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
+    source,
+    weight,
+    real,
+    first,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    x_c,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    VECTOR: tl.constexpr,
+    WOVEN: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EXACT: tl.constexpr,
+):
     """Return the tile of filters first, first + 1 ... where there are WOVEN windows.
 
     Filter f uses window f mod WOVEN: one small product for each window, columns interleaved. No
@@ -98,12 +171,14 @@ def _woven(
         channel = tl.max_contiguous(tl.multiple_of(channel, (1, VECTOR)), (1, VECTOR))
         left = tl.load(
             source[None, :, None] + channel[:, None, :] * x_c,
-            mask=real[None, :, None] & inside[None, None, :], other=0.0,
-        )  # fmt: skip
+            mask=real[None, :, None] & inside[None, None, :],
+            other=0.0,
+        )
         right = tl.load(
             rows[:, None, :] + position[None, :, None],
-            mask=exists[:, None, :] & inside[None, :, None], other=0.0,
-        )  # fmt: skip
+            mask=exists[:, None, :] & inside[None, :, None],
+            other=0.0,
+        )
         if EXACT:
             left = left.to(tl.float32)
             right = right.to(tl.float32)

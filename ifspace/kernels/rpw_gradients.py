@@ -20,13 +20,39 @@ from ifspace.kernels.tiles import (
 
 @triton.jit
 def input_grad_kernel(
-    grad, weight, out,
-    pixels, plane, row, grad_n, grad_c, grad_h, grad_w, out_n, out_c, out_h, out_w,
-    in_channels, out_channels, window, step, unit, distinct, share, inverse,
-    ORDER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    EVEN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr,
-    VECTOR: tl.constexpr, PRECISION: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
+    grad,
+    weight,
+    out,
+    pixels,
+    plane,
+    row,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    out_n,
+    out_c,
+    out_h,
+    out_w,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    ORDER: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    EVEN: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    VECTOR: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EXACT: tl.constexpr,
+):
     """Write BLOCK_M pixels of BLOCK_C channels of the gradient by the input.
 
     Sorted order goes through the filters whose windows meet the channels, natural order through
@@ -48,9 +74,7 @@ def input_grad_kernel(
         begin = 0
         count = out_channels
     else:
-        begin, count = filters_meeting(
-            first, in_channels, window, unit, distinct, share, BLOCK_C
-        )  # fmt: skip
+        begin, count = filters_meeting(first, in_channels, window, unit, distinct, share, BLOCK_C)
     total = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     for n in range(0, count, BLOCK_N):
         ahead = n + tl.arange(0, BLOCK_N)
@@ -74,11 +98,12 @@ def input_grad_kernel(
         exists = exists & (ahead < count)
         left = tl.load(
             source[:, None] + filters[None, :] * grad_c,
-            mask=real[:, None] & exists[None, :], other=0.0,
-        )  # fmt: skip
+            mask=real[:, None] & exists[None, :],
+            other=0.0,
+        )
         right = weight_tile(
             weight, filters, start, exists, channel, inside, in_channels, window, VECTOR, False
-        )  # fmt: skip
+        )
         if EXACT:
             left = left.to(tl.float32)
             right = right.to(tl.float32)
@@ -91,13 +116,42 @@ def input_grad_kernel(
 
 @triton.jit
 def weight_grad_kernel(
-    grad, x, by_weight, by_bias,
-    pixels, plane, row, grad_n, grad_c, grad_h, grad_w, x_n, x_c, x_h, x_w, parts,
-    in_channels, out_channels, window, step, unit, distinct, share, inverse,
-    ORDER: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    EVEN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, ATOMIC: tl.constexpr,
-    VECTOR: tl.constexpr, PRECISION: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
+    grad,
+    x,
+    by_weight,
+    by_bias,
+    pixels,
+    plane,
+    row,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    parts,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    ORDER: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    EVEN: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    ATOMIC: tl.constexpr,
+    VECTOR: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EXACT: tl.constexpr,
+):
     """Write, or add by ATOMIC, what one part of the pixels gives to the gradient by the weight.
 
     One program: BLOCK_N filters, BLOCK_C channels of their union, one part. Every entry of a part
@@ -113,9 +167,18 @@ def weight_grad_kernel(
     if WIDE:
         part = part.to(tl.int64)
     base, length = union_of(
-        first, in_channels, out_channels, window, step, unit, distinct, share, BLOCK_N, VECTOR,
+        first,
+        in_channels,
+        out_channels,
+        window,
+        step,
+        unit,
+        distinct,
+        share,
+        BLOCK_N,
+        VECTOR,
         NATURAL,
-    )  # fmt: skip
+    )
     if c < length:
         index = first + tl.arange(0, BLOCK_N)
         if WIDE:
@@ -143,20 +206,68 @@ def weight_grad_kernel(
         offset = 0 if ATOMIC else part * (out_channels * (window + 1))
         if c == 0:
             total, sums = _products(
-                grad, x, lowest, highest, plane, row, grad_n, grad_c, grad_h, grad_w,
-                x_n, x_c, x_h, x_w, filters, exists, channel, inside,
-                BLOCK_M, BLOCK_N, BLOCK_C, EVEN, FLAT, WIDE, True, PRECISION, EXACT,
-            )  # fmt: skip
+                grad,
+                x,
+                lowest,
+                highest,
+                plane,
+                row,
+                grad_n,
+                grad_c,
+                grad_h,
+                grad_w,
+                x_n,
+                x_c,
+                x_h,
+                x_w,
+                filters,
+                exists,
+                channel,
+                inside,
+                BLOCK_M,
+                BLOCK_N,
+                BLOCK_C,
+                EVEN,
+                FLAT,
+                WIDE,
+                True,
+                PRECISION,
+                EXACT,
+            )
             if ATOMIC:
                 tl.atomic_add(by_bias + filters, sums, mask=exists)
             else:
                 tl.store(by_bias + offset + filters, sums, mask=exists)
         else:
             total, _ = _products(
-                grad, x, lowest, highest, plane, row, grad_n, grad_c, grad_h, grad_w,
-                x_n, x_c, x_h, x_w, filters, exists, channel, inside,
-                BLOCK_M, BLOCK_N, BLOCK_C, EVEN, FLAT, WIDE, False, PRECISION, EXACT,
-            )  # fmt: skip
+                grad,
+                x,
+                lowest,
+                highest,
+                plane,
+                row,
+                grad_n,
+                grad_c,
+                grad_h,
+                grad_w,
+                x_n,
+                x_c,
+                x_h,
+                x_w,
+                filters,
+                exists,
+                channel,
+                inside,
+                BLOCK_M,
+                BLOCK_N,
+                BLOCK_C,
+                EVEN,
+                FLAT,
+                WIDE,
+                False,
+                PRECISION,
+                EXACT,
+            )
         within = channel[None, :] - start[:, None]
         within = tl.where(within < 0, within + in_channels, within)
         within = tl.max_contiguous(tl.multiple_of(within, (1, VECTOR)), (1, VECTOR))
@@ -170,12 +281,34 @@ def weight_grad_kernel(
 
 @triton.jit
 def _products(
-    grad, x, lowest, highest, plane, row, grad_n, grad_c, grad_h, grad_w, x_n, x_c, x_h, x_w,
-    filters, exists, channel, inside,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    EVEN: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr, SUM: tl.constexpr,
-    PRECISION: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
+    grad,
+    x,
+    lowest,
+    highest,
+    plane,
+    row,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    filters,
+    exists,
+    channel,
+    inside,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    EVEN: tl.constexpr,
+    FLAT: tl.constexpr,
+    WIDE: tl.constexpr,
+    SUM: tl.constexpr,
+    PRECISION: tl.constexpr,
+    EXACT: tl.constexpr,
+):
     """Return over pixels lowest ... highest - 1 the products of grad and x, and grad's sums."""
     total = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
     sums = tl.zeros((BLOCK_N,), tl.float32)
@@ -188,12 +321,14 @@ def _products(
         below = pixels_at(m, plane, row, x_n, x_h, x_w, EVEN, FLAT)
         left = tl.load(
             grad + filters[:, None] * grad_c + above[None, :],
-            mask=exists[:, None] & real[None, :], other=0.0,
-        )  # fmt: skip
+            mask=exists[:, None] & real[None, :],
+            other=0.0,
+        )
         right = tl.load(
             x + below[:, None] + channel[None, :] * x_c,
-            mask=real[:, None] & inside[None, :], other=0.0,
-        )  # fmt: skip
+            mask=real[:, None] & inside[None, :],
+            other=0.0,
+        )
         if SUM:
             sums += tl.sum(left.to(tl.float32), 1)
         if EXACT:
@@ -205,9 +340,20 @@ def _products(
 
 @triton.jit
 def sum_parts_kernel(
-    partial, by_weight, by_bias, parts, in_channels, out_channels, width, window, step, distinct,
-    VECTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_E: tl.constexpr,
-):  # fmt: skip
+    partial,
+    by_weight,
+    by_bias,
+    parts,
+    in_channels,
+    out_channels,
+    width,
+    window,
+    step,
+    distinct,
+    VECTOR: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
     """Write the sum of the parts [parts, C_out window + C_out], always in the same order.
 
     From filled windows to true ones: by_weight is [C_out, width], by_bias [C_out].
@@ -226,8 +372,9 @@ def sum_parts_kernel(
         each = (part + tl.arange(0, BLOCK_P)).to(tl.int64)
         share = tl.load(
             partial + each[:, None] * every + source[None, :],
-            mask=(each < parts)[:, None] & there[None, :], other=0.0,
-        )  # fmt: skip
+            mask=(each < parts)[:, None] & there[None, :],
+            other=0.0,
+        )
         total += tl.sum(share, 0)
     tl.store(by_weight + entry, total, mask=entry < weights)
     tl.store(by_bias + entry - weights, total, mask=(entry >= weights) & there)

@@ -38,11 +38,15 @@ def numbers(windows: Windows) -> dict[str, int]:
     """
     unit, distinct = gcd(windows.step, windows.in_channels), windows.distinct
     return {
-        "in_channels": windows.in_channels, "out_channels": windows.out_channels,
-        "window": filled_width(windows), "step": windows.step, "unit": unit,
-        "distinct": distinct, "share": -(-windows.out_channels // distinct),
+        "in_channels": windows.in_channels,
+        "out_channels": windows.out_channels,
+        "window": filled_width(windows),
+        "step": windows.step,
+        "unit": unit,
+        "distinct": distinct,
+        "share": -(-windows.out_channels // distinct),
         "inverse": pow(windows.step // unit, -1, distinct),
-    }  # fmt: skip
+    }
 
 
 def vector_of(windows: Windows) -> int:
@@ -117,9 +121,17 @@ def pixels_at(
 
 @triton.jit
 def filters_at(
-    index, in_channels, out_channels, step, unit, distinct, share, inverse,
-    VECTOR: tl.constexpr, NATURAL: tl.constexpr,
-):  # fmt: skip
+    index,
+    in_channels,
+    out_channels,
+    step,
+    unit,
+    distinct,
+    share,
+    inverse,
+    VECTOR: tl.constexpr,
+    NATURAL: tl.constexpr,
+):
     """Return the filters at some indices, where their windows start, and which of them exist."""
     if NATURAL:
         filters = index
@@ -135,9 +147,18 @@ def filters_at(
 
 @triton.jit
 def union_of(
-    first, in_channels, out_channels, window, step, unit, distinct, share,
-    BLOCK: tl.constexpr, VECTOR: tl.constexpr, NATURAL: tl.constexpr,
-):  # fmt: skip
+    first,
+    in_channels,
+    out_channels,
+    window,
+    step,
+    unit,
+    distinct,
+    share,
+    BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr,
+    NATURAL: tl.constexpr,
+):
     """Return the first channel and the length of the union of the windows of a tile of filters.
 
     The length is C_in at most, so no channel is met twice however the union wraps.
@@ -174,9 +195,17 @@ def filters_meeting(first, in_channels, window, unit, distinct, share, BLOCK: tl
 
 @triton.jit
 def weight_tile(
-    weight, filters, start, exists, channel, inside, in_channels, window,
-    VECTOR: tl.constexpr, FILTERS_LAST: tl.constexpr,
-):  # fmt: skip
+    weight,
+    filters,
+    start,
+    exists,
+    channel,
+    inside,
+    in_channels,
+    window,
+    VECTOR: tl.constexpr,
+    FILTERS_LAST: tl.constexpr,
+):
     """Return the dense weight of a tile of filters and channels: zero outside each window."""
     within = along(channel, not FILTERS_LAST) - along(start, FILTERS_LAST)
     within = tl.where(within < 0, within + in_channels, within)
@@ -205,9 +234,17 @@ def place_within(
 
 @triton.jit
 def pad_kernel(
-    weight, filled, in_channels, width, window, step, distinct, entries,
-    VECTOR: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    weight,
+    filled,
+    in_channels,
+    width,
+    window,
+    step,
+    distinct,
+    entries,
+    VECTOR: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Write the filled weight [C_out, window] of the true weight [C_out, width]."""
     entry = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     filters = entry // window

@@ -174,10 +174,11 @@ def _saved(ctx: Any) -> tuple[Tensor, Tensor]:
     """
     if _forward_modes() > 1:
         raise KernelError.because(
-            "forward mode inside forward mode is not there for RPW", got="jvp or jacfwd of another",
+            "forward mode inside forward mode is not there for RPW",
+            got="jvp or jacfwd of another",
             allowed="one forward mode, around or inside any number of reverse ones",
             remedy="call torch.func.vjp inside both, or take one of the two by jacrev",
-        )  # fmt: skip
+        )
     first, second = ctx.saved_tensors
     return first, second
 

@@ -67,9 +67,11 @@ def windows_at(in_channels: int, out_channels: int, width: int, step: int) -> Wi
     """
     if in_channels < 1 or out_channels < 1:
         raise KernelError.because(
-            "no channels", got=f"{in_channels} to {out_channels}", allowed="1 or more of each",
+            "no channels",
+            got=f"{in_channels} to {out_channels}",
+            allowed="1 or more of each",
             remedy="give a layer channels to read and to write",
-        )  # fmt: skip
+        )
     if width < 1 or in_channels % width:
         raise KernelError.because(
             "windows do not divide the input channels",
@@ -79,9 +81,11 @@ def windows_at(in_channels: int, out_channels: int, width: int, step: int) -> Wi
         )
     if not 1 <= step <= width:
         raise KernelError.because(
-            "step out of range", got=step, allowed=f"1 to the window's {width} channels",
+            "step out of range",
+            got=step,
+            allowed=f"1 to the window's {width} channels",
             remedy="step = w - floor(overlap w)",
-        )  # fmt: skip
+        )
     return Windows(in_channels, out_channels, width, step)
 
 
@@ -100,15 +104,19 @@ def windows_of(
     c_in, c_out, count = (
         _whole(value, name)
         for value, name in (
-            (in_channels, "in_channels"), (out_channels, "out_channels"), (groups, "groups"),
+            (in_channels, "in_channels"),
+            (out_channels, "out_channels"),
+            (groups, "groups"),
         )
-    )  # fmt: skip
+    )
     if c_in % count:
         raise KernelError.because(
-            "groups do not divide the input channels", got=f"{count} groups of {c_in} channels",
-            allowed=f"groups of {_divisors(c_in)}", remedy="choose a divisor",
+            "groups do not divide the input channels",
+            got=f"{count} groups of {c_in} channels",
+            allowed=f"groups of {_divisors(c_in)}",
+            remedy="choose a divisor",
             argument="groups",
-        )  # fmt: skip
+        )
     width = c_in // count
     ratio = exact_overlap(overlap)
     return windows_at(c_in, c_out, width, width - ratio.numerator * width // ratio.denominator)
@@ -128,9 +136,12 @@ def exact_overlap(overlap: float | str | Rational) -> Fraction:
         value = Fraction(-1)
     if not 0 <= value < 1:
         raise KernelError.because(
-            "overlap out of range", got=repr(overlap), allowed="0 <= o < 1",
-            remedy="write 0, 0.33, 1/3 or 1/2", argument="overlap",
-        )  # fmt: skip
+            "overlap out of range",
+            got=repr(overlap),
+            allowed="0 <= o < 1",
+            remedy="write 0, 0.33, 1/3 or 1/2",
+            argument="overlap",
+        )
     return value
 
 
@@ -165,9 +176,12 @@ def _whole(value: Any, name: str) -> int:
         number = 0
     if number < 1:
         raise KernelError.because(
-            f"{name} out of range", got=repr(value), allowed="whole numbers from 1",
-            remedy=f"give {name} as a whole number", argument=name,
-        )  # fmt: skip
+            f"{name} out of range",
+            got=repr(value),
+            allowed="whole numbers from 1",
+            remedy=f"give {name} as a whole number",
+            argument=name,
+        )
     return number
 
 

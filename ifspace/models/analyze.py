@@ -46,9 +46,16 @@ def report_on(
     stages = tuple(writer.stage(stage) for stage in stages_of(found, units_of(found, model)))
     passed = dict(found.passed or {})
     return Report(
-        found.image, found.params, found.macs, alpha, stages, found.gates, found.head, passed,
+        found.image,
+        found.params,
+        found.macs,
+        alpha,
+        stages,
+        found.gates,
+        found.head,
+        passed,
         found.notes,
-    )  # fmt: skip
+    )
 
 
 class _Writer:
@@ -77,11 +84,15 @@ class _Writer:
             held = [self._trace.nodes[number].layer for number in unit.nodes]
             units.append(
                 UnitReport(
-                    unit.name, unit.names, len(held), field, self._gain(stage, before, field),
+                    unit.name,
+                    unit.names,
+                    len(held),
+                    field,
+                    self._gain(stage, before, field),
                     sum(layer.params for layer in held if layer is not None),
                     sum(layer.macs for layer in held if layer is not None),
                 )
-            )  # fmt: skip
+            )
         width = self._trace.nodes[stage.units[-1].output].channels
         return StageReport(
             stage.side, stage.channels, width, stage.elements, tuple(units), tuple(layers)

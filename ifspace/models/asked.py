@@ -19,18 +19,23 @@ def blocks_asked(block: Given | None, blocks: Iterable[Given] | None) -> tuple[B
     """Return the blocks to choose from, None for those with the full field."""
     if blocks is not None and block is not None:
         raise SettingError.because(
-            "blocks said twice", got="block and blocks", allowed="one of them",
-            remedy="put all into blocks", argument="blocks",
-        )  # fmt: skip
+            "blocks said twice",
+            got="block and blocks",
+            allowed="one of them",
+            remedy="put all into blocks",
+            argument="blocks",
+        )
     if blocks is None and (block is None or str(block).lower() == CHEAPEST):
         return None
     several = [block] if blocks is None else [blocks] if isinstance(blocks, str) else list(blocks)
     for each in several or [None]:
         if not isinstance(each, Block | str):
             raise wrong_type(
-                "block", each, 'a block such as "DW+PW", a Block, or "cheapest"',
+                "block",
+                each,
+                'a block such as "DW+PW", a Block, or "cheapest"',
                 "write it in the notation",
-            )  # fmt: skip
+            )
     return tuple(dict.fromkeys(b if isinstance(b, Block) else Block.parse(str(b)) for b in several))
 
 
@@ -43,16 +48,21 @@ def budgets_asked(
     """
     if objective not in ORDERS:
         raise SettingError.because(
-            "unknown objective", got=repr(objective), allowed=", ".join(ORDERS),
-            remedy="choose one of them", argument="objective",
-        )  # fmt: skip
+            "unknown objective",
+            got=repr(objective),
+            allowed=", ".join(ORDERS),
+            remedy="choose one of them",
+            argument="objective",
+        )
     timed = latency_budget_ms is not None or objective == "latency_ms"
     if timed != (latency is not None):
         raise SettingError.because(
-            "latency half said", got="no table" if timed else "a table that decides nothing",
+            "latency half said",
+            got="no table" if timed else "a table that decides nothing",
             allowed='a table, and a budget or the objective "latency_ms"',
-            remedy="give both or none", argument="latency",
-        )  # fmt: skip
+            remedy="give both or none",
+            argument="latency",
+        )
     budgets = Budgets(
         None if params is None else amount(params, "params"),
         None if macs is None else amount(macs, "macs"),
@@ -66,6 +76,9 @@ def _exact(milliseconds: Any) -> Fraction:
     if isinstance(milliseconds, int | Fraction) and not isinstance(milliseconds, bool):
         return Fraction(milliseconds)
     raise SettingError.because(
-        "latency budget is not exact", got=repr(milliseconds), allowed="whole numbers, Fractions",
-        remedy='write Fraction("2.5")', argument="latency_budget_ms",
-    )  # fmt: skip
+        "latency budget is not exact",
+        got=repr(milliseconds),
+        allowed="whole numbers, Fractions",
+        remedy='write Fraction("2.5")',
+        argument="latency_budget_ms",
+    )

@@ -60,9 +60,12 @@ def usual_style(site: ConvSite) -> Style:
     convolution had one, no activation.
     """
     return Style(
-        site.normed, activation=None, bias=site.layer.bias, batch_norm_where="between",
+        site.normed,
+        activation=None,
+        bias=site.layer.bias,
+        batch_norm_where="between",
         bias_where="last",
-    )  # fmt: skip
+    )
 
 
 def replacements(
@@ -113,12 +116,17 @@ def choice(site: ConvSite, options: Sequence[Replaced], latency: LatencyTable | 
         (
             Option(None, site.params, site.macs, _latency(site, kept, latency), site.stride),
             *(
-                Option(each.sized, each.params[1], each.macs[1],
-                       _latency(site, each.sized, latency), site.stride)
+                Option(
+                    each.sized,
+                    each.params[1],
+                    each.macs[1],
+                    _latency(site, each.sized, latency),
+                    site.stride,
+                )
                 for each in options
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _latency(site: ConvSite, sized: SizedBlock, table: LatencyTable | None) -> Fraction | None:

@@ -78,32 +78,45 @@ class Decomposition:
                 allowed="3 x 3 convolutions over all channels, enough of them, that the block fits",
                 remedy="choose another block, lower least_channels, or reorganize stages alone",
                 argument="block",
-            )  # fmt: skip
+            )
         if self.answer is None or self.answer.plan is not None:
             return
         if self.answer.status is not Status.INFEASIBLE:
             raise SettingError.because(
-                "no answer in time", got="a search that was cut off", allowed="more time",
-                remedy="raise the time limit", argument="time_limit_s",
-            )  # fmt: skip
+                "no answer in time",
+                got="a search that was cut off",
+                allowed="more time",
+                remedy="raise the time limit",
+                argument="time_limit_s",
+            )
         least = [f"{name} from {_text(value)}" for name, value in self.least.items()]
         raise SettingError.because(
             "nothing keeps the budgets",
             got=", ".join(f"{name} {_text(most)}" for name, most in self.budgets.given.items()),
             allowed=f"{', '.join(least)} (each alone)",
-            remedy="raise a budget, or offer cheaper blocks", argument=next(iter(self.least), None),
-        )  # fmt: skip
+            remedy="raise a budget, or offer cheaper blocks",
+            argument=next(iter(self.least), None),
+        )
 
 
 def decompose(
-    model: nn.Module, x: Tensor | Sequence[int], block: Given | None = None, *,
-    names: Iterable[str] | None = None, least_channels: int = LEAST_CHANNELS,
-    blocks: Iterable[Given] | None = None, params: int | str | None = None,
-    macs: int | str | None = None, latency: LatencyTable | None = None,
-    latency_budget_ms: Fraction | int | None = None, objective: str = "keep",
-    style: Style | str | None = None, warm_start: Tensor | bool | None = None, seed: int = 0,
+    model: nn.Module,
+    x: Tensor | Sequence[int],
+    block: Given | None = None,
+    *,
+    names: Iterable[str] | None = None,
+    least_channels: int = LEAST_CHANNELS,
+    blocks: Iterable[Given] | None = None,
+    params: int | str | None = None,
+    macs: int | str | None = None,
+    latency: LatencyTable | None = None,
+    latency_budget_ms: Fraction | int | None = None,
+    objective: str = "keep",
+    style: Style | str | None = None,
+    warm_start: Tensor | bool | None = None,
+    seed: int = 0,
     time_limit_s: float | None = None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """Return a copy of a network with its standard convolutions replaced by blocks.
 
     `x`: an image [N, C, H, W], or its size (C, H, W). Which block stands where is said at
@@ -123,10 +136,20 @@ def decompose(
     check_seed(seed)
     found = traced(model, x)
     plan = plan_decomposition(
-        model, found, block, names=names, least_channels=least_channels, blocks=blocks,
-        params=params, macs=macs, latency=latency, latency_budget_ms=latency_budget_ms,
-        objective=objective, style=style, time_limit_s=time_limit_s,
-    )  # fmt: skip
+        model,
+        found,
+        block,
+        names=names,
+        least_channels=least_channels,
+        blocks=blocks,
+        params=params,
+        macs=macs,
+        latency=latency,
+        latency_budget_ms=latency_budget_ms,
+        objective=objective,
+        style=style,
+        time_limit_s=time_limit_s,
+    )
     plan.check()
     images = None if isinstance(warm_start, bool) else warm_start
     if warm_start is True:
@@ -136,13 +159,21 @@ def decompose(
 
 
 def plan_decomposition(
-    model: nn.Module, trace: Trace, block: Given | None = None, *,
-    names: Iterable[str] | None = None, least_channels: int = LEAST_CHANNELS,
-    blocks: Iterable[Given] | None = None, params: int | str | None = None,
-    macs: int | str | None = None, latency: LatencyTable | None = None,
-    latency_budget_ms: Fraction | int | None = None, objective: str = "keep",
-    style: Style | str | None = None, time_limit_s: float | None = None,
-) -> Decomposition:  # fmt: skip
+    model: nn.Module,
+    trace: Trace,
+    block: Given | None = None,
+    *,
+    names: Iterable[str] | None = None,
+    least_channels: int = LEAST_CHANNELS,
+    blocks: Iterable[Given] | None = None,
+    params: int | str | None = None,
+    macs: int | str | None = None,
+    latency: LatencyTable | None = None,
+    latency_budget_ms: Fraction | int | None = None,
+    objective: str = "keep",
+    style: Style | str | None = None,
+    time_limit_s: float | None = None,
+) -> Decomposition:
     """Return which convolutions of a traced network become which block; nothing is changed.
 
     Chosen are the 3 x 3 convolutions that read `least_channels` or more, or those in `names`. Each
@@ -173,9 +204,12 @@ def plan_decomposition(
     unfit = tuple(Skipped(each.name, why) for each, (made, why) in options.items() if not made)
     fit = {site: made for site, (made, _) in options.items() if made}
     plan = Decomposition(
-        tuple(made[0] for made in fit.values()), (*skipped, *unfit), (trace.params,) * 2,
-        (trace.macs,) * 2, budgets,
-    )  # fmt: skip
+        tuple(made[0] for made in fit.values()),
+        (*skipped, *unfit),
+        (trace.params,) * 2,
+        (trace.macs,) * 2,
+        budgets,
+    )
     if fit and (budgets.given or latency is not None):
         plan = _searched(plan, fit, latency, cast(Objective, objective), time_limit_s)
     return replace(
@@ -186,9 +220,13 @@ def plan_decomposition(
 
 
 def decomposed(
-    model: nn.Module, plan: Decomposition, image: Image, images: Tensor | None = None,
-    seed: int = 0, progress: Callable[[int, int], None] | None = None,
-) -> nn.Module:  # fmt: skip
+    model: nn.Module,
+    plan: Decomposition,
+    image: Image,
+    images: Tensor | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> nn.Module:
     """Return a copy of a network changed as planned, its blocks fitted on images if there are any.
 
     Raises: SettingError for a plan of another network; and as `warm_start` does.
@@ -212,9 +250,12 @@ def decomposition_of(model: nn.Module) -> Decomposition | None:
 
 
 def _searched(
-    plan: Decomposition, fit: Mapping[ConvSite, tuple[Replaced, ...]], latency: LatencyTable | None,
-    objective: Objective, time_limit_s: float | None,
-) -> Decomposition:  # fmt: skip
+    plan: Decomposition,
+    fit: Mapping[ConvSite, tuple[Replaced, ...]],
+    latency: LatencyTable | None,
+    objective: Objective,
+    time_limit_s: float | None,
+) -> Decomposition:
     """Return the plan with the best choice within its budgets."""
     # What the rest of the network has is no choice.
     rest: dict[str, Amount] = {
@@ -230,12 +271,10 @@ def _searched(
     return replace(
         plan,
         # The first option of a site keeps the layer.
-        replaced=tuple(
-            made[n - 1] for n, made in zip(chosen, fit.values(), strict=True) if n
-        ),
+        replaced=tuple(made[n - 1] for n, made in zip(chosen, fit.values(), strict=True) if n),
         answer=answer,
         least={name: value + rest.get(name, 0) for name, value in answer.least.items()},
-    )  # fmt: skip
+    )
 
 
 def _column(plan: Decomposition, name: str) -> list[tuple[int, int]]:

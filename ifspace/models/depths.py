@@ -233,10 +233,13 @@ class TracedLayout:
                 like = held.repeat.unit.names
                 found.append(
                     Append(
-                        units[held.end].names, like, held.repeat.channels, extra,
+                        units[held.end].names,
+                        like,
+                        held.repeat.channels,
+                        extra,
                         held.repeat.activation,
                     )
-                )  # fmt: skip
+                )
             left = set(held.places(stage.depth))
             found += [
                 Remove(unit.names)

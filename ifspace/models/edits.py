@@ -99,9 +99,11 @@ class Edits:
         except (IfspaceError, KeyError, TypeError, ValueError, AttributeError) as error:
             said = f"no {error}" if isinstance(error, KeyError) else str(error).partition("; ")[0]
             raise SettingError.because(
-                "steps that cannot be read", got=said, allowed="what ifspace wrote",
+                "steps that cannot be read",
+                got=said,
+                allowed="what ifspace wrote",
                 remedy="write them anew",
-            ) from None  # fmt: skip
+            ) from None
 
 
 def edits_of(model: nn.Module) -> Edits:

@@ -216,7 +216,8 @@ def receptive_fields(trace: Trace) -> Mapping[int, Receptive]:
             sides.append(max(each.side[axis] + more * each.jump[axis] for each in before))
             jumps.append(max(each.jump[axis] for each in before) * node.stride[axis])
         if node.op in (Op.MIX, Op.GLOBAL):
-            sides = [max(Fraction(size), side)
-                     for size, side in zip(trace.image[1:], sides, strict=True)]  # fmt: skip
+            sides = [
+                max(Fraction(size), side) for size, side in zip(trace.image[1:], sides, strict=True)
+            ]
         found[node.number] = Receptive((sides[0], sides[1]), (jumps[0], jumps[1]))
     return found

@@ -76,23 +76,35 @@ class Reorganization:
             return
         if self.answer.status is not Status.INFEASIBLE:
             raise SettingError.because(
-                "no depths found in time", got="the time limit", allowed="more of it",
-                remedy="raise the time limit", argument="time_limit",
-            )  # fmt: skip
+                "no depths found in time",
+                got="the time limit",
+                allowed="more of it",
+                remedy="raise the time limit",
+                argument="time_limit",
+            )
         least = (f"{name} from {each:,}" for name, each in self.answer.least.items())
         raise SettingError.because(
             "nothing keeps the budgets",
             got=", ".join(f"{name} {most:,}" for name, most in self.budgets.given.items()),
             allowed=", ".join(least),
-            remedy="raise a budget", argument=next(iter(self.answer.least), None),
-        )  # fmt: skip
+            remedy="raise a budget",
+            argument=next(iter(self.answer.least), None),
+        )
 
 
 def reorganize(
-    model: nn.Module, x: Image, params: int | str | None = None, macs: int | str | None = None, *,
-    moves: int | None = None, theta: float = 0, alpha: float = 3,
-    most_depth: int = DEFAULT_MOST_DEPTH, seed: int = 0, time_limit_s: float | None = None,
-) -> nn.Module:  # fmt: skip
+    model: nn.Module,
+    x: Image,
+    params: int | str | None = None,
+    macs: int | str | None = None,
+    *,
+    moves: int | None = None,
+    theta: float = 0,
+    alpha: float = 3,
+    most_depth: int = DEFAULT_MOST_DEPTH,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+) -> nn.Module:
     """Return a copy of a network whose stages have other depths.
 
     `x`: an image [N, C, H, W] or its size (C, H, W). Which depths is said at
@@ -111,18 +123,32 @@ def reorganize(
     model = checked_model(model)
     check_seed(seed)
     plan = plan_reorganization(
-        model, traced(model, x), params, macs, moves=moves, theta=theta, alpha=alpha,
-        most_depth=most_depth, time_limit_s=time_limit_s,
-    )  # fmt: skip
+        model,
+        traced(model, x),
+        params,
+        macs,
+        moves=moves,
+        theta=theta,
+        alpha=alpha,
+        most_depth=most_depth,
+        time_limit_s=time_limit_s,
+    )
     plan.check()
     return reorganized(model, plan, seed)
 
 
 def plan_reorganization(
-    model: nn.Module, trace: Trace, params: int | str | None = None,
-    macs: int | str | None = None, *, moves: int | None = None, theta: float = 0,
-    alpha: float = 3, most_depth: int = DEFAULT_MOST_DEPTH, time_limit_s: float | None = None,
-) -> Reorganization:  # fmt: skip
+    model: nn.Module,
+    trace: Trace,
+    params: int | str | None = None,
+    macs: int | str | None = None,
+    *,
+    moves: int | None = None,
+    theta: float = 0,
+    alpha: float = 3,
+    most_depth: int = DEFAULT_MOST_DEPTH,
+    time_limit_s: float | None = None,
+) -> Reorganization:
     """Return which depths the stages of a traced network are to have; nothing is changed.
 
     Without a budget the organizer moves units from stage to stage, `moves` of them or as many as it
@@ -151,8 +177,9 @@ def plan_reorganization(
             "two ways at once",
             got=f"{f'theta {theta:g}' if moves is None else f'{moves} moves'} and a budget",
             allowed="moves of the organizer, or the best depths within a budget",
-            remedy="leave one of them out", argument="theta" if moves is None else "moves",
-        )  # fmt: skip
+            remedy="leave one of them out",
+            argument="theta" if moves is None else "moves",
+        )
     start, names = _start(model, trace)
     way: Trajectory[Any] = organize(start, theta, alpha, moves)
     if not budgets.given:
@@ -194,10 +221,12 @@ def reorganized(model: nn.Module, plan: Reorganization, seed: int = 0) -> nn.Mod
         made = rebuilt(model, plan.end, seed)
     else:
         raise SettingError.because(
-            "a plan of another network", got=type(model).__name__,
+            "a plan of another network",
+            got=type(model).__name__,
             allowed=f"a network of depths {plan.start.depths}",
-            remedy="take the network that was traced", argument="model",
-        )  # fmt: skip
+            remedy="take the network that was traced",
+            argument="model",
+        )
     edits = edits_of(made)
     if not _takes_lines(made):
         attach(made, replace(edits, image=edits.image or plan.image))
@@ -219,10 +248,12 @@ def _check(made: nn.Module, plan: Reorganization) -> None:
         got, right = str(error), False
     if not right:
         raise SettingError.because(
-            "the network's own code does not go with other depths", got=got.partition("; ")[0],
+            "the network's own code does not go with other depths",
+            got=got.partition("; ")[0],
             allowed=f"{plan.end.params:,} parameters and {plan.end.macs:,} MACs",
-            remedy="put the units into an nn.Sequential, and call that", argument="model",
-        )  # fmt: skip
+            remedy="put the units into an nn.Sequential, and call that",
+            argument="model",
+        )
 
 
 def _takes_lines(model: nn.Module) -> bool:
@@ -247,10 +278,12 @@ def _start(model: nn.Module, trace: Trace) -> tuple[TracedLayout | Layout, tuple
     start = TracedLayout.of(trace, model, stages)
     if not any(stage.held.movable for stage in start.stages):
         raise SettingError.because(
-            "no unit of the network can move", got=f"{len(stages)} stages without one",
+            "no unit of the network can move",
+            got=f"{len(stages)} stages without one",
             allowed="units that stand in a row and keep the shape of their maps",
-            remedy="`ifspace analyze` lists the units", argument="model",
-        )  # fmt: skip
+            remedy="`ifspace analyze` lists the units",
+            argument="model",
+        )
     return start, tuple(_size(stage.held.stage.side) for stage in start.stages)
 
 
@@ -274,6 +307,10 @@ def _table(
         params.append(there.params)
         macs.append(there.macs)
     return StageTable(
-        name, depths[0], tuple(gains), tuple(each - min(params) for each in params),
-        tuple(each - min(macs) for each in macs), depths[-1],
-    )  # fmt: skip
+        name,
+        depths[0],
+        tuple(gains),
+        tuple(each - min(params) for each in params),
+        tuple(each - min(macs) for each in macs),
+        depths[-1],
+    )

@@ -138,10 +138,12 @@ def _built(name: str, text: str, into: nn.Module | None) -> nn.Module:
     except IfspaceError as error:
         said = str(error).partition("; ")[0].replace(": got ", ", ")
         raise NetworkFileError.because(
-            f"{name} was made from another network", got=said,
-            allowed="the network that its steps were done to", argument="into",
+            f"{name} was made from another network",
+            got=said,
+            allowed="the network that its steps were done to",
+            argument="into",
             remedy="give a fresh one of those as into, or none",
-        ) from None  # fmt: skip
+        ) from None
     attach(base, edits)
     return base
 
@@ -155,46 +157,54 @@ def _base(name: str, edits: Edits, into: nn.Module | None) -> nn.Module:
         return deepcopy(checked_model(into))
     if edits.source is None:
         raise NetworkFileError.because(
-            f"{name} needs the network that it was saved from", got="a file without its source",
-            allowed="load(path, into=model)", remedy="make that network, and give it as into",
-        )  # fmt: skip
+            f"{name} needs the network that it was saved from",
+            got="a file without its source",
+            allowed="load(path, into=model)",
+            remedy="make that network, and give it as into",
+        )
     try:
         if edits.digest is not None and digest_of(edits.source) != edits.digest:
             raise NetworkFileError.because(
                 f"{name} was made from another {edits.source.rpartition(':')[0]}",
                 got="a file that has changed since, or another of that name",
-                allowed="the file as it was, which is run", argument="into",
+                allowed="the file as it was, which is run",
+                argument="into",
                 remedy="make the network yourself, and give it as into",
-            )  # fmt: skip
+            )
         return network(edits.source, edits.image or (3, 224, 224), edits.classes, seed=0)
     except NetworkFileError:
         raise
     except IfspaceError as error:
         fact, *_, remedy = str(error).split("; ")
         raise NetworkFileError.because(
-            f"{name} needs {edits.source}", got=fact.replace(": got ", ", "),
+            f"{name} needs {edits.source}",
+            got=fact.replace(": got ", ", "),
             allowed="what it was made from, or such a network by load(path, into=model)",
             remedy=remedy,
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _example(model: nn.Module, x: Image | None) -> Tensor:
     size = x if x is not None else edits_of(model).image
     if size is None:
         raise SettingError.because(
-            "image size is not known", got="a network that was never traced", argument="x",
+            "image size is not known",
+            got="a network that was never traced",
+            argument="x",
             allowed="an image [N, C, H, W], or its size (C, H, W)",
             remedy="give it: save(model, path, x=(3, 224, 224))",
-        )  # fmt: skip
+        )
     return image_for(model, size)
 
 
 def _save_program(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> None:
     if any(each.is_meta for each in (*model.parameters(), *model.buffers())):
         raise OutputError.because(
-            "a network without weights", got="tensors on the meta device",
-            allowed="a network on a CPU or a GPU", remedy="build it there",
-        )  # fmt: skip
+            "a network without weights",
+            got="tensors on the meta device",
+            allowed="a network on a CPU or a GPU",
+            remedy="build it there",
+        )
     try:
         program = exported(model, example)
     except KernelError:

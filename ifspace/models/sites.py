@@ -66,9 +66,12 @@ class Skipped:
 
 
 def sites_of(
-    model: nn.Module, trace: Trace, names: Iterable[str] | None = None,
-    least_channels: int = LEAST_CHANNELS, pointwise: bool = False,
-) -> tuple[tuple[ConvSite, ...], tuple[Skipped, ...]]:  # fmt: skip
+    model: nn.Module,
+    trace: Trace,
+    names: Iterable[str] | None = None,
+    least_channels: int = LEAST_CHANNELS,
+    pointwise: bool = False,
+) -> tuple[tuple[ConvSite, ...], tuple[Skipped, ...]]:
     """Return the layers to replace, in the order in which they run, and the other convolutions.
 
     By default all 3 x 3 convolutions that read `least_channels` or more; `names` chooses others.
@@ -87,10 +90,13 @@ def sites_of(
         reason = why_not(model, first, pointwise and name in named)
         if name in named and reason:
             raise SettingError.because(
-                "no block may replace this layer", got=f"{name} ({reason})",
+                "no block may replace this layer",
+                got=f"{name} ({reason})",
                 allowed="3 x 3 convolutions of stride 1 or 2, and 1 x 1 ones for blocks without a "
-                "spatial kind", remedy="leave it out of names", argument="names",
-            )  # fmt: skip
+                "spatial kind",
+                remedy="leave it out of names",
+                argument="names",
+            )
         if name in named or (names is None and not reason and first.c_in >= least_channels):
             chosen.append(first)
         elif names is None and first.kind == "CONV":
@@ -99,11 +105,12 @@ def sites_of(
     normed = _normed(model, [each.name for each in chosen], trace.image)
     return tuple(
         ConvSite(
-            each, tuple((call.side_in, call.side_out) for call in called[each.name]),
+            each,
+            tuple((call.side_in, call.side_out) for call in called[each.name]),
             each.name in normed,
         )
         for each in chosen
-    ), tuple(skipped)  # fmt: skip
+    ), tuple(skipped)
 
 
 def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> str:
@@ -154,16 +161,21 @@ def _checked(names: Any, called: Mapping[str, Any]) -> set[str]:
     found = {names} if isinstance(names, str) else set(names or ())
     if names is not None and not found:
         raise SettingError.because(
-            "no layer named", got="no names", allowed="one or more layers of the network",
-            remedy="leave names out for all 3 x 3 convolutions", argument="names",
-        )  # fmt: skip
+            "no layer named",
+            got="no names",
+            allowed="one or more layers of the network",
+            remedy="leave names out for all 3 x 3 convolutions",
+            argument="names",
+        )
     if unknown := sorted(map(str, found - called.keys())):
         raise SettingError.because(
-            "no such layer in the network", got=", ".join(map(repr, unknown)),
+            "no such layer in the network",
+            got=", ".join(map(repr, unknown)),
             allowed=", ".join(get_close_matches(unknown[0], map(str, called), 3))
             or f"{len(called)} layers such as {next(iter(called))}",
-            remedy="`ifspace analyze --layers` lists them", argument="names",
-        )  # fmt: skip
+            remedy="`ifspace analyze --layers` lists them",
+            argument="names",
+        )
     return found
 
 

@@ -85,18 +85,24 @@ def parse_image(text: str) -> Image:
     found = re.fullmatch(r"\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*", packed)
     if found is None:
         raise SettingError.because(
-            "image size cannot be read", got=repr(text), allowed="CHANNELSxHEIGHTxWIDTH in pixels",
-            remedy="write it like 3x224x224", argument="input",
-        )  # fmt: skip
+            "image size cannot be read",
+            got=repr(text),
+            allowed="CHANNELSxHEIGHTxWIDTH in pixels",
+            remedy="write it like 3x224x224",
+            argument="input",
+        )
     return _image([int(each) for each in found.groups()], "input")
 
 
 def _image(image: Any, argument: str = "image") -> Image:
     if not isinstance(image, Sequence) or isinstance(image, str) or len(image) != 3:
         raise SettingError.because(
-            f"wrong {argument}", got=shortened(image), allowed="(channels, height, width)",
-            remedy="write it like (3, 224, 224)", argument=argument,
-        )  # fmt: skip
+            f"wrong {argument}",
+            got=shortened(image),
+            allowed="(channels, height, width)",
+            remedy="write it like (3, 224, 224)",
+            argument=argument,
+        )
     channels, height, width = (
         whole_within(each, argument, 1, most)
         for each, most in zip(image, (MAX_STAGE_WIDTH, MAX_SIDE, MAX_SIDE), strict=True)
@@ -111,15 +117,20 @@ def _made(make: Maker, name: str) -> nn.Module:
         raise
     except Exception as error:
         raise SettingError.because(
-            "network cannot be made", got=f"{name} ({type(error).__name__}: {first_line(error)})",
+            "network cannot be made",
+            got=f"{name} ({type(error).__name__}: {first_line(error)})",
             allowed="a network of one input that its package makes without weights",
-            remedy="choose another, or make it yourself in a FILE.py:FACTORY", argument="model",
-        ) from error  # fmt: skip
+            remedy="choose another, or make it yourself in a FILE.py:FACTORY",
+            argument="model",
+        ) from error
     if not isinstance(made, nn.Module):
         raise SettingError.because(
-            "no network", got=f"{type(made).__name__} of {name}", allowed="an nn.Module",
-            remedy="choose another", argument="model",
-        )  # fmt: skip
+            "no network",
+            got=f"{type(made).__name__} of {name}",
+            allowed="an nn.Module",
+            remedy="choose another",
+            argument="model",
+        )
     return made
 
 
@@ -133,15 +144,21 @@ def _maker(name: str, image: Image, classes: int | None) -> Maker:
         return _own(file, factory, classes)
     if name.lower().endswith(".py"):
         raise SettingError.because(
-            "no factory named", got=repr(name), allowed="FILE.py:FACTORY", argument="model",
+            "no factory named",
+            got=repr(name),
+            allowed="FILE.py:FACTORY",
+            argument="model",
             remedy=f"write it like {name}:make, with a function or class of the file",
-        )  # fmt: skip
+        )
     if not colon:
         return _built_in(name, image, classes)
     raise SettingError.because(
-        "unknown source of a network", got=repr(name), allowed=_forms(), argument="model",
+        "unknown source of a network",
+        got=repr(name),
+        allowed=_forms(),
+        argument="model",
         remedy=nearest(prefix.lower(), PACKAGES, "write a file as FILE.py:FACTORY"),
-    )  # fmt: skip
+    )
 
 
 def _forms() -> str:
@@ -152,9 +169,12 @@ def _forms() -> str:
 def _own(file: str, factory: str, classes: int | None) -> Maker:
     if classes is not None:
         raise SettingError.because(
-            "classes of a network in a file", got=classes, allowed="none: its factory chooses them",
-            remedy="leave classes out", argument="classes",
-        )  # fmt: skip
+            "classes of a network in a file",
+            got=classes,
+            allowed="none: its factory chooses them",
+            remedy="leave classes out",
+            argument="classes",
+        )
     return partial(from_file, file, factory)
 
 
@@ -162,9 +182,12 @@ def _built_in(name: str, image: Image, classes: int | None) -> Maker:
     if name.lower() not in NETWORKS:
         others = " or ".join(f"{each}:{name}" for each in PACKAGES)
         raise SettingError.because(
-            "unknown network", got=repr(name), allowed=_forms(), argument="model",
+            "unknown network",
+            got=repr(name),
+            allowed=_forms(),
+            argument="model",
             remedy=nearest(name.lower(), NETWORKS, "name a package") + f", or is it {others}?",
-        )  # fmt: skip
+        )
     channels, height, width = image
     if channels != _COLOURS or height != width:
         raise _wrong_image(name, image, "square images of three channels, such as 3x32x32")
@@ -226,17 +249,22 @@ def _check_known(package: str, name: str, known: Iterable[str], listing: str) ->
     if name in names:
         return
     raise SettingError.because(
-        f"{package} has no such network", got=repr(name),
-        allowed=f"{len(names)} names of {listing}()", argument="model",
+        f"{package} has no such network",
+        got=repr(name),
+        allowed=f"{len(names)} names of {listing}()",
+        argument="model",
         remedy=nearest(name.lower(), names, "choose one of them"),
-    )  # fmt: skip
+    )
 
 
 def _wrong_image(name: str, image: Image, allowed: str) -> SettingError:
     return SettingError.because(
-        f"{name} does not take such images", got=_size(image), allowed=allowed,
-        remedy="choose another image size or network", argument="model",
-    )  # fmt: skip
+        f"{name} does not take such images",
+        got=_size(image),
+        allowed=allowed,
+        remedy="choose another image size or network",
+        argument="model",
+    )
 
 
 def _size(image: Image) -> str:
@@ -250,10 +278,12 @@ def _imported(package: str) -> Any:
     """
     if find_spec(package) is None:
         raise DeviceError.because(
-            f"{package} is not installed", got=f"no package {package}",
+            f"{package} is not installed",
+            got=f"no package {package}",
             allowed=f"networks of {package} where it is installed",
-            remedy=f"pip install {package}", argument="model",
-        )  # fmt: skip
+            remedy=f"pip install {package}",
+            argument="model",
+        )
     try:
         return import_module(package)
     except Exception as error:
@@ -270,12 +300,14 @@ def _broken(package: str, error: Exception) -> DeviceError:
             allowed="two builds made for each other",
             remedy="install the torchvision for this torch from where torch came from",
             argument="model",
-        )  # fmt: skip
+        )
     return DeviceError.because(
-        f"{package} cannot be imported", got=said, allowed="a whole installation",
+        f"{package} cannot be imported",
+        got=said,
+        allowed="a whole installation",
         remedy=f"pip install {absent or f'--force-reinstall --no-deps {package}'}",
         argument="model",
-    )  # fmt: skip
+    )
 
 
 def _version(package: str) -> str:

@@ -65,9 +65,7 @@ def stages_of(trace: Trace, units: Sequence[Unit]) -> tuple[TracedStage, ...]:
 def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> TracedStage:
     level = levels[units[0].nodes[0]]
     opening = [unit for unit in units if _opens(trace, unit)]
-    inputs = {
-        number: None for unit in opening for number in unit.inputs if levels[number] < level
-    }  # fmt: skip
+    inputs = {number: None for unit in opening for number in unit.inputs if levels[number] < level}
     read = dict(inputs)
     for node in trace.nodes:
         if levels[node.number] != level or _in_units(node, opening):
@@ -86,9 +84,13 @@ def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> Traced
 
 
 def _side(
-    trace: Trace, units: Sequence[Unit], opening: Sequence[Unit], entries: Sequence[int],
-    level: int, levels: Sequence[int],
-) -> Size:  # fmt: skip
+    trace: Trace,
+    units: Sequence[Unit],
+    opening: Sequence[Unit],
+    entries: Sequence[int],
+    level: int,
+    levels: Sequence[int],
+) -> Size:
     """Return the size of the maps behind what opens a stage."""
     for unit in opening:
         for number in unit.nodes:
@@ -109,9 +111,10 @@ def _levels(trace: Trace, units: Sequence[Unit]) -> list[int]:
         if _opens(trace, unit):
             top = max(found[number] for number in unit.nodes)
             inside = {
-                number for number in range(min(unit.nodes), unit.output + 1)
+                number
+                for number in range(min(unit.nodes), unit.output + 1)
                 if number in unit.nodes or _between(trace, number, unit)
-            }  # fmt: skip
+            }
             for number in inside:
                 found[number] = max(found[number], top)
     return found

@@ -68,10 +68,12 @@ def _refuse_plain(found: Trace) -> Trace:
     if any(layer.kind != "SH" and max(layer.side_in) > 1 for layer in found.layers):
         return found
     raise SettingError.because(
-        "a network without convolutions", got=f"{len(found.all_layers)} other layers",
-        allowed="networks of convolutions on maps", remedy="the field is one of convolutions",
+        "a network without convolutions",
+        got=f"{len(found.all_layers)} other layers",
+        allowed="networks of convolutions on maps",
+        remedy="the field is one of convolutions",
         argument="model",
-    )  # fmt: skip
+    )
 
 
 def checked_model(model: Any) -> nn.Module:
@@ -83,9 +85,12 @@ def checked_model(model: Any) -> nn.Module:
         )
     if any(isinstance(each, UninitializedParameter) for each in found.parameters()):
         raise SettingError.because(
-            "a network whose weights have no shape yet", got="lazy modules",
-            allowed="weights with shapes", remedy="call it once on an image", argument="model",
-        )  # fmt: skip
+            "a network whose weights have no shape yet",
+            got="lazy modules",
+            allowed="weights with shapes",
+            remedy="call it once on an image",
+            argument="model",
+        )
     return found
 
 
@@ -103,9 +108,12 @@ def image_for(model: nn.Module, x: Any) -> Tensor:
     if not right:
         got = list(x.shape) if isinstance(x, Tensor) else repr(x)
         raise SettingError.because(
-            "not an image", got=got, allowed="a tensor of floats [N, C, H, W], or (C, H, W)",
-            remedy="give (3, 224, 224)", argument="input",
-        )  # fmt: skip
+            "not an image",
+            got=got,
+            allowed="a tensor of floats [N, C, H, W], or (C, H, W)",
+            remedy="give (3, 224, 224)",
+            argument="input",
+        )
     if isinstance(x, Tensor):
         return x
     like = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
@@ -147,10 +155,12 @@ def _exported(model: nn.Module, image: Tensor) -> ExportedProgram:
     ]
     if len(needed) > 1:
         raise SettingError.because(
-            "a network of several inputs", got=f"forward({', '.join(needed)})",
-            allowed="networks of one image", remedy="wrap it in a module that takes one",
+            "a network of several inputs",
+            got=f"forward({', '.join(needed)})",
+            allowed="networks of one image",
+            remedy="wrap it in a module that takes one",
             argument="model",
-        )  # fmt: skip
+        )
     program = torch.export.export(model, (image,), strict=False)
     if any(_writes_a_part(node) for node in program.graph.nodes):
         # Written anew so that what is written into a slice makes a new map of the whole.
@@ -198,7 +208,7 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
         dict(reader.passed),
         "export",
         tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _layers(nodes: Sequence[Node]) -> dict[int, TracedLayer]:
@@ -228,9 +238,10 @@ def _by_hooks(model: nn.Module, image: Tensor, params: int, error: Exception) ->
         raise KernelError.because(
             "the network does not take the image",
             got=f"{list(image.shape)} ({first_line(second)})",
-            allowed="an image that its forward takes", remedy="check the sizes, channels first",
+            allowed="an image that its forward takes",
+            remedy="check the sizes, channels first",
             argument="input",
-        ) from None  # fmt: skip
+        ) from None
     note = f"branches are not seen, layers stand in a row: {reason}"
     return replace(found, notes=(note, *found.notes))
 
@@ -239,7 +250,9 @@ def _refusal(error: Exception) -> Exception:
     if isinstance(error, IfspaceError):
         return error
     return SettingError.because(
-        "a network whose control flow depends on the values of the image", got=first_line(error),
+        "a network whose control flow depends on the values of the image",
+        got=first_line(error),
         allowed="networks that call the same layers for every image",
-        remedy="analyse one way through it, as a module of its own", argument="model",
-    )  # fmt: skip
+        remedy="analyse one way through it, as a module of its own",
+        argument="model",
+    )

@@ -196,11 +196,15 @@ class Finder:
                 return (path,)
         return tuple(
             next(
-                (path for path in _paths(name)
-                 if {_name(node) for node in self._holds(path)} <= {name}), name,
+                (
+                    path
+                    for path in _paths(name)
+                    if {_name(node) for node in self._holds(path)} <= {name}
+                ),
+                name,
             )
             for name in dict.fromkeys(names)
-        )  # fmt: skip
+        )
 
 
 def _name(node: Node) -> str:

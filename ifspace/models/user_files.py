@@ -53,9 +53,12 @@ def from_file(file: str, factory: str) -> nn.Module:
         if isinstance(made, nn.Module):
             return made
         raise SettingError.because(
-            "factory makes no network", got=f"{kind_of(made)} of {file}:{factory}",
-            allowed=_FACTORY, remedy="let it return the network", argument="model",
-        )  # fmt: skip
+            "factory makes no network",
+            got=f"{kind_of(made)} of {file}:{factory}",
+            allowed=_FACTORY,
+            remedy="let it return the network",
+            argument="model",
+        )
 
 
 def digest_of(source: str) -> str | None:
@@ -86,10 +89,12 @@ def _read(path: Path, file: str) -> bytes:
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
         beside = [each.name for each in path.parent.glob("*.py")] if missing else []
         raise SettingError.because(
-            "file of a network cannot be read", got=f"{file!r} ({said})",
+            "file of a network cannot be read",
+            got=f"{file!r} ({said})",
             allowed="FILE.py:FACTORY, a Python file that is there",
-            remedy=nearest(path.name, beside, "check its path"), argument="model",
-        ) from None  # fmt: skip
+            remedy=nearest(path.name, beside, "check its path"),
+            argument="model",
+        ) from None
 
 
 def _run(path: Path, source: bytes, file: str) -> ModuleType:
@@ -124,16 +129,20 @@ def _named(module: ModuleType, file: str, factory: str) -> Any:
         ]
         more = ", …" if len(own) > _LISTED else ""
         raise SettingError.because(
-            "no such factory in the file", got=f"{file}:{factory}",
+            "no such factory in the file",
+            got=f"{file}:{factory}",
             allowed=f"{', '.join(own[:_LISTED]) or _FACTORY}{more}",
             remedy=nearest(factory, own, "name one of the file"),
             argument="model",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _failed(what: str, path: Path, error: BaseException, allowed: str) -> SettingError:
-    lines = [line for frame, line in walk_tb(error.__traceback__)
-             if frame.f_code.co_filename == str(path)]  # fmt: skip
+    lines = [
+        line
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == str(path)
+    ]
     if isinstance(error, SyntaxError) and error.filename == str(path):
         lines.append(error.lineno or 1)
         said = error.msg
@@ -141,10 +150,12 @@ def _failed(what: str, path: Path, error: BaseException, allowed: str) -> Settin
         said = str(error).strip().partition("\n")[0]
     kind = type(error).__name__
     return SettingError.because(
-        "the network's own code failed", got=f"{what} ({kind}{': ' if said else ''}{said})",
-        allowed=allowed, argument="model",
+        "the network's own code failed",
+        got=f"{what} ({kind}{': ' if said else ''}{said})",
+        allowed=allowed,
+        argument="model",
         remedy=f"see line {lines[-1]} of {path.name}" if lines else f"mend {path.name}",
-    )  # fmt: skip
+    )
 
 
 @contextmanager

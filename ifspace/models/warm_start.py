@@ -55,9 +55,13 @@ class Fit:
 
 
 def warm_start(
-    original: nn.Module, changed: nn.Module, names: Iterable[str], images: Tensor, seed: int = 0,
+    original: nn.Module,
+    changed: nn.Module,
+    names: Iterable[str],
+    images: Tensor,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Fit, ...]:  # fmt: skip
+) -> tuple[Fit, ...]:
     """Fit the blocks of a changed network to the convolutions of the original, and say how near.
 
     `names`: paths that are a convolution in the original and a BlockModule in the changed network,
@@ -77,9 +81,12 @@ def warm_start(
         raise wrong_type("warm_start", images, "images [N, C, H, W]", "give a tensor, or True")
     if images.is_meta or any(each.is_meta for each in original.parameters()):
         raise SettingError.because(
-            "nothing to fit", got="images or weights on the meta device",
-            allowed="a CPU or a GPU", remedy="build the network there", argument="warm_start",
-        )  # fmt: skip
+            "nothing to fit",
+            got="images or weights on the meta device",
+            allowed="a CPU or a GPU",
+            remedy="build the network there",
+            argument="warm_start",
+        )
     if not images.numel():
         raise _empty(f"{list(images.shape)}")
     draw = torch.Generator().manual_seed(seed)
@@ -101,9 +108,12 @@ def warm_start(
 
 def _empty(got: str) -> SettingError:
     return SettingError.because(
-        "nothing to fit on", got=got, allowed="images [N, C, H, W] that differ from zero",
-        remedy="give some of the data, or True for noise", argument="warm_start",
-    )  # fmt: skip
+        "nothing to fit on",
+        got=got,
+        allowed="images [N, C, H, W] that differ from zero",
+        remedy="give some of the data, or True for noise",
+        argument="warm_start",
+    )
 
 
 def random_images(image: Sequence[int], seed: int, like: Tensor, count: int = 1) -> Tensor:
@@ -142,10 +152,12 @@ def _inputs(
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise KernelError.because(
-            "the network does not take these images", got=f"{list(images.shape)} "
-            f"({first_line(error)})", allowed="images [N, C, H, W] of its size, type and device",
-            remedy="call the network with them first", argument="warm_start",
-        ) from None  # fmt: skip
+            "the network does not take these images",
+            got=f"{list(images.shape)} ({first_line(error)})",
+            allowed="images [N, C, H, W] of its size, type and device",
+            remedy="call the network with them first",
+            argument="warm_start",
+        ) from None
     finally:
         for hook in hooks:
             hook.remove()

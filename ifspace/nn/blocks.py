@@ -20,8 +20,11 @@ from ifspace.nn.layers import Device, layer_module
 from ifspace.nn.source import class_source
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
-    "relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish,
-}  # fmt: skip
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,
+}
 WHERE: Final = ("each", "between", "end")
 NORM_WHERE: Final = ("each", "between")
 BIAS_WHERE: Final = ("each", "last")
@@ -61,15 +64,20 @@ class Style:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("activation", (*ACTIVATIONS, None)), ("where", WHERE), ("shortcut", SHORTCUTS),
-            ("batch_norm_where", NORM_WHERE), ("bias_where", BIAS_WHERE),
-        ):  # fmt: skip
+            ("activation", (*ACTIVATIONS, None)),
+            ("where", WHERE),
+            ("shortcut", SHORTCUTS),
+            ("batch_norm_where", NORM_WHERE),
+            ("bias_where", BIAS_WHERE),
+        ):
             if getattr(self, name) not in allowed:
                 raise SettingError.because(
-                    f"unknown {name}", got=repr(getattr(self, name)),
-                    allowed=", ".join(map(str, allowed)), remedy="choose one of them",
+                    f"unknown {name}",
+                    got=repr(getattr(self, name)),
+                    allowed=", ".join(map(str, allowed)),
+                    remedy="choose one of them",
                     argument=name,
-                )  # fmt: skip
+                )
 
 
 # [Fog] section 4.1: batch norm behind every layer, one ReLU behind the sum.
@@ -90,9 +98,11 @@ def block_style(style: Any) -> Style:
         return STYLES[style.lower()]
     if not isinstance(style, Style):
         raise wrong_type(
-            "style", style, f"a Style of ifspace.nn, or a name: {', '.join(STYLES)}",
+            "style",
+            style,
+            f"a Style of ifspace.nn, or a name: {', '.join(STYLES)}",
             "a block takes a Style, build_network takes a NetworkStyle",
-        )  # fmt: skip
+        )
     return style
 
 
@@ -112,9 +122,13 @@ class BlockModule(nn.Module):
     shortcut_bn: nn.Module
 
     def __init__(
-        self, sized: SizedBlock, stride: int = 1, style: Style | str = PLAIN, device: Device = None,
+        self,
+        sized: SizedBlock,
+        stride: int = 1,
+        style: Style | str = PLAIN,
+        device: Device = None,
         dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         check_dtype(dtype)
         style = block_style(style)
@@ -142,9 +156,15 @@ class BlockModule(nn.Module):
             self.act = ACTIVATIONS[style.activation]()
 
     def _add(
-        self, name: str, layer: SizedLayer, stride: int, normed: bool, biased: bool, device: Device,
+        self,
+        name: str,
+        layer: SizedLayer,
+        stride: int,
+        normed: bool,
+        biased: bool,
+        device: Device,
         dtype: torch.dtype | None,
-    ) -> list[str]:  # fmt: skip
+    ) -> list[str]:
         """Add a layer, with its batch norm if it has one, and return their names."""
         self.add_module(name, layer_module(layer, stride, biased, device, dtype))
         if not (normed and layer.conv.writes):
@@ -164,10 +184,12 @@ class BlockModule(nn.Module):
         """Return y [N, F, H / stride, W / stride] of x [N, C, H, W]; [N, F, L / stride] in 1-D."""
         if x.dim() != self.sized.dims + 2 or x.shape[1] != self.sized.channels:
             raise KernelError.because(
-                "input does not fit the block", got=list(x.shape),
+                "input does not fit the block",
+                got=list(x.shape),
                 allowed=f"[N, {self.sized.channels}, {'L' if self.sized.dims == 1 else 'H, W'}]",
-                remedy="build the block at the width of its input", argument="x",
-            )  # fmt: skip
+                remedy="build the block at the width of its input",
+                argument="x",
+            )
         y = x
         for name in self.steps:
             y = getattr(self, name)(y)
@@ -198,11 +220,16 @@ class BlockModule(nn.Module):
 
 
 def build(
-    block: Block | SizedBlock | Design | str, channels: int | None = None,
-    out_channels: int | None = None, *, bottleneck: Fraction | int | str | None = None,
-    stride: int | None = None, style: Style | str = PLAIN, device: Device = None,
+    block: Block | SizedBlock | Design | str,
+    channels: int | None = None,
+    out_channels: int | None = None,
+    *,
+    bottleneck: Fraction | int | str | None = None,
+    stride: int | None = None,
+    style: Style | str = PLAIN,
+    device: Device = None,
     dtype: torch.dtype | None = None,
-) -> BlockModule:  # fmt: skip
+) -> BlockModule:
     """Return the module of a block, `channels` to `out_channels` wide, or as it is sized already.
 
     A SizedBlock and a Design of a catalogue have their widths and dimensions; other blocks are of
@@ -218,24 +245,31 @@ def build(
     """
     if not isinstance(block, Block | SizedBlock | Design | str):
         raise wrong_type(
-            "block", block, 'a block such as "DW+PW", a Block, a SizedBlock, or a Design',
+            "block",
+            block,
+            'a block such as "DW+PW", a Block, a SizedBlock, or a Design',
             "write it in the notation",
-        )  # fmt: skip
+        )
     if isinstance(block, SizedBlock | Design):
         if (channels, out_channels, bottleneck) != (None, None, None):
             raise SettingError.because(
-                "widths said twice", got=f"{block.block}, sized already, and widths beside it",
-                allowed="one of them", remedy="leave the widths out, or give its .block alone",
+                "widths said twice",
+                got=f"{block.block}, sized already, and widths beside it",
+                allowed="one of them",
+                remedy="leave the widths out, or give its .block alone",
                 argument="channels",
-            )  # fmt: skip
+            )
         own = block.stride if isinstance(block, Design) else 1
         made = _sized(block) if isinstance(block, Design) else block
         return BlockModule(made, own if stride is None else stride, style, device, dtype)
     if channels is None:
         raise SettingError.because(
-            "no width", got=f"{block} alone", allowed="channels from 1",
-            remedy="say how many channels enter the block", argument="channels",
-        )  # fmt: skip
+            "no width",
+            got=f"{block} alone",
+            allowed="channels from 1",
+            remedy="say how many channels enter the block",
+            argument="channels",
+        )
     parsed = Block.parse(block) if isinstance(block, str) else block
     made = parsed.at(channels, out_channels, bottleneck)
     return BlockModule(made, 1 if stride is None else stride, style, device, dtype)
@@ -270,7 +304,8 @@ def _shortcut_kind(sized: SizedBlock, stride: int, asked: str) -> str:
         raise SettingError.because(
             "an identity between shapes that differ",
             got=f"{sized.channels} to {sized.out_channels} channels at stride {stride}",
-            allowed="equal widths at stride 1", remedy='use shortcut="auto" or "projection"',
+            allowed="equal widths at stride 1",
+            remedy='use shortcut="auto" or "projection"',
             argument="shortcut",
-        )  # fmt: skip
+        )
     return asked

@@ -57,9 +57,12 @@ def device_of(device: Any, *, meta: bool = True) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise DeviceError.because(
-            "device cannot be used", got=f"{device!r} ({first_line(error)})", allowed=allowed,
-            remedy='write it like "cpu" or "cuda:0"', argument="device",
-        ) from None  # fmt: skip
+            "device cannot be used",
+            got=f"{device!r} ({first_line(error)})",
+            allowed=allowed,
+            remedy='write it like "cpu" or "cuda:0"',
+            argument="device",
+        ) from None
     return found
 
 
@@ -71,10 +74,12 @@ def check_dtype(dtype: Any) -> None:
     if dtype is None or (isinstance(dtype, torch.dtype) and dtype in FLOATS):
         return
     raise KernelError.because(
-        "wrong dtype", got=dtype if isinstance(dtype, torch.dtype) else kind_of(dtype),
-        allowed=", ".join(map(str, FLOATS)), remedy="leave it out for torch's default",
+        "wrong dtype",
+        got=dtype if isinstance(dtype, torch.dtype) else kind_of(dtype),
+        allowed=", ".join(map(str, FLOATS)),
+        remedy="leave it out for torch's default",
         argument="dtype",
-    )  # fmt: skip
+    )
 
 
 def check_seed(seed: Any) -> None:

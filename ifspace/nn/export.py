@@ -39,21 +39,32 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
     _check_arguments(module, example, path)
     if Path(path).suffix.lower() != ".onnx":
         raise OutputError.because(
-            "not the name of an ONNX file", got=os.fspath(path),
-            allowed="a name that ends in .onnx", remedy="write it like block.onnx", argument="path",
-        )  # fmt: skip
+            "not the name of an ONNX file",
+            got=os.fspath(path),
+            allowed="a name that ends in .onnx",
+            remedy="write it like block.onnx",
+            argument="path",
+        )
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise DeviceError.because(
-            "packages for ONNX are missing", got=f"no {', no '.join(missing)}",
-            allowed=" and ".join(_NEEDED), remedy="install ifspace[onnx]",
-        )  # fmt: skip
+            "packages for ONNX are missing",
+            got=f"no {', no '.join(missing)}",
+            allowed=" and ".join(_NEEDED),
+            remedy="install ifspace[onnx]",
+        )
     program = exported(module, example)
     with replacing(path) as temporary, _without_noise():
         torch.onnx.export(
-            program, f=temporary, dynamo=True, external_data=False, verbose=False,
-            input_names=["x"], output_names=["y"], dynamic_shapes=({0: "batch"},),
-        )  # fmt: skip
+            program,
+            f=temporary,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_shapes=({0: "batch"},),
+        )
 
 
 def exported(
@@ -67,9 +78,12 @@ def exported(
     """
     if example.dim() == 0 or example.shape[0] == 0:
         raise KernelError.because(
-            "example without an image", got=list(example.shape), allowed="[N, C, ...], N from 1",
-            remedy="give one image of the size that the file shall take", argument="example",
-        )  # fmt: skip
+            "example without an image",
+            got=list(example.shape),
+            allowed="[N, C, ...], N from 1",
+            remedy="give one image of the size that the file shall take",
+            argument="example",
+        )
     # A batch of one would be taken for a constant.
     batch = torch.cat([example, example]) if open_batch and example.shape[0] < 2 else example
     sizes = ({0: torch.export.Dim("batch")},) if open_batch else None
@@ -84,8 +98,9 @@ def exported(
                 "module cannot be exported with this example",
                 got=f"{list(example.shape)} of {example.dtype} ({first_line(error)})",
                 allowed="images that the module takes, of its weights' type and on their device",
-                remedy="call the module with the example first", argument="example",
-            ) from error  # fmt: skip
+                remedy="call the module with the example first",
+                argument="example",
+            ) from error
         decomposed: torch.export.ExportedProgram = program.run_decompositions(decompositions())
     return decomposed
 
@@ -102,9 +117,12 @@ def _check_arguments(module: Any, example: Any, path: Any) -> None:
     state = (example, *module.parameters(), *module.buffers())
     if any(each.is_meta for each in state):
         raise SettingError.because(
-            "nothing to write", got="an example or weights on the meta device",
-            allowed="a CPU or a GPU", remedy="build the module there", argument="module",
-        )  # fmt: skip
+            "nothing to write",
+            got="an example or weights on the meta device",
+            allowed="a CPU or a GPU",
+            remedy="build the module there",
+            argument="module",
+        )
 
 
 @contextmanager

@@ -55,8 +55,11 @@ def joins_of(layout: Layout) -> Joins:
         _check_stage(where, stage, width, () if place > 1 else frame.counted)
         enters = stage.side * stage.stride
         if enters > side:
-            raise _misfit(where, f"side {stage.side} at stride {stage.stride}",
-                          f"no more than {side} pixels before the stride")  # fmt: skip
+            raise _misfit(
+                where,
+                f"side {stage.side} at stride {stage.stride}",
+                f"no more than {side} pixels before the stride",
+            )
         stages.append(StageJoin(stage, side, enters, bool(frame.stem) and place == 1))
         width, side = stage.width, stage.side
     _check_dims(layout)
@@ -71,8 +74,9 @@ def head_side(layout: Layout) -> int:
     pixels, last = layout.frame.pixels, layout.stages[-1]
     side = pixels if last.first.dims == 1 else isqrt(pixels)
     if side**last.first.dims != pixels or side > last.side:
-        raise _misfit("the classifier", f"{pixels} pixels",
-                      f"squares up to {last.side} x {last.side}")  # fmt: skip
+        raise _misfit(
+            "the classifier", f"{pixels} pixels", f"squares up to {last.side} x {last.side}"
+        )
     return side
 
 
@@ -81,8 +85,11 @@ def _check_stage(where: str, stage: Stage, width: int, before: tuple[Any, ...]) 
     for what, found in (("channels", stage.more.channels), ("channels", stage.more.out_channels)):
         _equal(f"what {where} repeats", what, found, stage.width)
     if stage.before != before:
-        raise _misfit(where, f"{len(stage.before)} layers counted before it",
-                      "the stem where the frame counts it, and nothing elsewhere")  # fmt: skip
+        raise _misfit(
+            where,
+            f"{len(stage.before)} layers counted before it",
+            "the stem where the frame counts it, and nothing elsewhere",
+        )
 
 
 def _check_dims(layout: Layout) -> None:
@@ -90,8 +97,11 @@ def _check_dims(layout: Layout) -> None:
     layers += [x for stage in layout.stages for unit in stage.units for x in unit.layers]
     found = sorted({layer.dims for layer in layers})
     if len(found) > 1:
-        raise _misfit("the network", f"layers of {' and '.join(map(str, found))} dimensions",
-                      "one number of dimensions")  # fmt: skip
+        raise _misfit(
+            "the network",
+            f"layers of {' and '.join(map(str, found))} dimensions",
+            "one number of dimensions",
+        )
 
 
 def _equal(where: str, what: str, found: int, wanted: int) -> None:
@@ -101,6 +111,8 @@ def _equal(where: str, what: str, found: int, wanted: int) -> None:
 
 def _misfit(where: str, got: str, allowed: str) -> SettingError:
     return SettingError.because(
-        f"{where} does not fit", got=got, allowed=allowed,
+        f"{where} does not fit",
+        got=got,
+        allowed=allowed,
         remedy="make the layout with ifspace.plan.networks.stages",
-    )  # fmt: skip
+    )

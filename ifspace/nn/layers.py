@@ -37,14 +37,28 @@ class GroupConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1,
-        groups: int = 1, bias: bool = True, device: Device = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         _check("GC", in_channels, out_channels, stride, groups, kernel_size)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups,
-            bias=bias, device=device, dtype=dtype,
-        )  # fmt: skip
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            kernel_size // 2,
+            groups=groups,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -59,14 +73,26 @@ class DepthwiseConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = True,
-        device: Device = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         _check("DW", channels, channels, stride, kernel=kernel_size)
         super().__init__(
-            channels, channels, kernel_size, stride, kernel_size // 2, groups=channels,
-            bias=bias, device=device, dtype=dtype,
-        )  # fmt: skip
+            channels,
+            channels,
+            kernel_size,
+            stride,
+            kernel_size // 2,
+            groups=channels,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -79,9 +105,14 @@ class PointwiseConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, bias: bool = True,
-        device: Device = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         _check("PW", in_channels, out_channels, stride)
         super().__init__(
             in_channels, out_channels, 1, stride, bias=bias, device=device, dtype=dtype
@@ -100,14 +131,26 @@ class GroupPointwiseConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, groups: int, stride: int = 1, bias: bool = True,
-        device: Device = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int,
+        stride: int = 1,
+        bias: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         _check("GPW", in_channels, out_channels, stride, groups)
         super().__init__(
-            in_channels, out_channels, 1, stride, groups=groups, bias=bias, device=device,
+            in_channels,
+            out_channels,
+            1,
+            stride,
+            groups=groups,
+            bias=bias,
+            device=device,
             dtype=dtype,
-        )  # fmt: skip
+        )
 
 
 class RollingPointwiseConv2d(nn.Module):
@@ -131,17 +174,26 @@ class RollingPointwiseConv2d(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(
-        self, in_channels: int, out_channels: int, groups: int = 1,
-        overlap: float | str | Rational = 0, bias: bool = True, impl: str = "auto",
-        device: Device = None, dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int = 1,
+        overlap: float | str | Rational = 0,
+        bias: bool = True,
+        impl: str = "auto",
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         windows = windows_of(in_channels, out_channels, groups, overlap)
         if impl not in IMPLEMENTATIONS:
             raise KernelError.because(
-                "unknown implementation", got=repr(impl), allowed=", ".join(IMPLEMENTATIONS),
-                remedy="leave it at auto", argument="impl",
-            )  # fmt: skip
+                "unknown implementation",
+                got=repr(impl),
+                allowed=", ".join(IMPLEMENTATIONS),
+                remedy="leave it at auto",
+                argument="impl",
+            )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.overlap: Fraction = exact_overlap(overlap)
         self.impl = impl
@@ -190,9 +242,14 @@ class RollingPointwiseConv1d(RollingPointwiseConv2d):
 def _conv1d(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:
     # Every kind that is a convolution of torch is one with C_in / fan-in groups.
     return nn.Conv1d(
-        sized.c_in, sized.c_out, sized.kernel, stride, sized.kernel // 2,
-        groups=sized.c_in // sized.fan_in, **options,
-    )  # fmt: skip
+        sized.c_in,
+        sized.c_out,
+        sized.kernel,
+        stride,
+        sized.kernel // 2,
+        groups=sized.c_in // sized.fan_in,
+        **options,
+    )
 
 
 def _rolling(module: type[nn.Module]) -> Make:
@@ -230,9 +287,12 @@ MODULES: Final[dict[str, tuple[Make, Make]]] = {
 
 
 def layer_module(
-    sized: SizedLayer, stride: int = 1, bias: bool = False, device: Device = None,
+    sized: SizedLayer,
+    stride: int = 1,
+    bias: bool = False,
+    device: Device = None,
     dtype: torch.dtype | None = None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """Return the module of a layer at its widths, on maps [N, C, H, W] or sequences [N, C, L].
 
     >>> layer_module(SizedLayer(Layer("GPW", 4), 16, 32))
@@ -243,9 +303,11 @@ def layer_module(
     makes: Mapping[str, tuple[Make, Make]] = MODULES
     if sized.layer.kind not in makes:
         raise BlockError.because(
-            "no module for this kind", got=sized.layer.kind, allowed=", ".join(makes),
+            "no module for this kind",
+            got=sized.layer.kind,
+            allowed=", ".join(makes),
             remedy="add its row to ifspace.nn.layers.MODULES",
-        )  # fmt: skip
+        )
     make = makes[sized.layer.kind][sized.dims == 1]
     return make(sized, whole(stride, "stride"), bias=bias, device=device, dtype=dtype)
 
@@ -262,16 +324,24 @@ def thop_operators() -> dict[type[nn.Module], Callable[..., None]]:
         layer.total_ops += torch.DoubleTensor([y.numel() * layer.weight[0].numel()])
 
     ours = (
-        GroupConv2d, DepthwiseConv2d, PointwiseConv2d, GroupPointwiseConv2d,
-        RollingPointwiseConv2d, RollingPointwiseConv1d,
-    )  # fmt: skip
+        GroupConv2d,
+        DepthwiseConv2d,
+        PointwiseConv2d,
+        GroupPointwiseConv2d,
+        RollingPointwiseConv2d,
+        RollingPointwiseConv1d,
+    )
     return dict.fromkeys(ours, count)
 
 
 def _check(
-    kind: str, c_in: int, c_out: int, stride: int, groups: int | None = None,
+    kind: str,
+    c_in: int,
+    c_out: int,
+    stride: int,
+    groups: int | None = None,
     kernel: int | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Refuse in one line what torch would refuse later, or would take for something else."""
     whole(c_in, "in_channels")
     whole(c_out, "out_channels")
@@ -282,6 +352,9 @@ def _check(
 def _refuse_stride(sized: SizedLayer, stride: int) -> None:
     if stride != 1:
         raise BlockError.because(
-            f"{sized.layer.kind} takes no stride", got=stride, allowed=1,
-            remedy="put the stride on a spatial layer such as DW", argument="stride",
-        )  # fmt: skip
+            f"{sized.layer.kind} takes no stride",
+            got=stride,
+            allowed=1,
+            remedy="put the stride on a spatial layer such as DW",
+            argument="stride",
+        )

@@ -48,18 +48,22 @@ class Network(nn.Module):
         super().__init__()
         if not isinstance(layout, Layout):
             raise wrong_type(
-                "layout", layout, "a Layout such as ifspace.plan.networks.stages returns",
+                "layout",
+                layout,
+                "a Layout such as ifspace.plan.networks.stages returns",
                 "named_network takes the name of a network",
-            )  # fmt: skip
+            )
         check_dtype(dtype)
         self.layout = layout
         self.style = network_style(style, layout)
         parts = Parts(layout, self.style, device, dtype)
         joins = joins_of(layout)
         self.stem = parts.stem(joins.stem_strides)
-        self.stages = nn.Sequential(OrderedDict(
-            (f"stage{n}", parts.stage(join)) for n, join in enumerate(joins.stages, start=1)
-        ))  # fmt: skip
+        self.stages = nn.Sequential(
+            OrderedDict(
+                (f"stage{n}", parts.stage(join)) for n, join in enumerate(joins.stages, start=1)
+            )
+        )
         self.head = parts.head()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,10 +75,12 @@ class Network(nn.Module):
         wanted = (self.layout.frame.inputs, *[self.layout.image] * dims)
         if tuple(x.shape[1:]) != wanted:
             raise KernelError.because(
-                "input does not fit the network", got=list(x.shape),
+                "input does not fit the network",
+                got=list(x.shape),
                 allowed=f"[N, {', '.join(map(str, wanted))}]",
-                remedy="resize the images, or build the network for their size", argument="x",
-            )  # fmt: skip
+                remedy="resize the images, or build the network for their size",
+                argument="x",
+            )
         y: Tensor = self.head(self.stages(self.stem(x)))
         return y
 
@@ -174,9 +180,12 @@ def _at_side(name: str, side: int) -> Layout:
     step = image // gcd(image, *sides)  # the least side at which all are whole
     if side % step:
         raise SettingError.because(
-            "maps of no whole number of pixels", got=f"side {side}",
-            allowed=f"multiples of {step}", remedy="choose one of them", argument="side",
-        )  # fmt: skip
+            "maps of no whole number of pixels",
+            got=f"side {side}",
+            allowed=f"multiples of {step}",
+            remedy="choose one of them",
+            argument="side",
+        )
     return Layout(
         tuple(replace(each, side=each.side * side // image) for each in layout.stages),
         replace(

@@ -67,10 +67,12 @@ class Parts:
         """
         if self.frame.projections and not self.style.residual:
             raise SettingError.because(
-                "projections without shortcuts", got="residual 0",
+                "projections without shortcuts",
+                got="residual 0",
                 allowed="residual 1 or more where the layout counts projections",
-                remedy="choose a style with shortcuts", argument="style",
-            )  # fmt: skip
+                remedy="choose a style with shortcuts",
+                argument="style",
+            )
         parts = OrderedDict[str, nn.Module]()
         if join.enters < join.comes:
             parts["pool"] = self._pool(join)
@@ -101,20 +103,30 @@ class Parts:
         wheres = [self.style.where] * (len(units) - 1) + ["between"]
         return Residual(
             [self._unit(*each, inside=True) for each in zip(units, strides, wheres, strict=True)],
-            self._projection(c_in, c_out, stride) if projects
-            else nn.Identity() if same else FreeShortcut(c_in, c_out, stride),
+            self._projection(c_in, c_out, stride)
+            if projects
+            else nn.Identity()
+            if same
+            else FreeShortcut(c_in, c_out, stride),
             nn.Identity() if self.style.where == "between" else self._activation(),
-        )  # fmt: skip
+        )
 
     def _unit(
-        self, unit: SizedBlock, stride: int, where: str, shortcut: str = "none",
+        self,
+        unit: SizedBlock,
+        stride: int,
+        where: str,
+        shortcut: str = "none",
         inside: bool = False,
-    ) -> nn.Module:  # fmt: skip
+    ) -> nn.Module:
         silent = inside and self.style.where == "end"
         style = Style(
-            self.frame.batch_norm, None if silent else self.style.activation, where, shortcut,
+            self.frame.batch_norm,
+            None if silent else self.style.activation,
+            where,
+            shortcut,
             self.frame.bias,
-        )  # fmt: skip
+        )
         return build(unit, stride=stride, style=style, device=self.device, dtype=self.dtype)
 
     def _projection(self, c_in: int, c_out: int, stride: int) -> nn.Module:

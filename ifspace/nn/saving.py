@@ -34,8 +34,14 @@ STEPS_KEY: Final = "edits"
 # What reading a description that nobody wrote may raise: of RuntimeErrors one is RecursionError,
 # another what torch says of sizes that no memory has.
 SENSELESS: Final = (
-    IfspaceError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError,
-)  # fmt: skip
+    IfspaceError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
 Built = TypeVar("Built", bound=nn.Module)
 
 
@@ -57,9 +63,11 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
     network = unwrapped(network)
     if not isinstance(network, Network):
         raise wrong_type(
-            "network", network, "a Network, of build_network or named_network",
+            "network",
+            network,
+            "a Network, of build_network or named_network",
             "ifspace.models.save keeps other modules",
-        )  # fmt: skip
+        )
     text = json.dumps({"format": FORMAT_VERSION, **described(network)})
     write(path, text, tensors_of(network), lambda: _built(os.fspath(path), text))
 
@@ -103,16 +111,20 @@ def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
     }
     if any(each.is_meta for each in tensors.values()):
         raise OutputError.because(
-            "a network without weights", got="tensors on the meta device",
-            allowed="a network on a CPU or a GPU", remedy="build it there",
-        )  # fmt: skip
+            "a network without weights",
+            got="tensors on the meta device",
+            allowed="a network on a CPU or a GPU",
+            remedy="build it there",
+        )
     return tensors
 
 
 def write(
-    path: str | os.PathLike[str], text: str, tensors: Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+    text: str,
+    tensors: Mapping[str, torch.Tensor],
     rebuilt: Callable[[], nn.Module],
-) -> None:  # fmt: skip
+) -> None:
     """Write a file with a description and tensors, if what it describes takes them back.
 
     `rebuilt` makes that, weights apart, as a reader will.
@@ -125,10 +137,11 @@ def write(
         wrong = "a description that no file can hold"
     if wrong:
         raise OutputError.because(
-            "a network that could not be read back", got=wrong,
+            "a network that could not be read back",
+            got=wrong,
             allowed="the weights of what its description makes",
             remedy="undo what was changed by hand, or keep the state_dict yourself",
-        )  # fmt: skip
+        )
     with replacing(path) as file:
         # Not safetensors' own writer: its files are for their owner alone, whatever the umask.
         file.write_bytes(to_bytes(_apart(tensors), {METADATA_KEY: text}))
@@ -177,9 +190,11 @@ def check_suffix(path: str | os.PathLike[str], allowed: Sequence[str] = (SUFFIX,
     suffix = Path(_checked(path)).suffix.lower()
     if suffix not in allowed:
         raise OutputError.because(
-            "unknown format of a network", got=Path(path).name, allowed=", ".join(allowed),
+            "unknown format of a network",
+            got=Path(path).name,
+            allowed=", ".join(allowed),
             remedy="end the name with it" if len(allowed) == 1 else "end the name with one of them",
-        )  # fmt: skip
+        )
     return suffix
 
 
@@ -188,9 +203,12 @@ def _checked(path: Any) -> Any:
         raise wrong_type("path", path, "a str or a Path", f"write it like net{SUFFIX}")
     if "\0" in os.fspath(path):
         raise SettingError.because(
-            "wrong path", got=repr(path), allowed="a name of a file", argument="path",
+            "wrong path",
+            got=repr(path),
+            allowed="a name of a file",
+            argument="path",
             remedy=f"write it like net{SUFFIX}",
-        )  # fmt: skip
+        )
     return path
 
 
@@ -252,12 +270,13 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def missing(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFileError:
     """Return the refusal of a file that the system does not give."""
     return NetworkFileError.because(
-        "network cannot be read", got=f"{name} ({error.strerror or type(error).__name__})",
+        "network cannot be read",
+        got=f"{name} ({error.strerror or type(error).__name__})",
         allowed=f"a readable {suffix} file",
         remedy=f"check the name, or write one with {WRITERS}"
         if suffix == SUFFIX
         else "check its name",
-    )  # fmt: skip
+    )
 
 
 def unreadable(
@@ -265,6 +284,8 @@ def unreadable(
 ) -> NetworkFileError:
     """Return the refusal of a file that is there and is no network."""
     return NetworkFileError.because(
-        f"{name} is not a network that can be read", got=got,
-        allowed=f"a whole {SUFFIX} file written by ifspace", remedy=remedy,
-    )  # fmt: skip
+        f"{name} is not a network that can be read",
+        got=got,
+        allowed=f"a whole {SUFFIX} file written by ifspace",
+        remedy=remedy,
+    )

@@ -31,14 +31,16 @@ def class_source(block: "BlockModule", name: str = "Block") -> str:
     """
     if not isinstance(name, str) or not _nameable(name):
         raise SettingError.because(
-            "not the name of a class", got=kind_of(name),
+            "not the name of a class",
+            got=kind_of(name),
             allowed=f"letters, digits and _, no keyword, not {', '.join(_TAKEN)}",
-            remedy="write it like Block", argument="name",
-        )  # fmt: skip
+            remedy="write it like Block",
+            argument="name",
+        )
     parts = dict(block.named_children())
-    rolling = sorted({
-        type(part).__name__ for part in parts.values() if isinstance(part, RollingPointwiseConv2d)
-    })  # fmt: skip
+    rolling = sorted(
+        {type(part).__name__ for part in parts.values() if isinstance(part, RollingPointwiseConv2d)}
+    )
     lines = [f"from ifspace.nn import {', '.join(rolling)}"] if rolling else []
     lines += ["from torch import Tensor, nn", "", "", f"class {name}(nn.Module):"]
     lines += [*_docstring(block), "", "    def __init__(self) -> None:"]
@@ -95,17 +97,20 @@ def _call(module: nn.Module) -> tuple[str, list[str]]:
         if isinstance(module, kind):
             return write(module)
     raise BlockError.because(
-        "no source for this module", got=type(module).__name__,
+        "no source for this module",
+        got=type(module).__name__,
         allowed=", ".join(kind.__name__ for kind in _WRITERS),
         remedy="add its row to ifspace.nn.source",
-    )  # fmt: skip
+    )
 
 
 def _convolution(conv: Any) -> tuple[str, list[str]]:
     arguments = [str(conv.in_channels), str(conv.out_channels), str(conv.kernel_size[0])]
     for key, value, usual in (
-        ("stride", conv.stride[0], 1), ("padding", conv.padding[0], 0), ("groups", conv.groups, 1),
-    ):  # fmt: skip
+        ("stride", conv.stride[0], 1),
+        ("padding", conv.padding[0], 0),
+        ("groups", conv.groups, 1),
+    ):
         arguments += [f"{key}={value}"] if value != usual else []
     return f"nn.Conv{len(conv.kernel_size)}d", [*arguments, *_bias(conv)]
 

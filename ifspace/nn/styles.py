@@ -48,16 +48,21 @@ class NetworkStyle:
         ):
             if getattr(self, name) not in allowed:
                 raise SettingError.because(
-                    f"unknown {name}", got=repr(getattr(self, name)),
-                    allowed=", ".join(map(str, allowed)), remedy="choose one of them",
+                    f"unknown {name}",
+                    got=repr(getattr(self, name)),
+                    allowed=", ".join(map(str, allowed)),
+                    remedy="choose one of them",
                     argument=name,
-                )  # fmt: skip
+                )
         whole_within(self.residual, "residual", 0, MAX_DEPTH)
         if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
             raise SettingError.because(
-                "dropout out of range", got=repr(self.dropout), allowed="0 <= dropout < 1",
-                remedy="0 drops nothing", argument="dropout",
-            )  # fmt: skip
+                "dropout out of range",
+                got=repr(self.dropout),
+                allowed="0 <= dropout < 1",
+                remedy="0 drops nothing",
+                argument="dropout",
+            )
 
 
 _PLAIN: Final = NetworkStyle()
@@ -93,9 +98,12 @@ def style_of(name: str) -> NetworkStyle:
     """
     if not isinstance(name, str) or name.lower() not in STYLES:
         raise SettingError.because(
-            "unknown network", got=kind_of(name), allowed=", ".join(NETWORKS),
-            remedy="choose one of them", argument="network",
-        )  # fmt: skip
+            "unknown network",
+            got=kind_of(name),
+            allowed=", ".join(NETWORKS),
+            remedy="choose one of them",
+            argument="network",
+        )
     return STYLES[name.lower()]
 
 
@@ -120,7 +128,9 @@ def network_style(style: Any, layout: Layout) -> NetworkStyle:
             return STYLES[style.lower()]
     if not isinstance(style, NetworkStyle):
         raise wrong_type(
-            "style", style, f"a NetworkStyle of ifspace.nn, or a name: plain, {', '.join(STYLES)}",
+            "style",
+            style,
+            f"a NetworkStyle of ifspace.nn, or a name: plain, {', '.join(STYLES)}",
             "a network takes a NetworkStyle, build takes a Style",
-        )  # fmt: skip
+        )
     return style

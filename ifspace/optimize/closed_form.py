@@ -91,12 +91,17 @@ def analyse(
     check_length(composition)
     neck = bottleneck is not False
     put = _widths(composition, bottleneck, alpha)
-    chain = tuple((row, {x: y.xreplace(put) for x, y in to.items()})
-                  for row, to in composition.chain(neck))  # fmt: skip
+    chain = tuple(
+        (row, {x: y.xreplace(put) for x, y in to.items()}) for row, to in composition.chain(neck)
+    )
     standard = Composition(("CONV",), composition.repeats)
-    conv, params = (each.xreplace(put) for each in (
-        standard.params_formula(kernel=kernel), composition.params_formula(neck, kernel)
-    ))  # fmt: skip
+    conv, params = (
+        each.xreplace(put)
+        for each in (
+            standard.params_formula(kernel=kernel),
+            composition.params_formula(neck, kernel),
+        )
+    )
     fan_ins = [row.fan_in.xreplace(names) for row, names in chain]
     splits: dict[Any, list[Any]] = {}  # group count -> the widths that it splits, in all copies
     for row, names in chain:
@@ -123,10 +128,21 @@ def analyse(
         remarks = [f"the greatest width has K = {sympy.sympify(bottleneck) * F}", *remarks]
     notes = [*_notes(composition, condition, product, splits, groups, nested), *remarks]
     return Efficiency(
-        composition, neck, kernel, tuple(put.items()), params, _over(parts, conv), condition,
-        product, tuple(groups.items()), sympy.Add(*best_parts), _over(best_parts, conv),
-        _family(composition, neck, kernel), tuple(notes), f"[Fog] section {section}",
-    )  # fmt: skip
+        composition,
+        neck,
+        kernel,
+        tuple(put.items()),
+        params,
+        _over(parts, conv),
+        condition,
+        product,
+        tuple(groups.items()),
+        sympy.Add(*best_parts),
+        _over(best_parts, conv),
+        _family(composition, neck, kernel),
+        tuple(notes),
+        f"[Fog] section {section}",
+    )
 
 
 def _widths(
@@ -154,10 +170,12 @@ def _product_condition(chain: Any) -> Any:
 def _over(parts: list[Any], conv: Any) -> Any:
     """Return the parts of a sum over CONV, as a sum where the denominators can be products."""
     quotients = [sympy.factor(part) / sympy.factor(conv) for part in parts]
-    return sympy.Add(*(
-        each if each.as_numer_denom()[1].has(sympy.Add) else sympy.expand(each)
-        for each in quotients
-    ))  # fmt: skip
+    return sympy.Add(
+        *(
+            each if each.as_numer_denom()[1].has(sympy.Add) else sympy.expand(each)
+            for each in quotients
+        )
+    )
 
 
 def _stationary(params: Any, reached: Any, layers: dict[Any, int]) -> dict[Any, Any]:
@@ -224,9 +242,11 @@ def _is_power(value: Any) -> bool:
 
 
 def widest(
-    composition: Composition, bottleneck_ratio: Fraction | int | None = None,
-    alpha: Fraction | int | None = None, kernel: int | None = DEFAULT_KERNEL,
-) -> Any:  # fmt: skip
+    composition: Composition,
+    bottleneck_ratio: Fraction | int | None = None,
+    alpha: Fraction | int | None = None,
+    kernel: int | None = DEFAULT_KERNEL,
+) -> Any:
     """Return the equation of the greatest width C for P parameters at F = alpha C and K = ratio F.
 
     It is solved for C where that is short: no legal block of full field is wider.

@@ -31,9 +31,16 @@ T = TypeVar("T")
 # where a stride sits on it, or at the end, when the block ends narrower than it begins. DW+PW and
 # PW+DW exist at every width, prime ones too.
 SPATIAL: Final = (
-    "DW+RPW+RPW+GPW", "RPW+RPW+GPW+DW", "DW+RPW+GPW", "RPW+GPW+DW", "RPW+RPW+GC", "RPW+GC",
-    "PW+GC", "DW+PW", "PW+DW",
-)  # fmt: skip
+    "DW+RPW+RPW+GPW",
+    "RPW+RPW+GPW+DW",
+    "DW+RPW+GPW",
+    "RPW+GPW+DW",
+    "RPW+RPW+GC",
+    "RPW+GC",
+    "PW+GC",
+    "DW+PW",
+    "PW+DW",
+)
 # The same without the spatial layer: for convolutions of one pixel.
 POINTWISE: Final = ("RPW+RPW+GPW", "RPW+GPW", "PW")
 DEFAULT: Final = tuple(map(Composition.parse, (*SPATIAL, *POINTWISE)))
@@ -107,9 +114,14 @@ def _problems(
     def of(composition: Composition) -> GroupsProblem:
         weights = _weights(side) if objective == "macs" and stride == 2 else None
         return GroupsProblem(
-            composition, c_in, c_out, kernel=kernel, objective=objective, weights=weights,
+            composition,
+            c_in,
+            c_out,
+            kernel=kernel,
+            objective=objective,
+            weights=weights,
             stride=stride,
-        )  # fmt: skip
+        )
 
     of(DEPTHWISE)  # it fits all widths: what is refused here is the caller's
     spatial = kernel > 1 or stride > 1

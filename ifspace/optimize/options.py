@@ -77,13 +77,12 @@ class Options:
         base = self.problem.amount(Block(tuple(first), repeats))
         table = [
             [
-                self.problem.amount(
-                    Block((*first[:place], layer, *first[place + 1 :]), repeats)
-                ) - base
+                self.problem.amount(Block((*first[:place], layer, *first[place + 1 :]), repeats))
+                - base
                 for layer in layers
             ]
             for place, layers in enumerate(self.layers)
-        ]  # fmt: skip
+        ]
         return base, table
 
     def _layers(self, place: int) -> list[Layer]:
@@ -91,8 +90,9 @@ class Options:
         stand_in, conv = copies[0].layer, copies[0].conv
         if not conv.takes_groups:
             return [stand_in]
-        common = set.intersection(*({g for g, _ in conv.choices(c.c_in, c.c_out, (Fraction(0),))}
-                                    for c in copies))  # fmt: skip
+        common = set.intersection(
+            *({g for g, _ in conv.choices(c.c_in, c.c_out, (Fraction(0),))} for c in copies)
+        )
         layers: list[Layer] = []
         for groups in sorted(g for g in common if g is not None):
             fan_ins = {conv.fan_in_at(c.c_in, groups) for c in copies}

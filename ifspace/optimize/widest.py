@@ -52,9 +52,11 @@ def widest_block(
     ratio = ratio_above_zero(alpha, "alpha")
     if problem.widths is not None:
         raise SettingError.because(
-            "no widths to look for", got=f"widths {problem.widths}",
-            allowed="no explicit interior widths", remedy="use a bottleneck ratio for the inside",
-        )  # fmt: skip
+            "no widths to look for",
+            got=f"widths {problem.widths}",
+            allowed="no explicit interior widths",
+            remedy="use a bottleneck ratio for the inside",
+        )
     problem = replace(problem, objective="params", weights=None)
     period, count = _widths(problem, ratio, multiple)
     least = _least_params(problem, ratio, period)
@@ -154,10 +156,14 @@ def _most_seen(problem: GroupsProblem) -> int:
         conv = stand_in.conv
         scattered = scattered or conv.coverage.func != U
         choices = [
-            SizedLayer(Layer(conv.symbol, groups, overlap, stand_in.layer.kernel),
-                       stand_in.c_in, stand_in.c_out, stand_in.dims)
+            SizedLayer(
+                Layer(conv.symbol, groups, overlap, stand_in.layer.kernel),
+                stand_in.c_in,
+                stand_in.c_out,
+                stand_in.dims,
+            )
             for groups, overlap in conv.choices(stand_in.c_in, stand_in.c_out, overlaps)
-        ]  # fmt: skip
+        ]
         seen = (_reads(layer, count, scattered) for layer in choices)
         count = min(stand_in.c_in, max(seen, default=0))
     return count
@@ -167,6 +173,11 @@ def _reads(layer: SizedLayer, count: int, scattered: bool) -> int:
     if scattered:
         return layer.fan_in * count
     return layer.conv.coverage_at(
-        lambda n: n, count, channels=layer.c_in, c_in=layer.c_in, c_out=layer.c_out,
-        groups=layer.groups, step=layer.step,
-    )  # fmt: skip
+        lambda n: n,
+        count,
+        channels=layer.c_in,
+        c_in=layer.c_in,
+        c_out=layer.c_out,
+        groups=layer.groups,
+        step=layer.step,
+    )

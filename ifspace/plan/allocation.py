@@ -80,15 +80,20 @@ class Budgets:
         for name, value in self.given.items():
             if name not in counted:
                 raise SettingError.because(
-                    f"a budget of {name} where they are not counted", got=f"{value} {name}",
-                    allowed=f"budgets of {listed(counted)}", remedy="leave it out", argument=name,
-                )  # fmt: skip
+                    f"a budget of {name} where they are not counted",
+                    got=f"{value} {name}",
+                    allowed=f"budgets of {listed(counted)}",
+                    remedy="leave it out",
+                    argument=name,
+                )
             if not above < value <= MAX_BUDGET:
                 raise SettingError.because(
-                    f"{name} out of range", got=value,
+                    f"{name} out of range",
+                    got=value,
                     allowed=f"more than {above:,}, up to {MAX_BUDGET:,}",
-                    remedy="choose a budget between", argument=name,
-                )  # fmt: skip
+                    remedy="choose a budget between",
+                    argument=name,
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,12 @@ class StagesProblem:
             whole_within(width, "width_choices", 1, MAX_WIDTH)
         if not (isfinite(self.alpha) and self.alpha >= 0):
             raise SettingError.because(
-                "alpha out of range", got=self.alpha, allowed="numbers from 0",
-                remedy="the papers take 3", argument="alpha",
-            )  # fmt: skip
+                "alpha out of range",
+                got=self.alpha,
+                allowed="numbers from 0",
+                remedy="the papers take 3",
+                argument="alpha",
+            )
         self.budgets.check()
         if (self.budgets.latency_ms is None) != (self.latency is None):
             raise SettingError.because(
@@ -230,9 +238,11 @@ class StagePlan:
             faults.append("a stage is narrower than the one before")
         if faults:
             raise SettingError.because(
-                "a plan that does not hold", got="; ".join(faults),
-                allowed="layouts within budgets and choices", remedy="ask for the plan again",
-            )  # fmt: skip
+                "a plan that does not hold",
+                got="; ".join(faults),
+                allowed="layouts within budgets and choices",
+                remedy="ask for the plan again",
+            )
 
 
 def _given(layout: Layout) -> tuple[Any, ...]:

@@ -59,10 +59,12 @@ class StageTable:
         for gain in self.gains:
             if not (isfinite(gain) and abs(gain) <= MAX_GAIN):
                 raise SettingError.because(
-                    f"gain out of range in {self.name}", got=gain,
-                    allowed=f"numbers up to {MAX_GAIN:,}", remedy="correct the table",
+                    f"gain out of range in {self.name}",
+                    got=gain,
+                    allowed=f"numbers up to {MAX_GAIN:,}",
+                    remedy="correct the table",
                     argument="gains",
-                )  # fmt: skip
+                )
         for name in COUNTED:
             put(
                 self, name, tuple(whole_within(n, name, 0, MAX_BUDGET) for n in getattr(self, name))
@@ -103,9 +105,12 @@ class DepthsProblem:
         put(self, "tables", tuple(self.tables))
         if not self.tables:
             raise SettingError.because(
-                "no stage to choose a depth for", got="no table", allowed="one for each stage",
-                remedy="name a network with stages", argument="tables",
-            )  # fmt: skip
+                "no stage to choose a depth for",
+                got="no table",
+                allowed="one for each stage",
+                remedy="name a network with stages",
+                argument="tables",
+            )
         self.budgets.check(COUNTED)
         for name in ("rest_params", "rest_macs"):
             put(self, name, whole_within(getattr(self, name), name, 0, MAX_BUDGET))
@@ -167,9 +172,11 @@ class DepthsPlan:
             ]
         if faults:
             raise SettingError.because(
-                "a plan that does not hold", got="; ".join(faults),
-                allowed="depths of the tables within budgets", remedy="ask for the plan again",
-            )  # fmt: skip
+                "a plan that does not hold",
+                got="; ".join(faults),
+                allowed="depths of the tables within budgets",
+                remedy="ask for the plan again",
+            )
 
 
 @dataclass(frozen=True, slots=True)

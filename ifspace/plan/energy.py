@@ -106,9 +106,12 @@ class EnergyProblem:
 def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
     if repeats is None and layers is None:
         raise SettingError.because(
-            "no layers", got="none", allowed="layers or repeats",
-            remedy="say how many convolutions there are", argument="layers",
-        )  # fmt: skip
+            "no layers",
+            got="none",
+            allowed="layers or repeats",
+            remedy="say how many convolutions there are",
+            argument="layers",
+        )
     if layers is not None:
         layers = whole_within(layers, "layers", 1, MAX_CONVOLUTIONS)
     units = (1,) * layers if repeats is None else tuple(repeats)
@@ -117,14 +120,18 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
         raise SettingError.because(
             "layers and repeats contradict each other",
             got=f"{layers} and {','.join(map(str, units))}, which are {len(units)} units",
-            allowed="as many layers as units", remedy="leave layers out", argument="layers",
-        )  # fmt: skip
+            allowed="as many layers as units",
+            remedy="leave layers out",
+            argument="layers",
+        )
     if not units or sum(units) > MAX_CONVOLUTIONS:
         raise SettingError.because(
-            "number of convolutions out of range", got=sum(units),
+            "number of convolutions out of range",
+            got=sum(units),
             allowed=f"1 to {MAX_CONVOLUTIONS} in all units together",
-            remedy="change the repeats", argument="repeats",
-        )  # fmt: skip
+            remedy="change the repeats",
+            argument="repeats",
+        )
     return units
 
 

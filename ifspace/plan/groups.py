@@ -140,8 +140,9 @@ class GroupsProblem:
         """
         chain = self.chain
         most = MAX_COST // (1 + 10 * sum(layer.c_in for layer in chain))
-        dearest = Block(tuple(each.layer for each in chain[: len(self.composition)]),
-                        self.composition.repeats)  # fmt: skip
+        dearest = Block(
+            tuple(each.layer for each in chain[: len(self.composition)]), self.composition.repeats
+        )
         if (cost := self.amount(dearest)) > most:
             raise SettingError.because(
                 "cost too large to be minimised exactly",

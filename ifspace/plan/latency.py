@@ -79,9 +79,12 @@ def read_latency(path: Path) -> LatencyTable:
             rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:
         raise SettingError.because(
-            "no latency table there", got=path, allowed="a CSV file that exists",
-            remedy="check the name", argument="latency",
-        ) from None  # fmt: skip
+            "no latency table there",
+            got=path,
+            allowed="a CSV file that exists",
+            remedy="check the name",
+            argument="latency",
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _malformed(path, str(error), "a readable CSV file") from None
     if not names:
@@ -142,6 +145,9 @@ def _mixed(conditions: Iterable[tuple[str | None, ...]]) -> str:
 
 def _malformed(path: Path, got: str, allowed: str) -> SettingError:
     return SettingError.because(
-        f"malformed latency table {path.name}", got=got, allowed=allowed,
-        remedy="mend the table", argument="latency",
-    )  # fmt: skip
+        f"malformed latency table {path.name}",
+        got=got,
+        allowed=allowed,
+        remedy="mend the table",
+        argument="latency",
+    )

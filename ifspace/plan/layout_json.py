@@ -63,9 +63,11 @@ def from_json(values: Any) -> Layout:
         # The narrow fact alone: its remedy would be for those who wrote the layout.
         said = f"no {error}" if isinstance(error, KeyError) else str(error).partition("; ")[0]
         raise SettingError.because(
-            "a layout that cannot be read", got=said, allowed="what ifspace wrote",
+            "a layout that cannot be read",
+            got=said,
+            allowed="what ifspace wrote",
             remedy="write it anew",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _layer_json(layer: SizedLayer) -> dict[str, Any]:

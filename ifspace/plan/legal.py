@@ -125,10 +125,12 @@ def amount(value: Any, name: str = "amount") -> int:
     exact = Fraction(match[1]) * _POWERS[match[2]] if match else None
     if exact is None or exact.denominator != 1:
         raise SettingError.because(
-            f"{name} is no amount", got=repr(value), allowed=AMOUNTS,
+            f"{name} is no amount",
+            got=repr(value),
+            allowed=AMOUNTS,
             remedy="k, M and G stand for thousands, millions and thousand millions",
             argument=name,
-        )  # fmt: skip
+        )
     return int(exact)
 
 
@@ -209,7 +211,10 @@ def from_zero(value: Any, name: str) -> float:
     if not (number and isfinite(value) and value >= 0):
         low = number and value < 0
         raise SettingError.because(
-            f"{name} out of range", got=value if number else repr(value), allowed="numbers from 0",
-            remedy="use 0 for the least" if low else "use a finite number", argument=name,
-        )  # fmt: skip
+            f"{name} out of range",
+            got=value if number else repr(value),
+            allowed="numbers from 0",
+            remedy="use 0 for the least" if low else "use a finite number",
+            argument=name,
+        )
     return float(value)

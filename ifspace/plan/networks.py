@@ -63,12 +63,13 @@ def stages(
                 () if place else frame.counted,
             )
             for place, (block, side, entry, width, depth, stride) in enumerate(
-                zip(blocks, sides, entries, widths, depths, strides or [1] * len(sides),
-                    strict=True)
+                zip(
+                    blocks, sides, entries, widths, depths, strides or [1] * len(sides), strict=True
+                )
             )
         ),
         frame,
-    )  # fmt: skip
+    )
 
 
 def check_stages(
@@ -81,23 +82,27 @@ def check_stages(
     for name, given in (("widths", widths), ("depths", depths), ("blocks", blocks)):
         if len(given) != len(sides):
             raise SettingError.because(
-                f"wrong number of {name}", got=f"{len(given)} for {len(sides)} stages",
-                allowed="one for each stage", remedy=f"give as many {name} as sides",
+                f"wrong number of {name}",
+                got=f"{len(given)} for {len(sides)} stages",
+                allowed="one for each stage",
+                remedy=f"give as many {name} as sides",
                 argument=name,
-            )  # fmt: skip
+            )
     for name, given, most in (
         ("stages", sides, MAX_SIDE),
         ("widths", widths, MAX_STAGE_WIDTH),
         ("depths", depths, MAX_DEPTH),
-    ):  # fmt: skip
+    ):
         for each in given:
             whole_within(each, name, 1, most)
     if any(before < behind for before, behind in pairwise(sides)):
         raise SettingError.because(
-            "stages that grow", got=", ".join(map(str, sides)),
+            "stages that grow",
+            got=", ".join(map(str, sides)),
             allowed="sides that stay or shrink from stage to stage",
-            remedy="write the largest side first", argument="stages",
-        )  # fmt: skip
+            remedy="write the largest side first",
+            argument="stages",
+        )
 
 
 def sized(
@@ -127,14 +132,20 @@ def network(name: str, side: int) -> Layout:
     """
     if name.lower() not in NETWORKS:
         raise SettingError.because(
-            "unknown network", got=repr(name), allowed=", ".join(NETWORKS),
-            remedy="choose one of them", argument="network",
-        )  # fmt: skip
+            "unknown network",
+            got=repr(name),
+            allowed=", ".join(NETWORKS),
+            remedy="choose one of them",
+            argument="network",
+        )
     if side not in SIDES:
         raise SettingError.because(
-            "unknown image side", got=side, allowed=", ".join(map(str, SIDES)),
-            remedy="the networks are described for CIFAR and ImageNet", argument="input",
-        )  # fmt: skip
+            "unknown image side",
+            got=side,
+            allowed=", ".join(map(str, SIDES)),
+            remedy="the networks are described for CIFAR and ImageNet",
+            argument="input",
+        )
     return NETWORKS[name.lower()](side)
 
 
@@ -176,9 +187,14 @@ def resnet50(side: int, classes: int | None = None) -> Layout:
     )
     first = 32 if small else 56
     return stages(
-        "PW+CONV(3)+PW", halved(first, 4), (256, 512, 1024, 2048), (3, 4, 6, 3), (1, 2, 2, 2),
-        frame, Fraction(1, 4),
-    )  # fmt: skip
+        "PW+CONV(3)+PW",
+        halved(first, 4),
+        (256, 512, 1024, 2048),
+        (3, 4, 6, 3),
+        (1, 2, 2, 2),
+        frame,
+        Fraction(1, 4),
+    )
 
 
 def mobilenet(side: int, classes: int | None = None) -> Layout:
@@ -186,9 +202,12 @@ def mobilenet(side: int, classes: int | None = None) -> Layout:
     small = side == SIDES[0]
     first = 32 if small else 112
     frame = Frame(
-        stem=(_stem(3, 3, 32, first),), batch_norm=True, stem_counts=True,
-        classifier=(classes or (10 if small else 1000),), image=side,
-    )  # fmt: skip
+        stem=(_stem(3, 3, 32, first),),
+        batch_norm=True,
+        stem_counts=True,
+        classifier=(classes or (10 if small else 1000),),
+        image=side,
+    )
     widths, depths = (64, 128, 256, 512, 1024), (2, 2, 2, 6, 2)
     return stages("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), frame)
 

@@ -61,18 +61,23 @@ class Option:
         time = self.latency_ms
         if time is not None and not (isinstance(time, int | Fraction) and 0 <= time <= MAX_BUDGET):
             raise SettingError.because(
-                "latency out of range", got=repr(time), allowed="exact numbers of milliseconds",
-                remedy="take it from a latency table", argument="latency_ms",
-            )  # fmt: skip
+                "latency out of range",
+                got=repr(time),
+                allowed="exact numbers of milliseconds",
+                remedy="take it from a latency table",
+                argument="latency_ms",
+            )
         whole_within(self.stride, "stride", 1)
         if self.block is None:
             return
         if self.params < self.block.params:
             raise SettingError.because(
-                "fewer parameters than the block has", got=self.params,
+                "fewer parameters than the block has",
+                got=self.params,
                 allowed=f"{self.block.params} or more for {self.block.block}",
-                remedy="count all of its layers", argument="params",
-            )  # fmt: skip
+                remedy="count all of its layers",
+                argument="params",
+            )
         self.block.macs_per_pixel(self.stride)  # refuses a stride that no layer holds
 
     @property
@@ -138,25 +143,32 @@ class ReplacementProblem:
         object.__setattr__(self, "sites", tuple(self.sites))
         if self.objective not in ORDERS:
             raise SettingError.because(
-                "unknown objective", got=repr(self.objective), allowed=", ".join(ORDERS),
-                remedy="choose one of them", argument="objective",
-            )  # fmt: skip
+                "unknown objective",
+                got=repr(self.objective),
+                allowed=", ".join(ORDERS),
+                remedy="choose one of them",
+                argument="objective",
+            )
         self.budgets.check(BOUNDED, above=-MAX_BUDGET)
         names = [site.name for site in self.sites]
         if not names or len(set(names)) < len(names):
             twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
             raise SettingError.because(
-                "layers that cannot be chosen for", got=f"{twice} twice" if names else "none",
-                allowed="at least one layer, each once", remedy="name layers to replace",
+                "layers that cannot be chosen for",
+                got=f"{twice} twice" if names else "none",
+                allowed="at least one layer, each once",
+                remedy="name layers to replace",
                 argument="sites",
-            )  # fmt: skip
+            )
         for site, choices in zip(self.sites, self.choices, strict=True):
             if not choices:
                 raise SettingError.because(
-                    "no latency for any option of a layer", got=site.name,
+                    "no latency for any option of a layer",
+                    got=site.name,
                     allowed="one measured option at least, where latency counts",
-                    remedy="measure the layer as it is, or leave it out", argument="latency",
-                )  # fmt: skip
+                    remedy="measure the layer as it is, or leave it out",
+                    argument="latency",
+                )
 
     @property
     def timed(self) -> bool:
@@ -265,10 +277,11 @@ class ReplacementPlan:
             ]
         if faults:
             raise SettingError.because(
-                "a plan that does not hold", got="; ".join(faults),
+                "a plan that does not hold",
+                got="; ".join(faults),
                 allowed="one choice for each layer, within budgets",
                 remedy="ask for the plan again",
-            )  # fmt: skip
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,21 +89,49 @@ def params_latency(blocks: Sequence[Timed], device: str, condition: Condition) -
     best = front(blocks)
     plain = [each for each in blocks if each.baseline is None and each not in best]
     compared = [each for each in blocks if each.baseline is not None]
-    axes.plot([b.params for b in plain], [b.time for b in plain], "o", color=MIDDLE,
-              markerfacecolor="white", markersize=5, label="block")  # fmt: skip
-    axes.plot([b.params for b in compared], [b.time for b in compared], "s", color=DARK,
-              markerfacecolor=LIGHT, markersize=7, label="to compare with")  # fmt: skip
-    axes.step([b.params for b in best], [b.time for b in best], "-", where="post", color=DARK,
-              linewidth=1)  # fmt: skip
-    axes.plot([b.params for b in best], [b.time for b in best], "o", color=DARK, markersize=6,
-              label="none is better in both")  # fmt: skip
+    axes.plot(
+        [b.params for b in plain],
+        [b.time for b in plain],
+        "o",
+        color=MIDDLE,
+        markerfacecolor="white",
+        markersize=5,
+        label="block",
+    )
+    axes.plot(
+        [b.params for b in compared],
+        [b.time for b in compared],
+        "s",
+        color=DARK,
+        markerfacecolor=LIGHT,
+        markersize=7,
+        label="to compare with",
+    )
+    axes.step(
+        [b.params for b in best], [b.time for b in best], "-", where="post", color=DARK, linewidth=1
+    )
+    axes.plot(
+        [b.params for b in best],
+        [b.time for b in best],
+        "o",
+        color=DARK,
+        markersize=6,
+        label="none is better in both",
+    )
     named = [*best[:MOST_NAMED], *(each for each in compared if each not in best)]
     for number, each in enumerate(named, start=1):
-        axes.annotate(str(number), (each.params, each.time), (5, 5), fontsize=8.5,
-                      textcoords="offset points")  # fmt: skip
+        axes.annotate(
+            str(number), (each.params, each.time), (5, 5), fontsize=8.5, textcoords="offset points"
+        )
     lines = [f"{number}  {_with_name(each)}" for number, each in enumerate(named, start=1)]
-    axes.annotate("\n".join(lines), (1.03, 1), xycoords="axes fraction", va="top", fontsize=8.5,
-                  linespacing=1.5)  # fmt: skip
+    axes.annotate(
+        "\n".join(lines),
+        (1.03, 1),
+        xycoords="axes fraction",
+        va="top",
+        fontsize=8.5,
+        linespacing=1.5,
+    )
     _log(axes, "parameters", "milliseconds of a forward pass, the least measured")
     axes.set_title(f"Parameters and latency: {condition.what} on {device}")
     axes.legend(loc="best")
@@ -125,19 +153,31 @@ def predicted(bench: Measured, forward: Mapping[Condition, Rows]) -> Figure | No
     """Return predicted against measured times; None where nothing has both."""
     pairs = [
         (time, guess)
-        for rows in forward.values() for name in rows
+        for rows in forward.values()
+        for name in rows
         if (time := least_of(rows, name)) and (guess := median_of(rows, name, PREDICTED))
-    ]  # fmt: skip
+    ]
     if not pairs:
         return None
     drawn = figure(5.6, 5.0)
     axes = drawn.add_subplot()
     ends = min(map(min, pairs)) / 1.3, max(map(max, pairs)) * 1.3
-    axes.fill_between(ends, [0.8 * end for end in ends], [1.2 * end for end in ends], color="0.92",
-                      label="within 20%")  # fmt: skip
+    axes.fill_between(
+        ends,
+        [0.8 * end for end in ends],
+        [1.2 * end for end in ends],
+        color="0.92",
+        label="within 20%",
+    )
     axes.plot(ends, ends, "--", color=MIDDLE, linewidth=1, label="as measured")
-    axes.plot(*zip(*pairs, strict=True), "o", color=DARK, markerfacecolor="white", markersize=5,
-              label="a block")  # fmt: skip
+    axes.plot(
+        *zip(*pairs, strict=True),
+        "o",
+        color=DARK,
+        markerfacecolor="white",
+        markersize=5,
+        label="a block",
+    )
     _log(axes, "least measured, milliseconds", "predicted, milliseconds")
     axes.set_title(f"The latency model on {bench.device}")
     axes.legend(loc="upper left")
@@ -161,8 +201,9 @@ def speed_bound(bench: Measured, cases: Mapping[Condition, Rows], metric: str = 
     names = _candidates(cases)
     drawn = figure(4.4 * len(modes) + 2.4, 1.6 + 0.3 * len(names))
     by = f", by the {metric}" if metric == LEAST else ""
-    drawn.suptitle(f"How near to the bound on {bench.device}{by}: every case, and the median",
-                   fontsize=12)  # fmt: skip
+    drawn.suptitle(
+        f"How near to the bound on {bench.device}{by}: every case, and the median", fontsize=12
+    )
     panels = drawn.subplots(1, len(modes), squeeze=False, sharey=True, sharex=True).ravel()
     for axes, mode in zip(panels, modes, strict=True):
         some = [
@@ -172,10 +213,18 @@ def speed_bound(bench: Measured, cases: Mapping[Condition, Rows], metric: str = 
         for place, (name, ours) in enumerate(names.items()):
             shares = [100 * each[name] for each in some if name in each]
             if shares:
-                axes.plot(shares, [place] * len(shares), "o", markersize=6, color=DARK,
-                          markerfacecolor=DARK if ours else "white", alpha=0.6)  # fmt: skip
-                axes.plot(median(shares), place, "|", markersize=17, markeredgewidth=2.4,
-                          color=DARK)  # fmt: skip
+                axes.plot(
+                    shares,
+                    [place] * len(shares),
+                    "o",
+                    markersize=6,
+                    color=DARK,
+                    markerfacecolor=DARK if ours else "white",
+                    alpha=0.6,
+                )
+                axes.plot(
+                    median(shares), place, "|", markersize=17, markeredgewidth=2.4, color=DARK
+                )
         axes.set_title(mode.replace("+", " + "))
         axes.set_xlabel("share of the bound's speed, %")
         axes.set_yticks(range(len(names)), [_label(name, cases) for name in names])
@@ -206,8 +255,10 @@ def _candidates(cases: Mapping[Condition, Rows]) -> dict[str, bool]:
     """Return the candidates that were timed, ours first, and whether each is ours."""
     found = {
         name: metrics[TIME]["provider"].startswith(OURS)
-        for rows in cases.values() for name, metrics in rows.items() if TIME in metrics
-    }  # fmt: skip
+        for rows in cases.values()
+        for name, metrics in rows.items()
+        if TIME in metrics
+    }
     return dict(sorted(found.items(), key=lambda each: not each[1]))
 
 

@@ -79,10 +79,15 @@ def block_tables(results: Results) -> Iterator[Table]:
 
 def _predictions(bench: BlockBench) -> Table:
     rows = [
-        [each.mode, each.predictor, each.count, _form(each.rank_correlation, ".2f"),
-         _form(each.median_error, ".0%")]
+        [
+            each.mode,
+            each.predictor,
+            each.count,
+            _form(each.rank_correlation, ".2f"),
+            _form(each.median_error, ".0%"),
+        ]
         for each in bench.predictions
-    ]  # fmt: skip
+    ]
     return table(
         f"How well times are predicted on {bench.device}, of blocks held out of the fit",
         ["mode", "predictor", ">blocks", ">rank correlation", ">median error"],
@@ -101,21 +106,41 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
     lines = []
     for name, time in (*every[:MOST_TIMED], *compared):
         least = least_of(both, name)
-        lines.append([
-            name, _maybe(rows, name, PARAMS, "{:,.0f}"), amount(time), _maybe(rows, name, TIME),
-            _spread(rows[name].get(TIME)), "" if least is None else amount(least),
-            _maybe(rows, name, PREDICTED), _maybe(rows, name, MEMORY), baseline_name(rows, name),
-        ])  # fmt: skip
+        lines.append(
+            [
+                name,
+                _maybe(rows, name, PARAMS, "{:,.0f}"),
+                amount(time),
+                _maybe(rows, name, TIME),
+                _spread(rows[name].get(TIME)),
+                "" if least is None else amount(least),
+                _maybe(rows, name, PREDICTED),
+                _maybe(rows, name, MEMORY),
+                baseline_name(rows, name),
+            ]
+        )
     left = len(every) - len(lines)
     return table(
         f"{condition.what} on {device}",
-        ["block", ">params", ">least forward, ms", ">median, ms", ">p20–p80",
-         ">least with backward, ms", ">predicted, ms", ">peak, MiB", "known as"],
+        [
+            "block",
+            ">params",
+            ">least forward, ms",
+            ">median, ms",
+            ">p20–p80",
+            ">least with backward, ms",
+            ">predicted, ms",
+            ">peak, MiB",
+            "known as",
+        ],
         lines,
         "In order of the least forward time, which a busy machine disturbs least"
-        + (f": the first {MOST_TIMED}, and what is compared with them; {left} more are slower."
-           if left else "."),
-    )  # fmt: skip
+        + (
+            f": the first {MOST_TIMED}, and what is compared with them; {left} more are slower."
+            if left
+            else "."
+        ),
+    )
 
 
 def _spread(row: Row | None) -> str:

@@ -56,30 +56,55 @@ def _rows(axes: Axes, sight: Sight, columns: int) -> None:
         axes.add_collection(PolyCollection(fans, facecolor=_FAN, edgecolor="none", zorder=1))
         axes.add_collection(LineCollection(lines, colors=_EDGE, linewidths=0.6, zorder=2))
         fans, lines = _edges(chosen, places, layer)
-        axes.add_collection(PolyCollection(fans, facecolor=LIGHT, edgecolor=DARK, linewidth=0.5,
-                                           alpha=0.5, zorder=3))  # fmt: skip
+        axes.add_collection(
+            PolyCollection(
+                fans, facecolor=LIGHT, edgecolor=DARK, linewidth=0.5, alpha=0.5, zorder=3
+            )
+        )
         axes.add_collection(LineCollection(lines, colors=DARK, linewidths=0.8, zorder=4))
     for row, name in enumerate(sight.names):
         places_of = _places(sight, row, columns)
         seen = {channel // sight.share for channel in traced[row]}
         for dark in (False, True):
             xs = [x for column, x in enumerate(places_of) if (column in seen) == dark]
-            axes.plot(xs, [row] * len(xs), "o", markersize=4.2, zorder=5, color=DARK,
-                      markerfacecolor=DARK if dark else "white",
-                      markeredgecolor=DARK if dark else MIDDLE, markeredgewidth=0.7)  # fmt: skip
+            axes.plot(
+                xs,
+                [row] * len(xs),
+                "o",
+                markersize=4.2,
+                zorder=5,
+                color=DARK,
+                markerfacecolor=DARK if dark else "white",
+                markeredgecolor=DARK if dark else MIDDLE,
+                markeredgewidth=0.7,
+            )
         _beside(axes, row, 0, -8, name, family="monospace")
         _beside(axes, row, 1, 8, _said(sight, row), fontsize=9)
     if sight.share > 1:
-        axes.annotate(f"one column: {sight.share} channels", (1, 0), (8, -12), fontsize=8,
-                      xycoords=("axes fraction", "data"), textcoords="offset points",
-                      color=MIDDLE, va="top")  # fmt: skip
+        axes.annotate(
+            f"one column: {sight.share} channels",
+            (1, 0),
+            (8, -12),
+            fontsize=8,
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=MIDDLE,
+            va="top",
+        )
 
 
 def _beside(axes: Axes, row: int, end: int, points: int, text: str, **how: Any) -> None:
     """Write beside a row, at its left end 0 or its right end 1."""
-    axes.annotate(text, (end, row), (points, 0), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", va="center", ha=("right", "left")[end],
-                  **how)  # fmt: skip
+    axes.annotate(
+        text,
+        (end, row),
+        (points, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        ha=("right", "left")[end],
+        **how,
+    )
 
 
 def _said(sight: Sight, row: int) -> str:

@@ -96,44 +96,112 @@ CATALOGUE: Final = Source(
 GROUPS: Final = Source(
     "groups-study.csv",
     "python -m ifspace.bench.groups_study --catalogue FOLDER/catalogue-64.parquet --out FOLDER",
-    {"composition": str, "C": whole, "F": whole, "K": maybe(whole), "block": str, "params": whole,
-     "layers": whole},
-)  # fmt: skip
+    {
+        "composition": str,
+        "C": whole,
+        "F": whole,
+        "K": maybe(whole),
+        "block": str,
+        "params": whole,
+        "layers": whole,
+    },
+)
 STAGES: Final = Source(
-    "stages-bench.csv", "python -m ifspace.bench.stages --out FOLDER",
-    {"table": str, "params": maybe(whole), "macs": maybe(whole), "layers": maybe(whole),
-     "status": str, "gain": maybe(number), "bound": maybe(number), "depths": numbers,
-     "widths": str, "blocks": str, "network": str, "side": maybe(whole), "layout": str,
-     "best by params and MACs": maybe(number), "params and MACs: depths": numbers,
-     "best by params alone": maybe(number), "params alone: depths": numbers},
-)  # fmt: skip
+    "stages-bench.csv",
+    "python -m ifspace.bench.stages --out FOLDER",
+    {
+        "table": str,
+        "params": maybe(whole),
+        "macs": maybe(whole),
+        "layers": maybe(whole),
+        "status": str,
+        "gain": maybe(number),
+        "bound": maybe(number),
+        "depths": numbers,
+        "widths": str,
+        "blocks": str,
+        "network": str,
+        "side": maybe(whole),
+        "layout": str,
+        "best by params and MACs": maybe(number),
+        "params and MACs: depths": numbers,
+        "best by params alone": maybe(number),
+        "params alone: depths": numbers,
+    },
+)
 TRAJECTORIES: Final = Source(
-    "trajectories.csv", "python -m ifspace.bench.reproduction --out FOLDER",
-    {"network": str, "side": whole, "step": whole, "move": str, "depths": numbers,
-     "sides": numbers, "gain": number, "params": whole, "macs": whole, "published": str},
-)  # fmt: skip
+    "trajectories.csv",
+    "python -m ifspace.bench.reproduction --out FOLDER",
+    {
+        "network": str,
+        "side": whole,
+        "step": whole,
+        "move": str,
+        "depths": numbers,
+        "sides": numbers,
+        "gain": number,
+        "params": whole,
+        "macs": whole,
+        "published": str,
+    },
+)
 ENERGY: Final = Source(
-    "energy-bench.csv", "python -m ifspace.bench.energy --out FOLDER",
-    {"layers": str, "budget": whole, "top": whole, "best widths": numbers, "energy": number,
-     "params": whole, "depth": whole, "width sum": whole, "exact s": number},
-)  # fmt: skip
+    "energy-bench.csv",
+    "python -m ifspace.bench.energy --out FOLDER",
+    {
+        "layers": str,
+        "budget": whole,
+        "top": whole,
+        "best widths": numbers,
+        "energy": number,
+        "params": whole,
+        "depth": whole,
+        "width sum": whole,
+        "exact s": number,
+    },
+)
 RANKS: Final = Source(
-    "energy-ranks.csv", "python -m ifspace.bench.reproduction --out FOLDER",
-    {"budget": whole, "units": numbers, "widths": numbers, "energy": number, "rank": whole,
-     "layouts": whole, "paper": str},
-)  # fmt: skip
+    "energy-ranks.csv",
+    "python -m ifspace.bench.reproduction --out FOLDER",
+    {
+        "budget": whole,
+        "units": numbers,
+        "widths": numbers,
+        "energy": number,
+        "rank": whole,
+        "layouts": whole,
+        "paper": str,
+    },
+)
 VERDICTS: Final = Source(
-    "reproduction.csv", "python -m ifspace.bench.reproduction --out FOLDER",
+    "reproduction.csv",
+    "python -m ifspace.bench.reproduction --out FOLDER",
     {"table": str, "rows": whole, "match": whole},
-)  # fmt: skip
+)
 # The tidy rows of every benchmark: one number a row, one device a file.
 MEASURED: Final[Mapping[str, Reader]] = {
-    "case": str, "candidate": str, "provider": str, "mode": str, "dtype": str, "layout": str,
-    "N": maybe(whole), "C": maybe(whole), "F": maybe(whole), "H": maybe(whole), "W": maybe(whole),
-    "metric": str, "unit": str, "median": maybe(number), "p20": maybe(number),
-    "p80": maybe(number), "bound": maybe(number), "device": str, "torch": str, "triton": str,
+    "case": str,
+    "candidate": str,
+    "provider": str,
+    "mode": str,
+    "dtype": str,
+    "layout": str,
+    "N": maybe(whole),
+    "C": maybe(whole),
+    "F": maybe(whole),
+    "H": maybe(whole),
+    "W": maybe(whole),
+    "metric": str,
+    "unit": str,
+    "median": maybe(number),
+    "p20": maybe(number),
+    "p80": maybe(number),
+    "bound": maybe(number),
+    "device": str,
+    "torch": str,
+    "triton": str,
     "date": str,
-}  # fmt: skip
+}
 BLOCKS: Final = Source(
     "bench/blocks-*.csv", "ifspace bench --results FOLDER", MEASURED, device=True
 )

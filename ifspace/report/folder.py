@@ -152,8 +152,12 @@ def _sources(designs: Iterable[Mapping[str, Any]]) -> dict[Place, str]:
     found: dict[Place, str] = {}
     # Older files say no style, and have the plain alone.
     for each in sorted(designs, key=lambda each: each.get("style", PLAIN) != PLAIN):
-        place = (str(each["candidate"]), int(each["channels"]), int(each["out_channels"]),
-                 int(each["stride"]))  # fmt: skip
+        place = (
+            str(each["candidate"]),
+            int(each["channels"]),
+            int(each["out_channels"]),
+            int(each["stride"]),
+        )
         found.setdefault(place, str(each["source"]))
     return found
 

@@ -49,10 +49,11 @@ def page(results: Results, parts: Sequence[Part]) -> str:
     """
     if not results.catalogues:
         raise SettingError.because(
-            "a page needs a catalogue", got=f"no {CATALOGUE.name} in {results.folder}",
+            "a page needs a catalogue",
+            got=f"no {CATALOGUE.name} in {results.folder}",
             allowed="a folder with one",
             remedy=f"write it with `{CATALOGUE.written_by(results.folder)}`",
-        )  # fmt: skip
+        )
     shown = [part for part in parts if part.name != _IN_CATALOGUE]
     drawn = charts(results)
     known = {name: spec for part in shown for name, _, spec in drawn.get(part.name, ())}
@@ -105,8 +106,9 @@ def _script(text: str) -> str:
 def _lead(results: Results) -> str:
     funnels = [funnel for each in results.catalogues for funnel in each.funnels]
     most = max((s.max_len for each in results.catalogues for s in each.settings), default=0)
-    survivors, tried = (sum(getattr(f, name) for f in funnels)
-                        for name in ("survivors", "compositions"))  # fmt: skip
+    survivors, tried = (
+        sum(getattr(f, name) for f in funnels) for name in ("survivors", "compositions")
+    )
     return (
         f"Of {tried:,} compositions of up to {most} layers, {survivors:,} see all the pixels and "
         "all the channels that the standard convolution sees, with no layer to spare. Each stands "

@@ -27,9 +27,23 @@ from ifspace.report.tables import designs_of, setting_name, settings
 
 # The page reads these by their names: a change here is one in static/model.js.
 COLUMNS: Final = (
-    "setting", "block", "params", "macs", "acts", "layers", "chain", "fields", "formula",
-    "condition", "by", "same", "known", "irreducible", "baseline", "candidate",
-)  # fmt: skip
+    "setting",
+    "block",
+    "params",
+    "macs",
+    "acts",
+    "layers",
+    "chain",
+    "fields",
+    "formula",
+    "condition",
+    "by",
+    "same",
+    "known",
+    "irreducible",
+    "baseline",
+    "candidate",
+)
 
 
 @dataclass(slots=True)
@@ -101,17 +115,33 @@ def _design(
 ) -> tuple[Any, ...]:
     name = candidate_name(sized)
     return (
-        setting, design.block, design.params, design.macs_per_pixel, design.activations_per_pixel,
-        design.layers, _chain(sized, layers), field_after(sized), texts.of(design.params_formula),
-        texts.of(design.field_condition), design.dominated_by, design.same_as,
-        design.published_as, design.irreducible, False, None if name == design.block else name,
-    )  # fmt: skip
+        setting,
+        design.block,
+        design.params,
+        design.macs_per_pixel,
+        design.activations_per_pixel,
+        design.layers,
+        _chain(sized, layers),
+        field_after(sized),
+        texts.of(design.params_formula),
+        texts.of(design.field_condition),
+        design.dominated_by,
+        design.same_as,
+        design.published_as,
+        design.irreducible,
+        False,
+        None if name == design.block else name,
+    )
 
 
 def _baselines(
-    benches: Iterable[BlockBench], setting: EnumerationSetting, number: int, known: set[str],
-    layers: _Numbered, texts: _Numbered,
-) -> list[tuple[Any, ...]]:  # fmt: skip
+    benches: Iterable[BlockBench],
+    setting: EnumerationSetting,
+    number: int,
+    known: set[str],
+    layers: _Numbered,
+    texts: _Numbered,
+) -> list[tuple[Any, ...]]:
     """Return what was measured at the setting's widths and is no design of the catalogue.
 
     Left out is what cannot be counted again: a name that is no block, or one whose parameters are
@@ -130,11 +160,23 @@ def _baselines(
                         narrow = sized.bottleneck is not None
                         formula = str(sized.block.composition.params_formula(narrow))
                         found[name] = (
-                            number, name, sized.params, sized.macs_per_pixel(setting.stride),
-                            sized.activations_per_pixel(setting.stride), len(sized.block),
-                            _chain(sized, layers), field_after(sized), texts.of(formula),
-                            texts.of(""), None, None, title, True, True, None,
-                        )  # fmt: skip
+                            number,
+                            name,
+                            sized.params,
+                            sized.macs_per_pixel(setting.stride),
+                            sized.activations_per_pixel(setting.stride),
+                            len(sized.block),
+                            _chain(sized, layers),
+                            field_after(sized),
+                            texts.of(formula),
+                            texts.of(""),
+                            None,
+                            None,
+                            title,
+                            True,
+                            True,
+                            None,
+                        )
     return list(found.values())
 
 

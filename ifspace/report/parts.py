@@ -50,9 +50,12 @@ def chosen(names: Sequence[str] | None) -> tuple[Part, ...]:
     for name in names or ():
         if name not in known:
             raise SettingError.because(
-                "no such part of a report", got=repr(name), allowed=", ".join(known),
-                remedy="choose some of them", argument="only",
-            )  # fmt: skip
+                "no such part of a report",
+                got=repr(name),
+                allowed=", ".join(known),
+                remedy="choose some of them",
+                argument="only",
+            )
     return PARTS if names is None else tuple(part for part in PARTS if part.name in names)
 
 

@@ -46,27 +46,43 @@ def _trajectory(axes: Axes, states: Sequence[Row]) -> None:
     for stage in range(stages):
         shift = _APART * (stage - (stages - 1) / 2)
         depths = [state["depths"][stage] - shift for state in states]
-        axes.plot(steps, depths, marker=MARKS[stage % len(MARKS)], color=_SHADES[stage % 5],
-                  linestyle=DASHES[stage % len(DASHES)], markersize=5, linewidth=1.3,
-                  markerfacecolor=_SHADES[stage % 5] if stage % 2 else "white",
-                  label=f"{stage + 1}: {states[0]['sides'][stage]}²")  # fmt: skip
+        axes.plot(
+            steps,
+            depths,
+            marker=MARKS[stage % len(MARKS)],
+            color=_SHADES[stage % 5],
+            linestyle=DASHES[stage % len(DASHES)],
+            markersize=5,
+            linewidth=1.3,
+            markerfacecolor=_SHADES[stage % 5] if stage % 2 else "white",
+            label=f"{stage + 1}: {states[0]['sides'][stage]}²",
+        )
     most = max(max(state["depths"]) for state in states)
     for state in states:
         if state["published"]:
             axes.axvline(state["step"], color=LIGHT, linewidth=7, alpha=0.4, zorder=0)
-            axes.annotate(f"published for\n{state['published']}", (state["step"], most + 0.45),
-                          ha="right" if state["step"] == steps[-1] and len(steps) > 1 else "center",
-                          va="bottom", fontsize=8)  # fmt: skip
-    axes.set_xticks(steps, [
-        f"{state['move'] or 'start'}\n{state['params'] / 1e6:.2f}M" for state in states
-    ])  # fmt: skip
+            axes.annotate(
+                f"published for\n{state['published']}",
+                (state["step"], most + 0.45),
+                ha="right" if state["step"] == steps[-1] and len(steps) > 1 else "center",
+                va="bottom",
+                fontsize=8,
+            )
+    axes.set_xticks(
+        steps, [f"{state['move'] or 'start'}\n{state['params'] / 1e6:.2f}M" for state in states]
+    )
     axes.tick_params(axis="x", labelsize=8)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0.4, most + 1.5)
     axes.set_xlabel("move from stage to stage, and the parameters after it")
     axes.set_ylabel("blocks in the stage")
-    axes.legend(title="stage: pixels", loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8,
-                title_fontsize=8)  # fmt: skip
+    axes.legend(
+        title="stage: pixels",
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        fontsize=8,
+        title_fontsize=8,
+    )
     grid(axes, "y")
 
 
@@ -97,11 +113,20 @@ def energy_rank(rows: Sequence[Row]) -> Figure:
             linewidth=1.4,
             label=f"{what}, {9 * budget:,} parameters: {states[0]['layouts']:,} layouts",
         )
-        learned += [(rank, y) for rank, y, row in zip(ranks, share, states, strict=True)
-                    if row["paper"].startswith("learned")]  # fmt: skip
+        learned += [
+            (rank, y)
+            for rank, y, row in zip(ranks, share, states, strict=True)
+            if row["paper"].startswith("learned")
+        ]
     if learned:
-        axes.plot(*zip(*learned, strict=True), "o", color=DARK, markersize=7,
-                  markerfacecolor="white", label="learned to be best in [Layout]")  # fmt: skip
+        axes.plot(
+            *zip(*learned, strict=True),
+            "o",
+            color=DARK,
+            markersize=7,
+            markerfacecolor="white",
+            label="learned to be best in [Layout]",
+        )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(0, 104)

@@ -63,12 +63,19 @@ def funnel(counts: Funnel, setting: EnumerationSetting) -> Figure:
     for place, (label, numbers, colour, hatch) in enumerate(steps):
         xs = [length + 0.28 * (place - 1) for length in lengths]
         heights = [count or math.nan for count in numbers]
-        axes.bar(xs, heights, 0.28, color=colour, edgecolor=DARK, hatch=hatch,
-                 label=label, linewidth=0.7)  # fmt: skip
+        axes.bar(
+            xs, heights, 0.28, color=colour, edgecolor=DARK, hatch=hatch, label=label, linewidth=0.7
+        )
         for x, count in zip(xs, numbers, strict=True):
-            axes.annotate(f"{count:,}", (x, max(count, 0.7)), (0, 3), fontsize=7.5,
-                          textcoords="offset points", ha="left" if count > 999 else "center",
-                          rotation=40 if count > 999 else 0)  # fmt: skip
+            axes.annotate(
+                f"{count:,}",
+                (x, max(count, 0.7)),
+                (0, 3),
+                fontsize=7.5,
+                textcoords="offset points",
+                ha="left" if count > 999 else "center",
+                rotation=40 if count > 999 else 0,
+            )
     axes.set_yscale("log")
     axes.set_ylim(0.7, 5 * max(counts.compositions_by_length))
     axes.yaxis.set_major_formatter("{x:,.0f}")
@@ -110,22 +117,38 @@ def params_layers(designs: Sequence[Design], setting: EnumerationSetting) -> Fig
     axes = drawn.add_subplot()
     places = Counter((design.layers, design.params) for design in designs)
     axes.scatter(
-        [layers for layers, _ in places], [params for _, params in places],
-        [14 + 4 * count for count in places.values()], facecolor="white", edgecolor=LIGHT,
+        [layers for layers, _ in places],
+        [params for _, params in places],
+        [14 + 4 * count for count in places.values()],
+        facecolor="white",
+        edgecolor=LIGHT,
         linewidth=1.0,
-    )  # fmt: skip
-    axes.scatter([], [], 40, facecolor="white", edgecolor=LIGHT,
-                 label="blocks; larger: more of the same cost")  # fmt: skip
+    )
+    axes.scatter(
+        [],
+        [],
+        40,
+        facecolor="white",
+        edgecolor=LIGHT,
+        label="blocks; larger: more of the same cost",
+    )
     best = {layers: min(p for n, p in places if n == layers) for layers, _ in sorted(places)}
-    axes.plot(list(best), list(best.values()), "o-", color=DARK, markersize=5,
-              label="fewest parameters of so many layers")  # fmt: skip
+    axes.plot(
+        list(best),
+        list(best.values()),
+        "o-",
+        color=DARK,
+        markersize=5,
+        label="fewest parameters of so many layers",
+    )
     _published(axes, [design for design in designs if design.published_as])
     axes.set_xticks(list(best))
     axes.margins(x=0.1)
     axes.set_xlabel("layers, shuffles included")
     axes.set_ylabel("parameters")
-    axes.set_title(f"{len(designs):,} blocks with the field of CONV({setting.kernel}), "
-                   f"{setting_name(setting)}")  # fmt: skip
+    axes.set_title(
+        f"{len(designs):,} blocks with the field of CONV({setting.kernel}), {setting_name(setting)}"
+    )
     axes.legend(loc="upper right")
     log_scale(axes.yaxis)
     grid(axes)
@@ -135,14 +158,27 @@ def params_layers(designs: Sequence[Design], setting: EnumerationSetting) -> Fig
 def _published(axes: Axes, designs: Sequence[Design]) -> None:
     if not designs:
         return
-    axes.plot([each.layers for each in designs], [each.params for each in designs], "s",
-              color=DARK, markersize=9, markerfacecolor="none", markeredgewidth=1.6,
-              label="published")  # fmt: skip
+    axes.plot(
+        [each.layers for each in designs],
+        [each.params for each in designs],
+        "s",
+        color=DARK,
+        markersize=9,
+        markerfacecolor="none",
+        markeredgewidth=1.6,
+        label="published",
+    )
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
     for design in designs:
         name = (design.published_as or "").partition(";")[0].partition(" (")[0]
-        axes.annotate(f"{name}: {design.composition}", (design.layers, design.params),
-                      (9, 5), textcoords="offset points", fontsize=8.5, bbox=behind)  # fmt: skip
+        axes.annotate(
+            f"{name}: {design.composition}",
+            (design.layers, design.params),
+            (9, 5),
+            textcoords="offset points",
+            fontsize=8.5,
+            bbox=behind,
+        )
 
 
 def _slug(setting: EnumerationSetting) -> str:

@@ -67,9 +67,11 @@ def _filled(results: Results) -> Callable[[re.Match[str]], str]:
         if place is not None and found:
             if not 1 <= int(place) <= len(found):
                 raise SettingError.because(
-                    f"no such table of {name}", got=place, allowed=f"1 to {len(found)}",
+                    f"no such table of {name}",
+                    got=place,
+                    allowed=f"1 to {len(found)}",
                     remedy="change the marker",
-                )  # fmt: skip
+                )
             found = (found[int(place) - 1],)
         said = [table.markdown() for table in found]
         said += [f"*Left out: {each.partition(': ')[2]}.*" for each in missing if not found]
@@ -82,8 +84,10 @@ def _filled(results: Results) -> Callable[[re.Match[str]], str]:
 
 def _refused(path: Path, got: str) -> SettingError:
     return SettingError.because(
-        f"{path.name} cannot be written anew", got=got,
+        f"{path.name} cannot be written anew",
+        got=got,
         allowed="a Markdown file with `<!-- report: PART -->` and `<!-- end of report -->`, "
         "each in a line of its own",
-        remedy="put markers where tables belong", argument="readme",
-    )  # fmt: skip
+        remedy="put markers where tables belong",
+        argument="readme",
+    )

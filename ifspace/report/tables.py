@@ -28,8 +28,13 @@ def setting_name(setting: EnumerationSetting) -> str:
     same = setting.out_width == setting.channels
     words = f"{setting.channels} channels" if same else f"{setting.channels} to "
     words += "" if same else f"{setting.out_width} channels"
-    for name, usual in (("kernel", 3), ("stride", 1), ("dims", 2), ("bottleneck", None),
-                        ("repeats", 1)):  # fmt: skip
+    for name, usual in (
+        ("kernel", 3),
+        ("stride", 1),
+        ("dims", 2),
+        ("bottleneck", None),
+        ("repeats", 1),
+    ):
         value = getattr(setting, name)
         words += "" if value == usual else f", {name} {value}"
     return words
@@ -45,8 +50,15 @@ def settings(results: Results) -> Iterator[tuple[Catalogue, int, EnumerationSett
 def designs_of(catalogue: Catalogue, setting: EnumerationSetting) -> tuple[Design, ...]:
     """Return the designs of one setting of a catalogue, in its order."""
     ratio = None if setting.bottleneck is None else str(setting.bottleneck)
-    place = (setting.channels, setting.out_width, ratio, setting.repeats, setting.kernel,
-             setting.stride, setting.dims)  # fmt: skip
+    place = (
+        setting.channels,
+        setting.out_width,
+        ratio,
+        setting.repeats,
+        setting.kernel,
+        setting.stride,
+        setting.dims,
+    )
     return tuple(design for design in catalogue.designs if design.place == place)
 
 
@@ -86,10 +98,14 @@ def _designs(results: Results) -> Iterator[Table]:
 
 def _design_row(design: Design, more: str = "") -> list[Any]:
     return [
-        design.layers, design.block, design.params, ratio_text(design.params_ratio),
-        design.macs_per_pixel, design.activations_per_pixel,
+        design.layers,
+        design.block,
+        design.params,
+        ratio_text(design.params_ratio),
+        design.macs_per_pixel,
+        design.activations_per_pixel,
         "; ".join(filter(None, [more, notes(design)])),
-    ]  # fmt: skip
+    ]
 
 
 def _groups(results: Results) -> Iterator[Table]:
@@ -119,27 +135,44 @@ def _layouts(results: Results) -> Iterator[Table]:
     if rows:
         yield table(
             "Total gain of the organizer's and the published layouts, and the greatest there is",
-            ["network", ">side", "layout", "depths", ">gain", ">greatest gain", ">more",
-             "its depths"],
             [
-                [row["network"], row["side"], row["layout"], row["depths"], f"{row['gain']:.3f}",
-                 f"{row['best by params and MACs']:.3f}",
-                 f"{max(0.0, row['best by params and MACs'] / row['gain'] - 1):.1%}",
-                 row["params and MACs: depths"]]
+                "network",
+                ">side",
+                "layout",
+                "depths",
+                ">gain",
+                ">greatest gain",
+                ">more",
+                "its depths",
+            ],
+            [
+                [
+                    row["network"],
+                    row["side"],
+                    row["layout"],
+                    row["depths"],
+                    f"{row['gain']:.3f}",
+                    f"{row['best by params and MACs']:.3f}",
+                    f"{max(0.0, row['best by params and MACs'] / row['gain'] - 1):.1%}",
+                    row["params and MACs: depths"],
+                ]
                 for row in rows
             ],
             "Greatest: proven, at no more parameters and MACs than the layout.",
-        )  # fmt: skip
+        )
     rows = [row for row in results.of(STAGES) if row["table"] == "wide"]
     if rows:
         yield table(
             "Greatest total gain of five stages, blocks and widths chosen too",
             [">params", ">MACs", ">layers", ">gain", "status", "depths", "widths", "blocks"],
-            [[row[name] for name in ("params", "macs", "layers")] + [f"{row['gain']:.3f}"]
-             + [row["status"], row["depths"], _repeated(row["widths"]), _repeated(row["blocks"])]
-             for row in rows
-             if row["gain"] is not None],
-        )  # fmt: skip
+            [
+                [row[name] for name in ("params", "macs", "layers")]
+                + [f"{row['gain']:.3f}"]
+                + [row["status"], row["depths"], _repeated(row["widths"]), _repeated(row["blocks"])]
+                for row in rows
+                if row["gain"] is not None
+            ],
+        )
 
 
 def _repeated(words: str) -> str:
@@ -159,8 +192,16 @@ def _energy(results: Results) -> Iterator[Table]:
         if (key := (row["layers"], row["budget"])) not in seen:
             seen.add(key)
             energy = _energy_text(row["energy"])
-            rows.append([row["layers"], row["budget"], row["best widths"], energy, row["params"],
-                         f"{row['exact s']:.2f}"])  # fmt: skip
+            rows.append(
+                [
+                    row["layers"],
+                    row["budget"],
+                    row["best widths"],
+                    energy,
+                    row["params"],
+                    f"{row['exact s']:.2f}",
+                ]
+            )
     if rows:
         yield table(
             "Widths of greatest layout energy, proven",

@@ -178,9 +178,12 @@ class _Trainee:
         _draw_from(self.seed, self.device)
         self.model = self.build(self.seed).to(self.device).train()
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), self.schedule.lr, self.schedule.momentum,
-            weight_decay=self.schedule.weight_decay, nesterov=self.schedule.nesterov,
-        )  # fmt: skip
+            self.model.parameters(),
+            self.schedule.lr,
+            self.schedule.momentum,
+            weight_decay=self.schedule.weight_decay,
+            nesterov=self.schedule.nesterov,
+        )
 
     def step(self, images: Tensor, labels: Tensor, rate: float, step: int) -> None:
         """Train on a batch; dropout draws the same whatever was trained in between."""
@@ -235,9 +238,12 @@ def _check(versions: Builders, seeds: Sequence[int], threads: int | None) -> Non
     for name, given in (("versions", versions), ("seeds", seeds)):
         if not len(given):
             raise SettingError.because(
-                f"no {name}", got="none", allowed="one or more", remedy="give at least one",
+                f"no {name}",
+                got="none",
+                allowed="one or more",
+                remedy="give at least one",
                 argument=name,
-            )  # fmt: skip
+            )
     for seed in seeds:
         whole_within(seed, "seeds", 0, MAX_SEED)
     if threads is not None:

@@ -55,18 +55,23 @@ class Data:
                 raise _unfit(
                     f"{part} images and labels do not fit",
                     f"{list(images.shape)} and {list(labels.shape)}",
-                    "[N, C, H, W], one size for all, and [N]", f"{part}_images",
-                )  # fmt: skip
+                    "[N, C, H, W], one size for all, and [N]",
+                    f"{part}_images",
+                )
             if labels.min() < 0 or labels.max() >= self.classes:
                 raise _unfit(
-                    "label out of range", f"{int(labels.min())} to {int(labels.max())}",
-                    f"0 to {self.classes - 1}", f"{part}_labels",
-                )  # fmt: skip
+                    "label out of range",
+                    f"{int(labels.min())} to {int(labels.max())}",
+                    f"0 to {self.classes - 1}",
+                    f"{part}_labels",
+                )
         if not len(self.mean) == len(self.std) == self.shape[0] or min(self.std) <= 0:
             raise _unfit(
-                "mean and std do not fit", f"{self.mean} and {self.std}",
-                f"{self.shape[0]} numbers each, a std above 0", "mean",
-            )  # fmt: skip
+                "mean and std do not fit",
+                f"{self.mean} and {self.std}",
+                f"{self.shape[0]} numbers each, a std above 0",
+                "mean",
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,9 +99,11 @@ class Data:
         now, height, width = self.shape
         if side % height or side % width or now not in (1, channels):
             raise _unfit(
-                "images do not fit the network", f"{now}x{height}x{width} of {self.name}",
-                f"{channels}x{side}x{side}, or grey ones whose side divides {side}", "data",
-            )  # fmt: skip
+                "images do not fit the network",
+                f"{now}x{height}x{width} of {self.name}",
+                f"{channels}x{side}x{side}, or grey ones whose side divides {side}",
+                "data",
+            )
         if (now, height, width) == (channels, side, side):
             return self
         many = channels // now
@@ -150,18 +157,28 @@ def digits() -> Data:
         loaded = import_module("sklearn.datasets").load_digits()
     except ModuleNotFoundError:
         raise DeviceError.because(
-            "scikit-learn is not installed", got="data digits", allowed="data cifar10, cifar100",
-            remedy="install ifspace[train], which brings it", argument="data",
-        ) from None  # fmt: skip
+            "scikit-learn is not installed",
+            got="data digits",
+            allowed="data cifar10, cifar100",
+            remedy="install ifspace[train], which brings it",
+            argument="data",
+        ) from None
     images = torch.from_numpy(loaded.images.astype(np.uint8))[:, None]
     labels = torch.from_numpy(loaded.target.astype(np.int64))
     test = _of_each_class(labels, TEST_SHARE, DIGITS_SEED)
     white = 16
     share = images[~test].double() / white
     return Data(
-        "digits", images[~test], labels[~test], images[test], labels[test], classes=10,
-        mean=(float(share.mean()),), std=(float(share.std()),), white=white,
-    )  # fmt: skip
+        "digits",
+        images[~test],
+        labels[~test],
+        images[test],
+        labels[test],
+        classes=10,
+        mean=(float(share.mean()),),
+        std=(float(share.std()),),
+        white=white,
+    )
 
 
 def _of_each_class(labels: Tensor, share: int, seed: int) -> Tensor:
@@ -199,9 +216,13 @@ def cifar100(folder: str | PathLike[str]) -> Data:
 
 
 def _cifar(
-    name: str, folder: str | PathLike[str], inner: str, train: Sequence[str], test: str,
+    name: str,
+    folder: str | PathLike[str],
+    inner: str,
+    train: Sequence[str],
+    test: str,
     classes: tuple[int, ...],
-) -> Data:  # fmt: skip
+) -> Data:
     place = _place(Path(folder), inner, [*train, test])
     parts = [_read(place / each, classes) for each in train]
     test_images, test_labels = _read(place / test, classes)
@@ -242,28 +263,36 @@ def _read(path: Path, classes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         raw = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise _wrong_file(
-            "file cannot be read", f"{path} ({error.strerror})", "a file that can be read",
+            "file cannot be read",
+            f"{path} ({error.strerror})",
+            "a file that can be read",
             path.parent.name,
-        ) from None  # fmt: skip
+        ) from None
     if not raw.size or raw.size % record:
         raise _wrong_file(
-            "file truncated, or of another format", f"{raw.size:,} bytes in {path.name}",
-            f"records of {record:,} bytes, one at least", path.parent.name,
-        )  # fmt: skip
+            "file truncated, or of another format",
+            f"{raw.size:,} bytes in {path.name}",
+            f"records of {record:,} bytes, one at least",
+            path.parent.name,
+        )
     rows = raw.reshape(-1, record)
     for place, many in enumerate(classes):
         if (worst := int(rows[:, place].max())) >= many:
             raise _wrong_file(
-                "label out of range", f"{worst} in {path.name}", f"0 to {many - 1}",
+                "label out of range",
+                f"{worst} in {path.name}",
+                f"0 to {many - 1}",
                 path.parent.name,
-            )  # fmt: skip
+            )
     images = torch.from_numpy(rows[:, len(classes) :].reshape(-1, *CIFAR_SHAPE).copy())
     return images, torch.from_numpy(rows[:, len(classes) - 1].astype(np.int64))
 
 
 def _wrong_file(fact: str, got: str, allowed: str, inner: str) -> SettingError:
     return SettingError.because(
-        fact, got=got, allowed=allowed,
+        fact,
+        got=got,
+        allowed=allowed,
         remedy=f"unpack the binary version of the data, {inner}, there",
         argument="folder",
-    )  # fmt: skip
+    )

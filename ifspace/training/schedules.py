@@ -62,9 +62,12 @@ class Schedule:
         ):
             if not fine:
                 raise SettingError.because(
-                    f"{name} out of range", got=repr(getattr(self, name)), allowed=allowed,
-                    remedy="a preset of PRESETS is a working example", argument=name,
-                )  # fmt: skip
+                    f"{name} out of range",
+                    got=repr(getattr(self, name)),
+                    allowed=allowed,
+                    remedy="a preset of PRESETS is a working example",
+                    argument=name,
+                )
 
     def lr_at(self, epoch: Fraction | float) -> float:
         """Return the learning rate when so many epochs, or parts of one, are done.
@@ -105,30 +108,60 @@ class Schedule:
 
 _PRESETS: Final = (
     Schedule(
-        "3drf-cifar", 350, 0.1, 128, momentum=0.9, weight_decay=5e-4, milestones=(150, 250),
+        "3drf-cifar",
+        350,
+        0.1,
+        128,
+        momentum=0.9,
+        weight_decay=5e-4,
+        milestones=(150, 250),
         reference="[3DRF] section 5, Training Settings, and [IF] Evaluation, CIFAR-10 and "
         "CIFAR-100; the batch is not printed: 128 is that of the implementations they name",
     ),
     Schedule(
-        "3drf-imagenet", 120, 0.1, 256, momentum=0.9, weight_decay=1e-4, milestones=(30, 60, 90),
+        "3drf-imagenet",
+        120,
+        0.1,
+        256,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestones=(30, 60, 90),
         reference="[3DRF] section 5, Training Settings, and [IF] Evaluation, ImageNet; batch and "
         "decay are not printed: 256 and × 0.1 every 30 epochs are those of PyTorch's official "
         "example, which they name",
     ),
     Schedule(
-        "fog-imagenet", 100, 0.1, 256, momentum=0.9, weight_decay=1e-4, nesterov=True,
-        milestones=(30, 60, 90), reference="[Fog] section 4.1, ImageNet",
+        "fog-imagenet",
+        100,
+        0.1,
+        256,
+        momentum=0.9,
+        weight_decay=1e-4,
+        nesterov=True,
+        milestones=(30, 60, 90),
+        reference="[Fog] section 4.1, ImageNet",
     ),
     Schedule(
-        "layout-residual", 205, 0.1, 128, milestones=(Fraction(205 * 3, 4),),
+        "layout-residual",
+        205,
+        0.1,
+        128,
+        milestones=(Fraction(205 * 3, 4),),
         reference="[Layout] section 4.1, Residual Nets: 80,000 steps of 128 of 50,000 images are "
         "204.8 epochs; × 0.1 after 60,000; neither momentum nor weight decay is printed",
     ),
     Schedule(
-        "quick", 8, 0.1, 64, momentum=0.9, weight_decay=5e-4, nesterov=True, decay="cosine",
+        "quick",
+        8,
+        0.1,
+        64,
+        momentum=0.9,
+        weight_decay=5e-4,
+        nesterov=True,
+        decay="cosine",
         reference="no paper's: enough for a small network on the digits",
     ),
-)  # fmt: skip
+)
 PRESETS: Final[Mapping[str, Schedule]] = MappingProxyType({each.name: each for each in _PRESETS})
 
 
@@ -143,7 +176,10 @@ def preset(name: Any) -> Schedule:
     found = PRESETS.get(name.lower()) if isinstance(name, str) else None
     if found is None:
         raise SettingError.because(
-            "unknown preset", got=repr(name), allowed=", ".join(PRESETS),
-            remedy="choose one of them", argument="preset",
-        )  # fmt: skip
+            "unknown preset",
+            got=repr(name),
+            allowed=", ".join(PRESETS),
+            remedy="choose one of them",
+            argument="preset",
+        )
     return found

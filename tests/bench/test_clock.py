@@ -18,8 +18,11 @@ def test_functions_take_turns_and_slow_ones_fewer() -> None:
     times = interleaved(runs, first_s, limits, CPU)
     assert calls == ["a", "slow", "b"] * 2 + ["a", "b"] * 2
     assert {name: len(each) for name, each in times.items()} == {
-        "a": 4, "slow": 2, "b": 4, "once": 1
-    }  # fmt: skip
+        "a": 4,
+        "slow": 2,
+        "b": 4,
+        "once": 1,
+    }
     assert times["once"] == [3.0]
 
 
@@ -62,8 +65,10 @@ def test_nothing_to_time_is_no_endless_round() -> None:
 def test_every_round_is_told_with_the_times_so_far() -> None:
     told: list[dict[str, int]] = []
     interleaved(
-        {"a": lambda: None, "b": lambda: None}, {"a": 0.01, "b": 0.01},
-        Limits(budget_s=9.0, least=1, most=3), CPU,
+        {"a": lambda: None, "b": lambda: None},
+        {"a": 0.01, "b": 0.01},
+        Limits(budget_s=9.0, least=1, most=3),
+        CPU,
         each_round=lambda times: told.append({name: len(each) for name, each in times.items()}),
-    )  # fmt: skip
+    )
     assert told == [{"a": n, "b": n} for n in (1, 2, 3)]

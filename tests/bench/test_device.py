@@ -36,8 +36,11 @@ def test_tf32_is_switched_and_rounds_as_it_does() -> None:
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
     assert [rounding(each) for each in ("fp32", "tf32", "bf16", "fp16")] == [
-        2.0**-23, 2.0**-10, 2.0**-7, 2.0**-10,
-    ]  # fmt: skip
+        2.0**-23,
+        2.0**-10,
+        2.0**-7,
+        2.0**-10,
+    ]
 
 
 def test_some_memory_is_free() -> None:
@@ -65,8 +68,10 @@ print(resident() - before)
 @pytest.mark.parametrize(("tell", "kept"), [("keep_memory", True), ("return_memory", False)])
 def test_memory_is_kept_or_given_back_as_told(tell: str, kept: bool) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", RESIDENT.replace("{tell}", tell)], capture_output=True, text=True,
+        [sys.executable, "-c", RESIDENT.replace("{tell}", tell)],
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     assert (int(done.stdout) > 100) is kept, done.stdout
     assert int(done.stdout) < 140

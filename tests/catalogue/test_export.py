@@ -15,9 +15,15 @@ def test_the_json_keeps_its_contract() -> None:
     assert {"compositions", "after_patterns", "survivors", "by_length"} <= set(funnel)
     assert funnel["by_length"] == [0, 2, 1]
     types = {
-        "composition": str, "block": str, "params": int, "macs_per_pixel": int,
-        "activations_per_pixel": int, "field": list, "layers": int, "irreducible": bool,
-    }  # fmt: skip
+        "composition": str,
+        "block": str,
+        "params": int,
+        "macs_per_pixel": int,
+        "activations_per_pixel": int,
+        "field": list,
+        "layers": int,
+        "irreducible": bool,
+    }
     for design in values["designs"]:
         for key, kind in types.items():
             assert type(design[key]) is kind
@@ -55,5 +61,8 @@ def test_ratios_read_as_fractions_of_the_convolution() -> None:
 
 def test_notes_say_what_is_known() -> None:
     assert [notes(design) for design in SMALL.designs] == [
-        "= DW+PW; dominated by DW+PW", "MobileNet", "", "",
-    ]  # fmt: skip
+        "= DW+PW; dominated by DW+PW",
+        "MobileNet",
+        "",
+        "",
+    ]

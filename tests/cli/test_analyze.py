@@ -101,8 +101,10 @@ def test_the_numbers_are_those_of_the_library(run: Callable) -> None:
         report = m.analyze(m.network(name, image), image, alpha=2)
     found = run("analyze", name, "--input", "3x64x64", "--alpha", 2, "--format", "json").json
     assert (found["params"], found["macs"], found["gain"]) == (
-        report.params, report.macs, report.gain
-    )  # fmt: skip
+        report.params,
+        report.macs,
+        report.gain,
+    )
     assert (found["receptive"], found["other_params"]) == (435, report.other_params)
     assert found["other_params_of"] == {"BatchNorm2d": report.other_params}
     layers = [layer for stage in found["stages"] for layer in stage["layers"]]
@@ -110,13 +112,13 @@ def test_the_numbers_are_those_of_the_library(run: Callable) -> None:
         assert (said["name"], said["gain"]) == (layer.layer.name, layer.gain)
         assert said["field"] == [layer.field.side[0], layer.field.channels]
         assert (said["params"], said["macs"]) == (layer.layer.params, layer.layer.macs)
-        assert (said["adds_nothing"], said["past_image"]) == (
-            layer.adds_nothing, layer.past_image
-        )  # fmt: skip
+        assert (said["adds_nothing"], said["past_image"]) == (layer.adds_nothing, layer.past_image)
     for stage, said in zip(report.stages, found["stages"], strict=True):
         assert (said["elements"], said["saturated"], said["full"]) == (
-            stage.elements, stage.saturated, stage.full
-        )  # fmt: skip
+            stage.elements,
+            stage.saturated,
+            stage.full,
+        )
         assert [unit["name"] for unit in said["units"]] == [unit.name for unit in stage.units]
     assert found["past_image_from"] == next(
         layer.layer.name for layer in report.layers if layer.past_image
@@ -129,11 +131,30 @@ def test_the_table_has_stages_units_and_what_stands_out(run: Callable) -> None:
     assert (ended.status, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]
     assert ended.out.startswith("vgg16 at 3×32×32: 14.72M parameters, 313.20M MACs\n")
-    assert ["4", "4×4", "256→512", "4,096", "3", "4×4×256", "5.90M", "94.37M", "full,",
-            "saturated"] in lines  # fmt: skip
+    assert [
+        "4",
+        "4×4",
+        "256→512",
+        "4,096",
+        "3",
+        "4×4×256",
+        "5.90M",
+        "94.37M",
+        "full,",
+        "saturated",
+    ] in lines
     assert ["3", "stages.stage3.unit2", "1", "5×5×128", "1.166", "589,824", "37.75M"] in lines
-    assert ["5", "stages.stage5.unit3", "1", "2×2×512", "0.000", "2.36M", "9.44M", "adds",
-            "nothing"] in lines  # fmt: skip
+    assert [
+        "5",
+        "stages.stage5.unit3",
+        "1",
+        "2×2×512",
+        "0.000",
+        "2.36M",
+        "9.44M",
+        "adds",
+        "nothing",
+    ] in lines
     for said in (
         "gain             4.939 of all units together, α = 3\n",
         "adds nothing     3 of 13 layers: stages.stage4.unit3.layer0, stages.stage5.unit2.layer0, ",
@@ -151,10 +172,34 @@ def test_each_layer_is_shown_when_asked_for(run: Callable, file: str) -> None:
     lines = [line.split() for line in ended.out.splitlines()]
     assert ["1", "stem", "CONV(1×5)", "3→8", "1×5×3", "1×5", "120", "15,360"] in lines
     # (192 - 32) / 32 · exp(-3 · 32 / 256) = 3.436.
-    assert ["2", "down", "CONV(2×2)", "8→16", "2×2×8", "2×6", "528", "16,384", "stride",
-            "2"] in lines  # fmt: skip
-    assert ["2", "far", "GC(4)", "16→16", "4×6×8", "3.436", "10×14", "592", "18,432", "dilation",
-            "2,", "past", "the", "image"] in lines  # fmt: skip
+    assert [
+        "2",
+        "down",
+        "CONV(2×2)",
+        "8→16",
+        "2×2×8",
+        "2×6",
+        "528",
+        "16,384",
+        "stride",
+        "2",
+    ] in lines
+    assert [
+        "2",
+        "far",
+        "GC(4)",
+        "16→16",
+        "4×6×8",
+        "3.436",
+        "10×14",
+        "592",
+        "18,432",
+        "dilation",
+        "2,",
+        "past",
+        "the",
+        "image",
+    ] in lines
     assert "units" in lines[2]
     assert not any("layers" in line[:3] for line in lines)
 
@@ -179,14 +224,16 @@ def test_gates_head_and_what_does_not_run_are_named(run: Callable, file: str) ->
 
 def test_csv_and_markdown_have_a_row_a_layer(run: Callable, file: str, tmp_path: Path) -> None:
     out = tmp_path / "found.md"
-    ended = run(
-        "analyze", f"{file}:Net", "--input", "3x8x16", "--format", "csv", "--out", out
-    )  # fmt: skip
+    ended = run("analyze", f"{file}:Net", "--input", "3x8x16", "--format", "csv", "--out", out)
     rows = list(csv.DictReader(io.StringIO(ended.out)))
     assert [(row["name"], row["part"], row["stage"]) for row in rows] == [
-        ("stem", "stage", "1"), ("down", "stage", "2"), ("far", "stage", "2"),
-        ("last", "stage", "2"), ("squeeze", "gate", ""), ("end", "head", ""),
-    ]  # fmt: skip
+        ("stem", "stage", "1"),
+        ("down", "stage", "2"),
+        ("far", "stage", "2"),
+        ("last", "stage", "2"),
+        ("squeeze", "gate", ""),
+        ("end", "head", ""),
+    ]
     assert (rows[2]["layer"], rows[2]["past_image"]) == ("GC(4)", "True")
     assert (rows[2]["field_side"], rows[2]["field_channels"]) == ("4×6", "8")
     assert (rows[1]["kernel"], rows[0]["kernel"], rows[1]["gain"]) == ("2", "1×5", "")
@@ -234,9 +281,12 @@ def test_several_groups_of_a_network_fit_a_terminal(
     ],
 )
 def test_refusals_are_one_line(
-    run: Callable, file: str, monkeypatch: pytest.MonkeyPatch, arguments: list[str],
+    run: Callable,
+    file: str,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
     words: list[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(Path(file).parent)
     ended = run("analyze", *arguments)
     said = [line for line in ended.err.splitlines() if line.startswith("ifspace: ")]
@@ -249,12 +299,20 @@ def test_refusals_are_one_line(
 @pytest.mark.parametrize(
     ("command", "absent", "said"),
     [
-        ("analyze", ("torch", "ortools"), "torch is not installed: real networks are taken apart "
-         "with them; install ifspace[torch]"),
-        ("optimize", ("ortools", "safetensors"), "safetensors and ortools are not installed: real "
-         "networks are taken apart with them; install ifspace[torch,solver]"),
+        (
+            "analyze",
+            ("torch", "ortools"),
+            "torch is not installed: real networks are taken apart "
+            "with them; install ifspace[torch]",
+        ),
+        (
+            "optimize",
+            ("ortools", "safetensors"),
+            "safetensors and ortools are not installed: real "
+            "networks are taken apart with them; install ifspace[torch,solver]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_is_said_with_how_to_get_it(
     run: Callable, monkeypatch: pytest.MonkeyPatch, command: str, absent: tuple[str], said: str
 ) -> None:

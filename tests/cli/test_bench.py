@@ -19,8 +19,18 @@ from ifspace.plan.latency import read_latency
 
 BASELINES = ("--baselines", "conv,shufflenet")
 SMALLEST = (
-    "--top", 2, "--side", 4, "--batch", 2, "--repeats", 3, "--threads", 1, *BASELINES,
-)  # fmt: skip
+    "--top",
+    2,
+    "--side",
+    4,
+    "--batch",
+    2,
+    "--repeats",
+    3,
+    "--threads",
+    1,
+    *BASELINES,
+)
 QUICK = (*SMALLEST, "--no-calibrate")
 
 
@@ -51,8 +61,11 @@ def written(folder: Path = Path("results")) -> list[Path]:
 
 
 def rows_of(folder: Path = Path("results")) -> list[dict[str, str]]:
-    (path,) = (each for each in written(folder) if each.name.startswith("blocks-")
-               and each.suffix == ".csv")  # fmt: skip
+    (path,) = (
+        each
+        for each in written(folder)
+        if each.name.startswith("blocks-") and each.suffix == ".csv"
+    )
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -66,9 +79,19 @@ def test_the_table_has_a_row_for_each_block_and_mode(run: Callable, catalogue: P
         ": 16 to 16 channels, side 4, batch 2, fp32, channels_last, plain style, 1 thread"
     )
     assert lines[2].split() == [
-        "#", "block", "params", "MACs/px", "least", "ms", "×CONV", "median", "p20", "p80", "MiB",
+        "#",
+        "block",
+        "params",
+        "MACs/px",
+        "least",
+        "ms",
+        "×CONV",
+        "median",
+        "p20",
+        "p80",
+        "MiB",
         "notes",
-    ]  # fmt: skip
+    ]
     assert lines[4].split()[:4] == ["1", "DW+RPW(4,0)+RPW(4,0)", "272", "272"]
     conv = next(line for line in lines if line.startswith("   CONV"))
     assert conv.split()[1:3] == ["2,304", "2,304"]
@@ -86,13 +109,22 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     ended = run("bench", catalogue, *QUICK, "--format", "json", "--no-backward")
     assert ended.status == 0, ended.err
     assert list(ended.json) == [
-        "rows", "model", "pareto", "fastest_predicted", "red", "left_out", "files",
-    ]  # fmt: skip
+        "rows",
+        "model",
+        "pareto",
+        "fastest_predicted",
+        "red",
+        "left_out",
+        "files",
+    ]
     assert list(ended.json["rows"][0]) == list(COLUMNS)
     times = [row for row in ended.json["rows"] if row["metric"] == "time"]
     assert [row["candidate"] for row in times] == [
-        "DW+RPW(4,0)+RPW(4,0)", "DW+PW", "CONV", "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"
-    ]  # fmt: skip
+        "DW+RPW(4,0)+RPW(4,0)",
+        "DW+PW",
+        "CONV",
+        "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4",
+    ]
     assert all(0 < row["p20"] <= row["median"] <= row["p80"] for row in times)
     assert {row["mode"] for row in ended.json["rows"]} == {"forward"}
     assert ended.json["pareto"][0]["params"] == min(x["params"] for x in ended.json["pareto"])
@@ -120,8 +152,9 @@ def test_what_was_measured_is_not_measured_again(run: Callable, catalogue: Path)
 
 def test_another_width_is_solved_and_added_to_the_rows(run: Callable, catalogue: Path) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
-    ended = run("bench", catalogue, *QUICK, "--no-backward", "-C", 8, "-F", 24, "--stride", 2,
-                "--resume")  # fmt: skip
+    ended = run(
+        "bench", catalogue, *QUICK, "--no-backward", "-C", 8, "-F", 24, "--stride", 2, "--resume"
+    )
     assert ended.status == 0, ended.err
     assert "groups of 2 designs solved anew from 8 to 24 channels" in ended.err
     assert {(row["C"], row["F"]) for row in rows_of()} == {("16", "16"), ("8", "24")}
@@ -203,8 +236,9 @@ def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
     monkeypatch.setattr(blocks_run.Run, "_check", stop)
     ended = run("bench", catalogue, *QUICK)
     assert (ended.status, ended.err) == (
-        130, "ifspace: nothing was timed yet\nifspace: interrupted\n"
-    )  # fmt: skip
+        130,
+        "ifspace: nothing was timed yet\nifspace: interrupted\n",
+    )
     assert [path.read_bytes() for path in written()] == before
 
 
@@ -281,8 +315,9 @@ def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
     assert {case[3] for case in read_latency(written()[2]).cases} == {4, 5}
     run("bench", catalogue, *QUICK, "--no-backward", "--batch", 3)
     assert [path.name.partition("-fp32-")[2] for path in written()[2:]] == [
-        "batch2.csv", "batch3.csv"
-    ]  # fmt: skip
+        "batch2.csv",
+        "batch3.csv",
+    ]
     ended = run("bench", catalogue, *QUICK, "--no-backward", "--layout", "nchw")
     assert "ifspace: 6 latencies of another layout, style or threads are not kept\n" in ended.err
 

@@ -45,9 +45,13 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     assert ended.json["message"] == "proven: no layout of this budget has more energy"
     (found,) = ended.json["plans"]
     assert found == {
-        "widths": list(BEST), "energy": ended.json["bound"], "params": 596736, "weights": 66304,
-        "depth": 4, "width_sum": 619,
-    }  # fmt: skip
+        "widths": list(BEST),
+        "energy": ended.json["bound"],
+        "params": 596736,
+        "weights": 66304,
+        "depth": 4,
+        "width_sum": 619,
+    }
 
 
 def test_the_table_never_shows_an_energy_alone(run: Callable) -> None:
@@ -73,10 +77,28 @@ def test_every_method_says_the_same(run: Callable, method: str) -> None:
 
 def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None:
     ended = run(
-        "energy", "--layers", 2, "--repeats", "1,2", "--budget", "1.6k", "--inputs", 1,
-        "--kernel", 5, "--at-most", "--nondecreasing", "--per", "convolution", "--method", "cpsat",
-        "--top", 3, "--time-limit", 2.5,
-    )  # fmt: skip
+        "energy",
+        "--layers",
+        2,
+        "--repeats",
+        "1,2",
+        "--budget",
+        "1.6k",
+        "--inputs",
+        1,
+        "--kernel",
+        5,
+        "--at-most",
+        "--nondecreasing",
+        "--per",
+        "convolution",
+        "--method",
+        "cpsat",
+        "--top",
+        3,
+        "--time-limit",
+        2.5,
+    )
     assert ended.status == 0
     asked = EnergyProblem(1600, 2, (1, 2), 1, 5, True, True, "convolution")
     assert fake.asked == (asked,)
@@ -195,8 +217,10 @@ def test_without_the_solver_only_its_own_method_is_missing(
         (["--layers", 4, "--budget", "-5"], ["'--budget'", "got '-5'"]),
         (["--layers", 0, "--budget", 100], ["--layers out of range: got 0"]),
         (["--layers", "x", "--budget", 100], ["'--layers'", "got 'x'"]),
-        (["--layers", 3, "--repeats", "1,10", "--budget", 100],
-         ["--layers and --repeats contradict each other: got 3 and 1,10, which are 2 units"]),
+        (
+            ["--layers", 3, "--repeats", "1,10", "--budget", 100],
+            ["--layers and --repeats contradict each other: got 3 and 1,10, which are 2 units"],
+        ),
         (["--repeats", "1,0", "--budget", 100], ["--repeats out of range: got 0"]),
         (["--repeats", "1,x", "--budget", 100], ["'--repeats'", "got '1,x'"]),
         (["--repeats", "200,200", "--budget", 100], ["--repeats", "got 400"]),
@@ -207,6 +231,6 @@ def test_without_the_solver_only_its_own_method_is_missing(
         (["--layers", 4, "--budget", 100, "--top", 0], ["'--top'"]),
         (["--layers", 4, "--budget", 100, "--time-limit", "nan"], ["got 'nan'"]),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
     run("energy", *arguments).refused(*words)

@@ -70,16 +70,57 @@ def test_the_real_search_keeps_the_json_contract(run: Callable) -> None:
 
 def test_all_options_reach_the_search(run: Callable, fake: Search) -> None:
     run(
-        "enumerate", "--max-len", 3, "--kinds", "gc,PW,SH", "--channels", "16,32,16",
-        "--out-channels", 32, "--kernel", 5, "--overlaps", "0.5,0", "--repeats", 2,
-        "--bottleneck", "1/4", "--rule", "early-stop", "--permutation", "free",
-        "--patterns", "keep", "--compact", "subset", "--stride", 2, "--dims", 1,
-        "--objective", "macs", "--jobs", 3,
-    )  # fmt: skip
+        "enumerate",
+        "--max-len",
+        3,
+        "--kinds",
+        "gc,PW,SH",
+        "--channels",
+        "16,32,16",
+        "--out-channels",
+        32,
+        "--kernel",
+        5,
+        "--overlaps",
+        "0.5,0",
+        "--repeats",
+        2,
+        "--bottleneck",
+        "1/4",
+        "--rule",
+        "early-stop",
+        "--permutation",
+        "free",
+        "--patterns",
+        "keep",
+        "--compact",
+        "subset",
+        "--stride",
+        2,
+        "--dims",
+        1,
+        "--objective",
+        "macs",
+        "--jobs",
+        3,
+    )
     one = EnumerationSetting(
-        16, 32, ("PW", "GC", "SH"), 3, 5, ("0", "1/2"), 2, "1/4", "early-stop", "free", "keep",
-        "subset", 2, 1, "macs",
-    )  # fmt: skip
+        16,
+        32,
+        ("PW", "GC", "SH"),
+        3,
+        5,
+        ("0", "1/2"),
+        2,
+        "1/4",
+        "early-stop",
+        "free",
+        "keep",
+        "subset",
+        2,
+        1,
+        "macs",
+    )
     assert fake.settings == (one, replace(one, channels=32))
     assert fake.jobs == 3
 
@@ -176,9 +217,13 @@ def test_other_formats_hold_every_design(run: Callable, fake: Search, form: str)
     ],
 )
 def test_wrong_input_is_one_line_and_no_search(
-    run: Callable, fake: Search, arguments: list[object], words: list[str], tmp_path: Any,
+    run: Callable,
+    fake: Search,
+    arguments: list[object],
+    words: list[str],
+    tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     run("enumerate", *arguments).refused(*words)
     assert fake.settings == ()
@@ -231,8 +276,14 @@ def test_lengths_get_a_row_each_where_the_line_is_too_wide(
     monkeypatch.setattr(tables, "terminal_width", lambda: 60)
     assert "length                   1   2    3  all\n" in run("enumerate", "--max-len", 3).out
     lines = run("enumerate", "--max-len", 12).out.splitlines()
-    assert lines[2].split() == ["length", "compositions", "after", "repeated", "patterns",
-                                "survivors"]  # fmt: skip
+    assert lines[2].split() == [
+        "length",
+        "compositions",
+        "after",
+        "repeated",
+        "patterns",
+        "survivors",
+    ]
     assert lines[6].split() == ["3", "216", "210", "1"]
     assert lines[16].split() == ["all", "258", "246", "3"]
     assert max(map(len, lines)) <= 60

@@ -54,10 +54,18 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     assert ended.json["bound_is"] == said
     (found,) = ended.json["plans"]
     assert found == {
-        "block": "GC(32)+SH(32)+GPW(2)", "channels": 64, "out_channels": 64, "params": 3200,
-        "macs_per_pixel": 3200, "activations_per_pixel": 128, "objective": 3200,
-        "field": [3, 64], "quality": True, "compact": True, "removable": [],
-    }  # fmt: skip
+        "block": "GC(32)+SH(32)+GPW(2)",
+        "channels": 64,
+        "out_channels": 64,
+        "params": 3200,
+        "macs_per_pixel": 3200,
+        "activations_per_pixel": 128,
+        "objective": 3200,
+        "field": [3, 64],
+        "quality": True,
+        "compact": True,
+        "removable": [],
+    }
 
 
 def test_the_table_has_a_row_per_plan_and_what_is_proven(run: Callable) -> None:
@@ -75,14 +83,29 @@ def test_the_table_has_a_row_per_plan_and_what_is_proven(run: Callable) -> None:
 
 def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None:
     run(
-        "groups", "GPW+DW+GPW", "-C", 64, "-F", 32, "--kernel", 5, "--stride", 2,
-        "--bottleneck", "0.5", "--overlaps", "0.5,0", "--objective", "macs", "--top", 3,
-        "--time-limit", 2.5,
-    )  # fmt: skip
+        "groups",
+        "GPW+DW+GPW",
+        "-C",
+        64,
+        "-F",
+        32,
+        "--kernel",
+        5,
+        "--stride",
+        2,
+        "--bottleneck",
+        "0.5",
+        "--overlaps",
+        "0.5,0",
+        "--objective",
+        "macs",
+        "--top",
+        3,
+        "--time-limit",
+        2.5,
+    )
     word = Composition.parse("GPW+DW+GPW")
-    asked = GroupsProblem(
-        word, 64, 32, Fraction(1, 2), None, 5, ("0", "1/2"), "macs", stride=2
-    )  # fmt: skip
+    asked = GroupsProblem(word, 64, 32, Fraction(1, 2), None, 5, ("0", "1/2"), "macs", stride=2)
     assert fake.asked == (asked,)
     assert fake.named == {"top": 3, "time_limit_s": 2.5}
     run(
@@ -92,8 +115,22 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
 
 
 def test_the_budget_reaches_the_optimizer(run: Callable, fake: Optimizer) -> None:
-    ended = run("groups", "PW+DW+PW", "--budget", "1.6k", "--alpha", "3/2", "--multiple", 8,
-                "--bottleneck", "1/4", "--kernel", 5, "--time-limit", 9)  # fmt: skip
+    ended = run(
+        "groups",
+        "PW+DW+PW",
+        "--budget",
+        "1.6k",
+        "--alpha",
+        "3/2",
+        "--multiple",
+        8,
+        "--bottleneck",
+        "1/4",
+        "--kernel",
+        5,
+        "--time-limit",
+        9,
+    )
     asked, *rest = fake.asked
     assert rest == [1600, Fraction(3, 2), 8]
     assert fake.named["time_limit_s"] == 9
@@ -287,6 +324,6 @@ def test_a_kind_added_to_the_table_is_chosen_for(
         (["DW", "--budget", 100, "--alpha", 2], ["no layer can change the width"]),
         (["DW+PW", "--symbolic", "--top", 2], ["--top with --symbolic"]),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
     run("groups", *arguments).refused(*words)

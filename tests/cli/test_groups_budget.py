@@ -106,14 +106,18 @@ def test_the_widest_block_of_a_budget(run: Callable) -> None:
     [
         (["DW+PW", "--multiple", 8], ["--multiple with no --budget", "; add --budget\n"]),
         (["DW+PW", "-C", 16, "--multiple", 8], ["; add --budget in place of --channels\n"]),
-        (["DW+PW", "-C", 16, "--budget", 100],
-         ["--channels with --budget", "leave one of them out: --budget looks for the width\n"]),
-        (["DW+PW", "--budget", 100, "--objective", "macs"],
-         ["--objective with --budget", "one of them out: --budget counts parameters alone\n"]),
+        (
+            ["DW+PW", "-C", 16, "--budget", 100],
+            ["--channels with --budget", "leave one of them out: --budget looks for the width\n"],
+        ),
+        (
+            ["DW+PW", "--budget", 100, "--objective", "macs"],
+            ["--objective with --budget", "one of them out: --budget counts parameters alone\n"],
+        ),
         (["DW+PW", "--budget", 100, "-F", 8], ["--budget looks for the width, --alpha says F\n"]),
         (["DW+PW", "--budget", 100, "--top", 2], ["--budget finds the widest block alone\n"]),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_go_with_a_budget_says_why(
     run: Callable, arguments: list[object], words: list[str]
 ) -> None:

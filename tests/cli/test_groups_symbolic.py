@@ -59,9 +59,18 @@ def test_what_fog_prints_comes_last_of_its_designs(run: Callable, text: str) -> 
 
 @pytest.mark.parametrize(
     "text",
-    [*DESIGNS, "DW+RPW+RPW", "GC+GPW", "GPW+SH+DW+GPW", "(GPW+SH+DW+GPW)x3 --bottleneck 1/8",
-     "GPW+SH+DW+GPW --bottleneck 1/7 --alpha 3/5", "GC+PW", "(DW+RPW+RPW)x12", "DW+RPW"],
-)  # fmt: skip
+    [
+        *DESIGNS,
+        "DW+RPW+RPW",
+        "GC+GPW",
+        "GPW+SH+DW+GPW",
+        "(GPW+SH+DW+GPW)x3 --bottleneck 1/8",
+        "GPW+SH+DW+GPW --bottleneck 1/7 --alpha 3/5",
+        "GC+PW",
+        "(DW+RPW+RPW)x12",
+        "DW+RPW",
+    ],
+)
 def test_a_note_is_a_short_line(run: Callable, text: str) -> None:
     out = run("groups", *text.split(), "--symbolic").out
     notes = [line[18:] for line in out.splitlines() if line.startswith("note ")]

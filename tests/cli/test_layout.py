@@ -19,8 +19,17 @@ from ifspace.plan.networks import network, stages
 
 VGG = ("layout", "--network", "vgg16", "--params", 5_098_826, "--macs", "370M")
 SMALL = (
-    "layout", "--stages", "8,4", "--depths", "2,2", "--widths", "8,16", "--inputs", 8, "--quiet",
-)  # fmt: skip
+    "layout",
+    "--stages",
+    "8,4",
+    "--depths",
+    "2,2",
+    "--widths",
+    "8,16",
+    "--inputs",
+    8,
+    "--quiet",
+)
 HEAD = "block,C,F,side,stride,batch,device,dtype,latency_ms"
 ROWS = (
     "CONV,8,8,8,1,1,cpu,float32,1.5",
@@ -79,11 +88,16 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     assert found["budgets"] == {"params": 5_098_826, "macs": 370_000_000}
     (plan,) = found["plans"]
     assert plan == {
-        "depths": [5, 4, 2, 1, 1], "widths": [64, 128, 256, 512, 512],
-        "first_blocks": ["CONV"] * 5, "blocks": ["CONV"] * 5,
-        "gain": found["bound"], "params": 5_098_826, "macs": 369_824_768, "layers": 13,
+        "depths": [5, 4, 2, 1, 1],
+        "widths": [64, 128, 256, 512, 512],
+        "first_blocks": ["CONV"] * 5,
+        "blocks": ["CONV"] * 5,
+        "gain": found["bound"],
+        "params": 5_098_826,
+        "macs": 369_824_768,
+        "layers": 13,
         "width_sum": 2368,
-    }  # fmt: skip
+    }
     beside = found["organizer"]
     assert {name: beside[name] for name in LAYOUT} == plan
     assert (beside["moves"], beside["within_budgets"], beside["difference"]) == (5, True, 0)
@@ -128,11 +142,39 @@ def test_the_table_says_what_is_proven_and_where_the_organizer_stands(run: Calla
 
 def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None:
     ended = run(
-        "layout", "--stages", "32,16", "--depths", "2,3", "--widths", "8,16", "--inputs", 4,
-        "--kernel", 5, "--blocks", "CONV,DW+GPW,DW(3)+GPW(2);conv(7)", "--width-choices", "8,4;16",
-        "--monotone", "--max-depth", 7, "--params", "1.5M", "--macs", "16k", "--layers", 30,
-        "--alpha", 2, "--top", 3, "--time-limit", 2.5, "--jobs", 2,
-    )  # fmt: skip
+        "layout",
+        "--stages",
+        "32,16",
+        "--depths",
+        "2,3",
+        "--widths",
+        "8,16",
+        "--inputs",
+        4,
+        "--kernel",
+        5,
+        "--blocks",
+        "CONV,DW+GPW,DW(3)+GPW(2);conv(7)",
+        "--width-choices",
+        "8,4;16",
+        "--monotone",
+        "--max-depth",
+        7,
+        "--params",
+        "1.5M",
+        "--macs",
+        "16k",
+        "--layers",
+        30,
+        "--alpha",
+        2,
+        "--top",
+        3,
+        "--time-limit",
+        2.5,
+        "--jobs",
+        2,
+    )
     assert ended.status == 0
     open_unit = Unit(Composition.parse("DW+GPW"), kernel=5)
     assert fake.asked == (
@@ -161,8 +203,11 @@ def test_one_list_is_for_every_stage(run: Callable, fake: Optimizer) -> None:
     assert [[str(unit) for unit in units] for units in asked.units] == [["PW", "CONV"]] * 2
     run(*VGG)
     assert fake.asked == (
-        StagesProblem(network("vgg16", 32), Budgets(5_098_826, 370_000_000)), 1, None, 1,
-    )  # fmt: skip
+        StagesProblem(network("vgg16", 32), Budgets(5_098_826, 370_000_000)),
+        1,
+        None,
+        1,
+    )
 
 
 def test_latencies_are_a_budget_and_a_column(run: Callable, table: Callable[..., Path]) -> None:

@@ -44,7 +44,7 @@ BUDGET = ("--params", "10k")
         ([*BUDGET, "--network", "vgg16"], ["--stages, --widths with --network"]),
         ([*BUDGET, "--out", "a.xlsx"], ["unknown output format: got a.xlsx"]),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[str]) -> None:
     run(*SMALL, *more).refused(*words)
 

@@ -14,10 +14,32 @@ from ifspace.nn.styles import style_of
 from ifspace.optimize.organizer import organize
 from ifspace.plan.networks import network
 
-LAYOUT = ("layout", "--stages", "8,4", "--depths", "1,2", "--widths", "8,16", "--blocks",
-          "CONV,DW+PW", "--params", "6k", "--max-depth", 4)  # fmt: skip
-ORGANIZE = ("organize", "--stages", "8,4,2", "--depths", "1,1,3", "--widths", "8,8,8", "--blocks",
-            "DW+PW")  # fmt: skip
+LAYOUT = (
+    "layout",
+    "--stages",
+    "8,4",
+    "--depths",
+    "1,2",
+    "--widths",
+    "8,16",
+    "--blocks",
+    "CONV,DW+PW",
+    "--params",
+    "6k",
+    "--max-depth",
+    4,
+)
+ORGANIZE = (
+    "organize",
+    "--stages",
+    "8,4,2",
+    "--depths",
+    "1,1,3",
+    "--widths",
+    "8,8,8",
+    "--blocks",
+    "DW+PW",
+)
 BOTH = pytest.mark.parametrize("command", [LAYOUT, ORGANIZE], ids=["layout", "organize"])
 
 
@@ -38,8 +60,9 @@ def test_the_file_holds_the_layout_that_is_printed(
     assert list(made.layout.blocks) == (plan.get("blocks") or found["blocks"])
     assert made(torch.zeros(1, 3, 8, 8)).shape[2:] == made(torch.zeros(2, 3, 8, 8)).shape[2:]
     (note,) = [line for line in ended.err.splitlines() if "saved" in line]
-    assert note == (f"ifspace: saved: {file}, {plan['params']:,} parameters, fresh weights of "
-                    "seed 0")  # fmt: skip
+    assert note == (
+        f"ifspace: saved: {file}, {plan['params']:,} parameters, fresh weights of seed 0"
+    )
     assert "ifspace: no classifier, no batch norm: only a named network has them\n" in ended.err
 
 
@@ -79,8 +102,17 @@ def test_a_named_network_has_its_style(run: Callable, tmp_path: Path, name: str)
 
 def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
-    asked = ("organize", "--stages", "224,112,56,28,14", "--depths", "2,2,4,4,4", "--widths",
-             "4,4,4,4,4", "--alpha", "10,3")  # fmt: skip
+    asked = (
+        "organize",
+        "--stages",
+        "224,112,56,28,14",
+        "--depths",
+        "2,2,4,4,4",
+        "--widths",
+        "4,4,4,4,4",
+        "--alpha",
+        "10,3",
+    )
     found = run(*asked, "--format", "json", "--save", file).json
     ends = {each["alpha"]: each["depths"] for each in found["alphas"]}
     assert ends[3] != ends[10]
@@ -98,9 +130,13 @@ def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path)
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_search(
-    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...],
-    name: str, words: list[str],
-) -> None:  # fmt: skip
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[Any, ...],
+    name: str,
+    words: list[str],
+) -> None:
     (tmp_path / "dir.safetensors").mkdir()
 
     def never(*_: object) -> None:
@@ -123,9 +159,13 @@ def test_what_cannot_be_written_is_refused_before_the_search(
     ],
 )
 def test_neither_file_is_written_where_the_other_cannot_be(
-    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...],
-    name: str, words: list[str],
-) -> None:  # fmt: skip
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[Any, ...],
+    name: str,
+    words: list[str],
+) -> None:
     (tmp_path / "dir.json").mkdir()
 
     def never(*_: object) -> None:
@@ -149,13 +189,20 @@ def test_both_files_are_written(run: Callable, tmp_path: Path, command: tuple[An
 @BOTH
 @pytest.mark.parametrize(
     ("absent", "said"),
-    [(["torch"], "torch is not"), (["safetensors"], "safetensors is not"),
-     (["torch", "safetensors"], "torch and safetensors are not")],
-)  # fmt: skip
+    [
+        (["torch"], "torch is not"),
+        (["safetensors"], "safetensors is not"),
+        (["torch", "safetensors"], "torch and safetensors are not"),
+    ],
+)
 def test_what_is_missing_is_said_with_how_to_get_it(
-    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...],
-    absent: list[str], said: str,
-) -> None:  # fmt: skip
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[Any, ...],
+    absent: list[str],
+    said: str,
+) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         "ifspace.cli.installed.find_spec", lambda name: None if name in absent else find(name)

@@ -82,8 +82,10 @@ def test_only_a_process_of_its_own_looks_for_garbage_less_often(
 def test_a_reader_that_stops_is_no_error() -> None:
     run = subprocess.Popen(
         [*PYTHON, "show", "DW+PW", "-C", "16", "--format", "json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
     assert run.stdout is not None
     run.stdout.close()
     assert run.stderr is not None
@@ -130,7 +132,9 @@ def test_control_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
 def test_a_terminal_without_the_characters_still_gets_its_drawing() -> None:
     done = subprocess.run(
         [*PYTHON, "show", "DW+PW", "-C", "4"],
-        capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "latin-1"},
-    )  # fmt: skip
+        capture_output=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"????" in done.stdout

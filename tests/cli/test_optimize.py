@@ -28,8 +28,10 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     found, way = ended.json, organize(network("vgg16", 32))
     for name, layout in (("before", way.start), ("after", way.end)):
         assert {key: found[name][key] for key in ("params", "macs", "depths")} == {
-            "params": layout.params, "macs": layout.macs, "depths": list(layout.depths)
-        }  # fmt: skip
+            "params": layout.params,
+            "macs": layout.macs,
+            "depths": list(layout.depths),
+        }
         assert found[name]["gain"] == pytest.approx(layout.gain())
     moves = [(each["source"], each["target"], each["depths"]) for each in found["moves"]]
     assert moves == [(each.source, each.target, list(each.depths)) for each in way.moves]
@@ -62,10 +64,19 @@ def test_the_table_has_a_row_a_state(run: Callable) -> None:
     lines = [line.split() for line in ended.out.splitlines()]
     assert ended.out.startswith("Moves of the organizer: θ = 0, α = 3\n")
     assert ["0", "2,2,3,3,3", "4.94", "14.72M", "313.20M"] in lines
-    assert ["3", "5→1", "0.000", "0.566", "4,3,3,2,1", "7.11", "7.86M", "369.82M",
-            "taken"] in lines  # fmt: skip
-    assert ["5", "3→2", "0.297", "0.368", "5,4,2,1,1", "7.43", "5.10M", "369.82M", "3,",
-            "4"] in lines  # fmt: skip
+    assert ["3", "5→1", "0.000", "0.566", "4,3,3,2,1", "7.11", "7.86M", "369.82M", "taken"] in lines
+    assert [
+        "5",
+        "3→2",
+        "0.297",
+        "0.368",
+        "5,4,2,1,1",
+        "7.43",
+        "5.10M",
+        "369.82M",
+        "3,",
+        "4",
+    ] in lines
     assert ["before", "14,724,042", "313,201,664", "4.94", "2,2,3,3,3"] in lines
     assert ["after", "7,864,778", "1/1.9", "369,824,768", "1.18", "7.11", "4,3,3,2,1"] in lines
 
@@ -73,17 +84,25 @@ def test_the_table_has_a_row_a_state(run: Callable) -> None:
 @pytest.mark.parametrize(
     ("model", "image", "said"),
     [
-        ("vgg16", "3x32x32", "24.39M is {5,4,2,1,1}, step 5, the end; here 5.10M: its classifier "
-         "has 5,130, that of the table 19,292,260; "),
+        (
+            "vgg16",
+            "3x32x32",
+            "24.39M is {5,4,2,1,1}, step 5, the end; here 5.10M: its classifier "
+            "has 5,130, that of the table 19,292,260; ",
+        ),
         ("torchvision:vgg16", "3x224x224", "133.82M is {3,3,3,2,2}, step 2, the end; Δ3DRF"),
-        ("torchvision:vgg16_bn", "3x32x32", "5.10M is {5,4,2,1,1}, step 5, the end; here 128.74M: "
-         "its classifier has 123,642,856, that of the table 5,130 and +2,368 in biases and batch "
-         "norm; "),
+        (
+            "torchvision:vgg16_bn",
+            "3x32x32",
+            "5.10M is {5,4,2,1,1}, step 5, the end; here 128.74M: "
+            "its classifier has 123,642,856, that of the table 5,130 and +2,368 in biases and "
+            "batch norm; ",
+        ),
         ("torchvision:vgg19", "3x224x224", "141.34M is {3,2,4,4,3}, step 1, 2 before the end; "),
         ("torchvision:resnet50", "3x224x224", "23.67M is {4,5,4,3}, no state here; "),
         ("timm:mobilenetv1_100", "3x224x224", "3.52M is {3,3,3,3,2}, step 3, the end; Δ3DRF"),
     ],
-)  # fmt: skip
+)
 def test_which_state_was_published_is_said(
     run: Callable, model: str, image: str, said: str
 ) -> None:

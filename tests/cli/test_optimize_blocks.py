@@ -85,9 +85,12 @@ def test_layers_are_chosen_by_name_and_width(run: Callable) -> None:
     assert [each["name"] for each in found["replaced"]] == ["2.0", "6.0"]
     wide = run(*VGG, "--blocks-only", "--block", "DW+PW", "--least-channels", 512, *JSON).json
     assert [each["name"][:19] for each in wide["replaced"]] == [
-        "stages.stage4.unit2", "stages.stage4.unit3", "stages.stage5.unit1",
-        "stages.stage5.unit2", "stages.stage5.unit3",
-    ]  # fmt: skip
+        "stages.stage4.unit2",
+        "stages.stage4.unit3",
+        "stages.stage5.unit1",
+        "stages.stage5.unit2",
+        "stages.stage5.unit3",
+    ]
 
 
 def test_latencies_decide_where_they_are_given(run: Callable) -> None:
@@ -96,9 +99,16 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
         rows += [f"CONV,16,16,{side},1,1,cpu,float32,2", f"DW+PW,16,16,{side},1,1,cpu,float32,1"]
     Path("table.csv").write_text("\n".join(rows) + "\n")
     found = run(
-        *OWN, "--blocks-only", "--block", "DW+PW", "--latency",
-        "table.csv", "--latency-budget-ms", "10.5", *JSON,
-    ).json  # fmt: skip
+        *OWN,
+        "--blocks-only",
+        "--block",
+        "DW+PW",
+        "--latency",
+        "table.csv",
+        "--latency-budget-ms",
+        "10.5",
+        *JSON,
+    ).json
     # Six convolutions at 2 ms are 12.
     assert (len(found["replaced"]), len(found["kept"])) == (2, 4)
     assert found["budgets"] == {"latency_ms": 10.5}
@@ -123,8 +133,13 @@ def test_csv_has_rows_of_moves_and_layers(run: Callable) -> None:
     moves = whats.count("move")
     assert moves > 0
     assert whats == [
-        "before", *["move"] * moves, *["replaced"] * 3, *["kept"] * 3, "skipped", "after",
-    ]  # fmt: skip
+        "before",
+        *["move"] * moves,
+        *["replaced"] * 3,
+        *["kept"] * 3,
+        "skipped",
+        "after",
+    ]
     assert (rows[moves]["taken"], rows[moves]["depths"]) == ("True", rows[-1]["depths"])
     assert (rows[moves + 1]["params_before"], rows[moves + 1]["block"]) == ("2320", ROLLING)
     assert (rows[0]["params"], rows[-1]["params"] < "9999") == ("14436", True)

@@ -65,15 +65,26 @@ def test_what_onnx_needs_is_said_before_the_work(
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (("--params", "1k"), 3, "1,000 parameters, 1,437,760 MACs: proven: no depths of the "
-         "stages keeps to that; the least of each by itself is 2,836 parameters, "),
-        (("--params", "1k", "--block", "DW+PW"), 3, "1,000 parameters: proven: no choice of "
-         "blocks keeps to that; the least of each by itself is "),
+        (
+            ("--params", "1k"),
+            3,
+            "1,000 parameters, 1,437,760 MACs: proven: no depths of the "
+            "stages keeps to that; the least of each by itself is 2,836 parameters, ",
+        ),
+        (
+            ("--params", "1k", "--block", "DW+PW"),
+            3,
+            "1,000 parameters: proven: no choice of "
+            "blocks keeps to that; the least of each by itself is ",
+        ),
         (("--params", "9k", "--time-limit", "0"), 4, "time ran out before any depths"),
-        (("--params", "9k", "--block", "DW+PW", "--time-limit", "0"), 4,
-         "time ran out before any choice of blocks"),
+        (
+            ("--params", "9k", "--block", "DW+PW", "--time-limit", "0"),
+            4,
+            "time ran out before any choice of blocks",
+        ),
     ],
-)  # fmt: skip
+)
 def test_without_an_answer_the_status_tells_why(
     run: Callable, options: tuple[str, ...], status: int, said: str
 ) -> None:

@@ -59,8 +59,19 @@ def test_the_table_has_a_row_a_state(run: Callable) -> None:
     title = "Organizer on vgg16 at 224×224: θ = 0, α = 3"
     assert lines[0] == title.split()
     assert ["0", "2,2,3,3,3", "11.04", "138.36M", "15.47G", "13", "4,224"] in lines
-    assert ["2", "4→2", "0.872", "0.954", "3,3,3,2,2", "11.43", "133.82M", "16.86G", "13",
-            "3,392", "5"] in lines  # fmt: skip
+    assert [
+        "2",
+        "4→2",
+        "0.872",
+        "0.954",
+        "3,3,3,2,2",
+        "11.43",
+        "133.82M",
+        "16.86G",
+        "13",
+        "3,392",
+        "5",
+    ] in lines
     assert "Σ(max − min)  0.386 over the moves" in ended.out
     assert "[3DRF] Table 5, ImageNet: 133.82M is {3,3,3,2,2}, step 2, the end; " in ended.out
     assert "Δ3DRF printed 0.39, here 0.39 in all" in ended.out
@@ -70,16 +81,24 @@ def test_the_table_has_a_row_a_state(run: Callable) -> None:
 @pytest.mark.parametrize(
     ("name", "side", "said"),
     [
-        ("vgg19", 32, "8.09M is {6,4,3,2,1}, step 6, 1 before the end; Δ3DRF printed 3.13, "
-         "here 3.18 up to it, 3.24 in all"),
+        (
+            "vgg19",
+            32,
+            "8.09M is {6,4,3,2,1}, step 6, 1 before the end; Δ3DRF printed 3.13, "
+            "here 3.18 up to it, 3.24 in all",
+        ),
         ("vgg19", 32, "27.38M is {6,4,3,2,1}, step 6, 1 before the end, 27.37M by our count"),
-        ("vgg19", 224, "141.34M is {3,2,4,4,3}, step 1, 2 before the end; Δ3DRF printed 1.09, "
-         "here 0.65 up to it, 1.09 in all"),
+        (
+            "vgg19",
+            224,
+            "141.34M is {3,2,4,4,3}, step 1, 2 before the end; Δ3DRF printed 1.09, "
+            "here 0.65 up to it, 1.09 in all",
+        ),
         ("mobilenet", 32, "1.13M is {5,4,2,2,1}, step 5, 1 before the end"),
         ("resnet50", 32, "17.24M is {5,5,4,2}, no state here; Δ3DRF printed 0.76, here 1.45"),
         ("resnet50", 224, "23.67M is {4,5,4,3}, no state here"),
     ],
-)  # fmt: skip
+)
 def test_where_print_and_count_differ(run: Callable, name: str, side: int, said: str) -> None:
     assert said in run("organize", "--network", name, "--input", side).out
 
@@ -115,8 +134,9 @@ def test_several_alphas_are_compared(run: Callable) -> None:
     assert ["10", "4,4,3,3,2", "12.73", "1.94", "5→1", "5→2", "4→1", "3→2"] in [
         line.split() for line in ended.out.splitlines()
     ]
-    found = run("organize", "--network", "vgg19", "--input", 224, "--alpha", "10,3,2", "--format",
-                "json").json  # fmt: skip
+    found = run(
+        "organize", "--network", "vgg19", "--input", 224, "--alpha", "10,3,2", "--format", "json"
+    ).json
     assert found["alpha"] == 3
     same = [(each["alpha"], each["same_moves"]) for each in found["alphas"]]
     assert same == [(10, False), (3, True), (2, True)]
@@ -150,10 +170,24 @@ def test_csv_and_markdown_have_a_row_a_state(run: Callable, tmp_path: Path) -> N
 
 def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(run: Callable) -> None:
     ended = run(
-        "organize", "--stages", "8,4", "--depths", "2,2", "--widths", "16,16", "--inputs", 16,
-        "--kernel", 5, "--blocks", "DW+RPW(4,1/2)+SH(4)+GPW(8),CONV(3)", "--moves", 0,
-        "--format", "json",
-    )  # fmt: skip
+        "organize",
+        "--stages",
+        "8,4",
+        "--depths",
+        "2,2",
+        "--widths",
+        "16,16",
+        "--inputs",
+        16,
+        "--kernel",
+        5,
+        "--blocks",
+        "DW+RPW(4,1/2)+SH(4)+GPW(8),CONV(3)",
+        "--moves",
+        0,
+        "--format",
+        "json",
+    )
     assert ended.json["blocks"] == ["DW(5)+RPW(4,1/2)+SH(4)+GPW(8)", "CONV"]
     assert ended.json["params"] == 2 * (25 * 16 + 16 * 4 + 16 * 2) + 2 * 9 * 16 * 16
     assert ended.err == f"{MARK}{NOTE}"
@@ -172,10 +206,14 @@ def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(run: Callable
         ("--stages 32,16 --depths 2,2 --widths 3", ["wrong number of --widths: got 1"]),
         ("--stages 32,16 --depths 2,2 --widths 64,0", ["--widths out of range: got 0"]),
         ("--stages 32,16 --depths 2,2 --blocks PW,PW,PW", ["wrong number of --blocks: got 3"]),
-        ("--stages 32,16 --depths 2,2 --blocks CONV,DW+GPW",
-         ["--blocks", "without its groups: got GPW in DW+GPW", "GPW(4)", "`ifspace layout`"]),
-        ("--stages 32,16 --depths 2,2 --blocks GPW(8)",
-         ["--blocks: stage 1, 3 to 64 channels: groups do not divide", "more inputs"]),
+        (
+            "--stages 32,16 --depths 2,2 --blocks CONV,DW+GPW",
+            ["--blocks", "without its groups: got GPW in DW+GPW", "GPW(4)", "`ifspace layout`"],
+        ),
+        (
+            "--stages 32,16 --depths 2,2 --blocks GPW(8)",
+            ["--blocks: stage 1, 3 to 64 channels: groups do not divide", "more inputs"],
+        ),
         ("--stages 32,16 --depths 2,2 --blocks CONV,GPW(7)", ["stage 2, 64 to 128 channels"]),
         ("--stages 32,16 --depths 2,2 --blocks DW", ["stage 1", "no layer can change the width"]),
         ("--stages 32,16 --depths 2,2 --blocks XY", ["--blocks: unknown kind", "'XY'"]),
@@ -197,7 +235,7 @@ def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(run: Callable
         ("--network vgg16 --alpha 1,x", ["'--alpha'", "'x'", "numbers from 0"]),
         ("--network vgg16 --moves -1", ["'--moves'", "whole numbers from 0"]),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_in_a_line(
     run: Callable, options: str, words: list[str]
 ) -> None:
@@ -218,9 +256,15 @@ def test_nothing_is_wider_than_a_terminal(
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0"), (999_999, "999,999"), (1_000_000, "1.00M"), (133_822_440, "133.82M"),
-     (999_999_999, "1000.00M"), (16_857_530_368, "16.86G")],
-)  # fmt: skip
+    [
+        (0, "0"),
+        (999_999, "999,999"),
+        (1_000_000, "1.00M"),
+        (133_822_440, "133.82M"),
+        (999_999_999, "1000.00M"),
+        (16_857_530_368, "16.86G"),
+    ],
+)
 def test_amounts_in_short(count: int, text: str) -> None:
     assert short(count) == text
 

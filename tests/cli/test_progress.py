@@ -12,8 +12,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("patience_s", "quiet", "shown"), [(0, False, True), (60, False, False),
-                                                           (0, True, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("patience_s", "quiet", "shown"), [(0, False, True), (60, False, False), (0, True, False)]
+)
 def test_a_bar_is_for_those_who_wait_at_a_terminal(
     patience_s: float, quiet: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

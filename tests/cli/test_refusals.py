@@ -12,40 +12,61 @@ from ifspace.errors import SettingError
     ("arguments", "message"),
     [
         (["--foo"], "No such option '--foo'; see `ifspace --help`"),
-        (["shwo"], "No such command 'shwo'; allowed: " + ", ".join(COMMANDS) + "; see `ifspace "
-                   "--help`"),
-        (["show", "PW", "--kernal", 3],
-         "No such option '--kernal'; nearest: --kernel; see `ifspace show --help`"),
-        (["kinds", "--zzz"],
-         "No such option '--zzz'; see `ifspace kinds --help`"),
+        (
+            ["shwo"],
+            "No such command 'shwo'; allowed: " + ", ".join(COMMANDS) + "; see `ifspace --help`",
+        ),
+        (
+            ["show", "PW", "--kernal", 3],
+            "No such option '--kernal'; nearest: --kernel; see `ifspace show --help`",
+        ),
+        (["kinds", "--zzz"], "No such option '--zzz'; see `ifspace kinds --help`"),
         (["layout", "--flops", "370M"], "No such option '--flops'; see `ifspace layout --help`"),
-        (["layout", "--blokcs", "DW"],
-         "No such option '--blokcs'; nearest: --blocks; see `ifspace layout --help`"),
-        (["groups", "--timelimit", 3],
-         "No such option '--timelimit'; nearest: --time-limit; see `ifspace groups --help`"),
-        (["show"],
-         "Missing argument 'BLOCK'; allowed: ifspace show [OPTIONS] BLOCK; see `ifspace show "
-         "--help`"),
-        (["show", "PW"],
-         "Missing option '--channels' / '-C'; allowed: --channels N (Width C that enters the "
-         "block); see `ifspace show --help`"),
-        (["show", "PW", "-C"],
-         "Option '-C' requires an argument; allowed: --channels N (Width C that enters the block)"
-         "; see `ifspace show --help`"),
-        (["kinds", "extra"],
-         "Got unexpected extra argument (extra); allowed: ifspace kinds [OPTIONS]; see `ifspace "
-         "kinds --help`"),
-        (["kinds", "--format", "xml"],
-         "Invalid value for '--format': got 'xml'; allowed: table, json, csv, markdown, latex; "
-         "see `ifspace kinds --help`"),
-        (["enumerate", "--limit", -1],
-         "Invalid value for '--limit': -1 is not in the range x>=0; allowed: whole "
-         "numbers from 0; see `ifspace enumerate --help`"),
-        (["best", "a.parquet", "--params", "5.1"],
-         "Invalid value for '--params': got '5.1'; allowed: whole numbers such as 16k, 5.1M, "
-         "1344; see `ifspace best --help`"),
+        (
+            ["layout", "--blokcs", "DW"],
+            "No such option '--blokcs'; nearest: --blocks; see `ifspace layout --help`",
+        ),
+        (
+            ["groups", "--timelimit", 3],
+            "No such option '--timelimit'; nearest: --time-limit; see `ifspace groups --help`",
+        ),
+        (
+            ["show"],
+            "Missing argument 'BLOCK'; allowed: ifspace show [OPTIONS] BLOCK; see `ifspace show "
+            "--help`",
+        ),
+        (
+            ["show", "PW"],
+            "Missing option '--channels' / '-C'; allowed: --channels N (Width C that enters the "
+            "block); see `ifspace show --help`",
+        ),
+        (
+            ["show", "PW", "-C"],
+            "Option '-C' requires an argument; allowed: --channels N (Width C that enters the "
+            "block); see `ifspace show --help`",
+        ),
+        (
+            ["kinds", "extra"],
+            "Got unexpected extra argument (extra); allowed: ifspace kinds [OPTIONS]; see `ifspace "
+            "kinds --help`",
+        ),
+        (
+            ["kinds", "--format", "xml"],
+            "Invalid value for '--format': got 'xml'; allowed: table, json, csv, markdown, latex; "
+            "see `ifspace kinds --help`",
+        ),
+        (
+            ["enumerate", "--limit", -1],
+            "Invalid value for '--limit': -1 is not in the range x>=0; allowed: whole "
+            "numbers from 0; see `ifspace enumerate --help`",
+        ),
+        (
+            ["best", "a.parquet", "--params", "5.1"],
+            "Invalid value for '--params': got '5.1'; allowed: whole numbers such as 16k, 5.1M, "
+            "1344; see `ifspace best --help`",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_says_what_is_allowed(
     run: Callable, arguments: list[object], message: str
 ) -> None:

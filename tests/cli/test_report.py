@@ -52,8 +52,13 @@ def test_markdown_and_csv(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.md"
     ended = run("report", folder, "--only", "funnel", "--format", "csv", "--out", out)
     rows = list(csv.DictReader(ended.out.splitlines()))
-    assert rows[4] == {"part": "funnel", "table": "Compositions by length, 16 channels",
-                       "row": "1", "column": "all", "value": "258"}  # fmt: skip
+    assert rows[4] == {
+        "part": "funnel",
+        "table": "Compositions by length, 16 channels",
+        "row": "1",
+        "column": "all",
+        "value": "258",
+    }
     assert out.read_text().startswith("## What the rules leave\n\n**Compositions by length")
 
 
@@ -61,8 +66,18 @@ def test_page_figures_and_readme_are_written(run: Run, folder: Path, tmp_path: P
     readme = tmp_path / "README.md"
     readme.write_text(TEXT)
     figures = tmp_path / "deep" / "figures"
-    ended = run("report", folder, "--html", tmp_path / "a.html", "--figures", figures,
-                "--readme", readme, "--only", "funnel")  # fmt: skip
+    ended = run(
+        "report",
+        folder,
+        "--html",
+        tmp_path / "a.html",
+        "--figures",
+        figures,
+        "--readme",
+        readme,
+        "--only",
+        "funnel",
+    )
     assert (ended.status, ended.out) == (0, "")
     assert "| survivors" in readme.read_text()
     assert (figures / "funnel-16.svg").exists()

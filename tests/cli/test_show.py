@@ -66,12 +66,27 @@ def test_published_blocks_are_named(run: Callable) -> None:
 
 def test_widths_stride_and_bottleneck(run: Callable) -> None:
     ended = run(
-        "show", "GPW(4)+SH(4)+DW+GPW(4)", "-C", 64, "-F", 128, "--bottleneck", "1/4",
-        "--stride", 2, "--dims", 1, "--format", "json",
-    )  # fmt: skip
+        "show",
+        "GPW(4)+SH(4)+DW+GPW(4)",
+        "-C",
+        64,
+        "-F",
+        128,
+        "--bottleneck",
+        "1/4",
+        "--stride",
+        2,
+        "--dims",
+        1,
+        "--format",
+        "json",
+    )
     assert [(layer["c_in"], layer["c_out"]) for layer in ended.json["layers"]] == [
-        (64, 32), (32, 32), (32, 32), (32, 128),
-    ]  # fmt: skip
+        (64, 32),
+        (32, 32),
+        (32, 32),
+        (32, 128),
+    ]
     assert ended.json["params"] == 64 * 32 // 4 + 3 * 32 + 32 * 128 // 4
     assert ended.json["macs_per_pixel"] == 2 * 64 * 32 // 4 + 3 * 32 + 32 * 128 // 4
 
@@ -120,9 +135,11 @@ def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: 
 
 @pytest.mark.parametrize(
     ("block", "channels", "out"),
-    [("GPW(4)+SH(4)+DW+RPW(4,1/2)+GPW(4)", 16, 32),
-     ("(GPW(64)+SH(64)+DW+RPW(64,33/100)+GPW(64))x2", 512, 1024)],
-)  # fmt: skip
+    [
+        ("GPW(4)+SH(4)+DW+RPW(4,1/2)+GPW(4)", 16, 32),
+        ("(GPW(64)+SH(64)+DW+RPW(64,33/100)+GPW(64))x2", 512, 1024),
+    ],
+)
 def test_nothing_is_wider_than_the_terminal(
     run: Callable, monkeypatch: pytest.MonkeyPatch, block: str, channels: int, out: int
 ) -> None:

@@ -21,8 +21,10 @@ def test_an_image_of_another_form_is_refused(text: str) -> None:
 def test_blocks_are_split_outside_parentheses() -> None:
     assert block_list("CONV,CONV,DW+PW") == ("CONV", "CONV", "DW+PW")
     assert block_list("GC(4,k=5)+SH(4), (DW+RPW(8,1/2))x2 ,PW") == (
-        "GC(4,k=5)+SH(4)", "(DW+RPW(8,1/2))x2", "PW",
-    )  # fmt: skip
+        "GC(4,k=5)+SH(4)",
+        "(DW+RPW(8,1/2))x2",
+        "PW",
+    )
 
 
 @pytest.mark.parametrize("text", ["", ",", "PW,", "PW,,DW"])

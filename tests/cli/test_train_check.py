@@ -64,8 +64,20 @@ def test_the_table_says_what_it_shows_and_what_not(run: Callable) -> None:
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
     assert lines[0] == "Training check: small on digits, 1 seed"
-    assert lines[2].split() == ["version", "what", "accuracy", "%", "train", "loss", "params",
-                                "MACs", "ms/step", "p20", "to", "p80"]  # fmt: skip
+    assert lines[2].split() == [
+        "version",
+        "what",
+        "accuracy",
+        "%",
+        "train",
+        "loss",
+        "params",
+        "MACs",
+        "ms/step",
+        "p20",
+        "to",
+        "p80",
+    ]
     for name, said, params in (
         ("original", "depths 2,2,2", "72,666"),
         ("reorganized", "depths 3,2,1", "38,010"),
@@ -114,8 +126,21 @@ def test_cifar_comes_from_a_folder(
     run: Callable, tmp_path: Path, data: str, write: Callable, classes: int
 ) -> None:
     write(tmp_path)
-    ended = run(*ONCE, "--data", data, "--folder", tmp_path, "--preset", "3drf-cifar", "--block",
-                "DW+PW", "--threads", 1, "--format", "json")  # fmt: skip
+    ended = run(
+        *ONCE,
+        "--data",
+        data,
+        "--folder",
+        tmp_path,
+        "--preset",
+        "3drf-cifar",
+        "--block",
+        "DW+PW",
+        "--threads",
+        1,
+        "--format",
+        "json",
+    )
     assert (ended.status, ended.err) == (0, "")
     found = ended.json
     assert (found["classes"], found["image"]) == (classes, [3, 32, 32])
@@ -202,8 +227,9 @@ def test_without_torch_it_says_what_to_install(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr("ifspace.cli.installed.find_spec",
-                        lambda name: None if name == "torch" else real(name))  # fmt: skip
+    monkeypatch.setattr(
+        "ifspace.cli.installed.find_spec", lambda name: None if name == "torch" else real(name)
+    )
     run("train-check").refused("torch is not installed", "install ifspace[torch,solver,train]")
 
 

@@ -111,9 +111,13 @@ def test_rows_packed_turned_and_measured(case: tuple[int, Sets]) -> None:
 
 @given(WIDTHS, st.integers(1, 5), st.data())
 def test_a_table_of_reads_is_packed(width: int, fan_in: int, data: st.DataObject) -> None:
-    reads = data.draw(st.lists(
-        st.lists(st.integers(0, width - 1), min_size=fan_in, max_size=fan_in), min_size=1,
-        max_size=6))  # fmt: skip
+    reads = data.draw(
+        st.lists(
+            st.lists(st.integers(0, width - 1), min_size=fan_in, max_size=fan_in),
+            min_size=1,
+            max_size=6,
+        )
+    )
     packed = pack(np.array(reads, dtype=np.int32), width)
     assert packed.dtype == np.uint64
     assert sets_of(packed) == list(map(frozenset, reads))

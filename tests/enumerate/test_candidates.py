@@ -47,10 +47,7 @@ class Without(Everything):
 def test_without_pruning_they_are_the_filtered_product(arguments: dict[str, object]) -> None:
     setting = EnumerationSetting(max_len=4, **arguments)
     alphabet, problem = Alphabet(setting), brute_force.Problem(setting)
-    expected = [
-        word for word in brute_force.words(setting)
-        if problem.options(word) is not None
-    ]  # fmt: skip
+    expected = [word for word in brute_force.words(setting) if problem.options(word) is not None]
     found = [
         pair
         for n in range(1, 5)

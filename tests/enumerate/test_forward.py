@@ -58,8 +58,9 @@ def test_the_free_algebra_multiplies_fan_ins_up_to_the_width() -> None:
     algebra = FreeAlgebra(alphabet)
     gpw, sh = (alphabet.letters[alphabet.place(("DW", kind))[1]] for kind in ("GPW", "SH"))
     for one, other in product(gpw.options, repeat=2):
-        element = algebra.extend(algebra.extend(algebra.start(12), one.relations[0]),
-                                 other.relations[0])  # fmt: skip
+        element = algebra.extend(
+            algebra.extend(algebra.start(12), one.relations[0]), other.relations[0]
+        )
         expected = min(12, 12 // one.groups * (12 // other.groups))
         assert algebra.field(element) == expected
         assert algebra.field(algebra.extend(element, sh.options[0].relations[0])) == expected
@@ -104,8 +105,11 @@ def test_a_rejected_beginning_rejects_every_word_that_begins_so(
 def test_answers_do_not_depend_on_the_order_of_the_words() -> None:
     setting = EnumerationSetting(channels=12, repeats=2)
     alphabet = Alphabet(setting)
-    words = [alphabet.word(word) for word in product(KINDS, repeat=3)
-             if sum(kind in ("GC", "DW") for kind in word) == 1]  # fmt: skip
+    words = [
+        alphabet.word(word)
+        for word in product(KINDS, repeat=3)
+        if sum(kind in ("GC", "DW") for kind in word) == 1
+    ]
     one = engine_for(alphabet).cheapest(words)
     assert engine_for(alphabet).cheapest(words[::-1]) == one
     engine = engine_for(alphabet)

@@ -17,8 +17,9 @@ SETTINGS = [
     {"channels": 12, "out_channels": 24, "bottleneck": "1/4", "repeats": 3, "dims": 1},
     {"channels": 16, "bottleneck": 2, "kernel": 5, "objective": "activations"},
 ]
-WORDS = [word for n in (1, 2, 3) for word in product(("PW", "GC", "DW", "GPW", "RPW", "SH"),
-                                                     repeat=n)]  # fmt: skip
+WORDS = [
+    word for n in (1, 2, 3) for word in product(("PW", "GC", "DW", "GPW", "RPW", "SH"), repeat=n)
+]
 
 
 def steps(option: brute_force.Option) -> tuple[object, ...]:

@@ -106,9 +106,19 @@ def test_a_prime_width_leaves_two_designs(rule: dict[str, object]) -> None:
 def _rolling_convolution() -> ConvKind:
     row = KINDS["RPW"]
     return ConvKind(
-        "RC", "rolling convolution", True, True, True, True, True, row.fan_in,
-        row.params * kinds.k**kinds.d, row.coverage, row.reads, "a test",
-    )  # fmt: skip
+        "RC",
+        "rolling convolution",
+        True,
+        True,
+        True,
+        True,
+        True,
+        row.fan_in,
+        row.params * kinds.k**kinds.d,
+        row.coverage,
+        row.reads,
+        "a test",
+    )
 
 
 def _comb(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
@@ -119,9 +129,19 @@ def _comb(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
 def _strided_pointwise() -> ConvKind:
     seen = kinds.U(1) * kinds.C_in / kinds.g * sympy.ceiling(kinds.m * kinds.g / kinds.C_out)
     return ConvKind(
-        "TPW", "strided pointwise", False, True, True, False, True, kinds.C_in / kinds.g,
-        kinds.C_in * kinds.C_out / kinds.g, sympy.Min(kinds.C, seen), _comb, "a test",
-    )  # fmt: skip
+        "TPW",
+        "strided pointwise",
+        False,
+        True,
+        True,
+        False,
+        True,
+        kinds.C_in / kinds.g,
+        kinds.C_in * kinds.C_out / kinds.g,
+        sympy.Min(kinds.C, seen),
+        _comb,
+        "a test",
+    )
 
 
 def _pairs(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
@@ -133,9 +153,19 @@ def _pairing(symbol: str, spatial: bool) -> ConvKind:
     """Return a kind that reads two channels and cannot change the width: it may stand last."""
     weights = 2 * kinds.C_in * (kinds.k**kinds.d if spatial else 1)
     return ConvKind(
-        symbol, "pairing", spatial, False, False, False, True, sympy.Integer(2), weights,
-        kinds.U(kinds.C_in), _pairs, "a test",
-    )  # fmt: skip
+        symbol,
+        "pairing",
+        spatial,
+        False,
+        False,
+        False,
+        True,
+        sympy.Integer(2),
+        weights,
+        kinds.U(kinds.C_in),
+        _pairs,
+        "a test",
+    )
 
 
 def _pairs_by_lists(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:

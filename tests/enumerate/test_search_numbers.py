@@ -99,8 +99,13 @@ def test_clcnets_block_is_compact_at_some_widths_only(channels: int, compact: bo
 def test_two_to_four_mixing_layers_tie_at_sixteen_channels() -> None:
     _, designs = enumerated(channels=16, kinds=("PW", "DW", "GPW", "RPW", "SH"), max_len=6)
     assert designs["DW+PW"].params == 400
-    tied = ["DW+RPW+RPW", "DW+RPW+RPW+RPW", "DW+RPW+RPW+RPW+RPW", "DW+GPW+SH+GPW",
-            "DW+GPW+SH+GPW+SH+GPW"]  # fmt: skip
+    tied = [
+        "DW+RPW+RPW",
+        "DW+RPW+RPW+RPW",
+        "DW+RPW+RPW+RPW+RPW",
+        "DW+GPW+SH+GPW",
+        "DW+GPW+SH+GPW+SH+GPW",
+    ]
     assert {designs[name].params for name in tied} == {272}
     assert min(each.params for each in designs.values()) == 272
 

@@ -150,9 +150,13 @@ def test_of_blocks_with_equal_macs_the_one_with_fewer_parameters_is_chosen() -> 
     # And a design is the same as a simpler one that has fewer parameters at equal MACs.
     arguments = {"channels": 12, "stride": 2, "dims": 1, "objective": "macs", "max_len": 4}
     setting = EnumerationSetting(
-        **arguments, kinds=("PW", "GC", "RPW", "SH"), overlaps=(Fraction(0),), patterns="any",
-        rule="early-stop", permutation="free",
-    )  # fmt: skip
+        **arguments,
+        kinds=("PW", "GC", "RPW", "SH"),
+        overlaps=(Fraction(0),),
+        patterns="any",
+        rule="early-stop",
+        permutation="free",
+    )
     assert_same_designs(found(setting), setting)
 
 

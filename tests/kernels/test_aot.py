@@ -22,9 +22,13 @@ def in_new_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"TRITON_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=folder, timeout=600,
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=600,
         env=environment,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

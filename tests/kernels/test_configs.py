@@ -40,8 +40,11 @@ def test_woven_only_where_few_windows_lie_side_by_side() -> None:
     assert orders(4, True) == {"natural", "sorted", "woven"}
     assert orders(1, True) == orders(4, False) == {"natural", "sorted"}
     assert [launch.woven_windows(windows_of(12, 12, groups)) for groups in (1, 2, 3, 4)] == [
-        1, 2, 1, 4
-    ]  # fmt: skip
+        1,
+        2,
+        1,
+        4,
+    ]
 
 
 def test_a_pin_holds_until_it_is_taken_back(device: torch.device) -> None:

@@ -119,9 +119,12 @@ def test_strides_as_they_come(device):
     view.copy_(x)
     vectors = [torch.stack([each, each], 1)[:, 0] for each in (scale1, shift1, scale2, shift2)]
     tensors = [
-        view, dw_weight.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0), *vectors[:2],
-        weight.t().contiguous().t(), *vectors[2:],
-    ]  # fmt: skip
+        view,
+        dw_weight.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
+        *vectors[:2],
+        weight.t().contiguous().t(),
+        *vectors[2:],
+    ]
     grad = grad[:, :1, :1, :1].expand(grad.shape)
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 

@@ -95,9 +95,18 @@ def test_torch_compile_captures_it_whole(impl, dynamic):
 
     def call(x, dw_weight, weight):
         return fused_dw_rpw(
-            x.relu(), dw_weight, weight, 2, 0.5, scale1=scale1, shift1=shift1, stride=2,
-            activation1="relu", activation2="relu6", impl=impl,
-        ).sin()  # fmt: skip
+            x.relu(),
+            dw_weight,
+            weight,
+            2,
+            0.5,
+            scale1=scale1,
+            shift1=shift1,
+            stride=2,
+            activation1="relu",
+            activation2="relu6",
+            impl=impl,
+        ).sin()
 
     compiled = torch.compile(call, backend="aot_eager", fullgraph=True, dynamic=dynamic)
     for n in (2, 3):

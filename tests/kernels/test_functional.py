@@ -79,7 +79,7 @@ REFUSED = {
         "input is not dense: got a nested tensor; allowed: torch.strided",
     ),
     "name": ({"impl": "cuda"}, "unknown implementation: got 'cuda'; allowed: auto, reference, cpu"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -22,9 +22,18 @@ def test_it_is_a_depthwise_convolution_and_an_rpw(impl):
     middle = torch.nn.functional.conv2d(x, dw, None, 2, 1, groups=24) * scale1[:, None, None]
     right = rolling_pointwise_conv2d(middle.relu(), weight, shift2, 4, 0.33, "reference")
     y = fused_dw_rpw(
-        x, dw, weight, 4, 0.33, scale1=scale1, shift2=shift2, stride=2, activation1="relu",
-        activation2="silu", impl=impl,
-    )  # fmt: skip
+        x,
+        dw,
+        weight,
+        4,
+        0.33,
+        scale1=scale1,
+        shift2=shift2,
+        stride=2,
+        activation1="relu",
+        activation2="silu",
+        impl=impl,
+    )
     torch.testing.assert_close(y, torch.nn.functional.silu(right), atol=1e-4, rtol=1e-4)
 
 
@@ -68,7 +77,7 @@ REFUSED = {
     "float8": ({"x": X.to(torch.float8_e4m3fn)}, r"that is computed in: got torch.float8_e4m3fn"),
     "sparse": ({"x": X.to_sparse()}, r"input is not dense: got torch.sparse_coo"),
     "name": ({"impl": "cpu"}, r"unknown implementation: got 'cpu'; allowed: auto, reference, tri"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -143,12 +143,16 @@ SHAPES = {
     "more axes": (ops.rpw, lambda x, w, b: (x, w[:, :, None], b), r"weight has .*\[-1, -1\]"),
     "short bias": (ops.rpw, lambda x, w, b: (x, w, b[:1]), r"bias .*: got \[1\]; .* \[6\]"),
     "gradient of another layer": (
-        ops.rpw_input_grad, lambda x, w, b: (x[:, :5], w, 8), r"grad has .* \[-1, 6, -1, -1\]",
+        ops.rpw_input_grad,
+        lambda x, w, b: (x[:, :5], w, 8),
+        r"grad has .* \[-1, 6, -1, -1\]",
     ),
     "pixels of another image": (
-        ops.rpw_weight_grad, lambda x, w, b: (x[:, :6], x[..., 1:], 4), r"x has .* \[2, -1, 3, 2\]",
+        ops.rpw_weight_grad,
+        lambda x, w, b: (x[:, :6], x[..., 1:], 4),
+        r"x has .* \[2, -1, 3, 2\]",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SHAPES)

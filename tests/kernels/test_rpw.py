@@ -56,9 +56,9 @@ def tensors_of(
     x, grad = image(windows.in_channels), image(windows.out_channels)
     weight = torch.randn(windows.out_channels, windows.width, device=device).to(dtype)
     offset = torch.randn(windows.out_channels, device=device).to(dtype) if bias else None
-    return {
-        "forward": (x, weight, offset), "input_grad": (grad, weight), "weight_grad": (grad, x)
-    }[kernel]  # fmt: skip
+    return {"forward": (x, weight, offset), "input_grad": (grad, weight), "weight_grad": (grad, x)}[
+        kernel
+    ]
 
 
 def run(kernel: str, windows: Windows, tensors: Any, **options: Any) -> Any:

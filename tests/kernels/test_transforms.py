@@ -84,7 +84,7 @@ TRANSFORMS = {
     "grad of vmap": lambda f: func.grad(
         lambda x, *t: loss(func.vmap(f, (0, None, None)))(x, *t), ALL
     )(DOUBLE(3, 1, 4, 2, 1), *tensors()[1:]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -183,9 +183,17 @@ FUSED = (DOUBLE(2, 4, 3, 3), DOUBLE(4, 1, 3, 3), DOUBLE(5, 2), DOUBLE(4), DOUBLE
 
 def fused(x, dw_weight, weight, scale1, shift2):
     return fused_dw_rpw(
-        x, dw_weight, weight, 2, 0.5, scale1=scale1, shift2=shift2, stride=2,
-        activation1="silu", impl="reference",
-    )  # fmt: skip
+        x,
+        dw_weight,
+        weight,
+        2,
+        0.5,
+        scale1=scale1,
+        shift2=shift2,
+        stride=2,
+        activation1="silu",
+        impl="reference",
+    )
 
 
 def fused_dense(x, dw_weight, weight, scale1, shift2):

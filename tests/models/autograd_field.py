@@ -59,9 +59,7 @@ def field(output: Tensor, image: Tensor) -> Field:
     """The least channels and the widest extent that the outputs of the central pixel depend on."""
     centre = output[0, :, *(size // 2 for size in output.shape[2:])]
     ones = torch.eye(len(centre), dtype=centre.dtype)
-    (gradient,) = torch.autograd.grad(
-        centre, image, ones, retain_graph=True, is_grads_batched=True
-    )  # fmt: skip
+    (gradient,) = torch.autograd.grad(centre, image, ones, retain_graph=True, is_grads_batched=True)
     seen = gradient[:, 0] != 0
     assert bool(seen.any()), "nothing is seen"
     dims = seen.dim() - 2

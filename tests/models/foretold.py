@@ -62,9 +62,11 @@ def flop_macs(
 
 
 def check_counts(
-    made: nn.Module, layout: TracedLayout | Layout, image: tuple[int, ...] = IMAGE,
+    made: nn.Module,
+    layout: TracedLayout | Layout,
+    image: tuple[int, ...] = IMAGE,
     shape: tuple[int, ...] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """The network built has the parameters and MACs that were foretold."""
     assert params(made) == layout.params
     assert flop_macs(made, image, shape) == layout.macs

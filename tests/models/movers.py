@@ -133,8 +133,7 @@ def own_row() -> nn.Module:
 def separable(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
     depthwise = nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in, bias=False)
     pointwise = nn.Conv2d(c_in, c_out, 1, bias=False)
-    return [depthwise, nn.BatchNorm2d(c_in), nn.ReLU(),
-            pointwise, nn.BatchNorm2d(c_out), nn.ReLU()]  # fmt: skip
+    return [depthwise, nn.BatchNorm2d(c_in), nn.ReLU(), pointwise, nn.BatchNorm2d(c_out), nn.ReLU()]
 
 
 def separables() -> nn.Module:
@@ -207,8 +206,10 @@ def gated() -> nn.Module:
 def our_blocks() -> nn.Module:
     """Blocks of ifspace; the first stage has one only, and an odd width."""
     style = MOBILENET
-    units = [build("DW+PW", 3, 12, style=style), build("DW+RPW(2,1/2)", 12, 16, stride=4,
-             style=style)]  # fmt: skip
+    units = [
+        build("DW+PW", 3, 12, style=style),
+        build("DW+RPW(2,1/2)", 12, 16, stride=4, style=style),
+    ]
     more = (build("DW+RPW(4,0)+GPW(4)", 16, style=style) for _ in range(3))
     return nn.Sequential(*units, *more, *head(16))
 
@@ -230,9 +231,22 @@ class Hourglass(nn.Module):
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "flat": flat, "one relu": one_relu, "dropped": dropped, "norm first": norm_first,
-    "named": named, "sparse numbers": sparse_numbers, "nested": nested, "listed": Listed,
-    "written": Written, "own row": own_row, "separables": separables,
-    "separable blocks": separable_blocks, "residual": residual, "pre-activated": pre_activated,
-    "headed": headed, "gated": gated, "our blocks": our_blocks, "hourglass": Hourglass,
-}  # fmt: skip
+    "flat": flat,
+    "one relu": one_relu,
+    "dropped": dropped,
+    "norm first": norm_first,
+    "named": named,
+    "sparse numbers": sparse_numbers,
+    "nested": nested,
+    "listed": Listed,
+    "written": Written,
+    "own row": own_row,
+    "separables": separables,
+    "separable blocks": separable_blocks,
+    "residual": residual,
+    "pre-activated": pre_activated,
+    "headed": headed,
+    "gated": gated,
+    "our blocks": our_blocks,
+    "hourglass": Hourglass,
+}

@@ -51,7 +51,7 @@ class Drawn(nn.Module):
         padding = [d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True)]
         layer = nn.Conv2d(
             self.widths[place], width, kernel, 1, padding, dilation, groups, bias=False
-        )  # fmt: skip
+        )
         number = len(self.layers)
         self.layers.append(layer)
         # A copy has layers of its own.

@@ -35,8 +35,10 @@ def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
         model = network(name, (3, side, side))
     for alpha in (3, 1):
         found = [seen(stage) for stage in analyze(model, (3, side, side), alpha=alpha).stages]
-        wanted = [(stage.side, stage.volumes(), list(stage.gains(alpha)))
-                  for stage in networks.network(name, side).stages]  # fmt: skip
+        wanted = [
+            (stage.side, stage.volumes(), list(stage.gains(alpha)))
+            for stage in networks.network(name, side).stages
+        ]
         skipped = len(found) - len(wanted) or (name, side) in STEMS
         assert skipped == (name in ("resnet50", "fog"))
         if (name, side) in STEMS:  # a stage of its own, were it not of the same side
@@ -63,8 +65,10 @@ def test_table_1_of_the_information_field() -> None:
     report = analyze(row, (128, 8, 8))
     assert [each.field.volume for each in report.layers] == [1152, 3200, 6272]
     assert [each.gain for each in report.layers] == [
-        None, pytest.approx(1.166, abs=5e-4), pytest.approx(0.297, abs=5e-4)
-    ]  # fmt: skip
+        None,
+        pytest.approx(1.166, abs=5e-4),
+        pytest.approx(0.297, abs=5e-4),
+    ]
     (stage,) = report.stages
     assert (stage.elements, stage.saturated, stage.full) == (8192, False, False)
     assert report.gain == pytest.approx(1.166 + 0.297, abs=1e-3)
@@ -144,12 +148,20 @@ def test_units_beside_each_other_are_measured_by_what_they_read() -> None:
     volumes = [unit.field.volume for unit in stage.units]
     assert volumes == [27, 49 * 3, 25 * 3, 81 * 3, 81 * 3]
     assert [unit.gain for unit in stage.units] == [
-        None, gain(27, 147, 768), gain(27, 75, 768), *[gain(147, 243, 768)] * 2
-    ]  # fmt: skip
+        None,
+        gain(27, 147, 768),
+        gain(27, 75, 768),
+        *[gain(147, 243, 768)] * 2,
+    ]
     assert [each.gain for each in stage.layers] == [
-        None, gain(27, 147, 768), gain(27, 75, 768), gain(27, 75, 768), gain(147, 243, 768),
-        gain(75, 147, 768), gain(147, 243, 768),
-    ]  # fmt: skip
+        None,
+        gain(27, 147, 768),
+        gain(27, 75, 768),
+        gain(27, 75, 768),
+        gain(147, 243, 768),
+        gain(75, 147, 768),
+        gain(147, 243, 768),
+    ]
     assert [each.unit for each in stage.layers] == [0, 1, 1, 2, 3, 3, 4]
 
 
@@ -193,8 +205,9 @@ def test_costs_add_up() -> None:
     held = (*report.gates, *report.head)
     assert report.params == (
         sum(stage.params for stage in report.stages)
-        + sum(layer.params for layer in held) + report.other_params
-    )  # fmt: skip
+        + sum(layer.params for layer in held)
+        + report.other_params
+    )
     assert report.macs == (
         sum(stage.macs for stage in report.stages) + sum(layer.macs for layer in held)
     )
@@ -204,8 +217,9 @@ def test_costs_add_up() -> None:
         assert sum(unit.layers for unit in stage.units) == len(stage.layers)
     assert len(report.gates) == 18
     assert {name: report.passed[name] for name in ("hardsigmoid", "batch_norm")} == {
-        "hardsigmoid": 9, "batch_norm": 34
-    }  # fmt: skip
+        "hardsigmoid": 9,
+        "batch_norm": 34,
+    }
     assert report.stages[-1].width == 576
 
 

@@ -26,10 +26,12 @@ IMAGE = (3, 32, 32)
 @pytest.mark.parametrize(
     ("name", "image"),
     [
-        ("vgg16", IMAGE), ("torchvision:vgg16_bn", (3, 64, 64)),
-        ("torchvision:resnet18", (3, 225, 225)), ("torchvision:resnet50", (3, 224, 224)),
+        ("vgg16", IMAGE),
+        ("torchvision:vgg16_bn", (3, 64, 64)),
+        ("torchvision:resnet18", (3, 225, 225)),
+        ("torchvision:resnet50", (3, 224, 224)),
     ],
-)  # fmt: skip
+)
 def test_the_totals_are_those_of_the_network_made(name: str, image, block: str | None):
     with torch.device("meta"):
         model = network(name, image)
@@ -40,9 +42,10 @@ def test_the_totals_are_those_of_the_network_made(name: str, image, block: str |
     assert plan.params[1] < plan.params[0]
     replaced = {each.name for each in plan.replaced}
     convs = {
-        name for name, each in model.named_modules()
+        name
+        for name, each in model.named_modules()
         if isinstance(each, nn.Conv2d) and each.kernel_size == (3, 3) and each.in_channels >= 16
-    }  # fmt: skip
+    }
     assert replaced == convs
     for each in plan.replaced:
         assert each.params[0] == params(model.get_submodule(each.name))
@@ -128,10 +131,13 @@ def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective
 @pytest.mark.parametrize(
     ("block", "field", "less"),
     [
-        ("DW+PW", (3, 16), False), ("DW+RPW(2,1/2)", (3, 8), True), ("PW", (1, 16), True),
-        ("DW+RPW(4,0)+GPW(4)", (3, 16), False), ("DW+PW+DW", (5, 16), False),
+        ("DW+PW", (3, 16), False),
+        ("DW+RPW(2,1/2)", (3, 8), True),
+        ("PW", (1, 16), True),
+        ("DW+RPW(4,0)+GPW(4)", (3, 16), False),
+        ("DW+PW+DW", (5, 16), False),
     ],
-)  # fmt: skip
+)
 def test_what_a_block_sees_is_beside_what_its_convolution_saw(block, field, less):
     model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
     (only,) = plan_decomposition(model, trace(model, (16, 8, 8)), block, names=["0"]).replaced
@@ -139,13 +145,18 @@ def test_what_a_block_sees_is_beside_what_its_convolution_saw(block, field, less
 
 
 def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
-    model = nn.Sequential(nn.Conv2d(16, 18, 3, padding=1), nn.Conv2d(18, 16, 3, padding=1),
-                          nn.Conv2d(16, 16, 3, padding=1))  # fmt: skip
+    model = nn.Sequential(
+        nn.Conv2d(16, 18, 3, padding=1),
+        nn.Conv2d(18, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 3, padding=1),
+    )
     blocks = ["DW+PW", "DW+RPW(8,0)+GPW(4)", Block.parse("DW+GPW(2)")]
     made = decompose(model, (16, 8, 8), blocks=blocks)
     assert [str(each.sized.block) for each in blocks_of(made).values()] == [
-        "DW+GPW(2)", "DW+GPW(2)", "DW+RPW(8,0)+GPW(4)"
-    ]  # fmt: skip
+        "DW+GPW(2)",
+        "DW+GPW(2)",
+        "DW+RPW(8,0)+GPW(4)",
+    ]
 
 
 def test_a_style_for_all_blocks():

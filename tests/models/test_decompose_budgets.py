@@ -28,12 +28,13 @@ def test_budgets_are_kept_by_the_best_choice_of_all():
     before = params(model), macs(model, IMAGE)
     names = [each.name for each in whole["DW+PW"].replaced]
     rows = [
-        [(0, 0, 0)] + [
+        [(0, 0, 0)]
+        + [
             (1, row.params[1] - row.params[0], row.macs[1] - row.macs[0])
             for row in (whole[block].replaced[place] for block in blocks)
         ]
         for place in range(len(names))
-    ]  # fmt: skip
+    ]
     budgets = {"params": before[0] * 6 // 10, "macs": before[1] // 2}
     orders = {"keep": (0, 2, 1), "params": (1, 2, 0), "macs": (2, 1, 0)}
     for objective, order in orders.items():
@@ -75,9 +76,11 @@ def test_budgets_that_nothing_keeps_say_the_least():
 def test_latency_of_the_chosen_layers():
     model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 32, 3, 2, 1))
     times = {
-        ("CONV", 16, 16, 8, 1): Fraction(3), ("DW+PW", 16, 16, 8, 1): Fraction(1),
-        ("CONV", 16, 32, 4, 2): Fraction(2), ("DW+PW", 16, 32, 4, 2): Fraction(3, 2),
-    }  # fmt: skip
+        ("CONV", 16, 16, 8, 1): Fraction(3),
+        ("DW+PW", 16, 16, 8, 1): Fraction(1),
+        ("CONV", 16, 32, 4, 2): Fraction(2),
+        ("DW+PW", 16, 32, 4, 2): Fraction(3, 2),
+    }
     table = LatencyTable(times)
     for budget, wanted in ((5, []), (4, ["0"]), (Fraction(5, 2), ["0", "1"])):
         made = decompose(model, (16, 8, 8), "DW+PW", latency=table, latency_budget_ms=budget)

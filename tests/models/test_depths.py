@@ -80,8 +80,11 @@ def test_units_between_others_go_last_first() -> None:
     held = stage.held
     assert (held.movable, held.end, held.least_depth) == ([1, 3, 4], 4, 3)
     assert [held.places(depth) for depth in (6, 5, 4, 3)] == [
-        [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 5], [0, 1, 2, 5], [0, 2, 5]
-    ]  # fmt: skip
+        [0, 1, 2, 3, 4, 5],
+        [0, 1, 2, 3, 5],
+        [0, 1, 2, 5],
+        [0, 2, 5],
+    ]
     assert held.row(8) == [0, 1, 2, 3, 4, -1, -1, 5]
     assert [held.last(depth) for depth in (8, 6, 5, 4, 3)] == [6, 4, 3, 1, 2]
 

@@ -32,9 +32,11 @@ def test_edits_go_with_copies_and_what_is_compiled():
     applied(model, FIRST, SECOND)
     wanted = Edits("timm:resnet18", (3, 32, 32), (FIRST, SECOND))
     for same in (
-        model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)),
+        model,
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
         torch.compile(model, backend="eager"),
-    ):  # fmt: skip
+    ):
         assert edits_of(same) == wanted
     assert "_ifspace_edits" not in model.state_dict()
 

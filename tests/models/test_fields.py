@@ -71,13 +71,21 @@ def shufflenet_v2() -> Case:
 
 
 NETWORKS: list[Callable[[], Case]] = [
-    small_vgg, resnet18, resnet50, mobilenet_v1, mobilenet_v2, shufflenet_v2
-]  # fmt: skip
+    small_vgg,
+    resnet18,
+    resnet50,
+    mobilenet_v1,
+    mobilenet_v2,
+    shufflenet_v2,
+]
 
 
 def of_layers(report: Report) -> dict[str, Field]:
-    return {each.layer.name: (each.field.side, each.field.channels) for each in report.layers
-            if each.layer.kind != "SH"}  # fmt: skip
+    return {
+        each.layer.name: (each.field.side, each.field.channels)
+        for each in report.layers
+        if each.layer.kind != "SH"
+    }
 
 
 @pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.__name__)
@@ -97,9 +105,11 @@ def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
             if name
         }
         found = fields_of(
-            nn.Sequential(*modules), stage.channels, stage.side,
+            nn.Sequential(*modules),
+            stage.channels,
+            stage.side,
             [real[unit] for unit in units if unit in real],
-        )  # fmt: skip
+        )
         layers = [each for each in stage.layers if each.layer.kind != "SH"]
         assert layers
         for each in layers:
@@ -218,8 +228,12 @@ def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]
 @pytest.mark.parametrize(
     ("net", "side"),
     [
-        (nn.Sequential(nn.Conv2d(2, 2, 7, 2, 3), nn.AvgPool2d(3, 2, 1), nn.Conv2d(2, 2, 3, 1, 1)),
-         (19, 19)),
+        (
+            nn.Sequential(
+                nn.Conv2d(2, 2, 7, 2, 3), nn.AvgPool2d(3, 2, 1), nn.Conv2d(2, 2, 3, 1, 1)
+            ),
+            (19, 19),
+        ),
         (nn.Sequential(nn.Conv2d(2, 2, 3), nn.AvgPool2d(2), nn.Conv2d(2, 2, 3)), (8, 8)),
         (nn.Sequential(nn.Conv2d(2, 2, (1, 5), 1, (0, 2)), nn.Conv2d(2, 2, 3, (2, 1), 1)), (3, 7)),
         (nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 2), nn.Conv2d(2, 2, 1)), (1, 1)),
@@ -228,7 +242,7 @@ def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]
         (row_of(BasicBlock, [2, 2, 4], 2), (23, 23)),
         (row_of(Bottleneck, [4, 8, 12], 2), (11, 11)),
     ],
-)  # fmt: skip
+)
 def test_receptive_fields_are_those_of_gradients(net: nn.Module, side: tuple[int, int]) -> None:
     channels = next(each.shape[1] for each in net.parameters() if each.dim() > 1)
     image = (2 if channels == 8 else channels, 48, 48)

@@ -108,8 +108,10 @@ def test_trajectories_are_those_of_the_layouts(
     assert found.stopped is wanted.stopped
     for mine, theirs in zip(found.moves, wanted.moves, strict=True):
         assert (mine.source, mine.target, mine.depths) == (
-            theirs.source, theirs.target, theirs.depths
-        )  # fmt: skip
+            theirs.source,
+            theirs.target,
+            theirs.depths,
+        )
         assert mine.min == pytest.approx(theirs.min, abs=1e-9, rel=0)
         assert mine.max == pytest.approx(theirs.max, abs=1e-9, rel=0)
     for here, there in zip(found.layouts, wanted.layouts, strict=True):

@@ -36,13 +36,20 @@ def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None
         made = taken(model, layout)
         every[depths] = (layout.gain(), params(made), macs(made, IMAGE))
     own = every[start.depths][1:]
-    least, largest = ([pick(each[n] for each in every.values()) for n in (1, 2)]
-                      for pick in (min, max))  # fmt: skip
+    least, largest = (
+        [pick(each[n] for each in every.values()) for n in (1, 2)] for pick in (min, max)
+    )
     third, half = ([a + (b - a) // n for a, b in zip(least, largest, strict=True)] for n in (3, 2))
     budgets: list[tuple[int | None, int | None]] = [
-        (largest[0], None), (None, own[1]), (own[0], own[1]), (third[0], 10**9),
-        (10**9, third[1]), (half[0], half[1]), (10**9, 10**9), (least[0], 10**9),
-    ]  # fmt: skip
+        (largest[0], None),
+        (None, own[1]),
+        (own[0], own[1]),
+        (third[0], 10**9),
+        (10**9, third[1]),
+        (half[0], half[1]),
+        (10**9, 10**9),
+        (least[0], 10**9),
+    ]
     reached = set()
     for given in budgets:
         plan = plan_reorganization(model, found, *given, most_depth=most)
@@ -92,8 +99,10 @@ def test_the_other_amount_does_not_grow() -> None:
     model = flat()
     for given in ({"params": "1G"}, {"macs": "1G"}):
         made = m.reorganize(model, IMAGE, **given)
-        kept = {"params": macs(made, IMAGE) <= macs(model, IMAGE),
-                "macs": params(made) <= params(model)}  # fmt: skip
+        kept = {
+            "params": macs(made, IMAGE) <= macs(model, IMAGE),
+            "macs": params(made) <= params(model),
+        }
         assert kept[next(iter(given))]
 
 

@@ -56,7 +56,7 @@ class Indexed(nn.Module):
         (3, "^wrong model: got int"),
         (Counts(), "^the network's own code does not go with other depths: got the network does n"),
     ],
-)  # fmt: skip
+)
 def test_networks_that_cannot_are_refused(
     model: object, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,9 +173,12 @@ def test_nothing_is_written_beside_the_answer() -> None:
     tests = Path(__file__).parent.parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", QUIET], capture_output=True, text=True, check=True,
+        [sys.executable, "-W", "error", "-c", QUIET],
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
+    )
     assert done.stderr == ""
     assert done.stdout.startswith("the network's own code does not go with other depths: ")
     assert done.stdout.count("\n") == 1

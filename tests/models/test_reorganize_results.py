@@ -48,18 +48,24 @@ def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
         pairs = zip(one.state_dict().values(), same.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
         differ = [
-            key for key, value in one.state_dict().items()
+            key
+            for key, value in one.state_dict().items()
             if not torch.equal(value, other.state_dict()[key])
-        ]  # fmt: skip
+        ]
         assert differ
         assert all("weight" in key or "bias" in key for key in differ)
 
 
 @pytest.mark.parametrize(
     "make",
-    [NETWORKS["residual"], NETWORKS["our blocks"], lambda: vgg(8), NETWORKS["written"],
-     lambda: named_network("mobilenet", 32, seed=0)],
-)  # fmt: skip
+    [
+        NETWORKS["residual"],
+        NETWORKS["our blocks"],
+        lambda: vgg(8),
+        NETWORKS["written"],
+        lambda: named_network("mobilenet", 32, seed=0),
+    ],
+)
 def test_what_torch_does_with_a_reorganized_network(make) -> None:
     torch.manual_seed(0)
     made = m.reorganize(make(), IMAGE)
@@ -143,8 +149,12 @@ def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str
 def test_the_steps_of_both_do_the_same_to_another() -> None:
     source = "torchvision:resnet18"
     model = network(source, (3, 64, 64), classes=5, seed=0)
-    made = m.reorganize(m.decompose(m.reorganize(model, (3, 64, 64)), (3, 64, 64), "DW+PW"),
-                        (3, 64, 64), params="2M", macs="1G")  # fmt: skip
+    made = m.reorganize(
+        m.decompose(m.reorganize(model, (3, 64, 64)), (3, 64, 64), "DW+PW"),
+        (3, 64, 64),
+        params="2M",
+        macs="1G",
+    )
     edits = Edits.from_json(edits_of(made).to_json())
     assert (edits.source, edits.image, edits.classes) == (source, (3, 64, 64), 5)
     assert {step.step for step in edits.steps} == {"replace", "append", "remove"}

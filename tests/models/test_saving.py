@@ -135,8 +135,9 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     save(model, tmp_path / "net.safetensors")
 
     def absent(package: str) -> None:
-        raise DeviceError.because("timm is not installed", got="no package timm", allowed="it",
-                                  remedy="pip install timm")  # fmt: skip
+        raise DeviceError.because(
+            "timm is not installed", got="no package timm", allowed="it", remedy="pip install timm"
+        )
 
     monkeypatch.setattr(sources, "_imported", absent)
     with pytest.raises(

@@ -68,11 +68,16 @@ class Own(nn.Conv2d):
 
 
 WHY = {
-    "first": "kernel 7 x 7", "dilated": "dilation 2 x 2", "cut": "padding 0 x 0",
-    "far": "stride 3 x 3", "mirrored": "padding of reflect",
-    "normed": "ParametrizedConv2d, not a plain nn.Conv2d", "own": "Own, not a plain nn.Conv2d",
-    "tied": "weights shared with other", "other": "weights shared with tied",
-}  # fmt: skip
+    "first": "kernel 7 x 7",
+    "dilated": "dilation 2 x 2",
+    "cut": "padding 0 x 0",
+    "far": "stride 3 x 3",
+    "mirrored": "padding of reflect",
+    "normed": "ParametrizedConv2d, not a plain nn.Conv2d",
+    "own": "Own, not a plain nn.Conv2d",
+    "tied": "weights shared with other",
+    "other": "weights shared with tied",
+}
 
 
 def test_what_stays_is_listed_with_its_reason():
@@ -83,8 +88,9 @@ def test_what_stays_is_listed_with_its_reason():
     assert {each.name: each.reason for each in plan.skipped} == WHY
     few = plan_decomposition(model, found, "DW+PW", least_channels=17)
     assert {each.name: each.reason for each in few.skipped} == {
-        **WHY, "plain": "16 input channels, fewer than 17"
-    }  # fmt: skip
+        **WHY,
+        "plain": "16 input channels, fewer than 17",
+    }
     with pytest.raises(SettingError, match=r"^no convolution to replace: got first: kernel 7 x 7"):
         few.check()
     unfit = plan_decomposition(model, found, "DW+RPW(3,0)")

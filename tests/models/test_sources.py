@@ -136,19 +136,31 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "image", "said"),
     [
-        ("vgg17", None, r"unknown network: got 'vgg17'; allowed: timm:NAME, torchvision:NAME, "
-         r"FILE\.py:FACTORY, or vgg11, .*; nearest: vgg.*, or is it timm:vgg17 or .*:vgg17\?$"),
+        (
+            "vgg17",
+            None,
+            r"unknown network: got 'vgg17'; allowed: timm:NAME, torchvision:NAME, "
+            r"FILE\.py:FACTORY, or vgg11, .*; nearest: vgg.*, or is it timm:vgg17 or .*:vgg17\?$",
+        ),
         ("squeeze", None, r"unknown network: got 'squeeze'; .*; name a package, or is it timm:"),
         ("", None, "unknown network: got ''"),
         ("tim:resnet50", None, r"unknown source of a network: got 'tim:r.*; nearest: timm$"),
         ("hf:resnet50", None, r"unknown source of a network: .*; write a file as FILE\.py:"),
-        ("torchvision:resnt50", None, r"torchvision has no such network: got 'resnt50'; allowed: "
-         r"\d+ names of torchvision\.models\.list_models\(\); nearest: resnet50"),
+        (
+            "torchvision:resnt50",
+            None,
+            r"torchvision has no such network: got 'resnt50'; allowed: "
+            r"\d+ names of torchvision\.models\.list_models\(\); nearest: resnet50",
+        ),
         ("timm:resnt50", None, r"timm has no such network: got 'resnt50'; .*; nearest: .*resnet50"),
         ("timm:hf-hub:timm/resnet18", None, "timm has no such network"),
         ("timm:", None, "timm has no such network: got ''; .*; choose one of them$"),
-        ("timm:resnet18.nonsense", None, r"network cannot be made: got timm:resnet18\.nonsense "
-         r"\(RuntimeError: .*nonsense.*\); allowed: "),
+        (
+            "timm:resnet18.nonsense",
+            None,
+            r"network cannot be made: got timm:resnet18\.nonsense "
+            r"\(RuntimeError: .*nonsense.*\); allowed: ",
+        ),
         ("net.py", None, r"no factory named: got 'net\.py'; .*; write it like net\.py:make"),
         ("vgg16", (3, 33, 33), "vgg16 for 3x33x33: maps of no whole number of pixels: got side"),
         ("vgg16", (3, 32, 64), "vgg16 does not take such images: got 3x32x64; allowed: square"),
@@ -156,7 +168,7 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         ("torchvision:vgg16", (1, 32, 32), "torchvision:vgg16 does not take such images: got 1x"),
         (16, None, "wrong model: got int; allowed: timm:NAME"),
     ],
-)  # fmt: skip
+)
 def test_names_that_stand_for_nothing(name: str, image: sources.Image | None, said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}") as refused:
         network(name, image or (3, 224, 224))
@@ -194,17 +206,29 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RuntimeError("operator torchvision::nms does not exist\nmore"),
-         r"this build of torchvision does not go with this torch: got torchvision \d.*, torch \d.*"
-         r"\(RuntimeError: operator torchvision::nms does not exist\); .*; install the torch"),
-        (AttributeError("partially initialized module 'torchvision' has no attribute 'extension'"),
-         "this build of torchvision does not go with this torch"),
-        (ModuleNotFoundError("No module named 'torchvision'", name="torchvision"),
-         "timm cannot be imported: got ModuleNotFoundError: .*; pip install torchvision$"),
-        (OSError("libx.so: cannot open shared object file"),
-         "timm cannot be imported: got OSError: libx.*; pip install --force-reinstall --no-deps t"),
+        (
+            RuntimeError("operator torchvision::nms does not exist\nmore"),
+            r"this build of torchvision does not go with this torch: got torchvision \d.*, "
+            r"torch \d.*"
+            r"\(RuntimeError: operator torchvision::nms does not exist\); .*; install the torch",
+        ),
+        (
+            AttributeError(
+                "partially initialized module 'torchvision' has no attribute 'extension'"
+            ),
+            "this build of torchvision does not go with this torch",
+        ),
+        (
+            ModuleNotFoundError("No module named 'torchvision'", name="torchvision"),
+            "timm cannot be imported: got ModuleNotFoundError: .*; pip install torchvision$",
+        ),
+        (
+            OSError("libx.so: cannot open shared object file"),
+            "timm cannot be imported: got OSError: libx.*; "
+            "pip install --force-reinstall --no-deps t",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_package_that_is_broken(
     error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,8 +243,11 @@ def test_a_package_that_is_broken(
 def in_new_python(code: str) -> tuple[str, str]:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        capture_output=True, text=True, cwd=ROOT, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 

@@ -25,8 +25,10 @@ def stages(model: nn.Module, image: tuple[int, ...] = IMAGE) -> tuple[TracedStag
 
 def rows(model: nn.Module, image: tuple[int, ...] = IMAGE) -> list[Row]:
     """Of every stage the side, the channels that enter, and its units."""
-    return [(stage.side, stage.channels, [unit.name for unit in stage.units])
-            for stage in stages(model, image)]  # fmt: skip
+    return [
+        (stage.side, stage.channels, [unit.name for unit in stage.units])
+        for stage in stages(model, image)
+    ]
 
 
 def test_a_strided_layer_opens_a_stage_and_counts_in_it() -> None:
@@ -103,9 +105,7 @@ class Parallel(nn.Module):
 
 
 def test_a_pool_beside_a_strided_layer_is_a_branch_of_it() -> None:
-    assert rows(Parallel()) == [
-        ((16, 16), 3, ["stem"]), ((8, 8), 8, ["strided", "behind", "last"])
-    ]  # fmt: skip
+    assert rows(Parallel()) == [((16, 16), 3, ["stem"]), ((8, 8), 8, ["strided", "behind", "last"])]
     stage = stages(Parallel())[1]
     fields = [stage.field(unit.output) for unit in stage.units]
     assert [field.side for field in fields] == [(3, 3), (2, 2), (5, 5)]

@@ -18,11 +18,27 @@ from ifspace.models.trace import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORKS: list[Callable[[], nn.Module]] = [
-    Two, odd.WithoutGradients, odd.UnderAutocast, odd.Checkpointed, odd.Remembers, odd.Options,
-    odd.Names, odd.Parametrized, odd.WritesAPart, odd.Tied, odd.Twice, odd.BareWeights,
-    odd.ChannelGate, odd.PixelGate, odd.Selective, odd.Enlarged, odd.UNet, odd.Attention,
-    odd.Windows, odd.Line,
-]  # fmt: skip
+    Two,
+    odd.WithoutGradients,
+    odd.UnderAutocast,
+    odd.Checkpointed,
+    odd.Remembers,
+    odd.Options,
+    odd.Names,
+    odd.Parametrized,
+    odd.WritesAPart,
+    odd.Tied,
+    odd.Twice,
+    odd.BareWeights,
+    odd.ChannelGate,
+    odd.PixelGate,
+    odd.Selective,
+    odd.Enlarged,
+    odd.UNet,
+    odd.Attention,
+    odd.Windows,
+    odd.Line,
+]
 
 
 def image_of(made: Callable[[], nn.Module]) -> tuple[int, ...]:
@@ -98,16 +114,19 @@ def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) ->
     report = analyze(made(), IMAGE)
     assert [each.name for each in report.gates] == [gate]
     assert [(each.layer.name, each.field.side) for each in report.layers] == [
-        ("a", (3, 3)), ("b", (5, 5))
-    ]  # fmt: skip
+        ("a", (3, 3)),
+        ("b", (5, 5)),
+    ]
     assert not report.notes
 
 
 def test_what_is_written_into_a_part_is_seen() -> None:
     report = analyze(odd.WritesAPart(), IMAGE)
     assert [(each.layer.name, each.field.side) for each in report.layers] == [
-        ("first", (3, 3)), ("part", (5, 5)), ("last", (7, 7))
-    ]  # fmt: skip
+        ("first", (3, 3)),
+        ("part", (5, 5)),
+        ("last", (7, 7)),
+    ]
 
 
 def test_a_sum_over_stacked_maps_is_a_sum_of_them() -> None:
@@ -158,8 +177,12 @@ def test_kernels_strides_and_dilations_are_read() -> None:
     )
     first, second, third, fourth, fifth = trace(row, (4, 9, 8)).layers
     assert (first.kind, first.kernel, first.stride, first.dilation, first.groups) == (
-        "GC", (3, 5), (2, 1), (1, 2), 2
-    )  # fmt: skip
+        "GC",
+        (3, 5),
+        (2, 1),
+        (1, 2),
+        2,
+    )
     assert (first.reach, first.strided, first.bias) == ((3, 9), True, False)
     assert (first.side_in, first.side_out) == ((9, 8), (5, 8))
     assert (second.kind, second.bias, second.params, second.strided) == ("DW", True, 80, False)

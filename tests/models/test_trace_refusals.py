@@ -60,57 +60,72 @@ class Video(nn.Module):
 
 
 NETWORKS: dict[str, tuple[nn.Module, type[IfspaceError], str]] = {
-    "branch": (Branches(), SettingError,
-               CONTROL.format("Eq(u0, 1) (unhinted: Eq(u0, 1)). (Size-like symbols: none)")),
+    "branch": (
+        Branches(),
+        SettingError,
+        CONTROL.format("Eq(u0, 1) (unhinted: Eq(u0, 1)). (Size-like symbols: none)"),
+    ),
     "branch on a number": (
-        BranchesOnANumber(), SettingError,
+        BranchesOnANumber(),
+        SettingError,
         CONTROL.format("zuf0 > 0.0 (unhinted: zuf0 > 0.0). (Size-like symbols: none)"),
     ),
-    "loop": (Loops(), SettingError,
-             CONTROL.format("zuf0 (unhinted: zuf0). (Size-like symbols: none)")),
+    "loop": (
+        Loops(),
+        SettingError,
+        CONTROL.format("zuf0 (unhinted: zuf0). (Size-like symbols: none)"),
+    ),
     "two inputs": (
-        TwoInputs(), SettingError,
+        TwoInputs(),
+        SettingError,
         "a network of several inputs: got forward(x, y); allowed: networks of one image; wrap it "
         "in a module that takes one",
     ),
     "another input by name": (
-        NamedInput(), SettingError,
+        NamedInput(),
+        SettingError,
         "a network of several inputs: got forward(x, mask); allowed: networks of one image; wrap "
         "it in a module that takes one",
     ),
     "dense layers": (
-        nn.Sequential(nn.Flatten(), nn.Linear(768, 9), nn.ReLU(), nn.Linear(9, 2)), SettingError,
+        nn.Sequential(nn.Flatten(), nn.Linear(768, 9), nn.ReLU(), nn.Linear(9, 2)),
+        SettingError,
         "a network without convolutions: got 2 other layers; allowed: networks of convolutions on "
         "maps; the field is one of convolutions",
     ),
     "nothing": (
-        nn.Sequential(nn.MaxPool2d(2)), SettingError,
+        nn.Sequential(nn.MaxPool2d(2)),
+        SettingError,
         "a network without convolutions: got 0 other layers; allowed: networks of convolutions on "
         "maps; the field is one of convolutions",
     ),
     "three dimensions": (
-        Video(), SettingError,
+        Video(),
+        SettingError,
         "maps of three dimensions: got conv3d in flow; allowed: networks on images, or on lines "
         "of pixels; analyse the part of it that works on images",
     ),
     "lazy": (
-        nn.Sequential(nn.LazyConv2d(4, 3)), SettingError,
+        nn.Sequential(nn.LazyConv2d(4, 3)),
+        SettingError,
         "a network whose weights have no shape yet: got lazy modules; allowed: weights with "
         "shapes; call it once on an image",
     ),
     "another image": (
-        nn.Sequential(conv(4, 8)), KernelError,
+        nn.Sequential(conv(4, 8)),
+        KernelError,
         "the network does not take the image: got [1, 3, 16, 16] (Given groups=1, weight of size "
         "[8, 4, 3, 3], expected input[1, 3, 16, 16] to have 4 channels, but got 3 channels "
         "instead); allowed: an image that its forward takes; check the sizes, channels first",
     ),
     "too small an image": (
-        nn.Sequential(nn.Conv2d(3, 8, 17)), KernelError,
+        nn.Sequential(nn.Conv2d(3, 8, 17)),
+        KernelError,
         "the network does not take the image: got [1, 3, 16, 16] (Calculated padded input size per "
         "channel: (16 x 16). Kernel size: (17 x 17). Kernel size can't be greater than actual "
         "input size); allowed: an image that its forward takes; check the sizes, channels first",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -130,14 +145,20 @@ def test_a_network_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("x", "got"),
     [
-        ("3x16x16", "'3x16x16'"), (None, "None"), (3, "3"), ((3, 0, 16), "(3, 0, 16)"),
-        ((3, 16.0, 16), "(3, 16.0, 16)"), ((1, 3, 16, 16), "(1, 3, 16, 16)"), ((16,), "(16,)"),
-        ((True, 16, 16), "(True, 16, 16)"), (torch.zeros(3, 16), "[3, 16]"),
+        ("3x16x16", "'3x16x16'"),
+        (None, "None"),
+        (3, "3"),
+        ((3, 0, 16), "(3, 0, 16)"),
+        ((3, 16.0, 16), "(3, 16.0, 16)"),
+        ((1, 3, 16, 16), "(1, 3, 16, 16)"),
+        ((16,), "(16,)"),
+        ((True, 16, 16), "(True, 16, 16)"),
+        (torch.zeros(3, 16), "[3, 16]"),
         (torch.zeros(1, 3, 16, 16, dtype=torch.int64), "[1, 3, 16, 16]"),
         (torch.zeros(0, 3, 16, 16), "[0, 3, 16, 16]"),
         (torch.zeros(1, 3, 4, 4, 4), "[1, 3, 4, 4, 4]"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_image_is_refused(x: Any, got: str) -> None:
     with pytest.raises(SettingError, match="not an image") as caught:
         trace(Two(), x)

@@ -23,11 +23,16 @@ BESIDE = {"downsample", "proj", "branch1", "shortcut"}
 # [Araujo, Norris and Sim, table 1], where torchvision's and TF-Slim's networks are the same; the
 # issue; for EfficientNet-B0 its authors' code.
 KNOWN = {
-    "torchvision:vgg16": 196, "vgg16": 196, "torchvision:resnet18": 435,
-    "torchvision:resnet50": 427, "timm:resnet50": 427, "timm:mobilenetv1_100": 315,
-    "torchvision:inception_v3": 1311, "torchvision:efficientnet_b0": 851,
+    "torchvision:vgg16": 196,
+    "vgg16": 196,
+    "torchvision:resnet18": 435,
+    "torchvision:resnet50": 427,
+    "timm:resnet50": 427,
+    "timm:mobilenetv1_100": 315,
+    "torchvision:inception_v3": 1311,
+    "torchvision:efficientnet_b0": 851,
     "timm:efficientnet_b0": 851,
-}  # fmt: skip
+}
 
 
 def without_values(entry: Entry) -> nn.Module:
@@ -68,9 +73,12 @@ class Run:
             return
         (size, stride, dilation) = (
             next(iter(each)) if isinstance(each, tuple) else each
-            for each in (getattr(module, "kernel_size", 1), getattr(module, "stride", 1),
-                         getattr(module, "dilation", 1))
-        )  # fmt: skip
+            for each in (
+                getattr(module, "kernel_size", 1),
+                getattr(module, "stride", 1),
+                getattr(module, "dilation", 1),
+            )
+        )
         self._side += dilation * (size - 1) * self._jump
         self._jump *= stride
         if isinstance(module, LAYERS):
@@ -98,9 +106,11 @@ def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]
     assert 2 * report.macs == counter.get_total_flops()
     assert held(report) == run.called
     other = {
-        each for name, module in model.named_modules() if name not in run.called
+        each
+        for name, module in model.named_modules()
+        if name not in run.called
         for each in module.parameters(recurse=False)
-    }  # fmt: skip
+    }
     assert report.other_params == sum(each.numel() for each in other)
     layers = [*(each.layer for each in report.layers), *report.gates, *report.head]
     assert sum(each.params for each in layers) + report.other_params == report.params

@@ -37,8 +37,13 @@ class Block(nn.Module):
 
 
 def depthwise(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in), nn.BatchNorm2d(c_in), nn.ReLU(),
-            nn.Conv2d(c_in, c_out, 1), nn.ReLU()]  # fmt: skip
+    return [
+        nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in),
+        nn.BatchNorm2d(c_in),
+        nn.ReLU(),
+        nn.Conv2d(c_in, c_out, 1),
+        nn.ReLU(),
+    ]
 
 
 def test_layers_that_see_everything_are_units_of_their_own() -> None:
@@ -120,9 +125,7 @@ def test_a_network_that_joins_is_no_unit_itself() -> None:
 
     assert names(Network(), (3, 8, 8)) == ["down", "more", "again", "last"]
     # Inside another module too: it makes maps smaller twice.
-    assert names(nn.Sequential(Network()), (3, 8, 8)) == [
-        "0.down", "0.more", "0.again", "0.last"
-    ]  # fmt: skip
+    assert names(nn.Sequential(Network()), (3, 8, 8)) == ["0.down", "0.more", "0.again", "0.last"]
 
 
 def test_shared_modules_are_units_by_any_name() -> None:
@@ -139,7 +142,7 @@ def test_shared_modules_are_units_by_any_name() -> None:
     units = found(net, (3, 8, 8))
     assert [node for unit in units for node in unit.nodes] == [
         node.number for node in trace(net, (3, 8, 8)).nodes if node.layer
-    ]  # fmt: skip
+    ]
     assert {unit.name for unit in units} == {"stem", "one"}
 
 
@@ -198,8 +201,11 @@ def test_units_of_the_zoo_are_its_blocks(model: str) -> None:
     units = found(net, entry.small if next(net.parameters()).is_meta else entry.image)
     assert [unit.name for unit in units][:3] == BLOCKS[model]
     # Every layer is in one unit, and every unit has the modules that hold it.
-    layers = [node.number for node in trace(net, entry.small).nodes
-              if node.layer is not None and node.layer.kind != "SH"]  # fmt: skip
+    layers = [
+        node.number
+        for node in trace(net, entry.small).nodes
+        if node.layer is not None and node.layer.kind != "SH"
+    ]
     assert sorted(number for unit in units for number in unit.nodes) == layers
     modules = dict(net.named_modules())
     assert all(name in modules for unit in units for name in unit.names)

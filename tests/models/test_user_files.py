@@ -125,12 +125,21 @@ def test_what_is_made_can_be_pickled_and_compiled(write: Callable[..., str]) -> 
 
 
 def test_files_beside_it_can_be_imported(write: Callable[..., str]) -> None:
-    file = write("from inner.deep import Net\n\ndef of_blocks():\n    import blocks\n"
-                 "    return blocks.Block()", "my-net.v2.py")  # fmt: skip
-    write("from torch import nn\nclass Net(nn.Conv2d):\n    def __init__(self): "
-          "super().__init__(3, 6, 1)", "inner/deep.py")  # fmt: skip
-    write("from torch import nn\nclass Block(nn.Linear):\n    def __init__(self): "
-          "super().__init__(2, 9)", "blocks.py")  # fmt: skip
+    file = write(
+        "from inner.deep import Net\n\ndef of_blocks():\n    import blocks\n"
+        "    return blocks.Block()",
+        "my-net.v2.py",
+    )
+    write(
+        "from torch import nn\nclass Net(nn.Conv2d):\n    def __init__(self): "
+        "super().__init__(3, 6, 1)",
+        "inner/deep.py",
+    )
+    write(
+        "from torch import nn\nclass Block(nn.Linear):\n    def __init__(self): "
+        "super().__init__(2, 9)",
+        "blocks.py",
+    )
     assert network(f"{file}:Net").out_channels == 6
     assert network(f"{file}:of_blocks").out_features == 9
     assert {"blocks", "inner.deep"} <= sys.modules.keys()
@@ -174,19 +183,28 @@ def test_an_own_module_of_another_name_stays(
 @pytest.mark.parametrize(
     ("factory", "said"),
     [
-        ("mak", r"no such factory in the file: got .*net\.py:mak; allowed: Size, double, Net, make"
-         r".*, …; nearest: make"),
+        (
+            "mak",
+            r"no such factory in the file: got .*net\.py:mak; allowed: Size, double, Net, make"
+            r".*, …; nearest: make",
+        ),
         ("", "no such factory in the file: got .*; name one of the file$"),
         ("number", r"factory makes no network: got int of .*net\.py:number; allowed: a function"),
         ("Size", r"factory makes no network: got Size of .*:Size; .*; let it return the network$"),
-        ("fails", r"the network's own code failed: got .*net\.py:fails \(ValueError: no width\); "
-         r"allowed: a function .*; see line 38 of net\.py$"),
-        ("wants", r"the network's own code failed: .*\(TypeError: wants\(\) missing 1 .*'width'\); "
-         r".*; mend net\.py$"),
+        (
+            "fails",
+            r"the network's own code failed: got .*net\.py:fails \(ValueError: no width\); "
+            r"allowed: a function .*; see line 38 of net\.py$",
+        ),
+        (
+            "wants",
+            r"the network's own code failed: .*\(TypeError: wants\(\) missing 1 .*'width'\); "
+            r".*; mend net\.py$",
+        ),
         ("leaves", r"the network's own code failed: got .*:leaves \(SystemExit\); .*; see line 41"),
         ("of_blocks", r".*\(ModuleNotFoundError: No module named 'blocks'\); .*; see line 31 of"),
     ],
-)  # fmt: skip
+)
 def test_factories_that_fail(factory: str, said: str, write: Callable[..., str]) -> None:
     with pytest.raises(SettingError, match=f"^{said}") as refused:
         network(f"{write(NET)}:{factory}")
@@ -204,7 +222,7 @@ def test_factories_that_fail(factory: str, said: str, write: Callable[..., str])
         ("\0", r"\((SyntaxError|ValueError): source code .* null bytes\)"),
         ("", r"no such factory in the file: .*; allowed: a function or class that makes an nn"),
     ],
-)  # fmt: skip
+)
 def test_files_that_fail(text: str, said: str, write: Callable[..., str]) -> None:
     before = set(sys.modules)
     with pytest.raises(SettingError, match=said) as refused:

@@ -44,7 +44,9 @@ def _of(package: str, rows: str) -> list[Entry]:
     return made
 
 
-TORCHVISION = _of("torchvision", """
+TORCHVISION = _of(
+    "torchvision",
+    """
     vgg11               224  64  132,863,336
     vgg11_bn            224  64  132,868,840
     vgg13               224  64  133,047,848
@@ -74,17 +76,23 @@ TORCHVISION = _of("torchvision", """
     convnext_tiny       224  64   28,589,128
     mnasnet1_0          224  64    4,383,312
     inception_v3        299  96   27,161,264
-""")  # fmt: skip
+""",
+)
 
-TIMM = _of("timm", """
+TIMM = _of(
+    "timm",
+    """
     mobilenetv1_100     224  64    4,231,976
     ghostnet_100        224  64    5,182,508
     resnet50            224  64   25,557,032
     efficientnet_b0     224  64    5,288,548
     convnext_tiny       224  64   28,589,128
-""")  # fmt: skip
+""",
+)
 
-BUILT_IN = _of("", """
+BUILT_IN = _of(
+    "",
+    """
     vgg11                32  32    9,228,362
     vgg13                32  32    9,413,066
     vgg16                32  32   14,724,042
@@ -99,7 +107,8 @@ BUILT_IN = _of("", """
     vgg19               224 224  143,667,240
     resnet50            224 224   25,557,032
     mobilenet           224 224    4,231,976
-""")  # fmt: skip
+""",
+)
 
 ZOO = (*TORCHVISION, *TIMM, *BUILT_IN)
 

@@ -43,11 +43,17 @@ def test_what_a_block_computes(block: Block, out_channels: int, dims: int, strid
 
 def test_batch_norm_and_activation_behind_every_layer_that_writes():
     assert parts(build(MIXED, 16, style=MOBILENET)) == {
-        "layer0": "DepthwiseConv2d", "layer0_bn": "BatchNorm2d", "layer0_act": "ReLU",
-        "layer1": "RollingPointwiseConv2d", "layer1_bn": "BatchNorm2d", "layer1_act": "ReLU",
+        "layer0": "DepthwiseConv2d",
+        "layer0_bn": "BatchNorm2d",
+        "layer0_act": "ReLU",
+        "layer1": "RollingPointwiseConv2d",
+        "layer1_bn": "BatchNorm2d",
+        "layer1_act": "ReLU",
         "layer2": "ChannelShuffle",
-        "layer3": "GroupPointwiseConv2d", "layer3_bn": "BatchNorm2d", "layer3_act": "ReLU",
-    }  # fmt: skip
+        "layer3": "GroupPointwiseConv2d",
+        "layer3_bn": "BatchNorm2d",
+        "layer3_act": "ReLU",
+    }
 
 
 def test_fog_has_one_relu_behind_the_sum():
@@ -114,11 +120,14 @@ def test_what_a_styled_block_computes(style, by_hand):
     [
         ("DW+PW", ["layer0", "layer0_bn", "layer1"], {"layer0_bn.bias", "layer1.bias"}),
         # The shuffle at the end writes nothing: the last layer is the one before it.
-        ("PW+DW+GPW(4)+SH(4)", ["layer0", "layer0_bn", "layer1", "layer1_bn", "layer2", "layer3"],
-         {"layer0_bn.bias", "layer1_bn.bias", "layer2.bias"}),
+        (
+            "PW+DW+GPW(4)+SH(4)",
+            ["layer0", "layer0_bn", "layer1", "layer1_bn", "layer2", "layer3"],
+            {"layer0_bn.bias", "layer1_bn.bias", "layer2.bias"},
+        ),
         ("CONV(3)", ["layer0"], {"layer0.bias"}),
     ],
-)  # fmt: skip
+)
 def test_a_block_in_place_of_one_convolution_ends_as_it_did(block, parts_wanted, biases):
     style = Style(activation=None, bias=True, batch_norm_where="between", bias_where="last")
     module = build(block, 16, style=style)
@@ -142,8 +151,13 @@ def test_widths_of_a_bottleneck_and_of_copies():
     module = build("(PW+DW+PW)x2", 16, style=PLAIN, stride=2, **INVERTED)
     assert module.sized == Block.parse("(PW+DW+PW)x2").at(16, 24, 4)
     assert [tuple(p.shape[:2]) for p in module.parameters()] == [
-        (96, 16), (96, 1), (24, 96), (96, 24), (96, 1), (24, 96),
-    ]  # fmt: skip
+        (96, 16),
+        (96, 1),
+        (24, 96),
+        (96, 24),
+        (96, 1),
+        (24, 96),
+    ]
     # One stride, on the first spatial layer of the chain.
     assert [part.stride[0] for part in module.children()] == [1, 2, 1, 1, 1, 1]
     assert module(torch.ones(1, 16, 8, 8)).shape == (1, 24, 4, 4)

@@ -45,8 +45,9 @@ def check_field(design: Design, style: Style) -> None:
     block = sized(design)
     module = positive(build(block, style=style, dtype=torch.float64))
     seen, side = witness.autograd_field(block, module)
-    exact = [{j for j in range(design.channels) if bits >> j & 1}
-             for bits in channel_reach(block.layers)]  # fmt: skip
+    exact = [
+        {j for j in range(design.channels) if bits >> j & 1} for bits in channel_reach(block.layers)
+    ]
     assert seen == exact, design.block
     smallest = min(map(len, seen))
     assert (side, smallest) == field_after(block)[-1] == tuple(design.field), design.block
@@ -108,11 +109,15 @@ def test_what_they_compute_and_the_shape_of_a_convolution(stride):
 @pytest.mark.parametrize(
     "asked",
     [
-        {"out_channels": 16}, {"bottleneck": "1/2", "max_len": 4}, {"stride": 2}, {"dims": 1},
-        {"repeats": 2}, {"kernel": 5},
+        {"out_channels": 16},
+        {"bottleneck": "1/2", "max_len": 4},
+        {"stride": 2},
+        {"dims": 1},
+        {"repeats": 2},
+        {"kernel": 5},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_design_is_built_as_it_stands(asked):
     setting = EnumerationSetting(**{"channels": CHANNELS, "max_len": 3} | asked)
     found = enumerate_designs([setting], jobs=1).designs

@@ -45,14 +45,21 @@ def block() -> BlockModule:
     ("make", "said"),
     [
         # Styles: the two types, a class, nothing, another name.
-        (lambda: build("DW", 8, style=NetworkStyle()), "wrong style: got NetworkStyle; allowed: a "
-         "Style of ifspace.nn, or a name: plain, mobilenet, fog; a block takes a Style, build_net"),
+        (
+            lambda: build("DW", 8, style=NetworkStyle()),
+            "wrong style: got NetworkStyle; allowed: a "
+            "Style of ifspace.nn, or a name: plain, mobilenet, fog; a block takes a Style, "
+            "build_net",
+        ),
         (lambda: build("DW", 8, style=Style), "wrong style: got the class Style;"),
         (lambda: build("DW", 8, style=None), "wrong style: got None;"),
         (lambda: build("DW", 8, style="vgg16"), "wrong style: got 'vgg16'; allowed: a Style"),
         (lambda: BlockModule(Block.parse("DW").at(8), 1, 3), "wrong style: got int;"),
-        (lambda: build_network(layout(), Style()), "wrong style: got Style; allowed: a "
-         "NetworkStyle of ifspace.nn, or a name: plain, vgg11, "),
+        (
+            lambda: build_network(layout(), Style()),
+            "wrong style: got Style; allowed: a "
+            "NetworkStyle of ifspace.nn, or a name: plain, vgg11, ",
+        ),
         (lambda: build_network(layout(), NetworkStyle), "wrong style: got the class NetworkStyle;"),
         (lambda: build_network(layout(), "none"), "wrong style: got 'none';"),
         (lambda: build_network(layout(), 3), ".*; a network takes a NetworkStyle, build takes a"),
@@ -64,8 +71,11 @@ def block() -> BlockModule:
         (lambda: build(Composition.parse("DW+PW"), 64), "wrong block: got Composition;"),
         (lambda: build("DW", 8, dtype=torch.int32), "wrong dtype: got torch.int32; allowed: torch"),
         (lambda: build("DW", 8, dtype="float32"), "wrong dtype: got 'float32';"),
-        (lambda: build_network("vgg16"), "wrong layout: got 'vgg16'; allowed: a Layout such as "
-         "ifspace.plan.networks.stages returns; named_network takes the name of a network"),
+        (
+            lambda: build_network("vgg16"),
+            "wrong layout: got 'vgg16'; allowed: a Layout such as "
+            "ifspace.plan.networks.stages returns; named_network takes the name of a network",
+        ),
         (lambda: build_network(None), "wrong layout: got None;"),
         (lambda: build_network(layout(), seed="a"), "seed out of range: got 'a'; allowed: whole"),
         (lambda: build_network(layout(), seed=-1), "seed out of range: got -1;"),
@@ -74,14 +84,19 @@ def block() -> BlockModule:
         (lambda: build_network(layout(), dtype=torch.int8), "wrong dtype: got torch.int8;"),
         (lambda: named_network(None), "unknown network: got None;"),
         (lambda: named_network("vgg17"), "unknown network: got 'vgg17';"),
-        (lambda: named_network("vgg16", 72), "maps of no whole number of pixels: got side 72; "
-         "allowed: multiples of 16; choose"),
+        (
+            lambda: named_network("vgg16", 72),
+            "maps of no whole number of pixels: got side 72; allowed: multiples of 16; choose",
+        ),
         (lambda: named_network("resnet50", 225), ".*: got side 225; allowed: multiples of 32;"),
         (lambda: named_network("vgg16", 0), "side out of range: got 0;"),
         (lambda: named_network("vgg16", "32"), "side out of range: got '32';"),
         (lambda: named_network("vgg16", 32.0), "side out of range: got 32.0;"),
-        (lambda: named_network("vgg16", depths="5,4,2,1,1"), "wrong depths: got '5,4,2,1,1'; "
-         "allowed: a whole number for each stage; write them like .5, 4, 2, 1, 1.$"),
+        (
+            lambda: named_network("vgg16", depths="5,4,2,1,1"),
+            "wrong depths: got '5,4,2,1,1'; "
+            "allowed: a whole number for each stage; write them like .5, 4, 2, 1, 1.$",
+        ),
         (lambda: named_network("vgg16", depths=5), "wrong depths: got int;"),
         (lambda: named_network("vgg16", depths=(1.0, 1, 1, 1, 1)), "depths out of range: got 1.0;"),
         (lambda: named_network("vgg16", depths=(1.0,)), "depths out of range: got 1.0;"),
@@ -90,11 +105,26 @@ def block() -> BlockModule:
         (lambda: named_network("vgg16", classes="10"), "classes out of range: got '10';"),
         (lambda: named_network("vgg16", seed="a"), "seed out of range: got 'a';"),
         # Source: what it uses itself, in any spelling that Python reads so.
-        *[(lambda name=name: block().to_source(name), "not the name of a class: got ")
-          for name in ("nn", "super", "Tensor", "RollingPointwiseConv2d", "RollingPointwiseConv1d",
-                       "None", "class", "", "a b", None, 3, Block, "\uff4e\uff4e")],
+        *[
+            (lambda name=name: block().to_source(name), "not the name of a class: got ")
+            for name in (
+                "nn",
+                "super",
+                "Tensor",
+                "RollingPointwiseConv2d",
+                "RollingPointwiseConv1d",
+                "None",
+                "class",
+                "",
+                "a b",
+                None,
+                3,
+                Block,
+                "\uff4e\uff4e",
+            )
+        ],
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_refused_in_one_line(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(IfspaceError, match=f"^{said}") as refused:
         make()
@@ -117,13 +147,17 @@ def conv() -> nn.Module:
         (conv(), torch.tensor(1.0), r"example without an image: got \[\]"),
         (conv(), torch.ones(1, 8, 4, 4, device="meta"), "nothing to write: got an example or wei"),
         (conv().to("meta"), torch.ones(1, 8, 4, 4), "nothing to write: got an example or weigh"),
-        (conv(), torch.ones(1, 4, 4, 4), r"module cannot be exported with this example: got "
-         r"\[1, 4, 4, 4\] of torch.float32 \(Given groups=1, weight"),
+        (
+            conv(),
+            torch.ones(1, 4, 4, 4),
+            r"module cannot be exported with this example: got "
+            r"\[1, 4, 4, 4\] of torch.float32 \(Given groups=1, weight",
+        ),
         (block(), torch.ones(1, 4, 4, 4), r"input does not fit the block: got \[2, 4, 4, 4\]"),
         (block(), torch.ones(1, 8, 4, 4).long(), "module cannot be exported with this example"),
         (block(), torch.ones(1, 8, 4, 4).double(), "module cannot be exported with this example"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_exported_is_refused_in_one_line(
     tmp_path: Path, module: Any, example: Any, said: str
 ) -> None:
@@ -157,9 +191,18 @@ def test_a_plain_network_has_no_activation() -> None:
     assert build_network(layout(), device="meta").style == NetworkStyle()
 
 
-@pytest.mark.parametrize(("name", "hidden"), [("vgg16", (4096, 4096)), ("resnet50", ()),
-                                              ("mobilenet", ()), ("fog", ()), ("layout-plain", ()),
-                                              ("layout-residual", ()), ("3drf", ())])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [
+        ("vgg16", (4096, 4096)),
+        ("resnet50", ()),
+        ("mobilenet", ()),
+        ("fog", ()),
+        ("layout-plain", ()),
+        ("layout-residual", ()),
+        ("3drf", ()),
+    ],
+)
 def test_a_named_network_has_as_many_classes_as_asked(name: str, hidden: tuple[int, ...]) -> None:
     made = named_network(name, 224, classes=37, device="meta")
     assert made(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 37)
@@ -187,9 +230,12 @@ def test_devices_that_are_there() -> None:
 
 @pytest.mark.parametrize(
     ("absent", "said"),
-    [(["torch"], "torch is not installed"), (["safetensors"], "safetensors is not installed"),
-     (["torch", "safetensors"], "torch and safetensors are not installed")],
-)  # fmt: skip
+    [
+        (["torch"], "torch is not installed"),
+        (["safetensors"], "safetensors is not installed"),
+        (["torch", "safetensors"], "torch and safetensors are not installed"),
+    ],
+)
 @pytest.mark.parametrize("module", ["ifspace.nn", "ifspace.nn.saving"])
 def test_what_is_not_installed_is_said(absent: list[str], said: str, module: str) -> None:
     code = f"import sys\nfor each in {absent}: sys.modules[each] = None\nimport {module}"

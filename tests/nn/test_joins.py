@@ -30,9 +30,10 @@ def test_maps_are_pooled_where_no_stride_shrinks_them(
     joins = joins_of(network(name, side))
     assert joins.stem_strides == strides
     assert [(join.comes, join.enters) for join in joins.stages] == sides
-    assert [join.behind_stem for join in joins.stages] == [bool(strides), *[False] * (
-        len(sides) - 1
-    )]  # fmt: skip
+    assert [join.behind_stem for join in joins.stages] == [
+        bool(strides),
+        *[False] * (len(sides) - 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -68,11 +69,13 @@ def stem(c_in: int, c_out: int, side: int) -> dict[str, Any]:
         (changed(before=CONV.at(3, 3).layers), "stage 1 does not fit: got 1 layers counted before"),
         (changed(frame=stem(4, 3, 8)), "layer 1 of the stem does not fit: got 4 channels"),
         (changed(frame=stem(3, 4, 8)), "stage 1 does not fit: got 3 channels; allowed: 4"),
-        (changed(frame=stem(3, 3, 8) | {"image": 20}), "layer 1 of the stem does not fit: got side "
-         "8; allowed: a divisor of 20"),
+        (
+            changed(frame=stem(3, 3, 8) | {"image": 20}),
+            "layer 1 of the stem does not fit: got side 8; allowed: a divisor of 20",
+        ),
         (changed(1, first=CONV.at(6, 12, dims=1)), "the network does not fit: got layers of 1 and"),
     ],
-)  # fmt: skip
+)
 def test_parts_that_do_not_fit_are_named(layout: Layout, said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}"):
         joins_of(layout)

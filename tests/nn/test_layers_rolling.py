@@ -8,26 +8,31 @@ from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 
 REFUSED = [
     (
-        RollingPointwiseConv2d, (2, 32, 4, 4),
+        RollingPointwiseConv2d,
+        (2, 32, 4, 4),
         r"input has the wrong number of channels: got \[2, 32, 4, 4\]; allowed: \[N, 64, H, W\];",
     ),
     (
-        RollingPointwiseConv2d, (64, 4, 4),
+        RollingPointwiseConv2d,
+        (64, 4, 4),
         r"input is not 4-D: got \[64, 4, 4\]; allowed: \[N, 64, H, W\]; add the batch dimension",
     ),
     (
-        RollingPointwiseConv1d, (2, 32, 4),
+        RollingPointwiseConv1d,
+        (2, 32, 4),
         r"input has the wrong number of channels: got \[2, 32, 4\]; allowed: \[N, 64, L\];",
     ),
     (
-        RollingPointwiseConv1d, (2, 64, 4, 4),
+        RollingPointwiseConv1d,
+        (2, 64, 4, 4),
         r"input is not 3-D: got \[2, 64, 4, 4\]; allowed: \[N, 64, L\];",
     ),
     (
-        RollingPointwiseConv1d, (64, 4),
+        RollingPointwiseConv1d,
+        (64, 4),
         r"input is not 3-D: got \[64, 4\]; allowed: \[N, 64, L\]; add the batch dimension",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("module", "shape", "said"), REFUSED)

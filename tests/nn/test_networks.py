@@ -85,8 +85,9 @@ def test_a_seed_draws_the_same_weights_and_leaves_the_generator() -> None:
 
 
 def test_weights_keep_the_variance_behind_a_relu() -> None:
-    made = build_network(stages("CONV", (8,), (64,), (1,), frame=Frame(inputs=64, bias=True)),
-                         seed=0)  # fmt: skip
+    made = build_network(
+        stages("CONV", (8,), (64,), (1,), frame=Frame(inputs=64, bias=True)), seed=0
+    )
     conv = made.stages.stage1.unit1.layer0
     assert conv.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     assert not conv.bias.any()
@@ -97,8 +98,11 @@ def test_weights_keep_the_variance_behind_a_relu() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 3, 16, 16), (2, 4, 8, 8), (3, 8, 8)])
 def test_images_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(KernelError, match=r"^input does not fit the network: got \[.*\]; allowed: "
-                       r"\[N, 3, 8, 8\]; resize"):  # fmt: skip
+    with pytest.raises(
+        KernelError,
+        match=r"^input does not fit the network: got \[.*\]; allowed: "
+        r"\[N, 3, 8, 8\]; resize",
+    ):
         build_network(small())(torch.zeros(shape))
 
 
@@ -116,14 +120,19 @@ def test_one_dimension() -> None:
     layout = stages("DW+PW", (8, 4), (8, 16), (1, 2), (1, 2), frame)
     flat = Layout(
         tuple(
-            type(stage)(stage.side, *(
-                unit.block.at(unit.channels, unit.out_channels, dims=1)
-                for unit in (stage.first, stage.more)
-            ), stage.depth, stage.stride)
+            type(stage)(
+                stage.side,
+                *(
+                    unit.block.at(unit.channels, unit.out_channels, dims=1)
+                    for unit in (stage.first, stage.more)
+                ),
+                stage.depth,
+                stage.stride,
+            )
             for stage in layout.stages
         ),
         frame,
-    )  # fmt: skip
+    )
     made = build_network(flat)
     assert made(torch.zeros(2, 4, 8)).shape == (2, 5)
     assert sum(each.numel() for each in made.parameters()) == flat.params

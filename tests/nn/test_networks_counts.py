@@ -68,9 +68,15 @@ def test_every_named_network(name: str, side: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "params"),
-    [("resnet50", 25_557_032), ("vgg16", 138_357_544), ("vgg11", 132_863_336),
-     ("vgg13", 133_047_848), ("vgg19", 143_667_240), ("mobilenet", 4_231_976)],
-)  # fmt: skip
+    [
+        ("resnet50", 25_557_032),
+        ("vgg16", 138_357_544),
+        ("vgg11", 132_863_336),
+        ("vgg13", 133_047_848),
+        ("vgg19", 143_667_240),
+        ("mobilenet", 4_231_976),
+    ],
+)
 def test_counts_that_everyone_knows(name: str, params: int) -> None:
     made = named_network(name, 224)
     assert sum(each.numel() for each in made.parameters()) == params
@@ -78,10 +84,15 @@ def test_counts_that_everyone_knows(name: str, params: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "side", "depths"),
-    [("vgg16", 32, (5, 4, 2, 1, 1)), ("vgg19", 224, (3, 2, 4, 4, 3)),
-     ("mobilenet", 32, (5, 4, 2, 2, 1)), ("resnet50", 224, (4, 5, 4, 3)),
-     ("layout-residual", 32, (1, 9, 3, 4)), ("fog", 32, (1, 2, 3, 1))],
-)  # fmt: skip
+    [
+        ("vgg16", 32, (5, 4, 2, 1, 1)),
+        ("vgg19", 224, (3, 2, 4, 4, 3)),
+        ("mobilenet", 32, (5, 4, 2, 2, 1)),
+        ("resnet50", 224, (4, 5, 4, 3)),
+        ("layout-residual", 32, (1, 9, 3, 4)),
+        ("fog", 32, (1, 2, 3, 1)),
+    ],
+)
 def test_other_depths(name: str, side: int, depths: Sequence[int]) -> None:
     same_counts(named_network(name, side, depths), network(name, side).at_depths(depths))
 
@@ -105,10 +116,16 @@ def test_weights_have_the_shapes_of_the_written_out_networks(name, side, model) 
 
 @pytest.mark.parametrize(
     ("unit", "width", "ratio"),
-    [("CONV", 64, None), ("DW+PW", 280, None), ("DW+RPW(2,1/2)", 64, None),
-     ("GC(4)+SH(32)+GPW(32)", 128, None), ("PW+DW+PW", 400, Fraction(1, 4)),
-     ("GPW(4)+SH(4)+DW+GPW(8)", 64, Fraction(1, 4)), ("(DW+RPW(8,0)+RPW(8,0))x2", 64, None)],
-)  # fmt: skip
+    [
+        ("CONV", 64, None),
+        ("DW+PW", 280, None),
+        ("DW+RPW(2,1/2)", 64, None),
+        ("GC(4)+SH(32)+GPW(32)", 128, None),
+        ("PW+DW+PW", 400, Fraction(1, 4)),
+        ("GPW(4)+SH(4)+DW+GPW(8)", 64, Fraction(1, 4)),
+        ("(DW+RPW(8,0)+RPW(8,0))x2", 64, None),
+    ],
+)
 @pytest.mark.parametrize("projections", [True, False])
 def test_the_network_of_fog_with_any_block(
     unit: str, width: int, ratio: Fraction | None, projections: bool
@@ -170,9 +187,13 @@ def test_a_layout_of_a_block_for_each_stage() -> None:
 
 @pytest.mark.parametrize(
     "style",
-    [NetworkStyle(residual=2), NetworkStyle(residual=3, where="end"),
-     NetworkStyle("silu", "between", 1), NetworkStyle("hardswish", residual=9)],
-)  # fmt: skip
+    [
+        NetworkStyle(residual=2),
+        NetworkStyle(residual=3, where="end"),
+        NetworkStyle("silu", "between", 1),
+        NetworkStyle("hardswish", residual=9),
+    ],
+)
 @pytest.mark.parametrize("bias", [True, False])
 def test_projections_are_there_in_every_style(style: NetworkStyle, bias: bool) -> None:
     frame = Frame(bias=bias, batch_norm=True, projections=True, classifier=(7,))

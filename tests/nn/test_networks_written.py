@@ -90,8 +90,9 @@ def test_resnet() -> None:
             y = F.relu(net.unit(y, name, 1, stride))
             y = net.unit(y, name, 2)
             if place.endswith("unit1"):
-                x = net.norm(net.conv(x[..., ::stride, ::stride], f"{name}.shortcut"),
-                             f"{name}.shortcut_bn")  # fmt: skip
+                x = net.norm(
+                    net.conv(x[..., ::stride, ::stride], f"{name}.shortcut"), f"{name}.shortcut_bn"
+                )
             x = F.relu(x + y)
         return net.dense(x.mean((2, 3)), "head.logits")
 

@@ -36,8 +36,11 @@ def one_thread() -> Iterator[None]:
 def small(seed: int | None = 0) -> Network:
     frame = Frame(batch_norm=True, classifier=(6, 4), image=None)
     blocks = [Block.parse("CONV"), Block.parse("DW+RPW(4,1/2)+SH(4)+GPW(2)")]
-    return build_network(stages(blocks, (8, 4), (8, 16), (1, 2), frame=frame),
-                         NetworkStyle("silu", residual=1, dropout=0.1), seed=seed)  # fmt: skip
+    return build_network(
+        stages(blocks, (8, 4), (8, 16), (1, 2), frame=frame),
+        NetworkStyle("silu", residual=1, dropout=0.1),
+        seed=seed,
+    )
 
 
 def same(a: Network, b: Network) -> None:
@@ -118,8 +121,13 @@ def test_the_file_says_what_it_holds_and_loads_without_the_solver(tmp_path: Path
     with safe_open(file, "pt") as opened:
         about = json.loads(opened.metadata()["ifspace"])
     assert about["format"] == 1
-    assert about["style"] == {"activation": "silu", "where": "each", "residual": 1,
-                              "head": "average", "dropout": 0.1}  # fmt: skip
+    assert about["style"] == {
+        "activation": "silu",
+        "where": "each",
+        "residual": 1,
+        "head": "average",
+        "dropout": 0.1,
+    }
     assert about["layout"]["stages"][1]["more"]["block"] == "DW+RPW(4,1/2)+SH(4)+GPW(2)"
     code = (
         "import sys; from ifspace.nn.saving import load; made = load(sys.argv[1]); "
@@ -190,14 +198,20 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
         (lambda about, _: about["style"].update(head="x"), "a description that makes no sense"),
         (lambda about, _: about["layout"].update(stages=[]), "a description that makes no sense"),
         (lambda about, _: about["layout"]["frame"].update(inputs=4), "a description that makes no"),
-        (lambda about, _: about["layout"]["frame"].update(classifier=[6, 5]),
-         "weights that are not those of its description: head.logits.bias and 1 more"),
-        (lambda _, tensors: tensors.pop("head.logits.bias"),
-         "weights that are not those of its description: head.logits.bias;"),
-        (lambda _, tensors: tensors.update(x=torch.ones(1)),
-         "weights that are not those of its description: x;"),
+        (
+            lambda about, _: about["layout"]["frame"].update(classifier=[6, 5]),
+            "weights that are not those of its description: head.logits.bias and 1 more",
+        ),
+        (
+            lambda _, tensors: tensors.pop("head.logits.bias"),
+            "weights that are not those of its description: head.logits.bias;",
+        ),
+        (
+            lambda _, tensors: tensors.update(x=torch.ones(1)),
+            "weights that are not those of its description: x;",
+        ),
     ],
-)  # fmt: skip
+)
 def test_files_that_were_tampered_with_are_refused(
     tmp_path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any], said: str
 ) -> None:

@@ -186,7 +186,7 @@ def wide(about: dict[str, Any]) -> None:
         (lambda about: about.update(layout=None), SENSELESS),
         (wide, SENSELESS),
     ],
-)  # fmt: skip
+)
 def test_crafted_descriptions_are_refused_in_one_line(
     tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str
 ) -> None:

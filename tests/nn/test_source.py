@@ -17,13 +17,15 @@ from ifspace.nn import FOG, MOBILENET, PLAIN, Style, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STYLES = (
-    PLAIN, FOG, MOBILENET,
+    PLAIN,
+    FOG,
+    MOBILENET,
     Style(activation="relu6", shortcut="projection", bias=True),
     Style(activation="hardswish", where="between", shortcut="auto"),
     Style(activation="silu", where="end", batch_norm=False),
     Style(activation=None, bias=True, batch_norm_where="between", bias_where="last"),
     Style(shortcut="projection", bias=True, batch_norm_where="between", bias_where="last"),
-)  # fmt: skip
+)
 LONG = "+".join(["GC(16,k=11)", *["RPW(1024,7919/9973)"] * 9, "SH(512)", *["GPW(256)"] * 5])
 
 
@@ -103,21 +105,33 @@ def test_an_implementation_that_was_chosen_is_written():
 
 def test_the_source_is_formatted(tmp_path):
     sources = [
-        build(Block.parse(text).at(16 if len(text) < 40 else 4096, dims=dims), style=style)
-        .to_source()
+        build(
+            Block.parse(text).at(16 if len(text) < 40 else 4096, dims=dims), style=style
+        ).to_source()
         for text in ("CONV", "DW(5)+RPW(4,1/3)", "PW+GC(4)+SH(2)")
         for dims in (1, 2)
         for style in STYLES
-    ]  # fmt: skip
+    ]
     sources.append(build(LONG, 4096, style=Style(bias=True), device="meta").to_source("A" * 40))
     for number, source in enumerate(sources):
         assert max(map(len, source.splitlines())) <= 100
         (tmp_path / f"block{number}.py").write_text(source)
     for command in (["format", "--check", "--diff"], ["check", "--select=E,F,I,D2,D3,UP,W"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--isolated", "--line-length=100",
-             "--no-cache", "."], capture_output=True, text=True, cwd=tmp_path,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "ruff",
+                *command,
+                "--isolated",
+                "--line-length=100",
+                "--no-cache",
+                ".",
+            ],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -78,10 +78,18 @@ def test_the_four_designs_of_fog() -> None:
 
 
 SYMBOLIC = [
-    ("GC+SH+GPW", False), ("DW+RPW+RPW", False), ("RPW+DW+RPW+RPW", False), ("DW+RPW", False),
-    (SHUFFLED, False), (SHUFFLED, True), ("RPW+DW+RPW+GPW", True), ("GPW+DW+PW", True),
-    ("(GC+SH+GPW)x2", False), ("GC+SH+GPW+SH+GPW", True), ("GC+GPW", False),
-]  # fmt: skip
+    ("GC+SH+GPW", False),
+    ("DW+RPW+RPW", False),
+    ("RPW+DW+RPW+RPW", False),
+    ("DW+RPW", False),
+    (SHUFFLED, False),
+    (SHUFFLED, True),
+    ("RPW+DW+RPW+GPW", True),
+    ("GPW+DW+PW", True),
+    ("(GC+SH+GPW)x2", False),
+    ("GC+SH+GPW+SH+GPW", True),
+    ("GC+GPW", False),
+]
 
 
 @pytest.mark.parametrize("kernel", [3, None])
@@ -143,12 +151,22 @@ def test_by_number(text: str, c: int, f: int, ratio: Fraction, bound: int, integ
 @pytest.mark.parametrize(
     ("text", "ratio"),
     [
-        ("GC+SH+GPW", None), ("DW+RPW+RPW", None), ("GC+GPW", None), ("GC+PW", None),
-        ("PW+GC", None), ("DW+RPW", None), (SHUFFLED, None), (SHUFFLED, QUARTER),
-        ("GPW+DW+PW", QUARTER), ("RPW+DW+GPW", QUARTER), (SHUFFLED, Fraction(2)),
-        ("(DW+RPW)x2", None), ("GC+SH+RPW", None), ("RPW+GPW+GC", None),
+        ("GC+SH+GPW", None),
+        ("DW+RPW+RPW", None),
+        ("GC+GPW", None),
+        ("GC+PW", None),
+        ("PW+GC", None),
+        ("DW+RPW", None),
+        (SHUFFLED, None),
+        (SHUFFLED, QUARTER),
+        ("GPW+DW+PW", QUARTER),
+        ("RPW+DW+GPW", QUARTER),
+        (SHUFFLED, Fraction(2)),
+        ("(DW+RPW)x2", None),
+        ("GC+SH+RPW", None),
+        ("RPW+GPW+GC", None),
     ],
-)  # fmt: skip
+)
 def test_no_whole_choice_is_below_the_bound(text: str, ratio: Fraction | None) -> None:
     efficiency = analyse(parse(text), ratio is not None)
     widths = [(8, 8), (12, 12), (12, 24), (18, 12), (20, 20)]

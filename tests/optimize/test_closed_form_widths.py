@@ -13,10 +13,18 @@ from ifspace.optimize.closed_form import analyse, equal_fan_in
 QUARTER = Fraction(1, 4)
 SHUFFLED = "GPW+SH+DW+GPW"
 SYMBOLIC = [
-    ("GC+SH+GPW", False), ("DW+RPW+RPW", False), ("RPW+DW+RPW+RPW", False), ("DW+RPW", False),
-    (SHUFFLED, False), (SHUFFLED, True), ("RPW+DW+RPW+GPW", True), ("GPW+DW+PW", True),
-    ("(GC+SH+GPW)x2", False), ("GC+SH+GPW+SH+GPW", True), ("GC+GPW", False),
-]  # fmt: skip
+    ("GC+SH+GPW", False),
+    ("DW+RPW+RPW", False),
+    ("RPW+DW+RPW+RPW", False),
+    ("DW+RPW", False),
+    (SHUFFLED, False),
+    (SHUFFLED, True),
+    ("RPW+DW+RPW+GPW", True),
+    ("GPW+DW+PW", True),
+    ("(GC+SH+GPW)x2", False),
+    ("GC+SH+GPW+SH+GPW", True),
+    ("GC+GPW", False),
+]
 
 
 def parse(text: str) -> Composition:
@@ -30,11 +38,14 @@ def same(one: sympy.Expr, other: sympy.Expr) -> bool:
 @pytest.mark.parametrize(
     ("text", "bottleneck"),
     [
-        ("(DW+RPW+RPW)x10", False), ("(DW+RPW+RPW)x12", False), ("(DW+RPW)x64", False),
-        ("(GPW+SH+DW+GPW)x10", Fraction(1, 4)), ("(GC+SH+GPW)x2", False),
+        ("(DW+RPW+RPW)x10", False),
+        ("(DW+RPW+RPW)x12", False),
+        ("(DW+RPW)x64", False),
+        ("(GPW+SH+DW+GPW)x10", Fraction(1, 4)),
+        ("(GC+SH+GPW)x2", False),
         ("+".join(["DW", *["RPW"] * 40]), False),
     ],
-)  # fmt: skip
+)
 def test_copies_have_an_optimum_too(text: str, bottleneck: bool | Fraction) -> None:
     efficiency = analyse(parse(text), bottleneck)
     best, values = dict(efficiency.groups), {C: 48, F: 80, K: 20}
@@ -77,10 +88,12 @@ def test_at_a_ratio_of_widths_all_is_in_c(text: str, neck: bool, alpha: Fraction
     open_ = analyse(parse(text), neck)
     put = {F: sympy.sympify(alpha) * C, K: sympy.sympify(alpha) * C / 4}
     for one, other in (
-        (known.params, open_.params), (known.ratio, open_.ratio), (known.bound, open_.bound),
+        (known.params, open_.params),
+        (known.ratio, open_.ratio),
+        (known.bound, open_.bound),
         (known.ratio_at_optimum, open_.ratio_at_optimum),
         *zip(dict(known.groups).values(), dict(open_.groups).values(), strict=True),
-    ):  # fmt: skip
+    ):
         assert not one.free_symbols & {F, K}
         values = {C: 48} | {x: 3 + n for n, x in enumerate(dict(open_.groups))}
         assert float(one.subs(values)) == pytest.approx(float(other.subs(put).subs(values)))
@@ -106,8 +119,16 @@ def test_a_family_has_its_bound_for_every_n(text: str, kernel: int | None) -> No
 
 @pytest.mark.parametrize(
     ("text", "neck"),
-    [("DW+PW", False), ("GC+SH+GPW", False), ("(DW+RPW)x2", False), (SHUFFLED, True),
-     ("DW+DW+RPW", False), ("RPW+GPW", False), ("DW+SH", False), ("DW+RPW+PW", False)],
-)  # fmt: skip
+    [
+        ("DW+PW", False),
+        ("GC+SH+GPW", False),
+        ("(DW+RPW)x2", False),
+        (SHUFFLED, True),
+        ("DW+DW+RPW", False),
+        ("RPW+GPW", False),
+        ("DW+SH", False),
+        ("DW+RPW+PW", False),
+    ],
+)
 def test_what_is_not_alike_has_no_family(text: str, neck: bool) -> None:
     assert analyse(parse(text), neck).family is None

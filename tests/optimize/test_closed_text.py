@@ -22,9 +22,16 @@ def test_text() -> None:
     said = to_text(found("GC+SH+GPW")).splitlines()
     assert said[0] == "GC+SH+GPW"
     assert [line[18:] for line in said[1:10]] == [
-        "9*C**2/g_1 + C*F/g_3", "C/(F*g_1) + 1/(9*g_3)", "C <= w_1*w_3", "w = C_in/g",
-        "g_1*g_3 <= C", "g_1 = 3*C/sqrt(F)", "g_3 = sqrt(F)/3", "6*C*sqrt(F)", "2/(3*sqrt(F))",
-    ]  # fmt: skip
+        "9*C**2/g_1 + C*F/g_3",
+        "C/(F*g_1) + 1/(9*g_3)",
+        "C <= w_1*w_3",
+        "w = C_in/g",
+        "g_1*g_3 <= C",
+        "g_1 = 3*C/sqrt(F)",
+        "g_3 = sqrt(F)/3",
+        "6*C*sqrt(F)",
+        "2/(3*sqrt(F))",
+    ]
     place = said.index("source            [Fog] section 3.3.2, Theorem 1")
     assert said[place + 1 : place + 3] == ["", "remarks on [Fog]'s print"]
     assert said[-1].startswith("  the greatest width, read ")
@@ -54,9 +61,14 @@ def test_every_symbol_has_its_meaning_and_no_other() -> None:
     for text in ("GC+SH+GPW", "DW+RPW+SH+GPW", "(DW+RPW)x2", "PW+DW", "RPW+DW+RPW+RPW"):
         efficiency = found(text, kernel=None)
         values = (
-            efficiency.params, efficiency.ratio, efficiency.condition, efficiency.bound,
-            efficiency.product, efficiency.family, *sum(efficiency.groups, ()),
-        )  # fmt: skip
+            efficiency.params,
+            efficiency.ratio,
+            efficiency.condition,
+            efficiency.bound,
+            efficiency.product,
+            efficiency.family,
+            *sum(efficiency.groups, ()),
+        )
         used = {str(x) for value in values if value is not None for x in value.free_symbols}
         named = {x for names in symbols(efficiency) for x in names.split(", ")}
         assert named == used | ({"C_in"} if efficiency.condition != sympy.true else set())

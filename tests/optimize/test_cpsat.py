@@ -77,9 +77,16 @@ class Stub:
 
 @pytest.mark.parametrize(
     ("reported", "bound"),
-    [(10.0, 10), (9.2, 10), (-2483.5, -2483), (-2484.0, -2484), (-2483.9999999999995, -2484),
-     (4671.000000000001, 4671), (4670.999999999999, 4671)],
-)  # fmt: skip
+    [
+        (10.0, 10),
+        (9.2, 10),
+        (-2483.5, -2483),
+        (-2484.0, -2484),
+        (-2483.9999999999995, -2484),
+        (4671.000000000001, 4671),
+        (4670.999999999999, 4671),
+    ],
+)
 def test_a_bound_is_rounded_up_but_not_by_the_noise_of_a_float(
     reported: float, bound: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

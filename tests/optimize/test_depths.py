@@ -98,9 +98,15 @@ def tables(layout: Layout, most: int, alpha: float) -> tuple[StageTable, ...]:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("vgg16", 32), ("vgg16", 224), ("resnet50", 32), ("resnet50", 224),
-     ("mobilenet", 32), ("mobilenet", 224)],
-)  # fmt: skip
+    [
+        ("vgg16", 32),
+        ("vgg16", 224),
+        ("resnet50", 32),
+        ("resnet50", 224),
+        ("mobilenet", 32),
+        ("mobilenet", 224),
+    ],
+)
 def test_tables_of_a_network_have_the_depths_of_its_stages(name: str, side: int) -> None:
     layout = network(name, side)
     bare = layout.at_depths([stage.least_depth for stage in layout.stages])

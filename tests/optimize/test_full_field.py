@@ -109,11 +109,12 @@ def test_a_side_changes_what_is_cheapest() -> None:
     costs = {
         side: [
             str(plan.block)
-            for plan in ranked_blocks(9, 4, stride=2, side=side, objective="macs",
-                                      compositions=names)
+            for plan in ranked_blocks(
+                9, 4, stride=2, side=side, objective="macs", compositions=names
+            )
         ]
         for side in (1, 2)
-    }  # fmt: skip
+    }
     # On one pixel there is none to be saved: 36 + 36 before 81 + 36.
     assert costs == {1: ["PW+DW", "DW+PW"], 2: ["DW+PW", "PW+DW"]}
 
@@ -132,9 +133,10 @@ def test_no_composition_of_the_study_is_cheaper_than_those_of_as_many_layers() -
             assert studied.get((word, c, f), cost) == cost
         for layers in (2, 3, 4):
             costs = [
-                cost for (word, *at), cost in studied.items()
+                cost
+                for (word, *at), cost in studied.items()
                 if at == [c, f] and len(Composition.parse(word)) == layers
-            ]  # fmt: skip
+            ]
             mine = [cost for word, cost in known.items() if len(Composition.parse(word)) == layers]
             assert costs
             assert min(mine) == min(costs)
@@ -152,9 +154,17 @@ def test_the_best_of_the_catalogue_at_64_channels() -> None:
 
 @pytest.mark.parametrize(
     ("c", "f", "limit"),
-    [(64, 64, 1), (128, 128, 1), (256, 256, 1), (512, 512, 1), (64, 128, 1), (256, 512, 1),
-     (1024, 1024, 3), (720, 720, 3)],
-)  # fmt: skip
+    [
+        (64, 64, 1),
+        (128, 128, 1),
+        (256, 256, 1),
+        (512, 512, 1),
+        (64, 128, 1),
+        (256, 512, 1),
+        (1024, 1024, 3),
+        (720, 720, 3),
+    ],
+)
 def test_widths_in_use_take_a_moment(
     c: int, f: int, limit: int, asked: list[tuple[GroupsProblem, int | None]]
 ) -> None:
@@ -185,8 +195,9 @@ def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
         assert ranked_blocks(64, 64, compositions=names)[0] == found
     names = words("DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
     assert [str(p.problem.composition) for p in ranked_blocks(64, 64, compositions=names)] == [
-        "DW+RPW+RPW", "RPW+DW+GPW",
-    ]  # fmt: skip
+        "DW+RPW+RPW",
+        "RPW+DW+GPW",
+    ]
 
 
 def test_compositions_that_cannot_stand_there_are_left_out() -> None:

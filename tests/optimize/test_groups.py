@@ -77,16 +77,18 @@ def drawn(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
                 draw.choice(widths),
                 draw.choice([None, draw.choice(widths)]),
                 bottleneck=draw.choice([Q(1, 2), Q(1, 4), Q(2), Q(3, 2)])
-                if inside == "ratio" else None,
+                if inside == "ratio"
+                else None,
                 widths=tuple(draw.choices(widths, k=mixing - 1))
-                if inside == "widths" and mixing > 1 else None,
+                if inside == "widths" and mixing > 1
+                else None,
                 kernel=draw.choice([3, 5]),
                 overlaps=draw.choice([None, (Q(0), Q(1, 3), Q(1, 2)), (Q(2, 5),)]),
                 objective=draw.choice(["params", "macs", "activations"]),
                 weights=draw.choice([None, None, (1, 2, 3), (0, 7, 1)]),
                 stride=draw.choice([1, 2]) if spatial else 1,
                 dims=draw.choice([1, 2]),
-            )  # fmt: skip
+            )
         except (BlockError, SettingError):
             continue
         if prod(map(len, brute_groups.options(asked))) <= 20_000:
@@ -156,13 +158,21 @@ def test_no_design_of_the_catalogue_is_cheaper(channels: int) -> None:
 
 # [Fog] Tables 2 to 4: network unit with the shuffle it permutes by, width, ratio of the bottleneck.
 FOG = [
-    ("PW+GC(1)+PW", 128, "1/4"), ("PW+GC(32)+PW", 256, "1/4"), ("PW+GC(1)+PW", 200, "1/4"),
-    ("PW+GC(2)+PW", 256, "1/4"), ("PW+GC(64)+PW", 512, "1/4"), ("CONV", 64, None),
-    ("DW+PW", 72, None), ("DW+PW", 280, None), ("GC(4)+SH(4)+GPW(32)", 128, None),
-    ("GC(16)+SH(16)+GPW(16)", 256, None), ("PW+DW+PW", 400, "1/4"),
-    ("GPW(4)+SH(4)+DW+GPW(4)", 560, "1/4"), ("GPW(4)+SH(4)+DW+GPW(4)", 560, None),
+    ("PW+GC(1)+PW", 128, "1/4"),
+    ("PW+GC(32)+PW", 256, "1/4"),
+    ("PW+GC(1)+PW", 200, "1/4"),
+    ("PW+GC(2)+PW", 256, "1/4"),
+    ("PW+GC(64)+PW", 512, "1/4"),
+    ("CONV", 64, None),
+    ("DW+PW", 72, None),
+    ("DW+PW", 280, None),
+    ("GC(4)+SH(4)+GPW(32)", 128, None),
+    ("GC(16)+SH(16)+GPW(16)", 256, None),
+    ("PW+DW+PW", 400, "1/4"),
+    ("GPW(4)+SH(4)+DW+GPW(4)", 560, "1/4"),
+    ("GPW(4)+SH(4)+DW+GPW(4)", 560, None),
     ("GC(100)+SH(100)+GPW(2)", 200, None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "width", "ratio"), FOG)

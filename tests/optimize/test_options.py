@@ -15,10 +15,15 @@ ASKED = [
     GroupsProblem(Composition.parse("GC+SH+GPW"), 18, 12),
     GroupsProblem(Composition.parse("RPW+SH+RPW"), 12, 24, Fraction(1, 2), overlaps=None),
     GroupsProblem(Composition.parse("RPW+DW+GPW"), 12, widths=(20,), stride=2, objective="macs"),
-    GroupsProblem(Composition.parse("SH+RPW", ), 12),
+    GroupsProblem(
+        Composition.parse(
+            "SH+RPW",
+        ),
+        12,
+    ),
     GroupsProblem(Composition.parse("(RPW+SH)x2"), 12, 18, weights=(1, 1, 1)),
     GroupsProblem(Composition.parse("DW+RPW+RPW"), 24),
-]  # fmt: skip
+]
 IDS = [str(asked.composition) for asked in ASKED]
 
 

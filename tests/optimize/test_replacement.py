@@ -120,10 +120,17 @@ def small(draw: random.Random, sites: int, options: int, most: int) -> tuple[Sit
 
 @pytest.mark.parametrize(
     ("objective", "names", "most"),
-    [("keep", ["params"], 8), ("macs", ["params"], 8), ("params", ["macs"], 4),
-     ("latency_ms", ["macs"], 4), ("params", ["latency_ms"], 4), ("keep", [], 30),
-     ("keep", ["params", "macs"], 2), ("macs", ["params", "latency_ms"], 2)],
-)  # fmt: skip
+    [
+        ("keep", ["params"], 8),
+        ("macs", ["params"], 8),
+        ("params", ["macs"], 4),
+        ("latency_ms", ["macs"], 4),
+        ("params", ["latency_ms"], 4),
+        ("keep", [], 30),
+        ("keep", ["params", "macs"], 2),
+        ("macs", ["params", "latency_ms"], 2),
+    ],
+)
 def test_large_problems_against_all_sums(objective: Any, names: list[str], most: int) -> None:
     draw = random.Random(f"{objective} {names}")
     sites = small(draw, *((100, 12) if len(names) < 2 else (30, 5)), most)

@@ -25,9 +25,19 @@ Q = Fraction
 AMOUNTS = ("params", "macs", "layers", "latency_ms")
 CLOSE = 1e-8
 POOL = (
-    "CONV", "CONV(5)", "DW+PW", "DW+GPW(4)", "GPW(2)+DW+GPW(2)", "GC(2)+SH(2)+GPW(2)", "PW",
-    "RPW(2,1/2)+DW", "(DW+GPW(2))x2", "GC(3)", "DW+RPW(4,0)+PW", "DW(5)+GPW(2)",
-)  # fmt: skip
+    "CONV",
+    "CONV(5)",
+    "DW+PW",
+    "DW+GPW(4)",
+    "GPW(2)+DW+GPW(2)",
+    "GC(2)+SH(2)+GPW(2)",
+    "PW",
+    "RPW(2,1/2)+DW",
+    "(DW+GPW(2))x2",
+    "GC(3)",
+    "DW+RPW(4,0)+PW",
+    "DW(5)+GPW(2)",
+)
 
 
 def unit(draw: random.Random) -> Unit:
@@ -99,15 +109,24 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
         problem = StagesProblem(
             begun,
             Budgets(params=1),
-            widths=draw.choice([None, tuple(
-                tuple(draw.sample([4, 6, 8, 12], draw.randint(1, 3))) for _ in range(many))]),
-            units=None if own else tuple(
+            widths=draw.choice(
+                [
+                    None,
+                    tuple(
+                        tuple(draw.sample([4, 6, 8, 12], draw.randint(1, 3))) for _ in range(many)
+                    ),
+                ]
+            ),
+            units=None
+            if own
+            else tuple(
                 tuple(dict.fromkeys(unit(draw) for _ in range(draw.randint(1, 3))))
-                for _ in range(many)),
+                for _ in range(many)
+            ),
             most_depth=draw.randint(2, 5),
             alpha=draw.choice([3, 3, 0, 1, 10]),
             monotone=draw.random() < 0.3,
-        )  # fmt: skip
+        )
         if "latency_ms" in names:
             problem = replace(
                 problem, budgets=Budgets(latency_ms=Q(1)), latency=table(draw, problem)
@@ -125,9 +144,12 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
 def seen(plan: StagePlan) -> brute_stages.Row:
     layout, amounts = plan.layout, plan.problem.amounts(plan.layout)
     return brute_stages.Row(
-        plan.objective(), *(amounts.get(name, Q(0)) for name in AMOUNTS),
-        layout.depths, layout.widths, layout.blocks,
-    )  # type: ignore[arg-type]  # fmt: skip
+        plan.objective(),
+        *(amounts.get(name, Q(0)) for name in AMOUNTS),
+        layout.depths,
+        layout.widths,
+        layout.blocks,
+    )  # type: ignore[arg-type]
 
 
 def all_have_a_block(problem: StagesProblem) -> bool:

@@ -150,9 +150,10 @@ def test_a_composition_without_groups_is_a_block() -> None:
     budgets = Budgets(params=1200)
     open_unit = Unit(Composition.parse("DW+PW"))
     asked = StagesProblem(begun, budgets, units=((open_unit,),) * 2)
-    assert best_stages(asked).plans[0].layout == best_stages(
-        StagesProblem(begun, budgets)
-    ).plans[0].layout  # fmt: skip
+    assert (
+        best_stages(asked).plans[0].layout
+        == best_stages(StagesProblem(begun, budgets)).plans[0].layout
+    )
 
 
 def test_a_layout_that_the_solver_once_lost_when_it_simplified_the_model() -> None:

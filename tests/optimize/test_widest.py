@@ -47,9 +47,13 @@ def by_brute_force(
     ],
 )
 def test_no_wider_block_fits_the_budget(
-    text: str, budget: int, alpha: Fraction, multiple: int, more: dict[str, Any],
+    text: str,
+    budget: int,
+    alpha: Fraction,
+    multiple: int,
+    more: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     most = 60
     monkeypatch.setattr(widest, "MAX_WIDTH", most)
     stand_in = Fraction(more.get("bottleneck", 1)).denominator
@@ -110,12 +114,16 @@ def test_what_a_width_needs_never_falls_and_is_a_bound(text: str, alpha: Fractio
 @pytest.mark.parametrize(
     ("text", "more"),
     [
-        ("GC+GPW", {}), ("GC+SH+GPW", {}), ("DW+RPW+RPW", {}), ("GPW+GPW+RPW", {}),
-        ("RPW+GPW", {"out_channels": 36}), ("RPW+SH+RPW", {"overlaps": None}),
+        ("GC+GPW", {}),
+        ("GC+SH+GPW", {}),
+        ("DW+RPW+RPW", {}),
+        ("GPW+GPW+RPW", {}),
+        ("RPW+GPW", {"out_channels": 36}),
+        ("RPW+SH+RPW", {"overlaps": None}),
         ("GPW+DW+GPW", {"bottleneck": Fraction(1, 2)}),
         ("(DW+RPW)x2", {"overlaps": (Fraction(1, 2),)}),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("channels", [4, 6, 12, 16])
 def test_a_width_that_is_skipped_has_no_plan(
     text: str, more: dict[str, Any], channels: int

@@ -42,8 +42,10 @@ def test_a_full_description() -> None:
     assert [layer.field for layer in about.layers] == [(3, 1), (3, 4), (3, 16)]
     assert [layer.coverage for layer in about.layers] == [1, 4, 16]
     assert [layer.formula for layer in about.layers] == [
-        "1", "Min(C, w_1)", "Min(C, s_1*(w_2 - 1) + w_1)",
-    ]  # fmt: skip
+        "1",
+        "Min(C, w_1)",
+        "Min(C, s_1*(w_2 - 1) + w_1)",
+    ]
     assert about.condition == "C <= s_1*(w_2 - 1) + w_1"
     assert (about.quality, about.compact, about.removable) == (True, True, ())
     assert about.reference_params == 9 * 16 * 16
@@ -86,8 +88,13 @@ def test_formulas_name_the_inner_widths() -> None:
     # After a shuffle the formula is the upper bound of the fan-ins; later copies have none.
     copies = describe("(GC(2)+SH(2)+GPW(2))x2", 12).layers
     assert [layer.formula for layer in copies] == [
-        "Min(C, w_1)", "<= Min(C, w_1)", "<= Min(C, w_1*w_3)", "", "", "",
-    ]  # fmt: skip
+        "Min(C, w_1)",
+        "<= Min(C, w_1)",
+        "<= Min(C, w_1*w_3)",
+        "",
+        "",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(

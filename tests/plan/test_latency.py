@@ -42,9 +42,12 @@ def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
     }
     assert (found.of(SIZED, 4, 2), found.find(SIZED, 4, 2)) == (Q(1, 4), Q(1, 4))
     others = [
-        (Block.parse("DW(5)+PW").at(8, 16), 4, 2), (Block.parse("DW+PW").at(8), 4, 2),
-        (Block.parse("DW+PW").at(16, 16), 4, 2), (SIZED, 8, 2), (SIZED, 4, 1),
-    ]  # fmt: skip
+        (Block.parse("DW(5)+PW").at(8, 16), 4, 2),
+        (Block.parse("DW+PW").at(8), 4, 2),
+        (Block.parse("DW+PW").at(16, 16), 4, 2),
+        (SIZED, 8, 2),
+        (SIZED, 4, 1),
+    ]
     for unit, side, stride in others:
         assert found.find(unit, side, stride) is None
         with pytest.raises(SettingError, match="no latency for a block in play") as caught:
@@ -63,10 +66,16 @@ def test_columns_stand_in_any_order_beside_others(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "exact"),
-    [("0.1", Q(1, 10)), ("2", Q(2)), ("1.5e-3", Q(15, 10**4)), ("12E2", Q(1200)),
-     ("0.0000000001", Q(1, 10**6)), ("0.3333333333333", Q(333334, 10**6)),
-     (" 7.25 ", Q(29, 4))],
-)  # fmt: skip
+    [
+        ("0.1", Q(1, 10)),
+        ("2", Q(2)),
+        ("1.5e-3", Q(15, 10**4)),
+        ("12E2", Q(1200)),
+        ("0.0000000001", Q(1, 10**6)),
+        ("0.3333333333333", Q(333334, 10**6)),
+        (" 7.25 ", Q(29, 4)),
+    ],
+)
 def test_times_are_exact_or_rounded_up(path: Path, text: str, exact: Fraction) -> None:
     found = read(path, HEAD, ROW.replace("0.25", text))
     assert list(found.cases.values()) == [exact]
@@ -82,9 +91,18 @@ def test_a_time_that_is_none_is_refused(path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("column", "text"),
-    [("C", "0"), ("C", "x"), ("F", ""), ("F", "-8"), ("side", "4.0"), ("side", "123456789"),
-     ("stride", "two"), ("stride", "0"), ("C", "٨")],
-)  # fmt: skip
+    [
+        ("C", "0"),
+        ("C", "x"),
+        ("F", ""),
+        ("F", "-8"),
+        ("side", "4.0"),
+        ("side", "123456789"),
+        ("stride", "two"),
+        ("stride", "0"),
+        ("C", "٨"),
+    ],
+)
 def test_a_number_that_is_none_is_refused(path: Path, column: str, text: str) -> None:
     values = dict(zip(COLUMNS, ROW.split(","), strict=True)) | {column: text}
     path.write_text("\n".join([HEAD, ROW.replace("8", "9"), ",".join(values.values())]), "utf-8")
@@ -105,9 +123,12 @@ def test_every_column_is_needed(path: Path, column: str) -> None:
 
 @pytest.mark.parametrize(
     ("was", "now", "said"),
-    [(",1,cpu", ",8,cpu", "batch 1, 8"), ("cpu", "cuda", "device cpu, cuda"),
-     ("float32", "float16", "dtype float16, float32")],
-)  # fmt: skip
+    [
+        (",1,cpu", ",8,cpu", "batch 1, 8"),
+        ("cpu", "cuda", "device cpu, cuda"),
+        ("float32", "float16", "dtype float16, float32"),
+    ],
+)
 def test_measurements_that_do_not_compare_are_refused(
     path: Path, was: str, now: str, said: str
 ) -> None:

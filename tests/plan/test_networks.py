@@ -92,8 +92,16 @@ def test_residual_and_fog_networks_by_hand() -> None:
 
 def test_the_listing_by_hand() -> None:
     small, large = network("3drf", 32), network("3drf", 224)
-    pairs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512),
-             (512, 512)]  # fmt: skip
+    pairs = [
+        (3, 64),
+        (64, 64),
+        (64, 128),
+        (128, 128),
+        (128, 256),
+        (256, 256),
+        (256, 512),
+        (512, 512),
+    ]
     convolutions = sum(9 * a * b + b for a, b in pairs)
     assert small.params == convolutions + 512 * 2 * 2 * 10 + 10
     assert large.params == convolutions + 512 * 7 * 7 * 1000 + 1000

@@ -11,11 +11,19 @@ CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet": 1000}
 OFF = {("vgg19", 4): "27.37", ("mobilenet", 4): "1.22"}
 # The step of the trajectory after which each row is reached, of how many; None where it is not.
 STEPS = {
-    ("vgg16", 3): (5, 5), ("vgg16", 4): (5, 5), ("vgg16", 5): (2, 2),
-    ("vgg19", 3): (6, 7), ("vgg19", 4): (6, 7), ("vgg19", 5): (1, 3),
-    ("mobilenet", 3): (5, 6), ("mobilenet", 4): (5, 6), ("mobilenet", 5): (3, 3),
-    ("resnet50", 3): (None, 5), ("resnet50", 4): (None, 5), ("resnet50", 5): (None, 4),
-}  # fmt: skip
+    ("vgg16", 3): (5, 5),
+    ("vgg16", 4): (5, 5),
+    ("vgg16", 5): (2, 2),
+    ("vgg19", 3): (6, 7),
+    ("vgg19", 4): (6, 7),
+    ("vgg19", 5): (1, 3),
+    ("mobilenet", 3): (5, 6),
+    ("mobilenet", 4): (5, 6),
+    ("mobilenet", 5): (3, 3),
+    ("resnet50", 3): (None, 5),
+    ("resnet50", 4): (None, 5),
+    ("resnet50", 5): (None, 4),
+}
 
 
 def test_every_row_of_the_three_tables_is_there_once() -> None:

@@ -75,10 +75,12 @@ def test_a_site_refuses(options: tuple[Option, ...], fault: str) -> None:
         ({"objective": "layers"}, "unknown objective: got 'layers'; allowed: keep, params, macs"),
         ({"budgets": Budgets(layers=3)}, "a budget of layers where they are not counted"),
         ({"budgets": Budgets(macs=10**12 + 1)}, "macs out of range"),
-        ({"sites": (Site("y", (Option(None, 1, 1),)),), "objective": "latency_ms"},
-         "no latency for any option of a layer: got y"),
+        (
+            {"sites": (Site("y", (Option(None, 1, 1),)),), "objective": "latency_ms"},
+            "no latency for any option of a layer: got y",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_problem_refuses(changed: dict[str, Any], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         replace(PROBLEM, **changed)
@@ -102,8 +104,11 @@ def test_latency_counts_where_it_is_asked_for() -> None:
         assert asked.choices == ((0, 1), (0, 1))
         assert asked.left_out == ("no latency for CONV at conv1",)
         assert asked.totals((1, 1)) == {
-            "replaced": 2, "params": 632, "macs": 4800, "latency_ms": Q(17, 6),
-        }  # fmt: skip
+            "replaced": 2,
+            "params": 632,
+            "macs": 4800,
+            "latency_ms": Q(17, 6),
+        }
         assert asked.least("latency_ms") == Q(7, 3)
     unmeasured = Site("z", (Option(None, 1, 1), CHEAP))
     asked = ReplacementProblem((unmeasured,), objective="latency_ms")
@@ -112,8 +117,10 @@ def test_latency_counts_where_it_is_asked_for() -> None:
 
 def test_the_least_of_each_amount_by_itself() -> None:
     assert (PROBLEM.least("params"), PROBLEM.least("macs"), PROBLEM.least("replaced")) == (
-        632, 4800, 0,
-    )  # fmt: skip
+        632,
+        4800,
+        0,
+    )
 
 
 def test_a_plan_names_what_becomes_of_the_layers() -> None:

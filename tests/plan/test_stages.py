@@ -48,9 +48,15 @@ def test_gains_of_convolutions_by_formula(side: int, alpha: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["DW+GPW(2)", "GPW(4)+DW+GPW(2)", "DW+RPW(4,0)", "GC(4)+SH(4)", "RPW(4,1/2)+DW",
-     "(DW+GPW(4))x2"],
-)  # fmt: skip
+    [
+        "DW+GPW(2)",
+        "GPW(4)+DW+GPW(2)",
+        "DW+RPW(4,0)",
+        "GC(4)+SH(4)",
+        "RPW(4,1/2)+DW",
+        "(DW+GPW(4))x2",
+    ],
+)
 def test_fields_of_units_short_of_the_full_field_by_autograd(text: str) -> None:
     block = Block.parse(text)
     depth = 3
@@ -117,8 +123,10 @@ def test_amounts_of_a_layout_are_sums_over_its_units() -> None:
     found = layout()
     assert (found.depths, found.widths, found.blocks) == ((2, 3), (6, 12), ("DW+PW", "DW+PW"))
     assert (found.layers, found.width_sum) == (10, 2 * 6 + 3 * 12)
-    unit = {w: sum(9 * a + a * b + 2 * (a + b) for a, b in w)
-            for w in (((3, 6), (6, 6)), ((6, 12), (12, 12), (12, 12)))}  # fmt: skip
+    unit = {
+        w: sum(9 * a + a * b + 2 * (a + b) for a, b in w)
+        for w in (((3, 6), (6, 6)), ((6, 12), (12, 12), (12, 12)))
+    }
     shortcuts = 3 * 6 + 12 + 6 * 12 + 24
     assert found.params == sum(unit.values()) + shortcuts + 12 * 10 + 10
     first = 64 * (27 + 18 + 18 + 54 + 36)

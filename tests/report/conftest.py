@@ -97,8 +97,12 @@ def show(browser: Any) -> Iterator[Callable[..., Any]]:
         opened.set_default_timeout(10_000)
         opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         opened.on("pageerror", lambda error: said.append(f"error: {error}"))
-        opened.on("request", lambda request: said.append(request.url)
-                  if not request.url.startswith(("file:", "data:")) else None)  # fmt: skip
+        opened.on(
+            "request",
+            lambda request: (
+                said.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+            ),
+        )
         opened.goto(path.as_uri() + place)
         opened.wait_for_selector("html[data-ready]")
         return opened

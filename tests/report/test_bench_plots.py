@@ -18,12 +18,13 @@ from ifspace.report.measured import by_condition
 def brute_front(blocks: list[Timed]) -> list[Timed]:
     """What no other one is no worse than in both, and better in one."""
     return [
-        b for b in blocks
+        b
+        for b in blocks
         if not any(
             o.params <= b.params and o.time <= b.time and (o.params, o.time) != (b.params, b.time)
             for o in blocks
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_the_front_is_what_nothing_beats() -> None:
@@ -83,8 +84,7 @@ def test_blocks_are_held_against_the_bound_by_their_least_time(results: Results)
     assert (forward.get_title(), both.get_title()) == ("forward", "forward + backward")
     names = [label.get_text() for label in forward.get_yticklabels()]
     assert names[:3] == [design.block for design in SMALL.designs[:3]]
-    assert names[3:] == ["CONV(3): CONV",
-                         "ShuffleNet unit: GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"]  # fmt: skip
+    assert names[3:] == ["CONV(3): CONV", "ShuffleNet unit: GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"]
     cases = [line for line in forward.lines if line.get_marker() == "o"]
     filled = [line.get_markerfacecolor() != "white" for line in cases]
     assert filled == [True, True, True, False, False]

@@ -11,8 +11,10 @@ def test_ratios_are_medians_with_their_spread(results: Results) -> None:
     assert table.title == "RPW on cpu-test, batch 8: time over that of dense"
     assert table.names == ("candidate", "fp32, nchw, forward")
     assert dict(table.rows) == {
-        "ours": "0.85 (0.80–0.90)", "dense": "1.00 (1.00–1.00)", "grouped": "0.50 (0.50–0.50)",
-    }  # fmt: skip
+        "ours": "0.85 (0.80–0.90)",
+        "dense": "1.00 (1.00–1.00)",
+        "grouped": "0.50 (0.50–0.50)",
+    }
 
 
 def test_a_way_that_a_candidate_did_not_run_is_a_dash(results: Results) -> None:

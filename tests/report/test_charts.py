@@ -9,8 +9,11 @@ from ifspace.report.folder import Results
 def test_every_part_with_a_chart_has_one(results: Results) -> None:
     found = charts(results)
     assert {part: len(each) for part, each in found.items()} == {
-        "funnel": 2, "layouts": 1, "energy": 1, "kernels": 1
-    }  # fmt: skip
+        "funnel": 2,
+        "layouts": 1,
+        "energy": 1,
+        "kernels": 1,
+    }
     names = [name for each in found.values() for name, _, _ in each]
     assert len(set(names)) == len(names)
 
@@ -34,8 +37,9 @@ def test_the_numbers_are_those_of_the_files(results: Results) -> None:
     assert (STEPS[2], 1) not in counts, "no logarithm of nothing"
     depths = [each for each in found["layouts"][0][2]["data"]["values"] if each["step"] == 1]
     assert [(each["stage"], each["depth"]) for each in depths] == [
-        ("stage 1: 32 pixels", 2), ("stage 2: 16 pixels", 3)
-    ]  # fmt: skip
+        ("stage 1: 32 pixels", 2),
+        ("stage 2: 16 pixels", 3),
+    ]
     shares = {e["candidate"]: e["share"] for e in found["kernels"][0][2]["data"]["values"][:3]}
     assert shares == {"ours": 0.3125, "dense": 0.25, "grouped": 0.5}
     assert found["energy"][0][2]["data"]["values"][0]["energy"] == 100

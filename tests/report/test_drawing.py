@@ -13,8 +13,9 @@ def drawn(*arguments) -> Axes:
 
 
 def lines(axes: Axes) -> list[int]:
-    return [len(each.get_segments()) for each in axes.collections
-            if isinstance(each, LineCollection)]  # fmt: skip
+    return [
+        len(each.get_segments()) for each in axes.collections if isinstance(each, LineCollection)
+    ]
 
 
 def fans(axes: Axes) -> list[int]:

@@ -101,8 +101,9 @@ def test_of_several_styles_the_plain_source_is_taken(copied: Path, styles) -> No
     about = copied / "bench" / f"blocks-{DEVICE}.json"
     values = json.loads(about.read_text())
     first, *rest = values["designs"]
-    both = [first | {"source": f"of {style}"} | ({"style": style} if style else {})
-            for style in styles]  # fmt: skip
+    both = [
+        first | {"source": f"of {style}"} | ({"style": style} if style else {}) for style in styles
+    ]
     about.write_text(json.dumps(values | {"designs": [*both, *rest]}))
     (bench,) = read(copied).blocks
     assert bench.sources[first["candidate"], 16, 16, 1] in ("of plain", "of None")

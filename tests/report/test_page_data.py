@@ -52,8 +52,9 @@ def test_a_layer_is_kept_once(results: Results) -> None:
 
 def test_baselines_are_beside_the_designs_of_their_width(results: Results) -> None:
     designs = page_data(results)["designs"]
-    names = [b for b, baseline in zip(designs["block"], designs["baseline"], strict=True)
-             if baseline]  # fmt: skip
+    names = [
+        b for b, baseline in zip(designs["block"], designs["baseline"], strict=True) if baseline
+    ]
     assert names == [name for name in BASELINES if name != "DW+PW"]
     place = designs["block"].index(BASELINES[-1])
     inside = Block.parse("GPW(4)+SH(4)+DW+GPW(4)").at(16, bottleneck="1/4")

@@ -16,8 +16,16 @@ def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None
     page.click(f"{ROWS}:has-text('{DW_RPW_RPW.block}') td:nth-child(3)")
     assert page.inner_text("#block-title") == DW_RPW_RPW.block
     body = page.inner_text("#block-body")
-    for words in ("272, 1/8.5 of the convolution's", "3×3×16", "class Unit(nn.Module)", "<b>&</b>",
-                  "peak memory", "forward+backward", "C ≤ s1·(w2 - 1) + w1", "g1 = 4"):  # fmt: skip
+    for words in (
+        "272, 1/8.5 of the convolution's",
+        "3×3×16",
+        "class Unit(nn.Module)",
+        "<b>&</b>",
+        "peak memory",
+        "forward+backward",
+        "C ≤ s1·(w2 - 1) + w1",
+        "g1 = 4",
+    ):
         assert words in body, words
     page.keyboard.press("Escape")
     assert not page.is_visible("#block")

@@ -16,9 +16,16 @@ def named(results: Results, part: str) -> dict[str, Figure]:
 
 def test_every_figure_has_named_axes_and_a_title(results: Results) -> None:
     found = {name: each for part in PARTS for name, each in named(results, part.name).items()}
-    assert {"funnel-16", "params-layers-16", "trajectories-32", "energy-rank",
-            "params-latency-cpu-test", "predicted-latency-cpu-test", "speed-bound-cpu-test",
-            "block-dw-pw-16"} <= found.keys()  # fmt: skip
+    assert {
+        "funnel-16",
+        "params-layers-16",
+        "trajectories-32",
+        "energy-rank",
+        "params-latency-cpu-test",
+        "predicted-latency-cpu-test",
+        "speed-bound-cpu-test",
+        "block-dw-pw-16",
+    } <= found.keys()
     for name, figure in found.items():
         assert figure.axes, name
         for axes in figure.axes:

@@ -6,9 +6,12 @@ from ifspace.reach import channel_reach, field_after
 from ifspace.report.sight import MOST_COLUMNS, runs, see
 
 BLOCKS = (
-    "DW+RPW(4,0)+GPW(4)", "GPW(4)+SH(4)+DW+GPW(4)", "RPW(4,1/2)+RPW(2,0.33)+DW", "PW+DW",
+    "DW+RPW(4,0)+GPW(4)",
+    "GPW(4)+SH(4)+DW+GPW(4)",
+    "RPW(4,1/2)+RPW(2,0.33)+DW",
+    "PW+DW",
     "GC(8)+SH(8)+GPW(2)",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -48,8 +48,9 @@ def test_the_funnel_is_that_of_the_catalogue(results: Results) -> None:
 def test_the_best_of_each_length_and_the_published(results: Results) -> None:
     rows = only(results, "designs").rows
     assert [row[:3] for row in rows] == [
-        ("2", "DW+PW", "400"), ("3", "DW+RPW(4,0)+RPW(4,0)", "272"),
-    ]  # fmt: skip
+        ("2", "DW+PW", "400"),
+        ("3", "DW+RPW(4,0)+RPW(4,0)", "272"),
+    ]
     assert rows[0][-1] == "MobileNet"
     assert rows[1][3] == "1/8.5"
 
@@ -66,9 +67,11 @@ def test_blocks_that_cost_the_same_are_counted() -> None:
 def test_groups_are_those_that_nothing_shorter_beats(results: Results) -> None:
     rows = only(results, "groups").rows
     assert [row[:4] for row in rows] == [
-        ("16", "2", "DW+PW", "400"), ("16", "3", "DW+RPW(4,0)+RPW(4,0)", "272"),
-        ("32", "2", "DW+PW", "1,312"), ("32", "3", "DW+RPW(4,0)+RPW(4,0)", "544"),
-    ]  # fmt: skip
+        ("16", "2", "DW+PW", "400"),
+        ("16", "3", "DW+RPW(4,0)+RPW(4,0)", "272"),
+        ("32", "2", "DW+PW", "1,312"),
+        ("32", "3", "DW+RPW(4,0)+RPW(4,0)", "544"),
+    ]
     assert rows[0][4] == "1/5.8"  # 9 * 16 * 16 / 400
 
 

@@ -67,8 +67,9 @@ def test_a_seed_gives_the_same_run_whatever_is_trained_beside(few: Data) -> None
 
 
 def test_a_step_is_that_of_plain_torch(few: Data) -> None:
-    schedule = Schedule("two", 2, 0.05, 100, momentum=0.9, weight_decay=0.01, nesterov=True,
-                        milestones=(1,))  # fmt: skip
+    schedule = Schedule(
+        "two", 2, 0.05, 100, momentum=0.9, weight_decay=0.01, nesterov=True, milestones=(1,)
+    )
     (run,) = train_check({"a": plain(4)}, few, schedule, (3,), threads=1)
     model = plain(4)(3).double()
     images, labels = few.normalised(few.train_images).double(), few.train_labels
@@ -110,9 +111,10 @@ def test_all_see_the_same_batches_in_turn(few: Data) -> None:
         def build(seed: int) -> nn.Module:
             model = plain(2)(seed)
             model.register_forward_pre_hook(
-                lambda module, given: seen.append((name, given[0].numpy().tobytes()))
-                if module.training else None
-            )  # fmt: skip
+                lambda module, given: (
+                    seen.append((name, given[0].numpy().tobytes())) if module.training else None
+                )
+            )
             return model
 
         return build
@@ -134,8 +136,9 @@ def test_every_image_is_in_one_batch_and_none_is_alone(count: int, sizes: list[i
 
 def test_progress_counts_the_steps_of_all(few: Data) -> None:
     told: list[tuple[int, int]] = []
-    train_check({"a": plain(2), "b": plain(2)}, few, ONCE, (0, 1),
-                progress=lambda *each: told.append(each))  # fmt: skip
+    train_check(
+        {"a": plain(2), "b": plain(2)}, few, ONCE, (0, 1), progress=lambda *each: told.append(each)
+    )
     assert told == [(n, 16) for n in range(1, 17)]
 
 
@@ -148,8 +151,15 @@ def test_an_interruption_leaves_what_is_finished(few: Data) -> None:
 
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        train_check({"a": plain(2), "b": plain(2)}, few, ONCE, (0, 1), threads=1,
-                    progress=stop, finished=kept.append)  # fmt: skip
+        train_check(
+            {"a": plain(2), "b": plain(2)},
+            few,
+            ONCE,
+            (0, 1),
+            threads=1,
+            progress=stop,
+            finished=kept.append,
+        )
     assert [(run.version, run.seed) for run in kept] == [("a", 0), ("b", 0)]
     assert torch.get_num_threads() == before
 
@@ -177,8 +187,11 @@ def test_macs_are_those_of_the_layout() -> None:
 
 
 def test_summaries_put_the_seeds_together() -> None:
-    rows = [Run(name, seed, value, value / 100, 5, 6, 1.0 + seed, 0.5, 9.0, 2, 1, "cpu")
-            for seed in range(3) for name, value in (("a", 90.0 + seed), ("b", 50.0))]  # fmt: skip
+    rows = [
+        Run(name, seed, value, value / 100, 5, 6, 1.0 + seed, 0.5, 9.0, 2, 1, "cpu")
+        for seed in range(3)
+        for name, value in (("a", 90.0 + seed), ("b", 50.0))
+    ]
     a, b = summaries(rows)
     assert (a.version, a.seeds, b.version, b.accuracy_std) == ("a", 3, "b", 0)
     assert a.accuracy_percent == fmean([90, 91, 92])

@@ -27,8 +27,9 @@ def test_the_digits_are_split_by_class_and_always_the_same() -> None:
     assert len(first.train_labels) + len(first.test_labels) == 1797
     assert torch.equal(first.test_images, again.test_images)
     for label in range(10):
-        here, there = ((part == label).sum().item() for part in
-                       (first.train_labels, first.test_labels))  # fmt: skip
+        here, there = (
+            (part == label).sum().item() for part in (first.train_labels, first.test_labels)
+        )
         assert there == round((here + there) / 5)
     # No image is on both sides: the data have none twice.
     seen = {image.numpy().tobytes() for image in first.test_images}
@@ -97,26 +98,62 @@ def relabel(name: str, place: int, label: int) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("load", "write", "spoil", "said"),
     [
-        (cifar10, write_cifar10, lambda folder: (folder / BATCHES[2]).unlink(),
-         r"file missing: got no data_batch_3.bin in .*; allowed: data_batch_1.bin, "),
-        (cifar100, write_cifar100, lambda folder: (folder / "test.bin").unlink(),
-         r"file missing: got no test.bin in .*; allowed: train.bin, test.bin; unpack"),
-        (cifar100, write_cifar100, lambda folder: (folder / "test.bin").rename(folder / "test"),
-         r"file missing: got no test.bin in .*, where the Python version is: it is not read"),
-        (cifar10, write_cifar10, cut(BATCHES[0], 4 * 3073 - 1),
-         r"file truncated, .*: got 12,291 bytes in data_batch_1.bin; allowed: records of 3,073 "),
-        (cifar100, write_cifar100, cut("train.bin", 3073),
-         r"file truncated, .*: got 3,073 bytes in train.bin; allowed: records of 3,074 bytes"),
-        (cifar10, write_cifar10, cut(BATCHES[5], 0),
-         r"file truncated, .*: got 0 bytes in test_batch.bin; .*, one at least"),
-        (cifar10, write_cifar10, relabel(BATCHES[5], 3073, 10),
-         r"label out of range: got 10 in test_batch.bin; allowed: 0 to 9; "),
-        (cifar100, write_cifar100, relabel("train.bin", 3074 + 1, 100),
-         r"label out of range: got 100 in train.bin; allowed: 0 to 99; "),
-        (cifar100, write_cifar100, relabel("train.bin", 0, 20),
-         r"label out of range: got 20 in train.bin; allowed: 0 to 19; "),
+        (
+            cifar10,
+            write_cifar10,
+            lambda folder: (folder / BATCHES[2]).unlink(),
+            r"file missing: got no data_batch_3.bin in .*; allowed: data_batch_1.bin, ",
+        ),
+        (
+            cifar100,
+            write_cifar100,
+            lambda folder: (folder / "test.bin").unlink(),
+            r"file missing: got no test.bin in .*; allowed: train.bin, test.bin; unpack",
+        ),
+        (
+            cifar100,
+            write_cifar100,
+            lambda folder: (folder / "test.bin").rename(folder / "test"),
+            r"file missing: got no test.bin in .*, where the Python version is: it is not read",
+        ),
+        (
+            cifar10,
+            write_cifar10,
+            cut(BATCHES[0], 4 * 3073 - 1),
+            r"file truncated, .*: got 12,291 bytes in data_batch_1.bin; allowed: records of 3,073 ",
+        ),
+        (
+            cifar100,
+            write_cifar100,
+            cut("train.bin", 3073),
+            r"file truncated, .*: got 3,073 bytes in train.bin; allowed: records of 3,074 bytes",
+        ),
+        (
+            cifar10,
+            write_cifar10,
+            cut(BATCHES[5], 0),
+            r"file truncated, .*: got 0 bytes in test_batch.bin; .*, one at least",
+        ),
+        (
+            cifar10,
+            write_cifar10,
+            relabel(BATCHES[5], 3073, 10),
+            r"label out of range: got 10 in test_batch.bin; allowed: 0 to 9; ",
+        ),
+        (
+            cifar100,
+            write_cifar100,
+            relabel("train.bin", 3074 + 1, 100),
+            r"label out of range: got 100 in train.bin; allowed: 0 to 99; ",
+        ),
+        (
+            cifar100,
+            write_cifar100,
+            relabel("train.bin", 0, 20),
+            r"label out of range: got 20 in train.bin; allowed: 0 to 19; ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_file_is_one_line(
     tmp_path: Path, load: Callable, write: Callable, spoil: Callable, said: str
 ) -> None:
@@ -139,8 +176,12 @@ def test_crops_move_the_whole_image_and_leave_black_behind() -> None:
     moves = set()
     framed = torch.nn.functional.pad(images, [2] * 4)
     for before, after in zip(framed, made, strict=True):
-        places = [(y, x) for y in range(5) for x in range(5)
-                  if torch.equal(after, before[:, y : y + 6, x : x + 6])]  # fmt: skip
+        places = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if torch.equal(after, before[:, y : y + 6, x : x + 6])
+        ]
         assert len(places) == 1
         moves.update(places)
     assert len(moves) == 25  # every place of the crop comes up
@@ -181,8 +222,9 @@ def test_grey_images_are_enlarged_and_repeated() -> None:
 
 def tiny(**changed: object) -> Data:
     images, labels = torch.zeros(2, 3, 4, 4), torch.tensor([0, 1])
-    return replace(Data("tiny", images, labels, images, labels, 2, (0.5,) * 3, (1.0,) * 3),
-                   **changed)  # fmt: skip
+    return replace(
+        Data("tiny", images, labels, images, labels, 2, (0.5,) * 3, (1.0,) * 3), **changed
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,9 @@ def test_every_3x3_convolution_but_the_first_becomes_the_block() -> None:
     layout, style = network("vgg11", 32), style_of("vgg11")
     found = versions(layout, style)
     assert [each.said for each in found][1:] == [
-        "depths 2,2,2,1,1", "DW+RPW(2,1/2) for 7 of 8 convolutions",
-    ]  # fmt: skip
+        "depths 2,2,2,1,1",
+        "DW+RPW(2,1/2) for 7 of 8 convolutions",
+    ]
     made = [each for each in found[2].build(0).modules() if isinstance(each, BlockModule)]
     inner = [str(each.sized.block) for each in made if str(each.sized.block) != "CONV"]
     assert inner == ["DW+RPW(2,1/2)"] * 7
@@ -70,8 +71,9 @@ def test_a_convolution_inside_a_bottleneck_is_replaced_there() -> None:
     layout, style = network("resnet50", 32), style_of("resnet50")
     final = versions(layout, style)[-1]
     assert final.said == "DW+RPW(2,1/2) for 16 of 17 convolutions"
-    blocks = [str(each.sized.block) for each in final.build(0).modules()
-              if isinstance(each, BlockModule)]  # fmt: skip
+    blocks = [
+        str(each.sized.block) for each in final.build(0).modules() if isinstance(each, BlockModule)
+    ]
     assert blocks.count("DW+RPW(2,1/2)") == 16
 
 
@@ -108,6 +110,7 @@ def test_what_is_none_is_refused() -> None:
     layout, style, data = layout_for("small", digits())
     with pytest.raises(BlockError, match="XY"):
         versions(layout, style, "XY")
-    with pytest.raises(SettingError, match=f"^unknown network: got 'vgg12'; allowed: "
-                       f"{', '.join(NETWORKS)}"):  # fmt: skip
+    with pytest.raises(
+        SettingError, match=f"^unknown network: got 'vgg12'; allowed: {', '.join(NETWORKS)}"
+    ):
         layout_for("vgg12", data)

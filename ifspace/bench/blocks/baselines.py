@@ -42,9 +42,11 @@ def _clcnet(channels: int, out_channels: int) -> SizedBlock:
     plans = cheapest_groups(problem).plans
     if not plans:
         raise BlockError.because(
-            "no groups with the full field", got=f"GC+SH+GPW from {channels} to {out_channels}",
-            allowed="widths with common divisors", remedy="choose other widths",
-        )  # fmt: skip
+            "no groups with the full field",
+            got=f"GC+SH+GPW from {channels} to {out_channels}",
+            allowed="widths with common divisors",
+            remedy="choose other widths",
+        )
     return plans[0].sized
 
 
@@ -57,9 +59,11 @@ def _shufflenet(channels: int, out_channels: int) -> SizedBlock:
         except BlockError:
             continue
     raise BlockError.because(
-        "no group count of ShuffleNet fits", got=f"widths {channels} and {out_channels}",
-        allowed="widths divisible by 8 or 12", remedy="choose other widths",
-    )  # fmt: skip
+        "no group count of ShuffleNet fits",
+        got=f"widths {channels} and {out_channels}",
+        allowed="widths divisible by 8 or 12",
+        remedy="choose other widths",
+    )
 
 
 def _resnext(channels: int, out_channels: int) -> SizedBlock:
@@ -84,7 +88,7 @@ BASELINES: Final = tuple(
         ("resnext", "ResNeXt bottleneck", "Xie et al. 2017, Table 1", _resnext),
         ("inverted", "inverted residual", "Sandler et al. 2018, Table 1", _inverted),
     )
-)  # fmt: skip
+)
 NAMES: Final = tuple(each.name for each in BASELINES)
 
 
@@ -106,10 +110,11 @@ def find_baselines(names: Iterable[str]) -> tuple[Baseline, ...]:
             text = str(Block.parse(name))
         except IfspaceError as error:
             raise SettingError.because(
-                "no such baseline", got=repr(name),
+                "no such baseline",
+                got=repr(name),
                 allowed=f"{', '.join(NAMES)}, blocks such as GC(4)+PW",
                 remedy=f"choose among these ({str(error).partition(':')[0]})",
                 argument="baselines",
-            ) from None  # fmt: skip
+            ) from None
         found[text] = Baseline(text.lower(), text, "asked for", _plain(text))
     return tuple(found.values())

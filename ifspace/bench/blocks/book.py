@@ -113,8 +113,9 @@ def _rows_of(path: Path) -> Iterator[Row]:
                     raise _foreign(path, f"line {reader.line_num} is cut", "whole lines")
                 for name in _NUMBERS:
                     if row[name] != "" and not _is_number(row[name]):
-                        raise _foreign(path, f"line {reader.line_num}: {name} {row[name]!r}",
-                                       "numbers")  # fmt: skip
+                        raise _foreign(
+                            path, f"line {reader.line_num}: {name} {row[name]!r}", "numbers"
+                        )
                 yield dict(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _foreign(path, str(error), "a readable CSV file") from None
@@ -129,6 +130,9 @@ def _is_number(text: str) -> bool:
 
 def _foreign(path: Path, got: str, allowed: str) -> SettingError:
     return SettingError.because(
-        f"{path.name} cannot be added to", got=got, allowed=allowed,
-        remedy="move it away, or name another folder", argument="results",
-    )  # fmt: skip
+        f"{path.name} cannot be added to",
+        got=got,
+        allowed=allowed,
+        remedy="move it away, or name another folder",
+        argument="results",
+    )

@@ -52,9 +52,12 @@ def neighbours(place: Place) -> tuple[Place, ...]:
 
 
 def calibration(
-    catalogue: Catalogue, place: Place, others: Sequence[Place], more: Sequence[Candidate] = (),
+    catalogue: Catalogue,
+    place: Place,
+    others: Sequence[Place],
+    more: Sequence[Candidate] = (),
     but: frozenset[str] = frozenset(),
-) -> Calibration:  # fmt: skip
+) -> Calibration:
     """Return what to measure for a model: a sample without the blocks named in `but`.
 
     `others`: more places to fit to; `more`: blocks to fit to beside the sample. All are timed

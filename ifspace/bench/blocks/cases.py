@@ -125,10 +125,25 @@ class Candidate:
         """Return the columns of a row that say what was measured on what."""
         batch, width, *sides = self.out_shape
         return {
-            "case": self.case(conditions), "candidate": self.name, "provider": self.provider,
-            "mode": mode, "dtype": conditions.dtype, "layout": conditions.layout, "N": batch,
-            "C": self.sized.channels, "F": width, "H": sides[0], "W": sides[1],
-            "metric": "", "unit": "", "median": "", "p20": "", "p80": "", "bound": "",
-            "device": machine.device, "torch": machine.torch, "triton": machine.triton,
+            "case": self.case(conditions),
+            "candidate": self.name,
+            "provider": self.provider,
+            "mode": mode,
+            "dtype": conditions.dtype,
+            "layout": conditions.layout,
+            "N": batch,
+            "C": self.sized.channels,
+            "F": width,
+            "H": sides[0],
+            "W": sides[1],
+            "metric": "",
+            "unit": "",
+            "median": "",
+            "p20": "",
+            "p80": "",
+            "bound": "",
+            "device": machine.device,
+            "torch": machine.torch,
+            "triton": machine.triton,
             "date": machine.date,
-        }  # fmt: skip
+        }

@@ -88,8 +88,10 @@ def _rolling(layer: SizedLayer, pixels: int, moved: int, size: int, layout: str)
         way, macs = "RPW tiled", layer.c_out * slices.width
         moved += 0 if slices.is_ring else size * pixels * slices.channels
     return {
-        f"{way} {OPERATIONS}": 2 * macs * pixels, f"{way} {BYTES}": moved, f"{way} {LAUNCHES}": 1
-    }  # fmt: skip
+        f"{way} {OPERATIONS}": 2 * macs * pixels,
+        f"{way} {BYTES}": moved,
+        f"{way} {LAUNCHES}": 1,
+    }
 
 
 def _style(candidate: Candidate, conditions: Conditions, sides: list[int]) -> dict[str, int]:

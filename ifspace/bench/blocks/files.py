@@ -72,9 +72,11 @@ class Files:
         except OSError as error:
             said = strerror(ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
             raise OutputError.because(
-                "results cannot be written", got=f"{folder} ({said})",
-                allowed="a folder that can be made and written", remedy="choose another one",
-            ) from None  # fmt: skip
+                "results cannot be written",
+                got=f"{folder} ({said})",
+                allowed="a folder that can be made and written",
+                remedy="choose another one",
+            ) from None
         for path in (self.rows, self.designs, self.latency):
             with replacing(path, keep=False) as file:
                 file.touch()
@@ -124,9 +126,12 @@ def write_designs(
     """
     conditions, machine = run.asked.conditions, run.machine
     said = {
-        "dtype": conditions.dtype, "layout": conditions.layout, "style": conditions.style,
-        "threads": conditions.threads, "batch": run.asked.place.batch,
-    }  # fmt: skip
+        "dtype": conditions.dtype,
+        "layout": conditions.layout,
+        "style": conditions.style,
+        "threads": conditions.threads,
+        "batch": run.asked.place.batch,
+    }
     designs = {_what(each): each for each in kept.designs}
     designs |= {_what(each): each for each in (_design(x, conditions) for x in run.checked)}
     values = {
@@ -182,9 +187,12 @@ def _read_latencies(path: Path) -> tuple[Mapping[str, str], ...]:
 
 def _foreign(path: Path, got: str) -> SettingError:
     return SettingError.because(
-        f"{path.name} cannot be added to", got=got, allowed="a file that this command wrote",
-        remedy="move it away, or name another folder", argument="results",
-    )  # fmt: skip
+        f"{path.name} cannot be added to",
+        got=got,
+        allowed="a file that this command wrote",
+        remedy="move it away, or name another folder",
+        argument="results",
+    )
 
 
 def _what(design: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -197,14 +205,21 @@ def _design(candidate: Candidate, conditions: Conditions) -> dict[str, Any]:
     module = build(sized, stride=candidate.stride, style=conditions.style, device="meta")
     inside = sized.bottleneck
     return {
-        "composition": str(sized.block.composition), "block": str(sized.block),
-        "candidate": candidate.name, "provider": candidate.provider,
-        "channels": sized.channels, "out_channels": sized.out_channels,
-        "bottleneck": None if inside is None else str(inside), "stride": candidate.stride,
-        "params": sized.params, "macs_per_pixel": sized.macs_per_pixel(candidate.stride),
-        "fields": [list(each) for each in field_after(sized)], "source": module.to_source(),
-        "style": conditions.style, "checked": True,
-    }  # fmt: skip
+        "composition": str(sized.block.composition),
+        "block": str(sized.block),
+        "candidate": candidate.name,
+        "provider": candidate.provider,
+        "channels": sized.channels,
+        "out_channels": sized.out_channels,
+        "bottleneck": None if inside is None else str(inside),
+        "stride": candidate.stride,
+        "params": sized.params,
+        "macs_per_pixel": sized.macs_per_pixel(candidate.stride),
+        "fields": [list(each) for each in field_after(sized)],
+        "source": module.to_source(),
+        "style": conditions.style,
+        "checked": True,
+    }
 
 
 class LatencyRows:
@@ -215,9 +230,12 @@ class LatencyRows:
     """
 
     def __init__(
-        self, device: str, dtype: str, conditions: str = "",
+        self,
+        device: str,
+        dtype: str,
+        conditions: str = "",
         kept: Iterable[Mapping[str, str]] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ends, self._conditions = (device, dtype), conditions
         self._found: dict[tuple[Any, ...], tuple[float, str]] = {}
         self._kept: dict[tuple[Any, ...], tuple[float, str]] = {}
@@ -231,9 +249,13 @@ class LatencyRows:
         if milliseconds is None or sized.bottleneck is not None:
             return
         case = (
-            str(sized.block), sized.channels, sized.out_channels, candidate.side, candidate.stride,
+            str(sized.block),
+            sized.channels,
+            sized.out_channels,
+            candidate.side,
+            candidate.stride,
             candidate.batch,
-        )  # fmt: skip
+        )
         if case not in self._found or (source == MEASURED and self._found[case][1] != MEASURED):
             # A time of nothing is no latency: the least that the table can say.
             self._found[case] = max(milliseconds, 10.0**-MOST_DIGITS), source
@@ -244,9 +266,10 @@ class LatencyRows:
     @property
     def _every(self) -> dict[tuple[Any, ...], tuple[float, str]]:
         stays = {
-            case: row for case, row in self._kept.items()
+            case: row
+            for case, row in self._kept.items()
             if row[1] == MEASURED and self._found.get(case, row)[1] == MODELLED
-        }  # fmt: skip
+        }
         return {**self._kept, **self._found, **stays}
 
     def write(self, path: Path) -> None:
@@ -262,9 +285,12 @@ class LatencyRows:
 
 
 def record(
-    run: Run, files: Files, arguments: Mapping[str, Any], where: Provenance,
+    run: Run,
+    files: Files,
+    arguments: Mapping[str, Any],
+    where: Provenance,
     kept: Earlier | None = None,
-) -> tuple[Path, ...]:  # fmt: skip
+) -> tuple[Path, ...]:
     """Write what came of a run beside its rows, and what is `kept` of earlier ones.
 
     Return the files.

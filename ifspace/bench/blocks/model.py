@@ -112,11 +112,12 @@ class Fitted:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
-            "unit": "ms", "coefficients": dict(self.model.coefficients),
+            "unit": "ms",
+            "coefficients": dict(self.model.coefficients),
             "fitted_to": self.fitted_to,
             "errors": {name: asdict(each) for name, each in self.errors.items()},
             "goals": {"rank_correlation": RANK_GOAL, "median_error": ERROR_GOAL},
-        }  # fmt: skip
+        }
 
 
 MODEL: Final = "model"

@@ -12,8 +12,9 @@ def none_right(shown: Sequence[Candidate], red: Mapping[Key, str]) -> SettingErr
     return SettingError.because(
         "no block is right, none is timed",
         got=f"{shown[0].name}: {red[shown[0].key]}" if shown else "none chosen",
-        allowed="blocks that are what they are said to be", remedy="enumerate the catalogue anew",
-    )  # fmt: skip
+        allowed="blocks that are what they are said to be",
+        remedy="enumerate the catalogue anew",
+    )
 
 
 def none_timed(name: str, rows: Iterable[Row]) -> SettingError:
@@ -21,6 +22,8 @@ def none_timed(name: str, rows: Iterable[Row]) -> SettingError:
     said = [str(row["metric"]) for row in rows if row["candidate"] == name]
     why = next((each for each in said if each.startswith(NOT_RUN)), "it has no time")
     return SettingError.because(
-        "no block could be timed", got=f"{name}, {why}", allowed="maps that fit into memory",
+        "no block could be timed",
+        got=f"{name}, {why}",
+        allowed="maps that fit into memory",
         remedy="ask for a smaller batch or side",
-    )  # fmt: skip
+    )

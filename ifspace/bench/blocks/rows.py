@@ -31,7 +31,7 @@ def filled(
 
 def time_rows(
     timed: Timed, conditions: Conditions, machine: Machine, rates: Rates
-) -> Iterator[Row]:  # fmt: skip
+) -> Iterator[Row]:
     """Yield the rows of a candidate's times, or the one that says why there are none."""
     start = timed.candidate.row(conditions, timed.mode, machine)
     suffix = COMPILED * timed.compiled
@@ -55,14 +55,14 @@ def count_rows(candidate: Candidate, conditions: Conditions, machine: Machine) -
 
 def peak_row(
     candidate: Candidate, mode: str, conditions: Conditions, machine: Machine, peak: int
-) -> Row:  # fmt: skip
+) -> Row:
     """Return the row of the most memory held at once."""
     return filled(candidate.row(conditions, mode, machine), PEAK, "MiB", [peak / 2**20])
 
 
 def predicted_row(
     candidate: Candidate, mode: str, conditions: Conditions, machine: Machine, milliseconds: float
-) -> Row:  # fmt: skip
+) -> Row:
     """Return the row of a time that the model says."""
     return filled(candidate.row(conditions, mode, machine), PREDICTED, "ms", [milliseconds])
 

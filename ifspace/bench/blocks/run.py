@@ -144,8 +144,10 @@ class Run:
         known = {each.sized: each for each in beside_.candidates}
         self.chosen = tuple(
             replace(x, provider=f"{x.provider}, {known.pop(x.sized).provider}")
-            if x.sized in known else x for x in chosen.candidates
-        )  # fmt: skip
+            if x.sized in known
+            else x
+            for x in chosen.candidates
+        )
         self.beside = tuple(known.values())
         self.left_out = chosen.left_out + beside_.left_out
         self.solved = chosen.solved
@@ -186,9 +188,13 @@ class Run:
         self.book.drop(start, [metric + suffix for metric in (TIME, LEAST, ROUNDS)])
 
     def _time(
-        self, candidates: Sequence[Candidate], limits: Limits, rates: Rates, tell: Tell,
+        self,
+        candidates: Sequence[Candidate],
+        limits: Limits,
+        rates: Rates,
+        tell: Tell,
         conditions: Conditions | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Time what is not in the book yet, in turn, and keep the rows of every round."""
         conditions = conditions or self.asked.conditions
         every = []
@@ -266,8 +272,10 @@ class Run:
         every = {each.key: each for each in self.shown}
         for design in designs_for(self.catalogue, place):
             if (design.channels, design.out_channels, design.stride) == (
-                place.channels, place.out_channels, place.stride,
-            ):  # fmt: skip
+                place.channels,
+                place.out_channels,
+                place.stride,
+            ):
                 each = at_place(design, place, self.asked.by)
                 every.setdefault(each.key, each)
         yield from (each for key, each in every.items() if key not in self.red)

@@ -42,8 +42,11 @@ class Place:
 
     def __post_init__(self) -> None:
         for name, most in (
-            ("channels", MAX_WIDTH), ("out_channels", MAX_WIDTH), ("side", None), ("batch", None),
-        ):  # fmt: skip
+            ("channels", MAX_WIDTH),
+            ("out_channels", MAX_WIDTH),
+            ("side", None),
+            ("batch", None),
+        ):
             whole_within(getattr(self, name), name, 1, most)
         whole_within(self.stride, "stride", 1, 2)
 
@@ -75,8 +78,9 @@ def first_place(catalogue: Catalogue, side: int, batch: int) -> Place:
         raise SettingError.because(
             "nothing of this catalogue can be measured",
             got=f"{catalogue.designs[0].dims} dimension" if catalogue.designs else "an empty one",
-            allowed="designs of two dimensions", remedy="enumerate them with --dims 2",
-        )  # fmt: skip
+            allowed="designs of two dimensions",
+            remedy="enumerate them with --dims 2",
+        )
     first = catalogue.designs[0]
     stride = cast(Literal[1, 2], first.stride)
     return Place(first.channels, first.out_channels, side, batch, stride)
@@ -147,22 +151,33 @@ def moved(candidate: Candidate, catalogue: Catalogue, place: Place, by: str) -> 
 
 
 def _solved(
-    composition: Composition, place: Place, by: str, bottleneck: Fraction | None, kernel: int,
+    composition: Composition,
+    place: Place,
+    by: str,
+    bottleneck: Fraction | None,
+    kernel: int,
     overlaps: tuple[Fraction, ...],
-) -> Candidate:  # fmt: skip
+) -> Candidate:
     objective = cast(Objective, by if by in get_args(Objective) else "params")
     problem = GroupsProblem(
-        composition, place.channels, place.out_channels, bottleneck, kernel=kernel,
-        overlaps=overlaps, objective=objective, stride=place.stride,
-    )  # fmt: skip
+        composition,
+        place.channels,
+        place.out_channels,
+        bottleneck,
+        kernel=kernel,
+        overlaps=overlaps,
+        objective=objective,
+        stride=place.stride,
+    )
     answer = cheapest_groups(problem, time_limit_s=LIMIT_S)
     if not answer.plans:
         late = answer.status is Status.UNKNOWN
         raise BlockError.because(
             "no groups with the full field" + (f" in {LIMIT_S:.0f} s" if late else ""),
             got=f"{composition} from {place.channels} to {place.out_channels}",
-            allowed="widths with common divisors", remedy="choose other widths",
-        )  # fmt: skip
+            allowed="widths with common divisors",
+            remedy="choose other widths",
+        )
     return sized_at(answer.plans[0].sized, place)
 
 
@@ -198,16 +213,20 @@ def _ordered(designs: Sequence[Design], by: str) -> Sequence[Design]:
         return [design for design, _ in trade_offs(mark_dominated(designs))]
     if by not in BY:
         raise SettingError.because(
-            "unknown amount", got=repr(by), allowed=", ".join(BY), remedy="choose one of them",
+            "unknown amount",
+            got=repr(by),
+            allowed=", ".join(BY),
+            remedy="choose one of them",
             argument="by",
-        )  # fmt: skip
+        )
     return ranked(designs, by)
 
 
 def _amount(candidate: Candidate, by: str) -> int:
     amounts = {
-        "macs": candidate.sized.macs_per_pixel, "activations": candidate.sized.activations_per_pixel
-    }  # fmt: skip
+        "macs": candidate.sized.macs_per_pixel,
+        "activations": candidate.sized.activations_per_pixel,
+    }
     return amounts[by](candidate.stride) if by in amounts else candidate.sized.params
 
 

@@ -104,8 +104,11 @@ class Plan:
         every = listed(
             shapes or (QUICK_SHAPES if quick else SHAPES),
             windows or (QUICK_WINDOWS if quick else WINDOWS),
-            layouts, MODES, dtypes, kinds,
-        )  # fmt: skip
+            layouts,
+            MODES,
+            dtypes,
+            kinds,
+        )
         impl = options.impl or ("triton" if cuda else "cpu")
         compiles = {"none": nowhere, "some": _somewhere(device), "all": _everywhere}
         limits = QUICK_LIMITS if quick else LIMITS[device.type]

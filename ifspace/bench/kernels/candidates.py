@@ -103,9 +103,13 @@ def _compile(plain: Candidate) -> Candidate:
         return Way(forward, way.keep, way.give)
 
     return Candidate(
-        COMPILED + plain.name, "torch.compile", build, expands=plain.expands,
-        unrolled=plain.unrolled, compiled=True,
-    )  # fmt: skip
+        COMPILED + plain.name,
+        "torch.compile",
+        build,
+        expands=plain.expands,
+        unrolled=plain.unrolled,
+        compiled=True,
+    )
 
 
 def _has_compiler() -> bool:

@@ -15,9 +15,15 @@ from ifspace.kernels.windows import Windows, windows_of
 # Batch, width and side of the layers; C_out = C_in. Batch 1 comes first: it tells what takes too
 # long at batch 128.
 SHAPES: Final = (
-    (1, 128, 56), (1, 256, 28), (1, 512, 14), (1, 1024, 7),
-    (128, 128, 56), (128, 256, 28), (128, 512, 14), (128, 1024, 7),
-)  # fmt: skip
+    (1, 128, 56),
+    (1, 256, 28),
+    (1, 512, 14),
+    (1, 1024, 7),
+    (128, 128, 56),
+    (128, 256, 28),
+    (128, 512, 14),
+    (128, 1024, 7),
+)
 # Group count and overlap.
 WINDOWS: Final = ((2, "1/2"), (4, "0.33"), (4, "1/2"), (8, "1/2"))
 RPW: Final = "RPW"
@@ -121,9 +127,12 @@ def parse_shape(text: str) -> Shape:
         batch = width = side = 0
     if min(batch, width, side) < 1:
         raise SettingError.because(
-            "no such shape", got=repr(text), allowed="NxCxH", remedy="write 128x512x14",
+            "no such shape",
+            got=repr(text),
+            allowed="NxCxH",
+            remedy="write 128x512x14",
             argument="cases",
-        )  # fmt: skip
+        )
     return batch, width, side
 
 
@@ -138,7 +147,10 @@ def parse_window(text: str) -> tuple[int, str]:
     groups, comma, overlap = text.partition(",")
     if not comma or not groups.isdecimal():
         raise SettingError.because(
-            "no such windows", got=repr(text), allowed="g,o", remedy="write 4,0.33 or 8,1/2",
+            "no such windows",
+            got=repr(text),
+            allowed="g,o",
+            remedy="write 4,0.33 or 8,1/2",
             argument="windows",
-        )  # fmt: skip
+        )
     return int(groups), overlap

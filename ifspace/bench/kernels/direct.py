@@ -19,10 +19,21 @@ BLOCK: Final = 256
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _direct(
-    x: Any, weight: Any, y: Any, elements: Any, c_in: Any, c_out: Any, width: Any, step: Any,
-    area: Any, stride_n: Any, stride_c: Any, stride_pixel: Any,
-    LAST: tl.constexpr, BLOCK: tl.constexpr,
-) -> None:  # fmt: skip
+    x: Any,
+    weight: Any,
+    y: Any,
+    elements: Any,
+    c_in: Any,
+    c_out: Any,
+    width: Any,
+    step: Any,
+    area: Any,
+    stride_n: Any,
+    stride_c: Any,
+    stride_pixel: Any,
+    LAST: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < elements
     image = at // (area * c_out)
@@ -47,10 +58,21 @@ def direct(case: Case, device: torch.device) -> Way:
     def forward(x: Tensor, weight: Tensor) -> Tensor:
         y = empty_like(x, windows.out_channels)
         _direct[(triton.cdiv(y.numel(), BLOCK),)](
-            x, weight, y, y.numel(), windows.in_channels, windows.out_channels, windows.width,
-            windows.step, x.shape[2] * x.shape[3], x.stride(0), x.stride(1), x.stride(3),
-            is_channels_last(x), BLOCK,
-        )  # fmt: skip
+            x,
+            weight,
+            y,
+            y.numel(),
+            windows.in_channels,
+            windows.out_channels,
+            windows.width,
+            windows.step,
+            x.shape[2] * x.shape[3],
+            x.stride(0),
+            x.stride(1),
+            x.stride(3),
+            is_channels_last(x),
+            BLOCK,
+        )
         return y
 
     return Way(forward)

@@ -39,8 +39,9 @@ class Inputs:
 
     def to(self, dtype: torch.dtype) -> "Inputs":
         """Return them in another type."""
-        return Inputs(self.x.to(dtype), tuple(w.to(dtype) for w in self.weights),
-                      self.grad.to(dtype))  # fmt: skip
+        return Inputs(
+            self.x.to(dtype), tuple(w.to(dtype) for w in self.weights), self.grad.to(dtype)
+        )
 
 
 def inputs(case: Case, device: torch.device, seed: int = 0) -> Inputs:
@@ -123,8 +124,9 @@ def compare(
             raise WrongCandidateError.because(
                 f"{name} is wrong in {case.name} {case.shape} {case.layout} {case.dtype}",
                 got=f"{what} of shape {list(got.shape)} with a relative error of {error:.1e}",
-                allowed=f"{list(want.shape)}, {limit:.1e}", remedy="nothing wrong is timed",
-            )  # fmt: skip
+                allowed=f"{list(want.shape)}, {limit:.1e}",
+                remedy="nothing wrong is timed",
+            )
 
 
 def _reference(case: Case, given: Inputs) -> Tensors:

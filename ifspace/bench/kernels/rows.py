@@ -34,9 +34,7 @@ class Timed:
     reason: str = ""
 
 
-def rows_of(
-    case: Case, every: Sequence[Timed], bound_s: float, machine: Machine
-) -> Iterator[Row]:  # fmt: skip
+def rows_of(case: Case, every: Sequence[Timed], bound_s: float, machine: Machine) -> Iterator[Row]:
     """Yield the rows of a case.
 
     The ratio is that of the time to the baseline's in the same round, so what slows a round slows
@@ -47,9 +45,12 @@ def rows_of(
         start = _start(case, each)
 
         def row(
-            metric: str, unit: str, numbers: Sequence[float], bound: float | None = None,
+            metric: str,
+            unit: str,
+            numbers: Sequence[float],
+            bound: float | None = None,
             start: Row = start,
-        ) -> Row:  # fmt: skip
+        ) -> Row:
             low, middle, high = spread(numbers) if numbers else ("", "", "")
             values = (metric, unit, middle, low, high, "" if bound is None else bound)
             found = start | dict(zip(COLUMNS[11:17], map(rounded, values), strict=True))
@@ -84,9 +85,18 @@ def rate_rows(rates: Rates, machine: Machine) -> Iterator[Row]:
 def _start(case: Case, timed: Timed) -> Row:
     provider = timed.candidate.provider + (f": {timed.note}" if timed.note else "")
     values = (
-        case.name, timed.candidate.name, provider, case.mode, case.dtype, case.layout, case.batch,
-        case.width, case.width, case.side, case.side,
-    )  # fmt: skip
+        case.name,
+        timed.candidate.name,
+        provider,
+        case.mode,
+        case.dtype,
+        case.layout,
+        case.batch,
+        case.width,
+        case.width,
+        case.side,
+        case.side,
+    )
     return dict(zip(COLUMNS[:11], values, strict=True))
 
 

@@ -84,14 +84,16 @@ def _ratios(rows: Sequence[Row], baseline: str) -> list[str]:
     """Return the table of times over the baseline's, and torch.compile's where there is one."""
     cases = by_case(rows)
     names = [
-        name for name in dict.fromkeys(row["candidate"] for row in rows)
+        name
+        for name in dict.fromkeys(row["candidate"] for row in rows)
         if any(TIME in numbers.get(name, {}) for numbers in cases.values())
-    ]  # fmt: skip
+    ]
     plain = [name for name in names if not name.startswith(COMPILED) and name != baseline]
     notes = {
         (row["case"], row["N"], row["C"]): row["provider"].partition(": ")[2]
-        for row in rows if row["candidate"] == OURS
-    }  # fmt: skip
+        for row in rows
+        if row["candidate"] == OURS
+    }
     lines = []
     for key, numbers in cases.items():
         line = [f"{key.batch}x{key.width}x{key.side}", key.case]

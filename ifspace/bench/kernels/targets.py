@@ -36,9 +36,14 @@ def by_case(rows: Iterable[Row]) -> dict[Key, Numbers]:
         if row["N"] == "":
             continue
         key = Key(
-            row["case"], int(row["N"]), int(row["C"]), int(row["H"]), row["layout"], row["dtype"],
+            row["case"],
+            int(row["N"]),
+            int(row["C"]),
+            int(row["H"]),
+            row["layout"],
+            row["dtype"],
             row["mode"],
-        )  # fmt: skip
+        )
         numbers = found.setdefault(key, {}).setdefault(row["candidate"], {})
         if row["median"] != "":
             numbers[row["metric"]] = float(row["median"])
@@ -164,55 +169,83 @@ _MANY = "RPW(4,0.33)"
 ON_CPU: Final = (
     Target(
         "forward at C = 512, channels_last: at most max(0.60, 1.15 x grouped) of dense",
-        _where(**_CPU, mode=FORWARD, width=512, layout="channels_last"), _RATIO, _beside_grouped,
+        _where(**_CPU, mode=FORWARD, width=512, layout="channels_last"),
+        _RATIO,
+        _beside_grouped,
     ),
     Target(
         "forward at C = 256, channels_last: at most 0.75 of dense",
-        _where(**_CPU, mode=FORWARD, width=256, layout="channels_last"), _RATIO, _constant(0.75),
+        _where(**_CPU, mode=FORWARD, width=256, layout="channels_last"),
+        _RATIO,
+        _constant(0.75),
     ),
     Target(
         "forward, either layout: at most 1.05 of dense",
-        _where(**_CPU, mode=FORWARD), _RATIO, _constant(1.05),
+        _where(**_CPU, mode=FORWARD),
+        _RATIO,
+        _constant(1.05),
     ),
     Target(
         "forward + backward, either layout: at most 1.05 of dense",
-        _where(**_CPU, mode=BOTH_WAYS), _RATIO, _constant(1.05),
+        _where(**_CPU, mode=BOTH_WAYS),
+        _RATIO,
+        _constant(1.05),
     ),
     Target(
         "forward at (4, 0.33), channels_last: at least 30 times the published composition",
-        _where(**_CPU, mode=FORWARD, case=_MANY, layout="channels_last"), _times("published"),
-        _constant(30), at_least=True,
+        _where(**_CPU, mode=FORWARD, case=_MANY, layout="channels_last"),
+        _times("published"),
+        _constant(30),
+        at_least=True,
     ),
-)  # fmt: skip
+)
 ON_CUDA: Final = (
     Target(
         "forward at 56 x 56 and 28 x 28: at least 75% of the bound",
-        _where(RPW, **_CUDA, mode=FORWARD, side=(56, 28)), _SHARE, _constant(0.75), at_least=True,
+        _where(RPW, **_CUDA, mode=FORWARD, side=(56, 28)),
+        _SHARE,
+        _constant(0.75),
+        at_least=True,
     ),
     Target(
         f"forward: faster than {_DENSE}",
-        _where(RPW, **_CUDA, mode=FORWARD), _RATIO, _constant(1), strict=True,
+        _where(RPW, **_CUDA, mode=FORWARD),
+        _RATIO,
+        _constant(1),
+        strict=True,
     ),
     Target(
         f"forward + backward: no slower than {_DENSE}",
-        _where(RPW, **_CUDA, mode=BOTH_WAYS), _RATIO, _constant(1),
+        _where(RPW, **_CUDA, mode=BOTH_WAYS),
+        _RATIO,
+        _constant(1),
     ),
     Target(
         "forward at (4, 0.33): at least 10 times the published composition",
-        _where(RPW, **_CUDA, mode=FORWARD, case=_MANY), _times("published"), _constant(10),
+        _where(RPW, **_CUDA, mode=FORWARD, case=_MANY),
+        _times("published"),
+        _constant(10),
         at_least=True,
     ),
     Target(
         "forward at (4, 0.33): at least 10 times the direct kernel",
-        _where(RPW, **_CUDA, mode=FORWARD, case=_MANY), _times("direct"), _constant(10),
+        _where(RPW, **_CUDA, mode=FORWARD, case=_MANY),
+        _times("direct"),
+        _constant(10),
         at_least=True,
     ),
     Target(
         "fused DW + RPW: at least 1.8 times DW followed by dense",
-        _where(FUSED, **_CUDA), _times(BASELINE[FUSED]), _constant(1.8), at_least=True,
+        _where(FUSED, **_CUDA),
+        _times(BASELINE[FUSED]),
+        _constant(1.8),
+        at_least=True,
     ),
     Target(
         "fused DW + RPW: at least 60% of its bound",
-        _where(FUSED, **_CUDA), _SHARE, _constant(0.60), at_least=True,
+        _where(FUSED, **_CUDA),
+        _SHARE,
+        _constant(0.60),
+        at_least=True,
     ),
-)  # fmt: skip
+)

@@ -65,8 +65,12 @@ def conventions(network: str, data: str) -> Iterator[Convention]:
     norms = [(own.batch_norm, own.bias)]
     every = [(norm, bias) for norm in (True, False) for bias in (True, False)]
     norms += [pair for pair in every if pair != norms[0]]
-    yield from (Convention(*norm, h, e) for h in hidden for norm in norms
-                for e in range(MOST_PER_ELEMENT + 1))  # fmt: skip
+    yield from (
+        Convention(*norm, h, e)
+        for h in hidden
+        for norm in norms
+        for e in range(MOST_PER_ELEMENT + 1)
+    )
 
 
 def elements(layout: Layout) -> int:

@@ -62,10 +62,12 @@ def neighbours(states: Sequence[tuple[int, ...]], least: Sequence[int]) -> Any:
     (42, 20)
     """
     boxes = [
-        [range(max(low, depth - REACH), depth + REACH + 1)
-         for depth, low in zip(state, least, strict=True)]
+        [
+            range(max(low, depth - REACH), depth + REACH + 1)
+            for depth, low in zip(state, least, strict=True)
+        ]
         for state in states
-    ]  # fmt: skip
+    ]
     return np.array(sorted({depths for box in boxes for depths in product(*box)}))
 
 
@@ -122,10 +124,19 @@ def search(row: Counted, which: int) -> Search:
         wanted = {*np.flatnonzero(off == 0), int(np.argmin(off)), int(np.argmin(at_states))}
         common = convention == usual(layout, convention.per_element)
         found += [
-            (float(off[n]), Hit(tuple(map(int, depths[n])), convention, int(weights[n]),
-                                int(operations[n]), int(distance[n]), common))
+            (
+                float(off[n]),
+                Hit(
+                    tuple(map(int, depths[n])),
+                    convention,
+                    int(weights[n]),
+                    int(operations[n]),
+                    int(distance[n]),
+                    common,
+                ),
+            )
             for n in wanted
-        ]  # fmt: skip
+        ]
     hits = sorted((hit for off, hit in found if off == 0), key=Hit.order)
     by_miss = sorted(found, key=lambda pair: (pair[0], pair[1].order()))
     known = next(hit for _, hit in by_miss if hit.usual and hit.distance == 0)
@@ -166,12 +177,18 @@ def section() -> Section:
     """Return the section of the page."""
     found = [search(row, which) for row in COUNTED for which in (0, 1)]
     rows = [
-        [each.row.network + ROLES[each.which], each.row.data, braces(each.best.depths),
-         standing(each), f"{each.row.params[each.which]} / {each.best.params / 1e6:.2f}",
-         f"{int(each.row.macs[each.which]):,} / {each.best.macs / 1e6:,.1f}",
-         str(each.best.convention), judge(each)]
+        [
+            each.row.network + ROLES[each.which],
+            each.row.data,
+            braces(each.best.depths),
+            standing(each),
+            f"{each.row.params[each.which]} / {each.best.params / 1e6:.2f}",
+            f"{int(each.row.macs[each.which]):,} / {each.best.macs / 1e6:,.1f}",
+            str(each.best.convention),
+            judge(each),
+        ]
         for each in found
-    ]  # fmt: skip
+    ]
     fits = by_operations(found)
     header = ["network", "data", "layout", "state", "params, M", "MACs, M", "counted", "verdict"]
     return Section(
@@ -198,13 +215,16 @@ def section() -> Section:
             "implementation. The others that fit under some convention, nearest first:",
             Table(["network", "others", "which"], others(found), judged=False),
             "Without a fit, the layout that comes nearest under any convention:",
-            Table(["network", "layout", "params, M", "MACs, M", "counted"],
-                  nearest(found), judged=False),
+            Table(
+                ["network", "layout", "params, M", "MACs, M", "counted"],
+                nearest(found),
+                judged=False,
+            ),
         ],
         ("[3DRF] Tables 3 to 5: counts",),
         f"The counts of [3DRF] match with a convention chosen for each row; with one for all "
         f"{max(fit for _, fit in fits)} of {len(found)} would.",
-    )  # fmt: skip
+    )
 
 
 def by_operations(found: Sequence[Search]) -> list[tuple[int, int]]:
@@ -238,7 +258,13 @@ def others(found: Sequence[Search], most: int = 8) -> list[list[object]]:
 def nearest(found: Sequence[Search]) -> list[list[object]]:
     """Return the nearest layout of each row that no layout fits."""
     return [
-        [each.name, braces(each.nearest.depths), f"{each.nearest.params / 1e6:.3f}",
-         f"{each.nearest.macs / 1e6:,.1f}", str(each.nearest.convention)]
-        for each in found if not each.hits
-    ]  # fmt: skip
+        [
+            each.name,
+            braces(each.nearest.depths),
+            f"{each.nearest.params / 1e6:.3f}",
+            f"{each.nearest.macs / 1e6:,.1f}",
+            str(each.nearest.convention),
+        ]
+        for each in found
+        if not each.hits
+    ]

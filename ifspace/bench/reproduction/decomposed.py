@@ -68,11 +68,12 @@ def decomposed(layout: Layout, block: Block, kept: str = "first") -> Layout:
     return replace(
         layout,
         stages=tuple(
-            replace(stage, first=made(stage.first, place, stage.stride),
-                    more=made(stage.more, 1, 1))
+            replace(
+                stage, first=made(stage.first, place, stage.stride), more=made(stage.more, 1, 1)
+            )
             for place, stage in enumerate(layout.stages)
         ),
-    )  # fmt: skip
+    )
 
 
 def _replaced(unit: SizedBlock, block: Block) -> SizedBlock:
@@ -106,9 +107,11 @@ def written(layout: Layout) -> int:
     """Return how many channels the layers with weights of all units write, summed."""
     return sum(
         layer.c_out
-        for stage in layout.stages for unit in stage.units for layer in unit.layers
+        for stage in layout.stages
+        for unit in stage.units
+        for layer in unit.layers
         if layer.params
-    )  # fmt: skip
+    )
 
 
 def readings(hidden: tuple[int, ...] = (), kept: Sequence[str] = KEPT) -> Iterator[Reading]:
@@ -153,19 +156,25 @@ def section() -> Section:
             f"replaced or not; 0 to 4 operations an element): {len(grouped())}. None of them has "
             f"the counts of DW+PW, nor those of the first row. Some, first of as many convolutions "
             "as VGG-16 has:",
-            Table(["layout", "convolutions", "first row would be", "DW+PW would be", "counted"],
-                  nearest_grouped(), judged=False),
+            Table(
+                ["layout", "convolutions", "first row would be", "DW+PW would be", "counted"],
+                nearest_grouped(),
+                judged=False,
+            ),
             f"[IF] Table 7: {braces(large.depths)}, as in [3DRF] Table 5. Counted: {reading_7}.",
             Table(header, rows(table_7, large.depths, reading_7), labels=2),
             nothing_fits(table_7[1], large.depths),
             "The networks themselves, with batch norm and no biases (VGG-16 for ImageNet: biases), "
             "batch norm inside the blocks; the first convolution stays:",
-            Table(["network", "data", "block", "params, M", "MACs, M", "of both"],
-                  originals(), judged=False),
+            Table(
+                ["network", "data", "block", "params, M", "MACs, M", "of both"],
+                originals(),
+                judged=False,
+            ),
         ],
         ("[3DRF] Table 6: decomposed", "[IF] Table 7: decomposed"),
         "The rows of [3DRF] Table 6 with groups belong to another network than its other rows.",
-    )  # fmt: skip
+    )
 
 
 def rows(
@@ -179,10 +188,15 @@ def rows(
         off = [params / 1e6 - float(row.params), macs / 1e6 - float(row.macs)]
         said = [f"params {signed(off[0])}M"] if abs(off[0]) * 1e6 > PARAMS_OFF else []
         said += [f"MACs {signed(off[1], 0)}M"] if abs(off[1]) * 1e6 > MACS_OFF else []
-        found.append([
-            row.name, row.block or "-", f"{row.params} / {params / 1e6:.2f}",
-            f"{row.macs} / {macs / 1e6:,.1f}", "; ".join(said) or MATCH,
-        ])  # fmt: skip
+        found.append(
+            [
+                row.name,
+                row.block or "-",
+                f"{row.params} / {params / 1e6:.2f}",
+                f"{row.macs} / {macs / 1e6:,.1f}",
+                "; ".join(said) or MATCH,
+            ]
+        )
     return found
 
 
@@ -260,10 +274,15 @@ def nothing_fits(row: Decomposed, depths: Sequence[int]) -> str:
     blocks = [Block.parse(text) for text in ("DW+RPW(2,1/2)", "DW+PW", "DW+RPW(4,1/2)")]
     tried = [
         (*count(layout, block, reading), block, reading)
-        for block in blocks for reading in readings(kept=("none", "strided"))
-    ]  # fmt: skip
-    near = min(tried, key=lambda each: abs(each[0] - printed[0]) / printed[0]
-               + abs(each[1] - printed[1]) / printed[1])  # fmt: skip
+        for block in blocks
+        for reading in readings(kept=("none", "strided"))
+    ]
+    near = min(
+        tried,
+        key=lambda each: (
+            abs(each[0] - printed[0]) / printed[0] + abs(each[1] - printed[1]) / printed[1]
+        ),
+    )
     fits = [each for each in tried if isclose(each[0], printed[0], abs_tol=PARAMS_OFF)]
     return (
         f"Ways of counting tried for DW+RPW: {len(tried)}, with {', '.join(map(str, blocks))}, "
@@ -286,8 +305,14 @@ def originals() -> list[list[object]]:
         for text in (None, "DW+PW", "DW+RPW(2,1/2)"):
             after = count(layout, Block.parse(text) if text else None, reading)
             shares = [f"{100 * new / old:.1f}%" for old, new in zip(before, after, strict=True)]
-            found.append([
-                network, data, text or "-", f"{after[0] / 1e6:.2f}", f"{after[1] / 1e6:,.1f}",
-                " / ".join(shares) if text else "",
-            ])  # fmt: skip
+            found.append(
+                [
+                    network,
+                    data,
+                    text or "-",
+                    f"{after[0] / 1e6:.2f}",
+                    f"{after[1] / 1e6:,.1f}",
+                    " / ".join(shares) if text else "",
+                ]
+            )
     return found

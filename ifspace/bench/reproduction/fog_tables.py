@@ -179,7 +179,8 @@ def section() -> Section:
             + "; ".join(f"*{name}*: {text}" for name, text in OPENINGS.items())
             + "; classifier counted or not; batch norm counted or not.",
             Table(
-                ["convention", "misfit", "Tables 3, 4", "within 5%"], _ranking(ranked),
+                ["convention", "misfit", "Tables 3, 4", "within 5%"],
+                _ranking(ranked),
                 judged=False,
             ),
             "The conventions differ less from each other than the rows do from the print: none is "
@@ -191,18 +192,24 @@ def section() -> Section:
             "Where the groups do not divide the widths the unit cannot be built. It is counted by "
             "the formula, with fractions of channels; *without bottleneck* it would be legal, and "
             "then comes nearest so:",
-            Table(["unit", "width", "not at stages", "without bottleneck", "B", "convention"],
-                  unbuildable(), judged=False),
+            Table(
+                ["unit", "width", "not at stages", "without bottleneck", "B", "convention"],
+                unbuildable(),
+                judged=False,
+            ),
             "Table 2 cannot come out with an interior of a quarter, whatever else is counted. By "
             f"print, {_more_units()} By print the networks of width 256 with 32 groups and of "
             "width 128 without cost the same; a unit of their first stages has "
             f"{_weights(UNITS[1])} and {_weights(UNITS[0])} weights. The interior that would fit "
             "each row, under the nearest convention, is not one share of the width:",
-            Table(["unit", "width", "B", "interior at 1/4", "fits", "share"],
-                  interiors(best), judged=False),
+            Table(
+                ["unit", "width", "B", "interior at 1/4", "fits", "share"],
+                interiors(best),
+                judged=False,
+            ),
         ],
         ("[Fog] Tables 2 to 4: parameters",),
-    )  # fmt: skip
+    )
 
 
 def _ranking(ranked: Sequence[Fit]) -> list[list[object]]:
@@ -212,8 +219,9 @@ def _ranking(ranked: Sequence[Fit]) -> list[list[object]]:
         off = [(unit, misfit(unit, blocks, each.convention)) for unit, blocks in pairs]
         later = sum(size for unit, size in off if unit.table > 2)
         near = sum(size < log(1.05) for _, size in off)
-        rows.append([str(each.convention), f"{each.misfit:.2f}", f"{later:.2f}",
-                     f"{near} of {len(UNITS)}"])  # fmt: skip
+        rows.append(
+            [str(each.convention), f"{each.misfit:.2f}", f"{later:.2f}", f"{near} of {len(UNITS)}"]
+        )
     return rows
 
 
@@ -244,8 +252,7 @@ def interiors(best: Fit) -> list[list[object]]:
             for k in range(1, unit.width + 1)
         }
         k = min(tried, key=tried.__getitem__)
-        rows.append([unit.name, unit.width, blocks, unit.width // 4, k,
-                     f"{k / unit.width:.3f}"])  # fmt: skip
+        rows.append([unit.name, unit.width, blocks, unit.width // 4, k, f"{k / unit.width:.3f}"])
     return rows
 
 
@@ -264,8 +271,16 @@ def unbuildable() -> list[list[object]]:
             open_unit = replace(unit, inner=None)
             tried = product(conventions(), range(1, MOST_BLOCKS + 1))
             how, blocks = min(tried, key=lambda pair: misfit(open_unit, pair[1], pair[0]))
-            rows.append([unit.name, unit.width, ", ".join(illegal(unit)),
-                         f"{params(open_unit, blocks, how):.2f}", blocks, str(how)])  # fmt: skip
+            rows.append(
+                [
+                    unit.name,
+                    unit.width,
+                    ", ".join(illegal(unit)),
+                    f"{params(open_unit, blocks, how):.2f}",
+                    blocks,
+                    str(how),
+                ]
+            )
     return rows
 
 
@@ -276,9 +291,17 @@ def rows_table(best: Fit) -> Table:
         own = params(unit, blocks, best.convention)
         percent = 100 * (own / float(unit.params) - 1)
         judged = verdict(unit.params, own)
-        rows.append([
-            unit.table, unit.name, unit.width, blocks, unit.params, f"{own:.2f}",
-            f"{signed(percent, 1)}%", judged,
-        ])  # fmt: skip
+        rows.append(
+            [
+                unit.table,
+                unit.name,
+                unit.width,
+                blocks,
+                unit.params,
+                f"{own:.2f}",
+                f"{signed(percent, 1)}%",
+                judged,
+            ]
+        )
     header = ["table", "unit", "width", "B", "printed", "ours", "off", "verdict"]
     return Table(header, rows)

@@ -84,17 +84,31 @@ def numbers_table() -> Table:
             f"{sum(w[0] >= LEAST_WIDTH for w in every(wide)):,}" if depth == 3 else "not counted"
         )
         read, distinct = len(cell.layouts), len(set(cell.layouts))
-        rows.append([
-            f"{cell.table}, {depth} convolutions", cell.label, read, distinct, exist,
-            MATCH if stated == distinct else f"{signed(distinct - stated, 0)} distinct",
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{cell.table}, {depth} convolutions",
+                cell.label,
+                read,
+                distinct,
+                exist,
+                MATCH if stated == distinct else f"{signed(distinct - stated, 0)} distinct",
+            ]
+        )
     units, budget = RESIDUAL
     strict = len(every(EnergyProblem(budget, repeats=units)))
     wide_count = len(every(EnergyProblem(budget, repeats=units, nondecreasing=True)))
     listed = len(RESIDUAL_ENERGIES)
     judged = MATCH if strict == RESIDUAL_LAYOUTS else f"{strict} with <"
-    rows.append(["4, residual", f"{RESIDUAL_LAYOUTS} in the text", listed, listed,
-                 f"{strict} with <, {wide_count} with ≤", judged])  # fmt: skip
+    rows.append(
+        [
+            "4, residual",
+            f"{RESIDUAL_LAYOUTS} in the text",
+            listed,
+            listed,
+            f"{strict} with <, {wide_count} with ≤",
+            judged,
+        ]
+    )
     return Table(["table", "label", "read", "distinct", "exist", "verdict"], rows)
 
 
@@ -122,8 +136,15 @@ def misprints() -> list[list[object]]:
             weights = problem_of(layout, cell.budget).weights(layout)
             if weights != cell.budget:
                 others = " ".join(map(named, near_misses(layout, cell.budget)))
-                rows.append([cell.table, named(layout), f"{weights:,}",
-                             signed(weights - cell.budget, 0), others or "none"])  # fmt: skip
+                rows.append(
+                    [
+                        cell.table,
+                        named(layout),
+                        f"{weights:,}",
+                        signed(weights - cell.budget, 0),
+                        others or "none",
+                    ]
+                )
     return rows
 
 
@@ -144,10 +165,15 @@ def listed_table(cell: Listed) -> Table:
         plan = EnergyPlan(problem_of(layout, cell.budget), layout)
         off = plan.weights() - cell.budget
         judged = f"{signed(off, 0)} weights" if off else MATCH
-        rows.append([
-            named(layout), f"{plan.weights():,}", f"{plan.energy():.3f}",
-            f"{100 * plan.energy() / best:.1f}%", judged,
-        ])  # fmt: skip
+        rows.append(
+            [
+                named(layout),
+                f"{plan.weights():,}",
+                f"{plan.energy():.3f}",
+                f"{100 * plan.energy() / best:.1f}%",
+                judged,
+            ]
+        )
     return Table(["layout", "weights", "energy", "of the best", "verdict"], rows)
 
 
@@ -162,10 +188,17 @@ def residual_table() -> Table:
         judged = verdict(printed, plan.energy())
         if plan.weights() != budget:
             judged += f"; {signed(plan.weights() - budget, 0)} weights"
-        rows.append([
-            named(layout), f"{plan.weights():,}", printed, f"{plan.energy():.4f}",
-            str(rank(problem, layout)), f"{100 * (1 - plan.energy() / best):.1f}%", judged,
-        ])  # fmt: skip
+        rows.append(
+            [
+                named(layout),
+                f"{plan.weights():,}",
+                printed,
+                f"{plan.energy():.4f}",
+                str(rank(problem, layout)),
+                f"{100 * (1 - plan.energy() / best):.1f}%",
+                judged,
+            ]
+        )
     return Table(["layout", "weights", "printed", "ours", "rank", "gap", "verdict"], rows)
 
 
@@ -180,11 +213,17 @@ def learned_table() -> Table:
             missed = plan.weights() != budget
             among = place.exact and place.greater < len(layouts)
             judged = MATCH if among and not missed else f"rank {place}"
-            rows.append([
-                f"{budget:,}", named(layout), f"{plan.weights():,}", f"{plan.energy():.4f}",
-                str(place), f"{100 * (1 - plan.energy() / best):.2f}%",
-                judged + (f"; {signed(plan.weights() - budget, 0)} weights" if missed else ""),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"{budget:,}",
+                    named(layout),
+                    f"{plan.weights():,}",
+                    f"{plan.energy():.4f}",
+                    str(place),
+                    f"{100 * (1 - plan.energy() / best):.2f}%",
+                    judged + (f"; {signed(plan.weights() - budget, 0)} weights" if missed else ""),
+                ]
+            )
     return Table(["budget", "layout", "weights", "energy", "rank", "gap", "verdict"], rows)
 
 
@@ -197,6 +236,12 @@ def named_energies_table() -> Table:
     for energy in NAMED_ENERGIES:
         found = [plan for plan in plans if verdict(energy, plan.energy()).startswith(MATCH)]
         judged = verdict(energy, found[0].energy()) if found else "no entry has it"
-        rows.append([energy, " ".join(named(plan.widths) for plan in found),
-                     ", ".join(f"{plan.energy():.4f}" for plan in found), judged])  # fmt: skip
+        rows.append(
+            [
+                energy,
+                " ".join(named(plan.widths) for plan in found),
+                ", ".join(f"{plan.energy():.4f}" for plan in found),
+                judged,
+            ]
+        )
     return Table(["printed", "layout", "ours", "verdict"], rows)

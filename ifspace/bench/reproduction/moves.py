@@ -80,10 +80,15 @@ def expected_table() -> Table:
     for known in EXPECTED:
         found = trajectory(known.network, known.side)
         stated = known.moves or ", ".join(f"{n}: {braces(depths)}" for n, depths in known.states)
-        rows.append([
-            known.network, known.side, f"{stated}; {known.total} in all",
-            ", ".join(map(str, found.moves)), judge(known, found),
-        ])  # fmt: skip
+        rows.append(
+            [
+                known.network,
+                known.side,
+                f"{stated}; {known.total} in all",
+                ", ".join(map(str, found.moves)),
+                judge(known, found),
+            ]
+        )
     return Table(["network", "side", "known", "moves", "verdict"], rows, labels=2)
 
 
@@ -92,8 +97,9 @@ def judge(known: Expected, found: Trajectory[Layout]) -> str:
     states = [layout.depths for layout in found.layouts]
     faults = [
         f"state {n} is {braces(states[n]) if n < len(states) else 'not there'}"
-        for n, depths in known.states if n >= len(states) or states[n] != depths
-    ]  # fmt: skip
+        for n, depths in known.states
+        if n >= len(states) or states[n] != depths
+    ]
     if len(found.moves) != known.total:
         faults.append(f"{len(found.moves)} moves")
     if known.moves and ", ".join(map(str, found.moves)) != known.moves:
@@ -114,10 +120,17 @@ def states_table(name: str, side: int) -> Table:
     rows = []
     for n, (state, step, total) in enumerate(zip(found.layouts, steps, sums(found), strict=True)):
         counted = layout.at_depths(state.depths)
-        rows.append([
-            n, *step, braces(state.depths), f"{total:.3f}", f"{counted.params / 1e6:.2f}",
-            f"{counted.macs / 1e6:,.0f}", ", ".join(marks.get(state.depths, [])),
-        ])  # fmt: skip
+        rows.append(
+            [
+                n,
+                *step,
+                braces(state.depths),
+                f"{total:.3f}",
+                f"{counted.params / 1e6:.2f}",
+                f"{counted.macs / 1e6:,.0f}",
+                ", ".join(marks.get(state.depths, [])),
+            ]
+        )
     header = ["state", "move", "min", "max", "layout", "gain", "params", "MACs", "published"]
     return Table(header, rows, judged=False)
 
@@ -156,9 +169,10 @@ def published_table() -> Table:
     rows = []
     for each in published():
         on_other = [
-            side for side in (32, 224)
+            side
+            for side in (32, 224)
             if each.depths in [s.depths for s in trajectory(each.network, side).layouts]
-        ]  # fmt: skip
+        ]
         if each.state is not None:
             judged, place = MATCH, f"{each.state} of {each.moves}"
         else:
@@ -166,8 +180,9 @@ def published_table() -> Table:
             judged = "not visited" + (
                 f"; visited with sides for {on_other[0]} x {on_other[0]}" if on_other else ""
             )
-        rows.append([each.network + ROLES[1], each.data, each.source, braces(each.depths), place,
-                     judged])  # fmt: skip
+        rows.append(
+            [each.network + ROLES[1], each.data, each.source, braces(each.depths), place, judged]
+        )
     return Table(["network", "data", "from", "layout", "state", "verdict"], rows, labels=2)
 
 
@@ -184,8 +199,16 @@ def gains_table() -> Table:
         judged = {verdict(row.gain, gain): name for name, gain in reversed(own.items())}
         fits = [name for text, name in judged.items() if text in (MATCH, CUT)]
         text = f"{MATCH} ({fits[0]})" if fits else verdict(row.gain, own["published"])
-        rows.append([row.network + ROLES[1], row.data, row.gain,
-                     *(f"{gain:.3f}" for gain in own.values()), nearest(row), text])  # fmt: skip
+        rows.append(
+            [
+                row.network + ROLES[1],
+                row.data,
+                row.gain,
+                *(f"{gain:.3f}" for gain in own.values()),
+                nearest(row),
+                text,
+            ]
+        )
     header = ["network", "data", "printed", "published", "end", "nearest", "verdict"]
     return Table(header, rows, labels=2)
 

@@ -136,8 +136,12 @@ def _stage(stage: "StageReport") -> dict[str, Any]:
         "macs": stage.macs,
         "units": [
             {
-                "name": unit.name, "layers": unit.layers, "field": _pair(unit.field),
-                "gain": unit.gain, "params": unit.params, "macs": unit.macs,
+                "name": unit.name,
+                "layers": unit.layers,
+                "field": _pair(unit.field),
+                "gain": unit.gain,
+                "params": unit.params,
+                "macs": unit.macs,
             }
             for unit in stage.units
         ],
@@ -145,7 +149,7 @@ def _stage(stage: "StageReport") -> dict[str, Any]:
             {**_layer(each.layer), **_seen(each), "unit": stage.units[each.unit].name}
             for each in stage.layers
         ],
-    }  # fmt: skip
+    }
 
 
 def _text(asked: Asked, report: "Report") -> str:
@@ -159,13 +163,20 @@ def _stages(report: "Report") -> str:
     rows = []
     for number, stage in enumerate(report.stages, start=1):
         marks = [name for name in ("full", "saturated") if getattr(stage, name)]
-        rows.append([
-            number, size_text(stage.side), f"{stage.channels:,}→{stage.width:,}",
-            f"{stage.elements:,}", len(stage.units), _field(stage.units[-1].field),
-            short(stage.params), short(stage.macs), ", ".join(marks),
-        ])  # fmt: skip
-    columns = [">#", "side", ">channels", ">V0", ">units", ">field", ">params", ">MACs",
-               "notes~"]  # fmt: skip
+        rows.append(
+            [
+                number,
+                size_text(stage.side),
+                f"{stage.channels:,}→{stage.width:,}",
+                f"{stage.elements:,}",
+                len(stage.units),
+                _field(stage.units[-1].field),
+                short(stage.params),
+                short(stage.macs),
+                ", ".join(marks),
+            ]
+        )
+    columns = [">#", "side", ">channels", ">V0", ">units", ">field", ">params", ">MACs", "notes~"]
     return table(columns, rows)
 
 
@@ -173,12 +184,19 @@ def _units(report: "Report") -> str:
     rows = []
     for number, stage in enumerate(report.stages, start=1):
         for unit in stage.units:
-            rows.append([
-                number, unit.name, unit.layers, _field(unit.field), _gain(unit.gain),
-                short(unit.params), short(unit.macs), NOTHING if unit.gain == 0 else "",
-            ])  # fmt: skip
-    columns = ["stage", "unit~", ">layers", ">field", ">gain", ">params", ">MACs",
-               "notes~"]  # fmt: skip
+            rows.append(
+                [
+                    number,
+                    unit.name,
+                    unit.layers,
+                    _field(unit.field),
+                    _gain(unit.gain),
+                    short(unit.params),
+                    short(unit.macs),
+                    NOTHING if unit.gain == 0 else "",
+                ]
+            )
+    columns = ["stage", "unit~", ">layers", ">field", ">gain", ">params", ">MACs", "notes~"]
     return table(columns, rows, keys=2)
 
 
@@ -187,13 +205,32 @@ def _layers(report: "Report") -> str:
     for number, stage in enumerate(report.stages, start=1):
         for each in stage.layers:
             layer = each.layer
-            rows.append([
-                number, layer.name, layer_text(layer), f"{layer.c_in:,}→{layer.c_out:,}",
-                _field(each.field), _gain(each.gain), size_text(each.receptive),
-                short(layer.params), short(layer.macs), ", ".join(_marks(each)),
-            ])  # fmt: skip
-    columns = ["stage", "layer", "kind", ">channels", ">field", ">gain", ">sees", ">params",
-               ">MACs", "notes~"]  # fmt: skip
+            rows.append(
+                [
+                    number,
+                    layer.name,
+                    layer_text(layer),
+                    f"{layer.c_in:,}→{layer.c_out:,}",
+                    _field(each.field),
+                    _gain(each.gain),
+                    size_text(each.receptive),
+                    short(layer.params),
+                    short(layer.macs),
+                    ", ".join(_marks(each)),
+                ]
+            )
+    columns = [
+        "stage",
+        "layer",
+        "kind",
+        ">channels",
+        ">field",
+        ">gain",
+        ">sees",
+        ">params",
+        ">MACs",
+        "notes~",
+    ]
     return table(columns, rows, keys=2)
 
 

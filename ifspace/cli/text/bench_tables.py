@@ -45,13 +45,11 @@ def _values(run: Run, files: Files, rows: list[Row]) -> dict[str, Any]:
             {"block": each.name, "params": each.sized.params, "latency_ms": ms}
             for each, ms in pareto(run)
         ],
-        "fastest_predicted": [
-            {"block": each.name, "latency_ms": ms} for each, ms in fastest(run)
-        ],
+        "fastest_predicted": [{"block": each.name, "latency_ms": ms} for each, ms in fastest(run)],
         "red": [{"block": key[0], "why": why} for key, why in run.red.items()],
         "left_out": [{"block": name, "why": why} for name, why in run.left_out],
         "files": [str(path) for path in (files.rows, files.designs, files.latency)],
-    }  # fmt: skip
+    }
 
 
 def _numeric(row: Row) -> Row:
@@ -93,10 +91,14 @@ def fastest(run: Run) -> list[tuple[Candidate, float]]:
 def _text(run: Run, files: Files) -> str:
     place, conditions = run.asked.place, run.asked.conditions
     words = [
-        f"{place.channels} to {place.out_channels} channels", f"side {place.side}",
-        *([f"stride {place.stride}"] if place.stride > 1 else []), f"batch {place.batch}",
-        conditions.dtype, conditions.layout, f"{conditions.style} style",
-    ]  # fmt: skip
+        f"{place.channels} to {place.out_channels} channels",
+        f"side {place.side}",
+        *([f"stride {place.stride}"] if place.stride > 1 else []),
+        f"batch {place.batch}",
+        conditions.dtype,
+        conditions.layout,
+        f"{conditions.style} style",
+    ]
     if conditions.device.type == "cpu":
         words.append(f"{conditions.threads} thread{'s' * (conditions.threads > 1)}")
     text = ""
@@ -120,8 +122,12 @@ def _columns(run: Run, mode: str) -> tuple[list[str], list[list[str]]]:
     for place, each in enumerate(run.shown, start=1):
         row = run.book.find(_start(run, each, mode), TIME) or dict.fromkeys(COLUMNS, "")
         least = run.book.number(_start(run, each, mode), LEAST)
-        cells = [str(place) if each in run.chosen else "", each.name, f"{each.sized.params:,}",
-                 f"{each.sized.macs_per_pixel(each.stride):,}"]  # fmt: skip
+        cells = [
+            str(place) if each in run.chosen else "",
+            each.name,
+            f"{each.sized.params:,}",
+            f"{each.sized.macs_per_pixel(each.stride):,}",
+        ]
         cells += [_ms(least), "" if base is None or least is None else f"{least / base:.2f}"]
         cells += [_ms(row[name]) for name in ("median", "p20", "p80")]
         if compiled:

@@ -16,12 +16,23 @@ from ifspace.plan.moves import Trajectory
 from ifspace.plan.stages import Layout
 
 _COLUMNS = (
-    "depths", "widths", "first_blocks", "blocks", "gain", "params", "macs", "layers", "width_sum",
+    "depths",
+    "widths",
+    "first_blocks",
+    "blocks",
+    "gain",
+    "params",
+    "macs",
+    "layers",
+    "width_sum",
     "latency_ms",
-)  # fmt: skip
+)
 _NAMES = {
-    "params": "parameters", "macs": "MACs", "layers": "layers", "latency_ms": "milliseconds",
-}  # fmt: skip
+    "params": "parameters",
+    "macs": "MACs",
+    "layers": "layers",
+    "latency_ms": "milliseconds",
+}
 _SAID = {
     Status.OPTIMAL: "proven: within the budgets none up to {deep} deep gains more",
     Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
@@ -228,8 +239,9 @@ def _proven(problem: StagesProblem, answer: StagesAnswer) -> list[tuple[str, str
     spent = problem.amounts(layout)
     left = {name: most - spent[name] for name, most in problem.budgets.given.items()}
     said.append(("left over", amounts_text(left)))
-    deepest = [str(n) for n, depth in enumerate(layout.depths, start=1)
-               if depth == problem.most_depth]  # fmt: skip
+    deepest = [
+        str(n) for n, depth in enumerate(layout.depths, start=1) if depth == problem.most_depth
+    ]
     if deepest:
         noun = "stage" if len(deepest) == 1 else "stages"
         said.append(("depth", f"{noun} {listed(deepest)} as deep as --max-depth allows"))

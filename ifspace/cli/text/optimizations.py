@@ -14,9 +14,25 @@ from ifspace.models.report import Report
 from ifspace.plan.groups import Status
 
 _COLUMNS: Final = (
-    "what", "step", "taken", "source", "target", "min", "max", "depths", "gain", "params", "macs",
-    "name", "block", "stride", "params_before", "macs_before", "error", "reason",
-)  # fmt: skip
+    "what",
+    "step",
+    "taken",
+    "source",
+    "target",
+    "min",
+    "max",
+    "depths",
+    "gain",
+    "params",
+    "macs",
+    "name",
+    "block",
+    "stride",
+    "params_before",
+    "macs_before",
+    "error",
+    "reason",
+)
 
 
 def forms(found: Optimized) -> Forms:
@@ -64,13 +80,15 @@ def _values(found: Optimized) -> dict[str, Any]:
         "message": None if after is not None else message(found),
         "before": _amounts(found.before, _depths(found, end=False)),
         "after": None if after is None else _amounts(after, _depths(found, end=True)),
-        "ratios": None if after is None else {
+        "ratios": None
+        if after is None
+        else {
             name: getattr(after, name) / getattr(found.before, name) for name in ("params", "macs")
         },
         **moved_values(found),
         **replaced_values(found),
         "saved": found.saved,
-    }  # fmt: skip
+    }
 
 
 def _latency(wanted: Wanted) -> float | None:
@@ -126,10 +144,17 @@ def _text(found: Optimized) -> str:
             "" if report is before else ratio_text(getattr(report, each) / getattr(before, each))
             for each in ("params", "macs")
         ]
-        cells.append([
-            name, f"{report.params:,}", times[0], f"{report.macs:,}", times[1],
-            f"{report.gain:.2f}", depths,
-        ])  # fmt: skip
+        cells.append(
+            [
+                name,
+                f"{report.params:,}",
+                times[0],
+                f"{report.macs:,}",
+                times[1],
+                f"{report.gain:.2f}",
+                depths,
+            ]
+        )
     columns = ["", ">params", ">×", ">MACs", ">×", ">gain", "depths"]
     totals = heading(str(found.wanted.source)) + table(columns, cells)
     return "\n".join(part for part in (moved(found), replaced(found), totals) if part)

@@ -14,9 +14,14 @@ from ifspace.plan import listed, standard_block
 from ifspace.plan.groups import GroupPlan, GroupsAnswer, GroupsProblem, Status
 
 _COLUMNS = (
-    "block", "channels", "out_channels", "params", "macs_per_pixel", "activations_per_pixel",
+    "block",
+    "channels",
+    "out_channels",
+    "params",
+    "macs_per_pixel",
+    "activations_per_pixel",
     "objective",
-)  # fmt: skip
+)
 _JUDGED = ("field_side", "field_channels", "quality", "compact", "status")
 
 

@@ -9,8 +9,10 @@ from ifspace.plan.published_layouts import PublishedLayout, published_layouts
 
 # Where a network has another name than in the papers, whatever the package.
 _NAMES: Final[Mapping[str, str]] = {
-    "vgg16_bn": "vgg16", "vgg19_bn": "vgg19", "mobilenetv1_100": "mobilenet",
-}  # fmt: skip
+    "vgg16_bn": "vgg16",
+    "vgg19_bn": "vgg19",
+    "mobilenetv1_100": "mobilenet",
+}
 
 
 def published_of(model: str, image: tuple[int, int, int]) -> tuple[PublishedLayout, ...]:
@@ -84,8 +86,11 @@ class Beside:
         if not each.has_printed_params:
             text += f", {each.layout.params / 1e6:.2f}M by our count"
         text += self._own()
-        sums = [f"{self._moved(at):.2f} {when}" for at, when in ((step, "up to it"),
-                (end, "in all")) if at is not None and (at, when) != (end, "up to it")]  # fmt: skip
+        sums = [
+            f"{self._moved(at):.2f} {when}"
+            for at, when in ((step, "up to it"), (end, "in all"))
+            if at is not None and (at, when) != (end, "up to it")
+        ]
         return f"{text}; Δ3DRF printed {each.gain}, here {', '.join(sums)}"
 
     def _own(self) -> str:

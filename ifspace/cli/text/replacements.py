@@ -124,8 +124,11 @@ def _said(found: Optimized, plan: Decomposition) -> list[tuple[str, str]]:
         said += [("left out", some(answer.left_out, 3))] if answer.left_out else []
     if plan.fits:
         said += [
-            ("error", "what a fitted block leaves of its convolution's output y, |y - block|² / "
-             "|y|², on images of noise"),
+            (
+                "error",
+                "what a fitted block leaves of its convolution's output y, |y - block|² / "
+                "|y|², on images of noise",
+            ),
             ("drawn", "the same before the fit; unseen: on images kept out of it"),
-        ]  # fmt: skip
+        ]
     return said

@@ -17,8 +17,16 @@ SHOWS: Final = (
     "that the versions train, by one schedule from the same seeds on the same batches, what they "
     "reach on these images, and what they cost beside each other on this machine"
 )
-_COLUMNS: Final = ("version", "what~", ">accuracy %", ">train loss", ">params", ">MACs", ">ms/step",
-                   ">p20 to p80")  # fmt: skip
+_COLUMNS: Final = (
+    "version",
+    "what~",
+    ">accuracy %",
+    ">train loss",
+    ">params",
+    ">MACs",
+    ">ms/step",
+    ">p20 to p80",
+)
 # For each version that may be left out, why.
 _LEFT_OUT: Final = {
     "reorganized": "no move of the organizer within the parameters gains",
@@ -113,8 +121,9 @@ def _text(asked: Asked, runs: Sequence[Run]) -> str:
 
 def _markdown(asked: Asked, runs: Sequence[Run]) -> str:
     names = [each.strip(">~") for each in _COLUMNS]
-    said = "".join(f"\n- {name}: {text}" if name else f"; {text}" for name, text in
-                   _beside(asked, runs))  # fmt: skip
+    said = "".join(
+        f"\n- {name}: {text}" if name else f"; {text}" for name, text in _beside(asked, runs)
+    )
     body = markdown_table(names, _rows(asked, runs))
     return f"{_title(asked, runs)}\n\n{body}{said}\n"
 
@@ -129,12 +138,17 @@ def _title(asked: Asked, runs: Sequence[Run]) -> str:
 def _rows(asked: Asked, runs: Sequence[Run]) -> list[list[str]]:
     return [
         [
-            each.version, _said(asked, each.version), _accuracy(each), f"{each.train_loss:.4f}",
-            short(each.params), short(each.macs), f"{each.step_ms:.2f}",
+            each.version,
+            _said(asked, each.version),
+            _accuracy(each),
+            f"{each.train_loss:.4f}",
+            short(each.params),
+            short(each.macs),
+            f"{each.step_ms:.2f}",
             f"{each.step_ms_p20:.2f} to {each.step_ms_p80:.2f}",
         ]
         for each in summaries(runs)
-    ]  # fmt: skip
+    ]
 
 
 def _accuracy(found: Summary) -> str:
@@ -147,17 +161,28 @@ def _beside(asked: Asked, runs: Sequence[Run]) -> list[tuple[str, str]]:
     size = "×".join(map(str, data.shape))
     threads, device = runs[0].threads, runs[0].device
     return [
-        ("data", f"{data.name}: {len(data.train_labels):,} images to train on, "
-         f"{len(data.test_labels):,} to test on, {size}, {data.classes} classes"),
+        (
+            "data",
+            f"{data.name}: {len(data.train_labels):,} images to train on, "
+            f"{len(data.test_labels):,} to test on, {size}, {data.classes} classes",
+        ),
         ("schedule", f"{asked.schedule.name}: {asked.schedule}"),
         ("", asked.schedule.reference),
-        ("accuracy", "of the test images after the last epoch"
-         + (", mean and standard deviation of the seeds" if several else "; one seed, no spread")),
-        ("step", f"forward, backward and update of a batch on {device}, {threads} thread"
-         f"{'s' if threads > 1 else ''}; median, the versions in turn"),
+        (
+            "accuracy",
+            "of the test images after the last epoch"
+            + (
+                ", mean and standard deviation of the seeds" if several else "; one seed, no spread"
+            ),
+        ),
+        (
+            "step",
+            f"forward, backward and update of a batch on {device}, {threads} thread"
+            f"{'s' if threads > 1 else ''}; median, the versions in turn",
+        ),
         ("shows", SHOWS),
         ("shows not", _shows_not(asked, runs)),
-    ]  # fmt: skip
+    ]
 
 
 def _shows_not(asked: Asked, runs: Sequence[Run]) -> str:

@@ -14,9 +14,20 @@ from ifspace.plan.published_layouts import PublishedLayout
 from ifspace.plan.stages import Layout
 
 _COLUMNS = (
-    "alpha", "step", "source", "target", "min", "max", "depths", "gain", "params", "macs",
-    "layers", "width_sum", "published",
-)  # fmt: skip
+    "alpha",
+    "step",
+    "source",
+    "target",
+    "min",
+    "max",
+    "depths",
+    "gain",
+    "params",
+    "macs",
+    "layers",
+    "width_sum",
+    "published",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,11 @@ def forms(
 
     `saved`: the file that the end of that one is written to.
     """
-    cells = [_cells(alpha, s) for alpha, each in found.items()
-             for s in states(each, alpha, asked.published)]  # fmt: skip
+    cells = [
+        _cells(alpha, s)
+        for alpha, each in found.items()
+        for s in states(each, alpha, asked.published)
+    ]
     return {
         "table": lambda: _text(asked, found),
         "json": lambda: json_text(_values(asked, found) | {"saved": saved}),
@@ -95,13 +109,14 @@ def states(
     """Return the start and what it is after each move, each with what was published of it."""
     return [
         State(
-            step, move, layout, layout.gain(alpha),
+            step,
+            move,
+            layout,
+            layout.gain(alpha),
             tuple(each for each in published if each.depths == layout.depths),
         )
-        for step, (move, layout) in enumerate(
-            zip((None, *found.moves), found.layouts, strict=True)
-        )
-    ]  # fmt: skip
+        for step, (move, layout) in enumerate(zip((None, *found.moves), found.layouts, strict=True))
+    ]
 
 
 def _cells(alpha: float, state: State) -> list[Any]:

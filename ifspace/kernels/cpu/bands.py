@@ -155,9 +155,7 @@ def _band_of(*table: int) -> Band:
 
 def read_channels(windows: Windows) -> Index:
     """Return the input channels that each filter reads [C_out, w]."""
-    return _read_channels(
-        windows.in_channels, windows.out_channels, windows.width, windows.step
-    )  # fmt: skip
+    return _read_channels(windows.in_channels, windows.out_channels, windows.width, windows.step)
 
 
 @lru_cache(maxsize=64)

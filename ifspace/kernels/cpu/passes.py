@@ -128,9 +128,18 @@ def convolve_back(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     Only the shape and the layout of x [N, C_in, H, W] are used.
     """
     found: Tensor = torch.ops.aten.convolution_backward(
-        grad, x, weight[:, :, None, None], [0], [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
+        grad,
+        x,
+        weight[:, :, None, None],
+        [0],
+        [1, 1],
+        [0, 0],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
         [True, False, False],
-    )[0]  # fmt: skip
+    )[0]
     return found
 
 

@@ -66,9 +66,10 @@ def _plan(band: Band, pixels: int, channels_last: bool) -> Plan:
     dense = pixels * (MAC * macs + planes) + WEIGHT * macs
     dense_grad = pixels * (1.05 * MAC * macs + PLANES * moved) + WEIGHT * macs
     mac, narrow, move, widen = (
-        (MAC, NARROW, MOVE, EXPAND) if channels_last
+        (MAC, NARROW, MOVE, EXPAND)
+        if channels_last
         else (GROUPED_MAC, NARROW / 4, MOVE_PLANES, EXPAND_PLANES)
-    )  # fmt: skip
+    )
     index = 0.0 if band.plain else GATHER * c_out
 
     def tiled(slices: Slices, results: int, mac: float) -> float:

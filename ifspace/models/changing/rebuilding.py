@@ -60,8 +60,9 @@ def _take_over(module: nn.Module, old: nn.Module) -> None:
     module.training = old.training
     theirs = {**dict(old.named_parameters(recurse=False)), **dict(old.named_buffers(recurse=False))}
     own: list[tuple[str, Tensor]] = [
-        *module.named_parameters(recurse=False), *module.named_buffers(recurse=False)
-    ]  # fmt: skip
+        *module.named_parameters(recurse=False),
+        *module.named_buffers(recurse=False),
+    ]
     for name, mine in own:
         other = theirs.get(name)
         if other is not None and other.shape == mine.shape:

@@ -98,9 +98,15 @@ class Units:
     def one_more(self, unit: Unit) -> Repeat:
         """Return what a copy of a unit is like that can go itself."""
         return Repeat(
-            unit, None, self._activation(unit), self.params(unit), self.macs(unit), self.trace,
-            unit.inputs[0], unit.output,
-        )  # fmt: skip
+            unit,
+            None,
+            self._activation(unit),
+            self.params(unit),
+            self.macs(unit),
+            self.trace,
+            unit.inputs[0],
+            unit.output,
+        )
 
     def widened(self, unit: Unit) -> Repeat | None:
         """Return what a copy is like that keeps the width of a unit, None where there is none."""
@@ -116,9 +122,15 @@ class Units:
         if (last.channels, last.side) != (end.channels, end.side):
             return None
         return Repeat(
-            unit, end.channels, self._activation(unit), made.params, made.macs, made, 0,
+            unit,
+            end.channels,
+            self._activation(unit),
+            made.params,
+            made.macs,
+            made,
+            0,
             last.number,
-        )  # fmt: skip
+        )
 
     def _keeps_shape(self, unit: Unit, before: Unit) -> bool:
         """Return whether a unit reads the one before alone, and leaves a map of its shape."""

@@ -44,14 +44,18 @@ class Replace:
         old = found_at(model, self.name)
         wanted = (self.sized.channels, self.sized.out_channels, (self.stride,) * 2)
         if not isinstance(old, nn.Conv2d) or wanted != (
-            old.in_channels, old.out_channels, old.stride,
-        ):  # fmt: skip
+            old.in_channels,
+            old.out_channels,
+            old.stride,
+        ):
             raise SettingError.because(
-                "a step that does not fit the network", got=f"{self.name}: {old}",
+                "a step that does not fit the network",
+                got=f"{self.name}: {old}",
                 allowed=f"a convolution from {wanted[0]} to {wanted[1]} channels, stride "
-                f"{self.stride}", remedy="take the network that the step was planned for",
+                f"{self.stride}",
+                remedy="take the network that the step was planned for",
                 argument="model",
-            )  # fmt: skip
+            )
         made = BlockModule(
             self.sized, self.stride, self.style, old.weight.device, old.weight.dtype
         ).train(old.training)
@@ -62,9 +66,11 @@ class Replace:
     def to_json(self) -> dict[str, Any]:
         """Return the step as values that JSON has."""
         return {
-            "name": self.name, "block": block_json(self.sized), "stride": self.stride,
+            "name": self.name,
+            "block": block_json(self.sized),
+            "stride": self.stride,
             "style": asdict(self.style),
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -76,9 +82,11 @@ class Replace:
         if not all(type(each) is bool for each in (style.batch_norm, style.bias)):
             raise ValueError(f"style {values['style']}")
         return cls(
-            str(values["name"]), block_from_json(values["block"]),
-            whole_within(values["stride"], "stride", 1, MAX_SIDE), style,
-        )  # fmt: skip
+            str(values["name"]),
+            block_from_json(values["block"]),
+            whole_within(values["stride"], "stride", 1, MAX_SIDE),
+            style,
+        )
 
     @property
     def params(self) -> int:
@@ -136,6 +144,9 @@ def found_at(model: nn.Module, name: str) -> nn.Module:
     except AttributeError:
         pass
     raise SettingError.because(
-        "no such module in the network", got=repr(name), allowed="paths such as features.0",
-        remedy="`ifspace analyze` lists the layers with their names", argument="names",
-    )  # fmt: skip
+        "no such module in the network",
+        got=repr(name),
+        allowed="paths such as features.0",
+        remedy="`ifspace analyze` lists the layers with their names",
+        argument="names",
+    )

@@ -38,10 +38,12 @@ def run_of(model: nn.Module, names: Sequence[str]) -> tuple[nn.Module, list[str]
     children = children_of(parent)
     if len(parents) != 1 or not all(key in children for key in keys):
         raise SettingError.because(
-            "a unit that is not in the network", got=", ".join(names),
-            allowed="modules that stand together", argument="model",
+            "a unit that is not in the network",
+            got=", ".join(names),
+            allowed="modules that stand together",
+            argument="model",
             remedy="take the network that the step was planned for",
-        )  # fmt: skip
+        )
     if not is_row(parent):
         return parent, keys
     order, parts = list(children), list(children.values())

@@ -101,9 +101,12 @@ class Append:
     def to_json(self) -> dict[str, Any]:
         """Return the step as values that JSON has."""
         return {
-            "behind": list(self.behind), "like": list(self.like), "channels": self.channels,
-            "count": self.count, "activation": self.activation,
-        }  # fmt: skip
+            "behind": list(self.behind),
+            "like": list(self.like),
+            "channels": self.channels,
+            "count": self.count,
+            "activation": self.activation,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -222,13 +222,18 @@ def _put(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
     made = torch.zeros(shape, dtype=old.dtype, device=old.device)
     if old.dim() == 4 and not old.is_contiguous():
         made = made.contiguous(memory_format=torch.channels_last)
-    setattr(module, name, nn.Parameter(made, old.requires_grad)
-            if isinstance(old, nn.Parameter) else made)  # fmt: skip
+    setattr(
+        module,
+        name,
+        nn.Parameter(made, old.requires_grad) if isinstance(old, nn.Parameter) else made,
+    )
 
 
 def _refused(got: str, channels: int) -> SettingError:
     return SettingError.because(
-        "a unit that no copy can follow", got=f"{got} at {channels} channels",
+        "a unit that no copy can follow",
+        got=f"{got} at {channels} channels",
         allowed="units whose layers take other widths, and whose groups divide them",
-        remedy="give the stage a unit that keeps its width", argument="model",
-    )  # fmt: skip
+        remedy="give the stage a unit that keeps its width",
+        argument="model",
+    )

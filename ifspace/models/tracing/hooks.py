@@ -48,7 +48,7 @@ def hooked(model: nn.Module, image: Tensor, params: int) -> Trace:
             _append(nodes, layer)
     scripted = [
         name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)
-    ]  # fmt: skip
+    ]
     unseen = (f"layers in TorchScript are not seen: {', '.join(scripted)}",) if scripted else ()
     return Trace(tuple(nodes), size, params, head=tuple(head), how="hooks", notes=unseen)
 
@@ -69,32 +69,54 @@ def _append(nodes: list[Node], layer: TracedLayer) -> None:
             Fraction(old, new) for old, new in zip(last.side, layer.side_in, strict=True)
         )
         op = Op.POOL if max(stride) > 1 else Op.RESIZE
-        nodes.append(Node(len(nodes), op, (last.number,), last.channels, layer.side_in, "",
-                          stride=(stride[0], stride[1])))  # fmt: skip
+        nodes.append(
+            Node(
+                len(nodes),
+                op,
+                (last.number,),
+                last.channels,
+                layer.side_in,
+                "",
+                stride=(stride[0], stride[1]),
+            )
+        )
     if layer.c_in != last.channels:
         moves = np.zeros((layer.c_in, 2), dtype=np.int64)
         moves[:, 1] = np.arange(layer.c_in) % last.channels
         nodes.append(
-            Node(len(nodes), Op.MOVE, (nodes[-1].number,), layer.c_in, layer.side_in, "",
-                 moves=moves)
-        )  # fmt: skip
+            Node(
+                len(nodes), Op.MOVE, (nodes[-1].number,), layer.c_in, layer.side_in, "", moves=moves
+            )
+        )
     stride = tuple(
         Fraction(old, new) if new > old else Fraction(each)
         for each, old, new in zip(layer.stride, layer.side_in, layer.side_out, strict=True)
     )
     nodes.append(
         Node(
-            len(nodes), Op.LAYER, (nodes[-1].number,), layer.c_out, layer.side_out,
-            layer.name.rpartition(".")[0], layer, layer.kernel, (stride[0], stride[1]),
+            len(nodes),
+            Op.LAYER,
+            (nodes[-1].number,),
+            layer.c_out,
+            layer.side_out,
+            layer.name.rpartition(".")[0],
+            layer,
+            layer.kernel,
+            (stride[0], stride[1]),
             layer.dilation,
         )
-    )  # fmt: skip
+    )
 
 
 def _look(
-    model: nn.Module, name: str, seen: Seen, module: Any, given: tuple[Any, ...],
-    by_name: dict[str, Any], made: Tensor,
-) -> None:  # fmt: skip
+    model: nn.Module,
+    name: str,
+    seen: Seen,
+    module: Any,
+    given: tuple[Any, ...],
+    by_name: dict[str, Any],
+    made: Tensor,
+) -> None:
     x: Tensor = given[0] if given else next(iter(by_name.values()))
     bias, shape = module.bias is not None, tuple(made.shape)
     if isinstance(module, nn.Linear):
@@ -109,8 +131,12 @@ def _look(
         step = width - int(module.overlap * width)
         layer = rolling_layer(name, x.shape[1], weight, step, side_in, 0, bias, model)
     else:
-        about = {"groups": module.groups, "stride": list(module.stride),
-                 "dilation": list(module.dilation), "bias": module.bias}  # fmt: skip
+        about = {
+            "groups": module.groups,
+            "stride": list(module.stride),
+            "dilation": list(module.dilation),
+            "bias": module.bias,
+        }
         if isinstance(module, TRANSPOSED):
             # Each pixel of the input is multiplied with all of the weight.
             read = (shape[1], weight[0] // module.groups, *weight[2:])

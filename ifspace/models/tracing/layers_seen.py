@@ -24,18 +24,33 @@ def conv_kind(c_in: int, c_out: int, groups: int, kernel: Size) -> str:
 
 
 def conv_layer(
-    name: str, c_in: int, weight: Sequence[int], side_in: Size, side_out: Size, params: int,
+    name: str,
+    c_in: int,
+    weight: Sequence[int],
+    side_in: Size,
+    side_out: Size,
+    params: int,
     arguments: Mapping[str, Any],
-) -> TracedLayer:  # fmt: skip
+) -> TracedLayer:
     """Return a convolution with a weight [C_out, C_in / groups, k, k], called with arguments."""
     c_out, _, *sizes = weight
     groups = int(arguments["groups"])
     kernel, bias = _pair(sizes, 1, len(sizes)), arguments.get("bias") is not None
     return TracedLayer(
-        name, conv_kind(c_in, c_out, groups, kernel), c_in, c_out, groups, kernel,
-        _pair(arguments["stride"], 1, len(sizes)), _pair(arguments["dilation"], 1, len(sizes)),
-        side_in, side_out, params, prod(weight) * prod(side_out), bias,
-    )  # fmt: skip
+        name,
+        conv_kind(c_in, c_out, groups, kernel),
+        c_in,
+        c_out,
+        groups,
+        kernel,
+        _pair(arguments["stride"], 1, len(sizes)),
+        _pair(arguments["dilation"], 1, len(sizes)),
+        side_in,
+        side_out,
+        params,
+        prod(weight) * prod(side_out),
+        bias,
+    )
 
 
 def linear_layer(
@@ -43,15 +58,32 @@ def linear_layer(
 ) -> TracedLayer:
     """Return a dense layer: pointwise where it reads the channels of maps, LINEAR behind them."""
     return TracedLayer(
-        name, "LINEAR" if behind else "PW", c_in, c_out, 1, (1, 1), (1, 1), (1, 1), side, side,
-        params, c_in * c_out * prod(side), bias,
-    )  # fmt: skip
+        name,
+        "LINEAR" if behind else "PW",
+        c_in,
+        c_out,
+        1,
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        side,
+        side,
+        params,
+        c_in * c_out * prod(side),
+        bias,
+    )
 
 
 def rolling_layer(
-    name: str, c_in: int, weight: Sequence[int], step: int, side: Size, params: int, bias: bool,
+    name: str,
+    c_in: int,
+    weight: Sequence[int],
+    step: int,
+    side: Size,
+    params: int,
+    bias: bool,
     model: nn.Module,
-) -> TracedLayer:  # fmt: skip
+) -> TracedLayer:
     """Return a rolling pointwise layer with a weight [C_out, w]; the module knows its overlap."""
     c_out, width = weight
     try:
@@ -61,9 +93,22 @@ def rolling_layer(
     if not isinstance(overlap, Fraction):
         overlap = Fraction(width - step, width)
     return TracedLayer(
-        name, "RPW", c_in, c_out, c_in // width, (1, 1), (1, 1), (1, 1), side, side,
-        params, c_out * width * prod(side), bias, overlap, step,
-    )  # fmt: skip
+        name,
+        "RPW",
+        c_in,
+        c_out,
+        c_in // width,
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        side,
+        side,
+        params,
+        c_out * width * prod(side),
+        bias,
+        overlap,
+        step,
+    )
 
 
 def _pair(sizes: Any, short: int, dims: int = 2) -> Size:

@@ -52,15 +52,19 @@ class Maps:
         self._settled: dict[tuple[int, int], tuple[int, Label]] = {}
 
     def add(
-        self, op: Op, parents: tuple[int, ...], shape: tuple[int, ...], axis: int, scope: str,
-        pooled: bool = False, **more: Any,
-    ) -> Label:  # fmt: skip
+        self,
+        op: Op,
+        parents: tuple[int, ...],
+        shape: tuple[int, ...],
+        axis: int,
+        scope: str,
+        pooled: bool = False,
+        **more: Any,
+    ) -> Label:
         """Add a map whose tensor has a shape, channels along an axis, and return its label."""
         axis %= len(shape)
         channels, start, number = shape[axis], self._width, len(self.nodes)
-        self.nodes.append(
-            Node(number, op, parents, channels, side_of(shape, axis), scope, **more)
-        )  # fmt: skip
+        self.nodes.append(Node(number, op, parents, channels, side_of(shape, axis), scope, **more))
         self._offsets.append(start)
         self._width += channels
         if pooled:
@@ -106,18 +110,34 @@ class Maps:
             there, along = tuple(label.ids.shape), axis
             if max(stride) > 1:
                 there, along = (1, len(ids), *source.side), 1
-            number = self.number(self.add(
-                Op.MOVE, owners, there, along, scope, label.pooled, moves=moves,
-                layer=self._shuffle(owners, moves, source, scope),
-            ))  # fmt: skip
+            number = self.number(
+                self.add(
+                    Op.MOVE,
+                    owners,
+                    there,
+                    along,
+                    scope,
+                    label.pooled,
+                    moves=moves,
+                    layer=self._shuffle(owners, moves, source, scope),
+                )
+            )
         if max(stride) == 1 or label.pooled:
             return number
         # Where every channel stands once for each pixel of a stride, none of them is left out.
         copies = set(np.unique(ids, return_counts=True)[1].tolist())
         window = (1, 1) if copies != {prod(stride)} else (int(stride[0]), int(stride[1]))
-        return self.number(self.add(
-            Op.POOL, (number,), tuple(label.ids.shape), axis, scope, window=window, stride=stride
-        ))  # fmt: skip
+        return self.number(
+            self.add(
+                Op.POOL,
+                (number,),
+                tuple(label.ids.shape),
+                axis,
+                scope,
+                window=window,
+                stride=stride,
+            )
+        )
 
     def _stride(self, label: Label, axis: int, source: Node) -> Stride:
         """Return how far apart pixels stand that are neighbours in a label, in pixels of its map.

@@ -25,10 +25,15 @@ def _pool(reader: "Reader", call: Call) -> Value:
     if label.pooled or (window == side and side_of(call.shape, 1) == (1, 1) and side != (1, 1)):
         return reader.maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
     return reader.maps.add(
-        Op.POOL, (parent,), call.shape, 1, call.scope, window=window,
+        Op.POOL,
+        (parent,),
+        call.shape,
+        1,
+        call.scope,
+        window=window,
         stride=(Fraction(stride[0]), Fraction(stride[1])),
         dilation=_pair(given.get("dilation") or 1, dims),
-    )  # fmt: skip
+    )
 
 
 def _adaptive(reader: "Reader", call: Call) -> Value:
@@ -78,9 +83,7 @@ def _across(reader: "Reader", call: Call, label: Label, axis: int) -> Value:
     if count > MOST_SPREAD or call.rank < 3 or len(standing) > 1 or len(slices[0].axes()) > 1:
         return reader.unknown(call)
     kept = next(iter(slices[0].axes()), 1)
-    parents = tuple(
-        dict.fromkeys(reader.maps.settle(each, kept, call.scope) for each in slices)
-    )  # fmt: skip
+    parents = tuple(dict.fromkeys(reader.maps.settle(each, kept, call.scope) for each in slices))
     return reader.maps.add(Op.JOIN, parents, call.shape, kept, call.scope)
 
 
@@ -108,20 +111,41 @@ def _pair(size: Any, dims: int) -> Size:
 
 READERS: Final[Mapping[str, Callable[["Reader", Call], Value]]] = {
     **dict.fromkeys(
-        ("max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
-         "avg_pool1d", "avg_pool2d"), _pool,
+        (
+            "max_pool1d",
+            "max_pool1d_with_indices",
+            "max_pool2d",
+            "max_pool2d_with_indices",
+            "avg_pool1d",
+            "avg_pool2d",
+        ),
+        _pool,
     ),
     **dict.fromkeys(
-        ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d",
-         "adaptive_max_pool2d"), _adaptive,
+        (
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "adaptive_max_pool1d",
+            "adaptive_max_pool2d",
+        ),
+        _adaptive,
     ),
     **dict.fromkeys(
         ("mean", "sum", "amax", "amin", "std", "var", "linalg_vector_norm", "logsumexp"), _mean
     ),
     **dict.fromkeys(("max", "min"), _most),
     **dict.fromkeys(
-        ("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d",
-         "upsample_linear1d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
-         "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"), _resize,
+        (
+            "upsample_nearest1d",
+            "upsample_nearest2d",
+            "upsample_bilinear2d",
+            "upsample_bicubic2d",
+            "upsample_linear1d",
+            "_upsample_nearest_exact1d",
+            "_upsample_nearest_exact2d",
+            "_upsample_bilinear2d_aa",
+            "_upsample_bicubic2d_aa",
+        ),
+        _resize,
     ),
-}  # fmt: skip
+}

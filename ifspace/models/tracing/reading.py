@@ -19,17 +19,44 @@ from ifspace.models.tracing.maps import Maps
 
 # What these return has the shape of a map, and nothing of what it shows.
 _NEW: Final = (
-    "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros",
-    "new_ones", "new_full", "new_empty",
-)  # fmt: skip
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "rand_like",
+    "randn_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+)
 
 
 # Keep the shape of a map, and yet let its places see each other.
 ALONG: Final = frozenset(
-    ("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "cummax", "cummin",
-     "logcumsumexp", "sort", "argsort", "msort", "topk", "fft_fft", "fft_ifft", "fft_fft2",
-     "fft_ifft2", "fft_fftn", "fft_ifftn", "local_response_norm")
-)  # fmt: skip
+    (
+        "softmax",
+        "_softmax",
+        "log_softmax",
+        "_log_softmax",
+        "cumsum",
+        "cumprod",
+        "cummax",
+        "cummin",
+        "logcumsumexp",
+        "sort",
+        "argsort",
+        "msort",
+        "topk",
+        "fft_fft",
+        "fft_ifft",
+        "fft_fft2",
+        "fft_ifft2",
+        "fft_fftn",
+        "fft_ifftn",
+        "local_response_norm",
+    )
+)
 
 
 class Reader:

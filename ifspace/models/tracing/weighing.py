@@ -86,14 +86,27 @@ def _owner(path: str) -> str:
 
 
 def _add(
-    reader: "Reader", call: Call, parents: tuple[int, ...], layer: TracedLayer, axis: int,
-    pooled: bool, stride: tuple[Fraction, Fraction] | None = None,
-) -> Label:  # fmt: skip
+    reader: "Reader",
+    call: Call,
+    parents: tuple[int, ...],
+    layer: TracedLayer,
+    axis: int,
+    pooled: bool,
+    stride: tuple[Fraction, Fraction] | None = None,
+) -> Label:
     given = (Fraction(layer.stride[0]), Fraction(layer.stride[1]))
     return reader.maps.add(
-        Op.LAYER, parents, call.shape, axis, _owner(layer.name), pooled, layer=layer,
-        window=layer.kernel, stride=stride or given, dilation=layer.dilation,
-    )  # fmt: skip
+        Op.LAYER,
+        parents,
+        call.shape,
+        axis,
+        _owner(layer.name),
+        pooled,
+        layer=layer,
+        window=layer.kernel,
+        stride=stride or given,
+        dilation=layer.dilation,
+    )
 
 
 def _conv(reader: "Reader", call: Call) -> Value:
@@ -102,9 +115,14 @@ def _conv(reader: "Reader", call: Call) -> Value:
     parent = reader.maps.settle(label, 1, call.scope)
     shape = tuple(label.ids.shape)
     layer = conv_layer(
-        name, shape[1], weight, side_of(shape, 1), side_of(call.shape, 1),
-        reader.weights.params(call), call.arguments,
-    )  # fmt: skip
+        name,
+        shape[1],
+        weight,
+        side_of(shape, 1),
+        side_of(call.shape, 1),
+        reader.weights.params(call),
+        call.arguments,
+    )
     return _add(reader, call, (parent,), layer, 1, label.pooled)
 
 
@@ -116,9 +134,14 @@ def _transposed(reader: "Reader", call: Call) -> Value:
     # [C_in, C_out / groups, k, k]: each pixel of the input is multiplied with all of it.
     read = (call.shape[1], weight[0] // int(call.arguments["groups"]), *weight[2:])
     layer = conv_layer(
-        name, weight[0], read, side_in, side_in, reader.weights.params(call),
+        name,
+        weight[0],
+        read,
+        side_in,
+        side_in,
+        reader.weights.params(call),
         {**call.arguments, "stride": 1},
-    )  # fmt: skip
+    )
     layer = replace(layer, side_out=side_out)
     reader.maps.notes["a transposed convolution is one on a map made larger"] = None
     stride = (Fraction(side_in[0], side_out[0]), Fraction(side_in[1], side_out[1]))
@@ -131,9 +154,15 @@ def _rolling(reader: "Reader", call: Call) -> Value:
     parent = reader.maps.settle(label, 1, call.scope)
     arguments, shape = call.arguments, tuple(label.ids.shape)
     layer = rolling_layer(
-        name, shape[1], weight, int(arguments["step"]), side_of(shape, 1),
-        reader.weights.params(call), arguments["bias"] is not None, reader.weights.model,
-    )  # fmt: skip
+        name,
+        shape[1],
+        weight,
+        int(arguments["step"]),
+        side_of(shape, 1),
+        reader.weights.params(call),
+        arguments["bias"] is not None,
+        reader.weights.model,
+    )
     return _add(reader, call, (parent,), layer, 1, label.pooled)
 
 
@@ -159,10 +188,12 @@ def _product(reader: "Reader", call: Call) -> Value:
 
 def _beyond(reader: "Reader", call: Call) -> Value:
     raise SettingError.because(
-        "maps of three dimensions", got=f"{call.name} in {call.scope or 'the network itself'}",
+        "maps of three dimensions",
+        got=f"{call.name} in {call.scope or 'the network itself'}",
         allowed="networks on images, or on lines of pixels",
-        remedy="analyse the part of it that works on images", argument="model",
-    )  # fmt: skip
+        remedy="analyse the part of it that works on images",
+        argument="model",
+    )
 
 
 def _of_input(read: Callable[["Reader", Call], Value]) -> Callable[["Reader", Call], Value]:

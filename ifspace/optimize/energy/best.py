@@ -138,9 +138,12 @@ def rank(
     plan = EnergyPlan(problem, tuple(whole_within(each, "width", 1) for each in widths))
     if len(plan.widths) != len(problem.units):
         raise SettingError.because(
-            "wrong number of widths", got=len(plan.widths), allowed=len(problem.units),
-            remedy="give one for each unit", argument="widths",
-        )  # fmt: skip
+            "wrong number of widths",
+            got=len(plan.widths),
+            allowed=len(problem.units),
+            remedy="give one for each unit",
+            argument="widths",
+        )
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     energy = plan.exact_energy()
     threshold = float(energy.ln()) if energy else None

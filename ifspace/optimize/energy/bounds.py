@@ -150,10 +150,12 @@ class Bounds:
             above += (prices * problem.budget)[:, None]
             least, most = _between(threshold, prices, below, above, problem.budget)
             ranges.append(
-                {int(width): (low, high)
-                 for width, low, high in zip(widths, least.tolist(), most.tolist(), strict=True)
-                 if low <= high}
-            )  # fmt: skip
+                {
+                    int(width): (low, high)
+                    for width, low, high in zip(widths, least.tolist(), most.tolist(), strict=True)
+                    if low <= high
+                }
+            )
         return ranges
 
     def _best_price(self) -> tuple[float, float, list[int]]:

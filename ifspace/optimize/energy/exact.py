@@ -46,9 +46,12 @@ class _Partial:
     def at(self, which: Array) -> "_Partial":
         """Return some of the entries."""
         return _Partial(
-            self.value[which], self.own[which], self.width[which], self.used[which],
+            self.value[which],
+            self.own[which],
+            self.width[which],
+            self.used[which],
             self.chosen[which],
-        )  # fmt: skip
+        )
 
 
 class Prefixes:
@@ -144,8 +147,9 @@ class Prefixes:
                 own = self._worth(len(self.rows) - 1, widths)
                 value = best_before + own
                 keep = value >= threshold - SLACK
-                part = _Partial(value, own, np.full(len(found), below), start + found,
-                                widths[:, None])  # fmt: skip
+                part = _Partial(
+                    value, own, np.full(len(found), below), start + found, widths[:, None]
+                )
                 parts.append(part.at(keep))
                 held += int(np.count_nonzero(keep))
                 if held > _HELD:
@@ -187,9 +191,10 @@ class Prefixes:
                 chosen = np.column_stack([np.full(len(keep), width), part.chosen[keep]])
                 before = np.full(len(keep), below)
                 parts.append(
-                    _Partial(own[keep] + best[used[keep] - start], own[keep], before, used[keep],
-                             chosen)
-                )  # fmt: skip
+                    _Partial(
+                        own[keep] + best[used[keep] - start], own[keep], before, used[keep], chosen
+                    )
+                )
         return _joined(parts)
 
 
@@ -197,9 +202,11 @@ def _checked(cells: int) -> int:
     """Return how many numbers are held, or refuse to hold so many."""
     if cells > MOST_CELLS:
         raise SettingError.because(
-            "too many layouts to tell apart", got=f"over {cells:,} cells",
-            allowed=f"{MOST_CELLS:,}", remedy="ask for fewer plans or a lower budget",
-        )  # fmt: skip
+            "too many layouts to tell apart",
+            got=f"over {cells:,} cells",
+            allowed=f"{MOST_CELLS:,}",
+            remedy="ask for fewer plans or a lower budget",
+        )
     return cells
 
 

@@ -21,9 +21,13 @@ def test_every_named_block_is_there() -> None:
 
 @pytest.mark.parametrize(
     ("name", "composition"),
-    [("dw+pw", "DW+PW"), ("shufflenet", "GPW+SH+DW+GPW"), ("clcnet", "GC+SH+GPW"),
-     ("inverted", "PW+DW+PW")],
-)  # fmt: skip
+    [
+        ("dw+pw", "DW+PW"),
+        ("shufflenet", "GPW+SH+DW+GPW"),
+        ("clcnet", "GC+SH+GPW"),
+        ("inverted", "PW+DW+PW"),
+    ],
+)
 def test_published_words_are_those_of_the_catalogue(name: str, composition: str) -> None:
     assert str(made(name, 64).block.composition) == composition
     assert composition in {each.composition for each in PUBLISHED}

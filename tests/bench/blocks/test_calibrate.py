@@ -53,8 +53,9 @@ def test_places_without_groups_have_the_anchors_alone() -> None:
 
 def test_neighbours_are_whole_and_of_widths_that_networks_have() -> None:
     assert [(p.channels, p.out_channels, p.side) for p in neighbours(Place(64, 128, 14))] == [
-        (32, 64, 28), (128, 256, 7),
-    ]  # fmt: skip
+        (32, 64, 28),
+        (128, 256, 7),
+    ]
     assert neighbours(Place(15, 15, 7)) == ()
     assert all(p.channels <= 1024 for p in neighbours(Place(512, 512, 16)))
 

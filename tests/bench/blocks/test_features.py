@@ -65,8 +65,11 @@ def test_operations_are_those_that_a_counter_sees(text: str, block, here) -> Non
     with FlopCounterMode(display=False) as counter:
         here.build(candidate)(here.draw(*candidate.in_shape))
     found = features(candidate, here)
-    told = sum(count for name, count in found.items() if name.endswith(" operations")
-               and not name.endswith("padded operations"))  # fmt: skip
+    told = sum(
+        count
+        for name, count in found.items()
+        if name.endswith(" operations") and not name.endswith("padded operations")
+    )
     assert told == counter.get_total_flops()
 
 

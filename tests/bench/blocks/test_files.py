@@ -34,8 +34,9 @@ WHERE = Provenance("ifspace bench", "abc", "a machine", "2026-11-21")
 
 @pytest.fixture
 def run(quick, here) -> Run:
-    asked = Asked(Place(16, 16, 4, 2), here, 2, baselines=("conv", "inverted"), repeats=3,
-                  calibrate=False)  # fmt: skip
+    asked = Asked(
+        Place(16, 16, 4, 2), here, 2, baselines=("conv", "inverted"), repeats=3, calibrate=False
+    )
     run = Run(SMALL, asked, MACHINE, Book(MACHINE), lambda: None, lambda *told: None)
     run.execute()
     return run
@@ -50,8 +51,12 @@ def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> No
     assert values["provenance"]["command"] == "ifspace bench"
     assert values["provenance"]["device"] == "cpu-test"
     assert values["conditions"] == {
-        "dtype": "fp32", "layout": "channels_last", "style": "plain", "threads": 1, "batch": 2,
-    }  # fmt: skip
+        "dtype": "fp32",
+        "layout": "channels_last",
+        "style": "plain",
+        "threads": 1,
+        "batch": 2,
+    }
     assert len(values["designs"]) == 4
     for each, candidate in zip(values["designs"], run.shown, strict=True):
         assert each["checked"]
@@ -111,8 +116,13 @@ def test_designs_of_earlier_runs_stay(run: Run, tmp_path: Path) -> None:
     record(run, files, {}, WHERE, replace(kept, models={"forward": {"unit": "ms"}}))
     found = earlier(files, run.asked.conditions)
     assert [(x["channels"], x["style"]) for x in found.designs] == [
-        (32, "plain"), (16, "plain"), (16, "fog"), (16, "plain"), (16, "plain"), (16, "plain"),
-    ]  # fmt: skip
+        (32, "plain"),
+        (16, "plain"),
+        (16, "fog"),
+        (16, "plain"),
+        (16, "plain"),
+        (16, "plain"),
+    ]
     assert "older" not in [each["source"] for each in found.designs]
     # Without a new model the old one stays.
     assert found.models == {"forward": {"unit": "ms"}}
@@ -137,8 +147,11 @@ def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_pat
     second.put(block("DW+PW"), 7.0, MODELLED)
     second.write(path)
     assert {case[0]: float(ms) for case, ms in read_latency(path).cases.items()} == {
-        "PW": 1.0, "DW": 6.0, "CONV": 3.0, "DW+PW": 7.0
-    }  # fmt: skip
+        "PW": 1.0,
+        "DW": 6.0,
+        "CONV": 3.0,
+        "DW+PW": 7.0,
+    }
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,13 @@ def claimed(**changes) -> Candidate:
 def test_what_is_right_passes(dtype: str, style: str, layout: str, block, here) -> None:
     there = replace(here, dtype=dtype, style=style, layout=layout)
     for candidate in (
-        claimed(), block("CONV"), block("GC(4)+SH(4)+GPW(4)", 16, 32, stride=2),
-        block("PW+DW+PW", 8, 8, inside=6), block("(DW+RPW(2,0))x2"), block("PW"),
-    ):  # fmt: skip
+        claimed(),
+        block("CONV"),
+        block("GC(4)+SH(4)+GPW(4)", 16, 32, stride=2),
+        block("PW+DW+PW", 8, 8, inside=6),
+        block("(DW+RPW(2,0))x2"),
+        block("PW"),
+    ):
         assert fault(candidate, there) is None
 
 

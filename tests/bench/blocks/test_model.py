@@ -9,15 +9,27 @@ from ifspace.bench.blocks.model import ALONE, MODEL, Errors, Model, fitted
 
 TIMES = {"operations": 2e-7, "bytes": 3e-6, "launches": 0.05}
 TEXTS = (
-    "CONV", "DW+PW", "PW+DW", "GC(4)+PW", "GPW(4)+SH(4)+DW+GPW(4)", "GC(2)+SH(2)+GPW(4)", "PW",
-    "DW", "GC(8)+SH(8)+PW", "PW+PW", "GPW(2)+SH(2)+GC(4)", "DW+GPW(4)+SH(4)+GPW(4)", "CONV+PW",
-)  # fmt: skip
+    "CONV",
+    "DW+PW",
+    "PW+DW",
+    "GC(4)+PW",
+    "GPW(4)+SH(4)+DW+GPW(4)",
+    "GC(2)+SH(2)+GPW(4)",
+    "PW",
+    "DW",
+    "GC(8)+SH(8)+PW",
+    "PW+PW",
+    "GPW(2)+SH(2)+GC(4)",
+    "DW+GPW(4)+SH(4)+GPW(4)",
+    "CONV+PW",
+)
 
 
 def true_ms(each, here) -> float:
     counts = features(each, here)
-    return sum(TIMES[name.split()[-1]] * count for name, count in counts.items()
-               if "padded" not in name)  # fmt: skip
+    return sum(
+        TIMES[name.split()[-1]] * count for name, count in counts.items() if "padded" not in name
+    )
 
 
 @pytest.fixture
@@ -66,9 +78,11 @@ def test_one_amount_alone_knows_less(measured, here, block) -> None:
         assert found.errors[name].median_error > 0.1 + found.errors[MODEL].median_error
     # They are fitted where the others stand: blocks elsewhere make no difference.
     here_alone = fitted(
-        "forward", [pair for pair in fit if pair[0].side == 24], held_out,
+        "forward",
+        [pair for pair in fit if pair[0].side == 24],
+        held_out,
         partial(features, conditions=here),
-    )  # fmt: skip
+    )
     assert here_alone.errors["MACs alone"] == found.errors["MACs alone"]
 
 
@@ -97,8 +111,9 @@ def test_errors_are_those_of_what_was_predicted() -> None:
 
 def test_misses_are_said() -> None:
     assert Errors(9, 0.85, 0.25).misses == (
-        "rank correlation 0.85, goal 0.9", "median error 25%, goal 20%",
-    )  # fmt: skip
+        "rank correlation 0.85, goal 0.9",
+        "median error 25%, goal 20%",
+    )
     assert Errors(9, 0.9, 0.2).misses == ()
 
 

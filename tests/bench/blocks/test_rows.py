@@ -19,8 +19,12 @@ def test_times_have_their_spread_and_bound(block, here) -> None:
     time, least, rounds = time_rows(timed, here, MACHINE, Rates(1e9, {"fp32": 1e30}))
     assert all(tuple(row) == COLUMNS for row in (time, least, rounds))
     assert [time[name] for name in ("metric", "unit", "median", "p20", "p80")] == [
-        "time", "ms", 3.0, 2.4, 3.6,
-    ]  # fmt: skip
+        "time",
+        "ms",
+        3.0,
+        2.4,
+        3.6,
+    ]
     # x and y of 2 x 16 x 6 x 6 numbers, 256 weights, a byte a nanosecond.
     assert time["bound"] == pytest.approx(4 * (2 * 1152 + 256) * 1e-6, rel=1e-5)
     assert (least["metric"], least["median"]) == ("least time", 2.0)
@@ -35,9 +39,11 @@ def test_compiled_times_have_metrics_of_their_own(block, here) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "metric"),
-    [("red: output is wrong", "red: output is wrong"),
-     ("it needs 13 GiB", "not run: it needs 13 GiB")],
-)  # fmt: skip
+    [
+        ("red: output is wrong", "red: output is wrong"),
+        ("it needs 13 GiB", "not run: it needs 13 GiB"),
+    ],
+)
 def test_what_was_not_timed_says_why(reason: str, metric: str, block, here) -> None:
     (row,) = time_rows(Timed(block("PW"), FORWARD, reason=reason), here, MACHINE, UNIT)
     assert (row["metric"], row["median"], row["bound"]) == (metric, "", "")

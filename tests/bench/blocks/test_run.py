@@ -53,11 +53,19 @@ def test_designs_and_baselines_are_timed_and_weighed(asked: Asked) -> None:
     assert run.shown[3].provider == "baseline: ShuffleNet unit"
     for name in names:
         assert metrics(run, name) == {
-            "time", "least time", "rounds", "params", "macs", "peak memory",
-        }  # fmt: skip
+            "time",
+            "least time",
+            "rounds",
+            "params",
+            "macs",
+            "peak memory",
+        }
         assert metrics(run, name, "forward+backward") == {
-            "time", "least time", "rounds", "peak memory",
-        }  # fmt: skip
+            "time",
+            "least time",
+            "rounds",
+            "peak memory",
+        }
     assert all(tuple(row) == COLUMNS for row in run.book)
     assert [len(run.least_ms(run.shown, mode)) for mode in asked.conditions.modes] == [4, 4]
     assert run.checked == run.shown
@@ -71,9 +79,10 @@ def test_what_is_red_is_never_timed_and_says_why(
     seen: list[str] = []
     measure = module.measure
     monkeypatch.setattr(
-        module, "measure",
+        module,
+        "measure",
         lambda every, *more: seen.extend(x.candidate.name for x in every) or measure(every, *more),
-    )  # fmt: skip
+    )
     run = made(asked, wrong)
     run.execute()
     assert "DW+PW" not in seen
@@ -93,9 +102,10 @@ def test_what_is_red_is_not_timed_under_another_name_either(asked: Asked) -> Non
     run = made(replace(asked, calibrate=True, baselines=("conv",)), wrong, book)
     run.execute()
     left = {
-        (r["case"][:11], r["metric"][:5]) for r in book
+        (r["case"][:11], r["metric"][:5])
+        for r in book
         if (r["candidate"], r["C"], r["H"]) == ("DW+PW", 16, 4)
-    }  # fmt: skip
+    }
     assert left == {("16 to 16 ch", "red: ")}
     assert "DW+PW" not in [each.name for each in run.others()]
 
@@ -113,8 +123,10 @@ def test_with_nothing_right_nothing_is_timed(asked: Asked) -> None:
     with pytest.raises(SettingError, match=r"no block is right, none is timed: got DW\+PW: 400 an"):
         run.execute()
     assert not run.timed
-    run = made(replace(asked, baselines=(), place=Place(7, 11, 4, 2)), replace(
-        SMALL, designs=(replace(DW_PW, composition="GPW+DW", block="GPW(2)+DW"),)))  # fmt: skip
+    run = made(
+        replace(asked, baselines=(), place=Place(7, 11, 4, 2)),
+        replace(SMALL, designs=(replace(DW_PW, composition="GPW+DW", block="GPW(2)+DW"),)),
+    )
     with pytest.raises(SettingError, match="no block is right, none is timed: got none chosen"):
         run.execute()
 
@@ -126,10 +138,12 @@ def test_a_run_goes_on_where_it_was_left(monkeypatch: pytest.MonkeyPatch, asked:
     timed: list[tuple[str, str]] = []
     measure = module.measure
     monkeypatch.setattr(
-        module, "measure",
-        lambda every, *more: timed.extend((x.candidate.name, x.mode) for x in every)
-        or measure(every, *more),
-    )  # fmt: skip
+        module,
+        "measure",
+        lambda every, *more: (
+            timed.extend((x.candidate.name, x.mode) for x in every) or measure(every, *more)
+        ),
+    )
     asked = replace(asked, resume=True)
     again = made(asked, book=first.book)
     again.execute()
@@ -199,9 +213,10 @@ def test_the_model_predicts_the_whole_catalogue(asked: Asked) -> None:
     kinds = {kind for each in run.measured for kind in each.sized.block.composition.kinds}
     assert kinds >= {"CONV", "PW", "DW", "GC", "RPW", "GPW", "SH"}
     predicted = {
-        row["candidate"]: float(row["median"]) for row in run.book
+        row["candidate"]: float(row["median"])
+        for row in run.book
         if row["metric"] == "predicted time" and row["mode"] == FORWARD
-    }  # fmt: skip
+    }
     assert {each.block for each in CATALOGUE.designs} <= predicted.keys()
     assert min(predicted.values()) > 0
     errors = run.models[FORWARD].errors["model"]
@@ -210,8 +225,9 @@ def test_the_model_predicts_the_whole_catalogue(asked: Asked) -> None:
     assert not {x.key for x in run.chosen} & {x.key for x in run.calibration.sample}
     again = made(replace(asked, calibrate=True, top=3, resume=True), CATALOGUE, run.book)
     again.execute()
-    assert again.reused == 2 * (len(run.shown) + len(run.calibration.sample)
-                                + len(run.calibration.fit))  # fmt: skip
+    assert again.reused == 2 * (
+        len(run.shown) + len(run.calibration.sample) + len(run.calibration.fit)
+    )
     assert again.models[FORWARD].model == run.models[FORWARD].model
 
 

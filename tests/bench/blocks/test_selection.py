@@ -52,9 +52,15 @@ def test_designs_at_home_keep_their_rows() -> None:
 def test_elsewhere_groups_cost_no_more_than_what_an_enumeration_there_finds(place: Place) -> None:
     home = enumerate_designs([EnumerationSetting(channels=16, max_len=3)])
     there = enumerate_designs(
-        [EnumerationSetting(channels=place.channels, out_channels=place.out_channels, max_len=3,
-                            stride=place.stride)]
-    )  # fmt: skip
+        [
+            EnumerationSetting(
+                channels=place.channels,
+                out_channels=place.out_channels,
+                max_len=3,
+                stride=place.stride,
+            )
+        ]
+    )
     least = {each.composition: each.params for each in there.designs}
     chosen = select(home, 99, "params", place)
     assert chosen.solved == len(chosen.candidates) >= 10

@@ -34,8 +34,13 @@ def test_a_quick_run_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixt
     assert tuple(rows[0]) == COLUMNS
     assert {row["device"] for row in rows} == {table.stem}
     assert {row["case"] for row in rows} == {
-        "copy", "matrix product", "RPW(4,0.33)", "RPW(8,1/2)", "DW+RPW(4,0.33)", "DW+RPW(8,1/2)",
-    }  # fmt: skip
+        "copy",
+        "matrix product",
+        "RPW(4,0.33)",
+        "RPW(8,1/2)",
+        "DW+RPW(4,0.33)",
+        "DW+RPW(8,1/2)",
+    }
     assert {(row["mode"], row["layout"]) for row in rows if row["case"] == "RPW(8,1/2)"} == {
         (mode, layout)
         for mode in ("forward", "forward+backward")

@@ -22,12 +22,23 @@ EVERY = candidates("reference", True)
 def test_every_candidate_has_times_or_a_reason() -> None:
     timed = measure(CASE, Bench(EVERY, CPU, 1e12, LIMITS))
     assert [each.candidate.name for each in timed] == [
-        "ours", "dense", "dense with zeros", "dense with zeros, packed", "grouped",
-        "batched product", "per window", "published", "gather + einsum", "direct",
-        "compiled dense with zeros", "compiled dense with zeros, packed",
-        "compiled batched product", "compiled per window", "compiled published",
+        "ours",
+        "dense",
+        "dense with zeros",
+        "dense with zeros, packed",
+        "grouped",
+        "batched product",
+        "per window",
+        "published",
+        "gather + einsum",
+        "direct",
+        "compiled dense with zeros",
+        "compiled dense with zeros, packed",
+        "compiled batched product",
+        "compiled per window",
+        "compiled published",
         "compiled gather + einsum",
-    ]  # fmt: skip
+    ]
     for each in timed:
         assert bool(each.seconds) != bool(each.reason)
         assert not each.seconds or len(each.seconds) == 3

@@ -49,9 +49,18 @@ def test_the_numbers_of_a_candidate() -> None:
     assert time["provider"] == "ifspace reference: dense"
     keys = ("case", "mode", "dtype", "layout", "N", "C", "F", "H", "W", "device", "date")
     assert [time[key] for key in keys] == [
-        "RPW(4,0.33)", "forward", "fp32", "channels_last", 2, 16, 16, 5, 5, "cpu-test",
+        "RPW(4,0.33)",
+        "forward",
+        "fp32",
+        "channels_last",
+        2,
+        16,
+        16,
+        5,
+        5,
+        "cpu-test",
         "2026-11-21",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_single_call_is_compared_with_the_median() -> None:
@@ -68,8 +77,11 @@ def test_a_candidate_that_did_not_run_has_a_row_that_says_why() -> None:
 def test_without_the_baseline_there_is_no_ratio() -> None:
     found = rows(Timed(OURS, seconds=(0.03,)), Timed(DENSE, reason="no"))
     assert {row["metric"] for row in found if row["candidate"] == "ours"} == {
-        "time", "least time", "share of bound", "rounds"
-    }  # fmt: skip
+        "time",
+        "least time",
+        "share of bound",
+        "rounds",
+    }
 
 
 def test_the_rates_are_rows_too() -> None:

@@ -10,9 +10,14 @@ from ifspace.bench.tidy import COLUMNS, Row
 
 def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:
     start: Row = dict.fromkeys(COLUMNS, "") | {
-        "case": "RPW(4,1/2)", "mode": "forward", "dtype": "fp32", "layout": "channels_last",
-        "N": 128, "C": 512, "H": 14,
-    }  # fmt: skip
+        "case": "RPW(4,1/2)",
+        "mode": "forward",
+        "dtype": "fp32",
+        "layout": "channels_last",
+        "N": 128,
+        "C": 512,
+        "H": 14,
+    }
     return start | {"candidate": candidate, "metric": metric, "median": value} | other
 
 

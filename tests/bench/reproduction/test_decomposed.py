@@ -19,10 +19,12 @@ from ifspace.nn import build_network
 @pytest.mark.parametrize(
     ("network", "data", "depths"),
     [
-        ("vgg16", "CIFAR-10", (4, 3, 2, 3, 1)), ("vgg16", "CIFAR-10", (5, 4, 2, 1, 1)),
-        ("resnet50", "CIFAR-10", (3, 4, 6, 3)), ("resnet50", "ImageNet", (4, 5, 4, 3)),
+        ("vgg16", "CIFAR-10", (4, 3, 2, 3, 1)),
+        ("vgg16", "CIFAR-10", (5, 4, 2, 1, 1)),
+        ("resnet50", "CIFAR-10", (3, 4, 6, 3)),
+        ("resnet50", "ImageNet", (4, 5, 4, 3)),
     ],
-)  # fmt: skip
+)
 def test_a_layout_counts_what_the_module_has(network, data, depths, block):
     layout = built(network, data).at_depths(depths)
     layout = replace(layout, frame=replace(layout.frame, batch_norm=True, bias=False))
@@ -54,15 +56,19 @@ def test_what_stays_of_a_network():
     assert (str(strided.first.block), str(strided.more.block)) == ("PW+CONV+PW", "PW+DW+PW+PW")
     every = decomposed.decomposed(large, block).stages[1].first
     assert [(layer.c_in, layer.c_out) for layer in every.layers] == [
-        (256, 128), (128, 128), (128, 128), (128, 512)
-    ]  # fmt: skip
+        (256, 128),
+        (128, 128),
+        (128, 128),
+        (128, 512),
+    ]
 
 
 def test_the_network_of_table_6_is_found_by_both_its_numbers():
     found = start_of("vgg16", "CIFAR-10")
     assert {hit.depths for hit in found.hits} == {(4, 3, 2, 3, 1)}
-    by_hand = 9 * (3 * 64 + 3 * 64 * 64 + 64 * 128 + 2 * 128**2 + 128 * 256 + 256**2
-                   + 256 * 512 + 3 * 512**2)  # fmt: skip
+    by_hand = 9 * (
+        3 * 64 + 3 * 64 * 64 + 64 * 128 + 2 * 128**2 + 128 * 256 + 256**2 + 256 * 512 + 3 * 512**2
+    )
     channels = 4 * 64 + 3 * 128 + 2 * 256 + 4 * 512
     assert by_hand + 3 * channels + 512 * 10 + 10 == found.best.params
     assert start_of("resnet50", "ImageNet").best.depths == (4, 5, 4, 3)
@@ -72,8 +78,10 @@ def test_which_rows_come_out():
     tables = decomposed.section().tables
     verdicts = {row[0]: row[-1] for table in tables for row in table.rows}
     assert {name for name, said in verdicts.items() if said == MATCH} == {
-        "Baseline", "DW+PW", "ResNet50-opt"
-    }  # fmt: skip
+        "Baseline",
+        "DW+PW",
+        "ResNet50-opt",
+    }
     assert verdicts["DW+RPW-g2-o50%"] == "params -0.08M"
     assert verdicts["ResNet50-opt (DW+RPW)"] == "params -0.38M; MACs -152M"
     assert len(verdicts) == len(DECOMPOSED)

@@ -16,8 +16,9 @@ def test_verdicts_are_counted_table_by_table() -> None:
 
 
 def test_states_of_a_trajectory() -> None:
-    states = [row for row in exports.trajectory_rows() if (row["network"], row["side"]) == (
-        "vgg16", 32)]  # fmt: skip
+    states = [
+        row for row in exports.trajectory_rows() if (row["network"], row["side"]) == ("vgg16", 32)
+    ]
     assert [row["move"] for row in states] == ["", "4→1", "5→2", "5→1", "4→1", "3→2"]
     assert (states[0]["depths"], states[-1]["depths"]) == ("2 2 3 3 3", "5 4 2 1 1")
     assert states[-1]["published"] == "CIFAR-10, CIFAR-100"
@@ -36,13 +37,15 @@ def test_ranks_are_those_of_all_layouts(ranks) -> None:
     found = sorted(
         (
             prod(map(log, (a, b, c, d)))
-            for a in range(1, 66) for b in range(a + 1, 4288 // a + 1)
+            for a in range(1, 66)
+            for b in range(a + 1, 4288 // a + 1)
             for c in range(b + 1, (4288 - 3 * a - a * b) // b + 1)
             if (left := 4288 - 3 * a - a * b - b * c) > c * c
-            for d in [left // c] if left % c == 0 and d > c
+            for d in [left // c]
+            if left % c == 0 and d > c
         ),
         reverse=True,
-    )  # fmt: skip
+    )
     rows = [row for row in ranks if row["budget"] == 4288]
     assert rows[0]["layouts"] == len(found)
     for row in rows:
@@ -63,8 +66,9 @@ def test_few_of_many_are_kept() -> None:
 
 
 def test_the_report_reads_what_is_written(tmp_path: Path) -> None:
-    names = exports.write(tmp_path, [Section("Part", [Table(["a", "verdict"], [["b", MATCH]])],
-                                             ("these",))])  # fmt: skip
+    names = exports.write(
+        tmp_path, [Section("Part", [Table(["a", "verdict"], [["b", MATCH]])], ("these",))]
+    )
     assert names == (VERDICTS.pattern, TRAJECTORIES.pattern, RANKS.pattern)
     for source in (VERDICTS, TRAJECTORIES, RANKS):
         rows = read_rows(tmp_path / source.pattern, source)

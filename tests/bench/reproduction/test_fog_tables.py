@@ -55,8 +55,9 @@ def test_the_fit_is_the_nearest_and_blocks_follow_printed_depths():
     assert best.misfit == min(fog_tables.fit(how).misfit for how in fog_tables.conventions())
     assert best.blocks[:6] == (8, 8, 16, 8, 8, 8)
     for place, unit in enumerate(UNITS):
-        together = [n for n, each in enumerate(UNITS)
-                    if fog_tables.design(each) == fog_tables.design(unit)]  # fmt: skip
+        together = [
+            n for n, each in enumerate(UNITS) if fog_tables.design(each) == fog_tables.design(unit)
+        ]
         if unit.depth is None:
             assert len({best.blocks[n] for n in together}) == 1
 

@@ -18,15 +18,19 @@ def plain_layouts(budget: int, depth: int, least: int = 1) -> list[tuple[int, ..
             rest = budget - 3 * a
             if a * (a + 1) > rest:
                 break
-            found += [(a, b, (rest - a * b) // b) for b in range(a + 1, int(rest**0.5) + 1)
-                      if (rest - a * b) % b == 0 and rest - a * b > b * b]  # fmt: skip
+            found += [
+                (a, b, (rest - a * b) // b)
+                for b in range(a + 1, int(rest**0.5) + 1)
+                if (rest - a * b) % b == 0 and rest - a * b > b * b
+            ]
         return found
     for a in range(least, int(budget**0.5)):
         b, c = np.meshgrid(*[np.arange(a + 1, int(budget**0.5) + 1)] * 2, indexing="ij")
         rest = budget - 3 * a - a * b - b * c
         good = (b < c) & (rest % c == 0) & (rest > c * c)
-        found += [(a, *map(int, row)) for row in zip(b[good], c[good], (rest // c)[good],
-                                                     strict=True)]  # fmt: skip
+        found += [
+            (a, *map(int, row)) for row in zip(b[good], c[good], (rest // c)[good], strict=True)
+        ]
     return found
 
 
@@ -62,8 +66,10 @@ def test_residual_energies_and_ranks():
     for (layout, _), row in zip(RESIDUAL_ENERGIES, table.rows, strict=True):
         greater = sum(energy(each) > energy(layout) + 1e-9 for each in found)
         assert (row[1], row[3], row[4]) == (
-            f"{budget:,}", f"{energy(layout):.4f}", str(greater + 1)
-        )  # fmt: skip
+            f"{budget:,}",
+            f"{energy(layout):.4f}",
+            str(greater + 1),
+        )
 
 
 def test_entries_that_miss_their_budget():

@@ -5,8 +5,17 @@ from collections.abc import Callable
 import pytest
 
 SMALL = (
-    "layout", "--stages", "8,4", "--depths", "2,2", "--widths", "8,16", "--inputs", 8, "--quiet",
-)  # fmt: skip
+    "layout",
+    "--stages",
+    "8,4",
+    "--depths",
+    "2,2",
+    "--widths",
+    "8,16",
+    "--inputs",
+    8,
+    "--quiet",
+)
 
 
 def test_the_organizer_says_how_it_compares(run: Callable) -> None:

@@ -22,25 +22,40 @@ def test_nothing_is_folded_without_a_width(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_numbers_stand_to_the_right() -> None:
-    assert table([">n", "name"], [[1, "a"], [100, None]]) == (
-        "  n  name\n---------\n  1  a\n100\n"
-    )  # fmt: skip
+    assert table([">n", "name"], [[1, "a"], [100, None]]) == ("  n  name\n---------\n  1  a\n100\n")
 
 
 def test_columns_that_do_not_fit_stand_below_with_the_keys_again() -> None:
     text = table(["#", "block~", ">a", ">b"], [[1, "DW+GPW(8)", 1234567, 7654321]], 20, keys=2)
     assert [line.split() for line in text.splitlines()] == [
-        ["#", "block", "a"], ["-" * 20], ["1", "DW+", "1234567"], ["GPW(8)"], [],
-        ["#", "block", "b"], ["-" * 20], ["1", "DW+", "7654321"], ["GPW(8)"],
-    ]  # fmt: skip
+        ["#", "block", "a"],
+        ["-" * 20],
+        ["1", "DW+", "1234567"],
+        ["GPW(8)"],
+        [],
+        ["#", "block", "b"],
+        ["-" * 20],
+        ["1", "DW+", "7654321"],
+        ["GPW(8)"],
+    ]
 
 
 @pytest.mark.parametrize("width", range(10, 40))
 def test_no_name_is_cut(width: int) -> None:
     text = table(["block~"], [["DW+RPW(16,33/100)+GPW(64) min(C, w_1·(s_1 + 1)) k = 3"]], width)
     words = text.split("\n", 2)[2].replace("+", "+ ").split()
-    assert words == ["DW+", "RPW(16,33/100)+", "GPW(64)", "min(C,", "w_1·(s_1", "+", "1))", "k",
-                     "=", "3"]  # fmt: skip
+    assert words == [
+        "DW+",
+        "RPW(16,33/100)+",
+        "GPW(64)",
+        "min(C,",
+        "w_1·(s_1",
+        "+",
+        "1))",
+        "k",
+        "=",
+        "3",
+    ]
 
 
 def test_parentheses_and_equations_are_cut_last() -> None:

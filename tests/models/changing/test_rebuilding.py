@@ -21,11 +21,15 @@ def blocks(stage: nn.Module) -> list[BlockModule]:
 @pytest.mark.parametrize(
     ("name", "depths"),
     [
-        ("vgg16", (5, 4, 2, 1, 1)), ("mobilenet", (5, 4, 3, 1, 1)), ("resnet50", (5, 5, 4, 2)),
-        ("fog", (6, 1, 4, 4)), ("3drf", (1, 3, 2, 1)), ("layout-residual", (11, 11, 6, 3)),
+        ("vgg16", (5, 4, 2, 1, 1)),
+        ("mobilenet", (5, 4, 3, 1, 1)),
+        ("resnet50", (5, 5, 4, 2)),
+        ("fog", (6, 1, 4, 4)),
+        ("3drf", (1, 3, 2, 1)),
+        ("layout-residual", (11, 11, 6, 3)),
         ("layout-residual", (2, 9, 10, 1)),
     ],
-)  # fmt: skip
+)
 def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) -> None:
     model = named_network(name, 32, seed=1)
     with torch.no_grad():
@@ -37,9 +41,10 @@ def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) 
     assert params(made) == made.layout.params
     for part in ("stem", "head"):
         for mine, theirs in zip(
-            getattr(made, part).state_dict().values(), getattr(model, part).state_dict().values(),
+            getattr(made, part).state_dict().values(),
+            getattr(model, part).state_dict().values(),
             strict=True,
-        ):  # fmt: skip
+        ):
             assert torch.equal(mine, theirs)
     for new, old in zip(made.stages, model.stages, strict=True):
         pairs = list(zip(blocks(new), blocks(old), strict=False))
@@ -48,8 +53,9 @@ def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) 
             for key, value in mine.state_dict().items():
                 assert torch.equal(value, theirs.state_dict()[key])
         for mine in blocks(new)[len(pairs) :]:
-            assert not any(torch.equal(mine.layer0.weight, each.layer0.weight)
-                           for each in blocks(old))  # fmt: skip
+            assert not any(
+                torch.equal(mine.layer0.weight, each.layer0.weight) for each in blocks(old)
+            )
 
 
 def test_new_weights_are_those_of_the_seed() -> None:
@@ -70,8 +76,11 @@ def test_device_type_mode_gradients_and_memory_format_stay() -> None:
     model.stages.stage2.requires_grad_(False)
     made = rebuilt(model, model.layout.at_depths((2, 1, 2, 2, 2)))
     assert {each.dtype for each in made.parameters()} == {torch.float64}
-    assert all(each.is_contiguous(memory_format=torch.channels_last)
-               for each in made.parameters() if each.dim() == 4)  # fmt: skip
+    assert all(
+        each.is_contiguous(memory_format=torch.channels_last)
+        for each in made.parameters()
+        if each.dim() == 4
+    )
     modes = [each.training for each in made.stages]
     assert modes == [False, True, True, True, True]
     assert [each.requires_grad for each in made.stages.stage2.parameters()] == [False] * 3

@@ -18,9 +18,13 @@ from ifspace.nn import FOG, MOBILENET, PLAIN, BlockModule, Style
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLACED = Style(activation=None, bias=True, batch_norm_where="between", bias_where="last")
 STYLES = (
-    PLAIN, MOBILENET, FOG, PLACED, Style(batch_norm=False, bias=True, shortcut="projection"),
+    PLAIN,
+    MOBILENET,
+    FOG,
+    PLACED,
+    Style(batch_norm=False, bias=True, shortcut="projection"),
     Style(bias=True, bias_where="last", shortcut="projection", batch_norm_where="between"),
-)  # fmt: skip
+)
 
 
 @given(
@@ -77,12 +81,17 @@ def test_a_step_survives_json(block: Block, style: Style):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda v: v.pop("name"), lambda v: v.update(stride=0), lambda v: v.update(stride="1"),
-        lambda v: v["style"].update(batch_norm=2), lambda v: v["style"].update(bias="no"),
-        lambda v: v["style"].update(where="nowhere"), lambda v: v["style"].update(more=1),
-        lambda v: v["block"].update(block="DW+XY"), lambda v: v["block"].update(channels=-1),
+        lambda v: v.pop("name"),
+        lambda v: v.update(stride=0),
+        lambda v: v.update(stride="1"),
+        lambda v: v["style"].update(batch_norm=2),
+        lambda v: v["style"].update(bias="no"),
+        lambda v: v["style"].update(where="nowhere"),
+        lambda v: v["style"].update(more=1),
+        lambda v: v["block"].update(block="DW+XY"),
+        lambda v: v["block"].update(channels=-1),
     ],
-)  # fmt: skip
+)
 def test_json_that_no_step_wrote_is_refused(change):
     values = Replace("0", Block.parse("DW+PW").at(16)).to_json()
     change(values)

@@ -101,13 +101,22 @@ class NormAct(nn.BatchNorm2d):
 @pytest.mark.parametrize(
     ("module", "wanted"),
     [
-        (nn.PReLU(), True), (nn.Dropout2d(), True), (nn.GroupNorm(2, 4), True),
-        (nn.LayerNorm(4), True), (nn.InstanceNorm2d(4), True), (nn.Identity(), True),
-        (nn.SyncBatchNorm(4), True), (NormAct(), True),
-        (nn.MultiheadAttention(4, 2), False), (nn.AvgPool2d(2), False), (nn.Conv2d(4, 4, 1), False),
-        (nn.ChannelShuffle(2), False), (nn.Flatten(), False), (nn.Sequential(), False),
+        (nn.PReLU(), True),
+        (nn.Dropout2d(), True),
+        (nn.GroupNorm(2, 4), True),
+        (nn.LayerNorm(4), True),
+        (nn.InstanceNorm2d(4), True),
+        (nn.Identity(), True),
+        (nn.SyncBatchNorm(4), True),
+        (NormAct(), True),
+        (nn.MultiheadAttention(4, 2), False),
+        (nn.AvgPool2d(2), False),
+        (nn.Conv2d(4, 4, 1), False),
+        (nn.ChannelShuffle(2), False),
+        (nn.Flatten(), False),
+        (nn.Sequential(), False),
     ],
-)  # fmt: skip
+)
 def test_what_keeps_a_map_as_it_is(module: nn.Module, wanted: bool) -> None:
     assert is_tail(module) is wanted
 

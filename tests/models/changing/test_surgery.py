@@ -119,8 +119,9 @@ def test_rows_are_numbered_anew() -> None:
     assert [name for name, _ in model.named_children()] == [str(n) for n in range(19)]
     Append(("3",), ("3",), count=2).apply(model)
     assert [type(each).__name__ for each in model[3:13]] == [
-        *["Conv2d", "BatchNorm2d", "ReLU"] * 3, "MaxPool2d"
-    ]  # fmt: skip
+        *["Conv2d", "BatchNorm2d", "ReLU"] * 3,
+        "MaxPool2d",
+    ]
     assert len(model) == 25
 
 
@@ -128,9 +129,22 @@ def test_names_stay_and_new_ones_are_free() -> None:
     model = NETWORKS["named"]()
     Append(("body.conv2",), ("body.conv2",), count=2).apply(model)
     assert [name for name, _ in model.body.named_children()] == [
-        "conv1", "act1", "conv2", "act2", "conv6", "act6", "conv7", "act7", "pool", "conv3", "act3",
-        "conv4", "act4", "conv5", "act5",
-    ]  # fmt: skip
+        "conv1",
+        "act1",
+        "conv2",
+        "act2",
+        "conv6",
+        "act6",
+        "conv7",
+        "act7",
+        "pool",
+        "conv3",
+        "act3",
+        "conv4",
+        "act4",
+        "conv5",
+        "act5",
+    ]
     Remove(("body.conv4",)).apply(model)
     assert "conv4" not in dict(model.body.named_children())
     assert "conv5" in dict(model.body.named_children())
@@ -163,8 +177,12 @@ def test_elsewhere_a_place_is_held() -> None:
     assert len(model.layers) == 6
     assert isinstance(model.layers[4], nn.Identity)
     assert [type(each) for each in model.layers[1]] == [
-        nn.Conv2d, nn.SiLU, nn.Conv2d, nn.SiLU, nn.Conv2d
-    ]  # fmt: skip
+        nn.Conv2d,
+        nn.SiLU,
+        nn.Conv2d,
+        nn.SiLU,
+        nn.Conv2d,
+    ]
     assert model.layers[1][0] is first
 
 
@@ -199,8 +217,12 @@ def test_nothing_goes_along_from_a_layer_to_a_block() -> None:
     start = layout_of(model)
     made = taken(model, start.at_depths((3, 4)))
     assert [type(each).__name__ for each in made[:5]] == [
-        "Conv2d", "BatchNorm2d", "ReLU", "Separable", "Separable"
-    ]  # fmt: skip
+        "Conv2d",
+        "BatchNorm2d",
+        "ReLU",
+        "Separable",
+        "Separable",
+    ]
 
 
 def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
@@ -208,8 +230,10 @@ def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
     start = layout_of(model)
     made = taken(model, start.at_depths((2, 2)))
     assert [type(each).__name__ for each in made[-5:-2]] == [
-        "BatchNorm2d", "ReLU", "AdaptiveAvgPool2d"
-    ]  # fmt: skip
+        "BatchNorm2d",
+        "ReLU",
+        "AdaptiveAvgPool2d",
+    ]
     assert made[-5] is not None
     assert torch.equal(made[-5].weight, model[-5].weight)
 
@@ -245,9 +269,11 @@ def test_weights_made_of_others_are_drawn_anew() -> None:
 
 
 STEPS = (
-    Remove(("a",)), Remove(("features.3", "features.6")), Append(("a",), ("b",)),
+    Remove(("a",)),
+    Remove(("features.3", "features.6")),
+    Append(("a",), ("b",)),
     Append(("a.0", "a.1"), ("b",), 64, 3, "hardswish"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -261,11 +287,21 @@ def test_a_step_survives_json(step: Remove | Append) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"names": []}, {"names": "a"}, {"names": [1]}, {"behind": None}, {"like": [None]},
-        {"channels": 0}, {"channels": True}, {"channels": "8"}, {"count": 0}, {"count": 1.5},
-        {"count": 10**9}, {"activation": "tanh"}, {"activation": 3},
+        {"names": []},
+        {"names": "a"},
+        {"names": [1]},
+        {"behind": None},
+        {"like": [None]},
+        {"channels": 0},
+        {"channels": True},
+        {"channels": "8"},
+        {"count": 0},
+        {"count": 1.5},
+        {"count": 10**9},
+        {"activation": "tanh"},
+        {"activation": 3},
     ],
-)  # fmt: skip
+)
 def test_json_that_no_step_wrote_is_refused(step: Remove | Append, change: dict) -> None:
     values = step.to_json()
     if change.keys() <= values.keys():

@@ -57,8 +57,10 @@ class LastAxis(nn.Module):
 
 
 def rolling(c_in: int, c_out: int, stride: int) -> nn.Module:
-    layers = [nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in),
-              RollingPointwiseConv2d(c_in, c_out, 2, 0.5)]  # fmt: skip
+    layers = [
+        nn.Conv2d(c_in, c_in, 3, stride, 1, groups=c_in),
+        RollingPointwiseConv2d(c_in, c_out, 2, 0.5),
+    ]
     return nn.Sequential(*layers)
 
 

@@ -73,14 +73,24 @@ def test_counts_are_those_of_torch(made: type[nn.Module]) -> None:
 def test_layers_stand_in_a_row() -> None:
     found = trace(Leaves(), (3, 16, 12))
     assert [(layer.name, layer.kind) for layer in found.all_layers] == [
-        ("first", "CONV"), ("down", "GC"), ("roll", "RPW"), ("part", "CONV"), ("up", "CONV"),
-        ("head.0", "LINEAR"), ("head.2", "LINEAR"), ("head.2", "LINEAR"),
-    ]  # fmt: skip
+        ("first", "CONV"),
+        ("down", "GC"),
+        ("roll", "RPW"),
+        ("part", "CONV"),
+        ("up", "CONV"),
+        ("head.0", "LINEAR"),
+        ("head.2", "LINEAR"),
+        ("head.2", "LINEAR"),
+    ]
     assert [layer.params for layer in found.head] == [35, 30, 0]
     assert found.image == (3, 16, 12)
     assert [node.op for node in found.nodes] == [
-        Op.INPUT, *[Op.LAYER] * 3, Op.POOL, Op.MOVE, *[Op.LAYER] * 2
-    ]  # fmt: skip
+        Op.INPUT,
+        *[Op.LAYER] * 3,
+        Op.POOL,
+        Op.MOVE,
+        *[Op.LAYER] * 2,
+    ]
     assert all(node.parents == (node.number - 1,) for node in found.nodes[1:])
     pool, move = found.nodes[4:6]
     assert (pool.side, pool.stride, pool.channels) == ((4, 3), (2, 2), 8)
@@ -90,8 +100,11 @@ def test_layers_stand_in_a_row() -> None:
 def test_a_row_is_analysed() -> None:
     report = analyze(Leaves(), IMAGE)
     assert [(stage.side, stage.channels) for stage in report.stages] == [
-        ((16, 16), 3), ((8, 8), 12), ((4, 4), 8), ((8, 8), 6)
-    ]  # fmt: skip
+        ((16, 16), 3),
+        ((8, 8), 12),
+        ((4, 4), 8),
+        ((8, 8), 6),
+    ]
     assert [each.field.side for each in report.layers] == [(3, 3)] * 4 + [(2, 2)]
     assert [each.name for each in report.head] == ["head.0", "head.2", "head.2"]
     assert report.notes[0].startswith(NOTE)
@@ -109,8 +122,9 @@ def test_lines_of_pixels_too() -> None:
     found = trace(Row(), (3, 9))
     assert (found.how, found.image) == ("hooks", (3, 1, 9))
     assert [(layer.kind, layer.kernel, layer.macs) for layer in found.layers] == [
-        ("CONV", (1, 3), 9 * 24 * 3), ("PW", (1, 1), 9 * 32)
-    ]  # fmt: skip
+        ("CONV", (1, 3), 9 * 24 * 3),
+        ("PW", (1, 1), 9 * 32),
+    ]
 
 
 def test_what_is_scripted_is_named() -> None:

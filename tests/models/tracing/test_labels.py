@@ -130,8 +130,15 @@ MOVES: dict[str, Move] = {
 }
 # Of these every image needs an even side, or an even width.
 EVEN_SIDES = ("pixel unshuffle", "folded", "stride", "option A", "focus")
-EVEN_WIDTH = ("shuffle", "shuffle by view", "shuffle by rearranging", "chunk", "swap", "stack",
-              "written")  # fmt: skip
+EVEN_WIDTH = (
+    "shuffle",
+    "shuffle by view",
+    "shuffle by rearranging",
+    "chunk",
+    "swap",
+    "stack",
+    "written",
+)
 
 
 class Moves(nn.Module):

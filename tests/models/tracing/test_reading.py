@@ -77,9 +77,7 @@ def test_an_order_without_values_is_not_known() -> None:
     found = trace(Chosen().to("meta"), (8, 5, 5))
     assert found.how == "export"
     # Only the buffer has none: the order that is worked out is the same everywhere.
-    assert [node.op for node in found.nodes] == [
-        Op.INPUT, Op.LAYER, Op.MIX, Op.MOVE, Op.LAYER
-    ]  # fmt: skip
+    assert [node.op for node in found.nodes] == [Op.INPUT, Op.LAYER, Op.MIX, Op.MOVE, Op.LAYER]
     (note,) = found.notes
     assert note.startswith("index: not known")
 
@@ -108,8 +106,10 @@ def test_a_part_under_another_mode_is_read_in_its_place() -> None:
 
     found = trace(Inside(), IMAGE)
     assert [(layer.name, layer.params) for layer in found.layers] == [
-        ("a", 224), ("b", 584), ("b", 0)
-    ]  # fmt: skip
+        ("a", 224),
+        ("b", 584),
+        ("b", 0),
+    ]
     (move,) = (node for node in found.nodes if node.op is Op.MOVE)
     assert move.moves is not None
     assert move.moves[:, 1].tolist() == [4, 5, 6, 7, 0, 1, 2, 3]

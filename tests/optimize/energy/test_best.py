@@ -19,11 +19,23 @@ RESIDUAL = EnergyProblem(51248, repeats=(1, 10, 10, 10))
 
 # [Layout] Table 5: the six learned best layouts of each budget.
 TABLE_5 = {
-    4288: [(35, 36, 37, 43), (33, 35, 37, 47), (35, 37, 38, 39), (32, 36, 38, 44),
-           (30, 31, 38, 55), (28, 29, 32, 77)],
-    66304: [(135, 136, 137, 211), (133, 135, 137, 215), (124, 125, 128, 269),
-            (137, 141, 142, 187), (123, 125, 128, 270), (128, 130, 140, 222)],
-}  # fmt: skip
+    4288: [
+        (35, 36, 37, 43),
+        (33, 35, 37, 47),
+        (35, 37, 38, 39),
+        (32, 36, 38, 44),
+        (30, 31, 38, 55),
+        (28, 29, 32, 77),
+    ],
+    66304: [
+        (135, 136, 137, 211),
+        (133, 135, 137, 215),
+        (124, 125, 128, 269),
+        (137, 141, 142, 187),
+        (123, 125, 128, 270),
+        (128, 130, 140, 222),
+    ],
+}
 
 
 def drawn(seed: int, count: int, most: int = 3000) -> Iterator[tuple[EnergyProblem, int]]:
@@ -97,9 +109,10 @@ def test_cpsat_without_any_bound_of_ours_agrees() -> None:
 @pytest.mark.parametrize("search", METHODS)
 def test_all_layouts_when_more_are_asked_for(search: Search) -> None:
     for asked in (
-        EnergyProblem(90, layers=3), EnergyProblem(60, layers=3, at_most=True),
+        EnergyProblem(90, layers=3),
+        EnergyProblem(60, layers=3, at_most=True),
         EnergyProblem(45, layers=4, nondecreasing=True),
-    ):  # fmt: skip
+    ):
         answer = best_energy(asked, 1000, search=search)
         everything = [layout for _, layout in brute_energy.ranking(asked)]
         assert widths(answer) == everything
