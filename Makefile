@@ -22,7 +22,7 @@ help:  ## this list
 enumerate: $(VENV)/.core  ## list the design space: funnel and best blocks (MAX_LEN=6 CHANNELS=64)
 	$(BIN)/ifspace enumerate --max-len $(MAX_LEN) --channels $(CHANNELS)
 
-test: lint  ## everything that must pass: ruff, mypy, pytest with the documented examples
+test: lint  ## everything that must pass: ruff, mypy, import contracts, pytest with the examples
 	$(BIN)/python -m pytest
 
 test-gpu: $(VENV)/.test  ## the tests of the kernels on a CUDA device, compiled
@@ -31,41 +31,42 @@ test-gpu: $(VENV)/.test  ## the tests of the kernels on a CUDA device, compiled
 test-page: $(VENV)/.browser  ## the tests of the report's page in a headless Chromium
 	$(BIN)/python -m pytest tests/report/test_page_browser.py tests/report/test_page_opened.py
 
-lint: $(VENV)/.test  ## ruff and mypy only
+lint: $(VENV)/.test  ## ruff, mypy and the import contracts only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.test  ## put the files into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench-enumerate: $(VENV)/.plots  ## time the enumeration by width and length, into results/
-	$(BIN)/python -m ifspace.bench.enumerate
+	$(BIN)/python -m benchmarks.enumerate
 
 bench-groups: $(VENV)/.plots  ## time the group counts beside other searches, into results/
-	$(BIN)/python -m ifspace.bench.groups
+	$(BIN)/python -m benchmarks.groups
 
 bench-energy: $(VENV)/.plots  ## time layout energy: exact program, CP-SAT, brute force
-	$(BIN)/python -m ifspace.bench.energy
+	$(BIN)/python -m benchmarks.energy
 
 bench-stages: $(VENV)/.plots  ## time stage layouts, and compare them with the organizer
-	$(BIN)/python -m ifspace.bench.stages
+	$(BIN)/python -m benchmarks.stages
 
 bench-kernels: $(VENV)/.test  ## time rolling pointwise kernels beside their rivals (DEVICE=cpu)
 	$(BIN)/python -m ifspace.bench.kernels --device $(DEVICE)
 
 kernels-aot: $(VENV)/.test  ## registers and shared memory of every Triton configuration
-	$(BIN)/python -m ifspace.bench.aot
+	$(BIN)/python -m benchmarks.kernels_aot
 
 bench-blocks: $(VENV)/.test  ## time the best blocks beside named ones (DEVICE=cpu)
 	$(BIN)/ifspace bench results/catalogue-64.parquet --device $(DEVICE)
 
 bench-models: $(VENV)/.test  ## time the commands that look at real networks, into results/
-	$(BIN)/python -m ifspace.bench.commands --models
+	$(BIN)/python -m benchmarks.commands --models
 
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
-	$(BIN)/python -m ifspace.bench.reproduction
+	$(BIN)/python -m experiments.reproduction
 
 report: $(VENV)/.report  ## README's tables, the figures, and results/page.html to look at
 	$(BIN)/ifspace report results --html results/page.html --readme README.md
@@ -74,13 +75,13 @@ report: $(VENV)/.report  ## README's tables, the figures, and results/page.html 
 results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
 	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
-	$(BIN)/python -m ifspace.bench.commands
-	$(BIN)/python -m ifspace.bench.enumerate
-	$(BIN)/python -m ifspace.bench.groups
-	$(BIN)/python -m ifspace.bench.groups_study
-	$(BIN)/python -m ifspace.bench.energy
-	$(BIN)/python -m ifspace.bench.stages
-	$(BIN)/python -m ifspace.bench.reproduction
+	$(BIN)/python -m benchmarks.commands
+	$(BIN)/python -m benchmarks.enumerate
+	$(BIN)/python -m benchmarks.groups
+	$(BIN)/python -m experiments.groups_study
+	$(BIN)/python -m benchmarks.energy
+	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m experiments.reproduction
 	$(MAKE) bench-kernels kernels-aot bench-models bench-blocks
 	$(BIN)/python -m ifspace.bench.record train-check.md -- train-check
 	$(MAKE) report

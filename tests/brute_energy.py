@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import log, prod
 
-from ifspace.plan.energy import EnergyProblem
+from ifspace.energy.problem import EnergyProblem
 
 Widths = tuple[int, ...]
 

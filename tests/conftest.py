@@ -1,6 +1,13 @@
-"""What every test runs under: Triton's interpreter, torchvision, reproducible examples."""
+"""What every test runs under, and the fixture that runs a command."""
 
+import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 # Before anything imports triton: its decorators read this once, at import. `make test-gpu` runs the
 # same tests compiled, on the card.
@@ -9,6 +16,12 @@ if os.environ.get("IFSPACE_TEST_DEVICE", "cpu") == "cpu":
 
 import torchvision_operators
 from hypothesis import settings
+from network_files import FILE
+from threads import one_thread
+
+from ifspace.cli.main import main
+
+__all__ = ["one_thread"]
 
 torchvision_operators.prepare()
 
@@ -18,3 +31,47 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("IFSPACE_HYPOTHESIS_PROFILE", "default"))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run of the command line ended: exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Return stdout as JSON; anything else on stdout is an error."""
+        return json.loads(self.out)
+
+    def refused(self, *words: str) -> None:
+        """Check that the input was refused as it must be: one line, status 2, no data."""
+        assert self.status == 2, self.err
+        assert self.out == ""
+        assert self.err.count("\n") == 1
+        assert self.err.startswith("ifspace: ")
+        assert [word for word in words if word not in self.err] == [], self.err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Return a function that runs `ifspace` with its arguments, in this process."""
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return Ended(stopped.value.code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def net_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a new folder beside net.py, a file with networks."""
+    (tmp_path / "net.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)

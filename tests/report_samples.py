@@ -12,7 +12,7 @@ from samples import DW_PW, SMALL
 
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, Funnel, save
-from ifspace.plan import EnumerationSetting
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.files import MEASURED
 
 DEVICE = "cpu-test"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ifspace.catalogue import Catalogue, Design, Funnel
-from ifspace.plan import EnumerationSetting
+from ifspace.catalogue.setting import EnumerationSetting
 
 DW_PW = Design(
     channels=16,

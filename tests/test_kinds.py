@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from witness import GRID, channels_read, divisors
 
 from ifspace import kinds
-from ifspace.block import Block, Composition, Layer, SizedLayer
+from ifspace.block import (
+    Block,
+    Composition,
+    Layer,
+    SizedLayer,
+)
 from ifspace.errors import BlockError, IfspaceError
 from ifspace.infofield import fields, full_field_condition
 from ifspace.kinds import KINDS, ConvKind, find_kind, parse_overlap, parse_ratio, step

@@ -4,24 +4,6 @@ A `Catalogue` holds settings, funnels and `Design` rows. `save` and `load` keep 
 file, other suffixes are exports; `best` chooses from it.
 """
 
-from ifspace.catalogue.choose import best, ranked
-from ifspace.catalogue.dominance import dominators, mark_dominated
-from ifspace.catalogue.export import to_json_dict
-from ifspace.catalogue.published import published_names
-from ifspace.catalogue.rows import Catalogue, Design, Funnel
-from ifspace.catalogue.store import check_writable, load, save
+import lazy_loader
 
-__all__ = [
-    "Catalogue",
-    "Design",
-    "Funnel",
-    "best",
-    "check_writable",
-    "dominators",
-    "load",
-    "mark_dominated",
-    "published_names",
-    "ranked",
-    "save",
-    "to_json_dict",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

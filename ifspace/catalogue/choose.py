@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ifspace.catalogue.design import (
+    Catalogue,
+    Design,
+)
 from ifspace.catalogue.dominance import costs, dominators
-from ifspace.catalogue.rows import Catalogue, Design
 from ifspace.errors import SettingError
-from ifspace.plan.legal import canonical_kinds
+from ifspace.values import canonical_kinds
 
 # What can be bounded and compared: the attribute of a design and the words for it.
 AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from ifspace.catalogue.rows import Design
+from ifspace.catalogue.design import Design
 from ifspace.kinds import KINDS
 
 Costs = tuple[int, int, int, int]

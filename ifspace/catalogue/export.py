@@ -8,7 +8,10 @@ from io import StringIO
 from math import isfinite
 from typing import Any
 
-from ifspace.catalogue.rows import Catalogue, Design
+from ifspace.catalogue.design import (
+    Catalogue,
+    Design,
+)
 
 
 def to_json_dict(catalogue: Catalogue) -> dict[str, Any]:

@@ -14,22 +14,21 @@ import click
 from ifspace.cli.refusals import in_options, usage_text
 from ifspace.errors import IfspaceError
 
-# In the order of the work. A command lives in the module of its name, with _ for -, as `command`.
-COMMANDS: Final = (
-    "kinds",
-    "show",
-    "enumerate",
-    "best",
-    "groups",
-    "energy",
-    "organize",
-    "layout",
-    "analyze",
-    "optimize",
-    "train-check",
-    "bench",
-    "report",
-)
+# In the order of the work: each command and the module that has it, as `command`.
+COMMANDS: Final = {
+    "kinds": "ifspace.show.kinds_command",
+    "show": "ifspace.show.command",
+    "enumerate": "ifspace.enumerate.command",
+    "best": "ifspace.catalogue.command",
+    "groups": "ifspace.groups.command",
+    "energy": "ifspace.energy.command",
+    "organize": "ifspace.stages.organize_command",
+    "layout": "ifspace.stages.layout_command",
+    "analyze": "ifspace.models.analyze_command",
+    "optimize": "ifspace.models.optimize_command",
+    "bench": "ifspace.bench.command",
+    "report": "ifspace.report.command",
+}
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 # New objects, and collections of the two younger generations, before garbage is looked for.
@@ -45,12 +44,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"ifspace.cli.{_module(cmd_name)}").command
+        command: click.Command = import_module(COMMANDS[cmd_name]).command
         return command
-
-
-def _module(name: str) -> str:
-    return name.replace("-", "_")
 
 
 def _version() -> str:
@@ -79,8 +74,10 @@ def cli(context: click.Context, version: bool) -> None:
         click.echo(context.get_help())
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 bad input, 3 no answer, 4 no time, 130 interrupted.
+def main(
+    arguments: Sequence[str] | None = None, program: click.Command = cli, name: str = "ifspace"
+) -> NoReturn:
+    """Run a program and exit: 0 done, 2 bad input, 3 no answer, 4 no time, 130 interrupted.
 
     A refusal is one line on stderr. A reader that has seen enough, such as `head`, is no error.
     """
@@ -92,11 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     status = DONE
-    context = click.Context(cli, info_name="ifspace")
+    context = click.Context(program, info_name=name)
     try:
         # Not `cli.main`: it would print usage beside the message and decide about broken pipes.
-        with cli.make_context("ifspace", given) as context:
-            cli.invoke(context)
+        with program.make_context(name, given) as context:
+            program.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         status = stop.exit_code

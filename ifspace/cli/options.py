@@ -46,7 +46,7 @@ class Output:
         """
         form = None if self.out is None else _form_of(self.out, forms)
         if self.out is not None and form is not None and keep:
-            from ifspace.catalogue.files import replacing
+            from ifspace.storage import replacing
 
             text = forms[form]()
             with replacing(self.out) as file:
@@ -119,8 +119,8 @@ def amount(text: str) -> int:
     >>> amount("5.1M"), amount("16k"), amount("1344")
     (5100000, 16000, 1344)
     """
+    from ifspace import values as legal
     from ifspace.errors import SettingError
-    from ifspace.plan import legal
 
     try:
         return legal.amount(text)

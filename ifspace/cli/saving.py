@@ -11,7 +11,7 @@ from ifspace.cli.installed import TORCH, check_installed
 from ifspace.cli.options import FORMATS, Output
 
 if TYPE_CHECKING:
-    from ifspace.plan.stages import Layout
+    from ifspace.stages.layout import Layout
 
 # The same command writes the same weights.
 SEED: Final = 0
@@ -35,7 +35,7 @@ def check_files(
 
     Raises: OutputError for a wrong suffix or place.
     """
-    from ifspace.catalogue.files import replacing
+    from ifspace.storage import replacing
 
     if output.out is not None:
         # The suffix alone: nothing is kept, nothing is printed.
@@ -49,8 +49,8 @@ def check_files(
 def _check_save(path: Path, suffixes: Sequence[str]) -> None:
     instead = ", or leave --save out"
     check_installed(TORCH, "networks are written with torch and safetensors", instead)
-    from ifspace.catalogue.files import replacing
     from ifspace.nn.saving import check_suffix
+    from ifspace.storage import replacing
 
     if check_suffix(path, suffixes) == ".onnx":
         check_installed(_ONNX, "ONNX files are written with them", instead)

@@ -8,8 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from ifspace.enumerate.bitsets import Words, compose, pack, smallest_row, subset
-from ifspace.enumerate.letters import Alphabet
+from ifspace.enumerate.alphabet import Alphabet
+from ifspace.enumerate.bits import (
+    Words,
+    compose,
+    pack,
+    smallest_row,
+    subset,
+)
 
 
 class Algebra(Protocol):

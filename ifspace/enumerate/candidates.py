@@ -9,7 +9,10 @@ left with everything that would follow it.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from ifspace.enumerate.letters import Alphabet, LetterWord
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    LetterWord,
+)
 from ifspace.enumerate.tracks import BEFORE, BETWEEN, FIRST
 from ifspace.enumerate.words import Word
 from ifspace.kinds import find_kind

@@ -21,8 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ifspace.enumerate.algebra import Algebra
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    Letter,
+    LetterWord,
+    Option,
+)
 from ifspace.enumerate.halves import Found
-from ifspace.enumerate.letters import Alphabet, Letter, LetterWord, Option
 from ifspace.enumerate.sides import Choice
 
 

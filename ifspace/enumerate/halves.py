@@ -33,9 +33,16 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.enumerate.bitsets import Words, compose, subset
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    LetterWord,
+)
+from ifspace.enumerate.bits import (
+    Words,
+    compose,
+    subset,
+)
 from ifspace.enumerate.join import cheapest_pair, pair_is_full
-from ifspace.enumerate.letters import Alphabet, LetterWord
 from ifspace.enumerate.sides import Choice, Half, Side
 
 UNLIMITED = 1 << 62

@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64
 
-from ifspace.enumerate.bitsets import Words, covers
+from ifspace.enumerate.bits import (
+    Words,
+    covers,
+)
 from ifspace.enumerate.compiled import compiled
 
 Ints = npt.NDArray[np.int64]

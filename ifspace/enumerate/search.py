@@ -10,19 +10,27 @@ and `forward` (everything else).
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
-from ifspace.block import Block, Composition, Layer
+from ifspace.block import (
+    Block,
+    Composition,
+    Layer,
+)
 from ifspace.catalogue import Catalogue, Design, Funnel, mark_dominated, published_names
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import words
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    Letter,
+    LetterWord,
+)
 from ifspace.enumerate.candidates import candidates
 from ifspace.enumerate.formulas import condition_text, params_text
 from ifspace.enumerate.halves import Found
-from ifspace.enumerate.letters import Alphabet, Letter, LetterWord
 from ifspace.enumerate.sides import Choice
 from ifspace.enumerate.solve import Solved, engine_for, estimate_seconds, solve
 from ifspace.enumerate.words import Word
 from ifspace.kinds import find_kind
 from ifspace.parallel import Progress, workers
-from ifspace.plan import EnumerationSetting
 
 __all__ = ["enumerate_designs", "estimate_seconds"]
 

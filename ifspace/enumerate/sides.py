@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ifspace.enumerate.bitsets import (
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    Letter,
+    LetterWord,
+)
+from ifspace.enumerate.bits import (
     Words,
     canonical,
     compose,
@@ -21,7 +26,6 @@ from ifspace.enumerate.bitsets import (
     transpose,
 )
 from ifspace.enumerate.join import Pool
-from ifspace.enumerate.letters import Alphabet, Letter, LetterWord
 
 Choice = tuple[int, ...]
 # What must see everything (one family to a track), and what must not.

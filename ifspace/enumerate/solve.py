@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    LetterWord,
+)
 from ifspace.enumerate.compiled import is_kept
 from ifspace.enumerate.forward import ForwardSearch
 from ifspace.enumerate.halves import Found, HalfSearch
 from ifspace.enumerate.join import cheapest_pair
-from ifspace.enumerate.letters import Alphabet, LetterWord
 from ifspace.kinds import find_kind
 from ifspace.parallel import Progress, over_shards, workers
-from ifspace.plan import EnumerationSetting
 
 Engine = HalfSearch | ForwardSearch
 

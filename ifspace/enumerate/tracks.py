@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ifspace.block import place_widths
-from ifspace.plan import EnumerationSetting
+from ifspace.catalogue.setting import EnumerationSetting
 
 Widths = tuple[int, int]
 

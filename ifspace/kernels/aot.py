@@ -19,8 +19,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.configs import SHARED_BYTES, TARGETS
 from ifspace.kernels.launch import Launch, interprets
+from ifspace.kernels.rpw.configs import (
+    SHARED_BYTES,
+    TARGETS,
+)
 
 _GPUS: Final = {
     "sm_80": GPUTarget("cuda", 80, 32),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from ifspace.kernels import ops  # noqa: F401 - it registers the operators
+from ifspace.kernels.rpw import operator as ops  # noqa: F401 - it registers the operators
 
 _RPW = torch.ops.ifspace.rpw
 _BY_INPUT = torch.ops.ifspace.rpw_input_grad

@@ -15,8 +15,17 @@ import triton
 from torch import Tensor
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.configs import Config, configurations, named, pinned, suitable
-from ifspace.kernels.tiles import numbers, vector_of
+from ifspace.kernels.rpw.configs import (
+    Config,
+    configurations,
+    named,
+    pinned,
+    suitable,
+)
+from ifspace.kernels.rpw.tiles import (
+    numbers,
+    vector_of,
+)
 from ifspace.kernels.windows import Windows
 
 HALF: Final = (torch.float16, torch.bfloat16)

@@ -17,25 +17,6 @@
 Reference: [3DRF] Listing 1.
 """
 
-from ifspace.models.analyze import analyze
-from ifspace.models.decompose import decompose, decomposition_of
-from ifspace.models.edits import edits_of
-from ifspace.models.reorganize import reorganization_of, reorganize
-from ifspace.models.report import Report
-from ifspace.models.saving import load, save
-from ifspace.models.sources import network
-from ifspace.models.trace import trace
+import lazy_loader
 
-__all__ = [
-    "Report",
-    "analyze",
-    "decompose",
-    "decomposition_of",
-    "edits_of",
-    "load",
-    "network",
-    "reorganization_of",
-    "reorganize",
-    "save",
-    "trace",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,9 +7,9 @@ from typing import Any, Final
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.nn.checks import wrong_type
-from ifspace.plan.allocation import Budgets
-from ifspace.plan.legal import amount
-from ifspace.plan.replacement import ORDERS
+from ifspace.stages.problem import Budgets
+from ifspace.stages.replacement_problem import ORDERS
+from ifspace.values import amount
 
 CHEAPEST: Final = "cheapest"
 Given = Block | str

@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import (
+    Block,
+    SizedBlock,
+)
 from ifspace.errors import IfspaceError
+from ifspace.groups.full_field import ranked_blocks
 from ifspace.models.changing.replace import Replace
 from ifspace.models.sites import ConvSite
 from ifspace.nn.blocks import BlockModule, Style
-from ifspace.optimize.full_field import ranked_blocks
-from ifspace.plan.latency import LatencyTable
-from ifspace.plan.replacement import Option, Site
 from ifspace.reach import field_after
+from ifspace.stages.latency import LatencyTable
+from ifspace.stages.replacement_problem import (
+    Option,
+    Site,
+)
 
 Field = tuple[int, int]
 # What a convolution is called in a table of latencies.

@@ -28,7 +28,7 @@ def others_of(model: nn.Module, report: Report) -> Others:
 
     Where they cannot be told apart, as weights that modules share, nothing is said.
 
-    >>> from ifspace.models.analyze import analyze
+    >>> from ifspace.models.analysis import analyze
     >>> row = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU())
     >>> others_of(row, analyze(row, (3, 8, 8)))
     Others(classes={'BatchNorm2d': 16, 'PReLU': 1}, idle={})

@@ -16,17 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from ifspace.catalogue.files import replacing
 from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import Edits, applied, attach, edits_of
 from ifspace.models.sources import network
-from ifspace.models.trace import Image, checked_model, image_for
+from ifspace.models.trace_network import (
+    Image,
+    checked_model,
+    image_for,
+)
 from ifspace.models.user_files import digest_of
 from ifspace.nn import saving as files
 from ifspace.nn.checks import device_of
 from ifspace.nn.export import export_onnx, exported
 from ifspace.nn.networks import Network, seeded
 from ifspace.nn.saving import NetworkFileError
+from ifspace.storage import replacing
 
 WEIGHTS: Final = files.SUFFIX
 ONNX: Final = ".onnx"

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from ifspace.errors import SettingError
 from ifspace.models.graph import Trace, TracedLayer
-from ifspace.models.trace import evaluated
+from ifspace.models.trace_network import evaluated
 
 Side = tuple[int, int]
 LEAST_CHANNELS: Final = 16

@@ -21,8 +21,12 @@ from ifspace.models.edits import Edits, attach
 from ifspace.models.user_files import digest_of, from_file, nearest
 from ifspace.nn.checks import check_seed, first_line, wrong_type
 from ifspace.nn.networks import MAX_CLASSES, Network, named_network, seeded
-from ifspace.plan.legal import whole_within
-from ifspace.plan.networks import MAX_SIDE, MAX_STAGE_WIDTH, NETWORKS
+from ifspace.stages.networks import (
+    MAX_SIDE,
+    MAX_STAGE_WIDTH,
+    NETWORKS,
+)
+from ifspace.values import whole_within
 
 Image = tuple[int, int, int]
 Maker = Callable[[], Any]

@@ -48,7 +48,7 @@ def stages_of(trace: Trace, units: Sequence[Unit]) -> tuple[TracedStage, ...]:
     """Return the stages of a network, in the order in which they run.
 
     >>> from torch import nn
-    >>> from ifspace.models.trace import trace
+    >>> from ifspace.models.trace_network import trace
     >>> from ifspace.models.units import units_of
     >>> row = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, 2, 1))
     >>> found = trace(row, (3, 8, 8))

@@ -48,7 +48,7 @@ class Unit:
 def units_of(trace: Trace, model: nn.Module) -> tuple[Unit, ...]:
     """Return the units of a traced network, in the order in which they run.
 
-    >>> from ifspace.models.trace import trace
+    >>> from ifspace.models.trace_network import trace
     >>> row = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 16, 1))
     >>> [unit.name for unit in units_of(trace(row, (8, 9, 9)), row)]
     ['0 … 2']

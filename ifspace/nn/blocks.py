@@ -11,9 +11,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ifspace.block import Block, Layer, SizedBlock, SizedLayer
-from ifspace.block.layer import whole
-from ifspace.catalogue.rows import Design
+from ifspace.block import (
+    Block,
+    Layer,
+    SizedBlock,
+    SizedLayer,
+    whole,
+)
+from ifspace.catalogue.design import Design
 from ifspace.errors import KernelError, SettingError
 from ifspace.nn.checks import check_dtype, wrong_type
 from ifspace.nn.layers import Device, layer_module

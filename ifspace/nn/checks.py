@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import DeviceError, KernelError, SettingError
-from ifspace.plan.legal import whole_within
+from ifspace.values import whole_within
 
 # In which weights are kept.
 FLOATS: Final = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifspace.catalogue.files import replacing
 from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, SettingError
-from ifspace.kernels.decompose import decompositions
+from ifspace.kernels.rpw.decompose import decompositions
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
+from ifspace.storage import replacing
 
 _NEEDED = ("onnx", "onnxscript")
 

@@ -5,7 +5,10 @@ from math import isqrt
 from typing import Any
 
 from ifspace.errors import SettingError
-from ifspace.plan.stages import Layout, Stage
+from ifspace.stages.layout import (
+    Layout,
+    Stage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ def joins_of(layout: Layout) -> Joins:
 
     Where maps are larger than a stage takes (its side times its stride) they are pooled to that.
 
-    >>> from ifspace.plan.networks import network
+    >>> from ifspace.stages.networks import network
     >>> joins = joins_of(network("resnet50", 224))
     >>> joins.stem_strides, [(join.comes, join.enters) for join in joins.stages]
     ((2,), [(112, 56), (56, 56), (28, 28), (14, 14)])
@@ -114,5 +117,5 @@ def _misfit(where: str, got: str, allowed: str) -> SettingError:
         f"{where} does not fit",
         got=got,
         allowed=allowed,
-        remedy="make the layout with ifspace.plan.networks.stages",
+        remedy="make the layout with ifspace.stages.networks.stages",
     )

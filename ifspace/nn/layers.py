@@ -14,11 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import ChannelShuffle
 
-from ifspace.block import Layer, SizedLayer
-from ifspace.block.layer import whole
+from ifspace.block import (
+    Layer,
+    SizedLayer,
+    whole,
+)
 from ifspace.errors import BlockError, KernelError
 from ifspace.kernels.checks import check_input
-from ifspace.kernels.functional import IMPLEMENTATIONS, rolling_pointwise_conv2d
+from ifspace.kernels.rpw.functional import (
+    IMPLEMENTATIONS,
+    rolling_pointwise_conv2d,
+)
 from ifspace.kernels.windows import exact_overlap, windows_of
 
 Device = torch.device | str | None

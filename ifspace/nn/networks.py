@@ -20,9 +20,14 @@ from ifspace.nn.checks import check_dtype, check_seed, device_of, wrong_type
 from ifspace.nn.joins import joins_of
 from ifspace.nn.parts import Parts
 from ifspace.nn.styles import NetworkStyle, network_style, style_of
-from ifspace.plan.legal import whole_within
-from ifspace.plan.networks import MAX_DEPTH, MAX_SIDE, SIDES, network
-from ifspace.plan.stages import Layout
+from ifspace.stages.layout import Layout
+from ifspace.stages.networks import (
+    MAX_DEPTH,
+    MAX_SIDE,
+    SIDES,
+    network,
+)
+from ifspace.values import whole_within
 
 # Far above any data set.
 MAX_CLASSES: Final = 10**6
@@ -50,7 +55,7 @@ class Network(nn.Module):
             raise wrong_type(
                 "layout",
                 layout,
-                "a Layout such as ifspace.plan.networks.stages returns",
+                "a Layout such as ifspace.stages.networks.stages returns",
                 "named_network takes the name of a network",
             )
         check_dtype(dtype)
@@ -105,7 +110,7 @@ def build_network(
     torch's do. The same `seed` draws the same weights and leaves torch's generators as they are;
     None draws from them.
 
-    >>> from ifspace.plan.networks import stages
+    >>> from ifspace.stages.networks import stages
     >>> layout = stages("DW+PW", (8, 4), (16, 32), (1, 2))
     >>> made = build_network(layout, seed=0)
     >>> made(torch.ones(2, 3, 8, 8)).shape, sum(each.numel() for each in made.parameters())
@@ -149,7 +154,7 @@ def named_network(
     `depths`: those of its stages if not the network's own; `classes`: 10 for the small images and
     1000 for the large ones if not given. Weights are drawn as `build_network` does. The papers
     describe sides of 32 and 224; others scale the maps of the first up to 111, of the second from
-    there on. For other widths, blocks or joins make a layout with `ifspace.plan.networks.stages`
+    there on. For other widths, blocks or joins make a layout with `ifspace.stages.networks.stages`
     and a Frame, and give it to `build_network` with the network's name as its style.
 
     >>> made = named_network("resnet50", 224, device="meta")

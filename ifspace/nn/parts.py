@@ -9,15 +9,18 @@ from typing import Final
 import torch
 from torch import nn
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import (
+    Block,
+    SizedBlock,
+)
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import ACTIVATIONS, Style, build
 from ifspace.nn.joins import StageJoin, head_side
 from ifspace.nn.layers import layer_module
 from ifspace.nn.shortcuts import FreeShortcut, Residual
 from ifspace.nn.styles import NetworkStyle
-from ifspace.plan.frame import Frame
-from ifspace.plan.stages import Layout
+from ifspace.stages.frame import Frame
+from ifspace.stages.layout import Layout
 
 _NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 _MAX_POOLS: Final[dict[int, type[nn.Module]]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}

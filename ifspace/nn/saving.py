@@ -18,12 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from ifspace.catalogue.files import replacing
 from ifspace.errors import IfspaceError, OutputError, SettingError
 from ifspace.nn.checks import FLOATS, device_of, first_line, unwrapped, wrong_type
 from ifspace.nn.networks import Network
 from ifspace.nn.styles import NetworkStyle
-from ifspace.plan.layout_json import from_json, to_json
+from ifspace.stages.layout_json import (
+    from_json,
+    to_json,
+)
+from ifspace.storage import replacing
 
 SUFFIX: Final = ".safetensors"
 WRITERS: Final = "`ifspace layout --save` or `ifspace optimize --save`"

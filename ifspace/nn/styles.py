@@ -9,9 +9,12 @@ from typing import Any, Final
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import ACTIVATIONS, WHERE
 from ifspace.nn.checks import kind_of, wrong_type
-from ifspace.plan.legal import whole_within
-from ifspace.plan.networks import MAX_DEPTH, NETWORKS
-from ifspace.plan.stages import Layout
+from ifspace.stages.layout import Layout
+from ifspace.stages.networks import (
+    MAX_DEPTH,
+    NETWORKS,
+)
+from ifspace.values import whole_within
 
 HEADS: Final = ("average", "max")
 

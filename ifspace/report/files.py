@@ -95,7 +95,7 @@ CATALOGUE: Final = Source(
 )
 GROUPS: Final = Source(
     "groups-study.csv",
-    "python -m ifspace.bench.groups_study --catalogue FOLDER/catalogue-64.parquet --out FOLDER",
+    "python -m experiments.groups_study --catalogue FOLDER/catalogue-64.parquet --out FOLDER",
     {
         "composition": str,
         "C": whole,
@@ -108,7 +108,7 @@ GROUPS: Final = Source(
 )
 STAGES: Final = Source(
     "stages-bench.csv",
-    "python -m ifspace.bench.stages --out FOLDER",
+    "python -m benchmarks.stages --out FOLDER",
     {
         "table": str,
         "params": maybe(whole),
@@ -131,7 +131,7 @@ STAGES: Final = Source(
 )
 TRAJECTORIES: Final = Source(
     "trajectories.csv",
-    "python -m ifspace.bench.reproduction --out FOLDER",
+    "python -m experiments.reproduction --out FOLDER",
     {
         "network": str,
         "side": whole,
@@ -147,7 +147,7 @@ TRAJECTORIES: Final = Source(
 )
 ENERGY: Final = Source(
     "energy-bench.csv",
-    "python -m ifspace.bench.energy --out FOLDER",
+    "python -m benchmarks.energy --out FOLDER",
     {
         "layers": str,
         "budget": whole,
@@ -162,7 +162,7 @@ ENERGY: Final = Source(
 )
 RANKS: Final = Source(
     "energy-ranks.csv",
-    "python -m ifspace.bench.reproduction --out FOLDER",
+    "python -m experiments.reproduction --out FOLDER",
     {
         "budget": whole,
         "units": numbers,
@@ -175,7 +175,7 @@ RANKS: Final = Source(
 )
 VERDICTS: Final = Source(
     "reproduction.csv",
-    "python -m ifspace.bench.reproduction --out FOLDER",
+    "python -m experiments.reproduction --out FOLDER",
     {"table": str, "rows": whole, "match": whole},
 )
 # The tidy rows of every benchmark: one number a row, one device a file.

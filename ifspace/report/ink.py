@@ -11,7 +11,7 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from ifspace.catalogue.files import replacing
+from ifspace.storage import replacing
 
 DARK, MIDDLE, LIGHT, PALE = "black", "0.45", "0.7", "0.9"
 # One form for each series: what differs in colour alone is lost in grey.

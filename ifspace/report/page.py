@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import vl_convert
 
-from ifspace.catalogue.files import replacing
-from ifspace.catalogue.store import version
+from ifspace.catalogue.dataset import version
 from ifspace.errors import SettingError
 from ifspace.report.charts import charts
 from ifspace.report.files import CATALOGUE
@@ -19,6 +18,7 @@ from ifspace.report.page_data import page_data
 from ifspace.report.parts import Part, left_out
 from ifspace.report.table import Table
 from ifspace.report.tables import tables
+from ifspace.storage import replacing
 
 # In this order: what stands later uses what stands before it.
 SCRIPTS: Final = ("base", "model", "sight", "chart", "table", "detail", "main")

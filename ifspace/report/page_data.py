@@ -6,11 +6,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from ifspace.block import Block, SizedBlock, SizedLayer
+from ifspace.block import (
+    Block,
+    SizedBlock,
+    SizedLayer,
+)
 from ifspace.catalogue import Design
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError
 from ifspace.kinds import KINDS
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import field_after
 from ifspace.report.folder import BlockBench, Results
 from ifspace.report.measured import (

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ifspace.catalogue import Design, Funnel, ranked
 from ifspace.catalogue.choose import trade_offs
-from ifspace.plan import EnumerationSetting
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.bench_plots import block_figures, kernel_figures
 from ifspace.report.drawing import draw
 from ifspace.report.folder import Results

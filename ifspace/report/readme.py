@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ifspace.catalogue.files import replacing
 from ifspace.errors import SettingError
 from ifspace.report.folder import Results
 from ifspace.report.parts import chosen, left_out
 from ifspace.report.tables import tables
+from ifspace.storage import replacing
 
 END: Final = "<!-- end of report -->"
 _MARKED: Final = re.compile(

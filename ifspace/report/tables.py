@@ -7,7 +7,7 @@ from typing import Any, Final
 from ifspace.catalogue import Catalogue, Design, ranked
 from ifspace.catalogue.dominance import costs
 from ifspace.catalogue.export import notes, ratio_text
-from ifspace.plan import EnumerationSetting
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.bench_tables import block_tables, kernel_tables
 from ifspace.report.files import ENERGY, GROUPS, STAGES, VERDICTS, Row
 from ifspace.report.folder import Results

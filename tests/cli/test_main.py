@@ -21,7 +21,7 @@ def test_help_lists_the_commands_in_the_order_of_the_work(run: Callable) -> None
         ended = run(*arguments)
         assert (ended.status, ended.err) == (0, "")
         listed = ended.out.partition("Commands:\n")[2].split("\n")
-        assert tuple(line.split()[0] for line in listed if line) == COMMANDS
+        assert tuple(line.split()[0] for line in listed if line) == tuple(COMMANDS)
         assert "..." not in ended.out.partition("Commands:\n")[2]
 
 

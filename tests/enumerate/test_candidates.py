@@ -5,11 +5,14 @@ from itertools import product
 import brute_force
 import pytest
 
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    LetterWord,
+)
 from ifspace.enumerate.candidates import candidates
 from ifspace.enumerate.halves import HalfSearch
-from ifspace.enumerate.letters import Alphabet, LetterWord
 from ifspace.enumerate.solve import engine_for
-from ifspace.plan import EnumerationSetting
 
 SETTINGS = [
     {"channels": 8},

@@ -7,11 +7,14 @@ import brute_force
 import pytest
 import sympy
 
-from ifspace.block import Block, Composition
+from ifspace.block import (
+    Block,
+    Composition,
+)
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.formulas import condition_text, params_text
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.infofield import full_field_condition
-from ifspace.plan import EnumerationSetting
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")
 SHORT = [word for n in (1, 2) for word in product(KINDS, repeat=n)]

@@ -5,12 +5,15 @@ from itertools import product
 import pytest
 from brute_force import Problem
 
-from ifspace.block import Block, Layer
+from ifspace.block import (
+    Block,
+    Layer,
+)
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
+from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.forward import ForwardSearch
-from ifspace.enumerate.letters import Alphabet
 from ifspace.enumerate.solve import engine_for
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import channel_field
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")

@@ -4,12 +4,15 @@ import random
 
 import pytest
 
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.algebra import ExactAlgebra
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    LetterWord,
+)
 from ifspace.enumerate.candidates import candidates
 from ifspace.enumerate.forward import ForwardSearch
 from ifspace.enumerate.halves import HalfSearch
-from ifspace.enumerate.letters import Alphabet, LetterWord
-from ifspace.plan import EnumerationSetting
 
 NO_PW = ("GC", "DW", "GPW", "RPW", "SH")
 

@@ -12,10 +12,10 @@ from brute_force import assert_same_designs, designs
 
 from ifspace import kinds
 from ifspace.catalogue import Design
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs, estimate_seconds
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind
-from ifspace.plan import EnumerationSetting
 
 RULES = [{}, {"compact": "subset"}, {"rule": "early-stop"}, {"repeats": 2}]
 WITHOUT_ROLLING = ("PW", "GC", "DW", "GPW", "SH")

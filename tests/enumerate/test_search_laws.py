@@ -7,11 +7,14 @@ import pytest
 import torch
 from witness import autograd_field
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import (
+    Block,
+    SizedBlock,
+)
 from ifspace.catalogue import Catalogue, Design, save
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import solve
 from ifspace.enumerate.search import enumerate_designs
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import compact, irreducible, quality, removable_layers
 
 WITNESSED = [

@@ -3,8 +3,8 @@
 import pytest
 
 from ifspace.catalogue import Design, Funnel
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
-from ifspace.plan import EnumerationSetting
 
 FOG = ("GC", "DW", "PW", "GPW")
 FIVE = ("PW", "GC", "DW", "GPW", "SH")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ifspace.block import Block
 from ifspace.catalogue import Design
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import channel_field
 
 SIX = ("PW", "GC", "DW", "GPW", "RPW", "SH")

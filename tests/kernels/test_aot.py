@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from ifspace.bench.aot import MODULES
+from benchmarks.kernels_aot import MODULES
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.aot import AotCase, Compiled, compile_case
-from ifspace.kernels.configs import CONFIGS, KERNELS, SHARED_BYTES, TARGETS
+from ifspace.kernels.rpw.configs import (
+    CONFIGS,
+    KERNELS,
+    SHARED_BYTES,
+    TARGETS,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +40,7 @@ def in_new_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
 def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Path) -> None:
     out = tmp_path / "results"
     asked = ["--quick", "--modules", module, "--out", str(out)]
-    done = in_new_python(tmp_path, "-m", "ifspace.bench.aot", *asked)
+    done = in_new_python(tmp_path, "-m", "benchmarks.kernels_aot", *asked)
     assert done.returncode == 0, done.stderr[-4000:]
     with (out / "kernels-aot.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ifspace.kernels import cpu
-from ifspace.kernels.cpu import run
-from ifspace.kernels.cpu.bands import band_of
-from ifspace.kernels.cpu.planning import Plan, plan
+from ifspace.kernels.rpw import cpu
+from ifspace.kernels.rpw.cpu import run
+from ifspace.kernels.rpw.cpu.bands import band_of
+from ifspace.kernels.rpw.cpu.planning import Plan, plan
 from ifspace.kernels.windows import Windows, windows_of
 
 SETTINGS = list(product([1, 2, 4, 8], [0, 0.25, 0.33, 0.5, 0.75, 0.9]))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.kernels import flops, ops
+from ifspace.kernels import flops
+from ifspace.kernels.rpw import operator as ops
 from ifspace.nn import build, thop_operators
 
 # fvcore scripts a function and traces the model; thop reads versions as one used to. Both do so, in

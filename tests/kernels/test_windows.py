@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ifspace.block import Layer
-from ifspace.block.layer import SizedLayer
+from ifspace.block import Layer, SizedLayer
 from ifspace.errors import KernelError
 from ifspace.kernels.windows import Windows, exact_overlap, windows_at, windows_of
 

@@ -14,10 +14,10 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied
 from ifspace.models.graph import Trace
 from ifspace.models.stages import stages_of
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.models.units import units_of
 from ifspace.nn.networks import seeded
-from ifspace.plan.stages import Layout
+from ifspace.stages.layout import Layout
 
 
 def layout_of(model: nn.Module, image: tuple[int, ...] = IMAGE) -> TracedLayout:

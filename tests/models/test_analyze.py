@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ifspace.errors import SettingError
 from ifspace.infofield import gain
 from ifspace.models import network
-from ifspace.models.analyze import analyze
+from ifspace.models.analysis import analyze
 from ifspace.models.report import Report, StageReport
-from ifspace.plan import networks
+from ifspace.stages import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Stages whose first one does not begin with the image: the layout counts no stem, the trace does.

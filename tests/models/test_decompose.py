@@ -10,13 +10,17 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.models.decompose import decompose, decomposition_of, plan_decomposition
+from ifspace.models.decomposition import (
+    decompose,
+    decomposition_of,
+    plan_decomposition,
+)
 from ifspace.models.edits import edits_of
 from ifspace.models.sources import network
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.nn import FOG, Style, export_onnx
-from ifspace.plan.latency import LatencyTable
 from ifspace.reach import channel_field
+from ifspace.stages.latency import LatencyTable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)

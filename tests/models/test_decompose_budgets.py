@@ -7,11 +7,15 @@ import pytest
 from small_networks import macs, params, vgg
 from torch import nn
 
+from ifspace.answer import Status
 from ifspace.errors import SettingError
-from ifspace.models.decompose import decompose, decomposition_of, plan_decomposition
-from ifspace.models.trace import trace
-from ifspace.plan.groups import Status
-from ifspace.plan.latency import LatencyTable
+from ifspace.models.decomposition import (
+    decompose,
+    decomposition_of,
+    plan_decomposition,
+)
+from ifspace.models.trace_network import trace
+from ifspace.stages.latency import LatencyTable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)

@@ -15,14 +15,18 @@ from ifspace.errors import SettingError
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import edits_of
 from ifspace.models.graph import Trace
-from ifspace.models.reorganize import plan_reorganization, reorganization_of, reorganized
+from ifspace.models.reorganization import (
+    plan_reorganization,
+    reorganization_of,
+    reorganized,
+)
 from ifspace.models.sources import network
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.nn import named_network
-from ifspace.optimize.organizer import organize
-from ifspace.plan.moves import Stopped
-from ifspace.plan.networks import network as layout_named
-from ifspace.plan.stages import Layout
+from ifspace.stages.layout import Layout
+from ifspace.stages.moves import Stopped
+from ifspace.stages.networks import network as layout_named
+from ifspace.stages.organizer import organize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,11 +9,14 @@ from small_networks import macs, params
 from torch import nn
 
 import ifspace.models as m
+from ifspace.answer import Status
 from ifspace.models.depths import TracedLayout
-from ifspace.models.reorganize import plan_reorganization, reorganization_of
-from ifspace.models.trace import trace
+from ifspace.models.reorganization import (
+    plan_reorganization,
+    reorganization_of,
+)
+from ifspace.models.trace_network import trace
 from ifspace.nn import named_network
-from ifspace.plan.groups import Status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

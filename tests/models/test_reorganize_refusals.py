@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 import ifspace.models as m
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.reorganize import plan_reorganization, reorganized
-from ifspace.models.trace import trace
+from ifspace.models.reorganization import (
+    plan_reorganization,
+    reorganized,
+)
+from ifspace.models.trace_network import trace
 from ifspace.nn import named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

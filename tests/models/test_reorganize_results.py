@@ -14,9 +14,9 @@ from torch import nn
 import ifspace.models as m
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import Edits, edits_of
-from ifspace.models.reorganize import reorganization_of
+from ifspace.models.reorganization import reorganization_of
 from ifspace.models.sources import network
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.nn import Network, named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,9 +14,9 @@ from torch import nn
 from ifspace import nn as inn
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.models import sources
-from ifspace.models.decompose import decompose
+from ifspace.models.decomposition import decompose
 from ifspace.models.edits import Edits, attach, edits_of
-from ifspace.models.reorganize import reorganize
+from ifspace.models.reorganization import reorganize
 from ifspace.models.saving import load, save
 from ifspace.models.sources import network
 from ifspace.nn import named_network

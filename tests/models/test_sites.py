@@ -8,8 +8,11 @@ from small_networks import blocks_of, resnet18, vgg
 from torch import nn
 
 from ifspace.errors import SettingError
-from ifspace.models.decompose import decompose, plan_decomposition
-from ifspace.models.trace import trace
+from ifspace.models.decomposition import (
+    decompose,
+    plan_decomposition,
+)
+from ifspace.models.trace_network import trace
 from ifspace.reach import channel_field
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,7 @@ from ifspace.errors import DeviceError, SettingError
 from ifspace.models import sources
 from ifspace.models.sources import network, parse_image
 from ifspace.nn import named_network
-from ifspace.plan import networks
+from ifspace.stages import networks
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ifspace.models.graph import Op
 from ifspace.models.stages import TracedStage, stages_of
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.models.units import units_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.models.analyze import analyze
+from ifspace.models.analysis import analyze
 from ifspace.models.graph import Op
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORKS: list[Callable[[], nn.Module]] = [

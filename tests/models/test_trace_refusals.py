@@ -9,8 +9,8 @@ from models.odd_networks import IMAGE, Two, conv
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
-from ifspace.models.analyze import analyze
-from ifspace.models.trace import trace
+from ifspace.models.analysis import analyze
+from ifspace.models.trace_network import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONTROL = (

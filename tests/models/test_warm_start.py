@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from ifspace.errors import KernelError, SettingError
 from ifspace.models import warm_start as module
-from ifspace.models.decompose import decompose, decomposition_of
+from ifspace.models.decomposition import (
+    decompose,
+    decomposition_of,
+)
 from ifspace.models.warm_start import KEPT, random_images, warm_start
 from ifspace.nn import Style
 

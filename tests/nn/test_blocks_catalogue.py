@@ -10,13 +10,16 @@ import sympy
 import torch
 import witness
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import (
+    Block,
+    SizedBlock,
+)
 from ifspace.catalogue import Design
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
 from ifspace.kinds import C, F
 from ifspace.nn import PLAIN, BlockModule, Style, build
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import channel_reach, field_after
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.block import Block, Composition
+from ifspace.block import (
+    Block,
+    Composition,
+)
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.nn import (
     FOG,
@@ -27,7 +30,11 @@ from ifspace.nn import (
     style_of,
 )
 from ifspace.nn.checks import device_of
-from ifspace.plan.networks import NETWORKS, network, stages
+from ifspace.stages.networks import (
+    NETWORKS,
+    network,
+    stages,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,7 +81,7 @@ def block() -> BlockModule:
         (
             lambda: build_network("vgg16"),
             "wrong layout: got 'vgg16'; allowed: a Layout such as "
-            "ifspace.plan.networks.stages returns; named_network takes the name of a network",
+            "ifspace.stages.networks.stages returns; named_network takes the name of a network",
         ),
         (lambda: build_network(None), "wrong layout: got None;"),
         (lambda: build_network(layout(), seed="a"), "seed out of range: got 'a'; allowed: whole"),

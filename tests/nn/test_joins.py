@@ -6,9 +6,18 @@ import pytest
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.nn.joins import head_side, joins_of
-from ifspace.plan.frame import Frame, StemLayer
-from ifspace.plan.networks import network, stages
-from ifspace.plan.stages import Layout, Stage
+from ifspace.stages.frame import (
+    Frame,
+    StemLayer,
+)
+from ifspace.stages.layout import (
+    Layout,
+    Stage,
+)
+from ifspace.stages.networks import (
+    network,
+    stages,
+)
 
 CONV = Block.parse("CONV")
 

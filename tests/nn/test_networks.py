@@ -13,9 +13,15 @@ from ifspace.block import Block
 from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.nn.networks import build_network, named_network
 from ifspace.nn.styles import STYLES, NetworkStyle, style_of
-from ifspace.plan.frame import Frame, StemLayer
-from ifspace.plan.networks import NETWORKS, stages
-from ifspace.plan.stages import Layout
+from ifspace.stages.frame import (
+    Frame,
+    StemLayer,
+)
+from ifspace.stages.layout import Layout
+from ifspace.stages.networks import (
+    NETWORKS,
+    stages,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -11,15 +11,31 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.block import Block, Composition
+from ifspace.block import (
+    Block,
+    Composition,
+)
 from ifspace.nn.networks import Network, build_network, named_network
 from ifspace.nn.styles import NetworkStyle, style_of
-from ifspace.optimize.organizer import organize
-from ifspace.optimize.stages import best_stages
-from ifspace.plan.allocation import Budgets, StagesProblem, Unit
-from ifspace.plan.frame import Frame, StemLayer
-from ifspace.plan.networks import NETWORKS, SIDES, fog, network, stages
-from ifspace.plan.stages import Layout
+from ifspace.stages.allocate import best_stages
+from ifspace.stages.frame import (
+    Frame,
+    StemLayer,
+)
+from ifspace.stages.layout import Layout
+from ifspace.stages.networks import (
+    NETWORKS,
+    SIDES,
+    fog,
+    network,
+    stages,
+)
+from ifspace.stages.organizer import organize
+from ifspace.stages.problem import (
+    Budgets,
+    StagesProblem,
+    Unit,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,15 @@ from torch import Tensor
 
 from ifspace.nn.networks import Network, build_network
 from ifspace.nn.styles import NetworkStyle, style_of
-from ifspace.plan.frame import Frame, StemLayer
-from ifspace.plan.networks import residual, stages
-from ifspace.plan.stages import Layout
+from ifspace.stages.frame import (
+    Frame,
+    StemLayer,
+)
+from ifspace.stages.layout import Layout
+from ifspace.stages.networks import (
+    residual,
+    stages,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,11 @@ from ifspace.errors import OutputError
 from ifspace.nn.networks import Network, build_network, named_network
 from ifspace.nn.saving import NetworkFileError, load, save
 from ifspace.nn.styles import NetworkStyle
-from ifspace.plan.frame import Frame
-from ifspace.plan.networks import fog, stages
+from ifspace.stages.frame import Frame
+from ifspace.stages.networks import (
+    fog,
+    stages,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,8 +15,8 @@ from torch import nn
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.nn.networks import Network, build_network
 from ifspace.nn.saving import NetworkFileError, load, save
-from ifspace.plan.frame import Frame
-from ifspace.plan.networks import stages
+from ifspace.stages.frame import Frame
+from ifspace.stages.networks import stages
 
 SENSELESS = "a description that makes no sense"
 pytestmark = pytest.mark.usefixtures("one_thread")

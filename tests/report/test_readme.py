@@ -35,7 +35,7 @@ def test_a_part_without_a_number_is_all_of_its_tables(results: Results) -> None:
 def test_a_missing_file_is_said(results: Results, tmp_path: Path) -> None:
     empty = Results(tmp_path, results.catalogues, {}, (), ())
     text = rewritten(TEXT.replace("funnel/1", "energy/1"), empty)
-    assert "*Left out: there is no energy-bench.csv; `python -m ifspace.bench.energy" in text
+    assert "*Left out: there is no energy-bench.csv; `python -m benchmarks.energy" in text
     assert rewritten(text, results) != text
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from samples import DW_PW, SMALL, WIDER
 
 from ifspace.catalogue import Catalogue
-from ifspace.plan import EnumerationSetting
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.folder import Results
 from ifspace.report.table import Table
 from ifspace.report.tables import designs_of, setting_name, settings, tables

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from ifspace.block import Block, Composition, SizedBlock
+from ifspace.block import (
+    Block,
+    Composition,
+    SizedBlock,
+)
 from ifspace.errors import BlockError, IfspaceError, SettingError
-from ifspace.optimize.groups import cheapest_groups
-from ifspace.plan.groups import GroupsProblem
+from ifspace.groups.problem import GroupsProblem
+from ifspace.groups.solve import cheapest_groups
 
 # [ShuffleNet] Table 1 has these group counts; three are those of its title.
 SHUFFLE_GROUPS: Final = (3, 4, 2, 8)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from ifspace.bench.tidy import COLUMNS, LEAST, NOT_RUN, ROUNDS, TIME, Machine, Row
-from ifspace.catalogue.files import replacing
 from ifspace.errors import SettingError
+from ifspace.storage import replacing
 
 RED: Final = "red: "
 COMPILED: Final = " +compile"

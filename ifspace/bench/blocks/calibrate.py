@@ -9,7 +9,10 @@ from typing import Final
 from ifspace.bench.blocks.cases import Candidate, Key
 from ifspace.bench.blocks.selection import Place, at_place, designs_for, overlaps_of, sized_at
 from ifspace.block import Block
-from ifspace.catalogue.rows import Catalogue, Design
+from ifspace.catalogue.design import (
+    Catalogue,
+    Design,
+)
 from ifspace.errors import IfspaceError
 
 SEED: Final = 0

@@ -9,7 +9,7 @@ from torch import Tensor
 from ifspace.bench.device import DTYPES
 from ifspace.bench.tidy import LAYOUTS, MODES, Machine, Row
 from ifspace.block import SizedBlock
-from ifspace.catalogue.rows import Design
+from ifspace.catalogue.design import Design
 from ifspace.nn.blocks import BlockModule, build
 
 CATALOGUE: Final = "catalogue"

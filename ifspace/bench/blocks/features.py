@@ -12,8 +12,8 @@ from typing import Final
 
 from ifspace.bench.blocks.cases import Candidate, Conditions
 from ifspace.block import SizedLayer
-from ifspace.kernels.cpu import Plan, plan
-from ifspace.kernels.cpu.bands import band_of
+from ifspace.kernels.rpw.cpu import Plan, plan
+from ifspace.kernels.rpw.cpu.bands import band_of
 from ifspace.kernels.windows import Windows, windows_of
 from ifspace.nn.blocks import block_style
 
@@ -78,7 +78,7 @@ def _up(count: int) -> int:
 
 
 def _rolling(layer: SizedLayer, pixels: int, moved: int, size: int, layout: str) -> dict[str, int]:
-    """Return what `ifspace.kernels.cpu` makes of a rolling pointwise convolution."""
+    """Return what `ifspace.kernels.rpw.cpu` makes of a rolling pointwise convolution."""
     windows = _windows(layer)
     tiles = plan(windows, pixels, layout == "channels_last").forward
     if not tiles:

@@ -13,12 +13,15 @@ from typing import Any, Final
 from ifspace.bench.blocks.cases import Candidate, Conditions
 from ifspace.bench.blocks.run import Run
 from ifspace.bench.process import Provenance
-from ifspace.catalogue.files import replacing
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn.blocks import build
-from ifspace.plan.latency import COLUMNS as LATENCY_COLUMNS
-from ifspace.plan.latency import MOST_DIGITS, read_latency
 from ifspace.reach import field_after
+from ifspace.stages.latency import COLUMNS as LATENCY_COLUMNS
+from ifspace.stages.latency import (
+    MOST_DIGITS,
+    read_latency,
+)
+from ifspace.storage import replacing
 
 VERSION: Final = 1
 SOURCE: Final = "source"

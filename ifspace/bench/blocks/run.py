@@ -33,7 +33,7 @@ from ifspace.bench.clock import Limits
 from ifspace.bench.device import keep_memory
 from ifspace.bench.rates import Rates, measured_rates
 from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LEAST, MODES, ROUNDS, TIME, Machine
-from ifspace.catalogue.rows import Catalogue
+from ifspace.catalogue.design import Catalogue
 from ifspace.errors import IfspaceError
 
 # Rounds of a calibration, fewer where they would take longer than this.

@@ -9,17 +9,31 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, cast, get_args
 
+from ifspace.answer import Status
 from ifspace.bench.blocks.baselines import Baseline
 from ifspace.bench.blocks.cases import BASELINE, Candidate
-from ifspace.block import Block, Composition, SizedBlock
+from ifspace.block import (
+    Block,
+    Composition,
+    SizedBlock,
+)
 from ifspace.catalogue.choose import ranked, trade_offs
+from ifspace.catalogue.design import (
+    Catalogue,
+    Design,
+)
 from ifspace.catalogue.dominance import mark_dominated
-from ifspace.catalogue.rows import Catalogue, Design
+from ifspace.catalogue.setting import (
+    DEFAULT_OVERLAPS,
+    Objective,
+)
 from ifspace.errors import BlockError, IfspaceError, SettingError
-from ifspace.optimize.groups import cheapest_groups
-from ifspace.plan.groups import GroupsProblem, Status
-from ifspace.plan.legal import MAX_WIDTH, whole_within
-from ifspace.plan.setting import DEFAULT_OVERLAPS, Objective
+from ifspace.groups.problem import GroupsProblem
+from ifspace.groups.solve import cheapest_groups
+from ifspace.values import (
+    MAX_WIDTH,
+    whole_within,
+)
 
 PARETO: Final = "pareto"
 BY: Final = ("params", "macs", "activations", PARETO)

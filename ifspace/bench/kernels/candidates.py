@@ -14,8 +14,8 @@ from torch.nn.functional import conv2d
 from ifspace.bench.kernels import rivals
 from ifspace.bench.kernels.cases import FUSED, KERNEL, RPW, Case
 from ifspace.bench.kernels.rivals import Tensors, Way
-from ifspace.kernels.functional import rolling_pointwise_conv2d
-from ifspace.kernels.fused import fused_dw_rpw
+from ifspace.kernels.fused.functional import fused_dw_rpw
+from ifspace.kernels.rpw.functional import rolling_pointwise_conv2d
 
 OURS: Final = "ours"
 # What the ratios of a table are to.
@@ -127,7 +127,7 @@ def _ours(impl: str) -> Build:
 
 
 def _plan(case: Case) -> str:
-    cpu = import_module("ifspace.kernels.cpu")
+    cpu = import_module("ifspace.kernels.rpw.cpu")
     return str(cpu.plan(case.windows, case.pixels, case.layout == "channels_last"))
 
 

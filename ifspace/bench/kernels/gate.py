@@ -14,8 +14,9 @@ from ifspace.bench.kernels.cases import FUSED, KERNEL, Case
 from ifspace.bench.kernels.rivals import Tensors, Way
 from ifspace.bench.tidy import BOTH_WAYS, FORWARD
 from ifspace.errors import IfspaceError
-from ifspace.kernels import dw_rpw_reference, reference
-from ifspace.kernels.dw_rpw_spec import FusedSpec
+from ifspace.kernels.fused import reference as dw_rpw_reference
+from ifspace.kernels.fused.spec import FusedSpec
+from ifspace.kernels.rpw import reference
 
 BATCH: Final = 2
 SIDE: Final = 7

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ifspace.models.edits import attach, edits_of
 from ifspace.nn import BlockModule
 from ifspace.nn.networks import Network, build_network
-from ifspace.plan.stages import Layout
+from ifspace.stages.layout import Layout
 
 
 def rebuilt(model: Network, layout: Layout, seed: int = 0) -> Network:

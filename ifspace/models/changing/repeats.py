@@ -18,7 +18,7 @@ from ifspace.models.changing.rows import children_of, is_row, is_tail, run_of
 from ifspace.models.changing.surgery import copied
 from ifspace.models.graph import Trace, TracedLayer
 from ifspace.models.stages import TracedStage
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.models.units import Unit, within
 from ifspace.nn.blocks import ACTIVATIONS
 

@@ -9,9 +9,12 @@ from torch import nn
 from ifspace.block import SizedBlock
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import PLAIN, BlockModule, Style, last_writer
-from ifspace.plan.layout_json import block_from_json, block_json
-from ifspace.plan.legal import whole_within
-from ifspace.plan.networks import MAX_SIDE
+from ifspace.stages.layout_json import (
+    block_from_json,
+    block_json,
+)
+from ifspace.stages.networks import MAX_SIDE
+from ifspace.values import whole_within
 
 Side = tuple[int, int]
 

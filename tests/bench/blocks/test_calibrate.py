@@ -5,8 +5,8 @@ from samples import SMALL
 from ifspace.bench.blocks.baselines import find_baselines
 from ifspace.bench.blocks.calibrate import ANCHORS, HERE, calibration, neighbours
 from ifspace.bench.blocks.selection import Place, beside
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import channel_field
 
 PLACE = Place(64, 64, 16, 2)

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.bench.blocks.features import features
-from ifspace.kernels.cpu import plan
+from ifspace.kernels.rpw.cpu import plan
 from ifspace.kernels.windows import windows_of
 
 

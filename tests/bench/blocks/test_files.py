@@ -26,7 +26,7 @@ from ifspace.bench.process import Provenance
 from ifspace.bench.tidy import Machine
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn import build
-from ifspace.plan.latency import read_latency
+from ifspace.stages.latency import read_latency
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 WHERE = Provenance("ifspace bench", "abc", "a machine", "2026-11-21")

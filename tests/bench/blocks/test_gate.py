@@ -12,7 +12,7 @@ from ifspace.bench.blocks.cases import Candidate, Conditions
 from ifspace.bench.blocks.features import ways
 from ifspace.bench.blocks.gate import fault, probe
 from ifspace.block import Block
-from ifspace.kernels.cpu import run
+from ifspace.kernels.rpw.cpu import run
 from ifspace.nn.blocks import BlockModule
 
 SIZED = Block.parse(DW_RPW_RPW.block).at(16)

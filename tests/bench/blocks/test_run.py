@@ -14,9 +14,9 @@ from ifspace.bench.blocks.run import Run
 from ifspace.bench.blocks.selection import Place
 from ifspace.bench.tidy import COLUMNS, FORWARD, TIME, Machine
 from ifspace.catalogue import Catalogue
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import channel_field
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")

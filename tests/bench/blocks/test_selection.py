@@ -16,9 +16,9 @@ from ifspace.bench.blocks.selection import (
     select,
 )
 from ifspace.catalogue import Catalogue
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import BlockError, SettingError
-from ifspace.plan import EnumerationSetting
 from ifspace.reach import channel_field
 
 HOME = Place(16, 16, 8, 2)

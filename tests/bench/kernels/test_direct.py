@@ -7,7 +7,7 @@ from ifspace.bench.kernels.cases import Case
 from ifspace.bench.kernels.direct import direct
 from ifspace.bench.kernels.gate import inputs
 from ifspace.bench.tidy import LAYOUTS
-from ifspace.kernels import reference
+from ifspace.kernels.rpw import reference
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -12,7 +12,7 @@ from ifspace.bench.kernels.cases import FUSED, Case
 from ifspace.bench.kernels.gate import WrongCandidateError, check, distance, inputs
 from ifspace.bench.kernels.rivals import Way, zeros
 from ifspace.bench.tidy import BOTH_WAYS, LAYOUTS
-from ifspace.kernels.reference import dense_weight
+from ifspace.kernels.rpw.reference import dense_weight
 
 CPU = torch.device("cpu")
 CASE = Case(4, 16, 9, 4, "1/2", mode=BOTH_WAYS)

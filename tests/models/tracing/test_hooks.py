@@ -8,9 +8,9 @@ from models.odd_networks import IMAGE, Two, conv
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.models.analyze import analyze
+from ifspace.models.analysis import analyze
 from ifspace.models.graph import Op
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.models.tracing.hooks import hooked
 from ifspace.nn import RollingPointwiseConv2d
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ifspace.models.graph import Op, Trace
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.models.tracing.labels import NOTHING, Label, flat, shuffle_groups
 
 pytestmark = pytest.mark.usefixtures("one_thread")

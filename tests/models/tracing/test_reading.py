@@ -5,9 +5,9 @@ import torch
 from models.odd_networks import IMAGE, Two, conv
 from torch import Tensor, nn
 
-from ifspace.models.analyze import analyze
+from ifspace.models.analysis import analyze
 from ifspace.models.graph import Op
-from ifspace.models.trace import trace
+from ifspace.models.trace_network import trace
 from ifspace.models.tracing.calls import bare_name, writes
 from ifspace.models.tracing.reading import Reader
 

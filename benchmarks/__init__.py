@@ -1,0 +1,1 @@
+"""Programs that time ifspace itself; their output is in results/."""

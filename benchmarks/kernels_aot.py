@@ -1,0 +1,132 @@
+"""What the Triton kernels need of a card: registers, spilled bytes, shared memory.
+
+`python -m benchmarks.kernels_aot` compiles every Triton kernel for NVIDIA and AMD cards and
+and writes `kernels-aot.md` and `kernels-aot.csv` into `results/`. `--quick` compiles each once for
+a target, the targets on different problems. The exit status is 1 when one spills or does not fit.
+"""
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from tabulate import tabulate
+
+from ifspace.bench.process import provenance
+from ifspace.bench.record import note
+from ifspace.kernels.aot import AotCase, compile_case
+from ifspace.kernels.rpw.configs import (
+    SHARED_BYTES,
+    TARGETS,
+)
+from ifspace.parallel import over_shards, workers
+
+MODULES: Final = ("ifspace.kernels.rpw.aot", "ifspace.kernels.fused.triton")
+Row = dict[str, Any]
+# A case is named to a worker process by its place in the list.
+Job = tuple[int, str]
+
+
+def all_cases(modules: Sequence[str]) -> list[AotCase]:
+    """Return the cases of some modules of kernels."""
+    return [case for module in modules for case in import_module(module).aot_cases()]
+
+
+def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> list[Job]:
+    """Return which case is compiled for which target, by place in the list.
+
+    Quick: each kernel and configuration once for a target; the targets differ in the problem.
+    """
+    found = []
+    problems: dict[tuple[str, ...], list[int]] = {}
+    for place, case in enumerate(cases):
+        problems.setdefault(_variant(case), []).append(place)
+    for places in problems.values():
+        for target in targets:
+            fit = [place for place in places if target in cases[place].targets]
+            if quick:
+                fit = fit[-1 - TARGETS.index(target) % len(fit) :][:1] if fit else []
+            found += [(place, target) for place in fit]
+    return found
+
+
+def _variant(case: AotCase) -> tuple[str, ...]:
+    """Return what a case is, whatever the problem: kernel, configuration, types and precision."""
+    types = [name for name in case.signature.values() if name.startswith("*")]
+    told = [str(case.constexprs.get(name)) for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN")]
+    return (case.kernel, case.config, *types, *told, str("out_channels" in case.constexprs))
+
+
+def compile_all(shard: tuple[Sequence[str], Sequence[Job]]) -> list[tuple[Row, list[str]]]:
+    """Return of each job what the compiled kernel needs, and what is wrong with it."""
+    modules, jobs = shard
+    cases = all_cases(modules)
+    answers = []
+    for place, target in jobs:
+        done = compile_case(cases[place], target)
+        row: Row = {"kernel": done.case.kernel, "configuration": done.case.config}
+        row |= {"problem": done.case.problem, "target": target, "registers": done.registers}
+        row |= {"spilled bytes": done.spill_bytes, "shared KiB": done.shared_bytes / 1024}
+        answers.append((row, done.faults()))
+    return answers
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compile, write the table, and fail when a configuration spills or does not fit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--targets", default=",".join(TARGETS))
+    parser.add_argument("--modules", default=",".join(MODULES))
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    options = parser.parse_args(arguments)
+    modules = options.modules.split(",")
+    jobs = jobs_of(all_cases(modules), options.targets.split(","), options.quick)
+    count = workers(options.jobs)
+    start = time.perf_counter()
+    # Many small shards: costly cases stand side by side in the list.
+    shards = [(modules, jobs[n :: 2 * count]) for n in range(2 * count)]
+    answers = [each for done in over_shards(compile_all, shards, count) for each in done]
+    rows = sorted((row for row, _ in answers), key=lambda row: list(map(str, row.values())))
+    faults = [fault for _, found in answers for fault in found]
+    seconds = time.perf_counter() - start
+    options.out.mkdir(exist_ok=True)
+    _write(options.out, rows, seconds)
+    print(f"{len(rows)} compiled in {seconds:.0f} s by {count} jobs, {len(faults)} at fault")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults:
+        sys.exit(1)
+
+
+def _write(folder: Path, rows: Sequence[Row], seconds: float) -> None:
+    command = "python -m benchmarks.kernels_aot"
+    worst: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = row["kernel"], row["configuration"], row["target"]
+        other = worst.setdefault(key, row)
+        if row["registers"] > other["registers"]:
+            worst[key] = row
+    limits = ", ".join(f"{name} {size // 1024} KiB" for name, size in SHARED_BYTES.items())
+    page = [
+        "# What the Triton kernels need of a card",
+        f"Written by {provenance(command)}; {len(rows)} kernels compiled in {seconds:.0f} s.",
+        f"Compiled ahead of time, not run. Shared memory there is: {limits}. Of each kernel, "
+        "configuration and target the problem that takes most registers; all are in "
+        "`kernels-aot.csv`.",
+        tabulate([row.values() for row in worst.values()], list(rows[0]), tablefmt="github"),
+    ]
+    (folder / "kernels-aot.md").write_text("\n\n".join(page) + "\n")
+    with (folder / "kernels-aot.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    note(folder, ["kernels-aot.md", "kernels-aot.csv"], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What the papers print beside what this program computes, row by row.
+
+`python -m experiments.reproduction` writes `results/reproduction.md`, and CSV files of what
+`ifspace report` shows of it. The printed values are those of `printed.py`; everything else is
+computed. A row matches when our number rounds to the printed digits, or is cut to them; rows that
+do not come out stay in the tables.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from experiments.reproduction import (
+    count_tables,
+    decomposed,
+    exports,
+    fields,
+    fog_tables,
+    layout_tables,
+    moves,
+)
+from experiments.reproduction.page import (
+    Section,
+    Table,
+)
+from ifspace.bench.process import provenance
+from ifspace.bench.record import note
+
+NAME: Final = "reproduction.md"
+COMMAND: Final = "python -m experiments.reproduction"
+# More rows than this are not named in the summary.
+MOST_NAMED: Final = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compute all tables and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    options = parser.parse_args(arguments)
+    parts = (moves, fields, count_tables, decomposed, fog_tables, layout_tables)
+    sections = [part.section() for part in parts]
+    (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
+    note(options.out, [NAME, *exports.write(options.out, sections)], COMMAND)
+    print(f"written: {options.out / NAME}")
+
+
+def page(sections: Sequence[Section], where: str) -> str:
+    """Return the page: a summary, then the sections."""
+    counted = [row for section in sections for row in section.summary()]
+    total = sum(rows for _, rows, _ in counted)
+    missed = sum(len(names) for _, _, names in counted)
+    parts = [
+        "# What the papers print, and what comes out",
+        f"Written by {where}.",
+        f"Of {total} rows, {total - missed} match and {missed} do not. A number matches when it "
+        "rounds to the printed digits or, said so in the row, is cut to them. The rows do not "
+        "weigh the same: many are layouts of [Layout] that meet their budget.",
+        str(summary(sections)),
+        " ".join(section.remark for section in sections if section.remark),
+        "[IF]: Optimizing Convolutional Neural Network Architecture via Information Field. "
+        "[3DRF]: An Efficient Quantitative Approach for Optimizing CNNs. [Layout]: Finding the "
+        "Secret of CNN Parameter Layout under Strict Size Constraint. [Fog]: Penetrating the Fog: "
+        "the Path to Efficient CNN Models.",
+        *map(str, sections),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(sections: Sequence[Section]) -> Table:
+    """Return how many rows of each table match, and which do not."""
+    rows = []
+    for section in sections:
+        for name, total, missed in section.summary():
+            shown = ", ".join(dict.fromkeys(missed))
+            if len(missed) > MOST_NAMED:
+                shown = "see the table"
+            rows.append([name, total - len(missed), len(missed), shown])
+    return Table(["table", "match", "do not", "which"], rows, judged=False)
+
+
+if __name__ == "__main__":
+    main()

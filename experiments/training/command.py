@@ -1,0 +1,169 @@
+"""`python -m experiments.training`: a network, reorganized and decomposed, trained side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ifspace.cli.installed import TORCH, check_installed
+from ifspace.cli.options import Output, amount, shared_options, with_options
+from ifspace.cli.progress import ProgressBar
+from ifspace.cli.saving import check_files
+
+if TYPE_CHECKING:
+    from experiments.training import Data, Run
+
+
+DIGITS, SMALL = "digits", "small"
+SEEDS: Final = 3
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        type=click.Choice([DIGITS, "cifar10", "cifar100"], case_sensitive=False),
+        default=DIGITS,
+        show_default=True,
+        help="The images: scikit-learn's digits (8x8 pixels), or CIFAR from --folder.",
+    ),
+    click.option(
+        "--folder",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where the binary version of CIFAR-10 or CIFAR-100 is unpacked.",
+    ),
+    click.option(
+        "--network",
+        default=SMALL,
+        show_default=True,
+        metavar="NAME",
+        help="A plain network (six convolutions for the digits), or one of the papers "
+        "such as vgg11, for which the digits are enlarged to 32x32.",
+    ),
+    click.option(
+        "--block",
+        default="DW+RPW(2,1/2)",
+        show_default=True,
+        metavar="BLOCK",
+        help="What the convolutions of the last version are replaced by.",
+    ),
+    click.option(
+        "--params",
+        type=amount,
+        metavar="P",
+        help="At most so many parameters in the reorganized version.",
+    ),
+    click.option(
+        "--preset",
+        default="quick",
+        show_default=True,
+        metavar="NAME",
+        help="The schedule: quick, or a paper's such as 3drf-cifar (350 epochs).",
+    ),
+    click.option(
+        "--epochs",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Another number of epochs; the rate falls after the same share of them.",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(1),
+        metavar="N",
+        default=SEEDS,
+        show_default=True,
+        help="Train each version from so many seeds.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Threads of torch; if not given 1 for the small network on the digits, and "
+        "else torch's own number.",
+    ),
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        metavar="NAME",
+        help="Where it is trained: cpu, or cuda where there is one.",
+    ),
+)
+
+
+@click.command("train-check", short_help="Train a network and its better versions side by side.")
+@with_options(_OPTIONS)
+@shared_options()
+def command(
+    output: Output,
+    data: str,
+    folder: Path | None,
+    network: str,
+    block: str,
+    params: int | None,
+    preset: str,
+    epochs: int | None,
+    seeds: int,
+    threads: int | None,
+    device: str,
+) -> None:
+    """Train a network as it is, reorganized, and decomposed, on the same images in the same order.
+
+    A small check that the versions train, and what they cost beside each other: accuracy over
+    several seeds, parameters, MACs, time per step. It does not say which is better on other data;
+    the answer says what it shows and what it does not. Interrupted, it prints what was finished.
+    """
+    needed = {**TORCH, "ortools": "solver"}
+    check_installed(needed, "networks are trained with them", extras="torch,solver,train")
+    from experiments.training import layout_for, train_check, versions
+    from experiments.training import preset as schedule_of
+    from experiments.training.text import (
+        Asked,
+        forms,
+        note_versions,
+    )
+
+    schedule = schedule_of(preset)
+    schedule = schedule if epochs is None else schedule.for_epochs(epochs)
+    layout, style, images = layout_for(network, _data(data, folder))
+    found = versions(layout, style, block, params)
+    check_files(output, None)
+    note_versions(output, found)
+    if threads is None and (data, network.lower()) == (DIGITS, SMALL):
+        threads = 1  # on maps of a few pixels another thread is waited for longer than it helps
+    asked = Asked(images, network.lower(), block, params, schedule, found, seeds)
+    runs: list[Run] = []
+    try:
+        with ProgressBar("training", quiet=output.quiet) as bar:
+            train_check(
+                {each.name: each.build for each in found},
+                images,
+                schedule,
+                range(seeds),
+                threads=threads,
+                device=device,
+                progress=bar,
+                finished=runs.append,
+            )
+    except KeyboardInterrupt:
+        if runs:
+            output.emit(forms(asked, runs))
+        raise
+    output.emit(forms(asked, runs))
+
+
+def _data(name: str, folder: Path | None) -> "Data":
+    from experiments.training import cifar10, cifar100, digits
+    from ifspace.errors import SettingError
+
+    if (name == DIGITS) != (folder is None):
+        raise SettingError.because(
+            "options that do not go together",
+            got=f"--data {name} {'without' if folder is None else 'with'} --folder",
+            allowed="--folder with --data cifar10 or cifar100, and not with digits",
+            remedy="say where the binary version is unpacked"
+            if folder is None
+            else "leave it out, or name the data in it",
+        )
+    if folder is None:
+        return digits()
+    return {"cifar10": cifar10, "cifar100": cifar100}[name](folder)

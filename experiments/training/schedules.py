@@ -1,0 +1,185 @@
+"""How long a network is trained, and how fast it learns: the papers' settings as frozen values.
+
+Two settings of the papers are not here, since they cannot be followed from what is printed: the
+plain networks of [Layout] (40,000 steps; after which the rate falls is not said), and whatever is
+trained from weights that others published.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import cos, pi
+from types import MappingProxyType
+from typing import Any, Final
+
+from ifspace.errors import SettingError
+from ifspace.values import whole_within
+
+MAX_EPOCHS: Final = 100_000
+MAX_BATCH: Final = 2**20
+DECAYS: Final = ("steps", "cosine")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Stochastic gradient descent for so many epochs, at a learning rate that falls.
+
+    `decay`: "steps" multiplies the rate by `factor` after each of the `milestones` (in epochs, at
+    ascending places that need not be whole); "cosine" lets it fall to 0 along half a wave. `batch`:
+    images a step. `reference` says where each number comes from, and which of them is no paper's.
+
+    >>> Schedule("mine", 4, 0.1, 64, milestones=(2,)).lr_at(3)
+    0.01
+
+    Raises: SettingError for a number out of range.
+    """
+
+    name: str
+    epochs: int
+    lr: float
+    batch: int
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    decay: str = "steps"
+    milestones: tuple[Fraction | int, ...] = ()
+    factor: float = 0.1
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can follow."""
+        whole_within(self.epochs, "epochs", 1, MAX_EPOCHS)
+        whole_within(self.batch, "batch", 1, MAX_BATCH)
+        places = self.milestones
+        for name, fine, allowed in (
+            ("lr", self.lr > 0, "numbers above 0"),
+            ("momentum", 0 <= self.momentum < 1, "0 <= momentum < 1"),
+            ("nesterov", not self.nesterov or self.momentum > 0, "only with a momentum above 0"),
+            ("weight_decay", self.weight_decay >= 0, "numbers from 0"),
+            ("factor", 0 < self.factor <= 1, "0 < factor <= 1"),
+            ("decay", self.decay in DECAYS, ", ".join(DECAYS)),
+            ("milestones", list(places) == sorted(places), "ascending epochs"),
+        ):
+            if not fine:
+                raise SettingError.because(
+                    f"{name} out of range",
+                    got=repr(getattr(self, name)),
+                    allowed=allowed,
+                    remedy="a preset of PRESETS is a working example",
+                    argument=name,
+                )
+
+    def lr_at(self, epoch: Fraction | float) -> float:
+        """Return the learning rate when so many epochs, or parts of one, are done.
+
+        >>> [PRESETS["3drf-cifar"].lr_at(n) for n in (0, 149, 150, 250)]
+        [0.1, 0.1, 0.01, 0.001]
+        """
+        if self.decay == "cosine":
+            return self.lr * (1 + cos(pi * float(epoch) / self.epochs)) / 2
+        rate = self.lr * self.factor ** sum(place <= epoch for place in self.milestones)
+        return float(f"{rate:.12g}")  # 0.1 * 0.1 without its rounding
+
+    def for_epochs(self, epochs: int) -> "Schedule":
+        """Return the schedule with another number of epochs; milestones keep their share of it.
+
+        >>> PRESETS["3drf-cifar"].for_epochs(14).milestones
+        (Fraction(6, 1), Fraction(10, 1))
+
+        Raises: SettingError for a number out of range.
+        """
+        whole_within(epochs, "epochs", 1, MAX_EPOCHS)
+        share = Fraction(epochs, self.epochs)
+        return replace(self, epochs=epochs, milestones=tuple(x * share for x in self.milestones))
+
+    def __str__(self) -> str:
+        """Return the schedule in a sentence."""
+        kind = "SGD" + (f", momentum {self.momentum:g}" if self.momentum else ", no momentum")
+        kind += " (Nesterov)" if self.nesterov else ""
+        falls = "falling to 0 along a cosine" if self.decay == "cosine" else "constant"
+        if self.decay == "steps" and self.milestones:
+            after = ", ".join(f"{float(place):.4g}" for place in self.milestones)
+            falls = f"× {self.factor:g} after epoch {after}"
+        return (
+            f"{self.epochs} epochs in batches of {self.batch}; {kind}, weight decay "
+            f"{self.weight_decay:g}; rate {self.lr:g}, {falls}"
+        )
+
+
+_PRESETS: Final = (
+    Schedule(
+        "3drf-cifar",
+        350,
+        0.1,
+        128,
+        momentum=0.9,
+        weight_decay=5e-4,
+        milestones=(150, 250),
+        reference="[3DRF] section 5, Training Settings, and [IF] Evaluation, CIFAR-10 and "
+        "CIFAR-100; the batch is not printed: 128 is that of the implementations they name",
+    ),
+    Schedule(
+        "3drf-imagenet",
+        120,
+        0.1,
+        256,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestones=(30, 60, 90),
+        reference="[3DRF] section 5, Training Settings, and [IF] Evaluation, ImageNet; batch and "
+        "decay are not printed: 256 and × 0.1 every 30 epochs are those of PyTorch's official "
+        "example, which they name",
+    ),
+    Schedule(
+        "fog-imagenet",
+        100,
+        0.1,
+        256,
+        momentum=0.9,
+        weight_decay=1e-4,
+        nesterov=True,
+        milestones=(30, 60, 90),
+        reference="[Fog] section 4.1, ImageNet",
+    ),
+    Schedule(
+        "layout-residual",
+        205,
+        0.1,
+        128,
+        milestones=(Fraction(205 * 3, 4),),
+        reference="[Layout] section 4.1, Residual Nets: 80,000 steps of 128 of 50,000 images are "
+        "204.8 epochs; × 0.1 after 60,000; neither momentum nor weight decay is printed",
+    ),
+    Schedule(
+        "quick",
+        8,
+        0.1,
+        64,
+        momentum=0.9,
+        weight_decay=5e-4,
+        nesterov=True,
+        decay="cosine",
+        reference="no paper's: enough for a small network on the digits",
+    ),
+)
+PRESETS: Final[Mapping[str, Schedule]] = MappingProxyType({each.name: each for each in _PRESETS})
+
+
+def preset(name: Any) -> Schedule:
+    """Return the schedule of a name; case does not matter.
+
+    >>> print(preset("fog-imagenet"))
+    100 epochs in batches of 256; SGD, momentum 0.9 (Nesterov), weight decay 0.0001; rate 0.1, ...
+
+    Raises: SettingError for an unknown one.
+    """
+    found = PRESETS.get(name.lower()) if isinstance(name, str) else None
+    if found is None:
+        raise SettingError.because(
+            "unknown preset",
+            got=repr(name),
+            allowed=", ".join(PRESETS),
+            remedy="choose one of them",
+            argument="preset",
+        )
+    return found

@@ -1,0 +1,60 @@
+from .block import (
+    Block as Block,
+)
+from .block import (
+    Composition as Composition,
+)
+from .block import (
+    Layer as Layer,
+)
+from .catalogue import (
+    Catalogue as Catalogue,
+)
+from .catalogue import (
+    Design as Design,
+)
+from .catalogue import (
+    Funnel as Funnel,
+)
+from .catalogue import (
+    best as best,
+)
+from .catalogue import (
+    load as load,
+)
+from .catalogue import (
+    save as save,
+)
+from .catalogue.setting import EnumerationSetting as EnumerationSetting
+from .enumerate.search import enumerate_designs as enumerate_designs
+from .errors import IfspaceError as IfspaceError
+from .infofield import (
+    coverage_expr as coverage_expr,
+)
+from .infofield import (
+    full_field_condition as full_field_condition,
+)
+from .infofield import (
+    gain as gain,
+)
+from .kinds import (
+    ALPHABET as ALPHABET,
+)
+from .kinds import (
+    KINDS as KINDS,
+)
+from .kinds import (
+    ConvKind as ConvKind,
+)
+from .reach import (
+    Reference as Reference,
+)
+from .reach import (
+    channel_field as channel_field,
+)
+from .show.describe import (
+    BlockDescription as BlockDescription,
+)
+from .show.describe import (
+    describe as describe,
+)

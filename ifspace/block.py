@@ -1,0 +1,607 @@
+"""Compositions, blocks and their widths: the notation, parsed once into frozen values.
+
+A `Composition` is a word over the kinds, a `Block` is a composition with its parameters chosen, a
+`SizedBlock` is a block at concrete widths: the chain of `SizedLayer` that fields are taken of.
+"""
+
+# MERGED DOCSTRINGS (to fold into the one above):
+# """One layer: a kind with its parameters chosen, and the same at concrete widths."""
+# """Compositions: words over the kinds, and the symbols that their formulas are written in."""
+# """Blocks: compositions with their parameters chosen, and the same at concrete widths."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+from operator import index
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import sympy
+
+from ifspace.errors import BlockError
+from ifspace.kinds import (
+    C,
+    C_in,
+    C_out,
+    ConvKind,
+    F,
+    K,
+    d,
+    find_kind,
+    g,
+    k,
+    parse_overlap,
+    parse_ratio,
+    position,
+    s,
+    step,
+    w,
+)
+
+__all__ = [
+    "DEFAULT_KERNEL",
+    "Block",
+    "Composition",
+    "Layer",
+    "SizedBlock",
+    "SizedLayer",
+    "parse_overlap",
+    "place_widths",
+]
+
+
+DEFAULT_KERNEL = 3
+EXAMPLE = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
+
+
+def whole(
+    value: Any, name: str, least: int = 1, most: int | None = None, what: str = "whole numbers"
+) -> int:
+    """Return the value as an int, or refuse it with the name that the caller knows it by."""
+    try:
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is not None and number >= least and (most is None or number <= most):
+        return number
+    if number is None:
+        remedy = f"give {name} as a whole number"
+    elif number < least:
+        remedy = f"raise {name} to {least} or more"
+    else:
+        remedy = f"lower {name} to {most} or less"
+    raise BlockError.because(
+        f"{name} out of range",
+        got=repr(value),
+        allowed=range_text(least, most, what),
+        remedy=remedy,
+        argument=name,
+    )
+
+
+def range_text(least: int, most: int | None = None, what: str = "whole numbers") -> str:
+    """Return which numbers are allowed.
+
+    >>> range_text(1), range_text(3, 9, "odd numbers")
+    ('whole numbers from 1', 'odd numbers from 3 to 9')
+    """
+    return f"{what} from {least}" + ("" if most is None else f" to {most}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A kind with its parameters chosen: groups, overlap (RPW), kernel size (spatial kinds, 3).
+
+    >>> Layer.parse("rpw(8, 0.5)"), str(Layer("GC", 4, kernel=5))
+    (Layer(kind='RPW', groups=8, overlap=Fraction(1, 2), kernel=None), 'GC(4,k=5)')
+
+    Raises: BlockError for a parameter that the kind does not take, lacks, or that is out of range.
+    """
+
+    kind: str
+    groups: int | None = None
+    overlap: Fraction | None = None
+    kernel: int | None = None
+
+    def __post_init__(self) -> None:
+        conv = find_kind(self.kind)
+        object.__setattr__(self, "kind", conv.symbol)
+        for name, taken in (
+            ("groups", conv.takes_groups),
+            ("overlap", conv.takes_overlap),
+            ("kernel", conv.spatial),
+        ):
+            if not taken and getattr(self, name) is not None:
+                raise self._refuse(f"{conv.symbol} takes no {name}", getattr(self, name))
+        if conv.takes_groups:
+            if self.groups is None:
+                raise self._refuse(f"{conv.symbol} needs groups", "none")
+            object.__setattr__(self, "groups", whole(self.groups, f"{conv.symbol} groups"))
+        if conv.takes_overlap:
+            overlap = Fraction(0) if self.overlap is None else self.overlap
+            object.__setattr__(self, "overlap", parse_overlap(overlap))
+        if conv.spatial:
+            kernel = DEFAULT_KERNEL if self.kernel is None else self.kernel
+            if whole(kernel, "kernel size") % 2 == 0:
+                # An even kernel has no centre pixel: the block would shift or shrink its map.
+                raise self._refuse("kernel size is even", kernel)
+            object.__setattr__(self, "kernel", index(kernel))
+
+    def _refuse(self, fact: str, got: object) -> BlockError:
+        form = _notation(find_kind(self.kind))
+        return BlockError.because(fact, got=got, allowed=form, remedy="write the layer that way")
+
+    @property
+    def conv(self) -> ConvKind:
+        """The row of the kind table."""
+        return find_kind(self.kind)
+
+    @property
+    def sort_key(self) -> tuple[int, int, Fraction, int]:
+        """Canonical order of the parameters: kind, groups, overlap, kernel."""
+        overlap = self.overlap or Fraction(0)
+        return position(self.kind), self.groups or 0, overlap, self.kernel or 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the layer that the notation means; case and spaces do not matter."""
+        packed = "".join(text.split())
+        match = re.fullmatch(r"([^()+,]+)(?:\(([^()]*)\))?", packed)
+        if match is None:
+            raise malformed(text)
+        conv = find_kind(match[1])
+        slots = ["groups"] * conv.takes_groups + ["overlap"] * conv.takes_overlap
+        if conv.spatial and not slots:
+            slots = ["kernel"]
+        values: dict[str, Any] = {}
+        for part in match[2].split(",") if match[2] is not None else ():
+            named = re.fullmatch(r"[kK]=(.*)", part)
+            name = "kernel" if named else slots.pop(0) if slots else ""
+            value = named[1] if named else part
+            if not name or name in values:
+                raise malformed(text, _notation(conv))
+            if name != "overlap" and not re.fullmatch(r"[0-9]{1,9}", value):
+                raise malformed(text, _notation(conv))
+            values[name] = parse_overlap(value) if name == "overlap" else int(value)
+        return cls(conv.symbol, **values)
+
+    def __str__(self) -> str:
+        parts = [str(part) for part in (self.groups, self.overlap) if part is not None]
+        if self.kernel not in (None, DEFAULT_KERNEL):
+            parts.append(f"k={self.kernel}" if parts else str(self.kernel))
+        return f"{self.kind}({','.join(parts)})" if parts else self.kind
+
+
+def _notation(conv: ConvKind) -> str:
+    parts = ["groups"] * conv.takes_groups + ["overlap"] * conv.takes_overlap
+    if conv.spatial:
+        parts.append("k=odd size" if parts else "odd kernel size")
+    return f"{conv.symbol}({','.join(parts)})" if parts else f"plain {conv.symbol}"
+
+
+def malformed(text: str, allowed: str = "KIND or KIND(parameters), joined by +") -> BlockError:
+    """Return the error for text that is not the notation."""
+    return BlockError.because("malformed block", got=repr(text), allowed=allowed, remedy=EXAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class SizedLayer:
+    """A layer between two widths: c_in channels to c_out, in `dims` spatial dimensions.
+
+    >>> layer = SizedLayer(Layer("RPW", 4, Fraction(1, 2)), 16, 16)
+    >>> layer.fan_in, layer.step, layer.params, layer.reads()[:3].tolist()
+    (4, 2, 64, [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]])
+
+    Raises: BlockError when the groups do not divide both widths, or the kind cannot change them.
+    """
+
+    layer: Layer
+    c_in: int
+    c_out: int
+    dims: int = 2
+
+    def __post_init__(self) -> None:
+        widths = f"{self.layer} from {self.c_in} to {self.c_out} channels"
+        if self.changes_width and not self.conv.mixing:
+            raise BlockError.because(
+                f"{self.layer.kind} cannot change the width",
+                got=widths,
+                allowed="equal widths",
+                remedy="leave the change to a channel-mixing layer",
+            )
+        common = gcd(self.c_in, self.c_out)
+        if common % self.groups:
+            divisors = [count for count in range(1, common + 1) if common % count == 0]
+            raise BlockError.because(
+                "groups do not divide the widths",
+                got=widths,
+                allowed=f"groups {', '.join(map(str, divisors))}",
+                remedy="choose a common divisor",
+            )
+
+    @property
+    def conv(self) -> ConvKind:
+        """The row of the kind table."""
+        return self.layer.conv
+
+    @property
+    def groups(self) -> int:
+        """The group count; 1 for a kind without groups."""
+        return self.layer.groups or 1
+
+    @property
+    def kernel(self) -> int:
+        """The side of the square of pixels that one output reads; 1 for a kind of one pixel."""
+        return self.layer.kernel or 1
+
+    @property
+    def fan_in(self) -> int:
+        """How many channels of the layer below one output channel reads."""
+        return self.conv.fan_in_at(self.c_in, self.groups)
+
+    @property
+    def step(self) -> int:
+        """How many channels the window rolls on from one output to the next (RPW)."""
+        return step(self.fan_in, self.layer.overlap or Fraction(0))
+
+    @property
+    def params(self) -> int:
+        """The number of weights."""
+        return self.conv.params_at(self.c_in, self.c_out, self.groups, self.kernel, self.dims)
+
+    @property
+    def changes_width(self) -> bool:
+        """Whether it leaves more or fewer channels than it found; then it cannot be left out."""
+        return self.c_in != self.c_out
+
+    def reads(self) -> npt.NDArray[np.int32]:
+        """Return the channels of the layer below that each output reads: [c_out, fan-in]."""
+        return self.conv.reads(self.c_in, self.c_out, self.groups, self.step)
+
+
+Width = TypeVar("Width")
+
+
+def split_terms(text: str) -> tuple[list[str], int]:
+    """Split the notation at its joints: the terms between `+`, and the number of repeats."""
+    packed = "".join(text.split())
+    match = re.fullmatch(r"\((.*)\)(?:[xX]([0-9]{1,6}))?", packed)
+    body, repeats = (match[1], int(match[2] or 1)) if match else (packed, 1)
+    if not body:
+        raise empty(text)
+    terms = body.split("+")
+    if not all(terms):
+        raise malformed(text)
+    return terms, repeats
+
+
+def empty(got: object) -> BlockError:
+    """Return the error for a word of no letters."""
+    return BlockError.because(
+        "a block needs a layer", got=repr(got), allowed="one layer or more", remedy=EXAMPLE
+    )
+
+
+def place_widths(
+    mixing: Sequence[bool], c_in: Width, c_out: Width, inner: Width | tuple[Width, ...] | None
+) -> list[tuple[Width, Width]]:
+    """Return the (input, output) width of every layer of one copy of a block.
+
+    Only channel-mixing layers change the width: the last one; with an `inner` (bottleneck) width
+    the first and the last one; with a sequence each of them, the last one to `c_out`.
+
+    >>> place_widths([True, False, True], 16, 64, 4)
+    [(16, 4), (4, 4), (4, 64)]
+    >>> place_widths([True, True, True], 16, 64, (8, 32))
+    [(16, 8), (8, 32), (32, 64)]
+
+    Reference: [Fog] section 3.1.
+    """
+    spots = [place for place, mixes in enumerate(mixing) if mixes]
+    if inner is not None and len(spots) < 2:
+        raise BlockError.because(
+            "a bottleneck needs two channel-mixing layers",
+            got=len(spots),
+            allowed="two or more",
+            remedy="add one or drop the bottleneck",
+        )
+    if not spots and c_in != c_out:
+        raise BlockError.because(
+            "no layer can change the width",
+            got=f"{c_in} to {c_out} channels without a channel-mixing layer",
+            allowed="equal widths",
+            remedy="add a channel-mixing layer such as PW",
+        )
+    changes = dict.fromkeys(spots[-1:], c_out)
+    if isinstance(inner, tuple):
+        if len(inner) != len(spots) - 1:
+            raise BlockError.because(
+                "wrong number of interior widths",
+                got=len(inner),
+                allowed=f"{len(spots) - 1}, one behind each channel-mixing layer but the last",
+                remedy="name one width for each",
+            )
+        changes |= dict(zip(spots, inner, strict=False))
+    elif inner is not None:
+        changes[spots[0]] = inner
+    widths, width = [], c_in
+    for place in range(len(mixing)):
+        widths.append((width, changes.get(place, width)))
+        width = changes.get(place, width)
+    return widths
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """A sequence of kinds, repeated: a block whose parameters are still open.
+
+    >>> str(Composition.parse("dw + rpw + rpw")), len(Composition.parse("(DW+RPW)x2"))
+    ('DW+RPW+RPW', 2)
+    """
+
+    kinds: tuple[str, ...]
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.kinds:
+            raise empty("")
+        object.__setattr__(self, "kinds", tuple(find_kind(kind).symbol for kind in self.kinds))
+        object.__setattr__(self, "repeats", whole(self.repeats, "repeats"))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the composition that the notation means."""
+        terms, repeats = split_terms(text)
+        for term in terms:
+            if set("(),") & set(term):
+                raise malformed(text, "KIND+KIND+..., without parameters")
+        return cls(tuple(terms), repeats)
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    @property
+    def sort_key(self) -> tuple[int, tuple[int, ...], int]:
+        """Canonical order: length, then the places of the kinds in the table."""
+        return len(self), tuple(map(position, self.kinds)), self.repeats
+
+    def chain(self, bottleneck: bool = False) -> tuple[tuple[ConvKind, dict[Any, Any]], ...]:
+        """Return each layer's row and the symbols that its expressions take in this composition.
+
+        Widths are C (in), F (out) and K (bottleneck); layers with groups are numbered from 1:
+        g_1, w_1, s_1. Copies of a repeated composition share their symbols.
+        """
+        rows = [find_kind(kind) for kind in self.kinds]
+        mixing = [row.mixing for row in rows]
+        out = F if any(mixing) else C
+        layers = []
+        for copy in range(self.repeats):
+            number = 0
+            entry = C if copy == 0 else out
+            widths = place_widths(mixing, entry, out, K if bottleneck else None)
+            for row, (c_in, c_out) in zip(rows, widths, strict=True):
+                number += row.takes_groups
+                names = {
+                    x: sympy.Symbol(f"{x}_{number}", integer=True, positive=True) for x in (g, w, s)
+                }
+                layers.append((row, {C_in: c_in, C_out: c_out} | names))
+        return tuple(layers)
+
+    def params_formula(self, bottleneck: bool = False, kernel: int | None = None) -> Any:
+        """Return the parameters in the symbols C, F, K, k and g_1, g_2, ... (2-D kernels).
+
+        >>> Composition.parse("DW+PW").params_formula(kernel=3)
+        C*F + 9*C
+
+        Reference: [Fog] section 2.
+        """
+        size = {d: sympy.Integer(2)} | ({} if kernel is None else {k: sympy.Integer(kernel)})
+        return sympy.Add(
+            *(row.params.xreplace(names | size) for row, names in self.chain(bottleneck))
+        )
+
+    def __str__(self) -> str:
+        word = "+".join(self.kinds)
+        return word if self.repeats == 1 else f"({word})x{self.repeats}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A sequence of layers, repeated.
+
+    >>> block = Block.parse("( dw + rpw(2, 0.5) )x2")
+    >>> str(block), Block.parse(str(block)) == block
+    ('(DW+RPW(2,1/2))x2', True)
+    """
+
+    layers: tuple[Layer, ...]
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise empty("")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "repeats", whole(self.repeats, "repeats"))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the block that the notation means.
+
+        Raises: BlockError for an unknown kind, a malformed or empty block, a bad parameter.
+        """
+        terms, repeats = split_terms(text)
+        return cls(tuple(map(Layer.parse, terms)), repeats)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def composition(self) -> Composition:
+        """The block without its parameters."""
+        return Composition(tuple(layer.kind for layer in self.layers), self.repeats)
+
+    @property
+    def sort_key(self) -> tuple[Any, ...]:
+        """Canonical order: that of the composition, then groups, overlap, kernel of each layer."""
+        return *self.composition.sort_key, tuple(layer.sort_key for layer in self.layers)
+
+    def params_formula(self, bottleneck: bool = False, kernel: int | None = None) -> Any:
+        """Return the formula of the composition: see `Composition.params_formula`."""
+        return self.composition.params_formula(bottleneck, kernel)
+
+    def at(
+        self,
+        channels: int,
+        out_channels: int | None = None,
+        bottleneck: Fraction | int | str | None = None,
+        dims: int = 2,
+        widths: Sequence[int] | None = None,
+    ) -> "SizedBlock":
+        """Return the block at concrete widths, all its copies in a row.
+
+        The first copy maps `channels` to `out_channels`, the others keep that width. The width
+        changes in the last channel-mixing layer of a copy; with a `bottleneck` ratio R the first
+        one goes to R x out_channels and the last one comes back. `widths` names instead the width
+        behind each channel-mixing layer but the last.
+
+        >>> sized = Block.parse("PW+DW+PW").at(64, 64, bottleneck="1/4")
+        >>> [(layer.c_in, layer.c_out) for layer in sized.layers], sized.params
+        ([(64, 16), (16, 16), (16, 64)], 2192)
+
+        Raises: BlockError when groups do not divide the widths of their layer, no layer can
+            change the width, or the bottleneck is not a whole number of channels.
+
+        Reference: [Fog] sections 3.1 and 3.2.
+        """
+        c_in = whole(channels, "channels")
+        c_out = c_in if out_channels is None else whole(out_channels, "out_channels")
+        if dims not in (1, 2):
+            raise BlockError.because(
+                "wrong number of dimensions",
+                got=dims,
+                allowed="1, 2",
+                remedy="use 2 for images",
+                argument="dims",
+            )
+        ratio = None if bottleneck is None else _ratio(bottleneck)
+        inner = None if ratio is None else ratio * c_out
+        if inner is not None and (inner.denominator != 1 or inner < 1):
+            raise BlockError.because(
+                "bottleneck is not a whole number of channels",
+                got=f"{ratio} of {c_out}",
+                allowed="ratio x out_channels whole and at least 1",
+                remedy="change the ratio or the width",
+                argument="bottleneck",
+            )
+        interior: int | tuple[int, ...] | None = None if inner is None else int(inner)
+        if widths is not None:
+            if ratio is not None:
+                raise BlockError.because(
+                    "two statements of the interior widths",
+                    got=f"bottleneck {ratio} and widths {', '.join(map(str, widths))}",
+                    allowed="one of them",
+                    remedy="leave one out",
+                )
+            interior = tuple(whole(width, "interior width") for width in widths)
+        mixing = [layer.conv.mixing for layer in self.layers]
+        chain: list[SizedLayer] = []
+        for copy in range(self.repeats):
+            placed = place_widths(mixing, c_in if copy == 0 else c_out, c_out, interior)
+            chain += [SizedLayer(x, *w, dims) for x, w in zip(self.layers, placed, strict=True)]
+        return SizedBlock(self, c_in, c_out, ratio, dims, tuple(chain))
+
+    def __str__(self) -> str:
+        word = "+".join(map(str, self.layers))
+        return word if self.repeats == 1 else f"({word})x{self.repeats}"
+
+
+def _ratio(value: Fraction | int | str) -> Fraction:
+    ratio = parse_ratio(value)
+    if ratio is None:
+        raise BlockError.because(
+            "malformed bottleneck ratio",
+            got=repr(value),
+            allowed="an exact positive ratio, at most nine digits a part",
+            remedy="write 1/4 or 2",
+            argument="bottleneck",
+        )
+    return ratio
+
+
+@dataclass(frozen=True, slots=True)
+class SizedBlock:
+    """A block at concrete widths; make it with `Block.at`.
+
+    `layers` is the chain of all copies in order. Amounts are those of all copies.
+
+    >>> sized = Block.parse("PW+DW").at(64)
+    >>> sized.params, sized.macs_per_pixel(), sized.macs_per_pixel(stride=2)
+    (4672, 4672, 16960)
+    """
+
+    block: Block
+    channels: int
+    out_channels: int
+    bottleneck: Fraction | None
+    dims: int
+    layers: tuple[SizedLayer, ...]
+
+    @property
+    def params(self) -> int:
+        """The number of weights of all copies."""
+        return sum(layer.params for layer in self.layers)
+
+    def macs_per_pixel(self, stride: int = 1) -> int:
+        """Return the multiply-accumulates per output pixel of the block.
+
+        The stride sits on the first spatial layer of the chain, so the layers before it run on
+        stride ** dims times as many pixels.
+
+        Raises: BlockError when there is a stride and no spatial layer to hold it.
+        """
+        pixels = self._pixels(stride)
+        return sum(n * layer.params for n, layer in zip(pixels, self.layers, strict=True))
+
+    def activations_per_pixel(self, stride: int = 1) -> int:
+        """Return the elements written per output pixel of the block, summed over its layers.
+
+        A kind that writes nothing (a shuffle is folded into an index) adds nothing. Strides as in
+        `macs_per_pixel`.
+        """
+        pixels = self._pixels(stride)
+        written = (layer.c_out * layer.conv.writes for layer in self.layers)
+        return sum(n * elements for n, elements in zip(pixels, written, strict=True))
+
+    def _pixels(self, stride: int) -> list[int]:
+        stride = whole(stride, "stride")
+        spatial = [place for place, layer in enumerate(self.layers) if layer.conv.spatial]
+        if stride > 1 and not spatial:
+            raise BlockError.because(
+                "no layer can hold the stride",
+                got=f"stride {stride} in {self.block}",
+                allowed="stride 1 without a spatial layer",
+                remedy="add a spatial layer such as DW",
+            )
+        first = spatial[0] if spatial else 0
+        return [stride**self.dims if place < first else 1 for place in range(len(self.layers))]
+
+    def without(self, place: int) -> tuple[SizedLayer, ...]:
+        """Return the chain without the layer at a place from 0.
+
+        >>> [str(layer.layer) for layer in Block.parse("DW+PW").at(4).without(0)]
+        ['PW']
+
+        Raises: BlockError for a layer that changes the width: its neighbours would not fit.
+        """
+        keeping = [n for n, layer in enumerate(self.layers) if not layer.changes_width]
+        if place not in keeping:
+            raise BlockError.because(
+                "layer cannot be left out",
+                got=place,
+                allowed=f"layers that keep their width: {', '.join(map(str, keeping)) or 'none'}",
+                remedy="places count from 0 over all copies",
+            )
+        return self.layers[:place] + self.layers[place + 1 :]

@@ -1,0 +1,32 @@
+from .choose import (
+    best as best,
+)
+from .choose import (
+    ranked as ranked,
+)
+from .dataset import (
+    check_writable as check_writable,
+)
+from .dataset import (
+    load as load,
+)
+from .dataset import (
+    save as save,
+)
+from .design import (
+    Catalogue as Catalogue,
+)
+from .design import (
+    Design as Design,
+)
+from .design import (
+    Funnel as Funnel,
+)
+from .dominance import (
+    dominators as dominators,
+)
+from .dominance import (
+    mark_dominated as mark_dominated,
+)
+from .export import to_json_dict as to_json_dict
+from .published import published_names as published_names

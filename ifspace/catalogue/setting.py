@@ -1,0 +1,237 @@
+"""Problems, stated completely and checked once: the setting of an enumeration.
+
+A setting names everything that decides which designs survive and which parameters are cheapest.
+It knows no search: the same value is written into the catalogue beside the designs found with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from typing import Any, Final, Literal, Self, get_args
+
+from ifspace.block import (
+    Block,
+    Layer,
+    SizedBlock,
+)
+from ifspace.errors import SettingError
+from ifspace.kinds import KINDS, alphabet
+from ifspace.reach import Reference
+from ifspace.values import (
+    MAX_WIDTH,
+    canonical_kinds,
+    exact_bottleneck,
+    exact_overlaps,
+    kinds_without_choice,
+    listed,
+    odd_within,
+    ungrouped_kinds,
+    whole_within,
+)
+
+Rule = Literal["compact", "early-stop"]
+Permutation = Literal["explicit", "free"]
+Patterns = Literal["whole", "any", "keep"]
+Compact = Literal["single", "subset"]
+Objective = Literal["params", "macs", "activations"]
+
+DEFAULT_OVERLAPS: Final = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class EnumerationSetting:
+    """One setting of the enumeration: widths, alphabet, rule and what is minimised.
+
+    Values are canonical: kinds in the order of the table, overlaps ascending and exact, an
+    `out_channels` equal to `channels` is None. Kinds without legal parameters at these widths stay
+    in `kinds` and are not in `usable_kinds`.
+
+    >>> setting = EnumerationSetting(channels=16, kinds=("dw", "PW"), overlaps=("0.5", 0))
+    >>> setting.kinds, setting.overlaps
+    (('PW', 'DW'), (Fraction(0, 1), Fraction(1, 2)))
+    >>> EnumerationSetting(channels=13).notes()
+    ('13 is prime: GC, GPW, RPW and SH have no legal group count and drop out; PW and DW remain',)
+
+    Raises: SettingError for a value out of its range, and when no kind is left at the widths.
+
+    Reference: [IF] and [3DRF] 4.2 for the rule `compact`, [Fog] 3.1 for `early-stop`, repeated
+    patterns and bottleneck.
+    """
+
+    channels: int = 64
+    out_channels: int | None = None
+    kinds: tuple[str, ...] = field(default_factory=alphabet)
+    max_len: int = 6
+    kernel: int = 3
+    overlaps: tuple[Fraction, ...] = DEFAULT_OVERLAPS
+    repeats: int = 1
+    bottleneck: Fraction | None = None
+    rule: Rule = "compact"
+    permutation: Permutation = "explicit"
+    patterns: Patterns = "whole"
+    compact: Compact = "single"
+    stride: Literal[1, 2] = 1
+    dims: Literal[1, 2] = 2
+    objective: Objective = "params"
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "channels", whole_within(self.channels, "channels", 2, MAX_WIDTH))
+        if self.out_channels is not None:
+            out = whole_within(self.out_channels, "out_channels", 1, MAX_WIDTH)
+            put(self, "out_channels", None if out == self.channels else out)
+        put(self, "kinds", canonical_kinds(self.kinds))
+        put(self, "max_len", whole_within(self.max_len, "max_len", 1))
+        put(self, "kernel", odd_within(self.kernel, "kernel", 3))
+        put(self, "overlaps", exact_overlaps(self.overlaps))
+        put(self, "repeats", whole_within(self.repeats, "repeats", 1))
+        put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed or isinstance(getattr(self, name), bool):
+                raise SettingError.because(
+                    f"unknown {name}",
+                    got=repr(getattr(self, name)),
+                    allowed=", ".join(map(str, allowed)),
+                    remedy="choose one of them",
+                    argument=name,
+                )
+        if not self.usable_kinds:
+            raise SettingError.because(
+                f"no kind is left at {self._widths}: none has a legal group count",
+                got=", ".join(self.kinds),
+                allowed=f"kinds without groups ({', '.join(ungrouped_kinds())}) at any width",
+                remedy="add one of them or choose widths with more divisors",
+            )
+
+    @property
+    def out_width(self) -> int:
+        """The width F that leaves the block, in channels."""
+        return self.channels if self.out_channels is None else self.out_channels
+
+    @property
+    def inner_width(self) -> int | None:
+        """The width K = ratio x F inside the bottleneck, in channels; None without one."""
+        return None if self.bottleneck is None else int(self.bottleneck * self.out_width)
+
+    @property
+    def width_pairs(self) -> tuple[tuple[int, int], ...]:
+        """All (input, output) widths that a layer of some composition has in this setting."""
+        c, f, inner = self.channels, self.out_width, self.inner_width
+        if inner is None:
+            pairs = [(c, c), (c, f), (f, f)]
+        else:
+            pairs = [(c, c), (c, inner), (inner, inner), (inner, f), (f, f)]
+            pairs += [(f, inner)] * (self.repeats > 1)
+        return tuple(dict.fromkeys(pairs))
+
+    @property
+    def usable_kinds(self) -> tuple[str, ...]:
+        """The kinds that have legal parameters at one width pair at least, in canonical order."""
+        dropped = kinds_without_choice(self.kinds, self.width_pairs, self.overlaps)
+        return tuple(kind for kind in self.kinds if kind not in dropped)
+
+    @property
+    def reference(self) -> SizedBlock:
+        """What a block competes with: `repeats` standard convolutions at its widths.
+
+        >>> str(EnumerationSetting(kernel=5, repeats=2).reference.block)
+        '(CONV(5))x2'
+        """
+        block = standard_block(self.kernel, self.repeats)
+        return block.at(self.channels, self.out_width, dims=self.dims)
+
+    @property
+    def reference_field(self) -> Reference:
+        """The field to reach: kernel and repeats of the reference."""
+        return Reference(self.kernel, self.repeats)
+
+    @property
+    def reference_params(self) -> int:
+        """The weights of the reference.
+
+        >>> EnumerationSetting(channels=64, out_channels=128, repeats=2).reference_params
+        221184
+        """
+        return self.reference.params
+
+    @property
+    def reference_macs_per_pixel(self) -> int:
+        """The multiply-accumulates of the reference per output pixel of the block."""
+        return self.reference.macs_per_pixel(self.stride)
+
+    @property
+    def _widths(self) -> str:
+        text = f"{self.channels} channels"
+        if self.inner_width is not None:
+            text += f" by way of {self.inner_width}"
+        return text if self.out_channels is None else f"{text} to {self.out_channels}"
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the results should know of this setting, one sentence each."""
+        dropped = kinds_without_choice(self.kinds, self.width_pairs, self.overlaps)
+        if not dropped:
+            return ()
+        plain = self.out_channels is None and self.bottleneck is None
+        prime = plain and all(self.channels % n for n in range(2, self.channels))
+        where = f"{self.channels} is prime" if prime else f"at {self._widths}"
+        has, drop = ("have", "drop") if len(dropped) > 1 else ("has", "drops")
+        remain = "remain" if len(self.usable_kinds) > 1 else "remains"
+        return (
+            f"{where}: {listed(dropped)} {has} no legal group count and {drop} out; "
+            f"{listed(self.usable_kinds)} {remain}",
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the setting as plain JSON values in a fixed order; fractions as text.
+
+        >>> EnumerationSetting(bottleneck="1/4").arguments()["bottleneck"]
+        '1/4'
+        """
+        values: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, tuple):
+                value = [str(part) for part in value]
+            values[each.name] = str(value) if isinstance(value, Fraction) else value
+        return values
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> Self:
+        """Return the setting that `arguments` came from.
+
+        >>> setting = EnumerationSetting(channels=16, out_channels=32)
+        >>> EnumerationSetting.from_arguments(setting.arguments()) == setting
+        True
+
+        Raises: SettingError for a name that is no argument, or a value out of its range.
+        """
+        names = [each.name for each in fields(cls)]
+        if unknown := [name for name in arguments if name not in names]:
+            raise SettingError.because(
+                "unknown argument",
+                got=", ".join(map(repr, unknown)),
+                allowed=", ".join(names),
+                remedy="leave it out",
+            )
+        return cls(**arguments)
+
+
+def standard_block(kernel: int, repeats: int = 1) -> Block:
+    """Return so many standard convolutions in a row, the reference of every comparison.
+
+    >>> str(standard_block(3, 2))
+    '(CONV)x2'
+    """
+    standard = next(row.symbol for row in KINDS.values() if row.reference_only)
+    return Block((Layer(standard, kernel=kernel),), repeats)
+
+
+_CHOICES: Final[dict[str, tuple[Any, ...]]] = {
+    "rule": get_args(Rule),
+    "permutation": get_args(Permutation),
+    "patterns": get_args(Patterns),
+    "compact": get_args(Compact),
+    "stride": (1, 2),
+    "dims": (1, 2),
+    "objective": get_args(Objective),
+}

@@ -1,1 +1,0 @@
-"""What the commands print: tables, facts and drawings as text, and the values of JSON."""

@@ -1,0 +1,95 @@
+"""The one door to the CP-SAT solver: fixed seed, one worker, the same answer every time.
+
+OR-Tools brings pandas: it is imported when a model is made, so that what needs none starts sooner.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+from ifspace.answer import Status
+from ifspace.errors import SettingError, SolverError
+
+SEED: Final = 20190101
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a solve ended: status, proven bound on the objective, and the values asked for."""
+
+    status: Status
+    bound: int | None
+    values: tuple[int, ...]
+
+
+def new_model() -> Any:
+    """Return a model without variables, a `cp_model.CpModel`.
+
+    Raises: ModuleNotFoundError without OR-Tools.
+    """
+    from ortools.sat.python import cp_model
+
+    return cp_model.CpModel()
+
+
+def weighted_sum(variables: Sequence[Any], weights: Sequence[int]) -> Any:
+    """Return the sum of weights times variables as an expression of a model."""
+    from ortools.sat.python import cp_model
+
+    return cp_model.LinearExpr.weighted_sum(variables, weights)
+
+
+def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) -> Outcome:
+    """Return the values of the wanted variables in the best solution of a model.
+
+    One worker and a fixed seed: the same model has the same answer on every machine, unless a time
+    limit in seconds cuts the search short. The bound is rounded up to the next whole number, since
+    objectives are whole.
+
+    Raises: SettingError when the model's sums do not fit into 64 bits.
+    """
+    from ortools.sat.python import cp_model
+
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = SEED
+    # OR-Tools 9.15 calls layouts optimal that are not when it simplifies a model before the search
+    # (its issue 5293): a proof is worth more than the time that this may save.
+    solver.parameters.cp_model_presolve = False
+    # An interrupt ends the program, not only this solve.
+    solver.parameters.catch_sigint_signal = False
+    if time_limit_s is not None:
+        solver.parameters.max_time_in_seconds = max(0.0, time_limit_s)
+    code = solver.solve(model)
+    if code == cp_model.MODEL_INVALID:
+        raise SettingError.because(
+            "numbers too large for the solver",
+            got=model.validate().splitlines()[0],
+            allowed="sums below 2^63",
+            remedy="ask for smaller widths, kernels or weights",
+        )
+    if code == cp_model.INFEASIBLE:
+        return Outcome(Status.INFEASIBLE, None, ())
+    if code not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return Outcome(Status.UNKNOWN, None, ())
+    # The bound is a float with some noise: it must not lift the bound to the next whole number.
+    bound = ceil(solver.best_objective_bound - 1e-6) if model.has_objective() else None
+    status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
+    return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in wanted))
+
+
+def contradiction(got: str, allowed: str) -> SolverError:
+    """Return the error for answers of the solver that cannot all be true."""
+    return SolverError.because(
+        "the solver contradicts itself",
+        got=got,
+        allowed=allowed,
+        remedy="report it with the command",
+    )
+
+
+def left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline, 0 behind it, None without one."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,288 @@
+"""`ifspace energy`: the widths of greatest layout energy within a budget of weights."""
+
+import re
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ifspace.cli.options import (
+    Output,
+    amount,
+    numbers,
+    seconds,
+    shared_options,
+    with_options,
+)
+from ifspace.cli.solved import check_solver, no_plan
+
+if TYPE_CHECKING:
+    from ifspace.cli.options import Forms
+    from ifspace.energy.problem import (
+        EnergyAnswer,
+        EnergyProblem,
+    )
+
+
+_OPTIONS = (
+    click.option("--layers", type=int, metavar="N", help="So many convolutions, each a unit."),
+    click.option(
+        "--repeats",
+        type=numbers,
+        metavar="LIST",
+        help="Or units: so many convolutions of one width in each, such as 1,10,10,10.",
+    ),
+    click.option(
+        "--budget",
+        type=amount,
+        metavar="B",
+        required=True,
+        help="Weights divided by the kernel's area k x k, to be met exactly: 50k are "
+        "450,000 parameters of 3 x 3 kernels.",
+    ),
+    click.option("--at-most", is_flag=True, help="Stay within the budget instead of meeting it."),
+    click.option("--nondecreasing", is_flag=True, help="Let neighbours have the same width."),
+    click.option(
+        "--inputs",
+        type=int,
+        metavar="N",
+        default=3,
+        show_default=True,
+        help="Channels of the image.",
+    ),
+    click.option(
+        "--kernel",
+        type=int,
+        metavar="N",
+        default=3,
+        show_default=True,
+        help="Kernel size k, odd: parameters are k x k times the weights.",
+    ),
+    click.option(
+        "--per",
+        type=click.Choice(["unit", "convolution"]),
+        default="unit",
+        show_default=True,
+        help="What gives a factor to the energy.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["auto", "cpsat", "exact"]),
+        default="auto",
+        show_default=True,
+        help="How it is searched; auto is exact, the faster; cpsat needs OR-Tools.",
+    ),
+    click.option(
+        "--top",
+        type=click.IntRange(1),
+        metavar="K",
+        default=1,
+        show_default=True,
+        help="So many layouts, greatest energy first.",
+    ),
+    click.option(
+        "--time-limit",
+        type=seconds,
+        metavar="SECONDS",
+        help="Stop then, with what was found and its bound.",
+    ),
+)
+_SAID: Final = {
+    "OPTIMAL": "proven: no layout of this budget has more energy",
+    "FEASIBLE": "time ran out: the best found so far, with the bound beside it",
+    "INFEASIBLE": "proven: no layout meets the budget",
+    "UNKNOWN": "time ran out before a layout was found; give it more with --time-limit",
+}
+# So many columns of a title of 80 are left for what it is about.
+_TITLE: Final = 60
+_COLUMNS: Final = ("widths", "energy", "params", "weights", "depth", "width_sum")
+
+
+@click.command("energy", short_help="Find the layer widths of greatest layout energy.")
+@with_options(_OPTIONS)
+@shared_options()
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    output: Output,
+    method: Any,
+    top: int,
+    time_limit: float | None,
+    **given: Any,
+) -> None:
+    """Find widths n_1 < n_2 < … of a plain or residual network whose layout energy is greatest.
+
+    The energy is the product of ln n_i. Compare it at equal depth and budget only. The answer is
+    proven, or it has a bound. Amounts may end in k, M or G. Exit status 3 when no layout meets the
+    budget, 4 when the time limit came first.
+    """
+    from ifspace.energy import best_energy, exact_energy
+
+    problem = _problem(given)
+    search = exact_energy
+    if method == "cpsat":
+        check_solver("layouts", " or leave --method out")
+        from ifspace.energy.cpsat import cpsat_energy as search
+    started = time.monotonic()
+    answer = best_energy(problem, top=top, time_limit_s=time_limit, search=search)
+    out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
+    output.emit(_forms(problem, answer), keep=bool(answer.plans))
+    if not answer.plans:
+        no_plan(context, _message(problem, answer), answer.status.name == "UNKNOWN")
+    for note in _notes(answer, top, out_of_time):
+        output.note(note)
+
+
+def _problem(given: dict[str, Any]) -> "EnergyProblem":
+    """Return the problem; a refusal that is about two options names both of them."""
+    from ifspace.energy.problem import EnergyProblem
+    from ifspace.errors import SettingError
+
+    try:
+        return EnergyProblem(**given)
+    except SettingError as error:
+        if error.argument == "layers":
+            error.args = (re.sub(r"\brepeats\b", "--repeats", str(error)),)
+        raise
+
+
+def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]:
+    """Say what the answer lacks."""
+    gap = _gap_text(answer)
+    if gap:
+        yield f"not proven: {gap}"
+    if len(answer.plans) < top:
+        cut_short = out_of_time or answer.status.name == "FEASIBLE"
+        why = "time ran out" if cut_short else "there are no more"
+        yield f"{len(answer.plans)} of the {top} plans asked for were found: {why}"
+
+
+def _forms(problem: "EnergyProblem", answer: "EnergyAnswer") -> "Forms":
+    """Return the answer in every format."""
+    from ifspace.catalogue.export import csv_table, json_text, markdown_table
+
+    rows = [
+        {
+            "widths": list(plan.widths),
+            "energy": plan.energy(),
+            "params": plan.params,
+            "weights": plan.weights(),
+            "depth": problem.depth,
+            "width_sum": plan.width_sum,
+        }
+        for plan in answer.plans
+    ]
+    cells = [[_plain(row[name]) for name in _COLUMNS] for row in rows]
+    values = {
+        "status": answer.status.name.lower(),
+        "message": _message(problem, answer),
+        "bound": answer.bound,
+        "gap": _gap(answer),
+        "budget": problem.budget,
+        "repeats": list(problem.units),
+        "below": answer.below,
+        "above": answer.above,
+        "plans": rows,
+    }
+    return {
+        "table": lambda: _text(problem, answer),
+        "json": lambda: json_text(values),
+        "csv": lambda: csv_table(_COLUMNS, cells),
+        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in cells]),
+    }
+
+
+def _gap(answer: "EnergyAnswer") -> float | None:
+    if not answer.plans or answer.bound is None:
+        return None
+    return answer.bound - answer.plans[0].energy()
+
+
+def _plain(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
+    from ifspace.table import (
+        facts,
+        heading,
+        table,
+    )
+
+    if not answer.plans:
+        return ""
+    columns = [">#", "widths~", ">energy", ">params", ">weights", ">depth", ">Σwidth"]
+    rows = [
+        [
+            number,
+            ",".join(map(str, plan.widths)),
+            _energy_text(plan.energy()),
+            f"{plan.params:,}",
+            f"{plan.weights():,}",
+            problem.depth,
+            f"{plan.width_sum:,}",
+        ]
+        for number, plan in enumerate(answer.plans, start=1)
+    ]
+    said = [
+        ("budget", _budget_text(problem)),
+        ("status", f"{answer.status.name.lower()}, {_message(problem, answer)}"),
+    ]
+    if answer.bound is not None:
+        reached = f"{_energy_text(answer.bound)}, which the first one reaches"
+        said.append(("bound", _gap_text(answer) or reached))
+    title = heading(f"Greatest energy of {_units_text(problem)}")
+    return title + table(columns, rows) + "\n" + facts(said)
+
+
+def _units_text(problem: "EnergyProblem") -> str:
+    """Return what the network is made of, short enough for a title."""
+    count = len(problem.units)
+    if problem.depth == count:
+        return f"{count} layer{'s' if count > 1 else ''}"
+    listed = f"units of {', '.join(map(str, problem.units))} convolutions"
+    if len(listed) <= _TITLE:
+        return listed
+    return f"{count} unit{'s' if count > 1 else ''} of {problem.depth} convolutions in all"
+
+
+def _budget_text(problem: "EnergyProblem") -> str:
+    """Return the budget in weights and in parameters, so that nobody takes one for the other."""
+    limit = "at most " if problem.at_most else ""
+    kernel = problem.kernel
+    params = f"{kernel**2 * problem.budget:,} parameters of {kernel}×{kernel} kernels"
+    return f"{limit}{problem.budget:,} weights ({params})"
+
+
+def _message(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
+    """Return how the search ended; without a plan in a sentence that names what was asked."""
+    said = _SAID[answer.status.name]
+    if answer.plans:
+        return said
+    met = [f"{each:,}" for each in (answer.below, answer.above) if each is not None]
+    if met:
+        nearest = "the nearest below and above that are met are" if met[1:] else "the least met is"
+        said += f"; {nearest} {' and '.join(met)}"
+    return f"{_units_text(problem)} with {_budget_text(problem)}: {said}"
+
+
+def _energy_text(energy: float) -> str:
+    """Return an energy to four places, or of a great one the first nine digits.
+
+    >>> _energy_text(173.0357677), _energy_text(9106515250.03)
+    ('173.0358', '9.10651525e+09')
+    """
+    return f"{energy:,.4f}" if energy < 1e7 else f"{energy:.9g}"
+
+
+def _gap_text(answer: "EnergyAnswer") -> str:
+    """Return how far the best plan may be from the greatest; empty where it is proven."""
+    if answer.status.name != "FEASIBLE" or answer.bound is None:
+        return ""
+    best = answer.plans[0].energy()
+    gap = f"a gap of {1 - best / answer.bound:.2%}" if answer.bound else "no gap"
+    return (
+        f"the best found has {_energy_text(best)}, the bound is {_energy_text(answer.bound)}: {gap}"
+    )

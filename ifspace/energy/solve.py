@@ -1,0 +1,219 @@
+"""The widths of greatest layout energy within a budget of weights, with proof, in two ways.
+
+*exact* (the default): every layout whose energy reaches a threshold is found by a dynamic program
+whose table is cut down by bounds; the threshold begins near the greatest energy that any layout
+could have and is lowered until enough layouts have been found. What it finds above the threshold is
+all there is, so the best of them are the best of all. *cpsat*: a model for the CP-SAT solver
+within the same bounds; `cpsat_energy` can do without them. The exact program is the default because
+it is the faster wherever both end, and more so the more layouts are asked for: the bounds leave so
+few widths and weights in play that 16 units at 66,304 weights take a fifth of a second
+(`results/energy-bench.md`).
+
+Layouts are sorted by their energies to 60 digits, and those of the very same energy by their
+widths.
+
+Reference: [Layout] eq. 4, which calls the problem NP-hard.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from math import exp, inf
+
+import numpy as np
+
+from ifspace.answer import Status
+from ifspace.energy.bounds import (
+    SLACK,
+    Bounds,
+    GaveUpError,
+    Ranges,
+    all_ranges,
+    log_log,
+    thresholds,
+)
+from ifspace.energy.exact import Prefixes
+from ifspace.energy.first import first_plan
+from ifspace.energy.met import nearest_budgets
+from ifspace.energy.problem import (
+    EnergyAnswer,
+    EnergyPlan,
+    EnergyProblem,
+    EnergyRank,
+)
+from ifspace.errors import SettingError
+from ifspace.values import whole_within
+
+# What finds the `top` layouts of a problem until a deadline, one of time.monotonic.
+Search = Callable[[EnergyProblem, int, float | None], EnergyAnswer]
+
+
+def exact_energy(problem: EnergyProblem, top: int, deadline: float | None = None) -> EnergyAnswer:
+    """Return the answer by lowering a threshold, None in the end, until `top` reach it.
+
+    The deadline is one of time.monotonic. At it a first layout, found near the bounds, is the
+    answer where nothing better is proven, and what nothing can be above is its bound.
+    """
+    bounds, first = None, None
+    greatest = problem.factors[0] * log_log(problem.budget // problem.inputs)
+    if len(problem.units) > 1:
+        # The one near equal widths is there before the bounds are, should there be little time.
+        found = [first_plan(problem, None, deadline)]
+        bounds = Bounds(problem, deadline)
+        found.append(first_plan(problem, bounds.chain, deadline))
+        first = min(filter(None, found), key=EnergyPlan.order, default=None)
+        greatest = bounds.greatest
+    limit, plans = exp(greatest + SLACK), []
+    try:
+        for threshold in _levels(problem, greatest, first if top == 1 else None):
+            low = -inf if threshold is None else threshold
+            prefixes = Prefixes(problem, _ranges(problem, bounds, threshold), deadline)
+            values, chosen = prefixes.best(low, top, (2, problem.budget))
+            plans = [EnergyPlan(problem, tuple(map(int, row))) for row in chosen]
+            # Of those a little below the threshold some are left out: they do not count.
+            if np.count_nonzero(values >= low) >= top:
+                break
+            limit = 0.0 if threshold is None else exp(threshold)
+        else:
+            plans += _without_energy(problem, top - len(plans), deadline)
+    except GaveUpError:
+        if not plans:
+            return _unproven(first, limit)
+    plans = sorted(plans, key=EnergyPlan.order)[:top]
+    if not plans:
+        return EnergyAnswer(Status.INFEASIBLE, None, ())
+    return EnergyAnswer(Status.OPTIMAL, plans[0].energy(), tuple(plans))
+
+
+def best_energy(
+    problem: EnergyProblem,
+    top: int = 1,
+    time_limit_s: float | None = None,
+    search: Search = exact_energy,
+) -> EnergyAnswer:
+    """Return the `top` layouts of greatest energy, best first.
+
+    `search`: `exact_energy`, or `cpsat_energy` of `optimize.energy.cpsat`, which needs OR-Tools.
+    A time limit in seconds may leave fewer of them, or a first one that is not proven, or none.
+
+    >>> answer = best_energy(EnergyProblem(66304, layers=4), top=2)
+    >>> answer.status.name, [plan.widths for plan in answer.plans]
+    ('OPTIMAL', [(135, 136, 137, 211), (133, 135, 137, 215)])
+    >>> answer = best_energy(EnergyProblem(1000, layers=1))
+    >>> answer.status.name, answer.below, answer.above
+    ('INFEASIBLE', 999, 1002)
+
+    Raises: SettingError for a `top` below 1, or so many layouts that a table of
+    them does not fit.
+
+    Reference: [Layout] eq. 4.
+    """
+    top = whole_within(top, "top", 1)
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    if problem.least_weights() > problem.budget:
+        return EnergyAnswer(Status.INFEASIBLE, None, (), None, problem.least_weights())
+    answer = search(problem, top, deadline)
+    for plan in answer.plans:
+        plan.check()
+    if answer.status is not Status.INFEASIBLE:
+        return answer
+    return EnergyAnswer(Status.INFEASIBLE, None, (), *_nearest(problem, deadline))
+
+
+def _nearest(problem: EnergyProblem, deadline: float | None) -> tuple[int | None, int | None]:
+    """Return the nearest budgets that are met, or none where the time ran out before."""
+    try:
+        return nearest_budgets(problem, deadline)
+    except GaveUpError:
+        return None, None
+
+
+def rank(
+    problem: EnergyProblem, widths: Sequence[int], time_limit_s: float | None = 60.0
+) -> EnergyRank:
+    """Return how many layouts of a problem have a greater energy than a layout has.
+
+    The layout itself need not meet the budget. After the time limit in seconds, or where a table of
+    all layouts does not fit, the count is of those found to be greater until then.
+
+    >>> rank(EnergyProblem(66304, layers=4), (133, 135, 137, 215))
+    EnergyRank(greater=1, exact=True)
+
+    Raises: SettingError for another number of widths than units, and for widths below 1.
+    """
+    plan = EnergyPlan(problem, tuple(whole_within(each, "width", 1) for each in widths))
+    if len(plan.widths) != len(problem.units):
+        raise SettingError.because(
+            "wrong number of widths",
+            got=len(plan.widths),
+            allowed=len(problem.units),
+            remedy="give one for each unit",
+            argument="widths",
+        )
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    energy = plan.exact_energy()
+    threshold = float(energy.ln()) if energy else None
+    levels = [threshold]
+    bounds = None
+    if threshold is not None and len(problem.units) > 1:
+        bounds = Bounds(problem, deadline)
+        # Should the whole not be possible, a higher threshold says what there is at least.
+        room = bounds.greatest - threshold
+        levels += [threshold + room * part for part in (0.75, 0.95, 0.99)]
+    greater = 0
+    for level in levels:
+        try:
+            for found in _greater(plan, level, bounds, deadline):
+                greater += found
+        except (GaveUpError, SettingError):
+            if greater:
+                break
+            continue
+        return EnergyRank(greater, level == threshold)
+    return EnergyRank(greater, exact=False)
+
+
+def _greater(
+    plan: EnergyPlan, threshold: float | None, bounds: Bounds | None, deadline: float | None
+) -> Iterator[int]:
+    """Yield, in parts, how many layouts from a threshold on have more energy than the plan."""
+    problem = plan.problem
+    low = -inf if threshold is None else threshold
+    prefixes = Prefixes(problem, _ranges(problem, bounds, threshold), deadline)
+    for values, chosen in prefixes.above(low, (2, problem.budget)):
+        certain = values > low + 2 * SLACK
+        # Logarithms this near say nothing: the exact energies do.
+        close = (EnergyPlan(problem, tuple(map(int, row))) for row in chosen[~certain])
+        energy = plan.exact_energy()
+        yield int(certain.sum()) + sum(each.exact_energy() > energy for each in close)
+
+
+def _ranges(problem: EnergyProblem, bounds: Bounds | None, threshold: float | None) -> Ranges:
+    if threshold is None or bounds is None:
+        return all_ranges(problem, (2, problem.budget))
+    return bounds.ranges(threshold)
+
+
+def _levels(
+    problem: EnergyProblem, greatest: float, first: EnergyPlan | None
+) -> Iterator[float | None]:
+    """Yield the thresholds, none of them below what a first layout reaches, if there is one."""
+    reached = -inf if first is None else float(first.exact_energy().ln()) - SLACK
+    for threshold in thresholds(problem, greatest):
+        if threshold is None and first is not None:
+            yield reached
+        else:
+            yield threshold if threshold is None else max(threshold, reached)
+
+
+def _unproven(first: EnergyPlan | None, limit: float) -> EnergyAnswer:
+    if first is None:
+        return EnergyAnswer(Status.UNKNOWN, limit, ())
+    return EnergyAnswer(Status.FEASIBLE, max(limit, first.energy()), (first,))
+
+
+def _without_energy(problem: EnergyProblem, top: int, deadline: float | None) -> list[EnergyPlan]:
+    """Return the first layouts, by their widths, whose first width is 1: their energy is 0."""
+    last = (1, 1) if len(problem.units) == 1 else (1, problem.budget)
+    prefixes = Prefixes(problem, all_ranges(problem, (1, 1)), deadline, flat=True)
+    found = (tuple(map(int, row)) for _, part in prefixes.above(0.0, last) for row in part)
+    return [EnergyPlan(problem, widths) for widths in sorted(found)[:top]]

@@ -1,0 +1,1 @@
+"""The main job: every composition, the rule decided for every parameter choice."""

@@ -1,0 +1,273 @@
+"""The letters of a search: a kind in one role, with every legal choice of its parameters.
+
+What a layer may choose, costs and connects depends only on the widths around it and on whether it
+runs before the stride. A composition is therefore a word of letters, and layers that connect each
+channel to itself and have no parameters (DW) drop out of it: in the channel dimension they do
+nothing, wherever they stand. So the channel word of DW+RPW+SH+GPW is that of RPW+SH+GPW+DW.
+
+A composition may have to be followed at several widths at once: `tracks` lists them.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.bits import (
+    Words,
+    pack,
+)
+from ifspace.enumerate.tracks import Widths, role_of, role_widths, tracks_of
+from ifspace.enumerate.words import Word
+from ifspace.errors import SettingError
+from ifspace.kinds import KINDS, ConvKind, step
+
+LetterWord = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One choice of a letter's parameters: its cost and its relation on every track."""
+
+    groups: int | None
+    overlap: Fraction | None
+    cost: int
+    relations: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A kind in one role.
+
+    `removable`: a rule asks whether the block needs it, in the first copy and in the others; not
+    so for spatial layers, which it always needs, nor for changes of width. `neutral`: it
+    connects every channel to itself and has nothing to choose. `differs`: it connects other
+    channels at the block's real widths than where the rule decides. `fixed_cost`: the cost of a
+    neutral letter. `activations`: elements written per output pixel of the block by all copies.
+    `plain`: the kinds that the layer is at trivial group counts.
+    """
+
+    kind: str
+    removable: tuple[bool, bool]
+    neutral: bool
+    differs: bool
+    fixed_cost: int
+    activations: int
+    options: tuple[Option, ...]
+    plain: tuple[str, ...]
+
+
+# Sums of two costs must fit into 64 bits with a sign.
+LARGEST_COST: Final = 1 << 61
+
+
+class Alphabet:
+    """The letters of one setting, made when a word first needs them.
+
+    Costs are lexicographic, folded into one integer: the objective, then MACs, activations and
+    parameters. Activations are the same for all choices of a composition and decide nothing.
+    """
+
+    def __init__(self, setting: EnumerationSetting) -> None:
+        """Prepare the tracks of the setting; letters follow on demand."""
+        self.setting = setting
+        self.tracks = tracks_of(setting)
+        self.letters: list[Letter] = []
+        # Each relation's rows and the width of the layer that it reads.
+        self.relations: list[Words] = []
+        self.inputs: list[int] = []
+        self._relation_ids: dict[tuple[bytes, tuple[int, ...]], int] = {}
+        self._letter_ids: dict[tuple[str, tuple[Widths, ...], int], int] = {}
+        real = self.tracks.real or self.tracks.decides
+        self._rows = dict(KINDS)
+        self._by_role: dict[tuple[str, int, bool], int] = {}
+        self._widths = tuple(zip(*(role_widths(t) for t in self.tracks.all), strict=True))
+        # Channel-mixing layers that the widths need: a bottleneck's two, or one to get from C to F.
+        self._least_mixing = (
+            2 if setting.bottleneck is not None else int(setting.out_channels is not None)
+        )
+        self._copies = (real[0],) + (real[1],) * (setting.repeats - 1)
+        # Choices of a composition never differ in activations: there the next measure decides.
+        self._macs_first = setting.objective != "params"
+        # More than any sum of the second measure, if there is one. No more than one layer is
+        # spatial, and the others run on stride ** dims times as many pixels at most.
+        widest = max(max(t.c_in, t.c_out, t.inner or 0) for t in self.tracks.all)
+        pixels = setting.stride**setting.dims
+        layers = setting.kernel**setting.dims + pixels * (setting.max_len - 1)
+        most = 1 + layers * widest**2 * setting.repeats
+        self._base = most if setting.stride > 1 else 1
+        if most * self._base >= LARGEST_COST:
+            raise SettingError.because(
+                "costs too large to compare exactly",
+                got=f"{widest} channels, kernel {setting.kernel}, {setting.max_len} layers, "
+                f"{setting.repeats} copies, stride {setting.stride}",
+                allowed="amounts below 2**62, with a stride squares below it",
+                remedy="choose smaller widths or shorter blocks",
+            )
+
+    def word(self, composition: Word) -> LetterWord | None:
+        """Return the channel word of a composition, or None when its widths cannot be placed."""
+        placed = self.place(composition)
+        if placed is None:
+            return None
+        return tuple(i for i in placed if not self.letters[i].neutral)
+
+    def place(self, composition: Word) -> LetterWord | None:
+        """Return the letter of every layer of a composition, the neutral ones too."""
+        rows = [self._rows[kind] for kind in composition]
+        mixing = [i for i, row in enumerate(rows) if row.mixing]
+        if len(mixing) < self._least_mixing:
+            return None
+        first, last = (mixing[0], mixing[-1]) if mixing else (len(composition), 0)
+        spatial = next((i for i, row in enumerate(rows) if row.spatial), 0)
+        return tuple(
+            self.letter(kind, role_of(i, first, last), i < spatial)
+            for i, kind in enumerate(composition)
+        )
+
+    def letter(self, kind: str, role: int, before_stride: bool) -> int:
+        """Return the letter of a kind in a role (see `tracks`), before or behind the stride."""
+        known = self._by_role.get((kind, role, before_stride))
+        if known is None:
+            known = self._by_role[kind, role, before_stride] = self._letter(
+                self._rows[kind], self._widths[role], before_stride
+            )
+        return known
+
+    def _letter(self, row: ConvKind, widths: tuple[Widths, ...], before_stride: bool) -> int:
+        pixels = self.setting.stride**self.setting.dims if before_stride else 1
+        key = (row.symbol, widths, pixels)
+        known = self._letter_ids.get(key)
+        if known is None:
+            self.letters.append(self._make(row, widths, pixels))
+            known = self._letter_ids[key] = len(self.letters) - 1
+        return known
+
+    def _make(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
+        options = tuple(
+            Option(
+                groups,
+                overlap,
+                self._cost(row, widths, pixels, groups or 1),
+                tuple(self._relation(row, c, groups or 1, overlap) for c in widths),
+            )
+            for groups, overlap in self._choices(row, widths)
+        )
+        first, later = (widths[track] for track in self.tracks.decides)
+        removable = (
+            not row.spatial and first[0] == first[1],
+            not row.spatial and later[0] == later[1],
+        )
+        neutral = (
+            row.spatial
+            and not row.takes_groups
+            and len(options) == 1
+            and all(self._is_identity(r) for r in options[0].relations)
+        )
+        return Letter(
+            row.symbol,
+            removable,
+            neutral,
+            any(len(set(option.relations)) > 1 for option in options),
+            options[0].cost if neutral else 0,
+            self._activations(row, widths, pixels),
+            options,
+            self._plain(row, widths),
+        )
+
+    def _choices(
+        self, row: ConvKind, widths: tuple[Widths, ...]
+    ) -> list[tuple[int | None, Fraction | None]]:
+        """Return the choices that are legal and not trivial on every track, in canonical order."""
+        common = [
+            groups
+            for groups in _group_counts(row, widths[0], trivial=False)
+            if all(groups in _group_counts(row, each, trivial=False) for each in widths[1:])
+        ]
+        if not row.takes_overlap:
+            return [(groups, None) for groups in common]
+        chosen: list[tuple[int | None, Fraction | None]] = []
+        for groups in common:
+            by_step: dict[tuple[int, ...], Fraction] = {}
+            for overlap in self.setting.overlaps:
+                steps = tuple(step(row.fan_in_at(c_in, groups or 1), overlap) for c_in, _ in widths)
+                by_step.setdefault(steps, overlap)
+            chosen.extend((groups, overlap) for overlap in by_step.values())
+        return chosen
+
+    def _params(self, row: ConvKind, widths: tuple[Widths, ...], groups: int) -> list[int]:
+        kernel = self.setting.kernel if row.spatial else 1
+        return [
+            row.params_at(*widths[track], groups, kernel, self.setting.dims)
+            for track in self._copies
+        ]
+
+    def _cost(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int, groups: int) -> int:
+        per_copy = self._params(row, widths, groups)
+        params = sum(per_copy)
+        if self._base == 1:
+            return params
+        # Only the first copy has layers in front of the stride.
+        macs = params + (pixels - 1) * per_copy[0]
+        first, second = (macs, params) if self._macs_first else (params, macs)
+        return first * self._base + second
+
+    def _activations(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int) -> int:
+        per_copy = [widths[track][1] * row.writes for track in self._copies]
+        return sum(per_copy) + (pixels - 1) * per_copy[0]
+
+    def measures(self, cost: int) -> tuple[int, int]:
+        """Return the parameters, and the MACs per output pixel, that a sum of costs stands for."""
+        if self._base == 1:
+            return cost, cost
+        first, second = divmod(cost, self._base)
+        return (second, first) if self._macs_first else (first, second)
+
+    def _relation(
+        self, row: ConvKind, widths: Widths, groups: int, overlap: Fraction | None
+    ) -> int:
+        c_in, c_out = widths
+        stride = step(row.fan_in_at(c_in, groups), overlap or Fraction(0))
+        rows = pack(row.reads(c_in, c_out, groups, stride), c_in)
+        key = (rows.tobytes(), (c_out, c_in))
+        known = self._relation_ids.get(key)
+        if known is None:
+            self.relations.append(rows)
+            self.inputs.append(c_in)
+            known = self._relation_ids[key] = len(self.relations) - 1
+        return known
+
+    def _is_identity(self, relation: int) -> bool:
+        rows = self.relations[relation]
+        return bool(
+            np.array_equal(rows, pack(np.arange(len(rows), dtype=np.int32)[:, None], len(rows)))
+        )
+
+    def _plain(self, row: ConvKind, widths: tuple[Widths, ...]) -> tuple[str, ...]:
+        """Return the kinds without groups that the row becomes at a trivial group count.
+
+        Found by comparing what they read and cost, so that a new kind needs no entry here.
+        """
+        found = []
+        for count in (1, widths[0][0]):
+            legal = all(count in _group_counts(row, each, trivial=True) for each in widths)
+            if not row.takes_groups or not legal:
+                continue
+            for other in self._rows.values():
+                if other.takes_groups or other.spatial != row.spatial:
+                    continue
+                if not other.mixing and any(c_in != c_out for c_in, c_out in widths):
+                    continue
+                if self._params(row, widths, count) == self._params(other, widths, 1) and all(
+                    self._relation(row, c, count, None) == self._relation(other, c, 1, None)
+                    for c in widths
+                ):
+                    found.append(other.symbol)
+        return tuple(dict.fromkeys(found))
+
+
+def _group_counts(row: ConvKind, widths: Widths, trivial: bool) -> list[int | None]:
+    choices = row.choices(*widths, (Fraction(0),), trivial=trivial)
+    return [groups for groups, _ in choices]

@@ -1,0 +1,1 @@
+"""Group counts: the cheapest groups, shuffles and overlaps of a composition, with proof."""

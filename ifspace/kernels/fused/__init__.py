@@ -1,0 +1,1 @@
+"""A depthwise and a rolling pointwise convolution in one kernel."""

@@ -1,0 +1,1 @@
+"""Rolling pointwise convolution (RPW): reference, CPU and Triton implementations."""

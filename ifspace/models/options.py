@@ -1,0 +1,108 @@
+"""What the commands on real networks share: MODEL, its image, and a network to look at."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ifspace.cli.installed import TORCH, check_installed
+
+if TYPE_CHECKING:
+    from ifspace.models.graph import Size, TracedLayer
+
+
+Image = tuple[int, int, int]
+
+model_argument: Final = click.argument("model", metavar="MODEL")
+input_option: Final = click.option(
+    "--input",
+    default="3x224x224",
+    show_default=True,
+    metavar="SIZE",
+    help="The image: channels x height x width in pixels.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """MODEL as it was asked for: its text, the image that it looks at, classes, seed of weights."""
+
+    name: str
+    image: Image
+    classes: int | None = None
+    seed: int | None = None
+
+    def build(self) -> Any:
+        """Return the network."""
+        from ifspace.models import network
+
+        return network(self.name, self.image, self.classes, seed=self.seed)
+
+    def __str__(self) -> str:
+        return f"{self.name} at {'×'.join(map(str, self.image))}"
+
+
+@contextmanager
+def networks_needed(what: str, more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Work inside: the packages are there, and what a person's own code prints goes to stderr.
+
+    `more`: packages beside torch, each with the extra that brings it.
+    """
+    check_installed({**TORCH, **(more or {})}, what)
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def layer_text(layer: "TracedLayer") -> str:
+    """Return a layer in the notation of blocks, with kernels that no block has written out.
+
+    >>> from ifspace.models.graph import TracedLayer
+    >>> one = (1, 1)
+    >>> layer = TracedLayer("conv", "GC", 8, 8, 4, (1, 7), one, one, (9, 9), (9, 9), 112, 9072)
+    >>> layer_text(layer)
+    'GC(4,k=1×7)'
+    """
+    from ifspace.block import Layer
+    from ifspace.kinds import find_kind
+
+    if layer.kind == "LINEAR":
+        return layer.kind
+    kind = find_kind(layer.kind)
+    groups = layer.groups if kind.takes_groups else None
+    height, width = layer.kernel
+    if not kind.spatial or (height == width and height % 2):
+        overlap = layer.overlap if kind.takes_overlap else None
+        return str(Layer(kind.symbol, groups, overlap, height if kind.spatial else None))
+    size = size_text(layer.kernel)
+    return f"{kind.symbol}({size if groups is None else f'{groups},k={size}'})"
+
+
+def size_text(size: "Size") -> str:
+    """Return (height, width) in pixels as a reader writes it.
+
+    >>> size_text((7, 7))
+    '7×7'
+    """
+    return "×".join(map(str, size))
+
+
+def size_value(size: "Size") -> int | list[int]:
+    """Return (height, width) in pixels as a number where both are one, else as both.
+
+    >>> size_value((7, 7)), size_value((1, 9))
+    (7, [1, 9])
+    """
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """Return names between commas, the first few of many.
+
+    >>> some(["a", "b", "c"], 2), some(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

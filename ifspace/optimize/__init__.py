@@ -1,1 +1,0 @@
-"""Best group counts, widths and layouts: CP-SAT with proof, closed forms beside it."""

@@ -1,0 +1,232 @@
+"""`ifspace report`: a results folder as tables, figures and one page."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ifspace.cli.options import Output, parts, shared_options, with_options
+
+if TYPE_CHECKING:
+    from ifspace.report.folder import Results
+    from ifspace.report.parts import Part
+    from ifspace.report.table import Table
+
+
+_OPTIONS = (
+    click.option(
+        "--html",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the page: one file, which needs no network.",
+    ),
+    click.option(
+        "--figures",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write the figures into a folder, as SVG and PNG.",
+    ),
+    click.option(
+        "--readme",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the tables of a Markdown file anew, between its markers.",
+    ),
+    click.option(
+        "--only",
+        type=parts,
+        metavar="LIST",
+        help="Parts of the report: funnel, designs, groups, layouts, energy, blocks, "
+        "kernels, reproduction; all if not given.",
+    ),
+)
+_BLOCK_ROOM = 42  # columns of a terminal
+# What writes what needs which packages.
+_TABLES, _FIGURES, _PAGE = ("tabulate",), ("matplotlib",), ("vl_convert",)
+
+
+@click.command("report", short_help="Show a results folder: tables, figures, one page.")
+@click.argument("results", type=click.Path(path_type=Path))
+@with_options(_OPTIONS)
+@shared_options()
+def command(
+    output: Output,
+    results: Path,
+    html: Path | None,
+    figures: Path | None,
+    readme: Path | None,
+    only: tuple[str, ...] | None,
+) -> None:
+    """Show what is in the folder RESULTS: tables, and with options figures and a page.
+
+    RESULTS is a folder that `ifspace enumerate --out`, `ifspace bench` and the benchmarks of
+    `make results` write into. What is not there is left out, and said on stderr. The page holds
+    the catalogue to sort, filter and open block by block; its parts need no network.
+    """
+    _check_installed(html, figures)
+    from ifspace.report.folder import read
+    from ifspace.report.parts import chosen, left_out
+    from ifspace.report.tables import tables
+
+    wanted = chosen(only)
+    found = read(results)
+    for said in left_out(found, wanted):
+        output.note(f"left out: {said}")
+    shown = {part.title: tables(found, part.name) for part in wanted}
+    written = [str(path) for path in _written(found, wanted, html, figures, readme, output)]
+    for path in written:
+        output.note(f"written: {path}")
+    if (html or figures or readme) and output.format == "table" and output.out is None:
+        return
+    values = {
+        "results": str(results),
+        "written": written,
+        "left_out": list(left_out(found, wanted)),
+        "tables": [
+            {"part": part.name, "title": each.title, "header": each.names, "rows": each.rows}
+            for part in wanted
+            for each in shown[part.title]
+        ],
+    }
+    _emit(output, wanted, shown, values)
+
+
+def _check_installed(html: Path | None, figures: Path | None) -> None:
+    needed = [*_TABLES, *(_FIGURES if figures else ()), *(_PAGE if html else ())]
+    absent = [each for each in needed if find_spec(each) is None]
+    if absent:
+        raise click.ClickException(
+            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: reports "
+            "are written with them; install ifspace[report]"
+        )
+
+
+def _written(
+    found: "Results",
+    wanted: "Sequence[Part]",
+    html: Path | None,
+    figures: Path | None,
+    readme: Path | None,
+    output: Output,
+) -> Iterator[Path]:
+    """Write what was asked for; yield the paths."""
+    if html is not None:
+        from ifspace.report import page
+
+        page.write(found, wanted, html)
+        yield html
+    if readme is not None:
+        from ifspace.report.readme import rewrite
+
+        if rewrite(readme, found):
+            yield readme
+        else:
+            output.note(f"{readme} is as it should be")
+    if figures is not None:
+        yield from _figures(found, [part.name for part in wanted], figures, output)
+
+
+def _figures(
+    found: "Results", names: Sequence[str], folder: Path, output: Output
+) -> Iterator[Path]:
+    from ifspace.cli.progress import ProgressBar
+    from ifspace.errors import OutputError
+    from ifspace.report import plots
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.because(
+            "no place for the figures",
+            got=f"{folder} ({error.strerror})",
+            allowed="a folder that can be written",
+            remedy="choose another place",
+        ) from None
+    with ProgressBar("figures", quiet=output.quiet) as bar:
+        for done, name in enumerate(names):
+            bar(done, len(names))
+            yield from plots.write(found, [name], folder)
+
+
+def _emit(
+    output: Output,
+    wanted: "Sequence[Part]",
+    shown: "dict[str, tuple[Table, ...]]",
+    values: dict[str, Any],
+) -> None:
+    from ifspace.catalogue.export import csv_table, json_text
+
+    cells = [
+        [part.name, each.title, number, column, cell]
+        for part in wanted
+        for each in shown[part.title]
+        for number, row in enumerate(each.rows, start=1)
+        for column, cell in zip(each.names, row, strict=True)
+    ]
+    output.emit(
+        {
+            "table": lambda: _text(shown),
+            "json": lambda: json_text(values),
+            "csv": lambda: csv_table(["part", "table", "row", "column", "value"], cells),
+            "markdown": lambda: _markdown(shown),
+        }
+    )
+
+
+def _markdown(shown: "dict[str, tuple[Table, ...]]") -> str:
+    found = {title: tables for title, tables in shown.items() if tables}
+    return "\n".join(
+        "\n\n".join([f"## {title}", *(each.markdown() for each in tables)]) + "\n"
+        for title, tables in found.items()
+    )
+
+
+def _text(shown: "dict[str, tuple[Table, ...]]") -> str:
+    """Return the tables as a terminal shows them; where there is none, plain and whole."""
+    draw = _ruled if sys.stdout.isatty() else _plain
+    return "\n".join(
+        (f"{title}\n\n" if number == 0 else "") + draw(each)
+        for title, tables in shown.items()
+        for number, each in enumerate(tables)
+    )
+
+
+def _plain(each: "Table") -> str:
+    from ifspace.table import (
+        paragraph,
+        table,
+    )
+
+    body = table(each.header, each.rows)
+    note = "\n" + paragraph(each.note) if each.note else ""
+    return f"{each.title}\n\n{body}{note}"
+
+
+def _ruled(each: "Table") -> str:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as Ruled
+
+    ruled = Ruled(
+        title=each.title,
+        caption=each.note or None,
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name, right in zip(each.names, each.right, strict=True):
+        # A block is hard to read in pieces: it gets its room before the notes do.
+        room = max((len(row[len(ruled.columns)]) for row in each.rows), default=0)
+        least = min(room, _BLOCK_ROOM) if name == "block" else None
+        ruled.add_column(
+            name, justify="right" if right else "left", overflow="fold", min_width=least
+        )
+    for row in each.rows:
+        ruled.add_row(*row)
+    console = Console()
+    with console.capture() as drawn:
+        console.print(ruled, markup=False, highlight=False)
+    return drawn.get()

@@ -1,0 +1,264 @@
+"""Everything that can be said of one block at its widths, layer by layer."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from ifspace.block import (
+    DEFAULT_KERNEL,
+    Block,
+    Composition,
+    SizedBlock,
+)
+from ifspace.infofield import coverage, coverage_expr, full_field_condition
+from ifspace.kinds import C, F, K, U, find_kind
+from ifspace.reach import Reference, channel_reach, field_after, quality, removable_layers
+from ifspace.values import (
+    MAX_WIDTH,
+    check_length,
+    exact_bottleneck,
+    odd_within,
+    whole_within,
+)
+
+# Layers without a shuffle nest in one formula: more of them are not written out.
+MAX_NESTED: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDescription:
+    """One layer of a block: widths and fan-in in channels, the field after it, what it costs.
+
+    `field` is exact, (pixels, channels). `coverage` is the channel field by the property
+    functions, an estimate after a shuffle, and `formula` says it in symbols; after a shuffle that
+    is its upper bound by the fan-ins, beginning with "<=". Copies after the first have no formula
+    of their own, nor has what nests more than MAX_NESTED layers. Amounts are per output pixel of
+    the block.
+    """
+
+    layer: str
+    kind: str
+    c_in: int
+    c_out: int
+    fan_in: int
+    step: int | None
+    field: tuple[int, int]
+    coverage: int
+    formula: str
+    params: int
+    macs_per_pixel: int
+    activations_per_pixel: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDescription:
+    """A block at its widths: its layers, its totals, and how it stands to the reference.
+
+    `reference` is the standard convolutions it competes with; `quality`, `compact` and
+    `removable` are decided on the exact field, the latter two at width C where the block has no
+    bottleneck; `removable` counts the layers of all copies from 0. `condition` is what the
+    parameters must meet for the full channel field, empty where more than MAX_NESTED layers nest
+    in it, and `symbols` are the values of what it and the formulas are written in, those of the
+    first copy.
+    """
+
+    block: str
+    composition: str
+    repeats: int
+    channels: int
+    out_channels: int
+    bottleneck: str | None
+    stride: int
+    dims: int
+    layers: tuple[LayerDescription, ...]
+    field: tuple[int, int]
+    params: int
+    macs_per_pixel: int
+    activations_per_pixel: int
+    reference: str
+    reference_params: int
+    reference_macs_per_pixel: int
+    reference_field: tuple[int, int]
+    quality: bool
+    compact: bool
+    removable: tuple[int, ...]
+    params_formula: str
+    condition: str
+    symbols: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBy:
+    """Outputs of a layer that see the same block-input channels, which are the bits of `seen`."""
+
+    outputs: tuple[int, ...]
+    seen: int
+
+
+def describe(
+    block: Block | str,
+    channels: int,
+    out_channels: int | None = None,
+    bottleneck: Fraction | str | None = None,
+    *,
+    kernel: int | None = None,
+    stride: int = 1,
+    dims: int = 2,
+) -> BlockDescription:
+    """Return what there is to say of a block at its widths.
+
+    The reference has as many standard convolutions as the block has copies; their kernel is that
+    of the block's first spatial layer unless given.
+
+    >>> about = describe("DW+RPW(4,0)+RPW(4,0)", 16)
+    >>> about.field, about.params, about.quality, about.compact
+    ((3, 16), 272, True, True)
+    >>> about.condition, about.layers[1].field
+    ('C <= s_1*(w_2 - 1) + w_1', (3, 4))
+
+    Raises: BlockError for a malformed block, or one that does not fit the widths; SettingError
+        for widths above MAX_WIDTH, more than MAX_COPIES copies or MAX_LAYERS layers in all.
+
+    Reference: [IF] eqs. 1 to 3; [3DRF] section 4.2.
+    """
+    block = Block.parse(block) if isinstance(block, str) else block
+    whole_within(channels, "channels", 1, MAX_WIDTH)
+    if out_channels is not None:
+        whole_within(out_channels, "out_channels", 1, MAX_WIDTH)
+    exact_bottleneck(bottleneck, channels if out_channels is None else out_channels)
+    check_length(block.composition)
+    if kernel is None:
+        kernels = [layer.kernel or 1 for layer in block.layers if layer.conv.spatial]
+        kernel = kernels[0] if kernels else DEFAULT_KERNEL
+    kernel = odd_within(kernel, "kernel", 1)
+    sized = block.at(channels, out_channels, bottleneck, dims)
+    reference = Reference(kernel, block.repeats)
+    standard = Block.parse(f"(CONV({kernel}))x{block.repeats}").at(
+        channels, out_channels, dims=dims
+    )
+    fields = field_after(sized)
+    # A change of width alone is no reason to keep a layer: without a bottleneck the question is
+    # asked at equal widths, where every layer can be taken out.
+    even = sized if sized.bottleneck is not None else block.at(channels, dims=dims)
+    removable = removable_layers(even, reference)
+    composition = block.composition
+    return BlockDescription(
+        block=str(block),
+        composition="+".join(composition.kinds),
+        repeats=block.repeats,
+        channels=sized.channels,
+        out_channels=sized.out_channels,
+        bottleneck=None if sized.bottleneck is None else str(sized.bottleneck),
+        stride=stride,
+        dims=dims,
+        layers=_layers(sized, fields, stride),
+        field=fields[-1],
+        params=sized.params,
+        macs_per_pixel=sized.macs_per_pixel(stride),
+        activations_per_pixel=sized.activations_per_pixel(stride),
+        reference=str(standard.block),
+        reference_params=standard.params,
+        reference_macs_per_pixel=standard.macs_per_pixel(stride),
+        reference_field=(reference.side, sized.channels),
+        quality=quality(sized, reference),
+        compact=not removable,
+        removable=removable,
+        params_formula=str(composition.params_formula(sized.bottleneck is not None)),
+        condition=_condition(composition, sized.bottleneck is not None),
+        symbols=_symbols(sized, kernel),
+    )
+
+
+def who_sees_whom(sized: SizedBlock) -> tuple[tuple[SeenBy, ...], ...]:
+    """Return for each layer its outputs, gathered by the block-input channels that they see.
+
+    >>> who_sees_whom(Block.parse("GPW(2)").at(4))
+    ((SeenBy(outputs=(0, 1), seen=3), SeenBy(outputs=(2, 3), seen=12)),)
+    """
+    drawn = []
+    for length in range(1, len(sized.layers) + 1):
+        alike: dict[int, list[int]] = {}
+        for output, seen in enumerate(channel_reach(sized.layers[:length])):
+            alike.setdefault(seen, []).append(output)
+        drawn.append(tuple(SeenBy(tuple(outputs), seen) for seen, outputs in alike.items()))
+    return tuple(drawn)
+
+
+def _symbols(sized: SizedBlock, kernel: int) -> tuple[tuple[str, int], ...]:
+    values = {"C": sized.channels, "F": sized.out_channels, "k": kernel}
+    if sized.bottleneck is not None:
+        values["K"] = int(sized.bottleneck * sized.out_channels)
+    grouped = [layer for layer in sized.layers[: len(sized.block)] if layer.conv.takes_groups]
+    for number, layer in enumerate(grouped, start=1):
+        values[f"g_{number}"] = layer.groups
+        if layer.conv.mixing:
+            values[f"w_{number}"] = layer.fan_in
+        if layer.conv.takes_overlap:
+            values[f"s_{number}"] = layer.step
+    return tuple(values.items())
+
+
+def _layers(
+    sized: SizedBlock, fields: tuple[tuple[int, int], ...], stride: int
+) -> tuple[LayerDescription, ...]:
+    spatial = [place for place, layer in enumerate(sized.layers) if layer.conv.spatial]
+    formulas = _formulas(sized)
+    rows = []
+    for place, layer in enumerate(sized.layers):
+        # Layers before the first spatial one run before the stride has thinned the pixels.
+        pixels = stride**sized.dims if spatial and place < spatial[0] else 1
+        rows.append(
+            LayerDescription(
+                layer=str(layer.layer),
+                kind=layer.layer.kind,
+                c_in=layer.c_in,
+                c_out=layer.c_out,
+                fan_in=layer.fan_in,
+                step=layer.step if layer.conv.takes_overlap else None,
+                field=fields[place],
+                coverage=coverage(sized.layers[: place + 1]),
+                formula=formulas[place],
+                params=layer.params,
+                macs_per_pixel=layer.params * pixels,
+                activations_per_pixel=layer.c_out * layer.conv.writes * pixels,
+            )
+        )
+    return tuple(rows)
+
+
+def _too_long(composition: Composition) -> bool:
+    """Return whether the formula of the field nests so deep that it takes seconds to write."""
+    nested = all(find_kind(kind).coverage.func == U for kind in composition.kinds)
+    return nested and len(composition) * composition.repeats > MAX_NESTED
+
+
+def _condition(composition: Composition, narrow: bool) -> str:
+    if _too_long(composition):
+        return ""
+    condition = str(full_field_condition(composition, narrow))
+    return "always" if condition == "True" else condition
+
+
+def _formulas(sized: SizedBlock) -> list[str]:
+    kinds = sized.block.composition.kinds
+    rows = [layer.conv for layer in sized.block.layers]
+    mixing = [place for place, row in enumerate(rows) if row.mixing]
+    texts = []
+    for end in range(1, len(kinds) + 1):
+        prefix = Composition(kinds[:end])
+        if _too_long(prefix):
+            texts.append("")
+            continue
+        before = [place for place in mixing if place < end]
+        narrow = sized.bottleneck is not None and len(before) > 1
+        if any(row.coverage.func != U for row in rows[:end]):
+            # A shuffle asks U twice and makes a page of the formula.
+            condition = full_field_condition(prefix, narrow)
+            texts.append("C" if str(condition) == "True" else f"<= Min(C, {condition.rhs})")
+            continue
+        formula = coverage_expr(prefix, narrow)
+        if before != mixing:
+            # The prefix ends at an inner width, where the formula takes it to end at F.
+            formula = formula.xreplace({F: K if sized.bottleneck is not None and before else C})
+        texts.append(str(formula))
+    return texts + [""] * (len(sized.layers) - len(texts))

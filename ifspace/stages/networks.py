@@ -1,0 +1,289 @@
+"""The networks of the papers as layouts, at images of 32 x 32 or 224 x 224 pixels.
+
+Each is counted as its published implementation has it: VGG for CIFAR with batch norm and one dense
+layer, for ImageNet with biases and three; ResNet-50 with the stride on its 3x3 convolution;
+MobileNet with its stem in the first stage, as [3DRF] counts it.
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Final
+
+from ifspace.block import (
+    Block,
+    SizedBlock,
+    SizedLayer,
+)
+from ifspace.errors import BlockError, SettingError
+from ifspace.stages.frame import (
+    Frame,
+    StemLayer,
+)
+from ifspace.stages.layout import (
+    Layout,
+    Stage,
+)
+from ifspace.values import whole_within
+
+SIDES: Final = (32, 224)
+# Far above any network in use.
+MAX_SIDE: Final = 65536
+MAX_DEPTH: Final = 1000
+MAX_STAGE_WIDTH: Final = 8192
+_VGG_WIDTHS: Final = (64, 128, 256, 512, 512)
+_VGG_DEPTHS: Final = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+def stages(
+    units: str | Sequence[Block],
+    sides: Sequence[int],
+    widths: Sequence[int],
+    depths: Sequence[int],
+    strides: Sequence[int] | None = None,
+    frame: Frame = Frame(),  # noqa: B008 - a frozen value
+    bottleneck: Fraction | None = None,
+) -> Layout:
+    """Return a layout whose stages repeat a block, from the width that the frame opens with.
+
+    `units`: one block for all stages, in the notation, or a block for each.
+
+    >>> stages("CONV(3)", (32, 16), (64, 128), (2, 1)).params
+    112320
+
+    Raises: SettingError for stages that do not fit each other, or a block that does not fit its
+        stage; BlockError for one that cannot be read.
+    """
+    blocks = [Block.parse(units)] * len(sides) if isinstance(units, str) else units
+    check_stages(sides, widths, depths, blocks)
+    entries = (frame.opens_with, *widths[:-1])
+    return Layout(
+        tuple(
+            Stage(
+                side,
+                sized(block, place, entry, width, bottleneck),
+                sized(block, place, width, width, bottleneck),
+                depth,
+                stride,
+                () if place else frame.counted,
+            )
+            for place, (block, side, entry, width, depth, stride) in enumerate(
+                zip(
+                    blocks, sides, entries, widths, depths, strides or [1] * len(sides), strict=True
+                )
+            )
+        ),
+        frame,
+    )
+
+
+def check_stages(
+    sides: Sequence[int], widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]
+) -> None:
+    """Refuse stages that do not fit each other.
+
+    Raises: SettingError for lists of different lengths, a number out of range, or growing sides.
+    """
+    for name, given in (("widths", widths), ("depths", depths), ("blocks", blocks)):
+        if len(given) != len(sides):
+            raise SettingError.because(
+                f"wrong number of {name}",
+                got=f"{len(given)} for {len(sides)} stages",
+                allowed="one for each stage",
+                remedy=f"give as many {name} as sides",
+                argument=name,
+            )
+    for name, given, most in (
+        ("stages", sides, MAX_SIDE),
+        ("widths", widths, MAX_STAGE_WIDTH),
+        ("depths", depths, MAX_DEPTH),
+    ):
+        for each in given:
+            whole_within(each, name, 1, most)
+    if any(before < behind for before, behind in pairwise(sides)):
+        raise SettingError.because(
+            "stages that grow",
+            got=", ".join(map(str, sides)),
+            allowed="sides that stay or shrink from stage to stage",
+            remedy="write the largest side first",
+            argument="stages",
+        )
+
+
+def sized(
+    block: Block, place: int, entry: int, width: int, bottleneck: Fraction | None = None
+) -> SizedBlock:
+    """Return a block at the widths of a stage, whose place counts from 0.
+
+    Raises: SettingError with the stage and what does not fit.
+    """
+    try:
+        return block.at(entry, width, bottleneck)
+    except BlockError as error:
+        where = f"stage {place + 1}, {entry} to {width} channels"
+        more = "" if place else ", another block for this stage, or more inputs"
+        refused = SettingError(f"{where}: {error}{more}")
+        refused.argument = "blocks"
+        raise refused from None
+
+
+def network(name: str, side: int) -> Layout:
+    """Return a network of the papers by name, for images of side x side pixels.
+
+    >>> network("resnet50", 224).params, network("mobilenet", 224).params
+    (25557032, 4231976)
+
+    Raises: SettingError for an unknown name or side.
+    """
+    if name.lower() not in NETWORKS:
+        raise SettingError.because(
+            "unknown network",
+            got=repr(name),
+            allowed=", ".join(NETWORKS),
+            remedy="choose one of them",
+            argument="network",
+        )
+    if side not in SIDES:
+        raise SettingError.because(
+            "unknown image side",
+            got=side,
+            allowed=", ".join(map(str, SIDES)),
+            remedy="the networks are described for CIFAR and ImageNet",
+            argument="input",
+        )
+    return NETWORKS[name.lower()](side)
+
+
+def halved(first: int, how_many: int) -> tuple[int, ...]:
+    """Return the sides of stages that each halve the one before.
+
+    >>> halved(56, 4)
+    (56, 28, 14, 7)
+    """
+    return tuple(first >> place for place in range(how_many))
+
+
+def vgg(name: str, side: int, classes: int | None = None, hidden: Sequence[int] = ()) -> Layout:
+    """Return a VGG network; maps are pooled between its stages.
+
+    `classes` and `hidden` stand for the classifier of another data set.
+    """
+    small = side == SIDES[0]
+    hidden = tuple(hidden) if small else (4096, 4096)
+    frame = Frame(
+        batch_norm=small,
+        bias=not small,
+        classifier=(*hidden, classes or (10 if small else 1000)),
+        pixels=1 if small else 49,
+    )
+    return stages("CONV(3)", halved(side, 5), _VGG_WIDTHS, _VGG_DEPTHS[name], frame=frame)
+
+
+def resnet50(side: int, classes: int | None = None) -> Layout:
+    """Return ResNet-50; a unit is a bottleneck of a quarter."""
+    small = side == SIDES[0]
+    stem = _stem(3 if small else 7, 3, 64, 32 if small else 112)
+    frame = Frame(
+        stem=(stem,),
+        batch_norm=True,
+        projections=True,
+        classifier=(classes or (10 if small else 1000),),
+        image=side,
+    )
+    first = 32 if small else 56
+    return stages(
+        "PW+CONV(3)+PW",
+        halved(first, 4),
+        (256, 512, 1024, 2048),
+        (3, 4, 6, 3),
+        (1, 2, 2, 2),
+        frame,
+        Fraction(1, 4),
+    )
+
+
+def mobilenet(side: int, classes: int | None = None) -> Layout:
+    """Return MobileNet; depths count the stem in the first stage."""
+    small = side == SIDES[0]
+    first = 32 if small else 112
+    frame = Frame(
+        stem=(_stem(3, 3, 32, first),),
+        batch_norm=True,
+        stem_counts=True,
+        classifier=(classes or (10 if small else 1000),),
+        image=side,
+    )
+    widths, depths = (64, 128, 256, 512, 1024), (2, 2, 2, 6, 2)
+    return stages("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), frame)
+
+
+def plain(side: int, widths: Sequence[int] = (64, 76, 96, 562)) -> Layout:
+    """Return a plain network of [Layout] Table 2: one convolution to a stage, pooled between."""
+    frame = Frame(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
+    return stages("CONV(3)", halved(side, len(widths)), widths, [1] * len(widths), frame=frame)
+
+
+def residual(side: int, widths: Sequence[int] = (16, 16, 32, 64)) -> Layout:
+    """Return a residual network of [Layout] Table 3: 1, 10, 10 and 10 convolutions."""
+    frame = Frame(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
+    sides = (side, *halved(side, 3))
+    return stages("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), frame)
+
+
+def listing(side: int, classes: int | None = None) -> Layout:
+    """Return the CNN of [3DRF] Listing 1: four stages of two convolutions, and a dense layer.
+
+    The listing names neither widths nor sides nor what joins the stages. Here: 3x3 convolutions
+    with biases, torch's default, and no batch norm; VGG's widths; maps pooled between the stages,
+    and to 2 x 2 pixels (7 x 7 of a large image) before they are flattened.
+    """
+    small = side == SIDES[0]
+    dense = (classes or (10 if small else 1000),)
+    frame = Frame(bias=True, classifier=dense, pixels=4 if small else 49)
+    return stages("CONV(3)", halved(side, 4), _VGG_WIDTHS[:4], [2] * 4, frame=frame)
+
+
+def fog(
+    side: int,
+    unit: str = "CONV(3)",
+    width: int = 64,
+    depth: int = 4,
+    bottleneck: Fraction | None = None,
+    projections: bool = True,
+    classifier: bool = True,
+) -> Layout:
+    """Return the network of [Fog] Table 1: four stages of `depth` blocks, widths doubling."""
+    small = side == SIDES[0]
+    classes = (10 if small else 1000,) if classifier else ()
+    stem = _stem(3, 3, width, 32 if small else 112)
+    frame = Frame(
+        stem=(stem,), batch_norm=True, projections=projections, classifier=classes, image=side
+    )
+    widths = tuple(width << place for place in range(4))
+    sides = halved(32 if small else 56, 4)
+    return stages(unit, sides, widths, [depth] * 4, (1, 2, 2, 2), frame, bottleneck)
+
+
+def _stem(kernel: int, c_in: int, c_out: int, side: int) -> StemLayer:
+    layer: SizedLayer = Block.parse(f"CONV({kernel})").at(c_in, c_out).layers[0]
+    return StemLayer(layer, side)
+
+
+def _vgg(name: str) -> Callable[[int], Layout]:
+    return lambda side: vgg(name, side)
+
+
+NETWORKS: Final[dict[str, Callable[[int], Layout]]] = {
+    **{name: _vgg(name) for name in _VGG_DEPTHS},
+    "resnet50": resnet50,
+    "mobilenet": mobilenet,
+    "layout-plain": plain,
+    "layout-residual": residual,
+    "fog": fog,
+    "3drf": listing,
+}

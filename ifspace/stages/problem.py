@@ -1,0 +1,290 @@
+"""Stage allocation asked for and found: which block, width and depth each stage gets.
+
+Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from itertools import pairwise
+from math import isfinite
+from typing import Any, Final
+
+from ifspace.answer import Status
+from ifspace.block import (
+    Block,
+    Composition,
+    SizedBlock,
+)
+from ifspace.errors import SettingError
+from ifspace.stages.latency import LatencyTable
+from ifspace.stages.layout import Layout
+from ifspace.stages.networks import MAX_DEPTH
+from ifspace.values import (
+    MAX_WIDTH,
+    listed,
+    whole_within,
+)
+
+DEFAULT_MOST_DEPTH: Final = 16
+MAX_BUDGET: Final = 10**12
+AMOUNTS: Final = ("params", "macs", "layers", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A block that a stage may repeat, or a composition whose groups fit the widths in play.
+
+    `block` None: the cheapest groups with the full field are looked for at every pair of widths.
+
+    >>> str(Unit(Composition.parse("DW+GPW+SH+GPW"))), Unit.of(Block.parse("DW+PW")).is_open
+    ('DW+GPW+SH+GPW', False)
+    """
+
+    composition: Composition
+    block: Block | None = None
+    bottleneck: Fraction | None = None
+    kernel: int = 3
+
+    @classmethod
+    def of(cls, block: Block, bottleneck: Fraction | None = None) -> "Unit":
+        """Return the unit of a block that has its groups."""
+        return cls(block.composition, block, bottleneck)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether groups are still to be chosen."""
+        return self.block is None
+
+    def __str__(self) -> str:
+        """Return the block as it was asked for, behind it the bottleneck ratio, if any."""
+        text = str(self.block or self.composition)
+        return text if self.bottleneck is None else f"{text} with bottleneck {self.bottleneck}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """What a layout may have at most: parameters, MACs of one image, layers, milliseconds.
+
+    Layers are those of the units, shuffles included. None bounds nothing.
+    """
+
+    params: int | None = None
+    macs: int | None = None
+    layers: int | None = None
+    latency_ms: Fraction | None = None
+
+    @property
+    def given(self) -> dict[str, int | Fraction]:
+        """The budgets that bound something."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def check(self, counted: Sequence[str] = AMOUNTS, above: int = 0) -> None:
+        """Refuse budgets of amounts that are not counted, or that are not above a number.
+
+        Raises: SettingError.
+        """
+        for name, value in self.given.items():
+            if name not in counted:
+                raise SettingError.because(
+                    f"a budget of {name} where they are not counted",
+                    got=f"{value} {name}",
+                    allowed=f"budgets of {listed(counted)}",
+                    remedy="leave it out",
+                    argument=name,
+                )
+            if not above < value <= MAX_BUDGET:
+                raise SettingError.because(
+                    f"{name} out of range",
+                    got=value,
+                    allowed=f"more than {above:,}, up to {MAX_BUDGET:,}",
+                    remedy="choose a budget between",
+                    argument=name,
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class StagesProblem:
+    """Which depths, widths and blocks have the greatest total gain within budgets.
+
+    `start`: a layout with the sides, strides and frame; its own widths and blocks are the only
+    choices of a stage unless `widths` or `units` list others for each stage. Depths go from one
+    unit to `most_depth`, the counted layers of the stem included. `monotone`: no stage is narrower
+    than the one before.
+
+    >>> from ifspace.stages.networks import network
+    >>> problem = StagesProblem(network("vgg16", 32), Budgets(params=5_100_000))
+    >>> problem.width_choices[0], str(problem.unit_choices[0][0])
+    ((64,), 'CONV')
+
+    Raises: SettingError for choices or budgets out of range.
+    """
+
+    start: Layout
+    budgets: Budgets
+    widths: tuple[tuple[int, ...], ...] | None = None
+    units: tuple[tuple[Unit, ...], ...] | None = None
+    most_depth: int = DEFAULT_MOST_DEPTH
+    alpha: float = 3
+    monotone: bool = False
+    latency: LatencyTable | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no layout could have."""
+        least = max(stage.least_depth for stage in self.start.stages)
+        whole_within(self.most_depth, "max_depth", least, MAX_DEPTH)
+        for name, choices in (("width_choices", self.widths), ("blocks", self.units)):
+            if choices is not None and (len(choices) != len(self.start.stages) or not all(choices)):
+                raise SettingError.because(
+                    "a stage without a choice",
+                    got=f"{name} for {sum(map(bool, choices))} of {len(self.start.stages)} stages",
+                    allowed="at least one for every stage",
+                    remedy="list them for every stage, or one list for all",
+                    argument=name,
+                )
+        for width in {width for choices in self.widths or () for width in choices}:
+            whole_within(width, "width_choices", 1, MAX_WIDTH)
+        if not (isfinite(self.alpha) and self.alpha >= 0):
+            raise SettingError.because(
+                "alpha out of range",
+                got=self.alpha,
+                allowed="numbers from 0",
+                remedy="the papers take 3",
+                argument="alpha",
+            )
+        self.budgets.check()
+        if (self.budgets.latency_ms is None) != (self.latency is None):
+            raise SettingError.because(
+                "half a latency budget",
+                got="a table without a budget" if self.latency else "a budget without a table",
+                allowed="both or none",
+                remedy="give --latency TABLE.csv and --latency-budget-ms T",
+            )
+
+    @property
+    def width_choices(self) -> tuple[tuple[int, ...], ...]:
+        """Widths that each stage may have, in channels."""
+        return self.widths or tuple((width,) for width in self.start.widths)
+
+    @property
+    def unit_choices(self) -> tuple[tuple[Unit, ...], ...]:
+        """Blocks that each stage may repeat."""
+        return self.units or tuple(
+            (Unit.of(stage.more.block, stage.more.bottleneck),) for stage in self.start.stages
+        )
+
+    def amounts(self, layout: Layout) -> dict[str, int | Fraction]:
+        """Return what a layout has of everything that is bounded, counted from its blocks."""
+        measures: dict[str, int | Fraction] = {
+            "params": layout.params,
+            "macs": layout.macs,
+            "layers": layout.layers,
+        }
+        if self.latency is not None:
+            measures["latency_ms"] = sum(
+                (
+                    self.latency.of(unit, stage.side, 1 if place else stage.stride)
+                    for stage in layout.stages
+                    for place, unit in enumerate(stage.units)
+                ),
+                Fraction(0),
+            )
+        return measures
+
+    def fits(self, layout: Layout) -> bool:
+        """Return whether a layout keeps every budget.
+
+        Raises: SettingError for a case that the latency table lacks.
+        """
+        amounts = self.amounts(layout)
+        return all(amounts[name] <= most for name, most in self.budgets.given.items())
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A layout found, with its gain counted again from the blocks alone."""
+
+    problem: StagesProblem
+    layout: Layout
+
+    def objective(self) -> float:
+        """Return the total gain.
+
+        Reference: [IF] eq. 4.
+        """
+        return self.layout.gain(self.problem.alpha)
+
+    def check(self) -> None:
+        """Recount budgets, depths, widths and blocks; know no solver.
+
+        Raises: SettingError naming what does not hold.
+        """
+        problem, layout = self.problem, self.layout
+        amounts = problem.amounts(layout)
+        faults = [
+            f"{amounts[name]} {name}, more than {most}"
+            for name, most in problem.budgets.given.items()
+            if amounts[name] > most
+        ]
+        if _given(layout) != _given(problem.start):
+            faults.append("sides, strides or frame are not those asked for")
+        entry = layout.frame.opens_with
+        choices = zip(layout.stages, problem.width_choices, problem.unit_choices, strict=False)
+        for place, (stage, widths, units) in enumerate(choices, start=1):
+            if stage.depth > problem.most_depth:
+                faults.append(f"stage {place} is {stage.depth} deep")
+            if stage.width not in widths:
+                faults.append(f"stage {place} has {stage.width} channels")
+            joins = (stage.first.channels, stage.more.channels, stage.more.out_channels)
+            if joins != (entry, stage.width, stage.width):
+                faults.append(f"stage {place} does not join the one before")
+            if not any(_repeats(unit, stage.first, stage.more) for unit in units):
+                faults.append(f"stage {place} repeats {stage.more.block}")
+            entry = stage.width
+        if problem.monotone and any(a > b for a, b in pairwise(layout.widths)):
+            faults.append("a stage is narrower than the one before")
+        if faults:
+            raise SettingError.because(
+                "a plan that does not hold",
+                got="; ".join(faults),
+                allowed="layouts within budgets and choices",
+                remedy="ask for the plan again",
+            )
+
+
+def _given(layout: Layout) -> tuple[Any, ...]:
+    """Return what no search may change: the frame, and side, stride and stem of every stage."""
+    return layout.frame, [(stage.side, stage.stride, stage.before) for stage in layout.stages]
+
+
+def _repeats(unit: Unit, first: SizedBlock, more: SizedBlock) -> bool:
+    """Return whether both blocks are the unit, or of its composition where groups are open."""
+    return all(
+        block.bottleneck == unit.bottleneck
+        and (
+            block.block == unit.block
+            or (
+                unit.is_open
+                and block.block.composition == unit.composition
+                and all(layer.kernel in (None, unit.kernel) for layer in block.block.layers)
+            )
+        )
+        for block in (first, more)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StagesAnswer:
+    """How a search ended, the plans, best first, and the gain that no layout is above.
+
+    Status and bound are those of the first plan. `left_out`: the combinations of block and widths
+    that were no choice, in words. `least`: where no layout keeps the budgets, the least that any
+    has of each amount that is bounded.
+    """
+
+    status: Status
+    bound: float | None
+    plans: tuple[StagePlan, ...]
+    left_out: tuple[str, ...] = ()
+    least: Mapping[str, int | Fraction] = field(default_factory=dict)

@@ -1,0 +1,335 @@
+"""`ifspace bench` from end to end on small blocks: what it prints, writes, keeps and refuses."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from samples import DW_PW, SMALL
+
+from ifspace.bench.blocks import run as blocks_run
+from ifspace.bench.rates import Rates
+from ifspace.bench.tidy import COLUMNS
+from ifspace.catalogue import save
+from ifspace.stages.latency import read_latency
+
+BASELINES = ("--baselines", "conv,shufflenet")
+SMALLEST = (
+    "--top",
+    2,
+    "--side",
+    4,
+    "--batch",
+    2,
+    "--repeats",
+    3,
+    "--threads",
+    1,
+    *BASELINES,
+)
+QUICK = (*SMALLEST, "--no-calibrate")
+
+
+@pytest.fixture(autouse=True)
+def quick(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Runs measure neither bandwidth nor memory, in an empty folder."""
+    monkeypatch.setattr(blocks_run, "measured_rates", lambda *given: Rates(1e9, {"fp32": 1e9}))
+    monkeypatch.setattr(blocks_run, "keep_memory", lambda: True)
+    monkeypatch.setattr(blocks_run, "CALIBRATION_ROUNDS", 3)
+    monkeypatch.setattr(blocks_run, "peaks", lambda cases, *given: [1 << 20] * len(cases))
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    path = tmp_path / "small.parquet"
+    save(SMALL, path)
+    return path
+
+
+def written(folder: Path = Path("results")) -> list[Path]:
+    return sorted((folder / "bench").iterdir())
+
+
+def rows_of(folder: Path = Path("results")) -> list[dict[str, str]]:
+    (path,) = (
+        each
+        for each in written(folder)
+        if each.name.startswith("blocks-") and each.suffix == ".csv"
+    )
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_a_row_for_each_block_and_mode(run: Callable, catalogue: Path) -> None:
+    ended = run("bench", catalogue, *QUICK)
+    assert ended.status == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("Forward on cpu-")
+    assert lines[0].endswith(
+        ": 16 to 16 channels, side 4, batch 2, fp32, channels_last, plain style, 1 thread"
+    )
+    assert lines[2].split() == [
+        "#",
+        "block",
+        "params",
+        "MACs/px",
+        "least",
+        "ms",
+        "×CONV",
+        "median",
+        "p20",
+        "p80",
+        "MiB",
+        "notes",
+    ]
+    assert lines[4].split()[:4] == ["1", "DW+RPW(4,0)+RPW(4,0)", "272", "272"]
+    conv = next(line for line in lines if line.startswith("   CONV"))
+    assert conv.split()[1:3] == ["2,304", "2,304"]
+    assert (conv.split()[4], conv.split()[-2:]) == ("1.00", ["1.00", "CONV(3)"])
+    least, ratio = map(float, lines[4].split()[4:6])
+    assert ratio == pytest.approx(least / float(conv.split()[3]), rel=0.15)
+    assert any(line.startswith("beside CONV  ") for line in lines)
+    assert any(line.startswith("Forward + backward on cpu-") for line in lines)
+    assert any(line.startswith("not beaten   ") for line in lines)
+    assert [path.suffix for path in written()] == [".csv", ".json", ".csv"]
+    assert f"rows         {written()[0]}" in lines
+
+
+def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Path) -> None:
+    ended = run("bench", catalogue, *QUICK, "--format", "json", "--no-backward")
+    assert ended.status == 0, ended.err
+    assert list(ended.json) == [
+        "rows",
+        "model",
+        "pareto",
+        "fastest_predicted",
+        "red",
+        "left_out",
+        "files",
+    ]
+    assert list(ended.json["rows"][0]) == list(COLUMNS)
+    times = [row for row in ended.json["rows"] if row["metric"] == "time"]
+    assert [row["candidate"] for row in times] == [
+        "DW+RPW(4,0)+RPW(4,0)",
+        "DW+PW",
+        "CONV",
+        "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4",
+    ]
+    assert all(0 < row["p20"] <= row["median"] <= row["p80"] for row in times)
+    assert {row["mode"] for row in ended.json["rows"]} == {"forward"}
+    assert ended.json["pareto"][0]["params"] == min(x["params"] for x in ended.json["pareto"])
+    out = tmp_path / "rows.csv"
+    ended = run("bench", catalogue, *QUICK, "--format", "csv", "--out", out, "--resume")
+    assert list(csv.DictReader(io.StringIO(ended.out)))
+    assert out.read_text() == ended.out
+    assert tuple(ended.out.splitlines()[0].split(",")) == COLUMNS
+    markdown = run("bench", catalogue, *QUICK, "--format", "markdown", "--resume").out
+    assert markdown.startswith("forward\n\n| # | block | params |")
+    assert "\nforward+backward\n\n| # | block |" in markdown
+
+
+def test_what_was_measured_is_not_measured_again(run: Callable, catalogue: Path) -> None:
+    run("bench", catalogue, *QUICK)
+    before = rows_of()
+    ended = run("bench", catalogue, *QUICK, "--resume")
+    assert "ifspace: 8 measurements were there already\n" in ended.err
+    assert rows_of() == before
+    ended = run("bench", catalogue, *QUICK)
+    assert "already" not in ended.err
+    metrics = [sorted(row["metric"] for row in rows) for rows in (rows_of(), before)]
+    assert metrics[0] == metrics[1]
+
+
+def test_another_width_is_solved_and_added_to_the_rows(run: Callable, catalogue: Path) -> None:
+    run("bench", catalogue, *QUICK, "--no-backward")
+    ended = run(
+        "bench", catalogue, *QUICK, "--no-backward", "-C", 8, "-F", 24, "--stride", 2, "--resume"
+    )
+    assert ended.status == 0, ended.err
+    assert "groups of 2 designs solved anew from 8 to 24 channels" in ended.err
+    assert {(row["C"], row["F"]) for row in rows_of()} == {("16", "16"), ("8", "24")}
+    designs = json.loads(written()[1].read_text())["designs"]
+    assert {each["channels"] for each in designs} == {8, 16}
+
+
+def test_a_red_block_is_listed_and_not_timed(run: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.parquet"
+    save(replace(SMALL, designs=(replace(DW_PW, params=401), SMALL.designs[2])), path)
+    ended = run("bench", path, *QUICK)
+    assert ended.status == 0
+    assert "ifspace: red, not timed: DW+PW: 400 and 400, the catalogue says 401" in ended.err
+    line = next(line for line in ended.out.splitlines() if " DW+PW " in line)
+    assert "–" in line
+    assert line.endswith("red, see below")
+    red = [row for row in rows_of() if row["candidate"] == "DW+PW"]
+    assert {row["metric"][:5] for row in red} == {"red: "}
+    save(replace(SMALL, designs=(replace(DW_PW, params=401),)), path)
+    run("bench", path, *QUICK, "--baselines", "none").refused("no block is right", "401")
+
+
+def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
+    ended = run("bench", *SMALLEST, "--channels", 16, "--predict", "16x32x2x2,16x7x4")
+    assert ended.status == 0, ended.err
+    assert " blocks have no groups from 16 to 7 channels: no latency of them is" in ended.err
+    assert "no results/catalogue-64.parquet: enumerating blocks of up to 4 layers" in ended.err
+    lines = ended.out.splitlines()
+    title = next(line for line in lines if line.startswith("Latency model of "))
+    assert title.endswith(" that were held out in turn")
+    names = [line[18:36].strip() for line in lines if line.startswith("forward  ")]
+    assert names == ["model", "parameters alone", "MACs alone"]
+    assert "goals        rank correlation from 0.9, median error to 20%" in lines
+    assert any(line.startswith("             forward: ") for line in lines)
+    assert any(line.startswith("fastest      ") for line in lines)
+    table = read_latency(written()[2])
+    places = {case[1:] for case in table.cases}
+    assert {(16, 16, 4, 1), (16, 32, 2, 2)} <= places
+    assert len(table.cases) > 50
+    model = json.loads(written()[1].read_text())["model"]
+    assert set(model) == {"forward", "forward+backward"}
+    assert model["forward"]["errors"]["model"]["count"] >= 10
+
+
+def test_the_catalogue_of_record_is_the_default(run: Callable) -> None:
+    Path("results").mkdir()
+    save(SMALL, Path("results/catalogue-64.parquet"))
+    ended = run("bench", *QUICK, "--no-backward", "--quiet", "--out", "rows.json")
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    assert json.loads(Path("rows.json").read_text())["rows"][0]["C"] == 16
+
+
+def test_an_interrupted_run_keeps_its_rows(
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self, candidates, tell) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks_run.Run, "_weigh", stop)
+    ended = run("bench", catalogue, *QUICK)
+    assert (ended.status, ended.out) == (130, "")
+    assert ended.err.splitlines()[-2:] == [
+        f"ifspace: kept: {written()[0]}; the same command with --resume goes on",
+        "ifspace: interrupted",
+    ]
+    assert sum(row["metric"] == "time" for row in rows_of()) == 8
+    assert len(json.loads(written()[1].read_text())["designs"]) == 4
+
+
+def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("bench", catalogue, *QUICK, "--no-backward")
+    before = [path.read_bytes() for path in written()]
+
+    def stop(*given) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks_run.Run, "_check", stop)
+    ended = run("bench", catalogue, *QUICK)
+    assert (ended.status, ended.err) == (
+        130,
+        "ifspace: nothing was timed yet\nifspace: interrupted\n",
+    )
+    assert [path.read_bytes() for path in written()] == before
+
+
+def test_results_of_record_are_entered_in_their_readme(run: Callable, catalogue: Path) -> None:
+    folder = Path("record")
+    folder.mkdir()
+    (folder / "README.md").write_text("My own notes.\n")
+    run("bench", catalogue, *QUICK, "--no-backward", "--results", folder)
+    assert (folder / "README.md").read_text() == "My own notes.\n"
+    (folder / "README.md").write_text("# Results of record\n")
+    run("bench", catalogue, *QUICK, "--no-backward", "--results", folder)
+    page = (folder / "README.md").read_text()
+    for path in written(folder):
+        assert f"| [bench/{path.name}](bench/{path.name})" in page
+    assert "--no-calibrate --results record` |" in page
+    assert "--baselines conv,shufflenet --repeats 3" in page
+
+
+def test_bad_input_is_one_line(
+    run: Callable, catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("bench", tmp_path / "none.parquet").refused("catalogue cannot be read")
+    run("bench", catalogue, *QUICK, "--device", "tpu").refused(
+        "no such --device here: got 'tpu'", "cpu"
+    )
+    if not torch.cuda.is_available():
+        # Before a catalogue is enumerated.
+        run("bench", *QUICK, "--device", "cuda").refused("got 'cuda'; allowed: cpu;")
+    run("bench", catalogue, *QUICK, "--dtype", "tf32").refused("no such --dtype here", "fp32, bf16")
+    run("bench", catalogue, *QUICK, "--baselines", "vgg").refused("--baselines", "'vgg'", "conv,")
+    shapes = ("bench", catalogue, *SMALLEST, "--predict")
+    run(*shapes, "64").refused("no such shape", "write 64x128x28x2")
+    run(*shapes, "8x8x0").refused("side out of range")
+    run(*shapes, "8x8x4", "--no-calibrate").refused("without a model", "leave out --no-calibrate")
+    run("bench", catalogue, *QUICK, "--top", 0).refused("'--top'", "from 1")
+    run("bench", catalogue, *QUICK, "--by", "speed").refused("params, macs, activations, pareto")
+    run("bench", catalogue, *QUICK, "-C", 5000).refused("--channels out of range: got 5000")
+    run("bench", catalogue, *QUICK, "--out", tmp_path / "a.xlsx").refused("output format")
+    with monkeypatch.context() as patch:
+        patch.setattr("ifspace.catalogue.dataset.SCHEMA_VERSION", 9)
+        save(SMALL, tmp_path / "other.parquet")
+    other = run("bench", tmp_path / "other.parquet", *QUICK)
+    other.refused("other.parquet is not a catalogue", "version 9, not 1")
+    catalogue.write_bytes(catalogue.read_bytes()[:300])
+    run("bench", catalogue, *QUICK).refused("small.parquet is not a catalogue")
+    assert not Path("results").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(run: Callable, catalogue: Path) -> None:
+    Path("results").write_text("a file")
+    ended = run("bench", catalogue, *QUICK)
+    ended.refused("results cannot be written: got results/bench (Not a directory)", "choose")
+    assert Path("results").read_text() == "a file"
+
+
+@pytest.mark.parametrize("name", ["blocks-{}.csv", "blocks-{}.json", "latency-{}-fp32-batch2.csv"])
+def test_a_foreign_file_is_let_be(run: Callable, catalogue: Path, name: str) -> None:
+    run("bench", catalogue, *QUICK, "--no-backward")
+    device = written()[0].stem.removeprefix("blocks-")
+    path = Path("results/bench") / name.format(device)
+    path.write_text("something else\n")
+    for more in ((), ("--resume",)):
+        ended = run("bench", catalogue, *QUICK, "--no-backward", *more)
+        ended.refused(f"{path.name} cannot be added to: got ", "move it away")
+    assert path.read_text() == "something else\n"
+
+
+def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
+    run("bench", catalogue, *QUICK, "--no-backward")
+    before = rows_of()
+    run("bench", catalogue, *QUICK, "--no-backward", "--side", 5)
+    rows = rows_of()
+    assert [row for row in rows if row["H"] == "4"] == before
+    assert {case[3] for case in read_latency(written()[2]).cases} == {4, 5}
+    run("bench", catalogue, *QUICK, "--no-backward", "--batch", 3)
+    assert [path.name.partition("-fp32-")[2] for path in written()[2:]] == [
+        "batch2.csv",
+        "batch3.csv",
+    ]
+    ended = run("bench", catalogue, *QUICK, "--no-backward", "--layout", "nchw")
+    assert "ifspace: 6 latencies of another layout, style or threads are not kept\n" in ended.err
+
+
+def test_what_a_reader_should_know_is_said(
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ifspace.bench.blocks.text.BUSY", 0.0)
+    monkeypatch.setattr("ifspace.bench.command.MOST_NAMED", 1)
+    many = ("--baselines", "clcnet,resnext", "-C", 7, "--predict", "7x11x4")
+    said = run("bench", catalogue, *SMALLEST, *many).err
+    assert "another program kept this machine busy: medians up to" in said
+    assert said.count("ifspace: left out: ") == 2
+    assert " more, for reasons such as these\n" in said
+    assert "no model: too few blocks of the catalogue stand here; nothing is predicted\n" in said

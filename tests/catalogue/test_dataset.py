@@ -1,0 +1,191 @@
+import csv
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from samples import EMPTY, SMALL
+
+from ifspace.catalogue import (
+    Catalogue,
+    Design,
+    check_writable,
+    load,
+    save,
+)
+from ifspace.catalogue import (
+    dataset as store,
+)
+from ifspace.errors import CatalogueError, OutputError
+
+
+def saved(tmp_path: Path, catalogue: Catalogue = SMALL, name: str = "a.parquet") -> Path:
+    path = tmp_path / name
+    save(catalogue, path)
+    return path
+
+
+@pytest.mark.parametrize("catalogue", [SMALL, EMPTY], ids=["small", "empty"])
+def test_what_is_saved_is_read_back(tmp_path: Path, catalogue: Catalogue) -> None:
+    assert load(saved(tmp_path, catalogue)) == catalogue
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    first = saved(tmp_path, name="a.parquet").read_bytes()
+    again = saved(tmp_path, load(tmp_path / "a.parquet"), "b.parquet").read_bytes()
+    assert first == again
+
+
+def test_the_file_explains_itself_and_names_no_machine(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    schema = pyarrow.parquet.read_schema(path)
+    assert schema.names == list(store.COLUMNS)
+    for column in schema:
+        assert column.metadata[b"description"]
+    about = json.loads(schema.metadata[store.METADATA_KEY])
+    assert list(about) == ["ifspace", "schema", "settings", "funnels"]
+    assert about["settings"][1]["bottleneck"] == "1/4"
+    assert about["funnels"][0]["by_length"] == [0, 2, 1]
+    content = path.read_bytes()
+    for word in (os.uname().nodename, str(tmp_path), str(os.getpid())):
+        assert word.encode() not in content
+
+
+def test_every_field_of_a_design_is_a_column() -> None:
+    names = {each.name for each in fields(Design)} - {"field"}
+    assert names | {"field_side", "field_channels"} == set(store.COLUMNS)
+
+
+@pytest.mark.parametrize("part", [0, 3, 100, -200, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, part: int) -> None:
+    path = saved(tmp_path)
+    path.write_bytes(path.read_bytes()[:part])
+    with pytest.raises(CatalogueError, match=r"a.parquet is not a catalogue.*only a part"):
+        load(path)
+
+
+def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[40] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(CatalogueError, match="is not a catalogue"):
+        load(path)
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.parquet"
+    path.write_text("block,params\n")
+    with pytest.raises(CatalogueError, match="no Parquet file"):
+        load(path)
+    pyarrow.parquet.write_table(pyarrow.table({"block": ["DW"]}), path)
+    with pytest.raises(CatalogueError, match="a Parquet file of something else"):
+        load(path)
+    with pytest.raises(CatalogueError, match=r"cannot be read: got .*none.parquet \(No such file"):
+        load(tmp_path / "none.parquet")
+    with pytest.raises(CatalogueError, match="Is a directory"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (b"{", "provenance that makes no sense"),
+        (b"[]", "provenance that makes no sense"),
+        (b'{"schema": 99}', "schema version 99, not 1"),
+        (b'{"schema": 1, "settings": [], "funnels": []}', "columns that the schema does not name"),
+    ],
+)
+def test_another_schema_is_refused(tmp_path: Path, about: bytes, message: str) -> None:
+    path = tmp_path / "other.parquet"
+    table = pyarrow.table({"block": ["DW"]}).replace_schema_metadata({store.METADATA_KEY: about})
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(CatalogueError, match=message):
+        load(path)
+
+
+def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    table = pyarrow.parquet.read_table(path)
+    about = table.schema.metadata[store.METADATA_KEY].replace(b'"compact"', b'"compost"')
+    pyarrow.parquet.write_table(table.replace_schema_metadata({store.METADATA_KEY: about}), path)
+    with pytest.raises(CatalogueError, match="provenance that makes no sense"):
+        load(path)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".json", ".md"])
+def test_an_older_file_survives_a_failed_write(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_text("old")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:5])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cannot be written.*No space left") as caught:
+        save(SMALL, path)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_an_interrupt_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(source: object, target: object) -> None:
+        raise KeyboardInterrupt("stop")
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        save(SMALL, tmp_path / "a.parquet")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dir.parquet").mkdir()
+    for place in ("none/a.parquet", "file/a.parquet", "dir.parquet"):
+        with pytest.raises(OutputError, match="output cannot be written"):
+            check_writable(tmp_path / place)
+        with pytest.raises(OutputError, match="output cannot be written"):
+            save(SMALL, tmp_path / place)
+    for place in ("a.txt", "a", ".parquet"):
+        with pytest.raises(OutputError, match=r"unknown output format.*allowed: .parquet, .csv"):
+            check_writable(tmp_path / place)
+    assert sorted(os.listdir(tmp_path)) == ["dir.parquet", "file"]
+
+
+def test_the_check_leaves_an_older_file_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    check_writable(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.csv"
+    link.symlink_to(tmp_path / "real" / "a.csv")
+    save(SMALL, link)
+    assert link.is_symlink()
+    assert (tmp_path / "real" / "a.csv").read_text().startswith("channels,")
+
+
+def test_the_exports_hold_the_same_rows(tmp_path: Path) -> None:
+    with saved(tmp_path, name="a.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["block"] for row in rows] == [design.block for design in SMALL.designs]
+    assert list(rows[0]) == list(store.COLUMNS)
+    assert (rows[3]["field_side"], rows[3]["field_channels"]) == ("5", "32")
+    assert float(rows[0]["params_ratio"]) == SMALL.designs[0].params_ratio
+    values = json.loads(saved(tmp_path, name="a.json").read_text())
+    assert [design["params"] for design in values["designs"]] == [544, 400, 272, 9000]
+    text = saved(tmp_path, name="a.md").read_text()
+    assert "| 16 | 16 | DW+PW | 400 | 1/5.8 | 400 | 32 | 2 | MobileNet |" in text

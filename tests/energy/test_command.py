@@ -1,0 +1,240 @@
+import csv
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ifspace.energy as energy
+from ifspace.answer import Status
+from ifspace.energy.cpsat import cpsat_energy
+from ifspace.energy.problem import (
+    EnergyAnswer,
+    EnergyPlan,
+    EnergyProblem,
+)
+
+BEST = (135, 136, 137, 211)
+PAPER = ("energy", "--layers", 4, "--budget", 66304)
+
+
+class Optimizer:
+    """Stands in for the search: it answers what it is told to and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: tuple[Any, ...] = ()
+        self.named: dict[str, Any] = {}
+        plan = EnergyPlan(EnergyProblem(66304, layers=4), BEST)
+        self.answer = EnergyAnswer(Status.FEASIBLE, 640.0, (plan,))
+
+    def __call__(self, *asked: Any, **named: Any) -> EnergyAnswer:
+        self.asked, self.named = asked, named
+        return self.answer
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Optimizer:
+    stand_in = Optimizer()
+    monkeypatch.setattr(energy, "best_energy", stand_in)
+    return stand_in
+
+
+def test_the_json_keeps_its_contract(run: Callable) -> None:
+    ended = run(*PAPER, "--format", "json")
+    assert (ended.status, ended.err) == (0, "")
+    assert (ended.json["status"], ended.json["gap"]) == ("optimal", 0)
+    assert ended.json["bound"] == pytest.approx(634.5233493146844)
+    assert ended.json["message"] == "proven: no layout of this budget has more energy"
+    (found,) = ended.json["plans"]
+    assert found == {
+        "widths": list(BEST),
+        "energy": ended.json["bound"],
+        "params": 596736,
+        "weights": 66304,
+        "depth": 4,
+        "width_sum": 619,
+    }
+
+
+def test_the_table_never_shows_an_energy_alone(run: Callable) -> None:
+    ended = run(*PAPER, "--top", 2)
+    assert (ended.status, ended.err) == (0, "")
+    lines = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert lines[0] == "Greatest energy of 4 layers"
+    assert "budget 66,304 weights (596,736 parameters of 3×3 kernels)" in lines
+    assert lines[2] == "# widths energy params weights depth Σwidth"
+    assert "1 135,136,137,211 634.5233 596,736 66,304 4 619" in lines
+    assert "2 133,135,137,215 633.8588 596,736 66,304 4 620" in lines
+    assert lines[-1] == "bound 634.5233, which the first one reaches"
+
+
+@pytest.mark.parametrize("method", ["auto", "exact", "cpsat"])
+def test_every_method_says_the_same(run: Callable, method: str) -> None:
+    asked = ("energy", "--repeats", "1,10,10,10", "--budget", "51248", "--format", "json")
+    found = run(*asked, "--method", method).json
+    assert found["plans"][0]["widths"] == [19, 34, 41, 49]
+    assert found["plans"][0]["depth"] == 31
+    assert found["repeats"] == [1, 10, 10, 10]
+
+
+def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None:
+    ended = run(
+        "energy",
+        "--layers",
+        2,
+        "--repeats",
+        "1,2",
+        "--budget",
+        "1.6k",
+        "--inputs",
+        1,
+        "--kernel",
+        5,
+        "--at-most",
+        "--nondecreasing",
+        "--per",
+        "convolution",
+        "--method",
+        "cpsat",
+        "--top",
+        3,
+        "--time-limit",
+        2.5,
+    )
+    assert ended.status == 0
+    asked = EnergyProblem(1600, 2, (1, 2), 1, 5, True, True, "convolution")
+    assert fake.asked == (asked,)
+    assert fake.named == {"top": 3, "time_limit_s": 2.5, "search": cpsat_energy}
+    assert "Greatest energy of units of 1, 2 convolutions\n" in ended.out
+    assert "budget  at most 1,600 weights (40,000 parameters of 5×5 kernels)\n" in ended.out
+    for method in ("auto", "exact"):
+        run(*PAPER, "--method", method)
+        assert fake.named["search"] is energy.exact_energy
+
+
+@pytest.mark.parametrize(
+    ("repeats", "title"),
+    [
+        ("1,10,10,10", "units of 1, 10, 10, 10 convolutions"),
+        (",".join(["2"] * 20), "20 units of 40 convolutions in all"),
+        ("2", "units of 2 convolutions"),
+        ("200", "units of 200 convolutions"),
+    ],
+)
+def test_titles_fit_into_eighty_columns(
+    run: Callable, fake: Optimizer, repeats: str, title: str
+) -> None:
+    out = run("energy", "--repeats", repeats, "--budget", "10M", "--at-most").out
+    first, *rest = out.splitlines()
+    assert first == f"Greatest energy of {title}"
+    budget = "budget  at most 10,000,000 weights (90,000,000 parameters of 3×3 kernels)"
+    assert budget in rest
+    assert max(len(first), len(budget)) <= 80
+
+
+def test_a_plan_that_is_not_proven_says_its_gap(run: Callable, fake: Optimizer) -> None:
+    ended = run(*PAPER)
+    said = "the best found has 634.5233, the bound is 640.0000: a gap of 0.86%"
+    assert (ended.status, ended.err) == (0, f"ifspace: not proven: {said}\n")
+    assert f"bound   {said}" in ended.out
+    assert "status  feasible, time ran out: the best found so far" in ended.out
+    assert run(*PAPER, "--format", "json").json["gap"] == pytest.approx(5.4766507)
+    assert run(*PAPER, "--quiet").err == ""
+
+
+def test_fewer_plans_than_asked_for_are_noted(run: Callable, fake: Optimizer) -> None:
+    fake.answer = EnergyAnswer(Status.OPTIMAL, 634.5, fake.answer.plans)
+    said = "1 of the 2 plans asked for were found"
+    assert run(*PAPER, "--top", 2).err == f"ifspace: {said}: there are no more\n"
+    assert run(*PAPER, "--top", 2, "--time-limit", 0).err == f"ifspace: {said}: time ran out\n"
+
+
+def test_a_budget_that_no_layout_meets_is_status_three(run: Callable) -> None:
+    ended = run("energy", "--layers", 1, "--budget", 1000)
+    assert (ended.status, ended.out) == (3, "")
+    assert ended.err == (
+        "ifspace: 1 layer with 1,000 weights (9,000 parameters of 3×3 kernels): proven: no layout "
+        "meets the budget; the nearest below and above that are met are 999 and 1,002\n"
+    )
+    ended = run("energy", "--layers", 64, "--budget", 66304, "--format", "json")
+    assert (ended.status, ended.json["status"], ended.json["plans"]) == (3, "infeasible", [])
+    assert (ended.json["below"], ended.json["above"]) == (None, 87363)
+    assert ended.err == f"ifspace: {ended.json['message']}\n"
+    assert ended.err.endswith("no layout meets the budget; the least met is 87,363\n")
+    ended = run("energy", "--layers", 4, "--budget", 9, "--at-most")
+    assert (ended.status, ended.err.count("\n")) == (3, 1)
+
+
+def test_no_time_is_status_four(run: Callable) -> None:
+    for method in ("exact", "cpsat"):
+        ended = run(*PAPER, "--time-limit", 0, "--format", "json", "--method", method)
+        assert (ended.status, ended.json["status"]) == (4, "unknown")
+        assert ended.json["bound"] > 634.5
+        assert ended.err.count("\n") == 1
+        assert "parameters of 3×3 kernels): time ran out" in ended.err
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown"])
+def test_every_format_has_a_row_per_plan(run: Callable, form: str) -> None:
+    text = run(*PAPER, "--top", 3, "--format", form).out
+    assert text.count("596736") == 3
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert rows[0]["widths"] == "135,136,137,211"
+        assert [row["width_sum"] for row in rows] == ["619", "620", "646"]
+
+
+def test_the_answer_can_go_to_a_file(run: Callable, tmp_path: Path) -> None:
+    for name in ("a.json", "a.csv", "a.md"):
+        ended = run(*PAPER, "--out", tmp_path / name, "--quiet")
+        assert (ended.status, ended.out) == (0, "")
+        assert "211" in (tmp_path / name).read_text()
+    run(*PAPER, "--out", tmp_path / "a.xlsx").refused("unknown output format")
+    # Nothing is kept of a search without an answer.
+    run("energy", "--layers", 1, "--budget", 1000, "--out", tmp_path / "none.json")
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_without_the_solver_only_its_own_method_is_missing(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "ortools" or name.startswith("ifspace.cpsat"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ortools", None)  # type: ignore[arg-type]
+    ended = run(*PAPER, "--method", "cpsat")
+    ended.refused("OR-Tools is not installed", "ifspace[solver]", "leave --method out")
+    for method in ("auto", "exact"):
+        found = run(*PAPER, "--method", method, "--format", "json").json
+        assert found["plans"][0]["widths"] == list(BEST)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layers", 4], ["Missing option '--budget'", "`ifspace energy --help`"]),
+        (["--budget", 100], ["no --layers", "allowed: --layers or --repeats"]),
+        (["--layers", 4, "--budget", 0], ["--budget out of range: got 0"]),
+        (["--layers", 4, "--budget", "1G"], ["--budget out of range", "10000000"]),
+        (["--layers", 4, "--budget", "-5"], ["'--budget'", "got '-5'"]),
+        (["--layers", 0, "--budget", 100], ["--layers out of range: got 0"]),
+        (["--layers", "x", "--budget", 100], ["'--layers'", "got 'x'"]),
+        (
+            ["--layers", 3, "--repeats", "1,10", "--budget", 100],
+            ["--layers and --repeats contradict each other: got 3 and 1,10, which are 2 units"],
+        ),
+        (["--repeats", "1,0", "--budget", 100], ["--repeats out of range: got 0"]),
+        (["--repeats", "1,x", "--budget", 100], ["'--repeats'", "got '1,x'"]),
+        (["--repeats", "200,200", "--budget", 100], ["--repeats", "got 400"]),
+        (["--layers", 4, "--budget", 100, "--inputs", 0], ["--inputs out of range"]),
+        (["--layers", 4, "--budget", 100, "--kernel", 4], ["--kernel is even"]),
+        (["--layers", 4, "--budget", 100, "--per", "layer"], ["'--per'", "got 'layer'"]),
+        (["--layers", 4, "--budget", 100, "--method", "best"], ["'--method'", "got 'best'"]),
+        (["--layers", 4, "--budget", 100, "--top", 0], ["'--top'"]),
+        (["--layers", 4, "--budget", 100, "--time-limit", "nan"], ["got 'nan'"]),
+    ],
+)
+def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
+    run("energy", *arguments).refused(*words)

@@ -1,0 +1,103 @@
+"""[Layout] Tables 1, 2, 4 and 5 against all layouts found by trying them."""
+
+from itertools import combinations, pairwise
+from math import log, prod
+
+import numpy as np
+import pytest
+
+from experiments.reproduction import layout_tables
+from experiments.reproduction.printed import (
+    LEARNED,
+    LISTED,
+    RESIDUAL,
+    RESIDUAL_ENERGIES,
+)
+
+
+def plain_layouts(budget: int, depth: int, least: int = 1) -> list[tuple[int, ...]]:
+    """All strictly increasing widths that meet a budget, by trying them."""
+    found = []
+    if depth == 3:
+        for a in range(least, budget // 3):
+            rest = budget - 3 * a
+            if a * (a + 1) > rest:
+                break
+            found += [
+                (a, b, (rest - a * b) // b)
+                for b in range(a + 1, int(rest**0.5) + 1)
+                if (rest - a * b) % b == 0 and rest - a * b > b * b
+            ]
+        return found
+    for a in range(least, int(budget**0.5)):
+        b, c = np.meshgrid(*[np.arange(a + 1, int(budget**0.5) + 1)] * 2, indexing="ij")
+        rest = budget - 3 * a - a * b - b * c
+        good = (b < c) & (rest % c == 0) & (rest > c * c)
+        found += [
+            (a, *map(int, row)) for row in zip(b[good], c[good], (rest // c)[good], strict=True)
+        ]
+    return found
+
+
+def energy(widths: tuple[int, ...]) -> float:
+    return prod(map(log, widths))
+
+
+@pytest.mark.parametrize(("budget", "layouts"), LEARNED)
+def test_learned_layouts_are_the_six_best(budget, layouts):
+    best = sorted(plain_layouts(budget, 4, least=10), key=energy, reverse=True)[:6]
+    assert list(layouts) == best
+
+
+def test_table_5_and_the_named_energies_match():
+    assert layout_tables.learned_table().missed == []
+    named = layout_tables.named_energies_table()
+    assert [row[1] for row in named.rows] == ["(35,36,37,43)", "(8,16,44,78)"]
+    assert energy((35, 36, 37, 43)) == pytest.approx(173.0358, abs=1e-4)
+
+
+def test_residual_energies_and_ranks():
+    _, budget = RESIDUAL
+    tried = combinations(range(1, 76), 3)
+    found = []
+    for b, c, d in tried:
+        rest = budget - b * c - c * d - sum(9 * n * n for n in (b, c, d))
+        if rest > 0 and rest % (3 + b) == 0 and rest // (3 + b) <= b:
+            found.append((rest // (3 + b), b, c, d))
+    assert {layout for layout, _ in RESIDUAL_ENERGIES} == set(found)
+    assert sum(a < b for a, b, *_ in found) == 12
+    table = layout_tables.residual_table()
+    assert table.missed == ["(16,16,32,64)"]
+    for (layout, _), row in zip(RESIDUAL_ENERGIES, table.rows, strict=True):
+        greater = sum(energy(each) > energy(layout) + 1e-9 for each in found)
+        assert (row[1], row[3], row[4]) == (
+            f"{budget:,}",
+            f"{energy(layout):.4f}",
+            str(greater + 1),
+        )
+
+
+def test_entries_that_miss_their_budget():
+    found = {row[1]: row[4] for row in layout_tables.misprints()}
+    assert found == {
+        "(36,43,58)": "(39,43,58)",
+        "(8,18,40,86)": "(8,18,40,85)",
+        "(12,28,44,64)": "(12,28,44,61)",
+        "(16,32,39,65)": "(16,31,39,65)",
+        "(20,34,44,51)": "(20,31,44,51)",
+    }
+    for cell in LISTED:
+        for widths in cell.layouts:
+            joined = 3 * widths[0] + sum(a * b for a, b in pairwise(widths))
+            name = layout_tables.named(widths)
+            assert (joined != cell.budget) == (name in found), name
+
+
+def test_how_many_layouts_of_three_convolutions_there_are():
+    # Strictly increasing ones by trying; the paper's 24 have three with equal neighbours.
+    strict = plain_layouts(4288, 3, least=8)
+    printed = set(LISTED[0].layouts)
+    equal = {widths for widths in printed if len(set(widths)) < 3}
+    assert len(strict) + len(equal) == 24
+    assert set(strict) - printed == {(39, 43, 58)}
+    assert layout_tables.numbers_table().missed == []

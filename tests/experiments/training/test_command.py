@@ -1,0 +1,246 @@
+import csv
+import importlib.util
+import io
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cifar_files import write_cifar10, write_cifar100
+
+import experiments.training
+from experiments.training import Run, digits, layout_for, preset, versions
+from experiments.training.command import command
+from experiments.training.text import (
+    SHOWS,
+    Asked,
+    forms,
+    resolution,
+)
+from experiments.training.versions import (
+    BLOCK,
+    SMALL,
+)
+
+ONCE = ("train-check", "--epochs", 1, "--seeds", 1)
+
+
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command see a twentieth of the digits."""
+
+    def few() -> Any:
+        data = digits()
+        return replace(
+            data,
+            train_images=data.train_images[::20],
+            train_labels=data.train_labels[::20],
+            test_images=data.test_images[::20],
+            test_labels=data.test_labels[::20],
+        )
+
+    monkeypatch.setattr(experiments.training, "digits", few)
+
+
+def test_the_json_has_the_versions_and_the_runs(run: Callable) -> None:
+    ended = run("train-check", "--epochs", 2, "--seeds", 2, "--format", "json")
+    assert (ended.status, ended.err) == (0, "")
+    found = ended.json
+    assert (found["data"], found["network"], found["preset"]) == ("digits", "small", "quick")
+    assert found["block"] == BLOCK
+    assert {(each["threads"], each["device"]) for each in found["runs"]} == {(1, "cpu")}
+    assert (found["train_images"], found["test_images"], found["image"]) == (72, 18, [1, 8, 8])
+    assert (found["schedule"]["epochs"], found["schedule"]["decay"]) == (2, "cosine")
+    names = ["original", "reorganized", "decomposed"]
+    assert [each["version"] for each in found["versions"]] == names
+    assert [each["params"] for each in found["versions"]][:2] == [72_666, 38_010]
+    assert [(each["version"], each["seed"]) for each in found["runs"]] == [
+        (name, seed) for seed in (0, 1) for name in names
+    ]
+    for each in found["versions"]:
+        own = [row for row in found["runs"] if row["version"] == each["version"]]
+        mean = sum(row["accuracy_percent"] for row in own) / 2
+        assert each["accuracy_percent"] == pytest.approx(mean)
+        assert own[0]["macs"] == each["macs"]
+    assert found["shows"] == SHOWS
+    assert "the accuracies that the papers print" in found["does_not_show"]
+
+
+def test_the_table_says_what_it_shows_and_what_not(run: Callable) -> None:
+    ended = run(*ONCE)
+    assert (ended.status, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == "Training check: small on digits, 1 seed"
+    assert lines[2].split() == [
+        "version",
+        "what",
+        "accuracy",
+        "%",
+        "train",
+        "loss",
+        "params",
+        "MACs",
+        "ms/step",
+        "p20",
+        "to",
+        "p80",
+    ]
+    for name, said, params in (
+        ("original", "depths 2,2,2", "72,666"),
+        ("reorganized", "depths 3,2,1", "38,010"),
+        ("decomposed", "DW+RPW(2,1/2) for 5 of 6 convolutions", "4,426"),
+    ):
+        (line,) = [line for line in lines if line.startswith(name)]
+        assert said in line
+        assert params in line.split()
+    assert f"shows      {SHOWS}" in lines
+    assert any(line.startswith("shows not  (1) which version is better on other") for line in lines)
+    assert "1 seed says little of the spread" in ended.out
+    assert "one seed, no spread" in ended.out
+    assert "±" not in ended.out
+
+
+def test_markdown_has_the_table_and_what_it_shows(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "runs.md"
+    ended = run(*ONCE, "--quiet", "--out", file)
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    text = file.read_text()
+    start = (
+        "Training check: small on digits, 1 seed\n\n| version | what | accuracy % | train loss |"
+    )
+    assert text.startswith(start)
+    assert "| reorganized | depths 3,2,1 |" in text
+    assert f"\n- shows: {SHOWS}\n- shows not: (1) which version is better on other" in text
+
+
+def test_rows_are_tidy(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    ended = run(*ONCE, "--quiet", "--out", file)
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    rows = list(csv.DictReader(io.StringIO(file.read_text())))
+    assert [row["version"] for row in rows] == ["original", "reorganized", "decomposed"]
+    assert {(row["data"], row["network"], row["seed"], row["epochs"]) for row in rows} == {
+        ("digits", "small", "0", "1")
+    }
+    assert all(0 <= float(row["accuracy_percent"]) <= 100 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "write", "classes"),
+    [("cifar10", write_cifar10, 10), ("cifar100", write_cifar100, 100)],
+)
+def test_cifar_comes_from_a_folder(
+    run: Callable, tmp_path: Path, data: str, write: Callable, classes: int
+) -> None:
+    write(tmp_path)
+    ended = run(
+        *ONCE,
+        "--data",
+        data,
+        "--folder",
+        tmp_path,
+        "--preset",
+        "3drf-cifar",
+        "--block",
+        "DW+PW",
+        "--threads",
+        1,
+        "--format",
+        "json",
+    )
+    assert (ended.status, ended.err) == (0, "")
+    found = ended.json
+    assert (found["classes"], found["image"]) == (classes, [3, 32, 32])
+    assert found["schedule"]["milestones"] == [pytest.approx(3 / 7), pytest.approx(5 / 7)]
+    assert found["versions"][2]["said"] == "DW+PW for 9 of 10 convolutions"
+
+
+def test_a_version_that_changes_nothing_is_noted(run: Callable) -> None:
+    ended = run(*ONCE, "--block", "DW+GPW(5)", "--params", "72666", "--format", "json")
+    assert ended.err == (
+        "ifspace: no decomposed version: the block fits none of the convolutions of enough "
+        "channels\n"
+    )
+    assert [each["version"] for each in ended.json["versions"]] == ["original", "reorganized"]
+
+
+def test_an_interruption_keeps_what_is_finished(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = experiments.training.train_check
+
+    def interrupted(*given: Any, progress: Any, **more: Any) -> Any:
+        def stop(done: int, total: int) -> None:
+            if done > total / 2:
+                raise KeyboardInterrupt
+
+        return real(*given, progress=stop, **more)
+
+    monkeypatch.setattr(experiments.training, "train_check", interrupted)
+    file = tmp_path / "kept.json"
+    ended = run("train-check", "--epochs", 1, "--seeds", 2, "--out", file)
+    assert (ended.status, ended.err) == (130, "ifspace: interrupted\n")
+    assert ended.out.startswith("Training check: small on digits, 1 of 2 seeds\n")
+    assert '"seeds_asked": 2' in file.read_text()
+    ended = run(*ONCE)
+    assert (ended.status, ended.out) == (130, "")
+
+
+def test_a_loss_that_runs_away_is_no_number(run: Callable) -> None:
+    layout, style, data = layout_for("small", digits())
+    asked = Asked(data, "small", BLOCK, None, preset("quick"), versions(layout, style), 1)
+    lost = Run("original", 0, 10.0, float("nan"), 5, 6, 1.0, 0.9, 1.1, 8, 1, "cpu")
+    made = forms(asked, [lost])
+    assert '"train_loss": null' in made["json"]()
+    assert "NaN" not in made["json"]()
+    assert ",10.0,,5,6," in made["csv"]()
+    assert "nan" in made["table"]()
+    assert asdict(lost)["epochs"] == 8
+
+
+def test_the_resolution_is_twice_the_standard_error() -> None:
+    # p = 0.5 on 396 images: the standard error of a share is 2.5 points, of a difference √2 more.
+    assert resolution([40.0, 60.0], 396) == pytest.approx(2 * 2**0.5 * 2.5)
+    assert 0 < resolution([100.0], 10_000) < resolution([100.0], 100) < resolution([90.0], 100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "cifar10"], ["--data cifar10 without --folder", "allowed: --folder with"]),
+        (["--folder", "."], ["--data digits with --folder", "leave it out"]),
+        (
+            ["--data", "cifar100", "--folder", "nowhere"],
+            ["--folder: no such directory: got nowhere"],
+        ),
+        (["--data", "mnist"], ["got 'mnist'", "allowed: digits, cifar10, cifar100"]),
+        (["--preset", "slow"], ["--preset", "got 'slow'", "3drf-cifar, 3drf-imagenet"]),
+        (["--network", "vgg12"], ["--network", "'vgg12'", "vgg11"]),
+        (["--block", "XY"], ["XY"]),
+        (["--params", "100"], ["nothing keeps the budgets", "--params 100"]),
+        (["--epochs", "0"], ["--epochs"]),
+        (["--seeds", "0"], ["--seeds"]),
+        (["--threads", "0"], ["--threads"]),
+        (["--device", "nowhere", "--epochs", "1"], ["--device", "nowhere"]),
+        (["--out", "runs.parquet"], ["unknown output format: got runs.parquet"]),
+        (["--out", "nowhere/runs.csv"], ["output cannot be written"]),
+    ],
+)
+def test_refusals_are_one_line(run: Callable, arguments: list[str], words: list[str]) -> None:
+    run("train-check", *arguments).refused(*words)
+
+
+def test_without_torch_it_says_what_to_install(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "ifspace.cli.installed.find_spec", lambda name: None if name == "torch" else real(name)
+    )
+    run("train-check").refused("torch is not installed", "install ifspace[torch,solver,train]")
+
+
+def test_the_defaults_are_those_of_the_library() -> None:
+    defaults = {each.name: each.default for each in command.params}
+    assert (defaults["block"], defaults["network"]) == (BLOCK, SMALL)

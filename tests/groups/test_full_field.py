@@ -1,0 +1,275 @@
+"""The cheapest blocks of the default list against every choice of groups, and against the study."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import brute_groups
+import pytest
+from brute_layers import KINDS
+
+from ifspace.answer import Status
+from ifspace.block import (
+    Block,
+    Composition,
+)
+from ifspace.errors import SettingError
+from ifspace.groups import full_field
+from ifspace.groups.full_field import (
+    DEFAULT,
+    POINTWISE,
+    SPATIAL,
+    cheapest_block,
+    ranked_blocks,
+)
+from ifspace.groups.problem import GroupsAnswer, GroupsProblem
+from ifspace.groups.solve import cheapest_groups
+from ifspace.reach import channel_field
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+recorded = pytest.mark.skipif(not RESULTS.exists(), reason="the results are not at hand")
+
+
+def words(*texts: str) -> tuple[Composition, ...]:
+    return tuple(map(Composition.parse, texts))
+
+
+def least(word: str, c: int, f: int, **more: Any) -> int | None:
+    return brute_groups.least(GroupsProblem(Composition.parse(word), c, f, **more))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[GroupsProblem, int | None]]:
+    """The problems solved from here on, each with what it may cost; nothing is known before."""
+    seen: list[tuple[GroupsProblem, int | None]] = []
+
+    def watched(problem: GroupsProblem, **more: Any) -> GroupsAnswer:
+        seen.append((problem, more["at_most"]))
+        return cheapest_groups(problem, **more)
+
+    monkeypatch.setattr(full_field, "cheapest_groups", watched)
+    monkeypatch.setattr(full_field, "_KNOWN", {})
+    return seen
+
+
+@pytest.mark.parametrize(("c", "f"), [(8, 8), (12, 12), (16, 16), (8, 16), (16, 8), (12, 8)])
+@pytest.mark.parametrize("more", [{}, {"stride": 2, "objective": "macs"}, {"kernel": 5}])
+def test_every_default_composition_against_all_groups(c: int, f: int, more: dict[str, Any]) -> None:
+    expected = {word: cost for word in SPATIAL if (cost := least(word, c, f, **more)) is not None}
+    ranked = ranked_blocks(c, f, **more)
+    assert {str(p.problem.composition): p.objective() for p in ranked} == expected
+    costs = [plan.objective() for plan in ranked]
+    assert costs == sorted(costs)
+    assert cheapest_block(c, f, **more) == ranked[0]
+    for plan in ranked:
+        assert channel_field(plan.sized.layers) == c
+        assert (plan.sized.channels, plan.sized.out_channels) == (c, f)
+
+
+@pytest.mark.parametrize(("c", "f"), [(8, 8), (12, 12), (16, 16), (8, 16), (16, 12)])
+def test_convolutions_of_one_pixel_have_no_spatial_layer(c: int, f: int) -> None:
+    ranked = ranked_blocks(c, f, kernel=1)
+    assert {str(p.problem.composition): p.objective() for p in ranked} == {
+        word: cost for word in POINTWISE if (cost := least(word, c, f, kernel=1)) is not None
+    }
+    assert cheapest_block(c, f, kernel=1) == ranked[0]
+    # A stride needs a layer to sit on.
+    more: dict[str, Any] = {"kernel": 1, "stride": 2}
+    assert {str(p.problem.composition): p.objective() for p in ranked_blocks(c, f, **more)} == {
+        word: cost for word in SPATIAL if (cost := least(word, c, f, **more)) is not None
+    }
+
+
+@pytest.mark.parametrize(("c", "f"), [(1, 1), (2, 2), (3, 64), (7, 13), (13, 26), (4, 2)])
+def test_there_is_a_block_at_every_width(c: int, f: int) -> None:
+    found = cheapest_block(c, f)
+    assert found is not None
+    assert found.objective() == min(
+        cost for word in SPATIAL if (cost := least(word, c, f)) is not None
+    )
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 7, 8, 10])
+def test_a_side_counts_the_pixels_on_both_sides_of_the_stride(side: int) -> None:
+    # Each legal block, its MACs counted layer by layer.
+    for c, f in ((12, 12), (8, 16), (16, 8)):
+        amounts = {}
+        for word in SPATIAL:
+            asked = GroupsProblem(Composition.parse(word), c, f, stride=2)
+            for choice in brute_groups.full_choices(asked):
+                before, total = True, 0
+                for layer in Block.parse(choice.block).at(c, f).layers:
+                    before = before and not KINDS[layer.layer.kind].spatial
+                    total += layer.params * (side if before else (side + 1) // 2) ** 2
+                amounts[choice.block] = total
+        found = cheapest_block(c, f, stride=2, side=side, objective="macs")
+        assert found is not None
+        assert amounts[str(found.block)] == min(amounts.values())
+
+
+def test_a_side_changes_what_is_cheapest() -> None:
+    names = words("PW+DW", "DW+PW")
+    costs = {
+        side: [
+            str(plan.block)
+            for plan in ranked_blocks(
+                9, 4, stride=2, side=side, objective="macs", compositions=names
+            )
+        ]
+        for side in (1, 2)
+    }
+    # On one pixel there is none to be saved: 36 + 36 before 81 + 36.
+    assert costs == {1: ["PW+DW", "DW+PW"], 2: ["DW+PW", "PW+DW"]}
+
+
+@recorded
+def test_no_composition_of_the_study_is_cheaper_than_those_of_as_many_layers() -> None:
+    with (RESULTS / "groups-study.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["K"]]
+    studied = {(row["composition"], row["C"], row["F"]): int(row["params"]) for row in rows}
+    pairs = {(row["C"], row["F"]) for row in rows}
+    assert len(pairs) == 10
+    for c, f in pairs:
+        plans = ranked_blocks(int(c), int(f))
+        known = {str(plan.problem.composition): plan.objective() for plan in plans}
+        for word, cost in known.items():
+            assert studied.get((word, c, f), cost) == cost
+        for layers in (2, 3, 4):
+            costs = [
+                cost
+                for (word, *at), cost in studied.items()
+                if at == [c, f] and len(Composition.parse(word)) == layers
+            ]
+            mine = [cost for word, cost in known.items() if len(Composition.parse(word)) == layers]
+            assert costs
+            assert min(mine) == min(costs)
+
+
+@recorded
+def test_the_best_of_the_catalogue_at_64_channels() -> None:
+    table = [line.split("|") for line in (RESULTS / "best-64.md").read_text().splitlines()]
+    blocks = {row[3].strip(): int(row[4]) for row in table if row[1].strip() == "64"}
+    found = cheapest_block(64, 64)
+    assert found is not None
+    assert len(blocks) > 90
+    assert blocks[str(found.block)] == found.objective() == min(blocks.values())
+
+
+@pytest.mark.parametrize(
+    ("c", "f", "limit"),
+    [
+        (64, 64, 1),
+        (128, 128, 1),
+        (256, 256, 1),
+        (512, 512, 1),
+        (64, 128, 1),
+        (256, 512, 1),
+        (1024, 1024, 3),
+        (720, 720, 3),
+    ],
+)
+def test_widths_in_use_take_a_moment(
+    c: int, f: int, limit: int, asked: list[tuple[GroupsProblem, int | None]]
+) -> None:
+    begun = time.monotonic()
+    assert cheapest_block(c, f) is not None
+    # With room for whatever else the machine does.
+    assert time.monotonic() - begun < 5 * limit
+    assert len(asked) == len(SPATIAL)
+
+
+def test_later_compositions_are_asked_for_what_is_cheaper(
+    asked: list[tuple[GroupsProblem, int | None]],
+) -> None:
+    names = words("DW+PW", "DW+RPW+RPW", "DW+RPW+GPW", "GC+PW")
+    found = cheapest_block(64, 64, compositions=names)
+    assert found is not None
+    assert str(found.problem.composition) == "DW+RPW+RPW"
+    # Of equal cost only fewer layers would be better; at the end the winner without a limit.
+    assert [most for _, most in asked] == [None, 4671, 1599, 1600, None]
+    assert asked[-1][0].composition == names[1]
+
+
+def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
+    for names in (words("DW+GPW+SH+GPW", "DW+RPW+GPW"), words("DW+RPW+GPW", "DW+GPW+SH+GPW")):
+        found = cheapest_block(64, 64, compositions=names)
+        assert found is not None
+        assert str(found.problem.composition) == "DW+RPW+GPW"
+        assert ranked_blocks(64, 64, compositions=names)[0] == found
+    names = words("DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
+    assert [str(p.problem.composition) for p in ranked_blocks(64, 64, compositions=names)] == [
+        "DW+RPW+RPW",
+        "RPW+DW+GPW",
+    ]
+
+
+def test_compositions_that_cannot_stand_there_are_left_out() -> None:
+    names = words("DW+SH", "PW", "GC+GPW", "DW+PW")
+    assert [str(plan.block) for plan in ranked_blocks(8, 16, compositions=names)] == ["DW+PW"]
+    assert cheapest_block(8, 16, compositions=words("DW+SH", "PW")) is None
+    assert ranked_blocks(8, 16, compositions=()) == ()
+
+
+def test_what_is_proven_is_not_looked_for_again(
+    asked: list[tuple[GroupsProblem, int | None]],
+) -> None:
+    first = cheapest_block(48, 48)
+    ranked = ranked_blocks(48, 48)
+    many = len(asked)
+    assert many > 0
+    assert cheapest_block(48, 48, time_limit_s=0) is first
+    assert ranked_blocks(48, 48) is ranked
+    assert len(asked) == many
+    cheapest_block(48, 48, stride=2)
+    assert len(asked) > many
+
+
+def test_what_is_not_proven_is_looked_for_again(
+    asked: list[tuple[GroupsProblem, int | None]],
+) -> None:
+    assert cheapest_block(40, 40, time_limit_s=0) is None
+    assert ranked_blocks(40, 40, time_limit_s=0) == ()
+    found = cheapest_block(40, 40, time_limit_s=60)
+    assert found is not None
+    assert ranked_blocks(40, 40)[0] == found
+
+
+def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(problem: GroupsProblem, **more: Any) -> GroupsAnswer:
+        if str(problem.composition) == "DW+PW":
+            return cheapest_groups(problem, **more)
+        return GroupsAnswer(Status.UNKNOWN, None, ())
+
+    monkeypatch.setattr(full_field, "cheapest_groups", cut_short)
+    monkeypatch.setattr(full_field, "_KNOWN", {})
+    found = cheapest_block(24, 24)
+    assert found is not None
+    assert str(found.block) == "DW+PW"
+    assert [str(plan.block) for plan in ranked_blocks(24, 24)] == ["DW+PW"]
+    monkeypatch.undo()
+    found = cheapest_block(24, 24)
+    assert found is not None
+    assert str(found.block) != "DW+PW"
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ((0, 8), "channels out of range"),
+        ((8, 5000), "out_channels out of range"),
+        ((8, 8, 2), "kernel is even"),
+        ((8, 8, 3, 3), "stride out of range"),
+        ((8, 8, 3, 2, 0, "macs"), "side out of range"),
+        ((8, 8, 3, 1, None, "time"), "unknown objective"),
+    ],
+)
+def test_refusals(given: tuple[Any, ...], fault: str) -> None:
+    for ask in (cheapest_block, ranked_blocks):
+        with pytest.raises(SettingError, match=fault):
+            ask(*given)
+
+
+def test_the_default_list() -> None:
+    assert [str(each) for each in DEFAULT] == [*SPATIAL, *POINTWISE]
+    assert all(len(each) <= 4 for each in DEFAULT)

@@ -1,0 +1,114 @@
+"""The function for users: what it computes, which implementation runs, what it refuses."""
+
+import pytest
+import torch
+from devices import only_on_a_cpu
+
+from ifspace.errors import DeviceError, KernelError
+from ifspace.kernels.fused import functional as fused
+from ifspace.kernels.fused.functional import (
+    choose_fused,
+    fused_dw_rpw,
+)
+from ifspace.kernels.rpw.functional import rolling_pointwise_conv2d
+
+pytestmark = only_on_a_cpu
+
+X, DW, WEIGHT = torch.ones(2, 8, 3, 3), torch.ones(8, 1, 3, 3), torch.ones(6, 4)
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference", "triton"])
+def test_it_is_a_depthwise_convolution_and_an_rpw(impl):
+    torch.manual_seed(0)
+    x, dw, weight = torch.randn(2, 24, 5, 4), torch.randn(24, 1, 3, 3), torch.randn(10, 6)
+    scale1, shift2 = torch.randn(24), torch.randn(10)
+    middle = torch.nn.functional.conv2d(x, dw, None, 2, 1, groups=24) * scale1[:, None, None]
+    right = rolling_pointwise_conv2d(middle.relu(), weight, shift2, 4, 0.33, "reference")
+    y = fused_dw_rpw(
+        x,
+        dw,
+        weight,
+        4,
+        0.33,
+        scale1=scale1,
+        shift2=shift2,
+        stride=2,
+        activation1="relu",
+        activation2="silu",
+        impl=impl,
+    )
+    torch.testing.assert_close(y, torch.nn.functional.silu(right), atol=1e-4, rtol=1e-4)
+
+
+def test_auto_is_the_reference_on_a_cpu_and_says_so():
+    assert choose_fused(X) == "reference"
+    assert choose_fused(X, "triton") == "triton"
+    assert choose_fused(X.to("meta")) == "reference"
+
+
+def test_what_is_named_runs(monkeypatch):
+    ran = []
+    monkeypatch.setattr(fused.dw_rpw_ops, "dw_rpw", lambda *given: ran.append(given[-1]))
+    for impl in ("auto", "reference", "triton"):
+        fused_dw_rpw(X, DW, WEIGHT, 2, 0.5, impl=impl)
+    assert ran == ["reference", "reference", "triton"]
+
+
+REFUSED = {
+    "3-D": ({"x": X[0]}, r"input is not 4-D: got \[8, 3, 3\]; allowed: \[N, C_in, H, W\]"),
+    "whole numbers": ({"x": X.long()}, r"not of a floating type: got torch.int64"),
+    "groups": ({"groups": 3}, r"do not divide .*: got 3 groups of 8 channels; .* 1, 2, 4, 8;"),
+    "overlap": ({"overlap": 1.0}, r"overlap out of range: got 1.0; allowed: 0 <= o < 1"),
+    "depthwise": (
+        {"dw_weight": torch.ones(8, 1, 5, 5)},
+        r"dw_weight \[8, 1, 5, 5\]; allowed: dw_weight \[8, 1, 3, 3\]",
+    ),
+    "weight": ({"weight": torch.ones(6, 5)}, r"weight \[6, 5\]; allowed: weight \[6, 4\]"),
+    "1-D weight": ({"weight": torch.ones(6)}, r"weight \[6\]; allowed: weight \[C_out, 4\]"),
+    "scale1": ({"scale1": torch.ones(6)}, r"scale1 \[6\]; allowed: scale1 \[8\]"),
+    "shift2": ({"shift2": torch.ones(8)}, r"shift2 \[8\]; allowed: shift2 \[6\]"),
+    "stride": ({"stride": 3}, r"stride out of range: got 3; allowed: 1 or 2"),
+    "activation": (
+        {"activation2": "gelu"},
+        r"unknown activation2: got 'gelu'; allowed: None, relu, relu6, silu",
+    ),
+    "types": ({"weight": WEIGHT.double()}, r"types: got x torch.float32.*weight torch.float64"),
+    "devices": ({"weight": WEIGHT.to("meta")}, r"several devices: got x cpu.*weight meta"),
+    "an array": ({"x": X.numpy()}, r"x is no tensor: got ndarray; allowed: torch.Tensor; convert"),
+    "no weight": ({"weight": None}, r"weight is no tensor: got NoneType; allowed: torch.Tensor;"),
+    "a list": ({"shift1": [1.0] * 8}, r"shift1 is no tensor: got list; .* torch.Tensor or None;"),
+    "float8": ({"x": X.to(torch.float8_e4m3fn)}, r"that is computed in: got torch.float8_e4m3fn"),
+    "sparse": ({"x": X.to_sparse()}, r"input is not dense: got torch.sparse_coo"),
+    "name": ({"impl": "cpu"}, r"unknown implementation: got 'cpu'; allowed: auto, reference, tri"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_line_before_anything_runs(case, monkeypatch):
+    monkeypatch.setattr(fused.dw_rpw_ops, "dw_rpw", lambda *_: pytest.fail("it ran"))
+    given, said = REFUSED[case]
+    arguments = {"x": X, "dw_weight": DW, "weight": WEIGHT, "groups": 2, "overlap": 0.5} | given
+    with pytest.raises(KernelError, match=said) as refusal:
+        fused_dw_rpw(**arguments)
+    assert "\n" not in str(refusal.value)
+
+
+def test_float64_is_refused_by_triton():
+    tensors = (each.double() for each in (X, DW, WEIGHT))
+    with pytest.raises(DeviceError, match=r"do not compute in this type: got torch.float64"):
+        fused_dw_rpw(*tensors, 2, 0.5, impl="triton")
+
+
+def test_autocast_makes_no_float64_and_another_type_alike():
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(KernelError, match="several types"):
+        fused_dw_rpw(X.double(), DW, WEIGHT, 2, 0.5)
+
+
+def test_what_is_no_tensor_has_no_implementation():
+    with pytest.raises(KernelError, match=r"x is no tensor: got list"):
+        choose_fused([1.0])
+
+
+def test_only_the_implementations_of_the_block_are_named_as_allowed():
+    with pytest.raises(DeviceError, match=r"got torch.float64; allowed: auto, reference; use impl"):
+        choose_fused(X.double(), "triton")

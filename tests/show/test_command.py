@@ -1,0 +1,166 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ifspace import table as tables
+from ifspace.kinds import KINDS
+from ifspace.show import drawing
+
+BLOCK = "DW+RPW(4,0)+RPW(4,0)"
+
+
+def test_the_json_keeps_its_contract(run: Callable) -> None:
+    ended = run("show", "dw+rpw(4,0)+rpw(4, 0)", "--channels", 16, "--format", "json")
+    assert (ended.status, ended.err) == (0, "")
+    about = ended.json
+    assert (about["block"], about["channels"], about["params"]) == (BLOCK, 16, 272)
+    assert about["field"] == [3, 16]
+    assert (about["quality"], about["compact"], about["removable"]) == (True, True, [])
+    assert [layer["field"] for layer in about["layers"]] == [[3, 1], [3, 4], [3, 16]]
+    assert [layer["params"] for layer in about["layers"]] == [144, 64, 64]
+    assert [layer["layer"] for layer in about["layers"]] == ["DW", "RPW(4,0)", "RPW(4,0)"]
+    assert about["symbols"]["w_1"] == 4
+
+
+def test_the_text_says_what_a_reader_asks(run: Callable) -> None:
+    text = run("show", BLOCK, "-C", 16).out
+    for part in (
+        "yes: sees 3×3×16",
+        "yes: without any one of its layers it falls short",
+        "C ≤ s_1·(w_2 - 1) + w_1",
+        "C^2/g_1 + C·F/g_2 + C·k^2 = 272",
+        "1/8.5 of 2,304 in CONV",
+        "RPW(4,0)  0,4,8,..      4  ████············",
+        "RPW(4,0)  0-15         16  ████████████████",
+    ):
+        assert part in text
+
+
+def test_amounts_have_separators_and_the_notation_has_none(run: Callable) -> None:
+    text = run("show", "DW+RPW(35,0)+SH(5)+GPW(8)", "-C", 1120, "-F", 2240).out
+    assert text.startswith("DW+RPW(35,0)+SH(5)+GPW(8) at 1,120 to 2,240 channels\n")
+    rows = [line.split() for line in text.splitlines()]
+    # By hand: 9 C, C^2/35 and C F/8.
+    assert ["1", "DW", "1,120", "1", "3×3×1", "10,080", "10,080", "1,120", "1"] in rows
+    assert ["2", "RPW(35,0)", "1,120", "32", "3×3×32", *["35,840"] * 2, "1,120"] in [
+        row[:8] for row in rows
+    ]
+    assert "1,120→2,240" in text
+    assert " = 359,520\n" in text
+    assert "of 22,579,200 in CONV\n" in text
+    assert "C = 1120, F = 2240" in text
+
+
+def test_what_could_go_is_counted_from_one_for_readers_and_from_zero_for_programs(
+    run: Callable,
+) -> None:
+    assert run("show", "DW+SH(4)+PW", "-C", 16, "--format", "json").json["removable"] == [1]
+    assert "could go: 2 (SH(4))" in run("show", "DW+SH(4)+PW", "-C", 16).out
+    assert "it falls short as it is" in run("show", "DW+GPW(4)", "-C", 16).out
+
+
+def test_published_blocks_are_named(run: Callable) -> None:
+    assert "clcNet; Fog 3.2 (once)" in run("show", "(GC(2)+SH(2)+GPW(2))x2", "-C", 12).out
+
+
+def test_widths_stride_and_bottleneck(run: Callable) -> None:
+    ended = run(
+        "show",
+        "GPW(4)+SH(4)+DW+GPW(4)",
+        "-C",
+        64,
+        "-F",
+        128,
+        "--bottleneck",
+        "1/4",
+        "--stride",
+        2,
+        "--dims",
+        1,
+        "--format",
+        "json",
+    )
+    assert [(layer["c_in"], layer["c_out"]) for layer in ended.json["layers"]] == [
+        (64, 32),
+        (32, 32),
+        (32, 32),
+        (32, 128),
+    ]
+    assert ended.json["params"] == 64 * 32 // 4 + 3 * 32 + 32 * 128 // 4
+    assert ended.json["macs_per_pixel"] == 2 * 64 * 32 // 4 + 3 * 32 + 32 * 128 // 4
+
+
+def test_every_format_has_a_row_per_layer(run: Callable, tmp_path: Path) -> None:
+    for form in ("csv", "markdown"):
+        text = run("show", BLOCK, "-C", 16, "--format", form).out
+        assert text.count("RPW(4,0)") == 2
+    ended = run("show", BLOCK, "-C", 16, "--out", tmp_path / "a.json", "--quiet")
+    assert (ended.status, ended.out) == (0, "")
+    assert '"params": 272' in (tmp_path / "a.json").read_text()
+
+
+def test_wide_blocks_are_drawn_with_shared_columns_or_not_at_all(run: Callable) -> None:
+    assert "one column stands for 6 channels" in run("show", "DW+PW", "-C", 256).out
+    assert "drawn up to 512 channels" in run("show", "DW+PW", "-C", 1024).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["DW+XY", "-C", 16], ["unknown kind", "'XY'", "PW, GC, DW"]),
+        (["DW+RPW+PW", "-C", 16], ["RPW needs groups", "RPW(groups,overlap)"]),
+        (["DW+RPW(3,0)", "-C", 16], ["groups do not divide", "1, 2, 4, 8, 16"]),
+        (["DW+RPW(4,1)", "-C", 16], ["overlap out of range: got 1;", "0 <= o < 1"]),
+        (["DW+(PW", "-C", 16], ["malformed block"]),
+        (["", "-C", 16], ["a block needs a layer"]),
+        (["DW+PW", "-C", 0], ["--channels out of range", "from 1 to 4096", "raise --channels to"]),
+        (["DW+PW", "-C", 100000], ["--channels out of range", "lower --channels to 4096"]),
+        (["DW+PW", "-C", 16, "-F", 5000], ["--out-channels out of range", "from 1 to 4096"]),
+        (["DW+PW", "-C", "x"], ["'--channels' / '-C': got 'x'; allowed: whole numbers; see"]),
+        (["PW+PW", "-C", 16, "--bottleneck", "1e999999999"], ["--bottleneck is not a whole"]),
+        (["PW+PW", "-C", 16, "--bottleneck", 257], ["257 of 16", "whole, 1 to 4096"]),
+        (["(DW)x65", "-C", 16], ["too long", "65 x 1 layers", "64 copies", "ask for one copy"]),
+        (["(DW+PW+PW)x43", "-C", 16], ["too long", "43 x 3 layers", "128 layers in all"]),
+        (["DW", "-C", 16, "-F", 32], ["no layer can change the width"]),
+        (["DW+PW", "-C", 16, "--bottleneck", "1/4"], ["a bottleneck needs two"]),
+        (["PW+PW", "-C", 16, "--stride", 2], ["no layer can hold the stride"]),
+        (["PW+PW", "-C", 16, "--dims", 3], ["--dims: wrong number of dimensions"]),
+        (["DW+PW", "-C", 16, "--kernel", 4], ["--kernel is even: got 4", "use 3 or 5"]),
+    ],
+)
+def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
+    run("show", *arguments).refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("block", "channels", "out"),
+    [
+        ("GPW(4)+SH(4)+DW+RPW(4,1/2)+GPW(4)", 16, 32),
+        ("(GPW(64)+SH(64)+DW+RPW(64,33/100)+GPW(64))x2", 512, 1024),
+    ],
+)
+def test_nothing_is_wider_than_the_terminal(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, block: str, channels: int, out: int
+) -> None:
+    for module in (tables, drawing):
+        monkeypatch.setattr(module, "terminal_width", lambda: 80)
+    text = run("show", block, "-C", channels, "-F", out).out
+    assert max(map(len, text.splitlines())) <= 80
+    # What does not fit beside the costs stands below them, whole.
+    assert "layer" in text.partition("in symbols")[0].rpartition("\n")[2]
+    assert "≤ min(C, w_1·w_3·w_4)" in text
+
+
+def test_what_would_nest_too_deep_is_not_written_out(run: Callable) -> None:
+    ended = run("show", "(GPW(2)+RPW(2,0))x64", "-C", 8)
+    assert (ended.status, ended.err) == (0, "")
+    assert "full field  too long to write in symbols" in ended.out
+
+
+def test_a_kind_added_to_the_table_is_shown(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(KINDS["GPW"], symbol="TPW")
+    monkeypatch.setitem(KINDS, "TPW", row)  # type: ignore[arg-type]
+    about = run("show", "DW+TPW(4)+SH(4)+tpw(4)", "-C", 16, "--format", "json").json
+    assert (about["block"], about["field"]) == ("DW+TPW(4)+SH(4)+TPW(4)", [3, 16])

@@ -1,0 +1,161 @@
+from dataclasses import replace
+
+import pytest
+
+from ifspace.block import Block
+from ifspace.errors import BlockError, SettingError
+from ifspace.kinds import KINDS
+from ifspace.reach import channel_reach
+from ifspace.show.describe import MAX_NESTED, describe, who_sees_whom
+from ifspace.show.kinds import describe_kinds
+
+BLOCKS = [
+    ("DW+PW", 16, None, None, 1),
+    ("PW+DW", 16, 32, None, 2),
+    ("DW+RPW(4,0)+RPW(4,1/2)", 16, None, None, 2),
+    ("GPW(4)+SH(4)+DW+GPW(4)", 64, 64, "1/4", 2),
+    ("(GC(2)+SH(2)+GPW(2))x2", 12, 24, None, 1),
+    ("PW+GC(2,k=5)+PW", 12, 12, "1/2", 2),
+]
+
+
+@pytest.mark.parametrize(("text", "channels", "out", "ratio", "stride"), BLOCKS)
+def test_totals_are_the_sums_of_the_layers(
+    text: str, channels: int, out: int | None, ratio: str | None, stride: int
+) -> None:
+    about = describe(text, channels, out, ratio, stride=stride)
+    sized = Block.parse(text).at(channels, out, ratio)
+    assert about.params == sum(layer.params for layer in about.layers) == sized.params
+    assert about.macs_per_pixel == sum(layer.macs_per_pixel for layer in about.layers)
+    assert about.macs_per_pixel == sized.macs_per_pixel(stride)
+    written = sum(layer.activations_per_pixel for layer in about.layers)
+    assert about.activations_per_pixel == written == sized.activations_per_pixel(stride)
+    assert about.field == about.layers[-1].field
+    assert [(layer.c_in, layer.c_out) for layer in about.layers] == [
+        (layer.c_in, layer.c_out) for layer in sized.layers
+    ]
+
+
+def test_a_full_description() -> None:
+    about = describe("dw+rpw(4,0)+rpw(4,0)", 16)
+    assert about.block == "DW+RPW(4,0)+RPW(4,0)"
+    assert [layer.field for layer in about.layers] == [(3, 1), (3, 4), (3, 16)]
+    assert [layer.coverage for layer in about.layers] == [1, 4, 16]
+    assert [layer.formula for layer in about.layers] == [
+        "1",
+        "Min(C, w_1)",
+        "Min(C, s_1*(w_2 - 1) + w_1)",
+    ]
+    assert about.condition == "C <= s_1*(w_2 - 1) + w_1"
+    assert (about.quality, about.compact, about.removable) == (True, True, ())
+    assert about.reference_params == 9 * 16 * 16
+    assert dict(about.symbols)["s_2"] == 4
+
+
+def test_what_could_go_is_named() -> None:
+    about = describe("DW+SH(4)+PW", 16)
+    assert about.quality
+    assert not about.compact
+    assert about.removable == (1,)
+
+
+def test_a_block_that_falls_short_says_so() -> None:
+    about = describe("DW+SH(4)+GPW(4)", 16)
+    assert not about.quality
+    assert about.field == (3, 4)
+
+
+def test_another_width_at_the_end_does_not_excuse_a_layer() -> None:
+    # GPW(2) changes the width, so it cannot be taken out at 12 to 24 channels; it can at 12.
+    assert describe("DW+PW+GPW(2)", 12).removable == (2,)
+    assert describe("DW+PW+GPW(2)", 12, 24).removable == (2,)
+
+
+def test_the_reference_is_what_the_block_stands_for() -> None:
+    assert describe("DW(5)+PW", 16).reference == "CONV(5)"
+    assert describe("DW(5)+PW", 16, kernel=3).quality is False
+    about = describe("(DW+RPW(2,1/2))x2", 16)
+    assert (about.reference, about.reference_field) == ("(CONV)x2", (5, 16))
+
+
+def test_formulas_name_the_inner_widths() -> None:
+    # RPW counts its windows, so a grouped layer after it brings the widths into the formula.
+    narrow = describe("GPW(2)+DW+GPW(2)+PW", 16, 16, "1/2").layers
+    assert "K" in narrow[2].formula
+    assert "F" not in narrow[2].formula
+    wide = describe("GPW(2)+GPW(4)+PW", 16, 32).layers
+    assert "F" not in wide[1].formula
+    # After a shuffle the formula is the upper bound of the fan-ins; later copies have none.
+    copies = describe("(GC(2)+SH(2)+GPW(2))x2", 12).layers
+    assert [layer.formula for layer in copies] == [
+        "Min(C, w_1)",
+        "<= Min(C, w_1)",
+        "<= Min(C, w_1*w_3)",
+        "",
+        "",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "channels", "message"),
+    [
+        ("DW+RPW+PW", 16, r"RPW needs groups.*RPW\(groups,overlap\)"),
+        ("DW+GPW(3)", 16, "groups do not divide the widths.*allowed: groups 1, 2, 4, 8, 16"),
+        ("", 16, "a block needs a layer"),
+    ],
+)
+def test_a_wrong_block_is_refused(text: str, channels: int, message: str) -> None:
+    with pytest.raises(BlockError, match=message):
+        describe(text, channels)
+
+
+def test_a_width_that_takes_too_long_is_refused() -> None:
+    with pytest.raises(SettingError, match="channels out of range: got 5000"):
+        describe("DW+PW", 5000)
+    with pytest.raises(SettingError, match="out_channels out of range: got 5000"):
+        describe("DW+PW", 16, 5000)
+
+
+@pytest.mark.parametrize("ratio", ["257", "4097/16", "1/3", "1e999999999"])
+def test_an_inner_width_that_takes_too_long_is_refused(ratio: str) -> None:
+    with pytest.raises(SettingError, match=r"bottleneck is not .*, ratio x 16 whole, 1 to 4096"):
+        describe("PW+PW", 16, bottleneck=ratio)
+
+
+@pytest.mark.parametrize("text", ["(DW)x65", "(DW+PW+PW)x43", "+".join(["DW"] * 129)])
+def test_a_block_that_takes_too_long_is_refused(text: str) -> None:
+    allowed = "at most 64 copies and 128 layers in all"
+    with pytest.raises(SettingError, match=f"composition too long.*; allowed: {allowed}; "):
+        describe(text, 16)
+
+
+def test_the_longest_block_is_described() -> None:
+    # Its formula would nest 128 layers; without one it is a matter of a second.
+    about = describe("(GPW(2)+RPW(2,0))x64", 8)
+    assert (about.field[1], len(about.layers), about.condition) == (8, 128, "")
+    shuffled = describe("(GPW(2)+SH(2))x64", 8)
+    assert shuffled.condition.startswith("C <= w_1")
+    short = describe("+".join(["RPW(2,0)"] * MAX_NESTED), 8)
+    assert short.condition
+    assert all(layer.formula for layer in short.layers)
+
+
+def test_who_sees_whom_holds_every_output_once() -> None:
+    sized = Block.parse("GPW(4)+SH(4)+RPW(4,1/2)").at(16)
+    drawn = who_sees_whom(sized)
+    for length, groups in enumerate(drawn, start=1):
+        seen = {output: group.seen for group in groups for output in group.outputs}
+        assert [seen[output] for output in range(16)] == channel_reach(sized.layers[:length])
+        assert len({group.seen for group in groups}) == len(groups)
+
+
+def test_every_kind_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [about.kind for about in describe_kinds()] == list(KINDS)
+    by_kind = {about.kind: about for about in describe_kinds()}
+    assert by_kind["RPW"].fan_in == "C_in/g"
+    assert by_kind["DW"].macs == "C_in*H_out*W_out*k**d"
+    assert "\\frac" in {about.kind: about for about in describe_kinds(latex=True)}["GC"].params
+    monkeypatch.setitem(KINDS, "TPW", replace(KINDS["GPW"], symbol="TPW"))  # type: ignore[arg-type]
+    assert describe_kinds()[-1].kind == "TPW"
+    assert describe("DW+TPW(4)+SH(4)+TPW(4)", 16).field == (3, 16)

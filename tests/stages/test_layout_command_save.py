@@ -1,0 +1,230 @@
+"""`--save` of `ifspace layout` and `ifspace organize`: the network of the answer in a file."""
+
+import importlib.util
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ifspace.nn.saving import load
+from ifspace.nn.styles import style_of
+from ifspace.stages.networks import network
+from ifspace.stages.organizer import organize
+
+LAYOUT = (
+    "layout",
+    "--stages",
+    "8,4",
+    "--depths",
+    "1,2",
+    "--widths",
+    "8,16",
+    "--blocks",
+    "CONV,DW+PW",
+    "--params",
+    "6k",
+    "--max-depth",
+    4,
+)
+ORGANIZE = (
+    "organize",
+    "--stages",
+    "8,4,2",
+    "--depths",
+    "1,1,3",
+    "--widths",
+    "8,8,8",
+    "--blocks",
+    "DW+PW",
+)
+BOTH = pytest.mark.parametrize("command", [LAYOUT, ORGANIZE], ids=["layout", "organize"])
+
+
+@BOTH
+def test_the_file_holds_the_layout_that_is_printed(
+    run: Callable, tmp_path: Path, command: tuple[Any, ...]
+) -> None:
+    file = tmp_path / "net.safetensors"
+    ended = run(*command, "--format", "json", "--save", file)
+    assert ended.status == 0
+    found = ended.json
+    plan = found["plans"][0] if "plans" in found else found
+    made = load(file)
+    assert found["saved"] == str(file)
+    assert list(made.layout.depths) == plan["depths"]
+    assert sum(each.numel() for each in made.parameters()) == plan["params"]
+    assert made.layout.macs == plan["macs"]
+    assert list(made.layout.blocks) == (plan.get("blocks") or found["blocks"])
+    assert made(torch.zeros(1, 3, 8, 8)).shape[2:] == made(torch.zeros(2, 3, 8, 8)).shape[2:]
+    (note,) = [line for line in ended.err.splitlines() if "saved" in line]
+    assert note == (
+        f"ifspace: saved: {file}, {plan['params']:,} parameters, fresh weights of seed 0"
+    )
+    assert "ifspace: no classifier, no batch norm: only a named network has them\n" in ended.err
+
+
+@BOTH
+def test_without_it_nothing_is_saved(run: Callable, command: tuple[Any, ...]) -> None:
+    ended = run(*command, "--format", "json")
+    assert (ended.json["saved"], "saved" in ended.err) == (None, False)
+
+
+@BOTH
+def test_the_same_command_writes_the_same_bytes(
+    run: Callable, tmp_path: Path, command: tuple[Any, ...]
+) -> None:
+    for name in "ab":
+        assert run(*command, "--quiet", "--save", tmp_path / f"{name}.safetensors").err == ""
+    a, b = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
+    assert a == b
+
+
+def test_the_best_of_several_is_saved(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "net.safetensors"
+    found = run(*LAYOUT, "--top", 3, "--format", "json", "--save", file).json
+    assert len(found["plans"]) == 3
+    assert list(load(file).layout.depths) == found["plans"][0]["depths"]
+
+
+@pytest.mark.parametrize("name", ["layout-residual", "mobilenet"])
+def test_a_named_network_has_its_style(run: Callable, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "net.safetensors"
+    ended = run("organize", "--network", name, "--moves", 1, "--save", file)
+    made = load(file)
+    assert made.style == style_of(name)
+    assert made.layout == organize(network(name, 32), moves=1).end
+    assert (ended.status, "fresh weights" in ended.err) == (0, True)
+    assert "no classifier" not in ended.err
+
+
+def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "net.safetensors"
+    asked = (
+        "organize",
+        "--stages",
+        "224,112,56,28,14",
+        "--depths",
+        "2,2,4,4,4",
+        "--widths",
+        "4,4,4,4,4",
+        "--alpha",
+        "10,3",
+    )
+    found = run(*asked, "--format", "json", "--save", file).json
+    ends = {each["alpha"]: each["depths"] for each in found["alphas"]}
+    assert ends[3] != ends[10]
+    assert list(load(file).layout.depths) == ends[3]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.pt", ["unknown format of a network: got net.pt", "allowed: .safetensors"]),
+        ("net", ["unknown format of a network: got net;"]),
+        ("none/net.safetensors", ["output cannot be written", "No such file or directory"]),
+        ("dir.safetensors", ["output cannot be written", "Is a directory"]),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_search(
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[Any, ...],
+    name: str,
+    words: list[str],
+) -> None:
+    (tmp_path / "dir.safetensors").mkdir()
+
+    def never(*_: object) -> None:
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr(import_module("ifspace.stages.allocate"), "best_stages", never)
+    monkeypatch.setattr(import_module("ifspace.stages.organizer"), "organize", never)
+    run(*command, "--save", tmp_path / name).refused(*words)
+    assert [path.name for path in tmp_path.iterdir()] == ["dir.safetensors"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.safetensors", ["unknown output format: got net.safetensors", "allowed: .json, .csv"]),
+        ("x.tex", ["unknown output format: got x.tex;"]),
+        ("none/x.json", ["output cannot be written", "No such file or directory"]),
+        ("dir.json", ["output cannot be written", "Is a directory"]),
+    ],
+)
+def test_neither_file_is_written_where_the_other_cannot_be(
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[Any, ...],
+    name: str,
+    words: list[str],
+) -> None:
+    (tmp_path / "dir.json").mkdir()
+
+    def never(*_: object) -> None:
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr(import_module("ifspace.stages.allocate"), "best_stages", never)
+    monkeypatch.setattr(import_module("ifspace.stages.organizer"), "organize", never)
+    for also in ([], ["--save", tmp_path / "net.safetensors"]):
+        run(*command, *also, "--out", tmp_path / name).refused(*words)
+    run(*command, "--out", tmp_path / "x.json", "--save", tmp_path / "x.pt").refused("got x.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["dir.json"]
+
+
+@BOTH
+def test_both_files_are_written(run: Callable, tmp_path: Path, command: tuple[Any, ...]) -> None:
+    ended = run(*command, "--out", tmp_path / "x.csv", "--save", tmp_path / "net.safetensors")
+    assert ended.status == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "x.csv"]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        (["torch"], "torch is not"),
+        (["safetensors"], "safetensors is not"),
+        (["torch", "safetensors"], "torch and safetensors are not"),
+    ],
+)
+def test_what_is_missing_is_said_with_how_to_get_it(
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[Any, ...],
+    absent: list[str],
+    said: str,
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "ifspace.cli.installed.find_spec", lambda name: None if name in absent else find(name)
+    )
+    file = tmp_path / "net.safetensors"
+    run(*command, "--save", file).refused(f"{said} installed", "install ifspace[torch]")
+    assert not file.exists()
+    assert run(*command).status == 0
+
+
+@pytest.mark.parametrize(("more", "status"), [(["--params", 10], 3), (["--time-limit", 0], 4)])
+def test_where_there_is_no_layout_an_older_file_stays(
+    run: Callable, tmp_path: Path, more: list[Any], status: int
+) -> None:
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(b"older")
+    ended = run(*LAYOUT, *more, "--format", "json", "--save", file)
+    assert (ended.status, ended.json["saved"]) == (status, None)
+    assert file.read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("command", ["layout", "organize"])
+def test_the_help_names_it(run: Callable, command: str) -> None:
+    text = " ".join(run(command, "--help").out.split())
+    assert "--save FILE Write the network too, with fresh weights, as FILE.safetensors" in text

@@ -1,0 +1,278 @@
+import csv
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ifspace.stages.networks import network
+from ifspace.stages.organize_text import short
+from ifspace.stages.organizer import organize
+from ifspace.table import widest
+
+STAGES = ("organize", "--stages", "32,16,8,4,2", "--depths", "2,2,3,3,3")
+VGG = ("organize", "--network", "vgg16")
+NOTE = "counted without batch norm, biases and classifier, which --network has\n"
+MARK = "ifspace: "
+
+
+def test_the_json_keeps_its_contract(run: Callable) -> None:
+    ended = run(*STAGES, "--format", "json")
+    assert (ended.status, ended.err) == (0, f"{MARK}widths 64, 128, 256, 512, 512; {NOTE}")
+    found = ended.json
+    routes = [(move["source"], move["target"]) for move in found["moves"]]
+    assert routes == [(4, 1), (5, 2), (5, 1), (4, 1), (3, 2)]
+    assert found["moves"][0]["depths"] == [3, 2, 3, 2, 3]
+    assert (found["moves"][0]["min"], round(found["moves"][0]["max"], 3)) == (0, 0.892)
+    assert found["depths"] == [5, 4, 2, 1, 1]
+    # Weights of the convolutions alone.
+    weights = 3 * 64 + 4 * 64**2 + 64 * 128 + 3 * 128**2 + 128 * 256 + 256**2 + 256 * 512 + 512**2
+    assert found["params"] == 9 * weights
+    assert found["macs"] == network("vgg16", 32).at_depths(found["depths"]).macs - 512 * 10
+    assert (found["layers"], found["width_sum"]) == (13, 5 * 64 + 4 * 128 + 2 * 256 + 1024)
+    assert found["gain"] == pytest.approx(organize(network("vgg16", 32)).end.gain())
+    assert (found["stopped"], found["network"], found["published"]) == ("no_gain", None, [])
+    assert found["untaken"]["source"] == 2
+
+
+def test_each_state_says_what_it_costs_and_where_it_is_published(run: Callable) -> None:
+    found = run(*VGG, "--format", "json").json
+    assert [move["params"] for move in found["moves"]][-1] == found["params"] == 5_098_826
+    assert found["start"]["params"] == 14_724_042
+    assert [move["published"] for move in found["moves"]] == [[], [], [], [], [3, 4]]
+    first = found["published"][0]
+    assert (first["params"], first["layout_params"], first["step"]) == ("5.10", 5_098_826, 5)
+    assert round(first["moved_gain"], 3) == round(found["moved_gain"], 3) == 2.490
+    for state, layout in zip(
+        found["moves"], organize(network("vgg16", 32)).layouts[1:], strict=True
+    ):
+        assert (state["macs"], state["layers"]) == (layout.macs, layout.layers)
+        assert (state["gain"], state["width_sum"]) == (layout.gain(), layout.width_sum)
+
+
+def test_the_table_has_a_row_a_state(run: Callable) -> None:
+    ended = run(*VGG, "--input", "3x224x224")
+    assert (ended.status, ended.err) == (0, "")
+    lines = [line.split() for line in ended.out.splitlines()]
+    title = "Organizer on vgg16 at 224×224: θ = 0, α = 3"
+    assert lines[0] == title.split()
+    assert ["0", "2,2,3,3,3", "11.04", "138.36M", "15.47G", "13", "4,224"] in lines
+    assert [
+        "2",
+        "4→2",
+        "0.872",
+        "0.954",
+        "3,3,3,2,2",
+        "11.43",
+        "133.82M",
+        "16.86G",
+        "13",
+        "3,392",
+        "5",
+    ] in lines
+    assert "Σ(max − min)  0.386 over the moves" in ended.out
+    assert "[3DRF] Table 5, ImageNet: 133.82M is {3,3,3,2,2}, step 2, the end; " in ended.out
+    assert "Δ3DRF printed 0.39, here 0.39 in all" in ended.out
+    assert "stopped       nowhere would one more block gain more" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "said"),
+    [
+        (
+            "vgg19",
+            32,
+            "8.09M is {6,4,3,2,1}, step 6, 1 before the end; Δ3DRF printed 3.13, "
+            "here 3.18 up to it, 3.24 in all",
+        ),
+        ("vgg19", 32, "27.38M is {6,4,3,2,1}, step 6, 1 before the end, 27.37M by our count"),
+        (
+            "vgg19",
+            224,
+            "141.34M is {3,2,4,4,3}, step 1, 2 before the end; Δ3DRF printed 1.09, "
+            "here 0.65 up to it, 1.09 in all",
+        ),
+        ("mobilenet", 32, "1.13M is {5,4,2,2,1}, step 5, 1 before the end"),
+        ("resnet50", 32, "17.24M is {5,5,4,2}, no state here; Δ3DRF printed 0.76, here 1.45"),
+        ("resnet50", 224, "23.67M is {4,5,4,3}, no state here"),
+    ],
+)
+def test_where_print_and_count_differ(run: Callable, name: str, side: int, said: str) -> None:
+    assert said in run("organize", "--network", name, "--input", side).out
+
+
+def test_other_depths_of_a_network_lead_by_the_same_states(run: Callable) -> None:
+    found = run(*VGG, "--depths", "5,3,3,1,1", "--format", "json").json
+    assert [move["published"] for move in found["moves"]] == [[3, 4]]
+    assert found["start"]["depths"] == [5, 3, 3, 1, 1]
+
+
+def test_a_threshold_removes_blocks(run: Callable) -> None:
+    ended = run(*STAGES, "--theta", "1.5", "--format", "json")
+    targets = {move["target"] for move in ended.json["moves"]}
+    assert (targets, ended.json["depths"], ended.json["moved_gain"]) == ({None}, [2, 2, 2, 1, 1], 0)
+    table = run(*STAGES, "--theta", "1.5").out
+    assert "θ = 1.5" in table
+    assert ["1", "4→", "0.000", "0.892", "2,2,3,2,3"] in [
+        row.split()[:5] for row in table.splitlines()
+    ]
+
+
+def test_a_number_of_moves(run: Callable) -> None:
+    found = run(*STAGES, "--moves", 2, "--format", "json").json
+    assert (len(found["moves"]), found["stopped"]) == (2, "limit")
+    assert run(*STAGES, "--moves", 0, "--format", "json").json["depths"] == [2, 2, 3, 3, 3]
+
+
+def test_several_alphas_are_compared(run: Callable) -> None:
+    ended = run("organize", "--network", "vgg19", "--input", 224, "--alpha", "1,2,3,5,10")
+    assert "α = 3\n" in ended.out.splitlines(keepends=True)[0]
+    assert "moves as for α = 3  α = 1 and 2\n" in ended.out
+    assert "another end         α = 5 and 10\n" in ended.out
+    assert ["10", "4,4,3,3,2", "12.73", "1.94", "5→1", "5→2", "4→1", "3→2"] in [
+        line.split() for line in ended.out.splitlines()
+    ]
+    found = run(
+        "organize", "--network", "vgg19", "--input", 224, "--alpha", "10,3,2", "--format", "json"
+    ).json
+    assert found["alpha"] == 3
+    same = [(each["alpha"], each["same_moves"]) for each in found["alphas"]]
+    assert same == [(10, False), (3, True), (2, True)]
+    assert found["alphas"][1]["moves"] == found["moves"]
+
+
+def test_alphas_with_other_moves_to_the_same_end(run: Callable) -> None:
+    ended = run("organize", "--network", "mobilenet", "--alpha", "2,3")
+    assert "other moves to the same end  α = 2\n" in ended.out
+    assert "moves as for" not in ended.out
+    found = run("organize", "--network", "mobilenet", "--alpha", "2,3", "--format", "json").json
+    assert [each["same_moves"] for each in found["alphas"]] == [False, True]
+    assert found["alphas"][0]["depths"] == found["depths"]
+
+
+def test_without_alpha_3_the_first_is_shown(run: Callable) -> None:
+    assert run(*VGG, "--alpha", "5,1", "--format", "json").json["alpha"] == 5
+    assert "Compared" not in run(*VGG, "--alpha", "5,5").out
+
+
+def test_csv_and_markdown_have_a_row_a_state(run: Callable, tmp_path: Path) -> None:
+    out = tmp_path / "found.md"
+    ended = run(*VGG, "--alpha", "3,1", "--format", "csv", "--out", out)
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert [row["alpha"] for row in rows] == ["3.0"] * 6 + ["1.0"] * 5
+    assert (rows[0]["source"], rows[0]["params"]) == ("", "14724042")
+    assert (rows[5]["depths"], rows[5]["published"]) == ("5,4,2,1,1", "3, 4")
+    assert (rows[5]["source"], rows[5]["target"], rows[5]["params"]) == ("3", "2", "5098826")
+    assert out.read_text().count("\n") == 2 + len(rows)
+
+
+def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(run: Callable) -> None:
+    ended = run(
+        "organize",
+        "--stages",
+        "8,4",
+        "--depths",
+        "2,2",
+        "--widths",
+        "16,16",
+        "--inputs",
+        16,
+        "--kernel",
+        5,
+        "--blocks",
+        "DW+RPW(4,1/2)+SH(4)+GPW(8),CONV(3)",
+        "--moves",
+        0,
+        "--format",
+        "json",
+    )
+    assert ended.json["blocks"] == ["DW(5)+RPW(4,1/2)+SH(4)+GPW(8)", "CONV"]
+    assert ended.json["params"] == 2 * (25 * 16 + 16 * 4 + 16 * 2) + 2 * 9 * 16 * 16
+    assert ended.err == f"{MARK}{NOTE}"
+    one = run("organize", "--stages", "8,4", "--depths", "2,2", "--blocks", "dw+pw", "--quiet")
+    assert (one.err, "blocks        DW+PW\n" in one.out) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--stages 16,32 --depths 2,2", ["--stages that grow: got 16, 32"]),
+        ("--stages 32,0 --depths 2,2", ["--stages out of range: got 0"]),
+        ("--stages 32,16 --depths 2", ["wrong number of --depths: got 1 for 2 stages"]),
+        ("--stages 32,16 --depths 2,0", ["--depths out of range: got 0"]),
+        ("--stages 32,16 --depths 2,1001", ["--depths", "got 1001", "to 1000"]),
+        ("--stages 32,16 --depths 2,2 --widths 3", ["wrong number of --widths: got 1"]),
+        ("--stages 32,16 --depths 2,2 --widths 64,0", ["--widths out of range: got 0"]),
+        ("--stages 32,16 --depths 2,2 --blocks PW,PW,PW", ["wrong number of --blocks: got 3"]),
+        (
+            "--stages 32,16 --depths 2,2 --blocks CONV,DW+GPW",
+            ["--blocks", "without its groups: got GPW in DW+GPW", "GPW(4)", "`ifspace layout`"],
+        ),
+        (
+            "--stages 32,16 --depths 2,2 --blocks GPW(8)",
+            ["--blocks: stage 1, 3 to 64 channels: groups do not divide", "more inputs"],
+        ),
+        ("--stages 32,16 --depths 2,2 --blocks CONV,GPW(7)", ["stage 2, 64 to 128 channels"]),
+        ("--stages 32,16 --depths 2,2 --blocks DW", ["stage 1", "no layer can change the width"]),
+        ("--stages 32,16 --depths 2,2 --blocks XY", ["--blocks: unknown kind", "'XY'"]),
+        ("--stages 32,16 --depths 2,2 --blocks PW,", ["'--blocks'", "allowed: blocks between"]),
+        ("--stages 32,16 --depths 2,2 --kernel 4", ["--kernel is even: got 4"]),
+        ("--stages 32,16 --depths 2,2 --inputs 0", ["'--inputs'", "whole numbers from 1"]),
+        ("--stages 32,16", ["no --depths", "--stages and --depths, or --network"]),
+        ("--depths 2,2", ["no --stages"]),
+        ("--theta 1", ["no --stages and no --depths"]),
+        ("--stages 32,16 --depths 2,2 --input 32", ["--input without --network"]),
+        ("--network vgg16 --stages 2 --blocks PW", ["--stages, --blocks with --network"]),
+        ("--network vgg17", ["unknown --network: got 'vgg17'", "vgg16, vgg19, resnet50"]),
+        ("--network vgg16 --input 64", ["--input: unknown image side: got 64"]),
+        ("--network vgg16 --input 3x32x64", ["'--input'", "'3x32x64'", "3x224x224"]),
+        ("--network vgg16 --depths 2,2", ["wrong number of --depths", "5, one for each"]),
+        ("--network mobilenet --depths 1,2,2,6,2", ["--depths", "got depth 1", "2 or more"]),
+        ("--network vgg16 --depths 2,2,2,2,9999", ["--depths out of range: got 9999"]),
+        ("--network vgg16 --theta -1", ["'--theta'", "'-1'", "numbers from 0"]),
+        ("--network vgg16 --alpha 1,x", ["'--alpha'", "'x'", "numbers from 0"]),
+        ("--network vgg16 --moves -1", ["'--moves'", "whole numbers from 0"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(
+    run: Callable, options: str, words: list[str]
+) -> None:
+    run("organize", *options.split()).refused(*words)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19", "mobilenet", "resnet50"])
+@pytest.mark.parametrize("side", [32, 224])
+def test_nothing_is_wider_than_a_terminal(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, name: str, side: int
+) -> None:
+    monkeypatch.setattr("ifspace.table.terminal_width", lambda: 80)
+    out = run("organize", "--network", name, "--input", side, "--alpha", "1,2,3,5,10").out
+    assert widest(out) <= 80
+    # All columns stand side by side.
+    assert out.count("depths") == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999_999, "999,999"),
+        (1_000_000, "1.00M"),
+        (133_822_440, "133.82M"),
+        (999_999_999, "1000.00M"),
+        (16_857_530_368, "16.86G"),
+    ],
+)
+def test_amounts_in_short(count: int, text: str) -> None:
+    assert short(count) == text
+
+
+def test_no_solver_is_needed() -> None:
+    code = (
+        "import sys; sys.modules['ortools'] = None\n"
+        "from ifspace.cli.main import main; main(['organize', '--network', 'vgg16'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

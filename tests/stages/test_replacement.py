@@ -1,0 +1,299 @@
+"""The best replacement against every one of small problems, and against sums of large ones."""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import brute_replacement
+import pytest
+
+from ifspace.answer import Status
+from ifspace.block import Block
+from ifspace.cpsat import (
+    Outcome,
+    solve,
+)
+from ifspace.errors import SettingError, SolverError
+from ifspace.stages import replacement as optimizer
+from ifspace.stages.problem import Budgets
+from ifspace.stages.replacement import best_replacement
+from ifspace.stages.replacement_problem import (
+    ORDERS,
+    Option,
+    ReplacementProblem,
+    Site,
+)
+
+Q = Fraction
+BOUNDED = ("params", "macs", "latency_ms")
+BLOCKS = [Block.parse(text) for text in ("DW+PW", "PW+DW", "DW+RPW(2,0)+GPW(2)", "GC(2)+PW")]
+SMALLEST = Block.parse("DW+PW").at(1)
+
+
+def site(draw: random.Random, name: str, options: int) -> Site:
+    """A layer whose options are of any sort: dearer than it, equal, without a latency."""
+    c_in, c_out, stride = draw.choice([4, 8]), draw.choice([4, 8]), draw.choice([1, 1, 2])
+    many = [Option(None, 9 * c_in * c_out, draw.randint(1, 10**6), Q(draw.randint(1, 99), 7))]
+    for _ in range(options - 1):
+        block = draw.choice(BLOCKS).at(c_in, c_out)
+        measured = None if draw.random() < 0.1 else Q(draw.randint(1, 99), draw.choice([3, 7, 64]))
+        params = block.params + draw.choice([0, 2 * c_out, draw.randint(0, 200)])
+        macs = draw.choice([params * draw.choice([16, 64]), draw.randint(1, 10**6)])
+        many.append(Option(block, params, macs, measured, stride))
+    if draw.random() < 0.3:
+        many.append(draw.choice(many))
+    if draw.random() < 0.2:
+        many.pop(0)
+    draw.shuffle(many)
+    return Site(name, tuple(many))
+
+
+def drawn(
+    seed: int, count: int
+) -> Iterator[tuple[ReplacementProblem, list[brute_replacement.Row]]]:
+    """Problems of every sort with all their choices, few enough to go through."""
+    draw = random.Random(seed)
+    while count:
+        kinds = [site(draw, f"kind {n}", draw.randint(2, 4)) for n in range(draw.randint(1, 4))]
+        sites = [replace(draw.choice(kinds), name=f"layer {n}") for n in range(draw.randint(1, 6))]
+        names = draw.sample(BOUNDED, draw.randint(0, 3))
+        try:
+            problem = ReplacementProblem(
+                tuple(sites),
+                Budgets(latency_ms=Q(1) if "latency_ms" in names else None),
+                draw.choice(list(ORDERS)),
+            )
+        except SettingError:
+            continue
+        rows = list(brute_replacement.choices(problem))
+        one = draw.choice(rows)
+        bounds: dict[str, Any] = {}
+        for name in names:
+            least = min(getattr(row, name) for row in rows)
+            has = getattr(one, name)
+            bounds[name] = draw.choice([has, has, has, has + 1, (has + least) // 2, least - 1])
+        count -= 1
+        yield replace(problem, budgets=Budgets(**bounds)), rows
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_of_problems_of_every_sort(seed: int) -> None:
+    ended = []
+    for problem, rows in drawn(seed, 80):
+        expected = brute_replacement.best(problem, rows)
+        answer = best_replacement(problem)
+        ended.append((problem.objective, answer.status))
+        assert answer.left_out == problem.left_out
+        if expected is None:
+            assert (answer.status, answer.bound, answer.plan) == (Status.INFEASIBLE, None, None)
+            assert answer.least == {
+                name: min(getattr(row, name) for row in rows) for name in problem.budgets.given
+            }
+            continue
+        assert answer.plan is not None
+        answer.plan.check()
+        assert (answer.status, answer.least) == (Status.OPTIMAL, {})
+        assert answer.plan.objective() == answer.bound == expected
+        totals = answer.plan.totals
+        assert brute_replacement.Row(**{"latency_ms": Q(0)} | totals) in rows
+    for objective in ORDERS:
+        assert ended.count((objective, Status.OPTIMAL)) > 8
+        assert ended.count((objective, Status.INFEASIBLE)) > 0
+
+
+def small(draw: random.Random, sites: int, options: int, most: int) -> tuple[Site, ...]:
+    """Many layers whose amounts are small numbers, so that few sums differ."""
+    return tuple(
+        Site(
+            f"{number}",
+            (
+                Option(None, 10 + most, 2 * most, Q(most)),
+                *(
+                    Option(
+                        SMALLEST,
+                        10 + draw.randint(0, most),
+                        draw.randint(0, 2 * most),
+                        Q(draw.randint(0, most), 2),
+                    )
+                    for _ in range(options - 1)
+                ),
+            ),
+        )
+        for number in range(sites)
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "names", "most"),
+    [
+        ("keep", ["params"], 8),
+        ("macs", ["params"], 8),
+        ("params", ["macs"], 4),
+        ("latency_ms", ["macs"], 4),
+        ("params", ["latency_ms"], 4),
+        ("keep", [], 30),
+        ("keep", ["params", "macs"], 2),
+        ("macs", ["params", "latency_ms"], 2),
+    ],
+)
+def test_large_problems_against_all_sums(objective: Any, names: list[str], most: int) -> None:
+    draw = random.Random(f"{objective} {names}")
+    sites = small(draw, *((100, 12) if len(names) < 2 else (30, 5)), most)
+    free = ReplacementProblem(sites, objective="latency_ms")
+    bounds: dict[str, Any] = {}
+    for name in names:
+        kept, least = free.totals((0,) * len(sites))[name], free.least(name)
+        bounds[name] = least + (kept - least) // draw.choice([3, 5])
+    problem = ReplacementProblem(sites, Budgets(**bounds), objective)
+    answer = best_replacement(problem)
+    assert answer.status is Status.OPTIMAL
+    assert answer.plan is not None
+    assert answer.plan.objective() == answer.bound == brute_replacement.best_by_sums(problem)
+
+
+def large(seed: int) -> tuple[Site, ...]:
+    """Two hundred layers of twenty options, no two alike."""
+    draw = random.Random(seed)
+    return tuple(
+        Site(
+            f"{number}",
+            (
+                Option(None, 10**6, 10**9, Q(9)),
+                *(
+                    Option(
+                        SMALLEST,
+                        draw.randint(10**3, 10**6),
+                        draw.randint(10**6, 10**9),
+                        Q(draw.randint(1000, 12000), 1000),
+                    )
+                    for _ in range(19)
+                ),
+            ),
+        )
+        for number in range(200)
+    )
+
+
+@pytest.mark.parametrize("objective", list(ORDERS))
+def test_two_hundred_layers_take_seconds(objective: Any) -> None:
+    sites = large(3)
+    free = ReplacementProblem(sites, objective="latency_ms")
+    kept = free.totals((0,) * 200)
+    bounds: dict[str, Any] = {
+        name: free.least(name) + (kept[name] - free.least(name)) * 2 // 3
+        for name in BOUNDED
+        if name != objective
+    }
+    problem = ReplacementProblem(sites, Budgets(**bounds), objective)
+    begun = time.monotonic()
+    answer = best_replacement(problem)
+    # Two seconds where nothing else runs.
+    assert time.monotonic() - begun < 20
+    assert answer.status is Status.OPTIMAL
+    assert answer.plan is not None
+    assert answer.plan.objective() == answer.bound
+    assert answer == best_replacement(problem)
+
+
+KEPT = Option(None, 1152, 18432, Q(3))
+CHEAP = Option(Block.parse("DW+PW").at(8, 16), 200, 3200, Q(1, 3))
+ALIKE = tuple(Site(f"conv{n}", (KEPT, CHEAP)) for n in range(6))
+
+
+def test_of_layers_alike_the_first_take_the_options_that_stand_first() -> None:
+    problem = ReplacementProblem(ALIKE, Budgets(params=4 * 1152 + 2 * 200))
+    plan = best_replacement(problem).plan
+    assert plan is not None
+    assert plan.chosen == (0, 0, 0, 0, 1, 1)
+    turned = tuple(Site(each.name, (CHEAP, KEPT)) for each in ALIKE)
+    plan = best_replacement(replace(problem, sites=turned)).plan
+    assert plan is not None
+    assert plan.chosen == (0, 0, 1, 1, 1, 1)
+
+
+def test_of_equal_options_the_first_is_taken() -> None:
+    site = Site("conv", (KEPT, CHEAP, CHEAP, replace(CHEAP, macs=3201)))
+    plan = best_replacement(ReplacementProblem((site,), objective="params")).plan
+    assert plan is not None
+    assert plan.chosen == (1,)
+
+
+def test_without_a_need_nothing_is_replaced() -> None:
+    answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=6 * 1152)))
+    assert answer.plan is not None
+    assert (answer.bound, answer.plan.blocks) == ((0, 6 * 18432, 6 * 1152), {})
+
+
+def test_a_budget_below_zero_tells_the_least() -> None:
+    answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=-5, latency_ms=Q(1))))
+    assert (answer.status, answer.plan) == (Status.INFEASIBLE, None)
+    assert answer.least == {"params": 1200, "latency_ms": 2}
+
+
+def test_fractions_of_a_millisecond_are_exact() -> None:
+    thirds = tuple(Site(f"{n}", (replace(KEPT, latency_ms=Q(1, 3)), CHEAP)) for n in range(3))
+    for most, replaced in ((Q(1), 0), (Q(1) - Q(1, 10**12), None)):
+        answer = best_replacement(ReplacementProblem(thirds, Budgets(latency_ms=most)))
+        assert (None if answer.bound is None else answer.bound[0]) == replaced
+
+
+def test_no_time_is_an_answer_without_a_plan() -> None:
+    answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)), time_limit_s=0)
+    assert (answer.status, answer.bound, answer.plan) == (Status.UNKNOWN, None, None)
+
+
+@pytest.mark.parametrize("proven", [0, 1, 2])
+def test_what_is_not_proven_has_a_bound_below_it(
+    proven: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def cut_short(*asked: Any) -> Outcome:
+        seen.append(1)
+        outcome = solve(*asked)
+        if len(seen) <= proven:
+            return outcome
+        assert outcome.bound is not None
+        return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - 1)
+
+    monkeypatch.setattr(optimizer, "solve", cut_short)
+    answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
+    assert answer.status is Status.FEASIBLE
+    assert answer.plan is not None
+    assert answer.bound is not None
+    assert len(answer.bound) == len(seen) == proven + 1
+    assert answer.bound < answer.plan.objective()
+    assert answer.bound[:-1] == answer.plan.objective()[:proven]
+
+
+def test_time_that_ends_between_two_amounts_leaves_what_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = iter([solve, lambda *asked: Outcome(Status.UNKNOWN, None, ())])
+    monkeypatch.setattr(optimizer, "solve", lambda *asked: next(ended)(*asked))
+    answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
+    assert (answer.status, answer.bound) == (Status.FEASIBLE, (3,))
+    assert answer.plan is not None
+    assert answer.plan.objective()[0] == 3
+
+
+@pytest.mark.parametrize("lie", ["none", "bound"])
+def test_a_solver_that_contradicts_itself_is_not_believed(
+    lie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def false(*asked: Any) -> Outcome:
+        seen.append(1)
+        outcome = solve(*asked)
+        assert outcome.bound is not None
+        if lie == "bound":
+            return replace(outcome, bound=outcome.bound + 1)
+        return outcome if len(seen) == 1 else Outcome(Status.INFEASIBLE, None, ())
+
+    monkeypatch.setattr(optimizer, "solve", false)
+    with pytest.raises(SolverError, match="the solver contradicts itself"):
+        best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))

@@ -1,0 +1,66 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ifspace.table import (
+    _fold,
+    table,
+)
+
+WORDS = st.lists(st.text("abcDW+() ,", max_size=30), min_size=1, max_size=4)
+
+
+@given(cells=WORDS, width=st.integers(40, 100))
+def test_a_folded_table_fits_and_loses_no_character(cells: list[str], width: int) -> None:
+    text = table(["block~", ">params"], [[cell, "123"] for cell in cells], width=width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    kept = "".join(line.removesuffix("123") for line in lines[2:]).replace(" ", "")
+    assert kept == "".join(cells).replace(" ", "")
+
+
+def test_nothing_is_folded_without_a_width(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "DW+" * 100 + "PW"
+    assert long in table(["block~"], [[long]])
+
+
+def test_numbers_stand_to_the_right() -> None:
+    assert table([">n", "name"], [[1, "a"], [100, None]]) == ("  n  name\n---------\n  1  a\n100\n")
+
+
+def test_columns_that_do_not_fit_stand_below_with_the_keys_again() -> None:
+    text = table(["#", "block~", ">a", ">b"], [[1, "DW+GPW(8)", 1234567, 7654321]], 20, keys=2)
+    assert [line.split() for line in text.splitlines()] == [
+        ["#", "block", "a"],
+        ["-" * 20],
+        ["1", "DW+", "1234567"],
+        ["GPW(8)"],
+        [],
+        ["#", "block", "b"],
+        ["-" * 20],
+        ["1", "DW+", "7654321"],
+        ["GPW(8)"],
+    ]
+
+
+@pytest.mark.parametrize("width", range(10, 40))
+def test_no_name_is_cut(width: int) -> None:
+    text = table(["block~"], [["DW+RPW(16,33/100)+GPW(64) min(C, w_1·(s_1 + 1)) k = 3"]], width)
+    words = text.split("\n", 2)[2].replace("+", "+ ").split()
+    assert words == [
+        "DW+",
+        "RPW(16,33/100)+",
+        "GPW(64)",
+        "min(C,",
+        "w_1·(s_1",
+        "+",
+        "1))",
+        "k",
+        "=",
+        "3",
+    ]
+
+
+def test_parentheses_and_equations_are_cut_last() -> None:
+    assert _fold("1 + min(C, w_1) + k = 3", 12) == ["1 +", "min(C, w_1)", "+ k = 3"]
+    assert _fold("1 + min(C, w_1)", 8) == ["1 +", "min(C,", "w_1)"]
