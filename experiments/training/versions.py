@@ -16,7 +16,7 @@ from ifspace.models.reorganization import (
     reorganization_of,
     reorganize,
 )
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.nn.networks import build_network, named_network
 from ifspace.nn.styles import NetworkStyle, style_of
 from ifspace.stages.frame import Frame

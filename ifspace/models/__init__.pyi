@@ -1,3 +1,4 @@
+from .analysis import Report as Report
 from .analysis import analyze as analyze
 from .decomposition import (
     decompose as decompose,
@@ -12,7 +13,6 @@ from .reorganization import (
 from .reorganization import (
     reorganize as reorganize,
 )
-from .report import Report as Report
 from .saving import (
     load as load,
 )
@@ -20,4 +20,4 @@ from .saving import (
     save as save,
 )
 from .sources import network as network
-from .trace_network import trace as trace
+from .tracing import trace as trace

@@ -1,23 +1,155 @@
 """Analysis: where the layers of a network see nothing new."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import nn
 
 from ifspace.infofield import gain
 from ifspace.models.fields import Field, receptive_fields
-from ifspace.models.graph import Op, Trace
-from ifspace.models.report import LayerReport, Report, StageReport, UnitReport
-from ifspace.models.stages import TracedStage, stages_of
-from ifspace.models.trace_network import (
+from ifspace.models.graph import (
+    Op,
+    Size,
+    Trace,
+    TracedLayer,
+)
+from ifspace.models.tracing import (
     Image,
     checked_model,
     trace,
 )
-from ifspace.models.units import units_of
+from ifspace.models.units import (
+    TracedStage,
+    stages_of,
+    units_of,
+)
+from ifspace.nn import RollingPointwiseConv2d
 from ifspace.values import from_zero
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """A layer in its stage.
+
+    `field` is what its outputs see of the stage's input. `gain` is that over the map it reads, None
+    for a layer that reads the input itself, and for a shuffle, which sees nothing more.
+    `receptive`: (height, width) in pixels of the image and beyond that an output may see;
+    `past_image` says whether it is larger than the image.
+    """
+
+    layer: TracedLayer
+    unit: int
+    field: Field
+    gain: float | None
+    receptive: Size
+    past_image: bool
+
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether its outputs see no more than what it reads."""
+        return self.gain == 0
+
+
+@dataclass(frozen=True, slots=True)
+class UnitReport:
+    """A unit in its stage: the modules that hold it, what it sees, gains and costs.
+
+    `gain` is that over what it reads, None where that is the stage's input.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    layers: int
+    field: Field
+    gain: float | None
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """A stage: maps of one size. `elements` is the volume of what enters, `channels` its channels.
+
+    `width` is that of the map that leaves. Parameters are those of the layers alone.
+    """
+
+    side: Size
+    channels: int
+    width: int
+    elements: int
+    units: tuple[UnitReport, ...]
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def params(self) -> int:
+        """Parameters of its layers."""
+        return sum(each.layer.params for each in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of its layers, for one image."""
+        return sum(each.layer.macs for each in self.layers)
+
+    @property
+    def saturated(self) -> bool:
+        """Whether its last unit adds nothing: its input was seen whole before."""
+        return len(self.units) > 1 and self.units[-1].gain == 0
+
+    @property
+    def full(self) -> bool:
+        """Whether its outputs see the whole input of the stage."""
+        return self.units[-1].field.volume == self.elements
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """A network analysed.
+
+    `image` is (channels, height, width). `params` counts all parameters, `macs` the convolutions
+    and dense layers for one image. `gates` and `head` are layers without a field: those that only
+    scale maps, and those behind the last map. `passed` counts what keeps maps as they are.
+    """
+
+    image: tuple[int, int, int]
+    params: int
+    macs: int
+    alpha: float
+    stages: tuple[StageReport, ...]
+    gates: tuple[TracedLayer, ...]
+    head: tuple[TracedLayer, ...]
+    passed: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the totals and where to look on: all of it has thousands of numbers."""
+        idle = sum(each.adds_nothing for each in self.layers)
+        return (
+            f"<Report of {len(self.layers)} layers in {len(self.stages)} stages: "
+            f"{self.params:,} parameters, {self.macs:,} MACs, {idle} layers add nothing>"
+        )
+
+    @cached_property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """The layers of all stages."""
+        return tuple(layer for stage in self.stages for layer in stage.layers)
+
+    @cached_property
+    def other_params(self) -> int:
+        """Parameters of no layer: those of normalisation, and of other operators."""
+        layers = (*(each.layer for each in self.layers), *self.gates, *self.head)
+        return self.params - sum(layer.params for layer in layers)
+
+    @cached_property
+    def gain(self) -> float:
+        """The gain of all units together.
+
+        Reference: [3DRF] section 4.1.
+        """
+        return sum(unit.gain or 0 for stage in self.stages for unit in stage.units)
 
 
 def analyze(
@@ -145,3 +277,44 @@ class _Writer:
             for node in self._trace.nodes[min(stage.nodes) : last + 1]
             if node.op is Op.MOVE and node.layer is not None
         ]
+
+
+_LAYERS = (nn.modules.conv._ConvNd, nn.Linear, RollingPointwiseConv2d)
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """How many parameters stand beside the layers: by class of module, and of idle layers by name.
+
+    Idle layers do not run in evaluation: a second classifier, say, that is there for training.
+    """
+
+    classes: Mapping[str, int] = field(default_factory=dict)
+    idle: Mapping[str, int] = field(default_factory=dict)
+
+
+def others_of(model: nn.Module, report: Report) -> Others:
+    """Return whose the parameters outside the layers of a report are, the most first.
+
+    Where they cannot be told apart, as weights that modules share, nothing is said.
+
+    >>> from ifspace.models.analysis import analyze
+    >>> row = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU())
+    >>> others_of(row, analyze(row, (3, 8, 8)))
+    Others(classes={'BatchNorm2d': 16, 'PReLU': 1}, idle={})
+    """
+    layers = (*(each.layer for each in report.layers), *report.gates, *report.head)
+    run = {layer.name for layer in layers}
+    classes: Counter[str] = Counter()
+    idle: dict[str, int] = {}
+    for name, module in model.named_modules():
+        own = sum(each.numel() for each in module.parameters(recurse=False))
+        if not own or name in run:
+            continue
+        if isinstance(module, _LAYERS):
+            idle[name] = own
+        else:
+            classes[type(module).__name__] += own
+    if classes.total() + sum(idle.values()) == report.other_params:
+        return Others(dict(classes.most_common()), idle)
+    return Others()

@@ -45,14 +45,12 @@ def command(output: Output, model: str, input: str, alpha: float, each_layer: bo
     """
     with networks_needed("real networks are taken apart with them"):
         from ifspace.models import trace
-        from ifspace.models.analysis import report_on
+        from ifspace.models.analysis import others_of, report_on
         from ifspace.models.analyze_text import (
             Asked,
             forms,
         )
-        from ifspace.models.others import others_of
-        from ifspace.models.sources import parse_image
-        from ifspace.models.tracing.shapes import on_shapes
+        from ifspace.models.sources import on_shapes, parse_image
 
         source = Source(model, parse_image(input))
         network, found = on_shapes(source.build, lambda made: (made, trace(made, source.image)))

@@ -19,8 +19,8 @@ from ifspace.models.changing.replace import Replace
 from ifspace.models.edits import Image, applied, attach, edits_of
 from ifspace.models.graph import Trace
 from ifspace.models.sites import LEAST_CHANNELS, ConvSite, Skipped, sites_of
-from ifspace.models.trace_network import checked_model
-from ifspace.models.trace_network import trace as traced
+from ifspace.models.tracing import checked_model
+from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
 from ifspace.models.warm_start import warm_start as fitted
 from ifspace.nn.blocks import Style, block_style
@@ -130,7 +130,7 @@ def decompose(
     PointwiseConv2d(16, 32, kernel_size=(1, 1), stride=(1, 1))
 
     Raises: SettingError when no convolution can be replaced, or nothing keeps the budgets; and as
-        `plan_decomposition`, `ifspace.models.trace_network` and `warm_start` do.
+        `plan_decomposition`, `ifspace.models.tracing` and `warm_start` do.
     """
     model = checked_model(model)
     check_seed(seed)

@@ -22,7 +22,7 @@ from ifspace.models.changing.surgery import Append, Remove
 from ifspace.models.changing.widening import without_values
 from ifspace.models.fields import Stretch
 from ifspace.models.graph import Trace
-from ifspace.models.stages import TracedStage
+from ifspace.models.units import TracedStage
 
 # Stands in a row for a unit that was not traced.
 COPY: Final = -1

@@ -20,7 +20,12 @@ from ifspace.block import (
     Layer,
     SizedLayer,
 )
-from ifspace.models.graph import Node, Op, Size, Trace
+from ifspace.models.graph import (
+    Node,
+    Op,
+    Size,
+    Trace,
+)
 from ifspace.reach import Rows, start, through
 
 Pixels = npt.NDArray[np.int64]
@@ -66,7 +71,7 @@ class Stretch:
     Inputs see themselves; or what is `seen` of something before, by map.
 
     >>> from torch import nn
-    >>> from ifspace.models.trace_network import trace
+    >>> from ifspace.models.tracing import trace
     >>> found = trace(nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3)), (4, 9, 9))
     >>> [Stretch(found, [0]).field(number, (9, 9)).volume for number in (1, 2)]
     [18, 100]

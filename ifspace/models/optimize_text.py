@@ -6,6 +6,7 @@ from typing import Any, Final
 from ifspace.answer import Status
 from ifspace.catalogue.export import csv_table, json_text, markdown_table, ratio_text
 from ifspace.cli.options import Forms
+from ifspace.models.analysis import Report
 from ifspace.models.moves_text import (
     moved,
     moved_values,
@@ -18,7 +19,6 @@ from ifspace.models.replacements_text import (
     replaced,
     replaced_values,
 )
-from ifspace.models.report import Report
 from ifspace.stages.layout_text import amounts_text
 from ifspace.table import (
     heading,

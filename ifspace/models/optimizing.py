@@ -12,7 +12,7 @@ from ifspace.answer import Status
 from ifspace.cli.options import Output
 from ifspace.cli.progress import ProgressBar
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.analysis import report_on
+from ifspace.models.analysis import Report, report_on
 from ifspace.models.decomposition import (
     Decomposition,
     decomposed,
@@ -26,10 +26,9 @@ from ifspace.models.reorganization import (
     plan_reorganization,
     reorganized,
 )
-from ifspace.models.report import Report
 from ifspace.models.saving import save
-from ifspace.models.trace_network import trace
-from ifspace.models.tracing.shapes import on_shapes
+from ifspace.models.sources import on_shapes
+from ifspace.models.tracing import trace
 from ifspace.models.warm_start import random_images
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.options import read_block

@@ -11,7 +11,10 @@ import click
 from ifspace.cli.installed import TORCH, check_installed
 
 if TYPE_CHECKING:
-    from ifspace.models.graph import Size, TracedLayer
+    from ifspace.models.graph import (
+        Size,
+        TracedLayer,
+    )
 
 
 Image = tuple[int, int, int]

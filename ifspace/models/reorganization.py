@@ -18,10 +18,9 @@ from ifspace.models.changing.surgery import Append, Remove
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied, attach, edits_of
 from ifspace.models.graph import Trace
-from ifspace.models.stages import stages_of
-from ifspace.models.trace_network import checked_model
-from ifspace.models.trace_network import trace as traced
-from ifspace.models.units import units_of
+from ifspace.models.tracing import checked_model
+from ifspace.models.tracing import trace as traced
+from ifspace.models.units import stages_of, units_of
 from ifspace.nn import RollingPointwiseConv1d
 from ifspace.nn.checks import check_seed, unwrapped
 from ifspace.nn.networks import Network, seeded
@@ -129,7 +128,7 @@ def reorganize(
     ['Conv2d', 'Conv2d', 'Conv2d', 'Conv2d', 'Conv2d', 'MaxPool2d', 'Conv2d']
 
     Raises: SettingError when nothing keeps the budgets; and as `plan_reorganization` and
-        `ifspace.models.trace_network` do.
+        `ifspace.models.tracing` do.
     """
     model = checked_model(model)
     check_seed(seed)

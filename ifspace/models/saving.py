@@ -18,13 +18,12 @@ from torch.export.passes import move_to_device_pass
 
 from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import Edits, applied, attach, edits_of
-from ifspace.models.sources import network
-from ifspace.models.trace_network import (
+from ifspace.models.sources import digest_of, network
+from ifspace.models.tracing import (
     Image,
     checked_model,
     image_for,
 )
-from ifspace.models.user_files import digest_of
 from ifspace.nn import saving as files
 from ifspace.nn.checks import device_of
 from ifspace.nn.export import export_onnx, exported

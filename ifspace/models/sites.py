@@ -15,8 +15,11 @@ from torch import nn
 from torch.func import functional_call
 
 from ifspace.errors import SettingError
-from ifspace.models.graph import Trace, TracedLayer
-from ifspace.models.trace_network import evaluated
+from ifspace.models.graph import (
+    Trace,
+    TracedLayer,
+)
+from ifspace.models.tracing import evaluated
 
 Side = tuple[int, int]
 LEAST_CHANNELS: Final = 16

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
-from ifspace.models.trace_network import evaluated
+from ifspace.models.tracing import evaluated
 from ifspace.nn.blocks import BlockModule
 from ifspace.nn.checks import check_seed, first_line, wrong_type
 

@@ -13,9 +13,8 @@ from ifspace.models.changing.widening import without_values
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied
 from ifspace.models.graph import Trace
-from ifspace.models.stages import stages_of
-from ifspace.models.trace_network import trace
-from ifspace.models.units import units_of
+from ifspace.models.tracing import trace
+from ifspace.models.units import stages_of, units_of
 from ifspace.nn.networks import seeded
 from ifspace.stages.layout import Layout
 

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from ifspace.errors import SettingError
 from ifspace.infofield import gain
 from ifspace.models import network
-from ifspace.models.analysis import analyze
-from ifspace.models.report import Report, StageReport
+from ifspace.models.analysis import (
+    Report,
+    StageReport,
+    analyze,
+)
 from ifspace.stages import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,7 @@ from ifspace.models.decomposition import (
 )
 from ifspace.models.edits import edits_of
 from ifspace.models.sources import network
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.nn import FOG, Style, export_onnx
 from ifspace.reach import channel_field
 from ifspace.stages.latency import LatencyTable

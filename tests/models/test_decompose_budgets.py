@@ -14,7 +14,7 @@ from ifspace.models.decomposition import (
     decomposition_of,
     plan_decomposition,
 )
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.stages.latency import LatencyTable
 
 pytestmark = pytest.mark.usefixtures("one_thread")

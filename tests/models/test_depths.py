@@ -19,7 +19,7 @@ from small_networks import macs, params
 from torch import nn
 
 from ifspace.infofield import gain
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torchvision.models import MobileNetV2, ShuffleNetV2, vgg
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from ifspace.models.analysis import analyze
+from ifspace.models.analysis import Report, analyze
 from ifspace.models.fields import Receptive, Stretch, receptive_fields
 from ifspace.models.graph import Op
-from ifspace.models.report import Report
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.nn import RollingPointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")

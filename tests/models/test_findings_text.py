@@ -1,8 +1,11 @@
 from torch import nn
 
 import ifspace.models as m
-from ifspace.models.findings_text import findings
-from ifspace.models.others import Others, others_of
+from ifspace.models.analysis import (
+    Others,
+    others_of,
+)
+from ifspace.models.analyze_text import findings
 
 
 def said_of(model: nn.Module, side: int) -> dict[str, str]:

@@ -21,7 +21,7 @@ from ifspace.models.reorganization import (
     reorganized,
 )
 from ifspace.models.sources import network
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.nn import named_network
 from ifspace.stages.layout import Layout
 from ifspace.stages.moves import Stopped

@@ -16,7 +16,7 @@ from ifspace.models.reorganization import (
     plan_reorganization,
     reorganized,
 )
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.nn import named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,7 +16,7 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import Edits, edits_of
 from ifspace.models.reorganization import reorganization_of
 from ifspace.models.sources import network
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.nn import Network, named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

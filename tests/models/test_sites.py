@@ -12,7 +12,7 @@ from ifspace.models.decomposition import (
     decompose,
     plan_decomposition,
 )
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 from ifspace.reach import channel_field
 
 pytestmark = pytest.mark.usefixtures("one_thread")

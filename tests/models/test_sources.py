@@ -15,7 +15,10 @@ from torch import nn
 
 from ifspace.errors import DeviceError, SettingError
 from ifspace.models import sources
-from ifspace.models.sources import network, parse_image
+from ifspace.models.sources import (
+    network,
+    parse_image,
+)
 from ifspace.nn import named_network
 from ifspace.stages import networks
 

@@ -10,9 +10,12 @@ from small_networks import BasicBlock
 from torch import Tensor, nn
 
 from ifspace.models.graph import Op
-from ifspace.models.stages import TracedStage, stages_of
-from ifspace.models.trace_network import trace
-from ifspace.models.units import units_of
+from ifspace.models.tracing import trace
+from ifspace.models.units import (
+    TracedStage,
+    stages_of,
+    units_of,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Row = tuple[tuple[int, int], int, list[str]]

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.models.analysis import analyze
 from ifspace.models.graph import Op
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORKS: list[Callable[[], nn.Module]] = [

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
 from ifspace.models.analysis import analyze
-from ifspace.models.trace_network import trace
+from ifspace.models.tracing import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CONTROL = (

@@ -11,9 +11,8 @@ from models.zoo import NOT_ON_META, ZOO, Entry, build, on_meta
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.models.analysis import report_on
-from ifspace.models.report import Report
-from ifspace.models.trace_network import trace
+from ifspace.models.analysis import Report, report_on
+from ifspace.models.tracing import trace
 from ifspace.nn import RollingPointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")

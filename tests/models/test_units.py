@@ -10,8 +10,13 @@ from models.zoo import ZOO, on_meta
 from small_networks import BasicBlock
 from torch import Tensor, nn
 
-from ifspace.models.trace_network import trace
-from ifspace.models.units import Finder, Unit, units_of, within
+from ifspace.models.tracing import trace
+from ifspace.models.units import (
+    Finder,
+    Unit,
+    units_of,
+    within,
+)
 from ifspace.nn import named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

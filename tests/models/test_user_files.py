@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import SettingError
-from ifspace.models.sources import network
-from ifspace.models.user_files import from_file
+from ifspace.models.sources import from_file, network
 
 NET = """
 from __future__ import annotations

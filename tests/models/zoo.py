@@ -9,7 +9,10 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from ifspace.models.sources import Image, network
+from ifspace.models.sources import (
+    Image,
+    network,
+)
 
 
 @dataclass(frozen=True)

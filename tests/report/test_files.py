@@ -37,7 +37,9 @@ def test_a_cell_that_means_nothing_is_named(tmp_path: Path, change, said: str) -
 
 def test_a_file_without_our_columns_is_refused_with_what_writes_it(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "energy-bench.csv", [{"name": "other"}])
-    with pytest.raises(SettingError, match=r"no column layers, budget.*benchmarks\.energy.*write it"):
+    with pytest.raises(
+        SettingError, match=r"no column layers, budget.*benchmarks\.energy.*write it"
+    ):
         read_rows(path, ENERGY)
 
 

@@ -16,10 +16,16 @@ from torch import nn
 from ifspace.errors import IfspaceError
 from ifspace.models.changing.rows import children_of, is_row, is_tail, run_of
 from ifspace.models.changing.surgery import copied
-from ifspace.models.graph import Trace, TracedLayer
-from ifspace.models.stages import TracedStage
-from ifspace.models.trace_network import trace
-from ifspace.models.units import Unit, within
+from ifspace.models.graph import (
+    Trace,
+    TracedLayer,
+)
+from ifspace.models.tracing import trace
+from ifspace.models.units import (
+    TracedStage,
+    Unit,
+    within,
+)
 from ifspace.nn.blocks import ACTIVATIONS
 
 # What an activation is called among the operators that a network calls, and here.

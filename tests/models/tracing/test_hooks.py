@@ -10,8 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.models.analysis import analyze
 from ifspace.models.graph import Op
-from ifspace.models.trace_network import trace
-from ifspace.models.tracing.hooks import hooked
+from ifspace.models.tracing import hooked, trace
 from ifspace.nn import RollingPointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,9 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ifspace.models.graph import Op, Trace
-from ifspace.models.trace_network import trace
-from ifspace.models.tracing.labels import NOTHING, Label, flat, shuffle_groups
+from ifspace.models.feature_maps import (
+    NOTHING,
+    Label,
+    flat,
+    shuffle_groups,
+)
+from ifspace.models.graph import (
+    Op,
+    Trace,
+)
+from ifspace.models.tracing import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Move = Callable[[Tensor], Tensor]

@@ -9,9 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ifspace.models.feature_maps import (
+    MOST_SPREAD,
+    NOTHING,
+    Label,
+    Maps,
+    side_of,
+)
 from ifspace.models.graph import Op
-from ifspace.models.tracing.labels import NOTHING, Label
-from ifspace.models.tracing.maps import MOST_SPREAD, Maps, side_of
 
 SHAPE = (1, 6, 8, 8)
 

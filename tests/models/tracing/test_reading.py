@@ -6,10 +6,12 @@ from models.odd_networks import IMAGE, Two, conv
 from torch import Tensor, nn
 
 from ifspace.models.analysis import analyze
+from ifspace.models.calls import (
+    bare_name,
+    writes,
+)
 from ifspace.models.graph import Op
-from ifspace.models.trace_network import trace
-from ifspace.models.tracing.calls import bare_name, writes
-from ifspace.models.tracing.reading import Reader
+from ifspace.models.tracing import Reader, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

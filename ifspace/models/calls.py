@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ifspace.models.tracing.labels import Label
+from ifspace.models.feature_maps import Label
 
 # A tensor of the network: a map, several of them, or None for what no image changes.
 Value = Label | tuple[Any, ...] | None

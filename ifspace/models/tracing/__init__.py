@@ -1,1 +1,0 @@
-"""What `torch.export` writes down of a network, read operator by operator into maps and layers."""
