@@ -1,4 +1,4 @@
-"""What `python -m experiments.training` prints: a row a version, and what such a check shows and does not."""
+"""What `python -m experiments.training` prints: a row a version, and what the check shows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
