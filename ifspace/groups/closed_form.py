@@ -19,11 +19,7 @@ from typing import Any, Final
 
 import sympy
 
-from ifspace.block import (
-    DEFAULT_KERNEL,
-    Composition,
-    whole,
-)
+from ifspace.block import DEFAULT_KERNEL, Composition
 from ifspace.groups.fog import REMARKS
 from ifspace.groups.problem import (
     MAX_KERNEL,
@@ -288,17 +284,3 @@ def widest(
     found = [(y, y.subs(dict.fromkeys(y.free_symbols, 1))) for y in sympy.solve(polynomial, x)]
     (root,) = (root for root, at_one in found if at_one > 0)
     return sympy.Eq(C, sympy.simplify(root**unit), evaluate=False)
-
-
-def equal_fan_in(layers: int, kernel: int | None = DEFAULT_KERNEL) -> Efficiency:
-    """Return the efficiency of DW and n rolling layers at F = C, where equal fan-ins are best.
-
-    >>> equal_fan_in(3).groups[0], equal_fan_in(3).bound
-    ((g_1, C**(2/3)), 3*C**(4/3) + 9*C)
-
-    Raises: BlockError unless there is a layer, SettingError for too many.
-
-    Reference: [Fog] section 3.3, carried on to n layers.
-    """
-    kinds = ("DW", *["RPW"] * whole(layers, "layers"))
-    return analyse(Composition(kinds), kernel=kernel, alpha=1)

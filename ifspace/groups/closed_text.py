@@ -148,8 +148,9 @@ def to_text(efficiency: Efficiency, width: Any = None) -> str:
 def to_latex(efficiency: Efficiency, width: Any = None) -> str:
     r"""Return the formulas of an analysis for LaTeX with amsmath; what else is said are comments.
 
-    >>> from ifspace.groups.closed_form import equal_fan_in
-    >>> print(to_latex(equal_fan_in(1)).splitlines()[1])
+    >>> from ifspace.block import Composition
+    >>> from ifspace.groups.closed_form import analyse
+    >>> print(to_latex(analyse(Composition.parse("DW+RPW"), alpha=1)).splitlines()[1])
     \text{parameters} &: \quad \frac{C^{2}}{g_{1}} + 9 C \\
     """
     rows = []

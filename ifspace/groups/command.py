@@ -179,9 +179,9 @@ def command(
     word, kernel = _read(composition, kernel, output)
     if symbolic:
         told = context.get_parameter_source("alpha") is click.core.ParameterSource.COMMANDLINE
-        from ifspace.groups.formulas_text import forms as formulas
+        from ifspace.groups.formulas_text import symbolic_forms
 
-        output.emit(formulas(word, kernel, given["bottleneck"], alpha if told else None))
+        output.emit(symbolic_forms(word, kernel, given["bottleneck"], alpha if told else None))
         return
     if channels is None and budget is None:
         raise click.UsageError(

@@ -20,7 +20,7 @@ from ifspace.groups.closed_text import (
 from ifspace.table import readable
 
 
-def forms(
+def symbolic_forms(
     word: Composition, kernel: int, bottleneck: Fraction | None, alpha: Fraction | None
 ) -> Forms:
     """Return the analysis in every format, with the greatest width of a budget P.

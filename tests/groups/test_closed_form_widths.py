@@ -7,10 +7,7 @@ import sympy
 
 from ifspace.block import Composition
 from ifspace.groups import closed_form
-from ifspace.groups.closed_form import (
-    analyse,
-    equal_fan_in,
-)
+from ifspace.groups.closed_form import analyse
 from ifspace.kinds import KINDS, C, F, K
 
 QUARTER = Fraction(1, 4)
@@ -113,7 +110,8 @@ def test_at_a_ratio_of_widths_all_is_in_c(text: str, neck: bool, alpha: Fraction
 def test_a_family_has_its_bound_for_every_n(text: str, kernel: int | None) -> None:
     family = analyse(parse(text), kernel=kernel).family
     for n in range(1, 7):
-        bound = equal_fan_in(n, kernel).bound
+        rolling = Composition(("DW", *["RPW"] * n))
+        bound = analyse(rolling, kernel=kernel, alpha=1).bound
         assert same(family.subs(closed_form.N, n), bound)
     own = analyse(parse(text), kernel=kernel, alpha=1)
     n = sum(KINDS[kind].mixing for kind in parse(text).kinds)

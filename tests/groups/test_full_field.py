@@ -1,4 +1,4 @@
-"""The cheapest blocks of the default list against every choice of groups, and against the study."""
+"""The default compositions against every choice of groups, and against the study of groups."""
 
 import csv
 import time
@@ -20,7 +20,6 @@ from ifspace.groups.full_field import (
     DEFAULT,
     POINTWISE,
     SPATIAL,
-    cheapest_block,
     ranked_blocks,
 )
 from ifspace.groups.problem import GroupsAnswer, GroupsProblem
@@ -40,17 +39,17 @@ def least(word: str, c: int, f: int, **more: Any) -> int | None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[GroupsProblem, int | None]]:
-    """The problems solved from here on, each with what it may cost; nothing is known before."""
-    seen: list[tuple[GroupsProblem, int | None]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[GroupsProblem]:
+    """The problems solved from here on; nothing is cached before."""
+    problems: list[GroupsProblem] = []
 
     def watched(problem: GroupsProblem, **more: Any) -> GroupsAnswer:
-        seen.append((problem, more["at_most"]))
+        problems.append(problem)
         return cheapest_groups(problem, **more)
 
     monkeypatch.setattr(full_field, "cheapest_groups", watched)
-    monkeypatch.setattr(full_field, "_KNOWN", {})
-    return seen
+    monkeypatch.setattr(full_field, "_PROVEN", {})
+    return problems
 
 
 @pytest.mark.parametrize(("c", "f"), [(8, 8), (12, 12), (16, 16), (8, 16), (16, 8), (12, 8)])
@@ -61,7 +60,6 @@ def test_every_default_composition_against_all_groups(c: int, f: int, more: dict
     assert {str(p.problem.composition): p.objective() for p in ranked} == expected
     costs = [plan.objective() for plan in ranked]
     assert costs == sorted(costs)
-    assert cheapest_block(c, f, **more) == ranked[0]
     for plan in ranked:
         assert channel_field(plan.sized.layers) == c
         assert (plan.sized.channels, plan.sized.out_channels) == (c, f)
@@ -73,7 +71,6 @@ def test_convolutions_of_one_pixel_have_no_spatial_layer(c: int, f: int) -> None
     assert {str(p.problem.composition): p.objective() for p in ranked} == {
         word: cost for word in POINTWISE if (cost := least(word, c, f, kernel=1)) is not None
     }
-    assert cheapest_block(c, f, kernel=1) == ranked[0]
     # A stride needs a layer to sit on.
     more: dict[str, Any] = {"kernel": 1, "stride": 2}
     assert {str(p.problem.composition): p.objective() for p in ranked_blocks(c, f, **more)} == {
@@ -83,9 +80,7 @@ def test_convolutions_of_one_pixel_have_no_spatial_layer(c: int, f: int) -> None
 
 @pytest.mark.parametrize(("c", "f"), [(1, 1), (2, 2), (3, 64), (7, 13), (13, 26), (4, 2)])
 def test_there_is_a_block_at_every_width(c: int, f: int) -> None:
-    found = cheapest_block(c, f)
-    assert found is not None
-    assert found.objective() == min(
+    assert ranked_blocks(c, f)[0].objective() == min(
         cost for word in SPATIAL if (cost := least(word, c, f)) is not None
     )
 
@@ -103,9 +98,8 @@ def test_a_side_counts_the_pixels_on_both_sides_of_the_stride(side: int) -> None
                     before = before and not KINDS[layer.layer.kind].spatial
                     total += layer.params * (side if before else (side + 1) // 2) ** 2
                 amounts[choice.block] = total
-        found = cheapest_block(c, f, stride=2, side=side, objective="macs")
-        assert found is not None
-        assert amounts[str(found.block)] == min(amounts.values())
+        best = ranked_blocks(c, f, stride=2, side=side, objective="macs")[0]
+        assert amounts[str(best.block)] == min(amounts.values())
 
 
 def test_a_side_changes_what_is_cheapest() -> None:
@@ -150,10 +144,9 @@ def test_no_composition_of_the_study_is_cheaper_than_those_of_as_many_layers() -
 def test_the_best_of_the_catalogue_at_64_channels() -> None:
     table = [line.split("|") for line in (RESULTS / "best-64.md").read_text().splitlines()]
     blocks = {row[3].strip(): int(row[4]) for row in table if row[1].strip() == "64"}
-    found = cheapest_block(64, 64)
-    assert found is not None
+    best = ranked_blocks(64, 64)[0]
     assert len(blocks) > 90
-    assert blocks[str(found.block)] == found.objective() == min(blocks.values())
+    assert blocks[str(best.block)] == best.objective() == min(blocks.values())
 
 
 @pytest.mark.parametrize(
@@ -170,33 +163,19 @@ def test_the_best_of_the_catalogue_at_64_channels() -> None:
     ],
 )
 def test_widths_in_use_take_a_moment(
-    c: int, f: int, limit: int, asked: list[tuple[GroupsProblem, int | None]]
+    c: int, f: int, limit: int, asked: list[GroupsProblem]
 ) -> None:
     begun = time.monotonic()
-    assert cheapest_block(c, f) is not None
+    assert ranked_blocks(c, f)
     # With room for whatever else the machine does.
     assert time.monotonic() - begun < 5 * limit
     assert len(asked) == len(SPATIAL)
 
 
-def test_later_compositions_are_asked_for_what_is_cheaper(
-    asked: list[tuple[GroupsProblem, int | None]],
-) -> None:
-    names = words("DW+PW", "DW+RPW+RPW", "DW+RPW+GPW", "GC+PW")
-    found = cheapest_block(64, 64, compositions=names)
-    assert found is not None
-    assert str(found.problem.composition) == "DW+RPW+RPW"
-    # Of equal cost only fewer layers would be better; at the end the winner without a limit.
-    assert [most for _, most in asked] == [None, 4671, 1599, 1600, None]
-    assert asked[-1][0].composition == names[1]
-
-
 def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
     for names in (words("DW+GPW+SH+GPW", "DW+RPW+GPW"), words("DW+RPW+GPW", "DW+GPW+SH+GPW")):
-        found = cheapest_block(64, 64, compositions=names)
-        assert found is not None
-        assert str(found.problem.composition) == "DW+RPW+GPW"
-        assert ranked_blocks(64, 64, compositions=names)[0] == found
+        best = ranked_blocks(64, 64, compositions=names)[0]
+        assert str(best.problem.composition) == "DW+RPW+GPW"
     names = words("DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
     assert [str(p.problem.composition) for p in ranked_blocks(64, 64, compositions=names)] == [
         "DW+RPW+RPW",
@@ -207,32 +186,27 @@ def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
 def test_compositions_that_cannot_stand_there_are_left_out() -> None:
     names = words("DW+SH", "PW", "GC+GPW", "DW+PW")
     assert [str(plan.block) for plan in ranked_blocks(8, 16, compositions=names)] == ["DW+PW"]
-    assert cheapest_block(8, 16, compositions=words("DW+SH", "PW")) is None
+    assert ranked_blocks(8, 16, compositions=words("DW+SH", "PW")) == ()
     assert ranked_blocks(8, 16, compositions=()) == ()
 
 
 def test_what_is_proven_is_not_looked_for_again(
-    asked: list[tuple[GroupsProblem, int | None]],
+    asked: list[GroupsProblem],
 ) -> None:
-    first = cheapest_block(48, 48)
     ranked = ranked_blocks(48, 48)
     many = len(asked)
     assert many > 0
-    assert cheapest_block(48, 48, time_limit_s=0) is first
-    assert ranked_blocks(48, 48) is ranked
+    assert ranked_blocks(48, 48, time_limit_s=0) is ranked
     assert len(asked) == many
-    cheapest_block(48, 48, stride=2)
+    ranked_blocks(48, 48, stride=2)
     assert len(asked) > many
 
 
 def test_what_is_not_proven_is_looked_for_again(
-    asked: list[tuple[GroupsProblem, int | None]],
+    asked: list[GroupsProblem],
 ) -> None:
-    assert cheapest_block(40, 40, time_limit_s=0) is None
     assert ranked_blocks(40, 40, time_limit_s=0) == ()
-    found = cheapest_block(40, 40, time_limit_s=60)
-    assert found is not None
-    assert ranked_blocks(40, 40)[0] == found
+    assert ranked_blocks(40, 40, time_limit_s=60) == ranked_blocks(40, 40) != ()
 
 
 def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,15 +216,10 @@ def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -
         return GroupsAnswer(Status.UNKNOWN, None, ())
 
     monkeypatch.setattr(full_field, "cheapest_groups", cut_short)
-    monkeypatch.setattr(full_field, "_KNOWN", {})
-    found = cheapest_block(24, 24)
-    assert found is not None
-    assert str(found.block) == "DW+PW"
+    monkeypatch.setattr(full_field, "_PROVEN", {})
     assert [str(plan.block) for plan in ranked_blocks(24, 24)] == ["DW+PW"]
     monkeypatch.undo()
-    found = cheapest_block(24, 24)
-    assert found is not None
-    assert str(found.block) != "DW+PW"
+    assert len(ranked_blocks(24, 24)) > 1
 
 
 @pytest.mark.parametrize(
@@ -265,9 +234,8 @@ def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_refusals(given: tuple[Any, ...], fault: str) -> None:
-    for ask in (cheapest_block, ranked_blocks):
-        with pytest.raises(SettingError, match=fault):
-            ask(*given)
+    with pytest.raises(SettingError, match=fault):
+        ranked_blocks(*given)
 
 
 def test_the_default_list() -> None:
