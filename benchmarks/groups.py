@@ -24,9 +24,8 @@ from ifspace.block import Composition
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
-from ifspace.groups.options import Options
 from ifspace.groups.problem import GroupsProblem
-from ifspace.groups.solve import cheapest_groups
+from ifspace.groups.solve import Options, cheapest_groups
 from ifspace.parallel import over_shards, workers
 
 LIMIT_S: Final = 30.0

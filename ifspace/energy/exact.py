@@ -1,12 +1,22 @@
-"""All layouts above a threshold of energy, by dynamic programming over units, widths and weights.
+"""Find all layouts above a threshold of energy by dynamic programs over units, widths and weights.
 
 `Prefixes` holds for each unit but the last, each width of it and each number of weights used so far
 the greatest energy of the units up to there. The last width then follows from the weights that are
 left. Going back from the last unit, the table says of every partial layout what its best completion
-is worth, exactly: no step leads nowhere, and the best few are the best few at every unit.
+is worth, exactly: no step leads nowhere, and the best few are the best few at every unit. Sums of
+logarithms are floats here, and nothing within their noise of the threshold is dropped; the caller
+sorts by exact energies.
 
-Sums of logarithms are floats here, and nothing within their noise of the threshold is dropped; the
-caller sorts by exact energies.
+`first_plan` is the same program within a few widths of two layouts that are easy to find. The one
+is worth most when every weight has the best price; it is taken as it is, and made wider or narrower
+by a channel, unit by unit, until it has about the weights of the budget. The other has the greatest
+widths that are as equal as the order lets them be. The last few units may differ from it: they take
+up the weights that are left, and where the budget is to be met exactly, there are enough of them
+that one of their widths divides what the last unit has to spend.
+
+`budgets_met` is a program over sets of sums, whatever the energy: bit b of a whole number says that
+b weights are met. To put a unit of width n on top of one of width p adds p n + (L - 1) n² to every
+sum: a shift. Only sums up to a limit are kept.
 """
 
 from collections.abc import Iterator
@@ -18,10 +28,15 @@ import numpy as np
 
 from ifspace.energy.bounds import (
     SLACK,
+    GaveUpError,
     Ranges,
     keep_time,
+    most_widths,
 )
-from ifspace.energy.problem import EnergyProblem
+from ifspace.energy.problem import (
+    EnergyPlan,
+    EnergyProblem,
+)
 from ifspace.errors import SettingError
 
 Array = Any
@@ -234,3 +249,152 @@ def _greatest(partial: _Partial, top: int | None) -> _Partial:
         return partial
     cut = np.partition(partial.value, -top)[-top]
     return partial.at(partial.value >= cut - SLACK)
+
+
+# So many units before the last may differ from the start, by so many channels; the more are tried
+# when the fewer lead to no layout.
+_FREE: Final = 4
+_REACHES: Final = (4, 12)
+
+
+def first_plan(
+    problem: EnergyProblem, chain: list[int] | None = None, deadline: float | None = None
+) -> EnergyPlan | None:
+    """Return a layout of two units or more that holds, or None where none is near or time is over.
+
+    It is near a chain, that of `Bounds`, and without one near widths as equal as the order allows.
+    The deadline is one of time.monotonic.
+
+    >>> from ifspace.energy.bounds import Bounds
+    >>> problem = EnergyProblem(66304, layers=10)
+    >>> first_plan(problem, Bounds(problem).chain).widths
+    (79, 80, 81, 82, 83, 86, 89, 90, 91, 97)
+    """
+    starts = _equal(problem) if chain is None else [chain, _fitted(problem, chain)]
+    found: list[EnergyPlan] = []
+    try:
+        for reach in _REACHES:
+            for start in starts:
+                prefixes = Prefixes(problem, _near(problem, start, reach), deadline)
+                chosen = prefixes.best(-inf, 1, (2, problem.budget))[1]
+                found += [EnergyPlan(problem, tuple(map(int, row))) for row in chosen]
+            if found:
+                break
+    except GaveUpError:
+        pass
+    return min(found, key=EnergyPlan.order, default=None)
+
+
+def _equal(problem: EnergyProblem) -> list[list[int]]:
+    """Return widths each as little above the last as it may be: the greatest within the budget.
+
+    After them two a channel or two narrower, which leave more to the last unit.
+    """
+    most = most_widths(problem)[0]
+    return [
+        [width + place * problem.step for place in range(len(problem.units))]
+        for width in range(most, max(most - 3, 1), -1)
+    ]
+
+
+def _fitted(problem: EnergyProblem, widths: list[int]) -> list[int]:
+    """Return widths changed by as little as brings their weights to the budget or just past it.
+
+    The last units become wider first, or the first ones narrower: that keeps the order.
+    """
+    fitted = list(widths)
+    units = range(len(fitted) - 1)
+    change = 1 if problem.weights(fitted) < problem.budget else -1
+    while fitted[0] > 2 or change > 0:
+        for place in units[::-1] if change > 0 else units:
+            fitted[place] += change
+            if (problem.weights(fitted) - problem.budget) * change >= 0:
+                return fitted
+    return fitted
+
+
+def _near(problem: EnergyProblem, start: list[int], reach: int) -> Ranges:
+    """Return the widths and weights of the layouts near one, for all units but the last."""
+    ranges: Ranges = [{problem.inputs: (0, 0)}]
+    for place, width in enumerate(start[:-1]):
+        away = reach if place >= len(start) - 1 - _FREE else 0
+        before = ranges[-1]
+        if not before:
+            return [ranges[0], *({} for _ in start[:-1])]
+        used = min(low for low, _ in before.values()), max(high for _, high in before.values())
+        row = {}
+        for each in range(max(2, width - away), width + away + 1):
+            inside = (problem.units[place] - 1) * each**2
+            low = used[0] + min(before) * each + inside
+            if low <= problem.budget:
+                high = used[1] + max(before) * each + inside
+                row[each] = (low, min(high, problem.budget))
+        ranges.append(row)
+    return ranges
+
+
+# How far beyond the budget the search for a budget that is met goes at first.
+_FIRST_REACH: Final = 64
+
+
+def nearest_budgets(
+    problem: EnergyProblem, deadline: float | None = None
+) -> tuple[int | None, int | None]:
+    """Return the greatest budget below that a layout meets, and the least one above.
+
+    The first is None where the narrowest layout has more weights.
+
+    >>> nearest_budgets(EnergyProblem(1000, layers=1))
+    (999, 1002)
+
+    Raises: GaveUpError at the deadline, of time.monotonic.
+    """
+    reach = _FIRST_REACH
+    while True:
+        met = budgets_met(problem, problem.budget + reach, deadline)
+        above = met >> (problem.budget + 1)
+        if above:
+            least_above = problem.budget + (above & -above).bit_length()
+            below = met & ((1 << problem.budget) - 1)
+            return (below.bit_length() - 1 if below else None), least_above
+        reach *= 4
+
+
+def budgets_met(problem: EnergyProblem, limit: int, deadline: float | None = None) -> int:
+    """Return the budgets up to a limit that a layout meets exactly, as bits.
+
+    >>> [b for b in range(30) if budgets_met(EnergyProblem(1, layers=2), 29) >> b & 1]
+    [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
+
+    Raises: GaveUpError at the deadline, of time.monotonic.
+    """
+    kept = (1 << (limit + 1)) - 1
+    ends = {problem.inputs: 1}  # sums by the width that they end with
+    for place, count in enumerate(problem.units):
+        step = problem.step if place else None
+        is_last = place == len(problem.units) - 1
+        after: dict[int, int] = {}
+        for below, sums in ends.items():
+            keep_time(deadline)
+            least = 1 if step is None else below + step
+            if is_last and count == 1:
+                # All multiples of the width below from the least on, by doubling.
+                met = sums << (below * least) & kept
+                stride = below
+                while stride <= limit:
+                    met |= met << stride & kept
+                    stride *= 2
+                after[0] = after.get(0, 0) | met
+                continue
+            width = least
+            while (added := below * width + (count - 1) * width * width) <= limit:
+                met = sums << added & kept
+                if not met:
+                    break
+                after[width] = after.get(width, 0) | met
+                width += 1
+        ends = after
+    total = 0
+    for sums in ends.values():
+        total |= sums
+    return total

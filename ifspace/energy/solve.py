@@ -31,9 +31,7 @@ from ifspace.energy.bounds import (
     log_log,
     thresholds,
 )
-from ifspace.energy.exact import Prefixes
-from ifspace.energy.first import first_plan
-from ifspace.energy.met import nearest_budgets
+from ifspace.energy.exact import Prefixes, first_plan, nearest_budgets
 from ifspace.energy.problem import (
     EnergyAnswer,
     EnergyPlan,

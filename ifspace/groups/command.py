@@ -21,11 +21,11 @@ from ifspace.cli.solved import check_solver, no_plan
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
-    from ifspace.groups.plans_text import Budget
     from ifspace.groups.problem import (
         GroupsAnswer,
         GroupsProblem,
     )
+    from ifspace.groups.text import Budget
 
 
 _OPTIONS = (
@@ -179,7 +179,7 @@ def command(
     word, kernel = _read(composition, kernel, output)
     if symbolic:
         told = context.get_parameter_source("alpha") is click.core.ParameterSource.COMMANDLINE
-        from ifspace.groups.formulas_text import symbolic_forms
+        from ifspace.groups.text import symbolic_forms
 
         output.emit(symbolic_forms(word, kernel, given["bottleneck"], alpha if told else None))
         return
@@ -189,13 +189,13 @@ def command(
             context,
         )
     check_solver("group counts", ", or ask for --symbolic")
-    from ifspace.groups.plans_text import (
+    from ifspace.groups.solve import cheapest_groups
+    from ifspace.groups.text import (
         Budget,
         forms,
         gap_text,
         message,
     )
-    from ifspace.groups.solve import cheapest_groups
 
     started = time.monotonic()
     if budget is None:
@@ -223,7 +223,7 @@ def _widest(
     **given: Any,
 ) -> tuple["GroupsProblem", "GroupsAnswer"]:
     from ifspace.cli.progress import ProgressBar
-    from ifspace.groups.widest import widest_block
+    from ifspace.groups.solve import widest_block
     from ifspace.values import MAX_WIDTH
 
     # The width is looked for; until then it is one at which the ratio is whole.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ifspace.energy import best_energy
 from ifspace.energy.bounds import Bounds
-from ifspace.energy.first import first_plan
+from ifspace.energy.exact import first_plan
 from ifspace.energy.problem import EnergyProblem
 
 problems = st.builds(

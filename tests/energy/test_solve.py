@@ -17,7 +17,7 @@ from ifspace.energy import (
     rank,
 )
 from ifspace.energy.cpsat import cpsat_energy
-from ifspace.energy.met import budgets_met
+from ifspace.energy.exact import budgets_met
 from ifspace.energy.problem import (
     EnergyAnswer,
     EnergyPlan,

@@ -5,13 +5,13 @@ from itertools import product
 import pytest
 
 from ifspace.block import Composition
-from ifspace.groups import boxes
-from ifspace.groups.boxes import (
+from ifspace.groups import solve as boxes
+from ifspace.groups.problem import GroupsProblem
+from ifspace.groups.solve import (
     Box,
     Boxes,
+    Options,
 )
-from ifspace.groups.options import Options
-from ifspace.groups.problem import GroupsProblem
 
 ASKED = [
     GroupsProblem(Composition.parse("GPW+SH+DW+RPW"), 16),

@@ -14,7 +14,7 @@ from ifspace.block import (
     Layer,
 )
 from ifspace.errors import BlockError, SettingError
-from ifspace.groups.closed_form import (
+from ifspace.groups.symbolic import (
     ALPHA,
     Efficiency,
     P,

@@ -6,8 +6,8 @@ import pytest
 import sympy
 
 from ifspace.block import Composition
-from ifspace.groups import closed_form
-from ifspace.groups.closed_form import analyse
+from ifspace.groups import symbolic as closed_form
+from ifspace.groups.symbolic import analyse
 from ifspace.kinds import KINDS, C, F, K
 
 QUARTER = Fraction(1, 4)

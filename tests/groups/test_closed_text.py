@@ -4,19 +4,17 @@ import pytest
 import sympy
 
 from ifspace.block import Composition
-from ifspace.groups.closed_form import (
+from ifspace.groups.symbolic import (
+    REMARKS,
     Efficiency,
     P,
     analyse,
-    widest,
-)
-from ifspace.groups.closed_text import (
     notes,
     symbols,
     to_latex,
     to_text,
+    widest,
 )
-from ifspace.groups.fog import REMARKS
 
 
 def found(text: str, neck: bool | Fraction = False, kernel: int | None = 3) -> Efficiency:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ifspace.groups.solve as groups
-import ifspace.groups.widest as widest
+import ifspace.groups.solve as widest
 from ifspace.answer import Status
 from ifspace.block import (
     Block,

@@ -5,11 +5,11 @@ import pytest
 import ifspace.cli.progress as progress
 from ifspace.answer import Status
 from ifspace.block import Block
-from ifspace.groups.plans_text import (
+from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem
+from ifspace.groups.text import (
     Budget,
     forms,
 )
-from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem
 
 PAST_THE_CAP = 9 * 4097 + 4097**2  # what DW+PW costs at 4097 channels
 

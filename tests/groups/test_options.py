@@ -6,11 +6,11 @@ import brute_groups
 import pytest
 
 from ifspace.block import Composition
-from ifspace.groups.options import Options
 from ifspace.groups.problem import (
     GroupPlan,
     GroupsProblem,
 )
+from ifspace.groups.solve import Options
 from ifspace.reach import channel_field
 
 ASKED = [

@@ -12,7 +12,7 @@ from ifspace.groups.problem import (
     GroupPlan,
     GroupsProblem,
 )
-from ifspace.groups.remarks import (
+from ifspace.groups.text import (
     judge,
     remarks,
     spans,

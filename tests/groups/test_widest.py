@@ -8,9 +8,9 @@ import pytest
 from ifspace.answer import Status
 from ifspace.block import Composition
 from ifspace.errors import BlockError, SettingError
-from ifspace.groups import widest
+from ifspace.groups import solve as widest
 from ifspace.groups.problem import GroupsProblem
-from ifspace.groups.widest import widest_block
+from ifspace.groups.solve import widest_block
 
 
 def by_brute_force(

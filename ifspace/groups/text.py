@@ -1,27 +1,136 @@
-"""What `ifspace groups` prints of an answer: its plans, how the search ended, what is proven."""
+"""Write the answers of `ifspace groups` as text: plans, bound and remarks, formulas."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from ifspace.answer import Status
+from ifspace.block import Composition
 from ifspace.catalogue.choose import AMOUNTS
 from ifspace.catalogue.export import csv_table, json_text, markdown_table, ratio_text
 from ifspace.catalogue.setting import standard_block
+from ifspace.cli.options import Forms
 from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem
-from ifspace.groups.remarks import (
-    Judgement,
-    judge,
-    remarks,
+from ifspace.groups.symbolic import (
+    analyse,
+    notes,
+    said,
+    symbols,
+    to_latex,
+    to_text,
+    widest,
+    width_text,
 )
+from ifspace.reach import Reference, field_after, quality, removable_layers
 from ifspace.table import (
     facts,
     heading,
+    readable,
     table,
 )
 from ifspace.values import listed
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How a plan stands to the convolutions it competes with, decided on the exact field.
+
+    `field` is (pixels, channels); `removable` counts the layers of all copies from 0. They mean
+    what `ifspace show` means by them: without widths inside, what can go is asked at width C.
+
+    Reference: [3DRF] section 4.2.
+    """
+
+    field: tuple[int, int]
+    quality: bool
+    removable: tuple[int, ...]
+
+    @property
+    def compact(self) -> bool:
+        """Whether no single layer can go."""
+        return not self.removable
+
+
+def judge(plan: GroupPlan) -> Judgement:
+    """Return the judgement on a plan.
+
+    >>> from ifspace.block import Block
+    >>> from ifspace.groups.problem import GroupsProblem
+    >>> block = Block.parse("DW+PW+SH(2)")
+    >>> judge(GroupPlan(GroupsProblem(block.composition, 64), block))
+    Judgement(field=(3, 64), quality=True, removable=(2,))
+    """
+    problem, sized = plan.problem, plan.sized
+    reference = _reference(plan)
+    # A change of width alone is no reason to keep a layer, see `ifspace.show.describe`.
+    inside = problem.bottleneck is not None or problem.widths is not None
+    even = sized if inside else plan.block.at(problem.channels, dims=problem.dims)
+    return Judgement(
+        field_after(sized)[-1], quality(sized, reference), removable_layers(even, reference)
+    )
+
+
+def _reference(plan: GroupPlan) -> Reference:
+    return Reference(plan.problem.kernel, plan.block.repeats)
+
+
+def remarks(plans: Sequence[GroupPlan], judgements: Sequence[Judgement]) -> list[str]:
+    """Return each remark once, with the numbers of the plans it is on where there are several.
+
+    >>> from ifspace.block import Block
+    >>> from ifspace.groups.problem import GroupsProblem
+    >>> block = Block.parse("RPW(8,0)+GPW(8)")
+    >>> plan = GroupPlan(GroupsProblem(block.composition, 64), block)
+    >>> remarks([plan], [judge(plan)])
+    ['sees 1×1 pixels, a CONV(3) sees 3×3']
+    """
+    found: dict[str, list[int]] = {}
+    for number, (plan, judgement) in enumerate(zip(plans, judgements, strict=True), start=1):
+        for text in (_pixels(plan, judgement), _spare(plan, judgement)):
+            if text:
+                found.setdefault(text, []).append(number)
+    if len(plans) == 1:
+        return list(found)
+    return [f"{spans(numbers)}: {text}" for text, numbers in found.items()]
+
+
+def _pixels(plan: GroupPlan, judgement: Judgement) -> str:
+    reference = _reference(plan)
+    side = judgement.field[0]
+    if side == reference.side:
+        return ""
+    seen, wanted = ("×".join([str(each)] * plan.problem.dims) for each in (side, reference.side))
+    one = reference.repeats == 1
+    name = f"{'a' if one else reference.repeats} CONV({reference.kernel})"
+    return f"sees {seen} pixels, {name} {'sees' if one else 'see'} {wanted}"
+
+
+def _spare(plan: GroupPlan, judgement: Judgement) -> str:
+    kinds = [layer.layer.kind for layer in plan.sized.layers]
+    spare = dict.fromkeys(kinds[place] for place in judgement.removable)
+    if not spare:
+        return ""
+    names = " or ".join(f"one {kind}" if kinds.count(kind) > 1 else kind for kind in spare)
+    # Widths inside are nothing that `show` takes.
+    return f"{names} can go" + (", see `ifspace show`" if plan.problem.widths is None else "")
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Return ascending numbers as a reader lists them.
+
+    >>> spans([1, 2, 3, 5])
+    '1–3, 5'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("–".join(map(str, run)) for run in runs)
+
 
 _COLUMNS = (
     "block",
@@ -252,3 +361,51 @@ def _latex(cells: list[list[Any]]) -> str:
     head = "block & $C$ & $F$ & parameters & MACs/px & act/px & objective \\\\\n\\hline\n"
     body = "".join(" & ".join(map(str, row)) + " \\\\\n" for row in cells)
     return f"\\begin{{tabular}}{{lrrrrrr}}\n{head}{body}\\end{{tabular}}\n"
+
+
+def symbolic_forms(
+    word: Composition, kernel: int, bottleneck: Fraction | None, alpha: Fraction | None
+) -> Forms:
+    """Return the analysis in every format, with the greatest width of a budget P.
+
+    JSON and CSV have the formulas as SymPy reads them, text and Markdown as a reader does.
+
+    Raises: SettingError or BlockError for a kernel, ratio or composition without an analysis.
+    """
+    found = analyse(word, False if bottleneck is None else bottleneck, kernel, alpha)
+    width = widest(word, bottleneck, alpha, kernel)
+    legend = symbols(found, width)
+    groups = {str(name): str(best) for name, best in found.groups}
+    values = {
+        "composition": str(word),
+        "params": said(found.params),
+        "ratio": said(found.ratio),
+        "condition": said(found.condition),
+        "product": None if found.product is None else said(found.product),
+        "bound": said(found.bound),
+        "ratio_at_optimum": said(found.ratio_at_optimum),
+        "widest": width_text(width),
+        "family": None if found.family is None else said(found.family),
+        "reference": found.reference,
+    }
+    best = "; ".join(f"{name} = {value}" for name, value in groups.items())
+    rows = [[name, value or ""] for name, value in values.items()]
+    rows += [["groups", best], *([f"symbol {name}", text] for name, text in legend.items())]
+    short, remarks = notes(found)
+    rows += [["note", note] for note in short]
+    rows += [["remark", remark] for remark in remarks]
+    more = {
+        "groups": groups,
+        "symbols": legend,
+        "notes": [*short, *remarks],
+        "remarks": list(remarks),
+    }
+    return {
+        "table": lambda: readable(to_text(found, width)),
+        "json": lambda: json_text(values | more),
+        "csv": lambda: csv_table(["name", "value"], rows),
+        "markdown": lambda: markdown_table(
+            ["name", "value"], [[name, readable(value)] for name, value in rows]
+        ),
+        "latex": lambda: to_latex(found, width),
+    }
