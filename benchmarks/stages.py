@@ -30,6 +30,7 @@ from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
     network,
+    published_layouts,
     stages,
 )
 from ifspace.stages.organizer import organize
@@ -38,7 +39,6 @@ from ifspace.stages.problem import (
     StagesProblem,
     Unit,
 )
-from ifspace.stages.published import published_layouts
 
 LIMIT_S: Final = 30.0
 EXHAUSTIVE_S: Final = 15.0

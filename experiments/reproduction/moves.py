@@ -30,9 +30,8 @@ from experiments.reproduction.printed import (
     Expected,
 )
 from ifspace.stages.layout import Layout
-from ifspace.stages.moves import Trajectory
 from ifspace.stages.networks import network
-from ifspace.stages.organizer import organize
+from ifspace.stages.organizer import Trajectory, organize
 
 ALPHAS: Final = (1, 2, 3, 5, 10)
 

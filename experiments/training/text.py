@@ -9,7 +9,7 @@ from experiments.training import Data, Run, Schedule, Summary, Version, summarie
 from experiments.training.versions import NAMES
 from ifspace.catalogue.export import csv_table, json_text, markdown_table
 from ifspace.cli.options import Forms, Output
-from ifspace.stages.organize_text import short
+from ifspace.stages.text import short
 from ifspace.table import (
     facts,
     heading,

@@ -19,8 +19,7 @@ from ifspace.models.reorganization import (
 from ifspace.models.tracing import trace
 from ifspace.nn.networks import build_network, named_network
 from ifspace.nn.styles import NetworkStyle, style_of
-from ifspace.stages.frame import Frame
-from ifspace.stages.layout import Layout
+from ifspace.stages.layout import Frame, Layout
 from ifspace.stages.networks import (
     halved,
     stages,

@@ -9,7 +9,7 @@ import click
 
 from ifspace.cli.installed import TORCH, check_installed
 from ifspace.cli.options import Output, parts, shared_options, with_options
-from ifspace.stages.options import block_list
+from ifspace.stages.command import block_list
 
 if TYPE_CHECKING:
     from ifspace.bench.blocks.asked import Asked

@@ -14,7 +14,7 @@ import click
 from ifspace.cli.refusals import in_options, usage_text
 from ifspace.errors import IfspaceError
 
-# In the order of the work: each command and the module that has it, as `command`.
+# In the order of the work: each command and its module, whose `command` it is unless one is named.
 COMMANDS: Final = {
     "kinds": "ifspace.show.kinds_command",
     "show": "ifspace.show.command",
@@ -22,8 +22,8 @@ COMMANDS: Final = {
     "best": "ifspace.catalogue.command",
     "groups": "ifspace.groups.command",
     "energy": "ifspace.energy.command",
-    "organize": "ifspace.stages.organize_command",
-    "layout": "ifspace.stages.layout_command",
+    "organize": "ifspace.stages.command:organize_command",
+    "layout": "ifspace.stages.command:layout_command",
     "analyze": "ifspace.models.analyze_command",
     "optimize": "ifspace.models.optimize_command",
     "bench": "ifspace.bench.command",
@@ -44,7 +44,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(COMMANDS[cmd_name]).command
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), function or "command")
         return command
 
 

@@ -14,7 +14,7 @@ from ifspace.models.options import (
     size_value,
     some,
 )
-from ifspace.stages.organize_text import short
+from ifspace.stages.text import short
 from ifspace.table import facts, heading, table
 from ifspace.values import listed
 

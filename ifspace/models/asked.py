@@ -8,7 +8,7 @@ from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.nn.checks import wrong_type
 from ifspace.stages.problem import Budgets
-from ifspace.stages.replacement_problem import ORDERS
+from ifspace.stages.replacement import ORDERS
 from ifspace.values import amount
 
 CHEAPEST: Final = "cheapest"

@@ -20,7 +20,7 @@ from ifspace.models.sites import ConvSite
 from ifspace.nn.blocks import BlockModule, Style
 from ifspace.reach import field_after
 from ifspace.stages.latency import LatencyTable
-from ifspace.stages.replacement_problem import (
+from ifspace.stages.replacement import (
     Option,
     Site,
 )

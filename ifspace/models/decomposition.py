@@ -28,12 +28,12 @@ from ifspace.nn.checks import check_seed, unwrapped
 from ifspace.nn.networks import seeded
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Budgets
-from ifspace.stages.replacement import best_replacement
-from ifspace.stages.replacement_problem import (
+from ifspace.stages.replacement import (
     Amount,
     Objective,
     ReplacementAnswer,
     ReplacementProblem,
+    best_replacement,
 )
 from ifspace.values import whole_within
 

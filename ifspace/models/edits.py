@@ -15,7 +15,7 @@ from ifspace.models.changing.replace import Replace
 from ifspace.models.changing.surgery import Append, Remove
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.networks import MAX_CLASSES, Network
-from ifspace.stages.networks import MAX_SIDE
+from ifspace.stages.layout import MAX_SIDE
 from ifspace.values import whole_within
 
 Image = tuple[int, int, int]

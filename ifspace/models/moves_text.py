@@ -6,16 +6,14 @@ from ifspace.answer import Status
 from ifspace.models.optimizing import Optimized
 from ifspace.models.options import size_value
 from ifspace.models.reorganization import Reorganization
-from ifspace.stages.layout_text import amounts_text
-from ifspace.stages.organize_text import (
+from ifspace.stages.text import (
+    PublishedComparison,
     State,
+    amounts_text,
     ended,
     moves_table,
-    states,
-)
-from ifspace.stages.published_text import (
-    Beside,
     published_of,
+    states,
 )
 from ifspace.table import (
     facts,
@@ -105,11 +103,11 @@ def _notes(found: Optimized, plan: Reorganization) -> dict[Any, str]:
     return notes if taken is None else notes | {taken: "taken"}
 
 
-def _beside(found: Optimized, plan: Reorganization) -> list[Beside]:
+def _beside(found: Optimized, plan: Reorganization) -> list[PublishedComparison]:
     source = found.wanted.source
     classifier = sum(layer.params for layer in found.before.head)
     return [
-        Beside(each, plan.trajectory, classifier)
+        PublishedComparison(each, plan.trajectory, classifier)
         for each in published_of(source.name, source.image)
         if len(each.depths) == len(plan.start.depths)
     ]

@@ -23,8 +23,7 @@ from ifspace.models.options import (
     model_argument,
     networks_needed,
 )
-from ifspace.stages.layout_command import milliseconds
-from ifspace.stages.options import block_list
+from ifspace.stages.command import block_list, milliseconds
 
 OBJECTIVES = ("keep", "params", "macs", "latency_ms")
 SUFFIXES = (".safetensors", ".onnx", ".pt2")

@@ -19,7 +19,7 @@ from ifspace.models.replacements_text import (
     replaced,
     replaced_values,
 )
-from ifspace.stages.layout_text import amounts_text
+from ifspace.stages.text import amounts_text
 from ifspace.table import (
     heading,
     table,

@@ -30,8 +30,8 @@ from ifspace.models.saving import save
 from ifspace.models.sources import on_shapes
 from ifspace.models.tracing import trace
 from ifspace.models.warm_start import random_images
+from ifspace.stages.command import read_block
 from ifspace.stages.latency import LatencyTable
-from ifspace.stages.options import read_block
 
 # Each says something of the blocks, and says nothing where there are to be none.
 _OF_BLOCKS: Final = (

@@ -24,19 +24,15 @@ from ifspace.models.units import stages_of, units_of
 from ifspace.nn import RollingPointwiseConv1d
 from ifspace.nn.checks import check_seed, unwrapped
 from ifspace.nn.networks import Network, seeded
-from ifspace.stages.depths import best_depths
-from ifspace.stages.depths_problem import (
-    DepthsAnswer,
-    DepthsProblem,
-    StageTable,
-)
-from ifspace.stages.layout import Layout
-from ifspace.stages.moves import Trajectory
-from ifspace.stages.networks import MAX_DEPTH
-from ifspace.stages.organizer import organize
+from ifspace.stages.allocate import best_depths
+from ifspace.stages.layout import MAX_DEPTH, Layout
+from ifspace.stages.organizer import Trajectory, organize
 from ifspace.stages.problem import (
     DEFAULT_MOST_DEPTH,
     Budgets,
+    DepthsAnswer,
+    DepthsProblem,
+    StageTable,
 )
 from ifspace.values import (
     amount,

@@ -8,8 +8,7 @@ from ifspace.models.decomposition import Decomposition
 from ifspace.models.optimizing import Optimized
 from ifspace.models.options import some
 from ifspace.models.warm_start import Fit
-from ifspace.stages.layout_text import amounts_text
-from ifspace.stages.organize_text import short
+from ifspace.stages.text import amounts_text, short
 from ifspace.table import (
     facts,
     heading,

@@ -20,10 +20,12 @@ from ifspace.nn.checks import check_dtype, check_seed, device_of, wrong_type
 from ifspace.nn.joins import joins_of
 from ifspace.nn.parts import Parts
 from ifspace.nn.styles import NetworkStyle, network_style, style_of
-from ifspace.stages.layout import Layout
-from ifspace.stages.networks import (
+from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_SIDE,
+    Layout,
+)
+from ifspace.stages.networks import (
     SIDES,
     network,
 )

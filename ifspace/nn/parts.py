@@ -19,8 +19,7 @@ from ifspace.nn.joins import StageJoin, head_side
 from ifspace.nn.layers import layer_module
 from ifspace.nn.shortcuts import FreeShortcut, Residual
 from ifspace.nn.styles import NetworkStyle
-from ifspace.stages.frame import Frame
-from ifspace.stages.layout import Layout
+from ifspace.stages.layout import Frame, Layout
 
 _NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 _MAX_POOLS: Final[dict[int, type[nn.Module]]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}

@@ -22,7 +22,7 @@ from ifspace.errors import IfspaceError, OutputError, SettingError
 from ifspace.nn.checks import FLOATS, device_of, first_line, unwrapped, wrong_type
 from ifspace.nn.networks import Network
 from ifspace.nn.styles import NetworkStyle
-from ifspace.stages.layout_json import (
+from ifspace.stages.layout import (
     from_json,
     to_json,
 )

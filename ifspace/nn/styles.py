@@ -9,11 +9,8 @@ from typing import Any, Final
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import ACTIVATIONS, WHERE
 from ifspace.nn.checks import kind_of, wrong_type
-from ifspace.stages.layout import Layout
-from ifspace.stages.networks import (
-    MAX_DEPTH,
-    NETWORKS,
-)
+from ifspace.stages.layout import MAX_DEPTH, Layout
+from ifspace.stages.networks import NETWORKS
 from ifspace.values import whole_within
 
 HEADS: Final = ("average", "max")

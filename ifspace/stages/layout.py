@@ -1,22 +1,116 @@
-"""Stages of a network: their fields, gains and costs, counted from the blocks alone.
+"""A network as stages between a stem and a head: fields, gains and costs; its JSON form.
+
+Everything is counted from the blocks alone. Amounts are additive: a block of a stage costs the same
+wherever it stands behind the first, so layouts are compared by sums of whole numbers. In JSON,
+blocks stand in their notation and ratios as text; nothing is rounded.
 
 Reference: [IF] eqs. 1 to 4, [3DRF] section 4.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from itertools import accumulate, pairwise
 from math import fsum
+from typing import Any, Final
 
 from ifspace.block import (
+    Block,
+    Layer,
     SizedBlock,
     SizedLayer,
 )
-from ifspace.errors import SettingError
+from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.infofield import gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
-from ifspace.stages.frame import Frame
+from ifspace.values import whole_within
+
+
+@dataclass(frozen=True, slots=True)
+class StemLayer:
+    """A convolution before the stages, on maps of side x side pixels."""
+
+    layer: SizedLayer
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How a network counts its parameters and MACs beside the weights of its blocks.
+
+    `inputs`: channels of the image. `batch_norm` adds scale and shift, `bias` a number, to each
+    channel that a layer with weights writes. `projections`: a 1x1 convolution beside the first
+    unit of every stage; other shortcuts are free. `classifier`: widths of the dense layers, with
+    biases, behind the last stage, whose maps are pooled to `pixels` pixels. `stem_counts`: the stem
+    stands at the side of the first stage and counts as its first layers. `image`: side of the
+    image; None where the first layer has no stride, so that it is as large as what that writes.
+
+    >>> from ifspace.block import Block
+    >>> unit = Block.parse("CONV(3)").at(64)
+    >>> Frame().unit_params(unit), Frame(batch_norm=True).unit_params(unit)
+    (36864, 36992)
+    """
+
+    inputs: int = 3
+    stem: tuple[StemLayer, ...] = ()
+    batch_norm: bool = False
+    bias: bool = False
+    projections: bool = False
+    classifier: tuple[int, ...] = ()
+    pixels: int = 1
+    stem_counts: bool = False
+    image: int | None = None
+
+    @property
+    def opens_with(self) -> int:
+        """Channels that enter the first stage."""
+        return self.stem[-1].layer.c_out if self.stem else self.inputs
+
+    @property
+    def counted(self) -> tuple[SizedLayer, ...]:
+        """The layers of the stem that count in the first stage."""
+        return tuple(each.layer for each in self.stem) if self.stem_counts else ()
+
+    def unit_params(self, unit: SizedBlock, opens: bool = False) -> int:
+        """Return the parameters of one unit; `opens`: it is the first of its stage."""
+        total = sum(layer.params + self._extra(layer) for layer in unit.layers)
+        if opens and self.projections:
+            total += unit.channels * unit.out_channels + self._per_channel * unit.out_channels
+        return total
+
+    def unit_macs(self, unit: SizedBlock, side: int, stride: int = 1, opens: bool = False) -> int:
+        """Return the multiply-accumulates of one unit that writes side x side pixels."""
+        per_pixel = unit.macs_per_pixel(stride)
+        if opens and self.projections:
+            per_pixel += unit.channels * unit.out_channels
+        return per_pixel * int(side**unit.dims)
+
+    def params(self, last_width: int) -> int:
+        """Return the parameters of stem and classifier behind a last stage of a width."""
+        stem = sum(each.layer.params + self._extra(each.layer) for each in self.stem)
+        return stem + sum(a * b + b for a, b in pairwise(self._dense(last_width)))
+
+    def macs(self, last_width: int) -> int:
+        """Return the multiply-accumulates of stem and classifier."""
+        stem = sum(each.layer.params * int(each.side**each.layer.dims) for each in self.stem)
+        return stem + sum(a * b for a, b in pairwise(self._dense(last_width)))
+
+    @property
+    def _per_channel(self) -> int:
+        return 2 * self.batch_norm + self.bias
+
+    def _extra(self, layer: SizedLayer) -> int:
+        return self._per_channel * layer.c_out if layer.params else 0
+
+    def _dense(self, last_width: int) -> Sequence[int]:
+        return (last_width * self.pixels, *self.classifier) if self.classifier else ()
+
+
+# Far above any network in use.
+MAX_SIDE: Final = 65536
+MAX_DEPTH: Final = 1000
+MAX_STAGE_WIDTH: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +309,148 @@ class Layout:
             self,
             stages=tuple(s.at_depth(d) for s, d in zip(self.stages, depths, strict=True)),
         )
+
+
+_SWITCHES = ("batch_norm", "bias", "projections", "stem_counts")
+
+
+def to_json(layout: Layout) -> dict[str, Any]:
+    """Return the layout as values that JSON has.
+
+    >>> from ifspace.stages.networks import stages
+    >>> layout = stages("DW+PW", (8,), (16,), (2,))
+    >>> to_json(layout)["stages"][0]["more"]["block"], from_json(to_json(layout)) == layout
+    ('DW+PW', True)
+    """
+    frame = layout.frame
+    return {
+        "frame": {
+            "inputs": frame.inputs,
+            "stem": [_layer_json(each.layer) | {"side": each.side} for each in frame.stem],
+            **{name: getattr(frame, name) for name in _SWITCHES},
+            "classifier": list(frame.classifier),
+            "pixels": frame.pixels,
+            "image": frame.image,
+        },
+        "stages": [
+            {
+                "side": stage.side,
+                "depth": stage.depth,
+                "stride": stage.stride,
+                "first": block_json(stage.first),
+                "more": block_json(stage.more),
+                "before": [_layer_json(layer) for layer in stage.before],
+            }
+            for stage in layout.stages
+        ],
+    }
+
+
+def from_json(values: Any) -> Layout:
+    """Return the layout that `to_json` wrote.
+
+    Raises: SettingError for anything else.
+    """
+    try:
+        frame, stages = values["frame"], values["stages"]
+        if not stages:
+            raise ValueError("no stage")
+        return Layout(tuple(map(_stage, stages)), _frame(frame))
+    except (IfspaceError, KeyError, TypeError, ValueError, AttributeError) as error:
+        # The narrow fact alone: its remedy would be for those who wrote the layout.
+        said = f"no {error}" if isinstance(error, KeyError) else str(error).partition("; ")[0]
+        raise SettingError.because(
+            "a layout that cannot be read",
+            got=said,
+            allowed="what ifspace wrote",
+            remedy="write it anew",
+        ) from None
+
+
+def _layer_json(layer: SizedLayer) -> dict[str, Any]:
+    return {"layer": str(layer.layer), "c_in": layer.c_in, "c_out": layer.c_out, "dims": layer.dims}
+
+
+def block_json(unit: SizedBlock) -> dict[str, Any]:
+    """Return a block at its widths as values that JSON has; `block_from_json` reads them back."""
+    inner = None if unit.bottleneck is None else str(unit.bottleneck)
+    return {
+        "block": str(unit.block),
+        "channels": unit.channels,
+        "out_channels": unit.out_channels,
+        "bottleneck": inner,
+        "widths": None if inner else _interior(unit),
+        "dims": unit.dims,
+    }
+
+
+def _interior(unit: SizedBlock) -> list[int] | None:
+    """Return the widths behind the channel-mixing layers but the last, where the block needs it."""
+    try:
+        if unit.block.at(unit.channels, unit.out_channels, None, unit.dims) == unit:
+            return None
+    except BlockError:
+        pass  # its groups fit the widths that were chosen for it only
+    copy = unit.layers[: len(unit.block)]
+    return [layer.c_out for layer in copy if layer.conv.mixing][:-1]
+
+
+def _frame(values: Mapping[str, Any]) -> Frame:
+    for name in _SWITCHES:
+        if not isinstance(values[name], bool):
+            raise ValueError(f"{name} {values[name]!r}")
+    image = values["image"]
+    return Frame(
+        inputs=_width(values["inputs"]),
+        stem=tuple(StemLayer(_layer(each), _side(each["side"])) for each in values["stem"]),
+        classifier=tuple(whole_within(each, "classifier", 1) for each in values["classifier"]),
+        pixels=whole_within(values["pixels"], "pixels", 1, MAX_SIDE**2),
+        image=None if image is None else _side(image),
+        **{name: values[name] for name in _SWITCHES},
+    )
+
+
+def _stage(values: Mapping[str, Any]) -> Stage:
+    return Stage(
+        _side(values["side"]),
+        block_from_json(values["first"]),
+        block_from_json(values["more"]),
+        whole_within(values["depth"], "depth", 1, MAX_DEPTH),
+        whole_within(values["stride"], "stride", 1, MAX_SIDE),
+        tuple(map(_layer, values["before"])),
+    )
+
+
+def _layer(values: Mapping[str, Any]) -> SizedLayer:
+    layer = Layer.parse(values["layer"])
+    return SizedLayer(layer, _width(values["c_in"]), _width(values["c_out"]), _dims(values["dims"]))
+
+
+def block_from_json(values: Mapping[str, Any]) -> SizedBlock:
+    """Return the block that `block_json` wrote.
+
+    >>> block_from_json(block_json(Block.parse("DW+RPW(2,1/2)").at(8, 16)))
+    SizedBlock(block=Block(layers=(Layer(kind='DW', ...), channels=8, out_channels=16, ...)
+
+    Raises: an IfspaceError, KeyError, TypeError or ValueError for anything else.
+    """
+    ratio, widths = values["bottleneck"], values["widths"]
+    return Block.parse(values["block"]).at(
+        _width(values["channels"]),
+        _width(values["out_channels"]),
+        None if ratio is None else Fraction(ratio),
+        _dims(values["dims"]),
+        widths,
+    )
+
+
+def _width(value: Any) -> int:
+    return whole_within(value, "width", 1, MAX_STAGE_WIDTH)
+
+
+def _side(value: Any) -> int:
+    return whole_within(value, "side", 1, MAX_SIDE)
+
+
+def _dims(value: Any) -> int:
+    return whole_within(value, "dims", 1, 2)

@@ -1,22 +1,28 @@
-"""Which layers of a network to replace by which block: one CP-SAT model over all of them.
+"""Choose which convolutions of a network become which block: one CP-SAT model over all of them.
 
-Costs are sums, so that only an option's amounts count. An option that is nowhere better than
-another one of its layer is left out, and layers with equal options are one variable: how many of
-them take which. Both leave every least amount as it is, and the search without symmetries.
+Every layer that may be replaced is a *site* with its options: one that keeps it, and blocks of the
+same widths. Whoever names an option counts its cost, batch norm and biases included, for the layer
+as a whole; the rest of the network is not part of the problem.
 
-The amounts that decide are minimised one after the other; each is held at its proven least before
-the next one's turn.
+Costs are sums, so only an option's amounts count. An option that is nowhere better than another one
+of its layer is left out, and layers with equal options are one variable: how many of them take
+which. Both leave every minimum as it is, and the search without symmetries. The amounts that decide
+are minimised one after the other; each is held at its proven minimum before the next one's turn.
+
+Beyond the papers: [3DRF] section 4.2 and [IF] section 5 replace every convolution by one design.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import floor, gcd, lcm
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final, Literal
 
 from ifspace.answer import Status
+from ifspace.block import SizedBlock
 from ifspace.cpsat import (
     contradiction,
     left,
@@ -24,13 +30,293 @@ from ifspace.cpsat import (
     solve,
     weighted_sum,
 )
-from ifspace.stages.replacement_problem import (
-    ORDERS,
-    Amount,
-    ReplacementAnswer,
-    ReplacementPlan,
-    ReplacementProblem,
+from ifspace.errors import SettingError
+from ifspace.stages.problem import (
+    MAX_BUDGET,
+    Budgets,
 )
+from ifspace.values import whole_within
+
+Objective = Literal["keep", "params", "macs", "latency_ms"]
+Amount = int | Fraction
+# What decides, from the first to the last: of equal amounts the next one does.
+ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "keep": ("replaced", "macs", "params"),
+    "params": ("params", "macs", "replaced"),
+    "macs": ("macs", "params", "replaced"),
+    "latency_ms": ("latency_ms", "params", "macs", "replaced"),
+}
+BOUNDED: Final = ("params", "macs", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a layer may become, and what it costs then; without a block it stays as it is.
+
+    `params` and `macs` (of one image) are of all that stands in the layer's place; `latency_ms`
+    is None where nothing was measured. `stride` is that of the layer.
+
+    >>> from ifspace.block import Block
+    >>> option = Option(Block.parse("DW+PW").at(8, 16), params=200, macs=3200)
+    >>> option.replaced, Option(None, params=1152, macs=18432).replaced
+    (1, 0)
+
+    Raises: SettingError for costs out of range, fewer parameters than the block has, and a stride
+        that the block cannot hold.
+    """
+
+    block: SizedBlock | None
+    params: int
+    macs: int
+    latency_ms: Fraction | None = None
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be counted, or is counted wrong."""
+        for name in ("params", "macs"):
+            whole_within(getattr(self, name), name, 0, MAX_BUDGET)
+        time = self.latency_ms
+        if time is not None and not (isinstance(time, int | Fraction) and 0 <= time <= MAX_BUDGET):
+            raise SettingError.because(
+                "latency out of range",
+                got=repr(time),
+                allowed="exact numbers of milliseconds",
+                remedy="take it from a latency table",
+                argument="latency_ms",
+            )
+        whole_within(self.stride, "stride", 1)
+        if self.block is None:
+            return
+        if self.params < self.block.params:
+            raise SettingError.because(
+                "fewer parameters than the block has",
+                got=self.params,
+                allowed=f"{self.block.params} or more for {self.block.block}",
+                remedy="count all of its layers",
+                argument="params",
+            )
+        self.block.macs_per_pixel(self.stride)  # refuses a stride that no layer holds
+
+    @property
+    def replaced(self) -> int:
+        """The number of layers that it replaces: 1, or 0 where the layer stays."""
+        return int(self.block is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A layer of the network by its name, and what it may become.
+
+    Raises: SettingError without an option, and for options that differ in widths or stride.
+    """
+
+    name: str
+    options: tuple[Option, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot all stand in one place."""
+        object.__setattr__(self, "options", tuple(self.options))
+        blocks = [option for option in self.options if option.block is not None]
+        joins = {(o.block.channels, o.block.out_channels) for o in blocks if o.block is not None}
+        strides = {option.stride for option in blocks}
+        if not self.options or len(joins) > 1 or len(strides) > 1:
+            widths = ", ".join(f"{a} to {b} channels" for a, b in sorted(joins))
+            raise SettingError.because(
+                f"options that cannot stand for {self.name}",
+                got=f"blocks from {widths}, stride {', '.join(map(str, sorted(strides)))}"
+                if self.options
+                else "none",
+                allowed="at least one option, all of the same widths and stride",
+                remedy="size every block for the layer, or leave the layer out",
+                argument="sites",
+            )
+
+
+@dataclass(frozen=True)
+class ReplacementProblem:
+    """Which layers to replace by which block, within budgets of the sites together.
+
+    `objective` "keep": replace as few layers as the budgets allow, by what has fewest MACs, then
+    parameters; the others make that amount least. What decides in turn is in `ORDERS`. A budget
+    may be 0 or less, as what the rest of a network leaves over may be: then nothing keeps it.
+    Where latency counts, options without one are no choice.
+
+    >>> from ifspace.block import Block
+    >>> cheap = Option(Block.parse("DW+PW").at(8, 16), 200, 3200)
+    >>> site = Site("conv1", (Option(None, 1152, 18432), cheap))
+    >>> ReplacementProblem((site,), Budgets(params=500)).least("params")
+    200
+
+    Raises: SettingError without sites, for two of one name, for budgets of other amounts, and for
+        a site that is left without an option.
+    """
+
+    sites: tuple[Site, ...]
+    budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
+    objective: Objective = "keep"
+
+    def __post_init__(self) -> None:
+        """Refuse what no search could answer."""
+        object.__setattr__(self, "sites", tuple(self.sites))
+        if self.objective not in ORDERS:
+            raise SettingError.because(
+                "unknown objective",
+                got=repr(self.objective),
+                allowed=", ".join(ORDERS),
+                remedy="choose one of them",
+                argument="objective",
+            )
+        self.budgets.check(BOUNDED, above=-MAX_BUDGET)
+        names = [site.name for site in self.sites]
+        if not names or len(set(names)) < len(names):
+            twice = ", ".join(sorted({name for name in names if names.count(name) > 1}))
+            raise SettingError.because(
+                "layers that cannot be chosen for",
+                got=f"{twice} twice" if names else "none",
+                allowed="at least one layer, each once",
+                remedy="name layers to replace",
+                argument="sites",
+            )
+        for site, choices in zip(self.sites, self.choices, strict=True):
+            if not choices:
+                raise SettingError.because(
+                    "no latency for any option of a layer",
+                    got=site.name,
+                    allowed="one measured option at least, where latency counts",
+                    remedy="measure the layer as it is, or leave it out",
+                    argument="latency",
+                )
+
+    @property
+    def timed(self) -> bool:
+        """Whether latency counts."""
+        return self.objective == "latency_ms" or self.budgets.latency_ms is not None
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The amounts that decide or are bounded."""
+        return ("replaced", "params", "macs", *(["latency_ms"] if self.timed else []))
+
+    @cached_property
+    def choices(self) -> tuple[tuple[int, ...], ...]:
+        """For each site the places of the options that may be chosen."""
+        return tuple(
+            tuple(
+                place
+                for place, option in enumerate(site.options)
+                if not self.timed or option.latency_ms is not None
+            )
+            for site in self.sites
+        )
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The options that are no choice, in words."""
+        return tuple(
+            f"no latency for {option.block.block if option.block else 'the layer'} at {site.name}"
+            for site, choices in zip(self.sites, self.choices, strict=True)
+            for place, option in enumerate(site.options)
+            if place not in choices
+        )
+
+    def totals(self, chosen: Sequence[int]) -> dict[str, Amount]:
+        """Return all that counts, summed over the sites, for a place of an option for each."""
+        options = [site.options[n] for site, n in zip(self.sites, chosen, strict=True)]
+        return {name: total(name, options) for name in self.counted}
+
+    def least(self, name: str) -> Amount:
+        """Return the least that the sites can have of an amount by itself."""
+        pairs = zip(self.sites, self.choices, strict=True)
+        return total(
+            name,
+            (min((site.options[n] for n in choices), key=by(name)) for site, choices in pairs),
+        )
+
+
+def by(name: str) -> Callable[[Option], Amount]:
+    """Return the function that reads an amount of an option."""
+    return attrgetter(name)
+
+
+def total(name: str, options: Iterable[Option]) -> Amount:
+    """Return the sum of an amount over options."""
+    return sum(map(by(name), options), start=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacementPlan:
+    """The place of the option chosen for each site, with what it costs counted again."""
+
+    problem: ReplacementProblem
+    chosen: tuple[int, ...]
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """What each site becomes, in the order of the sites."""
+        return tuple(
+            site.options[n] for site, n in zip(self.problem.sites, self.chosen, strict=True)
+        )
+
+    @property
+    def blocks(self) -> dict[str, SizedBlock]:
+        """The layers that are replaced, by name, and by which block."""
+        pairs = zip(self.problem.sites, self.options, strict=True)
+        return {site.name: each.block for site, each in pairs if each.block is not None}
+
+    @property
+    def totals(self) -> dict[str, Amount]:
+        """Layers replaced, parameters, MACs and, where it counts, latency of the sites together."""
+        return self.problem.totals(self.chosen)
+
+    def objective(self) -> tuple[Amount, ...]:
+        """Return the amounts that decide, in their order."""
+        totals = self.totals
+        return tuple(totals[name] for name in ORDERS[self.problem.objective])
+
+    def check(self) -> None:
+        """Recount choices and budgets; know no solver.
+
+        Raises: SettingError naming what does not hold.
+        """
+        problem = self.problem
+        faults = []
+        if len(self.chosen) != len(problem.sites):
+            faults.append(f"{len(self.chosen)} options for {len(problem.sites)} layers")
+        for site, choices, place in zip(problem.sites, problem.choices, self.chosen, strict=False):
+            if place not in choices:
+                faults.append(f"option {place} of {site.name}")
+        if not faults:
+            totals = self.totals
+            faults += [
+                f"{totals[name]} {name}, more than {most}"
+                for name, most in problem.budgets.given.items()
+                if totals[name] > most
+            ]
+        if faults:
+            raise SettingError.because(
+                "a plan that does not hold",
+                got="; ".join(faults),
+                allowed="one choice for each layer, within budgets",
+                remedy="ask for the plan again",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacementAnswer:
+    """How a search ended, the plan, and the amounts that no plan is below.
+
+    `bound` has the amounts that decide, in their order: compared as tuples it is never above the
+    objective of any plan. It is the plan's own where that is proven the best, and shorter where
+    time ran out: all but its last are proven. `left_out`: options that were no choice, in words.
+    `least`: where nothing keeps the budgets, the least of each amount that is bounded.
+    """
+
+    status: Status
+    bound: tuple[Amount, ...] | None
+    plan: ReplacementPlan | None
+    left_out: tuple[str, ...] = ()
+    least: Mapping[str, Amount] = field(default_factory=dict)
+
 
 Vector = tuple[Amount, ...]
 
@@ -44,7 +330,7 @@ def best_replacement(
 
     >>> from ifspace.block import Block
     >>> from ifspace.stages.problem import Budgets
-    >>> from ifspace.stages.replacement_problem import Option, Site
+    >>> from ifspace.stages.replacement import Option, Site
     >>> kept = Option(None, 1152, 18432)
     >>> cheap = Option(Block.parse("DW+PW").at(8, 16), 200, 3200)
     >>> sites = [Site(name, (kept, cheap)) for name in ("conv1", "conv2", "conv3")]

@@ -24,9 +24,8 @@ from ifspace.models.sources import network
 from ifspace.models.tracing import trace
 from ifspace.nn import named_network
 from ifspace.stages.layout import Layout
-from ifspace.stages.moves import Stopped
 from ifspace.stages.networks import network as layout_named
-from ifspace.stages.organizer import organize
+from ifspace.stages.organizer import Stopped, organize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,13 +6,11 @@ import pytest
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.nn.joins import head_side, joins_of
-from ifspace.stages.frame import (
-    Frame,
-    StemLayer,
-)
 from ifspace.stages.layout import (
+    Frame,
     Layout,
     Stage,
+    StemLayer,
 )
 from ifspace.stages.networks import (
     network,

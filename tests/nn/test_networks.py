@@ -13,11 +13,11 @@ from ifspace.block import Block
 from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.nn.networks import build_network, named_network
 from ifspace.nn.styles import STYLES, NetworkStyle, style_of
-from ifspace.stages.frame import (
+from ifspace.stages.layout import (
     Frame,
+    Layout,
     StemLayer,
 )
-from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
     NETWORKS,
     stages,

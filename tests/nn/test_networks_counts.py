@@ -18,11 +18,11 @@ from ifspace.block import (
 from ifspace.nn.networks import Network, build_network, named_network
 from ifspace.nn.styles import NetworkStyle, style_of
 from ifspace.stages.allocate import best_stages
-from ifspace.stages.frame import (
+from ifspace.stages.layout import (
     Frame,
+    Layout,
     StemLayer,
 )
-from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
     NETWORKS,
     SIDES,

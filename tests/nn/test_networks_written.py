@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ifspace.nn.networks import Network, build_network
 from ifspace.nn.styles import NetworkStyle, style_of
-from ifspace.stages.frame import (
+from ifspace.stages.layout import (
     Frame,
+    Layout,
     StemLayer,
 )
-from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
     residual,
     stages,

@@ -18,7 +18,7 @@ from ifspace.errors import OutputError
 from ifspace.nn.networks import Network, build_network, named_network
 from ifspace.nn.saving import NetworkFileError, load, save
 from ifspace.nn.styles import NetworkStyle
-from ifspace.stages.frame import Frame
+from ifspace.stages.layout import Frame
 from ifspace.stages.networks import (
     fog,
     stages,

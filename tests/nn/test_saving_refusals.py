@@ -15,7 +15,7 @@ from torch import nn
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.nn.networks import Network, build_network
 from ifspace.nn.saving import NetworkFileError, load, save
-from ifspace.stages.frame import Frame
+from ifspace.stages.layout import Frame
 from ifspace.stages.networks import stages
 
 SENSELESS = "a description that makes no sense"

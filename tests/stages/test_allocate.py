@@ -15,12 +15,12 @@ from ifspace.answer import Status
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.stages.allocate import best_stages
-from ifspace.stages.frame import (
+from ifspace.stages.latency import LatencyTable
+from ifspace.stages.layout import (
     Frame,
+    Layout,
     StemLayer,
 )
-from ifspace.stages.latency import LatencyTable
-from ifspace.stages.layout import Layout
 from ifspace.stages.networks import stages
 from ifspace.stages.problem import (
     Budgets,

@@ -18,10 +18,9 @@ from ifspace.block import (
 )
 from ifspace.cpsat import Outcome
 from ifspace.errors import SolverError
-from ifspace.stages import gains as optimizer
-from ifspace.stages.allocate import best_stages
-from ifspace.stages.frame import Frame
-from ifspace.stages.gains import RESOLUTION
+from ifspace.stages import allocate as optimizer
+from ifspace.stages.allocate import RESOLUTION, best_stages
+from ifspace.stages.layout import Frame
 from ifspace.stages.networks import (
     network,
     stages,

@@ -14,18 +14,15 @@ from ifspace.cpsat import (
     solve,
 )
 from ifspace.errors import SolverError
-from ifspace.stages import gains as search
-from ifspace.stages.allocate import best_stages
-from ifspace.stages.depths import best_depths
-from ifspace.stages.depths_problem import (
-    DepthsProblem,
-    StageTable,
-)
+from ifspace.stages import allocate as search
+from ifspace.stages.allocate import best_depths, best_stages
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import network
 from ifspace.stages.problem import (
     Budgets,
+    DepthsProblem,
     StagesProblem,
+    StageTable,
 )
 
 CLOSE = 1e-8

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from ifspace.errors import SettingError
-from ifspace.stages.depths_problem import (
+from ifspace.stages.problem import (
+    Budgets,
     DepthsPlan,
     DepthsProblem,
     StageTable,
 )
-from ifspace.stages.problem import Budgets
 
 A = StageTable("a", 1, (0.0, 1.0, 1.5), (10, 30, 60), (7, 8, 9), 3)
 B = StageTable("b", 2, (0.25, 0.75), (100, 200), (40, 50), 3)

@@ -1,7 +1,7 @@
 import pytest
 
 from ifspace.block import Block
-from ifspace.stages.frame import (
+from ifspace.stages.layout import (
     Frame,
     StemLayer,
 )

@@ -9,8 +9,8 @@ from witness import autograd_field, blocks
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
-from ifspace.stages.frame import Frame
 from ifspace.stages.layout import (
+    Frame,
     Layout,
     Stage,
 )

@@ -15,8 +15,8 @@ from ifspace.block import (
     Block,
     Composition,
 )
-from ifspace.stages.frame import Frame
-from ifspace.stages.layout_command import milliseconds
+from ifspace.stages.command import milliseconds
+from ifspace.stages.layout import Frame
 from ifspace.stages.networks import (
     network,
     stages,

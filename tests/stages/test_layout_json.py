@@ -12,15 +12,11 @@ from witness import blocks
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
-from ifspace.stages.frame import (
-    Frame,
-    StemLayer,
-)
 from ifspace.stages.layout import (
+    Frame,
     Layout,
     Stage,
-)
-from ifspace.stages.layout_json import (
+    StemLayer,
     from_json,
     to_json,
 )

@@ -1,9 +1,9 @@
-from ifspace.stages.moves import (
+from ifspace.stages.networks import network
+from ifspace.stages.organizer import (
     Move,
     Stopped,
     Trajectory,
 )
-from ifspace.stages.networks import network
 
 START = network("vgg11", 32)
 MOVES = (

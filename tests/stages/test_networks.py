@@ -8,8 +8,7 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.stages.frame import Frame
-from ifspace.stages.layout import Layout
+from ifspace.stages.layout import Frame, Layout
 from ifspace.stages.networks import (
     NETWORKS,
     fog,

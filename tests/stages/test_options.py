@@ -2,7 +2,7 @@ import click
 import pytest
 
 from ifspace.errors import SettingError
-from ifspace.stages.options import (
+from ifspace.stages.command import (
     block_list,
     image,
     read_block,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ifspace.stages.networks import network
-from ifspace.stages.organize_text import short
 from ifspace.stages.organizer import organize
+from ifspace.stages.text import short
 from ifspace.table import widest
 
 STAGES = ("organize", "--stages", "32,16,8,4,2", "--depths", "2,2,3,3,3")

@@ -9,16 +9,16 @@ import pytest
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.stages.layout import Layout
-from ifspace.stages.moves import (
-    Move,
-    Stopped,
-    Trajectory,
-)
 from ifspace.stages.networks import (
     network,
     stages,
 )
-from ifspace.stages.organizer import organize
+from ifspace.stages.organizer import (
+    Move,
+    Stopped,
+    Trajectory,
+    organize,
+)
 
 # MATH: each move as source→target, the layout after each, and the end.
 TRAJECTORIES = [

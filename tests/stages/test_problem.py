@@ -11,12 +11,12 @@ from ifspace.block import (
     Composition,
 )
 from ifspace.errors import SettingError
-from ifspace.stages.frame import (
+from ifspace.stages.latency import LatencyTable
+from ifspace.stages.layout import (
     Frame,
+    Layout,
     StemLayer,
 )
-from ifspace.stages.latency import LatencyTable
-from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
     network,
     stages,

@@ -2,13 +2,13 @@ import pytest
 import torch
 import torch_networks
 
-from ifspace.stages.networks import network
-from ifspace.stages.organizer import organize
-from ifspace.stages.published import (
+from ifspace.stages.networks import (
     PUBLISHED,
     PublishedLayout,
+    network,
     published_layouts,
 )
+from ifspace.stages.organizer import organize
 
 CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet": 1000}
 # 27.3736M printed as 27.38, 1.2233M as 1.23: the others round to what is printed.

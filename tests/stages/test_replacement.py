@@ -19,12 +19,12 @@ from ifspace.cpsat import (
 from ifspace.errors import SettingError, SolverError
 from ifspace.stages import replacement as optimizer
 from ifspace.stages.problem import Budgets
-from ifspace.stages.replacement import best_replacement
-from ifspace.stages.replacement_problem import (
+from ifspace.stages.replacement import (
     ORDERS,
     Option,
     ReplacementProblem,
     Site,
+    best_replacement,
 )
 
 Q = Fraction

@@ -9,7 +9,7 @@ import pytest
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.problem import Budgets
-from ifspace.stages.replacement_problem import (
+from ifspace.stages.replacement import (
     ORDERS,
     Option,
     ReplacementPlan,

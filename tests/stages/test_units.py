@@ -17,17 +17,16 @@ from ifspace.block import (
 from ifspace.errors import SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
-from ifspace.stages import units
-from ifspace.stages.allocate import best_stages
-from ifspace.stages.frame import Frame
+from ifspace.stages import allocate as units
+from ifspace.stages.allocate import Units, best_stages
 from ifspace.stages.latency import LatencyTable
+from ifspace.stages.layout import Frame
 from ifspace.stages.networks import stages
 from ifspace.stages.problem import (
     Budgets,
     StagesProblem,
     Unit,
 )
-from ifspace.stages.units import Units
 
 Q = Fraction
 OPEN = Unit(Composition.parse("DW+GPW+SH+GPW"))

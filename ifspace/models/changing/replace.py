@@ -9,11 +9,11 @@ from torch import nn
 from ifspace.block import SizedBlock
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import PLAIN, BlockModule, Style, last_writer
-from ifspace.stages.layout_json import (
+from ifspace.stages.layout import (
+    MAX_SIDE,
     block_from_json,
     block_json,
 )
-from ifspace.stages.networks import MAX_SIDE
 from ifspace.values import whole_within
 
 Side = tuple[int, int]

@@ -19,7 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ifspace.models.changing.rows import children_of, is_row, run_of
 from ifspace.models.changing.widening import widened
 from ifspace.nn.blocks import ACTIVATIONS
-from ifspace.stages.networks import MAX_DEPTH
+from ifspace.stages.layout import MAX_DEPTH
 from ifspace.values import whole_within
 
 

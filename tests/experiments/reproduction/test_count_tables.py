@@ -18,11 +18,11 @@ from experiments.reproduction.printed import (
 )
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
+    PUBLISHED,
     mobilenet,
     resnet50,
     vgg,
 )
-from ifspace.stages.published import PUBLISHED
 
 
 def row_of(network: str, data: str) -> Counted:

@@ -28,7 +28,7 @@ from experiments.training.versions import (
 from ifspace.errors import DeviceError, SettingError
 from ifspace.nn.networks import build_network
 from ifspace.nn.styles import NetworkStyle
-from ifspace.stages.frame import Frame
+from ifspace.stages.layout import Frame
 from ifspace.stages.networks import stages
 
 ONCE = Schedule("once", 1, 0.1, 16, momentum=0.9)
