@@ -13,8 +13,12 @@ from typing import Final
 
 from tabulate import tabulate
 
-from ifspace.bench.process import provenance, python, watch
-from ifspace.bench.record import note
+from ifspace.bench.record import (
+    note,
+    provenance,
+    python,
+    watch,
+)
 
 REPEATS: Final = 7
 # Command, and the seconds and MiB that it should stay below, where there is an aim.

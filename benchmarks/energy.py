@@ -17,8 +17,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from ifspace.answer import Status
-from ifspace.bench.process import provenance
-from ifspace.bench.record import note
+from ifspace.bench.record import note, provenance
 from ifspace.energy import best_energy
 from ifspace.energy.cpsat import cpsat_energy
 from ifspace.energy.problem import (

@@ -17,8 +17,12 @@ from statistics import median
 from typing import Any
 
 from benchmarks.enumerate_report import write
-from ifspace.bench.process import provenance, python, watch
-from ifspace.bench.record import note
+from ifspace.bench.record import (
+    note,
+    provenance,
+    python,
+    watch,
+)
 from ifspace.block import (
     Block,
     Layer,

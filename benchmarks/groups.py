@@ -18,8 +18,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from ifspace.answer import Status
-from ifspace.bench.process import provenance
-from ifspace.bench.record import note
+from ifspace.bench.record import note, provenance
 from ifspace.block import Composition
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs

@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from ifspace.bench.process import provenance
-from ifspace.bench.record import note
+from ifspace.bench.record import note, provenance
 from ifspace.kernels.aot import AotCase, compile_case
 from ifspace.kernels.rpw.configs import (
     SHARED_BYTES,

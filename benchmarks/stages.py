@@ -19,8 +19,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from ifspace.answer import Status
-from ifspace.bench.process import provenance
-from ifspace.bench.record import note
+from ifspace.bench.record import note, provenance
 from ifspace.block import (
     Block,
     Composition,

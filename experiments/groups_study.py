@@ -15,8 +15,7 @@ from typing import Final
 
 from tabulate import tabulate
 
-from ifspace.bench.process import provenance
-from ifspace.bench.record import note
+from ifspace.bench.record import note, provenance
 from ifspace.block import Composition
 from ifspace.catalogue import load, published_names
 from ifspace.catalogue.published import PUBLISHED

@@ -24,8 +24,7 @@ from experiments.reproduction.page import (
     Section,
     Table,
 )
-from ifspace.bench.process import provenance
-from ifspace.bench.record import note
+from ifspace.bench.record import note, provenance
 
 NAME: Final = "reproduction.md"
 COMMAND: Final = "python -m experiments.reproduction"

@@ -12,10 +12,15 @@ from ifspace.cli.options import Output, parts, shared_options, with_options
 from ifspace.stages.command import block_list
 
 if TYPE_CHECKING:
-    from ifspace.bench.blocks.asked import Asked
-    from ifspace.bench.blocks.files import Earlier, Files
-    from ifspace.bench.blocks.run import Run
-    from ifspace.bench.blocks.selection import Place
+    from ifspace.bench.blocks import Place
+    from ifspace.bench.results import (
+        Earlier,
+        Files,
+    )
+    from ifspace.bench.session import (
+        Asked,
+        Run,
+    )
     from ifspace.catalogue import Catalogue
 
 
@@ -195,12 +200,14 @@ def command(
         "blocks are sized, timed and their latencies fitted with them",
         extras="bench",
     )
-    from ifspace.bench.blocks.book import Book
-    from ifspace.bench.blocks.files import Files, earlier
-    from ifspace.bench.blocks.run import Run
-    from ifspace.bench.blocks.text import forms
-    from ifspace.bench.device import find_device
-    from ifspace.bench.tidy import this_machine
+    from ifspace.bench.machine import find_device
+    from ifspace.bench.results import (
+        Files,
+        earlier,
+    )
+    from ifspace.bench.rows import Book, this_machine
+    from ifspace.bench.session import Run
+    from ifspace.bench.text import forms
     from ifspace.cli.progress import ProgressBar
     from ifspace.cli.saving import check_files
 
@@ -256,12 +263,21 @@ def _catalogue(path: Path | None, given: dict[str, Any], output: Output) -> "Cat
 
 
 def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
-    from ifspace.bench.blocks.asked import Asked
-    from ifspace.bench.blocks.baselines import find_baselines
-    from ifspace.bench.blocks.cases import Conditions
-    from ifspace.bench.blocks.selection import Place, first_place
-    from ifspace.bench.device import check_known, find_device
-    from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+    from ifspace.bench.blocks import (
+        Conditions,
+        Place,
+        find_baselines,
+        first_place,
+    )
+    from ifspace.bench.machine import (
+        check_known,
+        find_device,
+    )
+    from ifspace.bench.rows import (
+        BOTH_WAYS,
+        FORWARD,
+    )
+    from ifspace.bench.session import Asked
     from ifspace.errors import SettingError
     from ifspace.parallel import workers
 
@@ -312,7 +328,7 @@ def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
 
 def _place(text: str, batch: int) -> "Place":
     """Return the place that CxFxSIDE or CxFxSIDExSTRIDE means."""
-    from ifspace.bench.blocks.selection import Place
+    from ifspace.bench.blocks import Place
     from ifspace.errors import SettingError
 
     numbers = text.lower().replace("×", "x").split("x")
@@ -330,8 +346,8 @@ def _place(text: str, batch: int) -> "Place":
 
 def _record(context: click.Context, run: "Run", files: "Files", kept: "Earlier") -> None:
     """Write designs, model and latency table; enter the files where results are listed."""
-    from ifspace.bench.blocks.files import record
-    from ifspace.bench.process import provenance
+    from ifspace.bench.record import provenance
+    from ifspace.bench.results import record
 
     words = _words(context)
     arguments = {name: _plain(value) for name, value in context.params.items()}
@@ -369,7 +385,7 @@ def _plain(value: Any) -> Any:
 
 
 def _notes(output: Output, run: "Run") -> None:
-    from ifspace.bench.blocks.text import busy
+    from ifspace.bench.text import busy
 
     for name, why in run.left_out[:MOST_NAMED]:
         output.note(f"left out: {name}: {why}")

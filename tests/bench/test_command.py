@@ -11,9 +11,9 @@ import pytest
 import torch
 from samples import DW_PW, SMALL
 
-from ifspace.bench.blocks import run as blocks_run
-from ifspace.bench.rates import Rates
-from ifspace.bench.tidy import COLUMNS
+from ifspace.bench import session as blocks_run
+from ifspace.bench.machine import Rates
+from ifspace.bench.rows import COLUMNS
 from ifspace.catalogue import save
 from ifspace.stages.latency import read_latency
 
@@ -325,7 +325,7 @@ def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
 def test_what_a_reader_should_know_is_said(
     run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ifspace.bench.blocks.text.BUSY", 0.0)
+    monkeypatch.setattr("ifspace.bench.text.BUSY", 0.0)
     monkeypatch.setattr("ifspace.bench.command.MOST_NAMED", 1)
     many = ("--baselines", "clcnet,resnext", "-C", 7, "--predict", "7x11x4")
     said = run("bench", catalogue, *SMALLEST, *many).err

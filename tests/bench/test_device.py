@@ -6,7 +6,13 @@ import sys
 import pytest
 import torch
 
-from ifspace.bench.device import check_known, find_device, free_bytes, precision, rounding
+from ifspace.bench.machine import (
+    check_known,
+    find_device,
+    free_bytes,
+    precision,
+    rounding,
+)
 from ifspace.errors import SettingError
 
 
@@ -50,7 +56,7 @@ def test_some_memory_is_free() -> None:
 RESIDENT = """
 import torch
 from pathlib import Path
-from ifspace.bench.device import keep_memory, return_memory
+from ifspace.bench.machine import keep_memory, return_memory
 assert {tell}()
 
 def resident():

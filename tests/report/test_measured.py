@@ -2,8 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from ifspace.bench import tidy
-from ifspace.bench.blocks import book, cases
+from ifspace.bench import blocks as cases
+from ifspace.bench import (
+    rows as book,
+)
+from ifspace.bench import rows as tidy
 from ifspace.bench.kernels import rows as kernel_rows
 from ifspace.report import measured
 from ifspace.report.files import MEASURED

@@ -15,7 +15,6 @@ from typing import Final
 import torch
 
 from ifspace.bench.clock import Limits
-from ifspace.bench.device import DTYPES, check_known, find_device, free_bytes, keep_memory
 from ifspace.bench.kernels.bounds import bound_s
 from ifspace.bench.kernels.candidates import candidates, named
 from ifspace.bench.kernels.cases import (
@@ -32,11 +31,29 @@ from ifspace.bench.kernels.cases import (
 from ifspace.bench.kernels.gate import BATCH, SIDE, check
 from ifspace.bench.kernels.measure import Bench, measure, nowhere
 from ifspace.bench.kernels.rows import RATIO, Timed, rate_rows, rows_of
-from ifspace.bench.kernels.tables import page
-from ifspace.bench.kernels.targets import ON_CPU, ON_CUDA, judged
-from ifspace.bench.rates import measured_rates
+from ifspace.bench.machine import (
+    DTYPES,
+    check_known,
+    find_device,
+    free_bytes,
+    keep_memory,
+    measured_rates,
+)
+from ifspace.bench.page import (
+    ON_CPU,
+    ON_CUDA,
+    judged,
+    page,
+)
 from ifspace.bench.record import note
-from ifspace.bench.tidy import BOTH_WAYS, COLUMNS, LAYOUTS, MODES, Row, this_machine
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    COLUMNS,
+    LAYOUTS,
+    MODES,
+    Row,
+    this_machine,
+)
 from ifspace.errors import IfspaceError
 
 COMMAND: Final = "python -m ifspace.bench.kernels"

@@ -1,7 +1,10 @@
-"""What no implementation of a layer can beat: see `ifspace.bench.rates`."""
+"""What no implementation of a layer can beat: see `ifspace.bench.machine`."""
 
 from ifspace.bench.kernels.cases import FUSED, KERNEL, Case
-from ifspace.bench.rates import Rates, Work
+from ifspace.bench.machine import (
+    Rates,
+    Work,
+)
 
 
 def passes(case: Case) -> tuple[Work, ...]:

@@ -7,8 +7,15 @@ from typing import Final
 
 import torch
 
-from ifspace.bench.device import DTYPES, rounding
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LAYOUTS
+from ifspace.bench.machine import (
+    DTYPES,
+    rounding,
+)
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+    LAYOUTS,
+)
 from ifspace.errors import SettingError
 from ifspace.kernels.windows import Windows, windows_of
 

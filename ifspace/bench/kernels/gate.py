@@ -7,12 +7,18 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from ifspace.bench.compare import SLACK, distance
-from ifspace.bench.device import precision
+from ifspace.bench.gate import (
+    SLACK,
+    distance,
+)
 from ifspace.bench.kernels.candidates import Candidate, named
 from ifspace.bench.kernels.cases import FUSED, KERNEL, Case
 from ifspace.bench.kernels.rivals import Tensors, Way
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.bench.machine import precision
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+)
 from ifspace.errors import IfspaceError
 from ifspace.kernels.fused import reference as dw_rpw_reference
 from ifspace.kernels.fused.spec import FusedSpec

@@ -8,13 +8,13 @@ from typing import Any, Final
 import torch
 
 from ifspace.bench.clock import Limits, captured, first_call, interleaved
-from ifspace.bench.device import precision
 from ifspace.bench.kernels.candidates import BASELINE, OURS, Candidate, named
 from ifspace.bench.kernels.cases import Case
 from ifspace.bench.kernels.gate import Inputs, compare, inputs, leaves, own, run
 from ifspace.bench.kernels.rivals import Tensors
 from ifspace.bench.kernels.rows import Timed
-from ifspace.bench.tidy import FORWARD
+from ifspace.bench.machine import precision
+from ifspace.bench.rows import FORWARD
 
 # Both passes take about three times a forward pass.
 BOTH_TO_FORWARD: Final = 3

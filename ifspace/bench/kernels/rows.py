@@ -6,8 +6,8 @@ from typing import Final
 
 from ifspace.bench.kernels.candidates import BASELINE, Candidate
 from ifspace.bench.kernels.cases import Case
-from ifspace.bench.rates import Rates
-from ifspace.bench.tidy import (
+from ifspace.bench.machine import Rates
+from ifspace.bench.rows import (
     COLUMNS,
     LEAST,
     NOT_RUN,

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from ifspace.bench.blocks.cases import Candidate, Conditions
+from ifspace.bench.blocks import (
+    Candidate,
+    Conditions,
+)
 from ifspace.block import Block
 
 
@@ -24,8 +27,8 @@ def block():
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs measure neither bandwidth nor memory, and leave the allocator as it is."""
-    from ifspace.bench.blocks import run
-    from ifspace.bench.rates import Rates
+    from ifspace.bench import session as run
+    from ifspace.bench.machine import Rates
 
     monkeypatch.setattr(run, "measured_rates", lambda *given: Rates(1e9, {"fp32": 1e9}))
     monkeypatch.setattr(run, "keep_memory", lambda: True)

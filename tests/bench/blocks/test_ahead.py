@@ -1,6 +1,6 @@
 """Progress over parts whose length is found out on the way."""
 
-from ifspace.bench.blocks.ahead import Ahead
+from ifspace.bench.session import Ahead
 
 
 def test_parts_add_up_and_end_where_they_are() -> None:

@@ -4,7 +4,11 @@ from fractions import Fraction
 
 import pytest
 
-from ifspace.bench.blocks.baselines import BASELINES, NAMES, find_baselines
+from ifspace.bench.blocks import (
+    BASELINES,
+    NAMES,
+    find_baselines,
+)
 from ifspace.catalogue.published import PUBLISHED
 from ifspace.errors import BlockError, SettingError
 from ifspace.reach import channel_field

@@ -5,9 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.bench.blocks.book import COMPILED, RED, Book
-from ifspace.bench.blocks.rows import filled
-from ifspace.bench.tidy import COLUMNS, LEAST, NOT_RUN, ROUNDS, TIME, Machine
+from ifspace.bench.rows import (
+    COLUMNS,
+    COMPILED,
+    LEAST,
+    NOT_RUN,
+    RED,
+    ROUNDS,
+    TIME,
+    Book,
+    Machine,
+)
+from ifspace.bench.session import filled
 from ifspace.errors import OutputError, SettingError
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")

@@ -2,9 +2,15 @@
 
 from samples import SMALL
 
-from ifspace.bench.blocks.baselines import find_baselines
-from ifspace.bench.blocks.calibrate import ANCHORS, HERE, calibration, neighbours
-from ifspace.bench.blocks.selection import Place, beside
+from ifspace.bench.blocks import (
+    ANCHORS,
+    HERE,
+    Place,
+    beside,
+    calibration,
+    find_baselines,
+    neighbours,
+)
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.reach import channel_field

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ifspace.bench.tidy import COLUMNS, Machine
+from ifspace.bench.rows import (
+    COLUMNS,
+    Machine,
+)
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 

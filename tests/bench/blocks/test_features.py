@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.bench.blocks.features import features
+from ifspace.bench.latency import features
 from ifspace.kernels.rpw.cpu import plan
 from ifspace.kernels.windows import windows_of
 

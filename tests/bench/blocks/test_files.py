@@ -10,9 +10,9 @@ import pytest
 import torch
 from samples import SMALL
 
-from ifspace.bench.blocks.asked import Asked
-from ifspace.bench.blocks.book import Book
-from ifspace.bench.blocks.files import (
+from ifspace.bench.blocks import Place
+from ifspace.bench.record import Provenance
+from ifspace.bench.results import (
     MEASURED,
     MODELLED,
     Files,
@@ -20,10 +20,11 @@ from ifspace.bench.blocks.files import (
     earlier,
     record,
 )
-from ifspace.bench.blocks.run import Run
-from ifspace.bench.blocks.selection import Place
-from ifspace.bench.process import Provenance
-from ifspace.bench.tidy import Machine
+from ifspace.bench.rows import Book, Machine
+from ifspace.bench.session import (
+    Asked,
+    Run,
+)
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn import build
 from ifspace.stages.latency import read_latency

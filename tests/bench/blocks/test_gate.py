@@ -7,10 +7,16 @@ import torch
 from samples import DW_PW, DW_RPW_RPW
 from torch import Tensor, nn
 
-from ifspace.bench.blocks import gate
-from ifspace.bench.blocks.cases import Candidate, Conditions
-from ifspace.bench.blocks.features import ways
-from ifspace.bench.blocks.gate import fault, probe
+from ifspace.bench import gate
+from ifspace.bench.blocks import (
+    Candidate,
+    Conditions,
+)
+from ifspace.bench.gate import (
+    fault,
+    probe,
+)
+from ifspace.bench.latency import ways
 from ifspace.block import Block
 from ifspace.kernels.rpw.cpu import run
 from ifspace.nn.blocks import BlockModule

@@ -6,9 +6,18 @@ from math import inf
 import pytest
 import torch
 
-from ifspace.bench.blocks import measure as module
-from ifspace.bench.blocks.measure import Timed, bytes_needed, call_for, measure, rounds
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.bench import run as module
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+)
+from ifspace.bench.run import (
+    Timed,
+    bytes_needed,
+    call_for,
+    measure,
+    rounds,
+)
 
 
 def quiet(done: float, total: float) -> None:

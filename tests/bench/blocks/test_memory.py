@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ifspace.bench.blocks import memory
-from ifspace.bench.blocks.memory import peaks
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.bench import memory
+from ifspace.bench.memory import peaks
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+)
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 

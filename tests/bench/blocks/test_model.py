@@ -4,8 +4,14 @@ from functools import partial
 
 import pytest
 
-from ifspace.bench.blocks.features import features
-from ifspace.bench.blocks.model import ALONE, MODEL, Errors, Model, fitted
+from ifspace.bench.latency import (
+    ALONE,
+    MODEL,
+    Errors,
+    Model,
+    features,
+    fitted,
+)
 
 TIMES = {"operations": 2e-7, "bytes": 3e-6, "launches": 0.05}
 TEXTS = (

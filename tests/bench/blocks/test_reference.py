@@ -4,7 +4,10 @@ import pytest
 import torch
 from witness import build_torch_block
 
-from ifspace.bench.blocks.reference import copy_of, reference_of
+from ifspace.bench.gate import (
+    copy_of,
+    reference_of,
+)
 from ifspace.block import Block
 from ifspace.nn import FOG, MOBILENET, build
 

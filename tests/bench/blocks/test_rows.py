@@ -4,10 +4,21 @@ from dataclasses import replace
 
 import pytest
 
-from ifspace.bench.blocks.measure import Timed
-from ifspace.bench.blocks.rows import bound_s, count_rows, peak_row, predicted_row, time_rows
-from ifspace.bench.rates import Rates
-from ifspace.bench.tidy import BOTH_WAYS, COLUMNS, FORWARD, Machine
+from ifspace.bench.machine import Rates
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    COLUMNS,
+    FORWARD,
+    Machine,
+)
+from ifspace.bench.run import Timed
+from ifspace.bench.session import (
+    bound_s,
+    count_rows,
+    peak_row,
+    predicted_row,
+    time_rows,
+)
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 UNIT = Rates(1.0, {"fp32": 1.0, "bf16": 1.0})

@@ -6,13 +6,20 @@ import pytest
 import torch
 from samples import DW_PW, GC_PW, SMALL
 
-from ifspace.bench.blocks import run as module
-from ifspace.bench.blocks.asked import Asked
-from ifspace.bench.blocks.book import Book
-from ifspace.bench.blocks.rows import filled
-from ifspace.bench.blocks.run import Run
-from ifspace.bench.blocks.selection import Place
-from ifspace.bench.tidy import COLUMNS, FORWARD, TIME, Machine
+from ifspace.bench import session as module
+from ifspace.bench.blocks import Place
+from ifspace.bench.rows import (
+    COLUMNS,
+    FORWARD,
+    TIME,
+    Book,
+    Machine,
+)
+from ifspace.bench.session import (
+    Asked,
+    Run,
+    filled,
+)
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -111,7 +118,7 @@ def test_what_is_red_is_not_timed_under_another_name_either(asked: Asked) -> Non
 
 
 def test_what_cannot_be_run_is_no_answer(monkeypatch: pytest.MonkeyPatch, asked: Asked) -> None:
-    monkeypatch.setattr("ifspace.bench.blocks.measure.SHARE", 0.0)
+    monkeypatch.setattr("ifspace.bench.run.SHARE", 0.0)
     run = made(asked)
     with pytest.raises(SettingError, match=r"no block could be timed: got DW.*, not run: it needs"):
         run.execute()

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from samples import DW_PW, DW_RPW_RPW, EMPTY, GC_PW, SMALL, WIDER
 
-from ifspace.bench.blocks.baselines import find_baselines
-from ifspace.bench.blocks.selection import (
+from ifspace.bench.blocks import (
     Place,
     beside,
     designs_for,
+    find_baselines,
     first_place,
     moved,
     overlaps_of,

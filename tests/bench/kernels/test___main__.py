@@ -11,7 +11,7 @@ from ifspace.bench.kernels import __main__ as bench
 from ifspace.bench.kernels import candidates
 from ifspace.bench.kernels.cases import Case
 from ifspace.bench.kernels.rivals import Way
-from ifspace.bench.tidy import COLUMNS
+from ifspace.bench.rows import COLUMNS
 
 QUICK = ["--quick", "--device", "cpu", "--impl", "reference", "--cases", "2x16x4", "--threads", "1"]
 

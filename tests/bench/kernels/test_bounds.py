@@ -5,8 +5,12 @@ import torch
 
 from ifspace.bench.kernels.bounds import bound_s, passes
 from ifspace.bench.kernels.cases import FUSED, Case
-from ifspace.bench.rates import Rates, Work, measured_rates
-from ifspace.bench.tidy import BOTH_WAYS
+from ifspace.bench.machine import (
+    Rates,
+    Work,
+    measured_rates,
+)
+from ifspace.bench.rows import BOTH_WAYS
 
 # A byte and an operation a second.
 UNIT = Rates(1.0, {"fp32": 1.0, "bf16": 1.0})

@@ -12,7 +12,12 @@ from ifspace.bench.kernels.cases import (
     parse_shape,
     parse_window,
 )
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LAYOUTS, MODES
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+    LAYOUTS,
+    MODES,
+)
 from ifspace.errors import SettingError
 
 

@@ -6,7 +6,7 @@ import torch
 from ifspace.bench.kernels.cases import Case
 from ifspace.bench.kernels.direct import direct
 from ifspace.bench.kernels.gate import inputs
-from ifspace.bench.tidy import LAYOUTS
+from ifspace.bench.rows import LAYOUTS
 from ifspace.kernels.rpw import reference
 
 

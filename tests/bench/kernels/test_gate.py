@@ -11,7 +11,10 @@ from ifspace.bench.kernels.candidates import OURS, Candidate, candidates
 from ifspace.bench.kernels.cases import FUSED, Case
 from ifspace.bench.kernels.gate import WrongCandidateError, check, distance, inputs
 from ifspace.bench.kernels.rivals import Way, zeros
-from ifspace.bench.tidy import BOTH_WAYS, LAYOUTS
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    LAYOUTS,
+)
 from ifspace.kernels.rpw.reference import dense_weight
 
 CPU = torch.device("cpu")

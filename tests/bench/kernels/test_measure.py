@@ -11,7 +11,10 @@ from ifspace.bench.kernels.cases import RPW, Case
 from ifspace.bench.kernels.gate import WrongCandidateError
 from ifspace.bench.kernels.measure import Bench, measure
 from ifspace.bench.kernels.rivals import Way, zeros
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+)
 
 CPU = torch.device("cpu")
 CASE = Case(2, 16, 5, 4, "1/2")

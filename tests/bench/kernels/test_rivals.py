@@ -9,7 +9,10 @@ from torch import Tensor
 from ifspace.bench.kernels.candidates import OURS, Candidate, candidates, named
 from ifspace.bench.kernels.cases import RPW, Case
 from ifspace.bench.kernels.gate import Inputs, inputs, leaves, own, run
-from ifspace.bench.tidy import BOTH_WAYS, LAYOUTS
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    LAYOUTS,
+)
 from ifspace.kernels.layouts import is_channels_last
 
 CPU = torch.device("cpu")

@@ -5,8 +5,13 @@ import pytest
 from ifspace.bench.kernels.candidates import Candidate, candidates, named
 from ifspace.bench.kernels.cases import RPW, Case
 from ifspace.bench.kernels.rows import Timed, rate_rows, rows_of
-from ifspace.bench.rates import Rates
-from ifspace.bench.tidy import COLUMNS, Machine, Row, spread
+from ifspace.bench.machine import Rates
+from ifspace.bench.rows import (
+    COLUMNS,
+    Machine,
+    Row,
+    spread,
+)
 
 CONTRACT = (
     "case, candidate, provider, mode, dtype, layout, N, C, F, H, W, metric, unit, median, p20, "

@@ -4,10 +4,16 @@ from ifspace.bench.clock import Limits
 from ifspace.bench.kernels.candidates import candidates, named
 from ifspace.bench.kernels.cases import RPW, Case
 from ifspace.bench.kernels.rows import Timed, rate_rows, rows_of
-from ifspace.bench.kernels.tables import page
-from ifspace.bench.kernels.targets import ON_CPU, judged
-from ifspace.bench.rates import Rates
-from ifspace.bench.tidy import Machine, Row
+from ifspace.bench.machine import Rates
+from ifspace.bench.page import (
+    ON_CPU,
+    judged,
+    page,
+)
+from ifspace.bench.rows import (
+    Machine,
+    Row,
+)
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 

@@ -4,8 +4,17 @@ from typing import Any
 
 import pytest
 
-from ifspace.bench.kernels.targets import ON_CPU, ON_CUDA, Target, Verdict, judged
-from ifspace.bench.tidy import COLUMNS, Row
+from ifspace.bench.page import (
+    ON_CPU,
+    ON_CUDA,
+    Target,
+    Verdict,
+    judged,
+)
+from ifspace.bench.rows import (
+    COLUMNS,
+    Row,
+)
 
 
 def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:

@@ -2,7 +2,7 @@
 
 On CUDA the allocator tells. On a CPU each block runs in a process of its own, copied from one that
 has imported torch and done nothing yet, and the resident high-water of the system tells. Asked for
-as `python -m ifspace.bench.blocks.memory`, with pickled candidates on stdin.
+as `python -m ifspace.bench.memory`, with pickled candidates on stdin.
 """
 
 import gc
@@ -17,17 +17,23 @@ from typing import Final
 
 import torch
 
-from ifspace.bench.blocks.cases import Candidate, Conditions
-from ifspace.bench.blocks.measure import call_for
-from ifspace.bench.device import precision, return_memory
-from ifspace.bench.process import python
+from ifspace.bench.blocks import (
+    Candidate,
+    Conditions,
+)
+from ifspace.bench.machine import (
+    precision,
+    return_memory,
+)
+from ifspace.bench.record import python
+from ifspace.bench.run import call_for
 
 Case = tuple[Candidate, str]
 STATUS: Final = Path("/proc/self/status")
 # What resets the high-water, and how the kernel is told so.
 CLEAR: Final = Path("/proc/self/clear_refs")
 HIGH_WATER: Final = "5"
-MODULE: Final = "ifspace.bench.blocks.memory"
+MODULE: Final = "ifspace.bench.memory"
 
 
 def peaks(

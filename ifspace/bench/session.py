@@ -1,6 +1,6 @@
-"""A run: blocks are chosen, checked, timed, weighed; a model is fitted and predicts the others."""
+"""The rows of what was measured, counted and predicted, one number each."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -8,33 +8,202 @@ from typing import Any, Final
 
 import torch
 
-from ifspace.bench.blocks.ahead import Ahead, Progress, Tell
-from ifspace.bench.blocks.asked import Asked
-from ifspace.bench.blocks.baselines import find_baselines
-from ifspace.bench.blocks.book import COMPILED, PEAK, RED, Book
-from ifspace.bench.blocks.calibrate import Calibration, calibration, neighbours
-from ifspace.bench.blocks.cases import Candidate, Conditions, Key
-from ifspace.bench.blocks.features import features
-from ifspace.bench.blocks.gate import fault
-from ifspace.bench.blocks.measure import Timed, measure, rounds
-from ifspace.bench.blocks.memory import peaks
-from ifspace.bench.blocks.model import LEAST_JUDGED, Fitted, fitted
-from ifspace.bench.blocks.refusals import none_right, none_timed
-from ifspace.bench.blocks.rows import count_rows, peak_row, predicted_row, time_rows
-from ifspace.bench.blocks.selection import (
+from ifspace.bench.blocks import (
+    Calibration,
+    Candidate,
+    Conditions,
+    Key,
     Place,
     at_place,
     beside,
+    calibration,
     designs_for,
+    find_baselines,
     moved,
+    neighbours,
     select,
 )
 from ifspace.bench.clock import Limits
-from ifspace.bench.device import keep_memory
-from ifspace.bench.rates import Rates, measured_rates
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD, LEAST, MODES, ROUNDS, TIME, Machine
+from ifspace.bench.gate import fault
+from ifspace.bench.latency import (
+    LEAST_JUDGED,
+    Fitted,
+    features,
+    fitted,
+)
+from ifspace.bench.machine import (
+    Rates,
+    Work,
+    keep_memory,
+    measured_rates,
+)
+from ifspace.bench.memory import peaks
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    COMPILED,
+    FORWARD,
+    LEAST,
+    MODES,
+    NOT_RUN,
+    PEAK,
+    PREDICTED,
+    RED,
+    ROUNDS,
+    TIME,
+    Book,
+    Machine,
+    Row,
+    rounded,
+    spread,
+)
+from ifspace.bench.run import (
+    Timed,
+    measure,
+    rounds,
+)
 from ifspace.catalogue.design import Catalogue
-from ifspace.errors import IfspaceError
+from ifspace.errors import IfspaceError, SettingError
+
+
+def filled(
+    start: Row, metric: str, unit: str, numbers: Sequence[float], bound: float | None = None
+) -> Row:
+    """Return a row with a metric: median, p20 and p80 of numbers, or of none."""
+    low, middle, high = spread(numbers) if numbers else ("", "", "")
+    found = {"median": middle, "p20": low, "p80": high, "bound": "" if bound is None else bound}
+    return start | {"metric": metric, "unit": unit} | {k: rounded(v) for k, v in found.items()}
+
+
+def time_rows(
+    timed: Timed, conditions: Conditions, machine: Machine, rates: Rates
+) -> Iterator[Row]:
+    """Yield the rows of a candidate's times, or the one that says why there are none."""
+    start = timed.candidate.row(conditions, timed.mode, machine)
+    suffix = COMPILED * timed.compiled
+    if timed.reason:
+        red = timed.reason.startswith(RED)
+        yield filled(start, timed.reason if red else NOT_RUN + timed.reason + suffix, "", ())
+    elif timed.seconds:
+        bound = 1e3 * bound_s(timed.candidate, conditions, timed.mode, rates)
+        times = [1e3 * each for each in timed.seconds]
+        yield filled(start, TIME + suffix, "ms", times, bound)
+        yield filled(start, LEAST + suffix, "ms", [min(times)], bound)
+        yield filled(start, ROUNDS + suffix, "count", [len(times)])
+
+
+def count_rows(candidate: Candidate, conditions: Conditions, machine: Machine) -> Iterator[Row]:
+    """Yield parameters and multiply-accumulates per output pixel."""
+    start = candidate.row(conditions, FORWARD, machine)
+    yield filled(start, "params", "count", [candidate.sized.params])
+    yield filled(start, "macs", "count/pixel", [candidate.sized.macs_per_pixel(candidate.stride)])
+
+
+def peak_row(
+    candidate: Candidate, mode: str, conditions: Conditions, machine: Machine, peak: int
+) -> Row:
+    """Return the row of the most memory held at once."""
+    return filled(candidate.row(conditions, mode, machine), PEAK, "MiB", [peak / 2**20])
+
+
+def predicted_row(
+    candidate: Candidate, mode: str, conditions: Conditions, machine: Machine, milliseconds: float
+) -> Row:
+    """Return the row of a time that the model says."""
+    return filled(candidate.row(conditions, mode, machine), PREDICTED, "ms", [milliseconds])
+
+
+def bound_s(candidate: Candidate, conditions: Conditions, mode: str, rates: Rates) -> float:
+    """Return the seconds of a block whose layers are one, at the rates of large tensors.
+
+    What stays in a cache may be a little quicker.
+    Forward: x and the weights read, y written. Backward: the gradient of y, x and the weights
+    read, the gradients of x and weights written, twice the operations.
+    """
+    n, c_in, *sides = candidate.in_shape
+    pixels = candidate.batch * candidate.side**2
+    x, y = n * c_in * sides[0] * sides[1], candidate.sized.out_channels * pixels
+    params, size = candidate.sized.params, conditions.torch_dtype.itemsize
+    forward = Work((x + y + params) * size, 2 * candidate.macs)
+    found = forward.seconds(rates, conditions.dtype)
+    if mode == BOTH_WAYS:
+        backward = Work((2 * x + y + 2 * params) * size, 4 * candidate.macs)
+        found += backward.seconds(rates, conditions.dtype)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is asked for; `predict` are more places, for the latency table.
+
+    `resume`: what the book has of `repeats` rounds, or of half of them, is not timed again.
+    """
+
+    place: Place
+    conditions: Conditions
+    top: int = 10
+    by: str = "params"
+    baselines: tuple[str, ...] = ()
+    repeats: int = 25
+    calibrate: bool = True
+    predict: tuple[Place, ...] = ()
+    resume: bool = False
+
+
+Progress = Callable[[int, int], None]
+Tell = Callable[[float, float], None]
+
+
+class Ahead:
+    """The seconds of each part, done and in all; a teller of milliseconds is told of the sum.
+
+    >>> ahead = Ahead(lambda done, total: print(done, total), {"check": 1.0, "time": 8.0})
+    >>> ahead.part("check")(0.5, 2.0)
+    500 10000
+    """
+
+    def __init__(self, progress: Progress, guesses: Mapping[str, float]) -> None:
+        self._progress = progress
+        self._totals = dict(guesses)
+        self._done = dict.fromkeys(guesses, 0.0)
+
+    def part(self, name: str) -> Tell:
+        """Return what a part tells how many of its seconds are done, of how many."""
+
+        def tell(done: float, total: float) -> None:
+            self._totals[name] = total
+            self._done[name] = min(done, total)
+            self._progress(
+                round(1e3 * sum(self._done.values())), round(1e3 * sum(self._totals.values()))
+            )
+
+        return tell
+
+    def over(self, name: str) -> None:
+        """Say that a part is done, or has nothing to do."""
+        self.part(name)(self._done[name], self._done[name])
+
+
+def none_right(shown: Sequence[Candidate], red: Mapping[Key, str]) -> SettingError:
+    """Return the refusal of candidates that are all red."""
+    return SettingError.because(
+        "no block is right, none is timed",
+        got=f"{shown[0].name}: {red[shown[0].key]}" if shown else "none chosen",
+        allowed="blocks that are what they are said to be",
+        remedy="enumerate the catalogue anew",
+    )
+
+
+def none_timed(name: str, rows: Iterable[Row]) -> SettingError:
+    """Return the refusal of candidates that could not be run; `name`: one of them."""
+    said = [str(row["metric"]) for row in rows if row["candidate"] == name]
+    why = next((each for each in said if each.startswith(NOT_RUN)), "it has no time")
+    return SettingError.because(
+        "no block could be timed",
+        got=f"{name}, {why}",
+        allowed="maps that fit into memory",
+        remedy="ask for a smaller batch or side",
+    )
+
 
 # Rounds of a calibration, fewer where they would take longer than this.
 CALIBRATION_ROUNDS: Final = 30

@@ -1,27 +1,111 @@
-"""No time is taken of what is wrong: parameters, operations, field, numbers and gradients first.
-
-The first three are counted and traced on the bare block, in float64 on a CPU; the numbers are
-those of the module that will be timed, where it will be timed, on maps of the side that will be
-timed: of all images or, where the reference would take long, of as few as run in the same way.
-"""
+"""How far a computed tensor is from what it should be."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.bench.blocks.cases import Candidate, Conditions
-from ifspace.bench.blocks.features import ways
-from ifspace.bench.blocks.reference import copy_of, reference_of
-from ifspace.bench.compare import SLACK, distance
-from ifspace.bench.device import precision, rounding
-from ifspace.bench.tidy import BOTH_WAYS, FORWARD
+from ifspace.bench.blocks import (
+    Candidate,
+    Conditions,
+)
+from ifspace.bench.latency import ways
+from ifspace.bench.machine import (
+    precision,
+    rounding,
+)
+from ifspace.bench.rows import (
+    BOTH_WAYS,
+    FORWARD,
+)
+from ifspace.block import SizedLayer
 from ifspace.errors import IfspaceError
 from ifspace.nn.blocks import PLAIN, BlockModule
 from ifspace.reach import channel_reach, field_after
+
+# How far from float64, in the error of eager PyTorch in the same precision, plus one rounding:
+# sums in another order differ by that much, a wrong channel by a thousand times more.
+SLACK: Final = 4.0
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    """Return |found - wanted| / |wanted|, both as vectors; nan when there is one.
+
+    >>> round(distance(torch.tensor([3.0, 4.5]), torch.tensor([3.0, 4.0])), 6)
+    0.1
+    """
+    if found.dtype != wanted.dtype:
+        found, wanted = found.double(), wanted.double()
+    with torch.no_grad():
+        return float((found - wanted).norm() / wanted.norm())
+
+
+# A layer that reads less than this share of the channels is summed channel by channel.
+FEW: Final = 1 / 16
+
+
+class PlainLayer(nn.Module):
+    """A layer of a block with the same weights, in terms that need no kind of convolution.
+
+    Dense, its weight scattered into zeros; where that is mostly zeros a sum over the channels that
+    an output reads, one depthwise convolution each; a shuffle as an index.
+    """
+
+    reads: Tensor
+
+    def __init__(self, sized: SizedLayer, stride: int, layer: nn.Module) -> None:
+        super().__init__()
+        self.sized, self.stride = sized, stride
+        self.weight = getattr(layer, "weight", None)
+        self.bias = getattr(layer, "bias", None)
+        self.register_buffer("reads", torch.from_numpy(sized.reads().astype("int64")), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [N, C_out, H / stride, W / stride] of x [N, C_in, H, W]."""
+        if self.weight is None:
+            return x[:, self.reads[:, 0]]
+        sized, side = self.sized, self.sized.kernel
+        weight = self.weight.view(sized.c_out, sized.fan_in, side, side)
+        if sized.fan_in < FEW * sized.c_in:
+            return self._summed(x, weight)
+        taps = weight.flatten(2)
+        reads = self.reads[:, :, None].expand_as(taps)
+        dense = taps.new_zeros(sized.c_out, sized.c_in, side * side).scatter(1, reads, taps)
+        dense = dense.view(sized.c_out, sized.c_in, side, side)
+        return conv2d(x, dense, self.bias, self.stride, side // 2)
+
+    def _summed(self, x: Tensor, weight: Tensor) -> Tensor:
+        pad, width = self.sized.kernel // 2, self.sized.c_out
+        y = sum(
+            conv2d(x[:, read], taps[:, None], None, self.stride, pad, groups=width)
+            for read, taps in zip(self.reads.T, weight.unbind(1), strict=True)
+        )
+        assert isinstance(y, Tensor)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+def reference_of(block: BlockModule) -> BlockModule:
+    """Return a copy of a block whose layers are `PlainLayer`s of the same weights."""
+    plain = copy_of(block)
+    left = block.stride
+    for place, sized in enumerate(block.sized.layers):
+        stride = left if sized.conv.spatial else 1
+        left = 1 if sized.conv.spatial else left
+        name = f"layer{place}"
+        plain.add_module(name, PlainLayer(sized, stride, plain.get_submodule(name)))
+    return plain
+
+
+def copy_of(block: BlockModule) -> BlockModule:
+    """Return a copy with weights of its own; what says what it is made of is shared."""
+    shared = (block.sized, *block.sized.layers, block.style)
+    return deepcopy(block, {id(each): each for each in shared})
+
 
 SIDE: Final = 7
 # Multiply-accumulates of the reference, zeros included, that are not too many for one comparison.

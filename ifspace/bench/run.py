@@ -9,11 +9,18 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ifspace.bench.blocks.cases import Candidate, Conditions
+from ifspace.bench.blocks import (
+    Candidate,
+    Conditions,
+)
 from ifspace.bench.clock import SHORT_S, Limits, captured, first_call, interleaved
-from ifspace.bench.compare import distance
-from ifspace.bench.device import free_bytes, precision, rounding
-from ifspace.bench.tidy import BOTH_WAYS
+from ifspace.bench.gate import distance
+from ifspace.bench.machine import (
+    free_bytes,
+    precision,
+    rounding,
+)
+from ifspace.bench.rows import BOTH_WAYS
 
 # The share of free memory that one candidate may hold by `bytes_needed`, torch's copies apart.
 SHARE: Final = 0.35

@@ -10,9 +10,12 @@ from os import strerror
 from pathlib import Path
 from typing import Any, Final
 
-from ifspace.bench.blocks.cases import Candidate, Conditions
-from ifspace.bench.blocks.run import Run
-from ifspace.bench.process import Provenance
+from ifspace.bench.blocks import (
+    Candidate,
+    Conditions,
+)
+from ifspace.bench.record import Provenance
+from ifspace.bench.session import Run
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn.blocks import build
 from ifspace.reach import field_after

@@ -4,13 +4,29 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, Final
 
-from ifspace.bench.blocks.book import COMPILED, PEAK, PREDICTED
-from ifspace.bench.blocks.cases import Candidate
-from ifspace.bench.blocks.files import Files
-from ifspace.bench.blocks.model import ERROR_GOAL, MODEL, RANK_GOAL, Errors
-from ifspace.bench.blocks.pareto import front
-from ifspace.bench.blocks.run import Run
-from ifspace.bench.tidy import COLUMNS, FORWARD, LEAST, NOT_RUN, TIME, Row
+from ifspace.bench.blocks import (
+    Candidate,
+    front,
+)
+from ifspace.bench.latency import (
+    ERROR_GOAL,
+    MODEL,
+    RANK_GOAL,
+    Errors,
+)
+from ifspace.bench.results import Files
+from ifspace.bench.rows import (
+    COLUMNS,
+    COMPILED,
+    FORWARD,
+    LEAST,
+    NOT_RUN,
+    PEAK,
+    PREDICTED,
+    TIME,
+    Row,
+)
+from ifspace.bench.session import Run
 from ifspace.catalogue.export import csv_table, json_text, markdown_table
 from ifspace.cli.options import Forms
 from ifspace.table import (
