@@ -23,10 +23,7 @@ from ifspace.bench.record import (
     python,
     watch,
 )
-from ifspace.block import (
-    Block,
-    Layer,
-)
+from ifspace.block import Block, Layer
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.algebra import ExactAlgebra
 from ifspace.enumerate.alphabet import Alphabet

@@ -20,10 +20,7 @@ from tabulate import tabulate
 
 from ifspace.answer import Status
 from ifspace.bench.record import note, provenance
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import Layout

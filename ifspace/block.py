@@ -15,31 +15,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 from operator import index
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import sympy
 
-from ifspace.errors import BlockError
-from ifspace.kinds import (
-    C,
-    C_in,
-    C_out,
-    ConvKind,
-    F,
-    K,
-    d,
-    find_kind,
-    g,
-    k,
-    parse_overlap,
-    parse_ratio,
-    position,
-    s,
-    step,
-    w,
-)
+from ifspace.errors import BlockError, SettingError
+from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, position, s, step, w
+from ifspace.values import parse_overlap, parse_ratio, whole_number
 
 __all__ = [
     "DEFAULT_KERNEL",
@@ -48,47 +32,12 @@ __all__ = [
     "Layer",
     "SizedBlock",
     "SizedLayer",
-    "parse_overlap",
     "place_widths",
 ]
 
 
 DEFAULT_KERNEL = 3
 EXAMPLE = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
-
-
-def whole(
-    value: Any, name: str, least: int = 1, most: int | None = None, what: str = "whole numbers"
-) -> int:
-    """Return the value as an int, or refuse it with the name that the caller knows it by."""
-    try:
-        number = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = None
-    if number is not None and number >= least and (most is None or number <= most):
-        return number
-    if number is None:
-        remedy = f"give {name} as a whole number"
-    elif number < least:
-        remedy = f"raise {name} to {least} or more"
-    else:
-        remedy = f"lower {name} to {most} or less"
-    raise BlockError.because(
-        f"{name} out of range",
-        got=repr(value),
-        allowed=range_text(least, most, what),
-        remedy=remedy,
-        argument=name,
-    )
-
-
-def range_text(least: int, most: int | None = None, what: str = "whole numbers") -> str:
-    """Return which numbers are allowed.
-
-    >>> range_text(1), range_text(3, 9, "odd numbers")
-    ('whole numbers from 1', 'odd numbers from 3 to 9')
-    """
-    return f"{what} from {least}" + ("" if most is None else f" to {most}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +68,15 @@ class Layer:
         if conv.takes_groups:
             if self.groups is None:
                 raise self._refuse(f"{conv.symbol} needs groups", "none")
-            object.__setattr__(self, "groups", whole(self.groups, f"{conv.symbol} groups"))
+            object.__setattr__(
+                self, "groups", whole_number(self.groups, f"{conv.symbol} groups", error=BlockError)
+            )
         if conv.takes_overlap:
             overlap = Fraction(0) if self.overlap is None else self.overlap
             object.__setattr__(self, "overlap", parse_overlap(overlap))
         if conv.spatial:
             kernel = DEFAULT_KERNEL if self.kernel is None else self.kernel
-            if whole(kernel, "kernel size") % 2 == 0:
+            if whole_number(kernel, "kernel size", error=BlockError) % 2 == 0:
                 # An even kernel has no centre pixel: the block would shift or shrink its map.
                 raise self._refuse("kernel size is even", kernel)
             object.__setattr__(self, "kernel", index(kernel))
@@ -349,7 +300,7 @@ class Composition:
         if not self.kinds:
             raise empty("")
         object.__setattr__(self, "kinds", tuple(find_kind(kind).symbol for kind in self.kinds))
-        object.__setattr__(self, "repeats", whole(self.repeats, "repeats"))
+        object.__setattr__(self, "repeats", whole_number(self.repeats, "repeats", error=BlockError))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -424,7 +375,7 @@ class Block:
         if not self.layers:
             raise empty("")
         object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "repeats", whole(self.repeats, "repeats"))
+        object.__setattr__(self, "repeats", whole_number(self.repeats, "repeats", error=BlockError))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -476,8 +427,12 @@ class Block:
 
         Reference: [Fog] sections 3.1 and 3.2.
         """
-        c_in = whole(channels, "channels")
-        c_out = c_in if out_channels is None else whole(out_channels, "out_channels")
+        c_in = whole_number(channels, "channels", error=BlockError)
+        c_out = (
+            c_in
+            if out_channels is None
+            else whole_number(out_channels, "out_channels", error=BlockError)
+        )
         if dims not in (1, 2):
             raise BlockError.because(
                 "wrong number of dimensions",
@@ -505,7 +460,9 @@ class Block:
                     allowed="one of them",
                     remedy="leave one out",
                 )
-            interior = tuple(whole(width, "interior width") for width in widths)
+            interior = tuple(
+                whole_number(width, "interior width", error=BlockError) for width in widths
+            )
         mixing = [layer.conv.mixing for layer in self.layers]
         chain: list[SizedLayer] = []
         for copy in range(self.repeats):
@@ -576,7 +533,7 @@ class SizedBlock:
         return sum(n * elements for n, elements in zip(pixels, written, strict=True))
 
     def _pixels(self, stride: int) -> list[int]:
-        stride = whole(stride, "stride")
+        stride = whole_number(stride, "stride", error=BlockError)
         spatial = [place for place, layer in enumerate(self.layers) if layer.conv.spatial]
         if stride > 1 and not spatial:
             raise BlockError.because(
@@ -605,3 +562,25 @@ class SizedBlock:
                 remedy="places count from 0 over all copies",
             )
         return self.layers[:place] + self.layers[place + 1 :]
+
+
+# What is looked at layer by layer ends here: all copies and layers are tried one by one.
+MAX_COPIES: Final = 64
+MAX_LAYERS: Final = 128
+
+
+def check_length(composition: Composition) -> None:
+    """Refuse a composition of more copies or layers than are looked at one by one.
+
+    >>> check_length(Composition.parse("(DW+PW)x64"))
+
+    Raises: SettingError.
+    """
+    copies, length = composition.repeats, len(composition)
+    if copies > MAX_COPIES or copies * length > MAX_LAYERS:
+        raise SettingError.because(
+            "composition too long",
+            got=f"{copies} x {length} layers",
+            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
+            remedy="ask for one copy, or for fewer of them",
+        )

@@ -20,12 +20,7 @@ from typing import Any
 
 import sympy
 
-from ifspace.block import (
-    Block,
-    Composition,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Composition, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
 from ifspace.kinds import C, C_in, C_out, ConvKind, U, g, m, w
 

@@ -9,8 +9,7 @@ output channels, from channel 0, see together; a row says how a layer turns the 
 below into its own. The argument is in `ifspace.infofield`.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -22,7 +21,7 @@ import numpy.typing as npt
 import sympy
 from sympy.printing.pycode import PythonCodePrinter
 
-from ifspace.errors import BlockError
+from ifspace.errors import BlockError, SettingError
 
 Reads = Callable[[int, int, int, int], npt.NDArray[np.int32]]
 
@@ -179,31 +178,6 @@ def step(width: int, overlap: Fraction) -> int:
     return width - overlap.numerator * width // overlap.denominator
 
 
-def parse_ratio(value: object) -> Fraction | None:
-    """Return a ratio read exactly, or None for what is none: other text, or a float.
-
-    >>> parse_ratio("0.33"), parse_ratio("1/3"), parse_ratio("1e9")
-    (Fraction(33, 100), Fraction(1, 3), None)
-    """
-    text = value.strip() if isinstance(value, str) else ""  # not 1e999999999: it takes forever
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,9}/0*[1-9][0-9]{0,8}", text):
-        return Fraction(text)
-    return Fraction(value) if isinstance(value, int | Fraction) else None
-
-
-def parse_overlap(value: str | int | Fraction) -> Fraction:
-    """Return an overlap ratio; raise BlockError outside 0 <= o < 1 and for what is not exact."""
-    overlap = parse_ratio(value)
-    if overlap is None or not 0 <= overlap < 1:
-        raise BlockError.because(
-            "overlap out of range",
-            got=str(value).strip() or "''",
-            allowed="0 <= o < 1, as a decimal or a fraction",
-            remedy="write 0, 0.33, 1/3 or 1/2",
-        )
-    return overlap
-
-
 def _reads_all(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
     return np.broadcast_to(np.arange(c_in, dtype=np.int32), (c_out, c_in))
 
@@ -318,3 +292,50 @@ def find_kind(symbol: str) -> ConvKind:
 def position(symbol: str) -> int:
     """Return the place of a kind in the canonical order, from 0."""
     return list(KINDS).index(find_kind(symbol).symbol)
+
+
+def kinds_without_choice(
+    kinds: Iterable[str], width_pairs: Iterable[tuple[int, int]], overlaps: tuple[Fraction, ...]
+) -> tuple[str, ...]:
+    """Return the kinds that have no legal, non-trivial parameters at any of the width pairs.
+
+    >>> kinds_without_choice(("PW", "GC", "SH"), [(7, 7)], ())
+    ('GC', 'SH')
+    """
+    pairs = tuple(width_pairs)
+
+    def fits(kind: str) -> bool:
+        row = find_kind(kind)
+        return any(
+            row.choices(c_in, c_out, overlaps)
+            for c_in, c_out in pairs
+            if row.mixing or c_in == c_out
+        )
+
+    return tuple(kind for kind in kinds if not fits(kind))
+
+
+def ungrouped_kinds() -> tuple[str, ...]:
+    """Return the kinds of the alphabet that take no groups: they exist at every width."""
+    return tuple(kind for kind in alphabet() if not find_kind(kind).takes_groups)
+
+
+def canonical_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
+    """Return the kinds in the order of the table, each once; text is split at its commas.
+
+    >>> canonical_kinds("dw, PW,DW")
+    ('PW', 'DW')
+
+    Raises: SettingError for an unknown kind, for the reference, and for none at all.
+    """
+    given = kinds.split(",") if isinstance(kinds, str) else list(kinds)
+    known = {symbol.upper(): symbol for symbol in alphabet()}
+    unknown = [kind for kind in given if kind.strip().upper() not in known]
+    if unknown or not given:
+        raise SettingError.because(
+            "unknown kind of convolution" if unknown else "no kind to enumerate",
+            got=", ".join(map(repr, unknown)) or "none",
+            allowed=", ".join(known.values()),
+            remedy="`ifspace kinds` explains each",
+        )
+    return tuple(sorted({known[kind.strip().upper()] for kind in given}, key=position))

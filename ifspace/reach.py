@@ -20,10 +20,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.block import (
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import SizedBlock, SizedLayer
 from ifspace.errors import BlockError
 from ifspace.kinds import ConvKind
 

@@ -1,108 +1,84 @@
-"""What a setting may hold, made canonical; which kinds are left at its widths."""
+"""Values that callers give: parsed once, checked once, with one error for each mistake.
+
+Whole numbers, ratios, overlaps and amounts such as `5.1M` are read here and nowhere else. Every
+function returns the canonical value or raises an error that names the argument.
+"""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fractions import Fraction
 from math import isfinite
 from numbers import Real
+from operator import index
 from typing import Any, Final
 
-from ifspace.block import (
-    Composition,
-    range_text,
-    whole,
-)
-from ifspace.errors import BlockError, SettingError
-from ifspace.kinds import alphabet, find_kind, parse_overlap, parse_ratio, position
+from ifspace.errors import BlockError, IfspaceError, SettingError
 
 # The exact field is kept as a bit per channel and output: this many are still quick to decide.
 MAX_WIDTH: Final = 4096
-# What a description looks at layer by layer ends here: all copies and layers are tried one by one.
-MAX_COPIES: Final = 64
-MAX_LAYERS: Final = 128
 # How amounts are written, and what a letter behind them stands for.
 AMOUNTS: Final = "whole numbers such as 16k, 5.1M, 1344"
 _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
-def kinds_without_choice(
-    kinds: Iterable[str], width_pairs: Iterable[tuple[int, int]], overlaps: tuple[Fraction, ...]
-) -> tuple[str, ...]:
-    """Return the kinds that have no legal, non-trivial parameters at any of the width pairs.
-
-    >>> kinds_without_choice(("PW", "GC", "SH"), [(7, 7)], ())
-    ('GC', 'SH')
-    """
-    pairs = tuple(width_pairs)
-
-    def fits(kind: str) -> bool:
-        row = find_kind(kind)
-        return any(
-            row.choices(c_in, c_out, overlaps)
-            for c_in, c_out in pairs
-            if row.mixing or c_in == c_out
-        )
-
-    return tuple(kind for kind in kinds if not fits(kind))
+def set_fields(instance: Any, **values: Any) -> None:
+    """Set fields of a frozen dataclass to their canonical values, from its `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
 
 
-def ungrouped_kinds() -> tuple[str, ...]:
-    """Return the kinds of the alphabet that take no groups: they exist at every width."""
-    return tuple(kind for kind in alphabet() if not find_kind(kind).takes_groups)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return the names as a reader lists them.
-
-    >>> listed(["GC", "GPW", "SH"])
-    'GC, GPW and SH'
-    """
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def canonical_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
-    """Return the kinds in the order of the table, each once; text is split at its commas.
-
-    >>> canonical_kinds("dw, PW,DW")
-    ('PW', 'DW')
-
-    Raises: SettingError for an unknown kind, for the reference, and for none at all.
-    """
-    given = kinds.split(",") if isinstance(kinds, str) else list(kinds)
-    known = {symbol.upper(): symbol for symbol in alphabet()}
-    unknown = [kind for kind in given if kind.strip().upper() not in known]
-    if unknown or not given:
-        raise SettingError.because(
-            "unknown kind of convolution" if unknown else "no kind to enumerate",
-            got=", ".join(map(repr, unknown)) or "none",
-            allowed=", ".join(known.values()),
-            remedy="`ifspace kinds` explains each",
-        )
-    return tuple(sorted({known[kind.strip().upper()] for kind in given}, key=position))
-
-
-def whole_within(
-    value: Any, name: str, least: int, most: int | None = None, what: str = "whole numbers"
+def whole_number(
+    value: Any,
+    name: str,
+    least: int = 1,
+    most: int | None = None,
+    what: str = "whole numbers",
+    error: type[IfspaceError] = SettingError,
 ) -> int:
-    """Return the value as an int, or refuse it with the name that the caller knows it by.
+    """Return the value as an int from `least` to `most`.
 
-    Raises: SettingError.
+    >>> whole_number(True, "groups")
+    Traceback (most recent call last):
+    ifspace.errors.SettingError: groups out of range: got True; allowed: whole numbers from 1; ...
+
+    Raises: `error`, for a bool or a float too, with `name` as its argument.
     """
     try:
-        return whole(value, name, least, most, what)
-    except BlockError as error:
-        refused = SettingError(str(error))
-        refused.argument = error.argument
-        raise refused from None
+        number = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = None
+    if number is not None and number >= least and (most is None or number <= most):
+        return number
+    if number is None:
+        remedy = f"give {name} as a whole number"
+    elif number < least:
+        remedy = f"raise {name} to {least} or more"
+    else:
+        remedy = f"lower {name} to {most} or less"
+    raise error.because(
+        f"{name} out of range",
+        got=repr(value),
+        allowed=range_text(least, most, what),
+        remedy=remedy,
+        argument=name,
+    )
 
 
-def odd_within(value: Any, name: str, least: int, most: int | None = None) -> int:
+def range_text(least: int, most: int | None = None, what: str = "whole numbers") -> str:
+    """Return which numbers are allowed.
+
+    >>> range_text(1), range_text(3, 9, "odd numbers")
+    ('whole numbers from 1', 'odd numbers from 3 to 9')
+    """
+    return f"{what} from {least}" + ("" if most is None else f" to {most}")
+
+
+def odd_number(value: Any, name: str, least: int, most: int | None = None) -> int:
     """Return the value as an odd int: a kernel of even size has no centre pixel.
 
     Raises: SettingError.
     """
-    number = whole_within(value, name, least, most, "odd numbers")
+    number = whole_number(value, name, least, most, "odd numbers")
     if number % 2 == 0:
         raise SettingError.because(
             f"{name} is even",
@@ -114,6 +90,39 @@ def odd_within(value: Any, name: str, least: int, most: int | None = None) -> in
     return number
 
 
+def choice(value: Any, name: str, allowed: Collection[Any], fact: str = "") -> None:
+    """Check that the value is one of those allowed.
+
+    Raises: SettingError, for a bool where 1 is allowed too.
+    """
+    if value not in allowed or isinstance(value, bool):
+        raise SettingError.because(
+            fact or f"unknown {name}",
+            got=repr(value),
+            allowed=", ".join(map(str, allowed)),
+            remedy="choose one of them",
+            argument=name,
+        )
+
+
+def number_from_zero(value: Any, name: str) -> float:
+    """Return a finite number from 0.
+
+    Raises: SettingError.
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and isfinite(value) and value >= 0):
+        low = number and value < 0
+        raise SettingError.because(
+            f"{name} out of range",
+            got=value if number else repr(value),
+            allowed="numbers from 0",
+            remedy="use 0 for the least" if low else "use a finite number",
+            argument=name,
+        )
+    return float(value)
+
+
 def amount(value: Any, name: str = "amount") -> int:
     """Return a whole number from 0; in text it may end in k, M or G, exactly.
 
@@ -123,7 +132,7 @@ def amount(value: Any, name: str = "amount") -> int:
     Raises: SettingError.
     """
     if not isinstance(value, str):
-        return whole_within(value, name, 0)
+        return whole_number(value, name, 0)
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kmg]?)", value.strip().lower())
     exact = Fraction(match[1]) * _POWERS[match[2]] if match else None
     if exact is None or exact.denominator != 1:
@@ -135,6 +144,31 @@ def amount(value: Any, name: str = "amount") -> int:
             argument=name,
         )
     return int(exact)
+
+
+def parse_ratio(value: object) -> Fraction | None:
+    """Return a ratio read exactly, or None for what is none: other text, or a float.
+
+    >>> parse_ratio("0.33"), parse_ratio("1/3"), parse_ratio("1e9")
+    (Fraction(33, 100), Fraction(1, 3), None)
+    """
+    text = value.strip() if isinstance(value, str) else ""  # not 1e999999999: it takes forever
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}|[0-9]{1,9}/0*[1-9][0-9]{0,8}", text):
+        return Fraction(text)
+    return Fraction(value) if isinstance(value, int | Fraction) else None
+
+
+def parse_overlap(value: str | int | Fraction) -> Fraction:
+    """Return an overlap ratio; raise BlockError outside 0 <= o < 1 and for what is not exact."""
+    overlap = parse_ratio(value)
+    if overlap is None or not 0 <= overlap < 1:
+        raise BlockError.because(
+            "overlap out of range",
+            got=str(value).strip() or "''",
+            allowed="0 <= o < 1, as a decimal or a fraction",
+            remedy="write 0, 0.33, 1/3 or 1/2",
+        )
+    return overlap
 
 
 def exact_overlaps(overlaps: Iterable[Any]) -> tuple[Fraction, ...]:
@@ -188,36 +222,11 @@ def exact_bottleneck(ratio: Any, out_width: int) -> Fraction | None:
     return exact
 
 
-def check_length(composition: Composition) -> None:
-    """Refuse a composition of more copies or layers than are looked at one by one.
+def listed(names: Iterable[str]) -> str:
+    """Return the names as a reader lists them.
 
-    >>> check_length(Composition.parse("(DW+PW)x64"))
-
-    Raises: SettingError.
+    >>> listed(["GC", "GPW", "SH"])
+    'GC, GPW and SH'
     """
-    copies, length = composition.repeats, len(composition)
-    if copies > MAX_COPIES or copies * length > MAX_LAYERS:
-        raise SettingError.because(
-            "composition too long",
-            got=f"{copies} x {length} layers",
-            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
-            remedy="ask for one copy, or for fewer of them",
-        )
-
-
-def from_zero(value: Any, name: str) -> float:
-    """Return a finite number from 0.
-
-    Raises: SettingError.
-    """
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (number and isfinite(value) and value >= 0):
-        low = number and value < 0
-        raise SettingError.because(
-            f"{name} out of range",
-            got=value if number else repr(value),
-            allowed="numbers from 0",
-            remedy="use 0 for the least" if low else "use a finite number",
-            argument=name,
-        )
-    return float(value)
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

@@ -8,13 +8,7 @@ from hypothesis import given
 from witness import SIX, blocks, build_torch_block, count_by_hooks, random_block
 
 from ifspace import kinds
-from ifspace.block import (
-    Block,
-    Composition,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
 from ifspace.errors import BlockError
 
 

@@ -8,11 +8,7 @@ from hypothesis import given
 from witness import SIX, autograd_field, blocks, random_block
 
 from ifspace import kinds
-from ifspace.block import (
-    Block,
-    Composition,
-    SizedBlock,
-)
+from ifspace.block import Block, Composition, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.infofield import (
     coverage,

@@ -10,16 +10,12 @@ from hypothesis import strategies as st
 from witness import GRID, channels_read, divisors
 
 from ifspace import kinds
-from ifspace.block import (
-    Block,
-    Composition,
-    Layer,
-    SizedLayer,
-)
+from ifspace.block import Block, Composition, Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError
 from ifspace.infofield import fields, full_field_condition
-from ifspace.kinds import KINDS, ConvKind, find_kind, parse_overlap, parse_ratio, step
+from ifspace.kinds import KINDS, ConvKind, find_kind, step
 from ifspace.reach import Reference, channel_field, field_after, removable_layers
+from ifspace.values import parse_overlap, parse_ratio
 
 WIDTHS = [(12, 12), (16, 16), (24, 24), (12, 24), (24, 12), (16, 4), (7, 7)]
 

@@ -14,12 +14,7 @@ from witness import (
     reach_by_sets,
 )
 
-from ifspace.block import (
-    Block,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.errors import BlockError
 from ifspace.kinds import KINDS
 from ifspace.reach import (

@@ -12,12 +12,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from ifspace.block import (
-    Block,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 
 GRID = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 SIX = ("PW", "GC", "DW", "GPW", "RPW", "SH")

@@ -40,11 +40,7 @@ from experiments.reproduction.printed import (
     Counted,
     Decomposed,
 )
-from ifspace.block import (
-    Block,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import BlockError
 from ifspace.stages.layout import Layout
 from ifspace.stages.organizer import organize

@@ -23,7 +23,7 @@ from experiments.training.schedules import Schedule
 from ifspace.errors import SettingError
 from ifspace.nn.checks import device_of
 from ifspace.parallel import Progress
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 Builders = Mapping[str, Callable[[int], nn.Module]]
 # The first steps of a run allocate and choose algorithms: they are timed only where all are.
@@ -245,9 +245,9 @@ def _check(versions: Builders, seeds: Sequence[int], threads: int | None) -> Non
                 argument=name,
             )
     for seed in seeds:
-        whole_within(seed, "seeds", 0, MAX_SEED)
+        whole_number(seed, "seeds", 0, MAX_SEED)
     if threads is not None:
-        whole_within(threads, "threads", 1, MAX_THREADS)
+        whole_number(threads, "threads", 1, MAX_THREADS)
 
 
 @contextmanager

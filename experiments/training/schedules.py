@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ifspace.errors import SettingError
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 MAX_EPOCHS: Final = 100_000
 MAX_BATCH: Final = 2**20
@@ -48,8 +48,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Refuse what no training can follow."""
-        whole_within(self.epochs, "epochs", 1, MAX_EPOCHS)
-        whole_within(self.batch, "batch", 1, MAX_BATCH)
+        whole_number(self.epochs, "epochs", 1, MAX_EPOCHS)
+        whole_number(self.batch, "batch", 1, MAX_BATCH)
         places = self.milestones
         for name, fine, allowed in (
             ("lr", self.lr > 0, "numbers above 0"),
@@ -88,7 +88,7 @@ class Schedule:
 
         Raises: SettingError for a number out of range.
         """
-        whole_within(epochs, "epochs", 1, MAX_EPOCHS)
+        whole_number(epochs, "epochs", 1, MAX_EPOCHS)
         share = Fraction(epochs, self.epochs)
         return replace(self, epochs=epochs, milestones=tuple(x * share for x in self.milestones))
 

@@ -18,11 +18,7 @@ from ifspace.bench.rows import (
     Machine,
     Row,
 )
-from ifspace.block import (
-    Block,
-    Composition,
-    SizedBlock,
-)
+from ifspace.block import Block, Composition, SizedBlock
 from ifspace.catalogue.choose import ranked, trade_offs
 from ifspace.catalogue.design import (
     Catalogue,
@@ -37,10 +33,7 @@ from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.nn.blocks import BlockModule, build
-from ifspace.values import (
-    MAX_WIDTH,
-    whole_within,
-)
+from ifspace.values import MAX_WIDTH, whole_number
 
 CATALOGUE: Final = "catalogue"
 BASELINE: Final = "baseline"
@@ -332,8 +325,8 @@ class Place:
             ("side", None),
             ("batch", None),
         ):
-            whole_within(getattr(self, name), name, 1, most)
-        whole_within(self.stride, "stride", 1, 2)
+            whole_number(getattr(self, name), name, 1, most)
+        whole_number(self.stride, "stride", 1, 2)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -9,7 +9,7 @@ from ifspace.catalogue.design import (
 )
 from ifspace.catalogue.dominance import costs, dominators
 from ifspace.errors import SettingError
-from ifspace.values import canonical_kinds
+from ifspace.kinds import canonical_kinds
 
 # What can be bounded and compared: the attribute of a design and the words for it.
 AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {

@@ -9,24 +9,17 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any, Final, Literal, Self, get_args
 
-from ifspace.block import (
-    Block,
-    Layer,
-    SizedBlock,
-)
+from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import SettingError
-from ifspace.kinds import KINDS, alphabet
+from ifspace.kinds import KINDS, alphabet, canonical_kinds, kinds_without_choice, ungrouped_kinds
 from ifspace.reach import Reference
 from ifspace.values import (
     MAX_WIDTH,
-    canonical_kinds,
     exact_bottleneck,
     exact_overlaps,
-    kinds_without_choice,
     listed,
-    odd_within,
-    ungrouped_kinds,
-    whole_within,
+    odd_number,
+    whole_number,
 )
 
 Rule = Literal["compact", "early-stop"]
@@ -76,15 +69,15 @@ class EnumerationSetting:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "channels", whole_within(self.channels, "channels", 2, MAX_WIDTH))
+        put(self, "channels", whole_number(self.channels, "channels", 2, MAX_WIDTH))
         if self.out_channels is not None:
-            out = whole_within(self.out_channels, "out_channels", 1, MAX_WIDTH)
+            out = whole_number(self.out_channels, "out_channels", 1, MAX_WIDTH)
             put(self, "out_channels", None if out == self.channels else out)
         put(self, "kinds", canonical_kinds(self.kinds))
-        put(self, "max_len", whole_within(self.max_len, "max_len", 1))
-        put(self, "kernel", odd_within(self.kernel, "kernel", 3))
+        put(self, "max_len", whole_number(self.max_len, "max_len", 1))
+        put(self, "kernel", odd_number(self.kernel, "kernel", 3))
         put(self, "overlaps", exact_overlaps(self.overlaps))
-        put(self, "repeats", whole_within(self.repeats, "repeats", 1))
+        put(self, "repeats", whole_number(self.repeats, "repeats", 1))
         put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed or isinstance(getattr(self, name), bool):

@@ -9,10 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 from ifspace.answer import Status
 from ifspace.errors import SettingError
-from ifspace.values import (
-    odd_within,
-    whole_within,
-)
+from ifspace.values import odd_number, whole_number
 
 Per = Literal["unit", "convolution"]
 # Energies are compared to so many digits: a float may call two of them equal that are not.
@@ -56,9 +53,9 @@ class EnergyProblem:
     def __post_init__(self) -> None:
         """Make the values canonical; refuse what no network could have."""
         put = object.__setattr__
-        put(self, "budget", whole_within(self.budget, "budget", 1, MAX_BUDGET))
-        put(self, "inputs", whole_within(self.inputs, "inputs", 1, MAX_INPUTS))
-        put(self, "kernel", odd_within(self.kernel, "kernel", 1, MAX_KERNEL))
+        put(self, "budget", whole_number(self.budget, "budget", 1, MAX_BUDGET))
+        put(self, "inputs", whole_number(self.inputs, "inputs", 1, MAX_INPUTS))
+        put(self, "kernel", odd_number(self.kernel, "kernel", 1, MAX_KERNEL))
         put(self, "repeats", _units(self.layers, self.repeats))
         put(self, "layers", len(self.units))
         allowed = get_args(Per)
@@ -116,9 +113,9 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
             argument="layers",
         )
     if layers is not None:
-        layers = whole_within(layers, "layers", 1, MAX_CONVOLUTIONS)
+        layers = whole_number(layers, "layers", 1, MAX_CONVOLUTIONS)
     units = (1,) * layers if repeats is None else tuple(repeats)
-    units = tuple(whole_within(each, "repeats", 1, MAX_CONVOLUTIONS) for each in units)
+    units = tuple(whole_number(each, "repeats", 1, MAX_CONVOLUTIONS) for each in units)
     if layers is not None and layers != len(units):
         raise SettingError.because(
             "layers and repeats contradict each other",

@@ -39,7 +39,7 @@ from ifspace.energy.problem import (
     EnergyRank,
 )
 from ifspace.errors import SettingError
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 # What finds the `top` layouts of a problem until a deadline, one of time.monotonic.
 Search = Callable[[EnergyProblem, int, float | None], EnergyAnswer]
@@ -105,7 +105,7 @@ def best_energy(
 
     Reference: [Layout] eq. 4.
     """
-    top = whole_within(top, "top", 1)
+    top = whole_number(top, "top", 1)
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     if problem.least_weights() > problem.budget:
         return EnergyAnswer(Status.INFEASIBLE, None, (), None, problem.least_weights())
@@ -138,7 +138,7 @@ def rank(
 
     Raises: SettingError for another number of widths than units, and for widths below 1.
     """
-    plan = EnergyPlan(problem, tuple(whole_within(each, "width", 1) for each in widths))
+    plan = EnergyPlan(problem, tuple(whole_number(each, "width", 1) for each in widths))
     if len(plan.widths) != len(problem.units):
         raise SettingError.because(
             "wrong number of widths",

@@ -11,10 +11,7 @@ from functools import cache
 
 import sympy
 
-from ifspace.block import (
-    Composition,
-    place_widths,
-)
+from ifspace.block import Composition, place_widths
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, U, d, find_kind, g, k, s, w
 

@@ -11,10 +11,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from ifspace.block import (
-    Block,
-    SizedLayer,
-)
+from ifspace.block import Block, SizedLayer
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.words import rejects as repeats_itself
 from ifspace.infofield import spatial_field

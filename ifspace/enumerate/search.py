@@ -10,11 +10,7 @@ and `forward` (everything else).
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
-from ifspace.block import (
-    Block,
-    Composition,
-    Layer,
-)
+from ifspace.block import Block, Composition, Layer
 from ifspace.catalogue import Catalogue, Design, Funnel, mark_dominated, published_names
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import words

@@ -287,12 +287,7 @@ def _flag(name: str) -> str:
 
 def _read(text: str, kernel: int | None, output: Output) -> tuple["Composition", int]:
     """Return the composition and the kernel size that the text and the option mean."""
-    from ifspace.block import (
-        DEFAULT_KERNEL,
-        Block,
-        Composition,
-        split_terms,
-    )
+    from ifspace.block import DEFAULT_KERNEL, Block, Composition, split_terms
     from ifspace.errors import SettingError
 
     if not any("(" in term for term in split_terms(text)[0]):

@@ -17,7 +17,7 @@ from ifspace.errors import IfspaceError
 from ifspace.groups.problem import GroupPlan, GroupsProblem, Weights
 from ifspace.groups.solve import cheapest_groups
 from ifspace.kinds import find_kind
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 # Of the 96 compositions of two to four layers in the study of groups (results/groups-study.csv),
 # there is for every pair of widths and every number of layers one of these that nothing of as many
@@ -124,7 +124,7 @@ def _weights(side: int | None) -> Weights | None:
     4p + q. On n x n pixels before and m x m behind, the MACs are n²p + m²q; three times that is
     (4m² - n²)(p + q) + (n² - m²)(4p + q).
     """
-    if side is None or whole_within(side, "side", 1) % 2 == 0:
+    if side is None or whole_number(side, "side", 1) % 2 == 0:
         return None
     before, behind = side**2, ((side + 1) // 2) ** 2
     return 4 * behind - before, before - behind, 0

@@ -6,13 +6,7 @@ from fractions import Fraction
 from typing import Any, Final, Literal, get_args
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer, check_length
 from ifspace.catalogue.setting import (
     DEFAULT_OVERLAPS,
     Objective,
@@ -20,14 +14,7 @@ from ifspace.catalogue.setting import (
 from ifspace.errors import SettingError
 from ifspace.kinds import find_kind, step
 from ifspace.reach import channel_field
-from ifspace.values import (
-    MAX_WIDTH,
-    check_length,
-    exact_bottleneck,
-    exact_overlaps,
-    odd_within,
-    whole_within,
-)
+from ifspace.values import MAX_WIDTH, exact_bottleneck, exact_overlaps, odd_number, whole_number
 
 Weights = tuple[int, int, int]
 MAX_KERNEL: Final = 999
@@ -76,18 +63,18 @@ class GroupsProblem:
         """Make the values canonical; refuse what no block could have."""
         put = object.__setattr__
         check_length(self.composition)
-        put(self, "channels", whole_within(self.channels, "channels", 1, MAX_WIDTH))
+        put(self, "channels", whole_number(self.channels, "channels", 1, MAX_WIDTH))
         out = self.channels if self.out_channels is None else self.out_channels
-        put(self, "out_channels", whole_within(out, "out_channels", 1, MAX_WIDTH))
+        put(self, "out_channels", whole_number(out, "out_channels", 1, MAX_WIDTH))
         put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
         if self.widths is not None:
-            widths = tuple(whole_within(each, "widths", 1, MAX_WIDTH) for each in self.widths)
+            widths = tuple(whole_number(each, "widths", 1, MAX_WIDTH) for each in self.widths)
             put(self, "widths", widths)
-        put(self, "kernel", odd_within(self.kernel, "kernel", 1, MAX_KERNEL))
+        put(self, "kernel", odd_number(self.kernel, "kernel", 1, MAX_KERNEL))
         if self.overlaps is not None:
             put(self, "overlaps", exact_overlaps(self.overlaps))
-        put(self, "stride", whole_within(self.stride, "stride", 1, 2))
-        put(self, "dims", whole_within(self.dims, "dims", 1, 2))
+        put(self, "stride", whole_number(self.stride, "stride", 1, 2))
+        put(self, "dims", whole_number(self.dims, "dims", 1, 2))
         allowed = get_args(Objective)
         if self.objective not in allowed:
             raise SettingError.because(
@@ -172,7 +159,7 @@ def ratio_above_zero(value: Any, name: str) -> Fraction:
 
 
 def _exact_weights(weights: Iterable[int]) -> Weights:
-    exact = tuple(whole_within(each, "weights", 0, MAX_WEIGHT) for each in weights)
+    exact = tuple(whole_number(each, "weights", 0, MAX_WEIGHT) for each in weights)
     if len(exact) != 3 or not any(exact):
         raise SettingError.because(
             "weights out of range",

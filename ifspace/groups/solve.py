@@ -41,12 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.cpsat import (
     new_model,
     solve,
@@ -56,10 +51,7 @@ from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem, ratio
 from ifspace.kinds import U
 from ifspace.parallel import Progress
 from ifspace.reach import channel_field
-from ifspace.values import (
-    MAX_WIDTH,
-    whole_within,
-)
+from ifspace.values import MAX_WIDTH, whole_number
 
 Choice = tuple[int, ...]
 
@@ -564,8 +556,8 @@ def widest_block(
     Raises: SettingError for a budget, ratio or multiple below 1, explicit interior widths, and
         ratios and a multiple that no width up to MAX_WIDTH fits.
     """
-    whole_within(budget, "budget", 1)
-    whole_within(multiple, "multiple", 1)
+    whole_number(budget, "budget", 1)
+    whole_number(multiple, "multiple", 1)
     ratio = ratio_above_zero(alpha, "alpha")
     if problem.widths is not None:
         raise SettingError.because(

@@ -19,18 +19,14 @@ from typing import Any, Final
 
 import sympy
 
-from ifspace.block import DEFAULT_KERNEL, Composition
+from ifspace.block import DEFAULT_KERNEL, Composition, check_length
 from ifspace.groups.problem import (
     MAX_KERNEL,
     ratio_above_zero,
 )
 from ifspace.infofield import full_field_condition
 from ifspace.kinds import C, C_in, C_out, F, K, U, find_kind, g, k, s, w
-from ifspace.values import (
-    check_length,
-    listed,
-    odd_within,
-)
+from ifspace.values import listed, odd_number
 
 _COUNTS: Final = "M and N of [Fog] are g_1 and g_3"
 
@@ -128,7 +124,7 @@ def analyse(
     Reference: [Fog] section 3.3.
     """
     if kernel is not None:
-        odd_within(kernel, "kernel", 1, MAX_KERNEL)
+        odd_number(kernel, "kernel", 1, MAX_KERNEL)
     check_length(composition)
     neck = bottleneck is not False
     put = _widths(composition, bottleneck, alpha)

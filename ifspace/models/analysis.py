@@ -26,7 +26,7 @@ from ifspace.models.units import (
     units_of,
 )
 from ifspace.nn import RollingPointwiseConv2d
-from ifspace.values import from_zero
+from ifspace.values import number_from_zero
 
 Progress = Callable[[int, int], None]
 
@@ -169,7 +169,7 @@ def analyze(
 
     Reference: MATH section 5; [IF] eqs. 1 to 4, Table 1.
     """
-    alpha = from_zero(alpha, "alpha")
+    alpha = number_from_zero(alpha, "alpha")
     model = checked_model(model)
     return report_on(trace(model, x), model, alpha, progress)
 

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-)
+from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError
 from ifspace.groups.full_field import ranked_blocks
 from ifspace.models.changing.replace import Replace

@@ -35,7 +35,7 @@ from ifspace.stages.replacement import (
     ReplacementProblem,
     best_replacement,
 )
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 _ATTRIBUTE: Final = "_ifspace_decomposition"
 
@@ -197,7 +197,7 @@ def plan_decomposition(
     given = blocks_asked(block, blocks)
     budgets = budgets_asked(params, macs, latency, latency_budget_ms, objective)
     flat = given is None or not any(layer.conv.spatial for each in given for layer in each.layers)
-    least = whole_within(least_channels, "least_channels", 1)
+    least = whole_number(least_channels, "least_channels", 1)
     sites, skipped = sites_of(model, trace, names, least, flat)
     chosen_style = None if style is None else block_style(style)
     options = {site: replacements(site, given, chosen_style, objective) for site in sites}

@@ -16,7 +16,7 @@ from ifspace.models.changing.surgery import Append, Remove
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.networks import MAX_CLASSES, Network
 from ifspace.stages.layout import MAX_SIDE
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 Image = tuple[int, int, int]
 _ATTRIBUTE: Final = "_ifspace_edits"
@@ -93,7 +93,7 @@ class Edits:
                 source,
                 None if image is None else _image(image),
                 tuple(STEPS[each["step"]].from_json(each) for each in values["steps"]),
-                None if classes is None else whole_within(classes, "classes", 1, MAX_CLASSES),
+                None if classes is None else whole_number(classes, "classes", 1, MAX_CLASSES),
                 digest,
             )
         except (IfspaceError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -136,5 +136,5 @@ def applied(model: nn.Module, *steps: Step) -> None:
 
 
 def _image(values: Any) -> Image:
-    channels, height, width = (whole_within(each, "image", 1, MAX_SIDE) for each in values)
+    channels, height, width = (whole_number(each, "image", 1, MAX_SIDE) for each in values)
     return channels, height, width

@@ -16,10 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.block import (
-    Layer,
-    SizedLayer,
-)
+from ifspace.block import Layer, SizedLayer
 from ifspace.models.graph import (
     Node,
     Op,

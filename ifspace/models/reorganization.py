@@ -34,11 +34,7 @@ from ifspace.stages.problem import (
     DepthsProblem,
     StageTable,
 )
-from ifspace.values import (
-    amount,
-    from_zero,
-    whole_within,
-)
+from ifspace.values import amount, number_from_zero, whole_number
 
 _ATTRIBUTE: Final = "_ifspace_reorganization"
 Image = Tensor | Sequence[int]
@@ -171,9 +167,9 @@ def plan_reorganization(
 
     Reference: [3DRF] section 4.1.
     """
-    theta, alpha = from_zero(theta, "theta"), from_zero(alpha, "alpha")
+    theta, alpha = number_from_zero(theta, "theta"), number_from_zero(alpha, "alpha")
     if time_limit_s is not None:
-        time_limit_s = from_zero(time_limit_s, "time_limit")
+        time_limit_s = number_from_zero(time_limit_s, "time_limit")
     budgets = Budgets(
         None if params is None else amount(params, "params"),
         None if macs is None else amount(macs, "macs"),
@@ -196,7 +192,7 @@ def plan_reorganization(
         params=start.params if budgets.params is None else budgets.params,
         macs=start.macs if budgets.macs is None else budgets.macs,
     )
-    most = max(whole_within(most_depth, "max_depth", 1, MAX_DEPTH), *start.depths)
+    most = max(whole_number(most_depth, "max_depth", 1, MAX_DEPTH), *start.depths)
     tables = [_table(start, place, name, alpha, most) for place, name in enumerate(names)]
     rest_params = start.params - sum(
         each.at(depth)[1] for each, depth in zip(tables, start.depths, strict=True)

@@ -35,7 +35,7 @@ from ifspace.stages.layout import (
     MAX_STAGE_WIDTH,
 )
 from ifspace.stages.networks import NETWORKS
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 Image = tuple[int, int, int]
 Maker = Callable[[], Any]
@@ -74,7 +74,7 @@ def network(
         raise wrong_type("model", name, _forms(), "write it like 'vgg16'")
     size = _image(image)
     if classes is not None:
-        classes = whole_within(classes, "classes", 1, MAX_CLASSES)
+        classes = whole_number(classes, "classes", 1, MAX_CLASSES)
     check_seed(seed)
     make = _maker(name.strip(), size, classes)
     with seeded(seed, None):
@@ -117,7 +117,7 @@ def _image(image: Any, argument: str = "image") -> Image:
             argument=argument,
         )
     channels, height, width = (
-        whole_within(each, argument, 1, most)
+        whole_number(each, argument, 1, most)
         for each, most in zip(image, (MAX_STAGE_WIDTH, MAX_SIDE, MAX_SIDE), strict=True)
     )
     return channels, height, width

@@ -11,18 +11,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ifspace.block import (
-    Block,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-    whole,
-)
+from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.catalogue.design import Design
-from ifspace.errors import KernelError, SettingError
+from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.nn.checks import check_dtype, wrong_type
 from ifspace.nn.layers import Device, layer_module
 from ifspace.nn.source import class_source
+from ifspace.values import whole_number
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
     "relu": nn.ReLU,
@@ -137,7 +132,11 @@ class BlockModule(nn.Module):
         super().__init__()
         check_dtype(dtype)
         style = block_style(style)
-        self.sized, self.stride, self.style = sized, whole(stride, "stride"), style
+        self.sized, self.stride, self.style = (
+            sized,
+            whole_number(stride, "stride", error=BlockError),
+            style,
+        )
         sized.macs_per_pixel(stride)  # refuses a stride that no layer can hold
         self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
         self._last = last_writer(sized)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import DeviceError, KernelError, SettingError
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 # In which weights are kept.
 FLOATS: Final = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -88,4 +88,4 @@ def check_seed(seed: Any) -> None:
     Raises: SettingError.
     """
     if seed is not None:
-        whole_within(seed, "seed", 0, 2**63 - 1)
+        whole_number(seed, "seed", 0, 2**63 - 1)

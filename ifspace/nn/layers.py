@@ -14,11 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import ChannelShuffle
 
-from ifspace.block import (
-    Layer,
-    SizedLayer,
-    whole,
-)
+from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, KernelError
 from ifspace.kernels.checks import check_input
 from ifspace.kernels.rpw.functional import (
@@ -26,6 +22,7 @@ from ifspace.kernels.rpw.functional import (
     rolling_pointwise_conv2d,
 )
 from ifspace.kernels.windows import exact_overlap, windows_of
+from ifspace.values import whole_number
 
 Device = torch.device | str | None
 Make = Callable[..., nn.Module]
@@ -315,7 +312,13 @@ def layer_module(
             remedy="add its row to ifspace.nn.layers.MODULES",
         )
     make = makes[sized.layer.kind][sized.dims == 1]
-    return make(sized, whole(stride, "stride"), bias=bias, device=device, dtype=dtype)
+    return make(
+        sized,
+        whole_number(stride, "stride", error=BlockError),
+        bias=bias,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def thop_operators() -> dict[type[nn.Module], Callable[..., None]]:
@@ -349,9 +352,9 @@ def _check(
     kernel: int | None = None,
 ) -> None:
     """Refuse in one line what torch would refuse later, or would take for something else."""
-    whole(c_in, "in_channels")
-    whole(c_out, "out_channels")
-    whole(stride, "stride")
+    whole_number(c_in, "in_channels", error=BlockError)
+    whole_number(c_out, "out_channels", error=BlockError)
+    whole_number(stride, "stride", error=BlockError)
     SizedLayer(Layer(kind, groups, None, kernel), c_in, c_out)
 
 

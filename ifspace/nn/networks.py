@@ -29,7 +29,7 @@ from ifspace.stages.networks import (
     SIDES,
     network,
 )
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 # Far above any data set.
 MAX_CLASSES: Final = 10**6
@@ -168,12 +168,12 @@ def named_network(
     Raises: SettingError for an unknown name or side, depths or classes that do not fit.
     """
     style = style_of(name)
-    layout = _at_side(name, whole_within(side, "side", 1, MAX_SIDE))
+    layout = _at_side(name, whole_number(side, "side", 1, MAX_SIDE))
     layout = layout if depths is None else layout.at_depths(_depths(depths))
     if classes is not None:
         dense = (
             *layout.frame.classifier[:-1],
-            whole_within(classes, "classes", 1, MAX_CLASSES),
+            whole_number(classes, "classes", 1, MAX_CLASSES),
         )
         layout = replace(layout, frame=replace(layout.frame, classifier=dense))
     return build_network(layout, style, seed=seed, device=device, dtype=dtype)
@@ -208,7 +208,7 @@ def _depths(depths: Any) -> tuple[int, ...]:
         raise wrong_type(
             "depths", depths, "a whole number for each stage", "write them like (5, 4, 2, 1, 1)"
         )
-    return tuple(whole_within(each, "depths", 1, MAX_DEPTH) for each in depths)
+    return tuple(whole_number(each, "depths", 1, MAX_DEPTH) for each in depths)
 
 
 @contextmanager

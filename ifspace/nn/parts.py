@@ -9,10 +9,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-)
+from ifspace.block import Block, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.nn.blocks import ACTIVATIONS, Style, build
 from ifspace.nn.joins import StageJoin, head_side

@@ -11,7 +11,7 @@ from ifspace.nn.blocks import ACTIVATIONS, WHERE
 from ifspace.nn.checks import kind_of, wrong_type
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.networks import NETWORKS
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 HEADS: Final = ("average", "max")
 
@@ -54,7 +54,7 @@ class NetworkStyle:
                     remedy="choose one of them",
                     argument=name,
                 )
-        whole_within(self.residual, "residual", 0, MAX_DEPTH)
+        whole_number(self.residual, "residual", 0, MAX_DEPTH)
         if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
             raise SettingError.because(
                 "dropout out of range",

@@ -6,11 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError

@@ -7,10 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-)
+from ifspace.block import Block, SizedBlock
 from ifspace.reach import field_after
 
 # A row has a column for each channel up to this many; channels of wider rows share columns.

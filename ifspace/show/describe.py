@@ -4,22 +4,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from ifspace.block import (
-    DEFAULT_KERNEL,
-    Block,
-    Composition,
-    SizedBlock,
-)
+from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, check_length
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
 from ifspace.kinds import C, F, K, U, find_kind
 from ifspace.reach import Reference, channel_reach, field_after, quality, removable_layers
-from ifspace.values import (
-    MAX_WIDTH,
-    check_length,
-    exact_bottleneck,
-    odd_within,
-    whole_within,
-)
+from ifspace.values import MAX_WIDTH, exact_bottleneck, odd_number, whole_number
 
 # Layers without a shuffle nest in one formula: more of them are not written out.
 MAX_NESTED: Final = 12
@@ -122,15 +111,15 @@ def describe(
     Reference: [IF] eqs. 1 to 3; [3DRF] section 4.2.
     """
     block = Block.parse(block) if isinstance(block, str) else block
-    whole_within(channels, "channels", 1, MAX_WIDTH)
+    whole_number(channels, "channels", 1, MAX_WIDTH)
     if out_channels is not None:
-        whole_within(out_channels, "out_channels", 1, MAX_WIDTH)
+        whole_number(out_channels, "out_channels", 1, MAX_WIDTH)
     exact_bottleneck(bottleneck, channels if out_channels is None else out_channels)
     check_length(block.composition)
     if kernel is None:
         kernels = [layer.kernel or 1 for layer in block.layers if layer.conv.spatial]
         kernel = kernels[0] if kernels else DEFAULT_KERNEL
-    kernel = odd_within(kernel, "kernel", 1)
+    kernel = odd_number(kernel, "kernel", 1)
     sized = block.at(channels, out_channels, bottleneck, dims)
     reference = Reference(kernel, block.repeats)
     standard = Block.parse(f"(CONV({kernel}))x{block.repeats}").at(

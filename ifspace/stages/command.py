@@ -169,12 +169,12 @@ def note_left_open(
 def _network(name: str, side: int, depths: tuple[int, ...] | None) -> "Layout":
     from ifspace.stages.layout import MAX_DEPTH
     from ifspace.stages.networks import network
-    from ifspace.values import whole_within
+    from ifspace.values import whole_number
 
     layout = network(name, side)
     if depths is None:
         return layout
-    return layout.at_depths([whole_within(each, "depths", 1, MAX_DEPTH) for each in depths])
+    return layout.at_depths([whole_number(each, "depths", 1, MAX_DEPTH) for each in depths])
 
 
 def _refused(fact: str, got: str, allowed: str, remedy: str) -> Exception:
@@ -207,12 +207,9 @@ def read_block(text: str, kernel: int = KERNEL) -> "Block":
     from ifspace.block import Block, split_terms
     from ifspace.errors import SettingError
     from ifspace.kinds import find_kind
-    from ifspace.values import (
-        MAX_WIDTH,
-        odd_within,
-    )
+    from ifspace.values import MAX_WIDTH, odd_number
 
-    odd_within(kernel, "kernel", 1, MAX_WIDTH - 1)
+    odd_number(kernel, "kernel", 1, MAX_WIDTH - 1)
     terms, _ = split_terms(text)
     for term in terms:
         kind = find_kind(term.partition("(")[0])

@@ -8,10 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-)
+from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 
 COLUMNS: Final = ("block", "C", "F", "side", "stride", "batch", "device", "dtype", "latency_ms")

@@ -15,16 +15,11 @@ from itertools import accumulate, pairwise
 from math import fsum
 from typing import Any, Final
 
-from ifspace.block import (
-    Block,
-    Layer,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.infofield import gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,8 +398,8 @@ def _frame(values: Mapping[str, Any]) -> Frame:
     return Frame(
         inputs=_width(values["inputs"]),
         stem=tuple(StemLayer(_layer(each), _side(each["side"])) for each in values["stem"]),
-        classifier=tuple(whole_within(each, "classifier", 1) for each in values["classifier"]),
-        pixels=whole_within(values["pixels"], "pixels", 1, MAX_SIDE**2),
+        classifier=tuple(whole_number(each, "classifier", 1) for each in values["classifier"]),
+        pixels=whole_number(values["pixels"], "pixels", 1, MAX_SIDE**2),
         image=None if image is None else _side(image),
         **{name: values[name] for name in _SWITCHES},
     )
@@ -415,8 +410,8 @@ def _stage(values: Mapping[str, Any]) -> Stage:
         _side(values["side"]),
         block_from_json(values["first"]),
         block_from_json(values["more"]),
-        whole_within(values["depth"], "depth", 1, MAX_DEPTH),
-        whole_within(values["stride"], "stride", 1, MAX_SIDE),
+        whole_number(values["depth"], "depth", 1, MAX_DEPTH),
+        whole_number(values["stride"], "stride", 1, MAX_SIDE),
         tuple(map(_layer, values["before"])),
     )
 
@@ -445,12 +440,12 @@ def block_from_json(values: Mapping[str, Any]) -> SizedBlock:
 
 
 def _width(value: Any) -> int:
-    return whole_within(value, "width", 1, MAX_STAGE_WIDTH)
+    return whole_number(value, "width", 1, MAX_STAGE_WIDTH)
 
 
 def _side(value: Any) -> int:
-    return whole_within(value, "side", 1, MAX_SIDE)
+    return whole_number(value, "side", 1, MAX_SIDE)
 
 
 def _dims(value: Any) -> int:
-    return whole_within(value, "dims", 1, 2)
+    return whole_number(value, "dims", 1, 2)

@@ -16,11 +16,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-    SizedLayer,
-)
+from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.layout import (
     MAX_DEPTH,
@@ -31,7 +27,7 @@ from ifspace.stages.layout import (
     Stage,
     StemLayer,
 )
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 SIDES: Final = (32, 224)
 _VGG_WIDTHS: Final = (64, 128, 256, 512, 512)
@@ -107,7 +103,7 @@ def check_stages(
         ("depths", depths, MAX_DEPTH),
     ):
         for each in given:
-            whole_within(each, name, 1, most)
+            whole_number(each, name, 1, most)
     if any(before < behind for before, behind in pairwise(sides)):
         raise SettingError.because(
             "stages that grow",

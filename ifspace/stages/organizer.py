@@ -13,10 +13,7 @@ from enum import Enum
 from math import fsum, isclose
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from ifspace.values import (
-    from_zero,
-    whole_within,
-)
+from ifspace.values import number_from_zero, whole_number
 
 
 class Repeated(Protocol):
@@ -142,8 +139,8 @@ def organize(
 
     Reference: [3DRF] section 4.1.
     """
-    theta, alpha = from_zero(theta, "theta"), from_zero(alpha, "alpha")
-    limit = None if moves is None else whole_within(moves, "moves", 0)
+    theta, alpha = number_from_zero(theta, "theta"), number_from_zero(alpha, "alpha")
+    limit = None if moves is None else whole_number(moves, "moves", 0)
     taken: list[Move] = []
     current: Start = layout
     while True:

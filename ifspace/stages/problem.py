@@ -15,19 +15,11 @@ from math import fsum, isfinite
 from typing import Any, Final
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-    SizedBlock,
-)
+from ifspace.block import Block, Composition, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import MAX_DEPTH, Layout
-from ifspace.values import (
-    MAX_WIDTH,
-    listed,
-    whole_within,
-)
+from ifspace.values import MAX_WIDTH, listed, whole_number
 
 DEFAULT_MOST_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
@@ -136,7 +128,7 @@ class StagesProblem:
     def __post_init__(self) -> None:
         """Refuse what no layout could have."""
         least = max(stage.least_depth for stage in self.start.stages)
-        whole_within(self.most_depth, "max_depth", least, MAX_DEPTH)
+        whole_number(self.most_depth, "max_depth", least, MAX_DEPTH)
         for name, choices in (("width_choices", self.widths), ("blocks", self.units)):
             if choices is not None and (len(choices) != len(self.start.stages) or not all(choices)):
                 raise SettingError.because(
@@ -147,7 +139,7 @@ class StagesProblem:
                     argument=name,
                 )
         for width in {width for choices in self.widths or () for width in choices}:
-            whole_within(width, "width_choices", 1, MAX_WIDTH)
+            whole_number(width, "width_choices", 1, MAX_WIDTH)
         if not (isfinite(self.alpha) and self.alpha >= 0):
             raise SettingError.because(
                 "alpha out of range",
@@ -319,8 +311,8 @@ class StageTable:
     def __post_init__(self) -> None:
         """Make the rows canonical; refuse what no stage could have."""
         put = object.__setattr__
-        put(self, "least", whole_within(self.least, "least", 0))
-        put(self, "most", whole_within(self.most, "most", self.least))
+        put(self, "least", whole_number(self.least, "least", 0))
+        put(self, "most", whole_number(self.most, "most", self.least))
         for name in ("gains", *COUNTED):
             row = tuple(getattr(self, name))
             if len(row) != len(self.depths):
@@ -343,7 +335,7 @@ class StageTable:
                 )
         for name in COUNTED:
             put(
-                self, name, tuple(whole_within(n, name, 0, MAX_BUDGET) for n in getattr(self, name))
+                self, name, tuple(whole_number(n, name, 0, MAX_BUDGET) for n in getattr(self, name))
             )
 
     @property
@@ -389,7 +381,7 @@ class DepthsProblem:
             )
         self.budgets.check(COUNTED)
         for name in ("rest_params", "rest_macs"):
-            put(self, name, whole_within(getattr(self, name), name, 0, MAX_BUDGET))
+            put(self, name, whole_number(getattr(self, name), name, 0, MAX_BUDGET))
 
     def amounts(self, depths: tuple[int, ...]) -> dict[str, int]:
         """Return parameters and MACs of the network at some depths."""

@@ -35,7 +35,7 @@ from ifspace.stages.problem import (
     MAX_BUDGET,
     Budgets,
 )
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 Objective = Literal["keep", "params", "macs", "latency_ms"]
 Amount = int | Fraction
@@ -74,7 +74,7 @@ class Option:
     def __post_init__(self) -> None:
         """Refuse what cannot be counted, or is counted wrong."""
         for name in ("params", "macs"):
-            whole_within(getattr(self, name), name, 0, MAX_BUDGET)
+            whole_number(getattr(self, name), name, 0, MAX_BUDGET)
         time = self.latency_ms
         if time is not None and not (isinstance(time, int | Fraction) and 0 <= time <= MAX_BUDGET):
             raise SettingError.because(
@@ -84,7 +84,7 @@ class Option:
                 remedy="take it from a latency table",
                 argument="latency_ms",
             )
-        whole_within(self.stride, "stride", 1)
+        whole_number(self.stride, "stride", 1)
         if self.block is None:
             return
         if self.params < self.block.params:

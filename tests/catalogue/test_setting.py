@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from ifspace.block import Block
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.kinds import ALPHABET, KINDS
-from ifspace.values import kinds_without_choice
+from ifspace.kinds import ALPHABET, KINDS, kinds_without_choice
 
 OVERLAPS = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 

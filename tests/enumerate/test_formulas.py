@@ -7,10 +7,7 @@ import brute_force
 import pytest
 import sympy
 
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.formulas import condition_text, params_text
 from ifspace.enumerate.search import enumerate_designs

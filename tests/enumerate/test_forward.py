@@ -5,10 +5,7 @@ from itertools import product
 import pytest
 from brute_force import Problem
 
-from ifspace.block import (
-    Block,
-    Layer,
-)
+from ifspace.block import Block, Layer
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
 from ifspace.enumerate.alphabet import Alphabet

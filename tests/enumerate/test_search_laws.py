@@ -7,10 +7,7 @@ import pytest
 import torch
 from witness import autograd_field
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-)
+from ifspace.block import Block, SizedBlock
 from ifspace.catalogue import Catalogue, Design, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import solve

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import sympy
 
-from ifspace.block import (
-    Block,
-    Composition,
-    Layer,
-)
+from ifspace.block import Block, Composition, Layer
 from ifspace.errors import BlockError, SettingError
 from ifspace.groups.symbolic import (
     ALPHA,

@@ -12,10 +12,7 @@ import pytest
 import ifspace.groups.solve as groups
 import ifspace.groups.solve as widest
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem
 from ifspace.kinds import KINDS
 

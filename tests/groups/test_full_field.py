@@ -10,10 +10,7 @@ import pytest
 from brute_layers import KINDS
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.errors import SettingError
 from ifspace.groups import full_field
 from ifspace.groups.full_field import (

@@ -5,10 +5,7 @@ import brute_groups
 import pytest
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupPlan, GroupsProblem
 

@@ -4,10 +4,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from witness import random_block, reach_by_sets
 
-from ifspace.block import (
-    Block,
-    SizedLayer,
-)
+from ifspace.block import Block, SizedLayer
 from ifspace.groups.problem import (
     GroupPlan,
     GroupsProblem,

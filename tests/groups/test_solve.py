@@ -15,10 +15,7 @@ import brute_groups
 import pytest
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.search import enumerate_designs

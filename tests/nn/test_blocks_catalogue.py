@@ -10,10 +10,7 @@ import sympy
 import torch
 import witness
 
-from ifspace.block import (
-    Block,
-    SizedBlock,
-)
+from ifspace.block import Block, SizedBlock
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs

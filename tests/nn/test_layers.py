@@ -11,10 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ifspace.block import (
-    Layer,
-    SizedLayer,
-)
+from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError
 from ifspace.kinds import KINDS
 from ifspace.nn import (

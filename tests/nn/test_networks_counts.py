@@ -11,10 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.nn.networks import Network, build_network, named_network
 from ifspace.nn.styles import NetworkStyle, style_of
 from ifspace.stages.allocate import best_stages

@@ -12,10 +12,7 @@ import pytest
 
 from ifspace import cpsat
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.cpsat import Outcome
 from ifspace.errors import SolverError
 from ifspace.stages import allocate as optimizer

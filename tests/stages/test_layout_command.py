@@ -11,10 +11,7 @@ import pytest
 
 import ifspace.stages.allocate as optimizer
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.stages.command import milliseconds
 from ifspace.stages.layout import Frame
 from ifspace.stages.networks import (

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.errors import SettingError
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (

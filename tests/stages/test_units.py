@@ -10,10 +10,7 @@ import brute_stages
 import pytest
 
 from ifspace.answer import Status
-from ifspace.block import (
-    Block,
-    Composition,
-)
+from ifspace.block import Block, Composition
 from ifspace.errors import SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups

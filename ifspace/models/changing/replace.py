@@ -14,7 +14,7 @@ from ifspace.stages.layout import (
     block_from_json,
     block_json,
 )
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 Side = tuple[int, int]
 
@@ -87,7 +87,7 @@ class Replace:
         return cls(
             str(values["name"]),
             block_from_json(values["block"]),
-            whole_within(values["stride"], "stride", 1, MAX_SIDE),
+            whole_number(values["stride"], "stride", 1, MAX_SIDE),
             style,
         )
 

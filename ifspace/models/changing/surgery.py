@@ -20,7 +20,7 @@ from ifspace.models.changing.rows import children_of, is_row, run_of
 from ifspace.models.changing.widening import widened
 from ifspace.nn.blocks import ACTIVATIONS
 from ifspace.stages.layout import MAX_DEPTH
-from ifspace.values import whole_within
+from ifspace.values import whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Append:
             raise ValueError(f"channels {channels!r}")
         if not (activation is None or activation in ACTIVATIONS):
             raise ValueError(f"activation {activation!r}")
-        count = whole_within(values["count"], "count", 1, MAX_DEPTH)
+        count = whole_number(values["count"], "count", 1, MAX_DEPTH)
         return cls(_names(values["behind"]), _names(values["like"]), channels, count, activation)
 
 
