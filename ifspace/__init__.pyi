@@ -38,9 +38,6 @@ from .infofield import (
     gain as gain,
 )
 from .kinds import (
-    ALPHABET as ALPHABET,
-)
-from .kinds import (
     KINDS as KINDS,
 )
 from .kinds import (

@@ -88,7 +88,7 @@ def layer_coverage(layer: SymbolicLayer, count: Any, uncapped: bool = False) -> 
     """Return the coverage of a layer for a count of outputs, in the symbols of the composition."""
     row, names = layer
     formula = _prepared(row, count == 1, uncapped)
-    if row.fan_in == C_in / g:
+    if row.windowed:
         names = names | {g: names[C_in] / names[w]}
     # All outputs at once, named before the widths are: then ceiling(g C_out / C_out) is g.
     formula = formula.xreplace({m: C_out if count == names[C_out] else count}).xreplace(names)
@@ -145,11 +145,8 @@ def full_field_condition(word: Composition | Block, bottleneck: bool = False) ->
     chain = composition.chain(bottleneck)
     if not bottleneck:
         chain = tuple((row, names | {C_in: C, C_out: C}) for row, names in chain)
-    if any(row.coverage.func != U for row, _ in chain):
-        fan_ins = (
-            names[w] if row.fan_in == C_in / g else row.fan_in.xreplace(names)
-            for row, names in chain
-        )
+    if any(row.scatters for row, _ in chain):
+        fan_ins = (names[w] if row.windowed else row.fan_in.xreplace(names) for row, names in chain)
         return sympy.Le(C, sympy.Mul(*fan_ins))
     count = sympy.Integer(1)
     for layer in reversed(chain):

@@ -74,12 +74,22 @@ def _compiled(expr: Any, arguments: tuple[Any, ...]) -> Callable[..., int]:
     return function
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConvKind:
     """One kind of convolution: its symbol, what it reads and costs, and how it spreads the field.
 
-    `spatial`: reads k x k pixels. `mixing`: may change the width. `writes`: writes an activation.
-    `reads(c_in, c_out, groups, step)` is the [c_out, fan-in] array of channels read per output.
+    `fan_in`, `params` and `coverage` are SymPy expressions in the symbols of this module.
+    `reads(c_in, c_out, groups, step)` returns the input channels that each output channel reads,
+    [c_out, fan_in]. The flags are what the rest of the library asks a kind:
+
+    - `spatial`: it reads k x k pixels, and can hold a stride.
+    - `mixing`: it may change the number of channels.
+    - `takes_groups`, `takes_overlap`: the parameters in its notation.
+    - `windowed`: its groups set its fan-in, w = C_in / g.
+    - `scatters`: neighbouring outputs read channels that lie apart, so that its coverage is no
+      U(n) of one count n. The coverage function is an estimate where such a kind occurs.
+    - `writes`: it writes its output to memory; a shuffle is folded into an index.
+    - `reference_only`: blocks are compared with it; an enumeration does not use it.
 
     >>> KINDS["GPW"].params, KINDS["GPW"].params_at(64, 128, groups=8)
     (C_in*C_out/g, 1024)
@@ -87,17 +97,28 @@ class ConvKind:
 
     symbol: str
     title: str
-    spatial: bool
-    mixing: bool
-    takes_groups: bool
-    takes_overlap: bool
-    writes: bool
     fan_in: Any
     params: Any
     coverage: Any
     reads: Reads
     reference: str
+    spatial: bool = False
+    mixing: bool = False
+    takes_groups: bool = False
+    takes_overlap: bool = False
+    windowed: bool = False
+    scatters: bool = False
+    writes: bool = True
     reference_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("fan_in", "params", "coverage"):
+            object.__setattr__(self, name, sympy.sympify(getattr(self, name)))
+
+    @property
+    def dense(self) -> bool:
+        """Whether every output channel reads every input channel."""
+        return bool(self.fan_in == C_in)
 
     @property
     def macs(self) -> Any:
@@ -200,34 +221,6 @@ def _reads_shuffled(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArra
     return np.arange(c_in, dtype=np.int32).reshape(groups, c_in // groups).T.reshape(c_out, 1)
 
 
-def _row(
-    symbol: str,
-    title: str,
-    flags: str,
-    fan_in: Any,
-    params: Any,
-    coverage: Any,
-    reads: Reads,
-    reference: str,
-) -> ConvKind:
-    has = frozenset(flags.split()).__contains__
-    return ConvKind(
-        symbol,
-        title,
-        has("spatial"),
-        has("mixing"),
-        has("groups"),
-        has("overlap"),
-        not has("unwritten"),
-        sympy.sympify(fan_in),
-        sympy.sympify(params),
-        coverage,
-        reads,
-        reference,
-        has("reference"),
-    )
-
-
 # m consecutive outputs of a grouped layer touch ceiling(m g / C_out) whole groups.
 _GROUPED = U(sympy.Min(C_in, C_in / g * sympy.ceiling(m * g / C_out)))
 _ROLLED = U(sympy.Min(C_in, w + (m - 1) * s))
@@ -235,37 +228,110 @@ _ROLLED = U(sympy.Min(C_in, w + (m - 1) * s))
 _Q, _R = sympy.floor(m / g), sympy.Mod(m, g)
 _SHUFFLED = sympy.Min(C, _R * U(_Q + 1) + (g - _R) * U(_Q))
 
-# fmt: off
-# Canonical order: the alphabet of the enumeration, then the reference convolution.
-# Symbol, title, flags, fan-in, parameters, coverage function, channels read, reference.
-_ROWS = (
-    ("PW", "pointwise", "mixing",
-     C_in, C_in * C_out, U(C_in), _reads_all, "[Fog] section 2.4"),
-    ("GC", "group convolution", "spatial mixing groups",
-     C_in / g, k**d * C_in * C_out / g, _GROUPED, _reads_group, "[Fog] section 2.2"),
-    ("DW", "depthwise", "spatial",
-     1, k**d * C_in, U(m), _reads_own, "[Fog] section 2.3"),
-    ("GPW", "group pointwise", "mixing groups",
-     C_in / g, C_in * C_out / g, _GROUPED, _reads_group, "[Fog] section 2.5"),
-    ("RPW", "rolling pointwise", "mixing groups overlap",
-     C_in / g, C_in * C_out / g, _ROLLED, _reads_window, "[3DRF] section 4.2"),
-    ("SH", "channel shuffle", "groups unwritten",
-     1, 0, _SHUFFLED, _reads_shuffled, "[IF]; ShuffleNet"),
-    ("CONV", "standard convolution", "spatial mixing reference",
-     C_in, k**d * C_in * C_out, U(C_in), _reads_all, "[Fog] section 2.1"),
+# In canonical order: the alphabet of the enumeration, then the reference convolution.
+_ROWS: Final = (
+    ConvKind(
+        symbol="PW",
+        title="pointwise",
+        mixing=True,
+        fan_in=C_in,
+        params=C_in * C_out,
+        coverage=U(C_in),
+        reads=_reads_all,
+        reference="[Fog] section 2.4",
+    ),
+    ConvKind(
+        symbol="GC",
+        title="group convolution",
+        spatial=True,
+        mixing=True,
+        takes_groups=True,
+        windowed=True,
+        fan_in=C_in / g,
+        params=k**d * C_in * C_out / g,
+        coverage=_GROUPED,
+        reads=_reads_group,
+        reference="[Fog] section 2.2",
+    ),
+    ConvKind(
+        symbol="DW",
+        title="depthwise",
+        spatial=True,
+        fan_in=1,
+        params=k**d * C_in,
+        coverage=U(m),
+        reads=_reads_own,
+        reference="[Fog] section 2.3",
+    ),
+    ConvKind(
+        symbol="GPW",
+        title="group pointwise",
+        mixing=True,
+        takes_groups=True,
+        windowed=True,
+        fan_in=C_in / g,
+        params=C_in * C_out / g,
+        coverage=_GROUPED,
+        reads=_reads_group,
+        reference="[Fog] section 2.5",
+    ),
+    ConvKind(
+        symbol="RPW",
+        title="rolling pointwise",
+        mixing=True,
+        takes_groups=True,
+        takes_overlap=True,
+        windowed=True,
+        fan_in=C_in / g,
+        params=C_in * C_out / g,
+        coverage=_ROLLED,
+        reads=_reads_window,
+        reference="[3DRF] section 4.2",
+    ),
+    ConvKind(
+        symbol="SH",
+        title="channel shuffle",
+        takes_groups=True,
+        scatters=True,
+        writes=False,
+        fan_in=1,
+        params=0,
+        coverage=_SHUFFLED,
+        reads=_reads_shuffled,
+        reference="[IF]; ShuffleNet",
+    ),
+    ConvKind(
+        symbol="CONV",
+        title="standard convolution",
+        spatial=True,
+        mixing=True,
+        reference_only=True,
+        fan_in=C_in,
+        params=k**d * C_in * C_out,
+        coverage=U(C_in),
+        reads=_reads_all,
+        reference="[Fog] section 2.1",
+    ),
 )
-# fmt: on
-KINDS: Final[Mapping[str, ConvKind]] = {row[0]: _row(*row) for row in _ROWS}
-ALPHABET: Final = ("PW", "GC", "DW", "GPW", "RPW", "SH")
+KINDS: Final[Mapping[str, ConvKind]] = {row.symbol: row for row in _ROWS}
 
 
 def alphabet() -> tuple[str, ...]:
-    """Return the symbols that an enumeration may use, in canonical order: all but the reference.
+    """Return the symbols that an enumeration may use, in canonical order.
 
-    >>> alphabet() == ALPHABET
-    True
+    >>> alphabet()
+    ('PW', 'GC', 'DW', 'GPW', 'RPW', 'SH')
     """
     return tuple(symbol for symbol, row in KINDS.items() if not row.reference_only)
+
+
+def reference_kind() -> ConvKind:
+    """Return the standard convolution, which blocks are compared with.
+
+    >>> reference_kind().symbol
+    'CONV'
+    """
+    return next(row for row in KINDS.values() if row.reference_only)
 
 
 def find_kind(symbol: str) -> ConvKind:
@@ -290,7 +356,7 @@ def find_kind(symbol: str) -> ConvKind:
 
 
 def position(symbol: str) -> int:
-    """Return the place of a kind in the canonical order, from 0."""
+    """Return the index of a kind in the canonical order."""
     return list(KINDS).index(find_kind(symbol).symbol)
 
 

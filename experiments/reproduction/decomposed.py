@@ -95,7 +95,7 @@ def decomposed(layout: Layout, block: Block, kept: str = "first") -> Layout:
 def _replaced(unit: SizedBlock, block: Block) -> SizedBlock:
     chain: list[SizedLayer] = []
     for layer in unit.layers:
-        if layer.layer.kind != "CONV" or layer.kernel != 3:
+        if not layer.conv.reference_only or layer.kernel != 3:
             chain.append(layer)
             continue
         try:

@@ -43,7 +43,7 @@ def features(candidate: Candidate, conditions: Conditions) -> Features:
     for layer, (before, after) in zip(candidate.sized.layers, pairwise(sides), strict=True):
         pixels_in, pixels_out = (candidate.batch * side**2 for side in (before, after))
         moved = size * (pixels_in * layer.c_in + pixels_out * layer.c_out + layer.params)
-        if layer.layer.kind == "RPW" and conditions.device.type == "cpu":
+        if layer.conv.takes_overlap and conditions.device.type == "cpu":
             found.update(_rolling(layer, pixels_out, moved, size, conditions.layout))
             continue
         kind = layer.layer.kind
@@ -65,7 +65,7 @@ def ways(candidate: Candidate, conditions: Conditions) -> tuple[Plan, ...]:
     return tuple(
         plan(_windows(layer), candidate.batch * side**2, conditions.layout == "channels_last")
         for layer, side in zip(candidate.sized.layers, _sides(candidate)[1:], strict=True)
-        if layer.layer.kind == "RPW"
+        if layer.conv.takes_overlap
     )
 
 

@@ -11,7 +11,13 @@ from typing import Any, Final, Literal, Self, get_args
 
 from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import SettingError
-from ifspace.kinds import KINDS, alphabet, canonical_kinds, kinds_without_choice, ungrouped_kinds
+from ifspace.kinds import (
+    alphabet,
+    canonical_kinds,
+    kinds_without_choice,
+    reference_kind,
+    ungrouped_kinds,
+)
 from ifspace.reach import Reference
 from ifspace.values import (
     MAX_WIDTH,
@@ -215,8 +221,7 @@ def standard_block(kernel: int, repeats: int = 1) -> Block:
     >>> str(standard_block(3, 2))
     '(CONV)x2'
     """
-    standard = next(row.symbol for row in KINDS.values() if row.reference_only)
-    return Block((Layer(standard, kernel=kernel),), repeats)
+    return Block((Layer(reference_kind().symbol, kernel=kernel),), repeats)
 
 
 _CHOICES: Final[dict[str, tuple[Any, ...]]] = {

@@ -13,7 +13,7 @@ import sympy
 
 from ifspace.block import Composition, place_widths
 from ifspace.infofield import layer_coverage
-from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, U, d, find_kind, g, k, s, w
+from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, s, w
 
 # Stand-ins for the numbered symbols of a layer and for the count of outputs.
 _NAMES = {each: sympy.Symbol(f"{each}_N", integer=True, positive=True) for each in (g, w, s)}
@@ -64,7 +64,7 @@ def condition_text(composition: Composition, bottleneck: bool) -> str:
     chain = list(_chain(composition, bottleneck))
     if not bottleneck:
         chain = [(row, "C", "C", number) for row, _, _, number in chain]
-    if any(row.coverage.func != U for row, *_ in chain):
+    if any(row.scatters for row, *_ in chain):
         fan_ins = [_fan_in(row, c_in).replace("_N", f"_{n}") for row, c_in, _, n in chain]
         if "C" in fan_ins:
             return "always"
@@ -88,7 +88,7 @@ def _params(row: ConvKind, c_in: str, c_out: str, kernel: int, dims: int) -> str
 @cache
 def _fan_in(row: ConvKind, c_in: str) -> str:
     names = _NAMES | {C_in: _WIDTHS[c_in]}
-    return str(names[w] if row.fan_in == C_in / g else row.fan_in.xreplace(names))
+    return str(names[w] if row.windowed else row.fan_in.xreplace(names))
 
 
 @cache

@@ -48,7 +48,6 @@ from ifspace.cpsat import (
 )
 from ifspace.errors import SettingError
 from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem, ratio_above_zero
-from ifspace.kinds import U
 from ifspace.parallel import Progress
 from ifspace.reach import channel_field
 from ifspace.values import MAX_WIDTH, whole_number
@@ -69,7 +68,7 @@ class Options:
         self.problem = problem
         self.chain = problem.chain
         self.length = len(problem.composition)
-        self.scatters = [layer.conv.coverage.func != U for layer in self.chain]
+        self.scatters = [layer.conv.scatters for layer in self.chain]
         self.layers = [self._layers(place) for place in range(self.length)]
         self._full: dict[Choice, bool] = {}
 
@@ -663,7 +662,7 @@ def _most_seen(problem: GroupsProblem) -> int:
     count, scattered = 1, False
     for stand_in in reversed(problem.chain):
         conv = stand_in.conv
-        scattered = scattered or conv.coverage.func != U
+        scattered = scattered or conv.scatters
         choices = [
             SizedLayer(
                 Layer(conv.symbol, groups, overlap, stand_in.layer.kernel),

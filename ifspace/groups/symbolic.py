@@ -25,7 +25,7 @@ from ifspace.groups.problem import (
     ratio_above_zero,
 )
 from ifspace.infofield import full_field_condition
-from ifspace.kinds import C, C_in, C_out, F, K, U, find_kind, g, k, s, w
+from ifspace.kinds import C, C_in, C_out, F, K, find_kind, g, k, reference_kind, s, w
 from ifspace.values import listed, odd_number
 
 _COUNTS: Final = "M and N of [Fog] are g_1 and g_3"
@@ -131,7 +131,7 @@ def analyse(
     chain = tuple(
         (row, {x: y.xreplace(put) for x, y in to.items()}) for row, to in composition.chain(neck)
     )
-    standard = Composition(("CONV",), composition.repeats)
+    standard = Composition((reference_kind().symbol,), composition.repeats)
     conv, params = (
         each.xreplace(put)
         for each in (
@@ -142,7 +142,7 @@ def analyse(
     fan_ins = [row.fan_in.xreplace(names) for row, names in chain]
     splits: dict[Any, list[Any]] = {}  # group count -> the widths that it splits, in all copies
     for row, names in chain:
-        if row.fan_in == C_in / g:
+        if row.windowed:
             splits.setdefault(names[g], []).extend((names[C_in], names[C_out]))
     nested = len(fan_ins) <= MOST_NESTED or not splits
     condition = full_field_condition(composition, neck) if nested else _product_condition(chain)
@@ -200,7 +200,7 @@ def _widths(
 
 
 def _product_condition(chain: Any) -> Any:
-    fan_ins = (names[w] if row.fan_in == C_in / g else row.fan_in for row, names in chain)
+    fan_ins = (names[w] if row.windowed else row.fan_in for row, names in chain)
     return sympy.Le(C, sympy.Mul(*fan_ins))
 
 
@@ -239,7 +239,7 @@ def _family(composition: Composition, bottleneck: bool, kernel: int | None) -> A
     rows = [find_kind(kind) for kind in composition.kinds]
     mixing = [row for row in rows if row.mixing]
     spatial = [row for row in rows if row.spatial]
-    alike = all(row.fan_in == C_in / g and not row.spatial for row in mixing)
+    alike = all(row.windowed and not row.spatial for row in mixing)
     if not mixing or not alike or len(spatial) != 1 or bottleneck or composition.repeats > 1:
         return None
     fixed = Composition((spatial[0].symbol,)).params_formula(kernel=kernel)
@@ -262,7 +262,7 @@ def _notes(
             legal = f"1 <= {best} <= {most}"
             yield f"{x} leaves its legal range, and the bound is not met, unless {legal}"
     rows = [find_kind(kind) for kind in composition.kinds]
-    if any(row.coverage.func != U for row in rows):
+    if any(row.scatters for row in rows):
         yield "the condition is necessary; behind a shuffle the exact field decides"
     elif not nested:
         yield "the condition is necessary: for so many layers it is that of the product alone"

@@ -239,7 +239,7 @@ class _Writer:
         assert node.layer is not None
         field = stage.field(number)
         before = self._read(stage, node.parents)
-        shuffle = node.layer.kind == "SH"
+        shuffle = not node.layer.conv.writes
         receptive = self._receptive[number]
         height, width = (int(each) for each in receptive.side)
         past = height > self._trace.image[1] or width > self._trace.image[2]

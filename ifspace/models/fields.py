@@ -139,7 +139,7 @@ class Stretch:
             return Seen(rows, np.max([seen.pixels for seen in known], axis=0))
         if node.op is Op.GLOBAL:
             return Seen(known[0].rows, _everywhere(known[0].pixels))
-        if node.layer is None or node.layer.kind == "SH":
+        if node.layer is None or not node.layer.conv.writes:
             return Seen(known[0].rows, _wider(known[0].pixels, node))
         return _through_layer(node, known[0])
 
@@ -181,10 +181,9 @@ def _wider(pixels: Pixels, node: Node) -> Pixels:
 def _through_layer(node: Node, below: Seen) -> Seen:
     layer = node.layer
     assert layer is not None
-    groups = layer.groups if layer.kind in ("GC", "GPW", "RPW") else None
-    symbol = "PW" if layer.kind == "LINEAR" else layer.kind
+    groups = layer.groups if layer.conv.takes_groups else None
     # Kernels of any size: of the layer only what it reads of the channels is asked.
-    sized = SizedLayer(Layer(symbol, groups, layer.overlap), layer.c_in, layer.c_out)
+    sized = SizedLayer(Layer(layer.conv.symbol, groups, layer.overlap), layer.c_in, layer.c_out)
     rows = through(below.rows, sized)
     if sized.fan_in == layer.c_in:
         pixels = np.broadcast_to(below.pixels.max(0), (layer.c_out, 2))

@@ -10,13 +10,16 @@ from enum import Enum
 from fractions import Fraction
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from ifspace.kinds import ConvKind, find_kind
+
 Size = tuple[int, int]
+LINEAR: Final = "LINEAR"
 
 
 class Op(Enum):
@@ -58,6 +61,21 @@ class TracedLayer:
     bias: bool = False
     overlap: Fraction | None = None
     step: int = 1
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is a dense layer behind the feature maps."""
+        return self.kind == LINEAR
+
+    @property
+    def conv(self) -> ConvKind:
+        """The row of its kind; a dense layer is a pointwise convolution of one pixel."""
+        return find_kind("PW" if self.is_linear else self.kind)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it is more than a dense layer on each pixel, and no shuffle."""
+        return self.conv.writes and (self.conv.spatial or not self.conv.dense)
 
     @property
     def reach(self) -> Size:
@@ -193,7 +211,7 @@ def linear_layer(
     """Return a dense layer: pointwise where it reads the channels of maps, LINEAR behind them."""
     return TracedLayer(
         name,
-        "LINEAR" if behind else "PW",
+        LINEAR if behind else "PW",
         c_in,
         c_out,
         1,

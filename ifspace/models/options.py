@@ -69,11 +69,10 @@ def layer_text(layer: "TracedLayer") -> str:
     'GC(4,k=1×7)'
     """
     from ifspace.block import Layer
-    from ifspace.kinds import find_kind
 
-    if layer.kind == "LINEAR":
+    if layer.is_linear:
         return layer.kind
-    kind = find_kind(layer.kind)
+    kind = layer.conv
     groups = layer.groups if kind.takes_groups else None
     height, width = layer.kernel
     if not kind.spatial or (height == width and height % 2):

@@ -102,7 +102,7 @@ def sites_of(
             )
         if name in named or (names is None and not reason and first.c_in >= least_channels):
             chosen.append(first)
-        elif names is None and first.kind == "CONV":
+        elif names is None and first.conv.dense and first.conv.spatial:
             few = f"{first.c_in} input channels, fewer than {least_channels}"
             skipped.append(Skipped(name, reason or few))
     normed = _normed(model, [each.name for each in chosen], trace.image)
@@ -121,17 +121,18 @@ def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> st
     if not layer.name:
         return "the network itself"
     conv: Any = model.get_submodule(layer.name)
-    if layer.kind == "PW" and isinstance(conv, nn.Conv2d) and not pointwise:
+    dense, spatial = layer.conv.dense and not layer.is_linear, layer.conv.spatial
+    if dense and not spatial and isinstance(conv, nn.Conv2d) and not pointwise:
         return "a pointwise convolution, and the block has a spatial kind"
-    sides, padding = ((1, 1), (0, 0)) if layer.kind == "PW" else ((3, 3), (1, 1))
-    if layer.kind not in ("CONV", "PW"):
+    sides, padding = ((3, 3), (1, 1)) if spatial else ((1, 1), (0, 0))
+    if not dense:
         return f"a layer of kind {layer.kind}"
     if type(conv) is not nn.Conv2d and not _is_plain(conv):
         return f"{type(conv).__name__}, not a plain nn.Conv2d"
     for what, found, wanted in (
         ("kernel", conv.kernel_size, (sides,)),
         ("dilation", conv.dilation, ((1, 1),)),
-        ("stride", conv.stride, ((1, 1), (2, 2)) if layer.kind == "CONV" else ((1, 1),)),
+        ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
         ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
     ):
         if found not in wanted:

@@ -83,14 +83,14 @@ def trace(model: nn.Module, x: Image) -> Trace:
     except Exception as error:
         # What torch.export cannot write down, or the graph of maps has no word for.
         found = _by_hooks(model, image, params, error)
-    if not any(layer.kind not in ("SH", "PW", "LINEAR") for layer in found.layers):
+    if not any(layer.is_convolution for layer in found.layers):
         return _refuse_plain(found)
     return found
 
 
 def _refuse_plain(found: Trace) -> Trace:
     """Return the trace where dense layers alone look at maps, and refuse it where none does."""
-    if any(layer.kind != "SH" and max(layer.side_in) > 1 for layer in found.layers):
+    if any(layer.conv.writes and max(layer.side_in) > 1 for layer in found.layers):
         return found
     raise SettingError.because(
         "a network without convolutions",

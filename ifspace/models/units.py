@@ -67,7 +67,7 @@ class Finder:
     def __init__(self, trace: Trace, model: nn.Module) -> None:
         self._trace, self._model = trace, model
         self._layers = [
-            node for node in trace.nodes if node.layer is not None and node.layer.kind != "SH"
+            node for node in trace.nodes if node.layer is not None and node.layer.conv.writes
         ]
         self._types = {
             name: type(module) for name, module in model.named_modules(remove_duplicate=False)

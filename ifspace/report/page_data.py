@@ -10,7 +10,7 @@ from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError
-from ifspace.kinds import KINDS
+from ifspace.kinds import alphabet
 from ifspace.reach import field_after
 from ifspace.report.folder import BlockBench, Results
 from ifspace.report.measured import (
@@ -74,7 +74,7 @@ def page_data(results: Results) -> dict[str, Any]:
         rows += _baselines(results.blocks, setting, number, known, layers, texts)
     return {
         "settings": [_setting(setting) for setting in places],
-        "kinds": [kind.symbol for kind in KINDS.values() if not kind.reference_only],
+        "kinds": list(alphabet()),
         "layers": layers.values,
         "texts": texts.values,
         "designs": {name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)},

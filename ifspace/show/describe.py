@@ -6,7 +6,7 @@ from typing import Final
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, check_length
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
-from ifspace.kinds import C, F, K, U, find_kind
+from ifspace.kinds import C, F, K, find_kind
 from ifspace.reach import Reference, channel_reach, field_after, quality, removable_layers
 from ifspace.values import MAX_WIDTH, exact_bottleneck, odd_number, whole_number
 
@@ -217,7 +217,7 @@ def _layers(
 
 def _too_long(composition: Composition) -> bool:
     """Return whether the formula of the field nests so deep that it takes seconds to write."""
-    nested = all(find_kind(kind).coverage.func == U for kind in composition.kinds)
+    nested = not any(find_kind(kind).scatters for kind in composition.kinds)
     return nested and len(composition) * composition.repeats > MAX_NESTED
 
 
@@ -240,7 +240,7 @@ def _formulas(sized: SizedBlock) -> list[str]:
             continue
         before = [place for place in mixing if place < end]
         narrow = sized.bottleneck is not None and len(before) > 1
-        if any(row.coverage.func != U for row in rows[:end]):
+        if any(row.scatters for row in rows[:end]):
             # A shuffle asks U twice and makes a page of the formula.
             condition = full_field_condition(prefix, narrow)
             texts.append("C" if str(condition) == "True" else f"<= Min(C, {condition.rhs})")

@@ -6,7 +6,7 @@ import pytest
 from samples import DW_PW
 
 from ifspace.catalogue import Design, dominators, mark_dominated
-from ifspace.kinds import ALPHABET
+from ifspace.kinds import alphabet
 
 AMOUNTS = ("params", "macs_per_pixel", "activations_per_pixel", "layers")
 
@@ -14,7 +14,7 @@ AMOUNTS = ("params", "macs_per_pixel", "activations_per_pixel", "layers")
 def rows(seed: int, number: int, most: int) -> list[Design]:
     """Random designs with few distinct amounts, each composition once, in random order."""
     draw = random.Random(seed)
-    words = [word for length in (1, 2, 3, 4) for word in product(ALPHABET, repeat=length)]
+    words = [word for length in (1, 2, 3, 4) for word in product(alphabet(), repeat=length)]
     return [
         replace(
             DW_PW,
@@ -33,7 +33,7 @@ def by_definition(designs: list[Design]) -> list[str | None]:
 
     def canonical(design: Design) -> tuple[int, list[int]]:
         kinds = design.composition.split("+")
-        return len(kinds), [ALPHABET.index(kind) for kind in kinds]
+        return len(kinds), [alphabet().index(kind) for kind in kinds]
 
     ordered = sorted(designs, key=canonical)
     found = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ifspace.block import Block
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.kinds import ALPHABET, KINDS, kinds_without_choice
+from ifspace.kinds import KINDS, alphabet, kinds_without_choice
 
 OVERLAPS = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 
@@ -18,7 +18,7 @@ def test_the_defaults_are_those_of_the_command_line() -> None:
     assert EnumerationSetting().arguments() == {
         "channels": 64,
         "out_channels": None,
-        "kinds": list(ALPHABET),
+        "kinds": list(alphabet()),
         "max_len": 6,
         "kernel": 3,
         "overlaps": ["0", "33/100", "1/2"],
@@ -144,7 +144,7 @@ def test_the_reference_counts_as_its_convolutions_do(repeats: int, stride: Any, 
 @given(
     channels=st.integers(2, 4096),
     out_channels=st.none() | st.integers(1, 4096),
-    kinds=st.sets(st.sampled_from(ALPHABET), min_size=1),
+    kinds=st.sets(st.sampled_from(alphabet()), min_size=1),
     overlaps=st.sets(st.fractions(0, Fraction(99, 100), max_denominator=100), min_size=1),
     bottleneck=st.none() | st.fractions(Fraction(1, 8), 4, max_denominator=8),
     rest=st.fixed_dictionaries(

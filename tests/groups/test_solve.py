@@ -23,7 +23,7 @@ from ifspace.errors import BlockError, SettingError
 from ifspace.groups import solve as groups
 from ifspace.groups.problem import GroupPlan, GroupsProblem
 from ifspace.groups.solve import cheapest_groups
-from ifspace.kinds import ALPHABET, KINDS
+from ifspace.kinds import KINDS, alphabet
 
 ROOT = Path(__file__).resolve().parents[2]
 Q = Fraction
@@ -47,7 +47,7 @@ def same_minimum(asked: GroupsProblem) -> Status:
 
 
 def words(length: int) -> list[str]:
-    return ["+".join(word) for n in range(1, length + 1) for word in product(ALPHABET, repeat=n)]
+    return ["+".join(word) for n in range(1, length + 1) for word in product(alphabet(), repeat=n)]
 
 
 @pytest.mark.parametrize("channels", [12, 16, 18, 40, 48])
@@ -58,7 +58,7 @@ def test_minima_of_all_compositions_to_length_three(channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [16, 20, 24, 36])
 def test_minima_of_a_sample_of_length_four(channels: int) -> None:
-    sample = random.Random(channels).sample(list(product(ALPHABET, repeat=4)), 150)
+    sample = random.Random(channels).sample(list(product(alphabet(), repeat=4)), 150)
     found = [same_minimum(problem("+".join(word), channels)) for word in sample]
     assert found.count(Status.OPTIMAL) > 40
 
@@ -68,7 +68,7 @@ def drawn(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
     draw = random.Random(seed)
     widths = [4, 6, 8, 9, 10, 12, 15, 16, 18, 20, 24, 30, 32, 36, 40, 48]
     while count:
-        kinds = draw.choices(ALPHABET, weights=[1, 2, 2, 3, 4, 3], k=draw.randint(1, most))
+        kinds = draw.choices(alphabet(), weights=[1, 2, 2, 3, 4, 3], k=draw.randint(1, most))
         mixing = sum(KINDS[kind].mixing for kind in kinds)
         inside = draw.choice(["even", "even", "ratio", "widths"])
         spatial = any(KINDS[kind].spatial for kind in kinds)
