@@ -25,10 +25,9 @@ from ifspace.bench.record import (
 )
 from ifspace.block import Block, Layer
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.algebra import ExactAlgebra
 from ifspace.enumerate.alphabet import Alphabet
-from ifspace.enumerate.candidates import candidates
-from ifspace.enumerate.forward import ForwardSearch
+from ifspace.enumerate.compositions import candidates
+from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
 from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.kinds import find_kind

@@ -1,18 +1,42 @@
-"""Compiled kernels over sets of channels: 64 channels to a word, one row to a set.
+"""Compiled functions on sets of channels: 64 channels to a uint64, one matrix row to a set.
 
-A *relation* is a layer as the rows [C_out, words]: row j holds the channels that output j reads.
-A *family* is a collection of sets as rows [n, words] in canonical form: no set twice, no set that
-contains another (whatever must be true of every set is true of it when it is true of the smaller
-one), in the order of a hash, so that equal families have equal bytes.
+A *relation* is a layer as a bit matrix [C_out, C_in / 64]: row j holds the channels that output j
+reads. A *family* is a collection of sets as a bit matrix [n, C / 64] in canonical form: no set
+twice, no set that contains another (whatever must be true of every set is true of it when it is
+true of the smaller one), in the order of a hash, so that equal families have equal bytes.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import int64, uint64
+from numba import int64, njit, uint64
 
-from ifspace.enumerate.compiled import compiled
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Return a decorator that compiles a function for speed, and keeps the result if it can.
+
+    Where neither the package nor the user has a folder that can be written to, the code is
+    compiled anew in every process.
+    """
+
+    def decorate(function: Any) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # numba: no locator available
+            return njit(**options)(function)
+
+    return decorate
+
+
+def is_kept(function: Any) -> bool:
+    """Return whether a compiled function has been kept by an earlier process."""
+    folder = getattr(function.stats, "cache_path", None)
+    name = f"{function.py_func.__module__.rpartition('.')[2]}.{function.__name__}-"
+    return folder is not None and any(Path(folder).glob(f"{name}*.nbc"))
+
 
 Words = npt.NDArray[np.uint64]
 

@@ -160,8 +160,11 @@ def command(
     if output.out is not None:
         check_writable(output.out)
 
-    from ifspace.enumerate.search import enumerate_designs, estimate_seconds
-    from ifspace.enumerate.solve import is_compiled
+    from ifspace.enumerate.search import (
+        enumerate_designs,
+        estimate_seconds,
+        is_compiled,
+    )
 
     for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
         output.note(note)

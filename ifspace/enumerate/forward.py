@@ -1,8 +1,8 @@
-"""Either rule at any number of copies: channel words walked from the input, layer by layer.
+"""Either rule at any number of copies: letter sequences walked from the input, layer by layer.
 
-A block's copies share their parameters, so a repeated block cannot be cut in two; and the early
-stop asks for the field after every layer. Here a state is what the layers so far do to channels,
-with and without one of them, and again only the cheapest choice of equal states is kept:
+The copies of a block share their parameters, so a repeated block cannot be split into halves; and
+the early stop needs the field after every layer. Here a state is what the layers so far do to
+channels, with and without one of them, and again only the cheapest choice of equal states is kept:
 
 * *Compact.* If every output sees through a variant with a layer left out all that it sees with it,
   the layer can go whatever follows, in any copy: such a state is dropped.
@@ -11,24 +11,130 @@ with and without one of them, and again only the cheapest choice of equal states
   reference, and where the reference is reached before the last layer a later layer either is the
   spatial one, so it was not reached, or leaves the field as it was. Copies of a repeated block are
   walked with the choice at hand, so there choices are not merged.
+
+What a chain of layers does to channels is an element of an *algebra*: exact, or [Fog]'s, in which
+channels may be permuted freely between layers. Both extend an element by a layer, chain two
+elements, and return the smallest number of block inputs that an output sees.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.enumerate.algebra import Algebra
 from ifspace.enumerate.alphabet import (
     Alphabet,
     Letter,
     LetterWord,
     Option,
 )
-from ifspace.enumerate.halves import Found
-from ifspace.enumerate.sides import Choice
+from ifspace.enumerate.bits import (
+    Words,
+    compose,
+    pack,
+    smallest_row,
+    subset,
+)
+from ifspace.enumerate.halves import Choice, Found
+
+
+class Algebra(Protocol):
+    """Elements are integers; what they mean is the algebra's own."""
+
+    def start(self, channels: int) -> int:
+        """Return the element of no layer."""
+
+    def extend(self, element: int, relation: int) -> int:
+        """Return the element with a layer, given by its relation, on top."""
+
+    def behind(self, first: int, second: int) -> int:
+        """Return the element of the chain `first` and then the chain `second`."""
+
+    def field(self, element: int) -> int:
+        """Return IF^c, in channels."""
+
+    def within(self, small: int, large: int) -> bool:
+        """Return whether every output sees through `large` all that it sees through `small`."""
+
+
+class ExactAlgebra:
+    """The truth: an element is the number of a matrix, row j the inputs that output j sees."""
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        """Start with no matrices."""
+        self._alphabet = alphabet
+        self._matrices: list[Words] = []
+        self._fields: list[int] = []
+        self._ids: dict[tuple[int, bytes], int] = {}
+        self._extended: dict[tuple[int, int], int] = {}
+
+    def start(self, channels: int) -> int:
+        """Return the identity matrix."""
+        return self._intern(pack(np.arange(channels, dtype=np.int32)[:, None], channels))
+
+    def extend(self, element: int, relation: int) -> int:
+        """Return the product with the layer's relation."""
+        known = self._extended.get((element, relation))
+        if known is None:
+            rows = compose(self._alphabet.relations[relation], self._matrices[element])
+            known = self._extended[element, relation] = self._intern(rows)
+        return known
+
+    def behind(self, first: int, second: int) -> int:
+        """Return the product of two chains."""
+        return self._intern(compose(self._matrices[second], self._matrices[first]))
+
+    def field(self, element: int) -> int:
+        """Return the size of the smallest row."""
+        return self._fields[element]
+
+    def within(self, small: int, large: int) -> bool:
+        """Return whether each row lies in the row at the same place."""
+        return small == large or bool(subset(self._matrices[small], self._matrices[large]))
+
+    def _intern(self, rows: Words) -> int:
+        key = (len(rows), rows.tobytes())
+        known = self._ids.get(key)
+        if known is None:
+            known = self._ids[key] = len(self._matrices)
+            self._matrices.append(rows)
+            self._fields.append(int(smallest_row(rows)))
+        return known
+
+
+class FreeAlgebra:
+    """[Fog]: with a free permutation between layers fan-ins multiply, up to the block's width.
+
+    Reference: [Fog] section 3.1.
+    """
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        """Read the fan-ins from the alphabet's relations."""
+        self._alphabet = alphabet
+        self._most = alphabet.setting.channels
+
+    def start(self, channels: int) -> int:
+        """Return 1: an output sees its own channel."""
+        return 1
+
+    def extend(self, element: int, relation: int) -> int:
+        """Return the field times the fan-in, at most the width."""
+        return min(self._most, element * int(smallest_row(self._alphabet.relations[relation])))
+
+    def behind(self, first: int, second: int) -> int:
+        """Return the product of the fields, at most the width."""
+        return min(self._most, first * second)
+
+    def field(self, element: int) -> int:
+        """Return the element, which is the field."""
+        return element
+
+    def within(self, small: int, large: int) -> bool:
+        """Return whether the one field is at most the other."""
+        return small <= large
 
 
 @dataclass(frozen=True, slots=True)

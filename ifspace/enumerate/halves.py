@@ -1,12 +1,12 @@
-"""The compact rule at one copy of the block: halves of channel words, met in the middle.
+"""The compact rule at one copy of the block: halves of letter sequences, met in the middle.
 
 Why nothing is lost, idea by idea:
 
 * *One spatial layer.* The spatial field of a block is 1 + the sum of (k - 1), so a block that
   equals one CONV(k) holds exactly one layer of size k, and the compact condition never takes it
-  away. A depthwise layer does nothing else, so all its places share one channel word; a group
+  away. A depthwise layer does nothing else, so all its positions share one letter sequence; a group
   convolution acts on channels like a group pointwise that may stay even when it is not needed.
-* *Two sides.* Cut a channel word anywhere. The block sees everything when every set of middle
+* *Two sides.* Split a letter sequence anywhere. The block sees everything when every set of middle
   channels that an output reads (upper half) meets every set of middle channels that together see
   one input (lower half). Each side matters only through its minimal sets: a set that contains
   another meets whatever that one meets. So each half becomes a *family* in canonical form; shuffles
@@ -18,32 +18,397 @@ Why nothing is lost, idea by idea:
 * *Redundant halves.* If every set of a variant with a layer left out contains some set of the
   half itself, the variant sees everything whenever the half does: no completion is compact. By
   the same argument row by row, two or three neighbouring layers of which one adds nothing to any
-  row make every word around them fail (`alive`).
+  row make every sequence around them fail (`alive`).
 * *Counting bound.* A set of a channels that see at most b inputs each sees at most a b inputs.
 * *Cheapest first.* Both sides are sorted by cost and met in that order below the best sum. Halves
-  above a limit are left out at first; a word whose answer costs at most the limit is decided, for
-  both of its halves were there; the others are met again at four times the limit, until no half
-  was cut. So a word without an answer has been tried with every parameter choice.
+  above a limit are left out at first; a sequence whose answer costs at most the limit is decided,
+  for both of its halves were complete up to there; the others are met again at four times the
+  limit, until no half is truncated. So a sequence without an answer has been tried with every
+  parameter choice.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import int64
 
 from ifspace.enumerate.alphabet import (
     Alphabet,
+    Letter,
     LetterWord,
 )
 from ifspace.enumerate.bits import (
     Words,
+    canonical,
+    compiled,
     compose,
+    covers,
+    easier,
+    largest_row,
+    pack,
+    smallest_row,
     subset,
+    transpose,
 )
-from ifspace.enumerate.join import cheapest_pair, pair_is_full
-from ifspace.enumerate.sides import Choice, Half, Side
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Pool:
+    """Bit matrices of many shapes in one flat buffer that compiled code can address.
+
+    `start`, `rows`, `columns`: where each lies, its number of rows, and the number of columns that
+    are to be seen (lower halves) or of words in a row (upper halves). `size`: the smallest row
+    (upper) or the largest (lower), for the counting bound.
+    """
+
+    data: Words
+    start: Ints
+    rows: Ints
+    columns: Ints
+    size: Ints
+    used: int = 0
+    count: int = 0
+
+    @classmethod
+    def empty(cls) -> "Pool":
+        """Return a pool without matrices."""
+        start, rows, columns, size = (np.zeros(64, np.int64) for _ in range(4))
+        return cls(np.zeros(4096, np.uint64), start, rows, columns, size)
+
+    def add(self, matrix: Words, columns: int, size: int) -> None:
+        """Append a matrix; its number is the count of those before it."""
+        flat = matrix.ravel()
+        self.data = _grown(self.data, self.used + len(flat))
+        self.start, self.rows, self.columns, self.size = (
+            _grown(each, self.count + 1)
+            for each in (self.start, self.rows, self.columns, self.size)
+        )
+        self.data[self.used : self.used + len(flat)] = flat
+        place = self.count
+        self.start[place], self.rows[place] = self.used, len(matrix)
+        self.columns[place], self.size[place] = columns, size
+        self.used += len(flat)
+        self.count += 1
+
+    def arrays(self) -> tuple[Words, Ints, Ints, Ints, Ints]:
+        """Return what compiled code needs."""
+        return self.data, self.start, self.rows, self.columns, self.size
+
+
+def _grown(array: Any, needed: int) -> Any:
+    if needed <= len(array):
+        return array
+    larger = np.zeros(max(needed, 2 * len(array)), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+@compiled(nogil=True)
+def _slot(memo: Any, t: Any, b: Any) -> Any:
+    return ((t * int64(0x9E3779B1)) ^ (b * int64(0x85EBCA6B))) & int64(len(memo) - 1)
+
+
+@compiled(nogil=True)
+def _known(memo: Any, t: Any, b: Any) -> Any:
+    """Return 1 or 0 when the table remembers whether the pair is full, else -1."""
+    entry = memo[_slot(memo, t, b)]
+    if entry >> 1 == (t << 31 | b) + 1:
+        return entry & 1
+    return int64(-1)
+
+
+@compiled(nogil=True)
+def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any) -> Any:
+    answer = _known(memo, t, b)
+    if answer < 0:
+        data, start, rows, columns, _ = upper
+        below, origin, _, inputs, _ = lower
+        seen = covers(data, start[t], rows[t], columns[t], below, origin[b], inputs[b])
+        answer = int64(1) if seen else int64(0)
+        memo[_slot(memo, t, b)] = ((t << 31 | b) + 1) << 1 | answer
+    return answer == 1
+
+
+@compiled(nogil=True)
+def cheapest_pair(
+    memo: Any,
+    upper: Any,
+    lower: Any,
+    tops: Any,
+    bottoms: Any,
+    subsets: bool,
+    limit: int,
+    tally: Any,
+) -> Any:
+    """Return (cost, top, bottom) of the first cheapest pair that passes, or (-1, -1, -1).
+
+    tops, bottoms: (cost, rank, must see everything [n, k], offsets, must not see everything),
+    sorted by cost then rank; ranks order the choices of equal cost, the lower half first. A pair
+    passes when all of the first kind see everything and none of the second does: upper variants
+    with the lower half, the upper half with lower variants, and with `subsets` variants of both.
+    `limit` is the largest cost of interest. `tally` counts the pairs looked at.
+    """
+    t_cost, t_rank, t_must, t_from, t_not = tops
+    b_cost, b_rank, b_must, b_from, b_not = bottoms
+    best, best_t, best_b = limit, int64(-1), int64(-1)
+    for ti in range(len(t_cost)):
+        if t_cost[ti] + b_cost[0] > best:
+            break
+        for bi in range(len(b_cost)):
+            cost = t_cost[ti] + b_cost[bi]
+            if cost > best:
+                break
+            if cost == best and best_t >= 0:
+                # Of equal cost: only a choice earlier in canonical order is of interest.
+                if b_rank[bi] > b_rank[best_b]:
+                    continue
+                if b_rank[bi] == b_rank[best_b] and t_rank[ti] >= t_rank[best_t]:
+                    continue
+            b = b_must[bi, 0]
+            passes = True
+            for x in range(t_must.shape[1]):
+                # Counting bound: so many channels, each seeing so many inputs at most.
+                t = t_must[ti, x]
+                if upper[4][t] * lower[4][b] < lower[3][b]:
+                    passes = False
+            if not passes:
+                continue
+            tally[0] += 1
+            for x in range(t_from[ti], t_from[ti + 1]):
+                if _known(memo, t_not[x], b) == 1:
+                    passes = False
+                    break
+            if not passes:
+                continue
+            for x in range(t_must.shape[1]):
+                if not _full(memo, upper, lower, t_must[ti, x], b):
+                    passes = False
+                    break
+            if not passes:
+                continue
+            for x in range(t_from[ti], t_from[ti + 1]):
+                if _full(memo, upper, lower, t_not[x], b):
+                    passes = False
+                    break
+            if not passes:
+                continue
+            for y in range(b_from[bi], b_from[bi + 1]):
+                if _full(memo, upper, lower, t_must[ti, 0], b_not[y]):
+                    passes = False
+                    break
+                if subsets:
+                    for x in range(t_from[ti], t_from[ti + 1]):
+                        if _full(memo, upper, lower, t_not[x], b_not[y]):
+                            passes = False
+                            break
+                if not passes:
+                    break
+            if passes:
+                best, best_t, best_b = cost, int64(ti), int64(bi)
+    if best_t < 0:
+        return int64(-1), int64(-1), int64(-1)
+    return best, best_t, best_b
+
+
+@compiled(nogil=True)
+def pair_is_full(memo: Any, upper: Any, lower: Any, t: int, b: int) -> bool:
+    """Return whether one upper family sees everything through one lower family."""
+    return bool(_full(memo, upper, lower, int64(t), int64(b)))
+
+
+Choice = tuple[int, ...]
+# What must see everything (one family to a track), and what must not.
+State = tuple[tuple[int, ...], frozenset[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The states of a half as arrays for compiled code, cheapest first, and their choices."""
+
+    arrays: tuple[Any, ...]
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """The states of a half word within a cost limit, each with its cheapest, first choice.
+
+    `cut`: some choices were left out because they cost more than the limit. `table` is None where
+    no state is left.
+    """
+
+    states: dict[State, tuple[int, Choice]]
+    cut: bool
+    table: Table | None
+
+
+class Families:
+    """The distinct families on one side of the middle, and what a further layer makes of them."""
+
+    def __init__(self, alphabet: Alphabet, upper: bool) -> None:
+        """Start with no families; relations are taken from the alphabet as they are needed."""
+        self.upper = upper
+        self.pool = Pool.empty()
+        self._alphabet = alphabet
+        self._sets: list[Words] = []
+        self._ids: dict[tuple[int, bytes], int] = {}
+        self._extended: dict[tuple[int, int], int] = {}
+        self._easier: dict[tuple[int, int], bool] = {}
+        self._turned: dict[int, Words] = {}
+
+    def identity(self, channels: int) -> int:
+        """Return the family in which every channel sees itself."""
+        own = np.arange(channels, dtype=np.int32)[:, None]
+        return self._intern(canonical(pack(own, channels)), channels)
+
+    def extend(self, family: int, relation: int) -> int:
+        """Return the family behind one more layer, away from the block's end towards the middle."""
+        known = self._extended.get((family, relation))
+        if known is None:
+            rows = self._alphabet.relations[relation]
+            c_in = self._alphabet.inputs[relation]
+            if self.upper:
+                grown = self._intern(canonical(compose(self._sets[family], rows)), c_in)
+            else:
+                turned = self._turned.get(relation)
+                if turned is None:
+                    turned = self._turned[relation] = transpose(rows, c_in)
+                grown = self._intern(canonical(compose(self._sets[family], turned)), len(rows))
+            known = self._extended[family, relation] = grown
+        return known
+
+    def easier(self, family: int, other: int) -> bool:
+        """Return whether `other` sees everything whenever `family` does, whatever they meet."""
+        if family == other:
+            return True
+        known = self._easier.get((family, other))
+        if known is None:
+            known = self._easier[family, other] = easier(self._sets[family], self._sets[other])
+        return known
+
+    def _intern(self, sets: Words, channels: int) -> int:
+        key = (channels, sets.tobytes())
+        known = self._ids.get(key)
+        if known is None:
+            known = self._ids[key] = len(self._sets)
+            self._sets.append(sets)
+            if self.upper:
+                self.pool.add(sets, sets.shape[1], smallest_row(sets))
+            else:
+                rows = transpose(sets, channels)
+                self.pool.add(rows, len(sets), largest_row(rows))
+        return known
+
+
+class Side:
+    """The halves of channel words on one side of the cut."""
+
+    def __init__(self, alphabet: Alphabet, upper: bool, subsets: bool) -> None:
+        """Start with no halves. `subsets`: variants may lack several layers, not only one."""
+        self.families = Families(alphabet, upper)
+        self._alphabet = alphabet
+        self._upper = upper
+        self._subsets = subsets
+        tracks = alphabet.tracks
+        # Below the last channel-mixing layer the block has the widths at which the rule decides,
+        # so that only an upper half is followed on a second track.
+        real = tracks.real[:1] if upper and tracks.real else ()
+        self._followed = (tracks.decides[0], *real)
+        self._halves: dict[tuple[LetterWord, int], Half] = {}
+
+    def forget(self) -> None:
+        """Drop the halves; families and what is known of them stay."""
+        self._halves.clear()
+
+    def half(self, word: LetterWord, limit: int) -> Half:
+        """Return the half of a word with all choices that cost at most the limit."""
+        known = self._halves.get((word, limit))
+        if known is None:
+            if word:
+                outer, letter = (word[1:], word[0]) if self._upper else (word[:-1], word[-1])
+                states, cut = self._longer(self.half(outer, limit), letter, limit)
+            else:
+                states, cut = {self._start(): (0, ())}, False
+            known = self._halves[word, limit] = Half(states, cut, _table(states))
+        return known
+
+    def variants(self, word: LetterWord, choice: Choice) -> tuple[int, frozenset[int]]:
+        """Return the family of one choice of a half, and those with one or more layers left out."""
+        (own, *_), without = self._start()
+        order = range(len(word) - 1, -1, -1) if self._upper else range(len(word))
+        for place in order:
+            letter = self._alphabet.letters[word[place]]
+            relation = letter.options[choice[place]].relations[self._followed[0]]
+            without = self._without(own, without, letter, relation, subsets=True)
+            own = self.families.extend(own, relation)
+        return own, without
+
+    def _start(self) -> State:
+        ends = (self._alphabet.tracks.all[track] for track in self._followed)
+        widths = (end.c_out if self._upper else end.c_in for end in ends)
+        return tuple(self.families.identity(width) for width in widths), frozenset()
+
+    def _without(
+        self, own: int, without: frozenset[int], letter: Letter, relation: int, subsets: bool
+    ) -> frozenset[int]:
+        fewer = {self.families.extend(variant, relation) for variant in without}
+        if letter.removable[0]:
+            fewer.add(own)
+            if subsets:
+                fewer |= without
+        return frozenset(fewer)
+
+    def _longer(
+        self, half: Half, place: int, limit: int
+    ) -> tuple[dict[State, tuple[int, Choice]], bool]:
+        letter = self._alphabet.letters[place]
+        families = self.families
+        cut = half.cut
+        states: dict[State, tuple[int, Choice]] = {}
+        for (must, without), (cost, choice) in half.states.items():
+            for number, option in enumerate(letter.options):
+                total = cost + option.cost
+                if total > limit:
+                    cut = True
+                    continue
+                relations = [option.relations[track] for track in self._followed]
+                fewer = self._without(must[0], without, letter, relations[0], self._subsets)
+                grown = tuple(map(families.extend, must, relations))
+                if any(families.easier(grown[0], variant) for variant in fewer):
+                    continue
+                made = (number, *choice) if self._upper else (*choice, number)
+                held = states.get((grown, fewer))
+                if held is None or (total, made) < held:
+                    states[grown, fewer] = (total, made)
+        return states, cut
+
+
+def _table(states: dict[State, tuple[int, Choice]]) -> Table | None:
+    if not states:
+        return None
+    entries = sorted((cost, choice, state) for state, (cost, choice) in states.items())
+    choices = tuple(choice for _, choice, _ in entries)
+    by_choice = sorted(range(len(choices)), key=choices.__getitem__)
+    rank = np.empty(len(choices), np.int64)
+    rank[by_choice] = np.arange(len(choices))
+    without = [sorted(state[1]) for _, _, state in entries]
+    offsets = np.zeros(len(entries) + 1, np.int64)
+    np.cumsum([len(each) for each in without], out=offsets[1:])
+    arrays = (
+        np.array([cost for cost, _, _ in entries], np.int64),
+        rank,
+        np.array([state[0] for _, _, state in entries], np.int64),
+        offsets,
+        np.array([family for each in without for family in each], np.int64),
+    )
+    return Table(arrays, choices)
+
 
 UNLIMITED = 1 << 62
 

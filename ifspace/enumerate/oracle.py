@@ -13,7 +13,7 @@ from typing import Final
 
 from ifspace.block import Block, SizedLayer
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.words import rejects as repeats_itself
+from ifspace.enumerate.compositions import rejects as repeats_itself
 from ifspace.infofield import spatial_field
 from ifspace.reach import channel_fields, channel_reach
 

@@ -1,32 +1,293 @@
-"""The main job: every composition, the rule decided for every parameter choice, the catalogue.
+"""The search: every composition, the rule decided for every parameter choice, the catalogue.
 
 A composition survives when at least one choice of its group counts, shuffle groups and overlaps
-passes the rule (existential over parameters, [Fog] footnote 1). The catalogue has a row for it,
+passes the rule (existential over parameters, [Fog] footnote 1). The catalogue has a design for it,
 with the cheapest choice that passes. The ideas that make this quick, and why none of them loses a
-design, are in `candidates`, `letters`, `halves` (one copy, compact rule, explicit permutations)
-and `forward` (everything else).
+design, are in `compositions`, `alphabet`, `halves` (one copy, compact rule, explicit permutations)
+and `forward` (everything else). Letter sequences are solved in shards, in this process or in
+several.
+
+The formulas of a composition are put together as text, without computer algebra: a catalogue has
+thousands of rows and SymPy builds some hundred expressions a second, so the expression of a kind
+between two widths is printed once and the texts are joined. Read back by SymPy they equal
+`Composition.params_formula` and `infofield.full_field_condition`.
 """
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from math import prod
 
-from ifspace.block import Block, Composition, Layer
+import sympy
+
+from ifspace.block import Block, Composition, Layer, place_widths
 from ifspace.catalogue import Catalogue, Design, Funnel, mark_dominated, published_names
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate import words
+from ifspace.enumerate import compositions as words
 from ifspace.enumerate.alphabet import (
     Alphabet,
     Letter,
     LetterWord,
+    Word,
 )
-from ifspace.enumerate.candidates import candidates
-from ifspace.enumerate.formulas import condition_text, params_text
-from ifspace.enumerate.halves import Found
-from ifspace.enumerate.sides import Choice
-from ifspace.enumerate.solve import Solved, engine_for, estimate_seconds, solve
-from ifspace.enumerate.words import Word
-from ifspace.kinds import find_kind
-from ifspace.parallel import Progress, workers
+from ifspace.enumerate.bits import is_kept
+from ifspace.enumerate.compositions import candidates
+from ifspace.enumerate.forward import (
+    ExactAlgebra,
+    ForwardSearch,
+    FreeAlgebra,
+)
+from ifspace.enumerate.halves import (
+    Choice,
+    Found,
+    HalfSearch,
+    cheapest_pair,
+)
+from ifspace.infofield import layer_coverage
+from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, s, w
+from ifspace.parallel import Progress, over_shards, workers
+
+# Stand-ins for the numbered symbols of a layer and for the count of outputs.
+_NAMES = {each: sympy.Symbol(f"{each}_N", integer=True, positive=True) for each in (g, w, s)}
+_COUNT = sympy.Symbol("COUNT", integer=True, positive=True)
+_WIDTHS = {"C": C, "F": F, "K": K}
+
+# A row of the table, its widths as text, and the number that its symbols carry.
+_Layer = tuple[ConvKind, str, str, int]
+
+
+def _chain(composition: Composition, bottleneck: bool) -> Iterator[_Layer]:
+    rows = [find_kind(kind) for kind in composition.kinds]
+    mixing = [row.mixing for row in rows]
+    out = "F" if any(mixing) else "C"
+    for copy in range(composition.repeats):
+        number = 0
+        widths = place_widths(mixing, out if copy else "C", out, "K" if bottleneck else None)
+        for row, (c_in, c_out) in zip(rows, widths, strict=True):
+            number += row.takes_groups
+            yield row, c_in, c_out, number
+
+
+def params_text(composition: Composition, bottleneck: bool, kernel: int, dims: int) -> str:
+    """Return the number of parameters in the symbols C, F, K and g_i.
+
+    >>> params_text(Composition.parse("DW+RPW+PW"), False, 3, 2)
+    '9*C + C**2/g_1 + C*F'
+    """
+    terms: dict[str, int] = {}
+    for row, c_in, c_out, number in _chain(composition, bottleneck):
+        term = _params(row, c_in, c_out, kernel, dims).replace("_N", f"_{number}")
+        if term != "0":
+            terms[term] = terms.get(term, 0) + 1
+    return " + ".join(f"{n}*{term}" if n > 1 else term for term, n in terms.items()) or "0"
+
+
+def condition_text(composition: Composition, bottleneck: bool) -> str:
+    """Return the full-field condition; "always" where every choice meets it.
+
+    As `infofield.full_field_condition`: with a shuffle only the necessary half, the product of the
+    fan-ins, and with a repeated block the condition of all its copies in a row.
+
+    >>> condition_text(Composition.parse("DW+RPW+RPW"), False)
+    'C <= s_1*(w_2 - 1) + w_1'
+    >>> condition_text(Composition.parse("GC+SH+GPW"), False)
+    'C <= w_1*w_3'
+    """
+    chain = list(_chain(composition, bottleneck))
+    if not bottleneck:
+        chain = [(row, "C", "C", number) for row, _, _, number in chain]
+    if any(row.scatters for row, *_ in chain):
+        fan_ins = [_fan_in(row, c_in).replace("_N", f"_{n}") for row, c_in, _, n in chain]
+        if "C" in fan_ins:
+            return "always"
+        return "C <= " + ("*".join(text for text in fan_ins if text != "1") or "1")
+    count = "1"
+    for row, c_in, c_out, number in reversed(chain):
+        sort = "one" if count == "1" else "all" if count == c_out else "some"
+        inner = count if re.fullmatch(r"\w+", count) else f"({count})"
+        text = _counted(row, c_in, c_out, sort).replace("_N", f"_{number}")
+        count = count if text == "COUNT" else text.replace("COUNT", inner)
+    return "always" if count == "C" else f"C <= {count}"
+
+
+@cache
+def _params(row: ConvKind, c_in: str, c_out: str, kernel: int, dims: int) -> str:
+    widths = {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
+    sizes = {k: sympy.Integer(kernel), d: sympy.Integer(dims)}
+    return str(row.params.xreplace(widths | sizes | _NAMES))
+
+
+@cache
+def _fan_in(row: ConvKind, c_in: str) -> str:
+    names = _NAMES | {C_in: _WIDTHS[c_in]}
+    return str(names[w] if row.windowed else row.fan_in.xreplace(names))
+
+
+@cache
+def _counted(row: ConvKind, c_in: str, c_out: str, sort: str) -> str:
+    count = {"one": sympy.Integer(1), "all": _WIDTHS[c_out], "some": _COUNT}[sort]
+    names = _NAMES | {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
+    # A minimum with C may go: every layer sees at least as many channels as are asked for.
+    return str(layer_coverage((row, names), count, uncapped=c_in == "C").args[0])
+
+
+Engine = HalfSearch | ForwardSearch
+
+# Work below this is done sooner in one process than others can be started, in seconds.
+WORTH_WORKERS_S = 10.0
+SHARD_S = 1.0
+MOST_SHARDS = 64
+# What all processes together should stay below when nobody says how many there are, in MiB.
+MEMORY_MIB = 2048
+
+
+def engine_for(alphabet: Alphabet) -> Engine:
+    """Return the search that decides a setting: halves where a word can be cut, else forward."""
+    setting = alphabet.setting
+    if setting.permutation == "free":
+        return ForwardSearch(alphabet, FreeAlgebra(alphabet))
+    if setting.rule == "early-stop" or setting.repeats > 1:
+        return ForwardSearch(alphabet, ExactAlgebra(alphabet))
+    return HalfSearch(alphabet)
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The answer for a channel word; `irreducible` says nothing where there is no block."""
+
+    found: Found | None
+    irreducible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """Words to solve. Shards of one `run` that meet in a process share what it has learnt."""
+
+    run: tuple[int, int]
+    alphabet: Alphabet
+    words: tuple[LetterWord, ...]
+
+
+_engines: dict[tuple[int, int], Engine] = {}
+_runs = count(1)
+
+
+def _solve(shard: _Shard) -> tuple[dict[LetterWord, Solved], int]:
+    """Return the answers for a shard's words and how many choices were looked at one by one."""
+    engine = _engines.get(shard.run)
+    if engine is None:
+        _engines.clear()
+        engine = _engines[shard.run] = engine_for(shard.alphabet)
+    before = int(engine.tally[0])
+    answers = {
+        word: Solved(found, found is not None and engine.irreducible(word, found.choice))
+        for word, found in engine.cheapest(shard.words).items()
+    }
+    return answers, int(engine.tally[0]) - before
+
+
+def solve(
+    alphabet: Alphabet,
+    engine: Engine,
+    wanted: Sequence[LetterWord],
+    jobs: int | None,
+    progress: Progress | None,
+) -> tuple[dict[LetterWord, Solved], int]:
+    """Return the answer for every word, and how many choices were looked at one by one.
+
+    Both are the same however the words are cut and wherever they are solved. `engine` is the one
+    of this process. `jobs` None: as many processes as are of use and fit into memory.
+    """
+    # A forward walk has the answers since it listed the words.
+    halves = isinstance(engine, HalfSearch)
+    seconds = expected_seconds(alphabet.setting, len(wanted)) if halves else 0.0
+    run = (os.getpid(), next(_runs))
+    _engines.clear()
+    _engines[run] = engine
+    parts = min(MOST_SHARDS, max(1, round(seconds / SHARD_S)))
+    shards = [_Shard(run, alphabet, part) for part in _cut(wanted, parts)]
+    solved: dict[LetterWord, Solved] = {}
+    looked_at = 0
+    for answers, checked in over_shards(_solve, shards, _processes(jobs, seconds), progress):
+        solved |= answers
+        looked_at += checked
+    _engines.clear()
+    return solved, looked_at
+
+
+def _processes(jobs: int | None, seconds: float) -> int:
+    """Return how many processes work of so many seconds is worth.
+
+    Every one builds the upper halves for itself, and memory grows with the work as time does: by
+    default there are no more than fit together.
+    """
+    if seconds <= WORTH_WORKERS_S:
+        return 1
+    if jobs is not None:
+        return jobs
+    each_mib = 180 + 28 * seconds
+    return max(1, min(workers(None), int((MEMORY_MIB - 250) / each_mib)))
+
+
+def _cut(wanted: Sequence[LetterWord], parts: int) -> list[tuple[LetterWord, ...]]:
+    """Return the words in about equal parts; words of one beginning stay together."""
+    groups: dict[LetterWord, list[LetterWord]] = {}
+    for word in wanted:
+        groups.setdefault(word[: len(word) // 2], []).append(word)
+    shards: list[list[LetterWord]] = [[] for _ in range(parts)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(shards, key=len).extend(group)
+    return [tuple(shard) for shard in shards if shard]
+
+
+def expected_seconds(setting: EnumerationSetting, words: int) -> float:
+    """Return about how long so many channel words take by halves on one core, in seconds.
+
+    Fitted to `results/enumerate.md`; right within a factor of about three.
+    """
+    return float(6e-4 * words * _options(setting) ** 3 * (setting.channels / 64) ** 0.85)
+
+
+def estimate_seconds(setting: EnumerationSetting) -> float:
+    """Return about how many seconds a setting takes on one core: an order of magnitude.
+
+    >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
+    True
+    """
+    # Beyond this the answer is "never" in any case, and powers of floats overflow.
+    length = min(setting.max_len, 200)
+    grouped = [kind for kind in setting.usable_kinds if find_kind(kind).takes_groups]
+    if not grouped:
+        return 1e-3 * length
+    if setting.permutation == "free":
+        return float(2.0 * 4.0 ** (length - 6))
+    if setting.rule == "early-stop":
+        return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
+    if setting.repeats > 1:
+        growth = 4.0 * setting.channels**0.4
+        return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)
+    # Channel words grow by a factor of 3.3 to 3.4 with each layer.
+    return expected_seconds(setting, 1) * 800 * 3.35 ** (length - 6)
+
+
+def _options(setting: EnumerationSetting) -> float:
+    """Return the most choices that a kind has, against the 14 of RPW at 64 channels."""
+    most = max(
+        len(find_kind(kind).choices(c_in, c_out, setting.overlaps))
+        for kind in setting.usable_kinds
+        for c_in, c_out in setting.width_pairs
+        if c_in == c_out or find_kind(kind).mixing
+    )
+    return most / 14
+
+
+def is_compiled() -> bool:
+    """Return whether the compiled search is on disk: the first run has to compile it."""
+    return is_kept(cheapest_pair)
+
 
 __all__ = ["enumerate_designs", "estimate_seconds"]
 

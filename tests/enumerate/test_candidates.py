@@ -10,9 +10,9 @@ from ifspace.enumerate.alphabet import (
     Alphabet,
     LetterWord,
 )
-from ifspace.enumerate.candidates import candidates
+from ifspace.enumerate.compositions import candidates
 from ifspace.enumerate.halves import HalfSearch
-from ifspace.enumerate.solve import engine_for
+from ifspace.enumerate.search import engine_for
 
 SETTINGS = [
     {"channels": 8},

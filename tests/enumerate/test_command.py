@@ -9,7 +9,7 @@ import pytest
 from samples import DW_PW, DW_RPW_RPW, GC_PW, SMALL
 
 import ifspace.enumerate.search as search
-import ifspace.enumerate.solve as solve
+import ifspace.enumerate.search as solve
 from ifspace import table as tables
 from ifspace.catalogue import Catalogue, Funnel, load
 from ifspace.catalogue.setting import EnumerationSetting

@@ -9,8 +9,11 @@ import sympy
 
 from ifspace.block import Block, Composition
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.formulas import condition_text, params_text
-from ifspace.enumerate.search import enumerate_designs
+from ifspace.enumerate.search import (
+    condition_text,
+    enumerate_designs,
+    params_text,
+)
 from ifspace.infofield import full_field_condition
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")

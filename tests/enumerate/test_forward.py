@@ -7,10 +7,13 @@ from brute_force import Problem
 
 from ifspace.block import Block, Layer
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.algebra import ExactAlgebra, FreeAlgebra
 from ifspace.enumerate.alphabet import Alphabet
-from ifspace.enumerate.forward import ForwardSearch
-from ifspace.enumerate.solve import engine_for
+from ifspace.enumerate.forward import (
+    ExactAlgebra,
+    ForwardSearch,
+    FreeAlgebra,
+)
+from ifspace.enumerate.search import engine_for
 from ifspace.reach import channel_field
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")

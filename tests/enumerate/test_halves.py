@@ -5,13 +5,12 @@ import random
 import pytest
 
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.algebra import ExactAlgebra
 from ifspace.enumerate.alphabet import (
     Alphabet,
     LetterWord,
 )
-from ifspace.enumerate.candidates import candidates
-from ifspace.enumerate.forward import ForwardSearch
+from ifspace.enumerate.compositions import candidates
+from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
 from ifspace.enumerate.halves import HalfSearch
 
 NO_PW = ("GC", "DW", "GPW", "RPW", "SH")

@@ -1,5 +1,6 @@
 """The enumeration against the brute force at equal widths: designs, blocks, all numbers."""
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
@@ -13,7 +14,10 @@ from brute_force import assert_same_designs, designs
 from ifspace import kinds
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.search import enumerate_designs, estimate_seconds
+from ifspace.enumerate.search import (
+    enumerate_designs,
+    estimate_seconds,
+)
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind
 
@@ -104,20 +108,14 @@ def test_a_prime_width_leaves_two_designs(rule: dict[str, object]) -> None:
 
 
 def _rolling_convolution() -> ConvKind:
-    row = KINDS["RPW"]
-    return ConvKind(
-        "RC",
-        "rolling convolution",
-        True,
-        True,
-        True,
-        True,
-        True,
-        row.fan_in,
-        row.params * kinds.k**kinds.d,
-        row.coverage,
-        row.reads,
-        "a test",
+    rolling = KINDS["RPW"]
+    return replace(
+        rolling,
+        symbol="RC",
+        title="rolling convolution",
+        spatial=True,
+        params=rolling.params * kinds.k**kinds.d,
+        reference="a test",
     )
 
 
@@ -129,18 +127,17 @@ def _comb(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
 def _strided_pointwise() -> ConvKind:
     seen = kinds.U(1) * kinds.C_in / kinds.g * sympy.ceiling(kinds.m * kinds.g / kinds.C_out)
     return ConvKind(
-        "TPW",
-        "strided pointwise",
-        False,
-        True,
-        True,
-        False,
-        True,
-        kinds.C_in / kinds.g,
-        kinds.C_in * kinds.C_out / kinds.g,
-        sympy.Min(kinds.C, seen),
-        _comb,
-        "a test",
+        symbol="TPW",
+        title="strided pointwise",
+        mixing=True,
+        takes_groups=True,
+        windowed=True,
+        scatters=True,
+        fan_in=kinds.C_in / kinds.g,
+        params=kinds.C_in * kinds.C_out / kinds.g,
+        coverage=sympy.Min(kinds.C, seen),
+        reads=_comb,
+        reference="a test",
     )
 
 
@@ -151,20 +148,15 @@ def _pairs(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
 
 def _pairing(symbol: str, spatial: bool) -> ConvKind:
     """Return a kind that reads two channels and cannot change the width: it may stand last."""
-    weights = 2 * kinds.C_in * (kinds.k**kinds.d if spatial else 1)
     return ConvKind(
-        symbol,
-        "pairing",
-        spatial,
-        False,
-        False,
-        False,
-        True,
-        sympy.Integer(2),
-        weights,
-        kinds.U(kinds.C_in),
-        _pairs,
-        "a test",
+        symbol=symbol,
+        title="pairing",
+        spatial=spatial,
+        fan_in=2,
+        params=2 * kinds.C_in * (kinds.k**kinds.d if spatial else 1),
+        coverage=kinds.U(kinds.C_in),
+        reads=_pairs,
+        reference="a test",
     )
 
 

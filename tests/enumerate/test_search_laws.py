@@ -10,7 +10,7 @@ from witness import autograd_field
 from ifspace.block import Block, SizedBlock
 from ifspace.catalogue import Catalogue, Design, save
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate import solve
+from ifspace.enumerate import search as solve
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.reach import compact, irreducible, quality, removable_layers
 

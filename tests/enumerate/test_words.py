@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ifspace.enumerate.words import (
+from ifspace.enumerate.compositions import (
     count,
     has_square,
     is_repeated,
