@@ -18,7 +18,7 @@ from tabulate import tabulate
 from ifspace.bench.record import note, provenance
 from ifspace.block import Composition
 from ifspace.catalogue import load, published_names
-from ifspace.catalogue.published import PUBLISHED
+from ifspace.catalogue.design import PUBLISHED
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.parallel import over_shards, workers

@@ -23,8 +23,8 @@ from ifspace.catalogue.choose import ranked, trade_offs
 from ifspace.catalogue.design import (
     Catalogue,
     Design,
+    mark_dominated,
 )
-from ifspace.catalogue.dominance import mark_dominated
 from ifspace.catalogue.setting import (
     DEFAULT_OVERLAPS,
     Objective,

@@ -22,11 +22,11 @@ from .design import (
 from .design import (
     Funnel as Funnel,
 )
-from .dominance import (
+from .design import (
     dominators as dominators,
 )
-from .dominance import (
+from .design import (
     mark_dominated as mark_dominated,
 )
+from .design import published_names as published_names
 from .export import to_json_dict as to_json_dict
-from .published import published_names as published_names

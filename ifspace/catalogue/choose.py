@@ -6,8 +6,9 @@ from typing import Any, Final
 from ifspace.catalogue.design import (
     Catalogue,
     Design,
+    costs,
+    dominators,
 )
-from ifspace.catalogue.dominance import costs, dominators
 from ifspace.errors import SettingError
 from ifspace.kinds import canonical_kinds
 

@@ -219,7 +219,7 @@ def _one_setting(
     setting: "EnumerationSetting", funnel: "Funnel", designs: Sequence["Design"], limit: int
 ) -> str:
     from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
-    from ifspace.catalogue.designs_text import designs_table
+    from ifspace.catalogue.command import designs_table
     from ifspace.catalogue.export import notes
     from ifspace.table import (
         heading,

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, Design, ranked
-from ifspace.catalogue.dominance import costs
+from ifspace.catalogue.design import costs
 from ifspace.catalogue.export import notes, ratio_text
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.bench_tables import block_tables, kernel_tables

@@ -113,8 +113,8 @@ def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
 
 
 def _text(about: "BlockDescription") -> str:
+    from ifspace.catalogue.design import published_names
     from ifspace.catalogue.export import ratio_text
-    from ifspace.catalogue.published import published_names
     from ifspace.table import (
         facts,
         heading,

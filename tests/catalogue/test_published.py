@@ -1,7 +1,10 @@
 import pytest
 
 from ifspace.block import Composition
-from ifspace.catalogue.published import PUBLISHED, published_names
+from ifspace.catalogue.design import (
+    PUBLISHED,
+    published_names,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ifspace.bench.blocks import (
     NAMES,
     find_baselines,
 )
-from ifspace.catalogue.published import PUBLISHED
+from ifspace.catalogue.design import PUBLISHED
 from ifspace.errors import BlockError, SettingError
 from ifspace.reach import channel_field
 
