@@ -1,6 +1,11 @@
-"""How the search of a solver ended."""
+"""How the search of a solver ended: one result type for every solver."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any, Generic, TypeVar
+
+Plan = TypeVar("Plan")
 
 
 class Status(Enum):
@@ -10,3 +15,24 @@ class Status(Enum):
     FEASIBLE = "time ran out: the best found so far, with the bound beside it"
     INFEASIBLE = "proven: no legal choice has the full field"
     UNKNOWN = "time ran out before a choice with the full field was found"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Plan]):
+    """How a search ended, the plans, best first, and the objective that no plan can beat.
+
+    `status` and `bound` are those of the first plan; `bound` is None where nothing is proven.
+    `left_out`: options that were no choice, in words. `least`: where nothing keeps the budgets, the
+    least that any plan has of each amount that is bounded.
+    """
+
+    status: Status
+    bound: Any
+    plans: tuple[Plan, ...]
+    left_out: tuple[str, ...] = ()
+    least: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Plan | None:
+        """The first plan; None where none was found."""
+        return self.plans[0] if self.plans else None

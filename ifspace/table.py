@@ -1,12 +1,21 @@
-"""Tables and headings as text: fitted to a terminal, whole and plain elsewhere."""
+"""Tables, headings and facts as text: folded to a terminal, whole and plain elsewhere.
 
+Terminal text is laid out here, because blocks fold after their `+` and wide tables continue below;
+Markdown and LaTeX are tabulate's.
+"""
+
+import csv
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import click
+
+from ifspace.values import set_fields
 
 _GAP = "  "
 _LEAST = 14  # a column is not folded below this where its text is that long
@@ -22,52 +31,183 @@ def paragraph(text: str) -> str:
     return "".join(f"{line}\n" for line in _fold(text, terminal_width()))
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    r"""Columns and rows, with a title and notes: one value for every form it is printed in.
+
+    A column is written `>name` when it is aligned to the right, as numbers are, and `name~` when it
+    may be folded on a terminal, at spaces outside parentheses and after the `+` of a block. Rows
+    hold any values: None is an empty cell, whole numbers get commas where people read them.
+
+    >>> sizes = Table(("block~", ">params"), (("DW+PW", 4672), ("CONV", None)))
+    >>> print(sizes.text(), end="")
+    block  params
+    -------------
+    DW+PW   4,672
+    CONV
+    >>> sizes.csv()
+    'block,params\nDW+PW,4672\nCONV,\n'
+    >>> sizes.records()[0]
+    {'block': 'DW+PW', 'params': 4672}
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        set_fields(
+            self,
+            columns=tuple(self.columns),
+            rows=tuple(map(tuple, self.rows)),
+            notes=tuple(self.notes),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, without their marks."""
+        return tuple(column.strip(">~") for column in self.columns)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows as dictionaries, for JSON."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+    def csv(self) -> str:
+        """Return the rows as CSV with a header line; None is an empty cell."""
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.names)
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Return title, table and notes as Markdown.
+
+        >>> print(Table(("name", ">n"), (("a", 10),), "Sizes").markdown(), end="")
+        **Sizes**
+        <BLANKLINE>
+        | name   |   n |
+        |:-------|----:|
+        | a      |  10 |
+        """
+        from tabulate import tabulate
+
+        cells = [[cell_text(value).replace("|", "\\|") for value in row] for row in self.rows]
+        body = tabulate(cells, self.names, "pipe", disable_numparse=True, colalign=self._alignment)
+        title = [f"**{self.title}**"] if self.title else []
+        return "\n\n".join([*title, str(body), *self.notes]) + "\n"
+
+    def latex(self) -> str:
+        """Return the rows as a LaTeX tabular; cells are LaTeX already."""
+        from tabulate import tabulate
+
+        cells = [["" if value is None else str(value) for value in row] for row in self.rows]
+        body = tabulate(
+            cells, self.names, "latex_raw", disable_numparse=True, colalign=self._alignment
+        )
+        return f"{body}\n"
+
+    def text(self, width: int | None = None, keys: int = 1) -> str:
+        """Return title, table and notes for a terminal, at most `width` columns wide.
+
+        The width is that of the terminal; without one nothing is folded, and no name is ever cut.
+        Columns that do not fit go into further tables below, each with the first `keys` columns
+        again.
+
+        >>> wide = Table(("block~", ">params"), (("DW+RPW(4,0)+RPW(4,0)", 272),))
+        >>> print(wide.text(width=24), end="")
+        block            params
+        ------------------------
+        DW+RPW(4,0)+        272
+        RPW(4,0)
+        >>> print(Table(("#", "left", "right"), ((1, "abc", "defg"),)).text(width=8), end="")
+        #  left
+        -------
+        1  abc
+        <BLANKLINE>
+        #  right
+        --------
+        1  defg
+        """
+        if width is None:
+            width = terminal_width()
+        lines = [list(self.names), *([cell_text(value) for value in row] for row in self.rows)]
+        least = []
+        for column, cells in zip(self.columns, zip(*lines, strict=True), strict=True):
+            longest = max(map(len, cells))
+            pieces = (len(piece.rstrip()) for cell in cells for piece in _pieces(cell))
+            foldable = column.endswith("~")
+            least.append(max(min(longest, _LEAST), *pieces, 0) if foldable else longest)
+        pages: list[list[int]] = [[]]
+        for index in range(keys, len(self.columns)):
+            page = [*range(keys), *pages[-1], index]
+            if pages[-1] and sum(least[n] + len(_GAP) for n in page) - len(_GAP) > width:
+                pages.append([])
+            pages[-1].append(index)
+        body = "\n".join(
+            _page(
+                [self.columns[n] for n in page], [[line[n] for n in page] for line in lines], width
+            )
+            for page in ([*range(keys), *page] for page in pages)
+        )
+        notes = "".join(f"\n{paragraph(note)}" for note in self.notes)
+        return (heading(self.title) if self.title else "") + body + notes
+
+    @property
+    def _alignment(self) -> list[str]:
+        return ["right" if column.startswith(">") else "left" for column in self.columns]
+
+
 def table(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
     width: int | None = None,
     keys: int = 1,
 ) -> str:
-    """Return rows under their headers, at most `width` columns wide; no name is ever cut.
+    """Return rows as a table for a terminal, whole numbers as they are: see `Table.text`."""
+    cells = tuple(tuple("" if cell is None else str(cell) for cell in row) for row in rows)
+    return Table(tuple(columns), cells).text(width, keys)
 
-    The width is that of the terminal; without one nothing is folded. A header says how its column
-    stands: `>name` to the right, `name` to the left, and `name~` may be folded, at spaces outside
-    parentheses and after the `+` of a block. Columns that do not fit then go into further tables
-    below, each with the first `keys` columns again.
 
-    >>> print(table(["block~", ">params"], [["DW+RPW(4,0)+RPW(4,0)", 272]], width=24), end="")
-    block            params
-    ------------------------
-    DW+RPW(4,0)+        272
-    RPW(4,0)
-    >>> print(table(["#", "left", "right"], [[1, "abc", "defg"]], width=8), end="")
-    #  left
-    -------
-    1  abc
-    <BLANKLINE>
-    #  right
-    --------
-    1  defg
+def cell_text(value: Any) -> str:
+    """Return a value as a reader sees it in a cell.
+
+    >>> [cell_text(value) for value in (None, 1344, (2, 3), 0.5, "DW")]
+    ['', '1,344', '2,3', '0.5', 'DW']
     """
-    if width is None:
-        width = terminal_width()
-    lines = [[column.strip(">~") for column in columns]]
-    lines += [["" if cell is None else str(cell) for cell in row] for row in rows]
-    least = []
-    for column, cells in zip(columns, zip(*lines, strict=True), strict=True):
-        whole = max(map(len, cells))
-        pieces = (len(piece.rstrip()) for cell in cells for piece in _pieces(cell))
-        least.append(max(min(whole, _LEAST), *pieces, 0) if column.endswith("~") else whole)
-    pages: list[list[int]] = [[]]
-    for place in range(keys, len(columns)):
-        page = [*range(keys), *pages[-1], place]
-        if pages[-1] and sum(least[each] + len(_GAP) for each in page) - len(_GAP) > width:
-            pages.append([])
-        pages[-1].append(place)
-    return "\n".join(
-        _page([columns[n] for n in page], [[line[n] for n in page] for line in lines], width)
-        for page in ([*range(keys), *page] for page in pages)
-    )
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio to the reference as a reader compares it: one over a number, or a multiple.
+
+    >>> ratio_text(1344 / 36864), ratio_text(272 / 2304), ratio_text(0.75), ratio_text(1.5)
+    ('1/27', '1/8.5', '0.75', '1.50')
+    """
+    if not 0 < ratio < 2 / 3:
+        return f"{ratio:.2f}"
+    inverse = 1 / ratio
+    return f"1/{inverse:.1f}".removesuffix(".0") if inverse < 10 else f"1/{round(inverse)}"
+
+
+def number_text(value: float) -> str:
+    """Return a number with three significant digits.
+
+    >>> number_text(0.01234), number_text(9.999), number_text(12345.6), number_text(0)
+    ('0.0123', '10.0', '12,346', '0')
+    """
+    if value == 0:
+        return "0"
+    # The power of ten after rounding: 9.999 is 10.0.
+    digits = max(0, 2 - int(f"{value:.2e}".partition("e")[2]))
+    return f"{value:,.{digits}f}"
 
 
 def _page(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> str:
