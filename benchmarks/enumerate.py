@@ -149,7 +149,7 @@ def _agree() -> bool:
     answers = [search(setting) for search in SEARCHES.values()]
     designs = enumerate_designs([setting], jobs=1).designs
     return all(answer == answers[0] for answer in answers) and all(
-        passes(Block.parse(design.block), setting) for design in designs
+        passes(design.block, setting) for design in designs
     )
 
 

@@ -147,9 +147,7 @@ def prove_all(problems: Sequence[GroupsProblem]) -> list[int | None]:
 
 def _catalogue(channels: int, length: int) -> Row:
     found = enumerate_designs([EnumerationSetting(channels=channels, max_len=length)])
-    problems = [
-        GroupsProblem(Composition.parse(design.composition), channels) for design in found.designs
-    ]
+    problems = [GroupsProblem(design.block.composition, channels) for design in found.designs]
     jobs = workers(None)
     start = time.perf_counter()
     over_shards(prove_all, [problems[n::16] for n in range(16)], jobs)

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--catalogue", type=Path, default=Path("results/catalogue-64.parquet"))
     parser.add_argument("--max-len", type=int, default=6)
     options = parser.parse_args(arguments)
-    words = [Composition.parse(d.composition) for d in load(options.catalogue).designs]
+    words = [d.block.composition for d in load(options.catalogue).designs]
     words = [word for word in words if len(word) <= options.max_len]
     pairs = list(dict.fromkeys(pair for shapes in SHAPES.values() for pair in shapes))
     problems = [GroupsProblem(word, *pair) for pair in pairs for word in words]

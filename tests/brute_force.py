@@ -285,7 +285,7 @@ def assert_same_designs(found: Iterable[Any], setting: Any) -> int:
     expected = designs(setting)
     got = {
         each.composition: Row(
-            each.block,
+            str(each.block),
             each.params,
             each.macs_per_pixel,
             each.activations_per_pixel,

@@ -23,7 +23,7 @@ FLAT = replace(DW_PW, dims=1, field=(3, 16), published_as=None)
 INSIDE = replace(
     DW_PW,
     composition="PW+DW+PW",
-    block="PW+DW+PW",
+    block=Block.parse("PW+DW+PW"),
     bottleneck="1/4",
     params=164,
     macs_per_pixel=164,
@@ -45,7 +45,7 @@ PLACES = Catalogue(
 def name_of(design: Design) -> str:
     """Return what a design is measured under."""
     inside = design.bottleneck
-    return design.block if inside is None else f"{design.block}, bottleneck {inside}"
+    return str(design.block) if inside is None else f"{design.block}, bottleneck {inside}"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -118,7 +118,7 @@ def blocks_json(designs: Iterable[Design]) -> dict[str, Any]:
         "designs": [
             {
                 "composition": design.composition,
-                "block": design.block,
+                "block": str(design.block),
                 "candidate": name_of(design),
                 "provider": "catalogue",
                 "channels": design.channels,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, Funnel
 from ifspace.catalogue.setting import EnumerationSetting
 
@@ -15,7 +16,7 @@ DW_PW = Design(
     stride=1,
     dims=2,
     composition="DW+PW",
-    block="DW+PW",
+    block=Block.parse("DW+PW"),
     params=400,
     macs_per_pixel=400,
     activations_per_pixel=32,
@@ -31,7 +32,7 @@ DW_PW = Design(
 GC_PW = replace(
     DW_PW,
     composition="GC+PW",
-    block="GC(8)+PW",
+    block=Block.parse("GC(8)+PW"),
     params=544,
     macs_per_pixel=544,
     params_ratio=544 / 2304,
@@ -44,7 +45,7 @@ GC_PW = replace(
 DW_RPW_RPW = replace(
     DW_PW,
     composition="DW+RPW+RPW",
-    block="DW+RPW(4,0)+RPW(4,0)",
+    block=Block.parse("DW+RPW(4,0)+RPW(4,0)"),
     params=272,
     macs_per_pixel=272,
     activations_per_pixel=48,
@@ -63,7 +64,7 @@ WIDER = replace(
     bottleneck="1/4",
     repeats=2,
     composition="(PW+DW+PW)x2",
-    block="(PW+DW+PW)x2",
+    block=Block.parse("(PW+DW+PW)x2"),
     layers=3,
     params=9000,
     macs_per_pixel=9000,

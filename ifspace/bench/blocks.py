@@ -394,7 +394,7 @@ def designs_for(catalogue: Catalogue, place: Place) -> list[Design]:
     """
     first_place(catalogue, place.side, place.batch)
     first = next((x for x in catalogue.designs if _is_at(x, place)), catalogue.designs[0])
-    return [each for each in catalogue.designs if each.place == first.place]
+    return [each for each in catalogue.designs if each.replaces == first.replaces]
 
 
 def at_place(
@@ -405,14 +405,9 @@ def at_place(
     Raises: IfspaceError when no choice of groups has the full field there.
     """
     if _is_at(design, place):
-        sized = Block.parse(design.block).at(
-            design.channels, design.out_channels, design.bottleneck
-        )
-        return Candidate(sized, place.side, place.batch, place.stride, design=design)
+        return Candidate(design.sized, place.side, place.batch, place.stride, design=design)
     inside = None if design.bottleneck is None else Fraction(design.bottleneck)
-    return _solved(
-        Composition.parse(design.composition), place, by, inside, design.kernel, overlaps
-    )
+    return _solved(design.block.composition, place, by, inside, design.kernel, overlaps)
 
 
 def moved(candidate: Candidate, catalogue: Catalogue, place: Place, by: str) -> Candidate:

@@ -70,11 +70,11 @@ def best(
         )
     ]
     order = _order(by)
-    places: dict[Any, list[Design]] = {}
+    rivalries: dict[Any, list[Design]] = {}
     for design in within:
-        places.setdefault(design.place, []).append(design)
+        rivalries.setdefault(design.replaces, []).append(design)
     reasons: dict[int, str] = {}
-    for rivals in places.values():
+    for rivals in rivalries.values():
         least = {name: min(_amount(design, name) for design in rivals) for name in order}
         for design, dominator in zip(rivals, dominators(rivals), strict=True):
             reasons[id(design)] = _reason(design, dominator, least)

@@ -25,7 +25,7 @@ def designs_table(designs: Sequence["Design"], why: Sequence[str] | None = None)
     for place, design in enumerate(designs):
         row = [
             str(place + 1),
-            design.block,
+            str(design.block),
             f"{design.params:,}",
             ratio_text(design.params_ratio),
             f"{design.macs_per_pixel:,}",

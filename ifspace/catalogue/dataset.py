@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+from ifspace.block import Block
 from ifspace.catalogue.design import (
     Catalogue,
     Design,
@@ -185,7 +186,7 @@ def _to_parquet(catalogue: Catalogue) -> bytes:
 def _cell(design: Design, column: str) -> Any:
     if column.startswith("field_") and column != "field_condition":
         return design.field[column == "field_channels"]
-    return getattr(design, column)
+    return str(design.block) if column == "block" else getattr(design, column)
 
 
 def _designs(table: Any) -> Iterator[Design]:
@@ -193,6 +194,7 @@ def _designs(table: Any) -> Iterator[Design]:
     columns["field"] = list(
         zip(columns.pop("field_side"), columns.pop("field_channels"), strict=True)
     )
+    columns["block"] = list(map(Block.parse, columns["block"]))
     names = list(columns)
     for values in zip(*columns.values(), strict=True):
         yield Design(**dict(zip(names, values, strict=True)))

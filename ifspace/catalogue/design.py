@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ifspace.block import Block, SizedBlock
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.kinds import KINDS
 
@@ -62,8 +63,9 @@ class Design:
     """One survivor of one setting, with its cheapest block; a row of the catalogue.
 
     Widths are in channels, amounts are those of all copies of the block, ratios are to the
-    reference, and `field` is (pixels, channels). `composition` and `block` are in the notation,
-    with the number of copies. `ifspace.catalogue.dataset.COLUMNS` describes every column.
+    reference, and `field` is (pixels, channels). `composition` is in the notation, with the number
+    of copies, and `block` has the same number. `ifspace.catalogue.dataset.COLUMNS` describes every
+    column.
     """
 
     channels: int
@@ -74,7 +76,7 @@ class Design:
     stride: int
     dims: int
     composition: str
-    block: str
+    block: Block
     params: int
     macs_per_pixel: int
     activations_per_pixel: int
@@ -92,11 +94,16 @@ class Design:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of one copy, from the first layer to the last."""
-        return tuple(self.composition.partition(")")[0].lstrip("(").split("+"))
+        return tuple(layer.kind for layer in self.block.layers)
 
     @property
-    def place(self) -> tuple[int, int, str | None, int, int, int, int]:
-        """What the design is made for: designs of one place can stand in for each other."""
+    def sized(self) -> SizedBlock:
+        """The block at the design's widths, all copies in a row."""
+        return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
+
+    @property
+    def replaces(self) -> tuple[int, int, str | None, int, int, int, int]:
+        """What the design is made for: designs that replace the same can replace each other."""
         return (
             self.channels,
             self.out_channels,
@@ -159,7 +166,10 @@ class Catalogue:
 
 def _plain(row: Design | Funnel) -> dict[str, Any]:
     values = {each.name: getattr(row, each.name) for each in fields(row)}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    return {
+        name: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Block) else v
+        for name, v in values.items()
+    }
 
 
 Costs = tuple[int, int, int, int]

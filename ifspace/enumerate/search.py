@@ -304,7 +304,7 @@ def enumerate_designs(
     `progress(done, total)` is called as parts of the work are finished.
 
     >>> catalogue = enumerate_designs([EnumerationSetting(channels=16, max_len=2)], jobs=1)
-    >>> [design.block for design in catalogue.designs]
+    >>> [str(design.block) for design in catalogue.designs]
     ['PW+GC(8)', 'PW+DW', 'GC(8)+PW', 'DW+PW', 'RPW(2,0)+GC(8)']
     >>> catalogue.funnels[0].by_length
     (0, 5)
@@ -407,7 +407,7 @@ class _Run:
                 stride=self.setting.stride,
                 dims=self.setting.dims,
                 composition=str(composition),
-                block=str(self._block(word, found.choice)),
+                block=self._block(word, found.choice),
                 params=params,
                 macs_per_pixel=macs,
                 activations_per_pixel=sum(letter.activations for letter in self._letters(word)),

@@ -264,7 +264,7 @@ def build(
                 argument="channels",
             )
         own = block.stride if isinstance(block, Design) else 1
-        made = _sized(block) if isinstance(block, Design) else block
+        made = block.sized if isinstance(block, Design) else block
         return BlockModule(made, own if stride is None else stride, style, device, dtype)
     if channels is None:
         raise SettingError.because(
@@ -277,12 +277,6 @@ def build(
     parsed = Block.parse(block) if isinstance(block, str) else block
     made = parsed.at(channels, out_channels, bottleneck)
     return BlockModule(made, 1 if stride is None else stride, style, device, dtype)
-
-
-def _sized(design: Design) -> SizedBlock:
-    return Block.parse(design.block).at(
-        design.channels, design.out_channels, design.bottleneck, design.dims
-    )
 
 
 def _first_spatial(sized: SizedBlock) -> int | None:

@@ -68,7 +68,7 @@ def page_data(results: Results) -> dict[str, Any]:
     rows: list[tuple[Any, ...]] = []
     for number, (catalogue, _, setting) in enumerate(every):
         designs = designs_of(catalogue, setting)
-        sized = [_at_widths(design) for design in designs]
+        sized = [design.sized for design in designs]
         rows += [_design(*each, number, layers, texts) for each in zip(designs, sized, strict=True)]
         known = set(map(candidate_name, sized))
         rows += _baselines(results.blocks, setting, number, known, layers, texts)
@@ -104,19 +104,13 @@ def _reference(setting: EnumerationSetting) -> int:
     return sized.params
 
 
-def _at_widths(design: Design) -> SizedBlock:
-    return Block.parse(design.block).at(
-        design.channels, design.out_channels, design.bottleneck, design.dims
-    )
-
-
 def _design(
     design: Design, sized: SizedBlock, setting: int, layers: _Numbered, texts: _Numbered
 ) -> tuple[Any, ...]:
     name = candidate_name(sized)
     return (
         setting,
-        design.block,
+        str(design.block),
         design.params,
         design.macs_per_pixel,
         design.activations_per_pixel,
@@ -130,7 +124,7 @@ def _design(
         design.published_as,
         design.irreducible,
         False,
-        None if name == design.block else name,
+        None if name == str(design.block) else name,
     )
 
 

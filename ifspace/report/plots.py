@@ -95,10 +95,10 @@ def _designs(results: Results) -> Iterator[Named]:
         if designs:
             yield f"params-layers-{_slug(setting)}", params_layers(designs, setting)
         for design in to_draw(designs):
-            name = f"block-{_file_safe(design.block)}-{design.channels}"
+            name = f"block-{_file_safe(str(design.block))}-{design.channels}"
             if name not in drawn and design.dims == 2:
                 drawn[name] = draw(
-                    design.block, design.channels, design.out_channels, design.bottleneck
+                    str(design.block), design.channels, design.out_channels, design.bottleneck
                 )
     yield from drawn.items()
 

@@ -50,7 +50,7 @@ def settings(results: Results) -> Iterator[tuple[Catalogue, int, EnumerationSett
 def designs_of(catalogue: Catalogue, setting: EnumerationSetting) -> tuple[Design, ...]:
     """Return the designs of one setting of a catalogue, in its order."""
     ratio = None if setting.bottleneck is None else str(setting.bottleneck)
-    place = (
+    replaced = (
         setting.channels,
         setting.out_width,
         ratio,
@@ -59,7 +59,7 @@ def designs_of(catalogue: Catalogue, setting: EnumerationSetting) -> tuple[Desig
         setting.stride,
         setting.dims,
     )
-    return tuple(design for design in catalogue.designs if design.place == place)
+    return tuple(design for design in catalogue.designs if design.replaces == replaced)
 
 
 def _funnel(results: Results) -> Iterator[Table]:
@@ -99,7 +99,7 @@ def _designs(results: Results) -> Iterator[Table]:
 def _design_row(design: Design, more: str = "") -> list[Any]:
     return [
         design.layers,
-        design.block,
+        str(design.block),
         design.params,
         ratio_text(design.params_ratio),
         design.macs_per_pixel,

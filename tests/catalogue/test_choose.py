@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from samples import DW_PW, DW_RPW_RPW, EMPTY, GC_PW, SMALL, WIDER
 
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue, best, ranked
 from ifspace.catalogue.choose import trade_offs
 from ifspace.errors import SettingError
@@ -46,7 +47,8 @@ def test_every_entry_says_why_it_is_there() -> None:
 
 
 def test_no_design_is_dominated_by_one_that_may_not_be_used() -> None:
-    better = replace(DW_PW, composition="DW+RPW", params=100, macs_per_pixel=100)
+    rolling = Block.parse("DW+RPW(2,0)")
+    better = replace(DW_PW, composition="DW+RPW", block=rolling, params=100, macs_per_pixel=100)
     worse = replace(DW_PW, dominated_by="DW+RPW")
     catalogue = Catalogue((), (), (worse, better))
     assert dict(best(catalogue))[worse] == "fewest activations and layers; dominated by DW+RPW"
@@ -60,7 +62,7 @@ def test_ties_keep_the_order_of_the_catalogue() -> None:
 
 
 def test_trade_offs_are_the_costs_that_nothing_beats() -> None:
-    twin = replace(DW_PW, composition="PW+DW", block="PW+DW")
+    twin = replace(DW_PW, composition="PW+DW", block=Block.parse("PW+DW"))
     assert trade_offs([GC_PW, twin, DW_PW, DW_RPW_RPW]) == ((DW_RPW_RPW, 1), (twin, 2))
 
 

@@ -5,26 +5,36 @@ from itertools import product
 import pytest
 from samples import DW_PW
 
+from ifspace.block import Block, Composition, Layer
 from ifspace.catalogue import Design, dominators, mark_dominated
-from ifspace.kinds import alphabet
+from ifspace.kinds import alphabet, find_kind
 
 AMOUNTS = ("params", "macs_per_pixel", "activations_per_pixel", "layers")
+
+
+def design(composition: str, **changes: int) -> Design:
+    """A design of a composition, with two groups in each layer that takes them."""
+    kinds, repeats = Composition.parse(composition).kinds, Composition.parse(composition).repeats
+    layers = tuple(Layer(kind, 2 if find_kind(kind).takes_groups else None) for kind in kinds)
+    block = Block(layers, repeats)
+    return replace(DW_PW, composition=composition, block=block, **changes)
 
 
 def rows(seed: int, number: int, most: int) -> list[Design]:
     """Random designs with few distinct amounts, each composition once, in random order."""
     draw = random.Random(seed)
-    words = [word for length in (1, 2, 3, 4) for word in product(alphabet(), repeat=length)]
+    compositions = [
+        kinds for length in (1, 2, 3, 4) for kinds in product(alphabet(), repeat=length)
+    ]
     return [
-        replace(
-            DW_PW,
-            composition="+".join(word),
+        design(
+            "+".join(kinds),
             params=draw.randint(1, most),
             macs_per_pixel=draw.randint(1, most),
             activations_per_pixel=draw.randint(1, most),
-            layers=len(word),
+            layers=len(kinds),
         )
-        for word in draw.sample(words, number)
+        for kinds in draw.sample(compositions, number)
     ]
 
 
@@ -60,7 +70,7 @@ def test_the_first_dominator_in_canonical_order_is_named(seed: int, most: int) -
 
 
 def test_equal_amounts_do_not_dominate() -> None:
-    twin = replace(DW_PW, composition="PW+DW")
+    twin = design("PW+DW")
     assert dominators([DW_PW, twin]) == [None, None]
 
 
@@ -78,8 +88,8 @@ def test_a_stale_mark_is_taken_away() -> None:
 
 
 def test_copies_do_not_hide_the_kinds() -> None:
-    better = replace(DW_PW, composition="(DW+PW)x2")
-    worse = replace(DW_PW, composition="(PW+DW)x2", params=401)
+    better = design("(DW+PW)x2")
+    worse = design("(PW+DW)x2", params=401)
     assert dominators([worse, better]) == ["(DW+PW)x2", None]
 
 

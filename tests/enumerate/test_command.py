@@ -184,7 +184,7 @@ def test_the_catalogue_is_kept(run: Callable, fake: Search, tmp_path: Any) -> No
 @pytest.mark.parametrize("form", ["csv", "markdown"])
 def test_other_formats_hold_every_design(run: Callable, fake: Search, form: str) -> None:
     text = run("enumerate", "--format", form, "--limit", 1).out
-    assert all(design.block in text for design in fake.found)
+    assert all(str(design.block) in text for design in fake.found)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import brute_force
 import pytest
 import sympy
 
-from ifspace.block import Block, Composition
+from ifspace.block import Composition
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import (
     condition_text,
@@ -83,7 +83,7 @@ def test_formulas_of_the_catalogue_give_its_numbers(arguments: dict[str, object]
     designs = enumerate_designs([setting], jobs=1).designs
     assert designs
     for design in designs:
-        block = Block.parse(design.block)
+        block = design.block
         grouped = [layer for layer in block.layers if layer.conv.takes_groups]
         values = {f"g_{n}": layer.groups for n, layer in enumerate(grouped, start=1)}
         values |= {"C": problem.c, "F": problem.f, "K": problem.inner}

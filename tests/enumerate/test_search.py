@@ -100,7 +100,7 @@ def test_repeated_patterns_are_dropped_or_kept_as_asked(patterns: str) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_a_prime_width_leaves_two_designs(rule: dict[str, object]) -> None:
     setting = EnumerationSetting(channels=13, max_len=4, **rule)
-    blocks = [design.block for design in found(setting)]
+    blocks = [str(design.block) for design in found(setting)]
     one_copy = [text.removeprefix("(").removesuffix(")x2") for text in blocks]
     # Twice in a row one of the two pointwise layers is enough, so neither design is compact.
     assert one_copy == ([] if setting.repeats == 2 else ["PW+DW", "DW+PW"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from witness import autograd_field
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import search as solve
@@ -36,11 +36,6 @@ def enumerated(**arguments: object) -> Catalogue:
     return enumerate_designs([EnumerationSetting(**arguments)], jobs=1)
 
 
-def sized(design: Design) -> SizedBlock:
-    block = Block.parse(design.block)
-    return block.at(design.channels, design.out_channels, design.bottleneck, design.dims)
-
-
 @pytest.mark.parametrize("arguments", WITNESSED, ids=str)
 def test_the_field_of_every_design_is_confirmed_by_differentiation(
     arguments: dict[str, object],
@@ -49,7 +44,7 @@ def test_the_field_of_every_design_is_confirmed_by_differentiation(
     (setting,) = catalogue.settings
     assert catalogue.designs
     for design in catalogue.designs:
-        seen, side = autograd_field(sized(design))
+        seen, side = autograd_field(design.sized)
         assert len(seen) == design.out_channels
         assert all(channels == set(range(design.channels)) for channels in seen), design.block
         assert side == setting.reference_field.side == design.field[0], design.block
@@ -58,7 +53,7 @@ def test_the_field_of_every_design_is_confirmed_by_differentiation(
 @pytest.mark.parametrize(("channels", "length"), [(8, 4), (12, 3)])
 def test_no_design_keeps_its_field_without_a_layer(channels: int, length: int) -> None:
     for design in enumerated(channels=channels, max_len=length).designs:
-        layers = Block.parse(design.block).layers
+        layers = design.block.layers
         for place in range(len(layers)):
             rest = Block(layers[:place] + layers[place + 1 :]).at(channels)
             seen, side = autograd_field(rest)
@@ -83,7 +78,7 @@ def test_quality_compactness_and_irreducibility_are_what_reach_decides(
     (setting,) = catalogue.settings
     assert catalogue.designs
     for design in catalogue.designs:
-        block = sized(design)
+        block = design.sized
         assert quality(block, setting.reference_field), design.block
         assert design.irreducible == irreducible(block, setting.reference_field), design.block
         if setting.rule == "compact":

@@ -115,12 +115,12 @@ def test_minima_at_sixty_four_channels() -> None:
     rolling = ["DW" + "+RPW" * n for n in range(2, 7)]
     assert designs["DW+PW"].params == 4672
     assert [designs[name].params for name in rolling] == [1600, 1344, 1344, 1344, 1344]
-    assert designs["DW+RPW+RPW"].block == "DW+RPW(8,0)+RPW(8,0)"
-    assert designs["DW+RPW+RPW+RPW"].block == "DW+RPW(16,0)+RPW(16,0)+RPW(16,0)"
+    assert str(designs["DW+RPW+RPW"].block) == "DW+RPW(8,0)+RPW(8,0)"
+    assert str(designs["DW+RPW+RPW+RPW"].block) == "DW+RPW(16,0)+RPW(16,0)+RPW(16,0)"
     grouped = enumerated(channels=64, kinds=("GC", "SH", "GPW"), max_len=3)[1]["GC+SH+GPW"]
     assert grouped.params == 3200
-    assert grouped.block.startswith("GC(32)+SH(")
-    assert grouped.block.endswith("+GPW(2)")
+    assert str(grouped.block).startswith("GC(32)+SH(")
+    assert str(grouped.block).endswith("+GPW(2)")
 
 
 def test_an_inverted_residual_comes_in_by_a_wide_bottleneck() -> None:

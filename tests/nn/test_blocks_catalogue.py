@@ -10,7 +10,7 @@ import sympy
 import torch
 import witness
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import SizedBlock
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -31,7 +31,7 @@ def designs(channels: int = CHANNELS, max_len: int = 6) -> tuple[Design, ...]:
 
 
 def sized(design: Design) -> SizedBlock:
-    return Block.parse(design.block).at(design.channels)
+    return design.block.at(design.channels)
 
 
 def positive(module: BlockModule) -> BlockModule:
@@ -124,7 +124,7 @@ def test_a_design_is_built_as_it_stands(asked):
     assert found
     for design in found:
         module = build(design, style="fog", device="meta")
-        assert str(module.sized.block) == design.block
+        assert module.sized.block == design.block
         assert module.sized.params == design.params
         assert module.sized.macs_per_pixel(design.stride) == design.macs_per_pixel
         assert (module.stride, module.sized.dims) == (design.stride, design.dims)

@@ -83,7 +83,7 @@ def test_blocks_are_held_against_the_bound_by_their_least_time(results: Results)
     forward, both = figure.axes
     assert (forward.get_title(), both.get_title()) == ("forward", "forward + backward")
     names = [label.get_text() for label in forward.get_yticklabels()]
-    assert names[:3] == [design.block for design in SMALL.designs[:3]]
+    assert names[:3] == [str(design.block) for design in SMALL.designs[:3]]
     assert names[3:] == ["CONV(3): CONV", "ShuffleNet unit: GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"]
     cases = [line for line in forward.lines if line.get_marker() == "o"]
     filled = [line.get_markerfacecolor() != "white" for line in cases]

@@ -15,9 +15,9 @@ def test_every_design_is_there_with_its_numbers(results: Results) -> None:
     designs = data["designs"]
     assert tuple(designs) == COLUMNS
     own = [n for n, baseline in enumerate(designs["baseline"]) if not baseline]
-    assert [designs["block"][n] for n in own] == [each.block for each in SMALL.designs]
+    assert [designs["block"][n] for n in own] == [str(each.block) for each in SMALL.designs]
     assert [designs["params"][n] for n in own] == [each.params for each in SMALL.designs]
-    place = designs["block"].index(DW_RPW_RPW.block)
+    place = designs["block"].index(str(DW_RPW_RPW.block))
     assert data["texts"][designs["formula"][place]] == DW_RPW_RPW.params_formula
     assert data["texts"][designs["condition"][place]] == DW_RPW_RPW.field_condition
     assert designs["fields"][place] == ((3, 1), (3, 4), (3, 16))

@@ -14,7 +14,7 @@ from ifspace.reach import channel_reach
 def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None:
     page = show(small)
     page.click(f"{ROWS}:has-text('{DW_RPW_RPW.block}') td:nth-child(3)")
-    assert page.inner_text("#block-title") == DW_RPW_RPW.block
+    assert page.inner_text("#block-title") == str(DW_RPW_RPW.block)
     body = page.inner_text("#block-body")
     for words in (
         "272, 1/8.5 of the convolution's",
@@ -29,7 +29,7 @@ def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None
         assert words in body, words
     page.keyboard.press("Escape")
     assert not page.is_visible("#block")
-    assert focused(page) == DW_RPW_RPW.block
+    assert focused(page) == str(DW_RPW_RPW.block)
 
 
 def test_the_drawing_traces_what_the_exact_field_says(show: Any, small: Path) -> None:
@@ -118,7 +118,7 @@ def test_points_can_be_reached_by_keyboard(show: Any, small: Path) -> None:
     page.keyboard.press("End")
     assert page.inner_text("#plane-said") == f"{DW_RPW_RPW.block}: 3, 272"
     page.keyboard.press("Enter")
-    assert page.inner_text("#block-title") == DW_RPW_RPW.block
+    assert page.inner_text("#block-title") == str(DW_RPW_RPW.block)
     page.keyboard.press("Escape")
     assert focused(page) == "plane"
 

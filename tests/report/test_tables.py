@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from samples import DW_PW, SMALL, WIDER
 
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.folder import Results
@@ -56,7 +57,10 @@ def test_the_best_of_each_length_and_the_published(results: Results) -> None:
 
 
 def test_blocks_that_cost_the_same_are_counted() -> None:
-    twins = [replace(DW_PW, composition="PW+DW", block="PW+DW", published_as=None), DW_PW]
+    twins = [
+        replace(DW_PW, composition="PW+DW", block=Block.parse("PW+DW"), published_as=None),
+        DW_PW,
+    ]
     catalogue = replace(SMALL, designs=(*twins, *SMALL.designs[2:3]))
     found = Results(None, (catalogue,), {}, (), ())  # type: ignore[arg-type]
     first, second, *_ = only(found, "designs").rows

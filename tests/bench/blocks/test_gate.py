@@ -21,7 +21,7 @@ from ifspace.block import Block
 from ifspace.kernels.rpw.cpu import run
 from ifspace.nn.blocks import BlockModule
 
-SIZED = Block.parse(DW_RPW_RPW.block).at(16)
+SIZED = DW_RPW_RPW.block.at(16)
 
 
 def claimed(**changes) -> Candidate:

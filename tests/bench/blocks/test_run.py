@@ -20,6 +20,7 @@ from ifspace.bench.session import (
     Run,
     filled,
 )
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -132,7 +133,9 @@ def test_with_nothing_right_nothing_is_timed(asked: Asked) -> None:
     assert not run.timed
     run = made(
         replace(asked, baselines=(), place=Place(7, 11, 4, 2)),
-        replace(SMALL, designs=(replace(DW_PW, composition="GPW+DW", block="GPW(2)+DW"),)),
+        replace(
+            SMALL, designs=(replace(DW_PW, composition="GPW+DW", block=Block.parse("GPW(2)+DW")),)
+        ),
     )
     with pytest.raises(SettingError, match="no block is right, none is timed: got none chosen"):
         run.execute()
@@ -224,7 +227,7 @@ def test_the_model_predicts_the_whole_catalogue(asked: Asked) -> None:
         for row in run.book
         if row["metric"] == "predicted time" and row["mode"] == FORWARD
     }
-    assert {each.block for each in CATALOGUE.designs} <= predicted.keys()
+    assert {str(each.block) for each in CATALOGUE.designs} <= predicted.keys()
     assert min(predicted.values()) > 0
     errors = run.models[FORWARD].errors["model"]
     # All of the sample judges, and the best are none of it.
