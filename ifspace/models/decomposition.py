@@ -1,4 +1,8 @@
-"""Standard convolutions of a network replaced by blocks: one for all, the cheapest, or the best.
+"""Replace the standard convolutions of a network by blocks: one block, the cheapest, or the best.
+
+A layer that can be replaced is a plain 3 x 3 `nn.Conv2d` that keeps the spatial size or halves it;
+a block without a spatial kind can also replace a pointwise convolution. Counts include the batch
+norm and the biases that a block brings, and odd spatial sizes before a stride as they are.
 
 Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer; the budgets are beyond the papers.
 """
@@ -6,36 +10,450 @@ Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer; the budgets are
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from fractions import Fraction
-from typing import Any, Final, cast
+from itertools import pairwise
+from typing import Any, Final, Literal, cast
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ifspace.answer import Status
-from ifspace.errors import SettingError
-from ifspace.models.asked import Given, blocks_asked, budgets_asked
-from ifspace.models.candidates import Replaced, choice, replacements
-from ifspace.models.changing.replace import Replace
+from ifspace.block import Block, SizedBlock
+from ifspace.errors import IfspaceError, SettingError
+from ifspace.groups.full_field import ranked_blocks
 from ifspace.models.edits import Image, applied, attach, edits_of
-from ifspace.models.graph import Trace
-from ifspace.models.sites import LEAST_CHANNELS, ConvSite, Skipped, sites_of
-from ifspace.models.tracing import checked_model
+from ifspace.models.graph import (
+    Trace,
+    TracedLayer,
+)
+from ifspace.models.surgery import Replace
+from ifspace.models.tracing import checked_model, evaluated
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
 from ifspace.models.warm_start import warm_start as fitted
-from ifspace.nn.blocks import Style, block_style
-from ifspace.nn.checks import check_seed, unwrapped
+from ifspace.nn.blocks import BlockModule, Style, block_style
+from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.networks import seeded
+from ifspace.reach import field_after
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Budgets
 from ifspace.stages.replacement import (
+    ORDERS,
     Amount,
     Objective,
+    Option,
     ReplacementAnswer,
     ReplacementProblem,
+    Site,
     best_replacement,
 )
-from ifspace.values import whole_number
+from ifspace.values import amount, whole_number
+
+Side = tuple[int, int]
+LEAST_CHANNELS: Final = 16
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True, slots=True)
+class ConvSite:
+    """A convolution that may be replaced: its layer, and the maps of each call, before and behind.
+
+    `normed`: whether a batch norm reads what it writes.
+    """
+
+    layer: TracedLayer
+    calls: tuple[tuple[Side, Side], ...]
+    normed: bool
+
+    @property
+    def name(self) -> str:
+        """The path of the convolution."""
+        return self.layer.name
+
+    @property
+    def stride(self) -> int:
+        """The stride in pixels, the same down and across."""
+        return self.layer.stride[0]
+
+    @property
+    def params(self) -> int:
+        """Weights and biases."""
+        return self.layer.params
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all calls for one image."""
+        layer = self.layer
+        a_pixel = layer.macs // (layer.side_out[0] * layer.side_out[1])
+        return sum(a_pixel * height * width for _, (height, width) in self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A convolution that stays, and why."""
+
+    name: str
+    reason: str
+
+
+def sites_of(
+    model: nn.Module,
+    trace: Trace,
+    names: Iterable[str] | None = None,
+    least_channels: int = LEAST_CHANNELS,
+    pointwise: bool = False,
+) -> tuple[tuple[ConvSite, ...], tuple[Skipped, ...]]:
+    """Return the layers to replace, in the order in which they run, and the other convolutions.
+
+    By default all 3 x 3 convolutions that read `least_channels` or more; `names` chooses others.
+    `pointwise`: whether pointwise ones may be named too.
+
+    Raises: SettingError for a name that is no layer, or of a layer that no block may replace.
+    """
+    called: dict[str, list[TracedLayer]] = {}
+    for layer in trace.all_layers:
+        called.setdefault(layer.name, []).append(layer)
+    chosen: list[TracedLayer] = []
+    skipped: list[Skipped] = []
+    named = _checked(names, called)
+    for name, calls in called.items():
+        first = max(calls, key=lambda each: each.params)  # of several calls one counts the weights
+        reason = why_not(model, first, pointwise and name in named)
+        if name in named and reason:
+            raise SettingError.because(
+                "no block may replace this layer",
+                got=f"{name} ({reason})",
+                allowed="3 x 3 convolutions of stride 1 or 2, and 1 x 1 ones for blocks without a "
+                "spatial kind",
+                remedy="leave it out of names",
+                argument="names",
+            )
+        if name in named or (names is None and not reason and first.c_in >= least_channels):
+            chosen.append(first)
+        elif names is None and first.conv.dense and first.conv.spatial:
+            few = f"{first.c_in} input channels, fewer than {least_channels}"
+            skipped.append(Skipped(name, reason or few))
+    normed = _normed(model, [each.name for each in chosen], trace.image)
+    return tuple(
+        ConvSite(
+            each,
+            tuple((call.side_in, call.side_out) for call in called[each.name]),
+            each.name in normed,
+        )
+        for each in chosen
+    ), tuple(skipped)
+
+
+def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> str:
+    """Return why no block can take the place of a layer; nothing where one can."""
+    if not layer.name:
+        return "the network itself"
+    conv: Any = model.get_submodule(layer.name)
+    dense, spatial = layer.conv.dense and not layer.is_linear, layer.conv.spatial
+    if dense and not spatial and isinstance(conv, nn.Conv2d) and not pointwise:
+        return "a pointwise convolution, and the block has a spatial kind"
+    sides, padding = ((3, 3), (1, 1)) if spatial else ((1, 1), (0, 0))
+    if not dense:
+        return f"a layer of kind {layer.kind}"
+    if type(conv) is not nn.Conv2d and not _is_plain(conv):
+        return f"{type(conv).__name__}, not a plain nn.Conv2d"
+    for what, found, wanted in (
+        ("kernel", conv.kernel_size, (sides,)),
+        ("dilation", conv.dilation, ((1, 1),)),
+        ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
+        ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
+    ):
+        if found not in wanted:
+            return f"{what} {found if isinstance(found, str) else ' x '.join(map(str, found))}"
+    if conv.padding_mode != "zeros":
+        return f"padding of {conv.padding_mode}"
+    return _shared(model, conv)
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether a subclass computes what torch's convolution does, from weights that are its own."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and type(module).forward is nn.Conv2d.forward
+        and type(module)._conv_forward is nn.Conv2d._conv_forward
+        and not nn.utils.parametrize.is_parametrized(module)
+    )
+
+
+def _shared(model: nn.Module, conv: nn.Conv2d) -> str:
+    own = {id(each) for each in conv.parameters()}
+    for name, module in model.named_modules():
+        mine = module.parameters(recurse=False)
+        if module not in set(conv.modules()) and any(id(each) in own for each in mine):
+            return f"weights shared with {name}"
+    return ""
+
+
+def _checked(names: Any, called: Mapping[str, Any]) -> set[str]:
+    found = {names} if isinstance(names, str) else set(names or ())
+    if names is not None and not found:
+        raise SettingError.because(
+            "no layer named",
+            got="no names",
+            allowed="one or more layers of the network",
+            remedy="leave names out for all 3 x 3 convolutions",
+            argument="names",
+        )
+    if unknown := sorted(map(str, found - called.keys())):
+        raise SettingError.because(
+            "no such layer in the network",
+            got=", ".join(map(repr, unknown)),
+            allowed=", ".join(get_close_matches(unknown[0], map(str, called), 3))
+            or f"{len(called)} layers such as {next(iter(called))}",
+            remedy="`ifspace analyze --layers` lists them",
+            argument="names",
+        )
+    return found
+
+
+def _normed(model: nn.Module, names: list[str], image: tuple[int, int, int]) -> frozenset[str]:
+    """Return which convolutions write what a batch norm reads: run on shapes alone."""
+    if not names:
+        return frozenset()
+    found: set[str] = set()
+    written: dict[int, tuple[str, Any]] = {}  # the tensors too: another one may not get their id
+
+    def wrote(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, y: Any) -> None:
+            written[id(y)] = name, y
+
+        return hook
+
+    def read(_: nn.Module, given: Any) -> None:
+        if given and id(given[0]) in written:
+            found.add(written[id(given[0])][0])
+
+    norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
+    hooks = [model.get_submodule(name).register_forward_hook(wrote(name)) for name in names]
+    hooks += [each.register_forward_pre_hook(read) for each in norms]
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    shapes = {name: torch.empty_like(each, device="meta") for name, each in state.items()}
+    kind = next((each.dtype for each in shapes.values() if each.is_floating_point()), None)
+    try:
+        with evaluated(model), torch.device("meta"):
+            functional_call(model, shapes, (torch.empty(2, *image, dtype=kind),))
+    except Exception:
+        # Some forward that wants numbers: what stands behind it in the module is taken.
+        return _in_order(model, names)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return frozenset(found)
+
+
+def _in_order(model: nn.Module, names: list[str]) -> frozenset[str]:
+    leaves = [(name, each) for name, each in model.named_modules() if not any(each.children())]
+    return frozenset(
+        name
+        for (name, conv), (_, norm) in pairwise(leaves)
+        if name in names
+        and isinstance(norm, _BatchNorm)
+        and norm.num_features == getattr(conv, "out_channels", None)
+    )
+
+
+Field = tuple[int, int]
+# What a convolution is called in a table of latencies.
+_AS_BLOCK: Final = {kind: Block.parse(kind) for kind in ("CONV", "PW")}
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A convolution and the block in its place, with what each has: before, after.
+
+    `params` count biases and batch norm inside the block; `macs` are of one image; `fields` are
+    (side, channels) of what an output sees.
+    """
+
+    step: Replace
+    params: tuple[int, int]
+    macs: tuple[int, int]
+    fields: tuple[Field, Field]
+
+    @property
+    def name(self) -> str:
+        """The path of the convolution."""
+        return self.step.name
+
+    @property
+    def sized(self) -> SizedBlock:
+        """The block at its widths."""
+        return self.step.sized
+
+    @property
+    def sees_less(self) -> bool:
+        """Whether the block has not the full field of the convolution."""
+        return any(after < before for before, after in zip(*self.fields, strict=True))
+
+
+def usual_style(site: ConvSite) -> Style:
+    """Return the style of a block that leaves to the network what stands behind it.
+
+    Batch norm inside where the network has one behind the convolution, a bias at the end where the
+    convolution had one, no activation.
+    """
+    return Style(
+        site.normed,
+        activation=None,
+        bias=site.layer.bias,
+        batch_norm_where="between",
+        bias_where="last",
+    )
+
+
+def replacements(
+    site: ConvSite, blocks: Sequence[Block] | None, style: Style | None, objective: str
+) -> tuple[tuple[Replaced, ...], str]:
+    """Return what each block makes of a convolution, and why not where one does not fit.
+
+    The cheapest comes first, in MACs where those are the objective, else in parameters. None stands
+    for the blocks with the full field of the convolution.
+    """
+    layer = site.layer
+    by: Literal["params", "macs"] = "macs" if objective == "macs" else "params"
+    full_field = blocks is None
+    if blocks is None:
+        side = layer.side_in[0] if layer.side_in[0] == layer.side_in[1] else None
+        stride: Literal[1, 2] = 2 if site.stride == 2 else 1
+        plans = ranked_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, side, by)
+        blocks = [plan.block for plan in plans]
+    made, why = _made(site, blocks, style)
+    # What comes with a block counts too: batch norm behind more layers is more.
+    ordered = sorted(made, key=lambda each: (each.macs if by == "macs" else each.params)[1])
+    return tuple(ordered), why or ("no block with its full field" if full_field else "no block")
+
+
+def _made(
+    site: ConvSite, blocks: Sequence[Block], style: Style | None
+) -> tuple[tuple[Replaced, ...], str]:
+    found, reasons = [], []
+    for block in blocks:
+        try:
+            sized = block.at(site.layer.c_in, site.layer.c_out)
+            step = Replace(site.name, sized, site.stride, style or usual_style(site))
+            BlockModule(sized, step.stride, step.style, device="meta")  # refuses what does not fit
+        except IfspaceError as error:
+            reasons.append(f"{block}: " + str(error).partition("; ")[0])
+            continue
+        macs = sum(step.macs(*sides) for sides in site.calls)
+        fields = (site.layer.kernel[0], site.layer.c_in), field_after(sized)[-1]
+        found.append(Replaced(step, (site.params, step.params), (site.macs, macs), fields))
+    return tuple(found), "; ".join(reasons)
+
+
+def choice(site: ConvSite, options: Sequence[Replaced], latency: LatencyTable | None) -> Site:
+    """Return a site of a replacement problem: the layer as it is, then what it may become."""
+    kept = _AS_BLOCK[site.layer.kind].at(site.layer.c_in, site.layer.c_out)
+    return Site(
+        site.name,
+        (
+            Option(None, site.params, site.macs, _latency(site, kept, latency), site.stride),
+            *(
+                Option(
+                    each.sized,
+                    each.params[1],
+                    each.macs[1],
+                    _latency(site, each.sized, latency),
+                    site.stride,
+                )
+                for each in options
+            ),
+        ),
+    )
+
+
+def _latency(site: ConvSite, sized: SizedBlock, table: LatencyTable | None) -> Fraction | None:
+    """Return the latency of all calls in milliseconds, None where one was not measured."""
+    if table is None:
+        return None
+    total = Fraction(0)
+    for _, (height, width) in site.calls:
+        found = table.find(sized, height, site.stride) if height == width else None
+        if found is None:
+            return None
+        total += found
+    return total
+
+
+CHEAPEST: Final = "cheapest"
+Given = Block | str
+
+
+def blocks_asked(block: Given | None, blocks: Iterable[Given] | None) -> tuple[Block, ...] | None:
+    """Return the blocks to choose from, None for those with the full field."""
+    if blocks is not None and block is not None:
+        raise SettingError.because(
+            "blocks said twice",
+            got="block and blocks",
+            allowed="one of them",
+            remedy="put all into blocks",
+            argument="blocks",
+        )
+    if blocks is None and (block is None or str(block).lower() == CHEAPEST):
+        return None
+    several = [block] if blocks is None else [blocks] if isinstance(blocks, str) else list(blocks)
+    for each in several or [None]:
+        if not isinstance(each, Block | str):
+            raise wrong_type(
+                "block",
+                each,
+                'a block such as "DW+PW", a Block, or "cheapest"',
+                "write it in the notation",
+            )
+    return tuple(dict.fromkeys(b if isinstance(b, Block) else Block.parse(str(b)) for b in several))
+
+
+def budgets_asked(
+    params: Any, macs: Any, latency: Any, latency_budget_ms: Any, objective: str
+) -> Budgets:
+    """Return the budgets of the network, and that of the chosen layers' latency.
+
+    Raises: SettingError.
+    """
+    if objective not in ORDERS:
+        raise SettingError.because(
+            "unknown objective",
+            got=repr(objective),
+            allowed=", ".join(ORDERS),
+            remedy="choose one of them",
+            argument="objective",
+        )
+    timed = latency_budget_ms is not None or objective == "latency_ms"
+    if timed != (latency is not None):
+        raise SettingError.because(
+            "latency half said",
+            got="no table" if timed else "a table that decides nothing",
+            allowed='a table, and a budget or the objective "latency_ms"',
+            remedy="give both or none",
+            argument="latency",
+        )
+    budgets = Budgets(
+        None if params is None else amount(params, "params"),
+        None if macs is None else amount(macs, "macs"),
+        latency_ms=None if latency_budget_ms is None else _exact(latency_budget_ms),
+    )
+    budgets.check()
+    return budgets
+
+
+def _exact(milliseconds: Any) -> Fraction:
+    if isinstance(milliseconds, int | Fraction) and not isinstance(milliseconds, bool):
+        return Fraction(milliseconds)
+    raise SettingError.because(
+        "latency budget is not exact",
+        got=repr(milliseconds),
+        allowed="whole numbers, Fractions",
+        remedy='write Fraction("2.5")',
+        argument="latency_budget_ms",
+    )
+
 
 _ATTRIBUTE: Final = "_ifspace_decomposition"
 

@@ -11,8 +11,11 @@ from typing import Any, ClassVar, Final, Protocol, Self
 from torch import nn
 
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.changing.replace import Replace
-from ifspace.models.changing.surgery import Append, Remove
+from ifspace.models.surgery import (
+    Append,
+    Remove,
+    Replace,
+)
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.networks import MAX_CLASSES, Network
 from ifspace.stages.layout import MAX_SIDE

@@ -169,13 +169,13 @@ def command(
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
+        from ifspace.models.optimization import (
+            Wanted,
+            optimized,
+        )
         from ifspace.models.optimize_text import (
             forms,
             message,
-        )
-        from ifspace.models.optimizing import (
-            Wanted,
-            optimized,
         )
         from ifspace.models.sources import parse_image
         from ifspace.stages.latency import read_latency

@@ -16,7 +16,6 @@ from itertools import groupby
 
 from torch import nn
 
-from ifspace.models.changing.rows import is_row
 from ifspace.models.fields import Field, Stretch
 from ifspace.models.graph import (
     Node,
@@ -24,6 +23,7 @@ from ifspace.models.graph import (
     Size,
     Trace,
 )
+from ifspace.models.surgery import is_row
 from ifspace.nn import BlockModule
 
 JOINING = (Op.JOIN, Op.MOVE, Op.MIX)

@@ -9,10 +9,10 @@ from small_networks import params
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.models.changing.widening import without_values
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied
 from ifspace.models.graph import Trace
+from ifspace.models.surgery import without_values
 from ifspace.models.tracing import trace
 from ifspace.models.units import stages_of, units_of
 from ifspace.nn.networks import seeded

@@ -11,9 +11,9 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
-from ifspace.models.changing.replace import Replace
 from ifspace.models.edits import STEPS, Edits, applied, attach, edits_of
 from ifspace.models.sources import network
+from ifspace.models.surgery import Replace
 from ifspace.nn import named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

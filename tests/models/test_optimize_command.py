@@ -8,7 +8,7 @@ import pytest
 from network_files import FILE, params
 
 import ifspace.models as m
-from ifspace.models.optimizing import Wanted
+from ifspace.models.optimization import Wanted
 from ifspace.stages.networks import network
 from ifspace.stages.organizer import organize
 from ifspace.table import widest

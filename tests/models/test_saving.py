@@ -16,8 +16,11 @@ from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.models import sources
 from ifspace.models.decomposition import decompose
 from ifspace.models.edits import Edits, attach, edits_of
+from ifspace.models.files import (
+    load,
+    save,
+)
 from ifspace.models.reorganization import reorganize
-from ifspace.models.saving import load, save
 from ifspace.models.sources import network
 from ifspace.nn import named_network
 from ifspace.nn.saving import METADATA_KEY, NetworkFileError
@@ -82,7 +85,7 @@ def test_steps_of_every_kind_are_done_again(tmp_path, name: str, image):
 def test_networks_of_our_parts_need_the_file_alone(tmp_path, monkeypatch):
     made = decompose(network("vgg11", IMAGE, seed=0), IMAGE, None)
     save(made, tmp_path / "net.safetensors")
-    monkeypatch.setattr("ifspace.models.saving.network", None)
+    monkeypatch.setattr("ifspace.models.files.network", None)
     check_same(load(tmp_path / "net.safetensors"), made)
 
 

@@ -19,6 +19,7 @@ from ifspace.models.decomposition import (
     decomposition_of,
     plan_decomposition,
 )
+from ifspace.models.files import save
 from ifspace.models.graph import Trace
 from ifspace.models.options import Source
 from ifspace.models.reorganization import (
@@ -26,7 +27,6 @@ from ifspace.models.reorganization import (
     plan_reorganization,
     reorganized,
 )
-from ifspace.models.saving import save
 from ifspace.models.sources import on_shapes
 from ifspace.models.tracing import trace
 from ifspace.models.warm_start import random_images

@@ -9,7 +9,12 @@ from small_networks import BasicBlock
 from torch import nn
 
 from ifspace.errors import SettingError
-from ifspace.models.changing.rows import children_of, is_row, is_tail, run_of
+from ifspace.models.surgery import (
+    children_of,
+    is_row,
+    is_tail,
+    run_of,
+)
 
 MAKE = {
     "c": lambda: nn.Conv2d(4, 4, 3, padding=1),

@@ -7,8 +7,8 @@ import torch
 from small_networks import params
 from torch import nn
 
-from ifspace.models.changing.rebuilding import rebuilt
 from ifspace.models.edits import Edits, attach, edits_of
+from ifspace.models.reorganization import rebuilt
 from ifspace.nn import BlockModule, Network, named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

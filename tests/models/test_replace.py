@@ -12,7 +12,7 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.changing.replace import Replace
+from ifspace.models.surgery import Replace
 from ifspace.nn import FOG, MOBILENET, PLAIN, BlockModule, Style
 
 pytestmark = pytest.mark.usefixtures("one_thread")

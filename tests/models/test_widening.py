@@ -14,7 +14,10 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.models.shufflenetv2 import InvertedResidual as Shuffled
 
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.changing.widening import widened, without_values
+from ifspace.models.surgery import (
+    widened,
+    without_values,
+)
 from ifspace.nn import FOG, MOBILENET, RollingPointwiseConv2d, Style, build
 from ifspace.nn.shortcuts import FreeShortcut, Residual
 

@@ -12,10 +12,14 @@ from small_networks import BasicBlock
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.changing.rows import run_of
-from ifspace.models.changing.surgery import Append, Remove, copied
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import Edits, edits_of
+from ifspace.models.surgery import (
+    Append,
+    Remove,
+    copied,
+    run_of,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,1 +1,0 @@
-"""Modules of a network taken out, put in, widened and replaced, where they stand."""
