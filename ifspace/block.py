@@ -1,20 +1,15 @@
 """Compositions, blocks and their widths: the notation, parsed once into frozen values.
 
-A `Composition` is a word over the kinds, a `Block` is a composition with its parameters chosen, a
-`SizedBlock` is a block at concrete widths: the chain of `SizedLayer` that fields are taken of.
+A `Composition` is a sequence of kinds, such as DW+GPW. A `Block` is a sequence of `Layer`s: kinds
+with their groups, overlap and kernel size chosen, such as DW+GPW(8). A `SizedBlock` is a block at
+concrete widths, a chain of `SizedLayer`s: parameters, MACs and fields are computed from it.
 """
-
-# MERGED DOCSTRINGS (to fold into the one above):
-# """One layer: a kind with its parameters chosen, and the same at concrete widths."""
-# """Compositions: words over the kinds, and the symbols that their formulas are written in."""
-# """Blocks: compositions with their parameters chosen, and the same at concrete widths."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from operator import index
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
@@ -23,21 +18,10 @@ import sympy
 
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, position, s, step, w
-from ifspace.values import parse_overlap, parse_ratio, whole_number
+from ifspace.values import parse_overlap, parse_ratio, set_fields, whole_number
 
-__all__ = [
-    "DEFAULT_KERNEL",
-    "Block",
-    "Composition",
-    "Layer",
-    "SizedBlock",
-    "SizedLayer",
-    "place_widths",
-]
-
-
-DEFAULT_KERNEL = 3
-EXAMPLE = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
+DEFAULT_KERNEL: Final = 3
+_EXAMPLE: Final = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +41,31 @@ class Layer:
 
     def __post_init__(self) -> None:
         conv = find_kind(self.kind)
-        object.__setattr__(self, "kind", conv.symbol)
+        set_fields(self, kind=conv.symbol)
         for name, taken in (
             ("groups", conv.takes_groups),
             ("overlap", conv.takes_overlap),
             ("kernel", conv.spatial),
         ):
             if not taken and getattr(self, name) is not None:
-                raise self._refuse(f"{conv.symbol} takes no {name}", getattr(self, name))
+                raise self._error(f"{conv.symbol} takes no {name}", getattr(self, name))
         if conv.takes_groups:
             if self.groups is None:
-                raise self._refuse(f"{conv.symbol} needs groups", "none")
-            object.__setattr__(
-                self, "groups", whole_number(self.groups, f"{conv.symbol} groups", error=BlockError)
-            )
+                raise self._error(f"{conv.symbol} needs groups", "none")
+            groups = whole_number(self.groups, f"{conv.symbol} groups", error=BlockError)
+            set_fields(self, groups=groups)
         if conv.takes_overlap:
             overlap = Fraction(0) if self.overlap is None else self.overlap
-            object.__setattr__(self, "overlap", parse_overlap(overlap))
+            set_fields(self, overlap=parse_overlap(overlap))
         if conv.spatial:
             kernel = DEFAULT_KERNEL if self.kernel is None else self.kernel
-            if whole_number(kernel, "kernel size", error=BlockError) % 2 == 0:
-                # An even kernel has no centre pixel: the block would shift or shrink its map.
-                raise self._refuse("kernel size is even", kernel)
-            object.__setattr__(self, "kernel", index(kernel))
+            kernel = whole_number(kernel, "kernel size", error=BlockError)
+            if kernel % 2 == 0:
+                # It has no centre pixel: the feature map would be shifted or would shrink.
+                raise self._error("kernel size is even", kernel)
+            set_fields(self, kernel=kernel)
 
-    def _refuse(self, fact: str, got: object) -> BlockError:
+    def _error(self, fact: str, got: object) -> BlockError:
         form = _notation(find_kind(self.kind))
         return BlockError.because(fact, got=got, allowed=form, remedy="write the layer that way")
 
@@ -92,13 +76,16 @@ class Layer:
 
     @property
     def sort_key(self) -> tuple[int, int, Fraction, int]:
-        """Canonical order of the parameters: kind, groups, overlap, kernel."""
+        """Key of the canonical order: kind, groups, overlap, kernel."""
         overlap = self.overlap or Fraction(0)
         return position(self.kind), self.groups or 0, overlap, self.kernel or 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the layer that the notation means; case and spaces do not matter."""
+        """Parse a layer; case and spaces do not matter.
+
+        Raises: BlockError for an unknown kind, a malformed layer or a bad parameter.
+        """
         packed = "".join(text.split())
         match = re.fullmatch(r"([^()+,]+)(?:\(([^()]*)\))?", packed)
         if match is None:
@@ -134,8 +121,8 @@ def _notation(conv: ConvKind) -> str:
 
 
 def malformed(text: str, allowed: str = "KIND or KIND(parameters), joined by +") -> BlockError:
-    """Return the error for text that is not the notation."""
-    return BlockError.because("malformed block", got=repr(text), allowed=allowed, remedy=EXAMPLE)
+    """Return the error for text that cannot be parsed."""
+    return BlockError.because("malformed block", got=repr(text), allowed=allowed, remedy=_EXAMPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +172,17 @@ class SizedLayer:
 
     @property
     def kernel(self) -> int:
-        """The side of the square of pixels that one output reads; 1 for a kind of one pixel."""
+        """The kernel size in pixels; 1 for a kind that is not spatial."""
         return self.layer.kernel or 1
 
     @property
     def fan_in(self) -> int:
-        """How many channels of the layer below one output channel reads."""
+        """How many input channels one output channel reads."""
         return self.conv.fan_in_at(self.c_in, self.groups)
 
     @property
     def step(self) -> int:
-        """How many channels the window rolls on from one output to the next (RPW)."""
+        """How many channels the window of an RPW filter moves on from one output to the next."""
         return step(self.fan_in, self.layer.overlap or Fraction(0))
 
     @property
@@ -205,11 +192,11 @@ class SizedLayer:
 
     @property
     def changes_width(self) -> bool:
-        """Whether it leaves more or fewer channels than it found; then it cannot be left out."""
+        """Whether it has more or fewer outputs than inputs; such a layer cannot be left out."""
         return self.c_in != self.c_out
 
     def reads(self) -> npt.NDArray[np.int32]:
-        """Return the channels of the layer below that each output reads: [c_out, fan-in]."""
+        """Return the input channels that each output channel reads, [c_out, fan_in]."""
         return self.conv.reads(self.c_in, self.c_out, self.groups, self.step)
 
 
@@ -217,22 +204,21 @@ Width = TypeVar("Width")
 
 
 def split_terms(text: str) -> tuple[list[str], int]:
-    """Split the notation at its joints: the terms between `+`, and the number of repeats."""
+    """Split the notation of a block into its terms, between `+`, and the number of repeats."""
     packed = "".join(text.split())
     match = re.fullmatch(r"\((.*)\)(?:[xX]([0-9]{1,6}))?", packed)
     body, repeats = (match[1], int(match[2] or 1)) if match else (packed, 1)
     if not body:
-        raise empty(text)
+        raise _empty(text)
     terms = body.split("+")
     if not all(terms):
         raise malformed(text)
     return terms, repeats
 
 
-def empty(got: object) -> BlockError:
-    """Return the error for a word of no letters."""
+def _empty(got: object) -> BlockError:
     return BlockError.because(
-        "a block needs a layer", got=repr(got), allowed="one layer or more", remedy=EXAMPLE
+        "a block needs a layer", got=repr(got), allowed="one layer or more", remedy=_EXAMPLE
     )
 
 
@@ -241,8 +227,9 @@ def place_widths(
 ) -> list[tuple[Width, Width]]:
     """Return the (input, output) width of every layer of one copy of a block.
 
-    Only channel-mixing layers change the width: the last one; with an `inner` (bottleneck) width
-    the first and the last one; with a sequence each of them, the last one to `c_out`.
+    Only channel-mixing layers change the width. Without `inner` the last of them does; with an
+    `inner` (bottleneck) width the first and the last; with a sequence every one, the last to
+    `c_out`.
 
     >>> place_widths([True, False, True], 16, 64, 4)
     [(16, 4), (4, 4), (4, 64)]
@@ -251,43 +238,43 @@ def place_widths(
 
     Reference: [Fog] section 3.1.
     """
-    spots = [place for place, mixes in enumerate(mixing) if mixes]
-    if inner is not None and len(spots) < 2:
+    changing = [index for index, mixes in enumerate(mixing) if mixes]
+    if inner is not None and len(changing) < 2:
         raise BlockError.because(
             "a bottleneck needs two channel-mixing layers",
-            got=len(spots),
+            got=len(changing),
             allowed="two or more",
             remedy="add one or drop the bottleneck",
         )
-    if not spots and c_in != c_out:
+    if not changing and c_in != c_out:
         raise BlockError.because(
             "no layer can change the width",
             got=f"{c_in} to {c_out} channels without a channel-mixing layer",
             allowed="equal widths",
             remedy="add a channel-mixing layer such as PW",
         )
-    changes = dict.fromkeys(spots[-1:], c_out)
+    new_widths = dict.fromkeys(changing[-1:], c_out)
     if isinstance(inner, tuple):
-        if len(inner) != len(spots) - 1:
+        if len(inner) != len(changing) - 1:
             raise BlockError.because(
                 "wrong number of interior widths",
                 got=len(inner),
-                allowed=f"{len(spots) - 1}, one behind each channel-mixing layer but the last",
-                remedy="name one width for each",
+                allowed=f"{len(changing) - 1}, one after each channel-mixing layer but the last",
+                remedy="give one width for each",
             )
-        changes |= dict(zip(spots, inner, strict=False))
+        new_widths |= dict(zip(changing, inner, strict=False))
     elif inner is not None:
-        changes[spots[0]] = inner
+        new_widths[changing[0]] = inner
     widths, width = [], c_in
-    for place in range(len(mixing)):
-        widths.append((width, changes.get(place, width)))
-        width = changes.get(place, width)
+    for index in range(len(mixing)):
+        widths.append((width, new_widths.get(index, width)))
+        width = widths[-1][1]
     return widths
 
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """A sequence of kinds, repeated: a block whose parameters are still open.
+    """A sequence of kinds, repeated: a block whose groups and overlaps are not chosen yet.
 
     >>> str(Composition.parse("dw + rpw + rpw")), len(Composition.parse("(DW+RPW)x2"))
     ('DW+RPW+RPW', 2)
@@ -298,13 +285,19 @@ class Composition:
 
     def __post_init__(self) -> None:
         if not self.kinds:
-            raise empty("")
-        object.__setattr__(self, "kinds", tuple(find_kind(kind).symbol for kind in self.kinds))
-        object.__setattr__(self, "repeats", whole_number(self.repeats, "repeats", error=BlockError))
+            raise _empty("")
+        set_fields(
+            self,
+            kinds=tuple(find_kind(kind).symbol for kind in self.kinds),
+            repeats=whole_number(self.repeats, "repeats", error=BlockError),
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the composition that the notation means."""
+        """Parse a composition: kinds without parameters, joined by `+`.
+
+        Raises: BlockError for an unknown kind, a malformed or empty composition.
+        """
         terms, repeats = split_terms(text)
         for term in terms:
             if set("(),") & set(term):
@@ -316,11 +309,11 @@ class Composition:
 
     @property
     def sort_key(self) -> tuple[int, tuple[int, ...], int]:
-        """Canonical order: length, then the places of the kinds in the table."""
+        """Key of the canonical order: length, then the positions of the kinds in the table."""
         return len(self), tuple(map(position, self.kinds)), self.repeats
 
     def chain(self, bottleneck: bool = False) -> tuple[tuple[ConvKind, dict[Any, Any]], ...]:
-        """Return each layer's row and the symbols that its expressions take in this composition.
+        """Return for each layer its kind and the symbols to put into the kind's expressions.
 
         Widths are C (in), F (out) and K (bottleneck); layers with groups are numbered from 1:
         g_1, w_1, s_1. Copies of a repeated composition share their symbols.
@@ -342,7 +335,7 @@ class Composition:
         return tuple(layers)
 
     def params_formula(self, bottleneck: bool = False, kernel: int | None = None) -> Any:
-        """Return the parameters in the symbols C, F, K, k and g_1, g_2, ... (2-D kernels).
+        """Return the number of parameters in the symbols C, F, K, k and g_1, g_2, ... for 2-D.
 
         >>> Composition.parse("DW+PW").params_formula(kernel=3)
         C*F + 9*C
@@ -355,8 +348,7 @@ class Composition:
         )
 
     def __str__(self) -> str:
-        word = "+".join(self.kinds)
-        return word if self.repeats == 1 else f"({word})x{self.repeats}"
+        return _repeated("+".join(self.kinds), self.repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,13 +365,16 @@ class Block:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise empty("")
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "repeats", whole_number(self.repeats, "repeats", error=BlockError))
+            raise _empty("")
+        set_fields(
+            self,
+            layers=tuple(self.layers),
+            repeats=whole_number(self.repeats, "repeats", error=BlockError),
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the block that the notation means.
+        """Parse a block.
 
         Raises: BlockError for an unknown kind, a malformed or empty block, a bad parameter.
         """
@@ -396,11 +391,11 @@ class Block:
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
-        """Canonical order: that of the composition, then groups, overlap, kernel of each layer."""
+        """Key of the canonical order: the composition, then the parameters of each layer."""
         return *self.composition.sort_key, tuple(layer.sort_key for layer in self.layers)
 
     def params_formula(self, bottleneck: bool = False, kernel: int | None = None) -> Any:
-        """Return the formula of the composition: see `Composition.params_formula`."""
+        """Return `Composition.params_formula` of the block's composition."""
         return self.composition.params_formula(bottleneck, kernel)
 
     def at(
@@ -411,12 +406,12 @@ class Block:
         dims: int = 2,
         widths: Sequence[int] | None = None,
     ) -> "SizedBlock":
-        """Return the block at concrete widths, all its copies in a row.
+        """Return the block at concrete widths: the chain of all its copies.
 
-        The first copy maps `channels` to `out_channels`, the others keep that width. The width
-        changes in the last channel-mixing layer of a copy; with a `bottleneck` ratio R the first
-        one goes to R x out_channels and the last one comes back. `widths` names instead the width
-        behind each channel-mixing layer but the last.
+        The first copy maps `channels` to `out_channels`, the others keep that width. In each copy
+        the last channel-mixing layer changes the width; with a `bottleneck` ratio R the first one
+        goes to R x out_channels and the last one comes back. `widths` gives instead the width
+        after each channel-mixing layer but the last.
 
         >>> sized = Block.parse("PW+DW+PW").at(64, 64, bottleneck="1/4")
         >>> [(layer.c_in, layer.c_out) for layer in sized.layers], sized.params
@@ -428,11 +423,9 @@ class Block:
         Reference: [Fog] sections 3.1 and 3.2.
         """
         c_in = whole_number(channels, "channels", error=BlockError)
-        c_out = (
-            c_in
-            if out_channels is None
-            else whole_number(out_channels, "out_channels", error=BlockError)
-        )
+        c_out = c_in
+        if out_channels is not None:
+            c_out = whole_number(out_channels, "out_channels", error=BlockError)
         if dims not in (1, 2):
             raise BlockError.because(
                 "wrong number of dimensions",
@@ -455,7 +448,7 @@ class Block:
         if widths is not None:
             if ratio is not None:
                 raise BlockError.because(
-                    "two statements of the interior widths",
+                    "interior widths given twice",
                     got=f"bottleneck {ratio} and widths {', '.join(map(str, widths))}",
                     allowed="one of them",
                     remedy="leave one out",
@@ -466,13 +459,18 @@ class Block:
         mixing = [layer.conv.mixing for layer in self.layers]
         chain: list[SizedLayer] = []
         for copy in range(self.repeats):
-            placed = place_widths(mixing, c_in if copy == 0 else c_out, c_out, interior)
-            chain += [SizedLayer(x, *w, dims) for x, w in zip(self.layers, placed, strict=True)]
+            pairs = place_widths(mixing, c_in if copy == 0 else c_out, c_out, interior)
+            chain += [
+                SizedLayer(x, *pair, dims) for x, pair in zip(self.layers, pairs, strict=True)
+            ]
         return SizedBlock(self, c_in, c_out, ratio, dims, tuple(chain))
 
     def __str__(self) -> str:
-        word = "+".join(map(str, self.layers))
-        return word if self.repeats == 1 else f"({word})x{self.repeats}"
+        return _repeated("+".join(map(str, self.layers)), self.repeats)
+
+
+def _repeated(text: str, repeats: int) -> str:
+    return text if repeats == 1 else f"({text})x{repeats}"
 
 
 def _ratio(value: Fraction | int | str) -> Fraction:
@@ -490,9 +488,9 @@ def _ratio(value: Fraction | int | str) -> Fraction:
 
 @dataclass(frozen=True, slots=True)
 class SizedBlock:
-    """A block at concrete widths; make it with `Block.at`.
+    """A block at concrete widths, built by `Block.at`.
 
-    `layers` is the chain of all copies in order. Amounts are those of all copies.
+    `layers` is the chain of all copies in order. Amounts count all copies.
 
     >>> sized = Block.parse("PW+DW").at(64)
     >>> sized.params, sized.macs_per_pixel(), sized.macs_per_pixel(stride=2)
@@ -514,67 +512,91 @@ class SizedBlock:
     def macs_per_pixel(self, stride: int = 1) -> int:
         """Return the multiply-accumulates per output pixel of the block.
 
-        The stride sits on the first spatial layer of the chain, so the layers before it run on
-        stride ** dims times as many pixels.
-
-        Raises: BlockError when there is a stride and no spatial layer to hold it.
+        Raises: BlockError for a stride without a spatial layer to hold it.
         """
-        pixels = self._pixels(stride)
+        pixels = self.pixels(stride)
         return sum(n * layer.params for n, layer in zip(pixels, self.layers, strict=True))
 
     def activations_per_pixel(self, stride: int = 1) -> int:
         """Return the elements written per output pixel of the block, summed over its layers.
 
-        A kind that writes nothing (a shuffle is folded into an index) adds nothing. Strides as in
-        `macs_per_pixel`.
+        Raises: BlockError for a stride without a spatial layer to hold it.
         """
-        pixels = self._pixels(stride)
+        pixels = self.pixels(stride)
         written = (layer.c_out * layer.conv.writes for layer in self.layers)
         return sum(n * elements for n, elements in zip(pixels, written, strict=True))
 
-    def _pixels(self, stride: int) -> list[int]:
+    @property
+    def strided_index(self) -> int | None:
+        """The index of the layer that holds a stride, the first spatial one, if there is one."""
+        return next((n for n, layer in enumerate(self.layers) if layer.conv.spatial), None)
+
+    def strides(self, stride: int) -> tuple[int, ...]:
+        """Return the stride of each layer of the block at a stride.
+
+        >>> Block.parse("PW+DW+GPW(2)").at(4).strides(2)
+        (1, 2, 1)
+
+        Raises: BlockError for a stride without a spatial layer to hold it.
+        """
         stride = whole_number(stride, "stride", error=BlockError)
-        spatial = [place for place, layer in enumerate(self.layers) if layer.conv.spatial]
-        if stride > 1 and not spatial:
+        strided = self.strided_index
+        if stride > 1 and strided is None:
             raise BlockError.because(
                 "no layer can hold the stride",
                 got=f"stride {stride} in {self.block}",
                 allowed="stride 1 without a spatial layer",
                 remedy="add a spatial layer such as DW",
             )
-        first = spatial[0] if spatial else 0
-        return [stride**self.dims if place < first else 1 for place in range(len(self.layers))]
+        return tuple(stride if index == strided else 1 for index in range(len(self.layers)))
 
-    def without(self, place: int) -> tuple[SizedLayer, ...]:
-        """Return the chain without the layer at a place from 0.
+    def pixels(self, stride: int = 1) -> tuple[int, ...]:
+        """Return how many pixels each layer writes per output pixel of the block.
+
+        The layers before the one that holds the stride run on stride ** dims times as many.
+
+        >>> Block.parse("PW+DW+GPW(2)").at(4).pixels(2)
+        (4, 1, 1)
+
+        Raises: BlockError for a stride without a spatial layer to hold it.
+        """
+        after = 1
+        pixels = []
+        for layer_stride in reversed(self.strides(stride)):
+            pixels.append(after)
+            after *= layer_stride**self.dims
+        return tuple(reversed(pixels))
+
+    def without(self, index: int) -> tuple[SizedLayer, ...]:
+        """Return the chain without the layer at an index, counted over all copies.
 
         >>> [str(layer.layer) for layer in Block.parse("DW+PW").at(4).without(0)]
         ['PW']
 
         Raises: BlockError for a layer that changes the width: its neighbours would not fit.
         """
-        keeping = [n for n, layer in enumerate(self.layers) if not layer.changes_width]
-        if place not in keeping:
+        removable = [n for n, layer in enumerate(self.layers) if not layer.changes_width]
+        if index not in removable:
             raise BlockError.because(
                 "layer cannot be left out",
-                got=place,
-                allowed=f"layers that keep their width: {', '.join(map(str, keeping)) or 'none'}",
-                remedy="places count from 0 over all copies",
+                got=index,
+                allowed=f"layers that keep their width: {', '.join(map(str, removable)) or 'none'}",
+                remedy="indices count from 0 over all copies",
             )
-        return self.layers[:place] + self.layers[place + 1 :]
+        return self.layers[:index] + self.layers[index + 1 :]
 
 
-# What is looked at layer by layer ends here: all copies and layers are tried one by one.
+# Limits where every layer of every copy is tried one by one.
 MAX_COPIES: Final = 64
 MAX_LAYERS: Final = 128
 
 
 def check_length(composition: Composition) -> None:
-    """Refuse a composition of more copies or layers than are looked at one by one.
+    """Check that a composition is short enough to try its layers one by one.
 
     >>> check_length(Composition.parse("(DW+PW)x64"))
 
-    Raises: SettingError.
+    Raises: SettingError above MAX_COPIES copies or MAX_LAYERS layers in all.
     """
     copies, length = composition.repeats, len(composition)
     if copies > MAX_COPIES or copies * length > MAX_LAYERS:

@@ -459,7 +459,7 @@ def sized_at(sized: SizedBlock, place: Place, provider: str = "catalogue") -> Ca
 
     Raises: BlockError when no layer can hold the stride.
     """
-    sized.macs_per_pixel(place.stride)
+    sized.strides(place.stride)
     return Candidate(sized, place.side, place.batch, place.stride, provider)
 
 

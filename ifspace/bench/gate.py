@@ -92,11 +92,9 @@ class PlainLayer(nn.Module):
 def reference_of(block: BlockModule) -> BlockModule:
     """Return a copy of a block whose layers are `PlainLayer`s of the same weights."""
     plain = copy_of(block)
-    left = block.stride
-    for place, sized in enumerate(block.sized.layers):
-        stride = left if sized.conv.spatial else 1
-        left = 1 if sized.conv.spatial else left
-        name = f"layer{place}"
+    strides = block.sized.strides(block.stride)
+    for index, (sized, stride) in enumerate(zip(block.sized.layers, strides, strict=True)):
+        name = f"layer{index}"
         plain.add_module(name, PlainLayer(sized, stride, plain.get_submodule(name)))
     return plain
 

@@ -76,8 +76,8 @@ def _windows(layer: SizedLayer) -> Windows:
 def _sides(candidate: Candidate) -> list[int]:
     """Return the side of the maps before each layer and behind the last."""
     sides = [candidate.side * candidate.stride]
-    for layer in candidate.sized.layers:
-        sides.append(candidate.side if layer.conv.spatial else sides[-1])
+    for stride in candidate.sized.strides(candidate.stride):
+        sides.append(sides[-1] // stride)
     return sides
 
 

@@ -461,11 +461,10 @@ class Replace:
         stride x stride times the smaller ones.
         """
         before, after = side_in[0] * side_in[1], side_out[0] * side_out[1]
-        layers = self.sized.layers
-        first = next((n for n, each in enumerate(layers) if each.conv.spatial), 0)
+        strided = self.sized.strided_index or 0
         total = sum(
-            layer.params * (before if place < first else after)
-            for place, layer in enumerate(layers)
+            layer.params * (before if index < strided else after)
+            for index, layer in enumerate(self.sized.layers)
         )
         return total + self._projects * self.sized.channels * self.sized.out_channels * after
 

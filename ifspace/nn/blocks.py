@@ -137,16 +137,15 @@ class BlockModule(nn.Module):
             whole_number(stride, "stride", error=BlockError),
             style,
         )
-        sized.macs_per_pixel(stride)  # refuses a stride that no layer can hold
+        strides = sized.strides(self.stride)
         self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
         self._last = last_writer(sized)
         steps: list[str] = []
-        for place, layer in enumerate(sized.layers):
-            stride_here = stride if place == _first_spatial(sized) else 1
+        for place, (layer, layer_stride) in enumerate(zip(sized.layers, strides, strict=True)):
             is_last = place == self._last
             normed = style.batch_norm and not (is_last and style.batch_norm_where == "between")
             biased = style.bias and (is_last or style.bias_where == "each")
-            steps += self._add(f"layer{place}", layer, stride_here, normed, biased, device, dtype)
+            steps += self._add(f"layer{place}", layer, layer_stride, normed, biased, device, dtype)
             if style.activation and self._acts(place):
                 steps.append(f"layer{place}_act")
                 self.add_module(steps[-1], ACTIVATIONS[style.activation]())
@@ -277,11 +276,6 @@ def build(
     parsed = Block.parse(block) if isinstance(block, str) else block
     made = parsed.at(channels, out_channels, bottleneck)
     return BlockModule(made, 1 if stride is None else stride, style, device, dtype)
-
-
-def _first_spatial(sized: SizedBlock) -> int | None:
-    # Where SizedBlock.macs_per_pixel counts the stride.
-    return next((n for n, layer in enumerate(sized.layers) if layer.conv.spatial), None)
 
 
 def last_writer(sized: SizedBlock) -> int:

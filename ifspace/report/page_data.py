@@ -186,12 +186,10 @@ def _sized(name: str, setting: EnumerationSetting, params: float | None) -> Size
     word, _, ratio = name.partition(", bottleneck ")
     try:
         sized = Block.parse(word).at(setting.channels, setting.out_width, ratio or None)
+        sized.strides(setting.stride)  # raises where no layer can hold the stride
     except BlockError:
         return None
-    spatial = any(layer.conv.spatial for layer in sized.layers)
-    if (params is not None and sized.params != params) or not (spatial or setting.stride == 1):
-        return None
-    return sized
+    return sized if params is None or sized.params == params else None
 
 
 def _chain(sized: SizedBlock, layers: _Numbered) -> list[int]:

@@ -190,12 +190,9 @@ def _symbols(sized: SizedBlock, kernel: int) -> tuple[tuple[str, int], ...]:
 def _layers(
     sized: SizedBlock, fields: tuple[tuple[int, int], ...], stride: int
 ) -> tuple[LayerDescription, ...]:
-    spatial = [place for place, layer in enumerate(sized.layers) if layer.conv.spatial]
     formulas = _formulas(sized)
     rows = []
-    for place, layer in enumerate(sized.layers):
-        # Layers before the first spatial one run before the stride has thinned the pixels.
-        pixels = stride**sized.dims if spatial and place < spatial[0] else 1
+    for place, (layer, pixels) in enumerate(zip(sized.layers, sized.pixels(stride), strict=True)):
         rows.append(
             LayerDescription(
                 layer=str(layer.layer),

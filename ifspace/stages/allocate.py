@@ -220,7 +220,7 @@ class Units:
         if sized is None:
             self._leave_out(place, f"{unit} from {entry} to {width} channels is not legal")
             return None
-        if stride > 1 and not any(layer.conv.spatial for layer in sized.layers):
+        if stride > 1 and sized.strided_index is None:
             self._leave_out(place, f"{unit} has no spatial layer to hold stride {stride}")
             return None
         # Where stages have one unit only, none ever follows the first.

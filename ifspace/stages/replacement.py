@@ -95,7 +95,7 @@ class Option:
                 remedy="count all of its layers",
                 argument="params",
             )
-        self.block.macs_per_pixel(self.stride)  # refuses a stride that no layer holds
+        self.block.strides(self.stride)  # raises where no layer can hold the stride
 
     @property
     def replaced(self) -> int:
