@@ -17,8 +17,12 @@ from ifspace.models.reorganization import (
     reorganize,
 )
 from ifspace.models.tracing import trace
-from ifspace.nn.networks import build_network, named_network
-from ifspace.nn.styles import NetworkStyle, style_of
+from ifspace.nn.network import (
+    NetworkStyle,
+    build_network,
+    named_network,
+    style_of,
+)
 from ifspace.stages.layout import Frame, Layout
 from ifspace.stages.networks import (
     halved,

@@ -32,7 +32,10 @@ from ifspace.catalogue.setting import (
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
-from ifspace.nn.blocks import BlockModule, build
+from ifspace.nn.block import (
+    BlockModule,
+    build,
+)
 from ifspace.values import MAX_WIDTH, whole_number
 
 CATALOGUE: Final = "catalogue"

@@ -25,7 +25,10 @@ from ifspace.bench.rows import (
 )
 from ifspace.block import SizedLayer
 from ifspace.errors import IfspaceError
-from ifspace.nn.blocks import PLAIN, BlockModule
+from ifspace.nn.block import (
+    PLAIN,
+    BlockModule,
+)
 from ifspace.reach import channel_reach, field_after
 
 # How far from float64, in the error of eager PyTorch in the same precision, plus one rounding:

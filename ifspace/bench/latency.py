@@ -23,7 +23,7 @@ from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import Plan, plan
 from ifspace.kernels.rpw.cpu.bands import band_of
 from ifspace.kernels.windows import Windows, windows_of
-from ifspace.nn.blocks import block_style
+from ifspace.nn.block import block_style
 
 Features = Mapping[str, float]
 OPERATIONS, PADDED, BYTES, LAUNCHES = "operations", "padded operations", "bytes", "launches"

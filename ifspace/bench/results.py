@@ -17,7 +17,7 @@ from ifspace.bench.blocks import (
 from ifspace.bench.record import Provenance
 from ifspace.bench.session import Run
 from ifspace.errors import OutputError, SettingError
-from ifspace.nn.blocks import build
+from ifspace.nn.block import build
 from ifspace.reach import field_after
 from ifspace.stages.latency import COLUMNS as LATENCY_COLUMNS
 from ifspace.stages.latency import (

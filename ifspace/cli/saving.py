@@ -49,7 +49,7 @@ def check_files(
 def _check_save(path: Path, suffixes: Sequence[str]) -> None:
     instead = ", or leave --save out"
     check_installed(TORCH, "networks are written with torch and safetensors", instead)
-    from ifspace.nn.saving import check_suffix
+    from ifspace.nn.files import check_suffix
     from ifspace.storage import replacing
 
     if check_suffix(path, suffixes) == ".onnx":
@@ -69,9 +69,8 @@ def save_layout(
     """
     if path is None or layout is None:
         return None
-    from ifspace.nn.networks import build_network
-    from ifspace.nn.saving import save
-    from ifspace.nn.styles import style_of
+    from ifspace.nn.files import save
+    from ifspace.nn.network import build_network, style_of
 
     style = None if network is None else style_of(network)
     made = build_network(layout, style, seed=SEED)

@@ -33,9 +33,13 @@ from ifspace.models.tracing import checked_model, evaluated
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
 from ifspace.models.warm_start import warm_start as fitted
-from ifspace.nn.blocks import BlockModule, Style, block_style
+from ifspace.nn.block import (
+    BlockModule,
+    Style,
+    block_style,
+)
 from ifspace.nn.checks import check_seed, unwrapped, wrong_type
-from ifspace.nn.networks import seeded
+from ifspace.nn.network import seeded
 from ifspace.reach import field_after
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Budgets

@@ -40,7 +40,7 @@ from ifspace.models.units import (
     Unit,
     within,
 )
-from ifspace.nn.blocks import ACTIVATIONS
+from ifspace.nn.block import ACTIVATIONS
 
 # What an activation is called among the operators that a network calls, and here.
 _OPERATORS: Final = {**{name: name for name in ACTIVATIONS}, "hardtanh": "relu6"}

@@ -17,7 +17,10 @@ from ifspace.models.surgery import (
     Replace,
 )
 from ifspace.nn.checks import unwrapped
-from ifspace.nn.networks import MAX_CLASSES, Network
+from ifspace.nn.network import (
+    MAX_CLASSES,
+    Network,
+)
 from ifspace.stages.layout import MAX_SIDE
 from ifspace.values import whole_number
 

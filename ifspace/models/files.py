@@ -1,6 +1,6 @@
 """Networks in files, changed ones too: weights with a description, ONNX, or an exported program.
 
-The description is that of `ifspace.nn.saving` or, for other networks, where they come from and the
+The description is that of `ifspace.nn.files` or, for other networks, where they come from and the
 steps that changed them. None of it is code: what comes from a person's file needs that file again.
 """
 
@@ -24,11 +24,14 @@ from ifspace.models.tracing import (
     checked_model,
     image_for,
 )
-from ifspace.nn import saving as files
+from ifspace.nn import files
 from ifspace.nn.checks import device_of
 from ifspace.nn.export import export_onnx, exported
-from ifspace.nn.networks import Network, seeded
-from ifspace.nn.saving import NetworkFileError
+from ifspace.nn.files import NetworkFileError
+from ifspace.nn.network import (
+    Network,
+    seeded,
+)
 from ifspace.storage import replacing
 
 WEIGHTS: Final = files.SUFFIX

@@ -29,7 +29,11 @@ from ifspace.models.tracing import trace as traced
 from ifspace.models.units import stages_of, units_of
 from ifspace.nn import BlockModule, RollingPointwiseConv1d
 from ifspace.nn.checks import check_seed, unwrapped
-from ifspace.nn.networks import Network, build_network, seeded
+from ifspace.nn.network import (
+    Network,
+    build_network,
+    seeded,
+)
 from ifspace.stages.allocate import best_depths
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.organizer import Trajectory, organize

@@ -29,7 +29,12 @@ from torch import nn
 from ifspace.errors import DeviceError, IfspaceError, SettingError
 from ifspace.models.edits import Edits, attach
 from ifspace.nn.checks import check_seed, first_line, kind_of, wrong_type
-from ifspace.nn.networks import MAX_CLASSES, Network, named_network, seeded
+from ifspace.nn.network import (
+    MAX_CLASSES,
+    Network,
+    named_network,
+    seeded,
+)
 from ifspace.stages.layout import (
     MAX_SIDE,
     MAX_STAGE_WIDTH,

@@ -31,8 +31,14 @@ from ifspace.block import SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.kernels.windows import windows_of
 from ifspace.nn import RollingPointwiseConv2d
-from ifspace.nn.blocks import ACTIVATIONS, PLAIN, BlockModule, Style, last_writer
-from ifspace.nn.shortcuts import FreeShortcut
+from ifspace.nn.block import (
+    ACTIVATIONS,
+    PLAIN,
+    BlockModule,
+    Style,
+    last_writer,
+)
+from ifspace.nn.network import FreeShortcut
 from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_SIDE,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
 from ifspace.models.tracing import evaluated
-from ifspace.nn.blocks import BlockModule
+from ifspace.nn.block import BlockModule
 from ifspace.nn.checks import check_seed, first_line, wrong_type
 
 # So many numbers are kept of what a layer reads and writes: 8 MB, and about 64 MB while fitting.

@@ -24,8 +24,19 @@ if absent := [each for each in ("torch", "safetensors") if find_spec(each) is No
 
 from torch.nn import ChannelShuffle
 
-from ifspace.nn.blocks import FOG, MOBILENET, PLAIN, BlockModule, Style, build
+from ifspace.nn.block import (
+    FOG,
+    MOBILENET,
+    PLAIN,
+    BlockModule,
+    Style,
+    build,
+)
 from ifspace.nn.export import export_onnx
+from ifspace.nn.files import (
+    load,
+    save,
+)
 from ifspace.nn.layers import (
     DepthwiseConv2d,
     GroupConv2d,
@@ -36,9 +47,13 @@ from ifspace.nn.layers import (
     layer_module,
     thop_operators,
 )
-from ifspace.nn.networks import Network, build_network, named_network
-from ifspace.nn.saving import load, save
-from ifspace.nn.styles import NetworkStyle, style_of
+from ifspace.nn.network import (
+    Network,
+    NetworkStyle,
+    build_network,
+    named_network,
+    style_of,
+)
 
 __all__ = [
     "FOG",

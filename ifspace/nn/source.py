@@ -17,7 +17,7 @@ from ifspace.nn.checks import kind_of
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 
 if TYPE_CHECKING:
-    from ifspace.nn.blocks import BlockModule
+    from ifspace.nn.block import BlockModule
 
 _COLUMNS: Final = 100
 # Names that the source itself uses.

@@ -15,7 +15,7 @@ from ifspace.models.graph import Trace
 from ifspace.models.surgery import without_values
 from ifspace.models.tracing import trace
 from ifspace.models.units import stages_of, units_of
-from ifspace.nn.networks import seeded
+from ifspace.nn.network import seeded
 from ifspace.stages.layout import Layout
 
 

@@ -23,7 +23,10 @@ from ifspace.models.files import (
 from ifspace.models.reorganization import reorganize
 from ifspace.models.sources import network
 from ifspace.nn import named_network
-from ifspace.nn.saving import METADATA_KEY, NetworkFileError
+from ifspace.nn.files import (
+    METADATA_KEY,
+    NetworkFileError,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)

@@ -19,7 +19,10 @@ from ifspace.models.surgery import (
     without_values,
 )
 from ifspace.nn import FOG, MOBILENET, RollingPointwiseConv2d, Style, build
-from ifspace.nn.shortcuts import FreeShortcut, Residual
+from ifspace.nn.network import (
+    FreeShortcut,
+    Residual,
+)
 
 
 def bottleneck(c_in: int, c_out: int, stride: int) -> nn.Module:

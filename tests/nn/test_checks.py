@@ -240,7 +240,7 @@ def test_devices_that_are_there() -> None:
         (["torch", "safetensors"], "torch and safetensors are not installed"),
     ],
 )
-@pytest.mark.parametrize("module", ["ifspace.nn", "ifspace.nn.saving"])
+@pytest.mark.parametrize("module", ["ifspace.nn", "ifspace.nn.files"])
 def test_what_is_not_installed_is_said(absent: list[str], said: str, module: str) -> None:
     code = f"import sys\nfor each in {absent}: sys.modules[each] = None\nimport {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -5,7 +5,10 @@ import pytest
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
-from ifspace.nn.joins import head_side, joins_of
+from ifspace.nn.network import (
+    head_side,
+    joins_of,
+)
 from ifspace.stages.layout import (
     Frame,
     Layout,

@@ -11,8 +11,13 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, KernelError, SettingError
-from ifspace.nn.networks import build_network, named_network
-from ifspace.nn.styles import STYLES, NetworkStyle, style_of
+from ifspace.nn.network import (
+    STYLES,
+    NetworkStyle,
+    build_network,
+    named_network,
+    style_of,
+)
 from ifspace.stages.layout import (
     Frame,
     Layout,

@@ -12,8 +12,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.block import Block, Composition
-from ifspace.nn.networks import Network, build_network, named_network
-from ifspace.nn.styles import NetworkStyle, style_of
+from ifspace.nn.network import (
+    Network,
+    NetworkStyle,
+    build_network,
+    named_network,
+    style_of,
+)
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import (
     Frame,

@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ifspace.nn.networks import Network, build_network
-from ifspace.nn.styles import NetworkStyle, style_of
+from ifspace.nn.network import (
+    Network,
+    NetworkStyle,
+    build_network,
+    style_of,
+)
 from ifspace.stages.layout import (
     Frame,
     Layout,

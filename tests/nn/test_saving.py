@@ -15,9 +15,17 @@ from safetensors.torch import save_file
 
 from ifspace.block import Block
 from ifspace.errors import OutputError
-from ifspace.nn.networks import Network, build_network, named_network
-from ifspace.nn.saving import NetworkFileError, load, save
-from ifspace.nn.styles import NetworkStyle
+from ifspace.nn.files import (
+    NetworkFileError,
+    load,
+    save,
+)
+from ifspace.nn.network import (
+    Network,
+    NetworkStyle,
+    build_network,
+    named_network,
+)
 from ifspace.stages.layout import Frame
 from ifspace.stages.networks import (
     fog,
@@ -133,7 +141,7 @@ def test_the_file_says_what_it_holds_and_loads_without_the_solver(tmp_path: Path
     }
     assert about["layout"]["stages"][1]["more"]["block"] == "DW+RPW(4,1/2)+SH(4)+GPW(2)"
     code = (
-        "import sys; from ifspace.nn.saving import load; made = load(sys.argv[1]); "
+        "import sys; from ifspace.nn.files import load; made = load(sys.argv[1]); "
         "print(sum(x.numel() for x in made.parameters()), 'ortools' in sys.modules)"
     )
     done = subprocess.run(

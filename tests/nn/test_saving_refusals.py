@@ -13,8 +13,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
-from ifspace.nn.networks import Network, build_network
-from ifspace.nn.saving import NetworkFileError, load, save
+from ifspace.nn.files import (
+    NetworkFileError,
+    load,
+    save,
+)
+from ifspace.nn.network import (
+    Network,
+    build_network,
+)
 from ifspace.stages.layout import Frame
 from ifspace.stages.networks import stages
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ifspace.nn.saving import load
-from ifspace.nn.styles import style_of
+from ifspace.nn.files import load
+from ifspace.nn.network import style_of
 from ifspace.stages.networks import network
 from ifspace.stages.organizer import organize
 

@@ -19,7 +19,7 @@ from ifspace.bench.gate import (
 from ifspace.bench.latency import ways
 from ifspace.block import Block
 from ifspace.kernels.rpw.cpu import run
-from ifspace.nn.blocks import BlockModule
+from ifspace.nn.block import BlockModule
 
 SIZED = DW_RPW_RPW.block.at(16)
 

@@ -26,8 +26,7 @@ from experiments.training.versions import (
     versions,
 )
 from ifspace.errors import DeviceError, SettingError
-from ifspace.nn.networks import build_network
-from ifspace.nn.styles import NetworkStyle
+from ifspace.nn.network import NetworkStyle, build_network
 from ifspace.stages.layout import Frame
 from ifspace.stages.networks import stages
 

@@ -15,8 +15,8 @@ from experiments.training.versions import (
     versions,
 )
 from ifspace.errors import BlockError, SettingError
-from ifspace.nn.blocks import BlockModule
-from ifspace.nn.styles import style_of
+from ifspace.nn.block import BlockModule
+from ifspace.nn.network import style_of
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.networks import (
     NETWORKS,

@@ -20,8 +20,7 @@ from torch import nn
 
 from ifspace.errors import IfspaceError, OutputError, SettingError
 from ifspace.nn.checks import FLOATS, device_of, first_line, unwrapped, wrong_type
-from ifspace.nn.networks import Network
-from ifspace.nn.styles import NetworkStyle
+from ifspace.nn.network import Network, NetworkStyle
 from ifspace.stages.layout import (
     from_json,
     to_json,

@@ -1,0 +1,682 @@
+"""Networks: a layout of stages as a torch module, with the weights that the layout counts.
+
+Weights, biases and batch norm are those of the layout's frame. What a layout does not count
+(activations, shortcuts without weights, pooling, dropout) is the `NetworkStyle`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import gcd, isqrt
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from ifspace.block import Block, SizedBlock
+from ifspace.errors import KernelError, SettingError
+from ifspace.kernels import flops  # noqa: F401 - from its import on torch counts RPW
+from ifspace.nn.block import (
+    ACTIVATIONS,
+    WHERE,
+    Style,
+    build,
+)
+from ifspace.nn.checks import check_dtype, check_seed, device_of, kind_of, wrong_type
+from ifspace.nn.layers import layer_module
+from ifspace.stages.layout import (
+    MAX_DEPTH,
+    MAX_SIDE,
+    Frame,
+    Layout,
+    Stage,
+)
+from ifspace.stages.networks import (
+    NETWORKS,
+    SIDES,
+    network,
+)
+from ifspace.values import whole_number
+
+HEADS: Final = ("average", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStyle:
+    """What a network has that its layout does not count.
+
+    `activation`: "relu", "relu6", "silu", "hardswish" or None; `where`: "each" is behind every
+    convolution, of which the last before a sum gives it up to the sum; "between" leaves out the
+    last of a block, and the sum; "end" is behind the sum alone, or behind a block without one. The
+    stem has it always. `residual`: so many units in a row
+    have a shortcut beside them, 0 for none; units that are left over at the end of a stage have
+    none. `head`: how the last maps are pooled, "average" or "max". `dropout`: the share of values
+    that are dropped behind each hidden dense layer, in training.
+
+    >>> NetworkStyle(residual=1).activation
+    'relu'
+
+    Raises: SettingError for a value that is not allowed.
+    """
+
+    activation: str | None = "relu"
+    where: str = "each"
+    residual: int = 0
+    head: str = "average"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("activation", (*ACTIVATIONS, None)),
+            ("where", WHERE),
+            ("head", HEADS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise SettingError.because(
+                    f"unknown {name}",
+                    got=repr(getattr(self, name)),
+                    allowed=", ".join(map(str, allowed)),
+                    remedy="choose one of them",
+                    argument=name,
+                )
+        whole_number(self.residual, "residual", 0, MAX_DEPTH)
+        if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
+            raise SettingError.because(
+                "dropout out of range",
+                got=repr(self.dropout),
+                allowed="0 <= dropout < 1",
+                remedy="0 drops nothing",
+                argument="dropout",
+            )
+
+
+_PLAIN: Final = NetworkStyle()
+_VGG: Final = NetworkStyle(head="max", dropout=0.5)
+_RESNET: Final = NetworkStyle(residual=1)
+_FOG: Final = NetworkStyle(residual=1, where="end")
+
+# Network -> its style. [Layout] Table 3 counts convolutions, of which two make a residual unit, as
+# in the 32-layer network of He et al.; its single first convolution has no shortcut.
+STYLES: Final[dict[str, NetworkStyle]] = {
+    "vgg11": _VGG,
+    "vgg13": _VGG,
+    "vgg16": _VGG,
+    "vgg19": _VGG,
+    "resnet50": _RESNET,
+    "mobilenet": _PLAIN,
+    "layout-plain": _PLAIN,
+    "layout-residual": NetworkStyle(residual=2),
+    "fog": _FOG,
+    "3drf": NetworkStyle(head="max"),
+}
+
+
+def style_of(name: str) -> NetworkStyle:
+    """Return the style of a network of the papers.
+
+    >>> style_of("resnet50").residual, style_of("fog").where
+    (1, 'end')
+
+    Raises: SettingError for an unknown name.
+
+    Reference: [Layout] Fig. 2 and Table 3, [Fog] section 4.1, [3DRF] Listing 1.
+    """
+    if not isinstance(name, str) or name.lower() not in STYLES:
+        raise SettingError.because(
+            "unknown network",
+            got=kind_of(name),
+            allowed=", ".join(NETWORKS),
+            remedy="choose one of them",
+            argument="network",
+        )
+    return STYLES[name.lower()]
+
+
+def style_for(layout: Layout) -> NetworkStyle:
+    """Return the style of a layout without a name: ReLUs, and shortcuts where it counts them."""
+    return _RESNET if layout.frame.projections else _PLAIN
+
+
+def network_style(style: Any, layout: Layout) -> NetworkStyle:
+    """Return a style, that of a network's name, or for None what fits the layout.
+
+    "plain" has no activation, as the style of that name of a block.
+
+    Raises: SettingError for anything else.
+    """
+    if style is None:
+        return style_for(layout)
+    if isinstance(style, str):
+        if style.lower() == "plain":
+            return NetworkStyle(activation=None)
+        if style.lower() in STYLES:
+            return STYLES[style.lower()]
+    if not isinstance(style, NetworkStyle):
+        raise wrong_type(
+            "style",
+            style,
+            f"a NetworkStyle of ifspace.nn, or a name: plain, {', '.join(STYLES)}",
+            "a network takes a NetworkStyle, build takes a Style",
+        )
+    return style
+
+
+@dataclass(frozen=True, slots=True)
+class StageJoin:
+    """A stage and what comes to it: maps of side `comes`, pooled to `enters` before it.
+
+    `behind_stem`: the maps are those of a stem.
+    """
+
+    stage: Stage
+    comes: int
+    enters: int
+    behind_stem: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """The strides of the stem's layers, and the join of each stage."""
+
+    stem_strides: tuple[int, ...]
+    stages: tuple[StageJoin, ...]
+
+
+def joins_of(layout: Layout) -> Joins:
+    """Return how the parts of a layout are joined.
+
+    Where maps are larger than a stage takes (its side times its stride) they are pooled to that.
+
+    >>> from ifspace.stages.networks import network
+    >>> joins = joins_of(network("resnet50", 224))
+    >>> joins.stem_strides, [(join.comes, join.enters) for join in joins.stages]
+    ((2,), [(112, 56), (56, 56), (28, 28), (14, 14)])
+
+    Raises: SettingError naming the two parts that do not fit.
+    """
+    frame = layout.frame
+    width, side, strides = frame.inputs, layout.image, []
+    for place, each in enumerate(frame.stem, start=1):
+        _equal(f"layer {place} of the stem", "channels", each.layer.c_in, width)
+        if side % each.side:
+            raise _misfit(f"layer {place} of the stem", f"side {each.side}", f"a divisor of {side}")
+        strides.append(side // each.side)
+        width, side = each.layer.c_out, each.side
+    stages = []
+    for place, stage in enumerate(layout.stages, start=1):
+        where = f"stage {place}"
+        _check_stage(where, stage, width, () if place > 1 else frame.counted)
+        enters = stage.side * stage.stride
+        if enters > side:
+            raise _misfit(
+                where,
+                f"side {stage.side} at stride {stage.stride}",
+                f"no more than {side} pixels before the stride",
+            )
+        stages.append(StageJoin(stage, side, enters, bool(frame.stem) and place == 1))
+        width, side = stage.width, stage.side
+    _check_dims(layout)
+    return Joins(tuple(strides), tuple(stages))
+
+
+def head_side(layout: Layout) -> int:
+    """Return the side that the last maps are pooled to before they are flattened.
+
+    Raises: SettingError when the pixels that the layout counts are no square within the maps.
+    """
+    pixels, last = layout.frame.pixels, layout.stages[-1]
+    side = pixels if last.first.dims == 1 else isqrt(pixels)
+    if side**last.first.dims != pixels or side > last.side:
+        raise _misfit(
+            "the classifier", f"{pixels} pixels", f"squares up to {last.side} x {last.side}"
+        )
+    return side
+
+
+def _check_stage(where: str, stage: Stage, width: int, before: tuple[Any, ...]) -> None:
+    _equal(where, "channels", stage.first.channels, width)
+    for what, found in (("channels", stage.more.channels), ("channels", stage.more.out_channels)):
+        _equal(f"what {where} repeats", what, found, stage.width)
+    if stage.before != before:
+        raise _misfit(
+            where,
+            f"{len(stage.before)} layers counted before it",
+            "the stem where the frame counts it, and nothing elsewhere",
+        )
+
+
+def _check_dims(layout: Layout) -> None:
+    layers = [each.layer for each in layout.frame.stem]
+    layers += [x for stage in layout.stages for unit in stage.units for x in unit.layers]
+    found = sorted({layer.dims for layer in layers})
+    if len(found) > 1:
+        raise _misfit(
+            "the network",
+            f"layers of {' and '.join(map(str, found))} dimensions",
+            "one number of dimensions",
+        )
+
+
+def _equal(where: str, what: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise _misfit(where, f"{found} {what}", f"{wanted}, which come to it")
+
+
+def _misfit(where: str, got: str, allowed: str) -> SettingError:
+    return SettingError.because(
+        f"{where} does not fit",
+        got=got,
+        allowed=allowed,
+        remedy="make the layout with ifspace.stages.networks.stages",
+    )
+
+
+class FreeShortcut(nn.Module):
+    """A shortcut without weights where shapes change: pixels left out, channels of zeros added.
+
+    Every `stride`-th pixel is taken; channels behind `out_channels` are cut off.
+
+    >>> FreeShortcut(16, 32, stride=2)(torch.ones(1, 16, 8, 8)).shape
+    torch.Size([1, 32, 4, 4])
+
+    Reference: He et al., Deep Residual Learning for Image Recognition, section 3.3, option A.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N, out_channels, ...] of x [N, in_channels, ...]."""
+        for axis in range(2, x.dim()):
+            x = x[(slice(None),) * axis + (slice(None, None, self.stride),)]
+        more = self.out_channels - self.in_channels
+        # Padding counts from the last axis: two numbers for each side length, then the channels.
+        return nn.functional.pad(x, (*[0] * (2 * (x.dim() - 2)), 0, more))
+
+    def extra_repr(self) -> str:
+        """Return what the module's text says of it."""
+        return f"{self.in_channels}, {self.out_channels}, stride={self.stride}"
+
+
+class Residual(nn.Module):
+    """Units in a row, a shortcut beside them, and an activation behind the sum."""
+
+    def __init__(self, units: Iterable[nn.Module], shortcut: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.units = nn.Sequential(*units)
+        self.shortcut = shortcut
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N, F, H', W'] of x [N, C, H, W]."""
+        y: Tensor = self.act(torch.add(self.units(x), self.shortcut(x)))
+        return y
+
+
+_NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+_MAX_POOLS: Final[dict[int, type[nn.Module]]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
+_ADAPTIVE: Final[dict[tuple[str, int], type[nn.Module]]] = {
+    ("max", 1): nn.AdaptiveMaxPool1d,
+    ("max", 2): nn.AdaptiveMaxPool2d,
+    ("average", 1): nn.AdaptiveAvgPool1d,
+    ("average", 2): nn.AdaptiveAvgPool2d,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Makes the parts of one layout in one style, all on one device and of one type."""
+
+    layout: Layout
+    style: NetworkStyle
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """What the layout counts beside its blocks."""
+        return self.layout.frame
+
+    @property
+    def dims(self) -> int:
+        """Spatial dimensions of the maps."""
+        return self.layout.stages[0].first.dims
+
+    def stem(self, strides: Sequence[int]) -> nn.Sequential:
+        """Return the layers before the stages, each with its batch norm and activation."""
+        layers: list[nn.Module] = []
+        for each, stride in zip(self.frame.stem, strides, strict=True):
+            layers.append(
+                layer_module(each.layer, stride, self.frame.bias, self.device, self.dtype)
+            )
+            if each.layer.conv.writes:  # a shuffle writes nothing
+                layers += [self._norm(each.layer.c_out)] if self.frame.batch_norm else []
+                layers.append(self._activation())
+        return nn.Sequential(*layers)
+
+    def stage(self, join: StageJoin) -> nn.Sequential:
+        """Return the units of a stage, with pooling before them where the maps are too large.
+
+        Raises: SettingError for projections in a style without shortcuts.
+        """
+        if self.frame.projections and not self.style.residual:
+            raise SettingError.because(
+                "projections without shortcuts",
+                got="residual 0",
+                allowed="residual 1 or more where the layout counts projections",
+                remedy="choose a style with shortcuts",
+                argument="style",
+            )
+        parts = OrderedDict[str, nn.Module]()
+        if join.enters < join.comes:
+            parts["pool"] = self._pool(join)
+        units, stride = join.stage.units, join.stage.stride
+        step = self.style.residual or 1
+        for n, start in enumerate(range(0, len(units), step), start=1):
+            group = units[start : start + step]
+            opens = start == 0
+            parts[f"unit{n}"] = self._group(group, stride if opens else 1, opens)
+        return nn.Sequential(parts)
+
+    def _group(self, units: Sequence[SizedBlock], stride: int, opens: bool) -> nn.Module:
+        """Return units in a row; with a shortcut beside them where they are as many as it spans.
+
+        A projection that the layout counts is there whatever their number.
+        """
+        strides = [stride, *[1] * (len(units) - 1)]
+        projects = opens and self.frame.projections
+        if not (projects or len(units) == self.style.residual):
+            row = [self._unit(*each, self.style.where) for each in zip(units, strides, strict=True)]
+            return row[0] if len(row) == 1 else nn.Sequential(*row)
+        c_in, c_out = units[0].channels, units[-1].out_channels
+        same = c_in == c_out and stride == 1
+        if len(units) == 1 and (projects or same):
+            kind = "projection" if projects else "identity"
+            return self._unit(units[0], stride, self.style.where, kind)
+        # The last unit gives its last activation up to the sum, and with "end" every unit.
+        wheres = [self.style.where] * (len(units) - 1) + ["between"]
+        return Residual(
+            [self._unit(*each, inside=True) for each in zip(units, strides, wheres, strict=True)],
+            self._projection(c_in, c_out, stride)
+            if projects
+            else nn.Identity()
+            if same
+            else FreeShortcut(c_in, c_out, stride),
+            nn.Identity() if self.style.where == "between" else self._activation(),
+        )
+
+    def _unit(
+        self,
+        unit: SizedBlock,
+        stride: int,
+        where: str,
+        shortcut: str = "none",
+        inside: bool = False,
+    ) -> nn.Module:
+        silent = inside and self.style.where == "end"
+        style = Style(
+            self.frame.batch_norm,
+            None if silent else self.style.activation,
+            where,
+            shortcut,
+            self.frame.bias,
+        )
+        return build(unit, stride=stride, style=style, device=self.device, dtype=self.dtype)
+
+    def _projection(self, c_in: int, c_out: int, stride: int) -> nn.Module:
+        layer = Block.parse("PW").at(c_in, c_out, dims=self.dims).layers[0]
+        parts = [layer_module(layer, stride, self.frame.bias, self.device, self.dtype)]
+        parts += [self._norm(c_out)] if self.frame.batch_norm else []
+        return nn.Sequential(*parts)
+
+    def head(self) -> nn.Sequential:
+        """Return pooling, flattening and the dense layers; nothing without a classifier."""
+        if not self.frame.classifier:
+            return nn.Sequential()
+        last = self.layout.stages[-1]
+        side = head_side(self.layout)
+        parts = OrderedDict[str, nn.Module]()
+        if side < last.side:
+            parts["pool"] = _ADAPTIVE[self.style.head, self.dims](side)
+        parts["flatten"] = nn.Flatten()
+        *hidden, classes = pairwise((last.width * self.frame.pixels, *self.frame.classifier))
+        for n, (c_in, c_out) in enumerate(hidden, start=1):
+            parts[f"dense{n}"] = self._dense(c_in, c_out)
+            parts[f"dense{n}_act"] = self._activation()
+            if self.style.dropout:
+                parts[f"dense{n}_drop"] = nn.Dropout(self.style.dropout)
+        parts["logits"] = self._dense(*classes)
+        return nn.Sequential(parts)
+
+    def _pool(self, join: StageJoin) -> nn.Module:
+        ratio = join.comes // join.enters
+        if join.comes // ratio != join.enters or ratio == 1:
+            return _ADAPTIVE["max", self.dims](join.enters)
+        if join.behind_stem and join.comes == 2 * join.enters:
+            # Behind a stem windows overlap, as in ResNet and [Fog] Table 1.
+            return _MAX_POOLS[self.dims](3, 2, 1)
+        return _MAX_POOLS[self.dims](ratio)
+
+    def _norm(self, width: int) -> nn.Module:
+        return _NORMS[self.dims](width, device=self.device, dtype=self.dtype)
+
+    def _dense(self, c_in: int, c_out: int) -> nn.Module:
+        return nn.Linear(c_in, c_out, device=self.device, dtype=self.dtype)
+
+    def _activation(self) -> nn.Module:
+        return ACTIVATIONS[self.style.activation]() if self.style.activation else nn.Identity()
+
+
+# Far above any data set.
+MAX_CLASSES: Final = 10**6
+
+
+class Network(nn.Module):
+    """The network of a layout: stem, stages, and the classifier if there is one.
+
+    It takes images [N, inputs, S, S] of the side S that the layout says (`layout.image`) and
+    returns logits [N, classes], or without a classifier the maps of the last stage. Make it with
+    `build_network` or `named_network`, which draw the weights.
+
+    Raises: SettingError for a layout whose parts do not fit each other.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        style: NetworkStyle | str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(layout, Layout):
+            raise wrong_type(
+                "layout",
+                layout,
+                "a Layout such as ifspace.stages.networks.stages returns",
+                "named_network takes the name of a network",
+            )
+        check_dtype(dtype)
+        self.layout = layout
+        self.style = network_style(style, layout)
+        parts = Parts(layout, self.style, device, dtype)
+        joins = joins_of(layout)
+        self.stem = parts.stem(joins.stem_strides)
+        self.stages = nn.Sequential(
+            OrderedDict(
+                (f"stage{n}", parts.stage(join)) for n, join in enumerate(joins.stages, start=1)
+            )
+        )
+        self.head = parts.head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [N, classes] of images [N, inputs, S, S], or maps without a classifier.
+
+        Raises: KernelError for images of another size.
+        """
+        dims = self.layout.stages[0].first.dims
+        wanted = (self.layout.frame.inputs, *[self.layout.image] * dims)
+        if tuple(x.shape[1:]) != wanted:
+            raise KernelError.because(
+                "input does not fit the network",
+                got=list(x.shape),
+                allowed=f"[N, {', '.join(map(str, wanted))}]",
+                remedy="resize the images, or build the network for their size",
+                argument="x",
+            )
+        y: Tensor = self.head(self.stages(self.stem(x)))
+        return y
+
+    def extra_repr(self) -> str:
+        """Return what the module's text says of it."""
+        return f"image={self.layout.image}, depths={self.layout.depths}, style={self.style}"
+
+
+def build_network(
+    layout: Layout,
+    style: NetworkStyle | str | None = None,
+    *,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """Return the network of a layout with fresh weights.
+
+    `style`: a NetworkStyle; a network's name for its style, "plain" for no activation; None for
+    ReLUs, with shortcuts where the layout counts projections. Weights of convolutions are drawn for
+    ReLUs (He et al.) by their fan-in, their biases are 0; batch norm and dense layers begin as
+    torch's do. The same `seed` draws the same weights and leaves torch's generators as they are;
+    None draws from them.
+
+    >>> from ifspace.stages.networks import stages
+    >>> layout = stages("DW+PW", (8, 4), (16, 32), (1, 2))
+    >>> made = build_network(layout, seed=0)
+    >>> made(torch.ones(2, 3, 8, 8)).shape, sum(each.numel() for each in made.parameters())
+    (torch.Size([2, 32, 4, 4]), 2043)
+    >>> layout.params
+    2043
+
+    What the layout counts is built and nothing else. For batch norm and a classifier, say in place
+    of those of a network that `ifspace layout --stages ... --save` wrote, change its frame:
+
+    >>> from dataclasses import replace
+    >>> frame = replace(made.layout.frame, batch_norm=True, classifier=(100,))
+    >>> build_network(replace(made.layout, frame=frame))(torch.ones(2, 3, 8, 8)).shape
+    torch.Size([2, 100])
+
+    Raises: SettingError for a layout whose parts do not fit each other or the style, or a wrong
+        seed; BlockError for a stride without a spatial layer to hold it; DeviceError for a device
+        that is not there.
+    """
+    check_seed(seed)
+    if device is not None:
+        device = device_of(device)
+    with seeded(seed, device):
+        made = Network(layout, style, device, dtype)
+        _initialise(made)
+    return made
+
+
+def named_network(
+    name: str,
+    side: int = 32,
+    depths: Sequence[int] | None = None,
+    *,
+    classes: int | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """Return a network of the papers, for images of side x side pixels.
+
+    `depths`: those of its stages if not the network's own; `classes`: 10 for the small images and
+    1000 for the large ones if not given. Weights are drawn as `build_network` does. The papers
+    describe sides of 32 and 224; others scale the maps of the first up to 111, of the second from
+    there on. For other widths, blocks or joins make a layout with `ifspace.stages.networks.stages`
+    and a Frame, and give it to `build_network` with the network's name as its style.
+
+    >>> made = named_network("resnet50", 224, device="meta")
+    >>> sum(each.numel() for each in made.parameters())
+    25557032
+    >>> named_network("vgg11", 64, classes=100)(torch.ones(2, 3, 64, 64)).shape
+    torch.Size([2, 100])
+
+    Raises: SettingError for an unknown name or side, depths or classes that do not fit.
+    """
+    style = style_of(name)
+    layout = _at_side(name, whole_number(side, "side", 1, MAX_SIDE))
+    layout = layout if depths is None else layout.at_depths(_depths(depths))
+    if classes is not None:
+        dense = (
+            *layout.frame.classifier[:-1],
+            whole_number(classes, "classes", 1, MAX_CLASSES),
+        )
+        layout = replace(layout, frame=replace(layout.frame, classifier=dense))
+    return build_network(layout, style, seed=seed, device=device, dtype=dtype)
+
+
+def _at_side(name: str, side: int) -> Layout:
+    small, large = SIDES
+    layout = network(name, small if side < large // 2 else large)
+    frame, image = layout.frame, layout.image
+    sides = [each.side for each in layout.stages] + [each.side for each in frame.stem]
+    step = image // gcd(image, *sides)  # the least side at which all are whole
+    if side % step:
+        raise SettingError.because(
+            "maps of no whole number of pixels",
+            got=f"side {side}",
+            allowed=f"multiples of {step}",
+            remedy="choose one of them",
+            argument="side",
+        )
+    return Layout(
+        tuple(replace(each, side=each.side * side // image) for each in layout.stages),
+        replace(
+            frame,
+            stem=tuple(replace(each, side=each.side * side // image) for each in frame.stem),
+            image=None if frame.image is None else side,
+        ),
+    )
+
+
+def _depths(depths: Any) -> tuple[int, ...]:
+    if isinstance(depths, str) or not isinstance(depths, Iterable):
+        raise wrong_type(
+            "depths", depths, "a whole number for each stage", "write them like (5, 4, 2, 1, 1)"
+        )
+    return tuple(whole_number(each, "depths", 1, MAX_DEPTH) for each in depths)
+
+
+@contextmanager
+def seeded(seed: int | None, device: torch.device | str | None) -> Iterator[None]:
+    """Have torch draw from a seed for a while, on the CPU and on a device; None: from its own."""
+    if seed is None:
+        yield
+        return
+    where = torch.device("cpu" if device is None else device)
+    on_cuda = where.type == "cuda"
+    with torch.random.fork_rng([where] if on_cuda else []):
+        # Not torch.manual_seed, which would seed devices that are not put back.
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(where):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _initialise(made: Network) -> None:
+    """Draw the weights of the convolutions anew.
+
+    Reference: He et al., Delving Deep into Rectifiers, eq. 10.
+    """
+    for module in made.modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        # Dense layers keep torch's own; what has fewer axes is batch norm.
+        if isinstance(module, nn.Linear) or weight is None or weight.dim() < 2:
+            continue
+        nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+        if bias is not None:
+            nn.init.zeros_(bias)
