@@ -32,6 +32,7 @@ from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.kinds import find_kind
 from ifspace.reach import compact, quality
+from ifspace.serialize import to_plain
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 LENGTHS = tuple(range(2, 11))
@@ -160,7 +161,7 @@ def _child(search: str, channels: int, length: int, jobs: int | None) -> Row:
     if search == "halves":
         found = enumerate_designs([setting], jobs=jobs)
         seconds = time.perf_counter() - start
-        return {"seconds": seconds} | found.funnels[0].to_json()
+        return {"seconds": seconds, **to_plain(found.funnels[0])}
     survivors = len(SEARCHES[search](setting))
     return {"seconds": time.perf_counter() - start, "survivors": survivors}
 

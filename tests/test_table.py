@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from ifspace.table import (
     _fold,
+    ratio_text,
     table,
 )
 
@@ -64,3 +65,8 @@ def test_no_name_is_cut(width: int) -> None:
 def test_parentheses_and_equations_are_cut_last() -> None:
     assert _fold("1 + min(C, w_1) + k = 3", 12) == ["1 +", "min(C, w_1)", "+ k = 3"]
     assert _fold("1 + min(C, w_1)", 8) == ["1 +", "min(C,", "w_1)"]
+
+
+def test_ratios_read_as_fractions_of_the_convolution() -> None:
+    texts = [ratio_text(ratio) for ratio in (1344 / 36864, 272 / 2304, 1 / 4, 1, 0.999, 2.5)]
+    assert texts == ["1/27", "1/8.5", "1/4", "1.00", "1.00", "2.50"]

@@ -29,4 +29,3 @@ from .design import (
     mark_dominated as mark_dominated,
 )
 from .design import published_names as published_names
-from .export import to_json_dict as to_json_dict

@@ -1,18 +1,13 @@
-"""Choosing: which block of a catalogue to use."""
+"""Which block of a catalogue to use: within bounds, ranked, with a reason; trade-offs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ifspace.catalogue.design import (
-    Catalogue,
-    Design,
-    costs,
-    dominators,
-)
+from ifspace.catalogue.design import Catalogue, Design, dominators
 from ifspace.errors import SettingError
 from ifspace.kinds import canonical_kinds
 
-# What can be bounded and compared: the attribute of a design and the words for it.
+# What can be bounded and compared: the attribute of a design and its name in texts.
 AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
     "params": ("params", "parameters"),
     "macs": ("macs_per_pixel", "MACs"),
@@ -32,7 +27,7 @@ def best(
     channels: int | None = None,
     by: str = "params",
 ) -> tuple[tuple[Design, str], ...]:
-    """Return the designs within all bounds, best first, each with why it stands there.
+    """Return the designs within all bounds, best first, each with the reason for its rank.
 
     Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
     `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
@@ -84,17 +79,17 @@ def best(
 def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:
     """Return the designs with the least of an amount first; ties go to the other amounts.
 
-    The amounts are parameters, MACs, activations and layers in this order; what ties in all of
-    them stays in the order given.
+    The amounts are parameters, MACs, activations and layers in this order; designs that tie in all
+    of them stay in the order given.
 
     Raises: SettingError for an unknown amount.
     """
     order = _order(by)
-    return tuple(sorted(designs, key=lambda each: tuple(_amount(each, name) for name in order)))
+    return tuple(sorted(designs, key=lambda design: tuple(_amount(design, name) for name in order)))
 
 
 def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
-    """Return what is not dominated: the first design of each costs, and how many cost the same.
+    """Return the designs that are not dominated, one of each costs, and how many cost the same.
 
     The designs are those of one setting with `dominated_by` filled in; fewest parameters first.
 
@@ -103,7 +98,7 @@ def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
     """
     alike: dict[Any, list[Design]] = {}
     for design in ranked(design for design in designs if design.dominated_by is None):
-        alike.setdefault(costs(design), []).append(design)
+        alike.setdefault(design.costs, []).append(design)
     return tuple((group[0], len(group)) for group in alike.values())
 
 
@@ -130,13 +125,13 @@ def _reason(design: Design, dominator: str | None, least: Mapping[str, int]) -> 
 
 
 def _check_width(catalogue: Catalogue, channels: int) -> None:
-    known = {setting.channels for setting in catalogue.settings}
-    known |= {design.channels for design in catalogue.designs}
-    if known and channels not in known:
+    widths = {setting.channels for setting in catalogue.settings}
+    widths |= {design.channels for design in catalogue.designs}
+    if widths and channels not in widths:
         raise SettingError.because(
             "the catalogue has no such channels",
             got=channels,
-            allowed=", ".join(map(str, sorted(known))),
+            allowed=", ".join(map(str, sorted(widths))),
             remedy="choose one of them or enumerate that width",
             argument="channels",
         )

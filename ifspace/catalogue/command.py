@@ -1,43 +1,15 @@
-"""`ifspace best`: which block of a catalogue to use; the table that it and `enumerate` print."""
+"""`ifspace best`: which block of a catalogue to use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ifspace.catalogue.export import notes, ratio_text
 from ifspace.cli.options import NO_ANSWER, Output, amount, parts, shared_options, with_options
-from ifspace.table import table
 
 if TYPE_CHECKING:
-    from ifspace.catalogue import Design
-
-
-def designs_table(designs: Sequence["Design"], why: Sequence[str] | None = None) -> str:
-    """Return the designs with their rank, and why each is there or else what is known of it."""
-    several = len({(design.channels, design.out_channels) for design in designs}) > 1
-    columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", ">layers"]
-    columns.append("notes~")
-    if several:
-        columns[2:2] = [">C", ">F"]
-    rows = []
-    for place, design in enumerate(designs):
-        row = [
-            str(place + 1),
-            str(design.block),
-            f"{design.params:,}",
-            ratio_text(design.params_ratio),
-            f"{design.macs_per_pixel:,}",
-            f"{design.activations_per_pixel:,}",
-            str(design.layers),
-            notes(design) if why is None else why[place],
-        ]
-        if several:
-            row[2:2] = [str(design.channels), str(design.out_channels)]
-        rows.append(row)
-    return table(columns, rows, keys=2)
-
+    from ifspace.catalogue import Catalogue, Design
 
 _OPTIONS = (
     click.option("--params", type=amount, metavar="N", help="At most so many parameters."),
@@ -104,11 +76,12 @@ def command(
     may end in k, M or G. Exit status 3, and no file, when no entry is within them.
     """
     from ifspace.catalogue import best, load
-    from ifspace.catalogue.export import designs_to_csv, designs_to_markdown, json_text
+    from ifspace.catalogue.dataset import designs_table, to_csv
+    from ifspace.serialize import json_text, to_plain
 
-    known = load(catalogue)
-    found = best(
-        known,
+    designs_on_file = load(catalogue)
+    choices = best(
+        designs_on_file,
         params=params,
         macs=macs,
         activations=activations,
@@ -117,35 +90,47 @@ def command(
         channels=channels,
         by=by,
     )
-    designs = [design for design, _ in found]
-    reasons = [reason for _, reason in found]
+    designs = [design for design, _ in choices]
+    reasons = [reason for _, reason in choices]
+    first = designs[:limit], reasons[:limit]
     output.emit(
         {
-            "table": lambda: designs_table(designs[:limit], reasons[:limit]) if designs else "",
-            "json": lambda: json_text(
-                {"designs": [each.to_json() | {"why": why} for each, why in found]}
+            "table": lambda: (
+                designs_table(*first, "why~", ranks=True).text(keys=2) if designs else ""
             ),
-            "csv": lambda: designs_to_csv(designs, reasons),
-            "markdown": lambda: designs_to_markdown(designs, reasons),
+            "json": lambda: json_text(
+                {"designs": [to_plain(design) | {"why": reason} for design, reason in choices]}
+            ),
+            "csv": lambda: to_csv(designs, reasons),
+            "markdown": lambda: designs_table(designs, reasons, "why~").markdown(),
         },
         keep=bool(designs),
     )
-    minimised = {setting.objective for setting in known.settings}
-    asked = {by} | {name for name, bound in (("params", params), ("macs", macs)) if bound}
-    if any(setting.stride > 1 for setting in known.settings) and asked - minimised - {"layers"}:
-        output.note(
-            f"of each composition the catalogue has the choice with the fewest "
-            f"{' or '.join(sorted(minimised))}; others may have fewer "
-            f"{' and '.join(sorted(asked - minimised))}: enumerate again with --objective"
-        )
-    widths = {(design.channels, design.out_channels) for design in designs}
-    if len(widths) > 1:
-        output.note(f"the catalogue is for {len(widths)} widths; --channels picks one")
+    compared = {by, *(name for name, bound in (("params", params), ("macs", macs)) if bound)}
+    for note in _notes(designs_on_file, designs, compared):
+        output.note(note)
     if len(designs) > limit and output.format == "table":
         output.note(f"{limit} of {len(designs)} entries within the bounds; --limit shows more")
     if not designs:
-        said = f"no entry of {catalogue.name} is within the bounds; loosen one of them"
+        fact = f"no entry of {catalogue.name} is within the bounds; loosen one of them"
         if output.out is not None:
-            said += f"; {output.out} was not written"
-        click.echo(f"ifspace: {said}", err=True)
+            fact += f"; {output.out} was not written"
+        click.echo(f"ifspace: {fact}", err=True)
         context.exit(NO_ANSWER)
+
+
+def _notes(
+    catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str]
+) -> Iterator[str]:
+    """Yield what to know of the chosen designs, given the amounts that were bounded or compared."""
+    minimised = {setting.objective for setting in catalogue.settings}
+    other = sorted(compared - minimised)
+    if any(setting.stride > 1 for setting in catalogue.settings) and set(other) - {"layers"}:
+        yield (
+            f"of each composition the catalogue has the choice with the fewest "
+            f"{' or '.join(sorted(minimised))}; others may have fewer "
+            f"{' and '.join(other)}: enumerate again with --objective"
+        )
+    widths = {(design.channels, design.out_channels) for design in designs}
+    if len(widths) > 1:
+        yield f"the catalogue is for {len(widths)} widths; --channels picks one"

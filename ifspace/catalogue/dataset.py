@@ -1,67 +1,27 @@
-"""The catalogue on disk: one Parquet file that explains itself, written whole or not at all.
+"""The catalogue on disk: a Parquet file that explains itself; JSON, CSV and Markdown are exports.
 
 Every column carries its description, and the file's metadata says where the rows come from:
 version of ifspace, version of this schema, settings and funnels. No time, host, path or number of
-workers is kept, so the same content is the same bytes.
+workers is kept, so the same content is the same bytes. A file is written whole or not at all.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from ifspace.block import Block
-from ifspace.catalogue.design import (
-    Catalogue,
-    Design,
-    Funnel,
-)
-from ifspace.catalogue.export import to_csv, to_json, to_markdown
+from ifspace.catalogue.design import COLUMNS, Catalogue, Design, Funnel, from_columns, to_columns
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
+from ifspace.serialize import to_plain
 from ifspace.storage import replacing
+from ifspace.table import Table, ratio_text
 
 SCHEMA_VERSION: Final = 1
 METADATA_KEY: Final = b"ifspace"
-
-# Name: (type, description). `field` is two columns; the others are named as in `Design`.
-COLUMNS: Final[dict[str, tuple[str, str]]] = {
-    "channels": ("int32", "width C that enters the block, channels"),
-    "out_channels": ("int32", "width F that leaves the block, channels"),
-    "bottleneck": ("string", "ratio K/F of the width inside, exact; null without a bottleneck"),
-    "repeats": ("int32", "copies of the composition in a row, as many as the reference has layers"),
-    "kernel": ("int32", "kernel size k of the spatial layers and of the reference, pixels"),
-    "stride": ("int32", "stride of the first spatial layer"),
-    "dims": ("int32", "spatial dimensions"),
-    "composition": ("string", "kinds from first layer to last, and the number of copies"),
-    "block": ("string", "cheapest block of the composition that passes the rule"),
-    "params": ("int64", "weights of all copies, without bias or normalisation"),
-    "macs_per_pixel": ("int64", "multiply-accumulates of all copies per output pixel"),
-    "activations_per_pixel": ("int64", "elements written by all copies per output pixel"),
-    "params_ratio": ("float64", "params divided by those of the reference convolutions"),
-    "macs_ratio": ("float64", "macs_per_pixel divided by that of the reference convolutions"),
-    "field_side": ("int32", "spatial information field, side in pixels"),
-    "field_channels": ("int32", "channel information field, channels of the block's input"),
-    "layers": ("int32", "layers of one copy, shuffles included"),
-    "params_formula": ("string", "params in the symbols C, F, K and groups g_1, g_2, ..."),
-    "field_condition": ("string", "what the parameters must meet for the full channel field"),
-    "irreducible": ("bool", "whether no proper sub-sequence of the layers has the field"),
-    "dominated_by": (
-        "string",
-        "first survivor that is no worse in params, MACs, activations and "
-        "layers and better in one; null if none",
-    ),
-    "same_as": (
-        "string",
-        "simpler composition that the cheapest legal choice amounts to, groups "
-        "1 and C included; null if none",
-    ),
-    "published_as": ("string", "names of the composition in the literature; null if none"),
-}
-NULLABLE: Final = frozenset({"bottleneck", "dominated_by", "same_as", "published_as"})
 
 
 def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
@@ -109,8 +69,8 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
         if not table.schema.equals(_schema()):
             raise _unreadable(name, "columns that the schema does not name")
         settings = tuple(map(EnumerationSetting.from_arguments, about["settings"]))
-        funnels = tuple(map(Funnel.from_json, about["funnels"]))
-        designs = tuple(_designs(table))
+        funnels = tuple(map(Funnel.from_plain, about["funnels"]))
+        designs = from_columns({name: table.column(name).to_pylist() for name in COLUMNS})
     except CatalogueError:
         raise
     except (IfspaceError, ValueError, KeyError, TypeError, AttributeError):
@@ -128,7 +88,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def _writer(path: str | os.PathLike[str]) -> Callable[[Catalogue], bytes]:
     writers: dict[str, Callable[[Catalogue], bytes]] = {
         ".parquet": _to_parquet,
-        ".csv": lambda catalogue: to_csv(catalogue).encode(),
+        ".csv": lambda catalogue: to_csv(catalogue.designs).encode(),
         ".json": lambda catalogue: to_json(catalogue).encode(),
         ".md": lambda catalogue: to_markdown(catalogue).encode(),
     }
@@ -149,12 +109,12 @@ def _schema() -> Any:
     types = {"bool": pyarrow.bool_()}
     return pyarrow.schema(
         pyarrow.field(
-            name,
-            types.get(kind) or getattr(pyarrow, kind)(),
-            nullable=name in NULLABLE,
-            metadata={"description": description},
+            column.name,
+            types.get(column.type) or getattr(pyarrow, column.type)(),
+            nullable=column.nullable,
+            metadata={"description": column.meaning},
         )
-        for name, (kind, description) in COLUMNS.items()
+        for column in COLUMNS.values()
     )
 
 
@@ -166,13 +126,12 @@ def _to_parquet(catalogue: Catalogue) -> bytes:
         "ifspace": version(),
         "schema": SCHEMA_VERSION,
         "settings": [setting.arguments() for setting in catalogue.settings],
-        "funnels": [funnel.to_json() for funnel in catalogue.funnels],
+        "funnels": to_plain(catalogue.funnels),
     }
     schema = _schema().with_metadata({METADATA_KEY: json.dumps(about)})
-    columns = {name: [_cell(design, name) for design in catalogue.designs] for name in COLUMNS}
     buffer = BytesIO()
     pyarrow.parquet.write_table(
-        pyarrow.table(columns, schema=schema),
+        pyarrow.table(to_columns(catalogue.designs), schema=schema),
         buffer,
         version="2.6",
         compression="zstd",
@@ -181,23 +140,6 @@ def _to_parquet(catalogue: Catalogue) -> bytes:
         write_page_checksum=True,
     )
     return buffer.getvalue()
-
-
-def _cell(design: Design, column: str) -> Any:
-    if column.startswith("field_") and column != "field_condition":
-        return design.field[column == "field_channels"]
-    return str(design.block) if column == "block" else getattr(design, column)
-
-
-def _designs(table: Any) -> Iterator[Design]:
-    columns = {name: table.column(name).to_pylist() for name in COLUMNS}
-    columns["field"] = list(
-        zip(columns.pop("field_side"), columns.pop("field_channels"), strict=True)
-    )
-    columns["block"] = list(map(Block.parse, columns["block"]))
-    names = list(columns)
-    for values in zip(*columns.values(), strict=True):
-        yield Design(**dict(zip(names, values, strict=True)))
 
 
 def version() -> str:
@@ -215,3 +157,110 @@ def _unreadable(name: str, got: str) -> CatalogueError:
         allowed="a whole .parquet file written by ifspace",
         remedy="write it anew with `ifspace enumerate --out FILE.parquet`",
     )
+
+
+def to_json(catalogue: Catalogue) -> str:
+    """Return the catalogue as JSON text, one design a line.
+
+    `arguments` and `funnel` are those of the first setting, `settings` holds them for all.
+    """
+    settings = [
+        {"arguments": setting.arguments(), "funnel": to_plain(funnel)}
+        for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
+    ]
+    first = settings[0] if settings else {"arguments": {}, "funnel": {}}
+    head = json.dumps({**first, "settings": settings}, indent=2, ensure_ascii=False)
+    rows = ",\n".join(
+        f"    {json.dumps(to_plain(design), ensure_ascii=False)}" for design in catalogue.designs
+    )
+    designs = f"[\n{rows}\n  ]" if rows else "[]"
+    return head.removesuffix("\n}") + f',\n  "designs": {designs}\n}}\n'
+
+
+def to_csv(designs: Sequence[Design], reasons: Sequence[str] | None = None) -> str:
+    """Return the designs as CSV with a header; a missing value is an empty cell.
+
+    With `reasons` there is a last column `why`.
+
+    >>> to_csv(()).split(",")[:3]
+    ['channels', 'out_channels', 'bottleneck']
+    """
+    columns = to_columns(designs)
+    if reasons is not None:
+        columns["why"] = list(reasons)
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True))).csv()
+
+
+def to_markdown(catalogue: Catalogue) -> str:
+    """Return the funnels and the designs as Markdown tables."""
+    funnels = [
+        funnel_table(funnel, f"C = {setting.channels}, F = {setting.out_width}").markdown()
+        for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
+    ]
+    return "\n".join([*funnels, designs_table(catalogue.designs).markdown()])
+
+
+def funnel_table(funnel: Funnel, title: str = "") -> Table:
+    """Return the funnel as a table: a row for each step, a column for each length.
+
+    >>> print(funnel_table(Funnel(6, 6, 1, (6,), (6,), (1,))).text(), end="")
+    length                   1  all
+    -------------------------------
+    compositions             6    6
+    after repeated patterns  6    6
+    survivors                1    1
+    """
+    lengths = [f">{length}" for length in range(1, len(funnel.by_length) + 1)]
+    rows = ((name, *counts, total) for name, counts, total in funnel.steps)
+    return Table(("length", *lengths, ">all"), tuple(rows), title)
+
+
+# What a reader compares, in this order.
+_SHOWN: Final = (
+    "channels",
+    "out_channels",
+    "block",
+    "params",
+    "params_ratio",
+    "macs_per_pixel",
+    "activations_per_pixel",
+    "layers",
+)
+
+
+def designs_table(
+    designs: Sequence[Design],
+    remarks: Sequence[str] | None = None,
+    remark_header: str = "notes~",
+    *,
+    ranks: bool = False,
+) -> Table:
+    """Return the designs as a table with the columns that a reader compares.
+
+    The last column has a remark on each design, its `notes` unless given. With `ranks` the first
+    column numbers the designs, and the widths are left out where all designs have the same.
+    """
+    several = len({(design.channels, design.out_channels) for design in designs}) > 1
+    names = _SHOWN if several or not ranks else _SHOWN[2:]
+    rows = []
+    for index, design in enumerate(designs):
+        rank = (index + 1,) if ranks else ()
+        remark = notes(design) if remarks is None else remarks[index]
+        rows.append((*rank, *(_cell(design, name) for name in names), remark))
+    headers = [COLUMNS[name].header for name in names]
+    return Table((*[">#"] * ranks, *headers, remark_header), tuple(rows))
+
+
+def _cell(design: Design, name: str) -> Any:
+    value = getattr(design, name)
+    return ratio_text(value) if name == "params_ratio" else value
+
+
+def notes(design: Design) -> str:
+    """Return what a reader should know beside the numbers: names, sameness, dominance."""
+    parts = [design.published_as] if design.published_as else []
+    if design.same_as:
+        parts.append(f"= {design.same_as}")
+    if design.dominated_by:
+        parts.append(f"dominated by {design.dominated_by}")
+    return "; ".join(parts)

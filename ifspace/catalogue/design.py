@@ -1,20 +1,294 @@
-"""The catalogue as values: designs, funnels, which design dominates which, published names."""
+"""The catalogue as values: designs and their columns, funnels, dominance, published names."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 import numpy as np
 
 from ifspace.block import Block, SizedBlock
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.kinds import KINDS
+from ifspace.serialize import to_plain
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the catalogue: its Arrow type, what it means, and how tables show it.
+
+    `header` is what tables print above it, marked as in `ifspace.table.Table`; only some columns
+    are in tables. `nullable`: a design may have no value there. `name` is the name in files, that
+    of the field unless given.
+    """
+
+    type: str
+    meaning: str
+    header: str = ""
+    nullable: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """One survivor of one setting, with its cheapest block: a row of the catalogue.
+
+    Every field is a column of the same name in files, with the meaning that stands here; but the
+    information field, (pixels, channels), is two columns. JSON has the fields.
+    """
+
+    channels: Annotated[int, Column("int32", "width C that enters the block, channels", ">C")]
+    out_channels: Annotated[int, Column("int32", "width F that leaves the block, channels", ">F")]
+    bottleneck: Annotated[
+        str | None,
+        Column(
+            "string",
+            "ratio K/F of the width inside, exact; null without a bottleneck",
+            nullable=True,
+        ),
+    ]
+    repeats: Annotated[
+        int,
+        Column("int32", "copies of the composition in a row, as many as the reference has layers"),
+    ]
+    kernel: Annotated[
+        int,
+        Column("int32", "kernel size k of the spatial layers and of the reference, pixels"),
+    ]
+    stride: Annotated[int, Column("int32", "stride of the first spatial layer")]
+    dims: Annotated[int, Column("int32", "spatial dimensions")]
+    composition: Annotated[
+        str, Column("string", "kinds from first layer to last, and the number of copies")
+    ]
+    block: Annotated[
+        Block,
+        Column("string", "cheapest block of the composition that passes the rule", "block~"),
+    ]
+    params: Annotated[
+        int, Column("int64", "weights of all copies, without bias or normalisation", ">params")
+    ]
+    macs_per_pixel: Annotated[
+        int, Column("int64", "multiply-accumulates of all copies per output pixel", ">MACs/px")
+    ]
+    activations_per_pixel: Annotated[
+        int, Column("int64", "elements written by all copies per output pixel", ">act/px")
+    ]
+    params_ratio: Annotated[
+        float,
+        Column("float64", "params divided by those of the reference convolutions", ">×CONV"),
+    ]
+    macs_ratio: Annotated[
+        float,
+        Column("float64", "macs_per_pixel divided by that of the reference convolutions"),
+    ]
+    field: Annotated[
+        tuple[int, int],
+        Column("int32", "spatial information field, side in pixels", name="field_side"),
+        Column(
+            "int32",
+            "channel information field, channels of the block's input",
+            name="field_channels",
+        ),
+    ]
+    layers: Annotated[int, Column("int32", "layers of one copy, shuffles included", ">layers")]
+    params_formula: Annotated[
+        str, Column("string", "params in the symbols C, F, K and groups g_1, g_2, ...")
+    ]
+    field_condition: Annotated[
+        str, Column("string", "what the parameters must meet for the full channel field")
+    ]
+    irreducible: Annotated[
+        bool, Column("bool", "whether no proper sub-sequence of the layers has the field")
+    ]
+    dominated_by: Annotated[
+        str | None,
+        Column(
+            "string",
+            "first survivor that is no worse in params, MACs, activations and layers and better "
+            "in one; null if none",
+            nullable=True,
+        ),
+    ] = None
+    same_as: Annotated[
+        str | None,
+        Column(
+            "string",
+            "simpler composition that the cheapest legal choice amounts to, groups 1 and C "
+            "included; null if none",
+            nullable=True,
+        ),
+    ] = None
+    published_as: Annotated[
+        str | None,
+        Column("string", "names of the composition in the literature; null if none", nullable=True),
+    ] = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of one copy, from the first layer to the last."""
+        return tuple(layer.kind for layer in self.block.layers)
+
+    @property
+    def sized(self) -> SizedBlock:
+        """The block at the design's widths, all copies in a row."""
+        return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
+
+    @property
+    def replaces(self) -> tuple[int, int, str | None, int, int, int, int]:
+        """What the design is made for: designs that replace the same can replace each other."""
+        return (
+            self.channels,
+            self.out_channels,
+            self.bottleneck,
+            self.repeats,
+            self.kernel,
+            self.stride,
+            self.dims,
+        )
+
+    @property
+    def costs(self) -> tuple[int, int, int, int]:
+        """What dominance compares: parameters, MACs, activations, layers."""
+        return self.params, self.macs_per_pixel, self.activations_per_pixel, self.layers
+
+
+_COLUMNS_OF: Final[Mapping[str, tuple[Column, ...]]] = {
+    attribute: tuple(
+        replace(column, name=column.name or attribute) for column in annotation.__metadata__
+    )
+    for attribute, annotation in get_type_hints(Design, include_extras=True).items()
+}
+COLUMNS: Final[Mapping[str, Column]] = {
+    column.name: column for columns in _COLUMNS_OF.values() for column in columns
+}
+
+
+def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
+    """Return the plain values of every column, a list of as many as there are designs.
+
+    >>> list(to_columns(()))[:3]
+    ['channels', 'out_channels', 'bottleneck']
+    """
+    values: dict[str, list[Any]] = {}
+    for attribute, columns in _COLUMNS_OF.items():
+        cells = [to_plain(getattr(design, attribute)) for design in designs]
+        if len(columns) == 1:
+            values[attribute] = cells
+        else:
+            for index, column in enumerate(columns):
+                values[column.name] = [cell[index] for cell in cells]
+    return values
+
+
+def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
+    """Return the designs that `to_columns` took apart.
+
+    Raises: BlockError for text in the column `block` that is not the notation.
+    """
+    cells: dict[str, Iterable[Any]] = {}
+    for attribute, columns in _COLUMNS_OF.items():
+        parts = [values[column.name] for column in columns]
+        cells[attribute] = parts[0] if len(parts) == 1 else zip(*parts, strict=True)
+    cells["block"] = map(Block.parse, values["block"])
+    return tuple(Design(*row) for row in zip(*cells.values(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """How many compositions were left after each step, in all and for each length from 1.
+
+    `words_searched`: compositions whose parameters were looked into; the others fell to bounds
+    that need none. `choices_covered`: parameter choices that the search decided, most of them
+    many at a time; `choices_checked`: those that had to be looked at one by one.
+    """
+
+    compositions: int
+    after_patterns: int
+    survivors: int
+    compositions_by_length: tuple[int, ...]
+    after_patterns_by_length: tuple[int, ...]
+    by_length: tuple[int, ...]
+    words_searched: int = 0
+    choices_covered: int = 0
+    choices_checked: int = 0
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "Funnel":
+        """Return the funnel that plain JSON values stand for."""
+        counts: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**counts)
+
+    @property
+    def steps(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+        """The steps: name, compositions left of each length from 1, and in all."""
+        return (
+            ("compositions", self.compositions_by_length, self.compositions),
+            ("after repeated patterns", self.after_patterns_by_length, self.after_patterns),
+            ("survivors", self.by_length, self.survivors),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The designs of one or more settings: a funnel for each, and the designs in their order.
+
+    Within a setting designs are in canonical order: length, then kinds in the order of the table.
+    """
+
+    settings: tuple[EnumerationSetting, ...]
+    funnels: tuple[Funnel, ...]
+    designs: tuple[Design, ...]
+
+
+_NAMES = [attribute.name for attribute in fields(Design)]
+_MARK = _NAMES.index("dominated_by")
+_design: Callable[..., Design] = Design
+_before, _after = attrgetter(*_NAMES[:_MARK]), attrgetter(*_NAMES[_MARK + 1 :])
+
+
+def dominators(designs: Sequence[Design]) -> list[str | None]:
+    """Return for each design of one setting the composition of its first dominator, or None.
+
+    A dominator is no worse in parameters, MACs, activations and layers and better in one of them;
+    the first is meant in canonical order: length, then kinds. The designs may be in any order.
+
+    There are few distinct costs among many designs, and two designs of the same costs have the same
+    dominators: only the first design of each costs is compared with the others.
+    """
+    order = {symbol: index for index, symbol in enumerate(KINDS)}
+    first: dict[tuple[int, ...], tuple[tuple[int, ...], Design]] = {}
+    for design in designs:
+        key = tuple(order[kind] for kind in design.kinds)
+        if design.costs not in first or key < first[design.costs][0]:
+            first[design.costs] = (key, design)
+    # Layers are part of the costs, so all designs of the same costs have the same length.
+    distinct = sorted(first, key=lambda costs: (costs[-1], first[costs][0]))
+    matrix = np.array(distinct, dtype=np.int64).reshape(-1, 4)
+    dominator: dict[tuple[int, ...], str | None] = {}
+    for index, costs in enumerate(distinct):
+        no_worse = (matrix <= matrix[index]).all(axis=1)
+        no_worse[index] = False  # the rest differ somewhere, so no worse is better in one
+        best = int(no_worse.argmax())
+        dominator[costs] = first[distinct[best]][1].composition if no_worse[best] else None
+    return [dominator[design.costs] for design in designs]
+
+
+def mark_dominated(designs: Iterable[Design]) -> tuple[Design, ...]:
+    """Return the designs of one setting, in the order given, with `dominated_by` filled in."""
+    unmarked = tuple(designs)
+    # dataclasses.replace takes three times as long, seconds on a long catalogue.
+    return tuple(
+        design if design.dominated_by == name else _design(*_before(design), name, *_after(design))
+        for design, name in zip(unmarked, dominators(unmarked), strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published block: its composition, how often it stands in a row, its name and source."""
+    """A published block: its composition, its number of copies, its name and source."""
 
     composition: str
     repeats: int
@@ -40,7 +314,7 @@ _TIMES: Final = {1: "once", 2: "twice"}
 
 
 def published_names(composition: str, repeats: int = 1) -> str | None:
-    """Return the names of a composition, joined by "; ", or None for one that has none.
+    """Return the names of a composition, joined by "; ", or None for one without a name.
 
     A block that was published with another number of copies says with how many.
 
@@ -49,175 +323,10 @@ def published_names(composition: str, repeats: int = 1) -> str | None:
     >>> published_names("PW+PW") is None
     True
     """
-    one = composition.partition(")")[0].lstrip("(")
+    one_copy = composition.partition(")")[0].lstrip("(")
     names = []
     for entry in PUBLISHED:
-        if entry.composition == one:
+        if entry.composition == one_copy:
             times = _TIMES.get(entry.repeats, f"{entry.repeats} times")
             names.append(entry.name if entry.repeats == repeats else f"{entry.name} ({times})")
     return "; ".join(names) or None
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """One survivor of one setting, with its cheapest block; a row of the catalogue.
-
-    Widths are in channels, amounts are those of all copies of the block, ratios are to the
-    reference, and `field` is (pixels, channels). `composition` is in the notation, with the number
-    of copies, and `block` has the same number. `ifspace.catalogue.dataset.COLUMNS` describes every
-    column.
-    """
-
-    channels: int
-    out_channels: int
-    bottleneck: str | None
-    repeats: int
-    kernel: int
-    stride: int
-    dims: int
-    composition: str
-    block: Block
-    params: int
-    macs_per_pixel: int
-    activations_per_pixel: int
-    params_ratio: float
-    macs_ratio: float
-    field: tuple[int, int]
-    layers: int
-    params_formula: str
-    field_condition: str
-    irreducible: bool
-    dominated_by: str | None = None
-    same_as: str | None = None
-    published_as: str | None = None
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of one copy, from the first layer to the last."""
-        return tuple(layer.kind for layer in self.block.layers)
-
-    @property
-    def sized(self) -> SizedBlock:
-        """The block at the design's widths, all copies in a row."""
-        return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
-
-    @property
-    def replaces(self) -> tuple[int, int, str | None, int, int, int, int]:
-        """What the design is made for: designs that replace the same can replace each other."""
-        return (
-            self.channels,
-            self.out_channels,
-            self.bottleneck,
-            self.repeats,
-            self.kernel,
-            self.stride,
-            self.dims,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the row as plain JSON values."""
-        return _plain(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Funnel:
-    """How many compositions were left after each step, in all and for each length from 1.
-
-    `words_searched`: compositions whose parameters were looked into; the others fell to bounds
-    that need none. `choices_covered`: parameter choices that the search decided, most of them
-    many at a time; `choices_checked`: those that had to be looked at one by one.
-    """
-
-    compositions: int
-    after_patterns: int
-    survivors: int
-    compositions_by_length: tuple[int, ...]
-    after_patterns_by_length: tuple[int, ...]
-    by_length: tuple[int, ...]
-    words_searched: int = 0
-    choices_covered: int = 0
-    choices_checked: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the funnel as plain JSON values."""
-        return _plain(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Funnel":
-        """Return the funnel that `to_json` wrote."""
-        frozen: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**frozen)
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The designs found: settings, a funnel for each, and the rows in the order of the settings.
-
-    Within a setting rows stand in canonical order: length, then kinds in the order of the table.
-    """
-
-    settings: tuple[EnumerationSetting, ...]
-    funnels: tuple[Funnel, ...]
-    designs: tuple[Design, ...]
-
-
-def _plain(row: Design | Funnel) -> dict[str, Any]:
-    values = {each.name: getattr(row, each.name) for each in fields(row)}
-    return {
-        name: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Block) else v
-        for name, v in values.items()
-    }
-
-
-Costs = tuple[int, int, int, int]
-
-_NAMES = [each.name for each in fields(Design)]
-_MARK = _NAMES.index("dominated_by")
-_design: Callable[..., Design] = Design
-_before, _after = attrgetter(*_NAMES[:_MARK]), attrgetter(*_NAMES[_MARK + 1 :])
-
-
-def costs(design: Design) -> Costs:
-    """Return what dominance compares: parameters, MACs, activations, layers."""
-    return design.params, design.macs_per_pixel, design.activations_per_pixel, design.layers
-
-
-def dominators(rows: Sequence[Design]) -> list[str | None]:
-    """Return for each design of one setting the composition of its first dominator, or None.
-
-    A dominator is no worse in parameters, MACs, activations and layers and better in one of them;
-    the first is meant in canonical order: length, then kinds. The rows may be in any order.
-
-    There are few distinct costs among many rows, and two rows of the same costs have the same
-    dominators: only the first row of each costs is compared with the others.
-    """
-    places = {symbol: place for place, symbol in enumerate(KINDS)}
-    first: dict[Costs, tuple[tuple[int, ...], Design]] = {}
-    all_costs = [costs(row) for row in rows]
-    for row, cost in zip(rows, all_costs, strict=True):
-        key = tuple(places[kind] for kind in row.kinds)
-        if cost not in first or key < first[cost][0]:
-            first[cost] = (key, row)
-    # Layers are part of the costs, so all rows of the same costs have the same length.
-    ordered = sorted(first, key=lambda cost: (cost[-1], first[cost][0]))
-    table = np.array(ordered, dtype=np.int64).reshape(-1, 4)
-    found: dict[Costs, str | None] = {}
-    for place, cost in enumerate(ordered):
-        no_worse = (table <= table[place]).all(axis=1)
-        no_worse[place] = False  # the rest differ somewhere, so no worse is better in one
-        best = int(no_worse.argmax())
-        found[cost] = first[ordered[best]][1].composition if no_worse[best] else None
-    return [found[cost] for cost in all_costs]
-
-
-def mark_dominated(rows: Iterable[Design]) -> tuple[Design, ...]:
-    """Return the designs of one setting, in the order given, with `dominated_by` filled in."""
-    given = tuple(rows)
-    # dataclasses.replace takes three times as long, seconds on a long catalogue.
-    return tuple(
-        row if row.dominated_by == name else _design(*_before(row), name, *_after(row))
-        for row, name in zip(given, dominators(given), strict=True)
-    )

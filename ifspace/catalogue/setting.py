@@ -1,7 +1,7 @@
-"""Problems, stated completely and checked once: the setting of an enumeration.
+"""The setting of an enumeration, stated completely and checked once.
 
-A setting names everything that decides which designs survive and which parameters are cheapest.
-It knows no search: the same value is written into the catalogue beside the designs found with it.
+A setting holds everything that decides which designs survive and which parameters are cheapest. It
+is independent of the search: the same value is written into the catalogue beside its designs.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,15 @@ from ifspace.kinds import (
     ungrouped_kinds,
 )
 from ifspace.reach import Reference
+from ifspace.serialize import to_plain
 from ifspace.values import (
     MAX_WIDTH,
+    choice,
     exact_bottleneck,
     exact_overlaps,
     listed,
     odd_number,
+    set_fields,
     whole_number,
 )
 
@@ -74,29 +77,26 @@ class EnumerationSetting:
     objective: Objective = "params"
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "channels", whole_number(self.channels, "channels", 2, MAX_WIDTH))
-        if self.out_channels is not None:
-            out = whole_number(self.out_channels, "out_channels", 1, MAX_WIDTH)
-            put(self, "out_channels", None if out == self.channels else out)
-        put(self, "kinds", canonical_kinds(self.kinds))
-        put(self, "max_len", whole_number(self.max_len, "max_len", 1))
-        put(self, "kernel", odd_number(self.kernel, "kernel", 3))
-        put(self, "overlaps", exact_overlaps(self.overlaps))
-        put(self, "repeats", whole_number(self.repeats, "repeats", 1))
-        put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
+        channels = whole_number(self.channels, "channels", 2, MAX_WIDTH)
+        out_channels = self.out_channels
+        if out_channels is not None:
+            out_channels = whole_number(out_channels, "out_channels", 1, MAX_WIDTH)
+        set_fields(
+            self,
+            channels=channels,
+            out_channels=None if out_channels == channels else out_channels,
+            kinds=canonical_kinds(self.kinds),
+            max_len=whole_number(self.max_len, "max_len", 1),
+            kernel=odd_number(self.kernel, "kernel", 3),
+            overlaps=exact_overlaps(self.overlaps),
+            repeats=whole_number(self.repeats, "repeats", 1),
+            bottleneck=exact_bottleneck(self.bottleneck, out_channels or channels),
+        )
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed or isinstance(getattr(self, name), bool):
-                raise SettingError.because(
-                    f"unknown {name}",
-                    got=repr(getattr(self, name)),
-                    allowed=", ".join(map(str, allowed)),
-                    remedy="choose one of them",
-                    argument=name,
-                )
+            choice(getattr(self, name), name, allowed)
         if not self.usable_kinds:
             raise SettingError.because(
-                f"no kind is left at {self._widths}: none has a legal group count",
+                f"no kind is left at {self.widths}: none has a legal group count",
                 got=", ".join(self.kinds),
                 allowed=f"kinds without groups ({', '.join(ungrouped_kinds())}) at any width",
                 remedy="add one of them or choose widths with more divisors",
@@ -159,7 +159,12 @@ class EnumerationSetting:
         return self.reference.macs_per_pixel(self.stride)
 
     @property
-    def _widths(self) -> str:
+    def widths(self) -> str:
+        """The widths as a reader says them.
+
+        >>> EnumerationSetting(channels=64, out_channels=128, bottleneck="1/4").widths
+        '64 channels by way of 32 to 128'
+        """
         text = f"{self.channels} channels"
         if self.inner_width is not None:
             text += f" by way of {self.inner_width}"
@@ -172,7 +177,7 @@ class EnumerationSetting:
             return ()
         plain = self.out_channels is None and self.bottleneck is None
         prime = plain and all(self.channels % n for n in range(2, self.channels))
-        where = f"{self.channels} is prime" if prime else f"at {self._widths}"
+        where = f"{self.channels} is prime" if prime else f"at {self.widths}"
         has, drop = ("have", "drop") if len(dropped) > 1 else ("has", "drops")
         remain = "remain" if len(self.usable_kinds) > 1 else "remains"
         return (
@@ -186,12 +191,7 @@ class EnumerationSetting:
         >>> EnumerationSetting(bottleneck="1/4").arguments()["bottleneck"]
         '1/4'
         """
-        values: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, tuple):
-                value = [str(part) for part in value]
-            values[each.name] = str(value) if isinstance(value, Fraction) else value
+        values: dict[str, Any] = to_plain(self)
         return values
 
     @classmethod
@@ -204,7 +204,7 @@ class EnumerationSetting:
 
         Raises: SettingError for a name that is no argument, or a value out of its range.
         """
-        names = [each.name for each in fields(cls)]
+        names = [argument.name for argument in fields(cls)]
         if unknown := [name for name in arguments if name not in names]:
             raise SettingError.because(
                 "unknown argument",
@@ -216,7 +216,7 @@ class EnumerationSetting:
 
 
 def standard_block(kernel: int, repeats: int = 1) -> Block:
-    """Return so many standard convolutions in a row, the reference of every comparison.
+    """Return `repeats` standard convolutions in a row, the reference of every comparison.
 
     >>> str(standard_block(3, 2))
     '(CONV)x2'

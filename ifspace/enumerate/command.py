@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
     from ifspace.catalogue.setting import EnumerationSetting
 
-
-# Above so many seconds by the estimate the user is told before the work begins.
+# From this estimate on, the time that the work will take is announced before it begins.
 LONG_S: Final = 20
 DAY_S: Final = 86400
 
@@ -139,7 +138,7 @@ _OPTIONS = (
 @with_options(_OPTIONS)
 @shared_options()
 def command(
-    output: Output, channels: tuple[int, ...], jobs: int | None, limit: int, **given: Any
+    output: Output, channels: tuple[int, ...], jobs: int | None, limit: int, **arguments: Any
 ) -> None:
     """List the design space: every composition, and the cheapest block of each survivor.
 
@@ -148,47 +147,37 @@ def command(
     are exports of it. Of several widths `arguments` and `funnel` in JSON are those of the first;
     `settings` holds them for every one.
     """
-    from ifspace.catalogue.dataset import (
-        check_writable,
-        save,
-    )
+    from ifspace.catalogue import dataset
     from ifspace.catalogue.setting import EnumerationSetting
 
-    if given["kinds"] is None:
-        del given["kinds"]
-    settings = [EnumerationSetting(channels=width, **given) for width in channels]
+    if arguments["kinds"] is None:
+        del arguments["kinds"]
+    settings = [EnumerationSetting(channels=width, **arguments) for width in channels]
     if output.out is not None:
-        check_writable(output.out)
+        dataset.check_writable(output.out)
 
-    from ifspace.enumerate.search import (
-        enumerate_designs,
-        estimate_seconds,
-        is_compiled,
-    )
+    from ifspace.cli.progress import ProgressBar
+    from ifspace.enumerate import search
 
     for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
         output.note(note)
-    seconds = sum(map(estimate_seconds, settings))
+    seconds = sum(map(search.estimate_seconds, settings))
     if not seconds <= LONG_S:
         output.note(f"this will take {_duration(seconds)} on one core")
-    if not is_compiled():
+    if not search.is_compiled():
         output.note("compiling the search, once, about 15 seconds")
-    from ifspace.cli.progress import ProgressBar
-
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
-        catalogue = enumerate_designs(settings, jobs=jobs, progress=progress)
+        catalogue = search.enumerate_designs(settings, jobs=jobs, progress=progress)
     if output.out is not None:
-        save(catalogue, output.out)
+        dataset.save(catalogue, output.out)
         if output.quiet:
             return
-    from ifspace.catalogue import export
-
     output.print(
         {
             "table": lambda: _text(catalogue, limit),
-            "json": lambda: export.to_json(catalogue),
-            "csv": lambda: export.to_csv(catalogue),
-            "markdown": lambda: export.to_markdown(catalogue),
+            "json": lambda: dataset.to_json(catalogue),
+            "csv": lambda: dataset.to_csv(catalogue.designs),
+            "markdown": lambda: dataset.to_markdown(catalogue),
         }
     )
 
@@ -202,96 +191,73 @@ def _duration(seconds: float) -> str:
     for most, unit_s, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < most:
             return f"about {seconds / unit_s:.0f} {unit}"
-    # A bound that cannot be computed is no number: it is not below a year either.
+    # An estimate that overflowed is NaN: that is not below a year either.
     return f"about {seconds / DAY_S:.0f} days" if seconds <= 365 * DAY_S else "more than a year"
 
 
 def _text(catalogue: "Catalogue", limit: int) -> str:
+    """Return what the terminal shows: for each setting its funnel, best designs and trade-offs."""
     texts = []
-    rows = iter(catalogue.designs)
+    designs = iter(catalogue.designs)
     for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True):
-        designs = [next(rows) for _ in range(funnel.survivors)]
-        texts.append(_one_setting(setting, funnel, designs, limit))
+        survivors = [next(designs) for _ in range(funnel.survivors)]
+        texts.append(_setting_text(setting, funnel, survivors, limit))
     return "\n".join(texts)
 
 
-def _one_setting(
+def _setting_text(
     setting: "EnumerationSetting", funnel: "Funnel", designs: Sequence["Design"], limit: int
 ) -> str:
     from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
-    from ifspace.catalogue.command import designs_table
-    from ifspace.catalogue.export import notes
-    from ifspace.table import (
-        heading,
-        paragraph,
-    )
+    from ifspace.catalogue.dataset import designs_table, notes
+    from ifspace.table import heading, paragraph
 
-    text = heading(
-        f"Compositions of 1 to {setting.max_len} layers at {_at_widths(setting)}{_unusual(setting)}"
-    )
-    text += _funnel(funnel)
+    title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths}"
+    text = heading(title + _not_default(setting)) + _funnel_text(funnel)
     if not limit or not designs:
         return text
-    shown = ranked(designs, setting.objective)[:limit]
-    what = AMOUNTS[setting.objective][1]
-    text += "\n" + heading(f"The {len(shown)} with the fewest {what} of {funnel.survivors:,}")
-    text += designs_table(shown)
-    same = sum(design.same_as is not None for design in designs)
+    best = ranked(designs, setting.objective)[:limit]
+    amount = AMOUNTS[setting.objective][1]
+    text += "\n" + heading(f"The {len(best)} with the fewest {amount} of {funnel.survivors:,}")
+    text += designs_table(best, ranks=True).text(keys=2)
+    simpler = sum(design.same_as is not None for design in designs)
     text += "\n" + paragraph(
-        f"Cheaper still as a simpler composition, with a trivial group count (=): {same:,} of "
+        f"Cheaper still as a simpler composition, with a trivial group count (=): {simpler:,} of "
         f"{funnel.survivors:,}."
     )
     trades = trade_offs(designs)
     text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")
-    said = []
-    for design, alike in trades:
-        more = [f"{alike - 1:,} more cost the same"] if alike > 1 else []
-        said.append("; ".join(filter(None, [notes(design), *more])))
-    return text + designs_table([design for design, _ in trades][:limit], said[:limit])
+    remarks = []
+    for design, alike in trades[:limit]:
+        more = f"{alike - 1:,} more cost the same" if alike > 1 else ""
+        remarks.append("; ".join(filter(None, [notes(design), more])))
+    shown = [design for design, _ in trades[:limit]]
+    return text + designs_table(shown, remarks, ranks=True).text(keys=2)
 
 
-def _unusual(setting: "EnumerationSetting") -> str:
-    """Return what is not as by default and not in the widths, for a title."""
-    standard = type(setting)().arguments()
-    told = {"channels", "out_channels", "bottleneck", "max_len"}
+def _not_default(setting: "EnumerationSetting") -> str:
+    """Return the arguments that differ from the defaults, for a title that has the widths."""
+    defaults = type(setting)().arguments()
+    in_title = {"channels", "out_channels", "bottleneck", "max_len"}
     other = [
         f"{name} {','.join(value) if isinstance(value, list) else value}"
         for name, value in setting.arguments().items()
-        if name not in told and value != standard[name]
+        if name not in in_title and value != defaults[name]
     ]
     return f" ({'; '.join(other)})" if other else ""
 
 
-def _funnel(funnel: "Funnel") -> str:
+def _funnel_text(funnel: "Funnel") -> str:
     """Return a row for each step; where that is too wide for the terminal, one for each length."""
-    from ifspace.table import (
-        table,
-        terminal_width,
-        widest,
-    )
+    from ifspace.catalogue.dataset import funnel_table
+    from ifspace.table import Table, terminal_width, widest
 
-    names = ("compositions", "after repeated patterns", "survivors")
-    totals = (funnel.compositions, funnel.after_patterns, funnel.survivors)
-    by_length = (
-        funnel.compositions_by_length,
-        funnel.after_patterns_by_length,
-        funnel.by_length,
-    )
-    lengths = [*map(str, range(1, len(funnel.by_length) + 1)), "all"]
-    counts = [
-        [f"{count:,}" for count in (*each, total)]
-        for each, total in zip(by_length, totals, strict=True)
-    ]
-    rows = [[name, *each] for name, each in zip(names, counts, strict=True)]
-    text = table(["length", *(f">{each}" for each in lengths)], rows, width=sys.maxsize)
+    steps = funnel_table(funnel)
+    text = steps.text(width=sys.maxsize)
     if widest(text) <= terminal_width():
         return text
-    columns = [">length", *(f">{name}" for name in names)]
-    return table(columns, zip(lengths, *counts, strict=True))
-
-
-def _at_widths(setting: "EnumerationSetting") -> str:
-    text = f"{setting.channels} channels"
-    if setting.inner_width is not None:
-        text += f" by way of {setting.inner_width}"
-    return text if setting.out_channels is None else f"{text} to {setting.out_channels}"
+    columns = [">length", *(f">{row[0]}" for row in steps.rows)]
+    lengths = steps.names[1:]
+    counts = zip(*(row[1:] for row in steps.rows), strict=True)
+    rows = [(length, *row) for length, row in zip(lengths, counts, strict=True)]
+    return Table(tuple(columns), tuple(rows)).text()

@@ -5,13 +5,13 @@ from itertools import groupby
 from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, Design, ranked
-from ifspace.catalogue.design import costs
-from ifspace.catalogue.export import notes, ratio_text
+from ifspace.catalogue.dataset import notes
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.bench_tables import block_tables, kernel_tables
 from ifspace.report.files import ENERGY, GROUPS, STAGES, VERDICTS, Row
 from ifspace.report.folder import Results
 from ifspace.report.table import Table, table
+from ifspace.table import ratio_text
 
 
 def tables(results: Results, part: str) -> tuple[Table, ...]:
@@ -85,7 +85,7 @@ def _designs(results: Results) -> Iterator[Table]:
         for length in sorted({design.layers for design in designs}):
             alike = [design for design in designs if design.layers == length]
             best = alike[0]
-            same = sum(costs(each) == costs(best) for each in alike) - 1
+            same = sum(each.costs == best.costs for each in alike) - 1
             rows.append(_design_row(best, f"{same} more cost the same" if same else ""))
             rows += [_design_row(each) for each in alike if each.published_as and each is not best]
         yield table(

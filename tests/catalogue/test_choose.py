@@ -1,3 +1,5 @@
+"""Which block to use: bounds, ranks, reasons, trade-offs."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,3 +1,5 @@
+"""The catalogue in files: Parquet, and its exports to CSV, JSON and Markdown."""
+
 import csv
 import json
 import os
@@ -15,9 +17,8 @@ from ifspace.catalogue import (
     load,
     save,
 )
-from ifspace.catalogue import (
-    dataset as store,
-)
+from ifspace.catalogue.dataset import METADATA_KEY, notes, to_csv, to_json, to_markdown
+from ifspace.catalogue.design import COLUMNS
 from ifspace.errors import CatalogueError, OutputError
 
 
@@ -41,10 +42,10 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
 def test_the_file_explains_itself_and_names_no_machine(tmp_path: Path) -> None:
     path = saved(tmp_path)
     schema = pyarrow.parquet.read_schema(path)
-    assert schema.names == list(store.COLUMNS)
+    assert schema.names == list(COLUMNS)
     for column in schema:
         assert column.metadata[b"description"]
-    about = json.loads(schema.metadata[store.METADATA_KEY])
+    about = json.loads(schema.metadata[METADATA_KEY])
     assert list(about) == ["ifspace", "schema", "settings", "funnels"]
     assert about["settings"][1]["bottleneck"] == "1/4"
     assert about["funnels"][0]["by_length"] == [0, 2, 1]
@@ -53,9 +54,10 @@ def test_the_file_explains_itself_and_names_no_machine(tmp_path: Path) -> None:
         assert word.encode() not in content
 
 
-def test_every_field_of_a_design_is_a_column() -> None:
-    names = {each.name for each in fields(Design)} - {"field"}
-    assert names | {"field_side", "field_channels"} == set(store.COLUMNS)
+def test_every_field_of_a_design_is_a_column_with_a_meaning() -> None:
+    names = {attribute.name for attribute in fields(Design)} - {"field"}
+    assert names | {"field_side", "field_channels"} == set(COLUMNS)
+    assert all(column.meaning and name == column.name for name, column in COLUMNS.items())
 
 
 @pytest.mark.parametrize("part", [0, 3, 100, -200, -1])
@@ -100,17 +102,17 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 )
 def test_another_schema_is_refused(tmp_path: Path, about: bytes, message: str) -> None:
     path = tmp_path / "other.parquet"
-    table = pyarrow.table({"block": ["DW"]}).replace_schema_metadata({store.METADATA_KEY: about})
+    table = pyarrow.table({"block": ["DW"]}).replace_schema_metadata({METADATA_KEY: about})
     pyarrow.parquet.write_table(table, path)
     with pytest.raises(CatalogueError, match=message):
         load(path)
 
 
-def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_setting_that_is_not_legal_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path)
     table = pyarrow.parquet.read_table(path)
-    about = table.schema.metadata[store.METADATA_KEY].replace(b'"compact"', b'"compost"')
-    pyarrow.parquet.write_table(table.replace_schema_metadata({store.METADATA_KEY: about}), path)
+    about = table.schema.metadata[METADATA_KEY].replace(b'"compact"', b'"compost"')
+    pyarrow.parquet.write_table(table.replace_schema_metadata({METADATA_KEY: about}), path)
     with pytest.raises(CatalogueError, match="provenance that makes no sense"):
         load(path)
 
@@ -147,17 +149,17 @@ def test_an_interrupt_leaves_nothing_behind(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_place_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "dir.parquet").mkdir()
-    for place in ("none/a.parquet", "file/a.parquet", "dir.parquet"):
+    for name in ("none/a.parquet", "file/a.parquet", "dir.parquet"):
         with pytest.raises(OutputError, match="output cannot be written"):
-            check_writable(tmp_path / place)
+            check_writable(tmp_path / name)
         with pytest.raises(OutputError, match="output cannot be written"):
-            save(SMALL, tmp_path / place)
-    for place in ("a.txt", "a", ".parquet"):
+            save(SMALL, tmp_path / name)
+    for name in ("a.txt", "a", ".parquet"):
         with pytest.raises(OutputError, match=r"unknown output format.*allowed: .parquet, .csv"):
-            check_writable(tmp_path / place)
+            check_writable(tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["dir.parquet", "file"]
 
 
@@ -182,10 +184,64 @@ def test_the_exports_hold_the_same_rows(tmp_path: Path) -> None:
     with saved(tmp_path, name="a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["block"] for row in rows] == [str(design.block) for design in SMALL.designs]
-    assert list(rows[0]) == list(store.COLUMNS)
+    assert list(rows[0]) == list(COLUMNS)
     assert (rows[3]["field_side"], rows[3]["field_channels"]) == ("5", "32")
     assert float(rows[0]["params_ratio"]) == SMALL.designs[0].params_ratio
     values = json.loads(saved(tmp_path, name="a.json").read_text())
     assert [design["params"] for design in values["designs"]] == [544, 400, 272, 9000]
-    text = saved(tmp_path, name="a.md").read_text()
-    assert "| 16 | 16 | DW+PW | 400 | 1/5.8 | 400 | 32 | 2 | MobileNet |" in text
+
+
+def test_markdown_has_the_funnels_and_the_designs(tmp_path: Path, snapshot: object) -> None:
+    assert saved(tmp_path, name="a.md").read_text() == snapshot
+
+
+def test_the_json_keeps_its_keys_and_types() -> None:
+    values = json.loads(to_json(SMALL))
+    assert list(values) == ["arguments", "funnel", "settings", "designs"]
+    assert values["arguments"]["channels"] == 16
+    funnel = values["funnel"]
+    assert {"compositions", "after_patterns", "survivors", "by_length"} <= set(funnel)
+    assert funnel["by_length"] == [0, 2, 1]
+    types = {
+        "composition": str,
+        "block": str,
+        "params": int,
+        "macs_per_pixel": int,
+        "activations_per_pixel": int,
+        "field": list,
+        "layers": int,
+        "irreducible": bool,
+    }
+    for design in values["designs"]:
+        assert list(design) == [attribute.name for attribute in fields(Design)]
+        for key, kind in types.items():
+            assert type(design[key]) is kind
+        for key in ("dominated_by", "same_as", "published_as"):
+            assert design[key] is None or type(design[key]) is str
+        assert [type(part) for part in design["field"]] == [int, int]
+
+
+def test_every_setting_has_its_arguments_and_funnel() -> None:
+    settings = json.loads(to_json(SMALL))["settings"]
+    assert [each["arguments"]["channels"] for each in settings] == [16, 32]
+    assert [each["funnel"]["survivors"] for each in settings] == [3, 1]
+
+
+def test_one_design_is_one_line_of_json() -> None:
+    lines = to_json(SMALL).splitlines()
+    assert sum('"composition":' in line for line in lines) == len(SMALL.designs)
+    assert json.loads(to_json(EMPTY))["designs"] == []
+
+
+def test_an_empty_catalogue_has_headers_only() -> None:
+    assert to_csv(EMPTY.designs).count("\n") == 1
+    assert to_markdown(EMPTY).count("\n") == 2
+
+
+def test_notes_name_what_the_numbers_do_not_say() -> None:
+    assert [notes(design) for design in SMALL.designs] == [
+        "= DW+PW; dominated by DW+PW",
+        "MobileNet",
+        "",
+        "",
+    ]
