@@ -7,7 +7,7 @@ from rpw_exact import channels_of
 from torch import Tensor
 from torch.nn import functional
 
-from ifspace.kernels.fused.spec import FusedSpec
+from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.windows import windows_of
 
 NAMES = ("x", "dw_weight", "scale1", "shift1", "weight", "scale2", "shift2")

@@ -20,8 +20,7 @@ from ifspace.bench.blocks import (
     Conditions,
 )
 from ifspace.block import SizedLayer
-from ifspace.kernels.rpw.cpu import Plan, plan
-from ifspace.kernels.rpw.cpu.bands import band_of
+from ifspace.kernels.rpw.cpu import Plan, band_of, plan_for
 from ifspace.kernels.windows import Windows, windows_of
 from ifspace.nn.block import block_style
 
@@ -63,7 +62,7 @@ def ways(candidate: Candidate, conditions: Conditions) -> tuple[Plan, ...]:
     if conditions.device.type != "cpu":
         return ()
     return tuple(
-        plan(_windows(layer), candidate.batch * side**2, conditions.layout == "channels_last")
+        plan_for(_windows(layer), candidate.batch * side**2, conditions.layout == "channels_last")
         for layer, side in zip(candidate.sized.layers, _sides(candidate)[1:], strict=True)
         if layer.conv.takes_overlap
     )
@@ -88,7 +87,7 @@ def _up(count: int) -> int:
 def _rolling(layer: SizedLayer, pixels: int, moved: int, size: int, layout: str) -> dict[str, int]:
     """Return what `ifspace.kernels.rpw.cpu` makes of a rolling pointwise convolution."""
     windows = _windows(layer)
-    tiles = plan(windows, pixels, layout == "channels_last").forward
+    tiles = plan_for(windows, pixels, layout == "channels_last").forward
     if not tiles:
         way, macs = "RPW dense", layer.c_in * layer.c_out
     else:

@@ -1,18 +1,22 @@
 """Which channels each filter of a rolling pointwise convolution (RPW) reads.
 
 Filter j reads the w channels (j s + t) mod C_in, t = 0 ... w - 1: a window that rolls on by s
-channels from filter to filter and wraps. Filters whose starts agree share a window.
+channels from filter to filter and wraps. Filters whose starts agree share a window. An RPW is a
+dense pointwise convolution whose weight [C_out, C_in] is zero outside the windows: `dense_weight`.
 
 Reference: [3DRF] section 4.2.
 """
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from math import gcd
 from numbers import Rational
 from operator import index
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ifspace.errors import KernelError
 
@@ -34,9 +38,10 @@ class Windows:
     out_channels: int
     width: int
     step: int
-    distinct: int = field(init=False)
-    starts: tuple[int, ...] = field(init=False)
-    filters: tuple[int, ...] = field(init=False)
+    # These follow from the four numbers above, which alone are compared and hashed.
+    distinct: int = field(init=False, compare=False)
+    starts: tuple[int, ...] = field(init=False, compare=False)
+    filters: tuple[int, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compute the table once."""
@@ -56,6 +61,10 @@ class Windows:
     def params(self) -> int:
         """The number of weights, C_out w."""
         return self.out_channels * self.width
+
+    def read_channels(self, device: torch.device | str | None = None) -> Tensor:
+        """Return the input channels [C_out, w] that each filter reads."""
+        return read_channels(self.in_channels, self.out_channels, self.width, self.step, device)
 
 
 @cache
@@ -101,14 +110,20 @@ def windows_of(
 
     Raises: KernelError for groups that do not divide C_in, or an overlap outside 0 <= o < 1.
     """
-    c_in, c_out, count = (
-        _whole(value, name)
-        for value, name in (
-            (in_channels, "in_channels"),
-            (out_channels, "out_channels"),
-            (groups, "groups"),
-        )
-    )
+    try:
+        return _windows_of(in_channels, out_channels, groups, overlap)
+    except TypeError:  # an argument that cannot be hashed
+        return _windows_of.__wrapped__(in_channels, out_channels, groups, overlap)
+
+
+# Typed, because True == 1 == 1.0, of which only 1 is a group count.
+@lru_cache(maxsize=4096, typed=True)
+def _windows_of(
+    in_channels: int, out_channels: int, groups: int, overlap: float | str | Rational
+) -> Windows:
+    c_in = _whole(in_channels, "in_channels")
+    c_out = _whole(out_channels, "out_channels")
+    count = _whole(groups, "groups")
     if c_in % count:
         raise KernelError.because(
             "groups do not divide the input channels",
@@ -123,12 +138,12 @@ def windows_of(
 
 
 def exact_overlap(overlap: float | str | Rational) -> Fraction:
-    """Return an overlap ratio as the number that its decimal or fraction says.
+    """Parse an overlap ratio exactly: a decimal is the fraction that it reads as.
 
     >>> exact_overlap(0.33), exact_overlap("1/3")
     (Fraction(33, 100), Fraction(1, 3))
 
-    Raises: KernelError outside 0 <= o < 1, or for what is no number.
+    Raises: KernelError outside 0 <= o < 1, or for a value that is no number.
     """
     try:
         value = Fraction(*overlap_ratio(overlap))
@@ -148,25 +163,60 @@ def exact_overlap(overlap: float | str | Rational) -> Fraction:
 def overlap_ratio(overlap: float | str | Rational) -> tuple[int, int]:
     """Return numerator and denominator of an overlap, unchecked and not always in lowest terms.
 
-    Plain arithmetic of numbers and text, which a compiler of torch traces.
+    Plain arithmetic of numbers and text, which torch.compile can trace.
 
     >>> overlap_ratio(0.33), overlap_ratio("1/3"), overlap_ratio(1e-05)
     ((33, 100), (1, 3), (1, 100000))
 
-    Raises: ValueError for what is no number.
+    Raises: ValueError for a value that is no number.
     """
     if isinstance(overlap, int | Fraction):
         return overlap.numerator, overlap.denominator
-    # The shortest decimal that reads back as this float is what was written.
+    # The shortest decimal that reads back as this float is the one that was written.
     text = repr(float(overlap)) if isinstance(overlap, float) else str(overlap)
-    above, _, below = text.partition("/")
-    if below:
-        return int(above), int(below)
+    numerator, _, denominator = text.partition("/")
+    if denominator:
+        return int(numerator), int(denominator)
     digits, _, exponent = text.lower().partition("e")
-    before, _, behind = digits.partition(".")
-    power = int(exponent or 0) - len(behind)
-    number = int(before + behind)
+    whole, _, decimals = digits.partition(".")
+    power = int(exponent or 0) - len(decimals)
+    number = int(whole + decimals)
     return (number * 10**power, 1) if power >= 0 else (number, 10**-power)
+
+
+def read_channels(
+    in_channels: int,
+    out_channels: int,
+    width: int,
+    step: int,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Return the input channels [C_out, w] that each filter reads; the sizes may be symbols.
+
+    >>> read_channels(in_channels=4, out_channels=3, width=2, step=1).tolist()
+    [[0, 1], [1, 2], [2, 3]]
+    """
+    filters = torch.arange(out_channels, device=device)[:, None]
+    return (filters * step + torch.arange(width, device=device)) % in_channels
+
+
+def dense_weight(
+    weight: Tensor, in_channels: int, step: int, channels: Tensor | None = None
+) -> Tensor:
+    """Scatter an RPW weight [C_out, w] into the equal dense weight [C_out, C_in].
+
+    `channels`: the result of `read_channels`, for callers that keep it. Differentiable; the sizes
+    may be symbols.
+
+    >>> dense_weight(torch.ones(3, 2), in_channels=4, step=1).int().tolist()
+    [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    """
+    out_channels, width = weight.shape
+    if channels is None:
+        channels = read_channels(in_channels, out_channels, width, step, weight.device)
+    # Out of place, for vmap; of one expanded zero, so that zeros are written only once.
+    zeros = weight.new_zeros(1, 1).expand(out_channels, in_channels)
+    return zeros.scatter(1, channels, weight)
 
 
 def _whole(value: Any, name: str) -> int:
@@ -186,4 +236,4 @@ def _whole(value: Any, name: str) -> int:
 
 
 def _divisors(number: int) -> str:
-    return ", ".join(str(each) for each in range(1, number + 1) if number % each == 0)
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)

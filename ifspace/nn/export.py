@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, SettingError
-from ifspace.kernels.rpw.decompose import decompositions
+from ifspace.kernels.rpw.operator import decompositions
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 from ifspace.storage import replacing
 

@@ -16,11 +16,11 @@ from torch.nn import ChannelShuffle
 
 from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, KernelError
-from ifspace.kernels.checks import check_input
-from ifspace.kernels.rpw.functional import (
+from ifspace.kernels.rpw.operator import (
     IMPLEMENTATIONS,
     rolling_pointwise_conv2d,
 )
+from ifspace.kernels.tensors import check_input
 from ifspace.kernels.windows import exact_overlap, windows_of
 from ifspace.values import whole_number
 
@@ -160,7 +160,7 @@ class RollingPointwiseConv2d(nn.Module):
     """A rolling pointwise convolution (RPW): filter j reads w = C_in / groups channels from j s.
 
     The step is s = w - floor(overlap w); the windows wrap. `weight` is [C_out, w], `bias` [C_out].
-    C_out may be any number. `impl` is that of `kernels.functional.rolling_pointwise_conv2d`.
+    C_out may be any number. `impl` is that of `kernels.rpw.rolling_pointwise_conv2d`.
 
     >>> layer = RollingPointwiseConv2d(16, 32, groups=4, overlap=0.5)
     >>> layer(torch.ones(1, 16, 8, 8)).shape, layer.weight.shape

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import KernelError, SettingError
-from ifspace.kernels import flops  # noqa: F401 - from its import on torch counts RPW
 from ifspace.nn.block import (
     ACTIVATIONS,
     WHERE,

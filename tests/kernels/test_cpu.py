@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from ifspace.kernels.rpw import cpu
-from ifspace.kernels.rpw.cpu import run
-from ifspace.kernels.rpw.cpu.bands import band_of
-from ifspace.kernels.rpw.cpu.planning import Plan, plan
+from ifspace.kernels.rpw.cpu import Plan, band_of, plan_for
 from ifspace.kernels.windows import Windows, windows_of
 
 SETTINGS = list(product([1, 2, 4, 8], [0, 0.25, 0.33, 0.5, 0.75, 0.9]))
@@ -41,7 +39,7 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 
 def ways(table: Windows) -> Iterator[Plan]:
     """The planned way, the dense one and every number of tiles that can be."""
-    yield plan(table, 10**6, True)
+    yield plan_for(table, 10**6, True)
     band, most = band_of(table), table.distinct
     for tiles in range(most + 1 if band.per_window else 1):
         fits = tiles > 1 and most % tiles == 0
@@ -72,7 +70,7 @@ def check(table: Windows, layout: str, shape: tuple[int, int, int] = (3, 5, 2)) 
         got = (
             cpu.forward(x, weight, bias, table, way),
             cpu.input_grad(grad, weight, table, way),
-            *cpu.weight_grad(grad, x, table, way=way),
+            *cpu.weight_grad(grad, x, table, plan=way),
         )
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-11, msg=lambda m: f"{way}: {m}")  # noqa: B023
         torch.testing.assert_close(
@@ -100,7 +98,7 @@ def test_every_way_is_the_definition(groups: int, overlap: float, layout: str) -
 def test_in_chunks_of_few_rows(
     shape: tuple[int, int, int], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", 1)
     for table in (windows_of(24, 48, 4, 0.5), windows_of(24, 24, 4, 0.33)):
         assert check(table, layout, shape) > 3
 
@@ -135,7 +133,7 @@ def test_no_further_from_float64_than_eager(dtype: torch.dtype, layout: str) -> 
         got = (
             cpu.forward(laid_x, weight, None, table, way),
             cpu.input_grad(laid_grad, weight, table, way),
-            cpu.weight_grad(laid_grad, laid_x, table, way=way)[0],
+            cpu.weight_grad(laid_grad, laid_x, table, plan=way)[0],
         )
         for name, ours, theirs, true in zip(("y", "x", "weight"), got, eager, exact, strict=True):
             assert ours.dtype == dtype
@@ -146,8 +144,8 @@ def test_no_further_from_float64_than_eager(dtype: torch.dtype, layout: str) -> 
 
 def test_the_plan_says_its_ways() -> None:
     table = windows_of(512, 512, 4, 0.5)
-    assert str(plan(table, 128 * 14 * 14, True)).startswith("forward: 8 tiles, input_grad: 8")
+    assert str(plan_for(table, 128 * 14 * 14, True)).startswith("forward: 8 tiles, input_grad: 8")
     assert str(Plan()) == "forward: dense, input_grad: dense, weight_grad: dense"
     # Wide windows, an uneven number of filters, one window: nothing to gain.
     for dense in (windows_of(512, 512, 1, 0.5), windows_of(512, 509, 4, 0.5)):
-        assert plan(dense, 10**6, True) == Plan()
+        assert plan_for(dense, 10**6, True) == Plan()

@@ -14,8 +14,8 @@ from torch.nn.functional import conv2d
 from ifspace.bench.kernels import rivals
 from ifspace.bench.kernels.cases import FUSED, KERNEL, RPW, Case
 from ifspace.bench.kernels.rivals import Tensors, Way
-from ifspace.kernels.fused.functional import fused_dw_rpw
-from ifspace.kernels.rpw.functional import rolling_pointwise_conv2d
+from ifspace.kernels.fused import fused_dw_rpw
+from ifspace.kernels.rpw import rolling_pointwise_conv2d
 
 OURS: Final = "ours"
 # What the ratios of a table are to.
@@ -128,7 +128,7 @@ def _ours(impl: str) -> Build:
 
 def _plan(case: Case) -> str:
     cpu = import_module("ifspace.kernels.rpw.cpu")
-    return str(cpu.plan(case.windows, case.pixels, case.layout == "channels_last"))
+    return str(cpu.plan_for(case.windows, case.pixels, case.layout == "channels_last"))
 
 
 def _direct(case: Case, device: torch.device) -> Way:

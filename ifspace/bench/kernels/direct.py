@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ifspace.bench.kernels.cases import Case
 from ifspace.bench.kernels.rivals import Way
-from ifspace.kernels.layouts import empty_like, is_channels_last
+from ifspace.kernels.tensors import empty_with_channels, is_channels_last
 
 BLOCK: Final = 256
 
@@ -56,7 +56,7 @@ def direct(case: Case, device: torch.device) -> Way:
     windows = case.windows
 
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        y = empty_like(x, windows.out_channels)
+        y = empty_with_channels(x, windows.out_channels)
         _direct[(triton.cdiv(y.numel(), BLOCK),)](
             x,
             weight,

@@ -21,7 +21,7 @@ from ifspace.bench.rows import (
 )
 from ifspace.errors import IfspaceError
 from ifspace.kernels.fused import reference as dw_rpw_reference
-from ifspace.kernels.fused.spec import FusedSpec
+from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.rpw import reference
 
 BATCH: Final = 2

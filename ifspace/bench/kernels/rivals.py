@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from ifspace.bench.kernels.cases import Case
-from ifspace.kernels.layouts import is_channels_last
-from ifspace.kernels.windows import Windows
+from ifspace.kernels.tensors import is_channels_last
+from ifspace.kernels.windows import Windows, dense_weight
 
 Tensors = tuple[Tensor, ...]
 
@@ -54,20 +54,20 @@ def grouped(case: Case, device: torch.device) -> Way:
 
 def zeros(case: Case, device: torch.device) -> Way:
     """Return the dense convolution of the weights scattered into zeros on every call."""
-    channels, shape = _channels(case.windows, device), (case.width, case.width)
+    channels = case.windows.read_channels(device)
 
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        return pointwise(x, weight.new_zeros(shape).scatter(1, channels, weight))
+        return pointwise(x, dense_weight(weight, case.width, case.windows.step, channels))
 
     return Way(forward)
 
 
 def packed_zeros(case: Case, device: torch.device) -> Way:
     """Return the dense convolution of a weight that is kept with its zeros."""
-    channels, shape = _channels(case.windows, device), (case.width, case.width)
+    channels = case.windows.read_channels(device)
     return Way(
         pointwise,
-        lambda given: (given[0].new_zeros(shape).scatter(1, channels, given[0]),),
+        lambda given: (dense_weight(given[0], case.width, case.windows.step, channels),),
         lambda grads: (grads[0].gather(1, channels),),
     )
 
@@ -141,7 +141,7 @@ def batched(case: Case, device: torch.device) -> Way:
 def gather(case: Case, device: torch.device) -> Way:
     """Return a gather of every window and one einsum."""
     windows, count = case.windows, case.windows.distinct
-    channels = _channels(windows, device)[:count]
+    channels = windows.read_channels(device)[:count]
 
     def forward(x: Tensor, weight: Tensor) -> Tensor:
         parts = torch.unflatten(weight, 0, (-1, count))
@@ -197,10 +197,3 @@ def _slices(x: Tensor, windows: Windows) -> list[Tensor]:
             piece = torch.cat([piece, x[:, : end - windows.in_channels]], 1)
         pieces.append(piece)
     return pieces
-
-
-def _channels(windows: Windows, device: torch.device) -> Tensor:
-    """Return which channels each filter reads, [C_out, w]."""
-    filters = torch.arange(windows.out_channels, device=device)[:, None]
-    within = torch.arange(windows.width, device=device)
-    return (filters * windows.step + within) % windows.in_channels

@@ -18,7 +18,7 @@ from ifspace.kernels.fused.configs import (
     configurations,
     run_best,
 )
-from ifspace.kernels.fused.spec import FusedSpec
+from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.fused.triton_kernels import (
     forward_kernel,
     middle_grad_kernel,

@@ -1,14 +1,15 @@
-"""The fused DW + RPW block as torch operators: `torch.ops.ifspace.dw_rpw`, `dw_rpw_backward`.
+"""The fused DW + RPW block: the public function, and the torch operators beneath it.
 
-Each has a fake kernel, an autograd formula and a FLOP formula. `impl` names the implementation that
-runs; nothing is chosen here. `fused.fused_dw_rpw` is the door for users.
+`torch.ops.ifspace.dw_rpw` and `dw_rpw_backward` have a fake kernel, an autograd formula and a FLOP
+formula each. `impl` names the implementation that runs; an operator chooses nothing.
 
-An operator called here directly refuses a tensor with a tangent, and torch.func transforms of it
+An operator called here directly raises for a tensor with a tangent, and torch.func transforms of it
 are refused by torch or, for torch.func.jvp, silently zero: `layer_by_layer` has them all.
+
+Reference: [3DRF] section 4.2, whose block DW+RPW this is.
 """
 
-from importlib import import_module
-from math import prod
+from numbers import Rational
 from types import ModuleType
 from typing import Any, Final
 
@@ -16,32 +17,174 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from ifspace.errors import KernelError
+from ifspace.kernels.flops import dw_rpw_macs
+from ifspace.kernels.fused import reference
 from ifspace.kernels.fused.reference import (
+    KERNEL,
+    FusedSpec,
     Gradients,
     activate,
     affine,
+    check_options,
     depthwise,
-    empty_beside,
 )
-from ifspace.kernels.fused.spec import (
-    KERNEL,
-    FusedSpec,
+from ifspace.kernels.rpw.operator import (
+    check_runs,
+    choose_implementation,
+    is_transforming,
+    own_dtypes,
+    step_of,
+    transformable,
 )
-from ifspace.kernels.layouts import is_channels_last
-from ifspace.kernels.rpw import (
-    operator as ops,
-)
-from ifspace.kernels.rpw import (
-    transforms,
+from ifspace.kernels.tensors import (
+    check_alike,
+    check_input,
+    check_tensors,
+    empty_in_layout,
+    is_autocast,
+    memory_format,
+    shape_text,
 )
 from ifspace.kernels.windows import windows_at
 
-# Implementation -> the module with its forward and backward; triton is imported when asked for.
-IMPLEMENTATIONS: Final = {
-    "reference": "ifspace.kernels.fused.reference",
-    "triton": "ifspace.kernels.fused.triton",
-}
+IMPLEMENTATIONS: Final = ("auto", "reference", "triton")
+_OPTIONAL: Final = frozenset({"scale1", "shift1", "scale2", "shift2"})
 _TENSORS: Final = 7  # x, dw_weight, scale1, shift1, weight, scale2, shift2
+
+
+def fused_dw_rpw(
+    x: Tensor,
+    dw_weight: Tensor,
+    weight: Tensor,
+    groups: int = 1,
+    overlap: float | str | Rational = 0,
+    *,
+    scale1: Tensor | None = None,
+    shift1: Tensor | None = None,
+    scale2: Tensor | None = None,
+    shift2: Tensor | None = None,
+    stride: int = 1,
+    activation1: str | None = None,
+    activation2: str | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Return y [N, C_out, ceil(H / stride), ceil(W / stride)] of x [N, C_in, H, W].
+
+    y = activation2(scale2 * rpw(activation1(scale1 * dw(x) + shift1)) + shift2), where dw is the
+    depthwise 3x3 convolution with padding 1 and a stride of 1 or 2, and rpw the rolling pointwise
+    convolution of `rolling_pointwise_conv2d`. Shapes: dw_weight [C_in, 1, 3, 3]; weight
+    [C_out, C_in / groups]; scale1, shift1 [C_in] and scale2, shift2 [C_out] or None: a folded batch
+    norm, or a bias. Activations: None, "relu", "relu6" or "silu". y is channels_last when x is.
+
+    `impl`: "reference" (eager, any device), "triton" (CUDA: one kernel, the tensor between the
+    convolutions is never written; a backward pass computes it again), or "auto": see
+    `choose_fused`. An implementation that is named runs, or DeviceError is raised. Only a second
+    derivative, a forward-mode derivative and a transform of torch.func are computed from the two
+    layers one after the other.
+
+    >>> x, dw_weight, weight = torch.ones(1, 4, 5, 5), torch.ones(4, 1, 3, 3), torch.ones(6, 2)
+    >>> fused_dw_rpw(x, dw_weight, weight, 2, 0.5, stride=2, activation1="relu").shape
+    torch.Size([1, 6, 3, 3])
+
+    Raises: KernelError for arguments that are no tensors, shapes, dtypes or devices that do not
+        fit, another stride or activation, groups that do not divide C_in or an overlap outside
+        0 <= o < 1; DeviceError for an implementation that cannot run on the device of x. Both
+        before anything runs.
+
+    Reference: [3DRF] section 4.2.
+    """
+    tensors = {
+        "x": x,
+        "dw_weight": dw_weight,
+        "scale1": scale1,
+        "shift1": shift1,
+        "weight": weight,
+        "scale2": scale2,
+        "shift2": shift2,
+    }
+    check_tensors(tensors, optional=_OPTIONAL)
+    check_input(x)
+    step = step_of(x.shape[1], groups, overlap)
+    check_options(stride, activation1, activation2)
+    _check_shapes(tensors, x.shape[1], x.shape[1] // groups)
+    check_alike(tensors)
+    impl = choose_fused(x, impl)
+    arguments: list[Any] = list(tensors.values())
+    if is_autocast(x) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)
+        arguments = [None if tensor is None else tensor.to(dtype) for tensor in arguments]
+    options: Any = step, stride, activation1, activation2, impl
+    if is_transforming(*arguments):
+        return layer_by_layer(*arguments, *options)
+    y: Tensor = dw_rpw(*arguments, *options)
+    return y
+
+
+def choose_fused(x: Tensor, impl: str = "auto") -> str:
+    """Return the name of the implementation that runs for x: `impl`, or for "auto" what is there.
+
+    "auto" is "triton" on CUDA for float16, bfloat16 and float32, and "reference" anywhere else: on
+    a CPU the two layers one after the other, by `ifspace.nn`, may be faster than either.
+
+    >>> choose_fused(torch.ones(1, 4, 2, 2))
+    'reference'
+
+    Raises: KernelError for an unknown name or an x that is no tensor; DeviceError for an
+        implementation that cannot run on the device of x.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise KernelError.because(
+            "unknown implementation",
+            got=repr(impl),
+            allowed=", ".join(IMPLEMENTATIONS),
+            remedy="leave it at auto",
+            argument="impl",
+        )
+    check_tensors({"x": x})
+    if impl == "auto":
+        return "reference" if x.device.type == "cpu" else choose_implementation(x)
+    check_runs(x, impl, IMPLEMENTATIONS)
+    return impl
+
+
+def _check_shapes(tensors: dict[str, Tensor | None], in_channels: int, width: int) -> None:
+    """Check that the parameters fit x and the windows."""
+    weight = tensors["weight"]
+    out_channels = weight.shape[0] if weight is not None and weight.dim() == 2 else "C_out"
+    shapes: dict[str, list[int | str]] = {
+        "dw_weight": [in_channels, 1, KERNEL, KERNEL],
+        "weight": [out_channels, width],
+        "scale1": [in_channels],
+        "shift1": [in_channels],
+        "scale2": [out_channels],
+        "shift2": [out_channels],
+    }
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor is not None and list(tensor.shape) != shape:
+            raise KernelError.because(
+                f"{name} does not fit the input",
+                got=f"{name} {shape_text(tensor)}",
+                allowed=f"{name} [{', '.join(map(str, shape))}]",
+                remedy=f"x has {in_channels} channels, a window {width}",
+                argument=name,
+            )
+
+
+# ---- the two operators
+
+
+def implementation(impl: str) -> ModuleType:
+    """Return the module that runs an implementation: its forward and backward.
+
+    Triton is imported when it is first needed.
+    """
+    if impl == "reference":
+        return reference
+    from ifspace.kernels.fused import triton
+
+    return triton
 
 
 @torch.library.custom_op("ifspace::dw_rpw", mutates_args=())
@@ -59,15 +202,15 @@ def dw_rpw(
     activation2: str | None,
     impl: str,
 ) -> Tensor:
-    """Return y [N, C_out, H_out, W_out] of x [N, C_in, H, W]: see `dw_rpw_reference.forward`.
+    """Return y [N, C_out, H_out, W_out] of x [N, C_in, H, W]: see `reference.forward`.
 
     Filter j of weight [C_out, w] reads the channels (j step + t) mod C_in, t = 0 ... w - 1.
     """
     spec = _spec(x, weight, step, stride, activation1, activation2)
     tensors = (x, dw_weight, scale1, shift1, weight, scale2, shift2)
-    with ops.as_given(*tensors):
-        y: Tensor = _implementation(impl).forward(*tensors, spec)
-    return _laid_out(y, x)
+    with own_dtypes(*tensors):
+        y: Tensor = implementation(impl).forward(*tensors, spec)
+    return y.contiguous(memory_format=memory_format(x))  # as the fake kernel promises
 
 
 @torch.library.custom_op("ifspace::dw_rpw_backward", mutates_args=())
@@ -89,11 +232,11 @@ def dw_rpw_backward(
     """Return the gradients of <grad, y> by the seven tensors, an empty one where one is None."""
     spec = _spec(x, weight, step, stride, activation1, activation2)
     tensors = (x, dw_weight, scale1, shift1, weight, scale2, shift2)
-    with ops.as_given(*tensors, grad):
-        found: Gradients = _implementation(impl).backward(grad, *tensors, spec)
-    grad_x, grad_dw, by_scale1, by_shift1, grad_weight, by_scale2, by_shift2 = found
+    with own_dtypes(*tensors, grad):
+        gradients: Gradients = implementation(impl).backward(grad, *tensors, spec)
+    grad_x, grad_dw, by_scale1, by_shift1, grad_weight, by_scale2, by_shift2 = gradients
     return (
-        _laid_out(grad_x, x),
+        grad_x.contiguous(memory_format=memory_format(x)),
         grad_dw.contiguous(),
         _or_empty(by_scale1, x),
         _or_empty(by_shift1, x),
@@ -103,77 +246,67 @@ def dw_rpw_backward(
     )
 
 
-def _implementation(impl: str) -> ModuleType:
-    return import_module(IMPLEMENTATIONS[impl])
-
-
 def _spec(
     x: Tensor, weight: Tensor, step: int, stride: int, first: str | None, second: str | None
 ) -> FusedSpec:
-    table = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step)
-    return FusedSpec(table, stride, first, second)
-
-
-def _laid_out(result: Tensor, x: Tensor) -> Tensor:
-    """Return the result in the layout of x: what the fake kernels promise."""
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-    return result.contiguous(memory_format=layout)
+    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step)
+    return FusedSpec(windows, stride, first, second)
 
 
 def _or_empty(gradient: Tensor | None, x: Tensor) -> Tensor:
     return x.new_empty(0) if gradient is None else gradient
 
 
-def _output_shape(x: Any, channels: Any, stride: int) -> tuple[Any, ...]:
-    # Sizes may be symbols here, for which no windows table can be made.
-    n, _, height, width = x.shape
-    return n, channels, (height + stride - 1) // stride, (width + stride - 1) // stride
-
-
 @dw_rpw.register_fake
 def _dw_rpw_fake(x: Tensor, *rest: Any) -> Tensor:
     weight, stride = rest[3], rest[7]
-    return empty_beside(x, _output_shape(x, weight.shape[0], stride))
+    n, _, height, width = x.shape
+    # Sizes may be symbols here, for which no windows table can be made.
+    middle = (height + stride - 1) // stride, (width + stride - 1) // stride
+    return empty_in_layout(x, (n, weight.shape[0], *middle))
 
 
 @dw_rpw_backward.register_fake
 def _dw_rpw_backward_fake(grad: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    like = [
-        x.new_empty(0) if each is None else each.new_empty(each.shape)
-        for each in rest[: _TENSORS - 1]
+    gradients = [
+        x.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
+        for tensor in rest[: _TENSORS - 1]
     ]
-    return (empty_beside(x, tuple(x.shape)), *like)
+    return (empty_in_layout(x, tuple(x.shape)), *gradients)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs[:_TENSORS])
-    ctx.numbers = inputs[_TENSORS:]
+    ctx.options = inputs[_TENSORS:]
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = ctx.saved_tensors
-    found = dw_rpw_backward(grad, *tensors, *ctx.numbers)
-    return (*_asked_for(found, ctx), *(None for _ in ctx.numbers))
+    gradients = dw_rpw_backward(grad, *ctx.saved_tensors, *ctx.options)
+    needed = (
+        gradient if is_needed else None
+        for gradient, is_needed in zip(gradients, ctx.needs_input_grad[:_TENSORS], strict=True)
+    )
+    return (*needed, *(None for _ in ctx.options))
 
 
-def _keep_twice(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def _save_twice(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs[: _TENSORS + 1])
-    ctx.numbers = inputs[_TENSORS + 1 :]
+    ctx.options = inputs[_TENSORS + 1 :]
 
 
 def _backward_twice(ctx: Any, *twice: Tensor) -> tuple[Tensor | None, ...]:
-    """The second derivative: autograd of the same layers one after the other."""
-    with torch.enable_grad(), ops.as_given(*twice):
+    """Return the second derivative, by autograd of the same layers one after the other."""
+    with torch.enable_grad(), own_dtypes(*twice):
         leaves: list[Any] = [
             None if t is None else t.detach().requires_grad_() for t in ctx.saved_tensors
         ]
-        given = [leaf for leaf in leaves if leaf is not None]
-        y = layer_by_layer(*leaves[1:], *ctx.numbers)
-        once = torch.autograd.grad(y, given[1:], given[0], create_graph=True)
+        present = [leaf for leaf in leaves if leaf is not None]
+        y = layer_by_layer(*leaves[1:], *ctx.options)
+        once = torch.autograd.grad(y, present[1:], present[0], create_graph=True)
         seeds = [t for t, leaf in zip(twice, leaves[1:], strict=True) if leaf is not None]
-        found = iter(torch.autograd.grad(once, given, seeds, allow_unused=True))
-    result = [None if leaf is None else next(found) for leaf in leaves]
-    return (*result, *(None for _ in ctx.numbers))
+        gradients = iter(torch.autograd.grad(once, present, seeds, allow_unused=True))
+    result = [None if leaf is None else next(gradients) for leaf in leaves]
+    return (*result, *(None for _ in ctx.options))
 
 
 def layer_by_layer(
@@ -190,37 +323,27 @@ def layer_by_layer(
     activation2: str | None,
     impl: str,
 ) -> Tensor:
-    """Return what `dw_rpw` does, from operators that can be differentiated any number of times."""
+    """Return the result of `dw_rpw`, from operators that have derivatives of any order."""
     middle = affine(depthwise(x, dw_weight, stride), scale1, shift1)
-    mixed = transforms.rpw(activate(middle, activation1), weight, None, step, impl)
+    mixed = transformable(activate(middle, activation1), weight, None, step, impl)
     return activate(affine(mixed, scale2, shift2), activation2)
 
 
-def _asked_for(found: tuple[Tensor, ...], ctx: Any) -> tuple[Tensor | None, ...]:
-    asked = ctx.needs_input_grad[:_TENSORS]
-    return tuple(each if wanted else None for each, wanted in zip(found, asked, strict=True))
+dw_rpw.register_autograd(_backward, setup_context=_save)
+dw_rpw_backward.register_autograd(_backward_twice, setup_context=_save_twice)
 
 
-dw_rpw.register_autograd(_backward, setup_context=_keep)
-dw_rpw_backward.register_autograd(_backward_twice, setup_context=_keep_twice)
-
-
-def _flops(x: Any, weight: Any, out: Any) -> int:
-    """Return twice the multiply-accumulates: 9 C_in + C_out w of each output pixel."""
-    n, _, height, width = out
-    return int(2 * n * height * width * (KERNEL * KERNEL * x[1] + prod(weight)))
-
-
+# A counter passes the shapes of the tensors; a multiply-accumulate is two operations.
 @register_flop_formula(torch.ops.ifspace.dw_rpw)
 def _forward_flops(
     x: Any, _dw: Any, _scale: Any, _shift: Any, weight: Any, *_: Any, out_shape: Any, **__: Any
 ) -> int:
-    return _flops(x, weight, out_shape)
+    return 2 * dw_rpw_macs(out_shape, x[1], weight[0] * weight[1])
 
 
 @register_flop_formula(torch.ops.ifspace.dw_rpw_backward)
 def _backward_flops(
     grad: Any, x: Any, _dw: Any, _scale: Any, _shift: Any, weight: Any, *_: Any, **__: Any
 ) -> int:
-    # The work of the layer: what is computed again to save memory is not counted.
-    return 2 * _flops(x, weight, grad)
+    # The work of the layer: recomputation that saves memory is not counted.
+    return 2 * 2 * dw_rpw_macs(grad, x[1], weight[0] * weight[1])

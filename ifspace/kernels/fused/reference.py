@@ -4,23 +4,88 @@
 operator's own code runs below autograd.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as torch_functional
 
-from ifspace.kernels.fused.spec import (
-    KERNEL,
-    FusedSpec,
-)
-from ifspace.kernels.layouts import is_channels_last
+from ifspace.errors import KernelError
+from ifspace.kernels.flops import dw_rpw_macs
 from ifspace.kernels.rpw import reference
+from ifspace.kernels.windows import Windows
 
+KERNEL: Final = 3
+ACTIVATIONS: Final = (None, "relu", "relu6", "silu")
+STRIDES: Final = (1, 2)
 # Of x, dw_weight, scale1, shift1, weight, scale2 and shift2: None where the input is None.
 Gradients = tuple[
     Tensor, Tensor, Tensor | None, Tensor | None, Tensor, Tensor | None, Tensor | None
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSpec:
+    """A depthwise 3x3 convolution with its affine and activation, then an RPW with its own.
+
+    y = activation2(scale2 * rpw(activation1(scale1 * dw(x) + shift1)) + shift2): the padding is 1,
+    the stride is that of the depthwise convolution. An affine is a folded batch norm, and optional.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> spec = FusedSpec(windows_of(16, 8, groups=4, overlap=0.5), stride=2, activation1="relu")
+    >>> spec.output_shape((4, 16, 7, 1)), spec.macs((4, 16, 7, 1))
+    ((4, 8, 4, 1), 2816)
+
+    Raises: KernelError for another stride or activation.
+    """
+
+    windows: Windows
+    stride: int = 1
+    activation1: str | None = None
+    activation2: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_options(self.stride, self.activation1, self.activation2)
+
+    def middle_shape(self, x_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the shape [N, C_in, H_out, W_out] between the two convolutions."""
+        n, channels, height, width = x_shape
+        return n, channels, -(-height // self.stride), -(-width // self.stride)
+
+    def output_shape(self, x_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the shape [N, C_out, H_out, W_out] of y."""
+        n, _, height, width = self.middle_shape(x_shape)
+        return n, self.windows.out_channels, height, width
+
+    def macs(self, x_shape: tuple[int, ...]) -> int:
+        """Return the multiply-accumulates of a forward pass, 9 C_in + C_out w per output pixel."""
+        return dw_rpw_macs(self.output_shape(x_shape), x_shape[1], self.windows.params)
+
+
+def check_options(stride: int, activation1: str | None, activation2: str | None) -> None:
+    """Check the options of the block.
+
+    Raises: KernelError for another stride or activation.
+    """
+    if type(stride) is not int or stride not in STRIDES:
+        raise KernelError.because(
+            "stride out of range",
+            got=repr(stride),
+            allowed="1 or 2",
+            remedy="pool before the block for a larger one",
+            argument="stride",
+        )
+    for name, activation in (("activation1", activation1), ("activation2", activation2)):
+        if activation not in ACTIVATIONS:
+            raise KernelError.because(
+                f"unknown {name}",
+                got=repr(activation),
+                allowed=", ".join(map(str, ACTIVATIONS)),
+                remedy="choose one of them",
+                argument=name,
+            )
 
 
 def forward(
@@ -70,12 +135,6 @@ def backward(
     grad_spread, grad_scale1, grad_shift1 = _affine_backward(grad1, spread, scale1, shift1)
     grad_x, grad_dw = depthwise_backward(grad_spread, x, dw_weight, spec.stride)
     return grad_x, grad_dw, grad_scale1, grad_shift1, grad_weight, grad_scale2, grad_shift2
-
-
-def empty_beside(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return an unfilled tensor of a 4-D shape in the layout, type and place of x."""
-    layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def depthwise(x: Tensor, dw_weight: Tensor, stride: int) -> Tensor:

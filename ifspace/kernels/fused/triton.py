@@ -19,13 +19,13 @@ from ifspace.kernels.fused.launch import (
     weight_grad_launch,
 )
 from ifspace.kernels.fused.reference import (
+    FusedSpec,
     Gradients,
     depthwise_backward,
-    empty_beside,
 )
-from ifspace.kernels.fused.spec import FusedSpec
 from ifspace.kernels.launch import check_runnable
 from ifspace.kernels.rpw.triton import filled
+from ifspace.kernels.tensors import empty_in_layout
 from ifspace.kernels.windows import windows_of
 
 # The names of configurations by kernel (`dw_rpw_configs.KERNELS`), to use instead of the fastest.
@@ -65,7 +65,7 @@ def forward(
     """
     check_runnable(x)
     check_pins(configs)
-    y = empty_beside(x, spec.output_shape(tuple(x.shape))) if out is None else out
+    y = empty_in_layout(x, spec.output_shape(tuple(x.shape))) if out is None else out
     if y.numel() and x.numel():
         tensors = {
             **_first(dw_weight, scale1, shift1),
@@ -111,7 +111,7 @@ def backward(
     first = _first(dw_weight, scale1, shift1)
     weight = weight.contiguous()
     if spec.activation2 is not None:
-        before = empty_beside(x, tuple(grad.shape))
+        before = empty_in_layout(x, tuple(grad.shape))
         tensors = {
             **first,
             "weight": filled(weight, spec.windows),
@@ -124,7 +124,7 @@ def backward(
     sums = weight_grad_launch(x, first, grad, spec, fp32).run(pins.get("weight_grad"))
     grad_weight, grad_scale2, folded = _by_weight(sums[0], weight, scale2)
 
-    spread = empty_beside(x, spec.middle_shape(tuple(x.shape)))
+    spread = empty_in_layout(x, spec.middle_shape(tuple(x.shape)))
     tensors = {**first, "weight": filled(folded, spec.windows)}
     by_scale1, by_shift1 = middle_grad_launch(x, tensors, grad, spread, spec, fp32).run(
         pins.get("middle_grad")
@@ -167,7 +167,7 @@ def _launches(
     spec = FusedSpec(windows_of(256, 256, 4, overlap), 1, "relu6", "silu")
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.empty(128, 256, 28, 28, dtype=dtype, device="meta", memory_format=layout)
-    y = empty_beside(x, spec.output_shape(tuple(x.shape)))
+    y = empty_in_layout(x, spec.output_shape(tuple(x.shape)))
     vector, weight = x.new_empty(256), x.new_empty(256, 64)
     first = _first(x.new_empty(256, 1, 3, 3), vector, vector)
     all_of = {**first, "weight": weight, "scale2": vector, "shift2": vector}

@@ -8,7 +8,6 @@ import torch
 
 from ifspace.kernels.aot import AotCase, cases_of, specialised
 from ifspace.kernels.launch import Launch
-from ifspace.kernels.layouts import empty_like
 from ifspace.kernels.rpw.configs import (
     KINDS,
     suitable,
@@ -27,6 +26,7 @@ from ifspace.kernels.rpw.triton import (
     weight_grad_launch,
 )
 from ifspace.kernels.rpw.triton_gradients import sum_parts_kernel
+from ifspace.kernels.tensors import empty_with_channels
 from ifspace.kernels.windows import Windows, windows_of
 
 _SPECIAL: Final[dict[str, dict[str, bool]]] = {
@@ -109,7 +109,7 @@ def _launches(windows: Windows, channels_last: bool, kind: str) -> tuple[Launch,
     x = torch.empty(
         128, windows.in_channels, 28, 28, dtype=dtype, device="meta", memory_format=layout
     )
-    y = empty_like(x, windows.out_channels)
+    y = empty_with_channels(x, windows.out_channels)
     weight = x.new_empty(windows.out_channels, filled_width(windows))
     bias = x.new_empty(windows.out_channels)
     partial = weight.float(), bias.float()

@@ -9,7 +9,7 @@ Reference: [3DRF] section 4.2.
 import torch
 from torch import Tensor
 
-from ifspace.kernels.layouts import empty_like
+from ifspace.kernels.tensors import empty_with_channels
 from ifspace.kernels.windows import Windows
 
 
@@ -18,7 +18,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) ->
 
     y[n, j] = bias[j] + sum over t < w of weight[j, t] x[n, (j s + t) mod C_in].
     """
-    y = empty_like(x, windows.out_channels)
+    y = empty_with_channels(x, windows.out_channels)
     for channels, filters in _readers(windows, x):
         y[:, filters] = torch.einsum("nchw,fc->nfhw", x[:, channels], weight[filters])
     return y if bias is None else y.add_(bias[:, None, None])
@@ -26,7 +26,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) ->
 
 def input_grad(grad: Tensor, weight: Tensor, windows: Windows) -> Tensor:
     """Return the gradient [N, C_in, H, W] by x of <grad, y>, for grad [N, C_out, H, W]."""
-    grad_x = empty_like(grad, windows.in_channels).zero_()
+    grad_x = empty_with_channels(grad, windows.in_channels).zero_()
     for channels, filters in _readers(windows, grad):
         grad_x[:, channels] += torch.einsum("nfhw,fc->nchw", grad[:, filters], weight[filters])
     return grad_x
@@ -43,19 +43,6 @@ def weight_grad(
     for channels, filters in _readers(windows, x):
         grad_weight[filters] = torch.einsum("nfhw,nchw->fc", grad[:, filters], x[:, channels])
     return grad_weight, grad.sum((0, 2, 3)) if with_bias else grad.new_empty(0)
-
-
-def dense_weight(weight: Tensor, windows: Windows) -> Tensor:
-    """Return the weight [C_out, C_in] of the pointwise convolution that does the same.
-
-    >>> from ifspace.kernels.windows import windows_of
-    >>> dense_weight(torch.ones(3, 2), windows_of(4, 3, groups=2, overlap=0.5)).int().tolist()
-    [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
-    """
-    dense = weight.new_zeros(windows.out_channels, windows.in_channels)
-    for channels, filters in _readers(windows, weight):
-        dense[filters, channels[:, None]] = weight[filters].T
-    return dense
 
 
 def _readers(windows: Windows, like: Tensor) -> list[tuple[Tensor, Tensor]]:

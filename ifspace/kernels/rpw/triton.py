@@ -21,7 +21,6 @@ from ifspace.kernels.launch import (
     on_device,
     woven_windows,
 )
-from ifspace.kernels.layouts import empty_like
 from ifspace.kernels.rpw.tiles import (
     filled_width,
     longest_union,
@@ -37,6 +36,7 @@ from ifspace.kernels.rpw.triton_gradients import (
     sum_parts_kernel,
     weight_grad_kernel,
 )
+from ifspace.kernels.tensors import empty_with_channels
 from ifspace.kernels.windows import Windows
 
 # Programs of the weight gradient that fill a large card: 4 for each of 132 multiprocessors. The
@@ -66,7 +66,7 @@ def forward(
         configuration that does not exist.
     """
     check_runnable(x)
-    y = empty_like(x, windows.out_channels) if out is None else out
+    y = empty_with_channels(x, windows.out_channels) if out is None else out
     if y.numel():
         forward_launch(x, filled(weight, windows), _dense(bias), y, windows, fp32).run(config)
     return y
@@ -86,7 +86,7 @@ def input_grad(
     Raises: as `forward`.
     """
     check_runnable(grad)
-    by_x = empty_like(grad, windows.in_channels) if out is None else out
+    by_x = empty_with_channels(grad, windows.in_channels) if out is None else out
     if by_x.numel():
         input_grad_launch(grad, filled(weight, windows), by_x, windows, fp32).run(config)
     return by_x

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.bench.latency import features
-from ifspace.kernels.rpw.cpu import plan
+from ifspace.kernels.rpw.cpu import plan_for
 from ifspace.kernels.windows import windows_of
 
 
@@ -49,7 +49,7 @@ def test_layers_of_one_kind_are_added_up(block, here) -> None:
 def test_rolling_layers_are_counted_as_they_are_run(block, here) -> None:
     candidate = block("RPW(4,0)", 128, side=14, batch=16)
     found = features(candidate, here)
-    tiles = plan(windows_of(128, 128, 4, 0), 16 * 14**2, True).forward
+    tiles = plan_for(windows_of(128, 128, 4, 0), 16 * 14**2, True).forward
     way = "RPW tiled" if tiles else "RPW dense"
     assert {f"{way} operations", f"{way} bytes", f"{way} launches"} == set(found)
     small = features(block("RPW(4,0)"), here)

@@ -18,7 +18,7 @@ from ifspace.bench.gate import (
 )
 from ifspace.bench.latency import ways
 from ifspace.block import Block
-from ifspace.kernels.rpw.cpu import run
+from ifspace.kernels.rpw import cpu
 from ifspace.nn.block import BlockModule
 
 SIZED = DW_RPW_RPW.block.at(16)
@@ -153,8 +153,8 @@ def test_what_is_compared_runs_as_what_is_timed(
     monkeypatch.setattr(gate, "MOST_MACS", 1)
     assert ways(probe(timed, here), here) == ways(timed, here)
     assert probe(block("DW+PW", batch=64), here).batch == 1
-    tiles = run.unpack_tiles
-    monkeypatch.setattr(run, "unpack_tiles", lambda *given: 0 * tiles(*given))
+    tiles = cpu.unpack_tiles
+    monkeypatch.setattr(cpu, "unpack_tiles", lambda *given: 0 * tiles(*given))
     assert "gradient by layer0.weight is wrong" in (fault(timed, here) or "")
 
 

@@ -15,7 +15,7 @@ from ifspace.bench.rows import (
     BOTH_WAYS,
     LAYOUTS,
 )
-from ifspace.kernels.rpw.reference import dense_weight
+from ifspace.kernels.windows import dense_weight
 
 CPU = torch.device("cpu")
 CASE = Case(4, 16, 9, 4, "1/2", mode=BOTH_WAYS)
@@ -83,7 +83,7 @@ def test_inputs_fit_the_case_and_are_the_same_every_time() -> None:
     assert torch.equal(given.x, again.x)
     assert given.x.is_contiguous(memory_format=torch.channels_last)
     assert given.grad.stride() == given.x.stride()
-    y = dense_weight(given.weights[0], CASE.windows) @ given.x.flatten(2)
+    y = dense_weight(given.weights[0], CASE.width, CASE.windows.step) @ given.x.flatten(2)
     assert 0.7 < float(y.std() / given.x.std()) < 1.4
 
 

@@ -13,7 +13,7 @@ from ifspace.bench.rows import (
     BOTH_WAYS,
     LAYOUTS,
 )
-from ifspace.kernels.layouts import is_channels_last
+from ifspace.kernels.tensors import is_channels_last
 
 CPU = torch.device("cpu")
 EXACT = [

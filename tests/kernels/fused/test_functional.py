@@ -5,12 +5,12 @@ import torch
 from devices import only_on_a_cpu
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.fused import functional as fused
-from ifspace.kernels.fused.functional import (
+from ifspace.kernels.fused import (
     choose_fused,
     fused_dw_rpw,
+    operator,
 )
-from ifspace.kernels.rpw.functional import rolling_pointwise_conv2d
+from ifspace.kernels.rpw import rolling_pointwise_conv2d
 
 pytestmark = only_on_a_cpu
 
@@ -48,7 +48,7 @@ def test_auto_is_the_reference_on_a_cpu_and_says_so():
 
 def test_what_is_named_runs(monkeypatch):
     ran = []
-    monkeypatch.setattr(fused.dw_rpw_ops, "dw_rpw", lambda *given: ran.append(given[-1]))
+    monkeypatch.setattr(operator, "dw_rpw", lambda *given: ran.append(given[-1]))
     for impl in ("auto", "reference", "triton"):
         fused_dw_rpw(X, DW, WEIGHT, 2, 0.5, impl=impl)
     assert ran == ["reference", "reference", "triton"]
@@ -85,7 +85,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_input_is_refused_in_one_line_before_anything_runs(case, monkeypatch):
-    monkeypatch.setattr(fused.dw_rpw_ops, "dw_rpw", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(operator, "dw_rpw", lambda *_: pytest.fail("it ran"))
     given, said = REFUSED[case]
     arguments = {"x": X, "dw_weight": DW, "weight": WEIGHT, "groups": 2, "overlap": 0.5} | given
     with pytest.raises(KernelError, match=said) as refusal:

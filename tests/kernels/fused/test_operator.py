@@ -7,8 +7,8 @@ from devices import FUSED_IMPLS as IMPLS
 from dw_rpw_exact import NAMES, Case
 from torch.utils.flop_counter import FlopCounterMode
 
+from ifspace.kernels.fused import fused_dw_rpw
 from ifspace.kernels.fused import operator as ops
-from ifspace.kernels.fused.functional import fused_dw_rpw
 
 CASE = Case(8, 6, 2, "0.5", (2, 3, 2), 1, ("silu", "silu"))
 PLAIN = Case(8, 6, 2, "0.5", (2, 3, 2), 2, ("relu", None), ())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ifspace.errors import KernelError
-from ifspace.kernels.fused.spec import FusedSpec
+from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.windows import windows_of
 
 

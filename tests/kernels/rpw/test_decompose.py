@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from ifspace.kernels.rpw import operator as ops
-from ifspace.kernels.rpw.decompose import (
+from ifspace.kernels.rpw import rolling_pointwise_conv2d
+from ifspace.kernels.rpw.operator import (
     decompositions,
     rpw_decomposed,
 )
-from ifspace.kernels.rpw.functional import rolling_pointwise_conv2d
 from ifspace.kernels.windows import windows_at
 
 # torch 2.13 copies what it warns of when a program is decomposed.

@@ -8,9 +8,9 @@ import torch
 from devices import only_on_a_cpu
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.rpw import functional
-from ifspace.kernels.rpw.functional import (
+from ifspace.kernels.rpw import (
     choose_implementation,
+    operator,
     rolling_pointwise_conv2d,
 )
 
@@ -42,7 +42,7 @@ def test_what_is_named_runs(monkeypatch):
         ran.append(impl)
         return x
 
-    monkeypatch.setattr(functional.ops, "rpw", spy)
+    monkeypatch.setattr(operator, "rpw", spy)
     for impl in ("auto", "reference", "cpu", "triton"):
         rolling_pointwise_conv2d(X, WEIGHT, None, 2, 0.5, impl)
     assert ran == ["cpu", "reference", "cpu", "triton"]
@@ -87,7 +87,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_input_is_refused_in_one_line_before_anything_runs(case, monkeypatch):
-    monkeypatch.setattr(functional.ops, "rpw", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(operator, "rpw", lambda *_: pytest.fail("it ran"))
     given, said = REFUSED[case]
     arguments = {"x": X, "weight": WEIGHT, "bias": None, "groups": 2, "overlap": 0.5} | given
     with pytest.raises(KernelError, match=said) as refusal:
@@ -119,7 +119,7 @@ def test_only_what_can_run_there_is_named_as_allowed(monkeypatch):
         choose_implementation(X.to("meta").double(), "cpu")
     with pytest.raises(DeviceError, match=r"float64; allowed: auto, reference, cpu; use impl ref"):
         choose_implementation(X.double(), "triton")
-    monkeypatch.setattr(functional, "find_spec", lambda name: None)
+    monkeypatch.setattr(operator, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"allowed: auto, reference; leave it at auto"):
         choose_implementation(X.to("meta"), "cpu")
 
@@ -133,7 +133,7 @@ def test_implementations_that_cannot_run_are_refused():
 
 def test_triton_on_a_cpu_is_refused_without_its_interpreter():
     code = (
-        "import torch; from ifspace.kernels.rpw.functional import choose_implementation as choose\n"
+        "import torch; from ifspace.kernels.rpw import choose_implementation as choose\n"
         "try: choose(torch.ones(1, 4, 1, 1), 'triton')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
@@ -145,6 +145,6 @@ def test_triton_on_a_cpu_is_refused_without_its_interpreter():
 
 
 def test_triton_that_is_not_installed_is_said(monkeypatch):
-    monkeypatch.setattr(functional, "find_spec", lambda name: None)
+    monkeypatch.setattr(operator, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"triton is not installed.*install ifspace\[triton\]"):
         choose_implementation(X, "triton")

@@ -9,16 +9,11 @@ from torch.nn.functional import conv2d
 
 from ifspace.errors import KernelError
 from ifspace.kernels.rpw import (
-    operator as ops,
-)
-from ifspace.kernels.rpw import (
-    reference,
-)
-from ifspace.kernels.rpw.functional import (
     choose_implementation,
     rolling_pointwise_conv2d,
 )
-from ifspace.kernels.windows import windows_of
+from ifspace.kernels.rpw import operator as ops
+from ifspace.kernels.windows import dense_weight
 
 
 def problem(dtype=torch.float32, c_in=8, c_out=6, groups=2, layout=torch.contiguous_format):
@@ -57,7 +52,7 @@ def test_derivatives_of_first_and_second_order(impl, step):
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
 def test_only_the_gradients_asked_for(impl, wanted):
     tensors = [tensor.detach().requires_grad_(n in wanted) for n, tensor in enumerate(problem())]
-    dense = reference.dense_weight(tensors[1].detach(), windows_of(8, 6, 2, 0.5))
+    dense = dense_weight(tensors[1].detach(), 8, step=2)
     y = ops.rpw(*tensors, 2, impl)
     y.square().sum().backward()
     for n, name in enumerate(("x", "weight", "bias")):

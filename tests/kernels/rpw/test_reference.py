@@ -6,7 +6,7 @@ from torch.nn.functional import conv2d
 
 from ifspace.block import Layer, SizedLayer
 from ifspace.kernels.rpw import reference
-from ifspace.kernels.windows import windows_of
+from ifspace.kernels.windows import dense_weight, windows_of
 
 GROUPS = (1, 2, 4, 8)
 OVERLAPS = (0, 0.25, 0.33, 0.5, 0.75, 0.9)
@@ -36,7 +36,7 @@ def test_it_is_a_dense_convolution_with_zeros_and_so_are_its_gradients(groups, o
     grad = torch.randn_like(y)
     expected = torch.autograd.grad(y, (x, weight, bias), grad)
     with torch.no_grad():
-        torch.testing.assert_close(reference.dense_weight(weight, windows), dense)
+        torch.testing.assert_close(dense_weight(weight, c_in, windows.step), dense)
         torch.testing.assert_close(reference.forward(x, weight, bias, windows), y)
         torch.testing.assert_close(reference.input_grad(grad, weight, windows), expected[0])
         by_weight, by_bias = reference.weight_grad(grad, x, windows)
@@ -56,7 +56,7 @@ def test_the_channels_read_are_those_of_the_pure_part():
     sized = SizedLayer(Layer("RPW", 2, "0.33"), 12, 24)
     windows = windows_of(12, 24, 2, "0.33")
     ones = torch.ones(24, windows.width)
-    seen = reference.dense_weight(ones, windows).nonzero().reshape(24, -1, 2)[..., 1]
+    seen = dense_weight(ones, 12, windows.step).nonzero().reshape(24, -1, 2)[..., 1]
     assert seen.tolist() == [sorted(row) for row in sized.reads().tolist()]
 
 

@@ -11,17 +11,11 @@ from torch.autograd import forward_ad
 from torch.nn.functional import conv2d
 
 from ifspace.errors import KernelError
+from ifspace.kernels.fused import fused_dw_rpw
 from ifspace.kernels.fused import operator as dw_rpw_ops
-from ifspace.kernels.fused.functional import fused_dw_rpw
-from ifspace.kernels.rpw import (
-    operator as ops,
-)
-from ifspace.kernels.rpw import (
-    reference,
-    transforms,
-)
-from ifspace.kernels.rpw.functional import rolling_pointwise_conv2d
-from ifspace.kernels.windows import windows_of
+from ifspace.kernels.rpw import operator as ops
+from ifspace.kernels.rpw import rolling_pointwise_conv2d
+from ifspace.kernels.windows import dense_weight, windows_of
 
 # torch itself scripts its formulas when forward mode is first asked for.
 pytestmark = [
@@ -45,7 +39,7 @@ def layer(impl):
 
 def dense(x, weight, bias):
     place = torch.stack(
-        [reference.dense_weight(one.reshape(5, 2), WINDOWS) for one in torch.eye(10).double()]
+        [dense_weight(one.reshape(5, 2), 4, WINDOWS.step) for one in torch.eye(10).double()]
     )
     return conv2d(x, torch.einsum("p,pfc->fc", weight.flatten(), place)[:, :, None, None], bias)
 
@@ -158,7 +152,7 @@ def test_the_triton_kernels_are_transformed_too():
 
 
 def test_without_a_transform_the_operator_runs(monkeypatch):
-    monkeypatch.setattr(transforms, "_FUNCTIONS", lambda *_: pytest.fail("a Function"))
+    monkeypatch.setattr(ops, "_FUNCTIONS", lambda *_: pytest.fail("a Function"))
     layer("cpu")(*tensors())
     with forward_ad.dual_level():
         layer("cpu")(*tensors())
