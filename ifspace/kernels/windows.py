@@ -110,10 +110,11 @@ def windows_of(
 
     Raises: KernelError for groups that do not divide C_in, or an overlap outside 0 <= o < 1.
     """
+    arguments: Any = in_channels, out_channels, groups, overlap
     try:
-        return _windows_of(in_channels, out_channels, groups, overlap)
+        return _windows_of(*arguments)
     except TypeError:  # an argument that cannot be hashed
-        return _windows_of.__wrapped__(in_channels, out_channels, groups, overlap)
+        return _windows_of.__wrapped__(*arguments)
 
 
 # Typed, because True == 1 == 1.0, of which only 1 is a group count.
