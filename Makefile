@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction report results test-gpu test-page clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction report results test-gpu test-page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ lint: $(VENV)/.test  ## ruff, mypy and the import contracts only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.test  ## write anew what the documentation shows of the commands
+	$(BIN)/python docs/build.py
+
+snapshots: $(VENV)/.test  ## write the texts that tests compare anew; read the diff
+	$(BIN)/python -m pytest --snapshot-update
 
 format: $(VENV)/.test  ## put the files into shape
 	$(BIN)/ruff check --fix .
@@ -68,8 +74,8 @@ bench-models: $(VENV)/.test  ## time the commands that look at real networks, in
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m experiments.reproduction
 
-report: $(VENV)/.report  ## README's tables, the figures, and results/page.html to look at
-	$(BIN)/ifspace report results --html results/page.html --readme README.md
+report: $(VENV)/.report  ## tables of results/README.md, the figures, and results/page.html
+	$(BIN)/ifspace report results --html results/page.html --readme results/README.md
 	$(BIN)/python -m ifspace.bench.record 'figures/*' -- report results --figures results/figures
 
 results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study

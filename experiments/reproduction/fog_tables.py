@@ -63,7 +63,7 @@ def unit_amounts(block: str, c: int, f: int, inner: Fraction | None) -> tuple[Fr
     >>> [int(each) for each in unit_amounts("PW+DW+PW", 64, 64, Fraction(1, 4))]
     [2192, 96]
 
-    Reference: docs/definitions.md, section 1.
+    Reference: docs/notation.md.
     """
     layers = Block.parse(block).layers
     mixing = [n for n, layer in enumerate(layers) if layer.conv.mixing]

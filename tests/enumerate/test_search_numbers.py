@@ -1,4 +1,4 @@
-"""The reference numbers of docs/definitions.md, sections 3 to 8."""
+"""The reference numbers of docs/concepts.md."""
 
 import pytest
 
