@@ -18,6 +18,7 @@ from ifspace.bench.record import Provenance
 from ifspace.bench.session import Run
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn.block import build
+from ifspace.nn.source import to_source
 from ifspace.reach import field_after
 from ifspace.stages.latency import COLUMNS as LATENCY_COLUMNS
 from ifspace.stages.latency import (
@@ -222,7 +223,7 @@ def _design(candidate: Candidate, conditions: Conditions) -> dict[str, Any]:
         "params": sized.params,
         "macs_per_pixel": sized.macs_per_pixel(candidate.stride),
         "fields": [list(each) for each in field_after(sized)],
-        "source": module.to_source(),
+        "source": to_source(module),
         "style": conditions.style,
         "checked": True,
     }

@@ -549,7 +549,7 @@ def decompose(
     >>> model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1))
     >>> made = decompose(model, (3, 8, 8), "DW+PW")
     >>> made[1].layer1
-    PointwiseConv2d(16, 32, kernel_size=(1, 1), stride=(1, 1))
+    Conv2d(16, 32, kernel_size=(1, 1), stride=(1, 1))
 
     Raises: SettingError when no convolution can be replaced, or nothing keeps the budgets; and as
         `plan_decomposition`, `ifspace.models.tracing` and `warm_start` do.

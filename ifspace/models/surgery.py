@@ -372,7 +372,7 @@ class Replace:
     >>> model = nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1))
     >>> Replace("0", Block.parse("DW+PW").at(16, 32), 2).apply(model)
     >>> model[0].layer0
-    DepthwiseConv2d(16, 16, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), groups=16, ...)
+    Conv2d(16, 16, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), groups=16, ...)
     """
 
     step: ClassVar[str] = "replace"

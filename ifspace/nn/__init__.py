@@ -1,13 +1,13 @@
-"""Blocks and networks as torch modules: a class per kind, blocks in a style, their source, ONNX.
+"""Blocks and networks as torch modules: layers, blocks in a style, their source, files, ONNX.
 
 >>> from ifspace.nn import MOBILENET, build
 >>> build("DW+PW", 16, 32, style=MOBILENET)
 BlockModule(
   DW+PW, 16 to 32 channels
-  (layer0): DepthwiseConv2d(16, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), ...)
+  (layer0): Conv2d(16, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), ...)
   (layer0_bn): BatchNorm2d(16, ...)
   (layer0_act): ReLU()
-  (layer1): PointwiseConv2d(16, 32, kernel_size=(1, 1), stride=(1, 1), bias=False)
+  (layer1): Conv2d(16, 32, kernel_size=(1, 1), stride=(1, 1), bias=False)
   (layer1_bn): BatchNorm2d(32, ...)
   (layer1_act): ReLU()
 )
@@ -21,8 +21,6 @@ if absent := [each for each in ("torch", "safetensors") if find_spec(each) is No
         "made with torch and kept with safetensors; pip install 'ifspace[torch]'",
         name=absent[0],
     )
-
-from torch.nn import ChannelShuffle
 
 from ifspace.nn.block import (
     FOG,
@@ -38,10 +36,6 @@ from ifspace.nn.files import (
     save,
 )
 from ifspace.nn.layers import (
-    DepthwiseConv2d,
-    GroupConv2d,
-    GroupPointwiseConv2d,
-    PointwiseConv2d,
     RollingPointwiseConv1d,
     RollingPointwiseConv2d,
     layer_module,
@@ -54,19 +48,15 @@ from ifspace.nn.network import (
     named_network,
     style_of,
 )
+from ifspace.nn.source import to_source
 
 __all__ = [
     "FOG",
     "MOBILENET",
     "PLAIN",
     "BlockModule",
-    "ChannelShuffle",
-    "DepthwiseConv2d",
-    "GroupConv2d",
-    "GroupPointwiseConv2d",
     "Network",
     "NetworkStyle",
-    "PointwiseConv2d",
     "RollingPointwiseConv1d",
     "RollingPointwiseConv2d",
     "Style",
@@ -79,4 +69,5 @@ __all__ = [
     "save",
     "style_of",
     "thop_operators",
+    "to_source",
 ]

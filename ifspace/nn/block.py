@@ -1,7 +1,7 @@
 """Blocks as torch modules: any block, at any widths, with a stride, in the style of a network.
 
 The names of the parts are those of the chain: `layer0`, `layer0_bn`, `layer0_act`, `layer1`, ...,
-`shortcut`, `shortcut_bn`, `act`. `BlockModule.to_source` writes the same module as plain PyTorch.
+`shortcut`, `shortcut_bn`, `act`. `ifspace.nn.to_source` writes a block as plain PyTorch.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from ifspace.catalogue.design import Design
 from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.nn.checks import check_dtype, wrong_type
 from ifspace.nn.layers import Device, layer_module
-from ifspace.nn.source import class_source
 from ifspace.values import whole_number
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
@@ -210,16 +209,6 @@ class BlockModule(nn.Module):
         text = f"{sized.block}, {sized.channels} to {sized.out_channels} channels"
         text += f", stride={self.stride}" if self.stride > 1 else ""
         return text if self.shortcut_kind != "identity" else f"{text}, shortcut=identity"
-
-    def to_source(self, name: str = "Block") -> str:
-        """Return the source of a plain PyTorch class that does the same, to be pasted.
-
-        It imports torch only, or where a rolling pointwise layer is in it, that layer from
-        `ifspace.nn`; its state_dict has the same keys.
-
-        Raises: SettingError for a name that no class can have.
-        """
-        return class_source(self, name)
 
 
 def build(

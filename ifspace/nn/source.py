@@ -7,28 +7,32 @@ spelled as torch's own, a rolling pointwise one is imported.
 from collections.abc import Callable, Sequence
 from keyword import iskeyword
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from unicodedata import normalize
 
 from torch import nn
 
 from ifspace.errors import BlockError, SettingError
-from ifspace.nn.checks import kind_of
+from ifspace.nn.block import BlockModule
+from ifspace.nn.checks import kind_of, wrong_type
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
-
-if TYPE_CHECKING:
-    from ifspace.nn.block import BlockModule
 
 _COLUMNS: Final = 100
 # Names that the source itself uses.
 _TAKEN: Final = ("nn", "Tensor", "super", "RollingPointwiseConv1d", "RollingPointwiseConv2d")
 
 
-def class_source(block: "BlockModule", name: str = "Block") -> str:
-    """Return the source of a module: see `BlockModule.to_source`.
+def to_source(module: BlockModule, name: str = "Block") -> str:
+    """Return the source of a plain PyTorch class that computes the same as a block, to be pasted.
 
-    Raises: SettingError for a name that no class can have.
+    The source imports only torch, and `ifspace.nn` for a rolling pointwise layer if there is one.
+    The state_dict of the class has the keys of the block's.
+
+    Raises: SettingError for a module that is no BlockModule or a name that no class can have;
+        BlockError for a layer that cannot be written.
     """
+    if not isinstance(module, BlockModule):
+        raise wrong_type("module", module, "a BlockModule", "make one with build")
     if not isinstance(name, str) or not _nameable(name):
         raise SettingError.because(
             "not the name of a class",
@@ -37,17 +41,17 @@ def class_source(block: "BlockModule", name: str = "Block") -> str:
             remedy="write it like Block",
             argument="name",
         )
-    parts = dict(block.named_children())
+    parts = dict(module.named_children())
     rolling = sorted(
         {type(part).__name__ for part in parts.values() if isinstance(part, RollingPointwiseConv2d)}
     )
     lines = [f"from ifspace.nn import {', '.join(rolling)}"] if rolling else []
     lines += ["from torch import Tensor, nn", "", "", f"class {name}(nn.Module):"]
-    lines += [*_docstring(block), "", "    def __init__(self) -> None:"]
+    lines += [*_docstring(module), "", "    def __init__(self) -> None:"]
     lines += ["        super().__init__()"]
     for key, part in parts.items():
         lines += _assigned(f"self.{key}", *_call(part))
-    lines += ["", "    def forward(self, x: Tensor) -> Tensor:", *_forward(block, parts)]
+    lines += ["", "    def forward(self, x: Tensor) -> Tensor:", *_forward(module, parts)]
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +61,7 @@ def _nameable(name: str) -> bool:
     return name.isidentifier() and not iskeyword(read) and read not in _TAKEN
 
 
-def _docstring(block: "BlockModule") -> list[str]:
+def _docstring(block: BlockModule) -> list[str]:
     sized = block.sized
     widths = f"{sized.channels} to {sized.out_channels} channels, stride {block.stride}."
     line = f'    """{sized.block}, {widths}"""'
@@ -67,7 +71,7 @@ def _docstring(block: "BlockModule") -> list[str]:
     return [f'    """A block, {widths}', "", *(f"    {each}" for each in word), '    """']
 
 
-def _forward(block: "BlockModule", parts: dict[str, nn.Module]) -> list[str]:
+def _forward(block: BlockModule, parts: dict[str, nn.Module]) -> list[str]:
     lines, before = [], "x"
     for key in block.steps:
         lines.append(f"y = self.{key}({before})")

@@ -43,14 +43,14 @@ def test_what_a_block_computes(block: Block, out_channels: int, dims: int, strid
 
 def test_batch_norm_and_activation_behind_every_layer_that_writes():
     assert parts(build(MIXED, 16, style=MOBILENET)) == {
-        "layer0": "DepthwiseConv2d",
+        "layer0": "Conv2d",
         "layer0_bn": "BatchNorm2d",
         "layer0_act": "ReLU",
         "layer1": "RollingPointwiseConv2d",
         "layer1_bn": "BatchNorm2d",
         "layer1_act": "ReLU",
         "layer2": "ChannelShuffle",
-        "layer3": "GroupPointwiseConv2d",
+        "layer3": "Conv2d",
         "layer3_bn": "BatchNorm2d",
         "layer3_act": "ReLU",
     }

@@ -25,6 +25,7 @@ from ifspace.nn import (
     export_onnx,
     named_network,
     style_of,
+    to_source,
 )
 from ifspace.nn.checks import device_of
 from ifspace.stages.networks import (
@@ -110,7 +111,7 @@ def block() -> BlockModule:
         (lambda: named_network("vgg16", seed="a"), "seed out of range: got 'a';"),
         # Source: what it uses itself, in any spelling that Python reads so.
         *[
-            (lambda name=name: block().to_source(name), "not the name of a class: got ")
+            (lambda name=name: to_source(block(), name), "not the name of a class: got ")
             for name in (
                 "nn",
                 "super",

@@ -15,11 +15,6 @@ from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError
 from ifspace.kinds import KINDS
 from ifspace.nn import (
-    ChannelShuffle,
-    DepthwiseConv2d,
-    GroupConv2d,
-    GroupPointwiseConv2d,
-    PointwiseConv2d,
     RollingPointwiseConv1d,
     RollingPointwiseConv2d,
     layer_module,
@@ -28,14 +23,18 @@ from ifspace.nn.layers import MODULES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = {
-    "PW": PointwiseConv2d,
-    "GC": GroupConv2d,
-    "DW": DepthwiseConv2d,
-    "GPW": GroupPointwiseConv2d,
+    "PW": nn.Conv2d,
+    "GC": nn.Conv2d,
+    "DW": nn.Conv2d,
+    "GPW": nn.Conv2d,
     "RPW": RollingPointwiseConv2d,
-    "SH": ChannelShuffle,
+    "SH": nn.ChannelShuffle,
     "CONV": nn.Conv2d,
 }
+
+
+def layer(text: str, c_in: int, c_out: int, stride: int = 1) -> nn.Module:
+    return layer_module(SizedLayer(Layer.parse(text), c_in, c_out), stride, bias=True)
 
 
 @st.composite
@@ -87,10 +86,10 @@ def test_a_stride_is_that_of_the_plain_convolution(sized: SizedLayer):
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (lambda: PointwiseConv2d(8, 6), lambda: nn.Conv2d(8, 6, 1)),
-        (lambda: GroupConv2d(8, 16, groups=4), lambda: nn.Conv2d(8, 16, 3, 1, 1, groups=4)),
-        (lambda: DepthwiseConv2d(8, 5, 2), lambda: nn.Conv2d(8, 8, 5, 2, 2, groups=8)),
-        (lambda: GroupPointwiseConv2d(8, 4, 2), lambda: nn.Conv2d(8, 4, 1, groups=2)),
+        (lambda: layer("PW", 8, 6), lambda: nn.Conv2d(8, 6, 1)),
+        (lambda: layer("GC(4)", 8, 16), lambda: nn.Conv2d(8, 16, 3, 1, 1, groups=4)),
+        (lambda: layer("DW(5)", 8, 8, stride=2), lambda: nn.Conv2d(8, 8, 5, 2, 2, groups=8)),
+        (lambda: layer("GPW(2)", 8, 4), lambda: nn.Conv2d(8, 4, 1, groups=2)),
         # A window is drawn as the filter of a group is: both have a fan-in of two.
         (lambda: RollingPointwiseConv2d(8, 16, 4), lambda: nn.Conv2d(8, 16, 1, groups=4)),
     ],
@@ -109,12 +108,12 @@ def test_weights_are_drawn_as_torch_draws_its_own(ours, theirs):
 
 
 def test_a_rolling_layer_without_bias_says_so():
-    layer = RollingPointwiseConv2d(12, 18, 3, "1/3", bias=False, impl="reference")
-    assert str(layer) == (
+    rolling = RollingPointwiseConv2d(12, 18, 3, "1/3", bias=False, impl="reference")
+    assert str(rolling) == (
         "RollingPointwiseConv2d(12, 18, groups=3, overlap=1/3, bias=False, impl=reference)"
     )
-    assert list(layer.state_dict()) == ["weight"]
-    assert layer.bias is None
+    assert list(rolling.state_dict()) == ["weight"]
+    assert rolling.bias is None
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -147,13 +146,11 @@ def test_a_sequence_rolls_as_a_map_does():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GroupPointwiseConv2d(8, 12, 3), "got GPW.3. from 8 to 12 .*groups 1, 2, 4;"),
-        (lambda: GroupConv2d(8, 12, groups=8), "groups do not divide the widths: got GC.8."),
-        (lambda: GroupConv2d(8, 12, 2), "kernel size is even: got 2"),
-        (lambda: DepthwiseConv2d(8, 4), "kernel size is even: got 4"),
-        (lambda: DepthwiseConv2d(0), "in_channels out of range: got 0"),
-        (lambda: PointwiseConv2d(8, 2.0), "out_channels out of range: got 2.0"),
-        (lambda: PointwiseConv2d(8, 8, 0), "stride out of range: got 0"),
+        (lambda: layer("GPW(3)", 8, 12), "got GPW.3. from 8 to 12 .*groups 1, 2, 4;"),
+        (lambda: layer("GC(8)", 8, 12), "groups do not divide the widths: got GC.8."),
+        (lambda: layer("GC(1,k=2)", 8, 12), "kernel size is even: got 2"),
+        (lambda: layer("DW(4)", 8, 8), "kernel size is even: got 4"),
+        (lambda: layer("PW", 8, 8, stride=0), "stride out of range: got 0"),
         (lambda: RollingPointwiseConv2d(8, 8, 3), "got 3 groups of 8 channels; allowed: .*1, 2, 4"),
         (lambda: RollingPointwiseConv2d(8, 8, 2, 1), "overlap out of range: got 1"),
         (lambda: RollingPointwiseConv2d(8, 0, 2), "out_channels out of range: got 0"),

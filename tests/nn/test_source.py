@@ -13,7 +13,7 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.nn import FOG, MOBILENET, PLAIN, Style, build
+from ifspace.nn import FOG, MOBILENET, PLAIN, Style, build, to_source
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STYLES = (
@@ -40,7 +40,7 @@ def imports(source: str) -> set[str]:
 
 
 def test_the_source_of_a_block():
-    source = build("DW+GPW(8)+SH(8)+GPW(8)", 64, 128, stride=2, style=FOG).to_source("Unit")
+    source = to_source(build("DW+GPW(8)+SH(8)+GPW(8)", 64, 128, stride=2, style=FOG), "Unit")
     assert (
         source
         == '''\
@@ -87,7 +87,7 @@ def test_a_pasted_block_computes_the_same(block: Block, style: Style, dims: int,
     module = build(sized, stride=stride, style=style)
     x = torch.randn(2, 12, *[5, 6][:dims])
     module(x)  # moves the statistics
-    source = module.to_source()
+    source = to_source(module)
     other = pasted(source)
     assert list(other.state_dict()) == list(module.state_dict())
     other.load_state_dict(module.state_dict())
@@ -99,20 +99,18 @@ def test_a_pasted_block_computes_the_same(block: Block, style: Style, dims: int,
 def test_an_implementation_that_was_chosen_is_written():
     module = build("RPW(4,1/3)", 16)
     module.layer0.impl = "reference"
-    assert '16, 16, groups=4, overlap="1/3", bias=False, impl="reference"\n' in module.to_source()
-    assert pasted(module.to_source()).layer0.impl == "reference"
+    assert '16, 16, groups=4, overlap="1/3", bias=False, impl="reference"\n' in to_source(module)
+    assert pasted(to_source(module)).layer0.impl == "reference"
 
 
 def test_the_source_is_formatted(tmp_path):
     sources = [
-        build(
-            Block.parse(text).at(16 if len(text) < 40 else 4096, dims=dims), style=style
-        ).to_source()
+        to_source(build(Block.parse(text).at(16, dims=dims), style=style))
         for text in ("CONV", "DW(5)+RPW(4,1/3)", "PW+GC(4)+SH(2)")
         for dims in (1, 2)
         for style in STYLES
     ]
-    sources.append(build(LONG, 4096, style=Style(bias=True), device="meta").to_source("A" * 40))
+    sources.append(to_source(build(LONG, 4096, style=Style(bias=True), device="meta"), "A" * 40))
     for number, source in enumerate(sources):
         assert max(map(len, source.splitlines())) <= 100
         (tmp_path / f"block{number}.py").write_text(source)
@@ -138,11 +136,16 @@ def test_the_source_is_formatted(tmp_path):
 @pytest.mark.parametrize("name", ["", "2x", "a b", "class", "X;import os"])
 def test_a_name_that_no_class_can_have_is_refused(name):
     with pytest.raises(SettingError, match=r"not the name of a class: got '.*'; allowed: letters"):
-        build("DW", 8).to_source(name)
+        to_source(build("DW", 8), name)
 
 
 def test_a_module_put_in_its_place_that_cannot_be_written_is_refused():
     module = build("DW+PW", 8)
     module.layer1 = nn.Linear(8, 8)
     with pytest.raises(BlockError, match=r"no source for this module: got Linear; allowed: .*ReLU"):
-        module.to_source()
+        to_source(module)
+
+
+def test_only_a_block_has_a_source():
+    with pytest.raises(SettingError, match="wrong module: got Linear; allowed: a BlockModule"):
+        to_source(nn.Linear(8, 8))

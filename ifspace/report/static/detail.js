@@ -65,8 +65,8 @@ function howToBuild(design) {
     bottleneck ? `, bottleneck="${bottleneck}"` : "",
     stride > 1 ? `, stride=${stride}` : "",
   ].join("");
-  return `from ifspace.nn import build\n\n` +
-    `print(build("${block}", ${channels}, ${out}${more}).to_source())\n`;
+  return `from ifspace.nn import build, to_source\n\n` +
+    `print(to_source(build("${block}", ${channels}, ${out}${more})))\n`;
 }
 
 function sourceBlock(design) {
