@@ -28,8 +28,8 @@ Device = torch.device | str | None
 class RollingPointwiseConv2d(nn.Module):
     """A rolling pointwise convolution (RPW): filter j reads w = C_in / groups channels from j s.
 
-    The step is s = w - floor(overlap w); windows wrap around. `weight` is [C_out, w], `bias` [C_out]
-    or None; C_out may be any number. `impl` is that of `rolling_pointwise_conv2d`.
+    The step is s = w - floor(overlap w); windows wrap around. `weight` is [C_out, w] and `bias`
+    [C_out] or None; C_out may be any number. `impl` is that of `rolling_pointwise_conv2d`.
 
     >>> layer = RollingPointwiseConv2d(16, 32, groups=4, overlap=0.5)
     >>> layer(torch.ones(1, 16, 8, 8)).shape, layer.weight.shape
