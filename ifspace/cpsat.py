@@ -1,6 +1,7 @@
-"""The one door to the CP-SAT solver: fixed seed, one worker, the same answer every time.
+"""Solve a CP-SAT model with one worker and a fixed seed: the same answer every time.
 
-OR-Tools brings pandas: it is imported when a model is made, so that what needs none starts sooner.
+This is the one entry point to OR-Tools. It imports pandas, so it is imported when a model is made:
+commands without a solver start sooner.
 """
 
 import time
@@ -17,7 +18,7 @@ SEED: Final = 20190101
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a solve ended: status, proven bound on the objective, and the values asked for."""
+    """How a solve ended: status, proven bound on the objective, and values of the variables."""
 
     status: Status
     bound: int | None
@@ -41,12 +42,11 @@ def weighted_sum(variables: Sequence[Any], weights: Sequence[int]) -> Any:
     return cp_model.LinearExpr.weighted_sum(variables, weights)
 
 
-def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) -> Outcome:
-    """Return the values of the wanted variables in the best solution of a model.
+def solve(model: Any, variables: Sequence[Any], time_limit_s: float | None = None) -> Outcome:
+    """Return the values of some variables in the best solution of a model.
 
-    One worker and a fixed seed: the same model has the same answer on every machine, unless a time
-    limit in seconds cuts the search short. The bound is rounded up to the next whole number, since
-    objectives are whole.
+    The same model has the same answer on every machine, unless a time limit in seconds interrupts
+    the search. The bound is rounded up to the next whole number, since objectives are whole.
 
     Raises: SettingError when the model's sums do not fit into 64 bits.
     """
@@ -68,7 +68,7 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
             "numbers too large for the solver",
             got=model.validate().splitlines()[0],
             allowed="sums below 2^63",
-            remedy="ask for smaller widths, kernels or weights",
+            remedy="choose smaller widths, kernels or weights",
         )
     if code == cp_model.INFEASIBLE:
         return Outcome(Status.INFEASIBLE, None, ())
@@ -77,19 +77,19 @@ def solve(model: Any, wanted: Sequence[Any], time_limit_s: float | None = None) 
     # The bound is a float with some noise: it must not lift the bound to the next whole number.
     bound = ceil(solver.best_objective_bound - 1e-6) if model.has_objective() else None
     status = Status.OPTIMAL if code == cp_model.OPTIMAL else Status.FEASIBLE
-    return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in wanted))
+    return Outcome(status, bound, tuple(int(solver.value(variable)) for variable in variables))
 
 
 def contradiction(got: str, allowed: str) -> SolverError:
-    """Return the error for answers of the solver that cannot all be true."""
+    """Return the error to raise for answers of the solver that cannot all be true."""
     return SolverError.because(
         "the solver contradicts itself",
         got=got,
         allowed=allowed,
-        remedy="report it with the command",
+        remedy="report it with the command that was run",
     )
 
 
-def left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline, 0 behind it, None without one."""
+def seconds_left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline of time.monotonic, 0 after it, None without one."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,9 +1,9 @@
-"""`ifspace groups`: the cheapest group counts of a composition, the widest block of a budget."""
+"""`ifspace groups`: cheapest group counts of a composition, or the widest block in a budget."""
 
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -21,11 +21,17 @@ from ifspace.cli.solved import check_solver, no_plan
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
-    from ifspace.groups.problem import (
-        GroupsAnswer,
-        GroupsProblem,
-    )
-    from ifspace.groups.text import Budget
+    from ifspace.catalogue.setting import Objective
+    from ifspace.groups.problem import GroupsAnswer, Weights
+
+
+def overlaps_or_free(text: str) -> tuple[str, ...] | None:
+    """Return the overlap ratios between commas, or None for `free`.
+
+    >>> overlaps_or_free("0,1/2"), overlaps_or_free("Free")
+    (('0', '1/2'), None)
+    """
+    return None if text.strip().lower() == "free" else parts(text)
 
 
 _OPTIONS = (
@@ -65,7 +71,7 @@ _OPTIONS = (
     ),
     click.option(
         "--overlaps",
-        type=parts,
+        type=overlaps_or_free,
         metavar="LIST|free",
         default="0,0.33,0.5",
         show_default=True,
@@ -126,23 +132,23 @@ _OPTIONS = (
         help="Stop then, with what was found and its bound.",
     ),
 )
-_SHARED: Final = {"composition", "format", "out", "quiet"}
+_ALWAYS: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "time_limit"}
-# What can be asked, and the options that each way of asking takes.
+# The three modes, each with the options that it takes.
 _TAKES: Final = {
     "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha"},
     "--budget": _PROBLEM | {"budget", "alpha", "multiple"},
     "--channels": _PROBLEM | {"channels", "out_channels", "widths", "objective", "weights", "top"},
 }
-_LOOKS: Final = "--budget looks for the width"
-_COUNTS: Final = "--budget counts parameters alone"
-# Why a budget refuses the options that a given width takes.
-_NO_BUDGET: Final = {
-    "channels": _LOOKS,
-    "out_channels": f"{_LOOKS}, --alpha says F",
-    "widths": f"{_LOOKS}, --bottleneck says those inside",
-    "objective": _COUNTS,
-    "weights": _COUNTS,
+_OPEN_WIDTH: Final = "--budget looks for the width"
+_PARAMS_ALONE: Final = "--budget counts parameters alone"
+# Why --budget does not take the options of --channels.
+_NOT_WITH_BUDGET: Final = {
+    "channels": _OPEN_WIDTH,
+    "out_channels": f"{_OPEN_WIDTH}, --alpha says F",
+    "widths": f"{_OPEN_WIDTH}, --bottleneck says those inside",
+    "objective": _PARAMS_ALONE,
+    "weights": _PARAMS_ALONE,
     "top": "--budget finds the widest block alone",
 }
 
@@ -160,13 +166,18 @@ def command(
     channels: int | None,
     out_channels: int | None,
     kernel: int | None,
+    stride: Literal[1, 2],
+    bottleneck: Fraction | None,
+    widths: tuple[int, ...] | None,
+    overlaps: tuple[Any, ...] | None,
+    objective: "Objective",
+    weights: "Weights | None",
     budget: int | None,
     alpha: Fraction,
     multiple: int,
     symbolic: bool,
     top: int,
     time_limit: float | None,
-    **given: Any,
 ) -> None:
     """Find the groups, shuffles and overlaps that make COMPOSITION cheapest at the full field.
 
@@ -175,13 +186,14 @@ def command(
     M or G. Exit status 3 when no choice has the full field, 4 when the time limit came first.
     """
     mode = "--symbolic" if symbolic else "--channels" if budget is None else "--budget"
-    _check_options(context, mode)
-    word, kernel = _read(composition, kernel, output)
+    options = _options_given(context)
+    _check_options(options, mode)
+    parsed, kernel = _read(composition, kernel, output)
     if symbolic:
-        told = context.get_parameter_source("alpha") is click.core.ParameterSource.COMMANDLINE
         from ifspace.groups.text import symbolic_forms
 
-        output.emit(symbolic_forms(word, kernel, given["bottleneck"], alpha if told else None))
+        ratio_of_widths = alpha if "alpha" in options else None
+        output.emit(symbolic_forms(parsed, kernel, bottleneck, ratio_of_widths))
         return
     if channels is None and budget is None:
         raise click.UsageError(
@@ -189,90 +201,88 @@ def command(
             context,
         )
     check_solver("group counts", ", or ask for --symbolic")
-    from ifspace.groups.solve import cheapest_groups
-    from ifspace.groups.text import (
-        Budget,
-        forms,
-        gap_text,
-        message,
-    )
+    from ifspace.groups.problem import GroupsProblem, WidestProblem
+    from ifspace.groups.solve import cheapest_groups, widest_block
+    from ifspace.groups.text import gap_text, message, plan_forms
 
     started = time.monotonic()
     if budget is None:
-        asked = None
-        problem = _problem(word, kernel, channels or 0, out_channels, **given)
+        widest = None
+        problem = GroupsProblem(
+            parsed,
+            channels or 0,
+            out_channels,
+            bottleneck=bottleneck,
+            widths=widths,
+            kernel=kernel,
+            overlaps=overlaps,
+            objective=objective,
+            weights=weights,
+            stride=stride,
+        )
         answer = cheapest_groups(problem, top=top, time_limit_s=time_limit)
     else:
-        asked = Budget(budget, multiple, alpha)
-        problem, answer = _widest(output, word, kernel, asked, alpha, time_limit, **given)
+        from ifspace.cli.progress import ProgressBar
+
+        widest = WidestProblem(
+            parsed,
+            budget,
+            alpha,
+            multiple,
+            bottleneck=bottleneck,
+            kernel=kernel,
+            overlaps=overlaps,
+            stride=stride,
+        )
+        problem = widest.stand_in
+        with ProgressBar("trying widths", quiet=output.quiet) as progress:
+            answer = widest_block(widest, time_limit_s=time_limit, progress=progress)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
-    output.emit(forms(problem, answer, asked), keep=bool(answer.plans))
+    output.emit(plan_forms(problem, answer, widest), keep=bool(answer.plans))
     if not answer.plans:
-        no_plan(context, message(problem, answer, asked), answer.status.name == "UNKNOWN")
+        no_plan(context, message(problem, answer, widest), answer.status.name == "UNKNOWN")
     for note in _notes(answer, top, gap_text(answer), out_of_time):
         output.note(note)
 
 
-def _widest(
-    output: Output,
-    word: "Composition",
-    kernel: int,
-    asked: "Budget",
-    alpha: Fraction,
-    time_limit: float | None,
-    **given: Any,
-) -> tuple["GroupsProblem", "GroupsAnswer"]:
-    from ifspace.cli.progress import ProgressBar
-    from ifspace.groups.solve import widest_block
-    from ifspace.values import MAX_WIDTH
-
-    # The width is looked for; until then it is one at which the ratio is whole.
-    stand_in = min((given["bottleneck"] or Fraction(1)).denominator, MAX_WIDTH)
-    problem = _problem(word, kernel, stand_in, None, **given)
-    with ProgressBar("trying widths", quiet=output.quiet) as progress:
-        answer = widest_block(
-            problem,
-            asked.params,
-            alpha,
-            asked.multiple,
-            time_limit_s=time_limit,
-            progress=progress,
-        )
-    return problem, answer
-
-
 def _notes(answer: "GroupsAnswer", top: int, gap: str, out_of_time: bool) -> Iterator[str]:
-    """Say what the answer lacks."""
+    """Yield what the answer lacks: proof, or plans."""
     if gap:
         yield f"not proven: {gap}"
     if len(answer.plans) < top:
-        found = f"{len(answer.plans)} of the {top} plans asked for were found"
-        yield f"time ran out: {found}" if out_of_time else found
+        fewer = f"{len(answer.plans)} of the {top} plans asked for were found"
+        yield f"time ran out: {fewer}" if out_of_time else fewer
     elif top > 1 and out_of_time and not gap:
         yield "time ran out: the first plan is proven, the last may not be the next best"
 
 
-def _check_options(context: click.Context, mode: str) -> None:
+def _options_given(context: click.Context) -> set[str]:
+    """Return the names of the parameters that were written on the command line."""
+    command_line = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is command_line}
+
+
+def _check_options(options: set[str], mode: str) -> None:
+    """Raise for options that the mode does not take."""
     from ifspace.errors import SettingError
 
-    told = click.core.ParameterSource.COMMANDLINE
-    names = {each for each in context.params if context.get_parameter_source(each) is told}
-    if wrong := sorted(names - _TAKES[mode] - _SHARED):
+    if wrong := sorted(options - _TAKES[mode] - _ALWAYS):
         remedy = "leave one of them out"
         if mode == "--channels":
-            # Only what a budget takes is left, and that looks for the width.
+            # Only options of --budget are left, which looks for the width.
             mode = "no --budget"
-            remedy = "add --budget" + " in place of --channels" * ("channels" in names)
+            remedy = "add --budget" + " in place of --channels" * ("channels" in options)
         elif mode == "--budget":
-            reasons = dict.fromkeys(_NO_BUDGET[each] for each in wrong if each in _NO_BUDGET)
-            remedy += "".join(f"{', ' if n else ': '}{why}" for n, why in enumerate(reasons))
+            reasons = [_NOT_WITH_BUDGET[name] for name in wrong if name in _NOT_WITH_BUDGET]
+            if reasons:
+                remedy += f": {', '.join(dict.fromkeys(reasons))}"
         raise SettingError.because(
             "options that do not go together",
             got=f"{', '.join(map(_flag, wrong))} with {mode}",
             allowed=", ".join(map(_flag, sorted(_TAKES.get(mode, _TAKES["--budget"])))),
             remedy=remedy,
         )
-    if {"weights", "objective"} <= names:
+    if {"weights", "objective"} <= options:
         raise SettingError.because(
             "two objectives",
             got="--objective and --weights",
@@ -286,7 +296,7 @@ def _flag(name: str) -> str:
 
 
 def _read(text: str, kernel: int | None, output: Output) -> tuple["Composition", int]:
-    """Return the composition and the kernel size that the text and the option mean."""
+    """Return the composition and the kernel size of the argument and the option."""
     from ifspace.block import DEFAULT_KERNEL, Block, Composition, split_terms
     from ifspace.errors import SettingError
 
@@ -306,18 +316,3 @@ def _read(text: str, kernel: int | None, output: Output) -> tuple["Composition",
     if any(layer.groups is not None for layer in block.layers):
         output.note(f"the groups of {block} do not count, only {block.composition} does")
     return block.composition, kernel
-
-
-def _problem(
-    word: "Composition", kernel: int, channels: int, out_channels: int | None, **given: Any
-) -> "GroupsProblem":
-    from ifspace.groups.problem import GroupsProblem
-
-    free = [each.lower() for each in given["overlaps"]] == ["free"]
-    return GroupsProblem(
-        word,
-        channels,
-        out_channels,
-        kernel=kernel,
-        **given | {"overlaps": None if free else given["overlaps"]},
-    )

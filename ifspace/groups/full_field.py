@@ -12,7 +12,7 @@ from typing import Final, Literal
 from ifspace.answer import Status
 from ifspace.block import Composition
 from ifspace.catalogue.setting import Objective
-from ifspace.cpsat import left
+from ifspace.cpsat import seconds_left
 from ifspace.errors import IfspaceError
 from ifspace.groups.problem import GroupPlan, GroupsProblem, Weights
 from ifspace.groups.solve import cheapest_groups
@@ -75,7 +75,9 @@ def ranked_blocks(
     if ranking is not None:
         return ranking
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    answers = [cheapest_groups(problem, time_limit_s=left(deadline)) for problem in problems]
+    answers = [
+        cheapest_groups(problem, time_limit_s=seconds_left(deadline)) for problem in problems
+    ]
     plans = [plan for answer in answers for plan in answer.plans]
     plans.sort(key=lambda plan: (plan.objective(), len(plan.problem.composition)))
     ranking = tuple(plans)

@@ -1,27 +1,34 @@
-"""Group counts asked for and found: problems, plans, and checks that know no solver."""
+"""Define group-count problems, their plans and answers; a plan checks itself without a solver."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from typing import Any, Final, Literal, get_args
 
-from ifspace.answer import Status
+from ifspace.answer import Answer
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer, check_length
-from ifspace.catalogue.setting import (
-    DEFAULT_OVERLAPS,
-    Objective,
-)
+from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective
 from ifspace.errors import SettingError
 from ifspace.kinds import find_kind, step
-from ifspace.reach import channel_field
-from ifspace.values import MAX_WIDTH, exact_bottleneck, exact_overlaps, odd_number, whole_number
+from ifspace.reach import Reference, channel_field, field_after, quality, removable_layers
+from ifspace.values import (
+    MAX_WIDTH,
+    choice,
+    exact_bottleneck,
+    exact_overlaps,
+    odd_number,
+    parse_ratio,
+    set_fields,
+    whole_number,
+)
 
 Weights = tuple[int, int, int]
 MAX_KERNEL: Final = 999
 MAX_WEIGHT: Final = 10**6
-# Costs are minimised in 64 bits, with a sign, and half of that is left to the solver.
+# Costs are minimised as signed 64-bit numbers, and half of their range is left to the solver.
 MAX_COST: Final = 2**62
-_PLAIN: Final[dict[str, Weights]] = {
+_WEIGHTS_OF: Final[dict[str, Weights]] = {
     "params": (1, 0, 0),
     "macs": (0, 1, 0),
     "activations": (0, 0, 1),
@@ -30,19 +37,19 @@ _PLAIN: Final[dict[str, Weights]] = {
 
 @dataclass(frozen=True, slots=True)
 class GroupsProblem:
-    """Which groups and overlaps make a composition cheapest at the full field.
+    """Which groups and overlaps make a composition cheapest at the full field?
 
     Widths are in channels: `channels` in, `out_channels` out, inside either a `bottleneck` ratio of
     out_channels or `widths`, one behind each channel-mixing layer but the last. `overlaps` None
-    means any: every step from 1 to the window's width. `weights` of parameters, MACs and
-    activations make a sum to minimise; `objective` is one of them alone.
+    allows every step from 1 to the window's width. `objective` is the amount to minimise; `weights`
+    of parameters, MACs and activations replace it by their weighted sum.
 
     >>> problem = GroupsProblem(Composition.parse("DW+RPW+RPW"), 64)
     >>> problem.amount(Block.parse("DW+RPW(8,0)+RPW(8,0)"))
     1600
 
     Raises: SettingError or BlockError for widths, ratios, overlaps, kernel or weights out of range,
-    and for a composition or a cost that is too large.
+        and for a composition or a cost that is too large.
 
     Reference: [Fog] section 3.3.
     """
@@ -60,33 +67,28 @@ class GroupsProblem:
     dims: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        """Make the values canonical; refuse what no block could have."""
-        put = object.__setattr__
         check_length(self.composition)
-        put(self, "channels", whole_number(self.channels, "channels", 1, MAX_WIDTH))
-        out = self.channels if self.out_channels is None else self.out_channels
-        put(self, "out_channels", whole_number(out, "out_channels", 1, MAX_WIDTH))
-        put(self, "bottleneck", exact_bottleneck(self.bottleneck, self.out_width))
-        if self.widths is not None:
-            widths = tuple(whole_number(each, "widths", 1, MAX_WIDTH) for each in self.widths)
-            put(self, "widths", widths)
-        put(self, "kernel", odd_number(self.kernel, "kernel", 1, MAX_KERNEL))
-        if self.overlaps is not None:
-            put(self, "overlaps", exact_overlaps(self.overlaps))
-        put(self, "stride", whole_number(self.stride, "stride", 1, 2))
-        put(self, "dims", whole_number(self.dims, "dims", 1, 2))
-        allowed = get_args(Objective)
-        if self.objective not in allowed:
-            raise SettingError.because(
-                "unknown objective",
-                got=repr(self.objective),
-                allowed=", ".join(allowed),
-                remedy="choose one of them",
-                argument="objective",
-            )
-        if self.weights is not None:
-            put(self, "weights", _exact_weights(self.weights))
-        self._check_cost()  # widths that contradict each other are refused now, too
+        channels = whole_number(self.channels, "channels", 1, MAX_WIDTH)
+        out_channels = channels if self.out_channels is None else self.out_channels
+        out_channels = whole_number(out_channels, "out_channels", 1, MAX_WIDTH)
+        bottleneck = exact_bottleneck(self.bottleneck, out_channels)
+        widths = self.widths
+        if widths is not None:
+            widths = tuple(whole_number(width, "widths", 1, MAX_WIDTH) for width in widths)
+        choice(self.objective, "objective", get_args(Objective))
+        set_fields(
+            self,
+            channels=channels,
+            out_channels=out_channels,
+            bottleneck=bottleneck,
+            widths=widths,
+            kernel=odd_number(self.kernel, "kernel", 1, MAX_KERNEL),
+            overlaps=None if self.overlaps is None else exact_overlaps(self.overlaps),
+            stride=whole_number(self.stride, "stride", 1, 2),
+            dims=whole_number(self.dims, "dims", 1, 2),
+            weights=None if self.weights is None else _exact_weights(self.weights),
+        )
+        self._check_cost()  # raises for widths that contradict each other, too
 
     @property
     def out_width(self) -> int:
@@ -109,9 +111,9 @@ class GroupsProblem:
         )
 
     def amount(self, block: Block) -> int:
-        """Return what is minimised, in whole numbers: the weighted sum for one block."""
+        """Return the whole number that is minimised, for one block."""
         sized = self.sized(block)
-        weights = self.weights or _PLAIN[self.objective]
+        weights = self.weights or _WEIGHTS_OF[self.objective]
         measures = (
             sized.params,
             sized.macs_per_pixel(self.stride),
@@ -120,16 +122,15 @@ class GroupsProblem:
         return sum(weight * measure for weight, measure in zip(weights, measures, strict=True))
 
     def _check_cost(self) -> None:
-        """Refuse what the solver could not count: the dearest choice, times the choices of a layer.
+        """Raise for costs that the solver could not count.
 
-        A layer has a choice for every step of the window of every divisor at most: less than
-        (1 + log C) x C, so 10 C below 4096 channels.
+        It counts the dearest choice times the options of a layer, at most one for every step of the
+        window of every divisor: less than (1 + log C) x C, so 10 C up to 4096 channels.
         """
         chain = self.chain
         most = MAX_COST // (1 + 10 * sum(layer.c_in for layer in chain))
-        dearest = Block(
-            tuple(each.layer for each in chain[: len(self.composition)]), self.composition.repeats
-        )
+        one_group = (layer.layer for layer in chain[: len(self.composition)])
+        dearest = Block(tuple(one_group), self.composition.repeats)
         if (cost := self.amount(dearest)) > most:
             raise SettingError.because(
                 "cost too large to be minimised exactly",
@@ -139,13 +140,98 @@ class GroupsProblem:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class WidestProblem:
+    """Which block of at most `budget` parameters is the widest, and of those the cheapest?
+
+    The block has C channels in and alpha x C out, C a multiple of `multiple`, and no width above
+    MAX_WIDTH. All other values mean what they mean in `GroupsProblem`.
+
+    >>> composition = Composition.parse("PW+GPW")
+    >>> WidestProblem(composition, 1600, multiple=6, bottleneck=Fraction(1, 4)).widths
+    range(12, 4097, 12)
+
+    Raises: SettingError for a budget, ratio or multiple below 1, and for ratios and a multiple that
+        no width up to MAX_WIDTH fits; whatever `GroupsProblem` raises.
+
+    Reference: [Fog] section 3.3, the widest C for given parameters.
+    """
+
+    composition: Composition
+    budget: int
+    alpha: Fraction = Fraction(1)
+    multiple: int = 1
+    bottleneck: Fraction | None = None
+    kernel: int = 3
+    overlaps: tuple[Fraction, ...] | None = DEFAULT_OVERLAPS
+    stride: Literal[1, 2] = 1
+    dims: Literal[1, 2] = 2
+
+    def __post_init__(self) -> None:
+        set_fields(
+            self,
+            budget=whole_number(self.budget, "budget"),
+            multiple=whole_number(self.multiple, "multiple"),
+            alpha=ratio_above_zero(self.alpha, "alpha"),
+        )
+        shared = ("bottleneck", "kernel", "overlaps", "stride", "dims")
+        stand_in = self.stand_in
+        set_fields(self, **{name: getattr(stand_in, name) for name in shared})
+        _ = self.widths  # raises where there is none
+
+    @property
+    def stand_in(self) -> GroupsProblem:
+        """The same problem at equal widths in and out, which fit the bottleneck."""
+        ratio = parse_ratio(self.bottleneck)
+        width = 1 if ratio is None else min(ratio.denominator, MAX_WIDTH)
+        return self._problem(width, width)
+
+    @property
+    def widths(self) -> range:
+        """All widths C that are legal: multiples of the first."""
+        inner = self.alpha * (self.bottleneck or 1)
+        most = int(MAX_WIDTH / max(Fraction(1), self.alpha, inner))
+        period = 1
+        for name, value, divisor in (
+            ("multiple", str(self.multiple), self.multiple),
+            ("alpha", f"{self.alpha} at multiple {self.multiple}", self.alpha.denominator),
+            ("bottleneck", f"{self.bottleneck} at alpha {self.alpha}", inner.denominator),
+        ):
+            period = lcm(period, divisor)
+            if period > most:
+                raise SettingError.because(
+                    f"no width up to {MAX_WIDTH} fits {name}",
+                    got=value,
+                    allowed=f"C up to {most}, and {period} is the least that all of it fits",
+                    remedy="choose a smaller multiple, or ratios of smaller numbers",
+                    argument=name,
+                )
+        return range(period, most + 1, period)
+
+    def at(self, channels: int) -> GroupsProblem:
+        """Return the problem of the cheapest groups at one of the widths."""
+        return self._problem(channels, int(self.alpha * channels))
+
+    def _problem(self, channels: int, out_channels: int) -> GroupsProblem:
+        return GroupsProblem(
+            self.composition,
+            channels,
+            out_channels,
+            bottleneck=self.bottleneck,
+            kernel=self.kernel,
+            overlaps=self.overlaps,
+            stride=self.stride,
+            dims=self.dims,
+        )
+
+
 def ratio_above_zero(value: Any, name: str) -> Fraction:
-    """Return an exact ratio above 0, or refuse it with the name that the caller knows it by.
+    """Return an exact ratio above 0.
 
     >>> ratio_above_zero(2, "alpha")
     Fraction(2, 1)
 
-    Raises: SettingError for a float, which is not exact, too.
+    Raises: SettingError, with `name` as the argument, for other values; floats are not exact.
     """
     if isinstance(value, Fraction | int) and value > 0:
         return Fraction(value)
@@ -159,7 +245,7 @@ def ratio_above_zero(value: Any, name: str) -> Fraction:
 
 
 def _exact_weights(weights: Iterable[int]) -> Weights:
-    exact = tuple(whole_number(each, "weights", 0, MAX_WEIGHT) for each in weights)
+    exact = tuple(whole_number(weight, "weights", 0, MAX_WEIGHT) for weight in weights)
     if len(exact) != 3 or not any(exact):
         raise SettingError.because(
             "weights out of range",
@@ -184,7 +270,7 @@ def _stand_in(kind: str, kernel: int) -> Layer:
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """A block at its widths with what it costs, counted again from the block alone."""
+    """A block that answers a groups problem; its cost is counted from the block alone."""
 
     problem: GroupsProblem
     block: Block
@@ -194,17 +280,23 @@ class GroupPlan:
         """The block at the problem's widths."""
         return self.problem.sized(self.block)
 
+    @property
+    def reference(self) -> Reference:
+        """The field of the standard convolutions that the block replaces."""
+        return Reference(self.problem.kernel, self.block.repeats)
+
     def objective(self) -> int:
-        """Return what was minimised, recomputed in integers."""
+        """Return the cost that was minimised, recomputed in integers."""
         return self.problem.amount(self.block)
 
     def check(self) -> None:
-        """Recount legality and the exact field; know no solver.
+        """Check that the plan is legal and has the full field, exactly.
 
-        Raises: SettingError naming what does not hold.
+        Raises: SettingError with everything that is wrong; BlockError for groups that do not divide
+            the widths.
         """
         problem = self.problem
-        sized = self.sized  # groups divide the widths, or this raises
+        sized = self.sized
         faults = []
         if self.block.composition != problem.composition:
             faults.append(f"the composition is {self.block.composition}")
@@ -225,14 +317,14 @@ class GroupPlan:
             for layer in sized.layers
             if problem.overlaps is not None
             and layer.conv.takes_overlap
-            and layer.step not in {step(layer.fan_in, each) for each in problem.overlaps}
+            and layer.step not in {step(layer.fan_in, overlap) for overlap in problem.overlaps}
         )
         if faults:
             raise SettingError.because(
-                "a plan that does not hold",
+                "invalid plan",
                 got=f"{self.block}: {'; '.join(faults)}",
                 allowed=f"{problem.composition} with all {problem.channels} channels seen",
-                remedy="ask for the plan again",
+                remedy="solve the problem again",
             )
 
 
@@ -242,14 +334,57 @@ def _is_legal(layer: SizedLayer) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupsAnswer:
-    """How a search ended, the plans found, best first, and what no plan can be below.
+class Judgement:
+    """How a plan compares with the standard convolutions that it replaces, by the exact field.
 
-    Status and bound are those of the first plan. `up_to` is the greatest width looked at where a
-    wider block might have fitted as well; None where the answer holds for all widths.
+    `field` is (pixels, channels) that an output sees; `quality`: it sees what they see;
+    `removable`: the indices of single layers, counted through all copies, without which it still
+    does. `ifspace show` says the same: without widths inside, a layer is removed at width C.
+
+    Reference: [3DRF] section 4.2.
     """
 
-    status: Status
-    bound: int | None
-    plans: tuple[GroupPlan, ...]
+    field: tuple[int, int]
+    quality: bool
+    removable: tuple[int, ...]
+
+    @property
+    def compact(self) -> bool:
+        """Whether no single layer can be removed."""
+        return not self.removable
+
+
+def judge(plan: GroupPlan) -> Judgement:
+    """Return how a plan compares with the standard convolutions that it replaces.
+
+    >>> block = Block.parse("DW+PW+SH(2)")
+    >>> judge(GroupPlan(GroupsProblem(block.composition, 64), block))
+    Judgement(field=(3, 64), quality=True, removable=(2,))
+    """
+    problem, sized = plan.problem, plan.sized
+    # A change of width alone is no reason to keep a layer, see `ifspace.show.describe`.
+    widths_inside = problem.bottleneck is not None or problem.widths is not None
+    even = sized if widths_inside else plan.block.at(problem.channels, dims=problem.dims)
+    return Judgement(
+        field_after(sized)[-1],
+        quality(sized, plan.reference),
+        removable_layers(even, plan.reference),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsAnswer(Answer[GroupPlan]):
+    """The cheapest plans of a groups problem, and a lower bound on the cost of any.
+
+    `up_to` is the greatest width that was tried where a wider block might fit as well; None where
+    the answer holds for all widths.
+    """
+
     up_to: int | None = None
+
+    @property
+    def gap(self) -> int | None:
+        """How much less than the first plan another may cost at most; None where not bounded."""
+        if not self.plans or self.bound is None:
+            return None
+        return self.plans[0].objective() - int(self.bound)

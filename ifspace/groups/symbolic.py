@@ -20,10 +20,7 @@ from typing import Any, Final
 import sympy
 
 from ifspace.block import DEFAULT_KERNEL, Composition, check_length
-from ifspace.groups.problem import (
-    MAX_KERNEL,
-    ratio_above_zero,
-)
+from ifspace.groups.problem import MAX_KERNEL, ratio_above_zero
 from ifspace.infofield import full_field_condition
 from ifspace.kinds import C, C_in, C_out, F, K, find_kind, g, k, reference_kind, s, w
 from ifspace.values import listed, odd_number
@@ -63,15 +60,14 @@ REMARKS: Final = {
     ),
 }
 
-
 # The ratio F / C and the parameters to spend: symbols of this analysis alone, of no layer.
 ALPHA: Final = sympy.Symbol("alpha", positive=True)
 P: Final = sympy.Symbol("P", integer=True, positive=True)
-
 # How many layers mix channels, where that is left open.
 N: Final = sympy.Symbol("n", integer=True, positive=True)
 # With more grouped layers than this the exact condition is a formula that nobody reads.
 MOST_NESTED: Final = 12
+_OF_A_LAYER: Final = {g: "groups", w: "fan-in", s: "step"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +75,11 @@ class Efficiency:
     """What a composition costs, and the least it can cost with the full field, in symbols.
 
     `ratio` is over CONV(k), r of them for r copies. `condition` is the full-field condition in
-    fan-ins w_i and steps s_i, `product` what it asks of group counts at least (None: nothing).
+    fan-ins w_i and steps s_i, `product` what it requires of group counts at least (None: nothing).
     `groups` holds (g_i, real optimum), `bound` the parameters there, never above a legal choice's.
-    `widths` are the widths put in for F and K. `family` is the bound at F = C of n layers in place
-    of those that mix channels here (None: they are not all alike).
+    `widths` are the values of F and K. `family` is the bound at F = C of n layers in place of those
+    that mix channels here (None: they are not all alike). `remarks` compare with the print of
+    [Fog].
     """
 
     composition: Composition
@@ -98,6 +95,7 @@ class Efficiency:
     ratio_at_optimum: Any
     family: Any
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     reference: str
 
 
@@ -110,11 +108,13 @@ def analyse(
     """Return parameters, full-field condition and continuous optimum of a composition.
 
     Widths are C in, F out, K in a bottleneck. With `alpha` F is alpha x C, and a bottleneck that is
-    a ratio makes K = ratio x F then. `kernel=None` keeps k.
+    a ratio makes K = ratio x F then. `kernel=None` leaves k open.
 
     >>> efficiency = analyse(Composition.parse("GC+SH+GPW"))
     >>> efficiency.groups, efficiency.bound, efficiency.product
     (((g_1, 3*C/sqrt(F)), (g_3, sqrt(F)/3)), 6*C*sqrt(F), g_1*g_3 <= C)
+    >>> efficiency.notes[1]
+    'the bound is met only if the best g_1 has 1 <= g_1 <= C'
     >>> analyse(Composition.parse("GC+SH+GPW"), alpha=1).bound
     6*C**(3/2)
 
@@ -126,66 +126,75 @@ def analyse(
     if kernel is not None:
         odd_number(kernel, "kernel", 1, MAX_KERNEL)
     check_length(composition)
-    neck = bottleneck is not False
-    put = _widths(composition, bottleneck, alpha)
+    has_bottleneck = bottleneck is not False
+    widths = _widths(composition, bottleneck, alpha)
     chain = tuple(
-        (row, {x: y.xreplace(put) for x, y in to.items()}) for row, to in composition.chain(neck)
+        (row, {symbol: value.xreplace(widths) for symbol, value in names.items()})
+        for row, names in composition.chain(has_bottleneck)
     )
+    params = composition.params_formula(has_bottleneck, kernel).xreplace(widths)
     standard = Composition((reference_kind().symbol,), composition.repeats)
-    conv, params = (
-        each.xreplace(put)
-        for each in (
-            standard.params_formula(kernel=kernel),
-            composition.params_formula(neck, kernel),
-        )
-    )
+    standard_params = standard.params_formula(kernel=kernel).xreplace(widths)
+
     fan_ins = [row.fan_in.xreplace(names) for row, names in chain]
-    splits: dict[Any, list[Any]] = {}  # group count -> the widths that it splits, in all copies
+    # The widths that each group count splits, in all copies.
+    split_widths: dict[Any, list[Any]] = {}
     for row, names in chain:
         if row.windowed:
-            splits.setdefault(names[g], []).extend((names[C_in], names[C_out]))
-    nested = len(fan_ins) <= MOST_NESTED or not splits
-    condition = full_field_condition(composition, neck) if nested else _product_condition(chain)
-    condition, product, groups = condition.xreplace(put), None, {}
+            split_widths.setdefault(names[g], []).extend((names[C_in], names[C_out]))
+
+    exact = len(fan_ins) <= MOST_NESTED or not split_widths
+    condition = (
+        full_field_condition(composition, has_bottleneck) if exact else _product_condition(chain)
+    ).xreplace(widths)
+    product = None
+    best_groups: dict[Any, Any] = {}
     if C in fan_ins:
         # Nothing is left to reach: each group more is cheaper, up to the edge of the legal range.
         condition = sympy.true
-        groups = {x: sympy.Min(*widths) for x, widths in splits.items()}
-    elif splits:
+        best_groups = {x: sympy.Min(*split) for x, split in split_widths.items()}
+    elif split_widths:
         reached = sympy.Mul(*fan_ins)
         product = sympy.Le(*(C / reached).as_numer_denom())
-        groups = _stationary(params, reached, {x: len(splits[x]) // 2 for x in splits})
-    dear = {x: sympy.factor(params.coeff(1 / x)) for x in splits}
-    free = sympy.Add(*(term for term in sympy.Add.make_args(params) if not term.has(*splits)))
+        copies = {x: len(split) // 2 for x, split in split_widths.items()}
+        best_groups = _stationary(params, reached, copies)
+
+    # Parameters are a sum of those without groups and of A / g for each group count.
+    fixed = sympy.Add(
+        *(term for term in sympy.Add.make_args(params) if not term.has(*split_widths))
+    )
+    over_groups = {x: sympy.factor(params.coeff(1 / x)) for x in split_widths}
+    parts = [fixed, *(over_groups[x] / x for x in split_widths)]
     # At the optimum those with groups are alike, and become one part.
-    best_parts = [free, sympy.Add(*(dear[x] / best for x, best in groups.items()))]
-    parts = [free, *(dear[x] / x for x in splits)]
-    section, *remarks = REMARKS.get((str(composition), neck), ("3.3",))
+    best_parts = [fixed, sympy.Add(*(over_groups[x] / best for x, best in best_groups.items()))]
+
+    section, *remarks = REMARKS.get((str(composition), has_bottleneck), ("3.3",))
+    notes = list(_notes(composition, condition, product, split_widths, best_groups, exact))
     if isinstance(bottleneck, Fraction) and alpha is None:
-        remarks = [f"the greatest width has K = {sympy.sympify(bottleneck) * F}", *remarks]
-    notes = [*_notes(composition, condition, product, splits, groups, nested), *remarks]
+        notes.append(f"the greatest width has K = {sympy.sympify(bottleneck) * F}")
     return Efficiency(
-        composition,
-        neck,
-        kernel,
-        tuple(put.items()),
-        params,
-        _over(parts, conv),
-        condition,
-        product,
-        tuple(groups.items()),
-        sympy.Add(*best_parts),
-        _over(best_parts, conv),
-        _family(composition, neck, kernel),
-        tuple(notes),
-        f"[Fog] section {section}",
+        composition=composition,
+        bottleneck=has_bottleneck,
+        kernel=kernel,
+        widths=tuple(widths.items()),
+        params=params,
+        ratio=_ratio(parts, standard_params),
+        condition=condition,
+        product=product,
+        groups=tuple(best_groups.items()),
+        bound=sympy.Add(*best_parts),
+        ratio_at_optimum=_ratio(best_parts, standard_params),
+        family=_family(composition, has_bottleneck, kernel),
+        notes=tuple(notes),
+        remarks=tuple(remarks),
+        reference=f"[Fog] section {section}",
     )
 
 
 def _widths(
     composition: Composition, bottleneck: bool | Fraction, alpha: Fraction | int | None
 ) -> dict[Any, Any]:
-    """Return what is put in for the widths F and K."""
+    """Return the values of the widths F and K that are not left open."""
     slope = None if alpha is None else sympy.sympify(ratio_above_zero(alpha, "alpha"))
     ratio = (
         bottleneck if isinstance(bottleneck, bool) else ratio_above_zero(bottleneck, "bottleneck")
@@ -204,13 +213,13 @@ def _product_condition(chain: Any) -> Any:
     return sympy.Le(C, sympy.Mul(*fan_ins))
 
 
-def _over(parts: list[Any], conv: Any) -> Any:
-    """Return the parts of a sum over CONV, as a sum where the denominators can be products."""
-    quotients = [sympy.factor(part) / sympy.factor(conv) for part in parts]
+def _ratio(parts: list[Any], standard_params: Any) -> Any:
+    """Return a sum of parts over CONV, as a sum where the denominators can be products."""
+    quotients = [sympy.factor(part) / sympy.factor(standard_params) for part in parts]
     return sympy.Add(
         *(
-            each if each.as_numer_denom()[1].has(sympy.Add) else sympy.expand(each)
-            for each in quotients
+            quotient if quotient.as_numer_denom()[1].has(sympy.Add) else sympy.expand(quotient)
+            for quotient in quotients
         )
     )
 
@@ -221,14 +230,14 @@ def _stationary(params: Any, reached: Any, layers: dict[Any, int]) -> dict[Any, 
     With n layers to a group count and A / g its parameters, A / g = n lambda at the optimum, and
     the product is C: lambda is a product of powers of the A.
     """
-    dear = {x: sympy.factor(params.coeff(1 / x)) for x in layers}
+    over_groups = {x: sympy.factor(params.coeff(1 / x)) for x in layers}
     total = sum(layers.values())
     at_one_group = reached * sympy.Mul(*(x**n for x, n in layers.items()))
-    level = (C / at_one_group) ** sympy.Rational(1, total)
+    multiplier = (C / at_one_group) ** sympy.Rational(1, total)
     for x, n in layers.items():
         share = sympy.Rational(n, total)
-        level *= dear[x] ** share / sympy.Integer(n) ** share
-    return {x: dear[x] / (n * level) for x, n in layers.items()}
+        multiplier *= over_groups[x] ** share / sympy.Integer(n) ** share
+    return {x: over_groups[x] / (n * multiplier) for x, n in layers.items()}
 
 
 def _family(composition: Composition, bottleneck: bool, kernel: int | None) -> Any:
@@ -247,61 +256,67 @@ def _family(composition: Composition, bottleneck: bool, kernel: int | None) -> A
 
 
 def _notes(
-    composition: Composition, condition: Any, product: Any, splits: Any, groups: Any, nested: bool
+    composition: Composition,
+    condition: Any,
+    product: Any,
+    split_widths: Any,
+    best_groups: Any,
+    exact: bool,
 ) -> Iterator[str]:
     if product is None:
         settled = "a layer reads all C channels: at best the others mix nothing"
-        yield settled if groups else "no group count is free"
+        yield settled if best_groups else "no group count is free"
         return
     yield "the least is a bound: full field needs a product of fan-ins of C or more"
-    for x, best in groups.items():
-        most = sympy.Min(*splits[x])
+    for x, best in best_groups.items():
+        most = sympy.Min(*split_widths[x])
         if best == 1:
             yield f"{x} = 1: that layer reads all, as PW or CONV does"
         elif not (_is_power(best) and _is_power(most / best)):
-            legal = f"1 <= {best} <= {most}"
-            yield f"{x} leaves its legal range, and the bound is not met, unless {legal}"
+            yield f"the bound is met only if the best {x} has 1 <= {x} <= {most}"
     rows = [find_kind(kind) for kind in composition.kinds]
     if any(row.scatters for row in rows):
         yield "the condition is necessary; behind a shuffle the exact field decides"
-    elif not nested:
-        yield "the condition is necessary: for so many layers it is that of the product alone"
+    elif not exact:
+        yield "the condition is necessary: of so many layers it is the product alone"
     elif condition.has(sympy.ceiling, sympy.Min):
-        yield "without a shuffle layers look at the same channels: the bound may be out of reach"
+        yield "without a shuffle layers see the same channels: the bound may be out of reach"
     elif any(row.takes_overlap for row in rows):
         yield f"overlap 0, {s}_i = {w}_i, sees most: the product of the fan-ins"
 
 
 def _is_power(value: Any) -> bool:
-    """Return whether it is a root or a power of a width: then it is never below 1."""
+    """Return whether the value is a root or a power of a width: then it is never below 1."""
     base, power = value.as_base_exp()
     return base in (C, F, K) and power > 0
 
 
-def widest(
+def greatest_width(
     composition: Composition,
-    bottleneck_ratio: Fraction | int | None = None,
+    bottleneck: Fraction | int | None = None,
     alpha: Fraction | int | None = None,
     kernel: int | None = DEFAULT_KERNEL,
 ) -> Any:
-    """Return the equation of the greatest width C for P parameters at F = alpha C and K = ratio F.
+    """Return the equation of the greatest width C for P parameters, at F = alpha x C.
 
-    It is solved for C where that is short: no legal block of full field is wider.
-    >>> widest(Composition.parse("DW+PW"), alpha=1)
+    `bottleneck` is the ratio K / F. The equation is solved for C where the solution is short: no
+    legal block with the full field is wider.
+
+    >>> greatest_width(Composition.parse("DW+PW"), alpha=1)
     Eq(C, sqrt(4*P + 81)/2 - 9/2)
-    >>> widest(Composition.parse("GPW+SH+DW+GPW"), Fraction(1, 4), alpha=1)
+    >>> greatest_width(Composition.parse("GPW+SH+DW+GPW"), Fraction(1, 4), alpha=1)
     Eq(C**(3/2) + 9*C/4, P)
 
-    Raises: SettingError for a ratio that is no exact number above 0.
+    Raises: SettingError for a ratio that is not an exact number above 0.
 
     Reference: [Fog] section 3.3.
     """
-    for name, value in (("bottleneck", bottleneck_ratio), ("alpha", alpha)):
+    for name, value in (("bottleneck", bottleneck), ("alpha", alpha)):
         if value is not None:
             ratio_above_zero(value, name)
-    least = analyse(composition, bottleneck_ratio is not None, kernel).bound
+    least = analyse(composition, bottleneck is not None, kernel).bound
     slope = ALPHA if alpha is None else sympy.sympify(alpha)
-    least = least.subs([(K, sympy.sympify(bottleneck_ratio or 1) * F), (F, slope * C)])
+    least = least.subs([(K, sympy.sympify(bottleneck or 1) * F), (F, slope * C)])
     least = sympy.collect(sympy.expand(sympy.powdenest(least)), C)
     terms = [term.as_coeff_exponent(C) for term in sympy.Add.make_args(least)]
     equation = sympy.Eq(least, P, evaluate=False)
@@ -313,23 +328,15 @@ def widest(
     if len(terms) > 1 and sympy.degree(polynomial, x) > 2:
         return equation
     # No solution is ever 0, so its sign is that at any values of its symbols.
-    found = [(y, y.subs(dict.fromkeys(y.free_symbols, 1))) for y in sympy.solve(polynomial, x)]
-    (root,) = (root for root, at_one in found if at_one > 0)
+    solutions = sympy.solve(polynomial, x)
+    (root,) = (y for y in solutions if y.subs(dict.fromkeys(y.free_symbols, 1)) > 0)
     return sympy.Eq(C, sympy.simplify(root**unit), evaluate=False)
 
 
-_OF_A_LAYER: Final = {g: "groups", w: "fan-in", s: "step"}
-# What an analysis says at length, and how a line says it.
-_SHORTER: Final = (
-    ("without a shuffle layers look at", "without a shuffle layers see"),
-    (": for so many layers it is that of", ": of so many layers it is"),
-)
+def formula_text(value: Any) -> str:
+    """Return a formula in SymPy's notation, with = for an equation.
 
-
-def said(value: Any) -> str:
-    """Return a formula as SymPy writes and reads it, with = for an equation.
-
-    >>> said(sympy.Eq(C, F, evaluate=False)), said(sympy.true), said(None)
+    >>> formula_text(sympy.Eq(C, F, evaluate=False)), formula_text(sympy.true), formula_text(None)
     ('C = F', 'always', '')
     """
     if value is None:
@@ -347,45 +354,49 @@ def width_text(width: Any) -> str:
     """
     if not width.has(C):
         return "any: there are no parameters"
-    return said(width) if width.lhs == C else f"{said(width)}, solve for C"
+    return formula_text(width) if width.lhs == C else f"{formula_text(width)}, solve for C"
 
 
 def symbols(efficiency: Efficiency, width: Any = None) -> dict[str, str]:
-    """Return what each symbol means that occurs in the formulas, in the order of a reader.
+    """Return the meaning of each symbol that occurs in the formulas, in the order of first use.
 
-    >>> from ifspace.block import Composition
-    >>> from ifspace.groups.symbolic import analyse
     >>> symbols(analyse(Composition.parse("GC+PW")))["g_1"]
     'groups of layer 1, GC'
     """
     solvable = width if width is not None and width.has(C) else None
-    used = {x for _, value in _lines(efficiency, solvable) for x in value.free_symbols}
-    known = {
+    used = {x for _, value in _formulas(efficiency, solvable) for x in value.free_symbols}
+    of_block = {
         C: "channels that enter the block",
         F: "channels that leave it",
         K: "channels inside the bottleneck",
         k: "kernel size",
     }
-    meanings = {str(x): meaning for x, meaning in known.items() if x in used}
+    of_layer = {}
+    used_names = {str(x) for x in used}
     number, copies = 0, " of every copy" if efficiency.composition.repeats > 1 else ""
-    for place, kind in enumerate(efficiency.composition.kinds, start=1):
-        number += (takes_groups := find_kind(kind).takes_groups)
-        own = {f"{x}_{number}": name for x, name in _OF_A_LAYER.items()}
-        own = {x: name for x, name in own.items() if x in map(str, used)} if takes_groups else {}
-        if own:
-            meanings[", ".join(own)] = f"{listed(own.values())} of layer {place}{copies}, {kind}"
-    last = {
+    for layer, kind in enumerate(efficiency.composition.kinds, start=1):
+        if not find_kind(kind).takes_groups:
+            continue
+        number += 1
+        names = {f"{x}_{number}": meaning for x, meaning in _OF_A_LAYER.items()}
+        names = {name: meaning for name, meaning in names.items() if name in used_names}
+        if names:
+            what = listed(names.values())
+            of_layer[", ".join(names)] = f"{what} of layer {layer}{copies}, {kind}"
+    of_analysis = {
         C_in: "channels that enter the layer",
         N: "layers that mix channels",
         ALPHA: "F/C",
         P: "parameters to spend",
     }
-    return meanings | {str(x): meaning for x, meaning in last.items() if x in used}
+    first = {str(x): meaning for x, meaning in of_block.items() if x in used}
+    last = {str(x): meaning for x, meaning in of_analysis.items() if x in used}
+    return first | of_layer | last
 
 
-def _lines(efficiency: Efficiency, width: Any = None) -> list[tuple[str, Any]]:
+def _formulas(efficiency: Efficiency, width: Any = None) -> list[tuple[str, Any]]:
     always = efficiency.condition == sympy.true
-    lines = [
+    formulas = [
         ("parameters", efficiency.params),
         (f"ratio to CONV({efficiency.kernel or 'k'})", efficiency.ratio),
         ("full field", efficiency.condition),
@@ -397,75 +408,47 @@ def _lines(efficiency: Efficiency, width: Any = None) -> list[tuple[str, Any]]:
         ("n layers, F = C", efficiency.family),
         ("greatest width", width),
     ]
-    return [line for line in lines if line[1] is not None]
-
-
-def notes(efficiency: Efficiency) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the notes of an analysis, a short line each, and the remarks on [Fog]'s print.
-
-    >>> from ifspace.block import Composition
-    >>> from ifspace.groups.symbolic import analyse
-    >>> notes(analyse(Composition.parse("GC+SH+GPW")))[0][1]
-    'the bound is met only if the best g_1 has 1 <= g_1 <= C'
-    """
-    name = (str(efficiency.composition), efficiency.bottleneck)
-    remarks = REMARKS.get(name, ("",))[1:]
-    lines = (note for note in efficiency.notes if note not in remarks)
-    return tuple(_shorter(note, efficiency) for note in lines), remarks
-
-
-def _shorter(note: str, efficiency: Efficiency) -> str:
-    for x, best in efficiency.groups:
-        # The optimum stands in its own line, and can be as long as that.
-        head, found, most = note.partition(f" unless 1 <= {best} <= ")
-        if found and head.startswith(f"{x} "):
-            return f"the bound is met only if the best {x} has 1 <= {x} <= {most}"
-    for long, short in _SHORTER:
-        note = note.replace(long, short)
-    return note
+    return [(name, formula) for name, formula in formulas if formula is not None]
 
 
 def to_text(efficiency: Efficiency, width: Any = None) -> str:
     """Return an analysis as lines of text; `width` is the equation of the greatest width.
 
-    >>> from ifspace.block import Composition
-    >>> from ifspace.groups.symbolic import analyse
     >>> print(to_text(analyse(Composition.parse("DW+PW"))).splitlines()[2])
     ratio to CONV(3)  1/9 + 1/F
     """
-    parts = [str(efficiency.composition)]
-    parts += ["bottleneck K"] * efficiency.bottleneck
-    parts += [f"{x} = {value}" for x, value in efficiency.widths]
-    lines = [(name, said(value)) for name, value in _lines(efficiency)]
+    title = [str(efficiency.composition)]
+    title += ["bottleneck K"] * efficiency.bottleneck
+    title += [f"{x} = {value}" for x, value in efficiency.widths]
+    lines = [(name, formula_text(formula)) for name, formula in _formulas(efficiency)]
     if width is not None:
         lines.append(("greatest width", width_text(width)))
     lines += [("where", f"{x}: {meaning}") for x, meaning in symbols(efficiency, width).items()]
-    short, remarks = notes(efficiency)
-    lines += [("note", note) for note in short]
+    lines += [("note", note) for note in efficiency.notes]
     lines.append(("source", efficiency.reference))
-    text = f"{', '.join(parts)}\n" + "".join(f"{name:18}{text}\n" for name, text in lines)
-    if not remarks:
+    text = f"{', '.join(title)}\n" + "".join(f"{name:18}{line}\n" for name, line in lines)
+    if not efficiency.remarks:
         return text
-    return f"{text}\nremarks on [Fog]'s print\n" + "".join(f"  {each}\n" for each in remarks)
+    remarks = "".join(f"  {remark}\n" for remark in efficiency.remarks)
+    return f"{text}\nremarks on [Fog]'s print\n{remarks}"
 
 
 def to_latex(efficiency: Efficiency, width: Any = None) -> str:
-    r"""Return the formulas of an analysis for LaTeX with amsmath; what else is said are comments.
+    r"""Return the formulas of an analysis for LaTeX with amsmath; all other lines are comments.
 
-    >>> from ifspace.block import Composition
-    >>> from ifspace.groups.symbolic import analyse
     >>> print(to_latex(analyse(Composition.parse("DW+RPW"), alpha=1)).splitlines()[1])
     \text{parameters} &: \quad \frac{C^{2}}{g_{1}} + 9 C \\
     """
     rows = []
-    for name, value in _lines(efficiency, width):
+    for name, value in _formulas(efficiency, width):
         formula = r"\text{always}" if value == sympy.true else sympy.latex(value)
         if name == "greatest width" and value.lhs != C:
-            open_ = ", solve for C" if value.has(C) else ": there are no parameters"
-            formula += rf"\text{{{open_}}}"
+            unsolved = ", solve for C" if value.has(C) else ": there are no parameters"
+            formula += rf"\text{{{unsolved}}}"
         rows.append(rf"\text{{{name}}} &: \quad {formula}")
     legend = (f"{x}: {meaning}" for x, meaning in symbols(efficiency, width).items())
-    short, remarks = notes(efficiency)
-    comments = (*legend, *short, efficiency.reference, *remarks)
-    said_too = "".join(f"% {comment}\n" for comment in comments)
-    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}\n" + said_too
+    comments = (*legend, *efficiency.notes, efficiency.reference, *efficiency.remarks)
+    aligned = " \\\\\n".join(rows)
+    return f"\\begin{{align*}}\n{aligned}\n\\end{{align*}}\n" + "".join(
+        f"% {comment}\n" for comment in comments
+    )

@@ -26,8 +26,8 @@ from ifspace.answer import Status
 from ifspace.block import SizedBlock
 from ifspace.cpsat import (
     contradiction,
-    left,
     new_model,
+    seconds_left,
     solve,
 )
 from ifspace.errors import BlockError, SettingError
@@ -100,7 +100,7 @@ class GainModel(ABC):
         wanted = [literal for each in self.taken for literal in each.values()]
         keys = [(place, key) for place, each in enumerate(self.taken) for key in each]
         self.model.minimize(-self.gain)
-        outcome = solve(self.model, wanted, left(deadline))
+        outcome = solve(self.model, wanted, seconds_left(deadline))
         if not outcome.values or outcome.bound is None:
             return outcome.status, None, None
         bound = -outcome.bound
@@ -114,7 +114,7 @@ class GainModel(ABC):
         """Return the least of an amount, or None where it is not proven."""
         scale = self.scale(name)
         self.model.minimize(self.amount(name, scale))
-        outcome = solve(self.model, [], left(deadline))
+        outcome = solve(self.model, [], seconds_left(deadline))
         if outcome.status is not Status.OPTIMAL or outcome.bound is None:
             return None
         return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
@@ -125,7 +125,7 @@ class GainModel(ABC):
         # Each stage is rounded by itself: equal sums may come out apart by one for each.
         model.add(self.gain >= gain - len(self.taken))
         model.minimize(self.amount("params", 1))
-        outcome = solve(model, wanted, left(deadline))
+        outcome = solve(model, wanted, seconds_left(deadline))
         if outcome.status is Status.INFEASIBLE:
             raise contradiction(
                 f"no choice with a gain of {gain / RESOLUTION:.9f}, which it found before",

@@ -25,8 +25,8 @@ from ifspace.answer import Status
 from ifspace.block import SizedBlock
 from ifspace.cpsat import (
     contradiction,
-    left,
     new_model,
+    seconds_left,
     solve,
     weighted_sum,
 )
@@ -427,7 +427,7 @@ class _Model:
             for variable, value in zip(self.variables, self.values, strict=True):
                 self.model.add_hint(variable, value)
         self.model.minimize(amount)
-        outcome = solve(self.model, self.variables, left(deadline))
+        outcome = solve(self.model, self.variables, seconds_left(deadline))
         if outcome.status is Status.INFEASIBLE and self.values:
             raise contradiction("no choice at all, after it found one", "the one it found")
         if not outcome.values or outcome.bound is None:

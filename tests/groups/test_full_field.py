@@ -114,6 +114,7 @@ def test_a_side_changes_what_is_cheapest() -> None:
     assert costs == {1: ["PW+DW", "DW+PW"], 2: ["DW+PW", "PW+DW"]}
 
 
+@pytest.mark.slow
 @recorded
 def test_no_composition_of_the_study_is_cheaper_than_those_of_as_many_layers() -> None:
     with (RESULTS / "groups-study.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""The optimizer against every legal choice, and against the enumeration."""
+"""The cheapest groups against every legal choice, and against the enumeration."""
 
 import random
 import subprocess
@@ -20,50 +20,65 @@ from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import BlockError, SettingError
-from ifspace.groups import solve as groups
+from ifspace.groups import solve
 from ifspace.groups.problem import GroupPlan, GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.kinds import KINDS, alphabet
 
 ROOT = Path(__file__).resolve().parents[2]
 Q = Fraction
+slow = pytest.mark.slow
 
 
-def problem(text: str, channels: int, out_channels: int | None = None, **more: Any) -> Any:
+def problem_of(text: str, channels: int, out_channels: int | None = None, **more: Any) -> Any:
     return GroupsProblem(Composition.parse(text), channels, out_channels, **more)
 
 
-def same_minimum(asked: GroupsProblem) -> Status:
+def same_minimum(problem: GroupsProblem) -> Status:
     """Check status, bound and cost of the best plan against every legal choice."""
-    answer, expected = cheapest_groups(asked), brute_groups.least(asked)
+    answer, expected = cheapest_groups(problem), brute_groups.least(problem)
     if expected is None:
-        assert (answer.status, answer.plans) == (Status.INFEASIBLE, ()), asked
+        assert (answer.status, answer.plans) == (Status.INFEASIBLE, ()), problem
         return answer.status
-    assert answer.status is Status.OPTIMAL, asked
+    assert answer.status is Status.OPTIMAL, problem
     (plan,) = answer.plans
-    assert (plan.objective(), answer.bound) == (expected, expected), (asked, str(plan.block))
+    assert (plan.objective(), answer.bound) == (expected, expected), problem
     plan.check()
     return answer.status
 
 
-def words(length: int) -> list[str]:
-    return ["+".join(word) for n in range(1, length + 1) for word in product(alphabet(), repeat=n)]
+def compositions(length: int) -> list[str]:
+    return [
+        "+".join(kinds) for n in range(1, length + 1) for kinds in product(alphabet(), repeat=n)
+    ]
 
 
-@pytest.mark.parametrize("channels", [12, 16, 18, 40, 48])
+@pytest.mark.parametrize(
+    "channels",
+    [
+        16,
+        pytest.param(12, marks=slow),
+        pytest.param(18, marks=slow),
+        pytest.param(40, marks=slow),
+        pytest.param(48, marks=slow),
+    ],
+)
 def test_minima_of_all_compositions_to_length_three(channels: int) -> None:
-    found = [same_minimum(problem(word, channels)) for word in words(3)]
-    assert set(found) == {Status.OPTIMAL, Status.INFEASIBLE}
+    statuses = {same_minimum(problem_of(text, channels)) for text in compositions(3)}
+    assert statuses == {Status.OPTIMAL, Status.INFEASIBLE}
 
 
-@pytest.mark.parametrize("channels", [16, 20, 24, 36])
+@pytest.mark.parametrize(
+    "channels",
+    [16, pytest.param(20, marks=slow), pytest.param(24, marks=slow), pytest.param(36, marks=slow)],
+)
 def test_minima_of_a_sample_of_length_four(channels: int) -> None:
     sample = random.Random(channels).sample(list(product(alphabet(), repeat=4)), 150)
-    found = [same_minimum(problem("+".join(word), channels)) for word in sample]
-    assert found.count(Status.OPTIMAL) > 40
+    statuses = [same_minimum(problem_of("+".join(kinds), channels)) for kinds in sample]
+    assert statuses.count(Status.OPTIMAL) > 40
 
 
-def drawn(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
+def random_problems(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
     """Problems of every sort, few enough choices each to try them all."""
     draw = random.Random(seed)
     widths = [4, 6, 8, 9, 10, 12, 15, 16, 18, 20, 24, 30, 32, 36, 40, 48]
@@ -73,7 +88,7 @@ def drawn(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
         inside = draw.choice(["even", "even", "ratio", "widths"])
         spatial = any(KINDS[kind].spatial for kind in kinds)
         try:
-            asked = GroupsProblem(
+            problem = GroupsProblem(
                 Composition(tuple(kinds), draw.choice([1, 1, 2]) if len(kinds) < 3 else 1),
                 draw.choice(widths),
                 draw.choice([None, draw.choice(widths)]),
@@ -92,41 +107,41 @@ def drawn(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
             )
         except (BlockError, SettingError):
             continue
-        if prod(map(len, brute_groups.options(asked))) <= 20_000:
+        if prod(map(len, brute_groups.options(problem))) <= 20_000:
             count -= 1
-            yield asked
+            yield problem
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=slow) for seed in (1, 2, 3))])
 def test_minima_of_problems_of_every_sort(seed: int) -> None:
-    found = [same_minimum(asked) for asked in drawn(seed, 150)]
-    assert found.count(Status.OPTIMAL) > 30
-    assert found.count(Status.INFEASIBLE) > 30
+    statuses = [same_minimum(problem) for problem in random_problems(seed, 150)]
+    assert statuses.count(Status.OPTIMAL) > 30
+    assert statuses.count(Status.INFEASIBLE) > 30
 
 
 def test_free_overlaps_try_every_step_of_every_copy() -> None:
     # The copies' windows have 2 and 4 channels: an overlap of 1/4 is a step of 2 and one of 3.
-    assert same_minimum(problem("(SH+RPW)x2", 6, 12, overlaps=None)) is Status.OPTIMAL
+    assert same_minimum(problem_of("(SH+RPW)x2", 6, 12, overlaps=None)) is Status.OPTIMAL
 
 
 def test_a_bound_is_never_above_the_optimum() -> None:
     # CP-SAT reports the scaled optimum -2484 of this one as -2483.9999999999995.
-    answer = cheapest_groups(problem("RPW+RPW+RPW+RPW", 12))
+    answer = cheapest_groups(problem_of("RPW+RPW+RPW+RPW", 12))
     assert (answer.bound, answer.plans[0].objective()) == (96, 96)
 
 
 @pytest.mark.parametrize("seed", [10, 11])
 def test_the_best_few_are_distinct_and_leave_no_cheaper_value_out(seed: int) -> None:
-    for asked in drawn(seed, 60, most=3):
-        costs = [choice.cost for choice in brute_groups.full_choices(asked)]
-        answer = cheapest_groups(asked, top=6)
-        got = [plan.objective() for plan in answer.plans]
-        assert got == sorted(got)
-        assert len({plan.block for plan in answer.plans}) == len(got)
-        reached = got[-1] if len(got) == 6 else max(costs, default=0)
+    for problem in random_problems(seed, 60, most=3):
+        costs = [choice.cost for choice in brute_groups.full_choices(problem)]
+        answer = cheapest_groups(problem, top=6)
+        found = [plan.objective() for plan in answer.plans]
+        assert found == sorted(found)
+        assert len({plan.block for plan in answer.plans}) == len(found)
+        reached = found[-1] if len(found) == 6 else max(costs, default=0)
         # Choices that differ in an overlap or an idle shuffle may share one plan, not a cost.
-        assert sorted(set(got)) == sorted({cost for cost in costs if cost <= reached}), asked
-        assert all(got.count(cost) <= costs.count(cost) for cost in got), asked
+        assert sorted(set(found)) == sorted({cost for cost in costs if cost <= reached}), problem
+        assert all(found.count(cost) <= costs.count(cost) for cost in found), problem
         for plan in answer.plans:
             plan.check()
 
@@ -136,10 +151,11 @@ def test_the_best_few_are_distinct_and_leave_no_cheaper_value_out(seed: int) -> 
     [("DW+PW", 4672), ("GC+SH+GPW", 3200), ("DW+RPW+RPW", 1600), ("DW+RPW+RPW+RPW", 1344)],
 )
 def test_the_figures_of_the_definitions(text: str, params: int) -> None:
-    answer = cheapest_groups(problem(text, 64))
+    answer = cheapest_groups(problem_of(text, 64))
     assert (answer.bound, answer.plans[0].sized.params) == (params, params)
 
 
+@slow
 @pytest.mark.parametrize("channels", [16, 24, 64])
 def test_no_design_of_the_catalogue_is_cheaper(channels: int) -> None:
     setting = EnumerationSetting(channels=channels, max_len=4)
@@ -147,7 +163,7 @@ def test_no_design_of_the_catalogue_is_cheaper(channels: int) -> None:
     assert len(designs) > 90
     equal = 0
     for design in designs:
-        answer = cheapest_groups(problem(design.composition, channels))
+        answer = cheapest_groups(problem_of(design.composition, channels))
         assert answer.status is Status.OPTIMAL
         (plan,) = answer.plans
         assert plan.objective() <= design.params, design.block
@@ -179,25 +195,25 @@ FOG = [
 @pytest.mark.parametrize(("text", "width", "ratio"), FOG)
 def test_the_rows_of_fog_see_every_channel(text: str, width: int, ratio: str | None) -> None:
     block = Block.parse(text)
-    asked = GroupsProblem(block.composition, width, width, bottleneck=ratio and Q(ratio))
+    problem = GroupsProblem(block.composition, width, width, bottleneck=ratio and Q(ratio))
     if "(1)" not in text:  # one group is no choice of a search
-        GroupPlan(asked, block).check()
-    best = cheapest_groups(asked)
+        GroupPlan(problem, block).check()
+    best = cheapest_groups(problem)
     assert best.status is Status.OPTIMAL
-    assert best.plans[0].objective() <= asked.amount(block)
+    assert best.plans[0].objective() <= problem.amount(block)
 
 
 def full_shuffles(text: str, width: int, ratio: Fraction | None) -> list[int]:
     """The shuffle groups for which the block, written with `*` for them, is a legal full plan."""
-    found = []
+    counts = []
     for count in range(2, width):
         try:
             block = Block.parse(text.replace("*", str(count)))
             GroupPlan(GroupsProblem(block.composition, width, bottleneck=ratio), block).check()
         except (BlockError, SettingError):
             continue
-        found.append(count)
-    return found
+        counts.append(count)
+    return counts
 
 
 def test_the_two_largest_rows_of_fog() -> None:
@@ -211,19 +227,19 @@ def test_the_two_largest_rows_of_fog() -> None:
         Block.parse("GPW(100)+SH(7)+DW+GPW(2)").at(700, 700, "1/4")
     # The nearest that is legal there, and the cheapest.
     assert full_shuffles("GPW(35)+SH(*)+DW+GPW(5)", 700, Q(1, 4)) == [35]
-    best = cheapest_groups(problem("GPW+SH+DW+GPW", 700, bottleneck=Q(1, 4)), top=4)
+    best = cheapest_groups(problem_of("GPW+SH+DW+GPW", 700, bottleneck=Q(1, 4)), top=4)
     assert [plan.objective() for plan in best.plans] == [23975, 23975, 29575, 29575]
     assert Block.parse("GPW(35)+SH(35)+DW+GPW(5)") in [plan.block for plan in best.plans]
 
 
 def test_the_same_plan_every_time() -> None:
-    asked = problem("RPW+SH+DW+GPW", 48)
-    first = cheapest_groups(asked, top=4)
-    assert cheapest_groups(asked, top=4) == first
+    problem = problem_of("RPW+SH+DW+GPW", 48)
+    first = cheapest_groups(problem, top=4)
+    assert cheapest_groups(problem, top=4) == first
     code = (
         "from ifspace.groups.solve import *; from ifspace.block import Composition\n"
-        f"asked = GroupsProblem(Composition.parse('{asked.composition}'), 48)\n"
-        "print(*(plan.block for plan in cheapest_groups(asked, top=4).plans))"
+        f"problem = GroupsProblem(Composition.parse('{problem.composition}'), 48)\n"
+        "print(*(plan.block for plan in cheapest_groups(problem, top=4).plans))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
@@ -232,42 +248,43 @@ def test_the_same_plan_every_time() -> None:
 
 
 def test_no_time_is_an_answer_without_a_plan() -> None:
-    answer = cheapest_groups(problem("DW+RPW+RPW", 64), time_limit_s=0)
+    answer = cheapest_groups(problem_of("DW+RPW+RPW", 64), time_limit_s=0)
     assert (answer.status, answer.plans) == (Status.UNKNOWN, ())
 
 
 @pytest.mark.parametrize("text", ["GC+SH+GPW", "DW+RPW", "SH", "PW+GPW"])
 def test_groups_at_a_prime_width_are_infeasible(text: str) -> None:
-    answer = cheapest_groups(problem(text, 13))
+    answer = cheapest_groups(problem_of(text, 13))
     assert (answer.status, answer.bound, answer.plans) == (Status.INFEASIBLE, None, ())
-    assert cheapest_groups(problem("DW+PW", 13)).status is Status.OPTIMAL
+    assert cheapest_groups(problem_of("DW+PW", 13)).status is Status.OPTIMAL
 
 
 def test_no_plan_costs_more_than_allowed() -> None:
-    asked = problem("DW+RPW+RPW", 64)
-    assert cheapest_groups(asked, at_most=1600).plans[0].objective() == 1600
-    assert cheapest_groups(asked, at_most=1599).status is Status.INFEASIBLE
-    assert len(cheapest_groups(asked, top=9, at_most=1856).plans) == 3
+    problem = problem_of("DW+RPW+RPW", 64)
+    assert cheapest_groups(problem, at_most=1600).plans[0].objective() == 1600
+    assert cheapest_groups(problem, at_most=1599).status is Status.INFEASIBLE
+    assert len(cheapest_groups(problem, top=9, at_most=1856).plans) == 3
 
 
-@pytest.mark.parametrize("word", ["DW+RPW+RPW", "GC+SH+GPW", "RPW+SH+GPW", "GPW+SH+DW+GPW"])
-def test_where_all_cost_the_same_the_fewest_parameters_decide(word: str) -> None:
-    least = cheapest_groups(problem(word, 24, 36)).plans[0].objective()
-    answer = cheapest_groups(problem(word, 24, 36, objective="activations"))
+@pytest.mark.parametrize("text", ["DW+RPW+RPW", "GC+SH+GPW", "RPW+SH+GPW", "GPW+SH+DW+GPW"])
+def test_where_all_cost_the_same_the_fewest_parameters_decide(text: str) -> None:
+    least = cheapest_groups(problem_of(text, 24, 36)).plans[0].objective()
+    answer = cheapest_groups(problem_of(text, 24, 36, objective="activations"))
     assert answer.bound == answer.plans[0].objective()
     assert answer.plans[0].sized.params == least
 
 
 def test_few_of_equal_cost_or_many_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [problem(word, 24) for word in ("RPW+SH+GPW", "GPW+SH+DW+GPW", "RPW+SH+RPW+SH")]
-    expected = [cheapest_groups(each).plans[0].objective() for each in asked]
-    monkeypatch.setattr(groups, "MOST_OF_EQUAL_COST", 1)
-    assert [cheapest_groups(each).plans[0].objective() for each in asked] == expected
+    texts = ("RPW+SH+GPW", "GPW+SH+DW+GPW", "RPW+SH+RPW+SH")
+    problems = [problem_of(text, 24) for text in texts]
+    expected = [cheapest_groups(problem).plans[0].objective() for problem in problems]
+    monkeypatch.setattr(solve, "MOST_OF_EQUAL_COST", 1)
+    assert [cheapest_groups(problem).plans[0].objective() for problem in problems] == expected
 
 
 def test_a_kind_added_to_the_table_is_chosen_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = cheapest_groups(problem("DW+GPW+SH+GPW", 64)).plans[0].objective()
+    expected = cheapest_groups(problem_of("DW+GPW+SH+GPW", 64)).plans[0].objective()
     monkeypatch.setitem(KINDS, "TPW", replace(KINDS["GPW"], symbol="TPW"))  # type: ignore[arg-type]
-    (plan,) = cheapest_groups(problem("DW+TPW+SH+TPW", 64)).plans
+    (plan,) = cheapest_groups(problem_of("DW+TPW+SH+TPW", 64)).plans
     assert plan.objective() == expected
     assert str(plan.block).startswith("DW+TPW(")
