@@ -20,7 +20,6 @@ from tabulate import tabulate
 
 from ifspace.answer import Status
 from ifspace.bench.record import note, provenance
-from ifspace.block import Block, Composition
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import Layout
@@ -31,9 +30,10 @@ from ifspace.stages.networks import (
 )
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagesProblem,
-    Unit,
 )
 
 LIMIT_S: Final = 30.0
@@ -82,13 +82,13 @@ def choices(count: int, depth: int, blocks: int, widths: int) -> StagesProblem:
     listed = tuple((width,) for width in vgg.widths) if widths == 1 else (WIDTHS[:widths],) * 5
     sides = [stage.side for stage in vgg.stages]
     least, half = [each[0] for each in listed[:count]], [depth // 2 + 1] * count
-    start = stages("CONV", sides[:count], least, half, frame=vgg.frame)
+    start = stages("CONV", sides[:count], least, half, stem_and_head=vgg.stem_and_head)
     share = 2 if blocks == 1 else 4
     return StagesProblem(
         start,
         Budgets(start.params // share, start.macs // share),
         listed[:count],
-        (tuple(Unit.of(Block.parse(text)) for text in BLOCKS[:blocks]),) * count,
+        (Blocks(*BLOCKS[:blocks]),) * count,
         depth,
     )
 
@@ -121,11 +121,11 @@ def exhaustive(problem: StagesProblem) -> float | None:
 
 def _every_choice(problem: StagesProblem) -> Iterator[tuple[tuple[int, int], list[list[Part]]]]:
     """Yield what stem and classifier cost and, stage by stage, gain and cost of each depth."""
-    frame = problem.start.frame
-    known: dict[tuple[int, Unit, int, int], list[Part]] = {}
+    frame = problem.start.stem_and_head
+    known: dict[tuple[int, BlockChoice, int, int], list[Part]] = {}
     for widths in product(*problem.width_choices):
-        entries = (frame.opens_with, *widths)
-        for units in product(*problem.unit_choices):
+        entries = (frame.stem_channels, *widths)
+        for units in product(*problem.block_choices):
             keys = [(n, unit, entries[n], widths[n]) for n, unit in enumerate(units)]
             for key in keys:
                 if key not in known:
@@ -133,23 +133,25 @@ def _every_choice(problem: StagesProblem) -> Iterator[tuple[tuple[int, int], lis
             yield (frame.params(widths[-1]), frame.macs(widths[-1])), [known[key] for key in keys]
 
 
-def _parts(problem: StagesProblem, place: int, unit: Unit, entry: int, width: int) -> list[Part]:
+def _parts(
+    problem: StagesProblem, place: int, unit: BlockChoice, entry: int, width: int
+) -> list[Part]:
     """Return a stage at every depth; nothing where its block does not fit."""
     assert unit.block is not None
-    frame, stage = problem.start.frame, problem.start.stages[place]
+    frame, stage = problem.start.stem_and_head, problem.start.stages[place]
     try:
         first, more = (unit.block.at(c_in, width, unit.bottleneck) for c_in in (entry, width))
     except BlockError:
         return []
     opens = (
-        frame.unit_params(first, True),
-        frame.unit_macs(first, stage.side, stage.stride, True),
+        frame.block_params(first, True),
+        frame.block_macs(first, stage.side, stage.stride, True),
     )
-    again = (frame.unit_params(more), frame.unit_macs(more, stage.side))
-    sized = replace(stage, first=first, more=more)
+    again = (frame.block_params(more), frame.block_macs(more, stage.side))
+    sized = replace(stage, first=first, repeated=more)
     found: list[Part] = []
-    for depth in range(stage.least_depth, problem.most_depth + 1):
-        more_units = depth - stage.least_depth
+    for depth in range(stage.min_depth, problem.max_depth + 1):
+        more_units = depth - stage.min_depth
         gain = fsum(sized.at_depth(depth).gains(problem.alpha))
         params, macs = (a + more_units * b for a, b in zip(opens, again, strict=True))
         found.append((gain, params, macs))
@@ -217,12 +219,12 @@ def _search(count: int, depth: int, blocks: int, widths: int) -> Row:
 
 def _wide(budgets: Budgets) -> Row:
     problem = choices(5, 16, len(BLOCKS), len(WIDTHS))
-    units = (*problem.unit_choices[0], Unit(Composition.parse(OPEN)))
-    problem = replace(problem, budgets=budgets, units=(units,) * 5)
+    blocks = Blocks(*problem.block_choices[0], BlockChoice.parse(OPEN))
+    problem = replace(problem, budgets=budgets, blocks=(blocks,) * 5)
     start = time.perf_counter()
     answer = best_stages(problem, time_limit_s=LIMIT_S)
     seconds = time.perf_counter() - start
-    row: Row = {name: f"{value:,}" for name, value in budgets.given.items()}
+    row: Row = {name: f"{value:,}" for name, value in budgets.limits.items()}
     row = {name: row.get(name, "") for name in ("params", "macs", "layers")}
     row |= {"seconds": f"{seconds:.1f}", "status": answer.status.name.lower()}
     if not answer.plans or answer.bound is None:
@@ -251,7 +253,7 @@ def _beside(name: str, side: int, which: str, layout: Layout) -> Row:
         ("params and MACs", Budgets(params=layout.params, macs=layout.macs)),
         ("params alone", Budgets(params=layout.params)),
     ):
-        answer = best_stages(StagesProblem(layout, budgets, most_depth=MOST_DEPTH))
+        answer = best_stages(StagesProblem(layout, budgets, max_depth=MOST_DEPTH))
         (plan,) = answer.plans
         if answer.status is not Status.OPTIMAL or plan.objective() < gain - CLOSE:
             raise SettingError(f"{name} at {side}: {answer.status}, {plan.objective()} and {gain}")

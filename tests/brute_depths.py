@@ -23,7 +23,7 @@ def choices(problem: Any) -> list[Row]:
     """Every choice of depths, whatever its budget."""
     columns = [
         [
-            (table.least + n, gain, table.params[n], table.macs[n])
+            (table.min_depth + n, gain, table.params[n], table.macs[n])
             for n, gain in enumerate(table.gains)
         ]
         for table in problem.tables

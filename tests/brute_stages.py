@@ -143,7 +143,7 @@ class Stages:
 
     def _parts(self, place: int, unit: Any, entry: int, width: int) -> Iterator[Part]:
         problem, stage = self.problem, self.problem.start.stages[place]
-        frame = problem.start.frame
+        frame = problem.start.stem_and_head
         first, more = self._unit(unit, entry, width), self._unit(unit, width, width)
         if first is None or more is None:
             return
@@ -164,7 +164,7 @@ class Stages:
         before = [] if place else [(each,) for each in stem]
         opened = cost(frame, opens, stage.side, stage.stride, (entry, width))
         each = cost(frame, follows, stage.side, 1, None)
-        for depth in range(len(before) + 1, problem.most_depth + 1):
+        for depth in range(len(before) + 1, problem.max_depth + 1):
             again = depth - len(before) - 1
             yield Part(
                 sum(gains([*before, opens, *[follows] * again], stage.side, problem.alpha)),
@@ -186,13 +186,13 @@ class Stages:
 
 def layouts(problem: Any, groups: Groups | None = None) -> Iterator[Row]:
     """Yield every layout, whatever its budget."""
-    known, frame = Stages(problem, groups), problem.start.frame
+    known, frame = Stages(problem, groups), problem.start.stem_and_head
     opens = frame.stem[-1].layer.c_out if frame.stem else frame.inputs
     for widths in product(*problem.width_choices):
         if problem.monotone and list(widths) != sorted(widths):
             continue
         params, macs = around(frame, widths[-1])
-        for units in product(*problem.unit_choices):
+        for units in product(*problem.block_choices):
             entries = (opens, *widths)
             each = [known.parts(n, unit, entries[n], widths[n]) for n, unit in enumerate(units)]
             for parts in product(*each):

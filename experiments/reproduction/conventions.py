@@ -57,12 +57,12 @@ def built(network: str, data: str, hidden: tuple[int, ...] | None = None) -> Lay
         hidden = (4096, 4096) if data == "CIFAR-100" else ()
     layout = vgg(network, side, CLASSES[data], hidden)
     # The implementations for CIFAR give their convolutions biases beside batch norm.
-    return replace(layout, frame=replace(layout.frame, bias=True))
+    return replace(layout, stem_and_head=replace(layout.stem_and_head, bias=True))
 
 
 def conventions(network: str, data: str) -> Iterator[Convention]:
     """Yield every convention that is tried, the implementation's own first."""
-    own = built(network, data).frame
+    own = built(network, data).stem_and_head
     hidden = [own.classifier[:-1]]
     if network.startswith("vgg") and data != "ImageNet":
         hidden += [() if hidden[0] else (4096, 4096)]
@@ -82,33 +82,33 @@ def elements(layout: Layout) -> int:
 
     Batch norm costs two operations for each, a bias or an activation one.
     """
-    total = sum(each.layer.c_out * each.side**2 for each in layout.frame.stem)
+    total = sum(each.layer.c_out * each.side**2 for each in layout.stem_and_head.stem)
     for stage in layout.stages:
-        for place, unit in enumerate(stage.units):
+        for place, unit in enumerate(stage.blocks):
             side = stage.side if place else stage.side * stage.stride
             for layer in unit.layers:
                 side = stage.side if layer.kernel > 1 else side
                 total += layer.c_out * side**2 if layer.params else 0
-        if layout.frame.projections:
+        if layout.stem_and_head.projections:
             total += stage.width * stage.side**2
     return total
 
 
 def usual(layout: Layout, per_element: int = 0) -> Convention:
     """Return the convention that a layout has by itself."""
-    frame = layout.frame
+    frame = layout.stem_and_head
     return Convention(frame.batch_norm, frame.bias, frame.classifier[:-1], per_element)
 
 
 def under(layout: Layout, convention: Convention) -> Layout:
     """Return a layout counted under a convention."""
     frame = replace(
-        layout.frame,
+        layout.stem_and_head,
         batch_norm=convention.batch_norm,
         bias=convention.bias,
-        classifier=(*convention.hidden, layout.frame.classifier[-1]),
+        classifier=(*convention.hidden, layout.stem_and_head.classifier[-1]),
     )
-    return replace(layout, frame=frame)
+    return replace(layout, stem_and_head=frame)
 
 
 def counts(layout: Layout, depths: Any, per_element: int) -> tuple[Any, Any]:
@@ -126,7 +126,7 @@ def linear(of: Callable[[Layout], Any], layout: Layout, depths: Any) -> Any:
 
     `of` tells it for one layout; one more unit of a stage has to add the same at every depth.
     """
-    least = [stage.least_depth for stage in layout.stages]
+    least = [stage.min_depth for stage in layout.stages]
     base = of(layout.at_depths(least))
     more = [
         of(layout.at_depths([low + (place == n) for place, low in enumerate(least)])) - base

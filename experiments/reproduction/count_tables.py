@@ -121,7 +121,7 @@ def search(row: Counted, which: int) -> Search:
     states = [layout.depths]
     if which:
         states += [move.depths for move in organize(layout).moves]
-    least = [stage.least_depth for stage in layout.stages]
+    least = [stage.min_depth for stage in layout.stages]
     depths = neighbours(states, least) if which else np.array(states)
     distance = np.abs(depths[:, None] - np.array(states)).sum(2).min(1)
     params, macs = float(row.params[which]) * 1e6, float(row.macs[which]) * 1e6

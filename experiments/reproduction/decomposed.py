@@ -77,7 +77,9 @@ def decomposed(layout: Layout, block: Block, kept: str = "first") -> Layout:
     """
 
     def made(unit: SizedBlock, place: int, stride: int) -> SizedBlock:
-        reads_image = place == 0 and not layout.frame.stem and unit is layout.stages[0].first
+        reads_image = (
+            place == 0 and not layout.stem_and_head.stem and unit is layout.stages[0].first
+        )
         stays = (kept != "none" and reads_image) or (kept == "strided" and stride > 1)
         return unit if stays else _replaced(unit, block)
 
@@ -85,7 +87,9 @@ def decomposed(layout: Layout, block: Block, kept: str = "first") -> Layout:
         layout,
         stages=tuple(
             replace(
-                stage, first=made(stage.first, place, stage.stride), more=made(stage.more, 1, 1)
+                stage,
+                first=made(stage.first, place, stage.stride),
+                repeated=made(stage.repeated, 1, 1),
             )
             for place, stage in enumerate(layout.stages)
         ),
@@ -124,7 +128,7 @@ def written(layout: Layout) -> int:
     return sum(
         layer.c_out
         for stage in layout.stages
-        for unit in stage.units
+        for unit in stage.blocks
         for layer in unit.layers
         if layer.params
     )
@@ -248,7 +252,7 @@ def grouped() -> dict[tuple[int, ...], Reading]:
     """Return the layouts near the trajectory that have the rows with groups, and one way each."""
     layout = built("vgg16", "CIFAR-10")
     states = [layout.depths, *(move.depths for move in organize(layout).moves)]
-    depths = neighbours(states, [stage.least_depth for stage in layout.stages])
+    depths = neighbours(states, [stage.min_depth for stage in layout.stages])
     wanted = [row for row in DECOMPOSED if row.name.startswith("DW+GPW")]
     found: dict[tuple[int, ...], Reading] = {}
     for reading in readings(kept=KEPT[:2]):
@@ -315,7 +319,7 @@ def originals() -> list[list[object]]:
         layout = built(network, data)
         large = network == "vgg16" and data == "ImageNet"
         reading = Reading(
-            Convention(not large, large, layout.frame.classifier[:-1]), inside=not large
+            Convention(not large, large, layout.stem_and_head.classifier[:-1]), inside=not large
         )
         before = count(layout, None, reading)
         for text in (None, "DW+PW", "DW+RPW(2,1/2)"):

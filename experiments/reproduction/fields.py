@@ -37,7 +37,7 @@ def section() -> Section:
 
 def fields_table(stage: Stage) -> Table:
     """Return Table 1 beside the fields and gains of a stage, whose units are single layers."""
-    layers = [layer for unit in stage.units for layer in unit.layers]
+    layers = [layer for unit in stage.blocks for layer in unit.layers]
     sides = [spatial_field([x.kernel for x in layers[:n]], stage.side) for n in range(1, 4)]
     channels = channel_fields(layers)
     gains = (None, *stage.gains())

@@ -23,7 +23,7 @@ from ifspace.nn.network import (
     named_network,
     style_of,
 )
-from ifspace.stages.layout import Frame, Layout
+from ifspace.stages.layout import Layout, StemAndHead
 from ifspace.stages.networks import (
     halved,
     stages,
@@ -59,14 +59,14 @@ def layout_for(name: str, data: Data) -> tuple[Layout, NetworkStyle, Data]:
     if name.lower() == SMALL:
         channels, side, _ = data.shape
         fitted = data.enlarged(side, channels)  # refuses images that are not square
-        frame = Frame(inputs=channels, batch_norm=True, classifier=(data.classes,))
+        frame = StemAndHead(inputs=channels, batch_norm=True, classifier=(data.classes,))
         sides = halved(side, max(1, side.bit_length() - 1))
         widths = [min(FIRST_WIDTH << place, LAST_WIDTH) for place in range(len(sides))]
-        layout = stages("CONV", sides, widths, [SMALL_DEPTH] * len(sides), frame=frame)
+        layout = stages("CONV", sides, widths, [SMALL_DEPTH] * len(sides), stem_and_head=frame)
         return layout, NetworkStyle(), fitted
     style = style_of(name)
     made = named_network(name, SIDE, classes=data.classes, device="meta")
-    return made.layout, style, data.enlarged(SIDE, made.layout.frame.inputs)
+    return made.layout, style, data.enlarged(SIDE, made.layout.stem_and_head.inputs)
 
 
 def versions(
@@ -87,7 +87,7 @@ def versions(
     Reference: [3DRF] sections 4.1 and 4.2, Listing 1.
     """
     first = in_words(layout)
-    image = (layout.frame.inputs, layout.image, layout.image)
+    image = (layout.stem_and_head.inputs, layout.image, layout.image)
 
     def original(seed: int) -> nn.Module:
         return build_network(layout, style, seed=seed)

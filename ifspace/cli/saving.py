@@ -76,7 +76,7 @@ def save_layout(
     made = build_network(layout, style, seed=SEED)
     save(made, path)
     output.note(f"saved: {path}, {layout.params:,} parameters, fresh weights of seed {SEED}")
-    frame = layout.frame
+    frame = layout.stem_and_head
     if network is None and not (frame.classifier or frame.batch_norm):
         output.note("no classifier, no batch norm: only a named network has them")
     return str(path)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ifspace.answer import Status
+from ifspace.answer import Answer, Status
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
@@ -48,7 +48,7 @@ from ifspace.stages.replacement import (
     Amount,
     Objective,
     Option,
-    ReplacementAnswer,
+    ReplacementPlan,
     ReplacementProblem,
     Site,
     best_replacement,
@@ -476,7 +476,7 @@ class Decomposition:
     params: tuple[int, int]
     macs: tuple[int, int]
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
-    answer: ReplacementAnswer | None = None
+    answer: Answer[ReplacementPlan] | None = None
     least: Mapping[str, Amount] = field(default_factory=dict)
     fits: tuple[Fit, ...] = ()
 
@@ -501,7 +501,7 @@ class Decomposition:
                 remedy="choose another block, lower least_channels, or reorganize stages alone",
                 argument="block",
             )
-        if self.answer is None or self.answer.plan is not None:
+        if self.answer is None or self.answer.best is not None:
             return
         if self.answer.status is not Status.INFEASIBLE:
             raise SettingError.because(
@@ -514,7 +514,7 @@ class Decomposition:
         least = [f"{name} from {_text(value)}" for name, value in self.least.items()]
         raise SettingError.because(
             "nothing keeps the budgets",
-            got=", ".join(f"{name} {_text(most)}" for name, most in self.budgets.given.items()),
+            got=", ".join(f"{name} {_text(most)}" for name, most in self.budgets.limits.items()),
             allowed=f"{', '.join(least)} (each alone)",
             remedy="raise a budget, or offer cheaper blocks",
             argument=next(iter(self.least), None),
@@ -632,7 +632,7 @@ def plan_decomposition(
         (trace.macs,) * 2,
         budgets,
     )
-    if fit and (budgets.given or latency is not None):
+    if fit and (budgets.limits or latency is not None):
         plan = _searched(plan, fit, latency, cast(Objective, objective), time_limit_s)
     return replace(
         plan,
@@ -685,11 +685,11 @@ def _searched(
         "macs": plan.macs[0] - sum(site.macs for site in fit),
     }
     left: dict[str, Any] = {
-        name: most - rest.get(name, 0) for name, most in plan.budgets.given.items()
+        name: most - rest.get(name, 0) for name, most in plan.budgets.limits.items()
     }
     sites = tuple(choice(site, made, latency) for site, made in fit.items())
     answer = best_replacement(ReplacementProblem(sites, Budgets(**left), objective), time_limit_s)
-    chosen = (0,) * len(sites) if answer.plan is None else answer.plan.chosen
+    chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
     return replace(
         plan,
         # The first option of a site keeps the layer.

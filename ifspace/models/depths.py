@@ -223,7 +223,7 @@ class DepthStage:
         return len(self.units)
 
     @property
-    def least_depth(self) -> int:
+    def min_depth(self) -> int:
         """Units that stay."""
         return len(self.units) - len(self.movable)
 
@@ -303,9 +303,9 @@ class AtDepth:
     depth: int
 
     @property
-    def least_depth(self) -> int:
+    def min_depth(self) -> int:
         """Units that stay."""
-        return self.held.least_depth
+        return self.held.min_depth
 
     def gains(self, alpha: float) -> tuple[float, ...]:
         """Return the gain of each unit but the first."""

@@ -124,7 +124,7 @@ def edits_of(model: nn.Module) -> Edits:
         return found
     if isinstance(model, Network) and model.layout.stages[0].first.dims == 2:
         side = model.layout.image
-        return Edits(image=(model.layout.frame.inputs, side, side))
+        return Edits(image=(model.layout.stem_and_head.inputs, side, side))
     return Edits()
 
 

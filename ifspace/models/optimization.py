@@ -30,8 +30,8 @@ from ifspace.models.reorganization import (
 from ifspace.models.sources import on_shapes
 from ifspace.models.tracing import trace
 from ifspace.models.warm_start import random_images
-from ifspace.stages.command import read_block
 from ifspace.stages.latency import LatencyTable
+from ifspace.stages.problem import parse_block
 
 # Each says something of the blocks, and says nothing where there are to be none.
 _OF_BLOCKS: Final = (
@@ -135,9 +135,9 @@ class Wanted:
         if self.cheapest:
             return more | {"block": "cheapest"}
         if self.blocks is not None:
-            return more | {"blocks": [read_block(each) for each in self.blocks]}
+            return more | {"blocks": [parse_block(each) for each in self.blocks]}
         try:
-            return more | {"block": read_block(str(self.block))}
+            return more | {"block": parse_block(str(self.block))}
         except IfspaceError as error:
             error.argument = None  # of `--blocks` it speaks where there are several
             raise
@@ -179,7 +179,7 @@ def optimized(wanted: Wanted, output: Output, path: Path | None) -> Optimized:
     if not wanted.has_blocks:
         return Optimized(wanted, work.before, stages, after=between, saved=work.save())
     blocks = work.blocks()
-    if blocks.answer is not None and blocks.answer.plan is None:
+    if blocks.answer is not None and blocks.answer.best is None:
         return Optimized(wanted, work.before, stages, between, blocks)
     blocks = work.replace(blocks)
     after = work.look()

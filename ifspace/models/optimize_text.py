@@ -19,7 +19,7 @@ from ifspace.stages.text import (
     PublishedComparison,
     State,
     amounts_text,
-    ended,
+    ending_facts,
     moves_table,
     published_of,
     short,
@@ -74,9 +74,9 @@ def moved(found: Optimized) -> str:
     title = f"Moves of the organizer: θ = {wanted.theta or 0:g}, α = {plan.alpha:g}"
     said = [("sides", ", ".join(plan.names))]
     if plan.answer is None:
-        said += ended(plan.trajectory)
+        said += ending_facts(plan.trajectory)
     else:
-        title = f"Depths of greatest gain within {amounts_text(plan.budgets.given)}: "
+        title = f"Depths of greatest gain within {amounts_text(plan.budgets.limits)}: "
         title += f"α = {plan.alpha:g}"
         said += _proven(plan)
     lines = [str(each) for each in beside]
@@ -104,7 +104,7 @@ def _taken(found: Optimized, plan: Reorganization) -> int | str | None:
 
 def _notes(found: Optimized, plan: Reorganization) -> dict[Any, str]:
     """Return what to say of states: which was taken, which others keep the budgets."""
-    given = plan.budgets.given
+    given = plan.budgets.limits
     notes: dict[Any, str] = {
         step: "keeps the budgets"
         for step, layout in enumerate(plan.states)
@@ -129,7 +129,7 @@ def _proven(plan: Reorganization) -> list[tuple[str, str]]:
     if answer is None or not answer.plans:
         return []
     best = answer.plans[0]
-    deep = max(table.most for table in best.problem.tables)
+    deep = max(table.max_depth for table in best.problem.tables)
     said = [
         (
             "status",
@@ -140,7 +140,7 @@ def _proven(plan: Reorganization) -> list[tuple[str, str]]:
         gap = answer.bound - best.objective()
         reached = "which these reach" if gap < 1e-6 else f"{gap:.2g} above these"
         said.append(("bound", f"{answer.bound:.6f}, {reached}"))
-    left = {name: most - getattr(plan.end, name) for name, most in plan.budgets.given.items()}
+    left = {name: most - getattr(plan.end, name) for name, most in plan.budgets.limits.items()}
     return [*said, ("left over", amounts_text(left))]
 
 
@@ -209,10 +209,10 @@ def replaced(found: Optimized) -> str:
 
 def _kept(plan: Decomposition) -> list[str]:
     """Return the layers that a block fits and that stay all the same."""
-    if plan.answer is None or plan.answer.plan is None:
+    if plan.answer is None or plan.answer.best is None:
         return []
     done = {each.name for each in plan.replaced}
-    return [site.name for site in plan.answer.plan.problem.sites if site.name not in done]
+    return [site.name for site in plan.answer.best.problem.sites if site.name not in done]
 
 
 def _fit(fit: Fit | None) -> dict[str, Any] | None:
@@ -250,11 +250,11 @@ def _said(found: Optimized, plan: Decomposition) -> list[tuple[str, str]]:
     said += list(zip(["kept", *[""] * len(lines)], lines, strict=False))
     said += _narrow(plan)
     answer = plan.answer
-    if answer is not None and answer.plan is not None:
+    if answer is not None and answer.best is not None:
         said.append(("status", f"{answer.status.name.lower()}, {_STATUS_OF_BLOCKS[answer.status]}"))
         left = {
             name: most - getattr(found.after, name)
-            for name, most in plan.budgets.given.items()
+            for name, most in plan.budgets.limits.items()
             if name != "latency_ms"
         }
         said += [("left over", amounts_text(left))] if left else []
@@ -315,7 +315,7 @@ def message(found: Optimized) -> str:
     what, remedy = "choice of blocks", "raise a budget, or offer cheaper blocks"
     if found.blocks is None:
         what, remedy = "depths of the stages", "raise a budget, or let --cheapest find blocks"
-    bounds = amounts_text(plan.budgets.given)
+    bounds = amounts_text(plan.budgets.limits)
     if plan.answer.status is Status.UNKNOWN:
         return f"{bounds}: time ran out before any {what} that keeps to that was found; allow more"
     # Those of the whole network, of which a search for blocks knows only its layers.

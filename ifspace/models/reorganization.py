@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ifspace.answer import Status
+from ifspace.answer import Answer, Status
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import applied, attach, edits_of
@@ -38,9 +38,9 @@ from ifspace.stages.allocate import best_depths
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.organizer import Trajectory, organize
 from ifspace.stages.problem import (
-    DEFAULT_MOST_DEPTH,
+    DEFAULT_MAX_DEPTH,
     Budgets,
-    DepthsAnswer,
+    DepthPlan,
     DepthsProblem,
     StageTable,
 )
@@ -128,7 +128,7 @@ class Reorganization:
     trajectory: Trajectory[Any]
     image: Size3
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
-    answer: DepthsAnswer | None = None
+    answer: Answer[DepthPlan] | None = None
 
     @property
     def steps(self) -> tuple[Remove | Append, ...]:
@@ -158,7 +158,7 @@ class Reorganization:
         least = (f"{name} from {each:,}" for name, each in self.answer.least.items())
         raise SettingError.because(
             "nothing keeps the budgets",
-            got=", ".join(f"{name} {most:,}" for name, most in self.budgets.given.items()),
+            got=", ".join(f"{name} {most:,}" for name, most in self.budgets.limits.items()),
             allowed=", ".join(least),
             remedy="raise a budget",
             argument=next(iter(self.answer.least), None),
@@ -174,7 +174,7 @@ def reorganize(
     moves: int | None = None,
     theta: float = 0,
     alpha: float = 3,
-    most_depth: int = DEFAULT_MOST_DEPTH,
+    most_depth: int = DEFAULT_MAX_DEPTH,
     seed: int = 0,
     time_limit_s: float | None = None,
 ) -> nn.Module:
@@ -219,7 +219,7 @@ def plan_reorganization(
     moves: int | None = None,
     theta: float = 0,
     alpha: float = 3,
-    most_depth: int = DEFAULT_MOST_DEPTH,
+    most_depth: int = DEFAULT_MAX_DEPTH,
     time_limit_s: float | None = None,
 ) -> Reorganization:
     """Return which depths the stages of a traced network are to have; nothing is changed.
@@ -245,7 +245,7 @@ def plan_reorganization(
         None if params is None else amount(params, "params"),
         None if macs is None else amount(macs, "macs"),
     )
-    if budgets.given and (theta or moves is not None):
+    if budgets.limits and (theta or moves is not None):
         raise SettingError.because(
             "two ways at once",
             got=f"{f'theta {theta:g}' if moves is None else f'{moves} moves'} and a budget",
@@ -255,7 +255,7 @@ def plan_reorganization(
         )
     start, names = _start(model, trace)
     way: Trajectory[Any] = organize(start, theta, alpha, moves)
-    if not budgets.given:
+    if not budgets.limits:
         return Reorganization(start, way.end, names, alpha, way, trace.image)
     # What is not bounded must not grow unseen.
     budgets = replace(
@@ -370,7 +370,7 @@ def _table(
     """Return gains of a stage by depth, and its costs beyond those at its least depth."""
     stage = start.stages[place]
     grows = not isinstance(start, TracedLayout) or start.stages[place].held.repeat is not None
-    depths = range(stage.least_depth, (most if grows else stage.depth) + 1)
+    depths = range(stage.min_depth, (most if grows else stage.depth) + 1)
     gains, params, macs = [], [], []
     for depth in depths:
         there = start.at_depths(

@@ -22,8 +22,8 @@ from ifspace.errors import IfspaceError, OutputError, SettingError
 from ifspace.nn.checks import FLOATS, device_of, first_line, unwrapped, wrong_type
 from ifspace.nn.network import Network, NetworkStyle
 from ifspace.stages.layout import (
-    from_json,
-    to_json,
+    layout_from_json,
+    layout_json,
 )
 from ifspace.storage import replacing
 
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ne
 
 def described(network: Network) -> dict[str, Any]:
     """Return what a file says of how a network is made: layout and style."""
-    return {"layout": to_json(network.layout), "style": asdict(network.style)}
+    return {"layout": layout_json(network.layout), "style": asdict(network.style)}
 
 
 def from_description(about: Mapping[str, Any]) -> Network:
@@ -94,9 +94,9 @@ def from_description(about: Mapping[str, Any]) -> Network:
 
     Raises: one of `SENSELESS` for anything else.
     """
-    layout = from_json(about["layout"])
+    layout = layout_from_json(about["layout"])
     # Whatever is said beside is not understood, and could matter.
-    if about != {"layout": to_json(layout), "style": about["style"]}:
+    if about != {"layout": layout_json(layout), "style": about["style"]}:
         raise ValueError("more than is known")
     return Network(layout, NetworkStyle(**about["style"]), device="meta")
 

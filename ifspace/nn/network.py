@@ -28,9 +28,9 @@ from ifspace.nn.layers import layer_module
 from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_SIDE,
-    Frame,
     Layout,
     Stage,
+    StemAndHead,
 )
 from ifspace.stages.networks import (
     NETWORKS,
@@ -135,7 +135,7 @@ def style_of(name: str) -> NetworkStyle:
 
 def style_for(layout: Layout) -> NetworkStyle:
     """Return the style of a layout without a name: ReLUs, and shortcuts where it counts them."""
-    return _RESNET if layout.frame.projections else _PLAIN
+    return _RESNET if layout.stem_and_head.projections else _PLAIN
 
 
 def network_style(style: Any, layout: Layout) -> NetworkStyle:
@@ -195,7 +195,7 @@ def joins_of(layout: Layout) -> Joins:
 
     Raises: SettingError naming the two parts that do not fit.
     """
-    frame = layout.frame
+    frame = layout.stem_and_head
     width, side, strides = frame.inputs, layout.image, []
     for place, each in enumerate(frame.stem, start=1):
         _equal(f"layer {place} of the stem", "channels", each.layer.c_in, width)
@@ -206,7 +206,7 @@ def joins_of(layout: Layout) -> Joins:
     stages = []
     for place, stage in enumerate(layout.stages, start=1):
         where = f"stage {place}"
-        _check_stage(where, stage, width, () if place > 1 else frame.counted)
+        _check_stage(where, stage, width, () if place > 1 else frame.counted_stem)
         enters = stage.side * stage.stride
         if enters > side:
             raise _misfit(
@@ -225,7 +225,7 @@ def head_side(layout: Layout) -> int:
 
     Raises: SettingError when the pixels that the layout counts are no square within the maps.
     """
-    pixels, last = layout.frame.pixels, layout.stages[-1]
+    pixels, last = layout.stem_and_head.pixels, layout.stages[-1]
     side = pixels if last.first.dims == 1 else isqrt(pixels)
     if side**last.first.dims != pixels or side > last.side:
         raise _misfit(
@@ -236,19 +236,22 @@ def head_side(layout: Layout) -> int:
 
 def _check_stage(where: str, stage: Stage, width: int, before: tuple[Any, ...]) -> None:
     _equal(where, "channels", stage.first.channels, width)
-    for what, found in (("channels", stage.more.channels), ("channels", stage.more.out_channels)):
+    for what, found in (
+        ("channels", stage.repeated.channels),
+        ("channels", stage.repeated.out_channels),
+    ):
         _equal(f"what {where} repeats", what, found, stage.width)
-    if stage.before != before:
+    if stage.stem != before:
         raise _misfit(
             where,
-            f"{len(stage.before)} layers counted before it",
+            f"{len(stage.stem)} layers counted before it",
             "the stem where the frame counts it, and nothing elsewhere",
         )
 
 
 def _check_dims(layout: Layout) -> None:
-    layers = [each.layer for each in layout.frame.stem]
-    layers += [x for stage in layout.stages for unit in stage.units for x in unit.layers]
+    layers = [each.layer for each in layout.stem_and_head.stem]
+    layers += [x for stage in layout.stages for unit in stage.blocks for x in unit.layers]
     found = sorted({layer.dims for layer in layers})
     if len(found) > 1:
         raise _misfit(
@@ -335,9 +338,9 @@ class Parts:
     dtype: torch.dtype | None = None
 
     @property
-    def frame(self) -> Frame:
+    def stem_and_head(self) -> StemAndHead:
         """What the layout counts beside its blocks."""
-        return self.layout.frame
+        return self.layout.stem_and_head
 
     @property
     def dims(self) -> int:
@@ -347,12 +350,12 @@ class Parts:
     def stem(self, strides: Sequence[int]) -> nn.Sequential:
         """Return the layers before the stages, each with its batch norm and activation."""
         layers: list[nn.Module] = []
-        for each, stride in zip(self.frame.stem, strides, strict=True):
+        for each, stride in zip(self.stem_and_head.stem, strides, strict=True):
             layers.append(
-                layer_module(each.layer, stride, self.frame.bias, self.device, self.dtype)
+                layer_module(each.layer, stride, self.stem_and_head.bias, self.device, self.dtype)
             )
             if each.layer.conv.writes:  # a shuffle writes nothing
-                layers += [self._norm(each.layer.c_out)] if self.frame.batch_norm else []
+                layers += [self._norm(each.layer.c_out)] if self.stem_and_head.batch_norm else []
                 layers.append(self._activation())
         return nn.Sequential(*layers)
 
@@ -361,7 +364,7 @@ class Parts:
 
         Raises: SettingError for projections in a style without shortcuts.
         """
-        if self.frame.projections and not self.style.residual:
+        if self.stem_and_head.projections and not self.style.residual:
             raise SettingError.because(
                 "projections without shortcuts",
                 got="residual 0",
@@ -372,7 +375,7 @@ class Parts:
         parts = OrderedDict[str, nn.Module]()
         if join.enters < join.comes:
             parts["pool"] = self._pool(join)
-        units, stride = join.stage.units, join.stage.stride
+        units, stride = join.stage.blocks, join.stage.stride
         step = self.style.residual or 1
         for n, start in enumerate(range(0, len(units), step), start=1):
             group = units[start : start + step]
@@ -386,7 +389,7 @@ class Parts:
         A projection that the layout counts is there whatever their number.
         """
         strides = [stride, *[1] * (len(units) - 1)]
-        projects = opens and self.frame.projections
+        projects = opens and self.stem_and_head.projections
         if not (projects or len(units) == self.style.residual):
             row = [self._unit(*each, self.style.where) for each in zip(units, strides, strict=True)]
             return row[0] if len(row) == 1 else nn.Sequential(*row)
@@ -417,23 +420,23 @@ class Parts:
     ) -> nn.Module:
         silent = inside and self.style.where == "end"
         style = Style(
-            self.frame.batch_norm,
+            self.stem_and_head.batch_norm,
             None if silent else self.style.activation,
             where,
             shortcut,
-            self.frame.bias,
+            self.stem_and_head.bias,
         )
         return build(unit, stride=stride, style=style, device=self.device, dtype=self.dtype)
 
     def _projection(self, c_in: int, c_out: int, stride: int) -> nn.Module:
         layer = Block.parse("PW").at(c_in, c_out, dims=self.dims).layers[0]
-        parts = [layer_module(layer, stride, self.frame.bias, self.device, self.dtype)]
-        parts += [self._norm(c_out)] if self.frame.batch_norm else []
+        parts = [layer_module(layer, stride, self.stem_and_head.bias, self.device, self.dtype)]
+        parts += [self._norm(c_out)] if self.stem_and_head.batch_norm else []
         return nn.Sequential(*parts)
 
     def head(self) -> nn.Sequential:
         """Return pooling, flattening and the dense layers; nothing without a classifier."""
-        if not self.frame.classifier:
+        if not self.stem_and_head.classifier:
             return nn.Sequential()
         last = self.layout.stages[-1]
         side = head_side(self.layout)
@@ -441,7 +444,9 @@ class Parts:
         if side < last.side:
             parts["pool"] = _ADAPTIVE[self.style.head, self.dims](side)
         parts["flatten"] = nn.Flatten()
-        *hidden, classes = pairwise((last.width * self.frame.pixels, *self.frame.classifier))
+        *hidden, classes = pairwise(
+            (last.width * self.stem_and_head.pixels, *self.stem_and_head.classifier)
+        )
         for n, (c_in, c_out) in enumerate(hidden, start=1):
             parts[f"dense{n}"] = self._dense(c_in, c_out)
             parts[f"dense{n}_act"] = self._activation()
@@ -517,7 +522,7 @@ class Network(nn.Module):
         Raises: KernelError for images of another size.
         """
         dims = self.layout.stages[0].first.dims
-        wanted = (self.layout.frame.inputs, *[self.layout.image] * dims)
+        wanted = (self.layout.stem_and_head.inputs, *[self.layout.image] * dims)
         if tuple(x.shape[1:]) != wanted:
             raise KernelError.because(
                 "input does not fit the network",
@@ -562,8 +567,8 @@ def build_network(
     of those of a network that `ifspace layout --stages ... --save` wrote, change its frame:
 
     >>> from dataclasses import replace
-    >>> frame = replace(made.layout.frame, batch_norm=True, classifier=(100,))
-    >>> build_network(replace(made.layout, frame=frame))(torch.ones(2, 3, 8, 8)).shape
+    >>> frame = replace(made.layout.stem_and_head, batch_norm=True, classifier=(100,))
+    >>> build_network(replace(made.layout, stem_and_head=frame))(torch.ones(2, 3, 8, 8)).shape
     torch.Size([2, 100])
 
     Raises: SettingError for a layout whose parts do not fit each other or the style, or a wrong
@@ -595,7 +600,7 @@ def named_network(
     1000 for the large ones if not given. Weights are drawn as `build_network` does. The papers
     describe sides of 32 and 224; others scale the maps of the first up to 111, of the second from
     there on. For other widths, blocks or joins make a layout with `ifspace.stages.networks.stages`
-    and a Frame, and give it to `build_network` with the network's name as its style.
+    and a StemAndHead, and give it to `build_network` with the network's name as its style.
 
     >>> made = named_network("resnet50", 224, device="meta")
     >>> sum(each.numel() for each in made.parameters())
@@ -610,17 +615,17 @@ def named_network(
     layout = layout if depths is None else layout.at_depths(_depths(depths))
     if classes is not None:
         dense = (
-            *layout.frame.classifier[:-1],
+            *layout.stem_and_head.classifier[:-1],
             whole_number(classes, "classes", 1, MAX_CLASSES),
         )
-        layout = replace(layout, frame=replace(layout.frame, classifier=dense))
+        layout = replace(layout, stem_and_head=replace(layout.stem_and_head, classifier=dense))
     return build_network(layout, style, seed=seed, device=device, dtype=dtype)
 
 
 def _at_side(name: str, side: int) -> Layout:
     small, large = SIDES
     layout = network(name, small if side < large // 2 else large)
-    frame, image = layout.frame, layout.image
+    frame, image = layout.stem_and_head, layout.image
     sides = [each.side for each in layout.stages] + [each.side for each in frame.stem]
     step = image // gcd(image, *sides)  # the least side at which all are whole
     if side % step:

@@ -1,14 +1,14 @@
 """Choose depths, widths and blocks of stages with the greatest gain within budgets, by CP-SAT.
 
-Every stage takes one of its options. The relaxation stays linear and tight, because a layout is a
-path: each stage takes one block with a width and a depth, and enters it from the width of the stage
-before. Both are one boolean each, joined by flow equations. The gain of a block may depend on the
-width that enters it, when the block does not see the full field: then each gain has an option of
-its own. Where stages are known by tables only (`DepthsProblem`), there is one boolean for each
-depth.
+A layout is a path: each stage takes one *option*, a block with a width and a depth, and enters it
+from the width of the stage before. Both are one boolean each, joined by flow equations, so that
+costs and gains are linear and the relaxation without whole numbers is tight. The gain of an option
+may depend on the width that it is entered from, when its block does not see the full field: then
+each gain has an option of its own. Where stages are known by tables only (`DepthsProblem`), there
+is one boolean for each depth of each stage.
 
-Gains enter as whole numbers of 1e-9, so the proof is exact up to half of that for each stage. Of
-equal gain the plan with the fewest parameters comes first.
+Amounts that are maximised enter as whole numbers of 1e-9, so the proof is up to half of that for
+each stage. Of equal amounts the plan with the fewest parameters comes first.
 
 Reference: [3DRF] section 4.1; [IF] eq. 4.
 """
@@ -22,96 +22,261 @@ from itertools import product
 from math import floor, lcm
 from typing import Any, Final, Protocol, TypeVar
 
-from ifspace.answer import Status
+from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
-from ifspace.cpsat import (
-    contradiction,
-    new_model,
-    seconds_left,
-    solve,
-)
+from ifspace.cpsat import contradiction, new_model, seconds_left, solve
 from ifspace.errors import BlockError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.parallel import over_shards
 from ifspace.stages.latency import case_text
-from ifspace.stages.layout import (
-    Layout,
-    Stage,
-)
+from ifspace.stages.layout import Layout, Stage
+from ifspace.stages.objectives import OBJECTIVES, totals_by_depth
 from ifspace.stages.problem import (
-    DepthsAnswer,
-    DepthsPlan,
+    BlockChoice,
+    DepthPlan,
     DepthsProblem,
     StagePlan,
-    StagesAnswer,
     StagesProblem,
-    Unit,
 )
 
-# Gains are counted in units of this.
+# Amounts that are maximised are counted in units of 1 / RESOLUTION.
 RESOLUTION: Final = 10**9
+# Problems of group counts in one shard.
+SHARD: Final = 16
 
 
-class Plan(Protocol):
-    """What comes out: it knows its gain and checks itself."""
+def best_stages(
+    problem: StagesProblem, top: int = 1, time_limit_s: float | None = None, jobs: int | None = 1
+) -> Answer[StagePlan]:
+    """Return the `top` layouts of greatest total gain within the budgets, best first.
 
-    def objective(self) -> float:
-        """Return the total gain."""
+    Status and bound are those of the first; `jobs` processes look for open group counts.
 
-    def check(self) -> None:
-        """Refuse what does not hold."""
+    >>> from ifspace.stages.networks import network
+    >>> from ifspace.stages.problem import Budgets
+    >>> answer = best_stages(StagesProblem(network("vgg16", 32), Budgets(params=5_098_826)))
+    >>> answer.status.name, answer.plans[0].layout.depths
+    ('OPTIMAL', (8, 3, 2, 1, 1))
+
+    Raises: SettingError when no choice of a stage is legal, or has a latency; SolverError when the
+        solver contradicts itself.
+    """
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    try:
+        sized = SizedChoices(problem, deadline, jobs)
+    except TimeoutError:
+        return Answer(Status.UNKNOWN, None, ())
+    model = _LayoutModel(problem, sized)
+    model.bound(problem.budgets.limits)
+    status, bound, plans = _best_plans(
+        model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen))
+    )
+    least = {}
+    if status is Status.INFEASIBLE:
+        unbounded = _LayoutModel(problem, sized)
+        least = _least_amounts(unbounded, problem.budgets.limits, deadline)
+    return Answer(status, bound, plans, tuple(sized.left_out), least)
 
 
-P = TypeVar("P", bound=Plan)
+def best_depths(
+    problem: DepthsProblem, top: int = 1, time_limit_s: float | None = None
+) -> Answer[DepthPlan]:
+    """Return the `top` depths of greatest total gain within the budgets, best first.
+
+    Status and bound are those of the first. Of equal gain the fewest parameters come first.
+
+    >>> from ifspace.stages.problem import Budgets, StageTable
+    >>> wide = StageTable("wide", 1, (0.0, 1.0, 1.5), (30, 60, 90), (1, 2, 3), 3)
+    >>> narrow = StageTable("narrow", 1, (0.0, 0.75), (10, 20), (1, 2), 2)
+    >>> answer = best_depths(DepthsProblem((wide, narrow), Budgets(params=100)))
+    >>> answer.status.name, answer.bound, answer.plans[0].depths, answer.plans[0].params
+    ('OPTIMAL', 1.75, (2, 2), 80)
+
+    Raises: SolverError when the solver contradicts itself.
+    """
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    model = _DepthsModel(problem)
+    model.bound(problem.budgets.limits)
+    status, bound, plans = _best_plans(
+        model, top, deadline, lambda depths: DepthPlan(problem, tuple(depths))
+    )
+    least = {}
+    if status is Status.INFEASIBLE:
+        least = _least_amounts(_DepthsModel(problem), problem.budgets.limits, deadline)
+    return Answer(status, bound, plans, least=least)
 
 
-class GainModel(ABC):
+class SizedChoices:
+    """Every block that a stage may open with or repeat, at every pair of widths in play.
+
+    Blocks with groups are taken as they are; open ones get their cheapest groups. `entries`: per
+    stage the widths it may be entered from. `left_out`: every combination that is no choice, in
+    words, with the indices of the stages that it is missing in.
+
+    Raises: SettingError when a stage is left without a choice; TimeoutError when the deadline comes
+        before all open groups are found.
+    """
+
+    def __init__(
+        self, problem: StagesProblem, deadline: float | None = None, jobs: int | None = 1
+    ) -> None:
+        """Find open groups; check that every stage has a choice left."""
+        self.problem = problem
+        widths = problem.width_choices
+        self.entries = [(problem.start.stem_and_head.stem_channels,), *widths[:-1]]
+        self.left_out: dict[str, set[int]] = {}
+        cases = [
+            (choice, entry, width)
+            for index, choices in enumerate(problem.block_choices)
+            for choice in choices
+            if choice.is_open
+            for width in widths[index]
+            for entry in dict.fromkeys((*self.entries[index], width))
+        ]
+        self._cheapest = _cheapest_blocks(cases, deadline, jobs)
+        for index in range(len(widths)):
+            self._check(index)
+
+    def at(
+        self, choice: BlockChoice, entry: int, width: int, index: int, opens: bool
+    ) -> SizedBlock | None:
+        """Return a block from one width to another, or None where it is no choice of the stage.
+
+        `index`: of the stage; `opens`: the block is its first.
+        """
+        problem = self.problem
+        stage = problem.start.stages[index]
+        stride = stage.stride if opens else 1
+        block = self._sized(choice, entry, width)
+        if block is None:
+            self._leave_out(index, f"{choice} from {entry} to {width} channels is not legal")
+            return None
+        if stride > 1 and not any(layer.conv.spatial for layer in block.layers):
+            self._leave_out(index, f"{choice} has no spatial layer to hold stride {stride}")
+            return None
+        # Where stages have one block only, none ever follows the first.
+        occurs = opens or problem.max_depth > stage.min_depth
+        latency = problem.latency
+        if occurs and latency is not None and latency.find(block, stage.side, stride) is None:
+            self._leave_out(index, f"no latency for {case_text(block, stage.side, stride)}")
+            return None
+        return block
+
+    def _sized(self, choice: BlockChoice, entry: int, width: int) -> SizedBlock | None:
+        if choice.block is None:
+            return self._cheapest.get((choice, entry, width))
+        try:
+            return choice.block.at(entry, width, choice.bottleneck)
+        except BlockError:
+            return None
+
+    def _leave_out(self, index: int, reason: str) -> None:
+        self.left_out.setdefault(reason, set()).add(index)
+
+    def _check(self, index: int) -> None:
+        problem = self.problem
+        for choice, width in product(problem.block_choices[index], problem.width_choices[index]):
+            repeated = self.at(choice, width, width, index, opens=False)
+            firsts = [
+                self.at(choice, entry, width, index, opens=True) for entry in self.entries[index]
+            ]
+            if repeated is not None and any(firsts):
+                return
+        raise SettingError.because(
+            f"stage {index + 1} has no block left",
+            got=next(reason for reason, indices in self.left_out.items() if index in indices),
+            allowed="blocks that fit the widths, with a latency where a table is given",
+            remedy="offer other blocks or widths, or latencies of these"
+            " (`ifspace bench --predict CxFxSIDExSTRIDE`)",
+            argument="blocks",
+        )
+
+
+# An open block, the width that enters it and the width that leaves it.
+Case = tuple[BlockChoice, int, int]
+
+
+def _cheapest_blocks(
+    cases: Sequence[Case], deadline: float | None, jobs: int | None
+) -> dict[Case, SizedBlock]:
+    """Return the cheapest full-field blocks of open choices, where there are any."""
+    if not cases:
+        return {}
+    seconds = seconds_left(deadline)
+    shards = [(list(cases[n : n + SHARD]), seconds) for n in range(0, len(cases), SHARD)]
+    return dict(pair for pairs in over_shards(_solve_cases, shards, jobs or 1) for pair in pairs)
+
+
+def _solve_cases(shard: tuple[Sequence[Case], float | None]) -> list[tuple[Case, SizedBlock]]:
+    cases, seconds = shard
+    deadline = None if seconds is None else time.monotonic() + seconds
+    blocks: list[tuple[Case, SizedBlock]] = []
+    for choice, entry, width in cases:
+        try:
+            problem = GroupsProblem(
+                choice.composition,
+                entry,
+                width,
+                bottleneck=choice.bottleneck,
+                kernel=choice.kernel,
+            )
+        except (SettingError, BlockError):
+            continue
+        answer = cheapest_groups(problem, time_limit_s=seconds_left(deadline))
+        if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
+            raise TimeoutError
+        blocks.extend(((choice, entry, width), plan.sized) for plan in answer.plans)
+    return blocks
+
+
+class _ChoiceModel(ABC):
     """A CP-SAT model with one choice for each stage, less the choices found so far.
 
-    `taken`: for each stage the literal of every choice. `gain`: the total, in 1 / RESOLUTION.
+    `taken`: for each stage the literal of every choice. `total`: the amount that is maximised, in
+    1 / RESOLUTION.
     """
 
     def __init__(self) -> None:
-        """Begin without stages; a child adds them, then bounds amounts."""
+        """Begin without stages; a subclass adds them, then bounds amounts."""
         self.model = new_model()
         self.taken: list[dict[Any, Any]] = []
-        self.gain: Any = 0
+        self.total: Any = 0
 
     @abstractmethod
     def scale(self, name: str) -> int:
-        """Return by what an amount is multiplied to be whole."""
+        """Return the factor that makes an amount whole."""
 
     @abstractmethod
     def amount(self, name: str, scale: int) -> Any:
         """Return an amount of the choices as a linear expression, in 1 / scale."""
 
-    def bound(self, budgets: Mapping[str, int | Fraction]) -> None:
-        """Allow no more of each amount than its budget."""
-        for name, most in budgets.items():
+    def bound(self, limits: Mapping[str, int | Fraction]) -> None:
+        """Allow no more of each amount than its limit."""
+        for name, limit in limits.items():
             scale = self.scale(name)
-            self.model.add(self.amount(name, scale) <= floor(most * scale))
+            self.model.add(self.amount(name, scale) <= floor(limit * scale))
 
     def next_choice(self, deadline: float | None) -> tuple[Status, list[Any] | None, float | None]:
-        """Return how the search ended, the best choice left, and the bound on its gain.
+        """Return how the search ended, the best choice left, and the bound on its total.
 
         The choice, one key for each stage, is forbidden from then on.
         """
-        wanted = [literal for each in self.taken for literal in each.values()]
-        keys = [(place, key) for place, each in enumerate(self.taken) for key in each]
-        self.model.minimize(-self.gain)
-        outcome = solve(self.model, wanted, seconds_left(deadline))
+        keys = [(index, key) for index, literals in enumerate(self.taken) for key in literals]
+        literals = [self.taken[index][key] for index, key in keys]
+        self.model.minimize(-self.total)
+        outcome = solve(self.model, literals, seconds_left(deadline))
         if not outcome.values or outcome.bound is None:
             return outcome.status, None, None
         bound = -outcome.bound
         if outcome.status is Status.OPTIMAL:
-            outcome = self._cheapest(bound, wanted, deadline) or outcome
+            outcome = self._fewest_params(bound, literals, deadline) or outcome
         chosen = [key for key, value in zip(keys, outcome.values, strict=True) if value]
-        self.model.add_bool_or([self.taken[place][key].negated() for place, key in chosen])
+        self.model.add_bool_or([self.taken[index][key].negated() for index, key in chosen])
         return outcome.status, [key for _, key in chosen], bound / RESOLUTION
 
     def least(self, name: str, deadline: float | None) -> int | Fraction | None:
-        """Return the least of an amount, or None where it is not proven."""
+        """Return the minimum of an amount, or None where it is not proven."""
         scale = self.scale(name)
         self.model.minimize(self.amount(name, scale))
         outcome = solve(self.model, [], seconds_left(deadline))
@@ -119,35 +284,208 @@ class GainModel(ABC):
             return None
         return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
 
-    def _cheapest(self, gain: int, wanted: Sequence[Any], deadline: float | None) -> Any:
-        """Return the outcome with fewest parameters at a gain that is proven the greatest."""
+    def _fewest_params(self, total: int, literals: Sequence[Any], deadline: float | None) -> Any:
+        """Return the outcome with the fewest parameters at a total that is proven the greatest."""
         model = self.model.clone()
         # Each stage is rounded by itself: equal sums may come out apart by one for each.
-        model.add(self.gain >= gain - len(self.taken))
+        model.add(self.total >= total - len(self.taken))
         model.minimize(self.amount("params", 1))
-        outcome = solve(model, wanted, seconds_left(deadline))
+        outcome = solve(model, literals, seconds_left(deadline))
         if outcome.status is Status.INFEASIBLE:
             raise contradiction(
-                f"no choice with a gain of {gain / RESOLUTION:.9f}, which it found before",
+                f"no choice with a gain of {total / RESOLUTION:.9f}, which it found before",
                 "one at least",
             )
         return outcome if outcome.status is Status.OPTIMAL else None
 
 
-def best_plans(
-    model: GainModel, top: int, deadline: float | None, plan_of: Callable[[Sequence[Any]], P]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Option:
+    """A block at a width, with its totals by depth, and the widths that it is entered from."""
+
+    number: int
+    width: int
+    repeated: SizedBlock
+    firsts: Mapping[int, SizedBlock]
+    totals: tuple[int, ...]
+
+
+class _LayoutModel(_ChoiceModel):
+    """The model of a `StagesProblem` without its budgets: an option and a depth for each stage."""
+
+    def __init__(self, problem: StagesProblem, sized: SizedChoices) -> None:
+        super().__init__()
+        self.problem = problem
+        self.ends = problem.start.stem_and_head
+        self.options = [_options(problem, sized, index) for index in range(len(sized.entries))]
+        self.depths = [
+            range(stage.min_depth, problem.max_depth + 1) for stage in problem.start.stages
+        ]
+        self.entered: list[dict[tuple[_Option, int], Any]] = []
+        for index, options in enumerate(self.options):
+            self._add_stage(index, options)
+        self.total = sum(
+            option.totals[depth - self.depths[index][0]] * literal
+            for index, literals in enumerate(self.taken)
+            for (option, depth), literal in literals.items()
+        )
+
+    def layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
+        """Return the layout of a choice of option and depth for each stage."""
+        entry = self.ends.stem_channels
+        stages = []
+        for stage, (option, depth) in zip(self.problem.start.stages, chosen, strict=True):
+            first = option.firsts[entry]
+            stages.append(
+                Stage(stage.side, first, option.repeated, depth, stage.stride, stage.stem)
+            )
+            entry = option.width
+        return Layout(tuple(stages), self.ends)
+
+    def _add_stage(self, index: int, options: Sequence[_Option]) -> None:
+        new = self.model.new_bool_var
+        taken = {
+            (option, depth): new(f"{index}: {option.number} x {depth}")
+            for option in options
+            for depth in self.depths[index]
+        }
+        entered = {
+            (option, entry): new(f"{index}: {option.number} from {entry}")
+            for option in options
+            for entry in option.firsts
+        }
+        self.model.add_exactly_one(taken.values())
+        for option in options:
+            self.model.add(
+                sum(entered[option, entry] for entry in option.firsts)
+                == sum(taken[option, depth] for depth in self.depths[index])
+            )
+        if index:
+            for width in {option.width for option in self.options[index - 1]}:
+                leaving = [x for (option, _), x in self.taken[-1].items() if option.width == width]
+                entering = [x for (_, entry), x in entered.items() if entry == width]
+                self.model.add(sum(leaving) == sum(entering))
+        self.taken.append(taken)
+        self.entered.append(entered)
+
+    def scale(self, name: str) -> int:
+        """Return the factor that makes an amount whole."""
+        latency = self.problem.latency
+        if name != "latency_ms" or latency is None:
+            return 1
+        return lcm(*(time.denominator for time in latency.cases.values()))
+
+    def amount(self, name: str, scale: int) -> Any:
+        """Return an amount as a linear expression, in 1 / scale."""
+        total: Any = 0
+        last = len(self.taken) - 1
+        for index, stage in enumerate(self.problem.start.stages):
+            for (option, entry), literal in self.entered[index].items():
+                total += int(scale * self._cost(name, stage, option.firsts[entry], True)) * literal
+            for (option, depth), literal in self.taken[index].items():
+                repeats = depth - self.depths[index][0]
+                cost = repeats and repeats * self._cost(name, stage, option.repeated, False)
+                if index == last and name == "params":
+                    cost += self.ends.params(option.width)
+                if index == last and name == "macs":
+                    cost += self.ends.macs(option.width)
+                total += int(scale * cost) * literal
+        return total
+
+    def _cost(self, name: str, stage: Stage, block: SizedBlock, opens: bool) -> Any:
+        stride = stage.stride if opens else 1
+        if name == "params":
+            return self.ends.block_params(block, opens)
+        if name == "macs":
+            return self.ends.block_macs(block, stage.side, stride, opens)
+        if name == "layers":
+            return len(block.layers)
+        assert self.problem.latency is not None
+        return self.problem.latency.of(block, stage.side, stride)
+
+
+def _options(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_Option]:
+    """Return the options of a stage: its blocks at its widths, apart where their totals are."""
+    stage = problem.start.stages[index]
+    objective = OBJECTIVES[problem.objective]
+    options: list[_Option] = []
+    for choice, width in product(problem.block_choices[index], problem.width_choices[index]):
+        repeated = sized.at(choice, width, width, index, opens=False)
+        by_totals: dict[tuple[int, ...], dict[int, SizedBlock]] = {}
+        for entry in sized.entries[index]:
+            first = sized.at(choice, entry, width, index, opens=True)
+            narrows = problem.monotone and index and entry > width
+            if first is None or repeated is None or narrows:
+                continue
+            deepest = Stage(
+                stage.side, first, repeated, problem.max_depth, stage.stride, stage.stem
+            )
+            totals = totals_by_depth(objective, deepest, problem.alpha)
+            scaled = tuple(round(RESOLUTION * total) for total in totals)
+            by_totals.setdefault(scaled, {})[entry] = first
+        for scaled, firsts in by_totals.items():
+            assert repeated is not None
+            # Two names of one block are one choice.
+            if all((other.repeated, other.firsts) != (repeated, firsts) for other in options):
+                options.append(_Option(len(options), width, repeated, firsts, scaled))
+    return options
+
+
+class _DepthsModel(_ChoiceModel):
+    """The model of a `DepthsProblem` without its budgets: a depth for each stage."""
+
+    def __init__(self, problem: DepthsProblem) -> None:
+        super().__init__()
+        self.problem = problem
+        for table in problem.tables:
+            taken = {n: self.model.new_bool_var(f"{table.name}: {n}") for n in table.depths}
+            self.model.add_exactly_one(taken.values())
+            self.taken.append(taken)
+            scaled = [round(RESOLUTION * gain) for gain in table.gains]
+            self.total += _weighted_sum(scaled, taken.values())
+
+    def scale(self, name: str) -> int:
+        """Return 1: parameters and MACs are whole."""
+        return 1
+
+    def amount(self, name: str, scale: int) -> Any:
+        """Return an amount of the network as a linear expression."""
+        rest = getattr(self.problem, f"rest_{name}")
+        pairs = zip(self.problem.tables, self.taken, strict=True)
+        return rest + sum(_weighted_sum(getattr(t, name), taken.values()) for t, taken in pairs)
+
+
+def _weighted_sum(weights: Iterable[int], literals: Iterable[Any]) -> Any:
+    return sum(weight * literal for weight, literal in zip(weights, literals, strict=True))
+
+
+class _Plan(Protocol):
+    """What the search returns: it knows its objective and checks itself."""
+
+    def objective(self) -> float:
+        """Return the amount that is maximised."""
+
+    def check(self) -> None:
+        """Check that the plan keeps everything that was asked for."""
+
+
+P = TypeVar("P", bound=_Plan)
+
+
+def _best_plans(
+    model: _ChoiceModel, top: int, deadline: float | None, plan_of: Callable[[Sequence[Any]], P]
 ) -> tuple[Status, float | None, tuple[P, ...]]:
-    """Return the `top` plans of greatest gain, best first, with status and bound of the first.
+    """Return status and bound of the best plan, and the `top` plans, best first.
 
     Raises: SolverError when the solver contradicts itself.
     """
     plans: list[P] = []
     status, bound = Status.UNKNOWN, None
     while len(plans) < top:
-        ended, chosen, limit = model.next_choice(deadline)
+        next_status, chosen, next_bound = model.next_choice(deadline)
         if not plans:
-            status, bound = ended, limit
-        if chosen is None or (plans and ended is not Status.OPTIMAL):
+            status, bound = next_status, next_bound
+        if chosen is None or (plans and next_status is not Status.OPTIMAL):
             # A later one that is not proven may not be the next best.
             break
         plan = plan_of(chosen)
@@ -159,359 +497,19 @@ def best_plans(
     return status, bound, tuple(plans)
 
 
-def least_amounts(
-    model: GainModel, names: Iterable[str], deadline: float | None
+def _least_amounts(
+    model: _ChoiceModel, names: Iterable[str], deadline: float | None
 ) -> dict[str, int | Fraction]:
-    """Return the least that a model without budgets has of each amount by itself."""
-    found = ((name, model.least(name, deadline)) for name in names)
-    return {name: least for name, least in found if least is not None}
+    """Return the minimum of each amount by itself, in a model without budgets."""
+    minima = ((name, model.least(name, deadline)) for name in names)
+    return {name: least for name, least in minima if least is not None}
 
 
-def _check_order(plans: Sequence[Plan], stages: int) -> None:
-    """Refuse a plan that gains more than one that was proven the best before it."""
-    *_, last = gains = [plan.objective() for plan in plans]
-    if last > min(gains) + 2 * stages / RESOLUTION:
+def _check_order(plans: Sequence[_Plan], stages: int) -> None:
+    """Check that the last plan is no better than those that were proven the best before it."""
+    objectives = [plan.objective() for plan in plans]
+    if objectives[-1] > min(objectives) + 2 * stages / RESOLUTION:
         raise contradiction(
-            f"a gain of {last:.9f} after {min(gains):.9f} was proven the greatest",
+            f"a gain of {objectives[-1]:.9f} after {min(objectives):.9f} was proven the greatest",
             "gains that fall",
         )
-
-
-# Problems of group counts in one shard.
-SHARD: Final = 16
-Asked = tuple[Unit, int, int]
-
-
-class Units:
-    """Every block that a stage may open with or repeat, at every pair of widths in play.
-
-    `entries`: per stage the widths it may be entered from. `left_out`: every combination that is no
-    choice, in words, with the stages, from 0, that it is missing in.
-
-    Raises: SettingError when a stage is left without a choice; TimeoutError when the deadline comes
-        before all open groups are found.
-    """
-
-    def __init__(
-        self, problem: StagesProblem, deadline: float | None = None, jobs: int | None = 1
-    ) -> None:
-        """Find open groups; refuse a stage for which nothing is left."""
-        self.problem = problem
-        widths = problem.width_choices
-        self.entries = [(problem.start.frame.opens_with,), *widths[:-1]]
-        self.left_out: dict[str, set[int]] = {}
-        asked = [
-            (unit, entry, width)
-            for place, units in enumerate(problem.unit_choices)
-            for unit in units
-            for width in widths[place]
-            for entry in dict.fromkeys((*self.entries[place], width))
-        ]
-        self._sized = _solved([each for each in asked if each[0].is_open], deadline, jobs)
-        for place in range(len(widths)):
-            self._check(place)
-
-    def at(self, unit: Unit, entry: int, width: int, place: int, opens: bool) -> SizedBlock | None:
-        """Return a block from one width to another, or None where it is no choice of the stage."""
-        sized = self._at(unit, entry, width)
-        problem = self.problem
-        stage = problem.start.stages[place]
-        stride = stage.stride if opens else 1
-        if sized is None:
-            self._leave_out(place, f"{unit} from {entry} to {width} channels is not legal")
-            return None
-        if stride > 1 and sized.strided_index is None:
-            self._leave_out(place, f"{unit} has no spatial layer to hold stride {stride}")
-            return None
-        # Where stages have one unit only, none ever follows the first.
-        stands = opens or problem.most_depth > stage.least_depth
-        if (
-            stands
-            and problem.latency is not None
-            and (problem.latency.find(sized, stage.side, stride) is None)
-        ):
-            case = case_text(sized, stage.side, stride)
-            self._leave_out(place, f"no latency for {case}")
-            return None
-        return sized
-
-    def _at(self, unit: Unit, entry: int, width: int) -> SizedBlock | None:
-        return self._sized.get((unit, entry, width)) if unit.is_open else _given(unit, entry, width)
-
-    def _leave_out(self, place: int, why: str) -> None:
-        self.left_out.setdefault(why, set()).add(place)
-
-    def _check(self, place: int) -> None:
-        problem = self.problem
-        for unit in problem.unit_choices[place]:
-            for width in problem.width_choices[place]:
-                more = self.at(unit, width, width, place, opens=False)
-                firsts = [
-                    self.at(unit, entry, width, place, opens=True) for entry in self.entries[place]
-                ]
-                if more is not None and any(firsts):
-                    return
-        raise SettingError.because(
-            f"stage {place + 1} has no block left",
-            got=next(why for why, where in self.left_out.items() if place in where),
-            allowed="blocks that fit the widths, with a latency where a table is given",
-            remedy="offer other blocks or widths, or latencies of these"
-            " (`ifspace bench --predict CxFxSIDExSTRIDE`)",
-            argument="blocks",
-        )
-
-
-def _given(unit: Unit, entry: int, width: int) -> SizedBlock | None:
-    """Return the block that a unit names, None where there is none or it does not fit."""
-    try:
-        return None if unit.block is None else unit.block.at(entry, width, unit.bottleneck)
-    except BlockError:
-        return None
-
-
-def _solved(
-    asked: Sequence[Asked], deadline: float | None, jobs: int | None
-) -> dict[Asked, SizedBlock]:
-    """Return the cheapest full-field blocks of open units, where there are any."""
-    if not asked:
-        return {}
-    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    shards = [(list(asked[n : n + SHARD]), left) for n in range(0, len(asked), SHARD)]
-    return dict(pair for part in over_shards(_solve, shards, jobs or 1) for pair in part)
-
-
-def _solve(shard: tuple[Sequence[Asked], float | None]) -> list[tuple[Asked, SizedBlock]]:
-    asked, time_s = shard
-    deadline = None if time_s is None else time.monotonic() + time_s
-    found: list[tuple[Asked, SizedBlock]] = []
-    for unit, entry, width in asked:
-        try:
-            wanted = GroupsProblem(
-                unit.composition, entry, width, bottleneck=unit.bottleneck, kernel=unit.kernel
-            )
-        except (SettingError, BlockError):
-            continue
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        answer = cheapest_groups(wanted, time_limit_s=left)
-        if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
-            raise TimeoutError
-        found.extend(((unit, entry, width), plan.sized) for plan in answer.plans)
-    return found
-
-
-def best_stages(
-    problem: StagesProblem, top: int = 1, time_limit_s: float | None = None, jobs: int | None = 1
-) -> StagesAnswer:
-    """Return the `top` layouts of greatest total gain within the budgets, best first.
-
-    Status and bound are those of the first; `jobs` processes look for open group counts.
-
-    >>> from ifspace.stages.problem import Budgets
-    >>> from ifspace.stages.networks import network
-    >>> answer = best_stages(StagesProblem(network("vgg16", 32), Budgets(params=5_098_826)))
-    >>> answer.status.name, answer.plans[0].layout.depths
-    ('OPTIMAL', (8, 3, 2, 1, 1))
-
-    Raises: SettingError when no choice of a stage is legal, or has a latency; SolverError when the
-        solver contradicts itself.
-    """
-    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    try:
-        units = Units(problem, deadline, jobs)
-    except TimeoutError:
-        return StagesAnswer(Status.UNKNOWN, None, ())
-    model = _LayoutModel(problem, units)
-    model.bound(problem.budgets.given)
-    status, bound, plans = best_plans(
-        model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen))
-    )
-    least = {}
-    if status is Status.INFEASIBLE:
-        least = least_amounts(_LayoutModel(problem, units), problem.budgets.given, deadline)
-    return StagesAnswer(status, bound, plans, tuple(units.left_out), least)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Option:
-    """A block at a width, with its gains by depth, and the widths it is entered from."""
-
-    number: int
-    width: int
-    more: SizedBlock
-    firsts: Mapping[int, SizedBlock]
-    gains: tuple[int, ...]
-
-
-class _LayoutModel(GainModel):
-    """The CP-SAT model of a problem without its budgets, less the layouts found so far."""
-
-    def __init__(self, problem: StagesProblem, units: Units) -> None:
-        super().__init__()
-        self.problem = problem
-        self.frame = problem.start.frame
-        self.options = [_options(problem, units, place) for place in range(len(units.entries))]
-        self.depths = [
-            range(stage.least_depth, problem.most_depth + 1) for stage in problem.start.stages
-        ]
-        self.entered: list[dict[tuple[_Option, int], Any]] = []
-        for place, options in enumerate(self.options):
-            self._stage(place, options)
-        self.gain = sum(
-            option.gains[depth - self.depths[place][0]] * taken
-            for place, each in enumerate(self.taken)
-            for (option, depth), taken in each.items()
-        )
-
-    def layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
-        """Return the layout of a choice of option and depth for each stage."""
-        entry = self.frame.opens_with
-        stages = []
-        for stage, (option, depth) in zip(self.problem.start.stages, chosen, strict=True):
-            first = option.firsts[entry]
-            stages.append(Stage(stage.side, first, option.more, depth, stage.stride, stage.before))
-            entry = option.width
-        return Layout(tuple(stages), self.frame)
-
-    def _stage(self, place: int, options: Sequence[_Option]) -> None:
-        new = self.model.new_bool_var
-        taken = {
-            (option, depth): new(f"{place}: {option.number} x {depth}")
-            for option in options
-            for depth in self.depths[place]
-        }
-        entered = {
-            (option, entry): new(f"{place}: {option.number} from {entry}")
-            for option in options
-            for entry in option.firsts
-        }
-        self.model.add_exactly_one(taken.values())
-        for option in options:
-            self.model.add(
-                sum(entered[option, entry] for entry in option.firsts)
-                == sum(taken[option, depth] for depth in self.depths[place])
-            )
-        if place:
-            for width in {option.width for option in self.options[place - 1]}:
-                left = [x for (option, _), x in self.taken[-1].items() if option.width == width]
-                joins = [x for (_, entry), x in entered.items() if entry == width]
-                self.model.add(sum(left) == sum(joins))
-        self.taken.append(taken)
-        self.entered.append(entered)
-
-    def scale(self, name: str) -> int:
-        """Return by what an amount is multiplied to be whole."""
-        table = self.problem.latency
-        if name != "latency_ms" or table is None:
-            return 1
-        return lcm(*(each.denominator for each in table.cases.values()))
-
-    def amount(self, name: str, scale: int) -> Any:
-        """Return an amount as a linear expression, in 1 / scale."""
-        total: Any = 0
-        last = len(self.taken) - 1
-        for place, stage in enumerate(self.problem.start.stages):
-            for (option, entry), literal in self.entered[place].items():
-                total += int(scale * self._cost(name, stage, option.firsts[entry], True)) * literal
-            for (option, depth), literal in self.taken[place].items():
-                more = depth - self.depths[place][0]
-                cost = more * self._cost(name, stage, option.more, False) if more else 0
-                if place == last and name == "params":
-                    cost += self.frame.params(option.width)
-                if place == last and name == "macs":
-                    cost += self.frame.macs(option.width)
-                total += int(scale * cost) * literal
-        return total
-
-    def _cost(self, name: str, stage: Stage, unit: SizedBlock, opens: bool) -> Any:
-        stride = stage.stride if opens else 1
-        if name == "params":
-            return self.frame.unit_params(unit, opens)
-        if name == "macs":
-            return self.frame.unit_macs(unit, stage.side, stride, opens)
-        if name == "layers":
-            return len(unit.layers)
-        assert self.problem.latency is not None
-        return self.problem.latency.of(unit, stage.side, stride)
-
-
-def _options(problem: StagesProblem, units: Units, place: int) -> list[_Option]:
-    """Return the options of a stage: its blocks at its widths, apart where their gains are."""
-    stage = problem.start.stages[place]
-    found: list[_Option] = []
-    choices = problem.unit_choices[place]
-    for unit, width in product(choices, problem.width_choices[place]):
-        more = units.at(unit, width, width, place, opens=False)
-        by_gain: dict[tuple[int, ...], dict[int, SizedBlock]] = {}
-        for entry in units.entries[place]:
-            first = units.at(unit, entry, width, place, opens=True)
-            if first is None or more is None or (problem.monotone and place and entry > width):
-                continue
-            deepest = Stage(stage.side, first, more, problem.most_depth, stage.stride, stage.before)
-            gains = deepest.gains(problem.alpha)[stage.least_depth - 1 :]
-            sums = [sum(deepest.gains(problem.alpha)[: stage.least_depth - 1])]
-            for each in gains:
-                sums.append(sums[-1] + each)
-            by_gain.setdefault(tuple(round(RESOLUTION * each) for each in sums), {})[entry] = first
-        for scaled, firsts in by_gain.items():
-            assert more is not None
-            # Two names of one block are one choice.
-            if all((each.more, each.firsts) != (more, firsts) for each in found):
-                found.append(_Option(len(found), width, more, firsts, scaled))
-    return found
-
-
-def best_depths(
-    problem: DepthsProblem, top: int = 1, time_limit_s: float | None = None
-) -> DepthsAnswer:
-    """Return the `top` depths of greatest total gain within the budgets, best first.
-
-    Status and bound are those of the first. Of equal gain the fewest parameters come first.
-
-    >>> from ifspace.stages.problem import Budgets
-    >>> from ifspace.stages.problem import StageTable
-    >>> wide = StageTable("wide", 1, (0.0, 1.0, 1.5), (30, 60, 90), (1, 2, 3), 3)
-    >>> narrow = StageTable("narrow", 1, (0.0, 0.75), (10, 20), (1, 2), 2)
-    >>> answer = best_depths(DepthsProblem((wide, narrow), Budgets(params=100)))
-    >>> answer.status.name, answer.bound, answer.plans[0].depths, answer.plans[0].params
-    ('OPTIMAL', 1.75, (2, 2), 80)
-
-    Raises: SolverError when the solver contradicts itself.
-    """
-    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    model = _DepthsModel(problem)
-    model.bound(problem.budgets.given)
-    status, bound, plans = best_plans(
-        model, top, deadline, lambda depths: DepthsPlan(problem, tuple(depths))
-    )
-    least = {}
-    if status is Status.INFEASIBLE:
-        least = least_amounts(_DepthsModel(problem), problem.budgets.given, deadline)
-    return DepthsAnswer(status, bound, plans, least)
-
-
-class _DepthsModel(GainModel):
-    """The CP-SAT model of a problem without its budgets, less the depths found so far."""
-
-    def __init__(self, problem: DepthsProblem) -> None:
-        super().__init__()
-        self.problem = problem
-        for table in problem.tables:
-            taken = {n: self.model.new_bool_var(f"{table.name}: {n}") for n in table.depths}
-            self.model.add_exactly_one(taken.values())
-            self.taken.append(taken)
-            scaled = [round(RESOLUTION * gain) for gain in table.gains]
-            self.gain += _weighted(scaled, taken.values())
-
-    def scale(self, name: str) -> int:
-        """Return 1: parameters and MACs are whole."""
-        return 1
-
-    def amount(self, name: str, scale: int) -> Any:
-        """Return an amount of the network as a linear expression."""
-        rest = getattr(self.problem, f"rest_{name}")
-        pairs = zip(self.problem.tables, self.taken, strict=True)
-        return rest + sum(_weighted(getattr(table, name), taken.values()) for table, taken in pairs)
-
-
-def _weighted(numbers: Iterable[int], literals: Iterable[Any]) -> Any:
-    return sum(number * literal for number, literal in zip(numbers, literals, strict=True))

@@ -22,9 +22,9 @@ from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_SIDE,
     MAX_STAGE_WIDTH,
-    Frame,
     Layout,
     Stage,
+    StemAndHead,
     StemLayer,
 )
 from ifspace.values import whole_number
@@ -40,17 +40,17 @@ _VGG_DEPTHS: Final = {
 
 
 def stages(
-    units: str | Sequence[Block],
+    blocks: str | Sequence[Block],
     sides: Sequence[int],
     widths: Sequence[int],
     depths: Sequence[int],
     strides: Sequence[int] | None = None,
-    frame: Frame = Frame(),  # noqa: B008 - a frozen value
+    stem_and_head: StemAndHead = StemAndHead(),  # noqa: B008 - a frozen value
     bottleneck: Fraction | None = None,
 ) -> Layout:
-    """Return a layout whose stages repeat a block, from the width that the frame opens with.
+    """Return a layout whose stages repeat a block, from the width that the stem writes.
 
-    `units`: one block for all stages, in the notation, or a block for each.
+    `blocks`: one block for all stages, in the notation, or a block for each.
 
     >>> stages("CONV(3)", (32, 16), (64, 128), (2, 1)).params
     112320
@@ -58,53 +58,52 @@ def stages(
     Raises: SettingError for stages that do not fit each other, or a block that does not fit its
         stage; BlockError for one that cannot be read.
     """
-    blocks = [Block.parse(units)] * len(sides) if isinstance(units, str) else units
+    if isinstance(blocks, str):
+        blocks = [Block.parse(blocks)] * len(sides)
     check_stages(sides, widths, depths, blocks)
-    entries = (frame.opens_with, *widths[:-1])
+    entries = (stem_and_head.stem_channels, *widths[:-1])
+    strides = strides or [1] * len(sides)
+    columns = zip(blocks, sides, entries, widths, depths, strides, strict=True)
     return Layout(
         tuple(
             Stage(
                 side,
-                sized(block, place, entry, width, bottleneck),
-                sized(block, place, width, width, bottleneck),
+                sized(block, index, entry, width, bottleneck),
+                sized(block, index, width, width, bottleneck),
                 depth,
                 stride,
-                () if place else frame.counted,
+                () if index else stem_and_head.counted_stem,
             )
-            for place, (block, side, entry, width, depth, stride) in enumerate(
-                zip(
-                    blocks, sides, entries, widths, depths, strides or [1] * len(sides), strict=True
-                )
-            )
+            for index, (block, side, entry, width, depth, stride) in enumerate(columns)
         ),
-        frame,
+        stem_and_head,
     )
 
 
 def check_stages(
     sides: Sequence[int], widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]
 ) -> None:
-    """Refuse stages that do not fit each other.
+    """Check that stages fit each other.
 
     Raises: SettingError for lists of different lengths, a number out of range, or growing sides.
     """
-    for name, given in (("widths", widths), ("depths", depths), ("blocks", blocks)):
-        if len(given) != len(sides):
+    for name, values in (("widths", widths), ("depths", depths), ("blocks", blocks)):
+        if len(values) != len(sides):
             raise SettingError.because(
                 f"wrong number of {name}",
-                got=f"{len(given)} for {len(sides)} stages",
+                got=f"{len(values)} for {len(sides)} stages",
                 allowed="one for each stage",
                 remedy=f"give as many {name} as sides",
                 argument=name,
             )
-    for name, given, most in (
+    for name, values, most in (
         ("stages", sides, MAX_SIDE),
         ("widths", widths, MAX_STAGE_WIDTH),
         ("depths", depths, MAX_DEPTH),
     ):
-        for each in given:
-            whole_number(each, name, 1, most)
-    if any(before < behind for before, behind in pairwise(sides)):
+        for value in values:
+            whole_number(value, name, 1, most)
+    if any(side < next_side for side, next_side in pairwise(sides)):
         raise SettingError.because(
             "stages that grow",
             got=", ".join(map(str, sides)),
@@ -115,20 +114,20 @@ def check_stages(
 
 
 def sized(
-    block: Block, place: int, entry: int, width: int, bottleneck: Fraction | None = None
+    block: Block, index: int, entry: int, width: int, bottleneck: Fraction | None = None
 ) -> SizedBlock:
-    """Return a block at the widths of a stage, whose place counts from 0.
+    """Return a block at the widths of a stage; `index`: of the stage, from 0.
 
     Raises: SettingError with the stage and what does not fit.
     """
     try:
         return block.at(entry, width, bottleneck)
     except BlockError as error:
-        where = f"stage {place + 1}, {entry} to {width} channels"
-        more = "" if place else ", another block for this stage, or more inputs"
-        refused = SettingError(f"{where}: {error}{more}")
-        refused.argument = "blocks"
-        raise refused from None
+        where = f"stage {index + 1}, {entry} to {width} channels"
+        more = "" if index else ", another block for this stage, or more inputs"
+        misfit = SettingError(f"{where}: {error}{more}")
+        misfit.argument = "blocks"
+        raise misfit from None
 
 
 def network(name: str, side: int) -> Layout:
@@ -158,36 +157,38 @@ def network(name: str, side: int) -> Layout:
     return NETWORKS[name.lower()](side)
 
 
-def halved(first: int, how_many: int) -> tuple[int, ...]:
+def halved(first: int, count: int) -> tuple[int, ...]:
     """Return the sides of stages that each halve the one before.
 
     >>> halved(56, 4)
     (56, 28, 14, 7)
     """
-    return tuple(first >> place for place in range(how_many))
+    return tuple(first >> index for index in range(count))
 
 
 def vgg(name: str, side: int, classes: int | None = None, hidden: Sequence[int] = ()) -> Layout:
-    """Return a VGG network; maps are pooled between its stages.
+    """Return a VGG network; feature maps are pooled between its stages.
 
     `classes` and `hidden` stand for the classifier of another data set.
     """
     small = side == SIDES[0]
     hidden = tuple(hidden) if small else (4096, 4096)
-    frame = Frame(
+    stem_and_head = StemAndHead(
         batch_norm=small,
         bias=not small,
         classifier=(*hidden, classes or (10 if small else 1000)),
         pixels=1 if small else 49,
     )
-    return stages("CONV(3)", halved(side, 5), _VGG_WIDTHS, _VGG_DEPTHS[name], frame=frame)
+    return stages(
+        "CONV(3)", halved(side, 5), _VGG_WIDTHS, _VGG_DEPTHS[name], stem_and_head=stem_and_head
+    )
 
 
 def resnet50(side: int, classes: int | None = None) -> Layout:
-    """Return ResNet-50; a unit is a bottleneck of a quarter."""
+    """Return ResNet-50: residual blocks with a bottleneck of a quarter."""
     small = side == SIDES[0]
     stem = _stem(3 if small else 7, 3, 64, 32 if small else 112)
-    frame = Frame(
+    stem_and_head = StemAndHead(
         stem=(stem,),
         batch_norm=True,
         projections=True,
@@ -201,7 +202,7 @@ def resnet50(side: int, classes: int | None = None) -> Layout:
         (256, 512, 1024, 2048),
         (3, 4, 6, 3),
         (1, 2, 2, 2),
-        frame,
+        stem_and_head,
         Fraction(1, 4),
     )
 
@@ -210,7 +211,7 @@ def mobilenet(side: int, classes: int | None = None) -> Layout:
     """Return MobileNet; depths count the stem in the first stage."""
     small = side == SIDES[0]
     first = 32 if small else 112
-    frame = Frame(
+    stem_and_head = StemAndHead(
         stem=(_stem(3, 3, 32, first),),
         batch_norm=True,
         stem_counts=True,
@@ -218,38 +219,40 @@ def mobilenet(side: int, classes: int | None = None) -> Layout:
         image=side,
     )
     widths, depths = (64, 128, 256, 512, 1024), (2, 2, 2, 6, 2)
-    return stages("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), frame)
+    return stages("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), stem_and_head)
 
 
 def plain(side: int, widths: Sequence[int] = (64, 76, 96, 562)) -> Layout:
     """Return a plain network of [Layout] Table 2: one convolution to a stage, pooled between."""
-    frame = Frame(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
-    return stages("CONV(3)", halved(side, len(widths)), widths, [1] * len(widths), frame=frame)
+    stem_and_head = StemAndHead(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
+    return stages(
+        "CONV(3)", halved(side, len(widths)), widths, [1] * len(widths), stem_and_head=stem_and_head
+    )
 
 
 def residual(side: int, widths: Sequence[int] = (16, 16, 32, 64)) -> Layout:
     """Return a residual network of [Layout] Table 3: 1, 10, 10 and 10 convolutions."""
-    frame = Frame(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
+    stem_and_head = StemAndHead(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
     sides = (side, *halved(side, 3))
-    return stages("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), frame)
+    return stages("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), stem_and_head)
 
 
 def listing(side: int, classes: int | None = None) -> Layout:
     """Return the CNN of [3DRF] Listing 1: four stages of two convolutions, and a dense layer.
 
     The listing names neither widths nor sides nor what joins the stages. Here: 3x3 convolutions
-    with biases, torch's default, and no batch norm; VGG's widths; maps pooled between the stages,
-    and to 2 x 2 pixels (7 x 7 of a large image) before they are flattened.
+    with biases, torch's default, and no batch norm; VGG's widths; feature maps pooled between the
+    stages, and to 2x2 pixels (7x7 of a large image) before they are flattened.
     """
     small = side == SIDES[0]
     dense = (classes or (10 if small else 1000),)
-    frame = Frame(bias=True, classifier=dense, pixels=4 if small else 49)
-    return stages("CONV(3)", halved(side, 4), _VGG_WIDTHS[:4], [2] * 4, frame=frame)
+    stem_and_head = StemAndHead(bias=True, classifier=dense, pixels=4 if small else 49)
+    return stages("CONV(3)", halved(side, 4), _VGG_WIDTHS[:4], [2] * 4, stem_and_head=stem_and_head)
 
 
 def fog(
     side: int,
-    unit: str = "CONV(3)",
+    block: str = "CONV(3)",
     width: int = 64,
     depth: int = 4,
     bottleneck: Fraction | None = None,
@@ -260,12 +263,12 @@ def fog(
     small = side == SIDES[0]
     classes = (10 if small else 1000,) if classifier else ()
     stem = _stem(3, 3, width, 32 if small else 112)
-    frame = Frame(
+    stem_and_head = StemAndHead(
         stem=(stem,), batch_norm=True, projections=projections, classifier=classes, image=side
     )
-    widths = tuple(width << place for place in range(4))
+    widths = tuple(width << index for index in range(4))
     sides = halved(32 if small else 56, 4)
-    return stages(unit, sides, widths, [depth] * 4, (1, 2, 2, 2), frame, bottleneck)
+    return stages(block, sides, widths, [depth] * 4, (1, 2, 2, 2), stem_and_head, bottleneck)
 
 
 def _stem(kernel: int, c_in: int, c_out: int, side: int) -> StemLayer:
@@ -330,7 +333,7 @@ def _for_data(name: str, side: int, data: str) -> Layout:
 
 def published_layouts(name: str, side: int) -> tuple[PublishedLayout, ...]:
     """Return what was published of a network, by name, at images of side x side pixels."""
-    return tuple(each for each in PUBLISHED if (each.network, each.side) == (name.lower(), side))
+    return tuple(row for row in PUBLISHED if (row.network, row.side) == (name.lower(), side))
 
 
 PUBLISHED: Final = (

@@ -2,7 +2,7 @@
 
 A heuristic without a solver or a proof: it looks one step ahead. Taken literally, the rule of the
 paper ends where source and target are the same stage, or where one more block gains no more than
-the smallest last one; no block is removed there either, even if both gains are below the threshold.
+the least last one; no block is removed there either, even if both gains are below the threshold.
 
 Reference: [3DRF] section 4.1.
 """
@@ -15,30 +15,33 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ifspace.values import number_from_zero, whole_number
 
+# Gains this close, relatively, are equal: they differ by rounding alone.
+TIE: Final = 1e-12
 
-class Repeated(Protocol):
-    """A stage as the organizer sees it: so many blocks, and what the last and one more gain."""
+
+class RepeatedStage(Protocol):
+    """A stage as the organizer sees it: its depth, and what the last and one more block gain."""
 
     @property
     def depth(self) -> int:
-        """How many blocks it has."""
+        """Number of blocks."""
 
     @property
-    def least_depth(self) -> int:
-        """How many it keeps."""
+    def min_depth(self) -> int:
+        """Number of blocks that stay."""
 
     def last_gain(self, alpha: float) -> float:
         """Return the gain of the last block."""
 
     def next_gain(self, alpha: float) -> float:
-        """Return the gain of one more."""
+        """Return the gain of one more block."""
 
 
-class Staged(Protocol):
-    """A layout, or a network of which only its stages are known."""
+class StagedNetwork(Protocol):
+    """A layout, or a network of which the stages alone are known."""
 
     @property
-    def stages(self) -> Sequence[Repeated]:
+    def stages(self) -> Sequence[RepeatedStage]:
         """The stages."""
 
     @property
@@ -49,7 +52,7 @@ class Staged(Protocol):
         """Return the same with other depths."""
 
 
-Start = TypeVar("Start", bound=Staged)
+Network = TypeVar("Network", bound=StagedNetwork)
 
 
 class Stopped(Enum):
@@ -86,25 +89,25 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Trajectory(Generic[Start]):
+class Trajectory(Generic[Network]):
     """The steps of the organizer from a layout on.
 
-    `untaken` is the step that it came to and did not take: its source and target with their gains,
-    and the depths as they stay. None where no stage had a block to give.
+    `untaken` is the step that was considered last and not taken: its source and target with their
+    gains, and the depths as they stay. None where no stage had a block to give.
     """
 
-    start: Start
+    start: Network
     moves: tuple[Move, ...]
     stopped: Stopped
     untaken: Move | None = None
 
     @property
-    def layouts(self) -> tuple[Start, ...]:
+    def layouts(self) -> tuple[Network, ...]:
         """The start and the layout after each step."""
         return (self.start, *(self.start.at_depths(move.depths) for move in self.moves))
 
     @property
-    def end(self) -> Start:
+    def end(self) -> Network:
         """The layout after the last step."""
         return self.layouts[-1]
 
@@ -117,22 +120,18 @@ class Trajectory(Generic[Start]):
         return fsum(move.max - move.min for move in self.moves if move.target is not None)
 
 
-# Gains this close, relatively, are equal: they differ by rounding alone.
-TIE: Final = 1e-12
-
-
 def organize(
-    layout: Start, theta: float = 0, alpha: float = 3, moves: int | None = None
-) -> Trajectory[Start]:
-    """Return the organizer's steps from a layout on; at most so many `moves` if told.
+    layout: Network, theta: float = 0, alpha: float = 3, moves: int | None = None
+) -> Trajectory[Network]:
+    """Return the organizer's steps from a layout on, at most `moves` of them.
 
     Each step: the source is the stage whose last block gains least, among those with a block to
     give; the target is the stage where one more gains most; of equal gains the earlier stage
     counts. A block moves if max > min and max > theta; it is removed if both are below theta.
 
     >>> from ifspace.stages.networks import network
-    >>> found = organize(network("vgg16", 32))
-    >>> [str(move) for move in found.moves], found.end.depths
+    >>> trajectory = organize(network("vgg16", 32))
+    >>> [str(move) for move in trajectory.moves], trajectory.end.depths
     (['4→1', '5→2', '5→1', '4→1', '3→2'], (5, 4, 2, 1, 1))
 
     Raises: SettingError for a threshold or an alpha below 0, and for a number of moves below 0.
@@ -141,58 +140,59 @@ def organize(
     """
     theta, alpha = number_from_zero(theta, "theta"), number_from_zero(alpha, "alpha")
     limit = None if moves is None else whole_number(moves, "moves", 0)
-    taken: list[Move] = []
-    current: Start = layout
+    steps: list[Move] = []
+    current: Network = layout
     while True:
-        seen = _look(current, alpha)
-        if seen is None:
-            return Trajectory(layout, tuple(taken), Stopped.NOTHING_TO_MOVE)
-        stopped = _why_not(seen, theta)
-        if stopped is None and len(taken) == limit:
+        candidate = _candidate(current, alpha)
+        if candidate is None:
+            return Trajectory(layout, tuple(steps), Stopped.NOTHING_TO_MOVE)
+        stopped = _reason_to_stop(candidate, theta)
+        if stopped is None and len(steps) == limit:
             stopped = Stopped.LIMIT
         if stopped is not None:
-            return Trajectory(layout, tuple(taken), stopped, seen)
-        taken.append(_taken(seen, theta))
-        current = current.at_depths(taken[-1].depths)
+            return Trajectory(layout, tuple(steps), stopped, candidate)
+        steps.append(_step(candidate, theta))
+        current = current.at_depths(steps[-1].depths)
 
 
-def _look(layout: Staged, alpha: float) -> Move | None:
+def _candidate(layout: StagedNetwork, alpha: float) -> Move | None:
     """Return source, target and their gains at the depths as they are; None without a source."""
-    last = [
-        (place, stage.last_gain(alpha))
-        for place, stage in enumerate(layout.stages, start=1)
-        if stage.depth > stage.least_depth
+    last_gains = [
+        (number, stage.last_gain(alpha))
+        for number, stage in enumerate(layout.stages, start=1)
+        if stage.depth > stage.min_depth
     ]
-    more = [(place, stage.next_gain(alpha)) for place, stage in enumerate(layout.stages, start=1)]
-    if not last:
+    next_gains = [(n, stage.next_gain(alpha)) for n, stage in enumerate(layout.stages, start=1)]
+    if not last_gains:
         return None
-    least, greatest = min(gain for _, gain in last), max(gain for _, gain in more)
-    return Move(_first(last, least), _first(more, greatest), least, greatest, layout.depths)
+    least, greatest = min(gain for _, gain in last_gains), max(gain for _, gain in next_gains)
+    source, target = _first(last_gains, least), _first(next_gains, greatest)
+    return Move(source, target, least, greatest, layout.depths)
 
 
-def _first(gains: Iterable[tuple[int, float]], wanted: float) -> int:
-    """Return the earliest place of a gain, or of one equal to it."""
-    return next(place for place, gain in gains if _equal(gain, wanted))
+def _first(gains: Iterable[tuple[int, float]], value: float) -> int:
+    """Return the first stage with a gain, or with one equal to it."""
+    return next(number for number, gain in gains if _equal(gain, value))
 
 
-def _equal(one: float, other: float) -> bool:
-    return isclose(one, other, rel_tol=TIE)
+def _equal(a: float, b: float) -> bool:
+    return isclose(a, b, rel_tol=TIE)
 
 
-def _why_not(seen: Move, theta: float) -> Stopped | None:
-    """Return why no step is taken, if none is."""
-    if seen.max <= seen.min or _equal(seen.max, seen.min):
+def _reason_to_stop(candidate: Move, theta: float) -> Stopped | None:
+    """Return why the step is not taken, None if it is."""
+    if candidate.max <= candidate.min or _equal(candidate.max, candidate.min):
         return Stopped.NO_GAIN
-    if seen.source == seen.target:
+    if candidate.source == candidate.target:
         return Stopped.SAME_STAGE
-    return Stopped.THRESHOLD if seen.max == theta else None
+    return Stopped.THRESHOLD if candidate.max == theta else None
 
 
-def _taken(seen: Move, theta: float) -> Move:
-    """Return the step: a move above the threshold, a removal below it."""
-    target = seen.target if seen.max > theta else None
+def _step(candidate: Move, theta: float) -> Move:
+    """Return the step that is taken: a move above the threshold, a removal below it."""
+    target = candidate.target if candidate.max > theta else None
     depths = tuple(
-        depth + (place == target) - (place == seen.source)
-        for place, depth in enumerate(seen.depths, start=1)
+        depth + (number == target) - (number == candidate.source)
+        for number, depth in enumerate(candidate.depths, start=1)
     )
-    return replace(seen, target=target, depths=depths)
+    return replace(candidate, target=target, depths=depths)

@@ -1,116 +1,310 @@
-"""The questions about stages, and plans that check themselves.
+"""What is asked of stages (blocks, budgets, depths, widths), and plans that check themselves.
 
 `StagesProblem` asks which block, width and depth each stage of a layout gets. `DepthsProblem` asks
 for depths alone, of stages that are known by tables of gain, parameters and MACs by depth; where
-their layers come from does not matter there.
+their layers come from does not matter there. `Blocks` and `Budgets` are the values that every
+function that chooses blocks within budgets takes, in this room and for real networks.
 
 Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import fsum, isfinite
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from ifspace.answer import Status
-from ifspace.block import Block, Composition, SizedBlock
+from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock, split_terms
 from ifspace.errors import SettingError
+from ifspace.kinds import find_kind
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import MAX_DEPTH, Layout
-from ifspace.values import MAX_WIDTH, listed, whole_number
+from ifspace.stages.objectives import OBJECTIVES, total
+from ifspace.values import (
+    MAX_WIDTH,
+    amount,
+    choice,
+    listed,
+    number_from_zero,
+    odd_number,
+    set_fields,
+    whole_number,
+)
 
-DEFAULT_MOST_DEPTH: Final = 16
+DEFAULT_MAX_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
+CHEAPEST: Final = "cheapest"
 AMOUNTS: Final = ("params", "macs", "layers", "latency_ms")
+TABLE_AMOUNTS: Final = ("params", "macs")
+# Far above any gain: a field grows from a pixel to the whole feature map, and the gain with it.
+MAX_GAIN: Final = 10**6
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """A block that a stage may repeat, or a composition whose groups fit the widths in play.
+class BlockChoice:
+    """A block that may be chosen, or a composition whose group counts are still open.
 
-    `block` None: the cheapest groups with the full field are looked for at every pair of widths.
+    `block` None: the cheapest groups with the full field are found for every pair of widths.
 
-    >>> str(Unit(Composition.parse("DW+GPW+SH+GPW"))), Unit.of(Block.parse("DW+PW")).is_open
+    >>> str(BlockChoice.parse("DW+GPW+SH+GPW")), BlockChoice.parse("DW+PW").is_open
     ('DW+GPW+SH+GPW', False)
     """
 
     composition: Composition
     block: Block | None = None
     bottleneck: Fraction | None = None
-    kernel: int = 3
+    kernel: int = DEFAULT_KERNEL
 
     @classmethod
-    def of(cls, block: Block, bottleneck: Fraction | None = None) -> "Unit":
-        """Return the unit of a block that has its groups."""
+    def of(cls, block: Block, bottleneck: Fraction | None = None) -> Self:
+        """Return the choice of a block that has its groups."""
         return cls(block.composition, block, bottleneck)
+
+    @classmethod
+    def parse(cls, text: str, kernel: int = DEFAULT_KERNEL) -> Self:
+        """Parse a block: the kinds that take groups have them all, or none does.
+
+        `kernel`: of the spatial layers that are written without one.
+
+        Raises: BlockError for text that is no block; SettingError for a block with some of its
+            groups, or an even kernel.
+        """
+        terms, _ = split_terms(text)
+        grouped = [term for term in terms if find_kind(term.partition("(")[0]).takes_groups]
+        if grouped and not any("(" in term for term in grouped):
+            return cls(Composition.parse(text), kernel=kernel)
+        return cls.of(parse_block(text, kernel))
 
     @property
     def is_open(self) -> bool:
-        """Whether groups are still to be chosen."""
+        """Whether group counts are still to be chosen."""
         return self.block is None
 
+    def allows(self, block: SizedBlock) -> bool:
+        """Return whether a block is this one, or of its composition where groups are open."""
+        if block.bottleneck != self.bottleneck:
+            return False
+        return block.block == self.block or (
+            self.is_open
+            and block.block.composition == self.composition
+            and all(layer.kernel in (None, self.kernel) for layer in block.block.layers)
+        )
+
     def __str__(self) -> str:
-        """Return the block as it was asked for, behind it the bottleneck ratio, if any."""
+        """Return the block in its notation, followed by the bottleneck ratio, if any."""
         text = str(self.block or self.composition)
         return text if self.bottleneck is None else f"{text} with bottleneck {self.bottleneck}"
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
-    """What a layout may have at most: parameters, MACs of one image, layers, milliseconds.
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Blocks:
+    """The blocks to choose from: those listed, or the cheapest of all with the full field.
 
-    Layers are those of the units, shuffles included. None bounds nothing.
+    Each is a block in its notation, a Block or a BlockChoice; the one text "cheapest" stands for
+    all blocks, of which `choices` None is the sign.
+
+    >>> Blocks("dw+pw", Block.parse("CONV(3)"), "DW+PW")
+    Blocks('DW+PW', 'CONV')
+    >>> Blocks("cheapest").is_cheapest
+    True
+
+    Raises: SettingError for no block, or a value that is no block; BlockError for text that cannot
+        be read.
     """
 
-    params: int | None = None
-    macs: int | None = None
-    layers: int | None = None
-    latency_ms: Fraction | None = None
+    choices: tuple[BlockChoice, ...] | None
+
+    def __init__(self, *blocks: Block | BlockChoice | str) -> None:
+        """Parse each block once."""
+        cheapest = len(blocks) == 1 and str(blocks[0]).lower() == CHEAPEST
+        choices = None if cheapest else tuple(dict.fromkeys(map(_choice, blocks or (None,))))
+        set_fields(self, choices=choices)
+
+    def __repr__(self) -> str:
+        """Return the call that makes the value again, where no groups are open."""
+        blocks = [CHEAPEST] if self.choices is None else map(str, self.choices)
+        return f"Blocks({', '.join(map(repr, blocks))})"
 
     @property
-    def given(self) -> dict[str, int | Fraction]:
-        """The budgets that bound something."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+    def is_cheapest(self) -> bool:
+        """Whether the choice is among all blocks with the full field."""
+        return self.choices is None
+
+    @property
+    def fixed(self) -> tuple[Block, ...] | None:
+        """The listed blocks, None for the cheapest.
+
+        Raises: SettingError for a block whose groups are open or that has a bottleneck.
+        """
+        if self.choices is None:
+            return None
+        blocks = [choice.block for choice in self.choices if choice.bottleneck is None]
+        if None in blocks or len(blocks) < len(self.choices):
+            raise SettingError.because(
+                "blocks that are not fixed",
+                got=", ".join(map(str, self.choices)),
+                allowed="blocks with their groups, without a bottleneck",
+                remedy="write the groups, such as DW+RPW(2,1/2)",
+                argument="blocks",
+            )
+        return tuple(block for block in blocks if block is not None)
+
+
+def _choice(value: Any) -> BlockChoice:
+    if isinstance(value, BlockChoice):
+        return value
+    if isinstance(value, Block | str):
+        return BlockChoice.of(Block.parse(value) if isinstance(value, str) else value)
+    raise SettingError.because(
+        "wrong block",
+        got="None" if value is None else type(value).__name__,
+        allowed='a block such as "DW+PW", a Block, or "cheapest"',
+        remedy="write it in the notation",
+        argument="block",
+    )
+
+
+def parse_block(text: str, kernel: int = DEFAULT_KERNEL) -> Block:
+    """Parse a block; `kernel` is that of the spatial layers that are written without one.
+
+    >>> str(parse_block("CONV(3)+DW+PW", 5))
+    'CONV+DW(5)+PW'
+
+    Raises: BlockError for text that is no block; SettingError for a block without its groups, or an
+        even kernel.
+    """
+    odd_number(kernel, "kernel", 1, MAX_WIDTH - 1)
+    terms, _ = split_terms(text)
+    for term in terms:
+        kind = find_kind(term.partition("(")[0])
+        if kind.takes_groups and "(" not in term:
+            raise SettingError.because(
+                "a block without its groups",
+                got=f"{kind.symbol} in {text}",
+                allowed=f"groups behind each kind that takes them, such as {kind.symbol}(4)",
+                remedy="write them, or let `ifspace groups` or `ifspace layout` find them",
+                argument="blocks",
+            )
+    block = Block.parse(text)
+    layers = [
+        layer
+        if layer.kernel is None or _names_kernel(term, layer)
+        else replace(layer, kernel=kernel)
+        for layer, term in zip(block.layers, terms, strict=True)
+    ]
+    return replace(block, layers=tuple(layers))
+
+
+def _names_kernel(term: str, layer: Layer) -> bool:
+    return "k=" in term.lower() or (not layer.conv.takes_groups and "(" in term)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Budgets:
+    """The most that a network may have: parameters, MACs of one image, layers, milliseconds.
+
+    Parameters, MACs and layers are whole numbers, or text such as "5.1M". Layers are those of the
+    blocks, shuffles included. `latency_ms` is exact. None bounds nothing.
+
+    >>> Budgets(params="5.1M")
+    Budgets(params=5100000, macs=None, layers=None, latency_ms=None)
+
+    Raises: SettingError for a value that is no amount.
+    """
+
+    params: int | None
+    macs: int | None
+    layers: int | None
+    latency_ms: Fraction | None
+
+    def __init__(
+        self,
+        params: int | str | None = None,
+        macs: int | str | None = None,
+        layers: int | str | None = None,
+        latency_ms: Fraction | int | None = None,
+    ) -> None:
+        """Parse each amount once."""
+        set_fields(
+            self,
+            params=_limit(params, "params"),
+            macs=_limit(macs, "macs"),
+            layers=_limit(layers, "layers"),
+            latency_ms=_exact_milliseconds(latency_ms),
+        )
+
+    @property
+    def limits(self) -> dict[str, int | Fraction]:
+        """The amounts that are bounded, by name."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def exceeded(self, amounts: Mapping[str, int | Fraction]) -> list[str]:
+        """Return which limits some amounts exceed, in words."""
+        return [
+            f"{amounts[name]} {name}, more than {limit}"
+            for name, limit in self.limits.items()
+            if amounts[name] > limit
+        ]
+
     def check(self, counted: Sequence[str] = AMOUNTS, above: int = 0) -> None:
-        """Refuse budgets of amounts that are not counted, or that are not above a number.
+        """Check that only counted amounts are bounded, each by more than a number.
 
         Raises: SettingError.
         """
-        for name, value in self.given.items():
+        for name, limit in self.limits.items():
             if name not in counted:
                 raise SettingError.because(
                     f"a budget of {name} where they are not counted",
-                    got=f"{value} {name}",
+                    got=f"{limit} {name}",
                     allowed=f"budgets of {listed(counted)}",
                     remedy="leave it out",
                     argument=name,
                 )
-            if not above < value <= MAX_BUDGET:
+            if not above < limit <= MAX_BUDGET:
                 raise SettingError.because(
                     f"{name} out of range",
-                    got=value,
+                    got=limit,
                     allowed=f"more than {above:,}, up to {MAX_BUDGET:,}",
                     remedy="choose a budget between",
                     argument=name,
                 )
 
 
+def _limit(value: int | str | None, name: str) -> int | None:
+    """Return a limit, which may be below 0: what the rest of a network leaves over may be."""
+    plain = value is None or (isinstance(value, int) and not isinstance(value, bool))
+    return value if plain else amount(value, name)  # type: ignore[return-value]
+
+
+def _exact_milliseconds(value: Any) -> Fraction | None:
+    if value is None:
+        return None
+    if isinstance(value, int | Fraction) and not isinstance(value, bool):
+        return Fraction(value)
+    raise SettingError.because(
+        "latency budget is not exact",
+        got=repr(value),
+        allowed="whole numbers, Fractions",
+        remedy='write Fraction("2.5")',
+        argument="latency_budget_ms",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StagesProblem:
     """Which depths, widths and blocks have the greatest total gain within budgets.
 
-    `start`: a layout with the sides, strides and frame; its own widths and blocks are the only
-    choices of a stage unless `widths` or `units` list others for each stage. Depths go from one
-    unit to `most_depth`, the counted layers of the stem included. `monotone`: no stage is narrower
-    than the one before.
+    `start`: a layout with the sides, the strides, and the stem and head; its own widths and blocks
+    are the only choices of a stage unless `widths` or `blocks` list others for each stage. Depths
+    go from one block to `max_depth`, the counted layers of the stem included. `monotone`: no stage
+    is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
+    is the decay of the gain.
 
     >>> from ifspace.stages.networks import network
-    >>> problem = StagesProblem(network("vgg16", 32), Budgets(params=5_100_000))
-    >>> problem.width_choices[0], str(problem.unit_choices[0][0])
+    >>> problem = StagesProblem(network("vgg16", 32), Budgets(params="5.1M"))
+    >>> problem.width_choices[0], str(problem.block_choices[0][0])
     ((64,), 'CONV')
 
     Raises: SettingError for choices or budgets out of range.
@@ -119,17 +313,22 @@ class StagesProblem:
     start: Layout
     budgets: Budgets
     widths: tuple[tuple[int, ...], ...] | None = None
-    units: tuple[tuple[Unit, ...], ...] | None = None
-    most_depth: int = DEFAULT_MOST_DEPTH
+    blocks: tuple[Blocks, ...] | None = None
+    max_depth: int = DEFAULT_MAX_DEPTH
     alpha: float = 3
     monotone: bool = False
     latency: LatencyTable | None = None
+    objective: str = "gain"
 
     def __post_init__(self) -> None:
-        """Refuse what no layout could have."""
-        least = max(stage.least_depth for stage in self.start.stages)
-        whole_number(self.most_depth, "max_depth", least, MAX_DEPTH)
-        for name, choices in (("width_choices", self.widths), ("blocks", self.units)):
+        """Check what every layout must have."""
+        choice(self.objective, "objective", OBJECTIVES)
+        min_depth = max(stage.min_depth for stage in self.start.stages)
+        whole_number(self.max_depth, "max_depth", min_depth, MAX_DEPTH)
+        listed_blocks = None
+        if self.blocks is not None:
+            listed_blocks = [blocks.choices for blocks in self.blocks]
+        for name, choices in (("width_choices", self.widths), ("blocks", listed_blocks)):
             if choices is not None and (len(choices) != len(self.start.stages) or not all(choices)):
                 raise SettingError.because(
                     "a stage without a choice",
@@ -140,14 +339,7 @@ class StagesProblem:
                 )
         for width in {width for choices in self.widths or () for width in choices}:
             whole_number(width, "width_choices", 1, MAX_WIDTH)
-        if not (isfinite(self.alpha) and self.alpha >= 0):
-            raise SettingError.because(
-                "alpha out of range",
-                got=self.alpha,
-                allowed="numbers from 0",
-                remedy="the papers take 3",
-                argument="alpha",
-            )
+        set_fields(self, alpha=number_from_zero(self.alpha, "alpha"))
         self.budgets.check()
         if (self.budgets.latency_ms is None) != (self.latency is None):
             raise SettingError.because(
@@ -163,136 +355,104 @@ class StagesProblem:
         return self.widths or tuple((width,) for width in self.start.widths)
 
     @property
-    def unit_choices(self) -> tuple[tuple[Unit, ...], ...]:
+    def block_choices(self) -> tuple[tuple[BlockChoice, ...], ...]:
         """Blocks that each stage may repeat."""
-        return self.units or tuple(
-            (Unit.of(stage.more.block, stage.more.bottleneck),) for stage in self.start.stages
+        if self.blocks is not None:
+            return tuple(blocks.choices or () for blocks in self.blocks)
+        return tuple(
+            (BlockChoice.of(stage.repeated.block, stage.repeated.bottleneck),)
+            for stage in self.start.stages
         )
 
     def amounts(self, layout: Layout) -> dict[str, int | Fraction]:
-        """Return what a layout has of everything that is bounded, counted from its blocks."""
-        measures: dict[str, int | Fraction] = {
+        """Count from its blocks what a layout has of everything that is bounded.
+
+        Raises: SettingError for a case that the latency table lacks.
+        """
+        amounts: dict[str, int | Fraction] = {
             "params": layout.params,
             "macs": layout.macs,
             "layers": layout.layers,
         }
         if self.latency is not None:
-            measures["latency_ms"] = sum(
-                (
-                    self.latency.of(unit, stage.side, 1 if place else stage.stride)
-                    for stage in layout.stages
-                    for place, unit in enumerate(stage.units)
-                ),
-                Fraction(0),
+            times = (
+                self.latency.of(block, stage.side, stride)
+                for stage in layout.stages
+                for block, stride in stage.strided_blocks
             )
-        return measures
+            amounts["latency_ms"] = sum(times, Fraction(0))
+        return amounts
 
     def fits(self, layout: Layout) -> bool:
         """Return whether a layout keeps every budget.
 
         Raises: SettingError for a case that the latency table lacks.
         """
-        amounts = self.amounts(layout)
-        return all(amounts[name] <= most for name, most in self.budgets.given.items())
+        return not self.budgets.exceeded(self.amounts(layout))
 
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """A layout found, with its gain counted again from the blocks alone."""
+    """A chosen layout, whose gain is counted again from the blocks alone."""
 
     problem: StagesProblem
     layout: Layout
 
     def objective(self) -> float:
-        """Return the total gain.
-
-        Reference: [IF] eq. 4.
-        """
-        return self.layout.gain(self.problem.alpha)
+        """Return the amount that is maximised, by default the total gain."""
+        problem = self.problem
+        return total(OBJECTIVES[problem.objective], self.layout, problem.alpha)
 
     def check(self) -> None:
-        """Recount budgets, depths, widths and blocks; know no solver.
+        """Recount budgets, depths, widths and blocks without any solver.
 
         Raises: SettingError naming what does not hold.
         """
         problem, layout = self.problem, self.layout
-        amounts = problem.amounts(layout)
-        faults = [
-            f"{amounts[name]} {name}, more than {most}"
-            for name, most in problem.budgets.given.items()
-            if amounts[name] > most
-        ]
-        if _given(layout) != _given(problem.start):
+        faults = problem.budgets.exceeded(problem.amounts(layout))
+        if _fixed_parts(layout) != _fixed_parts(problem.start):
             faults.append("sides, strides or frame are not those asked for")
-        entry = layout.frame.opens_with
-        choices = zip(layout.stages, problem.width_choices, problem.unit_choices, strict=False)
-        for place, (stage, widths, units) in enumerate(choices, start=1):
-            if stage.depth > problem.most_depth:
-                faults.append(f"stage {place} is {stage.depth} deep")
+        entry = layout.stem_and_head.stem_channels
+        choices = zip(layout.stages, problem.width_choices, problem.block_choices, strict=False)
+        for number, (stage, widths, blocks) in enumerate(choices, start=1):
+            if stage.depth > problem.max_depth:
+                faults.append(f"stage {number} is {stage.depth} deep")
             if stage.width not in widths:
-                faults.append(f"stage {place} has {stage.width} channels")
-            joins = (stage.first.channels, stage.more.channels, stage.more.out_channels)
+                faults.append(f"stage {number} has {stage.width} channels")
+            joins = (stage.first.channels, stage.repeated.channels, stage.repeated.out_channels)
             if joins != (entry, stage.width, stage.width):
-                faults.append(f"stage {place} does not join the one before")
-            if not any(_repeats(unit, stage.first, stage.more) for unit in units):
-                faults.append(f"stage {place} repeats {stage.more.block}")
+                faults.append(f"stage {number} does not join the one before")
+            if not any(b.allows(stage.first) and b.allows(stage.repeated) for b in blocks):
+                faults.append(f"stage {number} repeats {stage.repeated.block}")
             entry = stage.width
         if problem.monotone and any(a > b for a, b in pairwise(layout.widths)):
             faults.append("a stage is narrower than the one before")
-        if faults:
-            raise SettingError.because(
-                "a plan that does not hold",
-                got="; ".join(faults),
-                allowed="layouts within budgets and choices",
-                remedy="ask for the plan again",
-            )
+        check_faults(faults, "layouts within budgets and choices")
 
 
-def _given(layout: Layout) -> tuple[Any, ...]:
-    """Return what no search may change: the frame, and side, stride and stem of every stage."""
-    return layout.frame, [(stage.side, stage.stride, stage.before) for stage in layout.stages]
+def _fixed_parts(layout: Layout) -> tuple[Any, ...]:
+    """Return what no search may change: stem and head, and side, stride and stem of each stage."""
+    stages = [(stage.side, stage.stride, stage.stem) for stage in layout.stages]
+    return layout.stem_and_head, stages
 
 
-def _repeats(unit: Unit, first: SizedBlock, more: SizedBlock) -> bool:
-    """Return whether both blocks are the unit, or of its composition where groups are open."""
-    return all(
-        block.bottleneck == unit.bottleneck
-        and (
-            block.block == unit.block
-            or (
-                unit.is_open
-                and block.block.composition == unit.composition
-                and all(layer.kernel in (None, unit.kernel) for layer in block.block.layers)
-            )
-        )
-        for block in (first, more)
-    )
+def check_faults(faults: Sequence[str], allowed: str) -> None:
+    """Check that a plan has no faults.
 
-
-@dataclass(frozen=True, slots=True)
-class StagesAnswer:
-    """How a search ended, the plans, best first, and the gain that no layout is above.
-
-    Status and bound are those of the first plan. `left_out`: the combinations of block and widths
-    that were no choice, in words. `least`: where no layout keeps the budgets, the least that any
-    has of each amount that is bounded.
+    Raises: SettingError naming them.
     """
-
-    status: Status
-    bound: float | None
-    plans: tuple[StagePlan, ...]
-    left_out: tuple[str, ...] = ()
-    least: Mapping[str, int | Fraction] = field(default_factory=dict)
-
-
-COUNTED: Final = ("params", "macs")
-# Far above any gain: a field grows from a pixel to the whole map, and the gain with it.
-MAX_GAIN: Final = 10**6
+    if faults:
+        raise SettingError.because(
+            "a plan that does not hold",
+            got="; ".join(faults),
+            allowed=allowed,
+            remedy="ask for the plan again",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StageTable:
-    """A stage by depth, from `least` to `most`: total gain, parameters, MACs of one image.
+    """A stage by depth, from `min_depth` to `max_depth`: total gain, parameters, MACs of one image.
 
     >>> table = StageTable("layer1", 1, (0.0, 1.5, 1.75), (100, 250, 400), (10, 20, 30), 3)
     >>> table.depths, table.at(2)
@@ -302,28 +462,28 @@ class StageTable:
     """
 
     name: str
-    least: int
+    min_depth: int
     gains: tuple[float, ...]
     params: tuple[int, ...]
     macs: tuple[int, ...]
-    most: int
+    max_depth: int
 
     def __post_init__(self) -> None:
-        """Make the rows canonical; refuse what no stage could have."""
-        put = object.__setattr__
-        put(self, "least", whole_number(self.least, "least", 0))
-        put(self, "most", whole_number(self.most, "most", self.least))
-        for name in ("gains", *COUNTED):
+        """Make the rows canonical and check them."""
+        min_depth = whole_number(self.min_depth, "min_depth", 0)
+        max_depth = whole_number(self.max_depth, "max_depth", min_depth)
+        set_fields(self, min_depth=min_depth, max_depth=max_depth)
+        for name in ("gains", *TABLE_AMOUNTS):
             row = tuple(getattr(self, name))
             if len(row) != len(self.depths):
                 raise SettingError.because(
                     f"a table of another length than its depths in {self.name}",
-                    got=f"{len(row)} {name} for depths {self.least} to {self.most}",
+                    got=f"{len(row)} {name} for depths {self.min_depth} to {self.max_depth}",
                     allowed=f"{len(self.depths)}, one for each depth",
                     remedy="give a number to every depth",
                     argument=name,
                 )
-            put(self, name, row)
+            set_fields(self, **{name: row})
         for gain in self.gains:
             if not (isfinite(gain) and abs(gain) <= MAX_GAIN):
                 raise SettingError.because(
@@ -333,20 +493,19 @@ class StageTable:
                     remedy="correct the table",
                     argument="gains",
                 )
-        for name in COUNTED:
-            put(
-                self, name, tuple(whole_number(n, name, 0, MAX_BUDGET) for n in getattr(self, name))
-            )
+        for name in TABLE_AMOUNTS:
+            counts = (whole_number(n, name, 0, MAX_BUDGET) for n in getattr(self, name))
+            set_fields(self, **{name: tuple(counts)})
 
     @property
     def depths(self) -> range:
         """The depths that the stage may have."""
-        return range(self.least, self.most + 1)
+        return range(self.min_depth, self.max_depth + 1)
 
     def at(self, depth: int) -> tuple[float, int, int]:
         """Return gain, parameters and MACs at a depth."""
-        place = depth - self.least
-        return self.gains[place], self.params[place], self.macs[place]
+        index = depth - self.min_depth
+        return self.gains[index], self.params[index], self.macs[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,9 +527,8 @@ class DepthsProblem:
     rest_macs: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what has no answer by its form."""
-        put = object.__setattr__
-        put(self, "tables", tuple(self.tables))
+        """Check tables, budgets and the rest."""
+        set_fields(self, tables=tuple(self.tables))
         if not self.tables:
             raise SettingError.because(
                 "no stage to choose a depth for",
@@ -379,9 +537,10 @@ class DepthsProblem:
                 remedy="name a network with stages",
                 argument="tables",
             )
-        self.budgets.check(COUNTED)
+        self.budgets.check(TABLE_AMOUNTS)
         for name in ("rest_params", "rest_macs"):
-            put(self, name, whole_number(getattr(self, name), name, 0, MAX_BUDGET))
+            rest = whole_number(getattr(self, name), name, 0, MAX_BUDGET)
+            set_fields(self, **{name: rest})
 
     def amounts(self, depths: tuple[int, ...]) -> dict[str, int]:
         """Return parameters and MACs of the network at some depths."""
@@ -393,8 +552,8 @@ class DepthsProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class DepthsPlan:
-    """Depths found, with their gain and costs summed again from the tables alone."""
+class DepthPlan:
+    """Chosen depths, whose gain and costs are summed again from the tables alone."""
 
     problem: DepthsProblem
     depths: tuple[int, ...]
@@ -418,7 +577,7 @@ class DepthsPlan:
         return fsum(table.at(depth)[0] for table, depth in pairs)
 
     def check(self) -> None:
-        """Recount depths and budgets; know no solver.
+        """Recount depths and budgets without any solver.
 
         Raises: SettingError naming what does not hold.
         """
@@ -431,31 +590,5 @@ class DepthsPlan:
             for table, depth in zip(problem.tables, self.depths, strict=False)
             if depth not in table.depths
         ]
-        if not faults:
-            amounts = problem.amounts(self.depths)
-            faults += [
-                f"{amounts[name]} {name}, more than {most}"
-                for name, most in problem.budgets.given.items()
-                if amounts[name] > most
-            ]
-        if faults:
-            raise SettingError.because(
-                "a plan that does not hold",
-                got="; ".join(faults),
-                allowed="depths of the tables within budgets",
-                remedy="ask for the plan again",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class DepthsAnswer:
-    """How a search ended, the plans, best first, and the gain that no depths are above.
-
-    Status and bound are those of the first plan. `least`: where no depths keep the budgets, the
-    least that the network can have of each amount that is bounded.
-    """
-
-    status: Status
-    bound: float | None
-    plans: tuple[DepthsPlan, ...]
-    least: Mapping[str, int | Fraction] = field(default_factory=dict)
+        faults = faults or problem.budgets.exceeded(problem.amounts(self.depths))
+        check_faults(faults, "depths of the tables within budgets")

@@ -13,32 +13,24 @@ Beyond the papers: [3DRF] section 4.2 and [IF] section 5 replace every convoluti
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import floor, gcd, lcm
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-from ifspace.answer import Status
+from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
-from ifspace.cpsat import (
-    contradiction,
-    new_model,
-    seconds_left,
-    solve,
-    weighted_sum,
-)
+from ifspace.cpsat import contradiction, new_model, seconds_left, solve, weighted_sum
 from ifspace.errors import SettingError
-from ifspace.stages.problem import (
-    MAX_BUDGET,
-    Budgets,
-)
-from ifspace.values import whole_number
+from ifspace.stages.problem import MAX_BUDGET, Budgets, check_faults
+from ifspace.values import choice, set_fields, whole_number
 
 Objective = Literal["keep", "params", "macs", "latency_ms"]
 Amount = int | Fraction
+Amounts = tuple[Amount, ...]
 # What decides, from the first to the last: of equal amounts the next one does.
 ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "keep": ("replaced", "macs", "params"),
@@ -72,7 +64,7 @@ class Option:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be counted, or is counted wrong."""
+        """Check what can be counted."""
         for name in ("params", "macs"):
             whole_number(getattr(self, name), name, 0, MAX_BUDGET)
         time = self.latency_ms
@@ -95,7 +87,7 @@ class Option:
                 remedy="count all of its layers",
                 argument="params",
             )
-        self.block.strides(self.stride)  # raises where no layer can hold the stride
+        self.block.macs_per_pixel(self.stride)  # raises for a stride that no layer holds
 
     @property
     def replaced(self) -> int:
@@ -114,11 +106,11 @@ class Site:
     options: tuple[Option, ...]
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot all stand in one place."""
-        object.__setattr__(self, "options", tuple(self.options))
-        blocks = [option for option in self.options if option.block is not None]
-        joins = {(o.block.channels, o.block.out_channels) for o in blocks if o.block is not None}
-        strides = {option.stride for option in blocks}
+        """Check that all options fit one place."""
+        set_fields(self, options=tuple(self.options))
+        blocks = [option.block for option in self.options if option.block is not None]
+        joins = {(block.channels, block.out_channels) for block in blocks}
+        strides = {option.stride for option in self.options if option.block is not None}
         if not self.options or len(joins) > 1 or len(strides) > 1:
             widths = ", ".join(f"{a} to {b} channels" for a, b in sorted(joins))
             raise SettingError.because(
@@ -156,16 +148,9 @@ class ReplacementProblem:
     objective: Objective = "keep"
 
     def __post_init__(self) -> None:
-        """Refuse what no search could answer."""
-        object.__setattr__(self, "sites", tuple(self.sites))
-        if self.objective not in ORDERS:
-            raise SettingError.because(
-                "unknown objective",
-                got=repr(self.objective),
-                allowed=", ".join(ORDERS),
-                remedy="choose one of them",
-                argument="objective",
-            )
+        """Check what every plan needs."""
+        set_fields(self, sites=tuple(self.sites))
+        choice(self.objective, "objective", ORDERS)
         self.budgets.check(BOUNDED, above=-MAX_BUDGET)
         names = [site.name for site in self.sites]
         if not names or len(set(names)) < len(names):
@@ -188,23 +173,23 @@ class ReplacementProblem:
                 )
 
     @property
-    def timed(self) -> bool:
-        """Whether latency counts."""
+    def latency_counts(self) -> bool:
+        """Whether latency decides or is bounded."""
         return self.objective == "latency_ms" or self.budgets.latency_ms is not None
 
     @property
     def counted(self) -> tuple[str, ...]:
         """The amounts that decide or are bounded."""
-        return ("replaced", "params", "macs", *(["latency_ms"] if self.timed else []))
+        return ("replaced", "params", "macs", *(["latency_ms"] if self.latency_counts else []))
 
     @cached_property
     def choices(self) -> tuple[tuple[int, ...], ...]:
-        """For each site the places of the options that may be chosen."""
+        """For each site the indices of the options that may be chosen."""
         return tuple(
             tuple(
-                place
-                for place, option in enumerate(site.options)
-                if not self.timed or option.latency_ms is not None
+                index
+                for index, option in enumerate(site.options)
+                if not self.latency_counts or option.latency_ms is not None
             )
             for site in self.sites
         )
@@ -215,37 +200,32 @@ class ReplacementProblem:
         return tuple(
             f"no latency for {option.block.block if option.block else 'the layer'} at {site.name}"
             for site, choices in zip(self.sites, self.choices, strict=True)
-            for place, option in enumerate(site.options)
-            if place not in choices
+            for index, option in enumerate(site.options)
+            if index not in choices
         )
 
     def totals(self, chosen: Sequence[int]) -> dict[str, Amount]:
-        """Return all that counts, summed over the sites, for a place of an option for each."""
+        """Return all that counts, summed over the sites; `chosen`: an index of each's options."""
         options = [site.options[n] for site, n in zip(self.sites, chosen, strict=True)]
-        return {name: total(name, options) for name in self.counted}
+        return {name: _total(name, options) for name in self.counted}
 
     def least(self, name: str) -> Amount:
         """Return the least that the sites can have of an amount by itself."""
         pairs = zip(self.sites, self.choices, strict=True)
-        return total(
-            name,
-            (min((site.options[n] for n in choices), key=by(name)) for site, choices in pairs),
+        cheapest = (
+            min((site.options[n] for n in choices), key=attrgetter(name)) for site, choices in pairs
         )
+        return _total(name, cheapest)
 
 
-def by(name: str) -> Callable[[Option], Amount]:
-    """Return the function that reads an amount of an option."""
-    return attrgetter(name)
-
-
-def total(name: str, options: Iterable[Option]) -> Amount:
-    """Return the sum of an amount over options."""
-    return sum(map(by(name), options), start=0)
+def _total(name: str, options: Iterable[Option]) -> Amount:
+    amounts: Iterable[Amount] = map(attrgetter(name), options)
+    return sum(amounts, start=0)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplacementPlan:
-    """The place of the option chosen for each site, with what it costs counted again."""
+    """The index of the option chosen for each site, with its costs counted again."""
 
     problem: ReplacementProblem
     chosen: tuple[int, ...]
@@ -261,20 +241,20 @@ class ReplacementPlan:
     def blocks(self) -> dict[str, SizedBlock]:
         """The layers that are replaced, by name, and by which block."""
         pairs = zip(self.problem.sites, self.options, strict=True)
-        return {site.name: each.block for site, each in pairs if each.block is not None}
+        return {site.name: option.block for site, option in pairs if option.block is not None}
 
     @property
     def totals(self) -> dict[str, Amount]:
         """Layers replaced, parameters, MACs and, where it counts, latency of the sites together."""
         return self.problem.totals(self.chosen)
 
-    def objective(self) -> tuple[Amount, ...]:
+    def objective(self) -> Amounts:
         """Return the amounts that decide, in their order."""
         totals = self.totals
         return tuple(totals[name] for name in ORDERS[self.problem.objective])
 
     def check(self) -> None:
-        """Recount choices and budgets; know no solver.
+        """Recount choices and budgets without any solver.
 
         Raises: SettingError naming what does not hold.
         """
@@ -282,60 +262,29 @@ class ReplacementPlan:
         faults = []
         if len(self.chosen) != len(problem.sites):
             faults.append(f"{len(self.chosen)} options for {len(problem.sites)} layers")
-        for site, choices, place in zip(problem.sites, problem.choices, self.chosen, strict=False):
-            if place not in choices:
-                faults.append(f"option {place} of {site.name}")
-        if not faults:
-            totals = self.totals
-            faults += [
-                f"{totals[name]} {name}, more than {most}"
-                for name, most in problem.budgets.given.items()
-                if totals[name] > most
-            ]
-        if faults:
-            raise SettingError.because(
-                "a plan that does not hold",
-                got="; ".join(faults),
-                allowed="one choice for each layer, within budgets",
-                remedy="ask for the plan again",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class ReplacementAnswer:
-    """How a search ended, the plan, and the amounts that no plan is below.
-
-    `bound` has the amounts that decide, in their order: compared as tuples it is never above the
-    objective of any plan. It is the plan's own where that is proven the best, and shorter where
-    time ran out: all but its last are proven. `left_out`: options that were no choice, in words.
-    `least`: where nothing keeps the budgets, the least of each amount that is bounded.
-    """
-
-    status: Status
-    bound: tuple[Amount, ...] | None
-    plan: ReplacementPlan | None
-    left_out: tuple[str, ...] = ()
-    least: Mapping[str, Amount] = field(default_factory=dict)
-
-
-Vector = tuple[Amount, ...]
+        for site, choices, index in zip(problem.sites, problem.choices, self.chosen, strict=False):
+            if index not in choices:
+                faults.append(f"option {index} of {site.name}")
+        faults = faults or problem.budgets.exceeded(self.totals)
+        check_faults(faults, "one choice for each layer, within budgets")
 
 
 def best_replacement(
     problem: ReplacementProblem, time_limit_s: float | None = None
-) -> ReplacementAnswer:
+) -> Answer[ReplacementPlan]:
     """Return the best choice of an option for each layer within the budgets, with its proof.
 
-    Of layers alike the first take the options that stand first.
+    Of equal layers the first take the options that stand first. `bound` of the answer has the
+    amounts that decide, in their order: compared as tuples it is never above the objective of any
+    plan. It is the plan's own where that is proven the best, and shorter where time ran out: all
+    but its last are proven.
 
     >>> from ifspace.block import Block
-    >>> from ifspace.stages.problem import Budgets
-    >>> from ifspace.stages.replacement import Option, Site
     >>> kept = Option(None, 1152, 18432)
     >>> cheap = Option(Block.parse("DW+PW").at(8, 16), 200, 3200)
     >>> sites = [Site(name, (kept, cheap)) for name in ("conv1", "conv2", "conv3")]
     >>> answer = best_replacement(ReplacementProblem(tuple(sites), Budgets(params=2600)))
-    >>> answer.status.name, answer.bound, sorted(answer.plan.blocks)
+    >>> answer.status.name, answer.bound, sorted(answer.best.blocks)
     ('OPTIMAL', (1, 40064, 2504), ['conv3'])
 
     Raises: SettingError for sums that do not fit into 64 bits; SolverError when the solver
@@ -347,86 +296,86 @@ def best_replacement(
     chosen: tuple[int, ...] | None = None
     status = Status.UNKNOWN
     for name in ORDERS[problem.objective]:
-        status, found, limit = model.least(name, deadline)
+        status, better, least = model.minimise(name, deadline)
         if status is Status.INFEASIBLE:
-            least = {each: problem.least(each) for each in problem.budgets.given}
-            return ReplacementAnswer(status, None, None, problem.left_out, least)
-        chosen = chosen if found is None else found
-        bound += [] if limit is None else [limit]
+            minima = {name: problem.least(name) for name in problem.budgets.limits}
+            return Answer(status, None, (), problem.left_out, minima)
+        chosen = chosen if better is None else better
+        bound += [] if least is None else [least]
         if status is not Status.OPTIMAL:
             break
     if chosen is None:
-        return ReplacementAnswer(Status.UNKNOWN, None, None, problem.left_out)
+        return Answer(Status.UNKNOWN, None, (), problem.left_out)
     plan = ReplacementPlan(problem, chosen)
     plan.check()
     status = status if status is Status.OPTIMAL else Status.FEASIBLE
-    return ReplacementAnswer(status, tuple(bound) or None, plan, problem.left_out)
+    return Answer(status, tuple(bound) or None, (plan,), problem.left_out)
 
 
 @dataclass(frozen=True)
-class _Alike:
-    """Sites, by number, whose options cost the same, and the vectors of those worth choosing.
+class _SiteGroup:
+    """Sites, by index, whose options cost the same, and the costs of those worth choosing.
 
-    `places` [sites, vectors]: the option that a vector stands for.
+    `options` [sites, costs]: the index of the option that has each of the costs.
     """
 
     sites: tuple[int, ...]
-    vectors: tuple[Vector, ...]
-    places: tuple[tuple[int, ...], ...]
+    costs: tuple[Amounts, ...]
+    options: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class _Sum:
-    """An amount of all sites, whole and small: base + unit x sum of numbers, in 1 / scale."""
+    """An amount of all sites, whole and small: base + unit x sum of weights, in 1 / scale."""
 
     base: int
     unit: int
     scale: int
-    numbers: tuple[int, ...]
+    weights: tuple[int, ...]
 
-    def of(self, count: int) -> Amount:
-        """Return the amount at a value of the sum of numbers."""
-        exact = Fraction(self.base + self.unit * count, self.scale)
+    def at(self, total: int) -> Amount:
+        """Return the amount at a value of the sum of weights."""
+        exact = Fraction(self.base + self.unit * total, self.scale)
         return int(exact) if self.scale == 1 else exact
 
-    def most(self, budget: Amount) -> int:
-        """Return what the sum of numbers may be at most."""
+    def limit(self, budget: Amount) -> int:
+        """Return the greatest sum of weights within a budget."""
         return floor(Fraction(budget * self.scale - self.base) / self.unit)
 
 
 class _Model:
-    """The CP-SAT model of a problem; each amount that is minimised stays at its least."""
+    """The CP-SAT model of a problem; each amount that is minimised stays at its minimum."""
 
     def __init__(self, problem: ReplacementProblem) -> None:
         self.problem = problem
         self.model = new_model()
-        self.alike = _alike(problem)
-        self.sums = {name: _sum(self.alike, n) for n, name in enumerate(problem.counted)}
+        self.groups = _site_groups(problem)
+        self.sums = {name: _sum(self.groups, n) for n, name in enumerate(problem.counted)}
         self.variables: list[Any] = []
         self.values: tuple[int, ...] = ()
-        for number, each in enumerate(self.alike):
-            many = len(each.sites)
+        for number, group in enumerate(self.groups):
+            count = len(group.sites)
             taken = [
-                self.model.new_int_var(0, many, f"{number}: {place}")
-                for place in range(len(each.vectors))
+                self.model.new_int_var(0, count, f"{number}: {index}")
+                for index in range(len(group.costs))
             ]
-            self.model.add(sum(taken) == many)
+            self.model.add(sum(taken) == count)
             self.variables += taken
-        for name, most in problem.budgets.given.items():
-            self.model.add(self._sum(name) <= self.sums[name].most(most))
+        for name, budget in problem.budgets.limits.items():
+            self.model.add(self._expression(name) <= self.sums[name].limit(budget))
 
-    def least(
+    def minimise(
         self, name: str, deadline: float | None
     ) -> tuple[Status, tuple[int, ...] | None, Amount | None]:
         """Return how the search ended, the option of each site, and the bound on an amount."""
-        amount = self._sum(name)
+        expression = self._expression(name)
         if self.values:
-            # What is known is not given up for something worse when time runs out.
-            self.model.add(amount <= self._value(name))
+            # The last choice is not given up for something worse when time runs out.
+            self.model.add(expression <= self._value(name))
             self.model.clear_hints()
             for variable, value in zip(self.variables, self.values, strict=True):
                 self.model.add_hint(variable, value)
-        self.model.minimize(amount)
+        self.model.minimize(expression)
         outcome = solve(self.model, self.variables, seconds_left(deadline))
         if outcome.status is Status.INFEASIBLE and self.values:
             raise contradiction("no choice at all, after it found one", "the one it found")
@@ -439,58 +388,58 @@ class _Model:
                     f"{name} of {self._value(name)} where {outcome.bound} is proven the least",
                     "one number for both",
                 )
-            self.model.add(amount == outcome.bound)
-        return outcome.status, self._chosen(), self.sums[name].of(outcome.bound)
+            self.model.add(expression == outcome.bound)
+        return outcome.status, self._chosen(), self.sums[name].at(outcome.bound)
 
-    def _sum(self, name: str) -> Any:
-        return weighted_sum(self.variables, self.sums[name].numbers)
+    def _expression(self, name: str) -> Any:
+        return weighted_sum(self.variables, self.sums[name].weights)
 
     def _value(self, name: str) -> int:
-        """Return what the choice known has of an amount, as the model counts it."""
-        pairs = zip(self.sums[name].numbers, self.values, strict=True)
-        return sum(number * value for number, value in pairs)
+        """Return what the last choice has of an amount, as the model counts it."""
+        pairs = zip(self.sums[name].weights, self.values, strict=True)
+        return sum(weight * value for weight, value in pairs)
 
     def _chosen(self) -> tuple[int, ...]:
         chosen = [0] * len(self.problem.sites)
         counts = iter(self.values)
-        for each in self.alike:
-            taken = [n for n in range(len(each.vectors)) for _ in range(next(counts))]
-            for site, places, vector in zip(each.sites, each.places, taken, strict=True):
-                chosen[site] = places[vector]
+        for group in self.groups:
+            taken = [n for n in range(len(group.costs)) for _ in range(next(counts))]
+            for site, options, cost in zip(group.sites, group.options, taken, strict=True):
+                chosen[site] = options[cost]
         return tuple(chosen)
 
 
-def _alike(problem: ReplacementProblem) -> list[_Alike]:
+def _site_groups(problem: ReplacementProblem) -> list[_SiteGroup]:
     """Return the sites, those together whose options worth choosing cost the same."""
     amounts = attrgetter(*problem.counted)
-    found: dict[tuple[Vector, ...], list[tuple[int, tuple[int, ...]]]] = {}
+    by_costs: dict[tuple[Amounts, ...], list[tuple[int, tuple[int, ...]]]] = {}
     for number, (site, choices) in enumerate(zip(problem.sites, problem.choices, strict=True)):
-        vectors = {place: amounts(site.options[place]) for place in choices}
-        places = tuple(place for place in vectors if not _is_dominated(place, vectors))
-        key = tuple(vectors[place] for place in places)
-        found.setdefault(key, []).append((number, places))
+        costs = {index: amounts(site.options[index]) for index in choices}
+        options = tuple(index for index in costs if not _is_dominated(index, costs))
+        key = tuple(costs[index] for index in options)
+        by_costs.setdefault(key, []).append((number, options))
     return [
-        _Alike(tuple(n for n, _ in each), vectors, tuple(places for _, places in each))
-        for vectors, each in found.items()
+        _SiteGroup(tuple(n for n, _ in pairs), costs, tuple(options for _, options in pairs))
+        for costs, pairs in by_costs.items()
     ]
 
 
-def _is_dominated(place: int, vectors: Mapping[int, Vector]) -> bool:
+def _is_dominated(index: int, costs: Mapping[int, Amounts]) -> bool:
     """Return whether another option costs no more of anything; of equal ones the first stays."""
-    mine = vectors[place]
+    own = costs[index]
     return any(
-        (other != mine or earlier < place) and all(a <= b for a, b in zip(other, mine, strict=True))
-        for earlier, other in vectors.items()
-        if earlier != place
+        (cost != own or other < index) and all(a <= b for a, b in zip(cost, own, strict=True))
+        for other, cost in costs.items()
+        if other != index
     )
 
 
-def _sum(alike: Sequence[_Alike], column: int) -> _Sum:
+def _sum(groups: Sequence[_SiteGroup], column: int) -> _Sum:
     """Return an amount of all sites, less what all choices have, in the largest unit that fits."""
-    rows = [[vector[column] for vector in each.vectors] for each in alike]
+    rows = [[cost[column] for cost in group.costs] for group in groups]
     scale = lcm(*(Fraction(value).denominator for row in rows for value in row))
     whole = [[int(value * scale) for value in row] for row in rows]
-    base = sum(len(each.sites) * min(row) for each, row in zip(alike, whole, strict=True))
+    base = sum(len(group.sites) * min(row) for group, row in zip(groups, whole, strict=True))
     more = [value - min(row) for row in whole for value in row]
     unit = gcd(*more) or 1
     return _Sum(base, unit, scale, tuple(value // unit for value in more))

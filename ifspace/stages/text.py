@@ -1,45 +1,97 @@
 """What `ifspace organize` and `ifspace layout` print, in every format."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
-from ifspace.answer import Status
-from ifspace.catalogue.export import csv_table, json_text, markdown_table
+from ifspace.answer import Answer, Status
+from ifspace.catalogue.export import markdown_table
 from ifspace.cli.options import Forms
+from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
-from ifspace.stages.networks import (
-    PublishedLayout,
-    published_layouts,
-)
-from ifspace.stages.organizer import (
-    Move,
-    Trajectory,
-)
-from ifspace.stages.problem import (
-    StagesAnswer,
-    StagesProblem,
-)
-from ifspace.table import (
-    facts,
-    heading,
-    table,
-)
+from ifspace.stages.networks import PublishedLayout, published_layouts
+from ifspace.stages.organizer import Move, Trajectory
+from ifspace.stages.problem import StagePlan, StagesProblem
+from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
+Facts = list[tuple[str, str]]
 # Where a network has another name than in the papers, whatever the package.
 _PAPER_NAMES: Final[Mapping[str, str]] = {
     "vgg16_bn": "vgg16",
     "vgg19_bn": "vgg19",
     "mobilenetv1_100": "mobilenet",
 }
+_AMOUNT_NAMES: Final = {
+    "params": "parameters",
+    "macs": "MACs",
+    "layers": "layers",
+    "latency_ms": "milliseconds",
+}
+_ENDINGS: Final = {
+    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep gains more",
+    Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
+    Status.INFEASIBLE: "proven: no layout keeps the budgets",
+    Status.UNKNOWN: "time ran out before a layout within the budgets was found",
+}
+_ORGANIZE_COLUMNS: Final = (
+    "alpha",
+    "step",
+    "source",
+    "target",
+    "min",
+    "max",
+    "depths",
+    "gain",
+    "params",
+    "macs",
+    "layers",
+    "width_sum",
+    "published",
+)
+_LAYOUT_COLUMNS: Final = (
+    "depths",
+    "widths",
+    "first_blocks",
+    "blocks",
+    "gain",
+    "params",
+    "macs",
+    "layers",
+    "width_sum",
+    "latency_ms",
+)
+
+
+def short(count: int) -> str:
+    """Return an amount as the tables of papers have it; below a million every digit.
+
+    >>> short(112320), short(5098826), short(16857530368)
+    ('112,320', '5.10M', '16.86G')
+    """
+    for power, letter in ((10**9, "G"), (10**6, "M")):
+        if count >= power:
+            return f"{count / power:.2f}{letter}"
+    return f"{count:,}"
+
+
+def amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
+    """Return amounts in words.
+
+    >>> amounts_text({"params": 5_100_000, "latency_ms": Fraction(5, 2)})
+    '5,100,000 parameters, 2.5 milliseconds'
+    """
+    return ", ".join(
+        f"{float(value) if name == 'latency_ms' else value:,} {_AMOUNT_NAMES[name]}"
+        for name, value in amounts.items()
+    )
 
 
 def published_of(model: str, image: tuple[int, int, int]) -> tuple[PublishedLayout, ...]:
     """Return what was published of the network that MODEL stands for, on square images.
 
-    >>> [each.table for each in published_of("torchvision:vgg16_bn", (3, 32, 32))]
+    >>> [row.table for row in published_of("torchvision:vgg16_bn", (3, 32, 32))]
     [3, 4]
     """
     name = model.strip().lower().rpartition(":")[2].partition(".")[0]
@@ -57,126 +109,93 @@ class PublishedComparison:
     """
 
     published: PublishedLayout
-    found: Trajectory[Any]
+    trajectory: Trajectory[Any]
     classifier: int | None = None
 
     @property
     def step(self) -> int | None:
-        """The step after which the layout is reached, 0 for the start."""
-        depths = [layout.depths for layout in self.found.layouts]
-        there = self.published.depths
-        return depths.index(there) if there in depths else None
+        """The step after which the layout is reached, 0 for the start; None if it never is."""
+        depths = [layout.depths for layout in self.trajectory.layouts]
+        published = self.published.depths
+        return depths.index(published) if published in depths else None
 
     @property
     def counted(self) -> list[int]:
-        """The steps after which the network's own parameters are those printed, as printed."""
+        """The steps after which the network has as many parameters as were printed."""
         return [
             step
-            for step, layout in enumerate(self.found.layouts)
+            for step, layout in enumerate(self.trajectory.layouts)
             if f"{layout.params / 1e6:.2f}" == self.published.params
         ]
 
     @property
     def values(self) -> dict[str, Any]:
         """What was published, and where it stands here."""
-        each = self.published
-        own = None if self.step is None else self.found.layouts[self.step].params
-        return asdict(each) | {
-            "layout_params": each.layout.params,
-            "layout_macs": each.layout.macs,
+        own = None if self.step is None else self.trajectory.layouts[self.step].params
+        return asdict(self.published) | {
+            "layout_params": self.published.layout.params,
+            "layout_macs": self.published.layout.macs,
             "step": self.step,
-            "moved_gain": self._moved(self.step),
+            "moved_gain": self._moved_gain(self.step),
             "own_params": own,
             "counted": self.counted,
         }
 
-    def _moved(self, steps: int | None) -> float:
+    def _moved_gain(self, steps: int | None) -> float:
         """Return Σ(max − min) of the first steps, of all if None."""
-        return replace(self.found, moves=self.found.moves[:steps]).moved_gain
+        return replace(self.trajectory, moves=self.trajectory.moves[:steps]).moved_gain
 
     def __str__(self) -> str:
-        each, step, end = self.published, self.step, len(self.found.moves)
+        row, step, end = self.published, self.step, len(self.trajectory.moves)
         if step is None:
             where = "no state here"
         elif step == end:
             where = f"step {step}, the end"
         else:
             where = f"step {step}, {end - step} before the end"
-        text = f"[3DRF] Table {each.table}, {each.data}: {each.params}M is "
-        text += f"{{{','.join(map(str, each.depths))}}}, {where}"
-        if not each.has_printed_params:
-            text += f", {each.layout.params / 1e6:.2f}M by our count"
-        text += self._own()
+        text = f"[3DRF] Table {row.table}, {row.data}: {row.params}M is "
+        text += f"{{{_commas(row.depths)}}}, {where}"
+        if not row.has_printed_params:
+            text += f", {row.layout.params / 1e6:.2f}M by our count"
+        text += self._own_count()
         sums = [
-            f"{self._moved(at):.2f} {when}"
-            for at, when in ((step, "up to it"), (end, "in all"))
-            if at is not None and (at, when) != (end, "up to it")
+            f"{self._moved_gain(steps):.2f} {when}"
+            for steps, when in ((step, "up to it"), (end, "in all"))
+            if steps is not None and (steps, when) != (end, "up to it")
         ]
-        return f"{text}; Δ3DRF printed {each.gain}, here {', '.join(sums)}"
+        return f"{text}; Δ3DRF printed {row.gain}, here {', '.join(sums)}"
 
-    def _own(self) -> str:
+    def _own_count(self) -> str:
         """Return how far the network's own count is from that of the published layout, and why."""
         if self.step is None:
-            others = ", ".join(map(str, self.counted))
+            others = _commas(self.counted, ", ")
             return f"; step {others} has as many parameters" if others else ""
-        own = self.found.layouts[self.step].params
+        own = self.trajectory.layouts[self.step].params
         more = own - self.published.layout.params
         if not more or self.classifier is None:
             return ""
-        theirs = _classifier(self.published)
+        theirs = _classifier_params(self.published.layout)
         rest = more - (self.classifier - theirs)
-        said = f"; here {own / 1e6:.2f}M"
+        text = f"; here {own / 1e6:.2f}M"
         if self.classifier != theirs:
-            said += f": its classifier has {self.classifier:,}, that of the table {theirs:,}"
+            text += f": its classifier has {self.classifier:,}, that of the table {theirs:,}"
         if rest:
-            said += f"{' and' if self.classifier != theirs else ':'} {rest:+,} in biases and "
-            said += "batch norm"
-        return said
+            text += f"{' and' if self.classifier != theirs else ':'} {rest:+,} in biases and "
+            text += "batch norm"
+        return text
 
 
-def _classifier(published: PublishedLayout) -> int:
-    """Return the parameters of the dense layers of a published layout."""
-    layout = published.layout
-    width = layout.stages[-1].width
-    return layout.frame.params(width) - replace(layout.frame, classifier=()).params(width)
-
-
-_ORGANIZE_COLUMNS = (
-    "alpha",
-    "step",
-    "source",
-    "target",
-    "min",
-    "max",
-    "depths",
-    "gain",
-    "params",
-    "macs",
-    "layers",
-    "width_sum",
-    "published",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class OrganizeReport:
-    """What was asked for: of what in words, the threshold, the alpha that is shown in full.
-
-    `network` is None where the stages were described one by one; `published`: what there is of it.
-    """
-
-    title: str
-    network: str | None
-    published: tuple[PublishedLayout, ...]
-    theta: float
-    alpha: float
+def _classifier_params(layout: Layout) -> int:
+    """Return the parameters of the dense layers of a layout."""
+    width, ends = layout.stages[-1].width, layout.stem_and_head
+    return ends.params(width) - replace(ends, classifier=()).params(width)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A layout on the way, the step that led to it, and what was published with its depths.
+    """A layout of a trajectory, the move that led to it, and what was published with its depths.
 
-    The layout may be that of a traced network, whose stages alone are known.
+    The layout may be that of a traced network, of which the stages alone are known.
     """
 
     step: int | str
@@ -187,9 +206,9 @@ class State:
 
     @property
     def amounts(self) -> dict[str, Any]:
-        """The gain, and what stands beside it: it is a proxy, and one of them may say as much."""
+        """The gain and what may explain as much: the gain is a proxy."""
         amounts = {
-            "depths": list(self.layout.depths),
+            "depths": self.layout.depths,
             "gain": self.gain,
             "params": self.layout.params,
             "macs": self.layout.macs,
@@ -201,472 +220,454 @@ class State:
     @property
     def values(self) -> dict[str, Any]:
         """The move and what it leads to."""
-        return {**(_step(self.move) or {}), **self.amounts, "published": _tables(self)}
+        published = [row.table for row in self.published]
+        return {**(_move_values(self.move) or {}), **self.amounts, "published": published}
 
     @property
     def tables(self) -> str:
         """The tables of [3DRF] that print it."""
-        return ", ".join(str(each.table) for each in self.published)
-
-
-def organize_forms(
-    asked: OrganizeReport, found: Mapping[float, Trajectory[Layout]], saved: str | None = None
-) -> Forms:
-    """Return the trajectories, by alpha, in every format; that of `asked.alpha` in full.
-
-    `saved`: the file that the end of that one is written to.
-    """
-    cells = [
-        _cells(alpha, s)
-        for alpha, each in found.items()
-        for s in states(each, alpha, asked.published)
-    ]
-    return {
-        "table": lambda: _organize_text(asked, found),
-        "json": lambda: json_text(_values(asked, found) | {"saved": saved}),
-        "csv": lambda: csv_table(_ORGANIZE_COLUMNS, cells),
-        "markdown": lambda: markdown_table(
-            _ORGANIZE_COLUMNS,
-            [["" if cell is None else str(cell) for cell in row] for row in cells],
-        ),
-    }
+        return _commas((row.table for row in self.published), ", ")
 
 
 def states(
-    found: Trajectory[Any], alpha: float, published: Sequence[PublishedLayout]
+    trajectory: Trajectory[Any], alpha: float, published: Sequence[PublishedLayout]
 ) -> list[State]:
-    """Return the start and what it is after each move, each with what was published of it."""
+    """Return the start and the state after each move, each with what was published of it."""
+    pairs = zip((None, *trajectory.moves), trajectory.layouts, strict=True)
     return [
         State(
             step,
             move,
             layout,
             layout.gain(alpha),
-            tuple(each for each in published if each.depths == layout.depths),
+            tuple(row for row in published if row.depths == layout.depths),
         )
-        for step, (move, layout) in enumerate(zip((None, *found.moves), found.layouts, strict=True))
+        for step, (move, layout) in enumerate(pairs)
     ]
-
-
-def _cells(alpha: float, state: State) -> list[Any]:
-    amounts = state.amounts
-    amounts["depths"] = ",".join(map(str, state.layout.depths))
-    move = _step(state.move) or dict.fromkeys(("source", "target", "min", "max"))
-    return [alpha, state.step, *move.values(), *amounts.values(), state.tables or None]
-
-
-def _step(move: Move | None) -> dict[str, Any] | None:
-    if move is None:
-        return None
-    return {"source": move.source, "target": move.target, "min": move.min, "max": move.max}
-
-
-def _values(asked: OrganizeReport, found: Mapping[float, Trajectory[Layout]]) -> dict[str, Any]:
-    main = found[asked.alpha]
-    values = {
-        "network": asked.network,
-        "theta": asked.theta,
-        "stages": [stage.side for stage in main.start.stages],
-        "widths": list(main.start.widths),
-        "blocks": list(main.start.blocks),
-        **_trajectory(asked, main, asked.alpha),
-        "published": [PublishedComparison(each, main).values for each in asked.published],
-    }
-    if len(found) > 1:
-        values["alphas"] = [
-            _trajectory(asked, each, alpha) | {"same_moves": _route(each) == _route(main)}
-            for alpha, each in found.items()
-        ]
-    return values
-
-
-def _trajectory(asked: OrganizeReport, found: Trajectory[Layout], alpha: float) -> dict[str, Any]:
-    first, *later = states(found, alpha, asked.published)
-    return {
-        "alpha": alpha,
-        "start": first.amounts,
-        "moves": [state.values for state in later],
-        "stopped": found.stopped.name.lower(),
-        "message": found.stopped.value,
-        "untaken": _step(found.untaken),
-        "moved_gain": found.moved_gain,
-        **[first, *later][-1].amounts,
-    }
-
-
-def _tables(state: State) -> list[int]:
-    return [each.table for each in state.published]
-
-
-def _route(found: Trajectory[Layout]) -> list[str]:
-    return [str(move) for move in found.moves]
-
-
-def _organize_text(asked: OrganizeReport, found: Mapping[float, Trajectory[Layout]]) -> str:
-    main, alpha = found[asked.alpha], asked.alpha
-    title = f"{asked.title}: θ = {asked.theta:g}, α = {alpha:g}"
-    found_states = states(main, alpha, asked.published)
-    text = heading(title) + moves_table(found_states, bool(asked.published))
-    text += "\n" + facts(_said(asked, main))
-    return text if len(found) == 1 else text + "\n" + _compared(asked, found)
 
 
 def moves_table(
-    found: Sequence[State], tables: bool, notes: Mapping[Any, str] | None = None
+    trajectory: Sequence[State], tables: bool, notes: Mapping[Any, str] | None = None
 ) -> str:
-    """Return a table with a row a state; `tables`: with the tables of [3DRF] that print it.
+    """Return a table with a row for each state; `tables`: with the tables of [3DRF] that print it.
 
-    `notes`: what to say of states, by their steps.
+    `notes`: remarks on states, by their steps; they stand in place of layers and widths.
     """
     columns = [">#", "move", ">min", ">max", "depths", ">gain", ">params", ">MACs"]
-    whole = notes is None
-    columns += [">layers", ">Σwidth"] if whole else []
+    columns += [">layers", ">Σwidth"] if notes is None else []
     columns += ["table"] if tables else []
-    columns += [] if whole else ["notes~"]
+    columns += [] if notes is None else ["notes~"]
     rows = []
-    for state in found:
+    for state in trajectory:
         move = state.move
-        taken = ["", "", ""] if move is None else [move, f"{move.min:.3f}", f"{move.max:.3f}"]
+        moved = ("", "", "") if move is None else (move, f"{move.min:.3f}", f"{move.max:.3f}")
         depths, gain, *counts = state.amounts.values()
-        row = [state.step, *taken, _comma(depths), f"{gain:.2f}"]
-        row += map(short, counts if whole else counts[:2])
+        row = [str(state.step), *moved, _commas(depths), f"{gain:.2f}"]
+        row += map(short, counts if notes is None else counts[:2])
         row += [state.tables] if tables else []
         row += [] if notes is None else [notes.get(state.step, "")]
-        rows.append(row)
-    return table(columns, rows)
+        rows.append(tuple(row))
+    return Table(tuple(columns), tuple(rows)).text()
 
 
-def short(count: int) -> str:
-    """Return an amount as the tables of papers have it; below a million every digit.
-
-    >>> short(112320), short(5098826), short(16857530368)
-    ('112,320', '5.10M', '16.86G')
-    """
-    for power, letter in ((10**9, "G"), (10**6, "M")):
-        if count >= power:
-            return f"{count / power:.2f}{letter}"
-    return f"{count:,}"
-
-
-def _comma(values: Any) -> str:
-    return ",".join(map(str, values))
-
-
-def _said(asked: OrganizeReport, found: Trajectory[Layout]) -> list[tuple[str, str]]:
-    start = found.start
-    blocks = start.blocks if len(set(start.blocks)) > 1 else start.blocks[:1]
-    sides = ", ".join(str(stage.side) for stage in start.stages)
-    said = [
-        ("sides", sides),
-        ("widths", ", ".join(map(str, start.widths))),
-        ("blocks", ", ".join(blocks)),
-        *ended(found),
-    ]
-    names = ["published", *[""] * len(asked.published)]
-    lines = [str(PublishedComparison(each, found)) for each in asked.published]
-    return said + list(zip(names, lines, strict=False))
-
-
-def ended(found: Trajectory[Any]) -> list[tuple[str, str]]:
+def ending_facts(trajectory: Trajectory[Any]) -> Facts:
     """Return why the moves ended, and what they gained."""
+    stopped, untaken = trajectory.stopped.value, trajectory.untaken
+    if untaken is not None:
+        stopped += f" ({untaken.source}→{untaken.target}: min {untaken.min:.3f}, "
+        stopped += f"max {untaken.max:.3f})"
     return [
-        ("stopped", found.stopped.value + _last(found.untaken)),
-        ("Σ(max − min)", f"{found.moved_gain:.3f} over the moves"),
+        ("stopped", stopped),
+        ("Σ(max − min)", f"{trajectory.moved_gain:.3f} over the moves"),
     ]
-
-
-def _last(untaken: Move | None) -> str:
-    if untaken is None:
-        return ""
-    return f" ({untaken.source}→{untaken.target}: min {untaken.min:.3f}, max {untaken.max:.3f})"
-
-
-def _compared(asked: OrganizeReport, found: Mapping[float, Trajectory[Layout]]) -> str:
-    main = found[asked.alpha]
-    rows = []
-    for alpha, each in sorted(found.items()):
-        amounts = [f"{each.end.gain(alpha):.2f}", f"{each.moved_gain:.2f}"]
-        rows.append([f"{alpha:g}", _comma(each.end.depths), *amounts, " ".join(_route(each))])
-    others = [alpha for alpha in sorted(found) if alpha != asked.alpha]
-    same = [alpha for alpha in others if _route(found[alpha]) == _route(main)]
-    ends = [a for a in others if a not in same and found[a].end == main.end]
-    other = [alpha for alpha in others if alpha not in (*same, *ends)]
-    said = [
-        (name, f"α = {listed(f'{alpha:g}' for alpha in alphas)}")
-        for name, alphas in (
-            (f"moves as for α = {asked.alpha:g}", same),
-            ("other moves to the same end", ends),
-            ("another end", other),
-        )
-        if alphas
-    ]
-    columns = [">α", "end", ">gain", ">Σ(max − min)", "moves~"]
-    return heading("Compared") + table(columns, rows) + "\n" + facts(said)
-
-
-_LAYOUT_COLUMNS = (
-    "depths",
-    "widths",
-    "first_blocks",
-    "blocks",
-    "gain",
-    "params",
-    "macs",
-    "layers",
-    "width_sum",
-    "latency_ms",
-)
-_AMOUNT_NAMES = {
-    "params": "parameters",
-    "macs": "MACs",
-    "layers": "layers",
-    "latency_ms": "milliseconds",
-}
-_ENDINGS = {
-    Status.OPTIMAL: "proven: within the budgets none up to {deep} deep gains more",
-    Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
-    Status.INFEASIBLE: "proven: no layout keeps the budgets",
-    Status.UNKNOWN: "time ran out before a layout within the budgets was found",
-}
 
 
 @dataclass(frozen=True, slots=True)
-class OrganizerComparison:
-    """The organizer's way with the blocks and widths of the best layout, to compare with.
+class OrganizeReport:
+    """The trajectories of the organizer, by alpha, beside what was published of the network.
 
-    `begins`: where it starts was asked for, and is worth showing.
+    `network` is None where the stages were described one by one. The trajectory of `alpha` is shown
+    in full.
+    """
+
+    title: str
+    network: str | None
+    published: tuple[PublishedLayout, ...]
+    theta: float
+    alpha: float
+    trajectories: Mapping[float, Trajectory[Layout]]
+
+    @property
+    def trajectory(self) -> Trajectory[Layout]:
+        """The trajectory that is shown in full."""
+        return self.trajectories[self.alpha]
+
+    @property
+    def comparisons(self) -> list[PublishedComparison]:
+        """The published layouts beside the trajectory that is shown."""
+        return [PublishedComparison(row, self.trajectory) for row in self.published]
+
+    def forms(self, saved: str | None = None) -> Forms:
+        """Return the report in every format; `saved`: the file that the end is written to."""
+        table = self._table()
+        return {
+            "table": self._text,
+            "json": lambda: json_text(self._values() | {"saved": saved}),
+            "csv": table.csv,
+            "markdown": lambda: _markdown(table),
+        }
+
+    def _table(self) -> Table:
+        rows = []
+        for alpha, trajectory in self.trajectories.items():
+            for state in states(trajectory, alpha, self.published):
+                move = _move_values(state.move) or dict.fromkeys(("source", "target", "min", "max"))
+                amounts = state.amounts | {"depths": _commas(state.layout.depths)}
+                rows.append(
+                    (alpha, state.step, *move.values(), *amounts.values(), state.tables or None)
+                )
+        return Table(_ORGANIZE_COLUMNS, tuple(rows))
+
+    def _values(self) -> dict[str, Any]:
+        start = self.trajectory.start
+        values = {
+            "network": self.network,
+            "theta": self.theta,
+            "stages": [stage.side for stage in start.stages],
+            "widths": start.widths,
+            "blocks": start.blocks,
+            **self._trajectory_values(self.alpha),
+            "published": [comparison.values for comparison in self.comparisons],
+        }
+        if len(self.trajectories) > 1:
+            moves = _move_texts(self.trajectory)
+            values["alphas"] = [
+                self._trajectory_values(alpha) | {"same_moves": _move_texts(trajectory) == moves}
+                for alpha, trajectory in self.trajectories.items()
+            ]
+        return values
+
+    def _trajectory_values(self, alpha: float) -> dict[str, Any]:
+        trajectory = self.trajectories[alpha]
+        first, *later = states(trajectory, alpha, self.published)
+        return {
+            "alpha": alpha,
+            "start": first.amounts,
+            "moves": [state.values for state in later],
+            "stopped": trajectory.stopped.name.lower(),
+            "message": trajectory.stopped.value,
+            "untaken": _move_values(trajectory.untaken),
+            "moved_gain": trajectory.moved_gain,
+            **[first, *later][-1].amounts,
+        }
+
+    def _text(self) -> str:
+        start = self.trajectory.start
+        blocks = list(dict.fromkeys(start.blocks)) if len(set(start.blocks)) == 1 else start.blocks
+        rows = states(self.trajectory, self.alpha, self.published)
+        names = ["published", *[""] * len(self.published)]
+        lines = [
+            ("sides", _commas((stage.side for stage in start.stages), ", ")),
+            ("widths", _commas(start.widths, ", ")),
+            ("blocks", _commas(blocks, ", ")),
+            *ending_facts(self.trajectory),
+            *zip(names, map(str, self.comparisons), strict=False),
+        ]
+        text = heading(f"{self.title}: θ = {self.theta:g}, α = {self.alpha:g}")
+        text += moves_table(rows, bool(self.published)) + "\n" + facts(lines)
+        return text if len(self.trajectories) == 1 else text + "\n" + self._alphas_text()
+
+    def _alphas_text(self) -> str:
+        """Return the trajectories of all alphas, and which are the same."""
+        rows = []
+        for alpha, trajectory in sorted(self.trajectories.items()):
+            gains = f"{trajectory.end.gain(alpha):.2f}", f"{trajectory.moved_gain:.2f}"
+            moves = " ".join(_move_texts(trajectory))
+            rows.append((f"{alpha:g}", _commas(trajectory.end.depths), *gains, moves))
+        groups: dict[str, list[float]] = {
+            f"moves as for α = {self.alpha:g}": [],
+            "other moves to the same end": [],
+            "another end": [],
+        }
+        same_moves, same_end, other_end = groups.values()
+        for alpha, trajectory in sorted(self.trajectories.items()):
+            if alpha == self.alpha:
+                continue
+            if _move_texts(trajectory) == _move_texts(self.trajectory):
+                same_moves.append(alpha)
+            elif trajectory.end == self.trajectory.end:
+                same_end.append(alpha)
+            else:
+                other_end.append(alpha)
+        columns = (">α", "end", ">gain", ">Σ(max − min)", "moves~")
+        return (
+            Table(columns, tuple(rows), "Compared").text()
+            + "\n"
+            + facts(
+                (name, f"α = {listed(f'{alpha:g}' for alpha in alphas)}")
+                for name, alphas in groups.items()
+                if alphas
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutReport:
+    """The best layouts within budgets, and the organizer with the blocks and widths of the first.
+
+    `has_start`: the depths where the organizer starts were given, so that it is worth showing.
     """
 
     problem: StagesProblem
-    way: Trajectory[Layout]
-    begins: bool
+    answer: Answer[StagePlan]
+    trajectory: Trajectory[Layout]
+    has_start: bool
 
     @property
-    def within(self) -> Layout | None:
-        """The state of greatest gain that keeps the budgets."""
+    def message(self) -> str:
+        """How the search ended, in a sentence."""
+        problem, answer = self.problem, self.answer
+        ending = _ENDINGS[answer.status].format(depth=problem.max_depth)
+        if answer.plans:
+            feasible = answer.status is Status.FEASIBLE
+            return f"{ending}: a gap of {self.gap:.2g}" if feasible else ending
+        bounds = amounts_text(problem.budgets.limits)
+        if answer.status is not Status.INFEASIBLE:
+            return f"{bounds}: {ending}; allow more time"
+        if problem.monotone and not _can_rise(problem.width_choices):
+            return (
+                "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
+            )
+        least = f"the least of each by itself is {amounts_text(answer.least)}; "
+        also = f"; {least}" if answer.least else "; "
+        remedy = "raise a budget, or offer cheaper blocks or narrower widths"
+        return f"{bounds}: {ending}{also}{remedy}"
+
+    @property
+    def gap(self) -> float | None:
+        """What the bound is above the first plan."""
+        best, bound = self.answer.best, self.answer.bound
+        return None if best is None or bound is None else bound - best.objective()
+
+    @property
+    def organized(self) -> Layout | None:
+        """The organizer's state of greatest gain that keeps the budgets."""
+        kept = [layout for layout in self.trajectory.layouts if self._keeps(layout)]
+        return max(kept, key=lambda layout: layout.gain(self.problem.alpha), default=None)
+
+    def forms(self, saved: str | None = None) -> Forms:
+        """Return the report in every format; `saved`: the file of the first layout."""
+        rows = [self._row(plan.layout) for plan in self.answer.plans]
+        table = Table(
+            _LAYOUT_COLUMNS,
+            tuple(tuple(_cell(row.get(name)) for name in _LAYOUT_COLUMNS) for row in rows),
+        )
+        return {
+            "table": self._text,
+            "json": lambda: json_text(self._values(rows) | {"saved": saved}),
+            "csv": table.csv,
+            "markdown": lambda: _markdown(table),
+        }
+
+    def _values(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        best, end, within = self.answer.best, self.trajectory.end, self.organized
+        alpha = self.problem.alpha
+        return {
+            "status": self.answer.status.name.lower(),
+            "message": self.message,
+            "bound": self.answer.bound,
+            "gap": self.gap,
+            "alpha": alpha,
+            "budgets": {
+                name: float(limit) if name == "latency_ms" else limit
+                for name, limit in self.problem.budgets.limits.items()
+            },
+            "plans": rows,
+            "organizer": {
+                **self._row(end),
+                "moves": len(self.trajectory.moves),
+                "within_budgets": self._keeps(end),
+                "best_within_budgets": None if within is None else self._row(within),
+                "difference": None
+                if within is None or best is None
+                else best.objective() - within.gain(alpha),
+            },
+        }
+
+    def _row(self, layout: Layout) -> dict[str, Any]:
+        row = {
+            "depths": layout.depths,
+            "widths": layout.widths,
+            "first_blocks": layout.first_blocks,
+            "blocks": layout.blocks,
+            "gain": layout.gain(self.problem.alpha),
+            "params": layout.params,
+            "macs": layout.macs,
+            "layers": layout.layers,
+            "width_sum": layout.width_sum,
+        }
+        if self.problem.latency is not None and self._keeps(layout):
+            row["latency_ms"] = float(self.problem.amounts(layout)["latency_ms"])
+        return row
+
+    def _keeps(self, layout: Layout) -> bool:
+        """Return whether a layout keeps the budgets; one without a latency does not."""
         problem = self.problem
-        kept = [each for each in self.way.layouts if _keeps(problem, each)]
-        return max(kept, key=lambda layout: layout.gain(problem.alpha), default=None)
+        if problem.latency is not None and any(
+            problem.latency.find(block, stage.side, stride) is None
+            for stage in layout.stages
+            for block, stride in stage.strided_blocks
+        ):
+            return False
+        return problem.fits(layout) and max(layout.depths) <= problem.max_depth
+
+    def _text(self) -> str:
+        if not self.answer.plans:
+            return ""
+        layouts = self._named_layouts()
+        names = ("depths", "widths", "gain", "params", "macs", "layers", "width_sum", "latency_ms")
+        columns = ("depths", "widths", ">gain", ">params", ">MACs", ">layers", ">Σwidth", ">ms")
+        rows = [self._row(layout) for _, layout in layouts]
+        lines = []
+        hidden = set() if self.problem.latency is not None else {"latency_ms"}
+        # What no row has another of stands once, below the table.
+        if len({row["widths"] for row in rows}) == 1:
+            hidden.add("widths")
+            lines.append(("widths", _commas(rows[0]["widths"])))
+        blocks = {block for row in rows for block in (*row["first_blocks"], *row["blocks"])}
+        if len(blocks) == 1:
+            lines.append(("blocks", str(blocks.pop())))
+        status = self.answer.status.name.lower()
+        lines.append(("status", f"{status}, {self.message}"))
+        lines += self._proof_facts() + self._organizer_facts()
+        shown = [
+            (name, column)
+            for name, column in zip(names, columns, strict=True)
+            if name not in hidden
+        ]
+        budgets = amounts_text(self.problem.budgets.limits)
+        text = Table(
+            (">#", *(column for _, column in shown)),
+            tuple(
+                (number, *(_shown(name, row.get(name)) for name, _ in shown))
+                for (number, _), row in zip(layouts, rows, strict=True)
+            ),
+            f"Greatest total gain within {budgets}: α = {self.problem.alpha:g}",
+        ).text()
+        if blocks:
+            text += "\n" + _stages_table(layouts[0][1]).text()
+        return text + "\n" + facts(lines)
+
+    def _named_layouts(self) -> list[tuple[str, Layout]]:
+        """Return the rows of the table: the plans, then the organizer's states and the start."""
+        layouts = [(str(n), plan.layout) for n, plan in enumerate(self.answer.plans, start=1)]
+        within, end = self.organized, self.trajectory.end
+        if self.has_start:
+            layouts += [("o", within)] if within is not None else []
+            layouts += [("(o)", end)] if end != within else []
+            layouts.append(("s", self.trajectory.start))
+        return layouts
+
+    def _proof_facts(self) -> Facts:
+        """Return the bound, what of the budgets is left, and which stages are as deep as can be."""
+        problem, lines = self.problem, []
+        layout = self.answer.plans[0].layout
+        if self.answer.bound is not None:
+            gap = self.gap or 0.0
+            reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} above the first"
+            lines.append(("bound", f"{self.answer.bound:.6f}, {reached}"))
+        amounts = problem.amounts(layout)
+        left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
+        lines.append(("left over", amounts_text(left)))
+        deepest = [
+            str(n) for n, depth in enumerate(layout.depths, start=1) if depth == problem.max_depth
+        ]
+        if deepest:
+            noun = "stage" if len(deepest) == 1 else "stages"
+            lines.append(("depth", f"{noun} {listed(deepest)} as deep as --max-depth allows"))
+        return lines
+
+    def _organizer_facts(self) -> Facts:
+        """Return what the rows of the organizer and the start are."""
+        if not self.has_start:
+            return []
+        problem, within, end = self.problem, self.organized, self.trajectory.end
+        start = ("s", "the start, with the blocks and widths of the first")
+        if problem.blocks is None and problem.widths is None:
+            start = ("s", "the start")
+        if within is None:
+            return [
+                ("(o)", "where the organizer ends; none of its states keeps the budgets"),
+                start,
+            ]
+        less = self.answer.plans[0].objective() - within.gain(problem.alpha)
+        best = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
+        if less < 5e-5:
+            best = "the organizer's best within the budgets, which gains as much as the first"
+        beyond = [("(o)", "where it ends, beyond them")] if end != within else []
+        return [("o", best), *beyond, start]
 
 
-def _keeps(problem: StagesProblem, layout: Layout) -> bool:
-    """Return whether a layout keeps the budgets; one without a latency does not."""
-    if problem.latency is not None and any(
-        problem.latency.find(unit, stage.side, 1 if place else stage.stride) is None
-        for stage in layout.stages
-        for place, unit in enumerate(stage.units)
-    ):
-        return False
-    return problem.fits(layout) and max(layout.depths) <= problem.most_depth
+def _stages_table(layout: Layout) -> Table:
+    """Return the blocks of a layout, stage by stage."""
+    rows = [
+        (
+            str(number),
+            str(stage.side),
+            str(stage.width),
+            str(stage.depth),
+            first,
+            repeated if len(stage.blocks) > 1 else "",
+        )
+        for number, (stage, first, repeated) in enumerate(
+            zip(layout.stages, layout.first_blocks, layout.blocks, strict=True), start=1
+        )
+    ]
+    columns = (">stage", ">side", ">width", ">depth", "first block of 1~", "the others~")
+    return Table(columns, tuple(rows))
 
 
-def layout_forms(
-    problem: StagesProblem,
-    answer: StagesAnswer,
-    beside: OrganizerComparison,
-    saved: str | None = None,
-) -> Forms:
-    """Return the answer in every format; `saved`: the file that the first plan is written to."""
-    rows = [_row(problem, plan.layout) for plan in answer.plans]
-    cells = [[_cell(row.get(name)) for name in _LAYOUT_COLUMNS] for row in rows]
-    values = {
-        "status": answer.status.name.lower(),
-        "message": message(problem, answer),
-        "bound": answer.bound,
-        "gap": _gap(answer),
-        "alpha": problem.alpha,
-        "budgets": {
-            name: float(value) if name == "latency_ms" else value
-            for name, value in problem.budgets.given.items()
-        },
-        "plans": rows,
-        "organizer": _organizer(answer, beside),
-        "saved": saved,
-    }
-    return {
-        "table": lambda: _layout_text(problem, answer, beside),
-        "json": lambda: json_text(values),
-        "csv": lambda: csv_table(_LAYOUT_COLUMNS, cells),
-        "markdown": lambda: markdown_table(_LAYOUT_COLUMNS, [list(map(str, row)) for row in cells]),
-    }
-
-
-def message(problem: StagesProblem, answer: StagesAnswer) -> str:
-    """Return how the search ended, in a sentence."""
-    said = _ENDINGS[answer.status].format(deep=problem.most_depth)
-    if answer.plans:
-        gap = _gap(answer)
-        return f"{said}: a gap of {gap:.2g}" if answer.status is Status.FEASIBLE else said
-    bounds = amounts_text(problem.budgets.given)
-    if answer.status is not Status.INFEASIBLE:
-        return f"{bounds}: {said}; allow more time"
-    if problem.monotone and not _can_rise(problem.width_choices):
-        return "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
-    least = f"the least of each by itself is {amounts_text(answer.least)}; "
-    also = f"; {least}" if answer.least else "; "
-    return f"{bounds}: {said}{also}raise a budget, or offer cheaper blocks or narrower widths"
-
-
-def amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
-    """Return amounts in words.
-
-    >>> amounts_text({"params": 5_100_000, "latency_ms": Fraction(5, 2)})
-    '5,100,000 parameters, 2.5 milliseconds'
-    """
-    return ", ".join(_amount_text(name, value) for name, value in amounts.items())
-
-
-def _amount_text(name: str, value: int | Fraction) -> str:
-    return f"{float(value) if name == 'latency_ms' else value:,} {_AMOUNT_NAMES[name]}"
-
-
-def _can_rise(choices: Sequence[Sequence[int]]) -> bool:
+def _can_rise(choices: Iterable[Sequence[int]]) -> bool:
     """Return whether some widths of the stages stay or rise: the narrowest that do so are tried."""
     width = 0
-    for offered in choices:
-        wide_enough = [each for each in offered if each >= width]
+    for widths in choices:
+        wide_enough = [choice for choice in widths if choice >= width]
         if not wide_enough:
             return False
         width = min(wide_enough)
     return True
 
 
-def _gap(answer: StagesAnswer) -> float | None:
-    if not answer.plans or answer.bound is None:
+def _move_values(move: Move | None) -> dict[str, Any] | None:
+    if move is None:
         return None
-    return answer.bound - answer.plans[0].objective()
+    return {"source": move.source, "target": move.target, "min": move.min, "max": move.max}
 
 
-def _row(problem: StagesProblem, layout: Layout) -> dict[str, Any]:
-    row = {
-        "depths": list(layout.depths),
-        "widths": list(layout.widths),
-        "first_blocks": list(layout.first_blocks),
-        "blocks": list(layout.blocks),
-        "gain": layout.gain(problem.alpha),
-        "params": layout.params,
-        "macs": layout.macs,
-        "layers": layout.layers,
-        "width_sum": layout.width_sum,
-    }
-    if problem.latency is not None and _keeps(problem, layout):
-        row["latency_ms"] = float(problem.amounts(layout)["latency_ms"])
-    return row
+def _move_texts(trajectory: Trajectory[Any]) -> list[str]:
+    return [str(move) for move in trajectory.moves]
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return an amount of a layout as the table for people has it."""
+    if name in ("depths", "widths"):
+        return _commas(value)
+    if name == "gain":
+        return f"{value:.4f}"
+    if name == "latency_ms":
+        return "" if value is None else f"{value:.3f}"
+    return short(value)
 
 
 def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    return _commas(value) if isinstance(value, tuple) else value
 
 
-def _organizer(answer: StagesAnswer, beside: OrganizerComparison) -> dict[str, Any]:
-    problem, within = beside.problem, beside.within
-    best = answer.plans[0].objective() if answer.plans else None
-    return {
-        **_row(problem, beside.way.end),
-        "moves": len(beside.way.moves),
-        "within_budgets": _keeps(problem, beside.way.end),
-        "best_within_budgets": None if within is None else _row(problem, within),
-        "difference": None if within is None or best is None else best - within.gain(problem.alpha),
-    }
+def _commas(values: Iterable[Any], separator: str = ",") -> str:
+    return separator.join(map(str, values))
 
 
-def _layout_text(problem: StagesProblem, answer: StagesAnswer, beside: OrganizerComparison) -> str:
-    if not answer.plans:
-        return ""
-    columns = [">#", "depths", "widths", ">gain", ">params", ">MACs", ">layers", ">Σwidth"]
-    names = ["depths", "widths", "gain", "params", "macs", "layers", "width_sum"]
-    if problem.latency is not None:
-        columns, names = [*columns, ">ms"], [*names, "latency_ms"]
-    layouts = [(str(n), plan.layout) for n, plan in enumerate(answer.plans, start=1)]
-    within, end = beside.within, beside.way.end
-    if beside.begins:
-        layouts += [("o", within)] if within is not None else []
-        layouts += [("(o)", end)] if end != within else []
-        layouts.append(("s", beside.way.start))
-    rows = [[name, *_shown(_row(problem, layout), names)] for name, layout in layouts]
-    said = []
-    # What no row has another of stands once, below the table.
-    same_widths = len({row[2] for row in rows}) == 1
-    if same_widths:
-        said.append(("widths", rows[0][2]))
-    blocks = {each for _, x in layouts for each in (*x.first_blocks, *x.blocks)}
-    if len(blocks) == 1:
-        said.append(("blocks", blocks.pop()))
-    said.append(("status", f"{answer.status.name.lower()}, {message(problem, answer)}"))
-    said += _proven(problem, answer)
-    said += _beside(answer, beside)
-    keep = [n for n in range(len(columns)) if n != 2 or not same_widths]
-    kept = amounts_text(problem.budgets.given)
-    title = f"Greatest total gain within {kept}: α = {problem.alpha:g}"
-    text = heading(title) + table(
-        [columns[n] for n in keep], [[row[n] for n in keep] for row in rows]
-    )
-    if blocks:
-        text += "\n" + _blocks(answer.plans[0].layout)
-    return text + "\n" + facts(said)
-
-
-def _blocks(layout: Layout) -> str:
-    """Return the blocks of the first layout, stage by stage."""
-    rows = [
-        [number, stage.side, stage.width, stage.depth, first, more if len(stage.units) > 1 else ""]
-        for number, (stage, first, more) in enumerate(
-            zip(layout.stages, layout.first_blocks, layout.blocks, strict=True), start=1
-        )
-    ]
-    columns = [">stage", ">side", ">width", ">depth", "first block of 1~", "the others~"]
-    return table(columns, rows)
-
-
-def _proven(problem: StagesProblem, answer: StagesAnswer) -> list[tuple[str, str]]:
-    """Return the bound, what of the budgets is left, and which stages are at the greatest depth."""
-    said = []
-    layout = answer.plans[0].layout
-    if answer.bound is not None:
-        gap = _gap(answer) or 0.0
-        reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} above the first"
-        said.append(("bound", f"{answer.bound:.6f}, {reached}"))
-    spent = problem.amounts(layout)
-    left = {name: most - spent[name] for name, most in problem.budgets.given.items()}
-    said.append(("left over", amounts_text(left)))
-    deepest = [
-        str(n) for n, depth in enumerate(layout.depths, start=1) if depth == problem.most_depth
-    ]
-    if deepest:
-        noun = "stage" if len(deepest) == 1 else "stages"
-        said.append(("depth", f"{noun} {listed(deepest)} as deep as --max-depth allows"))
-    return said
-
-
-def _shown(row: dict[str, Any], names: list[str]) -> list[str]:
-    shown = []
-    for name in names:
-        value: Any = row.get(name)
-        if name in ("depths", "widths"):
-            shown.append(",".join(map(str, value)))
-        elif name == "gain":
-            shown.append(f"{value:.4f}")
-        elif name == "latency_ms":
-            shown.append("" if value is None else f"{value:.3f}")
-        else:
-            shown.append(short(value))
-    return shown
-
-
-def _beside(answer: StagesAnswer, beside: OrganizerComparison) -> list[tuple[str, str]]:
-    if not beside.begins:
-        return []
-    problem, within, end = beside.problem, beside.within, beside.way.end
-    start = ("s", "the start, with the blocks and widths of the first")
-    if problem.units is None and problem.widths is None:
-        start = ("s", "the start")
-    if within is None:
-        return [("(o)", "where the organizer ends; none of its states keeps the budgets"), start]
-    less = answer.plans[0].objective() - within.gain(problem.alpha)
-    said = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
-    if less < 5e-5:
-        said = "the organizer's best within the budgets, which gains as much as the first"
-    beyond = [("(o)", "where it ends, beyond them")] if end != within else []
-    return [("o", said), *beyond, start]
+def _markdown(table: Table) -> str:
+    """Return the numbers as they are: the file is for programs too."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
+    return markdown_table(table.names, cells)

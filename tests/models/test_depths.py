@@ -56,7 +56,7 @@ def test_the_units_that_can_go_and_those_that_stay() -> None:
     start = layout_of(NETWORKS["residual"]())
     assert start.depths == (1, 1, 4)
     assert [stage.held.movable for stage in start.stages] == [[], [], [1, 2, 3]]
-    assert [stage.least_depth for stage in start.stages] == [1, 1, 1]
+    assert [stage.min_depth for stage in start.stages] == [1, 1, 1]
     assert [stage.held.repeat.channels for stage in start.stages] == [8, 12, None]
 
 
@@ -78,7 +78,7 @@ def test_units_between_others_go_last_first() -> None:
     model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
     (stage,) = layout_of(model).stages
     held = stage.held
-    assert (held.movable, held.end, held.least_depth) == ([1, 3, 4], 4, 3)
+    assert (held.movable, held.end, held.min_depth) == ([1, 3, 4], 4, 3)
     assert [held.places(depth) for depth in (6, 5, 4, 3)] == [
         [0, 1, 2, 3, 4, 5],
         [0, 1, 2, 3, 5],
@@ -210,6 +210,6 @@ def test_layers_of_several_parents_stay_together() -> None:
     model = nn.Sequential(*pair(), *pair(), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1))
     found = trace(model, (8, 9, 9))
     start = layout_on(found, model)
-    for depth in range(start.stages[0].least_depth, 6):
+    for depth in range(start.stages[0].min_depth, 6):
         layout = start.at_depths((depth,))
         check_counts(taken(model, layout), layout, (8, 9, 9))

@@ -99,4 +99,4 @@ def test_the_first_stays_and_what_is_known_of_it_goes_along() -> None:
     assert made(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert made.style == model.style
-    assert made.layout.frame == replace(model.layout.frame)
+    assert made.layout.stem_and_head == replace(model.layout.stem_and_head)

@@ -55,7 +55,7 @@ def test_weights_stay_in_their_order_and_new_ones_are_drawn(name: str) -> None:
     before = copy.deepcopy(model.state_dict())
     structure = str(model)
     start = layout_of(model)
-    away = start.at_depths(tuple(stage.least_depth for stage in start.stages))
+    away = start.at_depths(tuple(stage.min_depth for stage in start.stages))
     for layout in (some_depths(start, 3), away):
         random_state = torch.get_rng_state()
         made, same, other = (taken(model, layout, seed) for seed in (1, 1, 2))

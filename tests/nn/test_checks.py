@@ -211,7 +211,7 @@ def test_a_plain_network_has_no_activation() -> None:
 def test_a_named_network_has_as_many_classes_as_asked(name: str, hidden: tuple[int, ...]) -> None:
     made = named_network(name, 224, classes=37, device="meta")
     assert made(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 37)
-    assert made.layout.frame.classifier == (*hidden, 37)
+    assert made.layout.stem_and_head.classifier == (*hidden, 37)
     assert made.layout.params == sum(each.numel() for each in made.parameters())
     assert named_network(name, 224, device="meta").layout == network(name, 224)
 

@@ -10,9 +10,9 @@ from ifspace.nn.network import (
     joins_of,
 )
 from ifspace.stages.layout import (
-    Frame,
     Layout,
     Stage,
+    StemAndHead,
     StemLayer,
 )
 from ifspace.stages.networks import (
@@ -56,11 +56,11 @@ def test_the_maps_are_flattened_at_the_pixels_that_are_counted(
     assert head_side(network(name, side)) == pooled
 
 
-def changed(stage: int = 0, frame: dict[str, Any] | None = None, **more: Any) -> Layout:
-    layout = stages("CONV", (8, 4), (6, 12), (2, 2), frame=Frame(classifier=(10,)))
+def changed(stage: int = 0, stem_and_head: dict[str, Any] | None = None, **more: Any) -> Layout:
+    layout = stages("CONV", (8, 4), (6, 12), (2, 2), stem_and_head=StemAndHead(classifier=(10,)))
     parts = list(layout.stages)
     parts[stage] = replace(parts[stage], **more)
-    return Layout(tuple(parts), replace(layout.frame, **(frame or {})))
+    return Layout(tuple(parts), replace(layout.stem_and_head, **(stem_and_head or {})))
 
 
 def stem(c_in: int, c_out: int, side: int) -> dict[str, Any]:
@@ -70,17 +70,20 @@ def stem(c_in: int, c_out: int, side: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        (changed(frame={"inputs": 4}), "stage 1 does not fit: got 3 channels; allowed: 4, which"),
+        (
+            changed(stem_and_head={"inputs": 4}),
+            "stage 1 does not fit: got 3 channels; allowed: 4, which",
+        ),
         (changed(1, first=CONV.at(7, 12)), "stage 2 does not fit: got 7 channels; allowed: 6"),
-        (changed(1, more=CONV.at(6, 12)), "what stage 2 repeats does not fit: got 6 channels"),
-        (changed(1, more=CONV.at(12, 6)), "what stage 2 repeats does not fit: got 6 channels"),
+        (changed(1, repeated=CONV.at(6, 12)), "what stage 2 repeats does not fit: got 6 channels"),
+        (changed(1, repeated=CONV.at(12, 6)), "what stage 2 repeats does not fit: got 6 channels"),
         (changed(1, side=16), "stage 2 does not fit: got side 16 at stride 1; allowed: no more"),
         (changed(1, side=8, stride=2), "stage 2 does not fit: got side 8 at stride 2; allowed: no"),
-        (changed(before=CONV.at(3, 3).layers), "stage 1 does not fit: got 1 layers counted before"),
-        (changed(frame=stem(4, 3, 8)), "layer 1 of the stem does not fit: got 4 channels"),
-        (changed(frame=stem(3, 4, 8)), "stage 1 does not fit: got 3 channels; allowed: 4"),
+        (changed(stem=CONV.at(3, 3).layers), "stage 1 does not fit: got 1 layers counted before"),
+        (changed(stem_and_head=stem(4, 3, 8)), "layer 1 of the stem does not fit: got 4 channels"),
+        (changed(stem_and_head=stem(3, 4, 8)), "stage 1 does not fit: got 3 channels; allowed: 4"),
         (
-            changed(frame=stem(3, 3, 8) | {"image": 20}),
+            changed(stem_and_head=stem(3, 3, 8) | {"image": 20}),
             "layer 1 of the stem does not fit: got side 8; allowed: a divisor of 20",
         ),
         (changed(1, first=CONV.at(6, 12, dims=1)), "the network does not fit: got layers of 1 and"),
@@ -94,10 +97,10 @@ def test_parts_that_do_not_fit_are_named(layout: Layout, said: str) -> None:
 @pytest.mark.parametrize("pixels", [2, 5, 25])
 def test_pixels_that_are_no_square_within_the_maps_are_refused(pixels: int) -> None:
     with pytest.raises(SettingError, match=f"^the classifier does not fit: got {pixels} pixels"):
-        head_side(changed(frame={"pixels": pixels}))
-    assert head_side(changed(frame={"pixels": 16})) == 4
+        head_side(changed(stem_and_head={"pixels": pixels}))
+    assert head_side(changed(stem_and_head={"pixels": 16})) == 4
 
 
 def test_sequences_count_pixels_in_one_dimension() -> None:
     unit = CONV.at(4, dims=1)
-    assert head_side(Layout((Stage(8, unit, unit),), Frame(inputs=4, pixels=5))) == 5
+    assert head_side(Layout((Stage(8, unit, unit),), StemAndHead(inputs=4, pixels=5))) == 5

@@ -21,8 +21,8 @@ from ifspace.nn.network import (
 )
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import (
-    Frame,
     Layout,
+    StemAndHead,
     StemLayer,
 )
 from ifspace.stages.networks import (
@@ -34,9 +34,10 @@ from ifspace.stages.networks import (
 )
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagesProblem,
-    Unit,
 )
 
 
@@ -67,7 +68,7 @@ def same_counts(made: Network, layout: Layout) -> torch.Tensor:
     """Compare all counts and return what the network writes for two images."""
     assert made.layout == layout
     assert sum(each.numel() for each in made.parameters()) == layout.params
-    images = torch.empty(2, layout.frame.inputs, layout.image, layout.image)
+    images = torch.empty(2, layout.stem_and_head.inputs, layout.image, layout.image)
     made.eval()
     with FlopCounterMode(display=False) as counter:
         y = made(images)
@@ -159,22 +160,22 @@ def test_what_the_organizer_ends_with(name: str) -> None:
     same_counts(build_network(layout, style_of(name)), layout)
 
 
-RPW = Unit.of(Block.parse("DW+RPW(2,1/2)"))
+RPW = BlockChoice.of(Block.parse("DW+RPW(2,1/2)"))
 CHOICES = (
-    Unit.of(Block.parse("CONV")),
-    Unit.of(Block.parse("DW+PW")),
+    BlockChoice.of(Block.parse("CONV")),
+    BlockChoice.of(Block.parse("DW+PW")),
     RPW,
-    Unit(Composition.parse("GPW+SH+DW+GPW")),
-    Unit.of(Block.parse("PW+DW+PW"), Fraction(1, 4)),
+    BlockChoice(Composition.parse("GPW+SH+DW+GPW")),
+    BlockChoice.of(Block.parse("PW+DW+PW"), Fraction(1, 4)),
 )
 
 
 @pytest.mark.parametrize("unit", CHOICES, ids=str)
 @pytest.mark.parametrize("name", ["mobilenet", "fog", "resnet50"])
-def test_what_the_search_finds_for_a_block(name: str, unit: Unit) -> None:
+def test_what_the_search_finds_for_a_block(name: str, unit: BlockChoice) -> None:
     start = network(name, 32)
     budgets = Budgets(params=90_000_000, macs=9_000_000_000)
-    problem = StagesProblem(start, budgets, units=((unit,),) * len(start.stages), most_depth=4)
+    problem = StagesProblem(start, budgets, blocks=(Blocks(unit),) * len(start.stages), max_depth=4)
     (plan,) = best_stages(problem).plans
     same_counts(build_network(plan.layout, style_of(name)), plan.layout)
 
@@ -186,9 +187,9 @@ def test_what_the_search_finds_among_blocks_and_widths(name: str, budget: int) -
     start = network(name, 32)
     # The image has three channels: no groups fit there.
     opening = (CHOICES[0], CHOICES[1])
-    units = (opening, *(CHOICES for _ in start.stages[1:]))
+    blocks = (Blocks(*opening), *(Blocks(*CHOICES) for _ in start.stages[1:]))
     widths = ((16, 32),) * len(start.stages)
-    problem = StagesProblem(start, Budgets(params=budget), widths, units, most_depth=5)
+    problem = StagesProblem(start, Budgets(params=budget), widths, blocks, max_depth=5)
     answer = best_stages(problem, top=3)
     assert len(answer.plans) == 3
     for plan in answer.plans:
@@ -197,7 +198,7 @@ def test_what_the_search_finds_among_blocks_and_widths(name: str, budget: int) -
 
 def test_a_layout_of_a_block_for_each_stage() -> None:
     blocks = [Block.parse(x) for x in ("CONV(5)", "DW+RPW(4,1/2)", "GC(4)+SH(4)+GPW(2)", "PW+DW")]
-    frame = Frame(bias=True, batch_norm=True, projections=True, classifier=(20, 7), pixels=4)
+    frame = StemAndHead(bias=True, batch_norm=True, projections=True, classifier=(20, 7), pixels=4)
     layout = stages(blocks, (24, 12, 6, 3), (16, 32, 64, 20), (1, 2, 3, 2), (2, 2, 1, 2), frame)
     y = same_counts(build_network(layout), layout)
     assert (layout.image, y.shape) == (48, (2, 7))
@@ -214,7 +215,7 @@ def test_a_layout_of_a_block_for_each_stage() -> None:
 )
 @pytest.mark.parametrize("bias", [True, False])
 def test_projections_are_there_in_every_style(style: NetworkStyle, bias: bool) -> None:
-    frame = Frame(bias=bias, batch_norm=True, projections=True, classifier=(7,))
+    frame = StemAndHead(bias=bias, batch_norm=True, projections=True, classifier=(7,))
     layout = stages("DW+GPW(4)+SH(4)+PW", (8, 4), (8, 16), (1, 5), (1, 2), replace(frame, inputs=8))
     assert same_counts(build_network(layout, style), layout).shape == (2, 7)
 
@@ -222,6 +223,6 @@ def test_projections_are_there_in_every_style(style: NetworkStyle, bias: bool) -
 def test_a_stem_of_several_layers() -> None:
     layers = Block.parse("CONV+SH(2)+DW+PW").at(4, 8).layers
     stem = tuple(StemLayer(layer, side) for layer, side in zip(layers, (8, 8, 4, 4), strict=True))
-    frame = Frame(4, stem, batch_norm=True, bias=True, image=16)
-    layout = stages("CONV", (4, 2), (8, 6), (1, 2), frame=frame)
+    frame = StemAndHead(4, stem, batch_norm=True, bias=True, image=16)
+    layout = stages("CONV", (4, 2), (8, 6), (1, 2), stem_and_head=frame)
     assert same_counts(build_network(layout), layout).shape == (2, 6, 2, 2)

@@ -15,8 +15,8 @@ from ifspace.nn.network import (
     style_of,
 )
 from ifspace.stages.layout import (
-    Frame,
     Layout,
+    StemAndHead,
     StemLayer,
 )
 from ifspace.stages.networks import (
@@ -75,7 +75,7 @@ def ready(layout: Layout, style: NetworkStyle) -> Network:
 
 def images(layout: Layout, count: int = 2) -> Tensor:
     draw = torch.Generator().manual_seed(3)
-    shape = (count, layout.frame.inputs, layout.image, layout.image)
+    shape = (count, layout.stem_and_head.inputs, layout.image, layout.image)
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
@@ -87,7 +87,7 @@ def compare(made: Network, written: Callable[[Written, Tensor], Tensor]) -> None
 
 def test_resnet() -> None:
     stem = StemLayer(stages("CONV(7)", (16,), (8,), (1,)).stages[0].first.layers[0], 16)
-    frame = Frame(stem=(stem,), batch_norm=True, projections=True, classifier=(5,), image=32)
+    frame = StemAndHead(stem=(stem,), batch_norm=True, projections=True, classifier=(5,), image=32)
     quarter = Fraction(1, 4)
     layout = stages("PW+CONV+PW", (8, 4), (16, 32), (2, 2), (1, 2), frame, quarter)
 
@@ -110,7 +110,7 @@ def test_resnet() -> None:
 
 
 def test_fog() -> None:
-    frame = Frame(inputs=6, batch_norm=True, classifier=(5,))
+    frame = StemAndHead(inputs=6, batch_norm=True, classifier=(5,))
     layout = stages("DW+PW", (8, 4), (6, 12), (1, 2), (1, 2), frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
@@ -148,8 +148,8 @@ def test_residual_units_of_two_convolutions() -> None:
 
 
 def test_vgg_with_hidden_dense_layers() -> None:
-    frame = Frame(bias=True, classifier=(7, 5), pixels=4)
-    layout = stages("CONV", (16, 8), (4, 6), (1, 2), frame=frame)
+    frame = StemAndHead(bias=True, classifier=(7, 5), pixels=4)
+    layout = stages("CONV", (16, 8), (4, 6), (1, 2), stem_and_head=frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(net.conv(x, "stages.stage1.unit1.layer0")), 2)
@@ -164,7 +164,7 @@ def test_vgg_with_hidden_dense_layers() -> None:
 
 def test_mobilenet() -> None:
     stem = StemLayer(stages("CONV", (8,), (4,), (1,)).stages[0].first.layers[0], 8)
-    frame = Frame(stem=(stem,), batch_norm=True, stem_counts=True, classifier=(5,), image=16)
+    frame = StemAndHead(stem=(stem,), batch_norm=True, stem_counts=True, classifier=(5,), image=16)
     layout = stages("DW+PW", (8, 4), (6, 8), (2, 1), (1, 2), frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def test_sides_that_do_not_halve_are_pooled_all_the_same() -> None:
 
 
 def test_where_no_activation_follows_the_sum() -> None:
-    layout = stages("PW+DW+PW", (4,), (6,), (1,), frame=Frame(inputs=6))
+    layout = stages("PW+DW+PW", (4,), (6,), (1,), stem_and_head=StemAndHead(inputs=6))
 
     def written(net: Written, x: Tensor) -> Tensor:
         y = F.relu6(net.conv(x, "stages.stage1.unit1.layer0"))

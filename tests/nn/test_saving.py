@@ -26,7 +26,7 @@ from ifspace.nn.network import (
     build_network,
     named_network,
 )
-from ifspace.stages.layout import Frame
+from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
     fog,
     stages,
@@ -45,10 +45,10 @@ def one_thread() -> Iterator[None]:
 
 
 def small(seed: int | None = 0) -> Network:
-    frame = Frame(batch_norm=True, classifier=(6, 4), image=None)
+    frame = StemAndHead(batch_norm=True, classifier=(6, 4), image=None)
     blocks = [Block.parse("CONV"), Block.parse("DW+RPW(4,1/2)+SH(4)+GPW(2)")]
     return build_network(
-        stages(blocks, (8, 4), (8, 16), (1, 2), frame=frame),
+        stages(blocks, (8, 4), (8, 16), (1, 2), stem_and_head=frame),
         NetworkStyle("silu", residual=1, dropout=0.1),
         seed=seed,
     )

@@ -22,7 +22,7 @@ from ifspace.nn.network import (
     Network,
     build_network,
 )
-from ifspace.stages.layout import Frame
+from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import stages
 
 SENSELESS = "a description that makes no sense"
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small() -> Network:
-    frame = Frame(batch_norm=True, classifier=(6, 4))
-    return build_network(stages("DW+PW", (8, 4), (8, 16), (1, 1), frame=frame), seed=0)
+    frame = StemAndHead(batch_norm=True, classifier=(6, 4))
+    return build_network(stages("DW+PW", (8, 4), (8, 16), (1, 1), stem_and_head=frame), seed=0)
 
 
 def changed_head(made: Network) -> None:
@@ -39,7 +39,7 @@ def changed_head(made: Network) -> None:
 
 
 def more_parts(made: Network) -> None:
-    made.more = nn.Linear(2, 2)
+    made.repeated = nn.Linear(2, 2)
 
 
 def other_layout(made: Network) -> None:

@@ -17,16 +17,17 @@ from ifspace.errors import SettingError
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (
-    Frame,
     Layout,
+    StemAndHead,
     StemLayer,
 )
 from ifspace.stages.networks import stages
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagePlan,
     StagesProblem,
-    Unit,
 )
 
 Q = Fraction
@@ -48,16 +49,16 @@ POOL = (
 )
 
 
-def unit(draw: random.Random) -> Unit:
+def unit(draw: random.Random) -> BlockChoice:
     if draw.random() < 0.2:
-        return Unit.of(Block.parse("PW+DW+PW"), draw.choice([Q(1, 2), Q(1, 4), Q(2)]))
-    return Unit.of(Block.parse(draw.choice(POOL)))
+        return BlockChoice.of(Block.parse("PW+DW+PW"), draw.choice([Q(1, 2), Q(1, 4), Q(2)]))
+    return BlockChoice.of(Block.parse(draw.choice(POOL)))
 
 
-def frame(draw: random.Random, side: int) -> Frame:
+def frame(draw: random.Random, side: int) -> StemAndHead:
     stem = (StemLayer(Block.parse(draw.choice(["CONV", "CONV(5)"])).at(3, 8).layers[0], side),)
     stemmed = draw.random() < 0.4
-    return Frame(
+    return StemAndHead(
         inputs=draw.choice([3, 4, 8]),
         stem=stem if stemmed else (),
         batch_norm=draw.random() < 0.5,
@@ -81,10 +82,10 @@ def start(draw: random.Random) -> Layout:
 def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
     """Latencies of whatever may be in play, now and then less one."""
     cases = {}
-    for place, units in enumerate(problem.unit_choices):
+    for place, units in enumerate(problem.block_choices):
         stage = problem.start.stages[place]
         inside = {w for choices in problem.width_choices for w in choices}
-        entries = inside | {problem.start.frame.opens_with}
+        entries = inside | {problem.start.stem_and_head.stem_channels}
         for each, c_in, c_out in product(units, entries, problem.width_choices[place]):
             for stride in {1, stage.stride}:
                 if draw.random() < 0.97:
@@ -125,13 +126,12 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
                     ),
                 ]
             ),
-            units=None
+            blocks=None
             if own
             else tuple(
-                tuple(dict.fromkeys(unit(draw) for _ in range(draw.randint(1, 3))))
-                for _ in range(many)
+                Blocks(*(unit(draw) for _ in range(draw.randint(1, 3)))) for _ in range(many)
             ),
-            most_depth=draw.randint(2, 5),
+            max_depth=draw.randint(2, 5),
             alpha=draw.choice([3, 3, 0, 1, 10]),
             monotone=draw.random() < 0.3,
         )
@@ -139,8 +139,8 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
             problem = replace(
                 problem, budgets=Budgets(latency_ms=Q(1)), latency=table(draw, problem)
             )
-        choices = [map(len, problem.width_choices), map(len, problem.unit_choices)]
-        if prod(prod(each) for each in choices) * problem.most_depth**many > 6000:
+        choices = [map(len, problem.width_choices), map(len, problem.block_choices)]
+        if prod(prod(each) for each in choices) * problem.max_depth**many > 6000:
             continue
         rows = list(brute_stages.layouts(problem))
         if rows:
@@ -156,16 +156,16 @@ def seen(plan: StagePlan) -> brute_stages.Row:
         *(amounts.get(name, Q(0)) for name in AMOUNTS),
         layout.depths,
         layout.widths,
-        layout.blocks,
+        tuple(map(str, layout.blocks)),
     )  # type: ignore[arg-type]
 
 
 def all_have_a_block(problem: StagesProblem) -> bool:
     known = brute_stages.Stages(problem)
-    entries = [(problem.start.frame.opens_with,), *problem.width_choices]
+    entries = [(problem.start.stem_and_head.stem_channels,), *problem.width_choices]
     return all(
         any(known.parts(n, *case) for case in product(units, entries[n], entries[n + 1]))
-        for n, units in enumerate(problem.unit_choices)
+        for n, units in enumerate(problem.block_choices)
     )
 
 
@@ -209,23 +209,21 @@ def test_the_best_few_of_problems_of_every_sort(seed: int) -> None:
 
 def test_the_problems_drawn_are_of_every_sort() -> None:
     problems = [problem for seed in range(4) for problem, _ in drawn(seed, 60)]
-    names = {tuple(problem.budgets.given) for problem in problems}
+    names = {tuple(problem.budgets.limits) for problem in problems}
     assert len(names) == 15
-    frames = [problem.start.frame for problem in problems]
+    frames = [problem.start.stem_and_head for problem in problems]
     for wanted in (
         sum(each.stem_counts for each in frames),
         sum(each.projections for each in frames),
         sum(problem.monotone for problem in problems),
-        sum(problem.units is None for problem in problems),
+        sum(problem.blocks is None for problem in problems),
     ):
         assert wanted > 15
 
 
 def test_all_layouts_of_a_problem_one_after_the_other() -> None:
-    begun = stages("CONV", (8, 8), (4, 4), (1, 1), frame=Frame(inputs=4))
-    problem = StagesProblem(
-        begun, Budgets(layers=6), units=((Unit.of(Block.parse("CONV")),),) * 2, most_depth=3
-    )
+    begun = stages("CONV", (8, 8), (4, 4), (1, 1), stem_and_head=StemAndHead(inputs=4))
+    problem = StagesProblem(begun, Budgets(layers=6), blocks=(Blocks("CONV"),) * 2, max_depth=3)
     rows = list(brute_stages.layouts(problem))
     assert len(rows) == 9
     assert same_answer(problem, rows, top=20) == "OPTIMAL"
@@ -235,7 +233,7 @@ def test_all_layouts_of_a_problem_one_after_the_other() -> None:
 def test_of_equal_gain_the_fewest_parameters_come_first() -> None:
     # The gain is the same for each width and, at sides of 2, for each depth from 2 on.
     begun = stages("CONV", (2, 2), (8, 8), (1, 1))
-    problem = StagesProblem(begun, Budgets(params=10**6), widths=((8, 4, 6),) * 2, most_depth=5)
+    problem = StagesProblem(begun, Budgets(params=10**6), widths=((8, 4, 6),) * 2, max_depth=5)
     plan = best_stages(problem).plans[0]
     assert (plan.layout.depths, plan.layout.widths) == ((1, 1), (4, 4))
     assert same_answer(problem, list(brute_stages.layouts(problem)), top=30) == "OPTIMAL"

@@ -1,7 +1,6 @@
 """What is known of the papers' networks, the organizer beside the optimum, and short times."""
 
 import random
-import re
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -17,16 +16,18 @@ from ifspace.cpsat import Outcome
 from ifspace.errors import SolverError
 from ifspace.stages import allocate as optimizer
 from ifspace.stages.allocate import RESOLUTION, best_stages
-from ifspace.stages.layout import Frame
+from ifspace.stages.command import block_list
+from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
     network,
     stages,
 )
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagesProblem,
-    Unit,
 )
 
 Q = Fraction
@@ -44,7 +45,7 @@ def test_the_organized_vgg_is_proven_best_at_its_parameters_and_macs() -> None:
     assert answer.bound == pytest.approx(7.428646, abs=1e-6)
     first, second = (plan.objective() for plan in answer.plans)
     assert first - second > 0.05
-    small = replace(problem, most_depth=6)
+    small = replace(problem, max_depth=6)
     ranked = brute_stages.ranking(small, list(brute_stages.layouts(small)))[:5]
     plans = best_stages(small, 5).plans
     assert [plan.layout.depths for plan in plans] == [row.depths for _, row in ranked]
@@ -82,10 +83,7 @@ WIDE = StagesProblem(
     VGG,
     Budgets(params=4_000_000, macs=300_000_000),
     widths=((32, 48, 64, 96, 128, 192, 256, 512),) * 5,
-    units=tuple(
-        tuple(Unit.of(Block.parse(text)) for text in ("CONV", "CONV(5)", "DW+PW", "DW(5)+PW"))
-        for _ in range(5)
-    ),
+    blocks=(Blocks("CONV", "CONV(5)", "DW+PW", "DW(5)+PW"),) * 5,
 )
 
 
@@ -133,16 +131,16 @@ def test_no_time_for_the_fewest_parameters_leaves_the_gain_proven(
 
 
 def test_two_names_of_one_block_are_one_choice() -> None:
-    begun = stages("CONV", (8, 4), (8, 8), (1, 1), frame=Frame(inputs=8))
+    begun = stages("CONV", (8, 4), (8, 8), (1, 1), stem_and_head=StemAndHead(inputs=8))
     names = [
-        Unit.of(Block.parse("DW+GPW(4)+SH(4)+GPW(2)")),
-        Unit(Composition.parse("DW+GPW+SH+GPW")),
+        BlockChoice.of(Block.parse("DW+GPW(4)+SH(4)+GPW(2)")),
+        BlockChoice(Composition.parse("DW+GPW+SH+GPW")),
     ]
     names.append(names[0])
-    asked = StagesProblem(begun, Budgets(layers=10**6), units=(tuple(names),) * 2, most_depth=2)
+    asked = StagesProblem(begun, Budgets(layers=10**6), blocks=(Blocks(*names),) * 2, max_depth=2)
     layouts = [plan.layout for plan in best_stages(asked, 20).plans]
     assert len(layouts) == len(set(layouts))
-    widths = replace(asked, units=None, widths=((8, 8), (8,)))
+    widths = replace(asked, blocks=None, widths=((8, 8), (8,)))
     assert len(best_stages(widths, 20).plans) == 4
 
 
@@ -152,10 +150,10 @@ def test_the_same_plans_every_time() -> None:
 
 
 def test_a_composition_without_groups_is_a_block() -> None:
-    begun = stages("DW+PW", (8, 4), (8, 8), (2, 2), frame=Frame(inputs=4))
+    begun = stages("DW+PW", (8, 4), (8, 8), (2, 2), stem_and_head=StemAndHead(inputs=4))
     budgets = Budgets(params=1200)
-    open_unit = Unit(Composition.parse("DW+PW"))
-    asked = StagesProblem(begun, budgets, units=((open_unit,),) * 2)
+    open_unit = BlockChoice(Composition.parse("DW+PW"))
+    asked = StagesProblem(begun, budgets, blocks=(Blocks(open_unit),) * 2)
     assert (
         best_stages(asked).plans[0].layout
         == best_stages(StagesProblem(begun, budgets)).plans[0].layout
@@ -169,13 +167,12 @@ def test_a_layout_that_the_solver_once_lost_when_it_simplified_the_model() -> No
         "DW+GPW(2),GPW(2)+DW,DW+GPW(4)+SH(4)+GPW(4)",
         "DW(5)+RPW(4,1/2)",
     )
-    units = tuple(
-        tuple(Unit.of(Block.parse(text)) for text in re.split(r",(?![^()]*\))", each))
-        for each in lists
+    blocks = tuple(Blocks(*block_list(texts)) for texts in lists)
+    start = stages(
+        "CONV(3)", (16, 8, 5), (12, 4, 8), (1, 1, 1), stem_and_head=StemAndHead(inputs=4)
     )
-    start = stages("CONV(3)", (16, 8, 5), (12, 4, 8), (1, 1, 1), frame=Frame(inputs=4))
     asked = StagesProblem(
-        start, Budgets(params=2370, layers=9), ((12, 4), (4,), (8, 4)), units, most_depth=3
+        start, Budgets(params=2370, layers=9), ((12, 4), (4,), (8, 4)), blocks, max_depth=3
     )
     found = best_stages(asked, top=3)
     assert [plan.layout.params for plan in found.plans] == [404, 408, 476]

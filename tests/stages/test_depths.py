@@ -63,7 +63,7 @@ def test_depths_of_tables_of_every_sort(seed: int, top: int) -> None:
         ended.append(answer.status)
         if not ranked:
             assert (answer.status, answer.bound, answer.plans) == (Status.INFEASIBLE, None, ())
-            names = problem.budgets.given
+            names = problem.budgets.limits
             assert answer.least == {n: min(getattr(row, n) for row in rows) for n in names}
             continue
         assert (answer.status, answer.least) == (Status.OPTIMAL, {})
@@ -81,18 +81,18 @@ def test_depths_of_tables_of_every_sort(seed: int, top: int) -> None:
 
 def tables(layout: Layout, most: int, alpha: float) -> tuple[StageTable, ...]:
     """The stages of a layout as tables, whose costs are the differences between whole networks."""
-    bare = layout.at_depths([stage.least_depth for stage in layout.stages])
+    bare = layout.at_depths([stage.min_depth for stage in layout.stages])
     found = []
     for place, stage in enumerate(layout.stages):
         depths = list(bare.depths)
         states = []
-        for depth in range(stage.least_depth, most + 1):
+        for depth in range(stage.min_depth, most + 1):
             depths[place] = depth
             states.append(layout.at_depths(depths))
         found.append(
             StageTable(
                 f"stage {place + 1}",
-                stage.least_depth,
+                stage.min_depth,
                 tuple(sum(state.stages[place].gains(alpha)) for state in states),
                 tuple(state.params - bare.params for state in states),
                 tuple(state.macs - bare.macs for state in states),
@@ -115,7 +115,7 @@ def tables(layout: Layout, most: int, alpha: float) -> tuple[StageTable, ...]:
 )
 def test_tables_of_a_network_have_the_depths_of_its_stages(name: str, side: int) -> None:
     layout = network(name, side)
-    bare = layout.at_depths([stage.least_depth for stage in layout.stages])
+    bare = layout.at_depths([stage.min_depth for stage in layout.stages])
     for alpha, most in ((3, 16), (1, 9)):
         each = tables(layout, most, alpha)
         for budgets in (
@@ -124,9 +124,7 @@ def test_tables_of_a_network_have_the_depths_of_its_stages(name: str, side: int)
             Budgets(params=layout.params * 9 // 10, macs=layout.macs),
             Budgets(params=bare.params - 1, macs=layout.macs),
         ):
-            stages = best_stages(
-                StagesProblem(layout, budgets, most_depth=most, alpha=alpha), top=4
-            )
+            stages = best_stages(StagesProblem(layout, budgets, max_depth=most, alpha=alpha), top=4)
             found = best_depths(DepthsProblem(each, budgets, bare.params, bare.macs), top=4)
             assert (found.status, found.least) == (stages.status, stages.least)
             assert [(p.depths, p.params, p.macs) for p in found.plans] == [

@@ -10,7 +10,7 @@ import pytest
 from ifspace.errors import SettingError
 from ifspace.stages.problem import (
     Budgets,
-    DepthsPlan,
+    DepthPlan,
     DepthsProblem,
     StageTable,
 )
@@ -29,9 +29,12 @@ def test_a_table_knows_its_depths() -> None:
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
-        ({"least": -1}, "least out of range"),
-        ({"most": 0}, "most out of range"),
-        ({"most": 4}, "length than its depths in a: got 3 gains for depths 1 to 4; allowed: 4"),
+        ({"min_depth": -1}, "min_depth out of range"),
+        ({"max_depth": 0}, "max_depth out of range"),
+        (
+            {"max_depth": 4},
+            "length than its depths in a: got 3 gains for depths 1 to 4; allowed: 4",
+        ),
         ({"gains": (0.0,)}, "got 1 gains for depths 1 to 3"),
         ({"params": (1, 2)}, "got 2 params for depths 1 to 3"),
         ({"macs": (1, 2, 3, 4)}, "got 4 macs for depths 1 to 3"),
@@ -65,10 +68,10 @@ def test_a_problem_refuses(changed: dict[str, Any], fault: str) -> None:
 
 
 def test_a_plan_sums_its_tables() -> None:
-    plan = DepthsPlan(PROBLEM, (3, 2))
+    plan = DepthPlan(PROBLEM, (3, 2))
     plan.check()
     assert (plan.objective(), plan.params, plan.macs) == (1.75, 165, 52)
-    assert DepthsPlan(replace(PROBLEM, rest_params=0, rest_macs=0), (1, 3)).params == 210
+    assert DepthPlan(replace(PROBLEM, rest_params=0, rest_macs=0), (1, 3)).params == 210
 
 
 @pytest.mark.parametrize(
@@ -82,13 +85,13 @@ def test_a_plan_sums_its_tables() -> None:
 )
 def test_a_plan_that_does_not_fit_its_tables_is_caught(depths: tuple[int, ...], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
-        DepthsPlan(PROBLEM, depths).check()
+        DepthPlan(PROBLEM, depths).check()
 
 
 @pytest.mark.parametrize(("name", "has"), [("params", 215), ("macs", 60)])
 def test_a_plan_may_have_its_budget_and_no_more(name: str, has: int) -> None:
     for most, fits in ((has + 1, True), (has, True), (has - 1, False)):
-        plan = DepthsPlan(replace(PROBLEM, budgets=Budgets(**{name: most})), (1, 3))
+        plan = DepthPlan(replace(PROBLEM, budgets=Budgets(**{name: most})), (1, 3))
         if fits:
             plan.check()
         else:

@@ -10,9 +10,9 @@ from witness import autograd_field, blocks
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.stages.layout import (
-    Frame,
     Layout,
     Stage,
+    StemAndHead,
 )
 from ifspace.stages.networks import (
     network,
@@ -98,8 +98,8 @@ def test_channels_are_those_that_enter_the_stage() -> None:
 def test_layers_of_the_stem_count_before_the_units() -> None:
     stem = CONV.at(3, 8).layers
     unit = Block.parse("DW+PW").at(8)
-    stage = Stage(16, unit, unit, 3, before=stem)
-    assert (stage.least_depth, len(stage.units), stage.layers) == (2, 2, 4)
+    stage = Stage(16, unit, unit, 3, stem=stem)
+    assert (stage.min_depth, len(stage.blocks), stage.layers) == (2, 2, 4)
     assert stage.volumes() == (27, 75, 147)
     assert stage.gains() == pytest.approx(conv_gains(16, 3))
     with pytest.raises(SettingError, match="got depth 1; allowed: 2 or more"):
@@ -121,13 +121,14 @@ def test_the_field_never_shrinks(block: Block, depth: int, side: int) -> None:
 
 
 def layout() -> Layout:
-    frame = Frame(batch_norm=True, projections=True, classifier=(10,))
+    frame = StemAndHead(batch_norm=True, projections=True, classifier=(10,))
     return stages("DW+PW", (8, 4), (6, 12), (2, 3), (1, 2), frame)
 
 
 def test_amounts_of_a_layout_are_sums_over_its_units() -> None:
     found = layout()
-    assert (found.depths, found.widths, found.blocks) == ((2, 3), (6, 12), ("DW+PW", "DW+PW"))
+    assert (found.depths, found.widths) == ((2, 3), (6, 12))
+    assert tuple(map(str, found.blocks)) == ("DW+PW", "DW+PW")
     assert (found.layers, found.width_sum) == (10, 2 * 6 + 3 * 12)
     unit = {
         w: sum(9 * a + a * b + 2 * (a + b) for a, b in w)
@@ -149,7 +150,7 @@ def test_the_gain_of_a_layout() -> None:
 def test_other_depths_cost_what_a_layout_of_them_costs() -> None:
     found = layout()
     more = found.at_depths((2, 5))
-    unit = found.frame.unit_params(found.stages[1].more)
+    unit = found.stem_and_head.block_params(found.stages[1].repeated)
     assert (more.depths, more.params - found.params) == ((2, 5), 2 * unit)
     assert more.at_depths((2, 3)) == found
     with pytest.raises(SettingError, match="wrong number of depths: got 1, 2, 3; allowed: 2"):

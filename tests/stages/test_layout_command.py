@@ -10,20 +10,20 @@ import brute_stages
 import pytest
 
 import ifspace.stages.allocate as optimizer
-from ifspace.answer import Status
-from ifspace.block import Block, Composition
+from ifspace.answer import Answer, Status
+from ifspace.block import Composition
 from ifspace.stages.command import milliseconds
-from ifspace.stages.layout import Frame
+from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
     network,
     stages,
 )
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagePlan,
-    StagesAnswer,
     StagesProblem,
-    Unit,
 )
 
 VGG = ("layout", "--network", "vgg16", "--params", 5_098_826, "--macs", "370M")
@@ -65,10 +65,10 @@ class Optimizer:
     def __init__(self) -> None:
         self.asked: tuple[Any, ...] = ()
 
-    def __call__(self, *asked: Any) -> StagesAnswer:
+    def __call__(self, *asked: Any) -> Answer[StagePlan]:
         self.asked = asked
         plan = StagePlan(asked[0], asked[0].start)
-        return StagesAnswer(Status.FEASIBLE, plan.objective() + 0.5, (plan,), ("one", "two"))
+        return Answer(Status.FEASIBLE, plan.objective() + 0.5, (plan,), ("one", "two"))
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
 
 def test_the_first_of_the_json_is_the_best_by_brute_force(run: Callable) -> None:
     found = run(*SMALL, "--params", 4000, "--max-depth", 4, "--top", 3, "--format", "json").json
-    start = stages("CONV", (8, 4), (8, 16), (2, 2), frame=Frame(inputs=8))
-    problem = StagesProblem(start, Budgets(params=4000), most_depth=4)
+    start = stages("CONV", (8, 4), (8, 16), (2, 2), stem_and_head=StemAndHead(inputs=8))
+    problem = StagesProblem(start, Budgets(params=4000), max_depth=4)
     ranked = brute_stages.ranking(problem, list(brute_stages.layouts(problem)))
     assert [(plan["depths"], plan["params"], plan["macs"]) for plan in found["plans"]] == [
         (list(row.depths), row.params, row.macs) for _, row in ranked[:3]
@@ -185,17 +185,14 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
         2,
     )
     assert ended.status == 0
-    open_unit = Unit(Composition.parse("DW+GPW"), kernel=5)
+    open_choice = BlockChoice(Composition.parse("DW+GPW"), kernel=5)
     assert fake.asked == (
         StagesProblem(
-            stages("CONV(5)", (32, 16), (8, 16), (2, 3), frame=Frame(inputs=4)),
+            stages("CONV(5)", (32, 16), (8, 16), (2, 3), stem_and_head=StemAndHead(inputs=4)),
             Budgets(1_500_000, 16_000, 30),
             widths=((8, 4), (16,)),
-            units=(
-                (Unit.of(Block.parse("CONV(5)")), open_unit, Unit.of(Block.parse("DW+GPW(2)"))),
-                (Unit.of(Block.parse("CONV(7)")),),
-            ),
-            most_depth=7,
+            blocks=(Blocks("CONV(5)", open_choice, "DW+GPW(2)"), Blocks("CONV(7)")),
+            max_depth=7,
             alpha=2,
             monotone=True,
         ),
@@ -209,7 +206,7 @@ def test_one_list_is_for_every_stage(run: Callable, fake: Optimizer) -> None:
     run(*SMALL, "--blocks", "PW,CONV", "--width-choices", "8,16", "--params", 1)
     asked = fake.asked[0]
     assert asked.widths == ((8, 16),) * 2
-    assert [[str(unit) for unit in units] for units in asked.units] == [["PW", "CONV"]] * 2
+    assert asked.blocks == (Blocks("PW", "CONV"),) * 2
     run(*VGG)
     assert fake.asked == (
         StagesProblem(network("vgg16", 32), Budgets(5_098_826, 370_000_000)),

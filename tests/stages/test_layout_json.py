@@ -13,12 +13,12 @@ from witness import blocks
 from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.stages.layout import (
-    Frame,
     Layout,
     Stage,
+    StemAndHead,
     StemLayer,
-    from_json,
-    to_json,
+    layout_from_json,
+    layout_json,
 )
 from ifspace.stages.networks import (
     NETWORKS,
@@ -30,7 +30,7 @@ from ifspace.stages.networks import (
 
 
 def through_text(layout: Layout) -> Layout:
-    return from_json(json.loads(json.dumps(to_json(layout))))
+    return layout_from_json(json.loads(json.dumps(layout_json(layout))))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -42,10 +42,10 @@ def test_every_network_comes_back(name: str, side: int) -> None:
     assert through_text(deeper) == deeper != layout
 
 
-def frames() -> st.SearchStrategy[Frame]:
+def frames() -> st.SearchStrategy[StemAndHead]:
     stem = StemLayer(Block.parse("CONV(5)").at(3, 12).layers[0], 16)
     return st.builds(
-        Frame,
+        StemAndHead,
         inputs=st.integers(1, 64),
         stem=st.sampled_from([(), (stem,), (stem, stem)]),
         batch_norm=st.booleans(),
@@ -61,10 +61,12 @@ def frames() -> st.SearchStrategy[Frame]:
 @settings(max_examples=60)
 @given(frames(), blocks(12), blocks(12), st.integers(3, 9), st.integers(1, 224), st.booleans())
 def test_any_layout_comes_back(
-    frame: Frame, first: Block, more: Block, depth: int, side: int, flat: bool
+    frame: StemAndHead, first: Block, more: Block, depth: int, side: int, flat: bool
 ) -> None:
     dims = 1 if flat else 2
-    stage = Stage(side, first.at(12, dims=dims), more.at(12, dims=dims), depth, 2, frame.counted)
+    stage = Stage(
+        side, first.at(12, dims=dims), more.at(12, dims=dims), depth, 2, frame.counted_stem
+    )
     layout = Layout((stage, stage), frame)
     assert through_text(layout) == layout
 
@@ -73,7 +75,7 @@ def test_any_layout_comes_back(
 def test_widths_inside_a_block_come_back(inner: tuple[int, int]) -> None:
     parsed = Block.parse("PW+DW+GPW(4)+PW")
     for unit in (parsed.at(12, 24, widths=inner), replace(parsed, repeats=2).at(12, widths=inner)):
-        layout = Layout((Stage(8, unit, parsed.at(24, bottleneck="1/3")),), Frame())
+        layout = Layout((Stage(8, unit, parsed.at(24, bottleneck="1/3")),), StemAndHead())
         back = through_text(layout)
         assert back == layout
         assert [x.c_out for x in back.stages[0].first.layers][::2][:2] == [inner[0], inner[1]]
@@ -82,20 +84,20 @@ def test_widths_inside_a_block_come_back(inner: tuple[int, int]) -> None:
 def test_interior_widths_that_look_like_none_given_come_back() -> None:
     # The second copy of 12 -> 24 would be 24 wide inside if nothing were said.
     unit = Block.parse("(PW+PW)x2").at(12, 24, widths=(12,))
-    layout = Layout((Stage(8, unit, unit.block.at(24)),), Frame())
+    layout = Layout((Stage(8, unit, unit.block.at(24)),), StemAndHead())
     assert through_text(layout) == layout
     assert [x.c_out for x in layout.stages[0].first.layers] == [12, 24, 12, 24]
 
 
 def test_ratios_are_exact() -> None:
-    values = to_json(resnet50(32))["stages"][0]["more"]
+    values = layout_json(resnet50(32))["stages"][0]["more"]
     assert (values["bottleneck"], values["widths"]) == ("1/4", None)
     third = fog(32, "PW+DW+PW", width=48, bottleneck=Fraction(1, 3))
-    assert through_text(third).stages[0].more.bottleneck == Fraction(1, 3)
+    assert through_text(third).stages[0].repeated.bottleneck == Fraction(1, 3)
 
 
 def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-    values = deepcopy(to_json(network("resnet50", 32)))
+    values = deepcopy(layout_json(network("resnet50", 32)))
     change(values)
     return values
 
@@ -116,7 +118,7 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         (lambda v: v["stages"][1].update(stride=1.5), "stride out of range"),
         (lambda v: v["stages"][0]["more"].update(block="PW+GPW(7)"), "groups do not divide"),
         (lambda v: v["stages"][0]["more"].update(bottleneck="x"), "Invalid literal"),
-        (lambda v: v["stages"][0]["more"].update(widths=[64]), "two statements"),
+        (lambda v: v["stages"][0]["more"].update(widths=[64]), "interior widths given twice"),
         (lambda v: v["stages"][0]["more"].update(dims=3), "dims out of range"),
         (lambda v: v["stages"][0].update(first=None), "not subscriptable"),
     ],
@@ -125,11 +127,11 @@ def test_what_is_no_layout_is_refused_in_a_line(
     change: Callable[[dict[str, Any]], Any], said: str
 ) -> None:
     with pytest.raises(SettingError, match=f"^a layout that cannot be read: got .*{said}") as fault:
-        from_json(broken(change))
+        layout_from_json(broken(change))
     assert "\n" not in str(fault.value)
 
 
 @pytest.mark.parametrize("values", [None, [], "x", 3, {}])
 def test_other_values_are_refused(values: object) -> None:
     with pytest.raises(SettingError, match="a layout that cannot be read"):
-        from_json(values)
+        layout_from_json(values)

@@ -17,7 +17,7 @@ def test_the_layouts_on_the_way() -> None:
     found = Trajectory(START, MOVES, Stopped.LIMIT)
     assert [each.depths for each in found.layouts] == [START.depths, *(m.depths for m in MOVES)]
     assert found.end.depths == (2, 2, 1, 1, 1)
-    assert found.end.frame == START.frame
+    assert found.end.stem_and_head == START.stem_and_head
     assert Trajectory(START, (), Stopped.NO_GAIN).layouts == (START,)
     assert Trajectory(START, (), Stopped.NO_GAIN).end is START
 

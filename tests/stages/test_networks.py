@@ -8,7 +8,7 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.stages.layout import Frame, Layout
+from ifspace.stages.layout import Layout, StemAndHead
 from ifspace.stages.networks import (
     NETWORKS,
     fog,
@@ -108,7 +108,7 @@ def test_the_listing_by_hand() -> None:
     sides = [side for side in (32, 16, 8, 4) for _ in range(2)]
     macs = sum(9 * a * b * side**2 for (a, b), side in zip(pairs, sides, strict=True))
     assert small.macs == macs + 512 * 2 * 2 * 10
-    assert listing(32, 100).frame.classifier == (100,)
+    assert listing(32, 100).stem_and_head.classifier == (100,)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -120,8 +120,8 @@ def test_the_side_of_the_image_is_known(name: str, side: int) -> None:
 def test_the_image_is_as_large_as_what_enters_the_first_layer() -> None:
     assert stages("CONV", (16, 8), (4, 4), (1, 1)).image == 16
     assert stages("CONV", (16, 8), (4, 4), (1, 1), (2, 1)).image == 32
-    stem = fog(32).frame.stem
-    assert stages("CONV", (16,), (64,), (1,), frame=Frame(stem=stem)).image == 32
+    stem = fog(32).stem_and_head.stem
+    assert stages("CONV", (16,), (64,), (1,), stem_and_head=StemAndHead(stem=stem)).image == 32
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -137,14 +137,14 @@ def test_every_network_is_there_by_name(name: str, side: int) -> None:
 def test_a_block_for_each_stage() -> None:
     blocks = [Block.parse("CONV(5)"), Block.parse("DW+PW")]
     layout = stages(blocks, (8, 4), (6, 12), (2, 2))
-    assert layout.blocks == ("CONV(5)", "DW+PW")
+    assert layout.blocks == tuple(blocks)
     first = 25 * (3 * 6 + 6 * 6)
     assert layout.params == first + 9 * 6 + 6 * 12 + 9 * 12 + 12 * 12
     assert layout.macs == first * 64 + (9 * 6 + 6 * 12 + 9 * 12 + 12 * 12) * 16
 
 
 def test_strides_and_frame_reach_the_stages() -> None:
-    layout = stages("PW+DW", (8, 4), (6, 6), (1, 2), (1, 2), Frame(inputs=6))
+    layout = stages("PW+DW", (8, 4), (6, 6), (1, 2), (1, 2), StemAndHead(inputs=6))
     # The pointwise layer before the stride runs on four times as many pixels.
     assert layout.macs == 64 * (36 + 54) + 16 * (4 * 36 + 54) + 16 * (36 + 54)
 
@@ -164,15 +164,15 @@ GOOD = {"sides": (32, 16), "widths": (8, 16), "depths": (1, 2)}
         ({"depths": (1, 2, 3)}, "wrong number of depths: got 3 for 2 stages"),
         ({"depths": (1, 0)}, "depths out of range: got 0"),
         ({"depths": (1, 1001)}, "depths out of range: got 1001"),
-        ({"units": [Block.parse("PW")]}, "wrong number of blocks: got 1 for 2 stages"),
-        ({"units": "DW"}, "stage 1, 3 to 8 channels: no layer can change the width"),
-        ({"units": [Block.parse("PW"), Block.parse("GPW(5)")]}, "stage 2, 8 to 16 channels: gro"),
+        ({"blocks": [Block.parse("PW")]}, "wrong number of blocks: got 1 for 2 stages"),
+        ({"blocks": "DW"}, "stage 1, 3 to 8 channels: no layer can change the width"),
+        ({"blocks": [Block.parse("PW"), Block.parse("GPW(5)")]}, "stage 2, 8 to 16 channels: gro"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}"):
-        stages(**{"units": "CONV", **GOOD, **wrong})  # type: ignore[arg-type]
-    stages(**{"units": "CONV", **GOOD})  # type: ignore[arg-type]
+        stages(**{"blocks": "CONV", **GOOD, **wrong})  # type: ignore[arg-type]
+    stages(**{"blocks": "CONV", **GOOD})  # type: ignore[arg-type]
 
 
 def test_equal_sides_may_follow_each_other() -> None:

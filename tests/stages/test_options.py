@@ -5,8 +5,8 @@ from ifspace.errors import SettingError
 from ifspace.stages.command import (
     block_list,
     image,
-    read_block,
 )
+from ifspace.stages.problem import parse_block
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_a_missing_block_is_refused(text: str) -> None:
     ],
 )
 def test_the_kernel_is_that_of_layers_without_one(text: str, kernel: int, block: str) -> None:
-    assert str(read_block(text, kernel)) == block
+    assert str(parse_block(text, kernel)) == block
 
 
 @pytest.mark.parametrize("kind", ["GC", "GPW", "RPW", "SH"])
 def test_groups_must_be_given(kind: str) -> None:
     with pytest.raises(SettingError, match=rf"without its groups: got {kind} in DW\+{kind}; "):
-        read_block(f"DW+{kind}")
+        parse_block(f"DW+{kind}")

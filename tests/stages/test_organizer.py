@@ -137,7 +137,7 @@ class Table:
 
     gains: tuple[float, ...]
     depth: int
-    least_depth: int = 1
+    min_depth: int = 1
 
     def last_gain(self, alpha: float) -> float:
         return self.gains[self.depth - 1]
@@ -158,7 +158,7 @@ class Tables:
 
     def at_depths(self, depths: tuple[int, ...]) -> "Tables":
         pairs = zip(self.stages, depths, strict=True)
-        return Tables(tuple(Table(s.gains, d, s.least_depth) for s, d in pairs))
+        return Tables(tuple(Table(s.gains, d, s.min_depth) for s, d in pairs))
 
 
 def tables(*rows: tuple[list[float], int]) -> Any:
@@ -243,7 +243,7 @@ def test_a_number_of_moves_is_the_most() -> None:
 
 def test_blocks_short_of_the_full_field_move_by_their_exact_gains() -> None:
     units = [Block.parse(text) for text in ("DW+RPW(4,0)", "GPW(4)+DW", "CONV")]
-    start = stages(units, (16, 8, 8), (16, 16, 16), (2, 3, 3), frame=opened(16))
+    start = stages(units, (16, 8, 8), (16, 16, 16), (2, 3, 3), stem_and_head=opened(16))
     found = organize(start)
     assert found.moves
     for before, move in zip(found.layouts, found.moves, strict=False):
@@ -254,7 +254,7 @@ def test_blocks_short_of_the_full_field_move_by_their_exact_gains() -> None:
 
 
 def opened(channels: int) -> Any:
-    return network("vgg16", 32).frame.__class__(inputs=channels)
+    return network("vgg16", 32).stem_and_head.__class__(inputs=channels)
 
 
 @pytest.mark.parametrize("wrong", [-1, inf, nan])

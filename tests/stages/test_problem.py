@@ -10,8 +10,8 @@ from ifspace.block import Block, Composition
 from ifspace.errors import SettingError
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (
-    Frame,
     Layout,
+    StemAndHead,
     StemLayer,
 )
 from ifspace.stages.networks import (
@@ -19,15 +19,16 @@ from ifspace.stages.networks import (
     stages,
 )
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagePlan,
     StagesProblem,
-    Unit,
 )
 
 Q = Fraction
-CONV = Unit.of(Block.parse("CONV"))
-FRAME = Frame(inputs=4)
+CONV = BlockChoice.of(Block.parse("CONV"))
+FRAME = StemAndHead(inputs=4)
 START = stages("DW+PW", (8, 4), (8, 16), (2, 3), (1, 2), FRAME)
 # First stage: 36 + 32, then 72 + 64. Second: 72 + 128, then twice 144 + 256.
 PARAMS = 68 + 136 + 200 + 2 * 400
@@ -51,27 +52,27 @@ def timed(most: Any) -> StagesProblem:
 
 
 def test_a_unit_is_written_as_it_was_asked_for() -> None:
-    ratio = Unit.of(Block.parse("pw+dw+pw"), Q(1, 4))
+    ratio = BlockChoice.of(Block.parse("pw+dw+pw"), Q(1, 4))
     assert (str(ratio), str(CONV)) == ("PW+DW+PW with bottleneck 1/4", "CONV")
-    open_unit = Unit(Composition.parse("dw+gpw"))
+    open_unit = BlockChoice(Composition.parse("dw+gpw"))
     assert (str(open_unit), open_unit.is_open, CONV.is_open) == ("DW+GPW", True, False)
 
 
 def test_budgets_not_given_bound_nothing() -> None:
-    assert Budgets().given == {}
-    assert Budgets(layers=3, latency_ms=Q(1, 2)).given == {"layers": 3, "latency_ms": Q(1, 2)}
+    assert Budgets().limits == {}
+    assert Budgets(layers=3, latency_ms=Q(1, 2)).limits == {"layers": 3, "latency_ms": Q(1, 2)}
 
 
 def test_the_choices_are_those_of_the_layout_unless_others_are_listed() -> None:
     asked = problem()
     assert asked.width_choices == ((8,), (16,))
-    assert [[str(unit) for unit in units] for units in asked.unit_choices] == [["DW+PW"]] * 2
-    asked = problem(widths=((8, 4), (12,)), units=((CONV,), (CONV, CONV)))
+    assert [[str(unit) for unit in units] for units in asked.block_choices] == [["DW+PW"]] * 2
+    asked = problem(widths=((8, 4), (12,)), blocks=(Blocks(CONV), Blocks(CONV, "DW+PW")))
     assert asked.width_choices == ((8, 4), (12,))
-    assert asked.unit_choices == ((CONV,), (CONV, CONV))
-    assert network("resnet50", 32).stages[0].more.bottleneck == Q(1, 4)
+    assert asked.block_choices == ((CONV,), (CONV, BlockChoice.of(BLOCK)))
+    assert network("resnet50", 32).stages[0].repeated.bottleneck == Q(1, 4)
     resnet = StagesProblem(network("resnet50", 32), Budgets(params=1))
-    assert str(resnet.unit_choices[3][0]) == "PW+CONV+PW with bottleneck 1/4"
+    assert str(resnet.block_choices[3][0]) == "PW+CONV+PW with bottleneck 1/4"
 
 
 def test_what_a_layout_has_of_each_budget() -> None:
@@ -113,18 +114,18 @@ BLOCK = Block.parse("DW+PW")
 STEM = (StemLayer(Block.parse("CONV").at(3, 4).layers[0], 8),)
 TAMPERED: list[tuple[Layout, str]] = [
     (with_stage(0, depth=5), "stage 1 is 5 deep"),
-    (with_stage(1, first=BLOCK.at(8, 12), more=BLOCK.at(12)), "stage 2 has 12 channels"),
+    (with_stage(1, first=BLOCK.at(8, 12), repeated=BLOCK.at(12)), "stage 2 has 12 channels"),
     (with_stage(1, first=BLOCK.at(16)), "stage 2 does not join the one before"),
-    (with_stage(0, more=BLOCK.at(16)), "stage 1 does not join the one before"),
-    (with_stage(0, more=BLOCK.at(8, 16)), "stage 1 does not join the one before"),
-    (with_stage(1, more=Block.parse("CONV").at(16)), "stage 2 repeats CONV"),
+    (with_stage(0, repeated=BLOCK.at(16)), "stage 1 does not join the one before"),
+    (with_stage(0, repeated=BLOCK.at(8, 16)), "stage 1 does not join the one before"),
+    (with_stage(1, repeated=Block.parse("CONV").at(16)), "stage 2 repeats CONV"),
     (with_stage(0, first=Block.parse("PW").at(4, 8)), "stage 1 repeats DW"),
-    (with_stage(1, more=Block.parse("DW(5)+PW").at(16)), r"stage 2 repeats DW\(5\)\+PW"),
+    (with_stage(1, repeated=Block.parse("DW(5)+PW").at(16)), r"stage 2 repeats DW\(5\)\+PW"),
     (with_stage(0, side=4), "sides, strides or frame are not those asked for"),
     (with_stage(1, stride=1), "sides, strides or frame are not those asked for"),
-    (with_stage(0, before=tuple(each.layer for each in STEM)), "sides, strides or frame"),
-    (replace(START, frame=replace(FRAME, batch_norm=True)), "sides, strides or frame"),
-    (replace(START, frame=Frame(inputs=4, stem=STEM)), "sides, strides or frame"),
+    (with_stage(0, stem=tuple(each.layer for each in STEM)), "sides, strides or frame"),
+    (replace(START, stem_and_head=replace(FRAME, batch_norm=True)), "sides, strides or frame"),
+    (replace(START, stem_and_head=StemAndHead(inputs=4, stem=STEM)), "sides, strides or frame"),
     (replace(START, stages=START.stages[:1]), "sides, strides or frame"),
     (replace(START, stages=(*START.stages, START.stages[1])), "sides, strides or frame"),
 ]
@@ -132,7 +133,7 @@ TAMPERED: list[tuple[Layout, str]] = [
 
 @pytest.mark.parametrize(("layout", "fault"), TAMPERED)
 def test_a_plan_that_was_changed_is_caught(layout: Layout, fault: str) -> None:
-    asked = problem(budgets=Budgets(params=10**9), most_depth=4)
+    asked = problem(budgets=Budgets(params=10**9), max_depth=4)
     StagePlan(asked, START).check()
     with pytest.raises(SettingError, match=f"a plan that does not hold: got .*{fault}"):
         StagePlan(asked, layout).check()
@@ -148,22 +149,22 @@ def test_a_plan_narrower_than_asked_is_caught() -> None:
 
 
 def test_a_plan_with_another_bottleneck_is_caught() -> None:
-    begun = stages("PW+DW+PW", (8,), (8,), (2,), frame=FRAME, bottleneck=Q(1, 2))
+    begun = stages("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 2))
     asked = StagesProblem(begun, Budgets(params=10**9))
     StagePlan(asked, begun).check()
-    other = stages("PW+DW+PW", (8,), (8,), (2,), frame=FRAME, bottleneck=Q(1, 4))
+    other = stages("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 4))
     with pytest.raises(SettingError, match=r"stage 1 repeats PW\+DW\+PW"):
         StagePlan(asked, other).check()
 
 
 def test_an_open_unit_may_have_any_groups_and_its_own_kernel() -> None:
     def layout(text: str) -> Layout:
-        return stages(text, (8,), (8,), (2,), frame=Frame(inputs=8))
+        return stages(text, (8,), (8,), (2,), stem_and_head=StemAndHead(inputs=8))
 
     asked = StagesProblem(
         layout("DW+PW"),
         Budgets(params=10**9),
-        units=((Unit(Composition.parse("DW+GPW"), kernel=5),),),
+        blocks=(Blocks(BlockChoice(Composition.parse("DW+GPW"), kernel=5)),),
     )
     for text in ("DW(5)+GPW(2)", "DW(5)+GPW(4)"):
         StagePlan(asked, layout(text)).check()
@@ -175,7 +176,7 @@ def test_an_open_unit_may_have_any_groups_and_its_own_kernel() -> None:
 def test_every_fault_of_a_plan_is_named() -> None:
     layout = with_stage(0, depth=9, side=4)
     with pytest.raises(SettingError, match=r"more than .*; sides.*; stage 1 is 9 deep; allowed"):
-        StagePlan(problem(most_depth=4), layout).check()
+        StagePlan(problem(max_depth=4), layout).check()
 
 
 def test_a_case_that_was_not_measured_is_refused() -> None:
@@ -186,14 +187,17 @@ def test_a_case_that_was_not_measured_is_refused() -> None:
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        ({"most_depth": 0}, "max_depth out of range: got 0"),
-        ({"most_depth": 1001}, "max_depth out of range: got 1001"),
+        ({"max_depth": 0}, "max_depth out of range: got 0"),
+        ({"max_depth": 1001}, "max_depth out of range: got 1001"),
         ({"widths": ((8,),)}, "a stage without a choice: got width_choices for 1 of 2 stages"),
         ({"widths": ((8,), ())}, "a stage without a choice: got width_choices for 1 of 2"),
         ({"widths": ((8,), (0,))}, "width_choices out of range: got 0"),
         ({"widths": ((8,), (4097,))}, "width_choices out of range: got 4097"),
-        ({"units": ()}, "a stage without a choice: got blocks for 0 of 2 stages"),
-        ({"units": ((), (CONV,))}, "a stage without a choice: got blocks for 1 of 2 stages"),
+        ({"blocks": ()}, "a stage without a choice: got blocks for 0 of 2 stages"),
+        (
+            {"blocks": (Blocks("cheapest"), Blocks(CONV))},
+            "a stage without a choice: got blocks for 1 of 2 stages",
+        ),
         ({"budgets": Budgets(params=0)}, "params out of range: got 0; allowed: more than"),
         ({"budgets": Budgets(macs=-1)}, "macs out of range: got -1"),
         ({"budgets": Budgets(layers=0)}, "layers out of range: got 0"),
@@ -212,10 +216,10 @@ def test_a_problem_that_cannot_be_is_refused(more: dict[str, Any], fault: str) -
 
 def test_the_most_depth_leaves_room_for_the_stem_that_counts() -> None:
     begun = network("mobilenet", 32)
-    assert StagesProblem(begun, Budgets(params=1), most_depth=2).most_depth == 2
+    assert StagesProblem(begun, Budgets(params=1), max_depth=2).max_depth == 2
     with pytest.raises(SettingError, match=r"max_depth .* got 1; .* from 2 to 1000"):
-        StagesProblem(begun, Budgets(params=1), most_depth=1)
+        StagesProblem(begun, Budgets(params=1), max_depth=1)
 
 
 def test_half_a_millisecond_is_a_budget() -> None:
-    assert timed(Q(1, 2)).budgets.given == {"latency_ms": Q(1, 2)}
+    assert timed(Q(1, 2)).budgets.limits == {"latency_ms": Q(1, 2)}

@@ -88,16 +88,16 @@ def test_the_best_of_problems_of_every_sort(seed: int) -> None:
         ended.append((problem.objective, answer.status))
         assert answer.left_out == problem.left_out
         if expected is None:
-            assert (answer.status, answer.bound, answer.plan) == (Status.INFEASIBLE, None, None)
+            assert (answer.status, answer.bound, answer.best) == (Status.INFEASIBLE, None, None)
             assert answer.least == {
-                name: min(getattr(row, name) for row in rows) for name in problem.budgets.given
+                name: min(getattr(row, name) for row in rows) for name in problem.budgets.limits
             }
             continue
-        assert answer.plan is not None
-        answer.plan.check()
+        assert answer.best is not None
+        answer.best.check()
         assert (answer.status, answer.least) == (Status.OPTIMAL, {})
-        assert answer.plan.objective() == answer.bound == expected
-        totals = answer.plan.totals
+        assert answer.best.objective() == answer.bound == expected
+        totals = answer.best.totals
         assert brute_replacement.Row(**{"latency_ms": Q(0)} | totals) in rows
     for objective in ORDERS:
         assert ended.count((objective, Status.OPTIMAL)) > 8
@@ -150,8 +150,8 @@ def test_large_problems_against_all_sums(objective: Any, names: list[str], most:
     problem = ReplacementProblem(sites, Budgets(**bounds), objective)
     answer = best_replacement(problem)
     assert answer.status is Status.OPTIMAL
-    assert answer.plan is not None
-    assert answer.plan.objective() == answer.bound == brute_replacement.best_by_sums(problem)
+    assert answer.best is not None
+    assert answer.best.objective() == answer.bound == brute_replacement.best_by_sums(problem)
 
 
 def large(seed: int) -> tuple[Site, ...]:
@@ -193,8 +193,8 @@ def test_two_hundred_layers_take_seconds(objective: Any) -> None:
     # Two seconds where nothing else runs.
     assert time.monotonic() - begun < 20
     assert answer.status is Status.OPTIMAL
-    assert answer.plan is not None
-    assert answer.plan.objective() == answer.bound
+    assert answer.best is not None
+    assert answer.best.objective() == answer.bound
     assert answer == best_replacement(problem)
 
 
@@ -205,31 +205,31 @@ ALIKE = tuple(Site(f"conv{n}", (KEPT, CHEAP)) for n in range(6))
 
 def test_of_layers_alike_the_first_take_the_options_that_stand_first() -> None:
     problem = ReplacementProblem(ALIKE, Budgets(params=4 * 1152 + 2 * 200))
-    plan = best_replacement(problem).plan
+    plan = best_replacement(problem).best
     assert plan is not None
     assert plan.chosen == (0, 0, 0, 0, 1, 1)
     turned = tuple(Site(each.name, (CHEAP, KEPT)) for each in ALIKE)
-    plan = best_replacement(replace(problem, sites=turned)).plan
+    plan = best_replacement(replace(problem, sites=turned)).best
     assert plan is not None
     assert plan.chosen == (0, 0, 1, 1, 1, 1)
 
 
 def test_of_equal_options_the_first_is_taken() -> None:
     site = Site("conv", (KEPT, CHEAP, CHEAP, replace(CHEAP, macs=3201)))
-    plan = best_replacement(ReplacementProblem((site,), objective="params")).plan
+    plan = best_replacement(ReplacementProblem((site,), objective="params")).best
     assert plan is not None
     assert plan.chosen == (1,)
 
 
 def test_without_a_need_nothing_is_replaced() -> None:
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=6 * 1152)))
-    assert answer.plan is not None
-    assert (answer.bound, answer.plan.blocks) == ((0, 6 * 18432, 6 * 1152), {})
+    assert answer.best is not None
+    assert (answer.bound, answer.best.blocks) == ((0, 6 * 18432, 6 * 1152), {})
 
 
 def test_a_budget_below_zero_tells_the_least() -> None:
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=-5, latency_ms=Q(1))))
-    assert (answer.status, answer.plan) == (Status.INFEASIBLE, None)
+    assert (answer.status, answer.best) == (Status.INFEASIBLE, None)
     assert answer.least == {"params": 1200, "latency_ms": 2}
 
 
@@ -242,7 +242,7 @@ def test_fractions_of_a_millisecond_are_exact() -> None:
 
 def test_no_time_is_an_answer_without_a_plan() -> None:
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)), time_limit_s=0)
-    assert (answer.status, answer.bound, answer.plan) == (Status.UNKNOWN, None, None)
+    assert (answer.status, answer.bound, answer.best) == (Status.UNKNOWN, None, None)
 
 
 @pytest.mark.parametrize("proven", [0, 1, 2])
@@ -262,11 +262,11 @@ def test_what_is_not_proven_has_a_bound_below_it(
     monkeypatch.setattr(optimizer, "solve", cut_short)
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
     assert answer.status is Status.FEASIBLE
-    assert answer.plan is not None
+    assert answer.best is not None
     assert answer.bound is not None
     assert len(answer.bound) == len(seen) == proven + 1
-    assert answer.bound < answer.plan.objective()
-    assert answer.bound[:-1] == answer.plan.objective()[:proven]
+    assert answer.bound < answer.best.objective()
+    assert answer.bound[:-1] == answer.best.objective()[:proven]
 
 
 def test_time_that_ends_between_two_amounts_leaves_what_is_known(
@@ -276,8 +276,8 @@ def test_time_that_ends_between_two_amounts_leaves_what_is_known(
     monkeypatch.setattr(optimizer, "solve", lambda *asked: next(ended)(*asked))
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
     assert (answer.status, answer.bound) == (Status.FEASIBLE, (3,))
-    assert answer.plan is not None
-    assert answer.plan.objective()[0] == 3
+    assert answer.best is not None
+    assert answer.best.objective()[0] == 3
 
 
 @pytest.mark.parametrize("lie", ["none", "bound"])

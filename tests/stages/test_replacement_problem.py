@@ -92,7 +92,7 @@ def test_budgets_may_be_what_nothing_keeps() -> None:
 
 
 def test_latency_counts_where_it_is_asked_for() -> None:
-    assert not PROBLEM.timed
+    assert not PROBLEM.latency_counts
     assert PROBLEM.choices == ((0, 1, 2), (0, 1))
     assert PROBLEM.left_out == ()
     assert PROBLEM.totals((1, 0)) == {"replaced": 1, "params": 2504, "macs": 12416}
@@ -100,7 +100,7 @@ def test_latency_counts_where_it_is_asked_for() -> None:
         replace(PROBLEM, objective="latency_ms"),
         replace(PROBLEM, budgets=Budgets(latency_ms=Q(4))),
     ):
-        assert asked.timed
+        assert asked.latency_counts
         assert asked.choices == ((0, 1), (0, 1))
         assert asked.left_out == ("no latency for CONV at conv1",)
         assert asked.totals((1, 1)) == {

@@ -15,33 +15,41 @@ from ifspace.errors import SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.stages import allocate as units
-from ifspace.stages.allocate import Units, best_stages
+from ifspace.stages.allocate import SizedChoices, best_stages
 from ifspace.stages.latency import LatencyTable
-from ifspace.stages.layout import Frame
+from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import stages
 from ifspace.stages.problem import (
+    BlockChoice,
+    Blocks,
     Budgets,
     StagesProblem,
-    Unit,
 )
 
 Q = Fraction
-OPEN = Unit(Composition.parse("DW+GPW+SH+GPW"))
-NARROW = Unit(Composition.parse("GPW+SH+DW+GPW"), bottleneck=Q(1, 2), kernel=5)
-CONV = Unit.of(Block.parse("CONV"))
+OPEN = BlockChoice(Composition.parse("DW+GPW+SH+GPW"))
+NARROW = BlockChoice(Composition.parse("GPW+SH+DW+GPW"), bottleneck=Q(1, 2), kernel=5)
+CONV = BlockChoice.of(Block.parse("CONV"))
 
 
 def problem(
-    *units: Unit, widths: tuple[tuple[int, ...], ...] = ((8,), (16,)), **more: Any
+    *units: BlockChoice, widths: tuple[tuple[int, ...], ...] = ((8,), (16,)), **more: Any
 ) -> StagesProblem:
     start = stages(
-        "CONV", (8, 4), [each[0] for each in widths], (2, 2), (1, 2), frame=Frame(inputs=8)
+        "CONV",
+        (8, 4),
+        [each[0] for each in widths],
+        (2, 2),
+        (1, 2),
+        stem_and_head=StemAndHead(inputs=8),
     )
     budgets = {"budgets": Budgets(params=10**6)}
-    return StagesProblem(start, **budgets | {"widths": widths, "units": (units,) * 2} | more)
+    return StagesProblem(
+        start, **budgets | {"widths": widths, "blocks": (Blocks(*units),) * 2} | more
+    )
 
 
-def cheapest(unit: Unit, entry: int, width: int) -> Block | None:
+def cheapest(unit: BlockChoice, entry: int, width: int) -> Block | None:
     """The block that the optimizer of groups says, checked against every legal choice."""
     if unit.bottleneck is not None and width % 2:
         return None
@@ -55,27 +63,27 @@ def cheapest(unit: Unit, entry: int, width: int) -> Block | None:
 
 
 @pytest.mark.parametrize("unit", [OPEN, NARROW], ids=str)
-def test_open_units_get_their_cheapest_groups(unit: Unit) -> None:
+def test_open_units_get_their_cheapest_groups(unit: BlockChoice) -> None:
     widths = ((8, 12, 13), (16, 24))
-    found = Units(problem(unit, CONV, widths=widths))
+    sized = SizedChoices(problem(unit, CONV, widths=widths))
     known = 0
     for entry, width in product((8, 12, 13, 16, 24), repeat=2):
         place = 0 if width < 16 else 1
-        if entry not in (*found.entries[place], width):
+        if entry not in (*sized.entries[place], width):
             continue
-        sized = found.at(unit, entry, width, place, opens=False)
+        found = sized.at(unit, entry, width, place, opens=False)
         block = cheapest(unit, entry, width)
-        assert sized == (None if block is None else block.at(entry, width, unit.bottleneck))
-        known += sized is not None
+        assert found == (None if block is None else block.at(entry, width, unit.bottleneck))
+        known += found is not None
     assert known > 5
-    assert any("13 channels is not legal" in why for why in found.left_out)
+    assert any("13 channels is not legal" in why for why in sized.left_out)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_layout_with_open_units_by_brute_force(seed: int) -> None:
     budgets = Budgets(params=[3000, 6000, 12000][seed], macs=[10**5, 3 * 10**5, None][seed])
     widths = ((8, 12), (16, 8))
-    asked = problem(OPEN, NARROW, CONV, widths=widths, budgets=budgets, most_depth=5)
+    asked = problem(OPEN, NARROW, CONV, widths=widths, budgets=budgets, max_depth=5)
     ranked = brute_stages.ranking(asked, list(brute_stages.layouts(asked, cheapest)))
     answer = best_stages(asked, 3)
     assert answer.status is Status.OPTIMAL
@@ -90,19 +98,19 @@ def test_two_processes_find_the_same() -> None:
 
 
 def test_units_enter_at_the_widths_of_the_stage_before() -> None:
-    found = Units(problem(CONV, widths=((8, 4), (16, 12, 6))))
-    assert found.entries == [(8,), (8, 4)]
-    assert found.left_out == {}
+    sized = SizedChoices(problem(CONV, widths=((8, 4), (16, 12, 6))))
+    assert sized.entries == [(8,), (8, 4)]
+    assert sized.left_out == {}
     for entry, width in product((8, 4), (16, 12, 6)):
-        assert found.at(CONV, entry, width, 1, opens=True) == Block.parse("CONV").at(entry, width)
+        assert sized.at(CONV, entry, width, 1, opens=True) == Block.parse("CONV").at(entry, width)
 
 
 def test_given_blocks_that_do_not_fit_are_left_out() -> None:
-    grouped = Unit.of(Block.parse("GC(3)"))
-    found = Units(problem(grouped, CONV, widths=((9, 8), (12,))))
-    assert found.at(grouped, 9, 12, 1, opens=True) is not None
-    assert found.at(grouped, 8, 12, 1, opens=True) is None
-    assert found.left_out == {
+    grouped = BlockChoice.of(Block.parse("GC(3)"))
+    sized = SizedChoices(problem(grouped, CONV, widths=((9, 8), (12,))))
+    assert sized.at(grouped, 9, 12, 1, opens=True) is not None
+    assert sized.at(grouped, 8, 12, 1, opens=True) is None
+    assert sized.left_out == {
         "GC(3) from 8 to 9 channels is not legal": {0},
         "GC(3) from 8 to 8 channels is not legal": {0},
         "GC(3) from 8 to 12 channels is not legal": {1},
@@ -110,14 +118,14 @@ def test_given_blocks_that_do_not_fit_are_left_out() -> None:
 
 
 def test_a_stride_needs_a_spatial_layer() -> None:
-    flat = Unit.of(Block.parse("PW"))
-    found = Units(problem(flat, CONV))
-    assert found.at(flat, 8, 8, 0, opens=True) is not None
-    assert found.at(flat, 16, 16, 1, opens=False) is not None
-    assert found.at(flat, 8, 16, 1, opens=True) is None
-    assert list(found.left_out) == ["PW has no spatial layer to hold stride 2"]
+    flat = BlockChoice.of(Block.parse("PW"))
+    sized = SizedChoices(problem(flat, CONV))
+    assert sized.at(flat, 8, 8, 0, opens=True) is not None
+    assert sized.at(flat, 16, 16, 1, opens=False) is not None
+    assert sized.at(flat, 8, 16, 1, opens=True) is None
+    assert list(sized.left_out) == ["PW has no spatial layer to hold stride 2"]
     with pytest.raises(SettingError, match="stage 2 has no block left: got PW has no spatial"):
-        Units(problem(flat))
+        SizedChoices(problem(flat))
 
 
 CASES = {
@@ -130,7 +138,7 @@ CASES = {
 
 def test_what_was_not_measured_is_left_out() -> None:
     budgets = Budgets(latency_ms=Q(5))
-    light = Unit.of(Block.parse("DW+PW"))
+    light = BlockChoice.of(Block.parse("DW+PW"))
     asked = problem(light, CONV, budgets=budgets, latency=LatencyTable(CASES))
     answer = best_stages(asked)
     assert answer.status is Status.OPTIMAL
@@ -149,10 +157,10 @@ def test_what_was_not_measured_is_left_out() -> None:
 
 def test_a_reason_of_the_first_stage_is_told_of_the_second_too() -> None:
     # The same sentence explains both stages; the first has another block.
-    grouped = Unit.of(Block.parse("GC(3)"))
-    asked = problem(CONV, widths=((8,), (8,)), units=((grouped, CONV), (grouped,)))
+    grouped = BlockChoice.of(Block.parse("GC(3)"))
+    asked = problem(CONV, widths=((8,), (8,)), blocks=(Blocks(grouped, CONV), Blocks(grouped)))
     with pytest.raises(SettingError, match=r"stage 2 has no block left: got GC\(3\) from 8 to 8"):
-        Units(asked)
+        SizedChoices(asked)
 
 
 def test_open_units_are_asked_for_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,5 +171,5 @@ def test_open_units_are_asked_for_once_each(monkeypatch: pytest.MonkeyPatch) -> 
         return cheapest_groups(wanted, **more)
 
     monkeypatch.setattr(units, "cheapest_groups", counted)
-    Units(problem(OPEN, CONV, widths=((8, 12), (16,))))
+    SizedChoices(problem(OPEN, CONV, widths=((8, 12), (16,))))
     assert set(asked) == {(8, 8), (8, 12), (12, 12), (8, 16), (12, 16), (16, 16)}

@@ -34,12 +34,12 @@ def by_hand(layout: Layout) -> int:
     sides = [stage.side for stage in layout.stages]
     widths, depths = layout.widths, layout.depths
     if len(sides) == 4:  # ResNet-50: the stem, then interiors of a quarter and projections
-        total = layout.frame.stem[0].side ** 2 * 64
+        total = layout.stem_and_head.stem[0].side ** 2 * 64
         for n, (side, width, depth) in enumerate(zip(sides, widths, depths, strict=True)):
             entry = 4 if n else 1  # the first layer runs before the stride
             total += side**2 * ((entry + depth - 1) * width // 4 + depth * width * 5 // 4 + width)
         return total
-    if layout.frame.stem:  # MobileNet: DW writes what it reads, PW the width of the stage
+    if layout.stem_and_head.stem:  # MobileNet: DW writes what it reads, PW the width of the stage
         entries = (32, *widths)
         total = sides[0] ** 2 * 32
         for n, (side, width, depth) in enumerate(zip(sides, widths, depths, strict=True)):
@@ -52,7 +52,7 @@ def by_hand(layout: Layout) -> int:
 @pytest.mark.parametrize("layout", [vgg("vgg16", 32), resnet50(224), resnet50(32), mobilenet(224)])
 def test_many_layouts_are_counted_as_each_by_itself(layout):
     rng = np.random.default_rng(0)
-    least = np.array([stage.least_depth for stage in layout.stages])
+    least = np.array([stage.min_depth for stage in layout.stages])
     depths = least + rng.integers(0, 6, (4, len(least)))
     params, operations = counts(layout, depths, per_element=3)
     for row, own, work in zip(depths, params, operations, strict=True):

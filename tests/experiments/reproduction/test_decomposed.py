@@ -35,12 +35,14 @@ from ifspace.nn import build_network
 )
 def test_a_layout_counts_what_the_module_has(network, data, depths, block):
     layout = built(network, data).at_depths(depths)
-    layout = replace(layout, frame=replace(layout.frame, batch_norm=True, bias=False))
+    layout = replace(
+        layout, stem_and_head=replace(layout.stem_and_head, batch_norm=True, bias=False)
+    )
     image = (3, layout.image, layout.image)
     module = build_network(layout, "vgg16" if network == "vgg16" else "resnet50", device="meta")
     if block is not None:
         module = decompose(module, image, block)
-    reading = Reading(Convention(True, False, layout.frame.classifier[:-1]), inside=True)
+    reading = Reading(Convention(True, False, layout.stem_and_head.classifier[:-1]), inside=True)
     parsed = Block.parse(block) if block else None
     assert count(layout, parsed, reading) == (params(module), macs(module, image))
     if block is not None:
@@ -61,7 +63,7 @@ def test_what_stays_of_a_network():
     assert str(grouped_block.stages[0].first.block) == "CONV"
     large = built("resnet50", "ImageNet")
     strided = decomposed.decomposed(large, block, "strided").stages[1]
-    assert (str(strided.first.block), str(strided.more.block)) == ("PW+CONV+PW", "PW+DW+PW+PW")
+    assert (str(strided.first.block), str(strided.repeated.block)) == ("PW+CONV+PW", "PW+DW+PW+PW")
     every = decomposed.decomposed(large, block).stages[1].first
     assert [(layer.c_in, layer.c_out) for layer in every.layers] == [
         (256, 128),

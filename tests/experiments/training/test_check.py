@@ -27,7 +27,7 @@ from experiments.training.versions import (
 )
 from ifspace.errors import DeviceError, SettingError
 from ifspace.nn.network import NetworkStyle, build_network
-from ifspace.stages.layout import Frame
+from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import stages
 
 ONCE = Schedule("once", 1, 0.1, 16, momentum=0.9)
@@ -52,7 +52,9 @@ def few(all_digits: Data) -> Data:
 
 def plain(width: int, dropout: float = 0.0) -> Callable[[int], nn.Module]:
     """Return a builder of one convolution and two dense layers."""
-    layout = stages("CONV", (8,), (width,), (1,), frame=Frame(inputs=1, classifier=(12, 10)))
+    layout = stages(
+        "CONV", (8,), (width,), (1,), stem_and_head=StemAndHead(inputs=1, classifier=(12, 10))
+    )
     return lambda seed: build_network(layout, NetworkStyle(dropout=dropout), seed=seed)
 
 
@@ -193,8 +195,8 @@ def test_generators_and_threads_stay_as_they_were(few: Data) -> None:
 
 def test_macs_are_those_of_the_layout() -> None:
     for block in ("CONV", "DW+PW", "DW+RPW(2,1/2)", "GC(4)+SH(4)+GPW(4)"):
-        frame = Frame(inputs=4, batch_norm=True, classifier=(7, 3))
-        layout = stages(block, (8, 4), (16, 32), (2, 1), frame=frame)
+        frame = StemAndHead(inputs=4, batch_norm=True, classifier=(7, 3))
+        layout = stages(block, (8, 4), (16, 32), (2, 1), stem_and_head=frame)
         model = build_network(layout, seed=0)
         assert macs_of(model, (4, 8, 8)) == layout.macs
         assert model.training

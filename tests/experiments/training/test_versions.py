@@ -50,7 +50,10 @@ def test_the_small_network_fits_the_images() -> None:
 
 def test_it_fits_other_images_too(tmp_path) -> None:
     layout, style, fitted = layout_for("small", cifar10(write_cifar10(tmp_path)))
-    assert ([stage.side for stage in layout.stages], layout.frame.inputs) == ([32, 16, 8, 4, 2], 3)
+    assert ([stage.side for stage in layout.stages], layout.stem_and_head.inputs) == (
+        [32, 16, 8, 4, 2],
+        3,
+    )
     assert (layout.widths, layout.depths, fitted.padding) == ((16, 32, 64, 64, 64), (2,) * 5, 4)
     assert [each.name for each in versions(layout, style)] == list(NAMES)
 
