@@ -1,4 +1,8 @@
-"""Analysis: where the layers of a network see nothing new."""
+"""Analyse a network: where its layers see nothing new.
+
+The report lists stages, units and layers with their fields, gains and costs, and the parameters
+that belong to no layer.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -9,36 +13,24 @@ from torch import nn
 
 from ifspace.infofield import gain
 from ifspace.models.fields import Field, receptive_fields
-from ifspace.models.graph import (
-    Op,
-    Size,
-    Trace,
-    TracedLayer,
-)
-from ifspace.models.tracing import (
-    Image,
-    checked_model,
-    trace,
-)
-from ifspace.models.units import (
-    TracedStage,
-    stages_of,
-    units_of,
-)
+from ifspace.models.graph import Op, Size, Trace, TracedLayer
+from ifspace.models.tracing import Image, checked_model, trace
+from ifspace.models.units import TracedStage, stages_of, units_of
 from ifspace.nn import RollingPointwiseConv2d
 from ifspace.values import number_from_zero
 
+# Called with the number of layers done, and of all.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """A layer in its stage.
+    """A layer in its stage; `unit` is the index of its unit there.
 
-    `field` is what its outputs see of the stage's input. `gain` is that over the map it reads, None
-    for a layer that reads the input itself, and for a shuffle, which sees nothing more.
-    `receptive`: (height, width) in pixels of the image and beyond that an output may see;
-    `past_image` says whether it is larger than the image.
+    `field` is what its outputs see of the stage's input. `gain` is the gain over the feature map
+    that it reads; None for a layer that reads the stage's input, and for a shuffle, which sees
+    nothing more. `receptive`: (height, width) of the classical receptive field in pixels of the
+    image; `past_image`: whether it is larger than the image.
     """
 
     layer: TracedLayer
@@ -56,9 +48,9 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """A unit in its stage: the modules that hold it, what it sees, gains and costs.
+    """A unit in its stage: the full names of its modules, its number of layers, field and costs.
 
-    `gain` is that over what it reads, None where that is the stage's input.
+    `gain` is the gain over what it reads, None where that is the stage's input.
     """
 
     name: str
@@ -72,9 +64,9 @@ class UnitReport:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """A stage: maps of one size. `elements` is the volume of what enters, `channels` its channels.
+    """A stage: `side` (height, width) in pixels, `channels` that enter, `width` that leaves.
 
-    `width` is that of the map that leaves. Parameters are those of the layers alone.
+    `elements` is the volume of what enters. Parameters are those of the layers alone.
     """
 
     side: Size
@@ -87,16 +79,16 @@ class StageReport:
     @property
     def params(self) -> int:
         """Parameters of its layers."""
-        return sum(each.layer.params for each in self.layers)
+        return sum(entry.layer.params for entry in self.layers)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of its layers, for one image."""
-        return sum(each.layer.macs for each in self.layers)
+        return sum(entry.layer.macs for entry in self.layers)
 
     @property
     def saturated(self) -> bool:
-        """Whether its last unit adds nothing: its input was seen whole before."""
+        """Whether its last unit adds nothing: the unit before sees the whole input already."""
         return len(self.units) > 1 and self.units[-1].gain == 0
 
     @property
@@ -107,11 +99,12 @@ class StageReport:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """A network analysed.
+    """The analysis of a network.
 
     `image` is (channels, height, width). `params` counts all parameters, `macs` the convolutions
     and dense layers for one image. `gates` and `head` are layers without a field: those that only
-    scale maps, and those behind the last map. `passed` counts what keeps maps as they are.
+    scale feature maps, and those after the last feature map. `passed` counts the operators that
+    keep a feature map as it is.
     """
 
     image: tuple[int, int, int]
@@ -125,8 +118,8 @@ class Report:
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
-        """Return the totals and where to look on: all of it has thousands of numbers."""
-        idle = sum(each.adds_nothing for each in self.layers)
+        """Return the totals: the whole report has thousands of numbers."""
+        idle = sum(entry.adds_nothing for entry in self.layers)
         return (
             f"<Report of {len(self.layers)} layers in {len(self.stages)} stages: "
             f"{self.params:,} parameters, {self.macs:,} MACs, {idle} layers add nothing>"
@@ -135,13 +128,17 @@ class Report:
     @cached_property
     def layers(self) -> tuple[LayerReport, ...]:
         """The layers of all stages."""
-        return tuple(layer for stage in self.stages for layer in stage.layers)
+        return tuple(entry for stage in self.stages for entry in stage.layers)
+
+    @cached_property
+    def all_layers(self) -> tuple[TracedLayer, ...]:
+        """The layers of all stages, then gates, then the head."""
+        return (*(entry.layer for entry in self.layers), *self.gates, *self.head)
 
     @cached_property
     def other_params(self) -> int:
-        """Parameters of no layer: those of normalisation, and of other operators."""
-        layers = (*(each.layer for each in self.layers), *self.gates, *self.head)
-        return self.params - sum(layer.params for layer in layers)
+        """Parameters outside the layers: those of normalisation, and of other operators."""
+        return self.params - sum(layer.params for layer in self.all_layers)
 
     @cached_property
     def gain(self) -> float:
@@ -157,12 +154,12 @@ def analyze(
 ) -> Report:
     """Return stages, fields, gains and costs of a network on an image [N, C, H, W] or (C, H, W).
 
-    Nothing is computed: weights on the meta device will do. `alpha` is the decay of the gain;
-    `progress` is told how many layers of how many are done.
+    Nothing is computed: weights on the meta device suffice. `alpha` is the decay of the gain.
+    `progress` is called with the number of layers done, and of all.
 
-    >>> row = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
-    >>> report = analyze(row, (128, 8, 8))
-    >>> [round(each.gain, 3) for each in report.layers if each.gain is not None]
+    >>> convs = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
+    >>> report = analyze(convs, (128, 8, 8))
+    >>> [round(entry.gain, 3) for entry in report.layers if entry.gain is not None]
     [1.166, 0.297]
 
     Raises: SettingError for an alpha below 0; otherwise as `trace`.
@@ -175,106 +172,106 @@ def analyze(
 
 
 def report_on(
-    found: Trace, model: nn.Module, alpha: float = 3, progress: Progress | None = None
+    graph: Trace, model: nn.Module, alpha: float = 3, progress: Progress | None = None
 ) -> Report:
     """Return the analysis of a network that is traced already."""
-    writer = _Writer(found, alpha, progress)
-    stages = tuple(writer.stage(stage) for stage in stages_of(found, units_of(found, model)))
-    passed = dict(found.passed or {})
+    writer = _Writer(graph, alpha, progress)
     return Report(
-        found.image,
-        found.params,
-        found.macs,
-        alpha,
-        stages,
-        found.gates,
-        found.head,
-        passed,
-        found.notes,
+        image=graph.image,
+        params=graph.params,
+        macs=graph.macs,
+        alpha=alpha,
+        stages=tuple(writer.stage(stage) for stage in stages_of(graph, units_of(graph, model))),
+        gates=graph.gates,
+        head=graph.head,
+        passed=dict(graph.passed or {}),
+        notes=graph.notes,
     )
 
 
 class _Writer:
     """Writes the reports of stages one after another."""
 
-    def __init__(self, found: Trace, alpha: float, progress: Progress | None) -> None:
-        self._trace, self._alpha, self._progress = found, alpha, progress
-        self._receptive = receptive_fields(found)
-        self._done, self._layers = 0, len(found.layers)
+    def __init__(self, graph: Trace, alpha: float, progress: Progress | None) -> None:
+        self._graph, self._alpha, self._progress = graph, alpha, progress
+        self._receptive = receptive_fields(graph)
+        self._done = 0
 
     def stage(self, stage: TracedStage) -> StageReport:
         """Return the report of a stage."""
-        shuffles = self._shuffles(stage)
-        of = {number: place for place, unit in enumerate(stage.units) for number in unit.nodes}
+        unit_of = {node: index for index, unit in enumerate(stage.units) for node in unit.nodes}
         layers = []
-        place = 0
-        for number in sorted((*stage.nodes, *shuffles)):
-            place = of.get(number, place)
-            layers.append(self._layer(stage, number, place))
+        unit_index = 0
+        for index in sorted((*stage.nodes, *self._shuffles(stage))):
+            unit_index = unit_of.get(index, unit_index)
+            layers.append(self._layer(stage, index, unit_index))
             self._done += 1
             if self._progress is not None:
-                self._progress(self._done, self._layers)
+                self._progress(self._done, len(self._graph.layers))
         units = []
         for unit in stage.units:
-            field, before = stage.field(unit.output), self._read(stage, unit.inputs)
-            held = [self._trace.nodes[number].layer for number in unit.nodes]
+            output = stage.field(unit.output)
+            members = [self._graph.nodes[index].layer for index in unit.nodes]
             units.append(
                 UnitReport(
-                    unit.name,
-                    unit.names,
-                    len(held),
-                    field,
-                    self._gain(stage, before, field),
-                    sum(layer.params for layer in held if layer is not None),
-                    sum(layer.macs for layer in held if layer is not None),
+                    name=unit.name,
+                    names=unit.names,
+                    layers=len(members),
+                    field=output,
+                    gain=self._gain(stage, self._largest_read(stage, unit.inputs), output),
+                    params=sum(layer.params for layer in members if layer is not None),
+                    macs=sum(layer.macs for layer in members if layer is not None),
                 )
             )
-        width = self._trace.nodes[stage.units[-1].output].channels
         return StageReport(
-            stage.side, stage.channels, width, stage.elements, tuple(units), tuple(layers)
+            side=stage.side,
+            channels=stage.channels,
+            width=self._graph.nodes[stage.units[-1].output].channels,
+            elements=stage.elements,
+            units=tuple(units),
+            layers=tuple(layers),
         )
 
-    def _layer(self, stage: TracedStage, number: int, unit: int) -> LayerReport:
-        node = self._trace.nodes[number]
+    def _layer(self, stage: TracedStage, index: int, unit: int) -> LayerReport:
+        node = self._graph.nodes[index]
         assert node.layer is not None
-        field = stage.field(number)
-        before = self._read(stage, node.parents)
-        shuffle = not node.layer.conv.writes
-        receptive = self._receptive[number]
-        height, width = (int(each) for each in receptive.side)
-        past = height > self._trace.image[1] or width > self._trace.image[2]
-        gained = None if shuffle else self._gain(stage, before, field)
-        return LayerReport(node.layer, unit, field, gained, (height, width), past)
+        output = stage.field(index)
+        gained = None
+        if node.layer.conv.writes:
+            gained = self._gain(stage, self._largest_read(stage, node.parents), output)
+        height, width = (int(pixels) for pixels in self._receptive[index].size)
+        past = height > self._graph.image[1] or width > self._graph.image[2]
+        return LayerReport(node.layer, unit, output, gained, (height, width), past)
 
-    def _read(self, stage: TracedStage, inputs: Iterable[int]) -> Field | None:
-        """Return what of several maps sees most; None where no layer of the stage wrote one."""
-        fields = (stage.field(each) for each in inputs if self._works(stage, each))
-        return max(fields, key=lambda field: field.volume, default=None)
+    def _largest_read(self, stage: TracedStage, inputs: Iterable[int]) -> Field | None:
+        """Return the largest field among inputs; None if no layer of the stage wrote any."""
+        fields = (stage.field(index) for index in inputs if self._follows_layer(stage, index))
+        return max(fields, key=lambda read: read.volume, default=None)
 
-    def _gain(self, stage: TracedStage, before: Field | None, field: Field) -> float | None:
+    def _gain(self, stage: TracedStage, before: Field | None, after: Field) -> float | None:
         if before is None or not before.volume:
             return None
-        return gain(before.volume, field.volume, stage.elements, self._alpha)
+        return gain(before.volume, after.volume, stage.elements, self._alpha)
 
-    def _works(self, stage: TracedStage, number: int) -> bool:
-        """Return whether a layer of the stage stands before a map, or is it."""
-        waiting, looked = [number], set()
-        members = set(stage.nodes)
+    def _follows_layer(self, stage: TracedStage, index: int) -> bool:
+        """Return whether a feature map is written by a layer of the stage, or computed from one."""
+        waiting, visited = [index], set()
+        layers = set(stage.nodes)
         while waiting:
-            each = waiting.pop()
-            if each in members:
+            node = waiting.pop()
+            if node in layers:
                 return True
-            if each not in looked and each not in stage.inputs:
-                looked.add(each)
-                waiting += self._trace.nodes[each].parents
+            if node not in visited and node not in stage.inputs:
+                visited.add(node)
+                waiting += self._graph.nodes[node].parents
         return False
 
     def _shuffles(self, stage: TracedStage) -> list[int]:
-        """Return the channel shuffles that run inside a stage."""
+        """Return the indices of the channel shuffles that run inside a stage."""
         last = max(unit.output for unit in stage.units)
         return [
-            node.number
-            for node in self._trace.nodes[min(stage.nodes) : last + 1]
+            node.index
+            for node in self._graph.nodes[min(stage.nodes) : last + 1]
             if node.op is Op.MOVE and node.layer is not None
         ]
 
@@ -283,38 +280,36 @@ _LAYERS = (nn.modules.conv._ConvNd, nn.Linear, RollingPointwiseConv2d)
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
-    """How many parameters stand beside the layers: by class of module, and of idle layers by name.
+class OtherParams:
+    """The parameters outside the layers: by class of module, and by name for unused layers.
 
-    Idle layers do not run in evaluation: a second classifier, say, that is there for training.
+    Unused layers do not run in evaluation: for example a second classifier for training.
     """
 
     classes: Mapping[str, int] = field(default_factory=dict)
-    idle: Mapping[str, int] = field(default_factory=dict)
+    unused: Mapping[str, int] = field(default_factory=dict)
 
 
-def others_of(model: nn.Module, report: Report) -> Others:
-    """Return whose the parameters outside the layers of a report are, the most first.
+def other_params(model: nn.Module, report: Report) -> OtherParams:
+    """Return what the parameters outside the layers of a report belong to, the largest first.
 
-    Where they cannot be told apart, as weights that modules share, nothing is said.
+    Empty if they cannot be told apart, as when modules share weights.
 
-    >>> from ifspace.models.analysis import analyze
-    >>> row = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU())
-    >>> others_of(row, analyze(row, (3, 8, 8)))
-    Others(classes={'BatchNorm2d': 16, 'PReLU': 1}, idle={})
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.PReLU())
+    >>> other_params(net, analyze(net, (3, 8, 8)))
+    OtherParams(classes={'BatchNorm2d': 16, 'PReLU': 1}, unused={})
     """
-    layers = (*(each.layer for each in report.layers), *report.gates, *report.head)
-    run = {layer.name for layer in layers}
+    names = {layer.name for layer in report.all_layers}
     classes: Counter[str] = Counter()
-    idle: dict[str, int] = {}
+    unused: dict[str, int] = {}
     for name, module in model.named_modules():
-        own = sum(each.numel() for each in module.parameters(recurse=False))
-        if not own or name in run:
+        params = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        if not params or name in names:
             continue
         if isinstance(module, _LAYERS):
-            idle[name] = own
+            unused[name] = params
         else:
-            classes[type(module).__name__] += own
-    if classes.total() + sum(idle.values()) == report.other_params:
-        return Others(dict(classes.most_common()), idle)
-    return Others()
+            classes[type(module).__name__] += params
+    if classes.total() + sum(unused.values()) == report.other_params:
+        return OtherParams(dict(classes.most_common()), unused)
+    return OtherParams()

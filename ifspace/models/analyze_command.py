@@ -45,7 +45,7 @@ def command(output: Output, model: str, input: str, alpha: float, each_layer: bo
     """
     with networks_needed("real networks are taken apart with them"):
         from ifspace.models import trace
-        from ifspace.models.analysis import others_of, report_on
+        from ifspace.models.analysis import other_params, report_on
         from ifspace.models.analyze_text import (
             Asked,
             forms,
@@ -56,5 +56,5 @@ def command(output: Output, model: str, input: str, alpha: float, each_layer: bo
         network, found = on_shapes(source.build, lambda made: (made, trace(made, source.image)))
         with ProgressBar("analysing", quiet=output.quiet) as bar:
             report = report_on(found, network, alpha, bar)
-        others = others_of(network, report)
+        others = other_params(network, report)
     output.emit(forms(Asked(source, each_layer, others), report))

@@ -21,7 +21,7 @@ from ifspace.values import listed
 if TYPE_CHECKING:
     from ifspace.models.analysis import (
         LayerReport,
-        Others,
+        OtherParams,
         Report,
         StageReport,
     )
@@ -35,7 +35,7 @@ class Asked:
 
     source: Source
     each_layer: bool
-    others: "Others"
+    others: "OtherParams"
 
 
 def forms(asked: Asked, report: "Report") -> Forms:
@@ -75,7 +75,7 @@ def _layer(layer: "TracedLayer") -> dict[str, Any]:
         "kernel": size_value(layer.kernel),
         "stride": size_value(layer.stride),
         "dilation": size_value(layer.dilation),
-        "side": size_value(layer.side_out),
+        "side": size_value(layer.size_out),
         "params": layer.params,
         "macs": layer.macs,
     }
@@ -94,7 +94,7 @@ def _seen(seen: "LayerReport | None") -> dict[str, Any]:
 
 
 def _pair(field: "Field") -> list[Any]:
-    return [size_value(field.side), field.channels]
+    return [size_value(field.size), field.channels]
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _values(asked: Asked, report: "Report") -> dict[str, Any]:
         "head": [_layer(layer) for layer in report.head],
         "other_params": report.other_params,
         "other_params_of": dict(asked.others.classes),
-        "does_not_run": dict(asked.others.idle),
+        "does_not_run": dict(asked.others.unused),
         "adds_nothing": [each.layer.name for each in report.layers if each.adds_nothing],
         "past_image_from": next((e.layer.name for e in report.layers if e.past_image), None),
         "notes": list(report.notes),
@@ -257,7 +257,7 @@ def _marks(each: "LayerReport") -> list[str]:
 
 
 def _field(field: "Field") -> str:
-    return f"{size_text(field.side)}×{field.channels}"
+    return f"{size_text(field.size)}×{field.channels}"
 
 
 def _gain(gain: float | None) -> str:
@@ -273,7 +273,7 @@ def receptive(report: "Report") -> "Size":
     return max((each.receptive for each in report.layers), key=prod, default=(1, 1))
 
 
-def findings(report: "Report", others: "Others") -> list[tuple[str, str]]:
+def findings(report: "Report", others: "OtherParams") -> list[tuple[str, str]]:
     """Return what stands out, with a name for each."""
     idle = [each.layer for each in report.layers if each.adds_nothing]
     return [
@@ -293,7 +293,7 @@ def _idle(idle: "Sequence[TracedLayer]", layers: int) -> str:
     """Return which layers add nothing; pointwise ones alone never look further."""
     if not idle:
         return "no layer"
-    wide = [layer.name for layer in idle if max(layer.reach) > 1]
+    wide = [layer.name for layer in idle if max(layer.effective_kernel) > 1]
     flat = len(idle) - len(wide)
     said = f"{len(idle)} of {layers} layers"
     if flat:
@@ -325,12 +325,12 @@ def _beside(name: str, layers: "Sequence[TracedLayer]") -> list[tuple[str, str]]
     return [(name, f"{short(params)} parameters, {short(macs)} MACs: {names}")]
 
 
-def _others(report: "Report", others: "Others") -> list[tuple[str, str]]:
+def _others(report: "Report", others: "OtherParams") -> list[tuple[str, str]]:
     if not report.other_params:
         return []
     parts = [f"{count:,} of {name}" for name, count in others.classes.items()]
-    if others.idle:
-        names = some(list(others.idle), 3)
-        parts.append(f"{sum(others.idle.values()):,} of layers that do not run ({names})")
+    if others.unused:
+        names = some(list(others.unused), 3)
+        parts.append(f"{sum(others.unused.values()):,} of layers that do not run ({names})")
     said = f"{report.other_params:,} parameters beside the layers"
     return [("other", f"{said}: {', '.join(parts)}" if parts else said)]

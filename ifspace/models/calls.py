@@ -1,31 +1,90 @@
-"""One call of an operator, as torch.export writes it down."""
+"""One call of an operator in a program of torch.export, and what is known of its arguments."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 
 from ifspace.models.feature_maps import Label
 
-# A tensor of the network: a map, several of them, or None for what no image changes.
+# What is known of a value: a feature map, several, or None for what no image changes.
 Value = Label | tuple[Any, ...] | None
 
 
 class UnreadableError(Exception):
-    """What the graph of maps has no word for."""
+    """An operation that the graph of feature maps cannot express."""
+
+
+class Environment:
+    """The values of a program while it is read, and the model whose parameters it uses.
+
+    `names`: for each parameter and buffer of the program its full name in the model. `constants`:
+    the buffers and other tensors that no image changes. `values`: what is known of each node read
+    so far. `outer`: for each input of a subgraph the node that is passed to it.
+    """
+
+    def __init__(
+        self, model: nn.Module, names: Mapping[str, str], constants: Mapping[str, Tensor]
+    ) -> None:
+        self.model, self.names, self.constants = model, names, constants
+        self.values: dict[fx.Node, Value] = {}
+        self.outer: dict[fx.Node, fx.Node] = {}
+        self.parameters = dict(model.named_parameters(remove_duplicate=False))
+        # A module may have several names: the first one stands for all.
+        first = {module: name for name, module in reversed(list(model.named_modules()))}
+        self.modules = {
+            name: (module, first[module])
+            for name, module in model.named_modules(remove_duplicate=False)
+        }
+        self.counted: set[nn.Parameter] = set()
+
+    def origin(self, node: fx.Node) -> fx.Node:
+        """Return a node, or the node outside that is passed for this input of a subgraph."""
+        while node in self.outer:
+            node = self.outer[node]
+        return node
+
+    def constant(self, node: fx.Node) -> Tensor:
+        """Return the values of a tensor that no image changes, such as an order of channels.
+
+        Raises: ValueError for a tensor without values.
+        """
+        if node.op == "placeholder":
+            tensor = self.constants.get(self.origin(node).name)
+            if tensor is None or tensor.is_meta:
+                raise ValueError(f"the values of {node.name}")
+            return tensor.cpu()
+        if not callable(node.target):
+            raise ValueError(f"the values of {node.name}")
+        args: Any = fx.map_arg(node.args, self.constant)
+        kwargs: Any = fx.map_arg(dict(node.kwargs), self.constant)
+        # On the CPU, where the labels are, whatever the device of the network.
+        device = {"device": torch.device("cpu")} if "device" in kwargs else {}
+        result: Tensor = node.target(*args, **kwargs | device)
+        return result
+
+    def parameter(self, node: fx.Node) -> nn.Parameter | None:
+        """Return the parameter of the model that a node is."""
+        return self.parameters.get(self.names.get(self.origin(node).name, ""))
+
+    def owns(self, scope: str, name: str) -> bool:
+        """Return whether the module `scope` itself holds the parameter of a full name."""
+        parameter = self.parameters.get(name)
+        if parameter is None or scope not in self.modules:
+            return False
+        module = self.modules[scope][0]
+        return any(own is parameter for own in module.parameters(recurse=False))
 
 
 class Call:
-    """A call with its arguments by name, and what is known of those that are maps."""
+    """A call of an operator: its arguments by name, and what is known of them."""
 
-    def __init__(
-        self, node: fx.Node, values: dict[fx.Node, Value], outside: dict[fx.Node, fx.Node]
-    ) -> None:
-        self.node = node
-        self._values, self._outside = values, outside
+    def __init__(self, node: fx.Node, environment: Environment) -> None:
+        self.node, self.environment = node, environment
 
     @cached_property
     def name(self) -> str:
@@ -35,43 +94,38 @@ class Call:
     @property
     def in_place(self) -> bool:
         """Whether it writes into its first argument."""
-        return writes(self.node)
+        return is_in_place(self.node)
 
     @cached_property
     def scope(self) -> str:
-        """The path of the module that it runs in."""
+        """The full name of the module whose forward calls it."""
         stack = self.node.meta.get("nn_module_stack") or {}
         return str(list(stack.values())[-1][0]) if stack else ""
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """The arguments by their names in the operator's schema, defaults filled in."""
+        """The arguments by their names in the operator's schema, with defaults."""
         schema = getattr(self.node.target, "_schema", None)
         if schema is None:
             raise UnreadableError(f"an operator {self.node.target}")
-        given = dict(zip((each.name for each in schema.arguments), self.node.args, strict=False))
-        defaults = {each.name: each.default_value for each in schema.arguments}
-        return {**defaults, **given, **self.node.kwargs}
+        names = [argument.name for argument in schema.arguments]
+        defaults = {argument.name: argument.default_value for argument in schema.arguments}
+        positional = dict(zip(names, self.node.args, strict=False))
+        return {**defaults, **positional, **self.node.kwargs}
 
     def value(self, node: Any) -> Value:
         """Return what is known of an argument."""
-        return self._values.get(node) if isinstance(node, fx.Node) else None
-
-    def source(self, node: fx.Node) -> fx.Node:
-        """Return a node, or what was given for it where it is an input of a part."""
-        while node in self._outside:
-            node = self._outside[node]
-        return node
+        return self.environment.values.get(node) if isinstance(node, fx.Node) else None
 
     @cached_property
     def labels(self) -> list[Label]:
-        """The maps among the arguments."""
-        return labels_in(self._values.get(each) for each in self.node.all_input_nodes)
+        """The labels of the feature maps among the arguments."""
+        return labels_in(map(self.value, self.node.all_input_nodes))
 
     def label(self, name: str) -> Label:
-        """Return the map that an argument is.
+        """Return the label of the feature map that an argument is.
 
-        Raises: UnreadableError where it is none.
+        Raises: UnreadableError if the argument is not a feature map.
         """
         value = self.value(self.arguments[name])
         if not isinstance(value, Label):
@@ -79,39 +133,107 @@ class Call:
         return value
 
     @property
-    def made(self) -> Any:
-        """What torch says that it returns: a tensor without values, several, or a number."""
+    def result(self) -> Any:
+        """What torch says it returns: a tensor without values, several, or a number."""
         return self.node.meta.get("val")
 
     @property
-    def first(self) -> torch.Tensor | None:
-        """The tensor that it returns, the first where there are several."""
-        made = self.made[0] if isinstance(self.made, tuple | list) and self.made else self.made
-        return made if isinstance(made, torch.Tensor) else None
+    def returns_several(self) -> bool:
+        """Whether it returns a tuple or a list."""
+        return isinstance(self.result, tuple | list)
+
+    @property
+    def tensor(self) -> Tensor | None:
+        """The tensor that it returns, the first of several."""
+        first = self.result[0] if self.returns_several and self.result else self.result
+        return first if isinstance(first, Tensor) else None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of that tensor."""
-        return () if self.first is None else tuple(int(size) for size in self.first.shape)
+        return () if self.tensor is None else tuple(int(size) for size in self.tensor.shape)
 
     @property
     def rank(self) -> int:
-        """How many axes it has; 0 for what is no tensor."""
+        """How many axes that tensor has; 0 if it returns no tensor."""
         return len(self.shape)
 
     @property
-    def part(self) -> fx.GraphModule | None:
-        """The operators that it wraps: those of a network under autocast, or without gradients."""
+    def subgraph(self) -> fx.GraphModule | None:
+        """The operators that it wraps, such as those under autocast or without gradients."""
         if not self.name.startswith(("wrap_with", "tag_activation_checkpoint")):
             return None
-        held = (each for each in self.node.all_input_nodes if each.op == "get_attr")
         owner = self.node.graph.owning_module
-        found = [operator.attrgetter(str(each.target))(owner) for each in held]
-        return next((each for each in found if isinstance(each, fx.GraphModule)), None)
+        for node in self.node.all_input_nodes:
+            if node.op == "get_attr":
+                attribute = operator.attrgetter(str(node.target))(owner)
+                if isinstance(attribute, fx.GraphModule):
+                    return attribute
+        return None
 
-    def keeps(self, label: Label) -> bool:
-        """Return whether what it returns has the shape of a map."""
+    def keeps_shape(self, label: Label) -> bool:
+        """Return whether what it returns has the shape of a feature map."""
         return self.rank > 0 and tuple(label.ids.shape) == self.shape
+
+    @cached_property
+    def weight(self) -> tuple[str, tuple[int, ...]]:
+        """The full name of the module that its weight belongs to, and the weight's shape.
+
+        A weight that is computed on every call, or borrowed from another module, counts as one of
+        the module that calls the operator.
+        """
+        environment = self.environment
+        weight = environment.origin(self.arguments["weight"])
+        name = environment.names.get(weight.name)
+        if name is None or environment.owns(self.scope, name):
+            module = self.scope
+        else:
+            module = name.rpartition(".")[0]
+        if module in environment.modules:
+            module = environment.modules[module][1]
+        return module, tuple(int(size) for size in weight.meta["val"].shape)
+
+    @property
+    def overlap(self) -> Fraction | None:
+        """The overlap that the module of its weight names, for a rolling pointwise layer."""
+        try:
+            overlap = getattr(self.environment.model.get_submodule(self.weight[0]), "overlap", None)
+        except AttributeError:
+            return None
+        return overlap if isinstance(overlap, Fraction) else None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether it adds a bias."""
+        return self.arguments.get("bias") is not None
+
+    def count_params(self) -> int:
+        """Return how many parameters its weight and bias come from, none that was counted before.
+
+        A weight may be computed from parameters, as under weight normalisation.
+        """
+        environment = self.environment
+        waiting = [self.arguments.get(name) for name in ("weight", "bias")]
+        visited: set[fx.Node] = set()
+        parameters: set[nn.Parameter] = set()
+        while waiting:
+            node = waiting.pop()
+            if not isinstance(node, fx.Node) or self.value(node) is not None or node in visited:
+                continue
+            visited.add(node)
+            parameter = environment.parameter(node)
+            if parameter is not None:
+                parameters.add(parameter)
+            waiting += environment.origin(node).all_input_nodes
+        new = parameters - environment.counted
+        environment.counted |= new
+        return sum(parameter.numel() for parameter in new)
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether it reads parameters of more than one axis: more than a scale or a shift."""
+        parameters = map(self.environment.parameter, self.node.all_input_nodes)
+        return any(parameter is not None and parameter.dim() > 1 for parameter in parameters)
 
 
 def bare_name(node: fx.Node) -> str:
@@ -120,18 +242,18 @@ def bare_name(node: fx.Node) -> str:
     return str(getattr(packet, "__name__", node.target)).rstrip("_")
 
 
-def writes(node: fx.Node) -> bool:
+def is_in_place(node: fx.Node) -> bool:
     """Return whether a node writes into its first argument, as aten.add_ does."""
     packet = getattr(node.target, "overloadpacket", node.target)
     return node.op == "call_function" and str(packet).endswith("_")
 
 
 def labels_in(values: Iterable[Any]) -> list[Label]:
-    """Return the maps in values, those inside tuples too."""
-    found: list[Label] = []
+    """Return the labels among values and inside tuples of them."""
+    labels: list[Label] = []
     for value in values:
         if isinstance(value, Label):
-            found.append(value)
+            labels.append(value)
         elif isinstance(value, tuple):
-            found += labels_in(value)
-    return found
+            labels += labels_in(value)
+    return labels

@@ -90,7 +90,7 @@ class ConvSite:
     def macs(self) -> int:
         """Multiply-accumulates of all calls for one image."""
         layer = self.layer
-        a_pixel = layer.macs // (layer.side_out[0] * layer.side_out[1])
+        a_pixel = layer.macs // (layer.size_out[0] * layer.size_out[1])
         return sum(a_pixel * height * width for _, (height, width) in self.calls)
 
 
@@ -143,7 +143,7 @@ def sites_of(
     return tuple(
         ConvSite(
             each,
-            tuple((call.side_in, call.side_out) for call in called[each.name]),
+            tuple((call.size_in, call.size_out) for call in called[each.name]),
             each.name in normed,
         )
         for each in chosen
@@ -324,7 +324,7 @@ def replacements(
     by: Literal["params", "macs"] = "macs" if objective == "macs" else "params"
     full_field = blocks is None
     if blocks is None:
-        side = layer.side_in[0] if layer.side_in[0] == layer.side_in[1] else None
+        side = layer.size_in[0] if layer.size_in[0] == layer.size_in[1] else None
         stride: Literal[1, 2] = 2 if site.stride == 2 else 1
         plans = ranked_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, side, by)
         blocks = [plan.block for plan in plans]

@@ -19,7 +19,7 @@ from torch import nn
 
 from ifspace.errors import IfspaceError
 from ifspace.infofield import gain
-from ifspace.models.fields import Stretch
+from ifspace.models.fields import Propagation
 from ifspace.models.graph import (
     Trace,
     TracedLayer,
@@ -135,11 +135,11 @@ class Units:
             return None
         try:
             row = nn.Sequential(*copied(self.empty, unit.names, end.channels).values())
-            made = trace(row, (end.channels, *end.side))
+            made = trace(row, (end.channels, *end.size))
         except IfspaceError:
             return None
         last = made.nodes[-1]
-        if (last.channels, last.side) != (end.channels, end.side):
+        if (last.channels, last.size) != (end.channels, end.size):
             return None
         return Repeat(
             unit,
@@ -149,7 +149,7 @@ class Units:
             made.macs,
             made,
             0,
-            last.number,
+            last.index,
         )
 
     def _keeps_shape(self, unit: Unit, before: Unit) -> bool:
@@ -157,7 +157,7 @@ class Units:
         if unit.inputs != (before.output,):
             return False
         entry, end = self.trace.nodes[before.output], self.trace.nodes[unit.output]
-        return (entry.channels, entry.side) == (end.channels, end.side)
+        return (entry.channels, entry.size) == (end.channels, end.size)
 
     def _parts(self, unit: Unit) -> Iterator[nn.Module]:
         """Yield the modules of a unit, and what goes along with them."""
@@ -270,19 +270,19 @@ class DepthStage:
     def _walk(self, depth: int) -> list[int]:
         stage = self.stage
         found: list[int] = []
-        seen = stage.stretch.seen(self.units[0].output)
+        seen = stage.propagation.fields(self.units[0].output)
         for at, place in enumerate(self.row(depth)):
-            stretch, output = stage.stretch, self.units[place].output
+            propagation, output = stage.propagation, self.units[place].output
             inputs = self.units[place].inputs
             if place == COPY:
                 more = self.repeat
                 assert more is not None
-                stretch, output = Stretch(more.trace, (), {more.entry: seen}), more.output
+                propagation, output = Propagation(more.trace, (), {more.entry: seen}), more.output
             elif place != at and len(inputs) == 1:
                 # The row before it is another: it reads what the last one left.
-                stretch = Stretch(self.trace, (), {inputs[0]: seen})
-            found.append(stretch.field(output, stage.side).volume)
-            seen = stretch.seen(output)
+                propagation = Propagation(self.trace, (), {inputs[0]: seen})
+            found.append(propagation.field(output, stage.side).volume)
+            seen = propagation.fields(output)
         return found
 
     def gains(self, depth: int, alpha: float) -> tuple[float, ...]:

@@ -1,11 +1,12 @@
-"""Where the numbers of a tensor come from: labels that go through views, shuffles and slices.
+"""Feature maps while a network is read: which channel stands where, and the graph as it grows.
 
-Every channel of every map has a number. A tensor that only moves channels is known by running the
-same operator on the numbers instead of the activations: what comes out says, whatever the operator
-was, which channel stands where. Labels are expanded over the pixels, so they take no memory until
-an operator copies them.
+Every channel of every feature map has an id. An operator that only moves channels (views, shuffles,
+slices) is understood by running it on the ids instead of the activations: its result says, whatever
+the operator was, which channel stands where. A tensor of ids is a *label*. It is expanded over the
+pixels, so it takes no memory until an operator copies it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,72 +18,87 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ifspace.models.graph import (
-    Node,
-    Op,
-    Size,
-    TracedLayer,
-)
+from ifspace.models.graph import Node, Op, Size, TracedLayer, shuffle_layer
 
 Ids = npt.NDArray[np.int64]
-# Stands where no channel does: zeros that padding put there.
-NOTHING = -1
+Stride = tuple[Fraction, Fraction]
+NO_STRIDE: Final = (Fraction(1), Fraction(1))
+# The id where no channel stands: zeros that padding put there.
+NO_CHANNEL: Final = -1
+# Up to so many pixels of a channel may come from channels of their own: upsampling by 8 x 8.
+MAX_CHANNELS_PER_PIXEL: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Label:
-    """A tensor by the numbers of its channels, [1, C, H, W] or any other order and shape.
+    """A tensor by the ids of its channels, [1, C, H, W] or in any other order and shape.
 
-    `pooled`: it has one value of a channel for the whole map, or none for a pixel any more.
-    `remade` makes the same moves with other numbers, such as those of pixels: it is given what
-    stands for each label.
+    `pooled`: it has one value for all pixels of a channel, or no pixels any more. `replay` repeats
+    the operator on other values, such as the coordinates of pixels: it is called with a function
+    that returns these values for each label that the operator read.
     """
 
     ids: Tensor
     pooled: bool = False
-    remade: Callable[[Callable[["Label"], Tensor]], Tensor] | None = None
+    replay: Callable[[Callable[["Label"], Tensor]], Tensor] | None = None
 
     @classmethod
     def of(cls, ids: Ids, axis: int, shape: Sequence[int], pooled: bool = False) -> "Label":
-        """Return the label of a tensor whose channels stand along an axis.
+        """Return the label of a tensor whose channels lie along an axis.
 
         >>> Label.of(np.arange(2), 1, (1, 2, 4, 4)).ids.shape
         torch.Size([1, 2, 4, 4])
         """
-        along = [1] * len(shape)
-        along[axis] = len(ids)
-        return cls(torch.from_numpy(ids).reshape(along).expand(*shape), pooled)
+        channels_only = [1] * len(shape)
+        channels_only[axis] = len(ids)
+        return cls(torch.from_numpy(ids).reshape(channels_only).expand(*shape), pooled)
 
     def axes(self) -> list[int]:
-        """Return the axes along which the channels change; zeros put between them are none."""
-        found = []
+        """Return the axes along which the channels change, zeros between them ignored."""
+        axes = []
         for axis in range(1, self.ids.dim()):
             ids = self.along(axis)
-            if len(np.unique(ids[ids != NOTHING])) > 1:
-                found.append(axis)
-        return found
+            if len(np.unique(ids[ids != NO_CHANNEL])) > 1:
+                axes.append(axis)
+        return axes
 
     def along(self, axis: int) -> Ids:
-        """Return the numbers along an axis, through the middle: padding lies at the borders."""
-        place = tuple(
+        """Return the ids along an axis, through the middle: padding lies at the borders."""
+        line = tuple(
             slice(None) if other == axis else size // 2 for other, size in enumerate(self.ids.shape)
         )
-        return self.ids[place].numpy()
+        return self.ids[line].numpy()
 
-    def everything(self) -> Ids:
-        """Return all numbers that stand anywhere in it, each once."""
-        found: Ids = torch.unique(self.ids).numpy()
-        kept: Ids = found[found != NOTHING]
-        return kept
+    def all_ids(self) -> Ids:
+        """Return all ids that stand anywhere in it, each once."""
+        ids: Ids = torch.unique(self.ids).numpy()
+        channels: Ids = ids[ids != NO_CHANNEL]
+        return channels
 
 
-def flat(shape: Sequence[int]) -> bool:
-    """Return whether a tensor of one image has no pixels: [1, F], or [F].
+def has_no_pixels(shape: Sequence[int]) -> bool:
+    """Return whether the tensor of one image has no pixels: [1, F] or [F].
 
-    >>> flat((1, 512)), flat((1, 49, 512)), flat((49, 512))
+    >>> has_no_pixels((1, 512)), has_no_pixels((1, 49, 512)), has_no_pixels((49, 512))
     (True, False, False)
     """
     return len(shape) < 2 or (len(shape) == 2 and shape[0] == 1)
+
+
+def size_of(shape: Sequence[int], axis: int) -> Size:
+    """Return the (height, width) of a tensor whose channels lie along an axis.
+
+    Axes of 1 in front are left out; a line of pixels has height 1; further axes in front of two,
+    such as windows, count as more rows.
+
+    >>> size_of((1, 64, 7, 7), 1), size_of((1, 7, 64), -1), size_of((1, 64), 1)
+    ((7, 7), (1, 7), (1, 1))
+    >>> size_of((64, 7, 7, 96), -1)
+    (448, 7)
+    """
+    sizes = [int(size) for other, size in enumerate(shape) if other != axis % len(shape)]
+    rows = prod(sizes[:-1]) if len(sizes) > 1 else 1
+    return rows, sizes[-1] if sizes else 1
 
 
 def shuffle_groups(order: Ids) -> int | None:
@@ -100,44 +116,27 @@ def shuffle_groups(order: Ids) -> int | None:
     return width // run if np.array_equal(order, shuffled) else None
 
 
-Stride = tuple[Fraction, Fraction]
-# Up to so many pixels of a channel come from channels of their own: a map made 8 times larger.
-MOST_SPREAD: Final = 64
+class FeatureMaps:
+    """The graph of feature maps while it grows, in the order in which they are written.
 
-
-def side_of(shape: Sequence[int], axis: int) -> Size:
-    """Return (height, width) of a tensor whose channels stand along an axis.
-
-    Axes of 1 in front are left out; a line of pixels has the height 1; what stands in front of two
-    axes, such as windows, is taken as more rows.
-
-    >>> side_of((1, 64, 7, 7), 1), side_of((1, 7, 64), -1), side_of((1, 64), 1)
-    ((7, 7), (1, 7), (1, 1))
-    >>> side_of((64, 7, 7, 96), -1)
-    (448, 7)
-    """
-    sizes = [int(size) for place, size in enumerate(shape) if place != axis % len(shape)]
-    rows = prod(sizes[:-1]) if len(sizes) > 1 else 1
-    return rows, sizes[-1] if sizes else 1
-
-
-class Maps:
-    """Maps in the order in which they are written, each with the numbers of its channels.
-
-    `last` is the last map that has pixels; `pooled` are those that have none any more.
+    `pooled`: the indices of those that have no pixels any more. `gates`: those that only scale or
+    shift others. `passed`: the operators that keep a feature map as it is, counted. `notes`: what
+    was not understood, each text once.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.labels: list[Label] = []
         self.pooled: set[int] = set()
+        self.gates: set[int] = set()
+        self.passed: Counter[str] = Counter()
         self.notes: dict[str, None] = {}
-        self.last = 0
-        self._offsets: list[int] = []
-        self._width = 0
-        # Labels are kept beside what is known of them: no other one can then get their id.
-        self._own: dict[int, tuple[int, int, Label]] = {}
-        self._settled: dict[tuple[int, int], tuple[int, Label]] = {}
+        # Node i has the ids from _first_ids[i] on.
+        self._first_ids: list[int] = []
+        self._next_id = 0
+        # By the id() of a label; the label is kept too, so that no other one gets its id().
+        self._added: dict[int, tuple[int, int, Label]] = {}
+        self._resolved: dict[tuple[int, int], tuple[int, Label]] = {}
 
     def add(
         self,
@@ -149,76 +148,94 @@ class Maps:
         pooled: bool = False,
         **more: Any,
     ) -> Label:
-        """Add a map whose tensor has a shape, channels along an axis, and return its label."""
+        """Add a feature map of a shape, channels along an axis, and return its label.
+
+        `more`: other fields of its node.
+        """
         axis %= len(shape)
-        channels, start, number = shape[axis], self._width, len(self.nodes)
-        self.nodes.append(Node(number, op, parents, channels, side_of(shape, axis), scope, **more))
-        self._offsets.append(start)
-        self._width += channels
+        channels, first_id, index = shape[axis], self._next_id, len(self.nodes)
+        self.nodes.append(Node(index, op, parents, channels, size_of(shape, axis), scope, **more))
+        self._first_ids.append(first_id)
+        self._next_id += channels
         if pooled:
-            self.pooled.add(number)
-        else:
-            self.last = number
-        label = Label.of(np.arange(start, start + channels), axis, shape, pooled)
-        self._own[id(label)] = number, axis, label
+            self.pooled.add(index)
+        label = Label.of(np.arange(first_id, first_id + channels), axis, shape, pooled)
+        self._added[id(label)] = index, axis, label
         self.labels.append(label)
         return label
 
-    def number(self, label: Label) -> int:
-        """Return the number of the map that was added with a label."""
-        return self._own[id(label)][0]
+    def index(self, label: Label) -> int:
+        """Return the index of the feature map that was added with a label."""
+        return self._added[id(label)][0]
 
-    def settle(self, label: Label, axis: int | None = None, scope: str = "") -> int:
-        """Return the number of the map that a label shows along an axis, adding what moved it."""
-        number, own, _ = self._own.get(id(label), (None, None, None))
+    def note(self, text: str) -> None:
+        """Keep a note of what was not understood."""
+        self.notes[text] = None
+
+    def resolve(self, label: Label, axis: int | None = None, scope: str = "") -> int:
+        """Return the index of the feature map that a label shows along an axis.
+
+        Where channels were moved since they were written, the moves are added as a node.
+        """
+        index, own_axis, _ = self._added.get(id(label), (None, None, None))
         if axis is None:
-            axis = next((each for each in (own, *label.axes()) if each is not None), 1)
+            axis = next((other for other in (own_axis, *label.axes()) if other is not None), 1)
         axis %= label.ids.dim()
-        if number is not None and axis == own:
-            return number
+        if index is not None and axis == own_axis:
+            return index
         key = id(label), axis
-        if key not in self._settled:
-            if number is not None or label.axes() not in ([], [axis]):
-                # Channels and pixels have changed places.
-                found = self._spread(label, axis, scope)
+        if key not in self._resolved:
+            if index is not None or label.axes() not in ([], [axis]):
+                node = self._add_transposed(label, axis, scope)
             else:
-                found = self._settle(label, axis, scope)
-            self._settled[key] = found, label
-        return self._settled[key][0]
+                node = self._add_moved(label, axis, scope)
+            self._resolved[key] = node, label
+        return self._resolved[key][0]
 
-    def _settle(self, label: Label, axis: int, scope: str) -> int:
+    def owners(self, labels: Iterable[Label]) -> tuple[int, ...]:
+        """Return the indices of the feature maps that labels show channels of, each once."""
+        indices: dict[int, None] = {}
+        for label in labels:
+            added = self._added.get(id(label))
+            indices |= dict.fromkeys(
+                [added[0]] if added else self._sources(label.all_ids())[0],
+            )
+        return tuple(indices)
+
+    def _add_moved(self, label: Label, axis: int, scope: str) -> int:
+        """Add what selected channels, and what left pixels out, as far as either did anything."""
         ids = label.along(axis)
-        owners, moves = self._moves(ids)
-        # What was pooled and spread over the pixels again says nothing of their number.
-        largest = max(owners, key=lambda owner: prod(self.nodes[owner].side), default=0)
+        owners, sources = self._sources(ids)
+        # What was pooled and then expanded over the pixels does not say how many pixels there are.
+        largest = max(owners, key=lambda owner: prod(self.nodes[owner].size), default=0)
         source = self.nodes[largest]
-        stride = self._stride(label, axis, source) if owners else (Fraction(1), Fraction(1))
-        number = source.number
-        if len(owners) != 1 or not np.array_equal(moves[:, 1], np.arange(source.channels)):
-            there, along = tuple(label.ids.shape), axis
+        stride = self._stride(label, axis, source) if owners else NO_STRIDE
+        index = source.index
+        if len(owners) != 1 or not np.array_equal(sources[:, 1], np.arange(source.channels)):
+            shape, channel_axis = tuple(label.ids.shape), axis
             if max(stride) > 1:
-                there, along = (1, len(ids), *source.side), 1
-            number = self.number(
+                shape, channel_axis = (1, len(ids), *source.size), 1
+            index = self.index(
                 self.add(
                     Op.MOVE,
                     owners,
-                    there,
-                    along,
+                    shape,
+                    channel_axis,
                     scope,
                     label.pooled,
-                    moves=moves,
-                    layer=self._shuffle(owners, moves, source, scope),
+                    sources=sources,
+                    layer=self._shuffle(owners, sources, source, scope),
                 )
             )
         if max(stride) == 1 or label.pooled:
-            return number
-        # Where every channel stands once for each pixel of a stride, none of them is left out.
+            return index
+        # Where every channel stands once for each pixel of a stride, no pixel is left out.
         copies = set(np.unique(ids, return_counts=True)[1].tolist())
         window = (1, 1) if copies != {prod(stride)} else (int(stride[0]), int(stride[1]))
-        return self.number(
+        return self.index(
             self.add(
                 Op.POOL,
-                (number,),
+                (index,),
                 tuple(label.ids.shape),
                 axis,
                 scope,
@@ -228,109 +245,108 @@ class Maps:
         )
 
     def _stride(self, label: Label, axis: int, source: Node) -> Stride:
-        """Return how far apart pixels stand that are neighbours in a label, in pixels of its map.
+        """Return how far apart neighbouring pixels of a label lie in its feature map, in pixels.
 
-        Of products of maps nobody knows which axes are pixels; of pixels in a row only how many
-        there are.
+        After a product of feature maps the axes of the pixels are unknown; of pixels in one line
+        only their number is known.
         """
-        old, new = source.side, side_of(label.ids.shape, axis)
-        none = Fraction(1), Fraction(1)
-        if old == new or label.pooled or label.remade is None or source.op is Op.MIX:
-            return none
+        old, new = source.size, size_of(label.ids.shape, axis)
+        if old == new or label.pooled or label.replay is None or source.op is Op.MIX:
+            return NO_STRIDE
         if label.ids.dim() != 4 or label.ids.shape[0] > 1 or min(old) == 1:
-            return none if prod(old) <= prod(new) else (none[0], Fraction(prod(old) // prod(new)))
+            if prod(old) <= prod(new):
+                return NO_STRIDE
+            return Fraction(1), Fraction(prod(old) // prod(new))
         ids = label.along(axis)
-        offset = self._offsets[source.number]
-        mine = np.flatnonzero((ids >= offset) & (ids < offset + source.channels))[0]
-        steps = []
-        for which in (0, 1):
-            places = self._places(label, which).movedim(axis, 0)[mine, 0]
-            line = places.select(1 - which, places.shape[1 - which] // 2)
-            steps.append(Fraction(_step(line.numpy()) or max(1, old[which] // new[which])))
-        return steps[0], steps[1]
+        first_id = self._first_ids[source.index]
+        channel = np.flatnonzero((ids >= first_id) & (ids < first_id + source.channels))[0]
+        strides = []
+        for direction in (0, 1):
+            pixels = self._coordinates(label, direction).movedim(axis, 0)[channel, 0]
+            line = pixels.select(1 - direction, pixels.shape[1 - direction] // 2)
+            step = _usual_step(line.numpy()) or max(1, old[direction] // new[direction])
+            strides.append(Fraction(step))
+        return strides[0], strides[1]
 
-    def _places(self, label: Label, which: int) -> Tensor:
-        """Return a label with numbers of rows, or of columns, instead of those of channels."""
-        own = self._own.get(id(label))
-        if own is None:
-            if label.remade is None:
+    def _coordinates(self, label: Label, direction: int) -> Tensor:
+        """Return a label with the rows (direction 0) or columns (1) of pixels instead of ids."""
+        added = self._added.get(id(label))
+        if added is None:
+            if label.replay is None:
                 return torch.zeros_like(label.ids)
-            return label.remade(lambda other: self._places(other, which))
-        number, axis, _ = own
+            return label.replay(lambda other: self._coordinates(other, direction))
+        index, axis, _ = added
         shape = list(label.ids.shape)
         shape[axis] = 1
-        places = torch.arange(prod(shape))
-        width = self.nodes[number].side[1]
-        numbers = places % width if which else places // width
-        return numbers.reshape(shape).expand(label.ids.shape)
+        pixels = torch.arange(prod(shape))
+        width = self.nodes[index].size[1]
+        coordinates = pixels % width if direction else pixels // width
+        return coordinates.reshape(shape).expand(label.ids.shape)
 
-    def _moves(self, ids: Ids) -> tuple[tuple[int, ...], Ids]:
-        """Return the maps that channels come from; for each channel which of them, and where."""
-        place = np.searchsorted(self._offsets, ids, side="right") - 1
-        place[ids == NOTHING] = NOTHING
-        owners = tuple(int(each) for each in np.unique(place) if each != NOTHING)
-        moves = np.full((len(ids), 2), NOTHING)
-        for which, owner in enumerate(owners):
-            here = place == owner
-            moves[here, 0], moves[here, 1] = which, ids[here] - self._offsets[owner]
-        return owners, moves
+    def _sources(self, ids: Ids) -> tuple[tuple[int, ...], Ids]:
+        """Return the feature maps that ids belong to; for each id which of them, and the channel.
+
+        The second value is [ids, 2], as in `Node.sources`.
+        """
+        nodes = np.searchsorted(self._first_ids, ids, side="right") - 1
+        nodes[ids == NO_CHANNEL] = NO_CHANNEL
+        owners = tuple(int(node) for node in np.unique(nodes) if node != NO_CHANNEL)
+        sources = np.full((len(ids), 2), NO_CHANNEL)
+        for parent, owner in enumerate(owners):
+            here = nodes == owner
+            sources[here, 0], sources[here, 1] = parent, ids[here] - self._first_ids[owner]
+        return owners, sources
 
     def _shuffle(
-        self, owners: tuple[int, ...], moves: Ids, source: Node, scope: str
+        self, owners: tuple[int, ...], sources: Ids, source: Node, scope: str
     ) -> TracedLayer | None:
-        """Return the layer that moves are when they are a channel shuffle."""
-        if len(owners) != 1 or len(moves) != source.channels:
+        """Return the layer of a selection of channels that is a channel shuffle."""
+        if len(owners) != 1 or len(sources) != source.channels:
             return None
-        groups = shuffle_groups(moves[:, 1])
-        if groups is None:
-            return None
-        width, side = source.channels, source.side
-        return TracedLayer(
-            scope, "SH", width, width, groups, (1, 1), (1, 1), (1, 1), side, side, 0, 0
-        )
+        groups = shuffle_groups(sources[:, 1])
+        return None if groups is None else shuffle_layer(scope, len(sources), groups, source.size)
 
-    def sources(self, labels: Iterable[Label]) -> tuple[int, ...]:
-        """Return the maps that labels show channels of, each once."""
-        found: dict[int, None] = {}
-        for label in labels:
-            own = self._own.get(id(label))
-            found |= dict.fromkeys([own[0]] if own else self._moves(label.everything())[0])
-        return tuple(found)
+    def _add_transposed(self, label: Label, axis: int, scope: str) -> int:
+        """Add a label whose channels have become pixels, or pixels channels.
 
-    def _spread(self, label: Label, axis: int, scope: str) -> int:
-        """Return the map of a label whose channels have become pixels, or pixels channels.
-
-        Of a pixel shuffle every channel is a union of channels, made larger. What else there is
-        counts as if every place saw all others.
+        After a pixel shuffle every channel is an upsampled union of channels. Anything else counts
+        as if every pixel saw all others.
         """
-        shape, parents = tuple(label.ids.shape), self.sources([label])
-        channels, side = shape[axis], side_of(shape, axis)
+        shape, parents = tuple(label.ids.shape), self.owners([label])
+        channels, size = shape[axis], size_of(shape, axis)
         ids = label.ids.movedim(axis, 0).reshape(channels, -1).numpy()
-        kinds = [np.unique(row) for row in ids]
-        count = len(kinds[0])
-        apart = len(np.unique(ids)) == channels * count and {len(row) for row in kinds} == {count}
-        if len(parents) != 1 or not apart or count > MOST_SPREAD or ids.min() == NOTHING:
+        members = [np.unique(row) for row in ids]
+        count = len(members[0])
+        disjoint = len(np.unique(ids)) == channels * count
+        equal = {len(row) for row in members} == {count}
+        if (
+            len(parents) != 1
+            or not (disjoint and equal)
+            or count > MAX_CHANNELS_PER_PIXEL
+            or ids.min() == NO_CHANNEL
+        ):
             if not label.pooled:
-                self.notes["channels and pixels change places: each sees all others"] = None
-            return self.number(self.add(Op.MIX, parents, shape, axis, scope, label.pooled))
-        old = self.nodes[parents[0]].side
-        rows = np.stack(kinds, axis=1)
+                self.note("channels and pixels change places: each sees all others")
+            return self.index(self.add(Op.MIX, parents, shape, axis, scope, label.pooled))
+        old = self.nodes[parents[0]].size
+        old_shape = (1, channels, *old)
         joined = tuple(
-            self.settle(Label.of(row, 1, (1, channels, *old), label.pooled), 1, scope)
-            for row in rows
+            self.resolve(Label.of(row, 1, old_shape, label.pooled), 1, scope)
+            for row in np.stack(members, axis=1)
         )
-        shape_there = (1, channels, *old)
-        number = self.number(self.add(Op.JOIN, joined, shape_there, 1, scope, label.pooled))
-        stride = Fraction(old[0], side[0]), Fraction(old[1], side[1])
-        found = self.add(Op.RESIZE, (number,), shape, axis, scope, label.pooled, stride=stride)
-        return self.number(found)
+        union = self.index(self.add(Op.JOIN, joined, old_shape, 1, scope, label.pooled))
+        stride = Fraction(old[0], size[0]), Fraction(old[1], size[1])
+        return self.index(
+            self.add(Op.RESIZE, (union,), shape, axis, scope, label.pooled, stride=stride)
+        )
 
 
-def _step(places: Ids) -> int:
-    """Return by how much neighbours differ mostly; 0 where there are none.
+def _usual_step(coordinates: Ids) -> int:
+    """Return the commonest distance of neighbours; 0 where there are none.
 
-    >>> _step(np.array([NOTHING, 0, 2, 4, 1])), _step(np.array([3]))
+    >>> _usual_step(np.array([NO_CHANNEL, 0, 2, 4, 1])), _usual_step(np.array([3]))
     (2, 0)
     """
-    apart = np.abs(np.diff(places))[(places[1:] != NOTHING) & (places[:-1] != NOTHING)]
-    return int(np.bincount(apart).argmax()) if len(apart) else 0
+    both = (coordinates[1:] != NO_CHANNEL) & (coordinates[:-1] != NO_CHANNEL)
+    steps = np.abs(np.diff(coordinates))[both]
+    return int(np.bincount(steps).argmax()) if len(steps) else 0

@@ -1,8 +1,8 @@
-"""The information field in a graph of maps: who sees whom, from the input of a stage on.
+"""The information field on a graph of feature maps: who sees whom, from the input of a stage on.
 
-Of every channel of a map it is known which channels of the stage's input it sees, and how many
-pixels high and wide. Sums and products take unions, a move takes the channels along. A stride is
-taken as 1: pixels are those of the stage.
+For every channel of a feature map: which channels of the stage's input it sees, and how many pixels
+high and wide. Sums and products take unions; a selection takes its channels along. Strides count as
+1: pixels are those of the stage.
 
 Reference: MATH section 5, stages of a real network; [IF] eqs. 1 to 3.
 """
@@ -16,212 +16,218 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.block import Layer, SizedLayer
-from ifspace.models.graph import (
-    Node,
-    Op,
-    Size,
-    Trace,
+from ifspace.block import (
+    Layer,
+    SizedLayer,
 )
+from ifspace.models.graph import Node, Op, Size, Trace, TracedLayer
 from ifspace.reach import Rows, start, through
 
 Pixels = npt.NDArray[np.int64]
-# More pixels than any map is high or wide.
+# More pixels than any feature map is high or wide.
 EVERYWHERE: Final = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How far the outputs of a map see: pixels (height, width), channels, and all in elements.
+    """The field of a feature map: pixels (height, width), channels, and its volume in elements.
 
-    Channels are those that every output sees at least, pixels those that one sees at most.
+    Channels are those that every output sees at least; pixels those that an output sees at most.
     """
 
-    side: Size
+    size: Size
     channels: int
     volume: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """What each channel of a map sees: rows of bits [C, words] and pixels [C, 2]."""
+class ChannelFields:
+    """What each channel of a feature map sees: rows of bits [C, words] and pixels [C, 2]."""
 
     rows: Rows
     pixels: Pixels
 
-    def of(self, channels: npt.NDArray[np.bool_]) -> "Seen":
-        """Return what some channels see."""
-        return Seen(self.rows[channels], self.pixels[channels])
+    def of(self, channels: npt.NDArray[np.bool_]) -> "ChannelFields":
+        """Return what some of the channels see."""
+        return ChannelFields(self.rows[channels], self.pixels[channels])
 
-    def field(self, side: Size) -> Field:
-        """Return the field on maps of a size."""
+    def field(self, size: Size) -> Field:
+        """Return the field of all channels, on feature maps of a size."""
         height, width = (
-            min(int(most), least) for most, least in zip(self.pixels.max(0), side, strict=True)
+            min(int(pixels), limit) for pixels, limit in zip(self.pixels.max(0), size, strict=True)
         )
         channels = int(np.bitwise_count(self.rows).sum(axis=1, dtype=np.int64).min())
         return Field((height, width), channels, height * width * channels)
 
 
-class Stretch:
-    """What the maps of a stretch of the network see of its inputs, worked out when asked for.
+class Propagation:
+    """The fields of feature maps with respect to some inputs, each computed when it is needed.
 
-    Inputs see themselves; or what is `seen` of something before, by map.
+    An input sees itself; with `known`, it sees what is known of it, by index.
 
     >>> from torch import nn
     >>> from ifspace.models.tracing import trace
-    >>> found = trace(nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3)), (4, 9, 9))
-    >>> [Stretch(found, [0]).field(number, (9, 9)).volume for number in (1, 2)]
+    >>> convs = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3))
+    >>> graph = trace(convs, (4, 9, 9))
+    >>> [Propagation(graph, [0]).field(index, (9, 9)).volume for index in (1, 2)]
     [18, 100]
     """
 
     def __init__(
-        self, trace: Trace, inputs: Iterable[int], seen: Mapping[int, Seen] | None = None
+        self, trace: Trace, inputs: Iterable[int], known: Mapping[int, ChannelFields] | None = None
     ) -> None:
         self._trace = trace
-        self._seen: dict[int, Seen]
+        self._fields: dict[int, ChannelFields]
         self.channels: int
-        if seen is not None:
-            self.inputs = tuple(seen)
-            self.channels = 64 * next(iter(seen.values())).rows.shape[1]
-            self._seen = dict(seen)
+        if known is not None:
+            self.inputs = tuple(known)
+            self.channels = 64 * next(iter(known.values())).rows.shape[1]
+            self._fields = dict(known)
             return
         self.inputs = tuple(inputs)
-        self.channels = sum(trace.nodes[number].channels for number in self.inputs)
-        every = start(self.channels)
-        self._seen = {}
-        begin = 0
-        for number in self.inputs:
-            end = begin + trace.nodes[number].channels
-            ones = np.ones((end - begin, 2), dtype=np.int64)
-            self._seen[number] = Seen(every[begin:end], ones)
-            begin = end
+        self.channels = sum(trace.nodes[index].channels for index in self.inputs)
+        identity = start(self.channels)
+        self._fields = {}
+        first = 0
+        for index in self.inputs:
+            end = first + trace.nodes[index].channels
+            one_pixel = np.ones((end - first, 2), dtype=np.int64)
+            self._fields[index] = ChannelFields(identity[first:end], one_pixel)
+            first = end
 
-    def field(self, number: int, side: Size) -> Field:
-        """Return the field of a map on maps of a size.
+    def field(self, index: int, size: Size) -> Field:
+        """Return the field of a feature map, on feature maps of a size.
 
-        Maps put behind each other see what the one of them sees that sees most: the union.
+        Of concatenated feature maps it is the union of pixels, and the channels of the one that
+        sees most.
         """
-        node = self._trace.nodes[number]
-        seen = self.seen(number)
-        if node.op is not Op.MOVE or node.moves is None or number in self.inputs:
-            return seen.field(side)
+        node = self._trace.nodes[index]
+        fields = self.fields(index)
+        if node.op is not Op.MOVE or node.sources is None or index in self.inputs:
+            return fields.field(size)
         if node.layer is not None:
-            return self.field(node.parents[0], side)
-        parts = (seen.of(node.moves[:, 0] == which) for which in range(len(node.parents)))
-        found = [part.field(side) for part in parts]
-        most = max(found, key=lambda part: (part.channels, part.volume))
-        height = max(part.side[0] for part in found)
-        width = max(part.side[1] for part in found)
-        return Field((height, width), most.channels, height * width * most.channels)
-
-    def seen(self, number: int) -> Seen:
-        """Return what a map sees; one before the inputs sees nothing of them."""
-        for each in range(min(self.inputs, default=0), number + 1):
-            if each not in self._seen:
-                node = self._trace.nodes[each]
-                self._seen[each] = self._of(node, [self._seen.get(p) for p in node.parents])
-        return self._seen.get(number) or self._blind(self._trace.nodes[number].channels)
-
-    def _of(self, node: Node, parents: Sequence[Seen | None]) -> Seen:
-        blind = self._blind
-        known = [
-            seen or blind(self._trace.nodes[number].channels)
-            for seen, number in zip(parents, node.parents, strict=True)
+            return self.field(node.parents[0], size)
+        parts = [
+            fields.of(node.sources[:, 0] == parent).field(size)
+            for parent in range(len(node.parents))
         ]
-        if not known:
-            return blind(node.channels)
-        if node.op is Op.MIX or (len(known) > 1 and node.op is Op.LAYER):
-            return self._everything(node, known)
-        if node.op is Op.MOVE:
-            return self._moved(node, known)
-        if node.op is Op.JOIN:
-            rows = np.bitwise_or.reduce([seen.rows for seen in known])
-            return Seen(rows, np.max([seen.pixels for seen in known], axis=0))
-        if node.op is Op.GLOBAL:
-            return Seen(known[0].rows, _everywhere(known[0].pixels))
-        if node.layer is None or not node.layer.conv.writes:
-            return Seen(known[0].rows, _wider(known[0].pixels, node))
-        return _through_layer(node, known[0])
+        channels = max(parts, key=lambda part: (part.channels, part.volume)).channels
+        height = max(part.size[0] for part in parts)
+        width = max(part.size[1] for part in parts)
+        return Field((height, width), channels, height * width * channels)
 
-    def _blind(self, channels: int) -> Seen:
+    def fields(self, index: int) -> ChannelFields:
+        """Return what each channel of a feature map sees; before the inputs, nothing."""
+        for earlier in range(min(self.inputs, default=0), index + 1):
+            if earlier not in self._fields:
+                self._fields[earlier] = self._propagate(self._trace.nodes[earlier])
+        return self._fields.get(index) or self._nothing(self._trace.nodes[index].channels)
+
+    def _propagate(self, node: Node) -> ChannelFields:
+        below = [
+            self._fields.get(parent) or self._nothing(self._trace.nodes[parent].channels)
+            for parent in node.parents
+        ]
+        if not below:
+            return self._nothing(node.channels)
+        if node.op is Op.MIX or (len(below) > 1 and node.op is Op.LAYER):
+            return _everything(node, below)
+        if node.op is Op.MOVE:
+            return self._moved(node, below)
+        if node.op is Op.JOIN:
+            rows = np.bitwise_or.reduce([fields.rows for fields in below])
+            return ChannelFields(rows, np.max([fields.pixels for fields in below], axis=0))
+        if node.op is Op.GLOBAL:
+            return ChannelFields(below[0].rows, _all_pixels(below[0].pixels))
+        if node.layer is None:
+            return ChannelFields(below[0].rows, _through_window(below[0].pixels, node))
+        return _through_layer(node, node.layer, below[0])
+
+    def _nothing(self, channels: int) -> ChannelFields:
         words = -(-self.channels // 64)
-        return Seen(
+        return ChannelFields(
             np.zeros((channels, words), dtype=np.uint64), np.zeros((channels, 2), dtype=np.int64)
         )
 
-    def _everything(self, node: Node, known: Sequence[Seen]) -> Seen:
-        rows = np.bitwise_or.reduce([np.bitwise_or.reduce(seen.rows, axis=0) for seen in known])
-        pixels = np.max([seen.pixels.max(0) for seen in known], axis=0)
-        return Seen(
-            np.broadcast_to(rows, (node.channels, len(rows))),
-            np.broadcast_to(_everywhere(pixels), (node.channels, 2)),
-        )
-
-    def _moved(self, node: Node, known: Sequence[Seen]) -> Seen:
-        found = self._blind(node.channels)
-        assert node.moves is not None
-        for which, seen in enumerate(known):
-            here = node.moves[:, 0] == which
-            there = node.moves[here, 1]
-            found.rows[here], found.pixels[here] = seen.rows[there], seen.pixels[there]
-        return found
+    def _moved(self, node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
+        moved = self._nothing(node.channels)
+        assert node.sources is not None
+        for parent, fields in enumerate(below):
+            here = node.sources[:, 0] == parent
+            there = node.sources[here, 1]
+            moved.rows[here], moved.pixels[here] = fields.rows[there], fields.pixels[there]
+        return moved
 
 
-def _everywhere(pixels: Pixels) -> Pixels:
-    """Return all pixels for those that see any."""
+def _everything(node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
+    """Return the fields of channels that each see all channels and pixels below."""
+    rows = np.bitwise_or.reduce([np.bitwise_or.reduce(fields.rows, axis=0) for fields in below])
+    pixels = np.max([fields.pixels.max(0) for fields in below], axis=0)
+    return ChannelFields(
+        np.broadcast_to(rows, (node.channels, len(rows))),
+        np.broadcast_to(_all_pixels(pixels), (node.channels, 2)),
+    )
+
+
+def _all_pixels(pixels: Pixels) -> Pixels:
+    """Return all pixels for channels that see any."""
     return np.where(pixels > 0, EVERYWHERE, 0)
 
 
-def _wider(pixels: Pixels, node: Node) -> Pixels:
-    """Return the field through a window, dilation (k - 1) higher and wider, where it sees any."""
+def _through_window(pixels: Pixels, node: Node) -> Pixels:
+    """Return the pixels seen through a window: dilation (k - 1) more for those that see any."""
     more = np.array([d * (k - 1) for d, k in zip(node.dilation, node.window, strict=True)])
     return np.where(pixels > 0, pixels + more, 0)
 
 
-def _through_layer(node: Node, below: Seen) -> Seen:
-    layer = node.layer
-    assert layer is not None
+def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> ChannelFields:
     groups = layer.groups if layer.conv.takes_groups else None
-    # Kernels of any size: of the layer only what it reads of the channels is asked.
+    # Kernels may have any size: the block layer only says which channels are read.
     sized = SizedLayer(Layer(layer.conv.symbol, groups, layer.overlap), layer.c_in, layer.c_out)
     rows = through(below.rows, sized)
     if sized.fan_in == layer.c_in:
         pixels = np.broadcast_to(below.pixels.max(0), (layer.c_out, 2))
     else:
         pixels = below.pixels[sized.reads()].max(1)
-    return Seen(rows, _wider(pixels, node))
+    return ChannelFields(rows, _through_window(pixels, node))
 
 
 @dataclass(frozen=True, slots=True)
 class Receptive:
-    """The classical receptive field of a map in pixels of the image, and how far outputs step."""
+    """The classical receptive field of a feature map in pixels of the image, and its jump.
 
-    side: tuple[Fraction, Fraction]
+    The jump is the distance in the image between neighbouring pixels of the feature map.
+    """
+
+    size: tuple[Fraction, Fraction]
     jump: tuple[Fraction, Fraction]
 
 
 def receptive_fields(trace: Trace) -> Mapping[int, Receptive]:
-    """Return the receptive field of every map, by number: the greatest along all branches.
+    """Return the receptive field of every feature map, by index: the largest of all branches.
 
-    A window of k pixels that lie d apart adds d (k - 1) steps of the map that it reads, fewer where
-    it makes the map larger: some of its pixels are then none of the map.
+    A window of k pixels with dilation d adds d (k - 1) jumps of the feature map that it reads; in
+    an upsampling fewer, because some of its pixels lie between those of the feature map.
 
     Reference: Araujo, Norris and Sim, Computing Receptive Fields, eq. 2.
     """
     one = Fraction(1)
-    found: dict[int, Receptive] = {}
+    receptive: dict[int, Receptive] = {}
     for node in trace.nodes:
-        before = [found[number] for number in node.parents] or [Receptive((one, one), (one, one))]
-        sides, jumps = [], []
+        below = [receptive[parent] for parent in node.parents] or [
+            Receptive((one, one), (one, one))
+        ]
+        sizes, jumps = [], []
         for axis in (0, 1):
             more = node.dilation[axis] * (node.window[axis] - 1)
             if node.stride[axis] < 1:
                 more = floor(more * node.stride[axis])
-            sides.append(max(each.side[axis] + more * each.jump[axis] for each in before))
-            jumps.append(max(each.jump[axis] for each in before) * node.stride[axis])
+            sizes.append(max(field.size[axis] + more * field.jump[axis] for field in below))
+            jumps.append(max(field.jump[axis] for field in below) * node.stride[axis])
         if node.op in (Op.MIX, Op.GLOBAL):
-            sides = [
-                max(Fraction(size), side) for size, side in zip(trace.image[1:], sides, strict=True)
+            sizes = [
+                max(Fraction(pixels), size)
+                for pixels, size in zip(trace.image[1:], sizes, strict=True)
             ]
-        found[node.number] = Receptive((sides[0], sides[1]), (jumps[0], jumps[1]))
-    return found
+        receptive[node.index] = Receptive((sizes[0], sizes[1]), (jumps[0], jumps[1]))
+    return receptive

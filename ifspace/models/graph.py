@@ -1,11 +1,12 @@
-"""A traced network as values: its layers, and the graph of maps that they read and write.
+"""A traced network as values: its layers, and the graph of feature maps that they read and write.
 
-A *map* is a node: what a layer, a sum, a pooling or a move of channels writes. What keeps a map as
-it is (activations, normalisation, dropout, a product with weights) is no node of its own.
+A node of the graph is a feature map, written by a layer, a sum, a pooling or a selection of
+channels. Operators that keep a feature map as it is (activations, normalisation, dropout, a product
+with weights) have no node of their own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
@@ -14,36 +15,62 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from ifspace.kinds import ConvKind, find_kind
+from ifspace.kinds import KINDS, ConvKind, find_kind
 
+# (height, width) in pixels.
 Size = tuple[int, int]
+# The kind of a fully connected layer behind the feature maps, which is no convolution.
 LINEAR: Final = "LINEAR"
 
 
 class Op(Enum):
-    """What writes a map; the text says it to a person."""
+    """What writes a feature map."""
 
     INPUT = "the image"
-    LAYER = "a convolution, or a dense layer on channels"
-    JOIN = "a sum, or a product of maps of equal size: the union of what both see"
-    MOVE = "channels chosen, put behind each other or shuffled"
+    LAYER = "a convolution, or a dense layer on the channels"
+    JOIN = "a sum or product of feature maps of equal shape: it sees the union of what they see"
+    MOVE = "channels selected, concatenated or shuffled"
     POOL = "pooling"
-    RESIZE = "maps made larger"
-    GLOBAL = "pooling over the whole map"
-    MIX = "an operation that lets every place see all others"
+    RESIZE = "upsampling"
+    GLOBAL = "global pooling"
+    MIX = "an operation after which every pixel sees all others"
+
+
+def conv_kind(c_in: int, c_out: int, groups: int, kernel: Size) -> str:
+    """Return the symbol of a convolution; a depthwise one keeps its width.
+
+    >>> conv_kind(64, 64, 1, (3, 3)), conv_kind(64, 64, 64, (3, 3)), conv_kind(64, 64, 4, (1, 1))
+    ('CONV', 'DW', 'GPW')
+    """
+    spatial = kernel != (1, 1)
+    depthwise = spatial and 1 < groups == c_in == c_out
+    return next(
+        kind.symbol
+        for kind in KINDS.values()
+        if kind.writes
+        and not kind.takes_overlap
+        and kind.spatial == spatial
+        and kind.mixing == (not depthwise)
+        and kind.takes_groups == (groups > 1 and not depthwise)
+    )
+
+
+# The kind of a dense layer on every pixel, of windows that overlap, and of the channel shuffle.
+POINTWISE: Final = conv_kind(1, 1, 1, (1, 1))
+ROLLING: Final = next(kind.symbol for kind in KINDS.values() if kind.takes_overlap)
+SHUFFLE: Final = next(kind.symbol for kind in KINDS.values() if not kind.writes)
 
 
 @dataclass(frozen=True, slots=True)
 class TracedLayer:
-    """A layer with weights, or a channel shuffle, as it stands in the network.
+    """A layer with weights, or a channel shuffle, as the network runs it.
 
-    `name` is the path of its module. `kind` is a symbol of `ifspace.kinds`, or "LINEAR" for a dense
-    layer behind the maps. Kernel, stride and dilation in pixels, (height, width); `side_in` and
-    `side_out` are maps, (height, width) in pixels. `params` counts weights and bias once however
-    often it is called; `macs` is of one image. `step`: how far the window of a rolling pointwise
-    filter rolls on, in channels.
+    `name` is the full name of its module. `kind` is a symbol of `ifspace.kinds`, or "LINEAR" for a
+    fully connected layer behind the feature maps. Kernel, stride, dilation and the sizes of the
+    feature maps, `size_in` and `size_out`, are (height, width) in pixels. `params` counts weights
+    and bias once however often the layer runs; `macs` is for one image. `step`: how many channels
+    the window of a rolling pointwise filter moves from one output to the next.
     """
 
     name: str
@@ -54,8 +81,8 @@ class TracedLayer:
     kernel: Size
     stride: Size
     dilation: Size
-    side_in: Size
-    side_out: Size
+    size_in: Size
+    size_out: Size
     params: int
     macs: int
     bias: bool = False
@@ -64,22 +91,22 @@ class TracedLayer:
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is a dense layer behind the feature maps."""
+        """Whether it is a fully connected layer behind the feature maps."""
         return self.kind == LINEAR
 
     @property
     def conv(self) -> ConvKind:
-        """The row of its kind; a dense layer is a pointwise convolution of one pixel."""
-        return find_kind("PW" if self.is_linear else self.kind)
+        """The row of its kind; a fully connected layer is a pointwise convolution of one pixel."""
+        return find_kind(POINTWISE if self.is_linear else self.kind)
 
     @property
     def is_convolution(self) -> bool:
-        """Whether it is more than a dense layer on each pixel, and no shuffle."""
+        """Whether it is neither a shuffle nor a matrix on all channels of a pixel."""
         return self.conv.writes and (self.conv.spatial or not self.conv.dense)
 
     @property
-    def reach(self) -> Size:
-        """The effective kernel, dilation (k - 1) + 1, in pixels.
+    def effective_kernel(self) -> Size:
+        """The effective kernel size, dilation (k - 1) + 1, in pixels.
 
         Reference: MATH section 5, stages of a real network.
         """
@@ -88,44 +115,202 @@ class TracedLayer:
 
     @property
     def strided(self) -> bool:
-        """Whether it makes the map smaller."""
+        """Whether it makes the feature map smaller."""
         return max(self.stride) > 1
+
+
+def conv_layer(
+    name: str,
+    c_in: int,
+    weight: Sequence[int],
+    size_in: Size,
+    size_out: Size,
+    params: int,
+    *,
+    groups: int,
+    stride: Any,
+    dilation: Any,
+    bias: bool,
+) -> TracedLayer:
+    """Return a convolution with a weight of shape [C_out, C_in / groups, k, k], or [..., k]."""
+    c_out, _, *sizes = weight
+    dims = len(sizes)
+    kernel = pair(sizes, dims)
+    return TracedLayer(
+        name,
+        kind=conv_kind(c_in, c_out, groups, kernel),
+        c_in=c_in,
+        c_out=c_out,
+        groups=groups,
+        kernel=kernel,
+        stride=pair(stride, dims),
+        dilation=pair(dilation, dims),
+        size_in=size_in,
+        size_out=size_out,
+        params=params,
+        macs=prod(weight) * prod(size_out),
+        bias=bias,
+    )
+
+
+def transposed_layer(
+    name: str,
+    weight: Sequence[int],
+    size_in: Size,
+    size_out: Size,
+    params: int,
+    *,
+    groups: int,
+    dilation: Any,
+    bias: bool,
+) -> TracedLayer:
+    """Return a transposed convolution with a weight of shape [C_in, C_out / groups, k, k].
+
+    It counts as a convolution of stride 1 on an upsampled feature map, but each pixel of the input
+    is multiplied with the whole weight once: MACs = k k C_in C_out / groups H_in W_in.
+    """
+    c_in, per_group, *sizes = weight
+    shape = (per_group * groups, c_in // groups, *sizes)
+    layer = conv_layer(
+        name,
+        c_in,
+        shape,
+        size_in,
+        size_in,
+        params,
+        groups=groups,
+        stride=1,
+        dilation=dilation,
+        bias=bias,
+    )
+    return replace(layer, size_out=size_out)
+
+
+def linear_layer(
+    name: str, c_in: int, c_out: int, size: Size, params: int, *, bias: bool, on_pixels: bool
+) -> TracedLayer:
+    """Return a dense layer: pointwise where it runs on every pixel, "LINEAR" behind them."""
+    return TracedLayer(
+        name,
+        kind=POINTWISE if on_pixels else LINEAR,
+        c_in=c_in,
+        c_out=c_out,
+        groups=1,
+        kernel=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        size_in=size,
+        size_out=size,
+        params=params,
+        macs=c_in * c_out * prod(size),
+        bias=bias,
+    )
+
+
+def rolling_layer(
+    name: str,
+    c_in: int,
+    weight: Sequence[int],
+    step: int,
+    size: Size,
+    params: int,
+    *,
+    bias: bool,
+    overlap: Fraction | None = None,
+) -> TracedLayer:
+    """Return a rolling pointwise layer with a weight of shape [C_out, w].
+
+    `overlap`: the ratio that the module names; otherwise that of the step.
+    """
+    c_out, width = weight
+    return TracedLayer(
+        name,
+        kind=ROLLING,
+        c_in=c_in,
+        c_out=c_out,
+        groups=c_in // width,
+        kernel=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        size_in=size,
+        size_out=size,
+        params=params,
+        macs=c_out * width * prod(size),
+        bias=bias,
+        overlap=Fraction(width - step, width) if overlap is None else overlap,
+        step=step,
+    )
+
+
+def shuffle_layer(name: str, channels: int, groups: int, size: Size) -> TracedLayer:
+    """Return a channel shuffle."""
+    return TracedLayer(
+        name,
+        kind=SHUFFLE,
+        c_in=channels,
+        c_out=channels,
+        groups=groups,
+        kernel=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        size_in=size,
+        size_out=size,
+        params=0,
+        macs=0,
+    )
+
+
+def pair(size: Any, dims: int = 2) -> Size:
+    """Return a kernel size, stride or dilation as (height, width), as torch reads it.
+
+    It is a number for all axes, or a list of one number for all axes or of one for each. Along one
+    axis, a line of pixels, the height is 1.
+
+    >>> pair(3), pair([2]), pair([3, 5]), pair([3], dims=1)
+    ((3, 3), (2, 2), (3, 5), (1, 3))
+    """
+    sizes = [size] if isinstance(size, int) else [int(each) for each in size]
+    if len(sizes) < dims:
+        sizes *= dims
+    return (1, sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """A map of the network: what wrote it, from which maps, and its size.
+    """A feature map: what wrote it, from which other ones, and its size.
 
-    `scope` is the path of the module that it ran in. `window`, `stride` and `dilation` are those of
-    a layer or a pooling, in pixels; a stride of a map made larger is below 1. `moves` [channels, 2]
-    of a MOVE: for each channel the place in `parents` and the channel there, or -1, -1 for zeros.
+    `parents` are indices of nodes. `scope` is the full name of the module whose forward wrote it.
+    `window`, `stride` and `dilation` are those of a layer or a pooling, in pixels; the stride of an
+    upsampling is below 1. `sources` [channels, 2] of a MOVE: for each channel the index in
+    `parents` and the channel there, or (-1, -1) for zeros.
     """
 
-    number: int
+    index: int
     op: Op
     parents: tuple[int, ...]
     channels: int
-    side: Size
+    size: Size
     scope: str
     layer: TracedLayer | None = None
     window: Size = (1, 1)
     stride: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1))
     dilation: Size = (1, 1)
-    moves: npt.NDArray[np.int64] | None = None
+    sources: npt.NDArray[np.int64] | None = None
 
     @property
     def changes_size(self) -> bool:
-        """Whether it is smaller or larger than what it reads, padding left aside."""
+        """Whether it is smaller or larger than what it reads, apart from padding."""
         return max(self.stride) > 1 or min(self.stride) < 1
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """The maps of a network in the order in which they are written; numbers are places.
+    """The feature maps of a network in the order in which they are written.
 
-    `image`: (channels, height, width). `gates`: the layers that only scale other maps, such as
-    squeeze-excite. `head`: layers behind the last map. `passed`: what else was called, and how
-    often. `how`: "export" or "hooks". `notes`: what was not understood.
+    `image`: (channels, height, width). `gates`: the layers that only scale other feature maps, such
+    as those of squeeze-and-excitation. `head`: layers behind the last feature map. `passed`: the
+    operators that keep a feature map as it is, and how often each is called. `how`: "export" or
+    "hooks". `notes`: what was not understood.
     """
 
     nodes: tuple[Node, ...]
@@ -139,12 +324,12 @@ class Trace:
 
     @cached_property
     def layers(self) -> tuple[TracedLayer, ...]:
-        """The layers that write maps, shuffles included, in the order in which they run."""
+        """The layers that write feature maps, shuffles included, in the order in which they run."""
         return tuple(node.layer for node in self.nodes if node.layer is not None)
 
     @cached_property
     def all_layers(self) -> tuple[TracedLayer, ...]:
-        """Those, and the layers of gates and of the head."""
+        """All layers: those that write feature maps, then gates, then the head."""
         return (*self.layers, *self.gates, *self.head)
 
     @cached_property
@@ -154,118 +339,9 @@ class Trace:
 
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
-        """For each map, those that read it."""
-        found: list[list[int]] = [[] for _ in self.nodes]
+        """For each feature map, the indices of those that read it."""
+        children: list[list[int]] = [[] for _ in self.nodes]
         for node in self.nodes:
             for parent in dict.fromkeys(node.parents):
-                found[parent].append(node.number)
-        return tuple(map(tuple, found))
-
-
-def conv_kind(c_in: int, c_out: int, groups: int, kernel: Size) -> str:
-    """Return the symbol of a convolution; a depthwise one keeps its width.
-
-    >>> conv_kind(64, 64, 1, (3, 3)), conv_kind(64, 64, 64, (3, 3)), conv_kind(64, 64, 4, (1, 1))
-    ('CONV', 'DW', 'GPW')
-    """
-    if kernel == (1, 1):
-        return "PW" if groups == 1 else "GPW"
-    if groups == 1:
-        return "CONV"
-    return "DW" if groups == c_in == c_out else "GC"
-
-
-def conv_layer(
-    name: str,
-    c_in: int,
-    weight: Sequence[int],
-    side_in: Size,
-    side_out: Size,
-    params: int,
-    arguments: Mapping[str, Any],
-) -> TracedLayer:
-    """Return a convolution with a weight [C_out, C_in / groups, k, k], called with arguments."""
-    c_out, _, *sizes = weight
-    groups = int(arguments["groups"])
-    kernel, bias = _pair(sizes, 1, len(sizes)), arguments.get("bias") is not None
-    return TracedLayer(
-        name,
-        conv_kind(c_in, c_out, groups, kernel),
-        c_in,
-        c_out,
-        groups,
-        kernel,
-        _pair(arguments["stride"], 1, len(sizes)),
-        _pair(arguments["dilation"], 1, len(sizes)),
-        side_in,
-        side_out,
-        params,
-        prod(weight) * prod(side_out),
-        bias,
-    )
-
-
-def linear_layer(
-    name: str, c_in: int, c_out: int, side: Size, params: int, bias: bool, behind: bool
-) -> TracedLayer:
-    """Return a dense layer: pointwise where it reads the channels of maps, LINEAR behind them."""
-    return TracedLayer(
-        name,
-        LINEAR if behind else "PW",
-        c_in,
-        c_out,
-        1,
-        (1, 1),
-        (1, 1),
-        (1, 1),
-        side,
-        side,
-        params,
-        c_in * c_out * prod(side),
-        bias,
-    )
-
-
-def rolling_layer(
-    name: str,
-    c_in: int,
-    weight: Sequence[int],
-    step: int,
-    side: Size,
-    params: int,
-    bias: bool,
-    model: nn.Module,
-) -> TracedLayer:
-    """Return a rolling pointwise layer with a weight [C_out, w]; the module knows its overlap."""
-    c_out, width = weight
-    try:
-        overlap = getattr(model.get_submodule(name), "overlap", None)
-    except AttributeError:
-        overlap = None
-    if not isinstance(overlap, Fraction):
-        overlap = Fraction(width - step, width)
-    return TracedLayer(
-        name,
-        "RPW",
-        c_in,
-        c_out,
-        c_in // width,
-        (1, 1),
-        (1, 1),
-        (1, 1),
-        side,
-        side,
-        params,
-        c_out * width * prod(side),
-        bias,
-        overlap,
-        step,
-    )
-
-
-def _pair(sizes: Any, short: int, dims: int = 2) -> Size:
-    """Return (height, width) of a number, of two, or along a line of pixels, `short` high."""
-    found = [sizes] * dims if isinstance(sizes, int) else [int(size) for size in sizes]
-    if dims == 1 or len(found) == 1:
-        return short, found[0]
-    return found[0], found[1]
+                children[parent].append(node.index)
+        return tuple(map(tuple, children))

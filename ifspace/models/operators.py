@@ -1,25 +1,30 @@
-"""Operators that move channels or join maps, and change no number by weights of their own."""
+"""What each operator of torch does to feature maps: a handler each, and a table of them at the end.
+
+A handler takes the graph of feature maps and a call, adds what the call writes, and returns its
+label. Operators that are not in the table keep their feature map as it is (activations,
+normalisation), or let every pixel see all others.
+
+Reference: MATH section 5, stages of a real network.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from ifspace.errors import SettingError
-from ifspace.models.calls import (
-    Call,
-    Value,
-)
+from ifspace.models.calls import Call, Value
 from ifspace.models.feature_maps import (
-    MOST_SPREAD,
-    NOTHING,
+    MAX_CHANNELS_PER_PIXEL,
+    NO_CHANNEL,
+    FeatureMaps,
     Label,
-    flat,
-    side_of,
+    Stride,
+    has_no_pixels,
+    size_of,
 )
 from ifspace.models.graph import (
     Op,
@@ -27,483 +32,109 @@ from ifspace.models.graph import (
     TracedLayer,
     conv_layer,
     linear_layer,
+    pair,
     rolling_layer,
+    transposed_layer,
 )
 
-if TYPE_CHECKING:
-    from ifspace.models.tracing import Reader
+Handler = Callable[[FeatureMaps, Call], Value]
 
-# What these return ends a row of moves: a channel shuffle shall be seen as one.
-_ENDS: Final = ("cat", "concat", "channel_shuffle", "native_channel_shuffle")
-# These put maps side by side; all others move the first and ask others for their shape alone.
-_GATHER: Final = ("cat", "concat", "stack", "copy", "slice_scatter", "select_scatter")
+# Layers with weights
 
 
-def _move(reader: "Reader", call: Call) -> Value:
-    """Run the operator on the numbers of the channels."""
-    try:
-        moved = _moved(reader, call, lambda label: label.ids)
-    except (RuntimeError, IndexError, TypeError, ValueError):
-        # The operator moves what labels do not have.
-        return reader.unknown(call)
-    labels = call.labels if call.name in _GATHER else call.labels[:1]
-    pooled = all(label.pooled for label in labels)
-    parts = [
-        Label(each, pooled or flat(each.shape), partial(_remade, reader, call, place))
-        for place, each in enumerate(_several(moved))
-    ]
-    return tuple(parts) if isinstance(moved, tuple | list) else _ended(reader, call, parts[0])
-
-
-def _several(made: Any) -> Sequence[Tensor]:
-    return made if isinstance(made, tuple | list) else (made,)
-
-
-def _remade(reader: "Reader", call: Call, place: int, of: Callable[[Label], Tensor]) -> Tensor:
-    return _several(_moved(reader, call, of))[place]
-
-
-def _moved(reader: "Reader", call: Call, of: Callable[[Label], Tensor]) -> Any:
-    def numbers(node: fx.Node) -> Any:
-        value = call.value(node)
-        if isinstance(value, Label):
-            return of(value)
-        made = node.meta.get("val")
-        if isinstance(made, Tensor) and made.is_floating_point():
-            return torch.full(made.shape, NOTHING)  # zeros, or other constants
-        return reader.constant(node) if isinstance(made, Tensor) else made
-
-    args: Any = fx.map_arg(call.node.args, numbers)
-    kwargs = dict(fx.map_arg(dict(call.node.kwargs), numbers))
-    if call.name in ("view", "_unsafe_view"):
-        return args[0].reshape(args[1])  # labels are not laid out as the tensor is
-    if call.name in ("pad", "constant_pad_nd"):
-        return torch.nn.functional.pad(args[0], list(args[1]), value=NOTHING)
-    if call.name in ("cat", "concat"):
-        return _put_together(args[0], *args[1:], *kwargs.values())
-    assert callable(call.node.target)
-    return call.node.target(*args, **kwargs)
-
-
-def _put_together(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Return tensors behind each other, without memory for axes along which none of them changes.
-
-    >>> made = _put_together([torch.arange(2).reshape(1, 2, 1).expand(1, 2, 9)] * 2, 1)
-    >>> made.shape, made.untyped_storage().nbytes() // 8
-    (torch.Size([1, 4, 9]), 4)
-    """
-    dim %= parts[0].dim()
-    sizes = list(parts[0].shape)
-    for axis in range(len(sizes)):
-        if axis != dim and sizes[axis] and all(each.stride(axis) == 0 for each in parts):
-            parts = [each.narrow(axis, 0, 1) for each in parts]
-    made = torch.cat(list(parts), dim)
-    sizes[dim] = made.shape[dim]
-    return made.expand(sizes)
-
-
-def _ended(reader: "Reader", call: Call, label: Label) -> Label:
-    """Return the label, made a map at once where a row of moves ends."""
-    unfolded = max(each.ids.dim() for each in call.labels) > 4
-    if label.pooled or label.ids.dim() != 4 or not (call.name in _ENDS or unfolded):
-        return label
-    if label.axes() not in ([], [1]):
-        return label
-    found = reader.maps.labels[reader.maps.settle(label, 1, call.scope)]
-    return found if call.keeps(found) else label
-
-
-def _join(reader: "Reader", call: Call) -> Value:
-    """Return the union of maps of equal size; what only scales or shifts one is a gate."""
-    whole = [label for label in call.labels if call.keeps(label)]
-    if any(not label.pooled for label in whole):
-        whole = [label for label in whole if not label.pooled]
-    if not whole:
-        return reader.unknown(call)
-    reader.gates.update(reader.maps.sources(each for each in call.labels if each not in whole))
-    axis = next((axes[0] for axes in (label.axes() for label in whole) if axes), 1)
-    parents = tuple(dict.fromkeys(reader.maps.settle(label, axis, call.scope) for label in whole))
-    if len(parents) == 1:
-        return whole[0]
-    pooled = whole[0].pooled
-    return reader.maps.add(Op.JOIN, parents, call.shape, axis, call.scope, pooled)
-
-
-MOVES: Final = (
-    "view",
-    "_unsafe_view",
-    "reshape",
-    "permute",
-    "transpose",
-    "t",
-    "numpy_T",
-    "mT",
-    "flatten",
-    "unflatten",
-    "chunk",
-    "split",
-    "split_with_sizes",
-    "unsafe_chunk",
-    "unsafe_split",
-    "slice",
-    "select",
-    "narrow",
-    "cat",
-    "concat",
-    "stack",
-    "roll",
-    "expand",
-    "expand_as",
-    "repeat",
-    "repeat_interleave",
-    "unsqueeze",
-    "squeeze",
-    "index_select",
-    "index",
-    "flip",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "channel_shuffle",
-    "native_channel_shuffle",
-    "unbind",
-    "movedim",
-    "moveaxis",
-    "swapaxes",
-    "pad",
-    "constant_pad_nd",
-    "unfold",
-    "view_as",
-    "reshape_as",
-    "tile",
-    "copy",
-    "slice_scatter",
-    "select_scatter",
-)
-JOINS: Final = (
-    "add",
-    "sub",
-    "rsub",
-    "mul",
-    "multiply",
-    "div",
-    "divide",
-    "maximum",
-    "minimum",
-    "where",
-    "addcmul",
-    "lerp",
-)
-MOVING: Final[Mapping[str, Callable[["Reader", Call], Value]]] = {
-    **dict.fromkeys(MOVES, _move),
-    **dict.fromkeys(JOINS, _join),
-}
-
-
-def _pool(reader: "Reader", call: Call) -> Value:
-    label, given = call.label("self"), call.arguments
-    side, dims = side_of(label.ids.shape, 1), len(call.shape) - 2
-    window = _window_pair(given["kernel_size"], dims)
-    stride = _window_pair(given["stride"] or given["kernel_size"], dims)
-    parent = reader.maps.settle(label, 1, call.scope)
-    if label.pooled or (window == side and side_of(call.shape, 1) == (1, 1) and side != (1, 1)):
-        return reader.maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
-    return reader.maps.add(
-        Op.POOL,
-        (parent,),
-        call.shape,
-        1,
-        call.scope,
-        window=window,
-        stride=(Fraction(stride[0]), Fraction(stride[1])),
-        dilation=_window_pair(given.get("dilation") or 1, dims),
-    )
-
-
-def _adaptive(reader: "Reader", call: Call) -> Value:
-    label = call.label("self")
-    old, new = side_of(label.ids.shape, 1), side_of(call.shape, 1)
-    if new == old or label.pooled:
-        return label
-    parent = reader.maps.settle(label, 1, call.scope)
-    if new == (1, 1):
-        return reader.maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
-    op, window = Op.RESIZE, (1, 1)
-    if old[0] > new[0] or old[1] > new[1]:
-        op, window = Op.POOL, (-(-old[0] // new[0]), -(-old[1] // new[1]))
-    return reader.maps.add(
-        op, (parent,), call.shape, 1, call.scope, window=window, stride=_ratio(old, new)
-    )
-
-
-def _mean(reader: "Reader", call: Call) -> Value:
-    """Return one value of a channel for the whole map, or of several channels for a pixel."""
-    label = call.label("self")
-    rank, axes = label.ids.dim(), label.axes()
-    axis = next(iter(axes), 1)
-    dims = call.arguments.get("dim")
-    dims = [dims] if isinstance(dims, int) else dims or range(rank)
-    gone = {each % rank for each in dims}
-    if not label.pooled and gone != set(range(1, rank)) - {axis}:
-        across = len(gone) == 1 and gone <= set(axes)
-        return _across(reader, call, label, *gone) if across else reader.unknown(call)
-    parent = reader.maps.settle(label, axis, call.scope)
-    kept = axis if call.rank == rank else 1
-    if call.rank < 2:
-        return None
-    return reader.maps.add(Op.GLOBAL, (parent,), call.shape, kept, call.scope, True)
-
-
-def _most(reader: "Reader", call: Call) -> Value:
-    """Return the greater of two maps, or the greatest of one."""
-    return (MOVING["maximum"] if "other" in call.arguments else _mean)(reader, call)
-
-
-def _across(reader: "Reader", call: Call, label: Label, axis: int) -> Value:
-    """Return the union of what stands along an axis, such as that of maps that were stacked."""
-    count = label.ids.shape[axis]
-    slices = [Label(each.reshape(call.shape)) for each in torch.split(label.ids, 1, axis)]
-    standing = {tuple(each.axes()) for each in slices}
-    if count > MOST_SPREAD or call.rank < 3 or len(standing) > 1 or len(slices[0].axes()) > 1:
-        return reader.unknown(call)
-    kept = next(iter(slices[0].axes()), 1)
-    parents = tuple(dict.fromkeys(reader.maps.settle(each, kept, call.scope) for each in slices))
-    return reader.maps.add(Op.JOIN, parents, call.shape, kept, call.scope)
-
-
-def _resize(reader: "Reader", call: Call) -> Value:
-    label = call.labels[0]
-    if label.pooled and side_of(label.ids.shape, 1) == (1, 1):
-        return Label(label.ids.expand(call.shape), True)  # the same everywhere
-    parent = reader.maps.settle(label, 1, call.scope)
-    ratio = _ratio(side_of(label.ids.shape, 1), side_of(call.shape, 1))
-    return reader.maps.add(
-        Op.RESIZE, (parent,), call.shape, 1, call.scope, label.pooled, stride=ratio
-    )
-
-
-def _ratio(old: Size, new: Size) -> tuple[Fraction, Fraction]:
-    return Fraction(old[0], new[0]), Fraction(old[1], new[1])
-
-
-def _window_pair(size: Any, dims: int) -> Size:
-    """Return (height, width); along a line of pixels the height is 1."""
-    found = [size] * dims if isinstance(size, int) else [int(each) for each in size]
-    found = found * dims if len(found) < dims else found
-    return (1, found[0]) if len(found) == 1 else (found[0], found[1])
-
-
-POOLING: Final[Mapping[str, Callable[["Reader", Call], Value]]] = {
-    **dict.fromkeys(
-        (
-            "max_pool1d",
-            "max_pool1d_with_indices",
-            "max_pool2d",
-            "max_pool2d_with_indices",
-            "avg_pool1d",
-            "avg_pool2d",
-        ),
-        _pool,
-    ),
-    **dict.fromkeys(
-        (
-            "adaptive_avg_pool1d",
-            "adaptive_avg_pool2d",
-            "adaptive_max_pool1d",
-            "adaptive_max_pool2d",
-        ),
-        _adaptive,
-    ),
-    **dict.fromkeys(
-        ("mean", "sum", "amax", "amin", "std", "var", "linalg_vector_norm", "logsumexp"), _mean
-    ),
-    **dict.fromkeys(("max", "min"), _most),
-    **dict.fromkeys(
-        (
-            "upsample_nearest1d",
-            "upsample_nearest2d",
-            "upsample_bilinear2d",
-            "upsample_bicubic2d",
-            "upsample_linear1d",
-            "_upsample_nearest_exact1d",
-            "_upsample_nearest_exact2d",
-            "_upsample_bilinear2d_aa",
-            "_upsample_bicubic2d_aa",
-        ),
-        _resize,
-    ),
-}
-
-
-class Weights:
-    """Whose weights are read: the paths of the modules, and which were counted before.
-
-    `names`: for each parameter and buffer of the program its path in the model.
-    """
-
-    def __init__(self, model: nn.Module, names: Mapping[str, str]) -> None:
-        self.model, self._names = model, names
-        # A module may stand in several places: one name is enough.
-        first = {module: name for name, module in reversed(list(model.named_modules()))}
-        self._modules = {
-            name: (module, first[module])
-            for name, module in model.named_modules(remove_duplicate=False)
-        }
-        self._parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._counted: set[nn.Parameter] = set()
-
-    def of(self, call: Call, name: str = "weight") -> tuple[str, tuple[int, ...]]:
-        """Return the path of the module that owns a weight, and the weight's shape.
-
-        A weight that is computed on every call, or lent by another module, is that module's that
-        calls.
-        """
-        weight = call.source(call.arguments[name])
-        path = self._names.get(weight.name)
-        owner = call.scope if path is None or self._holds(call.scope, path) else _owner(path)
-        if owner in self._modules:
-            owner = self._modules[owner][1]
-        return owner, tuple(int(size) for size in weight.meta["val"].shape)
-
-    def _holds(self, scope: str, path: str) -> bool:
-        parameter = self._parameters.get(path)
-        if parameter is None or scope not in self._modules:
-            return False
-        return any(each is parameter for each in self._modules[scope][0].parameters(recurse=False))
-
-    def params(self, call: Call) -> int:
-        """Return how many parameters a call takes its weight and bias from, counted once."""
-        waiting = [call.arguments.get(name) for name in ("weight", "bias")]
-        looked: set[fx.Node] = set()
-        found: set[nn.Parameter] = set()
-        while waiting:
-            node = waiting.pop()
-            if not isinstance(node, fx.Node) or call.value(node) is not None or node in looked:
-                continue
-            looked.add(node)
-            source = call.source(node)
-            parameter = self._parameters.get(self._names.get(source.name, ""))
-            if parameter is not None:
-                found.add(parameter)
-            waiting += source.all_input_nodes
-        found -= self._counted
-        self._counted |= found
-        return sum(each.numel() for each in found)
-
-    def matrices(self, call: Call) -> bool:
-        """Return whether a call takes parameters that are no mere row of numbers."""
-        paths = (self._names.get(call.source(each).name) for each in call.node.all_input_nodes)
-        found = (self._parameters.get(path) for path in paths if path is not None)
-        return any(each is not None and each.dim() > 1 for each in found)
-
-
-def _owner(path: str) -> str:
-    return path.rpartition(".")[0]
-
-
-def _add_layer(
-    reader: "Reader",
-    call: Call,
-    parents: tuple[int, ...],
-    layer: TracedLayer,
-    axis: int,
-    pooled: bool,
-    stride: tuple[Fraction, Fraction] | None = None,
-) -> Label:
-    given = (Fraction(layer.stride[0]), Fraction(layer.stride[1]))
-    return reader.maps.add(
-        Op.LAYER,
-        parents,
-        call.shape,
-        axis,
-        _owner(layer.name),
-        pooled,
-        layer=layer,
-        window=layer.kernel,
-        stride=stride or given,
-        dilation=layer.dilation,
-    )
-
-
-def _conv(reader: "Reader", call: Call) -> Value:
+def convolution(maps: FeatureMaps, call: Call) -> Value:
+    """Add a convolution: it sees k more pixels, and fan-in = C_in / groups channels below it."""
     label = call.label("input")
-    name, weight = reader.weights.of(call)
-    parent = reader.maps.settle(label, 1, call.scope)
+    module, weight = call.weight
+    parent = maps.resolve(label, 1, call.scope)
     shape = tuple(label.ids.shape)
     layer = conv_layer(
-        name,
+        module,
         shape[1],
         weight,
-        side_of(shape, 1),
-        side_of(call.shape, 1),
-        reader.weights.params(call),
-        call.arguments,
+        size_of(shape, 1),
+        size_of(call.shape, 1),
+        call.count_params(),
+        groups=int(call.arguments["groups"]),
+        stride=call.arguments["stride"],
+        dilation=call.arguments["dilation"],
+        bias=call.has_bias,
     )
-    return _add_layer(reader, call, (parent,), layer, 1, label.pooled)
+    return _add_layer(maps, call, (parent,), layer, 1, label.pooled)
 
 
-def _transposed(reader: "Reader", call: Call) -> Value:
+def transposed_convolution(maps: FeatureMaps, call: Call) -> Value:
+    """Add a transposed convolution, as a convolution on the upsampled feature map."""
     label = call.label("input")
-    name, weight = reader.weights.of(call)
-    parent = reader.maps.settle(label, 1, call.scope)
-    side_in, side_out = side_of(label.ids.shape, 1), side_of(call.shape, 1)
-    # [C_in, C_out / groups, k, k]: each pixel of the input is multiplied with all of it.
-    read = (call.shape[1], weight[0] // int(call.arguments["groups"]), *weight[2:])
-    layer = conv_layer(
-        name,
-        weight[0],
-        read,
-        side_in,
-        side_in,
-        reader.weights.params(call),
-        {**call.arguments, "stride": 1},
+    module, weight = call.weight
+    parent = maps.resolve(label, 1, call.scope)
+    size_in, size_out = size_of(label.ids.shape, 1), size_of(call.shape, 1)
+    layer = transposed_layer(
+        module,
+        weight,
+        size_in,
+        size_out,
+        call.count_params(),
+        groups=int(call.arguments["groups"]),
+        dilation=call.arguments["dilation"],
+        bias=call.has_bias,
     )
-    layer = replace(layer, side_out=side_out)
-    reader.maps.notes["a transposed convolution is one on a map made larger"] = None
-    stride = (Fraction(side_in[0], side_out[0]), Fraction(side_in[1], side_out[1]))
-    return _add_layer(reader, call, (parent,), layer, 1, label.pooled, stride)
+    maps.note("a transposed convolution counts as a convolution on an upsampled feature map")
+    return _add_layer(maps, call, (parent,), layer, 1, label.pooled, _ratio(size_in, size_out))
 
 
-def _rolling(reader: "Reader", call: Call) -> Value:
+def rolling_pointwise(maps: FeatureMaps, call: Call) -> Value:
+    """Add a rolling pointwise layer: output i reads the w channels from i * step on."""
     label = call.label("x")
-    name, weight = reader.weights.of(call)
-    parent = reader.maps.settle(label, 1, call.scope)
-    arguments, shape = call.arguments, tuple(label.ids.shape)
+    module, weight = call.weight
+    parent = maps.resolve(label, 1, call.scope)
+    shape = tuple(label.ids.shape)
     layer = rolling_layer(
-        name,
+        module,
         shape[1],
         weight,
-        int(arguments["step"]),
-        side_of(shape, 1),
-        reader.weights.params(call),
-        arguments["bias"] is not None,
-        reader.weights.model,
+        int(call.arguments["step"]),
+        size_of(shape, 1),
+        call.count_params(),
+        bias=call.has_bias,
+        overlap=call.overlap,
     )
-    return _add_layer(reader, call, (parent,), layer, 1, label.pooled)
+    return _add_layer(maps, call, (parent,), layer, 1, label.pooled)
 
 
-def _linear(reader: "Reader", call: Call) -> Value:
+def linear(maps: FeatureMaps, call: Call) -> Value:
+    """Add a dense layer along the last axis: pointwise on pixels, else a part of the head."""
     label = call.label("input")
-    name, (c_out, c_in) = reader.weights.of(call)
-    bias, params = call.arguments["bias"] is not None, reader.weights.params(call)
-    behind = label.pooled or flat(call.shape)
-    side = side_of(call.shape, -1)
-    layer = linear_layer(name, c_in, c_out, side, params, bias, behind)
-    if behind:
-        return _add_layer(reader, call, reader.maps.sources([label]), layer, -1, True)
-    parent = reader.maps.settle(label, -1, call.scope)
-    return _add_layer(reader, call, (parent,), layer, -1, False)
+    module, (c_out, c_in) = call.weight
+    on_pixels = not (label.pooled or has_no_pixels(call.shape))
+    layer = linear_layer(
+        module,
+        c_in,
+        c_out,
+        size_of(call.shape, -1),
+        call.count_params(),
+        bias=call.has_bias,
+        on_pixels=on_pixels,
+    )
+    if not on_pixels:
+        return _add_layer(maps, call, maps.owners([label]), layer, -1, True)
+    parent = maps.resolve(label, -1, call.scope)
+    return _add_layer(maps, call, (parent,), layer, -1, False)
 
 
-def _product(reader: "Reader", call: Call) -> Value:
-    """Return a map of products of maps: attention, or a matrix computed on every call."""
-    text = f"{call.name}: every place sees all others; its products are not counted"
-    reader.maps.notes[text] = None
-    return reader.mixed(call)
+def product(maps: FeatureMaps, call: Call) -> Value:
+    """Add a product of feature maps (attention, recurrence): every pixel sees all others."""
+    maps.note(f"{call.name}: every pixel sees all others; its products are not counted")
+    return _mix(maps, call)
 
 
-def _beyond(reader: "Reader", call: Call) -> Value:
+def three_dimensional(maps: FeatureMaps, call: Call) -> Value:
+    """Reject what works on volumes.
+
+    Raises: SettingError, always.
+    """
     raise SettingError.because(
-        "maps of three dimensions",
+        "feature maps of three dimensions",
         got=f"{call.name} in {call.scope or 'the network itself'}",
         allowed="networks on images, or on lines of pixels",
         remedy="analyse the part of it that works on images",
@@ -511,40 +142,359 @@ def _beyond(reader: "Reader", call: Call) -> Value:
     )
 
 
-def _of_input(read: Callable[["Reader", Call], Value]) -> Callable[["Reader", Call], Value]:
-    """Return the reader, for calls whose weight may be a map itself: then all is mixed."""
+def _of_constant_weight(handler: Handler) -> Handler:
+    """Return the handler, for calls whose weight no image changes; others are products."""
 
-    def checked(reader: "Reader", call: Call) -> Value:
+    def checked(maps: FeatureMaps, call: Call) -> Value:
         weight: Any = call.arguments.get("weight")
-        plain = isinstance(weight, fx.Node) and isinstance(weight.meta.get("val"), torch.Tensor)
-        if not plain or call.value(weight) is not None:
-            return _product(reader, call)
-        return read(reader, call)
+        is_tensor = isinstance(weight, fx.Node) and isinstance(weight.meta.get("val"), Tensor)
+        if not is_tensor or call.value(weight) is not None:
+            return product(maps, call)
+        return handler(maps, call)
 
     return checked
 
 
-WEIGHING: Final[Mapping[str, Callable[["Reader", Call], Value]]] = {
-    **dict.fromkeys(("conv1d", "conv2d"), _of_input(_conv)),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d"), _of_input(_transposed)),
-    "rpw": _rolling,
-    "linear": _of_input(_linear),
-    **dict.fromkeys(
-        (
-            "matmul",
-            "bmm",
-            "mm",
-            "addmm",
-            "baddbmm",
-            "einsum",
-            "scaled_dot_product_attention",
-            "bilinear",
-            "lstm",
-            "gru",
-            "rnn_tanh",
-            "rnn_relu",
-        ),
-        _product,
+def _add_layer(
+    maps: FeatureMaps,
+    call: Call,
+    parents: tuple[int, ...],
+    layer: TracedLayer,
+    axis: int,
+    pooled: bool,
+    stride: Stride | None = None,
+) -> Label:
+    return maps.add(
+        Op.LAYER,
+        parents,
+        call.shape,
+        axis,
+        layer.name.rpartition(".")[0],
+        pooled,
+        layer=layer,
+        window=layer.kernel,
+        stride=stride or (Fraction(layer.stride[0]), Fraction(layer.stride[1])),
+        dilation=layer.dilation,
+    )
+
+
+# Pooling, reductions and upsampling
+
+
+def pooling(maps: FeatureMaps, call: Call) -> Value:
+    """Add a pooling with a window: each output sees k more pixels of its own channel."""
+    label, arguments = call.label("self"), call.arguments
+    size, dims = size_of(label.ids.shape, 1), len(call.shape) - 2
+    window = pair(arguments["kernel_size"], dims)
+    stride = pair(arguments["stride"] or arguments["kernel_size"], dims)
+    parent = maps.resolve(label, 1, call.scope)
+    if label.pooled or (window == size and size_of(call.shape, 1) == (1, 1) and size != (1, 1)):
+        return maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
+    return maps.add(
+        Op.POOL,
+        (parent,),
+        call.shape,
+        1,
+        call.scope,
+        window=window,
+        stride=(Fraction(stride[0]), Fraction(stride[1])),
+        dilation=pair(arguments.get("dilation") or 1, dims),
+    )
+
+
+def adaptive_pooling(maps: FeatureMaps, call: Call) -> Value:
+    """Add a pooling to a size: stride = old / new, window = ceiling of it."""
+    label = call.label("self")
+    old, new = size_of(label.ids.shape, 1), size_of(call.shape, 1)
+    if new == old or label.pooled:
+        return label
+    parent = maps.resolve(label, 1, call.scope)
+    if new == (1, 1):
+        return maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
+    op, window = Op.RESIZE, (1, 1)
+    if old[0] > new[0] or old[1] > new[1]:
+        op, window = Op.POOL, (-(-old[0] // new[0]), -(-old[1] // new[1]))
+    return maps.add(
+        op, (parent,), call.shape, 1, call.scope, window=window, stride=_ratio(old, new)
+    )
+
+
+def reduction(maps: FeatureMaps, call: Call) -> Value:
+    """Add a mean, sum or norm: over all pixels (global pooling), or along another axis."""
+    label = call.label("self")
+    rank, axes = label.ids.dim(), label.axes()
+    axis = next(iter(axes), 1)
+    dims = call.arguments.get("dim")
+    dims = [dims] if isinstance(dims, int) else dims or range(rank)
+    reduced = {dim % rank for dim in dims}
+    if not label.pooled and reduced != set(range(1, rank)) - {axis}:
+        if len(reduced) == 1 and reduced <= set(axes):
+            return _reduce_channels(maps, call, label, *reduced)
+        return _unknown(maps, call)
+    parent = maps.resolve(label, axis, call.scope)
+    if call.rank < 2:
+        return None
+    channel_axis = axis if call.rank == rank else 1
+    return maps.add(Op.GLOBAL, (parent,), call.shape, channel_axis, call.scope, True)
+
+
+def extremum(maps: FeatureMaps, call: Call) -> Value:
+    """Add the maximum or minimum, of two feature maps or along axes of one."""
+    return (elementwise if "other" in call.arguments else reduction)(maps, call)
+
+
+def _reduce_channels(maps: FeatureMaps, call: Call, label: Label, axis: int) -> Value:
+    """Add the union of what lies along an axis, such as feature maps that were stacked."""
+    count = label.ids.shape[axis]
+    slices = [Label(ids.reshape(call.shape)) for ids in torch.split(label.ids, 1, axis)]
+    channel_axes = {tuple(part.axes()) for part in slices}
+    if (
+        count > MAX_CHANNELS_PER_PIXEL
+        or call.rank < 3
+        or len(channel_axes) > 1
+        or len(slices[0].axes()) > 1
+    ):
+        return _unknown(maps, call)
+    channel_axis = next(iter(slices[0].axes()), 1)
+    parents = tuple(
+        dict.fromkeys(maps.resolve(part, channel_axis, call.scope) for part in slices),
+    )
+    return maps.add(Op.JOIN, parents, call.shape, channel_axis, call.scope)
+
+
+def upsampling(maps: FeatureMaps, call: Call) -> Value:
+    """Add a resized feature map: stride = old / new, below 1."""
+    label = call.labels[0]
+    old, new = size_of(label.ids.shape, 1), size_of(call.shape, 1)
+    if label.pooled and old == (1, 1):
+        return Label(label.ids.expand(call.shape), True)  # the same value everywhere
+    parent = maps.resolve(label, 1, call.scope)
+    stride = _ratio(old, new)
+    return maps.add(Op.RESIZE, (parent,), call.shape, 1, call.scope, label.pooled, stride=stride)
+
+
+def _ratio(old: Size, new: Size) -> Stride:
+    return Fraction(old[0], new[0]), Fraction(old[1], new[1])
+
+
+# Moves of channels and pixels
+
+# These end a sequence of moves, so that a channel shuffle is seen as one.
+_ENDS_MOVES: Final = ("cat", "concat", "channel_shuffle", "native_channel_shuffle")
+# These take values from all their tensors; all others move the first, and read shapes of the rest.
+_READS_ALL: Final = ("cat", "concat", "stack", "copy", "slice_scatter", "select_scatter")
+
+
+def move(maps: FeatureMaps, call: Call) -> Value:
+    """Run the operator on the ids of the channels."""
+    try:
+        moved = _run_on(call, lambda label: label.ids)
+    except (RuntimeError, IndexError, TypeError, ValueError):
+        # The operator needs what labels do not have.
+        return _unknown(maps, call)
+    read = call.labels if call.name in _READS_ALL else call.labels[:1]
+    pooled = all(label.pooled for label in read)
+    labels = [
+        Label(ids, pooled or has_no_pixels(ids.shape), partial(_replay, call, number))
+        for number, ids in enumerate(_as_sequence(moved))
+    ]
+    return tuple(labels) if isinstance(moved, tuple | list) else _end_moves(maps, call, labels[0])
+
+
+def _as_sequence(result: Any) -> Sequence[Tensor]:
+    return result if isinstance(result, tuple | list) else (result,)
+
+
+def _replay(call: Call, number: int, values: Callable[[Label], Tensor]) -> Tensor:
+    return _as_sequence(_run_on(call, values))[number]
+
+
+def _run_on(call: Call, values: Callable[[Label], Tensor]) -> Any:
+    """Return the result of the operator on other values of its labels."""
+
+    def argument(node: fx.Node) -> Any:
+        value = call.value(node)
+        if isinstance(value, Label):
+            return values(value)
+        tensor = node.meta.get("val")
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            return torch.full(tensor.shape, NO_CHANNEL)  # zeros, or other constants
+        return call.environment.constant(node) if isinstance(tensor, Tensor) else tensor
+
+    args: Any = fx.map_arg(call.node.args, argument)
+    kwargs = dict(fx.map_arg(dict(call.node.kwargs), argument))
+    if call.name in ("view", "_unsafe_view"):
+        return args[0].reshape(args[1])  # labels are not laid out in memory as the tensor is
+    if call.name in ("pad", "constant_pad_nd"):
+        return torch.nn.functional.pad(args[0], list(args[1]), value=NO_CHANNEL)
+    if call.name in ("cat", "concat"):
+        return _concatenate(args[0], *args[1:], *kwargs.values())
+    assert callable(call.node.target)
+    return call.node.target(*args, **kwargs)
+
+
+def _concatenate(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate tensors, without memory for axes along which all of them are expanded.
+
+    >>> both = _concatenate([torch.arange(2).reshape(1, 2, 1).expand(1, 2, 9)] * 2, 1)
+    >>> both.shape, both.untyped_storage().nbytes() // 8
+    (torch.Size([1, 4, 9]), 4)
+    """
+    dim %= parts[0].dim()
+    sizes = list(parts[0].shape)
+    for axis in range(len(sizes)):
+        if axis != dim and sizes[axis] and all(part.stride(axis) == 0 for part in parts):
+            parts = [part.narrow(axis, 0, 1) for part in parts]
+    whole = torch.cat(list(parts), dim)
+    sizes[dim] = whole.shape[dim]
+    return whole.expand(sizes)
+
+
+def _end_moves(maps: FeatureMaps, call: Call, label: Label) -> Label:
+    """Return the label, made a feature map at once where a sequence of moves ends."""
+    unfolded = max(read.ids.dim() for read in call.labels) > 4
+    if label.pooled or label.ids.dim() != 4 or not (call.name in _ENDS_MOVES or unfolded):
+        return label
+    if label.axes() not in ([], [1]):
+        return label
+    resolved = maps.labels[maps.resolve(label, 1, call.scope)]
+    return resolved if call.keeps_shape(resolved) else label
+
+
+# Sums, products, and all other operators
+
+
+def elementwise(maps: FeatureMaps, call: Call) -> Value:
+    """Add the union of feature maps of equal shape; what only scales or shifts one is a gate."""
+    whole = [label for label in call.labels if call.keeps_shape(label)]
+    if any(not label.pooled for label in whole):
+        whole = [label for label in whole if not label.pooled]
+    if not whole:
+        return _unknown(maps, call)
+    maps.gates.update(maps.owners(label for label in call.labels if label not in whole))
+    axis = next((axes[0] for axes in (label.axes() for label in whole) if axes), 1)
+    parents = tuple(dict.fromkeys(maps.resolve(label, axis, call.scope) for label in whole))
+    if len(parents) == 1:
+        return whole[0]
+    return maps.add(Op.JOIN, parents, call.shape, axis, call.scope, whole[0].pooled)
+
+
+def item(maps: FeatureMaps, call: Call) -> Value:
+    """Return one of several values, as `operator.getitem` does."""
+    value, index = call.value(call.node.args[0]), call.node.args[1]
+    if isinstance(value, tuple) and isinstance(index, int):
+        return value[index] if index < len(value) else None
+    return value
+
+
+def constant(maps: FeatureMaps, call: Call) -> Value:
+    """Return nothing: the result has the shape of a feature map and none of its values."""
+    return None
+
+
+def keep(maps: FeatureMaps, call: Call) -> Value:
+    """Return the feature map itself, for any operator without a row in the table.
+
+    If its shape changes, if it reads matrices of weights, or if it works along the pixels, every
+    pixel sees all others.
+    """
+    weighted = not call.name.endswith("norm") and call.has_matrices
+    kept = len(call.labels) == 1 and call.keeps_shape(call.labels[0])
+    if weighted or not kept or (call.name in ALONG_PIXELS and _has_pixels(maps, call.labels[0])):
+        return _unknown(maps, call)
+    maps.passed[call.name] += 1
+    if call.returns_several:
+        # Batch norm and others return statistics behind the feature map.
+        return (call.labels[0], *(None for _ in call.result[1:]))
+    return call.labels[0]
+
+
+def _has_pixels(maps: FeatureMaps, label: Label) -> bool:
+    """Return whether the pixels of a label can still see anything new in each other."""
+    owners = maps.owners([label])
+    return not label.pooled and any(maps.nodes[owner].op is not Op.MIX for owner in owners)
+
+
+def _unknown(maps: FeatureMaps, call: Call) -> Value:
+    """Add a feature map of which every pixel sees all others, and note that this is a guess."""
+    if call.tensor is None or call.rank < 2:
+        return None
+    maps.note(f"{call.name}: not known, as if every pixel saw all others and it cost nothing")
+    return _mix(maps, call)
+
+
+def _mix(maps: FeatureMaps, call: Call) -> Label:
+    """Add a feature map of which every pixel sees all of the feature maps that it reads."""
+    first = call.labels[0]
+    pooled = has_no_pixels(call.shape) or all(label.pooled for label in call.labels)
+    axes = first.axes() if first.ids.dim() == call.rank else []
+    channels_last = call.rank not in (2, 4)
+    axis = axes[0] if len(axes) == 1 else call.rank - 1 if channels_last else 1
+    parents = maps.owners(call.labels)
+    return maps.add(Op.MIX, parents, call.shape, axis, call.scope, pooled)
+
+
+# Operators without a row that keep the shape, and yet let pixels see each other.
+ALONG_PIXELS: Final = frozenset(
+    name
+    for names in (
+        "softmax _softmax log_softmax _log_softmax",
+        "cumsum cumprod cummax cummin logcumsumexp sort argsort msort topk",
+        "fft_fft fft_ifft fft_fft2 fft_ifft2 fft_fftn fft_ifftn",
+        "local_response_norm",
+    )
+    for name in names.split()
+)
+
+# Handler, and the names of its operators without namespace and overload.
+_ROWS: Final[tuple[tuple[Handler, str], ...]] = (
+    (_of_constant_weight(convolution), "conv1d conv2d"),
+    (_of_constant_weight(transposed_convolution), "conv_transpose1d conv_transpose2d"),
+    (rolling_pointwise, "rpw"),
+    (_of_constant_weight(linear), "linear"),
+    (
+        product,
+        "matmul bmm mm addmm baddbmm einsum scaled_dot_product_attention bilinear lstm gru "
+        "rnn_tanh rnn_relu",
     ),
-    **dict.fromkeys(("conv3d", "conv_transpose3d", "max_pool3d", "avg_pool3d"), _beyond),
+    (three_dimensional, "conv3d conv_transpose3d max_pool3d avg_pool3d"),
+    (
+        pooling,
+        "max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices avg_pool1d "
+        "avg_pool2d",
+    ),
+    (
+        adaptive_pooling,
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d",
+    ),
+    (reduction, "mean sum amax amin std var linalg_vector_norm logsumexp"),
+    (extremum, "max min"),
+    (
+        upsampling,
+        "upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
+        "upsample_linear1d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+        "_upsample_bilinear2d_aa _upsample_bicubic2d_aa",
+    ),
+    (
+        move,
+        "view _unsafe_view reshape permute transpose t numpy_T mT flatten unflatten chunk split "
+        "split_with_sizes unsafe_chunk unsafe_split slice select narrow cat concat stack roll "
+        "expand expand_as repeat repeat_interleave unsqueeze squeeze index_select index flip "
+        "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unbind movedim "
+        "moveaxis swapaxes pad constant_pad_nd unfold view_as reshape_as tile copy slice_scatter "
+        "select_scatter",
+    ),
+    (
+        elementwise,
+        "add sub rsub mul multiply div divide maximum minimum where addcmul lerp",
+    ),
+    (item, "getitem"),
+    (
+        constant,
+        "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones "
+        "new_full new_empty",
+    ),
+)
+OPERATORS: Final[Mapping[str, Handler]] = {
+    name: handler for handler, names in _ROWS for name in names.split()
 }

@@ -110,7 +110,7 @@ def test_the_numbers_are_those_of_the_library(run: Callable) -> None:
     layers = [layer for stage in found["stages"] for layer in stage["layers"]]
     for layer, said in zip(report.layers, layers, strict=True):
         assert (said["name"], said["gain"]) == (layer.layer.name, layer.gain)
-        assert said["field"] == [layer.field.side[0], layer.field.channels]
+        assert said["field"] == [layer.field.size[0], layer.field.channels]
         assert (said["params"], said["macs"]) == (layer.layer.params, layer.layer.macs)
         assert (said["adds_nothing"], said["past_image"]) == (layer.adds_nothing, layer.past_image)
     for stage, said in zip(report.stages, found["stages"], strict=True):

@@ -15,7 +15,7 @@ from torchvision.models import MobileNetV2, ShuffleNetV2, vgg
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from ifspace.models.analysis import Report, analyze
-from ifspace.models.fields import Receptive, Stretch, receptive_fields
+from ifspace.models.fields import Propagation, Receptive, receptive_fields
 from ifspace.models.graph import Op
 from ifspace.models.tracing import trace
 from ifspace.nn import RollingPointwiseConv2d
@@ -81,7 +81,7 @@ NETWORKS: list[Callable[[], Case]] = [
 
 def of_layers(report: Report) -> dict[str, Field]:
     return {
-        each.layer.name: (each.field.side, each.field.channels)
+        each.layer.name: (each.field.size, each.field.channels)
         for each in report.layers
         if each.layer.kind != "SH"
     }
@@ -112,13 +112,13 @@ def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
         layers = [each for each in stage.layers if each.layer.kind != "SH"]
         assert layers
         for each in layers:
-            seen = (each.field.side, each.field.channels)
+            seen = (each.field.size, each.field.channels)
             assert seen == found[real[each.layer.name]], each.layer.name
         if case is shufflenet_v2:
             continue  # half of the channels of its units have seen nothing new
         for unit in stage.units:
             if unit.name in real:
-                assert (unit.field.side, unit.field.channels) == found[real[unit.name]], unit.name
+                assert (unit.field.size, unit.field.channels) == found[real[unit.name]], unit.name
 
 
 @pytest.mark.parametrize("seed", range(32))
@@ -154,23 +154,27 @@ class Branches(nn.Module):
 def test_a_concatenation_sees_what_the_part_sees_that_sees_most() -> None:
     found = trace(Branches(), (4, 9, 9))
     move = next(node for node in found.nodes if node.op is Op.MOVE)
-    stretch = Stretch(found, [0])
-    assert stretch.field(move.number, (9, 9)).volume == 3 * 3 * 2
-    assert stretch.field(move.number, (9, 2)).side == (3, 2)
+    propagation = Propagation(found, [0])
+    assert propagation.field(move.index, (9, 9)).volume == 3 * 3 * 2
+    assert propagation.field(move.index, (9, 2)).size == (3, 2)
     # Of the layer behind it one output sees no more than the pixel that it reads.
-    (layer,) = (node.number for node in found.nodes if node.layer and node.layer.name == "last")
-    seen = stretch.seen(layer)
-    assert stretch.field(layer, (9, 9)).channels == 1
+    (layer,) = (node.index for node in found.nodes if node.layer and node.layer.name == "last")
+    seen = propagation.fields(layer)
+    assert propagation.field(layer, (9, 9)).channels == 1
     assert seen.pixels.tolist() == [[1, 1]] * 4 + [[3, 3]] * 4
-    assert stretch.seen(layer) is seen
+    assert propagation.fields(layer) is seen
 
 
 def test_a_map_before_the_inputs_is_not_seen() -> None:
     row = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
     found = trace(row, (4, 9, 9))
-    assert Stretch(found, [2]).seen(1).rows.any() == Stretch(found, [2]).seen(1).pixels.any() == 0
-    field = Stretch(found, [2]).field(3, (9, 9))
-    assert (field.side, field.channels, field.volume) == ((3, 3), 4, 36)
+    assert (
+        Propagation(found, [2]).fields(1).rows.any()
+        == Propagation(found, [2]).fields(1).pixels.any()
+        == 0
+    )
+    field = Propagation(found, [2]).field(3, (9, 9))
+    assert (field.size, field.channels, field.volume) == ((3, 3), 4, 36)
 
 
 class Pyramid(nn.Module):
@@ -246,7 +250,7 @@ def test_receptive_fields_are_those_of_gradients(net: nn.Module, side: tuple[int
     channels = next(each.shape[1] for each in net.parameters() if each.dim() > 1)
     image = (2 if channels == 8 else channels, 48, 48)
     found = trace(net, image)
-    assert receptive_fields(found)[len(found.nodes) - 1].side == side
+    assert receptive_fields(found)[len(found.nodes) - 1].size == side
     assert image_extent(net, image) == side
 
 

@@ -2,15 +2,15 @@ from torch import nn
 
 import ifspace.models as m
 from ifspace.models.analysis import (
-    Others,
-    others_of,
+    OtherParams,
+    other_params,
 )
 from ifspace.models.analyze_text import findings
 
 
 def said_of(model: nn.Module, side: int) -> dict[str, str]:
     report = m.analyze(model, (8, side, side))
-    return dict(findings(report, others_of(model, report)))
+    return dict(findings(report, other_params(model, report)))
 
 
 def test_pointwise_layers_that_add_nothing_are_counted_alone() -> None:
@@ -39,5 +39,5 @@ def test_weights_that_are_shared_are_not_told_apart() -> None:
     row = nn.Sequential(nn.Conv2d(8, 8, 1), norm, nn.Conv2d(8, 8, 3), nn.PReLU(), nn.PReLU())
     row[4].weight = row[3].weight
     report = m.analyze(row, (8, 5, 5))
-    assert others_of(row, report) == Others()
-    assert dict(findings(report, Others()))["other"] == "17 parameters beside the layers"
+    assert other_params(row, report) == OtherParams()
+    assert dict(findings(report, OtherParams()))["other"] == "17 parameters beside the layers"

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FIXED = {"torchvision:densenet121@224": 5}
 # Of a stage of other blocks than its last one, that last one went: nothing else says what it is.
 UNSEEN = {"torchvision:inception_v3@299": 1}
-# Others of the same code are read anew once they are reorganized; of these torch counts alone.
+# OtherParams of the same code are read anew once they are reorganized; of these torch counts alone.
 COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet50_2", "resnet34")
 
 
@@ -61,7 +61,7 @@ def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str
         seen = len(plan.end.stages) - UNSEEN.get(str(entry), 0)
         check_gains(fresh, plan.end if seen == len(plan.end.stages) else part(plan.end, seen))
         assert (again.params, again.macs) == (plan.end.params, plan.end.macs)
-        assert organize(fresh).moves == ()
+        assert organize(fresh).sources == ()
     check_counts(made, plan.end, entry.image, (1, 10 if entry.image[1] == 32 else 1000))
     assert type(made) is type(model)
     assert str(model) == structure
@@ -153,7 +153,7 @@ def test_state_by_state_is_the_same_way(name: str) -> None:
         assert (taken_now.source, taken_now.target) == (move.source, move.target)
         assert (taken_now.min, taken_now.max) == pytest.approx((move.min, move.max))
         assert taken_now.depths == move.depths
-    assert reorganization_of(m.reorganize(model, IMAGE)).trajectory.moves == ()
+    assert reorganization_of(m.reorganize(model, IMAGE)).trajectory.sources == ()
 
 
 def test_no_move_changes_nothing() -> None:

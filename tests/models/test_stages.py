@@ -52,13 +52,13 @@ def test_a_pool_opens_a_stage_on_its_own() -> None:
     for stage in stages(row)[1:]:
         (entry,) = stage.inputs
         assert found.nodes[entry].op is Op.POOL
-        assert found.nodes[entry].side == stage.side
+        assert found.nodes[entry].size == stage.side
 
 
 def test_a_pool_of_stride_one_does_not() -> None:
     row = nn.Sequential(conv(3, 8), nn.MaxPool2d(3, 1, 1), conv(8, 8), nn.MaxPool2d(2, 1))
     (stage,) = stages(row)
-    assert stage.field(stage.units[1].output).side == (7, 7)
+    assert stage.field(stage.units[1].output).size == (7, 7)
 
 
 def test_a_pool_of_the_whole_map_ends_the_stages() -> None:
@@ -86,7 +86,7 @@ def test_a_unit_that_holds_a_stride_opens_the_stage_as_a_whole() -> None:
     assert rows(net) == [((16, 16), 3, ["0", "1"]), ((8, 8), 8, ["2", "3"])]
     second = stages(net)[1]
     assert len(second.nodes) == 6
-    assert [second.field(number).side for number in second.nodes[:3]] == [(1, 1), (3, 3), (3, 3)]
+    assert [second.field(number).size for number in second.nodes[:3]] == [(1, 1), (3, 3), (3, 3)]
 
 
 def test_pools_and_strides_one_after_another_leave_no_empty_stage() -> None:
@@ -111,7 +111,7 @@ def test_a_pool_beside_a_strided_layer_is_a_branch_of_it() -> None:
     assert rows(Parallel()) == [((16, 16), 3, ["stem"]), ((8, 8), 8, ["strided", "behind", "last"])]
     stage = stages(Parallel())[1]
     fields = [stage.field(unit.output) for unit in stage.units]
-    assert [field.side for field in fields] == [(3, 3), (2, 2), (5, 5)]
+    assert [field.size for field in fields] == [(3, 3), (2, 2), (5, 5)]
     assert [field.channels for field in fields] == [8, 8, 8]
 
 
@@ -167,7 +167,7 @@ def test_several_inputs_are_counted_one_by_one() -> None:
     assert len(second.inputs) == 2
     fields = [second.field(unit.output) for unit in second.units]
     assert [field.channels for field in fields] == [8, 6, 14]
-    assert fields[-1].side == (5, 5)
+    assert fields[-1].size == (5, 5)
 
 
 def test_a_stage_of_constants_alone_is_no_error() -> None:

@@ -113,7 +113,7 @@ def test_weights_are_counted_once_and_work_is_counted_always() -> None:
 def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) -> None:
     report = analyze(made(), IMAGE)
     assert [each.name for each in report.gates] == [gate]
-    assert [(each.layer.name, each.field.side) for each in report.layers] == [
+    assert [(each.layer.name, each.field.size) for each in report.layers] == [
         ("a", (3, 3)),
         ("b", (5, 5)),
     ]
@@ -122,7 +122,7 @@ def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) ->
 
 def test_what_is_written_into_a_part_is_seen() -> None:
     report = analyze(odd.WritesAPart(), IMAGE)
-    assert [(each.layer.name, each.field.side) for each in report.layers] == [
+    assert [(each.layer.name, each.field.size) for each in report.layers] == [
         ("first", (3, 3)),
         ("part", (5, 5)),
         ("last", (7, 7)),
@@ -131,7 +131,7 @@ def test_what_is_written_into_a_part_is_seen() -> None:
 
 def test_a_sum_over_stacked_maps_is_a_sum_of_them() -> None:
     report = analyze(odd.Selective(), IMAGE)
-    assert [each.field.side for each in report.layers] == [(3, 3), (5, 5), (7, 7)]
+    assert [each.field.size for each in report.layers] == [(3, 3), (5, 5), (7, 7)]
     assert Op.MIX not in [node.op for node in trace(odd.Selective(), IMAGE).nodes]
 
 
@@ -142,8 +142,8 @@ def test_a_line_of_pixels_is_a_map_one_pixel_high() -> None:
     (first, second) = report.layers
     assert (first.layer.kernel, second.layer.kernel) == ((1, 3), (1, 5))
     assert (second.layer.stride, second.layer.dilation) == ((1, 2), (1, 2))
-    assert second.layer.reach == (1, 9)
-    assert (first.field.side, second.field.side) == ((1, 3), (1, 9))
+    assert second.layer.effective_kernel == (1, 9)
+    assert (first.field.size, second.field.size) == ((1, 3), (1, 9))
     assert [each.name for each in report.head] == ["head"]
 
 
@@ -152,18 +152,18 @@ def test_attention_stays_in_the_stage_of_its_patches() -> None:
     assert [(stage.side, stage.channels) for stage in report.stages] == [((4, 4), 3)]
     names = [each.layer.name for each in report.layers]
     assert names == ["patches", "mix", "mix.out_proj", "dense"]
-    assert [each.field.side for each in report.layers] == [(4, 4)] * 4
+    assert [each.field.size for each in report.layers] == [(4, 4)] * 4
     assert [each.layer.macs for each in report.layers[1:]] == [17 * 16 * 48, *[17 * 16 * 16] * 2]
     (note,) = report.notes
-    assert note.endswith("every place sees all others; its products are not counted")
+    assert note.endswith("every pixel sees all others; its products are not counted")
 
 
 def test_windows_are_no_smaller_maps() -> None:
     report = analyze(odd.Windows(), IMAGE)
     assert [stage.side for stage in report.stages] == [(8, 8)]
     assert [each.layer.kind for each in report.layers] == ["CONV", "PW", "CONV"]
-    assert [each.field.side for each in report.layers] == [(2, 2), (2, 2), (4, 4)]
-    assert report.layers[1].layer.side_out == (4, 16)
+    assert [each.field.size for each in report.layers] == [(2, 2), (2, 2), (4, 4)]
+    assert report.layers[1].layer.size_out == (4, 16)
     assert not report.notes
 
 
@@ -183,10 +183,10 @@ def test_kernels_strides_and_dilations_are_read() -> None:
         (1, 2),
         2,
     )
-    assert (first.reach, first.strided, first.bias) == ((3, 9), True, False)
-    assert (first.side_in, first.side_out) == ((9, 8), (5, 8))
+    assert (first.effective_kernel, first.strided, first.bias) == ((3, 9), True, False)
+    assert (first.size_in, first.size_out) == ((9, 8), (5, 8))
     assert (second.kind, second.bias, second.params, second.strided) == ("DW", True, 80, False)
-    assert (third.kind, third.side_in, third.side_out) == ("GC", (5, 8), (10, 16))
+    assert (third.kind, third.size_in, third.size_out) == ("GC", (5, 8), (10, 16))
     assert (third.c_in, third.c_out, third.params) == (8, 6, 8 * 3 * 16 + 6)
     assert third.macs == 5 * 8 * 8 * 3 * 16
     assert (fourth.kind, fourth.groups, fifth.kind) == ("GPW", 3, "PW")
@@ -208,7 +208,7 @@ class InPlace(Two):
 
 
 def test_what_is_added_in_place_is_seen_by_all_names() -> None:
-    fields = [each.field.side for each in analyze(InPlace(), IMAGE).layers]
+    fields = [each.field.size for each in analyze(InPlace(), IMAGE).layers]
     assert fields == [(3, 3), (5, 5), (7, 7)]
 
 
@@ -217,7 +217,7 @@ def test_no_layer_is_in_two_places() -> None:
     assert [layer.name for layer in found.all_layers] == ["a", "b", "gate"]
     assert found.macs == sum(layer.macs for layer in found.all_layers)
     assert found.children[0] == (1,)
-    assert [node.number for node in found.nodes] == [*range(len(found.nodes))]
+    assert [node.index for node in found.nodes] == [*range(len(found.nodes))]
 
 
 class Dead(Two):
@@ -272,10 +272,10 @@ class Sorted(Two):
 
 def test_notes_say_what_is_not_known() -> None:
     report = analyze(Sorted(), IMAGE)
-    unknown = "not known, as if every place saw all others and it cost nothing"
-    product = "every place sees all others; its products are not counted"
+    unknown = "not known, as if every pixel saw all others and it cost nothing"
+    product = "every pixel sees all others; its products are not counted"
     assert report.notes == (f"sort: {unknown}", f"matmul: {product}")
-    assert [each.field.side for each in report.layers] == [(3, 3), (16, 16)]
+    assert [each.field.size for each in report.layers] == [(3, 3), (16, 16)]
     assert report.passed == {"cumsum": 1, "softmax": 1}
 
 
@@ -294,4 +294,4 @@ def test_weights_of_unknown_operators_are_no_layers_and_are_noted() -> None:
     assert [each.layer.name for each in report.layers] == ["a", "b"]
     assert report.other_params == 2 * 4 * 8 * 9
     (note,) = report.notes
-    assert note == "lstm: every place sees all others; its products are not counted"
+    assert note == "lstm: every pixel sees all others; its products are not counted"

@@ -91,19 +91,19 @@ NETWORKS: dict[str, tuple[nn.Module, type[IfspaceError], str]] = {
         nn.Sequential(nn.Flatten(), nn.Linear(768, 9), nn.ReLU(), nn.Linear(9, 2)),
         SettingError,
         "a network without convolutions: got 2 other layers; allowed: networks of convolutions on "
-        "maps; the field is one of convolutions",
+        "feature maps; the information field is one of convolutions",
     ),
     "nothing": (
         nn.Sequential(nn.MaxPool2d(2)),
         SettingError,
         "a network without convolutions: got 0 other layers; allowed: networks of convolutions on "
-        "maps; the field is one of convolutions",
+        "feature maps; the information field is one of convolutions",
     ),
     "three dimensions": (
         Video(),
         SettingError,
-        "maps of three dimensions: got conv3d in flow; allowed: networks on images, or on lines "
-        "of pixels; analyse the part of it that works on images",
+        "feature maps of three dimensions: got conv3d in flow; allowed: networks on images, or "
+        "on lines of pixels; analyse the part of it that works on images",
     ),
     "lazy": (
         nn.Sequential(nn.LazyConv2d(4, 3)),
@@ -173,7 +173,7 @@ def test_what_is_no_image_is_refused(x: Any, got: str) -> None:
 def test_what_is_no_module_is_refused(model: Any, got: str) -> None:
     with pytest.raises(SettingError, match=f"^wrong model: got {got}") as caught:
         trace(model, IMAGE)
-    allowed = "allowed: a torch.nn.Module; `ifspace.models.network` makes one of a name"
+    allowed = "allowed: a torch.nn.Module; `ifspace.models.network` builds one from a name"
     assert str(caught.value).endswith(allowed)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ifspace.models.tracing import trace
 from ifspace.models.units import (
-    Finder,
     Unit,
     units_of,
     within,
@@ -146,7 +145,7 @@ def test_shared_modules_are_units_by_any_name() -> None:
     net = Shares()
     units = found(net, (3, 8, 8))
     assert [node for unit in units for node in unit.nodes] == [
-        node.number for node in trace(net, (3, 8, 8)).nodes if node.layer
+        node.index for node in trace(net, (3, 8, 8)).nodes if node.layer
     ]
     assert {unit.name for unit in units} == {"stem", "one"}
 
@@ -175,8 +174,8 @@ def test_a_pool_at_the_end_is_not_the_output() -> None:
     net = nn.Sequential(Pooled(), Pooled())
     first, second = found(net, (8, 8, 8))
     nodes = trace(net, (8, 8, 8)).nodes
-    assert nodes[first.output].side == (8, 8)
-    assert [nodes[number].side for number in second.inputs] == [(4, 4)]
+    assert nodes[first.output].size == (8, 8)
+    assert [nodes[number].size for number in second.inputs] == [(4, 4)]
 
 
 BLOCKS = {
@@ -207,7 +206,7 @@ def test_units_of_the_zoo_are_its_blocks(model: str) -> None:
     assert [unit.name for unit in units][:3] == BLOCKS[model]
     # Every layer is in one unit, and every unit has the modules that hold it.
     layers = [
-        node.number
+        node.index
         for node in trace(net, entry.small).nodes
         if node.layer is not None and node.layer.kind != "SH"
     ]
@@ -244,4 +243,4 @@ def test_layers_in_a_row_are_units_where_branches_are_not_seen() -> None:
     net = nn.Sequential(conv(3, 8), Numbers(8))
     trace_of = trace(net, (3, 8, 8))
     assert trace_of.how == "hooks"
-    assert [unit.name for unit in Finder(trace_of, net).units()] == ["0", "1.body.0", "1.body.2"]
+    assert [unit.name for unit in units_of(trace_of, net)] == ["0", "1.body.0", "1.body.2"]

@@ -14,7 +14,7 @@ from ifspace.models.tracing import hooked, trace
 from ifspace.nn import RollingPointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NOTE = "branches are not seen, layers stand in a row: "
+NOTE = "branches are not seen, layers are taken to follow one another: "
 
 
 def through_numpy(x: Tensor) -> Tensor:
@@ -90,10 +90,10 @@ def test_layers_stand_in_a_row() -> None:
         Op.MOVE,
         *[Op.LAYER] * 2,
     ]
-    assert all(node.parents == (node.number - 1,) for node in found.nodes[1:])
+    assert all(node.parents == (node.index - 1,) for node in found.nodes[1:])
     pool, move = found.nodes[4:6]
-    assert (pool.side, pool.stride, pool.channels) == ((4, 3), (2, 2), 8)
-    assert move.moves.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
+    assert (pool.size, pool.stride, pool.channels) == ((4, 3), (2, 2), 8)
+    assert move.sources.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
 
 def test_a_row_is_analysed() -> None:
@@ -104,7 +104,7 @@ def test_a_row_is_analysed() -> None:
         ((4, 4), 8),
         ((8, 8), 6),
     ]
-    assert [each.field.side for each in report.layers] == [(3, 3)] * 4 + [(2, 2)]
+    assert [each.field.size for each in report.layers] == [(3, 3)] * 4 + [(2, 2)]
     assert [each.name for each in report.head] == ["head.0", "head.2", "head.2"]
     assert report.notes[0].startswith(NOTE)
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ifspace.models.feature_maps import (
-    NOTHING,
+    NO_CHANNEL,
     Label,
-    flat,
+    has_no_pixels,
     shuffle_groups,
 )
 from ifspace.models.graph import (
@@ -41,20 +41,20 @@ def test_one_channel_has_no_axis() -> None:
 
 def test_zeros_between_channels_are_no_channel() -> None:
     ids = Label.of(np.arange(2), 1, (1, 2, 3, 3)).ids
-    label = Label(F.pad(ids, (1, 1, 0, 2, 1, 0), value=NOTHING))
+    label = Label(F.pad(ids, (1, 1, 0, 2, 1, 0), value=NO_CHANNEL))
     assert label.axes() == [1]
-    assert label.along(1).tolist() == [NOTHING, 0, 1]
-    assert label.everything().tolist() == [0, 1]
+    assert label.along(1).tolist() == [NO_CHANNEL, 0, 1]
+    assert label.all_ids().tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (9,), ()])
 def test_what_has_no_pixels_is_flat(shape: Sequence[int]) -> None:
-    assert flat(shape)
+    assert has_no_pixels(shape)
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (1, 4, 9), (1, 9, 2, 2)])
 def test_what_has_pixels_is_not(shape: Sequence[int]) -> None:
-    assert not flat(shape)
+    assert not has_no_pixels(shape)
 
 
 @pytest.mark.parametrize("width", range(1, 25))
@@ -167,15 +167,15 @@ class Moves(nn.Module):
 
 
 def origins(found: Trace) -> tuple[list[int], tuple[int, int]]:
-    """Whose channels the last layer reads, NOTHING for zeros, and of how large a stride."""
+    """Whose channels the last layer reads, NO_CHANNEL for zeros, and of how large a stride."""
     steps, stride = np.arange(found.image[0]), [1, 1]
     for node in found.nodes[1:-1]:
         assert node.op in (Op.MOVE, Op.POOL), node
-        assert node.parents in ((node.number - 1,), ())  # none where there are zeros alone
+        assert node.parents in ((node.index - 1,), ())  # none where there are zeros alone
         stride = stride if node.parents else [1, 1]
         stride = [int(a * b) for a, b in zip(stride, node.stride, strict=True)]
-        if node.moves is not None:
-            steps = np.where(node.moves[:, 0] >= 0, steps[node.moves[:, 1]], NOTHING)
+        if node.sources is not None:
+            steps = np.where(node.sources[:, 0] >= 0, steps[node.sources[:, 1]], NO_CHANNEL)
     return steps.tolist(), (stride[0], stride[1])
 
 
@@ -205,8 +205,8 @@ def check(names: Sequence[str]) -> None:
     assert not found.notes
     assert origins(found) == seen_really(net), names
     with torch.no_grad():
-        assert found.nodes[-1].side == net(torch.zeros(1, *IMAGE)).shape[2:]
-    assert found.nodes[-1].layer.side_in == found.nodes[-1].side
+        assert found.nodes[-1].size == net(torch.zeros(1, *IMAGE)).shape[2:]
+    assert found.nodes[-1].layer.size_in == found.nodes[-1].size
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -238,5 +238,5 @@ def test_a_shuffle_is_a_layer_however_it_is_written(way: str) -> None:
     (shuffle, layer) = trace(Moves([way]), IMAGE).layers
     assert (shuffle.kind, shuffle.params, shuffle.macs) == ("SH", 0, 0)
     assert shuffle.groups == (6 if way == "shuffle by view" else 2)
-    assert (shuffle.c_in, shuffle.c_out, shuffle.side_in) == (12, 12, (24, 16))
+    assert (shuffle.c_in, shuffle.c_out, shuffle.size_in) == (12, 12, (24, 16))
     assert layer.name == "last"

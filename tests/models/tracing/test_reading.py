@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from ifspace.models.analysis import analyze
 from ifspace.models.calls import (
     bare_name,
-    writes,
+    is_in_place,
 )
 from ifspace.models.graph import Op
-from ifspace.models.tracing import Reader, trace
+from ifspace.models.tracing import Walk, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,11 +25,11 @@ class Adds(Two):
 
 def test_who_reads_the_old_name_reads_the_new_value() -> None:
     program = torch.export.export(Adds(), (torch.zeros(1, *IMAGE),), strict=False)
-    (added,) = (node for node in program.graph.nodes if writes(node))
+    (added,) = (node for node in program.graph.nodes if is_in_place(node))
     assert bare_name(added) == "add"
     for user in list(added.users):
         user.replace_input_with(added, added.args[0])
-    reader = Reader(Adds(), program.graph_signature.inputs_to_parameters, {})
+    reader = Walk(Adds(), program.graph_signature.inputs_to_parameters, {})
     reader.read(program.graph, program.graph_signature.user_inputs[0])
     last = reader.maps.nodes[-1]
     assert [reader.maps.nodes[each].op for each in last.parents] == [Op.JOIN]
@@ -50,7 +50,7 @@ class ViewsBefore(nn.Module):
 
 
 def test_a_view_sees_what_is_added_later() -> None:
-    fields = {each.layer.name: each.field.side for each in analyze(ViewsBefore(), IMAGE).layers}
+    fields = {each.layer.name: each.field.size for each in analyze(ViewsBefore(), IMAGE).layers}
     assert fields == {"a": (3, 3), "b": (5, 5), "c": (7, 7)}
 
 
@@ -70,8 +70,8 @@ class Chosen(nn.Module):
 def test_the_order_of_channels_may_be_a_tensor() -> None:
     found = trace(Chosen(), (8, 5, 5))
     (move,) = (node for node in found.nodes if node.op is Op.MOVE)
-    assert move.moves is not None
-    assert move.moves[:, 1].tolist() == [0, 7, 6, 5, 4, 3, 2, 1]
+    assert move.sources is not None
+    assert move.sources[:, 1].tolist() == [0, 7, 6, 5, 4, 3, 2, 1]
     assert not found.notes
 
 
@@ -94,7 +94,7 @@ class Depends(Two):
 
 def test_an_order_that_the_image_decides_is_not_known() -> None:
     report = analyze(Depends(), IMAGE)
-    assert [each.field.side for each in report.layers] == [(3, 3), (16, 16)]
+    assert [each.field.size for each in report.layers] == [(3, 3), (16, 16)]
     assert [note.partition(":")[0] for note in report.notes] == ["index"]
 
 
@@ -113,8 +113,8 @@ def test_a_part_under_another_mode_is_read_in_its_place() -> None:
         ("b", 0),
     ]
     (move,) = (node for node in found.nodes if node.op is Op.MOVE)
-    assert move.moves is not None
-    assert move.moves[:, 1].tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
+    assert move.sources is not None
+    assert move.sources[:, 1].tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
 
 
 def test_what_keeps_a_map_is_counted() -> None:
