@@ -1,21 +1,17 @@
 import math
 import pickle
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 from witness import GRID, channels_read, divisors
 
 from ifspace import kinds
-from ifspace.block import Block, Composition, Layer, SizedLayer
+from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError
-from ifspace.infofield import fields, full_field_condition
-from ifspace.kinds import KINDS, ConvKind, find_kind, step
-from ifspace.reach import Reference, channel_field, field_after, removable_layers
+from ifspace.kinds import KINDS, find_kind, step
 from ifspace.values import parse_overlap, parse_ratio
 
 WIDTHS = [(12, 12), (16, 16), (24, 24), (12, 24), (24, 12), (16, 4), (7, 7)]
@@ -161,62 +157,6 @@ def test_alphabet_is_the_six_and_excludes_the_reference() -> None:
 def test_rows_survive_pickling_for_other_processes() -> None:
     for row in KINDS.values():
         assert pickle.loads(pickle.dumps(row)) == row
-
-
-def _rolling_convolution() -> ConvKind:
-    """A convolution that is to RPW what GC is to GPW: its windows are runs."""
-    row = KINDS["RPW"]
-    return replace(
-        row,
-        symbol="RC",
-        title="rolling convolution",
-        spatial=True,
-        params=row.params * kinds.k**kinds.d,
-        reference="a test",
-    )
-
-
-def _strided(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
-    first = np.arange(c_out, dtype=np.int32)[:, None] // (c_out // groups)
-    return first + groups * np.arange(c_in // groups, dtype=np.int32)
-
-
-def _strided_pointwise() -> ConvKind:
-    """A group pointwise whose groups are combs: what it reads is no run."""
-    seen = kinds.U(1) * kinds.C_in / kinds.g * sympy.ceiling(kinds.m * kinds.g / kinds.C_out)
-    return replace(
-        KINDS["GPW"],
-        symbol="TPW",
-        title="strided pointwise",
-        scatters=True,
-        coverage=sympy.Min(kinds.C, seen),
-        reads=_strided,
-        reference="a test",
-    )
-
-
-def test_a_seventh_kind_whose_windows_are_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "KINDS", {**KINDS, "RC": _rolling_convolution()})
-    block = Block.parse("rc(4, 1/2, k=5) + rpw(2, 0)")
-    assert str(block) == "RC(4,1/2,k=5)+RPW(2,0)"
-    assert eval(repr(block)) == block
-    assert kinds.alphabet()[-1] == "RC"
-    sized = block.at(16)
-    # w = 4, s = 2 under a window of 8: 4 + 7 x 2 channels, capped.
-    assert fields(sized) == field_after(sized) == ((5, 4), (5, 16))
-    assert sized.params == 25 * 16 * 4 + 16 * 8
-    assert str(full_field_condition(Composition.parse("RC+RPW"))) == "C <= s_1*(w_2 - 1) + w_1"
-    assert removable_layers(sized, Reference(kernel=5)) == ()
-
-
-def test_a_seventh_kind_whose_windows_are_no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "TPW", _strided_pointwise())
-    sized = Block.parse("GPW(4)+TPW(4)").at(16)
-    # The four channels that an output reads lie in the four groups below.
-    assert fields(sized) == field_after(sized) == ((1, 4), (1, 16))
-    # Outputs of one group read one comb: a group of them sees nothing new.
-    assert channel_field(Block.parse("TPW(4)+GPW(4)").at(16).layers) == 4
-    assert str(full_field_condition(Composition.parse("GPW+TPW"))) == "C <= w_1*w_2"
 
 
 def test_added_kinds_are_gone() -> None:
