@@ -94,7 +94,7 @@ class Table:
         from tabulate import tabulate
 
         cells = [[cell_text(value).replace("|", "\\|") for value in row] for row in self.rows]
-        body = tabulate(cells, self.names, "pipe", disable_numparse=True, colalign=self._alignment)
+        body = tabulate(cells, self.names, "pipe", disable_numparse=True, colalign=self.alignment)
         title = [f"**{self.title}**"] if self.title else []
         return "\n\n".join([*title, str(body), *self.notes]) + "\n"
 
@@ -104,7 +104,7 @@ class Table:
 
         cells = [["" if value is None else str(value) for value in row] for row in self.rows]
         body = tabulate(
-            cells, self.names, "latex_raw", disable_numparse=True, colalign=self._alignment
+            cells, self.names, "latex_raw", disable_numparse=True, colalign=self.alignment
         )
         return f"{body}\n"
 
@@ -155,8 +155,9 @@ class Table:
         return (heading(self.title) if self.title else "") + body + notes
 
     @property
-    def _alignment(self) -> list[str]:
-        return ["right" if column.startswith(">") else "left" for column in self.columns]
+    def alignment(self) -> tuple[str, ...]:
+        """`left` or `right` for each column."""
+        return tuple("right" if column.startswith(">") else "left" for column in self.columns)
 
 
 def table(

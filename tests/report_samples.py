@@ -13,7 +13,7 @@ from samples import DW_PW, SMALL
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, Funnel, save
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.report.files import MEASURED
+from ifspace.report.read import MEASURED
 
 DEVICE = "cpu-test"
 BASELINES = ("CONV", "DW+PW", "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4")

@@ -101,29 +101,38 @@ def python(*arguments: str) -> list[str]:
 
 
 _HEADER = ("file", "command", "commit", "machine", "date")
-_TITLE = """# Results of record
+_FILES, _END = "<!-- files -->", "<!-- end of files -->"
+_PAGE = f"""# Results of record
 
 Written only by the commands below; `make results` writes all of them anew.
+
+{_FILES}
+{_END}
 """
 
 
 def note(folder: Path, names: Sequence[str], command: str) -> Provenance:
-    """Enter in the folder's README which command has just written the files; return the entry."""
+    """Enter in the folder's README which command has just written the files; return the entry.
+
+    The table of files stands between two markers; the rest of the page is left as it is.
+    """
     where = provenance(command)
     page = folder / "README.md"
+    text = page.read_text() if page.exists() else _PAGE
+    before, _, rest = text.partition(_FILES)
+    files, _, after = rest.partition(_END)
     rows: dict[str, Sequence[str]] = {}
-    if page.exists():
-        for line in page.read_text().splitlines():
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if line.startswith("| [") and len(cells) == len(_HEADER):
-                rows[cells[0]] = cells
+    for line in files.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| [") and len(cells) == len(_HEADER):
+            rows[cells[0]] = cells
     # What has gone is no result any more.
     rows = {link: row for link, row in rows.items() if (folder / _named(link)).exists()}
     for name in names:
         link = f"[{name}]({name})"
         rows[link] = (link, f"`{command}`", where.commit, where.machine, where.date)
     table = tabulate([rows[key] for key in sorted(rows)], _HEADER, tablefmt="github")
-    page.write_text(f"{_TITLE}\n{table}\n")
+    page.write_text(f"{before}{_FILES}\n\n{table}\n\n{_END}{after}")
     return where
 
 

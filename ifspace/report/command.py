@@ -1,6 +1,5 @@
 """`ifspace report`: a results folder as tables, figures and one page."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +10,8 @@ import click
 from ifspace.cli.options import Output, parts, shared_options, with_options
 
 if TYPE_CHECKING:
-    from ifspace.report.folder import Results
-    from ifspace.report.parts import Part
-    from ifspace.report.table import Table
+    from ifspace.report.read import Part, Results
+    from ifspace.table import Table
 
 
 _OPTIONS = (
@@ -43,9 +41,8 @@ _OPTIONS = (
         "kernels, reproduction; all if not given.",
     ),
 )
-_BLOCK_ROOM = 42  # columns of a terminal
-# What writes what needs which packages.
-_TABLES, _FIGURES, _PAGE = ("tabulate",), ("matplotlib",), ("vl_convert",)
+# What needs which packages.
+_FIGURES, _PAGE = ("matplotlib",), ("vl_convert",)
 
 
 @click.command("report", short_help="Show a results folder: tables, figures, one page.")
@@ -67,8 +64,11 @@ def command(
     the catalogue to sort, filter and open block by block; its parts need no network.
     """
     _check_installed(html, figures)
-    from ifspace.report.folder import read
-    from ifspace.report.parts import chosen, left_out
+    from ifspace.report.read import (
+        chosen,
+        left_out,
+        read,
+    )
     from ifspace.report.tables import tables
 
     wanted = chosen(only)
@@ -95,7 +95,7 @@ def command(
 
 
 def _check_installed(html: Path | None, figures: Path | None) -> None:
-    needed = [*_TABLES, *(_FIGURES if figures else ()), *(_PAGE if html else ())]
+    needed = [*(_FIGURES if figures else ()), *(_PAGE if html else ())]
     absent = [each for each in needed if find_spec(each) is None]
     if absent:
         raise click.ClickException(
@@ -134,7 +134,7 @@ def _figures(
 ) -> Iterator[Path]:
     from ifspace.cli.progress import ProgressBar
     from ifspace.errors import OutputError
-    from ifspace.report import plots
+    from ifspace.report import figures as plots
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,54 +179,14 @@ def _emit(
 def _markdown(shown: "dict[str, tuple[Table, ...]]") -> str:
     found = {title: tables for title, tables in shown.items() if tables}
     return "\n".join(
-        "\n\n".join([f"## {title}", *(each.markdown() for each in tables)]) + "\n"
+        "\n".join([f"## {title}\n", *(table.markdown() for table in tables)])
         for title, tables in found.items()
     )
 
 
 def _text(shown: "dict[str, tuple[Table, ...]]") -> str:
-    """Return the tables as a terminal shows them; where there is none, plain and whole."""
-    draw = _ruled if sys.stdout.isatty() else _plain
     return "\n".join(
-        (f"{title}\n\n" if number == 0 else "") + draw(each)
+        (f"{title}\n\n" if number == 0 else "") + table.text()
         for title, tables in shown.items()
-        for number, each in enumerate(tables)
+        for number, table in enumerate(tables)
     )
-
-
-def _plain(each: "Table") -> str:
-    from ifspace.table import (
-        paragraph,
-        table,
-    )
-
-    body = table(each.header, each.rows)
-    note = "\n" + paragraph(each.note) if each.note else ""
-    return f"{each.title}\n\n{body}{note}"
-
-
-def _ruled(each: "Table") -> str:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as Ruled
-
-    ruled = Ruled(
-        title=each.title,
-        caption=each.note or None,
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-    )
-    for name, right in zip(each.names, each.right, strict=True):
-        # A block is hard to read in pieces: it gets its room before the notes do.
-        room = max((len(row[len(ruled.columns)]) for row in each.rows), default=0)
-        least = min(room, _BLOCK_ROOM) if name == "block" else None
-        ruled.add_column(
-            name, justify="right" if right else "left", overflow="fold", min_width=least
-        )
-    for row in each.rows:
-        ruled.add_row(*row)
-    console = Console()
-    with console.capture() as drawn:
-        console.print(ruled, markup=False, highlight=False)
-    return drawn.get()

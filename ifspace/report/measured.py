@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ifspace.block import SizedBlock
-from ifspace.report.files import Row
+from ifspace.report.read import Row
 
 TIME: Final = "time"
 LEAST: Final = "least time"

@@ -1,24 +1,554 @@
-"""The page: one file with the catalogue, the charts and the tables, which needs no network."""
+"""The page: one file with the catalogue, charts and tables, which needs no network.
+
+`page_data` is what its scripts read (designs, layers, measurements, as plain values), `charts` are
+Vega-Lite specifications with their data inside, `page` puts everything into one HTML file.
+"""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import vl_convert
 
+from ifspace.block import Block, SizedBlock, SizedLayer
+from ifspace.catalogue import Design
 from ifspace.catalogue.dataset import version
-from ifspace.errors import SettingError
-from ifspace.report.charts import charts
-from ifspace.report.files import CATALOGUE
-from ifspace.report.folder import Results
-from ifspace.report.page_data import page_data
-from ifspace.report.parts import Part, left_out
-from ifspace.report.table import Table
-from ifspace.report.tables import tables
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.errors import BlockError, SettingError
+from ifspace.kinds import alphabet
+from ifspace.reach import field_after
+from ifspace.report.measured import (
+    PARAMS,
+    TIME,
+    Condition,
+    Rows,
+    baseline_name,
+    by_condition,
+    candidate_name,
+    median_of,
+)
+from ifspace.report.read import (
+    CATALOGUE,
+    RANKS,
+    TRAJECTORIES,
+    BlockBench,
+    Part,
+    Results,
+    left_out,
+)
+from ifspace.report.tables import (
+    designs_of,
+    setting_name,
+    settings,
+    tables,
+)
 from ifspace.storage import replacing
+from ifspace.table import Table
+
+# The page reads these by their names: a change here is one in static/model.js.
+COLUMNS: Final = (
+    "setting",
+    "block",
+    "params",
+    "macs",
+    "acts",
+    "layers",
+    "chain",
+    "fields",
+    "formula",
+    "condition",
+    "by",
+    "same",
+    "known",
+    "irreducible",
+    "baseline",
+    "candidate",
+)
+
+
+@dataclass(slots=True)
+class _Numbered:
+    """Values that are written once and referred to by their number."""
+
+    known: dict[Any, int] = field(default_factory=dict)
+    values: list[Any] = field(default_factory=list)
+
+    def of(self, key: Any, value: Any = None) -> int:
+        if key not in self.known:
+            self.known[key] = len(self.values)
+            self.values.append(key if value is None else value)
+        return self.known[key]
+
+
+def page_data(results: Results) -> dict[str, Any]:
+    """Return what the page shows of the catalogues and of the benchmarks of blocks."""
+    every = list(settings(results))
+    places = [setting for _, _, setting in every]
+    layers, texts = _Numbered(), _Numbered()
+    rows: list[tuple[Any, ...]] = []
+    for number, (catalogue, _, setting) in enumerate(every):
+        designs = designs_of(catalogue, setting)
+        sized = [design.sized for design in designs]
+        rows += [_design(*each, number, layers, texts) for each in zip(designs, sized, strict=True)]
+        known = set(map(candidate_name, sized))
+        rows += _baselines(results.blocks, setting, number, known, layers, texts)
+    return {
+        "settings": [_setting(setting) for setting in places],
+        "kinds": list(alphabet()),
+        "layers": layers.values,
+        "texts": texts.values,
+        "designs": {name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)},
+        "benches": [bench for each in results.blocks for bench in _conditions(each)],
+        "sources": _sources(results.blocks),
+    }
+
+
+def _setting(setting: EnumerationSetting) -> dict[str, Any]:
+    return {
+        "name": setting_name(setting),
+        "channels": setting.channels,
+        "out": setting.out_width,
+        "bottleneck": None if setting.bottleneck is None else str(setting.bottleneck),
+        "repeats": setting.repeats,
+        "kernel": setting.kernel,
+        "stride": setting.stride,
+        "dims": setting.dims,
+        "reference": _reference(setting),
+    }
+
+
+def _reference(setting: EnumerationSetting) -> int:
+    """Return the parameters of the convolutions that a block of the setting replaces."""
+    word = f"(CONV({setting.kernel}))x{setting.repeats}"
+    sized = Block.parse(word).at(setting.channels, setting.out_width, dims=setting.dims)
+    return sized.params
+
+
+def _design(
+    design: Design, sized: SizedBlock, setting: int, layers: _Numbered, texts: _Numbered
+) -> tuple[Any, ...]:
+    name = candidate_name(sized)
+    return (
+        setting,
+        str(design.block),
+        design.params,
+        design.macs_per_pixel,
+        design.activations_per_pixel,
+        design.layers,
+        _chain(sized, layers),
+        field_after(sized),
+        texts.of(design.params_formula),
+        texts.of(design.field_condition),
+        design.dominated_by,
+        design.same_as,
+        design.published_as,
+        design.irreducible,
+        False,
+        None if name == str(design.block) else name,
+    )
+
+
+def _baselines(
+    benches: Iterable[BlockBench],
+    setting: EnumerationSetting,
+    number: int,
+    known: set[str],
+    layers: _Numbered,
+    texts: _Numbered,
+) -> list[tuple[Any, ...]]:
+    """Return what was measured at the setting's widths and is no design of the catalogue.
+
+    Left out is what cannot be counted again: a name that is no block, or one whose parameters are
+    not those that were measured.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for bench in benches:
+        for condition, rows in by_condition(bench.rows).items():
+            if not _fits(condition, setting):
+                continue
+            for name in rows:
+                title = baseline_name(rows, name)
+                if title and name not in known and name not in found:
+                    sized = _sized(name, setting, median_of(rows, name, PARAMS))
+                    if sized is not None:
+                        narrow = sized.bottleneck is not None
+                        formula = str(sized.block.composition.params_formula(narrow))
+                        found[name] = (
+                            number,
+                            name,
+                            sized.params,
+                            sized.macs_per_pixel(setting.stride),
+                            sized.activations_per_pixel(setting.stride),
+                            len(sized.block),
+                            _chain(sized, layers),
+                            field_after(sized),
+                            texts.of(formula),
+                            texts.of(""),
+                            None,
+                            None,
+                            title,
+                            True,
+                            True,
+                            None,
+                        )
+    return list(found.values())
+
+
+def _fits(condition: Condition, setting: EnumerationSetting) -> bool:
+    """Return whether blocks of the setting were measured so: of maps, at its widths and stride."""
+    widths = (setting.channels, setting.out_width)
+    alike = condition.shape[1:3] == widths and condition.stride == setting.stride
+    return alike and setting.dims == 2
+
+
+def _sized(name: str, setting: EnumerationSetting, params: float | None) -> SizedBlock | None:
+    """Return the block that a row names, such as "PW+DW+PW, bottleneck 6"."""
+    word, _, ratio = name.partition(", bottleneck ")
+    try:
+        sized = Block.parse(word).at(setting.channels, setting.out_width, ratio or None)
+        sized.strides(setting.stride)  # raises where no layer can hold the stride
+    except BlockError:
+        return None
+    return sized if params is None or sized.params == params else None
+
+
+def _chain(sized: SizedBlock, layers: _Numbered) -> list[int]:
+    numbers = []
+    for layer in sized.layers:
+        key = str(layer.layer), layer.c_in, layer.c_out, layer.dims
+        if key not in layers.known:
+            layers.of(key, _layer(layer))
+        numbers.append(layers.known[key])
+    return numbers
+
+
+def _layer(layer: SizedLayer) -> dict[str, Any]:
+    """Return a layer: what it is, what it costs, and which channels each output reads.
+
+    `starts` are the first channels of runs of `fan` neighbours, counted around the circle; where
+    an output reads anything else, `reads` has all of it.
+    """
+    reads = layer.reads()
+    run = (reads[:, :1] + np.arange(reads.shape[1])) % layer.c_in
+    about = {
+        "name": str(layer.layer),
+        "kind": layer.layer.kind,
+        "in": layer.c_in,
+        "out": layer.c_out,
+        "fan": layer.fan_in,
+        "params": layer.params,
+        "acts": layer.c_out * layer.conv.writes,
+        "groups": layer.layer.groups,
+        "mixing": layer.conv.mixing,
+        "step": layer.step if layer.conv.takes_overlap else None,
+    }
+    if np.array_equal(run, reads):
+        return about | {"starts": reads[:, 0].tolist()}
+    return about | {"reads": reads.tolist()}
+
+
+def _conditions(bench: BlockBench) -> list[dict[str, Any]]:
+    """Return what was measured on a device under each condition, block by block."""
+    found = []
+    for condition, rows in by_condition(bench.rows).items():
+        about = _condition(bench.device, condition)
+        found.append(about | {"rows": _rows(rows), "timed": _timed(rows)})
+    return found
+
+
+def _condition(device: str, condition: Condition) -> dict[str, Any]:
+    _, c, f, _, _ = condition.shape
+    return {
+        "device": device,
+        "channels": c,
+        "out": f,
+        "stride": condition.stride,
+        "mode": condition.mode,
+        "what": condition.what,
+    }
+
+
+def _rows(rows: Rows) -> dict[str, dict[str, Sequence[Any]]]:
+    return {
+        name: {
+            metric: [row["median"], row["p20"], row["p80"], row["unit"]]
+            for metric, row in metrics.items()
+        }
+        for name, metrics in rows.items()
+    }
+
+
+def _timed(rows: Rows) -> bool:
+    return any(TIME in metrics for metrics in rows.values())
+
+
+def _sources(benches: Iterable[BlockBench]) -> list[dict[str, Any]]:
+    """Return the PyTorch source of every measured block, by the widths that it is for."""
+    places: dict[tuple[int, int, int], dict[str, str]] = {}
+    for bench in benches:
+        for (block, *place), source in bench.sources.items():
+            channels, out, stride = place
+            places.setdefault((channels, out, stride), {})[block] = source
+    return [
+        {"channels": channels, "out": out, "stride": stride, "blocks": blocks}
+        for (channels, out, stride), blocks in places.items()
+    ]
+
+
+Spec = dict[str, Any]
+_SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
+# Seen on light and on dark.
+_STEP_COLOURS: Final = ("#b9c1cb", "#7f8b9b", "#2f7de0")
+STEPS: Final = ("all compositions", "not a shorter one repeated", "survivors")
+
+
+def charts(results: Results) -> dict[str, list[tuple[str, str, Spec]]]:
+    """Return for each part its charts: a name, what it shows in words, the specification."""
+    found: dict[str, list[tuple[str, str, Spec]]] = {}
+    for part, every in (
+        ("funnel", _funnels(results)),
+        ("layouts", _trajectories(results)),
+        ("energy", _ranks(results)),
+        ("kernels", _kernels(results)),
+    ):
+        for number, (said, spec) in enumerate(every):
+            found.setdefault(part, []).append((f"{part}-{number}", said, spec))
+    return found
+
+
+def _chart(values: Iterable[Any], height: int = 340, **more: Any) -> Spec:
+    return {
+        "$schema": _SCHEMA,
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": {"values": list(values)},
+        **more,
+    }
+
+
+def _axis(field: str, title: str | None, **more: Any) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def _funnels(results: Results) -> Iterator[tuple[str, Spec]]:
+    for catalogue, place, setting in settings(results):
+        funnel = catalogue.funnels[place]
+        counts = (funnel.compositions_by_length, funnel.after_patterns_by_length, funnel.by_length)
+        values = [
+            {"layers": length, "step": step, "count": count}
+            for step, numbers in zip(STEPS, counts, strict=True)
+            for length, count in enumerate(numbers, start=1)
+            if count
+        ]
+        at = {
+            "x": {
+                "field": "layers",
+                "type": "ordinal",
+                "title": "layers of the composition",
+                "axis": {"labelAngle": 0},
+            },
+            "xOffset": {"field": "step", "sort": list(STEPS)},
+            "y": _axis(
+                "count",
+                "compositions",
+                scale={"type": "log", "domainMin": 0.8},
+                axis={"format": ",", "values": [10**n for n in range(10)]},
+            ),
+        }
+        bars = {
+            "mark": {"type": "bar", "tooltip": True},
+            "encoding": {
+                **at,
+                "y2": {"datum": 0.8},
+                "color": {
+                    "field": "step",
+                    "type": "nominal",
+                    "title": None,
+                    "scale": {"domain": list(STEPS), "range": list(_STEP_COLOURS)},
+                },
+            },
+        }
+        numbers_above = {
+            # Those between are near the first, and there is no room for both.
+            "transform": [{"filter": f"datum.step !== '{STEPS[1]}'"}],
+            "mark": {"type": "text", "dy": -7, "fontSize": 10},
+            "encoding": {**at, "text": {"field": "count", "format": ","}},
+        }
+        said = f"How many compositions each rule leaves, {setting_name(setting)}"
+        yield said, _chart(values, layer=[bars, numbers_above])
+
+
+def _trajectories(results: Results) -> Iterator[tuple[str, Spec]]:
+    rows = results.of(TRAJECTORIES)
+    if not rows:
+        return
+    names = list(dict.fromkeys(f"{row['network']}, {row['side']} pixels" for row in rows))
+    values = []
+    for row in rows:
+        which = f"{row['network']}, {row['side']} pixels"
+        count = len(row["depths"])
+        for stage, depth in enumerate(row["depths"], start=1):
+            after = f"{row['step']}: {row['move'] or 'start'}"
+            values.append(
+                {
+                    "network": which,
+                    "step": row["step"],
+                    "after": after,
+                    "depth": depth,
+                    # A little apart: lines of the same depth would hide each other.
+                    "height": round(depth - 0.06 * (stage - (count + 1) / 2), 3),
+                    "stage": f"stage {stage}: {row['sides'][stage - 1]} pixels",
+                    "parameters": row["params"],
+                    "published": row["published"],
+                }
+            )
+    choose = {
+        "name": "network",
+        "value": names[0],
+        "bind": {"input": "select", "options": names, "name": "Network "},
+    }
+    at = {
+        "x": {
+            "field": "after",
+            "type": "ordinal",
+            "title": "move from stage to stage",
+            "sort": {"field": "step"},
+            "axis": {"labelAngle": 0, "labelOverlap": False},
+        },
+        "y": _axis(
+            "height",
+            "blocks in the stage",
+            scale={"domainMin": 0},
+            axis={"tickMinStep": 1, "format": "d"},
+        ),
+    }
+    by_stage = {"field": "stage", "title": None}
+    told: list[Spec] = [
+        {"field": "stage"},
+        {"field": "depth", "title": "blocks"},
+        {"field": "parameters", "format": ","},
+        {"field": "published"},
+    ]
+    lines = {"mark": "line", "encoding": {**at, "stroke": by_stage | {"legend": None}}}
+    marks = {
+        "mark": {"type": "point", "size": 80, "filled": True},
+        "encoding": {**at, "color": by_stage, "shape": by_stage, "tooltip": told},
+    }
+    spec = _chart(
+        values,
+        params=[choose],
+        transform=[{"filter": "datum.network === network"}],
+        layer=[lines, marks],
+    )
+    yield "How the organizer moves blocks from stage to stage", spec
+
+
+def _ranks(results: Results) -> Iterator[tuple[str, Spec]]:
+    rows = results.of(RANKS)
+    if not rows:
+        return
+    most: dict[tuple[Any, int], float] = {}
+    for row in rows:
+        key = row["units"], row["budget"]
+        most[key] = max(most.get(key, 0.0), row["energy"])
+    values = [
+        {
+            "rank": row["rank"],
+            "energy": round(100 * row["energy"] / most[key], 3),
+            "widths": ", ".join(map(str, row["widths"])),
+            "paper": row["paper"],
+            "problem": f"{_units(key[0])}, {9 * key[1]:,} parameters",
+        }
+        for row in rows
+        for key in [(row["units"], row["budget"])]
+    ]
+    most_rank = max(row["rank"] for row in rows)
+    at = {
+        "x": _axis(
+            "rank",
+            "rank of the layout by its energy",
+            scale={"type": "log", "domain": [1, most_rank], "nice": False},
+            axis={"values": [10**n for n in range(len(str(most_rank)))], "format": ","},
+        ),
+        "y": _axis("energy", "energy, % of the greatest"),
+    }
+    told: list[Spec] = [{"field": name} for name in ("widths", "rank", "energy", "paper")]
+    problem = {"field": "problem", "title": None}
+    lines = {"mark": "line", "encoding": {**at, "stroke": problem, "strokeDash": problem}}
+    near = {
+        "mark": {"type": "point", "size": 60, "filled": True, "opacity": 0},
+        "encoding": {**at, "tooltip": told},
+    }
+    learned = {
+        "transform": [{"filter": "datum.paper === 'learned best'"}],
+        "mark": {"type": "point", "shape": "diamond", "size": 110, "strokeWidth": 2},
+        "encoding": {**at, "tooltip": told},
+    }
+    said = "How fast the energy of layouts falls with their rank; diamonds: learned to be best"
+    yield said, _chart(values, layer=[lines, learned, near])
+
+
+def _units(units: tuple[int, ...]) -> str:
+    """Return how many convolutions a layout has.
+
+    >>> _units((1, 1, 1)), _units((1, 10, 10))
+    ('3 convolutions', '1 + 10 + 10 convolutions')
+    """
+    count = str(len(units)) if set(units) == {1} else " + ".join(map(str, units))
+    return f"{count} convolutions"
+
+
+def _kernels(results: Results) -> Iterator[tuple[str, Spec]]:
+    for bench in results.kernels:
+        values = [
+            {
+                "candidate": name,
+                "mode": condition.mode,
+                "what": f"{condition.case}, {condition.what}",
+                "share": float(f"{row['bound'] / row['median']:.4g}"),
+            }
+            for condition, rows in by_condition(bench.rows).items()
+            for name, metrics in rows.items()
+            if (row := metrics.get(TIME)) is not None and row["bound"] and row["median"]
+        ]
+        if values:
+            y = {
+                "field": "candidate",
+                "type": "nominal",
+                "title": None,
+                "sort": None,
+                "axis": {"labelLimit": 150},
+            }
+            modes = {"field": "mode", "title": None}
+            yield (
+                f"How near every case comes to the speed of the bound on {bench.device}",
+                _chart(
+                    values,
+                    40 + 30 * len({value["candidate"] for value in values}),
+                    mark={"type": "point", "filled": True, "size": 60, "opacity": 0.75},
+                    encoding={
+                        "x": _axis(
+                            "share",
+                            "share of the bound's speed",
+                            scale={"type": "log", "nice": False},
+                            axis={"format": "~%", "values": [10**n for n in range(-6, 2)]},
+                        ),
+                        "y": y,
+                        "yOffset": modes,
+                        "color": modes,
+                        "shape": modes,
+                        "tooltip": [{"field": name} for name in ("candidate", "what")]
+                        + [{"field": "share", "format": ".1%"}],
+                    },
+                ),
+            )
+
 
 # In this order: what stands later uses what stands before it.
 SCRIPTS: Final = ("base", "model", "sight", "chart", "table", "detail", "main")
@@ -156,7 +686,7 @@ def _table(each: Table) -> Iterator[str]:
     label = escape(each.title)
     yield f'<h3>{label}</h3><div class="scroll static" tabindex="0" role="group" '
     yield f'aria-label="{label}"><table aria-label="{label}"><thead><tr>'
-    places = [' class="right"' if right else "" for right in each.right]
+    places = [' class="right"' if side == "right" else "" for side in each.alignment]
     for name, place in zip(each.names, places, strict=True):
         yield f'<th scope="col"{place}>{escape(name)}</th>'
     yield "</tr></thead><tbody>"
@@ -164,5 +694,5 @@ def _table(each: Table) -> Iterator[str]:
         cells = zip(row, places, strict=True)
         yield "<tr>" + "".join(f"<td{place}>{_cell(cell)}</td>" for cell, place in cells) + "</tr>"
     yield "</tbody></table></div>"
-    if each.note:
-        yield f'<p class="note">{escape(each.note)}</p>'
+    for note in each.notes:
+        yield f'<p class="note">{escape(note)}</p>'

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from ifspace.errors import SettingError
-from ifspace.report.folder import Results
-from ifspace.report.parts import chosen, left_out
+from ifspace.report.read import (
+    Results,
+    chosen,
+    left_out,
+)
 from ifspace.report.tables import tables
 from ifspace.storage import replacing
 
@@ -73,7 +76,7 @@ def _filled(results: Results) -> Callable[[re.Match[str]], str]:
                     remedy="change the marker",
                 )
             found = (found[int(place) - 1],)
-        said = [table.markdown() for table in found]
+        said = [table.markdown().rstrip() for table in found]
         said += [f"*Left out: {each.partition(': ')[2]}.*" for each in missing if not found]
         body = "\n\n".join(said)
         opening = marked[0].partition("\n")[0]

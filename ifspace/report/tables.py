@@ -1,22 +1,54 @@
 """The tables of a report, part by part, from the files of a results folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
+from statistics import median
 from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, Design, ranked
 from ifspace.catalogue.dataset import notes
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.report.bench_tables import block_tables, kernel_tables
-from ifspace.report.files import ENERGY, GROUPS, STAGES, VERDICTS, Row
-from ifspace.report.folder import Results
-from ifspace.report.table import Table, table
-from ifspace.table import ratio_text
+from ifspace.report.measured import (
+    BACKWARD,
+    FORWARD,
+    MEMORY,
+    PARAMS,
+    PREDICTED,
+    RATIO,
+    TIME,
+    Condition,
+    Rows,
+    baseline_name,
+    by_condition,
+    least_of,
+    median_of,
+    timed,
+)
+from ifspace.report.read import (
+    ENERGY,
+    GROUPS,
+    STAGES,
+    VERDICTS,
+    BlockBench,
+    Measured,
+    Results,
+    Row,
+)
+from ifspace.table import Table, cell_text, number_text, ratio_text
 
 
 def tables(results: Results, part: str) -> tuple[Table, ...]:
     """Return the tables of a part; none where its file is not there."""
     return tuple(_PARTS[part](results))
+
+
+def text_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note: str = ""
+) -> Table:
+    """Return a table whose cells are text, as a reader sees them."""
+    cells = tuple(tuple(map(cell_text, row)) for row in rows)
+    return Table(tuple(columns), cells, title, (note,) if note else ())
 
 
 def setting_name(setting: EnumerationSetting) -> str:
@@ -71,7 +103,7 @@ def _funnel(results: Results) -> Iterator[Table]:
             ("after repeated patterns", funnel.after_patterns_by_length, funnel.after_patterns),
             ("survivors", funnel.by_length, funnel.survivors),
         )
-        yield table(
+        yield text_table(
             f"Compositions by length, {setting_name(setting)}",
             ["length", *(f">{n}" for n in lengths), ">all"],
             [[name, *by_length, total] for name, by_length, total in counts],
@@ -88,10 +120,10 @@ def _designs(results: Results) -> Iterator[Table]:
             same = sum(each.costs == best.costs for each in alike) - 1
             rows.append(_design_row(best, f"{same} more cost the same" if same else ""))
             rows += [_design_row(each) for each in alike if each.published_as and each is not best]
-        yield table(
+        yield text_table(
             f"Fewest parameters by number of layers, and the published blocks, "
             f"{setting_name(setting)}",
-            [">layers", "block", ">params", ">×CONV", ">MACs/px", ">act/px", "notes"],
+            [">layers", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", "notes~"],
             rows,
         )
 
@@ -119,9 +151,9 @@ def _groups(results: Results) -> Iterator[Table]:
                 ratio = least / (9 * width * width)
                 best.append([width, row["layers"], row["block"], least, ratio_text(ratio)])
     if best:
-        yield table(
+        yield text_table(
             "Fewest parameters by width and number of layers",
-            [">channels", ">layers", "block", ">params", ">×CONV(3)"],
+            [">channels", ">layers", "block~", ">params", ">×CONV(3)"],
             best,
         )
 
@@ -133,7 +165,7 @@ def _by_width(row: Row) -> tuple[int, int, int]:
 def _layouts(results: Results) -> Iterator[Table]:
     rows = [row for row in results.of(STAGES) if row["table"] == "organizer"]
     if rows:
-        yield table(
+        yield text_table(
             "Total gain of the organizer's and the published layouts, and the greatest there is",
             [
                 "network",
@@ -162,9 +194,9 @@ def _layouts(results: Results) -> Iterator[Table]:
         )
     rows = [row for row in results.of(STAGES) if row["table"] == "wide"]
     if rows:
-        yield table(
+        yield text_table(
             "Greatest total gain of five stages, blocks and widths chosen too",
-            [">params", ">MACs", ">layers", ">gain", "status", "depths", "widths", "blocks"],
+            [">params", ">MACs", ">layers", ">gain", "status", "depths", "widths", "blocks~"],
             [
                 [row[name] for name in ("params", "macs", "layers")]
                 + [f"{row['gain']:.3f}"]
@@ -203,7 +235,7 @@ def _energy(results: Results) -> Iterator[Table]:
                 ]
             )
     if rows:
-        yield table(
+        yield text_table(
             "Widths of greatest layout energy, proven",
             ["convolutions", ">weights / 9", "widths", ">energy", ">params", ">seconds"],
             rows,
@@ -220,7 +252,140 @@ def _reproduction(results: Results) -> Iterator[Table]:
         total, match = sum(r["rows"] for r in rows), sum(r["match"] for r in rows)
         lines = [[row["table"], row["match"], row["rows"] - row["match"]] for row in rows]
         lines.append(["all", match, total - match])
-        yield table("Rows that match what the papers print", ["table", ">match", ">do not"], lines)
+        yield text_table(
+            "Rows that match what the papers print", ["table", ">match", ">do not"], lines
+        )
+
+
+# Of a measured case the fastest so many, and what is slower than they are is counted.
+MOST_TIMED: Final = 20
+
+
+def kernel_tables(results: Results) -> Iterator[Table]:
+    """Yield for each device, layer and batch the times over the baseline's."""
+    for bench in results.kernels:
+        cases = by_condition(bench.rows)
+        for unit in dict.fromkeys(r["unit"] for r in bench.rows if r["metric"] == RATIO):
+            for batch in sorted({each.shape[0] or 1 for each in cases}, reverse=True):
+                some = {each: rows for each, rows in cases.items() if each.shape[0] == batch}
+                yield _ratios(bench, unit, batch, some)
+
+
+def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Rows]) -> Table:
+    """Return the times of every candidate over the baseline's, a column for each way to run."""
+    found: dict[str, dict[tuple[str, str, str], list[float]]] = {}
+    for condition, rows in cases.items():
+        way = (condition.dtype, condition.layout, condition.mode)
+        for candidate, metrics in rows.items():
+            row = metrics.get(RATIO)
+            if row is not None and row["unit"] == unit:
+                found.setdefault(candidate, {}).setdefault(way, []).append(row["median"])
+    ways = list(dict.fromkeys(way for each in found.values() for way in each))
+    layer = next(row["case"] for row in bench.rows if row["unit"] == unit).partition("(")[0]
+    return text_table(
+        f"{layer} on {bench.device}, batch {batch}: time over that of {unit.removeprefix('x ')}",
+        ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in ways)],
+        [[name, *(_range(each.get(way, ())) for way in ways)] for name, each in found.items()],
+        "Median of the cases, and from the least to the greatest of them.",
+    )
+
+
+def _range(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return "–"
+    middle = f"{median(numbers):.2f}"
+    return middle if len(numbers) == 1 else f"{middle} ({min(numbers):.2f}–{max(numbers):.2f})"
+
+
+def block_tables(results: Results) -> Iterator[Table]:
+    """Yield for each device and shape the times of the blocks, then the errors of predictions."""
+    for bench in results.blocks:
+        cases = by_condition(bench.rows)
+        for condition, rows in cases.items():
+            if condition.mode == FORWARD and any(timed(rows)):
+                both = cases.get(replace(condition, mode=BACKWARD), {})
+                yield _times(bench.device, condition, rows, both)
+        if bench.predictions:
+            yield _predictions(bench)
+
+
+def _predictions(bench: BlockBench) -> Table:
+    rows = [
+        [
+            each.mode,
+            each.predictor,
+            each.count,
+            _form(each.rank_correlation, ".2f"),
+            _form(each.median_error, ".0%"),
+        ]
+        for each in bench.predictions
+    ]
+    return text_table(
+        f"How well times are predicted on {bench.device}, of blocks held out of the fit",
+        ["mode", "predictor", ">blocks", ">rank correlation", ">median error"],
+        rows,
+    )
+
+
+def _form(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
+    """Return the times of blocks in order of the least, with the median beside it."""
+    every = list(timed(rows))
+    compared = [each for each in every[MOST_TIMED:] if baseline_name(rows, each[0])]
+    lines = []
+    for name, time in (*every[:MOST_TIMED], *compared):
+        least = least_of(both, name)
+        lines.append(
+            [
+                name,
+                _maybe(rows, name, PARAMS, "{:,.0f}"),
+                number_text(time),
+                _maybe(rows, name, TIME),
+                _spread(rows[name].get(TIME)),
+                "" if least is None else number_text(least),
+                _maybe(rows, name, PREDICTED),
+                _maybe(rows, name, MEMORY),
+                baseline_name(rows, name),
+            ]
+        )
+    left = len(every) - len(lines)
+    return text_table(
+        f"{condition.what} on {device}",
+        [
+            "block~",
+            ">params",
+            ">least forward, ms",
+            ">median, ms",
+            ">p20–p80",
+            ">least with backward, ms",
+            ">predicted, ms",
+            ">peak, MiB",
+            "known as~",
+        ],
+        lines,
+        "In order of the least forward time, which a busy machine disturbs least"
+        + (
+            f": the first {MOST_TIMED}, and what is compared with them; {left} more are slower."
+            if left
+            else "."
+        ),
+    )
+
+
+def _spread(row: Row | None) -> str:
+    if row is None or row["p20"] is None:
+        return ""
+    return f"{number_text(row['p20'])}–{number_text(row['p80'])}"
+
+
+def _maybe(rows: Rows, name: str, metric: str, form: str = "") -> str:
+    value = median_of(rows, name, metric)
+    if value is None:
+        return ""
+    return form.format(value) if form else number_text(value)
 
 
 _PARTS: Final[dict[str, Callable[[Results], Iterable[Table]]]] = {

@@ -14,8 +14,11 @@ import pytest
 from report_samples import PLACES, results_folder
 
 from ifspace.report import page
-from ifspace.report.folder import Results, read
-from ifspace.report.parts import PARTS
+from ifspace.report.read import (
+    PARTS,
+    Results,
+    read,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE = {"width": 1280, "height": 900}

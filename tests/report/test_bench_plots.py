@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from samples import SMALL
 
-from ifspace.report.bench_plots import (
+from ifspace.report.figures import (
     Timed,
     block_figures,
     front,
@@ -11,8 +11,8 @@ from ifspace.report.bench_plots import (
     predicted,
     speed_bound,
 )
-from ifspace.report.folder import Results
 from ifspace.report.measured import by_condition
+from ifspace.report.read import Results
 
 
 def brute_front(blocks: list[Timed]) -> list[Timed]:

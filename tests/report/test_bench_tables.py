@@ -2,8 +2,15 @@ from dataclasses import replace
 
 from report_samples import kernel_rows
 
-from ifspace.report.bench_tables import MOST_TIMED, block_tables, kernel_tables
-from ifspace.report.folder import Measured, Results
+from ifspace.report.read import (
+    Measured,
+    Results,
+)
+from ifspace.report.tables import (
+    MOST_TIMED,
+    block_tables,
+    kernel_tables,
+)
 
 
 def test_ratios_are_medians_with_their_spread(results: Results) -> None:
@@ -31,7 +38,9 @@ def test_blocks_stand_fastest_first_beside_their_baselines(results: Results) -> 
     assert table.title == "8 × 16 × 28², fp32, nchw, 2 threads on cpu-test"
     times = [float(row[2]) for row in table.rows]
     assert times == sorted(times)
-    assert table.note == "In order of the least forward time, which a busy machine disturbs least."
+    assert (
+        table.notes[0] == "In order of the least forward time, which a busy machine disturbs least."
+    )
     rows = {row[0]: row for row in table.rows}
     assert "PW" not in rows, "a row of the calibration"
     conv = rows["CONV"]
@@ -64,7 +73,7 @@ def test_slow_blocks_are_counted_and_slow_baselines_stay(results: Results) -> No
     table, _ = block_tables(replace(results, blocks=(replace(bench, rows=tuple(rows)),)))
     assert len(table.rows) == MOST_TIMED + 1
     assert table.rows[-1][0] == "CONV"
-    assert table.note.endswith("7 more are slower.")
+    assert table.notes[0].endswith("7 more are slower.")
 
 
 def test_predictors_stand_beside_each_other(results: Results) -> None:

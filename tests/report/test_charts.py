@@ -2,8 +2,11 @@ import warnings
 
 import vl_convert
 
-from ifspace.report.charts import STEPS, charts
-from ifspace.report.folder import Results
+from ifspace.report.page import (
+    STEPS,
+    charts,
+)
+from ifspace.report.read import Results
 
 
 def test_every_part_with_a_chart_has_one(results: Results) -> None:

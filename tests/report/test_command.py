@@ -8,7 +8,7 @@ import pytest
 from report_samples import kernel_rows, results_folder, write_csv
 
 from ifspace.report import command as report
-from ifspace.report.parts import PARTS
+from ifspace.report.read import PARTS
 
 Run = Callable[..., "Ended"]  # noqa: F821 - of conftest.py
 TEXT = "<!-- report: funnel/1 -->\n<!-- end of report -->\n"
@@ -152,12 +152,12 @@ def test_a_missing_package_is_named_with_what_brings_it(
     assert run("report", folder, "--only", "funnel").status == 0
 
 
-def test_a_terminal_gets_ruled_tables(
+def test_a_terminal_gets_folded_tables(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     out = run("report", folder, "--only", "designs").out
-    assert "─" in out
+    assert "-----" in out
     assert "DW+RPW(4,0)+RPW(4,0)" in out, "a block is whole"
 
 

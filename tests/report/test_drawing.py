@@ -4,7 +4,10 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 
 from ifspace.errors import BlockError
-from ifspace.report.drawing import MOST_LINES, draw
+from ifspace.report.drawing import (
+    MOST_LINES,
+    draw,
+)
 
 
 def drawn(*arguments) -> Axes:

@@ -5,7 +5,11 @@ from report_samples import ENERGY as ENERGY_ROWS
 from report_samples import write_csv
 
 from ifspace.errors import SettingError
-from ifspace.report.files import ENERGY, number, read_rows
+from ifspace.report.read import (
+    ENERGY,
+    number,
+    read_rows,
+)
 
 
 def test_cells_are_read_by_their_columns(tmp_path: Path) -> None:

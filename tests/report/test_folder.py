@@ -7,8 +7,16 @@ from report_samples import DEVICE, block_rows, kernel_rows, measured, write_csv
 from samples import SMALL
 
 from ifspace.errors import CatalogueError, SettingError
-from ifspace.report.files import BLOCKS, CATALOGUE, ENERGY, KERNELS, STAGES
-from ifspace.report.folder import Prediction, Results, read
+from ifspace.report.read import (
+    BLOCKS,
+    CATALOGUE,
+    ENERGY,
+    KERNELS,
+    STAGES,
+    Prediction,
+    Results,
+    read,
+)
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from ifspace.bench import (
 from ifspace.bench import rows as tidy
 from ifspace.bench.kernels import rows as kernel_rows
 from ifspace.report import measured
-from ifspace.report.files import MEASURED
-from ifspace.report.folder import Results
 from ifspace.report.measured import (
     Condition,
     baseline_name,
@@ -19,6 +17,7 @@ from ifspace.report.measured import (
     median_of,
     timed,
 )
+from ifspace.report.read import MEASURED, Results
 
 CASE = "8 to 16 channels, side 4, stride 2, fog style, 2 threads"
 PLAIN = Condition(CASE, (1, 8, 16, 4, 4), "fp32", "nchw", "forward")

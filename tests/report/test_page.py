@@ -8,8 +8,12 @@ from samples import EMPTY
 
 from ifspace.errors import OutputError, SettingError
 from ifspace.report import page
-from ifspace.report.folder import Results, read
-from ifspace.report.parts import PARTS, chosen
+from ifspace.report.read import (
+    PARTS,
+    Results,
+    chosen,
+    read,
+)
 
 pytest.importorskip("vl_convert")
 

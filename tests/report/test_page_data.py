@@ -6,8 +6,14 @@ from samples import DW_RPW_RPW, SMALL
 
 from ifspace.block import Block
 from ifspace.kinds import KINDS
-from ifspace.report.folder import Results, read
-from ifspace.report.page_data import COLUMNS, page_data
+from ifspace.report.page import (
+    COLUMNS,
+    page_data,
+)
+from ifspace.report.read import (
+    Results,
+    read,
+)
 
 
 def test_every_design_is_there_with_its_numbers(results: Results) -> None:

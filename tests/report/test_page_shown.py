@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from page_reading import ROWS, blocks, column, count
 
-from ifspace.report.folder import read
 from ifspace.report.measured import by_condition
+from ifspace.report.read import read
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

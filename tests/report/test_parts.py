@@ -5,8 +5,13 @@ import pytest
 from report_samples import DEVICE, kernel_rows, write_csv
 
 from ifspace.errors import SettingError
-from ifspace.report.folder import Results, read
-from ifspace.report.parts import PARTS, chosen, left_out
+from ifspace.report.read import (
+    PARTS,
+    Results,
+    chosen,
+    left_out,
+    read,
+)
 from ifspace.report.tables import tables
 
 

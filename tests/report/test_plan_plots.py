@@ -1,9 +1,11 @@
 from report_samples import RANKS
 
-from ifspace.report.files import RANKS as SOURCE
-from ifspace.report.files import TRAJECTORIES
-from ifspace.report.folder import Results
-from ifspace.report.plan_plots import energy_rank, trajectories
+from ifspace.report.figures import (
+    energy_rank,
+    trajectories,
+)
+from ifspace.report.read import RANKS as SOURCE
+from ifspace.report.read import TRAJECTORIES, Results
 
 
 def test_a_line_for_each_stage_at_its_depths(results: Results) -> None:

@@ -5,9 +5,8 @@ from matplotlib.figure import Figure
 from samples import DW_PW, DW_RPW_RPW, GC_PW, SMALL
 
 from ifspace.catalogue import Design
-from ifspace.report import plots
-from ifspace.report.folder import Results
-from ifspace.report.parts import PARTS
+from ifspace.report import figures as plots
+from ifspace.report.read import PARTS, Results
 
 
 def named(results: Results, part: str) -> dict[str, Figure]:

@@ -1,15 +1,18 @@
-"""Tables between markers; and that those of this repository's README are what results/ says."""
+"""Tables between markers; and that those of results/README.md are what the files say."""
 
 from pathlib import Path
 
 import pytest
 
 from ifspace.errors import SettingError
-from ifspace.report.folder import Results, read
+from ifspace.report.read import (
+    Results,
+    read,
+)
 from ifspace.report.readme import END, rewrite, rewritten
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+README = ROOT / "results" / "README.md"
 TEXT = f"# Title\n\n<!-- report: funnel/1 -->\nold\n{END}\n\nafter\n"
 
 

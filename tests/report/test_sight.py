@@ -3,7 +3,11 @@ import pytest
 from ifspace.block import Block
 from ifspace.errors import BlockError
 from ifspace.reach import channel_reach, field_after
-from ifspace.report.sight import MOST_COLUMNS, runs, see
+from ifspace.report.drawing import (
+    MOST_COLUMNS,
+    runs,
+    see,
+)
 
 BLOCKS = (
     "DW+RPW(4,0)+GPW(4)",

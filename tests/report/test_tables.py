@@ -5,9 +5,14 @@ from samples import DW_PW, SMALL, WIDER
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.report.folder import Results
-from ifspace.report.table import Table
-from ifspace.report.tables import designs_of, setting_name, settings, tables
+from ifspace.report.read import Results
+from ifspace.report.tables import (
+    designs_of,
+    setting_name,
+    settings,
+    tables,
+)
+from ifspace.table import Table
 
 
 def only(results: Results, part: str, number: int = 0) -> Table:

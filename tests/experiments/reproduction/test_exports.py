@@ -10,7 +10,12 @@ from experiments.reproduction.page import (
     Section,
     Table,
 )
-from ifspace.report.files import RANKS, TRAJECTORIES, VERDICTS, read_rows
+from ifspace.report.read import (
+    RANKS,
+    TRAJECTORIES,
+    VERDICTS,
+    read_rows,
+)
 
 
 def test_verdicts_are_counted_table_by_table() -> None:

@@ -4,7 +4,11 @@ import pytest
 
 from ifspace.errors import OutputError
 from ifspace.report.drawing import draw
-from ifspace.report.ink import figure, log_scale, save
+from ifspace.report.style import (
+    figure,
+    log_scale,
+    save,
+)
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path: Path) -> None:

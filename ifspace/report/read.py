@@ -1,0 +1,472 @@
+"""A results folder: which files it may hold, what wrote them, how they are read and checked."""
+
+import csv
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ifspace.catalogue import Catalogue, load
+from ifspace.errors import SettingError
+
+Row = Mapping[str, Any]
+# What the text of a cell means; raises ValueError for a text that means nothing.
+Reader = Callable[[str], Any]
+
+
+def whole(text: str) -> int:
+    """Return a whole number, which may have commas between thousands.
+
+    >>> whole("1,344")
+    1344
+    """
+    return int(text.replace(",", ""))
+
+
+def number(text: str) -> float:
+    """Return a finite number, which may have commas between thousands."""
+    value = float(text.replace(",", ""))
+    if value - value != 0:
+        raise ValueError(text)
+    return value
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return whole numbers between spaces.
+
+    >>> numbers("5 4 2")
+    (5, 4, 2)
+    """
+    return tuple(map(int, text.split()))
+
+
+def maybe(reader: Reader) -> Reader:
+    """Return the reader of a column whose cells may be empty: None.
+
+    >>> maybe(whole)("") is None, maybe(whole)("7")
+    (True, 7)
+    """
+    return lambda text: None if text == "" else reader(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A kind of file: the pattern of its name below the folder, the command that writes it.
+
+    `command` has FOLDER where the results folder is named. `columns` says how those are read that
+    the report shows; a file may have more. `name` is the pattern as a reader understands it.
+    """
+
+    pattern: str
+    command: str
+    columns: Mapping[str, Reader] = field(default_factory=dict)
+    device: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of such a file, with a word for what differs.
+
+        >>> CATALOGUE.name, KERNELS.name, BLOCKS.name
+        ('catalogue-WIDTH.parquet', 'bench/DEVICE.csv', 'bench/blocks-DEVICE.csv')
+        """
+        return self.pattern.replace("*", "DEVICE" if self.device else "WIDTH")
+
+    def written_by(self, folder: Path) -> str:
+        """Return the command that writes it into a results folder.
+
+        >>> BLOCKS.written_by(Path("my results"))
+        "ifspace bench --results 'my results'"
+        """
+        return " ".join(
+            shlex.quote(word.replace("FOLDER", str(folder))) for word in self.command.split()
+        )
+
+    def folder_of(self, path: Path) -> Path:
+        """Return the results folder that such a file is in.
+
+        >>> BLOCKS.folder_of(Path("a/bench/blocks-cpu.csv")).as_posix()
+        'a'
+        """
+        return path.parents[len(Path(self.pattern).parts) - 1]
+
+
+CATALOGUE: Final = Source(
+    "catalogue-*.parquet", "ifspace enumerate --out FOLDER/catalogue-64.parquet"
+)
+GROUPS: Final = Source(
+    "groups-study.csv",
+    "python -m experiments.groups_study --catalogue FOLDER/catalogue-64.parquet --out FOLDER",
+    {
+        "composition": str,
+        "C": whole,
+        "F": whole,
+        "K": maybe(whole),
+        "block": str,
+        "params": whole,
+        "layers": whole,
+    },
+)
+STAGES: Final = Source(
+    "stages-bench.csv",
+    "python -m benchmarks.stages --out FOLDER",
+    {
+        "table": str,
+        "params": maybe(whole),
+        "macs": maybe(whole),
+        "layers": maybe(whole),
+        "status": str,
+        "gain": maybe(number),
+        "bound": maybe(number),
+        "depths": numbers,
+        "widths": str,
+        "blocks": str,
+        "network": str,
+        "side": maybe(whole),
+        "layout": str,
+        "best by params and MACs": maybe(number),
+        "params and MACs: depths": numbers,
+        "best by params alone": maybe(number),
+        "params alone: depths": numbers,
+    },
+)
+TRAJECTORIES: Final = Source(
+    "trajectories.csv",
+    "python -m experiments.reproduction --out FOLDER",
+    {
+        "network": str,
+        "side": whole,
+        "step": whole,
+        "move": str,
+        "depths": numbers,
+        "sides": numbers,
+        "gain": number,
+        "params": whole,
+        "macs": whole,
+        "published": str,
+    },
+)
+ENERGY: Final = Source(
+    "energy-bench.csv",
+    "python -m benchmarks.energy --out FOLDER",
+    {
+        "layers": str,
+        "budget": whole,
+        "top": whole,
+        "best widths": numbers,
+        "energy": number,
+        "params": whole,
+        "depth": whole,
+        "width sum": whole,
+        "exact s": number,
+    },
+)
+RANKS: Final = Source(
+    "energy-ranks.csv",
+    "python -m experiments.reproduction --out FOLDER",
+    {
+        "budget": whole,
+        "units": numbers,
+        "widths": numbers,
+        "energy": number,
+        "rank": whole,
+        "layouts": whole,
+        "paper": str,
+    },
+)
+VERDICTS: Final = Source(
+    "reproduction.csv",
+    "python -m experiments.reproduction --out FOLDER",
+    {"table": str, "rows": whole, "match": whole},
+)
+# The tidy rows of every benchmark: one number a row, one device a file.
+MEASURED: Final[Mapping[str, Reader]] = {
+    "case": str,
+    "candidate": str,
+    "provider": str,
+    "mode": str,
+    "dtype": str,
+    "layout": str,
+    "N": maybe(whole),
+    "C": maybe(whole),
+    "F": maybe(whole),
+    "H": maybe(whole),
+    "W": maybe(whole),
+    "metric": str,
+    "unit": str,
+    "median": maybe(number),
+    "p20": maybe(number),
+    "p80": maybe(number),
+    "bound": maybe(number),
+    "device": str,
+    "torch": str,
+    "triton": str,
+    "date": str,
+}
+BLOCKS: Final = Source(
+    "bench/blocks-*.csv", "ifspace bench --results FOLDER", MEASURED, device=True
+)
+KERNELS: Final = Source(
+    "bench/*.csv", "python -m ifspace.bench.kernels --out FOLDER/bench", MEASURED, device=True
+)
+# In the folder of the benchmarks, but a table for `ifspace layout --latency`.
+LATENCIES: Final = "bench/latency-*.csv"
+# One file each, under one name.
+SINGLE: Final = (GROUPS, STAGES, TRAJECTORIES, ENERGY, RANKS, VERDICTS)
+
+
+def read_rows(path: Path, source: Source) -> tuple[Row, ...]:
+    """Return the rows of a CSV file with the cells of its known columns read.
+
+    Raises: SettingError for a file that cannot be read, lacks a column, or has a cell that is not
+        what the column holds.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in source.columns if name not in (reader.fieldnames or ())]
+            if missing:
+                raise foreign(path, f"no column {', '.join(missing)}", source)
+            return tuple(_read(path, reader.line_num, row, source) for row in reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise foreign(path, said or type(error).__name__, source) from None
+
+
+def _read(path: Path, line: int, row: Mapping[str, str | None], source: Source) -> Row:
+    cells = {}
+    for name, reader in source.columns.items():
+        text = row[name]
+        try:
+            if text is None:
+                raise ValueError(name)
+            cells[name] = reader(text)
+        except ValueError:
+            raise foreign(path, f"line {line}: {name} {text!r}", source) from None
+    return cells
+
+
+def foreign(path: Path, got: str, source: Source) -> SettingError:
+    """Return the refusal of a file that has a name of ours and something else in it."""
+    return SettingError.because(
+        f"{path.name} is not a file of results that can be read",
+        got=got,
+        allowed=f"what `{source.written_by(source.folder_of(path))}` writes",
+        remedy="write it anew, or take it out of the folder",
+    )
+
+
+BLOCKS_VERSION: Final = 1
+PLAIN: Final = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A benchmark file: its device and its tidy rows, one number each."""
+
+    device: str
+    rows: tuple[Row, ...]
+
+
+# What was measured where: the candidate, C, F and the stride.
+Place = tuple[str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """How well a predictor of latencies does on blocks that it was not fitted to.
+
+    `rank_correlation` and `median_error` (relative) are None where too few were judged.
+    """
+
+    mode: str
+    predictor: str
+    count: int
+    rank_correlation: float | None
+    median_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBench(Measured):
+    """A benchmark of blocks, with the source of what was measured, and how predictors did."""
+
+    sources: Mapping[Place, str]
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a results folder holds; what it does not hold is empty.
+
+    `rows` are those of the files that there is one of, by the pattern of their source.
+    """
+
+    folder: Path
+    catalogues: tuple[Catalogue, ...]
+    rows: Mapping[str, tuple[Row, ...]]
+    kernels: tuple[Measured, ...]
+    blocks: tuple[BlockBench, ...]
+
+    def of(self, source: Source) -> tuple[Row, ...]:
+        """Return the rows of a file that there is one of; none when it is not there."""
+        return self.rows.get(source.pattern, ())
+
+    def has(self, source: Source) -> bool:
+        """Return whether there is such a file, with something in it."""
+        many: dict[str, Sequence[object]] = {
+            CATALOGUE.pattern: self.catalogues,
+            KERNELS.pattern: self.kernels,
+            BLOCKS.pattern: self.blocks,
+        }
+        return bool(many.get(source.pattern) or self.of(source))
+
+
+def read(folder: Path) -> Results:
+    """Return what a results folder holds; files that are none of ours are let be.
+
+    Raises: SettingError for a folder that is not there or holds nothing of ours, and for a file
+        with a name of ours and something else in it; CatalogueError for a catalogue of another
+        version or none at all.
+    """
+    if not folder.is_dir():
+        raise SettingError.because(
+            "no such results folder",
+            got=folder,
+            allowed="a folder with files that `make results` writes",
+            remedy="check the name",
+        )
+    single = {
+        source.pattern: read_rows(folder / source.pattern, source)
+        for source in SINGLE
+        if (folder / source.pattern).exists()
+    }
+    benches = sorted(folder.glob(BLOCKS.pattern))
+    others = {*benches, *folder.glob(LATENCIES)}
+    found = Results(
+        folder,
+        tuple(load(path) for path in sorted(folder.glob(CATALOGUE.pattern))),
+        single,
+        tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in others),
+        tuple(map(_blocks, benches)),
+    )
+    if not (found.catalogues or found.rows or found.kernels or found.blocks):
+        raise SettingError.because(
+            "nothing to report on",
+            got=f"{folder}, without a file of ours",
+            allowed="a folder with files that `make results` writes",
+            remedy="check the name, or write a catalogue into it with "
+            f"`{CATALOGUE.written_by(folder)}`",
+        )
+    return found
+
+
+def _measured(path: Path, source: Source = KERNELS) -> Measured:
+    rows = read_rows(path, source)
+    devices = {row["device"] for row in rows}
+    if len(devices) != 1:
+        got = f"rows of {', '.join(sorted(devices))}" if devices else "no rows"
+        raise foreign(path, f"{got}, where a file is of one device", source)
+    return Measured(devices.pop(), rows)
+
+
+def _blocks(path: Path) -> BlockBench:
+    measured = _measured(path, BLOCKS)
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return BlockBench(measured.device, measured.rows, {}, ())
+    about = _about(beside)
+    try:
+        sources = _sources(about["designs"])
+        predictions = tuple(_predictions(about.get("model") or {}))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise foreign(beside, "designs or a model that make no sense", BLOCKS) from None
+    return BlockBench(measured.device, measured.rows, sources, predictions)
+
+
+def _sources(designs: Iterable[Mapping[str, Any]]) -> dict[Place, str]:
+    """Return the source of every design; of several styles of one the plain, or else the first."""
+    found: dict[Place, str] = {}
+    # Older files say no style, and have the plain alone.
+    for each in sorted(designs, key=lambda each: each.get("style", PLAIN) != PLAIN):
+        place = (
+            str(each["candidate"]),
+            int(each["channels"]),
+            int(each["out_channels"]),
+            int(each["stride"]),
+        )
+        found.setdefault(place, str(each["source"]))
+    return found
+
+
+def _predictions(models: Mapping[str, Any]) -> Iterator[Prediction]:
+    for mode, model in models.items():
+        for predictor, errors in model["errors"].items():
+            numbers = (errors["rank_correlation"], errors["median_error"])
+            rank, error = (None if each is None else float(each) for each in numbers)
+            yield Prediction(mode, predictor, int(errors["count"]), rank, error)
+
+
+def _about(path: Path) -> Mapping[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise foreign(path, "no JSON, or only a part of it", BLOCKS) from None
+    version = about.get("version") if isinstance(about, dict) else None
+    if version != BLOCKS_VERSION:
+        raise foreign(path, f"version {version}, not {BLOCKS_VERSION}", BLOCKS)
+    found: Mapping[str, Any] = about
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the report: its name, what it is about, the files that it shows."""
+
+    name: str
+    title: str
+    sources: tuple[Source, ...]
+
+
+PARTS: Final = (
+    Part("funnel", "What the rules leave", (CATALOGUE,)),
+    Part("designs", "The best blocks by length", (CATALOGUE,)),
+    Part("groups", "The cheapest group counts by width", (GROUPS,)),
+    Part("layouts", "Layouts of stages", (STAGES, TRAJECTORIES)),
+    Part("energy", "Layouts of greatest energy", (ENERGY, RANKS)),
+    Part("blocks", "How fast the blocks are", (BLOCKS,)),
+    Part("kernels", "How fast the rolling pointwise convolution is", (KERNELS,)),
+    Part("reproduction", "What the papers print, and what comes out", (VERDICTS,)),
+)
+
+
+def chosen(names: Sequence[str] | None) -> tuple[Part, ...]:
+    """Return the parts of these names in their order; all of them for None.
+
+    Raises: SettingError for a name that no part has.
+    """
+    known = {part.name: part for part in PARTS}
+    for name in names or ():
+        if name not in known:
+            raise SettingError.because(
+                "no such part of a report",
+                got=repr(name),
+                allowed=", ".join(known),
+                remedy="choose some of them",
+                argument="only",
+            )
+    return PARTS if names is None else tuple(part for part in PARTS if part.name in names)
+
+
+def left_out(results: Results, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Return a sentence for each file that a part would show and that is not there."""
+    absent: dict[str, tuple[Source, list[str]]] = {}
+    for part in parts:
+        for source in part.sources:
+            if not results.has(source):
+                absent.setdefault(source.name, (source, []))[1].append(part.name)
+    return tuple(
+        f"{' and '.join(names)}: there is no {name}; "
+        f"`{source.written_by(results.folder)}` writes it"
+        for name, (source, names) in absent.items()
+    )
