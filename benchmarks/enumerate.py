@@ -49,17 +49,17 @@ def halves(setting: EnumerationSetting) -> dict[str, int]:
 
 
 def merged_walk(setting: EnumerationSetting) -> dict[str, int]:
-    """Return the same by walking words forward with equal states merged, nothing cut in two."""
+    """Return the same by walking forward with equal states merged, nothing split into halves."""
     alphabet = Alphabet(setting)
     engine = ForwardSearch(alphabet, ExactAlgebra(alphabet))
     answers: dict[str, int] = {}
     for length in range(1, setting.max_len + 1):
-        for word, letters in candidates(alphabet, engine, [setting.usable_kinds] * length):
-            found = engine.cheapest([letters])[letters]
-            if found is not None:
-                placed = alphabet.place(word) or ()
-                fixed = sum(alphabet.letters[letter].fixed_cost for letter in placed)
-                answers["+".join(word)] = found.cost + fixed
+        for kinds, letters in candidates(alphabet, engine, [setting.usable_kinds] * length):
+            solution = engine.cheapest([letters])[letters]
+            if solution is not None:
+                all_letters = alphabet.all_letters(kinds) or ()
+                fixed = sum(alphabet.letters[letter].fixed_cost for letter in all_letters)
+                answers["+".join(kinds)] = solution.cost + fixed
     return answers
 
 

@@ -1,4 +1,4 @@
-"""The enumeration by brute force: every word, every choice of parameters, one after the other.
+"""The enumeration by brute force: every composition, every choice of parameters, in turn.
 
 Written from the definitions alone; nothing of the library is imported. `designs` takes anything
 that has the attributes of a setting, `assert_same_designs` anything that has those of a design.
@@ -14,9 +14,11 @@ from brute_layers import KINDS, Kind, Layer, Sight, layer
 
 
 class Option(NamedTuple):
-    """One choice for one place of a word: the layer in every copy, at the widths on which the rule
-    decides and at the real ones; its parameters, MACs and activations in all copies; and the kind
-    without groups that it amounts to, if any.
+    """One choice for one layer of a composition.
+
+    The layer in every copy, at the widths on which the rule decides and at the real ones; its
+    parameters, MACs and activations in all copies; and the kind without groups that it amounts to,
+    if any.
     """
 
     layers: tuple[Layer, ...]
@@ -34,27 +36,27 @@ class Row(NamedTuple):
     same_as: frozenset[str]
 
 
-def repeated(word: tuple[str, ...]) -> bool:
-    n = len(word)
-    return any(word[:p] * (n // p) == word for p in range(1, n) if n % p == 0)
+def repeated(kinds: tuple[str, ...]) -> bool:
+    n = len(kinds)
+    return any(kinds[:p] * (n // p) == kinds for p in range(1, n) if n % p == 0)
 
 
-def holds_repeat(word: tuple[str, ...]) -> bool:
-    parts = [(i, j) for i in range(len(word)) for j in range(i + 1, len(word))]
-    return any(word[i:j] == word[j : 2 * j - i] for i, j in parts)
+def holds_repeat(kinds: tuple[str, ...]) -> bool:
+    parts = [(i, j) for i in range(len(kinds)) for j in range(i + 1, len(kinds))]
+    return any(kinds[i:j] == kinds[j : 2 * j - i] for i, j in parts)
 
 
-def kept(word: tuple[str, ...], patterns: str) -> bool:
-    return not {"whole": repeated, "any": holds_repeat, "keep": lambda _: False}[patterns](word)
+def kept(kinds: tuple[str, ...], patterns: str) -> bool:
+    return not {"whole": repeated, "any": holds_repeat, "keep": lambda _: False}[patterns](kinds)
 
 
-def _widths(word: tuple[str, ...], c_in: int, c_out: int, inner: int | None) -> Any:
+def _widths(kinds: tuple[str, ...], c_in: int, c_out: int, inner: int | None) -> Any:
     """(input, output) of every layer, None where there are too few mixing layers."""
-    mixing = [place for place, kind in enumerate(word) if KINDS[kind].mixing]
+    mixing = [place for place, kind in enumerate(kinds) if KINDS[kind].mixing]
     if len(mixing) < (2 if inner is not None else c_in != c_out):
         return None
     widths, now = [], c_in
-    for place in range(len(word)):
+    for place in range(len(kinds)):
         becomes = now
         if inner is not None and place == mixing[0]:
             becomes = inner
@@ -77,22 +79,22 @@ class Problem:
         self.side = setting.repeats * (setting.kernel - 1) + 1
         self.sight = Sight()
 
-    def options(self, word: tuple[str, ...], trivial: bool = False) -> list[list[Option]] | None:
-        """The choices for each place: non-trivial ones, or also those of a simpler kind."""
+    def options(self, kinds: tuple[str, ...], trivial: bool = False) -> list[list[Option]] | None:
+        """The choices for each layer: non-trivial ones, or also those of a simpler kind."""
         copies = range(self.s.repeats)
-        real = [_widths(word, self.f if n else self.c, self.f, self.inner) for n in copies]
+        real = [_widths(kinds, self.f if n else self.c, self.f, self.inner) for n in copies]
         if None in real:
             return None
         plain_widths = self.inner is None
-        decide = [[(self.c, self.c)] * len(word) if plain_widths else real[n] for n in copies]
-        first_spatial = [KINDS[kind].spatial for kind in (*word, "CONV")].index(True)
+        decide = [[(self.c, self.c)] * len(kinds) if plain_widths else real[n] for n in copies]
+        first_spatial = [KINDS[kind].spatial for kind in (*kinds, "CONV")].index(True)
         return [
             list(
                 self._options(
                     kind, [d[i] for d in decide], [w[i] for w in real], i < first_spatial, trivial
                 )
             )
-            for i, kind in enumerate(word)
+            for i, kind in enumerate(kinds)
         ]
 
     def _options(
@@ -201,29 +203,29 @@ class Problem:
     def price(choice: tuple[Option, ...]) -> tuple[int, ...]:
         return tuple(map(sum, zip(*[each.price for each in choice], strict=True)))
 
-    def best(self, word: tuple[str, ...]) -> tuple[Option, ...] | None:
+    def best(self, kinds: tuple[str, ...]) -> tuple[Option, ...] | None:
         """The first of the cheapest choices that pass."""
-        options = self.options(word)
+        options = self.options(kinds)
         if options is None:
             return None
         # Stable: choices of one key stay in canonical order.
         ordered = sorted(product(*options), key=self.key)
         return next((choice for choice in ordered if self.passes(choice)), None)
 
-    def simpler(self, word: tuple[str, ...], best: tuple[Option, ...]) -> frozenset[str]:
+    def simpler(self, kinds: tuple[str, ...], best: tuple[Option, ...]) -> frozenset[str]:
         """The compositions that are cheapest when trivial group counts make it cheaper."""
         least, names = self.key(best), set()
-        for choice in product(*self.options(word, trivial=True) or ()):
+        for choice in product(*self.options(kinds, trivial=True) or ()):
             if all(each.plain is None for each in choice):
                 continue
             key = self.key(choice)
             if key > least or (key == least and not names):
                 continue
-            kinds = tuple(each.plain or kind for each, kind in zip(choice, word, strict=True))
-            # The widths may leave no place for the simpler composition: then it is no design here.
-            if _widths(kinds, self.c, self.f, self.inner) and self.passes(choice):
+            simpler = tuple(each.plain or kind for each, kind in zip(choice, kinds, strict=True))
+            # The simpler composition may not fit the widths: then it is no design here.
+            if _widths(simpler, self.c, self.f, self.inner) and self.passes(choice):
                 names = names if key == least else set()
-                names.add(self.notation(kinds))
+                names.add(self.notation(simpler))
                 least = key
         return frozenset(names)
 
@@ -242,30 +244,30 @@ class Problem:
         return f"{each.kind}({','.join(parts)})" if parts else each.kind
 
 
-def words(setting: Any, one_spatial: bool = True) -> Iterator[tuple[str, ...]]:
-    """Every word in canonical order; with `one_spatial` only those that can have the side."""
-    kinds = [kind for kind in KINDS if kind in setting.kinds]
+def compositions(setting: Any, one_spatial: bool = True) -> Iterator[tuple[str, ...]]:
+    """Every composition in canonical order; with `one_spatial` those with one spatial layer."""
+    alphabet = [kind for kind in KINDS if kind in setting.kinds]
     for length in range(1, setting.max_len + 1):
-        for word in product(kinds, repeat=length):
-            if not one_spatial or sum(KINDS[kind].spatial for kind in word) == 1:
-                yield word
+        for kinds in product(alphabet, repeat=length):
+            if not one_spatial or sum(KINDS[kind].spatial for kind in kinds) == 1:
+                yield kinds
 
 
 def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
     """Every survivor of the setting in canonical order, with its cheapest block."""
     problem, rows = Problem(setting), {}
-    for word in words(setting, one_spatial):
-        if not kept(word, setting.patterns):
+    for kinds in compositions(setting, one_spatial):
+        if not kept(kinds, setting.patterns):
             continue
-        best = problem.best(word)
+        best = problem.best(kinds)
         if best is None:
             continue
         chain = [each.layers[n] for n in range(setting.repeats) for each in best]
-        rows[problem.notation(word)] = Row(
+        rows[problem.notation(kinds)] = Row(
             problem.block(best),
             *problem.price(best),
             problem.irreducible(chain),
-            problem.simpler(word, best),
+            problem.simpler(kinds, best),
         )
     return rows
 
@@ -273,8 +275,8 @@ def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
 def is_small(setting: Any, most: int) -> bool:
     """Whether the brute force looks at no more choices than that, those of `same_as` apart."""
     count = 0
-    for word in words(setting):
-        count += prod(map(len, Problem(setting).options(word) or [()]))
+    for kinds in compositions(setting):
+        count += prod(map(len, Problem(setting).options(kinds) or [()]))
         if count > most:
             return False
     return True

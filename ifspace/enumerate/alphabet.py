@@ -4,7 +4,7 @@ A *letter* is a kind in one role, with every legal choice of its parameters. Wha
 choose, costs and connects depends only on the widths around it and on whether it runs before the
 stride. So a composition is a sequence of letters, and layers that connect each channel to itself
 and have no parameters to choose (DW) drop out of that sequence: they do nothing in the channel
-dimension, wherever they stand. The letters of DW+RPW+SH+GPW are those of RPW+SH+GPW+DW.
+dimension, wherever they stand. The channel letters of DW+RPW+SH+GPW are those of RPW+SH+GPW+DW.
 
 A composition may have to be followed at several widths at once: these are its *tracks*.
 """
@@ -17,13 +17,17 @@ import numpy as np
 
 from ifspace.block import place_widths
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.bits import (
-    Words,
-    pack,
-)
+from ifspace.enumerate.bits import BitRows, pack
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind, step
 
+# A composition: the symbols of its kinds, from the first layer to the last.
+Kinds = tuple[str, ...]
+# A sequence of letters: their indices in `Alphabet.letters`.
+Letters = tuple[int, ...]
+# A choice for a sequence of letters: the index of each one's option.
+Choice = tuple[int, ...]
+# Input and output width of a layer, in channels.
 Widths = tuple[int, int]
 
 
@@ -40,9 +44,9 @@ class Track:
 class Tracks:
     """The widths at which the copies of a block are followed, and what is decided on which.
 
-    `all`: the distinct ones. `decides`: places of those on which the rule decides, for the first
-    copy and for the others. `real`: places of those that the block really has, or None where they
-    are the same; on them only the full field is asked for.
+    `all`: the distinct ones. `decides`: indices of those on which the rule decides, for the first
+    copy and for the others. `real`: indices of those that the block really has, or None where they
+    are the same; on them the block must have the full field again, and nothing more.
     """
 
     all: tuple[Track, ...]
@@ -67,23 +71,19 @@ def tracks_of(setting: EnumerationSetting) -> Tracks:
 BEFORE, FIRST, BETWEEN, LAST, BEHIND, ONLY = range(6)
 
 
-def role_of(place: int, first: int, last: int) -> int:
-    """Return the role of a layer, given the places of the first and last channel-mixing layer."""
-    if first == last == place:
+def role_of(index: int, first: int, last: int) -> int:
+    """Return the role of a layer, given the indices of the first and last channel-mixing layer."""
+    if first == last == index:
         return ONLY
-    if place <= first:
-        return FIRST if place == first else BEFORE
-    return BETWEEN if place < last else LAST if place == last else BEHIND
+    if index <= first:
+        return FIRST if index == first else BEFORE
+    return BETWEEN if index < last else LAST if index == last else BEHIND
 
 
 def role_widths(track: Track) -> tuple[Widths, ...]:
     """Return the input and output width of each role, in channels."""
     several = place_widths([False, True, False, True, False], track.c_in, track.c_out, track.inner)
     return *several, (track.c_in, track.c_out)
-
-
-Word = tuple[str, ...]
-LetterWord = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ class Option:
 class Letter:
     """A kind in one role.
 
-    `removable`: a rule asks whether the block needs it, in the first copy and in the others; not
-    so for spatial layers, which it always needs, nor for changes of width. `neutral`: it
+    `removable`: whether a rule tests if the block needs it, in the first copy and in the others;
+    never for spatial layers, which it always needs, nor for changes of width. `neutral`: it
     connects every channel to itself and has nothing to choose. `differs`: it connects other
     channels at the block's real widths than where the rule decides. `fixed_cost`: the cost of a
     neutral letter. `activations`: elements written per output pixel of the block by all copies.
-    `plain`: the kinds that the layer is at trivial group counts.
+    `plain`: the kinds without groups that the layer becomes at trivial group counts.
     """
 
     kind: str
@@ -118,30 +118,41 @@ class Letter:
     plain: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """The cheapest choice of a sequence of letters that passes the rule, and its cost."""
+
+    cost: int
+    choice: Choice
+
+
 # Sums of two costs must fit into 64 bits with a sign.
 LARGEST_COST: Final = 1 << 61
 
 
 class Alphabet:
-    """The letters of one setting, made when a word first needs them.
+    """The letters of one setting, each built when a composition first needs it.
 
     Costs are lexicographic, folded into one integer: the objective, then MACs, activations and
     parameters. Activations are the same for all choices of a composition and decide nothing.
     """
 
     def __init__(self, setting: EnumerationSetting) -> None:
-        """Prepare the tracks of the setting; letters follow on demand."""
+        """Prepare the tracks of the setting.
+
+        Raises: SettingError when costs can be too large to compare exactly.
+        """
         self.setting = setting
         self.tracks = tracks_of(setting)
         self.letters: list[Letter] = []
-        # Each relation's rows and the width of the layer that it reads.
-        self.relations: list[Words] = []
+        # The bit matrix of each relation, and the width of the layer that it reads.
+        self.relations: list[BitRows] = []
         self.inputs: list[int] = []
-        self._relation_ids: dict[tuple[bytes, tuple[int, ...]], int] = {}
-        self._letter_ids: dict[tuple[str, tuple[Widths, ...], int], int] = {}
+        self._relation_index: dict[tuple[bytes, tuple[int, ...]], int] = {}
+        self._letter_index: dict[tuple[str, tuple[Widths, ...], int], int] = {}
+        self._role_index: dict[tuple[str, int, bool], int] = {}
         real = self.tracks.real or self.tracks.decides
-        self._rows = dict(KINDS)
-        self._by_role: dict[tuple[str, int, bool], int] = {}
+        self._convs = dict(KINDS)
         self._widths = tuple(zip(*(role_widths(t) for t in self.tracks.all), strict=True))
         # Channel-mixing layers that the widths need: a bottleneck's two, or one to get from C to F.
         self._least_mixing = (
@@ -155,9 +166,9 @@ class Alphabet:
         widest = max(max(t.c_in, t.c_out, t.inner or 0) for t in self.tracks.all)
         pixels = setting.stride**setting.dims
         layers = setting.kernel**setting.dims + pixels * (setting.max_len - 1)
-        most = 1 + layers * widest**2 * setting.repeats
-        self._base = most if setting.stride > 1 else 1
-        if most * self._base >= LARGEST_COST:
+        largest_sum = 1 + layers * widest**2 * setting.repeats
+        self._base = largest_sum if setting.stride > 1 else 1
+        if largest_sum * self._base >= LARGEST_COST:
             raise SettingError.because(
                 "costs too large to compare exactly",
                 got=f"{widest} channels, kernel {setting.kernel}, {setting.max_len} layers, "
@@ -166,116 +177,37 @@ class Alphabet:
                 remedy="choose smaller widths or shorter blocks",
             )
 
-    def word(self, composition: Word) -> LetterWord | None:
-        """Return the channel word of a composition, or None when its widths cannot be placed."""
-        placed = self.place(composition)
-        if placed is None:
+    def channel_letters(self, kinds: Kinds) -> Letters | None:
+        """Return the letters of a composition that act on channels; None if widths do not fit."""
+        letters = self.all_letters(kinds)
+        if letters is None:
             return None
-        return tuple(i for i in placed if not self.letters[i].neutral)
+        return tuple(index for index in letters if not self.letters[index].neutral)
 
-    def place(self, composition: Word) -> LetterWord | None:
-        """Return the letter of every layer of a composition, the neutral ones too."""
-        rows = [self._rows[kind] for kind in composition]
-        mixing = [i for i, row in enumerate(rows) if row.mixing]
+    def all_letters(self, kinds: Kinds) -> Letters | None:
+        """Return the letter of every layer of a composition, the neutral ones too.
+
+        None where the composition has too few channel-mixing layers for the widths.
+        """
+        convs = [self._convs[kind] for kind in kinds]
+        mixing = [index for index, conv in enumerate(convs) if conv.mixing]
         if len(mixing) < self._least_mixing:
             return None
-        first, last = (mixing[0], mixing[-1]) if mixing else (len(composition), 0)
-        spatial = next((i for i, row in enumerate(rows) if row.spatial), 0)
+        first, last = (mixing[0], mixing[-1]) if mixing else (len(kinds), 0)
+        spatial = next((index for index, conv in enumerate(convs) if conv.spatial), 0)
         return tuple(
-            self.letter(kind, role_of(i, first, last), i < spatial)
-            for i, kind in enumerate(composition)
+            self.letter(kind, role_of(index, first, last), index < spatial)
+            for index, kind in enumerate(kinds)
         )
 
     def letter(self, kind: str, role: int, before_stride: bool) -> int:
-        """Return the letter of a kind in a role (see `tracks`), before or behind the stride."""
-        known = self._by_role.get((kind, role, before_stride))
-        if known is None:
-            known = self._by_role[kind, role, before_stride] = self._letter(
-                self._rows[kind], self._widths[role], before_stride
+        """Return the index of the letter of a kind in a role, before or behind the stride."""
+        index = self._role_index.get((kind, role, before_stride))
+        if index is None:
+            index = self._role_index[kind, role, before_stride] = self._add_letter(
+                self._convs[kind], self._widths[role], before_stride
             )
-        return known
-
-    def _letter(self, row: ConvKind, widths: tuple[Widths, ...], before_stride: bool) -> int:
-        pixels = self.setting.stride**self.setting.dims if before_stride else 1
-        key = (row.symbol, widths, pixels)
-        known = self._letter_ids.get(key)
-        if known is None:
-            self.letters.append(self._make(row, widths, pixels))
-            known = self._letter_ids[key] = len(self.letters) - 1
-        return known
-
-    def _make(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
-        options = tuple(
-            Option(
-                groups,
-                overlap,
-                self._cost(row, widths, pixels, groups or 1),
-                tuple(self._relation(row, c, groups or 1, overlap) for c in widths),
-            )
-            for groups, overlap in self._choices(row, widths)
-        )
-        first, later = (widths[track] for track in self.tracks.decides)
-        removable = (
-            not row.spatial and first[0] == first[1],
-            not row.spatial and later[0] == later[1],
-        )
-        neutral = (
-            row.spatial
-            and not row.takes_groups
-            and len(options) == 1
-            and all(self._is_identity(r) for r in options[0].relations)
-        )
-        return Letter(
-            row.symbol,
-            removable,
-            neutral,
-            any(len(set(option.relations)) > 1 for option in options),
-            options[0].cost if neutral else 0,
-            self._activations(row, widths, pixels),
-            options,
-            self._plain(row, widths),
-        )
-
-    def _choices(
-        self, row: ConvKind, widths: tuple[Widths, ...]
-    ) -> list[tuple[int | None, Fraction | None]]:
-        """Return the choices that are legal and not trivial on every track, in canonical order."""
-        common = [
-            groups
-            for groups in _group_counts(row, widths[0], trivial=False)
-            if all(groups in _group_counts(row, each, trivial=False) for each in widths[1:])
-        ]
-        if not row.takes_overlap:
-            return [(groups, None) for groups in common]
-        chosen: list[tuple[int | None, Fraction | None]] = []
-        for groups in common:
-            by_step: dict[tuple[int, ...], Fraction] = {}
-            for overlap in self.setting.overlaps:
-                steps = tuple(step(row.fan_in_at(c_in, groups or 1), overlap) for c_in, _ in widths)
-                by_step.setdefault(steps, overlap)
-            chosen.extend((groups, overlap) for overlap in by_step.values())
-        return chosen
-
-    def _params(self, row: ConvKind, widths: tuple[Widths, ...], groups: int) -> list[int]:
-        kernel = self.setting.kernel if row.spatial else 1
-        return [
-            row.params_at(*widths[track], groups, kernel, self.setting.dims)
-            for track in self._copies
-        ]
-
-    def _cost(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int, groups: int) -> int:
-        per_copy = self._params(row, widths, groups)
-        params = sum(per_copy)
-        if self._base == 1:
-            return params
-        # Only the first copy has layers in front of the stride.
-        macs = params + (pixels - 1) * per_copy[0]
-        first, second = (macs, params) if self._macs_first else (params, macs)
-        return first * self._base + second
-
-    def _activations(self, row: ConvKind, widths: tuple[Widths, ...], pixels: int) -> int:
-        per_copy = [widths[track][1] * row.writes for track in self._copies]
-        return sum(per_copy) + (pixels - 1) * per_copy[0]
+        return index
 
     def measures(self, cost: int) -> tuple[int, int]:
         """Return the parameters, and the MACs per output pixel, that a sum of costs stands for."""
@@ -284,49 +216,130 @@ class Alphabet:
         first, second = divmod(cost, self._base)
         return (second, first) if self._macs_first else (first, second)
 
+    def _add_letter(self, conv: ConvKind, widths: tuple[Widths, ...], before_stride: bool) -> int:
+        pixels = self.setting.stride**self.setting.dims if before_stride else 1
+        key = (conv.symbol, widths, pixels)
+        index = self._letter_index.get(key)
+        if index is None:
+            self.letters.append(self._build(conv, widths, pixels))
+            index = self._letter_index[key] = len(self.letters) - 1
+        return index
+
+    def _build(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
+        options = tuple(
+            Option(
+                groups,
+                overlap,
+                self._cost(conv, widths, pixels, groups or 1),
+                tuple(self._relation(conv, pair, groups or 1, overlap) for pair in widths),
+            )
+            for groups, overlap in self._choices(conv, widths)
+        )
+        first, later = (widths[track] for track in self.tracks.decides)
+        removable = (
+            not conv.spatial and first[0] == first[1],
+            not conv.spatial and later[0] == later[1],
+        )
+        neutral = (
+            conv.spatial
+            and not conv.takes_groups
+            and len(options) == 1
+            and all(self._is_identity(relation) for relation in options[0].relations)
+        )
+        return Letter(
+            conv.symbol,
+            removable,
+            neutral,
+            any(len(set(option.relations)) > 1 for option in options),
+            options[0].cost if neutral else 0,
+            self._activations(conv, widths, pixels),
+            options,
+            self._plain(conv, widths),
+        )
+
+    def _choices(
+        self, conv: ConvKind, widths: tuple[Widths, ...]
+    ) -> list[tuple[int | None, Fraction | None]]:
+        """Return the choices that are legal and not trivial on every track, in canonical order."""
+        common = [
+            groups
+            for groups in _group_counts(conv, widths[0], trivial=False)
+            if all(groups in _group_counts(conv, pair, trivial=False) for pair in widths[1:])
+        ]
+        if not conv.takes_overlap:
+            return [(groups, None) for groups in common]
+        choices: list[tuple[int | None, Fraction | None]] = []
+        for groups in common:
+            by_step: dict[tuple[int, ...], Fraction] = {}
+            for overlap in self.setting.overlaps:
+                fan_ins = (conv.fan_in_at(c_in, groups or 1) for c_in, _ in widths)
+                by_step.setdefault(tuple(step(width, overlap) for width in fan_ins), overlap)
+            choices.extend((groups, overlap) for overlap in by_step.values())
+        return choices
+
+    def _params(self, conv: ConvKind, widths: tuple[Widths, ...], groups: int) -> list[int]:
+        kernel = self.setting.kernel if conv.spatial else 1
+        return [
+            conv.params_at(*widths[track], groups, kernel, self.setting.dims)
+            for track in self._copies
+        ]
+
+    def _cost(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int, groups: int) -> int:
+        per_copy = self._params(conv, widths, groups)
+        params = sum(per_copy)
+        if self._base == 1:
+            return params
+        # Only the first copy has layers in front of the stride.
+        macs = params + (pixels - 1) * per_copy[0]
+        first, second = (macs, params) if self._macs_first else (params, macs)
+        return first * self._base + second
+
+    def _activations(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int) -> int:
+        per_copy = [widths[track][1] * conv.writes for track in self._copies]
+        return sum(per_copy) + (pixels - 1) * per_copy[0]
+
     def _relation(
-        self, row: ConvKind, widths: Widths, groups: int, overlap: Fraction | None
+        self, conv: ConvKind, widths: Widths, groups: int, overlap: Fraction | None
     ) -> int:
         c_in, c_out = widths
-        stride = step(row.fan_in_at(c_in, groups), overlap or Fraction(0))
-        rows = pack(row.reads(c_in, c_out, groups, stride), c_in)
+        stride = step(conv.fan_in_at(c_in, groups), overlap or Fraction(0))
+        rows = pack(conv.reads(c_in, c_out, groups, stride), c_in)
         key = (rows.tobytes(), (c_out, c_in))
-        known = self._relation_ids.get(key)
-        if known is None:
+        index = self._relation_index.get(key)
+        if index is None:
             self.relations.append(rows)
             self.inputs.append(c_in)
-            known = self._relation_ids[key] = len(self.relations) - 1
-        return known
+            index = self._relation_index[key] = len(self.relations) - 1
+        return index
 
     def _is_identity(self, relation: int) -> bool:
         rows = self.relations[relation]
-        return bool(
-            np.array_equal(rows, pack(np.arange(len(rows), dtype=np.int32)[:, None], len(rows)))
-        )
+        identity = pack(np.arange(len(rows), dtype=np.int32)[:, None], len(rows))
+        return bool(np.array_equal(rows, identity))
 
-    def _plain(self, row: ConvKind, widths: tuple[Widths, ...]) -> tuple[str, ...]:
-        """Return the kinds without groups that the row becomes at a trivial group count.
+    def _plain(self, conv: ConvKind, widths: tuple[Widths, ...]) -> tuple[str, ...]:
+        """Return the kinds without groups that the kind becomes at a trivial group count.
 
-        Found by comparing what they read and cost, so that a new kind needs no entry here.
+        Decided by comparing what they read and cost, so that a new kind needs no entry here.
         """
-        found = []
-        for count in (1, widths[0][0]):
-            legal = all(count in _group_counts(row, each, trivial=True) for each in widths)
-            if not row.takes_groups or not legal:
+        symbols = []
+        for groups in (1, widths[0][0]):
+            legal = all(groups in _group_counts(conv, pair, trivial=True) for pair in widths)
+            if not conv.takes_groups or not legal:
                 continue
-            for other in self._rows.values():
-                if other.takes_groups or other.spatial != row.spatial:
+            for other in self._convs.values():
+                if other.takes_groups or other.spatial != conv.spatial:
                     continue
                 if not other.mixing and any(c_in != c_out for c_in, c_out in widths):
                     continue
-                if self._params(row, widths, count) == self._params(other, widths, 1) and all(
-                    self._relation(row, c, count, None) == self._relation(other, c, 1, None)
-                    for c in widths
+                if self._params(conv, widths, groups) == self._params(other, widths, 1) and all(
+                    self._relation(conv, pair, groups, None) == self._relation(other, pair, 1, None)
+                    for pair in widths
                 ):
-                    found.append(other.symbol)
-        return tuple(dict.fromkeys(found))
+                    symbols.append(other.symbol)
+        return tuple(dict.fromkeys(symbols))
 
 
-def _group_counts(row: ConvKind, widths: Widths, trivial: bool) -> list[int | None]:
-    choices = row.choices(*widths, (Fraction(0),), trivial=trivial)
+def _group_counts(conv: ConvKind, widths: Widths, trivial: bool) -> list[int | None]:
+    choices = conv.choices(*widths, (Fraction(0),), trivial=trivial)
     return [groups for groups, _ in choices]

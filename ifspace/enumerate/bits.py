@@ -14,9 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, njit, uint64
 
+# Sets of channels, one a row: [sets, ceil(channels / 64)].
+BitRows = npt.NDArray[np.uint64]
+
+_ONE = np.uint64(1)
+_ZERO = np.uint64(0)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
 
 def compiled(**options: Any) -> Callable[[Any], Any]:
-    """Return a decorator that compiles a function for speed, and keeps the result if it can.
+    """Return a decorator that compiles a function with numba, and caches the result on disk.
 
     Where neither the package nor the user has a folder that can be written to, the code is
     compiled anew in every process.
@@ -31,34 +38,31 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
     return decorate
 
 
-def is_kept(function: Any) -> bool:
-    """Return whether a compiled function has been kept by an earlier process."""
+def is_cached(function: Any) -> bool:
+    """Return whether an earlier process has cached the compiled function."""
     folder = getattr(function.stats, "cache_path", None)
     name = f"{function.py_func.__module__.rpartition('.')[2]}.{function.__name__}-"
     return folder is not None and any(Path(folder).glob(f"{name}*.nbc"))
 
 
-Words = npt.NDArray[np.uint64]
+def limbs(channels: int) -> int:
+    """Return how many 64-bit limbs hold a set of channels.
 
-_ONE = np.uint64(1)
-_ZERO = np.uint64(0)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-def words_for(channels: int) -> int:
-    """Return how many 64-bit words hold a set of so many channels."""
+    >>> limbs(64), limbs(65)
+    (1, 2)
+    """
     return (channels + 63) // 64
 
 
-def pack(reads: npt.NDArray[np.int32], c_in: int) -> Words:
-    """Return the relation [C_out, words] of a table [C_out, fan-in] of channels read.
+def pack(reads: npt.NDArray[np.int32], c_in: int) -> BitRows:
+    """Return the relation [C_out, limbs] of a table [C_out, fan-in] of channels read.
 
     >>> pack(np.array([[0, 1], [65, 0]], dtype=np.int32), 66).tolist()
     [[3, 0], [1, 2]]
     """
-    table = np.zeros((reads.shape[0], words_for(c_in) * 64), dtype=np.bool_)
+    table = np.zeros((reads.shape[0], limbs(c_in) * 64), dtype=np.bool_)
     table[np.arange(reads.shape[0])[:, None], reads] = True
-    packed: Words = np.packbits(table, axis=1, bitorder="little").view(np.uint64)
+    packed: BitRows = np.packbits(table, axis=1, bitorder="little").view(np.uint64)
     return packed
 
 
@@ -92,7 +96,7 @@ def _contains(outer: Any, i: Any, inner: Any, j: Any) -> Any:
 
 
 @compiled(nogil=True)
-def compose(upper: Words, lower: Words) -> Words:
+def compose(upper: BitRows, lower: BitRows) -> BitRows:
     """Return the union of the rows of `lower` over each row of `upper`: upper after lower."""
     out = np.zeros((upper.shape[0], lower.shape[1]), np.uint64)
     for r in range(upper.shape[0]):
@@ -111,8 +115,8 @@ def compose(upper: Words, lower: Words) -> Words:
 
 
 @compiled(nogil=True)
-def transpose(rows: Words, columns: int) -> Words:
-    """Return the rows [columns, words] that hold the same pairs the other way round."""
+def transpose(rows: BitRows, columns: int) -> BitRows:
+    """Return the rows [columns, limbs] that hold the same pairs the other way round."""
     out = np.zeros((columns, (rows.shape[0] + 63) // 64), np.uint64)
     for r in range(rows.shape[0]):
         for k in range(rows.shape[1]):
@@ -125,8 +129,8 @@ def transpose(rows: Words, columns: int) -> Words:
 
 
 @compiled(nogil=True)
-def subset(inner: Words, outer: Words) -> bool:
-    """Return whether every row of `inner` lies in the row of `outer` at the same place."""
+def subset(inner: BitRows, outer: BitRows) -> bool:
+    """Return whether every row of `inner` lies in the row of `outer` with the same index."""
     for r in range(inner.shape[0]):  # noqa: SIM110 - compiled code has no generators
         if not _contains(outer, r, inner, r):
             return False
@@ -134,7 +138,7 @@ def subset(inner: Words, outer: Words) -> bool:
 
 
 @compiled(nogil=True)
-def smallest_row(rows: Words) -> Any:
+def smallest_row(rows: BitRows) -> Any:
     """Return the size of the smallest set."""
     least = int64(1) << 40
     for r in range(rows.shape[0]):
@@ -143,7 +147,7 @@ def smallest_row(rows: Words) -> Any:
 
 
 @compiled(nogil=True)
-def largest_row(rows: Words) -> Any:
+def largest_row(rows: BitRows) -> Any:
     """Return the size of the largest set."""
     most = int64(0)
     for r in range(rows.shape[0]):
@@ -160,7 +164,7 @@ def _precedes(rows: Any, a: Any, b: Any) -> Any:
 
 
 @compiled(nogil=True)
-def canonical(rows: Words) -> Words:
+def canonical(rows: BitRows) -> BitRows:
     """Return the family of the minimal sets among the rows: each once, in the order of a hash."""
     n, width = rows.shape
     keys = np.zeros(n, np.uint64)
@@ -171,34 +175,34 @@ def canonical(rows: Words) -> Words:
             x ^= x >> uint64(29)
         keys[r] = x
     order = np.argsort(keys)
-    kept = np.empty(n, np.int64)
+    unique = np.empty(n, np.int64)
     count = 0
     start = 0
     while start < n:
-        # Rows of one hash: nearly always one row; told apart and ordered by their words.
+        # Rows of one hash: nearly always one row; distinguished and ordered by their bits.
         end = start + 1
         while end < n and keys[order[end]] == keys[order[start]]:
             end += 1
         base = count
         for t in range(start, end):
             r = order[t]
-            place = count
-            known = False
+            slot = count
+            repeated = False
             for p in range(base, count):
-                if _contains(rows, kept[p], rows, r) and _contains(rows, r, rows, kept[p]):
-                    known = True
+                if _contains(rows, unique[p], rows, r) and _contains(rows, r, rows, unique[p]):
+                    repeated = True
                     break
-            if known:
+            if repeated:
                 continue
-            while place > base and _precedes(rows, r, kept[place - 1]):
-                kept[place] = kept[place - 1]
-                place -= 1
-            kept[place] = r
+            while slot > base and _precedes(rows, r, unique[slot - 1]):
+                unique[slot] = unique[slot - 1]
+                slot -= 1
+            unique[slot] = r
             count += 1
         start = end
     sizes = np.empty(count, np.int64)
     for a in range(count):
-        sizes[a] = _size(rows, kept[a])
+        sizes[a] = _size(rows, unique[a])
     least = sizes[:count].min()
     out = np.empty((count, width), np.uint64)
     filled = 0
@@ -206,17 +210,17 @@ def canonical(rows: Words) -> Words:
         minimal = True
         if sizes[a] > least:
             for b in range(count):
-                if sizes[b] < sizes[a] and _contains(rows, kept[a], rows, kept[b]):
+                if sizes[b] < sizes[a] and _contains(rows, unique[a], rows, unique[b]):
                     minimal = False
                     break
         if minimal:
-            out[filled] = rows[kept[a]]
+            out[filled] = rows[unique[a]]
             filled += 1
     return out[:filled].copy()
 
 
 @compiled(nogil=True)
-def easier(family: Words, other: Words) -> bool:
+def easier(family: BitRows, other: BitRows) -> bool:
     """Return whether every set of `other` contains some set of `family`.
 
     Then whatever covers, or hits, every set of `family` does so for `other` too.
@@ -224,25 +228,25 @@ def easier(family: Words, other: Words) -> bool:
     n = family.shape[0]
     recent = 0
     for r in range(other.shape[0]):
-        found = False
+        covered = False
         for t in range(n):
             f = (t + recent) % n
             if _contains(other, r, family, f):
-                found = True
+                covered = True
                 recent = f
                 break
-        if not found:
+        if not covered:
             return False
     return True
 
 
 @compiled(nogil=True)
 def covers(
-    top: Any, start: int, sets: int, words: int, rows: Any, origin: int, columns: int
+    top: Any, start: int, sets: int, limbs: int, rows: Any, origin: int, columns: int
 ) -> bool:
     """Return whether each of the sets at `top[start:]` sees all columns through `rows[origin:]`.
 
-    top: flat sets of middle channels, [sets, words]. rows: flat, one row of `columns` bits to a
+    top: flat sets of middle channels, [sets, limbs]. rows: flat, one row of `columns` bits to a
     middle channel.
     """
     wide = (columns + 63) >> 6
@@ -250,8 +254,8 @@ def covers(
     if wide == 1:
         for r in range(sets):
             seen = _ZERO
-            for k in range(words):
-                x = top[start + r * words + k]
+            for k in range(limbs):
+                x = top[start + r * limbs + k]
                 while x:
                     seen |= rows[origin + k * 64 + _lowest(x)]
                     x &= x - _ONE
@@ -261,13 +265,13 @@ def covers(
     acc = np.empty(wide, np.uint64)
     for r in range(sets):
         acc[:] = _ZERO
-        for k in range(words):
-            x = top[start + r * words + k]
+        for k in range(limbs):
+            x = top[start + r * limbs + k]
             while x:
-                place = origin + (k * 64 + _lowest(x)) * wide
+                offset = origin + (k * 64 + _lowest(x)) * wide
                 x &= x - _ONE
                 for q in range(wide):
-                    acc[q] |= rows[place + q]
+                    acc[q] |= rows[offset + q]
         for q in range(wide - 1):
             if acc[q] != _ALL:
                 return False

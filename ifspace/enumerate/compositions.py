@@ -11,67 +11,44 @@ engine knows that a prefix cannot survive, everything that begins with it is ski
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import product
 from math import perm
 from typing import Literal, NamedTuple, Protocol, get_args
 
-from ifspace.enumerate.alphabet import (
-    BEFORE,
-    BETWEEN,
-    FIRST,
-    Alphabet,
-    LetterWord,
-    Word,
-)
+from ifspace.enumerate.alphabet import BEFORE, BETWEEN, FIRST, Alphabet, Kinds, Letters
 from ifspace.errors import SettingError
 from ifspace.kinds import find_kind
 
 Patterns = Literal["whole", "any", "keep"]
 
 
-def of_length(kinds: Sequence[str], length: int) -> Iterator[Word]:
-    """Yield every composition of one length, in canonical order.
-
-    >>> ["+".join(word) for word in of_length(("PW", "DW"), 2)]
-    ['PW+PW', 'PW+DW', 'DW+PW', 'DW+DW']
-    """
-    return product(kinds, repeat=length)
-
-
-def up_to_length(kinds: Sequence[str], length: int) -> Iterator[Word]:
-    """Yield every composition of lengths 1 to `length`, in canonical order."""
-    for n in range(1, length + 1):
-        yield from of_length(kinds, n)
-
-
-def is_repeated(word: Sequence[str]) -> bool:
-    """Return whether the word is a shorter one written two or more times.
+def is_repeated(kinds: Sequence[str]) -> bool:
+    """Return whether the composition is a shorter one written two or more times.
 
     >>> is_repeated(("DW", "PW", "DW", "PW")), is_repeated(("DW", "DW", "PW"))
     (True, False)
     """
-    n = len(word)
+    n = len(kinds)
     return any(
-        n % period == 0 and all(word[i] == word[i - period] for i in range(period, n))
+        n % period == 0 and all(kinds[i] == kinds[i - period] for i in range(period, n))
         for period in range(1, n // 2 + 1)
     )
 
 
-def has_square(word: Sequence[str]) -> bool:
-    """Return whether some part of the word stands twice in a row.
+def has_square(kinds: Sequence[str]) -> bool:
+    """Return whether some part of the composition occurs twice in a row.
 
     >>> has_square(("DW", "RPW", "RPW")), has_square(("DW", "RPW", "PW"))
     (True, False)
     """
     return any(
-        word[start : start + size] == word[start + size : start + 2 * size]
-        for size in range(1, len(word) // 2 + 1)
-        for start in range(len(word) - 2 * size + 1)
+        kinds[start : start + size] == kinds[start + size : start + 2 * size]
+        for size in range(1, len(kinds) // 2 + 1)
+        for start in range(len(kinds) - 2 * size + 1)
     )
 
 
-def rejects(word: Sequence[str], patterns: Patterns) -> bool:
-    """Return whether a mode of repeated-pattern pruning drops the composition.
+def is_dropped(kinds: Sequence[str], patterns: Patterns) -> bool:
+    """Return whether a mode of repeated patterns drops the composition.
 
     Raises: SettingError for an unknown mode.
 
@@ -80,9 +57,9 @@ def rejects(word: Sequence[str], patterns: Patterns) -> bool:
     if patterns == "keep":
         return False
     if patterns == "whole":
-        return is_repeated(word)
+        return is_repeated(kinds)
     if patterns == "any":
-        return has_square(word)
+        return has_square(kinds)
     raise SettingError.because(
         "unknown mode of repeated patterns",
         got=repr(patterns),
@@ -91,115 +68,116 @@ def rejects(word: Sequence[str], patterns: Patterns) -> bool:
     )
 
 
-def count(alphabet: int, length: int, patterns: Patterns = "keep") -> int:
-    """Return how many compositions of one length over so many kinds a mode keeps.
+def count_kept(kinds: int, length: int, patterns: Patterns = "keep") -> int:
+    """Return how many compositions of a length over a number of kinds a mode keeps.
 
-    >>> [count(6, n, "whole") for n in range(1, 7)]
+    >>> [count_kept(6, n, "whole") for n in range(1, 7)]
     [6, 30, 210, 1260, 7770, 46410]
-    >>> [count(4, n, "any") for n in range(1, 7)]
+    >>> [count_kept(4, n, "any") for n in range(1, 7)]
     [4, 12, 36, 96, 264, 696]
     """
     if patterns == "keep":
-        return int(alphabet**length)
+        return int(kinds**length)
     if patterns == "whole":
-        # Every word is one primitive word written length / d times: subtract the shorter ones.
-        shorter = (count(alphabet, d, "whole") for d in range(1, length) if length % d == 0)
-        return int(alphabet**length) - sum(shorter)
-    return sum(perm(alphabet, letters) for letters in _square_free_shapes(alphabet, length))
+        # Each composition is a primitive one written length / d times: subtract the shorter ones.
+        shorter = (count_kept(kinds, d, "whole") for d in range(1, length) if length % d == 0)
+        return int(kinds**length) - sum(shorter)
+    return sum(perm(kinds, distinct) for distinct in _square_free_shapes(kinds, length))
 
 
-def _square_free_shapes(alphabet: int, length: int) -> Iterator[int]:
-    """Yield the number of letters of each square-free word, up to renaming its letters.
+def _square_free_shapes(kinds: int, length: int) -> Iterator[int]:
+    """Yield the number of distinct kinds of each square-free composition, up to renaming them.
 
-    Letters are numbered in the order of their first appearance, so that one shape stands for
-    perm(alphabet, letters) words.
+    Kinds are numbered in the order of their first appearance, so that one shape stands for
+    perm(kinds, distinct) compositions.
     """
 
-    def grow(word: tuple[int, ...], used: int) -> Iterator[int]:
-        if len(word) == length:
-            yield used
+    def grow(shape: tuple[int, ...], distinct: int) -> Iterator[int]:
+        if len(shape) == length:
+            yield distinct
             return
-        for letter in range(min(used + 1, alphabet)):
-            longer = (*word, letter)
-            # Every part but those that end here has been looked at before.
+        for kind in range(min(distinct + 1, kinds)):
+            longer = (*shape, kind)
+            # Only a square that ends here is new: the shorter shape has none.
             n = len(longer)
             if not any(longer[n - s :] == longer[n - 2 * s : n - s] for s in range(1, n // 2 + 1)):
-                yield from grow(longer, max(used, letter + 1))
+                yield from grow(longer, max(distinct, kind + 1))
 
     return grow((), 0)
 
 
 class Pruner(Protocol):
-    """What a search engine can say of words before it solves them."""
+    """What a search engine can rule out before it solves anything."""
 
-    def may_begin(self, beginning: LetterWord) -> bool:
-        """Return False when no word that begins so survives; shorter beginnings were asked."""
+    def may_begin(self, prefix: Letters) -> bool:
+        """Return False when no sequence with that prefix survives; shorter ones passed before."""
 
-    def may_be(self, word: LetterWord) -> bool:
-        """Return False when the whole word cannot survive."""
+    def may_survive(self, letters: Letters) -> bool:
+        """Return False when the whole sequence cannot survive."""
 
 
-class _Beginning(NamedTuple):
+class _Prefix(NamedTuple):
     """A composition so far: letters whose role is settled, and kinds that still wait for theirs.
 
     A layer's role, and so its letter, is settled once a later channel-mixing layer shows that it
-    is not the last one. `waiting`: kind and whether it stands before the stride.
+    is not the last one. `waiting`: kind and whether it is before the stride. `mixes`, `spatial`:
+    whether a settled layer is channel-mixing, and whether any layer is spatial.
     """
 
-    kinds: Word
-    letters: LetterWord
+    kinds: Kinds
+    letters: Letters
     waiting: tuple[tuple[str, bool], ...]
-    mixed: bool
+    mixes: bool
     spatial: bool
 
 
 def candidates(
     alphabet: Alphabet, pruner: Pruner, choices: Sequence[Sequence[str]]
-) -> Iterator[tuple[Word, LetterWord]]:
-    """Yield compositions and their channel words, one kind from each of `choices`, in their order.
+) -> Iterator[tuple[Kinds, Letters]]:
+    """Yield compositions with their channel letters, one kind from each of `choices`, in order.
 
-    Only what the pruner knows to be dead, or has not exactly one spatial layer, is left out.
+    Left out is only what the pruner rules out, and what has not exactly one spatial layer.
     """
-    rows = {kind: find_kind(kind) for each in choices for kind in each}
-    mixes = {kind: row.mixing for kind, row in rows.items()}
-    is_spatial = {kind: row.spatial for kind, row in rows.items()}
-    # Places from which no spatial layer can follow any more.
+    convs = {kind: find_kind(kind) for kinds in choices for kind in kinds}
+    mixing = {kind: conv.mixing for kind, conv in convs.items()}
+    is_spatial = {kind: conv.spatial for kind, conv in convs.items()}
+    # No spatial layer can follow any more behind this index.
     last_spatial = max(
-        (place for place, each in enumerate(choices) if any(is_spatial[kind] for kind in each)),
+        (index for index, kinds in enumerate(choices) if any(is_spatial[kind] for kind in kinds)),
         default=-1,
     )
 
-    def settled(now: _Beginning) -> _Beginning | None:
-        kinds, letters, waiting, mixed, spatial = now
-        for kind, ahead in waiting:
-            role = BETWEEN if mixed else FIRST if mixes[kind] else BEFORE
-            mixed = mixed or mixes[kind]
-            letter = alphabet.letter(kind, role, ahead)
+    def settle(prefix: _Prefix) -> _Prefix | None:
+        kinds, letters, waiting, mixes, spatial = prefix
+        for kind, before_stride in waiting:
+            role = BETWEEN if mixes else FIRST if mixing[kind] else BEFORE
+            mixes = mixes or mixing[kind]
+            letter = alphabet.letter(kind, role, before_stride)
             if not alphabet.letters[letter].neutral:
                 letters = (*letters, letter)
                 if not pruner.may_begin(letters):
                     return None
-        return _Beginning(kinds, letters, (), mixed, spatial)
+        return _Prefix(kinds, letters, (), mixes, spatial)
 
-    def grow(now: _Beginning) -> Iterator[tuple[Word, LetterWord]]:
-        place = len(now.kinds)
-        if place == len(choices):
-            word = alphabet.word(now.kinds)
-            if word is not None and pruner.may_be(word):
-                yield now.kinds, word
+    def grow(prefix: _Prefix) -> Iterator[tuple[Kinds, Letters]]:
+        index = len(prefix.kinds)
+        if index == len(choices):
+            letters = alphabet.channel_letters(prefix.kinds)
+            if letters is not None and pruner.may_survive(letters):
+                yield prefix.kinds, letters
             return
         # Settle what waits before the next mixing layer once, not for each kind of it.
-        before_mixing = settled(now) if any(mixes[kind] for kind in choices[place]) else None
-        for kind in choices[place]:
-            base = before_mixing if mixes[kind] else now
-            if base is None or (is_spatial[kind] and now.spatial):
+        settled = settle(prefix) if any(mixing[kind] for kind in choices[index]) else None
+        for kind in choices[index]:
+            base = settled if mixing[kind] else prefix
+            if base is None or (is_spatial[kind] and prefix.spatial):
                 continue
-            spatial = now.spatial or is_spatial[kind]
-            if not spatial and place >= last_spatial:
+            spatial = prefix.spatial or is_spatial[kind]
+            if not spatial and index >= last_spatial:
                 continue
             waiting = (*base.waiting, (kind, not spatial))
             yield from grow(
-                _Beginning((*now.kinds, kind), base.letters, waiting, base.mixed, spatial)
+                _Prefix((*prefix.kinds, kind), base.letters, waiting, base.mixes, spatial)
             )
 
-    return grow(_Beginning((), (), (), mixed=False, spatial=False))
+    return grow(_Prefix((), (), (), mixes=False, spatial=False))

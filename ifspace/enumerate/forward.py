@@ -25,20 +25,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.enumerate.alphabet import (
-    Alphabet,
-    Letter,
-    LetterWord,
-    Option,
-)
-from ifspace.enumerate.bits import (
-    Words,
-    compose,
-    pack,
-    smallest_row,
-    subset,
-)
-from ifspace.enumerate.halves import Choice, Found
+from ifspace.enumerate.alphabet import Alphabet, Choice, Letter, Letters, Option, Solution
+from ifspace.enumerate.bits import BitRows, compose, pack, smallest_row, subset
 
 
 class Algebra(Protocol):
@@ -50,8 +38,8 @@ class Algebra(Protocol):
     def extend(self, element: int, relation: int) -> int:
         """Return the element with a layer, given by its relation, on top."""
 
-    def behind(self, first: int, second: int) -> int:
-        """Return the element of the chain `first` and then the chain `second`."""
+    def chain(self, first: int, second: int) -> int:
+        """Return the element of the layers of `first` and then those of `second`."""
 
     def field(self, element: int) -> int:
         """Return IF^c, in channels."""
@@ -61,14 +49,14 @@ class Algebra(Protocol):
 
 
 class ExactAlgebra:
-    """The truth: an element is the number of a matrix, row j the inputs that output j sees."""
+    """The truth: an element is the index of a bit matrix, row j the inputs that output j sees."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         """Start with no matrices."""
         self._alphabet = alphabet
-        self._matrices: list[Words] = []
+        self._matrices: list[BitRows] = []
         self._fields: list[int] = []
-        self._ids: dict[tuple[int, bytes], int] = {}
+        self._index: dict[tuple[int, bytes], int] = {}
         self._extended: dict[tuple[int, int], int] = {}
 
     def start(self, channels: int) -> int:
@@ -77,13 +65,13 @@ class ExactAlgebra:
 
     def extend(self, element: int, relation: int) -> int:
         """Return the product with the layer's relation."""
-        known = self._extended.get((element, relation))
-        if known is None:
+        extended = self._extended.get((element, relation))
+        if extended is None:
             rows = compose(self._alphabet.relations[relation], self._matrices[element])
-            known = self._extended[element, relation] = self._intern(rows)
-        return known
+            extended = self._extended[element, relation] = self._intern(rows)
+        return extended
 
-    def behind(self, first: int, second: int) -> int:
+    def chain(self, first: int, second: int) -> int:
         """Return the product of two chains."""
         return self._intern(compose(self._matrices[second], self._matrices[first]))
 
@@ -92,17 +80,17 @@ class ExactAlgebra:
         return self._fields[element]
 
     def within(self, small: int, large: int) -> bool:
-        """Return whether each row lies in the row at the same place."""
+        """Return whether each row is contained in the row with the same index."""
         return small == large or bool(subset(self._matrices[small], self._matrices[large]))
 
-    def _intern(self, rows: Words) -> int:
+    def _intern(self, rows: BitRows) -> int:
         key = (len(rows), rows.tobytes())
-        known = self._ids.get(key)
-        if known is None:
-            known = self._ids[key] = len(self._matrices)
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = len(self._matrices)
             self._matrices.append(rows)
             self._fields.append(int(smallest_row(rows)))
-        return known
+        return index
 
 
 class FreeAlgebra:
@@ -114,7 +102,7 @@ class FreeAlgebra:
     def __init__(self, alphabet: Alphabet) -> None:
         """Read the fan-ins from the alphabet's relations."""
         self._alphabet = alphabet
-        self._most = alphabet.setting.channels
+        self._width = alphabet.setting.channels
 
     def start(self, channels: int) -> int:
         """Return 1: an output sees its own channel."""
@@ -122,11 +110,11 @@ class FreeAlgebra:
 
     def extend(self, element: int, relation: int) -> int:
         """Return the field times the fan-in, at most the width."""
-        return min(self._most, element * int(smallest_row(self._alphabet.relations[relation])))
+        return min(self._width, element * int(smallest_row(self._alphabet.relations[relation])))
 
-    def behind(self, first: int, second: int) -> int:
+    def chain(self, first: int, second: int) -> int:
         """Return the product of the fields, at most the width."""
-        return min(self._most, first * second)
+        return min(self._width, first * second)
 
     def field(self, element: int) -> int:
         """Return the element, which is the field."""
@@ -139,135 +127,141 @@ class FreeAlgebra:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the layers of a beginning do, on every track; and without a layer, where rules ask.
+    """What the layers of a prefix do, on every track; and without a layer, where rules need it.
 
     `first`, `later`: variants of the first copy and of the others, on the track that decides for
-    them. `told`: the choice, where states of different choices must stay apart.
+    them. `choice`: only where states of different choices must not be merged.
     """
 
     elements: tuple[int, ...]
     first: frozenset[int]
     later: frozenset[int]
-    told: Choice = ()
+    choice: Choice = ()
 
 
-Held = dict[State, tuple[int, Choice]]
+# The cheapest, first choice of every state, with its cost.
+States = dict[State, tuple[int, Choice]]
 
 
 class ForwardSearch:
-    """The cheapest choice of channel words under the setting's rule, for any number of copies."""
+    """The cheapest choice of letter sequences under the setting's rule, at any number of copies."""
 
     def __init__(self, alphabet: Alphabet, algebra: Algebra) -> None:
         """Prepare the search over the letters of an alphabet in an algebra."""
         self.alphabet = alphabet
         self.algebra = algebra
+        # How many choices were looked at one by one.
         self.tally: npt.NDArray[np.int64] = np.zeros(1, np.int64)
         setting = alphabet.setting
         self._copies = setting.repeats
-        self._early = setting.rule == "early-stop"
-        self._apart = self._early and self._copies > 1
+        self._early_stop = setting.rule == "early-stop"
+        self._keeps_choice = self._early_stop and self._copies > 1
         self._subsets = setting.compact == "subset"
         self._width = setting.channels
         decides, real = alphabet.tracks.decides, alphabet.tracks.real
         self._tracks = tuple(dict.fromkeys(decides + (real or ())))
         self._decides = tuple(self._tracks.index(track) for track in decides)
         self._real = tuple(self._tracks.index(track) for track in real or ())
-        self._answers: dict[LetterWord, Found | None] = {}
-        # The beginnings of the word at hand, from none to all of it.
-        self._path: list[tuple[LetterWord, Held]] = []
+        self._answers: dict[Letters, Solution | None] = {}
+        # The prefixes of the current sequence, from the empty one to all of it.
+        self._path: list[tuple[Letters, States]] = []
 
-    def may_begin(self, beginning: LetterWord) -> bool:
-        """Return whether some choice of the beginning is still in the race."""
-        return bool(self._held(beginning))
+    def may_begin(self, prefix: Letters) -> bool:
+        """Return whether some choice of the prefix has a state."""
+        return bool(self._states(prefix))
 
-    def may_be(self, word: LetterWord) -> bool:
-        """Return whether some choice of the word is still in the race."""
-        # Solved while its beginning is at hand: to come back to it would walk it again.
-        self._answer(word)
-        return bool(self._held(word))
+    def may_survive(self, letters: Letters) -> bool:
+        """Return whether some choice of the whole sequence has a state."""
+        # Solved while its prefix is on the path: to come back to it would walk it again.
+        self._answer(letters)
+        return bool(self._states(letters))
 
-    def cheapest(self, words: Iterable[LetterWord]) -> dict[LetterWord, Found | None]:
-        """Return the cheapest passing choice of every word, None where there is none."""
-        return {word: self._answer(word) for word in dict.fromkeys(words)}
+    def cheapest(self, sequences: Iterable[Letters]) -> dict[Letters, Solution | None]:
+        """Return the cheapest passing choice of every sequence, None where there is none."""
+        return {letters: self._answer(letters) for letters in dict.fromkeys(sequences)}
 
-    def _answer(self, word: LetterWord) -> Found | None:
-        if word not in self._answers:
-            found: Found | None = None
-            for state, (cost, choice) in sorted(self._held(word).items(), key=lambda x: x[1]):
-                self.tally += 1
-                if self._passes(word, state):
-                    found = Found(cost, choice)
-                    break
-            self._answers[word] = found
-        return self._answers[word]
-
-    def irreducible(self, word: LetterWord, choice: Choice) -> bool:
+    def irreducible(self, letters: Letters, choice: Choice) -> bool:
         """Return whether no block with one or more layers of this one left out sees everything."""
-        state = self._begin()
-        for letter, option in self._layers(word, choice):
-            state = self._with(state, letter, option, subsets=True)
+        state = self._start()
+        for letter, option in self._options(letters, choice):
+            state = self._extend(state, letter, option, subsets=True)
         return self._passes_compact(state, subsets=True)
 
-    def _layers(self, word: LetterWord, choice: Choice) -> Iterator[tuple[Letter, Option]]:
-        for place, number in zip(word, choice, strict=True):
-            letter = self.alphabet.letters[place]
+    def _answer(self, letters: Letters) -> Solution | None:
+        if letters not in self._answers:
+            solution: Solution | None = None
+            by_cost = sorted(self._states(letters).items(), key=lambda entry: entry[1])
+            for state, (cost, choice) in by_cost:
+                self.tally += 1
+                if self._passes(letters, state):
+                    solution = Solution(cost, choice)
+                    break
+            self._answers[letters] = solution
+        return self._answers[letters]
+
+    def _options(self, letters: Letters, choice: Choice) -> Iterator[tuple[Letter, Option]]:
+        for index, number in zip(letters, choice, strict=True):
+            letter = self.alphabet.letters[index]
             yield letter, letter.options[number]
 
-    def _begin(self) -> State:
+    def _start(self) -> State:
         widths = self.alphabet.tracks.all
         elements = tuple(self.algebra.start(widths[track].c_in) for track in self._tracks)
         return State(elements, frozenset(), frozenset())
 
-    def _held(self, word: LetterWord) -> Held:
+    def _states(self, letters: Letters) -> States:
         path = self._path
-        while path and path[-1][0] != word[: len(path[-1][0])]:
+        while path and path[-1][0] != letters[: len(path[-1][0])]:
             path.pop()
         if not path:
-            path.append(((), {self._begin(): (0, ())}))
-        while len(path[-1][0]) < len(word):
-            beginning, held = path[-1]
-            longer = word[: len(beginning) + 1]
-            path.append((longer, self._longer(held, self.alphabet.letters[longer[-1]])))
+            path.append(((), {self._start(): (0, ())}))
+        while len(path[-1][0]) < len(letters):
+            prefix, states = path[-1]
+            longer = letters[: len(prefix) + 1]
+            path.append((longer, self._longer(states, self.alphabet.letters[longer[-1]])))
         return path[-1][1]
 
-    def _longer(self, held: Held, letter: Letter) -> Held:
-        longer: Held = {}
-        for state, (cost, choice) in held.items():
+    def _longer(self, states: States, letter: Letter) -> States:
+        """Return the states with one more letter."""
+        longer: States = {}
+        for state, (cost, choice) in states.items():
             for number, option in enumerate(letter.options):
-                made = (*choice, number)
-                if self._early:
-                    grown = self._stepped(state, letter, option, made)
+                longer_choice = (*choice, number)
+                if self._early_stop:
+                    extended = self._unless_it_stops(state, letter, option, longer_choice)
                 else:
-                    grown = self._kept(self._with(state, letter, option, self._subsets))
-                if grown is None:
+                    extended = self._unless_one_is_idle(
+                        self._extend(state, letter, option, self._subsets)
+                    )
+                if extended is None:
                     continue
-                entry = (cost + option.cost, made)
-                known = longer.get(grown)
-                if known is None or entry < known:
-                    longer[grown] = entry
+                entry = (cost + option.cost, longer_choice)
+                held = longer.get(extended)
+                if held is None or entry < held:
+                    longer[extended] = entry
         return longer
 
-    def _extended(self, state: State, option: Option) -> tuple[int, ...]:
+    def _extend_elements(self, state: State, option: Option) -> tuple[int, ...]:
         return tuple(
             self.algebra.extend(element, option.relations[track])
             for element, track in zip(state.elements, self._tracks, strict=True)
         )
 
-    def _with(self, state: State, letter: Letter, option: Option, subsets: bool) -> State:
-        variants = []
-        for copy, held in enumerate((state.first, state.later)):
-            place = self._decides[copy]
-            relation = option.relations[self._tracks[place]]
-            fewer = {self.algebra.extend(variant, relation) for variant in held}
+    def _extend(self, state: State, letter: Letter, option: Option, subsets: bool) -> State:
+        both_variants = []
+        for copy, without in enumerate((state.first, state.later)):
+            track = self._decides[copy]
+            relation = option.relations[self._tracks[track]]
+            variants = {self.algebra.extend(variant, relation) for variant in without}
             if letter.removable[copy]:
-                fewer.add(state.elements[place])
+                variants.add(state.elements[track])
                 if subsets:
-                    fewer |= held
-            variants.append(frozenset(fewer))
-        first, later = variants
-        return State(self._extended(state, option), first, later)
+                    variants |= without
+            both_variants.append(frozenset(variants))
+        first, later = both_variants
+        return State(self._extend_elements(state, option), first, later)
 
-    def _kept(self, state: State) -> State | None:
+    def _unless_one_is_idle(self, state: State) -> State | None:
         """Return the state unless some layer can go whatever follows."""
         for copy, variants in enumerate((state.first, state.later)):
             own = state.elements[self._decides[copy]]
@@ -275,57 +269,57 @@ class ForwardSearch:
                 return None
         return state
 
-    def _stepped(
+    def _unless_it_stops(
         self, state: State, letter: Letter, option: Option, choice: Choice
     ) -> State | None:
         """Return the state behind one more layer of the first copy, unless the walk stops."""
-        elements = self._extended(state, option)
-        place = self._decides[0]
+        elements = self._extend_elements(state, option)
+        track = self._decides[0]
         field = self.algebra.field
-        if letter.removable[0] and field(elements[place]) == field(state.elements[place]):
+        if letter.removable[0] and field(elements[track]) == field(state.elements[track]):
             return None
-        return State(elements, frozenset(), frozenset(), choice if self._apart else ())
+        return State(elements, frozenset(), frozenset(), choice if self._keeps_choice else ())
 
     def _chain(self, first: int, later: Iterable[int]) -> int:
         for element in later:
-            first = self.algebra.behind(first, element)
+            first = self.algebra.chain(first, element)
         return first
 
-    def _full(self, element: int) -> bool:
+    def _is_full(self, element: int) -> bool:
         return self.algebra.field(element) >= self._width
 
-    def _passes(self, word: LetterWord, state: State) -> bool:
+    def _passes(self, letters: Letters, state: State) -> bool:
         if self._real:
-            first, later = (state.elements[place] for place in self._real)
-            if not self._full(self._chain(first, [later] * (self._copies - 1))):
+            first, later = (state.elements[track] for track in self._real)
+            if not self._is_full(self._chain(first, [later] * (self._copies - 1))):
                 return False
-        if self._early:
-            return self._passes_early_stop(word, state)
+        if self._early_stop:
+            return self._passes_early_stop(letters, state)
         return self._passes_compact(state, self._subsets)
 
     def _passes_compact(self, state: State, subsets: bool) -> bool:
-        first, later = (state.elements[place] for place in self._decides)
+        first, later = (state.elements[track] for track in self._decides)
         others = self._copies - 1
-        if not self._full(self._chain(first, [later] * others)):
+        if not self._is_full(self._chain(first, [later] * others)):
             return False
         if subsets:
-            each = [[first, *state.first], *([[later, *state.later]] * others)]
-            chains = list(product(*each))[1:]
+            per_copy = [[first, *state.first], *([[later, *state.later]] * others)]
+            chains = list(product(*per_copy))[1:]
         else:
             chains = [(variant, *[later] * others) for variant in state.first]
             for copy in range(others):
-                rest = [later] * copy, [later] * (others - 1 - copy)
-                chains += [(first, *rest[0], variant, *rest[1]) for variant in state.later]
-        return not any(self._full(self._chain(chain[0], chain[1:])) for chain in chains)
+                below, above = [later] * copy, [later] * (others - 1 - copy)
+                chains += [(first, *below, variant, *above) for variant in state.later]
+        return not any(self._is_full(self._chain(chain[0], chain[1:])) for chain in chains)
 
-    def _passes_early_stop(self, word: LetterWord, state: State) -> bool:
+    def _passes_early_stop(self, letters: Letters, state: State) -> bool:
         element = state.elements[self._decides[0]]
         track = self._tracks[self._decides[1]]
         for _ in range(self._copies - 1):
-            for letter, option in self._layers(word, state.told):
+            for letter, option in self._options(letters, state.choice):
                 raised = self.algebra.extend(element, option.relations[track])
                 same = self.algebra.field(raised) == self.algebra.field(element)
                 if letter.removable[1] and same:
                     return False
                 element = raised
-        return self._full(element)
+        return self._is_full(element)

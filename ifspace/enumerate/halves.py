@@ -18,7 +18,7 @@ Why nothing is lost, idea by idea:
 * *Redundant halves.* If every set of a variant with a layer left out contains some set of the
   half itself, the variant sees everything whenever the half does: no completion is compact. By
   the same argument row by row, two or three neighbouring layers of which one adds nothing to any
-  row make every sequence around them fail (`alive`).
+  row make every sequence around them fail (`can_be_needed`).
 * *Counting bound.* A set of a channels that see at most b inputs each sees at most a b inputs.
 * *Cheapest first.* Both sides are sorted by cost and met in that order below the best sum. Halves
   above a limit are left out at first; a sequence whose answer costs at most the limit is decided,
@@ -30,19 +30,15 @@ Why nothing is lost, idea by idea:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from numba import int64
 
-from ifspace.enumerate.alphabet import (
-    Alphabet,
-    Letter,
-    LetterWord,
-)
+from ifspace.enumerate.alphabet import Alphabet, Choice, Letter, Letters, Solution
 from ifspace.enumerate.bits import (
-    Words,
+    BitRows,
     canonical,
     compiled,
     compose,
@@ -56,18 +52,23 @@ from ifspace.enumerate.bits import (
 )
 
 Ints = npt.NDArray[np.int64]
+# A half with its parameters: the families that must see everything (one for each track), and those
+# that must not.
+State = tuple[tuple[int, ...], frozenset[int]]
+
+UNLIMITED: Final = 1 << 62
 
 
 @dataclass(slots=True)
 class Pool:
     """Bit matrices of many shapes in one flat buffer that compiled code can address.
 
-    `start`, `rows`, `columns`: where each lies, its number of rows, and the number of columns that
-    are to be seen (lower halves) or of words in a row (upper halves). `size`: the smallest row
+    `start`, `rows`, `columns`: where each begins, its number of rows, and the number of columns
+    that are to be seen (lower halves) or of limbs in a row (upper halves). `size`: the smallest row
     (upper) or the largest (lower), for the counting bound.
     """
 
-    data: Words
+    data: BitRows
     start: Ints
     rows: Ints
     columns: Ints
@@ -81,30 +82,29 @@ class Pool:
         start, rows, columns, size = (np.zeros(64, np.int64) for _ in range(4))
         return cls(np.zeros(4096, np.uint64), start, rows, columns, size)
 
-    def add(self, matrix: Words, columns: int, size: int) -> None:
-        """Append a matrix; its number is the count of those before it."""
+    def add(self, matrix: BitRows, columns: int, size: int) -> None:
+        """Append a matrix; its index is the count of those before it."""
         flat = matrix.ravel()
-        self.data = _grown(self.data, self.used + len(flat))
+        self.data = _with_room(self.data, self.used + len(flat))
         self.start, self.rows, self.columns, self.size = (
-            _grown(each, self.count + 1)
-            for each in (self.start, self.rows, self.columns, self.size)
+            _with_room(array, self.count + 1)
+            for array in (self.start, self.rows, self.columns, self.size)
         )
         self.data[self.used : self.used + len(flat)] = flat
-        place = self.count
-        self.start[place], self.rows[place] = self.used, len(matrix)
-        self.columns[place], self.size[place] = columns, size
+        self.start[self.count], self.rows[self.count] = self.used, len(matrix)
+        self.columns[self.count], self.size[self.count] = columns, size
         self.used += len(flat)
         self.count += 1
 
-    def arrays(self) -> tuple[Words, Ints, Ints, Ints, Ints]:
-        """Return what compiled code needs."""
+    def arrays(self) -> tuple[BitRows, Ints, Ints, Ints, Ints]:
+        """Return the arrays as compiled code takes them."""
         return self.data, self.start, self.rows, self.columns, self.size
 
 
-def _grown(array: Any, needed: int) -> Any:
-    if needed <= len(array):
+def _with_room(array: Any, length: int) -> Any:
+    if length <= len(array):
         return array
-    larger = np.zeros(max(needed, 2 * len(array)), array.dtype)
+    larger = np.zeros(max(length, 2 * len(array)), array.dtype)
     larger[: len(array)] = array
     return larger
 
@@ -115,8 +115,8 @@ def _slot(memo: Any, t: Any, b: Any) -> Any:
 
 
 @compiled(nogil=True)
-def _known(memo: Any, t: Any, b: Any) -> Any:
-    """Return 1 or 0 when the table remembers whether the pair is full, else -1."""
+def _remembered(memo: Any, t: Any, b: Any) -> Any:
+    """Return 1 or 0 when the memo has whether the pair is full, else -1."""
     entry = memo[_slot(memo, t, b)]
     if entry >> 1 == (t << 31 | b) + 1:
         return entry & 1
@@ -125,7 +125,7 @@ def _known(memo: Any, t: Any, b: Any) -> Any:
 
 @compiled(nogil=True)
 def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any) -> Any:
-    answer = _known(memo, t, b)
+    answer = _remembered(memo, t, b)
     if answer < 0:
         data, start, rows, columns, _ = upper
         below, origin, _, inputs, _ = lower
@@ -181,7 +181,7 @@ def cheapest_pair(
                 continue
             tally[0] += 1
             for x in range(t_from[ti], t_from[ti + 1]):
-                if _known(memo, t_not[x], b) == 1:
+                if _remembered(memo, t_not[x], b) == 1:
                     passes = False
                     break
             if not passes:
@@ -222,30 +222,52 @@ def pair_is_full(memo: Any, upper: Any, lower: Any, t: int, b: int) -> bool:
     return bool(_full(memo, upper, lower, int64(t), int64(b)))
 
 
-Choice = tuple[int, ...]
-# What must see everything (one family to a track), and what must not.
-State = tuple[tuple[int, ...], frozenset[int]]
-
-
 @dataclass(frozen=True, slots=True)
-class Table:
+class SortedStates:
     """The states of a half as arrays for compiled code, cheapest first, and their choices."""
 
     arrays: tuple[Any, ...]
     choices: tuple[Choice, ...]
 
+    @classmethod
+    def of(cls, states: dict[State, tuple[int, Choice]]) -> "SortedStates | None":
+        """Return the states sorted by cost, then choice; None where there are none."""
+        if not states:
+            return None
+        entries = sorted((cost, choice, state) for state, (cost, choice) in states.items())
+        choices = tuple(choice for _, choice, _ in entries)
+        by_choice = sorted(range(len(choices)), key=choices.__getitem__)
+        rank = np.empty(len(choices), np.int64)
+        rank[by_choice] = np.arange(len(choices))
+        variants = [sorted(state[1]) for _, _, state in entries]
+        offsets = np.zeros(len(entries) + 1, np.int64)
+        np.cumsum([len(families) for families in variants], out=offsets[1:])
+        arrays = (
+            np.array([cost for cost, _, _ in entries], np.int64),
+            rank,
+            np.array([state[0] for _, _, state in entries], np.int64),
+            offsets,
+            np.array([family for families in variants for family in families], np.int64),
+        )
+        return cls(arrays, choices)
+
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The states of a half word within a cost limit, each with its cheapest, first choice.
+    """The states of a half within a cost limit, each with its cheapest, first choice.
 
-    `cut`: some choices were left out because they cost more than the limit. `table` is None where
-    no state is left.
+    `truncated`: some choices were left out because they cost more than the limit. `sorted_states`
+    is None where no state is left.
     """
 
     states: dict[State, tuple[int, Choice]]
-    cut: bool
-    table: Table | None
+    truncated: bool
+    sorted_states: SortedStates | None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether no choice of the half, at any cost, has a state."""
+        return not (self.states or self.truncated)
 
 
 class Families:
@@ -256,11 +278,11 @@ class Families:
         self.upper = upper
         self.pool = Pool.empty()
         self._alphabet = alphabet
-        self._sets: list[Words] = []
-        self._ids: dict[tuple[int, bytes], int] = {}
+        self._sets: list[BitRows] = []
+        self._index: dict[tuple[int, bytes], int] = {}
         self._extended: dict[tuple[int, int], int] = {}
         self._easier: dict[tuple[int, int], bool] = {}
-        self._turned: dict[int, Words] = {}
+        self._transposed: dict[int, BitRows] = {}
 
     def identity(self, channels: int) -> int:
         """Return the family in which every channel sees itself."""
@@ -269,45 +291,54 @@ class Families:
 
     def extend(self, family: int, relation: int) -> int:
         """Return the family behind one more layer, away from the block's end towards the middle."""
-        known = self._extended.get((family, relation))
-        if known is None:
+        extended = self._extended.get((family, relation))
+        if extended is None:
             rows = self._alphabet.relations[relation]
-            c_in = self._alphabet.inputs[relation]
-            if self.upper:
-                grown = self._intern(canonical(compose(self._sets[family], rows)), c_in)
-            else:
-                turned = self._turned.get(relation)
-                if turned is None:
-                    turned = self._turned[relation] = transpose(rows, c_in)
-                grown = self._intern(canonical(compose(self._sets[family], turned)), len(rows))
-            known = self._extended[family, relation] = grown
-        return known
+            channels = self._alphabet.inputs[relation] if self.upper else len(rows)
+            if not self.upper:
+                rows = self._transpose(relation)
+            sets = canonical(compose(self._sets[family], rows))
+            extended = self._extended[family, relation] = self._intern(sets, channels)
+        return extended
 
     def easier(self, family: int, other: int) -> bool:
         """Return whether `other` sees everything whenever `family` does, whatever they meet."""
         if family == other:
             return True
-        known = self._easier.get((family, other))
-        if known is None:
-            known = self._easier[family, other] = easier(self._sets[family], self._sets[other])
-        return known
+        answer = self._easier.get((family, other))
+        if answer is None:
+            answer = self._easier[family, other] = easier(self._sets[family], self._sets[other])
+        return answer
 
-    def _intern(self, sets: Words, channels: int) -> int:
+    def _transpose(self, relation: int) -> BitRows:
+        rows = self._transposed.get(relation)
+        if rows is None:
+            rows = self._transposed[relation] = transpose(
+                self._alphabet.relations[relation], self._alphabet.inputs[relation]
+            )
+        return rows
+
+    def _intern(self, sets: BitRows, channels: int) -> int:
         key = (channels, sets.tobytes())
-        known = self._ids.get(key)
-        if known is None:
-            known = self._ids[key] = len(self._sets)
+        index = self._index.get(key)
+        if index is None:
+            index = self._index[key] = len(self._sets)
             self._sets.append(sets)
             if self.upper:
                 self.pool.add(sets, sets.shape[1], smallest_row(sets))
             else:
                 rows = transpose(sets, channels)
                 self.pool.add(rows, len(sets), largest_row(rows))
-        return known
+        return index
 
 
 class Side:
-    """The halves of channel words on one side of the cut."""
+    """The halves on one side of the middle: what their layers do to the channels there.
+
+    The upper side asks which middle channels an output reads, the lower side which middle channels
+    together see one input; both grow from their end of the block towards the middle, and both
+    matter only through their minimal sets.
+    """
 
     def __init__(self, alphabet: Alphabet, upper: bool, subsets: bool) -> None:
         """Start with no halves. `subsets`: variants may lack several layers, not only one."""
@@ -320,31 +351,34 @@ class Side:
         # so that only an upper half is followed on a second track.
         real = tracks.real[:1] if upper and tracks.real else ()
         self._followed = (tracks.decides[0], *real)
-        self._halves: dict[tuple[LetterWord, int], Half] = {}
+        self._halves: dict[tuple[Letters, int], Half] = {}
 
-    def forget(self) -> None:
-        """Drop the halves; families and what is known of them stay."""
+    def forget_halves(self) -> None:
+        """Drop the halves; families and how they extend are kept."""
         self._halves.clear()
 
-    def half(self, word: LetterWord, limit: int) -> Half:
-        """Return the half of a word with all choices that cost at most the limit."""
-        known = self._halves.get((word, limit))
-        if known is None:
-            if word:
-                outer, letter = (word[1:], word[0]) if self._upper else (word[:-1], word[-1])
-                states, cut = self._longer(self.half(outer, limit), letter, limit)
+    def half(self, letters: Letters, limit: int) -> Half:
+        """Return the half with all choices of its letters that cost at most the limit."""
+        half = self._halves.get((letters, limit))
+        if half is None:
+            if letters:
+                outer, letter = (
+                    (letters[1:], letters[0]) if self._upper else (letters[:-1], letters[-1])
+                )
+                half = self._longer(self.half(outer, limit), letter, limit)
             else:
-                states, cut = {self._start(): (0, ())}, False
-            known = self._halves[word, limit] = Half(states, cut, _table(states))
-        return known
+                states: dict[State, tuple[int, Choice]] = {self._start(): (0, ())}
+                half = Half(states, False, SortedStates.of(states))
+            self._halves[letters, limit] = half
+        return half
 
-    def variants(self, word: LetterWord, choice: Choice) -> tuple[int, frozenset[int]]:
+    def variants(self, letters: Letters, choice: Choice) -> tuple[int, frozenset[int]]:
         """Return the family of one choice of a half, and those with one or more layers left out."""
         (own, *_), without = self._start()
-        order = range(len(word) - 1, -1, -1) if self._upper else range(len(word))
-        for place in order:
-            letter = self._alphabet.letters[word[place]]
-            relation = letter.options[choice[place]].relations[self._followed[0]]
+        indices = range(len(letters))
+        for index in reversed(indices) if self._upper else indices:
+            letter = self._alphabet.letters[letters[index]]
+            relation = letter.options[choice[index]].relations[self._followed[0]]
             without = self._without(own, without, letter, relation, subsets=True)
             own = self.families.extend(own, relation)
         return own, without
@@ -357,135 +391,102 @@ class Side:
     def _without(
         self, own: int, without: frozenset[int], letter: Letter, relation: int, subsets: bool
     ) -> frozenset[int]:
-        fewer = {self.families.extend(variant, relation) for variant in without}
+        variants = {self.families.extend(variant, relation) for variant in without}
         if letter.removable[0]:
-            fewer.add(own)
+            variants.add(own)
             if subsets:
-                fewer |= without
-        return frozenset(fewer)
+                variants |= without
+        return frozenset(variants)
 
-    def _longer(
-        self, half: Half, place: int, limit: int
-    ) -> tuple[dict[State, tuple[int, Choice]], bool]:
-        letter = self._alphabet.letters[place]
+    def _longer(self, half: Half, letter_index: int, limit: int) -> Half:
+        """Return the half with one more letter towards the middle."""
+        letter = self._alphabet.letters[letter_index]
         families = self.families
-        cut = half.cut
+        truncated = half.truncated
         states: dict[State, tuple[int, Choice]] = {}
         for (must, without), (cost, choice) in half.states.items():
             for number, option in enumerate(letter.options):
                 total = cost + option.cost
                 if total > limit:
-                    cut = True
+                    truncated = True
                     continue
                 relations = [option.relations[track] for track in self._followed]
-                fewer = self._without(must[0], without, letter, relations[0], self._subsets)
-                grown = tuple(map(families.extend, must, relations))
-                if any(families.easier(grown[0], variant) for variant in fewer):
+                variants = self._without(must[0], without, letter, relations[0], self._subsets)
+                extended = tuple(map(families.extend, must, relations))
+                if any(families.easier(extended[0], variant) for variant in variants):
                     continue
-                made = (number, *choice) if self._upper else (*choice, number)
-                held = states.get((grown, fewer))
-                if held is None or (total, made) < held:
-                    states[grown, fewer] = (total, made)
-        return states, cut
-
-
-def _table(states: dict[State, tuple[int, Choice]]) -> Table | None:
-    if not states:
-        return None
-    entries = sorted((cost, choice, state) for state, (cost, choice) in states.items())
-    choices = tuple(choice for _, choice, _ in entries)
-    by_choice = sorted(range(len(choices)), key=choices.__getitem__)
-    rank = np.empty(len(choices), np.int64)
-    rank[by_choice] = np.arange(len(choices))
-    without = [sorted(state[1]) for _, _, state in entries]
-    offsets = np.zeros(len(entries) + 1, np.int64)
-    np.cumsum([len(each) for each in without], out=offsets[1:])
-    arrays = (
-        np.array([cost for cost, _, _ in entries], np.int64),
-        rank,
-        np.array([state[0] for _, _, state in entries], np.int64),
-        offsets,
-        np.array([family for each in without for family in each], np.int64),
-    )
-    return Table(arrays, choices)
-
-
-UNLIMITED = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The cheapest choice of a channel word: its cost and the number of each letter's option."""
-
-    cost: int
-    choice: Choice
+                longer = (number, *choice) if self._upper else (*choice, number)
+                held = states.get((extended, variants))
+                if held is None or (total, longer) < held:
+                    states[extended, variants] = (total, longer)
+        return Half(states, truncated, SortedStates.of(states))
 
 
 class HalfSearch:
-    """The cheapest choice of channel words under the compact rule, at one copy of the block."""
+    """The cheapest choice of letter sequences under the compact rule, at one copy of the block."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         """Prepare the search over the letters of an alphabet."""
         self.alphabet = alphabet
-        self.tally: npt.NDArray[np.int64] = np.zeros(1, np.int64)
+        # How many choices were looked at one by one.
+        self.tally: Ints = np.zeros(1, np.int64)
         self._subsets = alphabet.setting.compact == "subset"
         self._upper = Side(alphabet, upper=True, subsets=self._subsets)
         self._lower = Side(alphabet, upper=False, subsets=self._subsets)
-        self._memo: npt.NDArray[np.int64] = np.zeros(1 << 12, np.int64)
-        self._alive: dict[LetterWord, bool] = {}
+        self._memo: Ints = np.zeros(1 << 12, np.int64)
+        self._can_be_needed: dict[Letters, bool] = {}
 
-    def cheapest(self, words: Iterable[LetterWord]) -> dict[LetterWord, Found | None]:
-        """Return the cheapest passing choice of every word, None where there is none."""
-        answers: dict[LetterWord, Found | None] = {}
-        open_words = list(dict.fromkeys(words))
+    def cheapest(self, sequences: Iterable[Letters]) -> dict[Letters, Solution | None]:
+        """Return the cheapest passing choice of every sequence, None where there is none."""
+        answers: dict[Letters, Solution | None] = {}
+        undecided = list(dict.fromkeys(sequences))
         limit = self._first_limit()
-        while open_words:
+        while undecided:
             halves = {
-                word: (self._lower.half(low, limit), self._upper.half(high, limit))
-                for word in open_words
-                for low, high in [self._cut(word)]
+                letters: (self._lower.half(lower, limit), self._upper.half(upper, limit))
+                for letters in undecided
+                for lower, upper in [self._split(letters)]
             }
-            self._remember()
-            open_words = []
-            for word, (low, high) in halves.items():
-                cut = low.cut or high.cut
-                found = self._meet(high, low, limit if cut else UNLIMITED)
-                dead = not (low.states or low.cut) or not (high.states or high.cut)
-                if found is None and cut and not dead:
-                    open_words.append(word)
+            self._enlarge_memo()
+            undecided = []
+            for letters, (low, high) in halves.items():
+                truncated = low.truncated or high.truncated
+                solution = self._meet(high, low, limit if truncated else UNLIMITED)
+                if solution is None and truncated and not (low.is_dead or high.is_dead):
+                    undecided.append(letters)
                 else:
-                    answers[word] = found
+                    answers[letters] = solution
             limit *= 4
-        # The words of a shard share their lower halves, those of all shards their upper ones.
-        self._lower.forget()
+        # The sequences of a shard share their lower halves, those of all shards their upper ones.
+        self._lower.forget_halves()
         return answers
 
-    def alive(self, part: LetterWord) -> bool:
-        """Return whether two or three neighbouring letters can all be of use in some word.
+    def can_be_needed(self, neighbours: Letters) -> bool:
+        """Return whether all of two or three neighbouring letters can be needed in some sequence.
 
         They cannot when every choice of their parameters has a removable layer without which each
         output still reads, row by row, all that it read with it.
         """
-        known = self._alive.get(part)
-        if known is None:
-            known = self._alive[part] = self._some_use(part)
-        return known
+        answer = self._can_be_needed.get(neighbours)
+        if answer is None:
+            answer = self._can_be_needed[neighbours] = self._some_choice_needs_all(neighbours)
+        return answer
 
-    def may_begin(self, beginning: LetterWord) -> bool:
-        """Return whether the last letters of the beginning can be of use together."""
-        return all(self.alive(beginning[-n:]) for n in (2, 3) if len(beginning) >= n)
+    def may_begin(self, prefix: Letters) -> bool:
+        """Return whether the last letters of the prefix can all be needed together."""
+        return all(self.can_be_needed(prefix[-n:]) for n in (2, 3) if len(prefix) >= n)
 
-    def may_be(self, word: LetterWord) -> bool:
-        """Return whether all neighbouring letters of the word can be of use together."""
-        return all(self.may_begin(word[:n]) for n in range(2, len(word) + 1))
+    def may_survive(self, letters: Letters) -> bool:
+        """Return whether all neighbouring letters can be needed together."""
+        return all(self.may_begin(letters[:n]) for n in range(2, len(letters) + 1))
 
-    def _some_use(self, part: LetterWord) -> bool:
-        letters = [self.alphabet.letters[i] for i in part]
-        rows = self.alphabet.relations
+    def _some_choice_needs_all(self, neighbours: Letters) -> bool:
+        letters = [self.alphabet.letters[index] for index in neighbours]
+        relations = self.alphabet.relations
         track = self.alphabet.tracks.decides[0]
         # Small fan-ins first: they are quick to multiply and seldom redundant.
-        for choice in product(*(letter.options[::-1] for letter in letters)):
-            chain = [rows[option.relations[track]] for option in choice]
+        for options in product(*(letter.options[::-1] for letter in letters)):
+            chain = [relations[option.relations[track]] for option in options]
             whole = _product(chain)
             if not any(
                 letter.removable[0] and subset(whole, _product(chain[:i] + chain[i + 1 :]))
@@ -494,64 +495,65 @@ class HalfSearch:
                 return True
         return False
 
-    def irreducible(self, word: LetterWord, choice: Choice) -> bool:
+    def irreducible(self, letters: Letters, choice: Choice) -> bool:
         """Return whether no block with one or more layers of this one left out sees everything."""
-        low, high = self._cut(word)
-        below, lows = self._lower.variants(low, choice[: len(low)])
-        above, highs = self._upper.variants(high, choice[len(low) :])
-        upper, lower = self._upper.families.pool.arrays(), self._lower.families.pool.arrays()
+        lower, upper = self._split(letters)
+        bottom, bottom_variants = self._lower.variants(lower, choice[: len(lower)])
+        top, top_variants = self._upper.variants(upper, choice[len(lower) :])
+        pools = self._upper.families.pool.arrays(), self._lower.families.pool.arrays()
         # A variant that has the family of the whole half sees everything with the other half.
-        return not (below in lows or above in highs) and not any(
-            pair_is_full(self._memo, upper, lower, t, b)
-            for t in (above, *highs)
-            for b in (below, *lows)
-            if (t, b) != (above, below)
+        return not (bottom in bottom_variants or top in top_variants) and not any(
+            pair_is_full(self._memo, *pools, t, b)
+            for t in (top, *top_variants)
+            for b in (bottom, *bottom_variants)
+            if (t, b) != (top, bottom)
         )
 
-    def _cut(self, word: LetterWord) -> tuple[LetterWord, LetterWord]:
-        """Return the lower and the upper half, cut in the middle or, if need be, below it.
+    def _split(self, letters: Letters) -> tuple[Letters, Letters]:
+        """Return the lower and the upper half, split in the middle or, if need be, below it.
 
         A lower half is followed only at the widths at which the rule decides: it ends before the
         first layer that the block really has at other widths.
         """
-        middle = len(word) // 2
-        for place in range(middle):
-            if self.alphabet.letters[word[place]].differs:
-                middle = place
+        middle = len(letters) // 2
+        for index in range(middle):
+            if self.alphabet.letters[letters[index]].differs:
+                middle = index
                 break
-        return word[:middle], word[middle:]
+        return letters[:middle], letters[middle:]
 
     def _first_limit(self) -> int:
         costs = [option.cost for letter in self.alphabet.letters for option in letter.options]
         return 16 * min((cost for cost in costs if cost), default=1)
 
-    def _remember(self) -> None:
-        """Make the table of pairs fit their number: at most 2**23 entries, 64 MiB."""
+    def _enlarge_memo(self) -> None:
+        """Make the memo of pairs fit their number: at most 2**23 entries, 64 MiB."""
         pairs = self._upper.families.pool.count * self._lower.families.pool.count
         entries = 1 << min(23, max(12, (2 * pairs).bit_length()))
         if entries > len(self._memo):
             self._memo = np.zeros(entries, np.int64)
 
-    def _meet(self, high: Half, low: Half, limit: int) -> Found | None:
-        if high.table is None or low.table is None:
+    def _meet(self, high: Half, low: Half, limit: int) -> Solution | None:
+        if high.sorted_states is None or low.sorted_states is None:
             return None
         cost, top, bottom = cheapest_pair(
             self._memo,
             self._upper.families.pool.arrays(),
             self._lower.families.pool.arrays(),
-            high.table.arrays,
-            low.table.arrays,
+            high.sorted_states.arrays,
+            low.sorted_states.arrays,
             self._subsets,
             limit,
             self.tally,
         )
         if top < 0:
             return None
-        return Found(int(cost), low.table.choices[bottom] + high.table.choices[top])
+        choice = low.sorted_states.choices[bottom] + high.sorted_states.choices[top]
+        return Solution(int(cost), choice)
 
 
-def _product(chain: Sequence[Words]) -> Words:
-    """Return the rows of a chain of layers, the lowest first."""
+def _product(chain: Sequence[BitRows]) -> BitRows:
+    """Return the relation of a chain of layers, the lowest first."""
     rows = chain[0]
     for upper in chain[1:]:
         rows = compose(upper, rows)

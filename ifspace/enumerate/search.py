@@ -20,276 +20,32 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from math import prod
+from typing import Final
 
 import sympy
 
 from ifspace.block import Block, Composition, Layer, place_widths
 from ifspace.catalogue import Catalogue, Design, Funnel, mark_dominated, published_names
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate import compositions as words
-from ifspace.enumerate.alphabet import (
-    Alphabet,
-    Letter,
-    LetterWord,
-    Word,
-)
-from ifspace.enumerate.bits import is_kept
-from ifspace.enumerate.compositions import candidates
-from ifspace.enumerate.forward import (
-    ExactAlgebra,
-    ForwardSearch,
-    FreeAlgebra,
-)
-from ifspace.enumerate.halves import (
-    Choice,
-    Found,
-    HalfSearch,
-    cheapest_pair,
-)
+from ifspace.enumerate.alphabet import Alphabet, Choice, Kinds, Letter, Letters, Solution
+from ifspace.enumerate.bits import is_cached
+from ifspace.enumerate.compositions import candidates, count_kept, is_dropped
+from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
+from ifspace.enumerate.halves import HalfSearch, cheapest_pair
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, s, w
 from ifspace.parallel import Progress, over_shards, workers
 
-# Stand-ins for the numbered symbols of a layer and for the count of outputs.
-_NAMES = {each: sympy.Symbol(f"{each}_N", integer=True, positive=True) for each in (g, w, s)}
-_COUNT = sympy.Symbol("COUNT", integer=True, positive=True)
-_WIDTHS = {"C": C, "F": F, "K": K}
-
-# A row of the table, its widths as text, and the number that its symbols carry.
-_Layer = tuple[ConvKind, str, str, int]
-
-
-def _chain(composition: Composition, bottleneck: bool) -> Iterator[_Layer]:
-    rows = [find_kind(kind) for kind in composition.kinds]
-    mixing = [row.mixing for row in rows]
-    out = "F" if any(mixing) else "C"
-    for copy in range(composition.repeats):
-        number = 0
-        widths = place_widths(mixing, out if copy else "C", out, "K" if bottleneck else None)
-        for row, (c_in, c_out) in zip(rows, widths, strict=True):
-            number += row.takes_groups
-            yield row, c_in, c_out, number
-
-
-def params_text(composition: Composition, bottleneck: bool, kernel: int, dims: int) -> str:
-    """Return the number of parameters in the symbols C, F, K and g_i.
-
-    >>> params_text(Composition.parse("DW+RPW+PW"), False, 3, 2)
-    '9*C + C**2/g_1 + C*F'
-    """
-    terms: dict[str, int] = {}
-    for row, c_in, c_out, number in _chain(composition, bottleneck):
-        term = _params(row, c_in, c_out, kernel, dims).replace("_N", f"_{number}")
-        if term != "0":
-            terms[term] = terms.get(term, 0) + 1
-    return " + ".join(f"{n}*{term}" if n > 1 else term for term, n in terms.items()) or "0"
-
-
-def condition_text(composition: Composition, bottleneck: bool) -> str:
-    """Return the full-field condition; "always" where every choice meets it.
-
-    As `infofield.full_field_condition`: with a shuffle only the necessary half, the product of the
-    fan-ins, and with a repeated block the condition of all its copies in a row.
-
-    >>> condition_text(Composition.parse("DW+RPW+RPW"), False)
-    'C <= s_1*(w_2 - 1) + w_1'
-    >>> condition_text(Composition.parse("GC+SH+GPW"), False)
-    'C <= w_1*w_3'
-    """
-    chain = list(_chain(composition, bottleneck))
-    if not bottleneck:
-        chain = [(row, "C", "C", number) for row, _, _, number in chain]
-    if any(row.scatters for row, *_ in chain):
-        fan_ins = [_fan_in(row, c_in).replace("_N", f"_{n}") for row, c_in, _, n in chain]
-        if "C" in fan_ins:
-            return "always"
-        return "C <= " + ("*".join(text for text in fan_ins if text != "1") or "1")
-    count = "1"
-    for row, c_in, c_out, number in reversed(chain):
-        sort = "one" if count == "1" else "all" if count == c_out else "some"
-        inner = count if re.fullmatch(r"\w+", count) else f"({count})"
-        text = _counted(row, c_in, c_out, sort).replace("_N", f"_{number}")
-        count = count if text == "COUNT" else text.replace("COUNT", inner)
-    return "always" if count == "C" else f"C <= {count}"
-
-
-@cache
-def _params(row: ConvKind, c_in: str, c_out: str, kernel: int, dims: int) -> str:
-    widths = {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
-    sizes = {k: sympy.Integer(kernel), d: sympy.Integer(dims)}
-    return str(row.params.xreplace(widths | sizes | _NAMES))
-
-
-@cache
-def _fan_in(row: ConvKind, c_in: str) -> str:
-    names = _NAMES | {C_in: _WIDTHS[c_in]}
-    return str(names[w] if row.windowed else row.fan_in.xreplace(names))
-
-
-@cache
-def _counted(row: ConvKind, c_in: str, c_out: str, sort: str) -> str:
-    count = {"one": sympy.Integer(1), "all": _WIDTHS[c_out], "some": _COUNT}[sort]
-    names = _NAMES | {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
-    # A minimum with C may go: every layer sees at least as many channels as are asked for.
-    return str(layer_coverage((row, names), count, uncapped=c_in == "C").args[0])
-
+__all__ = [
+    "condition_text",
+    "engine_for",
+    "enumerate_designs",
+    "estimate_seconds",
+    "is_compiled",
+    "params_text",
+]
 
 Engine = HalfSearch | ForwardSearch
-
-# Work below this is done sooner in one process than others can be started, in seconds.
-WORTH_WORKERS_S = 10.0
-SHARD_S = 1.0
-MOST_SHARDS = 64
-# What all processes together should stay below when nobody says how many there are, in MiB.
-MEMORY_MIB = 2048
-
-
-def engine_for(alphabet: Alphabet) -> Engine:
-    """Return the search that decides a setting: halves where a word can be cut, else forward."""
-    setting = alphabet.setting
-    if setting.permutation == "free":
-        return ForwardSearch(alphabet, FreeAlgebra(alphabet))
-    if setting.rule == "early-stop" or setting.repeats > 1:
-        return ForwardSearch(alphabet, ExactAlgebra(alphabet))
-    return HalfSearch(alphabet)
-
-
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """The answer for a channel word; `irreducible` says nothing where there is no block."""
-
-    found: Found | None
-    irreducible: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Shard:
-    """Words to solve. Shards of one `run` that meet in a process share what it has learnt."""
-
-    run: tuple[int, int]
-    alphabet: Alphabet
-    words: tuple[LetterWord, ...]
-
-
-_engines: dict[tuple[int, int], Engine] = {}
-_runs = count(1)
-
-
-def _solve(shard: _Shard) -> tuple[dict[LetterWord, Solved], int]:
-    """Return the answers for a shard's words and how many choices were looked at one by one."""
-    engine = _engines.get(shard.run)
-    if engine is None:
-        _engines.clear()
-        engine = _engines[shard.run] = engine_for(shard.alphabet)
-    before = int(engine.tally[0])
-    answers = {
-        word: Solved(found, found is not None and engine.irreducible(word, found.choice))
-        for word, found in engine.cheapest(shard.words).items()
-    }
-    return answers, int(engine.tally[0]) - before
-
-
-def solve(
-    alphabet: Alphabet,
-    engine: Engine,
-    wanted: Sequence[LetterWord],
-    jobs: int | None,
-    progress: Progress | None,
-) -> tuple[dict[LetterWord, Solved], int]:
-    """Return the answer for every word, and how many choices were looked at one by one.
-
-    Both are the same however the words are cut and wherever they are solved. `engine` is the one
-    of this process. `jobs` None: as many processes as are of use and fit into memory.
-    """
-    # A forward walk has the answers since it listed the words.
-    halves = isinstance(engine, HalfSearch)
-    seconds = expected_seconds(alphabet.setting, len(wanted)) if halves else 0.0
-    run = (os.getpid(), next(_runs))
-    _engines.clear()
-    _engines[run] = engine
-    parts = min(MOST_SHARDS, max(1, round(seconds / SHARD_S)))
-    shards = [_Shard(run, alphabet, part) for part in _cut(wanted, parts)]
-    solved: dict[LetterWord, Solved] = {}
-    looked_at = 0
-    for answers, checked in over_shards(_solve, shards, _processes(jobs, seconds), progress):
-        solved |= answers
-        looked_at += checked
-    _engines.clear()
-    return solved, looked_at
-
-
-def _processes(jobs: int | None, seconds: float) -> int:
-    """Return how many processes work of so many seconds is worth.
-
-    Every one builds the upper halves for itself, and memory grows with the work as time does: by
-    default there are no more than fit together.
-    """
-    if seconds <= WORTH_WORKERS_S:
-        return 1
-    if jobs is not None:
-        return jobs
-    each_mib = 180 + 28 * seconds
-    return max(1, min(workers(None), int((MEMORY_MIB - 250) / each_mib)))
-
-
-def _cut(wanted: Sequence[LetterWord], parts: int) -> list[tuple[LetterWord, ...]]:
-    """Return the words in about equal parts; words of one beginning stay together."""
-    groups: dict[LetterWord, list[LetterWord]] = {}
-    for word in wanted:
-        groups.setdefault(word[: len(word) // 2], []).append(word)
-    shards: list[list[LetterWord]] = [[] for _ in range(parts)]
-    for group in sorted(groups.values(), key=len, reverse=True):
-        min(shards, key=len).extend(group)
-    return [tuple(shard) for shard in shards if shard]
-
-
-def expected_seconds(setting: EnumerationSetting, words: int) -> float:
-    """Return about how long so many channel words take by halves on one core, in seconds.
-
-    Fitted to `results/enumerate.md`; right within a factor of about three.
-    """
-    return float(6e-4 * words * _options(setting) ** 3 * (setting.channels / 64) ** 0.85)
-
-
-def estimate_seconds(setting: EnumerationSetting) -> float:
-    """Return about how many seconds a setting takes on one core: an order of magnitude.
-
-    >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
-    True
-    """
-    # Beyond this the answer is "never" in any case, and powers of floats overflow.
-    length = min(setting.max_len, 200)
-    grouped = [kind for kind in setting.usable_kinds if find_kind(kind).takes_groups]
-    if not grouped:
-        return 1e-3 * length
-    if setting.permutation == "free":
-        return float(2.0 * 4.0 ** (length - 6))
-    if setting.rule == "early-stop":
-        return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
-    if setting.repeats > 1:
-        growth = 4.0 * setting.channels**0.4
-        return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)
-    # Channel words grow by a factor of 3.3 to 3.4 with each layer.
-    return expected_seconds(setting, 1) * 800 * 3.35 ** (length - 6)
-
-
-def _options(setting: EnumerationSetting) -> float:
-    """Return the most choices that a kind has, against the 14 of RPW at 64 channels."""
-    most = max(
-        len(find_kind(kind).choices(c_in, c_out, setting.overlaps))
-        for kind in setting.usable_kinds
-        for c_in, c_out in setting.width_pairs
-        if c_in == c_out or find_kind(kind).mixing
-    )
-    return most / 14
-
-
-def is_compiled() -> bool:
-    """Return whether the compiled search is on disk: the first run has to compile it."""
-    return is_kept(cheapest_pair)
-
-
-__all__ = ["enumerate_designs", "estimate_seconds"]
 
 
 def enumerate_designs(
@@ -313,26 +69,28 @@ def enumerate_designs(
 
     Reference: [IF] and [3DRF] section 4.2 (rule of kernel replacement); [Fog] section 3.1.
     """
-    workers(jobs)  # refuses a number below 1
+    workers(jobs)  # raises for a number below 1
     funnels: list[Funnel] = []
     designs: list[Design] = []
-    for place, setting in enumerate(settings):
-        tell = None if progress is None else _part(progress, place, len(settings))
-        funnel, rows = _Run(setting, jobs, tell).finish()
-        funnels.append(funnel)
-        designs.extend(rows)
+    for index, setting in enumerate(settings):
+        part = None if progress is None else _part_of(progress, index, len(settings))
+        enumeration = _Enumeration(setting, jobs, part)
+        funnels.append(enumeration.funnel)
+        designs.extend(enumeration.designs)
     return Catalogue(tuple(settings), tuple(funnels), tuple(designs))
 
 
-def _part(progress: Progress, place: int, settings: int) -> Progress:
-    def tell(done: int, total: int) -> None:
-        progress(place * total + done, settings * total)
+def _part_of(progress: Progress, index: int, settings: int) -> Progress:
+    """Return the progress callback of one setting of several."""
 
-    return tell
+    def report(done: int, total: int) -> None:
+        progress(index * total + done, settings * total)
+
+    return report
 
 
-class _Run:
-    """The enumeration of one setting."""
+class _Enumeration:
+    """The enumeration of one setting: its `funnel` and its `designs`."""
 
     def __init__(
         self, setting: EnumerationSetting, jobs: int | None, progress: Progress | None
@@ -342,143 +100,383 @@ class _Run:
         self.progress = progress
         self.alphabet = Alphabet(setting)
         self.engine = engine_for(self.alphabet)
-        self.solved: dict[LetterWord, Solved] = {}
+        self.verdicts: dict[Letters, Verdict] = {}
         self.checked = 0
-        self.conditions: dict[Word, str] = {}
+        self.conditions: dict[Kinds, str] = {}
 
-    def finish(self) -> tuple[Funnel, tuple[Design, ...]]:
-        """Return the funnel and the rows of the catalogue."""
-        lengths = range(1, self.setting.max_len + 1)
         searched = [
-            (word, letters)
-            for length in lengths
-            for word, letters in self._candidates([self.setting.usable_kinds] * length)
-            if not words.rejects(word, self.setting.patterns)
+            (kinds, letters)
+            for length in range(1, setting.max_len + 1)
+            for kinds, letters in self._candidates([setting.usable_kinds] * length)
+            if not is_dropped(kinds, setting.patterns)
         ]
         self._solve(letters for _, letters in searched)
-        covered = sum(self._choices(letters) for letters in self.solved)
-        # A forward walk looks at choices while it lists the words.
+        covered = sum(self._count_choices(letters) for letters in self.verdicts)
+        # A forward walk looks at choices while it lists the candidates.
         checked = self.checked or int(self.engine.tally[0])
-        alive = [(word, self._found(letters)) for word, letters in searched]
-        survivors = [(word, found) for word, found in alive if found is not None]
-        rows = mark_dominated(self._rows(survivors))
-        size = len(self.setting.kinds)
-        kept = [words.count(size, length, self.setting.patterns) for length in lengths]
-        by_length = [sum(len(word) == length for word, _ in survivors) for length in lengths]
-        return Funnel(
-            compositions=sum(size**length for length in lengths),
-            after_patterns=sum(kept),
-            survivors=len(survivors),
-            compositions_by_length=tuple(size**length for length in lengths),
-            after_patterns_by_length=tuple(kept),
-            by_length=tuple(by_length),
-            words_searched=len(searched),
-            choices_covered=covered,
-            choices_checked=checked,
-        ), rows
+        solutions = [(kinds, self.verdicts[letters].solution) for kinds, letters in searched]
+        survivors = [(kinds, solution) for kinds, solution in solutions if solution is not None]
+        self.funnel = self._funnel(survivors, len(searched), covered, checked)
+        self.designs = mark_dominated(self._designs(survivors))
 
-    def _candidates(self, kinds: Sequence[Sequence[str]]) -> Iterator[tuple[Word, LetterWord]]:
-        return candidates(self.alphabet, self.engine, kinds)
+    def _candidates(self, choices: Sequence[Sequence[str]]) -> Iterator[tuple[Kinds, Letters]]:
+        return candidates(self.alphabet, self.engine, choices)
 
-    def _choices(self, letters: LetterWord) -> int:
+    def _count_choices(self, letters: Letters) -> int:
         return prod(len(self.alphabet.letters[letter].options) for letter in letters)
 
-    def _found(self, letters: LetterWord) -> Found | None:
-        return self.solved[letters].found
-
-    def _solve(self, wanted: Iterable[LetterWord]) -> None:
-        new = [word for word in dict.fromkeys(wanted) if word not in self.solved]
-        answers, checked = solve(self.alphabet, self.engine, new, self.jobs, self.progress)
-        self.solved |= answers
+    def _solve(self, sequences: Iterable[Letters]) -> None:
+        new = [letters for letters in dict.fromkeys(sequences) if letters not in self.verdicts]
+        verdicts, checked = _solve_all(self.alphabet, self.engine, new, self.jobs, self.progress)
+        self.verdicts |= verdicts
         self.checked += checked
 
-    def _rows(self, survivors: Sequence[tuple[Word, Found]]) -> Iterator[Design]:
-        simpler = self._simpler([word for word, _ in survivors])
-        reference = self.setting.reference_params, self.setting.reference_macs_per_pixel
-        for word, found in survivors:
-            composition = Composition(word, self.setting.repeats)
-            params, macs = self.alphabet.measures(found.cost + self._fixed(word))
+    def _funnel(
+        self, survivors: Sequence[tuple[Kinds, Solution]], searched: int, covered: int, checked: int
+    ) -> Funnel:
+        lengths = range(1, self.setting.max_len + 1)
+        kinds = len(self.setting.kinds)
+        after_patterns = [count_kept(kinds, length, self.setting.patterns) for length in lengths]
+        by_length = [sum(len(names) == length for names, _ in survivors) for length in lengths]
+        return Funnel(
+            compositions=sum(kinds**length for length in lengths),
+            after_patterns=sum(after_patterns),
+            survivors=len(survivors),
+            compositions_by_length=tuple(kinds**length for length in lengths),
+            after_patterns_by_length=tuple(after_patterns),
+            by_length=tuple(by_length),
+            words_searched=searched,
+            choices_covered=covered,
+            choices_checked=checked,
+        )
+
+    def _designs(self, survivors: Sequence[tuple[Kinds, Solution]]) -> Iterator[Design]:
+        setting = self.setting
+        ratio = setting.bottleneck
+        simpler = self._simpler([kinds for kinds, _ in survivors])
+        reference_params = setting.reference_params
+        reference_macs = setting.reference_macs_per_pixel
+        for kinds, solution in survivors:
+            composition = Composition(kinds, setting.repeats)
+            letters = self._all_letters(kinds)
+            params, macs = self.alphabet.measures(solution.cost + self._fixed_cost(kinds))
             yield Design(
-                channels=self.setting.channels,
-                out_channels=self.setting.out_width,
-                bottleneck=self.setting.arguments()["bottleneck"],
-                repeats=self.setting.repeats,
-                kernel=self.setting.kernel,
-                stride=self.setting.stride,
-                dims=self.setting.dims,
+                channels=setting.channels,
+                out_channels=setting.out_width,
+                bottleneck=None if ratio is None else str(ratio),
+                repeats=setting.repeats,
+                kernel=setting.kernel,
+                stride=setting.stride,
+                dims=setting.dims,
                 composition=str(composition),
-                block=self._block(word, found.choice),
+                block=self._block(letters, solution.choice),
                 params=params,
                 macs_per_pixel=macs,
-                activations_per_pixel=sum(letter.activations for letter in self._letters(word)),
-                params_ratio=params / reference[0],
-                macs_ratio=macs / reference[1],
-                field=(self.setting.reference_field.side, self.setting.channels),
-                layers=len(word),
+                activations_per_pixel=sum(letter.activations for letter in letters),
+                params_ratio=params / reference_params,
+                macs_ratio=macs / reference_macs,
+                field=(setting.reference_field.side, setting.channels),
+                layers=len(kinds),
                 params_formula=params_text(
-                    composition,
-                    self.setting.bottleneck is not None,
-                    self.setting.kernel,
-                    self.setting.dims,
+                    composition, ratio is not None, setting.kernel, setting.dims
                 ),
-                field_condition=self._condition(word),
-                irreducible=self._solved(word).irreducible,
-                same_as=simpler.get(word),
-                published_as=published_names(str(Composition(word)), self.setting.repeats),
+                field_condition=self._condition(kinds),
+                irreducible=self._verdict(kinds).irreducible,
+                same_as=simpler.get(kinds),
+                published_as=published_names(str(Composition(kinds)), setting.repeats),
             )
 
-    def _letters(self, word: Word) -> list[Letter]:
-        placed = self.alphabet.place(word)
-        return [self.alphabet.letters[letter] for letter in placed or ()]
+    def _all_letters(self, kinds: Kinds) -> list[Letter]:
+        letters = self.alphabet.all_letters(kinds)
+        return [self.alphabet.letters[letter] for letter in letters or ()]
 
-    def _fixed(self, word: Word) -> int:
-        return sum(letter.fixed_cost for letter in self._letters(word))
+    def _fixed_cost(self, kinds: Kinds) -> int:
+        return sum(letter.fixed_cost for letter in self._all_letters(kinds))
 
-    def _solved(self, word: Word) -> Solved:
-        return self.solved[self.alphabet.word(word) or ()]
+    def _verdict(self, kinds: Kinds) -> "Verdict":
+        return self.verdicts[self.alphabet.channel_letters(kinds) or ()]
 
-    def _block(self, word: Word, choice: Choice) -> Block:
-        options = iter(choice)
+    def _block(self, letters: Sequence[Letter], choice: Choice) -> Block:
+        numbers = iter(choice)
         layers = []
-        for letter in self._letters(word):
+        for letter in letters:
             kernel = self.setting.kernel if find_kind(letter.kind).spatial else None
-            option = letter.options[0 if letter.neutral else next(options)]
+            option = letter.options[0 if letter.neutral else next(numbers)]
             layers.append(Layer(letter.kind, option.groups, option.overlap, kernel))
         return Block(tuple(layers), self.setting.repeats)
 
-    def _condition(self, word: Word) -> str:
+    def _condition(self, kinds: Kinds) -> str:
         """Return the full-field condition; layers that leave channels alone do not change it."""
-        mixed = tuple(letter.kind for letter in self._letters(word) if not letter.neutral)
-        known = self.conditions.get(mixed)
-        if known is None:
-            composition = Composition(mixed or word, self.setting.repeats)
-            known = condition_text(composition, self.setting.bottleneck is not None)
-            self.conditions[mixed] = known
-        return known
+        mixed = tuple(letter.kind for letter in self._all_letters(kinds) if not letter.neutral)
+        if mixed not in self.conditions:
+            composition = Composition(mixed or kinds, self.setting.repeats)
+            bottleneck = self.setting.bottleneck is not None
+            self.conditions[mixed] = condition_text(composition, bottleneck)
+        return self.conditions[mixed]
 
-    def _simpler(self, survivors: Sequence[Word]) -> dict[Word, str]:
-        """Return, for each word that is cheapest at a trivial group count, what it is then.
+    def _simpler(self, survivors: Sequence[Kinds]) -> dict[Kinds, str]:
+        """Return what each composition that is cheapest at a trivial group count is then.
 
         A layer at a trivial group count is a layer of a kind without groups, so the choices with
         one somewhere are the choices of other compositions: cheaper than all choices without, when
         one of those compositions is cheaper.
         """
-        others: dict[Word, list[tuple[Word, LetterWord]]] = {}
-        for word in survivors:
-            kinds = [(letter.kind, *letter.plain) for letter in self._letters(word)]
-            if any(len(each) > 1 for each in kinds):
-                others[word] = [each for each in self._candidates(kinds) if each[0] != word]
-        self._solve(letters for found in others.values() for _, letters in found)
-        names: dict[Word, str] = {}
-        for word, found in others.items():
-            best = self._cost(word, self.alphabet.word(word) or ())
-            for other, letters in found:
+        others: dict[Kinds, list[tuple[Kinds, Letters]]] = {}
+        for kinds in survivors:
+            choices = [(letter.kind, *letter.plain) for letter in self._all_letters(kinds)]
+            if any(len(names) > 1 for names in choices):
+                others[kinds] = [pair for pair in self._candidates(choices) if pair[0] != kinds]
+        self._solve(letters for pairs in others.values() for _, letters in pairs)
+        names: dict[Kinds, str] = {}
+        for kinds, pairs in others.items():
+            best = self._cost(kinds, self.alphabet.channel_letters(kinds) or ())
+            for other, letters in pairs:
                 cost = self._cost(other, letters)
                 if cost is not None and best is not None and cost < best:
                     best = cost
-                    names[word] = str(Composition(other, self.setting.repeats))
+                    names[kinds] = str(Composition(other, self.setting.repeats))
         return names
 
-    def _cost(self, word: Word, letters: LetterWord) -> int | None:
-        found = self.solved[letters].found
-        return None if found is None else found.cost + self._fixed(word)
+    def _cost(self, kinds: Kinds, letters: Letters) -> int | None:
+        solution = self.verdicts[letters].solution
+        return None if solution is None else solution.cost + self._fixed_cost(kinds)
+
+
+def engine_for(alphabet: Alphabet) -> Engine:
+    """Return the search that decides a setting: by halves where it can be split, else forward."""
+    setting = alphabet.setting
+    if setting.permutation == "free":
+        return ForwardSearch(alphabet, FreeAlgebra(alphabet))
+    if setting.rule == "early-stop" or setting.repeats > 1:
+        return ForwardSearch(alphabet, ExactAlgebra(alphabet))
+    return HalfSearch(alphabet)
+
+
+# Work below this is done sooner in one process than others can be started, in seconds.
+WORTH_WORKERS_S = 10.0
+SHARD_S = 1.0
+MOST_SHARDS: Final = 64
+# What all processes together should stay below when no number of them is given, in MiB.
+MEMORY_MIB: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for a sequence of letters; without a solution `irreducible` means nothing."""
+
+    solution: Solution | None
+    irreducible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """Sequences to solve. Shards of one `run` in the same process share its engine."""
+
+    run: tuple[int, int]
+    alphabet: Alphabet
+    sequences: tuple[Letters, ...]
+
+
+_engines: dict[tuple[int, int], Engine] = {}
+_runs = count(1)
+
+
+def _solve_shard(shard: _Shard) -> tuple[dict[Letters, Verdict], int]:
+    """Return the verdict for each sequence, and how many choices were looked at one by one."""
+    engine = _engines.get(shard.run)
+    if engine is None:
+        _engines.clear()
+        engine = _engines[shard.run] = engine_for(shard.alphabet)
+    before = int(engine.tally[0])
+    verdicts = {
+        letters: Verdict(
+            solution, solution is not None and engine.irreducible(letters, solution.choice)
+        )
+        for letters, solution in engine.cheapest(shard.sequences).items()
+    }
+    return verdicts, int(engine.tally[0]) - before
+
+
+def _solve_all(
+    alphabet: Alphabet,
+    engine: Engine,
+    sequences: Sequence[Letters],
+    jobs: int | None,
+    progress: Progress | None,
+) -> tuple[dict[Letters, Verdict], int]:
+    """Return the verdict for each sequence, and how many choices were looked at one by one.
+
+    Both are the same however the sequences are sharded and wherever they are solved. `engine` is
+    the one of this process. `jobs` None: as many processes as are of use and fit into memory.
+    """
+    # A forward walk has the answers since it listed the candidates.
+    halves = isinstance(engine, HalfSearch)
+    seconds = expected_seconds(alphabet.setting, len(sequences)) if halves else 0.0
+    run = (os.getpid(), next(_runs))
+    _engines.clear()
+    _engines[run] = engine
+    parts = min(MOST_SHARDS, max(1, round(seconds / SHARD_S)))
+    shards = [_Shard(run, alphabet, part) for part in _in_parts(sequences, parts)]
+    verdicts: dict[Letters, Verdict] = {}
+    checked = 0
+    processes = _processes(jobs, seconds)
+    for shard_verdicts, shard_checked in over_shards(_solve_shard, shards, processes, progress):
+        verdicts |= shard_verdicts
+        checked += shard_checked
+    _engines.clear()
+    return verdicts, checked
+
+
+def _processes(jobs: int | None, seconds: float) -> int:
+    """Return how many processes are worth it for work of a duration.
+
+    Every one builds the upper halves for itself, and memory grows with the work as time does: by
+    default there are no more than fit together.
+    """
+    if seconds <= WORTH_WORKERS_S:
+        return 1
+    if jobs is not None:
+        return jobs
+    process_mib = 180 + 28 * seconds
+    return max(1, min(workers(None), int((MEMORY_MIB - 250) / process_mib)))
+
+
+def _in_parts(sequences: Sequence[Letters], parts: int) -> list[tuple[Letters, ...]]:
+    """Return the sequences in about equal parts; those with the same lower half stay together."""
+    groups: dict[Letters, list[Letters]] = {}
+    for letters in sequences:
+        groups.setdefault(letters[: len(letters) // 2], []).append(letters)
+    shards: list[list[Letters]] = [[] for _ in range(parts)]
+    for group in sorted(groups.values(), key=len, reverse=True):
+        min(shards, key=len).extend(group)
+    return [tuple(shard) for shard in shards if shard]
+
+
+def expected_seconds(setting: EnumerationSetting, sequences: int) -> float:
+    """Return about how long a number of letter sequences takes by halves on one core, in seconds.
+
+    Fitted to `results/enumerate.md`; right within a factor of about three.
+    """
+    return float(6e-4 * sequences * _options(setting) ** 3 * (setting.channels / 64) ** 0.85)
+
+
+def estimate_seconds(setting: EnumerationSetting) -> float:
+    """Return about how many seconds a setting takes on one core: an order of magnitude.
+
+    >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
+    True
+    """
+    # Beyond this the answer is "never" in any case, and powers of floats overflow.
+    length = min(setting.max_len, 200)
+    grouped = [kind for kind in setting.usable_kinds if find_kind(kind).takes_groups]
+    if not grouped:
+        return 1e-3 * length
+    if setting.permutation == "free":
+        return float(2.0 * 4.0 ** (length - 6))
+    if setting.rule == "early-stop":
+        return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
+    if setting.repeats > 1:
+        growth = 4.0 * setting.channels**0.4
+        return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)
+    # Letter sequences grow by a factor of 3.3 to 3.4 with each layer.
+    return expected_seconds(setting, 1) * 800 * 3.35 ** (length - 6)
+
+
+def _options(setting: EnumerationSetting) -> float:
+    """Return the largest number of choices of a kind, relative to the 14 of RPW at 64 channels."""
+    largest = max(
+        len(find_kind(kind).choices(c_in, c_out, setting.overlaps))
+        for kind in setting.usable_kinds
+        for c_in, c_out in setting.width_pairs
+        if c_in == c_out or find_kind(kind).mixing
+    )
+    return largest / 14
+
+
+def is_compiled() -> bool:
+    """Return whether the compiled search is on disk: the first run has to compile it."""
+    return is_cached(cheapest_pair)
+
+
+# Stand-ins for the numbered symbols of a layer and for the count of outputs.
+_NAMES = {symbol: sympy.Symbol(f"{symbol}_N", integer=True, positive=True) for symbol in (g, w, s)}
+_COUNT = sympy.Symbol("COUNT", integer=True, positive=True)
+_WIDTHS = {"C": C, "F": F, "K": K}
+
+# A kind, its widths as text, and the number that its symbols carry.
+_Layer = tuple[ConvKind, str, str, int]
+
+
+def params_text(composition: Composition, bottleneck: bool, kernel: int, dims: int) -> str:
+    """Return the number of parameters in the symbols C, F, K and g_i.
+
+    >>> params_text(Composition.parse("DW+RPW+PW"), False, 3, 2)
+    '9*C + C**2/g_1 + C*F'
+    """
+    terms: dict[str, int] = {}
+    for conv, c_in, c_out, number in _chain(composition, bottleneck):
+        term = _params(conv, c_in, c_out, kernel, dims).replace("_N", f"_{number}")
+        if term != "0":
+            terms[term] = terms.get(term, 0) + 1
+    return " + ".join(f"{n}*{term}" if n > 1 else term for term, n in terms.items()) or "0"
+
+
+def condition_text(composition: Composition, bottleneck: bool) -> str:
+    """Return the full-field condition; "always" where every choice meets it.
+
+    As `infofield.full_field_condition`: with a shuffle only the necessary half, the product of the
+    fan-ins, and with a repeated block the condition of all its copies in a row.
+
+    >>> condition_text(Composition.parse("DW+RPW+RPW"), False)
+    'C <= s_1*(w_2 - 1) + w_1'
+    >>> condition_text(Composition.parse("GC+SH+GPW"), False)
+    'C <= w_1*w_3'
+    """
+    chain = list(_chain(composition, bottleneck))
+    if not bottleneck:
+        chain = [(conv, "C", "C", number) for conv, _, _, number in chain]
+    if any(conv.scatters for conv, *_ in chain):
+        fan_ins = [_fan_in(conv, c_in).replace("_N", f"_{n}") for conv, c_in, _, n in chain]
+        if "C" in fan_ins:
+            return "always"
+        return "C <= " + ("*".join(text for text in fan_ins if text != "1") or "1")
+    outputs = "1"
+    for conv, c_in, c_out, number in reversed(chain):
+        amount = "one" if outputs == "1" else "all" if outputs == c_out else "some"
+        inner = outputs if re.fullmatch(r"\w+", outputs) else f"({outputs})"
+        text = _coverage(conv, c_in, c_out, amount).replace("_N", f"_{number}")
+        outputs = outputs if text == "COUNT" else text.replace("COUNT", inner)
+    return "always" if outputs == "C" else f"C <= {outputs}"
+
+
+def _chain(composition: Composition, bottleneck: bool) -> Iterator[_Layer]:
+    convs = [find_kind(kind) for kind in composition.kinds]
+    mixing = [conv.mixing for conv in convs]
+    out = "F" if any(mixing) else "C"
+    for copy in range(composition.repeats):
+        number = 0
+        widths = place_widths(mixing, out if copy else "C", out, "K" if bottleneck else None)
+        for conv, (c_in, c_out) in zip(convs, widths, strict=True):
+            number += conv.takes_groups
+            yield conv, c_in, c_out, number
+
+
+@cache
+def _params(conv: ConvKind, c_in: str, c_out: str, kernel: int, dims: int) -> str:
+    widths = {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
+    sizes = {k: sympy.Integer(kernel), d: sympy.Integer(dims)}
+    return str(conv.params.xreplace(widths | sizes | _NAMES))
+
+
+@cache
+def _fan_in(conv: ConvKind, c_in: str) -> str:
+    names = _NAMES | {C_in: _WIDTHS[c_in]}
+    return str(names[w] if conv.windowed else conv.fan_in.xreplace(names))
+
+
+@cache
+def _coverage(conv: ConvKind, c_in: str, c_out: str, outputs: str) -> str:
+    count = {"one": sympy.Integer(1), "all": _WIDTHS[c_out], "some": _COUNT}[outputs]
+    names = _NAMES | {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
+    # A minimum with C may go: every layer sees at least as many channels as are asked for.
+    return str(layer_coverage((conv, names), count, uncapped=c_in == "C").args[0])

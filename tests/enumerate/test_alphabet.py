@@ -17,8 +17,8 @@ SETTINGS = [
     {"channels": 12, "out_channels": 24, "bottleneck": "1/4", "repeats": 3, "dims": 1},
     {"channels": 16, "bottleneck": 2, "kernel": 5, "objective": "activations"},
 ]
-WORDS = [
-    word for n in (1, 2, 3) for word in product(("PW", "GC", "DW", "GPW", "RPW", "SH"), repeat=n)
+COMPOSITIONS = [
+    kinds for n in (1, 2, 3) for kinds in product(("PW", "GC", "DW", "GPW", "RPW", "SH"), repeat=n)
 ]
 
 
@@ -33,23 +33,23 @@ def test_choices_and_costs_of_every_layer_are_those_of_the_definitions(
 ) -> None:
     setting = EnumerationSetting(max_len=3, **arguments)
     alphabet, problem = Alphabet(setting), brute_force.Problem(setting)
-    placed = 0
-    for word in WORDS:
-        letters, expected = alphabet.place(word), problem.options(word)
-        assert (letters is None) == (expected is None), word
-        if not any(kind in ("GC", "DW") for kind in word) or expected is None:
+    compared = 0
+    for kinds in COMPOSITIONS:
+        letters, expected = alphabet.all_letters(kinds), problem.options(kinds)
+        assert (letters is None) == (expected is None), kinds
+        if not any(kind in ("GC", "DW") for kind in kinds) or expected is None:
             continue
         for number, options in zip(letters, expected, strict=True):
-            placed += 1
+            compared += 1
             letter = alphabet.letters[number]
             distinct = list({steps(option): option for option in reversed(options)}.values())[::-1]
-            got = [(each.groups or 1, each.overlap or 0) for each in letter.options]
-            kept = [option.layers[0] for option in distinct]
-            assert got == [(layer.groups, layer.overlap) for layer in kept], word
-            costs = [alphabet.measures(each.cost) for each in letter.options]
-            assert costs == [option.price[:2] for option in distinct], word
-            assert all(letter.activations == option.price[2] for option in distinct), word
-    assert placed
+            choices = [(option.groups or 1, option.overlap or 0) for option in letter.options]
+            layers = [option.layers[0] for option in distinct]
+            assert choices == [(layer.groups, layer.overlap) for layer in layers], kinds
+            costs = [alphabet.measures(option.cost) for option in letter.options]
+            assert costs == [option.price[:2] for option in distinct], kinds
+            assert all(letter.activations == option.price[2] for option in distinct), kinds
+    assert compared
 
 
 @pytest.mark.parametrize("arguments", SETTINGS, ids=str)
@@ -58,41 +58,47 @@ def test_relations_are_what_the_layers_read(arguments: dict[str, object]) -> Non
     alphabet, problem = Alphabet(setting), brute_force.Problem(setting)
     decides, real = alphabet.tracks.decides, alphabet.tracks.real or alphabet.tracks.decides
     copies = [0] + [1] * (setting.repeats - 1)
-    for word in WORDS:
-        if not any(kind in ("GC", "DW") for kind in word) or alphabet.place(word) is None:
+    for kinds in COMPOSITIONS:
+        if not any(kind in ("GC", "DW") for kind in kinds) or alphabet.all_letters(kinds) is None:
             continue
-        for number, options in zip(alphabet.place(word), problem.options(word), strict=True):
-            by_choice = {(each.layers[0].groups, each.layers[0].overlap): each for each in options}
-            for each in alphabet.letters[number].options:
-                expected = by_choice[each.groups or 1, each.overlap or 0]
+        for number, options in zip(
+            alphabet.all_letters(kinds), problem.options(kinds), strict=True
+        ):
+            by_choice = {
+                (option.layers[0].groups, option.layers[0].overlap): option for option in options
+            }
+            for option in alphabet.letters[number].options:
+                expected = by_choice[option.groups or 1, option.overlap or 0]
                 for layers, tracks in ((expected.layers, decides), (expected.real, real)):
                     for layer, copy in zip(layers, copies, strict=True):
-                        relation = each.relations[tracks[copy]]
+                        relation = option.relations[tracks[copy]]
                         rows = alphabet.relations[relation]
                         bits = [sum(1 << i for i in set(read)) for read in layer.reads]
                         assert [int(row[0]) for row in rows] == bits
                         assert alphabet.inputs[relation] == layer.c_in
 
 
-def test_depthwise_layers_drop_out_of_channel_words_wherever_they_stand() -> None:
+def test_depthwise_layers_are_no_channel_letters_wherever_they_stand() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=16))
-    words = [("DW", "RPW", "SH", "GPW"), ("RPW", "DW", "SH", "GPW"), ("RPW", "SH", "GPW", "DW")]
-    assert len({alphabet.word(word) for word in words}) == 1
-    assert alphabet.word(("DW",)) == ()
-    assert len(alphabet.word(("GC", "SH"))) == 2
+    orders = [("DW", "RPW", "SH", "GPW"), ("RPW", "DW", "SH", "GPW"), ("RPW", "SH", "GPW", "DW")]
+    assert len({alphabet.channel_letters(kinds) for kinds in orders}) == 1
+    assert alphabet.channel_letters(("DW",)) == ()
+    assert len(alphabet.channel_letters(("GC", "SH"))) == 2
 
 
 def test_layers_before_a_stride_are_letters_of_their_own() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=16, stride=2))
-    assert alphabet.word(("RPW", "DW", "RPW")) != alphabet.word(("DW", "RPW", "RPW"))
+    assert alphabet.channel_letters(("RPW", "DW", "RPW")) != alphabet.channel_letters(
+        ("DW", "RPW", "RPW")
+    )
 
 
-def test_compositions_that_the_widths_leave_no_place_for_have_no_word() -> None:
+def test_compositions_that_cannot_have_the_widths_have_no_letters() -> None:
     narrow = Alphabet(EnumerationSetting(channels=16, bottleneck="1/4"))
-    assert narrow.word(("PW", "DW")) is None
-    assert narrow.word(("PW", "DW", "PW")) is not None
+    assert narrow.channel_letters(("PW", "DW")) is None
+    assert narrow.channel_letters(("PW", "DW", "PW")) is not None
     wider = Alphabet(EnumerationSetting(channels=16, out_channels=32))
-    assert wider.word(("DW", "SH")) is None
+    assert wider.channel_letters(("DW", "SH")) is None
 
 
 def test_costs_too_large_to_compare_exactly_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Compiled set kernels against plain Python sets, at widths of one machine word and of several."""
+"""Compiled set kernels against plain Python sets, at widths of one 64-bit limb and of several."""
 
 from itertools import permutations
 
@@ -12,11 +12,11 @@ from ifspace.enumerate.bits import (
     covers,
     easier,
     largest_row,
+    limbs,
     pack,
     smallest_row,
     subset,
     transpose,
-    words_for,
 )
 
 Sets = list[frozenset[int]]
@@ -26,8 +26,8 @@ WIDTHS = st.sampled_from([1, 5, 8, 63, 64, 65, 127, 128, 130, 200])
 def bits(sets: Sets, width: int) -> np.ndarray:
     rows = np.zeros((len(sets), -(-width // 64)), np.uint64)
     for row, members in enumerate(sets):
-        for each in members:
-            rows[row, each // 64] |= np.uint64(1 << each % 64)
+        for channel in members:
+            rows[row, channel // 64] |= np.uint64(1 << channel % 64)
     return rows
 
 
@@ -106,7 +106,7 @@ def test_rows_packed_turned_and_measured(case: tuple[int, Sets]) -> None:
     assert np.array_equal(transpose(transpose(rows, width), len(sets)), rows)
     assert smallest_row(rows) == min(map(len, sets))
     assert largest_row(rows) == max(map(len, sets))
-    assert words_for(width) == rows.shape[1]
+    assert limbs(width) == rows.shape[1]
 
 
 @given(WIDTHS, st.integers(1, 5), st.data())

@@ -17,9 +17,9 @@ from ifspace.enumerate.search import (
 from ifspace.infofield import full_field_condition
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")
-SHORT = [word for n in (1, 2) for word in product(KINDS, repeat=n)]
+SHORT = [kinds for n in (1, 2) for kinds in product(KINDS, repeat=n)]
 LONG = [tuple(random.Random(seed).choices(KINDS, k=3 + seed % 3)) for seed in range(60)]
-WORDS = SHORT + LONG
+COMPOSITIONS = SHORT + LONG
 
 
 def read(text: str) -> sympy.Basic:
@@ -32,10 +32,10 @@ def read(text: str) -> sympy.Basic:
 def compositions(bottleneck: bool) -> list[Composition]:
     mixing = {"PW", "GC", "GPW", "RPW"}
     return [
-        Composition(word, repeats)
-        for word in WORDS
+        Composition(kinds, repeats)
+        for kinds in COMPOSITIONS
         for repeats in (1, 2)
-        if not bottleneck or sum(kind in mixing for kind in word) > 1
+        if not bottleneck or sum(kind in mixing for kind in kinds) > 1
     ]
 
 

@@ -17,18 +17,19 @@ from ifspace.enumerate.search import engine_for
 from ifspace.reach import channel_field
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")
-WORDS = [("GPW", "SH", "GPW"), ("RPW", "GC", "SH"), ("GC", "SH", "RPW", "GPW"), ("PW", "SH")]
+COMPOSITIONS = [("GPW", "SH", "GPW"), ("RPW", "GC", "SH"), ("GC", "SH", "RPW", "GPW"), ("PW", "SH")]
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("kinds", COMPOSITIONS)
 @pytest.mark.parametrize("channels", [12, 66])
-def test_the_exact_algebra_agrees_with_reach(word: tuple[str, ...], channels: int) -> None:
+def test_the_exact_algebra_agrees_with_reach(kinds: tuple[str, ...], channels: int) -> None:
     alphabet = Alphabet(EnumerationSetting(channels=channels))
     algebra = ExactAlgebra(alphabet)
-    letters = [alphabet.letters[place] for place in alphabet.place(word)]
+    letters = [alphabet.letters[index] for index in alphabet.all_letters(kinds)]
     for choice in product(*(letter.options[::2] for letter in letters)):
         layers = tuple(
-            Layer(kind, each.groups, each.overlap) for kind, each in zip(word, choice, strict=True)
+            Layer(kind, option.groups, option.overlap)
+            for kind, option in zip(kinds, choice, strict=True)
         )
         whole, parts = algebra.start(channels), []
         for option in choice:
@@ -36,7 +37,7 @@ def test_the_exact_algebra_agrees_with_reach(word: tuple[str, ...], channels: in
             parts.append(algebra.extend(algebra.start(channels), option.relations[0]))
         chained = parts[0]
         for part in parts[1:]:
-            chained = algebra.behind(chained, part)
+            chained = algebra.chain(chained, part)
         assert chained == whole
         assert algebra.field(whole) == channel_field(Block(layers).at(channels).layers)
         assert algebra.within(whole, whole)
@@ -45,7 +46,7 @@ def test_the_exact_algebra_agrees_with_reach(word: tuple[str, ...], channels: in
 def test_within_is_containment_for_every_output() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=12))
     algebra = ExactAlgebra(alphabet)
-    letter = alphabet.letters[alphabet.place(("DW", "GPW"))[1]]
+    letter = alphabet.letters[alphabet.all_letters(("DW", "GPW"))[1]]
     by_groups = {
         each.groups: algebra.extend(algebra.start(12), each.relations[0]) for each in letter.options
     }
@@ -59,7 +60,7 @@ def test_within_is_containment_for_every_output() -> None:
 def test_the_free_algebra_multiplies_fan_ins_up_to_the_width() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=12, permutation="free"))
     algebra = FreeAlgebra(alphabet)
-    gpw, sh = (alphabet.letters[alphabet.place(("DW", kind))[1]] for kind in ("GPW", "SH"))
+    gpw, sh = (alphabet.letters[alphabet.all_letters(("DW", kind))[1]] for kind in ("GPW", "SH"))
     for one, other in product(gpw.options, repeat=2):
         element = algebra.extend(
             algebra.extend(algebra.start(12), one.relations[0]), other.relations[0]
@@ -67,7 +68,7 @@ def test_the_free_algebra_multiplies_fan_ins_up_to_the_width() -> None:
         expected = min(12, 12 // one.groups * (12 // other.groups))
         assert algebra.field(element) == expected
         assert algebra.field(algebra.extend(element, sh.options[0].relations[0])) == expected
-        assert algebra.behind(12 // one.groups, 12 // other.groups) == expected
+        assert algebra.chain(12 // one.groups, 12 // other.groups) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_the_free_algebra_multiplies_fan_ins_up_to_the_width() -> None:
     ],
     ids=str,
 )
-def test_a_rejected_beginning_rejects_every_word_that_begins_so(
+def test_a_prefix_that_is_ruled_out_rules_out_all_that_begins_with_it(
     arguments: dict[str, object],
 ) -> None:
     setting = EnumerationSetting(channels=8, max_len=3, **arguments)
@@ -90,30 +91,29 @@ def test_a_rejected_beginning_rejects_every_word_that_begins_so(
     engine = engine_for(alphabet)
     assert isinstance(engine, ForwardSearch)
     dropped = 0
-    for word in product(KINDS, repeat=3):
-        letters = alphabet.place(word)
-        if letters is None or sum(kind in ("GC", "DW") for kind in word) != 1:
+    for kinds in product(KINDS, repeat=3):
+        letters = alphabet.channel_letters(kinds)
+        if letters is None or sum(kind in ("GC", "DW") for kind in kinds) != 1:
             continue
-        channel_word = alphabet.word(word)
-        beginnings = [channel_word[:n] for n in range(1, len(channel_word) + 1)]
-        alive = [engine.may_begin(beginning) for beginning in beginnings]
-        assert alive == sorted(alive, reverse=True)
-        if not all(alive):
+        prefixes = [letters[:n] for n in range(1, len(letters) + 1)]
+        possible = [engine.may_begin(prefix) for prefix in prefixes]
+        assert possible == sorted(possible, reverse=True)
+        if not all(possible):
             dropped += 1
-            assert engine.cheapest([channel_word])[channel_word] is None
-            assert problem.best(word) is None
+            assert engine.cheapest([letters])[letters] is None
+            assert problem.best(kinds) is None
     assert dropped
 
 
-def test_answers_do_not_depend_on_the_order_of_the_words() -> None:
+def test_answers_do_not_depend_on_the_order_of_the_sequences() -> None:
     setting = EnumerationSetting(channels=12, repeats=2)
     alphabet = Alphabet(setting)
-    words = [
-        alphabet.word(word)
-        for word in product(KINDS, repeat=3)
-        if sum(kind in ("GC", "DW") for kind in word) == 1
+    sequences = [
+        alphabet.channel_letters(kinds)
+        for kinds in product(KINDS, repeat=3)
+        if sum(kind in ("GC", "DW") for kind in kinds) == 1
     ]
-    one = engine_for(alphabet).cheapest(words)
-    assert engine_for(alphabet).cheapest(words[::-1]) == one
+    answers = engine_for(alphabet).cheapest(sequences)
+    assert engine_for(alphabet).cheapest(sequences[::-1]) == answers
     engine = engine_for(alphabet)
-    assert {word: engine.cheapest([word])[word] for word in words} == one
+    assert {letters: engine.cheapest([letters])[letters] for letters in sequences} == answers

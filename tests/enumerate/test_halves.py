@@ -7,7 +7,7 @@ import pytest
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import (
     Alphabet,
-    LetterWord,
+    Letters,
 )
 from ifspace.enumerate.compositions import candidates
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
@@ -17,21 +17,22 @@ NO_PW = ("GC", "DW", "GPW", "RPW", "SH")
 
 
 class Everything:
-    def may_begin(self, beginning: LetterWord) -> bool:
+    def may_begin(self, prefix: Letters) -> bool:
         return True
 
-    def may_be(self, word: LetterWord) -> bool:
+    def may_survive(self, letters: Letters) -> bool:
         return True
 
 
-def channel_words(alphabet: Alphabet, length: int) -> list[LetterWord]:
+def sequences_up_to(length: int, alphabet: Alphabet) -> list[Letters]:
+    """The distinct letter sequences of all candidates of 1 to `length` layers."""
     kinds = alphabet.setting.usable_kinds
-    found = (
+    sequences = (
         letters
         for n in range(1, length + 1)
         for _, letters in candidates(alphabet, Everything(), [kinds] * n)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(sequences))
 
 
 @pytest.mark.parametrize(
@@ -55,33 +56,35 @@ def test_halves_and_the_forward_walk_find_the_same(
     length: int, arguments: dict[str, object]
 ) -> None:
     alphabet = Alphabet(EnumerationSetting(max_len=length, **arguments))
-    words = channel_words(alphabet, length)
+    sequences = sequences_up_to(length, alphabet)
     halves, forward = HalfSearch(alphabet), ForwardSearch(alphabet, ExactAlgebra(alphabet))
-    one, other = halves.cheapest(words), forward.cheapest(words)
-    assert one.keys() == other.keys() == set(words)
-    assert {w for w in words if one[w] != other[w]} == set()
-    found = {word: each for word, each in one.items() if each is not None}
-    assert found
+    by_halves, by_walk = halves.cheapest(sequences), forward.cheapest(sequences)
+    assert by_halves.keys() == by_walk.keys() == set(sequences)
+    assert {letters for letters in sequences if by_halves[letters] != by_walk[letters]} == set()
+    solutions = {letters: solution for letters, solution in by_halves.items() if solution}
+    assert solutions
     assert all(
-        halves.irreducible(word, each.choice) == forward.irreducible(word, each.choice)
-        for word, each in found.items()
+        halves.irreducible(letters, solution.choice)
+        == forward.irreducible(letters, solution.choice)
+        for letters, solution in solutions.items()
     )
 
 
-def test_answers_do_not_depend_on_what_was_asked_before() -> None:
+def test_answers_do_not_depend_on_what_was_solved_before() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=24))
-    words = channel_words(alphabet, 4)
-    together = HalfSearch(alphabet).cheapest(words)
-    shuffled = random.Random(0).sample(words, len(words))
+    sequences = sequences_up_to(4, alphabet)
+    together = HalfSearch(alphabet).cheapest(sequences)
+    shuffled = random.Random(0).sample(sequences, len(sequences))
     one_by_one = HalfSearch(alphabet)
-    assert {w: one_by_one.cheapest([w])[w] for w in shuffled[:150]} == {
-        w: together[w] for w in shuffled[:150]
+    assert {letters: one_by_one.cheapest([letters])[letters] for letters in shuffled[:150]} == {
+        letters: together[letters] for letters in shuffled[:150]
     }
     assert HalfSearch(alphabet).cheapest(shuffled) == together
 
 
-def test_each_word_is_answered_once_however_often_it_is_asked() -> None:
+def test_a_sequence_that_is_given_twice_is_answered_once() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=16))
-    words = channel_words(alphabet, 2)
-    assert HalfSearch(alphabet).cheapest(words * 2) == HalfSearch(alphabet).cheapest(words)
+    sequences = sequences_up_to(2, alphabet)
+    twice = HalfSearch(alphabet).cheapest(sequences * 2)
+    assert twice == HalfSearch(alphabet).cheapest(sequences)
     assert HalfSearch(alphabet).cheapest([]) == {}

@@ -25,13 +25,13 @@ RULES = [{}, {"compact": "subset"}, {"rule": "early-stop"}, {"repeats": 2}]
 WITHOUT_ROLLING = ("PW", "GC", "DW", "GPW", "SH")
 
 
-def found(setting: EnumerationSetting) -> tuple[Design, ...]:
+def enumerated(setting: EnumerationSetting) -> tuple[Design, ...]:
     return enumerate_designs([setting], jobs=1).designs
 
 
 def assert_agrees(**arguments: object) -> int:
     setting = EnumerationSetting(**arguments)
-    return assert_same_designs(found(setting), setting)
+    return assert_same_designs(enumerated(setting), setting)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -77,34 +77,36 @@ def test_four_layers_where_groups_nest_and_where_they_do_not(
         (130, ("DW", "GPW", "SH")),
     ],
 )
-def test_more_channels_than_fit_in_one_machine_word(channels: int, kinds: tuple[str, ...]) -> None:
+def test_more_channels_than_fit_in_one_limb(channels: int, kinds: tuple[str, ...]) -> None:
     assert_agrees(channels=channels, kinds=kinds, max_len=3)
 
 
 @pytest.mark.parametrize("length", [6, 7])
-def test_long_words_of_few_kinds(length: int) -> None:
+def test_long_compositions_of_few_kinds(length: int) -> None:
     assert_agrees(channels=8, kinds=("DW", "GPW", "SH"), max_len=length)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_words_without_exactly_one_spatial_layer_add_nothing(rule: dict[str, object]) -> None:
+def test_compositions_without_exactly_one_spatial_layer_add_nothing(
+    rule: dict[str, object],
+) -> None:
     setting = EnumerationSetting(channels=6, max_len=3, **rule)
     assert designs(setting, one_spatial=False) == designs(setting)
 
 
 @pytest.mark.parametrize("patterns", ["any", "keep"])
-def test_repeated_patterns_are_dropped_or_kept_as_asked(patterns: str) -> None:
+def test_repeated_patterns_are_dropped_or_kept_by_mode(patterns: str) -> None:
     assert_agrees(channels=8, max_len=4, patterns=patterns)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_a_prime_width_leaves_two_designs(rule: dict[str, object]) -> None:
     setting = EnumerationSetting(channels=13, max_len=4, **rule)
-    blocks = [str(design.block) for design in found(setting)]
+    blocks = [str(design.block) for design in enumerated(setting)]
     one_copy = [text.removeprefix("(").removesuffix(")x2") for text in blocks]
     # Twice in a row one of the two pointwise layers is enough, so neither design is compact.
     assert one_copy == ([] if setting.repeats == 2 else ["PW+DW", "DW+PW"])
-    assert_same_designs(found(setting), setting)
+    assert_same_designs(enumerated(setting), setting)
 
 
 def _rolling_convolution() -> ConvKind:
@@ -196,9 +198,9 @@ def test_a_seventh_kind_is_enumerated_as_the_six(
     assert brute_force.KINDS is brute_layers.KINDS
     setting = EnumerationSetting(channels=8, max_len=3, **rule)
     assert symbol in setting.kinds
-    designs_found = found(setting)
-    assert any(symbol in design.kinds for design in designs_found) or setting.repeats > 1
-    assert_same_designs(designs_found, setting)
+    survivors = enumerated(setting)
+    assert any(symbol in design.kinds for design in survivors) or setting.repeats > 1
+    assert_same_designs(survivors, setting)
 
 
 def test_too_few_jobs_are_refused_before_any_work() -> None:

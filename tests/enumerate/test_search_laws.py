@@ -10,7 +10,7 @@ from witness import autograd_field
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, save
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate import search as solve
+from ifspace.enumerate import search
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.reach import compact, irreducible, quality, removable_layers
 
@@ -54,10 +54,10 @@ def test_the_field_of_every_design_is_confirmed_by_differentiation(
 def test_no_design_keeps_its_field_without_a_layer(channels: int, length: int) -> None:
     for design in enumerated(channels=channels, max_len=length).designs:
         layers = design.block.layers
-        for place in range(len(layers)):
-            rest = Block(layers[:place] + layers[place + 1 :]).at(channels)
+        for index in range(len(layers)):
+            rest = Block(layers[:index] + layers[index + 1 :]).at(channels)
             seen, side = autograd_field(rest)
-            assert side < 3 or min(map(len, seen)) < channels, (design.block, place)
+            assert side < 3 or min(map(len, seen)) < channels, (design.block, index)
 
 
 @pytest.mark.parametrize(
@@ -129,39 +129,39 @@ def test_the_catalogue_is_the_same_bytes_for_any_number_of_workers(
     def enumerate_and_save(jobs: int) -> list[tuple[int, int]]:
         progress: list[tuple[int, int]] = []
         catalogue = enumerate_designs(
-            settings, jobs=jobs, progress=lambda *told: progress.append(told)
+            settings, jobs=jobs, progress=lambda *call: progress.append(call)
         )
         files.append(tmp_path / f"{len(files)}.parquet")
         save(catalogue, files[-1])
         return progress
 
     enumerate_and_save(1)
-    # Every bit of work is worth a worker, and is cut small.
-    monkeypatch.setattr(solve, "WORTH_WORKERS_S", 0)
-    monkeypatch.setattr(solve, "SHARD_S", 1e-6)
+    # Every bit of work is worth a worker, and is split into small shards.
+    monkeypatch.setattr(search, "WORTH_WORKERS_S", 0)
+    monkeypatch.setattr(search, "SHARD_S", 1e-6)
     for jobs in (1, 2):
         progress = enumerate_and_save(jobs)
-        assert len(progress) > 4, "the work was not cut"
+        assert len(progress) > 4, "the work was not split"
     assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_worker_processes_are_really_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    inside = solve.over_shards
+    calls = []
+    over_shards = search.over_shards
 
-    def listening(function: object, shards: list[object], jobs: int, progress: object) -> object:
-        asked.append((len(shards), jobs))
-        return inside(function, shards, jobs, progress)
+    def recording(function: object, shards: list[object], jobs: int, progress: object) -> object:
+        calls.append((len(shards), jobs))
+        return over_shards(function, shards, jobs, progress)
 
-    monkeypatch.setattr(solve, "over_shards", listening)
+    monkeypatch.setattr(search, "over_shards", recording)
     setting = EnumerationSetting(channels=8, max_len=3)
     small = enumerate_designs([setting], jobs=2)
-    assert {jobs for _, jobs in asked} == {1}, "so little work is done sooner in one process"
-    monkeypatch.setattr(solve, "WORTH_WORKERS_S", 0)
-    monkeypatch.setattr(solve, "SHARD_S", 1e-6)
-    asked.clear()
+    assert {jobs for _, jobs in calls} == {1}, "so little work is done sooner in one process"
+    monkeypatch.setattr(search, "WORTH_WORKERS_S", 0)
+    monkeypatch.setattr(search, "SHARD_S", 1e-6)
+    calls.clear()
     assert enumerate_designs([setting], jobs=2) == small
-    assert any(shards > 1 and jobs == 2 for shards, jobs in asked)
+    assert any(shards > 1 and jobs == 2 for shards, jobs in calls)
 
 
 def test_settings_are_kept_apart_and_in_order() -> None:

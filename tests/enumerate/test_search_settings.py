@@ -17,12 +17,12 @@ from ifspace.reach import channel_field
 SIX = ("PW", "GC", "DW", "GPW", "RPW", "SH")
 
 
-def found(setting: EnumerationSetting) -> tuple[Design, ...]:
+def enumerated(setting: EnumerationSetting) -> tuple[Design, ...]:
     return enumerate_designs([setting], jobs=1).designs
 
 
 def blocks(**arguments: object) -> dict[str, Design]:
-    return {each.composition: each for each in found(EnumerationSetting(**arguments))}
+    return {each.composition: each for each in enumerated(EnumerationSetting(**arguments))}
 
 
 CASES = [
@@ -72,7 +72,7 @@ CASES = [
 @pytest.mark.parametrize("arguments", CASES, ids=str)
 def test_designs_and_minima_are_those_of_brute_force(arguments: dict[str, object]) -> None:
     setting = EnumerationSetting(**{"max_len": 3} | arguments)
-    assert assert_same_designs(found(setting), setting) > 0
+    assert assert_same_designs(enumerated(setting), setting) > 0
 
 
 @st.composite
@@ -108,7 +108,7 @@ def settings_small_enough(draw: st.DrawFn) -> EnumerationSetting:
 @settings(max_examples=120)
 @given(settings_small_enough())
 def test_any_small_setting_agrees_with_brute_force(setting: EnumerationSetting) -> None:
-    assert_same_designs(found(setting), setting)
+    assert_same_designs(enumerated(setting), setting)
 
 
 def test_with_a_stride_macs_and_parameters_choose_different_blocks() -> None:
@@ -124,13 +124,13 @@ def test_with_a_stride_macs_and_parameters_choose_different_blocks() -> None:
     assert by_params.activations_per_pixel == by_macs.activations_per_pixel == 96
     for objective in ("params", "macs"):
         setting = EnumerationSetting(**at, objective=objective)
-        assert_same_designs(found(setting), setting)
+        assert_same_designs(enumerated(setting), setting)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"repeats": 2}, {"out_channels": 24}, {"dims": 1}])
 def test_at_stride_one_all_objectives_choose_the_same_blocks(arguments: dict[str, object]) -> None:
     one, *others = (
-        found(EnumerationSetting(channels=12, max_len=3, objective=objective, **arguments))
+        enumerated(EnumerationSetting(channels=12, max_len=3, objective=objective, **arguments))
         for objective in ("params", "macs", "activations")
     )
     assert one
@@ -157,7 +157,7 @@ def test_of_blocks_with_equal_macs_the_one_with_fewer_parameters_is_chosen() -> 
         rule="early-stop",
         permutation="free",
     )
-    assert_same_designs(found(setting), setting)
+    assert_same_designs(enumerated(setting), setting)
 
 
 def test_a_choice_that_fails_at_the_real_widths_gives_way_to_the_next_cheapest() -> None:
