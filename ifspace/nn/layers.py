@@ -4,7 +4,6 @@ RPW, which torch does not have, is `RollingPointwiseConv2d`; every other kind is
 """
 
 from collections.abc import Callable
-from fractions import Fraction
 from math import sqrt
 from numbers import Rational
 from typing import Any, Final
@@ -16,7 +15,7 @@ from ifspace.block import SizedLayer
 from ifspace.errors import BlockError, KernelError
 from ifspace.kernels.rpw.operator import (
     IMPLEMENTATIONS,
-    rolling_pointwise_conv2d,
+    rolling_pointwise_at_step,
 )
 from ifspace.kernels.tensors import check_input
 from ifspace.kernels.windows import exact_overlap, windows_of
@@ -67,7 +66,7 @@ class RollingPointwiseConv2d(nn.Module):
                 argument="impl",
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.overlap: Fraction = exact_overlap(overlap)
+        self.overlap, self.step = exact_overlap(overlap), windows.step
         self.impl = impl
         self.weight = nn.Parameter(
             torch.empty(out_channels, windows.width, device=device, dtype=dtype)
@@ -87,9 +86,7 @@ class RollingPointwiseConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, C_out, H, W] of x [N, C_in, H, W]."""
         check_input(x, self.in_channels)
-        return rolling_pointwise_conv2d(
-            x, self.weight, self.bias, self.groups, self.overlap, self.impl
-        )
+        return rolling_pointwise_at_step(x, self.weight, self.bias, self.step, self.impl)
 
     def extra_repr(self) -> str:
         """Return the arguments that the module's `repr` shows."""
@@ -109,7 +106,8 @@ class RollingPointwiseConv1d(RollingPointwiseConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, C_out, L] of x [N, C_in, L], computed as feature maps of height 1."""
         check_input(x, self.in_channels, "L")
-        return super().forward(x.unsqueeze(2)).squeeze(2)
+        y = rolling_pointwise_at_step(x.unsqueeze(2), self.weight, self.bias, self.step, self.impl)
+        return y.squeeze(2)
 
 
 def _convolution(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:

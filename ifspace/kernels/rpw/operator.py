@@ -84,12 +84,25 @@ def rolling_pointwise_conv2d(
 
     Reference: [3DRF] section 4.2.
     """
-    tensors = {"x": x, "weight": weight, "bias": bias}
-    check_tensors(tensors, optional=_OPTIONAL)
+    check_tensors({"x": x, "weight": weight, "bias": bias}, optional=_OPTIONAL)
     check_input(x)
     step = step_of(x.shape[1], groups, overlap)
     _check_parameters(x, weight, bias, groups)
-    check_alike(tensors)
+    return rolling_pointwise_at_step(x, weight, bias, step, impl)
+
+
+def rolling_pointwise_at_step(
+    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str = "auto"
+) -> Tensor:
+    """Return `rolling_pointwise_conv2d` of tensors whose shapes fit, with the step of the windows.
+
+    A module computes the step and the shapes of its parameters once; only what may differ from
+    call to call is checked here.
+
+    Raises: KernelError for dtypes or devices that do not fit or an unknown implementation;
+        DeviceError for an implementation that cannot run on the device of x.
+    """
+    check_alike({"x": x, "weight": weight, "bias": bias})
     impl = choose_implementation(x, impl)
     if is_autocast(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
