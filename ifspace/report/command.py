@@ -71,12 +71,12 @@ def command(
     )
     from ifspace.report.tables import tables
 
-    wanted = chosen(only)
-    found = read(results)
-    for said in left_out(found, wanted):
-        output.note(f"left out: {said}")
-    shown = {part.title: tables(found, part.name) for part in wanted}
-    written = [str(path) for path in _written(found, wanted, html, figures, readme, output)]
+    parts = chosen(only)
+    folder = read(results)
+    for sentence in left_out(folder, parts):
+        output.note(f"left out: {sentence}")
+    shown = {part.title: tables(folder, part.name) for part in parts}
+    written = [str(path) for path in _written(folder, parts, html, figures, readme, output)]
     for path in written:
         output.note(f"written: {path}")
     if (html or figures or readme) and output.format == "table" and output.out is None:
@@ -84,19 +84,19 @@ def command(
     values = {
         "results": str(results),
         "written": written,
-        "left_out": list(left_out(found, wanted)),
+        "left_out": list(left_out(folder, parts)),
         "tables": [
-            {"part": part.name, "title": each.title, "header": each.names, "rows": each.rows}
-            for part in wanted
-            for each in shown[part.title]
+            {"part": part.name, "title": table.title, "header": table.names, "rows": table.rows}
+            for part in parts
+            for table in shown[part.title]
         ],
     }
-    _emit(output, wanted, shown, values)
+    _emit(output, parts, shown, values)
 
 
 def _check_installed(html: Path | None, figures: Path | None) -> None:
     needed = [*(_FIGURES if figures else ()), *(_PAGE if html else ())]
-    absent = [each for each in needed if find_spec(each) is None]
+    absent = [package for package in needed if find_spec(package) is None]
     if absent:
         raise click.ClickException(
             f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: reports "
@@ -105,8 +105,8 @@ def _check_installed(html: Path | None, figures: Path | None) -> None:
 
 
 def _written(
-    found: "Results",
-    wanted: "Sequence[Part]",
+    folder: "Results",
+    parts: "Sequence[Part]",
     html: Path | None,
     figures: Path | None,
     readme: Path | None,
@@ -116,21 +116,21 @@ def _written(
     if html is not None:
         from ifspace.report import page
 
-        page.write(found, wanted, html)
+        page.write(folder, parts, html)
         yield html
     if readme is not None:
         from ifspace.report.readme import rewrite
 
-        if rewrite(readme, found):
+        if rewrite(readme, folder):
             yield readme
         else:
             output.note(f"{readme} is as it should be")
     if figures is not None:
-        yield from _figures(found, [part.name for part in wanted], figures, output)
+        yield from _figures(folder, [part.name for part in parts], figures, output)
 
 
 def _figures(
-    found: "Results", names: Sequence[str], folder: Path, output: Output
+    results: "Results", names: Sequence[str], folder: Path, output: Output
 ) -> Iterator[Path]:
     from ifspace.cli.progress import ProgressBar
     from ifspace.errors import OutputError
@@ -148,23 +148,23 @@ def _figures(
     with ProgressBar("figures", quiet=output.quiet) as bar:
         for done, name in enumerate(names):
             bar(done, len(names))
-            yield from plots.write(found, [name], folder)
+            yield from plots.write(results, [name], folder)
 
 
 def _emit(
     output: Output,
-    wanted: "Sequence[Part]",
+    parts: "Sequence[Part]",
     shown: "dict[str, tuple[Table, ...]]",
     values: dict[str, Any],
 ) -> None:
     from ifspace.catalogue.export import csv_table, json_text
 
     cells = [
-        [part.name, each.title, number, column, cell]
-        for part in wanted
-        for each in shown[part.title]
-        for number, row in enumerate(each.rows, start=1)
-        for column, cell in zip(each.names, row, strict=True)
+        [part.name, table.title, number, column, cell]
+        for part in parts
+        for table in shown[part.title]
+        for number, row in enumerate(table.rows, start=1)
+        for column, cell in zip(table.names, row, strict=True)
     ]
     output.emit(
         {
@@ -177,10 +177,10 @@ def _emit(
 
 
 def _markdown(shown: "dict[str, tuple[Table, ...]]") -> str:
-    found = {title: tables for title, tables in shown.items() if tables}
+    filled = {title: tables for title, tables in shown.items() if tables}
     return "\n".join(
         "\n".join([f"## {title}\n", *(table.markdown() for table in tables)])
-        for title, tables in found.items()
+        for title, tables in filled.items()
     )
 
 

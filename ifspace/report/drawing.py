@@ -74,12 +74,12 @@ class Sight:
         Only for the channels `outputs`, all if None.
         """
         reads = self.reads[layer]
-        found: dict[int, set[int]] = {}
+        columns: dict[int, set[int]] = {}
         for output in range(len(reads)) if outputs is None else outputs:
-            found.setdefault(output // self.share, set()).update(
+            columns.setdefault(output // self.share, set()).update(
                 (reads[output] // self.share).tolist()
             )
-        return {column: sorted(read) for column, read in sorted(found.items())}
+        return {column: sorted(read) for column, read in sorted(columns.items())}
 
 
 def see(
@@ -110,13 +110,13 @@ def runs(columns: Sequence[int]) -> list[tuple[int, int]]:
     >>> runs([0, 1, 2, 6, 8, 9])
     [(0, 2), (6, 6), (8, 9)]
     """
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     for column in columns:
-        if found and column == found[-1][1] + 1:
-            found[-1] = found[-1][0], column
+        if spans and column == spans[-1][1] + 1:
+            spans[-1] = spans[-1][0], column
         else:
-            found.append((column, column))
-    return found
+            spans.append((column, column))
+    return spans
 
 
 # A run of so many columns is drawn as lines, a longer one as a fan.
@@ -239,7 +239,7 @@ def _edges(
         end = (below[column], layer + 1.0)
         for first, last in runs(read):
             if last - first < MOST_LINES:
-                lines += [[(above[each], layer), end] for each in range(first, last + 1)]
+                lines += [[(above[index], layer), end] for index in range(first, last + 1)]
             else:
                 fans.append([(above[first], layer), (above[last], layer), end])
     return fans, lines

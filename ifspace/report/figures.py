@@ -199,7 +199,7 @@ OURS: Final = ("ifspace", "catalogue")
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class MeasuredBlock:
     """A measured block: its parameters, its least milliseconds, its name if to compare with."""
 
     name: str
@@ -212,7 +212,9 @@ def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Yield for each device and shape parameters against latency; prediction; and the bound."""
     for bench in results.blocks:
         cases = by_condition(bench.rows)
-        forward = {each: rows for each, rows in cases.items() if each.mode == FORWARD}
+        forward = {
+            condition: rows for condition, rows in cases.items() if condition.mode == FORWARD
+        }
         for number, (condition, rows) in enumerate(forward.items()):
             last = f"-{number + 1}" if number else ""
             blocks = measured_blocks(rows)
@@ -222,41 +224,42 @@ def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
         drawn = predicted(bench, forward)
         if drawn is not None:
             yield f"predicted-latency-{bench.device}", drawn
-        timed = {each: rows for each, rows in cases.items() if _bounded(rows, LEAST)}
+        timed = {condition: rows for condition, rows in cases.items() if _bounded(rows, LEAST)}
         if timed:
             yield f"speed-bound-blocks-{bench.device}", speed_bound(bench, timed, LEAST)
 
 
-def measured_blocks(rows: Rows) -> list[Timed]:
+def measured_blocks(rows: Rows) -> list[MeasuredBlock]:
     """Return the blocks that have parameters and a time."""
-    found = []
+    blocks = []
     for name in rows:
         params, time = median_of(rows, name, PARAMS), least_of(rows, name)
         if params and time:
-            found.append(Timed(name, params, time, baseline_name(rows, name)))
-    return found
+            blocks.append(MeasuredBlock(name, params, time, baseline_name(rows, name)))
+    return blocks
 
 
-def front(blocks: Sequence[Timed]) -> list[Timed]:
+def front(blocks: Sequence[MeasuredBlock]) -> list[MeasuredBlock]:
     """Return the blocks that no other beats in parameters and time, fewest parameters first.
 
-    >>> [each.name for each in front([Timed("a", 2, 1), Timed("b", 1, 3), Timed("c", 3, 1)])]
+    >>> blocks = [MeasuredBlock("a", 2, 1), MeasuredBlock("b", 1, 3), MeasuredBlock("c", 3, 1)]
+    >>> [block.name for block in front(blocks)]
     ['b', 'a']
     """
-    best: list[Timed] = []
-    for each in sorted(blocks, key=lambda each: (each.params, each.time)):
-        if not best or each.time < best[-1].time:
-            best.append(each)
+    best: list[MeasuredBlock] = []
+    for block in sorted(blocks, key=lambda block: (block.params, block.time)):
+        if not best or block.time < best[-1].time:
+            best.append(block)
     return best
 
 
-def params_latency(blocks: Sequence[Timed], device: str, condition: Condition) -> Figure:
+def params_latency(blocks: Sequence[MeasuredBlock], device: str, condition: Condition) -> Figure:
     """Return parameters against forward time with the Pareto set, numbered, its names beside it."""
     drawn = figure(9.6, 5.0)
     axes = drawn.add_subplot()
     best = front(blocks)
-    plain = [each for each in blocks if each.baseline is None and each not in best]
-    compared = [each for each in blocks if each.baseline is not None]
+    plain = [block for block in blocks if block.baseline is None and block not in best]
+    compared = [block for block in blocks if block.baseline is not None]
     axes.plot(
         [b.params for b in plain],
         [b.time for b in plain],
@@ -286,12 +289,16 @@ def params_latency(blocks: Sequence[Timed], device: str, condition: Condition) -
         markersize=6,
         label="none is better in both",
     )
-    named = [*best[:MOST_NAMED], *(each for each in compared if each not in best)]
-    for number, each in enumerate(named, start=1):
+    named = [*best[:MOST_NAMED], *(block for block in compared if block not in best)]
+    for number, block in enumerate(named, start=1):
         axes.annotate(
-            str(number), (each.params, each.time), (5, 5), fontsize=8.5, textcoords="offset points"
+            str(number),
+            (block.params, block.time),
+            (5, 5),
+            fontsize=8.5,
+            textcoords="offset points",
         )
-    lines = [f"{number}  {_with_name(each)}" for number, each in enumerate(named, start=1)]
+    lines = [f"{number}  {_with_name(block)}" for number, block in enumerate(named, start=1)]
     axes.annotate(
         "\n".join(lines),
         (1.03, 1),
@@ -306,10 +313,10 @@ def params_latency(blocks: Sequence[Timed], device: str, condition: Condition) -
     return drawn
 
 
-def _with_name(block: Timed) -> str:
+def _with_name(block: MeasuredBlock) -> str:
     """Return a block and, below it, what it is there for.
 
-    >>> print(_with_name(Timed("CONV", 2304, 1.5, "CONV(3)")))
+    >>> print(_with_name(MeasuredBlock("CONV", 2304, 1.5, "CONV(3)")))
     CONV
         CONV(3)
     """
@@ -379,7 +386,7 @@ def speed_bound(bench: Measured, cases: Mapping[Condition, Rows], metric: str = 
         ]
         axes.axvline(100, color=MIDDLE, linewidth=1.2, linestyle="--")
         for place, (name, ours) in enumerate(names.items()):
-            shares = [100 * each[name] for each in some if name in each]
+            shares = [100 * case[name] for case in some if name in case]
             if shares:
                 axes.plot(
                     shares,
@@ -411,23 +418,23 @@ def _label(name: str, cases: Mapping[Condition, Rows]) -> str:
 
 def _bounded(rows: Rows, metric: str = TIME) -> dict[str, float]:
     """Return the bound over the time of each candidate that has both."""
-    found = {}
+    shares = {}
     for name, metrics in rows.items():
         row = metrics.get(metric, metrics.get(TIME))
         if row is not None and row["bound"] and row["median"]:
-            found[name] = row["bound"] / row["median"]
-    return found
+            shares[name] = row["bound"] / row["median"]
+    return shares
 
 
 def _candidates(cases: Mapping[Condition, Rows]) -> dict[str, bool]:
     """Return the candidates that were timed, ours first, and whether each is ours."""
-    found = {
+    ours = {
         name: metrics[TIME]["provider"].startswith(OURS)
         for rows in cases.values()
         for name, metrics in rows.items()
         if TIME in metrics
     }
-    return dict(sorted(found.items(), key=lambda each: not each[1]))
+    return dict(sorted(ours.items(), key=lambda item: not item[1]))
 
 
 def _log(axes: Axes, x: str, y: str) -> None:
@@ -524,10 +531,12 @@ def _designs(results: Results) -> Iterator[Named]:
 
 def to_draw(designs: Sequence[Design]) -> tuple[Design, ...]:
     """Return the designs to draw: the published, what nothing beats, and the next best."""
-    wanted = [design for design in designs if design.published_as]
-    wanted += [design for design, _ in trade_offs(designs)]
-    wanted += ranked(designs)[:MOST_DRAWN]
-    return tuple(dict.fromkeys(wanted))[: len([d for d in wanted if d.published_as]) + MOST_DRAWN]
+    candidates = [design for design in designs if design.published_as]
+    candidates += [design for design, _ in trade_offs(designs)]
+    candidates += ranked(designs)[:MOST_DRAWN]
+    return tuple(dict.fromkeys(candidates))[
+        : len([d for d in candidates if d.published_as]) + MOST_DRAWN
+    ]
 
 
 def params_layers(designs: Sequence[Design], setting: EnumerationSetting) -> Figure:
@@ -578,8 +587,8 @@ def _published(axes: Axes, designs: Sequence[Design]) -> None:
     if not designs:
         return
     axes.plot(
-        [each.layers for each in designs],
-        [each.params for each in designs],
+        [design.layers for design in designs],
+        [design.params for design in designs],
         "s",
         color=DARK,
         markersize=9,
@@ -610,8 +619,8 @@ def _file_safe(text: str) -> str:
     >>> _file_safe("DW+RPW(8,1/2)"), _file_safe("64 to 128 , stride 2")
     ('dw-rpw-8-1-2', '64-to-128-stride-2')
     """
-    kept = "".join(each if each.isalnum() else "-" for each in text.lower())
-    return "-".join(filter(None, kept.split("-")))
+    text = "".join(character if character.isalnum() else "-" for character in text.lower())
+    return "-".join(filter(None, text.split("-")))
 
 
 _PARTS: Final[dict[str, Callable[[Results], Iterable[Named]]]] = {

@@ -41,8 +41,8 @@ class Condition:
         >>> Condition("8 to 8 channels, side 4, stride 2", (1, 8, 8, 4, 4), "", "", "").stride
         2
         """
-        found = re.search(r"\bstride (\d+)", self.case)
-        return int(found[1]) if found else 1
+        match = re.search(r"\bstride (\d+)", self.case)
+        return int(match[1]) if match else 1
 
     @property
     def what(self) -> str:
@@ -71,15 +71,15 @@ def by_condition(rows: Iterable[Row]) -> dict[Condition, dict[str, dict[str, Row
 
     Rows of no tensors, and those of the latency model's calibration, are left out.
     """
-    found: dict[Condition, dict[str, dict[str, Row]]] = {}
+    conditions: dict[Condition, dict[str, dict[str, Row]]] = {}
     for row in rows:
         aside = row["N"] is None or row["case"].startswith(CALIBRATION)
         if aside or row["median"] is None:
             continue
         shape = (row["N"], row["C"], row["F"], row["H"], row["W"])
         key = Condition(row["case"], shape, row["dtype"], row["layout"], row["mode"])
-        found.setdefault(key, {}).setdefault(row["candidate"], {})[row["metric"]] = row
-    return found
+        conditions.setdefault(key, {}).setdefault(row["candidate"], {})[row["metric"]] = row
+    return conditions
 
 
 def median_of(rows: Rows, candidate: str, metric: str) -> float | None:
@@ -117,4 +117,4 @@ def least_of(rows: Rows, candidate: str) -> float | None:
 def timed(rows: Rows) -> Iterator[tuple[str, float]]:
     """Yield the candidates that were timed with their least milliseconds, fastest first."""
     times = [(name, least_of(rows, name)) for name in rows]
-    yield from sorted(((n, t) for n, t in times if t is not None), key=lambda each: each[1])
+    yield from sorted(((n, t) for n, t in times if t is not None), key=lambda pair: pair[1])

@@ -75,14 +75,14 @@ COLUMNS: Final = (
 class _Numbered:
     """Values that are written once and referred to by their number."""
 
-    known: dict[Any, int] = field(default_factory=dict)
+    numbers: dict[Any, int] = field(default_factory=dict)
     values: list[Any] = field(default_factory=list)
 
     def of(self, key: Any, value: Any = None) -> int:
-        if key not in self.known:
-            self.known[key] = len(self.values)
+        if key not in self.numbers:
+            self.numbers[key] = len(self.values)
             self.values.append(key if value is None else value)
-        return self.known[key]
+        return self.numbers[key]
 
 
 def page_data(results: Results) -> dict[str, Any]:
@@ -94,16 +94,16 @@ def page_data(results: Results) -> dict[str, Any]:
     for number, (catalogue, _, setting) in enumerate(every):
         designs = designs_of(catalogue, setting)
         sized = [design.sized for design in designs]
-        rows += [_design(*each, number, layers, texts) for each in zip(designs, sized, strict=True)]
-        known = set(map(candidate_name, sized))
-        rows += _baselines(results.blocks, setting, number, known, layers, texts)
+        rows += [_design(*row, number, layers, texts) for row in zip(designs, sized, strict=True)]
+        names = set(map(candidate_name, sized))
+        rows += _baselines(results.blocks, setting, number, names, layers, texts)
     return {
         "settings": [_setting(setting) for setting in places],
         "kinds": list(alphabet()),
         "layers": layers.values,
         "texts": texts.values,
         "designs": {name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)},
-        "benches": [bench for each in results.blocks for bench in _conditions(each)],
+        "benches": [bench for row in results.blocks for bench in _conditions(row)],
         "sources": _sources(results.blocks),
     }
 
@@ -157,7 +157,7 @@ def _baselines(
     benches: Iterable[BlockBench],
     setting: EnumerationSetting,
     number: int,
-    known: set[str],
+    names: set[str],
     layers: _Numbered,
     texts: _Numbered,
 ) -> list[tuple[Any, ...]]:
@@ -166,19 +166,19 @@ def _baselines(
     Left out is what cannot be counted again: a name that is no block, or one whose parameters are
     not those that were measured.
     """
-    found: dict[str, tuple[Any, ...]] = {}
+    baselines: dict[str, tuple[Any, ...]] = {}
     for bench in benches:
         for condition, rows in by_condition(bench.rows).items():
             if not _fits(condition, setting):
                 continue
             for name in rows:
                 title = baseline_name(rows, name)
-                if title and name not in known and name not in found:
+                if title and name not in names and name not in baselines:
                     sized = _sized(name, setting, median_of(rows, name, PARAMS))
                     if sized is not None:
                         narrow = sized.bottleneck is not None
                         formula = str(sized.block.composition.params_formula(narrow))
-                        found[name] = (
+                        baselines[name] = (
                             number,
                             name,
                             sized.params,
@@ -196,7 +196,7 @@ def _baselines(
                             True,
                             None,
                         )
-    return list(found.values())
+    return list(baselines.values())
 
 
 def _fits(condition: Condition, setting: EnumerationSetting) -> bool:
@@ -221,9 +221,9 @@ def _chain(sized: SizedBlock, layers: _Numbered) -> list[int]:
     numbers = []
     for layer in sized.layers:
         key = str(layer.layer), layer.c_in, layer.c_out, layer.dims
-        if key not in layers.known:
+        if key not in layers.numbers:
             layers.of(key, _layer(layer))
-        numbers.append(layers.known[key])
+        numbers.append(layers.numbers[key])
     return numbers
 
 
@@ -254,11 +254,11 @@ def _layer(layer: SizedLayer) -> dict[str, Any]:
 
 def _conditions(bench: BlockBench) -> list[dict[str, Any]]:
     """Return what was measured on a device under each condition, block by block."""
-    found = []
+    conditions = []
     for condition, rows in by_condition(bench.rows).items():
         about = _condition(bench.device, condition)
-        found.append(about | {"rows": _rows(rows), "timed": _timed(rows)})
-    return found
+        conditions.append(about | {"rows": _rows(rows), "timed": _timed(rows)})
+    return conditions
 
 
 def _condition(device: str, condition: Condition) -> dict[str, Any]:
@@ -309,16 +309,16 @@ STEPS: Final = ("all compositions", "not a shorter one repeated", "survivors")
 
 def charts(results: Results) -> dict[str, list[tuple[str, str, Spec]]]:
     """Return for each part its charts: a name, what it shows in words, the specification."""
-    found: dict[str, list[tuple[str, str, Spec]]] = {}
+    charts_of: dict[str, list[tuple[str, str, Spec]]] = {}
     for part, every in (
         ("funnel", _funnels(results)),
         ("layouts", _trajectories(results)),
         ("energy", _ranks(results)),
         ("kernels", _kernels(results)),
     ):
-        for number, (said, spec) in enumerate(every):
-            found.setdefault(part, []).append((f"{part}-{number}", said, spec))
-    return found
+        for number, (caption, spec) in enumerate(every):
+            charts_of.setdefault(part, []).append((f"{part}-{number}", caption, spec))
+    return charts_of
 
 
 def _chart(values: Iterable[Any], height: int = 340, **more: Any) -> Spec:
@@ -380,8 +380,8 @@ def _funnels(results: Results) -> Iterator[tuple[str, Spec]]:
             "mark": {"type": "text", "dy": -7, "fontSize": 10},
             "encoding": {**at, "text": {"field": "count", "format": ","}},
         }
-        said = f"How many compositions each rule leaves, {setting_name(setting)}"
-        yield said, _chart(values, layer=[bars, numbers_above])
+        caption = f"How many compositions each rule leaves, {setting_name(setting)}"
+        yield caption, _chart(values, layer=[bars, numbers_above])
 
 
 def _trajectories(results: Results) -> Iterator[tuple[str, Spec]]:
@@ -429,7 +429,7 @@ def _trajectories(results: Results) -> Iterator[tuple[str, Spec]]:
         ),
     }
     by_stage = {"field": "stage", "title": None}
-    told: list[Spec] = [
+    tooltip: list[Spec] = [
         {"field": "stage"},
         {"field": "depth", "title": "blocks"},
         {"field": "parameters", "format": ","},
@@ -438,7 +438,7 @@ def _trajectories(results: Results) -> Iterator[tuple[str, Spec]]:
     lines = {"mark": "line", "encoding": {**at, "stroke": by_stage | {"legend": None}}}
     marks = {
         "mark": {"type": "point", "size": 80, "filled": True},
-        "encoding": {**at, "color": by_stage, "shape": by_stage, "tooltip": told},
+        "encoding": {**at, "color": by_stage, "shape": by_stage, "tooltip": tooltip},
     }
     spec = _chart(
         values,
@@ -478,20 +478,20 @@ def _ranks(results: Results) -> Iterator[tuple[str, Spec]]:
         ),
         "y": _axis("energy", "energy, % of the greatest"),
     }
-    told: list[Spec] = [{"field": name} for name in ("widths", "rank", "energy", "paper")]
+    tooltip: list[Spec] = [{"field": name} for name in ("widths", "rank", "energy", "paper")]
     problem = {"field": "problem", "title": None}
     lines = {"mark": "line", "encoding": {**at, "stroke": problem, "strokeDash": problem}}
     near = {
         "mark": {"type": "point", "size": 60, "filled": True, "opacity": 0},
-        "encoding": {**at, "tooltip": told},
+        "encoding": {**at, "tooltip": tooltip},
     }
     learned = {
         "transform": [{"filter": "datum.paper === 'learned best'"}],
         "mark": {"type": "point", "shape": "diamond", "size": 110, "strokeWidth": 2},
-        "encoding": {**at, "tooltip": told},
+        "encoding": {**at, "tooltip": tooltip},
     }
-    said = "How fast the energy of layouts falls with their rank; diamonds: learned to be best"
-    yield said, _chart(values, layer=[lines, learned, near])
+    caption = "How fast the energy of layouts falls with their rank; diamonds: learned to be best"
+    yield caption, _chart(values, layer=[lines, learned, near])
 
 
 def _units(units: tuple[int, ...]) -> str:
@@ -586,7 +586,7 @@ def page(results: Results, parts: Sequence[Part]) -> str:
         )
     shown = [part for part in parts if part.name != _IN_CATALOGUE]
     drawn = charts(results)
-    known = {name: spec for part in shown for name, _, spec in drawn.get(part.name, ())}
+    specs = {name: spec for part in shown for name, _, spec in drawn.get(part.name, ())}
     fill = {
         "title": "ifspace: the catalogue of blocks",
         "heading": "Blocks that see what a convolution sees",
@@ -596,7 +596,7 @@ def page(results: Results, parts: Sequence[Part]) -> str:
         "footer": f"{escape(_writer())} The charts are drawn by Vega-Lite; this file needs no "
         "network.",
         "data": _json(page_data(results)),
-        "charts": _json(known),
+        "charts": _json(specs),
         "library": LIBRARY + _script(_library()),
         "css": _static("page.css"),
         "script": _script("\n".join(_static(f"{name}.js") for name in SCRIPTS)),
@@ -608,8 +608,8 @@ def page(results: Results, parts: Sequence[Part]) -> str:
 
 
 def _writer() -> str:
-    known = version()
-    return "Written by ifspace." if known == UNKNOWN else f"Written by ifspace {known}."
+    number = version()
+    return "Written by ifspace." if number == UNKNOWN else f"Written by ifspace {number}."
 
 
 def _library() -> str:
@@ -634,8 +634,10 @@ def _script(text: str) -> str:
 
 
 def _lead(results: Results) -> str:
-    funnels = [funnel for each in results.catalogues for funnel in each.funnels]
-    most = max((s.max_len for each in results.catalogues for s in each.settings), default=0)
+    funnels = [funnel for catalogue in results.catalogues for funnel in catalogue.funnels]
+    most = max(
+        (s.max_len for catalogue in results.catalogues for s in catalogue.settings), default=0
+    )
     survivors, tried = (
         sum(getattr(f, name) for f in funnels) for name in ("survivors", "compositions")
     )
@@ -658,19 +660,21 @@ def _section(results: Results, part: Part, drawn: Sequence[tuple[str, str, Any]]
         f'<h2 id="{title}" tabindex="-1">{escape(part.title)}</h2>',
     ]
     lines += [
-        f'<figure><figcaption>{escape(said)}</figcaption><div data-chart="{name}" role="group" '
-        f'aria-label="{escape(said)}"><div class="vega"></div></div></figure>'
-        for name, said, _ in drawn
+        f'<figure><figcaption>{escape(caption)}</figcaption><div data-chart="{name}" role="group" '
+        f'aria-label="{escape(caption)}"><div class="vega"></div></div></figure>'
+        for name, caption, _ in drawn
     ]
-    lines += ["".join(_table(each)) for each in tables(results, part.name)]
-    lines += [f'<p class="note">{escape(_said(each))}.</p>' for each in left_out(results, [part])]
+    lines += ["".join(_table(table)) for table in tables(results, part.name)]
+    lines += [
+        f'<p class="note">{escape(_sentence(table))}.</p>' for table in left_out(results, [part])
+    ]
     return "\n".join([*lines, "</section>"])
 
 
-def _said(text: str) -> str:
+def _sentence(text: str) -> str:
     """Return a sentence without the name of the part that it stands in."""
-    said = text.partition(": ")[2]
-    return said[0].upper() + said[1:]
+    sentence = text.partition(": ")[2]
+    return sentence[0].upper() + sentence[1:]
 
 
 def _cell(text: str) -> str:
@@ -682,17 +686,17 @@ def _cell(text: str) -> str:
     return escape(text).replace("+", "+<wbr>")
 
 
-def _table(each: Table) -> Iterator[str]:
-    label = escape(each.title)
+def _table(table: Table) -> Iterator[str]:
+    label = escape(table.title)
     yield f'<h3>{label}</h3><div class="scroll static" tabindex="0" role="group" '
     yield f'aria-label="{label}"><table aria-label="{label}"><thead><tr>'
-    places = [' class="right"' if side == "right" else "" for side in each.alignment]
-    for name, place in zip(each.names, places, strict=True):
+    places = [' class="right"' if side == "right" else "" for side in table.alignment]
+    for name, place in zip(table.names, places, strict=True):
         yield f'<th scope="col"{place}>{escape(name)}</th>'
     yield "</tr></thead><tbody>"
-    for row in each.rows:
+    for row in table.rows:
         cells = zip(row, places, strict=True)
         yield "<tr>" + "".join(f"<td{place}>{_cell(cell)}</td>" for cell, place in cells) + "</tr>"
     yield "</tbody></table></div>"
-    for note in each.notes:
+    for note in table.notes:
         yield f'<p class="note">{escape(note)}</p>'

@@ -230,8 +230,8 @@ def read_rows(path: Path, source: Source) -> tuple[Row, ...]:
                 raise foreign(path, f"no column {', '.join(missing)}", source)
             return tuple(_read(path, reader.line_num, row, source) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise foreign(path, said or type(error).__name__, source) from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise foreign(path, reason or type(error).__name__, source) from None
 
 
 def _read(path: Path, line: int, row: Mapping[str, str | None], source: Source) -> Row:
@@ -343,14 +343,14 @@ def read(folder: Path) -> Results:
     }
     benches = sorted(folder.glob(BLOCKS.pattern))
     others = {*benches, *folder.glob(LATENCIES)}
-    found = Results(
+    results = Results(
         folder,
         tuple(load(path) for path in sorted(folder.glob(CATALOGUE.pattern))),
         single,
         tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in others),
         tuple(map(_blocks, benches)),
     )
-    if not (found.catalogues or found.rows or found.kernels or found.blocks):
+    if not (results.catalogues or results.rows or results.kernels or results.blocks):
         raise SettingError.because(
             "nothing to report on",
             got=f"{folder}, without a file of ours",
@@ -358,7 +358,7 @@ def read(folder: Path) -> Results:
             remedy="check the name, or write a catalogue into it with "
             f"`{CATALOGUE.written_by(folder)}`",
         )
-    return found
+    return results
 
 
 def _measured(path: Path, source: Source = KERNELS) -> Measured:
@@ -386,24 +386,24 @@ def _blocks(path: Path) -> BlockBench:
 
 def _sources(designs: Iterable[Mapping[str, Any]]) -> dict[Place, str]:
     """Return the source of every design; of several styles of one the plain, or else the first."""
-    found: dict[Place, str] = {}
+    sources: dict[Place, str] = {}
     # Older files say no style, and have the plain alone.
-    for each in sorted(designs, key=lambda each: each.get("style", PLAIN) != PLAIN):
+    for design in sorted(designs, key=lambda design: design.get("style", PLAIN) != PLAIN):
         place = (
-            str(each["candidate"]),
-            int(each["channels"]),
-            int(each["out_channels"]),
-            int(each["stride"]),
+            str(design["candidate"]),
+            int(design["channels"]),
+            int(design["out_channels"]),
+            int(design["stride"]),
         )
-        found.setdefault(place, str(each["source"]))
-    return found
+        sources.setdefault(place, str(design["source"]))
+    return sources
 
 
 def _predictions(models: Mapping[str, Any]) -> Iterator[Prediction]:
     for mode, model in models.items():
         for predictor, errors in model["errors"].items():
             numbers = (errors["rank_correlation"], errors["median_error"])
-            rank, error = (None if each is None else float(each) for each in numbers)
+            rank, error = (None if value is None else float(value) for value in numbers)
             yield Prediction(mode, predictor, int(errors["count"]), rank, error)
 
 
@@ -415,8 +415,8 @@ def _about(path: Path) -> Mapping[str, Any]:
     version = about.get("version") if isinstance(about, dict) else None
     if version != BLOCKS_VERSION:
         raise foreign(path, f"version {version}, not {BLOCKS_VERSION}", BLOCKS)
-    found: Mapping[str, Any] = about
-    return found
+    checked: Mapping[str, Any] = about
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,13 +445,13 @@ def chosen(names: Sequence[str] | None) -> tuple[Part, ...]:
 
     Raises: SettingError for a name that no part has.
     """
-    known = {part.name: part for part in PARTS}
+    parts = {part.name: part for part in PARTS}
     for name in names or ():
-        if name not in known:
+        if name not in parts:
             raise SettingError.because(
                 "no such part of a report",
                 got=repr(name),
-                allowed=", ".join(known),
+                allowed=", ".join(parts),
                 remedy="choose some of them",
                 argument="only",
             )

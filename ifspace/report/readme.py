@@ -39,8 +39,8 @@ def rewrite(path: Path, results: Results) -> bool:
     try:
         before = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise _refused(path, said or type(error).__name__) from None
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise _refused(path, reason or type(error).__name__) from None
     after = rewritten(before, results, path)
     if after != before:
         with replacing(path) as file:
@@ -65,20 +65,22 @@ def _filled(results: Results) -> Callable[[re.Match[str]], str]:
     def fill(marked: re.Match[str]) -> str:
         name, place = marked[1], marked[2]
         (part,) = chosen([name])
-        found = tables(results, name)
+        shown = tables(results, name)
         missing = left_out(results, [part])
-        if place is not None and found:
-            if not 1 <= int(place) <= len(found):
+        if place is not None and shown:
+            if not 1 <= int(place) <= len(shown):
                 raise SettingError.because(
                     f"no such table of {name}",
                     got=place,
-                    allowed=f"1 to {len(found)}",
+                    allowed=f"1 to {len(shown)}",
                     remedy="change the marker",
                 )
-            found = (found[int(place) - 1],)
-        said = [table.markdown().rstrip() for table in found]
-        said += [f"*Left out: {each.partition(': ')[2]}.*" for each in missing if not found]
-        body = "\n\n".join(said)
+            shown = (shown[int(place) - 1],)
+        texts = [table.markdown().rstrip() for table in shown]
+        texts += [
+            f"*Left out: {sentence.partition(': ')[2]}.*" for sentence in missing if not shown
+        ]
+        body = "\n\n".join(texts)
         opening = marked[0].partition("\n")[0]
         return f"{opening}\n\n{body}\n\n{END}"
 

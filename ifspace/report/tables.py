@@ -117,9 +117,13 @@ def _designs(results: Results) -> Iterator[Table]:
         for length in sorted({design.layers for design in designs}):
             alike = [design for design in designs if design.layers == length]
             best = alike[0]
-            same = sum(each.costs == best.costs for each in alike) - 1
+            same = sum(design.costs == best.costs for design in alike) - 1
             rows.append(_design_row(best, f"{same} more cost the same" if same else ""))
-            rows += [_design_row(each) for each in alike if each.published_as and each is not best]
+            rows += [
+                _design_row(design)
+                for design in alike
+                if design.published_as and design is not best
+            ]
         yield text_table(
             f"Fewest parameters by number of layers, and the published blocks, "
             f"{setting_name(setting)}",
@@ -266,26 +270,30 @@ def kernel_tables(results: Results) -> Iterator[Table]:
     for bench in results.kernels:
         cases = by_condition(bench.rows)
         for unit in dict.fromkeys(r["unit"] for r in bench.rows if r["metric"] == RATIO):
-            for batch in sorted({each.shape[0] or 1 for each in cases}, reverse=True):
-                some = {each: rows for each, rows in cases.items() if each.shape[0] == batch}
+            for batch in sorted({condition.shape[0] or 1 for condition in cases}, reverse=True):
+                some = {
+                    condition: rows
+                    for condition, rows in cases.items()
+                    if condition.shape[0] == batch
+                }
                 yield _ratios(bench, unit, batch, some)
 
 
 def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Rows]) -> Table:
     """Return the times of every candidate over the baseline's, a column for each way to run."""
-    found: dict[str, dict[tuple[str, str, str], list[float]]] = {}
+    ratios: dict[str, dict[tuple[str, str, str], list[float]]] = {}
     for condition, rows in cases.items():
         way = (condition.dtype, condition.layout, condition.mode)
         for candidate, metrics in rows.items():
             row = metrics.get(RATIO)
             if row is not None and row["unit"] == unit:
-                found.setdefault(candidate, {}).setdefault(way, []).append(row["median"])
-    ways = list(dict.fromkeys(way for each in found.values() for way in each))
+                ratios.setdefault(candidate, {}).setdefault(way, []).append(row["median"])
+    ways = list(dict.fromkeys(way for times in ratios.values() for way in times))
     layer = next(row["case"] for row in bench.rows if row["unit"] == unit).partition("(")[0]
     return text_table(
         f"{layer} on {bench.device}, batch {batch}: time over that of {unit.removeprefix('x ')}",
         ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in ways)],
-        [[name, *(_range(each.get(way, ())) for way in ways)] for name, each in found.items()],
+        [[name, *(_range(times.get(way, ())) for way in ways)] for name, times in ratios.items()],
         "Median of the cases, and from the least to the greatest of them.",
     )
 
@@ -312,13 +320,13 @@ def block_tables(results: Results) -> Iterator[Table]:
 def _predictions(bench: BlockBench) -> Table:
     rows = [
         [
-            each.mode,
-            each.predictor,
-            each.count,
-            _form(each.rank_correlation, ".2f"),
-            _form(each.median_error, ".0%"),
+            prediction.mode,
+            prediction.predictor,
+            prediction.count,
+            _form(prediction.rank_correlation, ".2f"),
+            _form(prediction.median_error, ".0%"),
         ]
-        for each in bench.predictions
+        for prediction in bench.predictions
     ]
     return text_table(
         f"How well times are predicted on {bench.device}, of blocks held out of the fit",
@@ -334,7 +342,7 @@ def _form(value: float | None, form: str) -> str:
 def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
     """Return the times of blocks in order of the least, with the median beside it."""
     every = list(timed(rows))
-    compared = [each for each in every[MOST_TIMED:] if baseline_name(rows, each[0])]
+    compared = [timing for timing in every[MOST_TIMED:] if baseline_name(rows, timing[0])]
     lines = []
     for name, time in (*every[:MOST_TIMED], *compared):
         least = least_of(both, name)

@@ -3,7 +3,7 @@ from dataclasses import replace
 from samples import SMALL
 
 from ifspace.report.figures import (
-    Timed,
+    MeasuredBlock,
     block_figures,
     front,
     kernel_figures,
@@ -15,7 +15,7 @@ from ifspace.report.measured import by_condition
 from ifspace.report.read import Results
 
 
-def brute_front(blocks: list[Timed]) -> list[Timed]:
+def brute_front(blocks: list[MeasuredBlock]) -> list[MeasuredBlock]:
     """What no other one is no worse than in both, and better in one."""
     return [
         b
@@ -28,8 +28,8 @@ def brute_front(blocks: list[Timed]) -> list[Timed]:
 
 
 def test_the_front_is_what_nothing_beats() -> None:
-    blocks = [Timed(f"{p}{t}", p, t) for p in (1, 2, 3, 5) for t in (9, 4, 7)][::-1]
-    blocks += [Timed("a", 4, 1, "A"), Timed("b", 9, 0.5)]
+    blocks = [MeasuredBlock(f"{p}{t}", p, t) for p in (1, 2, 3, 5) for t in (9, 4, 7)][::-1]
+    blocks += [MeasuredBlock("a", 4, 1, "A"), MeasuredBlock("b", 9, 0.5)]
     best = front(blocks)
     assert set(best) == set(brute_front(blocks))
     assert [each.params for each in best] == sorted(each.params for each in best)
