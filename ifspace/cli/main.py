@@ -16,8 +16,8 @@ from ifspace.errors import IfspaceError
 
 # In the order of the work: each command and its module, whose `command` it is unless one is named.
 COMMANDS: Final = {
-    "kinds": "ifspace.show.kinds_command",
-    "show": "ifspace.show.command",
+    "kinds": "ifspace.show.command:kinds_command",
+    "show": "ifspace.show.command:show_command",
     "enumerate": "ifspace.enumerate.command",
     "best": "ifspace.catalogue.command",
     "groups": "ifspace.groups.command",

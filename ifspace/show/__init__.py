@@ -1,1 +1,1 @@
-"""What can be said of one block, layer by layer, and of the kinds it is made of."""
+"""The commands `kinds` and `show`: the kinds of convolution, and one block layer by layer."""

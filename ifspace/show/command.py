@@ -1,6 +1,6 @@
-"""`ifspace show`: one block, layer by layer."""
+"""`ifspace kinds` and `ifspace show`: the kinds of convolution, and one block layer by layer."""
 
-from dataclasses import asdict, astuple, fields
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -8,14 +8,69 @@ import click
 from ifspace.cli.options import Output, shared_options, with_options
 
 if TYPE_CHECKING:
-    from ifspace.show.describe import (
-        BlockDescription,
-        LayerDescription,
+    from ifspace.show.describe import BlockDescription, LayerDescription
+
+# Wider blocks are not drawn: the drawing would take long and show little.
+MOST_DRAWN: Final = 512
+
+
+@click.command("kinds", short_help="Print the kinds of convolution and their formulas.")
+@shared_options("latex")
+def kinds_command(output: Output) -> None:
+    """Print the kinds of convolution: fan-in, parameters, coverage function, source.
+
+    C_in and C_out are the widths of the layer and C that of the block's input; g is the number of
+    groups, w = C_in/g and s the window and the step of RPW, k the kernel size, d the number of
+    dimensions. U(m) is how many channels of the block's input m neighbouring outputs see together,
+    in terms of the U of the layer below; U(1) is the channel field.
+    """
+    from ifspace.serialize import json_text
+    from ifspace.show.describe import KindDescription, describe_kinds
+    from ifspace.table import Table, readable
+
+    kinds = describe_kinds()
+    table = Table(
+        tuple(field.name for field in fields(KindDescription)), tuple(map(astuple, kinds))
     )
 
+    def text() -> str:
+        columns = ("kind", "name~", "fan-in", "parameters~", "source~", "new U(m)~")
+        rows = tuple(
+            (
+                kind.kind,
+                kind.title,
+                readable(kind.fan_in),
+                readable(kind.params),
+                kind.reference,
+                readable(kind.property),
+            )
+            for kind in kinds
+        )
+        note = "MACs of a layer: its parameters × H_out × W_out."
+        return Table(columns, rows, notes=(note,)).text()
 
-# Above this width the drawing would say little and take long.
-MOST_DRAWN: Final = 512
+    def latex() -> str:
+        rows = tuple(
+            (
+                kind.kind,
+                f"${kind.fan_in}$",
+                f"${kind.property}$",
+                f"${kind.params}$",
+                f"${kind.macs}$",
+            )
+            for kind in describe_kinds(latex=True)
+        )
+        return Table(("kind", "fan-in", "$U'(m)$", "parameters", "MACs"), rows).latex()
+
+    output.emit(
+        {
+            "table": text,
+            "json": lambda: json_text(kinds),
+            "csv": table.csv,
+            "markdown": table.markdown,
+            "latex": latex,
+        }
+    )
 
 
 _OPTIONS = (
@@ -25,25 +80,25 @@ _OPTIONS = (
         type=int,
         metavar="N",
         required=True,
-        help="Width C that enters the block.",
+        help="Number of input channels C.",
     ),
     click.option(
         "--out-channels",
         "-F",
         type=int,
         metavar="N",
-        help="Width F that leaves it; C if not given.",
+        help="Number of output channels F; C if not given.",
     ),
     click.option(
         "--bottleneck",
         metavar="RATIO",
-        help="Width inside is RATIO x F, such as 1/4; F if not given.",
+        help="Width inside the block is RATIO x F, such as 1/4; F if not given.",
     ),
     click.option(
         "--kernel",
         type=int,
         metavar="N",
-        help="Kernel of the reference; that of the first spatial layer if not given.",
+        help="Kernel size of the reference; that of the first spatial layer if not given.",
     ),
     click.option(
         "--stride",
@@ -63,7 +118,7 @@ _OPTIONS = (
 @click.argument("block")
 @with_options(_OPTIONS)
 @shared_options()
-def command(
+def show_command(
     output: Output,
     block: str,
     channels: int,
@@ -76,35 +131,32 @@ def command(
     """Show BLOCK at its widths: fields, costs, conditions, and who sees whom.
 
     BLOCK is written like DW+RPW(8,1/2)+SH(4)+GPW(8): kinds with their groups, RPW with groups and
-    overlap; (DW+RPW(2,0))x2 is the block twice in a row. Amounts are per output pixel.
+    overlap; (DW+RPW(2,0))x2 is the block repeated twice. Amounts are per output pixel.
     """
-    from ifspace.catalogue.export import csv_table, json_text, markdown_table
-    from ifspace.show.describe import (
-        LayerDescription,
-        describe,
-    )
+    from ifspace.serialize import json_text, to_plain
+    from ifspace.show.describe import LayerDescription, describe
+    from ifspace.table import Table
 
     about = describe(
         block, channels, out_channels, bottleneck, kernel=kernel, stride=stride, dims=dims
     )
-    names = [each.name for each in fields(LayerDescription)]
-    cells = [astuple(layer) for layer in about.layers]
+    table = Table(
+        tuple(field.name for field in fields(LayerDescription)),
+        tuple(
+            tuple(
+                _field(about, cell) if isinstance(cell, tuple) else cell for cell in astuple(layer)
+            )
+            for layer in about.layers
+        ),
+    )
     output.emit(
         {
             "table": lambda: _text(about),
-            "json": lambda: json_text(asdict(about) | {"symbols": dict(about.symbols)}),
-            "csv": lambda: csv_table(names, [[_cell(about, c) for c in row] for row in cells]),
-            "markdown": lambda: markdown_table(
-                names, [[str(_cell(about, c)) for c in row] for row in cells]
-            ),
+            "json": lambda: json_text(to_plain(about) | {"symbols": dict(about.symbols)}),
+            "csv": table.csv,
+            "markdown": table.markdown,
         }
     )
-
-
-def _cell(about: "BlockDescription", value: Any) -> Any:
-    if isinstance(value, tuple):
-        return _field(about, value)
-    return "" if value is None else value
 
 
 def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
@@ -114,79 +166,60 @@ def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
 
 def _text(about: "BlockDescription") -> str:
     from ifspace.catalogue.design import published_names
-    from ifspace.catalogue.export import ratio_text
-    from ifspace.table import (
-        facts,
-        heading,
-        readable,
-        table,
-    )
+    from ifspace.table import Table, facts, ratio_text, readable
 
     widths = f"{about.channels:,} channels"
     if about.out_channels != about.channels:
         widths = f"{about.channels:,} to {about.out_channels:,} channels"
-    rows: list[list[Any]] = [
-        [
+    rows: list[tuple[Any, ...]] = [
+        (
             number,
             layer.layer,
             f"{layer.c_in:,}" + (f"→{layer.c_out:,}" if layer.c_in != layer.c_out else ""),
-            f"{layer.fan_in:,}",
+            layer.fan_in,
             _field(about, layer.field),
             *_amounts(layer),
             readable(layer.formula),
-        ]
+        )
         for number, layer in enumerate(about.layers, start=1)
     ]
-    rows.append(["", "all", "", "", _field(about, about.field), *_amounts(about), ""])
-    text = heading(f"{about.block} at {widths}")
-    text += table(
-        [
-            ">#",
-            "layer",
-            ">channels",
-            ">fan-in",
-            "field",
-            ">params",
-            ">MACs/px",
-            ">act/px",
-            "in symbols~",
-        ],
-        rows,
-        keys=2,
-    )
-    seen, wanted = (_field(about, field) for field in (about.field, about.reference_field))
+    rows.append((None, "all", None, None, _field(about, about.field), *_amounts(about), None))
+    columns = ">#", "layer", ">channels", ">fan-in", "field", ">params", ">MACs/px", ">act/px"
+    layers = Table((*columns, "in symbols~"), tuple(rows), f"{about.block} at {widths}")
+    field, reference_field = (_field(about, pair) for pair in (about.field, about.reference_field))
+    quality = "yes" if about.quality else "no"
     ratio = ratio_text(about.params / about.reference_params)
     symbols = ", ".join(f"{name} = {value}" for name, value in about.symbols)
-    said = [
-        ("quality", f"{'yes' if about.quality else 'no'}: sees {seen}, {about.reference} {wanted}"),
-        ("compact", _compact(about)),
-        ("full field", readable(about.condition) or "too long to write in symbols"),
-        ("parameters", f"{readable(about.params_formula)} = {about.params:,}"),
-        ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
-        ("where", symbols),
-        ("known as", published_names(about.composition, about.repeats) or "-"),
-    ]
-    text += "\n" + facts(said)
-    return text + "\n" + _drawn(about)
+    summary = facts(
+        [
+            ("quality", f"{quality}: sees {field}, {about.reference} {reference_field}"),
+            ("compact", _compact(about)),
+            ("full field", readable(about.condition) or "too long to write in symbols"),
+            ("parameters", f"{readable(about.params_formula)} = {about.params:,}"),
+            ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
+            ("where", symbols),
+            ("known as", published_names(about.composition, about.repeats) or "-"),
+        ]
+    )
+    return "\n".join([layers.text(keys=2), summary, _drawing(about)])
 
 
-def _amounts(of: "BlockDescription | LayerDescription") -> list[str]:
-    return [f"{each:,}" for each in (of.params, of.macs_per_pixel, of.activations_per_pixel)]
+def _amounts(amounts: "BlockDescription | LayerDescription") -> tuple[int, int, int]:
+    return amounts.params, amounts.macs_per_pixel, amounts.activations_per_pixel
 
 
 def _compact(about: "BlockDescription") -> str:
     if about.removable:
-        which = ", ".join(f"{place + 1} ({about.layers[place].layer})" for place in about.removable)
-        return f"no: any one of these layers could go: {which}"
+        names = ", ".join(f"{n + 1} ({about.layers[n].layer})" for n in about.removable)
+        return f"no: any one of these layers could go: {names}"
     if about.quality:
         return "yes: without any one of its layers it falls short"
     return "no layer could go, but it falls short as it is"
 
 
-def _drawn(about: "BlockDescription") -> str:
+def _drawing(about: "BlockDescription") -> str:
     from ifspace.block import Block
-    from ifspace.show.describe import who_sees_whom
-    from ifspace.show.drawing import drawing
+    from ifspace.show.drawing import drawing, who_sees_whom
     from ifspace.table import heading
 
     if about.channels > MOST_DRAWN:

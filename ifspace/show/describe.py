@@ -1,28 +1,30 @@
-"""Everything that can be said of one block at its widths, layer by layer."""
+"""One block described layer by layer, and the kinds of convolution it is made of."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
+
+import sympy
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, check_length
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
-from ifspace.kinds import C, F, K, find_kind
-from ifspace.reach import Reference, channel_reach, field_after, quality, removable_layers
+from ifspace.kinds import KINDS, C, F, K, find_kind
+from ifspace.reach import Reference, field_after, quality, removable_layers
 from ifspace.values import MAX_WIDTH, exact_bottleneck, odd_number, whole_number
 
-# Layers without a shuffle nest in one formula: more of them are not written out.
+# The formula of more layers than this, without a kind that scatters, would take seconds to build.
 MAX_NESTED: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class LayerDescription:
-    """One layer of a block: widths and fan-in in channels, the field after it, what it costs.
+    """One layer of a block: widths and fan-in in channels, the field after it, its costs.
 
-    `field` is exact, (pixels, channels). `coverage` is the channel field by the property
-    functions, an estimate after a shuffle, and `formula` says it in symbols; after a shuffle that
-    is its upper bound by the fan-ins, beginning with "<=". Copies after the first have no formula
-    of their own, nor has what nests more than MAX_NESTED layers. Amounts are per output pixel of
-    the block.
+    `field` is exact, (pixels, channels). `coverage` is the channel field by the coverage function,
+    an estimate after a shuffle, and `formula` is that function in symbols; after a shuffle it is
+    the upper bound by the fan-ins, which begins with "<=". Copies after the first have no formula,
+    nor have chains of more than MAX_NESTED layers. Amounts are per output pixel of the block.
     """
 
     layer: str
@@ -41,14 +43,13 @@ class LayerDescription:
 
 @dataclass(frozen=True, slots=True)
 class BlockDescription:
-    """A block at its widths: its layers, its totals, and how it stands to the reference.
+    """A block at its widths: its layers, its totals, and how it compares with the reference.
 
-    `reference` is the standard convolutions it competes with; `quality`, `compact` and
-    `removable` are decided on the exact field, the latter two at width C where the block has no
-    bottleneck; `removable` counts the layers of all copies from 0. `condition` is what the
-    parameters must meet for the full channel field, empty where more than MAX_NESTED layers nest
-    in it, and `symbols` are the values of what it and the formulas are written in, those of the
-    first copy.
+    `reference` is the standard convolutions that it can replace. `quality`, `compact` and
+    `removable` are decided on the exact field, the latter two at width C if the block has no
+    bottleneck; `removable` holds indices over all copies. `condition` is when the parameters give
+    the full channel field, empty for more than MAX_NESTED layers; `symbols` are the values, in the
+    first copy, of the symbols that the formulas use.
     """
 
     block: str
@@ -76,14 +77,6 @@ class BlockDescription:
     symbols: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SeenBy:
-    """Outputs of a layer that see the same block-input channels, which are the bits of `seen`."""
-
-    outputs: tuple[int, ...]
-    seen: int
-
-
 def describe(
     block: Block | str,
     channels: int,
@@ -94,10 +87,10 @@ def describe(
     stride: int = 1,
     dims: int = 2,
 ) -> BlockDescription:
-    """Return what there is to say of a block at its widths.
+    """Describe a block at its widths.
 
-    The reference has as many standard convolutions as the block has copies; their kernel is that
-    of the block's first spatial layer unless given.
+    The reference is as many standard convolutions as the block has copies, with `kernel`, or the
+    kernel size of the block's first spatial layer.
 
     >>> about = describe("DW+RPW(4,0)+RPW(4,0)", 16)
     >>> about.field, about.params, about.quality, about.compact
@@ -126,8 +119,8 @@ def describe(
         channels, out_channels, dims=dims
     )
     fields = field_after(sized)
-    # A change of width alone is no reason to keep a layer: without a bottleneck the question is
-    # asked at equal widths, where every layer can be taken out.
+    # A change of width alone is no reason to keep a layer: without a bottleneck it is decided at
+    # equal widths, where every layer can be removed.
     even = sized if sized.bottleneck is not None else block.at(channels, dims=dims)
     removable = removable_layers(even, reference)
     composition = block.composition
@@ -158,21 +151,6 @@ def describe(
     )
 
 
-def who_sees_whom(sized: SizedBlock) -> tuple[tuple[SeenBy, ...], ...]:
-    """Return for each layer its outputs, gathered by the block-input channels that they see.
-
-    >>> who_sees_whom(Block.parse("GPW(2)").at(4))
-    ((SeenBy(outputs=(0, 1), seen=3), SeenBy(outputs=(2, 3), seen=12)),)
-    """
-    drawn = []
-    for length in range(1, len(sized.layers) + 1):
-        alike: dict[int, list[int]] = {}
-        for output, seen in enumerate(channel_reach(sized.layers[:length])):
-            alike.setdefault(seen, []).append(output)
-        drawn.append(tuple(SeenBy(tuple(outputs), seen) for seen, outputs in alike.items()))
-    return tuple(drawn)
-
-
 def _symbols(sized: SizedBlock, kernel: int) -> tuple[tuple[str, int], ...]:
     values = {"C": sized.channels, "F": sized.out_channels, "k": kernel}
     if sized.bottleneck is not None:
@@ -191,29 +169,28 @@ def _layers(
     sized: SizedBlock, fields: tuple[tuple[int, int], ...], stride: int
 ) -> tuple[LayerDescription, ...]:
     formulas = _formulas(sized)
-    rows = []
-    for place, (layer, pixels) in enumerate(zip(sized.layers, sized.pixels(stride), strict=True)):
-        rows.append(
-            LayerDescription(
-                layer=str(layer.layer),
-                kind=layer.layer.kind,
-                c_in=layer.c_in,
-                c_out=layer.c_out,
-                fan_in=layer.fan_in,
-                step=layer.step if layer.conv.takes_overlap else None,
-                field=fields[place],
-                coverage=coverage(sized.layers[: place + 1]),
-                formula=formulas[place],
-                params=layer.params,
-                macs_per_pixel=layer.params * pixels,
-                activations_per_pixel=layer.c_out * layer.conv.writes * pixels,
-            )
+    return tuple(
+        LayerDescription(
+            layer=str(layer.layer),
+            kind=layer.layer.kind,
+            c_in=layer.c_in,
+            c_out=layer.c_out,
+            fan_in=layer.fan_in,
+            step=layer.step if layer.conv.takes_overlap else None,
+            field=fields[index],
+            coverage=coverage(sized.layers[: index + 1]),
+            formula=formulas[index],
+            params=layer.params,
+            macs_per_pixel=layer.params * pixels,
+            activations_per_pixel=layer.c_out * layer.conv.writes * pixels,
         )
-    return tuple(rows)
+        for index, (layer, pixels) in enumerate(
+            zip(sized.layers, sized.pixels(stride), strict=True)
+        )
+    )
 
 
 def _too_long(composition: Composition) -> bool:
-    """Return whether the formula of the field nests so deep that it takes seconds to write."""
     nested = not any(find_kind(kind).scatters for kind in composition.kinds)
     return nested and len(composition) * composition.repeats > MAX_NESTED
 
@@ -228,14 +205,14 @@ def _condition(composition: Composition, narrow: bool) -> str:
 def _formulas(sized: SizedBlock) -> list[str]:
     kinds = sized.block.composition.kinds
     rows = [layer.conv for layer in sized.block.layers]
-    mixing = [place for place, row in enumerate(rows) if row.mixing]
+    mixing = [index for index, row in enumerate(rows) if row.mixing]
     texts = []
     for end in range(1, len(kinds) + 1):
         prefix = Composition(kinds[:end])
         if _too_long(prefix):
             texts.append("")
             continue
-        before = [place for place in mixing if place < end]
+        before = [index for index in mixing if index < end]
         narrow = sized.bottleneck is not None and len(before) > 1
         if any(row.scatters for row in rows[:end]):
             # A shuffle asks U twice and makes a page of the formula.
@@ -248,3 +225,46 @@ def _formulas(sized: SizedBlock) -> list[str]:
             formula = formula.xreplace({F: K if sized.bottleneck is not None and before else C})
         texts.append(str(formula))
     return texts + [""] * (len(sized.layers) - len(texts))
+
+
+@dataclass(frozen=True, slots=True)
+class KindDescription:
+    """One kind of convolution with its formulas as text.
+
+    `fan_in`: input channels that one output channel reads. `property`: the coverage function U(m)
+    of this layer in terms of the U of the layer below. `params` and `macs`: of one layer.
+    """
+
+    kind: str
+    title: str
+    fan_in: str
+    property: str
+    params: str
+    macs: str
+    reference: str
+
+
+def describe_kinds(latex: bool = False) -> tuple[KindDescription, ...]:
+    r"""Describe all kinds in canonical order, with formulas as plain text or as LaTeX.
+
+    >>> depthwise = describe_kinds()[2]
+    >>> depthwise.kind, depthwise.fan_in, depthwise.property, depthwise.params
+    ('DW', '1', 'U(m)', 'C_in*k**d')
+    >>> describe_kinds(latex=True)[3].fan_in
+    '\\frac{C_{in}}{g}'
+
+    Reference: [Fog] section 2, [3DRF] section 4.2, [IF] eq. 3; each row has its own.
+    """
+    text: Callable[[Any], str] = sympy.latex if latex else str
+    return tuple(
+        KindDescription(
+            kind=symbol,
+            title=row.title,
+            fan_in=text(row.fan_in),
+            property=text(row.coverage),
+            params=text(row.params),
+            macs=text(row.macs),
+            reference=row.reference,
+        )
+        for symbol, row in KINDS.items()
+    )

@@ -6,8 +6,8 @@ from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import KINDS
 from ifspace.reach import channel_reach
-from ifspace.show.describe import MAX_NESTED, describe, who_sees_whom
-from ifspace.show.kinds import describe_kinds
+from ifspace.show.describe import MAX_NESTED, describe, describe_kinds
+from ifspace.show.drawing import who_sees_whom
 
 BLOCKS = [
     ("DW+PW", 16, None, None, 1),

@@ -1,6 +1,5 @@
 from ifspace.block import Block
-from ifspace.show.describe import SeenBy, who_sees_whom
-from ifspace.show.drawing import drawing
+from ifspace.show.drawing import SeenBy, drawing, who_sees_whom
 
 
 def drawn(text: str, channels: int) -> list[str]:
