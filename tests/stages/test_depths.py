@@ -54,6 +54,7 @@ def drawn(seed: int, count: int) -> Iterator[tuple[DepthsProblem, list[brute_dep
         yield replace(problem, budgets=Budgets(**bounds)), rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "top"), [(0, 1), (1, 1), (2, 6), (3, 40)])
 def test_depths_of_tables_of_every_sort(seed: int, top: int) -> None:
     ended = []
@@ -102,6 +103,7 @@ def tables(layout: Layout, most: int, alpha: float) -> tuple[StageTable, ...]:
     return tuple(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side"),
     [
@@ -153,6 +155,7 @@ def test_the_organized_vgg_comes_out_of_its_tables() -> None:
     assert answer.bound == pytest.approx(7.428646, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_hundred_stages_of_fifty_depths_are_solved_and_proven() -> None:
     draw = random.Random(5)
     many = []

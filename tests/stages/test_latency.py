@@ -1,4 +1,4 @@
-"""Tables of latencies: read exactly, and refused one by one."""
+"""Tables of latencies: exact values, and errors one by one."""
 
 from fractions import Fraction
 from pathlib import Path

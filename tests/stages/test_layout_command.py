@@ -1,3 +1,5 @@
+"""`ifspace layout`: its answer, the organizer beside it, its options and its errors."""
+
 import csv
 import io
 import sys
@@ -7,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import brute_stages
+import click
 import pytest
 
 import ifspace.stages.allocate as optimizer
 from ifspace.answer import Answer, Status
 from ifspace.block import Composition
-from ifspace.stages.command import milliseconds
+from ifspace.errors import SettingError
+from ifspace.stages.command import (
+    block_list,
+    image,
+    milliseconds,
+)
 from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
     network,
@@ -24,6 +32,7 @@ from ifspace.stages.problem import (
     Budgets,
     StagePlan,
     StagesProblem,
+    parse_block,
 )
 
 VGG = ("layout", "--network", "vgg16", "--params", 5_098_826, "--macs", "370M")
@@ -341,3 +350,244 @@ def test_a_missing_solver_is_one_line_that_names_the_extra(
 
 def test_half_a_millisecond_is_exact() -> None:
     assert milliseconds(" 0.5 ") == Fraction(1, 2)
+
+
+def test_the_organizer_says_how_it_compares(run: Callable) -> None:
+    out = run(*SMALL, "--params", 4000).out
+    assert "the organizer's best within the budgets, 0." in out
+    assert "less gain than the first" in out
+    out = run(*SMALL, "--params", 2000).out
+    assert "(o)        where the organizer ends; none of its states keeps the budgets" in out
+    # It has the blocks and widths of the best layout, not those that the start was described with.
+    narrow = ("layout", "--stages", "8,4", "--depths", "2,2", "--widths", "4,4", "--inputs", 8)
+    found = run(*narrow, "--params", "9k", "--width-choices", "16", "--format", "json").json
+    assert found["organizer"]["widths"] == found["plans"][0]["widths"] == [16, 16]
+    assert found["organizer"]["difference"] >= 0
+
+
+def test_a_layout_without_a_start_stands_alone(run: Callable) -> None:
+    out = run("layout", "--stages", "8,4", "--params", "200k", "--quiet").out
+    assert out.splitlines()[4].startswith("1  ")
+    assert "organizer" not in out
+    assert "the start" not in out
+    run("layout", "--stages", "8,4").refused("no budget: got none of --params", "--depths")
+
+
+def test_without_a_budget_those_of_the_start_are_kept(run: Callable) -> None:
+    found = run(*SMALL, "--format", "json").json
+    assert found["budgets"] == {"params": 4608, "macs": 129024}
+    assert found["plans"][0]["gain"] >= found["organizer"]["best_within_budgets"]["gain"]
+
+
+def test_the_first_block_of_a_stage_is_named_where_it_differs(run: Callable) -> None:
+    asked = (*SMALL, "--params", "100k", "--blocks", "DW+GPW+SH+GPW", "--max-depth", 2)
+    (plan,) = run(*asked, "--format", "json").json["plans"]
+    assert plan["first_blocks"] != plan["blocks"]
+    out = run(*asked).out
+    assert all(f"  {block}" in out for block in {*plan["first_blocks"], *plan["blocks"]})
+
+
+def test_what_is_left_and_what_stops_the_depth_are_said(run: Callable) -> None:
+    out = run(*SMALL, "--params", "100k", "--max-depth", 2).out
+    assert "stages 1 and 2 as deep as --max-depth allows" in out
+    (plan,) = run(*SMALL, "--params", "100k", "--max-depth", 2, "--format", "json").json["plans"]
+    assert f"left over  {100_000 - plan['params']:,} parameters" in out
+
+
+def test_a_budget_too_small_is_told_the_least(run: Callable) -> None:
+    ended = run(*SMALL, "--params", 100, "--layers", 1)
+    assert ended.status == 3
+    shallow = (*SMALL, "--depths", "1,1", "--max-depth", 1, "--format", "json")
+    (least,) = run(*shallow).json["plans"]
+    assert f"is {least['params']:,} parameters, {least['layers']} layers; raise" in ended.err
+
+
+def test_the_best_state_within_the_budgets_stands_beside_the_end(run: Callable) -> None:
+    # From 2, 2 to 3, 1: the first has 1,584 parameters, the end 2,016.
+    asked = (*SMALL, "--widths", "8,4", "--params", "2k")
+    beside = run(*asked, "--format", "json").json["organizer"]
+    assert (beside["depths"], beside["params"], beside["within_budgets"]) == ([3, 1], 2016, False)
+    within = beside["best_within_budgets"]
+    assert (within["depths"], within["params"]) == ([2, 2], 1584)
+    out = run(*asked).out
+    assert "(o)        where it ends, beyond them" in out
+    assert "o          the organizer's best within the budgets, " in out
+    rows = [line.split()[:2] for line in out.splitlines()]
+    assert ["o", "2,2"] in rows
+    assert ["(o)", "3,1"] in rows
+
+
+def test_a_state_deeper_than_asked_is_not_within(run: Callable) -> None:
+    asked = (*SMALL, "--depths", "9,1", "--params", "1M", "--format", "json")
+    assert run(*asked).json["organizer"]["within_budgets"] is True
+    ended = run(*asked, "--max-depth", 3).json
+    beside = ended["organizer"]
+    assert (beside["within_budgets"], beside["best_within_budgets"]) == (False, None)
+    assert (ended["plans"][0]["depths"], beside["difference"]) == ([3, 2], None)
+
+
+@pytest.mark.parametrize("params", [1800, 3000, 4500, 7000, 9000])
+@pytest.mark.parametrize("depths", ["1,4", "3,3", "6,1", "2,5"])
+def test_the_organizer_never_gains_more_within_the_same(
+    run: Callable, params: int, depths: str
+) -> None:
+    found = run(*SMALL, "--depths", depths, "--params", params, "--format", "json").json
+    beside = found["organizer"]
+    assert found["status"] == "optimal"
+    if beside["best_within_budgets"] is not None:
+        assert beside["best_within_budgets"]["params"] <= params
+        assert found["bound"] >= beside["best_within_budgets"]["gain"] - 1e-9
+        assert beside["difference"] >= -1e-9
+
+
+IMAGE_STAGES = ("layout", "--stages", "8,4", "--depths", "2,2", "--widths", "8,16", "--quiet")
+ROW = "CONV,3,8,8,1,1,cpu,float32,1.5"
+BUDGET = ("--params", "10k")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--params", 0], ["--params out of range: got 0", "more than 0"]),
+        (["--macs", "x"], ["'--macs'", "got 'x'"]),
+        (["--layers", "1.5"], ["'--layers'", "got '1.5'"]),
+        ([*BUDGET, "--latency-budget-ms", 3], ["half a latency budget", "a budget without a"]),
+        ([*BUDGET, "--latency-budget-ms", "-3"], ["'--latency-budget-ms'", "got '-3'"]),
+        ([*BUDGET, "--blocks", "XY"], ["--blocks: unknown kind of convolution: got 'XY'"]),
+        ([*BUDGET, "--blocks", ""], ["'--blocks'", "got ''", "blocks between commas"]),
+        ([*BUDGET, "--blocks", "CONV;"], ["'--blocks'", "got ''"]),
+        ([*BUDGET, "--blocks", "CONV,;CONV"], ["'--blocks'", "got 'CONV,'"]),
+        ([*BUDGET, "--blocks", "CONV;PW;PW"], ["wrong number of --blocks: got 3 lists", "or 2"]),
+        ([*BUDGET, "--blocks", "DW+GPW+GPW(2)"], ["a block without its groups: got GPW in DW"]),
+        ([*BUDGET, "--blocks", "DW(4)+PW"], ["kernel size is even: got 4"]),
+        ([*BUDGET, "--blocks", "GC(3)"], ["stage 1 has no block left: got GC(3) from 8 to 8"]),
+        ([*BUDGET, "--width-choices", "8;16;16"], ["wrong number of width choices: got 3 lists"]),
+        ([*BUDGET, "--width-choices", "8;x"], ["'--width-choices'", "got 'x'"]),
+        ([*BUDGET, "--width-choices", "0"], ["--width-choices out of range: got 0"]),
+        ([*BUDGET, "--width-choices", "4097"], ["--width-choices out of range: got 4097"]),
+        ([*BUDGET, "--kernel", 4], ["--kernel is even: got 4", "odd numbers"]),
+        ([*BUDGET, "--depths", "2,0"], ["--depths out of range: got 0"]),
+        ([*BUDGET, "--depths", "2"], ["wrong number of --depths: got 1 for 2 stages"]),
+        ([*BUDGET, "--stages", "4,8"], ["--stages that grow: got 4, 8", "largest side first"]),
+        ([*BUDGET, "--max-depth", 0], ["'--max-depth'", "allowed: whole numbers from 1"]),
+        ([*BUDGET, "--max-depth", 1001], ["--max-depth out of range: got 1001"]),
+        ([*BUDGET, "--alpha", "nan"], ["'--alpha'", "got 'nan'"]),
+        ([*BUDGET, "--alpha", "-1"], ["'--alpha'", "got '-1'"]),
+        ([*BUDGET, "--top", 0], ["'--top'"]),
+        ([*BUDGET, "--time-limit", "soon"], ["'--time-limit'", "got 'soon'"]),
+        ([*BUDGET, "--network", "vgg16"], ["--stages, --widths with --network"]),
+        ([*BUDGET, "--out", "a.xlsx"], ["unknown output format: got a.xlsx"]),
+    ],
+)
+def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[str]) -> None:
+    run(*IMAGE_STAGES, *more).refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([], ["no stages: got no --stages and no --depths"]),
+        (["--network", "lenet"], ["unknown --network: got 'lenet'"]),
+        (["--network", "vgg16", "--input", 64], ["image side: got 64; allowed: 32, 224"]),
+        (["--network", "vgg16", "--depths", "1,2"], ["wrong number of --depths: got 1, 2"]),
+        (["--network", "mobilenet", "--max-depth", 1], ["--max-depth", "whole numbers from 2"]),
+        (["--network", "mobilenet", "--depths", "1,1,1,1,1"], ["a stage without a block"]),
+    ],
+)
+def test_stages_that_are_none_are_refused(
+    run: Callable, asked: list[object], words: list[str]
+) -> None:
+    run("layout", *asked, *BUDGET, "--quiet").refused(*words)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], ["an empty file"]),
+        ([HEAD], ["no rows"]),
+        ([HEAD.replace("stride,", ""), ROW], ["no column stride"]),
+        ([HEAD, ROW.replace("1.5", "fast")], ["line 2: latency_ms 'fast'", "numbers above 0"]),
+        ([HEAD, ROW.replace("CONV,3", "CONV,three")], ["line 2: C 'three'"]),
+        ([HEAD, ROW.replace("CONV", "XY")], ["line 2: block 'XY'"]),
+        ([HEAD, ROW, ROW], ["line 3 measures a case again"]),
+        ([HEAD, ROW, ROW.replace("cpu", "cuda")], ["device cpu, cuda", "one batch, device"]),
+    ],
+)
+def test_malformed_tables_are_refused(
+    run: Callable, tmp_path: Path, lines: list[str], words: list[str]
+) -> None:
+    path = tmp_path / "times.csv"
+    path.write_text("\n".join(lines), "utf-8")
+    asked = ("--latency", path, "--latency-budget-ms", 6)
+    run(*IMAGE_STAGES, *asked).refused("malformed --latency table times.csv", *words)
+
+
+def test_what_is_no_file_is_refused(run: Callable, tmp_path: Path) -> None:
+    for path, word in (
+        (tmp_path / "none.csv", "no --latency table there"),
+        (tmp_path, "Is a directory"),
+    ):
+        run(*IMAGE_STAGES, "--latency", path, "--latency-budget-ms", 6).refused(word)
+
+
+def test_a_table_without_a_budget_is_refused(run: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "times.csv"
+    path.write_text(f"{HEAD}\n{ROW}\n", "utf-8")
+    run(*IMAGE_STAGES, *BUDGET, "--latency", path).refused(
+        "half a latency budget: got a table without"
+    )
+    run(*IMAGE_STAGES, "--latency", path).refused("half a latency budget")
+    # The table lacks the block that would follow the first.
+    asked = ("--latency", path, "--latency-budget-ms", 6)
+    run(*IMAGE_STAGES, *asked).refused(
+        "stage 1 has no block left: got no latency for CONV from 8 to 8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "side"), [("32", 32), (" 224 ", 224), ("3x32x32", 32), ("3X224×224", 224)]
+)
+def test_an_image_is_its_side(text: str, side: int) -> None:
+    assert image(text) == side
+
+
+@pytest.mark.parametrize("text", ["", "x", "1x32x32", "3x32x64", "32x32", "-32", "3x32x32x1"])
+def test_an_image_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="allowed: 32, 224, 3x32x32 or 3x224x224"):
+        image(text)
+
+
+def test_blocks_are_split_outside_parentheses() -> None:
+    assert block_list("CONV,CONV,DW+PW") == ("CONV", "CONV", "DW+PW")
+    assert block_list("GC(4,k=5)+SH(4), (DW+RPW(8,1/2))x2 ,PW") == (
+        "GC(4,k=5)+SH(4)",
+        "(DW+RPW(8,1/2))x2",
+        "PW",
+    )
+
+
+@pytest.mark.parametrize("text", ["", ",", "PW,", "PW,,DW"])
+def test_a_missing_block_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="allowed: blocks between commas"):
+        block_list(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel", "block"),
+    [
+        ("conv", 3, "CONV"),
+        ("conv", 7, "CONV(7)"),
+        ("CONV(3)+CONV", 7, "CONV+CONV(7)"),
+        ("GC(4,k=3)+GC(4)+PW", 5, "GC(4)+GC(4,k=5)+PW"),
+        ("(DW+GPW(2))x2", 5, "(DW(5)+GPW(2))x2"),
+        ("PW+RPW(4,1/2)", 5, "PW+RPW(4,1/2)"),
+    ],
+)
+def test_the_kernel_is_that_of_layers_without_one(text: str, kernel: int, block: str) -> None:
+    assert str(parse_block(text, kernel)) == block
+
+
+@pytest.mark.parametrize("kind", ["GC", "GPW", "RPW", "SH"])
+def test_groups_must_be_given(kind: str) -> None:
+    with pytest.raises(SettingError, match=rf"without its groups: got {kind} in DW\+{kind}; "):
+        parse_block(f"DW+{kind}")

@@ -1,3 +1,5 @@
+"""`ifspace organize`: its answer in every format, and its errors."""
+
 import csv
 import io
 import subprocess
@@ -269,6 +271,7 @@ def test_amounts_in_short(count: int, text: str) -> None:
     assert short(count) == text
 
 
+@pytest.mark.slow
 def test_no_solver_is_needed() -> None:
     code = (
         "import sys; sys.modules['ortools'] = None\n"
