@@ -18,13 +18,13 @@ from tabulate import tabulate
 
 from ifspace.answer import Status
 from ifspace.bench.record import note, provenance
-from ifspace.energy import best_energy
 from ifspace.energy.cpsat import cpsat_energy
 from ifspace.energy.problem import (
     EnergyAnswer,
     EnergyPlan,
     EnergyProblem,
 )
+from ifspace.energy.solve import best_energy
 from ifspace.errors import SettingError
 
 LIMIT_S: Final = 30.0

@@ -19,8 +19,8 @@ from experiments.reproduction.printed import (
     Widths,
 )
 from ifspace.catalogue.export import csv_table
-from ifspace.energy import best_energy
 from ifspace.energy.problem import EnergyProblem
+from ifspace.energy.solve import best_energy
 
 VERDICTS: Final = "reproduction.csv"
 TRAJECTORIES: Final = "trajectories.csv"

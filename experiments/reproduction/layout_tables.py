@@ -21,11 +21,11 @@ from experiments.reproduction.printed import (
     Listed,
     Widths,
 )
-from ifspace.energy import best_energy, rank
 from ifspace.energy.problem import (
     EnergyPlan,
     EnergyProblem,
 )
+from ifspace.energy.solve import best_energy, rank
 
 
 @cache

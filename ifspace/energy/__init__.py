@@ -1,5 +1,1 @@
-"""The widths of greatest layout energy: an exact program and a CP-SAT model, one problem."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+"""Layout energy: the layer widths of greatest energy within a budget of weights, with proof."""

@@ -1,15 +1,15 @@
-"""What no layout's energy can be above: the budget priced, the rest solved exactly.
+"""Bound the energy of layouts from above: price the budget, solve the rest exactly.
 
 Let every weight cost λ > 0. Then the logarithm of the energy of a layout of at most B weights is at
-most λB + the greatest Σ (ln ln n_i - λ · weights of unit i) over all chains of widths, whatever
-their weights. A unit's weights depend on its own width and the one below only, so that maximum
-is a small dynamic program over widths; and the maxima over the chains up to a unit and from a unit
-on bound whatever has a given width there. The last width is not tabulated: there the real
-maximiser of a concave function stands for it.
+most λB + the greatest Σ (ln ln n_i - λ · weights of unit i) over all sequences of widths, whatever
+their weights. A unit's weights depend on its own width and the one before it only, so that maximum
+is a small dynamic program over widths; and the maxima over the sequences up to a unit and from a
+unit on bound every layout with a given width there. The last width is not tabulated: there the real
+maximiser of a concave function replaces it.
 
-Taken with one price for what lies below a unit and another for what lies above, the two bounds say
-between which weights used so far a layout worth having must lie: each pair of prices gives one
-linear inequality. Every inequality holds for every layout, so nothing worth having is cut off.
+With one price for the weights below a unit and another for those above it, the two bounds limit the
+weights used up to a unit by a layout above a threshold: each pair of prices gives one linear
+inequality. Every inequality holds for every such layout, so none is excluded.
 """
 
 import time
@@ -25,59 +25,52 @@ from ifspace.energy.problem import EnergyProblem
 SLACK: Final = 1e-10
 # Prices tried beside the best one, as logarithms of their ratio to it.
 _NEAR: Final = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-_PRICES: Final = np.exp([-each for each in _NEAR[:0:-1]] + list(_NEAR))
+_PRICES: Final = np.exp([-distance for distance in _NEAR[:0:-1]] + list(_NEAR))
 # How far below the greatest energy the first threshold is, in logarithms, and by how much the
 # distance grows.
 _FIRST: Final = 1e-4
 _GROWTH: Final = 4.0
-# So many prices are tried at most.
+# The most prices that are tried.
 _TRIES: Final = 60
 Array = Any
 # Weights used up to and with a unit, least and most, by unit and width; unit 0 is the input.
 Ranges = list[dict[int, tuple[int, int]]]
 
 
-class GaveUpError(Exception):
-    """The time limit came before the search was through."""
-
-
-def keep_time(deadline: float | None) -> None:
-    """Give up from a deadline on, one of time.monotonic.
-
-    Raises: GaveUpError.
-    """
+def check_deadline(deadline: float | None) -> None:
+    """Raise TimeoutError from a deadline of time.monotonic on."""
     if deadline is not None and time.monotonic() >= deadline:
-        raise GaveUpError("time ran out")
+        raise TimeoutError("time ran out")
 
 
-def most_widths(problem: EnergyProblem) -> list[int]:
-    """Return the greatest width of each unit, as the budget and the order allow; N numbers.
+def greatest_widths(problem: EnergyProblem) -> list[int]:
+    """Return the greatest width of each unit that the budget and the order allow, [N].
 
-    >>> most_widths(EnergyProblem(20, layers=3))
+    >>> greatest_widths(EnergyProblem(20, layers=3))
     [1, 3, 7]
     """
-    found = []
-    units = problem.units
-    for place in range(len(units)):
+    greatest = []
+    units = range(len(problem.units))
+    for unit in units:
         least, most = 0, problem.budget
         while least < most:
             width = (least + most + 1) // 2
-            widths = [1 + each * problem.step for each in range(place)]
-            widths += [width + each * problem.step for each in range(len(units) - place)]
+            widths = [1 + n * problem.step for n in units[:unit]]
+            widths += [width + (n - unit) * problem.step for n in units[unit:]]
             if problem.weights(widths) <= problem.budget:
                 least = width
             else:
                 most = width - 1
-        found.append(least)
-    return found
+        greatest.append(least)
+    return greatest
 
 
 def all_ranges(problem: EnergyProblem, first: tuple[int, int]) -> Ranges:
-    """Return ranges that cut off nothing; the first width lies within `first`."""
+    """Return ranges that contain every layout whose first width lies within `first`."""
     ranges: Ranges = [{problem.inputs: (0, 0)}]
-    for place, most in enumerate(most_widths(problem)[:-1]):
-        least = 1 if problem.nondecreasing else 1 + place
-        low, high = first if place == 0 else (max(least, first[0] + place * problem.step), most)
+    for unit, most in enumerate(greatest_widths(problem)[:-1]):
+        least = 1 if problem.nondecreasing else 1 + unit
+        low, high = first if unit == 0 else (max(least, first[0] + unit * problem.step), most)
         ranges.append(dict.fromkeys(range(low, min(most, high) + 1), (0, problem.budget)))
     return ranges
 
@@ -85,7 +78,7 @@ def all_ranges(problem: EnergyProblem, first: tuple[int, int]) -> Ranges:
 def thresholds(problem: EnergyProblem, greatest: float) -> Iterator[float | None]:
     """Yield ever lower logarithms of energies, from a little below the greatest, and last None.
 
-    None stands for all layouts whose widths are 2 or more, which no threshold then cuts off.
+    None admits all layouts whose widths are 2 or more.
     """
     least = sum(problem.factors) * log_log(2)
     below = _FIRST
@@ -105,11 +98,11 @@ def log_log(width: int) -> float:
 
 
 class Bounds:
-    """Upper bounds of the energy of layouts whose widths are all 2 or more, and two units or more.
+    """Upper bounds of the energy of layouts whose widths are all 2 or more, of two units or more.
 
-    `greatest`: of the logarithm of the energy of any of them, at the best price. `chain`: the N
+    `greatest`: an upper bound of the logarithm of every energy, at the best price. `chain`: the N
     widths that are worth most at that price, whatever their weights: a layout near the best ones.
-    After a deadline, of time.monotonic, the price is no longer improved: any price gives a bound.
+    After a deadline of time.monotonic the price is no longer improved: any price gives a bound.
     """
 
     def __init__(self, problem: EnergyProblem, deadline: float | None = None) -> None:
@@ -117,17 +110,17 @@ class Bounds:
         self.deadline = deadline
         # The widths that each unit but the last can have, in channels.
         self.widths = []
-        for place, most in enumerate(most_widths(problem)[:-1]):
-            least = 2 + place * problem.step
+        for unit, most in enumerate(greatest_widths(problem)[:-1]):
+            least = 2 + unit * problem.step
             self.widths.append(np.arange(float(least), max(least, most) + 1))
         self.greatest, self.price, self.chain = self._best_price()
         self.above = self._maxima_above(self.price, self.widths)
         self.below = self._maxima_below(self.price, self.widths)
 
     def ranges(self, threshold: float) -> Ranges:
-        """Return where all layouts lie whose energy has a logarithm of `threshold` or more.
+        """Return ranges with all layouts whose logarithm of the energy is `threshold` or more.
 
-        Raises: GaveUpError at the deadline.
+        Raises: TimeoutError at the deadline.
         """
         problem = self.problem
         threshold -= 4 * SLACK  # and some that are lower by the noise of floats
@@ -141,14 +134,14 @@ class Bounds:
         prices = self.price * _PRICES
         tables = []
         for price in prices:
-            keep_time(self.deadline)
+            check_deadline(self.deadline)
             tables.append((self._maxima_below(price, kept), self._maxima_above(price, kept)))
         ranges: Ranges = [{problem.inputs: (0, 0)}]
-        for place, widths in enumerate(kept):
-            below = np.array([table[0][place] for table in tables])
-            above = np.array([table[1][place] for table in tables])
+        for unit, widths in enumerate(kept):
+            below = np.array([table[0][unit] for table in tables])
+            above = np.array([table[1][unit] for table in tables])
             above += (prices * problem.budget)[:, None]
-            least, most = _between(threshold, prices, below, above, problem.budget)
+            least, most = _weights_between(threshold, prices, below, above, problem.budget)
             ranges.append(
                 {
                     int(width): (low, high)
@@ -197,23 +190,23 @@ class Bounds:
         worth = self._own(0, price, self.widths[0]) - price * problem.inputs * self.widths[0]
         total = float((worth + above[0]).max()) + price * problem.budget
         chain: list[int] = []
-        for place, widths in enumerate(self.widths):
+        for unit, widths in enumerate(self.widths):
             if chain:
-                worth = self._own(place, price, widths) - price * chain[-1] * widths
+                worth = self._own(unit, price, widths) - price * chain[-1] * widths
                 worth[widths < chain[-1] + problem.step] = -inf
-            chain.append(int(widths[(worth + above[place]).argmax()]))
+            chain.append(int(widths[(worth + above[unit]).argmax()]))
         last = float(self._last_width(price, np.array([float(chain[-1])]))[0][0])
         weights = problem.weights([*chain, 0]) + chain[-1] * last
         weights += (problem.units[-1] - 1) * last**2
         return total, problem.budget - weights, [*chain, int(last)]
 
-    def _own(self, place: int, price: float, widths: Array) -> Array:
-        """Return what each width of a unit is worth but for its weights with the unit below."""
-        factor, count = self.problem.factors[place], self.problem.units[place]
+    def _own(self, unit: int, price: float, widths: Array) -> Array:
+        """Return the priced worth of each width of a unit, but for weights to the unit below."""
+        factor, count = self.problem.factors[unit], self.problem.units[unit]
         return factor * np.log(np.log(widths)) - price * (count - 1) * widths**2
 
-    def _joined(self, price: float, below: Array, widths: Array) -> Array:
-        """Return what the weights between two units cost, [widths, below]; the order is kept."""
+    def _between(self, price: float, below: Array, widths: Array) -> Array:
+        """Return the cost of the weights between two units, [widths, below]; -inf out of order."""
         cost = np.outer(-price * widths, below)
         cost[below[None, :] > widths[:, None] - self.problem.step] = -inf
         return cost
@@ -221,19 +214,19 @@ class Bounds:
     def _maxima_below(self, price: float, widths: list[Array]) -> list[Array]:
         """Return the greatest priced sums up to and with each unit but the last, by its width."""
         sums = [self._own(0, price, widths[0]) - price * self.problem.inputs * widths[0]]
-        for place in range(1, len(widths)):
-            joined = self._joined(price, widths[place - 1], widths[place])
-            joined += sums[-1]
-            sums.append(self._own(place, price, widths[place]) + joined.max(axis=1))
+        for unit in range(1, len(widths)):
+            worth = self._between(price, widths[unit - 1], widths[unit])
+            worth += sums[-1]
+            sums.append(self._own(unit, price, widths[unit]) + worth.max(axis=1))
         return sums
 
     def _maxima_above(self, price: float, widths: list[Array]) -> list[Array]:
-        """Return the greatest priced sums of all that comes after a unit, by its width."""
+        """Return the greatest priced sums of all units after a unit, by its width."""
         sums = [self._last(price, widths[-1])]
-        for place in range(len(widths) - 1, 0, -1):
-            joined = self._joined(price, widths[place - 1], widths[place])
-            joined += (self._own(place, price, widths[place]) + sums[-1])[:, None]
-            sums.append(joined.max(axis=0))
+        for unit in range(len(widths) - 1, 0, -1):
+            worth = self._between(price, widths[unit - 1], widths[unit])
+            worth += (self._own(unit, price, widths[unit]) + sums[-1])[:, None]
+            sums.append(worth.max(axis=0))
         return sums[::-1]
 
     def _last(self, price: float, widths: Array) -> Array:
@@ -255,7 +248,7 @@ class Bounds:
         return low, high
 
 
-def _between(
+def _weights_between(
     threshold: float, prices: Array, below: Array, above: Array, budget: int
 ) -> tuple[Array, Array]:
     """Return the least and most weights used by each width.

@@ -19,10 +19,7 @@ from ifspace.cli.solved import check_solver, no_plan
 
 if TYPE_CHECKING:
     from ifspace.cli.options import Forms
-    from ifspace.energy.problem import (
-        EnergyAnswer,
-        EnergyProblem,
-    )
+    from ifspace.energy.problem import EnergyAnswer, EnergyProblem
 
 
 _OPTIONS = (
@@ -88,14 +85,14 @@ _OPTIONS = (
         help="Stop then, with what was found and its bound.",
     ),
 )
-_SAID: Final = {
+_MESSAGES: Final = {
     "OPTIMAL": "proven: no layout of this budget has more energy",
     "FEASIBLE": "time ran out: the best found so far, with the bound beside it",
     "INFEASIBLE": "proven: no layout meets the budget",
     "UNKNOWN": "time ran out before a layout was found; give it more with --time-limit",
 }
-# So many columns of a title of 80 are left for what it is about.
-_TITLE: Final = 60
+# The longest list of units in a title, so that the line has at most 80 columns.
+_LONGEST_LIST: Final = 60
 _COLUMNS: Final = ("widths", "energy", "params", "weights", "depth", "width_sum")
 
 
@@ -107,10 +104,10 @@ def command(
     context: click.Context,
     /,
     output: Output,
-    method: Any,
+    method: str,
     top: int,
     time_limit: float | None,
-    **given: Any,
+    **values: Any,
 ) -> None:
     """Find widths n_1 < n_2 < … of a plain or residual network whose layout energy is greatest.
 
@@ -118,9 +115,9 @@ def command(
     proven, or it has a bound. Amounts may end in k, M or G. Exit status 3 when no layout meets the
     budget, 4 when the time limit came first.
     """
-    from ifspace.energy import best_energy, exact_energy
+    from ifspace.energy.solve import best_energy, exact_energy
 
-    problem = _problem(given)
+    problem = _problem(values)
     search = exact_energy
     if method == "cpsat":
         check_solver("layouts", " or leave --method out")
@@ -135,13 +132,13 @@ def command(
         output.note(note)
 
 
-def _problem(given: dict[str, Any]) -> "EnergyProblem":
-    """Return the problem; a refusal that is about two options names both of them."""
+def _problem(values: dict[str, Any]) -> "EnergyProblem":
+    """Return the problem; an error about two options names both of them."""
     from ifspace.energy.problem import EnergyProblem
     from ifspace.errors import SettingError
 
     try:
-        return EnergyProblem(**given)
+        return EnergyProblem(**values)
     except SettingError as error:
         if error.argument == "layers":
             error.args = (re.sub(r"\brepeats\b", "--repeats", str(error)),)
@@ -149,107 +146,100 @@ def _problem(given: dict[str, Any]) -> "EnergyProblem":
 
 
 def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]:
-    """Say what the answer lacks."""
+    """Yield what the answer lacks: proof, or plans."""
     gap = _gap_text(answer)
     if gap:
         yield f"not proven: {gap}"
     if len(answer.plans) < top:
-        cut_short = out_of_time or answer.status.name == "FEASIBLE"
-        why = "time ran out" if cut_short else "there are no more"
+        interrupted = out_of_time or answer.status.name == "FEASIBLE"
+        why = "time ran out" if interrupted else "there are no more"
         yield f"{len(answer.plans)} of the {top} plans asked for were found: {why}"
 
 
 def _forms(problem: "EnergyProblem", answer: "EnergyAnswer") -> "Forms":
     """Return the answer in every format."""
-    from ifspace.catalogue.export import csv_table, json_text, markdown_table
+    from ifspace.catalogue.export import markdown_table
+    from ifspace.serialize import json_text
+    from ifspace.table import Table
 
-    rows = [
-        {
-            "widths": list(plan.widths),
-            "energy": plan.energy(),
-            "params": plan.params,
-            "weights": plan.weights(),
-            "depth": problem.depth,
-            "width_sum": plan.width_sum,
-        }
-        for plan in answer.plans
-    ]
-    cells = [[_plain(row[name]) for name in _COLUMNS] for row in rows]
+    table = Table(
+        _COLUMNS,
+        tuple(
+            (
+                ",".join(map(str, plan.widths)),
+                plan.energy(),
+                plan.params,
+                plan.weights(),
+                problem.depth,
+                plan.width_sum,
+            )
+            for plan in answer.plans
+        ),
+    )
     values = {
         "status": answer.status.name.lower(),
         "message": _message(problem, answer),
         "bound": answer.bound,
-        "gap": _gap(answer),
+        "gap": answer.gap,
         "budget": problem.budget,
-        "repeats": list(problem.units),
+        "repeats": problem.units,
         "below": answer.below,
         "above": answer.above,
-        "plans": rows,
+        "plans": [
+            record | {"widths": plan.widths}
+            for plan, record in zip(answer.plans, table.records(), strict=True)
+        ],
     }
     return {
         "table": lambda: _text(problem, answer),
         "json": lambda: json_text(values),
-        "csv": lambda: csv_table(_COLUMNS, cells),
-        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in cells]),
+        "csv": table.csv,
+        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in table.rows]),
     }
 
 
-def _gap(answer: "EnergyAnswer") -> float | None:
-    if not answer.plans or answer.bound is None:
-        return None
-    return answer.bound - answer.plans[0].energy()
-
-
-def _plain(value: Any) -> Any:
-    return ",".join(map(str, value)) if isinstance(value, list) else value
-
-
 def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
-    from ifspace.table import (
-        facts,
-        heading,
-        table,
-    )
+    from ifspace.table import Table, facts
 
     if not answer.plans:
         return ""
-    columns = [">#", "widths~", ">energy", ">params", ">weights", ">depth", ">Σwidth"]
-    rows = [
-        [
+    rows = tuple(
+        (
             number,
             ",".join(map(str, plan.widths)),
             _energy_text(plan.energy()),
-            f"{plan.params:,}",
-            f"{plan.weights():,}",
+            plan.params,
+            plan.weights(),
             problem.depth,
-            f"{plan.width_sum:,}",
-        ]
+            plan.width_sum,
+        )
         for number, plan in enumerate(answer.plans, start=1)
-    ]
-    said = [
+    )
+    lines = [
         ("budget", _budget_text(problem)),
         ("status", f"{answer.status.name.lower()}, {_message(problem, answer)}"),
     ]
     if answer.bound is not None:
         reached = f"{_energy_text(answer.bound)}, which the first one reaches"
-        said.append(("bound", _gap_text(answer) or reached))
-    title = heading(f"Greatest energy of {_units_text(problem)}")
-    return title + table(columns, rows) + "\n" + facts(said)
+        lines.append(("bound", _gap_text(answer) or reached))
+    columns = (">#", "widths~", ">energy", ">params", ">weights", ">depth", ">Σwidth")
+    title = f"Greatest energy of {_units_text(problem)}"
+    return Table(columns, rows, title).text() + "\n" + facts(lines)
 
 
 def _units_text(problem: "EnergyProblem") -> str:
-    """Return what the network is made of, short enough for a title."""
+    """Return what the network consists of, short enough for a title."""
     count = len(problem.units)
     if problem.depth == count:
         return f"{count} layer{'s' if count > 1 else ''}"
-    listed = f"units of {', '.join(map(str, problem.units))} convolutions"
-    if len(listed) <= _TITLE:
-        return listed
+    units = f"units of {', '.join(map(str, problem.units))} convolutions"
+    if len(units) <= _LONGEST_LIST:
+        return units
     return f"{count} unit{'s' if count > 1 else ''} of {problem.depth} convolutions in all"
 
 
 def _budget_text(problem: "EnergyProblem") -> str:
-    """Return the budget in weights and in parameters, so that nobody takes one for the other."""
+    """Return the budget in weights and in parameters, so that they are not confused."""
     limit = "at most " if problem.at_most else ""
     kernel = problem.kernel
     params = f"{kernel**2 * problem.budget:,} parameters of {kernel}×{kernel} kernels"
@@ -257,19 +247,20 @@ def _budget_text(problem: "EnergyProblem") -> str:
 
 
 def _message(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
-    """Return how the search ended; without a plan in a sentence that names what was asked."""
-    said = _SAID[answer.status.name]
+    """Return how the search ended; without a plan with the problem and the nearest budgets."""
+    message = _MESSAGES[answer.status.name]
     if answer.plans:
-        return said
-    met = [f"{each:,}" for each in (answer.below, answer.above) if each is not None]
-    if met:
-        nearest = "the nearest below and above that are met are" if met[1:] else "the least met is"
-        said += f"; {nearest} {' and '.join(met)}"
-    return f"{_units_text(problem)} with {_budget_text(problem)}: {said}"
+        return message
+    budgets = [f"{budget:,}" for budget in (answer.below, answer.above) if budget is not None]
+    if len(budgets) == 2:
+        message += f"; the nearest below and above that are met are {' and '.join(budgets)}"
+    elif budgets:
+        message += f"; the least met is {budgets[0]}"
+    return f"{_units_text(problem)} with {_budget_text(problem)}: {message}"
 
 
 def _energy_text(energy: float) -> str:
-    """Return an energy to four places, or of a great one the first nine digits.
+    """Return an energy to four decimals, or of a great one the first nine digits.
 
     >>> _energy_text(173.0357677), _energy_text(9106515250.03)
     ('173.0358', '9.10651525e+09')

@@ -1,38 +1,23 @@
-"""The widths of greatest layout energy by CP-SAT: a second witness beside the exact program.
+"""Find the widths of greatest layout energy by CP-SAT: a second witness beside the exact program.
 
 The objective is Σ ln ln n_i in whole billionths, looked up by width. The weights are grouped so
-that each second unit is multiplied once: n_1 (n_0 + n_2) + n_3 (n_2 + n_4) + …. The solver is asked
-for layouts above a threshold, which is lowered until there are enough; above a threshold every
-width lies within bounds (`bounds.py`), which the exact program uses too. With `plain` widths
-are bounded by order and budget alone and no threshold is set: slow, and independent of all that.
+that each second unit is multiplied once: n_1 (n_0 + n_2) + n_3 (n_2 + n_4) + …. The solver finds
+layouts above a threshold, which is lowered until there are enough; above a threshold every width
+lies within the bounds of the exact program (`bounds.py`). With `plain` widths are bounded by order
+and budget alone and there is no threshold: slow, and independent of all that.
 
-Rounding could swap two layouts of nearly the same energy. So the solver is asked on until what is
-left is lower by more than rounding can make up for, and exact energies decide.
+Rounding could swap two layouts of nearly the same energy. So the solver goes on until what is left
+is lower by more than rounding can make up for, and exact energies decide.
 """
 
-import time
 from collections.abc import Iterator
 from math import exp, inf, log
 from typing import Any, Final
 
 from ifspace.answer import Status
-from ifspace.cpsat import (
-    Outcome,
-    new_model,
-    solve,
-)
-from ifspace.energy.bounds import (
-    SLACK,
-    Bounds,
-    GaveUpError,
-    most_widths,
-    thresholds,
-)
-from ifspace.energy.problem import (
-    EnergyAnswer,
-    EnergyPlan,
-    EnergyProblem,
-)
+from ifspace.cpsat import Outcome, new_model, seconds_left, solve
+from ifspace.energy.bounds import SLACK, Bounds, greatest_widths, thresholds
+from ifspace.energy.problem import EnergyAnswer, EnergyPlan, EnergyProblem
 
 SCALE: Final = 10**9
 Domains = list[tuple[int, int]]
@@ -41,7 +26,7 @@ Domains = list[tuple[int, int]]
 def cpsat_energy(
     problem: EnergyProblem, top: int, deadline: float | None = None, plain: bool = False
 ) -> EnergyAnswer:
-    """Return the `top` layouts of greatest energy; the deadline is one of time.monotonic.
+    """Return the `top` layouts of greatest energy until a deadline of time.monotonic.
 
     >>> cpsat_energy(EnergyProblem(4288, layers=4), 1).plans[0].widths
     (35, 36, 37, 43)
@@ -51,9 +36,9 @@ def cpsat_energy(
     search = _Search(problem, top, deadline)
     for threshold, domains in _windows(problem, plain, deadline):
         if all(low <= high for low, high in domains):
-            ended = search.run(domains, threshold)
-            if ended is not None:
-                return ended
+            answer = search.run(domains, threshold)
+            if answer is not None:
+                return answer
         search.none_above(threshold)
     return search.without_energy()
 
@@ -61,22 +46,22 @@ def cpsat_energy(
 def _windows(
     problem: EnergyProblem, plain: bool, deadline: float | None
 ) -> Iterator[tuple[float | None, Domains]]:
-    """Yield thresholds with the widths that layouts above them can have; None ends them."""
-    least = [2 + place * problem.step for place in range(len(problem.units))]
-    most = most_widths(problem)
+    """Yield thresholds with the widths that layouts above them can have; the last is None."""
+    least = [2 + unit * problem.step for unit in range(len(problem.units))]
+    most = greatest_widths(problem)
     if not plain and len(problem.units) > 1:
         bounds = Bounds(problem, deadline)
-        # Before any run: nothing can be above that.
+        # Before any run: no layout is above that.
         yield bounds.greatest, [(1, 0)]
         for threshold in thresholds(problem, bounds.greatest):
             if threshold is None:
                 break
             try:
                 ranges = bounds.ranges(threshold)[1:]
-            except GaveUpError:
-                break  # the solver has no time either: it tells what is proven
+            except TimeoutError:
+                break  # the solver has no time either: what is proven is the answer
             domains = [(min(widths), max(widths)) if widths else (1, 0) for widths in ranges]
-            # The last unit takes what the least of all others leave.
+            # The last unit has the weights that the least of all others leave.
             others = problem.weights([*(low for low, _ in domains), 0])
             low = domains[-1][0]
             high = min(most[-1], (problem.budget - others) // max(low, 1))
@@ -85,75 +70,75 @@ def _windows(
 
 
 class _Search:
-    """What has been found so far, and how a run of the solver is judged."""
+    """The layouts of the last run and what is proven so far."""
 
     def __init__(self, problem: EnergyProblem, top: int, deadline: float | None) -> None:
         self.problem = problem
         self.top = top
         self.deadline = deadline
+        # No energy is above it.
         self.limit: float | None = None
-        self.found: list[tuple[int, EnergyPlan]] = []
-        # Each looked-up value is off by half a billionth at most: two sums may lie so much nearer.
+        # The layouts of a run with their objectives, best first.
+        self.plans: list[tuple[int, EnergyPlan]] = []
+        # Each looked-up value is off by half a billionth at most: two sums may be so much nearer.
         self.margin = len(problem.units)
 
     def run(self, domains: Domains, threshold: float | None) -> EnergyAnswer | None:
         """Return the answer, or None where too few layouts reach the threshold."""
-        self.found = []
+        self.plans = []
         low = -inf if threshold is None else threshold * SCALE
         model = _Model(self.problem, domains)
         if threshold is not None:
             model.reach(threshold)
         while True:
-            outcome = solve(model.model, model.widths, self._left())
+            outcome = solve(model.model, model.widths, seconds_left(self.deadline))
             if outcome.status is Status.INFEASIBLE:
                 break
             if outcome.status is not Status.OPTIMAL:
                 return self._out_of_time(low, outcome)
             value = model.value(outcome.values)
-            if len(self.found) >= self.top and value < self.found[self.top - 1][0] - self.margin:
+            if len(self.plans) >= self.top and value < self.plans[self.top - 1][0] - self.margin:
                 break
-            self.found.append((value, EnergyPlan(self.problem, outcome.values)))
+            self.plans.append((value, EnergyPlan(self.problem, outcome.values)))
             model.forbid(outcome.values, value)
         # Only layouts above the threshold count: of those a little below some are left out.
-        if sum(value >= low + self.margin for value, _ in self.found) >= self.top:
-            return self._answer([plan for _, plan in self.found])
+        if sum(value >= low + self.margin for value, _ in self.plans) >= self.top:
+            return self._answer([plan for _, plan in self.plans])
         return None
 
     def none_above(self, threshold: float | None) -> None:
-        """Take down that too few layouts reach a threshold; if any, the first was found."""
+        """Record that too few layouts reach a threshold: no other one has as much energy."""
         if threshold is not None:
             self.limit = exp(threshold + SLACK)
 
     def without_energy(self) -> EnergyAnswer:
-        """Return the layouts with energy, all found, and after them those whose first width is 1.
+        """Return the layouts with energy of the last run, and then those whose first width is 1.
 
-        These are found by their widths: the least first width, then the least second, and so on.
+        The latter come in the order of their widths: the least first width, then the least second,
+        and so on.
         """
-        plans = [plan for _, plan in self.found]
+        plans = [plan for _, plan in self.plans]
         problem = self.problem
-        domains = [(1, most) for most in most_widths(problem)]
+        domains = [(1, most) for most in greatest_widths(problem)]
         model = _Model(problem, [(1, 1), *domains[1:]])
         while len(plans) < self.top:
-            chosen: tuple[int, ...] = ()
+            layout: tuple[int, ...] = ()
             fixed = model.model.clone()
-            for place in range(len(domains)):
-                widths = [fixed.get_int_var_from_proto_index(each.index) for each in model.widths]
-                fixed.minimize(widths[place])
-                outcome = solve(fixed, widths, self._left())
+            for unit in range(len(domains)):
+                widths = [fixed.get_int_var_from_proto_index(var.index) for var in model.widths]
+                fixed.minimize(widths[unit])
+                outcome = solve(fixed, widths, seconds_left(self.deadline))
                 if outcome.status is not Status.OPTIMAL:
                     break
-                chosen = outcome.values
-                fixed.add(widths[place] == chosen[place])
+                layout = outcome.values
+                fixed.add(widths[unit] == layout[unit])
             if outcome.status is not Status.OPTIMAL:
                 if outcome.status is not Status.INFEASIBLE and not plans:
                     return EnergyAnswer(Status.UNKNOWN, self.limit, ())
                 break
-            plans.append(EnergyPlan(problem, chosen))
-            model.model.add_forbidden_assignments(model.widths, [chosen])
+            plans.append(EnergyPlan(problem, layout))
+            model.model.add_forbidden_assignments(model.widths, [layout])
         return self._answer(plans)
-
-    def _left(self) -> float | None:
-        return None if self.deadline is None else self.deadline - time.monotonic()
 
     def _answer(self, plans: list[EnergyPlan]) -> EnergyAnswer:
         plans = sorted(plans, key=EnergyPlan.order)[: self.top]
@@ -162,22 +147,22 @@ class _Search:
         return EnergyAnswer(Status.OPTIMAL, plans[0].energy(), tuple(plans))
 
     def _out_of_time(self, low: float, outcome: Outcome) -> EnergyAnswer:
-        """Return what is proven; failing that, the best found and what nothing can be above.
+        """Return what is proven; failing that, the best layout so far and an upper bound.
 
         The solver looked at layouts from the objective `low` on.
         """
         rest = inf if outcome.bound is None else -outcome.bound
-        if self.found:
-            rest = min(rest, min(value for value, _ in self.found))
+        if self.plans:
+            rest = min(rest, min(value for value, _ in self.plans))
         rest = max(rest, low)
-        proven = [plan for value, plan in self.found if value > rest + self.margin]
+        proven = [plan for value, plan in self.plans if value > rest + self.margin]
         if proven:
             return self._answer(proven)
         limits = [] if self.limit is None else [self.limit]
         if rest < inf:
             limits.append(exp((rest + self.margin) / SCALE))
         limit = min(limits, default=None)
-        plans = [plan for _, plan in self.found]
+        plans = [plan for _, plan in self.plans]
         if outcome.values:
             plans.append(EnergyPlan(self.problem, outcome.values))
         if not plans:
@@ -195,8 +180,8 @@ class _Model:
         self.problem = problem
         self.model = new_model()
         self.widths = [
-            self.model.new_int_var(low, high, f"width {place}")
-            for place, (low, high) in enumerate(domains, start=1)
+            self.model.new_int_var(low, high, f"width {unit}")
+            for unit, (low, high) in enumerate(domains, start=1)
         ]
         for before, after in zip(self.widths, self.widths[1:], strict=False):
             self.model.add(after >= before + problem.step)
@@ -230,10 +215,10 @@ class _Model:
         """Add the weights: every second unit times its neighbours, and the inside of the rest."""
         problem, widths = self.problem, self.widths
         terms: list[Any] = []
-        for place, (width, count) in enumerate(zip(widths, problem.units, strict=True)):
-            if place % 2 == 0:
-                below: Any = widths[place - 1] if place else problem.inputs
-                after: Any = widths[place + 1] if place + 1 < len(widths) else 0
+        for unit, (width, count) in enumerate(zip(widths, problem.units, strict=True)):
+            if unit % 2 == 0:
+                below: Any = widths[unit - 1] if unit else problem.inputs
+                after: Any = widths[unit + 1] if unit + 1 < len(widths) else 0
                 terms.append(self._product(width, below + after + (count - 1) * width))
             elif count > 1:
                 terms.append((count - 1) * self._product(width, width))
@@ -250,5 +235,5 @@ class _Model:
 
 
 def _scaled(width: int, factor: int) -> int:
-    """Return ln ln of a width, as often as it counts, in whole billionths; of width 1 none."""
+    """Return factor · ln ln of a width in whole billionths, 0 for width 1."""
     return round(SCALE * factor * log(log(width))) if width > 1 else 0

@@ -1,4 +1,4 @@
-"""Layout energy asked for and found: problems, plans, and checks that know no solver."""
+"""Define layout-energy problems, their plans and answers; a plan checks itself without a solver."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Final, Literal, get_args
 
-from ifspace.answer import Status
+from ifspace.answer import Answer
 from ifspace.errors import SettingError
-from ifspace.values import odd_number, whole_number
+from ifspace.values import choice, odd_number, set_fields, whole_number
 
 Per = Literal["unit", "convolution"]
-# Energies are compared to so many digits: a float may call two of them equal that are not.
+# Energies are compared to 60 digits: floats of two that differ may be equal.
 _DIGITS: Final = Context(prec=60)
 # A unit of the paper's deepest network has ten convolutions, and it has thirty-one of them.
 MAX_CONVOLUTIONS: Final = 256
@@ -23,12 +23,13 @@ MAX_KERNEL: Final = 99
 
 @dataclass(frozen=True, slots=True)
 class EnergyProblem:
-    """Which widths n_1 < … < n_N have the greatest energy, the product of their logarithms.
+    """Which widths n_1 < … < n_N have the greatest energy, the product of their logarithms?
 
-    `budget`: weights divided by kernel², met exactly or, with `at_most`, not exceeded. `layers` N
-    units of one convolution each, or `repeats`: how many convolutions each unit has. `inputs` n_0
-    channels enter; the order does not bind them. `nondecreasing`: neighbours may be equal. `per`:
-    a factor for each unit, or for each of its convolutions.
+    A unit is a run of convolutions of one width: N `layers` of one convolution each, or `repeats`,
+    the number of convolutions of each unit. `budget` is the number of weights divided by kernel²,
+    met exactly or, with `at_most`, not exceeded. `inputs` n_0 channels enter; they may be more than
+    n_1. With `nondecreasing` neighbours may have equal widths. `per` says what gives a factor to
+    the energy: each unit, or each of its convolutions.
 
     >>> problem = EnergyProblem(66304, layers=4)
     >>> problem.weights((135, 136, 137, 211))
@@ -51,56 +52,50 @@ class EnergyProblem:
     per: Per = "unit"
 
     def __post_init__(self) -> None:
-        """Make the values canonical; refuse what no network could have."""
-        put = object.__setattr__
-        put(self, "budget", whole_number(self.budget, "budget", 1, MAX_BUDGET))
-        put(self, "inputs", whole_number(self.inputs, "inputs", 1, MAX_INPUTS))
-        put(self, "kernel", odd_number(self.kernel, "kernel", 1, MAX_KERNEL))
-        put(self, "repeats", _units(self.layers, self.repeats))
-        put(self, "layers", len(self.units))
-        allowed = get_args(Per)
-        if self.per not in allowed:
-            raise SettingError.because(
-                "unknown factors",
-                got=repr(self.per),
-                allowed=", ".join(allowed),
-                remedy="choose one of them",
-                argument="per",
-            )
+        units = _units(self.layers, self.repeats)
+        set_fields(
+            self,
+            budget=whole_number(self.budget, "budget", 1, MAX_BUDGET),
+            inputs=whole_number(self.inputs, "inputs", 1, MAX_INPUTS),
+            kernel=odd_number(self.kernel, "kernel", 1, MAX_KERNEL),
+            repeats=units,
+            layers=len(units),
+        )
+        choice(self.per, "per", get_args(Per), "unknown factors")
 
     @property
     def units(self) -> tuple[int, ...]:
-        """How many convolutions each unit has, N numbers."""
+        """The number of convolutions of each unit, [N]."""
         return self.repeats or ()
 
     @property
     def depth(self) -> int:
-        """How many convolutions there are in all."""
+        """The number of convolutions in all."""
         return sum(self.units)
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """How often the logarithm of each width counts, N numbers."""
+        """The exponent of the logarithm of each width, [N]."""
         return (1,) * len(self.units) if self.per == "unit" else self.units
 
     @property
     def step(self) -> int:
-        """How much wider a unit is than the one before it, at least."""
+        """How much wider than the unit before it a unit is at least."""
         return 0 if self.nondecreasing else 1
 
     def weights(self, widths: Sequence[int]) -> int:
-        """Return the weights of a layout divided by kernel²: n_0 n_1 + Σ n_{i-1} n_i + ….
+        """Return the weights of a layout divided by kernel².
 
         A unit of L convolutions has n_{i-1} n_i + (L - 1) n_i² of them.
         """
-        joined = sum(below * width for below, width in pairwise((self.inputs, *widths)))
-        return joined + sum(
+        between = sum(below * width for below, width in pairwise((self.inputs, *widths)))
+        return between + sum(
             (count - 1) * width * width for count, width in zip(self.units, widths, strict=True)
         )
 
     def least_weights(self) -> int:
-        """Return the weights of the narrowest layout, which no budget may be below."""
-        return self.weights([1 + place * self.step for place in range(len(self.units))])
+        """Return the weights of the narrowest layout, the least budget."""
+        return self.weights([1 + index * self.step for index in range(len(self.units))])
 
 
 def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
@@ -109,13 +104,13 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
             "no layers",
             got="none",
             allowed="layers or repeats",
-            remedy="say how many convolutions there are",
+            remedy="give the number of convolutions",
             argument="layers",
         )
     if layers is not None:
         layers = whole_number(layers, "layers", 1, MAX_CONVOLUTIONS)
     units = (1,) * layers if repeats is None else tuple(repeats)
-    units = tuple(whole_number(each, "repeats", 1, MAX_CONVOLUTIONS) for each in units)
+    units = tuple(whole_number(count, "repeats", 1, MAX_CONVOLUTIONS) for count in units)
     if layers is not None and layers != len(units):
         raise SettingError.because(
             "layers and repeats contradict each other",
@@ -137,7 +132,7 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class EnergyPlan:
-    """The widths of a layout, in channels, with what they come to, counted from them alone.
+    """The widths of a layout, in channels; energy and weights are counted from them alone.
 
     >>> plan = EnergyPlan(EnergyProblem(51248, repeats=(1, 10, 10, 10)), (5, 8, 17, 72))
     >>> round(plan.energy(), 3), plan.weights(), plan.params, plan.width_sum
@@ -148,18 +143,18 @@ class EnergyPlan:
     widths: tuple[int, ...]
 
     def exact_energy(self) -> Decimal:
-        """Return the energy to 60 digits; layouts of the very same energy have the same digits.
+        """Return the energy to 60 digits; layouts of equal energy have the same digits.
 
         ln 2 · ln 16 and ln 4 · ln 4 are the same number, 4 (ln 2)²: so every width is written as a
-        power of the least base first.
+        power of its least base.
         """
         powers = [_power(width) for width in self.widths]
         bases: list[int] = []
-        whole = 1
-        for (base, exponent), count in zip(powers, self.problem.factors, strict=True):
-            bases += [base] * count
-            whole *= exponent**count
-        energy = Decimal(whole)
+        exponents = 1
+        for (base, exponent), factor in zip(powers, self.problem.factors, strict=True):
+            bases += [base] * factor
+            exponents *= exponent**factor
+        energy = Decimal(exponents)
         for base in sorted(bases):
             energy = _DIGITS.multiply(energy, _ln(base))
         return energy
@@ -169,7 +164,7 @@ class EnergyPlan:
         return float(self.exact_energy())
 
     def order(self) -> tuple[Decimal, tuple[int, ...]]:
-        """Return what plans are sorted by: greatest energy first, then least widths."""
+        """Return the sort key of plans: greatest energy first, then least widths."""
         return (-self.exact_energy(), self.widths)
 
     def weights(self) -> int:
@@ -183,13 +178,13 @@ class EnergyPlan:
 
     @property
     def width_sum(self) -> int:
-        """The widths of all units added up."""
+        """The sum of the widths of all units."""
         return sum(self.widths)
 
     def check(self) -> None:
-        """Recount order and budget; know no solver.
+        """Check the order of the widths and the budget.
 
-        Raises: SettingError naming what does not hold.
+        Raises: SettingError with everything that is wrong.
         """
         problem = self.problem
         faults = []
@@ -206,11 +201,11 @@ class EnergyPlan:
         if faults:
             limit = "at most " if problem.at_most else ""
             raise SettingError.because(
-                "a layout that does not hold",
+                "invalid layout",
                 got=f"{self.widths}: {'; '.join(faults)}",
                 allowed=f"{'non-decreasing' if problem.nondecreasing else 'increasing'} widths "
                 f"of {len(problem.units)} units with {limit}{problem.budget} weights",
-                remedy="ask for the plan again",
+                remedy="solve the problem again",
             )
 
 
@@ -234,23 +229,27 @@ def _power(number: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class EnergyAnswer:
-    """How a search ended, the plans found, best first, and what no energy can be above.
+class EnergyAnswer(Answer[EnergyPlan]):
+    """The layouts of greatest energy, and an upper bound on the energy of any.
 
-    Status and bound are those of the first plan. `below` and `above`: where no layout meets the
-    budget, the nearest budgets that one meets; None where there is none.
+    `below` and `above`: where no layout meets the budget, the nearest budgets that one meets; None
+    where there is none.
     """
 
-    status: Status
-    bound: float | None
-    plans: tuple[EnergyPlan, ...]
     below: int | None = None
     above: int | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """How much more energy than the first plan another has at most; None where not bounded."""
+        if not self.plans or self.bound is None:
+            return None
+        return float(self.bound) - self.plans[0].energy()
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyRank:
-    """Where a layout stands among all layouts of a problem.
+    """The rank of a layout among all layouts of a problem.
 
     `greater`: how many have a greater energy; with `exact` false there are more than that.
     """
@@ -259,5 +258,5 @@ class EnergyRank:
     exact: bool = True
 
     def __str__(self) -> str:
-        """Return the place, counted from 1."""
+        """Return the rank, counted from 1."""
         return str(self.greater + 1) if self.exact else f"behind more than {self.greater}"

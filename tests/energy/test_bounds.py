@@ -1,4 +1,4 @@
-"""Bounds cut off no layout: every one above a threshold lies within its ranges."""
+"""Bounds exclude no layout: every one above a threshold lies within its ranges."""
 
 from itertools import accumulate, pairwise
 from math import log
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ifspace.energy.bounds import (
     Bounds,
     all_ranges,
+    greatest_widths,
     log_log,
-    most_widths,
     thresholds,
 )
 from ifspace.energy.problem import EnergyProblem
@@ -41,9 +41,9 @@ def used(problem: EnergyProblem, widths: tuple[int, ...]) -> list[int]:
 
 
 @given(problems, st.floats(0, 1))
-def test_no_layout_above_the_threshold_is_cut_off(problem: EnergyProblem, part: float) -> None:
-    layouts = [each for each in brute_energy.layouts(problem) if each[0] > 1]
-    values = sorted(value(problem, each) for each in layouts)
+def test_no_layout_above_the_threshold_is_excluded(problem: EnergyProblem, part: float) -> None:
+    layouts = [layout for layout in brute_energy.layouts(problem) if layout[0] > 1]
+    values = sorted(value(problem, layout) for layout in layouts)
     if not layouts:
         return
     bounds = Bounds(problem)
@@ -53,20 +53,20 @@ def test_no_layout_above_the_threshold_is_cut_off(problem: EnergyProblem, part: 
         for layout in layouts:
             if value(problem, layout) < threshold:
                 continue
-            places = zip(ranges[1:], layout, used(problem, layout), strict=False)
-            for wanted, width, weights in places:
-                low, high = wanted[width]
+            units = zip(ranges[1:], layout, used(problem, layout), strict=False)
+            for weights_by_width, width, weights in units:
+                low, high = weights_by_width[width]
                 assert low <= weights <= high
 
 
 @given(problems)
 def test_the_greatest_width_of_each_unit(problem: EnergyProblem) -> None:
     layouts = list(brute_energy.layouts(problem))
-    most = most_widths(problem)
-    for place, limit in enumerate(most):
-        assert max((each[place] for each in layouts), default=0) <= limit
+    most = greatest_widths(problem)
+    for unit, limit in enumerate(most):
+        assert max((layout[unit] for layout in layouts), default=0) <= limit
         if problem.at_most and layouts:
-            assert max(each[place] for each in layouts) == limit
+            assert max(layout[unit] for layout in layouts) == limit
 
 
 def test_thresholds_fall_to_the_least_energy_and_end() -> None:
@@ -81,3 +81,13 @@ def test_a_threshold_above_all_leaves_nothing() -> None:
     bounds = Bounds(EnergyProblem(4288, layers=4))
     assert bounds.ranges(bounds.greatest + 0.1)[1:] == [{}, {}, {}]
     assert bounds.greatest == pytest.approx(log(174.56368489207426), rel=1e-6)
+
+
+@pytest.mark.parametrize("layers", [2, 5, 12])
+def test_no_other_price_has_a_lower_bound(layers: int) -> None:
+    bounds = Bounds(EnergyProblem(20_000, layers=layers))
+    for part in range(-40, 41):
+        price = bounds.price * 1.05**part
+        assert bounds._line(price)[0] >= bounds.greatest - 1e-9
+    # One price only, when there is no time to try others: still a bound.
+    assert Bounds(bounds.problem, deadline=0.0).greatest >= bounds.greatest

@@ -1,4 +1,4 @@
-"""Layouts counted by hand: weights, energies and order, and what no problem may be."""
+"""Layouts counted by hand: weights, energies and order; problems that are refused."""
 
 from typing import Any
 
@@ -41,11 +41,11 @@ def plan(problem: EnergyProblem, *widths: int) -> EnergyPlan:
 
 @pytest.mark.parametrize(("widths", "printed"), TABLE_4.items())
 def test_the_energies_of_the_residual_nets(widths: tuple[int, ...], printed: str) -> None:
-    found = EnergyPlan(RESIDUAL, widths)
-    assert found.weights() == 51248
+    layout_plan = EnergyPlan(RESIDUAL, widths)
+    assert layout_plan.weights() == 51248
     digits = len(printed.partition(".")[2])
     # The table rounds at four digits and cuts at three; one row is wrong in its first decimal.
-    energy = found.energy()
+    energy = layout_plan.energy()
     texts = {f"{energy:.{digits}f}", f"{energy:.12f}"[: len(printed)]}
     if widths == (16, 16, 32, 64):
         assert (printed in texts, f"{energy:.4f}") == (False, "110.8008")
@@ -62,18 +62,18 @@ def test_weights_of_every_form() -> None:
     assert units.weights((2, 5, 7)) == 3 * 2 + 2 * 5 + 5 * 5 + 5 * 5 + 5 * 7 + 7 * 7
     assert (units.depth, units.layers, units.factors) == (6, 3, (1, 1, 1))
     assert EnergyProblem(100, repeats=(1, 3, 2), per="convolution").factors == (1, 3, 2)
-    found = EnergyPlan(EnergyProblem(100, repeats=(1, 3, 2), kernel=5), (2, 5, 7))
-    assert (found.params, found.width_sum) == (25 * found.weights(), 14)
+    layout_plan = EnergyPlan(EnergyProblem(100, repeats=(1, 3, 2), kernel=5), (2, 5, 7))
+    assert (layout_plan.params, layout_plan.width_sum) == (25 * layout_plan.weights(), 14)
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=6), st.integers(1, 3))
 def test_energies_have_a_second_witness(widths: list[int], count: int) -> None:
     units = tuple([count] * len(widths))
     for per, power in (("unit", 1), ("convolution", count)):
-        found = EnergyPlan(EnergyProblem(9, repeats=units, per=per), tuple(widths))  # type: ignore[arg-type]
+        layout_plan = EnergyPlan(EnergyProblem(9, repeats=units, per=per), tuple(widths))  # type: ignore[arg-type]
         exact = sympy.Mul(*(sympy.log(width) ** power for width in widths)).evalf(50)
-        assert abs(sympy.Float(str(found.exact_energy()), 50) - exact) <= 1e-40 * exact
-        assert found.energy() == float(exact)
+        assert abs(sympy.Float(str(layout_plan.exact_energy()), 50) - exact) <= 1e-40 * exact
+        assert layout_plan.energy() == float(exact)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_energies_have_a_second_witness(widths: list[int], count: int) -> None:
         ((1, 7), (1, 9)),
     ],
 )
-def test_the_very_same_energy_is_told_by_widths(
+def test_plans_of_equal_energy_are_sorted_by_widths(
     one: tuple[int, ...], other: tuple[int, ...]
 ) -> None:
     problem = EnergyProblem(9, layers=len(one))
@@ -95,7 +95,7 @@ def test_the_very_same_energy_is_told_by_widths(
     assert first.order() < second.order()
 
 
-def test_energies_that_a_float_can_hardly_tell_are_told() -> None:
+def test_energies_that_a_float_can_hardly_tell_apart_are_sorted() -> None:
     problem = EnergyProblem(9, layers=2)
     close = [plan(problem, 9_999_998, 9_999_999), plan(problem, 9_999_997, 10_000_000)]
     assert abs(close[0].energy() - close[1].energy()) < 1e-12 * close[0].energy()
@@ -115,7 +115,7 @@ def test_energies_that_a_float_can_hardly_tell_are_told() -> None:
         ({"layers": 2, "budget": 2, "nondecreasing": True}, (-1, -5), "a width below 1"),
     ],
 )
-def test_a_plan_that_does_not_hold_is_refused(
+def test_an_invalid_plan_is_refused(
     changed: dict[str, Any], widths: tuple[int, ...], words: str
 ) -> None:
     problem = EnergyProblem(**{"budget": 4288, "layers": 4} | changed)
@@ -123,7 +123,7 @@ def test_a_plan_that_does_not_hold_is_refused(
         EnergyPlan(problem, widths).check()
 
 
-def test_plans_that_hold() -> None:
+def test_valid_plans_pass() -> None:
     plan(EnergyProblem(4288, layers=4), 35, 36, 37, 43).check()
     plan(EnergyProblem(4288, layers=4, at_most=True), 35, 36, 37, 42).check()
     plan(EnergyProblem(4288, layers=3, nondecreasing=True), 8, 8, 525).check()
@@ -131,7 +131,7 @@ def test_plans_that_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words", "argument"),
+    ("values", "words", "argument"),
     [
         ({"layers": 4, "budget": 0}, "budget out of range: got 0", "budget"),
         ({"layers": 4, "budget": MAX_BUDGET + 1}, "lower budget", "budget"),
@@ -148,9 +148,9 @@ def test_plans_that_hold() -> None:
         ({"layers": 2, "per": "layer"}, "unknown factors", "per"),
     ],
 )
-def test_what_no_problem_may_be(asked: dict[str, Any], words: str, argument: str) -> None:
+def test_values_out_of_range_are_refused(values: dict[str, Any], words: str, argument: str) -> None:
     with pytest.raises(SettingError, match=words) as refused:
-        EnergyProblem(**{"budget": 100} | asked)
+        EnergyProblem(**{"budget": 100} | values)
     assert refused.value.argument == argument
 
 
