@@ -10,29 +10,25 @@ import csv
 import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from tabulate import tabulate
 
 from ifspace.bench.record import note, provenance
-from ifspace.kernels.aot import AotCase, compile_case
-from ifspace.kernels.rpw.configs import (
-    SHARED_BYTES,
-    TARGETS,
-)
+from ifspace.kernels.aot import CASES, AotCase, compile_case
+from ifspace.kernels.launch import SHARED_BYTES, TARGETS
 from ifspace.parallel import over_shards, workers
 
-MODULES: Final = ("ifspace.kernels.rpw.aot", "ifspace.kernels.fused.triton")
+MODULES: Final = tuple(CASES)
 Row = dict[str, Any]
 # A case is named to a worker process by its place in the list.
 Job = tuple[int, str]
 
 
 def all_cases(modules: Sequence[str]) -> list[AotCase]:
-    """Return the cases of some modules of kernels."""
-    return [case for module in modules for case in import_module(module).aot_cases()]
+    """Return the cases of some modules of kernels, "rpw" and "fused"."""
+    return [case for module in modules for case in CASES[module]()]
 
 
 def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> list[Job]:

@@ -1,14 +1,14 @@
-"""Compiling Triton kernels ahead of time, without a card: do they fit, and do they spill?
+"""Compiling the Triton kernels ahead of time, without a card: do they fit, and do they spill?
 
-The module of a kernel offers `aot_cases()`; here each is compiled for a target, in a process that
-has imported triton without its interpreter.
+`CASES` lists every kernel of RPW and of the fused block under its configurations; `compile_case`
+compiles one for a target, in a process that has imported triton without its interpreter.
 """
 
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +19,22 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.launch import Launch, interprets
-from ifspace.kernels.rpw.configs import (
+from ifspace.kernels.fused import triton as fused
+from ifspace.kernels.fused.reference import FusedSpec
+from ifspace.kernels.launch import (
+    KINDS,
     SHARED_BYTES,
     TARGETS,
+    Config,
+    Launch,
+    filled_width,
+    interprets,
+    vector_of,
+    window_sizes,
 )
+from ifspace.kernels.rpw import triton as rpw
+from ifspace.kernels.tensors import empty_in_layout, empty_with_channels
+from ifspace.kernels.windows import Windows, windows_of
 
 _GPUS: Final = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -31,6 +42,20 @@ _GPUS: Final = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 _TYPES: Final = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+# Other constants under which each kernel of RPW must compile, where it has them.
+_SPECIAL: Final[dict[str, dict[str, bool]]] = {
+    "": {},
+    " wide": {"WIDE": True},
+    " atomic": {"ATOMIC": True},
+}
+_MORE_WINDOWS: Final = (windows_of(512, 512, 4, "0.33"), windows_of(512, 512, 2, 0))
+# Overlap, channels_last, dtype and float32 precision: at 1/2 windows start at whole vectors.
+_FUSED_PROBLEMS: Final = (
+    ("1/2", True, torch.bfloat16, None),
+    ("0.33", False, torch.bfloat16, None),
+    ("0.33", True, torch.float32, "tf32"),
+    ("0.33", False, torch.float32, "ieee"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +84,7 @@ class AotCase:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What a compiled kernel needs: registers of a thread, bytes that spill, shared bytes."""
+    """The needs of a compiled kernel: registers of a thread, bytes that spill, shared bytes."""
 
     case: AotCase
     target: str
@@ -68,41 +93,165 @@ class Compiled:
     shared_bytes: int
 
     def faults(self) -> list[str]:
-        """Return what keeps it from being offered on its target."""
-        found = []
+        """Return why it cannot be offered on its target, one line for each reason."""
+        faults = []
         if self.spill_bytes:
-            found.append(f"{self.case} on {self.target}: spills {self.spill_bytes} bytes")
+            faults.append(f"{self.case} on {self.target}: spills {self.spill_bytes} bytes")
         if self.shared_bytes > SHARED_BYTES[self.target]:
-            found.append(
+            faults.append(
                 f"{self.case} on {self.target}: {self.shared_bytes} bytes of shared memory, "
                 f"the card has {SHARED_BYTES[self.target]}"
             )
-        return found
+        return faults
 
 
-def cases_of(launch: Launch, problem: str, channels_last: bool) -> list[AotCase]:
+def rpw_cases() -> tuple[AotCase, ...]:
+    """Return the cases of RPW that must compile without a spill.
+
+    Every configuration, layout and precision where windows are whole vectors, where they are
+    filled up to them, and where two are woven; under its default configuration each kernel with
+    64-bit addresses, with atomic additions, and with a single output channel; and the kernels that
+    fill windows and add parts.
+    """
+    cases: list[AotCase] = []
+    for windows in (windows_of(512, 512, 2, "1/2"), *_MORE_WINDOWS):
+        for channels_last in (True, False):
+            for kind in KINDS if windows.distinct == 4 else ("half",):
+                for launch in _rpw_launches(windows, channels_last, kind):
+                    cases += _cases_of(launch, _rpw_problem(launch, windows, "", channels_last))
+    for windows in (windows_of(512, 512, 2, "1/2"), windows_of(16, 1, 2, "1/2")):
+        for channels_last in (True, False):
+            for launch in _rpw_launches(windows, channels_last, "half"):
+                for name, constants in _SPECIAL.items():
+                    if constants.keys() <= launch.arguments.keys():
+                        arguments = {**launch.arguments, **constants}
+                        default = rpw.fitting(launch.kernel, arguments)[:1]
+                        special = replace(launch, arguments=arguments, configs=default)
+                        problem = _rpw_problem(launch, windows, name, channels_last)
+                        cases += _cases_of(special, problem)
+    for windows in (windows_of(512, 512, 4, "0.33"), windows_of(16, 1, 2, "0.33")):
+        cases += _small_cases(windows)
+    return tuple(cases)
+
+
+def fused_cases() -> tuple[AotCase, ...]:
+    """Return the cases of the fused block that must compile without a spill.
+
+    Every configuration, in both layouts and alignments of windows.
+    """
+    cases: list[AotCase] = []
+    for overlap, channels_last, dtype, fp32 in _FUSED_PROBLEMS:
+        layout = "channels_last" if channels_last else "NCHW"
+        problem = f"C=256 g=4 o={overlap} {layout} {dtype} {fp32 or ''}".strip()
+        for launch in _fused_launches(overlap, channels_last, dtype, fp32):
+            cases += _cases_of(launch, problem, prefix="dw_rpw.")
+    return tuple(cases)
+
+
+# The kernels by name, and their cases.
+CASES: Final = {"rpw": rpw_cases, "fused": fused_cases}
+
+
+def _cases_of(launch: Launch, problem: str, prefix: str = "") -> list[AotCase]:
     """Return a launch as cases: one for each configuration that fits it."""
-    tensor = next(each for each in launch.arguments.values() if isinstance(each, Tensor))
-    layout = "channels_last" if channels_last else "NCHW"
-    words = f"{problem} {layout} {_TYPES[tensor.dtype]}"
-    if tensor.dtype == torch.float32:
-        words += f" {launch.constants['PRECISION']}"
     return [
         specialised(
             launch.function,
-            {**launch.arguments, **launch.constants, **config.constants()},
-            kernel=launch.kernel,
-            config=config.name,
-            problem=words,
-            warps=config.warps,
-            stages=config.stages,
-            targets=config.targets,
+            launch.everything(config)[1],
+            kernel=prefix + launch.kernel,
+            problem=problem,
+            **_options(config),
         )
-        for config in launch.fit
+        for config in launch.configs
     ]
 
 
-def specialised(function: Any, arguments: Mapping[str, Any], **told: Any) -> AotCase:
+def _options(config: Config) -> dict[str, Any]:
+    return {
+        "config": config.name,
+        "warps": config.warps,
+        "stages": config.stages,
+        "targets": config.targets,
+    }
+
+
+def _rpw_launches(windows: Windows, channels_last: bool, kind: str) -> tuple[Launch, ...]:
+    """Return the launches of all kernels of RPW on tensors without storage."""
+    dtype = torch.bfloat16 if kind == "half" else torch.float32
+    fp32 = None if kind == "half" else kind
+    x = _image(windows.in_channels, channels_last, dtype)
+    y = empty_with_channels(x, windows.out_channels)
+    weight = x.new_empty(windows.out_channels, filled_width(windows))
+    bias = x.new_empty(windows.out_channels)
+    partial = weight.float(), bias.float()
+    return (
+        rpw.forward_launch(x, weight, bias, y, windows, fp32),
+        rpw.input_grad_launch(y, weight, x, windows, fp32),
+        rpw.weight_grad_launch(y, x, *partial, windows, fp32, parts=8),
+    )
+
+
+def _fused_launches(
+    overlap: str, channels_last: bool, dtype: torch.dtype, fp32: str | None
+) -> tuple[Launch, ...]:
+    """Return the launches of all kernels of the fused block on tensors without storage."""
+    spec = FusedSpec(windows_of(256, 256, 4, overlap), 1, "relu6", "silu")
+    x = _image(256, channels_last, dtype)
+    y = empty_in_layout(x, spec.output_shape(tuple(x.shape)))
+    vector, weight = x.new_empty(256), x.new_empty(256, 64)
+    first = {"dw_weight": x.new_empty(256, 1, 3, 3), "scale1": vector, "shift1": vector}
+    every = {**first, "weight": weight, "scale2": vector, "shift2": vector}
+    return (
+        fused.forward_launch(x, every, None, y, spec, fp32),
+        fused.forward_launch(x, every, y, y, spec, fp32),
+        fused.weight_grad_launch(x, first, y, spec, fp32),
+        fused.middle_grad_launch(x, {**first, "weight": weight}, y, y, spec, fp32),
+    )
+
+
+def _image(channels: int, channels_last: bool, dtype: torch.dtype) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (128, channels, 28, 28)
+    return torch.empty(shape, dtype=dtype, device="meta", memory_format=layout)
+
+
+def _rpw_problem(launch: Launch, windows: Windows, special: str, channels_last: bool) -> str:
+    layout = "channels_last" if channels_last else "NCHW"
+    dtype = next(t.dtype for t in launch.arguments.values() if isinstance(t, Tensor))
+    text = f"{_windows_text(windows)}{special} {layout} {_TYPES[dtype]}"
+    return f"{text} {launch.arguments['PRECISION']}" if dtype == torch.float32 else text
+
+
+def _windows_text(windows: Windows) -> str:
+    return f"C={windows.in_channels} F={windows.out_channels} g={windows.groups} s={windows.step}"
+
+
+def _small_cases(windows: Windows) -> list[AotCase]:
+    """Return the cases of the two small kernels that fill windows and add parts."""
+    window, sizes = filled_width(windows), window_sizes(windows)
+    vector = torch.empty(16, dtype=torch.bfloat16, device="meta")
+    shared = {name: sizes[name] for name in ("in_channels", "out_channels", "step", "distinct")}
+    shared |= {"width": windows.width, "window": window, "VECTOR": vector_of(windows)}
+    pad = {"weight": vector, "filled": vector, "entries": windows.out_channels * window}
+    add = {"partial": vector.float(), "by_weight": vector, "by_bias": vector, "parts": 8}
+    return [
+        specialised(
+            function,
+            {**shared, **arguments, **blocks},
+            kernel=kernel,
+            config="only",
+            problem=_windows_text(windows),
+            warps=4,
+            stages=3,
+        )
+        for kernel, function, arguments, blocks in (
+            ("pad", rpw.pad_kernel, pad, {"BLOCK": rpw.PAD_BLOCK}),
+            ("sum_parts", rpw.sum_parts_kernel, add, rpw.SUM_BLOCKS),
+        )
+    ]
+
+
+def specialised(function: Any, arguments: Mapping[str, Any], **fields: Any) -> AotCase:
     """Return the case that a call with these arguments by name would compile.
 
     As triton does on a launch: an integer 1 becomes a constant, multiples of 16 are marked, and
@@ -112,19 +261,23 @@ def specialised(function: Any, arguments: Mapping[str, Any], **told: Any) -> Aot
     constexprs: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}
     fixed = {parameter.name for parameter in function.params if parameter.is_constexpr}
-    for place, name in enumerate(function.arg_names):
+    for index, name in enumerate(function.arg_names):
         value = arguments[name]
         if name in fixed or value is None or (isinstance(value, int) and value == 1):
             signature[name], constexprs[name] = "constexpr", value
         elif isinstance(value, Tensor):
             signature[name] = f"*{_TYPES[value.dtype]}"
-            attributes[(place,)] = [["tt.divisibility", 16]]
+            attributes[(index,)] = [["tt.divisibility", 16]]
         else:
             signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
             if value % 16 == 0:
-                attributes[(place,)] = [["tt.divisibility", 16]]
+                attributes[(index,)] = [["tt.divisibility", 16]]
     return AotCase(
-        function=function, signature=signature, constexprs=constexprs, attributes=attributes, **told
+        function=function,
+        signature=signature,
+        constexprs=constexprs,
+        attributes=attributes,
+        **fields,
     )
 
 
@@ -175,12 +328,12 @@ def _measure_hip(kernel: Any) -> tuple[int, int]:
 
 
 def _number(pattern: str, text: str) -> int:
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         raise DeviceError.because(
             "the compiler's report is unknown",
             got=text[:80],
             allowed=f"a match of {pattern}",
             remedy="use triton 3.6 or 3.7",
         )
-    return int(found[1])
+    return int(match[1])

@@ -1,170 +1,231 @@
-"""Starting a Triton kernel of RPW: what it is told of tensors, and under which configuration.
+"""Launching a Triton kernel: its arguments, the tiles it may run with, and which one runs.
 
-No table and no pointer but those of the tensors goes to the device: a launch may be captured in a
+Nothing but the pointers of tensors and integers goes to the device: a launch may be captured in a
 CUDA graph.
+
+On a card the configurations that fit a problem are timed once for each problem, and the fastest is
+kept. The interpreter, a CUDA graph that meets a problem for the first time and
+`torch.use_deterministic_algorithms(True)` take the first, the default. The order of a sum follows
+the tile: for results equal to the bit from one process to another, pin a configuration or ask torch
+for deterministic algorithms.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from math import gcd
 from typing import Any, Final
 
 import torch
 import triton
 from torch import Tensor
+from triton.testing import do_bench
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.rpw.configs import (
-    Config,
-    configurations,
-    named,
-    pinned,
-    suitable,
-)
-from ifspace.kernels.rpw.tiles import (
-    numbers,
-    vector_of,
-)
 from ifspace.kernels.windows import Windows
 
 HALF: Final = (torch.float16, torch.bfloat16)
+# What a program multiplies: float16 or bfloat16; float32 rounded to tf32; float32 as it is.
+KINDS: Final = ("half", "tf32", "ieee")
+TARGETS: Final = ("sm_80", "sm_90", "gfx942")
+CUDA: Final = ("sm_80", "sm_90")
+HOPPER: Final = ("sm_90",)
+# Shared memory that one program may take, in bytes.
+SHARED_BYTES: Final = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "gfx942": 64 * 1024}
+# Programs of a weight gradient that fill a large card: 4 for each of 132 multiprocessors. The
+# number is fixed so that sums are split alike on every device.
+PROGRAMS: Final = 528
 _LARGE: Final = 2**31 - 2**16  # the last tile may reach beyond the last pixel
-_WOVEN: Final = (2, 4, 8, 16)
-# What the speed of a kernel depends on, where it has it; triton adds the types of the tensors.
-_KEY: Final = (
-    "pixels",
-    "plane",
-    "x_c",
-    "grad_c",
-    "in_channels",
-    "out_channels",
-    "window",
-    "step",
-    "EVEN",
-    "FLAT",
-    "WIDE",
-    "PRECISION",
-)
+Tensors = Mapping[str, Tensor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A tile of `pixels`, `filters` and `channels`, and the order in which filters are visited.
+
+    `kind`: of product, see `KINDS`. `order`: "sorted" reads the shortest unions of windows and
+    suits NCHW; "natural" touches filters that are adjacent in channels_last, and multiplies more
+    zeros; "woven" (RPW's forward, 2, 4, 8 or 16 windows) does that without zeros. `targets`: what
+    it was compiled for within registers and shared memory. `warps` of threads; `stages` of loads
+    under way.
+    """
+
+    kernel: str
+    kind: str
+    pixels: int
+    filters: int
+    channels: int
+    order: str
+    warps: int
+    stages: int
+    targets: tuple[str, ...] = TARGETS
+
+    @property
+    def name(self) -> str:
+        """The name by which a caller pins it.
+
+        >>> Config("forward", "half", 64, 64, 32, "natural", warps=4, stages=3).name
+        '64x64x32-natural-w4s3'
+        """
+        tile = f"{self.pixels}x{self.filters}x{self.channels}"
+        return f"{tile}-{self.order}-w{self.warps}s{self.stages}"
+
+    def constants(self) -> dict[str, Any]:
+        """Return the constants that a kernel is compiled with."""
+        return {
+            "BLOCK_M": self.pixels,
+            "BLOCK_N": self.filters,
+            "BLOCK_C": self.channels,
+            "ORDER": self.order,
+        }
+
+    def options(self) -> dict[str, int]:
+        """Return the options of the compiler."""
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
+
+# pixels, filters, channels, warps, stages, targets
+Tile = tuple[int, int, int, int, int, tuple[str, ...]]
+
+
+def config_table(
+    kernel: str, orders: Iterable[str], tiles: Mapping[str, tuple[Tile, ...]]
+) -> tuple[Config, ...]:
+    """Return the configurations of a kernel, from its tiles by kind of product."""
+    return tuple(
+        Config(kernel, kind, *tile[:3], order, *tile[3:5], tile[5])
+        for kind, several in tiles.items()
+        for tile in several
+        for order in orders
+    )
+
+
+def named(kernel: str, name: str, configs: Iterable[Config]) -> Config:
+    """Return the configuration with a name.
+
+    Raises: KernelError for a name that is not there.
+    """
+    by_name = {config.name: config for config in configs}
+    if name not in by_name:
+        raise KernelError.because(
+            f"no such configuration of {kernel} for this problem",
+            got=repr(name),
+            allowed=", ".join(by_name),
+            remedy="pick one, or leave it out",
+            argument="config",
+        )
+    return by_name[name]
+
+
+# Of a launch under a configuration: the programs, and the arguments that follow from the tile.
+Completion = tuple[tuple[int, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One call of a kernel, complete but for its configuration.
 
-    `grid` gives the programs for the constants of a configuration.
+    `arguments`: tensors, integers and constants by name. `configs`: those that fit, the default
+    first. `complete(config)` gives the grid and the arguments that follow from the tile. `sums`:
+    names of arguments [parts, ...] in float32 whose sums over the parts are the result of `run`.
+    `added_to`: names of tensors that the kernel adds to, which therefore start from zero.
     """
 
     kernel: str
     function: Any
     arguments: dict[str, Any]
-    constants: dict[str, Any]
-    grid: Callable[[dict[str, Any]], tuple[int, ...]]
-    fit: tuple[Config, ...]
+    configs: tuple[Config, ...]
+    complete: Callable[[Config], Completion]
+    sums: tuple[str, ...] = ()
+    added_to: tuple[str, ...] = ()
 
-    def run(self, config: str | None) -> None:
-        """Run under a configuration by name, the pinned one, the fastest, or the default."""
-        name = config or pinned(self.kernel)
-        given = {**self.arguments, **self.constants}
-        with on_device(*given.values()):
-            if name is None and self._may_tune():
-                tuner(self.kernel, self.function)[self.grid](**given)
-                _tuned.add(self._problem())
-                return
-            chosen = self.fit[0] if name is None else named(self.kernel, name, self.fit)
-            self.function[self.grid](**given, **chosen.constants(), **chosen.options())
+    def run(self, name: str | None = None) -> tuple[Tensor | None, ...]:
+        """Run under a configuration by name, or the fastest; return the sums over parts.
 
-    def _may_tune(self) -> bool:
+        Raises: KernelError for a name that is not there.
+        """
+        with on_device(*self.arguments.values()):
+            return self.run_under(self.choose(name))
+
+    def run_under(self, config: Config) -> tuple[Tensor | None, ...]:
+        """Run under a configuration; return the sums over parts, None for an absent argument."""
+        for name in self.added_to:
+            self.arguments[name].zero_()
+        grid, arguments = self.everything(config)
+        self.function[grid](**arguments, **config.options())
+        parts = (arguments[name] for name in self.sums)
+        return tuple(None if part is None else part.sum(0) for part in parts)
+
+    def everything(self, config: Config) -> Completion:
+        """Return the grid and all arguments and constants under a configuration."""
+        grid, arguments = self.complete(config)
+        return grid, {**self.arguments, **arguments, **config.constants()}
+
+    def choose(self, name: str | None = None) -> Config:
+        """Return the configuration with a name, the fastest, or the default.
+
+        Raises: KernelError for a name that is not there.
+        """
+        if name is not None:
+            return named(self.kernel, name, self.configs)
         if interprets() or torch.are_deterministic_algorithms_enabled():
-            return False
-        # Nothing can be timed while a graph is captured; what was timed before is known.
-        return not torch.cuda.is_current_stream_capturing() or self._problem() in _tuned
+            return self.configs[0]
+        problem = self.problem()
+        if problem not in _fastest:
+            # Nothing can be timed while a graph is captured.
+            if torch.cuda.is_current_stream_capturing():
+                return self.configs[0]
+            target = target_here()
+            fitting = [c for c in self.configs if target is None or target in c.targets]
+            _fastest[problem] = min(fitting, key=lambda config: _time_ms(self, config))
+        return _fastest[problem]
 
-    def _problem(self) -> tuple[Any, ...]:
-        given = {**self.arguments, **self.constants}
-        types = [str(each.dtype) for each in given.values() if isinstance(each, Tensor)]
-        return (self.kernel, *(given.get(name) for name in _KEY), *types)
-
-
-_tuned: set[tuple[Any, ...]] = set()
-
-
-@cache
-def tuner(kernel: str, function: Any) -> Any:
-    """Return a kernel under triton.autotune with the configurations of its table."""
-    by_config = {
-        config: triton.Config(config.constants(), num_warps=config.warps, num_stages=config.stages)
-        for config in configurations(kernel)
-    }
-
-    def prune(_: Any, __: Any, **given: Any) -> list[Any]:
-        tensors = [each for each in given.values() if isinstance(each, Tensor)]
-        fit = suitable(
-            kernel,
-            kind_of(tensors[0].dtype, given["PRECISION"]),
-            given.get("WOVEN", 1),
-            reads_channels_last(given),
-            given["WIDE"],
-        )
-        here = target_here()
-        return [by_config[each] for each in fit if here is None or here in each.targets]
-
-    return triton.autotune(
-        configs=list(by_config.values()),
-        key=list(_KEY),
-        prune_configs_by={"early_config_prune": prune},
-        # While candidates are timed, one that adds must not add to what another left.
-        reset_to_zero=["by_weight", "by_bias"] if kernel == "weight_grad" else None,
-    )(function)
+    def problem(self) -> Hashable:
+        """Return everything that the speed depends on beside the configuration."""
+        values = self.arguments.values()
+        device = next((value.device for value in values if isinstance(value, Tensor)), None)
+        looks = (value.dtype if isinstance(value, Tensor) else value for value in values)
+        return (self.kernel, device, *looks)
 
 
-def kernel_launch(
-    kernel: str,
-    function: Any,
-    tensors: Mapping[str, Tensor | None],
-    windows: Windows,
-    fp32: str | None,
-    grid: Callable[[dict[str, Any]], tuple[int, ...]],
-    own: Mapping[str, Any],
-) -> Launch:
-    """Return the launch of a kernel.
+_fastest: dict[Hashable, Config] = {}
 
-    `tensors` by the names of its arguments; of the 4-D ones it is told strides. `own`: arguments
-    and constants of this kernel alone.
+
+def _time_ms(launch: Launch, config: Config) -> float:
+    try:
+        return float(do_bench(lambda: launch.run_under(config), warmup=5, rep=20))
+    except triton.runtime.errors.OutOfResources:
+        return float("inf")
+
+
+# ---- the arguments that all kernels share
+
+
+def shared_arguments(tensors: Tensors, windows: Windows, fp32: str | None) -> dict[str, Any]:
+    """Return the tensors, their strides, the sizes of the windows, and constants, by name.
+
+    `tensors`: arguments of the kernel by name; the first is the one that it reads, and an argument
+    that is None is compiled away. Strides are those of x, grad, y and out [N, C, H, W].
     """
-    images = {name: each for name, each in tensors.items() if each is not None and each.dim() == 4}
     arguments: dict[str, Any] = dict(tensors)
-    every = []
-    for name, image in images.items():
-        strides = pixel_strides(image)
-        every.append((image, strides))
-        arguments |= zip((f"{name}_n", f"{name}_c", f"{name}_h", f"{name}_w"), strides, strict=True)
-    first = next(iter(images.values()))
-    images_count, _, height, width = first.shape
-    plane = height * width
-    arguments |= {"pixels": images_count * plane, "plane": plane, "row": width}
-    arguments |= numbers(windows)
-    even = all(s_h == width * s_w for _, (_, _, s_h, s_w) in every)
-    flat = even and all(images_count == 1 or s_n == plane * s_w for _, (s_n, _, _, s_w) in every)
-    precision = precision_of(first.dtype, fp32)
-    constants: dict[str, Any] = {
-        "EVEN": even,
-        "FLAT": flat,
-        "WIDE": is_wide(arguments, windows),
+    for name in ("x", "grad", "y", "out"):
+        image = tensors.get(name)
+        if image is not None:
+            arguments |= stride_arguments(name, image)
+    first = next(tensor for tensor in tensors.values() if tensor is not None)
+    return arguments | {
+        **window_sizes(windows),
         "VECTOR": vector_of(windows),
-        "PRECISION": precision,
+        "PRECISION": precision_of(first.dtype, fp32),
+        # The interpreter has no bfloat16 products.
         "EXACT": interprets() and first.dtype == torch.bfloat16,
     }
-    for name, value in own.items():
-        (constants if name.isupper() else arguments)[name] = value
-    fit = suitable(
-        kernel,
-        kind_of(first.dtype, precision),
-        constants.get("WOVEN", 1),
-        reads_channels_last(arguments),
-        constants["WIDE"],
-    )
-    return Launch(kernel, function, arguments, constants, grid, fit)
+
+
+def stride_arguments(name: str, image: Tensor) -> dict[str, int]:
+    """Return the strides of an argument [N, C, H, W] by the names of their arguments."""
+    return dict(zip((f"{name}_{axis}" for axis in "nchw"), pixel_strides(image), strict=True))
 
 
 def pixel_strides(image: Tensor) -> tuple[int, int, int, int]:
@@ -182,31 +243,88 @@ def pixel_strides(image: Tensor) -> tuple[int, int, int, int]:
     return s_n, s_c, s_h, s_w
 
 
-def is_wide(arguments: Mapping[str, Any], windows: Windows) -> bool:
+def is_wide(tensors: Iterable[Tensor | None], pixels: int, windows: Windows) -> bool:
     """Return whether some index or address needs more than 32 bits."""
-    reach = [windows.distinct**2, windows.params + windows.out_channels, arguments["pixels"]]
-    for each in arguments.values():
-        if isinstance(each, Tensor):
-            spans = zip(each.shape, each.stride(), strict=True)
+    reach = [windows.distinct**2, windows.params + windows.out_channels, pixels]
+    for tensor in tensors:
+        if tensor is not None:
+            spans = zip(tensor.shape, tensor.stride(), strict=True)
             reach.append(sum((size - 1) * stride for size, stride in spans))
-    return bool(max(reach) >= _LARGE)
+    return max(reach) >= _LARGE
 
 
-def woven_windows(windows: Windows) -> int:
-    """Return how many windows a kernel can weave: all of them, or 1 where they are not few."""
-    return windows.distinct if windows.distinct in _WOVEN else 1
+@cache
+def window_sizes(windows: Windows) -> dict[str, int]:
+    """Return the sizes of the windows by the names of their arguments: see `rpw.triton`.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> window_sizes(windows_of(16, 10, groups=2, overlap=0.33))  # doctest: +NORMALIZE_WHITESPACE
+    {'in_channels': 16, 'out_channels': 10, 'window': 16, 'step': 6, 'unit': 2, 'distinct': 8,
+     'share': 2, 'inverse': 3}
+    """
+    unit, distinct = gcd(windows.step, windows.in_channels), windows.distinct
+    return {
+        "in_channels": windows.in_channels,
+        "out_channels": windows.out_channels,
+        "window": filled_width(windows),
+        "step": windows.step,
+        "unit": unit,
+        "distinct": distinct,
+        "share": -(-windows.out_channels // distinct),
+        "inverse": pow(windows.step // unit, -1, distinct),
+    }
 
 
-def reads_channels_last(arguments: Mapping[str, Any]) -> bool:
-    """Return whether the channels of a pixel lie side by side in what a kernel reads."""
-    channels: int = arguments.get("grad_c", arguments.get("x_c"))
-    return channels == 1 and bool(arguments["pixels"] != 1)
+def vector_of(windows: Windows) -> int:
+    """Return how many channels are read at a time, at most 16: a divisor of C_in."""
+    return gcd(windows.in_channels, 16)
+
+
+def needs_filling(windows: Windows) -> bool:
+    """Return whether some window does not start at, or consist of, whole vectors.
+
+    A window of all channels too is filled where it starts between: its weights are rotated.
+    """
+    vector = vector_of(windows)
+    return windows.step % vector != 0 or windows.width % vector != 0
+
+
+def filled_width(windows: Windows) -> int:
+    """Return the width of the windows in whole vectors; that of the windows where these fit.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> [filled_width(windows_of(512, 512, 4, overlap)) for overlap in ("1/2", "0.33")]
+    [128, 144]
+    """
+    vector = vector_of(windows)
+    before = vector - gcd(windows.step, vector)  # the most that a start is rounded down
+    return min(-(-(windows.width + before) // vector) * vector, windows.in_channels)
+
+
+def count_indices(windows: Windows, order: str) -> int:
+    """Return how many indices filters take in an order: the sorted order has holes."""
+    sizes = window_sizes(windows)
+    return sizes["distinct"] * sizes["share"] if order == "sorted" else windows.out_channels
+
+
+def longest_union(windows: Windows, filters: int, order: str) -> int:
+    """Return an upper bound on the channels that a tile of filters reads: see `union_of`."""
+    sizes = window_sizes(windows)
+    if order == "natural":
+        reach = (filters - 1) * windows.step
+    else:
+        # A tile that starts inside the filters of one window touches one window more.
+        reach = triton.cdiv(filters - 1, sizes["share"]) * sizes["unit"]
+    return int(min(reach + vector_of(windows) + sizes["window"], windows.in_channels))
+
+
+# ---- precision, devices, and where kernels run
 
 
 def precision_of(dtype: torch.dtype, fp32: str | None) -> str:
     """Return how float32 is multiplied: "tf32" or "ieee", by default as torch's matmul on CUDA.
 
-    Raises: KernelError for another word.
+    Raises: KernelError for another precision.
     """
     if fp32 not in (None, "tf32", "ieee"):
         raise KernelError.because(
@@ -219,26 +337,23 @@ def precision_of(dtype: torch.dtype, fp32: str | None) -> str:
     if dtype in HALF:
         return "tf32"  # not used: products of half precision are exact
     if fp32 is None:
-        # The one of matrix products, and where that says nothing the one of all.
-        words = (torch.backends.cuda.matmul.fp32_precision, _precision_of_all())
-        fp32 = "tf32" if next((w for w in words if w != "none"), "ieee") == "tf32" else "ieee"
+        # The precision of matrix products, and where that is not set the one of all operations.
+        of_all = str(getattr(torch.backends, "fp32_precision", "none"))
+        settings = (torch.backends.cuda.matmul.fp32_precision, of_all)
+        fp32 = "tf32" if next((s for s in settings if s != "none"), "ieee") == "tf32" else "ieee"
     return fp32
 
 
-def _precision_of_all() -> str:
-    return str(getattr(torch.backends, "fp32_precision", "none"))
-
-
 def kind_of(dtype: torch.dtype, precision: str) -> str:
-    """Return the kind of product in the table of configurations."""
+    """Return the kind of product of tensors, one of `KINDS`."""
     return "half" if dtype in HALF else precision
 
 
 def check_runnable(x: Tensor) -> None:
-    """Refuse tensors on which these kernels do not run.
+    """Check that the kernels run on a tensor.
 
     Raises: DeviceError for a device that is not CUDA (but under Triton's interpreter), and for
-        types other than float16, bfloat16 and float32.
+        dtypes other than float16, bfloat16 and float32.
     """
     if x.dtype not in (*HALF, torch.float32):
         raise DeviceError.because(
@@ -258,7 +373,7 @@ def check_runnable(x: Tensor) -> None:
 
 @cache
 def interprets() -> bool:
-    """Return whether Triton was imported under its interpreter, which takes tensors of the CPU."""
+    """Return whether Triton was imported under its interpreter, which takes tensors on the CPU."""
     return bool(triton.knobs.runtime.interpret)
 
 
@@ -272,8 +387,13 @@ def target_here() -> str | None:
 
 
 def on_device(*arguments: Any) -> AbstractContextManager[Any]:
-    """Make the device of the tensors among some arguments the current one, as triton wants it."""
-    for each in arguments:
-        if isinstance(each, Tensor) and each.device.type == "cuda":
-            return torch.cuda.device(each.device)
+    """Return a context in which the device of the first CUDA tensor is current, as triton needs."""
+    for argument in arguments:
+        if isinstance(argument, Tensor) and argument.device.type == "cuda":
+            return torch.cuda.device(argument.device)
     return nullcontext()
+
+
+def contiguous(tensor: Tensor | None) -> Tensor | None:
+    """Return a tensor without gaps, or None for None."""
+    return None if tensor is None else tensor.contiguous()

@@ -5,19 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.kernels_aot import MODULES
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.aot import AotCase, Compiled, compile_case
-from ifspace.kernels.rpw.configs import (
-    CONFIGS,
-    KERNELS,
-    SHARED_BYTES,
-    TARGETS,
-)
+from ifspace.kernels.launch import SHARED_BYTES, TARGETS
+from ifspace.kernels.rpw.triton import CONFIGS, KERNELS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +31,7 @@ def in_new_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Path) -> None:
     out = tmp_path / "results"
@@ -48,7 +44,7 @@ def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Pa
     assert all(row["spilled bytes"] == "0" for row in rows)
     assert all(float(row["shared KiB"]) * 1024 <= SHARED_BYTES[row["target"]] for row in rows)
     assert all(0 < int(row["registers"]) < 512 for row in rows)
-    if module.endswith(".rpw_aot"):
+    if module == "rpw":
         compiled = {
             (row["kernel"], row["configuration"], row["target"])
             for row in rows
@@ -56,16 +52,15 @@ def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Pa
         }
         assert {"pad", "sum_parts"} <= {row["kernel"] for row in rows}
         assert any(row["problem"].endswith("wide NCHW bf16") for row in rows)
-        wanted = {(each.kernel, each.name, target) for each in CONFIGS for target in each.targets}
-        assert compiled == wanted
+        every = {(c.kernel, c.name, target) for c in CONFIGS for target in c.targets}
+        assert compiled == every
 
 
 # A tile of 256 x 256 pixels and filters in 4 warps: it cannot stay in registers.
 SPILLING = """
 from dataclasses import replace
-from ifspace.kernels.aot import compile_case
-from ifspace.kernels import rpw_aot
-case = next(each for each in rpw_aot.aot_cases() if each.kernel == "forward")
+from ifspace.kernels.aot import compile_case, rpw_cases
+case = next(case for case in rpw_cases() if case.kernel == "forward")
 large = {"BLOCK_M": 256, "BLOCK_N": 256, "BLOCK_C": 64, "ORDER": "natural"}
 done = compile_case(replace(case, constexprs={**case.constexprs, **large}), "sm_90")
 assert done.spill_bytes > 0, done
@@ -73,13 +68,14 @@ assert "spills" in done.faults()[0]
 """
 
 
+@pytest.mark.slow
 def test_a_tile_that_spills_is_seen(tmp_path: Path) -> None:
     done = in_new_python(tmp_path, "-c", SPILLING)
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def a_case(**told: Any) -> AotCase:
-    return AotCase("forward", "x", "C=8", None, {}, {}, {}, 4, 2, **told)
+def a_case() -> AotCase:
+    return AotCase("forward", "x", "C=8", None, {}, {}, {}, 4, 2)
 
 
 def test_what_does_not_fit_is_a_fault() -> None:

@@ -6,16 +6,8 @@ from dw_rpw_exact import NAMES, Case, check
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels import launch
-from ifspace.kernels.fused import (
-    launch as dw_rpw_launch,
-)
-from ifspace.kernels.fused import (
-    triton as dw_rpw,
-)
-from ifspace.kernels.fused.configs import (
-    KERNELS,
-    configurations,
-)
+from ifspace.kernels.fused import triton as dw_rpw
+from ifspace.kernels.fused.triton import KERNELS, configurations
 
 CHANNELS_LAST, NCHW = torch.channels_last, torch.contiguous_format
 ACTIVATIONS = (None, "relu", "relu6", "silu")
@@ -171,14 +163,14 @@ def test_addresses_of_64_bits(device, monkeypatch):
     case = Case(8, 6, 2, "0.5", (2, 3, 4), 2, ("relu", "silu"))
     tensors, grad = case.tensors(device)
     # Sizes that need them do not fit here: the wide kernels run on small ones.
-    monkeypatch.setattr(dw_rpw_launch, "is_wide", lambda *_: True)
+    monkeypatch.setattr(dw_rpw, "is_wide", lambda *_: True)
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 
 
 def test_a_far_image_is_seen_to_need_64_bits(device):
     case = Case(4, 3, 2, "0.5", (2, 1, 1))
     tensors, _ = case.tensors(device)
-    made = dw_rpw_launch.middle_grad_launch
+    made = dw_rpw.middle_grad_launch
     named = {"dw_weight": tensors[1], "scale1": None, "shift1": None, "weight": tensors[4]}
     for size, wide in ((2**10, False), (2**31, True)):
         far = torch.empty(1, dtype=torch.float16, device="meta").as_strided(

@@ -116,13 +116,13 @@ def fitting(kernel: str, windows: Windows, tensors: Any, kind: str | None) -> li
         "input_grad": lambda: rpw.input_grad_launch(first, second, out, windows, kind),
         "weight_grad": lambda: rpw.weight_grad_launch(first, second, out, out, windows, kind, 1),
     }[kernel]()
-    return [config.name for config in made.fit]
+    return [config.name for config in made.configs]
 
 
 @pytest.mark.parametrize("groups", [2, 4, 8, 16])
 def test_woven_windows(groups: int, device: torch.device) -> None:
     windows = windows_of(64, 83, groups)
-    assert launch.woven_windows(windows) == groups
+    assert rpw.woven_windows(windows) == groups
     tensors = tensors_of("forward", windows, (2, 3, 3), device, torch.float16, torch.channels_last)
     got = run("forward", windows, tensors, config="64x128x16-woven-w4s2")
     check("forward", windows, got, *tensors)
@@ -212,14 +212,14 @@ def test_empty_tensors(shape: tuple[int, int, int], device: torch.device) -> Non
 
 def test_addresses_of_64_bits(device: torch.device) -> None:
     windows = windows_of(4, 3, 2, "0.5")
-    assert not launch.is_wide({"x": torch.empty(2, 4, 1, 1), "pixels": 2}, windows)
+    assert not launch.is_wide([torch.empty(2, 4, 1, 1)], 2, windows)
     # Few elements of an allocation that nothing else touches: 2.1 billion elements long.
     store = torch.empty(0, dtype=torch.float16, device=device)
     torch.use_deterministic_algorithms(False)  # which would fill all of it
     store = torch.empty(2**31 + 64, dtype=torch.float16, device=device)
     far = store.as_strided((3, 4, 1, 1), (2**30, 8, 1, 1))
     far.copy_(torch.randn(3, 4, 1, 1))
-    assert launch.is_wide({"x": far, "pixels": 3}, windows)
+    assert launch.is_wide([far], 3, windows)
     weight = torch.randn(3, 2, device=device).half()
     grad = torch.randn(3, 3, 1, 1, device=device).half()
     check("forward", windows, rpw.forward(far, weight, None, windows), far, weight)

@@ -1,0 +1,188 @@
+"""Which tile a kernel runs with: what fits a problem, the pinned one, the fastest, the default."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ifspace.errors import KernelError
+from ifspace.kernels import launch
+from ifspace.kernels.fused import FusedSpec
+from ifspace.kernels.fused import triton as fused
+from ifspace.kernels.launch import KINDS, TARGETS, Config, Launch
+from ifspace.kernels.rpw import triton as rpw
+from ifspace.kernels.windows import windows_of
+
+WINDOWS = windows_of(64, 64, 4)
+
+
+def rpw_launch() -> Launch:
+    x = torch.randn(2, 64, 3, 3).half().contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(64, 16).half()
+    return rpw.forward_launch(x, weight, None, torch.empty_like(x), WINDOWS, None)
+
+
+def fused_launch() -> Launch:
+    x, vector = torch.randn(2, 64, 3, 3).half(), torch.randn(64).half()
+    tensors = {"dw_weight": torch.randn(64, 1, 3, 3).half(), "scale1": vector, "shift1": vector}
+    tensors |= {"weight": torch.randn(64, 16).half(), "scale2": None, "shift2": None}
+    return fused.forward_launch(x, tensors, None, torch.empty_like(x), FusedSpec(WINDOWS), None)
+
+
+def every_config() -> Iterator[Config]:
+    yield from rpw.CONFIGS
+    for kernel in fused.KERNELS:
+        for kind in KINDS:
+            yield from fused.configurations(kernel, kind, channels_last=True)
+
+
+def test_every_kernel_of_rpw_has_a_configuration_for_every_target_and_kind() -> None:
+    assert rpw.KERNELS == ("forward", "input_grad", "weight_grad")
+    for kernel in rpw.KERNELS:
+        for kind in KINDS:
+            configs = rpw.configurations(kernel, kind)
+            assert len({config.name for config in configs}) == len(configs)
+            assert {target for config in configs for target in config.targets} == set(TARGETS)
+            # What runs untimed runs everywhere.
+            for channels_last in (False, True):
+                default = rpw.suitable(kernel, kind, 1, channels_last)[0]
+                assert default.targets == TARGETS
+                assert default.order == ("natural" if channels_last else "sorted")
+
+
+@pytest.mark.parametrize("kernel", fused.KERNELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_natural_order_of_the_fused_block_is_for_channels_last(kernel: str, kind: str) -> None:
+    configs = fused.configurations(kernel, kind, channels_last=True)
+    assert len({config.name for config in configs}) == len(configs)
+    plain = fused.configurations(kernel, kind, channels_last=False)
+    assert plain == tuple(config for config in configs if config.order == "sorted")
+
+
+def test_a_matrix_product_takes_every_tile() -> None:
+    for config in every_config():
+        # A product needs 16 of each, and a tile of either operand a power of two.
+        for size in (config.pixels, config.filters, config.channels):
+            assert size >= 16
+            assert size & (size - 1) == 0
+        if config.order == "woven":
+            assert config.filters // 16 >= 8
+
+
+def test_woven_only_for_few_windows_in_channels_last() -> None:
+    def orders(woven: int, channels_last: bool) -> set[str]:
+        return {config.order for config in rpw.suitable("forward", "half", woven, channels_last)}
+
+    assert orders(4, True) == {"natural", "sorted", "woven"}
+    assert orders(1, True) == orders(4, False) == {"natural", "sorted"}
+    counts = [rpw.woven_windows(windows_of(12, 12, groups)) for groups in (1, 2, 3, 4)]
+    assert counts == [1, 2, 1, 4]
+
+
+def test_a_pin_holds_until_it_is_removed(device: torch.device) -> None:
+    windows = windows_of(8, 8, 2)
+    x, weight = torch.randn(1, 8, 2, 2, device=device), torch.randn(8, 4, device=device)
+    rpw.pin("forward", "64x64x32-sorted-w4s3")
+    try:
+        assert rpw.pinned("forward") == "64x64x32-sorted-w4s3"
+        # It is one for half precision: another dtype raises.
+        with pytest.raises(KernelError, match=r"for this problem: got '64x64x32-sorted-w4s3'"):
+            rpw.forward(x, weight, None, windows, fp32="ieee")
+        rpw.forward(x, weight, None, windows, fp32="ieee", config="32x64x16-sorted-w4s2")
+        rpw.forward(x.half(), weight.half(), None, windows)
+    finally:
+        rpw.pin("forward", None)
+    assert rpw.pinned("forward") is None
+    with pytest.raises(KernelError, match=r"no such configuration of forward.*got 'fastest'"):
+        rpw.pin("forward", "fastest")
+    with pytest.raises(KernelError, match=r"no such kernel: got 'backward' for any kind"):
+        rpw.pin("backward", None)
+
+
+def test_pins_of_the_fused_block_name_its_kernels() -> None:
+    fused.check_pins({"forward": "64x64x32-sorted-w4s1"})
+    with pytest.raises(KernelError, match="no such kernel: got 'y'; allowed: forward, before"):
+        fused.check_pins({"y": "x"})
+
+
+@pytest.mark.parametrize("make", [rpw_launch, fused_launch])
+def test_a_configuration_by_name_is_chosen(make) -> None:
+    made = make()
+    assert made.choose(made.configs[2].name) is made.configs[2]
+    assert made.choose() is made.configs[0]  # under the interpreter
+    with pytest.raises(KernelError, match="no such configuration of forward"):
+        made.choose("largest")
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """As on a card whose clock prefers tiles of 64 pixels and few warps; returns what was timed."""
+    configs: list[Config] = []
+
+    def time_ms(_: Launch, config: Config) -> float:
+        configs.append(config)
+        return abs(config.pixels - 64) + config.warps / 100
+
+    monkeypatch.setattr(launch, "interprets", lambda: False)
+    monkeypatch.setattr(launch, "_fastest", {})
+    monkeypatch.setattr(launch, "_time_ms", time_ms)
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    return configs
+
+
+@pytest.mark.parametrize("target", ["sm_80", "gfx942", None])
+@pytest.mark.parametrize("make", [rpw_launch, fused_launch])
+def test_the_fastest_that_fits_the_target_is_found_once_for_each_problem(
+    make, target, timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "target_here", lambda: target)
+    made = make()
+    chosen = made.choose()
+    assert chosen == min(timed, key=lambda config: (abs(config.pixels - 64), config.warps))
+    assert timed == [c for c in made.configs if target is None or target in c.targets]
+    assert make().choose() is chosen
+    count = len(timed)
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
+    assert made.choose() is chosen
+    monkeypatch.setattr(launch, "_fastest", {})
+    assert made.choose() is made.configs[0]
+    assert len(timed) == count
+
+
+@pytest.mark.usefixtures("timed")
+def test_deterministic_algorithms_take_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.are_deterministic_algorithms_enabled", lambda: True)
+    made = rpw_launch()
+    assert made.choose() is made.configs[0]
+
+
+def test_a_problem_is_all_that_the_speed_depends_on() -> None:
+    windows, x, weight = windows_of(8, 8, 2), torch.randn(1, 8, 2, 2), torch.randn(8, 4)
+
+    def problem(x, weight, windows, fp32="ieee"):
+        return rpw.forward_launch(x, weight, None, x, windows, fp32).problem()
+
+    same = problem(x, weight, windows)
+    assert problem(x + 1, weight + 1, windows) == same
+    others = {
+        problem(x.half(), weight.half(), windows),
+        problem(x.contiguous(memory_format=torch.channels_last), weight, windows),
+        problem(x[:, :, :1], weight, windows),
+        problem(x, weight, windows_of(8, 8, 2, 0.5)),
+        problem(x, weight, windows, "tf32"),
+    }
+    assert len(others) == 5
+    assert same not in others
+
+
+def test_a_kernel_that_adds_starts_from_zero_every_time() -> None:
+    windows = windows_of(32, 20, 2)  # its windows are whole vectors: nothing is filled up
+    x, grad = torch.randn(1, 32, 2, 2), torch.randn(1, 20, 2, 2)
+    by_weight, by_bias = torch.full((20, 16), 7.0), torch.full((20,), 7.0)
+    made = rpw.weight_grad_launch(grad, x, by_weight, by_bias, windows, "ieee", 1, atomic=True)
+    results = []
+    for _ in range(2):
+        made.run_under(made.configs[0])
+        results.append((by_weight.clone(), by_bias.clone()))
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(results[0][1], grad.sum((0, 2, 3)))
