@@ -21,6 +21,8 @@ from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, po
 from ifspace.values import parse_overlap, parse_ratio, set_fields, whole_number
 
 DEFAULT_KERNEL: Final = 3
+# Layers in the order in which they run.
+Chain = Sequence["SizedLayer"]
 _EXAMPLE: Final = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
 
 

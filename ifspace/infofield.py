@@ -1,16 +1,16 @@
 """The information field in formulas: coverage function, spatial field, volume, gain.
 
-One number per layer is not enough to follow the channel field: a group pointwise after another
-sees nothing new, after a shuffle it does. The coverage function U(m) is: the number of block-input
-channels that m consecutive outputs, from channel 0, see together. It starts as min(m, C), every
-kind turns it into another (`ConvKind.coverage`), and IF^c = U(1).
+The channel field cannot be followed with one number per layer: a group pointwise convolution after
+another sees nothing new, after a shuffle it does. The coverage function can: U(m) is the number of
+block-input channels that m consecutive outputs, from channel 0, see together. On the block's input
+it is min(m, C); each kind turns it into the U of its output (`ConvKind.coverage`); IF^c = U(1).
 
-At equal widths and without shuffles it equals the exact field: every layer reads runs of
-neighbouring channels, so runs see runs, and no run of m outputs sees less than the one from
-channel 0. With a shuffle it is exact when runs and shuffle blocks align and their sets are
-disjoint, else an estimate that errs both ways. Where a rolling layer has fewer outputs than
-windows, a later window that rolls over the end joins channels that are no neighbours below, and it
-may promise too much. `ifspace.reach` decides.
+At equal widths and without kinds that scatter (shuffles) U is the exact field: every layer reads
+runs of neighbouring channels, so runs see runs, and no run of m outputs sees fewer channels than
+the one from channel 0. With a shuffle it is exact if runs and shuffle groups align and the sets
+they see are disjoint, and otherwise an estimate that errs both ways. Where a rolling layer has
+fewer outputs than windows it may be too large: a later window that wraps around joins channels that
+are not neighbours below. Decisions are made by the exact field, `ifspace.reach`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,10 @@ from typing import Any
 
 import sympy
 
-from ifspace.block import Block, Composition, SizedBlock, SizedLayer
+from ifspace.block import Block, Chain, Composition, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
 from ifspace.kinds import C, C_in, C_out, ConvKind, U, g, m, w
 
-Chain = Sequence[SizedLayer]
 SymbolicLayer = tuple[ConvKind, dict[Any, Any]]
 
 
@@ -36,20 +35,22 @@ def coverage(chain: Chain, m: int = 1) -> int:
     """
     channels = chain[0].c_in if chain else m
 
-    def start(count: int) -> int:
+    def of_input(count: int) -> int:
         return min(count, channels)
 
-    below: Callable[[int], int] = start
+    below: Callable[[int], int] = of_input
     for layer in chain:
-        below = _level(layer, below, channels)
+        below = _coverage_of(layer, below, channels)
     return min(below(m), channels)
 
 
-def _level(layer: SizedLayer, below: Callable[[int], int], channels: int) -> Callable[[int], int]:
-    # A shuffle asks twice: without the cache each one would double the work of all below it.
+def _coverage_of(
+    layer: SizedLayer, below: Callable[[int], int], channels: int
+) -> Callable[[int], int]:
+    # A shuffle evaluates the U below it twice: without a cache n shuffles would take 2^n steps.
     @cache
-    def level(count: int) -> int:
-        # No outputs see no channels, whatever the formula extends to.
+    def of_layer(count: int) -> int:
+        # The formulas hold for one output or more.
         if count == 0:
             return 0
         return layer.conv.coverage_at(
@@ -62,22 +63,22 @@ def _level(layer: SizedLayer, below: Callable[[int], int], channels: int) -> Cal
             step=layer.step,
         )
 
-    return level
+    return of_layer
 
 
-# One output: it lies in one group, and it is the first channel of one shuffled run. (For a single
-# group the shuffle's quotient is 1 and its remainder 0, and the sum is the same.)
+# For one output: it lies in one group and is first channel of one shuffled run. (For a single
+# group the quotient of the shuffle is 1 and its remainder 0, and the sum is the same.)
 _ONE_OUTPUT = {
     sympy.ceiling(g / C_out): sympy.Integer(1),
     sympy.floor(1 / g): sympy.Integer(0),
     sympy.Mod(1, g): sympy.Integer(1),
 }
-# U of a number of outputs that may be 0, such as the quotient of a shuffle.
+# U of a count that may be 0, such as the quotient of a shuffle.
 _U_OR_NONE = sympy.Function("U_or_none")
 
 
 @cache
-def _prepared(row: ConvKind, one: bool, uncapped: bool) -> Any:
+def _coverage_formula(row: ConvKind, one: bool, uncapped: bool) -> Any:
     formula = row.coverage.replace(U, lambda n: U(n) if n.is_positive else _U_OR_NONE(n))
     if uncapped:
         formula = formula.replace(sympy.Min, lambda *parts: sympy.Min(*set(parts) - {C_in}))
@@ -85,32 +86,35 @@ def _prepared(row: ConvKind, one: bool, uncapped: bool) -> Any:
 
 
 def layer_coverage(layer: SymbolicLayer, count: Any, uncapped: bool = False) -> Any:
-    """Return the coverage of a layer for a count of outputs, in the symbols of the composition."""
+    """Return U(count) of a layer in the symbols of a composition, with U of the layer below.
+
+    `uncapped`: leave out the minimum with the width of the layer.
+    """
     row, names = layer
-    formula = _prepared(row, count == 1, uncapped)
+    formula = _coverage_formula(row, count == 1, uncapped)
     if row.windowed:
         names = names | {g: names[C_in] / names[w]}
-    # All outputs at once, named before the widths are: then ceiling(g C_out / C_out) is g.
+    # All outputs at once are put in before the widths: then ceiling(g C_out / C_out) becomes g.
     formula = formula.xreplace({m: C_out if count == names[C_out] else count}).xreplace(names)
-    # A window is no wider than the layer that it looks at.
-    whole = sympy.Min(names[C_in], names[w], evaluate=False)
-    return formula.xreplace({whole: names[w]})
+    # A window is no wider than the input of its layer.
+    window = sympy.Min(names[C_in], names[w], evaluate=False)
+    return formula.xreplace({window: names[w]})
 
 
-def _seen(chain: Sequence[SymbolicLayer], count: Any) -> Any:
+def _chain_coverage(chain: Sequence[SymbolicLayer], count: Any) -> Any:
     if count.is_zero:
         return sympy.Integer(0)
     if not chain:
         return sympy.Min(count, C)
     *lower, layer = chain
-    formula = layer_coverage(layer, count).replace(U, lambda n: _seen(lower, n))
+    formula = layer_coverage(layer, count).replace(U, lambda n: _chain_coverage(lower, n))
     return formula.replace(
-        _U_OR_NONE, lambda n: sympy.Piecewise((_seen(lower, n), n > 0), (0, True))
+        _U_OR_NONE, lambda n: sympy.Piecewise((_chain_coverage(lower, n), n > 0), (0, True))
     )
 
 
 @cache
-def coverage_expr(word: Composition | Block, bottleneck: bool = False) -> Any:
+def coverage_expr(block: Composition | Block, bottleneck: bool = False) -> Any:
     """Return IF^c = U(1) of a composition in symbols.
 
     Layers with groups are numbered from 1: fan-in w_i = C_in / g_i, RPW step s_i, shuffle groups
@@ -119,18 +123,17 @@ def coverage_expr(word: Composition | Block, bottleneck: bool = False) -> Any:
     >>> coverage_expr(Composition.parse("DW+RPW+RPW"))
     Min(C, s_1*(w_2 - 1) + w_1)
     """
-    composition = word.composition if isinstance(word, Block) else word
-    return _seen(composition.chain(bottleneck), sympy.Integer(1))
+    composition = block.composition if isinstance(block, Block) else block
+    return _chain_coverage(composition.chain(bottleneck), sympy.Integer(1))
 
 
 @cache
-def full_field_condition(word: Composition | Block, bottleneck: bool = False) -> Any:
-    """Return the relation that the parameters meet when every output sees all C channels.
+def full_field_condition(block: Composition | Block, bottleneck: bool = False) -> Any:
+    """Return the condition on the parameters under which every output sees all C channels.
 
-    Without shuffles it is the coverage function's condition, necessary and, at equal widths,
-    sufficient. With one it is the product of the fan-ins, which is necessary: the coverage
-    function is an estimate there. Symbols as in `coverage_expr`; without a bottleneck it is
-    stated at equal widths C, where it is decided.
+    Without shuffles U(1) >= C is necessary and, at equal widths, sufficient. With a shuffle U is an
+    estimate, and the condition is that of the product of the fan-ins, which is necessary. Symbols
+    as in `coverage_expr`; without a bottleneck the condition is stated at equal widths C.
 
     >>> full_field_condition(Composition.parse("DW+RPW+RPW"))
     C <= s_1*(w_2 - 1) + w_1
@@ -141,7 +144,7 @@ def full_field_condition(word: Composition | Block, bottleneck: bool = False) ->
 
     Reference: [3DRF] section 4.2; [Fog] Theorem 1.
     """
-    composition = word.composition if isinstance(word, Block) else word
+    composition = block.composition if isinstance(block, Block) else block
     chain = composition.chain(bottleneck)
     if not bottleneck:
         chain = tuple((row, names | {C_in: C, C_out: C}) for row, names in chain)
@@ -150,13 +153,13 @@ def full_field_condition(word: Composition | Block, bottleneck: bool = False) ->
         return sympy.Le(C, sympy.Mul(*fan_ins))
     count = sympy.Integer(1)
     for layer in reversed(chain):
-        # A minimum with C may go: every layer sees at least as many channels as are asked for.
+        # A minimum with C can be left out: the condition is C <= count, and C <= C holds.
         count = layer_coverage(layer, count, uncapped=layer[1][C_in] == C).args[0]
     return sympy.Le(C, count)
 
 
 def spatial_field(kernels: Sequence[int], w0: int | None = None) -> int:
-    """Return IF^w in pixels of a chain of kernels, at most the side w0 of the stage's input.
+    """Return IF^w of a chain of kernels in pixels, at most the side w0 of the stage's input.
 
     >>> spatial_field([3, 1, 3]), spatial_field([3, 3, 3], w0=4)
     (5, 4)
@@ -168,17 +171,16 @@ def spatial_field(kernels: Sequence[int], w0: int | None = None) -> int:
 
 
 def fields(sized: SizedBlock, w0: int | None = None) -> tuple[tuple[int, int], ...]:
-    """Return (IF^w, IF^c) after each layer by the formulas, in pixels and channels.
+    """Return (IF^w, IF^c) in pixels and channels after each layer, by the formulas.
 
     >>> fields(Block.parse("GPW(4)+SH(4)+DW+GPW(4)").at(16))
     ((1, 4), (1, 4), (3, 4), (3, 16))
 
     Reference: [IF] eqs. 2 and 3.
     """
-    prefixes = [sized.layers[:length] for length in range(1, len(sized.layers) + 1)]
+    chains = [sized.layers[:length] for length in range(1, len(sized.layers) + 1)]
     return tuple(
-        (spatial_field([layer.kernel for layer in chain], w0), coverage(chain))
-        for chain in prefixes
+        (spatial_field([layer.kernel for layer in chain], w0), coverage(chain)) for chain in chains
     )
 
 
@@ -194,9 +196,9 @@ def volume(w: int, c: int, dims: int = 2) -> int:
 
 
 def gain(previous: int, current: int, v0: int, alpha: float = 3) -> float:
-    """Return the gain of a layer that takes the field from `previous` to `current` elements.
+    """Return the gain of a layer that enlarges the field from `previous` to `current` elements.
 
-    v0 is the volume of the stage's input in elements.
+    `v0` is the volume of the stage's input in elements.
 
     >>> round(gain(1152, 3200, v0=8 * 8 * 128), 3)
     1.166

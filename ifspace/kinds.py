@@ -1,8 +1,9 @@
-"""The kinds of convolution: one row each, and every number about a kind is derived from its row.
+"""The kinds of convolution: a row of `KINDS` each, from which every number is derived.
 
-A row holds SymPy expressions in the symbols below. Their integer evaluation (`fan_in_at`,
-`params_at`, `coverage_at`) is compiled from the same expressions, so no formula is written twice.
-Adding a kind is adding a row to `KINDS`: nothing else in the library asks for a kind by name.
+A row holds flags and SymPy expressions in the symbols below. The integer functions (`fan_in_at`,
+`params_at`, `coverage_at`) are compiled from these expressions, so no formula is written twice.
+Adding a kind is adding a row here, and a module in `ifspace.nn.layers`: nothing else asks for a
+kind by its symbol. `tests/test_kind_laws.py` checks every row.
 
 The coverage function U(m) of a layer is the number of block-input channels that m consecutive
 output channels, from channel 0, see together; a row says how a layer turns the U of the layer
@@ -126,7 +127,7 @@ class ConvKind:
         return self.params * H_out * W_out
 
     def fan_in_at(self, c_in: int, groups: int = 1) -> int:
-        """Return how many channels of the layer below one output channel reads."""
+        """Return how many input channels one output channel reads."""
         return _compiled(self.fan_in, (C_in, g))(c_in, groups)
 
     def params_at(
@@ -146,7 +147,7 @@ class ConvKind:
         groups: int = 1,
         step: int = 1,
     ) -> int:
-        """Return U(count) of this layer, given U of the layer `below` and the block's width.
+        """Return U(count) of this layer, given U of the layer `below` and the block's input width.
 
         >>> KINDS["RPW"].coverage_at(lambda m: m, 2, channels=16, c_in=16, c_out=16, groups=4,
         ...                          step=2)
@@ -161,9 +162,9 @@ class ConvKind:
     ) -> tuple[tuple[int | None, Fraction | None], ...]:
         """Return the legal (groups, overlap) of a layer c_in -> c_out, in canonical order.
 
-        Groups divide both widths. Left out unless `trivial`: one group, and as many groups as
-        channels in a layer that keeps its width. Overlaps of one step are one choice, named by the
-        smallest of them.
+        Groups divide both widths. One group, and as many groups as channels in a layer that keeps
+        its width, are included only if `trivial`. Overlaps that give the same step are one choice,
+        the smallest of them.
 
         >>> KINDS["RPW"].choices(8, 8, (Fraction(0), Fraction(1, 2)))[:2]
         ((2, Fraction(0, 1)), (2, Fraction(1, 2)))
@@ -187,7 +188,7 @@ class ConvKind:
 
 
 def step(width: int, overlap: Fraction) -> int:
-    """Return how far the window of an RPW filter rolls on: w - floor(o w) channels, at least 1.
+    """Return how many channels the windows of RPW move on: w - floor(o w), at least 1.
 
     The overlap is exact: at w = 3 an overlap of 33/100 shares no channel and 1/3 shares one.
 
@@ -394,14 +395,14 @@ def canonical_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
 
     Raises: SettingError for an unknown kind, for the reference, and for none at all.
     """
-    given = kinds.split(",") if isinstance(kinds, str) else list(kinds)
-    known = {symbol.upper(): symbol for symbol in alphabet()}
-    unknown = [kind for kind in given if kind.strip().upper() not in known]
-    if unknown or not given:
+    texts = kinds.split(",") if isinstance(kinds, str) else list(kinds)
+    symbols = {symbol.upper(): symbol for symbol in alphabet()}
+    unknown = [text for text in texts if text.strip().upper() not in symbols]
+    if unknown or not texts:
         raise SettingError.because(
             "unknown kind of convolution" if unknown else "no kind to enumerate",
             got=", ".join(map(repr, unknown)) or "none",
-            allowed=", ".join(known.values()),
+            allowed=", ".join(symbols.values()),
             remedy="`ifspace kinds` explains each",
         )
-    return tuple(sorted({known[kind.strip().upper()] for kind in given}, key=position))
+    return tuple(sorted({symbols[text.strip().upper()] for text in texts}, key=position))

@@ -1,9 +1,9 @@
-"""The exact channel field by bitsets: who sees whom, and the decisions taken on it.
+"""The exact channel field by bitsets, and the decisions made on it.
 
 R_k(j), the set of block-input channels that output channel j of layer k sees, is a row of bits:
 R_0(j) = {j}, and R_k(j) is the union of R_{k-1} over the channels that j reads. The channel field
-IF^c is the smallest of the sets [IF, eq. 3]. Nothing here is an estimate; every decision of the
-library agrees with this file.
+IF^c is the size of the smallest set [IF, eq. 3]. Nothing here is an estimate, and every decision of
+the library agrees with this module.
 
 Rows are packed in 64-bit words, [C, ceil(C/64)]. When every output of a layer reads a run of
 neighbouring channels, counted around the circle, the unions of all runs are built by doubling
@@ -11,7 +11,7 @@ their length, so that a layer costs C x C/64 x log2(fan-in) word operations.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -20,17 +20,16 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.block import SizedBlock, SizedLayer
+from ifspace.block import Chain, SizedBlock, SizedLayer
 from ifspace.errors import BlockError
 from ifspace.kinds import ConvKind
 
 Rows = npt.NDArray[np.uint64]
-Chain = Sequence[SizedLayer]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a block must see as much as: `repeats` standard convolutions in a row.
+    """The field that a block must have: that of `repeats` consecutive standard convolutions.
 
     >>> Reference(kernel=3, repeats=2).side
     5
@@ -46,7 +45,7 @@ class Reference:
 
 
 def start(channels: int) -> Rows:
-    """Return the rows of channels that see themselves, packed, [C, ceil(C / 64)]."""
+    """Return the packed rows of the block's input, where each channel sees itself."""
     rows = np.zeros((channels, -(-channels // 64)), dtype=np.uint64)
     own = np.arange(channels)
     rows[own, own // 64] = np.uint64(1) << (own % 64).astype(np.uint64)
@@ -57,7 +56,7 @@ def start(channels: int) -> Rows:
 def _run_starts(
     conv: ConvKind, c_in: int, c_out: int, groups: int, step: int
 ) -> npt.NDArray[np.int64] | None:
-    """Return where each output's run of neighbouring channels starts; None if one is no run."""
+    """Return the first channel that each output reads; None unless all read runs of neighbours."""
     reads = conv.reads(c_in, c_out, groups, step)
     distinct = reads[:1] if reads.strides[0] == 0 else reads
     run = (distinct[:, :1] + np.arange(reads.shape[1], dtype=np.int32)) % c_in
@@ -65,7 +64,7 @@ def _run_starts(
 
 
 def through(rows: Rows, layer: SizedLayer) -> Rows:
-    """Return the rows behind a layer: of each output the union of the rows that it reads."""
+    """Return the rows after a layer: for each output the union of the rows that it reads."""
     starts = _run_starts(layer.conv, layer.c_in, layer.c_out, layer.groups, layer.step)
     if starts is None:
         unions: dict[bytes, Rows] = {}
@@ -80,7 +79,7 @@ def through(rows: Rows, layer: SizedLayer) -> Rows:
         length *= 2
     if length == fan_in:
         return unions_of_runs[starts]
-    # Two runs of that length, overlapping, cover a run whose length is no power of two.
+    # A run whose length is no power of two is covered by two overlapping runs of that length.
     ends = (starts + fan_in - length) % layer.c_in
     return unions_of_runs[starts] | unions_of_runs[ends]
 
@@ -112,9 +111,9 @@ def _smallest(rows: Rows) -> int:
 
 
 def channel_fields(chain: Chain) -> tuple[int, ...]:
-    """Return IF^c after each layer: how many block-input channels every output sees at least.
+    """Return IF^c after each layer: the smallest number of input channels that an output sees.
 
-    >>> from ifspace.block import Block
+    >>> from ifspace.block import Chain, Block
     >>> channel_fields(Block.parse("GPW(4)+SH(4)+GPW(4)").at(16).layers)
     (4, 4, 16)
 
@@ -124,14 +123,14 @@ def channel_fields(chain: Chain) -> tuple[int, ...]:
 
 
 def channel_field(chain: Chain) -> int:
-    """Return IF^c of the chain: 1 for an empty one, for an output that is an input sees itself."""
+    """Return IF^c of a chain; of an empty one 1, since each channel sees itself."""
     return _smallest(_after(chain)) if chain else 1
 
 
 def channel_reach(chain: Chain) -> list[int]:
-    """Return for each output channel the block-input channels it sees, as the bits of an int.
+    """Return for each output channel the block-input channels that it sees, as bits of an int.
 
-    >>> from ifspace.block import Block
+    >>> from ifspace.block import Chain, Block
     >>> [bin(row) for row in channel_reach(Block.parse("GPW(2)").at(4).layers)]
     ['0b11', '0b11', '0b1100', '0b1100']
     """
@@ -139,9 +138,9 @@ def channel_reach(chain: Chain) -> list[int]:
 
 
 def sees(chain: Chain) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """Return for each layer, for each of its outputs, the block-input channels seen, for a drawing.
+    """Return for each layer and each of its outputs the block-input channels that it sees.
 
-    >>> from ifspace.block import Block
+    >>> from ifspace.block import Chain, Block
     >>> sees(Block.parse("SH(2)+GPW(2)").at(4).layers)
     (((0,), (2,), (1,), (3,)), ((0, 2), (0, 2), (1, 3), (1, 3)))
     """
@@ -155,9 +154,9 @@ def sees(chain: Chain) -> tuple[tuple[tuple[int, ...], ...], ...]:
 
 
 def field_after(sized: SizedBlock) -> tuple[tuple[int, int], ...]:
-    """Return (IF^w, IF^c) after each layer, in pixels and channels, on a map larger than IF^w.
+    """Return (IF^w, IF^c) after each layer in pixels and channels, for a large feature map.
 
-    >>> from ifspace.block import Block
+    >>> from ifspace.block import Chain, Block
     >>> field_after(Block.parse("DW+PW").at(16))
     ((3, 1), (3, 16))
 
@@ -181,9 +180,9 @@ def _reaches(chain: Chain, channels: int, reference: Reference) -> bool:
 
 
 def quality(sized: SizedBlock, reference: Reference) -> bool:
-    """Return whether the block has the field of the reference, in pixels and in channels.
+    """Return whether a block has the field of the reference, in pixels and in channels.
 
-    >>> from ifspace.block import Block
+    >>> from ifspace.block import Chain, Block
     >>> quality(Block.parse("DW+PW").at(16), Reference())
     True
 
@@ -195,39 +194,40 @@ def quality(sized: SizedBlock, reference: Reference) -> bool:
 
 
 def removable_layers(sized: SizedBlock, reference: Reference) -> tuple[int, ...]:
-    """Return the places of the layers, from 0, without which the reference is still reached.
+    """Return the indices of the layers without which the block still reaches the reference.
 
-    Reached is at least its pixels and all channels: where the block has the quality, that is
-    having the quality still. Layers that change the width cannot go and are not named; in a
-    repeated block one occurrence goes at a time.
+    It reaches it with at least its pixels and all channels; if the block has the quality, that
+    means keeping it. Layers that change the width cannot be removed. In a repeated block one
+    occurrence is removed at a time.
 
-    >>> from ifspace.block import Block
+    >>> from ifspace.block import Chain, Block
     >>> removable_layers(Block.parse("DW+SH(4)+PW").at(16), Reference())
     (1,)
 
     Reference: [3DRF] section 4.2.
     """
     return tuple(
-        place
-        for place, layer in enumerate(sized.layers)
-        if not layer.changes_width and _reaches(sized.without(place), sized.channels, reference)
+        index
+        for index, layer in enumerate(sized.layers)
+        if not layer.changes_width and _reaches(sized.without(index), sized.channels, reference)
     )
 
 
 def compact(sized: SizedBlock, reference: Reference) -> bool:
-    """Return whether no single layer can go: see `removable_layers`."""
+    """Return whether no single layer can be removed: see `removable_layers`."""
     return not removable_layers(sized, reference)
 
 
 def irreducible(sized: SizedBlock, reference: Reference) -> bool:
-    """Return whether no set of layers, one or more, can go with the reference still reached.
+    """Return whether no set of layers can be removed without missing the reference.
 
-    Stronger than `compact`: a shuffle can undo another, so that two may go where neither can.
+    Stronger than `compact`: a shuffle can undo another, so that the two can be removed together
+    where neither can alone.
     """
-    movable = [place for place, layer in enumerate(sized.layers) if not layer.changes_width]
-    for count in range(1, len(movable) + 1):
-        for gone in combinations(movable, count):
-            rest = [layer for place, layer in enumerate(sized.layers) if place not in gone]
+    removable = [index for index, layer in enumerate(sized.layers) if not layer.changes_width]
+    for count in range(1, len(removable) + 1):
+        for removed in combinations(removable, count):
+            rest = [layer for index, layer in enumerate(sized.layers) if index not in removed]
             if _reaches(rest, sized.channels, reference):
                 return False
     return True

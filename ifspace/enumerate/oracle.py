@@ -5,17 +5,14 @@ than is tested here: a block that is wider than the reference never gets narrowe
 that shows no output more than it saw before can go whatever follows. Both fail below in any case.
 """
 
-from collections.abc import Sequence
 from itertools import product
 from math import prod
 
-from ifspace.block import Block, SizedLayer
+from ifspace.block import Block, Chain
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.compositions import is_dropped
 from ifspace.infofield import spatial_field
 from ifspace.reach import channel_fields
-
-Chain = Sequence[SizedLayer]
 
 
 def passes(block: Block, setting: EnumerationSetting) -> bool:
