@@ -12,34 +12,34 @@ if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design
 
 _OPTIONS = (
-    click.option("--params", type=amount, metavar="N", help="At most so many parameters."),
-    click.option("--macs", type=amount, metavar="N", help="At most so many MACs per output pixel."),
+    click.option("--params", type=amount, metavar="N", help="Upper bound on parameters."),
+    click.option("--macs", type=amount, metavar="N", help="Upper bound on MACs per output pixel."),
     click.option(
         "--activations",
         type=amount,
         metavar="N",
-        help="At most so many elements written per output pixel.",
+        help="Upper bound on elements written per output pixel.",
     ),
-    click.option("--layers", type=amount, metavar="N", help="At most so many layers."),
+    click.option("--layers", type=amount, metavar="N", help="Upper bound on layers."),
     click.option(
         "--kinds",
         type=parts,
         metavar="LIST",
-        help="Kinds that it may use, such as DW,PW; all if not given.",
+        help="Kinds that a block may use, such as DW,PW; all if not given.",
     ),
     click.option(
         "--channels",
         "-C",
         type=int,
         metavar="N",
-        help="Width it is for, where the catalogue has several.",
+        help="Input channels of the block, where the catalogue has several.",
     ),
     click.option(
         "--by",
         type=click.Choice(["params", "macs", "activations", "layers"]),
         default="params",
         show_default=True,
-        help="What is compared first.",
+        help="What to minimise first.",
     ),
     click.option(
         "--limit",
@@ -47,7 +47,7 @@ _OPTIONS = (
         metavar="ROWS",
         default=20,
         show_default=True,
-        help="Rows of the table shown.",
+        help="Number of rows of the table.",
     ),
 )
 

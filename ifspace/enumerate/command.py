@@ -23,7 +23,7 @@ _OPTIONS = (
         metavar="N",
         default=6,
         show_default=True,
-        help="Most layers of a block.",
+        help="Maximum number of layers of a block.",
     ),
     click.option(
         "--kinds",
@@ -38,14 +38,14 @@ _OPTIONS = (
         metavar="LIST",
         default="64",
         show_default=True,
-        help="Width C that enters a block; several as 16,64,256.",
+        help="Input channels C of a block; several as 16,64,256.",
     ),
     click.option(
         "--out-channels",
         "-F",
         type=int,
         metavar="N",
-        help="Width F that leaves it; C if not given.",
+        help="Output channels F of a block; C if not given.",
     ),
     click.option(
         "--kernel", type=int, metavar="N", default=3, show_default=True, help="Kernel size k, odd."
@@ -64,40 +64,40 @@ _OPTIONS = (
         metavar="N",
         default=1,
         show_default=True,
-        help="Copies of a block, against as many convolutions.",
+        help="Copies of a block in sequence, compared with as many convolutions.",
     ),
     click.option(
         "--bottleneck",
         metavar="RATIO",
-        help="Width inside is RATIO x F, such as 1/4; F if not given.",
+        help="Bottleneck of RATIO x F channels, such as 1/4; none if not given.",
     ),
     click.option(
         "--rule",
         type=click.Choice(["compact", "early-stop"]),
         default="compact",
         show_default=True,
-        help="What a design must pass.",
+        help="Rule that a design must pass.",
     ),
     click.option(
         "--permutation",
         type=click.Choice(["explicit", "free"]),
         default="explicit",
         show_default=True,
-        help="Channels change places by SH only, or at will.",
+        help="Channels are permuted by SH only, or freely between layers.",
     ),
     click.option(
         "--patterns",
         type=click.Choice(["whole", "any", "keep"]),
         default="whole",
         show_default=True,
-        help="Repeated patterns to drop: ABAB as a whole, or any AA.",
+        help="Repeated patterns to drop: ABAB as a whole, any AA, or none.",
     ),
     click.option(
         "--compact",
         type=click.Choice(["single", "subset"]),
         default="single",
         show_default=True,
-        help="No single layer can go, or no set of layers.",
+        help="No single layer can be removed, or no set of layers.",
     ),
     click.option(
         "--stride",
@@ -115,13 +115,13 @@ _OPTIONS = (
         type=click.Choice(["params", "macs", "activations"]),
         default="params",
         show_default=True,
-        help="What the cheapest has least of.",
+        help="What is minimised for each composition.",
     ),
     click.option(
         "--jobs",
         type=int,
         metavar="N",
-        help="Worker processes; if not given one to a core, within 2 GiB.",
+        help="Worker processes; by default one per core, within 2 GiB.",
     ),
     click.option(
         "--limit",
@@ -129,7 +129,7 @@ _OPTIONS = (
         metavar="ROWS",
         default=20,
         show_default=True,
-        help="Rows of the table shown.",
+        help="Number of rows of the tables.",
     ),
 )
 
@@ -222,8 +222,8 @@ def _setting_text(
     text += designs_table(best, ranks=True).text(keys=2)
     simpler = sum(design.same_as is not None for design in designs)
     text += "\n" + paragraph(
-        f"Cheaper still as a simpler composition, with a trivial group count (=): {simpler:,} of "
-        f"{funnel.survivors:,}."
+        f"{simpler:,} of {funnel.survivors:,} are cheaper still with a trivial group count: as the "
+        f"simpler composition behind the = in the notes."
     )
     trades = trade_offs(designs)
     text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")

@@ -35,6 +35,7 @@ def sequences_up_to(length: int, alphabet: Alphabet) -> list[Letters]:
     return list(dict.fromkeys(sequences))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("length", "arguments"),
     [

@@ -44,11 +44,13 @@ def test_designs_and_minima_are_those_of_brute_force(
     assert assert_agrees(channels=channels, max_len=length, **rule) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compact", ["single", "subset"])
 def test_five_layers_at_eight_channels(compact: str) -> None:
     assert_agrees(channels=8, max_len=5, compact=compact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "arguments"),
     [

@@ -111,6 +111,7 @@ def test_dominated_is_what_plain_comparison_of_all_pairs_says(
     assert {design.dominated_by is None for design in designs} == {True, False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

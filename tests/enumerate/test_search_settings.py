@@ -105,6 +105,7 @@ def settings_small_enough(draw: st.DrawFn) -> EnumerationSetting:
     return setting
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(settings_small_enough())
 def test_any_small_setting_agrees_with_brute_force(setting: EnumerationSetting) -> None:
