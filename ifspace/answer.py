@@ -9,12 +9,17 @@ Plan = TypeVar("Plan")
 
 
 class Status(Enum):
-    """How a search for plans ended; the text says it to a person."""
+    """How a search for plans ended; each command words its own message.
 
-    OPTIMAL = "proven: no legal choice with the full field is better"
-    FEASIBLE = "time ran out: the best found so far, with the bound beside it"
-    INFEASIBLE = "proven: no legal choice has the full field"
-    UNKNOWN = "time ran out before a choice with the full field was found"
+    `OPTIMAL`: the first plan is proven to be the best. `FEASIBLE`: time ran out with a plan that
+    may not be the best. `INFEASIBLE`: it is proven that there is no plan. `UNKNOWN`: time ran out
+    before a plan was found.
+    """
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,25 @@ def parse_ratio(value: object) -> Fraction | None:
     return Fraction(value) if isinstance(value, int | Fraction) else None
 
 
+def ratio_above_zero(value: Any, name: str) -> Fraction:
+    """Return an exact ratio above 0.
+
+    >>> ratio_above_zero(2, "alpha")
+    Fraction(2, 1)
+
+    Raises: SettingError, with `name` as the argument, for other values; floats are not exact.
+    """
+    if isinstance(value, Fraction | int) and value > 0:
+        return Fraction(value)
+    raise SettingError.because(
+        f"{name} out of range",
+        got=value if isinstance(value, Fraction) else repr(value),
+        allowed="ratios above 0, exact",
+        remedy="write it like 1/4, 3/2 or 2",
+        argument=name,
+    )
+
+
 def parse_overlap(value: str | int | Fraction) -> Fraction:
     """Return an overlap ratio; raise BlockError outside 0 <= o < 1 and for what is not exact."""
     overlap = parse_ratio(value)

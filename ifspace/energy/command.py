@@ -86,10 +86,10 @@ _OPTIONS = (
     ),
 )
 _MESSAGES: Final = {
-    "OPTIMAL": "proven: no layout of this budget has more energy",
-    "FEASIBLE": "time ran out: the best found so far, with the bound beside it",
-    "INFEASIBLE": "proven: no layout meets the budget",
-    "UNKNOWN": "time ran out before a layout was found; give it more with --time-limit",
+    "optimal": "proven: no layout of this budget has more energy",
+    "feasible": "time ran out: the best found so far, with the bound beside it",
+    "infeasible": "proven: no layout meets the budget",
+    "unknown": "time ran out before a layout was found; give it more with --time-limit",
 }
 # The longest list of units in a title, so that the line has at most 80 columns.
 _LONGEST_LIST: Final = 60
@@ -127,7 +127,7 @@ def command(
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(_forms(problem, answer), keep=bool(answer.plans))
     if not answer.plans:
-        no_plan(context, _message(problem, answer), answer.status.name == "UNKNOWN")
+        no_plan(context, _message(problem, answer), answer.status.value == "unknown")
     for note in _notes(answer, top, out_of_time):
         output.note(note)
 
@@ -151,7 +151,7 @@ def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]
     if gap:
         yield f"not proven: {gap}"
     if len(answer.plans) < top:
-        interrupted = out_of_time or answer.status.name == "FEASIBLE"
+        interrupted = out_of_time or answer.status.value == "feasible"
         why = "time ran out" if interrupted else "there are no more"
         yield f"{len(answer.plans)} of the {top} plans asked for were found: {why}"
 
@@ -177,7 +177,7 @@ def _forms(problem: "EnergyProblem", answer: "EnergyAnswer") -> "Forms":
         ),
     )
     values = {
-        "status": answer.status.name.lower(),
+        "status": answer.status.value,
         "message": _message(problem, answer),
         "bound": answer.bound,
         "gap": answer.gap,
@@ -217,7 +217,7 @@ def _text(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
     )
     lines = [
         ("budget", _budget_text(problem)),
-        ("status", f"{answer.status.name.lower()}, {_message(problem, answer)}"),
+        ("status", f"{answer.status.value}, {_message(problem, answer)}"),
     ]
     if answer.bound is not None:
         reached = f"{_energy_text(answer.bound)}, which the first one reaches"
@@ -248,7 +248,7 @@ def _budget_text(problem: "EnergyProblem") -> str:
 
 def _message(problem: "EnergyProblem", answer: "EnergyAnswer") -> str:
     """Return how the search ended; without a plan with the problem and the nearest budgets."""
-    message = _MESSAGES[answer.status.name]
+    message = _MESSAGES[answer.status.value]
     if answer.plans:
         return message
     budgets = [f"{budget:,}" for budget in (answer.below, answer.above) if budget is not None]
@@ -270,7 +270,7 @@ def _energy_text(energy: float) -> str:
 
 def _gap_text(answer: "EnergyAnswer") -> str:
     """Return how far the best plan may be from the greatest; empty where it is proven."""
-    if answer.status.name != "FEASIBLE" or answer.bound is None:
+    if answer.status.value != "feasible" or answer.bound is None:
         return ""
     best = answer.plans[0].energy()
     gap = f"a gap of {1 - best / answer.bound:.2%}" if answer.bound else "no gap"

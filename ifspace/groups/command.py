@@ -240,7 +240,7 @@ def command(
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(plan_forms(problem, answer, widest), keep=bool(answer.plans))
     if not answer.plans:
-        no_plan(context, message(problem, answer, widest), answer.status.name == "UNKNOWN")
+        no_plan(context, message(problem, answer, widest), answer.status.value == "unknown")
     for note in _notes(answer, top, gap_text(answer), out_of_time):
         output.note(note)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from ifspace.answer import Answer
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer, check_length
@@ -19,6 +19,7 @@ from ifspace.values import (
     exact_overlaps,
     odd_number,
     parse_ratio,
+    ratio_above_zero,
     set_fields,
     whole_number,
 )
@@ -223,25 +224,6 @@ class WidestProblem:
             stride=self.stride,
             dims=self.dims,
         )
-
-
-def ratio_above_zero(value: Any, name: str) -> Fraction:
-    """Return an exact ratio above 0.
-
-    >>> ratio_above_zero(2, "alpha")
-    Fraction(2, 1)
-
-    Raises: SettingError, with `name` as the argument, for other values; floats are not exact.
-    """
-    if isinstance(value, Fraction | int) and value > 0:
-        return Fraction(value)
-    raise SettingError.because(
-        f"{name} out of range",
-        got=value if isinstance(value, Fraction) else repr(value),
-        allowed="ratios above 0, exact",
-        remedy="write it like 1/4, 3/2 or 2",
-        argument=name,
-    )
 
 
 def _exact_weights(weights: Iterable[int]) -> Weights:

@@ -20,10 +20,10 @@ from typing import Any, Final
 import sympy
 
 from ifspace.block import DEFAULT_KERNEL, Composition, check_length
-from ifspace.groups.problem import MAX_KERNEL, ratio_above_zero
+from ifspace.groups.problem import MAX_KERNEL
 from ifspace.infofield import full_field_condition
 from ifspace.kinds import C, C_in, C_out, F, K, find_kind, g, k, reference_kind, s, w
-from ifspace.values import listed, odd_number
+from ifspace.values import listed, odd_number, ratio_above_zero
 
 _COUNTS: Final = "M and N of [Fog] are g_1 and g_3"
 

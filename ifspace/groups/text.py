@@ -58,7 +58,7 @@ def plan_forms(
     """
     rows = [_row(plan) for plan in answer.plans]
     judgements = [judge(plan) for plan in answer.plans]
-    status = answer.status.name.lower()
+    status = answer.status.value
     values = {
         "status": status,
         "message": message(problem, answer, widest),
@@ -223,7 +223,7 @@ def _text(
         ratio = ratio_text(row["params"] / _standard_params(plan.problem))
         amounts = [row[name] for name in ("macs_per_pixel", "activations_per_pixel", "objective")]
         rows.append((number, row["block"], row["params"], ratio, *amounts)[: len(columns)])
-    lines = [("status", f"{answer.status.name.lower()}, {message(problem, answer, widest)}")]
+    lines = [("status", f"{answer.status.value}, {message(problem, answer, widest)}")]
     lines += _bound_lines(answer, widest)
     lines += [("note", remark) for remark in remarks(answer.plans, judgements)]
     return Table(tuple(columns), tuple(rows), title).text() + "\n" + facts(lines)
