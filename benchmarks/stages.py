@@ -24,9 +24,9 @@ from ifspace.errors import BlockError, SettingError
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
+    make_layout,
     network,
     published_layouts,
-    stages,
 )
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
@@ -82,7 +82,7 @@ def choices(count: int, depth: int, blocks: int, widths: int) -> StagesProblem:
     listed = tuple((width,) for width in vgg.widths) if widths == 1 else (WIDTHS[:widths],) * 5
     sides = [stage.side for stage in vgg.stages]
     least, half = [each[0] for each in listed[:count]], [depth // 2 + 1] * count
-    start = stages("CONV", sides[:count], least, half, stem_and_head=vgg.stem_and_head)
+    start = make_layout("CONV", sides[:count], least, half, stem_and_head=vgg.stem_and_head)
     share = 2 if blocks == 1 else 4
     return StagesProblem(
         start,

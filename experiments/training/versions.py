@@ -26,7 +26,7 @@ from ifspace.nn.network import (
 from ifspace.stages.layout import Layout, StemAndHead
 from ifspace.stages.networks import (
     halved,
-    stages,
+    make_layout,
 )
 
 NAMES: Final = ("original", "reorganized", "decomposed")
@@ -62,7 +62,7 @@ def layout_for(name: str, data: Data) -> tuple[Layout, NetworkStyle, Data]:
         frame = StemAndHead(inputs=channels, batch_norm=True, classifier=(data.classes,))
         sides = halved(side, max(1, side.bit_length() - 1))
         widths = [min(FIRST_WIDTH << place, LAST_WIDTH) for place in range(len(sides))]
-        layout = stages("CONV", sides, widths, [SMALL_DEPTH] * len(sides), stem_and_head=frame)
+        layout = make_layout("CONV", sides, widths, [SMALL_DEPTH] * len(sides), stem_and_head=frame)
         return layout, NetworkStyle(), fitted
     style = style_of(name)
     made = named_network(name, SIDE, classes=data.classes, device="meta")

@@ -555,8 +555,8 @@ def build_network(
     torch's do. The same `seed` draws the same weights and leaves torch's generators as they are;
     None draws from them.
 
-    >>> from ifspace.stages.networks import stages
-    >>> layout = stages("DW+PW", (8, 4), (16, 32), (1, 2))
+    >>> from ifspace.stages.networks import make_layout
+    >>> layout = make_layout("DW+PW", (8, 4), (16, 32), (1, 2))
     >>> made = build_network(layout, seed=0)
     >>> made(torch.ones(2, 3, 8, 8)).shape, sum(each.numel() for each in made.parameters())
     (torch.Size([2, 32, 4, 4]), 2043)

@@ -415,7 +415,7 @@ def read_layout(
             remedy="say what is missing",
         )
     from ifspace.stages.layout import StemAndHead
-    from ifspace.stages.networks import stages as make_layout
+    from ifspace.stages.networks import make_layout
     from ifspace.stages.problem import parse_block
 
     texts = blocks or ("CONV",)

@@ -313,8 +313,8 @@ class Layout:
 def layout_json(layout: Layout) -> dict[str, Any]:
     """Return the layout as values that JSON has.
 
-    >>> from ifspace.stages.networks import stages
-    >>> layout = stages("DW+PW", (8,), (16,), (2,))
+    >>> from ifspace.stages.networks import make_layout
+    >>> layout = make_layout("DW+PW", (8,), (16,), (2,))
     >>> values = layout_json(layout)
     >>> values["stages"][0]["more"]["block"], layout_from_json(values) == layout
     ('DW+PW', True)

@@ -39,7 +39,7 @@ _VGG_DEPTHS: Final = {
 }
 
 
-def stages(
+def make_layout(
     blocks: str | Sequence[Block],
     sides: Sequence[int],
     widths: Sequence[int],
@@ -52,7 +52,7 @@ def stages(
 
     `blocks`: one block for all stages, in the notation, or a block for each.
 
-    >>> stages("CONV(3)", (32, 16), (64, 128), (2, 1)).params
+    >>> make_layout("CONV(3)", (32, 16), (64, 128), (2, 1)).params
     112320
 
     Raises: SettingError for stages that do not fit each other, or a block that does not fit its
@@ -179,7 +179,7 @@ def vgg(name: str, side: int, classes: int | None = None, hidden: Sequence[int] 
         classifier=(*hidden, classes or (10 if small else 1000)),
         pixels=1 if small else 49,
     )
-    return stages(
+    return make_layout(
         "CONV(3)", halved(side, 5), _VGG_WIDTHS, _VGG_DEPTHS[name], stem_and_head=stem_and_head
     )
 
@@ -196,7 +196,7 @@ def resnet50(side: int, classes: int | None = None) -> Layout:
         image=side,
     )
     first = 32 if small else 56
-    return stages(
+    return make_layout(
         "PW+CONV(3)+PW",
         halved(first, 4),
         (256, 512, 1024, 2048),
@@ -219,13 +219,13 @@ def mobilenet(side: int, classes: int | None = None) -> Layout:
         image=side,
     )
     widths, depths = (64, 128, 256, 512, 1024), (2, 2, 2, 6, 2)
-    return stages("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), stem_and_head)
+    return make_layout("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), stem_and_head)
 
 
 def plain(side: int, widths: Sequence[int] = (64, 76, 96, 562)) -> Layout:
     """Return a plain network of [Layout] Table 2: one convolution to a stage, pooled between."""
     stem_and_head = StemAndHead(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
-    return stages(
+    return make_layout(
         "CONV(3)", halved(side, len(widths)), widths, [1] * len(widths), stem_and_head=stem_and_head
     )
 
@@ -234,7 +234,7 @@ def residual(side: int, widths: Sequence[int] = (16, 16, 32, 64)) -> Layout:
     """Return a residual network of [Layout] Table 3: 1, 10, 10 and 10 convolutions."""
     stem_and_head = StemAndHead(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
     sides = (side, *halved(side, 3))
-    return stages("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), stem_and_head)
+    return make_layout("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), stem_and_head)
 
 
 def listing(side: int, classes: int | None = None) -> Layout:
@@ -247,7 +247,9 @@ def listing(side: int, classes: int | None = None) -> Layout:
     small = side == SIDES[0]
     dense = (classes or (10 if small else 1000),)
     stem_and_head = StemAndHead(bias=True, classifier=dense, pixels=4 if small else 49)
-    return stages("CONV(3)", halved(side, 4), _VGG_WIDTHS[:4], [2] * 4, stem_and_head=stem_and_head)
+    return make_layout(
+        "CONV(3)", halved(side, 4), _VGG_WIDTHS[:4], [2] * 4, stem_and_head=stem_and_head
+    )
 
 
 def fog(
@@ -268,7 +270,7 @@ def fog(
     )
     widths = tuple(width << index for index in range(4))
     sides = halved(32 if small else 56, 4)
-    return stages(block, sides, widths, [depth] * 4, (1, 2, 2, 2), stem_and_head, bottleneck)
+    return make_layout(block, sides, widths, [depth] * 4, (1, 2, 2, 2), stem_and_head, bottleneck)
 
 
 def _stem(kernel: int, c_in: int, c_out: int, side: int) -> StemLayer:

@@ -30,8 +30,8 @@ from ifspace.nn import (
 from ifspace.nn.checks import device_of
 from ifspace.stages.networks import (
     NETWORKS,
+    make_layout,
     network,
-    stages,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def layout() -> Any:
-    return stages("DW+PW", (8,), (4,), (1,))
+    return make_layout("DW+PW", (8,), (4,), (1,))
 
 
 def block() -> BlockModule:

@@ -16,8 +16,8 @@ from ifspace.stages.layout import (
     StemLayer,
 )
 from ifspace.stages.networks import (
+    make_layout,
     network,
-    stages,
 )
 
 CONV = Block.parse("CONV")
@@ -57,7 +57,9 @@ def test_the_maps_are_flattened_at_the_pixels_that_are_counted(
 
 
 def changed(stage: int = 0, stem_and_head: dict[str, Any] | None = None, **more: Any) -> Layout:
-    layout = stages("CONV", (8, 4), (6, 12), (2, 2), stem_and_head=StemAndHead(classifier=(10,)))
+    layout = make_layout(
+        "CONV", (8, 4), (6, 12), (2, 2), stem_and_head=StemAndHead(classifier=(10,))
+    )
     parts = list(layout.stages)
     parts[stage] = replace(parts[stage], **more)
     return Layout(tuple(parts), replace(layout.stem_and_head, **(stem_and_head or {})))

@@ -25,7 +25,7 @@ from ifspace.stages.layout import (
 )
 from ifspace.stages.networks import (
     NETWORKS,
-    stages,
+    make_layout,
 )
 
 
@@ -40,10 +40,12 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("style", dict.fromkeys(STYLES.values()), ids=str)
 def test_every_style_trains(style: NetworkStyle) -> None:
-    stem = StemLayer(stages("CONV", (8,), (16,), (1,)).stages[0].first.layers[0], 8)
+    stem = StemLayer(make_layout("CONV", (8,), (16,), (1,)).stages[0].first.layers[0], 8)
     frame = StemAndHead(stem=(stem,), batch_norm=True, classifier=(8, 4), pixels=4)
     blocks = [Block.parse("CONV"), Block.parse("DW+RPW(4,1/2)")]
-    made = build_network(stages(blocks, (8, 4), (16, 32), (1, 3), (1, 2), frame), style, seed=0)
+    made = build_network(
+        make_layout(blocks, (8, 4), (16, 32), (1, 3), (1, 2), frame), style, seed=0
+    )
     x, classes = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), range(4)
     steps = torch.optim.Adam(made.parameters(), lr=0.01)
     torch.manual_seed(0)  # of dropout
@@ -78,8 +80,10 @@ def test_every_network_has_a_style() -> None:
 
 def small() -> Layout:
     frame = StemAndHead(batch_norm=True, classifier=(10,))
-    blocks = stages("CONV", (8,), (16,), (1,), stem_and_head=frame).stages
-    more = stages("DW+RPW(4,1/2)", (8,), (64,), (2,), stem_and_head=StemAndHead(inputs=16)).stages
+    blocks = make_layout("CONV", (8,), (16,), (1,), stem_and_head=frame).stages
+    more = make_layout(
+        "DW+RPW(4,1/2)", (8,), (64,), (2,), stem_and_head=StemAndHead(inputs=16)
+    ).stages
     return Layout((*blocks, *more), frame)
 
 
@@ -97,7 +101,8 @@ def test_a_seed_draws_the_same_weights_and_leaves_the_generator() -> None:
 
 def test_weights_keep_the_variance_behind_a_relu() -> None:
     made = build_network(
-        stages("CONV", (8,), (64,), (1,), stem_and_head=StemAndHead(inputs=64, bias=True)), seed=0
+        make_layout("CONV", (8,), (64,), (1,), stem_and_head=StemAndHead(inputs=64, bias=True)),
+        seed=0,
     )
     conv = made.stages.stage1.unit1.layer0
     assert conv.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
@@ -128,7 +133,7 @@ def test_copies_compute_the_same() -> None:
 
 def test_one_dimension() -> None:
     frame = StemAndHead(inputs=4, batch_norm=True, projections=True, classifier=(5,), pixels=2)
-    layout = stages("DW+PW", (8, 4), (8, 16), (1, 2), (1, 2), frame)
+    layout = make_layout("DW+PW", (8, 4), (8, 16), (1, 2), (1, 2), frame)
     flat = Layout(
         tuple(
             type(stage)(
@@ -179,13 +184,13 @@ def test_styles_that_do_not_exist_are_refused(wrong: dict[str, object], said: st
 def test_layouts_that_no_network_has_are_refused() -> None:
     frame = StemAndHead(projections=True)
     with pytest.raises(SettingError, match=r"^projections without shortcuts: got residual 0"):
-        build_network(stages("CONV", (8,), (4,), (1,), stem_and_head=frame), NetworkStyle())
+        build_network(make_layout("CONV", (8,), (4,), (1,), stem_and_head=frame), NetworkStyle())
     with pytest.raises(BlockError, match=r"^no layer can hold the stride: got stride 2 in PW"):
-        build_network(stages("PW", (8,), (4,), (1,), (2,)))
+        build_network(make_layout("PW", (8,), (4,), (1,), (2,)))
 
 
 def test_dropout_is_for_training_alone() -> None:
-    layout = stages("CONV", (4,), (4,), (1,), stem_and_head=StemAndHead(classifier=(64, 2)))
+    layout = make_layout("CONV", (4,), (4,), (1,), stem_and_head=StemAndHead(classifier=(64, 2)))
     made = build_network(layout, NetworkStyle(dropout=0.5), seed=0)
     x = torch.randn(1, 3, 4, 4)
     assert not torch.equal(made(x), made(x))

@@ -29,8 +29,8 @@ from ifspace.stages.networks import (
     NETWORKS,
     SIDES,
     fog,
+    make_layout,
     network,
-    stages,
 )
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
@@ -199,7 +199,9 @@ def test_what_the_search_finds_among_blocks_and_widths(name: str, budget: int) -
 def test_a_layout_of_a_block_for_each_stage() -> None:
     blocks = [Block.parse(x) for x in ("CONV(5)", "DW+RPW(4,1/2)", "GC(4)+SH(4)+GPW(2)", "PW+DW")]
     frame = StemAndHead(bias=True, batch_norm=True, projections=True, classifier=(20, 7), pixels=4)
-    layout = stages(blocks, (24, 12, 6, 3), (16, 32, 64, 20), (1, 2, 3, 2), (2, 2, 1, 2), frame)
+    layout = make_layout(
+        blocks, (24, 12, 6, 3), (16, 32, 64, 20), (1, 2, 3, 2), (2, 2, 1, 2), frame
+    )
     y = same_counts(build_network(layout), layout)
     assert (layout.image, y.shape) == (48, (2, 7))
 
@@ -216,7 +218,9 @@ def test_a_layout_of_a_block_for_each_stage() -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_projections_are_there_in_every_style(style: NetworkStyle, bias: bool) -> None:
     frame = StemAndHead(bias=bias, batch_norm=True, projections=True, classifier=(7,))
-    layout = stages("DW+GPW(4)+SH(4)+PW", (8, 4), (8, 16), (1, 5), (1, 2), replace(frame, inputs=8))
+    layout = make_layout(
+        "DW+GPW(4)+SH(4)+PW", (8, 4), (8, 16), (1, 5), (1, 2), replace(frame, inputs=8)
+    )
     assert same_counts(build_network(layout, style), layout).shape == (2, 7)
 
 
@@ -224,5 +228,5 @@ def test_a_stem_of_several_layers() -> None:
     layers = Block.parse("CONV+SH(2)+DW+PW").at(4, 8).layers
     stem = tuple(StemLayer(layer, side) for layer, side in zip(layers, (8, 8, 4, 4), strict=True))
     frame = StemAndHead(4, stem, batch_norm=True, bias=True, image=16)
-    layout = stages("CONV", (4, 2), (8, 6), (1, 2), stem_and_head=frame)
+    layout = make_layout("CONV", (4, 2), (8, 6), (1, 2), stem_and_head=frame)
     assert same_counts(build_network(layout), layout).shape == (2, 6, 2, 2)

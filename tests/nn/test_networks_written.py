@@ -20,8 +20,8 @@ from ifspace.stages.layout import (
     StemLayer,
 )
 from ifspace.stages.networks import (
+    make_layout,
     residual,
-    stages,
 )
 
 
@@ -86,10 +86,10 @@ def compare(made: Network, written: Callable[[Written, Tensor], Tensor]) -> None
 
 
 def test_resnet() -> None:
-    stem = StemLayer(stages("CONV(7)", (16,), (8,), (1,)).stages[0].first.layers[0], 16)
+    stem = StemLayer(make_layout("CONV(7)", (16,), (8,), (1,)).stages[0].first.layers[0], 16)
     frame = StemAndHead(stem=(stem,), batch_norm=True, projections=True, classifier=(5,), image=32)
     quarter = Fraction(1, 4)
-    layout = stages("PW+CONV+PW", (8, 4), (16, 32), (2, 2), (1, 2), frame, quarter)
+    layout = make_layout("PW+CONV+PW", (8, 4), (16, 32), (2, 2), (1, 2), frame, quarter)
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.relu(net.norm(net.conv(x, "stem.0", 2), "stem.1"))
@@ -111,7 +111,7 @@ def test_resnet() -> None:
 
 def test_fog() -> None:
     frame = StemAndHead(inputs=6, batch_norm=True, classifier=(5,))
-    layout = stages("DW+PW", (8, 4), (6, 12), (1, 2), (1, 2), frame)
+    layout = make_layout("DW+PW", (8, 4), (6, 12), (1, 2), (1, 2), frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
         y = net.unit(net.unit(x, "stages.stage1.unit1", 0), "stages.stage1.unit1", 1)
@@ -149,7 +149,7 @@ def test_residual_units_of_two_convolutions() -> None:
 
 def test_vgg_with_hidden_dense_layers() -> None:
     frame = StemAndHead(bias=True, classifier=(7, 5), pixels=4)
-    layout = stages("CONV", (16, 8), (4, 6), (1, 2), stem_and_head=frame)
+    layout = make_layout("CONV", (16, 8), (4, 6), (1, 2), stem_and_head=frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(net.conv(x, "stages.stage1.unit1.layer0")), 2)
@@ -163,9 +163,9 @@ def test_vgg_with_hidden_dense_layers() -> None:
 
 
 def test_mobilenet() -> None:
-    stem = StemLayer(stages("CONV", (8,), (4,), (1,)).stages[0].first.layers[0], 8)
+    stem = StemLayer(make_layout("CONV", (8,), (4,), (1,)).stages[0].first.layers[0], 8)
     frame = StemAndHead(stem=(stem,), batch_norm=True, stem_counts=True, classifier=(5,), image=16)
-    layout = stages("DW+PW", (8, 4), (6, 8), (2, 1), (1, 2), frame)
+    layout = make_layout("DW+PW", (8, 4), (6, 8), (2, 1), (1, 2), frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.relu(net.norm(net.conv(x, "stem.0", 2), "stem.1"))
@@ -178,7 +178,7 @@ def test_mobilenet() -> None:
 
 
 def test_sides_that_do_not_halve_are_pooled_all_the_same() -> None:
-    layout = stages("PW", (10, 7, 3), (2, 2, 2), (1, 1, 1))
+    layout = make_layout("PW", (10, 7, 3), (2, 2, 2), (1, 1, 1))
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.adaptive_max_pool2d(net.conv(x, "stages.stage1.unit1.layer0"), 7)
@@ -191,7 +191,7 @@ def test_sides_that_do_not_halve_are_pooled_all_the_same() -> None:
 
 
 def test_where_no_activation_follows_the_sum() -> None:
-    layout = stages("PW+DW+PW", (4,), (6,), (1,), stem_and_head=StemAndHead(inputs=6))
+    layout = make_layout("PW+DW+PW", (4,), (6,), (1,), stem_and_head=StemAndHead(inputs=6))
 
     def written(net: Written, x: Tensor) -> Tensor:
         y = F.relu6(net.conv(x, "stages.stage1.unit1.layer0"))

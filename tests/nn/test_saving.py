@@ -29,7 +29,7 @@ from ifspace.nn.network import (
 from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
     fog,
-    stages,
+    make_layout,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def small(seed: int | None = 0) -> Network:
     frame = StemAndHead(batch_norm=True, classifier=(6, 4), image=None)
     blocks = [Block.parse("CONV"), Block.parse("DW+RPW(4,1/2)+SH(4)+GPW(2)")]
     return build_network(
-        stages(blocks, (8, 4), (8, 16), (1, 2), stem_and_head=frame),
+        make_layout(blocks, (8, 4), (8, 16), (1, 2), stem_and_head=frame),
         NetworkStyle("silu", residual=1, dropout=0.1),
         seed=seed,
     )

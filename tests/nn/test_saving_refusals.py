@@ -23,7 +23,7 @@ from ifspace.nn.network import (
     build_network,
 )
 from ifspace.stages.layout import StemAndHead
-from ifspace.stages.networks import stages
+from ifspace.stages.networks import make_layout
 
 SENSELESS = "a description that makes no sense"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def small() -> Network:
     frame = StemAndHead(batch_norm=True, classifier=(6, 4))
-    return build_network(stages("DW+PW", (8, 4), (8, 16), (1, 1), stem_and_head=frame), seed=0)
+    return build_network(make_layout("DW+PW", (8, 4), (8, 16), (1, 1), stem_and_head=frame), seed=0)
 
 
 def changed_head(made: Network) -> None:

@@ -29,8 +29,8 @@ from ifspace.stages.layout import (
     StemLayer,
 )
 from ifspace.stages.networks import (
+    make_layout,
     network,
-    stages,
 )
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
@@ -87,7 +87,7 @@ def start(draw: random.Random) -> Layout:
     around = frame(draw, sides[0])
     depths = [3] * count
     widths = draw.choices([4, 6, 8, 12], k=count)
-    return stages("CONV", sides, widths, depths, draw.choices([1, 2], k=count), around)
+    return make_layout("CONV", sides, widths, depths, draw.choices([1, 2], k=count), around)
 
 
 def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
@@ -236,7 +236,7 @@ def test_the_problems_drawn_are_of_every_sort() -> None:
 
 
 def test_all_layouts_of_a_problem_one_after_the_other() -> None:
-    begun = stages("CONV", (8, 8), (4, 4), (1, 1), stem_and_head=StemAndHead(inputs=4))
+    begun = make_layout("CONV", (8, 8), (4, 4), (1, 1), stem_and_head=StemAndHead(inputs=4))
     problem = StagesProblem(begun, Budgets(layers=6), blocks=(Blocks("CONV"),) * 2, max_depth=3)
     rows = list(brute_stages.layouts(problem))
     assert len(rows) == 9
@@ -246,7 +246,7 @@ def test_all_layouts_of_a_problem_one_after_the_other() -> None:
 
 def test_of_equal_gain_the_fewest_parameters_come_first() -> None:
     # The gain is the same for each width and, at sides of 2, for each depth from 2 on.
-    begun = stages("CONV", (2, 2), (8, 8), (1, 1))
+    begun = make_layout("CONV", (2, 2), (8, 8), (1, 1))
     problem = StagesProblem(begun, Budgets(params=10**6), widths=((8, 4, 6),) * 2, max_depth=5)
     plan = best_stages(problem).plans[0]
     assert (plan.layout.depths, plan.layout.widths) == ((1, 1), (4, 4))
@@ -353,7 +353,7 @@ def test_no_time_for_the_fewest_parameters_leaves_the_gain_proven(
 
 
 def test_two_names_of_one_block_are_one_choice() -> None:
-    begun = stages("CONV", (8, 4), (8, 8), (1, 1), stem_and_head=StemAndHead(inputs=8))
+    begun = make_layout("CONV", (8, 4), (8, 8), (1, 1), stem_and_head=StemAndHead(inputs=8))
     names = [
         BlockChoice.of(Block.parse("DW+GPW(4)+SH(4)+GPW(2)")),
         BlockChoice(Composition.parse("DW+GPW+SH+GPW")),
@@ -372,7 +372,7 @@ def test_the_same_plans_every_time() -> None:
 
 
 def test_a_composition_without_groups_is_a_block() -> None:
-    begun = stages("DW+PW", (8, 4), (8, 8), (2, 2), stem_and_head=StemAndHead(inputs=4))
+    begun = make_layout("DW+PW", (8, 4), (8, 8), (2, 2), stem_and_head=StemAndHead(inputs=4))
     budgets = Budgets(params=1200)
     open_unit = BlockChoice(Composition.parse("DW+PW"))
     asked = StagesProblem(begun, budgets, blocks=(Blocks(open_unit),) * 2)
@@ -390,7 +390,7 @@ def test_a_layout_that_the_solver_once_lost_when_it_simplified_the_model() -> No
         "DW(5)+RPW(4,1/2)",
     )
     blocks = tuple(Blocks(*block_list(texts)) for texts in lists)
-    start = stages(
+    start = make_layout(
         "CONV(3)", (16, 8, 5), (12, 4, 8), (1, 1, 1), stem_and_head=StemAndHead(inputs=4)
     )
     asked = StagesProblem(
@@ -423,7 +423,7 @@ CONV = BlockChoice.of(Block.parse("CONV"))
 def problem(
     *choices: BlockChoice, widths: tuple[tuple[int, ...], ...] = ((8,), (16,)), **more: Any
 ) -> StagesProblem:
-    start = stages(
+    start = make_layout(
         "CONV",
         (8, 4),
         [each[0] for each in widths],

@@ -29,9 +29,9 @@ from ifspace.stages.networks import (
     NETWORKS,
     SIDES,
     fog,
+    make_layout,
     network,
     resnet50,
-    stages,
 )
 
 CONV = Block.parse("CONV")
@@ -137,7 +137,7 @@ def test_the_field_never_shrinks(block: Block, depth: int, side: int) -> None:
 
 def layout() -> Layout:
     frame = StemAndHead(batch_norm=True, projections=True, classifier=(10,))
-    return stages("DW+PW", (8, 4), (6, 12), (2, 3), (1, 2), frame)
+    return make_layout("DW+PW", (8, 4), (6, 12), (2, 3), (1, 2), frame)
 
 
 def test_amounts_of_a_layout_are_sums_over_its_units() -> None:

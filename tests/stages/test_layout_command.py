@@ -23,8 +23,8 @@ from ifspace.stages.command import (
 )
 from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
+    make_layout,
     network,
-    stages,
 )
 from ifspace.stages.problem import (
     BlockChoice,
@@ -124,7 +124,7 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
 
 def test_the_first_of_the_json_is_the_best_by_brute_force(run: Callable) -> None:
     found = run(*SMALL, "--params", 4000, "--max-depth", 4, "--top", 3, "--format", "json").json
-    start = stages("CONV", (8, 4), (8, 16), (2, 2), stem_and_head=StemAndHead(inputs=8))
+    start = make_layout("CONV", (8, 4), (8, 16), (2, 2), stem_and_head=StemAndHead(inputs=8))
     problem = StagesProblem(start, Budgets(params=4000), max_depth=4)
     ranked = brute_stages.ranking(problem, list(brute_stages.layouts(problem)))
     assert [(plan["depths"], plan["params"], plan["macs"]) for plan in found["plans"]] == [
@@ -183,7 +183,7 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
     open_choice = BlockChoice(Composition.parse("DW+GPW"), kernel=5)
     assert fake.asked == (
         StagesProblem(
-            stages("CONV(5)", (32, 16), (8, 16), (2, 3), stem_and_head=StemAndHead(inputs=4)),
+            make_layout("CONV(5)", (32, 16), (8, 16), (2, 3), stem_and_head=StemAndHead(inputs=4)),
             Budgets(1_500_000, 16_000, 30),
             widths=((8, 4), (16,)),
             blocks=(Blocks("CONV(5)", open_choice, "DW+GPW(2)"), Blocks("CONV(7)")),

@@ -17,12 +17,12 @@ from ifspace.stages.networks import (
     PublishedLayout,
     fog,
     listing,
+    make_layout,
     network,
     plain,
     published_layouts,
     residual,
     resnet50,
-    stages,
     vgg,
 )
 from ifspace.stages.organizer import organize
@@ -124,10 +124,10 @@ def test_the_side_of_the_image_is_known(name: str, side: int) -> None:
 
 
 def test_the_image_is_as_large_as_what_enters_the_first_layer() -> None:
-    assert stages("CONV", (16, 8), (4, 4), (1, 1)).image == 16
-    assert stages("CONV", (16, 8), (4, 4), (1, 1), (2, 1)).image == 32
+    assert make_layout("CONV", (16, 8), (4, 4), (1, 1)).image == 16
+    assert make_layout("CONV", (16, 8), (4, 4), (1, 1), (2, 1)).image == 32
     stem = fog(32).stem_and_head.stem
-    assert stages("CONV", (16,), (64,), (1,), stem_and_head=StemAndHead(stem=stem)).image == 32
+    assert make_layout("CONV", (16,), (64,), (1,), stem_and_head=StemAndHead(stem=stem)).image == 32
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -142,7 +142,7 @@ def test_every_network_is_there_by_name(name: str, side: int) -> None:
 
 def test_a_block_for_each_stage() -> None:
     blocks = [Block.parse("CONV(5)"), Block.parse("DW+PW")]
-    layout = stages(blocks, (8, 4), (6, 12), (2, 2))
+    layout = make_layout(blocks, (8, 4), (6, 12), (2, 2))
     assert layout.blocks == tuple(blocks)
     first = 25 * (3 * 6 + 6 * 6)
     assert layout.params == first + 9 * 6 + 6 * 12 + 9 * 12 + 12 * 12
@@ -150,7 +150,7 @@ def test_a_block_for_each_stage() -> None:
 
 
 def test_strides_and_frame_reach_the_stages() -> None:
-    layout = stages("PW+DW", (8, 4), (6, 6), (1, 2), (1, 2), StemAndHead(inputs=6))
+    layout = make_layout("PW+DW", (8, 4), (6, 6), (1, 2), (1, 2), StemAndHead(inputs=6))
     # The pointwise layer before the stride runs on four times as many pixels.
     assert layout.macs == 64 * (36 + 54) + 16 * (4 * 36 + 54) + 16 * (36 + 54)
 
@@ -177,12 +177,12 @@ GOOD = {"sides": (32, 16), "widths": (8, 16), "depths": (1, 2)}
 )
 def test_stages_that_do_not_fit_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}"):
-        stages(**{"blocks": "CONV", **GOOD, **wrong})  # type: ignore[arg-type]
-    stages(**{"blocks": "CONV", **GOOD})  # type: ignore[arg-type]
+        make_layout(**{"blocks": "CONV", **GOOD, **wrong})  # type: ignore[arg-type]
+    make_layout(**{"blocks": "CONV", **GOOD})  # type: ignore[arg-type]
 
 
 def test_equal_sides_may_follow_each_other() -> None:
-    assert stages("CONV", (32, 32), (8, 8), (1, 1)).depths == (1, 1)
+    assert make_layout("CONV", (32, 32), (8, 8), (1, 1)).depths == (1, 1)
 
 
 def test_unknown_names_and_sides_are_refused() -> None:
@@ -191,7 +191,7 @@ def test_unknown_names_and_sides_are_refused() -> None:
     with pytest.raises(SettingError, match=r"^unknown image side: got 64; allowed: 32, 224"):
         network("vgg16", 64)
     with pytest.raises(BlockError, match="unknown kind"):
-        stages("XY", (8,), (8,), (1,))
+        make_layout("XY", (8,), (8,), (1,))
 
 
 CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet": 1000}

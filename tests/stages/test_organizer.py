@@ -12,8 +12,8 @@ from ifspace.block import Block
 from ifspace.errors import SettingError
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import (
+    make_layout,
     network,
-    stages,
 )
 from ifspace.stages.organizer import (
     Move,
@@ -124,7 +124,7 @@ def test_random_stages_by_the_formula() -> None:
     removals = moves = both = 0
     for seed in range(400):
         sides, depths, theta, alpha = drawn(seed)
-        found = organize(stages("CONV", sides, [4] * len(sides), depths), theta, alpha)
+        found = organize(make_layout("CONV", sides, [4] * len(sides), depths), theta, alpha)
         same_steps(found, brute_organizer.greedy(sides, depths, theta, alpha))
         removed = sum(move.target is None for move in found.moves)
         removals += bool(removed)
@@ -245,7 +245,7 @@ def test_a_number_of_moves_is_the_most() -> None:
 
 def test_blocks_short_of_the_full_field_move_by_their_exact_gains() -> None:
     units = [Block.parse(text) for text in ("DW+RPW(4,0)", "GPW(4)+DW", "CONV")]
-    start = stages(units, (16, 8, 8), (16, 16, 16), (2, 3, 3), stem_and_head=opened(16))
+    start = make_layout(units, (16, 8, 8), (16, 16, 16), (2, 3, 3), stem_and_head=opened(16))
     found = organize(start)
     assert found.moves
     for before, move in zip(found.layouts, found.moves, strict=False):

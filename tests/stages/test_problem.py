@@ -16,8 +16,8 @@ from ifspace.stages.layout import (
     StemLayer,
 )
 from ifspace.stages.networks import (
+    make_layout,
     network,
-    stages,
 )
 from ifspace.stages.problem import (
     BlockChoice,
@@ -33,7 +33,7 @@ from ifspace.stages.problem import (
 Q = Fraction
 CONV = BlockChoice.of(Block.parse("CONV"))
 FRAME = StemAndHead(inputs=4)
-START = stages("DW+PW", (8, 4), (8, 16), (2, 3), (1, 2), FRAME)
+START = make_layout("DW+PW", (8, 4), (8, 16), (2, 3), (1, 2), FRAME)
 # First stage: 36 + 32, then 72 + 64. Second: 72 + 128, then twice 144 + 256.
 PARAMS = 68 + 136 + 200 + 2 * 400
 MACS = 64 * 204 + 16 * (200 + 2 * 400)
@@ -144,7 +144,7 @@ def test_a_plan_that_was_changed_is_caught(layout: Layout, fault: str) -> None:
 
 
 def test_a_plan_narrower_than_asked_is_caught() -> None:
-    narrows = stages("DW+PW", (8, 4), (16, 8), (2, 3), (1, 2), FRAME)
+    narrows = make_layout("DW+PW", (8, 4), (16, 8), (2, 3), (1, 2), FRAME)
     asked = StagesProblem(narrows, Budgets(params=10**9))
     StagePlan(asked, narrows).check()
     with pytest.raises(SettingError, match="a stage is narrower than the one before"):
@@ -153,17 +153,17 @@ def test_a_plan_narrower_than_asked_is_caught() -> None:
 
 
 def test_a_plan_with_another_bottleneck_is_caught() -> None:
-    begun = stages("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 2))
+    begun = make_layout("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 2))
     asked = StagesProblem(begun, Budgets(params=10**9))
     StagePlan(asked, begun).check()
-    other = stages("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 4))
+    other = make_layout("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 4))
     with pytest.raises(SettingError, match=r"stage 1 repeats PW\+DW\+PW"):
         StagePlan(asked, other).check()
 
 
 def test_an_open_unit_may_have_any_groups_and_its_own_kernel() -> None:
     def layout(text: str) -> Layout:
-        return stages(text, (8,), (8,), (2,), stem_and_head=StemAndHead(inputs=8))
+        return make_layout(text, (8,), (8,), (2,), stem_and_head=StemAndHead(inputs=8))
 
     asked = StagesProblem(
         layout("DW+PW"),

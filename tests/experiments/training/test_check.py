@@ -28,7 +28,7 @@ from experiments.training.versions import (
 from ifspace.errors import DeviceError, SettingError
 from ifspace.nn.network import NetworkStyle, build_network
 from ifspace.stages.layout import StemAndHead
-from ifspace.stages.networks import stages
+from ifspace.stages.networks import make_layout
 
 ONCE = Schedule("once", 1, 0.1, 16, momentum=0.9)
 TIMES = ("step_ms", "step_ms_p20", "step_ms_p80")
@@ -52,7 +52,7 @@ def few(all_digits: Data) -> Data:
 
 def plain(width: int, dropout: float = 0.0) -> Callable[[int], nn.Module]:
     """Return a builder of one convolution and two dense layers."""
-    layout = stages(
+    layout = make_layout(
         "CONV", (8,), (width,), (1,), stem_and_head=StemAndHead(inputs=1, classifier=(12, 10))
     )
     return lambda seed: build_network(layout, NetworkStyle(dropout=dropout), seed=seed)
@@ -196,7 +196,7 @@ def test_generators_and_threads_stay_as_they_were(few: Data) -> None:
 def test_macs_are_those_of_the_layout() -> None:
     for block in ("CONV", "DW+PW", "DW+RPW(2,1/2)", "GC(4)+SH(4)+GPW(4)"):
         frame = StemAndHead(inputs=4, batch_norm=True, classifier=(7, 3))
-        layout = stages(block, (8, 4), (16, 32), (2, 1), stem_and_head=frame)
+        layout = make_layout(block, (8, 4), (16, 32), (2, 1), stem_and_head=frame)
         model = build_network(layout, seed=0)
         assert macs_of(model, (4, 8, 8)) == layout.macs
         assert model.training
