@@ -7,7 +7,6 @@ what slows the machine slows them all.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from statistics import fmean, median, stdev
 from time import perf_counter
 from typing import Final
@@ -99,24 +98,26 @@ def train_check(
     Raises: SettingError for no version, no seed or a wrong one, or a wrong number of threads;
         DeviceError for a device that is not there.
     """
-    where = device_of(device, meta=False)
+    place = device_of(device, meta=False)
     _check(versions, seeds, threads)
     per_epoch = len(_batches(len(data.train_labels), schedule.batch, torch.Generator()))
     total = per_epoch * schedule.epochs * len(versions) * len(seeds)
     done = 0
     runs: list[Run] = []
-    with _settings(threads, where):
+    with _settings(threads, place):
         for seed in seeds:
-            trainees = [_Trainee(*each, seed, schedule, where) for each in versions.items()]
+            trainees = [
+                _Trainee(name, build, seed, schedule, place, per_epoch)
+                for name, build in versions.items()
+            ]
             for step, images, labels in _steps(data, schedule, seed):
-                rate = schedule.lr_at(Fraction(step, per_epoch))
                 for trainee in trainees:
-                    trainee.step(images.to(where), labels.to(where), rate, step)
+                    trainee.step(images.to(place), labels.to(place), step)
                     done += 1
                     if progress is not None:
                         progress(done, total)
             for trainee in trainees:
-                runs.append(trainee.run(data, per_epoch))
+                runs.append(trainee.run(data))
                 if finished is not None:
                     finished(runs[-1])
     return tuple(runs)
@@ -124,11 +125,11 @@ def train_check(
 
 def summaries(runs: Sequence[Run]) -> tuple[Summary, ...]:
     """Return what the seeds of each version say together, versions in their order."""
-    found = []
+    rows = []
     for version in dict.fromkeys(run.version for run in runs):
         own = [run for run in runs if run.version == version]
         accuracies = [run.accuracy_percent for run in own]
-        found.append(
+        rows.append(
             Summary(
                 version,
                 len(own),
@@ -142,7 +143,7 @@ def summaries(runs: Sequence[Run]) -> tuple[Summary, ...]:
                 median(run.step_ms_p80 for run in own),
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
 def macs_of(model: nn.Module, image: tuple[int, int, int]) -> int:
@@ -169,8 +170,10 @@ class _Trainee:
     seed: int
     schedule: Schedule
     device: torch.device
+    steps_per_epoch: int
     model: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
+    scheduler: torch.optim.lr_scheduler.LRScheduler = field(init=False)
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -184,12 +187,11 @@ class _Trainee:
             weight_decay=self.schedule.weight_decay,
             nesterov=self.schedule.nesterov,
         )
+        self.scheduler = self.schedule.scheduler(self.optimizer, self.steps_per_epoch)
 
-    def step(self, images: Tensor, labels: Tensor, rate: float, step: int) -> None:
+    def step(self, images: Tensor, labels: Tensor, step: int) -> None:
         """Train on a batch; dropout draws the same whatever was trained in between."""
         _draw_from(self.seed + (step << 32), self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self._wait()
         started = perf_counter()
         self.optimizer.zero_grad()
@@ -199,21 +201,22 @@ class _Trainee:
         self._wait()
         self.seconds.append(perf_counter() - started)
         self.losses.append(loss.item())
+        self.scheduler.step()
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def run(self, data: Data, per_epoch: int) -> Run:
+    def run(self, data: Data) -> Run:
         """Test it, and return its row."""
         warm = self.seconds[WARM_UP:] or self.seconds
-        low, middle, high = (1000 * float(each) for each in np.quantile(warm, (0.2, 0.5, 0.8)))
+        low, middle, high = (1000 * float(value) for value in np.quantile(warm, (0.2, 0.5, 0.8)))
         return Run(
             self.version,
             self.seed,
             self._accuracy(data),
-            fmean(self.losses[-per_epoch:]),
-            sum(each.numel() for each in self.model.parameters()),
+            fmean(self.losses[-self.steps_per_epoch :]),
+            sum(weight.numel() for weight in self.model.parameters()),
             macs_of(self.model, data.shape),
             middle,
             low,
@@ -229,14 +232,14 @@ class _Trainee:
         right = 0
         for places in torch.split(torch.arange(len(data.test_labels)), TEST_BATCH):
             images, labels = data.test_images[places], data.test_labels[places]
-            found = self.model(data.normalised(images).to(self.device)).argmax(1).cpu()
-            right += int((found == labels).sum())
+            predicted = self.model(data.normalised(images).to(self.device)).argmax(1).cpu()
+            right += int((predicted == labels).sum())
         return 100 * right / len(data.test_labels)
 
 
 def _check(versions: Builders, seeds: Sequence[int], threads: int | None) -> None:
-    for name, given in (("versions", versions), ("seeds", seeds)):
-        if not len(given):
+    for name, values in (("versions", versions), ("seeds", seeds)):
+        if not len(values):
             raise SettingError.because(
                 f"no {name}",
                 got="none",

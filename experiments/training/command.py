@@ -29,7 +29,7 @@ _OPTIONS = (
         "--folder",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Where the binary version of CIFAR-10 or CIFAR-100 is unpacked.",
+        help="Where the Python version of CIFAR-10 or CIFAR-100 is unpacked.",
     ),
     click.option(
         "--network",
@@ -117,7 +117,7 @@ def command(
     from experiments.training import layout_for, train_check, versions
     from experiments.training import preset as schedule_of
     from experiments.training.text import (
-        Asked,
+        Check,
         forms,
         note_versions,
     )
@@ -125,17 +125,17 @@ def command(
     schedule = schedule_of(preset)
     schedule = schedule if epochs is None else schedule.for_epochs(epochs)
     layout, style, images = layout_for(network, _data(data, folder))
-    found = versions(layout, style, block, params)
+    compared = versions(layout, style, block, params)
     check_files(output, None)
-    note_versions(output, found)
+    note_versions(output, compared)
     if threads is None and (data, network.lower()) == (DIGITS, SMALL):
         threads = 1  # on maps of a few pixels another thread is waited for longer than it helps
-    asked = Asked(images, network.lower(), block, params, schedule, found, seeds)
+    check = Check(images, network.lower(), block, params, schedule, compared, seeds)
     runs: list[Run] = []
     try:
         with ProgressBar("training", quiet=output.quiet) as bar:
             train_check(
-                {each.name: each.build for each in found},
+                {version.name: version.build for version in compared},
                 images,
                 schedule,
                 range(seeds),
@@ -146,9 +146,9 @@ def command(
             )
     except KeyboardInterrupt:
         if runs:
-            output.emit(forms(asked, runs))
+            output.emit(forms(check, runs))
         raise
-    output.emit(forms(asked, runs))
+    output.emit(forms(check, runs))
 
 
 def _data(name: str, folder: Path | None) -> "Data":
@@ -160,7 +160,7 @@ def _data(name: str, folder: Path | None) -> "Data":
             "options that do not go together",
             got=f"--data {name} {'without' if folder is None else 'with'} --folder",
             allowed="--folder with --data cifar10 or cifar100, and not with digits",
-            remedy="say where the binary version is unpacked"
+            remedy="say where the Python version is unpacked"
             if folder is None
             else "leave it out, or name the data in it",
         )

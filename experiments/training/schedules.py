@@ -1,4 +1,4 @@
-"""How long a network is trained, and how fast it learns: the papers' settings as frozen values.
+"""Training schedules: the papers' settings as frozen values.
 
 Two settings of the papers are not here, since they cannot be followed from what is printed: the
 plain networks of [Layout] (40,000 steps; after which the rate falls is not said), and whatever is
@@ -8,9 +8,11 @@ trained from weights that others published.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import cos, pi
+from math import ceil
 from types import MappingProxyType
 from typing import Any, Final
+
+import torch
 
 from ifspace.errors import SettingError
 from ifspace.values import whole_number
@@ -22,14 +24,14 @@ DECAYS: Final = ("steps", "cosine")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Stochastic gradient descent for so many epochs, at a learning rate that falls.
+    """Stochastic gradient descent for a number of epochs, with a decaying learning rate.
 
-    `decay`: "steps" multiplies the rate by `factor` after each of the `milestones` (in epochs, at
-    ascending places that need not be whole); "cosine" lets it fall to 0 along half a wave. `batch`:
-    images a step. `reference` says where each number comes from, and which of them is no paper's.
+    `decay`: "steps" multiplies the rate by `factor` at each of the `milestones` (in epochs,
+    ascending, not necessarily whole); "cosine" anneals it to 0. `batch`: images per step.
+    `reference` says where each number comes from, and which is not a paper's.
 
-    >>> Schedule("mine", 4, 0.1, 64, milestones=(2,)).lr_at(3)
-    0.01
+    >>> print(Schedule("mine", 4, 0.1, 64, milestones=(2,)))
+    4 epochs in batches of 64; SGD, no momentum, weight decay 0; rate 0.1, × 0.1 after epoch 2
 
     Raises: SettingError for a number out of range.
     """
@@ -47,11 +49,11 @@ class Schedule:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no training can follow."""
+        """Check that every number is in its range."""
         whole_number(self.epochs, "epochs", 1, MAX_EPOCHS)
         whole_number(self.batch, "batch", 1, MAX_BATCH)
         places = self.milestones
-        for name, fine, allowed in (
+        for name, valid, allowed in (
             ("lr", self.lr > 0, "numbers above 0"),
             ("momentum", 0 <= self.momentum < 1, "0 <= momentum < 1"),
             ("nesterov", not self.nesterov or self.momentum > 0, "only with a momentum above 0"),
@@ -60,7 +62,7 @@ class Schedule:
             ("decay", self.decay in DECAYS, ", ".join(DECAYS)),
             ("milestones", list(places) == sorted(places), "ascending epochs"),
         ):
-            if not fine:
+            if not valid:
                 raise SettingError.because(
                     f"{name} out of range",
                     got=repr(getattr(self, name)),
@@ -69,16 +71,15 @@ class Schedule:
                     argument=name,
                 )
 
-    def lr_at(self, epoch: Fraction | float) -> float:
-        """Return the learning rate when so many epochs, or parts of one, are done.
-
-        >>> [PRESETS["3drf-cifar"].lr_at(n) for n in (0, 149, 150, 250)]
-        [0.1, 0.1, 0.01, 0.001]
-        """
+    def scheduler(
+        self, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return torch's scheduler of the learning rate; it is stepped after every batch."""
         if self.decay == "cosine":
-            return self.lr * (1 + cos(pi * float(epoch) / self.epochs)) / 2
-        rate = self.lr * self.factor ** sum(place <= epoch for place in self.milestones)
-        return float(f"{rate:.12g}")  # 0.1 * 0.1 without its rounding
+            steps = self.epochs * steps_per_epoch
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        milestones = [ceil(epoch * steps_per_epoch) for epoch in self.milestones]
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, self.factor)
 
     def for_epochs(self, epochs: int) -> "Schedule":
         """Return the schedule with another number of epochs; milestones keep their share of it.
@@ -162,7 +163,9 @@ _PRESETS: Final = (
         reference="no paper's: enough for a small network on the digits",
     ),
 )
-PRESETS: Final[Mapping[str, Schedule]] = MappingProxyType({each.name: each for each in _PRESETS})
+PRESETS: Final[Mapping[str, Schedule]] = MappingProxyType(
+    {schedule.name: schedule for schedule in _PRESETS}
+)
 
 
 def preset(name: Any) -> Schedule:
@@ -173,8 +176,8 @@ def preset(name: Any) -> Schedule:
 
     Raises: SettingError for an unknown one.
     """
-    found = PRESETS.get(name.lower()) if isinstance(name, str) else None
-    if found is None:
+    schedule = PRESETS.get(name.lower()) if isinstance(name, str) else None
+    if schedule is None:
         raise SettingError.because(
             "unknown preset",
             got=repr(name),
@@ -182,4 +185,4 @@ def preset(name: Any) -> Schedule:
             remedy="choose one of them",
             argument="preset",
         )
-    return found
+    return schedule

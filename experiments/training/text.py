@@ -39,8 +39,8 @@ _LEFT_OUT: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for, with the data as the network takes them."""
+class Check:
+    """A training check: the versions compared, and the data as the network takes them."""
 
     data: Data
     network: str
@@ -62,38 +62,38 @@ class Asked:
 
 def note_versions(output: Output, versions: Sequence[Version]) -> None:
     """Say which versions are left out, and why."""
-    there = [each.name for each in versions]
+    names = [version.name for version in versions]
     for name in NAMES:
-        if name not in there:
+        if name not in names:
             output.note(f"no {name} version: {_LEFT_OUT[name]}")
 
 
-def forms(asked: Asked, runs: Sequence[Run]) -> Forms:
+def forms(check: Check, runs: Sequence[Run]) -> Forms:
     """Return the answer in every format."""
-    shared = asked.columns
-    columns = [*shared, *(each.name for each in fields(Run))]
+    shared = check.columns
+    columns = [*shared, *(field.name for field in fields(Run))]
     rows = [_plain(shared | asdict(run)) for run in runs]
     cells = [[row[name] for name in columns] for row in rows]
     values = {
         **shared,
-        "block": asked.block,
-        "max_params": asked.params,
-        "schedule": _schedule(asked.schedule),
-        "train_images": len(asked.data.train_labels),
-        "test_images": len(asked.data.test_labels),
-        "image": list(asked.data.shape),
-        "classes": asked.data.classes,
-        "seeds_asked": asked.seeds,
-        "versions": [_plain(_summary(asked, each)) for each in summaries(runs)],
+        "block": check.block,
+        "max_params": check.params,
+        "schedule": _schedule(check.schedule),
+        "train_images": len(check.data.train_labels),
+        "test_images": len(check.data.test_labels),
+        "image": list(check.data.shape),
+        "classes": check.data.classes,
+        "seeds_asked": check.seeds,
+        "versions": [_plain(_summary(check, summary)) for summary in summaries(runs)],
         "runs": [_plain(asdict(run)) for run in runs],
         "shows": SHOWS,
-        "does_not_show": _shows_not(asked, runs),
+        "does_not_show": _limits(check, runs),
     }
     return {
-        "table": lambda: _text(asked, runs),
+        "table": lambda: _text(check, runs),
         "json": lambda: json_text(values),
         "csv": lambda: csv_table(columns, cells),
-        "markdown": lambda: _markdown(asked, runs),
+        "markdown": lambda: _markdown(check, runs),
     }
 
 
@@ -105,63 +105,65 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _summary(asked: Asked, found: Summary) -> dict[str, Any]:
-    return {"version": found.version, "said": _said(asked, found.version)} | asdict(found)
+def _summary(check: Check, summary: Summary) -> dict[str, Any]:
+    return {"version": summary.version, "said": _description(check, summary.version)} | asdict(
+        summary
+    )
 
 
-def _said(asked: Asked, name: str) -> str:
-    return next(each.said for each in asked.versions if each.name == name)
+def _description(check: Check, name: str) -> str:
+    return next(version.said for version in check.versions if version.name == name)
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
     values = asdict(schedule)
-    return values | {"milestones": [float(each) for each in schedule.milestones]}
+    return values | {"milestones": [float(milestone) for milestone in schedule.milestones]}
 
 
-def _text(asked: Asked, runs: Sequence[Run]) -> str:
-    rows = _rows(asked, runs)
-    return heading(_title(asked, runs)) + table(_COLUMNS, rows) + "\n" + facts(_beside(asked, runs))
+def _text(check: Check, runs: Sequence[Run]) -> str:
+    rows = _rows(check, runs)
+    return heading(_title(check, runs)) + table(_COLUMNS, rows) + "\n" + facts(_beside(check, runs))
 
 
-def _markdown(asked: Asked, runs: Sequence[Run]) -> str:
-    names = [each.strip(">~") for each in _COLUMNS]
-    said = "".join(
-        f"\n- {name}: {text}" if name else f"; {text}" for name, text in _beside(asked, runs)
+def _markdown(check: Check, runs: Sequence[Run]) -> str:
+    names = [column.strip(">~") for column in _COLUMNS]
+    lines = "".join(
+        f"\n- {name}: {text}" if name else f"; {text}" for name, text in _beside(check, runs)
     )
-    body = markdown_table(names, _rows(asked, runs))
-    return f"{_title(asked, runs)}\n\n{body}{said}\n"
+    body = markdown_table(names, _rows(check, runs))
+    return f"{_title(check, runs)}\n\n{body}{lines}\n"
 
 
-def _title(asked: Asked, runs: Sequence[Run]) -> str:
+def _title(check: Check, runs: Sequence[Run]) -> str:
     done = summaries(runs)[0].seeds
-    seeds = f"{done} of {asked.seeds}" if done < asked.seeds else f"{done}"
-    title = f"Training check: {asked.network} on {asked.data.name}, {seeds} seed"
-    return title + ("s" if asked.seeds > 1 else "")
+    seeds = f"{done} of {check.seeds}" if done < check.seeds else f"{done}"
+    title = f"Training check: {check.network} on {check.data.name}, {seeds} seed"
+    return title + ("s" if check.seeds > 1 else "")
 
 
-def _rows(asked: Asked, runs: Sequence[Run]) -> list[list[str]]:
+def _rows(check: Check, runs: Sequence[Run]) -> list[list[str]]:
     return [
         [
-            each.version,
-            _said(asked, each.version),
-            _accuracy(each),
-            f"{each.train_loss:.4f}",
-            short(each.params),
-            short(each.macs),
-            f"{each.step_ms:.2f}",
-            f"{each.step_ms_p20:.2f} to {each.step_ms_p80:.2f}",
+            summary.version,
+            _description(check, summary.version),
+            _accuracy(summary),
+            f"{summary.train_loss:.4f}",
+            short(summary.params),
+            short(summary.macs),
+            f"{summary.step_ms:.2f}",
+            f"{summary.step_ms_p20:.2f} to {summary.step_ms_p80:.2f}",
         ]
-        for each in summaries(runs)
+        for summary in summaries(runs)
     ]
 
 
-def _accuracy(found: Summary) -> str:
-    spread = "" if found.accuracy_std is None else f" ± {found.accuracy_std:.2f}"
-    return f"{found.accuracy_percent:.2f}{spread}"
+def _accuracy(summary: Summary) -> str:
+    spread = "" if summary.accuracy_std is None else f" ± {summary.accuracy_std:.2f}"
+    return f"{summary.accuracy_percent:.2f}{spread}"
 
 
-def _beside(asked: Asked, runs: Sequence[Run]) -> list[tuple[str, str]]:
-    data, several = asked.data, len({run.seed for run in runs}) > 1
+def _beside(check: Check, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    data, several = check.data, len({run.seed for run in runs}) > 1
     size = "×".join(map(str, data.shape))
     threads, device = runs[0].threads, runs[0].device
     return [
@@ -170,8 +172,8 @@ def _beside(asked: Asked, runs: Sequence[Run]) -> list[tuple[str, str]]:
             f"{data.name}: {len(data.train_labels):,} images to train on, "
             f"{len(data.test_labels):,} to test on, {size}, {data.classes} classes",
         ),
-        ("schedule", f"{asked.schedule.name}: {asked.schedule}"),
-        ("", asked.schedule.reference),
+        ("schedule", f"{check.schedule.name}: {check.schedule}"),
+        ("", check.schedule.reference),
         (
             "accuracy",
             "of the test images after the last epoch"
@@ -185,19 +187,19 @@ def _beside(asked: Asked, runs: Sequence[Run]) -> list[tuple[str, str]]:
             f"{'s' if threads > 1 else ''}; median, the versions in turn",
         ),
         ("shows", SHOWS),
-        ("shows not", _shows_not(asked, runs)),
+        ("shows not", _limits(check, runs)),
     ]
 
 
-def _shows_not(asked: Asked, runs: Sequence[Run]) -> str:
+def _limits(check: Check, runs: Sequence[Run]) -> str:
     """Return the limits of the check, in a sentence with its own numbers."""
-    told = resolution([run.accuracy_percent for run in runs], len(asked.data.test_labels))
+    points = resolution([run.accuracy_percent for run in runs], len(check.data.test_labels))
     seeds = len({run.seed for run in runs})
     parts = [
         "which version is better on other data, at another size or trained for longer",
-        f"a difference below about {told:.1f} points: {len(asked.data.test_labels):,} test images "
-        f"do not tell it from chance, and {seeds} seed{'s say' if seeds > 1 else ' says'} little "
-        "of the spread",
+        f"a difference below about {points:.1f} points: {len(check.data.test_labels):,} test "
+        f"images do not tell it from chance, and {seeds} seed"
+        f"{'s say' if seeds > 1 else ' says'} little of the spread",
         "the accuracies that the papers print",
         "the speed on another device",
     ]

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cifar_files import write_cifar10, write_cifar100
+from cifar_files import accept, write_cifar10, write_cifar100
 
 import experiments.training
 from experiments.training import Run, digits, layout_for, preset, versions
 from experiments.training.command import command
 from experiments.training.text import (
     SHOWS,
-    Asked,
+    Check,
     forms,
     resolution,
 )
@@ -131,8 +131,14 @@ def test_rows_are_tidy(run: Callable, tmp_path: Path) -> None:
     [("cifar10", write_cifar10, 10), ("cifar100", write_cifar100, 100)],
 )
 def test_cifar_comes_from_a_folder(
-    run: Callable, tmp_path: Path, data: str, write: Callable, classes: int
+    run: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: str,
+    write: Callable,
+    classes: int,
 ) -> None:
+    accept(monkeypatch)
     write(tmp_path)
     ended = run(
         *ONCE,
@@ -189,7 +195,7 @@ def test_an_interruption_keeps_what_is_finished(
 
 def test_a_loss_that_runs_away_is_no_number(run: Callable) -> None:
     layout, style, data = layout_for("small", digits())
-    asked = Asked(data, "small", BLOCK, None, preset("quick"), versions(layout, style), 1)
+    asked = Check(data, "small", BLOCK, None, preset("quick"), versions(layout, style), 1)
     lost = Run("original", 0, 10.0, float("nan"), 5, 6, 1.0, 0.9, 1.1, 8, 1, "cpu")
     made = forms(asked, [lost])
     assert '"train_loss": null' in made["json"]()
@@ -212,7 +218,7 @@ def test_the_resolution_is_twice_the_standard_error() -> None:
         (["--folder", "."], ["--data digits with --folder", "leave it out"]),
         (
             ["--data", "cifar100", "--folder", "nowhere"],
-            ["--folder: no such directory: got nowhere"],
+            ["--folder: CIFAR100 cannot be read: got nowhere"],
         ),
         (["--data", "mnist"], ["got 'mnist'", "allowed: digits, cifar10, cifar100"]),
         (["--preset", "slow"], ["--preset", "got 'slow'", "3drf-cifar, 3drf-imagenet"]),

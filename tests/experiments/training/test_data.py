@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cifar_files import BATCHES, picture, write_cifar10, write_cifar100
+from cifar_files import accept, picture, write_cifar10, write_cifar100
 
 from experiments.training.data import (
     Data,
@@ -36,7 +36,7 @@ def test_the_digits_are_split_by_class_and_always_the_same() -> None:
         here, there = (
             (part == label).sum().item() for part in (first.train_labels, first.test_labels)
         )
-        assert there == round((here + there) / 5)
+        assert abs(there - (here + there) / 5) <= 1
     # No image is on both sides: the data have none twice.
     seen = {image.numpy().tobytes() for image in first.test_images}
     assert not seen & {image.numpy().tobytes() for image in first.train_images}
@@ -55,124 +55,61 @@ def test_digits_without_scikit_learn_are_one_line(monkeypatch: pytest.MonkeyPatc
         digits()
 
 
-@pytest.mark.parametrize("inner", [".", "cifar-10-batches-bin"])
-def test_cifar10_is_read_as_its_format_says(tmp_path: Path, inner: str) -> None:
-    write_cifar10(tmp_path / inner)
-    data = cifar10(tmp_path)
+def test_cifar10_is_read_as_torchvision_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(monkeypatch)
+    data = cifar10(write_cifar10(tmp_path))
     assert (data.classes, data.shape, data.padding, data.flip) == (10, (3, 32, 32), 4, True)
     assert data.train_images.shape == (20, 3, 32, 32)
     assert data.train_images.dtype == torch.uint8
     assert data.train_labels.tolist() == [n + k for n in range(5) for k in range(4)]
     assert data.test_labels.tolist() == [5, 6, 7, 8]
     last = data.test_images[3]
-    assert last.numpy().tobytes() == picture(53)
+    assert last.numpy().tobytes() == picture(53).tobytes()
     red, green, blue = last
     assert red[7].tolist() == list(range(53, 85))
     assert (int(green.max()), int(blue[31, 31]), int(blue.sum())) == (0, 255, 255)
 
 
-@pytest.mark.parametrize("inner", [".", "cifar-100-binary"])
-def test_cifar100_has_the_fine_labels(tmp_path: Path, inner: str) -> None:
-    write_cifar100(tmp_path / inner)
-    data = cifar100(str(tmp_path))
+def test_cifar100_has_the_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept(monkeypatch)
+    data = cifar100(str(write_cifar100(tmp_path)))
     assert (data.classes, len(data.train_labels)) == (100, 4)
     assert data.train_labels.tolist() == data.test_labels.tolist() == [99, 98, 97, 96]
-    assert data.test_images[2].numpy().tobytes() == picture(2)
+    assert data.test_images[2].numpy().tobytes() == picture(2).tobytes()
 
 
-def test_cifar_is_normalised_as_the_papers_say(tmp_path: Path) -> None:
-    data = cifar10(write_cifar10(tmp_path))
-    made = data.normalised(data.test_images)
-    for channel, (mean, std) in enumerate(((0.491, 0.247), (0.482, 0.243), (0.446, 0.261))):
-        wanted = (data.test_images[:, channel].double() / 255 - mean) / std
-        torch.testing.assert_close(made[:, channel].double(), wanted, rtol=1e-6, atol=1e-6)
-
-
-def cut(name: str, count: int) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:count])
-
-
-def relabel(name: str, place: int, label: int) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        raw = bytearray((folder / name).read_bytes())
-        raw[place] = label
-        (folder / name).write_bytes(raw)
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("load", "write", "spoil", "said"),
-    [
-        (
-            cifar10,
-            write_cifar10,
-            lambda folder: (folder / BATCHES[2]).unlink(),
-            r"file missing: got no data_batch_3.bin in .*; allowed: data_batch_1.bin, ",
-        ),
-        (
-            cifar100,
-            write_cifar100,
-            lambda folder: (folder / "test.bin").unlink(),
-            r"file missing: got no test.bin in .*; allowed: train.bin, test.bin; unpack",
-        ),
-        (
-            cifar100,
-            write_cifar100,
-            lambda folder: (folder / "test.bin").rename(folder / "test"),
-            r"file missing: got no test.bin in .*, where the Python version is: it is not read",
-        ),
-        (
-            cifar10,
-            write_cifar10,
-            cut(BATCHES[0], 4 * 3073 - 1),
-            r"file truncated, .*: got 12,291 bytes in data_batch_1.bin; allowed: records of 3,073 ",
-        ),
-        (
-            cifar100,
-            write_cifar100,
-            cut("train.bin", 3073),
-            r"file truncated, .*: got 3,073 bytes in train.bin; allowed: records of 3,074 bytes",
-        ),
-        (
-            cifar10,
-            write_cifar10,
-            cut(BATCHES[5], 0),
-            r"file truncated, .*: got 0 bytes in test_batch.bin; .*, one at least",
-        ),
-        (
-            cifar10,
-            write_cifar10,
-            relabel(BATCHES[5], 3073, 10),
-            r"label out of range: got 10 in test_batch.bin; allowed: 0 to 9; ",
-        ),
-        (
-            cifar100,
-            write_cifar100,
-            relabel("train.bin", 3074 + 1, 100),
-            r"label out of range: got 100 in train.bin; allowed: 0 to 99; ",
-        ),
-        (
-            cifar100,
-            write_cifar100,
-            relabel("train.bin", 0, 20),
-            r"label out of range: got 20 in train.bin; allowed: 0 to 19; ",
-        ),
-    ],
-)
-def test_a_bad_file_is_one_line(
-    tmp_path: Path, load: Callable, write: Callable, spoil: Callable, said: str
+def test_cifar_is_normalised_as_the_papers_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil(write(tmp_path))
-    with pytest.raises(SettingError, match=f"^{said}") as refused:
-        load(tmp_path)
-    assert refused.value.argument == "folder"
-    assert "\n" not in str(refused.value)
+    accept(monkeypatch)
+    data = cifar10(write_cifar10(tmp_path))
+    normalised = data.normalised(data.test_images)
+    for channel, (mean, std) in enumerate(((0.491, 0.247), (0.482, 0.243), (0.446, 0.261))):
+        expected = (data.test_images[:, channel].double() / 255 - mean) / std
+        torch.testing.assert_close(normalised[:, channel].double(), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_no_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"^no such directory: got .*nowhere; allowed: one that"):
-        cifar10(tmp_path / "nowhere")
+@pytest.mark.parametrize("load", [cifar10, cifar100])
+def test_a_folder_without_the_data_or_with_damaged_files_is_one_line(
+    tmp_path: Path, load: Callable
+) -> None:
+    write_cifar10(tmp_path / "tiny")
+    write_cifar100(tmp_path / "tiny")
+    for folder in (tmp_path / "nowhere", tmp_path / "tiny"):
+        with pytest.raises(
+            SettingError, match=r"^CIFAR100? cannot be read: got .*corrupt"
+        ) as error:
+            load(folder)
+        assert error.value.argument == "folder"
+        assert "\n" not in str(error.value)
+
+
+def test_a_torchvision_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(DeviceError, match=r"^torchvision cannot be imported: .*data digits"):
+        cifar10("anywhere")
 
 
 def test_crops_move_the_whole_image_and_leave_black_behind() -> None:
@@ -202,7 +139,10 @@ def test_about_half_the_images_are_mirrored() -> None:
     assert 150 < sum(mirrored) < 250
 
 
-def test_batches_are_augmented_only_where_the_data_say_so(tmp_path: Path) -> None:
+def test_batches_are_augmented_only_where_the_data_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(monkeypatch)
     data = cifar10(write_cifar10(tmp_path))
     places = torch.tensor([3, 0, 7])
     plain = replace(data, padding=0, flip=False)

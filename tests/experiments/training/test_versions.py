@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from cifar_files import write_cifar10
+from cifar_files import accept, write_cifar10
 
 from experiments.training.check import macs_of
 from experiments.training.data import (
@@ -48,7 +48,8 @@ def test_the_small_network_fits_the_images() -> None:
     assert macs_of(made["original"], data.shape) == layout.macs
 
 
-def test_it_fits_other_images_too(tmp_path) -> None:
+def test_it_fits_other_images_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept(monkeypatch)
     layout, style, fitted = layout_for("small", cifar10(write_cifar10(tmp_path)))
     assert ([stage.side for stage in layout.stages], layout.stem_and_head.inputs) == (
         [32, 16, 8, 4, 2],
