@@ -1,4 +1,4 @@
-"""Every layout of a problem by going through all widths: the witness of the optimizers."""
+"""Every layout of a problem by going through all widths: the witness of the solvers."""
 
 from collections.abc import Iterator
 from math import log, prod
@@ -9,17 +9,17 @@ Widths = tuple[int, ...]
 
 
 def layouts(problem: EnergyProblem) -> Iterator[Widths]:
-    """Yield the layouts that meet the budget; knows no bound but what the weights have in all."""
+    """Yield the layouts that meet the budget; the only bound is the total of the weights."""
 
     def grow(widths: Widths, left: int) -> Iterator[Widths]:
-        place = len(widths)
-        if place == len(problem.units):
+        unit = len(widths)
+        if unit == len(problem.units):
             if left == 0 or problem.at_most:
                 yield widths
             return
         below = widths[-1] if widths else problem.inputs
         width = 1 if not widths else below + (0 if problem.nondecreasing else 1)
-        inside = problem.units[place] - 1
+        inside = problem.units[unit] - 1
         while (cost := below * width + inside * width**2) <= left:
             yield from grow((*widths, width), left - cost)
             width += 1
@@ -34,13 +34,13 @@ def energy(problem: EnergyProblem, widths: Widths) -> float:
 
 
 def ranking(problem: EnergyProblem) -> list[tuple[float, Widths]]:
-    """Return all layouts, the greatest energy first, those of one energy by their widths.
+    """Return all layouts, the greatest energy first, those of equal energy by their widths.
 
-    Energies that differ by less than 1e-12 are taken for one: on small problems they are.
+    Energies that differ by less than 1e-12 count as equal: on small problems they are.
     """
-    found = sorted((-energy(problem, widths), widths) for widths in layouts(problem))
+    by_energy = sorted((-energy(problem, widths), widths) for widths in layouts(problem))
     ranked: list[tuple[float, Widths]] = []
-    for negative, widths in found:
+    for negative, widths in by_energy:
         near = ranked and abs(ranked[-1][0] + negative) <= 1e-12 * abs(negative)
         ranked.append((ranked[-1][0] if near else -negative, widths))
-    return sorted(ranked, key=lambda each: (-each[0], each[1]))
+    return sorted(ranked, key=lambda pair: (-pair[0], pair[1]))

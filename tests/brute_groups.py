@@ -32,9 +32,9 @@ class Choice(NamedTuple):
 
 @cache
 def sight(channels: int) -> tuple[Sight, int]:
-    """The sets seen at a width, remembered from problem to problem, and the number of the start."""
-    known = Sight()
-    return known, known.start(channels)
+    """The sets seen at a width, cached for all problems, and the number of the start."""
+    sets = Sight()
+    return sets, sets.start(channels)
 
 
 def divisors(*widths: int) -> list[int]:
@@ -43,28 +43,28 @@ def divisors(*widths: int) -> list[int]:
 
 def copy_widths(p: Any, c_in: int) -> list[tuple[int, int]]:
     """(input, output) of every layer of a copy that begins at a width."""
-    word, out = p.composition.kinds, p.out_width
-    mixing = [place for place, kind in enumerate(word) if KINDS[kind].mixing]
+    kinds, out = p.composition.kinds, p.out_width
+    mixing = [index for index, kind in enumerate(kinds) if KINDS[kind].mixing]
     becomes = dict(zip(mixing, p.widths, strict=False)) if p.widths is not None else {}
     if p.bottleneck is not None:
         becomes = {mixing[0]: int(p.bottleneck * out)}
     becomes |= dict.fromkeys(mixing[-1:], out)
     pairs, now = [], c_in
-    for place in range(len(word)):
-        pairs.append((now, becomes.get(place, now)))
+    for index in range(len(kinds)):
+        pairs.append((now, becomes.get(index, now)))
         now = pairs[-1][1]
     return pairs
 
 
 def options(p: Any) -> list[list[Option]]:
-    """The legal, non-trivial choices for each place of the composition."""
-    word = p.composition.kinds
+    """The legal, non-trivial choices for each layer of the composition."""
+    kinds = p.composition.kinds
     starts = [p.channels if n == 0 else p.out_width for n in range(p.composition.repeats)]
     copies = [copy_widths(p, start) for start in starts]
-    first_spatial = [KINDS[kind].spatial for kind in (*word, "CONV")].index(True)
+    first_spatial = [KINDS[kind].spatial for kind in (*kinds, "CONV")].index(True)
     return [
-        list(_options(p, kind, [copy[place] for copy in copies], place < first_spatial))
-        for place, kind in enumerate(word)
+        list(_options(p, kind, [copy[index] for copy in copies], index < first_spatial))
+        for index, kind in enumerate(kinds)
     ]
 
 
@@ -75,12 +75,12 @@ def _options(p: Any, kind: str, pairs: list[tuple[int, int]], ahead: bool) -> It
         if row.grouped and (g == 1 or any(g == a == b for a, b in pairs)):
             continue
         windows = [a // g for a, _ in pairs]
-        known = set()
+        seen_steps = set()
         for o in _overlaps(p, windows) if row.rolling else [Fraction(0)]:
             steps = tuple(w - o.numerator * w // o.denominator for w in windows)
-            if steps in known:
+            if steps in seen_steps:
                 continue
-            known.add(steps)
+            seen_steps.add(steps)
             layers = tuple(layer(kind, g, o, *pair) for pair in pairs)
             yield Option(layers, _amounts(p, layers, ahead), _term(p, kind, g, o))
 
@@ -94,15 +94,15 @@ def _overlaps(p: Any, windows: list[int]) -> list[Fraction]:
 
 def _amounts(p: Any, copies: tuple[Layer, ...], ahead: bool) -> Amounts:
     params = macs = activations = 0
-    for number, each in enumerate(copies):
-        row = KINDS[each.kind]
+    for number, copy in enumerate(copies):
+        row = KINDS[copy.kind]
         # The stride sits on the first spatial layer of the first copy.
         pixels = p.stride**p.dims if ahead and number == 0 and p.stride > 1 else 1
         area = p.kernel**p.dims if row.spatial else 1
-        weights = each.fan_in * each.c_out * area * row.written
+        weights = copy.fan_in * copy.c_out * area * row.written
         params += weights
         macs += weights * pixels
-        activations += each.c_out * pixels * row.written
+        activations += copy.c_out * pixels * row.written
     return params, macs, activations
 
 
@@ -125,12 +125,12 @@ def sees_all(p: Any, choice: tuple[Option, ...]) -> bool:
     """Whether every output sees every channel."""
     chain = [option.copies[n] for n in range(p.composition.repeats) for option in choice]
     # As many channels as the fan-ins multiplied, at most: without this it is the same, but slow.
-    if prod(each.fan_in for each in chain) < p.channels:
+    if prod(layer.fan_in for layer in chain) < p.channels:
         return False
-    known, number = sight(p.channels)
-    for each in chain[:-1]:
-        number = known.after(number, each)
-    rows, all_channels = known.rows[number], (1 << p.channels) - 1
+    sets, number = sight(p.channels)
+    for layer_below in chain[:-1]:
+        number = sets.after(number, layer_below)
+    rows, all_channels = sets.rows[number], (1 << p.channels) - 1
     for read in chain[-1].reads:
         union = 0
         for channel in read:
@@ -142,23 +142,23 @@ def sees_all(p: Any, choice: tuple[Option, ...]) -> bool:
 
 def full_choices(p: Any) -> list[Choice]:
     """Every legal choice with the full field, cheapest first."""
-    found = []
+    choices = []
     for choice in product(*options(p)):
         if sees_all(p, choice):
             params, macs, activations = map(sum, zip(*(o.amounts for o in choice), strict=True))
             amounts = (params, macs, activations)
-            word = "+".join(option.term for option in choice)
+            layers = "+".join(option.term for option in choice)
             copies = p.composition.repeats
-            block = word if copies == 1 else f"({word})x{copies}"
-            found.append(Choice(cost(p, amounts), amounts, block))
-    return sorted(found)
+            block = layers if copies == 1 else f"({layers})x{copies}"
+            choices.append(Choice(cost(p, amounts), amounts, block))
+    return sorted(choices)
 
 
 def least(p: Any) -> int | None:
     """The least cost of a choice with the full field; None when there is none."""
-    costed = [
+    by_cost = [
         (cost(p, tuple(map(sum, zip(*(o.amounts for o in choice), strict=True)))), number, choice)
         for number, choice in enumerate(product(*options(p)))
     ]
-    costed.sort(key=lambda each: each[:2])
-    return next((amount for amount, _, choice in costed if sees_all(p, choice)), None)
+    by_cost.sort(key=lambda entry: entry[:2])
+    return next((amount for amount, _, choice in by_cost if sees_all(p, choice)), None)

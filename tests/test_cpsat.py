@@ -16,7 +16,7 @@ from ifspace.errors import SettingError
 
 
 def knapsack() -> tuple[Any, list[Any]]:
-    """Seven things, at most 15 in weight: the worth of the best is known by trying all."""
+    """Seven items, at most 15 in weight: the value of the best is known by trying all."""
     model = cp_model.CpModel()
     taken = [model.new_bool_var(f"{n}") for n in range(7)]
     weights, worths = (2, 3, 5, 7, 1, 4, 1), (10, 5, 15, 7, 6, 18, 3)
@@ -59,7 +59,7 @@ def test_no_time_is_unknown() -> None:
 
 
 class Stub:
-    """A solver that ends as it is told to."""
+    """A solver with a fixed result."""
 
     code: Any = cp_model.FEASIBLE
     best_objective_bound = 0.0
@@ -103,9 +103,9 @@ def test_a_bound_is_rounded_up_but_not_by_the_noise_of_a_float(
 def test_one_worker_and_a_fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cp_model, "CpSolver", Stub)
     solve(SimpleNamespace(has_objective=lambda: True), [], float(Fraction(5, 2)))
-    asked = Stub.last.parameters
-    assert (asked.num_workers, asked.random_seed) == (1, SEED)
-    assert asked.max_time_in_seconds == 2.5
+    parameters = Stub.last.parameters
+    assert (parameters.num_workers, parameters.random_seed) == (1, SEED)
+    assert parameters.max_time_in_seconds == 2.5
 
 
 def test_numbers_too_large_are_refused() -> None:

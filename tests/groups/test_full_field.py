@@ -27,32 +27,32 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 recorded = pytest.mark.skipif(not RESULTS.exists(), reason="the results are not at hand")
 
 
-def words(*texts: str) -> tuple[Composition, ...]:
+def compositions(*texts: str) -> tuple[Composition, ...]:
     return tuple(map(Composition.parse, texts))
 
 
-def least(word: str, c: int, f: int, **more: Any) -> int | None:
-    return brute_groups.least(GroupsProblem(Composition.parse(word), c, f, **more))
+def least(text: str, c: int, f: int, **more: Any) -> int | None:
+    return brute_groups.least(GroupsProblem(Composition.parse(text), c, f, **more))
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[GroupsProblem]:
+def problems(monkeypatch: pytest.MonkeyPatch) -> list[GroupsProblem]:
     """The problems solved from here on; nothing is cached before."""
-    problems: list[GroupsProblem] = []
+    solved: list[GroupsProblem] = []
 
     def watched(problem: GroupsProblem, **more: Any) -> GroupsAnswer:
-        problems.append(problem)
+        solved.append(problem)
         return cheapest_groups(problem, **more)
 
     monkeypatch.setattr(full_field, "cheapest_groups", watched)
     monkeypatch.setattr(full_field, "_PROVEN", {})
-    return problems
+    return solved
 
 
 @pytest.mark.parametrize(("c", "f"), [(8, 8), (12, 12), (16, 16), (8, 16), (16, 8), (12, 8)])
 @pytest.mark.parametrize("more", [{}, {"stride": 2, "objective": "macs"}, {"kernel": 5}])
 def test_every_default_composition_against_all_groups(c: int, f: int, more: dict[str, Any]) -> None:
-    expected = {word: cost for word in SPATIAL if (cost := least(word, c, f, **more)) is not None}
+    expected = {text: cost for text in SPATIAL if (cost := least(text, c, f, **more)) is not None}
     ranked = ranked_blocks(c, f, **more)
     assert {str(p.problem.composition): p.objective() for p in ranked} == expected
     costs = [plan.objective() for plan in ranked]
@@ -66,19 +66,19 @@ def test_every_default_composition_against_all_groups(c: int, f: int, more: dict
 def test_convolutions_of_one_pixel_have_no_spatial_layer(c: int, f: int) -> None:
     ranked = ranked_blocks(c, f, kernel=1)
     assert {str(p.problem.composition): p.objective() for p in ranked} == {
-        word: cost for word in POINTWISE if (cost := least(word, c, f, kernel=1)) is not None
+        text: cost for text in POINTWISE if (cost := least(text, c, f, kernel=1)) is not None
     }
     # A stride needs a layer to sit on.
     more: dict[str, Any] = {"kernel": 1, "stride": 2}
     assert {str(p.problem.composition): p.objective() for p in ranked_blocks(c, f, **more)} == {
-        word: cost for word in SPATIAL if (cost := least(word, c, f, **more)) is not None
+        text: cost for text in SPATIAL if (cost := least(text, c, f, **more)) is not None
     }
 
 
 @pytest.mark.parametrize(("c", "f"), [(1, 1), (2, 2), (3, 64), (7, 13), (13, 26), (4, 2)])
 def test_there_is_a_block_at_every_width(c: int, f: int) -> None:
     assert ranked_blocks(c, f)[0].objective() == min(
-        cost for word in SPATIAL if (cost := least(word, c, f)) is not None
+        cost for text in SPATIAL if (cost := least(text, c, f)) is not None
     )
 
 
@@ -87,9 +87,9 @@ def test_a_side_counts_the_pixels_on_both_sides_of_the_stride(side: int) -> None
     # Each legal block, its MACs counted layer by layer.
     for c, f in ((12, 12), (8, 16), (16, 8)):
         amounts = {}
-        for word in SPATIAL:
-            asked = GroupsProblem(Composition.parse(word), c, f, stride=2)
-            for choice in brute_groups.full_choices(asked):
+        for text in SPATIAL:
+            problem = GroupsProblem(Composition.parse(text), c, f, stride=2)
+            for choice in brute_groups.full_choices(problem):
                 before, total = True, 0
                 for layer in Block.parse(choice.block).at(c, f).layers:
                     before = before and not KINDS[layer.layer.kind].spatial
@@ -100,7 +100,7 @@ def test_a_side_counts_the_pixels_on_both_sides_of_the_stride(side: int) -> None
 
 
 def test_a_side_changes_what_is_cheapest() -> None:
-    names = words("PW+DW", "DW+PW")
+    names = compositions("PW+DW", "DW+PW")
     costs = {
         side: [
             str(plan.block)
@@ -124,18 +124,20 @@ def test_no_composition_of_the_study_is_cheaper_than_those_of_as_many_layers() -
     assert len(pairs) == 10
     for c, f in pairs:
         plans = ranked_blocks(int(c), int(f))
-        known = {str(plan.problem.composition): plan.objective() for plan in plans}
-        for word, cost in known.items():
-            assert studied.get((word, c, f), cost) == cost
+        ranked = {str(plan.problem.composition): plan.objective() for plan in plans}
+        for text, cost in ranked.items():
+            assert studied.get((text, c, f), cost) == cost
         for layers in (2, 3, 4):
             costs = [
                 cost
-                for (word, *at), cost in studied.items()
-                if at == [c, f] and len(Composition.parse(word)) == layers
+                for (text, *at), cost in studied.items()
+                if at == [c, f] and len(Composition.parse(text)) == layers
             ]
-            mine = [cost for word, cost in known.items() if len(Composition.parse(word)) == layers]
+            default = [
+                cost for text, cost in ranked.items() if len(Composition.parse(text)) == layers
+            ]
             assert costs
-            assert min(mine) == min(costs)
+            assert min(default) == min(costs)
 
 
 @recorded
@@ -161,20 +163,21 @@ def test_the_best_of_the_catalogue_at_64_channels() -> None:
     ],
 )
 def test_widths_in_use_take_a_moment(
-    c: int, f: int, limit: int, asked: list[GroupsProblem]
+    c: int, f: int, limit: int, problems: list[GroupsProblem]
 ) -> None:
     begun = time.monotonic()
     assert ranked_blocks(c, f)
     # With room for whatever else the machine does.
     assert time.monotonic() - begun < 5 * limit
-    assert len(asked) == len(SPATIAL)
+    assert len(problems) == len(SPATIAL)
 
 
 def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
-    for names in (words("DW+GPW+SH+GPW", "DW+RPW+GPW"), words("DW+RPW+GPW", "DW+GPW+SH+GPW")):
-        best = ranked_blocks(64, 64, compositions=names)[0]
+    longer, shorter = compositions("DW+GPW+SH+GPW", "DW+RPW+GPW")
+    for both in ((longer, shorter), (shorter, longer)):
+        best = ranked_blocks(64, 64, compositions=both)[0]
         assert str(best.problem.composition) == "DW+RPW+GPW"
-    names = words("DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
+    names = compositions("DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
     assert [str(p.problem.composition) for p in ranked_blocks(64, 64, compositions=names)] == [
         "DW+RPW+RPW",
         "RPW+DW+GPW",
@@ -182,32 +185,32 @@ def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
 
 
 def test_compositions_that_cannot_stand_there_are_left_out() -> None:
-    names = words("DW+SH", "PW", "GC+GPW", "DW+PW")
+    names = compositions("DW+SH", "PW", "GC+GPW", "DW+PW")
     assert [str(plan.block) for plan in ranked_blocks(8, 16, compositions=names)] == ["DW+PW"]
-    assert ranked_blocks(8, 16, compositions=words("DW+SH", "PW")) == ()
+    assert ranked_blocks(8, 16, compositions=compositions("DW+SH", "PW")) == ()
     assert ranked_blocks(8, 16, compositions=()) == ()
 
 
 def test_what_is_proven_is_not_looked_for_again(
-    asked: list[GroupsProblem],
+    problems: list[GroupsProblem],
 ) -> None:
     ranked = ranked_blocks(48, 48)
-    many = len(asked)
-    assert many > 0
+    solved = len(problems)
+    assert solved > 0
     assert ranked_blocks(48, 48, time_limit_s=0) is ranked
-    assert len(asked) == many
+    assert len(problems) == solved
     ranked_blocks(48, 48, stride=2)
-    assert len(asked) > many
+    assert len(problems) > solved
 
 
 def test_what_is_not_proven_is_looked_for_again(
-    asked: list[GroupsProblem],
+    problems: list[GroupsProblem],
 ) -> None:
     assert ranked_blocks(40, 40, time_limit_s=0) == ()
     assert ranked_blocks(40, 40, time_limit_s=60) == ranked_blocks(40, 40) != ()
 
 
-def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_the_time_limit_the_plans_found_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_short(problem: GroupsProblem, **more: Any) -> GroupsAnswer:
         if str(problem.composition) == "DW+PW":
             return cheapest_groups(problem, **more)
@@ -221,7 +224,7 @@ def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("given", "fault"),
+    ("values", "error"),
     [
         ((0, 8), "channels out of range"),
         ((8, 5000), "out_channels out of range"),
@@ -231,11 +234,11 @@ def test_time_that_ends_leaves_the_best_found(monkeypatch: pytest.MonkeyPatch) -
         ((8, 8, 3, 1, None, "time"), "unknown objective"),
     ],
 )
-def test_refusals(given: tuple[Any, ...], fault: str) -> None:
-    with pytest.raises(SettingError, match=fault):
-        ranked_blocks(*given)
+def test_values_out_of_range_are_refused(values: tuple[Any, ...], error: str) -> None:
+    with pytest.raises(SettingError, match=error):
+        ranked_blocks(*values)
 
 
 def test_the_default_list() -> None:
-    assert [str(each) for each in DEFAULT] == [*SPATIAL, *POINTWISE]
-    assert all(len(each) <= 4 for each in DEFAULT)
+    assert list(map(str, DEFAULT)) == [*SPATIAL, *POINTWISE]
+    assert max(map(len, DEFAULT)) <= 4
