@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 _OPTIONS = (
-    click.option("--layers", type=int, metavar="N", help="So many convolutions, each a unit."),
+    click.option("--layers", type=int, metavar="N", help="Number of convolutions, each a unit."),
     click.option(
         "--repeats",
         type=numbers,
         metavar="LIST",
-        help="Or units: so many convolutions of one width in each, such as 1,10,10,10.",
+        help="Or units: the number of convolutions of one width in each, such as 1,10,10,10.",
     ),
     click.option(
         "--budget",
@@ -68,7 +68,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "cpsat", "exact"]),
         default="auto",
         show_default=True,
-        help="How it is searched; auto is exact, the faster; cpsat needs OR-Tools.",
+        help="Search method; auto is exact, the faster; cpsat needs OR-Tools.",
     ),
     click.option(
         "--top",
@@ -76,13 +76,13 @@ _OPTIONS = (
         metavar="K",
         default=1,
         show_default=True,
-        help="So many layouts, greatest energy first.",
+        help="Number of layouts, greatest energy first.",
     ),
     click.option(
         "--time-limit",
         type=seconds,
         metavar="SECONDS",
-        help="Stop then, with what was found and its bound.",
+        help="Stop then, with the best layout so far and its bound.",
     ),
 )
 _MESSAGES: Final = {

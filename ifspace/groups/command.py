@@ -41,13 +41,13 @@ _OPTIONS = (
         "-F",
         type=int,
         metavar="N",
-        help="Width F that leaves it; C if not given.",
+        help="Width F that leaves the block; C by default.",
     ),
     click.option(
         "--kernel",
         type=int,
         metavar="N",
-        help="Kernel size k, odd; that of the block if one is written, else 3.",
+        help="Kernel size k, odd; by default that of the block, or 3.",
     ),
     click.option(
         "--stride",
@@ -61,13 +61,13 @@ _OPTIONS = (
         "--bottleneck",
         type=ratio,
         metavar="RATIO",
-        help="Width inside is RATIO x F, such as 1/4; F if not given.",
+        help="Width inside as a ratio of F, such as 1/4; F by default.",
     ),
     click.option(
         "--widths",
         type=numbers,
         metavar="LIST",
-        help="Widths inside instead: behind each channel-mixing layer but the last.",
+        help="Widths inside instead: after each channel-mixing layer but the last.",
     ),
     click.option(
         "--overlaps",
@@ -82,7 +82,7 @@ _OPTIONS = (
         type=click.Choice(["params", "macs", "activations"]),
         default="params",
         show_default=True,
-        help="What the cheapest has least of.",
+        help="The amount to minimise.",
     ),
     click.option(
         "--weights",
@@ -94,7 +94,7 @@ _OPTIONS = (
         "--budget",
         type=amount,
         metavar="N",
-        help="Find the widest block of at most so many parameters.",
+        help="Find the widest block of at most N parameters.",
     ),
     click.option(
         "--alpha",
@@ -115,7 +115,7 @@ _OPTIONS = (
     click.option(
         "--symbolic",
         is_flag=True,
-        help="Formulas in C, F, K and group counts, and what they bound.",
+        help="Print formulas in C, F, K and group counts, and what they bound.",
     ),
     click.option(
         "--top",
@@ -123,13 +123,13 @@ _OPTIONS = (
         metavar="K",
         default=1,
         show_default=True,
-        help="So many plans, cheapest first.",
+        help="Number of plans, cheapest first.",
     ),
     click.option(
         "--time-limit",
         type=seconds,
         metavar="SECONDS",
-        help="Stop then, with what was found and its bound.",
+        help="Stop then, with the best plan so far and its bound.",
     ),
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
