@@ -12,10 +12,7 @@ from ifspace.models.decomposition import (
     decompose,
     plan_decomposition,
 )
-from ifspace.models.reorganization import (
-    reorganization_of,
-    reorganize,
-)
+from ifspace.models.reorganization import ReorganizedNetwork, reorganize
 from ifspace.models.tracing import trace
 from ifspace.nn.network import (
     NetworkStyle,
@@ -28,6 +25,7 @@ from ifspace.stages.networks import (
     halved,
     make_layout,
 )
+from ifspace.stages.problem import Blocks, Budgets
 
 NAMES: Final = ("original", "reorganized", "decomposed")
 # [3DRF] Table 6 and [IF] Table 7 decompose with it.
@@ -92,19 +90,19 @@ def versions(
     def original(seed: int) -> nn.Module:
         return build_network(layout, style, seed=seed)
 
-    def better(seed: int) -> nn.Module:
-        return reorganize(original(seed), image, params, seed=seed)
+    def better(seed: int) -> ReorganizedNetwork:
+        return reorganize(original(seed), image, Budgets(params), seed=seed)
 
     def final(seed: int) -> nn.Module:
-        return decompose(better(seed), image, block, seed=seed)
+        return decompose(better(seed), image, blocks, seed=seed).model
 
+    blocks = Blocks(block)
     found = [Version(NAMES[0], first, original)]
-    done = reorganization_of(better(0))
-    assert done is not None
-    if done.end != layout:
-        found.append(Version(NAMES[1], in_words(done.end), better))
-    model = better(0)
-    plan = plan_decomposition(model, trace(model, image), block)
+    reorganized = better(0)
+    end = reorganized.plan.end
+    if end != layout:
+        found.append(Version(NAMES[1], in_words(end), lambda seed: better(seed).model))
+    plan = plan_decomposition(reorganized, trace(reorganized.model, image), blocks)
     if plan.replaced:
         of = len(plan.replaced) + len(plan.skipped)
         said = f"{block} for {len(plan.replaced)} of {of} convolutions"

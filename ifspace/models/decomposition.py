@@ -1,7 +1,7 @@
 """Replace the standard convolutions of a network by blocks: one block, the cheapest, or the best.
 
 A layer that can be replaced is a plain 3 x 3 `nn.Conv2d` that keeps the spatial size or halves it;
-a block without a spatial kind can also replace a pointwise convolution. Counts include the batch
+blocks without a spatial kind can also replace a pointwise convolution. Counts include the batch
 norm and the biases that a block brings, and odd spatial sizes before a stride as they are.
 
 Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer; the budgets are beyond the papers.
@@ -23,27 +23,22 @@ from ifspace.answer import Answer, Status
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
-from ifspace.models.edits import Image, applied, attach, edits_of
-from ifspace.models.graph import (
-    Trace,
-    TracedLayer,
-)
+from ifspace.models.edits import EditedNetwork, ImageSize
+from ifspace.models.graph import Size, Trace, TracedLayer
 from ifspace.models.surgery import Replace
 from ifspace.models.tracing import checked_model, evaluated
 from ifspace.models.tracing import trace as traced
-from ifspace.models.warm_start import Fit, random_images
-from ifspace.models.warm_start import warm_start as fitted
-from ifspace.nn.block import (
-    BlockModule,
-    Style,
-    block_style,
-)
-from ifspace.nn.checks import check_seed, unwrapped, wrong_type
+from ifspace.models.warm_start import Fit, fit_blocks, random_images
+from ifspace.nn.block import BlockModule, Style, block_style
+from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
 from ifspace.reach import field_after
 from ifspace.stages.latency import LatencyTable
-from ifspace.stages.problem import Budgets
+from ifspace.stages.problem import CHEAPEST
+from ifspace.stages.problem import Blocks as Blocks
+from ifspace.stages.problem import Budgets as Budgets
 from ifspace.stages.replacement import (
+    BOUNDED,
     ORDERS,
     Amount,
     Objective,
@@ -53,27 +48,29 @@ from ifspace.stages.replacement import (
     Site,
     best_replacement,
 )
-from ifspace.values import amount, whole_number
+from ifspace.values import choice, whole_number
 
-Side = tuple[int, int]
 LEAST_CHANNELS: Final = 16
+# (side in pixels, channels) of what one output sees.
+FieldSize = tuple[int, int]
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True, slots=True)
-class ConvSite:
-    """A convolution that may be replaced: its layer, and the maps of each call, before and behind.
+class ReplaceableConv:
+    """A convolution that a block can replace: its layer, and the sizes of each call.
 
-    `normed`: whether a batch norm reads what it writes.
+    `calls`: (H, W) of the feature maps that each call reads and writes. `normed`: whether a batch
+    norm reads what it writes.
     """
 
     layer: TracedLayer
-    calls: tuple[tuple[Side, Side], ...]
+    calls: tuple[tuple[Size, Size], ...]
     normed: bool
 
     @property
     def name(self) -> str:
-        """The path of the convolution."""
+        """The full name of its module."""
         return self.layer.name
 
     @property
@@ -90,8 +87,23 @@ class ConvSite:
     def macs(self) -> int:
         """Multiply-accumulates of all calls for one image."""
         layer = self.layer
-        a_pixel = layer.macs // (layer.size_out[0] * layer.size_out[1])
-        return sum(a_pixel * height * width for _, (height, width) in self.calls)
+        per_pixel = layer.macs // (layer.size_out[0] * layer.size_out[1])
+        return sum(per_pixel * height * width for _, (height, width) in self.calls)
+
+    @property
+    def default_style(self) -> Style:
+        """The style of a block that leaves to the network what follows it.
+
+        Batch norm inside the block if the network has one behind the convolution, a bias at its end
+        if the convolution has one, no activation.
+        """
+        return Style(
+            self.normed,
+            activation=None,
+            bias=self.layer.bias,
+            batch_norm_where="between",
+            bias_where="last",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,188 +114,22 @@ class Skipped:
     reason: str
 
 
-def sites_of(
-    model: nn.Module,
-    trace: Trace,
-    names: Iterable[str] | None = None,
-    least_channels: int = LEAST_CHANNELS,
-    pointwise: bool = False,
-) -> tuple[tuple[ConvSite, ...], tuple[Skipped, ...]]:
-    """Return the layers to replace, in the order in which they run, and the other convolutions.
-
-    By default all 3 x 3 convolutions that read `least_channels` or more; `names` chooses others.
-    `pointwise`: whether pointwise ones may be named too.
-
-    Raises: SettingError for a name that is no layer, or of a layer that no block may replace.
-    """
-    called: dict[str, list[TracedLayer]] = {}
-    for layer in trace.all_layers:
-        called.setdefault(layer.name, []).append(layer)
-    chosen: list[TracedLayer] = []
-    skipped: list[Skipped] = []
-    named = _checked(names, called)
-    for name, calls in called.items():
-        first = max(calls, key=lambda each: each.params)  # of several calls one counts the weights
-        reason = why_not(model, first, pointwise and name in named)
-        if name in named and reason:
-            raise SettingError.because(
-                "no block may replace this layer",
-                got=f"{name} ({reason})",
-                allowed="3 x 3 convolutions of stride 1 or 2, and 1 x 1 ones for blocks without a "
-                "spatial kind",
-                remedy="leave it out of names",
-                argument="names",
-            )
-        if name in named or (names is None and not reason and first.c_in >= least_channels):
-            chosen.append(first)
-        elif names is None and first.conv.dense and first.conv.spatial:
-            few = f"{first.c_in} input channels, fewer than {least_channels}"
-            skipped.append(Skipped(name, reason or few))
-    normed = _normed(model, [each.name for each in chosen], trace.image)
-    return tuple(
-        ConvSite(
-            each,
-            tuple((call.size_in, call.size_out) for call in called[each.name]),
-            each.name in normed,
-        )
-        for each in chosen
-    ), tuple(skipped)
-
-
-def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> str:
-    """Return why no block can take the place of a layer; nothing where one can."""
-    if not layer.name:
-        return "the network itself"
-    conv: Any = model.get_submodule(layer.name)
-    dense, spatial = layer.conv.dense and not layer.is_linear, layer.conv.spatial
-    if dense and not spatial and isinstance(conv, nn.Conv2d) and not pointwise:
-        return "a pointwise convolution, and the block has a spatial kind"
-    sides, padding = ((3, 3), (1, 1)) if spatial else ((1, 1), (0, 0))
-    if not dense:
-        return f"a layer of kind {layer.kind}"
-    if type(conv) is not nn.Conv2d and not _is_plain(conv):
-        return f"{type(conv).__name__}, not a plain nn.Conv2d"
-    for what, found, wanted in (
-        ("kernel", conv.kernel_size, (sides,)),
-        ("dilation", conv.dilation, ((1, 1),)),
-        ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
-        ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
-    ):
-        if found not in wanted:
-            return f"{what} {found if isinstance(found, str) else ' x '.join(map(str, found))}"
-    if conv.padding_mode != "zeros":
-        return f"padding of {conv.padding_mode}"
-    return _shared(model, conv)
-
-
-def _is_plain(module: Any) -> bool:
-    """Whether a subclass computes what torch's convolution does, from weights that are its own."""
-    return (
-        isinstance(module, nn.Conv2d)
-        and type(module).forward is nn.Conv2d.forward
-        and type(module)._conv_forward is nn.Conv2d._conv_forward
-        and not nn.utils.parametrize.is_parametrized(module)
-    )
-
-
-def _shared(model: nn.Module, conv: nn.Conv2d) -> str:
-    own = {id(each) for each in conv.parameters()}
-    for name, module in model.named_modules():
-        mine = module.parameters(recurse=False)
-        if module not in set(conv.modules()) and any(id(each) in own for each in mine):
-            return f"weights shared with {name}"
-    return ""
-
-
-def _checked(names: Any, called: Mapping[str, Any]) -> set[str]:
-    found = {names} if isinstance(names, str) else set(names or ())
-    if names is not None and not found:
-        raise SettingError.because(
-            "no layer named",
-            got="no names",
-            allowed="one or more layers of the network",
-            remedy="leave names out for all 3 x 3 convolutions",
-            argument="names",
-        )
-    if unknown := sorted(map(str, found - called.keys())):
-        raise SettingError.because(
-            "no such layer in the network",
-            got=", ".join(map(repr, unknown)),
-            allowed=", ".join(get_close_matches(unknown[0], map(str, called), 3))
-            or f"{len(called)} layers such as {next(iter(called))}",
-            remedy="`ifspace analyze --layers` lists them",
-            argument="names",
-        )
-    return found
-
-
-def _normed(model: nn.Module, names: list[str], image: tuple[int, int, int]) -> frozenset[str]:
-    """Return which convolutions write what a batch norm reads: run on shapes alone."""
-    if not names:
-        return frozenset()
-    found: set[str] = set()
-    written: dict[int, tuple[str, Any]] = {}  # the tensors too: another one may not get their id
-
-    def wrote(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, y: Any) -> None:
-            written[id(y)] = name, y
-
-        return hook
-
-    def read(_: nn.Module, given: Any) -> None:
-        if given and id(given[0]) in written:
-            found.add(written[id(given[0])][0])
-
-    norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
-    hooks = [model.get_submodule(name).register_forward_hook(wrote(name)) for name in names]
-    hooks += [each.register_forward_pre_hook(read) for each in norms]
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    shapes = {name: torch.empty_like(each, device="meta") for name, each in state.items()}
-    kind = next((each.dtype for each in shapes.values() if each.is_floating_point()), None)
-    try:
-        with evaluated(model), torch.device("meta"):
-            functional_call(model, shapes, (torch.empty(2, *image, dtype=kind),))
-    except Exception:
-        # Some forward that wants numbers: what stands behind it in the module is taken.
-        return _in_order(model, names)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return frozenset(found)
-
-
-def _in_order(model: nn.Module, names: list[str]) -> frozenset[str]:
-    leaves = [(name, each) for name, each in model.named_modules() if not any(each.children())]
-    return frozenset(
-        name
-        for (name, conv), (_, norm) in pairwise(leaves)
-        if name in names
-        and isinstance(norm, _BatchNorm)
-        and norm.num_features == getattr(conv, "out_channels", None)
-    )
-
-
-Field = tuple[int, int]
-# What a convolution is called in a table of latencies.
-_AS_BLOCK: Final = {kind: Block.parse(kind) for kind in ("CONV", "PW")}
-
-
 @dataclass(frozen=True, slots=True)
-class Replaced:
-    """A convolution and the block in its place, with what each has: before, after.
+class Replacement:
+    """A convolution and the block that replaces it, with amounts before and after.
 
-    `params` count biases and batch norm inside the block; `macs` are of one image; `fields` are
-    (side, channels) of what an output sees.
+    `params` include biases and batch norm inside the block; `macs` are of one image; `fields` are
+    (side, channels) of what one output sees.
     """
 
     step: Replace
     params: tuple[int, int]
     macs: tuple[int, int]
-    fields: tuple[Field, Field]
+    fields: tuple[FieldSize, FieldSize]
 
     @property
     def name(self) -> str:
-        """The path of the convolution."""
+        """The full name of the convolution."""
         return self.step.name
 
     @property
@@ -293,215 +139,65 @@ class Replaced:
 
     @property
     def sees_less(self) -> bool:
-        """Whether the block has not the full field of the convolution."""
+        """Whether the block lacks the full field of the convolution."""
         return any(after < before for before, after in zip(*self.fields, strict=True))
-
-
-def usual_style(site: ConvSite) -> Style:
-    """Return the style of a block that leaves to the network what stands behind it.
-
-    Batch norm inside where the network has one behind the convolution, a bias at the end where the
-    convolution had one, no activation.
-    """
-    return Style(
-        site.normed,
-        activation=None,
-        bias=site.layer.bias,
-        batch_norm_where="between",
-        bias_where="last",
-    )
-
-
-def replacements(
-    site: ConvSite, blocks: Sequence[Block] | None, style: Style | None, objective: str
-) -> tuple[tuple[Replaced, ...], str]:
-    """Return what each block makes of a convolution, and why not where one does not fit.
-
-    The cheapest comes first, in MACs where those are the objective, else in parameters. None stands
-    for the blocks with the full field of the convolution.
-    """
-    layer = site.layer
-    by: Literal["params", "macs"] = "macs" if objective == "macs" else "params"
-    full_field = blocks is None
-    if blocks is None:
-        side = layer.size_in[0] if layer.size_in[0] == layer.size_in[1] else None
-        stride: Literal[1, 2] = 2 if site.stride == 2 else 1
-        plans = ranked_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, side, by)
-        blocks = [plan.block for plan in plans]
-    made, why = _made(site, blocks, style)
-    # What comes with a block counts too: batch norm behind more layers is more.
-    ordered = sorted(made, key=lambda each: (each.macs if by == "macs" else each.params)[1])
-    return tuple(ordered), why or ("no block with its full field" if full_field else "no block")
-
-
-def _made(
-    site: ConvSite, blocks: Sequence[Block], style: Style | None
-) -> tuple[tuple[Replaced, ...], str]:
-    found, reasons = [], []
-    for block in blocks:
-        try:
-            sized = block.at(site.layer.c_in, site.layer.c_out)
-            step = Replace(site.name, sized, site.stride, style or usual_style(site))
-            BlockModule(sized, step.stride, step.style, device="meta")  # refuses what does not fit
-        except IfspaceError as error:
-            reasons.append(f"{block}: " + str(error).partition("; ")[0])
-            continue
-        macs = sum(step.macs(*sides) for sides in site.calls)
-        fields = (site.layer.kernel[0], site.layer.c_in), field_after(sized)[-1]
-        found.append(Replaced(step, (site.params, step.params), (site.macs, macs), fields))
-    return tuple(found), "; ".join(reasons)
-
-
-def choice(site: ConvSite, options: Sequence[Replaced], latency: LatencyTable | None) -> Site:
-    """Return a site of a replacement problem: the layer as it is, then what it may become."""
-    kept = _AS_BLOCK[site.layer.kind].at(site.layer.c_in, site.layer.c_out)
-    return Site(
-        site.name,
-        (
-            Option(None, site.params, site.macs, _latency(site, kept, latency), site.stride),
-            *(
-                Option(
-                    each.sized,
-                    each.params[1],
-                    each.macs[1],
-                    _latency(site, each.sized, latency),
-                    site.stride,
-                )
-                for each in options
-            ),
-        ),
-    )
-
-
-def _latency(site: ConvSite, sized: SizedBlock, table: LatencyTable | None) -> Fraction | None:
-    """Return the latency of all calls in milliseconds, None where one was not measured."""
-    if table is None:
-        return None
-    total = Fraction(0)
-    for _, (height, width) in site.calls:
-        found = table.find(sized, height, site.stride) if height == width else None
-        if found is None:
-            return None
-        total += found
-    return total
-
-
-CHEAPEST: Final = "cheapest"
-Given = Block | str
-
-
-def blocks_asked(block: Given | None, blocks: Iterable[Given] | None) -> tuple[Block, ...] | None:
-    """Return the blocks to choose from, None for those with the full field."""
-    if blocks is not None and block is not None:
-        raise SettingError.because(
-            "blocks said twice",
-            got="block and blocks",
-            allowed="one of them",
-            remedy="put all into blocks",
-            argument="blocks",
-        )
-    if blocks is None and (block is None or str(block).lower() == CHEAPEST):
-        return None
-    several = [block] if blocks is None else [blocks] if isinstance(blocks, str) else list(blocks)
-    for each in several or [None]:
-        if not isinstance(each, Block | str):
-            raise wrong_type(
-                "block",
-                each,
-                'a block such as "DW+PW", a Block, or "cheapest"',
-                "write it in the notation",
-            )
-    return tuple(dict.fromkeys(b if isinstance(b, Block) else Block.parse(str(b)) for b in several))
-
-
-def budgets_asked(
-    params: Any, macs: Any, latency: Any, latency_budget_ms: Any, objective: str
-) -> Budgets:
-    """Return the budgets of the network, and that of the chosen layers' latency.
-
-    Raises: SettingError.
-    """
-    if objective not in ORDERS:
-        raise SettingError.because(
-            "unknown objective",
-            got=repr(objective),
-            allowed=", ".join(ORDERS),
-            remedy="choose one of them",
-            argument="objective",
-        )
-    timed = latency_budget_ms is not None or objective == "latency_ms"
-    if timed != (latency is not None):
-        raise SettingError.because(
-            "latency half said",
-            got="no table" if timed else "a table that decides nothing",
-            allowed='a table, and a budget or the objective "latency_ms"',
-            remedy="give both or none",
-            argument="latency",
-        )
-    budgets = Budgets(
-        None if params is None else amount(params, "params"),
-        None if macs is None else amount(macs, "macs"),
-        latency_ms=None if latency_budget_ms is None else _exact(latency_budget_ms),
-    )
-    budgets.check()
-    return budgets
-
-
-def _exact(milliseconds: Any) -> Fraction:
-    if isinstance(milliseconds, int | Fraction) and not isinstance(milliseconds, bool):
-        return Fraction(milliseconds)
-    raise SettingError.because(
-        "latency budget is not exact",
-        got=repr(milliseconds),
-        allowed="whole numbers, Fractions",
-        remedy='write Fraction("2.5")',
-        argument="latency_budget_ms",
-    )
-
-
-_ATTRIBUTE: Final = "_ifspace_decomposition"
 
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
-    """Which convolutions are replaced, which stay and why; totals of the network before and after.
+    """The plan of a decomposed network: what is replaced, what stays and why, totals before, after.
 
-    `answer` says how the search under `budgets` (of the network, latency of the chosen layers)
-    ended, where there was one; where nothing keeps them nothing is replaced, and `least` has what
-    each bounded amount could be. `fits` are those of a warm start.
+    `answer`: how the search under `budgets` ended, None without a search; the budgets are of the
+    whole network, that of the latency of the chosen layers. If nothing keeps them, nothing is
+    replaced, and `least` has the least possible value of each bounded amount.
     """
 
-    replaced: tuple[Replaced, ...]
+    replaced: tuple[Replacement, ...]
     skipped: tuple[Skipped, ...]
     params: tuple[int, int]
     macs: tuple[int, int]
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
     answer: Answer[ReplacementPlan] | None = None
     least: Mapping[str, Amount] = field(default_factory=dict)
-    fits: tuple[Fit, ...] = ()
 
     @property
     def steps(self) -> tuple[Replace, ...]:
-        """What is done to the network."""
-        return tuple(each.step for each in self.replaced)
+        """The steps on the network."""
+        return tuple(replacement.step for replacement in self.replaced)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The convolutions that a block fits and that the best choice keeps all the same."""
+        if self.answer is None or self.answer.best is None:
+            return ()
+        replaced = {replacement.name for replacement in self.replaced}
+        sites = self.answer.best.problem.sites
+        return tuple(site.name for site in sites if site.name not in replaced)
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether there is a choice within the budgets, if any were given."""
+        return self.answer is None or self.answer.best is not None
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether any convolution can be replaced."""
+        return self.answer is not None or bool(self.replaced)
 
     def check(self) -> None:
-        """Refuse a plan that changes nothing where it was to.
+        """Check that the plan does what it is for.
 
-        Raises: SettingError when no convolution can be replaced, nothing keeps the budgets, or time
-            ran out.
+        Raises: SettingError if no convolution can be replaced, nothing keeps the budgets, or the
+            time limit came first.
         """
-        if self.answer is None and not self.replaced:
-            why = "; ".join(f"{each.name}: {each.reason}" for each in self.skipped[:2])
-            more = f" and {len(self.skipped) - 2} more" if len(self.skipped) > 2 else ""
+        if not self.has_candidates:
             raise SettingError.because(
                 "no convolution to replace",
-                got=f"{why}{more}" if why else "no standard convolution in the network",
-                allowed="3 x 3 convolutions over all channels, enough of them, that the block fits",
-                remedy="choose another block, lower least_channels, or reorganize stages alone",
-                argument="block",
+                got=self._reasons_text() or "no standard convolution in the network",
+                allowed="3 x 3 convolutions over all channels, enough of them, that a block fits",
+                remedy="name layers, take fewer least channels, or offer another block",
             )
-        if self.answer is None or self.answer.best is not None:
+        if self.answer is None or self.is_solved:
             return
         if self.answer.status is not Status.INFEASIBLE:
             raise SettingError.because(
@@ -511,63 +207,82 @@ class Decomposition:
                 remedy="raise the time limit",
                 argument="time_limit_s",
             )
-        least = [f"{name} from {_text(value)}" for name, value in self.least.items()]
+        least = [f"{name} from {_amount_text(value)}" for name, value in self.least.items()]
+        limits = self.budgets.limits.items()
         raise SettingError.because(
             "nothing keeps the budgets",
-            got=", ".join(f"{name} {_text(most)}" for name, most in self.budgets.limits.items()),
+            got=", ".join(f"{name} {_amount_text(limit)}" for name, limit in limits),
             allowed=f"{', '.join(least)} (each alone)",
             remedy="raise a budget, or offer cheaper blocks",
             argument=next(iter(self.least), None),
         )
 
+    def _reasons_text(self) -> str:
+        """Return the most frequent reasons why convolutions stay, with names or how many."""
+        names_of: dict[str, list[str]] = {}
+        for conv in self.skipped:
+            names_of.setdefault(conv.reason, []).append(conv.name)
+        frequent = sorted(names_of.items(), key=lambda item: -len(item[1]))[:2]
+        layers = [
+            f"{names[0] if len(names) == 1 else f'{len(names)} layers'}: {reason}"
+            for reason, names in frequent
+        ]
+        more = len(self.skipped) - sum(len(names) for _, names in frequent)
+        return "; ".join(layers) + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecomposedNetwork(EditedNetwork):
+    """A network with blocks, the plan that it follows, and the fits of a warm start, if any."""
+
+    plan: Decomposition
+    fits: tuple[Fit, ...] = ()
+
 
 def decompose(
-    model: nn.Module,
+    network: nn.Module | EditedNetwork,
     x: Tensor | Sequence[int],
-    block: Given | None = None,
+    blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
+    budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
     *,
     names: Iterable[str] | None = None,
     least_channels: int = LEAST_CHANNELS,
-    blocks: Iterable[Given] | None = None,
-    params: int | str | None = None,
-    macs: int | str | None = None,
     latency: LatencyTable | None = None,
-    latency_budget_ms: Fraction | int | None = None,
     objective: str = "keep",
     style: Style | str | None = None,
     warm_start: Tensor | bool | None = None,
     seed: int = 0,
     time_limit_s: float | None = None,
-) -> nn.Module:
-    """Return a copy of a network with its standard convolutions replaced by blocks.
+) -> DecomposedNetwork:
+    """Return a copy of a network with its standard convolutions replaced by blocks, and the plan.
 
-    `x`: an image [N, C, H, W], or its size (C, H, W). Which block stands where is said at
-    `plan_decomposition`, which takes the same arguments; the weights of blocks are drawn from the
-    seed. `warm_start`: images [N, C, H, W] on which each block is fitted to the convolution that
-    it replaces, or True for images of noise. `decomposition_of` says what was done.
+    `x`: an image [N, C, H, W], or its size (C, H, W). `warm_start`: images [N, C, H, W] on which
+    each block is fitted to the convolution that it replaces, or True for images of noise. The
+    weights of blocks are drawn from the seed. The other arguments are those of
+    `plan_decomposition`, which says what they choose.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1))
-    >>> made = decompose(model, (3, 8, 8), "DW+PW")
-    >>> made[1].layer1
+    >>> final = decompose(model, (3, 8, 8), Blocks("DW+PW"))
+    >>> final.model[1].layer1
     Conv2d(16, 32, kernel_size=(1, 1), stride=(1, 1))
+    >>> final.plan.params
+    (5088, 1136)
 
-    Raises: SettingError when no convolution can be replaced, or nothing keeps the budgets; and as
-        `plan_decomposition`, `ifspace.models.tracing` and `warm_start` do.
+    Raises: SettingError if no convolution can be replaced, or nothing keeps the budgets; and as
+        `plan_decomposition`, `ifspace.models.trace` and `fit_blocks` do.
     """
-    model = checked_model(model)
+    edited = EditedNetwork.of(network)
+    model = checked_model(edited.model)
     check_seed(seed)
-    found = traced(model, x)
+    trace = traced(model, x)
     plan = plan_decomposition(
-        model,
-        found,
-        block,
+        edited,
+        trace,
+        blocks,
+        budgets,
         names=names,
         least_channels=least_channels,
-        blocks=blocks,
-        params=params,
-        macs=macs,
         latency=latency,
-        latency_budget_ms=latency_budget_ms,
         objective=objective,
         style=style,
         time_limit_s=time_limit_s,
@@ -576,22 +291,19 @@ def decompose(
     images = None if isinstance(warm_start, bool) else warm_start
     if warm_start is True:
         count = len(x) if isinstance(x, Tensor) and x.dim() == 4 else 1
-        images = random_images(found.image, seed, next(model.parameters()), count)
-    return decomposed(model, plan, found.image, images, seed)
+        images = random_images(trace.image, seed, next(model.parameters()), count)
+    return apply_decomposition(edited, plan, trace.image, images, seed)
 
 
 def plan_decomposition(
-    model: nn.Module,
+    network: nn.Module | EditedNetwork,
     trace: Trace,
-    block: Given | None = None,
+    blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
+    budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
     *,
     names: Iterable[str] | None = None,
     least_channels: int = LEAST_CHANNELS,
-    blocks: Iterable[Given] | None = None,
-    params: int | str | None = None,
-    macs: int | str | None = None,
     latency: LatencyTable | None = None,
-    latency_budget_ms: Fraction | int | None = None,
     objective: str = "keep",
     style: Style | str | None = None,
     time_limit_s: float | None = None,
@@ -599,109 +311,366 @@ def plan_decomposition(
     """Return which convolutions of a traced network become which block; nothing is changed.
 
     Chosen are the 3 x 3 convolutions that read `least_channels` or more, or those in `names`. Each
-    becomes the `block`, where it fits the widths; or that of `blocks` with the fewest parameters
-    (objective "macs": MACs); or with neither, or "cheapest", the cheapest of all that have the full
-    field of the convolution.
+    becomes that of the `blocks` that fits its widths and has the fewest parameters (objective
+    "macs": MACs); `Blocks("cheapest")` offers all blocks with the full field of the convolution.
 
     With a budget each layer keeps its convolution or becomes one of these blocks. `params` and
-    `macs` are budgets of the whole network, whole numbers or text such as "17M";
-    `latency_budget_ms` is that of the chosen layers together, by the `latency` table, which has
-    their convolutions as CONV. The objective "keep" replaces as few layers as possible; "params",
-    "macs" and "latency_ms" make that least.
+    `macs` are budgets of the whole network; `latency_ms` is that of the chosen layers together, by
+    the `latency` table, which has their convolutions as CONV. The objective "keep" replaces as few
+    layers as possible; "params", "macs" and "latency_ms" minimise that amount.
 
-    `style`: of all blocks. By default batch norm stands behind each layer of a block but the last
-    where the network has one behind the convolution, the last layer has a bias where the
-    convolution had one, and there is no activation inside.
+    `style`: of all blocks. By default batch norm follows each layer of a block but the last if the
+    network has one behind the convolution, the last layer has a bias if the convolution has one,
+    and there is no activation inside.
 
-    Raises: SettingError for arguments that do not go together, or a name that no block may replace;
-        BlockError for a block that cannot be read.
+    Raises: SettingError for arguments that do not go together, or a name that no block can replace.
     """
-    given = blocks_asked(block, blocks)
-    budgets = budgets_asked(params, macs, latency, latency_budget_ms, objective)
-    flat = given is None or not any(layer.conv.spatial for each in given for layer in each.layers)
-    least = whole_number(least_channels, "least_channels", 1)
-    sites, skipped = sites_of(model, trace, names, least, flat)
-    chosen_style = None if style is None else block_style(style)
-    options = {site: replacements(site, given, chosen_style, objective) for site in sites}
-    unfit = tuple(Skipped(each.name, why) for each, (made, why) in options.items() if not made)
-    fit = {site: made for site, (made, _) in options.items() if made}
+    _check_types(blocks, budgets)
+    choice(objective, "objective", ORDERS)
+    timed = budgets.latency_ms is not None or objective == "latency_ms"
+    if timed != (latency is not None):
+        raise SettingError.because(
+            "half of what latency needs",
+            got="no table" if timed else "a table that decides nothing",
+            allowed='a table, and a budget or the objective "latency_ms"',
+            remedy="give both or none",
+            argument="latency",
+        )
+    budgets.check(BOUNDED)
+    model = EditedNetwork.of(network).model
+    fixed = blocks.fixed
+    no_spatial = fixed is None or not any(
+        layer.conv.spatial for block in fixed for layer in block.layers
+    )
+    least = whole_number(least_channels, "least_channels")
+    convs, skipped = replaceable_convs(model, trace, names, least, no_spatial)
+    block_style_ = None if style is None else block_style(style)
+    options: dict[ReplaceableConv, tuple[Replacement, ...]] = {}
+    for conv in convs:
+        replacements, reason = _replacements(conv, fixed, block_style_, objective)
+        if replacements:
+            options[conv] = replacements
+        else:
+            skipped.append(Skipped(conv.name, reason))
     plan = Decomposition(
-        tuple(made[0] for made in fit.values()),
-        (*skipped, *unfit),
+        tuple(replacements[0] for replacements in options.values()),
+        tuple(skipped),
         (trace.params,) * 2,
         (trace.macs,) * 2,
         budgets,
     )
-    if fit and (budgets.limits or latency is not None):
-        plan = _searched(plan, fit, latency, cast(Objective, objective), time_limit_s)
+    if options and (budgets.limits or latency is not None):
+        plan = _best_choice(plan, options, latency, cast(Objective, objective), time_limit_s)
     return replace(
         plan,
-        params=(trace.params, trace.params + sum(b - a for a, b in _column(plan, "params"))),
-        macs=(trace.macs, trace.macs + sum(b - a for a, b in _column(plan, "macs"))),
+        params=(trace.params, trace.params + _change(plan, "params")),
+        macs=(trace.macs, trace.macs + _change(plan, "macs")),
     )
 
 
-def decomposed(
-    model: nn.Module,
+def _check_types(blocks: Any, budgets: Any) -> None:
+    if not isinstance(blocks, Blocks):
+        raise wrong_type("blocks", blocks, "Blocks", 'write Blocks("DW+PW")')
+    if not isinstance(budgets, Budgets):
+        raise wrong_type("budgets", budgets, "Budgets", 'write Budgets(params="1M")')
+
+
+def apply_decomposition(
+    network: nn.Module | EditedNetwork,
     plan: Decomposition,
-    image: Image,
+    image: ImageSize,
     images: Tensor | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> nn.Module:
-    """Return a copy of a network changed as planned, its blocks fitted on images if there are any.
+) -> DecomposedNetwork:
+    """Return a copy of a network changed as planned, its blocks fitted on `images` if given.
 
-    Raises: SettingError for a plan of another network; and as `warm_start` does.
+    Raises: SettingError for a plan of another network; and as `fit_blocks` does.
     """
-    model = unwrapped(model)
-    made = deepcopy(model)
-    with seeded(seed, next((each.device for each in made.parameters()), None)):
-        applied(made, *plan.steps)
-    edits = edits_of(made)
-    attach(made, replace(edits, image=edits.image or image))
+    base = EditedNetwork.of(network)
+    copy = EditedNetwork(deepcopy(base.model), base.edits)
+    with seeded(seed, next((tensor.device for tensor in base.model.parameters()), None)):
+        changed = copy.apply(*plan.steps)
+    fits: tuple[Fit, ...] = ()
     if images is not None:
-        names = [each.name for each in plan.replaced]
-        plan = replace(plan, fits=fitted(model, made, names, images, seed, progress))
-    setattr(made, _ATTRIBUTE, plan)
-    return made
+        names = [replacement.name for replacement in plan.replaced]
+        fits = fit_blocks(base.model, changed.model, names, images, seed, progress)
+    return DecomposedNetwork(changed.model, changed.edits.for_image(image), plan, fits)
 
 
-def decomposition_of(model: nn.Module) -> Decomposition | None:
-    """Return what `decompose` did to a network the last time, None where it never did."""
-    return getattr(unwrapped(model), _ATTRIBUTE, None)
+# ------------------------------------------------------------------ which layers can be replaced
 
 
-def _searched(
+def replaceable_convs(
+    model: nn.Module,
+    trace: Trace,
+    names: Iterable[str] | None = None,
+    least_channels: int = LEAST_CHANNELS,
+    pointwise: bool = False,
+) -> tuple[tuple[ReplaceableConv, ...], list[Skipped]]:
+    """Return the layers to replace, in the order in which they run, and the other convolutions.
+
+    By default all 3 x 3 convolutions that read `least_channels` or more; `names` chooses others.
+    `pointwise`: whether pointwise convolutions may be named too.
+
+    Raises: SettingError for a name that is no layer, or of a layer that no block can replace.
+    """
+    calls_of: dict[str, list[TracedLayer]] = {}
+    for layer in trace.all_layers:
+        calls_of.setdefault(layer.name, []).append(layer)
+    chosen: list[TracedLayer] = []
+    skipped: list[Skipped] = []
+    named = _checked_names(names, calls_of)
+    for name, calls in calls_of.items():
+        layer = max(calls, key=lambda call: call.params)  # one of several calls counts the weights
+        reason = why_not(model, layer, pointwise and name in named)
+        if name in named and reason:
+            raise SettingError.because(
+                "no block can replace this layer",
+                got=f"{name} ({reason})",
+                allowed="3 x 3 convolutions of stride 1 or 2, and 1 x 1 ones for blocks without a "
+                "spatial kind",
+                remedy="leave it out of names",
+                argument="names",
+            )
+        if name in named or (names is None and not reason and layer.c_in >= least_channels):
+            chosen.append(layer)
+        elif names is None and layer.conv.spatial and layer.conv.dense:
+            few = f"{layer.c_in} input channels, fewer than {least_channels}"
+            skipped.append(Skipped(name, reason or few))
+    normed = _followed_by_norm(model, [layer.name for layer in chosen], trace.image)
+    return tuple(
+        ReplaceableConv(
+            layer,
+            tuple((call.size_in, call.size_out) for call in calls_of[layer.name]),
+            layer.name in normed,
+        )
+        for layer in chosen
+    ), skipped
+
+
+def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> str:
+    """Return why no block can replace a layer; an empty text if one can."""
+    if not layer.name:
+        return "the network itself"
+    conv: Any = model.get_submodule(layer.name)
+    if layer.is_linear or not layer.conv.dense:
+        return f"a layer of kind {layer.kind}"
+    spatial = layer.conv.spatial
+    if not spatial and isinstance(conv, nn.Conv2d) and not pointwise:
+        return "a pointwise convolution, and the block has a spatial kind"
+    kernel, padding = ((3, 3), (1, 1)) if spatial else ((1, 1), (0, 0))
+    if type(conv) is not nn.Conv2d and not _computes_conv2d(conv):
+        return f"{type(conv).__name__}, not a plain nn.Conv2d"
+    for what, value, allowed in (
+        ("kernel", conv.kernel_size, (kernel,)),
+        ("dilation", conv.dilation, ((1, 1),)),
+        ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
+        ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
+    ):
+        if value not in allowed:
+            return f"{what} {value if isinstance(value, str) else ' x '.join(map(str, value))}"
+    if conv.padding_mode != "zeros":
+        return f"padding of {conv.padding_mode}"
+    return _shared_weights(model, conv)
+
+
+def _computes_conv2d(module: Any) -> bool:
+    """Return whether a subclass computes what nn.Conv2d does, from weights of its own."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and type(module).forward is nn.Conv2d.forward
+        and type(module)._conv_forward is nn.Conv2d._conv_forward
+        and not nn.utils.parametrize.is_parametrized(module)
+    )
+
+
+def _shared_weights(model: nn.Module, conv: nn.Conv2d) -> str:
+    weights = {id(tensor) for tensor in conv.parameters()}
+    for name, module in model.named_modules():
+        own = module.parameters(recurse=False)
+        if module not in set(conv.modules()) and any(id(tensor) in weights for tensor in own):
+            return f"weights shared with {name}"
+    return ""
+
+
+def _checked_names(names: Any, calls_of: Mapping[str, Any]) -> set[str]:
+    chosen = {names} if isinstance(names, str) else set(names or ())
+    if names is not None and not chosen:
+        raise SettingError.because(
+            "no layer named",
+            got="no names",
+            allowed="one or more layers of the network",
+            remedy="leave names out for all 3 x 3 convolutions",
+            argument="names",
+        )
+    if unknown := sorted(map(str, chosen - calls_of.keys())):
+        raise SettingError.because(
+            "no such layer in the network",
+            got=", ".join(map(repr, unknown)),
+            allowed=", ".join(get_close_matches(unknown[0], map(str, calls_of), 3))
+            or f"{len(calls_of)} layers such as {next(iter(calls_of))}",
+            remedy="`ifspace analyze --layers` lists them",
+            argument="names",
+        )
+    return chosen
+
+
+def _followed_by_norm(model: nn.Module, names: list[str], image: ImageSize) -> frozenset[str]:
+    """Return which convolutions write what a batch norm reads, by a run on shapes alone."""
+    if not names:
+        return frozenset()
+    normed: set[str] = set()
+    written: dict[int, tuple[str, Any]] = {}  # with the tensors: no other may take over their id
+
+    def record_output(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, y: Any) -> None:
+            written[id(y)] = name, y
+
+        return hook
+
+    def record_norm(_: nn.Module, inputs: Any) -> None:
+        if inputs and id(inputs[0]) in written:
+            normed.add(written[id(inputs[0])][0])
+
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    hooks = [model.get_submodule(name).register_forward_hook(record_output(name)) for name in names]
+    hooks += [norm.register_forward_pre_hook(record_norm) for norm in norms]
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    dtypes = (tensor.dtype for tensor in shapes.values() if tensor.is_floating_point())
+    try:
+        with evaluated(model), torch.device("meta"):
+            functional_call(model, shapes, (torch.empty(2, *image, dtype=next(dtypes, None)),))
+    except Exception:
+        # A forward that needs values: what follows in the module tree is taken.
+        return _followed_by_norm_in_order(model, names)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return frozenset(normed)
+
+
+def _followed_by_norm_in_order(model: nn.Module, names: list[str]) -> frozenset[str]:
+    leaves = [
+        (name, module) for name, module in model.named_modules() if not any(module.children())
+    ]
+    return frozenset(
+        name
+        for (name, conv), (_, norm) in pairwise(leaves)
+        if name in names
+        and isinstance(norm, _BatchNorm)
+        and norm.num_features == getattr(conv, "out_channels", None)
+    )
+
+
+# ------------------------------------------------------------------ which block replaces a layer
+
+
+def _replacements(
+    conv: ReplaceableConv, blocks: Sequence[Block] | None, style: Style | None, objective: str
+) -> tuple[tuple[Replacement, ...], str]:
+    """Return what each block makes of a convolution, cheapest first; and why one does not fit.
+
+    The cheapest by MACs if those are the objective, else by parameters. `blocks` None stands for
+    all with the full field of the convolution.
+    """
+    layer = conv.layer
+    by: Literal["params", "macs"] = "macs" if objective == "macs" else "params"
+    full_field = blocks is None
+    if blocks is None:
+        side = layer.size_in[0] if layer.size_in[0] == layer.size_in[1] else None
+        stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
+        plans = ranked_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, side, by)
+        blocks = [plan.block for plan in plans]
+    replacements, reasons = [], []
+    for block in blocks:
+        try:
+            replacements.append(_replacement(conv, block, style))
+        except IfspaceError as error:
+            reasons.append(f"{block}: " + str(error).partition("; ")[0])
+    # Batch norm and biases count too: a block with more layers has more of them.
+    replacements.sort(key=lambda option: getattr(option, by)[1])
+    none_left = "no block with its full field" if full_field else "no block"
+    return tuple(replacements), "; ".join(reasons) or none_left
+
+
+def _replacement(conv: ReplaceableConv, block: Block, style: Style | None) -> Replacement:
+    """Return what a block makes of a convolution. Raises: IfspaceError if it does not fit."""
+    sized = block.at(conv.layer.c_in, conv.layer.c_out)
+    step = Replace(conv.name, sized, conv.stride, style or conv.default_style)
+    BlockModule(sized, step.stride, step.style, device="meta")  # raises what does not fit
+    macs = sum(step.macs(*sizes) for sizes in conv.calls)
+    fields = (conv.layer.kernel[0], conv.layer.c_in), field_after(sized)[-1]
+    return Replacement(step, (conv.params, step.params), (conv.macs, macs), fields)
+
+
+def _best_choice(
     plan: Decomposition,
-    fit: Mapping[ConvSite, tuple[Replaced, ...]],
+    options: Mapping[ReplaceableConv, tuple[Replacement, ...]],
     latency: LatencyTable | None,
     objective: Objective,
     time_limit_s: float | None,
 ) -> Decomposition:
     """Return the plan with the best choice within its budgets."""
-    # What the rest of the network has is no choice.
+    # What the rest of the network has is not to be chosen.
     rest: dict[str, Amount] = {
-        "params": plan.params[0] - sum(site.params for site in fit),
-        "macs": plan.macs[0] - sum(site.macs for site in fit),
+        "params": plan.params[0] - sum(conv.params for conv in options),
+        "macs": plan.macs[0] - sum(conv.macs for conv in options),
     }
     left: dict[str, Any] = {
-        name: most - rest.get(name, 0) for name, most in plan.budgets.limits.items()
+        name: limit - rest.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
-    sites = tuple(choice(site, made, latency) for site, made in fit.items())
+    sites = tuple(_site(conv, replacements, latency) for conv, replacements in options.items())
     answer = best_replacement(ReplacementProblem(sites, Budgets(**left), objective), time_limit_s)
     chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
     return replace(
         plan,
         # The first option of a site keeps the layer.
-        replaced=tuple(made[n - 1] for n, made in zip(chosen, fit.values(), strict=True) if n),
+        replaced=tuple(
+            replacements[index - 1]
+            for index, replacements in zip(chosen, options.values(), strict=True)
+            if index
+        ),
         answer=answer,
         least={name: value + rest.get(name, 0) for name, value in answer.least.items()},
     )
 
 
-def _column(plan: Decomposition, name: str) -> list[tuple[int, int]]:
-    return [getattr(each, name) for each in plan.replaced]
+def _site(
+    conv: ReplaceableConv, replacements: Sequence[Replacement], latency: LatencyTable | None
+) -> Site:
+    """Return a site of a replacement problem: the layer as it is, then what it may become."""
+    kept = Block.parse(conv.layer.kind).at(conv.layer.c_in, conv.layer.c_out)
+    latency_ms = _latency_ms(conv, kept, latency)
+    options = [Option(None, conv.params, conv.macs, latency_ms, conv.stride)]
+    for replacement in replacements:
+        (_, params), (_, macs), sized = replacement.params, replacement.macs, replacement.sized
+        latency_ms = _latency_ms(conv, sized, latency)
+        options.append(Option(sized, params, macs, latency_ms, conv.stride))
+    return Site(conv.name, tuple(options))
 
 
-def _text(value: Amount) -> str:
+def _latency_ms(
+    conv: ReplaceableConv, sized: SizedBlock, table: LatencyTable | None
+) -> Fraction | None:
+    """Return the latency of all calls in milliseconds, None if one was not measured."""
+    if table is None:
+        return None
+    total = Fraction(0)
+    for _, (height, width) in conv.calls:
+        measured = table.find(sized, height, conv.stride) if height == width else None
+        if measured is None:
+            return None
+        total += measured
+    return total
+
+
+def _change(plan: Decomposition, name: str) -> int:
+    """Return by how much the replacements change an amount of the network."""
+    pairs = [getattr(replacement, name) for replacement in plan.replaced]
+    return sum(after - before for before, after in pairs)
+
+
+def _amount_text(value: Amount) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{float(value):g}"

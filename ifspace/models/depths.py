@@ -28,10 +28,10 @@ from ifspace.models.surgery import (
     Append,
     Remove,
     children_of,
-    copied,
-    is_row,
-    is_tail,
-    run_of,
+    copy_of_unit,
+    is_follower,
+    is_sequential,
+    modules_of_unit,
     without_values,
 )
 from ifspace.models.tracing import trace
@@ -89,7 +89,7 @@ class Units:
     def stands_alone(self, unit: Unit) -> bool:
         """Return whether a unit's modules stand together, and nowhere else, nor their weights."""
         try:
-            run_of(self.empty, unit.names)
+            modules_of_unit(self.empty, unit.names)
         except IfspaceError:
             return False
         weights = {id(each) for part in self._parts(unit) for each in part.parameters()}
@@ -134,7 +134,7 @@ class Units:
         if len(unit.inputs) != 1:
             return None
         try:
-            row = nn.Sequential(*copied(self.empty, unit.names, end.channels).values())
+            row = nn.Sequential(*copy_of_unit(self.empty, unit.names, end.channels).values())
             made = trace(row, (end.channels, *end.size))
         except IfspaceError:
             return None
@@ -162,7 +162,7 @@ class Units:
     def _parts(self, unit: Unit) -> Iterator[nn.Module]:
         """Yield the modules of a unit, and what goes along with them."""
         try:
-            parent, keys = run_of(self.empty, unit.names)
+            parent, keys = modules_of_unit(self.empty, unit.names)
         except IfspaceError:
             yield from (self.empty.get_submodule(name) for name in unit.names)
         else:
@@ -181,8 +181,10 @@ class Units:
 
     def _activation(self, unit: Unit) -> str | None:
         """Return what to put before a copy of bare layers that no row activates."""
-        parent, _ = run_of(self.empty, unit.names)
-        if is_row(parent) or any(True for part in self._parts(unit) for _ in part.children()):
+        parent, _ = modules_of_unit(self.empty, unit.names)
+        if is_sequential(parent) or any(
+            True for part in self._parts(unit) for _ in part.children()
+        ):
             return None
         passed = self.trace.passed or {}
         known = [name for name in _OPERATORS if passed.get(name)]
@@ -191,9 +193,9 @@ class Units:
 
 def _inner(module: nn.Module) -> nn.Module:
     """Return what a row holds beside normalisation and activation, if that is one module."""
-    if not is_row(module):
+    if not is_sequential(module):
         return module
-    inside = [each for each in module if not is_tail(each)]
+    inside = [each for each in module if not is_follower(each)]
     return _inner(inside[0]) if len(inside) == 1 else module
 
 

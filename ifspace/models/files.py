@@ -1,7 +1,7 @@
-"""Networks in files, changed ones too: weights with a description, ONNX, or an exported program.
+"""Save networks, changed ones too: weights with a description, ONNX, or an exported program.
 
-The description is that of `ifspace.nn.files` or, for other networks, where they come from and the
-steps that changed them. None of it is code: what comes from a person's file needs that file again.
+The description is that of `ifspace.nn.files` or, for other networks, their source and the steps
+that changed them. It holds no code: a network from a user's Python file needs that file again.
 """
 
 import json
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
-from ifspace.models.edits import Edits, applied, attach, edits_of
-from ifspace.models.sources import digest_of, network
+from ifspace.models.edits import EditedNetwork, Edits
+from ifspace.models.sources import digest_of, from_source
 from ifspace.models.tracing import (
     Image,
     checked_model,
@@ -38,46 +38,67 @@ WEIGHTS: Final = files.SUFFIX
 ONNX: Final = ".onnx"
 PROGRAM: Final = ".pt2"
 SUFFIXES: Final = (WEIGHTS, ONNX, PROGRAM)
-_MADE: Final = "network"
+_NETWORK: Final = "network"  # key in files of the description of an ifspace network
 
 
-def save(model: nn.Module, path: str | os.PathLike[str], x: Image | None = None) -> None:
+def save(
+    network: nn.Module | EditedNetwork, path: str | os.PathLike[str], x: Image | None = None
+) -> None:
     """Write a network: .safetensors to be loaded again, .onnx and .pt2 to be run.
 
-    .safetensors has the weights and the description, that of `ifspace.nn.save` where the network is
-    one of ours without steps. .onnx and .pt2 are programs in evaluation for images of one size and
-    any number; `x`, an image or its size (C, H, W), is for networks that do not know theirs. A
-    .pt2 program of a network that torch can only export for one image takes one.
+    `network`: what `reorganize`, `decompose` or `from_source` returned, or any module. A module
+    alone does not say where it comes from nor what was done to it, so `load` needs it again.
 
-    The file appears whole or not at all.
+    A .safetensors file has the weights and the description; that of an ifspace network without
+    steps is the file of `ifspace.nn.save`. .onnx and .pt2 files are programs in evaluation mode for
+    images of one size and any number; `x`, an image [N, C, H, W] or its size (C, H, W), is needed
+    where the record has no image size. A .pt2 program of a network that torch can only export for
+    one image takes one.
 
-    Raises: OutputError for another suffix, a place that cannot be written, a network without
-        values, or one that `load` could not make again; SettingError when the image size is not
-        known; DeviceError when packages for ONNX are missing; KernelError when torch cannot export.
+    The file is written as a whole or not at all.
+
+    Raises: OutputError for another suffix, a path that cannot be written, a network without
+        values, or one that `load` could not make again; SettingError if the image size is not
+        known; DeviceError if packages for ONNX are missing; KernelError if torch cannot export it.
     """
     suffix = files.check_suffix(path, SUFFIXES)
-    model = checked_model(model)
+    edited = EditedNetwork.of(network)
+    model = checked_model(edited.model)
     if suffix == WEIGHTS:
-        _save_weights(model, path)
+        _save_weights(model, edited.edits, path)
     elif suffix == ONNX:
-        export_onnx(model, _example(model, x), path)
+        export_onnx(model, _example(edited, x), path)
     else:
-        _save_program(model, _example(model, x), path)
+        _save_program(edited, _example(edited, x), path)
 
 
 def load(
-    path: str | os.PathLike[str], device: torch.device | str = "cpu", into: nn.Module | None = None
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    into: nn.Module | EditedNetwork | None = None,
 ) -> nn.Module:
-    """Return the network of a file on a device: its weights in what its description makes.
+    """Return the network of a file on a device: its weights in the module it describes.
 
     Networks of ifspace's parts need nothing but the file; those of timm, torchvision or a Python
-    file need that again: the Python file is run, from the folder that one is in, if it is still the
-    same. For a module that a person made, `into` is such a module, as it was before
-    the steps or with them done; it is copied. A .pt2 file gives a module of the program, which
-    stays in evaluation.
+    file need their source again: the Python file is run, from its own folder, if it has not
+    changed. For a module that the user made, `into` is such a module before the steps, or the
+    `EditedNetwork` after some or all of them; it is copied. A .pt2 file gives the module of the
+    program, which stays in evaluation mode.
 
-    Raises: NetworkFileError for a file that is missing or no such network, or when what it comes
-        from is missing, in one line that says what; DeviceError for a device that is not there.
+    Raises: NetworkFileError for a file that is missing or no such network, or whose source is
+        missing, in one line that says which; DeviceError for a device that is not there.
+    """
+    return load_edited(path, device, into).model
+
+
+def load_edited(
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    into: nn.Module | EditedNetwork | None = None,
+) -> EditedNetwork:
+    """Return the network of a file with its record, to be changed and saved again.
+
+    Arguments and errors are those of `load`. The record of a .pt2 program is empty.
     """
     suffix = files.check_suffix(path, SUFFIXES)
     if suffix == ONNX:
@@ -85,33 +106,36 @@ def load(
             os.fspath(path), "an ONNX file", "run it with ONNX Runtime, or load the .safetensors"
         )
     if suffix == PROGRAM:
-        return _program(path, device)
+        return EditedNetwork(_program(path, device), Edits())
+    edits = Edits()
 
-    def built(name: str, text: str) -> nn.Module:
-        return _built(name, text, into)
+    def build(name: str, text: str) -> nn.Module:
+        nonlocal edits
+        edited = _described(name, text, into)
+        edits = edited.edits
+        return edited.model
 
-    found = files.read(path, device, built)
-    # What no state_dict holds stands where it was made.
-    return found.to(device_of(device, meta=False))
+    model = files.read(path, device, build)
+    # What no state_dict holds is still on the device it was made on.
+    return EditedNetwork(model.to(device_of(device, meta=False)), edits)
 
 
-def _save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    edits = edits_of(model)
+def _save_weights(model: nn.Module, edits: Edits, path: str | os.PathLike[str]) -> None:
     if isinstance(model, Network) and not edits.steps:
         return files.save(model, path)
-    made = files.described(model) if isinstance(model, Network) else None
-    about = {"format": files.FORMAT_VERSION, _MADE: made, files.STEPS_KEY: edits.to_json()}
+    layout = files.described(model) if isinstance(model, Network) else None
+    about = {"format": files.FORMAT_VERSION, _NETWORK: layout, files.STEPS_KEY: edits.to_json()}
     text = json.dumps(about)
     name = os.fspath(path)
     tensors = files.tensors_of(model)
-    if made is None and edits.source is None:
-        # Nobody else can make it: it takes back what it has.
+    if layout is None and edits.source is None:
+        # Only its user can make it again: the module itself takes the weights back.
         return files.write(path, text, tensors, lambda: model)
-    files.write(path, text, tensors, lambda: _in_shape(lambda: _built(name, text, None)))
+    files.write(path, text, tensors, lambda: _on_meta(lambda: _described(name, text, None).model))
 
 
-def _in_shape(make: Callable[[], nn.Module]) -> nn.Module:
-    """Return what is made on the meta device, or with values where its maker needs them."""
+def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return a module made on the meta device, or with values where its maker needs them."""
     try:
         with torch.device("meta"):
             return make()
@@ -119,48 +143,48 @@ def _in_shape(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def _built(name: str, text: str, into: nn.Module | None) -> nn.Module:
+def _described(name: str, text: str, into: nn.Module | EditedNetwork | None) -> EditedNetwork:
     """Return the network that a description makes, without its weights."""
     try:
         about = files.parsed(name, text)
         if files.STEPS_KEY not in about:
-            return files.from_description(about)
+            return EditedNetwork.of(files.from_description(about))
         edits = Edits.from_json(about[files.STEPS_KEY])
-        made = about[_MADE]
-        if about != {_MADE: made, files.STEPS_KEY: edits.to_json()}:
+        layout = about[_NETWORK]
+        if about != {_NETWORK: layout, files.STEPS_KEY: edits.to_json()}:
             raise ValueError("more than is known")
-        own = None if made is None else files.from_description(made)
+        own = None if layout is None else files.from_description(layout)
     except NetworkFileError:
         raise
     except files.SENSELESS:
         raise files.unreadable(name, "a description that makes no sense") from None
-    base = _base(name, edits, into) if own is None else own
-    done = edits_of(base).steps if own is None and into is not None else ()
+    base = _before_steps(name, edits, into) if own is None else EditedNetwork(own, Edits())
+    done = base.edits.steps
     try:
         if edits.steps[: len(done)] != done:
             raise SettingError("other steps were done to it")
-        with seeded(0, None):  # what is drawn is not kept: torch's generators stay as they are
-            applied(base, *edits.steps[len(done) :])
+        with seeded(0, None):  # drawn weights are replaced: torch's generators stay as they are
+            model = base.apply(*edits.steps[len(done) :]).model
     except IfspaceError as error:
-        said = str(error).partition("; ")[0].replace(": got ", ", ")
+        fact = str(error).partition("; ")[0].replace(": got ", ", ")
         raise NetworkFileError.because(
             f"{name} was made from another network",
-            got=said,
+            got=fact,
             allowed="the network that its steps were done to",
             argument="into",
             remedy="give a fresh one of those as into, or none",
         ) from None
-    attach(base, edits)
-    return base
+    return EditedNetwork(model, edits)
 
 
-def _base(name: str, edits: Edits, into: nn.Module | None) -> nn.Module:
-    """Return the network before its steps.
+def _before_steps(name: str, edits: Edits, into: nn.Module | EditedNetwork | None) -> EditedNetwork:
+    """Return the network to which the steps of a file are still to be applied.
 
     Raises: NetworkFileError when it cannot be made.
     """
     if into is not None:
-        return deepcopy(checked_model(into))
+        given = EditedNetwork.of(into)
+        return EditedNetwork(deepcopy(checked_model(given.model)), given.edits)
     if edits.source is None:
         raise NetworkFileError.because(
             f"{name} needs the network that it was saved from",
@@ -177,7 +201,7 @@ def _base(name: str, edits: Edits, into: nn.Module | None) -> nn.Module:
                 argument="into",
                 remedy="make the network yourself, and give it as into",
             )
-        return network(edits.source, edits.image or (3, 224, 224), edits.classes, seed=0)
+        return from_source(edits.source, edits.image or (3, 224, 224), edits.classes, seed=0)
     except NetworkFileError:
         raise
     except IfspaceError as error:
@@ -190,21 +214,22 @@ def _base(name: str, edits: Edits, into: nn.Module | None) -> nn.Module:
         ) from None
 
 
-def _example(model: nn.Module, x: Image | None) -> Tensor:
-    size = x if x is not None else edits_of(model).image
+def _example(network: EditedNetwork, x: Image | None) -> Tensor:
+    size = x if x is not None else network.edits.image
     if size is None:
         raise SettingError.because(
             "image size is not known",
-            got="a network that was never traced",
+            got="a network without a record of it",
             argument="x",
             allowed="an image [N, C, H, W], or its size (C, H, W)",
-            remedy="give it: save(model, path, x=(3, 224, 224))",
+            remedy="give it: save(network, path, x=(3, 224, 224))",
         )
-    return image_for(model, size)
+    return image_for(network.model, size)
 
 
-def _save_program(model: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> None:
-    if any(each.is_meta for each in (*model.parameters(), *model.buffers())):
+def _save_program(network: EditedNetwork, example: Tensor, path: str | os.PathLike[str]) -> None:
+    model = network.model
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         raise OutputError.because(
             "a network without weights",
             got="tensors on the meta device",
@@ -216,7 +241,7 @@ def _save_program(model: nn.Module, example: Tensor, path: str | os.PathLike[str
     except KernelError:
         # Some networks look at the number of images; torch then writes down that of the example.
         program = exported(model, example, open_batch=False)
-    extra = {files.METADATA_KEY: json.dumps(edits_of(model).to_json())}
+    extra = {files.METADATA_KEY: json.dumps(network.edits.to_json())}
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.export.save(program, file, extra_files=extra)
 

@@ -1,8 +1,8 @@
 """`ifspace optimize`: a real network with better stages, and blocks for its convolutions."""
 
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,8 +15,10 @@ from ifspace.cli.options import (
     shared_options,
     with_options,
 )
+from ifspace.cli.progress import ProgressBar
 from ifspace.cli.saving import SEED, check_files
 from ifspace.cli.solved import no_plan
+from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.options import (
     Source,
     input_option,
@@ -25,8 +27,24 @@ from ifspace.models.options import (
 )
 from ifspace.stages.command import block_list, milliseconds
 
+if TYPE_CHECKING:
+    from ifspace.models.edits import EditedNetwork
+    from ifspace.models.graph import Trace
+    from ifspace.models.optimization import OptimizationProblem
+    from ifspace.stages.problem import Blocks
+
 OBJECTIVES = ("keep", "params", "macs", "latency_ms")
 SUFFIXES = (".safetensors", ".onnx", ".pt2")
+# Options that say something of the blocks, and nothing without blocks.
+_FOR_BLOCKS: Final = (
+    "blocks_only",
+    "names",
+    "least_channels",
+    "objective",
+    "latency",
+    "latency_budget_ms",
+    "warm_start",
+)
 
 _OPTIONS = (
     input_option,
@@ -150,8 +168,7 @@ def command(
     seed: int,
     save: Path | None,
     latency: Path | None,
-    latency_budget_ms: Fraction | None,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Reorganize the stages of a network, then replace convolutions by blocks, then save it.
 
@@ -169,26 +186,139 @@ def command(
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
-        from ifspace.models.optimization import (
-            Wanted,
-            optimized,
-        )
-        from ifspace.models.optimize_text import (
-            forms,
-            message,
-        )
+        from ifspace.models.files import save as save_network
+        from ifspace.models.optimization import optimize
+        from ifspace.models.optimize_text import OptimizationReport
         from ifspace.models.sources import parse_image
         from ifspace.stages.latency import read_latency
 
         source = Source(model, parse_image(input), classes, seed)
-        wanted = Wanted(
-            source,
-            latency=None if latency is None else read_latency(latency),
-            latency_budget_ms=latency_budget_ms,
-            **asked,
-        )
+        options["latency"] = None if latency is None else read_latency(latency)
+        check_combination(options)
+        problem = _problem(options, seed)
         check_files(output, save, SUFFIXES)
-        found = optimized(wanted, output, save)
-    output.emit(forms(found), keep=found.after is not None)
-    if found.after is None:
-        no_plan(context, message(found), found.out_of_time)
+        start, trace = _traced(source, problem.warm_start or save is not None)
+        with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
+            optimization = optimize(start, trace, problem, bar)
+        for note in optimization.notes:
+            output.note(note)
+        network, after = optimization.network, optimization.after
+        if save is not None and network is not None and after is not None:
+            save_network(network, save, source.image)
+            output.note(f"saved: {save}, {after.params:,} parameters")
+        report = OptimizationReport(source, optimization, save if after is not None else None)
+    output.emit(report.forms(), keep=after is not None)
+    if after is None:
+        no_plan(context, report.message, optimization.is_out_of_time)
+
+
+def check_combination(options: Mapping[str, Any]) -> None:
+    """Check that options go together; None, and False of a flag, stand for those not given.
+
+    Raises: SettingError.
+    """
+
+    def given(*names: str) -> list[str]:
+        return [name for name in names if options[name] not in (None, False)]
+
+    blocks = given("block", "blocks", "cheapest")
+    budgets = given("params", "macs", "latency_budget_ms")
+    organizer = given("moves", "theta")
+    timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
+    for wrong, got, allowed in (
+        (len(blocks) > 1, blocks, "one of them; --blocks takes several"),
+        (
+            not blocks,
+            [*given(*_FOR_BLOCKS), "no block"],
+            "--block, --blocks or --cheapest beside them",
+        ),
+        (options["stages_only"], ["stages_only", *blocks], "--stages-only without blocks"),
+        (
+            options["blocks_only"],
+            ["blocks_only", *organizer],
+            "--moves and --theta where stages are reorganized",
+        ),
+        (
+            bool(organizer and budgets) and not blocks,
+            [*organizer, *budgets],
+            "moves of the organizer, or the best depths within a budget",
+        ),
+        (
+            not budgets and (options["objective"] == "keep" or options["block"] is not None),
+            [*given("objective"), "no budget"],
+            "--objective with --params or --macs; params or macs also with several blocks",
+        ),
+        (
+            timed and options["latency"] is None,
+            ["latency in play", "no --latency"],
+            "--latency TABLE.csv beside it",
+        ),
+        (
+            options["latency"] is not None and not timed,
+            ["latency", "nothing that it decides"],
+            "--latency-budget-ms or --objective latency_ms beside it",
+        ),
+    ):
+        if wrong and len(got) > 1:
+            first, *others = [
+                f"--{name.replace('_', '-')}" if name in options else name for name in got
+            ]
+            raise SettingError.because(
+                "options that do not go together",
+                got=f"{first} with {', '.join(others)}",
+                allowed=allowed,
+                remedy="leave one out, or add what is missing",
+            )
+
+
+def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
+    """Return the problem that the options describe."""
+    from ifspace.models.decomposition import LEAST_CHANNELS
+    from ifspace.models.optimization import OptimizationProblem
+    from ifspace.stages.problem import Budgets
+
+    return OptimizationProblem(
+        blocks=_blocks(options),
+        budgets=Budgets(
+            options["params"], options["macs"], latency_ms=options["latency_budget_ms"]
+        ),
+        keep_stages=options["blocks_only"],
+        moves=options["moves"],
+        theta=options["theta"] or 0,
+        alpha=options["alpha"],
+        names=options["names"],
+        least_channels=options["least_channels"] or LEAST_CHANNELS,
+        objective=options["objective"],
+        latency=options["latency"],
+        warm_start=options["warm_start"],
+        seed=seed,
+        time_limit_s=options["time_limit"],
+    )
+
+
+def _blocks(options: Mapping[str, Any]) -> "Blocks | None":
+    """Return the blocks to choose from, None if there are none."""
+    from ifspace.stages.problem import CHEAPEST, Blocks, parse_block
+
+    if options["cheapest"]:
+        return Blocks(CHEAPEST)
+    if options["blocks"] is not None:
+        return Blocks(*map(parse_block, options["blocks"]))
+    if options["block"] is None:
+        return None
+    try:
+        return Blocks(parse_block(options["block"]))
+    except IfspaceError as error:
+        error.argument = None  # it names --blocks, which was not given
+        raise
+
+
+def _traced(source: Source, with_values: bool) -> "tuple[EditedNetwork, Trace]":
+    """Return the network and its trace; without values where shapes are enough."""
+    from ifspace.models import trace
+    from ifspace.models.sources import on_shapes
+
+    def traced(network: "EditedNetwork") -> "tuple[EditedNetwork, Trace]":
+        return network, trace(network.model, source.image)
+
+    return traced(source.open()) if with_values else on_shapes(source.open, traced)

@@ -1,20 +1,20 @@
-"""Text and values of `ifspace optimize`: the moves, the blocks, the network before and after."""
+"""What `ifspace optimize` prints: the moves, the blocks, the network before and after."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from ifspace.answer import Status
-from ifspace.catalogue.export import csv_table, json_text, markdown_table, ratio_text
+from ifspace.catalogue.export import markdown_table
 from ifspace.cli.options import Forms
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition
-from ifspace.models.optimization import (
-    Optimized,
-    Wanted,
-)
-from ifspace.models.options import size_value, some
+from ifspace.models.optimization import Optimization
+from ifspace.models.options import Source, size_text, size_value, some
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
+from ifspace.serialize import json_text
 from ifspace.stages.text import (
     PublishedComparison,
     State,
@@ -25,252 +25,22 @@ from ifspace.stages.text import (
     short,
     states,
 )
-from ifspace.table import (
-    facts,
-    heading,
-    table,
-)
+from ifspace.table import Table, facts, heading, ratio_text
 
-# The depths that were found within budgets, where the organizer does not come by.
-BEST = "b"
-_STATUS_OF_DEPTHS = {
-    Status.OPTIMAL: "proven: within the budgets no depths up to {deep} gain more",
+Facts = list[tuple[str, str]]
+# The step of depths chosen within budgets that are no state of the organizer.
+BEST: Final = "b"
+_DEPTHS_STATUS: Final = {
+    Status.OPTIMAL: "proven: within the budgets no depths up to {depth} gain more",
     Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
 }
-
-
-def moved_values(found: Optimized) -> dict[str, Any]:
-    """Return the stages as values that JSON has."""
-    plan = found.stages
-    if plan is None or found.wanted.blocks_only:
-        return {"stages": None, "moves": [], "published": []}
-    answer, beside = plan.answer, _beside(found, plan)
-    way, taken = _states(found, plan), _taken(found, plan)
-    return {
-        "stages": {
-            "sides": [size_value(_size(name)) for name in plan.names],
-            "taken": taken,
-            "status": None if answer is None else answer.status.name.lower(),
-            "bound": None if answer is None else answer.bound,
-            "stopped": plan.trajectory.stopped.name.lower(),
-            "moved_gain": plan.trajectory.moved_gain,
-            "start": way[0].amounts,
-        },
-        "moves": [
-            {"step": state.step, **state.values, "taken": state.step == taken}
-            for state in way
-            if state.move is not None
-        ],
-        "published": [each.values for each in beside],
-    }
-
-
-def moved(found: Optimized) -> str:
-    """Return the stages as a table with a row a state, and what there is to say of them."""
-    plan = found.stages
-    if plan is None or found.wanted.blocks_only:
-        return ""
-    wanted, beside = found.wanted, _beside(found, plan)
-    title = f"Moves of the organizer: θ = {wanted.theta or 0:g}, α = {plan.alpha:g}"
-    said = [("sides", ", ".join(plan.names))]
-    if plan.answer is None:
-        said += ending_facts(plan.trajectory)
-    else:
-        title = f"Depths of greatest gain within {amounts_text(plan.budgets.limits)}: "
-        title += f"α = {plan.alpha:g}"
-        said += _proven(plan)
-    lines = [str(each) for each in beside]
-    said += list(zip(["published", *[""] * len(lines)], lines, strict=False))
-    rows = moves_table(_states(found, plan), bool(lines), _notes(found, plan))
-    return heading(title) + rows + "\n" + facts(said)
-
-
-def _states(found: Optimized, plan: Reorganization) -> list[State]:
-    """Return the states of the organizer and, where none is what was taken, that too."""
-    published = [each.published for each in _beside(found, plan)]
-    way = states(plan.trajectory, plan.alpha, published)
-    if _taken(found, plan) == BEST:
-        way.append(State(BEST, None, plan.end, plan.end.gain(plan.alpha)))
-    return way
-
-
-def _taken(found: Optimized, plan: Reorganization) -> int | str | None:
-    """Return the step after which the depths are those taken."""
-    if plan.answer is not None and not plan.answer.plans:
-        return None
-    depths = [layout.depths for layout in plan.states]
-    return depths.index(plan.end.depths) if plan.end.depths in depths else BEST
-
-
-def _notes(found: Optimized, plan: Reorganization) -> dict[Any, str]:
-    """Return what to say of states: which was taken, which others keep the budgets."""
-    given = plan.budgets.limits
-    notes: dict[Any, str] = {
-        step: "keeps the budgets"
-        for step, layout in enumerate(plan.states)
-        if given and all(getattr(layout, name) <= most for name, most in given.items())
-    }
-    taken = _taken(found, plan)
-    return notes if taken is None else notes | {taken: "taken"}
-
-
-def _beside(found: Optimized, plan: Reorganization) -> list[PublishedComparison]:
-    source = found.wanted.source
-    classifier = sum(layer.params for layer in found.before.head)
-    return [
-        PublishedComparison(each, plan.trajectory, classifier)
-        for each in published_of(source.name, source.image)
-        if len(each.depths) == len(plan.start.depths)
-    ]
-
-
-def _proven(plan: Reorganization) -> list[tuple[str, str]]:
-    answer = plan.answer
-    if answer is None or not answer.plans:
-        return []
-    best = answer.plans[0]
-    deep = max(table.max_depth for table in best.problem.tables)
-    said = [
-        (
-            "status",
-            f"{answer.status.name.lower()}, {_STATUS_OF_DEPTHS[answer.status].format(deep=deep)}",
-        )
-    ]
-    if answer.bound is not None:
-        gap = answer.bound - best.objective()
-        reached = "which these reach" if gap < 1e-6 else f"{gap:.2g} above these"
-        said.append(("bound", f"{answer.bound:.6f}, {reached}"))
-    left = {name: most - getattr(plan.end, name) for name, most in plan.budgets.limits.items()}
-    return [*said, ("left over", amounts_text(left))]
-
-
-def _size(name: str) -> tuple[int, int]:
-    height, width = map(int, name.split("×"))
-    return height, width
-
-
-_STATUS_OF_BLOCKS = {
+_BLOCKS_STATUS: Final = {
     Status.OPTIMAL: "proven: within the budgets nothing is better",
     Status.FEASIBLE: "time ran out: the best found so far",
 }
-# Why a layer stays that a block fits, by what decides.
-_WHY = {"keep": "the budgets ask for no more"}
-_LESS = "no less of what decides with a block"
-
-
-def replaced_values(found: Optimized) -> dict[str, Any]:
-    """Return the blocks as values that JSON has."""
-    plan = found.blocks
-    if plan is None:
-        return {"blocks": None, "replaced": [], "kept": [], "skipped": []}
-    answer, fits = plan.answer, {fit.name: fit for fit in plan.fits}
-    return {
-        "blocks": {
-            "objective": found.wanted.chosen_objective,
-            "status": None if answer is None else answer.status.name.lower(),
-            "left_out": [] if answer is None else list(answer.left_out),
-        },
-        "replaced": [
-            {
-                "name": each.name,
-                "block": str(each.sized.block),
-                "stride": each.step.stride,
-                "params": list(each.params),
-                "macs": list(each.macs),
-                "field": [list(field) for field in each.fields],
-                "fit": _fit(fits.get(each.name)),
-            }
-            for each in plan.replaced
-        ],
-        "kept": _kept(plan),
-        "skipped": [{"name": each.name, "reason": each.reason} for each in plan.skipped],
-    }
-
-
-def replaced(found: Optimized) -> str:
-    """Return the blocks as a table with a row a convolution, and what there is to say of them."""
-    plan = found.blocks
-    if plan is None:
-        return ""
-    fits = {fit.name: fit for fit in plan.fits}
-    columns = ["layer", "block~", ">params", ">×", ">MACs", ">×"]
-    columns += [">error", ">drawn", ">unseen"] if fits else []
-    rows: list[list[Any]] = []
-    for each in plan.replaced:
-        row = [each.name, str(each.sized.block)]
-        for before, after in (each.params, each.macs):
-            row += [short(after), ratio_text(after / before)]
-        rows.append(row + (_errors(fits.get(each.name)) if fits else []))
-    total = len(plan.replaced) + len(_kept(plan)) + len(plan.skipped)
-    text = heading(f"Replaced: {len(plan.replaced)} of {total} convolutions")
-    said = _said(found, plan)
-    return text + (table(columns, rows) if rows else "") + ("\n" + facts(said) if said else "")
-
-
-def _kept(plan: Decomposition) -> list[str]:
-    """Return the layers that a block fits and that stay all the same."""
-    if plan.answer is None or plan.answer.best is None:
-        return []
-    done = {each.name for each in plan.replaced}
-    return [site.name for site in plan.answer.best.problem.sites if site.name not in done]
-
-
-def _fit(fit: Fit | None) -> dict[str, Any] | None:
-    if fit is None:
-        return None
-    names = ("error", "random", "scaled", "unseen", "pixels")
-    return {name: getattr(fit, name) for name in names}
-
-
-def _errors(fit: Fit | None) -> list[str]:
-    found = (None,) * 3 if fit is None else (fit.error, fit.random, fit.unseen)
-    return ["" if each is None else f"{each:.3f}" for each in found]
-
-
-def _narrow(plan: Decomposition) -> list[tuple[str, str]]:
-    """Return which blocks see less than the convolution that they replace."""
-    fields: dict[str, list[str]] = {}
-    for each in plan.replaced:
-        if each.sees_less:
-            before, after = (f"{side}×{side}×{channels}" for side, channels in each.fields)
-            fields.setdefault(f"{after} of {before}", []).append(each.name)
-    lines = [f"{some(names)}: {field}" for field, names in fields.items()]
-    lines += ["--cheapest takes blocks with the full field"] if lines else []
-    return list(zip(["sees less", *[""] * len(lines)], lines, strict=False))
-
-
-def _said(found: Optimized, plan: Decomposition) -> list[tuple[str, str]]:
-    said = []
-    reasons: dict[str, list[str]] = {}
-    for each in plan.skipped:
-        reasons.setdefault(each.reason, []).append(each.name)
-    lines = [f"{some(names)}: {reason}" for reason, names in reasons.items()]
-    if kept := _kept(plan):
-        lines.append(f"{some(kept)}: {_WHY.get(found.wanted.chosen_objective, _LESS)}")
-    said += list(zip(["kept", *[""] * len(lines)], lines, strict=False))
-    said += _narrow(plan)
-    answer = plan.answer
-    if answer is not None and answer.best is not None:
-        said.append(("status", f"{answer.status.name.lower()}, {_STATUS_OF_BLOCKS[answer.status]}"))
-        left = {
-            name: most - getattr(found.after, name)
-            for name, most in plan.budgets.limits.items()
-            if name != "latency_ms"
-        }
-        said += [("left over", amounts_text(left))] if left else []
-        said += [("left out", some(answer.left_out, 3))] if answer.left_out else []
-    if plan.fits:
-        said += [
-            (
-                "error",
-                "what a fitted block leaves of its convolution's output y, |y - block|² / "
-                "|y|², on images of noise",
-            ),
-            ("drawn", "the same before the fit; unseen: on images kept out of it"),
-        ]
-    return said
-
-
+# Why a layer stays that a block fits, by the objective.
+_WHY_KEPT: Final = {"keep": "the budgets ask for no more"}
+_NO_GAIN: Final = "no less of what decides with a block"
 _COLUMNS: Final = (
     "what",
     "step",
@@ -293,126 +63,343 @@ _COLUMNS: Final = (
 )
 
 
-def forms(found: Optimized) -> Forms:
-    """Return what was done in every format; without a network after, JSON alone has something."""
-    values = _values(found)
-    cells = [[_cell(row.get(name)) for name in _COLUMNS] for row in _rows(values)]
-    made = {
-        "table": lambda: _text(found),
-        "csv": lambda: csv_table(_COLUMNS, cells),
-        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in cells]),
+@dataclass(frozen=True, slots=True)
+class OptimizationReport:
+    """An optimization of the network `source`, which is written to the file `saved`, if any."""
+
+    source: Source
+    optimization: Optimization
+    saved: Path | None = None
+
+    def forms(self) -> Forms:
+        """Return the report in every format; without a network after, JSON alone has something."""
+        values = self.values
+        rows = [tuple(_cell(row.get(name)) for name in _COLUMNS) for row in _rows(values)]
+        table = Table(_COLUMNS, tuple(rows))
+        forms = {
+            "table": self._text,
+            "csv": table.csv,
+            # Numbers as they are: the file is for programs too.
+            "markdown": lambda: markdown_table(
+                _COLUMNS, [["" if cell is None else str(cell) for cell in row] for row in rows]
+            ),
+        }
+        if self.optimization.after is None:
+            forms = dict.fromkeys(forms, str)
+        return forms | {"json": lambda: json_text(values)}
+
+    @property
+    def message(self) -> str:
+        """Why there is no network within the budgets, in a sentence."""
+        stages, blocks = self.optimization.stages, self.optimization.blocks
+        plan = stages if blocks is None else blocks
+        assert plan is not None
+        assert plan.answer is not None
+        what, remedy = "choice of blocks", "raise a budget, or offer cheaper blocks"
+        if blocks is None:
+            what, remedy = "depths of the stages", "raise a budget, or let --cheapest find blocks"
+        limits = amounts_text(plan.budgets.limits)
+        if plan.answer.status is Status.UNKNOWN:
+            return (
+                f"{limits}: time ran out before any {what} that keeps to that was found; allow more"
+            )
+        # Of the whole network; the search for blocks knows only the layers it chooses for.
+        least = plan.answer.least if blocks is None else blocks.least
+        alone = f"the least of each by itself is {amounts_text(least)}"
+        return f"{limits}: proven: no {what} keeps to that; {alone}; {remedy}"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        done, problem = self.optimization, self.optimization.problem
+        before, after = done.before, done.after
+        limits = problem.budgets.limits
+        if "latency_ms" in limits:
+            limits["latency_ms"] = float(limits["latency_ms"])  # type: ignore[assignment]
+        return {
+            "model": self.source.name,
+            "image": self.source.image,
+            "alpha": problem.alpha,
+            "theta": problem.theta,
+            "seed": problem.seed,
+            "budgets": limits,
+            "message": None if after is not None else self.message,
+            "before": _amounts(before, self._depths(at_end=False)),
+            "after": None if after is None else _amounts(after, self._depths(at_end=True)),
+            "ratios": None
+            if after is None
+            else {
+                name: getattr(after, name) / getattr(before, name) for name in ("params", "macs")
+            },
+            **self._stages_values(),
+            **_blocks_values(done),
+            "saved": self.saved,
+        }
+
+    def _text(self) -> str:
+        done, before = self.optimization, self.optimization.before
+        assert done.after is not None
+        reports = [("before", before, False), ("after", done.after, True)]
+        if done.blocks is not None and done.reorganized not in (None, before):
+            reports.insert(1, ("stages reorganized", done.reorganized, True))
+        rows = []
+        for name, report, at_end in reports:
+            ratios = [
+                ""
+                if report is before
+                else ratio_text(getattr(report, amount) / getattr(before, amount))
+                for amount in ("params", "macs")
+            ]
+            depths = ",".join(map(str, self._depths(at_end)))
+            rows.append(
+                (
+                    name,
+                    report.params,
+                    ratios[0],
+                    report.macs,
+                    ratios[1],
+                    f"{report.gain:.2f}",
+                    depths,
+                )
+            )
+        columns = ("", ">params", ">×", ">MACs", ">×", ">gain", "depths")
+        totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
+        return "\n".join(text for text in (self._stages_text(), _blocks_text(done), totals) if text)
+
+    def _depths(self, at_end: bool) -> tuple[int, ...]:
+        """Return the units of the stages that take part, of all stages if no unit can move."""
+        plan = self.optimization.stages
+        if plan is None:
+            return tuple(len(stage.units) for stage in self.optimization.before.stages)
+        return (plan.end if at_end else plan.start).depths
+
+    def _stages_values(self) -> dict[str, Any]:
+        plan = self.optimization.stages
+        if plan is None or self.optimization.problem.keep_stages:
+            return {"stages": None, "moves": [], "published": []}
+        answer, taken = plan.answer, _taken(plan)
+        first, *others = self._states(plan)
+        return {
+            "stages": {
+                "sides": [size_value(size) for size in plan.sizes],
+                "taken": taken,
+                "status": None if answer is None else answer.status.name.lower(),
+                "bound": None if answer is None else answer.bound,
+                "stopped": plan.trajectory.stopped.name.lower(),
+                "moved_gain": plan.trajectory.moved_gain,
+                "start": first.amounts,
+            },
+            "moves": [
+                {"step": state.step, **state.values, "taken": state.step == taken}
+                for state in others
+                if state.move is not None
+            ],
+            "published": [comparison.values for comparison in self._published(plan)],
+        }
+
+    def _stages_text(self) -> str:
+        """Return the stages as a table with a row for each state, and facts about them."""
+        plan, problem = self.optimization.stages, self.optimization.problem
+        if plan is None or problem.keep_stages:
+            return ""
+        pairs: Facts = [("sides", ", ".join(map(size_text, plan.sizes)))]
+        if plan.answer is None:
+            title = f"Moves of the organizer: θ = {problem.theta:g}, α = {plan.alpha:g}"
+            pairs += ending_facts(plan.trajectory)
+        else:
+            limits = amounts_text(plan.budgets.limits)
+            title = f"Depths of greatest gain within {limits}: α = {plan.alpha:g}"
+            pairs += _proof_facts(plan)
+        comparisons = self._published(plan)
+        pairs += _labelled("published", map(str, comparisons))
+        rows = moves_table(self._states(plan), bool(comparisons), _state_notes(plan))
+        return heading(title) + rows + "\n" + facts(pairs)
+
+    def _states(self, plan: Reorganization) -> list[State]:
+        """Return the states of the organizer, and the end of the plan if it is none of them."""
+        published = [comparison.published for comparison in self._published(plan)]
+        found = states(plan.trajectory, plan.alpha, published)
+        if _taken(plan) == BEST:
+            found.append(State(BEST, None, plan.end, plan.end.gain(plan.alpha)))
+        return found
+
+    def _published(self, plan: Reorganization) -> list[PublishedComparison]:
+        classifier = sum(layer.params for layer in self.optimization.before.head)
+        return [
+            PublishedComparison(row, plan.trajectory, classifier)
+            for row in published_of(self.source.name, self.source.image)
+            if len(row.depths) == len(plan.start.depths)
+        ]
+
+
+def _taken(plan: Reorganization) -> int | str | None:
+    """Return the step after which the depths are those of the plan; None without an answer."""
+    if not plan.is_solved:
+        return None
+    depths = [layout.depths for layout in plan.states]
+    return depths.index(plan.end.depths) if plan.end.depths in depths else BEST
+
+
+def _state_notes(plan: Reorganization) -> dict[Any, str]:
+    """Return remarks on states: which was taken, which others keep the budgets."""
+    limits = plan.budgets.limits
+    notes: dict[Any, str] = {
+        step: "keeps the budgets"
+        for step, layout in enumerate(plan.states)
+        if limits and all(getattr(layout, name) <= limit for name, limit in limits.items())
     }
-    if found.after is None:
-        made = dict.fromkeys(made, str)
-    return made | {"json": lambda: json_text(values)}
+    taken = _taken(plan)
+    return notes if taken is None else notes | {taken: "taken"}
 
 
-def message(found: Optimized) -> str:
-    """Return why there is no network that was asked for, in a sentence."""
-    plan = found.stages if found.blocks is None else found.blocks
-    assert plan is not None
-    assert plan.answer is not None
-    what, remedy = "choice of blocks", "raise a budget, or offer cheaper blocks"
-    if found.blocks is None:
-        what, remedy = "depths of the stages", "raise a budget, or let --cheapest find blocks"
-    bounds = amounts_text(plan.budgets.limits)
-    if plan.answer.status is Status.UNKNOWN:
-        return f"{bounds}: time ran out before any {what} that keeps to that was found; allow more"
-    # Those of the whole network, of which a search for blocks knows only its layers.
-    least = plan.answer.least if found.blocks is None else found.blocks.least
-    alone = f"the least of each by itself is {amounts_text(least)}"
-    return f"{bounds}: proven: no {what} keeps to that; {alone}; {remedy}"
+def _proof_facts(plan: Reorganization) -> Facts:
+    answer = plan.answer
+    if answer is None or answer.best is None:
+        return []
+    best = answer.best
+    deepest = max(table.max_depth for table in best.problem.tables)
+    status = _DEPTHS_STATUS[answer.status].format(depth=deepest)
+    pairs = [("status", f"{answer.status.name.lower()}, {status}")]
+    if answer.bound is not None:
+        gap = answer.bound - best.objective()
+        reached = "which these reach" if gap < 1e-6 else f"{gap:.2g} above these"
+        pairs.append(("bound", f"{answer.bound:.6f}, {reached}"))
+    limits = plan.budgets.limits.items()
+    left = {name: limit - getattr(plan.end, name) for name, limit in limits}
+    return [*pairs, ("left over", amounts_text(left))]
 
 
-def _values(found: Optimized) -> dict[str, Any]:
-    wanted, source = found.wanted, found.wanted.source
-    budgets = {"params": wanted.params, "macs": wanted.macs, "latency_ms": _latency(wanted)}
-    after = found.after
-    return {
-        "model": source.name,
-        "image": list(source.image),
-        "alpha": wanted.alpha,
-        "theta": wanted.theta or 0,
-        "seed": source.seed,
-        "budgets": {name: most for name, most in budgets.items() if most is not None},
-        "message": None if after is not None else message(found),
-        "before": _amounts(found.before, _depths(found, end=False)),
-        "after": None if after is None else _amounts(after, _depths(found, end=True)),
-        "ratios": None
-        if after is None
-        else {
-            name: getattr(after, name) / getattr(found.before, name) for name in ("params", "macs")
-        },
-        **moved_values(found),
-        **replaced_values(found),
-        "saved": found.saved,
-    }
-
-
-def _latency(wanted: Wanted) -> float | None:
-    return None if wanted.latency_budget_ms is None else float(wanted.latency_budget_ms)
-
-
-def _depths(found: Optimized, end: bool) -> list[int]:
-    """Return the units of the stages that take part, or of all where none can."""
-    plan = found.stages
+def _blocks_values(done: Optimization) -> dict[str, Any]:
+    plan = done.blocks
     if plan is None:
-        return [len(stage.units) for stage in found.before.stages]
-    return list((plan.end if end else plan.start).depths)
+        return {"blocks": None, "replaced": [], "kept": [], "skipped": []}
+    answer, fits = plan.answer, {fit.name: fit for fit in done.fits}
+    return {
+        "blocks": {
+            "objective": done.problem.chosen_objective,
+            "status": None if answer is None else answer.status.name.lower(),
+            "left_out": [] if answer is None else answer.left_out,
+        },
+        "replaced": [
+            {
+                "name": row.name,
+                "block": str(row.sized.block),
+                "stride": row.step.stride,
+                "params": row.params,
+                "macs": row.macs,
+                "field": row.fields,
+                "fit": _fit_values(fits.get(row.name)),
+            }
+            for row in plan.replaced
+        ],
+        "kept": plan.kept,
+        "skipped": [{"name": conv.name, "reason": conv.reason} for conv in plan.skipped],
+    }
 
 
-def _amounts(report: Report, depths: list[int]) -> dict[str, Any]:
+def _fit_values(fit: Fit | None) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    values = asdict(fit)
+    del values["name"]
+    return values
+
+
+def _blocks_text(done: Optimization) -> str:
+    """Return the blocks as a table with a row for each convolution, and facts about them."""
+    plan = done.blocks
+    if plan is None:
+        return ""
+    fits = {fit.name: fit for fit in done.fits}
+    columns = ["layer", "block~", ">params", ">×", ">MACs", ">×"]
+    columns += [">error", ">drawn", ">unseen"] if fits else []
+    rows = []
+    for replacement in plan.replaced:
+        row = [replacement.name, str(replacement.sized.block)]
+        for before, after in (replacement.params, replacement.macs):
+            row += [short(after), ratio_text(after / before)]
+        rows.append((*row, *(_errors(fits.get(replacement.name)) if fits else ())))
+    total = len(plan.replaced) + len(plan.kept) + len(plan.skipped)
+    text = heading(f"Replaced: {len(plan.replaced)} of {total} convolutions")
+    pairs = _block_facts(done, plan)
+    text += Table(tuple(columns), tuple(rows)).text() if rows else ""
+    return text + ("\n" + facts(pairs) if pairs else "")
+
+
+def _errors(fit: Fit | None) -> list[str]:
+    errors = (None,) * 3 if fit is None else (fit.error, fit.random, fit.unseen)
+    return ["" if error is None else f"{error:.3f}" for error in errors]
+
+
+def _block_facts(done: Optimization, plan: Decomposition) -> Facts:
+    skipped: dict[str, list[str]] = {}
+    for conv in plan.skipped:
+        skipped.setdefault(conv.reason, []).append(conv.name)
+    lines = [f"{some(names)}: {reason}" for reason, names in skipped.items()]
+    if plan.kept:
+        reason = _WHY_KEPT.get(done.problem.chosen_objective, _NO_GAIN)
+        lines.append(f"{some(plan.kept)}: {reason}")
+    pairs = _labelled("kept", lines) + _field_facts(plan)
+    answer = plan.answer
+    if answer is not None and answer.best is not None:
+        pairs.append(("status", f"{answer.status.name.lower()}, {_BLOCKS_STATUS[answer.status]}"))
+        left = {
+            name: limit - getattr(done.after, name)
+            for name, limit in plan.budgets.limits.items()
+            if name != "latency_ms"
+        }
+        pairs += [("left over", amounts_text(left))] if left else []
+        pairs += [("left out", some(answer.left_out, 3))] if answer.left_out else []
+    if done.fits:
+        pairs += [
+            (
+                "error",
+                "what a fitted block leaves of its convolution's output y, |y - block|² / "
+                "|y|², on images of noise",
+            ),
+            ("drawn", "the same before the fit; unseen: on images kept out of it"),
+        ]
+    return pairs
+
+
+def _field_facts(plan: Decomposition) -> Facts:
+    """Return which blocks see less than the convolution that they replace."""
+    names_of: dict[str, list[str]] = {}
+    for replacement in plan.replaced:
+        if replacement.sees_less:
+            before, after = (f"{side}×{side}×{width}" for side, width in replacement.fields)
+            names_of.setdefault(f"{after} of {before}", []).append(replacement.name)
+    lines = [f"{some(names)}: {fields}" for fields, names in names_of.items()]
+    lines += ["--cheapest takes blocks with the full field"] if lines else []
+    return _labelled("sees less", lines)
+
+
+def _labelled(label: str, lines: "Iterator[str] | Sequence[str]") -> Facts:
+    """Return lines as facts, the first with the label."""
+    return [("" if index else label, line) for index, line in enumerate(lines)]
+
+
+def _amounts(report: Report, depths: tuple[int, ...]) -> dict[str, Any]:
     return {"params": report.params, "macs": report.macs, "gain": report.gain, "depths": depths}
 
 
 def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the answer as rows: the network before, moves, layers, the network after."""
+    """Yield the report as rows: the network before, moves, layers, the network after."""
     yield {"what": "before", **values["before"]}
-    for each in values["moves"]:
-        yield {"what": "move", **each}
-    for each in values["replaced"]:
-        row = {"what": "replaced", **each}
+    for move in values["moves"]:
+        yield {"what": "move", **move}
+    for replacement in values["replaced"]:
+        row = {"what": "replaced", **replacement}
         for name in ("params", "macs"):
-            row[f"{name}_before"], row[name] = each[name]
-        yield row | (each["fit"] or {})
+            row[f"{name}_before"], row[name] = replacement[name]
+        yield row | (replacement["fit"] or {})
     for name in values["kept"]:
         yield {"what": "kept", "name": name}
-    for each in values["skipped"]:
-        yield {"what": "skipped", **each}
+    for conv in values["skipped"]:
+        yield {"what": "skipped", **conv}
     if values["after"] is not None:
         yield {"what": "after", **values["after"]}
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "" if value is None else value
-
-
-def _text(found: Optimized) -> str:
-    before, after = found.before, found.after
-    assert after is not None
-    rows = [("before", before, False), ("after", after, True)]
-    if found.blocks is not None and found.between not in (None, before):
-        rows.insert(1, ("stages reorganized", found.between, True))
-    cells = []
-    for name, report, end in rows:
-        depths = ",".join(map(str, _depths(found, end)))
-        times = [
-            "" if report is before else ratio_text(getattr(report, each) / getattr(before, each))
-            for each in ("params", "macs")
-        ]
-        cells.append(
-            [
-                name,
-                f"{report.params:,}",
-                times[0],
-                f"{report.macs:,}",
-                times[1],
-                f"{report.gain:.2f}",
-                depths,
-            ]
-        )
-    columns = ["", ">params", ">×", ">MACs", ">×", ">gain", "depths"]
-    totals = heading(str(found.wanted.source)) + table(columns, cells)
-    return "\n".join(part for part in (moved(found), replaced(found), totals) if part)
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -4,13 +4,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from ifspace.cli.installed import TORCH, check_installed
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from ifspace.models.edits import EditedNetwork
     from ifspace.models.graph import (
         Size,
         TracedLayer,
@@ -38,11 +41,15 @@ class Source:
     classes: int | None = None
     seed: int | None = None
 
-    def build(self) -> Any:
+    def build(self) -> "nn.Module":
         """Return the network."""
-        from ifspace.models import network
+        return self.open().model
 
-        return network(self.name, self.image, self.classes, seed=self.seed)
+    def open(self) -> "EditedNetwork":
+        """Return the network with the record of its source."""
+        from ifspace.models.sources import from_source
+
+        return from_source(self.name, self.image, self.classes, seed=self.seed)
 
     def __str__(self) -> str:
         return f"{self.name} at {'×'.join(map(str, self.image))}"

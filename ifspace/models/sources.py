@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import DeviceError, IfspaceError, SettingError
-from ifspace.models.edits import Edits, attach
+from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.nn.checks import check_seed, first_line, kind_of, wrong_type
 from ifspace.nn.network import (
     MAX_CLASSES,
@@ -61,8 +61,7 @@ def network(
     function or class of a Python file that is called without arguments, or an nn.Module in it; or a
     network of the papers, such as "vgg16". `image` (channels, height, width) in pixels is the size
     that a network of the papers is built for; timm is told the channels. `classes`: the source's
-    own number if not given. The network carries these (`edits_of`), so that a file of it can name
-    them. The same `seed` draws the same weights on the CPU and leaves torch's
+    own number if not given. The same `seed` draws the same weights on the CPU and leaves torch's
     generators as they are; None draws from them.
 
     >>> made = network("MobileNet", (3, 32, 32), classes=100, seed=0)
@@ -74,6 +73,24 @@ def network(
     Raises: SettingError for a name that is not known or cannot be read, a file or factory that is
         not there, fails, or makes no nn.Module, and an image that a network of the papers does not
         take; DeviceError when timm or torchvision is missing, or does not go with this torch.
+    """
+    return from_source(name, image, classes, seed=seed).model
+
+
+def from_source(
+    name: str,
+    image: Image = (_COLOURS, 224, 224),
+    classes: int | None = None,
+    *,
+    seed: int | None = None,
+) -> EditedNetwork:
+    """Return the network that a text names, with the record of where it comes from.
+
+    Arguments and errors are those of `network`. A file that `save` writes of it, or of what
+    `reorganize` and `decompose` make of it, names its source, so `load` needs the file alone.
+
+    >>> from_source("torchvision:resnet18", (3, 64, 64)).edits.source
+    'torchvision:resnet18'
     """
     if not isinstance(name, str):
         raise wrong_type("model", name, _forms(), "write it like 'vgg16'")
@@ -87,8 +104,7 @@ def network(
     # A network of ifspace's own carries its layout.
     source = None if isinstance(made, Network) else name.strip()
     own = None if source is None else digest_of(source)
-    attach(made, Edits(source, size, classes=classes, digest=own))
-    return made
+    return EditedNetwork(made, Edits(source, size, classes=classes, digest=own))
 
 
 def parse_image(text: str) -> Image:
@@ -516,9 +532,10 @@ def _lies_in(folder: Path, top: str) -> bool:
 
 
 Found = TypeVar("Found")
+Built = TypeVar("Built")
 
 
-def on_shapes(build: Callable[[], nn.Module], work: Callable[[nn.Module], Found]) -> Found:
+def on_shapes(build: Callable[[], Built], work: Callable[[Built], Found]) -> Found:
     """Return what the work makes of a network that is built on the meta device.
 
     Where it cannot be built there, or the work fails on it, of the network as it is built: some

@@ -27,7 +27,7 @@ from torch import nn
 
 from ifspace.models.fields import Field, Propagation
 from ifspace.models.graph import Node, Op, Size, Trace
-from ifspace.models.surgery import is_row
+from ifspace.models.surgery import is_sequential
 from ifspace.nn import BlockModule
 
 JOINING = (Op.JOIN, Op.MOVE, Op.MIX)
@@ -228,7 +228,7 @@ class _Finder:
     def _is_sequence(self, name: str) -> bool:
         """Return whether a module is a sequence of blocks, even if it holds only one now."""
         module = self._model.get_submodule(name)
-        if not (isinstance(module, nn.ModuleList) or is_row(module)):
+        if not (isinstance(module, nn.ModuleList) or is_sequential(module)):
             return False
         weighted = [
             child for child in module.children() if next(child.parameters(), None) is not None

@@ -1,8 +1,8 @@
-"""Blocks that begin near the convolutions that they replace, layer by layer.
+"""Warm start: fit blocks to the convolutions that they replace, layer by layer.
 
-Each block is fitted by least squares to its convolution, on what that convolution reads in the
-original network; then the network's own training begins. A block has fewer weights than the
-convolution and does not reach it: what remains is said.
+Each block is fitted by least squares to its convolution, on what the convolution reads in the
+original network; training of the whole network starts from there. A block has fewer weights than
+the convolution and cannot equal it: what remains is reported.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,31 +19,31 @@ from ifspace.models.tracing import evaluated
 from ifspace.nn.block import BlockModule
 from ifspace.nn.checks import check_seed, first_line, wrong_type
 
-# So many numbers are kept of what a layer reads and writes: 8 MB, and about 64 MB while fitting.
+# How many numbers of a layer's input and output are kept: 8 MB, and about 64 MB while fitting.
 KEPT: Final = 2**21
-# Of each image a window at least so many pixels wide is kept, rather than fewer of more images.
+# The least width in pixels of the window kept of each image; beyond it, fewer images are kept.
 LEAST_WINDOW: Final = 8
-# So many images go through the network at once.
-AT_ONCE: Final = 8
-# One image of so many is not fitted to, but kept to see what the fit is worth.
-KEPT_OUT: Final = 4
+# How many images go through the network at once.
+BATCH: Final = 8
+# One image in so many is kept out of the fit, to see what the fit is worth.
+HELD_OUT: Final = 4
 IMAGES: Final = 8
-# Further steps of L-BFGS change the error by little: from 50 to 300 by a hundredth or two.
+# Steps of L-BFGS: from 50 to 300 the error changes by a hundredth or two.
 STEPS: Final = 50
-# Noise beside too few pixels: windows of 8 x 8 pixels, so many at least, and pixels for a channel.
-_NOISE_SIDE: Final = 8
+# Noise added where pixels are few: the size of a window, the least number of windows, and pixels
+# for each channel.
+_NOISE_SIZE: Final = 8
 _NOISE_WINDOWS: Final = 16
 _NOISE_PIXELS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What remains of a convolution's output y that its block does not give, ||y - block||²/||y||².
+    """The relative error of a block against its convolution's output y, ||y - block||² / ||y||².
 
-    `error`: of the fitted block; `random`: of the block before, as it was drawn; `scaled`: of that
-    block times the best number; all on the inputs that were fitted to. `unseen`: that of the fitted
-    block on images that were kept out, None where there were none to spare. `pixels`: how many
-    pixels of output were fitted to.
+    `error`: after the fit; `random`: before it, with the weights drawn; `scaled`: before it, times
+    the best number; all on the inputs of the fit. `unseen`: after the fit, on images held out, None
+    if there were none to spare. `pixels`: how many output pixels were fitted to.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Fit:
     pixels: int
 
 
-def warm_start(
+def fit_blocks(
     original: nn.Module,
     changed: nn.Module,
     names: Iterable[str],
@@ -62,15 +62,14 @@ def warm_start(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Fit, ...]:
-    """Fit the blocks of a changed network to the convolutions of the original, and say how near.
+    """Fit the blocks of a changed network to the convolutions of the original, in place.
 
-    `names`: paths that are a convolution in the original and a BlockModule in the changed network,
-    whose weights are set. `images` [N, C, H, W]: the original runs on them in evaluation; of what
-    a layer reads a part is kept, drawn by the seed. All weights of a block are found together by
-    L-BFGS. Batch norm inside a block is no part of the fit: afterwards it is set to change nothing
-    on these inputs, in evaluation. Where the pixels are few for the weights of one filter, the fit
-    is also to noise of each channel's mean and spread. `progress` is called with how many layers
-    are done, and of how many.
+    `names`: modules that are a convolution in the original network, and a BlockModule in the
+    changed one. `images` [N, C, H, W]: the original runs on them in evaluation mode; of what a
+    layer reads a part is kept, drawn by the seed. L-BFGS finds all weights of a block together.
+    Batch norm inside a block is not part of the fit: it is set to change nothing on these inputs in
+    evaluation mode. If the pixels are few for the weights of one filter, the fit includes noise
+    with the mean and spread of each channel. `progress` is called with (layers done, all layers).
 
     Raises: SettingError for images or weights on the meta device; KernelError for images that the
         network does not take.
@@ -79,7 +78,7 @@ def warm_start(
     names = tuple(names)
     if not isinstance(images, Tensor):
         raise wrong_type("warm_start", images, "images [N, C, H, W]", "give a tensor, or True")
-    if images.is_meta or any(each.is_meta for each in original.parameters()):
+    if images.is_meta or any(weight.is_meta for weight in original.parameters()):
         raise SettingError.because(
             "nothing to fit",
             got="images or weights on the meta device",
@@ -88,25 +87,25 @@ def warm_start(
             argument="warm_start",
         )
     if not images.numel():
-        raise _empty(f"{list(images.shape)}")
-    draw = torch.Generator().manual_seed(seed)
+        raise _no_images(f"{list(images.shape)}")
+    generator = torch.Generator().manual_seed(seed)
     convs: dict[str, Any] = {name: original.get_submodule(name) for name in names}
-    inputs = _inputs(original, convs, images, draw)
+    inputs = _inputs(original, convs, images, generator)
     if not images.any():
-        raise _empty(f"{list(images.shape)}, all zero")
+        raise _no_images(f"{list(images.shape)}, all zero")
     fits = []
     for done, (name, conv) in enumerate(convs.items()):
         if progress is not None:
             progress(done, len(convs))
         if name in inputs:
             block: Any = changed.get_submodule(name)
-            fits.append(_fitted(name, conv, block, torch.cat(inputs.pop(name)), draw))
+            fits.append(_fit(name, conv, block, torch.cat(inputs.pop(name)), generator))
     if progress is not None:
         progress(len(convs), len(convs))
     return tuple(fits)
 
 
-def _empty(got: str) -> SettingError:
+def _no_images(got: str) -> SettingError:
     return SettingError.because(
         "nothing to fit on",
         got=got,
@@ -117,37 +116,38 @@ def _empty(got: str) -> SettingError:
 
 
 def random_images(image: Sequence[int], seed: int, like: Tensor, count: int = 1) -> Tensor:
-    """Return images [N, C, H, W] of normal noise, of the type and on the device of a tensor.
+    """Return images [N, C, H, W] of normal noise, with dtype and device of a tensor.
 
-    N is the count, but `IMAGES` at least.
+    N is the count, but at least `IMAGES`.
 
     >>> random_images((3, 8, 8), 0, torch.zeros(1)).shape
     torch.Size([8, 3, 8, 8])
     """
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(max(count, IMAGES), *image, generator=draw).to(like.device, like.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(max(count, IMAGES), *image, generator=generator)
+    return images.to(like.device, like.dtype)
 
 
 def _inputs(
-    model: nn.Module, convs: dict[str, Any], images: Tensor, draw: torch.Generator
+    model: nn.Module, convs: dict[str, Any], images: Tensor, generator: torch.Generator
 ) -> dict[str, list[Tensor]]:
-    """Return for each convolution that runs the windows [n, C, h, w] that are kept of its input."""
+    """Return for each convolution that runs the windows [n, C, h, w] kept of its input."""
     kept: dict[str, list[Tensor]] = {}
 
     def keep(name: str, conv: Any) -> Callable[[nn.Module, Any], None]:
-        def hook(_: nn.Module, given: Any) -> None:
-            if len(kept.setdefault(name, [])) == seen[0]:  # its first call of these images
-                kept[name].append(_window(given[0], conv, len(images), draw))
+        def hook(_: nn.Module, inputs: Any) -> None:
+            if len(kept.setdefault(name, [])) == batches[0]:  # its first call on these images
+                kept[name].append(_windows(inputs[0], conv, len(images), generator))
 
         return hook
 
-    seen = [0]
+    batches = [0]
     hooks = [conv.register_forward_pre_hook(keep(name, conv)) for name, conv in convs.items()]
     try:
         with evaluated(model):
-            for each in torch.split(images, AT_ONCE):
-                model(each)
-                seen[0] += 1
+            for batch in torch.split(images, BATCH):
+                model(batch)
+                batches[0] += 1
     except IfspaceError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -164,55 +164,55 @@ def _inputs(
     return kept
 
 
-def _window(x: Tensor, conv: Any, images: int, draw: torch.Generator) -> Tensor:
-    """Return a window of each map, so that all images together keep no more than `KEPT` numbers."""
+def _windows(x: Tensor, conv: Any, images: int, generator: torch.Generator) -> Tensor:
+    """Return a window of each feature map, so that all images keep at most `KEPT` numbers."""
     height, width = x.shape[2:]
     pixels = KEPT // (conv.in_channels + conv.out_channels)
     least = min(height, LEAST_WINDOW) * min(width, LEAST_WINDOW)
     share = max(pixels // images, least)  # of each image
     tall = min(height, max(isqrt(share), LEAST_WINDOW))
     wide = min(width, max(share // tall, LEAST_WINDOW))
-    here = max(1, min(len(x), pixels * len(x) // (images * tall * wide)))
-    found = []
-    for each in x[:here]:
-        top = int(torch.randint(height - tall + 1, (), generator=draw))
-        left = int(torch.randint(width - wide + 1, (), generator=draw))
-        found.append(each[:, top : top + tall, left : left + wide])
-    return torch.stack(found).float()
+    count = max(1, min(len(x), pixels * len(x) // (images * tall * wide)))
+    windows = []
+    for image in x[:count]:
+        top = int(torch.randint(height - tall + 1, (), generator=generator))
+        left = int(torch.randint(width - wide + 1, (), generator=generator))
+        windows.append(image[:, top : top + tall, left : left + wide])
+    return torch.stack(windows).float()
 
 
-def _fitted(
-    name: str, conv: nn.Conv2d, block: BlockModule, x: Tensor, draw: torch.Generator
+def _fit(
+    name: str, conv: nn.Conv2d, block: BlockModule, x: Tensor, generator: torch.Generator
 ) -> Fit:
-    """Set the weights of a block to those that come nearest to a convolution on inputs x."""
-    wanted, trial = deepcopy(conv).float().requires_grad_(False), deepcopy(block).float()
-    _without_norms(trial)
-    out = len(x) // KEPT_OUT
-    x, unseen = x[: len(x) - out], x[len(x) - out :]
-    y = wanted(x)
+    """Set the weights of a block to those nearest to a convolution on inputs x [n, C, h, w]."""
+    target, trial = deepcopy(conv).float().requires_grad_(False), deepcopy(block).float()
+    _neutralise_norms(trial)
+    held_out = len(x) // HELD_OUT
+    x, unseen = x[: len(x) - held_out], x[len(x) - held_out :]
+    y = target(x)
     pixels = y.numel() // y.shape[1]
     with torch.no_grad():
         before = trial(x)
-        random = _remaining(before, y)
-        scaled = _remaining(before * ((before * y).sum() / before.square().sum()), y)
+        random = _relative_error(before, y)
+        scaled = _relative_error(before * ((before * y).sum() / before.square().sum()), y)
     targets = [(x, y, 1.0)]
-    # Taps of one filter for each pixel: with more than one, any output could be met on these inputs
-    # alone. The root keeps a balance: on images kept out it does better than the number itself.
-    few = wanted.weight[0].numel() / pixels
-    if few > 1 / 20:
-        noise = _noise(x, draw)
-        targets.append((noise, wanted(noise), sqrt(few)))
+    # Weights of one filter for each pixel: above 1 any output could be met on these inputs alone.
+    # The root of it weighs the noise: on images held out it does better than the number itself.
+    ratio = target.weight[0].numel() / pixels
+    if ratio > 1 / 20:
+        noise = _noise(x, generator)
+        targets.append((noise, target(noise), sqrt(ratio)))
     _minimise(trial, targets)
     with torch.no_grad():
-        error = _remaining(trial(x), y)
-        far = _remaining(trial(unseen), wanted(unseen)) if out else None
-        _set(block, trial, x)
-    return Fit(name, error, random, scaled, far, pixels)
+        error = _relative_error(trial(x), y)
+        unseen_error = _relative_error(trial(unseen), target(unseen)) if held_out else None
+        _take_over(block, trial, x)
+    return Fit(name, error, random, scaled, unseen_error, pixels)
 
 
 def _minimise(block: BlockModule, targets: Sequence[tuple[Tensor, Tensor, float]]) -> None:
-    """Let the weights of a block minimise the remaining error, over all targets (x, y, weight)."""
-    weights = [each for each in block.parameters() if each.requires_grad]
+    """Minimise the relative error of a block over its weights, for all targets (x, y, weight)."""
+    weights = [weight for weight in block.parameters() if weight.requires_grad]
     solver = torch.optim.LBFGS(
         weights,
         max_iter=STEPS,
@@ -221,11 +221,11 @@ def _minimise(block: BlockModule, targets: Sequence[tuple[Tensor, Tensor, float]
         tolerance_change=1e-4,
         line_search_fn="strong_wolfe",
     )
-    shares = [(x, y, share / _size(y)) for x, y, share in targets]
+    scaled = [(x, y, weight / _norm_squared(y)) for x, y, weight in targets]
 
     def loss() -> Tensor:
         solver.zero_grad()
-        total = torch.stack([(block(x) - y).square().sum() * share for x, y, share in shares]).sum()
+        total = torch.stack([(block(x) - y).square().sum() * scale for x, y, scale in scaled]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -233,43 +233,43 @@ def _minimise(block: BlockModule, targets: Sequence[tuple[Tensor, Tensor, float]
         solver.step(loss)  # type: ignore[no-untyped-call]
 
 
-def _noise(x: Tensor, draw: torch.Generator) -> Tensor:
+def _noise(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return windows of noise with the mean and spread of each channel of x [n, C, h, w]."""
-    channels, side = x.shape[1], _NOISE_SIDE
-    many = max(_NOISE_WINDOWS, _NOISE_PIXELS * channels // side**2)
-    noise = torch.randn(many, channels, side, side, generator=draw).to(x.device)
+    channels, size = x.shape[1], _NOISE_SIZE
+    count = max(_NOISE_WINDOWS, _NOISE_PIXELS * channels // size**2)
+    noise = torch.randn(count, channels, size, size, generator=generator).to(x.device)
     spread, mean = torch.std_mean(x, (0, 2, 3), keepdim=True, correction=0)
     return noise * spread + mean
 
 
-def _without_norms(block: BlockModule) -> None:
+def _neutralise_norms(block: BlockModule) -> None:
     """Set every batch norm of a block to change nothing, and not to learn."""
     block.eval()
-    for norm in _norms(block).values():
+    for norm in _norms(block):
         norm.reset_running_stats()
         norm.requires_grad_(False)
         norm.weight.fill_(1 + norm.eps).sqrt_()
         norm.bias.zero_()
 
 
-def _set(block: BlockModule, trial: BlockModule, x: Tensor) -> None:
-    """Take over the weights that were found; let batch norms leave their inputs as they are."""
+def _take_over(block: BlockModule, trial: BlockModule, x: Tensor) -> None:
+    """Take over the fitted weights; set batch norms to leave their inputs unchanged."""
     norms = _norms(trial)
+    statistics: dict[Any, tuple[Tensor, Tensor]] = {}
 
-    def keep(norm: Any) -> Callable[[nn.Module, Any], None]:
-        def hook(_: nn.Module, given: Any) -> None:
-            axes = [axis for axis in range(given[0].dim()) if axis != 1]
-            found[norm] = torch.var_mean(given[0], axes)
+    def measure(norm: Any) -> Callable[[nn.Module, Any], None]:
+        def hook(_: nn.Module, inputs: Any) -> None:
+            axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
+            statistics[norm] = torch.var_mean(inputs[0], axes)
 
         return hook
 
-    found: dict[Any, tuple[Tensor, Tensor]] = {}
-    hooks = [norm.register_forward_pre_hook(keep(norm)) for norm in norms.values()]
+    hooks = [norm.register_forward_pre_hook(measure(norm)) for norm in norms]
     trial(x)
     for hook in hooks:
         hook.remove()
-    for norm in norms.values():
-        spread, mean = found[norm]
+    for norm in norms:
+        spread, mean = statistics[norm]
         norm.running_var.copy_(spread)
         norm.running_mean.copy_(mean)
         norm.weight.copy_((spread + norm.eps).sqrt())
@@ -277,18 +277,16 @@ def _set(block: BlockModule, trial: BlockModule, x: Tensor) -> None:
     block.load_state_dict(trial.state_dict())
 
 
-def _norms(block: nn.Module) -> dict[str, Any]:
-    return {
-        name: each
-        for name, each in block.named_modules()
-        if isinstance(each, nn.modules.batchnorm._BatchNorm)
-    }
+def _norms(block: nn.Module) -> list[Any]:
+    return [
+        module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
 
 
-def _size(y: Tensor) -> float:
-    # Of an output of zeros any remainder counts as much as itself.
+def _norm_squared(y: Tensor) -> float:
+    # Against an output of zeros any remainder counts as it is.
     return float(y.square().sum()) or 1.0
 
 
-def _remaining(found: Tensor, y: Tensor) -> float:
-    return float((found - y).square().sum()) / _size(y)
+def _relative_error(output: Tensor, y: Tensor) -> float:
+    return float((output - y).square().sum()) / _norm_squared(y)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.models.depths import TracedLayout
-from ifspace.models.edits import applied
+from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
 from ifspace.models.surgery import without_values
 from ifspace.models.tracing import trace
@@ -30,10 +30,14 @@ def layout_on(found: Trace, model: nn.Module) -> TracedLayout:
 
 def taken(model: nn.Module, layout: TracedLayout, seed: int = 0) -> nn.Module:
     """A copy of the network with the depths of a layout."""
-    made = deepcopy(model)
+    return edited(EditedNetwork.of(model), layout, seed).model
+
+
+def edited(network: EditedNetwork, layout: TracedLayout, seed: int = 0) -> EditedNetwork:
+    """A copy of the network with the depths of a layout, and the longer record."""
+    copy = EditedNetwork(deepcopy(network.model), network.edits)
     with seeded(seed, None):
-        applied(made, *layout.steps())
-    return made
+        return copy.apply(*layout.steps())
 
 
 def some_depths(start: TracedLayout, seed: int) -> TracedLayout:

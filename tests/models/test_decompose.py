@@ -10,23 +10,19 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.models.decomposition import (
-    decompose,
-    decomposition_of,
-    plan_decomposition,
-)
-from ifspace.models.edits import edits_of
+from ifspace.models.decomposition import decompose, plan_decomposition
 from ifspace.models.sources import network
 from ifspace.models.tracing import trace
 from ifspace.nn import FOG, Style, export_onnx
 from ifspace.reach import channel_field
 from ifspace.stages.latency import LatencyTable
+from ifspace.stages.problem import Blocks, Budgets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)
 
 
-@pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", "DW+PW", "PW+DW", None])
+@pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", "DW+PW", "PW+DW", "cheapest"])
 @pytest.mark.parametrize(
     ("name", "image"),
     [
@@ -36,11 +32,11 @@ IMAGE = (3, 32, 32)
         ("torchvision:resnet50", (3, 224, 224)),
     ],
 )
-def test_the_totals_are_those_of_the_network_made(name: str, image, block: str | None):
+def test_the_totals_are_those_of_the_network_made(name: str, image, block: str):
     with torch.device("meta"):
         model = network(name, image)
-    made = decompose(model, image, block)
-    plan = decomposition_of(made)
+    final = decompose(model, image, Blocks(block))
+    made, plan = final.model, final.plan
     assert plan.params == (params(model), params(made))
     assert plan.macs == (macs(model, image), macs(made, image))
     assert plan.params[1] < plan.params[0]
@@ -60,12 +56,12 @@ def test_the_totals_are_those_of_the_network_made(name: str, image, block: str |
 
 def test_the_whole_network_ends_as_it_did():
     model = resnet18(16)
-    made = decompose(model, IMAGE, "DW+PW")
+    made = decompose(model, IMAGE, Blocks("DW+PW")).model
     unit = made[5]
     assert [name for name, _ in unit.conv1.named_children()] == ["layer0", "layer0_bn", "layer1"]
     assert unit.conv1.layer1.bias is None
     assert isinstance(unit.bn1, nn.BatchNorm2d)
-    plain = decompose(vgg(16, batch_norm=False), IMAGE, "DW+PW")[2]
+    plain = decompose(vgg(16, batch_norm=False), IMAGE, Blocks("DW+PW")).model[2]
     assert [name for name, _ in plain.named_children()] == ["layer0", "layer1"]
     assert (plain.layer0.bias, plain.layer1.bias.shape) == (None, (16,))
     assert isinstance(made[0], nn.Conv2d)
@@ -74,7 +70,7 @@ def test_the_whole_network_ends_as_it_did():
 def test_the_users_own_network_stays():
     model = resnet18().eval().double()
     modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
-    made = decompose(model, IMAGE, "DW+PW")
+    made = decompose(model, IMAGE, Blocks("DW+PW")).model
     assert dict(model.named_modules()) == modules
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert not any(each.training for each in (*made.modules(), *model.modules()))
@@ -87,7 +83,8 @@ def test_the_users_own_network_stays():
 def test_the_seed_draws_the_weights_and_nothing_else():
     model = vgg()
     before = torch.get_rng_state()
-    one, same, other = (decompose(model, IMAGE, "DW+PW", seed=seed) for seed in (1, 1, 2))
+    blocks = Blocks("DW+PW")
+    one, same, other = (decompose(model, IMAGE, blocks, seed=n).model for n in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(
         torch.equal(a, b)
@@ -98,21 +95,21 @@ def test_the_seed_draws_the_weights_and_nothing_else():
 
 def test_what_runs_twice_is_counted_twice_and_norms_are_seen_where_they_run():
     model = Apart()
-    made = decompose(model, (3, 9, 9), "PW+DW", style=None)
-    plan = decomposition_of(made)
+    final = decompose(model, (3, 9, 9), Blocks("PW+DW"), style=None)
+    made, plan = final.model, final.plan
     assert [each.name for each in plan.replaced] == ["convs.1", "last"]
     assert plan.params == (params(model), params(made))
     assert plan.macs == (macs(model, (3, 9, 9)), macs(made, (3, 9, 9)))
     assert hasattr(made.convs[1], "layer0_bn")
     assert not hasattr(made.last, "layer0_bn")
-    assert edits_of(made).image == (3, 9, 9)
+    assert final.edits.image == (3, 9, 9)
 
 
 def test_a_stride_needs_a_spatial_layer():
     model = resnet18()
-    made = decompose(model, IMAGE, "RPW(2,1/2)+GPW(2)")
-    assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)
-    skipped = {each.name: each.reason for each in decomposition_of(made).skipped}
+    final = decompose(model, IMAGE, Blocks("RPW(2,1/2)+GPW(2)"))
+    assert final.model(torch.zeros(2, *IMAGE)).shape == (2, 10)
+    skipped = {conv.name: conv.reason for conv in final.plan.skipped}
     assert skipped["5.conv1"] == (
         "RPW(2,1/2)+GPW(2): no layer can hold the stride: got stride 2 in RPW(2,1/2)+GPW(2)"
     )
@@ -122,10 +119,10 @@ def test_a_stride_needs_a_spatial_layer():
 def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective, column):
     model = resnet18(32)
     found = trace(model, IMAGE)
-    mine = plan_decomposition(model, found, "Cheapest", objective=objective)
+    mine = plan_decomposition(model, found, Blocks("Cheapest"), objective=objective)
     assert len(mine.replaced) == 16
     for block in ("DW+PW", "DW+RPW(4,0)+GPW(4)", "DW+RPW(8,0)+GPW(4)", "DW+RPW(8,0)+GPW(8)"):
-        theirs = plan_decomposition(model, found, block)
+        theirs = plan_decomposition(model, found, Blocks(block))
         for own, other in zip(mine.replaced, theirs.replaced, strict=True):
             assert channel_field(own.sized.layers) == own.sized.channels
             if channel_field(other.sized.layers) == other.sized.channels:
@@ -144,7 +141,8 @@ def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective
 )
 def test_what_a_block_sees_is_beside_what_its_convolution_saw(block, field, less):
     model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
-    (only,) = plan_decomposition(model, trace(model, (16, 8, 8)), block, names=["0"]).replaced
+    plan = plan_decomposition(model, trace(model, (16, 8, 8)), Blocks(block), names=["0"])
+    (only,) = plan.replaced
     assert (only.fields, only.sees_less) == (((3, 16), field), less)
 
 
@@ -154,8 +152,8 @@ def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
         nn.Conv2d(18, 16, 3, padding=1),
         nn.Conv2d(16, 16, 3, padding=1),
     )
-    blocks = ["DW+PW", "DW+RPW(8,0)+GPW(4)", Block.parse("DW+GPW(2)")]
-    made = decompose(model, (16, 8, 8), blocks=blocks)
+    blocks = Blocks("DW+PW", "DW+RPW(8,0)+GPW(4)", Block.parse("DW+GPW(2)"))
+    made = decompose(model, (16, 8, 8), blocks).model
     assert [str(each.sized.block) for each in blocks_of(made).values()] == [
         "DW+GPW(2)",
         "DW+GPW(2)",
@@ -164,28 +162,27 @@ def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
 
 
 def test_a_style_for_all_blocks():
-    made = decompose(vgg(), IMAGE, "DW+PW", style="fog")
+    final = decompose(vgg(), IMAGE, Blocks("DW+PW"), style="fog")
+    made, plan = final.model, final.plan
     assert {each.style for each in blocks_of(made).values()} == {FOG}
-    assert decomposition_of(made).params[1] == params(made)
-    assert decomposition_of(made).macs[1] == macs(made, IMAGE)
+    assert plan.params[1] == params(made)
+    assert plan.macs[1] == macs(made, IMAGE)
     identity = Style(shortcut="identity")
-    plan = plan_decomposition(vgg(), trace(vgg(), IMAGE), "DW+PW", style=identity)
+    plan = plan_decomposition(vgg(), trace(vgg(), IMAGE), Blocks("DW+PW"), style=identity)
     assert "an identity between shapes that differ" in plan.skipped[-1].reason
 
 
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"block": "DW+XY"}, BlockError, "unknown kind of convolution: got 'XY'"),
-        ({"block": 3}, SettingError, "wrong block: got int; allowed: a block such as"),
-        ({"block": "DW+PW", "blocks": ["DW+PW"]}, SettingError, "blocks said twice"),
-        ({"blocks": []}, SettingError, "wrong block: got None"),
+        ({"blocks": "DW+PW"}, SettingError, r"wrong blocks: got 'DW\+PW'; allowed: Blocks"),
+        ({"budgets": 3000}, SettingError, "wrong budgets: got int; allowed: Budgets"),
+        ({"budgets": Budgets(layers=3)}, SettingError, "a budget of layers where they are not"),
         ({"objective": "depth"}, SettingError, "unknown objective: got 'depth'"),
-        ({"objective": "latency_ms"}, SettingError, "latency half said: got no table"),
-        ({"latency_budget_ms": 1}, SettingError, "latency half said: got no table"),
+        ({"objective": "latency_ms"}, SettingError, "half of what latency needs: got no table"),
+        ({"budgets": Budgets(latency_ms=1)}, SettingError, "latency needs: got no table"),
         ({"latency": LatencyTable({})}, SettingError, "got a table that decides nothing"),
-        ({"params": "5.1"}, SettingError, "params is no amount: got '5.1'"),
-        ({"macs": -1}, SettingError, "macs out of range: got -1"),
+        ({"budgets": Budgets(macs=-1)}, SettingError, "macs out of range: got -1"),
         ({"least_channels": 0}, SettingError, "least_channels out of range"),
         ({"style": "vgg"}, SettingError, "wrong style: got 'vgg'"),
         ({"seed": -1}, SettingError, "seed out of range"),
@@ -199,11 +196,29 @@ def test_arguments_that_do_not_go_together_are_refused(given, error, said: str):
 
 
 @pytest.mark.parametrize(
-    ("make", "block"), [(resnet18, "DW+RPW(2,1/2)"), (vgg, None), (Apart, "PW+GC(4)+SH(4)")]
+    ("blocks", "error", "said"),
+    [
+        (["DW+XY"], BlockError, "unknown kind of convolution: got 'XY'"),
+        ([3], SettingError, "wrong block: got int; allowed: a block such as"),
+        ([], SettingError, "wrong block: got None"),
+    ],
 )
-def test_what_torch_does_with_a_decomposed_network(tmp_path, make, block: str | None):
+def test_values_that_are_no_blocks_raise(blocks, error, said: str):
+    with pytest.raises(error, match=said):
+        Blocks(*blocks)
+
+
+def test_a_value_that_is_no_amount_is_no_budget():
+    with pytest.raises(SettingError, match=r"params is no amount: got '5\.1'"):
+        Budgets(params="5.1")
+
+
+@pytest.mark.parametrize(
+    ("make", "block"), [(resnet18, "DW+RPW(2,1/2)"), (vgg, "cheapest"), (Apart, "PW+GC(4)+SH(4)")]
+)
+def test_what_torch_does_with_a_decomposed_network(tmp_path, make, block: str):
     model = make()
-    made = decompose(model, IMAGE, block)
+    made = decompose(model, IMAGE, Blocks(block)).model
     x = torch.randn(2, *IMAGE)
     assert made(x).shape == model(x).shape
     loss = made.train()(x).square().mean()
@@ -226,9 +241,16 @@ def test_what_torch_does_with_a_decomposed_network(tmp_path, make, block: str | 
 
 
 def test_blocks_can_be_decomposed_again():
-    made = decompose(vgg(), IMAGE, "PW+CONV(3)+PW")
-    again = decompose(made, IMAGE, "DW+PW")
-    assert decomposition_of(again).params == (params(made), params(again))
-    assert len(edits_of(again).steps) == 2 * len(edits_of(made).steps)
-    assert again[3].layer1.sized.block == Block.parse("DW+PW")
-    assert again(torch.zeros(2, *IMAGE)).shape == (2, 10)
+    made = decompose(vgg(), IMAGE, Blocks("PW+CONV(3)+PW"))
+    again = decompose(made, IMAGE, Blocks("DW+PW"))
+    assert again.plan.params == (params(made.model), params(again.model))
+    assert len(again.edits.steps) == 2 * len(made.edits.steps)
+    assert again.model[3].layer1.sized.block == Block.parse("DW+PW")
+    assert again.model(torch.zeros(2, *IMAGE)).shape == (2, 10)
+
+
+def test_nothing_is_set_on_a_module():
+    model = vgg()
+    attributes = set(vars(model))
+    made = decompose(model, IMAGE, Blocks("DW+PW")).model
+    assert set(vars(model)) == set(vars(made)) == attributes

@@ -9,26 +9,23 @@ from torch import nn
 
 from ifspace.answer import Status
 from ifspace.errors import SettingError
-from ifspace.models.decomposition import (
-    decompose,
-    decomposition_of,
-    plan_decomposition,
-)
+from ifspace.models.decomposition import DecomposedNetwork, decompose, plan_decomposition
 from ifspace.models.tracing import trace
 from ifspace.stages.latency import LatencyTable
+from ifspace.stages.problem import Blocks, Budgets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)
 
 
-def replaced(model: nn.Module) -> list[str]:
-    return [each.name for each in decomposition_of(model).replaced]
+def replaced(network: DecomposedNetwork) -> list[str]:
+    return [each.name for each in network.plan.replaced]
 
 
 def test_budgets_are_kept_by_the_best_choice_of_all():
     model = vgg(16)
     blocks = ("DW+PW", "DW+RPW(4,0)+GPW(4)")
-    whole = {block: decomposition_of(decompose(model, IMAGE, block)) for block in blocks}
+    whole = {block: decompose(model, IMAGE, Blocks(block)).plan for block in blocks}
     before = params(model), macs(model, IMAGE)
     names = [each.name for each in whole["DW+PW"].replaced]
     rows = [
@@ -49,8 +46,8 @@ def test_budgets_are_kept_by_the_best_choice_of_all():
             if fits and before[1] + total[2] <= budgets["macs"]:
                 key = tuple(total[n] for n in order)
                 best = key if best is None else min(best, key)
-        made = decompose(model, IMAGE, blocks=blocks, objective=objective, **budgets)
-        plan = decomposition_of(made)
+        final = decompose(model, IMAGE, Blocks(*blocks), Budgets(**budgets), objective=objective)
+        made, plan = final.model, final.plan
         assert plan.answer.status is Status.OPTIMAL
         assert plan.params == (before[0], params(made))
         assert plan.macs == (before[1], macs(made, IMAGE))
@@ -60,21 +57,22 @@ def test_budgets_are_kept_by_the_best_choice_of_all():
 
 def test_a_budget_that_is_kept_already_changes_nothing():
     model = vgg()
-    made = decompose(model, IMAGE, "DW+PW", params="1G")
-    assert replaced(made) == []
-    assert params(made) == params(model)
+    final = decompose(model, IMAGE, Blocks("DW+PW"), Budgets(params="1G"))
+    assert replaced(final) == []
+    assert params(final.model) == params(model)
 
 
 def test_budgets_that_nothing_keeps_say_the_least():
     model = vgg()
-    every = decompose(model, IMAGE, "DW+PW")
+    blocks, budgets = Blocks("DW+PW"), Budgets(params="1k", macs="1M")
+    every = decompose(model, IMAGE, blocks).model
     with pytest.raises(SettingError, match=r"^nothing keeps the budgets: got params 1,000, macs"):
-        decompose(model, IMAGE, "DW+PW", params="1k", macs="1M")
-    plan = plan_decomposition(model, trace(model, IMAGE), "DW+PW", params="1k", macs="1M")
+        decompose(model, IMAGE, blocks, budgets)
+    plan = plan_decomposition(model, trace(model, IMAGE), blocks, budgets)
     assert plan.least == {"params": params(every), "macs": macs(every, IMAGE)}
     assert plan.replaced == ()
     with pytest.raises(SettingError, match=r"^no answer in time"):
-        decompose(model, IMAGE, "DW+PW", params=params(every), time_limit_s=0.0)
+        decompose(model, IMAGE, blocks, Budgets(params=params(every)), time_limit_s=0.0)
 
 
 def test_latency_of_the_chosen_layers():
@@ -85,14 +83,19 @@ def test_latency_of_the_chosen_layers():
         ("CONV", 16, 32, 4, 2): Fraction(2),
         ("DW+PW", 16, 32, 4, 2): Fraction(3, 2),
     }
-    table = LatencyTable(times)
+    table, blocks = LatencyTable(times), Blocks("DW+PW")
     for budget, wanted in ((5, []), (4, ["0"]), (Fraction(5, 2), ["0", "1"])):
-        made = decompose(model, (16, 8, 8), "DW+PW", latency=table, latency_budget_ms=budget)
-        assert replaced(made) == wanted
-    made = decompose(model, (16, 8, 8), "DW+PW", latency=table, objective="latency_ms")
-    assert replaced(made) == ["0", "1"]
+        budgets = Budgets(latency_ms=budget)
+        final = decompose(model, (16, 8, 8), blocks, budgets, latency=table)
+        assert replaced(final) == wanted
+    final = decompose(model, (16, 8, 8), blocks, latency=table, objective="latency_ms")
+    assert replaced(final) == ["0", "1"]
     del times["DW+PW", 16, 32, 4, 2]
     left = plan_decomposition(
-        model, trace(model, (16, 8, 8)), "DW+PW", latency=LatencyTable(times), latency_budget_ms=4
+        model,
+        trace(model, (16, 8, 8)),
+        blocks,
+        Budgets(latency_ms=4),
+        latency=LatencyTable(times),
     )
     assert left.answer.left_out == ("no latency for DW+PW at 1",)

@@ -1,4 +1,4 @@
-"""What was done to a network goes with it, and can be done again."""
+"""The record of a network: what was done to it, which can be done again to another."""
 
 import copy
 import json
@@ -11,8 +11,8 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
-from ifspace.models.edits import STEPS, Edits, applied, attach, edits_of
-from ifspace.models.sources import network
+from ifspace.models.edits import STEPS, EditedNetwork, Edits
+from ifspace.models.sources import from_source, network
 from ifspace.models.surgery import Replace
 from ifspace.nn import named_network
 
@@ -26,25 +26,23 @@ def test_steps_are_known_by_their_names():
     assert all(name == each.step for name, each in STEPS.items())
 
 
-def test_edits_go_with_copies_and_what_is_compiled():
+def test_steps_are_recorded_beside_the_module():
     model = resnet18(8)
-    attach(model, Edits("timm:resnet18", (3, 32, 32)))
-    applied(model, FIRST, SECOND)
-    wanted = Edits("timm:resnet18", (3, 32, 32), (FIRST, SECOND))
-    for same in (
-        model,
-        copy.deepcopy(model),
-        pickle.loads(pickle.dumps(model)),
-        torch.compile(model, backend="eager"),
-    ):
-        assert edits_of(same) == wanted
-    assert "_ifspace_edits" not in model.state_dict()
+    attributes = set(vars(model))
+    network = EditedNetwork(model, Edits("timm:resnet18", (3, 32, 32))).apply(FIRST, SECOND)
+    edits = Edits("timm:resnet18", (3, 32, 32), (FIRST, SECOND))
+    assert network.model is model
+    for same in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert same.edits == edits
+    assert set(vars(model)) == attributes
+    assert EditedNetwork.of(torch.compile(model, backend="eager")).model is model
 
 
 def test_the_same_steps_make_the_same_structure():
-    model, other = resnet18(8), resnet18(8)
-    applied(model, FIRST, SECOND)
-    for step in Edits.from_json(json.loads(json.dumps(edits_of(model).to_json()))).steps:
+    other = resnet18(8)
+    edited = EditedNetwork.of(resnet18(8)).apply(FIRST, SECOND)
+    model = edited.model
+    for step in Edits.from_json(json.loads(json.dumps(edited.edits.to_json()))).steps:
         step.apply(other)
     assert list(other.state_dict()) == list(model.state_dict())
     other.load_state_dict(model.state_dict())
@@ -53,11 +51,14 @@ def test_the_same_steps_make_the_same_structure():
 
 
 def test_a_network_says_what_it_knows():
-    assert edits_of(nn.Linear(2, 2)) == Edits()
-    assert edits_of(named_network("vgg11", 32)) == Edits(image=(3, 32, 32))
-    assert edits_of(network("vgg11", (3, 32, 32))) == Edits(image=(3, 32, 32))
-    made = network("torchvision:resnet18", (3, 64, 96), classes=7)
-    assert edits_of(made) == Edits("torchvision:resnet18", (3, 64, 96), (), 7)
+    assert EditedNetwork.of(nn.Linear(2, 2)).edits == Edits()
+    of_papers = Edits(image=(3, 32, 32))
+    assert EditedNetwork.of(named_network("vgg11", 32)).edits == of_papers
+    assert EditedNetwork.of(network("vgg11", (3, 32, 32))).edits == of_papers
+    assert from_source("vgg11", (3, 32, 32)).edits == of_papers
+    made = from_source("torchvision:resnet18", (3, 64, 96), classes=7)
+    assert made.edits == Edits("torchvision:resnet18", (3, 64, 96), (), 7)
+    assert EditedNetwork.of(made.model).edits == Edits()
 
 
 @pytest.mark.parametrize(

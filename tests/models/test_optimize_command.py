@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from network_files import FILE, params
 
 import ifspace.models as m
-from ifspace.models.optimization import Wanted
 from ifspace.stages.networks import network
 from ifspace.stages.organizer import organize
 from ifspace.table import widest
@@ -117,9 +115,8 @@ def test_own_networks_have_nothing_published(run: Callable) -> None:
 
 def test_stages_meet_a_budget_with_proof(run: Callable) -> None:
     image = (3, 16, 16)
-    model = m.reorganize(m.network("net.py:make", image), image, params="10k")
-    plan = m.reorganization_of(model)
-    assert plan is not None
+    better = m.reorganize(m.network("net.py:make", image), image, m.Budgets(params="10k"))
+    model, plan = better.model, better.plan
     found = run(*OWN, "--params", "10k", *JSON).json
     assert (found["after"]["params"], found["stages"]["status"]) == (params(model), "optimal")
     assert found["after"]["depths"] == list(plan.end.depths)
@@ -151,12 +148,3 @@ def test_nothing_is_wider_than_a_terminal(run: Callable, monkeypatch: pytest.Mon
 def test_without_a_file_no_weight_has_a_value(run: Callable) -> None:
     ended = run(*OWN, "--block", "DW+PW", *JSON)
     assert ended.err == "the file runs\nweights on meta\n"
-
-
-def test_each_option_is_one_that_is_looked_at() -> None:
-    from ifspace.models.optimize_command import command
-
-    elsewhere = {"model", "input", "classes", "seed", "save", "format", "out", "quiet"}
-    names = {each.name for each in command.params}
-    fields: Any = Wanted.__dataclass_fields__
-    assert names == (set(fields) - {"source"}) | elsewhere

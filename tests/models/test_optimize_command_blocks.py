@@ -21,14 +21,13 @@ VGG = ("optimize", "vgg16", "--input", "3x32x32")
 
 def test_one_block_replaces_every_convolution_that_it_fits(run: Callable) -> None:
     image = (3, 16, 16)
-    model = m.reorganize(m.network("net.py:make", image), image, moves=1)
-    final = m.decompose(model, image, block=ROLLING)
+    better = m.reorganize(m.network("net.py:make", image), image, moves=1)
+    final = m.decompose(better, image, m.Blocks(ROLLING))
     found = run(*OWN, "--moves", 1, "--block", ROLLING.lower(), *JSON).json
-    plan = m.decomposition_of(final)
-    assert plan is not None
+    plan = final.plan
     assert [each["name"] for each in found["replaced"]] == [each.name for each in plan.replaced]
     assert {each["block"] for each in found["replaced"]} == {ROLLING}
-    assert (found["after"]["params"], found["after"]["macs"]) == (params(final), plan.macs[1])
+    assert (found["after"]["params"], found["after"]["macs"]) == (params(final.model), plan.macs[1])
     assert found["skipped"] == [{"name": "0", "reason": "3 input channels, fewer than 16"}]
     saved = sum(each["params"][0] - each["params"][1] for each in found["replaced"])
     assert saved == plan.params[0] - plan.params[1]

@@ -25,7 +25,7 @@ def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
     found, model = ended.json, load("net.safetensors")
     assert (found["saved"], params(model)) == ("net.safetensors", found["after"]["params"])
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
-    assert m.edits_of(model).source == "net.py:make"
+    assert m.load_edited("net.safetensors").edits.source == "net.py:make"
     assert f"ifspace: saved: net.safetensors, {params(model):,} parameters" in ended.err
     # Values are needed now, and the same command writes the same ones.
     assert ended.err.startswith("the file runs\nweights on cpu\n")

@@ -7,8 +7,8 @@ import torch
 from small_networks import params
 from torch import nn
 
-from ifspace.models.edits import Edits, attach, edits_of
-from ifspace.models.reorganization import rebuilt
+from ifspace.models.edits import EditedNetwork, Edits
+from ifspace.models.reorganization import at_layout, reorganize
 from ifspace.nn import BlockModule, Network, named_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,7 +36,7 @@ def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) 
         for each in (*model.parameters(), *model.buffers()):
             if each.is_floating_point():
                 each.add_(torch.rand(each.shape))
-    made = rebuilt(model, model.layout.at_depths(depths), seed=2)
+    made = at_layout(model, model.layout.at_depths(depths), seed=2)
     assert made.layout == model.layout.at_depths(depths)
     assert params(made) == made.layout.params
     for part in ("stem", "head"):
@@ -62,7 +62,7 @@ def test_new_weights_are_those_of_the_seed() -> None:
     model = named_network("vgg11", 32, seed=1)
     layout = model.layout.at_depths((3, 1, 2, 2, 1))
     state = torch.get_rng_state()
-    one, same, other = (rebuilt(model, layout, seed) for seed in (4, 4, 5))
+    one, same, other = (at_layout(model, layout, seed) for seed in (4, 4, 5))
     assert torch.equal(state, torch.get_rng_state())
     for key, value in one.state_dict().items():
         assert torch.equal(value, same.state_dict()[key])
@@ -74,7 +74,7 @@ def test_device_type_mode_gradients_and_memory_format_stay() -> None:
     model = named_network("vgg11", 32, seed=1).double().to(memory_format=torch.channels_last)
     model.stages.stage1.eval()
     model.stages.stage2.requires_grad_(False)
-    made = rebuilt(model, model.layout.at_depths((2, 1, 2, 2, 2)))
+    made = at_layout(model, model.layout.at_depths((2, 1, 2, 2, 2)))
     assert {each.dtype for each in made.parameters()} == {torch.float64}
     assert all(
         each.is_contiguous(memory_format=torch.channels_last)
@@ -85,17 +85,17 @@ def test_device_type_mode_gradients_and_memory_format_stay() -> None:
     assert modes == [False, True, True, True, True]
     assert [each.requires_grad for each in made.stages.stage2.parameters()] == [False] * 3
     assert all(each.requires_grad for each in made.stages.stage3.parameters())
-    meta = rebuilt(model.to("meta"), model.layout.at_depths((2, 1, 2, 2, 2)))
+    meta = at_layout(model.to("meta"), model.layout.at_depths((2, 1, 2, 2, 2)))
     assert all(each.is_meta for each in (*meta.parameters(), *meta.buffers()))
 
 
 def test_the_first_stays_and_what_is_known_of_it_goes_along() -> None:
     model = named_network("vgg11", 32, classes=7, seed=1)
-    attach(model, Edits(image=(3, 32, 32), classes=7))
+    edits = Edits(image=(3, 32, 32), classes=7)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    made = rebuilt(model, model.layout.at_depths((1, 1, 1, 1, 1)))
+    made = at_layout(model, model.layout.at_depths((1, 1, 1, 1, 1)))
     assert type(made) is Network
-    assert edits_of(made) == Edits(image=(3, 32, 32), classes=7)
+    assert reorganize(EditedNetwork(model, edits), (3, 32, 32)).edits == edits
     assert made(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert made.style == model.style

@@ -13,13 +13,8 @@ from torch import nn
 import ifspace.models as m
 from ifspace.errors import SettingError
 from ifspace.models.depths import TracedLayout
-from ifspace.models.edits import edits_of
 from ifspace.models.graph import Trace
-from ifspace.models.reorganization import (
-    plan_reorganization,
-    reorganization_of,
-    reorganized,
-)
+from ifspace.models.reorganization import apply_reorganization, plan_reorganization
 from ifspace.models.sources import network
 from ifspace.models.tracing import trace
 from ifspace.nn import named_network
@@ -51,7 +46,7 @@ def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str
     if moves_the_last(plan.start):
         assert plan.end.gain() - plan.start.gain() == pytest.approx(plan.trajectory.moved_gain)
     if isinstance(plan.end, Layout):
-        made = reorganized(model, plan)
+        made = apply_reorganization(model, plan).model
         assert made.layout == plan.end
     else:
         made = taken(model, plan.end)
@@ -61,7 +56,7 @@ def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str
         seen = len(plan.end.stages) - UNSEEN.get(str(entry), 0)
         check_gains(fresh, plan.end if seen == len(plan.end.stages) else part(plan.end, seen))
         assert (again.params, again.macs) == (plan.end.params, plan.end.macs)
-        assert organize(fresh).sources == ()
+        assert organize(fresh).moves == ()
     check_counts(made, plan.end, entry.image, (1, 10 if entry.image[1] == 32 else 1000))
     assert type(made) is type(model)
     assert str(model) == structure
@@ -139,39 +134,40 @@ def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
         last = number == len(states) - 1
         assert plan.trajectory.stopped is (Stopped.NO_GAIN if last else Stopped.LIMIT)
     whole = m.reorganize(start, (3, 224, 224), moves=1)
-    assert (params(whole), reorganization_of(whole).end.macs) == (states[1].params, states[1].macs)
+    assert params(whole.model) == states[1].params
+    assert whole.plan.end.macs == states[1].macs
 
 
 @pytest.mark.parametrize("name", ["flat", "listed", "residual", "our blocks"])
 def test_state_by_state_is_the_same_way(name: str) -> None:
-    model = NETWORKS[name]().to("meta")
-    way = reorganization_of(m.reorganize(model, IMAGE)).trajectory
+    network = m.EditedNetwork.of(NETWORKS[name]().to("meta"))
+    way = m.reorganize(network, IMAGE).plan.trajectory
     assert len(way.moves) > 1
     for move in way.moves:
-        model = m.reorganize(model, IMAGE, moves=1)
-        (taken_now,) = reorganization_of(model).trajectory.moves
+        network = m.reorganize(network, IMAGE, moves=1)
+        (taken_now,) = network.plan.trajectory.moves
         assert (taken_now.source, taken_now.target) == (move.source, move.target)
         assert (taken_now.min, taken_now.max) == pytest.approx((move.min, move.max))
         assert taken_now.depths == move.depths
-    assert reorganization_of(m.reorganize(model, IMAGE)).trajectory.sources == ()
+    assert m.reorganize(network, IMAGE).plan.trajectory.moves == ()
 
 
 def test_no_move_changes_nothing() -> None:
     for model in (flat(), named_network("vgg11", 32, seed=0)):
-        made = m.reorganize(model, IMAGE, moves=0)
+        better = m.reorganize(model, IMAGE, moves=0)
+        made = better.model
         assert made is not model
         assert str(made) == str(model)
         for key, value in made.state_dict().items():
             assert torch.equal(value, model.state_dict()[key])
-        assert edits_of(made).steps == ()
-        assert reorganization_of(model) is None
-        assert reorganization_of(made).end.depths == reorganization_of(made).start.depths
+        assert better.edits.steps == ()
+        assert better.plan.end.depths == better.plan.start.depths
 
 
 def test_below_a_threshold_units_go_away() -> None:
     model = flat()
-    made = m.reorganize(model, IMAGE, theta=10)
-    plan = reorganization_of(made)
+    better = m.reorganize(model, IMAGE, theta=10)
+    made, plan = better.model, better.plan
     assert plan.trajectory.moves
     assert all(move.target is None for move in plan.trajectory.moves)
     assert sum(plan.end.depths) == sum(plan.start.depths) - len(plan.trajectory.moves)

@@ -11,10 +11,7 @@ from torch import nn
 import ifspace.models as m
 from ifspace.answer import Status
 from ifspace.models.depths import TracedLayout
-from ifspace.models.reorganization import (
-    plan_reorganization,
-    reorganization_of,
-)
+from ifspace.models.reorganization import plan_reorganization
 from ifspace.models.tracing import trace
 from ifspace.nn import named_network
 
@@ -55,7 +52,7 @@ def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None
     ]
     reached = set()
     for given in budgets:
-        plan = plan_reorganization(model, found, *given, most_depth=most)
+        plan = plan_reorganization(model, found, m.Budgets(*given), max_depth=most)
         limits = [a if b is None else b for a, b in zip(own, given, strict=True)]
         allowed = [each for each in every.values() if each[1] <= limits[0] and each[2] <= limits[1]]
         best = max(each[0] for each in allowed)
@@ -67,15 +64,17 @@ def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None
         assert plan.end.macs == every[plan.end.depths][2]
         reached.add(plan.end.depths)
     assert len(reached) > 3
-    made = m.reorganize(model, IMAGE, *budgets[5], most_depth=most)
-    check_counts(made, reorganization_of(made).end)
+    better = m.reorganize(model, IMAGE, m.Budgets(*budgets[5]), max_depth=most)
+    made = better.model
+    check_counts(made, better.plan.end)
     assert params(made) <= half[0]
     assert flop_macs(made) <= half[1]
 
 
 def test_a_network_of_the_papers_within_a_budget() -> None:
     model = named_network("vgg11", 32, device="meta")
-    made = m.reorganize(model, IMAGE, params="5.1M", macs="160M", most_depth=4)
+    budgets = m.Budgets(params="5.1M", macs="160M")
+    made = m.reorganize(model, IMAGE, budgets, max_depth=4).model
     best = max(
         (
             (layout.gain(), -layout.params)
@@ -90,10 +89,14 @@ def test_a_network_of_the_papers_within_a_budget() -> None:
 def test_budgets_as_text_and_as_numbers() -> None:
     model = flat()
     for text, number in (("8k", 8000), ("8.5k", 8500)):
-        one, same = (m.reorganize(model, IMAGE, params=each) for each in (text, number))
+        one, same = (
+            m.reorganize(model, IMAGE, m.Budgets(params=limit)).model for limit in (text, number)
+        )
         assert str(one) == str(same)
         assert params(one) <= number
-    one, same = (m.reorganize(model, IMAGE, macs=each) for each in ("1.2M", 1_200_000))
+    one, same = (
+        m.reorganize(model, IMAGE, m.Budgets(macs=limit)).model for limit in ("1.2M", 1_200_000)
+    )
     assert str(one) == str(same)
     assert flop_macs(one) <= 1_200_000
 
@@ -101,7 +104,7 @@ def test_budgets_as_text_and_as_numbers() -> None:
 def test_the_other_amount_does_not_grow() -> None:
     model = flat()
     for given in ({"params": "1G"}, {"macs": "1G"}):
-        made = m.reorganize(model, IMAGE, **given)
+        made = m.reorganize(model, IMAGE, m.Budgets(**given)).model
         kept = {
             "params": macs(made, IMAGE) <= macs(model, IMAGE),
             "macs": params(made) <= params(model),
@@ -113,5 +116,5 @@ def test_deep_networks_keep_their_depth_where_it_is_best() -> None:
     # resnet101 has 23 blocks on 14 x 14 pixels, more than a search looks at by itself.
     widths = [(3, 8), *[(8, 8)] * 19]
     model = nn.Sequential(*(conv(*each) for each in widths)).to("meta")
-    made = m.reorganize(model, (3, 48, 48), params="1G", macs="1G")
-    assert reorganization_of(made).end.depths == (20,)
+    better = m.reorganize(model, (3, 48, 48), m.Budgets(params="1G", macs="1G"))
+    assert better.plan.end.depths == (20,)

@@ -12,10 +12,7 @@ from torch import Tensor, nn
 
 import ifspace.models as m
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.models.reorganization import (
-    plan_reorganization,
-    reorganized,
-)
+from ifspace.models.reorganization import apply_reorganization, plan_reorganization
 from ifspace.models.tracing import trace
 from ifspace.nn import named_network
 
@@ -82,16 +79,20 @@ def test_networks_that_cannot_are_refused(
 def test_code_that_counts_layers_is_refused(given: dict, said: str) -> None:
     refused = r"^the network's own code does not go with other depths: "
     with pytest.raises(SettingError, match=refused + said) as error:
-        m.reorganize(Indexed(), IMAGE, **given)
+        m.reorganize(Indexed(), IMAGE, m.Budgets(**given))
     assert "\n" not in str(error.value)
+
+
+def reorganize_flat(params: object = None, macs: object = None, **options: object) -> None:
+    m.reorganize(flat(), IMAGE, m.Budgets(params, macs), **options)
 
 
 @pytest.mark.parametrize(
     ("given", "said", "argument"),
     [
         ({"params": "17Q"}, "^params is no amount: got '17Q'; allowed: whole numbers", "params"),
-        ({"params": 1.5}, "^params out of range: got 1.5; allowed: whole numbers from 0", "params"),
-        ({"macs": -1}, "^macs out of range: got -1; allowed: whole numbers from 0", "macs"),
+        ({"params": 1.5}, "^params out of range: got 1.5; allowed: whole numbers", "params"),
+        ({"macs": -1}, "^macs out of range: got -1; allowed: more than 0", "macs"),
         ({"macs": "3T"}, "^macs is no amount: got '3T'", "macs"),
         (
             {"params": 10**13},
@@ -122,14 +123,14 @@ def test_code_that_counts_layers_is_refused(given: dict, said: str) -> None:
         ({"alpha": None}, "^alpha out of range: got None", "alpha"),
         ({"alpha": True}, "^alpha out of range: got True", "alpha"),
         ({"seed": -1}, "^seed out of range: got -1", "seed"),
-        ({"params": "1M", "most_depth": 0}, "^max_depth out of range: got 0", "max_depth"),
+        ({"params": "1M", "max_depth": 0}, "^max_depth out of range: got 0", "max_depth"),
         ({"params": "1M", "time_limit_s": -1}, "^time_limit out of range: got -1", "time_limit"),
         ({"params": "1M", "time_limit_s": 0}, "^no depths found in time", "time_limit"),
     ],
 )
 def test_arguments_out_of_range_are_refused(given: dict, said: str, argument: str | None) -> None:
     with pytest.raises(SettingError, match=said) as refused:
-        m.reorganize(flat(), IMAGE, **given)
+        reorganize_flat(**given)
     assert "\n" not in str(refused.value)
     assert argument is None or refused.value.argument == argument
 
@@ -137,24 +138,24 @@ def test_arguments_out_of_range_are_refused(given: dict, said: str, argument: st
 def test_the_least_that_is_named_can_be_had() -> None:
     model = flat()
     with pytest.raises(SettingError, match=r"allowed: params from 1,610, ") as refused:
-        m.reorganize(model, IMAGE, params=1, macs="1G")
+        m.reorganize(model, IMAGE, m.Budgets(params=1, macs="1G"))
     assert refused.value.argument == "params"
     least = 1610
-    made = m.reorganize(model, IMAGE, params=least, macs="1G")
-    assert params(made) == least
+    better = m.reorganize(model, IMAGE, m.Budgets(params=least, macs="1G"))
+    assert params(better.model) == least
     with pytest.raises(SettingError, match="nothing keeps the budgets"):
-        m.reorganize(model, IMAGE, params=least - 1, macs="1G")
+        m.reorganize(model, IMAGE, m.Budgets(params=least - 1, macs="1G"))
 
 
 def test_a_plan_of_another_network_is_refused() -> None:
     one, other = named_network("vgg11", 32, device="meta"), flat()
     plan = plan_reorganization(one, trace(one, IMAGE))
     with pytest.raises(SettingError, match=r"^a plan of another network: got Sequential; "):
-        reorganized(other, plan)
+        apply_reorganization(other, plan)
     with pytest.raises(SettingError, match=r"^a plan of another network: got Network; "):
-        reorganized(named_network("vgg16", 32, device="meta"), plan)
+        apply_reorganization(named_network("vgg16", 32, device="meta"), plan)
     with pytest.raises(SettingError, match=r"^a unit that is not in the network: "):
-        reorganized(one, plan_reorganization(other, trace(other, IMAGE)))
+        apply_reorganization(one, plan_reorganization(other, trace(other, IMAGE)))
 
 
 QUIET = """

@@ -13,9 +13,8 @@ from torch import nn
 
 import ifspace.models as m
 from ifspace.models.depths import TracedLayout
-from ifspace.models.edits import Edits, edits_of
-from ifspace.models.reorganization import reorganization_of
-from ifspace.models.sources import network
+from ifspace.models.edits import Edits
+from ifspace.models.sources import from_source, network
 from ifspace.models.tracing import trace
 from ifspace.nn import Network, named_network
 
@@ -27,12 +26,12 @@ def test_the_users_own_network_stays() -> None:
         model.eval()
         modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
         attributes = set(vars(model))
-        made = m.reorganize(model, IMAGE)
+        made = m.reorganize(model, IMAGE).model
         assert type(made) is type(model)
         assert dict(model.named_modules()) == modules
         assert list(model.state_dict()) == list(weights)
         assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-        assert set(vars(model)) == attributes
+        assert set(vars(model)) == set(vars(made)) == attributes
         assert not any(each.training for each in (*model.modules(), *made.modules()))
         shared = {id(each) for each in model.parameters()} & {
             id(each) for each in made.parameters()
@@ -43,7 +42,7 @@ def test_the_users_own_network_stays() -> None:
 def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
     for model in (resnet18(8), named_network("vgg11", 32, seed=0)):
         before = torch.get_rng_state()
-        one, same, other = (m.reorganize(model, IMAGE, seed=seed) for seed in (1, 1, 2))
+        one, same, other = (m.reorganize(model, IMAGE, seed=seed).model for seed in (1, 1, 2))
         assert torch.equal(torch.get_rng_state(), before)
         pairs = zip(one.state_dict().values(), same.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -68,8 +67,9 @@ def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
 )
 def test_what_torch_does_with_a_reorganized_network(make) -> None:
     torch.manual_seed(0)
-    made = m.reorganize(make(), IMAGE)
-    assert reorganization_of(made).trajectory.moves
+    better = m.reorganize(make(), IMAGE)
+    made = better.model
+    assert better.plan.trajectory.moves
     x, classes = torch.randn(16, *IMAGE), torch.arange(16) % 10
     made.train()
     optimizer = torch.optim.SGD(made.parameters(), lr=0.02, momentum=0.9)
@@ -91,8 +91,6 @@ def test_what_torch_does_with_a_reorganized_network(make) -> None:
         torch.testing.assert_close(program.module()(x), y)
         for same in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
             torch.testing.assert_close(same(x), y, rtol=0, atol=0)
-            assert reorganization_of(same).end.depths == reorganization_of(made).end.depths
-            assert edits_of(same) == edits_of(made)
         file = io.BytesIO()
         torch.save(made, file)
         file.seek(0)
@@ -100,17 +98,17 @@ def test_what_torch_does_with_a_reorganized_network(make) -> None:
 
 
 def test_a_reorganized_network_compiles() -> None:
-    made = m.reorganize(NETWORKS["written"](), IMAGE).eval()
+    made = m.reorganize(NETWORKS["written"](), IMAGE).model.eval()
     x = torch.randn(2, *IMAGE)
     with torch.no_grad():
         torch.testing.assert_close(torch.compile(made, backend="aot_eager")(x), made(x))
     again = m.reorganize(torch.compile(NETWORKS["flat"](), backend="eager"), IMAGE)
-    assert type(again) is nn.Sequential
+    assert type(again.model) is nn.Sequential
 
 
 def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
     model = named_network("vgg16", 32, seed=1)
-    made = m.reorganize(model, IMAGE, seed=2)
+    made = m.reorganize(model, IMAGE, seed=2).model
     assert made.layout.depths == (5, 4, 2, 1, 1)
     old, new = model.state_dict(), made.state_dict()
     for key in new.keys() & old.keys():
@@ -123,39 +121,42 @@ def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
 
 def test_at_224_too() -> None:
     model = named_network("resnet50", 224, device="meta")
-    made = m.reorganize(model, (3, 224, 224), moves=3)
+    better = m.reorganize(model, (3, 224, 224), moves=3)
+    made = better.model
     assert type(made) is Network
     assert made.layout.depths == (5, 5, 4, 2)
-    assert edits_of(made).image == (3, 224, 224)
+    assert better.edits.image == (3, 224, 224)
     check_counts(made, made.layout, (3, 224, 224))
 
 
 @pytest.mark.parametrize("name", ["vgg16", "fog"])
 def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str) -> None:
     model = named_network(name, 32, device="meta")
-    first = m.decompose(model, IMAGE, "DW+PW")
-    made = m.reorganize(first, IMAGE)
-    plan = reorganization_of(made)
+    blocks = m.Blocks("DW+PW")
+    first = m.decompose(model, IMAGE, blocks)
+    better = m.reorganize(first, IMAGE)
+    made, plan = better.model, better.plan
     assert plan.trajectory.moves
     assert isinstance(plan.end, TracedLayout)
     check_counts(made, plan.end)
     check_gains(layout_of(made), plan.end)
-    assert edits_of(made).steps == (*edits_of(first).steps, *plan.steps)
-    other = m.decompose(m.reorganize(model, IMAGE), IMAGE, "DW+PW")
+    assert better.edits.steps == (*first.edits.steps, *plan.steps)
+    # A module alone does not say that blocks were put in, but it shows.
+    alone = m.reorganize(first.model, IMAGE)
+    assert str(alone.model) == str(made)
+    assert alone.edits.steps == plan.steps
+    other = m.decompose(m.reorganize(model, IMAGE), IMAGE, blocks).model
     assert params(other) < params(model)
     assert other(torch.empty(2, *IMAGE, device="meta")).shape == (2, 10)
 
 
 def test_the_steps_of_both_do_the_same_to_another() -> None:
     source = "torchvision:resnet18"
-    model = network(source, (3, 64, 64), classes=5, seed=0)
-    made = m.reorganize(
-        m.decompose(m.reorganize(model, (3, 64, 64)), (3, 64, 64), "DW+PW"),
-        (3, 64, 64),
-        params="2M",
-        macs="1G",
-    )
-    edits = Edits.from_json(edits_of(made).to_json())
+    image = (3, 64, 64)
+    model = from_source(source, image, classes=5, seed=0)
+    decomposed = m.decompose(m.reorganize(model, image), image, m.Blocks("DW+PW"))
+    last = m.reorganize(decomposed, image, m.Budgets(params="2M", macs="1G"))
+    made, edits = last.model, Edits.from_json(last.edits.to_json())
     assert (edits.source, edits.image, edits.classes) == (source, (3, 64, 64), 5)
     assert {step.step for step in edits.steps} == {"replace", "append", "remove"}
     fresh = network(source, edits.image, edits.classes, seed=3)
@@ -167,14 +168,15 @@ def test_the_steps_of_both_do_the_same_to_another() -> None:
 
 
 def test_the_size_of_the_image_is_known_from_then_on() -> None:
-    assert edits_of(m.reorganize(flat(), torch.zeros(4, *IMAGE), moves=0)).image == IMAGE
+    assert m.reorganize(flat(), torch.zeros(4, *IMAGE), moves=0).edits.image == IMAGE
     lines = nn.Sequential(
         nn.Conv1d(3, 8, 3, padding=1), nn.MaxPool1d(8), *(nn.Conv1d(8, 8, 3, 1, 1) for _ in "abcd")
     )
-    made = m.reorganize(lines, (3, 256), params=params(lines) - 1)
+    better = m.reorganize(lines, (3, 256), m.Budgets(params=params(lines) - 1))
+    made = better.model
     assert params(made) < params(lines)
     assert made(torch.zeros(2, 3, 256)).shape == (2, 8, 32)
-    assert edits_of(made).image is None
+    assert better.edits.image is None
 
 
 def test_a_network_that_only_runs() -> None:
@@ -193,8 +195,9 @@ def test_a_network_that_only_runs() -> None:
 
     model = Looks()
     assert trace(model, IMAGE).how == "hooks"
-    made = m.reorganize(model, IMAGE)
-    assert reorganization_of(made).trajectory.moves
-    assert params(made) == reorganization_of(made).end.params
-    assert str(made.body) == str(m.reorganize(flat(), IMAGE))
+    better = m.reorganize(model, IMAGE)
+    made = better.model
+    assert better.plan.trajectory.moves
+    assert params(made) == better.plan.end.params
+    assert str(made.body) == str(m.reorganize(flat(), IMAGE).model)
     assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)

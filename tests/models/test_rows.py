@@ -11,9 +11,9 @@ from torch import nn
 from ifspace.errors import SettingError
 from ifspace.models.surgery import (
     children_of,
-    is_row,
-    is_tail,
-    run_of,
+    is_follower,
+    is_sequential,
+    modules_of_unit,
 )
 
 MAKE = {
@@ -62,14 +62,14 @@ def row(drawn: str) -> nn.Sequential:
 )
 def test_what_goes_along(drawn: str, unit: int, run: str) -> None:
     model = row(drawn)
-    parent, keys = run_of(model, [str(unit)])
+    parent, keys = modules_of_unit(model, [str(unit)])
     assert parent is model
     assert "".join(drawn[int(key)] for key in keys) == run
     assert str(unit) in keys
 
 
 def test_a_unit_of_several_modules() -> None:
-    assert run_of(row("cbrcbrP"), ["0", "3"])[1] == ["0", "1", "2", "3", "4", "5"]
+    assert modules_of_unit(row("cbrcbrP"), ["0", "3"])[1] == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_outside_of_a_row_nothing_goes_along() -> None:
@@ -81,18 +81,18 @@ def test_outside_of_a_row_nothing_goes_along() -> None:
         """A row by another name."""
 
     listed = nn.ModuleList([MAKE["c"](), nn.ReLU()])
-    assert run_of(nn.ModuleDict({"a": listed}), ["a.0"]) == (listed, ["0"])
-    assert not is_row(Own())
-    assert run_of(Own(MAKE["c"](), nn.ReLU()), ["0"])[1] == ["0"]
-    assert is_row(Kind())
-    assert run_of(Kind(MAKE["c"](), nn.ReLU()), ["0"])[1] == ["0", "1"]
+    assert modules_of_unit(nn.ModuleDict({"a": listed}), ["a.0"]) == (listed, ["0"])
+    assert not is_sequential(Own())
+    assert modules_of_unit(Own(MAKE["c"](), nn.ReLU()), ["0"])[1] == ["0"]
+    assert is_sequential(Kind())
+    assert modules_of_unit(Kind(MAKE["c"](), nn.ReLU()), ["0"])[1] == ["0", "1"]
 
 
 def test_one_object_at_two_places_stands_at_both() -> None:
     act = nn.ReLU()
     model = nn.Sequential(MAKE["c"](), act, MAKE["c"](), act)
     assert list(children_of(model)) == ["0", "1", "2", "3"]
-    assert run_of(model, ["2"])[1] == ["2", "3"]
+    assert modules_of_unit(model, ["2"])[1] == ["2", "3"]
 
 
 class NormAct(nn.BatchNorm2d):
@@ -123,11 +123,11 @@ class NormAct(nn.BatchNorm2d):
     ],
 )
 def test_what_keeps_a_map_as_it_is(module: nn.Module, wanted: bool) -> None:
-    assert is_tail(module) is wanted
+    assert is_follower(module) is wanted
 
 
 @pytest.mark.parametrize("names", [["9"], ["0", "9"], ["a.0"], ["0", "a.0"], [""]])
 def test_a_unit_that_is_not_there(names: list[str]) -> None:
     with pytest.raises(SettingError, match=r"^a unit that is not in the network: got ") as refused:
-        run_of(row("cbr"), names)
+        modules_of_unit(row("cbr"), names)
     assert "\n" not in str(refused.value)

@@ -15,22 +15,20 @@ from ifspace import nn as inn
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.models import sources
 from ifspace.models.decomposition import decompose
-from ifspace.models.edits import Edits, attach, edits_of
-from ifspace.models.files import (
-    load,
-    save,
-)
+from ifspace.models.edits import EditedNetwork
+from ifspace.models.files import load, load_edited, save
 from ifspace.models.reorganization import reorganize
-from ifspace.models.sources import network
+from ifspace.models.sources import from_source
 from ifspace.nn import named_network
 from ifspace.nn.files import (
     METADATA_KEY,
     NetworkFileError,
 )
+from ifspace.stages.problem import Blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)
-BLOCK = "DW+RPW(2,1/2)"
+BLOCKS = Blocks("DW+RPW(2,1/2)")
 OWN = """
 from torch import nn
 
@@ -48,8 +46,10 @@ def rewrite(path: Path, about: object) -> None:
     save_file(load_file(path), path, {METADATA_KEY: json.dumps(about)})
 
 
-def check_same(found: nn.Module, model: nn.Module, image=IMAGE) -> None:
-    assert edits_of(found) == edits_of(model)
+def check_same(path: Path, network: EditedNetwork, image=IMAGE, into=None) -> None:
+    loaded = load_edited(path, into=into)
+    assert loaded.edits == network.edits
+    found, model = loaded.model, network.model
     assert list(found.state_dict()) == list(model.state_dict())
     x = torch.randn(2, *image, dtype=next(model.parameters()).dtype)
     with torch.no_grad():
@@ -61,14 +61,14 @@ def check_same(found: nn.Module, model: nn.Module, image=IMAGE) -> None:
     [("vgg11", IMAGE), ("torchvision:resnet18", (3, 64, 64)), ("timm:resnet10t", (1, 64, 64))],
 )
 def test_a_decomposed_network_is_made_again_from_its_file(tmp_path, name: str, image):
-    model = network(name, image, classes=7, seed=0)
-    made = decompose(model, image, BLOCK).double()
-    made(torch.randn(2, *image, dtype=torch.float64))  # moves the statistics
+    model = from_source(name, image, classes=7, seed=0)
+    made = decompose(model, image, BLOCKS)
+    made.model.double()(torch.randn(2, *image, dtype=torch.float64))  # moves the statistics
     save(made, tmp_path / "net.safetensors")
     state = torch.get_rng_state()
     found = load(tmp_path / "net.safetensors")
     assert torch.equal(torch.get_rng_state(), state)
-    check_same(found, made, image)
+    check_same(tmp_path / "net.safetensors", made, image)
     assert not any(each.is_meta for each in found.state_dict().values())
     assert all(each.requires_grad for each in found.parameters())
 
@@ -77,19 +77,19 @@ def test_a_decomposed_network_is_made_again_from_its_file(tmp_path, name: str, i
     ("name", "image"), [("torchvision:resnet18", (3, 64, 64)), ("vgg11", IMAGE)]
 )
 def test_steps_of_every_kind_are_done_again(tmp_path, name: str, image):
-    better = reorganize(network(name, image, seed=0), image, moves=2)
-    made = decompose(better, image, BLOCK)
-    kinds = {each.step for each in edits_of(made).steps}
+    better = reorganize(from_source(name, image, seed=0), image, moves=2)
+    made = decompose(better, image, BLOCKS)
+    kinds = {step.step for step in made.edits.steps}
     assert kinds == ({"replace"} if name == "vgg11" else {"remove", "append", "replace"})
     save(made, tmp_path / "net.safetensors")
-    check_same(load(tmp_path / "net.safetensors"), made, image)
+    check_same(tmp_path / "net.safetensors", made, image)
 
 
 def test_networks_of_our_parts_need_the_file_alone(tmp_path, monkeypatch):
-    made = decompose(network("vgg11", IMAGE, seed=0), IMAGE, None)
+    made = decompose(from_source("vgg11", IMAGE, seed=0), IMAGE)
     save(made, tmp_path / "net.safetensors")
-    monkeypatch.setattr("ifspace.models.files.network", None)
-    check_same(load(tmp_path / "net.safetensors"), made)
+    monkeypatch.setattr("ifspace.models.files.from_source", None)
+    check_same(tmp_path / "net.safetensors", made)
 
 
 def test_a_network_without_steps_is_the_file_of_nn(tmp_path):
@@ -98,11 +98,11 @@ def test_a_network_without_steps_is_the_file_of_nn(tmp_path):
     inn.save(made, tmp_path / "two.safetensors")
     one, two = ((tmp_path / name).read_bytes() for name in ("one.safetensors", "two.safetensors"))
     assert one == two
-    check_same(load(tmp_path / "two.safetensors"), made)
+    check_same(tmp_path / "two.safetensors", EditedNetwork.of(made))
 
 
 def test_nn_says_who_reads_a_network_with_steps(tmp_path):
-    save(decompose(named_network("vgg11"), IMAGE, BLOCK), tmp_path / "net.safetensors")
+    save(decompose(named_network("vgg11"), IMAGE, BLOCKS), tmp_path / "net.safetensors")
     with pytest.raises(
         NetworkFileError, match=r"with steps; .*; read it with ifspace\.models\.load"
     ):
@@ -112,10 +112,10 @@ def test_nn_says_who_reads_a_network_with_steps(tmp_path):
 def test_a_network_of_a_file_needs_that_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(OWN)
-    model = network(f"{file}:make", (3, 16, 16))
-    made = decompose(model, (3, 16, 16), BLOCK)
+    model = from_source(f"{file}:make", (3, 16, 16))
+    made = decompose(model, (3, 16, 16), BLOCKS)
     save(made, tmp_path / "net.safetensors")
-    check_same(load(tmp_path / "net.safetensors"), made, (3, 16, 16))
+    check_same(tmp_path / "net.safetensors", made, (3, 16, 16))
     file.write_text(OWN.replace("16, 16, 3, 2", "16, 24, 3, 2"))
     changed = r"was made from another .*mine\.py: got a file that has changed"
     with pytest.raises(NetworkFileError, match=changed):
@@ -127,18 +127,19 @@ def test_a_network_of_a_file_needs_that_file(tmp_path):
         load(tmp_path / "net.safetensors")
     assert "load(path, into=model)" in str(no.value)
     assert "\n" not in str(no.value)
-    check_same(load(tmp_path / "net.safetensors", into=model), made, (3, 16, 16))
+    check_same(tmp_path / "net.safetensors", made, (3, 16, 16), into=model)
+    check_same(tmp_path / "net.safetensors", made, (3, 16, 16), into=model.model)
 
 
 def test_a_network_whose_state_says_how_old_it_is(tmp_path):
-    model = network("torchvision:mnasnet0_5", (3, 32, 32), seed=0)
-    save(model, tmp_path / "net.safetensors")
-    check_same(load(tmp_path / "net.safetensors"), model, (3, 32, 32))
+    network = from_source("torchvision:mnasnet0_5", (3, 32, 32), seed=0)
+    save(network, tmp_path / "net.safetensors")
+    check_same(tmp_path / "net.safetensors", network, (3, 32, 32))
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    model = network("timm:resnet10t", (3, 32, 32), seed=0)
-    save(model, tmp_path / "net.safetensors")
+    network = from_source("timm:resnet10t", (3, 32, 32), seed=0)
+    save(network, tmp_path / "net.safetensors")
 
     def absent(package: str) -> None:
         raise DeviceError.because(
@@ -153,21 +154,22 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 
 def test_a_persons_own_module_is_given_again(tmp_path):
-    model = vgg()
-    made = decompose(model, IMAGE, BLOCK)
-    save(made, tmp_path / "net.safetensors")
+    model, path = vgg(), tmp_path / "net.safetensors"
+    made = decompose(model, IMAGE, BLOCKS)
+    save(made, path)
     with pytest.raises(NetworkFileError, match="needs the network that it was saved from: got"):
         load(tmp_path / "net.safetensors")
     fresh = vgg()
     before = fresh.state_dict()["0.weight"].clone()
-    started = decompose(model, IMAGE, BLOCK, names="3")
-    assert edits_of(started).steps == edits_of(made).steps[:1]
-    for into in (fresh, started, made, load(tmp_path / "net.safetensors", into=fresh)):
-        check_same(load(tmp_path / "net.safetensors", into=into), made)
+    started = decompose(model, IMAGE, BLOCKS, names="3")
+    assert started.edits.steps == made.edits.steps[:1]
+    for into in (fresh, started, made, load_edited(path, into=fresh)):
+        check_same(path, made, into=into)
     assert torch.equal(fresh.state_dict()["0.weight"], before)
     assert isinstance(fresh[3], nn.Conv2d)
     for other, said in (
-        (decompose(model, IMAGE, "DW+PW"), "other steps were done to it"),
+        (decompose(model, IMAGE, Blocks("DW+PW")), "other steps were done to it"),
+        (made.model, "a step that does not fit the network"),
         (resnet18(), "a step that does not fit the network"),
         (vgg(32), "a step that does not fit the network"),
     ):
@@ -179,12 +181,12 @@ def test_a_persons_own_module_is_given_again(tmp_path):
 
 
 def test_what_load_could_not_make_again_is_refused(tmp_path):
-    model = network("torchvision:resnet18", (3, 64, 64))
-    model.fc = nn.Linear(512, 3)
+    network = from_source("torchvision:resnet18", (3, 64, 64))
+    network.model.fc = nn.Linear(512, 3)
     with pytest.raises(
         OutputError, match=r"could not be read back: got weights .*: fc\.bias and 1"
     ):
-        save(model, tmp_path / "net.safetensors")
+        save(network, tmp_path / "net.safetensors")
     with pytest.raises(OutputError, match="a network without weights"):
         save(vgg().to("meta"), tmp_path / "net.safetensors")
     with pytest.raises(
@@ -197,8 +199,6 @@ def test_what_load_could_not_make_again_is_refused(tmp_path):
 
 
 def test_a_failure_leaves_the_older_file(tmp_path):
-    model = vgg()
-    attach(model, Edits(image=IMAGE))
     for suffix in (".safetensors", ".pt2", ".onnx"):
         path = tmp_path / f"net{suffix}"
         path.write_bytes(b"older")
@@ -209,7 +209,8 @@ def test_a_failure_leaves_the_older_file(tmp_path):
 
 
 def test_programs_take_any_number_of_images(tmp_path):
-    made = decompose(Apart(), IMAGE, BLOCK).eval()
+    made = decompose(Apart(), IMAGE, BLOCKS)
+    made.model.eval()
     save(made, tmp_path / "net.pt2")
     save(made, tmp_path / "net.onnx")
     found = load(tmp_path / "net.pt2")
@@ -217,7 +218,7 @@ def test_programs_take_any_number_of_images(tmp_path):
     for many in (1, 3):
         x = torch.randn(many, *IMAGE)
         with torch.no_grad():
-            y = made(x)
+            y = made.model(x)
             torch.testing.assert_close(found(x), y)
         run = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
         torch.testing.assert_close(run, y, rtol=1e-4, atol=1e-4)
@@ -263,7 +264,7 @@ def test_programs_need_an_image_size(tmp_path):
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, change, said: str):
     path = tmp_path / "net.safetensors"
-    save(decompose(named_network("vgg11"), IMAGE, BLOCK), path)
+    save(decompose(named_network("vgg11"), IMAGE, BLOCKS), path)
     about = described(path)
     change(about)
     rewrite(path, about)

@@ -8,12 +8,10 @@ from small_networks import blocks_of, resnet18, vgg
 from torch import nn
 
 from ifspace.errors import SettingError
-from ifspace.models.decomposition import (
-    decompose,
-    plan_decomposition,
-)
+from ifspace.models.decomposition import decompose, plan_decomposition
 from ifspace.models.tracing import trace
 from ifspace.reach import channel_field
+from ifspace.stages.problem import Blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)
@@ -35,7 +33,7 @@ def test_norms_are_known_by_their_place_where_a_network_does_not_run_on_shapes()
     model = Shifted()
     with pytest.raises(RuntimeError, match="device"):
         copy.deepcopy(model).to("meta")(torch.zeros(1, *IMAGE, device="meta"))
-    made = decompose(model, IMAGE, "DW+PW")
+    made = decompose(model, IMAGE, Blocks("DW+PW")).model
     assert len(blocks_of(made)) == 16
     assert all(hasattr(each, "layer0_bn") for each in blocks_of(made).values())
 
@@ -86,36 +84,37 @@ WHY = {
 def test_what_stays_is_listed_with_its_reason():
     model = Odd()
     found = trace(model, (3, 24, 24))
-    plan = plan_decomposition(model, found, "DW+PW")
+    plan = plan_decomposition(model, found, Blocks("DW+PW"))
     assert [each.name for each in plan.replaced] == ["plain"]
     assert {each.name: each.reason for each in plan.skipped} == WHY
-    few = plan_decomposition(model, found, "DW+PW", least_channels=17)
+    few = plan_decomposition(model, found, Blocks("DW+PW"), least_channels=17)
     assert {each.name: each.reason for each in few.skipped} == {
         **WHY,
         "plain": "16 input channels, fewer than 17",
     }
     with pytest.raises(SettingError, match=r"^no convolution to replace: got first: kernel 7 x 7"):
         few.check()
-    unfit = plan_decomposition(model, found, "DW+RPW(3,0)")
+    unfit = plan_decomposition(model, found, Blocks("DW+RPW(3,0)"))
     assert unfit.skipped[-1].reason.startswith("DW+RPW(3,0): groups do not divide the widths")
 
 
 def test_layers_chosen_by_name():
     model = Odd()
-    made = decompose(model, (3, 24, 24), "RPW(2,1/2)", names=["point"])
+    made = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), names=["point"]).model
     assert list(blocks_of(made)) == ["point"]
-    cheapest = decompose(model, (3, 24, 24), names=["point"]).point.sized
+    cheapest = decompose(model, (3, 24, 24), names=["point"]).model.point.sized
     assert str(cheapest.block) == "RPW(8,0)+RPW(4,0)+GPW(8)"
     assert channel_field(cheapest.layers) == 16
     small = vgg()
-    assert list(blocks_of(decompose(small, IMAGE, "DW+PW", names="0"))) == ["0"]
+    made = decompose(small, IMAGE, Blocks("DW+PW"), names="0").model
+    assert list(blocks_of(made)) == ["0"]
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
         (["point"], r"got point \(a pointwise convolution, and the block has a spatial kind\)"),
-        (["grouped"], r"no block may replace this layer: got grouped \(a layer of kind GC\)"),
+        (["grouped"], r"no block can replace this layer: got grouped \(a layer of kind GC\)"),
         (["cut"], r"got cut \(padding 0 x 0\)"),
         (["nothing", "plain"], "^no such layer in the network: got 'nothing'; allowed: 12 layers"),
         ([], "^no layer named"),
@@ -123,6 +122,6 @@ def test_layers_chosen_by_name():
 )
 def test_names_that_no_block_may_replace_are_refused(names, said: str):
     with pytest.raises(SettingError, match=said) as refused:
-        decompose(Odd(), (3, 24, 24), "DW+PW", names=names)
+        decompose(Odd(), (3, 24, 24), Blocks("DW+PW"), names=names)
     assert refused.value.argument == "names"
     assert "\n" not in str(refused.value)

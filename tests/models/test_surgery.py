@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from models.foretold import layout_of, some_depths, taken
+from models.foretold import edited, layout_of, some_depths, taken
 from models.movers import NETWORKS
 from small_networks import BasicBlock
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
-from ifspace.models.edits import Edits, edits_of
+from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.surgery import (
     Append,
     Remove,
-    copied,
-    run_of,
+    copy_of_unit,
+    modules_of_unit,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +44,7 @@ def gone(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
     """The tensors of the units that are taken out."""
     for step in layout.steps():
         if isinstance(step, Remove):
-            parent, keys = run_of(model, step.names)
+            parent, keys = modules_of_unit(model, step.names)
             for key in keys:
                 yield from parent._modules[key].state_dict().values()
 
@@ -98,9 +98,9 @@ def test_type_mode_gradients_and_memory_format_stay(name: str) -> None:
 def test_the_steps_do_the_same_to_another(name: str) -> None:
     model = NETWORKS[name]()
     start = layout_of(model)
-    middle = taken(model, some_depths(start, 3))
-    made = taken(middle, some_depths(layout_of(middle), 4))
-    written = json.dumps(edits_of(made).to_json())
+    middle = edited(EditedNetwork.of(model), some_depths(start, 3))
+    last = edited(middle, some_depths(layout_of(middle.model), 4))
+    made, written = last.model, json.dumps(last.edits.to_json())
     fresh = NETWORKS[name]()
     for step in Edits.from_json(json.loads(written)).steps:
         step.apply(fresh)
@@ -249,13 +249,13 @@ def test_what_a_unit_shares_inside_its_copy_shares() -> None:
             self.a, self.b = (nn.Conv2d(4, 4, 3, padding=1) for _ in "ab")
             self.b.weight = self.a.weight
 
-    (made,) = copied(nn.Sequential(Tied()), ("0",)).values()
+    (made,) = copy_of_unit(nn.Sequential(Tied()), ("0",)).values()
     assert made.a.weight is made.b.weight
 
 
 def test_statistics_without_weights_are_drawn_anew() -> None:
     model = unlike(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)))
-    made = copied(model, ("0",))
+    made = copy_of_unit(model, ("0",))
     assert torch.equal(made["1"].running_mean, torch.zeros(3))
     assert made["1"].num_batches_tracked == 0
 
@@ -263,13 +263,13 @@ def test_statistics_without_weights_are_drawn_anew() -> None:
 def test_weights_made_of_others_are_drawn_anew() -> None:
     norm = nn.utils.parametrizations.weight_norm
     model = nn.Sequential(norm(nn.Conv2d(3, 3, 3)), norm(nn.Linear(3, 3)))
-    (conv,), (linear,) = (copied(model, (name,)).values() for name in "01")
+    (conv,), (linear,) = (copy_of_unit(model, (name,)).values() for name in "01")
     for made, old in ((conv, model[0]), (linear, model[1])):
         assert made.weight.shape == old.weight.shape
         assert not torch.equal(made.weight, old.weight)
         assert made.weight.isfinite().all()
     with pytest.raises(SettingError, match="got weights made of others at 8 channels"):
-        copied(model, ("0",), 8)
+        copy_of_unit(model, ("0",), 8)
 
 
 STEPS = (

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from ifspace.errors import KernelError, SettingError
 from ifspace.models import warm_start as module
-from ifspace.models.decomposition import (
-    decompose,
-    decomposition_of,
-)
-from ifspace.models.warm_start import KEPT, random_images, warm_start
+from ifspace.models.decomposition import decompose
+from ifspace.models.warm_start import KEPT, fit_blocks, random_images
 from ifspace.nn import Style
+from ifspace.stages.problem import Blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)
@@ -41,15 +39,14 @@ def remaining(y: Tensor, found: Tensor) -> float:
     return float((y - found).square().sum() / y.square().sum())
 
 
-@pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", None])
+@pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", "cheapest"])
 @pytest.mark.parametrize("make", [vgg, resnet18, lambda: vgg(batch_norm=False)])
-def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: str | None):
+def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: str):
     torch.manual_seed(0)
     model = make()
-    made = decompose(model, IMAGE, block, warm_start=True)
-    fits = decomposition_of(made).fits
-    assert [each.name for each in fits] == [each.name for each in decomposition_of(made).replaced]
-    for each in fits:
+    final = decompose(model, IMAGE, Blocks(block), warm_start=True)
+    assert [fit.name for fit in final.fits] == [each.name for each in final.plan.replaced]
+    for each in final.fits:
         # The best number before a block leaves no more than 0, and no more than 1.
         assert each.scaled <= min(1.0, each.random) + 1e-6
         assert each.error < 0.9 * each.scaled
@@ -59,12 +56,12 @@ def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: 
 def test_what_is_said_is_what_remains():
     model = resnet18()
     x = images(3)  # none is kept out, and all maps are small enough to be kept whole
-    made = decompose(model, IMAGE, "DW+RPW(2,1/2)+SH(4)", warm_start=x)
-    random = decompose(model, IMAGE, "DW+RPW(2,1/2)+SH(4)")
-    for each in decomposition_of(made).fits:
+    blocks = Blocks("DW+RPW(2,1/2)+SH(4)")
+    final, random = decompose(model, IMAGE, blocks, warm_start=x), decompose(model, IMAGE, blocks)
+    for each in final.fits:
         read = read_by(model, each.name, x)
         y = model.get_submodule(each.name)(read)
-        before, behind = (other.get_submodule(each.name).eval() for other in (random, made))
+        before, behind = (other.model.get_submodule(each.name).eval() for other in (random, final))
         with torch.no_grad():
             assert each.pixels == y[:, 0].numel()
             assert each.unseen is None
@@ -76,14 +73,15 @@ def test_what_is_said_is_what_remains():
 
 def test_images_kept_out_are_not_fitted_to():
     model, x = vgg(), images(8)
-    made = decompose(model, IMAGE, "DW+PW", warm_start=x, names="3")
-    (fit,) = decomposition_of(made).fits
+    blocks = Blocks("DW+PW")
+    final = decompose(model, IMAGE, blocks, warm_start=x, names="3")
+    made, (fit,) = final.model, final.fits
     read = read_by(model, "3", x)
     with torch.no_grad():
         y, found = model[3](read), made[3].eval()(read)
     assert fit.error == pytest.approx(remaining(y[:6], found[:6]), rel=1e-3)
     assert fit.unseen == pytest.approx(remaining(y[6:], found[6:]), rel=1e-3)
-    other = decompose(model, IMAGE, "DW+PW", warm_start=torch.cat([x[:6], -x[6:]]), names="3")
+    other = decompose(model, IMAGE, blocks, warm_start=torch.cat([x[:6], -x[6:]]), names="3").model
     assert torch.equal(other[3].layer1.weight, made[3].layer1.weight)
 
 
@@ -94,8 +92,7 @@ def test_what_a_block_can_be_it_becomes():
         conv.weight.copy_(torch.randn(24, 16, 1, 1) * torch.randn(1, 16, 3, 3))
     model = nn.Sequential(conv)
     x = images(8, 16, 16)
-    made = decompose(model, (16, 16, 16), "DW+PW", warm_start=x)
-    (fit,) = decomposition_of(made).fits
+    (fit,) = decompose(model, (16, 16, 16), Blocks("DW+PW"), warm_start=x).fits
     assert fit.error < 1e-3 < 0.5 < fit.scaled
     assert fit.unseen < 1e-3
 
@@ -104,10 +101,9 @@ def test_what_a_block_can_be_it_becomes():
 def test_batch_norm_inside_changes_nothing_on_these_inputs(style):
     torch.manual_seed(0)
     model, x = resnet18(), images(3)
-    made = decompose(
-        model, IMAGE, "DW+RPW(2,1/2)+GPW(2)", warm_start=x, style=style, names="4.conv1"
-    )
-    block = made.get_submodule("4.conv1").eval()
+    blocks = Blocks("DW+RPW(2,1/2)+GPW(2)")
+    made = decompose(model, IMAGE, blocks, warm_start=x, style=style, names="4.conv1")
+    block = made.model.get_submodule("4.conv1").eval()
     read = read_by(model, "4.conv1", x)
     norms = {name: each for name, each in block.named_modules() if isinstance(each, nn.BatchNorm2d)}
     assert norms
@@ -127,28 +123,30 @@ def test_batch_norm_inside_changes_nothing_on_these_inputs(style):
 def test_the_network_and_torchs_generator_stay():
     model = resnet18()
     weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    one, same = (decompose(model, IMAGE, "DW+PW", warm_start=True, seed=3) for _ in range(2))
+    one, same = (
+        decompose(model, IMAGE, Blocks("DW+PW"), warm_start=True, seed=3) for _ in range(2)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert model.training
     assert all(not each._forward_pre_hooks for each in model.modules())
-    assert decomposition_of(one).fits == decomposition_of(same).fits
-    assert one.training
-    assert all(each.requires_grad for each in one.parameters())
+    assert one.fits == same.fits
+    assert one.model.training
+    assert all(each.requires_grad for each in one.model.parameters())
 
 
 def test_what_runs_twice_is_fitted_to_its_first_call():
     model = Apart()
-    made = decompose(model, IMAGE, "DW+PW", warm_start=images(12))
-    assert [each.name for each in decomposition_of(made).fits] == ["convs.1", "last"]
-    assert decomposition_of(made).fits[0].pixels == 9 * 32 * 32
+    fits = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=images(12)).fits
+    assert [fit.name for fit in fits] == ["convs.1", "last"]
+    assert fits[0].pixels == 9 * 32 * 32
 
 
 def test_other_types_keep_their_type():
     model = vgg(batch_norm=False).to(torch.bfloat16)
-    made = decompose(model, IMAGE, "DW+PW", warm_start=True, names="2")
-    assert {each.dtype for each in made.parameters()} == {torch.bfloat16}
-    (fit,) = decomposition_of(made).fits
+    final = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=True, names="2")
+    assert {each.dtype for each in final.model.parameters()} == {torch.bfloat16}
+    (fit,) = final.fits
     assert fit.error < 0.9 * fit.scaled
 
 
@@ -165,7 +163,7 @@ def test_what_is_kept_of_a_layer_is_bounded(shape: tuple[int, ...], channels: in
     conv = nn.Conv2d(shape[1], channels, 3, padding=1, device="meta")
     x = torch.arange(shape[2] * shape[3]).view(shape[2:]).expand(*shape).float()
     draw = torch.Generator().manual_seed(0)
-    kept = [module._window(part, conv, len(x), draw) for part in x.split(module.AT_ONCE)]
+    kept = [module._windows(part, conv, len(x), draw) for part in x.split(module.BATCH)]
     numbers = sum(part.numel() + part[:, 0].numel() * channels for part in kept)
     # Of each eight images at least one window of 8 x 8 pixels is kept.
     least = len(kept) * 64 * (shape[1] + channels)
@@ -182,18 +180,17 @@ def test_few_pixels_do_not_lead_astray():
     # could be met on these inputs, and what is found would be worse than nothing elsewhere.
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1))
-    made = decompose(model, (32, 2, 2), "DW+PW", warm_start=images(8, 32, 2))
-    (fit,) = decomposition_of(made).fits
+    (fit,) = decompose(model, (32, 2, 2), Blocks("DW+PW"), warm_start=images(8, 32, 2)).fits
     assert fit.pixels == 24
     assert fit.unseen < 1
 
 
-def test_progress_is_told():
-    told: list[tuple[int, int]] = []
+def test_progress_is_reported():
+    calls: list[tuple[int, int]] = []
     model = vgg()
-    made = decompose(model, IMAGE, "DW+PW", names=["3", "7"])
-    warm_start(model, made, ["3", "7"], images(), progress=lambda *each: told.append(each))
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    made = decompose(model, IMAGE, Blocks("DW+PW"), names=["3", "7"]).model
+    fit_blocks(model, made, ["3", "7"], images(), progress=lambda *call: calls.append(call))
+    assert calls == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_random_images_have_the_type_of_the_network():
@@ -213,6 +210,6 @@ def test_random_images_have_the_type_of_the_network():
 def test_images_that_do_not_fit_are_refused(given, error, said: str):
     model = vgg()
     with pytest.raises(error, match=said) as refused:
-        decompose(model, IMAGE, "DW+PW", warm_start=given)
+        decompose(model, IMAGE, Blocks("DW+PW"), warm_start=given)
     assert "\n" not in str(refused.value)
     assert all(not each._forward_pre_hooks for each in model.modules())

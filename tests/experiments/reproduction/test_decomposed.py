@@ -21,6 +21,7 @@ from experiments.reproduction.printed import DECOMPOSED
 from ifspace.block import Block
 from ifspace.models.decomposition import decompose
 from ifspace.nn import build_network
+from ifspace.stages.problem import Blocks
 
 
 @pytest.mark.parametrize("block", [None, "DW+PW", "DW+RPW(2,1/2)", "GC(4)+SH(4)+GPW(4)", "PW+DW"])
@@ -41,12 +42,13 @@ def test_a_layout_counts_what_the_module_has(network, data, depths, block):
     image = (3, layout.image, layout.image)
     module = build_network(layout, "vgg16" if network == "vgg16" else "resnet50", device="meta")
     if block is not None:
-        module = decompose(module, image, block)
+        module = decompose(module, image, Blocks(block)).model
     reading = Reading(Convention(True, False, layout.stem_and_head.classifier[:-1]), inside=True)
     parsed = Block.parse(block) if block else None
     assert count(layout, parsed, reading) == (params(module), macs(module, image))
     if block is not None:
-        bare = decompose(build_network(layout, device="meta"), image, block, style="plain")
+        plain = build_network(layout, device="meta")
+        bare = decompose(plain, image, Blocks(block), style="plain").model
         outside = replace(reading, inside=False)
         # A plain block has no batch norm at all; the network's own stands behind it.
         assert count(layout, parsed, outside)[0] == params(bare)
