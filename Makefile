@@ -110,8 +110,8 @@ $(VENV)/.core: pyproject.toml | $(VENV)/.python
 	@touch $@
 
 $(VENV)/.plots: pyproject.toml | $(VENV)/.python
-	@echo "installing the core and what the figures need"
-	$(PIP) --editable '.[plots,solver]'
+	@echo "installing the core and what the figures and benchmarks need"
+	$(PIP) --editable '.[plots,solver]' 'psutil>=6'
 	@touch $@ $(VENV)/.core
 
 $(VENV)/.report: pyproject.toml | $(VENV)/.python

@@ -13,11 +13,11 @@ from typing import Final
 
 from tabulate import tabulate
 
+from benchmarks.watch import watch
 from ifspace.bench.record import (
-    note,
+    list_in_readme,
     provenance,
     python,
-    watch,
 )
 
 REPEATS: Final = 7
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         + "\n"
     )
-    note(options.out, [name], where)
+    list_in_readme(options.out, [name], where)
     print(f"written: {options.out / name}")
 
 

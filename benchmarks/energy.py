@@ -17,7 +17,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from ifspace.answer import Status
-from ifspace.bench.record import note, provenance
+from ifspace.bench.record import list_in_readme, provenance
 from ifspace.energy.cpsat import cpsat_energy
 from ifspace.energy.problem import (
     EnergyAnswer,
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    note(options.out, ["energy-bench.md", "energy-bench.csv"], command)
+    list_in_readme(options.out, ["energy-bench.md", "energy-bench.csv"], command)
     print(f"written: {options.out / 'energy-bench.md'}")
 
 

@@ -17,11 +17,11 @@ from statistics import median
 from typing import Any
 
 from benchmarks.enumerate_report import write
+from benchmarks.watch import watch
 from ifspace.bench.record import (
-    note,
+    list_in_readme,
     provenance,
     python,
-    watch,
 )
 from ifspace.block import Block, Layer
 from ifspace.catalogue.setting import EnumerationSetting
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = [
         f"enumerate-{sweep}.{suffix}" for sweep in ("length", "width") for suffix in ("svg", "png")
     ]
-    note(options.out, ["enumerate.md", "enumerate.csv", *figures], command)
+    list_in_readme(options.out, ["enumerate.md", "enumerate.csv", *figures], command)
     print(f"written: {options.out / 'enumerate.md'}")
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from ifspace.answer import Status
-from ifspace.bench.record import note, provenance
+from ifspace.bench.record import list_in_readme, provenance
 from ifspace.block import Composition
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    note(options.out, ["groups-bench.md", "groups-bench.csv"], command)
+    list_in_readme(options.out, ["groups-bench.md", "groups-bench.csv"], command)
     print(f"written: {options.out / 'groups-bench.md'}")
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from ifspace.bench.record import note, provenance
+from ifspace.bench.record import list_in_readme, provenance
 from ifspace.kernels.aot import CASES, AotCase, compile_case
 from ifspace.kernels.launch import SHARED_BYTES, TARGETS
 from ifspace.parallel import over_shards, workers
@@ -120,7 +120,7 @@ def _write(folder: Path, rows: Sequence[Row], seconds: float) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    note(folder, ["kernels-aot.md", "kernels-aot.csv"], command)
+    list_in_readme(folder, ["kernels-aot.md", "kernels-aot.csv"], command)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from ifspace.answer import Status
-from ifspace.bench.record import note, provenance
+from ifspace.bench.record import list_in_readme, provenance
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import Layout
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
-    note(options.out, ["stages-bench.md", "stages-bench.csv"], command)
+    list_in_readme(options.out, ["stages-bench.md", "stages-bench.csv"], command)
     print(f"written: {options.out / 'stages-bench.md'}")
 
 

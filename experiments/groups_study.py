@@ -15,7 +15,7 @@ from typing import Final
 
 from tabulate import tabulate
 
-from ifspace.bench.record import note, provenance
+from ifspace.bench.record import list_in_readme, provenance
 from ifspace.block import Composition
 from ifspace.catalogue import load, published_names
 from ifspace.catalogue.design import PUBLISHED
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for f in (*found, *narrow)
         )
     _figure(options.out / "groups-study", found)
-    note(options.out, names, command)
+    list_in_readme(options.out, names, command)
     print(f"written: {options.out / names[0]}")
 
 

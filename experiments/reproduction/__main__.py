@@ -24,7 +24,7 @@ from experiments.reproduction.page import (
     Section,
     Table,
 )
-from ifspace.bench.record import note, provenance
+from ifspace.bench.record import list_in_readme, provenance
 
 NAME: Final = "reproduction.md"
 COMMAND: Final = "python -m experiments.reproduction"
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = (moves, fields, count_tables, decomposed, fog_tables, layout_tables)
     sections = [part.section() for part in parts]
     (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
-    note(options.out, [NAME, *exports.write(options.out, sections)], COMMAND)
+    list_in_readme(options.out, [NAME, *exports.write(options.out, sections)], COMMAND)
     print(f"written: {options.out / NAME}")
 
 

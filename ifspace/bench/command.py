@@ -356,9 +356,11 @@ def _record(context: click.Context, run: "Run", files: "Files", kept: "Earlier")
     if page.exists() and page.read_text(encoding="utf-8").startswith(README_TITLE):
         if find_spec("tabulate") is None:
             return
-        from ifspace.bench.record import note
+        from ifspace.bench.record import list_in_readme
 
-        note(files.results, [path.relative_to(files.results).as_posix() for path in written], words)
+        list_in_readme(
+            files.results, [path.relative_to(files.results).as_posix() for path in written], words
+        )
 
 
 def _words(context: click.Context) -> str:

@@ -1,4 +1,9 @@
-"""A child process watched from outside: its wall time and the memory of all its processes."""
+"""Results of record: where a result comes from, and the README that lists the files of `results/`.
+
+`python -m ifspace.bench.record NAME -- COMMAND…` runs `ifspace COMMAND… --out results/NAME` and
+lists the file. Where NAME is a pattern such as `figures/*`, the command runs as it is, and the
+files that it wrote are listed.
+"""
 
 import argparse
 import os
@@ -10,52 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from tabulate import tabulate
+_HEADER: Final = ("file", "command", "commit", "machine", "date")
+_FILES, _END = "<!-- files -->", "<!-- end of files -->"
+_PAGE: Final = f"""# Results of record
 
+Written only by the commands below; `make results` writes all of them anew.
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What a finished child used: seconds of wall time, peak MiB of it and its children, output."""
-
-    seconds: float
-    peak_mib: float
-    output: str
-
-
-def watch(command: Sequence[str], interval_s: float = 0.05) -> Watched:
-    """Return what a command used; memory is sampled, and 0 where /proc does not tell.
-
-    Raises: subprocess.CalledProcessError when the command fails.
-    """
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    peak = 0.0
-    while child.poll() is None:
-        peak = max(peak, _resident_mib(child.pid))
-        time.sleep(interval_s)
-    seconds = time.perf_counter() - start
-    output = child.communicate()[0]
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, command, output)
-    return Watched(seconds, peak, output)
-
-
-def _resident_mib(root: int) -> float:
-    parents: dict[int, int] = {}
-    resident: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:  # the process ended between the listing and the reading
-            continue
-        pid = int(entry.parent.name)
-        parents[pid], resident[pid] = int(fields[1]), int(fields[21])
-    family = {root}
-    while found := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= found
-    pages = sum(resident.get(pid, 0) for pid in family)
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+{_FILES}
+{_END}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +42,7 @@ class Provenance:
 
 
 def provenance(command: str) -> Provenance:
-    """Return where the results of a command that runs now come from."""
+    """Return the provenance of the results of a command that runs now."""
     commit = _output(["git", "rev-parse", "--short", "HEAD"]) or "unknown"
     changed = " with changes" if _output(["git", "status", "--porcelain", "ifspace"]) else ""
     machine = f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -87,6 +57,7 @@ def _output(command: Sequence[str]) -> str:
 
 
 def _processor() -> str:
+    # psutil and `platform` know no model name on Linux.
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -100,23 +71,15 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-_HEADER = ("file", "command", "commit", "machine", "date")
-_FILES, _END = "<!-- files -->", "<!-- end of files -->"
-_PAGE = f"""# Results of record
+def list_in_readme(folder: Path, names: Sequence[str], command: str) -> Provenance:
+    """List files that a command has just written in the folder's README; return their provenance.
 
-Written only by the commands below; `make results` writes all of them anew.
-
-{_FILES}
-{_END}
-"""
-
-
-def note(folder: Path, names: Sequence[str], command: str) -> Provenance:
-    """Enter in the folder's README which command has just written the files; return the entry.
-
-    The table of files stands between two markers; the rest of the page is left as it is.
+    The table of files stands between two markers; the rest of the page is left as it is. Entries of
+    files that no longer exist are removed.
     """
-    where = provenance(command)
+    from tabulate import tabulate  # `ifspace bench` runs without it, and lists nothing then
+
+    entry = provenance(command)
     page = folder / "README.md"
     text = page.read_text() if page.exists() else _PAGE
     before, _, rest = text.partition(_FILES)
@@ -126,39 +89,42 @@ def note(folder: Path, names: Sequence[str], command: str) -> Provenance:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| [") and len(cells) == len(_HEADER):
             rows[cells[0]] = cells
-    # What has gone is no result any more.
-    rows = {link: row for link, row in rows.items() if (folder / _named(link)).exists()}
+    rows = {link: row for link, row in rows.items() if (folder / _linked_name(link)).exists()}
     for name in names:
         link = f"[{name}]({name})"
-        rows[link] = (link, f"`{command}`", where.commit, where.machine, where.date)
-    table = tabulate([rows[key] for key in sorted(rows)], _HEADER, tablefmt="github")
+        rows[link] = (link, f"`{command}`", entry.commit, entry.machine, entry.date)
+    table = tabulate([rows[link] for link in sorted(rows)], _HEADER, tablefmt="github")
     page.write_text(f"{before}{_FILES}\n\n{table}\n\n{_END}{after}")
-    return where
+    return entry
 
 
-def _named(link: str) -> str:
+def _linked_name(link: str) -> str:
     return link[1:].partition("](")[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one ifspace command into `results/` and enter it in the README there."""
+    """Run one ifspace command into `results/` and list its files in the README there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
-    words = [word for word in options.command if word != "--"]
+    command = [argument for argument in options.command if argument != "--"]
     folder = Path("results")
-    pattern = "*" in options.name
+    is_pattern = "*" in options.name
     (folder / options.name).parent.mkdir(parents=True, exist_ok=True)
-    words += [] if pattern else ["--out", str(folder / options.name)]
-    begun = time.time()
+    command += [] if is_pattern else ["--out", str(folder / options.name)]
+    started = time.time()
     subprocess.run(
-        python("-m", "ifspace", *words, "--quiet"), check=True, stdout=subprocess.DEVNULL
+        python("-m", "ifspace", *command, "--quiet"), check=True, stdout=subprocess.DEVNULL
     )
-    found = folder.glob(options.name) if pattern else [folder / options.name]
-    # Files of an earlier run that this one did not write are none of its results.
-    names = [p.relative_to(folder).as_posix() for p in found if p.stat().st_mtime >= begun - 1]
-    note(folder, names, " ".join(["ifspace", *words]))
+    paths = folder.glob(options.name) if is_pattern else [folder / options.name]
+    # Files of an earlier run that this one did not write are not its results.
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in paths
+        if path.stat().st_mtime >= started - 1
+    ]
+    list_in_readme(folder, names, " ".join(["ifspace", *command]))
     print(f"written: {', '.join(names)}")
 
 

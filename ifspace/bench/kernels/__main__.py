@@ -45,7 +45,7 @@ from ifspace.bench.page import (
     judged,
     page,
 )
-from ifspace.bench.record import note
+from ifspace.bench.record import list_in_readme
 from ifspace.bench.rows import (
     BOTH_WAYS,
     COLUMNS,
@@ -184,7 +184,7 @@ class Plan:
             writer.writeheader()
             writer.writerows(rows)
         names = [f"{folder.name}/{device}.{suffix}" for suffix in ("csv", "md")]
-        where = note(folder.parent, names, self.command)
+        where = list_in_readme(folder.parent, names, self.command)
         verdicts = judged(rows, ON_CUDA if self.device.type == "cuda" else ON_CPU)
         text = page(device, f"{where}, {self._versions()}", rows, verdicts, self.bench.limits)
         target = folder / f"{device}.md"
