@@ -1,4 +1,8 @@
-"""What is measured: a block at its widths, on maps of a side, under conditions that all share."""
+"""The list of blocks that are measured: the best of a catalogue, baselines, a sample for the model.
+
+A design of a catalogue is the cheapest block of its composition at the widths of the catalogue; at
+others its group counts are solved again.
+"""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -7,190 +11,21 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final, Literal, cast, get_args
 
-import torch
-from torch import Tensor
-
 from ifspace.answer import Status
-from ifspace.bench.machine import DTYPES
-from ifspace.bench.rows import (
-    LAYOUTS,
-    MODES,
-    Machine,
-    Row,
-)
+from ifspace.bench.case import BASELINE, CATALOGUE, BlockCandidate, BlockKey
 from ifspace.block import Block, Composition, SizedBlock
 from ifspace.catalogue.choose import ranked, trade_offs
-from ifspace.catalogue.design import (
-    Catalogue,
-    Design,
-    mark_dominated,
-)
-from ifspace.catalogue.setting import (
-    DEFAULT_OVERLAPS,
-    Objective,
-)
+from ifspace.catalogue.design import Catalogue, Design, mark_dominated
+from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
-from ifspace.nn.block import (
-    BlockModule,
-    build,
-)
 from ifspace.values import MAX_WIDTH, whole_number
 
-CATALOGUE: Final = "catalogue"
-BASELINE: Final = "baseline"
-CALIBRATION: Final = "calibration: "
-_FORMATS: Final = {LAYOUTS[0]: torch.channels_last, LAYOUTS[1]: torch.contiguous_format}
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What is the same for all candidates of a run; `threads` are those of a CPU."""
-
-    device: torch.device
-    dtype: str
-    layout: str = LAYOUTS[0]
-    threads: int = 1
-    style: str = "plain"
-    modes: tuple[str, ...] = MODES
-    compiled: bool = False
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The type of the tensors."""
-        return DTYPES[self.dtype]
-
-    def draw(self, *shape: int, seed: int = 0) -> Tensor:
-        """Return random maps [N, C, H, W] in type and layout."""
-        random = torch.Generator(self.device).manual_seed(seed)
-        drawn = torch.randn(shape, generator=random, device=self.device)
-        return self.lay(drawn.to(self.torch_dtype))
-
-    def lay(self, maps: Tensor) -> Tensor:
-        """Return maps in the layout."""
-        return maps.contiguous(memory_format=_FORMATS[self.layout])
-
-    def build(self, candidate: "Candidate", seed: int = 0) -> BlockModule:
-        """Return the module of a candidate with fresh weights in type and layout."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = build(
-                candidate.sized, stride=candidate.stride, style=self.style, dtype=self.torch_dtype
-            )
-        placed = module.to(self.device)
-        for weight in placed.parameters():
-            if weight.dim() == 4:
-                weight.data = self.lay(weight.data)
-        return placed
-
-
-# A block and its shapes, whatever it is measured for.
-Key = tuple[str, tuple[int, ...], tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A block that reads [batch, C, side * stride, ...] and writes [batch, F, side, side].
-
-    `provider`: where it comes from. `design`: the row of a catalogue that it is, whose claims are
-    checked. `calibrates`: it is measured for the latency model alone.
-    """
-
-    sized: SizedBlock
-    side: int
-    batch: int
-    stride: int = 1
-    provider: str = CATALOGUE
-    design: Design | None = None
-    calibrates: bool = False
-
-    @property
-    def name(self) -> str:
-        """The block, and the width inside where that is not the one outside."""
-        inside = self.sized.bottleneck
-        return str(self.sized.block) + ("" if inside is None else f", bottleneck {inside}")
-
-    @property
-    def key(self) -> Key:
-        """What it is, wherever it comes from."""
-        return self.name, *self.shapes
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shapes of input and output: blocks that have the same can stand in for each other."""
-        return self.in_shape, self.out_shape
-
-    @property
-    def in_shape(self) -> tuple[int, int, int, int]:
-        """[N, C, H, W] of the input."""
-        return self.batch, self.sized.channels, self.side * self.stride, self.side * self.stride
-
-    @property
-    def out_shape(self) -> tuple[int, int, int, int]:
-        """[N, F, H, W] of the output."""
-        return self.batch, self.sized.out_channels, self.side, self.side
-
-    @property
-    def macs(self) -> int:
-        """The multiply-accumulates of a batch."""
-        return self.sized.macs_per_pixel(self.stride) * self.batch * self.side**2
-
-    def case(self, conditions: Conditions) -> str:
-        """Return in words what the candidates that it is compared with share."""
-        text = (
-            f"{self.sized.channels} to {self.sized.out_channels} channels, side {self.side}, "
-            f"stride {self.stride}, {conditions.style} style"
-        )
-        text = CALIBRATION + text if self.calibrates else text
-        if conditions.device.type != "cpu":
-            return text
-        return f"{text}, {conditions.threads} thread{'s' * (conditions.threads > 1)}"
-
-    def row(self, conditions: Conditions, mode: str, machine: Machine) -> Row:
-        """Return the columns of a row that say what was measured on what."""
-        batch, width, *sides = self.out_shape
-        return {
-            "case": self.case(conditions),
-            "candidate": self.name,
-            "provider": self.provider,
-            "mode": mode,
-            "dtype": conditions.dtype,
-            "layout": conditions.layout,
-            "N": batch,
-            "C": self.sized.channels,
-            "F": width,
-            "H": sides[0],
-            "W": sides[1],
-            "metric": "",
-            "unit": "",
-            "median": "",
-            "p20": "",
-            "p80": "",
-            "bound": "",
-            "device": machine.device,
-            "torch": machine.torch,
-            "triton": machine.triton,
-            "date": machine.date,
-        }
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the numbers of the points that none beats, by the first amount and then the second.
-
-    A point beats another that is no less in either amount and more in one; equal ones all stay.
-
-    >>> front([(3, 1.0), (1, 4.0), (2, 4.0), (2, 2.0), (3, 1.0)])
-    [1, 3, 0, 4]
-    """
-    order = sorted(range(len(points)), key=lambda number: (*points[number], number))
-    found: list[int] = []
-    for number in order:
-        last = points[found[-1]] if found else None
-        if last is None or points[number][1] < last[1] or points[number] == last:
-            found.append(number)
-    return found
-
+PARETO: Final = "pareto"
+BY: Final = ("params", "macs", "activations", PARETO)
+# For the group counts of one design.
+TIME_LIMIT_S: Final = 20.0
 
 # [ShuffleNet] Table 1 has these group counts; three are those of its title.
 SHUFFLE_GROUPS: Final = (3, 4, 2, 8)
@@ -200,117 +35,25 @@ RESNEXT_GROUPS: Final = 32
 # [MobileNetV2] Table 2, t: how much wider than the input it is inside.
 EXPANSION: Final = 6
 
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """A block with a name: `make` sizes it between two widths."""
-
-    name: str
-    title: str
-    reference: str
-    make: Callable[[int, int], SizedBlock]
-
-
-def _plain(text: str, bottleneck: Fraction | None = None) -> Callable[[int, int], SizedBlock]:
-    def make(channels: int, out_channels: int) -> SizedBlock:
-        return Block.parse(text).at(channels, out_channels, bottleneck)
-
-    return make
-
-
-def _clcnet(channels: int, out_channels: int) -> SizedBlock:
-    """Return the group convolutions with the cheapest group counts of full field."""
-    problem = GroupsProblem(Composition.parse("GC+SH+GPW"), channels, out_channels)
-    plans = cheapest_groups(problem).plans
-    if not plans:
-        raise BlockError.because(
-            "no groups with the full field",
-            got=f"GC+SH+GPW from {channels} to {out_channels}",
-            allowed="widths with common divisors",
-            remedy="choose other widths",
-        )
-    return plans[0].sized
-
-
-def _shufflenet(channels: int, out_channels: int) -> SizedBlock:
-    """Return the unit with a quarter of the width inside and the first group count that fits."""
-    for groups in SHUFFLE_GROUPS:
-        try:
-            block = Block.parse(f"GPW({groups})+SH({groups})+DW+GPW({groups})")
-            return block.at(channels, out_channels, Fraction(1, 4))
-        except BlockError:
-            continue
-    raise BlockError.because(
-        "no group count of ShuffleNet fits",
-        got=f"widths {channels} and {out_channels}",
-        allowed="widths divisible by 8 or 12",
-        remedy="choose other widths",
-    )
-
-
-def _resnext(channels: int, out_channels: int) -> SizedBlock:
-    inside = out_channels // 2
-    groups = max(1, min(RESNEXT_GROUPS, inside // RESNEXT_WIDTH))
-    return Block.parse(f"PW+GC({groups})+PW").at(channels, out_channels, Fraction(1, 2))
-
-
-def _inverted(channels: int, out_channels: int) -> SizedBlock:
-    """Return the residual with six times the width that enters inside, a multiple of F there."""
-    inside = Fraction(EXPANSION * channels, out_channels)
-    return Block.parse("PW+DW+PW").at(channels, out_channels, inside)
-
-
-BASELINES: Final = tuple(
-    Baseline(*each)
-    for each in (
-        ("conv", "CONV(3)", "what a block replaces", _plain("CONV")),
-        ("dw+pw", "MobileNet", "[3DRF] 4.2, block B", _plain("DW+PW")),
-        ("shufflenet", "ShuffleNet unit", "Zhang et al. 2018, Fig. 2", _shufflenet),
-        ("clcnet", "clcNet", "[3DRF] 4.2, block C, once", _clcnet),
-        ("resnext", "ResNeXt bottleneck", "Xie et al. 2017, Table 1", _resnext),
-        ("inverted", "inverted residual", "Sandler et al. 2018, Table 1", _inverted),
-    )
-)
-NAMES: Final = tuple(each.name for each in BASELINES)
-
-
-def find_baselines(names: Iterable[str]) -> tuple[Baseline, ...]:
-    """Return baselines by their names; a block in the notation is one, too.
-
-    >>> [each.title for each in find_baselines(["Conv", "gc(4)+pw"])]
-    ['CONV(3)', 'GC(4)+PW']
-
-    Raises: SettingError for what is neither a name nor a block.
-    """
-    known = {each.name: each for each in BASELINES}
-    found: dict[str, Baseline] = {}
-    for name in names:
-        if name.lower() in known:
-            found[name.lower()] = known[name.lower()]
-            continue
-        try:
-            text = str(Block.parse(name))
-        except IfspaceError as error:
-            raise SettingError.because(
-                "no such baseline",
-                got=repr(name),
-                allowed=f"{', '.join(NAMES)}, blocks such as GC(4)+PW",
-                remedy=f"choose among these ({str(error).partition(':')[0]})",
-                argument="baselines",
-            ) from None
-        found[text] = Baseline(text.lower(), text, "asked for", _plain(text))
-    return tuple(found.values())
-
-
-PARETO: Final = "pareto"
-BY: Final = ("params", "macs", "activations", PARETO)
-# For the groups of one design.
-LIMIT_S: Final = 20.0
+SEED: Final = 0
+# Designs of the sample at the shape of the run, and at each of the others.
+SAMPLE: Final = 40
+SAMPLE_ELSEWHERE: Final = 3
+# Designs tried for each of those elsewhere, where the widths may leave them no groups.
+MAX_TRIED: Final = 3
+MAX_SHAPES: Final = 3
+# Blocks of kinds that few designs have, or none.
+ANCHORS: Final = ("CONV", "DW+PW")
+ANCHOR: Final = "anchor"
+# The widths and sizes of the other shapes.
+MIN_WIDTH: Final = 8
+MAX_SAMPLE_WIDTH: Final = 1024
+MIN_SIDE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the blocks stand: widths in channels, stride, side of the maps written, batch.
+class BlockShape:
+    """What blocks are measured at: widths, side of the output feature map, batch, stride.
 
     Raises: SettingError for a number out of its range.
     """
@@ -322,38 +65,59 @@ class Place:
     stride: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
-        for name, most in (
+        for name, largest in (
             ("channels", MAX_WIDTH),
             ("out_channels", MAX_WIDTH),
             ("side", None),
             ("batch", None),
         ):
-            whole_number(getattr(self, name), name, 1, most)
+            whole_number(getattr(self, name), name, 1, largest)
         whole_number(self.stride, "stride", 1, 2)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shapes [N, C, H, W] of what is read and of what is written."""
-        before = self.side * self.stride
+        """The shapes [N, C, H, W] of input and output."""
+        in_side = self.side * self.stride
         return (
-            (self.batch, self.channels, before, before),
+            (self.batch, self.channels, in_side, in_side),
             (self.batch, self.out_channels, self.side, self.side),
         )
 
 
+def parse_shape(text: str, batch: int) -> BlockShape:
+    """Parse CxFxSIDE or CxFxSIDExSTRIDE.
+
+    >>> parse_shape("64x128x28x2", batch=16)
+    BlockShape(channels=64, out_channels=128, side=28, batch=16, stride=2)
+
+    Raises: SettingError for anything else.
+    """
+    numbers = text.lower().replace("×", "x").split("x")
+    if len(numbers) not in (3, 4) or not all(x.isascii() and x.isdigit() for x in numbers):
+        raise SettingError.because(
+            "no such shape",
+            got=repr(text),
+            allowed="CxFxSIDE or CxFxSIDExSTRIDE",
+            remedy="write 64x128x28x2",
+            argument="predict",
+        )
+    channels, out_channels, side, *stride = map(int, numbers)
+    return BlockShape(channels, out_channels, side, batch, *stride)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be measured, best first, and what of the best could not be, with the reason."""
+    """Blocks to measure, best first; those left out, and why; how many were solved again."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[BlockCandidate, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     solved: int = 0
 
 
-def first_place(catalogue: Catalogue, side: int, batch: int) -> Place:
-    """Return the place of the catalogue's first design.
+def catalogue_shape(catalogue: Catalogue, side: int, batch: int) -> BlockShape:
+    """Return the shape of the catalogue's first design, at a side and batch.
 
-    Raises: SettingError for a catalogue without designs, or of sequences.
+    Raises: SettingError for a catalogue without designs, or of one dimension.
     """
     if not catalogue.designs or catalogue.designs[0].dims != 2:
         raise SettingError.because(
@@ -364,124 +128,125 @@ def first_place(catalogue: Catalogue, side: int, batch: int) -> Place:
         )
     first = catalogue.designs[0]
     stride = cast(Literal[1, 2], first.stride)
-    return Place(first.channels, first.out_channels, side, batch, stride)
+    return BlockShape(first.channels, first.out_channels, side, batch, stride)
 
 
-def select(catalogue: Catalogue, top: int, by: str, place: Place) -> Selection:
-    """Return the best `top` designs by an amount, or of those that none beats in every amount.
+def select(catalogue: Catalogue, top: int, by: str, shape: BlockShape) -> Selection:
+    """Return the `top` best designs by an amount.
 
-    `by` "pareto": parameters, MACs, activations and layers are compared.
+    `by` "pareto": those that no other dominates in parameters, MACs, activations and layers.
 
     Raises: SettingError for an unknown amount, or a catalogue of which nothing can be measured.
     """
-    designs = designs_for(catalogue, place)
-    candidates: list[Candidate] = []
+    candidates: list[BlockCandidate] = []
     left_out: list[tuple[str, str]] = []
-    for design in _ordered(designs, by):
+    for design in _ordered(designs_for(catalogue, shape), by):
         if len(candidates) == top:
             break
         try:
-            candidates.append(at_place(design, place, by, overlaps_of(catalogue, design)))
+            candidates.append(design_at(design, shape, by, overlaps_of(catalogue, design)))
         except IfspaceError as error:
             left_out.append((design.composition, str(error)))
-    solved = sum(each.design is None for each in candidates)
+    solved = sum(candidate.design is None for candidate in candidates)
     if solved:
-        candidates.sort(key=lambda each: _amount(each, by))
+        candidates.sort(key=lambda candidate: _amount(candidate, by))
     return Selection(tuple(candidates), tuple(left_out), solved)
 
 
-def designs_for(catalogue: Catalogue, place: Place) -> list[Design]:
-    """Return the designs that stand at a place or, where none does, those of the first place.
+def designs_for(catalogue: Catalogue, shape: BlockShape) -> list[Design]:
+    """Return the designs enumerated at a shape or, where there are none, at that of the first.
 
     Raises: SettingError for a catalogue of which nothing can be measured.
     """
-    first_place(catalogue, place.side, place.batch)
-    first = next((x for x in catalogue.designs if _is_at(x, place)), catalogue.designs[0])
-    return [each for each in catalogue.designs if each.replaces == first.replaces]
+    catalogue_shape(catalogue, shape.side, shape.batch)
+    first = next(
+        (design for design in catalogue.designs if is_at(design, shape)), catalogue.designs[0]
+    )
+    return [design for design in catalogue.designs if design.replaces == first.replaces]
 
 
-def at_place(
-    design: Design, place: Place, by: str, overlaps: tuple[Fraction, ...] = DEFAULT_OVERLAPS
-) -> Candidate:
-    """Return a design where it is to stand, its groups solved anew if they must be.
+def is_at(design: Design, shape: BlockShape) -> bool:
+    """Return whether a design was enumerated at the widths and stride of a shape."""
+    own = design.channels, design.out_channels, design.stride, design.dims
+    return own == (shape.channels, shape.out_channels, shape.stride, 2)
 
-    Raises: IfspaceError when no choice of groups has the full field there.
+
+def design_at(
+    design: Design, shape: BlockShape, by: str, overlaps: tuple[Fraction, ...] = DEFAULT_OVERLAPS
+) -> BlockCandidate:
+    """Return a design at a shape, its groups solved again where it was enumerated at another one.
+
+    Raises: IfspaceError when no group counts have the full field there.
     """
-    if _is_at(design, place):
-        return Candidate(design.sized, place.side, place.batch, place.stride, design=design)
-    inside = None if design.bottleneck is None else Fraction(design.bottleneck)
-    return _solved(design.block.composition, place, by, inside, design.kernel, overlaps)
+    if is_at(design, shape):
+        return BlockCandidate(design.sized, shape.side, shape.batch, shape.stride, design=design)
+    bottleneck = None if design.bottleneck is None else Fraction(design.bottleneck)
+    return _solved(design.block.composition, shape, by, bottleneck, design.kernel, overlaps)
 
 
-def moved(candidate: Candidate, catalogue: Catalogue, place: Place, by: str) -> Candidate:
-    """Return a design of a catalogue at another place, its groups solved anew.
+def reshaped(
+    candidate: BlockCandidate, catalogue: Catalogue, shape: BlockShape, by: str
+) -> BlockCandidate:
+    """Return a design of a catalogue at another shape, its groups solved again.
 
-    Raises: IfspaceError when no choice of groups has the full field there.
+    Raises: IfspaceError when no group counts have the full field there.
     """
     sized = candidate.sized
     kernels = [layer.kernel for layer in sized.layers if layer.conv.spatial]
     overlaps = overlaps_of(catalogue, catalogue.designs[0])
-    return _solved(
-        sized.block.composition, place, by, sized.bottleneck, max(kernels, default=3), overlaps
-    )
+    kernel = max(kernels, default=3)
+    return _solved(sized.block.composition, shape, by, sized.bottleneck, kernel, overlaps)
 
 
 def _solved(
     composition: Composition,
-    place: Place,
+    shape: BlockShape,
     by: str,
     bottleneck: Fraction | None,
     kernel: int,
     overlaps: tuple[Fraction, ...],
-) -> Candidate:
-    objective = cast(Objective, by if by in get_args(Objective) else "params")
+) -> BlockCandidate:
     problem = GroupsProblem(
         composition,
-        place.channels,
-        place.out_channels,
+        shape.channels,
+        shape.out_channels,
         bottleneck,
         kernel=kernel,
         overlaps=overlaps,
-        objective=objective,
-        stride=place.stride,
+        objective=cast(Objective, by if by in get_args(Objective) else "params"),
+        stride=shape.stride,
     )
-    answer = cheapest_groups(problem, time_limit_s=LIMIT_S)
+    return sized_at(_cheapest(problem, TIME_LIMIT_S), shape)
+
+
+def _cheapest(problem: GroupsProblem, time_limit_s: float | None = None) -> SizedBlock:
+    answer = cheapest_groups(problem, time_limit_s=time_limit_s)
     if not answer.plans:
-        late = answer.status is Status.UNKNOWN
+        is_late = answer.status is Status.UNKNOWN
         raise BlockError.because(
-            "no groups with the full field" + (f" in {LIMIT_S:.0f} s" if late else ""),
-            got=f"{composition} from {place.channels} to {place.out_channels}",
+            "no groups with the full field" + (f" in {time_limit_s:.0f} s" if is_late else ""),
+            got=f"{problem.composition} from {problem.channels} to {problem.out_channels}",
             allowed="widths with common divisors",
             remedy="choose other widths",
         )
-    return sized_at(answer.plans[0].sized, place)
+    return answer.plans[0].sized
 
 
-def sized_at(sized: SizedBlock, place: Place, provider: str = "catalogue") -> Candidate:
-    """Return a block where it is to stand.
+def sized_at(sized: SizedBlock, shape: BlockShape, provider: str = CATALOGUE) -> BlockCandidate:
+    """Return a block at a shape.
 
     Raises: BlockError when no layer can hold the stride.
     """
-    sized.strides(place.stride)
-    return Candidate(sized, place.side, place.batch, place.stride, provider)
+    sized.strides(shape.stride)  # raises where no layer can hold it
+    return BlockCandidate(sized, shape.side, shape.batch, shape.stride, provider)
 
 
-def beside(baselines: Iterable[Baseline], place: Place) -> Selection:
-    """Return the baselines at a place, and why those that do not fit there are left out."""
-    found: list[Candidate] = []
-    left_out: list[tuple[str, str]] = []
-    for each in baselines:
-        try:
-            sized = each.make(place.channels, place.out_channels)
-            found.append(sized_at(sized, place, f"{BASELINE}: {each.title}"))
-        except IfspaceError as error:
-            left_out.append((each.title, str(error)))
-    return Selection(tuple(found), tuple(left_out))
-
-
-def _is_at(design: Design, place: Place) -> bool:
-    own = design.channels, design.out_channels, design.stride, design.dims
-    return own == (place.channels, place.out_channels, place.stride, 2)
+def overlaps_of(catalogue: Catalogue, design: Design) -> tuple[Fraction, ...]:
+    """Return the overlap ratios that a design was enumerated with."""
+    for setting in catalogue.settings:
+        if (setting.channels, setting.out_width) == (design.channels, design.out_channels):
+            return setting.overlaps
+    return DEFAULT_OVERLAPS
 
 
 def _ordered(designs: Sequence[Design], by: str) -> Sequence[Design]:
@@ -498,7 +263,7 @@ def _ordered(designs: Sequence[Design], by: str) -> Sequence[Design]:
     return ranked(designs, by)
 
 
-def _amount(candidate: Candidate, by: str) -> int:
+def _amount(candidate: BlockCandidate, by: str) -> int:
     amounts = {
         "macs": candidate.sized.macs_per_pixel,
         "activations": candidate.sized.activations_per_pixel,
@@ -506,98 +271,188 @@ def _amount(candidate: Candidate, by: str) -> int:
     return amounts[by](candidate.stride) if by in amounts else candidate.sized.params
 
 
-def overlaps_of(catalogue: Catalogue, design: Design) -> tuple[Fraction, ...]:
-    """Return the overlap ratios that a design was enumerated with."""
-    for setting in catalogue.settings:
-        if (setting.channels, setting.out_width) == (design.channels, design.out_channels):
-            return setting.overlaps
-    return DEFAULT_OVERLAPS
+# Baselines.
 
 
-SEED: Final = 0
-# Designs at the place asked for, and at each of the others.
-HERE: Final = 40
-ELSEWHERE: Final = 3
-# Designs looked at for each at another place, where the widths may leave it no groups.
-MOST_TRIED: Final = 3
-# Kinds that few designs have or none.
-ANCHORS: Final = ("CONV", "DW+PW")
-ANCHOR: Final = "anchor"
-MOST_PLACES: Final = 3
-LEAST_WIDTH, MOST_WIDTH, LEAST_SIDE = 8, 1024, 4
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A named block that others are measured beside; `size` sizes it between two widths."""
+
+    name: str
+    title: str
+    reference: str
+    size: Callable[[int, int], SizedBlock]
+
+
+def _written(text: str) -> Callable[[int, int], SizedBlock]:
+    return Block.parse(text).at
+
+
+def _shufflenet(channels: int, out_channels: int) -> SizedBlock:
+    """Return the residual block, a quarter wide inside, with the first group count that fits."""
+    for groups in SHUFFLE_GROUPS:
+        try:
+            block = Block.parse(f"GPW({groups})+SH({groups})+DW+GPW({groups})")
+            return block.at(channels, out_channels, Fraction(1, 4))
+        except BlockError:
+            continue
+    raise BlockError.because(
+        "no group count of ShuffleNet fits",
+        got=f"widths {channels} and {out_channels}",
+        allowed="widths divisible by 8 or 12",
+        remedy="choose other widths",
+    )
+
+
+def _clcnet(channels: int, out_channels: int) -> SizedBlock:
+    """Return the group convolutions with the cheapest group counts of full field."""
+    return _cheapest(GroupsProblem(Composition.parse("GC+SH+GPW"), channels, out_channels))
+
+
+def _resnext(channels: int, out_channels: int) -> SizedBlock:
+    groups = max(1, min(RESNEXT_GROUPS, out_channels // 2 // RESNEXT_WIDTH))
+    return Block.parse(f"PW+GC({groups})+PW").at(channels, out_channels, Fraction(1, 2))
+
+
+def _inverted(channels: int, out_channels: int) -> SizedBlock:
+    """Return the inverted residual: inside six times as wide as its input."""
+    # A bottleneck is a ratio to the output's width.
+    bottleneck = Fraction(EXPANSION * channels, out_channels)
+    return Block.parse("PW+DW+PW").at(channels, out_channels, bottleneck)
+
+
+BASELINES: Final = (
+    Baseline("conv", "CONV(3)", "what a block replaces", _written("CONV")),
+    Baseline("dw+pw", "MobileNet", "[3DRF] 4.2, block B", _written("DW+PW")),
+    Baseline("shufflenet", "ShuffleNet unit", "Zhang et al. 2018, Fig. 2", _shufflenet),
+    Baseline("clcnet", "clcNet", "[3DRF] 4.2, block C, once", _clcnet),
+    Baseline("resnext", "ResNeXt bottleneck", "Xie et al. 2017, Table 1", _resnext),
+    Baseline("inverted", "inverted residual", "Sandler et al. 2018, Table 1", _inverted),
+)
+NAMES: Final = tuple(baseline.name for baseline in BASELINES)
+
+
+def find_baselines(names: Iterable[str]) -> tuple[Baseline, ...]:
+    """Return baselines by their names, or blocks in the notation, each once.
+
+    >>> [baseline.title for baseline in find_baselines(["Conv", "gc(4)+pw"])]
+    ['CONV(3)', 'GC(4)+PW']
+
+    Raises: SettingError for anything else.
+    """
+    by_name = {baseline.name: baseline for baseline in BASELINES}
+    baselines: dict[str, Baseline] = {}
+    for name in names:
+        if name.lower() in by_name:
+            baselines[name.lower()] = by_name[name.lower()]
+            continue
+        try:
+            text = str(Block.parse(name))
+        except IfspaceError as error:
+            raise SettingError.because(
+                "no such baseline",
+                got=repr(name),
+                allowed=f"{', '.join(NAMES)}, blocks such as GC(4)+PW",
+                remedy=f"choose among these ({str(error).partition(':')[0]})",
+                argument="baselines",
+            ) from None
+        baselines[text] = Baseline(text.lower(), text, "asked for", _written(text))
+    return tuple(baselines.values())
+
+
+def baselines_at(baselines: Iterable[Baseline], shape: BlockShape) -> Selection:
+    """Return the baselines at a shape, and why those that do not fit there are left out."""
+    candidates: list[BlockCandidate] = []
+    left_out: list[tuple[str, str]] = []
+    for baseline in baselines:
+        try:
+            sized = baseline.size(shape.channels, shape.out_channels)
+            candidates.append(sized_at(sized, shape, f"{BASELINE}: {baseline.title}"))
+        except IfspaceError as error:
+            left_out.append((baseline.title, str(error)))
+    return Selection(tuple(candidates), tuple(left_out))
+
+
+# The sample that the latency model is fitted to and judged on.
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Blocks to fit to, and a sample at the place asked for, held out in turn to judge by."""
+    """Blocks to fit to, and a sample at the shape of the run, held out in turn to judge by."""
 
-    fit: tuple[Candidate, ...]
-    sample: tuple[Candidate, ...]
+    fit: tuple[BlockCandidate, ...] = ()
+    sample: tuple[BlockCandidate, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[BlockCandidate, ...]:
+        """All blocks, those to fit to first."""
+        return (*self.fit, *self.sample)
 
 
-def neighbours(place: Place) -> tuple[Place, ...]:
-    """Return the places where networks go on from here: half or twice the width, and so on.
+def neighbours(shape: BlockShape) -> tuple[BlockShape, ...]:
+    """Return the shapes that networks have next: half or twice the width, and so on.
 
-    >>> [(each.channels, each.side) for each in neighbours(Place(64, 64, 56))]
+    >>> [(each.channels, each.side) for each in neighbours(BlockShape(64, 64, 56))]
     [(32, 112), (128, 28), (256, 14)]
     """
-    found = []
+    shapes = []
     for up, down in ((1, 2), (2, 1), (4, 1)):
-        widths = place.channels * up, place.out_channels * up
-        side = place.side * down // up
-        whole = not any(each % down for each in widths) and place.side * down % up == 0
-        fits = min(widths) // down >= LEAST_WIDTH and max(widths) // down <= MOST_WIDTH
-        if whole and fits and side >= LEAST_SIDE:
-            c_in, c_out = (each // down for each in widths)
-            found.append(replace(place, channels=c_in, out_channels=c_out, side=side))
-    return tuple(found)
+        widths = shape.channels * up, shape.out_channels * up
+        side = shape.side * down // up
+        is_whole = not any(width % down for width in widths) and shape.side * down % up == 0
+        fits = min(widths) // down >= MIN_WIDTH and max(widths) // down <= MAX_SAMPLE_WIDTH
+        if is_whole and fits and side >= MIN_SIDE:
+            channels, out_channels = (width // down for width in widths)
+            shapes.append(replace(shape, channels=channels, out_channels=out_channels, side=side))
+    return tuple(shapes)
 
 
 def calibration(
     catalogue: Catalogue,
-    place: Place,
-    others: Sequence[Place],
-    more: Sequence[Candidate] = (),
-    but: frozenset[str] = frozenset(),
+    shape: BlockShape,
+    others: Sequence[BlockShape],
+    more: Sequence[BlockCandidate] = (),
+    excluded: frozenset[str] = frozenset(),
 ) -> Calibration:
-    """Return what to measure for a model: a sample without the blocks named in `but`.
+    """Return the blocks of a model: a sample without those `excluded` by name, and what to fit to.
 
-    `others`: more places to fit to; `more`: blocks to fit to beside the sample. All are timed
+    `others`: more shapes to fit to; `more`: blocks to fit to beside the sample. All are timed
     again, in rounds that they share.
     """
-    designs = designs_for(catalogue, place)
-    drawn = random.Random(SEED).sample(designs, min(len(designs), 4 * HERE))
-    but = but | {*ANCHORS, *(each.name for each in more)}
-    here = [x for x in _first(drawn, place, catalogue, HERE + len(but)) if x.name not in but]
-    places = list(others[:MOST_PLACES])
-    anchors = [replace(x, provider=ANCHOR, design=None, calibrates=True) for x in more]
-    fit = [*_anchors([place, *places]), *anchors]
-    for number, other in enumerate(places):
-        tried = drawn[number :: len(places)][: MOST_TRIED * ELSEWHERE]
-        fit += _first(tried, other, catalogue, ELSEWHERE)
-    once: dict[Key, Candidate] = {}
-    for each in fit:
-        once.setdefault(each.key, each)
-    return Calibration(tuple(once.values()), tuple(here[:HERE]))
+    designs = designs_for(catalogue, shape)
+    drawn = random.Random(SEED).sample(designs, min(len(designs), 4 * SAMPLE))
+    excluded = excluded | {*ANCHORS, *(candidate.name for candidate in more)}
+    first = _first_at(drawn, shape, catalogue, SAMPLE + len(excluded))
+    sample = [candidate for candidate in first if candidate.name not in excluded]
+    shapes = list(others[:MAX_SHAPES])
+    fit = _anchors([shape, *shapes])
+    fit += [replace(x, provider=ANCHOR, design=None, calibrates=True) for x in more]
+    for index, other in enumerate(shapes):
+        tried = drawn[index :: len(shapes)][: MAX_TRIED * SAMPLE_ELSEWHERE]
+        fit += _first_at(tried, other, catalogue, SAMPLE_ELSEWHERE)
+    once: dict[BlockKey, BlockCandidate] = {}
+    for candidate in fit:
+        once.setdefault(candidate.key, candidate)
+    return Calibration(tuple(once.values()), tuple(sample[:SAMPLE]))
 
 
-def _first(
-    designs: Sequence[Design], place: Place, catalogue: Catalogue, count: int
-) -> list[Candidate]:
-    """Return so many designs at a place, of the first that have the full field there."""
-    found: list[Candidate] = []
+def _first_at(
+    designs: Sequence[Design], shape: BlockShape, catalogue: Catalogue, count: int
+) -> list[BlockCandidate]:
+    """Return the first `count` designs that have the full field at a shape."""
+    candidates: list[BlockCandidate] = []
     for design in designs:
-        if len(found) < count:
+        if len(candidates) < count:
             with suppress(IfspaceError):
-                moved = at_place(design, place, "params", overlaps_of(catalogue, design))
-                found.append(replace(moved, calibrates=True))
-    return found
+                candidate = design_at(design, shape, "params", overlaps_of(catalogue, design))
+                candidates.append(replace(candidate, calibrates=True))
+    return candidates
 
 
-def _anchors(places: Sequence[Place]) -> list[Candidate]:
-    found = []
-    for place in places:
+def _anchors(shapes: Sequence[BlockShape]) -> list[BlockCandidate]:
+    anchors = []
+    for shape in shapes:
         for text in ANCHORS:
-            sized = Block.parse(text).at(place.channels, place.out_channels)
-            found.append(replace(sized_at(sized, place), provider=ANCHOR, calibrates=True))
-    return found
+            sized = Block.parse(text).at(shape.channels, shape.out_channels)
+            anchors.append(replace(sized_at(sized, shape, ANCHOR), calibrates=True))
+    return anchors

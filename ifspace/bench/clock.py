@@ -1,91 +1,94 @@
-"""Times of several functions, taken in turn: A B C A B C ..., so that all share what disturbs.
+"""Times of several functions, taken in turn: A B C A B C ..., so that disturbances hit all alike.
 
 On CUDA by events, with the L2 cache overwritten before each call. On a CPU a short call follows
-one of its own that is not timed: else it pays for what the function before it left behind.
+one of its own that is not timed: else it pays for what the function before it left in the caches.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 
-Run = Callable[[], Any]
-# A read of a time, once the device has caught up.
-Read = Callable[[], float]
+Call = Callable[[], Any]
+# Returns the seconds of a call, once the device has finished it.
+ReadTime = Callable[[], float]
+Name = TypeVar("Name", bound=Hashable)
 WARM_UPS: Final = 3
 SHORT_S: Final = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long the rounds of one case take.
+    """How many rounds are timed, and what is too slow for all of them.
 
-    `budget_s`: no round begins after this. `least`, `most`: rounds. `slow_s`: what took this long
-    takes part in `few` rounds; `once_s`: and this long, its first call is its only one. `most_s`:
-    what is expected to take this long is not called at all; `asked_s`: what a target asks for.
+    `budget_s`: no round starts after this. `min_rounds`, `max_rounds`. A function that takes over
+    `slow_s` is in the first `slow_rounds` only, and of one that takes over `once_s` the first call
+    is the only one. `skip_s`: what is expected to take longer is not called at all, nor after
+    `required_skip_s` what a target needs.
     """
 
     budget_s: float = 2.0
-    least: int = 4
-    most: int = 100
-    few: int = 1
+    min_rounds: int = 4
+    max_rounds: int = 100
+    slow_rounds: int = 1
     slow_s: float = 0.25
     once_s: float = 1.0
-    most_s: float = 4.0
-    asked_s: float = 60.0
+    skip_s: float = 4.0
+    required_skip_s: float = 60.0
 
 
 def interleaved(
-    runs: Mapping[str, Run],
-    first_s: Mapping[str, float],
+    calls: Mapping[Name, Call],
+    first_s: Mapping[Name, float],
     limits: Limits,
     device: torch.device,
-    always: Collection[str] = (),
-    each_round: Callable[[dict[str, list[float]]], None] | None = None,
-) -> dict[str, list[float]]:
+    every_round: frozenset[Name] = frozenset(),
+    on_round: Callable[[dict[Name, list[float]]], None] | None = None,
+) -> dict[Name, list[float]]:
     """Return the seconds of each function, round by round.
 
-    `first_s`: how long a call of each took before, what is slow by `limits` is called less; but
-    `always` names those that take part in every round. `each_round` is told after each what there
-    is so far.
+    `first_s`: the seconds of an earlier call of each; by these `limits` lets slow functions take
+    part in fewer rounds, but for those of `every_round`. `on_round` is called after each round with
+    the seconds so far.
     """
-    clock = _on_cuda(device) if device.type == "cuda" else _on_host
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    active = [name for name in runs if name in always or first_s[name] <= limits.once_s]
-    for name in runs.keys() - active:
+    clock = _cuda_clock(device) if device.type == "cuda" else _host_clock
+    times: dict[Name, list[float]] = {name: [] for name in calls}
+    active = [name for name in calls if name in every_round or first_s[name] <= limits.once_s]
+    for name in calls.keys() - active:
         times[name].append(first_s[name])
     started, done = time.perf_counter(), 0
-    while active and done < limits.most:
+    while active and done < limits.max_rounds:
         reads = {}
         for name in active:
-            if done < limits.few or name in always or first_s[name] <= limits.slow_s:
+            quick = name in every_round or first_s[name] <= limits.slow_s
+            if done < limits.slow_rounds or quick:
                 if first_s[name] < SHORT_S and device.type != "cuda":
-                    runs[name]()
-                reads[name] = clock(runs[name])
+                    calls[name]()
+                reads[name] = clock(calls[name])
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         for name, read in reads.items():
             times[name].append(read())
         done += 1
-        if each_round is not None:
-            each_round(times)
-        if done >= limits.least and time.perf_counter() - started > limits.budget_s:
+        if on_round is not None:
+            on_round(times)
+        if done >= limits.min_rounds and time.perf_counter() - started > limits.budget_s:
             break
     return times
 
 
-def first_call(run: Run, device: torch.device) -> tuple[float, Any]:
-    """Return the seconds of one call by the host's clock, and what it returned."""
+def first_call(call: Call, device: torch.device) -> tuple[float, Any]:
+    """Return the seconds of one call by the host's clock, and its result."""
     start = time.perf_counter()
-    result = run()
+    result = call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start, result
 
 
-def captured(run: Run, device: torch.device) -> Run:
+def captured(call: Call, device: torch.device) -> Call:
     """Return the replay of a function captured in a CUDA graph.
 
     Raises: RuntimeError when it cannot be captured.
@@ -94,30 +97,30 @@ def captured(run: Run, device: torch.device) -> Run:
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
-            run()
+            call()
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        run()
+        call()
     return graph.replay
 
 
-def _on_host(run: Run) -> Read:
+def _host_clock(call: Call) -> ReadTime:
     start = time.perf_counter()
-    run()
+    call()
     seconds = time.perf_counter() - start
     return lambda: seconds
 
 
-def _on_cuda(device: torch.device) -> Callable[[Run], Read]:
+def _cuda_clock(device: torch.device) -> Callable[[Call], ReadTime]:
     size = 2 * torch.cuda.get_device_properties(device).L2_cache_size
     flush = torch.empty(max(size, 2**26), dtype=torch.int8, device=device)
 
-    def clock(run: Run) -> Read:
+    def clock(call: Call) -> ReadTime:
         start, end = (_event() for _ in range(2))
         flush.zero_()
         start.record()
-        run()
+        call()
         end.record()
         return lambda: float(start.elapsed_time(end)) / 1e3
 

@@ -12,25 +12,15 @@ from ifspace.cli.options import Output, parts, shared_options, with_options
 from ifspace.stages.command import block_list
 
 if TYPE_CHECKING:
-    from ifspace.bench.blocks import Place
-    from ifspace.bench.results import (
-        Earlier,
-        Files,
-    )
-    from ifspace.bench.session import (
-        Asked,
-        Run,
-    )
+    from ifspace.bench.results import EarlierResults, ResultFiles
+    from ifspace.bench.session import BenchSettings, BlockBench
     from ifspace.catalogue import Catalogue
 
-
 DEFAULT_CATALOGUE: Final = Path("results/catalogue-64.parquet")
-# Where there is no catalogue it is enumerated anew, up to so many layers.
+# Without a catalogue one is enumerated at this width, up to so many layers.
 WIDTH, MAX_LEN = 64, 4
 BASELINES: Final = "conv,dw+pw,shufflenet,clcnet,resnext,inverted"
 NO_BASELINES: Final = ("none",)
-# So many of the blocks that are left out are named.
-MOST_NAMED: Final = 5
 README_TITLE: Final = "# Results of record"
 
 _OPTIONS = (
@@ -40,28 +30,28 @@ _OPTIONS = (
         metavar="K",
         default=10,
         show_default=True,
-        help="So many of its best designs.",
+        help="How many of its best designs are timed.",
     ),
     click.option(
         "--by",
         type=click.Choice(["params", "macs", "activations", "pareto"]),
         default="params",
         show_default=True,
-        help="What the best have least of; pareto: what no other beats.",
+        help="The amount that the best have least of; pareto: those that no other dominates.",
     ),
     click.option(
         "--channels",
         "-C",
         type=click.IntRange(1),
         metavar="N",
-        help="Width C that enters a block; that of the catalogue if not given.",
+        help="Input channels C; those of the catalogue if not given.",
     ),
     click.option(
         "--out-channels",
         "-F",
         type=click.IntRange(1),
         metavar="N",
-        help="Width F that leaves it; C if not given, or that of the catalogue.",
+        help="Output channels F; C if not given, or those of the catalogue.",
     ),
     click.option(
         "--side",
@@ -69,7 +59,7 @@ _OPTIONS = (
         metavar="N",
         default=32,
         show_default=True,
-        help="Side of the maps that it writes, in pixels.",
+        help="Side of the output feature map, in pixels.",
     ),
     click.option(
         "--batch",
@@ -77,7 +67,7 @@ _OPTIONS = (
         metavar="N",
         default=16,
         show_default=True,
-        help="Images at a time.",
+        help="Images in a batch.",
     ),
     click.option(
         "--stride",
@@ -93,7 +83,11 @@ _OPTIONS = (
         help="Batch norm, activations and shortcut around the layers.",
     ),
     click.option(
-        "--device", metavar="cpu|cuda", default="cpu", show_default=True, help="Where it runs."
+        "--device",
+        metavar="cpu|cuda",
+        default="cpu",
+        show_default=True,
+        help="Device to time.",
     ),
     click.option(
         "--dtype",
@@ -105,13 +99,13 @@ _OPTIONS = (
         type=click.Choice(["channels_last", "nchw"]),
         default="channels_last",
         show_default=True,
-        help="How maps lie in memory.",
+        help="Memory layout of the feature maps.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(1, 1024),
         metavar="N",
-        help="Threads of a CPU; one to each usable core if not given.",
+        help="Threads of a CPU; one for each usable core if not given.",
     ),
     click.option(
         "--compile",
@@ -131,7 +125,7 @@ _OPTIONS = (
         metavar="LIST",
         default=BASELINES,
         show_default=True,
-        help="Blocks with a name, or in the notation; none for none.",
+        help="Named blocks, or blocks in the notation; none for none.",
     ),
     click.option(
         "--repeats",
@@ -139,7 +133,7 @@ _OPTIONS = (
         metavar="N",
         default=25,
         show_default=True,
-        help="Rounds in which all are timed in turn.",
+        help="Rounds in which all blocks are timed in turn.",
     ),
     click.option(
         "--calibrate/--no-calibrate",
@@ -165,7 +159,7 @@ _OPTIONS = (
     click.option(
         "--resume",
         is_flag=True,
-        help="What was measured, in half of the rounds or more, is not measured again.",
+        help="Blocks that were timed in half of the rounds or more are not timed again.",
     ),
 )
 
@@ -181,8 +175,7 @@ def command(
     output: Output,
     catalogue: Path | None,
     results: Path,
-    resume: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Time the best designs of CATALOGUE here: forward, forward + backward, memory.
 
@@ -196,52 +189,58 @@ def command(
     Rows of other blocks, widths and conditions stay. Exit status 2 when nothing could be timed.
     """
     check_installed(
-        {**TORCH, "ortools": "solver", "scipy": "bench"},
+        {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
         "blocks are sized, timed and their latencies fitted with them",
         extras="bench",
     )
-    from ifspace.bench.machine import find_device
-    from ifspace.bench.results import (
-        Files,
-        earlier,
-    )
-    from ifspace.bench.rows import Book, this_machine
-    from ifspace.bench.session import Run
-    from ifspace.bench.text import forms
+    from ifspace.bench.machine import find_device, this_machine
+    from ifspace.bench.results import EarlierResults, ResultFiles
+    from ifspace.bench.rows import Measurements
+    from ifspace.bench.session import BlockBench
+    from ifspace.bench.text import forms, notes
     from ifspace.cli.progress import ProgressBar
     from ifspace.cli.saving import check_files
 
     check_files(output, None)
-    find_device(given["device"])  # refuses before the work
-    known = _catalogue(catalogue, given, output)
-    asked = _asked(known, given | {"resume": resume})
-    machine = this_machine(asked.conditions.device)
-    conditions = asked.conditions
-    files = Files(results, machine.device, conditions.dtype, asked.place.batch)
+    find_device(options["device"])  # raises before the catalogue is enumerated
+    loaded = _catalogue(catalogue, options, output)
+    settings = _settings(loaded, options)
+    conditions = settings.conditions
+    machine = this_machine(conditions.device)
+    files = ResultFiles(results, machine.device, conditions.dtype, settings.shape.batch)
     files.prepare()
-    kept, book = earlier(files, conditions), Book(machine)
-    if kept.dropped:
-        output.note(f"{kept.dropped} latencies of another layout, style or threads are not kept")
-    left = book.read(files.rows) if files.rows.exists() else 0
-    if left:
-        output.note(f"{left} rows of other versions are not kept")
+    earlier, measurements = EarlierResults.read(files, conditions), Measurements(machine)
+    if earlier.dropped:
+        output.note(f"{earlier.dropped} latencies of another layout, style or threads are not kept")
+    other_versions = measurements.read(files.rows) if files.rows.exists() else 0
+    if other_versions:
+        output.note(f"{other_versions} rows of other versions are not kept")
     try:
         with ProgressBar("measuring", quiet=output.quiet) as progress:
-            run = Run(known, asked, machine, book, lambda: book.write(files.rows), progress)
-            run.execute()
+            bench = BlockBench(
+                loaded,
+                settings,
+                machine,
+                measurements,
+                lambda: measurements.write(files.rows),
+                progress,
+            )
+            bench.execute()
     except KeyboardInterrupt:
-        if run.timed:
-            _record(context, run, files, kept)
+        if bench.has_times:
+            _record(context, bench, files, earlier)
             output.note(f"kept: {files.rows}; the same command with --resume goes on")
         else:
             output.note("nothing was timed yet")
         raise
-    _record(context, run, files, kept)
-    _notes(output, run)
-    output.emit(forms(run, files))
+    _record(context, bench, files, earlier)
+    for note in notes(bench):
+        output.note(note)
+    output.emit(forms(bench, files))
 
 
-def _catalogue(path: Path | None, given: dict[str, Any], output: Output) -> "Catalogue":
+def _catalogue(path: Path | None, options: dict[str, Any], output: Output) -> "Catalogue":
+    """Return the catalogue of a file, or else a new one."""
     from ifspace.catalogue import load
 
     if path is not None or DEFAULT_CATALOGUE.exists():
@@ -249,12 +248,12 @@ def _catalogue(path: Path | None, given: dict[str, Any], output: Output) -> "Cat
     from ifspace.catalogue.setting import EnumerationSetting
     from ifspace.enumerate.search import enumerate_designs
 
-    width = given["channels"] or WIDTH
+    width = options["channels"] or WIDTH
     setting = EnumerationSetting(
         channels=width,
-        out_channels=given["out_channels"],
+        out_channels=options["out_channels"],
         max_len=MAX_LEN,
-        stride=given["stride"] or 1,
+        stride=options["stride"] or 1,
     )
     output.note(
         f"no {DEFAULT_CATALOGUE}: enumerating blocks of up to {MAX_LEN} layers at {width} channels"
@@ -262,50 +261,40 @@ def _catalogue(path: Path | None, given: dict[str, Any], output: Output) -> "Cat
     return enumerate_designs([setting])
 
 
-def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
-    from ifspace.bench.blocks import (
-        Conditions,
-        Place,
-        find_baselines,
-        first_place,
-    )
-    from ifspace.bench.machine import (
-        check_known,
-        find_device,
-    )
-    from ifspace.bench.rows import (
-        BOTH_WAYS,
-        FORWARD,
-    )
-    from ifspace.bench.session import Asked
+def _settings(catalogue: "Catalogue", options: dict[str, Any]) -> "BenchSettings":
+    """Return the settings of the options, completed by the catalogue and the machine."""
+    from ifspace.bench.blocks import BlockShape, catalogue_shape, find_baselines, parse_shape
+    from ifspace.bench.case import Conditions
+    from ifspace.bench.machine import check_choice, find_device
+    from ifspace.bench.rows import MODES
+    from ifspace.bench.session import BenchSettings
     from ifspace.errors import SettingError
     from ifspace.parallel import workers
 
-    device = find_device(given["device"])
+    device = find_device(options["device"])
     on_cpu = device.type == "cpu"
-    dtype = given["dtype"] or ("fp32" if on_cpu else "bf16")
-    check_known("dtype", dtype, ["fp32", "bf16", "fp16"] + ["tf32"] * (not on_cpu))
+    dtype = options["dtype"] or ("fp32" if on_cpu else "bf16")
+    check_choice("dtype", dtype, ["fp32", "bf16", "fp16"] + ["tf32"] * (not on_cpu))
     conditions = Conditions(
         device,
         dtype,
-        given["layout"],
-        given["threads"] or workers(None),
-        given["style"],
-        (FORWARD, BOTH_WAYS)[: 1 + given["backward"]],
-        given["compiled"],
+        options["layout"],
+        options["threads"] or workers(None),
+        options["style"],
+        MODES[: 1 + options["backward"]],
+        options["compiled"],
     )
-    home = first_place(known, given["side"], given["batch"])
-    channels = given["channels"] or home.channels
-    out_channels = given["out_channels"]
+    side, batch = options["side"], options["batch"]
+    own = catalogue_shape(catalogue, side, batch)
+    channels = options["channels"] or own.channels
+    out_channels = options["out_channels"]
     if out_channels is None:
-        out_channels = home.out_channels if given["channels"] is None else channels
-    place = Place(
-        channels, out_channels, given["side"], given["batch"], given["stride"] or home.stride
-    )
-    names = () if given["baselines"] == NO_BASELINES else given["baselines"]
-    find_baselines(names)  # refuses before the work
-    predict = tuple(_place(text, given["batch"]) for text in given["predict"] or ())
-    if predict and not given["calibrate"]:
+        out_channels = own.out_channels if options["channels"] is None else channels
+    shape = BlockShape(channels, out_channels, side, batch, options["stride"] or own.stride)
+    baselines = () if options["baselines"] == NO_BASELINES else options["baselines"]
+    find_baselines(baselines)  # raises before the work
+    predict = tuple(parse_shape(text, batch) for text in options["predict"] or ())
+    if predict and not options["calibrate"]:
         raise SettingError.because(
             "nothing is predicted without a model",
             got="predict and no calibration",
@@ -313,66 +302,51 @@ def _asked(known: "Catalogue", given: dict[str, Any]) -> "Asked":
             remedy="leave out --no-calibrate",
             argument="predict",
         )
-    return Asked(
-        place,
+    return BenchSettings(
+        shape,
         conditions,
-        given["top"],
-        given["by"],
-        names,
-        given["repeats"],
-        given["calibrate"],
+        options["top"],
+        options["by"],
+        baselines,
+        options["repeats"],
+        options["calibrate"],
         predict,
-        given["resume"],
+        options["resume"],
     )
 
 
-def _place(text: str, batch: int) -> "Place":
-    """Return the place that CxFxSIDE or CxFxSIDExSTRIDE means."""
-    from ifspace.bench.blocks import Place
-    from ifspace.errors import SettingError
+def _record(
+    context: click.Context, bench: "BlockBench", files: "ResultFiles", earlier: "EarlierResults"
+) -> None:
+    """Write designs, model and latency table; list the files where results are listed."""
+    from ifspace.bench.record import list_in_readme, provenance
+    from ifspace.bench.results import write_results
 
-    numbers = text.lower().replace("×", "x").split("x")
-    if len(numbers) not in (3, 4) or not all(x.isascii() and x.isdigit() for x in numbers):
-        raise SettingError.because(
-            "no such shape",
-            got=repr(text),
-            allowed="CxFxSIDE or CxFxSIDExSTRIDE",
-            remedy="write 64x128x28x2",
-            argument="predict",
-        )
-    channels, out_channels, side, *stride = map(int, numbers)
-    return Place(channels, out_channels, side, batch, *stride)  # type: ignore[arg-type]
-
-
-def _record(context: click.Context, run: "Run", files: "Files", kept: "Earlier") -> None:
-    """Write designs, model and latency table; enter the files where results are listed."""
-    from ifspace.bench.record import provenance
-    from ifspace.bench.results import record
-
-    words = _words(context)
+    line = _command_line(context)
     arguments = {name: _plain(value) for name, value in context.params.items()}
-    written = record(run, files, arguments, provenance(words), kept)
+    paths = write_results(bench, files, arguments, provenance(line), earlier)
     page = files.results / "README.md"
     if page.exists() and page.read_text(encoding="utf-8").startswith(README_TITLE):
         if find_spec("tabulate") is None:
             return
-        from ifspace.bench.record import list_in_readme
-
-        list_in_readme(
-            files.results, [path.relative_to(files.results).as_posix() for path in written], words
-        )
+        names = [path.relative_to(files.results).as_posix() for path in paths]
+        list_in_readme(files.results, names, line)
 
 
-def _words(context: click.Context) -> str:
-    """Return the command as it can be written again."""
+def _command_line(context: click.Context) -> str:
+    """Return the command as it can be given again."""
     words = ["ifspace", "bench"]
     for param in context.command.params:
         name = param.name or ""
-        told = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        source = context.get_parameter_source(name)
         value = context.params.get(name)
         if name == "catalogue" and value is not None:
             words.append(shlex.quote(str(value)))
-        elif told and isinstance(param, click.Option) and name not in ("format", "out", "quiet"):
+        elif (
+            source is click.core.ParameterSource.COMMANDLINE
+            and isinstance(param, click.Option)
+            and name not in ("format", "out", "quiet")
+        ):
             flag = max(
                 param.opts if value or not param.secondary_opts else param.secondary_opts, key=len
             )
@@ -384,35 +358,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return value if isinstance(value, int | float | str | None) else str(value)
-
-
-def _notes(output: Output, run: "Run") -> None:
-    from ifspace.bench.text import busy
-
-    for name, why in run.left_out[:MOST_NAMED]:
-        output.note(f"left out: {name}: {why}")
-    if len(run.left_out) > MOST_NAMED:
-        output.note(f"left out: {len(run.left_out) - MOST_NAMED:,} more, for reasons such as these")
-    for (name, _, _), why in run.red.items():
-        output.note(f"red, not timed: {name}: {why}")
-    if run.solved:
-        place = run.asked.place
-        output.note(
-            f"groups of {run.solved} designs solved anew from {place.channels} to "
-            f"{place.out_channels} channels; enumerate that width to predict its whole catalogue"
-        )
-    if run.asked.calibrate and not run.models:
-        output.note("no model: too few blocks of the catalogue stand here; nothing is predicted")
-    for there, count in run.unfit.items():
-        if count:
-            output.note(
-                f"{count} blocks have no groups from {there.channels} to {there.out_channels} "
-                "channels: no latency of them is predicted there"
-            )
-    if (times := busy(run)) is not None:
-        output.note(
-            f"another program kept this machine busy: medians up to {times:.0f} times the least; "
-            "compare the least, or measure again"
-        )
-    if run.reused:
-        output.note(f"{run.reused} measurements were there already")

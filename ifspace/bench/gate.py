@@ -1,8 +1,18 @@
-"""How far a computed tensor is from what it should be."""
+"""The gate: a candidate that is wrong is not timed.
 
-from collections.abc import Iterator
+Blocks: parameters, operations, field, numbers and gradients. The first three are counted and traced
+on the bare block, in float64 on a CPU; the numbers are those of the module that will be timed, on
+the device and feature maps that will be timed: of all images or, where the reference would take
+long, of as few as run in the same way. Layers: output and gradients on a few pixels.
+
+The reference shares nothing with the modules but the weights: dense convolutions with zeros, or
+sums over channels, where the table of kinds says which input channel a weight belongs to.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 import torch
@@ -10,139 +20,119 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.bench.blocks import (
-    Candidate,
+from ifspace.bench.case import (
+    FUSED,
+    KERNEL,
+    MEMORY_FORMATS,
+    BlockCandidate,
     Conditions,
+    Implementation,
+    LayerCandidate,
+    LayerCase,
+    Tensors,
 )
-from ifspace.bench.latency import ways
-from ifspace.bench.machine import (
-    precision,
-    rounding,
-)
-from ifspace.bench.rows import (
-    BOTH_WAYS,
-    FORWARD,
-)
+from ifspace.bench.machine import rounding, set_precision
+from ifspace.bench.rows import BOTH_WAYS, FORWARD
+from ifspace.bench.run import summary
 from ifspace.block import SizedLayer
 from ifspace.errors import IfspaceError
-from ifspace.nn.block import (
-    PLAIN,
-    BlockModule,
-)
+from ifspace.kernels.fused import reference as fused_reference
+from ifspace.kernels.fused.reference import FusedSpec
+from ifspace.kernels.rpw import reference as rpw_reference
+from ifspace.nn.block import PLAIN, BlockModule
 from ifspace.reach import channel_reach, field_after
 
-# How far from float64, in the error of eager PyTorch in the same precision, plus one rounding:
-# sums in another order differ by that much, a wrong channel by a thousand times more.
+# The error allowed: so many times that of eager PyTorch in the same precision, plus one rounding.
+# Sums in another order differ by that much, a wrong channel by a thousand times more.
 SLACK: Final = 4.0
+# The error allowed to a compiled block beside the block itself, in roundings.
+COMPILED_SLACK: Final = 64
+# Layers are compared on so many images and pixels, blocks counted on so many pixels.
+BATCH: Final = 2
+SIDE: Final = 7
+# Multiply-accumulates of a block's reference, zeros included, that are few enough to compare.
+MAX_MACS: Final = 2**32
+# Outputs traced at a time, each with an image of its own.
+TRACED: Final = 64
+# A layer that reads less than this share of the channels is summed channel by channel.
+SPARSE: Final = 1 / 16
 
 
-def distance(found: Tensor, wanted: Tensor) -> float:
-    """Return |found - wanted| / |wanted|, both as vectors; nan when there is one.
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Return |actual - expected| / |expected|, both as vectors; nan where there is one.
 
-    >>> round(distance(torch.tensor([3.0, 4.5]), torch.tensor([3.0, 4.0])), 6)
+    >>> round(relative_error(torch.tensor([3.0, 4.5]), torch.tensor([3.0, 4.0])), 6)
     0.1
     """
-    if found.dtype != wanted.dtype:
-        found, wanted = found.double(), wanted.double()
+    if actual.dtype != expected.dtype:
+        actual, expected = actual.double(), expected.double()
     with torch.no_grad():
-        return float((found - wanted).norm() / wanted.norm())
+        return float((actual - expected).norm() / expected.norm())
 
 
-# A layer that reads less than this share of the channels is summed channel by channel.
-FEW: Final = 1 / 16
+def mismatch(name: str, actual: Tensor | None, expected: Tensor, limit: float) -> str | None:
+    """Return what is wrong with a tensor: its shape, infinities, or an error over the limit."""
+    if actual is None or actual.shape != expected.shape:
+        shape = None if actual is None else list(actual.shape)
+        return f"{name} of shape {shape}, not {list(expected.shape)}"
+    if not bool(actual.isfinite().all()):
+        return f"{name} is not finite"
+    error = relative_error(actual, expected)
+    if not error <= limit:
+        return f"{name} is wrong: a relative error of {error:.1e}, over {limit:.1e}"
+    return None
 
 
-class PlainLayer(nn.Module):
-    """A layer of a block with the same weights, in terms that need no kind of convolution.
+def mismatches(
+    actual: Mapping[str, Tensor],
+    exact: Mapping[str, Tensor],
+    eager: Mapping[str, Tensor],
+    rounding: float,
+) -> Iterator[str]:
+    """Yield what is wrong with an output and gradients, by name.
 
-    Dense, its weight scattered into zeros; where that is mostly zeros a sum over the channels that
-    an output reads, one depthwise convolution each; a shuffle as an index.
+    `exact`: by the reference in float64; `eager`: by the reference in the precision of `actual`,
+    whose relative distance of numbers is `rounding`.
     """
-
-    reads: Tensor
-
-    def __init__(self, sized: SizedLayer, stride: int, layer: nn.Module) -> None:
-        super().__init__()
-        self.sized, self.stride = sized, stride
-        self.weight = getattr(layer, "weight", None)
-        self.bias = getattr(layer, "bias", None)
-        self.register_buffer("reads", torch.from_numpy(sized.reads().astype("int64")), False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return y [N, C_out, H / stride, W / stride] of x [N, C_in, H, W]."""
-        if self.weight is None:
-            return x[:, self.reads[:, 0]]
-        sized, side = self.sized, self.sized.kernel
-        weight = self.weight.view(sized.c_out, sized.fan_in, side, side)
-        if sized.fan_in < FEW * sized.c_in:
-            return self._summed(x, weight)
-        taps = weight.flatten(2)
-        reads = self.reads[:, :, None].expand_as(taps)
-        dense = taps.new_zeros(sized.c_out, sized.c_in, side * side).scatter(1, reads, taps)
-        dense = dense.view(sized.c_out, sized.c_in, side, side)
-        return conv2d(x, dense, self.bias, self.stride, side // 2)
-
-    def _summed(self, x: Tensor, weight: Tensor) -> Tensor:
-        pad, width = self.sized.kernel // 2, self.sized.c_out
-        y = sum(
-            conv2d(x[:, read], taps[:, None], None, self.stride, pad, groups=width)
-            for read, taps in zip(self.reads.T, weight.unbind(1), strict=True)
-        )
-        assert isinstance(y, Tensor)
-        return y if self.bias is None else y + self.bias[:, None, None]
+    for name, expected in exact.items():
+        limit = SLACK * relative_error(eager[name], expected) + rounding
+        fault = mismatch(name, actual.get(name), expected, limit)
+        if fault is not None:
+            yield fault
 
 
-def reference_of(block: BlockModule) -> BlockModule:
-    """Return a copy of a block whose layers are `PlainLayer`s of the same weights."""
-    plain = copy_of(block)
-    strides = block.sized.strides(block.stride)
-    for index, (sized, stride) in enumerate(zip(block.sized.layers, strides, strict=True)):
-        name = f"layer{index}"
-        plain.add_module(name, PlainLayer(sized, stride, plain.get_submodule(name)))
-    return plain
+# Blocks.
 
 
-def copy_of(block: BlockModule) -> BlockModule:
-    """Return a copy with weights of its own; what says what it is made of is shared."""
-    shared = (block.sized, *block.sized.layers, block.style)
-    return deepcopy(block, {id(each): each for each in shared})
-
-
-SIDE: Final = 7
-# Multiply-accumulates of the reference, zeros included, that are not too many for one comparison.
-MOST_MACS: Final = 2**32
-# So many outputs are traced at a time, each with an image of its own.
-TRACED: Final = 64
-
-
-def fault(candidate: Candidate, conditions: Conditions) -> str | None:
-    """Return what is wrong with a candidate, or None; an error of torch is a fault as well."""
+def block_fault(candidate: BlockCandidate, conditions: Conditions) -> str | None:
+    """Return what is wrong with a block, or None; an error of torch is a fault too."""
     try:
-        return next(_faults(candidate, conditions), None)
+        return next(_block_faults(candidate, conditions), None)
     except (RuntimeError, MemoryError, IfspaceError) as error:
-        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.120}"
+        return summary(error)
 
 
-def _faults(candidate: Candidate, conditions: Conditions) -> Iterator[str]:
-    bare = BlockModule(candidate.sized, candidate.stride, PLAIN, dtype=torch.float64)
-    yield from _counts(candidate, bare)
-    yield from _field(candidate)
-    yield from _numbers(candidate, conditions)
+def _block_faults(candidate: BlockCandidate, conditions: Conditions) -> Iterator[str]:
+    yield from _count_faults(candidate)
+    yield from _field_faults(candidate)
+    yield from _number_faults(candidate, conditions)
 
 
-def probe(candidate: Candidate, conditions: Conditions) -> Candidate:
+def fewer_images(candidate: BlockCandidate, conditions: Conditions) -> BlockCandidate:
     """Return a candidate with as many images as are compared; each RPW runs as with all of them."""
     layers = candidate.sized.layers
-    dense = sum(each.c_in * each.c_out * each.kernel**2 for each in layers)
-    images = MOST_MACS // (dense * (candidate.side * candidate.stride) ** 2)
-    few = replace(candidate, batch=min(candidate.batch, max(1, images)))
-    return few if ways(few, conditions) == ways(candidate, conditions) else candidate
+    dense_macs = sum(layer.c_in * layer.c_out * layer.kernel**2 for layer in layers)
+    images = MAX_MACS // (dense_macs * (candidate.side * candidate.stride) ** 2)
+    fewer = replace(candidate, batch=min(candidate.batch, max(1, images)))
+    same = fewer.rpw_plans(conditions) == candidate.rpw_plans(conditions)
+    return fewer if same else candidate
 
 
-def _counts(candidate: Candidate, bare: BlockModule) -> Iterator[str]:
-    """Parameters by formula, catalogue and tensors; operations by formula and counter."""
+def _count_faults(candidate: BlockCandidate) -> Iterator[str]:
+    """Compare parameters by formula, catalogue and tensors; operations by formula and counter."""
     sized, design = candidate.sized, candidate.design
-    numel = sum(each.numel() for each in bare.parameters())
+    bare = BlockModule(sized, candidate.stride, PLAIN, dtype=torch.float64)
+    numel = sum(weight.numel() for weight in bare.parameters())
     if numel != sized.params:
         yield f"{numel:,} parameters, {sized.params:,} by the formula"
     side = min(candidate.side, SIDE)
@@ -160,15 +150,16 @@ def _counts(candidate: Candidate, bare: BlockModule) -> Iterator[str]:
         yield f"{sized.params:,} and {macs:,}, the catalogue says {claimed}"
 
 
-def _field(candidate: Candidate) -> Iterator[str]:
-    """What each output sees by gradients, by bitsets, and by the catalogue."""
+def _field_faults(candidate: BlockCandidate) -> Iterator[str]:
+    """Compare what each output sees by gradients, by bitsets, and by the catalogue."""
     sized, design = candidate.sized, candidate.design
     side, channels = field_after(sized)[-1]
     if design is not None and design.field != (side, channels):
         yield f"sees {side}×{side}×{channels}, the catalogue says {design.field}"
     bare = BlockModule(sized, 1, PLAIN, dtype=torch.float64)
-    for each in bare.parameters():
-        nn.init.uniform_(each, 0.5, 1.5)
+    for weight in bare.parameters():
+        nn.init.uniform_(weight, 0.5, 1.5)
+    reach = channel_reach(sized.layers)
     for start in range(0, sized.out_channels, TRACED):
         outputs = torch.arange(start, min(start + TRACED, sized.out_channels))
         # A ring of pixels more than the field: nothing of it may be seen.
@@ -176,55 +167,253 @@ def _field(candidate: Candidate) -> Iterator[str]:
         middle = (torch.arange(len(outputs)), outputs, side // 2 + 1, side // 2 + 1)
         (gradient,) = torch.autograd.grad(bare(x.requires_grad_())[middle].sum(), x)
         seen = gradient != 0
-        whole = seen[:, :, 1:-1, 1:-1].flatten(2)
-        square = bool((whole.any(2) == whole.all(2)).all())
-        if not square or int(seen.sum()) != int(whole.sum()):
+        inner = seen[:, :, 1:-1, 1:-1].flatten(2)
+        is_square = bool((inner.any(2) == inner.all(2)).all())
+        if not is_square or int(seen.sum()) != int(inner.sum()):
             yield f"sees no square of {side}×{side} pixels"
-        wanted = channel_reach(sized.layers)
-        for output, row in zip(outputs.tolist(), whole.any(2), strict=True):
-            if sum(1 << place for place in row.nonzero().flatten().tolist()) != wanted[output]:
+        for output, row in zip(outputs.tolist(), inner.any(2), strict=True):
+            if sum(1 << channel for channel in row.nonzero().flatten().tolist()) != reach[output]:
                 yield f"output {output} sees other channels than the field has"
 
 
-def _numbers(candidate: Candidate, conditions: Conditions) -> Iterator[str]:
-    """Output and gradients beside the reference in float64."""
-    precision(conditions.dtype)
-    few = probe(candidate, conditions)
-    x, grad = conditions.draw(*few.in_shape), conditions.draw(*few.out_shape, seed=1)
-    module = conditions.build(few)
+def _number_faults(candidate: BlockCandidate, conditions: Conditions) -> Iterator[str]:
+    """Compare output and gradients with the reference in float64."""
+    set_precision(conditions.dtype)
+    fewer = fewer_images(candidate, conditions)
+    x, grad = conditions.draw(*fewer.in_shape), conditions.draw(*fewer.out_shape, seed=1)
+    module = conditions.build(fewer)
     for mode in conditions.modes:
         module.train(mode == BOTH_WAYS)
-        plain = reference_of(module)
-        exact = _found(copy_of(plain).double(), x.double(), grad.double(), mode)
-        eager = _found(plain, x, grad, mode)
-        found = _found(module, x, grad, mode)
-        for name in exact:
-            yield from _compared(name, found.get(name), eager[name], exact[name], conditions)
+        reference = reference_of(module)
+        exact = _by_name(copy_of(reference).double(), x.double(), grad.double(), mode)
+        eager = _by_name(reference, x, grad, mode)
+        actual = _by_name(module, x, grad, mode)
+        yield from mismatches(actual, exact, eager, rounding(conditions.dtype))
 
 
-def _compared(
-    name: str, found: Tensor | None, eager: Tensor, exact: Tensor, conditions: Conditions
-) -> Iterator[str]:
-    if found is None or found.shape != exact.shape:
-        yield f"{name} of shape {None if found is None else list(found.shape)}"
-    elif not bool(found.isfinite().all()):
-        yield f"{name} is not finite"
-    else:
-        error = distance(found, exact)
-        limit = SLACK * distance(eager, exact) + rounding(conditions.dtype)
-        if not error <= limit:
-            yield f"{name} is wrong: a relative error of {error:.1e}, over {limit:.1e}"
-
-
-def _found(module: nn.Module, x: Tensor, grad: Tensor, mode: str) -> dict[str, Tensor]:
+def _by_name(module: nn.Module, x: Tensor, grad: Tensor, mode: str) -> dict[str, Tensor]:
     """Return the output and, both ways, the gradients by name."""
     if mode == FORWARD:
         with torch.no_grad():
             return {"output": module(x)}
     x = x.detach().requires_grad_()
-    named = dict(module.named_parameters())
+    weights = dict(module.named_parameters())
     y = module(x)
-    grads = torch.autograd.grad(y, (x, *named.values()), grad)
-    return {"output": y.detach()} | {
-        f"gradient by {name}": each for name, each in zip(("x", *named), grads, strict=True)
-    }
+    grads = torch.autograd.grad(y, (x, *weights.values()), grad)
+    names = [f"gradient by {name}" for name in ("x", *weights)]
+    return {"output": y.detach()} | dict(zip(names, grads, strict=True))
+
+
+def check_compiled(outputs: Tensors, expected: Tensors, dtype: str) -> None:
+    """Compare what a compiled block returns with what the block returns.
+
+    Raises: RuntimeError where they differ.
+    """
+    limit = COMPILED_SLACK * rounding(dtype)
+    for index, (actual, tensor) in enumerate(zip(outputs, expected, strict=True)):
+        fault = mismatch("gradient" if index else "output", actual, tensor, limit)
+        if fault is not None:
+            raise RuntimeError(f"compiled, {fault}")
+
+
+class ReferenceLayer(nn.Module):
+    """A layer of a block with the same weights, in terms that need no kind of convolution.
+
+    A dense convolution whose weight is scattered into zeros; where that is mostly zeros, a sum over
+    the channels that an output reads, one depthwise convolution each; a shuffle as an index.
+    """
+
+    reads: Tensor
+
+    def __init__(self, sized: SizedLayer, stride: int, layer: nn.Module) -> None:
+        super().__init__()
+        self.sized, self.stride = sized, stride
+        self.weight = getattr(layer, "weight", None)
+        self.bias = getattr(layer, "bias", None)
+        self.register_buffer("reads", torch.from_numpy(sized.reads().astype("int64")), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [N, C_out, H / stride, W / stride] of x [N, C_in, H, W]."""
+        if self.weight is None:
+            return x[:, self.reads[:, 0]]
+        sized, kernel = self.sized, self.sized.kernel
+        weight = self.weight.view(sized.c_out, sized.fan_in, kernel, kernel)
+        if sized.fan_in < SPARSE * sized.c_in:
+            return self._summed(x, weight)
+        taps = weight.flatten(2)
+        reads = self.reads[:, :, None].expand_as(taps)
+        dense = taps.new_zeros(sized.c_out, sized.c_in, kernel * kernel).scatter(1, reads, taps)
+        dense = dense.view(sized.c_out, sized.c_in, kernel, kernel)
+        return conv2d(x, dense, self.bias, self.stride, kernel // 2)
+
+    def _summed(self, x: Tensor, weight: Tensor) -> Tensor:
+        padding, width = self.sized.kernel // 2, self.sized.c_out
+        y = sum(
+            conv2d(x[:, read], taps[:, None], None, self.stride, padding, groups=width)
+            for read, taps in zip(self.reads.T, weight.unbind(1), strict=True)
+        )
+        assert isinstance(y, Tensor)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+def reference_of(block: BlockModule) -> BlockModule:
+    """Return a copy of a block whose layers are `ReferenceLayer`s of the same weights."""
+    reference = copy_of(block)
+    strides = block.sized.strides(block.stride)
+    for index, (sized, stride) in enumerate(zip(block.sized.layers, strides, strict=True)):
+        name = f"layer{index}"
+        layer = ReferenceLayer(sized, stride, reference.get_submodule(name))
+        reference.add_module(name, layer)
+    return reference
+
+
+def copy_of(block: BlockModule) -> BlockModule:
+    """Return a copy with weights of its own; the description of the block is shared."""
+    shared = (block.sized, *block.sized.layers, block.style)
+    return deepcopy(block, {id(part): part for part in shared})
+
+
+# Layers.
+
+
+class WrongCandidateError(IfspaceError, RuntimeError):
+    """A candidate computes something else than the layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """x [N, C, H, H], the layer's weights, and a gradient shaped as y; x and grad in the layout."""
+
+    x: Tensor
+    weights: Tensors
+    grad: Tensor
+
+    def to(self, dtype: torch.dtype) -> "LayerInputs":
+        """Return them in another type."""
+        weights = tuple(weight.to(dtype) for weight in self.weights)
+        return LayerInputs(self.x.to(dtype), weights, self.grad.to(dtype))
+
+
+def layer_inputs(case: LayerCase, device: torch.device, seed: int = 0) -> LayerInputs:
+    """Return random inputs of a case; weights such that y is about as large as x."""
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(case.torch_dtype)
+
+    shape = (case.batch, case.width, case.side, case.side)
+    memory_format = MEMORY_FORMATS[case.layout]
+    x, grad = (draw(*shape).to(memory_format=memory_format) for _ in range(2))
+    weights: Tensors = (draw(case.width, case.windows.width) / case.windows.width**0.5,)
+    if case.kind == FUSED:
+        weights = (draw(case.width, 1, KERNEL, KERNEL) / KERNEL, *weights)
+    return LayerInputs(x, weights, grad)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCall:
+    """An implementation with its packed weights and inputs, ready to be called."""
+
+    implementation: Implementation
+    inputs: LayerInputs
+    packed: Tensors
+    both_ways: bool
+
+    @classmethod
+    def of(
+        cls, implementation: Implementation, inputs: LayerInputs, both_ways: bool
+    ) -> "LayerCall":
+        """Return the call, with x and the packed weights as leaves of the gradients."""
+        packed = tuple(
+            weight.detach().requires_grad_(both_ways)
+            for weight in implementation.pack(inputs.weights)
+        )
+        leaf = replace(inputs, x=inputs.x.detach().requires_grad_(both_ways))
+        return cls(implementation, leaf, packed, both_ways)
+
+    def __call__(self) -> Tensors:
+        """Return y or, both ways, y and the gradients by x and by the packed weights.
+
+        Where y has another shape than its gradient there are no gradients.
+        """
+        x, grad = self.inputs.x, self.inputs.grad
+        if not self.both_ways:
+            with torch.no_grad():
+                return (self.implementation.forward(x, *self.packed),)
+        y = self.implementation.forward(x, *self.packed)
+        if y.shape != grad.shape:
+            return (y,)
+        return (y, *torch.autograd.grad(y, (x, *self.packed), grad))
+
+    def unpacked(self, outputs: Tensors) -> Tensors:
+        """Return what a call returned, with the gradients by the layer's own weights."""
+        if len(outputs) == 1:
+            return outputs
+        return (*outputs[:2], *self.implementation.unpack(outputs[2:]))
+
+
+def check_layer(
+    candidates: Sequence[LayerCandidate], case: LayerCase, device: torch.device
+) -> None:
+    """Compare exact candidates with float64 on a few pixels of a case, gradients too.
+
+    Candidates of other kinds, compiled ones and those that cannot run here are left out: what
+    torch.compile returns is compared where it is timed.
+
+    Raises: WrongCandidateError at the first that is wrong.
+    """
+    set_precision(case.dtype)
+    case = on_few_pixels(case)
+    inputs = layer_inputs(case, device)
+    exact = by_layer_name(case, _layer_reference(case, inputs.to(torch.float64)))
+    eager = by_layer_name(case, _layer_reference(case, inputs))
+    forward = replace(case, mode=FORWARD)
+    for candidate in candidates:
+        is_gated = candidate.kind == case.kind and candidate.exact and not candidate.compiled
+        if not is_gated or candidate.refusal(forward, device, inf):
+            continue
+        implementation = candidate.build(case, device)
+        call = LayerCall.of(implementation, inputs, not candidate.forward_only)
+        actual = by_layer_name(case, call.unpacked(call()))
+        names = ("output",) if candidate.forward_only else tuple(exact)
+        wanted = {name: exact[name] for name in names}
+        fault = next(mismatches(actual, wanted, eager, case.rounding), None)
+        if fault is not None:
+            raise wrong_candidate(candidate.name, case, fault)
+
+
+def on_few_pixels(case: LayerCase) -> LayerCase:
+    """Return the case that stands for one in the gate: few pixels, both ways."""
+    return replace(case.at_most(BATCH, SIDE), mode=BOTH_WAYS)
+
+
+def by_layer_name(case: LayerCase, outputs: Tensors) -> dict[str, Tensor]:
+    """Return the output of a layer and, if there are some, its gradients by name."""
+    weights = ("dw_weight", "weight") if case.kind == FUSED else ("weight",)
+    names = ("output", *(f"gradient by {name}" for name in ("x", *weights)))
+    return dict(zip(names, outputs, strict=False))
+
+
+def wrong_candidate(name: str, case: LayerCase, fault: str) -> WrongCandidateError:
+    """Return the error of a candidate with a fault."""
+    return WrongCandidateError.because(
+        f"{name} fails the check in {case.name} {case.shape} {case.layout} {case.dtype}",
+        got=fault,
+        allowed="what the layer computes",
+        remedy="nothing wrong is timed",
+    )
+
+
+def _layer_reference(case: LayerCase, inputs: LayerInputs) -> Tensors:
+    """Return y and the gradients by x and the weights, by the kernels' readable references."""
+    windows = case.windows
+    if case.kind == FUSED:
+        dw_weight, weight = inputs.weights
+        arguments = (inputs.x, dw_weight, None, None, weight, None, None, FusedSpec(windows))
+        y = fused_reference.forward(*arguments)
+        grads = fused_reference.backward(inputs.grad, *arguments)
+        return y, grads[0], grads[1], grads[4]
+    (weight,) = inputs.weights
+    weight_grad, _ = rpw_reference.weight_grad(inputs.grad, inputs.x, windows)
+    input_grad = rpw_reference.input_grad(inputs.grad, weight, windows)
+    return rpw_reference.forward(inputs.x, weight, None, windows), input_grad, weight_grad

@@ -1,99 +1,97 @@
-"""What a block makes a device do: operations, bytes and launches, layer by layer, by kind.
+"""The latency model: a block's time is a sum over the operations, bytes and launches of each kind.
 
-A model of latency is linear in these. Operations are those that are carried out, where that is
-known to be more than the layer needs: groups of few channels fill a vector's lanes in part, and a
-rolling pointwise convolution runs on a CPU as a dense one or in tiles with zeros between.
+Operations are those that are carried out, where that is known to be more than the layer needs:
+groups of few channels fill a vector's lanes in part, and a rolling pointwise convolution runs on a
+CPU as a dense one or in tiles with zeros between. The coefficients, none negative, are those with
+the least squared relative error on measured blocks; they hold for one device, type, layout, number
+of threads and batch. A table of measured and predicted latencies is what `ifspace layout` reads.
 """
 
+import csv
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import StringIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from ifspace.bench.blocks import (
-    Candidate,
-    Conditions,
-)
+from ifspace.bench.case import BlockCandidate, Conditions, is_rolling, windows_of_layer
+from ifspace.bench.rows import LAYOUTS
 from ifspace.block import SizedLayer
-from ifspace.kernels.rpw.cpu import Plan, band_of, plan_for
-from ifspace.kernels.windows import Windows, windows_of
+from ifspace.kernels.rpw.cpu import band_of, plan_for
 from ifspace.nn.block import block_style
+from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
+from ifspace.stages.latency import MOST_DIGITS
+from ifspace.storage import replacing
 
 Features = Mapping[str, float]
 OPERATIONS, PADDED, BYTES, LAUNCHES = "operations", "padded operations", "bytes", "launches"
+ELEMENTWISE: Final = "elementwise"
 # Numbers of 32 bits in a vector of AVX-512; the side of a tile of matrix units.
 LANES: Final = 16
-ELEMENTWISE: Final = "elementwise"
+# What a model should reach on blocks that it was not fitted to.
+RANK_GOAL: Final = 0.9
+ERROR_GOAL: Final = 0.2
+# With fewer blocks a rank correlation says nothing.
+MIN_JUDGED: Final = 5
+# The parts of a sample, each held out of the fit in its turn.
+PARTS: Final = 5
+# Steps of the solver, far more than it needs.
+MAX_STEPS: Final = 10_000
+MODEL: Final = "model"
+Times = Sequence[tuple[BlockCandidate, float]]
 
 
-def features(candidate: Candidate, conditions: Conditions) -> Features:
+# Features.
+
+
+def features(candidate: BlockCandidate, conditions: Conditions) -> Features:
     """Return the features of the forward pass of a batch, named "KIND operations" and so on.
 
-    Reading and writing is counted for each layer: what one writes the next reads.
+    Reads and writes are counted for each layer: what one writes the next reads.
     """
-    found: Counter[str] = Counter()
-    size = conditions.torch_dtype.itemsize
-    sides = _sides(candidate)
-    for layer, (before, after) in zip(candidate.sized.layers, pairwise(sides), strict=True):
-        pixels_in, pixels_out = (candidate.batch * side**2 for side in (before, after))
-        moved = size * (pixels_in * layer.c_in + pixels_out * layer.c_out + layer.params)
-        if layer.conv.takes_overlap and conditions.device.type == "cpu":
-            found.update(_rolling(layer, pixels_out, moved, size, conditions.layout))
+    counts: Counter[str] = Counter()
+    itemsize = conditions.torch_dtype.itemsize
+    layer_sides = pairwise(candidate.sides)
+    for layer, (side_in, side_out) in zip(candidate.sized.layers, layer_sides, strict=True):
+        pixels_in, pixels_out = candidate.batch * side_in**2, candidate.batch * side_out**2
+        moved = itemsize * (pixels_in * layer.c_in + pixels_out * layer.c_out + layer.params)
+        if is_rolling(layer) and conditions.device.type == "cpu":
+            counts.update(_rolling_on_cpu(layer, pixels_out, moved, itemsize, conditions.layout))
             continue
-        kind = layer.layer.kind
-        found.update({f"{kind} {BYTES}": moved, f"{kind} {LAUNCHES}": 1})
+        kind = layer.conv.symbol
+        counts.update({f"{kind} {BYTES}": moved, f"{kind} {LAUNCHES}": 1})
         if layer.params:
-            found[f"{kind} {OPERATIONS}"] += 2 * layer.params * pixels_out
-        if layer.conv.takes_groups and layer.params:
-            ins, outs = (_up(each // layer.groups) for each in (layer.c_in, layer.c_out))
+            counts[f"{kind} {OPERATIONS}"] += 2 * layer.params * pixels_out
+        if layer.conv.windowed:
+            c_in, c_out = (_whole_vectors(c // layer.groups) for c in (layer.c_in, layer.c_out))
             taps = layer.groups * layer.kernel**2
-            found[f"{kind} {PADDED}"] += 2 * ins * outs * taps * pixels_out
-    found.update(_style(candidate, conditions, sides))
-    return dict(found)
+            counts[f"{kind} {PADDED}"] += 2 * c_in * c_out * taps * pixels_out
+    counts.update(_elementwise(candidate, conditions))
+    return dict(counts)
 
 
-def ways(candidate: Candidate, conditions: Conditions) -> tuple[Plan, ...]:
-    """Return which way each rolling pointwise convolution runs on a CPU: it hangs on the pixels."""
-    if conditions.device.type != "cpu":
-        return ()
-    return tuple(
-        plan_for(_windows(layer), candidate.batch * side**2, conditions.layout == "channels_last")
-        for layer, side in zip(candidate.sized.layers, _sides(candidate)[1:], strict=True)
-        if layer.conv.takes_overlap
-    )
+def _whole_vectors(channels: int) -> int:
+    return -(-channels // LANES) * LANES
 
 
-def _windows(layer: SizedLayer) -> Windows:
-    return windows_of(layer.c_in, layer.c_out, layer.groups, layer.layer.overlap or 0)
-
-
-def _sides(candidate: Candidate) -> list[int]:
-    """Return the side of the maps before each layer and behind the last."""
-    sides = [candidate.side * candidate.stride]
-    for stride in candidate.sized.strides(candidate.stride):
-        sides.append(sides[-1] // stride)
-    return sides
-
-
-def _up(count: int) -> int:
-    return -(-count // LANES) * LANES
-
-
-def _rolling(layer: SizedLayer, pixels: int, moved: int, size: int, layout: str) -> dict[str, int]:
-    """Return what `ifspace.kernels.rpw.cpu` makes of a rolling pointwise convolution."""
-    windows = _windows(layer)
-    tiles = plan_for(windows, pixels, layout == "channels_last").forward
+def _rolling_on_cpu(
+    layer: SizedLayer, pixels: int, moved: int, itemsize: int, layout: str
+) -> dict[str, int]:
+    """Return the features of a rolling pointwise convolution by `ifspace.kernels.rpw.cpu`."""
+    windows = windows_of_layer(layer)
+    tiles = plan_for(windows, pixels, layout == LAYOUTS[0]).forward
     if not tiles:
         way, macs = "RPW dense", layer.c_in * layer.c_out
     else:
         slices = band_of(windows).tile_channels(tiles)
         way, macs = "RPW tiled", layer.c_out * slices.width
-        moved += 0 if slices.is_ring else size * pixels * slices.channels
+        moved += 0 if slices.is_ring else itemsize * pixels * slices.channels
     return {
         f"{way} {OPERATIONS}": 2 * macs * pixels,
         f"{way} {BYTES}": moved,
@@ -101,14 +99,14 @@ def _rolling(layer: SizedLayer, pixels: int, moved: int, size: int, layout: str)
     }
 
 
-def _style(candidate: Candidate, conditions: Conditions, sides: list[int]) -> dict[str, int]:
-    """Return the passes that batch norm, activation and sum make beside the layers."""
+def _elementwise(candidate: BlockCandidate, conditions: Conditions) -> dict[str, int]:
+    """Return the features of batch norm, activation and sum beside the layers."""
     style = block_style(conditions.style)
-    passes = style.batch_norm + (style.activation is not None and style.where == "each")
+    each_layer = style.batch_norm + (style.activation is not None and style.where == "each")
     written = [
-        layer.c_out * side**2 * passes
-        for layer, side in zip(candidate.sized.layers, sides[1:], strict=True)
-        if layer.conv.writes and passes
+        layer.c_out * side**2 * each_layer
+        for layer, side in zip(candidate.sized.layers, candidate.sides[1:], strict=True)
+        if layer.conv.writes and each_layer
     ]
     if style.shortcut != "none" or (style.activation and style.where == "end"):
         written.append(2 * candidate.sized.out_channels * candidate.side**2)
@@ -118,23 +116,14 @@ def _style(candidate: Candidate, conditions: Conditions, sides: list[int]) -> di
     return {f"{ELEMENTWISE} {BYTES}": moved, f"{ELEMENTWISE} {LAUNCHES}": len(written)}
 
 
-# What a model is asked for on blocks that it was not fitted to.
-RANK_GOAL: Final = 0.9
-ERROR_GOAL: Final = 0.2
-# With fewer blocks a rank correlation says nothing.
-LEAST_JUDGED: Final = 5
-# Into so many parts a sample is cut.
-PARTS: Final = 5
-# Of the solver, far more than it needs.
-MOST_STEPS: Final = 10_000
-Measured = Sequence[tuple[Features, float]]
+# The model.
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """Milliseconds to a unit of each feature.
+class LatencyModel:
+    """Milliseconds per unit of each feature.
 
-    >>> model = Model.fit([({"bytes": 2.0, "launches": 1.0}, 5.0), ({"bytes": 4.0}, 8.0)])
+    >>> model = LatencyModel.fit([({"bytes": 2.0, "launches": 1.0}, 5.0), ({"bytes": 4.0}, 8.0)])
     >>> round(model.predict({"bytes": 1.0, "launches": 2.0}), 6)
     4.0
     """
@@ -142,17 +131,18 @@ class Model:
     coefficients: Mapping[str, float]
 
     @classmethod
-    def fit(cls, measured: Measured) -> Self:
+    def fit(cls, measured: Sequence[tuple[Features, float]]) -> Self:
         """Return the model with the least squared relative error on (features, milliseconds)."""
-        names = sorted({name for each, _ in measured for name in each})
+        names = sorted({name for counts, _ in measured for name in counts})
         if not names:
             return cls({})
-        table = np.array([[each.get(name, 0.0) for name in names] for each, _ in measured])
-        times = np.array([milliseconds for _, milliseconds in measured])
-        scale = table.max(axis=0, initial=0.0)
+        matrix = np.array([[counts.get(name, 0.0) for name in names] for counts, _ in measured])
+        times_ms = np.array([time_ms for _, time_ms in measured])
+        scale = matrix.max(axis=0, initial=0.0)
         scale[scale == 0] = 1.0
-        found, _ = nnls(table / scale / times[:, None], np.ones(len(measured)), maxiter=MOST_STEPS)
-        return cls(dict(zip(names, (found / scale).tolist(), strict=True)))
+        ones = np.ones(len(measured))
+        solution, _ = nnls(matrix / scale / times_ms[:, None], ones, maxiter=MAX_STEPS)
+        return cls(dict(zip(names, (solution / scale).tolist(), strict=True)))
 
     def predict(self, features: Features) -> float | None:
         """Return milliseconds, or None for a feature that no block of the fit had."""
@@ -163,10 +153,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """How a predictor fares on `count` blocks that it was not fitted to.
+    """The errors of a predictor on `count` blocks that it was not fitted to.
 
-    `rank_correlation` is Spearman's, None where it is not known: with few blocks, or one answer for
-    all. `median_error` is relative to the measured time.
+    `rank_correlation` is Spearman's, None where there is none: of few blocks, or of predictions or
+    times that are all the same. `median_error` is relative to the measured time.
     """
 
     count: int
@@ -176,81 +166,151 @@ class Errors:
     @classmethod
     def of(cls, predicted: Sequence[float | None], measured: Sequence[float]) -> Self:
         """Return the errors of predictions; what could not be predicted is left out."""
-        both = [(a, b) for a, b in zip(predicted, measured, strict=True) if a is not None]
-        if len(both) < LEAST_JUDGED:
-            return cls(len(both), None, None)
-        guesses, times = zip(*both, strict=True)
-        ordered = len(set(guesses)) > 1 and len(set(times)) > 1
-        found = float(spearmanr(guesses, times).statistic) if ordered else None
-        relative = [abs(a - b) / b for a, b in both]
-        return cls(len(both), found, float(np.median(relative)))
+        pairs = [(a, b) for a, b in zip(predicted, measured, strict=True) if a is not None]
+        if len(pairs) < MIN_JUDGED:
+            return cls(len(pairs), None, None)
+        guesses, times = zip(*pairs, strict=True)
+        has_order = len(set(guesses)) > 1 and len(set(times)) > 1
+        correlation = float(spearmanr(guesses, times).statistic) if has_order else None
+        relative = [abs(a - b) / b for a, b in pairs]
+        return cls(len(pairs), correlation, float(np.median(relative)))
 
     @property
     def misses(self) -> tuple[str, ...]:
-        """What falls short of the goals, in words."""
-        found = []
+        """The goals that are missed, in words."""
+        texts = []
         if self.rank_correlation is not None and self.rank_correlation < RANK_GOAL:
-            found.append(f"rank correlation {self.rank_correlation:.2f}, goal {RANK_GOAL}")
+            texts.append(f"rank correlation {self.rank_correlation:.2f}, goal {RANK_GOAL}")
         if self.median_error is not None and self.median_error > ERROR_GOAL:
-            found.append(f"median error {self.median_error:.0%}, goal {ERROR_GOAL:.0%}")
-        return tuple(found)
+            texts.append(f"median error {self.median_error:.0%}, goal {ERROR_GOAL:.0%}")
+        return tuple(texts)
 
 
 # What is compared with the model: one amount and a constant, fitted the same way.
-ALONE: Final[Mapping[str, Callable[[Candidate], Features]]] = {
-    "parameters alone": lambda each: {"parameters": each.sized.params, "constant": 1},
-    "MACs alone": lambda each: {"MACs": each.macs, "constant": 1},
+ALONE: Final[Mapping[str, Callable[[BlockCandidate], Features]]] = {
+    "parameters alone": lambda block: {"parameters": block.sized.params, "constant": 1},
+    "MACs alone": lambda block: {"MACs": block.macs, "constant": 1},
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedModel:
     """A model with its errors beside those of predictors from one amount alone, by name."""
 
     mode: str
-    model: Model
+    model: LatencyModel
     fitted_to: int
     errors: Mapping[str, Errors]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+    @classmethod
+    def fit(
+        cls,
+        mode: str,
+        fit: Times,
+        sample: Times,
+        features: Callable[[BlockCandidate], Features],
+    ) -> Self:
+        """Return a model fitted to all (block, milliseconds), with errors on the sample.
+
+        Each part of the sample is judged by a model fitted to all but that part. The predictors
+        from one amount know no spatial size: they are fitted only to blocks of the sample's shapes.
+        """
+        shapes = {block.shapes for block, _ in sample}
+        alike = [(block, time_ms) for block, time_ms in fit if block.shapes in shapes]
+        errors = {MODEL: _held_out_errors(fit, sample, features)}
+        errors |= {name: _held_out_errors(alike, sample, amount) for name, amount in ALONE.items()}
+        measured = [(features(block), time_ms) for block, time_ms in (*fit, *sample)]
+        return cls(mode, LatencyModel.fit(measured), len(measured), errors)
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
         return {
             "unit": "ms",
             "coefficients": dict(self.model.coefficients),
             "fitted_to": self.fitted_to,
-            "errors": {name: asdict(each) for name, each in self.errors.items()},
+            "errors": {name: asdict(errors) for name, errors in self.errors.items()},
             "goals": {"rank_correlation": RANK_GOAL, "median_error": ERROR_GOAL},
         }
 
 
-MODEL: Final = "model"
-Times = Sequence[tuple[Candidate, float]]
-
-
-def fitted(
-    mode: str, fit: Times, sample: Times, features: Callable[[Candidate], Features]
-) -> Fitted:
-    """Return a model fitted to all (block, milliseconds), with errors on the sample.
-
-    Each part of the sample is judged by a model fitted to all but that part. The predictors from
-    one amount know of no side: they are fitted only to blocks that stand where the sample does.
-    """
-    places = {each.shapes for each, _ in sample}
-    here = [(each, time) for each, time in fit if each.shapes in places]
-    errors = {MODEL: _judged(fit, sample, features)}
-    errors |= {name: _judged(here, sample, amount) for name, amount in ALONE.items()}
-    every = [*fit, *sample]
-    model = Model.fit([(features(each), time) for each, time in every])
-    return Fitted(mode, model, len(every), errors)
-
-
-def _judged(fit: Times, sample: Times, features: Callable[[Candidate], Features]) -> Errors:
+def _held_out_errors(
+    fit: Times, sample: Times, features: Callable[[BlockCandidate], Features]
+) -> Errors:
     """Return the errors on a sample, each part of it held out of the fit in its turn."""
-    known = [(features(each), time) for each, time in sample]
-    guesses: list[float | None] = [None] * len(known)
+    fit_to = [(features(block), time_ms) for block, time_ms in fit]
+    sampled = [(features(block), time_ms) for block, time_ms in sample]
+    guesses: list[float | None] = [None] * len(sampled)
     for part in range(PARTS):
-        others = [pair for place, pair in enumerate(known) if place % PARTS != part]
-        model = Model.fit([*((features(each), time) for each, time in fit), *others])
-        for place in range(part, len(known), PARTS):
-            guesses[place] = model.predict(known[place][0])
-    return Errors.of(guesses, [time for _, time in known])
+        others = [pair for index, pair in enumerate(sampled) if index % PARTS != part]
+        model = LatencyModel.fit([*fit_to, *others])
+        for index in range(part, len(sampled), PARTS):
+            guesses[index] = model.predict(sampled[index][0])
+    return Errors.of(guesses, [time_ms for _, time_ms in sampled])
+
+
+# The table.
+
+SOURCE: Final = "source"
+MEASURED: Final = "measured"
+MODELLED: Final = "predicted"
+CONDITIONS: Final = "conditions"
+HEADER: Final = (*TABLE_COLUMNS, SOURCE, CONDITIONS)
+
+
+class LatencyRows:
+    """The rows of a latency table, each case once: as it was first measured, or else predicted.
+
+    `conditions`: what the rows hold under, beside their columns. `earlier` rows, of the same
+    conditions, stay unless there is a new one of the case; a prediction replaces no measurement.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        dtype: str,
+        conditions: str = "",
+        earlier: Iterable[Mapping[str, str]] = (),
+    ) -> None:
+        self._device, self._dtype, self._conditions = device, dtype, conditions
+        self._new: dict[tuple[Any, ...], tuple[float, str]] = {}
+        self._earlier: dict[tuple[Any, ...], tuple[float, str]] = {}
+        for row in earlier:
+            numbers = (int(row[name]) for name in TABLE_COLUMNS[1:6])
+            self._earlier[(row["block"], *numbers)] = float(row["latency_ms"]), row[SOURCE]
+
+    def put(self, candidate: BlockCandidate, latency_ms: float | None, source: str) -> None:
+        """Add a latency; none for a block with a bottleneck, which the table has no column for."""
+        sized = candidate.sized
+        if latency_ms is None or sized.bottleneck is not None:
+            return
+        case = (
+            str(sized.block),
+            sized.channels,
+            sized.out_channels,
+            candidate.side,
+            candidate.stride,
+            candidate.batch,
+        )
+        if case not in self._new or (source == MEASURED and self._new[case][1] != MEASURED):
+            # A time of nothing is no latency: at least what the table can write.
+            self._new[case] = max(latency_ms, 10.0**-MOST_DIGITS), source
+
+    def __len__(self) -> int:
+        return len(self._new)
+
+    def write(self, path: Path) -> None:
+        """Write the table, with the source and the conditions of each latency last."""
+        stays = {
+            case: row
+            for case, row in self._earlier.items()
+            if row[1] == MEASURED and self._new.get(case, row)[1] == MODELLED
+        }
+        text = StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(HEADER)
+        for case, (latency_ms, source) in {**self._earlier, **self._new, **stays}.items():
+            latency = f"{latency_ms:.{MOST_DIGITS}f}"
+            row = [*case, self._device, self._dtype, latency, source, self._conditions]
+            writer.writerow(row)
+        with replacing(path) as file:
+            file.write_text(text.getvalue(), encoding="utf-8")

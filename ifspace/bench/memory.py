@@ -1,8 +1,8 @@
-"""The most memory that a block holds at once: weights, maps, gradients.
+"""The most memory that a call holds at once: weights, feature maps, gradients.
 
-On CUDA the allocator tells. On a CPU each block runs in a process of its own, copied from one that
-has imported torch and done nothing yet, and the resident high-water of the system tells. Asked for
-as `python -m ifspace.bench.memory`, with pickled candidates on stdin.
+On CUDA the allocator counts it. On a CPU each call runs in a process of its own, forked from one
+that has imported torch and done nothing yet, and the system's high-water mark of resident memory
+counts it. That process is `python -m ifspace.bench.memory`, with pickled calls on stdin.
 """
 
 import gc
@@ -13,59 +13,57 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import psutil
 import torch
 
-from ifspace.bench.blocks import (
-    Candidate,
-    Conditions,
-)
-from ifspace.bench.machine import (
-    precision,
-    return_memory,
-)
+from ifspace.bench.machine import return_memory, set_precision
 from ifspace.bench.record import python
-from ifspace.bench.run import call_for
 
-Case = tuple[Candidate, str]
+# psutil reads no high-water mark, and does not reset it.
 STATUS: Final = Path("/proc/self/status")
-# What resets the high-water, and how the kernel is told so.
 CLEAR: Final = Path("/proc/self/clear_refs")
-HIGH_WATER: Final = "5"
+RESET_HIGH_WATER: Final = "5"
 MODULE: Final = "ifspace.bench.memory"
 
 
-def peaks(
-    cases: Sequence[Case], conditions: Conditions, each: Callable[[], None]
+def peak_bytes(
+    calls: Sequence[Callable[[], Any]],
+    device: torch.device,
+    dtype: str,
+    threads: int,
+    on_measured: Callable[[], None],
 ) -> list[int | None]:
-    """Return the peak bytes of each case; None where it cannot be measured.
+    """Return the peak bytes of each call; None where it cannot be measured.
 
-    `each` is called after every one.
+    On a CPU the calls are pickled. `on_measured` is called after each.
     """
-    on_cuda = conditions.device.type == "cuda"
-    found: list[int | None] = []
-    for peak in (_on_cuda if on_cuda else _in_child)(cases, conditions):
-        found.append(peak)
-        each()
-    return found + [None] * (len(cases) - len(found))
+    peaks: list[int | None] = []
+    on_cuda = device.type == "cuda"
+    for peak in _on_cuda(calls, device, dtype) if on_cuda else _in_child(calls, dtype, threads):
+        peaks.append(peak)
+        on_measured()
+    return peaks + [None] * (len(calls) - len(peaks))
 
 
-def _on_cuda(cases: Sequence[Case], conditions: Conditions) -> Iterator[int | None]:
-    device = conditions.device
-    for candidate, mode in cases:
+def _on_cuda(
+    calls: Sequence[Callable[[], Any]], device: torch.device, dtype: str
+) -> Iterator[int | None]:
+    set_precision(dtype)
+    for call in calls:
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         try:
-            _run(candidate, mode, conditions)
+            call()
             torch.cuda.synchronize(device)
             yield torch.cuda.max_memory_allocated(device) - before
         except RuntimeError:
             yield None
 
 
-def _in_child(cases: Sequence[Case], conditions: Conditions) -> Iterator[int | None]:
+def _in_child(calls: Sequence[Callable[[], Any]], dtype: str, threads: int) -> Iterator[int | None]:
     if not STATUS.exists() or not hasattr(os, "fork"):
         return
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
@@ -74,7 +72,7 @@ def _in_child(cases: Sequence[Case], conditions: Conditions) -> Iterator[int | N
         assert child.stdout is not None
         try:
             with suppress(BrokenPipeError):
-                child.stdin.write(pickle.dumps((list(cases), conditions)))
+                child.stdin.write(pickle.dumps((list(calls), dtype, threads)))
                 child.stdin.close()
             for line in child.stdout:
                 yield int(line) if line.strip().isdigit() else None
@@ -82,44 +80,39 @@ def _in_child(cases: Sequence[Case], conditions: Conditions) -> Iterator[int | N
             child.kill()
 
 
-def _run(candidate: Candidate, mode: str, conditions: Conditions) -> None:
-    precision(conditions.dtype)
-    module, run = call_for(candidate, mode, conditions)
-    run(module)
-
-
-def _peak_here(candidate: Candidate, mode: str, conditions: Conditions) -> int:
-    """Return the peak bytes of a run in this process, which has not run anything before."""
+def _peak_here(call: Callable[[], Any], dtype: str, threads: int) -> int:
+    """Return the peak bytes of a call in this process, which has not called anything before."""
     return_memory()
-    torch.set_num_threads(conditions.threads)
-    # Code is loaded as it is run: the same first, so that the other one brings none.
-    _run(candidate, mode, conditions)
+    set_precision(dtype)
+    torch.set_num_threads(threads)
+    # Code is loaded when it first runs: a call before the measured one, so that it loads none.
+    call()
     gc.collect()
-    CLEAR.write_text(HIGH_WATER)
-    before = _status("VmRSS")
-    _run(candidate, mode, conditions)
-    return max(0, _status("VmHWM") - before)
+    CLEAR.write_text(RESET_HIGH_WATER)
+    before: int = psutil.Process().memory_info().rss
+    call()
+    return max(0, _high_water() - before)
 
 
-def _status(name: str) -> int:
+def _high_water() -> int:
     lines = dict(line.partition(":")[::2] for line in STATUS.read_text().splitlines())
-    return 1024 * int(lines[name].split()[0])
+    return 1024 * int(lines["VmHWM"].split()[0])
 
 
 def main() -> None:
-    """Print a line for each case on stdin: its peak bytes, or nothing."""
-    cases, conditions = pickle.load(sys.stdin.buffer)
-    for candidate, mode in cases:
-        reading, writing = os.pipe()
+    """Print a line for each call on stdin: its peak bytes, or nothing where it failed."""
+    calls, dtype, threads = pickle.load(sys.stdin.buffer)
+    for call in calls:
+        read_end, write_end = os.pipe()
         child = os.fork()
         if not child:
             try:
-                os.write(writing, str(_peak_here(candidate, mode, conditions)).encode())
+                os.write(write_end, str(_peak_here(call, dtype, threads)).encode())
             finally:
                 os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as told:
-            print(told.read().decode(), flush=True)
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as output:
+            print(output.read().decode(), flush=True)
         os.waitpid(child, 0)
 
 

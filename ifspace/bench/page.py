@@ -1,4 +1,7 @@
-"""What was to be reached, judged by the measured rows alone."""
+"""The page of a device: targets, ratios to the baseline, and what was not run.
+
+Targets and tables are computed from the rows alone, as they are in memory or read from the file.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,27 +9,30 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
+from ifspace.bench.case import BASELINE_LAYER, COMPILED_PREFIX, FUSED, OURS, RPW
 from ifspace.bench.clock import SHORT_S, Limits
-from ifspace.bench.kernels.candidates import BASELINE, COMPILED, OURS
-from ifspace.bench.kernels.cases import FUSED, RPW
-from ifspace.bench.kernels.measure import MOST_CAPTURED
-from ifspace.bench.kernels.rows import LEAST_RATIO, RATIO
 from ifspace.bench.rows import (
     BOTH_WAYS,
     FORWARD,
+    LEAST_RATIO,
     NOT_RUN,
     OF_BOUND,
+    RATIO,
     ROUNDS,
     TIME,
     Row,
 )
+from ifspace.bench.run import MAX_CAPTURED
+
+NO_NUMBER: Final = "–"
+MAX_LISTED: Final = 4
 
 # candidate -> metric -> median, of one case.
 Numbers = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class CaseKey:
     """A case as rows name it."""
 
     case: str
@@ -41,13 +47,13 @@ class Key:
         return f"{self.case} {self.batch}x{self.width}x{self.side} {self.layout}"
 
 
-def by_case(rows: Iterable[Row]) -> dict[Key, Numbers]:
+def by_case(rows: Iterable[Row]) -> dict[CaseKey, Numbers]:
     """Return the medians of every case; what was not run has none."""
-    found: dict[Key, Numbers] = {}
+    cases: dict[CaseKey, Numbers] = {}
     for row in rows:
         if row["N"] == "":
             continue
-        key = Key(
+        key = CaseKey(
             row["case"],
             int(row["N"]),
             int(row["C"]),
@@ -56,21 +62,22 @@ def by_case(rows: Iterable[Row]) -> dict[Key, Numbers]:
             row["dtype"],
             row["mode"],
         )
-        numbers = found.setdefault(key, {}).setdefault(row["candidate"], {})
+        numbers = cases.setdefault(key, {}).setdefault(row["candidate"], {})
         if row["median"] != "":
             numbers[row["metric"]] = float(row["median"])
-    return found
+    return cases
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A number that a case must not exceed or, `at_least`, not fall short of.
+    """A number of a case with an upper limit or, `at_least`, a lower one.
 
-    `value` and `limit` read it from a case; None where that was not measured.
+    `where`: the cases that it is about. `value` and `limit` read the numbers of a case; None where
+    they were not measured. `strict`: a value at the limit misses it.
     """
 
     text: str
-    where: Callable[[Key], bool]
+    where: Callable[[CaseKey], bool]
     value: Callable[[Numbers], float | None]
     limit: Callable[[Numbers], float | None]
     at_least: bool = False
@@ -91,9 +98,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a target fared: its cases, those not measured, and of those missed by how much.
+    """How many cases meet a target, which were not measured, which miss it and by how much.
 
-    `worst`: value, limit and case that came nearest to missing it or missed it most.
+    `worst`: value, limit and case that are nearest to missing it, or miss it most.
     """
 
     text: str
@@ -104,7 +111,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """met, missed, or what is not known."""
+        """The result in a word or two: met, missed, or not measured."""
         if self.missed:
             return "missed"
         if self.worst is None:
@@ -112,21 +119,21 @@ class Verdict:
         return "met where measured" if self.unmeasured else "met"
 
 
-def judged(rows: Iterable[Row], targets: Sequence[Target]) -> list[Verdict]:
+def judge(rows: Iterable[Row], targets: Sequence[Target]) -> list[Verdict]:
     """Return the verdict on each target."""
     cases = by_case(rows)
     return [_verdict(target, cases) for target in targets]
 
 
-def _verdict(target: Target, cases: Mapping[Key, Numbers]) -> Verdict:
+def _verdict(target: Target, cases: Mapping[CaseKey, Numbers]) -> Verdict:
     unmeasured, missed, worst = [], [], None
     concerned = {key: numbers for key, numbers in cases.items() if target.where(key)}
     for key, numbers in concerned.items():
-        found = target.excess(numbers)
-        if found is None:
+        excess = target.excess(numbers)
+        if excess is None:
             unmeasured.append(str(key))
             continue
-        value, limit, missing = found
+        value, limit, missing = excess
         if not target.met(missing):
             missed.append(f"{key}: {value:.3g} for {limit:.3g}, {missing:.0%} off")
         if worst is None or missing > worst[0]:
@@ -141,7 +148,7 @@ def _of(candidate: str, metric: str) -> Callable[[Numbers], float | None]:
 
 
 def _times(slower: str) -> Callable[[Numbers], float | None]:
-    """Return how many times faster ours is."""
+    """Return the speed-up of ours over a slower candidate."""
 
     def speedup(numbers: Numbers) -> float | None:
         theirs, ours = _of(slower, RATIO)(numbers), _of(OURS, RATIO)(numbers)
@@ -159,13 +166,13 @@ def _constant(value: float) -> Callable[[Numbers], float | None]:
     return lambda numbers: value
 
 
-def _where(kind: str, **wanted: Any) -> Callable[[Key], bool]:
-    """Return whether a key is of a kind and has these fields; a tuple lists several values."""
+def _where(kind: str, **fields: Any) -> Callable[[CaseKey], bool]:
+    """Return whether a case is of a kind and has these fields; a tuple lists several values."""
 
-    def holds(key: Key) -> bool:
+    def holds(key: CaseKey) -> bool:
         return key.case.startswith(f"{kind}(") and all(
             getattr(key, name) in (value if isinstance(value, tuple) else (value,))
-            for name, value in wanted.items()
+            for name, value in fields.items()
         )
 
     return holds
@@ -173,7 +180,7 @@ def _where(kind: str, **wanted: Any) -> Callable[[Key], bool]:
 
 _RATIO = _of(OURS, RATIO)
 _SHARE = _of(OURS, OF_BOUND)
-_DENSE = BASELINE[RPW]
+_DENSE = BASELINE_LAYER[RPW]
 _CPU: dict[str, Any] = {"kind": RPW, "dtype": "fp32"}
 _CUDA: dict[str, Any] = {"dtype": "bf16", "layout": "channels_last", "batch": 128}
 _MANY = "RPW(4,0.33)"
@@ -249,7 +256,7 @@ ON_CUDA: Final = (
     Target(
         "fused DW + RPW: at least 1.8 times DW followed by dense",
         _where(FUSED, **_CUDA),
-        _times(BASELINE[FUSED]),
+        _times(BASELINE_LAYER[FUSED]),
         _constant(1.8),
         at_least=True,
     ),
@@ -263,10 +270,6 @@ ON_CUDA: Final = (
 )
 
 
-NO_NUMBER: Final = "–"
-MOST_LISTED: Final = 4
-
-
 def page(
     device: str, written: str, rows: Sequence[Row], verdicts: Sequence[Verdict], limits: Limits
 ) -> str:
@@ -275,8 +278,8 @@ def page(
     parts += [_method(rows, limits), "## Targets", *_targets(verdicts)]
     measured = [row for row in rows if row["N"] != ""]
     for kind, dtype, layout, mode in dict.fromkeys(map(_group, measured)):
-        some = [row for row in measured if _group(row) == (kind, dtype, layout, mode)]
-        parts += [f"## {kind}, {mode}, {dtype}, {layout}", *_ratios(some, BASELINE[kind])]
+        group = [row for row in measured if _group(row) == (kind, dtype, layout, mode)]
+        parts += [f"## {kind}, {mode}, {dtype}, {layout}", *_ratios(group, BASELINE_LAYER[kind])]
     parts += ["## Not run", *_not_run(measured)]
     return "\n\n".join(parts) + "\n"
 
@@ -300,12 +303,13 @@ def _method(rows: Sequence[Row], limits: Limits) -> str:
         "Every candidate that computes the layer has passed a comparison with float64, output and "
         "gradients, before a time was taken (what torch.compile makes: a comparison with the "
         "dense convolution with zeros, at full size). Times are taken in turn, A B C A B C …, for "
-        f"{limits.budget_s:g} s and at least {limits.least} rounds; what takes over "
-        f"{limits.slow_s:g} s takes part in {limits.few}, and of what takes over {limits.once_s:g} "
-        "s the first call is the only one; ours and the baseline are in all. On a CPU a call under "
+        f"{limits.budget_s:g} s and at least {limits.min_rounds} rounds; what takes over "
+        f"{limits.slow_s:g} s takes part in {limits.slow_rounds}, and of what takes over "
+        f"{limits.once_s:g} s the first call is the only one; ours and the baseline are in all. On "
+        "a CPU a call under "
         f"{1e3 * SHORT_S:g} ms follows one of its own that is not timed; on CUDA the L2 cache is "
         "overwritten before a call, and what holds under "
-        f"{MOST_CAPTURED / 2**30:g} GiB is replayed from a graph. A ratio is the median over the "
+        f"{MAX_CAPTURED / 2**30:g} GiB is replayed from a graph. A ratio is the median over the "
         "rounds of the time over the baseline's in the same round. *Packed* keeps the weight with "
         "its zeros, and its gradient is dense: it does what dense does, so how far it is from 1 "
         "is noise. *Grouped* has the parameters of the RPW and does not roll."
@@ -314,20 +318,20 @@ def _method(rows: Sequence[Row], limits: Limits) -> str:
 
 def _targets(verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
-    for each in verdicts:
-        nearest = ""
-        if each.worst is not None:
-            value, limit, case = each.worst
-            nearest = f"{value:.3g} for {limit:.3g} ({case})"
-        count = each.cases - len(each.unmeasured)
-        held = f"{count - len(each.missed)} of {count}"
-        lines.append((each.text, each.word, held, len(each.unmeasured), nearest))
+    for verdict in verdicts:
+        worst = ""
+        if verdict.worst is not None:
+            value, limit, case = verdict.worst
+            worst = f"{value:.3g} for {limit:.3g} ({case})"
+        measured = verdict.cases - len(verdict.unmeasured)
+        met = f"{measured - len(verdict.missed)} of {measured}"
+        lines.append((verdict.text, verdict.word, met, len(verdict.unmeasured), worst))
     header = ("target", "result", "cases that meet it", "not measured", "worst case")
     parts = [_table(lines, header)]
-    for each in verdicts:
-        if each.missed:
-            parts.append(f"Missed, {each.text}:")
-            parts.append("\n".join(f"- {line}" for line in each.missed))
+    for verdict in verdicts:
+        if verdict.missed:
+            parts.append(f"Missed, {verdict.text}:")
+            parts.append("\n".join(f"- {line}" for line in verdict.missed))
     return parts
 
 
@@ -339,7 +343,7 @@ def _ratios(rows: Sequence[Row], baseline: str) -> list[str]:
         for name in dict.fromkeys(row["candidate"] for row in rows)
         if any(TIME in numbers.get(name, {}) for numbers in cases.values())
     ]
-    plain = [name for name in names if not name.startswith(COMPILED) and name != baseline]
+    plain = [name for name in names if not name.startswith(COMPILED_PREFIX) and name != baseline]
     notes = {
         (row["case"], row["N"], row["C"]): row["provider"].partition(": ")[2]
         for row in rows
@@ -358,7 +362,7 @@ def _ratios(rows: Sequence[Row], baseline: str) -> list[str]:
     header = ["N x C x H", "layer", f"{baseline}, ms", *plain]
     header += ["ours by least times", "ours of bound", "rounds", "way"]
     parts = [_table(lines, header)]
-    compiled = [name for name in names if name.startswith(COMPILED)]
+    compiled = [name for name in names if name.startswith(COMPILED_PREFIX)]
     if compiled:
         chosen = [
             [f"{key.batch}x{key.width}x{key.side}", key.case]
@@ -366,7 +370,7 @@ def _ratios(rows: Sequence[Row], baseline: str) -> list[str]:
             for key, numbers in cases.items()
             if any(TIME in numbers.get(name, {}) for name in compiled)
         ]
-        short = [name.removeprefix(COMPILED) for name in compiled]
+        short = [name.removeprefix(COMPILED_PREFIX) for name in compiled]
         parts.append("By torch.compile:")
         parts.append(_table(chosen, ["N x C x H", "layer", f"{OURS}, not compiled", *short]))
     return parts
@@ -388,8 +392,8 @@ def _not_run(rows: Sequence[Row]) -> list[str]:
         return ["Nothing: every candidate ran in every case."]
     lines = []
     for (candidate, reason), cases in reasons.items():
-        more = len(cases) - MOST_LISTED
-        listed = ", ".join(cases[:MOST_LISTED]) + (f", and {more} more" if more > 0 else "")
+        more = len(cases) - MAX_LISTED
+        listed = ", ".join(cases[:MAX_LISTED]) + (f", and {more} more" if more > 0 else "")
         lines.append((candidate, reason, len(cases), listed))
     return [_table(lines, ("candidate", "why", "cases", "which"))]
 

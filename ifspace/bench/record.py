@@ -120,9 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = folder.glob(options.name) if is_pattern else [folder / options.name]
     # Files of an earlier run that this one did not write are not its results.
     names = [
-        path.relative_to(folder).as_posix()
-        for path in paths
-        if path.stat().st_mtime >= started - 1
+        path.relative_to(folder).as_posix() for path in paths if path.stat().st_mtime >= started - 1
     ]
     list_in_readme(folder, names, " ".join(["ifspace", *command]))
     print(f"written: {', '.join(names)}")

@@ -1,19 +1,17 @@
-"""Measurement rows, tidy: one number a row, with what it was measured on."""
+"""Measurement rows, tidy: one number a row, with what it was measured on; and the file of them.
+
+A file is of one device and one set of versions: rows of others are not kept beside new ones.
+"""
 
 import csv
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from io import StringIO
 from pathlib import Path
-from statistics import quantiles
 from typing import Any, Final
 
-import torch
+import numpy as np
 
-from ifspace.bench.record import provenance
+from ifspace.bench.machine import Machine
 from ifspace.errors import SettingError
 from ifspace.storage import replacing
 
@@ -40,82 +38,89 @@ COLUMNS: Final = (
     "triton",
     "date",
 )
-TIME: Final = "time"
-LEAST: Final = "least time"
-OF_BOUND: Final = "share of bound"
-ROUNDS: Final = "rounds"
-NOT_RUN: Final = "not run: "
 FORWARD: Final = "forward"
 BOTH_WAYS: Final = "forward+backward"
 MODES: Final = (FORWARD, BOTH_WAYS)
 LAYOUTS: Final = ("channels_last", "nchw")
+
+# Metrics.
+TIME: Final = "time"
+LEAST: Final = "least time"
+ROUNDS: Final = "rounds"
+OF_BOUND: Final = "share of bound"
+RATIO: Final = "ratio"
+LEAST_RATIO: Final = "ratio of least times"
+PEAK: Final = "peak memory"
+PREDICTED: Final = "predicted time"
+# Starts of metrics that say why there are no times: not run, or failed the gate.
+NOT_RUN: Final = "not run: "
+FAILED: Final = "red: "
+# End of the metrics of a block that torch.compile compiled.
+COMPILED: Final = " +compile"
+
+# What tells one measurement from another beside its metric.
+_SUBJECT: Final = ("case", "candidate", "mode", "dtype", "layout", "N", "C", "F", "H", "W")
+_NUMBERS: Final = ("median", "p20", "p80", "bound")
 Row = dict[str, Any]
+Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What rows were measured on: a name fit for a file, the versions, the day."""
-
-    device: str
-    torch: str
-    triton: str
-    date: str
-
-
-def this_machine(device: torch.device) -> Machine:
-    """Return this machine, as it is with a device."""
-    name = "cpu " + provenance("").machine.rsplit(", ", 2)[0]
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    return Machine(file_safe(name), torch.__version__, _version("triton"), date)
+def start_row(machine: Machine, columns: Mapping[str, Any]) -> Row:
+    """Return a row of this machine with the given columns and no number yet."""
+    return (
+        dict.fromkeys(COLUMNS, "")
+        | dict(columns)
+        | {
+            "device": machine.device,
+            "torch": machine.torch,
+            "triton": machine.triton,
+            "date": machine.date,
+        }
+    )
 
 
-def file_safe(name: str) -> str:
-    """Return a name in lower-case letters, digits and hyphens.
+def with_numbers(
+    start: Row, metric: str, unit: str, numbers: Sequence[float] = (), bound: float | None = None
+) -> Row:
+    """Return a row with a metric: the median, p20 and p80 of numbers, empty without numbers."""
+    p20, median, p80 = percentiles(numbers) if numbers else ("", "", "")
+    values = {"median": median, "p20": p20, "p80": p80, "bound": "" if bound is None else bound}
+    rounded = {name: _rounded(value) for name, value in values.items()}
+    return start | {"metric": metric, "unit": unit} | rounded
 
-    >>> file_safe("NVIDIA H200"), file_safe("cpu AMD EPYC 9B14 (2)")
-    ('nvidia-h200', 'cpu-amd-epyc-9b14-2')
-    """
-    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+
+def time_rows(
+    start: Row, seconds: Sequence[float], bound_s: float, suffix: str = ""
+) -> tuple[Row, Row, Row]:
+    """Return the rows of a candidate's times: their percentiles, the least, how many rounds."""
+    times_ms = [1e3 * each for each in seconds]
+    bound_ms = 1e3 * bound_s
+    return (
+        with_numbers(start, TIME + suffix, "ms", times_ms, bound_ms),
+        with_numbers(start, LEAST + suffix, "ms", [min(times_ms)], bound_ms),
+        with_numbers(start, ROUNDS + suffix, "count", [len(times_ms)]),
+    )
 
 
-def spread(numbers: Sequence[float]) -> tuple[float, float, float]:
-    """Return p20, median and p80.
+def percentiles(numbers: Sequence[float]) -> tuple[float, float, float]:
+    """Return p20, median and p80; of a single number itself, so that a count stays whole.
 
-    >>> spread([3.0, 1.0, 2.0, 5.0, 4.0, 6.0])
-    (2.0, 3.5, 5.0)
+    >>> percentiles([3.0, 1.0, 2.0, 5.0, 4.0, 6.0]), percentiles([3])
+    ((2.0, 3.5, 5.0), (3, 3, 3))
     """
     if len(numbers) == 1:
         return numbers[0], numbers[0], numbers[0]
-    tenths = quantiles(numbers, n=10, method="inclusive")
-    return tenths[1], tenths[4], tenths[7]
+    p20, median, p80 = np.percentile(numbers, (20, 50, 80)).tolist()
+    return p20, median, p80
 
 
-def rounded(value: Any) -> Any:
+def _rounded(value: Any) -> Any:
     """Return a number as it is written: six digits."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-RED: Final = "red: "
-COMPILED: Final = " +compile"
-PEAK: Final = "peak memory"
-PREDICTED: Final = "predicted time"
-# What tells one measurement from another beside its metric.
-_WHAT: Final = ("case", "candidate", "mode", "dtype", "layout", "N", "C", "F", "H", "W")
-_NUMBERS: Final = ("median", "p20", "p80", "bound")
-Key = tuple[str, ...]
-
-
-class Book:
-    """Rows in the order in which they came; a new row takes the place of one of its kind."""
+class Measurements:
+    """Rows in the order in which they came; a new row replaces the one of the same measurement."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -130,16 +135,16 @@ class Book:
             self._rows[_key(row)] = row
 
     def drop(self, start: Row, metrics: Iterable[str]) -> None:
-        """Forget rows of a candidate, and why it was not run."""
-        what, names = _key(start)[:-1], set(metrics)
-        for key in [key for key in self._rows if key[:-1] == what]:
-            if key[-1] in names or key[-1].startswith((NOT_RUN, RED)):
+        """Remove rows of a candidate, and the reasons why it was not timed."""
+        subject, names = _key(start)[:-1], set(metrics)
+        for key in [key for key in self._rows if key[:-1] == subject]:
+            if key[-1] in names or key[-1].startswith((NOT_RUN, FAILED)):
                 del self._rows[key]
 
-    def forget(self, start: Row) -> None:
-        """Forget all rows of a candidate."""
-        what = _key(start)[:-1]
-        for key in [key for key in self._rows if key[:-1] == what]:
+    def drop_all(self, start: Row) -> None:
+        """Remove all rows of a candidate."""
+        subject = _key(start)[:-1]
+        for key in [key for key in self._rows if key[:-1] == subject]:
             del self._rows[key]
 
     def find(self, start: Row, metric: str) -> Row | None:
@@ -151,49 +156,50 @@ class Book:
         row = self.find(start, metric)
         return None if row is None or row["median"] == "" else float(row["median"])
 
-    def is_measured(self, start: Row, rounds: int, compiled: bool = False) -> bool:
+    def is_timed(self, start: Row, rounds: int, compiled: bool = False) -> bool:
         """Return whether a candidate was timed in so many rounds or more."""
         suffix = COMPILED * compiled
         done = self.number(start, ROUNDS + suffix)
         return done is not None and done >= rounds and self.number(start, TIME + suffix) is not None
 
-    def least_ms(self, start: Row) -> float | None:
-        """Return the least time of a candidate in milliseconds."""
-        return self.number(start, LEAST)
-
     def read(self, path: Path) -> int:
-        """Take over the rows of a file; return how many others it has, of other versions.
+        """Add the rows of a file; return how many of other versions are left out.
 
         Raises: SettingError for a file of something else, or of another device.
         """
-        left = 0
-        for row in _rows_of(path):
+        left_out = 0
+        for row in _file_rows(path):
             if row["device"] != self.machine.device:
                 raise _foreign(path, f"rows of {row['device']}", f"those of {self.machine.device}")
             if (row["torch"], row["triton"]) == (self.machine.torch, self.machine.triton):
                 self.put([row])
             else:
-                left += 1
-        return left
+                left_out += 1
+        return left_out
 
     def write(self, path: Path) -> None:
-        """Write the rows.
+        """Write the rows, all or none.
 
-        Raises: OutputError where that cannot be.
+        Raises: OutputError where that is not possible.
         """
         text = StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self)
+        write_rows(text, self, "\n")
         with replacing(path) as file:
             file.write_text(text.getvalue(), encoding="utf-8")
 
 
+def write_rows(file: Any, rows: Iterable[Row], line_end: str) -> None:
+    """Write rows as CSV with a header line."""
+    writer = csv.DictWriter(file, COLUMNS, lineterminator=line_end)
+    writer.writeheader()
+    writer.writerows(rows)
+
+
 def _key(row: Mapping[str, object]) -> Key:
-    return (*(str(row[name]) for name in _WHAT), str(row["metric"]))
+    return (*(str(row[name]) for name in _SUBJECT), str(row["metric"]))
 
 
-def _rows_of(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path) -> Iterator[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

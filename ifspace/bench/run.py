@@ -1,173 +1,108 @@
-"""Blocks timed in turn, forward and both ways, compiled or not; what cannot run says why."""
+"""The runner: trials are prepared, called once or twice, then timed in turn, round by round."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
 
-from ifspace.bench.blocks import (
-    Candidate,
-    Conditions,
-)
-from ifspace.bench.clock import SHORT_S, Limits, captured, first_call, interleaved
-from ifspace.bench.gate import distance
-from ifspace.bench.machine import (
-    free_bytes,
-    precision,
-    rounding,
-)
-from ifspace.bench.rows import BOTH_WAYS
+from ifspace.bench.case import CandidateT, Trial
+from ifspace.bench.clock import SHORT_S, Call, Limits, captured, first_call, interleaved
 
-# The share of free memory that one candidate may hold by `bytes_needed`, torch's copies apart.
-SHARE: Final = 0.35
-# How far the output of a compiled block may be from that of the block, in roundings.
-COMPILED_SLACK: Final = 64
-# Told how many seconds of work are done, of how many.
-Tell = Callable[[float, float], None]
+# Progress callback: seconds of work done, and in all.
+OnSeconds = Callable[[float, float], None]
+# About the seconds that preparing a trial takes, for the progress.
+PREPARATION_S: Final = 0.1
+# On CUDA a kernel takes some microseconds, less than its launches: it is replayed from a graph,
+# unless it holds so much that a graph's own memory would crowd out the others.
+MAX_CAPTURED: Final = 2**32
 
 
-@dataclass(slots=True)
-class Timed:
-    """One way of running a candidate, with its seconds round by round or why there are none."""
-
-    candidate: Candidate
-    mode: str
-    compiled: bool = False
-    reason: str = ""
-    seconds: list[float] = field(default_factory=list)
+class NotRunError(Exception):
+    """Raised by `prepare` for a trial that is not run, with the reason."""
 
 
-def measure(
-    every: Sequence[Timed],
-    conditions: Conditions,
+def time_trials(
+    trials: Sequence[Trial[CandidateT]],
+    prepare: Callable[[Trial[CandidateT]], Call],
     limits: Limits,
-    each_round: Callable[[], None],
-    tell: Tell,
+    device: torch.device,
+    *,
+    warm_up: bool = True,
+    check: Callable[[dict[int, Any]], None] | None = None,
+    on_round: Callable[[], None] | None = None,
+    on_seconds: OnSeconds | None = None,
 ) -> None:
-    """Fill in the seconds, round by round, or the reasons; what has a reason is not called.
+    """Time trials in turn: fill in their seconds, or the reason why there are none.
 
-    `each_round` is called when all have one time more.
+    `prepare` returns what is called. What it or a call raises becomes the reason of the trial, and
+    a trial that has a reason already is neither prepared nor called. `warm_up`: each is called
+    twice before the rounds, for the first call may compile, or choose an algorithm; compiled trials
+    always are. `check` is called once before the rounds with the outputs of the trials that are
+    `checked`, by index, and may raise. `on_round` is called when all trials have one more time.
     """
-    precision(conditions.dtype)
-    device = conditions.device
-    inputs = _Inputs(conditions)
-    runs: dict[str, Callable[[], Any]] = {}
-    first_s: dict[str, float] = {}
-    for number, each in enumerate(every):
-        if not each.reason:
-            each.reason = _refusal(each.candidate, conditions)
-        if not each.reason:
+    calls: dict[int, Call] = {}
+    first_s: dict[int, float] = {}
+    outputs: dict[int, Any] = {}
+
+    def report(done_s: float) -> None:
+        if on_seconds is not None:
+            preparation_s = PREPARATION_S * len(trials)
+            on_seconds(done_s, preparation_s + _expected_s(first_s, limits))
+
+    for index, trial in enumerate(trials):
+        if not trial.reason:
             try:
-                first_s[str(number)], runs[str(number)] = _begin(each, conditions, inputs)
+                call = prepare(trial)
+                seconds, output = first_call(call, device)
+                if warm_up or trial.compiled:
+                    seconds, output = first_call(call, device)
+                # Launches can take longer than the work: on CUDA they are replayed from a graph.
+                is_replayed = device.type == "cuda" and trial.replayed
+                calls[index] = captured(call, device) if is_replayed else call
+                first_s[index] = seconds
+            except NotRunError as error:
+                trial.reason = str(error)
             except (RuntimeError, MemoryError) as error:
-                text = str(error).strip().partition("\n")[0]
-                each.reason = f"{type(error).__name__}: {text:.120}"
-        tell(0.1 * (number + 1), 0.1 * len(every) + _expected_s(first_s, limits))
+                trial.reason = summary(error)
+            else:
+                if trial.checked:
+                    outputs[index] = output
+                del output
+        report(PREPARATION_S * (index + 1))
+    if check is not None:
+        check(outputs)
+    outputs.clear()
 
-    def ended(times: dict[str, list[float]]) -> None:
-        for name, seconds in times.items():
-            every[int(name)].seconds = seconds
+    def end_round(times: dict[int, list[float]]) -> None:
+        for index, seconds in times.items():
+            trials[index].seconds = seconds
         done = max(map(len, times.values()), default=0)
-        total = 0.1 * len(every) + _expected_s(first_s, limits)
-        tell(0.1 * len(every) + _expected_s(first_s, limits) * done / limits.most, total)
-        each_round()
+        rounds_s = _expected_s(first_s, limits) * done / limits.max_rounds
+        report(PREPARATION_S * len(trials) + rounds_s)
+        if on_round is not None:
+            on_round()
 
-    interleaved(runs, first_s, limits, device, always=runs.keys(), each_round=ended)
+    every_round = frozenset(index for index in calls if trials[index].every_round)
+    times = interleaved(calls, first_s, limits, device, every_round, end_round)
+    for index, trial_seconds in times.items():
+        trials[index].seconds = trial_seconds
 
 
 def rounds(count: int, budget_s: float = inf) -> Limits:
     """Return limits of so many rounds in which all take part, or fewer within a time."""
-    return Limits(budget_s=budget_s, least=min(count, 5), most=count)
+    return Limits(budget_s=budget_s, min_rounds=min(count, 5), max_rounds=count)
 
 
-def call_for(
-    candidate: Candidate, mode: str, conditions: Conditions, inputs: "_Inputs | None" = None
-) -> tuple[nn.Module, Callable[[nn.Module], Any]]:
-    """Return the module of a candidate and what runs it in a mode."""
-    x, grad = (inputs or _Inputs(conditions)).of(candidate, mode)
-    module = conditions.build(candidate).train(mode == BOTH_WAYS)
+def summary(error: BaseException) -> str:
+    r"""Return an error's type and the start of its first line.
 
-    def forward(module: nn.Module) -> Tensor:
-        with torch.no_grad():
-            y: Tensor = module(x)
-        return y
-
-    def both_ways(module: nn.Module) -> tuple[Tensor, ...]:
-        y = module(x)
-        return (y, *torch.autograd.grad(y, (x, *module.parameters()), grad))
-
-    return module, both_ways if mode == BOTH_WAYS else forward
+    >>> summary(RuntimeError("no such engine\nand more"))
+    'RuntimeError: no such engine'
+    """
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.120}"
 
 
-class _Inputs:
-    """Inputs and gradients of each shape, once for all."""
-
-    def __init__(self, conditions: Conditions) -> None:
-        self.conditions = conditions
-        self.known: dict[tuple[int, tuple[int, ...]], Tensor] = {}
-
-    def of(self, candidate: Candidate, mode: str) -> tuple[Tensor, Tensor]:
-        """Return x and, both ways, a gradient shaped as y; else x again."""
-        x = self._maps(0, candidate.in_shape)
-        if mode != BOTH_WAYS:
-            return x, x
-        return x.detach().requires_grad_(), self._maps(1, candidate.out_shape)
-
-    def _maps(self, seed: int, shape: tuple[int, ...]) -> Tensor:
-        if (seed, shape) not in self.known:
-            self.known[seed, shape] = self.conditions.draw(*shape, seed=seed)
-        return self.known[seed, shape]
-
-
-def _begin(each: Timed, conditions: Conditions, inputs: _Inputs) -> tuple[float, Callable[[], Any]]:
-    """Return how long a call takes, and the call."""
-    device = conditions.device
-    module, run = call_for(each.candidate, each.mode, conditions, inputs)
-    seconds, found = first_call(partial(run, module), device)
-    if each.compiled:
-        torch.compiler.reset()
-        compiled = torch.compile(module, dynamic=False, fullgraph=True)
-        assert isinstance(compiled, nn.Module)
-        _, other = first_call(partial(run, compiled), device)
-        _check(other, found, conditions)
-        module = compiled
-    del found
-    call = partial(run, module)
-    # The first call may have compiled, or chosen an algorithm.
-    seconds, _ = first_call(call, device)
-    # Blocks take less time than their launches there: they are replayed from a graph.
-    return seconds, captured(call, device) if device.type == "cuda" else call
-
-
-def _check(found: Any, wanted: Any, conditions: Conditions) -> None:
-    tensors = ([x] if isinstance(x, Tensor) else list(x) for x in (found, wanted))
-    for ours, theirs in zip(*tensors, strict=True):
-        error = distance(ours, theirs)
-        if not error <= COMPILED_SLACK * rounding(conditions.dtype):
-            raise RuntimeError(f"compiled, it differs by a relative error of {error:.1e}")
-
-
-def _refusal(candidate: Candidate, conditions: Conditions) -> str:
-    needed = bytes_needed(candidate, conditions)
-    most = SHARE * free_bytes(conditions.device)
-    if needed > most:
-        return f"it needs {needed / 2**30:.1f} GiB of {most / 2**30:.1f}"
-    return ""
-
-
-def bytes_needed(candidate: Candidate, conditions: Conditions) -> int:
-    """Return about how many bytes it holds at once: all that its layers write, with gradients."""
-    n, c_in, height, width = candidate.in_shape
-    written = candidate.sized.activations_per_pixel(candidate.stride) * n * candidate.side**2
-    passes = 2 if BOTH_WAYS in conditions.modes else 1
-    held = passes * (written + n * c_in * height * width) + 4 * candidate.sized.params
-    return held * conditions.torch_dtype.itemsize
-
-
-def _expected_s(first_s: dict[str, float], limits: Limits) -> float:
-    once = sum(each * (2 if each < SHORT_S else 1) for each in first_s.values())
-    return min(once * limits.most, max(limits.budget_s, once * limits.least))
+def _expected_s(first_s: dict[int, float], limits: Limits) -> float:
+    round_s = sum(seconds * (2 if seconds < SHORT_S else 1) for seconds in first_s.values())
+    return min(round_s * limits.max_rounds, max(limits.budget_s, round_s * limits.min_rounds))

@@ -1,271 +1,189 @@
-"""The rows of what was measured, counted and predicted, one number each."""
+"""A run of `ifspace bench`: blocks are chosen, checked, timed, and their memory is measured.
+
+A latency model is fitted to a sample of the catalogue and predicts the rest of it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from ifspace.bench.blocks import (
+    BlockShape,
     Calibration,
-    Candidate,
-    Conditions,
-    Key,
-    Place,
-    at_place,
-    beside,
+    baselines_at,
     calibration,
+    design_at,
     designs_for,
     find_baselines,
-    moved,
+    is_at,
     neighbours,
+    reshaped,
     select,
 )
-from ifspace.bench.clock import Limits
-from ifspace.bench.gate import fault
-from ifspace.bench.latency import (
-    LEAST_JUDGED,
-    Fitted,
-    features,
-    fitted,
+from ifspace.bench.case import (
+    BlockCandidate,
+    BlockInputs,
+    BlockKey,
+    Conditions,
+    Trial,
+    block_call,
+    run_block,
 )
+from ifspace.bench.clock import Call, Limits
+from ifspace.bench.gate import block_fault, check_compiled
+from ifspace.bench.latency import MIN_JUDGED, FittedModel, features
 from ifspace.bench.machine import (
+    Machine,
     Rates,
-    Work,
+    available_bytes,
+    bound_s,
     keep_memory,
     measured_rates,
+    set_precision,
 )
-from ifspace.bench.memory import peaks
+from ifspace.bench.memory import peak_bytes
 from ifspace.bench.rows import (
     BOTH_WAYS,
     COMPILED,
+    FAILED,
     FORWARD,
     LEAST,
     MODES,
     NOT_RUN,
     PEAK,
     PREDICTED,
-    RED,
     ROUNDS,
     TIME,
-    Book,
-    Machine,
+    Measurements,
     Row,
-    rounded,
-    spread,
+    start_row,
+    time_rows,
+    with_numbers,
 )
-from ifspace.bench.run import (
-    Timed,
-    measure,
-    rounds,
-)
+from ifspace.bench.run import NotRunError, OnSeconds, rounds, time_trials
 from ifspace.catalogue.design import Catalogue
 from ifspace.errors import IfspaceError, SettingError
 
+# Rounds of a calibration, fewer where they would take longer than this.
+CALIBRATION_ROUNDS: Final = 30
+CALIBRATION_S: Final = {FORWARD: 15.0, BOTH_WAYS: 30.0}
+# Seconds a block that the parts of a run take, until their length is known.
+GUESSES_S: Final = {"check": 0.2, "time": 2.0, "memory": 0.5, FORWARD: 0.3, BOTH_WAYS: 0.6}
+# The blocks that the model predicts to be the fastest.
+FASTEST: Final = 3
 
-def filled(
-    start: Row, metric: str, unit: str, numbers: Sequence[float], bound: float | None = None
-) -> Row:
-    """Return a row with a metric: median, p20 and p80 of numbers, or of none."""
-    low, middle, high = spread(numbers) if numbers else ("", "", "")
-    found = {"median": middle, "p20": low, "p80": high, "bound": "" if bound is None else bound}
-    return start | {"metric": metric, "unit": unit} | {k: rounded(v) for k, v in found.items()}
-
-
-def time_rows(
-    timed: Timed, conditions: Conditions, machine: Machine, rates: Rates
-) -> Iterator[Row]:
-    """Yield the rows of a candidate's times, or the one that says why there are none."""
-    start = timed.candidate.row(conditions, timed.mode, machine)
-    suffix = COMPILED * timed.compiled
-    if timed.reason:
-        red = timed.reason.startswith(RED)
-        yield filled(start, timed.reason if red else NOT_RUN + timed.reason + suffix, "", ())
-    elif timed.seconds:
-        bound = 1e3 * bound_s(timed.candidate, conditions, timed.mode, rates)
-        times = [1e3 * each for each in timed.seconds]
-        yield filled(start, TIME + suffix, "ms", times, bound)
-        yield filled(start, LEAST + suffix, "ms", [min(times)], bound)
-        yield filled(start, ROUNDS + suffix, "count", [len(times)])
-
-
-def count_rows(candidate: Candidate, conditions: Conditions, machine: Machine) -> Iterator[Row]:
-    """Yield parameters and multiply-accumulates per output pixel."""
-    start = candidate.row(conditions, FORWARD, machine)
-    yield filled(start, "params", "count", [candidate.sized.params])
-    yield filled(start, "macs", "count/pixel", [candidate.sized.macs_per_pixel(candidate.stride)])
-
-
-def peak_row(
-    candidate: Candidate, mode: str, conditions: Conditions, machine: Machine, peak: int
-) -> Row:
-    """Return the row of the most memory held at once."""
-    return filled(candidate.row(conditions, mode, machine), PEAK, "MiB", [peak / 2**20])
-
-
-def predicted_row(
-    candidate: Candidate, mode: str, conditions: Conditions, machine: Machine, milliseconds: float
-) -> Row:
-    """Return the row of a time that the model says."""
-    return filled(candidate.row(conditions, mode, machine), PREDICTED, "ms", [milliseconds])
-
-
-def bound_s(candidate: Candidate, conditions: Conditions, mode: str, rates: Rates) -> float:
-    """Return the seconds of a block whose layers are one, at the rates of large tensors.
-
-    What stays in a cache may be a little quicker.
-    Forward: x and the weights read, y written. Backward: the gradient of y, x and the weights
-    read, the gradients of x and weights written, twice the operations.
-    """
-    n, c_in, *sides = candidate.in_shape
-    pixels = candidate.batch * candidate.side**2
-    x, y = n * c_in * sides[0] * sides[1], candidate.sized.out_channels * pixels
-    params, size = candidate.sized.params, conditions.torch_dtype.itemsize
-    forward = Work((x + y + params) * size, 2 * candidate.macs)
-    found = forward.seconds(rates, conditions.dtype)
-    if mode == BOTH_WAYS:
-        backward = Work((2 * x + y + 2 * params) * size, 4 * candidate.macs)
-        found += backward.seconds(rates, conditions.dtype)
-    return found
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a run is asked for; `predict` are more places, for the latency table.
+class BenchSettings:
+    """The settings of a run; `predict` are more shapes, for the latency table.
 
-    `resume`: what the book has of `repeats` rounds, or of half of them, is not timed again.
+    `resume`: candidates that were timed in half of the `repeats` rounds or more are not timed
+    again.
     """
 
-    place: Place
+    shape: BlockShape
     conditions: Conditions
     top: int = 10
     by: str = "params"
     baselines: tuple[str, ...] = ()
     repeats: int = 25
     calibrate: bool = True
-    predict: tuple[Place, ...] = ()
+    predict: tuple[BlockShape, ...] = ()
     resume: bool = False
 
 
-Progress = Callable[[int, int], None]
-Tell = Callable[[float, float], None]
+class ProgressEstimate:
+    """The progress of a run of several parts, whose seconds are guessed until they are known.
 
+    The progress callback is called with the milliseconds done and in all.
 
-class Ahead:
-    """The seconds of each part, done and in all; a teller of milliseconds is told of the sum.
-
-    >>> ahead = Ahead(lambda done, total: print(done, total), {"check": 1.0, "time": 8.0})
-    >>> ahead.part("check")(0.5, 2.0)
+    >>> estimate = ProgressEstimate(print, {"check": 1.0, "time": 8.0})
+    >>> estimate.part("check")(0.5, 2.0)
     500 10000
     """
 
-    def __init__(self, progress: Progress, guesses: Mapping[str, float]) -> None:
-        self._progress = progress
-        self._totals = dict(guesses)
-        self._done = dict.fromkeys(guesses, 0.0)
+    def __init__(self, on_progress: OnProgress, guesses_s: Mapping[str, float]) -> None:
+        self._on_progress = on_progress
+        self._totals_s = dict(guesses_s)
+        self._done_s = dict.fromkeys(guesses_s, 0.0)
 
-    def part(self, name: str) -> Tell:
-        """Return what a part tells how many of its seconds are done, of how many."""
+    def part(self, name: str) -> OnSeconds:
+        """Return the progress callback of a part, in seconds."""
 
-        def tell(done: float, total: float) -> None:
-            self._totals[name] = total
-            self._done[name] = min(done, total)
-            self._progress(
-                round(1e3 * sum(self._done.values())), round(1e3 * sum(self._totals.values()))
-            )
+        def on_seconds(done_s: float, total_s: float) -> None:
+            self._totals_s[name] = total_s
+            self._done_s[name] = min(done_s, total_s)
+            done, total = sum(self._done_s.values()), sum(self._totals_s.values())
+            self._on_progress(round(1e3 * done), round(1e3 * total))
 
-        return tell
+        return on_seconds
 
-    def over(self, name: str) -> None:
-        """Say that a part is done, or has nothing to do."""
-        self.part(name)(self._done[name], self._done[name])
-
-
-def none_right(shown: Sequence[Candidate], red: Mapping[Key, str]) -> SettingError:
-    """Return the refusal of candidates that are all red."""
-    return SettingError.because(
-        "no block is right, none is timed",
-        got=f"{shown[0].name}: {red[shown[0].key]}" if shown else "none chosen",
-        allowed="blocks that are what they are said to be",
-        remedy="enumerate the catalogue anew",
-    )
-
-
-def none_timed(name: str, rows: Iterable[Row]) -> SettingError:
-    """Return the refusal of candidates that could not be run; `name`: one of them."""
-    said = [str(row["metric"]) for row in rows if row["candidate"] == name]
-    why = next((each for each in said if each.startswith(NOT_RUN)), "it has no time")
-    return SettingError.because(
-        "no block could be timed",
-        got=f"{name}, {why}",
-        allowed="maps that fit into memory",
-        remedy="ask for a smaller batch or side",
-    )
-
-
-# Rounds of a calibration, fewer where they would take longer than this.
-CALIBRATION_ROUNDS: Final = 30
-CALIBRATION_S: Final = {FORWARD: 15.0, BOTH_WAYS: 30.0}
-# What the parts of a run take before it is known, in seconds a block.
-GUESSES: Final = {"check": 0.2, "time": 2.0, "memory": 0.5, FORWARD: 0.3, BOTH_WAYS: 0.6}
+    def end(self, name: str) -> None:
+        """End a part, where it is."""
+        self.part(name)(self._done_s[name], self._done_s[name])
 
 
 @dataclass(slots=True)
-class Run:
-    """A run and what came of it so far.
+class BlockBench:
+    """A run and its results so far.
 
-    `chosen`: designs, best first; `beside`: baselines; `left_out`: what of them does not exist at
-    the widths, with the reason. `green`: what was found right; `red`: what is wrong, and why.
-    `save` is told to keep the rows; `timed`: whether there are any of this run. `unfit` counts
-    what has no groups at another place.
+    `designs`: the chosen ones, best first, and `baselines`; `left_out`: those that do not exist at
+    the widths, with the reason. `passed`: blocks that passed the gate; `failed`: blocks that did
+    not, and why. `save` is called to write the rows; `has_times`: whether this run has added some.
+    `unfit`: how many blocks have no group counts at another shape.
     """
 
     catalogue: Catalogue
-    asked: Asked
+    settings: BenchSettings
     machine: Machine
-    book: Book
+    measurements: Measurements
     save: Callable[[], None]
-    progress: Progress
-    chosen: tuple[Candidate, ...] = ()
-    beside: tuple[Candidate, ...] = ()
+    on_progress: OnProgress
+    designs: tuple[BlockCandidate, ...] = ()
+    baselines: tuple[BlockCandidate, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     solved: int = 0
     reused: int = 0
-    red: dict[Key, str] = field(default_factory=dict)
-    green: set[Key] = field(default_factory=set)
-    calibration: Calibration = field(default_factory=lambda: Calibration((), ()))
-    models: dict[str, Fitted] = field(default_factory=dict)
-    unfit: dict[Place, int] = field(default_factory=dict)
-    timed: bool = False
+    passed: set[BlockKey] = field(default_factory=set)
+    failed: dict[BlockKey, str] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)
+    models: dict[str, FittedModel] = field(default_factory=dict)
+    unfit: dict[BlockShape, int] = field(default_factory=dict)
+    has_times: bool = False
 
     @property
-    def shown(self) -> tuple[Candidate, ...]:
-        """What the run is about: designs, then baselines."""
-        return (*self.chosen, *self.beside)
+    def shown(self) -> tuple[BlockCandidate, ...]:
+        """The blocks that the run is about: designs, then baselines."""
+        return (*self.designs, *self.baselines)
 
     @property
-    def measured(self) -> tuple[Candidate, ...]:
-        """All that there may be times of."""
+    def measured(self) -> tuple[BlockCandidate, ...]:
+        """All blocks that there may be times of."""
         return (*self.shown, *self.calibration.sample, *self.calibration.fit)
 
     @property
-    def checked(self) -> tuple[Candidate, ...]:
-        """What was found right and is at the place asked for."""
-        found: dict[Key, Candidate] = {}
-        for each in self.measured:
-            if each.shapes == self.asked.place.shapes and each.key in self.green:
-                found.setdefault(each.key, each)
-        return tuple(found.values())
+    def passed_here(self) -> tuple[BlockCandidate, ...]:
+        """The blocks at the shape of the run that passed the gate, each once."""
+        candidates: dict[BlockKey, BlockCandidate] = {}
+        for candidate in self.measured:
+            is_here = candidate.shapes == self.settings.shape.shapes
+            if is_here and candidate.key in self.passed:
+                candidates.setdefault(candidate.key, candidate)
+        return tuple(candidates.values())
 
     def execute(self) -> None:
-        """Do it all; what was timed is kept round by round.
+        """Run all parts; times are saved round by round.
 
         Raises: SettingError when nothing is left to time, or the catalogue has nothing.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(self.asked.conditions.threads)
+        torch.set_num_threads(self.settings.conditions.threads)
         keep_memory()
         try:
             self._execute()
@@ -273,201 +191,318 @@ class Run:
             torch.set_num_threads(threads)
 
     def _execute(self) -> None:
-        asked, conditions = self.asked, self.asked.conditions
+        settings, conditions = self.settings, self.settings.conditions
         self._choose()
-        sampled = (*self.calibration.fit, *self.calibration.sample)
-        ways = len(conditions.modes)
-        ahead = Ahead(
-            self.progress,
+        sampled = self.calibration.candidates
+        trials = len(self.shown) * len(conditions.modes)
+        estimate = ProgressEstimate(
+            self.on_progress,
             {
-                "check": GUESSES["check"] * len(self.shown + sampled),
-                "time": GUESSES["time"] * len(self.shown) * ways,
-                "memory": GUESSES["memory"] * len(self.shown) * ways,
+                "check": GUESSES_S["check"] * len(self.shown + sampled),
+                "time": GUESSES_S["time"] * trials,
+                "memory": GUESSES_S["memory"] * trials,
             }
-            | {mode: GUESSES[mode] * len(sampled) for mode in conditions.modes},
+            | {mode: GUESSES_S[mode] * len(sampled) for mode in conditions.modes},
         )
-        green = self._check(self.shown, sampled, ahead.part("check"))
+        right = self._check(sampled, estimate.part("check"))
         scale = 1.0 if conditions.device.type == "cuda" else 0.5
         rates = measured_rates(conditions.device, [conditions.dtype], scale)
-        self._time(green, rounds(asked.repeats), rates, ahead.part("time"))
-        ahead.over("time")
-        if not self.least_ms(green, conditions.modes[0]):
-            raise none_timed(green[0].name, self.book)
+        self._time(right, conditions, rounds(settings.repeats), rates, estimate.part("time"))
+        estimate.end("time")
+        if not self.least_ms(right, conditions.modes[0]):
+            raise self._none_timed(right[0])
         if sampled:
-            right = [each for each in sampled if each.key in self.green]
+            right_sampled = [x for x in sampled if x.key in self.passed]
             for mode in conditions.modes:
-                quick = replace(conditions, compiled=False, modes=(mode,))
+                plain = replace(conditions, compiled=False, modes=(mode,))
                 limits = rounds(CALIBRATION_ROUNDS, CALIBRATION_S[mode])
-                self._time(right, limits, rates, ahead.part(mode), quick)
-                ahead.over(mode)
+                self._time(right_sampled, plain, limits, rates, estimate.part(mode))
+                estimate.end(mode)
             self._fit()
-            self.book.put(self._predicted())
-        self._weigh(green, ahead.part("memory"))
-        ahead.over("memory")
+            self.measurements.put(self._predicted_rows())
+        self._measure_memory(right, estimate.part("memory"))
+        estimate.end("memory")
         self.save()
 
     def _choose(self) -> None:
-        asked, place = self.asked, self.asked.place
-        chosen = select(self.catalogue, asked.top, asked.by, place)
-        beside_ = beside(find_baselines(asked.baselines), place)
-        known = {each.sized: each for each in beside_.candidates}
-        self.chosen = tuple(
-            replace(x, provider=f"{x.provider}, {known.pop(x.sized).provider}")
-            if x.sized in known
+        settings, shape = self.settings, self.settings.shape
+        chosen = select(self.catalogue, settings.top, settings.by, shape)
+        named = baselines_at(find_baselines(settings.baselines), shape)
+        # A design that is a baseline too is measured once, with both providers.
+        by_block = {baseline.sized: baseline for baseline in named.candidates}
+        self.designs = tuple(
+            replace(x, provider=f"{x.provider}, {by_block.pop(x.sized).provider}")
+            if x.sized in by_block
             else x
             for x in chosen.candidates
         )
-        self.beside = tuple(known.values())
-        self.left_out = chosen.left_out + beside_.left_out
+        self.baselines = tuple(by_block.values())
+        self.left_out = chosen.left_out + named.left_out
         self.solved = chosen.solved
-        if asked.calibrate:
-            others = asked.predict or neighbours(place)
-            but = frozenset(each.name for each in self.shown)
-            self.calibration = calibration(self.catalogue, place, others, self.shown, but)
+        if settings.calibrate:
+            others = settings.predict or neighbours(shape)
+            names = frozenset(candidate.name for candidate in self.shown)
+            self.calibration = calibration(self.catalogue, shape, others, self.shown, names)
 
     def _check(
-        self, shown: Sequence[Candidate], sampled: Sequence[Candidate], tell: Tell
-    ) -> list[Candidate]:
-        """Return which of those shown are right; the others have a row that says why not."""
-        conditions = self.asked.conditions
-        every = (*shown, *sampled)
-        for number, each in enumerate(every, start=1):
-            why = fault(each, conditions)
-            if why is None:
-                self.green.add(each.key)
-            else:
-                # Nothing stands beside it that was said before.
-                self.red[each.key] = why
-                for mode in MODES:
-                    self.book.forget(each.row(conditions, mode, self.machine))
-                for mode in conditions.modes:
-                    wrong = Timed(each, mode, reason=RED + why)
-                    self.book.put(time_rows(wrong, conditions, self.machine, Rates(1, {})))
-            tell(GUESSES["check"] * number, GUESSES["check"] * len(every))
-        # The same block may be here twice, with and without the claims of a catalogue.
-        self.green -= self.red.keys()
-        green = [each for each in shown if each.key in self.green]
-        if not green:
-            raise none_right(shown, self.red)
-        return green
+        self, sampled: Sequence[BlockCandidate], on_seconds: OnSeconds
+    ) -> list[BlockCandidate]:
+        """Return the blocks shown that pass the gate; the others get a row that says why not.
 
-    def _begin(self, timed: Timed) -> None:
-        suffix = COMPILED * timed.compiled
-        start = timed.candidate.row(self.asked.conditions, timed.mode, self.machine)
-        self.book.drop(start, [metric + suffix for metric in (TIME, LEAST, ROUNDS)])
+        Raises: SettingError when none of those shown passes.
+        """
+        conditions = self.settings.conditions
+        candidates = (*self.shown, *sampled)
+        for number, candidate in enumerate(candidates, start=1):
+            fault = block_fault(candidate, conditions)
+            if fault is None:
+                self.passed.add(candidate.key)
+            else:
+                self.failed[candidate.key] = fault
+                # What earlier runs measured of it is wrong too.
+                for mode in MODES:
+                    self.measurements.drop_all(self.start(candidate, mode))
+                for mode in conditions.modes:
+                    start = self.start(candidate, mode)
+                    self.measurements.put([with_numbers(start, FAILED + fault, "")])
+            on_seconds(GUESSES_S["check"] * number, GUESSES_S["check"] * len(candidates))
+        # The same block may be here twice, with and without the claims of a catalogue.
+        self.passed -= self.failed.keys()
+        right = [candidate for candidate in self.shown if candidate.key in self.passed]
+        if not right:
+            raise self._none_right()
+        return right
 
     def _time(
         self,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[BlockCandidate],
+        conditions: Conditions,
         limits: Limits,
         rates: Rates,
-        tell: Tell,
-        conditions: Conditions | None = None,
+        on_seconds: OnSeconds,
     ) -> None:
-        """Time what is not in the book yet, in turn, and keep the rows of every round."""
-        conditions = conditions or self.asked.conditions
-        every = []
-        for each, mode, compiled in product(
+        """Time in turn what is to be timed, and save the rows of every round."""
+        trials = []
+        for candidate, mode, compiled in product(
             candidates, conditions.modes, (False, True)[: 1 + conditions.compiled]
         ):
-            start = each.row(conditions, mode, self.machine)
-            wanted = limits.least if each.calibrates else -(-limits.most // 2)
-            if self.asked.resume and self.book.is_measured(start, wanted, compiled):
+            start = self.start(candidate, mode)
+            enough = limits.min_rounds if candidate.calibrates else -(-limits.max_rounds // 2)
+            if self.settings.resume and self.measurements.is_timed(start, enough, compiled):
                 self.reused += 1
             else:
-                every.append(Timed(each, mode, compiled))
-        for timed in every:
-            self._begin(timed)
-        for each in candidates:
-            self.book.put(count_rows(each, conditions, self.machine))
+                trials.append(Trial(candidate, mode, compiled))
+        for trial in trials:
+            suffix = COMPILED * trial.compiled
+            metrics = [metric + suffix for metric in (TIME, LEAST, ROUNDS)]
+            self.measurements.drop(self.start(trial.candidate, trial.mode), metrics)
+        for candidate in candidates:
+            start = self.start(candidate, FORWARD)
+            macs = candidate.sized.macs_per_pixel(candidate.stride)
+            self.measurements.put(
+                [
+                    with_numbers(start, "params", "count", [candidate.sized.params]),
+                    with_numbers(start, "macs", "count/pixel", [macs]),
+                ]
+            )
 
         def keep() -> None:
-            self.timed = True
-            for timed in every:
-                self.book.put(time_rows(timed, conditions, self.machine, rates))
+            self.has_times = True
+            for trial in trials:
+                start = self.start(trial.candidate, trial.mode)
+                work = trial.candidate.passes(conditions, trial.mode)
+                bound = bound_s(work, rates, conditions.dtype)
+                self.measurements.put(trial_rows(trial, start, bound))
             self.save()
 
-        if every:
-            measure(every, conditions, limits, keep, tell)
+        if trials:
+            time_blocks(trials, conditions, limits, keep, on_seconds)
             keep()
 
-    def _weigh(self, candidates: Sequence[Candidate], tell: Tell) -> None:
-        """Measure the memory of what was timed, unless it is in the book."""
-        conditions = self.asked.conditions
-        cases = []
-        for each, mode in product(candidates, conditions.modes):
-            start = each.row(conditions, mode, self.machine)
-            timed = self.book.number(start, TIME) is not None
-            if timed and not (self.asked.resume and self.book.number(start, PEAK) is not None):
-                cases.append((each, mode))
-        done = iter(range(1, len(cases) + 1))
-        unit = GUESSES["memory"]
-        found = peaks(cases, conditions, lambda: tell(unit * next(done), unit * len(cases)))
-        for (each, mode), peak in zip(cases, found, strict=True):
+    def _measure_memory(self, candidates: Sequence[BlockCandidate], on_seconds: OnSeconds) -> None:
+        """Measure the peak memory of what was timed, unless it is there already."""
+        conditions = self.settings.conditions
+        starts, calls = [], []
+        for candidate, mode in product(candidates, conditions.modes):
+            start = self.start(candidate, mode)
+            is_timed = self.measurements.number(start, TIME) is not None
+            is_there = self.measurements.number(start, PEAK) is not None
+            if is_timed and not (self.settings.resume and is_there):
+                starts.append(start)
+                calls.append(partial(run_block, candidate, mode, conditions))
+        done = iter(range(1, len(calls) + 1))
+        unit_s = GUESSES_S["memory"]
+        peaks = peak_bytes(
+            calls,
+            conditions.device,
+            conditions.dtype,
+            conditions.threads,
+            lambda: on_seconds(unit_s * next(done), unit_s * len(calls)),
+        )
+        for start, peak in zip(starts, peaks, strict=True):
             if peak is not None:
-                self.book.put([peak_row(each, mode, conditions, self.machine, peak)])
-        if cases:
+                self.measurements.put([with_numbers(start, PEAK, "MiB", [peak / 2**20])])
+        if calls:
             self.save()
 
     def _fit(self) -> None:
-        conditions = self.asked.conditions
-        for mode in conditions.modes:
+        for mode in self.settings.conditions.modes:
             fit = self.least_ms(self.calibration.fit, mode)
             sample = self.least_ms(self.calibration.sample, mode)
-            if len(fit) + len(sample) >= LEAST_JUDGED:
-                measured = partial(features, conditions=conditions)
-                self.models[mode] = fitted(mode, fit, sample, measured)
+            if len(fit) + len(sample) >= MIN_JUDGED:
+                block_features = partial(features, conditions=self.settings.conditions)
+                self.models[mode] = FittedModel.fit(mode, fit, sample, block_features)
+
+    def start(self, candidate: BlockCandidate, mode: str) -> Row:
+        """Return the row of a candidate in a mode, without a number."""
+        return start_row(self.machine, candidate.columns(self.settings.conditions, mode))
+
+    def number(self, candidate: BlockCandidate, mode: str, metric: str) -> float | None:
+        """Return the median of a metric, or None where it was not measured."""
+        return self.measurements.number(self.start(candidate, mode), metric)
 
     def least_ms(
-        self, candidates: Iterable[Candidate], mode: str = FORWARD
-    ) -> list[tuple[Candidate, float]]:
-        """Return the least time of those that were timed and are right."""
-        found = []
-        for each in candidates:
-            start = each.row(self.asked.conditions, mode, self.machine)
-            time = self.book.least_ms(start) if each.key in self.green else None
-            found += [] if time is None else [(each, time)]
-        return found
+        self, candidates: Iterable[BlockCandidate], mode: str = FORWARD
+    ) -> list[tuple[BlockCandidate, float]]:
+        """Return the least time of those that passed the gate and were timed."""
+        times = []
+        for candidate in candidates:
+            least_ms = self.number(candidate, mode, LEAST)
+            if candidate.key in self.passed and least_ms is not None:
+                times.append((candidate, least_ms))
+        return times
 
-    def predict(self, candidate: Candidate, mode: str = FORWARD) -> float | None:
-        """Return the milliseconds that the model says, if there is one and it can."""
+    def predict(self, candidate: BlockCandidate, mode: str = FORWARD) -> float | None:
+        """Return the milliseconds that the model predicts; None without a model that can."""
         if mode not in self.models:
             return None
-        return self.models[mode].model.predict(features(candidate, self.asked.conditions))
+        return self.models[mode].model.predict(features(candidate, self.settings.conditions))
 
-    def others(self) -> Iterator[Candidate]:
-        """Yield all that can be predicted: the catalogue where it stands, or what was chosen."""
-        place = self.asked.place
-        every = {each.key: each for each in self.shown}
-        for design in designs_for(self.catalogue, place):
-            if (design.channels, design.out_channels, design.stride) == (
-                place.channels,
-                place.out_channels,
-                place.stride,
-            ):
-                each = at_place(design, place, self.asked.by)
-                every.setdefault(each.key, each)
-        yield from (each for key, each in every.items() if key not in self.red)
+    def predictable(self) -> Iterator[BlockCandidate]:
+        """Yield what can be predicted: the blocks shown, and the catalogue at their shape."""
+        shape = self.settings.shape
+        candidates = {candidate.key: candidate for candidate in self.shown}
+        for design in designs_for(self.catalogue, shape):
+            if is_at(design, shape):
+                candidate = design_at(design, shape, self.settings.by)
+                candidates.setdefault(candidate.key, candidate)
+        yield from (x for key, x in candidates.items() if key not in self.failed)
 
-    def elsewhere(self) -> Iterator[Candidate]:
-        """Yield what was chosen at the other places asked for, groups solved anew.
+    def elsewhere(self) -> Iterator[BlockCandidate]:
+        """Yield designs and baselines at the shapes to predict, groups solved again.
 
-        `unfit` counts what does not fit there.
+        `unfit` counts those that do not fit there.
         """
-        asked = self.asked
-        for place in asked.predict:
-            named = beside(find_baselines(asked.baselines), place)
+        settings = self.settings
+        for shape in settings.predict:
+            named = baselines_at(find_baselines(settings.baselines), shape)
             yield from named.candidates
-            self.unfit[place] = len(named.left_out)
-            for each in self.chosen:
+            self.unfit[shape] = len(named.left_out)
+            for design in self.designs:
                 try:
-                    yield moved(each, self.catalogue, place, asked.by)
+                    yield reshaped(design, self.catalogue, shape, settings.by)
                 except IfspaceError:
-                    self.unfit[place] += 1
+                    self.unfit[shape] += 1
 
-    def _predicted(self) -> Iterator[dict[str, Any]]:
-        conditions = self.asked.conditions
-        for each, mode in product(self.others(), conditions.modes):
-            milliseconds = self.predict(each, mode)
-            if milliseconds is not None:
-                yield predicted_row(each, mode, conditions, self.machine, milliseconds)
+    def _predicted_rows(self) -> Iterator[Row]:
+        for candidate, mode in product(self.predictable(), self.settings.conditions.modes):
+            predicted_ms = self.predict(candidate, mode)
+            if predicted_ms is not None:
+                yield with_numbers(self.start(candidate, mode), PREDICTED, "ms", [predicted_ms])
+
+    def pareto(self) -> list[tuple[BlockCandidate, float]]:
+        """Return the blocks that no other one shown beats in parameters and least time."""
+        times = self.least_ms(self.shown)
+        return [times[n] for n in front([(x.sized.params, least_ms) for x, least_ms in times])]
+
+    def fastest(self) -> list[tuple[BlockCandidate, float]]:
+        """Return the blocks of the catalogue that the model predicts to be the fastest."""
+        if not self.models:
+            return []
+        candidates = {candidate.key: candidate for candidate in self.predictable()}.values()
+        predicted = [(x, ms) for x in candidates if (ms := self.predict(x)) is not None]
+        return sorted(predicted, key=lambda pair: pair[1])[:FASTEST]
+
+    def worst_slowdown(self) -> float:
+        """Return the largest ratio of a median to the least time: that of a busy machine."""
+        worst = 1.0
+        for candidate, mode in product(self.shown, self.settings.conditions.modes):
+            median, least = (self.number(candidate, mode, metric) for metric in (TIME, LEAST))
+            if median is not None and least:
+                worst = max(worst, median / least)
+        return worst
+
+    def _none_right(self) -> SettingError:
+        first = self.shown[0] if self.shown else None
+        return SettingError.because(
+            "no block is right, none is timed",
+            got=f"{first.name}: {self.failed[first.key]}" if first else "none chosen",
+            allowed="blocks that are what they are said to be",
+            remedy="enumerate the catalogue anew",
+        )
+
+    def _none_timed(self, candidate: BlockCandidate) -> SettingError:
+        metrics = [str(x["metric"]) for x in self.measurements if x["candidate"] == candidate.name]
+        why = next((metric for metric in metrics if metric.startswith(NOT_RUN)), "it has no time")
+        return SettingError.because(
+            "no block could be timed",
+            got=f"{candidate.name}, {why}",
+            allowed="feature maps that fit into memory",
+            remedy="ask for a smaller batch or side",
+        )
+
+
+def time_blocks(
+    trials: Sequence[Trial[BlockCandidate]],
+    conditions: Conditions,
+    limits: Limits,
+    on_round: Callable[[], None] | None = None,
+    on_seconds: OnSeconds | None = None,
+) -> None:
+    """Time blocks in turn, forward and both ways, compiled or not: see `time_trials`."""
+    set_precision(conditions.dtype)
+    inputs = BlockInputs(conditions)
+
+    def prepare(trial: Trial[BlockCandidate]) -> Call:
+        needed = trial.candidate.bytes_needed(conditions)
+        available = available_bytes(conditions.device)
+        if needed > available:
+            raise NotRunError(f"it needs {needed / 2**30:.1f} GiB of {available / 2**30:.1f}")
+        module, run = block_call(trial.candidate, trial.mode, conditions, inputs)
+        if not trial.compiled:
+            return partial(run, module)
+        expected = run(module)
+        torch.compiler.reset()
+        compiled = torch.compile(module, dynamic=False, fullgraph=True)
+        assert isinstance(compiled, torch.nn.Module)
+        check_compiled(run(compiled), expected, conditions.dtype)
+        return partial(run, compiled)
+
+    time_trials(
+        trials, prepare, limits, conditions.device, on_round=on_round, on_seconds=on_seconds
+    )
+
+
+def trial_rows(trial: Trial[BlockCandidate], start: Row, bound: float) -> tuple[Row, ...]:
+    """Return the rows of a block's times, or the one that says why there are none."""
+    suffix = COMPILED * trial.compiled
+    if trial.reason:
+        return (with_numbers(start, NOT_RUN + trial.reason + suffix, ""),)
+    return time_rows(start, trial.seconds, bound, suffix) if trial.seconds else ()
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points that none beats, by the first amount and then the second.
+
+    A point beats another that is no less in either amount and more in one; equal ones all stay.
+
+    >>> front([(3, 1.0), (1, 4.0), (2, 4.0), (2, 2.0), (3, 1.0)])
+    [1, 3, 0, 4]
+    """
+    order = sorted(range(len(points)), key=lambda index: (*points[index], index))
+    indices: list[int] = []
+    for index in order:
+        last = points[indices[-1]] if indices else None
+        if last is None or points[index][1] < last[1] or points[index] == last:
+            indices.append(index)
+    return indices

@@ -1,20 +1,11 @@
-"""What `ifspace bench` prints: times, memory, the model beside its rivals, what is not beaten."""
+"""What `ifspace bench` prints: times, memory, errors of the model, and which blocks none beats."""
 
 from collections.abc import Iterator
-from itertools import product
 from typing import Any, Final
 
-from ifspace.bench.blocks import (
-    Candidate,
-    front,
-)
-from ifspace.bench.latency import (
-    ERROR_GOAL,
-    MODEL,
-    RANK_GOAL,
-    Errors,
-)
-from ifspace.bench.results import Files
+from ifspace.bench.case import BASELINE, CATALOGUE, BlockCandidate
+from ifspace.bench.latency import ERROR_GOAL, MODEL, RANK_GOAL, Errors
+from ifspace.bench.results import ResultFiles
 from ifspace.bench.rows import (
     COLUMNS,
     COMPILED,
@@ -26,95 +17,69 @@ from ifspace.bench.rows import (
     TIME,
     Row,
 )
-from ifspace.bench.session import Run
-from ifspace.catalogue.export import csv_table, json_text, markdown_table
+from ifspace.bench.session import BlockBench
 from ifspace.cli.options import Forms
-from ifspace.table import (
-    facts,
-    heading,
-    table,
-)
+from ifspace.serialize import json_text
+from ifspace.table import Table, facts
 
 CONV: Final = "CONV"
 NO_NUMBER: Final = "–"
-# So many of the blocks that the model calls the fastest are named.
-FASTEST: Final = 3
 # A median of so many times the least is that of a busy machine.
 BUSY: Final = 3.0
+# So many of the blocks that are left out are named.
+MAX_NAMED: Final = 5
 
 
-def forms(run: Run, files: Files) -> Forms:
-    """Return what was found in every format; the rows are those of the blocks shown."""
-    keys = {(each.name, each.case(run.asked.conditions)) for each in run.shown}
-    rows = [row for row in run.book if (row["candidate"], row["case"]) in keys]
+def forms(bench: BlockBench, files: ResultFiles) -> Forms:
+    """Return the answer in every format; the rows are those of the blocks shown."""
+    conditions = bench.settings.conditions
+    shown = {(block.name, block.case(conditions)) for block in bench.shown}
+    rows = [row for row in bench.measurements if (row["candidate"], row["case"]) in shown]
+    cells = tuple(tuple(row[name] for name in COLUMNS) for row in rows)
     return {
-        "table": lambda: _text(run, files),
-        "json": lambda: json_text(_values(run, files, rows)),
-        "csv": lambda: csv_table(COLUMNS, [[row[name] for name in COLUMNS] for row in rows]),
+        "table": lambda: _text(bench, files),
+        "json": lambda: json_text(_values(bench, files, rows)),
+        "csv": lambda: Table(COLUMNS, cells).csv(),
         "markdown": lambda: "\n".join(
-            f"{mode}\n\n{markdown_table(*_plain(run, mode))}" for mode in run.asked.conditions.modes
+            f"{mode}\n\n{_times_table(bench, mode).markdown()}" for mode in conditions.modes
         ),
     }
 
 
-def _values(run: Run, files: Files, rows: list[Row]) -> dict[str, Any]:
+def _values(bench: BlockBench, files: ResultFiles, rows: list[Row]) -> dict[str, Any]:
     return {
-        "rows": [_numeric(row) for row in rows],
-        "model": {mode: each.to_json() for mode, each in run.models.items()},
+        "rows": [_with_numbers(row) for row in rows],
+        "model": {mode: model.record() for mode, model in bench.models.items()},
         "pareto": [
-            {"block": each.name, "params": each.sized.params, "latency_ms": ms}
-            for each, ms in pareto(run)
+            {"block": block.name, "params": block.sized.params, "latency_ms": ms}
+            for block, ms in bench.pareto()
         ],
-        "fastest_predicted": [{"block": each.name, "latency_ms": ms} for each, ms in fastest(run)],
-        "red": [{"block": key[0], "why": why} for key, why in run.red.items()],
-        "left_out": [{"block": name, "why": why} for name, why in run.left_out],
+        "fastest_predicted": [
+            {"block": block.name, "latency_ms": ms} for block, ms in bench.fastest()
+        ],
+        "red": [{"block": key[0], "why": why} for key, why in bench.failed.items()],
+        "left_out": [{"block": name, "why": why} for name, why in bench.left_out],
         "files": [str(path) for path in (files.rows, files.designs, files.latency)],
     }
 
 
-def _numeric(row: Row) -> Row:
-    """Return a row with numbers as numbers, whether it was measured now or read, None for none."""
-    plain = dict(row)
+def _with_numbers(row: Row) -> Row:
+    """Return a row with its numbers parsed, for it may have been read; None for an empty one."""
+    parsed = dict(row)
     for name in ("N", "C", "F", "H", "W"):
-        plain[name] = int(plain[name])
+        parsed[name] = int(parsed[name])
     for name in ("median", "p20", "p80", "bound"):
-        plain[name] = None if plain[name] == "" else float(plain[name])
-    return plain
+        parsed[name] = None if parsed[name] == "" else float(parsed[name])
+    return parsed
 
 
-def pareto(run: Run) -> list[tuple[Candidate, float]]:
-    """Return the blocks that no other one shown beats in parameters and least time."""
-    every = run.least_ms(run.shown)
-    return [every[n] for n in front([(each.sized.params, ms) for each, ms in every])]
-
-
-def busy(run: Run) -> float | None:
-    """Return how many times the least time the worst median is, if that is too many."""
-    worst = 1.0
-    for mode, each in product(run.asked.conditions.modes, run.shown):
-        start = _start(run, each, mode)
-        median, least = (run.book.number(start, metric) for metric in (TIME, LEAST))
-        if median is not None and least:
-            worst = max(worst, median / least)
-    return worst if worst > BUSY else None
-
-
-def fastest(run: Run) -> list[tuple[Candidate, float]]:
-    """Return the blocks of the catalogue that the model calls the fastest."""
-    if not run.models:
-        return []
-    every = {each.key: each for each in run.others()}.values()
-    predicted = [(each, ms) for each in every if (ms := run.predict(each)) is not None]
-    return sorted(predicted, key=lambda each: each[1])[:FASTEST]
-
-
-def _text(run: Run, files: Files) -> str:
-    place, conditions = run.asked.place, run.asked.conditions
+def _text(bench: BlockBench, files: ResultFiles) -> str:
+    shape, conditions = bench.settings.shape, bench.settings.conditions
     words = [
-        f"{place.channels} to {place.out_channels} channels",
-        f"side {place.side}",
-        *([f"stride {place.stride}"] if place.stride > 1 else []),
-        f"batch {place.batch}",
+        f"{shape.channels} to {shape.out_channels} channels",
+        f"side {shape.side}",
+        *([f"stride {shape.stride}"] if shape.stride > 1 else []),
+        f"batch {shape.batch}",
         conditions.dtype,
         conditions.layout,
         f"{conditions.style} style",
@@ -123,53 +88,45 @@ def _text(run: Run, files: Files) -> str:
         words.append(f"{conditions.threads} thread{'s' * (conditions.threads > 1)}")
     text = ""
     for mode in conditions.modes:
-        title = f"{mode[0].upper()}{mode[1:].replace('+', ' + ')} on {run.machine.device}: "
-        text += heading(title + ", ".join(words))
-        text += table(*_columns(run, mode), keys=2) + "\n"
-    text += _model(run)
-    return text + facts(_facts(run, files))
+        mode_text = f"{mode[0].upper()}{mode[1:].replace('+', ' + ')}"
+        title = f"{mode_text} on {bench.machine.device}: {', '.join(words)}"
+        text += _times_table(bench, mode, title).text(keys=2) + "\n"
+    text += _model_text(bench)
+    return text + facts(_facts(bench, files))
 
 
-def _columns(run: Run, mode: str) -> tuple[list[str], list[list[str]]]:
-    """Return the table of a mode: header and rows."""
-    header = [">#", "block~", ">params", ">MACs/px", ">least ms", ">×CONV"]
-    compiled = run.asked.conditions.compiled
-    header += [">median", ">p20", ">p80", *([">compiled"] if compiled else []), ">MiB"]
-    header += [">model ms"] if run.models else []
-    reference = next((x for x in run.beside if str(x.sized.block) == CONV), None)
-    base = None if reference is None else run.book.number(_start(run, reference, mode), LEAST)
+def _times_table(bench: BlockBench, mode: str, title: str = "") -> Table:
+    """Return the table of a mode, a row for each block shown."""
+    compiled = bench.settings.conditions.compiled
+    columns = [">#", "block~", ">params", ">MACs/px", ">least ms", ">×CONV"]
+    columns += [">median", ">p20", ">p80", *([">compiled"] if compiled else []), ">MiB"]
+    columns += [">model ms"] if bench.models else []
+    conv = next((x for x in bench.baselines if str(x.sized.block) == CONV), None)
+    conv_ms = None if conv is None else bench.number(conv, mode, LEAST)
     rows = []
-    for place, each in enumerate(run.shown, start=1):
-        row = run.book.find(_start(run, each, mode), TIME) or dict.fromkeys(COLUMNS, "")
-        least = run.book.number(_start(run, each, mode), LEAST)
-        cells = [
-            str(place) if each in run.chosen else "",
-            each.name,
-            f"{each.sized.params:,}",
-            f"{each.sized.macs_per_pixel(each.stride):,}",
+    for number, block in enumerate(bench.shown, start=1):
+        time_row = bench.measurements.find(bench.start(block, mode), TIME) or {}
+        least_ms = bench.number(block, mode, LEAST)
+        row = [
+            str(number) if block in bench.designs else "",
+            block.name,
+            block.sized.params,
+            block.sized.macs_per_pixel(block.stride),
+            _ms(least_ms),
+            "" if least_ms is None or conv_ms is None else f"{least_ms / conv_ms:.2f}",
+            *(_ms(time_row.get(name)) for name in ("median", "p20", "p80")),
         ]
-        cells += [_ms(least), "" if base is None or least is None else f"{least / base:.2f}"]
-        cells += [_ms(row[name]) for name in ("median", "p20", "p80")]
         if compiled:
-            cells.append(_ms(run.book.number(_start(run, each, mode), TIME + COMPILED)))
-        cells.append(_ms(run.book.number(_start(run, each, mode), PEAK)))
-        if run.models:
-            cells.append(_ms(run.book.number(_start(run, each, mode), PREDICTED)))
-        rows.append([*cells, _note(run, each, mode)])
-    return [*header, "notes~"], rows
-
-
-def _plain(run: Run, mode: str) -> tuple[list[str], list[list[str]]]:
-    header, rows = _columns(run, mode)
-    return [each.strip(">~") for each in header], rows
-
-
-def _start(run: Run, candidate: Candidate, mode: str) -> Row:
-    return candidate.row(run.asked.conditions, mode, run.machine)
+            row.append(_ms(bench.number(block, mode, TIME + COMPILED)))
+        row.append(_ms(bench.number(block, mode, PEAK)))
+        if bench.models:
+            row.append(_ms(bench.number(block, mode, PREDICTED)))
+        rows.append((*row, _note(bench, block, mode)))
+    return Table((*columns, "notes~"), tuple(rows), title)
 
 
 def _ms(number: Any) -> str:
-    """Return a number with three digits that count, or a dash.
+    """Return a number with three significant digits, or a dash.
 
     >>> _ms(12.3456), _ms("0.123456"), _ms(None), _ms(1234.5)
     ('12.3', '0.123', '–', '1234')
@@ -181,39 +138,39 @@ def _ms(number: Any) -> str:
     return format(value, f".{digits}f")
 
 
-def _note(run: Run, candidate: Candidate, mode: str) -> str:
+def _note(bench: BlockBench, block: BlockCandidate, mode: str) -> str:
     """Return the name of a baseline, and why a block was not timed."""
-    said = [part.removeprefix("baseline: ") for part in candidate.provider.split(", ")]
-    said = [part for part in said if part not in ("catalogue", candidate.name)]
-    if candidate.key in run.red:
-        said.append("red, see below")
-    start = _start(run, candidate, mode)
-    what = [start[name] for name in ("case", "candidate", "mode")]
-    said += [
+    providers = [part.removeprefix(f"{BASELINE}: ") for part in block.provider.split(", ")]
+    parts = [part for part in providers if part not in (CATALOGUE, block.name)]
+    if block.key in bench.failed:
+        parts.append("failed the check, see below")
+    start = bench.start(block, mode)
+    names = ("case", "candidate", "mode")
+    parts += [
         str(row["metric"])
-        for row in run.book
-        if row["metric"].startswith(NOT_RUN)
-        and [row[name] for name in ("case", "candidate", "mode")] == what
+        for row in bench.measurements
+        if row["metric"].startswith(NOT_RUN) and all(row[x] == start[x] for x in names)
     ]
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
-def _model(run: Run) -> str:
-    """Return how the model fares on blocks that it was not fitted to, beside one amount alone."""
-    if not run.models:
+def _model_text(bench: BlockBench) -> str:
+    """Return the errors of the model on blocks held out of its fit, beside one amount alone."""
+    if not bench.models:
         return ""
-    rows = []
-    for mode, each in run.models.items():
-        for name, errors in each.errors.items():
-            rows.append([mode, name, *_errors(errors)])
-    fit = next(iter(run.models.values()))
-    count = next(iter(fit.errors.values())).count
-    title = f"Latency model of {fit.fitted_to} blocks, judged on {count} that were held out in turn"
-    columns = ["mode", "predictor", ">rank correlation", ">median error"]
-    return heading(title) + table(columns, rows, keys=2) + "\n"
+    rows = tuple(
+        (mode, name, *_error_cells(errors))
+        for mode, model in bench.models.items()
+        for name, errors in model.errors.items()
+    )
+    model = next(iter(bench.models.values()))
+    count = model.errors[MODEL].count
+    title = f"Latency model of {model.fitted_to} blocks, judged on {count} that were held out"
+    columns = ("mode", "predictor", ">rank correlation", ">median error")
+    return Table(columns, rows, title).text(keys=2) + "\n"
 
 
-def _errors(errors: Errors) -> tuple[str, str]:
+def _error_cells(errors: Errors) -> tuple[str, str]:
     rank, error = errors.rank_correlation, errors.median_error
     return (
         NO_NUMBER if rank is None else f"{rank:.2f}",
@@ -221,38 +178,81 @@ def _errors(errors: Errors) -> tuple[str, str]:
     )
 
 
-def _beside_conv(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield how the designs fare beside the convolution that they replace."""
-    times = {each.name: ms for each, ms in run.least_ms(run.beside)}
-    designs = [ms for _, ms in run.least_ms(run.chosen)]
-    if CONV in times and designs:
-        faster = sum(ms < times[CONV] for ms in designs)
-        best = min(designs) / times[CONV]
-        said = f"{faster} of {len(designs)} designs are faster"
-        yield "beside CONV", f"{said}; the quickest takes {best:.2f} of its time"
-
-
-def _facts(run: Run, files: Files) -> Iterator[tuple[str, str]]:
-    if run.models:
+def _facts(bench: BlockBench, files: ResultFiles) -> Iterator[tuple[str, str]]:
+    if bench.models:
         yield "goals", f"rank correlation from {RANK_GOAL}, median error to {ERROR_GOAL:.0%}"
-    for mode, model in run.models.items():
+    for mode, model in bench.models.items():
         misses = model.errors[MODEL].misses
         yield "", f"{mode}: {'missed: ' + '; '.join(misses) if misses else 'met'}"
-    yield from _beside_conv(run)
-    name = "not beaten"
-    for each, ms in pareto(run):
-        yield name, f"{each.name}: {each.sized.params:,} parameters, {_ms(ms)} ms at least"
-        name = ""
-    name = "fastest"
-    for each, ms in fastest(run):
-        timed = dict(run.least_ms([each]))
-        own = f", measured {_ms(next(iter(timed.values())))} ms" if timed else ""
-        yield name, f"{each.name}: {_ms(ms)} ms by the model{own}"
-        name = ""
-    name = "red"
-    for key, why in run.red.items():
-        yield name, f"{key[0]}: {why}; not timed"
-        name = ""
+    yield from _beside_conv(bench)
+    yield from _titled(
+        "not beaten",
+        (
+            f"{block.name}: {block.sized.params:,} parameters, {_ms(ms)} ms at least"
+            for block, ms in bench.pareto()
+        ),
+    )
+    yield from _titled("fastest", _fastest_texts(bench))
+    yield from _titled(
+        "failed", (f"{key[0]}: {why}; not timed" for key, why in bench.failed.items())
+    )
     yield "rows", str(files.rows)
-    if run.least_ms(run.measured, FORWARD):
+    if bench.least_ms(bench.measured):
         yield "latencies", f"{files.latency}, for `ifspace layout --latency`"
+
+
+def _titled(name: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """Yield facts under one name."""
+    for text in texts:
+        yield name, text
+        name = ""
+
+
+def _beside_conv(bench: BlockBench) -> Iterator[tuple[str, str]]:
+    """Yield how the designs compare with the convolution that they replace."""
+    baseline_ms = {block.name: ms for block, ms in bench.least_ms(bench.baselines)}
+    designs_ms = [ms for _, ms in bench.least_ms(bench.designs)]
+    if CONV in baseline_ms and designs_ms:
+        conv_ms = baseline_ms[CONV]
+        faster = sum(ms < conv_ms for ms in designs_ms)
+        share = min(designs_ms) / conv_ms
+        text = f"{faster} of {len(designs_ms)} designs are faster"
+        yield "beside CONV", f"{text}; the quickest takes {share:.2f} of its time"
+
+
+def _fastest_texts(bench: BlockBench) -> Iterator[str]:
+    for block, predicted_ms in bench.fastest():
+        times = bench.least_ms([block], FORWARD)
+        measured = f", measured {_ms(times[0][1])} ms" if times else ""
+        yield f"{block.name}: {_ms(predicted_ms)} ms by the model{measured}"
+
+
+def notes(bench: BlockBench) -> Iterator[str]:
+    """Yield what a reader should know beside the answer: what was left out, solved, reused."""
+    for name, why in bench.left_out[:MAX_NAMED]:
+        yield f"left out: {name}: {why}"
+    if len(bench.left_out) > MAX_NAMED:
+        yield f"left out: {len(bench.left_out) - MAX_NAMED:,} more, for similar reasons"
+    for (name, _, _), why in bench.failed.items():
+        yield f"failed the check, not timed: {name}: {why}"
+    shape = bench.settings.shape
+    if bench.solved:
+        yield (
+            f"groups of {bench.solved} designs solved anew from {shape.channels} to "
+            f"{shape.out_channels} channels; enumerate that width to predict its whole catalogue"
+        )
+    if bench.settings.calibrate and not bench.models:
+        yield "no model: too few blocks of the catalogue fit these widths; nothing is predicted"
+    for there, count in bench.unfit.items():
+        if count:
+            yield (
+                f"{count} blocks have no groups from {there.channels} to {there.out_channels} "
+                "channels: no latency of them is predicted there"
+            )
+    if (slowdown := bench.worst_slowdown()) > BUSY:
+        yield (
+            f"another program kept this machine busy: medians up to {slowdown:.0f} times the "
+            "least; compare the least, or measure again"
+        )
+    if bench.reused:
+        yield f"{bench.reused} measurements were there already"

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 def test_functions_take_turns_and_slow_ones_fewer() -> None:
     calls: list[str] = []
     runs = {name: lambda name=name: calls.append(name) for name in ("a", "slow", "b", "once")}
-    limits = Limits(budget_s=0.0, least=4, few=2, slow_s=0.5, once_s=1.0)
+    limits = Limits(budget_s=0.0, min_rounds=4, slow_rounds=2, slow_s=0.5, once_s=1.0)
     first_s = {"a": 0.01, "slow": 0.6, "b": 0.01, "once": 3.0}
     times = interleaved(runs, first_s, limits, CPU)
     assert calls == ["a", "slow", "b"] * 2 + ["a", "b"] * 2
@@ -29,8 +29,8 @@ def test_functions_take_turns_and_slow_ones_fewer() -> None:
 def test_what_always_takes_part_is_never_too_slow() -> None:
     calls: list[str] = []
     runs = {name: lambda name=name: calls.append(name) for name in ("a", "b")}
-    limits = Limits(budget_s=0.0, least=3, few=1, slow_s=0.5, once_s=1.0)
-    times = interleaved(runs, {"a": 9.0, "b": 9.0}, limits, CPU, always=["a"])
+    limits = Limits(budget_s=0.0, min_rounds=3, slow_rounds=1, slow_s=0.5, once_s=1.0)
+    times = interleaved(runs, {"a": 9.0, "b": 9.0}, limits, CPU, every_round=frozenset("a"))
     assert calls == ["a"] * 3
     assert times["b"] == [9.0]
 
@@ -38,7 +38,7 @@ def test_what_always_takes_part_is_never_too_slow() -> None:
 def test_a_short_call_follows_one_of_its_own() -> None:
     calls: list[str] = []
     runs = {name: lambda name=name: calls.append(name) for name in ("a", "b")}
-    interleaved(runs, {"a": 1e-5, "b": 1e-5}, Limits(budget_s=0.0, least=1, most=2), CPU)
+    interleaved(runs, {"a": 1e-5, "b": 1e-5}, Limits(budget_s=0.0, min_rounds=1, max_rounds=2), CPU)
     assert calls == ["a", "a", "b", "b"]
 
 
@@ -46,10 +46,14 @@ def test_rounds_end_with_the_budget_or_the_most() -> None:
     def run() -> None:
         time.sleep(0.01)
 
-    some = interleaved({"a": run}, {"a": 0.01}, Limits(budget_s=0.05, least=2, most=100), CPU)
+    some = interleaved(
+        {"a": run}, {"a": 0.01}, Limits(budget_s=0.05, min_rounds=2, max_rounds=100), CPU
+    )
     assert 2 <= len(some["a"]) <= 6
     assert min(some["a"]) >= 0.01
-    most = interleaved({"a": run}, {"a": 0.01}, Limits(budget_s=9.0, least=2, most=3), CPU)
+    most = interleaved(
+        {"a": run}, {"a": 0.01}, Limits(budget_s=9.0, min_rounds=2, max_rounds=3), CPU
+    )
     assert len(most["a"]) == 3
 
 
@@ -67,8 +71,8 @@ def test_every_round_is_told_with_the_times_so_far() -> None:
     interleaved(
         {"a": lambda: None, "b": lambda: None},
         {"a": 0.01, "b": 0.01},
-        Limits(budget_s=9.0, least=1, most=3),
+        Limits(budget_s=9.0, min_rounds=1, max_rounds=3),
         CPU,
-        each_round=lambda times: told.append({name: len(each) for name, each in times.items()}),
+        on_round=lambda times: told.append({name: len(each) for name, each in times.items()}),
     )
     assert told == [{"a": n, "b": n} for n in (1, 2, 3)]

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +11,8 @@ import pytest
 import torch
 from samples import DW_PW, SMALL
 
-from ifspace.bench import session as blocks_run
-from ifspace.bench.machine import Rates
 from ifspace.bench.rows import COLUMNS
+from ifspace.bench.session import BlockBench
 from ifspace.catalogue import save
 from ifspace.stages.latency import read_latency
 
@@ -35,18 +34,11 @@ QUICK = (*SMALLEST, "--no-calibrate")
 
 
 @pytest.fixture(autouse=True)
-def quick(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """Runs measure neither bandwidth nor memory, in an empty folder."""
-    monkeypatch.setattr(blocks_run, "measured_rates", lambda *given: Rates(1e9, {"fp32": 1e9}))
-    monkeypatch.setattr(blocks_run, "keep_memory", lambda: True)
-    monkeypatch.setattr(blocks_run, "CALIBRATION_ROUNDS", 3)
-    monkeypatch.setattr(blocks_run, "peaks", lambda cases, *given: [1 << 20] * len(cases))
+def empty_folder(
+    quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Runs are quick, in an empty folder."""
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -60,7 +52,7 @@ def written(folder: Path = Path("results")) -> list[Path]:
     return sorted((folder / "bench").iterdir())
 
 
-def rows_of(folder: Path = Path("results")) -> list[dict[str, str]]:
+def case_rows(folder: Path = Path("results")) -> list[dict[str, str]]:
     (path,) = (
         each
         for each in written(folder)
@@ -134,19 +126,21 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     assert out.read_text() == ended.out
     assert tuple(ended.out.splitlines()[0].split(",")) == COLUMNS
     markdown = run("bench", catalogue, *QUICK, "--format", "markdown", "--resume").out
-    assert markdown.startswith("forward\n\n| # | block | params |")
-    assert "\nforward+backward\n\n| # | block |" in markdown
+    headers = [line.split("|")[1:4] for line in markdown.splitlines() if " block " in line]
+    assert [[cell.strip() for cell in cells] for cells in headers] == [["#", "block", "params"]] * 2
+    assert markdown.startswith("forward\n\n|")
+    assert "\nforward+backward\n\n|" in markdown
 
 
 def test_what_was_measured_is_not_measured_again(run: Callable, catalogue: Path) -> None:
     run("bench", catalogue, *QUICK)
-    before = rows_of()
+    before = case_rows()
     ended = run("bench", catalogue, *QUICK, "--resume")
     assert "ifspace: 8 measurements were there already\n" in ended.err
-    assert rows_of() == before
+    assert case_rows() == before
     ended = run("bench", catalogue, *QUICK)
     assert "already" not in ended.err
-    metrics = [sorted(row["metric"] for row in rows) for rows in (rows_of(), before)]
+    metrics = [sorted(row["metric"] for row in rows) for rows in (case_rows(), before)]
     assert metrics[0] == metrics[1]
 
 
@@ -157,21 +151,26 @@ def test_another_width_is_solved_and_added_to_the_rows(run: Callable, catalogue:
     )
     assert ended.status == 0, ended.err
     assert "groups of 2 designs solved anew from 8 to 24 channels" in ended.err
-    assert {(row["C"], row["F"]) for row in rows_of()} == {("16", "16"), ("8", "24")}
+    assert {(row["C"], row["F"]) for row in case_rows()} == {("16", "16"), ("8", "24")}
     designs = json.loads(written()[1].read_text())["designs"]
     assert {each["channels"] for each in designs} == {8, 16}
 
 
-def test_a_red_block_is_listed_and_not_timed(run: Callable, tmp_path: Path) -> None:
+def test_a_block_that_fails_the_check_is_listed_and_not_timed(
+    run: Callable, tmp_path: Path
+) -> None:
     path = tmp_path / "wrong.parquet"
     save(replace(SMALL, designs=(replace(DW_PW, params=401), SMALL.designs[2])), path)
     ended = run("bench", path, *QUICK)
     assert ended.status == 0
-    assert "ifspace: red, not timed: DW+PW: 400 and 400, the catalogue says 401" in ended.err
+    assert (
+        "ifspace: failed the check, not timed: DW+PW: 400 and 400, the catalogue says 401"
+        in ended.err
+    )
     line = next(line for line in ended.out.splitlines() if " DW+PW " in line)
     assert "–" in line
-    assert line.endswith("red, see below")
-    red = [row for row in rows_of() if row["candidate"] == "DW+PW"]
+    assert line.endswith("failed the check, see below")
+    red = [row for row in case_rows() if row["candidate"] == "DW+PW"]
     assert {row["metric"][:5] for row in red} == {"red: "}
     save(replace(SMALL, designs=(replace(DW_PW, params=401),)), path)
     run("bench", path, *QUICK, "--baselines", "none").refused("no block is right", "401")
@@ -184,7 +183,7 @@ def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
     assert "no results/catalogue-64.parquet: enumerating blocks of up to 4 layers" in ended.err
     lines = ended.out.splitlines()
     title = next(line for line in lines if line.startswith("Latency model of "))
-    assert title.endswith(" that were held out in turn")
+    assert title.endswith(" that were held out")
     names = [line[18:36].strip() for line in lines if line.startswith("forward  ")]
     assert names == ["model", "parameters alone", "MACs alone"]
     assert "goals        rank correlation from 0.9, median error to 20%" in lines
@@ -210,17 +209,17 @@ def test_the_catalogue_of_record_is_the_default(run: Callable) -> None:
 def test_an_interrupted_run_keeps_its_rows(
     run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(self, candidates, tell) -> None:
+    def stop(*arguments) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(blocks_run.Run, "_weigh", stop)
+    monkeypatch.setattr(BlockBench, "_measure_memory", stop)
     ended = run("bench", catalogue, *QUICK)
     assert (ended.status, ended.out) == (130, "")
     assert ended.err.splitlines()[-2:] == [
         f"ifspace: kept: {written()[0]}; the same command with --resume goes on",
         "ifspace: interrupted",
     ]
-    assert sum(row["metric"] == "time" for row in rows_of()) == 8
+    assert sum(row["metric"] == "time" for row in case_rows()) == 8
     assert len(json.loads(written()[1].read_text())["designs"]) == 4
 
 
@@ -233,7 +232,7 @@ def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
     def stop(*given) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(blocks_run.Run, "_check", stop)
+    monkeypatch.setattr(BlockBench, "_check", stop)
     ended = run("bench", catalogue, *QUICK)
     assert (ended.status, ended.err) == (
         130,
@@ -308,9 +307,9 @@ def test_a_foreign_file_is_let_be(run: Callable, catalogue: Path, name: str) -> 
 
 def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
-    before = rows_of()
+    before = case_rows()
     run("bench", catalogue, *QUICK, "--no-backward", "--side", 5)
-    rows = rows_of()
+    rows = case_rows()
     assert [row for row in rows if row["H"] == "4"] == before
     assert {case[3] for case in read_latency(written()[2]).cases} == {4, 5}
     run("bench", catalogue, *QUICK, "--no-backward", "--batch", 3)
@@ -326,10 +325,12 @@ def test_what_a_reader_should_know_is_said(
     run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ifspace.bench.text.BUSY", 0.0)
-    monkeypatch.setattr("ifspace.bench.command.MOST_NAMED", 1)
+    monkeypatch.setattr("ifspace.bench.text.MAX_NAMED", 1)
     many = ("--baselines", "clcnet,resnext", "-C", 7, "--predict", "7x11x4")
     said = run("bench", catalogue, *SMALLEST, *many).err
     assert "another program kept this machine busy: medians up to" in said
     assert said.count("ifspace: left out: ") == 2
-    assert " more, for reasons such as these\n" in said
-    assert "no model: too few blocks of the catalogue stand here; nothing is predicted\n" in said
+    assert " more, for similar reasons\n" in said
+    assert (
+        "no model: too few blocks of the catalogue fit these widths; nothing is predicted\n" in said
+    )

@@ -2,12 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from ifspace.bench import blocks as cases
-from ifspace.bench import (
-    rows as book,
-)
-from ifspace.bench import rows as tidy
-from ifspace.bench.kernels import rows as kernel_rows
+from ifspace.bench import case, rows
 from ifspace.report import measured
 from ifspace.report.measured import (
     Condition,
@@ -62,10 +57,10 @@ def test_baselines_and_times(results: Results) -> None:
 
 
 def test_the_words_of_the_rows_are_those_that_the_benchmarks_write() -> None:
-    assert (measured.TIME, measured.LEAST, measured.SHARE) == (tidy.TIME, tidy.LEAST, tidy.OF_BOUND)
-    assert (measured.FORWARD, measured.BACKWARD) == (tidy.FORWARD, tidy.BOTH_WAYS)
-    assert (measured.PREDICTED, measured.MEMORY) == (book.PREDICTED, book.PEAK)
-    assert measured.BASELINE == cases.BASELINE
-    assert cases.CALIBRATION.startswith(measured.CALIBRATION)
-    assert measured.RATIO == kernel_rows.RATIO
-    assert tuple(MEASURED) == tidy.COLUMNS
+    assert (measured.TIME, measured.LEAST, measured.SHARE) == (rows.TIME, rows.LEAST, rows.OF_BOUND)
+    assert (measured.FORWARD, measured.BACKWARD) == (rows.FORWARD, rows.BOTH_WAYS)
+    assert (measured.PREDICTED, measured.MEMORY) == (rows.PREDICTED, rows.PEAK)
+    assert measured.BASELINE == case.BASELINE
+    assert case.CALIBRATION.startswith(measured.CALIBRATION)
+    assert measured.RATIO == rows.RATIO
+    assert tuple(MEASURED) == rows.COLUMNS

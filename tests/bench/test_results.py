@@ -10,43 +10,42 @@ import pytest
 import torch
 from samples import SMALL
 
-from ifspace.bench.blocks import Place
+from ifspace.bench.blocks import BlockShape
+from ifspace.bench.latency import MEASURED, MODELLED, LatencyRows
+from ifspace.bench.machine import Machine
 from ifspace.bench.record import Provenance
-from ifspace.bench.results import (
-    MEASURED,
-    MODELLED,
-    Files,
-    LatencyRows,
-    earlier,
-    record,
-)
-from ifspace.bench.rows import Book, Machine
-from ifspace.bench.session import (
-    Asked,
-    Run,
-)
+from ifspace.bench.results import EarlierResults, ResultFiles, write_results
+from ifspace.bench.rows import Measurements
+from ifspace.bench.session import BenchSettings, BlockBench
 from ifspace.errors import OutputError, SettingError
 from ifspace.nn import build
 from ifspace.stages.latency import read_latency
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
-WHERE = Provenance("ifspace bench", "abc", "a machine", "2026-11-21")
+PROVENANCE = Provenance("ifspace bench", "abc", "a machine", "2026-11-21")
 
 
 @pytest.fixture
-def run(quick, here) -> Run:
-    asked = Asked(
-        Place(16, 16, 4, 2), here, 2, baselines=("conv", "inverted"), repeats=3, calibrate=False
+def bench(quick, here) -> BlockBench:
+    settings = BenchSettings(
+        BlockShape(16, 16, 4, 2),
+        here,
+        2,
+        baselines=("conv", "inverted"),
+        repeats=3,
+        calibrate=False,
     )
-    run = Run(SMALL, asked, MACHINE, Book(MACHINE), lambda: None, lambda *told: None)
-    run.execute()
-    return run
+    bench = BlockBench(
+        SMALL, settings, MACHINE, Measurements(MACHINE), lambda: None, lambda done, total: None
+    )
+    bench.execute()
+    return bench
 
 
-def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> None:
-    files = Files(tmp_path, "cpu-test", "fp32", 2)
+def test_designs_have_sources_that_are_the_block(bench: BlockBench, tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
-    record(run, files, {"top": 2}, WHERE)
+    write_results(bench, files, {"top": 2}, PROVENANCE)
     values = json.loads(files.designs.read_text())
     assert (values["version"], values["arguments"], values["model"]) == (1, {"top": 2}, {})
     assert values["provenance"]["command"] == "ifspace bench"
@@ -59,7 +58,7 @@ def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> No
         "batch": 2,
     }
     assert len(values["designs"]) == 4
-    for each, candidate in zip(values["designs"], run.shown, strict=True):
+    for each, candidate in zip(values["designs"], bench.shown, strict=True):
         assert each["checked"]
         assert each["block"] == str(candidate.sized.block)
         assert each["composition"] == str(candidate.sized.block.composition)
@@ -74,14 +73,14 @@ def test_designs_have_sources_that_are_the_block(run: Run, tmp_path: Path) -> No
     assert values["designs"][3]["bottleneck"] == "6"
 
 
-def test_the_latency_table_is_read_by_the_layouts(run: Run, tmp_path: Path) -> None:
-    files = Files(tmp_path, "cpu-test", "fp32", 2)
+def test_the_latency_table_is_read_by_the_layouts(bench: BlockBench, tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
-    record(run, files, {}, WHERE)
+    write_results(bench, files, {}, PROVENANCE)
     table = read_latency(files.latency)
     # The inverted residual has a bottleneck, which the table cannot say.
     assert {case[0] for case in table.cases} == {"DW+RPW(4,0)+RPW(4,0)", "DW+PW", "CONV"}
-    for each, milliseconds in run.least_ms(run.shown)[:3]:
+    for each, milliseconds in bench.least_ms(bench.shown)[:3]:
         found = table.find(each.sized, 4)
         assert float(found) == pytest.approx(milliseconds, abs=2e-6)
     assert "source" in files.latency.read_text().splitlines()[0]
@@ -106,16 +105,16 @@ def test_what_was_measured_goes_before_a_prediction(block, tmp_path: Path) -> No
     }
 
 
-def test_designs_of_earlier_runs_stay(run: Run, tmp_path: Path) -> None:
-    files = Files(tmp_path, "cpu-test", "fp32", 2)
+def test_designs_of_earlier_runs_stay(bench: BlockBench, tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
-    record(run, files, {}, WHERE)
-    kept = earlier(files, run.asked.conditions)
+    write_results(bench, files, {}, PROVENANCE)
+    kept = EarlierResults.read(files, bench.settings.conditions)
     kept.designs[0]["channels"] = 32
     kept.designs[1]["source"] = "older"
     kept.designs[2]["style"] = "fog"
-    record(run, files, {}, WHERE, replace(kept, models={"forward": {"unit": "ms"}}))
-    found = earlier(files, run.asked.conditions)
+    write_results(bench, files, {}, PROVENANCE, replace(kept, models={"forward": {"unit": "ms"}}))
+    found = EarlierResults.read(files, bench.settings.conditions)
     assert [(x["channels"], x["style"]) for x in found.designs] == [
         (32, "plain"),
         (16, "plain"),
@@ -130,7 +129,7 @@ def test_designs_of_earlier_runs_stay(run: Run, tmp_path: Path) -> None:
     # Latencies hold under the conditions that they were taken under.
     assert (len(found.latencies), found.dropped) == (3, 0)
     for other in ({"threads": 7}, {"style": "fog"}, {"layout": "nchw"}):
-        there = earlier(files, replace(run.asked.conditions, **other))
+        there = EarlierResults.read(files, replace(bench.settings.conditions, **other))
         assert (there.latencies, there.dropped) == ((), 3)
 
 
@@ -166,11 +165,11 @@ def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_pat
     ],
 )
 def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path, here) -> None:
-    files = Files(tmp_path, "d", "fp32", 1)
+    files = ResultFiles(tmp_path, "d", "fp32", 1)
     files.prepare()
     files.designs.write_text(text)
     with pytest.raises(SettingError, match=r"blocks-d\.json cannot be added to: got ") as refused:
-        earlier(files, here)
+        EarlierResults.read(files, here)
     assert "\n" not in str(refused.value)
 
 
@@ -178,8 +177,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "results"):
         with pytest.raises(OutputError, match="results cannot be written"):
-            Files(folder, "cpu-test", "fp32", 2).prepare()
-    files = Files(tmp_path / "new", "cpu-test", "fp32", 2)
+            ResultFiles(folder, "cpu-test", "fp32", 2).prepare()
+    files = ResultFiles(tmp_path / "new", "cpu-test", "fp32", 2)
     files.prepare()
     assert list((tmp_path / "new" / "bench").iterdir()) == []
     files.rows.mkdir()

@@ -1,17 +1,88 @@
-"""A model finds the times that it was made of, and says how far it is from others."""
+"""What a block makes a device do, counted by hand."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from ifspace.bench.latency import (
-    ALONE,
-    MODEL,
-    Errors,
-    Model,
-    features,
-    fitted,
-)
+from ifspace.bench.latency import ALONE, MODEL, Errors, FittedModel, LatencyModel, features
+from ifspace.kernels.rpw.cpu import plan_for
+from ifspace.kernels.windows import windows_of
+
+
+def test_every_layer_reads_and_writes_its_maps_and_reads_its_weights(block, here) -> None:
+    found = features(block("DW+PW", 16, 24, stride=2), here)
+    before, after = 2 * 12 * 12, 2 * 6 * 6
+    assert found == {
+        "DW operations": 2 * after * 9 * 16,
+        "DW bytes": 4 * (before * 16 + after * 16 + 9 * 16),
+        "DW launches": 1,
+        "PW operations": 2 * after * 16 * 24,
+        "PW bytes": 4 * (after * 16 + after * 24 + 16 * 24),
+        "PW launches": 1,
+    }
+
+
+def test_layers_before_the_stride_run_on_the_larger_maps(block, here) -> None:
+    found = features(block("PW+DW", 8, stride=2), replace(here, dtype="bf16"))
+    assert found["PW operations"] == 2 * 2 * 144 * 64
+    assert found["DW bytes"] == 2 * (2 * 144 * 8 + 2 * 36 * 8 + 72)
+
+
+def test_few_channels_to_a_group_fill_vectors_in_part(block, here) -> None:
+    found = features(block("GC(4)+SH(4)+GPW(2)", 16, 32), here)
+    pixels = 2 * 36
+    # Groups of 4 channels take the place of 16, twice; those of GPW are 8 and 16 wide.
+    assert found["GC padded operations"] == 2 * pixels * 4 * 16 * 16 * 9
+    assert found["GPW padded operations"] == 2 * pixels * 2 * 16 * 16
+    assert found["GC operations"] == 2 * pixels * 16 * 4 * 9
+    assert found["SH bytes"] == 4 * pixels * 32
+    assert "SH operations" not in found
+
+
+def test_layers_of_one_kind_are_added_up(block, here) -> None:
+    one, two = (features(block(text), here) for text in ("PW", "PW+PW"))
+    assert two == {name: 2 * count for name, count in one.items()}
+
+
+def test_rolling_layers_are_counted_as_they_are_run(block, here) -> None:
+    candidate = block("RPW(4,0)", 128, side=14, batch=16)
+    found = features(candidate, here)
+    tiles = plan_for(windows_of(128, 128, 4, 0), 16 * 14**2, True).forward
+    way = "RPW tiled" if tiles else "RPW dense"
+    assert {f"{way} operations", f"{way} bytes", f"{way} launches"} == set(found)
+    small = features(block("RPW(4,0)"), here)
+    # So few channels go through a dense convolution, zeros and all.
+    assert small["RPW dense operations"] == 2 * 72 * 16 * 16
+    on_card = features(block("RPW(4,0)"), replace(here, device=torch.device("cuda")))
+    assert on_card["RPW operations"] == 2 * 72 * 16 * 4
+
+
+@pytest.mark.parametrize("text", ["CONV", "DW+PW", "GC(4)+SH(4)+GPW(4)"])
+def test_operations_are_those_that_a_counter_sees(text: str, block, here) -> None:
+    candidate = block(text, 16, 32, stride=2)
+    with FlopCounterMode(display=False) as counter:
+        here.build(candidate)(here.draw(*candidate.in_shape))
+    found = features(candidate, here)
+    told = sum(
+        count
+        for name, count in found.items()
+        if name.endswith(" operations") and not name.endswith("padded operations")
+    )
+    assert told == counter.get_total_flops()
+
+
+def test_a_style_makes_passes_of_its_own(block, here) -> None:
+    plain = features(block("DW+SH(4)+PW"), here)
+    styled = features(block("DW+SH(4)+PW"), replace(here, style="mobilenet"))
+    maps = 2 * 36 * 16
+    # Batch norm and activation behind DW and PW, each reads and writes.
+    assert styled["elementwise bytes"] == 4 * 2 * 4 * maps
+    assert {name: styled[name] for name in plain} == plain
+    assert "elementwise bytes" in features(block("PW"), replace(here, style="fog"))
+
 
 TIMES = {"operations": 2e-7, "bytes": 3e-6, "launches": 0.05}
 TEXTS = (
@@ -51,7 +122,7 @@ def test_a_model_finds_what_times_are_made_of(measured, block, here) -> None:
     fit = [pair for n, pair in enumerate(measured) if n % 3]
     fit += [(each, true_ms(each, here)) for each in more]
     held_out = measured[::3]
-    found = fitted("forward", fit, held_out, partial(features, conditions=here))
+    found = FittedModel.fit("forward", fit, held_out, partial(features, conditions=here))
     errors = found.errors[MODEL]
     assert errors.count == len(held_out)
     assert errors.rank_correlation == pytest.approx(1.0)
@@ -64,7 +135,9 @@ def test_a_model_finds_what_times_are_made_of(measured, block, here) -> None:
 def test_nothing_is_judged_by_a_model_that_has_seen_it(block) -> None:
     # One block five times, a part each: what is guessed is the best for the other four.
     times = [1.0, 2.0, 3.0, 4.0, 9.0]
-    found = fitted("forward", [], [(block("PW"), time) for time in times], lambda _: {"x": 1.0})
+    found = FittedModel.fit(
+        "forward", [], [(block("PW"), time) for time in times], lambda _: {"x": 1.0}
+    )
     errors = []
     for time in times:
         others = [1 / other for other in times if other != time]
@@ -78,12 +151,12 @@ def test_one_amount_alone_knows_less(measured, here, block) -> None:
     # All here have the same width: so many parameters say little of the time.
     held_out = [(x, ms) for x, ms in measured if x.side == 24][::2]
     fit = [pair for pair in measured if pair not in held_out]
-    found = fitted("forward", fit, held_out, partial(features, conditions=here))
+    found = FittedModel.fit("forward", fit, held_out, partial(features, conditions=here))
     assert list(found.errors) == [MODEL, *ALONE]
     for name in ALONE:
         assert found.errors[name].median_error > 0.1 + found.errors[MODEL].median_error
     # They are fitted where the others stand: blocks elsewhere make no difference.
-    here_alone = fitted(
+    here_alone = FittedModel.fit(
         "forward",
         [pair for pair in fit if pair[0].side == 24],
         held_out,
@@ -94,15 +167,15 @@ def test_one_amount_alone_knows_less(measured, here, block) -> None:
 
 def test_the_relative_error_is_what_is_least() -> None:
     # (c - 1)^2 + (c / 4 - 1)^2 is least there; the squared error in milliseconds is at 2.5.
-    model = Model.fit([({"bytes": 1.0}, 1.0), ({"bytes": 1.0}, 4.0)])
+    model = LatencyModel.fit([({"bytes": 1.0}, 1.0), ({"bytes": 1.0}, 4.0)])
     assert model.coefficients["bytes"] == pytest.approx((1 + 1 / 4) / (1 + 1 / 16))
 
 
 def test_a_kind_that_was_never_seen_is_not_predicted() -> None:
-    model = Model.fit([({"PW bytes": 2.0}, 4.0)])
+    model = LatencyModel.fit([({"PW bytes": 2.0}, 4.0)])
     assert model.predict({"PW bytes": 3.0}) == pytest.approx(6.0)
     assert model.predict({"PW bytes": 3.0, "GC bytes": 1.0}) is None
-    assert Model.fit([]).predict({"x": 1.0}) is None
+    assert LatencyModel.fit([]).predict({"x": 1.0}) is None
 
 
 def test_errors_are_those_of_what_was_predicted() -> None:
@@ -124,8 +197,10 @@ def test_misses_are_said() -> None:
 
 
 def test_a_model_is_plain_values(measured, here) -> None:
-    found = fitted("forward", measured[:20], measured[20:], partial(features, conditions=here))
-    values = found.to_json()
+    found = FittedModel.fit(
+        "forward", measured[:20], measured[20:], partial(features, conditions=here)
+    )
+    values = found.record()
     assert values["unit"] == "ms"
     assert set(values["errors"]) == {MODEL, *ALONE}
     assert set(values["errors"][MODEL]) == {"count", "rank_correlation", "median_error"}

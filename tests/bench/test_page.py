@@ -4,17 +4,12 @@ from typing import Any
 
 import pytest
 
-from ifspace.bench.page import (
-    ON_CPU,
-    ON_CUDA,
-    Target,
-    Verdict,
-    judged,
-)
-from ifspace.bench.rows import (
-    COLUMNS,
-    Row,
-)
+from ifspace.bench.case import RPW, LayerCase, Trial
+from ifspace.bench.clock import Limits
+from ifspace.bench.kernels import case_rows, list_candidates, of_kind, rate_rows
+from ifspace.bench.machine import Machine, Rates
+from ifspace.bench.page import ON_CPU, ON_CUDA, Target, Verdict, judge, page
+from ifspace.bench.rows import COLUMNS, Row
 
 
 def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:
@@ -31,7 +26,7 @@ def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:
 
 
 def verdict(targets: tuple[Target, ...], words: str, *rows: Row) -> Verdict:
-    (found,) = (each for each in judged(rows, targets) if words in each.text)
+    (found,) = (each for each in judge(rows, targets) if words in each.text)
     return found
 
 
@@ -130,4 +125,59 @@ def test_the_fused_block_has_targets_of_its_own() -> None:
 def test_rows_read_back_from_a_file_are_judged_alike() -> None:
     rows = [row("ours", "ratio", 0.61), row("grouped", "ratio", 0.3)]
     texts = [{name: str(value) for name, value in each.items()} for each in rows]
-    assert judged(texts, ON_CPU) == judged(rows, ON_CPU)
+    assert judge(texts, ON_CPU) == judge(rows, ON_CPU)
+
+
+MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
+
+
+def fixed_rows() -> list[Row]:
+    rows = list(rate_rows(Rates(37e9, {"fp32": 420e9}), MACHINE))
+    seconds = {"ours": 0.02, "dense": 0.04, "grouped": 0.03, "compiled published": 0.12}
+    for side in (14, 7):
+        trials = [
+            Trial(
+                candidate,
+                note="4 super-windows" * (candidate.name == "ours"),
+                seconds=[seconds[candidate.name]] * 3,
+            )
+            if candidate.name in seconds
+            else Trial(candidate, reason=f"because {side}")
+            for candidate in of_kind(list_candidates("cpu", True), RPW)
+        ]
+        rows += case_rows(LayerCase(128, 512, side, 4, "1/2"), trials, 0.01, MACHINE)
+    return rows
+
+
+def page_of(rows: list[Row]) -> str:
+    return page("cpu-test", "a test", rows, judge(rows, ON_CPU), Limits())
+
+
+def test_the_page_has_targets_ratios_ways_and_reasons(snapshot) -> None:
+    assert page_of(fixed_rows()) == snapshot
+
+
+def test_the_page_has_the_numbers_of_the_rows() -> None:
+    text = page_of(fixed_rows())
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    numbers = ["40.000", "0.50", "0.75", "0.50", "50%", "3"]
+    assert ["128x512x14", "RPW(4,1/2)", *numbers, "4 super-windows"] in lines
+    assert ["128x512x7", "RPW(4,1/2)", "0.50", "3.00"] in lines
+    target = next(line for line in lines if line and line[0].startswith("forward at C = 512"))
+    assert target[1:4] == ["met", "2 of 2", "0"]
+
+
+def test_a_missed_target_is_listed_case_by_case(snapshot) -> None:
+    rows = [
+        row | {"median": 1.2} if (row["candidate"], row["metric"]) == ("ours", "ratio") else row
+        for row in fixed_rows()
+    ]
+    text = page_of(rows)
+    assert "128x512x7 channels_last: 1.2 for 1.05, 14% off" in text
+    assert text[text.index("## Targets") : text.index("## RPW")] == snapshot
+
+
+def test_a_page_where_all_ran_says_so(snapshot) -> None:
+    rows = [row for row in fixed_rows() if not row["metric"].startswith("not run")]
+    text = page_of(rows)
+    assert text[text.index("## Not run") :] == snapshot

@@ -10,8 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ifspace.bench.kernels.cases import Case
-from ifspace.bench.kernels.rivals import Way
+from ifspace.bench.case import Implementation, LayerCase
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last
 
 BLOCK: Final = 256
@@ -51,7 +50,7 @@ def _direct(
     tl.store(y + at, total.to(y.dtype.element_ty), inside)
 
 
-def direct(case: Case, device: torch.device) -> Way:
+def direct(case: LayerCase, device: torch.device) -> Implementation:
     """Return the direct kernel; it has no backward."""
     windows = case.windows
 
@@ -75,4 +74,4 @@ def direct(case: Case, device: torch.device) -> Way:
         )
         return y
 
-    return Way(forward)
+    return Implementation(forward)

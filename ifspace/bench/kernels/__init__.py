@@ -1,1 +1,0 @@
-"""How fast rolling pointwise convolution is, beside everything that could do its work."""

@@ -1,0 +1,304 @@
+"""A whole bench on small blocks: what is measured, kept, predicted, and never timed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import DW_PW, GC_PW, SMALL
+
+from ifspace.bench import session
+from ifspace.bench.blocks import BlockShape, select
+from ifspace.bench.machine import Machine
+from ifspace.bench.rows import COLUMNS, FORWARD, TIME, Measurements, with_numbers
+from ifspace.bench.session import BenchSettings, BlockBench, ProgressEstimate, front
+from ifspace.block import Block
+from ifspace.catalogue import Catalogue
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.search import enumerate_designs
+from ifspace.errors import SettingError
+from ifspace.reach import channel_field
+
+MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
+SHAPE = BlockShape(16, 16, 4, 2)
+CATALOGUE = enumerate_designs([EnumerationSetting(channels=16, max_len=3)])
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def new_bench(
+    settings: BenchSettings,
+    catalogue: Catalogue = SMALL,
+    measurements: Measurements | None = None,
+    save=None,
+) -> BlockBench:
+    def on_progress(done: int, total: int) -> None:
+        assert 0 <= done <= total
+
+    rows = Measurements(MACHINE) if measurements is None else measurements
+    return BlockBench(catalogue, settings, MACHINE, rows, save or (lambda: None), on_progress)
+
+
+@pytest.fixture
+def settings(here) -> BenchSettings:
+    return BenchSettings(
+        SHAPE, here, 2, baselines=("conv", "shufflenet"), repeats=3, calibrate=False
+    )
+
+
+def metrics(bench: BlockBench, name: str, mode: str = FORWARD) -> set[str]:
+    return {r["metric"] for r in bench.measurements if (r["candidate"], r["mode"]) == (name, mode)}
+
+
+def test_designs_and_baselines_are_timed_and_their_memory_measured(settings: BenchSettings) -> None:
+    bench = new_bench(settings)
+    bench.execute()
+    names = ["DW+RPW(4,0)+RPW(4,0)", "DW+PW", "CONV"]
+    assert [each.name for each in bench.shown][:3] == names
+    assert bench.shown[3].provider == "baseline: ShuffleNet unit"
+    for name in names:
+        assert metrics(bench, name) == {
+            "time",
+            "least time",
+            "rounds",
+            "params",
+            "macs",
+            "peak memory",
+        }
+        assert metrics(bench, name, "forward+backward") == {
+            "time",
+            "least time",
+            "rounds",
+            "peak memory",
+        }
+    assert all(tuple(row) == COLUMNS for row in bench.measurements)
+    assert [len(bench.least_ms(bench.shown, mode)) for mode in settings.conditions.modes] == [4, 4]
+    assert bench.passed_here == bench.shown
+    assert bench.has_times
+
+
+def test_a_block_that_fails_the_gate_is_never_timed(
+    monkeypatch: pytest.MonkeyPatch, settings: BenchSettings
+) -> None:
+    wrong = replace(SMALL, designs=(replace(DW_PW, params=401), GC_PW))
+    timed_names: list[str] = []
+    time_blocks = session.time_blocks
+    monkeypatch.setattr(
+        session,
+        "time_blocks",
+        lambda every, *more: (
+            timed_names.extend(x.candidate.name for x in every) or time_blocks(every, *more)
+        ),
+    )
+    bench = new_bench(settings, wrong)
+    bench.execute()
+    assert "DW+PW" not in timed_names
+    assert "GC(8)+PW" in timed_names
+    (why,) = bench.failed.values()
+    assert why == ("400 and 400, the catalogue says 401 parameters and 400 MACs a pixel")
+    for mode in settings.conditions.modes:
+        assert metrics(bench, "DW+PW", mode) == {f"red: {why}"}
+    assert "DW+PW" not in [each.name for each in bench.passed_here]
+
+
+def test_a_block_that_fails_is_not_timed_for_the_model_either(settings: BenchSettings) -> None:
+    # DW+PW is also what every model is fitted to, there without the claims of a catalogue.
+    wrong = replace(SMALL, designs=(replace(DW_PW, params=401), GC_PW))
+    measurements = Measurements(MACHINE)
+    new_bench(settings, replace(SMALL, designs=(DW_PW, GC_PW)), measurements).execute()
+    bench = new_bench(replace(settings, calibrate=True, baselines=("conv",)), wrong, measurements)
+    bench.execute()
+    left = {
+        (r["case"][:11], r["metric"][:5])
+        for r in measurements
+        if (r["candidate"], r["C"], r["H"]) == ("DW+PW", 16, 4)
+    }
+    assert left == {("16 to 16 ch", "red: ")}
+    assert "DW+PW" not in [each.name for each in bench.predictable()]
+
+
+def test_what_cannot_be_run_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, settings: BenchSettings
+) -> None:
+    monkeypatch.setattr("ifspace.bench.machine.MEMORY_SHARE", 0.0)
+    bench = new_bench(settings)
+    with pytest.raises(SettingError, match=r"no block could be timed: got DW.*, not run: it needs"):
+        bench.execute()
+
+
+def test_with_nothing_right_nothing_is_timed(settings: BenchSettings) -> None:
+    wrong = Catalogue(SMALL.settings, SMALL.funnels, (replace(DW_PW, params=401),))
+    bench = new_bench(replace(settings, baselines=()), wrong)
+    with pytest.raises(SettingError, match=r"no block is right, none is timed: got DW\+PW: 400 an"):
+        bench.execute()
+    assert not bench.has_times
+    bench = new_bench(
+        replace(settings, baselines=(), shape=BlockShape(7, 11, 4, 2)),
+        replace(
+            SMALL, designs=(replace(DW_PW, composition="GPW+DW", block=Block.parse("GPW(2)+DW")),)
+        ),
+    )
+    with pytest.raises(SettingError, match="no block is right, none is timed: got none chosen"):
+        bench.execute()
+
+
+def test_a_run_goes_on_where_it_was_left(
+    monkeypatch: pytest.MonkeyPatch, settings: BenchSettings
+) -> None:
+    first = new_bench(settings)
+    first.execute()
+    before = [dict(row) for row in first.measurements]
+    timed: list[tuple[str, str]] = []
+    time_blocks = session.time_blocks
+    monkeypatch.setattr(
+        session,
+        "time_blocks",
+        lambda every, *more: (
+            timed.extend((x.candidate.name, x.mode) for x in every) or time_blocks(every, *more)
+        ),
+    )
+    settings = replace(settings, resume=True)
+    again = new_bench(settings, measurements=first.measurements)
+    again.execute()
+    assert timed == []
+    assert (again.reused, [dict(row) for row in again.measurements]) == (8, before)
+    # One design more, another baseline: only these are new.
+    more = new_bench(
+        replace(settings, top=3, baselines=("conv", "dw+pw")), measurements=first.measurements
+    )
+    more.execute()
+    assert timed == [("GC(8)+PW", "forward"), ("GC(8)+PW", "forward+backward")]
+    assert more.designs[1].provider == "catalogue, baseline: MobileNet"
+    assert [each.name for each in more.baselines] == ["CONV"]
+    # Half of the rounds are enough, fewer are not, and none are without `resume`.
+    new_bench(replace(settings, repeats=6), measurements=first.measurements).execute()
+    assert len(timed) == 2
+    for other in (replace(settings, repeats=7), replace(settings, resume=False)):
+        timed.clear()
+        new_bench(other, measurements=first.measurements).execute()
+        assert len(timed) == 8
+
+
+def test_what_was_measured_before_an_interruption_is_kept(settings: BenchSettings) -> None:
+    saved: list[int] = []
+
+    def save() -> None:
+        saved.append(sum(row["metric"] == TIME for row in bench.measurements))
+        if len(saved) == 2:
+            raise KeyboardInterrupt("now")
+
+    bench = new_bench(replace(settings, repeats=9), save=save)
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        bench.execute()
+    assert saved == [8, 8]
+    (rounds,) = {float(r["median"]) for r in bench.measurements if r["metric"] == "rounds"}
+    assert rounds == 2
+    again = new_bench(replace(settings, repeats=9, resume=True), measurements=bench.measurements)
+    again.execute()
+    assert again.reused == 0
+
+
+def test_what_became_right_is_no_longer_called_wrong(settings: BenchSettings) -> None:
+    measurements = Measurements(MACHINE)
+    first = new_bench(settings, measurements=measurements)
+    candidate = select(SMALL, 1, "params", SHAPE).candidates[0]
+    start = first.start(candidate, FORWARD)
+    measurements.put(
+        [
+            with_numbers(start, "red: it was wrong", "", ()),
+            with_numbers(start, "not bench: no room", "", ()),
+        ]
+    )
+    first.execute()
+    said = {metric.partition(":")[0] for metric in metrics(first, candidate.name)}
+    assert "time" in said
+    assert not said & {"red", "not run"}
+
+
+def test_threads_are_given_back(settings: BenchSettings, here) -> None:
+    bench = new_bench(replace(settings, conditions=replace(here, threads=2)))
+    counts: list[int] = []
+    bench.save = lambda: counts.append(torch.get_num_threads())
+    bench.execute()
+    assert set(counts) == {2}
+    assert torch.get_num_threads() == 1
+
+
+def test_the_model_predicts_the_whole_catalogue(settings: BenchSettings) -> None:
+    bench = new_bench(replace(settings, calibrate=True, top=3), CATALOGUE)
+    bench.execute()
+    assert set(bench.models) == set(settings.conditions.modes)
+    kinds = {kind for each in bench.measured for kind in each.sized.block.composition.kinds}
+    assert kinds >= {"CONV", "PW", "DW", "GC", "RPW", "GPW", "SH"}
+    predicted = {
+        row["candidate"]: float(row["median"])
+        for row in bench.measurements
+        if row["metric"] == "predicted time" and row["mode"] == FORWARD
+    }
+    assert {str(each.block) for each in CATALOGUE.designs} <= predicted.keys()
+    assert min(predicted.values()) > 0
+    errors = bench.models[FORWARD].errors["model"]
+    # All of the sample judges, and the best are none of it.
+    assert errors.count == len(bench.calibration.sample) >= 5
+    assert not {x.key for x in bench.designs} & {x.key for x in bench.calibration.sample}
+    again = new_bench(
+        replace(settings, calibrate=True, top=3, resume=True), CATALOGUE, bench.measurements
+    )
+    again.execute()
+    assert again.reused == 2 * (
+        len(bench.shown) + len(bench.calibration.sample) + len(bench.calibration.fit)
+    )
+    assert again.models[FORWARD].model == bench.models[FORWARD].model
+
+
+def test_other_places_are_predicted_with_groups_of_their_own(settings: BenchSettings) -> None:
+    there = BlockShape(16, 32, 2, 2, 2)
+    bench = new_bench(replace(settings, calibrate=True, predict=(there,)), CATALOGUE)
+    bench.execute()
+    elsewhere = list(bench.elsewhere())
+    assert [each.shapes for each in elsewhere] == [there.shapes] * 4
+    assert None not in [bench.predict(each) for each in elsewhere]
+    for each, chosen in zip(elsewhere[2:], bench.designs, strict=True):
+        assert each.sized.block.composition == chosen.sized.block.composition
+        assert channel_field(each.sized.layers) == 16
+
+
+def test_compiled_blocks_are_timed_beside(
+    monkeypatch: pytest.MonkeyPatch, settings: BenchSettings, here
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda net, **options: net)
+    bench = new_bench(
+        replace(settings, calibrate=True, conditions=replace(here, compiled=True)), CATALOGUE
+    )
+    bench.execute()
+    assert {"time", "time +compile", "rounds +compile"} <= metrics(bench, "CONV")
+    sampled = {r["metric"] for r in bench.measurements if r["case"].startswith("calibration")}
+    assert not any("compile" in metric for metric in sampled)
+
+
+def test_parts_add_up_and_end_where_they_are() -> None:
+    counts: list[tuple[int, int]] = []
+    estimate = ProgressEstimate(
+        lambda done, total: counts.append((done, total)), {"a": 1.0, "b": 4.0, "c": 5.0}
+    )
+    estimate.part("a")(1.0, 1.0)
+    estimate.part("b")(1.0, 2.0)
+    estimate.part("b")(2.5, 2.0)
+    estimate.end("c")
+    assert counts == [(1000, 10000), (2000, 8000), (3000, 8000), (3000, 3000)]
+
+
+points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
+
+
+@given(points)
+def test_those_that_stay_are_those_that_none_beats(given_points) -> None:
+    def beaten(point) -> bool:
+        return any(
+            other[0] <= point[0] and other[1] <= point[1] and other != point
+            for other in given_points
+        )
+
+    found = front(given_points)
+    assert sorted(found) == [n for n, each in enumerate(given_points) if not beaten(each)]
+    assert [given_points[n] for n in found] == sorted(given_points[n] for n in found)
