@@ -44,8 +44,8 @@ Row = dict[str, Any]
 
 def halves(setting: EnumerationSetting) -> dict[str, int]:
     """Return the cheapest parameters of every survivor, by the search of record."""
-    found = enumerate_designs([setting], jobs=1)
-    return {design.composition: design.params for design in found.designs}
+    catalogue = enumerate_designs([setting], jobs=1)
+    return {design.composition: design.params for design in catalogue.designs}
 
 
 def merged_walk(setting: EnumerationSetting) -> dict[str, int]:
@@ -64,7 +64,7 @@ def merged_walk(setting: EnumerationSetting) -> dict[str, int]:
 
 
 def brute_force(setting: EnumerationSetting) -> dict[str, int]:
-    """Return the same by trying every parameter choice of every word with one spatial layer."""
+    """Return the same by trying every choice of every composition with one spatial layer."""
     answers: dict[str, int] = {}
     c = setting.channels
     choices = {
@@ -75,16 +75,16 @@ def brute_force(setting: EnumerationSetting) -> dict[str, int]:
         for kind in setting.usable_kinds
     }
     for length in range(1, setting.max_len + 1):
-        for word in product(setting.usable_kinds, repeat=length):
-            if sum(find_kind(kind).spatial for kind in word) != 1:
+        for kinds in product(setting.usable_kinds, repeat=length):
+            if sum(find_kind(kind).spatial for kind in kinds) != 1:
                 continue
-            for layers in product(*(choices[kind] for kind in word)):
+            for layers in product(*(choices[kind] for kind in kinds)):
                 sized = Block(layers).at(c)
-                if sized.params < answers.get("+".join(word), sized.params + 1) and (
+                if sized.params < answers.get("+".join(kinds), sized.params + 1) and (
                     quality(sized, setting.reference_field)
                     and compact(sized, setting.reference_field)
                 ):
-                    answers["+".join(word)] = sized.params
+                    answers["+".join(kinds)] = sized.params
     return answers
 
 
@@ -159,9 +159,9 @@ def _child(search: str, channels: int, length: int, jobs: int | None) -> Row:
     setting = EnumerationSetting(channels=channels, max_len=length)
     start = time.perf_counter()
     if search == "halves":
-        found = enumerate_designs([setting], jobs=jobs)
+        catalogue = enumerate_designs([setting], jobs=jobs)
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, **to_plain(found.funnels[0])}
+        return {"seconds": seconds, **to_plain(catalogue.funnels[0])}
     survivors = len(SEARCHES[search](setting))
     return {"seconds": time.perf_counter() - start, "survivors": survivors}
 

@@ -10,7 +10,8 @@ from itertools import combinations, product
 from math import prod
 from typing import Any, NamedTuple
 
-from brute_layers import KINDS, Kind, Layer, Sight, layer
+from brute_layers import KINDS, Kind, Layer, Sight
+from brute_layers import layer as layer_of
 
 
 class Option(NamedTuple):
@@ -52,15 +53,15 @@ def kept(kinds: tuple[str, ...], patterns: str) -> bool:
 
 def _widths(kinds: tuple[str, ...], c_in: int, c_out: int, inner: int | None) -> Any:
     """(input, output) of every layer, None where there are too few mixing layers."""
-    mixing = [place for place, kind in enumerate(kinds) if KINDS[kind].mixing]
+    mixing = [index for index, kind in enumerate(kinds) if KINDS[kind].mixing]
     if len(mixing) < (2 if inner is not None else c_in != c_out):
         return None
     widths, now = [], c_in
-    for place in range(len(kinds)):
+    for index in range(len(kinds)):
         becomes = now
-        if inner is not None and place == mixing[0]:
+        if inner is not None and index == mixing[0]:
             becomes = inner
-        if mixing and place == mixing[-1]:
+        if mixing and index == mixing[-1]:
             becomes = c_out
         widths.append((now, becomes))
         now = becomes
@@ -68,7 +69,7 @@ def _widths(kinds: tuple[str, ...], c_in: int, c_out: int, inner: int | None) ->
 
 
 class Problem:
-    """A setting, asked by brute force."""
+    """A setting, decided by brute force."""
 
     def __init__(self, setting: Any) -> None:
         self.s = setting
@@ -80,7 +81,7 @@ class Problem:
         self.sight = Sight()
 
     def options(self, kinds: tuple[str, ...], trivial: bool = False) -> list[list[Option]] | None:
-        """The choices for each layer: non-trivial ones, or also those of a simpler kind."""
+        """The choices for every layer: non-trivial ones, or also those of a simpler kind."""
         copies = range(self.s.repeats)
         real = [_widths(kinds, self.f if n else self.c, self.f, self.inner) for n in copies]
         if None in real:
@@ -112,8 +113,8 @@ class Problem:
                 plain = self._plain(kind, g, o, everywhere)
                 if not trivial or plain is None:
                     continue
-            layers = tuple(layer(kind, g, o, *pair) for pair in decide)
-            reals = tuple(layer(kind, g, o, *pair) for pair in real)
+            layers = tuple(layer_of(kind, g, o, *pair) for pair in decide)
+            reals = tuple(layer_of(kind, g, o, *pair) for pair in real)
             yield Option(layers, reals, self._price(row, reals, ahead), plain)
 
     def _plain(self, kind: str, g: int, o: Fraction, everywhere: Any) -> str | None:
@@ -125,7 +126,8 @@ class Problem:
                 and alike
                 and fits
                 and all(
-                    layer(other, 1, Fraction(0), *pair).sets() == layer(kind, g, o, *pair).sets()
+                    layer_of(other, 1, Fraction(0), *pair).sets()
+                    == layer_of(kind, g, o, *pair).sets()
                     for pair in everywhere
                 )
             ):
@@ -135,26 +137,26 @@ class Problem:
     def _price(self, row: Kind, copies: tuple[Layer, ...], ahead: bool) -> tuple[int, int, int]:
         area = self.s.kernel**self.s.dims if row.spatial else 1
         params = macs = activations = 0
-        for number, each in enumerate(copies):
+        for number, layer in enumerate(copies):
             # The stride sits on the first spatial layer of the first copy.
             pixels = self.s.stride**self.s.dims if ahead and number == 0 else 1
-            weights = each.fan_in * each.c_out * area * row.written
+            weights = layer.fan_in * layer.c_out * area * row.written
             params += weights
             macs += weights * pixels
-            activations += each.c_out * pixels * row.written
+            activations += layer.c_out * pixels * row.written
         return params, macs, activations
 
     def field(self, chain: list[Layer]) -> tuple[int, int]:
         """(IF^w, IF^c) of a chain that begins at the block's input."""
-        side = 1 + (self.s.kernel - 1) * sum(KINDS[each.kind].spatial for each in chain)
+        side = 1 + (self.s.kernel - 1) * sum(KINDS[layer.kind].spatial for layer in chain)
         if self.s.permutation == "free":
             seen = 1
-            for each in chain:
-                seen = min(self.c, seen * each.fan_in)
+            for layer in chain:
+                seen = min(self.c, seen * layer.fan_in)
             return side, seen
         number = self.sight.start(self.c)
-        for each in chain:
-            number = self.sight.after(number, each)
+        for layer in chain:
+            number = self.sight.after(number, layer)
         return side, self.sight.least[number]
 
     def reaches(self, chain: list[Layer]) -> bool:
@@ -163,30 +165,30 @@ class Problem:
 
     def irreducible(self, chain: list[Layer], most: int | None = None) -> bool:
         """No layers, one to `most` or all of those that may go, can be left out."""
-        movable = [place for place, each in enumerate(chain) if each.keeps_width]
+        movable = [index for index, layer in enumerate(chain) if layer.keeps_width]
         return not any(
-            self.reaches([each for place, each in enumerate(chain) if place not in gone])
+            self.reaches([layer for index, layer in enumerate(chain) if index not in gone])
             for count in range(1, 1 + (most or len(movable)))
             for gone in combinations(movable, count)
         )
 
     def survives_the_walk(self, chain: list[Layer]) -> bool:
         reference, before = (self.side, self.c), (1, 1)
-        for place, each in enumerate(chain):
-            now = self.field(chain[: place + 1])
+        for index, layer in enumerate(chain):
+            now = self.field(chain[: index + 1])
             if now[0] > reference[0]:
                 return False
             # Reached before this layer is reached before the last one.
-            if each.keeps_width and (now == before or before == reference):
+            if layer.keeps_width and (now == before or before == reference):
                 return False
             before = now
         return before == reference
 
     def passes(self, choice: tuple[Option, ...]) -> bool:
         copies = range(self.s.repeats)
-        if not self.reaches([each.real[n] for n in copies for each in choice]):
+        if not self.reaches([option.real[n] for n in copies for option in choice]):
             return False
-        chain = [each.layers[n] for n in copies for each in choice]
+        chain = [option.layers[n] for n in copies for option in choice]
         if self.s.rule == "early-stop":
             return self.survives_the_walk(chain)
         return self.field(chain) == (self.side, self.c) and self.irreducible(
@@ -196,12 +198,12 @@ class Problem:
     def key(self, choice: tuple[Option, ...]) -> tuple[int, ...]:
         """What is minimised, then what breaks ties, up to canonical order."""
         params, macs, activations = self.price(choice)
-        asked = {"params": params, "macs": macs, "activations": activations}[self.s.objective]
-        return asked, macs, activations, params
+        objective = {"params": params, "macs": macs, "activations": activations}[self.s.objective]
+        return objective, macs, activations, params
 
     @staticmethod
     def price(choice: tuple[Option, ...]) -> tuple[int, ...]:
-        return tuple(map(sum, zip(*[each.price for each in choice], strict=True)))
+        return tuple(map(sum, zip(*[option.price for option in choice], strict=True)))
 
     def best(self, kinds: tuple[str, ...]) -> tuple[Option, ...] | None:
         """The first of the cheapest choices that pass."""
@@ -216,12 +218,14 @@ class Problem:
         """The compositions that are cheapest when trivial group counts make it cheaper."""
         least, names = self.key(best), set()
         for choice in product(*self.options(kinds, trivial=True) or ()):
-            if all(each.plain is None for each in choice):
+            if all(option.plain is None for option in choice):
                 continue
             key = self.key(choice)
             if key > least or (key == least and not names):
                 continue
-            simpler = tuple(each.plain or kind for each, kind in zip(choice, kinds, strict=True))
+            simpler = tuple(
+                option.plain or kind for option, kind in zip(choice, kinds, strict=True)
+            )
             # The simpler composition may not fit the widths: then it is no design here.
             if _widths(simpler, self.c, self.f, self.inner) and self.passes(choice):
                 names = names if key == least else set()
@@ -234,14 +238,14 @@ class Problem:
         return text if self.s.repeats == 1 else f"({text})x{self.s.repeats}"
 
     def block(self, choice: tuple[Option, ...]) -> str:
-        return self.notation([self._term(each.layers[0]) for each in choice])
+        return self.notation([self._term(option.layers[0]) for option in choice])
 
-    def _term(self, each: Layer) -> str:
-        row, k = KINDS[each.kind], self.s.kernel
-        parts = [str(each.groups)] * row.grouped + [str(each.overlap)] * row.rolling
+    def _term(self, layer: Layer) -> str:
+        row, k = KINDS[layer.kind], self.s.kernel
+        parts = [str(layer.groups)] * row.grouped + [str(layer.overlap)] * row.rolling
         if row.spatial and k != 3:
             parts.append(f"k={k}" if parts else str(k))
-        return f"{each.kind}({','.join(parts)})" if parts else each.kind
+        return f"{layer.kind}({','.join(parts)})" if parts else layer.kind
 
 
 def compositions(setting: Any, one_spatial: bool = True) -> Iterator[tuple[str, ...]]:
@@ -262,7 +266,7 @@ def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
         best = problem.best(kinds)
         if best is None:
             continue
-        chain = [each.layers[n] for n in range(setting.repeats) for each in best]
+        chain = [option.layers[n] for n in range(setting.repeats) for option in best]
         rows[problem.notation(kinds)] = Row(
             problem.block(best),
             *problem.price(best),
@@ -282,19 +286,19 @@ def is_small(setting: Any, most: int) -> bool:
     return True
 
 
-def assert_same_designs(found: Iterable[Any], setting: Any) -> int:
+def assert_same_designs(survivors: Iterable[Any], setting: Any) -> int:
     """The designs, their order, their blocks and all their numbers; returns how many they are."""
     expected = designs(setting)
     got = {
-        each.composition: Row(
-            str(each.block),
-            each.params,
-            each.macs_per_pixel,
-            each.activations_per_pixel,
-            each.irreducible,
-            each.same_as,
+        design.composition: Row(
+            str(design.block),
+            design.params,
+            design.macs_per_pixel,
+            design.activations_per_pixel,
+            design.irreducible,
+            design.same_as,
         )
-        for each in found
+        for design in survivors
     }
     for composition in expected.keys() | got.keys():
         row = expected.get(composition)

@@ -1,4 +1,4 @@
-"""The catalogue: what the enumeration found, kept in one file and asked for the best block.
+"""The catalogue: the designs of an enumeration in one file, and the best block among them.
 
 A `Catalogue` holds settings, funnels and `Design` rows. `save` and `load` keep it in one Parquet
 file, other suffixes are exports; `best` chooses from it.

@@ -79,7 +79,7 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise OutputError when `save` could not write there; to be asked before a long search."""
+    """Raise OutputError when `save` could not write there; call it before a long search."""
     _writer(path)
     with replacing(path, keep=False) as file:
         file.touch()

@@ -10,7 +10,6 @@ import numpy as np
 from ifspace.block import Block, SizedBlock
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.kinds import KINDS
-from ifspace.serialize import to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +163,16 @@ COLUMNS: Final[Mapping[str, Column]] = {
 
 
 def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
-    """Return the plain values of every column, a list of as many as there are designs.
+    """Return the values of every column as files have them, one for each design.
 
     >>> list(to_columns(()))[:3]
     ['channels', 'out_channels', 'bottleneck']
     """
     values: dict[str, list[Any]] = {}
     for attribute, columns in _COLUMNS_OF.items():
-        cells = [to_plain(getattr(design, attribute)) for design in designs]
+        cells = [getattr(design, attribute) for design in designs]
+        if attribute == "block":
+            cells = list(map(str, cells))
         if len(columns) == 1:
             values[attribute] = cells
         else:

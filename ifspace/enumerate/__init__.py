@@ -1,1 +1,1 @@
-"""The main job: every composition, the rule decided for every parameter choice."""
+"""The search: every composition, the rule decided for every choice of its parameters."""

@@ -478,5 +478,6 @@ def _fan_in(conv: ConvKind, c_in: str) -> str:
 def _coverage(conv: ConvKind, c_in: str, c_out: str, outputs: str) -> str:
     count = {"one": sympy.Integer(1), "all": _WIDTHS[c_out], "some": _COUNT}[outputs]
     names = _NAMES | {C_in: _WIDTHS[c_in], C_out: _WIDTHS[c_out]}
-    # A minimum with C may go: every layer sees at least as many channels as are asked for.
+    # A minimum with C may go: m outputs of a layer see at least m channels of the layer below, so
+    # that a count that has reached C stays at C or above.
     return str(layer_coverage((conv, names), count, uncapped=c_in == "C").args[0])

@@ -223,8 +223,8 @@ def test_the_json_keeps_its_keys_and_types() -> None:
 
 def test_every_setting_has_its_arguments_and_funnel() -> None:
     settings = json.loads(to_json(SMALL))["settings"]
-    assert [each["arguments"]["channels"] for each in settings] == [16, 32]
-    assert [each["funnel"]["survivors"] for each in settings] == [3, 1]
+    assert [setting["arguments"]["channels"] for setting in settings] == [16, 32]
+    assert [setting["funnel"]["survivors"] for setting in settings] == [3, 1]
 
 
 def test_one_design_is_one_line_of_json() -> None:

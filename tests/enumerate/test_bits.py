@@ -37,7 +37,7 @@ def sets_of(rows: np.ndarray) -> Sets:
 
 
 def minimal(sets: Sets) -> set[frozenset[int]]:
-    return {each for each in sets if not any(other < each for other in sets)}
+    return {members for members in sets if not any(other < members for other in sets)}
 
 
 def sets_in(width: int, least: int = 1, most: int = 12) -> st.SearchStrategy[Sets]:
@@ -80,7 +80,7 @@ def test_canonical_of_all_orders_of_a_family_is_the_same_bytes() -> None:
 @given(families(2))
 def test_easier_means_that_every_other_set_contains_one(case: tuple[int, Sets, Sets]) -> None:
     width, family, other = case
-    expected = all(any(one <= each for one in family) for each in other)
+    expected = all(any(one <= members for one in family) for members in other)
     assert easier(bits(family, width), bits(other, width)) == expected
 
 
@@ -92,7 +92,9 @@ def test_what_covers_a_family_covers_every_easier_other(
     hitting = one[1]
     if easier(bits(family, width), bits(other, width)):
         for test in hitting:
-            assert not all(test & each for each in family) or all(test & each for each in other)
+            assert not all(test & members for members in family) or all(
+                test & members for members in other
+            )
 
 
 @given(families())
@@ -167,8 +169,8 @@ def test_covers_asks_whether_every_set_sees_every_column(
     flat_top = np.concatenate([before, bits(top, inner).ravel(), before])
     flat_rows = np.concatenate([before, before, bits(rows, columns).ravel(), before])
     got = covers(flat_top, 3, len(top), -(-inner // 64), flat_rows, 6, columns)
-    seen = [frozenset().union(*(rows[i] for i in each)) for each in top]
-    assert got == all(len(each) == columns for each in seen)
+    seen = [frozenset().union(*(rows[i] for i in members)) for members in top]
+    assert got == all(len(columns_seen) == columns for columns_seen in seen)
 
 
 @given(WIDTHS, st.data())

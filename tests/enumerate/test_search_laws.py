@@ -170,5 +170,5 @@ def test_settings_are_kept_apart_and_in_order() -> None:
     together = enumerate_designs(settings, jobs=1)
     alone = [enumerate_designs([setting], jobs=1) for setting in settings]
     assert together.settings == tuple(settings)
-    assert together.designs == tuple(design for each in alone for design in each.designs)
-    assert together.funnels == tuple(each.funnels[0] for each in alone)
+    assert together.designs == tuple(design for catalogue in alone for design in catalogue.designs)
+    assert together.funnels == tuple(catalogue.funnels[0] for catalogue in alone)

@@ -13,9 +13,9 @@ FIVE = ("PW", "GC", "DW", "GPW", "SH")
 def enumerated(**arguments: object) -> tuple[Funnel, dict[str, Design]]:
     catalogue = enumerate_designs([EnumerationSetting(**arguments)], jobs=1)
     (funnel,) = catalogue.funnels
-    designs = {each.composition: each for each in catalogue.designs}
+    designs = {design.composition: design for design in catalogue.designs}
     assert funnel.survivors == sum(funnel.by_length) == len(designs) == len(catalogue.designs)
-    by_layers = [each.layers for each in catalogue.designs]
+    by_layers = [design.layers for design in catalogue.designs]
     assert list(funnel.by_length) == [by_layers.count(n + 1) for n in range(len(funnel.by_length))]
     return funnel, designs
 
@@ -33,8 +33,8 @@ def enumerated(**arguments: object) -> tuple[Funnel, dict[str, Design]]:
 def test_compositions_kept_in_each_mode_of_patterns(
     kinds: tuple[str, ...] | None, patterns: str, kept: tuple[int, ...]
 ) -> None:
-    given = {} if kinds is None else {"kinds": kinds}
-    funnel, _ = enumerated(channels=8, patterns=patterns, **given)
+    choice = {} if kinds is None else {"kinds": kinds}
+    funnel, _ = enumerated(channels=8, patterns=patterns, **choice)
     assert funnel.after_patterns_by_length == kept
     assert funnel.after_patterns == sum(kept)
     assert funnel.compositions == (55986 if kinds is None else 5460)
@@ -87,7 +87,7 @@ def test_designs_of_five_layers_when_one_layer_or_any_may_go(compact: str, survi
     funnel, designs = enumerated(channels=8, max_len=5, compact=compact)
     assert funnel.by_length[4] == survivors
     # The flag says the same; where it is false another choice of parameters may still be.
-    assert all(each.irreducible for each in designs.values()) == (compact == "subset")
+    assert all(design.irreducible for design in designs.values()) == (compact == "subset")
 
 
 @pytest.mark.parametrize(("channels", "compact"), [(12, True), (16, False), (32, True)])
@@ -107,7 +107,7 @@ def test_two_to_four_mixing_layers_tie_at_sixteen_channels() -> None:
         "DW+GPW+SH+GPW+SH+GPW",
     ]
     assert {designs[name].params for name in tied} == {272}
-    assert min(each.params for each in designs.values()) == 272
+    assert min(design.params for design in designs.values()) == 272
 
 
 def test_minima_at_sixty_four_channels() -> None:

@@ -22,7 +22,7 @@ def enumerated(setting: EnumerationSetting) -> tuple[Design, ...]:
 
 
 def blocks(**arguments: object) -> dict[str, Design]:
-    return {each.composition: each for each in enumerated(EnumerationSetting(**arguments))}
+    return {design.composition: design for design in enumerated(EnumerationSetting(**arguments))}
 
 
 CASES = [
