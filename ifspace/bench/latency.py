@@ -26,7 +26,7 @@ from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import band_of, plan_for
 from ifspace.nn.block import block_style
 from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
-from ifspace.stages.latency import MOST_DIGITS
+from ifspace.stages.latency import DECIMALS
 from ifspace.storage import replacing
 
 Features = Mapping[str, float]
@@ -293,7 +293,7 @@ class LatencyRows:
         )
         if case not in self._new or (source == MEASURED and self._new[case][1] != MEASURED):
             # A time of nothing is no latency: at least what the table can write.
-            self._new[case] = max(latency_ms, 10.0**-MOST_DIGITS), source
+            self._new[case] = max(latency_ms, 10.0**-DECIMALS), source
 
     def __len__(self) -> int:
         return len(self._new)
@@ -309,7 +309,7 @@ class LatencyRows:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(HEADER)
         for case, (latency_ms, source) in {**self._earlier, **self._new, **stays}.items():
-            latency = f"{latency_ms:.{MOST_DIGITS}f}"
+            latency = f"{latency_ms:.{DECIMALS}f}"
             row = [*case, self._device, self._dtype, latency, source, self._conditions]
             writer.writerow(row)
         with replacing(path) as file:

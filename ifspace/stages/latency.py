@@ -1,4 +1,7 @@
-"""A table of measured latencies: how long one block takes at its widths, side and stride."""
+"""A table of measured latencies: how long one block takes at its widths, side and stride.
+
+Times are exact: read from text as fractions and rounded up, so that a sum within a budget is.
+"""
 
 import csv
 import re
@@ -13,7 +16,8 @@ from ifspace.errors import IfspaceError, SettingError
 
 COLUMNS: Final = ("block", "C", "F", "side", "stride", "batch", "device", "dtype", "latency_ms")
 CONDITIONS: Final = ("batch", "device", "dtype")
-MOST_DIGITS: Final = 6
+DECIMALS: Final = 6
+# Block, channels in and out, side in pixels, stride.
 Case = tuple[str, int, int, int, int]
 
 
@@ -32,41 +36,41 @@ class LatencyTable:
         """Return a hash of the cases."""
         return hash(frozenset(self.cases.items()))
 
-    def find(self, unit: SizedBlock, side: int, stride: int = 1) -> Fraction | None:
+    def find(self, block: SizedBlock, side: int, stride: int = 1) -> Fraction | None:
         """Return the latency of a block in milliseconds, or None for a case not measured."""
-        return self.cases.get((str(unit.block), unit.channels, unit.out_channels, side, stride))
+        return self.cases.get((str(block.block), block.channels, block.out_channels, side, stride))
 
-    def of(self, unit: SizedBlock, side: int, stride: int = 1) -> Fraction:
+    def of(self, block: SizedBlock, side: int, stride: int = 1) -> Fraction:
         """Return the latency of a block in milliseconds.
 
         Raises: SettingError for a case that was not measured.
         """
-        found = self.find(unit, side, stride)
-        if found is None:
+        latency = self.find(block, side, stride)
+        if latency is None:
             raise SettingError.because(
                 "no latency for a block in play",
-                got=case_text(unit, side, stride),
+                got=case_text(block, side, stride),
                 allowed="the cases of the table",
                 remedy="measure it (`ifspace bench --predict CxFxSIDExSTRIDE`), or leave it out",
                 argument="latency",
             )
-        return found
+        return latency
 
 
-def case_text(unit: SizedBlock, side: int, stride: int = 1) -> str:
+def case_text(block: SizedBlock, side: int, stride: int = 1) -> str:
     """Return a case in words.
 
     >>> case_text(Block.parse("DW+PW").at(8, 16), 4, 2)
     'DW+PW from 8 to 16 channels, side 4, stride 2'
     """
     return (
-        f"{unit.block} from {unit.channels} to {unit.out_channels} channels, side {side}, "
+        f"{block.block} from {block.channels} to {block.out_channels} channels, side {side}, "
         f"stride {stride}"
     )
 
 
 def read_latency(path: Path) -> LatencyTable:
-    """Read a table from CSV with the columns of `COLUMNS`, in any order; more are ignored.
+    """Read a table from CSV with the columns of `COLUMNS` in any order; other columns are ignored.
 
     Raises: SettingError for a file that cannot be read, lacks a column, holds a value that is no
         number, measures a case twice, or mixes batches, devices or data types.
@@ -129,16 +133,16 @@ def _milliseconds(path: Path, line: int, text: str) -> Fraction:
     exact = Fraction(text.strip()) if plain else None
     if exact is None or not 0 < exact < 10**7:
         raise _malformed(path, f"line {line}: latency_ms {text!r}", "numbers above 0")
-    # Rounded up: a sum that keeps a budget keeps it in truth.
-    scale: int = 10**MOST_DIGITS
+    # Rounded up: a sum within a budget is within it exactly.
+    scale: int = 10**DECIMALS
     return Fraction(-(-exact.numerator * scale // exact.denominator), scale)
 
 
 def _mixed(conditions: Iterable[tuple[str | None, ...]]) -> str:
-    each = zip(CONDITIONS, zip(*conditions, strict=True), strict=True)
+    columns = zip(CONDITIONS, zip(*conditions, strict=True), strict=True)
     return "; ".join(
         f"{name} {', '.join(sorted({str(value) for value in values}))}"
-        for name, values in each
+        for name, values in columns
         if len(set(values)) > 1
     )
 
@@ -148,6 +152,6 @@ def _malformed(path: Path, got: str, allowed: str) -> SettingError:
         f"malformed latency table {path.name}",
         got=got,
         allowed=allowed,
-        remedy="mend the table",
+        remedy="correct the table",
         argument="latency",
     )

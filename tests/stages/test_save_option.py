@@ -43,6 +43,17 @@ ORGANIZE = (
 BOTH = pytest.mark.parametrize("command", [LAYOUT, ORGANIZE], ids=["layout", "organize"])
 
 
+@pytest.fixture
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a search begins."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr(import_module("ifspace.stages.allocate"), "best_stages", fail)
+    monkeypatch.setattr(import_module("ifspace.stages.organizer"), "organize", fail)
+
+
 @BOTH
 def test_the_file_holds_the_layout_that_is_printed(
     run: Callable, tmp_path: Path, command: tuple[Any, ...]
@@ -132,18 +143,12 @@ def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path)
 def test_what_cannot_be_written_is_refused_before_the_search(
     run: Callable,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    no_search: None,
     command: tuple[Any, ...],
     name: str,
     words: list[str],
 ) -> None:
     (tmp_path / "dir.safetensors").mkdir()
-
-    def never(*_: object) -> None:
-        raise AssertionError("the search has begun")
-
-    monkeypatch.setattr(import_module("ifspace.stages.allocate"), "best_stages", never)
-    monkeypatch.setattr(import_module("ifspace.stages.organizer"), "organize", never)
     run(*command, "--save", tmp_path / name).refused(*words)
     assert [path.name for path in tmp_path.iterdir()] == ["dir.safetensors"]
 
@@ -161,18 +166,12 @@ def test_what_cannot_be_written_is_refused_before_the_search(
 def test_neither_file_is_written_where_the_other_cannot_be(
     run: Callable,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    no_search: None,
     command: tuple[Any, ...],
     name: str,
     words: list[str],
 ) -> None:
     (tmp_path / "dir.json").mkdir()
-
-    def never(*_: object) -> None:
-        raise AssertionError("the search has begun")
-
-    monkeypatch.setattr(import_module("ifspace.stages.allocate"), "best_stages", never)
-    monkeypatch.setattr(import_module("ifspace.stages.organizer"), "organize", never)
     for also in ([], ["--save", tmp_path / "net.safetensors"]):
         run(*command, *also, "--out", tmp_path / name).refused(*words)
     run(*command, "--out", tmp_path / "x.json", "--save", tmp_path / "x.pt").refused("got x.pt")
