@@ -1,4 +1,4 @@
-"""Depths of stages by brute force: every depth of every table, one after the other.
+"""Depths of stages by brute force: every depth of every table.
 
 Nothing of the library is imported: `choices` takes anything that has the attributes of a problem.
 """
@@ -11,7 +11,7 @@ SAME = 1e-8
 
 
 class Row(NamedTuple):
-    """Depths, what they gain in all, and what the whole network has."""
+    """Depths, their total gain, and parameters and MACs of the whole network."""
 
     gain: float
     params: int
@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 def choices(problem: Any) -> list[Row]:
-    """Every choice of depths, whatever its budget."""
+    """Return every choice of depths, whatever its budget."""
     columns = [
         [
             (table.min_depth + n, gain, table.params[n], table.macs[n])
@@ -28,16 +28,16 @@ def choices(problem: Any) -> list[Row]:
         ]
         for table in problem.tables
     ]
-    found = []
+    rows = []
     for chosen in product(*columns):
         depths, gains, params, macs = zip(*chosen, strict=True)
         total = problem.rest_params + sum(params)
-        found.append(Row(sum(gains), total, problem.rest_macs + sum(macs), depths))
-    return found
+        rows.append(Row(sum(gains), total, problem.rest_macs + sum(macs), depths))
+    return rows
 
 
 def ranking(problem: Any, rows: list[Row]) -> list[Row]:
-    """Those within budgets: the greatest gain first, of equal gain the fewest parameters."""
+    """Return those within budgets: the greatest gain first, then the fewest parameters."""
     budgets = problem.budgets
     kept = [
         row
@@ -49,4 +49,4 @@ def ranking(problem: Any, rows: list[Row]) -> list[Row]:
     for row in sorted(kept, key=lambda row: -row.gain):
         near = ranked and ranked[-1][0] - row.gain < SAME
         ranked.append((ranked[-1][0] if near else row.gain, row))
-    return [row for _, row in sorted(ranked, key=lambda each: (-each[0], each[1].params))]
+    return [row for _, row in sorted(ranked, key=lambda pair: (-pair[0], pair[1].params))]

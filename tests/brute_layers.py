@@ -1,4 +1,4 @@
-"""The kinds of convolution and what chains of them see, for the brute force in `brute_force`.
+"""The kinds of convolution and what sequences of layers see, for the brute-force oracles.
 
 Written from the definitions alone, with plain integers as sets of channels; nothing of the library
 is imported.
@@ -49,7 +49,7 @@ def _dealt(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
     return [[run[turn]] for turn in range(c_in // g) for run in runs]
 
 
-# In canonical order. CONV is what GC is with one group; no word holds it.
+# In canonical order. CONV is GC with one group; no composition of the search contains it.
 KINDS = {
     "PW": Kind(_all),
     "GC": Kind(_group, spatial=True, grouped=True),
@@ -96,7 +96,7 @@ def layer(kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int) -> L
 
 
 class Sight:
-    """The sets that the outputs of a chain see, each step remembered under a number."""
+    """The sets of channels that the outputs of a sequence of layers see; states are numbered."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, ...]] = []
@@ -115,13 +115,13 @@ class Sight:
         return self._number(tuple(1 << j for j in range(channels)))
 
     def after(self, number: int, layer: Layer) -> int:
-        known = self._steps.get((number, layer))
-        if known is None:
+        state = self._steps.get((number, layer))
+        if state is None:
             below, seen = self.rows[number], []
             for read in layer.reads:
                 union = 0
                 for channel in read:
                     union |= below[channel]
                 seen.append(union)
-            known = self._steps[number, layer] = self._number(tuple(seen))
-        return known
+            state = self._steps[number, layer] = self._number(tuple(seen))
+        return state

@@ -1,6 +1,6 @@
-"""Replacements by brute force: every option of every site, one after the other.
+"""Replacements by brute force: every option of every site.
 
-Nothing of the library is imported: everything takes what has the attributes of a problem.
+Nothing of the library is imported: functions take anything that has the attributes of a problem.
 """
 
 from collections.abc import Iterator
@@ -29,31 +29,31 @@ class Row(NamedTuple):
         return Row(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def timed(problem: Any) -> bool:
+def latency_counts(problem: Any) -> bool:
     return problem.objective == "latency_ms" or problem.budgets.latency_ms is not None
 
 
 def rows(problem: Any, site: Any) -> list[Row]:
-    """What each option has that may be chosen."""
-    counts = timed(problem)
+    """Return the amounts of each option that may be chosen."""
+    with_latency = latency_counts(problem)
     return [
         Row(
-            0 if each.block is None else 1,
-            each.params,
-            each.macs,
-            Fraction(each.latency_ms) if counts else Fraction(0),
+            0 if option.block is None else 1,
+            option.params,
+            option.macs,
+            Fraction(option.latency_ms) if with_latency else Fraction(0),
         )
-        for each in site.options
-        if not (counts and each.latency_ms is None)
+        for option in site.options
+        if not (with_latency and option.latency_ms is None)
     ]
 
 
 def choices(problem: Any) -> Iterator[Row]:
-    """Every choice, whatever its budget."""
+    """Yield the amounts of every choice, whatever its budget."""
     for chosen in product(*(rows(problem, site) for site in problem.sites)):
         total = Row(0, 0, 0, Fraction(0))
-        for each in chosen:
-            total = total.plus(each)
+        for row in chosen:
+            total = total.plus(row)
         yield total
 
 
@@ -69,19 +69,19 @@ def objective(problem: Any, row: Row) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in ORDERS[problem.objective])
 
 
-def best(problem: Any, found: list[Row]) -> tuple[Any, ...] | None:
-    """The least amounts that decide, None where nothing keeps the budgets."""
-    return min((objective(problem, row) for row in found if fits(problem, row)), default=None)
+def best(problem: Any, totals: list[Row]) -> tuple[Any, ...] | None:
+    """Return the least amounts that decide, None where nothing keeps the budgets."""
+    return min((objective(problem, row) for row in totals if fits(problem, row)), default=None)
 
 
 def best_by_sums(problem: Any) -> tuple[Any, ...] | None:
-    """The same for many sites whose amounts are small numbers: sums that differ, site by site.
+    """Return the same for many sites of small amounts, by all sums that differ, site by site.
 
     Of sums that are equal in what is bounded only the best one can lead to the best.
     """
     budgets = problem.budgets
     bounded = [n for n in ("params", "macs", "latency_ms") if getattr(budgets, n) is not None]
-    most = [getattr(budgets, name) for name in bounded]
+    limits = [getattr(budgets, name) for name in bounded]
     order = ORDERS[problem.objective]
     sums: dict[tuple[Any, ...], tuple[Any, ...]] = {(0,) * len(bounded): (0,) * len(order)}
     for site in problem.sites:
@@ -93,7 +93,7 @@ def best_by_sums(problem: Any) -> tuple[Any, ...] | None:
         for has, value in sums.items():
             for more, adds in options:
                 key = tuple(map(add, has, more))
-                if any(map(gt, key, most)):
+                if any(map(gt, key, limits)):
                     continue
                 result = tuple(map(add, value, adds))
                 if key not in grown or result < grown[key]:

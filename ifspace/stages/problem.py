@@ -411,7 +411,7 @@ class StagePlan:
         problem, layout = self.problem, self.layout
         faults = problem.budgets.exceeded(problem.amounts(layout))
         if _fixed_parts(layout) != _fixed_parts(problem.start):
-            faults.append("sides, strides or frame are not those asked for")
+            faults.append("sides, strides, stem or head are not those asked for")
         entry = layout.stem_and_head.stem_channels
         choices = zip(layout.stages, problem.width_choices, problem.block_choices, strict=False)
         for number, (stage, widths, blocks) in enumerate(choices, start=1):

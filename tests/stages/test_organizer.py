@@ -107,8 +107,8 @@ def test_moves_and_gains_by_the_formula(name: str, side: int, alpha: int) -> Non
     # One 3 x 3 convolution in each unit of these, the first of MobileNet in its stem.
     start = network(name, side)
     sides = [stage.side for stage in start.stages]
-    least = [2, 1, 1, 1, 1] if name == "mobilenet" else None
-    steps = brute_organizer.greedy(sides, start.depths, alpha=alpha, least=least)
+    min_depths = [2, 1, 1, 1, 1] if name == "mobilenet" else None
+    steps = brute_organizer.greedy(sides, start.depths, alpha=alpha, min_depths=min_depths)
     same_steps(organize(start, alpha=alpha), steps)
 
 
