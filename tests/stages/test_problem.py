@@ -125,11 +125,14 @@ TAMPERED: list[tuple[Layout, str]] = [
     (with_stage(1, repeated=Block.parse("CONV").at(16)), "stage 2 repeats CONV"),
     (with_stage(0, first=Block.parse("PW").at(4, 8)), "stage 1 repeats DW"),
     (with_stage(1, repeated=Block.parse("DW(5)+PW").at(16)), r"stage 2 repeats DW\(5\)\+PW"),
-    (with_stage(0, side=4), "sides, strides, stem or head are not those asked for"),
-    (with_stage(1, stride=1), "sides, strides, stem or head are not those asked for"),
+    (with_stage(0, side=4), "sides, strides, stem or head are not those"),
+    (with_stage(1, stride=1), "sides, strides, stem or head are not those"),
     (with_stage(0, stem=tuple(each.layer for each in STEM)), "sides, strides, stem or head"),
     (replace(START, stem_and_head=replace(FRAME, batch_norm=True)), "sides, strides, stem or head"),
-    (replace(START, stem_and_head=StemAndHead(inputs=4, stem=STEM)), "sides, strides, stem or head"),
+    (
+        replace(START, stem_and_head=StemAndHead(inputs=4, stem=STEM)),
+        "sides, strides, stem or head",
+    ),
     (replace(START, stages=START.stages[:1]), "sides, strides, stem or head"),
     (replace(START, stages=(*START.stages, START.stages[1])), "sides, strides, stem or head"),
 ]
