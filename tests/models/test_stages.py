@@ -126,9 +126,9 @@ def test_maps_made_larger_open_a_stage_and_connections_enter_it() -> None:
     _, _, _, fourth, fifth = stages(odd.UNet())
     # A transposed convolution counts with the new side; the skip connection itself enters.
     up, three = (fourth.field(unit.output) for unit in fourth.units)
-    assert (up.side, up.channels, three.side, three.channels) == ((2, 2), 16, (4, 4), 28)
+    assert (up.size, up.channels, three.size, three.channels) == ((2, 2), 16, (4, 4), 28)
     four, classes = (fifth.field(unit.output) for unit in fifth.units)
-    assert (four.side, four.channels, classes.volume) == ((3, 3), 20, 9 * 20)
+    assert (four.size, four.channels, classes.volume) == ((3, 3), 20, 9 * 20)
 
 
 def test_maps_made_larger_by_a_pixel_shuffle_too() -> None:
