@@ -154,7 +154,7 @@ def _case(problem: EnergyProblem, top: int) -> Row:
             times[name].append(time.perf_counter() - start)
     if any(answer != answers[0] for answer in answers):
         raise SettingError(f"the searches disagree on {problem}: {answers}")
-    middle = {name: median(each) for name, each in times.items()}
+    middle = {name: median(seconds) for name, seconds in times.items()}
     plan = EnergyPlan(problem, answers[0][0])
     layers = ",".join(map(str, problem.units)) if problem.depth > len(problem.units) else ""
     row: Row = {"layers": layers or str(len(problem.units)), "budget": problem.budget, "top": top}

@@ -55,7 +55,7 @@ def exhaustive(problem: GroupsProblem) -> int | None:
     base, costs = options.costs
     best: int | None = None
     for choice in product(*(range(len(layers)) for layers in options.layers)):
-        cost = base + sum(each[n] for each, n in zip(costs, choice, strict=True))
+        cost = base + sum(table[n] for table, n in zip(costs, choice, strict=True))
         if (best is None or cost < best) and options.is_full(choice):
             best = cost
         if time.monotonic() > deadline:
@@ -128,7 +128,7 @@ def _case(composition: str, channels: int, out_channels: int, any_overlap: bool 
             times[name].append(time.perf_counter() - start)
     if len(answers) != 1:
         raise SettingError(f"the searches disagree on {composition}: {answers}")
-    middle = {name: median(each) for name, each in times.items()}
+    middle = {name: median(seconds) for name, seconds in times.items()}
     choices = prod(map(len, Options(problem).layers))
     row: Row = {"composition": composition, "C": channels, "F": out_channels}
     row |= {"overlaps": "any" if any_overlap else "grid", "choices": choices}
@@ -146,8 +146,8 @@ def prove_all(problems: Sequence[GroupsProblem]) -> list[int | None]:
 
 
 def _catalogue(channels: int, length: int) -> Row:
-    found = enumerate_designs([EnumerationSetting(channels=channels, max_len=length)])
-    problems = [GroupsProblem(design.block.composition, channels) for design in found.designs]
+    catalogue = enumerate_designs([EnumerationSetting(channels=channels, max_len=length)])
+    problems = [GroupsProblem(design.block.composition, channels) for design in catalogue.designs]
     jobs = workers(None)
     start = time.perf_counter()
     over_shards(prove_all, [problems[n::16] for n in range(16)], jobs)

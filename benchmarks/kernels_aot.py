@@ -36,7 +36,7 @@ def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> li
 
     Quick: each kernel and configuration once for a target; the targets differ in the problem.
     """
-    found = []
+    jobs = []
     problems: dict[tuple[str, ...], list[int]] = {}
     for place, case in enumerate(cases):
         problems.setdefault(_variant(case), []).append(place)
@@ -45,15 +45,17 @@ def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> li
             fit = [place for place in places if target in cases[place].targets]
             if quick:
                 fit = fit[-1 - TARGETS.index(target) % len(fit) :][:1] if fit else []
-            found += [(place, target) for place in fit]
-    return found
+            jobs += [(place, target) for place in fit]
+    return jobs
 
 
 def _variant(case: AotCase) -> tuple[str, ...]:
     """Return what a case is, whatever the problem: kernel, configuration, types and precision."""
     types = [name for name in case.signature.values() if name.startswith("*")]
-    told = [str(case.constexprs.get(name)) for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN")]
-    return (case.kernel, case.config, *types, *told, str("out_channels" in case.constexprs))
+    constants = [
+        str(case.constexprs.get(name)) for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN")
+    ]
+    return (case.kernel, case.config, *types, *constants, str("out_channels" in case.constexprs))
 
 
 def compile_all(shard: tuple[Sequence[str], Sequence[Job]]) -> list[tuple[Row, list[str]]]:
@@ -85,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     # Many small shards: costly cases stand side by side in the list.
     shards = [(modules, jobs[n :: 2 * count]) for n in range(2 * count)]
-    answers = [each for done in over_shards(compile_all, shards, count) for each in done]
+    answers = [answer for done in over_shards(compile_all, shards, count) for answer in done]
     rows = sorted((row for row, _ in answers), key=lambda row: list(map(str, row.values())))
-    faults = [fault for _, found in answers for fault in found]
+    faults = [fault for _, faults_of in answers for fault in faults_of]
     seconds = time.perf_counter() - start
     options.out.mkdir(exist_ok=True)
     _write(options.out, rows, seconds)

@@ -81,7 +81,7 @@ def choices(count: int, depth: int, blocks: int, widths: int) -> StagesProblem:
     vgg = network("vgg16", 32)
     listed = tuple((width,) for width in vgg.widths) if widths == 1 else (WIDTHS[:widths],) * 5
     sides = [stage.side for stage in vgg.stages]
-    least, half = [each[0] for each in listed[:count]], [depth // 2 + 1] * count
+    least, half = [width[0] for width in listed[:count]], [depth // 2 + 1] * count
     start = make_layout("CONV", sides[:count], least, half, stem_and_head=vgg.stem_and_head)
     share = 2 if blocks == 1 else 4
     return StagesProblem(
@@ -106,12 +106,12 @@ def exhaustive(problem: StagesProblem) -> float | None:
     deadline = time.monotonic() + EXHAUSTIVE_S
     best: float | None = None
     for (params, macs), parts in _every_choice(problem):
-        for tried, each in enumerate(product(*parts)):
-            gain = sum(part[0] for part in each)
+        for tried, choice in enumerate(product(*parts)):
+            gain = sum(part[0] for part in choice)
             if (
                 (best is None or gain > best)
-                and params + sum(part[1] for part in each) <= (problem.budgets.params or 0)
-                and macs + sum(part[2] for part in each) <= (problem.budgets.macs or 0)
+                and params + sum(part[1] for part in choice) <= (problem.budgets.params or 0)
+                and macs + sum(part[2] for part in choice) <= (problem.budgets.macs or 0)
             ):
                 best = gain
             if not tried % 1000 and time.monotonic() > deadline:
@@ -122,15 +122,15 @@ def exhaustive(problem: StagesProblem) -> float | None:
 def _every_choice(problem: StagesProblem) -> Iterator[tuple[tuple[int, int], list[list[Part]]]]:
     """Yield what stem and classifier cost and, stage by stage, gain and cost of each depth."""
     frame = problem.start.stem_and_head
-    known: dict[tuple[int, BlockChoice, int, int], list[Part]] = {}
+    parts: dict[tuple[int, BlockChoice, int, int], list[Part]] = {}
     for widths in product(*problem.width_choices):
         entries = (frame.stem_channels, *widths)
         for units in product(*problem.block_choices):
             keys = [(n, unit, entries[n], widths[n]) for n, unit in enumerate(units)]
             for key in keys:
-                if key not in known:
-                    known[key] = _parts(problem, *key)
-            yield (frame.params(widths[-1]), frame.macs(widths[-1])), [known[key] for key in keys]
+                if key not in parts:
+                    parts[key] = _parts(problem, *key)
+            yield (frame.params(widths[-1]), frame.macs(widths[-1])), [parts[key] for key in keys]
 
 
 def _parts(
@@ -149,13 +149,13 @@ def _parts(
     )
     again = (frame.block_params(more), frame.block_macs(more, stage.side))
     sized = replace(stage, first=first, repeated=more)
-    found: list[Part] = []
+    parts: list[Part] = []
     for depth in range(stage.min_depth, problem.max_depth + 1):
         more_units = depth - stage.min_depth
         gain = fsum(sized.at_depth(depth).gains(problem.alpha))
         params, macs = (a + more_units * b for a, b in zip(opens, again, strict=True))
-        found.append((gain, params, macs))
-    return found
+        parts.append((gain, params, macs))
+    return parts
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = "python -m benchmarks.stages"
     options.out.mkdir(exist_ok=True)
     (options.out / "stages-bench.md").write_text("\n\n".join(_page(command, tables)) + "\n")
-    rows = [{"table": name, **row} for name, each in tables.items() for row in each]
+    rows = [{"table": name, **row} for name, table in tables.items() for row in table]
     with (options.out / "stages-bench.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
@@ -206,7 +206,7 @@ def _search(count: int, depth: int, blocks: int, widths: int) -> Row:
             gains.append(-1.0 if gain is None else gain)
     if gains and max(gains) - min(gains) > CLOSE:
         raise SettingError(f"the searches disagree: {gains}")
-    middles = {name: median(each) for name, each in times.items()}
+    middles = {name: median(seconds) for name, seconds in times.items()}
     row: Row = {"stages": count, "depth": depth, "blocks": blocks, "widths": widths}
     row |= {"layouts": f"{prod([depth * blocks * widths] * count):.1e}"}
     row |= {"gain": f"{gains[0]:.4f}" if gains else ""}
@@ -240,8 +240,8 @@ def _wide(budgets: Budgets) -> Row:
 def _compared(name: str, side: int) -> list[Row]:
     """Return a row for the organizer's end and one for each layout published."""
     rows = [_beside(name, side, "organizer's end", organize(network(name, side)).end)]
-    for each in published_layouts(name, side):
-        rows.append(_beside(name, side, f"published, {each.data}", each.layout))
+    for layout in published_layouts(name, side):
+        rows.append(_beside(name, side, f"published, {layout.data}", layout.layout))
     return rows
 
 

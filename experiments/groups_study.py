@@ -65,11 +65,11 @@ class Found:
 
 def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
     """Return the cheapest block of each problem that has one."""
-    found: list[Found] = []
+    blocks: list[Found] = []
     for problem in problems:
         answer, out = cheapest_groups(problem), problem.out_width
         inner = None if problem.bottleneck is None else int(problem.bottleneck * out)
-        found.extend(
+        blocks.extend(
             Found(
                 str(problem.composition),
                 problem.channels,
@@ -81,7 +81,7 @@ def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
             )
             for plan in answer.plans
         )
-    return found
+    return blocks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pairs = list(dict.fromkeys(pair for shapes in SHAPES.values() for pair in shapes))
     problems = [GroupsProblem(word, *pair) for pair in pairs for word in words]
     shards = [problems[n : n + 200] for n in range(0, len(problems), 200)]
-    found = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
+    blocks = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
     narrow = cheapest(
         [
             GroupsProblem(Composition.parse(word), *pair, QUARTER)
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m experiments.groups_study --max-len {options.max_len}"
     names = ["groups-study.md", "groups-study.csv", "groups-study.svg", "groups-study.png"]
     (options.out / names[0]).write_text(
-        _page(found, narrow, pairs, len(words), str(provenance(command)))
+        _page(blocks, narrow, pairs, len(words), str(provenance(command)))
     )
     with (options.out / names[1]).open("w", newline="") as file:
         writer = csv.writer(file)
@@ -123,14 +123,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f.layers,
                 f.proven,
             ]
-            for f in (*found, *narrow)
+            for f in (*blocks, *narrow)
         )
-    _figure(options.out / "groups-study", found)
+    _figure(options.out / "groups-study", blocks)
     list_in_readme(options.out, names, command)
     print(f"written: {options.out / names[0]}")
 
 
-def pareto(found: Iterable[Found]) -> list[Found]:
+def pareto(blocks: Iterable[Found]) -> list[Found]:
     """Return the designs that no other beats in parameters and layers, fewest layers first.
 
     >>> rows = [Found("DW+PW", 8, 8, "", 9, True), Found("DW+PW+PW", 8, 8, "", 9, True)]
@@ -138,29 +138,29 @@ def pareto(found: Iterable[Found]) -> list[Found]:
     ['DW+PW']
     """
     best: list[Found] = []
-    for row in sorted(found, key=lambda f: (f.layers, f.params)):
+    for row in sorted(blocks, key=lambda f: (f.layers, f.params)):
         if not best or row.params < best[-1].params:
             best.append(row)
     return best
 
 
-def _at(found: Iterable[Found], pair: tuple[int, int]) -> list[Found]:
-    return [f for f in found if (f.channels, f.out_channels) == pair]
+def _at(blocks: Iterable[Found], pair: tuple[int, int]) -> list[Found]:
+    return [f for f in blocks if (f.channels, f.out_channels) == pair]
 
 
 def _page(
-    found: Sequence[Found],
+    blocks: Sequence[Found],
     narrow: Sequence[Found],
     pairs: Sequence[tuple[int, int]],
     designs: int,
     where: str,
 ) -> str:
-    proven = sum(f.proven for f in found)
+    proven = sum(f.proven for f in blocks)
     parts = [
         "# Cheapest full-field blocks at widths that are used",
         f"Written by {where}.",
         f"{designs:,} designs of the catalogue for C = 64, at {len(pairs)} pairs of widths; "
-        f"{len(found):,} of {designs * len(pairs):,} have a legal choice with the full field, and "
+        f"{len(blocks):,} of {designs * len(pairs):,} have a legal choice with the full field, and "
         f"{proven:,} of these minima are proven. Only the full field is asked for here: a design "
         "whose cheapest block could do without a layer stays in the list.",
         "## Fewest parameters by number of layers",
@@ -169,10 +169,12 @@ def _page(
     for network, shapes in SHAPES.items():
         rows: list[list[object]] = []
         for pair in shapes:
-            for row in pareto(_at(found, pair)):
+            for row in pareto(_at(blocks, pair)):
                 ratio = 9 * row.channels * row.out_channels / row.params
                 same = (
-                    sum(f.params == row.params and f.layers == row.layers for f in _at(found, pair))
+                    sum(
+                        f.params == row.params and f.layers == row.layers for f in _at(blocks, pair)
+                    )
                     - 1
                 )
                 rows.append(
@@ -188,10 +190,10 @@ def _page(
         header = ["C → F", "layers", "block", "params", "of CONV(3)", "more of the same cost"]
         parts += [f"### {network}", tabulate(rows, header, tablefmt="github")]
     published = sorted(
-        {f.composition for f in found if published_names(f.composition)},
+        {f.composition for f in blocks if published_names(f.composition)},
         key=lambda text: Composition.parse(text).sort_key,
     )
-    table = [_amounts(word, word, found, pairs) for word in published]
+    table = [_amounts(word, word, blocks, pairs) for word in published]
     table += [_amounts(word, f"{word}, K = F/4", narrow, pairs) for word in NARROW]
     parts += [
         "## The published designs",
@@ -205,9 +207,9 @@ def _page(
 
 
 def _amounts(
-    word: str, shown: str, found: Sequence[Found], pairs: Sequence[tuple[int, int]]
+    word: str, shown: str, blocks: Sequence[Found], pairs: Sequence[tuple[int, int]]
 ) -> list[object]:
-    cells = {(f.channels, f.out_channels): f"{f.params:,}" for f in found if f.composition == word}
+    cells = {(f.channels, f.out_channels): f"{f.params:,}" for f in blocks if f.composition == word}
     return [shown, published_names(word), *(cells.get(pair, "-") for pair in pairs)]
 
 
@@ -219,7 +221,7 @@ def _left_out(shown: Sequence[str]) -> list[str]:
     short: list[str] = []
     removable: list[str] = []
     other: list[str] = []
-    for word in dict.fromkeys(each.composition for each in PUBLISHED):
+    for word in dict.fromkeys(entry.composition for entry in PUBLISHED):
         if word in shown:
             continue
         plans = cheapest_groups(GroupsProblem(Composition.parse(word), 64)).plans
@@ -238,11 +240,11 @@ def _left_out(shown: Sequence[str]) -> list[str]:
         (removable, "without a bottleneck the field stays full when a layer is left out"),
         (other, "longer than the designs looked at"),
     )
-    said = [f"{listed(words)}: {reason}." for words, reason in reasons if words]
-    return [f"Not in this list: {each}" for each in said]
+    sentences = [f"{listed(words)}: {reason}." for words, reason in reasons if words]
+    return [f"Not in this list: {sentence}" for sentence in sentences]
 
 
-def _figure(path: Path, found: Sequence[Found]) -> None:
+def _figure(path: Path, blocks: Sequence[Found]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -252,7 +254,7 @@ def _figure(path: Path, found: Sequence[Found]) -> None:
     with pyplot.rc_context({"svg.hashsalt": "ifspace", "font.size": 10}):
         figure, panels = pyplot.subplots(1, 3, figsize=(11.0, 4.4), layout="constrained")
         for width, axes in zip((64, 256, 1024), panels, strict=True):
-            rows = _at(found, (width, width))
+            rows = _at(blocks, (width, width))
             axes.plot(
                 [f.layers for f in rows],
                 [f.params for f in rows],

@@ -82,7 +82,7 @@ def elements(layout: Layout) -> int:
 
     Batch norm costs two operations for each, a bias or an activation one.
     """
-    total = sum(each.layer.c_out * each.side**2 for each in layout.stem_and_head.stem)
+    total = sum(layer.layer.c_out * layer.side**2 for layer in layout.stem_and_head.stem)
     for stage in layout.stages:
         for place, unit in enumerate(stage.blocks):
             side = stage.side if place else stage.side * stage.stride
@@ -117,8 +117,8 @@ def counts(layout: Layout, depths: Any, per_element: int) -> tuple[Any, Any]:
     def of(sized: Layout) -> Any:
         return np.array([sized.params, sized.macs + per_element * elements(sized)])
 
-    found = linear(of, layout, depths)
-    return found[:, 0], found[:, 1]
+    amounts = linear(of, layout, depths)
+    return amounts[:, 0], amounts[:, 1]
 
 
 def linear(of: Callable[[Layout], Any], layout: Layout, depths: Any) -> Any:

@@ -125,14 +125,14 @@ def search(row: Counted, which: int) -> Search:
     depths = neighbours(states, least) if which else np.array(states)
     distance = np.abs(depths[:, None] - np.array(states)).sum(2).min(1)
     params, macs = float(row.params[which]) * 1e6, float(row.macs[which]) * 1e6
-    found: list[tuple[float, Hit]] = []
+    scored_hits: list[tuple[float, Hit]] = []
     for convention in conventions(row.network, row.data):
         weights, operations = counts(under(layout, convention), depths, convention.per_element)
         off = misses(weights, params, PARAMS_OFF) + misses(operations, macs, MACS_OFF)
         at_states = np.where(distance == 0, off, np.inf)
-        wanted = {*np.flatnonzero(off == 0), int(np.argmin(off)), int(np.argmin(at_states))}
+        columns = {*np.flatnonzero(off == 0), int(np.argmin(off)), int(np.argmin(at_states))}
         common = convention == usual(layout, convention.per_element)
-        found += [
+        scored_hits += [
             (
                 float(off[n]),
                 Hit(
@@ -144,12 +144,12 @@ def search(row: Counted, which: int) -> Search:
                     common,
                 ),
             )
-            for n in wanted
+            for n in columns
         ]
-    hits = sorted((hit for off, hit in found if off == 0), key=Hit.order)
-    by_miss = sorted(found, key=lambda pair: (pair[0], pair[1].order()))
-    known = next(hit for _, hit in by_miss if hit.usual and hit.distance == 0)
-    return Search(row, which, tuple(states), tuple(hits), known, by_miss[0][1])
+    hits = sorted((hit for off, hit in scored_hits if off == 0), key=Hit.order)
+    by_miss = sorted(scored_hits, key=lambda pair: (pair[0], pair[1].order()))
+    best_usual = next(hit for _, hit in by_miss if hit.usual and hit.distance == 0)
+    return Search(row, which, tuple(states), tuple(hits), best_usual, by_miss[0][1])
 
 
 def misses(ours: Any, printed: float, half: int) -> Any:
@@ -161,44 +161,44 @@ def misses(ours: Any, printed: float, half: int) -> Any:
     return np.maximum(0, np.abs(ours - printed) - half) / half
 
 
-def judge(found: Search) -> str:
+def judge(result: Search) -> str:
     """Return whether a layout has the printed counts, or by how much the nearest state is off."""
-    if found.hits:
-        return MATCH if found.best.depths in found.states else f"{MATCH}, off the trajectory"
-    best = found.best
+    if result.hits:
+        return MATCH if result.best.depths in result.states else f"{MATCH}, off the trajectory"
+    best = result.best
     params, macs = (
-        own - wanted for own, wanted in zip((best.params, best.macs), found.printed, strict=True)
+        own - goal for own, goal in zip((best.params, best.macs), result.printed, strict=True)
     )
     off = [f"params {signed(params / 1e6)}M"] if abs(params) > PARAMS_OFF else []
     off += [f"MACs {signed(macs / 1e6, 0)}M"] if abs(macs) > MACS_OFF else []
     return "; ".join(off)
 
 
-def standing(found: Search) -> str:
+def standing(result: Search) -> str:
     """Return where the best layout stands on the trajectory: its state, from 0, or how far off."""
-    best = found.best
-    if best.depths in found.states:
-        return str(found.states.index(best.depths)) if found.which else "start"
+    best = result.best
+    if best.depths in result.states:
+        return str(result.states.index(best.depths)) if result.which else "start"
     return f"none, {best.distance} off"
 
 
 def section() -> Section:
     """Return the section of the page."""
-    found = [search(row, which) for row in COUNTED for which in (0, 1)]
+    results = [search(row, which) for row in COUNTED for which in (0, 1)]
     rows = [
         [
-            each.row.network + ROLES[each.which],
-            each.row.data,
-            braces(each.best.depths),
-            standing(each),
-            f"{each.row.params[each.which]} / {each.best.params / 1e6:.2f}",
-            f"{int(each.row.macs[each.which]):,} / {each.best.macs / 1e6:,.1f}",
-            str(each.best.convention),
-            judge(each),
+            result.row.network + ROLES[result.which],
+            result.row.data,
+            braces(result.best.depths),
+            standing(result),
+            f"{result.row.params[result.which]} / {result.best.params / 1e6:.2f}",
+            f"{int(result.row.macs[result.which]):,} / {result.best.macs / 1e6:,.1f}",
+            str(result.best.convention),
+            judge(result),
         ]
-        for each in found
+        for result in results
     ]
-    fits = by_operations(found)
+    fits = by_operations(results)
     header = ["network", "data", "layout", "state", "params, M", "MACs, M", "counted", "verdict"]
     return Section(
         "[3DRF] Tables 3 to 5: parameters and MACs",
@@ -216,64 +216,66 @@ def section() -> Section:
             "The choice of e for each row is a freedom. With one e for all rows and the convention "
             "of each public implementation (VGG on CIFAR: BN, bias; on ImageNet: bias; the others: "
             "BN) so many of the layouts above fit:",
-            Table(["e", "rows"], [[e, f"{fit} of {len(found)}"] for e, fit in fits], judged=False),
+            Table(
+                ["e", "rows"], [[e, f"{fit} of {len(results)}"] for e, fit in fits], judged=False
+            ),
             f"Searched: all depths within ±{REACH} per stage of every state of the trajectory; "
             "batch norm or not; bias or not; e from 0 to "
             f"{MOST_PER_ELEMENT}; for VGG on CIFAR one dense layer or three. A state with the "
             "printed counts comes before any other layout, then the convention of the public "
             "implementation. The others that fit under some convention, nearest first:",
-            Table(["network", "others", "which"], others(found), judged=False),
+            Table(["network", "others", "which"], others(results), judged=False),
             "Without a fit, the layout that comes nearest under any convention:",
             Table(
                 ["network", "layout", "params, M", "MACs, M", "counted"],
-                nearest(found),
+                nearest(results),
                 judged=False,
             ),
         ],
         ("[3DRF] Tables 3 to 5: counts",),
         f"The counts of [3DRF] match with a convention chosen for each row; with one for all "
-        f"{max(fit for _, fit in fits)} of {len(found)} would.",
+        f"{max(fit for _, fit in fits)} of {len(results)} would.",
     )
 
 
-def by_operations(found: Sequence[Search]) -> list[tuple[int, int]]:
+def by_operations(results: Sequence[Search]) -> list[tuple[int, int]]:
     """Return for each e how many rows match under the implementation's convention with that e."""
     rows: list[tuple[int, int]] = []
     for extra in range(MOST_PER_ELEMENT + 1):
         fits = []
-        for each in found:
-            layout = built(each.row.network, each.row.data)
+        for result in results:
+            layout = built(result.row.network, result.row.data)
             own, operations = counts(
-                under(layout, usual(layout)), np.array([each.best.depths]), extra
+                under(layout, usual(layout)), np.array([result.best.depths]), extra
             )
-            params, macs = each.printed
+            params, macs = result.printed
             off = misses(own, params, PARAMS_OFF) + misses(operations, macs, MACS_OFF)
             fits.append(not off[0])
         rows.append((extra, sum(fits)))
     return rows
 
 
-def others(found: Sequence[Search], most: int = 8) -> list[list[object]]:
+def others(results: Sequence[Search], most: int = 8) -> list[list[object]]:
     """Return the layouts beside the best that have the printed counts, row by row."""
     rows: list[list[object]] = []
-    for each in found:
-        more = list(dict.fromkeys(hit.depths for hit in each.hits))[1:]
+    for result in results:
+        more = list(dict.fromkeys(hit.depths for hit in result.hits))[1:]
         if more:
             shown = " ".join(map(braces, more[:most])) + (" …" if len(more) > most else "")
-            rows.append([each.name, len(more), shown])
+            rows.append([result.name, len(more), shown])
     return rows
 
 
-def nearest(found: Sequence[Search]) -> list[list[object]]:
+def nearest(results: Sequence[Search]) -> list[list[object]]:
     """Return the nearest layout of each row that no layout fits."""
     return [
         [
-            each.name,
-            braces(each.nearest.depths),
-            f"{each.nearest.params / 1e6:.3f}",
-            f"{each.nearest.macs / 1e6:,.1f}",
-            str(each.nearest.convention),
+            result.name,
+            braces(result.nearest.depths),
+            f"{result.nearest.params / 1e6:.3f}",
+            f"{result.nearest.macs / 1e6:,.1f}",
+            str(result.nearest.convention),
         ]
-        for each in found
-        if not each.hits
+        for result in results
+        if not result.hits
     ]

@@ -114,12 +114,12 @@ def _replaced(unit: SizedBlock, block: Block) -> SizedBlock:
 def count(layout: Layout, block: Block | None, reading: Reading) -> tuple[int, int]:
     """Return parameters and operations of a layout, decomposed unless there is no block."""
     own = under(layout, reading.convention)
-    made = own if block is None else decomposed(own, block, reading.kept)
-    extra = 0 if reading.inside else written(made) - written(own)
+    counted = own if block is None else decomposed(own, block, reading.kept)
+    extra = 0 if reading.inside else written(counted) - written(own)
     convention = reading.convention
     return (
-        made.params - (2 * convention.batch_norm + convention.bias) * extra,
-        made.macs + convention.per_element * elements(made),
+        counted.params - (2 * convention.batch_norm + convention.bias) * extra,
+        counted.macs + convention.per_element * elements(counted),
     )
 
 
@@ -145,7 +145,7 @@ def readings(hidden: tuple[int, ...] = (), kept: Sequence[str] = KEPT) -> Iterat
 @cache
 def start_of(network: str, data: str) -> Search:
     """Return which layouts have the counts of the row that a table decomposes."""
-    row = next(each for each in DECOMPOSED if (each.network, each.data) == (network, data))
+    row = next(entry for entry in DECOMPOSED if (entry.network, entry.data) == (network, data))
     baseline = Counted(row.table, network, data, (row.params, row.params), (row.macs, row.macs), "")
     return search(baseline, 1)
 
@@ -201,30 +201,30 @@ def rows(
     printed: Sequence[Decomposed], depths: Sequence[int], reading: Reading
 ) -> list[list[object]]:
     """Return the rows of a table beside a layout counted one way."""
-    found: list[list[object]] = []
+    table_rows: list[list[object]] = []
     for row in printed:
         layout = built(row.network, row.data).at_depths(depths)
         params, macs = count(layout, row.parsed, reading)
         off = [params / 1e6 - float(row.params), macs / 1e6 - float(row.macs)]
-        said = [f"params {signed(off[0])}M"] if abs(off[0]) * 1e6 > PARAMS_OFF else []
-        said += [f"MACs {signed(off[1], 0)}M"] if abs(off[1]) * 1e6 > MACS_OFF else []
-        found.append(
+        differences = [f"params {signed(off[0])}M"] if abs(off[0]) * 1e6 > PARAMS_OFF else []
+        differences += [f"MACs {signed(off[1], 0)}M"] if abs(off[1]) * 1e6 > MACS_OFF else []
+        table_rows.append(
             [
                 row.name,
                 row.block or "-",
                 f"{row.params} / {params / 1e6:.2f}",
                 f"{row.macs} / {macs / 1e6:,.1f}",
-                "; ".join(said) or MATCH,
+                "; ".join(differences) or MATCH,
             ]
         )
-    return found
+    return table_rows
 
 
-def off_by(found: Search) -> str:
+def off_by(result: Search) -> str:
     """Return how many layouts have the counts, and how far the best is off the trajectory."""
-    depths = {hit.depths for hit in found.hits}
+    depths = {hit.depths for hit in result.hits}
     only = "alone" if len(depths) == 1 else f"as {len(depths) - 1} others do"
-    return f"{only} of all near the trajectory, {found.best.distance} convolutions off it"
+    return f"{only} of all near the trajectory, {result.best.distance} convolutions off it"
 
 
 def against_one_network() -> str:
@@ -253,11 +253,11 @@ def grouped() -> dict[tuple[int, ...], Reading]:
     layout = built("vgg16", "CIFAR-10")
     states = [layout.depths, *(move.depths for move in organize(layout).moves)]
     depths = neighbours(states, [stage.min_depth for stage in layout.stages])
-    wanted = [row for row in DECOMPOSED if row.name.startswith("DW+GPW")]
-    found: dict[tuple[int, ...], Reading] = {}
+    grouped_rows = [row for row in DECOMPOSED if row.name.startswith("DW+GPW")]
+    readings_of: dict[tuple[int, ...], Reading] = {}
     for reading in readings(kept=KEPT[:2]):
         off: Any = np.zeros(len(depths))
-        for row in wanted:
+        for row in grouped_rows:
 
             def of(sized: Layout, block: Block | None = row.parsed) -> Any:
                 return np.array(count(sized, block, reading))  # noqa: B023 - called at once
@@ -266,21 +266,21 @@ def grouped() -> dict[tuple[int, ...], Reading]:
             off += misses(counted[:, 0], float(row.params) * 1e6, PARAMS_OFF)
             off += misses(counted[:, 1], float(row.macs) * 1e6, MACS_OFF)
         for place in np.flatnonzero(off == 0):
-            found.setdefault(tuple(map(int, depths[place])), reading)
-    return found
+            readings_of.setdefault(tuple(map(int, depths[place])), reading)
+    return readings_of
 
 
 def nearest_grouped() -> list[list[object]]:
     """Return some layouts that have the rows with groups, and what the other rows would be."""
     layout = built("vgg16", "CIFAR-10")
     by_size = sorted(
-        grouped().items(), key=lambda each: (abs(sum(each[0]) - sum(layout.depths)), each[0])
+        grouped().items(), key=lambda item: (abs(sum(item[0]) - sum(layout.depths)), item[0])
     )
     shown = []
     for depths, reading in by_size[:SHOWN]:
         sized = layout.at_depths(depths)
         cells = [
-            "{:.2f}M, {:,.0f}M".format(*(each / 1e6 for each in count(sized, block, reading)))
+            "{:.2f}M, {:,.0f}M".format(*(item / 1e6 for item in count(sized, block, reading)))
             for block in (None, Block.parse("DW+PW"))
         ]
         shown.append([braces(depths), sum(depths), *cells, reading])
@@ -299,11 +299,11 @@ def nothing_fits(row: Decomposed, depths: Sequence[int]) -> str:
     ]
     near = min(
         tried,
-        key=lambda each: (
-            abs(each[0] - printed[0]) / printed[0] + abs(each[1] - printed[1]) / printed[1]
+        key=lambda counts: (
+            abs(counts[0] - printed[0]) / printed[0] + abs(counts[1] - printed[1]) / printed[1]
         ),
     )
-    fits = [each for each in tried if isclose(each[0], printed[0], abs_tol=PARAMS_OFF)]
+    fits = [counts for counts in tried if isclose(counts[0], printed[0], abs_tol=PARAMS_OFF)]
     return (
         f"Ways of counting tried for DW+RPW: {len(tried)}, with {', '.join(map(str, blocks))}, "
         f"strided convolutions kept or not, and as above. With the printed parameters: "
@@ -314,7 +314,7 @@ def nothing_fits(row: Decomposed, depths: Sequence[int]) -> str:
 
 def originals() -> list[list[object]]:
     """Return VGG-16 and ResNet-50 before and after, as the papers start from them."""
-    found: list[list[object]] = []
+    lines: list[list[object]] = []
     for network, data in product(("vgg16", "resnet50"), ("CIFAR-10", "ImageNet")):
         layout = built(network, data)
         large = network == "vgg16" and data == "ImageNet"
@@ -325,7 +325,7 @@ def originals() -> list[list[object]]:
         for text in (None, "DW+PW", "DW+RPW(2,1/2)"):
             after = count(layout, Block.parse(text) if text else None, reading)
             shares = [f"{100 * new / old:.1f}%" for old, new in zip(before, after, strict=True)]
-            found.append(
+            lines.append(
                 [
                     network,
                     data,
@@ -335,4 +335,4 @@ def originals() -> list[list[object]]:
                     " / ".join(shares) if text else "",
                 ]
             )
-    return found
+    return lines

@@ -61,13 +61,13 @@ def trajectory_rows() -> Iterator[Row]:
     `published`: the data sets for which a layout of these depths was published.
     """
     for name, side in dict.fromkeys((row.network, side_of(row)) for row in COUNTED):
-        found = trajectory(name, side)
+        states = trajectory(name, side)
         marks: dict[tuple[int, ...], list[str]] = {}
         for row in COUNTED:
             if (row.network, side_of(row)) == (name, side):
                 marks.setdefault(search(row, 1).best.depths, []).append(row.data)
         for step, (layout, move, moved) in enumerate(
-            zip(found.layouts, (None, *found.moves), sums(found), strict=True)
+            zip(states.layouts, (None, *states.moves), sums(states), strict=True)
         ):
             yield {
                 "network": name,

@@ -51,7 +51,7 @@ class Convention:
 
 def conventions() -> Iterator[Convention]:
     """Yield every convention that is tried."""
-    yield from (Convention(*each) for each in product(OPENINGS, (False, True), (False, True)))
+    yield from (Convention(*choice) for choice in product(OPENINGS, (False, True), (False, True)))
 
 
 @cache
@@ -135,18 +135,13 @@ def fit(how: Convention) -> Fit:
     """Return the numbers of blocks under which the rows come nearest, one for each design."""
     chosen: dict[tuple[str, bool], int] = {}
     for unit in UNITS:
-        rows = [each for each in UNITS if design(each) == design(unit)]
+        rows = [row for row in UNITS if design(row) == design(unit)]
         chosen[design(unit)] = min(
             range(1, MOST_BLOCKS + 1), key=lambda b: sum(misfit(row, b, how) for row in rows)
         )
     blocks = tuple(blocks_of(unit) or chosen[design(unit)] for unit in UNITS)
     total = sum(misfit(unit, b, how) for unit, b in zip(UNITS, blocks, strict=True))
     return Fit(how, blocks, total)
-
-
-def best_fit() -> Fit:
-    """Return the convention that comes nearest over all rows."""
-    return min(map(fit, conventions()), key=lambda each: each.misfit)
 
 
 def exact(unit: Unit) -> list[tuple[Convention, int]]:
@@ -175,7 +170,7 @@ def illegal(unit: Unit) -> list[str]:
 
 def section() -> Section:
     """Return the section of the page."""
-    ranked = sorted(map(fit, conventions()), key=lambda each: each.misfit)
+    ranked = sorted(map(fit, conventions()), key=lambda fitted: fitted.misfit)
     best = ranked[0]
     return Section(
         "[Fog] Tables 2 to 4: parameters",
@@ -223,13 +218,18 @@ def section() -> Section:
 
 def _ranking(ranked: Sequence[Fit]) -> list[list[object]]:
     rows: list[list[object]] = []
-    for each in ranked:
-        pairs = zip(UNITS, each.blocks, strict=True)
-        off = [(unit, misfit(unit, blocks, each.convention)) for unit, blocks in pairs]
+    for fitted in ranked:
+        pairs = zip(UNITS, fitted.blocks, strict=True)
+        off = [(unit, misfit(unit, blocks, fitted.convention)) for unit, blocks in pairs]
         later = sum(size for unit, size in off if unit.table > 2)
         near = sum(size < log(1.05) for _, size in off)
         rows.append(
-            [str(each.convention), f"{each.misfit:.2f}", f"{later:.2f}", f"{near} of {len(UNITS)}"]
+            [
+                str(fitted.convention),
+                f"{fitted.misfit:.2f}",
+                f"{later:.2f}",
+                f"{near} of {len(UNITS)}",
+            ]
         )
     return rows
 

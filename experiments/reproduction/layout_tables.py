@@ -243,13 +243,13 @@ def named_energies_table() -> Table:
     plans = [EnergyPlan(problem_of(layout, budget), layout) for budget, layout in printed]
     rows = []
     for energy in NAMED_ENERGIES:
-        found = [plan for plan in plans if verdict(energy, plan.energy()).startswith(MATCH)]
-        judged = verdict(energy, found[0].energy()) if found else "no entry has it"
+        matching = [plan for plan in plans if verdict(energy, plan.energy()).startswith(MATCH)]
+        judged = verdict(energy, matching[0].energy()) if matching else "no entry has it"
         rows.append(
             [
                 energy,
-                " ".join(named(plan.widths) for plan in found),
-                ", ".join(f"{plan.energy():.4f}" for plan in found),
+                " ".join(named(plan.widths) for plan in matching),
+                ", ".join(f"{plan.energy():.4f}" for plan in matching),
                 judged,
             ]
         )

@@ -42,9 +42,9 @@ def trajectory(name: str, side: int, alpha: float = 3) -> Trajectory[Layout]:
     return organize(network(name, side), alpha=alpha)
 
 
-def sums(found: Trajectory[Layout]) -> list[float]:
+def sums(path: Trajectory[Layout]) -> list[float]:
     """Return Σ(max − min) after 0, 1, 2 … moves."""
-    return list(accumulate((move.max - move.min for move in found.moves), initial=0.0))
+    return list(accumulate((move.max - move.min for move in path.moves), initial=0.0))
 
 
 def side_of(row: Counted) -> int:
@@ -92,48 +92,50 @@ def section() -> Section:
 def expected_table() -> Table:
     """Return the known moves and states, and whether the program has them."""
     rows = []
-    for known in EXPECTED:
-        found = trajectory(known.network, known.side)
-        stated = known.moves or ", ".join(f"{n}: {braces(depths)}" for n, depths in known.states)
+    for expected in EXPECTED:
+        path = trajectory(expected.network, expected.side)
+        stated = expected.moves or ", ".join(
+            f"{n}: {braces(depths)}" for n, depths in expected.states
+        )
         rows.append(
             [
-                known.network,
-                known.side,
-                f"{stated}; {known.total} in all",
-                ", ".join(map(str, found.moves)),
-                judge(known, found),
+                expected.network,
+                expected.side,
+                f"{stated}; {expected.total} in all",
+                ", ".join(map(str, path.moves)),
+                judge(expected, path),
             ]
         )
     return Table(["network", "side", "known", "moves", "verdict"], rows, labels=2)
 
 
-def judge(known: Expected, found: Trajectory[Layout]) -> str:
+def judge(expected: Expected, path: Trajectory[Layout]) -> str:
     """Return whether moves, states and their number are the known ones, or what differs."""
-    states = [layout.depths for layout in found.layouts]
+    states = [layout.depths for layout in path.layouts]
     faults = [
         f"state {n} is {braces(states[n]) if n < len(states) else 'not there'}"
-        for n, depths in known.states
+        for n, depths in expected.states
         if n >= len(states) or states[n] != depths
     ]
-    if len(found.moves) != known.total:
-        faults.append(f"{len(found.moves)} moves")
-    if known.moves and ", ".join(map(str, found.moves)) != known.moves:
+    if len(path.moves) != expected.total:
+        faults.append(f"{len(path.moves)} moves")
+    if expected.moves and ", ".join(map(str, path.moves)) != expected.moves:
         faults.append("other moves")
     return "; ".join(faults) or MATCH
 
 
 def states_table(name: str, side: int) -> Table:
     """Return the states of a trajectory with their counts and the published ones marked."""
-    found = trajectory(name, side)
+    path = trajectory(name, side)
     layout = built(name, "ImageNet" if side == 224 else "CIFAR-10")
     marks: dict[tuple[int, ...], list[str]] = {}
     for row in COUNTED:
         if (row.network, side_of(row)) == (name, side):
             depths, data = search(row, 1).best.depths, row.data
             marks.setdefault(depths, []).append(data)
-    steps = [("start", "-", "-"), *((str(m), f"{m.min:.4f}", f"{m.max:.4f}") for m in found.moves)]
+    steps = [("start", "-", "-"), *((str(m), f"{m.min:.4f}", f"{m.max:.4f}") for m in path.moves)]
     rows = []
-    for n, (state, step, total) in enumerate(zip(found.layouts, steps, sums(found), strict=True)):
+    for n, (state, step, total) in enumerate(zip(path.layouts, steps, sums(path), strict=True)):
         counted = layout.at_depths(state.depths)
         rows.append(
             [
@@ -165,15 +167,15 @@ class Published:
 def published() -> Iterator[Published]:
     """Yield the layouts of the reorganized networks, by their counts and by the text."""
     for row in COUNTED:
-        states = [each.depths for each in trajectory(row.network, side_of(row)).layouts]
+        states = [state.depths for state in trajectory(row.network, side_of(row)).layouts]
         named = []
         if row.network in DEPTHS and row.data == "CIFAR-10":
             stem = int(row.network == "mobilenet")
             first, *rest = DEPTHS[row.network]
             named.append(("text", (first + stem, *rest)))
-        found = search(row, 1)
-        if found.hits or found.best.distance == 0:
-            named.append(("counts" if found.hits else "params", found.best.depths))
+        result = search(row, 1)
+        if result.hits or result.best.distance == 0:
+            named.append(("counts" if result.hits else "params", result.best.depths))
         for source, depths in named:
             place = states.index(depths) if depths in states else None
             yield Published(row.network, row.data, source, depths, place, len(states) - 1)
@@ -182,21 +184,28 @@ def published() -> Iterator[Published]:
 def published_table() -> Table:
     """Return where the published layouts stand on the trajectories."""
     rows = []
-    for each in published():
+    for layout in published():
         on_other = [
             side
             for side in (32, 224)
-            if each.depths in [s.depths for s in trajectory(each.network, side).layouts]
+            if layout.depths in [s.depths for s in trajectory(layout.network, side).layouts]
         ]
-        if each.state is not None:
-            judged, place = MATCH, f"{each.state} of {each.moves}"
+        if layout.state is not None:
+            judged, place = MATCH, f"{layout.state} of {layout.moves}"
         else:
             place = "none"
             judged = "not visited" + (
                 f"; visited with sides for {on_other[0]} x {on_other[0]}" if on_other else ""
             )
         rows.append(
-            [each.network + ROLES[1], each.data, each.source, braces(each.depths), place, judged]
+            [
+                layout.network + ROLES[1],
+                layout.data,
+                layout.source,
+                braces(layout.depths),
+                place,
+                judged,
+            ]
         )
     return Table(["network", "data", "from", "layout", "state", "verdict"], rows, labels=2)
 
@@ -205,11 +214,11 @@ def gains_table() -> Table:
     """Return the printed gains beside those of the published layouts and of the last states."""
     rows = []
     for row in COUNTED:
-        found = trajectory(row.network, side_of(row))
+        path = trajectory(row.network, side_of(row))
         depths = search(row, 1).best.depths
         own = {
-            "published": found.start.at_depths(depths).gain() - found.start.gain(),
-            "end": found.moved_gain,
+            "published": path.start.at_depths(depths).gain() - path.start.gain(),
+            "end": path.moved_gain,
         }
         judged = {verdict(row.gain, gain): name for name, gain in reversed(own.items())}
         fits = [name for text, name in judged.items() if text in (MATCH, CUT)]
@@ -245,4 +254,4 @@ def alphas_table() -> Table:
         [name, side, *(braces(trajectory(name, side, alpha).end.depths) for alpha in ALPHAS)]
         for name, side in dict.fromkeys((row.network, side_of(row)) for row in COUNTED)
     ]
-    return Table(["network", "side", *(f"α = {each}" for each in ALPHAS)], rows, judged=False)
+    return Table(["network", "side", *(f"α = {alpha}" for alpha in ALPHAS)], rows, judged=False)

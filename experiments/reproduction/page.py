@@ -17,14 +17,14 @@ def verdict(printed: str, ours: float) -> str:
     >>> verdict("1.17", 1.1661), verdict("0.29", 0.2974), verdict("2.30", 2.49), verdict("8", 12)
     ('match', 'match (cut, not rounded)', 'off by +0.19', 'off by +4')
     """
-    wanted = Decimal(printed)
-    step = Decimal(1).scaleb(int(wanted.as_tuple().exponent))
+    expected = Decimal(printed)
+    step = Decimal(1).scaleb(int(expected.as_tuple().exponent))
     exact = Decimal(repr(ours))
-    if exact.quantize(step, ROUND_HALF_UP) == wanted:
+    if exact.quantize(step, ROUND_HALF_UP) == expected:
         return MATCH
-    if exact.quantize(step, ROUND_DOWN) == wanted:
+    if exact.quantize(step, ROUND_DOWN) == expected:
         return CUT
-    return f"off by {exact.quantize(step, ROUND_HALF_UP) - wanted:+}"
+    return f"off by {exact.quantize(step, ROUND_HALF_UP) - expected:+}"
 
 
 def braces(depths: Iterable[int]) -> str:
