@@ -176,6 +176,7 @@ def test_a_block_that_fails_the_check_is_listed_and_not_timed(
     run("bench", path, *QUICK, "--baselines", "none").refused("no block is right", "401")
 
 
+@pytest.mark.slow
 def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
     ended = run("bench", *SMALLEST, "--channels", 16, "--predict", "16x32x2x2,16x7x4")
     assert ended.status == 0, ended.err

@@ -358,6 +358,7 @@ def test_the_spread_of_one_number_is_that_number() -> None:
 QUICK = ["--quick", "--device", "cpu", "--impl", "reference", "--cases", "2x16x4", "--threads", "1"]
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         *QUICK,

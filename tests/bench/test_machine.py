@@ -76,6 +76,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and glibc")
 @pytest.mark.parametrize(("tell", "kept"), [("keep_memory", True), ("return_memory", False)])
 def test_memory_is_kept_or_given_back_as_told(tell: str, kept: bool) -> None:

@@ -23,6 +23,7 @@ def peaks(here, *calls: Callable[[], None]) -> list[int | None]:
     return found
 
 
+@pytest.mark.slow
 @LINUX
 def test_peaks_are_about_those_of_the_feature_maps(block, here) -> None:
     wide, narrow = block("DW+PW", 64, side=64, batch=8), block("DW+PW", 16, 3)
@@ -43,6 +44,7 @@ def test_peaks_are_about_those_of_the_feature_maps(block, here) -> None:
     assert small < one
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_block_that_fails_has_no_peak_and_the_next_one_has(block, here) -> None:
     right = partial(run_block, block("DW+PW"), FORWARD, here)

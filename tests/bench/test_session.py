@@ -224,6 +224,7 @@ def test_threads_are_given_back(settings: BenchSettings, here) -> None:
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.slow
 def test_the_model_predicts_the_whole_catalogue(settings: BenchSettings) -> None:
     bench = new_bench(replace(settings, calibrate=True, top=3), CATALOGUE)
     bench.execute()
@@ -251,6 +252,7 @@ def test_the_model_predicts_the_whole_catalogue(settings: BenchSettings) -> None
     assert again.models[FORWARD].model == bench.models[FORWARD].model
 
 
+@pytest.mark.slow
 def test_other_places_are_predicted_with_groups_of_their_own(settings: BenchSettings) -> None:
     there = BlockShape(16, 32, 2, 2, 2)
     bench = new_bench(replace(settings, calibrate=True, predict=(there,)), CATALOGUE)
@@ -263,6 +265,7 @@ def test_other_places_are_predicted_with_groups_of_their_own(settings: BenchSett
         assert channel_field(each.sized.layers) == 16
 
 
+@pytest.mark.slow
 def test_compiled_blocks_are_timed_beside(
     monkeypatch: pytest.MonkeyPatch, settings: BenchSettings, here
 ) -> None:
