@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.installed import TORCH, check_installed
-from ifspace.cli.options import Output, parts, shared_options, with_options
-from ifspace.stages.command import block_list
+from ifspace.cli.options import Output, block_list, parts, shared_options, with_options
 
 if TYPE_CHECKING:
     from ifspace.bench.results import EarlierResults, ResultFiles

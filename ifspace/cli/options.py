@@ -140,6 +140,18 @@ def parts(text: str) -> tuple[str, ...]:
     return found
 
 
+def block_list(text: str) -> tuple[str, ...]:
+    """Return the blocks between commas; those inside parentheses belong to the block.
+
+    >>> block_list("CONV, DW+RPW(8,1/2)")
+    ('CONV', 'DW+RPW(8,1/2)')
+    """
+    blocks = tuple(part.strip() for part in re.split(r",(?![^()]*\))", text))
+    if not all(blocks):
+        raise click.BadParameter(f"got {text!r}; allowed: blocks between commas")
+    return blocks
+
+
 def widths(text: str) -> tuple[int, ...]:
     """Return the widths between commas, each once.
 

@@ -9,6 +9,7 @@ import click
 from ifspace.cli.options import (
     Output,
     amount,
+    block_list,
     decimal,
     parts,
     seconds,
@@ -25,7 +26,7 @@ from ifspace.models.options import (
     model_argument,
     networks_needed,
 )
-from ifspace.stages.command import block_list, milliseconds
+from ifspace.stages.command import milliseconds
 
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork

@@ -13,6 +13,7 @@ import click
 from ifspace.cli.options import (
     Output,
     amount,
+    block_list,
     decimal,
     numbers,
     parts,
@@ -67,18 +68,6 @@ def decimals(text: str) -> tuple[float, ...]:
     (1.0, 3.0)
     """
     return tuple(dict.fromkeys(map(decimal, parts(text))))
-
-
-def block_list(text: str) -> tuple[str, ...]:
-    """Return the blocks between commas; those inside parentheses belong to the block.
-
-    >>> block_list("CONV, DW+RPW(8,1/2)")
-    ('CONV', 'DW+RPW(8,1/2)')
-    """
-    blocks = tuple(part.strip() for part in re.split(r",(?![^()]*\))", text))
-    if not all(blocks):
-        raise click.BadParameter(f"got {text!r}; allowed: blocks between commas")
-    return blocks
 
 
 def block_lists(text: str) -> tuple[tuple[str, ...], ...]:

@@ -15,13 +15,13 @@ import pytest
 from ifspace import cpsat
 from ifspace.answer import Status
 from ifspace.block import Block, Composition
+from ifspace.cli.options import block_list
 from ifspace.cpsat import Outcome
 from ifspace.errors import SettingError, SolverError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.stages import allocate as optimizer
 from ifspace.stages.allocate import RESOLUTION, SizedChoices, best_stages
-from ifspace.stages.command import block_list
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (
     Layout,

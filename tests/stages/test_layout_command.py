@@ -15,9 +15,9 @@ import pytest
 import ifspace.stages.allocate as optimizer
 from ifspace.answer import Answer, Status
 from ifspace.block import Composition
+from ifspace.cli.options import block_list
 from ifspace.errors import SettingError
 from ifspace.stages.command import (
-    block_list,
     image,
     milliseconds,
 )
