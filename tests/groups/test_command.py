@@ -261,7 +261,7 @@ def test_a_kind_added_to_the_table_is_chosen_for(
 
 
 def remarks_on(*plans: GroupPlan) -> list[str]:
-    return remarks(plans, [judge(each) for each in plans])
+    return remarks(plans, list(map(judge, plans)))
 
 
 def test_remarks_name_other_pixels_and_layers_to_spare(snapshot: SnapshotAssertion) -> None:
@@ -274,7 +274,7 @@ def test_remarks_name_other_pixels_and_layers_to_spare(snapshot: SnapshotAsserti
         plan("DW+PW+RPW(2,0)+SH(2)"),
         plan("PW+DW+SH(2)+PW", 16, widths=(8,)),  # `show` takes no widths inside
     ]
-    assert {str(each.block): remarks_on(each) for each in plans} == snapshot
+    assert {str(example.block): remarks_on(example) for example in plans} == snapshot
 
 
 def test_each_remark_is_written_once_with_its_plans(snapshot: SnapshotAssertion) -> None:
