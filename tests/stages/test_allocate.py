@@ -25,6 +25,7 @@ from ifspace.stages.allocate import RESOLUTION, SizedChoices, best_stages
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (
     Layout,
+    Stage,
     StemAndHead,
     StemLayer,
 )
@@ -32,6 +33,7 @@ from ifspace.stages.networks import (
     make_layout,
     network,
 )
+from ifspace.stages.objectives import OBJECTIVES
 from ifspace.stages.organizer import organize
 from ifspace.stages.problem import (
     BlockChoice,
@@ -562,3 +564,21 @@ def test_open_units_are_asked_for_once_each(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(optimizer, "cheapest_groups", counted)
     SizedChoices(problem(OPEN, CONV, widths=((8, 12), (16,))))
     assert set(asked) == {(8, 8), (8, 12), (12, 12), (8, 16), (12, 16), (16, 16)}
+
+
+def test_another_objective_is_a_function_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def channels(stage: Stage, alpha: float) -> tuple[float, ...]:
+        """Every block counts its output channels."""
+        return tuple(float(block.out_channels) for block in stage.blocks)
+
+    monkeypatch.setitem(OBJECTIVES, "channels", channels)
+    start = make_layout("CONV", (8, 4), (8, 16), (1, 1), stem_and_head=StemAndHead(inputs=8))
+    problem = StagesProblem(start, Budgets(layers=5), widths=((8, 4), (16, 12)), max_depth=4)
+    by_channels = best_stages(replace(problem, objective="channels")).plans[0]
+    assert by_channels.layout.depths == (1, 4)
+    assert by_channels.objective() == by_channels.layout.width_sum == 8 + 4 * 16
+    assert best_stages(problem).plans[0].layout.depths != (1, 4)
+    with pytest.raises(
+        SettingError, match="unknown objective: got 'area'; allowed: gain, channels"
+    ):
+        replace(problem, objective="area")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ifspace.block import Block, Composition
-from ifspace.errors import SettingError
+from ifspace.errors import BlockError, SettingError
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (
     Layout,
@@ -31,6 +31,7 @@ from ifspace.stages.problem import (
 )
 
 Q = Fraction
+BLOCK = Block.parse("DW+PW")
 CONV = BlockChoice.of(Block.parse("CONV"))
 FRAME = StemAndHead(inputs=4)
 START = make_layout("DW+PW", (8, 4), (8, 16), (2, 3), (1, 2), FRAME)
@@ -55,7 +56,54 @@ def timed(most: Any) -> StagesProblem:
     return problem(budgets=Budgets(latency_ms=Q(most)), latency=TABLE)
 
 
-def test_a_unit_is_written_as_it_was_asked_for() -> None:
+def test_blocks_are_parsed_once_and_kept_once() -> None:
+    blocks = Blocks("dw+pw", Block.parse("CONV(3)"), "DW+PW", CONV)
+    assert repr(blocks) == "Blocks('DW+PW', 'CONV')"
+    assert blocks == eval(repr(blocks))
+    assert blocks.fixed == (BLOCK, Block.parse("CONV"))
+    assert hash(blocks) == hash(Blocks("DW+PW", "CONV"))
+    assert Blocks("Cheapest").fixed is None
+    assert Blocks("cheapest").is_cheapest
+    assert not blocks.is_cheapest
+
+
+@pytest.mark.parametrize(
+    ("blocks", "fault"),
+    [
+        ((), "wrong block: got None"),
+        ((3,), "wrong block: got int; allowed: a block such as"),
+        (("cheapest", "PW"), "unknown kind"),
+        (("DW+GPW",), "GPW needs groups"),
+    ],
+)
+def test_what_is_no_block_is_refused(blocks: tuple[Any, ...], fault: str) -> None:
+    with pytest.raises((SettingError, BlockError), match=fault):
+        Blocks(*blocks)
+
+
+def test_open_blocks_are_not_fixed() -> None:
+    for choice in (BlockChoice.parse("DW+GPW"), BlockChoice.of(BLOCK, Q(1, 2))):
+        with pytest.raises(SettingError, match=r"blocks that are not fixed: got DW\+"):
+            _ = Blocks(choice).fixed
+
+
+def test_budgets_are_numbers_or_text() -> None:
+    assert Budgets("5.1M", "16k", 30, 2) == Budgets(5_100_000, 16_000, 30, Q(2))
+    for name in ("params", "macs", "layers"):
+        for value in ("much", 1.5, True):
+            with pytest.raises(SettingError, match=f"^{name} "):
+                Budgets(**{name: value})  # type: ignore[arg-type]
+    for time in (1.5, "2.5", True):
+        with pytest.raises(SettingError, match="latency budget is not exact"):
+            Budgets(latency_ms=time)  # type: ignore[arg-type]
+
+
+def test_budgets_say_what_exceeds_them() -> None:
+    budgets = Budgets(params=10, layers=2)
+    assert budgets.exceeded({"params": 11, "macs": 99, "layers": 2}) == ["11 params, more than 10"]
+
+
+def test_a_choice_is_written_in_the_notation() -> None:
     ratio = BlockChoice.of(Block.parse("pw+dw+pw"), Q(1, 4))
     assert (str(ratio), str(CONV)) == ("PW+DW+PW with bottleneck 1/4", "CONV")
     open_unit = BlockChoice(Composition.parse("dw+gpw"))
@@ -114,7 +162,6 @@ def with_stage(place: int, **changed: Any) -> Layout:
     return replace(START, stages=tuple(each))
 
 
-BLOCK = Block.parse("DW+PW")
 STEM = (StemLayer(Block.parse("CONV").at(3, 4).layers[0], 8),)
 TAMPERED: list[tuple[Layout, str]] = [
     (with_stage(0, depth=5), "stage 1 is 5 deep"),
