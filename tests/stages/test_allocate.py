@@ -99,10 +99,10 @@ def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
         stage = problem.start.stages[place]
         inside = {w for choices in problem.width_choices for w in choices}
         entries = inside | {problem.start.stem_and_head.stem_channels}
-        for each, c_in, c_out in product(choices, entries, problem.width_choices[place]):
+        for choice, c_in, c_out in product(choices, entries, problem.width_choices[place]):
             for stride in {1, stage.stride}:
                 if draw.random() < 0.97:
-                    case = (str(each.block), c_in, c_out, stage.side, stride)
+                    case = (str(choice.block), c_in, c_out, stage.side, stride)
                     cases[case] = Q(draw.randint(1, 999), draw.choice([10, 64, 1000]))
     return LatencyTable(cases)
 
@@ -153,7 +153,7 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
                 problem, budgets=Budgets(latency_ms=Q(1)), latency=table(draw, problem)
             )
         choices = [map(len, problem.width_choices), map(len, problem.block_choices)]
-        if prod(prod(each) for each in choices) * problem.max_depth**many > 6000:
+        if prod(prod(counts) for counts in choices) * problem.max_depth**many > 6000:
             continue
         rows = list(brute_stages.layouts(problem))
         if rows:
@@ -174,10 +174,10 @@ def seen(plan: StagePlan) -> brute_stages.Row:
 
 
 def all_have_a_block(problem: StagesProblem) -> bool:
-    known = brute_stages.Stages(problem)
+    oracle = brute_stages.Stages(problem)
     entries = [(problem.start.stem_and_head.stem_channels,), *problem.width_choices]
     return all(
-        any(known.parts(n, *case) for case in product(choices, entries[n], entries[n + 1]))
+        any(oracle.parts(n, *case) for case in product(choices, entries[n], entries[n + 1]))
         for n, choices in enumerate(problem.block_choices)
     )
 
@@ -195,13 +195,13 @@ def same_answer(problem: StagesProblem, rows: list[brute_stages.Row], top: int =
         return answer.status.name
     assert answer.status is Status.OPTIMAL
     assert answer.bound == pytest.approx(ranked[0][0], abs=CLOSE)
-    found = [seen(plan) for plan in answer.plans]
+    results = [seen(plan) for plan in answer.plans]
     expected = ranked[:top]
-    assert [row.gain for row in found] == pytest.approx([g for g, _ in expected], abs=CLOSE)
-    assert [row.params for row in found] == [row.params for _, row in expected]
-    assert len({plan.layout for plan in answer.plans}) == len(found)
+    assert [row.gain for row in results] == pytest.approx([g for g, _ in expected], abs=CLOSE)
+    assert [row.params for row in results] == [row.params for _, row in expected]
+    assert len({plan.layout for plan in answer.plans}) == len(results)
     all_rows = {row[1:] for row in rows}
-    for plan, row in zip(answer.plans, found, strict=True):
+    for plan, row in zip(answer.plans, results, strict=True):
         plan.check()
         assert row[1:] in all_rows
     return answer.status.name
@@ -228,13 +228,13 @@ def test_the_problems_drawn_are_of_every_sort() -> None:
     names = {tuple(problem.budgets.limits) for problem in problems}
     assert len(names) == 15
     frames = [problem.start.stem_and_head for problem in problems]
-    for wanted in (
-        sum(each.stem_counts for each in frames),
-        sum(each.projections for each in frames),
+    for count in (
+        sum(ends.stem_counts for ends in frames),
+        sum(ends.projections for ends in frames),
         sum(problem.monotone for problem in problems),
         sum(problem.blocks is None for problem in problems),
     ):
-        assert wanted > 15
+        assert count > 15
 
 
 def test_all_layouts_of_a_problem_one_after_the_other() -> None:
@@ -297,7 +297,7 @@ def test_no_state_of_the_organizer_is_above_the_optimum(name: str, side: int) ->
             answer = best_stages(problem)
             assert answer.status is Status.OPTIMAL
             assert answer.bound is not None
-            within = [each.gain() for each in way.layouts if problem.fits(each)]
+            within = [layout.gain() for layout in way.layouts if problem.fits(layout)]
             assert within
             assert max(within) <= answer.bound + 1e-9
 
@@ -333,9 +333,9 @@ def test_a_short_time_never_ends_with_what_is_wrong() -> None:
 def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     solves = []
 
-    def cut_short(*asked: Any) -> Outcome:
-        solves.append(asked)
-        outcome = cpsat.solve(*asked)
+    def cut_short(*arguments: Any) -> Outcome:
+        solves.append(arguments)
+        outcome = cpsat.solve(*arguments)
         assert outcome.bound is not None
         return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - RESOLUTION // 4)
 
@@ -348,8 +348,8 @@ def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -
 def test_no_time_for_the_fewest_parameters_leaves_the_gain_proven(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended = iter([cpsat.solve, lambda *asked: Outcome(Status.UNKNOWN, None, ())])
-    monkeypatch.setattr(optimizer, "solve", lambda *asked: next(ended)(*asked))
+    ended = iter([cpsat.solve, lambda *arguments: Outcome(Status.UNKNOWN, None, ())])
+    monkeypatch.setattr(optimizer, "solve", lambda *arguments: next(ended)(*arguments))
     answer = best_stages(StagesProblem(VGG, Budgets(params=FOUND.params, macs=FOUND.macs)))
     assert (answer.status, answer.plans[0].layout) == (Status.OPTIMAL, FOUND)
 
@@ -361,10 +361,10 @@ def test_two_names_of_one_block_are_one_choice() -> None:
         BlockChoice(Composition.parse("DW+GPW+SH+GPW")),
     ]
     names.append(names[0])
-    asked = StagesProblem(begun, Budgets(layers=10**6), blocks=(Blocks(*names),) * 2, max_depth=2)
-    layouts = [plan.layout for plan in best_stages(asked, 20).plans]
+    problem = StagesProblem(begun, Budgets(layers=10**6), blocks=(Blocks(*names),) * 2, max_depth=2)
+    layouts = [plan.layout for plan in best_stages(problem, 20).plans]
     assert len(layouts) == len(set(layouts))
-    widths = replace(asked, blocks=None, widths=((8, 8), (8,)))
+    widths = replace(problem, blocks=None, widths=((8, 8), (8,)))
     assert len(best_stages(widths, 20).plans) == 4
 
 
@@ -377,9 +377,9 @@ def test_a_composition_without_groups_is_a_block() -> None:
     begun = make_layout("DW+PW", (8, 4), (8, 8), (2, 2), stem_and_head=StemAndHead(inputs=4))
     budgets = Budgets(params=1200)
     open_unit = BlockChoice(Composition.parse("DW+PW"))
-    asked = StagesProblem(begun, budgets, blocks=(Blocks(open_unit),) * 2)
+    problem = StagesProblem(begun, budgets, blocks=(Blocks(open_unit),) * 2)
     assert (
-        best_stages(asked).plans[0].layout
+        best_stages(problem).plans[0].layout
         == best_stages(StagesProblem(begun, budgets)).plans[0].layout
     )
 
@@ -395,26 +395,26 @@ def test_a_layout_that_the_solver_once_lost_when_it_simplified_the_model() -> No
     start = make_layout(
         "CONV(3)", (16, 8, 5), (12, 4, 8), (1, 1, 1), stem_and_head=StemAndHead(inputs=4)
     )
-    asked = StagesProblem(
+    problem = StagesProblem(
         start, Budgets(params=2370, layers=9), ((12, 4), (4,), (8, 4)), blocks, max_depth=3
     )
-    found = best_stages(asked, top=3)
-    assert [plan.layout.params for plan in found.plans] == [404, 408, 476]
-    ranked = brute_stages.ranking(asked, list(brute_stages.layouts(asked)))
+    answer = best_stages(problem, top=3)
+    assert [plan.layout.params for plan in answer.plans] == [404, 408, 476]
+    ranked = brute_stages.ranking(problem, list(brute_stages.layouts(problem)))
     assert [row.params for _, row in ranked[:3]] == [404, 408, 476]
 
 
 def test_a_solver_that_contradicts_itself_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = StagesProblem(network("vgg16", 32), Budgets(params=6 * 10**6))
+    problem = StagesProblem(network("vgg16", 32), Budgets(params=6 * 10**6))
     real, seen = optimizer.solve, []
 
-    def forgetful(*given: Any) -> Outcome:
+    def forgetful(*arguments: Any) -> Outcome:
         seen.append(1)
-        return real(*given) if len(seen) == 1 else Outcome(Status.INFEASIBLE, None, ())
+        return real(*arguments) if len(seen) == 1 else Outcome(Status.INFEASIBLE, None, ())
 
     monkeypatch.setattr(optimizer, "solve", forgetful)
     with pytest.raises(SolverError, match="the solver contradicts itself"):
-        best_stages(asked)
+        best_stages(problem)
 
 
 OPEN = BlockChoice(Composition.parse("DW+GPW+SH+GPW"))
@@ -428,7 +428,7 @@ def problem(
     start = make_layout(
         "CONV",
         (8, 4),
-        [each[0] for each in widths],
+        [choices_of_stage[0] for choices_of_stage in widths],
         (2, 2),
         (1, 2),
         stem_and_head=StemAndHead(inputs=8),
@@ -443,11 +443,11 @@ def cheapest(unit: BlockChoice, entry: int, width: int) -> Block | None:
     """The block that the optimizer of groups says, checked against every legal choice."""
     if unit.bottleneck is not None and width % 2:
         return None
-    asked = GroupsProblem(
+    groups_problem = GroupsProblem(
         unit.composition, entry, width, bottleneck=unit.bottleneck, kernel=unit.kernel
     )
-    plans = cheapest_groups(asked).plans
-    least = brute_groups.least(asked)
+    plans = cheapest_groups(groups_problem).plans
+    least = brute_groups.least(groups_problem)
     assert [plan.objective() for plan in plans] == ([] if least is None else [least])
     return plans[0].block if plans else None
 
@@ -456,16 +456,16 @@ def cheapest(unit: BlockChoice, entry: int, width: int) -> Block | None:
 def test_open_units_get_their_cheapest_groups(unit: BlockChoice) -> None:
     widths = ((8, 12, 13), (16, 24))
     sized = SizedChoices(problem(unit, CONV, widths=widths))
-    known = 0
+    legal = 0
     for entry, width in product((8, 12, 13, 16, 24), repeat=2):
         place = 0 if width < 16 else 1
         if entry not in (*sized.entries[place], width):
             continue
-        found = sized.at(unit, entry, width, place, opens=False)
+        block_found = sized.at(unit, entry, width, place, opens=False)
         block = cheapest(unit, entry, width)
-        assert found == (None if block is None else block.at(entry, width, unit.bottleneck))
-        known += found is not None
-    assert known > 5
+        assert block_found == (None if block is None else block.at(entry, width, unit.bottleneck))
+        legal += block_found is not None
+    assert legal > 5
     assert any("13 channels is not legal" in why for why in sized.left_out)
 
 
@@ -473,19 +473,21 @@ def test_open_units_get_their_cheapest_groups(unit: BlockChoice) -> None:
 def test_the_best_layout_with_open_units_by_brute_force(seed: int) -> None:
     budgets = Budgets(params=[3000, 6000, 12000][seed], macs=[10**5, 3 * 10**5, None][seed])
     widths = ((8, 12), (16, 8))
-    asked = problem(OPEN, NARROW, CONV, widths=widths, budgets=budgets, max_depth=5)
-    ranked = brute_stages.ranking(asked, list(brute_stages.layouts(asked, cheapest)))
-    answer = best_stages(asked, 3)
+    stages_problem = problem(OPEN, NARROW, CONV, widths=widths, budgets=budgets, max_depth=5)
+    ranked = brute_stages.ranking(
+        stages_problem, list(brute_stages.layouts(stages_problem, cheapest))
+    )
+    answer = best_stages(stages_problem, 3)
     assert answer.status is Status.OPTIMAL
-    found = [(plan.objective(), plan.layout.params) for plan in answer.plans]
-    assert [gain for gain, _ in found] == pytest.approx([gain for gain, _ in ranked[:3]])
-    assert [params for _, params in found] == [row.params for _, row in ranked[:3]]
+    results = [(plan.objective(), plan.layout.params) for plan in answer.plans]
+    assert [gain for gain, _ in results] == pytest.approx([gain for gain, _ in ranked[:3]])
+    assert [params for _, params in results] == [row.params for _, row in ranked[:3]]
 
 
 @pytest.mark.slow
 def test_two_processes_find_the_same() -> None:
-    asked = problem(OPEN, NARROW, CONV, widths=((8, 12, 16), (16, 24, 32)))
-    assert best_stages(asked, 2, jobs=2) == best_stages(asked, 2)
+    stages_problem = problem(OPEN, NARROW, CONV, widths=((8, 12, 16), (16, 24, 32)))
+    assert best_stages(stages_problem, 2, jobs=2) == best_stages(stages_problem, 2)
 
 
 def test_units_enter_at_the_widths_of_the_stage_before() -> None:
@@ -530,8 +532,8 @@ CASES = {
 def test_what_was_not_measured_is_left_out() -> None:
     budgets = Budgets(latency_ms=Q(5))
     light = BlockChoice.of(Block.parse("DW+PW"))
-    asked = problem(light, CONV, budgets=budgets, latency=LatencyTable(CASES))
-    answer = best_stages(asked)
+    stages_problem = problem(light, CONV, budgets=budgets, latency=LatencyTable(CASES))
+    answer = best_stages(stages_problem)
     assert answer.status is Status.OPTIMAL
     assert set(answer.left_out) == {
         "no latency for DW+PW from 8 to 16 channels, side 4, stride 2",
@@ -541,29 +543,31 @@ def test_what_was_not_measured_is_left_out() -> None:
         rest = LatencyTable({case: CASES[case] for case in CASES if case != gone})
         if gone[0] == "CONV" and gone[3] == 4:
             with pytest.raises(SettingError, match="stage 2 has no block left: got no latency"):
-                best_stages(replace(asked, latency=rest))
+                best_stages(replace(stages_problem, latency=rest))
         else:
-            assert best_stages(replace(asked, latency=rest)).status is Status.OPTIMAL
+            assert best_stages(replace(stages_problem, latency=rest)).status is Status.OPTIMAL
 
 
 def test_a_reason_of_the_first_stage_is_told_of_the_second_too() -> None:
     # The same sentence explains both stages; the first has another block.
     grouped = BlockChoice.of(Block.parse("GC(3)"))
-    asked = problem(CONV, widths=((8,), (8,)), blocks=(Blocks(grouped, CONV), Blocks(grouped)))
+    stages_problem = problem(
+        CONV, widths=((8,), (8,)), blocks=(Blocks(grouped, CONV), Blocks(grouped))
+    )
     with pytest.raises(SettingError, match=r"stage 2 has no block left: got GC\(3\) from 8 to 8"):
-        SizedChoices(asked)
+        SizedChoices(stages_problem)
 
 
 def test_open_units_are_asked_for_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
+    widths_solved: list[tuple[int, int]] = []
 
-    def counted(wanted: GroupsProblem, **more: Any) -> Any:
-        asked.append((wanted.channels, wanted.out_width))
-        return cheapest_groups(wanted, **more)
+    def counted(groups_problem: GroupsProblem, **more: Any) -> Any:
+        widths_solved.append((groups_problem.channels, groups_problem.out_width))
+        return cheapest_groups(groups_problem, **more)
 
     monkeypatch.setattr(optimizer, "cheapest_groups", counted)
     SizedChoices(problem(OPEN, CONV, widths=((8, 12), (16,))))
-    assert set(asked) == {(8, 8), (8, 12), (12, 12), (8, 16), (12, 16), (16, 16)}
+    assert set(widths_solved) == {(8, 8), (8, 12), (12, 12), (8, 16), (12, 16), (16, 16)}
 
 
 def test_another_objective_is_a_function_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,10 @@ def test_depths_of_tables_of_every_sort(seed: int, top: int) -> None:
             continue
         assert (answer.status, answer.least) == (Status.OPTIMAL, {})
         assert answer.bound == pytest.approx(ranked[0].gain, abs=CLOSE)
-        found = [(plan.objective(), plan.params) for plan in answer.plans]
+        results = [(plan.objective(), plan.params) for plan in answer.plans]
         expected = [(row.gain, row.params) for row in ranked[:top]]
-        assert [gain for gain, _ in found] == pytest.approx([g for g, _ in expected], abs=CLOSE)
-        assert [params for _, params in found] == [params for _, params in expected]
+        assert [gain for gain, _ in results] == pytest.approx([g for g, _ in expected], abs=CLOSE)
+        assert [params for _, params in results] == [params for _, params in expected]
         costs = {row.depths: (row.params, row.macs) for row in rows}
         assert [costs[p.depths] for p in answer.plans] == [(p.params, p.macs) for p in answer.plans]
         assert len({plan.depths for plan in answer.plans}) == min(top, len(ranked))
@@ -83,14 +83,14 @@ def test_depths_of_tables_of_every_sort(seed: int, top: int) -> None:
 def tables(layout: Layout, most: int, alpha: float) -> tuple[StageTable, ...]:
     """The stages of a layout as tables, whose costs are the differences between whole networks."""
     bare = layout.at_depths([stage.min_depth for stage in layout.stages])
-    found = []
+    stage_tables = []
     for place, stage in enumerate(layout.stages):
         depths = list(bare.depths)
         states = []
         for depth in range(stage.min_depth, most + 1):
             depths[place] = depth
             states.append(layout.at_depths(depths))
-        found.append(
+        stage_tables.append(
             StageTable(
                 f"stage {place + 1}",
                 stage.min_depth,
@@ -100,7 +100,7 @@ def tables(layout: Layout, most: int, alpha: float) -> tuple[StageTable, ...]:
                 most,
             )
         )
-    return tuple(found)
+    return tuple(stage_tables)
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_tables_of_a_network_have_the_depths_of_its_stages(name: str, side: int)
     layout = network(name, side)
     bare = layout.at_depths([stage.min_depth for stage in layout.stages])
     for alpha, most in ((3, 16), (1, 9)):
-        each = tables(layout, most, alpha)
+        stage_tables = tables(layout, most, alpha)
         for budgets in (
             Budgets(params=layout.params),
             Budgets(macs=layout.macs * 3 // 4),
@@ -127,15 +127,19 @@ def test_tables_of_a_network_have_the_depths_of_its_stages(name: str, side: int)
             Budgets(params=bare.params - 1, macs=layout.macs),
         ):
             stages = best_stages(StagesProblem(layout, budgets, max_depth=most, alpha=alpha), top=4)
-            found = best_depths(DepthsProblem(each, budgets, bare.params, bare.macs), top=4)
-            assert (found.status, found.least) == (stages.status, stages.least)
-            assert [(p.depths, p.params, p.macs) for p in found.plans] == [
+            depths_answer = best_depths(
+                DepthsProblem(stage_tables, budgets, bare.params, bare.macs), top=4
+            )
+            assert (depths_answer.status, depths_answer.least) == (stages.status, stages.least)
+            assert [(p.depths, p.params, p.macs) for p in depths_answer.plans] == [
                 (p.layout.depths, p.layout.params, p.layout.macs) for p in stages.plans
             ]
             gains = [plan.objective() for plan in stages.plans]
-            assert [plan.objective() for plan in found.plans] == pytest.approx(gains, abs=CLOSE)
+            assert [plan.objective() for plan in depths_answer.plans] == pytest.approx(
+                gains, abs=CLOSE
+            )
             if stages.bound is not None:
-                assert found.bound == pytest.approx(stages.bound, abs=CLOSE)
+                assert depths_answer.bound == pytest.approx(stages.bound, abs=CLOSE)
 
 
 VGG = network("vgg16", 32)
@@ -163,8 +167,8 @@ def test_a_hundred_stages_of_fifty_depths_are_solved_and_proven() -> None:
         rows = [sorted(draw.choices(range(1, 10**6), k=50)) for _ in range(3)]
         gains = tuple(gain / 10**6 for gain in rows[0])
         many.append(StageTable(f"{number}", 1, gains, tuple(rows[1]), tuple(rows[2]), 50))
-    asked = DepthsProblem(tuple(many), Budgets(params=30 * 10**6, macs=35 * 10**6))
-    answer = best_depths(asked, time_limit_s=60)
+    problem = DepthsProblem(tuple(many), Budgets(params=30 * 10**6, macs=35 * 10**6))
+    answer = best_depths(problem, time_limit_s=60)
     assert answer.status is Status.OPTIMAL
     assert answer.bound == answer.plans[0].objective()
     assert 30 < answer.bound < 100
@@ -180,8 +184,8 @@ def test_no_time_is_an_answer_without_a_plan() -> None:
 
 
 def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_short(*asked: Any) -> Outcome:
-        outcome = solve(*asked)
+    def cut_short(*arguments: Any) -> Outcome:
+        outcome = solve(*arguments)
         assert outcome.bound is not None
         return replace(outcome, status=Status.FEASIBLE, bound=outcome.bound - 10**9 // 4)
 
@@ -194,9 +198,9 @@ def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -
 def test_a_solver_that_contradicts_itself_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def forgetful(*given: Any) -> Outcome:
+    def forgetful(*arguments: Any) -> Outcome:
         seen.append(1)
-        return solve(*given) if len(seen) == 1 else Outcome(Status.INFEASIBLE, None, ())
+        return solve(*arguments) if len(seen) == 1 else Outcome(Status.INFEASIBLE, None, ())
 
     monkeypatch.setattr(search, "solve", forgetful)
     with pytest.raises(SolverError, match="the solver contradicts itself"):

@@ -33,19 +33,21 @@ def read(path: Path, *lines: str) -> LatencyTable:
 def refused(path: Path, *words: str) -> None:
     with pytest.raises(SettingError, match="malformed latency table") as caught:
         read_latency(path)
-    said = str(caught.value)
-    assert "\n" not in said
+    message = str(caught.value)
+    assert "\n" not in message
     assert caught.value.argument == "latency"
-    assert [word for word in ("; allowed: ", path.name, *words) if word not in said] == [], said
+    assert [word for word in ("; allowed: ", path.name, *words) if word not in message] == [], (
+        message
+    )
 
 
 def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
-    found = read(path, HEAD, ROW, "gpw(4)+dw(3),8,8,4,1,1,cpu,float32,3")
-    assert found.cases == {
+    table = read(path, HEAD, ROW, "gpw(4)+dw(3),8,8,4,1,1,cpu,float32,3")
+    assert table.cases == {
         ("DW+PW", 8, 16, 4, 2): Q(1, 4),
         ("GPW(4)+DW", 8, 8, 4, 1): Q(3),
     }
-    assert (found.of(SIZED, 4, 2), found.find(SIZED, 4, 2)) == (Q(1, 4), Q(1, 4))
+    assert (table.of(SIZED, 4, 2), table.find(SIZED, 4, 2)) == (Q(1, 4), Q(1, 4))
     others = [
         (Block.parse("DW(5)+PW").at(8, 16), 4, 2),
         (Block.parse("DW+PW").at(8), 4, 2),
@@ -54,15 +56,17 @@ def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
         (SIZED, 4, 1),
     ]
     for unit, side, stride in others:
-        assert found.find(unit, side, stride) is None
+        assert table.find(unit, side, stride) is None
         with pytest.raises(SettingError, match="no latency for a block in play") as caught:
-            found.of(unit, side, stride)
+            table.of(unit, side, stride)
         assert case_text(unit, side, stride) in str(caught.value)
 
 
 def test_columns_stand_in_any_order_beside_others(path: Path) -> None:
     names, values = HEAD.split(","), ROW.split(",")
-    turned = [",".join([*reversed(each), extra]) for each, extra in ((names, "p20"), (values, "x"))]
+    turned = [
+        ",".join([*reversed(cells), extra]) for cells, extra in ((names, "p20"), (values, "x"))
+    ]
     assert tuple(names) == COLUMNS
     assert read(path, *turned) == read(path, HEAD, ROW)
     # A byte order mark, as spreadsheets write it.
@@ -82,8 +86,8 @@ def test_columns_stand_in_any_order_beside_others(path: Path) -> None:
     ],
 )
 def test_times_are_exact_or_rounded_up(path: Path, text: str, exact: Fraction) -> None:
-    found = read(path, HEAD, ROW.replace("0.25", text))
-    assert list(found.cases.values()) == [exact]
+    table = read(path, HEAD, ROW.replace("0.25", text))
+    assert list(table.cases.values()) == [exact]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +131,7 @@ def test_every_column_is_needed(path: Path, column: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("was", "now", "said"),
+    ("was", "now", "fault"),
     [
         (",1,cpu", ",8,cpu", "batch 1, 8"),
         ("cpu", "cuda", "device cpu, cuda"),
@@ -135,10 +139,10 @@ def test_every_column_is_needed(path: Path, column: str) -> None:
     ],
 )
 def test_measurements_that_do_not_compare_are_refused(
-    path: Path, was: str, now: str, said: str
+    path: Path, was: str, now: str, fault: str
 ) -> None:
     path.write_text("\n".join([HEAD, ROW, ROW.replace(was, now)]), "utf-8")
-    refused(path, f"got {said}; allowed: one batch, device and dtype in a table")
+    refused(path, f"got {fault}; allowed: one batch, device and dtype in a table")
 
 
 def test_a_case_measured_twice_is_refused(path: Path) -> None:

@@ -48,7 +48,7 @@ def conv_stage(side: int, depth: int, channels: int = 8, width: int = 16) -> Sta
 def test_information_field_table_1() -> None:
     stage = Stage(8, CONV.at(128), CONV.at(128), 3)
     assert stage.volumes() == (1152, 3200, 6272)
-    assert [round(each, 3) for each in stage.gains()] == [1.166, 0.297]
+    assert [round(gain, 3) for gain in stage.gains()] == [1.166, 0.297]
 
 
 def test_information_field_table_2() -> None:
@@ -141,19 +141,19 @@ def layout() -> Layout:
 
 
 def test_amounts_of_a_layout_are_sums_over_its_units() -> None:
-    found = layout()
-    assert (found.depths, found.widths) == ((2, 3), (6, 12))
-    assert tuple(map(str, found.blocks)) == ("DW+PW", "DW+PW")
-    assert (found.layers, found.width_sum) == (10, 2 * 6 + 3 * 12)
+    example = layout()
+    assert (example.depths, example.widths) == ((2, 3), (6, 12))
+    assert tuple(map(str, example.blocks)) == ("DW+PW", "DW+PW")
+    assert (example.layers, example.width_sum) == (10, 2 * 6 + 3 * 12)
     unit = {
         w: sum(9 * a + a * b + 2 * (a + b) for a, b in w)
         for w in (((3, 6), (6, 6)), ((6, 12), (12, 12), (12, 12)))
     }
     shortcuts = 3 * 6 + 12 + 6 * 12 + 24
-    assert found.params == sum(unit.values()) + shortcuts + 12 * 10 + 10
+    assert example.params == sum(unit.values()) + shortcuts + 12 * 10 + 10
     first = 64 * (27 + 18 + 18 + 54 + 36)
     second = 16 * (54 + 72 + 72 + 2 * (108 + 144))
-    assert found.macs == first + second + 120
+    assert example.macs == first + second + 120
 
 
 def test_the_gain_of_a_layout() -> None:
@@ -163,13 +163,13 @@ def test_the_gain_of_a_layout() -> None:
 
 
 def test_other_depths_cost_what_a_layout_of_them_costs() -> None:
-    found = layout()
-    more = found.at_depths((2, 5))
-    unit = found.stem_and_head.block_params(found.stages[1].repeated)
-    assert (more.depths, more.params - found.params) == ((2, 5), 2 * unit)
-    assert more.at_depths((2, 3)) == found
+    example = layout()
+    more = example.at_depths((2, 5))
+    unit = example.stem_and_head.block_params(example.stages[1].repeated)
+    assert (more.depths, more.params - example.params) == ((2, 5), 2 * unit)
+    assert more.at_depths((2, 3)) == example
     with pytest.raises(SettingError, match="wrong number of depths: got 1, 2, 3; allowed: 2"):
-        found.at_depths((1, 2, 3))
+        example.at_depths((1, 2, 3))
 
 
 NARROW = Block.parse("CONV").at(4, 6)
@@ -225,7 +225,7 @@ def test_the_stem_and_what_it_opens_with() -> None:
 def test_the_stem_may_count_in_the_first_stage() -> None:
     layers = (stem("CONV", 3, 8, 4), stem("PW", 8, 4, 4))
     frame = StemAndHead(stem=layers, stem_counts=True)
-    assert frame.counted_stem == tuple(each.layer for each in layers)
+    assert frame.counted_stem == tuple(stem_layer.layer for stem_layer in layers)
 
 
 def test_the_classifier_has_biases_and_sees_all_pixels() -> None:
@@ -309,7 +309,7 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "fault_text"),
     [
         (lambda v: v.pop("frame"), "no 'frame'"),
         (lambda v: v.update(stages=[]), "no stage"),
@@ -330,9 +330,11 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     ],
 )
 def test_what_is_no_layout_is_refused_in_a_line(
-    change: Callable[[dict[str, Any]], Any], said: str
+    change: Callable[[dict[str, Any]], Any], fault_text: str
 ) -> None:
-    with pytest.raises(SettingError, match=f"^a layout that cannot be read: got .*{said}") as fault:
+    with pytest.raises(
+        SettingError, match=f"^a layout that cannot be read: got .*{fault_text}"
+    ) as fault:
         layout_from_json(broken(change))
     assert "\n" not in str(fault.value)
 

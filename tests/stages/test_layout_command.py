@@ -69,14 +69,14 @@ LAYOUT = {
 
 
 class Optimizer:
-    """Stands in for the search: it answers what it is told to and remembers what it was asked."""
+    """Stands in for the search: its answer is fixed, and it keeps its arguments."""
 
     def __init__(self) -> None:
-        self.asked: tuple[Any, ...] = ()
+        self.arguments: tuple[Any, ...] = ()
 
-    def __call__(self, *asked: Any) -> Answer[StagePlan]:
-        self.asked = asked
-        plan = StagePlan(asked[0], asked[0].start)
+    def __call__(self, *arguments: Any) -> Answer[StagePlan]:
+        self.arguments = arguments
+        plan = StagePlan(arguments[0], arguments[0].start)
         return Answer(Status.FEASIBLE, plan.objective() + 0.5, (plan,), ("one", "two"))
 
 
@@ -100,38 +100,38 @@ def table(tmp_path: Path) -> Callable[..., Path]:
 def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run(*VGG, "--format", "json")
     assert (ended.status, ended.err) == (0, "")
-    found = ended.json
-    assert (found["status"], found["gap"], found["alpha"]) == ("optimal", 0, 3)
-    assert found["message"] == PROVEN
-    assert found["budgets"] == {"params": 5_098_826, "macs": 370_000_000}
-    (plan,) = found["plans"]
+    values = ended.json
+    assert (values["status"], values["gap"], values["alpha"]) == ("optimal", 0, 3)
+    assert values["message"] == PROVEN
+    assert values["budgets"] == {"params": 5_098_826, "macs": 370_000_000}
+    (plan,) = values["plans"]
     assert plan == {
         "depths": [5, 4, 2, 1, 1],
         "widths": [64, 128, 256, 512, 512],
         "first_blocks": ["CONV"] * 5,
         "blocks": ["CONV"] * 5,
-        "gain": found["bound"],
+        "gain": values["bound"],
         "params": 5_098_826,
         "macs": 369_824_768,
         "layers": 13,
         "width_sum": 2368,
     }
-    beside = found["organizer"]
+    beside = values["organizer"]
     assert {name: beside[name] for name in LAYOUT} == plan
     assert (beside["moves"], beside["within_budgets"], beside["difference"]) == (5, True, 0)
     assert beside["best_within_budgets"] == plan
 
 
 def test_the_first_of_the_json_is_the_best_by_brute_force(run: Callable) -> None:
-    found = run(*SMALL, "--params", 4000, "--max-depth", 4, "--top", 3, "--format", "json").json
+    values = run(*SMALL, "--params", 4000, "--max-depth", 4, "--top", 3, "--format", "json").json
     start = make_layout("CONV", (8, 4), (8, 16), (2, 2), stem_and_head=StemAndHead(inputs=8))
     problem = StagesProblem(start, Budgets(params=4000), max_depth=4)
     ranked = brute_stages.ranking(problem, list(brute_stages.layouts(problem)))
-    assert [(plan["depths"], plan["params"], plan["macs"]) for plan in found["plans"]] == [
+    assert [(plan["depths"], plan["params"], plan["macs"]) for plan in values["plans"]] == [
         (list(row.depths), row.params, row.macs) for _, row in ranked[:3]
     ]
-    assert found["plans"][0]["gain"] == pytest.approx(ranked[0][0])
-    organizer = found["organizer"]
+    assert values["plans"][0]["gain"] == pytest.approx(ranked[0][0])
+    organizer = values["organizer"]
     assert organizer["depths"] == [3, 1]
     less = ranked[0][0] - organizer["gain"]
     assert organizer["difference"] == pytest.approx(less)
@@ -181,7 +181,7 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
     )
     assert ended.status == 0
     open_choice = BlockChoice(Composition.parse("DW+GPW"), kernel=5)
-    assert fake.asked == (
+    assert fake.arguments == (
         StagesProblem(
             make_layout("CONV(5)", (32, 16), (8, 16), (2, 3), stem_and_head=StemAndHead(inputs=4)),
             Budgets(1_500_000, 16_000, 30),
@@ -199,11 +199,11 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
 
 def test_one_list_is_for_every_stage(run: Callable, fake: Optimizer) -> None:
     run(*SMALL, "--blocks", "PW,CONV", "--width-choices", "8,16", "--params", 1)
-    asked = fake.asked[0]
-    assert asked.widths == ((8, 16),) * 2
-    assert asked.blocks == (Blocks("PW", "CONV"),) * 2
+    problem = fake.arguments[0]
+    assert problem.widths == ((8, 16),) * 2
+    assert problem.blocks == (Blocks("PW", "CONV"),) * 2
     run(*VGG)
-    assert fake.asked == (
+    assert fake.arguments == (
         StagesProblem(network("vgg16", 32), Budgets(5_098_826, 370_000_000)),
         1,
         None,
@@ -215,11 +215,11 @@ def test_latencies_are_a_budget_and_a_column(
     run: Callable, table: Callable[..., Path], snapshot: Any
 ) -> None:
     timed = (*SMALL, "--latency", table(HEAD, *ROWS), "--latency-budget-ms")
-    found = run(*timed, 6, "--format", "json").json
+    values = run(*timed, 6, "--format", "json").json
     # Three units of 1.5 ms, one of 0.5 and one of 0.75.
-    assert (found["plans"][0]["depths"], found["plans"][0]["latency_ms"]) == ([3, 2], 5.75)
-    assert found["budgets"] == {"latency_ms": 6}
-    assert run(*timed, "5.75", "--format", "json").json["plans"] == found["plans"]
+    assert (values["plans"][0]["depths"], values["plans"][0]["latency_ms"]) == ([3, 2], 5.75)
+    assert values["budgets"] == {"latency_ms": 6}
+    assert run(*timed, "5.75", "--format", "json").json["plans"] == values["plans"]
     assert run(*timed, "5.74", "--format", "json").json["plans"][0]["depths"] == [3, 1]
     assert run(*timed, 6).out == snapshot
     row = next(csv.DictReader(io.StringIO(run(*timed, 6, "--format", "csv").out)))
@@ -229,8 +229,8 @@ def test_latencies_are_a_budget_and_a_column(
 def test_a_case_that_is_missing_leaves_its_block_out(
     run: Callable, table: Callable[..., Path], snapshot: Any
 ) -> None:
-    asked = ("--latency", table(HEAD, *ROWS), "--latency-budget-ms", 6, "--blocks", "CONV,PW")
-    ended = run(*[word for word in SMALL if word != "--quiet"], *asked)
+    arguments = ("--latency", table(HEAD, *ROWS), "--latency-budget-ms", 6, "--blocks", "CONV,PW")
+    ended = run(*[word for word in SMALL if word != "--quiet"], *arguments)
     assert ended.status == 0
     assert ended.err == snapshot
     for n, stage in ((0, 1), (1, 2), (2, 2)):
@@ -251,12 +251,12 @@ def test_a_plan_that_is_not_proven_says_its_gap(
 
 
 def test_fewer_layouts_than_asked_for_are_noted(run: Callable) -> None:
-    asked = ("layout", "--network", "vgg11", "--params", "9.3M", "--max-depth", 2, "--top", 99)
-    ended = run(*asked, "--format", "json")
+    arguments = ("layout", "--network", "vgg11", "--params", "9.3M", "--max-depth", 2, "--top", 99)
+    ended = run(*arguments, "--format", "json")
     count = len(ended.json["plans"])
     assert 1 < count < 32
-    said = f"ifspace: {count} of the 99 layouts asked for were found: there are no more\n"
-    assert said == ended.err
+    note = f"ifspace: {count} of the 99 layouts asked for were found: there are no more\n"
+    assert note == ended.err
 
 
 @pytest.mark.parametrize(
@@ -276,16 +276,16 @@ def test_what_no_layout_keeps_is_status_three(
     assert (ended.status, ended.out, file.exists()) == (3, "", False)
     assert ended.err.count("\n") == 1
     assert ended.err == snapshot
-    found = run(*SMALL, *more, "--format", "json").json
-    assert (found["status"], found["bound"], found["gap"]) == ("infeasible", None, None)
-    assert (found["plans"], found["organizer"]["difference"]) == ([], None)
+    values = run(*SMALL, *more, "--format", "json").json
+    assert (values["status"], values["bound"], values["gap"]) == ("infeasible", None, None)
+    assert (values["plans"], values["organizer"]["difference"]) == ([], None)
 
 
 @pytest.mark.parametrize("blocks", ["CONV", "GPW+SH+DW+GPW"])
 def test_no_time_is_status_four(run: Callable, snapshot: Any, blocks: str) -> None:
-    asked = (*SMALL, "--params", "10k", "--widths", "16,16", "--inputs", 16, "--blocks", blocks)
-    assert run(*asked).status == 0
-    ended = run(*asked, "--time-limit", 0, "--format", "json")
+    arguments = (*SMALL, "--params", "10k", "--widths", "16,16", "--inputs", 16, "--blocks", blocks)
+    assert run(*arguments).status == 0
+    ended = run(*arguments, "--time-limit", 0, "--format", "json")
     assert (ended.status, ended.json["status"], ended.json["plans"]) == (4, "unknown", [])
     assert ended.err == snapshot
 
@@ -306,12 +306,12 @@ def test_nothing_is_wider_than_a_terminal(
     monkeypatch.setattr("ifspace.table.terminal_width", lambda: 80)
     blocks = "CONV,DW(5)+GPW(16)+SH(4)+GPW(16)"
     wide = ("--width-choices", "32,64,128", "--blocks", blocks, "--top", 2)
-    for asked in (
+    for arguments in (
         (*VGG, *wide, "--layers", 30),
         (*VGG, "--top", 4),
         (*SMALL, "--latency", table(HEAD, *ROWS), "--latency-budget-ms", 6),
     ):
-        lines = run(*asked).out.splitlines()
+        lines = run(*arguments).out.splitlines()
         assert max(map(len, lines)) <= 80, "\n".join(lines)
 
 
@@ -334,9 +334,9 @@ def test_the_organizer_says_how_it_compares(run: Callable, snapshot: Any) -> Non
     assert run(*SMALL, "--params", 2000).out == snapshot(name="none within")
     # It has the blocks and widths of the best layout, not those that the start was described with.
     narrow = ("layout", "--stages", "8,4", "--depths", "2,2", "--widths", "4,4", "--inputs", 8)
-    found = run(*narrow, "--params", "9k", "--width-choices", "16", "--format", "json").json
-    assert found["organizer"]["widths"] == found["plans"][0]["widths"] == [16, 16]
-    assert found["organizer"]["difference"] >= 0
+    values = run(*narrow, "--params", "9k", "--width-choices", "16", "--format", "json").json
+    assert values["organizer"]["widths"] == values["plans"][0]["widths"] == [16, 16]
+    assert values["organizer"]["difference"] >= 0
 
 
 def test_a_layout_without_a_start_stands_alone(run: Callable, snapshot: Any) -> None:
@@ -345,16 +345,16 @@ def test_a_layout_without_a_start_stands_alone(run: Callable, snapshot: Any) -> 
 
 
 def test_without_a_budget_those_of_the_start_are_kept(run: Callable) -> None:
-    found = run(*SMALL, "--format", "json").json
-    assert found["budgets"] == {"params": 4608, "macs": 129024}
-    assert found["plans"][0]["gain"] >= found["organizer"]["best_within_budgets"]["gain"]
+    values = run(*SMALL, "--format", "json").json
+    assert values["budgets"] == {"params": 4608, "macs": 129024}
+    assert values["plans"][0]["gain"] >= values["organizer"]["best_within_budgets"]["gain"]
 
 
 def test_the_first_block_of_a_stage_is_named_where_it_differs(run: Callable, snapshot: Any) -> None:
-    asked = (*SMALL, "--params", "100k", "--blocks", "DW+GPW+SH+GPW", "--max-depth", 2)
-    (plan,) = run(*asked, "--format", "json").json["plans"]
+    arguments = (*SMALL, "--params", "100k", "--blocks", "DW+GPW+SH+GPW", "--max-depth", 2)
+    (plan,) = run(*arguments, "--format", "json").json["plans"]
     assert plan["first_blocks"] != plan["blocks"]
-    assert run(*asked).out == snapshot
+    assert run(*arguments).out == snapshot
 
 
 def test_what_is_left_and_what_stops_the_depth_are_shown(run: Callable, snapshot: Any) -> None:
@@ -374,12 +374,12 @@ def test_the_best_state_within_the_budgets_stands_beside_the_end(
     run: Callable, snapshot: Any
 ) -> None:
     # From 2, 2 to 3, 1: the first has 1,584 parameters, the end 2,016.
-    asked = (*SMALL, "--widths", "8,4", "--params", "2k")
-    beside = run(*asked, "--format", "json").json["organizer"]
+    arguments = (*SMALL, "--widths", "8,4", "--params", "2k")
+    beside = run(*arguments, "--format", "json").json["organizer"]
     assert (beside["depths"], beside["params"], beside["within_budgets"]) == ([3, 1], 2016, False)
     within = beside["best_within_budgets"]
     assert (within["depths"], within["params"]) == ([2, 2], 1584)
-    out = run(*asked).out
+    out = run(*arguments).out
     assert out == snapshot
     rows = [line.split()[:2] for line in out.splitlines()]
     assert ["o", "2,2"] in rows
@@ -387,9 +387,9 @@ def test_the_best_state_within_the_budgets_stands_beside_the_end(
 
 
 def test_a_state_deeper_than_asked_is_not_within(run: Callable) -> None:
-    asked = (*SMALL, "--depths", "9,1", "--params", "1M", "--format", "json")
-    assert run(*asked).json["organizer"]["within_budgets"] is True
-    ended = run(*asked, "--max-depth", 3).json
+    arguments = (*SMALL, "--depths", "9,1", "--params", "1M", "--format", "json")
+    assert run(*arguments).json["organizer"]["within_budgets"] is True
+    ended = run(*arguments, "--max-depth", 3).json
     beside = ended["organizer"]
     assert (beside["within_budgets"], beside["best_within_budgets"]) == (False, None)
     assert (ended["plans"][0]["depths"], beside["difference"]) == ([3, 2], None)
@@ -400,12 +400,12 @@ def test_a_state_deeper_than_asked_is_not_within(run: Callable) -> None:
 def test_the_organizer_never_gains_more_within_the_same(
     run: Callable, params: int, depths: str
 ) -> None:
-    found = run(*SMALL, "--depths", depths, "--params", params, "--format", "json").json
-    beside = found["organizer"]
-    assert found["status"] == "optimal"
+    values = run(*SMALL, "--depths", depths, "--params", params, "--format", "json").json
+    beside = values["organizer"]
+    assert values["status"] == "optimal"
     if beside["best_within_budgets"] is not None:
         assert beside["best_within_budgets"]["params"] <= params
-        assert found["bound"] >= beside["best_within_budgets"]["gain"] - 1e-9
+        assert values["bound"] >= beside["best_within_budgets"]["gain"] - 1e-9
         assert beside["difference"] >= -1e-9
 
 
@@ -453,7 +453,7 @@ def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("arguments", "words"),
     [
         ([], ["no stages: got no --stages and no --depths"]),
         (["--network", "lenet"], ["unknown --network: got 'lenet'"]),
@@ -464,9 +464,9 @@ def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[
     ],
 )
 def test_stages_that_are_none_are_refused(
-    run: Callable, asked: list[object], words: list[str]
+    run: Callable, arguments: list[object], words: list[str]
 ) -> None:
-    run("layout", *asked, *BUDGET, "--quiet").refused(*words)
+    run("layout", *arguments, *BUDGET, "--quiet").refused(*words)
 
 
 @pytest.mark.parametrize(
@@ -487,8 +487,8 @@ def test_malformed_tables_are_refused(
 ) -> None:
     path = tmp_path / "times.csv"
     path.write_text("\n".join(lines), "utf-8")
-    asked = ("--latency", path, "--latency-budget-ms", 6)
-    run(*IMAGE_STAGES, *asked).refused("malformed --latency table times.csv", *words)
+    arguments = ("--latency", path, "--latency-budget-ms", 6)
+    run(*IMAGE_STAGES, *arguments).refused("malformed --latency table times.csv", *words)
 
 
 def test_what_is_no_file_is_refused(run: Callable, tmp_path: Path) -> None:
@@ -507,8 +507,8 @@ def test_a_table_without_a_budget_is_refused(run: Callable, tmp_path: Path) -> N
     )
     run(*IMAGE_STAGES, "--latency", path).refused("half a latency budget")
     # The table lacks the block that would follow the first.
-    asked = ("--latency", path, "--latency-budget-ms", 6)
-    run(*IMAGE_STAGES, *asked).refused(
+    arguments = ("--latency", path, "--latency-budget-ms", 6)
+    run(*IMAGE_STAGES, *arguments).refused(
         "stage 1 has no block left: got no latency for CONV from 8 to 8"
     )
 

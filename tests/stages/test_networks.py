@@ -159,7 +159,7 @@ GOOD = {"sides": (32, 16), "widths": (8, 16), "depths": (1, 2)}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "fault"),
     [
         ({"sides": (16, 32)}, "stages that grow: got 16, 32"),
         ({"sides": (32, 0)}, "stages out of range: got 0"),
@@ -175,8 +175,8 @@ GOOD = {"sides": (32, 16), "widths": (8, 16), "depths": (1, 2)}
         ({"blocks": [Block.parse("PW"), Block.parse("GPW(5)")]}, "stage 2, 8 to 16 channels: gro"),
     ],
 )
-def test_stages_that_do_not_fit_are_refused(wrong: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}"):
+def test_stages_that_do_not_fit_are_refused(wrong: dict[str, object], fault: str) -> None:
+    with pytest.raises(SettingError, match=f"^{fault}"):
         make_layout(**{"blocks": "CONV", **GOOD, **wrong})  # type: ignore[arg-type]
     make_layout(**{"blocks": "CONV", **GOOD})  # type: ignore[arg-type]
 
@@ -243,7 +243,7 @@ def test_the_counts_beside_those_printed(row: PublishedLayout) -> None:
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.network}-{row.table}")
 def test_where_the_organizer_comes_by(row: PublishedLayout) -> None:
-    found = organize(network(row.network, row.side))
-    states = [layout.depths for layout in found.layouts]
+    trajectory = organize(network(row.network, row.side))
+    states = [layout.depths for layout in trajectory.layouts]
     step = states.index(row.depths) if row.depths in states else None
-    assert (step, len(found.moves)) == STEPS[row.network, row.table]
+    assert (step, len(trajectory.moves)) == STEPS[row.network, row.table]

@@ -22,32 +22,32 @@ VGG = ("organize", "--network", "vgg16")
 def test_the_json_keeps_its_contract(run: Callable, snapshot: Any) -> None:
     ended = run(*STAGES, "--format", "json")
     assert (ended.status, ended.err) == (0, snapshot)
-    found = ended.json
-    routes = [(move["source"], move["target"]) for move in found["moves"]]
+    values = ended.json
+    routes = [(move["source"], move["target"]) for move in values["moves"]]
     assert routes == [(4, 1), (5, 2), (5, 1), (4, 1), (3, 2)]
-    assert found["moves"][0]["depths"] == [3, 2, 3, 2, 3]
-    assert (found["moves"][0]["min"], round(found["moves"][0]["max"], 3)) == (0, 0.892)
-    assert found["depths"] == [5, 4, 2, 1, 1]
+    assert values["moves"][0]["depths"] == [3, 2, 3, 2, 3]
+    assert (values["moves"][0]["min"], round(values["moves"][0]["max"], 3)) == (0, 0.892)
+    assert values["depths"] == [5, 4, 2, 1, 1]
     # Weights of the convolutions alone.
     weights = 3 * 64 + 4 * 64**2 + 64 * 128 + 3 * 128**2 + 128 * 256 + 256**2 + 256 * 512 + 512**2
-    assert found["params"] == 9 * weights
-    assert found["macs"] == network("vgg16", 32).at_depths(found["depths"]).macs - 512 * 10
-    assert (found["layers"], found["width_sum"]) == (13, 5 * 64 + 4 * 128 + 2 * 256 + 1024)
-    assert found["gain"] == pytest.approx(organize(network("vgg16", 32)).end.gain())
-    assert (found["stopped"], found["network"], found["published"]) == ("no_gain", None, [])
-    assert found["untaken"]["source"] == 2
+    assert values["params"] == 9 * weights
+    assert values["macs"] == network("vgg16", 32).at_depths(values["depths"]).macs - 512 * 10
+    assert (values["layers"], values["width_sum"]) == (13, 5 * 64 + 4 * 128 + 2 * 256 + 1024)
+    assert values["gain"] == pytest.approx(organize(network("vgg16", 32)).end.gain())
+    assert (values["stopped"], values["network"], values["published"]) == ("no_gain", None, [])
+    assert values["untaken"]["source"] == 2
 
 
 def test_each_state_says_what_it_costs_and_where_it_is_published(run: Callable) -> None:
-    found = run(*VGG, "--format", "json").json
-    assert [move["params"] for move in found["moves"]][-1] == found["params"] == 5_098_826
-    assert found["start"]["params"] == 14_724_042
-    assert [move["published"] for move in found["moves"]] == [[], [], [], [], [3, 4]]
-    first = found["published"][0]
+    values = run(*VGG, "--format", "json").json
+    assert [move["params"] for move in values["moves"]][-1] == values["params"] == 5_098_826
+    assert values["start"]["params"] == 14_724_042
+    assert [move["published"] for move in values["moves"]] == [[], [], [], [], [3, 4]]
+    first = values["published"][0]
     assert (first["params"], first["layout_params"], first["step"]) == ("5.10", 5_098_826, 5)
-    assert round(first["moved_gain"], 3) == round(found["moved_gain"], 3) == 2.490
+    assert round(first["moved_gain"], 3) == round(values["moved_gain"], 3) == 2.490
     for state, layout in zip(
-        found["moves"], organize(network("vgg16", 32)).layouts[1:], strict=True
+        values["moves"], organize(network("vgg16", 32)).layouts[1:], strict=True
     ):
         assert (state["macs"], state["layers"]) == (layout.macs, layout.layers)
         assert (state["gain"], state["width_sum"]) == (layout.gain(), layout.width_sum)
@@ -72,9 +72,9 @@ def test_where_the_published_layouts_stand(
 
 
 def test_other_depths_of_a_network_lead_by_the_same_states(run: Callable) -> None:
-    found = run(*VGG, "--depths", "5,3,3,1,1", "--format", "json").json
-    assert [move["published"] for move in found["moves"]] == [[3, 4]]
-    assert found["start"]["depths"] == [5, 3, 3, 1, 1]
+    values = run(*VGG, "--depths", "5,3,3,1,1", "--format", "json").json
+    assert [move["published"] for move in values["moves"]] == [[3, 4]]
+    assert values["start"]["depths"] == [5, 3, 3, 1, 1]
 
 
 def test_a_threshold_removes_blocks(run: Callable, snapshot: Any) -> None:
@@ -85,28 +85,28 @@ def test_a_threshold_removes_blocks(run: Callable, snapshot: Any) -> None:
 
 
 def test_a_number_of_moves(run: Callable) -> None:
-    found = run(*STAGES, "--moves", 2, "--format", "json").json
-    assert (len(found["moves"]), found["stopped"]) == (2, "limit")
+    values = run(*STAGES, "--moves", 2, "--format", "json").json
+    assert (len(values["moves"]), values["stopped"]) == (2, "limit")
     assert run(*STAGES, "--moves", 0, "--format", "json").json["depths"] == [2, 2, 3, 3, 3]
 
 
 def test_several_alphas_are_compared(run: Callable, snapshot: Any) -> None:
     ended = run("organize", "--network", "vgg19", "--input", 224, "--alpha", "1,2,3,5,10")
     assert ended.out == snapshot
-    found = run(
+    values = run(
         "organize", "--network", "vgg19", "--input", 224, "--alpha", "10,3,2", "--format", "json"
     ).json
-    assert found["alpha"] == 3
-    same = [(each["alpha"], each["same_moves"]) for each in found["alphas"]]
+    assert values["alpha"] == 3
+    same = [(row["alpha"], row["same_moves"]) for row in values["alphas"]]
     assert same == [(10, False), (3, True), (2, True)]
-    assert found["alphas"][1]["moves"] == found["moves"]
+    assert values["alphas"][1]["moves"] == values["moves"]
 
 
 def test_alphas_with_other_moves_to_the_same_end(run: Callable, snapshot: Any) -> None:
     assert run("organize", "--network", "mobilenet", "--alpha", "2,3").out == snapshot
-    found = run("organize", "--network", "mobilenet", "--alpha", "2,3", "--format", "json").json
-    assert [each["same_moves"] for each in found["alphas"]] == [False, True]
-    assert found["alphas"][0]["depths"] == found["depths"]
+    values = run("organize", "--network", "mobilenet", "--alpha", "2,3", "--format", "json").json
+    assert [row["same_moves"] for row in values["alphas"]] == [False, True]
+    assert values["alphas"][0]["depths"] == values["depths"]
 
 
 def test_without_alpha_3_the_first_is_shown(run: Callable) -> None:

@@ -68,8 +68,8 @@ MOVED_GAIN = {
 }
 
 
-def route(found: Trajectory) -> str:
-    return " ".join(map(str, found.moves))
+def route(trajectory: Trajectory) -> str:
+    return " ".join(map(str, trajectory.moves))
 
 
 @pytest.mark.parametrize(("name", "side", "moves", "states"), TRAJECTORIES)
@@ -77,27 +77,29 @@ def test_trajectories_of_the_papers(
     name: str, side: int, moves: str, states: list[tuple[int, ...]]
 ) -> None:
     start = network(name, side)
-    found = organize(start)
-    assert route(found) == moves
-    assert [move.depths for move in found.moves] == states
-    assert [layout.depths for layout in found.layouts] == [start.depths, *states]
-    assert (found.end, found.end.depths) == (start.at_depths(states[-1]), states[-1])
-    assert found.stopped is Stopped.NO_GAIN
-    assert f"{found.moved_gain:.3f}" == MOVED_GAIN.get((name, side), f"{found.moved_gain:.3f}")
-    assert found.end.gain() - start.gain() == pytest.approx(found.moved_gain)
+    trajectory = organize(start)
+    assert route(trajectory) == moves
+    assert [move.depths for move in trajectory.moves] == states
+    assert [layout.depths for layout in trajectory.layouts] == [start.depths, *states]
+    assert (trajectory.end, trajectory.end.depths) == (start.at_depths(states[-1]), states[-1])
+    assert trajectory.stopped is Stopped.NO_GAIN
+    assert f"{trajectory.moved_gain:.3f}" == MOVED_GAIN.get(
+        (name, side), f"{trajectory.moved_gain:.3f}"
+    )
+    assert trajectory.end.gain() - start.gain() == pytest.approx(trajectory.moved_gain)
 
 
 def test_resnet_at_the_sides_of_cifar_never_visits_the_published_layout() -> None:
-    found = organize(network("resnet50", 32))
-    assert found.start.depths == (3, 4, 6, 3)
-    assert (5, 5, 4, 2) not in [layout.depths for layout in found.layouts]
+    trajectory = organize(network("resnet50", 32))
+    assert trajectory.start.depths == (3, 4, 6, 3)
+    assert (5, 5, 4, 2) not in [layout.depths for layout in trajectory.layouts]
 
 
-def same_steps(found: Trajectory, steps: list[brute_organizer.Step]) -> None:
-    assert [(m.source, m.target, m.depths) for m in found.moves] == [
+def same_steps(trajectory: Trajectory, steps: list[brute_organizer.Step]) -> None:
+    assert [(m.source, m.target, m.depths) for m in trajectory.moves] == [
         (source, target, depths) for source, target, _, _, depths in steps
     ]
-    gains = [each for move in found.moves for each in (move.min, move.max)]
+    gains = [gain for move in trajectory.moves for gain in (move.min, move.max)]
     assert gains == pytest.approx([float(g) for _, _, low, high, _ in steps for g in (low, high)])
 
 
@@ -124,12 +126,12 @@ def test_random_stages_by_the_formula() -> None:
     removals = moves = both = 0
     for seed in range(400):
         sides, depths, theta, alpha = drawn(seed)
-        found = organize(make_layout("CONV", sides, [4] * len(sides), depths), theta, alpha)
-        same_steps(found, brute_organizer.greedy(sides, depths, theta, alpha))
-        removed = sum(move.target is None for move in found.moves)
+        trajectory = organize(make_layout("CONV", sides, [4] * len(sides), depths), theta, alpha)
+        same_steps(trajectory, brute_organizer.greedy(sides, depths, theta, alpha))
+        removed = sum(move.target is None for move in trajectory.moves)
         removals += bool(removed)
-        moves += len(found.moves) > removed
-        both += 0 < removed < len(found.moves)
+        moves += len(trajectory.moves) > removed
+        both += 0 < removed < len(trajectory.moves)
     assert min(removals, moves) > 40
 
 
@@ -172,44 +174,44 @@ TWO = (([5, 4, 3, 2], 2), ([1, 0.5, 0.2], 2))
 
 
 def test_above_the_threshold_a_block_moves() -> None:
-    found = organize(tables(*TWO), theta=3.5)
-    assert found.moves[0] == Move(2, 1, 1, 4, (3, 1))
+    trajectory = organize(tables(*TWO), theta=3.5)
+    assert trajectory.moves[0] == Move(2, 1, 1, 4, (3, 1))
     # Then nothing but stage 1 has a block to give, and 3 is no more than its last 4.
-    assert (len(found.moves), found.stopped) == (1, Stopped.NO_GAIN)
-    assert found.untaken == Move(1, 1, 4, 3, (3, 1))
-    assert found.moved_gain == 3
+    assert (len(trajectory.moves), trajectory.stopped) == (1, Stopped.NO_GAIN)
+    assert trajectory.untaken == Move(1, 1, 4, 3, (3, 1))
+    assert trajectory.moved_gain == 3
 
 
 def test_below_the_threshold_a_block_is_removed() -> None:
-    found = organize(tables(*TWO), theta=4.5)
-    assert found.moves == (Move(2, None, 1, 4, (2, 1)),)
-    assert str(found.moves[0]) == "2→"
-    assert (found.moved_gain, found.end.depths) == (0, (2, 1))
+    trajectory = organize(tables(*TWO), theta=4.5)
+    assert trajectory.moves == (Move(2, None, 1, 4, (2, 1)),)
+    assert str(trajectory.moves[0]) == "2→"
+    assert (trajectory.moved_gain, trajectory.end.depths) == (0, (2, 1))
 
 
 def test_at_the_threshold_nothing_happens() -> None:
-    found = organize(tables(*TWO), theta=4)
-    assert (found.moves, found.stopped) == ((), Stopped.THRESHOLD)
-    assert found.untaken == Move(2, 1, 1, 4, (2, 2))
-    assert found.end is found.start
+    trajectory = organize(tables(*TWO), theta=4)
+    assert (trajectory.moves, trajectory.stopped) == ((), Stopped.THRESHOLD)
+    assert trajectory.untaken == Move(2, 1, 1, 4, (2, 2))
+    assert trajectory.end is trajectory.start
 
 
 def test_it_stops_where_one_more_gains_no_more_than_the_last() -> None:
     # Both gains are below the threshold, and yet nothing is removed.
-    found = organize(tables(([2, 1], 2), ([2, 1], 2)), theta=9)
-    assert (found.moves, found.stopped) == ((), Stopped.NO_GAIN)
+    trajectory = organize(tables(([2, 1], 2), ([2, 1], 2)), theta=9)
+    assert (trajectory.moves, trajectory.stopped) == ((), Stopped.NO_GAIN)
 
 
 def test_it_stops_where_source_and_target_are_one_stage() -> None:
-    found = organize(tables(([1, 3, 2], 2), ([2, 1], 2)))
-    assert (found.moves, found.stopped) == ((), Stopped.SAME_STAGE)
-    assert found.untaken == Move(1, 1, 1, 3, (2, 2))
+    trajectory = organize(tables(([1, 3, 2], 2), ([2, 1], 2)))
+    assert (trajectory.moves, trajectory.stopped) == ((), Stopped.SAME_STAGE)
+    assert trajectory.untaken == Move(1, 1, 1, 3, (2, 2))
 
 
 def test_a_stage_keeps_a_block() -> None:
     # Stage 1 gains nothing, and is not asked to give its only block.
-    found = organize(tables(([0, 0], 1), ([3, 2, 1], 3), ([9, 8], 1)), moves=1)
-    assert found.moves[0] == Move(2, 3, 2, 9, (1, 2, 2))
+    trajectory = organize(tables(([0, 0], 1), ([3, 2, 1], 3), ([9, 8], 1)), moves=1)
+    assert trajectory.moves[0] == Move(2, 3, 2, 9, (1, 2, 2))
     alone = organize(tables(([9, 8], 1), ([3, 2], 1)))
     assert (alone.moves, alone.stopped, alone.untaken) == ((), Stopped.NOTHING_TO_MOVE, None)
 
@@ -222,15 +224,15 @@ def test_the_stem_is_no_block_to_give() -> None:
 @pytest.mark.parametrize("off", [0, 1e-13, -1e-13])
 def test_ties_go_to_the_earlier_stage(off: float) -> None:
     rows = ([1, 0.5], 2), ([1 + off, 0.5], 2), ([8, 7, 4], 2), ([8, 7 + off, 4], 2)
-    found = organize(tables(*rows), moves=1)
-    assert (found.moves[0].source, found.moves[0].target) == (1, 3)
+    trajectory = organize(tables(*rows), moves=1)
+    assert (trajectory.moves[0].source, trajectory.moves[0].target) == (1, 3)
     level = organize(tables(([2, 1], 2), ([3, 2 * (1 + off)], 2)))
     assert (level.moves, level.stopped) == ((), Stopped.NO_GAIN)
 
 
 def test_a_difference_of_more_than_rounding_is_no_tie() -> None:
-    found = organize(tables(([1, 0], 2), ([1 - 1e-11, 0], 2), ([8, 7, 4], 2)), moves=1)
-    assert found.moves[0].source == 2
+    trajectory = organize(tables(([1, 0], 2), ([1 - 1e-11, 0], 2), ([8, 7, 4], 2)), moves=1)
+    assert trajectory.moves[0].source == 2
 
 
 def test_a_number_of_moves_is_the_most() -> None:
@@ -246,9 +248,9 @@ def test_a_number_of_moves_is_the_most() -> None:
 def test_blocks_short_of_the_full_field_move_by_their_exact_gains() -> None:
     units = [Block.parse(text) for text in ("DW+RPW(4,0)", "GPW(4)+DW", "CONV")]
     start = make_layout(units, (16, 8, 8), (16, 16, 16), (2, 3, 3), stem_and_head=opened(16))
-    found = organize(start)
-    assert found.moves
-    for before, move in zip(found.layouts, found.moves, strict=False):
+    trajectory = organize(start)
+    assert trajectory.moves
+    for before, move in zip(trajectory.layouts, trajectory.moves, strict=False):
         last = [stage.gains()[-1] for stage in before.stages if stage.depth > 1]
         more = [stage.at_depth(stage.depth + 1).gains()[-1] for stage in before.stages]
         assert (move.min, move.max) == (min(last), max(more))
@@ -279,10 +281,13 @@ MOVES = (
 
 
 def test_the_layouts_on_the_way() -> None:
-    found = Trajectory(START, MOVES, Stopped.LIMIT)
-    assert [each.depths for each in found.layouts] == [START.depths, *(m.depths for m in MOVES)]
-    assert found.end.depths == (2, 2, 1, 1, 1)
-    assert found.end.stem_and_head == START.stem_and_head
+    trajectory = Trajectory(START, MOVES, Stopped.LIMIT)
+    assert [layout.depths for layout in trajectory.layouts] == [
+        START.depths,
+        *(m.depths for m in MOVES),
+    ]
+    assert trajectory.end.depths == (2, 2, 1, 1, 1)
+    assert trajectory.end.stem_and_head == START.stem_and_head
     assert Trajectory(START, (), Stopped.NO_GAIN).layouts == (START,)
     assert Trajectory(START, (), Stopped.NO_GAIN).end is START
 

@@ -116,12 +116,14 @@ def test_budgets_not_given_bound_nothing() -> None:
 
 
 def test_the_choices_are_those_of_the_layout_unless_others_are_listed() -> None:
-    asked = problem()
-    assert asked.width_choices == ((8,), (16,))
-    assert [[str(unit) for unit in units] for units in asked.block_choices] == [["DW+PW"]] * 2
-    asked = problem(widths=((8, 4), (12,)), blocks=(Blocks(CONV), Blocks(CONV, "DW+PW")))
-    assert asked.width_choices == ((8, 4), (12,))
-    assert asked.block_choices == ((CONV,), (CONV, BlockChoice.of(BLOCK)))
+    stages_problem = problem()
+    assert stages_problem.width_choices == ((8,), (16,))
+    assert [[str(unit) for unit in units] for units in stages_problem.block_choices] == [
+        ["DW+PW"]
+    ] * 2
+    stages_problem = problem(widths=((8, 4), (12,)), blocks=(Blocks(CONV), Blocks(CONV, "DW+PW")))
+    assert stages_problem.width_choices == ((8, 4), (12,))
+    assert stages_problem.block_choices == ((CONV,), (CONV, BlockChoice.of(BLOCK)))
     assert network("resnet50", 32).stages[0].repeated.bottleneck == Q(1, 4)
     resnet = StagesProblem(network("resnet50", 32), Budgets(params=1))
     assert str(resnet.block_choices[3][0]) == "PW+CONV+PW with bottleneck 1/4"
@@ -139,9 +141,11 @@ def test_what_a_layout_has_of_each_budget() -> None:
 )
 def test_a_layout_fits_up_to_its_own_amount(name: str, has: int) -> None:
     for most, fits in ((has + 1, True), (has, True), (has - 1, False)):
-        asked = timed(most) if name == "latency_ms" else problem(budgets=Budgets(**{name: most}))
-        assert asked.fits(START) is fits
-        plan = StagePlan(asked, START)
+        stages_problem = (
+            timed(most) if name == "latency_ms" else problem(budgets=Budgets(**{name: most}))
+        )
+        assert stages_problem.fits(START) is fits
+        plan = StagePlan(stages_problem, START)
         if fits:
             plan.check()
         else:
@@ -157,9 +161,9 @@ def test_the_objective_is_the_gain_at_the_alpha_asked_for() -> None:
 
 
 def with_stage(place: int, **changed: Any) -> Layout:
-    each = list(START.stages)
-    each[place] = replace(each[place], **changed)
-    return replace(START, stages=tuple(each))
+    changed_stages = list(START.stages)
+    changed_stages[place] = replace(changed_stages[place], **changed)
+    return replace(START, stages=tuple(changed_stages))
 
 
 STEM = (StemLayer(Block.parse("CONV").at(3, 4).layers[0], 8),)
@@ -174,7 +178,7 @@ TAMPERED: list[tuple[Layout, str]] = [
     (with_stage(1, repeated=Block.parse("DW(5)+PW").at(16)), r"stage 2 repeats DW\(5\)\+PW"),
     (with_stage(0, side=4), "sides, strides, stem or head are not those"),
     (with_stage(1, stride=1), "sides, strides, stem or head are not those"),
-    (with_stage(0, stem=tuple(each.layer for each in STEM)), "sides, strides, stem or head"),
+    (with_stage(0, stem=tuple(layer.layer for layer in STEM)), "sides, strides, stem or head"),
     (replace(START, stem_and_head=replace(FRAME, batch_norm=True)), "sides, strides, stem or head"),
     (
         replace(START, stem_and_head=StemAndHead(inputs=4, stem=STEM)),
@@ -187,44 +191,44 @@ TAMPERED: list[tuple[Layout, str]] = [
 
 @pytest.mark.parametrize(("layout", "fault"), TAMPERED)
 def test_a_plan_that_was_changed_is_caught(layout: Layout, fault: str) -> None:
-    asked = problem(budgets=Budgets(params=10**9), max_depth=4)
-    StagePlan(asked, START).check()
+    stages_problem = problem(budgets=Budgets(params=10**9), max_depth=4)
+    StagePlan(stages_problem, START).check()
     with pytest.raises(SettingError, match=f"a plan that does not hold: got .*{fault}"):
-        StagePlan(asked, layout).check()
+        StagePlan(stages_problem, layout).check()
 
 
 def test_a_plan_narrower_than_asked_is_caught() -> None:
     narrows = make_layout("DW+PW", (8, 4), (16, 8), (2, 3), (1, 2), FRAME)
-    asked = StagesProblem(narrows, Budgets(params=10**9))
-    StagePlan(asked, narrows).check()
+    stages_problem = StagesProblem(narrows, Budgets(params=10**9))
+    StagePlan(stages_problem, narrows).check()
     with pytest.raises(SettingError, match="a stage is narrower than the one before"):
-        StagePlan(replace(asked, monotone=True), narrows).check()
+        StagePlan(replace(stages_problem, monotone=True), narrows).check()
     StagePlan(problem(monotone=True), START).check()
 
 
 def test_a_plan_with_another_bottleneck_is_caught() -> None:
     begun = make_layout("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 2))
-    asked = StagesProblem(begun, Budgets(params=10**9))
-    StagePlan(asked, begun).check()
+    stages_problem = StagesProblem(begun, Budgets(params=10**9))
+    StagePlan(stages_problem, begun).check()
     other = make_layout("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 4))
     with pytest.raises(SettingError, match=r"stage 1 repeats PW\+DW\+PW"):
-        StagePlan(asked, other).check()
+        StagePlan(stages_problem, other).check()
 
 
 def test_an_open_unit_may_have_any_groups_and_its_own_kernel() -> None:
     def layout(text: str) -> Layout:
         return make_layout(text, (8,), (8,), (2,), stem_and_head=StemAndHead(inputs=8))
 
-    asked = StagesProblem(
+    stages_problem = StagesProblem(
         layout("DW+PW"),
         Budgets(params=10**9),
         blocks=(Blocks(BlockChoice(Composition.parse("DW+GPW"), kernel=5)),),
     )
     for text in ("DW(5)+GPW(2)", "DW(5)+GPW(4)"):
-        StagePlan(asked, layout(text)).check()
+        StagePlan(stages_problem, layout(text)).check()
     for text in ("DW+GPW(2)", "DW(5)+PW", "GPW(2)+DW(5)", "(DW(5)+GPW(2))x2"):
         with pytest.raises(SettingError, match="stage 1 repeats"):
-            StagePlan(asked, layout(text)).check()
+            StagePlan(stages_problem, layout(text)).check()
 
 
 def test_every_fault_of_a_plan_is_named() -> None:

@@ -44,7 +44,7 @@ def test_amounts_of_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "fault"),
+    ("arguments", "fault"),
     [
         ((None, -1, 5), "params out of range"),
         ((None, 5, 1.5), "macs out of range"),
@@ -55,9 +55,9 @@ def test_amounts_of_an_option() -> None:
         ((DW, 199, 3200), r"fewer parameters than the block has: got 199; allowed: 200 or more"),
     ],
 )
-def test_an_option_refuses(given: tuple[Any, ...], fault: str) -> None:
+def test_an_option_refuses(arguments: tuple[Any, ...], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
-        Option(*given)
+        Option(*arguments)
 
 
 def test_a_stride_needs_a_layer_that_holds_it() -> None:
@@ -107,23 +107,23 @@ def test_latency_counts_where_it_is_asked_for() -> None:
     assert PROBLEM.choices == ((0, 1, 2), (0, 1))
     assert PROBLEM.left_out == ()
     assert PROBLEM.totals((1, 0)) == {"replaced": 1, "params": 2504, "macs": 12416}
-    for asked in (
+    for problem in (
         replace(PROBLEM, objective="latency_ms"),
         replace(PROBLEM, budgets=Budgets(latency_ms=Q(4))),
     ):
-        assert asked.latency_counts
-        assert asked.choices == ((0, 1), (0, 1))
-        assert asked.left_out == ("no latency for CONV at conv1",)
-        assert asked.totals((1, 1)) == {
+        assert problem.latency_counts
+        assert problem.choices == ((0, 1), (0, 1))
+        assert problem.left_out == ("no latency for CONV at conv1",)
+        assert problem.totals((1, 1)) == {
             "replaced": 2,
             "params": 632,
             "macs": 4800,
             "latency_ms": Q(17, 6),
         }
-        assert asked.least("latency_ms") == Q(7, 3)
+        assert problem.least("latency_ms") == Q(7, 3)
     unmeasured = Site("z", (Option(None, 1, 1), CHEAP))
-    asked = ReplacementProblem((unmeasured,), objective="latency_ms")
-    assert asked.left_out == ("no latency for the layer at z",)
+    problem = ReplacementProblem((unmeasured,), objective="latency_ms")
+    assert problem.left_out == ("no latency for the layer at z",)
 
 
 def test_the_least_of_each_amount_by_itself() -> None:
@@ -172,9 +172,9 @@ def test_a_plan_that_does_not_hold_is_caught(chosen: tuple[int, ...], fault: str
 
 
 def test_an_option_without_its_latency_is_caught() -> None:
-    asked = replace(PROBLEM, budgets=Budgets(latency_ms=Q(100)))
+    problem = replace(PROBLEM, budgets=Budgets(latency_ms=Q(100)))
     with pytest.raises(SettingError, match="option 2 of conv1"):
-        ReplacementPlan(asked, (2, 0)).check()
+        ReplacementPlan(problem, (2, 0)).check()
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_of_layers_alike_the_first_take_the_options_that_stand_first() -> None:
     plan = best_replacement(problem).best
     assert plan is not None
     assert plan.chosen == (0, 0, 0, 0, 1, 1)
-    turned = tuple(Site(each.name, (CHEAP, KEPT)) for each in ALIKE)
+    turned = tuple(Site(site.name, (CHEAP, KEPT)) for site in ALIKE)
     plan = best_replacement(replace(problem, sites=turned)).best
     assert plan is not None
     assert plan.chosen == (0, 0, 1, 1, 1, 1)
@@ -414,9 +414,9 @@ def test_what_is_not_proven_has_a_bound_below_it(
 ) -> None:
     seen: list[int] = []
 
-    def cut_short(*asked: Any) -> Outcome:
+    def cut_short(*arguments: Any) -> Outcome:
         seen.append(1)
-        outcome = solve(*asked)
+        outcome = solve(*arguments)
         if len(seen) <= proven:
             return outcome
         assert outcome.bound is not None
@@ -435,8 +435,8 @@ def test_what_is_not_proven_has_a_bound_below_it(
 def test_time_that_ends_between_two_amounts_leaves_what_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended = iter([solve, lambda *asked: Outcome(Status.UNKNOWN, None, ())])
-    monkeypatch.setattr(optimizer, "solve", lambda *asked: next(ended)(*asked))
+    ended = iter([solve, lambda *arguments: Outcome(Status.UNKNOWN, None, ())])
+    monkeypatch.setattr(optimizer, "solve", lambda *arguments: next(ended)(*arguments))
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)))
     assert (answer.status, answer.bound) == (Status.FEASIBLE, (3,))
     assert answer.best is not None
@@ -449,9 +449,9 @@ def test_a_solver_that_contradicts_itself_is_not_believed(
 ) -> None:
     seen: list[int] = []
 
-    def false(*asked: Any) -> Outcome:
+    def false(*arguments: Any) -> Outcome:
         seen.append(1)
-        outcome = solve(*asked)
+        outcome = solve(*arguments)
         assert outcome.bound is not None
         if lie == "bound":
             return replace(outcome, bound=outcome.bound + 1)

@@ -61,15 +61,15 @@ def test_the_file_holds_the_layout_that_is_printed(
     file = tmp_path / "net.safetensors"
     ended = run(*command, "--format", "json", "--save", file)
     assert ended.status == 0
-    found = ended.json
-    plan = found["plans"][0] if "plans" in found else found
-    made = load(file)
-    assert found["saved"] == str(file)
-    assert list(made.layout.depths) == plan["depths"]
-    assert sum(each.numel() for each in made.parameters()) == plan["params"]
-    assert made.layout.macs == plan["macs"]
-    assert list(map(str, made.layout.blocks)) == (plan.get("blocks") or found["blocks"])
-    assert made(torch.zeros(1, 3, 8, 8)).shape[2:] == made(torch.zeros(2, 3, 8, 8)).shape[2:]
+    values = ended.json
+    plan = values["plans"][0] if "plans" in values else values
+    loaded = load(file)
+    assert values["saved"] == str(file)
+    assert list(loaded.layout.depths) == plan["depths"]
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == plan["params"]
+    assert loaded.layout.macs == plan["macs"]
+    assert list(map(str, loaded.layout.blocks)) == (plan.get("blocks") or values["blocks"])
+    assert loaded(torch.zeros(1, 3, 8, 8)).shape[2:] == loaded(torch.zeros(2, 3, 8, 8)).shape[2:]
     (note,) = [line for line in ended.err.splitlines() if "saved" in line]
     assert note == (
         f"ifspace: saved: {file}, {plan['params']:,} parameters, fresh weights of seed 0"
@@ -95,25 +95,25 @@ def test_the_same_command_writes_the_same_bytes(
 
 def test_the_best_of_several_is_saved(run: Callable, tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
-    found = run(*LAYOUT, "--top", 3, "--format", "json", "--save", file).json
-    assert len(found["plans"]) == 3
-    assert list(load(file).layout.depths) == found["plans"][0]["depths"]
+    values = run(*LAYOUT, "--top", 3, "--format", "json", "--save", file).json
+    assert len(values["plans"]) == 3
+    assert list(load(file).layout.depths) == values["plans"][0]["depths"]
 
 
 @pytest.mark.parametrize("name", ["layout-residual", "mobilenet"])
 def test_a_named_network_has_its_style(run: Callable, tmp_path: Path, name: str) -> None:
     file = tmp_path / "net.safetensors"
     ended = run("organize", "--network", name, "--moves", 1, "--save", file)
-    made = load(file)
-    assert made.style == style_of(name)
-    assert made.layout == organize(network(name, 32), moves=1).end
+    loaded = load(file)
+    assert loaded.style == style_of(name)
+    assert loaded.layout == organize(network(name, 32), moves=1).end
     assert (ended.status, "fresh weights" in ended.err) == (0, True)
     assert "no classifier" not in ended.err
 
 
 def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
-    asked = (
+    command = (
         "organize",
         "--stages",
         "224,112,56,28,14",
@@ -124,8 +124,8 @@ def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path)
         "--alpha",
         "10,3",
     )
-    found = run(*asked, "--format", "json", "--save", file).json
-    ends = {each["alpha"]: each["depths"] for each in found["alphas"]}
+    values = run(*command, "--format", "json", "--save", file).json
+    ends = {row["alpha"]: row["depths"] for row in values["alphas"]}
     assert ends[3] != ends[10]
     assert list(load(file).layout.depths) == ends[3]
 
@@ -187,7 +187,7 @@ def test_both_files_are_written(run: Callable, tmp_path: Path, command: tuple[An
 
 @BOTH
 @pytest.mark.parametrize(
-    ("absent", "said"),
+    ("absent", "packages"),
     [
         (["torch"], "torch is not"),
         (["safetensors"], "safetensors is not"),
@@ -200,14 +200,14 @@ def test_what_is_missing_is_said_with_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[Any, ...],
     absent: list[str],
-    said: str,
+    packages: str,
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         "ifspace.cli.installed.find_spec", lambda name: None if name in absent else find(name)
     )
     file = tmp_path / "net.safetensors"
-    run(*command, "--save", file).refused(f"{said} installed", "install ifspace[torch]")
+    run(*command, "--save", file).refused(f"{packages} installed", "install ifspace[torch]")
     assert not file.exists()
     assert run(*command).status == 0
 
