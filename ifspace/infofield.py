@@ -66,7 +66,7 @@ def _coverage_of(
     return of_layer
 
 
-# For one output: it lies in one group and is first channel of one shuffled run. (For a single
+# For one output: it lies in one group and is the first channel of a shuffled run. (For a single
 # group the quotient of the shuffle is 1 and its remainder 0, and the sum is the same.)
 _ONE_OUTPUT = {
     sympy.ceiling(g / C_out): sympy.Integer(1),

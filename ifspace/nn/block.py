@@ -1,7 +1,7 @@
-"""Blocks as torch modules: any block, at any widths, with a stride, in the style of a network.
+"""Blocks as torch modules: any block at any widths, with a stride and in a style.
 
-The names of the parts are those of the chain: `layer0`, `layer0_bn`, `layer0_act`, `layer1`, ...,
-`shortcut`, `shortcut_bn`, `act`. `ifspace.nn.to_source` writes a block as plain PyTorch.
+Submodules are named after the layers of the chain: `layer0`, `layer0_bn`, `layer0_act`, `layer1`,
+..., `shortcut`, `shortcut_bn`, `act`. `ifspace.nn.to_source` writes a block as plain PyTorch.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ifspace.catalogue.design import Design
 from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.nn.checks import check_dtype, wrong_type
 from ifspace.nn.layers import Device, layer_module
-from ifspace.values import whole_number
+from ifspace.values import choice, whole_number
 
 ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
     "relu": nn.ReLU,
@@ -28,24 +28,23 @@ WHERE: Final = ("each", "between", "end")
 NORM_WHERE: Final = ("each", "between")
 BIAS_WHERE: Final = ("each", "last")
 SHORTCUTS: Final = ("none", "identity", "projection", "auto")
-_NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+BATCH_NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What a block has beside its layers.
+    """Batch norm, activations, shortcut and biases of a block.
 
-    `batch_norm`: behind every layer that writes, and behind a projection. `activation`: "relu",
-    "relu6", "silu", "hardswish" or None. `where` it stands: "each" is behind every layer that
-    writes, of which the last gives it up to the sum where there is a shortcut; "between" leaves out
-    the last; "end" is once, behind the sum or the last layer. A shuffle writes nothing.
-    `shortcut`: "none"; "identity"; "projection", a 1x1 convolution with the block's stride; "auto",
-    an identity where shapes agree and a projection elsewhere. `bias`: a number added to each
-    channel that a convolution writes.
+    `batch_norm`: after every layer that writes, and after a projection. `activation`: "relu",
+    "relu6", "silu", "hardswish" or None. `where` it is applied: "each" is after every layer that
+    writes, but with a shortcut after the sum instead of the last; "between" leaves out the last;
+    "end" is once, after the sum or the last layer. A shuffle writes nothing. `shortcut`: "none";
+    "identity"; "projection", a 1x1 convolution with the block's stride; "auto", an identity if the
+    shapes are equal and a projection otherwise. `bias`: whether convolutions have one.
 
-    A block in place of one convolution of a network leaves to the network what stands behind it:
-    with `batch_norm_where` "between" the last layer that writes has no batch norm, nor has a
-    projection; with `bias_where` "last" no other layer has a bias.
+    A block that replaces one convolution of a network leaves to the network what follows it: with
+    `batch_norm_where` "between" neither the last layer that writes nor a projection has a batch
+    norm; with `bias_where` "last" no other layer has a bias.
 
     >>> Style(activation="silu", where="end").batch_norm
     True
@@ -69,27 +68,20 @@ class Style:
             ("batch_norm_where", NORM_WHERE),
             ("bias_where", BIAS_WHERE),
         ):
-            if getattr(self, name) not in allowed:
-                raise SettingError.because(
-                    f"unknown {name}",
-                    got=repr(getattr(self, name)),
-                    allowed=", ".join(map(str, allowed)),
-                    remedy="choose one of them",
-                    argument=name,
-                )
+            choice(getattr(self, name), name, allowed)
 
 
-# [Fog] section 4.1: batch norm behind every layer, one ReLU behind the sum.
+# [Fog] section 4.1: batch norm after every layer, one ReLU after the sum.
 FOG: Final = Style(where="end", shortcut="auto")
-# Howard et al., MobileNets, section 3.1: batch norm and ReLU behind every convolution.
+# Howard et al., MobileNets, section 3.1: batch norm and ReLU after every convolution.
 MOBILENET: Final = Style()
-# The bare layers, as the information field is defined on them.
+# The layers alone, for which the information field is defined.
 PLAIN: Final = Style(batch_norm=False, activation=None)
 STYLES: Final = {"plain": PLAIN, "mobilenet": MOBILENET, "fog": FOG}
 
 
 def block_style(style: Any) -> Style:
-    """Return a style, or that of a name: "plain", "mobilenet", "fog".
+    """Return a style, given as such or by name: "plain", "mobilenet", "fog".
 
     Raises: SettingError for anything else.
     """
@@ -106,13 +98,13 @@ def block_style(style: Any) -> Style:
 
 
 class BlockModule(nn.Module):
-    """A block at its widths as a module: [N, C, H, W] to [N, F, H / stride, W / stride].
+    """A block at its widths as a module, [N, C, H, W] to [N, F, H / stride, W / stride].
 
-    Make it with `build`. `sized`, `stride` and `style` say what it is made of; `steps` names its
-    parts in the order in which they run, those of the shortcut apart. A repeated block is all its
-    copies in a row, with one shortcut around them.
+    Built by `build` from `sized`, `stride` and `style`. `steps` are the names of its submodules in
+    the order in which they run, without those of the shortcut. A repeated block has all its copies
+    and one shortcut around them.
 
-    Raises: SettingError for an identity between shapes that differ; BlockError for a stride
+    Raises: SettingError for an identity shortcut between different shapes; BlockError for a stride
         without a spatial layer; KernelError for an input that does not fit.
     """
 
@@ -140,20 +132,20 @@ class BlockModule(nn.Module):
         self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
         self._last = last_writer(sized)
         steps: list[str] = []
-        for place, (layer, layer_stride) in enumerate(zip(sized.layers, strides, strict=True)):
-            is_last = place == self._last
-            normed = style.batch_norm and not (is_last and style.batch_norm_where == "between")
-            biased = style.bias and (is_last or style.bias_where == "each")
-            steps += self._add(f"layer{place}", layer, layer_stride, normed, biased, device, dtype)
-            if style.activation and self._acts(place):
-                steps.append(f"layer{place}_act")
+        for index, (layer, layer_stride) in enumerate(zip(sized.layers, strides, strict=True)):
+            is_last = index == self._last
+            norm = style.batch_norm and not (is_last and style.batch_norm_where == "between")
+            bias = style.bias and (is_last or style.bias_where == "each")
+            steps += self._add(f"layer{index}", layer, layer_stride, norm, bias, device, dtype)
+            if style.activation and self._has_activation(index):
+                steps.append(f"layer{index}_act")
                 self.add_module(steps[-1], ACTIVATIONS[style.activation]())
         self.steps = tuple(steps)
         if self.shortcut_kind == "projection":
-            beside = SizedLayer(Layer("PW"), sized.channels, sized.out_channels, sized.dims)
-            normed = style.batch_norm and style.batch_norm_where == "each"
-            biased = style.bias and style.bias_where == "each"
-            self._add("shortcut", beside, stride, normed, biased, device, dtype)
+            projection = SizedLayer(Layer("PW"), sized.channels, sized.out_channels, sized.dims)
+            norm = style.batch_norm and style.batch_norm_where == "each"
+            bias = style.bias and style.bias_where == "each"
+            self._add("shortcut", projection, stride, norm, bias, device, dtype)
         if style.activation and style.where != "between" and self.shortcut_kind != "none":
             self.act = ACTIVATIONS[style.activation]()
 
@@ -162,28 +154,28 @@ class BlockModule(nn.Module):
         name: str,
         layer: SizedLayer,
         stride: int,
-        normed: bool,
-        biased: bool,
+        norm: bool,
+        bias: bool,
         device: Device,
         dtype: torch.dtype | None,
     ) -> list[str]:
-        """Add a layer, with its batch norm if it has one, and return their names."""
-        self.add_module(name, layer_module(layer, stride, biased, device, dtype))
-        if not (normed and layer.conv.writes):
+        """Add a layer, and its batch norm if `norm`, and return their names."""
+        self.add_module(name, layer_module(layer, stride, bias, device, dtype))
+        if not (norm and layer.conv.writes):
             return [name]
-        norm = _NORMS[layer.dims](layer.c_out, device=device, dtype=dtype)
-        self.add_module(f"{name}_bn", norm)
+        batch_norm = BATCH_NORMS[layer.dims](layer.c_out, device=device, dtype=dtype)
+        self.add_module(f"{name}_bn", batch_norm)
         return [name, f"{name}_bn"]
 
-    def _acts(self, place: int) -> bool:
+    def _has_activation(self, index: int) -> bool:
         layers = self.sized.layers
         if self.style.where == "end":
-            return self.shortcut_kind == "none" and place == len(layers) - 1
-        ends_here = self.style.where == "each" and self.shortcut_kind == "none"
-        return layers[place].conv.writes and (place != self._last or ends_here)
+            return self.shortcut_kind == "none" and index == len(layers) - 1
+        last_has_one = self.style.where == "each" and self.shortcut_kind == "none"
+        return layers[index].conv.writes and (index != self._last or last_has_one)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return y [N, F, H / stride, W / stride] of x [N, C, H, W]; [N, F, L / stride] in 1-D."""
+        """Return y [N, F, H / stride, W / stride] of x [N, C, H, W], [N, F, L / stride] in 1-D."""
         if x.dim() != self.sized.dims + 2 or x.shape[1] != self.sized.channels:
             raise KernelError.because(
                 "input does not fit the block",
@@ -204,7 +196,7 @@ class BlockModule(nn.Module):
         return y
 
     def extra_repr(self) -> str:
-        """Return what the module's text says of it beside its parts."""
+        """Return what `repr` shows before the submodules."""
         sized = self.sized
         text = f"{sized.block}, {sized.channels} to {sized.out_channels} channels"
         text += f", stride={self.stride}" if self.stride > 1 else ""
@@ -222,18 +214,19 @@ def build(
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> BlockModule:
-    """Return the module of a block, `channels` to `out_channels` wide, or as it is sized already.
+    """Build the module of a block from `channels` to `out_channels`.
 
-    A SizedBlock and a Design of a catalogue have their widths and dimensions; other blocks are of
-    two dimensions. The stride, 1 or a Design's own if not given, sits on the first spatial layer.
-    `style`: a Style, or "plain", "mobilenet", "fog".
+    A SizedBlock and a Design of a catalogue have their own widths and dimensions; other blocks have
+    two dimensions. The stride, 1 or a Design's own if not given, is that of the first spatial
+    layer. `style`: a Style, or "plain", "mobilenet", "fog".
 
     >>> module = build("DW+RPW(8,0)+GPW(8)", 64, stride=2, style=MOBILENET)
     >>> module(torch.ones(1, 64, 32, 32)).shape, sum(p.numel() for p in module.parameters())
     (torch.Size([1, 64, 16, 16]), 1984)
 
-    Raises: BlockError for a block that is none or does not fit its widths; SettingError for
-        widths that are missing or said twice, or an identity between shapes that differ.
+    Raises: BlockError for text that is no block, or a block that does not fit the widths;
+        SettingError for widths that are missing or given twice, or an identity shortcut between
+        different shapes.
     """
     if not isinstance(block, Block | SizedBlock | Design | str):
         raise wrong_type(
@@ -245,30 +238,31 @@ def build(
     if isinstance(block, SizedBlock | Design):
         if (channels, out_channels, bottleneck) != (None, None, None):
             raise SettingError.because(
-                "widths said twice",
-                got=f"{block.block}, sized already, and widths beside it",
+                "widths given twice",
+                got=f"{block.block}, which has widths, and other widths",
                 allowed="one of them",
                 remedy="leave the widths out, or give its .block alone",
                 argument="channels",
             )
-        own = block.stride if isinstance(block, Design) else 1
-        made = block.sized if isinstance(block, Design) else block
-        return BlockModule(made, own if stride is None else stride, style, device, dtype)
+        default = 1
+        if isinstance(block, Design):
+            block, default = block.sized, block.stride
+        return BlockModule(block, default if stride is None else stride, style, device, dtype)
     if channels is None:
         raise SettingError.because(
             "no width",
             got=f"{block} alone",
             allowed="channels from 1",
-            remedy="say how many channels enter the block",
+            remedy="give the number of input channels",
             argument="channels",
         )
-    parsed = Block.parse(block) if isinstance(block, str) else block
-    made = parsed.at(channels, out_channels, bottleneck)
-    return BlockModule(made, 1 if stride is None else stride, style, device, dtype)
+    block = Block.parse(block) if isinstance(block, str) else block
+    sized = block.at(channels, out_channels, bottleneck)
+    return BlockModule(sized, 1 if stride is None else stride, style, device, dtype)
 
 
 def last_writer(sized: SizedBlock) -> int:
-    """Return the place of the last layer that writes, -1 where none does.
+    """Return the index of the last layer that writes, -1 if none does.
 
     >>> last_writer(Block.parse("DW+GPW(2)+SH(2)").at(4))
     1
@@ -276,17 +270,17 @@ def last_writer(sized: SizedBlock) -> int:
     return max((n for n, layer in enumerate(sized.layers) if layer.conv.writes), default=-1)
 
 
-def _shortcut_kind(sized: SizedBlock, stride: int, asked: str) -> str:
+def _shortcut_kind(sized: SizedBlock, stride: int, shortcut: str) -> str:
     """Return "none", "identity" or "projection"."""
     same = sized.channels == sized.out_channels and stride == 1
-    if asked == "auto":
+    if shortcut == "auto":
         return "identity" if same else "projection"
-    if asked == "identity" and not same:
+    if shortcut == "identity" and not same:
         raise SettingError.because(
-            "an identity between shapes that differ",
+            "an identity shortcut between different shapes",
             got=f"{sized.channels} to {sized.out_channels} channels at stride {stride}",
             allowed="equal widths at stride 1",
             remedy='use shortcut="auto" or "projection"',
             argument="shortcut",
         )
-    return asked
+    return shortcut

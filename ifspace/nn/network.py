@@ -19,6 +19,7 @@ from ifspace.block import Block, SizedBlock
 from ifspace.errors import KernelError, SettingError
 from ifspace.nn.block import (
     ACTIVATIONS,
+    BATCH_NORMS,
     WHERE,
     Style,
     build,
@@ -37,7 +38,7 @@ from ifspace.stages.networks import (
     SIDES,
     network,
 )
-from ifspace.values import whole_number
+from ifspace.values import choice, whole_number
 
 HEADS: Final = ("average", "max")
 
@@ -46,13 +47,12 @@ HEADS: Final = ("average", "max")
 class NetworkStyle:
     """What a network has that its layout does not count.
 
-    `activation`: "relu", "relu6", "silu", "hardswish" or None; `where`: "each" is behind every
-    convolution, of which the last before a sum gives it up to the sum; "between" leaves out the
-    last of a block, and the sum; "end" is behind the sum alone, or behind a block without one. The
-    stem has it always. `residual`: so many units in a row
-    have a shortcut beside them, 0 for none; units that are left over at the end of a stage have
-    none. `head`: how the last maps are pooled, "average" or "max". `dropout`: the share of values
-    that are dropped behind each hidden dense layer, in training.
+    `activation`: "relu", "relu6", "silu", "hardswish" or None; `where` it is applied: "each" is
+    after every convolution, but after the sum instead of the last one before it; "between" leaves
+    out the last of a block, and the sum; "end" is after the sum alone, or after a block without
+    one. The stem always has it. `residual`: how many blocks a shortcut spans, 0 for no shortcuts;
+    blocks that are left over at the end of a stage have none. `head`: how the last feature maps are
+    pooled, "average" or "max". `dropout`: the probability of dropout after each hidden dense layer.
 
     >>> NetworkStyle(residual=1).activation
     'relu'
@@ -72,14 +72,7 @@ class NetworkStyle:
             ("where", WHERE),
             ("head", HEADS),
         ):
-            if getattr(self, name) not in allowed:
-                raise SettingError.because(
-                    f"unknown {name}",
-                    got=repr(getattr(self, name)),
-                    allowed=", ".join(map(str, allowed)),
-                    remedy="choose one of them",
-                    argument=name,
-                )
+            choice(getattr(self, name), name, allowed)
         whole_number(self.residual, "residual", 0, MAX_DEPTH)
         if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
             raise SettingError.because(
@@ -96,8 +89,8 @@ _VGG: Final = NetworkStyle(head="max", dropout=0.5)
 _RESNET: Final = NetworkStyle(residual=1)
 _FOG: Final = NetworkStyle(residual=1, where="end")
 
-# Network -> its style. [Layout] Table 3 counts convolutions, of which two make a residual unit, as
-# in the 32-layer network of He et al.; its single first convolution has no shortcut.
+# [Layout] Table 3 counts convolutions, two of which form a residual block, as in the 32-layer
+# network of He et al.; its single first convolution has no shortcut.
 STYLES: Final[dict[str, NetworkStyle]] = {
     "vgg11": _VGG,
     "vgg13": _VGG,
@@ -134,14 +127,14 @@ def style_of(name: str) -> NetworkStyle:
 
 
 def style_for(layout: Layout) -> NetworkStyle:
-    """Return the style of a layout without a name: ReLUs, and shortcuts where it counts them."""
+    """Return the style of a layout without a name: shortcuts only if it counts projections."""
     return _RESNET if layout.stem_and_head.projections else _PLAIN
 
 
 def network_style(style: Any, layout: Layout) -> NetworkStyle:
-    """Return a style, that of a network's name, or for None what fits the layout.
+    """Return a style, given as such, by the name of a network, or None for that of the layout.
 
-    "plain" has no activation, as the style of that name of a block.
+    "plain" has no activation, like the style of a block with that name.
 
     Raises: SettingError for anything else.
     """
@@ -164,66 +157,68 @@ def network_style(style: Any, layout: Layout) -> NetworkStyle:
 
 @dataclass(frozen=True, slots=True)
 class StageJoin:
-    """A stage and what comes to it: maps of side `comes`, pooled to `enters` before it.
+    """A stage and the feature maps before it: of side `before`, pooled to side `pooled`.
 
-    `behind_stem`: the maps are those of a stem.
+    `after_stem`: whether a stem writes these feature maps.
     """
 
     stage: Stage
-    comes: int
-    enters: int
-    behind_stem: bool
+    before: int
+    pooled: int
+    after_stem: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Joins:
-    """The strides of the stem's layers, and the join of each stage."""
+    """The strides of the layers of the stem, and the join of each stage."""
 
     stem_strides: tuple[int, ...]
     stages: tuple[StageJoin, ...]
 
 
 def joins_of(layout: Layout) -> Joins:
-    """Return how the parts of a layout are joined.
+    """Return how the parts of a layout fit together.
 
-    Where maps are larger than a stage takes (its side times its stride) they are pooled to that.
+    Feature maps larger than a stage takes (its side times its stride) are pooled to that size.
 
     >>> from ifspace.stages.networks import network
     >>> joins = joins_of(network("resnet50", 224))
-    >>> joins.stem_strides, [(join.comes, join.enters) for join in joins.stages]
+    >>> joins.stem_strides, [(join.before, join.pooled) for join in joins.stages]
     ((2,), [(112, 56), (56, 56), (28, 28), (14, 14)])
 
     Raises: SettingError naming the two parts that do not fit.
     """
     frame = layout.stem_and_head
     width, side, strides = frame.inputs, layout.image, []
-    for place, each in enumerate(frame.stem, start=1):
-        _equal(f"layer {place} of the stem", "channels", each.layer.c_in, width)
-        if side % each.side:
-            raise _misfit(f"layer {place} of the stem", f"side {each.side}", f"a divisor of {side}")
-        strides.append(side // each.side)
-        width, side = each.layer.c_out, each.side
+    for number, stem in enumerate(frame.stem, start=1):
+        _check_equal(f"layer {number} of the stem", "channels", stem.layer.c_in, width)
+        if side % stem.side:
+            raise _misfit(
+                f"layer {number} of the stem", f"side {stem.side}", f"a divisor of {side}"
+            )
+        strides.append(side // stem.side)
+        width, side = stem.layer.c_out, stem.side
     stages = []
-    for place, stage in enumerate(layout.stages, start=1):
-        where = f"stage {place}"
-        _check_stage(where, stage, width, () if place > 1 else frame.counted_stem)
-        enters = stage.side * stage.stride
-        if enters > side:
+    for number, stage in enumerate(layout.stages, start=1):
+        where = f"stage {number}"
+        _check_stage(where, stage, width, () if number > 1 else frame.counted_stem)
+        pooled = stage.side * stage.stride
+        if pooled > side:
             raise _misfit(
                 where,
                 f"side {stage.side} at stride {stage.stride}",
                 f"no more than {side} pixels before the stride",
             )
-        stages.append(StageJoin(stage, side, enters, bool(frame.stem) and place == 1))
+        stages.append(StageJoin(stage, side, pooled, bool(frame.stem) and number == 1))
         width, side = stage.width, stage.side
     _check_dims(layout)
     return Joins(tuple(strides), tuple(stages))
 
 
 def head_side(layout: Layout) -> int:
-    """Return the side that the last maps are pooled to before they are flattened.
+    """Return the side to which the last feature maps are pooled before they are flattened.
 
-    Raises: SettingError when the pixels that the layout counts are no square within the maps.
+    Raises: SettingError if the pixels that the layout counts are no square within the maps.
     """
     pixels, last = layout.stem_and_head.pixels, layout.stages[-1]
     side = pixels if last.first.dims == 1 else isqrt(pixels)
@@ -235,12 +230,9 @@ def head_side(layout: Layout) -> int:
 
 
 def _check_stage(where: str, stage: Stage, width: int, before: tuple[Any, ...]) -> None:
-    _equal(where, "channels", stage.first.channels, width)
-    for what, found in (
-        ("channels", stage.repeated.channels),
-        ("channels", stage.repeated.out_channels),
-    ):
-        _equal(f"what {where} repeats", what, found, stage.width)
+    _check_equal(where, "channels", stage.first.channels, width)
+    for channels in (stage.repeated.channels, stage.repeated.out_channels):
+        _check_equal(f"the repeated block of {where}", "channels", channels, stage.width)
     if stage.stem != before:
         raise _misfit(
             where,
@@ -250,20 +242,20 @@ def _check_stage(where: str, stage: Stage, width: int, before: tuple[Any, ...]) 
 
 
 def _check_dims(layout: Layout) -> None:
-    layers = [each.layer for each in layout.stem_and_head.stem]
+    layers = [stem.layer for stem in layout.stem_and_head.stem]
     layers += [x for stage in layout.stages for unit in stage.blocks for x in unit.layers]
-    found = sorted({layer.dims for layer in layers})
-    if len(found) > 1:
+    dims = sorted({layer.dims for layer in layers})
+    if len(dims) > 1:
         raise _misfit(
             "the network",
-            f"layers of {' and '.join(map(str, found))} dimensions",
+            f"layers of {' and '.join(map(str, dims))} dimensions",
             "one number of dimensions",
         )
 
 
-def _equal(where: str, what: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise _misfit(where, f"{found} {what}", f"{wanted}, which come to it")
+def _check_equal(where: str, unit: str, number: int, before: int) -> None:
+    if number != before:
+        raise _misfit(where, f"{number} {unit}", f"{before}, the width there")
 
 
 def _misfit(where: str, got: str, allowed: str) -> SettingError:
@@ -276,9 +268,9 @@ def _misfit(where: str, got: str, allowed: str) -> SettingError:
 
 
 class FreeShortcut(nn.Module):
-    """A shortcut without weights where shapes change: pixels left out, channels of zeros added.
+    """A shortcut without weights between different shapes: subsampled, and padded with zeros.
 
-    Every `stride`-th pixel is taken; channels behind `out_channels` are cut off.
+    Every `stride`-th pixel is taken; channels from `out_channels` on are dropped.
 
     >>> FreeShortcut(16, 32, stride=2)(torch.ones(1, 16, 8, 8)).shape
     torch.Size([1, 32, 4, 4])
@@ -294,17 +286,17 @@ class FreeShortcut(nn.Module):
         """Return [N, out_channels, ...] of x [N, in_channels, ...]."""
         for axis in range(2, x.dim()):
             x = x[(slice(None),) * axis + (slice(None, None, self.stride),)]
-        more = self.out_channels - self.in_channels
-        # Padding counts from the last axis: two numbers for each side length, then the channels.
-        return nn.functional.pad(x, (*[0] * (2 * (x.dim() - 2)), 0, more))
+        missing = self.out_channels - self.in_channels
+        # Padding counts from the last axis: two numbers for each spatial axis, then the channels.
+        return nn.functional.pad(x, (*[0] * (2 * (x.dim() - 2)), 0, missing))
 
     def extra_repr(self) -> str:
-        """Return what the module's text says of it."""
+        """Return the arguments that `repr` shows."""
         return f"{self.in_channels}, {self.out_channels}, stride={self.stride}"
 
 
 class Residual(nn.Module):
-    """Units in a row, a shortcut beside them, and an activation behind the sum."""
+    """A residual block: consecutive blocks, a shortcut, and an activation after the sum."""
 
     def __init__(self, units: Iterable[nn.Module], shortcut: nn.Module, act: nn.Module) -> None:
         super().__init__()
@@ -318,7 +310,6 @@ class Residual(nn.Module):
         return y
 
 
-_NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 _MAX_POOLS: Final[dict[int, type[nn.Module]]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
 _ADAPTIVE: Final[dict[tuple[str, int], type[nn.Module]]] = {
     ("max", 1): nn.AdaptiveMaxPool1d,
@@ -330,7 +321,7 @@ _ADAPTIVE: Final[dict[tuple[str, int], type[nn.Module]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Makes the parts of one layout in one style, all on one device and of one type."""
+    """Builds the parts of a layout in a style, on one device and of one dtype."""
 
     layout: Layout
     style: NetworkStyle
@@ -339,28 +330,28 @@ class Parts:
 
     @property
     def stem_and_head(self) -> StemAndHead:
-        """What the layout counts beside its blocks."""
+        """What the layout counts besides its blocks."""
         return self.layout.stem_and_head
 
     @property
     def dims(self) -> int:
-        """Spatial dimensions of the maps."""
+        """The number of spatial dimensions of the feature maps."""
         return self.layout.stages[0].first.dims
 
     def stem(self, strides: Sequence[int]) -> nn.Sequential:
         """Return the layers before the stages, each with its batch norm and activation."""
         layers: list[nn.Module] = []
-        for each, stride in zip(self.stem_and_head.stem, strides, strict=True):
+        for stem, stride in zip(self.stem_and_head.stem, strides, strict=True):
             layers.append(
-                layer_module(each.layer, stride, self.stem_and_head.bias, self.device, self.dtype)
+                layer_module(stem.layer, stride, self.stem_and_head.bias, self.device, self.dtype)
             )
-            if each.layer.conv.writes:  # a shuffle writes nothing
-                layers += [self._norm(each.layer.c_out)] if self.stem_and_head.batch_norm else []
+            if stem.layer.conv.writes:  # a shuffle writes nothing
+                layers += [self._norm(stem.layer.c_out)] if self.stem_and_head.batch_norm else []
                 layers.append(self._activation())
         return nn.Sequential(*layers)
 
     def stage(self, join: StageJoin) -> nn.Sequential:
-        """Return the units of a stage, with pooling before them where the maps are too large.
+        """Return the blocks of a stage, after pooling if the feature maps are too large.
 
         Raises: SettingError for projections in a style without shortcuts.
         """
@@ -373,46 +364,52 @@ class Parts:
                 argument="style",
             )
         parts = OrderedDict[str, nn.Module]()
-        if join.enters < join.comes:
+        if join.pooled < join.before:
             parts["pool"] = self._pool(join)
-        units, stride = join.stage.blocks, join.stage.stride
+        blocks, stride = join.stage.blocks, join.stage.stride
         step = self.style.residual or 1
-        for n, start in enumerate(range(0, len(units), step), start=1):
-            group = units[start : start + step]
+        for n, start in enumerate(range(0, len(blocks), step), start=1):
+            group = blocks[start : start + step]
             opens = start == 0
             parts[f"unit{n}"] = self._group(group, stride if opens else 1, opens)
         return nn.Sequential(parts)
 
-    def _group(self, units: Sequence[SizedBlock], stride: int, opens: bool) -> nn.Module:
-        """Return units in a row; with a shortcut beside them where they are as many as it spans.
+    def _group(self, blocks: Sequence[SizedBlock], stride: int, opens: bool) -> nn.Module:
+        """Return consecutive blocks, with a shortcut if they are as many as one spans.
 
-        A projection that the layout counts is there whatever their number.
+        A projection that the layout counts is built whatever their number. `opens`: they are the
+        first of their stage.
         """
-        strides = [stride, *[1] * (len(units) - 1)]
+        strides = [stride, *[1] * (len(blocks) - 1)]
         projects = opens and self.stem_and_head.projections
-        if not (projects or len(units) == self.style.residual):
-            row = [self._unit(*each, self.style.where) for each in zip(units, strides, strict=True)]
-            return row[0] if len(row) == 1 else nn.Sequential(*row)
-        c_in, c_out = units[0].channels, units[-1].out_channels
+        if not (projects or len(blocks) == self.style.residual):
+            modules = [
+                self._block(block, block_stride, self.style.where)
+                for block, block_stride in zip(blocks, strides, strict=True)
+            ]
+            return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+        c_in, c_out = blocks[0].channels, blocks[-1].out_channels
         same = c_in == c_out and stride == 1
-        if len(units) == 1 and (projects or same):
+        if len(blocks) == 1 and (projects or same):
             kind = "projection" if projects else "identity"
-            return self._unit(units[0], stride, self.style.where, kind)
-        # The last unit gives its last activation up to the sum, and with "end" every unit.
-        wheres = [self.style.where] * (len(units) - 1) + ["between"]
-        return Residual(
-            [self._unit(*each, inside=True) for each in zip(units, strides, wheres, strict=True)],
-            self._projection(c_in, c_out, stride)
-            if projects
-            else nn.Identity()
-            if same
-            else FreeShortcut(c_in, c_out, stride),
-            nn.Identity() if self.style.where == "between" else self._activation(),
-        )
+            return self._block(blocks[0], stride, self.style.where, kind)
+        # The activation after the sum replaces the last one before it, with "end" all of them.
+        wheres = [self.style.where] * (len(blocks) - 1) + ["between"]
+        modules = [
+            self._block(*arguments, inside=True)
+            for arguments in zip(blocks, strides, wheres, strict=True)
+        ]
+        shortcut: nn.Module = nn.Identity()
+        if projects:
+            shortcut = self._projection(c_in, c_out, stride)
+        elif not same:
+            shortcut = FreeShortcut(c_in, c_out, stride)
+        between = self.style.where == "between"
+        return Residual(modules, shortcut, nn.Identity() if between else self._activation())
 
-    def _unit(
+    def _block(
         self,
-        unit: SizedBlock,
+        block: SizedBlock,
         stride: int,
         where: str,
         shortcut: str = "none",
@@ -426,7 +423,7 @@ class Parts:
             shortcut,
             self.stem_and_head.bias,
         )
-        return build(unit, stride=stride, style=style, device=self.device, dtype=self.dtype)
+        return build(block, stride=stride, style=style, device=self.device, dtype=self.dtype)
 
     def _projection(self, c_in: int, c_out: int, stride: int) -> nn.Module:
         layer = Block.parse("PW").at(c_in, c_out, dims=self.dims).layers[0]
@@ -435,7 +432,7 @@ class Parts:
         return nn.Sequential(*parts)
 
     def head(self) -> nn.Sequential:
-        """Return pooling, flattening and the dense layers; nothing without a classifier."""
+        """Return pooling, flattening and dense layers; an empty module without a classifier."""
         if not self.stem_and_head.classifier:
             return nn.Sequential()
         last = self.layout.stages[-1]
@@ -456,16 +453,16 @@ class Parts:
         return nn.Sequential(parts)
 
     def _pool(self, join: StageJoin) -> nn.Module:
-        ratio = join.comes // join.enters
-        if join.comes // ratio != join.enters or ratio == 1:
-            return _ADAPTIVE["max", self.dims](join.enters)
-        if join.behind_stem and join.comes == 2 * join.enters:
-            # Behind a stem windows overlap, as in ResNet and [Fog] Table 1.
+        ratio = join.before // join.pooled
+        if join.before // ratio != join.pooled or ratio == 1:
+            return _ADAPTIVE["max", self.dims](join.pooled)
+        if join.after_stem and join.before == 2 * join.pooled:
+            # After a stem the windows overlap, as in ResNet and [Fog] Table 1.
             return _MAX_POOLS[self.dims](3, 2, 1)
         return _MAX_POOLS[self.dims](ratio)
 
     def _norm(self, width: int) -> nn.Module:
-        return _NORMS[self.dims](width, device=self.device, dtype=self.dtype)
+        return BATCH_NORMS[self.dims](width, device=self.device, dtype=self.dtype)
 
     def _dense(self, c_in: int, c_out: int) -> nn.Module:
         return nn.Linear(c_in, c_out, device=self.device, dtype=self.dtype)
@@ -479,11 +476,11 @@ MAX_CLASSES: Final = 10**6
 
 
 class Network(nn.Module):
-    """The network of a layout: stem, stages, and the classifier if there is one.
+    """The network of a layout: stem, stages, and the classifier if it has one.
 
-    It takes images [N, inputs, S, S] of the side S that the layout says (`layout.image`) and
-    returns logits [N, classes], or without a classifier the maps of the last stage. Make it with
-    `build_network` or `named_network`, which draw the weights.
+    It takes images [N, inputs, S, S] with S = `layout.image` and returns logits [N, classes], or
+    without a classifier the feature maps of the last stage. `build_network` and `named_network`
+    build it and draw the weights.
 
     Raises: SettingError for a layout whose parts do not fit each other.
     """
@@ -517,17 +514,17 @@ class Network(nn.Module):
         self.head = parts.head()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits [N, classes] of images [N, inputs, S, S], or maps without a classifier.
+        """Return logits [N, classes], or feature maps, of images [N, inputs, S, S].
 
         Raises: KernelError for images of another size.
         """
         dims = self.layout.stages[0].first.dims
-        wanted = (self.layout.stem_and_head.inputs, *[self.layout.image] * dims)
-        if tuple(x.shape[1:]) != wanted:
+        shape = (self.layout.stem_and_head.inputs, *[self.layout.image] * dims)
+        if tuple(x.shape[1:]) != shape:
             raise KernelError.because(
                 "input does not fit the network",
                 got=list(x.shape),
-                allowed=f"[N, {', '.join(map(str, wanted))}]",
+                allowed=f"[N, {', '.join(map(str, shape))}]",
                 remedy="resize the images, or build the network for their size",
                 argument="x",
             )
@@ -535,7 +532,7 @@ class Network(nn.Module):
         return y
 
     def extra_repr(self) -> str:
-        """Return what the module's text says of it."""
+        """Return what `repr` shows before the submodules."""
         return f"image={self.layout.image}, depths={self.layout.depths}, style={self.style}"
 
 
@@ -547,41 +544,40 @@ def build_network(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """Return the network of a layout with fresh weights.
+    """Build the network of a layout and draw its weights.
 
-    `style`: a NetworkStyle; a network's name for its style, "plain" for no activation; None for
-    ReLUs, with shortcuts where the layout counts projections. Weights of convolutions are drawn for
-    ReLUs (He et al.) by their fan-in, their biases are 0; batch norm and dense layers begin as
-    torch's do. The same `seed` draws the same weights and leaves torch's generators as they are;
-    None draws from them.
+    `style`: a NetworkStyle; the name of a network for its style; "plain" for no activation; None
+    for ReLUs, with shortcuts if the layout counts projections. The weights of convolutions are
+    drawn for ReLUs (He et al.) by their fan-in, and their biases are 0; batch norm and dense layers
+    start as in torch. The same `seed` draws the same weights and leaves torch's generators as they
+    are; None draws from them.
 
     >>> from ifspace.stages.networks import make_layout
     >>> layout = make_layout("DW+PW", (8, 4), (16, 32), (1, 2))
-    >>> made = build_network(layout, seed=0)
-    >>> made(torch.ones(2, 3, 8, 8)).shape, sum(each.numel() for each in made.parameters())
+    >>> net = build_network(layout, seed=0)
+    >>> net(torch.ones(2, 3, 8, 8)).shape, sum(p.numel() for p in net.parameters())
     (torch.Size([2, 32, 4, 4]), 2043)
     >>> layout.params
     2043
 
-    What the layout counts is built and nothing else. For batch norm and a classifier, say in place
-    of those of a network that `ifspace layout --stages ... --save` wrote, change its frame:
+    Only what the layout counts is built. Change its `stem_and_head` for batch norm or a classifier:
 
     >>> from dataclasses import replace
-    >>> frame = replace(made.layout.stem_and_head, batch_norm=True, classifier=(100,))
-    >>> build_network(replace(made.layout, stem_and_head=frame))(torch.ones(2, 3, 8, 8)).shape
+    >>> frame = replace(net.layout.stem_and_head, batch_norm=True, classifier=(100,))
+    >>> build_network(replace(net.layout, stem_and_head=frame))(torch.ones(2, 3, 8, 8)).shape
     torch.Size([2, 100])
 
     Raises: SettingError for a layout whose parts do not fit each other or the style, or a wrong
         seed; BlockError for a stride without a spatial layer to hold it; DeviceError for a device
-        that is not there.
+        that does not exist.
     """
     check_seed(seed)
     if device is not None:
         device = device_of(device)
     with seeded(seed, device):
-        made = Network(layout, style, device, dtype)
-        _initialise(made)
-    return made
+        network = Network(layout, style, device, dtype)
+        _initialise(network)
+    return network
 
 
 def named_network(
@@ -594,16 +590,17 @@ def named_network(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """Return a network of the papers, for images of side x side pixels.
+    """Build a network of the papers for images of side x side pixels.
 
-    `depths`: those of its stages if not the network's own; `classes`: 10 for the small images and
-    1000 for the large ones if not given. Weights are drawn as `build_network` does. The papers
-    describe sides of 32 and 224; others scale the maps of the first up to 111, of the second from
-    there on. For other widths, blocks or joins make a layout with `ifspace.stages.networks.stages`
-    and a StemAndHead, and give it to `build_network` with the network's name as its style.
+    `depths`: of its stages, the network's own if not given; `classes`: 10 for the small images and
+    1000 for the large ones if not given. Weights are drawn as in `build_network`. The papers
+    describe sides of 32 and 224; for other sides the feature maps of the first are scaled, from 112
+    on those of the second. For other widths, blocks or pooling make a layout with
+    `ifspace.stages.networks.stages` and a StemAndHead, and pass it to `build_network` with the
+    name of the network as its style.
 
-    >>> made = named_network("resnet50", 224, device="meta")
-    >>> sum(each.numel() for each in made.parameters())
+    >>> net = named_network("resnet50", 224, device="meta")
+    >>> sum(p.numel() for p in net.parameters())
     25557032
     >>> named_network("vgg11", 64, classes=100)(torch.ones(2, 3, 64, 64)).shape
     torch.Size([2, 100])
@@ -625,23 +622,24 @@ def named_network(
 def _at_side(name: str, side: int) -> Layout:
     small, large = SIDES
     layout = network(name, small if side < large // 2 else large)
-    frame, image = layout.stem_and_head, layout.image
-    sides = [each.side for each in layout.stages] + [each.side for each in frame.stem]
-    step = image // gcd(image, *sides)  # the least side at which all are whole
+    stem_and_head, image = layout.stem_and_head, layout.image
+    stages, stem = layout.stages, stem_and_head.stem
+    sides = [stage.side for stage in stages] + [layer.side for layer in stem]
+    step = image // gcd(image, *sides)  # the smallest side at which all of them are whole numbers
     if side % step:
         raise SettingError.because(
-            "maps of no whole number of pixels",
+            "feature maps with a fraction of a pixel",
             got=f"side {side}",
             allowed=f"multiples of {step}",
             remedy="choose one of them",
             argument="side",
         )
     return Layout(
-        tuple(replace(each, side=each.side * side // image) for each in layout.stages),
+        tuple(replace(stage, side=stage.side * side // image) for stage in stages),
         replace(
-            frame,
-            stem=tuple(replace(each, side=each.side * side // image) for each in frame.stem),
-            image=None if frame.image is None else side,
+            stem_and_head,
+            stem=tuple(replace(layer, side=layer.side * side // image) for layer in stem),
+            image=None if stem_and_head.image is None else side,
         ),
     )
 
@@ -651,34 +649,34 @@ def _depths(depths: Any) -> tuple[int, ...]:
         raise wrong_type(
             "depths", depths, "a whole number for each stage", "write them like (5, 4, 2, 1, 1)"
         )
-    return tuple(whole_number(each, "depths", 1, MAX_DEPTH) for each in depths)
+    return tuple(whole_number(depth, "depths", 1, MAX_DEPTH) for depth in depths)
 
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device | str | None) -> Iterator[None]:
-    """Have torch draw from a seed for a while, on the CPU and on a device; None: from its own."""
+    """Seed torch's generators of the CPU and a device within a context; None leaves them alone."""
     if seed is None:
         yield
         return
-    where = torch.device("cpu" if device is None else device)
-    on_cuda = where.type == "cuda"
-    with torch.random.fork_rng([where] if on_cuda else []):
-        # Not torch.manual_seed, which would seed devices that are not put back.
+    device = torch.device("cpu" if device is None else device)
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_cuda else []):
+        # Not torch.manual_seed, which would also seed devices that are not restored afterwards.
         torch.default_generator.manual_seed(seed)
         if on_cuda:
-            with torch.cuda.device(where):
+            with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
 
 
-def _initialise(made: Network) -> None:
-    """Draw the weights of the convolutions anew.
+def _initialise(network: nn.Module) -> None:
+    """Draw the weights of the convolutions again, for ReLUs.
 
     Reference: He et al., Delving Deep into Rectifiers, eq. 10.
     """
-    for module in made.modules():
+    for module in network.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        # Dense layers keep torch's own; what has fewer axes is batch norm.
+        # Dense layers keep torch's initialisation; weights with one axis are those of batch norm.
         if isinstance(module, nn.Linear) or weight is None or weight.dim() < 2:
             continue
         nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")

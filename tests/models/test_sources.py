@@ -165,7 +165,11 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
             r"\(RuntimeError: .*nonsense.*\); allowed: ",
         ),
         ("net.py", None, r"no factory named: got 'net\.py'; .*; write it like net\.py:make"),
-        ("vgg16", (3, 33, 33), "vgg16 for 3x33x33: maps of no whole number of pixels: got side"),
+        (
+            "vgg16",
+            (3, 33, 33),
+            "vgg16 for 3x33x33: feature maps with a fraction of a pixel: got side",
+        ),
         ("vgg16", (3, 32, 64), "vgg16 does not take such images: got 3x32x64; allowed: square"),
         ("vgg16", (1, 32, 32), "vgg16 does not take such images: got 1x32x32"),
         ("torchvision:vgg16", (1, 32, 32), "torchvision:vgg16 does not take such images: got 1x"),

@@ -258,15 +258,15 @@ def test_what_a_block_says_of_itself():
     ("make", "message"),
     [
         (lambda: build("DW+PW"), r"no width: got DW\+PW alone"),
-        (lambda: build(Block.parse("DW").at(4), 4), "widths said twice: got DW, sized already"),
-        (lambda: build(Block.parse("DW").at(4), bottleneck=1), "widths said twice"),
+        (lambda: build(Block.parse("DW").at(4), 4), "widths given twice: got DW, which has widths"),
+        (lambda: build(Block.parse("DW").at(4), bottleneck=1), "widths given twice"),
         (lambda: build("DW+XY", 8), "unknown kind of convolution: got 'XY'"),
         (lambda: build("DW+GPW(3)", 8), "groups do not divide the widths: got GPW.3."),
         (lambda: build("PW", 8, stride=2), "no layer can hold the stride: got stride 2 in PW"),
         (lambda: build("DW", 8, stride=0), "stride out of range: got 0"),
         (
             lambda: build("DW+PW", 8, 16, style=Style(shortcut="identity")),
-            "an identity between shapes that differ: got 8 to 16 channels at stride 1",
+            "an identity shortcut between different shapes: got 8 to 16 channels at stride 1",
         ),
         (
             lambda: build("DW+PW", 8, stride=2, style=Style(shortcut="identity")),

@@ -135,6 +135,6 @@ def test_a_design_is_built_as_it_stands(asked):
 def test_a_design_has_its_widths_and_takes_a_stride():
     design = designs()[0]
     assert build(design, stride=2).stride == 2
-    with pytest.raises(SettingError, match=r"^widths said twice: got .*, sized already"):
+    with pytest.raises(SettingError, match=r"^widths given twice: got .*, which has widths"):
         build(design, 16)
     assert build(design.block, 16).sized.channels == 16

@@ -39,8 +39,8 @@ def test_maps_are_pooled_where_no_stride_shrinks_them(
 ) -> None:
     joins = joins_of(network(name, side))
     assert joins.stem_strides == strides
-    assert [(join.comes, join.enters) for join in joins.stages] == sides
-    assert [join.behind_stem for join in joins.stages] == [
+    assert [(join.before, join.pooled) for join in joins.stages] == sides
+    assert [join.after_stem for join in joins.stages] == [
         bool(strides),
         *[False] * (len(sides) - 1),
     ]
@@ -74,11 +74,17 @@ def stem(c_in: int, c_out: int, side: int) -> dict[str, Any]:
     [
         (
             changed(stem_and_head={"inputs": 4}),
-            "stage 1 does not fit: got 3 channels; allowed: 4, which",
+            "stage 1 does not fit: got 3 channels; allowed: 4, the width there",
         ),
         (changed(1, first=CONV.at(7, 12)), "stage 2 does not fit: got 7 channels; allowed: 6"),
-        (changed(1, repeated=CONV.at(6, 12)), "what stage 2 repeats does not fit: got 6 channels"),
-        (changed(1, repeated=CONV.at(12, 6)), "what stage 2 repeats does not fit: got 6 channels"),
+        (
+            changed(1, repeated=CONV.at(6, 12)),
+            "the repeated block of stage 2 does not fit: got 6 channels",
+        ),
+        (
+            changed(1, repeated=CONV.at(12, 6)),
+            "the repeated block of stage 2 does not fit: got 6 channels",
+        ),
         (changed(1, side=16), "stage 2 does not fit: got side 16 at stride 1; allowed: no more"),
         (changed(1, side=8, stride=2), "stage 2 does not fit: got side 8 at stride 2; allowed: no"),
         (changed(stem=CONV.at(3, 3).layers), "stage 1 does not fit: got 1 layers counted before"),
