@@ -91,7 +91,7 @@ def block() -> BlockModule:
         (lambda: named_network("vgg17"), "unknown network: got 'vgg17';"),
         (
             lambda: named_network("vgg16", 72),
-            "feature maps with a fraction of a pixel: got side 72; allowed: multiples of 16; choose",
+            "feature maps with a fraction of a pixel: got side 72; allowed: multiples of 16",
         ),
         (lambda: named_network("resnet50", 225), ".*: got side 225; allowed: multiples of 32;"),
         (lambda: named_network("vgg16", 0), "side out of range: got 0;"),
