@@ -244,10 +244,9 @@ def build(
                 remedy="leave the widths out, or give its .block alone",
                 argument="channels",
             )
-        default = 1
-        if isinstance(block, Design):
-            block, default = block.sized, block.stride
-        return BlockModule(block, default if stride is None else stride, style, device, dtype)
+        default = block.stride if isinstance(block, Design) else 1
+        sized = block.sized if isinstance(block, Design) else block
+        return BlockModule(sized, default if stride is None else stride, style, device, dtype)
     if channels is None:
         raise SettingError.because(
             "no width",

@@ -263,7 +263,7 @@ def _misfit(where: str, got: str, allowed: str) -> SettingError:
         f"{where} does not fit",
         got=got,
         allowed=allowed,
-        remedy="make the layout with ifspace.stages.networks.stages",
+        remedy="make the layout with ifspace.stages.networks.make_layout",
     )
 
 
@@ -497,7 +497,7 @@ class Network(nn.Module):
             raise wrong_type(
                 "layout",
                 layout,
-                "a Layout such as ifspace.stages.networks.stages returns",
+                "a Layout such as ifspace.stages.networks.make_layout returns",
                 "named_network takes the name of a network",
             )
         check_dtype(dtype)
@@ -596,7 +596,7 @@ def named_network(
     1000 for the large ones if not given. Weights are drawn as in `build_network`. The papers
     describe sides of 32 and 224; for other sides the feature maps of the first are scaled, from 112
     on those of the second. For other widths, blocks or pooling make a layout with
-    `ifspace.stages.networks.stages` and a StemAndHead, and pass it to `build_network` with the
+    `ifspace.stages.networks.make_layout` and a StemAndHead, and pass it to `build_network` with the
     name of the network as its style.
 
     >>> net = named_network("resnet50", 224, device="meta")
