@@ -498,7 +498,7 @@ class Network(nn.Module):
                 "layout",
                 layout,
                 "a Layout such as ifspace.stages.networks.make_layout returns",
-                "named_network takes the name of a network",
+                "named_network takes a name",
             )
         check_dtype(dtype)
         self.layout = layout

@@ -79,7 +79,7 @@ def block() -> BlockModule:
         (
             lambda: build_network("vgg16"),
             "wrong layout: got 'vgg16'; allowed: a Layout such as "
-            "ifspace.stages.networks.make_layout returns; named_network takes the name of a network",
+            "ifspace.stages.networks.make_layout returns; named_network takes a name",
         ),
         (lambda: build_network(None), "wrong layout: got None;"),
         (lambda: build_network(layout(), seed="a"), "seed out of range: got 'a'; allowed: whole"),
