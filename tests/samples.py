@@ -61,7 +61,7 @@ WIDER = replace(
     DW_PW,
     channels=32,
     out_channels=64,
-    bottleneck="1/4",
+    bottleneck=Fraction(1, 4),
     repeats=2,
     composition="(PW+DW+PW)x2",
     block=Block.parse("(PW+DW+PW)x2"),

@@ -180,8 +180,8 @@ def design_at(
     """
     if is_at(design, shape):
         return BlockCandidate(design.sized, shape.side, shape.batch, shape.stride, design=design)
-    bottleneck = None if design.bottleneck is None else Fraction(design.bottleneck)
-    return _solved(design.block.composition, shape, by, bottleneck, design.kernel, overlaps)
+    composition, ratio = design.block.composition, design.bottleneck
+    return _solved(composition, shape, by, ratio, design.kernel, overlaps)
 
 
 def reshaped(

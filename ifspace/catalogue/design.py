@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from operator import attrgetter
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -39,7 +40,7 @@ class Design:
     channels: Annotated[int, Column("int32", "width C that enters the block, channels", ">C")]
     out_channels: Annotated[int, Column("int32", "width F that leaves the block, channels", ">F")]
     bottleneck: Annotated[
-        str | None,
+        Fraction | None,
         Column(
             "string",
             "ratio K/F of the width inside, exact; null without a bottleneck",
@@ -133,8 +134,11 @@ class Design:
         return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
 
     @property
-    def replaces(self) -> tuple[int, int, str | None, int, int, int, int]:
-        """What the design is made for: designs that replace the same can replace each other."""
+    def replaces(self) -> tuple[Any, ...]:
+        """What the design is made for: designs that replace the same can replace each other.
+
+        Input and output width, bottleneck, repeats, kernel, stride, dimensions.
+        """
         return (
             self.channels,
             self.out_channels,
@@ -162,6 +166,13 @@ COLUMNS: Final[Mapping[str, Column]] = {
 }
 
 
+# Fields that are text in files.
+_PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "bottleneck": Fraction,
+    "block": Block.parse,
+}
+
+
 def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
     """Return the values of every column as files have them, one for each design.
 
@@ -171,8 +182,8 @@ def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
     for attribute, columns in _COLUMNS_OF.items():
         cells = [getattr(design, attribute) for design in designs]
-        if attribute == "block":
-            cells = list(map(str, cells))
+        if attribute in _PARSERS:
+            cells = [None if value is None else str(value) for value in cells]
         if len(columns) == 1:
             values[attribute] = cells
         else:
@@ -184,13 +195,16 @@ def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
 def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
     """Return the designs that `to_columns` took apart.
 
-    Raises: BlockError for text in the column `block` that is not the notation.
+    Raises: BlockError for text in the column `block` that is not the notation, ValueError for a
+        bottleneck that is not a ratio.
     """
     cells: dict[str, Iterable[Any]] = {}
     for attribute, columns in _COLUMNS_OF.items():
         parts = [values[column.name] for column in columns]
         cells[attribute] = parts[0] if len(parts) == 1 else zip(*parts, strict=True)
-    cells["block"] = map(Block.parse, values["block"])
+    for attribute, parse in _PARSERS.items():
+        texts = values[attribute]
+        cells[attribute] = [None if text is None else parse(text) for text in texts]
     return tuple(Design(*row) for row in zip(*cells.values(), strict=True))
 
 
@@ -242,6 +256,19 @@ class Catalogue:
     settings: tuple[EnumerationSetting, ...]
     funnels: tuple[Funnel, ...]
     designs: tuple[Design, ...]
+
+    def designs_of(self, setting: EnumerationSetting) -> tuple[Design, ...]:
+        """Return the designs of one setting, in their order."""
+        replaced = (
+            setting.channels,
+            setting.out_width,
+            setting.bottleneck,
+            setting.repeats,
+            setting.kernel,
+            setting.stride,
+            setting.dims,
+        )
+        return tuple(design for design in self.designs if design.replaces == replaced)
 
 
 _NAMES = [attribute.name for attribute in fields(Design)]

@@ -152,7 +152,6 @@ class _Enumeration:
 
     def _designs(self, survivors: Sequence[tuple[Kinds, Solution]]) -> Iterator[Design]:
         setting = self.setting
-        ratio = setting.bottleneck
         simpler = self._simpler([kinds for kinds, _ in survivors])
         reference_params = setting.reference_params
         reference_macs = setting.reference_macs_per_pixel
@@ -163,7 +162,7 @@ class _Enumeration:
             yield Design(
                 channels=setting.channels,
                 out_channels=setting.out_width,
-                bottleneck=None if ratio is None else str(ratio),
+                bottleneck=setting.bottleneck,
                 repeats=setting.repeats,
                 kernel=setting.kernel,
                 stride=setting.stride,
@@ -178,7 +177,7 @@ class _Enumeration:
                 field=(setting.reference_field.side, setting.channels),
                 layers=len(kinds),
                 params_formula=params_text(
-                    composition, ratio is not None, setting.kernel, setting.dims
+                    composition, setting.bottleneck is not None, setting.kernel, setting.dims
                 ),
                 field_condition=self._condition(kinds),
                 irreducible=self._verdict(kinds).irreducible,

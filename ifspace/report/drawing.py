@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +87,7 @@ def see(
     block: str | Block | SizedBlock,
     channels: int | None = None,
     out_channels: int | None = None,
-    bottleneck: str | None = None,
+    bottleneck: Fraction | str | None = None,
 ) -> Sight:
     """Return who sees whom in a block at its widths.
 
@@ -127,7 +128,10 @@ Point = tuple[float, float]
 
 
 def draw(
-    block: str, channels: int, out_channels: int | None = None, bottleneck: str | None = None
+    block: str | Block,
+    channels: int,
+    out_channels: int | None = None,
+    bottleneck: Fraction | str | None = None,
 ) -> Figure:
     """Return the drawing of a block at its widths, with what its middle output sees in black.
 

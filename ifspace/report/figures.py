@@ -53,7 +53,6 @@ from ifspace.report.style import (
     style,
 )
 from ifspace.report.tables import (
-    designs_of,
     setting_name,
     settings,
 )
@@ -517,14 +516,14 @@ def funnel(counts: Funnel, setting: EnumerationSetting) -> Figure:
 def _designs(results: Results) -> Iterator[Named]:
     drawn: dict[str, Figure] = {}
     for catalogue, _, setting in settings(results):
-        designs = designs_of(catalogue, setting)
+        designs = catalogue.designs_of(setting)
         if designs:
             yield f"params-layers-{_slug(setting)}", params_layers(designs, setting)
         for design in to_draw(designs):
             name = f"block-{_file_safe(str(design.block))}-{design.channels}"
             if name not in drawn and design.dims == 2:
                 drawn[name] = draw(
-                    str(design.block), design.channels, design.out_channels, design.bottleneck
+                    design.block, design.channels, design.out_channels, design.bottleneck
                 )
     yield from drawn.items()
 

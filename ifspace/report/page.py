@@ -42,7 +42,6 @@ from ifspace.report.read import (
     left_out,
 )
 from ifspace.report.tables import (
-    designs_of,
     setting_name,
     settings,
     tables,
@@ -92,7 +91,7 @@ def page_data(results: Results) -> dict[str, Any]:
     layers, texts = _Numbered(), _Numbered()
     rows: list[tuple[Any, ...]] = []
     for number, (catalogue, _, setting) in enumerate(every):
-        designs = designs_of(catalogue, setting)
+        designs = catalogue.designs_of(setting)
         sized = [design.sized for design in designs]
         rows += [_design(*row, number, layers, texts) for row in zip(designs, sized, strict=True)]
         names = set(map(candidate_name, sized))

@@ -79,21 +79,6 @@ def settings(results: Results) -> Iterator[tuple[Catalogue, int, EnumerationSett
             yield catalogue, place, setting
 
 
-def designs_of(catalogue: Catalogue, setting: EnumerationSetting) -> tuple[Design, ...]:
-    """Return the designs of one setting of a catalogue, in its order."""
-    ratio = None if setting.bottleneck is None else str(setting.bottleneck)
-    replaced = (
-        setting.channels,
-        setting.out_width,
-        ratio,
-        setting.repeats,
-        setting.kernel,
-        setting.stride,
-        setting.dims,
-    )
-    return tuple(design for design in catalogue.designs if design.replaces == replaced)
-
-
 def _funnel(results: Results) -> Iterator[Table]:
     for catalogue, place, setting in settings(results):
         funnel = catalogue.funnels[place]
@@ -113,7 +98,7 @@ def _funnel(results: Results) -> Iterator[Table]:
 def _designs(results: Results) -> Iterator[Table]:
     for catalogue, _, setting in settings(results):
         rows = []
-        designs = ranked(designs_of(catalogue, setting))
+        designs = ranked(catalogue.designs_of(setting))
         for length in sorted({design.layers for design in designs}):
             alike = [design for design in designs if design.layers == length]
             best = alike[0]

@@ -48,6 +48,7 @@ def test_parameters_read_back_are_the_formula(bottleneck: bool, kernel: int) -> 
         assert sympy.expand(read(text) - expected) == 0, (composition, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_conditions_read_back_are_the_relation(bottleneck: bool) -> None:
     C = sympy.Symbol("C", integer=True, positive=True)

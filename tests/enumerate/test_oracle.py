@@ -19,6 +19,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", SETTINGS, ids=str)
 def test_the_oracle_decides_as_the_brute_force(arguments: dict[str, object]) -> None:
     setting = EnumerationSetting(max_len=3, **arguments)

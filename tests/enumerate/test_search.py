@@ -34,6 +34,7 @@ def assert_agrees(**arguments: object) -> int:
     return assert_same_designs(enumerated(setting), setting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize(
     ("channels", "length"), [(6, 4), (8, 4), (9, 4), (12, 3), (16, 3), (18, 3), (24, 3)]

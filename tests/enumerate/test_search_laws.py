@@ -50,6 +50,7 @@ def test_the_field_of_every_design_is_confirmed_by_differentiation(
         assert side == setting.reference_field.side == design.field[0], design.block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("channels", "length"), [(8, 4), (12, 3)])
 def test_no_design_keeps_its_field_without_a_layer(channels: int, length: int) -> None:
     for design in enumerated(channels=channels, max_len=length).designs:
@@ -146,6 +147,7 @@ def test_the_catalogue_is_the_same_bytes_for_any_number_of_workers(
     assert len({file.read_bytes() for file in files}) == 1
 
 
+@pytest.mark.slow
 def test_worker_processes_are_really_used(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     over_shards = search.over_shards

@@ -7,7 +7,6 @@ from ifspace.catalogue import Catalogue
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.report.read import Results
 from ifspace.report.tables import (
-    designs_of,
     setting_name,
     settings,
     tables,
@@ -34,10 +33,10 @@ def settings_of(catalogue: Catalogue) -> list[tuple[Catalogue, int, EnumerationS
 
 def test_designs_belong_to_their_setting() -> None:
     first, second = SMALL.settings
-    assert designs_of(SMALL, first) == SMALL.designs[:3]
-    assert designs_of(SMALL, second) == (WIDER,)
+    assert SMALL.designs_of(first) == SMALL.designs[:3]
+    assert SMALL.designs_of(second) == (WIDER,)
     other = replace(DW_PW, stride=2)
-    assert designs_of(Catalogue(SMALL.settings, SMALL.funnels, (other,)), first) == ()
+    assert Catalogue(SMALL.settings, SMALL.funnels, (other,)).designs_of(first) == ()
 
 
 def test_the_funnel_is_that_of_the_catalogue(results: Results) -> None:
