@@ -83,6 +83,8 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
     """
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     x = present["x"]
+    if x.dtype in FLOATS and all(_is_dense_like(tensor, x) for tensor in present.values()):
+        return
     if any(tensor.device != x.device for tensor in present.values()):
         raise KernelError.because(
             "tensors on several devices",
@@ -93,8 +95,6 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
     for name, tensor in present.items():
         _check_dense(name, tensor, name)
     dtypes = {name: tensor.dtype for name, tensor in present.items()}
-    if all(dtype == x.dtype for dtype in dtypes.values()):
-        return
     has_float64 = torch.float64 in dtypes.values()
     if has_float64 or not is_autocast(x):
         note = " (autocast leaves float64 alone)" if has_float64 else ", or autocast"
@@ -109,12 +109,18 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
 def is_autocast(x: Tensor) -> bool:
     """Return whether autocast is enabled on the device of x."""
     kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    known = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
+    return known and torch.is_autocast_enabled(kind)
 
 
 def shape_text(tensor: Tensor) -> str:
     """Return the shape as a message shows it."""
     return str(list(tensor.shape))
+
+
+def _is_dense_like(tensor: Tensor, x: Tensor) -> bool:
+    same = tensor.dtype == x.dtype and tensor.device == x.device
+    return same and tensor.layout == torch.strided and not tensor.is_nested
 
 
 def _check_dense(what: str, tensor: Tensor, argument: str) -> None:

@@ -51,6 +51,7 @@ from ifspace.kernels.windows import (
 IMPLEMENTATIONS: Final = ("auto", "reference", "cpu", "triton")
 _TRITON_DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32)
 _OPTIONAL: Final = frozenset({"bias"})
+_NO_CONTEXT: Final = nullcontext()
 # How many times the input's channels may be copied side by side by `decompositions`.
 _MOST_COPIES: Final = 4
 
@@ -299,7 +300,7 @@ def own_dtypes(x: Tensor, *others: Tensor | None) -> AbstractContextManager[Any]
             remedy="call rolling_pointwise_conv2d or fused_dw_rpw, under no compiler, "
             "forward and backward inside the dual level",
         )
-    return torch.autocast(x.device.type, enabled=False) if is_autocast(x) else nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if is_autocast(x) else _NO_CONTEXT
 
 
 def has_tangent(*tensors: Tensor | None) -> bool:

@@ -623,10 +623,11 @@ def forward_kernel(
     if WIDE:
         program = program.to(tl.int64)
     tiles = tl.cdiv(distinct * share if ORDER == "sorted" else out_channels, BLOCK_N)
-    first = program % tiles * BLOCK_N
+    tile = program % tiles
     m = program // tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     real = m < pixels
     source = x + pixels_at(m, plane, row, (x_n, x_h, x_w), EVEN, FLAT)
+    first = tile * BLOCK_N
     if ORDER == "woven":
         total = _woven(
             source,
