@@ -1,4 +1,4 @@
-"""What a candidate is, and the columns that say it."""
+"""Blocks to measure: their shapes and columns, baselines, selection, sample."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -49,7 +49,7 @@ def test_shapes_are_those_of_the_module(block, here) -> None:
     assert candidate.macs == 2 * 6 * 6 * (9 * 16 + 16 * 24)
 
 
-def test_a_calibration_and_a_card_say_so(block, here) -> None:
+def test_the_case_names_calibration_and_threads(block, here) -> None:
     candidate = block("DW+PW", calibrates=True)
     assert candidate.case(here).startswith("calibration: 16 to 16 channels")
     assert candidate.key == block("DW+PW").key
@@ -59,7 +59,9 @@ def test_a_calibration_and_a_card_say_so(block, here) -> None:
 
 
 @pytest.mark.parametrize(("layout", "last"), [("channels_last", True), ("nchw", False)])
-def test_maps_and_weights_lie_in_the_layout(layout: str, last: bool, block, here) -> None:
+def test_feature_maps_and_weights_are_in_the_memory_layout(
+    layout: str, last: bool, block, here
+) -> None:
     there = replace(here, layout=layout, dtype="bf16")
     module = there.build(block("CONV"))
     x = there.draw(2, 16, 5, 5)
@@ -69,7 +71,7 @@ def test_maps_and_weights_lie_in_the_layout(layout: str, last: bool, block, here
         assert maps.dtype == torch.bfloat16
 
 
-def test_what_is_drawn_is_drawn_again(block, here) -> None:
+def test_random_weights_and_inputs_are_reproducible(block, here) -> None:
     state = torch.random.get_rng_state()
     first, second = (here.build(block("PW")).layer0.weight for _ in range(2))
     assert torch.equal(first, second)
@@ -96,9 +98,9 @@ def test_every_named_block_is_there() -> None:
         ("inverted", "PW+DW+PW"),
     ],
 )
-def test_published_words_are_those_of_the_catalogue(name: str, composition: str) -> None:
+def test_published_compositions_are_those_of_the_catalogue(name: str, composition: str) -> None:
     assert str(sized_baseline(name, 64).block.composition) == composition
-    assert composition in {each.composition for each in PUBLISHED}
+    assert composition in {baseline.composition for baseline in PUBLISHED}
 
 
 def test_conv_is_the_convolution() -> None:
@@ -136,99 +138,103 @@ def test_clcnet_has_the_cheapest_groups_of_full_field() -> None:
     assert channel_field(sized.layers) == 64
 
 
-def test_what_does_not_fit_says_so() -> None:
+def test_a_baseline_that_does_not_fit_raises() -> None:
     for name in ("shufflenet", "clcnet"):
         with pytest.raises(BlockError, match="13"):
             sized_baseline(name, 13)
 
 
-def test_blocks_are_baselines_too_and_doubles_are_one() -> None:
-    found = find_baselines(["DW+PW", "gc(4)+sh(4)+pw", "Conv", "conv", "GC(4)+SH(4)+PW"])
-    assert [each.title for each in found] == ["MobileNet", "GC(4)+SH(4)+PW", "CONV(3)"]
-    assert found[1].size(16, 32).params == 16 * 4 * 9 + 16 * 32
+def test_blocks_are_baselines_too_each_once() -> None:
+    baselines = find_baselines(["DW+PW", "gc(4)+sh(4)+pw", "Conv", "conv", "GC(4)+SH(4)+PW"])
+    assert [baseline.title for baseline in baselines] == ["MobileNet", "GC(4)+SH(4)+PW", "CONV(3)"]
+    assert baselines[1].size(16, 32).params == 16 * 4 * 9 + 16 * 32
 
 
-def test_anything_else_is_refused() -> None:
+def test_another_name_raises() -> None:
     with pytest.raises(SettingError, match="no such baseline: got 'vgg'; allowed: conv, dw"):
         find_baselines(["vgg"])
-    assert len({each.name for each in BASELINES}) == len(BASELINES)
+    assert len({baseline.name for baseline in BASELINES}) == len(BASELINES)
 
 
-HOME = BlockShape(16, 16, 8, 2)
+OWN_SHAPE = BlockShape(16, 16, 8, 2)
 
 
-def blocks(catalogue: Catalogue, top: int, by: str, place: BlockShape) -> list[str]:
-    return [each.name for each in select(catalogue, top, by, place).candidates]
+def blocks(catalogue: Catalogue, top: int, by: str, shape: BlockShape) -> list[str]:
+    return [baseline.name for baseline in select(catalogue, top, by, shape).candidates]
 
 
 def test_the_best_come_first_by_each_amount() -> None:
-    assert blocks(SMALL, 2, "params", HOME) == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
-    assert blocks(SMALL, 2, "activations", HOME) == ["DW+PW", "GC(8)+PW"]
-    assert blocks(SMALL, 1, "macs", HOME) == ["DW+RPW(4,0)+RPW(4,0)"]
+    assert blocks(SMALL, 2, "params", OWN_SHAPE) == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
+    assert blocks(SMALL, 2, "activations", OWN_SHAPE) == ["DW+PW", "GC(8)+PW"]
+    assert blocks(SMALL, 1, "macs", OWN_SHAPE) == ["DW+RPW(4,0)+RPW(4,0)"]
     # GC+PW is no better than DW+PW in anything.
-    assert blocks(SMALL, 9, "pareto", HOME) == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
+    assert blocks(SMALL, 9, "pareto", OWN_SHAPE) == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
     forgetful = replace(SMALL, designs=(replace(GC_PW, dominated_by=None), DW_PW))
-    assert blocks(forgetful, 9, "pareto", HOME) == ["DW+PW"]
+    assert blocks(forgetful, 9, "pareto", OWN_SHAPE) == ["DW+PW"]
     with pytest.raises(SettingError, match=r"unknown amount: got 'speed'; allowed: params, macs"):
-        select(SMALL, 1, "speed", HOME)
+        select(SMALL, 1, "speed", OWN_SHAPE)
 
 
-def test_designs_at_home_keep_their_rows() -> None:
-    chosen = select(SMALL, 3, "params", HOME)
-    assert [each.design for each in chosen.candidates] == [DW_RPW_RPW, DW_PW, GC_PW]
+def test_designs_at_their_own_shape_keep_their_claims() -> None:
+    chosen = select(SMALL, 3, "params", OWN_SHAPE)
+    assert [baseline.design for baseline in chosen.candidates] == [DW_RPW_RPW, DW_PW, GC_PW]
     assert (chosen.solved, chosen.left_out) == (0, ())
     (wider,) = select(SMALL, 3, "params", BlockShape(32, 64, 8, 2)).candidates
     assert (wider.design, wider.name) == (WIDER, "(PW+DW+PW)x2, bottleneck 1/4")
 
 
-@pytest.mark.parametrize("place", [BlockShape(24, 48, 8, 2), BlockShape(16, 16, 8, 2, 2)])
-def test_elsewhere_groups_cost_no_more_than_what_an_enumeration_there_finds(
-    place: BlockShape,
+@pytest.mark.parametrize("shape", [BlockShape(24, 48, 8, 2), BlockShape(16, 16, 8, 2, 2)])
+def test_groups_solved_again_cost_no_more_than_those_of_an_enumeration(
+    shape: BlockShape,
 ) -> None:
     home = enumerate_designs([EnumerationSetting(channels=16, max_len=3)])
     there = enumerate_designs(
         [
             EnumerationSetting(
-                channels=place.channels,
-                out_channels=place.out_channels,
+                channels=shape.channels,
+                out_channels=shape.out_channels,
                 max_len=3,
-                stride=place.stride,
+                stride=shape.stride,
             )
         ]
     )
-    least = {each.composition: each.params for each in there.designs}
-    chosen = select(home, 99, "params", place)
+    least = {candidate.composition: candidate.params for candidate in there.designs}
+    chosen = select(home, 99, "params", shape)
     assert chosen.solved == len(chosen.candidates) >= 10
-    found = {str(each.sized.block.composition): each for each in chosen.candidates}
+    by_composition = {
+        str(candidate.sized.block.composition): candidate for candidate in chosen.candidates
+    }
     # An enumeration asks for more, that no layer can go: a few blocks cost more there.
-    more = {name: least[name] - each.sized.params for name, each in found.items()}
+    more = {
+        name: least[name] - candidate.sized.params for name, candidate in by_composition.items()
+    }
     assert min(more.values()) == 0
-    assert sum(each > 0 for each in more.values()) <= 4
-    amounts = [each.sized.params for each in chosen.candidates]
+    assert sum(candidate > 0 for candidate in more.values()) <= 4
+    amounts = [candidate.sized.params for candidate in chosen.candidates]
     assert amounts == sorted(amounts)
-    for each in chosen.candidates:
-        assert channel_field(each.sized.layers) == place.channels
-        assert each.shapes == place.shapes
-        assert each.design is None
+    for candidate in chosen.candidates:
+        assert channel_field(candidate.sized.layers) == shape.channels
+        assert candidate.shapes == shape.shapes
+        assert candidate.design is None
 
 
-def test_what_has_no_groups_there_is_left_out_and_the_next_is_taken() -> None:
+def test_a_design_without_groups_is_left_out_and_the_next_is_taken() -> None:
     chosen = select(SMALL, 1, "params", BlockShape(13, 13, 8, 2))
-    assert [each.name for each in chosen.candidates] == ["DW+PW"]
+    assert [candidate.name for candidate in chosen.candidates] == ["DW+PW"]
     ((name, why),) = chosen.left_out
     assert name == "DW+RPW+RPW"
     assert why.startswith("no groups with the full field: got DW+RPW+RPW from 13 to 13")
 
 
-def test_a_design_moves_with_its_bottleneck_and_kernel() -> None:
+def test_a_reshaped_design_keeps_bottleneck_and_kernel() -> None:
     (wider,) = select(SMALL, 1, "params", BlockShape(32, 64, 8, 2)).candidates
     there = reshaped(wider, SMALL, BlockShape(8, 16, 4, 2), "params")
     assert (there.name, there.sized.channels, there.side) == ("(PW+DW+PW)x2, bottleneck 1/4", 8, 4)
 
 
-def test_the_place_of_a_catalogue_is_that_of_its_first_design() -> None:
-    assert catalogue_shape(SMALL, 8, 2) == HOME
-    assert HOME.shapes == ((2, 16, 8, 8), (2, 16, 8, 8))
+def test_the_shape_of_a_catalogue_is_that_of_its_first_design() -> None:
+    assert catalogue_shape(SMALL, 8, 2) == OWN_SHAPE
+    assert OWN_SHAPE.shapes == ((2, 16, 8, 8), (2, 16, 8, 8))
     assert BlockShape(16, 24, 8, 2, 2).shapes == ((2, 16, 16, 16), (2, 24, 8, 8))
     with pytest.raises(SettingError, match=r"nothing of this catalogue .* an empty one"):
         catalogue_shape(EMPTY, 8, 2)
@@ -237,70 +243,72 @@ def test_the_place_of_a_catalogue_is_that_of_its_first_design() -> None:
         catalogue_shape(flat, 8, 2)
 
 
-def test_designs_of_other_places_are_not_compared() -> None:
+def test_designs_of_other_shapes_are_not_compared() -> None:
     assert set(designs_for(SMALL, BlockShape(7, 7, 8))) == {GC_PW, DW_PW, DW_RPW_RPW}
     assert designs_for(SMALL, BlockShape(32, 64, 8)) == [WIDER]
     assert overlaps_of(SMALL, DW_PW) == SMALL.settings[0].overlaps
 
 
 def test_baselines_that_do_not_fit_are_left_out() -> None:
-    found = baselines_at(find_baselines(["conv", "shufflenet"]), BlockShape(9, 9, 8, 2))
-    assert [each.provider for each in found.candidates] == ["baseline: CONV(3)"]
-    assert [name for name, _ in found.left_out] == ["ShuffleNet unit"]
+    selection = baselines_at(find_baselines(["conv", "shufflenet"]), BlockShape(9, 9, 8, 2))
+    assert [candidate.provider for candidate in selection.candidates] == ["baseline: CONV(3)"]
+    assert [name for name, _ in selection.left_out] == ["ShuffleNet unit"]
     strided = baselines_at(find_baselines(["dw+pw", "PW+PW"]), BlockShape(8, 8, 8, 2, 2))
-    assert [each.stride for each in strided.candidates] == [2]
+    assert [candidate.stride for candidate in strided.candidates] == [2]
     assert "no layer can hold the stride" in strided.left_out[0][1]
 
 
 @pytest.mark.parametrize("name", ["channels", "side", "batch", "stride"])
-def test_places_have_whole_numbers(name: str) -> None:
+def test_shapes_have_whole_numbers(name: str) -> None:
     with pytest.raises((SettingError, BlockError), match=name):
-        replace(HOME, **{name: 0})
+        replace(OWN_SHAPE, **{name: 0})
 
 
-PLACE = BlockShape(64, 64, 16, 2)
+SHAPE = BlockShape(64, 64, 16, 2)
 CATALOGUE = enumerate_designs([EnumerationSetting(max_len=4)])
 
 
-def test_the_sample_is_here_and_apart_from_what_is_fitted_to() -> None:
-    found = calibration(CATALOGUE, PLACE, neighbours(PLACE))
-    assert len(found.sample) == SAMPLE
-    assert {each.shapes for each in found.sample} == {PLACE.shapes}
-    assert not {each.key for each in found.sample} & {each.key for each in found.fit}
-    here = [each for each in found.fit if each.shapes == PLACE.shapes]
+def test_the_sample_has_the_shape_of_the_run_and_is_apart_from_the_fit() -> None:
+    blocks = calibration(CATALOGUE, SHAPE, neighbours(SHAPE))
+    assert len(blocks.sample) == SAMPLE
+    assert {candidate.shapes for candidate in blocks.sample} == {SHAPE.shapes}
+    assert not {candidate.key for candidate in blocks.sample} & {
+        candidate.key for candidate in blocks.fit
+    }
+    here = [candidate for candidate in blocks.fit if candidate.shapes == SHAPE.shapes]
     assert len(here) == len(ANCHORS)
-    assert all(each.calibrates for each in (*found.fit, *found.sample))
-    elsewhere = [each for each in found.fit if each.shapes != PLACE.shapes]
-    assert len({each.shapes for each in elsewhere}) == 3
-    for each in elsewhere:
-        assert channel_field(each.sized.layers) == each.sized.channels
+    assert all(candidate.calibrates for candidate in (*blocks.fit, *blocks.sample))
+    elsewhere = [candidate for candidate in blocks.fit if candidate.shapes != SHAPE.shapes]
+    assert len({candidate.shapes for candidate in elsewhere}) == 3
+    for candidate in elsewhere:
+        assert channel_field(candidate.sized.layers) == candidate.sized.channels
 
 
-def test_the_sample_is_the_same_again_and_leaves_out_what_it_is_told_to() -> None:
-    first, second = (calibration(CATALOGUE, PLACE, ()) for _ in range(2))
+def test_the_sample_is_reproducible_and_leaves_out_excluded_blocks() -> None:
+    first, second = (calibration(CATALOGUE, SHAPE, ()) for _ in range(2))
     assert first == second
-    excluded = frozenset(each.name for each in (*first.sample, *first.fit))
-    other = calibration(CATALOGUE, PLACE, (), excluded=excluded)
-    assert not excluded & {each.name for each in other.sample}
+    excluded = frozenset(candidate.name for candidate in (*first.sample, *first.fit))
+    other = calibration(CATALOGUE, SHAPE, (), excluded=excluded)
+    assert not excluded & {candidate.name for candidate in other.sample}
 
 
 def test_all_of_a_small_catalogue_is_the_sample() -> None:
     # DW+PW is fitted to whatever the sample has.
-    found = calibration(SMALL, BlockShape(16, 16, 8, 2), ())
-    assert [each.name for each in found.fit] == ["CONV", "DW+PW"]
-    assert len(found.sample) == 2
+    blocks = calibration(SMALL, BlockShape(16, 16, 8, 2), ())
+    assert [candidate.name for candidate in blocks.fit] == ["CONV", "DW+PW"]
+    assert len(blocks.sample) == 2
     fewer = calibration(SMALL, BlockShape(16, 16, 8, 2), (), excluded=frozenset({"GC(8)+PW"}))
-    assert len(fewer.sample) == len(found.sample) - 1
+    assert len(fewer.sample) == len(blocks.sample) - 1
 
 
-def test_places_without_groups_have_the_anchors_alone() -> None:
-    found = calibration(CATALOGUE, PLACE, [BlockShape(3, 64, 16, 2)])
-    there = [each.name for each in found.fit if each.sized.channels == 3]
+def test_shapes_without_groups_have_the_anchors_alone() -> None:
+    blocks = calibration(CATALOGUE, SHAPE, [BlockShape(3, 64, 16, 2)])
+    there = [candidate.name for candidate in blocks.fit if candidate.sized.channels == 3]
     assert there[:2] == ["CONV", "DW+PW"]
-    assert all(channel_field(x.sized.layers) == 3 for x in found.fit if x.sized.channels == 3)
+    assert all(channel_field(x.sized.layers) == 3 for x in blocks.fit if x.sized.channels == 3)
 
 
-def test_neighbours_are_whole_and_of_widths_that_networks_have() -> None:
+def test_neighbours_have_whole_sizes_and_usual_widths() -> None:
     assert [(p.channels, p.out_channels, p.side) for p in neighbours(BlockShape(64, 128, 14))] == [
         (32, 64, 28),
         (128, 256, 7),
@@ -310,8 +318,12 @@ def test_neighbours_are_whole_and_of_widths_that_networks_have() -> None:
 
 
 def test_more_blocks_are_timed_again_each_once() -> None:
-    more = baselines_at(find_baselines(["conv", "resnext"]), PLACE).candidates
-    found = calibration(CATALOGUE, PLACE, (), more)
-    anchors = [each for each in found.fit if each.provider == "anchor"]
-    assert [each.name for each in anchors] == ["CONV", "DW+PW", "PW+GC(8)+PW, bottleneck 1/2"]
-    assert all(each.calibrates for each in anchors)
+    more = baselines_at(find_baselines(["conv", "resnext"]), SHAPE).candidates
+    blocks = calibration(CATALOGUE, SHAPE, (), more)
+    anchors = [candidate for candidate in blocks.fit if candidate.provider == "anchor"]
+    assert [candidate.name for candidate in anchors] == [
+        "CONV",
+        "DW+PW",
+        "PW+GC(8)+PW, bottleneck 1/2",
+    ]
+    assert all(candidate.calibrates for candidate in anchors)

@@ -54,9 +54,9 @@ def written(folder: Path = Path("results")) -> list[Path]:
 
 def case_rows(folder: Path = Path("results")) -> list[dict[str, str]]:
     (path,) = (
-        each
-        for each in written(folder)
-        if each.name.startswith("blocks-") and each.suffix == ".csv"
+        path
+        for path in written(folder)
+        if path.name.startswith("blocks-") and path.suffix == ".csv"
     )
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -153,7 +153,7 @@ def test_another_width_is_solved_and_added_to_the_rows(run: Callable, catalogue:
     assert "groups of 2 designs solved anew from 8 to 24 channels" in ended.err
     assert {(row["C"], row["F"]) for row in case_rows()} == {("16", "16"), ("8", "24")}
     designs = json.loads(written()[1].read_text())["designs"]
-    assert {each["channels"] for each in designs} == {8, 16}
+    assert {path["channels"] for path in designs} == {8, 16}
 
 
 def test_a_block_that_fails_the_check_is_listed_and_not_timed(
@@ -230,7 +230,7 @@ def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
     run("bench", catalogue, *QUICK, "--no-backward")
     before = [path.read_bytes() for path in written()]
 
-    def stop(*given) -> None:
+    def stop(*arguments) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(BlockBench, "_check", stop)
@@ -242,7 +242,7 @@ def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
     assert [path.read_bytes() for path in written()] == before
 
 
-def test_results_of_record_are_entered_in_their_readme(run: Callable, catalogue: Path) -> None:
+def test_results_of_record_are_listed_in_their_readme(run: Callable, catalogue: Path) -> None:
     folder = Path("record")
     folder.mkdir()
     (folder / "README.md").write_text("My own notes.\n")
@@ -287,7 +287,7 @@ def test_bad_input_is_one_line(
     assert not Path("results").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_refused(run: Callable, catalogue: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(run: Callable, catalogue: Path) -> None:
     Path("results").write_text("a file")
     ended = run("bench", catalogue, *QUICK)
     ended.refused("results cannot be written: got results/bench (Not a directory)", "choose")
@@ -295,7 +295,7 @@ def test_a_folder_that_cannot_be_written_is_refused(run: Callable, catalogue: Pa
 
 
 @pytest.mark.parametrize("name", ["blocks-{}.csv", "blocks-{}.json", "latency-{}-fp32-batch2.csv"])
-def test_a_foreign_file_is_let_be(run: Callable, catalogue: Path, name: str) -> None:
+def test_an_unrecognised_file_is_left_unchanged(run: Callable, catalogue: Path, name: str) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
     device = written()[0].stem.removeprefix("blocks-")
     path = Path("results/bench") / name.format(device)
@@ -322,16 +322,17 @@ def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
     assert "ifspace: 6 latencies of another layout, style or threads are not kept\n" in ended.err
 
 
-def test_what_a_reader_should_know_is_said(
+def test_notes_go_to_stderr(
     run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ifspace.bench.text.BUSY", 0.0)
     monkeypatch.setattr("ifspace.bench.text.MAX_NAMED", 1)
     many = ("--baselines", "clcnet,resnext", "-C", 7, "--predict", "7x11x4")
-    said = run("bench", catalogue, *SMALLEST, *many).err
-    assert "another program kept this machine busy: medians up to" in said
-    assert said.count("ifspace: left out: ") == 2
-    assert " more, for similar reasons\n" in said
+    notes = run("bench", catalogue, *SMALLEST, *many).err
+    assert "another program kept this machine busy: medians up to" in notes
+    assert notes.count("ifspace: left out: ") == 2
+    assert " more, for similar reasons\n" in notes
     assert (
-        "no model: too few blocks of the catalogue fit these widths; nothing is predicted\n" in said
+        "no model: too few blocks of the catalogue fit these widths; nothing is predicted\n"
+        in notes
     )

@@ -1,4 +1,4 @@
-"""The direct kernel, under Triton's interpreter or on a card."""
+"""The direct kernel, under Triton's interpreter or on CUDA."""
 
 import pytest
 import torch
@@ -12,11 +12,13 @@ from ifspace.kernels.rpw import reference
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("window", [(4, "0.33"), (2, "1/2")])
-def test_it_is_the_layer(window: tuple[int, str], layout: str, device: torch.device) -> None:
+def test_the_direct_kernel_computes_the_layer(
+    window: tuple[int, str], layout: str, device: torch.device
+) -> None:
     case = LayerCase(3, 12, 5, *window, layout)
-    given = layer_inputs(case, device)
-    found = direct(case, device).forward(given.x, *given.weights)
-    exact = given.to(torch.float64)
-    wanted = reference.forward(exact.x, exact.weights[0], None, case.windows)
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
-    assert found.stride() == given.x.stride()
+    inputs = layer_inputs(case, device)
+    y = direct(case, device).forward(inputs.x, *inputs.weights)
+    exact = inputs.to(torch.float64)
+    expected = reference.forward(exact.x, exact.weights[0], None, case.windows)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+    assert y.stride() == inputs.x.stride()

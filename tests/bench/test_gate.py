@@ -1,4 +1,4 @@
-"""What is wrong is seen, whatever it is that is wrong."""
+"""The gate: right candidates pass, and every kind of error is found."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,7 +47,7 @@ def claimed(**changes) -> BlockCandidate:
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("style", ["plain", "mobilenet", "fog"])
 @pytest.mark.parametrize("layout", ["channels_last", "nchw"])
-def test_what_is_right_passes(dtype: str, style: str, layout: str, block, here) -> None:
+def test_right_blocks_pass(dtype: str, style: str, layout: str, block, here) -> None:
     there = replace(here, dtype=dtype, style=style, layout=layout)
     for candidate in (
         claimed(),
@@ -61,7 +61,7 @@ def test_what_is_right_passes(dtype: str, style: str, layout: str, block, here) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "fault"),
     [
         ({"params": 273}, "272 and 272, the catalogue says 273 parameters and 272 MACs a pixel"),
         ({"macs_per_pixel": 1}, "the catalogue says 272 parameters and 1 MACs"),
@@ -69,9 +69,9 @@ def test_what_is_right_passes(dtype: str, style: str, layout: str, block, here) 
         ({"field": (5, 16)}, "sees 3×3×16"),
     ],
 )
-def test_a_row_that_claims_something_else_fails_the_gate(changes, said: str, here) -> None:
+def test_a_wrong_claim_of_a_catalogue_fails_the_gate(changes, fault: str, here) -> None:
     assert block_fault(claimed(), here) is None
-    assert said in (block_fault(claimed(**changes), here) or "")
+    assert fault in (block_fault(claimed(**changes), here) or "")
 
 
 class Wrong(nn.Module):
@@ -97,13 +97,13 @@ def broken(monkeypatch: pytest.MonkeyPatch, change, timed_only: bool) -> None:
 
     if timed_only:
         build = Conditions.build
-        monkeypatch.setattr(Conditions, "build", lambda *given: spoil(build(*given)))
+        monkeypatch.setattr(Conditions, "build", lambda *arguments: spoil(build(*arguments)))
     else:
         monkeypatch.setattr(gate, "BlockModule", lambda *a, **k: spoil(BlockModule(*a, **k)))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "fault"),
     [
         (lambda y, x: y * 1.001, "output is wrong: a relative error of 1.0e-03"),
         (lambda y, x: y.flip(1), "output is wrong"),
@@ -114,16 +114,16 @@ def broken(monkeypatch: pytest.MonkeyPatch, change, timed_only: bool) -> None:
     ],
 )
 def test_wrong_numbers_fail_the_gate(
-    change, said: str, monkeypatch: pytest.MonkeyPatch, block, here
+    change, fault: str, monkeypatch: pytest.MonkeyPatch, block, here
 ) -> None:
     broken(monkeypatch, change, timed_only=True)
-    found = block_fault(block("DW+PW"), here)
-    assert found is not None
-    assert found.startswith(said) or "RuntimeError" in found, found
+    actual = block_fault(block("DW+PW"), here)
+    assert actual is not None
+    assert actual.startswith(fault) or "RuntimeError" in actual, actual
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "fault"),
     [
         (lambda y, x: y + y.roll(8, 1), "output 0 sees other channels than the field has"),
         (lambda y, x: y + y.roll(1, 3), "sees no square of 3×3 pixels"),
@@ -132,11 +132,11 @@ def test_wrong_numbers_fail_the_gate(
     ],
 )
 def test_another_field_fails_the_gate(
-    change, said: str, monkeypatch: pytest.MonkeyPatch, block, here
+    change, fault: str, monkeypatch: pytest.MonkeyPatch, block, here
 ) -> None:
     broken(monkeypatch, change, timed_only=False)
     # Behind one group convolution outputs see their group.
-    assert block_fault(block("GPW(2)+DW"), here) == said
+    assert block_fault(block("GPW(2)+DW"), here) == fault
 
 
 def test_more_parameters_fail_the_gate(monkeypatch: pytest.MonkeyPatch, block, here) -> None:
@@ -158,7 +158,7 @@ def test_more_operations_fail_the_gate(monkeypatch: pytest.MonkeyPatch, block, h
     assert block_fault(block("PW"), here) == "512.0 MACs a pixel, 256 by the formula"
 
 
-def test_what_is_compared_runs_as_what_is_timed(
+def test_the_compared_batch_runs_as_the_timed_one(
     monkeypatch: pytest.MonkeyPatch, block, here
 ) -> None:
     # With few pixels this layer is dense, with many its weights' gradient comes from tiles.
@@ -169,19 +169,19 @@ def test_what_is_compared_runs_as_what_is_timed(
     assert fewer_images(timed, here).rpw_plans(here) == timed.rpw_plans(here)
     assert fewer_images(block("DW+PW", batch=64), here).batch == 1
     tiles = cpu.unpack_tiles
-    monkeypatch.setattr(cpu, "unpack_tiles", lambda *given: 0 * tiles(*given))
+    monkeypatch.setattr(cpu, "unpack_tiles", lambda *arguments: 0 * tiles(*arguments))
     assert "gradient by layer0.weight is wrong" in (block_fault(timed, here) or "")
 
 
 def test_an_error_of_torch_fails_the_gate(monkeypatch: pytest.MonkeyPatch, block, here) -> None:
-    def build(*given) -> BlockModule:
+    def build(*arguments) -> BlockModule:
         raise RuntimeError("no such engine\nand more")
 
     monkeypatch.setattr(Conditions, "build", build)
     assert block_fault(block("DW+PW"), here) == "RuntimeError: no such engine"
 
 
-def test_a_design_with_less_than_the_full_field_is_what_it_is(block, here) -> None:
+def test_a_design_with_less_than_the_full_field_passes(block, here) -> None:
     # The field is that of the block, full or not.
     assert block_fault(block("GPW(4)+DW"), here) is None
     assert (
@@ -277,20 +277,20 @@ def test_a_wrong_weight_gradient_is_named() -> None:
         check_layer([LayerCandidate(OURS, "test", build)], CASE, CPU)
 
 
-def test_what_is_no_rpw_or_cannot_run_is_not_judged() -> None:
+def test_inexact_candidates_and_those_that_cannot_run_are_not_checked() -> None:
     wrong = spoilt(lambda y: y + 1)
     check_layer([replace(wrong, exact=False), replace(wrong, cuda_only=True)], CASE, CPU)
 
 
-def test_inputs_fit_the_case_and_are_the_same_every_time() -> None:
-    given, again = layer_inputs(CASE, CPU), layer_inputs(CASE, CPU)
-    assert torch.equal(given.x, again.x)
-    assert given.x.is_contiguous(memory_format=torch.channels_last)
-    assert given.grad.stride() == given.x.stride()
-    y = dense_weight(given.weights[0], CASE.width, CASE.windows.step) @ given.x.flatten(2)
-    assert 0.7 < float(y.std() / given.x.std()) < 1.4
+def test_inputs_fit_the_case_and_are_reproducible() -> None:
+    inputs, again = layer_inputs(CASE, CPU), layer_inputs(CASE, CPU)
+    assert torch.equal(inputs.x, again.x)
+    assert inputs.x.is_contiguous(memory_format=torch.channels_last)
+    assert inputs.grad.stride() == inputs.x.stride()
+    y = dense_weight(inputs.weights[0], CASE.width, CASE.windows.step) @ inputs.x.flatten(2)
+    assert 0.7 < float(y.std() / inputs.x.std()) < 1.4
 
 
-def test_the_distance_is_relative_and_nan_is_not_near() -> None:
+def test_the_error_is_relative_and_nan_is_not_small() -> None:
     assert relative_error(torch.tensor([3.0, 4.5]), torch.tensor([3.0, 4.0])) == pytest.approx(0.1)
     assert not relative_error(torch.tensor([torch.nan]), torch.ones(1)) <= 1e9

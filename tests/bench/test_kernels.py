@@ -1,4 +1,4 @@
-"""The list of cases, and how it is written on the command line."""
+"""The kernel benchmark: cases, candidates, measurement, rows and command."""
 
 import csv
 import re
@@ -54,7 +54,7 @@ from ifspace.kernels.tensors import is_channels_last
 def test_every_case_is_listed_once() -> None:
     cases = list(list_cases(SHAPES, WINDOWS, LAYOUTS, MODES, ["fp32"]))
     assert len(cases) == len(set(cases)) == 8 * 4 * 2 * 2
-    # Both modes of a layer follow each other, forward first: it says what the other will take.
+    # Both modes of a layer follow candidate other, forward first: it says what the other will take.
     assert [case.mode for case in cases[:4]] == [FORWARD, BOTH_WAYS] * 2
     assert all(a.shape == b.shape for a, b in zip(cases[::2], cases[1::2], strict=True))
 
@@ -68,7 +68,7 @@ def test_a_fused_block_is_timed_forward_only() -> None:
     ]
 
 
-def test_a_case_knows_its_numbers() -> None:
+def test_the_numbers_of_a_case() -> None:
     case = LayerCase(128, 512, 14, 4, "0.33")
     assert (case.shape, case.pixels) == ("128x512x14", 25_088)
     assert (case.windows.width, case.windows.step, case.windows.distinct) == (128, 86, 256)
@@ -79,22 +79,22 @@ def test_a_case_knows_its_numbers() -> None:
 
 
 @pytest.mark.parametrize("text", ["128x512", "0x1x1", "axbxc", ""])
-def test_a_shape_that_is_none_is_refused(text: str) -> None:
+def test_a_malformed_shape_raises(text: str) -> None:
     with pytest.raises(SettingError, match="no such shape: got"):
         parse_layer_shape(text)
 
 
 @pytest.mark.parametrize("text", ["4", "g,1/2", "-1,0", ""])
-def test_windows_that_are_none_are_refused(text: str) -> None:
+def test_malformed_windows_raise(text: str) -> None:
     with pytest.raises(SettingError, match="no such windows: got"):
         parse_window(text)
 
 
 CPU = torch.device("cpu")
 EXACT = [
-    each
-    for each in of_kind(list_candidates("reference", False), RPW)
-    if each.exact and not each.cuda_only and each.name != OURS
+    candidate
+    for candidate in of_kind(list_candidates("reference", False), RPW)
+    if candidate.exact and not candidate.cuda_only and candidate.name != OURS
 ]
 # One filter a window, two a window, windows that wrap, no overlap.
 WIDTHS_AND_WINDOWS = [(12, 4, "0.33"), (16, 4, "1/2"), (16, 8, "1/2"), (8, 2, "0"), (10, 2, "0.9")]
@@ -134,7 +134,9 @@ def test_an_exact_candidate_computes_the_layer(
 def test_dense_and_grouped_have_their_own_weights() -> None:
     case = LayerCase(2, 16, 3, 4, "1/2")
     inputs = layer_inputs(case, CPU)
-    by_name = {each.name: each for each in of_kind(list_candidates("reference", False), RPW)}
+    by_name = {
+        candidate.name: candidate for candidate in of_kind(list_candidates("reference", False), RPW)
+    }
     weights = {}
     for name in ("dense", "grouped"):
         call = LayerCall.of(by_name[name].build(case, CPU), inputs, both_ways=False)
@@ -146,7 +148,9 @@ def test_dense_and_grouped_have_their_own_weights() -> None:
 def test_weights_in_the_wrong_order_give_another_output() -> None:
     case = LayerCase(2, 16, 3, 4, "1/2", mode=BOTH_WAYS)
     inputs = layer_inputs(case, CPU)
-    published = next(each for each in EXACT if each.name == "published").build(case, CPU)
+    published = next(candidate for candidate in EXACT if candidate.name == "published").build(
+        case, CPU
+    )
     unordered = replace(published, pack=lambda weights: weights)
     (y,) = LayerCall.of(unordered, inputs, both_ways=False)()
     assert not torch.allclose(y, by_filter(case, inputs.x, inputs.weights[0]))
@@ -158,8 +162,8 @@ EVERY = list_candidates("reference", True)
 
 
 def test_every_candidate_has_times_or_a_reason() -> None:
-    timed = KernelBench(EVERY, CPU, 1e12, LIMITS).measure(CASE)
-    assert [each.candidate.name for each in timed] == [
+    trials = KernelBench(EVERY, CPU, 1e12, LIMITS).measure(CASE)
+    assert [trial.candidate.name for trial in trials] == [
         "ours",
         "dense",
         "dense with zeros",
@@ -177,25 +181,25 @@ def test_every_candidate_has_times_or_a_reason() -> None:
         "compiled published",
         "compiled gather + einsum",
     ]
-    for each in timed:
-        assert bool(each.seconds) != bool(each.reason)
-        assert not each.seconds or len(each.seconds) == 3
-        if each.candidate.name.startswith(COMPILED_PREFIX):
-            assert each.reason == "compiled in some cases only, for time"
-    direct = next(each for each in timed if each.candidate.name == "direct")
+    for trial in trials:
+        assert bool(trial.seconds) != bool(trial.reason)
+        assert not trial.seconds or len(trial.seconds) == 3
+        if trial.candidate.name.startswith(COMPILED_PREFIX):
+            assert trial.reason == "compiled in some cases only, for time"
+    direct = next(trial for trial in trials if trial.candidate.name == "direct")
     assert direct.reason == "a Triton kernel, for CUDA only"
 
 
 def test_what_does_not_fit_into_memory_is_not_tried() -> None:
     case = LayerCase(2, 64, 5, 4, "0.33")
-    timed = KernelBench(EVERY, CPU, 200_000, LIMITS).measure(case)
-    reasons = {each.candidate.name: each.reason for each in timed}
+    trials = KernelBench(EVERY, CPU, 200_000, LIMITS).measure(case)
+    reasons = {trial.candidate.name: trial.reason for trial in trials}
     assert reasons["published"].startswith("it needs 0 GiB of ")
     assert not reasons["dense"]
 
 
 def test_memory_is_counted_with_every_window_and_its_copy() -> None:
-    published = next(each for each in EVERY if each.name == "published")
+    published = next(candidate for candidate in EVERY if candidate.name == "published")
     case = LayerCase(128, 256, 28, 4, "0.33")
     layer, spread = 128 * 256 * 28 * 28, 128 * 28 * 28 * 256 * 64
     assert published.bytes_needed(case) == 4 * (2 * layer + 2 * spread)
@@ -204,7 +208,7 @@ def test_memory_is_counted_with_every_window_and_its_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "seconds", "case", "expected"),
+    ("name", "timed_case", "seconds", "case", "expected"),
     [
         ("per window", CASE, 2.0, replace(CASE, mode=BOTH_WAYS), 6),
         ("per window", replace(CASE, batch=1), 2.5, CASE, 5),
@@ -214,25 +218,25 @@ def test_memory_is_counted_with_every_window_and_its_copy() -> None:
         ("published", replace(CASE, batch=1), 35.0, CASE, 70),
     ],
 )
-def test_what_would_take_too_long_is_not_called(
-    name: str, known: LayerCase, seconds: float, case: LayerCase, expected: int
+def test_a_candidate_that_would_take_too_long_is_not_called(
+    name: str, timed_case: LayerCase, seconds: float, case: LayerCase, expected: int
 ) -> None:
     bench = KernelBench(of_kind(EVERY, RPW), CPU, 1e12, LIMITS)
-    bench.least_s[name, known] = seconds
-    reasons = {each.candidate.name: each.reason for each in bench.measure(case)}
+    bench.least_s[name, timed_case] = seconds
+    reasons = {trial.candidate.name: trial.reason for trial in bench.measure(case)}
     limit_s = 60 if case.mode == FORWARD and name == "published" else 4
     reason = f"about {expected} s a call, over the limit of {limit_s} s" if expected else ""
     assert reasons[name] == reason
     assert not reasons["grouped"]
 
 
-def test_times_are_remembered() -> None:
+def test_the_least_times_are_kept() -> None:
     bench = KernelBench(EVERY, CPU, 1e12, LIMITS)
-    timed = {each.candidate.name: each for each in bench.measure(CASE)}
+    timed = {trial.candidate.name: trial for trial in bench.measure(CASE)}
     assert bench.least_s["dense", CASE] == min(timed["dense"].seconds)
 
 
-def test_a_failure_is_a_reason_not_an_end() -> None:
+def test_an_error_of_a_candidate_becomes_its_reason() -> None:
     def build(case: LayerCase, device: torch.device) -> Implementation:
         raise RuntimeError("no such engine\nand more")
 
@@ -256,8 +260,8 @@ def test_ours_is_compared_at_full_size_too(mode: str) -> None:
         bench.measure(replace(CASE, mode=mode, batch=3))
 
 
-def test_the_windows_that_torch_compile_unrolls_are_few() -> None:
-    unrolled = next(each for each in EVERY if each.name == "compiled published")
+def test_torch_compile_unrolls_few_windows_only() -> None:
+    unrolled = next(candidate for candidate in EVERY if candidate.name == "compiled published")
     many = LayerCase(1, 512, 14, 4, "0.33")
     assert unrolled.refusal(many, CPU, 1e12) == "more than 32 windows to unroll"
     assert unrolled.refusal(replace(many, mode=BOTH_WAYS), CPU, 1.0)
@@ -272,39 +276,39 @@ ROW_CASE = LayerCase(2, 16, 5, 4, "0.33")
 OUR_CANDIDATE, DENSE, ZEROS = of_kind(list_candidates("reference", False), RPW)[:3]
 
 
-def rows(*timed: Trial) -> list[Row]:
-    return list(case_rows(ROW_CASE, timed, 1e-3, MACHINE))
+def rows(*trials: Trial) -> list[Row]:
+    return list(case_rows(ROW_CASE, trials, 1e-3, MACHINE))
 
 
-def of(found: list[Row], candidate: LayerCandidate, metric: str) -> Row:
-    (row,) = (r for r in found if (r["candidate"], r["metric"]) == (candidate.name, metric))
+def of(all_rows: list[Row], candidate: LayerCandidate, metric: str) -> Row:
+    (row,) = (r for r in all_rows if (r["candidate"], r["metric"]) == (candidate.name, metric))
     return row
 
 
 def test_rows_have_exactly_the_columns_of_the_contract() -> None:
     assert ", ".join(COLUMNS) == CONTRACT
-    timed = (
+    trials = (
         Trial(OUR_CANDIDATE, note="way", seconds=[1.0]),
         Trial(DENSE, seconds=[1.0]),
         Trial(ZEROS, reason="no"),
     )
-    for row in [*rows(*timed), *rate_rows(Rates(1e9, {"fp32": 2e9}), MACHINE)]:
+    for row in [*rows(*trials), *rate_rows(Rates(1e9, {"fp32": 2e9}), MACHINE)]:
         assert tuple(row) == COLUMNS
 
 
 def test_the_numbers_of_a_candidate() -> None:
     ours = Trial(OUR_CANDIDATE, note="dense", seconds=[0.002, 0.004, 0.003])
-    found = rows(ours, Trial(DENSE, seconds=[0.001, 0.002, 0.006]))
-    time = of(found, OUR_CANDIDATE, "time")
+    all_rows = rows(ours, Trial(DENSE, seconds=[0.001, 0.002, 0.006]))
+    time = of(all_rows, OUR_CANDIDATE, "time")
     assert (time["unit"], time["median"], time["bound"]) == ("ms", 3.0, 1.0)
     assert (time["p20"], time["p80"]) == (2.4, 3.6)
-    assert of(found, OUR_CANDIDATE, "least time")["median"] == 2.0
-    assert of(found, OUR_CANDIDATE, "share of bound")["median"] == pytest.approx(1 / 3, rel=1e-5)
-    assert of(found, OUR_CANDIDATE, "rounds")["median"] == 3
+    assert of(all_rows, OUR_CANDIDATE, "least time")["median"] == 2.0
+    assert of(all_rows, OUR_CANDIDATE, "share of bound")["median"] == pytest.approx(1 / 3, rel=1e-5)
+    assert of(all_rows, OUR_CANDIDATE, "rounds")["median"] == 3
     # Round by round: 2, 2 and a half.
-    ratio = of(found, OUR_CANDIDATE, "ratio")
+    ratio = of(all_rows, OUR_CANDIDATE, "ratio")
     assert (ratio["median"], ratio["unit"]) == (2.0, "x dense")
-    assert of(found, OUR_CANDIDATE, "ratio of least times")["median"] == 2.0
+    assert of(all_rows, OUR_CANDIDATE, "ratio of least times")["median"] == 2.0
     assert time["provider"] == "ifspace reference: dense"
     keys = ("case", "mode", "dtype", "layout", "N", "C", "F", "H", "W", "device", "date")
     assert [time[key] for key in keys] == [
@@ -323,21 +327,23 @@ def test_the_numbers_of_a_candidate() -> None:
 
 
 def test_a_single_call_is_compared_with_the_median() -> None:
-    found = rows(Trial(OUR_CANDIDATE, seconds=[0.03]), Trial(DENSE, seconds=[0.001, 0.002, 0.009]))
-    assert of(found, OUR_CANDIDATE, "ratio")["median"] == 15.0
+    all_rows = rows(
+        Trial(OUR_CANDIDATE, seconds=[0.03]), Trial(DENSE, seconds=[0.001, 0.002, 0.009])
+    )
+    assert of(all_rows, OUR_CANDIDATE, "ratio")["median"] == 15.0
 
 
 def test_a_candidate_that_did_not_run_has_a_row_that_says_why() -> None:
-    found = rows(
+    all_rows = rows(
         Trial(OUR_CANDIDATE, reason="it needs 13 GiB of 12"), Trial(DENSE, seconds=[0.001])
     )
-    row = of(found, OUR_CANDIDATE, "not run: it needs 13 GiB of 12")
+    row = of(all_rows, OUR_CANDIDATE, "not run: it needs 13 GiB of 12")
     assert (row["median"], row["bound"]) == ("", "")
 
 
 def test_without_the_baseline_there_is_no_ratio() -> None:
-    found = rows(Trial(OUR_CANDIDATE, seconds=[0.03]), Trial(DENSE, reason="no"))
-    assert {row["metric"] for row in found if row["candidate"] == "ours"} == {
+    all_rows = rows(Trial(OUR_CANDIDATE, seconds=[0.03]), Trial(DENSE, reason="no"))
+    assert {row["metric"] for row in all_rows if row["candidate"] == "ours"} == {
         "time",
         "least time",
         "share of bound",
@@ -351,7 +357,7 @@ def test_the_rates_are_rows_too() -> None:
     assert (product["dtype"], product["median"], product["unit"]) == ("bf16", 790000.0, "GFLOP/s")
 
 
-def test_the_spread_of_one_number_is_that_number() -> None:
+def test_the_percentiles_of_one_number_are_that_number() -> None:
     assert percentiles([2.0]) == (2.0, 2.0, 2.0)
 
 
@@ -408,8 +414,8 @@ def test_a_wrong_candidate_stops_the_run(
     monkeypatch.setattr(kernels, "_ours", lambda impl: build)
     with pytest.raises(SystemExit, match=r"^2$"):
         main([*QUICK, "--windows", "4,1/2", "--out", str(tmp_path / "bench")])
-    said = capsys.readouterr().err
-    assert re.match(r"ours fails the check in RPW\(4,1/2\) .* nothing wrong is", said)
+    stderr = capsys.readouterr().err
+    assert re.match(r"ours fails the check in RPW\(4,1/2\) .* nothing wrong is", stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -425,24 +431,24 @@ def test_a_wrong_candidate_stops_the_run(
         (["--windows", "3,0"], "groups do not divide the input channels: got 3 groups of 16"),
     ],
 )
-def test_bad_arguments_are_refused_in_a_line(
+def test_bad_arguments_are_an_error_of_one_line(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         main([*QUICK, *arguments])
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert stderr.count("\n") == 1
 
 
-def test_what_comes_after_the_time_limit_says_so(tmp_path: Path) -> None:
+def test_cases_after_the_time_limit_have_a_reason(tmp_path: Path) -> None:
     main([*QUICK, "--layouts", "nchw", "--time-limit", "-1", "--out", str(tmp_path / "b")])
     (page,) = (tmp_path / "b").glob("*.md")
     assert "the time limit of the run was over" in page.read_text()
     assert "| not measured |" in page.read_text()
 
 
-def test_torch_compile_is_timed_where_it_is_said() -> None:
+def test_torch_compile_is_timed_in_the_chosen_cases() -> None:
     chosen = compiled_cases("some", torch.device("cpu"))
     case = LayerCase(128, 512, 14, 4, "1/2")
     assert chosen(case)

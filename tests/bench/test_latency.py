@@ -1,4 +1,4 @@
-"""What a block makes a device do, counted by hand."""
+"""The latency model: features counted by hand, fit, errors."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,10 +12,10 @@ from ifspace.kernels.rpw.cpu import plan_for
 from ifspace.kernels.windows import windows_of
 
 
-def test_every_layer_reads_and_writes_its_maps_and_reads_its_weights(block, here) -> None:
-    found = features(block("DW+PW", 16, 24, stride=2), here)
+def test_every_layer_reads_and_writes_feature_maps_and_reads_weights(block, here) -> None:
+    counts = features(block("DW+PW", 16, 24, stride=2), here)
     before, after = 2 * 12 * 12, 2 * 6 * 6
-    assert found == {
+    assert counts == {
         "DW operations": 2 * after * 9 * 16,
         "DW bytes": 4 * (before * 16 + after * 16 + 9 * 16),
         "DW launches": 1,
@@ -25,21 +25,21 @@ def test_every_layer_reads_and_writes_its_maps_and_reads_its_weights(block, here
     }
 
 
-def test_layers_before_the_stride_run_on_the_larger_maps(block, here) -> None:
-    found = features(block("PW+DW", 8, stride=2), replace(here, dtype="bf16"))
-    assert found["PW operations"] == 2 * 2 * 144 * 64
-    assert found["DW bytes"] == 2 * (2 * 144 * 8 + 2 * 36 * 8 + 72)
+def test_layers_before_the_stride_run_on_the_larger_feature_maps(block, here) -> None:
+    counts = features(block("PW+DW", 8, stride=2), replace(here, dtype="bf16"))
+    assert counts["PW operations"] == 2 * 2 * 144 * 64
+    assert counts["DW bytes"] == 2 * (2 * 144 * 8 + 2 * 36 * 8 + 72)
 
 
 def test_few_channels_to_a_group_fill_vectors_in_part(block, here) -> None:
-    found = features(block("GC(4)+SH(4)+GPW(2)", 16, 32), here)
+    counts = features(block("GC(4)+SH(4)+GPW(2)", 16, 32), here)
     pixels = 2 * 36
     # Groups of 4 channels take the place of 16, twice; those of GPW are 8 and 16 wide.
-    assert found["GC padded operations"] == 2 * pixels * 4 * 16 * 16 * 9
-    assert found["GPW padded operations"] == 2 * pixels * 2 * 16 * 16
-    assert found["GC operations"] == 2 * pixels * 16 * 4 * 9
-    assert found["SH bytes"] == 4 * pixels * 32
-    assert "SH operations" not in found
+    assert counts["GC padded operations"] == 2 * pixels * 4 * 16 * 16 * 9
+    assert counts["GPW padded operations"] == 2 * pixels * 2 * 16 * 16
+    assert counts["GC operations"] == 2 * pixels * 16 * 4 * 9
+    assert counts["SH bytes"] == 4 * pixels * 32
+    assert "SH operations" not in counts
 
 
 def test_layers_of_one_kind_are_added_up(block, here) -> None:
@@ -49,10 +49,10 @@ def test_layers_of_one_kind_are_added_up(block, here) -> None:
 
 def test_rolling_layers_are_counted_as_they_are_run(block, here) -> None:
     candidate = block("RPW(4,0)", 128, side=14, batch=16)
-    found = features(candidate, here)
+    counts = features(candidate, here)
     tiles = plan_for(windows_of(128, 128, 4, 0), 16 * 14**2, True).forward
     way = "RPW tiled" if tiles else "RPW dense"
-    assert {f"{way} operations", f"{way} bytes", f"{way} launches"} == set(found)
+    assert {f"{way} operations", f"{way} bytes", f"{way} launches"} == set(counts)
     small = features(block("RPW(4,0)"), here)
     # So few channels go through a dense convolution, zeros and all.
     assert small["RPW dense operations"] == 2 * 72 * 16 * 16
@@ -65,13 +65,13 @@ def test_operations_are_those_that_a_counter_sees(text: str, block, here) -> Non
     candidate = block(text, 16, 32, stride=2)
     with FlopCounterMode(display=False) as counter:
         here.build(candidate)(here.draw(*candidate.in_shape))
-    found = features(candidate, here)
-    told = sum(
+    counts = features(candidate, here)
+    counted = sum(
         count
-        for name, count in found.items()
+        for name, count in counts.items()
         if name.endswith(" operations") and not name.endswith("padded operations")
     )
-    assert told == counter.get_total_flops()
+    assert counted == counter.get_total_flops()
 
 
 def test_a_style_makes_passes_of_its_own(block, here) -> None:
@@ -116,45 +116,45 @@ def measured(block, here):
     return [(each, true_ms(each, here)) for each in every]
 
 
-def test_a_model_finds_what_times_are_made_of(measured, block, here) -> None:
+def test_a_model_recovers_the_coefficients_of_the_times(measured, block, here) -> None:
     # One kind takes as many coefficients as it has features: so many shapes tell them apart.
     more = [block("CONV", width, side=side) for width, side in ((32, 6), (16, 12), (64, 3))]
     fit = [pair for n, pair in enumerate(measured) if n % 3]
-    fit += [(each, true_ms(each, here)) for each in more]
+    fit += [(candidate, true_ms(candidate, here)) for candidate in more]
     held_out = measured[::3]
-    found = FittedModel.fit("forward", fit, held_out, partial(features, conditions=here))
-    errors = found.errors[MODEL]
+    fitted = FittedModel.fit("forward", fit, held_out, partial(features, conditions=here))
+    errors = fitted.errors[MODEL]
     assert errors.count == len(held_out)
     assert errors.rank_correlation == pytest.approx(1.0)
     assert errors.median_error < 1e-6
     assert errors.misses == ()
-    assert found.fitted_to == len(fit) + len(held_out)
-    assert found.model.coefficients["CONV bytes"] == pytest.approx(TIMES["bytes"])
+    assert fitted.fitted_to == len(fit) + len(held_out)
+    assert fitted.model.coefficients["CONV bytes"] == pytest.approx(TIMES["bytes"])
 
 
-def test_nothing_is_judged_by_a_model_that_has_seen_it(block) -> None:
-    # One block five times, a part each: what is guessed is the best for the other four.
+def test_no_block_is_judged_by_a_model_fitted_to_it(block) -> None:
+    # One block five times, each a part: what is guessed is the best for the other four.
     times = [1.0, 2.0, 3.0, 4.0, 9.0]
-    found = FittedModel.fit(
+    fitted = FittedModel.fit(
         "forward", [], [(block("PW"), time) for time in times], lambda _: {"x": 1.0}
     )
     errors = []
     for time in times:
         others = [1 / other for other in times if other != time]
-        guess = sum(others) / sum(each**2 for each in others)
+        guess = sum(others) / sum(other**2 for other in others)
         errors.append(abs(guess - time) / time)
-    assert found.errors[MODEL].median_error == pytest.approx(sorted(errors)[2])
-    assert (found.errors[MODEL].count, found.fitted_to) == (len(times), len(times))
+    assert fitted.errors[MODEL].median_error == pytest.approx(sorted(errors)[2])
+    assert (fitted.errors[MODEL].count, fitted.fitted_to) == (len(times), len(times))
 
 
-def test_one_amount_alone_knows_less(measured, here, block) -> None:
+def test_one_amount_alone_predicts_worse(measured, here, block) -> None:
     # All here have the same width: so many parameters say little of the time.
     held_out = [(x, ms) for x, ms in measured if x.side == 24][::2]
     fit = [pair for pair in measured if pair not in held_out]
-    found = FittedModel.fit("forward", fit, held_out, partial(features, conditions=here))
-    assert list(found.errors) == [MODEL, *ALONE]
+    fitted = FittedModel.fit("forward", fit, held_out, partial(features, conditions=here))
+    assert list(fitted.errors) == [MODEL, *ALONE]
     for name in ALONE:
-        assert found.errors[name].median_error > 0.1 + found.errors[MODEL].median_error
+        assert fitted.errors[name].median_error > 0.1 + fitted.errors[MODEL].median_error
     # They are fitted where the others stand: blocks elsewhere make no difference.
     here_alone = FittedModel.fit(
         "forward",
@@ -162,33 +162,33 @@ def test_one_amount_alone_knows_less(measured, here, block) -> None:
         held_out,
         partial(features, conditions=here),
     )
-    assert here_alone.errors["MACs alone"] == found.errors["MACs alone"]
+    assert here_alone.errors["MACs alone"] == fitted.errors["MACs alone"]
 
 
-def test_the_relative_error_is_what_is_least() -> None:
+def test_the_squared_relative_error_is_minimal() -> None:
     # (c - 1)^2 + (c / 4 - 1)^2 is least there; the squared error in milliseconds is at 2.5.
     model = LatencyModel.fit([({"bytes": 1.0}, 1.0), ({"bytes": 1.0}, 4.0)])
     assert model.coefficients["bytes"] == pytest.approx((1 + 1 / 4) / (1 + 1 / 16))
 
 
-def test_a_kind_that_was_never_seen_is_not_predicted() -> None:
+def test_a_kind_that_was_not_measured_is_not_predicted() -> None:
     model = LatencyModel.fit([({"PW bytes": 2.0}, 4.0)])
     assert model.predict({"PW bytes": 3.0}) == pytest.approx(6.0)
     assert model.predict({"PW bytes": 3.0, "GC bytes": 1.0}) is None
     assert LatencyModel.fit([]).predict({"x": 1.0}) is None
 
 
-def test_errors_are_those_of_what_was_predicted() -> None:
+def test_errors_leave_out_what_was_not_predicted() -> None:
     measured = [1.0, 2.0, 4.0, 8.0, 10.0, 100.0]
-    found = Errors.of([1.1, 1.8, 5.0, 8.0, 20.0, None], measured)
-    assert (found.count, found.rank_correlation) == (5, pytest.approx(1.0))
-    assert found.median_error == pytest.approx(0.1)
+    fitted = Errors.of([1.1, 1.8, 5.0, 8.0, 20.0, None], measured)
+    assert (fitted.count, fitted.rank_correlation) == (5, pytest.approx(1.0))
+    assert fitted.median_error == pytest.approx(0.1)
     assert Errors.of([1.0] * 4, measured[:4]) == Errors(4, None, None)
     alike = Errors.of([2.0] * 6, measured)
     assert (alike.rank_correlation, alike.misses) == (None, ("median error 78%, goal 20%",))
 
 
-def test_misses_are_said() -> None:
+def test_missed_goals_are_named() -> None:
     assert Errors(9, 0.85, 0.25).misses == (
         "rank correlation 0.85, goal 0.9",
         "median error 25%, goal 20%",
@@ -196,11 +196,11 @@ def test_misses_are_said() -> None:
     assert Errors(9, 0.9, 0.2).misses == ()
 
 
-def test_a_model_is_plain_values(measured, here) -> None:
-    found = FittedModel.fit(
+def test_a_model_is_recorded_as_plain_values(measured, here) -> None:
+    fitted = FittedModel.fit(
         "forward", measured[:20], measured[20:], partial(features, conditions=here)
     )
-    values = found.record()
+    values = fitted.record()
     assert values["unit"] == "ms"
     assert set(values["errors"]) == {MODEL, *ALONE}
     assert set(values["errors"][MODEL]) == {"count", "rank_correlation", "median_error"}

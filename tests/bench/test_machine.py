@@ -1,4 +1,4 @@
-"""The device asked for, and what becomes of memory given back."""
+"""The device, its memory, its rates, and the bounds computed from them."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ from ifspace.bench.rows import BOTH_WAYS
 from ifspace.errors import SettingError
 
 
-def test_a_device_that_is_not_there_is_refused_in_a_line() -> None:
+def test_a_missing_device_raises() -> None:
     assert find_device("cpu") == torch.device("cpu")
     with pytest.raises(SettingError, match="no such device here: got 'tpu'; allowed: cpu"):
         find_device("tpu")
@@ -32,13 +32,13 @@ def test_a_device_that_is_not_there_is_refused_in_a_line() -> None:
             find_device("cuda")
 
 
-def test_what_is_known_passes() -> None:
+def test_an_allowed_choice_passes() -> None:
     check_choice("dtype", "fp32", ["fp32"])
     with pytest.raises(SettingError, match=r"^no such dtype here: got 'fp7'; allowed: fp32, bf16;"):
         check_choice("dtype", "fp7", ["fp32", "bf16"])
 
 
-def test_tf32_is_switched_and_rounds_as_it_does() -> None:
+def test_tf32_is_switched_on_and_off_and_rounds_to_ten_bits() -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
         set_precision("tf32")
@@ -79,7 +79,7 @@ print(resident() - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and glibc")
 @pytest.mark.parametrize(("tell", "kept"), [("keep_memory", True), ("return_memory", False)])
-def test_memory_is_kept_or_given_back_as_told(tell: str, kept: bool) -> None:
+def test_freed_memory_is_kept_or_returned(tell: str, kept: bool) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RESIDENT.replace("{tell}", tell)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The most memory held at once, beside what must be held."""
+"""Peak memory, compared with the tensors that must be held."""
 
 import sys
 from collections.abc import Callable
@@ -18,9 +18,11 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="n
 
 def peaks(here, *calls: Callable[[], None]) -> list[int | None]:
     measured: list[int] = []
-    found = peak_bytes(calls, here.device, here.dtype, here.threads, lambda: measured.append(1))
+    found_peaks = peak_bytes(
+        calls, here.device, here.dtype, here.threads, lambda: measured.append(1)
+    )
     assert len(measured) in (0, len(calls))
-    return found
+    return found_peaks
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Targets judged on made-up rows."""
+"""Targets and page of fixed rows."""
 
 from typing import Any
 
@@ -25,9 +25,9 @@ def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:
     return start | {"candidate": candidate, "metric": metric, "median": value} | other
 
 
-def verdict(targets: tuple[Target, ...], words: str, *rows: Row) -> Verdict:
-    (found,) = (each for each in judge(rows, targets) if words in each.text)
-    return found
+def verdict_on(targets: tuple[Target, ...], words: str, *rows: Row) -> Verdict:
+    (verdict,) = (x for x in judge(rows, targets) if words in x.text)
+    return verdict
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_at_512_the_limit_follows_the_grouped_convolution(
     ours: float, grouped: float, word: str
 ) -> None:
     rows = row("ours", "ratio", ours), row("grouped", "ratio", grouped)
-    found = verdict(ON_CPU, "C = 512", *rows)
-    assert (found.word, found.cases) == (word, 1)
+    verdict = verdict_on(ON_CPU, "C = 512", *rows)
+    assert (verdict.word, verdict.cases) == (word, 1)
 
 
 def test_a_miss_says_by_how_much() -> None:
-    found = verdict(ON_CPU, "C = 256", row("ours", "ratio", 0.90, C=256, H=28))
-    assert found.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.9 for 0.75, 20% off",)
-    assert found.worst == (0.90, 0.75, "RPW(4,1/2) 128x256x28 channels_last")
+    verdict = verdict_on(ON_CPU, "C = 256", row("ours", "ratio", 0.90, C=256, H=28))
+    assert verdict.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.9 for 0.75, 20% off",)
+    assert verdict.worst == (0.90, 0.75, "RPW(4,1/2) 128x256x28 channels_last")
 
 
 def test_every_layout_counts_where_either_is_asked_for() -> None:
@@ -55,10 +55,10 @@ def test_every_layout_counts_where_either_is_asked_for() -> None:
         row("ours", "ratio", 1.04, mode="forward+backward"),
         row("ours", "ratio", 0.9, dtype="bf16"),
     ]
-    forward = verdict(ON_CPU, "forward, either", *rows)
+    forward = verdict_on(ON_CPU, "forward, either", *rows)
     assert (forward.cases, len(forward.missed)) == (2, 1)
     assert "nchw" in forward.missed[0]
-    assert verdict(ON_CPU, "forward + backward", *rows).word == "met"
+    assert verdict_on(ON_CPU, "forward + backward", *rows).word == "met"
 
 
 @pytest.mark.parametrize(("published", "word"), [(15.0, "met"), (14.9, "missed")])
@@ -68,36 +68,36 @@ def test_thirty_times_the_published_composition(published: float, word: str) -> 
         row("published", "ratio", published, case="RPW(4,0.33)"),
         row("published", "ratio", 1.0),
     ]
-    found = verdict(ON_CPU, "published", *rows)
-    assert (found.word, found.cases) == (word, 1)
+    verdict = verdict_on(ON_CPU, "published", *rows)
+    assert (verdict.word, verdict.cases) == (word, 1)
 
 
 def test_what_was_not_measured_is_not_met() -> None:
     refused = row("published", "not run: it needs 13 GiB", "", case="RPW(4,0.33)")
     ours = row("ours", "ratio", 0.5, case="RPW(4,0.33)")
-    found = verdict(ON_CPU, "published", refused, ours)
-    assert (found.word, found.cases, len(found.unmeasured)) == ("not measured", 1, 1)
+    verdict = verdict_on(ON_CPU, "published", refused, ours)
+    assert (verdict.word, verdict.cases, len(verdict.unmeasured)) == ("not measured", 1, 1)
     more = [row("ours", "ratio", 0.5, case="RPW(4,0.33)", H=7)]
     more.append(row("published", "ratio", 40.0, case="RPW(4,0.33)", H=7))
-    assert verdict(ON_CPU, "published", refused, ours, *more).word == "met where measured"
-    assert verdict(ON_CPU, "C = 256").word == "not measured"
+    assert verdict_on(ON_CPU, "published", refused, ours, *more).word == "met where measured"
+    assert verdict_on(ON_CPU, "C = 256").word == "not measured"
 
 
 def on_card(candidate: str, metric: str, value: float, **other: Any) -> Row:
     return row(candidate, metric, value, **({"dtype": "bf16"} | other))
 
 
-def test_on_a_card_the_share_of_the_bound_counts_at_the_large_sides() -> None:
+def test_on_cuda_the_share_of_the_bound_counts_at_the_large_sizes() -> None:
     rows = [
         on_card("ours", "share of bound", 0.76, H=56, C=128),
         on_card("ours", "share of bound", 0.50, H=14),
         on_card("ours", "share of bound", 0.50, H=56, C=128, N=1),
         on_card("ours", "share of bound", 0.50, H=56, C=128, layout="nchw"),
     ]
-    assert verdict(ON_CUDA, "75%", *rows).word == "met"
+    assert verdict_on(ON_CUDA, "75%", *rows).word == "met"
     rows.append(on_card("ours", "share of bound", 0.60, H=28, C=256))
-    found = verdict(ON_CUDA, "75%", *rows)
-    assert found.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.6 for 0.75, 20% off",)
+    verdict = verdict_on(ON_CUDA, "75%", *rows)
+    assert verdict.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.6 for 0.75, 20% off",)
 
 
 def test_faster_than_dense_is_strict_and_no_slower_is_not() -> None:
@@ -105,8 +105,8 @@ def test_faster_than_dense_is_strict_and_no_slower_is_not() -> None:
         on_card("ours", "ratio", 1.0),
         on_card("ours", "ratio", 1.0, mode="forward+backward"),
     ]
-    assert verdict(ON_CUDA, "forward: faster", *rows).word == "missed"
-    assert verdict(ON_CUDA, "no slower", *rows).word == "met"
+    assert verdict_on(ON_CUDA, "forward: faster", *rows).word == "missed"
+    assert verdict_on(ON_CUDA, "no slower", *rows).word == "met"
 
 
 def test_the_fused_block_has_targets_of_its_own() -> None:
@@ -117,9 +117,9 @@ def test_the_fused_block_has_targets_of_its_own() -> None:
         on_card("ours", "share of bound", 0.55, case=case),
         on_card("ours", "ratio", 2.0),
     ]
-    assert verdict(ON_CUDA, "1.8 times", *rows).word == "met"
-    assert verdict(ON_CUDA, "60%", *rows).word == "missed"
-    assert verdict(ON_CUDA, "faster than dense", *rows).cases == 1
+    assert verdict_on(ON_CUDA, "1.8 times", *rows).word == "met"
+    assert verdict_on(ON_CUDA, "60%", *rows).word == "missed"
+    assert verdict_on(ON_CUDA, "faster than dense", *rows).cases == 1
 
 
 def test_rows_read_back_from_a_file_are_judged_alike() -> None:

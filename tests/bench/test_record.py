@@ -25,14 +25,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "results"
 
 
-def test_a_file_is_entered_with_its_command(place: Path) -> None:
+def test_a_file_is_listed_with_its_command(place: Path) -> None:
     record.main(["best.md", "--", "best", "x.parquet"])
     page = (place / "README.md").read_text()
     assert "[best.md](best.md)" in page
     assert "`ifspace best x.parquet --out results/best.md`" in page
 
 
-def test_a_pattern_enters_what_was_written(place: Path) -> None:
+def test_a_pattern_lists_the_written_files(place: Path) -> None:
     record.main(["figures/*", "--", "report", "results", "--figures", "results/figures"])
     page = (place / "README.md").read_text()
     assert "[figures/a.svg](figures/a.svg)" in page
@@ -41,7 +41,7 @@ def test_a_pattern_enters_what_was_written(place: Path) -> None:
     assert "--out" not in page
 
 
-def test_what_has_gone_is_taken_out(place: Path) -> None:
+def test_missing_files_are_removed_from_the_list(place: Path) -> None:
     record.main(["best.md", "--", "best", "x.parquet"])
     (place / "best.md").unlink()
     record.main(["other.md", "--", "best", "y.parquet"])

@@ -1,4 +1,4 @@
-"""What a run writes is what others read."""
+"""The files of a run: designs, models, latency table; those of earlier runs."""
 
 import csv
 import json
@@ -58,12 +58,12 @@ def test_designs_have_sources_that_are_the_block(bench: BlockBench, tmp_path: Pa
         "batch": 2,
     }
     assert len(values["designs"]) == 4
-    for each, candidate in zip(values["designs"], bench.shown, strict=True):
-        assert each["checked"]
-        assert each["block"] == str(candidate.sized.block)
-        assert each["composition"] == str(candidate.sized.block.composition)
+    for record, candidate in zip(values["designs"], bench.shown, strict=True):
+        assert record["checked"]
+        assert record["block"] == str(candidate.sized.block)
+        assert record["composition"] == str(candidate.sized.block.composition)
         names: dict = {}
-        exec(each["source"], names)
+        exec(record["source"], names)
         ours, theirs = names["Block"](), build(candidate.sized)
         ours.load_state_dict(theirs.state_dict())
         x = torch.randn(2, 16, 5, 5)
@@ -73,20 +73,20 @@ def test_designs_have_sources_that_are_the_block(bench: BlockBench, tmp_path: Pa
     assert values["designs"][3]["bottleneck"] == "6"
 
 
-def test_the_latency_table_is_read_by_the_layouts(bench: BlockBench, tmp_path: Path) -> None:
+def test_the_latency_table_is_one_that_layout_reads(bench: BlockBench, tmp_path: Path) -> None:
     files = ResultFiles(tmp_path, "cpu-test", "fp32", 2)
     files.prepare()
     write_results(bench, files, {}, PROVENANCE)
     table = read_latency(files.latency)
     # The inverted residual has a bottleneck, which the table cannot say.
     assert {case[0] for case in table.cases} == {"DW+RPW(4,0)+RPW(4,0)", "DW+PW", "CONV"}
-    for each, milliseconds in bench.least_ms(bench.shown)[:3]:
-        found = table.find(each.sized, 4)
-        assert float(found) == pytest.approx(milliseconds, abs=2e-6)
+    for block, least_ms in bench.least_ms(bench.shown)[:3]:
+        latency = table.find(block.sized, 4)
+        assert float(latency) == pytest.approx(least_ms, abs=2e-6)
     assert "source" in files.latency.read_text().splitlines()[0]
 
 
-def test_what_was_measured_goes_before_a_prediction(block, tmp_path: Path) -> None:
+def test_a_measurement_replaces_a_prediction(block, tmp_path: Path) -> None:
     rows = LatencyRows("cpu-test", "fp32")
     rows.put(block("PW"), 5.0, MODELLED)
     rows.put(block("PW"), 4.0, MEASURED)
@@ -114,8 +114,8 @@ def test_designs_of_earlier_runs_stay(bench: BlockBench, tmp_path: Path) -> None
     kept.designs[1]["source"] = "older"
     kept.designs[2]["style"] = "fog"
     write_results(bench, files, {}, PROVENANCE, replace(kept, models={"forward": {"unit": "ms"}}))
-    found = EarlierResults.read(files, bench.settings.conditions)
-    assert [(x["channels"], x["style"]) for x in found.designs] == [
+    again = EarlierResults.read(files, bench.settings.conditions)
+    assert [(x["channels"], x["style"]) for x in again.designs] == [
         (32, "plain"),
         (16, "plain"),
         (16, "fog"),
@@ -123,11 +123,11 @@ def test_designs_of_earlier_runs_stay(bench: BlockBench, tmp_path: Path) -> None
         (16, "plain"),
         (16, "plain"),
     ]
-    assert "older" not in [each["source"] for each in found.designs]
+    assert "older" not in [record["source"] for record in again.designs]
     # Without a new model the old one stays.
-    assert found.models == {"forward": {"unit": "ms"}}
+    assert again.models == {"forward": {"unit": "ms"}}
     # Latencies hold under the conditions that they were taken under.
-    assert (len(found.latencies), found.dropped) == (3, 0)
+    assert (len(again.latencies), again.dropped) == (3, 0)
     for other in ({"threads": 7}, {"style": "fog"}, {"layout": "nchw"}):
         there = EarlierResults.read(files, replace(bench.settings.conditions, **other))
         assert (there.latencies, there.dropped) == ((), 3)
@@ -164,7 +164,7 @@ def test_latencies_of_earlier_runs_stay_under_the_same_conditions(block, tmp_pat
         '{"version": 1, "designs": [{}], "model": {}}',
     ],
 )
-def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path, here) -> None:
+def test_an_unrecognised_file_of_designs_raises(text: str, tmp_path: Path, here) -> None:
     files = ResultFiles(tmp_path, "d", "fp32", 1)
     files.prepare()
     files.designs.write_text(text)
@@ -173,7 +173,7 @@ def test_a_foreign_file_of_designs_is_refused(text: str, tmp_path: Path, here) -
     assert "\n" not in str(refused.value)
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_raises_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "results"):
         with pytest.raises(OutputError, match="results cannot be written"):

@@ -1,4 +1,4 @@
-"""Rows are kept, replaced, read back; files of something else are refused."""
+"""Rows are kept, replaced, read back; other files are an error."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def timed(start, rounds: int, suffix: str = ""):
     ]
 
 
-def test_what_was_measured_is_known_until_something_differs(start, block, here) -> None:
+def test_a_candidate_is_timed_until_something_differs(start, block, here) -> None:
     measurements = Measurements(MACHINE)
     assert not measurements.is_timed(start, 3)
     measurements.put(timed(start, 3))
@@ -69,7 +69,7 @@ def test_what_was_measured_is_known_until_something_differs(start, block, here) 
     assert not measurements.is_timed(start, 9)
 
 
-def test_a_new_row_takes_the_place_of_the_old_one(start) -> None:
+def test_a_new_row_replaces_the_old_one(start) -> None:
     measurements = Measurements(MACHINE)
     measurements.put(timed(start, 3))
     measurements.put([with_numbers(start, TIME, "ms", [7.0])])
@@ -105,7 +105,7 @@ def test_rows_of_other_versions_are_not_kept(start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "got"),
     [
         (lambda text: "", "other columns"),
         (lambda text: "a,b\n1,2\n", "other columns"),
@@ -118,7 +118,9 @@ def test_rows_of_other_versions_are_not_kept(start, tmp_path: Path) -> None:
         (lambda text: "\0" + text, "other columns|line contains NUL"),
     ],
 )
-def test_a_foreign_file_is_refused_in_a_line(change, said: str, start, tmp_path: Path) -> None:
+def test_an_unrecognised_file_is_an_error_of_one_line(
+    change, got: str, start, tmp_path: Path
+) -> None:
     path = tmp_path / "blocks.csv"
     measurements = Measurements(MACHINE)
     measurements.put(timed(start, 3))
@@ -126,11 +128,11 @@ def test_a_foreign_file_is_refused_in_a_line(change, said: str, start, tmp_path:
     path.write_text(change(path.read_text()))
     with pytest.raises(SettingError, match=r"blocks\.csv cannot be added to: got ") as refused:
         Measurements(MACHINE).read(path)
-    assert any(each in str(refused.value) for each in said.split("|"))
+    assert any(part in str(refused.value) for part in got.split("|"))
     assert "\n" not in str(refused.value)
 
 
-def test_bytes_and_folders_are_refused(tmp_path: Path) -> None:
+def test_bytes_and_folders_raise(tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     for name in ("bytes.csv", "none.csv", "."):
         with pytest.raises(SettingError, match="cannot be added to"):

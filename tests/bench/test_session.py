@@ -1,4 +1,4 @@
-"""A whole bench on small blocks: what is measured, kept, predicted, and never timed."""
+"""A whole run on small blocks: what is measured, kept, predicted, and never timed."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_designs_and_baselines_are_timed_and_their_memory_measured(settings: Ben
     bench = new_bench(settings)
     bench.execute()
     names = ["DW+RPW(4,0)+RPW(4,0)", "DW+PW", "CONV"]
-    assert [each.name for each in bench.shown][:3] == names
+    assert [candidate.name for candidate in bench.shown][:3] == names
     assert bench.shown[3].provider == "baseline: ShuffleNet unit"
     for name in names:
         assert metrics(bench, name) == {
@@ -98,7 +98,7 @@ def test_a_block_that_fails_the_gate_is_never_timed(
     assert why == ("400 and 400, the catalogue says 401 parameters and 400 MACs a pixel")
     for mode in settings.conditions.modes:
         assert metrics(bench, "DW+PW", mode) == {f"red: {why}"}
-    assert "DW+PW" not in [each.name for each in bench.passed_here]
+    assert "DW+PW" not in [candidate.name for candidate in bench.passed_here]
 
 
 def test_a_block_that_fails_is_not_timed_for_the_model_either(settings: BenchSettings) -> None:
@@ -114,10 +114,10 @@ def test_a_block_that_fails_is_not_timed_for_the_model_either(settings: BenchSet
         if (r["candidate"], r["C"], r["H"]) == ("DW+PW", 16, 4)
     }
     assert left == {("16 to 16 ch", "red: ")}
-    assert "DW+PW" not in [each.name for each in bench.predictable()]
+    assert "DW+PW" not in [candidate.name for candidate in bench.predictable()]
 
 
-def test_what_cannot_be_run_is_no_answer(
+def test_a_run_without_times_raises(
     monkeypatch: pytest.MonkeyPatch, settings: BenchSettings
 ) -> None:
     monkeypatch.setattr("ifspace.bench.machine.MEMORY_SHARE", 0.0)
@@ -169,7 +169,7 @@ def test_a_run_goes_on_where_it_was_left(
     more.execute()
     assert timed == [("GC(8)+PW", "forward"), ("GC(8)+PW", "forward+backward")]
     assert more.designs[1].provider == "catalogue, baseline: MobileNet"
-    assert [each.name for each in more.baselines] == ["CONV"]
+    assert [candidate.name for candidate in more.baselines] == ["CONV"]
     # Half of the rounds are enough, fewer are not, and none are without `resume`.
     new_bench(replace(settings, repeats=6), measurements=first.measurements).execute()
     assert len(timed) == 2
@@ -198,7 +198,7 @@ def test_what_was_measured_before_an_interruption_is_kept(settings: BenchSetting
     assert again.reused == 0
 
 
-def test_what_became_right_is_no_longer_called_wrong(settings: BenchSettings) -> None:
+def test_a_block_that_became_right_loses_its_failure(settings: BenchSettings) -> None:
     measurements = Measurements(MACHINE)
     first = new_bench(settings, measurements=measurements)
     candidate = select(SMALL, 1, "params", SHAPE).candidates[0]
@@ -210,12 +210,12 @@ def test_what_became_right_is_no_longer_called_wrong(settings: BenchSettings) ->
         ]
     )
     first.execute()
-    said = {metric.partition(":")[0] for metric in metrics(first, candidate.name)}
-    assert "time" in said
-    assert not said & {"red", "not run"}
+    starts = {metric.partition(":")[0] for metric in metrics(first, candidate.name)}
+    assert "time" in starts
+    assert not starts & {"red", "not run"}
 
 
-def test_threads_are_given_back(settings: BenchSettings, here) -> None:
+def test_the_number_of_threads_is_restored(settings: BenchSettings, here) -> None:
     bench = new_bench(replace(settings, conditions=replace(here, threads=2)))
     counts: list[int] = []
     bench.save = lambda: counts.append(torch.get_num_threads())
@@ -229,14 +229,16 @@ def test_the_model_predicts_the_whole_catalogue(settings: BenchSettings) -> None
     bench = new_bench(replace(settings, calibrate=True, top=3), CATALOGUE)
     bench.execute()
     assert set(bench.models) == set(settings.conditions.modes)
-    kinds = {kind for each in bench.measured for kind in each.sized.block.composition.kinds}
+    kinds = {
+        kind for candidate in bench.measured for kind in candidate.sized.block.composition.kinds
+    }
     assert kinds >= {"CONV", "PW", "DW", "GC", "RPW", "GPW", "SH"}
     predicted = {
         row["candidate"]: float(row["median"])
         for row in bench.measurements
         if row["metric"] == "predicted time" and row["mode"] == FORWARD
     }
-    assert {str(each.block) for each in CATALOGUE.designs} <= predicted.keys()
+    assert {str(candidate.block) for candidate in CATALOGUE.designs} <= predicted.keys()
     assert min(predicted.values()) > 0
     errors = bench.models[FORWARD].errors["model"]
     # All of the sample judges, and the best are none of it.
@@ -253,16 +255,16 @@ def test_the_model_predicts_the_whole_catalogue(settings: BenchSettings) -> None
 
 
 @pytest.mark.slow
-def test_other_places_are_predicted_with_groups_of_their_own(settings: BenchSettings) -> None:
+def test_other_shapes_are_predicted_with_groups_of_their_own(settings: BenchSettings) -> None:
     there = BlockShape(16, 32, 2, 2, 2)
     bench = new_bench(replace(settings, calibrate=True, predict=(there,)), CATALOGUE)
     bench.execute()
     elsewhere = list(bench.elsewhere())
-    assert [each.shapes for each in elsewhere] == [there.shapes] * 4
-    assert None not in [bench.predict(each) for each in elsewhere]
-    for each, chosen in zip(elsewhere[2:], bench.designs, strict=True):
-        assert each.sized.block.composition == chosen.sized.block.composition
-        assert channel_field(each.sized.layers) == 16
+    assert [candidate.shapes for candidate in elsewhere] == [there.shapes] * 4
+    assert None not in [bench.predict(candidate) for candidate in elsewhere]
+    for candidate, chosen in zip(elsewhere[2:], bench.designs, strict=True):
+        assert candidate.sized.block.composition == chosen.sized.block.composition
+        assert channel_field(candidate.sized.layers) == 16
 
 
 @pytest.mark.slow
@@ -279,7 +281,7 @@ def test_compiled_blocks_are_timed_beside(
     assert not any("compile" in metric for metric in sampled)
 
 
-def test_parts_add_up_and_end_where_they_are() -> None:
+def test_parts_of_the_progress_add_up() -> None:
     counts: list[tuple[int, int]] = []
     estimate = ProgressEstimate(
         lambda done, total: counts.append((done, total)), {"a": 1.0, "b": 4.0, "c": 5.0}
@@ -295,13 +297,13 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
 @given(points)
-def test_those_that_stay_are_those_that_none_beats(given_points) -> None:
+def test_the_front_is_the_points_that_none_beats(given_points) -> None:
     def beaten(point) -> bool:
         return any(
             other[0] <= point[0] and other[1] <= point[1] and other != point
             for other in given_points
         )
 
-    found = front(given_points)
-    assert sorted(found) == [n for n, each in enumerate(given_points) if not beaten(each)]
-    assert [given_points[n] for n in found] == sorted(given_points[n] for n in found)
+    indices = front(given_points)
+    assert sorted(indices) == [n for n, point in enumerate(given_points) if not beaten(point)]
+    assert [given_points[n] for n in indices] == sorted(given_points[n] for n in indices)
