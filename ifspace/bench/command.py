@@ -178,18 +178,19 @@ def command(
 ) -> None:
     """Time the best designs of CATALOGUE here: forward, forward + backward, memory.
 
-    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`; results/catalogue-64.parquet if
-    there is one, else it is enumerated anew up to 4 layers. At other widths than its own the
-    groups are solved anew. A block is checked before it is timed: parameters, MACs, field, numbers,
-    gradients; what is wrong is listed and never timed. Blocks are timed in turn, and the rows are
-    kept after every round: an interrupted run goes on with --resume. A model of latency, fitted to
-    a sample of the catalogue, predicts the rest and writes the table for `ifspace layout
-    --latency`. At the defaults it takes a minute or two on two cores, most of it for the model.
-    Rows of other blocks, widths and conditions stay. Exit status 2 when nothing could be timed.
+    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. By default it is
+    results/catalogue-64.parquet if there is one; else blocks of up to 4 layers are enumerated. At
+    widths other than its own the group counts are solved again. A block is checked before it is
+    timed: parameters, MACs, field, output, gradients; a block that fails is listed and never timed.
+    Blocks are timed in turn, and the rows are saved after every round: an interrupted run continues
+    with --resume. A latency model, fitted to a sample of the catalogue, predicts the rest and
+    writes the table for `ifspace layout --latency`. With the defaults it takes a minute or two on
+    two cores, most of it for the model. Rows of other blocks, widths and conditions stay. Exit
+    status 2 when nothing could be timed.
     """
     check_installed(
         {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
-        "blocks are sized, timed and their latencies fitted with them",
+        "blocks are sized and timed, and latencies fitted, with these packages",
         extras="bench",
     )
     from ifspace.bench.machine import find_device, this_machine

@@ -84,7 +84,10 @@ class Target:
     strict: bool = False
 
     def excess(self, numbers: Numbers) -> tuple[float, float, float] | None:
-        """Return value, limit, and how much is missing as a share of the limit (<= 0: nothing)."""
+        """Return value, limit, and by how much the value misses it, as a share of the limit.
+
+        A share of 0 or less is a value within the limit; None where one was not measured.
+        """
         value, limit = self.value(numbers), self.limit(numbers)
         if value is None or limit is None:
             return None
@@ -92,7 +95,7 @@ class Target:
         return value, limit, missing
 
     def met(self, missing: float) -> bool:
-        """Return whether a case with so much missing meets the target."""
+        """Return whether a value that misses its limit by such a share meets the target."""
         return missing < 0 if self.strict else missing <= 0
 
 
@@ -336,7 +339,7 @@ def _targets(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def _ratios(rows: Sequence[Row], baseline: str) -> list[str]:
-    """Return the table of times over the baseline's, and torch.compile's where there is one."""
+    """Return the table of ratios to the baseline, and that of torch.compile if it was timed."""
     cases = by_case(rows)
     names = [
         name

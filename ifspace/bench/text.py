@@ -238,7 +238,7 @@ def notes(bench: BlockBench) -> Iterator[str]:
     shape = bench.settings.shape
     if bench.solved:
         yield (
-            f"groups of {bench.solved} designs solved anew from {shape.channels} to "
+            f"groups of {bench.solved} designs solved again from {shape.channels} to "
             f"{shape.out_channels} channels; enumerate that width to predict its whole catalogue"
         )
     if bench.settings.calibrate and not bench.models:

@@ -150,7 +150,7 @@ def test_another_width_is_solved_and_added_to_the_rows(run: Callable, catalogue:
         "bench", catalogue, *QUICK, "--no-backward", "-C", 8, "-F", 24, "--stride", 2, "--resume"
     )
     assert ended.status == 0, ended.err
-    assert "groups of 2 designs solved anew from 8 to 24 channels" in ended.err
+    assert "groups of 2 designs solved again from 8 to 24 channels" in ended.err
     assert {(row["C"], row["F"]) for row in case_rows()} == {("16", "16"), ("8", "24")}
     designs = json.loads(written()[1].read_text())["designs"]
     assert {path["channels"] for path in designs} == {8, 16}
