@@ -6,6 +6,7 @@ from typing import Any, Final
 from ifspace.catalogue.design import Catalogue, Design, dominators
 from ifspace.errors import SettingError
 from ifspace.kinds import canonical_kinds
+from ifspace.values import choice
 
 # What can be bounded and compared: the attribute of a design and its name in texts.
 AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
@@ -103,10 +104,7 @@ def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
 
 
 def _order(by: str) -> list[str]:
-    if by not in AMOUNTS:
-        raise SettingError.because(
-            "unknown amount", got=repr(by), allowed=", ".join(AMOUNTS), remedy="choose one of them"
-        )
+    choice(by, "by", AMOUNTS, "unknown amount")
     return [by, *(name for name in AMOUNTS if name != by)]
 
 
