@@ -37,13 +37,13 @@ from ifspace.errors import SettingError
         ),
         (
             ["show", "PW"],
-            "Missing option '--channels' / '-C'; allowed: --channels N (Width C that enters the "
-            "block); see `ifspace show --help`",
+            "Missing option '--channels' / '-C'; allowed: --channels N (Number of input "
+            "channels C); see `ifspace show --help`",
         ),
         (
             ["show", "PW", "-C"],
-            "Option '-C' requires an argument; allowed: --channels N (Width C that enters the "
-            "block); see `ifspace show --help`",
+            "Option '-C' requires an argument; allowed: --channels N (Number of input "
+            "channels C); see `ifspace show --help`",
         ),
         (
             ["kinds", "extra"],
