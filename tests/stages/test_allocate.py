@@ -209,7 +209,7 @@ def same_answer(problem: StagesProblem, rows: list[brute_stages.Row], top: int =
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_the_greatest_gain_of_problems_of_every_sort(seed: int) -> None:
+def test_the_best_layout_by_brute_force(seed: int) -> None:
     ended = [same_answer(problem, rows) for problem, rows in drawn(seed, 60)]
     assert ended.count("OPTIMAL") > 20
     assert ended.count("INFEASIBLE") > 5
@@ -217,13 +217,13 @@ def test_the_greatest_gain_of_problems_of_every_sort(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [10, 11])
-def test_the_best_few_of_problems_of_every_sort(seed: int) -> None:
+def test_the_best_few_layouts_by_brute_force(seed: int) -> None:
     ended = [same_answer(problem, rows, top=7) for problem, rows in drawn(seed, 40)]
     assert ended.count("OPTIMAL") > 15
 
 
 @pytest.mark.slow
-def test_the_problems_drawn_are_of_every_sort() -> None:
+def test_the_random_problems_cover_every_case() -> None:
     problems = [problem for seed in range(4) for problem, _ in drawn(seed, 60)]
     names = {tuple(problem.budgets.limits) for problem in problems}
     assert len(names) == 15
@@ -237,7 +237,7 @@ def test_the_problems_drawn_are_of_every_sort() -> None:
         assert count > 15
 
 
-def test_all_layouts_of_a_problem_one_after_the_other() -> None:
+def test_every_layout_of_a_problem_is_a_plan_in_order() -> None:
     begun = make_layout("CONV", (8, 8), (4, 4), (1, 1), stem_and_head=StemAndHead(inputs=4))
     problem = StagesProblem(begun, Budgets(layers=6), blocks=(Blocks("CONV"),) * 2, max_depth=3)
     rows = list(brute_stages.layouts(problem))
@@ -283,7 +283,7 @@ def test_parameters_alone_let_the_first_stage_grow() -> None:
 
 
 @pytest.mark.parametrize(("name", "side"), [("vgg19", 32), ("mobilenet", 32), ("resnet50", 224)])
-def test_no_state_of_the_organizer_is_above_the_optimum(name: str, side: int) -> None:
+def test_no_state_of_the_organizer_beats_the_optimum(name: str, side: int) -> None:
     way = organize(network(name, side))
     draw = random.Random(name)
     for state in draw.sample(way.layouts, 3):
@@ -310,13 +310,13 @@ WIDE = StagesProblem(
 )
 
 
-def test_no_time_is_an_answer_without_a_plan() -> None:
+def test_without_time_there_is_no_plan() -> None:
     answer = best_stages(WIDE, time_limit_s=0)
     assert (answer.status, answer.bound, answer.plans) == (Status.UNKNOWN, None, ())
 
 
 @pytest.mark.slow
-def test_a_short_time_never_ends_with_what_is_wrong() -> None:
+def test_a_short_time_limit_never_gives_a_wrong_answer() -> None:
     proven = best_stages(WIDE)
     assert (proven.status, len(proven.plans)) == (Status.OPTIMAL, 1)
     assert proven.bound is not None
@@ -330,7 +330,7 @@ def test_a_short_time_never_ends_with_what_is_wrong() -> None:
             assert gains[0] - CLOSE <= proven.bound <= answer.bound + CLOSE
 
 
-def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unproven_plan_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     solves = []
 
     def cut_short(*arguments: Any) -> Outcome:
@@ -404,7 +404,7 @@ def test_a_layout_that_the_solver_once_lost_when_it_simplified_the_model() -> No
     assert [row.params for _, row in ranked[:3]] == [404, 408, 476]
 
 
-def test_a_solver_that_contradicts_itself_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_solver_that_contradicts_itself_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = StagesProblem(network("vgg16", 32), Budgets(params=6 * 10**6))
     real, seen = optimizer.solve, []
 
@@ -453,7 +453,7 @@ def cheapest(unit: BlockChoice, entry: int, width: int) -> Block | None:
 
 
 @pytest.mark.parametrize("unit", [OPEN, NARROW], ids=str)
-def test_open_units_get_their_cheapest_groups(unit: BlockChoice) -> None:
+def test_open_blocks_get_their_cheapest_groups(unit: BlockChoice) -> None:
     widths = ((8, 12, 13), (16, 24))
     sized = SizedChoices(problem(unit, CONV, widths=widths))
     legal = 0
@@ -470,7 +470,7 @@ def test_open_units_get_their_cheapest_groups(unit: BlockChoice) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_best_layout_with_open_units_by_brute_force(seed: int) -> None:
+def test_the_best_layout_with_open_blocks_by_brute_force(seed: int) -> None:
     budgets = Budgets(params=[3000, 6000, 12000][seed], macs=[10**5, 3 * 10**5, None][seed])
     widths = ((8, 12), (16, 8))
     stages_problem = problem(OPEN, NARROW, CONV, widths=widths, budgets=budgets, max_depth=5)
@@ -490,7 +490,7 @@ def test_two_processes_find_the_same() -> None:
     assert best_stages(stages_problem, 2, jobs=2) == best_stages(stages_problem, 2)
 
 
-def test_units_enter_at_the_widths_of_the_stage_before() -> None:
+def test_stages_are_entered_at_the_widths_of_the_stage_before() -> None:
     sized = SizedChoices(problem(CONV, widths=((8, 4), (16, 12, 6))))
     assert sized.entries == [(8,), (8, 4)]
     assert sized.left_out == {}
@@ -498,7 +498,7 @@ def test_units_enter_at_the_widths_of_the_stage_before() -> None:
         assert sized.at(CONV, entry, width, 1, opens=True) == Block.parse("CONV").at(entry, width)
 
 
-def test_given_blocks_that_do_not_fit_are_left_out() -> None:
+def test_blocks_that_do_not_fit_are_left_out() -> None:
     grouped = BlockChoice.of(Block.parse("GC(3)"))
     sized = SizedChoices(problem(grouped, CONV, widths=((9, 8), (12,))))
     assert sized.at(grouped, 9, 12, 1, opens=True) is not None
@@ -529,7 +529,7 @@ CASES = {
 }
 
 
-def test_what_was_not_measured_is_left_out() -> None:
+def test_blocks_without_a_latency_are_left_out() -> None:
     budgets = Budgets(latency_ms=Q(5))
     light = BlockChoice.of(Block.parse("DW+PW"))
     stages_problem = problem(light, CONV, budgets=budgets, latency=LatencyTable(CASES))
@@ -548,7 +548,7 @@ def test_what_was_not_measured_is_left_out() -> None:
             assert best_stages(replace(stages_problem, latency=rest)).status is Status.OPTIMAL
 
 
-def test_a_reason_of_the_first_stage_is_told_of_the_second_too() -> None:
+def test_one_reason_may_hold_for_two_stages() -> None:
     # The same sentence explains both stages; the first has another block.
     grouped = BlockChoice.of(Block.parse("GC(3)"))
     stages_problem = problem(
@@ -558,7 +558,9 @@ def test_a_reason_of_the_first_stage_is_told_of_the_second_too() -> None:
         SizedChoices(stages_problem)
 
 
-def test_open_units_are_asked_for_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_blocks_are_solved_once_for_each_pair_of_widths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     widths_solved: list[tuple[int, int]] = []
 
     def counted(groups_problem: GroupsProblem, **more: Any) -> Any:

@@ -56,7 +56,7 @@ def drawn(seed: int, count: int) -> Iterator[tuple[DepthsProblem, list[brute_dep
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "top"), [(0, 1), (1, 1), (2, 6), (3, 40)])
-def test_depths_of_tables_of_every_sort(seed: int, top: int) -> None:
+def test_the_best_depths_by_brute_force(seed: int, top: int) -> None:
     ended = []
     for problem, rows in drawn(seed, 60):
         ranked = brute_depths.ranking(problem, rows)
@@ -152,7 +152,7 @@ PROBLEM = DepthsProblem(
 )
 
 
-def test_the_organized_vgg_comes_out_of_its_tables() -> None:
+def test_the_published_vgg_is_the_best_by_its_tables() -> None:
     answer = best_depths(PROBLEM)
     assert answer.plans[0].depths == (5, 4, 2, 1, 1)
     assert answer.plans[0].params == 5_098_826
@@ -178,12 +178,12 @@ def test_the_same_plans_every_time() -> None:
     assert best_depths(PROBLEM, 5) == best_depths(PROBLEM, 5)
 
 
-def test_no_time_is_an_answer_without_a_plan() -> None:
+def test_without_time_there_is_no_plan() -> None:
     answer = best_depths(PROBLEM, time_limit_s=0)
     assert (answer.status, answer.bound, answer.plans) == (Status.UNKNOWN, None, ())
 
 
-def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unproven_plan_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_short(*arguments: Any) -> Outcome:
         outcome = solve(*arguments)
         assert outcome.bound is not None
@@ -195,7 +195,7 @@ def test_what_is_not_proven_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -
     assert answer.bound == pytest.approx(answer.plans[0].objective() + 0.25, abs=CLOSE)
 
 
-def test_a_solver_that_contradicts_itself_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_solver_that_contradicts_itself_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     def forgetful(*arguments: Any) -> Outcome:

@@ -93,7 +93,7 @@ def test_times_are_exact_or_rounded_up(path: Path, text: str, exact: Fraction) -
 @pytest.mark.parametrize(
     "text", ["", "0", "0.0", "-1", "nan", "inf", "1/2", "1,5", "fast", "1e9", "0x1", "١", "1_0"]
 )
-def test_a_time_that_is_none_is_refused(path: Path, text: str) -> None:
+def test_wrong_times_raise(path: Path, text: str) -> None:
     path.write_text(f"{HEAD}\n{ROW.replace('0.25', f'{chr(34)}{text}{chr(34)}')}\n", "utf-8")
     refused(path, "line 2: latency_ms", repr(text), "numbers above 0")
 
@@ -112,14 +112,14 @@ def test_a_time_that_is_none_is_refused(path: Path, text: str) -> None:
         ("C", "٨"),
     ],
 )
-def test_a_number_that_is_none_is_refused(path: Path, column: str, text: str) -> None:
+def test_wrong_numbers_raise(path: Path, column: str, text: str) -> None:
     values = dict(zip(COLUMNS, ROW.split(","), strict=True)) | {column: text}
     path.write_text("\n".join([HEAD, ROW.replace("8", "9"), ",".join(values.values())]), "utf-8")
     refused(path, f"line 3: {column} {text!r}", "whole numbers from 1")
 
 
 @pytest.mark.parametrize(("block", "word"), [("XY", "'XY'"), ("", "''"), ("DW+GPW", "'DW+GPW'")])
-def test_a_block_that_is_none_is_refused(path: Path, block: str, word: str) -> None:
+def test_wrong_blocks_raise(path: Path, block: str, word: str) -> None:
     path.write_text(f"{HEAD}\n{ROW.replace('DW+PW', block)}\n", "utf-8")
     refused(path, "line 2: ", word, "blocks with their groups")
 
@@ -138,14 +138,12 @@ def test_every_column_is_needed(path: Path, column: str) -> None:
         ("float32", "float16", "dtype float16, float32"),
     ],
 )
-def test_measurements_that_do_not_compare_are_refused(
-    path: Path, was: str, now: str, fault: str
-) -> None:
+def test_mixed_conditions_raise(path: Path, was: str, now: str, fault: str) -> None:
     path.write_text("\n".join([HEAD, ROW, ROW.replace(was, now)]), "utf-8")
     refused(path, f"got {fault}; allowed: one batch, device and dtype in a table")
 
 
-def test_a_case_measured_twice_is_refused(path: Path) -> None:
+def test_a_case_measured_twice_raises(path: Path) -> None:
     path.write_text("\n".join([HEAD, ROW, ROW.replace("DW+PW", "dw(3)+pw")]), "utf-8")
     refused(path, "line 3 measures a case again", "each case once")
 
@@ -155,14 +153,14 @@ def test_lines_are_counted_as_an_editor_does(path: Path) -> None:
     refused(path, "line 5: latency_ms 'x'")
 
 
-def test_short_rows_are_refused(path: Path) -> None:
+def test_short_rows_raise(path: Path) -> None:
     path.write_text(f"{HEAD}\nDW+PW,8,16\n", "utf-8")
     refused(path, "line 2: side ''")
     path.write_text(f"{HEAD}\n{ROW.rpartition(',')[0]}\n", "utf-8")
     refused(path, "line 2: latency_ms ''")
 
 
-def test_what_is_no_table_is_refused(path: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_table_raise(path: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no latency table there: got .*table\.csv"):
         read_latency(path)
     path.write_text("", "utf-8")
@@ -176,7 +174,7 @@ def test_what_is_no_table_is_refused(path: Path, tmp_path: Path) -> None:
     refused(folder, "Is a directory")
 
 
-def test_tables_of_the_same_cases_are_one() -> None:
+def test_tables_of_the_same_cases_are_equal() -> None:
     one, other = (LatencyTable({("PW", 8, 8, side, 1): Q(1)}) for side in (4, 4))
     assert (one, hash(one)) == (other, hash(other))
     assert one != LatencyTable({("PW", 8, 8, 8, 1): Q(1)})

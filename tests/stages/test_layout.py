@@ -78,7 +78,7 @@ def test_gains_of_convolutions_by_formula(side: int, alpha: float) -> None:
         "(DW+GPW(4))x2",
     ],
 )
-def test_fields_of_units_short_of_the_full_field_by_autograd(text: str) -> None:
+def test_fields_of_blocks_short_of_the_full_field_by_autograd(text: str) -> None:
     block = Block.parse(text)
     depth = 3
     volumes = []
@@ -110,7 +110,7 @@ def test_channels_are_those_that_enter_the_stage() -> None:
     assert Stage(8, CONV.at(6, 8), unit, 2).volumes() == (54, 54)
 
 
-def test_layers_of_the_stem_count_before_the_units() -> None:
+def test_layers_of_the_stem_count_before_the_blocks() -> None:
     stem = CONV.at(3, 8).layers
     unit = Block.parse("DW+PW").at(8)
     stage = Stage(16, unit, unit, 3, stem=stem)
@@ -140,7 +140,7 @@ def layout() -> Layout:
     return make_layout("DW+PW", (8, 4), (6, 12), (2, 3), (1, 2), frame)
 
 
-def test_amounts_of_a_layout_are_sums_over_its_units() -> None:
+def test_amounts_of_a_layout_are_sums_over_its_blocks() -> None:
     example = layout()
     assert (example.depths, example.widths) == ((2, 3), (6, 12))
     assert tuple(map(str, example.blocks)) == ("DW+PW", "DW+PW")
@@ -189,12 +189,12 @@ def stem(text: str, c_in: int, c_out: int, side: int) -> StemLayer:
         (StemAndHead(batch_norm=True, bias=True), 216 + 18, 136 + 3 * 24),
     ],
 )
-def test_params_of_a_unit(frame: StemAndHead, conv: int, shuffled: int) -> None:
+def test_params_of_a_block(frame: StemAndHead, conv: int, shuffled: int) -> None:
     assert (frame.block_params(NARROW), frame.block_params(SHUFFLED)) == (conv, shuffled)
     assert frame.block_params(NARROW, opens=True) == conv
 
 
-def test_a_projection_stands_beside_the_first_unit_only() -> None:
+def test_only_the_first_block_has_a_projection() -> None:
     frame = StemAndHead(batch_norm=True, projections=True)
     assert frame.block_params(NARROW, opens=True) == 216 + 12 + 4 * 6 + 12
     assert frame.block_params(NARROW) == 216 + 12
@@ -202,7 +202,7 @@ def test_a_projection_stands_beside_the_first_unit_only() -> None:
     assert frame.block_macs(NARROW, 5) == 25 * 216
 
 
-def test_macs_of_a_unit_count_the_pixels_before_its_stride() -> None:
+def test_macs_of_a_block_count_the_pixels_before_its_stride() -> None:
     # Two pointwise convolutions of 32 weights around a depthwise one of 72, which has the stride.
     assert StemAndHead().block_macs(SHUFFLED, 3, stride=2) == 9 * (4 * 32 + 72 + 32)
     assert StemAndHead(batch_norm=True, bias=True).block_macs(SHUFFLED, 3) == 9 * 136
@@ -213,7 +213,7 @@ def test_one_dimension_has_a_row_of_pixels() -> None:
     assert StemAndHead(projections=True).block_macs(row, 5, opens=True) == 5 * (3 * 24 + 24)
 
 
-def test_the_stem_and_what_it_opens_with() -> None:
+def test_the_stem_and_the_channels_that_leave_it() -> None:
     frame = StemAndHead(stem=(stem("CONV(7)", 3, 16, 10), stem("DW", 16, 16, 5)), batch_norm=True)
     assert frame.stem_channels == 16
     assert frame.params(99) == 49 * 48 + 32 + 9 * 16 + 32
@@ -241,7 +241,7 @@ def through_text(layout: Layout) -> Layout:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("side", SIDES)
-def test_every_network_comes_back(name: str, side: int) -> None:
+def test_every_network_survives_json(name: str, side: int) -> None:
     layout = network(name, side)
     deeper = layout.at_depths([depth + 1 for depth in layout.depths])
     assert through_text(layout) == layout
@@ -266,7 +266,7 @@ def frames() -> st.SearchStrategy[StemAndHead]:
 
 @settings(max_examples=60)
 @given(frames(), blocks(12), blocks(12), st.integers(3, 9), st.integers(1, 224), st.booleans())
-def test_any_layout_comes_back(
+def test_any_layout_survives_json(
     frame: StemAndHead, first: Block, more: Block, depth: int, side: int, flat: bool
 ) -> None:
     dims = 1 if flat else 2
@@ -278,7 +278,7 @@ def test_any_layout_comes_back(
 
 
 @pytest.mark.parametrize("inner", [(16, 8), (64, 128), (12, 12)])
-def test_widths_inside_a_block_come_back(inner: tuple[int, int]) -> None:
+def test_widths_inside_a_block_survive_json(inner: tuple[int, int]) -> None:
     parsed = Block.parse("PW+DW+GPW(4)+PW")
     for unit in (parsed.at(12, 24, widths=inner), replace(parsed, repeats=2).at(12, widths=inner)):
         layout = Layout((Stage(8, unit, parsed.at(24, bottleneck="1/3")),), StemAndHead())
@@ -287,7 +287,7 @@ def test_widths_inside_a_block_come_back(inner: tuple[int, int]) -> None:
         assert [x.c_out for x in back.stages[0].first.layers][::2][:2] == [inner[0], inner[1]]
 
 
-def test_interior_widths_that_look_like_none_given_come_back() -> None:
+def test_interior_widths_equal_to_the_default_survive_json() -> None:
     # The second copy of 12 -> 24 would be 24 wide inside if nothing were said.
     unit = Block.parse("(PW+PW)x2").at(12, 24, widths=(12,))
     layout = Layout((Stage(8, unit, unit.block.at(24)),), StemAndHead())
@@ -329,7 +329,7 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         (lambda v: v["stages"][0].update(first=None), "not subscriptable"),
     ],
 )
-def test_what_is_no_layout_is_refused_in_a_line(
+def test_json_of_no_layout_raises_one_line(
     change: Callable[[dict[str, Any]], Any], fault_text: str
 ) -> None:
     with pytest.raises(
@@ -340,6 +340,6 @@ def test_what_is_no_layout_is_refused_in_a_line(
 
 
 @pytest.mark.parametrize("values", [None, [], "x", 3, {}])
-def test_other_values_are_refused(values: object) -> None:
+def test_other_json_values_raise(values: object) -> None:
     with pytest.raises(SettingError, match="a layout that cannot be read"):
         layout_from_json(values)

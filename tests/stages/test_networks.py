@@ -119,7 +119,7 @@ def test_the_listing_by_hand() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("side", [32, 224])
-def test_the_side_of_the_image_is_known(name: str, side: int) -> None:
+def test_the_side_of_the_image_of_every_network(name: str, side: int) -> None:
     assert network(name, side).image == side
 
 
@@ -149,7 +149,7 @@ def test_a_block_for_each_stage() -> None:
     assert layout.macs == first * 64 + (9 * 6 + 6 * 12 + 9 * 12 + 12 * 12) * 16
 
 
-def test_strides_and_frame_reach_the_stages() -> None:
+def test_strides_and_stem_reach_the_stages() -> None:
     layout = make_layout("PW+DW", (8, 4), (6, 6), (1, 2), (1, 2), StemAndHead(inputs=6))
     # The pointwise layer before the stride runs on four times as many pixels.
     assert layout.macs == 64 * (36 + 54) + 16 * (4 * 36 + 54) + 16 * (36 + 54)
@@ -175,7 +175,7 @@ GOOD = {"sides": (32, 16), "widths": (8, 16), "depths": (1, 2)}
         ({"blocks": [Block.parse("PW"), Block.parse("GPW(5)")]}, "stage 2, 8 to 16 channels: gro"),
     ],
 )
-def test_stages_that_do_not_fit_are_refused(wrong: dict[str, object], fault: str) -> None:
+def test_stages_that_do_not_fit_raise(wrong: dict[str, object], fault: str) -> None:
     with pytest.raises(SettingError, match=f"^{fault}"):
         make_layout(**{"blocks": "CONV", **GOOD, **wrong})  # type: ignore[arg-type]
     make_layout(**{"blocks": "CONV", **GOOD})  # type: ignore[arg-type]
@@ -185,7 +185,7 @@ def test_equal_sides_may_follow_each_other() -> None:
     assert make_layout("CONV", (32, 32), (8, 8), (1, 1)).depths == (1, 1)
 
 
-def test_unknown_names_and_sides_are_refused() -> None:
+def test_unknown_names_and_sides_raise() -> None:
     with pytest.raises(SettingError, match=r"^unknown network: got 'vgg17'; allowed: vgg11"):
         network("vgg17", 32)
     with pytest.raises(SettingError, match=r"^unknown image side: got 64; allowed: 32, 224"):
@@ -242,7 +242,7 @@ def test_the_counts_beside_those_printed(row: PublishedLayout) -> None:
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.network}-{row.table}")
-def test_where_the_organizer_comes_by(row: PublishedLayout) -> None:
+def test_after_which_step_the_organizer_reaches_a_published_layout(row: PublishedLayout) -> None:
     trajectory = organize(network(row.network, row.side))
     states = [layout.depths for layout in trajectory.layouts]
     step = states.index(row.depths) if row.depths in states else None

@@ -216,7 +216,7 @@ def test_a_stage_keeps_a_block() -> None:
     assert (alone.moves, alone.stopped, alone.untaken) == ((), Stopped.NOTHING_TO_MOVE, None)
 
 
-def test_the_stem_is_no_block_to_give() -> None:
+def test_the_stem_is_never_moved() -> None:
     start = network("mobilenet", 32).at_depths((2, 1, 1, 1, 1))
     assert organize(start).stopped is Stopped.NOTHING_TO_MOVE
 
@@ -235,7 +235,7 @@ def test_a_difference_of_more_than_rounding_is_no_tie() -> None:
     assert trajectory.moves[0].source == 2
 
 
-def test_a_number_of_moves_is_the_most() -> None:
+def test_the_number_of_moves_is_a_limit() -> None:
     start = network("vgg16", 32)
     whole = organize(start)
     for count in range(6):
@@ -262,7 +262,7 @@ def opened(channels: int) -> Any:
 
 
 @pytest.mark.parametrize("wrong", [-1, inf, nan])
-def test_thresholds_and_alphas_out_of_range_are_refused(wrong: float) -> None:
+def test_thresholds_and_alphas_out_of_range_raise(wrong: float) -> None:
     start: Layout = network("vgg11", 32)
     with pytest.raises(SettingError, match=r"^theta out of range: .*; allowed: numbers from 0; "):
         organize(start, theta=wrong)
@@ -280,7 +280,7 @@ MOVES = (
 )
 
 
-def test_the_layouts_on_the_way() -> None:
+def test_the_layouts_of_a_trajectory() -> None:
     trajectory = Trajectory(START, MOVES, Stopped.LIMIT)
     assert [layout.depths for layout in trajectory.layouts] == [
         START.depths,
@@ -292,10 +292,10 @@ def test_the_layouts_on_the_way() -> None:
     assert Trajectory(START, (), Stopped.NO_GAIN).end is START
 
 
-def test_what_the_moves_gain_leaves_removals_out() -> None:
+def test_removals_do_not_count_in_the_gain_of_the_moves() -> None:
     assert Trajectory(START, MOVES, Stopped.LIMIT).moved_gain == 0.75 + 0.25
     assert Trajectory(START, (), Stopped.NO_GAIN).moved_gain == 0
 
 
-def test_a_move_in_short() -> None:
+def test_moves_as_text() -> None:
     assert [str(move) for move in MOVES] == ["5→1", "4→", "3→2"]

@@ -76,7 +76,7 @@ def test_blocks_are_parsed_once_and_kept_once() -> None:
         (("DW+GPW",), "GPW needs groups"),
     ],
 )
-def test_what_is_no_block_is_refused(blocks: tuple[Any, ...], fault: str) -> None:
+def test_wrong_blocks_raise(blocks: tuple[Any, ...], fault: str) -> None:
     with pytest.raises((SettingError, BlockError), match=fault):
         Blocks(*blocks)
 
@@ -110,7 +110,7 @@ def test_a_choice_is_written_in_the_notation() -> None:
     assert (str(open_unit), open_unit.is_open, CONV.is_open) == ("DW+GPW", True, False)
 
 
-def test_budgets_not_given_bound_nothing() -> None:
+def test_budgets_of_none_bound_nothing() -> None:
     assert Budgets().limits == {}
     assert Budgets(layers=3, latency_ms=Q(1, 2)).limits == {"layers": 3, "latency_ms": Q(1, 2)}
 
@@ -129,7 +129,7 @@ def test_the_choices_are_those_of_the_layout_unless_others_are_listed() -> None:
     assert str(resnet.block_choices[3][0]) == "PW+CONV+PW with bottleneck 1/4"
 
 
-def test_what_a_layout_has_of_each_budget() -> None:
+def test_amounts_of_a_layout() -> None:
     assert problem().amounts(START) == {"params": PARAMS, "macs": MACS, "layers": 10}
     assert timed(1).amounts(START)["latency_ms"] == 1 + 2 + 4 + 8 + 8
     # A stage of one unit pays for its opening alone.
@@ -153,7 +153,7 @@ def test_a_layout_fits_up_to_its_own_amount(name: str, has: int) -> None:
                 plan.check()
 
 
-def test_the_objective_is_the_gain_at_the_alpha_asked_for() -> None:
+def test_the_objective_is_the_gain_at_the_alpha_of_the_problem() -> None:
     for alpha in (0, 3, 10):
         plan = StagePlan(problem(alpha=alpha), START)
         assert plan.objective() == START.gain(alpha)
@@ -190,14 +190,14 @@ TAMPERED: list[tuple[Layout, str]] = [
 
 
 @pytest.mark.parametrize(("layout", "fault"), TAMPERED)
-def test_a_plan_that_was_changed_is_caught(layout: Layout, fault: str) -> None:
+def test_a_changed_plan_raises(layout: Layout, fault: str) -> None:
     stages_problem = problem(budgets=Budgets(params=10**9), max_depth=4)
     StagePlan(stages_problem, START).check()
     with pytest.raises(SettingError, match=f"a plan that does not hold: got .*{fault}"):
         StagePlan(stages_problem, layout).check()
 
 
-def test_a_plan_narrower_than_asked_is_caught() -> None:
+def test_a_plan_that_is_not_monotone_raises() -> None:
     narrows = make_layout("DW+PW", (8, 4), (16, 8), (2, 3), (1, 2), FRAME)
     stages_problem = StagesProblem(narrows, Budgets(params=10**9))
     StagePlan(stages_problem, narrows).check()
@@ -206,7 +206,7 @@ def test_a_plan_narrower_than_asked_is_caught() -> None:
     StagePlan(problem(monotone=True), START).check()
 
 
-def test_a_plan_with_another_bottleneck_is_caught() -> None:
+def test_a_plan_with_another_bottleneck_raises() -> None:
     begun = make_layout("PW+DW+PW", (8,), (8,), (2,), stem_and_head=FRAME, bottleneck=Q(1, 2))
     stages_problem = StagesProblem(begun, Budgets(params=10**9))
     StagePlan(stages_problem, begun).check()
@@ -215,7 +215,7 @@ def test_a_plan_with_another_bottleneck_is_caught() -> None:
         StagePlan(stages_problem, other).check()
 
 
-def test_an_open_unit_may_have_any_groups_and_its_own_kernel() -> None:
+def test_an_open_block_may_have_any_groups_and_its_own_kernel() -> None:
     def layout(text: str) -> Layout:
         return make_layout(text, (8,), (8,), (2,), stem_and_head=StemAndHead(inputs=8))
 
@@ -237,7 +237,7 @@ def test_every_fault_of_a_plan_is_named() -> None:
         StagePlan(problem(max_depth=4), layout).check()
 
 
-def test_a_case_that_was_not_measured_is_refused() -> None:
+def test_a_case_that_was_not_measured_raises() -> None:
     with pytest.raises(SettingError, match=r"in play: got DW\+PW from 4 to"):
         timed(9).fits(with_stage(0, side=16))
 
@@ -267,12 +267,12 @@ def test_a_case_that_was_not_measured_is_refused() -> None:
         ({"latency": TABLE}, "half a latency budget: got a table without a budget"),
     ],
 )
-def test_a_problem_that_cannot_be_is_refused(more: dict[str, Any], fault: str) -> None:
+def test_impossible_problems_raise(more: dict[str, Any], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         problem(**more)
 
 
-def test_the_most_depth_leaves_room_for_the_stem_that_counts() -> None:
+def test_the_greatest_depth_leaves_room_for_the_stem_that_counts() -> None:
     begun = network("mobilenet", 32)
     assert StagesProblem(begun, Budgets(params=1), max_depth=2).max_depth == 2
     with pytest.raises(SettingError, match=r"max_depth .* got 1; .* from 2 to 1000"):
@@ -313,7 +313,7 @@ def test_a_table_knows_its_depths() -> None:
         ({"macs": (1, -2, 3)}, "macs out of range"),
     ],
 )
-def test_a_table_refuses(changed: dict[str, Any], fault: str) -> None:
+def test_wrong_tables_raise(changed: dict[str, Any], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         replace(A, **changed)
 
@@ -330,7 +330,7 @@ def test_a_table_refuses(changed: dict[str, Any], fault: str) -> None:
         ({"rest_macs": 0.5}, "rest_macs out of range"),
     ],
 )
-def test_a_problem_refuses(changed: dict[str, Any], fault: str) -> None:
+def test_wrong_problems_raise(changed: dict[str, Any], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         replace(PROBLEM, **changed)
 
@@ -351,13 +351,13 @@ def test_a_plan_sums_its_tables() -> None:
         ((1, 4), "b is 4 deep"),
     ],
 )
-def test_a_plan_that_does_not_fit_its_tables_is_caught(depths: tuple[int, ...], fault: str) -> None:
+def test_a_plan_that_does_not_fit_its_tables_raises(depths: tuple[int, ...], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         DepthPlan(PROBLEM, depths).check()
 
 
 @pytest.mark.parametrize(("name", "has"), [("params", 215), ("macs", 60)])
-def test_a_plan_may_have_its_budget_and_no_more(name: str, has: int) -> None:
+def test_a_plan_may_use_its_budget_and_no_more(name: str, has: int) -> None:
     for most, fits in ((has + 1, True), (has, True), (has - 1, False)):
         plan = DepthPlan(replace(PROBLEM, budgets=Budgets(**{name: most})), (1, 3))
         if fits:

@@ -55,7 +55,7 @@ def test_amounts_of_an_option() -> None:
         ((DW, 199, 3200), r"fewer parameters than the block has: got 199; allowed: 200 or more"),
     ],
 )
-def test_an_option_refuses(arguments: tuple[Any, ...], fault: str) -> None:
+def test_wrong_options_raise(arguments: tuple[Any, ...], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         Option(*arguments)
 
@@ -73,7 +73,7 @@ def test_a_stride_needs_a_layer_that_holds_it() -> None:
         ((CHEAP, Option(DW, 200, 1, stride=2)), "got blocks from 8 to 16 channels, stride 1, 2"),
     ],
 )
-def test_a_site_refuses(options: tuple[Option, ...], fault: str) -> None:
+def test_wrong_sites_raise(options: tuple[Option, ...], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         Site("x", options)
 
@@ -92,12 +92,12 @@ def test_a_site_refuses(options: tuple[Option, ...], fault: str) -> None:
         ),
     ],
 )
-def test_a_problem_refuses(changed: dict[str, Any], fault: str) -> None:
+def test_wrong_problems_raise(changed: dict[str, Any], fault: str) -> None:
     with pytest.raises(SettingError, match=fault):
         replace(PROBLEM, **changed)
 
 
-def test_budgets_may_be_what_nothing_keeps() -> None:
+def test_budgets_may_be_below_zero() -> None:
     for most in (0, -(10**9)):
         assert replace(PROBLEM, budgets=Budgets(params=most)).budgets.params == most
 
@@ -166,12 +166,12 @@ def test_what_decides_in_turn(objective: Any, expected: tuple[Any, ...]) -> None
         ((0, 0), "3456 params, more than 2600"),
     ],
 )
-def test_a_plan_that_does_not_hold_is_caught(chosen: tuple[int, ...], fault: str) -> None:
+def test_wrong_plans_raise(chosen: tuple[int, ...], fault: str) -> None:
     with pytest.raises(SettingError, match=f"a plan that does not hold: got {fault}"):
         ReplacementPlan(PROBLEM, chosen).check()
 
 
-def test_an_option_without_its_latency_is_caught() -> None:
+def test_an_option_without_its_latency_raises() -> None:
     problem = replace(PROBLEM, budgets=Budgets(latency_ms=Q(100)))
     with pytest.raises(SettingError, match="option 2 of conv1"):
         ReplacementPlan(problem, (2, 0)).check()
@@ -180,7 +180,7 @@ def test_an_option_without_its_latency_is_caught() -> None:
 @pytest.mark.parametrize(
     ("name", "has"), [("params", 2504), ("macs", 12416), ("latency_ms", Q(7, 3))]
 )
-def test_a_plan_may_have_its_budget_and_no_more(name: str, has: Any) -> None:
+def test_a_plan_may_use_its_budget_and_no_more(name: str, has: Any) -> None:
     less = Q(1, 10**9) if name == "latency_ms" else 1
     for most, keeps in ((has, True), (has - less, False)):
         plan = ReplacementPlan(replace(PROBLEM, budgets=Budgets(**{name: most})), (1, 0))
@@ -244,7 +244,7 @@ def drawn(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_the_best_of_problems_of_every_sort(seed: int) -> None:
+def test_the_best_replacement_by_brute_force(seed: int) -> None:
     ended = []
     for problem, rows in drawn(seed, 80):
         expected = brute_replacement.best(problem, rows)
@@ -366,7 +366,7 @@ def test_two_hundred_layers_take_seconds(objective: Any) -> None:
 ALIKE = tuple(Site(f"conv{n}", (KEPT, CHEAP)) for n in range(6))
 
 
-def test_of_layers_alike_the_first_take_the_options_that_stand_first() -> None:
+def test_of_equal_layers_the_first_take_the_first_options() -> None:
     problem = ReplacementProblem(ALIKE, Budgets(params=4 * 1152 + 2 * 200))
     plan = best_replacement(problem).best
     assert plan is not None
@@ -390,7 +390,7 @@ def test_without_a_need_nothing_is_replaced() -> None:
     assert (answer.bound, answer.best.blocks) == ((0, 6 * 18432, 6 * 1152), {})
 
 
-def test_a_budget_below_zero_tells_the_least() -> None:
+def test_a_budget_below_zero_is_answered_with_the_least() -> None:
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=-5, latency_ms=Q(1))))
     assert (answer.status, answer.best) == (Status.INFEASIBLE, None)
     assert answer.least == {"params": 1200, "latency_ms": 2}
@@ -403,13 +403,13 @@ def test_fractions_of_a_millisecond_are_exact() -> None:
         assert (None if answer.bound is None else answer.bound[0]) == replaced
 
 
-def test_no_time_is_an_answer_without_a_plan() -> None:
+def test_without_time_there_is_no_plan() -> None:
     answer = best_replacement(ReplacementProblem(ALIKE, Budgets(params=5000)), time_limit_s=0)
     assert (answer.status, answer.bound, answer.best) == (Status.UNKNOWN, None, None)
 
 
 @pytest.mark.parametrize("proven", [0, 1, 2])
-def test_what_is_not_proven_has_a_bound_below_it(
+def test_an_unproven_plan_has_a_bound_below_it(
     proven: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -432,7 +432,7 @@ def test_what_is_not_proven_has_a_bound_below_it(
     assert answer.bound[:-1] == answer.best.objective()[:proven]
 
 
-def test_time_that_ends_between_two_amounts_leaves_what_is_known(
+def test_time_that_ends_between_two_amounts_leaves_the_first_proven(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = iter([solve, lambda *arguments: Outcome(Status.UNKNOWN, None, ())])
@@ -444,9 +444,7 @@ def test_time_that_ends_between_two_amounts_leaves_what_is_known(
 
 
 @pytest.mark.parametrize("lie", ["none", "bound"])
-def test_a_solver_that_contradicts_itself_is_not_believed(
-    lie: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_solver_that_contradicts_itself_raises(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     def false(*arguments: Any) -> Outcome:
