@@ -196,6 +196,17 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def milliseconds(text: str) -> Fraction:
+    """Return a time in milliseconds, exactly.
+
+    >>> milliseconds("1.5")
+    Fraction(3, 2)
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise click.BadParameter(f"got {text!r}; allowed: milliseconds such as 1.5 or 20")
+    return Fraction(text.strip())
+
+
 def decimal(text: str) -> float:
     """Return a number from 0, written without an exponent.
 
@@ -205,3 +216,34 @@ def decimal(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
         raise click.BadParameter(f"got {text!r}; allowed: numbers from 0 such as 0.5 or 3")
     return float(text)
+
+
+# Options that several commands have, with one meaning; what they bound or stop is in their help.
+alpha_option: Final = click.option(
+    "--alpha",
+    type=decimal,
+    metavar="A",
+    default="3",
+    show_default=True,
+    help="The decay of the gain.",
+)
+
+
+def top_option(help: str) -> Callable[[Command], Command]:
+    """Return the option `--top`: how many plans, best first."""
+    return click.option(
+        "--top", type=click.IntRange(1), metavar="K", default=1, show_default=True, help=help
+    )
+
+
+def time_limit_option(help: str) -> Callable[[Command], Command]:
+    """Return the option `--time-limit`, in seconds."""
+    return click.option("--time-limit", type=seconds, metavar="SECONDS", help=help)
+
+
+def latency_options(table: str, budget: str) -> tuple[Callable[[Command], Command], ...]:
+    """Return the options `--latency` and `--latency-budget-ms` with their help texts."""
+    return (
+        click.option("--latency", type=click.Path(path_type=Path), metavar="TABLE.csv", help=table),
+        click.option("--latency-budget-ms", type=milliseconds, metavar="MS", help=budget),
+    )

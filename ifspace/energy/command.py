@@ -11,8 +11,9 @@ from ifspace.cli.options import (
     Output,
     amount,
     numbers,
-    seconds,
     shared_options,
+    time_limit_option,
+    top_option,
     with_options,
 )
 from ifspace.cli.solved import check_solver, no_plan
@@ -70,20 +71,8 @@ _OPTIONS = (
         show_default=True,
         help="Search method; auto is exact, the faster; cpsat needs OR-Tools.",
     ),
-    click.option(
-        "--top",
-        type=click.IntRange(1),
-        metavar="K",
-        default=1,
-        show_default=True,
-        help="Number of layouts, greatest energy first.",
-    ),
-    click.option(
-        "--time-limit",
-        type=seconds,
-        metavar="SECONDS",
-        help="Stop then, with the best layout so far and its bound.",
-    ),
+    top_option("Number of layouts, greatest energy first."),
+    time_limit_option("Stop then, with the best layout so far and its bound."),
 )
 _MESSAGES: Final = {
     "optimal": "proven: no layout of this budget has more energy",

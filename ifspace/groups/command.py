@@ -13,8 +13,9 @@ from ifspace.cli.options import (
     numbers,
     parts,
     ratio,
-    seconds,
     shared_options,
+    time_limit_option,
+    top_option,
     with_options,
 )
 from ifspace.cli.solved import check_solver, no_plan
@@ -117,20 +118,8 @@ _OPTIONS = (
         is_flag=True,
         help="Print formulas in C, F, K and group counts, and what they bound.",
     ),
-    click.option(
-        "--top",
-        type=click.IntRange(1),
-        metavar="K",
-        default=1,
-        show_default=True,
-        help="Number of plans, cheapest first.",
-    ),
-    click.option(
-        "--time-limit",
-        type=seconds,
-        metavar="SECONDS",
-        help="Stop then, with the best plan so far and its bound.",
-    ),
+    top_option("Number of plans, cheapest first."),
+    time_limit_option("Stop then, with the best plan so far and its bound."),
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "time_limit"}

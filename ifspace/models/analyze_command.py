@@ -2,7 +2,7 @@
 
 import click
 
-from ifspace.cli.options import Output, decimal, shared_options, with_options
+from ifspace.cli.options import Output, alpha_option, shared_options, with_options
 from ifspace.cli.progress import ProgressBar
 from ifspace.models.options import (
     Source,
@@ -13,14 +13,7 @@ from ifspace.models.options import (
 
 _OPTIONS = (
     input_option,
-    click.option(
-        "--alpha",
-        type=decimal,
-        metavar="A",
-        default="3",
-        show_default=True,
-        help="The decay of the gain.",
-    ),
+    alpha_option,
     click.option(
         "--layers",
         "each_layer",

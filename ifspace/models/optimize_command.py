@@ -8,12 +8,14 @@ import click
 
 from ifspace.cli.options import (
     Output,
+    alpha_option,
     amount,
     block_list,
     decimal,
+    latency_options,
     parts,
-    seconds,
     shared_options,
+    time_limit_option,
     with_options,
 )
 from ifspace.cli.progress import ProgressBar
@@ -26,7 +28,6 @@ from ifspace.models.options import (
     model_argument,
     networks_needed,
 )
-from ifspace.stages.command import milliseconds
 
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork
@@ -75,14 +76,7 @@ _OPTIONS = (
         metavar="T",
         help="The organizer moves a unit for a gain above it; 0 if not given.",
     ),
-    click.option(
-        "--alpha",
-        type=decimal,
-        metavar="A",
-        default="3",
-        show_default=True,
-        help="The decay of the gain.",
-    ),
+    alpha_option,
     click.option(
         "--block", metavar="B", help="The block that convolutions become, such as DW+RPW(2,1/2)."
     ),
@@ -114,17 +108,9 @@ _OPTIONS = (
         help="What decides between blocks: keep replaces as few as the budgets ask for, "
         "the others make an amount least; keep with a budget, else params, if not given.",
     ),
-    click.option(
-        "--latency",
-        type=click.Path(path_type=Path),
-        metavar="TABLE.csv",
-        help="Measured latencies of blocks and convolutions, as for `ifspace layout`.",
-    ),
-    click.option(
-        "--latency-budget-ms",
-        type=milliseconds,
-        metavar="MS",
-        help="With --latency: at most so many milliseconds for the chosen layers.",
+    *latency_options(
+        "Measured latencies of blocks and convolutions, as for `ifspace layout`.",
+        "With --latency: at most so many milliseconds for the chosen layers.",
     ),
     click.option(
         "--warm-start",
@@ -145,12 +131,7 @@ _OPTIONS = (
         metavar="FILE",
         help="Write the network: .safetensors to load again, .onnx or .pt2 to run.",
     ),
-    click.option(
-        "--time-limit",
-        type=seconds,
-        metavar="SECONDS",
-        help="Of the searches; what was found by then is taken.",
-    ),
+    time_limit_option("Of the searches; what was found by then is taken."),
 )
 
 

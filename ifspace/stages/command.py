@@ -12,13 +12,16 @@ import click
 
 from ifspace.cli.options import (
     Output,
+    alpha_option,
     amount,
     block_list,
     decimal,
+    latency_options,
     numbers,
     parts,
-    seconds,
     shared_options,
+    time_limit_option,
+    top_option,
     with_options,
 )
 from ifspace.cli.saving import check_files, save_layout, save_option
@@ -48,17 +51,6 @@ def image(text: str) -> int:
     if match is None:
         raise click.BadParameter(f"got {text!r}; allowed: 32, 224, 3x32x32 or 3x224x224")
     return int(match[1] or match[2])
-
-
-def milliseconds(text: str) -> Fraction:
-    """Return a time in milliseconds, exactly.
-
-    >>> milliseconds("1.5")
-    Fraction(3, 2)
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        raise click.BadParameter(f"got {text!r}; allowed: milliseconds such as 1.5 or 20")
-    return Fraction(text.strip())
 
 
 def decimals(text: str) -> tuple[float, ...]:
@@ -196,27 +188,12 @@ _LAYOUT_OPTIONS: Final = (
         metavar="N",
         help="At most so many layers of blocks, shuffles included.",
     ),
-    click.option(
-        "--latency",
-        type=click.Path(path_type=Path),
-        metavar="TABLE.csv",
-        help="Measured latencies of the blocks: CSV with the columns block, C, F, side, "
+    *latency_options(
+        "Measured latencies of the blocks: CSV with the columns block, C, F, side, "
         "stride, batch, device, dtype, latency_ms.",
+        "With --latency: at most so many milliseconds for all blocks.",
     ),
-    click.option(
-        "--latency-budget-ms",
-        type=milliseconds,
-        metavar="MS",
-        help="With --latency: at most so many milliseconds for all blocks.",
-    ),
-    click.option(
-        "--alpha",
-        type=decimal,
-        metavar="A",
-        default="3",
-        show_default=True,
-        help="The decay of the gain.",
-    ),
+    alpha_option,
     click.option(
         "--theta",
         type=decimal,
@@ -231,20 +208,8 @@ _LAYOUT_OPTIONS: Final = (
         metavar="N",
         help="Of the organizer beside it: stop after so many steps.",
     ),
-    click.option(
-        "--top",
-        type=click.IntRange(1),
-        metavar="K",
-        default=1,
-        show_default=True,
-        help="So many layouts, best first.",
-    ),
-    click.option(
-        "--time-limit",
-        type=seconds,
-        metavar="SECONDS",
-        help="Stop then, with the best layout so far and its bound.",
-    ),
+    top_option("So many layouts, best first."),
+    time_limit_option("Stop then, with the best layout so far and its bound."),
     click.option(
         "--jobs",
         type=click.IntRange(1),

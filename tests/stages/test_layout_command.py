@@ -15,11 +15,10 @@ import pytest
 import ifspace.stages.allocate as optimizer
 from ifspace.answer import Answer, Status
 from ifspace.block import Composition
-from ifspace.cli.options import block_list
+from ifspace.cli.options import block_list, milliseconds
 from ifspace.errors import SettingError
 from ifspace.stages.command import (
     image,
-    milliseconds,
 )
 from ifspace.stages.layout import StemAndHead
 from ifspace.stages.networks import (
