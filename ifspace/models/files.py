@@ -102,7 +102,7 @@ def load_edited(
     """
     suffix = files.check_suffix(path, SUFFIXES)
     if suffix == ONNX:
-        raise files.unreadable(
+        raise files.unreadable_file(
             os.fspath(path), "an ONNX file", "run it with ONNX Runtime, or load the .safetensors"
         )
     if suffix == PROGRAM:
@@ -123,7 +123,7 @@ def load_edited(
 def _save_weights(model: nn.Module, edits: Edits, path: str | os.PathLike[str]) -> None:
     if isinstance(model, Network) and not edits.steps:
         return files.save(model, path)
-    layout = files.described(model) if isinstance(model, Network) else None
+    layout = files.describe_network(model) if isinstance(model, Network) else None
     about = {"format": files.FORMAT_VERSION, _NETWORK: layout, files.STEPS_KEY: edits.to_json()}
     text = json.dumps(about)
     name = os.fspath(path)
@@ -146,18 +146,18 @@ def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 def _described(name: str, text: str, into: nn.Module | EditedNetwork | None) -> EditedNetwork:
     """Return the network that a description makes, without its weights."""
     try:
-        about = files.parsed(name, text)
+        about = files.parse_description(name, text)
         if files.STEPS_KEY not in about:
-            return EditedNetwork.of(files.from_description(about))
+            return EditedNetwork.of(files.build_described(about))
         edits = Edits.from_json(about[files.STEPS_KEY])
         layout = about[_NETWORK]
         if about != {_NETWORK: layout, files.STEPS_KEY: edits.to_json()}:
             raise ValueError("more than is known")
-        own = None if layout is None else files.from_description(layout)
+        own = None if layout is None else files.build_described(layout)
     except NetworkFileError:
         raise
-    except files.SENSELESS:
-        raise files.unreadable(name, "a description that makes no sense") from None
+    except files.MALFORMED:
+        raise files.unreadable_file(name, "a description that makes no sense") from None
     base = _before_steps(name, edits, into) if own is None else EditedNetwork(own, Edits())
     done = base.edits.steps
     try:
@@ -251,11 +251,11 @@ def _program(path: str | os.PathLike[str], device: Any) -> nn.Module:
     try:
         data = BytesIO(Path(path).read_bytes())
     except OSError as error:
-        raise files.missing(name, error, PROGRAM) from None
+        raise files.missing_file(name, error, PROGRAM) from None
     try:
         program = torch.export.load(data)
     except Exception:
-        raise files.unreadable(
+        raise files.unreadable_file(
             name, "no exported program, or only a part of one", "save the network anew"
         ) from None
     moved = program if where.type == "cpu" else move_to_device_pass(program, where)

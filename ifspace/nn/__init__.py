@@ -15,10 +15,11 @@ BlockModule(
 
 from importlib.util import find_spec
 
-if absent := [each for each in ("torch", "safetensors") if find_spec(each) is None]:
+if absent := [name for name in ("torch", "safetensors") if find_spec(name) is None]:
     raise ImportError(
-        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: modules are "
-        "made with torch and kept with safetensors; pip install 'ifspace[torch]'",
+        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; "
+        "ifspace.nn builds modules with torch and saves them with safetensors: "
+        "pip install 'ifspace[torch]'",
         name=absent[0],
     )
 

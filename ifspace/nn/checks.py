@@ -1,4 +1,4 @@
-"""What the callers of ifspace.nn may give: types, devices, seeds; each refused in one line."""
+"""Checks of the values that torch code is called with: types, devices, dtypes, seeds."""
 
 from typing import Any, Final
 
@@ -8,12 +8,12 @@ from torch import nn
 from ifspace.errors import DeviceError, KernelError, SettingError
 from ifspace.values import whole_number
 
-# In which weights are kept.
+# The dtypes of weights.
 FLOATS: Final = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def kind_of(value: Any) -> str:
-    """Return what a value is, for the message of a refusal.
+    """Return what a value is, for an error message.
 
     >>> kind_of("fog"), kind_of(3), kind_of(int), kind_of(None)
     ("'fog'", 'int', 'the class int', 'None')
@@ -26,35 +26,35 @@ def kind_of(value: Any) -> str:
 
 
 def wrong_type(argument: str, value: Any, allowed: str, remedy: str) -> SettingError:
-    """Return the refusal of an argument that is of another type."""
+    """Return the error for an argument of a wrong type."""
     return SettingError.because(
         f"wrong {argument}", got=kind_of(value), allowed=allowed, remedy=remedy, argument=argument
     )
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error of another library says."""
+    """Return the first line of the message of another library's error."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def unwrapped(module: Any) -> Any:
-    """Return the module that `torch.compile` wraps, or what is given."""
+    """Return the module that `torch.compile` wraps, or the value itself."""
     return getattr(module, "_orig_mod", module) if isinstance(module, nn.Module) else module
 
 
 def device_of(device: Any, *, meta: bool = True) -> torch.device:
-    """Return a device that is there; None is the CPU. `meta`: whether that one is allowed.
+    """Return a device that exists; None is the CPU. `meta`: whether the meta device is allowed.
 
     Raises: DeviceError.
     """
     allowed = "cpu, cuda where there is one" + (", meta" if meta else "")
     try:
-        if isinstance(device, int):  # torch takes a number for a GPU, whether there is one or not
+        if isinstance(device, int):  # for torch a number is a GPU, whether it exists or not
             raise TypeError("a number")
-        found = torch.device("cpu" if device is None else device)
-        if found.type == "meta" and not meta:
+        checked = torch.device("cpu" if device is None else device)
+        if checked.type == "meta" and not meta:
             raise ValueError("it holds no values")
-        torch.empty(0, device=found)
+        torch.empty(0, device=checked)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise DeviceError.because(
             "device cannot be used",
@@ -63,11 +63,11 @@ def device_of(device: Any, *, meta: bool = True) -> torch.device:
             remedy='write it like "cpu" or "cuda:0"',
             argument="device",
         ) from None
-    return found
+    return checked
 
 
 def check_dtype(dtype: Any) -> None:
-    """Refuse a type in which no weights can be trained.
+    """Check that weights can have a dtype; None is torch's default.
 
     Raises: KernelError.
     """
@@ -83,7 +83,7 @@ def check_dtype(dtype: Any) -> None:
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what torch's generators cannot be seeded with; None is allowed.
+    """Check that torch's generators can be seeded with a value; None is no seed.
 
     Raises: SettingError.
     """

@@ -1,4 +1,4 @@
-"""Modules as ONNX files: rolling pointwise layers written out, weights kept as initialisers."""
+"""Modules as ONNX files: rolling pointwise layers in standard operators, weights included."""
 
 import logging
 import os
@@ -21,19 +21,17 @@ _NEEDED = ("onnx", "onnxscript")
 
 
 def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> None:
-    """Write a module as it is in evaluation, of one input like `example` [N, C, ...], as ONNX.
+    """Export a module in evaluation mode as ONNX, for inputs like `example` [N, C, ...].
 
-    The batch size stays open, all other sizes are those of the example. The file has everything in
-    it: the weights are its initialisers. The input is called "x", the output "y".
+    The batch size is free; all other sizes are those of the example, so that images of another size
+    need another file. The weights are initialisers in the file. The input is called "x", the output
+    "y". `torch.onnx.export` alone does not know the rolling pointwise operator; here it is first
+    decomposed into operators of ONNX.
 
-    H and W are fixed: a file for images of another size is exported anew with an example of it.
-    `torch.onnx.export` alone knows no rolling pointwise layer and refuses a module with one; here
-    it is written out in operators of ONNX first.
-
-    Raises: DeviceError when the packages for it are missing; OutputError for a path that does not
-        end in .onnx or cannot be written; SettingError for arguments that are no module or no
-        tensor, for weights or an example on the meta device; KernelError for an example of no
-        images, or one that the module does not take.
+    Raises: DeviceError if packages are missing; OutputError for a path that does not end in .onnx
+        or cannot be written; SettingError for arguments that are no module or no tensor, or are on
+        the meta device; KernelError for an example without images, or one that the module does not
+        take.
     """
     module = unwrapped(module)
     _check_arguments(module, example, path)
@@ -70,11 +68,11 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
 def exported(
     module: nn.Module, example: Tensor, open_batch: bool = True
 ) -> torch.export.ExportedProgram:
-    """Return the program of a module in evaluation, free of operators that torch does not have.
+    """Return the exported program of a module in evaluation mode, in torch's own operators.
 
-    It takes any number of images, or with `open_batch` false as many as the example has.
+    It takes any number of images, or as many as the example has if `open_batch` is false.
 
-    Raises: KernelError for an example of no images, or one that the module does not take.
+    Raises: KernelError for an example without images, or one that the module does not take.
     """
     if example.dim() == 0 or example.shape[0] == 0:
         raise KernelError.because(
@@ -84,12 +82,12 @@ def exported(
             remedy="give one image of the size that the file shall take",
             argument="example",
         )
-    # A batch of one would be taken for a constant.
+    # torch.export would take a batch size of one for a constant.
     batch = torch.cat([example, example]) if open_batch and example.shape[0] < 2 else example
     sizes = ({0: torch.export.Dim("batch")},) if open_batch else None
     with _evaluated(module), torch.no_grad(), _without_noise():
         try:
-            module(batch[:2])  # what does not fit is said more clearly than of a symbolic batch
+            module(batch[:2])  # its errors are clearer than those with a symbolic batch size
             program = torch.export.export(module, (batch,), dynamic_shapes=sizes)
         except IfspaceError:
             raise
@@ -115,7 +113,7 @@ def _check_arguments(module: Any, example: Any, path: Any) -> None:
     if not isinstance(path, str | os.PathLike):
         raise wrong_type("path", path, "a str or a Path", "write it like block.onnx")
     state = (example, *module.parameters(), *module.buffers())
-    if any(each.is_meta for each in state):
+    if any(tensor.is_meta for tensor in state):
         raise SettingError.because(
             "nothing to write",
             got="an example or weights on the meta device",
@@ -127,18 +125,18 @@ def _check_arguments(module: Any, example: Any, path: Any) -> None:
 
 @contextmanager
 def _evaluated(module: nn.Module) -> Iterator[None]:
-    trained = [part for part in module.modules() if part.training]
+    training = [part for part in module.modules() if part.training]
     module.eval()
     try:
         yield
     finally:
-        for part in trained:
+        for part in training:
             part.training = True
 
 
 @contextmanager
 def _without_noise() -> Iterator[None]:
-    """Keep back two remarks of torch 2.13 about itself; all others are let through."""
+    """Suppress two warnings of torch 2.13 about itself."""
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
 
     def other(record: logging.LogRecord) -> bool:

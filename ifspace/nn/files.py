@@ -1,7 +1,7 @@
-"""Networks in files: safetensors with the weights, and in the metadata how the network is made.
+"""Networks in files: weights as safetensors, with the description of the network as metadata.
 
-Metadata key `ifspace` holds JSON: the version of this format, the layout, the style. Nothing of it
-is code, and reading it back needs ifspace alone.
+The metadata key `ifspace` holds JSON: the version of this format, the layout and the style. None of
+it is code, and reading it needs ifspace alone.
 """
 
 import json
@@ -31,11 +31,11 @@ SUFFIX: Final = ".safetensors"
 WRITERS: Final = "`ifspace layout --save` or `ifspace optimize --save`"
 FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = "ifspace"
-# Stands in the description of a network that was changed: `ifspace.models` reads those.
+# A key in the description of a network that was changed; `ifspace.models` reads such files.
 STEPS_KEY: Final = "edits"
-# What reading a description that nobody wrote may raise: of RuntimeErrors one is RecursionError,
-# another what torch says of sizes that no memory has.
-SENSELESS: Final = (
+# What reading an arbitrary description may raise. RuntimeError includes RecursionError, and torch's
+# error for sizes that do not fit in memory.
+MALFORMED: Final = (
     IfspaceError,
     ValueError,
     KeyError,
@@ -48,18 +48,18 @@ Built = TypeVar("Built", bound=nn.Module)
 
 
 class NetworkFileError(IfspaceError, ValueError):
-    """A file of a network that is missing, truncated, foreign, or of another version."""
+    """A network file that is missing, truncated, of another program or of another version."""
 
 
 def save(network: Network, path: str | os.PathLike[str]) -> None:
-    """Write the network to a .safetensors file: weights, running statistics, layout and style.
+    """Write a network to a .safetensors file: weights, running statistics, layout and style.
 
-    The file appears whole or not at all; on failure an older file of that name stays as it was.
-    Equal networks make equal bytes. What `torch.compile` made of a network is saved as the network.
+    The file is written whole or not at all; on failure an older file of that name is kept. Equal
+    networks give equal bytes. A compiled network is saved as the network that it wraps.
 
-    Raises: OutputError for another suffix, or when the file cannot be written there; it too when
-        the network has no weights, or others than those of its layout, so that `load` would refuse
-        the file; SettingError for what is no network.
+    Raises: OutputError for another suffix, a path that cannot be written, or a network whose
+        weights are missing or not those of its layout, so that `load` could not read it;
+        SettingError for a value that is no network.
     """
     check_suffix(path)
     network = unwrapped(network)
@@ -70,48 +70,48 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
             "a Network, of build_network or named_network",
             "ifspace.models.save keeps other modules",
         )
-    text = json.dumps({"format": FORMAT_VERSION, **described(network)})
-    write(path, text, tensors_of(network), lambda: _built(os.fspath(path), text))
+    text = json.dumps({"format": FORMAT_VERSION, **describe_network(network)})
+    write(path, text, tensors_of(network), lambda: _build(os.fspath(path), text))
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Network:
-    """Return the network that was saved in a .safetensors file, on a device, in training mode.
+    """Load a network from a .safetensors file to a device, in training mode.
 
-    Raises: NetworkFileError when there is no such file, or it is truncated, not a network of
-        ifspace, of another version, or its weights are not those of its layout; DeviceError for a
-        device that is not there or holds no values.
+    Raises: NetworkFileError for a file that is missing, truncated, not a network of ifspace or of
+        another version, or whose weights are not those of its layout; DeviceError for a device that
+        does not exist or holds no values.
     """
-    return read(path, device, _built)
+    return read(path, device, _build)
 
 
-def described(network: Network) -> dict[str, Any]:
-    """Return what a file says of how a network is made: layout and style."""
+def describe_network(network: Network) -> dict[str, Any]:
+    """Return the description of a network: its layout and style, as JSON values."""
     return {"layout": layout_json(network.layout), "style": asdict(network.style)}
 
 
-def from_description(about: Mapping[str, Any]) -> Network:
-    """Return the network of what `described` returned, on the meta device.
+def build_described(about: Mapping[str, Any]) -> Network:
+    """Build the network of a description on the meta device.
 
-    Raises: one of `SENSELESS` for anything else.
+    Raises: one of `MALFORMED` for anything else.
     """
     layout = layout_from_json(about["layout"])
-    # Whatever is said beside is not understood, and could matter.
+    # Unknown keys are an error: they could matter.
     if about != {"layout": layout_json(layout), "style": about["style"]}:
-        raise ValueError("more than is known")
+        raise ValueError("unknown keys")
     return Network(layout, NetworkStyle(**about["style"]), device="meta")
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights and running statistics of a module.
+    """Return the weights and running statistics of a module by name.
 
     Raises: OutputError for a module without values.
     """
     tensors = {
-        # Parts that were compiled have their own name for what they wrap.
-        name.replace("_orig_mod.", ""): each.detach()
-        for name, each in module.state_dict().items()
+        # Compiled submodules have a prefix of their own for the module that they wrap.
+        name.replace("_orig_mod.", ""): tensor.detach()
+        for name, tensor in module.state_dict().items()
     }
-    if any(each.is_meta for each in tensors.values()):
+    if any(tensor.is_meta for tensor in tensors.values()):
         raise OutputError.because(
             "a network without weights",
             got="tensors on the meta device",
@@ -125,71 +125,73 @@ def write(
     path: str | os.PathLike[str],
     text: str,
     tensors: Mapping[str, torch.Tensor],
-    rebuilt: Callable[[], nn.Module],
+    rebuild: Callable[[], nn.Module],
 ) -> None:
-    """Write a file with a description and tensors, if what it describes takes them back.
+    """Write a file with a description and tensors, if the described module takes these tensors.
 
-    `rebuilt` makes that, weights apart, as a reader will.
+    `rebuild` builds the module without weights, as a reader will.
 
-    Raises: OutputError when it cannot be made, has other tensors, or the file cannot be written.
+    Raises: OutputError if it cannot be built, has other tensors, or the file cannot be written.
     """
     try:
-        wrong = other_tensors(rebuilt(), tensors)
+        mismatch = tensor_mismatch(rebuild(), tensors)
     except NetworkFileError:
-        wrong = "a description that no file can hold"
-    if wrong:
+        mismatch = "a description that no file can hold"
+    if mismatch:
         raise OutputError.because(
             "a network that could not be read back",
-            got=wrong,
-            allowed="the weights of what its description makes",
-            remedy="undo what was changed by hand, or keep the state_dict yourself",
+            got=mismatch,
+            allowed="the weights of the network that its description builds",
+            remedy="undo what was changed by hand, or save the state_dict yourself",
         )
     with replacing(path) as file:
-        # Not safetensors' own writer: its files are for their owner alone, whatever the umask.
-        file.write_bytes(to_bytes(_apart(tensors), {METADATA_KEY: text}))
+        # Not safetensors' own writer, whose files only their owner can read, whatever the umask.
+        file.write_bytes(to_bytes(_unshared(tensors), {METADATA_KEY: text}))
 
 
 def read(
-    path: str | os.PathLike[str], device: torch.device | str, built: Callable[[str, str], Built]
+    path: str | os.PathLike[str], device: torch.device | str, build: Callable[[str, str], Built]
 ) -> Built:
     """Return the module of a file on a device, with the tensors of the file.
 
-    `built` makes it, weights apart, of the file's name and description; it may refuse both.
+    `build` builds it without weights from the name of the file and its description, or raises.
 
     Raises: NetworkFileError, DeviceError, as `load`.
     """
-    name = os.fspath(_checked(path))
+    name = os.fspath(_check_path(path))
     where = device_of(device, meta=False)
     try:
         with open(path, "rb"), safe_open(path, "pt", device=str(where)) as file:
             about = (file.metadata() or {}).get(METADATA_KEY)
             if about is None:
-                raise unreadable(name, "a safetensors file of something else")
-            network = built(name, about)
-            # Copies: what is read lies in the file, which may change under it.
+                raise unreadable_file(name, "a safetensors file of something else")
+            network = build(name, about)
+            # Copied, because the tensors are mapped to the file, which may change.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except OSError as error:
-        raise missing(name, error) from None
+        raise missing_file(name, error) from None
     except SafetensorError:
-        raise unreadable(name, "no safetensors file, or only a part of one") from None
-    if wrong := other_tensors(network, tensors):
-        raise unreadable(name, wrong)
-    # Some modules read in their state how old it is.
+        raise unreadable_file(name, "no safetensors file, or only a part of one") from None
+    if mismatch := tensor_mismatch(network, tensors):
+        raise unreadable_file(name, mismatch)
+    # Some modules read the version of their state from its metadata.
     state = OrderedDict(tensors)
     state._metadata = getattr(network.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
     try:
         network.load_state_dict(state, assign=True)
     except (RuntimeError, ValueError) as error:
-        raise unreadable(name, f"weights that it does not take ({first_line(error)})") from None
+        raise unreadable_file(
+            name, f"weights that it does not take ({first_line(error)})"
+        ) from None
     return network
 
 
 def check_suffix(path: str | os.PathLike[str], allowed: Sequence[str] = (SUFFIX,)) -> str:
-    """Return the suffix of a name, and refuse one that does not say what the file is.
+    """Return the suffix of a path, one of those allowed.
 
-    Raises: OutputError; SettingError for what is no path.
+    Raises: OutputError for another suffix; SettingError for a value that is no path.
     """
-    suffix = Path(_checked(path)).suffix.lower()
+    suffix = Path(_check_path(path)).suffix.lower()
     if suffix not in allowed:
         raise OutputError.because(
             "unknown format of a network",
@@ -200,7 +202,7 @@ def check_suffix(path: str | os.PathLike[str], allowed: Sequence[str] = (SUFFIX,
     return suffix
 
 
-def _checked(path: Any) -> Any:
+def _check_path(path: Any) -> Any:
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise wrong_type("path", path, "a str or a Path", f"write it like net{SUFFIX}")
     if "\0" in os.fspath(path):
@@ -214,63 +216,63 @@ def _checked(path: Any) -> Any:
     return path
 
 
-def parsed(name: str, text: str) -> dict[str, Any]:
-    """Return the description of a file, without its version.
+def parse_description(name: str, text: str) -> dict[str, Any]:
+    """Parse the description of a file and check its version, which is left out.
 
-    Raises: NetworkFileError for another version; one of `SENSELESS` for what is no description.
+    Raises: NetworkFileError for another version; one of `MALFORMED` for any other text.
     """
     about: dict[str, Any] = json.loads(text)
     version = about.pop("format")
     if type(version) is not int or version != FORMAT_VERSION:
-        raise unreadable(name, f"format version {shortened(version)}, not {FORMAT_VERSION}")
+        raise unreadable_file(name, f"format version {shortened(version)}, not {FORMAT_VERSION}")
     return about
 
 
-def _built(name: str, text: str) -> Network:
-    """Return the network that the metadata describes, without weights yet."""
+def _build(name: str, text: str) -> Network:
+    """Build the network that the metadata describes, without weights."""
     try:
-        about = parsed(name, text)
+        about = parse_description(name, text)
         if STEPS_KEY in about:
-            raise unreadable(name, "a network with steps", "read it with ifspace.models.load")
-        return from_description(about)
+            raise unreadable_file(name, "a network with steps", "read it with ifspace.models.load")
+        return build_described(about)
     except NetworkFileError:
         raise
-    except SENSELESS:
-        raise unreadable(name, "a description that makes no sense") from None
+    except MALFORMED:
+        raise unreadable_file(name, "a description that makes no sense") from None
 
 
-def other_tensors(network: nn.Module, found: Mapping[str, torch.Tensor]) -> str:
-    """Return how tensors differ from those that a network has; nothing where they do not."""
-    wanted = network.state_dict()
+def tensor_mismatch(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return how tensors differ from those of a network, "" if they do not."""
+    state = network.state_dict()
     wrong = [
-        key
-        for key in sorted(wanted.keys() | found.keys())
-        if key not in wanted or key not in found or not _fits(found[key], wanted[key])
+        name
+        for name in sorted(state.keys() | tensors.keys())
+        if name not in state or name not in tensors or not _fits(tensors[name], state[name])
     ]
-    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    return f"weights that are not those of its description: {wrong[0]}{more}" if wrong else ""
+    others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return f"weights that are not those of its description: {wrong[0]}{others}" if wrong else ""
 
 
-def _fits(found: torch.Tensor, wanted: torch.Tensor) -> bool:
-    types = FLOATS if wanted.is_floating_point() else (wanted.dtype,)
-    same = found.shape == wanted.shape and found.dtype in types
-    return same and found.layout == torch.strided
+def _fits(tensor: torch.Tensor, place: torch.Tensor) -> bool:
+    dtypes = FLOATS if place.is_floating_point() else (place.dtype,)
+    same = tensor.shape == place.shape and tensor.dtype in dtypes
+    return same and tensor.layout == torch.strided
 
 
-def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors in rows, those that share memory copied: a file holds each by itself."""
-    made: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
-    for name, each in tensors.items():
-        rows = each.contiguous()
-        place = rows.untyped_storage().data_ptr()
-        made[name] = rows.clone() if place in seen else rows
-        seen.add(place)
-    return made
+def _unshared(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return contiguous tensors; those that share memory are copied, for a file holds each once."""
+    unshared: dict[str, torch.Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        contiguous = tensor.contiguous()
+        storage = contiguous.untyped_storage().data_ptr()
+        unshared[name] = contiguous.clone() if storage in storages else contiguous
+        storages.add(storage)
+    return unshared
 
 
-def missing(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFileError:
-    """Return the refusal of a file that the system does not give."""
+def missing_file(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFileError:
+    """Return the error for a file that the operating system cannot open."""
     return NetworkFileError.because(
         "network cannot be read",
         got=f"{name} ({error.strerror or type(error).__name__})",
@@ -281,10 +283,10 @@ def missing(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFileError
     )
 
 
-def unreadable(
+def unreadable_file(
     name: str, got: str, remedy: str = f"write it anew with {WRITERS}"
 ) -> NetworkFileError:
-    """Return the refusal of a file that is there and is no network."""
+    """Return the error for a file that is no network or a damaged one."""
     return NetworkFileError.because(
         f"{name} is not a network that can be read",
         got=got,

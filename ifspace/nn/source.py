@@ -1,7 +1,7 @@
-"""The source of a plain PyTorch class for a block, formatted as a formatter would leave it.
+"""The source of a block as a plain PyTorch class, formatted as ruff formats it.
 
-Written from the modules that are there, whatever kinds they came from: a module that torch has is
-spelled as torch's own, a rolling pointwise one is imported.
+It is written from the submodules of the block, whatever kinds they come from: torch's own modules
+are written as such, a rolling pointwise convolution is imported.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,15 +50,15 @@ def to_source(module: BlockModule, name: str = "Block") -> str:
     lines += [*_docstring(module), "", "    def __init__(self) -> None:"]
     lines += ["        super().__init__()"]
     for key, part in parts.items():
-        lines += _assigned(f"self.{key}", *_call(part))
+        lines += _assignment(f"self.{key}", *_call(part))
     lines += ["", "    def forward(self, x: Tensor) -> Tensor:", *_forward(module, parts)]
     return "\n".join(lines) + "\n"
 
 
 def _nameable(name: str) -> bool:
-    # As Python reads it: of letters that look alike it keeps one.
-    read = normalize("NFKC", name)
-    return name.isidentifier() and not iskeyword(read) and read not in _TAKEN
+    # Python normalises identifiers, so that letters that look alike are one.
+    normal = normalize("NFKC", name)
+    return name.isidentifier() and not iskeyword(normal) and normal not in _TAKEN
 
 
 def _docstring(block: BlockModule) -> list[str]:
@@ -67,15 +67,15 @@ def _docstring(block: BlockModule) -> list[str]:
     line = f'    """{sized.block}, {widths}"""'
     if len(line) <= _COLUMNS:
         return [line]
-    word = wrap(str(sized.block).replace("+", " + "), _COLUMNS - 4, break_long_words=False)
-    return [f'    """A block, {widths}', "", *(f"    {each}" for each in word), '    """']
+    notation = wrap(str(sized.block).replace("+", " + "), _COLUMNS - 4, break_long_words=False)
+    return [f'    """A block, {widths}', "", *(f"    {line}" for line in notation), '    """']
 
 
 def _forward(block: BlockModule, parts: dict[str, nn.Module]) -> list[str]:
-    lines, before = [], "x"
+    lines, argument = [], "x"
     for key in block.steps:
-        lines.append(f"y = self.{key}({before})")
-        before = "y"
+        lines.append(f"y = self.{key}({argument})")
+        argument = "y"
     if block.shortcut_kind != "none":
         for key in ("shortcut", "shortcut_bn"):
             lines += [f"x = self.{key}(x)"] if key in parts else []
@@ -85,43 +85,45 @@ def _forward(block: BlockModule, parts: dict[str, nn.Module]) -> list[str]:
     return [f"        {line}" for line in (*lines, f"return {last}")]
 
 
-def _assigned(target: str, called: str, arguments: Sequence[str]) -> list[str]:
-    """Return the lines of an assignment of a call, broken where it is too long for one."""
-    line = f"        {target} = {called}({', '.join(arguments)})"
+def _assignment(target: str, function: str, arguments: Sequence[str]) -> list[str]:
+    """Return the lines of `target = function(arguments)`, broken if it is too long for one."""
+    line = f"        {target} = {function}({', '.join(arguments)})"
     if len(line) <= _COLUMNS:
         return [line]
     inner = " " * 12 + ", ".join(arguments)
-    inside = [inner] if len(inner) <= _COLUMNS else [f"{' ' * 12}{each}," for each in arguments]
-    return [f"        {target} = {called}(", *inside, "        )"]
+    inside = (
+        [inner] if len(inner) <= _COLUMNS else [f"{' ' * 12}{argument}," for argument in arguments]
+    )
+    return [f"        {target} = {function}(", *inside, "        )"]
 
 
 def _call(module: nn.Module) -> tuple[str, list[str]]:
-    """Return what to call, and with which arguments, to have such a module."""
-    for kind, write in _WRITERS.items():
-        if isinstance(module, kind):
+    """Return the class and the arguments that build a module."""
+    for cls, write in _WRITERS.items():
+        if isinstance(module, cls):
             return write(module)
     raise BlockError.because(
         "no source for this module",
         got=type(module).__name__,
-        allowed=", ".join(kind.__name__ for kind in _WRITERS),
+        allowed=", ".join(cls.__name__ for cls in _WRITERS),
         remedy="add its row to ifspace.nn.source",
     )
 
 
 def _convolution(conv: Any) -> tuple[str, list[str]]:
     arguments = [str(conv.in_channels), str(conv.out_channels), str(conv.kernel_size[0])]
-    for key, value, usual in (
+    for key, value, default in (
         ("stride", conv.stride[0], 1),
         ("padding", conv.padding[0], 0),
         ("groups", conv.groups, 1),
     ):
-        arguments += [f"{key}={value}"] if value != usual else []
+        arguments += [f"{key}={value}"] if value != default else []
     return f"nn.Conv{len(conv.kernel_size)}d", [*arguments, *_bias(conv)]
 
 
 def _rolling(rolling: Any) -> tuple[str, list[str]]:
     arguments = [str(rolling.in_channels), str(rolling.out_channels), f"groups={rolling.groups}"]
-    # A fraction is exact as text: "1/3" is no decimal.
+    # As text, because 1/3 has no exact decimal.
     arguments += [f'overlap="{rolling.overlap}"'] if rolling.overlap else []
     arguments += _bias(rolling)
     arguments += [f'impl="{rolling.impl}"'] if rolling.impl != "auto" else []
@@ -134,12 +136,12 @@ def _bias(module: Any) -> list[str]:
 
 def _torch(*attributes: str) -> Callable[[Any], tuple[str, list[str]]]:
     def write(module: Any) -> tuple[str, list[str]]:
-        return f"nn.{type(module).__name__}", [str(getattr(module, each)) for each in attributes]
+        return f"nn.{type(module).__name__}", [str(getattr(module, name)) for name in attributes]
 
     return write
 
 
-# Class -> how a module of it is written: what to call, and the arguments.
+# Class -> how a module of it is written: the class and the arguments.
 _WRITERS: Final[dict[type[nn.Module], Callable[[Any], tuple[str, list[str]]]]] = {
     RollingPointwiseConv1d: _rolling,
     RollingPointwiseConv2d: _rolling,

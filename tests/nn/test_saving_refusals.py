@@ -39,7 +39,7 @@ def changed_head(made: Network) -> None:
 
 
 def more_parts(made: Network) -> None:
-    made.repeated = nn.Linear(2, 2)
+    made.more = nn.Linear(2, 2)
 
 
 def other_layout(made: Network) -> None:
