@@ -171,6 +171,19 @@ def table(
     return Table(tuple(columns), cells).text(width, keys)
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as a Markdown table without padding, cells as they are: see `Table.markdown`.
+
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]), end="")
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
+    lines.insert(1, "|" + "---|" * len(header))
+    return "\n".join(lines) + "\n"
+
+
 def cell_text(value: Any) -> str:
     """Return a value as a reader sees it in a cell.
 

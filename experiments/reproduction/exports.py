@@ -18,9 +18,9 @@ from experiments.reproduction.printed import (
     RESIDUAL_ENERGIES,
     Widths,
 )
-from ifspace.catalogue.export import csv_table
 from ifspace.energy.problem import EnergyProblem
 from ifspace.energy.solve import best_energy
+from ifspace.table import Table
 
 VERDICTS: Final = "reproduction.csv"
 TRAJECTORIES: Final = "trajectories.csv"
@@ -42,7 +42,7 @@ def write(folder: Path, sections: Sequence[Section]) -> tuple[str, ...]:
         RANKS: list(rank_rows()),
     }
     for name, rows in files.items():
-        text = csv_table(list(rows[0]), [list(row.values()) for row in rows])
+        text = Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows)).csv()
         (folder / name).write_text(text)
     return tuple(files)
 

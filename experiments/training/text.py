@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from experiments.training import Data, Run, Schedule, Summary, Version, summaries
 from experiments.training.versions import NAMES
-from ifspace.catalogue.export import csv_table, json_text, markdown_table
 from ifspace.cli.options import Forms, Output
+from ifspace.serialize import json_text
 from ifspace.stages.text import short
 from ifspace.table import (
+    Table,
     facts,
     heading,
+    markdown_table,
     table,
 )
 from ifspace.values import listed
@@ -92,7 +94,7 @@ def forms(check: Check, runs: Sequence[Run]) -> Forms:
     return {
         "table": lambda: _text(check, runs),
         "json": lambda: json_text(values),
-        "csv": lambda: csv_table(columns, cells),
+        "csv": lambda: Table(tuple(columns), tuple(map(tuple, cells))).csv(),
         "markdown": lambda: _markdown(check, runs),
     }
 

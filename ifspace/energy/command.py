@@ -147,9 +147,8 @@ def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]
 
 def _forms(problem: "EnergyProblem", answer: "EnergyAnswer") -> "Forms":
     """Return the answer in every format."""
-    from ifspace.catalogue.export import markdown_table
     from ifspace.serialize import json_text
-    from ifspace.table import Table
+    from ifspace.table import Table, markdown_table
 
     table = Table(
         _COLUMNS,

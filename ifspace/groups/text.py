@@ -8,7 +8,6 @@ from typing import Any, Final
 from ifspace.answer import Status
 from ifspace.block import Composition
 from ifspace.catalogue.choose import AMOUNTS
-from ifspace.catalogue.export import markdown_table
 from ifspace.catalogue.setting import standard_block
 from ifspace.groups.problem import (
     GroupPlan,
@@ -28,7 +27,7 @@ from ifspace.groups.symbolic import (
     width_text,
 )
 from ifspace.serialize import json_text
-from ifspace.table import Table, facts, ratio_text, readable
+from ifspace.table import Table, facts, markdown_table, ratio_text, readable
 from ifspace.values import listed
 
 _COLUMNS: Final = (

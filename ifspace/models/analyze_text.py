@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
-from ifspace.catalogue.export import csv_table, json_text, markdown_table
 from ifspace.cli.options import Forms
 from ifspace.models.options import (
     Source,
@@ -14,8 +13,9 @@ from ifspace.models.options import (
     size_value,
     some,
 )
+from ifspace.serialize import json_text
 from ifspace.stages.text import short
-from ifspace.table import facts, heading, table
+from ifspace.table import Table, facts, heading, markdown_table, table
 from ifspace.values import listed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def forms(asked: Asked, report: "Report") -> Forms:
     return {
         "table": lambda: _text(asked, report),
         "json": lambda: json_text(_values(asked, report)),
-        "csv": lambda: csv_table(columns, cells),
+        "csv": lambda: Table(tuple(columns), tuple(map(tuple, cells))).csv(),
         "markdown": lambda: markdown_table(columns, [list(map(str, row)) for row in cells]),
     }
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ifspace.answer import Status
-from ifspace.catalogue.export import markdown_table
 from ifspace.cli.options import Forms
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition
@@ -25,7 +24,7 @@ from ifspace.stages.text import (
     short,
     states,
 )
-from ifspace.table import Table, facts, heading, ratio_text
+from ifspace.table import Table, facts, heading, markdown_table, ratio_text
 
 Facts = list[tuple[str, str]]
 # The step of depths chosen within budgets that are no state of the organizer.

@@ -157,20 +157,21 @@ def _emit(
     shown: "dict[str, tuple[Table, ...]]",
     values: dict[str, Any],
 ) -> None:
-    from ifspace.catalogue.export import csv_table, json_text
+    from ifspace.serialize import json_text
+    from ifspace.table import Table
 
-    cells = [
-        [part.name, table.title, number, column, cell]
+    cells = tuple(
+        (part.name, table.title, number, column, cell)
         for part in parts
         for table in shown[part.title]
         for number, row in enumerate(table.rows, start=1)
         for column, cell in zip(table.names, row, strict=True)
-    ]
+    )
     output.emit(
         {
             "table": lambda: _text(shown),
             "json": lambda: json_text(values),
-            "csv": lambda: csv_table(["part", "table", "row", "column", "value"], cells),
+            "csv": lambda: Table(("part", "table", "row", "column", "value"), cells).csv(),
             "markdown": lambda: _markdown(shown),
         }
     )

@@ -6,14 +6,13 @@ from fractions import Fraction
 from typing import Any, Final
 
 from ifspace.answer import Answer, Status
-from ifspace.catalogue.export import markdown_table
 from ifspace.cli.options import Forms
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import PublishedLayout, published_layouts
 from ifspace.stages.organizer import Move, Trajectory
 from ifspace.stages.problem import StagePlan, StagesProblem
-from ifspace.table import Table, facts, heading
+from ifspace.table import Table, facts, heading, markdown_table
 from ifspace.values import listed
 
 Facts = list[tuple[str, str]]
