@@ -279,7 +279,7 @@ def _start(network: EditedNetwork, trace: Trace) -> tuple[AnyLayout, tuple[Size,
         return model.layout, tuple((stage.side, stage.side) for stage in model.layout.stages)
     stages = stages_of(trace, units_of(trace, model))
     start = TracedLayout.of(trace, model, stages)
-    if not any(stage.held.movable for stage in start.stages):
+    if not any(stage.stage.removable for stage in start.stages):
         raise SettingError.because(
             "no unit of the network can move",
             got=f"{len(stages)} stages without one",
@@ -287,7 +287,7 @@ def _start(network: EditedNetwork, trace: Trace) -> tuple[AnyLayout, tuple[Size,
             remedy="`ifspace analyze` lists the units",
             argument="model",
         )
-    return start, tuple(stage.held.stage.side for stage in start.stages)
+    return start, tuple(stage.stage.traced.side for stage in start.stages)
 
 
 def _is_as_built(model: Network) -> bool:
@@ -321,7 +321,7 @@ def _stage_table(
 ) -> StageTable:
     """Return the gains of a stage by depth, and its costs beyond those at its least depth."""
     stage = start.stages[index]
-    grows = not isinstance(start, TracedLayout) or start.stages[index].held.repeat is not None
+    grows = not isinstance(start, TracedLayout) or start.stages[index].stage.copy is not None
     depths = range(stage.min_depth, (max_depth if grows else stage.depth) + 1)
     gains, params, macs = [], [], []
     for depth in depths:

@@ -44,7 +44,7 @@ def some_depths(start: TracedLayout, seed: int) -> TracedLayout:
     """Other depths, drawn: stages lose units, or gain up to three; one can go on the last maps."""
     draw = random.Random(seed)
     *first, last = (
-        draw.randint(stage.min_depth, stage.depth + 3 * (stage.held.repeat is not None))
+        draw.randint(stage.min_depth, stage.depth + 3 * (stage.stage.copy is not None))
         for stage in start.stages
     )
     return start.at_depths((*first, max(last, start.stages[-1].min_depth + 1)))

@@ -44,7 +44,7 @@ def test_there_and_back_again(name: str) -> None:
     # What was put in can be taken out: the second reading sees the same stages.
     model = NETWORKS[name]().to("meta")
     start = layout_of(model)
-    grown = start.at_depths(tuple(s.depth + 2 * (s.held.repeat is not None) for s in start.stages))
+    grown = start.at_depths(tuple(s.depth + 2 * (s.stage.copy is not None) for s in start.stages))
     made = taken(model, grown)
     again = layout_of(made)
     back = taken(made, again.at_depths(start.depths))
@@ -55,21 +55,21 @@ def test_there_and_back_again(name: str) -> None:
 def test_the_units_that_can_go_and_those_that_stay() -> None:
     start = layout_of(NETWORKS["residual"]())
     assert start.depths == (1, 1, 4)
-    assert [stage.held.movable for stage in start.stages] == [[], [], [1, 2, 3]]
+    assert [stage.stage.removable for stage in start.stages] == [[], [], [1, 2, 3]]
     assert [stage.min_depth for stage in start.stages] == [1, 1, 1]
-    assert [stage.held.repeat.channels for stage in start.stages] == [8, 12, None]
+    assert [stage.stage.copy.channels for stage in start.stages] == [8, 12, None]
 
 
 def test_one_more_goes_behind_the_last_of_its_kind() -> None:
     first, second = layout_of(NETWORKS["headed"]()).stages
-    assert [each.held.units[each.held.end].name for each in (first, second)] == ["3", "4"]
-    assert [len(each.held.units) for each in (first, second)] == [2, 2]
-    assert second.held.row(4) == [0, -1, -1, 1]
+    assert [each.stage.units[each.stage.end].name for each in (first, second)] == ["3", "4"]
+    assert [len(each.stage.units) for each in (first, second)] == [2, 2]
+    assert second.stage.order(4) == [0, -1, -1, 1]
 
 
 def test_a_stage_of_other_things_takes_no_part() -> None:
     # The single convolution before the blocks is no block: stage 1 of 32 x 32 pixels is left out.
-    sides = [stage.held.stage.side for stage in layout_of(NETWORKS["residual"]()).stages]
+    sides = [stage.stage.traced.side for stage in layout_of(NETWORKS["residual"]()).stages]
     assert sides == [(16, 16), (8, 8), (4, 4)]
 
 
@@ -77,16 +77,16 @@ def test_units_between_others_go_last_first() -> None:
     widths = [(3, 8), (8, 8), (8, 12), (12, 12), (12, 12), (12, 16)]
     model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
     (stage,) = layout_of(model).stages
-    held = stage.held
-    assert (held.movable, held.end, held.min_depth) == ([1, 3, 4], 4, 3)
-    assert [held.places(depth) for depth in (6, 5, 4, 3)] == [
+    adjustable = stage.stage
+    assert (adjustable.removable, adjustable.end, adjustable.min_depth) == ([1, 3, 4], 4, 3)
+    assert [adjustable.kept(depth) for depth in (6, 5, 4, 3)] == [
         [0, 1, 2, 3, 4, 5],
         [0, 1, 2, 3, 5],
         [0, 1, 2, 5],
         [0, 2, 5],
     ]
-    assert held.row(8) == [0, 1, 2, 3, 4, -1, -1, 5]
-    assert [held.last(depth) for depth in (8, 6, 5, 4, 3)] == [6, 4, 3, 1, 2]
+    assert adjustable.order(8) == [0, 1, 2, 3, 4, -1, -1, 5]
+    assert [adjustable.last(depth) for depth in (8, 6, 5, 4, 3)] == [6, 4, 3, 1, 2]
 
 
 def test_gains_by_hand() -> None:
@@ -95,7 +95,7 @@ def test_gains_by_hand() -> None:
     model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
     (stage,) = layout_of(model, (4, 8, 8)).at_depths((5,)).stages
     fields = [4 * side**2 for side in (3, 5, 7, 8, 8)]
-    assert stage.held.volumes(5) == tuple(fields)
+    assert stage.stage.volumes(5) == tuple(fields)
     wanted = [gain(a, b, 256, 3) for a, b in pairwise(fields)]
     assert stage.gains(3) == tuple(wanted)
     assert stage.last_gain(3) == wanted[-1] == 0
@@ -118,7 +118,7 @@ def test_what_runs_twice_stays() -> None:
     model = Twice()
     start = layout_of(model, (8, 9, 9))
     (stage,) = start.stages
-    assert [stage.held.units[place].name for place in stage.held.movable] == ["d"]
+    assert [stage.stage.units[place].name for place in stage.stage.removable] == ["d"]
     less = start.at_depths((4,))
     check_counts(taken(model, less), less, (8, 9, 9))
 
@@ -129,7 +129,7 @@ def test_what_runs_twice_in_a_row_stays() -> None:
             return self.d(self.b(self.b(self.a(x))))
 
     (stage,) = layout_of(Again(), (8, 9, 9)).stages
-    assert [stage.held.units[place].name for place in stage.held.movable] == ["d"]
+    assert [stage.stage.units[place].name for place in stage.stage.removable] == ["d"]
 
 
 def test_what_makes_the_map_a_little_smaller_stays() -> None:
@@ -137,8 +137,8 @@ def test_what_makes_the_map_a_little_smaller_stays() -> None:
     row = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
     more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
     first, second = layout_of(nn.Sequential(*row, *more), (3, 24, 24)).stages
-    assert (first.held.movable, first.held.repeat) == ([], None)
-    assert second.held.movable == [1, 2]
+    assert (first.stage.removable, first.stage.copy) == ([], None)
+    assert second.stage.removable == [1, 2]
     assert second.next_gain(3) == replace(second, depth=4).last_gain(3)
     assert first.next_gain(3) == -math.inf
 
@@ -155,7 +155,7 @@ def test_what_shares_a_weight_stays() -> None:
     model[3].weight = model[1].weight
     start = layout_of(model, (8, 9, 9))
     (stage,) = start.stages
-    assert stage.held.movable == [2]
+    assert stage.stage.removable == [2]
     more = start.at_depths((6,))
     check_counts(taken(model, more), more, (8, 9, 9))
 
@@ -186,7 +186,7 @@ def test_a_unit_with_branches_behind_it_stays() -> None:
 
     start = layout_of(Bridge(), (8, 9, 9))
     (stage,) = start.stages
-    assert [stage.held.units[place].name for place in stage.held.movable] == ["b", "c"]
+    assert [stage.stage.units[place].name for place in stage.stage.removable] == ["b", "c"]
     for depth in (2, 3, 4, 5):
         layout = start.at_depths((depth,))
         made = taken(Bridge(), layout)

@@ -67,7 +67,7 @@ def moves_the_last(start: TracedLayout | Layout) -> bool:
     """Whether no unit stands behind those that move, that would see more or less without them."""
     if isinstance(start, Layout):
         return True
-    return all(each.held.end == len(each.held.units) - 1 for each in start.stages)
+    return all(each.stage.end == len(each.stage.units) - 1 for each in start.stages)
 
 
 def part(layout: TracedLayout, stages: int) -> TracedLayout:
@@ -75,8 +75,8 @@ def part(layout: TracedLayout, stages: int) -> TracedLayout:
     rest = layout.stages[stages:]
     return TracedLayout(
         layout.stages[:stages],
-        layout.rest_params + sum(each.held.params(each.depth) for each in rest),
-        layout.rest_macs + sum(each.held.macs(each.depth) for each in rest),
+        layout.rest_params + sum(each.stage.params(each.depth) for each in rest),
+        layout.rest_macs + sum(each.stage.macs(each.depth) for each in rest),
     )
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def depth_ranges(start: TracedLayout, most: int) -> list[range]:
     return [
-        range(each.min_depth, (max(most, *start.depths) if each.held.repeat else each.depth) + 1)
+        range(each.min_depth, (max(most, *start.depths) if each.stage.copy else each.depth) + 1)
         for each in start.stages
     ]
 
