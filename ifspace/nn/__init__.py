@@ -17,9 +17,8 @@ from importlib.util import find_spec
 
 if absent := [name for name in ("torch", "safetensors") if find_spec(name) is None]:
     raise ImportError(
-        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed; "
-        "ifspace.nn builds modules with torch and saves them with safetensors: "
-        "pip install 'ifspace[torch]'",
+        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed: ifspace.nn "
+        "builds modules with torch and saves them with safetensors; pip install 'ifspace[torch]'",
         name=absent[0],
     )
 
