@@ -1,7 +1,7 @@
-"""What the Triton kernels need of a card: registers, spilled bytes, shared memory.
+"""The resources that the Triton kernels need of a card: registers, spilled bytes, shared memory.
 
 `python -m benchmarks.kernels_aot` compiles every Triton kernel for NVIDIA and AMD cards and
-and writes `kernels-aot.md` and `kernels-aot.csv` into `results/`. `--quick` compiles each once for
+writes `kernels-aot.md` and `kernels-aot.csv` into `results/`. `--quick` compiles each once for
 a target, the targets on different problems. The exit status is 1 when one spills or does not fit.
 """
 
@@ -22,7 +22,7 @@ from ifspace.parallel import over_shards, workers
 
 MODULES: Final = tuple(CASES)
 Row = dict[str, Any]
-# A case is named to a worker process by its place in the list.
+# A worker process gets the index of a case in the list, and the target.
 Job = tuple[int, str]
 
 
@@ -32,25 +32,25 @@ def all_cases(modules: Sequence[str]) -> list[AotCase]:
 
 
 def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> list[Job]:
-    """Return which case is compiled for which target, by place in the list.
+    """Return which case is compiled for which target, by index in the list.
 
     Quick: each kernel and configuration once for a target; the targets differ in the problem.
     """
     jobs = []
     problems: dict[tuple[str, ...], list[int]] = {}
-    for place, case in enumerate(cases):
-        problems.setdefault(_variant(case), []).append(place)
-    for places in problems.values():
+    for index, case in enumerate(cases):
+        problems.setdefault(_variant(case), []).append(index)
+    for indices in problems.values():
         for target in targets:
-            fit = [place for place in places if target in cases[place].targets]
+            fit = [index for index in indices if target in cases[index].targets]
             if quick:
                 fit = fit[-1 - TARGETS.index(target) % len(fit) :][:1] if fit else []
-            jobs += [(place, target) for place in fit]
+            jobs += [(index, target) for index in fit]
     return jobs
 
 
 def _variant(case: AotCase) -> tuple[str, ...]:
-    """Return what a case is, whatever the problem: kernel, configuration, types and precision."""
+    """Return the kernel, configuration, dtypes and precision of a case, whatever its problem."""
     types = [name for name in case.signature.values() if name.startswith("*")]
     constants = [
         str(case.constexprs.get(name)) for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN")
@@ -59,16 +59,17 @@ def _variant(case: AotCase) -> tuple[str, ...]:
 
 
 def compile_all(shard: tuple[Sequence[str], Sequence[Job]]) -> list[tuple[Row, list[str]]]:
-    """Return of each job what the compiled kernel needs, and what is wrong with it."""
+    """Return the row of each job, and the faults of its compiled kernel."""
     modules, jobs = shard
     cases = all_cases(modules)
     answers = []
-    for place, target in jobs:
-        done = compile_case(cases[place], target)
-        row: Row = {"kernel": done.case.kernel, "configuration": done.case.config}
-        row |= {"problem": done.case.problem, "target": target, "registers": done.registers}
-        row |= {"spilled bytes": done.spill_bytes, "shared KiB": done.shared_bytes / 1024}
-        answers.append((row, done.faults()))
+    for index, target in jobs:
+        compiled = compile_case(cases[index], target)
+        row: Row = {"kernel": compiled.case.kernel, "configuration": compiled.case.config}
+        row |= {"problem": compiled.case.problem, "target": target}
+        row["registers"] = compiled.registers
+        row |= {"spilled bytes": compiled.spill_bytes, "shared KiB": compiled.shared_bytes / 1024}
+        answers.append((row, compiled.faults()))
     return answers
 
 
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = jobs_of(all_cases(modules), options.targets.split(","), options.quick)
     count = workers(options.jobs)
     start = time.perf_counter()
-    # Many small shards: costly cases stand side by side in the list.
+    # Many small shards: costly cases are neighbours in the list.
     shards = [(modules, jobs[n :: 2 * count]) for n in range(2 * count)]
     answers = [answer for done in over_shards(compile_all, shards, count) for answer in done]
     rows = sorted((row for row, _ in answers), key=lambda row: list(map(str, row.values())))

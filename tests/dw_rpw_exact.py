@@ -1,4 +1,4 @@
-"""Problems of the fused DW + RPW block, and how near to float64 its results must come."""
+"""Cases of the fused DW + RPW block, and how near to float64 its results must be."""
 
 from dataclasses import dataclass
 
@@ -43,19 +43,19 @@ class Case:
             "scale2": (self.c_out,),
             "shift2": (self.c_out,),
         }
-        made = [
+        tensors = [
             torch.randn(shape, device=device).to(dtype)
             if name in self.affines or name in ("x", "dw_weight", "weight")
             else None
             for name, shape in shapes.items()
         ]
         grad = torch.randn(self.spec.output_shape(shapes["x"]), device=device).to(dtype)
-        made[0], grad = (each.contiguous(memory_format=layout) for each in (made[0], grad))
-        return made, grad
+        tensors[0], grad = (t.contiguous(memory_format=layout) for t in (tensors[0], grad))
+        return tensors, grad
 
 
 def composed(tensors, spec: FusedSpec) -> Tensor:
-    """The block of torch's own operators: gather and einsum for RPW."""
+    """The block by torch's own operators: gather and einsum for RPW."""
     x, dw_weight, scale1, shift1, weight, scale2, shift2 = tensors
     middle = functional.conv2d(x, dw_weight, None, spec.stride, 1, groups=x.shape[1])
     middle = finished(middle, scale1, shift1, spec.activation1)
@@ -73,34 +73,34 @@ def finished(x, scale, shift, activation):
 
 
 def results(tensors, grad, spec, dtype):
-    """y and the gradients of <grad, y> by autograd in a type, on the CPU, by name."""
+    """y and the gradients of <grad, y> by autograd in a dtype, on the CPU, by name."""
     leaves = [None if t is None else t.detach().cpu().to(dtype).requires_grad_() for t in tensors]
     y = composed(leaves, spec)
-    found = torch.autograd.grad(y, [t for t in leaves if t is not None], grad.cpu().to(dtype))
+    gradients = torch.autograd.grad(y, [t for t in leaves if t is not None], grad.cpu().to(dtype))
     names = [name for name, leaf in zip(NAMES, leaves, strict=True) if leaf is not None]
-    return {"y": y.detach(), **dict(zip(names, found, strict=True))}
+    return {"y": y.detach(), **dict(zip(names, gradients, strict=True))}
 
 
-def shaken(tensors, eps: float, seed: int):
-    """The tensors with every number off by one rounding, up or down, in float64."""
+def perturbed(tensors, eps: float, seed: int):
+    """The tensors with every number changed by one rounding, up or down, in float64."""
     random = torch.Generator().manual_seed(seed)
 
-    def shake(tensor):
+    def perturb(tensor):
         signs = torch.randint(0, 2, tensor.shape, generator=random) * 2.0 - 1
         return tensor.detach().cpu().double() * (1 + eps * signs)
 
-    return [None if each is None else shake(each) for each in tensors]
+    return [None if tensor is None else perturb(tensor) for tensor in tensors]
 
 
 def check(got: dict[str, Tensor | None], tensors, grad, spec, roundings: int = 4) -> None:
-    """Raise unless all results are no further from float64 than eager torch in the same type.
+    """Check that all results are no further from float64 than eager torch in the same dtype.
 
-    Beside that are allowed some roundings (of the tensor between the convolutions, the product,
-    the sum, what is written): of the largest value, and as much as the result moves in float64
+    Allowed beside that: some roundings (of the tensor between the convolutions, the product, the
+    sum, the output): of the largest value, and as much as the result moves in float64
     when the inputs are rounded differently.
     """
     eps = torch.finfo(tensors[0].dtype).eps
-    moved = [results(shaken(tensors, eps, n), grad, spec, torch.float64) for n in range(2)]
+    moved = [results(perturbed(tensors, eps, n), grad, spec, torch.float64) for n in range(2)]
     exact = results(tensors, grad, spec, torch.float64)
     eager = results(tensors, grad, spec, tensors[0].dtype)
     for name, value in got.items():
@@ -115,6 +115,6 @@ def check(got: dict[str, Tensor | None], tensors, grad, spec, roundings: int = 4
         assert not value.isnan().any(), f"{name}: {int(value.isnan().sum())} not written"
         error = float((value - want).abs().max())
         plain = float((eager[name].double() - want).abs().max())
-        shift = max(float((each[name] - want).abs().max()) for each in moved)
+        shift = max(float((result[name] - want).abs().max()) for result in moved)
         rounding = roundings * (eps * float(want.abs().max()) + shift)
         assert error <= plain + rounding, f"{name}: off by {error}, eager by {plain}"

@@ -17,18 +17,17 @@ def channels_of(windows: Windows) -> Tensor:
 
 
 def exact(kernel: str, windows: Windows, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-    """What a kernel should return for its tensors, in float64 on the CPU."""
-    given = [None if each is None else each.detach().cpu().double() for each in tensors]
-    dtype = torch.float64
-    return composed(kernel, windows, given, dtype)
+    """The right results of a kernel for its tensors, in float64 on the CPU."""
+    detached = [None if tensor is None else tensor.detach() for tensor in tensors]
+    return composed(kernel, windows, detached, torch.float64)
 
 
 def composed(
     kernel: str, windows: Windows, tensors: Sequence[Tensor | None], dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """The same by gather and einsum in a type of one's own: what eager torch gives there."""
+    """The results by gather and einsum in a dtype: those of eager torch."""
     read = channels_of(windows)
-    first, second, *rest = (None if each is None else each.cpu().to(dtype) for each in tensors)
+    first, second, *rest = (None if t is None else t.cpu().to(dtype) for t in tensors)
     if kernel == "forward":
         y = torch.einsum("nfthw,ft->nfhw", first[:, read], second)
         bias = rest[0] if rest else None
@@ -47,19 +46,19 @@ def check(
     *tensors: Tensor | None,
     product: float = 0.0,
 ) -> None:
-    """Raise unless what came is no further from float64 than eager torch in the same type.
+    """Check that the results are no further from float64 than eager torch in the same dtype.
 
-    Beside that is allowed: one unit of the last place of the type, and for sums in float32 one
+    Allowed beside that: one unit of the last place of the dtype, and for sums in float32 one
     rounding for each term. `product`: the relative error of one product (tf32), else none.
     """
     results = got if isinstance(got, tuple) else (got,)
-    wanted = exact(kernel, windows, *tensors)
+    expected = exact(kernel, windows, *tensors)
     dtype = results[0].dtype
     eager = composed(kernel, windows, tensors, dtype)
-    sizes = exact(kernel, windows, *(None if each is None else each.abs() for each in tensors))
+    sizes = exact(kernel, windows, *(None if t is None else t.abs() for t in tensors))
     pixels = tensors[0].numel() // max(1, tensors[0].shape[1])
     terms = pixels if kernel == "weight_grad" else windows.width * 4 + windows.out_channels
-    for name, result, want, plain, size in zip("wb", results, wanted, eager, sizes, strict=False):
+    for name, result, want, plain, size in zip("wb", results, expected, eager, sizes, strict=False):
         assert result.shape == want.shape, (kernel, name, result.shape, want.shape)
         result = result.cpu().double()
         assert not result.isnan().any(), f"{kernel} {name}: {int(result.isnan().sum())} not written"

@@ -35,8 +35,8 @@ def in_new_python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize("module", MODULES)
 def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Path) -> None:
     out = tmp_path / "results"
-    asked = ["--quick", "--modules", module, "--out", str(out)]
-    done = in_new_python(tmp_path, "-m", "benchmarks.kernels_aot", *asked)
+    options = ["--quick", "--modules", module, "--out", str(out)]
+    done = in_new_python(tmp_path, "-m", "benchmarks.kernels_aot", *options)
     assert done.returncode == 0, done.stderr[-4000:]
     with (out / "kernels-aot.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -69,7 +69,7 @@ assert "spills" in done.faults()[0]
 
 
 @pytest.mark.slow
-def test_a_tile_that_spills_is_seen(tmp_path: Path) -> None:
+def test_a_tile_that_spills_is_a_fault(tmp_path: Path) -> None:
     done = in_new_python(tmp_path, "-c", SPILLING)
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -78,7 +78,7 @@ def a_case() -> AotCase:
     return AotCase("forward", "x", "C=8", None, {}, {}, {}, 4, 2)
 
 
-def test_what_does_not_fit_is_a_fault() -> None:
+def test_faults_of_a_kernel_that_does_not_fit() -> None:
     for target in TARGETS:
         limit = SHARED_BYTES[target]
         assert Compiled(a_case(), target, 255, 0, limit).faults() == []
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_a_fault() -> None:
         assert "spills 8 bytes" in Compiled(a_case(), target, 255, 8, 0).faults()[0]
 
 
-def test_an_unknown_target_and_the_interpreter_are_refused(
+def test_an_unknown_target_and_the_interpreter_raise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(KernelError, match=r"no such target: got 'sm_20'; allowed: sm_80, sm_90"):

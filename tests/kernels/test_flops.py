@@ -41,10 +41,10 @@ def test_torch_counts_the_forward_pass(text, stride, per_pixel):
     assert counter.get_total_flops() == 2 * macs(per_pixel, stride)
 
 
-@pytest.mark.parametrize(("wanted", "passes"), [((0,), 1), ((1,), 1), ((2,), 0), ((0, 1, 2), 2)])
-def test_torch_counts_the_backward_pass_by_what_is_asked_for(wanted, passes):
+@pytest.mark.parametrize(("needed", "passes"), [((0,), 1), ((1,), 1), ((2,), 0), ((0, 1, 2), 2)])
+def test_torch_counts_the_backward_pass_by_the_needed_gradients(needed, passes):
     tensors = [torch.randn(N, 16, 4, 4), torch.randn(24, 4), torch.randn(24)]
-    for n in wanted:
+    for n in needed:
         tensors[n].requires_grad_()
     y = ops.rpw(*tensors, 2, "reference")
     with FlopCounterMode(display=False) as counter:
@@ -62,7 +62,7 @@ def test_fvcore_counts_with_our_handle(text, stride, per_pixel):
     assert counted.unsupported_ops().keys() <= {"aten::channel_shuffle"}
 
 
-def test_fvcore_without_our_handle_says_that_it_counts_nothing():
+def test_fvcore_without_our_handle_counts_nothing_and_reports_it():
     from fvcore.nn import FlopCountAnalysis
 
     module, x = problem("RPW(4,1/2)", 1)

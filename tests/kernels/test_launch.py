@@ -107,11 +107,11 @@ def test_pins_of_the_fused_block_name_its_kernels() -> None:
 
 @pytest.mark.parametrize("make", [rpw_launch, fused_launch])
 def test_a_configuration_by_name_is_chosen(make) -> None:
-    made = make()
-    assert made.choose(made.configs[2].name) is made.configs[2]
-    assert made.choose() is made.configs[0]  # under the interpreter
+    launched = make()
+    assert launched.choose(launched.configs[2].name) is launched.configs[2]
+    assert launched.choose() is launched.configs[0]  # under the interpreter
     with pytest.raises(KernelError, match="no such configuration of forward"):
-        made.choose("largest")
+        launched.choose("largest")
 
 
 @pytest.fixture
@@ -136,24 +136,24 @@ def test_the_fastest_that_fits_the_target_is_found_once_for_each_problem(
     make, target, timed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "target_here", lambda: target)
-    made = make()
-    chosen = made.choose()
+    launched = make()
+    chosen = launched.choose()
     assert chosen == min(timed, key=lambda config: (abs(config.pixels - 64), config.warps))
-    assert timed == [c for c in made.configs if target is None or target in c.targets]
+    assert timed == [c for c in launched.configs if target is None or target in c.targets]
     assert make().choose() is chosen
     count = len(timed)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
-    assert made.choose() is chosen
+    assert launched.choose() is chosen
     monkeypatch.setattr(launch, "_fastest", {})
-    assert made.choose() is made.configs[0]
+    assert launched.choose() is launched.configs[0]
     assert len(timed) == count
 
 
 @pytest.mark.usefixtures("timed")
 def test_deterministic_algorithms_take_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.are_deterministic_algorithms_enabled", lambda: True)
-    made = rpw_launch()
-    assert made.choose() is made.configs[0]
+    launched = rpw_launch()
+    assert launched.choose() is launched.configs[0]
 
 
 def test_a_problem_is_all_that_the_speed_depends_on() -> None:
@@ -179,10 +179,10 @@ def test_a_kernel_that_adds_starts_from_zero_every_time() -> None:
     windows = windows_of(32, 20, 2)  # its windows are whole vectors: nothing is filled up
     x, grad = torch.randn(1, 32, 2, 2), torch.randn(1, 20, 2, 2)
     by_weight, by_bias = torch.full((20, 16), 7.0), torch.full((20,), 7.0)
-    made = rpw.weight_grad_launch(grad, x, by_weight, by_bias, windows, "ieee", 1, atomic=True)
+    launched = rpw.weight_grad_launch(grad, x, by_weight, by_bias, windows, "ieee", 1, atomic=True)
     results = []
     for _ in range(2):
-        made.run_under(made.configs[0])
+        launched.run_under(launched.configs[0])
         results.append((by_weight.clone(), by_bias.clone()))
     torch.testing.assert_close(results[0], results[1])
     torch.testing.assert_close(results[0][1], grad.sum((0, 2, 3)))

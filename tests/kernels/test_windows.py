@@ -25,7 +25,7 @@ def reads(table: Windows) -> list[list[int]]:
 @pytest.mark.parametrize("channels", [8, 24, 64])
 @pytest.mark.parametrize("groups", GROUPS)
 @pytest.mark.parametrize("overlap", OVERLAPS)
-def test_filters_read_what_the_layer_of_the_pure_part_reads(channels, groups, overlap):
+def test_filters_read_the_channels_of_the_sized_layer(channels, groups, overlap):
     layer = Layer("RPW", groups, Fraction(repr(overlap)))
     table = windows_of(channels, 2 * channels, groups, overlap)
     assert reads(table) == SizedLayer(layer, channels, 2 * channels).reads().tolist()
@@ -57,17 +57,17 @@ def test_steps_that_are_not_whole_are_rounded_once():
 
 
 @pytest.mark.parametrize("overlap", ["0.33", Fraction(33, 100), 0.33])
-def test_an_overlap_is_read_exactly(overlap):
+def test_an_overlap_is_parsed_exactly(overlap):
     assert exact_overlap(overlap) == Fraction(33, 100)
 
 
 @pytest.mark.parametrize("overlap", [1, 1.0, -0.1, float("nan"), float("inf"), "x", None, "1/0"])
-def test_overlaps_outside_the_range_are_refused(overlap):
+def test_overlaps_outside_the_range_raise(overlap):
     with pytest.raises(KernelError, match=r"overlap out of range: got .*; allowed: 0 <= o < 1"):
         windows_of(8, 8, 2, overlap)
 
 
-def test_what_does_not_divide_is_refused_with_the_divisors():
+def test_groups_that_do_not_divide_raise_with_the_divisors():
     with pytest.raises(KernelError, match=r"5 groups of 12 .* groups of 1, 2, 3, 4, 6, 12;"):
         windows_of(12, 8, 5, 0)
     with pytest.raises(KernelError, match=r"windows of 5 in 12 channels; allowed: weight \[8, w\]"):
@@ -75,7 +75,7 @@ def test_what_does_not_divide_is_refused_with_the_divisors():
 
 
 @pytest.mark.parametrize("step", [0, -1, 5])
-def test_a_step_leaves_the_window_at_its_end_at_most(step):
+def test_steps_outside_the_window_raise(step):
     with pytest.raises(KernelError, match=rf"step out of range: got {step}; allowed: 1 to .* 4"):
         windows_at(8, 8, 4, step)
 

@@ -40,15 +40,15 @@ def test_it_is_a_depthwise_convolution_and_an_rpw(impl):
     torch.testing.assert_close(y, torch.nn.functional.silu(right), atol=1e-4, rtol=1e-4)
 
 
-def test_auto_is_the_reference_on_a_cpu_and_says_so():
+def test_auto_is_the_reference_on_a_cpu():
     assert choose_fused(X) == "reference"
     assert choose_fused(X, "triton") == "triton"
     assert choose_fused(X.to("meta")) == "reference"
 
 
-def test_what_is_named_runs(monkeypatch):
+def test_the_named_implementation_runs(monkeypatch):
     ran = []
-    monkeypatch.setattr(operator, "dw_rpw", lambda *given: ran.append(given[-1]))
+    monkeypatch.setattr(operator, "dw_rpw", lambda *arguments: ran.append(arguments[-1]))
     for impl in ("auto", "reference", "triton"):
         fused_dw_rpw(X, DW, WEIGHT, 2, 0.5, impl=impl)
     assert ran == ["reference", "reference", "triton"]
@@ -84,31 +84,31 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_in_one_line_before_anything_runs(case, monkeypatch):
+def test_bad_input_raises_one_line_before_anything_runs(case, monkeypatch):
     monkeypatch.setattr(operator, "dw_rpw", lambda *_: pytest.fail("it ran"))
-    given, said = REFUSED[case]
-    arguments = {"x": X, "dw_weight": DW, "weight": WEIGHT, "groups": 2, "overlap": 0.5} | given
-    with pytest.raises(KernelError, match=said) as refusal:
+    changes, pattern = REFUSED[case]
+    arguments = {"x": X, "dw_weight": DW, "weight": WEIGHT, "groups": 2, "overlap": 0.5} | changes
+    with pytest.raises(KernelError, match=pattern) as refusal:
         fused_dw_rpw(**arguments)
     assert "\n" not in str(refusal.value)
 
 
-def test_float64_is_refused_by_triton():
-    tensors = (each.double() for each in (X, DW, WEIGHT))
+def test_triton_raises_for_float64():
+    tensors = (tensor.double() for tensor in (X, DW, WEIGHT))
     with pytest.raises(DeviceError, match=r"do not compute in this type: got torch.float64"):
         fused_dw_rpw(*tensors, 2, 0.5, impl="triton")
 
 
-def test_autocast_makes_no_float64_and_another_type_alike():
+def test_float64_beside_another_dtype_raises_under_autocast():
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(KernelError, match="several types"):
         fused_dw_rpw(X.double(), DW, WEIGHT, 2, 0.5)
 
 
-def test_what_is_no_tensor_has_no_implementation():
+def test_an_input_that_is_no_tensor_raises():
     with pytest.raises(KernelError, match=r"x is no tensor: got list"):
         choose_fused([1.0])
 
 
-def test_only_the_implementations_of_the_block_are_named_as_allowed():
+def test_the_error_lists_the_implementations_of_the_block():
     with pytest.raises(DeviceError, match=r"got torch.float64; allowed: auto, reference; use impl"):
         choose_fused(X.double(), "triton")

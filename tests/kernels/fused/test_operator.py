@@ -18,7 +18,7 @@ def problem(case, dtype=torch.float32, layout=torch.contiguous_format):
     """The arguments of the operator but for `impl`, tensors that require a gradient, and a grad."""
     torch.manual_seed(0)
     tensors, grad = case.tensors(DEVICE, dtype, layout)
-    tensors = [None if each is None else each.requires_grad_() for each in tensors]
+    tensors = [None if tensor is None else tensor.requires_grad_() for tensor in tensors]
     numbers = (case.spec.windows.step, case.stride, *case.activations)
     return tensors, numbers, grad.requires_grad_()
 
@@ -51,45 +51,45 @@ def test_opcheck(case, impl, layout):
 def test_derivatives_of_first_and_second_order(stride, affines):
     case = Case(4, 3, 2, "0.5", (1, 3, 2), stride, ("silu", "silu"), affines)
     tensors, numbers, _ = problem(case, torch.float64)
-    given = [tensor for tensor in tensors if tensor is not None]
+    present = [tensor for tensor in tensors if tensor is not None]
 
     def call(*some):
         left = iter(some)
-        every = [None if each is None else next(left) for each in tensors]
+        every = [None if tensor is None else next(left) for tensor in tensors]
         return ops.dw_rpw(*every, *numbers, "reference")
 
-    assert torch.autograd.gradcheck(call, given)
-    assert torch.autograd.gradgradcheck(call, given, fast_mode=True)
+    assert torch.autograd.gradcheck(call, present)
+    assert torch.autograd.gradgradcheck(call, present, fast_mode=True)
 
 
 def test_a_second_derivative_of_the_kernels_is_that_of_the_reference():
-    found = []
+    results = []
     for impl in IMPLS:
         tensors, numbers, _ = problem(CASE)
         y = ops.dw_rpw(*tensors, *numbers, impl)
         (once,) = torch.autograd.grad(y.square().sum(), tensors[0], create_graph=True)
-        found.append(torch.autograd.grad(once.square().sum(), tensors))
-    for name, first, second in zip(NAMES, *found, strict=True):
+        results.append(torch.autograd.grad(once.square().sum(), tensors))
+    for name, first, second in zip(NAMES, *results, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-2, msg=name)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("wanted", [("x",), ("weight", "shift2"), ("dw_weight", "scale1")], ids=str)
-def test_only_the_gradients_asked_for(impl, wanted):
+@pytest.mark.parametrize("needed", [("x",), ("weight", "shift2"), ("dw_weight", "scale1")], ids=str)
+def test_only_the_needed_gradients(impl, needed):
     tensors, numbers, _ = problem(CASE)
     tensors = [
-        each.detach().requires_grad_(name in wanted)
-        for name, each in zip(NAMES, tensors, strict=True)
+        tensor.detach().requires_grad_(name in needed)
+        for name, tensor in zip(NAMES, tensors, strict=True)
     ]
     ops.dw_rpw(*tensors, *numbers, impl).sum().backward()
     assert [n for n, t in zip(NAMES, tensors, strict=True) if t.grad is not None] == [
-        name for name in NAMES if name in wanted
+        name for name in NAMES if name in needed
     ]
 
 
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_torch_compile_captures_it_whole(impl, dynamic):
+def test_torch_compile_captures_one_graph(impl, dynamic):
     torch._dynamo.reset()
     (x, dw_weight, scale1, shift1, weight, *_), _, _ = problem(CASE)
 
@@ -115,8 +115,8 @@ def test_torch_compile_captures_it_whole(impl, dynamic):
         y, expected = compiled(*leaves), call(*leaves)
         torch.testing.assert_close(y, expected)
         got = torch.autograd.grad(y.sum(), leaves)
-        for each, right in zip(got, torch.autograd.grad(expected.sum(), leaves), strict=True):
-            torch.testing.assert_close(each, right)
+        for tensor, right in zip(got, torch.autograd.grad(expected.sum(), leaves), strict=True):
+            torch.testing.assert_close(tensor, right)
 
 
 @pytest.mark.parametrize("case", [CASE, PLAIN], ids=["stride 1", "stride 2"])
@@ -148,7 +148,7 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
         y = fused_dw_rpw(x, dw_weight, weight, 2, 0.5, activation1="relu", impl=impl)
     assert y.dtype is torch.float16
     y.sum().backward()
-    assert {each.grad.dtype for each in (x, dw_weight, weight)} == {torch.float32}
+    assert {tensor.grad.dtype for tensor in (x, dw_weight, weight)} == {torch.float32}
     right = fused_dw_rpw(x, dw_weight, weight, 2, 0.5, activation1="relu", impl="reference")
     torch.testing.assert_close(y.float(), right, atol=0.05, rtol=0.01)
 
@@ -156,7 +156,7 @@ def test_autocast_computes_in_its_type_and_gives_gradients_in_theirs(impl):
 @only_on_a_card
 def test_inside_a_cuda_graph():
     tensors, numbers, _ = problem(CASE)
-    tensors = [each.detach().cuda() for each in tensors]
+    tensors = [tensor.detach().cuda() for tensor in tensors]
     expected = ops.dw_rpw(*tensors, *numbers, "reference")
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

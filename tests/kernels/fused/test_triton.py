@@ -95,7 +95,7 @@ def test_every_configuration(kernel, kind, device):
     dtype = torch.float16 if kind == "half" else torch.float32
     for layout in (NCHW, CHANNELS_LAST):
         tensors, grad = case.tensors(device, dtype, layout)
-        given = [None if each is None else each.clone() for each in tensors]
+        copies = [None if tensor is None else tensor.clone() for tensor in tensors]
         for config in configurations(kernel, kind, layout is CHANNELS_LAST):
             if layout is NCHW and config.filters > 128:
                 continue  # slow under the interpreter, and the same code
@@ -105,20 +105,22 @@ def test_every_configuration(kernel, kind, device):
                 y = dw_rpw.forward(*tensors, case.spec, configs=pins, fp32=fp32)
                 got = {"y": y}
             else:
-                found = dw_rpw.backward(grad, *tensors, case.spec, configs=pins, fp32=fp32)
-                got = dict(zip(NAMES, found, strict=True))
+                gradients = dw_rpw.backward(grad, *tensors, case.spec, configs=pins, fp32=fp32)
+                got = dict(zip(NAMES, gradients, strict=True))
             on_card = kind == "tf32" and device.type == "cuda"
             check(got, tensors, grad, case.spec, roundings=2**14 if on_card else 4)
-        assert all(map(torch.equal, tensors, given)), "an input was written to"
+        assert all(map(torch.equal, tensors, copies)), "an input was written to"
 
 
-def test_strides_as_they_come(device):
+def test_any_strides(device):
     case = Case(8, 6, 2, "0.5", (2, 3, 4), 1, ("relu", "relu"))
     (x, dw_weight, scale1, shift1, weight, scale2, shift2), grad = case.tensors(device)
     large = torch.full((4, 11, 4, 8), float("nan"), device=device)
     view = large[::2, 2:-1, 1:, ::2]
     view.copy_(x)
-    vectors = [torch.stack([each, each], 1)[:, 0] for each in (scale1, shift1, scale2, shift2)]
+    vectors = [
+        torch.stack([tensor, tensor], 1)[:, 0] for tensor in (scale1, shift1, scale2, shift2)
+    ]
     tensors = [
         view,
         dw_weight.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0),
@@ -130,7 +132,7 @@ def test_strides_as_they_come(device):
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 
 
-def test_what_is_given_is_filled(device):
+def test_results_are_written_to_the_tensors_passed_as_out(device):
     case = Case(8, 6, 2, "0.5", (2, 3, 4), 2, ("relu", "relu"))
     tensors, grad = case.tensors(device)
     out = torch.full((2, 2, 2, 6), float("nan"), device=device).permute(0, 3, 1, 2)
@@ -151,7 +153,7 @@ def test_empty_tensors(shape, stride, device):
         assert not got[name].any(), name
 
 
-def test_sums_over_parts_are_the_same_every_time(device):
+def test_sums_over_parts_are_reproducible(device):
     case = Case(8, 6, 2, "0.5", (2, 5, 7), 1, ("relu", "relu"))
     tensors, grad = case.tensors(device)
     first, second = (run(tensors, grad, case.spec) for _ in range(2))
@@ -167,35 +169,35 @@ def test_addresses_of_64_bits(device, monkeypatch):
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 
 
-def test_a_far_image_is_seen_to_need_64_bits(device):
+def test_an_image_far_away_needs_64_bits(device):
     case = Case(4, 3, 2, "0.5", (2, 1, 1))
     tensors, _ = case.tensors(device)
-    made = dw_rpw.middle_grad_launch
+    launch_of = dw_rpw.middle_grad_launch
     named = {"dw_weight": tensors[1], "scale1": None, "shift1": None, "weight": tensors[4]}
     for size, wide in ((2**10, False), (2**31, True)):
         far = torch.empty(1, dtype=torch.float16, device="meta").as_strided(
             (2, 4, 1, 1), (size, 1, 1, 1)
         )
         grad = far[:, :3]
-        launched = made(far, named, grad, far, case.spec, None)
+        launched = launch_of(far, named, grad, far, case.spec, None)
         assert launched.arguments["WIDE"] is wide
 
 
 def test_a_nan_and_an_infinity_pass_through_the_activations(device):
     case = Case(2, 2, 2, "0", (1, 1, 1), 1, ("relu6", "relu"), ())
-    for value, wanted in ((float("nan"), float("nan")), (float("inf"), 6.0)):
+    for value, expected in ((float("nan"), float("nan")), (float("inf"), 6.0)):
         x = torch.full((1, 2, 1, 1), value, device=device)
         ones = torch.ones(2, 1, 3, 3, device=device)
         weight = torch.ones(2, 1, device=device)
         y = dw_rpw.forward(x, ones, None, None, weight, None, None, case.spec)
-        torch.testing.assert_close(y.cpu(), torch.full((1, 2, 1, 1), wanted), equal_nan=True)
+        torch.testing.assert_close(y.cpu(), torch.full((1, 2, 1, 1), expected), equal_nan=True)
 
 
-def test_what_cannot_run_is_refused(device, monkeypatch):
+def test_what_cannot_run_raises(device, monkeypatch):
     case = Case(8, 6, 2, "0.5", (1, 2, 2))
     tensors, grad = case.tensors(device)
     with pytest.raises(DeviceError, match=r"float64; allowed: float16.*use impl reference"):
-        dw_rpw.forward(*(each.double() for each in tensors), case.spec)
+        dw_rpw.forward(*(tensor.double() for tensor in tensors), case.spec)
     with pytest.raises(KernelError, match=r"no such precision of float32: got 'fast'"):
         dw_rpw.forward(*tensors, case.spec, fp32="fast")
     with pytest.raises(KernelError, match=r"no such kernel: got 'fwd'; allowed: forward, before"):
@@ -204,4 +206,4 @@ def test_what_cannot_run_is_refused(device, monkeypatch):
         dw_rpw.forward(*tensors, case.spec, configs={"forward": "x"})
     monkeypatch.setattr(launch, "interprets", lambda: False)
     with pytest.raises(DeviceError, match=r"run on CUDA devices: got a tensor on cpu"):
-        dw_rpw.forward(*(each.cpu() for each in tensors), case.spec)
+        dw_rpw.forward(*(tensor.cpu() for tensor in tensors), case.spec)

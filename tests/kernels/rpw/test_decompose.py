@@ -40,7 +40,7 @@ def problem(c_in, c_out, w):
 
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("c_in", "c_out", "w", "s", "way"), CASES)
-def test_it_computes_the_same(c_in, c_out, w, s, way, with_bias):
+def test_it_computes_the_operator(c_in, c_out, w, s, way, with_bias):
     x, weight, bias = problem(c_in, c_out, w)
     bias = bias if with_bias else None
     y = rpw_decomposed(x, weight, bias, s, "reference")
@@ -48,7 +48,7 @@ def test_it_computes_the_same(c_in, c_out, w, s, way, with_bias):
 
 
 @pytest.mark.parametrize(("c_in", "c_out", "w", "s", "way"), CASES)
-def test_which_way_is_gone(c_in, c_out, w, s, way):
+def test_the_program_has_only_operators_of_torch(c_in, c_out, w, s, way):
     x, *_ = problem(c_in, c_out, w)
     program = exported(c_in, c_out, w, s, x)
     names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
@@ -78,7 +78,7 @@ def exported(c_in, c_out, w, s, x):
     return decomposed
 
 
-def test_the_table_is_of_the_operator_that_the_function_calls():
+def test_the_table_decomposes_the_operator_of_the_function():
     assert list(decompositions()) == [torch.ops.ifspace.rpw.default]
     x, weight, bias = problem(8, 8, 4)
     expected = rolling_pointwise_conv2d(x, weight, bias, 2, 0.5, impl="reference")

@@ -29,13 +29,13 @@ def test_every_implementation_computes_the_same(impl):
     torch.testing.assert_close(y.double(), right, atol=1e-5, rtol=1e-5)
 
 
-def test_auto_is_the_cpu_path_on_a_cpu_and_says_so():
+def test_auto_is_the_cpu_implementation_on_a_cpu():
     assert choose_implementation(X) == "cpu"
     assert choose_implementation(X, "reference") == "reference"
     assert choose_implementation(X.to("meta")) == "reference"
 
 
-def test_what_is_named_runs(monkeypatch):
+def test_the_named_implementation_runs(monkeypatch):
     ran = []
 
     def spy(x, weight, bias, step, impl):
@@ -86,33 +86,36 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_in_one_line_before_anything_runs(case, monkeypatch):
+def test_bad_input_raises_one_line_before_anything_runs(case, monkeypatch):
     monkeypatch.setattr(operator, "rpw", lambda *_: pytest.fail("it ran"))
-    given, said = REFUSED[case]
-    arguments = {"x": X, "weight": WEIGHT, "bias": None, "groups": 2, "overlap": 0.5} | given
-    with pytest.raises(KernelError, match=said) as refusal:
+    changes, pattern = REFUSED[case]
+    arguments = {"x": X, "weight": WEIGHT, "bias": None, "groups": 2, "overlap": 0.5} | changes
+    with pytest.raises(KernelError, match=pattern) as refusal:
         rolling_pointwise_conv2d(**arguments)
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("wide", ["x", "weight", "bias"])
-def test_autocast_that_leaves_float64_alone_makes_no_types_alike(wide):
-    given = {"x": X, "weight": WEIGHT, "bias": torch.ones(6)}
-    given[wide] = given[wide].double()
-    said = (
+def test_float64_beside_another_dtype_raises_under_autocast(wide):
+    tensors = {"x": X, "weight": WEIGHT, "bias": torch.ones(6)}
+    tensors[wide] = tensors[wide].double()
+    pattern = (
         rf"several types: got .*{wide} torch.float64.*allowed: one type \(autocast leaves float64"
     )
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(KernelError, match=said) as refusal:
-        rolling_pointwise_conv2d(**given, groups=2)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(KernelError, match=pattern) as refusal,
+    ):
+        rolling_pointwise_conv2d(**tensors, groups=2)
     assert "\n" not in str(refusal.value)
 
 
-def test_what_is_no_tensor_has_no_implementation():
+def test_an_input_that_is_no_tensor_raises():
     with pytest.raises(KernelError, match=r"x is no tensor: got ndarray; allowed: torch.Tensor;"):
         choose_implementation(X.numpy())
 
 
-def test_only_what_can_run_there_is_named_as_allowed(monkeypatch):
+def test_the_error_lists_the_implementations_that_run_there(monkeypatch):
     with pytest.raises(DeviceError, match=r"allowed: auto, reference, triton; leave it at auto"):
         choose_implementation(X.to("meta"), "cpu")
     with pytest.raises(DeviceError, match=r"allowed: auto, reference; leave it at auto"):
@@ -124,14 +127,14 @@ def test_only_what_can_run_there_is_named_as_allowed(monkeypatch):
         choose_implementation(X.to("meta"), "cpu")
 
 
-def test_implementations_that_cannot_run_are_refused():
+def test_implementations_that_cannot_run_raise():
     with pytest.raises(DeviceError, match=r"cpu implementation runs on a CPU only: got .* meta"):
         choose_implementation(X.to("meta"), "cpu")
     with pytest.raises(DeviceError, match=r"do not compute in this type: got torch.float64"):
         choose_implementation(X.double(), "triton")
 
 
-def test_triton_on_a_cpu_is_refused_without_its_interpreter():
+def test_triton_on_a_cpu_raises_without_its_interpreter():
     code = (
         "import torch; from ifspace.kernels.rpw import choose_implementation as choose\n"
         "try: choose(torch.ones(1, 4, 1, 1), 'triton')\n"
@@ -144,7 +147,7 @@ def test_triton_on_a_cpu_is_refused_without_its_interpreter():
     assert done.stdout.startswith("DeviceError triton kernels run on CUDA devices: got a tensor on")
 
 
-def test_triton_that_is_not_installed_is_said(monkeypatch):
+def test_triton_raises_where_it_is_not_installed(monkeypatch):
     monkeypatch.setattr(operator, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"triton is not installed.*install ifspace\[triton\]"):
         choose_implementation(X, "triton")

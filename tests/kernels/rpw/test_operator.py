@@ -49,15 +49,15 @@ def test_derivatives_of_first_and_second_order(impl, step):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
-def test_only_the_gradients_asked_for(impl, wanted):
-    tensors = [tensor.detach().requires_grad_(n in wanted) for n, tensor in enumerate(problem())]
+@pytest.mark.parametrize("needed", [(0,), (1,), (2,), (0, 2), (1, 2), (0, 1, 2)])
+def test_only_the_needed_gradients(impl, needed):
+    tensors = [tensor.detach().requires_grad_(n in needed) for n, tensor in enumerate(problem())]
     dense = dense_weight(tensors[1].detach(), 8, step=2)
     y = ops.rpw(*tensors, 2, impl)
     y.square().sum().backward()
     for n, name in enumerate(("x", "weight", "bias")):
-        assert (tensors[n].grad is not None) == (n in wanted), name
-    if 0 in wanted:
+        assert (tensors[n].grad is not None) == (n in needed), name
+    if 0 in needed:
         x = tensors[0].detach().requires_grad_()
         conv2d(x, dense[:, :, None, None], tensors[2].detach()).square().sum().backward()
         torch.testing.assert_close(tensors[0].grad, x.grad)
@@ -66,7 +66,7 @@ def test_only_the_gradients_asked_for(impl, wanted):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("overlap", [None, "0.5", Fraction(1, 2)])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_torch_compile_captures_it_whole(impl, dynamic, overlap):
+def test_torch_compile_captures_one_graph(impl, dynamic, overlap):
     torch._dynamo.reset()
     x, weight, bias = problem()
 
@@ -81,10 +81,10 @@ def test_torch_compile_captures_it_whole(impl, dynamic, overlap):
         y, expected = compiled(more, weight, bias), call(more, weight, bias)
         torch.testing.assert_close(y, expected)
         got = torch.autograd.grad(y.sum(), (more, weight, bias))
-        for each, right in zip(
+        for tensor, right in zip(
             got, torch.autograd.grad(expected.sum(), (more, weight, bias)), strict=True
         ):
-            torch.testing.assert_close(each, right)
+            torch.testing.assert_close(tensor, right)
 
 
 def test_torch_export_keeps_the_operator_and_a_dynamic_batch():
@@ -160,23 +160,29 @@ SHAPES = {
 
 @pytest.mark.parametrize("case", SHAPES)
 @pytest.mark.parametrize("impl", IMPLS)
-def test_operators_refuse_shapes_that_do_not_fit(impl, case):
-    op, arguments, said = SHAPES[case]
-    given = arguments(*(tensor.detach() for tensor in problem()))
+def test_operators_raise_for_shapes_that_do_not_fit(impl, case):
+    op, misfits, pattern = SHAPES[case]
+    arguments = misfits(*(tensor.detach() for tensor in problem()))
     more = (2, False, impl) if op is ops.rpw_weight_grad else (2, impl)
-    with pytest.raises(KernelError, match=said):
-        op(*given, *more)
-    with pytest.raises(KernelError, match=said):
-        op(*(each.to("meta") if isinstance(each, torch.Tensor) else each for each in given), *more)
+    with pytest.raises(KernelError, match=pattern):
+        op(*arguments, *more)
+    with pytest.raises(KernelError, match=pattern):
+        op(
+            *(
+                tensor.to("meta") if isinstance(tensor, torch.Tensor) else tensor
+                for tensor in arguments
+            ),
+            *more,
+        )
 
 
-def test_operators_refuse_a_name_that_is_none():
+def test_operators_raise_for_an_unknown_implementation():
     x, weight, bias = problem()
     with pytest.raises(KernelError, match="unknown implementation: got 'fast'"):
         ops.rpw(x, weight, bias, 2, "fast")
 
 
-def test_a_compiler_refuses_groups_that_do_not_divide():
+def test_groups_that_do_not_divide_raise_under_a_compiler():
     def call(x, weight):
         return rolling_pointwise_conv2d(x, weight, None, 3, 0)
 

@@ -52,7 +52,7 @@ def test_a_sum_written_out_by_hand():
     assert y.flatten().tolist() == [21, 210, 2100, 1002, 21]
 
 
-def test_the_channels_read_are_those_of_the_pure_part():
+def test_the_channels_read_are_those_of_the_sized_layer():
     sized = SizedLayer(Layer("RPW", 2, "0.33"), 12, 24)
     windows = windows_of(12, 24, 2, "0.33")
     ones = torch.ones(24, windows.width)

@@ -45,7 +45,7 @@ def dense(x, weight, bias):
 
 
 def loss(call):
-    return lambda *given: call(*given).sin().square().sum()
+    return lambda *tensors: call(*tensors).sin().square().sum()
 
 
 ALL = (0, 1, 2)
@@ -99,7 +99,7 @@ def test_each_transform_is_that_of_the_dense_convolution(case, impl):
     torch.testing.assert_close(got, TRANSFORMS[case](dense), atol=1e-10, rtol=1e-10)
 
 
-def test_a_backward_of_outside_inside_two_forward_modes_is_refused_and_not_zero():
+def test_an_outer_backward_inside_two_forward_modes_raises_and_is_not_zero():
     _, back = func.vjp(layer("cpu"), *tensors())
     grad = DOUBLE(2, 5, 2, 1)
     with pytest.raises(KernelError, match="forward mode inside forward mode") as refusal:
@@ -120,28 +120,28 @@ def test_a_transform_inside_compiled_code(case):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("dual", [(0,), (1,), (2,), (0, 1, 2)])
 def test_dual_tensors_forward_and_then_backward(dual, impl):
-    found = []
+    results = []
     for call in (layer(impl), dense):
         with forward_ad.dual_level():
-            given = [tensor.requires_grad_() for tensor in tensors()]
-            made = [
+            leaves = [tensor.requires_grad_() for tensor in tensors()]
+            duals = [
                 forward_ad.make_dual(t, d) if n in dual else t
-                for n, (t, d) in enumerate(zip(given, tensors(1), strict=True))
+                for n, (t, d) in enumerate(zip(leaves, tensors(1), strict=True))
             ]
-            y = call(*made)
-            once = torch.autograd.grad(y.sin().sum(), given, create_graph=True)
-            tangents = [forward_ad.unpack_dual(each).tangent for each in (y, *once)]
-            again = torch.autograd.grad(sum(t.sin().sum() for t in tangents), given)
-        found.append((y, once, tangents, again))
-    torch.testing.assert_close(*found, atol=1e-10, rtol=1e-10)
+            y = call(*duals)
+            once = torch.autograd.grad(y.sin().sum(), leaves, create_graph=True)
+            tangents = [forward_ad.unpack_dual(tensor).tangent for tensor in (y, *once)]
+            again = torch.autograd.grad(sum(t.sin().sum() for t in tangents), leaves)
+        results.append((y, once, tangents, again))
+    torch.testing.assert_close(*results, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
 def test_gradcheck_in_forward_mode(impl):
-    given = [tensor.requires_grad_() for tensor in tensors()]
+    leaves = [tensor.requires_grad_() for tensor in tensors()]
     options = {"check_forward_ad": True, "check_batched_grad": True}
-    assert torch.autograd.gradcheck(layer(impl), given, check_batched_forward_grad=True, **options)
-    assert torch.autograd.gradgradcheck(layer(impl), given, check_fwd_over_rev=True)
+    assert torch.autograd.gradcheck(layer(impl), leaves, check_batched_forward_grad=True, **options)
+    assert torch.autograd.gradgradcheck(layer(impl), leaves, check_fwd_over_rev=True)
 
 
 def test_the_triton_kernels_are_transformed_too():
@@ -158,7 +158,7 @@ def test_without_a_transform_the_operator_runs(monkeypatch):
         layer("cpu")(*tensors())
 
 
-def test_an_operator_refuses_a_tangent_that_it_would_lose():
+def test_an_operator_raises_for_a_tangent_that_it_would_lose():
     x, weight, bias = tensors()
     dw = DOUBLE(4, 1, 3, 3)
     free = weight.clone().requires_grad_()
@@ -222,9 +222,9 @@ def test_the_fused_block_is_transformed_layer_by_layer(case):
 
 
 def test_the_fused_block_of_dual_tensors():
-    found = []
+    results = []
     for call in (fused, fused_dense):
         with forward_ad.dual_level():
-            made = [forward_ad.make_dual(t, t.cos()) for t in FUSED]
-            found.append(forward_ad.unpack_dual(call(*made)).tangent)
-    torch.testing.assert_close(*found, atol=1e-10, rtol=1e-10)
+            duals = [forward_ad.make_dual(t, t.cos()) for t in FUSED]
+            results.append(forward_ad.unpack_dual(call(*duals)).tangent)
+    torch.testing.assert_close(*results, atol=1e-10, rtol=1e-10)

@@ -100,7 +100,7 @@ def test_every_configuration(kernel: str, dtype: torch.dtype, device: torch.devi
         tensors = tensors_of(kernel, windows, (1, 3, 7), device, dtype, layout)
         for kind in kinds:
             fit = fitting(kernel, windows, tensors, kind)
-            # Each order in the layout it is made for, and every other one in the other, too.
+            # Each order in the layout it is launched for, and every other one in the other, too.
             suited = [name for name in fit if ("sorted" in name) != turn]
             for config in suited + sorted(set(fit) - set(suited))[::2]:
                 got = run(kernel, windows, tensors, fp32=kind, config=config)
@@ -111,12 +111,12 @@ def test_every_configuration(kernel: str, dtype: torch.dtype, device: torch.devi
 def fitting(kernel: str, windows: Windows, tensors: Any, kind: str | None) -> list[str]:
     first, second, *_ = tensors
     out = torch.empty_like(first)
-    made = {
+    launched = {
         "forward": lambda: rpw.forward_launch(first, second, None, out, windows, kind),
         "input_grad": lambda: rpw.input_grad_launch(first, second, out, windows, kind),
         "weight_grad": lambda: rpw.weight_grad_launch(first, second, out, out, windows, kind, 1),
     }[kernel]()
-    return [config.name for config in made.configs]
+    return [config.name for config in launched.configs]
 
 
 @pytest.mark.parametrize("groups", [2, 4, 8, 16])
@@ -143,7 +143,7 @@ def strided(name: str, image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", ["expanded", "rows first", "part of a larger one"])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_strides_as_they_come(kernel: str, name: str, device: torch.device) -> None:
+def test_any_strides(kernel: str, name: str, device: torch.device) -> None:
     windows = windows_of(24, 20, 4, "0.33")
     first, second, *rest = tensors_of(kernel, windows, (3, 4, 5), device)
     first = strided(name, first)
@@ -173,18 +173,18 @@ def test_any_number_of_parts_is_added(parts: int, device: torch.device) -> None:
     partial = torch.randn(parts, 20 * 16 + 20, device=device)
     by_weight, by_bias = torch.empty(20, 16, device=device), torch.empty(20, device=device)
     rpw.sum_parts(partial, by_weight, by_bias, windows)
-    wanted = partial.double().sum(0)
-    torch.testing.assert_close(by_weight.flatten().double(), wanted[:320], rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(by_bias.double(), wanted[320:], rtol=1e-6, atol=1e-5)
+    expected = partial.double().sum(0)
+    torch.testing.assert_close(by_weight.flatten().double(), expected[:320], rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(by_bias.double(), expected[320:], rtol=1e-6, atol=1e-5)
 
 
-def test_what_is_given_is_filled(device: torch.device) -> None:
+def test_results_are_written_to_the_tensors_passed_as_out(device: torch.device) -> None:
     windows = windows_of(24, 20, 4, "0.33")
     for kernel in KERNELS:
         tensors = tensors_of(kernel, windows, (2, 3, 5), device, layout=torch.channels_last)
         fresh = run(kernel, windows, tensors)
         out = (
-            tuple(torch.full_like(each, float("nan")) for each in fresh)
+            tuple(torch.full_like(tensor, float("nan")) for tensor in fresh)
             if kernel == "weight_grad"
             else torch.full(tuple(fresh.shape), float("nan"), device=device)
         )
@@ -232,7 +232,7 @@ def test_addresses_of_64_bits(device: torch.device) -> None:
     assert not torch.equal(near, far)
 
 
-def test_what_cannot_run_is_refused(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_run_raises(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     windows = windows_of(8, 8, 2)
     x, weight, _ = tensors_of("forward", windows, (1, 2, 2), device)
     with pytest.raises(DeviceError, match=r"float64; allowed: float16.*use impl reference"):
