@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from ifspace.answer import Status
 from ifspace.cli.options import (
     Output,
     alpha_option,
@@ -315,8 +316,8 @@ def layout_command(
     saved = save_layout(output, save, best, description["network"])
     output.emit(report.forms(saved), keep=best is not None)
     if best is None:
-        no_plan(context, report.message, answer.status.name == "UNKNOWN")
-    if answer.status.name == "FEASIBLE":
+        no_plan(context, report.message, answer.status is Status.UNKNOWN)
+    if answer.status is Status.FEASIBLE:
         output.note(f"not proven: {report.message}")
     if len(answer.plans) < top:
         reason = "time ran out" if out_of_time else "there are no more"

@@ -274,8 +274,9 @@ class Budgets:
 
 def _limit(value: int | str | None, name: str) -> int | None:
     """Return a limit, which may be below 0: what the rest of a network leaves over may be."""
-    plain = value is None or (isinstance(value, int) and not isinstance(value, bool))
-    return value if plain else amount(value, name)  # type: ignore[return-value]
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    return amount(value, name)
 
 
 def _exact_milliseconds(value: Any) -> Fraction | None:
