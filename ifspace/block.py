@@ -154,11 +154,11 @@ class SizedLayer:
             )
         common = gcd(self.c_in, self.c_out)
         if common % self.groups:
-            divisors = [count for count in range(1, common + 1) if common % count == 0]
+            counts = self.conv.group_counts(self.c_in, self.c_out, trivial=True)
             raise BlockError.because(
                 "groups do not divide the widths",
                 got=widths,
-                allowed=f"groups {', '.join(map(str, divisors))}",
+                allowed=f"groups {', '.join(map(str, counts))}",
                 remedy="choose a common divisor",
             )
 

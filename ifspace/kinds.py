@@ -157,34 +157,45 @@ class ConvKind:
         width = self.fan_in_at(c_in, groups)
         return compiled(below, count, channels, c_in, c_out, groups, width, step)
 
+    def group_counts(self, c_in: int, c_out: int, trivial: bool = False) -> tuple[int | None, ...]:
+        """Return the legal group counts of a layer c_in -> c_out, in ascending order.
+
+        Groups divide both widths. One group, and as many groups as channels in a layer that keeps
+        its width, are included only if `trivial`. None stands for a kind without groups.
+
+        >>> KINDS["GPW"].group_counts(8, 12), KINDS["GPW"].group_counts(8, 8, trivial=True)
+        ((2, 4), (1, 2, 4, 8))
+        >>> KINDS["PW"].group_counts(8, 12)
+        (None,)
+        """
+        if not self.takes_groups:
+            return (None,)
+        common = gcd(c_in, c_out)
+        least, most = (1, common) if trivial else (2, c_in - 1 if c_in == c_out else common)
+        return tuple(count for count in range(least, most + 1) if common % count == 0)
+
     def choices(
         self, c_in: int, c_out: int, overlaps: Sequence[Fraction] = (), trivial: bool = False
     ) -> tuple[tuple[int | None, Fraction | None], ...]:
         """Return the legal (groups, overlap) of a layer c_in -> c_out, in canonical order.
 
-        Groups divide both widths. One group, and as many groups as channels in a layer that keeps
-        its width, are included only if `trivial`. Overlaps that give the same step are one choice,
+        Group counts are those of `group_counts`. Overlaps that give the same step are one choice,
         the smallest of them.
 
         >>> KINDS["RPW"].choices(8, 8, (Fraction(0), Fraction(1, 2)))[:2]
         ((2, Fraction(0, 1)), (2, Fraction(1, 2)))
         """
-        if not self.takes_groups:
-            return ((None, None),)
-        most = c_in - 1 if c_in == c_out and not trivial else c_in
-        common = gcd(c_in, c_out)
-        least = 1 if trivial else 2
-        groups = [count for count in range(least, min(most, common) + 1) if common % count == 0]
+        counts = self.group_counts(c_in, c_out, trivial)
         if not self.takes_overlap:
-            return tuple((count, None) for count in groups)
-        chosen: list[tuple[int | None, Fraction | None]] = []
-        for count in groups:
-            width = self.fan_in_at(c_in, count)
+            return tuple((count, None) for count in counts)
+        choices: list[tuple[int | None, Fraction | None]] = []
+        for count in counts:
+            width = self.fan_in_at(c_in, count or 1)
             by_step: dict[int, Fraction] = {}
             for overlap in sorted(overlaps):
                 by_step.setdefault(step(width, overlap), overlap)
-            chosen.extend((count, overlap) for overlap in by_step.values())
-        return tuple(chosen)
+            choices.extend((count, overlap) for overlap in by_step.values())
+        return tuple(choices)
 
 
 def step(width: int, overlap: Fraction) -> int:

@@ -263,8 +263,8 @@ class Alphabet:
         """Return the choices that are legal and not trivial on every track, in canonical order."""
         common = [
             groups
-            for groups in _group_counts(conv, widths[0], trivial=False)
-            if all(groups in _group_counts(conv, pair, trivial=False) for pair in widths[1:])
+            for groups in conv.group_counts(*widths[0])
+            if all(groups in conv.group_counts(*pair) for pair in widths[1:])
         ]
         if not conv.takes_overlap:
             return [(groups, None) for groups in common]
@@ -324,7 +324,7 @@ class Alphabet:
         """
         symbols = []
         for groups in (1, widths[0][0]):
-            legal = all(groups in _group_counts(conv, pair, trivial=True) for pair in widths)
+            legal = all(groups in conv.group_counts(*pair, trivial=True) for pair in widths)
             if not conv.takes_groups or not legal:
                 continue
             for other in self._convs.values():
@@ -338,8 +338,3 @@ class Alphabet:
                 ):
                     symbols.append(other.symbol)
         return tuple(dict.fromkeys(symbols))
-
-
-def _group_counts(conv: ConvKind, widths: Widths, trivial: bool) -> list[int | None]:
-    choices = conv.choices(*widths, (Fraction(0),), trivial=trivial)
-    return [groups for groups, _ in choices]

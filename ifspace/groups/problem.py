@@ -292,7 +292,8 @@ class GroupPlan:
         faults.extend(
             f"{layer.layer} has a trivial group count"
             for layer in sized.layers
-            if layer.conv.takes_groups and not _is_legal(layer)
+            if layer.conv.takes_groups
+            and layer.groups not in layer.conv.group_counts(layer.c_in, layer.c_out)
         )
         faults.extend(
             f"the overlap of {layer.layer} is not on the grid"
@@ -308,11 +309,6 @@ class GroupPlan:
                 allowed=f"{problem.composition} with all {problem.channels} channels seen",
                 remedy="solve the problem again",
             )
-
-
-def _is_legal(layer: SizedLayer) -> bool:
-    choices = layer.conv.choices(layer.c_in, layer.c_out, (Fraction(0),))
-    return layer.groups in [groups for groups, _ in choices]
 
 
 @dataclass(frozen=True, slots=True)

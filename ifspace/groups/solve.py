@@ -221,7 +221,7 @@ class Options:
         if not conv.takes_groups:
             return [stand_in]
         common = set.intersection(
-            *({g for g, _ in conv.choices(c.c_in, c.c_out, (Fraction(0),))} for c in copies)
+            *(set(conv.group_counts(copy.c_in, copy.c_out)) for copy in copies)
         )
         layers: list[Layer] = []
         for groups in sorted(g for g in common if g is not None):

@@ -130,7 +130,7 @@ def message(
     without_choice = dict.fromkeys(
         layer.layer.kind
         for layer in problem.chain
-        if not layer.conv.choices(layer.c_in, layer.c_out, (Fraction(0),))
+        if not layer.conv.group_counts(layer.c_in, layer.c_out)
     )
     if without_choice:
         verb = "has" if len(without_choice) == 1 else "have"
