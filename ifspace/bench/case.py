@@ -105,6 +105,8 @@ class Conditions:
         return module
 
 
+# Blocks.
+
 # Name, input shape and output shape: a block, whatever it is measured for.
 BlockKey = tuple[str, tuple[int, ...], tuple[int, ...]]
 
@@ -241,6 +243,57 @@ def is_rolling(layer: SizedLayer) -> bool:
 def windows_of_layer(layer: SizedLayer) -> Windows:
     """Return the windows table of a rolling pointwise convolution."""
     return windows_of(layer.c_in, layer.c_out, layer.groups, layer.layer.overlap or 0)
+
+
+class BlockInputs:
+    """Inputs of blocks and gradients of their outputs, drawn once for each shape."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self._drawn: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+
+    def draw(self, candidate: BlockCandidate, mode: str) -> tuple[Tensor, Tensor]:
+        """Return x and, both ways, a gradient shaped as y; else x again."""
+        x = self._draw(0, candidate.in_shape)
+        if mode != BOTH_WAYS:
+            return x, x
+        return x.detach().requires_grad_(), self._draw(1, candidate.out_shape)
+
+    def _draw(self, seed: int, shape: tuple[int, ...]) -> Tensor:
+        if (seed, shape) not in self._drawn:
+            self._drawn[seed, shape] = self._conditions.draw(*shape, seed=seed)
+        return self._drawn[seed, shape]
+
+
+def block_call(
+    candidate: BlockCandidate, mode: str, conditions: Conditions, inputs: BlockInputs | None = None
+) -> tuple[BlockModule, Callable[[torch.nn.Module], Tensors]]:
+    """Return the module of a candidate, and a function that runs such a module in a mode.
+
+    The function returns y or, both ways, y and the gradients by x and every parameter.
+    """
+    x, grad = (inputs or BlockInputs(conditions)).draw(candidate, mode)
+    module = conditions.build(candidate).train(mode == BOTH_WAYS)
+    return module, partial(_both_ways if mode == BOTH_WAYS else _forward, x=x, grad=grad)
+
+
+def run_block(candidate: BlockCandidate, mode: str, conditions: Conditions) -> None:
+    """Build a block and run it once."""
+    module, call = block_call(candidate, mode, conditions)
+    call(module)
+
+
+def _forward(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Tensors:
+    with torch.no_grad():
+        return (module(x),)
+
+
+def _both_ways(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Tensors:
+    y = module(x)
+    return (y, *torch.autograd.grad(y, (x, *module.parameters()), grad))
+
+
+# Layers.
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,51 +456,3 @@ class LayerCandidate:
 
 def _has_compiler() -> bool:
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-
-
-class BlockInputs:
-    """Inputs of blocks and gradients of their outputs, drawn once for each shape."""
-
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
-        self._drawn: dict[tuple[int, tuple[int, ...]], Tensor] = {}
-
-    def draw(self, candidate: BlockCandidate, mode: str) -> tuple[Tensor, Tensor]:
-        """Return x and, both ways, a gradient shaped as y; else x again."""
-        x = self._draw(0, candidate.in_shape)
-        if mode != BOTH_WAYS:
-            return x, x
-        return x.detach().requires_grad_(), self._draw(1, candidate.out_shape)
-
-    def _draw(self, seed: int, shape: tuple[int, ...]) -> Tensor:
-        if (seed, shape) not in self._drawn:
-            self._drawn[seed, shape] = self._conditions.draw(*shape, seed=seed)
-        return self._drawn[seed, shape]
-
-
-def block_call(
-    candidate: BlockCandidate, mode: str, conditions: Conditions, inputs: BlockInputs | None = None
-) -> tuple[BlockModule, Callable[[torch.nn.Module], Tensors]]:
-    """Return the module of a candidate, and a function that runs such a module in a mode.
-
-    The function returns y or, both ways, y and the gradients by x and every parameter.
-    """
-    x, grad = (inputs or BlockInputs(conditions)).draw(candidate, mode)
-    module = conditions.build(candidate).train(mode == BOTH_WAYS)
-    return module, partial(_both_ways if mode == BOTH_WAYS else _forward, x=x, grad=grad)
-
-
-def run_block(candidate: BlockCandidate, mode: str, conditions: Conditions) -> None:
-    """Build a block and run it once."""
-    module, call = block_call(candidate, mode, conditions)
-    call(module)
-
-
-def _forward(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Tensors:
-    with torch.no_grad():
-        return (module(x),)
-
-
-def _both_ways(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Tensors:
-    y = module(x)
-    return (y, *torch.autograd.grad(y, (x, *module.parameters()), grad))

@@ -87,10 +87,10 @@ def _rolling_on_cpu(
     windows = windows_of_layer(layer)
     tiles = plan_for(windows, pixels, layout == LAYOUTS[0]).forward
     if not tiles:
-        way, macs = "RPW dense", layer.c_in * layer.c_out
+        way, macs = f"{layer.conv.symbol} dense", layer.c_in * layer.c_out
     else:
         slices = band_of(windows).tile_channels(tiles)
-        way, macs = "RPW tiled", layer.c_out * slices.width
+        way, macs = f"{layer.conv.symbol} tiled", layer.c_out * slices.width
         moved += 0 if slices.is_ring else itemsize * pixels * slices.channels
     return {
         f"{way} {OPERATIONS}": 2 * macs * pixels,
