@@ -40,3 +40,12 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Pa
         # Still there after a failure only. Where it could not even be made, nor can it be removed.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written; nothing is left. Call it before long work.
+
+    Raises: OutputError when it cannot.
+    """
+    with replacing(path, keep=False) as file:
+        file.touch()

@@ -5,10 +5,17 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ifspace.cli.installed import TORCH, check_installed
-from ifspace.cli.options import Output, amount, shared_options, with_options
+from ifspace.cli.options import (
+    AMOUNT,
+    FILE,
+    OneOf,
+    Output,
+    WholeNumber,
+    output_options,
+    with_options,
+)
 from ifspace.cli.progress import ProgressBar
-from ifspace.cli.saving import check_files
+from ifspace.cli.requirements import TORCH, check_installed
 
 if TYPE_CHECKING:
     from experiments.training import Data, Run
@@ -20,14 +27,14 @@ SEEDS: Final = 3
 _OPTIONS = (
     click.option(
         "--data",
-        type=click.Choice([DIGITS, "cifar10", "cifar100"], case_sensitive=False),
+        type=OneOf([DIGITS, "cifar10", "cifar100"]),
         default=DIGITS,
         show_default=True,
         help="The images: scikit-learn's digits (8x8 pixels), or CIFAR from --folder.",
     ),
     click.option(
         "--folder",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="DIR",
         help="Where the Python version of CIFAR-10 or CIFAR-100 is unpacked.",
     ),
@@ -48,7 +55,7 @@ _OPTIONS = (
     ),
     click.option(
         "--params",
-        type=amount,
+        type=AMOUNT,
         metavar="P",
         help="At most so many parameters in the reorganized version.",
     ),
@@ -61,13 +68,13 @@ _OPTIONS = (
     ),
     click.option(
         "--epochs",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Another number of epochs; the rate falls after the same share of them.",
     ),
     click.option(
         "--seeds",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         default=SEEDS,
         show_default=True,
@@ -75,7 +82,7 @@ _OPTIONS = (
     ),
     click.option(
         "--threads",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Threads of torch; if not given 1 for the small network on the digits, and "
         "else torch's own number.",
@@ -92,7 +99,7 @@ _OPTIONS = (
 
 @click.command("train-check", short_help="Train a network and its better versions side by side.")
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 def command(
     output: Output,
     data: str,
@@ -126,7 +133,7 @@ def command(
     schedule = schedule if epochs is None else schedule.for_epochs(epochs)
     layout, style, images = layout_for(network, _data(data, folder))
     compared = versions(layout, style, block, params)
-    check_files(output, None)
+    output.check()
     note_versions(output, compared)
     if threads is None and (data, network.lower()) == (DIGITS, SMALL):
         threads = 1  # on maps of a few pixels another thread is waited for longer than it helps

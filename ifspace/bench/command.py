@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ifspace.cli.installed import TORCH, check_installed
-from ifspace.cli.options import Output, block_list, parts, shared_options, with_options
+from ifspace.cli.options import (
+    BLOCKS,
+    FILE,
+    LIST,
+    OneOf,
+    Output,
+    WholeNumber,
+    output_options,
+    shared,
+    with_options,
+)
+from ifspace.cli.requirements import TORCH, check_installed
 
 if TYPE_CHECKING:
     from ifspace.bench.results import EarlierResults, ResultFiles
@@ -23,17 +33,10 @@ NO_BASELINES: Final = ("none",)
 README_TITLE: Final = "# Results of record"
 
 _OPTIONS = (
-    click.option(
-        "--top",
-        type=click.IntRange(1),
-        metavar="K",
-        default=10,
-        show_default=True,
-        help="How many of its best designs are timed.",
-    ),
+    shared("top", default=10, help="How many of its best designs are timed."),
     click.option(
         "--by",
-        type=click.Choice(["params", "macs", "activations", "pareto"]),
+        type=OneOf(["params", "macs", "activations", "pareto"]),
         default="params",
         show_default=True,
         help="The amount that the best have least of; pareto: those that no other dominates.",
@@ -41,20 +44,20 @@ _OPTIONS = (
     click.option(
         "--channels",
         "-C",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Input channels C; those of the catalogue if not given.",
     ),
     click.option(
         "--out-channels",
         "-F",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Output channels F; C if not given, or those of the catalogue.",
     ),
     click.option(
         "--side",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         default=32,
         show_default=True,
@@ -62,21 +65,16 @@ _OPTIONS = (
     ),
     click.option(
         "--batch",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         default=16,
         show_default=True,
         help="Images in a batch.",
     ),
-    click.option(
-        "--stride",
-        type=click.IntRange(1, 2),
-        metavar="1|2",
-        help="Stride of the first spatial layer; that of the catalogue if not given.",
-    ),
+    shared("stride", help="Stride of the first spatial layer; that of the catalogue if not given."),
     click.option(
         "--style",
-        type=click.Choice(["plain", "mobilenet", "fog"]),
+        type=OneOf(["plain", "mobilenet", "fog"]),
         default="plain",
         show_default=True,
         help="Batch norm, activations and shortcut around the layers.",
@@ -90,19 +88,19 @@ _OPTIONS = (
     ),
     click.option(
         "--dtype",
-        type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+        type=OneOf(["fp32", "tf32", "bf16", "fp16"]),
         help="Type of the numbers; fp32 if not given, on CUDA bf16.",
     ),
     click.option(
         "--layout",
-        type=click.Choice(["channels_last", "nchw"]),
+        type=OneOf(["channels_last", "nchw"]),
         default="channels_last",
         show_default=True,
         help="Memory layout of the feature maps.",
     ),
     click.option(
         "--threads",
-        type=click.IntRange(1, 1024),
+        type=WholeNumber(1, 1024),
         metavar="N",
         help="Threads of a CPU; one for each usable core if not given.",
     ),
@@ -120,7 +118,7 @@ _OPTIONS = (
     ),
     click.option(
         "--baselines",
-        type=block_list,
+        type=BLOCKS,
         metavar="LIST",
         default=BASELINES,
         show_default=True,
@@ -128,7 +126,7 @@ _OPTIONS = (
     ),
     click.option(
         "--repeats",
-        type=click.IntRange(3, 100_000),
+        type=WholeNumber(3, 100_000),
         metavar="N",
         default=25,
         show_default=True,
@@ -142,14 +140,14 @@ _OPTIONS = (
     ),
     click.option(
         "--predict",
-        type=parts,
+        type=LIST,
         metavar="LIST",
         default=None,
         help="More shapes CxFxSIDE or CxFxSIDExSTRIDE for the latency table.",
     ),
     click.option(
         "--results",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="FOLDER",
         default=Path("results"),
         show_default=True,
@@ -164,9 +162,9 @@ _OPTIONS = (
 
 
 @click.command("bench", short_help="Time the best blocks of a catalogue beside named ones.")
-@click.argument("catalogue", type=click.Path(path_type=Path), required=False)
+@click.argument("catalogue", type=FILE, required=False)
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 @click.pass_context
 def command(
     context: click.Context,
@@ -199,9 +197,8 @@ def command(
     from ifspace.bench.session import BlockBench
     from ifspace.bench.text import forms, notes
     from ifspace.cli.progress import ProgressBar
-    from ifspace.cli.saving import check_files
 
-    check_files(output, None)
+    output.check()
     find_device(options["device"])  # raises before the catalogue is enumerated
     loaded = _catalogue(catalogue, options, output)
     settings = _settings(loaded, options)

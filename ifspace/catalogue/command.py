@@ -6,56 +6,47 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ifspace.cli.options import NO_ANSWER, Output, amount, parts, shared_options, with_options
+from ifspace.cli.options import (
+    AMOUNT,
+    FILE,
+    NO_ANSWER,
+    OneOf,
+    Output,
+    output_options,
+    shared,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design
 
 _OPTIONS = (
-    click.option("--params", type=amount, metavar="N", help="Upper bound on parameters."),
-    click.option("--macs", type=amount, metavar="N", help="Upper bound on MACs per output pixel."),
+    shared("params", help="Upper bound on parameters."),
+    shared("macs", help="Upper bound on MACs per output pixel."),
     click.option(
         "--activations",
-        type=amount,
+        type=AMOUNT,
         metavar="N",
         help="Upper bound on elements written per output pixel.",
     ),
-    click.option("--layers", type=amount, metavar="N", help="Upper bound on layers."),
-    click.option(
-        "--kinds",
-        type=parts,
-        metavar="LIST",
-        help="Kinds that a block may use, such as DW,PW; all if not given.",
-    ),
-    click.option(
-        "--channels",
-        "-C",
-        type=int,
-        metavar="N",
-        help="Input channels of the block, where the catalogue has several.",
-    ),
+    click.option("--layers", type=AMOUNT, metavar="N", help="Upper bound on layers."),
+    shared("kinds", help="Kinds that a block may use, such as DW,PW; all if not given."),
+    shared("channels", help="Input channels of the block, where the catalogue has several."),
     click.option(
         "--by",
-        type=click.Choice(["params", "macs", "activations", "layers"]),
+        type=OneOf(["params", "macs", "activations", "layers"]),
         default="params",
         show_default=True,
         help="What to minimise first.",
     ),
-    click.option(
-        "--limit",
-        type=click.IntRange(0),
-        metavar="ROWS",
-        default=20,
-        show_default=True,
-        help="Number of rows of the table.",
-    ),
+    shared("limit", help="Number of rows of the table."),
 )
 
 
 @click.command("best", short_help="Say which block of a catalogue to use.")
-@click.argument("catalogue", type=click.Path(path_type=Path))
+@click.argument("catalogue", type=FILE)
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 @click.pass_context
 def command(
     context: click.Context,

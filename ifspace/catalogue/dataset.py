@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+from ifspace import storage
 from ifspace.catalogue.design import COLUMNS, Catalogue, Design, Funnel, from_columns, to_columns
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
@@ -81,8 +82,7 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise OutputError when `save` could not write there; call it before a long search."""
     _writer(path)
-    with replacing(path, keep=False) as file:
-        file.touch()
+    storage.check_writable(path)
 
 
 def _writer(path: str | os.PathLike[str]) -> Callable[[Catalogue], bytes]:

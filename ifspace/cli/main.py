@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
-from ifspace.cli.refusals import in_options, usage_text
+from ifspace.cli.messages import in_options, usage_text
 from ifspace.errors import IfspaceError
 
 # In the order of the work: each command and its module, whose `command` it is unless one is named.
@@ -84,7 +84,7 @@ def main(
     """
     if arguments is None:
         _hurry()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         # A drawing must not fail on a terminal that lacks a character.
         if hasattr(stream, "reconfigure"):
@@ -93,7 +93,7 @@ def main(
     context = click.Context(program, info_name=name)
     try:
         # Not `cli.main`: it would print usage beside the message and decide about broken pipes.
-        with program.make_context(name, given) as context:
+        with program.make_context(name, words) as context:
             program.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:

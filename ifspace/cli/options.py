@@ -1,8 +1,8 @@
-"""What the commands share: options, amounts, and where an answer goes."""
+"""What the commands share: types of values, options, and where an answer goes."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import wraps
 from pathlib import Path
@@ -18,6 +18,200 @@ NO_ANSWER: Final = 3
 TIME_RAN_OUT: Final = 4
 FORMATS: Final = ("table", "json", "csv", "markdown")
 _SUFFIXES: Final = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+
+
+class WholeNumber(click.IntRange):
+    """A whole number in a range; without one, the library checks it.
+
+    >>> WholeNumber(1, 2).convert("3", None, None)
+    Traceback (most recent call last):
+    click.exceptions.BadParameter: got '3'; allowed: whole numbers from 1 to 2
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value as an int."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            least = "" if self.min is None else f" from {self.min}"
+            most = "" if self.max is None else f" to {self.max}"
+            self.fail(f"got {value!r}; allowed: whole numbers{least}{most}", param, ctx)
+
+
+class OneOf(click.Choice[str]):
+    """One of several words, whatever their case.
+
+    >>> OneOf(["params", "macs"]).convert("flops", None, None)
+    Traceback (most recent call last):
+    click.exceptions.BadParameter: got 'flops'; allowed: params, macs
+    """
+
+    def __init__(self, choices: Iterable[str]) -> None:
+        super().__init__(list(choices), case_sensitive=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word as it is listed."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"got {value!r}; allowed: {', '.join(self.choices)}", param, ctx)
+
+
+class Parsed(click.ParamType[Any]):
+    """Text that `parse` reads; for what it cannot read it raises ValueError with that part."""
+
+    name = "text"
+
+    def __init__(self, parse: Callable[[str], Any], allowed: str) -> None:
+        self.parse, self.allowed = parse, allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the text means; a value that is no text has been read already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            part = str(error) if type(error) is ValueError else value
+            self.fail(f"got {part!r}; allowed: {self.allowed}", param, ctx)
+
+
+def text_list(text: str) -> tuple[str, ...]:
+    """Return the values between commas.
+
+    >>> text_list("PW, DW")
+    ('PW', 'DW')
+    """
+    values = tuple(part.strip() for part in text.split(","))
+    if not all(values):
+        raise ValueError(text)
+    return values
+
+
+def number_list(text: str) -> tuple[int, ...]:
+    """Return the whole numbers between commas.
+
+    >>> number_list("16,64,16")
+    (16, 64, 16)
+    """
+    values = text_list(text)
+    if not all(value.isascii() and value.isdigit() and len(value) < 10 for value in values):
+        raise ValueError(text)
+    return tuple(map(int, values))
+
+
+def block_list(text: str) -> tuple[str, ...]:
+    """Return the blocks between commas; those inside parentheses belong to the block.
+
+    >>> block_list("CONV, DW+RPW(8,1/2)")
+    ('CONV', 'DW+RPW(8,1/2)')
+    """
+    blocks = tuple(part.strip() for part in re.split(r",(?![^()]*\))", text))
+    if not all(blocks):
+        raise ValueError(text)
+    return blocks
+
+
+def _amount(text: str) -> int:
+    from ifspace.values import amount
+
+    return amount(text)
+
+
+def _ratio(text: str) -> Fraction:
+    from ifspace.values import parse_ratio
+
+    value = parse_ratio(text)
+    if value is None or not re.match(r"[0-9]", text.strip()):
+        raise ValueError(text)
+    return value
+
+
+def decimal(text: str) -> float:
+    """Return a number from 0, written without an exponent.
+
+    >>> decimal("0.5"), decimal("3")
+    (0.5, 3.0)
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise ValueError(text)
+    return float(text)
+
+
+INTEGER: Final = WholeNumber()
+AMOUNT: Final = Parsed(_amount, "whole numbers such as 16k, 5.1M, 1344")
+LIST: Final = Parsed(text_list, "values between commas")
+NUMBERS: Final = Parsed(number_list, "whole numbers such as 64 or 16,64")
+WIDTHS: Final = Parsed(
+    lambda text: tuple(dict.fromkeys(number_list(text))), "whole numbers such as 64 or 16,64"
+)
+BLOCKS: Final = Parsed(block_list, "blocks between commas")
+RATIO: Final = Parsed(_ratio, "ratios such as 1/4, 0.5 or 2")
+SECONDS: Final = Parsed(decimal, "seconds such as 0.5 or 90")
+MILLISECONDS: Final = Parsed(_ratio, "milliseconds such as 1.5 or 20")
+DECIMAL: Final = Parsed(decimal, "numbers from 0 such as 0.5 or 3")
+FILE: Final = click.Path(path_type=Path)
+
+# The options that several commands have: how they are written, and what they usually are.
+_SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
+    "channels": (("--channels", "-C"), {"type": INTEGER, "metavar": "N"}),
+    "out-channels": (("--out-channels", "-F"), {"type": INTEGER, "metavar": "N"}),
+    "kernel": (("--kernel",), {"type": INTEGER, "metavar": "N"}),
+    "stride": (("--stride",), {"type": WholeNumber(1, 2), "metavar": "1|2"}),
+    "dims": (
+        ("--dims",),
+        {"type": WholeNumber(1, 2), "metavar": "1|2", "default": 2, "help": "Spatial dimensions."},
+    ),
+    "bottleneck": (("--bottleneck",), {"type": RATIO, "metavar": "RATIO"}),
+    "overlaps": (
+        ("--overlaps",),
+        {
+            "type": LIST,
+            "metavar": "LIST",
+            "default": "0,0.33,0.5",
+            "help": "Overlap ratios of RPW, exact.",
+        },
+    ),
+    "kinds": (("--kinds",), {"type": LIST, "metavar": "LIST"}),
+    "objective": (
+        ("--objective",),
+        {"type": OneOf(["params", "macs", "activations"]), "default": "params"},
+    ),
+    "params": (("--params",), {"type": AMOUNT, "metavar": "P"}),
+    "macs": (("--macs",), {"type": AMOUNT, "metavar": "M"}),
+    "layers": (("--layers",), {"type": AMOUNT, "metavar": "N"}),
+    "alpha": (
+        ("--alpha",),
+        {"type": DECIMAL, "metavar": "A", "default": "3", "help": "Decay of the gain."},
+    ),
+    "theta": (("--theta",), {"type": DECIMAL, "metavar": "T"}),
+    "moves": (("--moves",), {"type": WholeNumber(0), "metavar": "N"}),
+    "latency": (("--latency",), {"type": FILE, "metavar": "TABLE.csv"}),
+    "latency-budget-ms": (
+        ("--latency-budget-ms",),
+        {"type": MILLISECONDS, "metavar": "MS"},
+    ),
+    "top": (("--top",), {"type": WholeNumber(1), "metavar": "K", "default": 1}),
+    "limit": (
+        ("--limit",),
+        {
+            "type": WholeNumber(0),
+            "metavar": "ROWS",
+            "default": 20,
+            "help": "Number of rows of the table.",
+        },
+    ),
+    "time-limit": (("--time-limit",), {"type": SECONDS, "metavar": "SECONDS"}),
+    "save": (("--save",), {"type": FILE, "metavar": "FILE"}),
+}
+
+
+def shared(name: str, **changes: Any) -> Callable[[Command], Command]:
+    """Return an option that several commands have, with what differs in this one."""
+    declarations, attributes = _SHARED[name]
+    attributes = attributes | changes
+    shown = attributes.get("default") is not None
+    return click.option(*declarations, **({"show_default": shown} | attributes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +248,24 @@ class Output:
         if self.out is None or not self.quiet:
             self.print(forms)
 
+    def check(self) -> None:
+        """Check, before long work, that the file can be written after it; write nothing.
+
+        Raises: OutputError for a wrong suffix or place.
+        """
+        if self.out is None:
+            return
+        from ifspace.storage import check_writable
+
+        replace(self, quiet=True).emit(dict.fromkeys(FORMATS, str), keep=False)
+        check_writable(self.out)
+
+
+def no_plan(context: click.Context, message: str, time_ran_out: bool) -> None:
+    """Say on stderr why there is no plan, and end with the exit status that tells the reasons."""
+    click.echo(f"ifspace: {message}", err=True)
+    context.exit(TIME_RAN_OUT if time_ran_out else NO_ANSWER)
+
 
 def _form_of(path: Path, forms: Forms) -> str:
     from ifspace.errors import OutputError
@@ -80,28 +292,27 @@ def with_options(options: Iterable[Callable[[Command], Command]]) -> Callable[[C
     return add
 
 
-def shared_options(*more_formats: str) -> Callable[[Command], Command]:
+def output_options(*more_formats: str) -> Callable[[Command], Command]:
     """Add the options that every command has; the command gets them as one `output`."""
 
     def add(function: Command) -> Command:
         @wraps(function)
-        def command(*, format: str, out: Path | None, quiet: bool, **given: Any) -> Any:
-            return function(output=Output(format, out, quiet), **given)
+        def command(*, format: str, out: Path | None, quiet: bool, **values: Any) -> Any:
+            return function(output=Output(format, out, quiet), **values)
 
-        choices = click.Choice([*FORMATS, *more_formats], case_sensitive=False)
         for option in (
             click.option(
                 "--quiet", is_flag=True, help="No notes, no progress; with --out only the file."
             ),
             click.option(
                 "--out",
-                type=click.Path(path_type=Path),
+                type=FILE,
                 metavar="FILE",
                 help="Write a file too, in the format of its suffix.",
             ),
             click.option(
                 "--format",
-                type=choices,
+                type=OneOf([*FORMATS, *more_formats]),
                 default="table",
                 show_default=True,
                 help="How the answer is printed.",
@@ -111,139 +322,3 @@ def shared_options(*more_formats: str) -> Callable[[Command], Command]:
         return command  # type: ignore[return-value]
 
     return add
-
-
-def amount(text: str) -> int:
-    """Return a whole number that may end in k, M or G, exactly.
-
-    >>> amount("5.1M"), amount("16k"), amount("1344")
-    (5100000, 16000, 1344)
-    """
-    from ifspace import values as legal
-    from ifspace.errors import SettingError
-
-    try:
-        return legal.amount(text)
-    except SettingError:
-        raise click.BadParameter(f"got {text!r}; allowed: {legal.AMOUNTS}") from None
-
-
-def parts(text: str) -> tuple[str, ...]:
-    """Return what stands between commas; the library says what each may be.
-
-    >>> parts("PW, DW")
-    ('PW', 'DW')
-    """
-    found = tuple(part.strip() for part in text.split(","))
-    if not all(found):
-        raise click.BadParameter(f"got {text!r}; allowed: values between commas")
-    return found
-
-
-def block_list(text: str) -> tuple[str, ...]:
-    """Return the blocks between commas; those inside parentheses belong to the block.
-
-    >>> block_list("CONV, DW+RPW(8,1/2)")
-    ('CONV', 'DW+RPW(8,1/2)')
-    """
-    blocks = tuple(part.strip() for part in re.split(r",(?![^()]*\))", text))
-    if not all(blocks):
-        raise click.BadParameter(f"got {text!r}; allowed: blocks between commas")
-    return blocks
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Return the widths between commas, each once.
-
-    >>> widths("16,64,16")
-    (16, 64)
-    """
-    return tuple(dict.fromkeys(numbers(text)))
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Return the whole numbers between commas, all of them.
-
-    >>> numbers("16,64,16")
-    (16, 64, 16)
-    """
-    found = parts(text)
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in found):
-        raise click.BadParameter(f"got {text!r}; allowed: whole numbers such as 64 or 16,64")
-    return tuple(map(int, found))
-
-
-def ratio(text: str) -> Fraction:
-    """Return a ratio, exactly.
-
-    >>> ratio("1/4"), ratio("0.5"), ratio("2")
-    (Fraction(1, 4), Fraction(1, 2), Fraction(2, 1))
-    """
-    packed = text.strip()
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?|[0-9]{1,9}/0*[1-9][0-9]{0,8}", packed):
-        raise click.BadParameter(f"got {text!r}; allowed: ratios such as 1/4, 0.5 or 2")
-    return Fraction(packed)
-
-
-def seconds(text: str) -> float:
-    """Return a time in seconds, from 0.
-
-    >>> seconds("0.5"), seconds("90")
-    (0.5, 90.0)
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        raise click.BadParameter(f"got {text!r}; allowed: seconds such as 0.5 or 90")
-    return float(text)
-
-
-def milliseconds(text: str) -> Fraction:
-    """Return a time in milliseconds, exactly.
-
-    >>> milliseconds("1.5")
-    Fraction(3, 2)
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        raise click.BadParameter(f"got {text!r}; allowed: milliseconds such as 1.5 or 20")
-    return Fraction(text.strip())
-
-
-def decimal(text: str) -> float:
-    """Return a number from 0, written without an exponent.
-
-    >>> decimal("0.5"), decimal("3")
-    (0.5, 3.0)
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        raise click.BadParameter(f"got {text!r}; allowed: numbers from 0 such as 0.5 or 3")
-    return float(text)
-
-
-# Options that several commands have, with one meaning; what they bound or stop is in their help.
-alpha_option: Final = click.option(
-    "--alpha",
-    type=decimal,
-    metavar="A",
-    default="3",
-    show_default=True,
-    help="The decay of the gain.",
-)
-
-
-def top_option(help: str) -> Callable[[Command], Command]:
-    """Return the option `--top`: how many plans, best first."""
-    return click.option(
-        "--top", type=click.IntRange(1), metavar="K", default=1, show_default=True, help=help
-    )
-
-
-def time_limit_option(help: str) -> Callable[[Command], Command]:
-    """Return the option `--time-limit`, in seconds."""
-    return click.option("--time-limit", type=seconds, metavar="SECONDS", help=help)
-
-
-def latency_options(table: str, budget: str) -> tuple[Callable[[Command], Command], ...]:
-    """Return the options `--latency` and `--latency-budget-ms` with their help texts."""
-    return (
-        click.option("--latency", type=click.Path(path_type=Path), metavar="TABLE.csv", help=table),
-        click.option("--latency-budget-ms", type=milliseconds, metavar="MS", help=budget),
-    )

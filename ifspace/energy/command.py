@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.options import (
+    AMOUNT,
+    INTEGER,
+    NUMBERS,
+    OneOf,
     Output,
-    amount,
-    numbers,
-    shared_options,
-    time_limit_option,
-    top_option,
+    no_plan,
+    output_options,
+    shared,
     with_options,
 )
-from ifspace.cli.solved import check_solver, no_plan
+from ifspace.cli.requirements import check_solver
 
 if TYPE_CHECKING:
     from ifspace.cli.options import Forms
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
 
 
 _OPTIONS = (
-    click.option("--layers", type=int, metavar="N", help="Number of convolutions, each a unit."),
+    click.option(
+        "--layers", type=INTEGER, metavar="N", help="Number of convolutions, each a unit."
+    ),
     click.option(
         "--repeats",
-        type=numbers,
+        type=NUMBERS,
         metavar="LIST",
         help="Or units: the number of convolutions of one width in each, such as 1,10,10,10.",
     ),
     click.option(
         "--budget",
-        type=amount,
+        type=AMOUNT,
         metavar="B",
         required=True,
         help="Weights divided by the kernel's area k x k, to be met exactly: 50k are "
@@ -43,36 +47,29 @@ _OPTIONS = (
     click.option("--nondecreasing", is_flag=True, help="Let neighbours have the same width."),
     click.option(
         "--inputs",
-        type=int,
+        type=INTEGER,
         metavar="N",
         default=3,
         show_default=True,
         help="Channels of the image.",
     ),
-    click.option(
-        "--kernel",
-        type=int,
-        metavar="N",
-        default=3,
-        show_default=True,
-        help="Kernel size k, odd: parameters are k x k times the weights.",
-    ),
+    shared("kernel", default=3, help="Kernel size k, odd: parameters are k x k times the weights."),
     click.option(
         "--per",
-        type=click.Choice(["unit", "convolution"]),
+        type=OneOf(["unit", "convolution"]),
         default="unit",
         show_default=True,
         help="What gives a factor to the energy.",
     ),
     click.option(
         "--method",
-        type=click.Choice(["auto", "cpsat", "exact"]),
+        type=OneOf(["auto", "cpsat", "exact"]),
         default="auto",
         show_default=True,
         help="Search method; auto is exact, the faster; cpsat needs OR-Tools.",
     ),
-    top_option("Number of layouts, greatest energy first."),
-    time_limit_option("Stop then, with the best layout so far and its bound."),
+    shared("top", default=1, help="Number of layouts, greatest energy first."),
+    shared("time-limit", help="Stop then, with the best layout so far and its bound."),
 )
 _MESSAGES: Final = {
     "optimal": "proven: no layout of this budget has more energy",
@@ -87,7 +84,7 @@ _COLUMNS: Final = ("widths", "energy", "params", "weights", "depth", "width_sum"
 
 @click.command("energy", short_help="Find the layer widths of greatest layout energy.")
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 @click.pass_context
 def command(
     context: click.Context,

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ifspace.cli.options import Output, parts, shared_options, widths, with_options
+from ifspace.cli.options import (
+    INTEGER,
+    WIDTHS,
+    OneOf,
+    Output,
+    output_options,
+    shared,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
@@ -19,48 +27,28 @@ DAY_S: Final = 86400
 _OPTIONS = (
     click.option(
         "--max-len",
-        type=int,
+        type=INTEGER,
         metavar="N",
         default=6,
         show_default=True,
         help="Maximum number of layers of a block.",
     ),
-    click.option(
-        "--kinds",
-        type=parts,
-        metavar="LIST",
-        help="Kinds to use, such as PW,GC,DW; all if not given.",
-    ),
+    shared("kinds", help="Kinds to use, such as PW,GC,DW; all if not given."),
     click.option(
         "--channels",
         "-C",
-        type=widths,
+        type=WIDTHS,
         metavar="LIST",
         default="64",
         show_default=True,
         help="Input channels C of a block; several as 16,64,256.",
     ),
-    click.option(
-        "--out-channels",
-        "-F",
-        type=int,
-        metavar="N",
-        help="Output channels F of a block; C if not given.",
-    ),
-    click.option(
-        "--kernel", type=int, metavar="N", default=3, show_default=True, help="Kernel size k, odd."
-    ),
-    click.option(
-        "--overlaps",
-        type=parts,
-        metavar="LIST",
-        default="0,0.33,0.5",
-        show_default=True,
-        help="Overlap ratios of RPW, exact.",
-    ),
+    shared("out-channels", help="Output channels F of a block; C if not given."),
+    shared("kernel", default=3, help="Kernel size k, odd."),
+    shared("overlaps"),
     click.option(
         "--repeats",
-        type=int,
+        type=INTEGER,
         metavar="N",
         default=1,
         show_default=True,
@@ -73,70 +61,62 @@ _OPTIONS = (
     ),
     click.option(
         "--rule",
-        type=click.Choice(["compact", "early-stop"]),
+        type=OneOf(["compact", "early-stop"]),
         default="compact",
         show_default=True,
         help="Rule that a design must pass.",
     ),
     click.option(
         "--permutation",
-        type=click.Choice(["explicit", "free"]),
+        type=OneOf(["explicit", "free"]),
         default="explicit",
         show_default=True,
         help="Channels are permuted by SH only, or freely between layers.",
     ),
     click.option(
         "--patterns",
-        type=click.Choice(["whole", "any", "keep"]),
+        type=OneOf(["whole", "any", "keep"]),
         default="whole",
         show_default=True,
         help="Repeated patterns to drop: ABAB as a whole, any AA, or none.",
     ),
     click.option(
         "--compact",
-        type=click.Choice(["single", "subset"]),
+        type=OneOf(["single", "subset"]),
         default="single",
         show_default=True,
         help="No single layer can be removed, or no set of layers.",
     ),
     click.option(
         "--stride",
-        type=int,
+        type=INTEGER,
         metavar="1|2",
         default=1,
         show_default=True,
         help="Stride of the first spatial layer.",
     ),
     click.option(
-        "--dims", type=int, metavar="1|2", default=2, show_default=True, help="Spatial dimensions."
-    ),
-    click.option(
-        "--objective",
-        type=click.Choice(["params", "macs", "activations"]),
-        default="params",
+        "--dims",
+        type=INTEGER,
+        metavar="1|2",
+        default=2,
         show_default=True,
-        help="What is minimised for each composition.",
+        help="Spatial dimensions.",
     ),
+    shared("objective", help="What is minimised for each composition."),
     click.option(
         "--jobs",
-        type=int,
+        type=INTEGER,
         metavar="N",
         help="Worker processes; by default one per core, within 2 GiB.",
     ),
-    click.option(
-        "--limit",
-        type=click.IntRange(0),
-        metavar="ROWS",
-        default=20,
-        show_default=True,
-        help="Number of rows of the tables.",
-    ),
+    shared("limit", help="Number of rows of the tables."),
 )
 
 
 @click.command("enumerate", short_help="List the design space: funnel, survivors, best blocks.")
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 def command(
     output: Output, channels: tuple[int, ...], jobs: int | None, limit: int, **arguments: Any
 ) -> None:

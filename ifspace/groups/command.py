@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from ifspace.cli.options import (
+    AMOUNT,
+    NUMBERS,
+    RATIO,
     Output,
-    amount,
-    numbers,
-    parts,
-    ratio,
-    shared_options,
-    time_limit_option,
-    top_option,
+    Parsed,
+    WholeNumber,
+    no_plan,
+    output_options,
+    shared,
+    text_list,
     with_options,
 )
-from ifspace.cli.solved import check_solver, no_plan
+from ifspace.cli.requirements import check_solver
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
@@ -32,74 +34,45 @@ def overlaps_or_free(text: str) -> tuple[str, ...] | None:
     >>> overlaps_or_free("0,1/2"), overlaps_or_free("Free")
     (('0', '1/2'), None)
     """
-    return None if text.strip().lower() == "free" else parts(text)
+    return None if text.strip().lower() == "free" else text_list(text)
 
 
 _OPTIONS = (
-    click.option("--channels", "-C", type=int, metavar="N", help="Width C that enters the block."),
-    click.option(
-        "--out-channels",
-        "-F",
-        type=int,
-        metavar="N",
-        help="Width F that leaves the block; C by default.",
-    ),
-    click.option(
-        "--kernel",
-        type=int,
-        metavar="N",
-        help="Kernel size k, odd; by default that of the block, or 3.",
-    ),
-    click.option(
-        "--stride",
-        type=click.IntRange(1, 2),
-        metavar="1|2",
-        default=1,
-        show_default=True,
-        help="Stride of the first spatial layer.",
-    ),
-    click.option(
-        "--bottleneck",
-        type=ratio,
-        metavar="RATIO",
-        help="Width inside as a ratio of F, such as 1/4; F by default.",
-    ),
+    shared("channels", help="Width C that enters the block."),
+    shared("out-channels", help="Width F that leaves the block; C by default."),
+    shared("kernel", help="Kernel size k, odd; by default that of the block, or 3."),
+    shared("stride", default=1, help="Stride of the first spatial layer."),
+    shared("bottleneck", help="Width inside as a ratio of F, such as 1/4; F by default."),
     click.option(
         "--widths",
-        type=numbers,
+        type=NUMBERS,
         metavar="LIST",
         help="Widths inside instead: after each channel-mixing layer but the last.",
     ),
     click.option(
         "--overlaps",
-        type=overlaps_or_free,
+        type=Parsed(overlaps_or_free, "overlap ratios between commas, or free"),
         metavar="LIST|free",
         default="0,0.33,0.5",
         show_default=True,
         help="Overlap ratios of RPW, exact; free for every step.",
     ),
-    click.option(
-        "--objective",
-        type=click.Choice(["params", "macs", "activations"]),
-        default="params",
-        show_default=True,
-        help="The amount to minimise.",
-    ),
+    shared("objective", help="The amount to minimise."),
     click.option(
         "--weights",
-        type=numbers,
+        type=NUMBERS,
         metavar="P,M,A",
         help="Minimise P x parameters + M x MACs + A x activations instead.",
     ),
     click.option(
         "--budget",
-        type=amount,
+        type=AMOUNT,
         metavar="N",
         help="Find the widest block of at most N parameters.",
     ),
     click.option(
         "--alpha",
-        type=ratio,
+        type=RATIO,
         metavar="RATIO",
         default="1",
         show_default=True,
@@ -107,7 +80,7 @@ _OPTIONS = (
     ),
     click.option(
         "--multiple",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         default=1,
         show_default=True,
@@ -118,8 +91,8 @@ _OPTIONS = (
         is_flag=True,
         help="Print formulas in C, F, K and group counts, and what they bound.",
     ),
-    top_option("Number of plans, cheapest first."),
-    time_limit_option("Stop then, with the best plan so far and its bound."),
+    shared("top", default=1, help="Number of plans, cheapest first."),
+    shared("time-limit", help="Stop then, with the best plan so far and its bound."),
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "time_limit"}
@@ -145,7 +118,7 @@ _NOT_WITH_BUDGET: Final = {
 @click.command("groups", short_help="Find the cheapest group counts, or the widest block.")
 @click.argument("composition")
 @with_options(_OPTIONS)
-@shared_options("latex")
+@output_options("latex")
 @click.pass_context
 def command(
     context: click.Context,

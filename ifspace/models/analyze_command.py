@@ -2,7 +2,7 @@
 
 import click
 
-from ifspace.cli.options import Output, alpha_option, shared_options, with_options
+from ifspace.cli.options import Output, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
 from ifspace.models.options import (
     Source,
@@ -13,7 +13,7 @@ from ifspace.models.options import (
 
 _OPTIONS = (
     input_option,
-    alpha_option,
+    shared("alpha", help="The decay of the gain."),
     click.option(
         "--layers",
         "each_layer",
@@ -26,7 +26,7 @@ _OPTIONS = (
 @click.command("analyze", short_help="Show where the layers of a real network see nothing new.")
 @model_argument
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 def command(output: Output, model: str, input: str, alpha: float, each_layer: bool) -> None:
     """Show the stages of a network, and field and gain of each of its units and layers.
 

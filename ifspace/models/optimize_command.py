@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.options import (
+    BLOCKS,
+    LIST,
+    OneOf,
     Output,
-    alpha_option,
-    amount,
-    block_list,
-    decimal,
-    latency_options,
-    parts,
-    shared_options,
-    time_limit_option,
+    WholeNumber,
+    no_plan,
+    output_options,
+    shared,
     with_options,
 )
 from ifspace.cli.progress import ProgressBar
-from ifspace.cli.saving import SEED, check_files
-from ifspace.cli.solved import no_plan
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.options import (
     Source,
@@ -28,6 +25,7 @@ from ifspace.models.options import (
     model_argument,
     networks_needed,
 )
+from ifspace.stages.command import SEED, check_save
 
 if TYPE_CHECKING:
     from ifspace.models.edits import EditedNetwork
@@ -52,36 +50,23 @@ _OPTIONS = (
     input_option,
     click.option(
         "--classes",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Classes of the network; those of its source if not given.",
     ),
-    click.option(
-        "--params",
-        type=amount,
-        metavar="P",
-        help="At most so many parameters in the whole network.",
-    ),
-    click.option("--macs", type=amount, metavar="M", help="At most so many MACs an image."),
+    shared("params", help="At most so many parameters in the whole network."),
+    shared("macs", help="At most so many MACs an image."),
     click.option("--stages-only", is_flag=True, help="The stages alone, as without any blocks."),
-    click.option(
-        "--moves",
-        type=click.IntRange(0),
-        metavar="N",
-        help="Take the network after so many moves of the organizer; its end if not given.",
+    shared(
+        "moves", help="Take the network after so many moves of the organizer; its end if not given."
     ),
-    click.option(
-        "--theta",
-        type=decimal,
-        metavar="T",
-        help="The organizer moves a unit for a gain above it; 0 if not given.",
-    ),
-    alpha_option,
+    shared("theta", help="The organizer moves a unit for a gain above it; 0 if not given."),
+    shared("alpha", help="The decay of the gain."),
     click.option(
         "--block", metavar="B", help="The block that convolutions become, such as DW+RPW(2,1/2)."
     ),
     click.option(
-        "--blocks", type=block_list, metavar="LIST", help="Blocks to choose from, layer by layer."
+        "--blocks", type=BLOCKS, metavar="LIST", help="Blocks to choose from, layer by layer."
     ),
     click.option(
         "--cheapest",
@@ -91,26 +76,29 @@ _OPTIONS = (
     click.option("--blocks-only", is_flag=True, help="Leave the stages as they are."),
     click.option(
         "--names",
-        type=parts,
+        type=LIST,
         metavar="LIST",
         help="The layers to replace, as `ifspace analyze --layers` names them; all plain "
         "3x3 convolutions if not given.",
     ),
     click.option(
         "--least-channels",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Only convolutions that read so many channels; 16 if not given.",
     ),
     click.option(
         "--objective",
-        type=click.Choice(OBJECTIVES, case_sensitive=False),
+        type=OneOf(OBJECTIVES),
         help="What decides between blocks: keep replaces as few as the budgets ask for, "
         "the others make an amount least; keep with a budget, else params, if not given.",
     ),
-    *latency_options(
-        "Measured latencies of blocks and convolutions, as for `ifspace layout`.",
-        "With --latency: at most so many milliseconds for the chosen layers.",
+    shared(
+        "latency", help="Measured latencies of blocks and convolutions, as for `ifspace layout`."
+    ),
+    shared(
+        "latency-budget-ms",
+        help="With --latency: at most so many milliseconds for the chosen layers.",
     ),
     click.option(
         "--warm-start",
@@ -119,26 +107,21 @@ _OPTIONS = (
     ),
     click.option(
         "--seed",
-        type=click.IntRange(0),
+        type=WholeNumber(0),
         metavar="S",
         default=SEED,
         show_default=True,
         help="Of all fresh weights.",
     ),
-    click.option(
-        "--save",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Write the network: .safetensors to load again, .onnx or .pt2 to run.",
-    ),
-    time_limit_option("Of the searches; what was found by then is taken."),
+    shared("save", help="Write the network: .safetensors to load again, .onnx or .pt2 to run."),
+    shared("time-limit", help="Of the searches; what was found by then is taken."),
 )
 
 
 @click.command("optimize", short_help="Better stages of a real network, and cheaper blocks in it.")
 @model_argument
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 @click.pass_context
 def command(
     context: click.Context,
@@ -178,7 +161,9 @@ def command(
         options["latency"] = None if latency is None else read_latency(latency)
         check_combination(options)
         problem = _problem(options, seed)
-        check_files(output, save, SUFFIXES)
+        output.check()
+        if save is not None:
+            check_save(save, SUFFIXES)
         start, trace = _traced(source, problem.warm_start or save is not None)
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ifspace.cli.installed import TORCH, check_installed
+from ifspace.cli.requirements import TORCH, check_installed
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ifspace.cli.options import Output, parts, shared_options, with_options
+from ifspace.cli.options import FILE, LIST, Output, output_options, with_options
 
 if TYPE_CHECKING:
     from ifspace.report.read import Part, Results
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.option(
         "--html",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="FILE",
         help="Write the page: one file, which needs no network.",
     ),
     click.option(
         "--figures",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="DIR",
         help="Write the figures into a folder, as SVG and PNG.",
     ),
     click.option(
         "--readme",
-        type=click.Path(path_type=Path),
+        type=FILE,
         metavar="FILE",
         help="Write the tables of a Markdown file anew, between its markers.",
     ),
     click.option(
         "--only",
-        type=parts,
+        type=LIST,
         metavar="LIST",
         help="Parts of the report: funnel, designs, groups, layouts, energy, blocks, "
         "kernels, reproduction; all if not given.",
@@ -46,9 +46,9 @@ _FIGURES, _PAGE = ("matplotlib",), ("vl_convert",)
 
 
 @click.command("report", short_help="Show a results folder: tables, figures, one page.")
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("results", type=FILE)
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 def command(
     output: Output,
     results: Path,

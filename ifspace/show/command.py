@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ifspace.cli.options import Output, shared_options, with_options
+from ifspace.cli.options import INTEGER, Output, output_options, shared, with_options
 
 if TYPE_CHECKING:
     from ifspace.show.describe import BlockDescription, LayerDescription
@@ -15,7 +15,7 @@ MOST_DRAWN: Final = 512
 
 
 @click.command("kinds", short_help="Print the kinds of convolution and their formulas.")
-@shared_options("latex")
+@output_options("latex")
 def kinds_command(output: Output) -> None:
     """Print the kinds of convolution: fan-in, parameters, coverage function, source.
 
@@ -74,50 +74,31 @@ def kinds_command(output: Output) -> None:
 
 
 _OPTIONS = (
-    click.option(
-        "--channels",
-        "-C",
-        type=int,
-        metavar="N",
-        required=True,
-        help="Number of input channels C.",
-    ),
-    click.option(
-        "--out-channels",
-        "-F",
-        type=int,
-        metavar="N",
-        help="Number of output channels F; C if not given.",
-    ),
-    click.option(
-        "--bottleneck",
-        metavar="RATIO",
+    shared("channels", required=True, help="Number of input channels C."),
+    shared("out-channels", help="Number of output channels F; C if not given."),
+    shared(
+        "bottleneck",
+        type=str,
         help="Width inside the block is RATIO x F, such as 1/4; F if not given.",
     ),
-    click.option(
-        "--kernel",
-        type=int,
-        metavar="N",
-        help="Kernel size of the reference; that of the first spatial layer if not given.",
+    shared(
+        "kernel", help="Kernel size of the reference; that of the first spatial layer if not given."
     ),
-    click.option(
-        "--stride",
-        type=int,
+    shared(
+        "stride",
+        type=INTEGER,
         metavar="N",
         default=1,
-        show_default=True,
         help="Stride of the first spatial layer.",
     ),
-    click.option(
-        "--dims", type=int, metavar="1|2", default=2, show_default=True, help="Spatial dimensions."
-    ),
+    shared("dims", type=INTEGER),
 )
 
 
 @click.command("show", short_help="Show one block: fields, costs, conditions, who sees whom.")
 @click.argument("block")
 @with_options(_OPTIONS)
-@shared_options()
+@output_options()
 def show_command(
     output: Output,
     block: str,

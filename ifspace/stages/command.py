@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -12,21 +12,22 @@ import click
 
 from ifspace.answer import Status
 from ifspace.cli.options import (
+    AMOUNT,
+    BLOCKS,
+    NUMBERS,
     Output,
-    alpha_option,
-    amount,
+    Parsed,
+    WholeNumber,
     block_list,
     decimal,
-    latency_options,
-    numbers,
-    parts,
-    shared_options,
-    time_limit_option,
-    top_option,
+    no_plan,
+    number_list,
+    output_options,
+    shared,
+    text_list,
     with_options,
 )
-from ifspace.cli.saving import check_files, save_layout, save_option
-from ifspace.cli.solved import check_solver, no_plan
+from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
 from ifspace.errors import IfspaceError, SettingError
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ INPUTS, KERNEL, SIDE = 3, 3, 32
 ALPHA: Final = 3.0
 # Between the choices of one stage and those of the next.
 STAGE_SEPARATOR: Final = ";"
+# The same command writes the same weights.
+SEED: Final = 0
+_SAVE_HELP: Final = (
+    "Write the network too, with fresh weights, as FILE.safetensors; needs ifspace[torch]."
+)
 
 
 def image(text: str) -> int:
@@ -50,8 +56,46 @@ def image(text: str) -> int:
     packed = text.strip().lower().replace("×", "x")
     match = re.fullmatch(r"([0-9]{1,6})|3x([0-9]{1,6})x\2", packed)
     if match is None:
-        raise click.BadParameter(f"got {text!r}; allowed: 32, 224, 3x32x32 or 3x224x224")
+        raise ValueError(text)
     return int(match[1] or match[2])
+
+
+def check_save(path: Path, suffixes: Sequence[str] = (".safetensors",)) -> None:
+    """Check, before a long search, that a network can be written after it; write nothing.
+
+    Raises: OutputError for a wrong suffix or place.
+    """
+    instead = ", or leave --save out"
+    check_installed(TORCH, "networks are written with torch and safetensors", instead)
+    from ifspace.nn.files import check_suffix
+    from ifspace.storage import check_writable
+
+    if check_suffix(path, suffixes) == ".onnx":
+        check_installed(ONNX, "ONNX files are written with them", instead)
+    check_writable(path)
+
+
+def save_layout(
+    output: Output, path: Path | None, layout: "Layout | None", network: str | None
+) -> str | None:
+    """Write the network of a layout, in the style of the named network, and say so on stderr.
+
+    Returns the path as it was given, or None where nothing was written.
+
+    Raises: OutputError when it cannot be written.
+    """
+    if path is None or layout is None:
+        return None
+    from ifspace.nn.files import save
+    from ifspace.nn.network import build_network, style_of
+
+    style = None if network is None else style_of(network)
+    save(build_network(layout, style, seed=SEED), path)
+    output.note(f"saved: {path}, {layout.params:,} parameters, fresh weights of seed {SEED}")
+    stem_and_head = layout.stem_and_head
+    if network is None and not (stem_and_head.classifier or stem_and_head.batch_norm):
+        output.note("no classifier, no batch norm: only a named network has them")
+    return str(path)
 
 
 def decimals(text: str) -> tuple[float, ...]:
@@ -60,7 +104,7 @@ def decimals(text: str) -> tuple[float, ...]:
     >>> decimals("1,3,3")
     (1.0, 3.0)
     """
-    return tuple(dict.fromkeys(map(decimal, parts(text))))
+    return tuple(dict.fromkeys(map(decimal, text_list(text))))
 
 
 def block_lists(text: str) -> tuple[tuple[str, ...], ...]:
@@ -78,7 +122,7 @@ def width_lists(text: str) -> tuple[tuple[int, ...], ...]:
     >>> width_lists("16,32; 64")
     ((16, 32), (64,))
     """
-    lists = (numbers(widths) for widths in text.split(STAGE_SEPARATOR))
+    lists = (number_list(widths) for widths in text.split(STAGE_SEPARATOR))
     return tuple(tuple(dict.fromkeys(widths)) for widths in lists)
 
 
@@ -87,32 +131,30 @@ _DESCRIPTION: Final = ("stages", "depths", "widths", "inputs", "network", "input
 _STAGE_OPTIONS: Final = (
     click.option(
         "--stages",
-        type=numbers,
+        type=NUMBERS,
         metavar="LIST",
         help="Sides of the stages in pixels, such as 32,16,8,4,2.",
     ),
     click.option(
         "--depths",
-        type=numbers,
+        type=NUMBERS,
         metavar="LIST",
         help="Blocks of each stage; those of the network if not given.",
     ),
     click.option(
         "--widths",
-        type=numbers,
+        type=NUMBERS,
         metavar="LIST",
         help=f"Channels of each stage; {FIRST_WIDTH} doubling up to {LAST_WIDTH} if not given.",
     ),
     click.option(
         "--inputs",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help=f"Channels that enter the first stage; {INPUTS} if not given.",
     ),
-    click.option(
-        "--kernel",
-        type=int,
-        metavar="N",
+    shared(
+        "kernel",
         help="Kernel of CONV and of each spatial kind that is written without one; "
         f"{KERNEL} if not given.",
     ),
@@ -123,7 +165,7 @@ _STAGE_OPTIONS: Final = (
     ),
     click.option(
         "--input",
-        type=image,
+        type=Parsed(image, "32, 224, 3x32x32 or 3x224x224"),
         metavar="SIDE",
         help=f"With --network: 32 or 224, or 3x32x32 or 3x224x224; {SIDE} if not given.",
     ),
@@ -133,99 +175,91 @@ _ORGANIZE_OPTIONS: Final = (
     *_STAGE_OPTIONS,
     click.option(
         "--blocks",
-        type=block_list,
+        type=BLOCKS,
         metavar="LIST",
         help="The block that the stages repeat, or one for each; CONV if not given.",
     ),
-    click.option(
-        "--theta",
-        type=decimal,
-        metavar="T",
+    shared(
+        "theta",
         default="0",
-        show_default=True,
         help="Threshold: a block moves for a gain above it, and is removed for one below it.",
     ),
     click.option(
         "--alpha",
-        type=decimals,
+        type=Parsed(decimals, "numbers from 0 between commas, such as 1,3"),
         metavar="LIST",
         default="3",
         show_default=True,
         help="The decay of the gain; for several the moves are compared.",
     ),
-    click.option("--moves", type=click.IntRange(0), metavar="N", help="Stop after so many steps."),
-    save_option,
+    shared("moves", help="Stop after so many steps."),
+    shared("save", help=_SAVE_HELP),
 )
 
 _LAYOUT_OPTIONS: Final = (
     *_STAGE_OPTIONS,
     click.option(
         "--blocks",
-        type=block_lists,
+        type=Parsed(block_lists, f"blocks between commas, and {STAGE_SEPARATOR} between stages"),
         metavar="LIST",
         help="Blocks to choose from, groups left open or given; CONV if not given, or "
         "those of the network. A ; between the lists of the stages.",
     ),
     click.option(
         "--width-choices",
-        type=width_lists,
+        type=Parsed(
+            width_lists, f"whole numbers between commas, and {STAGE_SEPARATOR} between stages"
+        ),
         metavar="LIST",
         help="Widths to choose from, for all stages or, with ; between, for each.",
     ),
     click.option("--monotone", is_flag=True, help="No stage narrower than the one before."),
     click.option(
         "--max-depth",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         default=16,
         show_default=True,
         help="The most blocks of a stage.",
     ),
-    click.option("--params", type=amount, metavar="N", help="At most so many parameters."),
-    click.option("--macs", type=amount, metavar="N", help="At most so many MACs an image."),
+    shared("params", help="At most so many parameters."),
+    shared("macs", help="At most so many MACs an image."),
     click.option(
         "--layers",
-        type=amount,
+        type=AMOUNT,
         metavar="N",
         help="At most so many layers of blocks, shuffles included.",
     ),
-    *latency_options(
-        "Measured latencies of the blocks: CSV with the columns block, C, F, side, "
+    shared(
+        "latency",
+        help="Measured latencies of the blocks: CSV with the columns block, C, F, side, "
         "stride, batch, device, dtype, latency_ms.",
-        "With --latency: at most so many milliseconds for all blocks.",
     ),
-    alpha_option,
-    click.option(
-        "--theta",
-        type=decimal,
-        metavar="T",
-        default="0",
-        show_default=True,
-        help="Of the organizer beside it: a block moves for a gain above it.",
+    shared(
+        "latency-budget-ms", help="With --latency: at most so many milliseconds for all blocks."
     ),
-    click.option(
-        "--moves",
-        type=click.IntRange(0),
-        metavar="N",
-        help="Of the organizer beside it: stop after so many steps.",
+    shared("alpha", help="The decay of the gain."),
+    shared(
+        "theta", default="0", help="Of the organizer beside it: a block moves for a gain above it."
     ),
-    top_option("So many layouts, best first."),
-    time_limit_option("Stop then, with the best layout so far and its bound."),
+    shared("moves", help="Of the organizer beside it: stop after so many steps."),
+    shared("top", default=1, help="So many layouts, best first."),
+    shared("time-limit", help="Stop then, with the best layout so far and its bound."),
     click.option(
         "--jobs",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         default=1,
         show_default=True,
         help="Processes that look for open group counts.",
     ),
-    save_option,
+    shared("save", help=_SAVE_HELP),
 )
 
 
 @click.command("organize", short_help="Move blocks between stages to where they gain most.")
 @with_options(_ORGANIZE_OPTIONS)
-@shared_options()
+@output_options()
 def organize_command(
     output: Output,
     theta: float,
@@ -245,7 +279,9 @@ def organize_command(
     from ifspace.stages.text import OrganizeReport
 
     layout = read_layout(**description)
-    check_files(output, save)
+    output.check()
+    if save is not None:
+        check_save(save)
     trajectories = {value: organize(layout, theta, value, moves) for value in alpha}
     network, side = description["network"], description["input"] or SIDE
     report = OrganizeReport(
@@ -263,7 +299,7 @@ def organize_command(
 
 @click.command("layout", short_help="Choose depths, widths and blocks of stages within budgets.")
 @with_options(_LAYOUT_OPTIONS)
-@shared_options()
+@output_options()
 @click.pass_context
 def layout_command(
     context: click.Context,
@@ -299,7 +335,9 @@ def layout_command(
         description["depths"] = (1,) * len(description["stages"])
     start = read_layout(kernel=kernel, **description)
     problem = _problem(start, has_start, alpha, KERNEL if kernel is None else kernel, **options)
-    check_files(output, save)
+    output.check()
+    if save is not None:
+        check_save(save)
     started = time.monotonic()
     answer = best_stages(problem, top, time_limit, jobs)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit

@@ -1,9 +1,24 @@
 from fractions import Fraction
+from typing import Any
 
 import click
 import pytest
 
-from ifspace.cli.options import amount, numbers, parts, ratio, seconds, widths
+from ifspace.cli.options import (
+    AMOUNT,
+    BLOCKS,
+    LIST,
+    NUMBERS,
+    RATIO,
+    SECONDS,
+    WIDTHS,
+    OneOf,
+    WholeNumber,
+)
+
+
+def read(kind: click.ParamType[Any], text: str) -> Any:
+    return kind.convert(text, None, None)
 
 
 @pytest.mark.parametrize(
@@ -20,37 +35,48 @@ from ifspace.cli.options import amount, numbers, parts, ratio, seconds, widths
     ],
 )
 def test_amounts_are_exact(text: str, value: int) -> None:
-    assert amount(text) == value
+    assert read(AMOUNT, text) == value
 
 
 @pytest.mark.parametrize("text", ["", "k", "-1", "5.1", "0.0001k", "1e6", "5,1M", "٣", "1 000"])
-def test_other_amounts_are_refused(text: str) -> None:
+def test_other_amounts_are_errors(text: str) -> None:
     with pytest.raises(click.BadParameter, match="allowed: whole numbers such as 16k"):
-        amount(text)
+        read(AMOUNT, text)
 
 
 def test_lists_are_split_at_commas() -> None:
-    assert parts(" PW,DW ") == ("PW", "DW")
-    assert widths("64, 16,64") == (64, 16)
+    assert read(LIST, " PW,DW ") == ("PW", "DW")
+    assert read(WIDTHS, "64, 16,64") == (64, 16)
+    assert read(NUMBERS, "64, 16,64") == (64, 16, 64)
+    assert read(BLOCKS, "CONV, RPW(8,1/2)") == ("CONV", "RPW(8,1/2)")
     with pytest.raises(click.BadParameter, match="values between commas"):
-        parts("PW,,DW")
+        read(LIST, "PW,,DW")
     with pytest.raises(click.BadParameter, match="whole numbers such as 64"):
-        widths("16,²")
+        read(WIDTHS, "16,²")
 
 
-def test_numbers_keep_their_order_and_their_repeats() -> None:
-    assert numbers("64, 16,64") == (64, 16, 64)
-
-
-@pytest.mark.parametrize("text", ["", "1/0", "-1", "1e3", "nan", "a", "1/2/3"])
-def test_ratios_are_exact_and_others_refused(text: str) -> None:
-    assert ratio(" 0.33") == Fraction(33, 100)
+@pytest.mark.parametrize("text", ["", "1/0", "-1", "1e3", "nan", "a", "1/2/3", ".5"])
+def test_ratios_are_exact_and_others_errors(text: str) -> None:
+    assert read(RATIO, " 0.33") == Fraction(33, 100)
     with pytest.raises(click.BadParameter, match="allowed: ratios such as 1/4"):
-        ratio(text)
+        read(RATIO, text)
 
 
 @pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "1s"])
 def test_seconds_are_plain_numbers(text: str) -> None:
-    assert seconds("2.5") == 2.5
+    assert read(SECONDS, "2.5") == 2.5
     with pytest.raises(click.BadParameter, match=r"allowed: seconds such as 0\.5"):
-        seconds(text)
+        read(SECONDS, text)
+
+
+def test_words_and_whole_numbers_say_what_is_allowed() -> None:
+    assert read(OneOf(["params", "macs"]), "MACs") == "macs"
+    assert read(WholeNumber(1), "7") == 7
+    for kind, text, allowed in (
+        (OneOf(["params", "macs"]), "flops", "got 'flops'; allowed: params, macs"),
+        (WholeNumber(1), "0", "got '0'; allowed: whole numbers from 1"),
+        (WholeNumber(1, 2), "3", "got '3'; allowed: whole numbers from 1 to 2"),
+        (WholeNumber(), "x", "got 'x'; allowed: whole numbers"),
+    ):
+        with pytest.raises(click.BadParameter, match=f"^{allowed}$"):
+            read(kind, text)

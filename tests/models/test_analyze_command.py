@@ -318,7 +318,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        "ifspace.cli.installed.find_spec", lambda name: None if name in absent else real(name)
+        "ifspace.cli.requirements.find_spec", lambda name: None if name in absent else real(name)
     )
     run(command, "vgg16").refused(said)
 

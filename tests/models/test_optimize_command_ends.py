@@ -54,7 +54,7 @@ def test_what_onnx_needs_is_said_before_the_work(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        "ifspace.cli.installed.find_spec", lambda name: None if name == "onnx" else real(name)
+        "ifspace.cli.requirements.find_spec", lambda name: None if name == "onnx" else real(name)
     )
     run("optimize", "nowhere.py:make", "--save", "net.onnx").refused(
         "onnx is not installed: ONNX files are written with them; install ifspace[onnx], or leave "

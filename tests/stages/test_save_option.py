@@ -204,7 +204,7 @@ def test_what_is_missing_is_said_with_how_to_get_it(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "ifspace.cli.installed.find_spec", lambda name: None if name in absent else find(name)
+        "ifspace.cli.requirements.find_spec", lambda name: None if name in absent else find(name)
     )
     file = tmp_path / "net.safetensors"
     run(*command, "--save", file).refused(f"{packages} installed", "install ifspace[torch]")

@@ -242,7 +242,7 @@ def test_without_torch_it_says_what_to_install(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        "ifspace.cli.installed.find_spec", lambda name: None if name == "torch" else real(name)
+        "ifspace.cli.requirements.find_spec", lambda name: None if name == "torch" else real(name)
     )
     run("train-check").refused("torch is not installed", "install ifspace[torch,solver,train]")
 
