@@ -271,6 +271,7 @@ class Catalogue:
         return tuple(design for design in self.designs if design.replaces == replaced)
 
 
+# The fields before and after `dominated_by`, for `mark_dominated`.
 _NAMES = [attribute.name for attribute in fields(Design)]
 _MARK = _NAMES.index("dominated_by")
 _design: Callable[..., Design] = Design

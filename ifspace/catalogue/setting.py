@@ -96,7 +96,7 @@ class EnumerationSetting:
             choice(getattr(self, name), name, allowed)
         if not self.usable_kinds:
             raise SettingError.because(
-                f"no kind is left at {self.widths}: none has a legal group count",
+                f"no kind is left at {self.widths_text}: none has a legal group count",
                 got=", ".join(self.kinds),
                 allowed=f"kinds without groups ({', '.join(ungrouped_kinds())}) at any width",
                 remedy="add one of them or choose widths with more divisors",
@@ -159,10 +159,10 @@ class EnumerationSetting:
         return self.reference.macs_per_pixel(self.stride)
 
     @property
-    def widths(self) -> str:
+    def widths_text(self) -> str:
         """The widths as a reader says them.
 
-        >>> EnumerationSetting(channels=64, out_channels=128, bottleneck="1/4").widths
+        >>> EnumerationSetting(channels=64, out_channels=128, bottleneck="1/4").widths_text
         '64 channels by way of 32 to 128'
         """
         text = f"{self.channels} channels"
@@ -177,7 +177,7 @@ class EnumerationSetting:
             return ()
         plain = self.out_channels is None and self.bottleneck is None
         prime = plain and all(self.channels % n for n in range(2, self.channels))
-        where = f"{self.channels} is prime" if prime else f"at {self.widths}"
+        where = f"{self.channels} is prime" if prime else f"at {self.widths_text}"
         has, drop = ("have", "drop") if len(dropped) > 1 else ("has", "drops")
         remain = "remain" if len(self.usable_kinds) > 1 else "remains"
         return (

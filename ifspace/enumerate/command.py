@@ -192,7 +192,7 @@ def _setting_text(
     from ifspace.catalogue.dataset import designs_table, notes
     from ifspace.table import heading, paragraph
 
-    title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths}"
+    title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}"
     text = heading(title + _not_default(setting)) + _funnel_text(funnel)
     if not limit or not designs:
         return text

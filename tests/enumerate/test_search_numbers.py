@@ -1,11 +1,14 @@
 """The reference numbers of docs/concepts.md."""
 
+from pathlib import Path
+
 import pytest
 
-from ifspace.catalogue import Design, Funnel
+from ifspace.catalogue import Design, Funnel, load
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 
+RESULTS = Path(__file__).parents[2] / "results"
 FOG = ("GC", "DW", "PW", "GPW")
 FIVE = ("PW", "GC", "DW", "GPW", "SH")
 
@@ -141,6 +144,12 @@ def test_grouped_convolutions_that_are_depthwise_at_their_cheapest() -> None:
     assert designs["GC+PW"].same_as == "DW+PW"
     assert designs["PW+GC"].same_as == "PW+DW"
     assert designs["DW+PW"].same_as is designs["DW+RPW+RPW"].same_as is None
+
+
+@pytest.mark.slow
+def test_the_catalogue_at_sixty_four_channels_is_the_one_in_results() -> None:
+    catalogue = enumerate_designs([EnumerationSetting()], jobs=1)
+    assert load(RESULTS / "catalogue-64.parquet") == catalogue
 
 
 def test_ratios_and_published_names() -> None:
