@@ -1,4 +1,4 @@
-"""Every kind as a module: what it computes, how it is drawn, what it refuses."""
+"""The module of every kind: what it computes, how it is initialised, which errors it raises."""
 
 import copy
 import pickle
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ifspace.block import Layer, SizedLayer
-from ifspace.errors import BlockError, IfspaceError
+from ifspace.errors import BlockError, IfspaceError, KernelError
 from ifspace.kinds import KINDS
 from ifspace.nn import (
     RollingPointwiseConv1d,
@@ -38,9 +38,9 @@ def layer(text: str, c_in: int, c_out: int, stride: int = 1) -> nn.Module:
 
 
 @st.composite
-def layers(draw) -> SizedLayer:
+def layers(draw, kinds=tuple(KINDS)) -> SizedLayer:
     """A layer of any kind; one that mixes may change the width, in one or two dimensions."""
-    block = draw(witness.blocks(12, 1))
+    block = draw(witness.blocks(12, 1, kinds))
     (layer,) = block.layers
     factor = draw(st.sampled_from([1, 2])) if layer.conv.mixing else 1
     return SizedLayer(layer, 12, 12 * factor, draw(st.sampled_from([1, 2])))
@@ -51,6 +51,16 @@ def test_there_is_a_module_for_every_kind():
     for kind, module in CLASSES.items():
         groups = 4 if KINDS[kind].takes_groups else None
         assert type(layer_module(SizedLayer(Layer(kind, groups), 8, 8))) is module
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_module_has_the_parameters_of_its_kind(kind: str):
+    @given(layers((kind,)))
+    def law(sized: SizedLayer) -> None:
+        module = layer_module(sized, device="meta")
+        assert sum(weight.numel() for weight in module.parameters()) == sized.params
+
+    law()
 
 
 @given(layers(), st.booleans())
@@ -173,3 +183,54 @@ def test_a_new_kind_without_a_module_is_refused(monkeypatch):
     monkeypatch.setitem(KINDS, "NEW", replace(KINDS["PW"], symbol="NEW"))
     with pytest.raises(BlockError, match="no module for this kind: got NEW; allowed: PW, GC"):
         layer_module(SizedLayer(Layer("NEW"), 8, 8))
+
+
+MISFITS = [
+    (
+        RollingPointwiseConv2d,
+        (2, 32, 4, 4),
+        r"input has the wrong number of channels: got \[2, 32, 4, 4\]; allowed: \[N, 64, H, W\];",
+    ),
+    (
+        RollingPointwiseConv2d,
+        (64, 4, 4),
+        r"input is not 4-D: got \[64, 4, 4\]; allowed: \[N, 64, H, W\]; add the batch dimension",
+    ),
+    (
+        RollingPointwiseConv1d,
+        (2, 32, 4),
+        r"input has the wrong number of channels: got \[2, 32, 4\]; allowed: \[N, 64, L\];",
+    ),
+    (
+        RollingPointwiseConv1d,
+        (2, 64, 4, 4),
+        r"input is not 3-D: got \[2, 64, 4, 4\]; allowed: \[N, 64, L\];",
+    ),
+    (
+        RollingPointwiseConv1d,
+        (64, 4),
+        r"input is not 3-D: got \[64, 4\]; allowed: \[N, 64, L\]; add the batch dimension",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "shape", "message"), MISFITS)
+def test_an_input_that_does_not_fit_the_layer(module, shape, message):
+    with pytest.raises(KernelError, match=message) as error:
+        module(64, 128, groups=8)(torch.ones(shape))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("module", [RollingPointwiseConv2d, RollingPointwiseConv1d])
+@pytest.mark.parametrize("value", [None, [[1.0]], 3])
+def test_what_is_no_tensor(module, value):
+    with pytest.raises(KernelError, match="x is no tensor: got"):
+        module(8, 8)(value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own
+def test_forward_mode_and_torch_func_through_the_module():
+    layer, x = RollingPointwiseConv2d(8, 6, groups=2, overlap=0.5).double(), torch.ones(1, 8, 2, 2)
+    x = x.double()
+    _, along = torch.func.jvp(layer, (x,), (x,))
+    torch.testing.assert_close(along, layer(x) - layer(0 * x))
