@@ -376,8 +376,8 @@ def check_layer(
         call = LayerCall.of(implementation, inputs, not candidate.forward_only)
         actual = by_layer_name(case, call.unpacked(call()))
         names = ("output",) if candidate.forward_only else tuple(exact)
-        wanted = {name: exact[name] for name in names}
-        fault = next(mismatches(actual, wanted, eager, case.rounding), None)
+        compared = {name: exact[name] for name in names}
+        fault = next(mismatches(actual, compared, eager, case.rounding), None)
         if fault is not None:
             raise wrong_candidate(candidate.name, case, fault)
 

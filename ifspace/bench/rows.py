@@ -93,7 +93,7 @@ def time_rows(
     start: Row, seconds: Sequence[float], bound_s: float, suffix: str = ""
 ) -> tuple[Row, Row, Row]:
     """Return the rows of a candidate's times: their percentiles, the least, how many rounds."""
-    times_ms = [1e3 * each for each in seconds]
+    times_ms = [1e3 * time_s for time_s in seconds]
     bound_ms = 1e3 * bound_s
     return (
         with_numbers(start, TIME + suffix, "ms", times_ms, bound_ms),
