@@ -74,9 +74,9 @@ def enumerate_designs(
     designs: list[Design] = []
     for index, setting in enumerate(settings):
         part = None if progress is None else _part_of(progress, index, len(settings))
-        enumeration = _Enumeration(setting, jobs, part)
-        funnels.append(enumeration.funnel)
-        designs.extend(enumeration.designs)
+        funnel, survivors = _Enumeration(setting, jobs, part).run()
+        funnels.append(funnel)
+        designs.extend(survivors)
     return Catalogue(tuple(settings), tuple(funnels), tuple(designs))
 
 
@@ -90,7 +90,7 @@ def _part_of(progress: Progress, index: int, settings: int) -> Progress:
 
 
 class _Enumeration:
-    """The enumeration of one setting: its `funnel` and its `designs`."""
+    """The enumeration of one setting, with what has been solved of it so far."""
 
     def __init__(
         self, setting: EnumerationSetting, jobs: int | None, progress: Progress | None
@@ -104,6 +104,9 @@ class _Enumeration:
         self.checked = 0
         self.conditions: dict[Kinds, str] = {}
 
+    def run(self) -> tuple[Funnel, tuple[Design, ...]]:
+        """Return the funnel and the designs."""
+        setting = self.setting
         searched = [
             (kinds, letters)
             for length in range(1, setting.max_len + 1)
@@ -116,8 +119,8 @@ class _Enumeration:
         checked = self.checked or int(self.engine.tally[0])
         solutions = [(kinds, self.verdicts[letters].solution) for kinds, letters in searched]
         survivors = [(kinds, solution) for kinds, solution in solutions if solution is not None]
-        self.funnel = self._funnel(survivors, len(searched), covered, checked)
-        self.designs = mark_dominated(self._designs(survivors))
+        funnel = self._funnel(survivors, len(searched), covered, checked)
+        return funnel, mark_dominated(self._designs(survivors))
 
     def _candidates(self, choices: Sequence[Sequence[str]]) -> Iterator[tuple[Kinds, Letters]]:
         return candidates(self.alphabet, self.engine, choices)
