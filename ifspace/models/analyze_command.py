@@ -4,21 +4,16 @@ import click
 
 from ifspace.cli.options import Output, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
-from ifspace.models.options import (
-    Source,
-    input_option,
-    model_argument,
-    networks_needed,
-)
+from ifspace.models.options import Source, input_option, model_argument, networks_needed
 
 _OPTIONS = (
     input_option,
     shared("alpha", help="The decay of the gain."),
     click.option(
         "--layers",
-        "each_layer",
+        "every_layer",
         is_flag=True,
-        help="Every layer in the table, not the units alone; JSON and CSV have them always.",
+        help="A row for every layer, not for every unit; JSON and CSV always have every layer.",
     ),
 )
 
@@ -27,27 +22,27 @@ _OPTIONS = (
 @model_argument
 @with_options(_OPTIONS)
 @output_options()
-def command(output: Output, model: str, input: str, alpha: float, each_layer: bool) -> None:
-    """Show the stages of a network, and field and gain of each of its units and layers.
+def command(output: Output, model: str, input: str, alpha: float, every_layer: bool) -> None:
+    """Show the stages of a network, and the field and gain of its units and layers.
 
-    MODEL is timm:NAME, torchvision:NAME, FILE.py:FACTORY (a function of the file that makes an
-    nn.Module, or one that is there), or a network of the papers such as vgg16. Nothing is
-    computed: the network is built without values where that can be. A stage is what works on maps
-    of one size, a unit what it repeats. The field is what an output sees of the input of its
-    stage, the gain what it sees more than the layer before; a layer that gains 0 adds nothing.
+    MODEL is timm:NAME, torchvision:NAME, FILE.py:FACTORY (a function of the file that returns an
+    nn.Module, or an nn.Module in it), or a network of the papers such as vgg16. Nothing is
+    computed: the network is built without values for its weights where that is possible. A stage
+    is the part of a network that works on feature maps of one size; a unit is what a stage
+    repeats, such as a residual block. The field is what an output sees of the input of its stage;
+    the gain compares it with the field of the layer before. A layer with gain 0 adds nothing.
     """
-    with networks_needed("real networks are taken apart with them"):
+    with networks_needed("needed to analyse real networks"):
         from ifspace.models import trace
         from ifspace.models.analysis import other_params, report_on
-        from ifspace.models.analyze_text import (
-            Asked,
-            forms,
-        )
+        from ifspace.models.analyze_text import analysis_forms
         from ifspace.models.sources import on_shapes, parse_image
 
         source = Source(model, parse_image(input))
-        network, found = on_shapes(source.build, lambda made: (made, trace(made, source.image)))
+        network, graph = on_shapes(
+            source.build, lambda network: (network, trace(network, source.image))
+        )
         with ProgressBar("analysing", quiet=output.quiet) as bar:
-            report = report_on(found, network, alpha, bar)
+            report = report_on(graph, network, alpha, bar)
         others = other_params(network, report)
-    output.emit(forms(Asked(source, each_layer, others), report))
+    output.emit(analysis_forms(source, report, others, every_layer))

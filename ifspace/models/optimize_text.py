@@ -10,7 +10,7 @@ from ifspace.cli.options import Forms
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition
 from ifspace.models.optimization import Optimization
-from ifspace.models.options import Source, size_text, size_value, some
+from ifspace.models.options import Source, name_list, size_text, size_value
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
@@ -334,10 +334,10 @@ def _block_facts(done: Optimization, plan: Decomposition) -> Facts:
     skipped: dict[str, list[str]] = {}
     for conv in plan.skipped:
         skipped.setdefault(conv.reason, []).append(conv.name)
-    lines = [f"{some(names)}: {reason}" for reason, names in skipped.items()]
+    lines = [f"{name_list(names)}: {reason}" for reason, names in skipped.items()]
     if plan.kept:
         reason = _WHY_KEPT.get(done.problem.chosen_objective, _NO_GAIN)
-        lines.append(f"{some(plan.kept)}: {reason}")
+        lines.append(f"{name_list(plan.kept)}: {reason}")
     pairs = _labelled("kept", lines) + _field_facts(plan)
     answer = plan.answer
     if answer is not None and answer.best is not None:
@@ -348,7 +348,7 @@ def _block_facts(done: Optimization, plan: Decomposition) -> Facts:
             if name != "latency_ms"
         }
         pairs += [("left over", amounts_text(left))] if left else []
-        pairs += [("left out", some(answer.left_out, 3))] if answer.left_out else []
+        pairs += [("left out", name_list(answer.left_out, 3))] if answer.left_out else []
     if done.fits:
         pairs += [
             (
@@ -368,7 +368,7 @@ def _field_facts(plan: Decomposition) -> Facts:
         if replacement.sees_less:
             before, after = (f"{side}×{side}×{width}" for side, width in replacement.fields)
             names_of.setdefault(f"{after} of {before}", []).append(replacement.name)
-    lines = [f"{some(names)}: {fields}" for fields, names in names_of.items()]
+    lines = [f"{name_list(names)}: {fields}" for fields, names in names_of.items()]
     lines += ["--cheapest takes blocks with the full field"] if lines else []
     return _labelled("sees less", lines)
 

@@ -1,4 +1,4 @@
-"""What the commands on real networks share: MODEL, its image, and a network to look at."""
+"""What `analyze` and `optimize` share: MODEL, its image, and how sizes and layers are written."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +28,13 @@ input_option: Final = click.option(
     default="3x224x224",
     show_default=True,
     metavar="SIZE",
-    help="The image: channels x height x width in pixels.",
+    help="The image size: channels x height x width in pixels.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """MODEL as it was asked for: its text, the image that it looks at, classes, seed of weights."""
+    """MODEL of a command: its text, its image size, its classes and the seed of its weights."""
 
     name: str
     image: Image
@@ -56,18 +56,20 @@ class Source:
 
 
 @contextmanager
-def networks_needed(what: str, more: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Work inside: the packages are there, and what a person's own code prints goes to stderr.
+def networks_needed(purpose: str, more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Check that torch is installed, and send what the user's own code prints to stderr.
 
-    `more`: packages beside torch, each with the extra that brings it.
+    `purpose` is why it is needed. `more`: further packages, each with the extra that installs it.
+
+    Raises: click.ClickException if a package is missing.
     """
-    check_installed({**TORCH, **(more or {})}, what)
+    check_installed({**TORCH, **(more or {})}, purpose)
     with redirect_stdout(sys.stderr):
         yield
 
 
 def layer_text(layer: "TracedLayer") -> str:
-    """Return a layer in the notation of blocks, with kernels that no block has written out.
+    """Return a layer in the notation of blocks; kernels that no block has are written out.
 
     >>> from ifspace.models.graph import TracedLayer
     >>> one = (1, 1)
@@ -90,7 +92,7 @@ def layer_text(layer: "TracedLayer") -> str:
 
 
 def size_text(size: "Size") -> str:
-    """Return (height, width) in pixels as a reader writes it.
+    """Return (height, width) in pixels as text.
 
     >>> size_text((7, 7))
     '7×7'
@@ -99,7 +101,7 @@ def size_text(size: "Size") -> str:
 
 
 def size_value(size: "Size") -> int | list[int]:
-    """Return (height, width) in pixels as a number where both are one, else as both.
+    """Return (height, width) in pixels as one number where they are equal.
 
     >>> size_value((7, 7)), size_value((1, 9))
     (7, [1, 9])
@@ -107,10 +109,10 @@ def size_value(size: "Size") -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
-    """Return names between commas, the first few of many.
+def name_list(names: Sequence[str], most: int = 6) -> str:
+    """Return names separated by commas, only the first of many.
 
-    >>> some(["a", "b", "c"], 2), some(["a", "b"], 2)
+    >>> name_list(["a", "b", "c"], 2), name_list(["a", "b"], 2)
     ('a, b and 1 more', 'a, b')
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""

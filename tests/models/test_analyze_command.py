@@ -162,7 +162,7 @@ def test_the_table_has_stages_units_and_what_stands_out(run: Callable) -> None:
         "receptive field  up to 196×196 pixels of the image\n",
         "past the image   from stages.stage3.unit3.layer0 on outputs see more than its 32×32 ",
         "head             5,130 parameters, 5,120 MACs: head.logits\n",
-        "other            8,448 parameters beside the layers: 8,448 of BatchNorm2d\n",
+        "other            8,448 parameters outside the layers: 8,448 of BatchNorm2d\n",
     ):
         assert said in ended.out
 
@@ -217,7 +217,7 @@ def test_gates_head_and_what_does_not_run_are_named(run: Callable, file: str) ->
     assert found["stages"][0]["layers"][0]["field"] == [[1, 5], 3]
     assert found["stages"][0]["layers"][0]["receptive"] == [1, 5]
     text = run("analyze", f"{file}:Net", "--input", "3x8x16").out
-    assert "135 parameters beside the layers: 16 of BatchNorm2d, 119 of layers" in text
+    assert "135 parameters outside the layers: 16 of BatchNorm2d, 119 of layers" in text
     assert "of layers that do not run (spare)\n" in text
     assert "gates            272 parameters, 256 MACs: squeeze\n" in text
 

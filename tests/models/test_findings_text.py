@@ -40,4 +40,4 @@ def test_weights_that_are_shared_are_not_told_apart() -> None:
     row[4].weight = row[3].weight
     report = m.analyze(row, (8, 5, 5))
     assert other_params(row, report) == OtherParams()
-    assert dict(findings(report, OtherParams()))["other"] == "17 parameters beside the layers"
+    assert dict(findings(report, OtherParams()))["other"] == "17 parameters outside the layers"

@@ -1,7 +1,7 @@
 from ifspace.models.graph import TracedLayer
 from ifspace.models.options import (
     layer_text,
-    some,
+    name_list,
 )
 
 
@@ -22,5 +22,5 @@ def test_a_layer_is_written_as_in_a_block() -> None:
 
 
 def test_many_names_are_cut() -> None:
-    assert some([str(n) for n in range(8)]) == "0, 1, 2, 3, 4, 5 and 2 more"
-    assert some([]) == ""
+    assert name_list([str(n) for n in range(8)]) == "0, 1, 2, 3, 4, 5 and 2 more"
+    assert name_list([]) == ""
