@@ -1,6 +1,7 @@
-"""Where networks come from: timm, torchvision, a person's own file, or the papers by name.
+"""Where networks come from: timm, torchvision, a Python file of the user, or the papers by name.
 
-timm and torchvision are imported when one of their networks is asked for, and never else.
+timm and torchvision are imported only when one of their networks is named. A Python file is run
+anew each time, under a module name of its own: what it built before stays as it was.
 """
 
 import re
@@ -45,46 +46,46 @@ from ifspace.values import whole_number
 Image = tuple[int, int, int]
 Maker = Callable[[], Any]
 
-_COLOURS: Final = 3
+_RGB: Final = 3
 
 
 def network(
     name: str,
-    image: Image = (_COLOURS, 224, 224),
+    image: Image = (_RGB, 224, 224),
     classes: int | None = None,
     *,
     seed: int | None = None,
 ) -> nn.Module:
-    """Return the network that a text names, with fresh weights, in the mode that it comes in.
+    """Build the network of a name, with new weights, in the mode that its source returns it in.
 
     `name`: "timm:NAME" or "torchvision:NAME", without pretrained weights; "FILE.py:FACTORY", a
     function or class of a Python file that is called without arguments, or an nn.Module in it; or a
     network of the papers, such as "vgg16". `image` (channels, height, width) in pixels is the size
-    that a network of the papers is built for; timm is told the channels. `classes`: the source's
-    own number if not given. The same `seed` draws the same weights on the CPU and leaves torch's
-    generators as they are; None draws from them.
+    that a network of the papers is built for; of the others, timm gets the channels. `classes`: by
+    default the number that the source chooses. The same `seed` draws the same weights on the CPU
+    and leaves torch's generators as they are; None draws from them.
 
-    >>> made = network("MobileNet", (3, 32, 32), classes=100, seed=0)
-    >>> made(torch.ones(2, 3, 32, 32)).shape
+    >>> mobilenet = network("MobileNet", (3, 32, 32), classes=100, seed=0)
+    >>> mobilenet(torch.ones(2, 3, 32, 32)).shape
     torch.Size([2, 100])
 
     Within `with torch.device("meta"):` most networks are built without memory for their weights.
 
-    Raises: SettingError for a name that is not known or cannot be read, a file or factory that is
-        not there, fails, or makes no nn.Module, and an image that a network of the papers does not
-        take; DeviceError when timm or torchvision is missing, or does not go with this torch.
+    Raises: SettingError for an unknown name, a file or factory that does not exist, fails, or
+        returns no nn.Module, and an image that a network of the papers does not take; DeviceError
+        if timm or torchvision is missing, or does not fit this torch.
     """
     return from_source(name, image, classes, seed=seed).model
 
 
 def from_source(
     name: str,
-    image: Image = (_COLOURS, 224, 224),
+    image: Image = (_RGB, 224, 224),
     classes: int | None = None,
     *,
     seed: int | None = None,
 ) -> EditedNetwork:
-    """Return the network that a text names, with the record of where it comes from.
+    """Build the network of a name, and return it with the record of where it comes from.
 
     Arguments and errors are those of `network`. A file that `save` writes of it, or of what
     `reorganize` and `decompose` make of it, names its source, so `load` needs the file alone.
@@ -100,24 +101,24 @@ def from_source(
     check_seed(seed)
     make = _maker(name.strip(), size, classes)
     with seeded(seed, None):
-        made = _made(make, name)
-    # A network of ifspace's own carries its layout.
-    source = None if isinstance(made, Network) else name.strip()
-    own = None if source is None else digest_of(source)
-    return EditedNetwork(made, Edits(source, size, classes=classes, digest=own))
+        model = _build(make, name)
+    # A network of ifspace itself carries its layout.
+    source = None if isinstance(model, Network) else name.strip()
+    digest = None if source is None else digest_of(source)
+    return EditedNetwork(model, Edits(source, size, classes=classes, digest=digest))
 
 
 def parse_image(text: str) -> Image:
-    """Return the size of an image (channels, height, width) from its text.
+    """Parse the size of an image, CHANNELSxHEIGHTxWIDTH.
 
     >>> parse_image("3x224x224"), parse_image("1×28×32")
     ((3, 224, 224), (1, 28, 32))
 
     Raises: SettingError.
     """
-    packed = text.replace("×", "x").lower() if isinstance(text, str) else ""
-    found = re.fullmatch(r"\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*", packed)
-    if found is None:
+    ascii_text = text.replace("×", "x").lower() if isinstance(text, str) else ""
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*", ascii_text)
+    if match is None:
         raise SettingError.because(
             "image size cannot be read",
             got=repr(text),
@@ -125,7 +126,7 @@ def parse_image(text: str) -> Image:
             remedy="write it like 3x224x224",
             argument="input",
         )
-    return _image([int(each) for each in found.groups()], "input")
+    return _image([int(size) for size in match.groups()], "input")
 
 
 def _image(image: Any, argument: str = "image") -> Image:
@@ -138,44 +139,47 @@ def _image(image: Any, argument: str = "image") -> Image:
             argument=argument,
         )
     channels, height, width = (
-        whole_number(each, argument, 1, most)
-        for each, most in zip(image, (MAX_STAGE_WIDTH, MAX_SIDE, MAX_SIDE), strict=True)
+        whole_number(size, argument, 1, limit)
+        for size, limit in zip(image, (MAX_STAGE_WIDTH, MAX_SIDE, MAX_SIDE), strict=True)
     )
     return channels, height, width
 
 
-def _made(make: Maker, name: str) -> nn.Module:
+def _build(make: Maker, name: str) -> nn.Module:
     try:
-        made = make()
+        model = make()
     except (SettingError, DeviceError):
         raise
     except Exception as error:
         raise SettingError.because(
-            "network cannot be made",
+            "network cannot be built",
             got=f"{name} ({type(error).__name__}: {first_line(error)})",
-            allowed="a network of one input that its package makes without weights",
-            remedy="choose another, or make it yourself in a FILE.py:FACTORY",
+            allowed="a network of one input that its package builds without weights",
+            remedy="choose another, or build it yourself in a FILE.py:FACTORY",
             argument="model",
         ) from error
-    if not isinstance(made, nn.Module):
+    if not isinstance(model, nn.Module):
         raise SettingError.because(
-            "no network",
-            got=f"{type(made).__name__} of {name}",
+            "not a network",
+            got=f"{type(model).__name__} of {name}",
             allowed="an nn.Module",
             remedy="choose another",
             argument="model",
         )
-    return made
+    return model
 
 
 def _maker(name: str, image: Image, classes: int | None) -> Maker:
-    """Return what makes the network, once it is known that there is one of that name."""
+    """Return the function that builds the network of a name.
+
+    Raises: SettingError, DeviceError if there is none.
+    """
     prefix, colon, rest = name.partition(":")
     if colon and prefix.lower() in PACKAGES:
         return PACKAGES[prefix.lower()](rest, image, classes)
     file, _, factory = name.rpartition(":")
     if file.lower().endswith(".py"):
-        return _own(file, factory, classes)
+        return _user_file(file, factory, classes)
     if name.lower().endswith(".py"):
         raise SettingError.because(
             "no factory named",
@@ -196,11 +200,11 @@ def _maker(name: str, image: Image, classes: int | None) -> Maker:
 
 
 def _forms() -> str:
-    sources = ", ".join(f"{each}:NAME" for each in PACKAGES)
+    sources = ", ".join(f"{package}:NAME" for package in PACKAGES)
     return f"{sources}, FILE.py:FACTORY, or {', '.join(NETWORKS)}"
 
 
-def _own(file: str, factory: str, classes: int | None) -> Maker:
+def _user_file(file: str, factory: str, classes: int | None) -> Maker:
     if classes is not None:
         raise SettingError.because(
             "classes of a network in a file",
@@ -214,7 +218,7 @@ def _own(file: str, factory: str, classes: int | None) -> Maker:
 
 def _built_in(name: str, image: Image, classes: int | None) -> Maker:
     if name.lower() not in NETWORKS:
-        others = " or ".join(f"{each}:{name}" for each in PACKAGES)
+        others = " or ".join(f"{package}:{name}" for package in PACKAGES)
         raise SettingError.because(
             "unknown network",
             got=repr(name),
@@ -223,63 +227,61 @@ def _built_in(name: str, image: Image, classes: int | None) -> Maker:
             remedy=nearest(name.lower(), NETWORKS, "name a package") + f", or is it {others}?",
         )
     channels, height, width = image
-    if channels != _COLOURS or height != width:
+    if channels != _RGB or height != width:
         raise _wrong_image(name, image, "square images of three channels, such as 3x32x32")
 
     def make() -> nn.Module:
         try:
             return named_network(name, height, classes=classes)
         except SettingError as error:
-            refused = SettingError(f"{name} for {_size(image)}: {error}")
-            refused.argument = "model"
-            raise refused from None
+            with_name = SettingError(f"{name} for {_size(image)}: {error}")
+            with_name.argument = "model"
+            raise with_name from None
 
     return make
 
 
 def _torchvision(name: str, image: Image, classes: int | None) -> Maker:
     models = _imported("torchvision").models
-    _check_known(
-        "torchvision", name.lower(), models.list_models(), "torchvision.models.list_models"
-    )
-    if image[0] != _COLOURS:
+    _check_name("torchvision", name.lower(), models.list_models(), "torchvision.models.list_models")
+    if image[0] != _RGB:
         raise _wrong_image(f"torchvision:{name}", image, "images of three channels")
     builder = models.get_model_builder(name)
-    taken = signature(builder).parameters
-    given: dict[str, Any] = {
-        each: None for each in ("weights", "weights_backbone") if each in taken
+    parameters = signature(builder).parameters
+    arguments: dict[str, Any] = {
+        name: None for name in ("weights", "weights_backbone") if name in parameters
     }
     if classes is not None:
-        given["num_classes"] = classes
-    if name.lower().endswith(_SLOW_TO_DRAW):
-        given["init_weights"] = False
-    return partial(builder, **given)
+        arguments["num_classes"] = classes
+    if name.lower().endswith(_SLOW_INITIALISATION):
+        arguments["init_weights"] = False
+    return partial(builder, **arguments)
 
 
-# Their own way to draw weights is several times slower than torch's, which is to replace it: a
-# warning says so unless one of the two is chosen.
-_SLOW_TO_DRAW: Final = ("inception_v3", "googlenet")
+# Their own initialisation is several times slower than that of torch, which will replace it; they
+# warn unless one of the two is chosen.
+_SLOW_INITIALISATION: Final = ("inception_v3", "googlenet")
 
 
 def _timm(name: str, image: Image, classes: int | None) -> Maker:
     timm = _imported("timm")
-    # "resnet50.a1_in1k" is resnet50 with the name of weights that are not asked for.
-    _check_known("timm", name.partition(".")[0], timm.list_models(), "timm.list_models")
-    given: dict[str, Any] = {} if image[0] == _COLOURS else {"in_chans": image[0]}
+    # "resnet50.a1_in1k" is resnet50 with a tag of pretrained weights, which are not loaded.
+    _check_name("timm", name.partition(".")[0], timm.list_models(), "timm.list_models")
+    arguments: dict[str, Any] = {} if image[0] == _RGB else {"in_chans": image[0]}
     if classes is not None:
-        given["num_classes"] = classes
-    return partial(timm.create_model, name, pretrained=False, **given)
+        arguments["num_classes"] = classes
+    return partial(timm.create_model, name, pretrained=False, **arguments)
 
 
-# Package -> what makes its networks; a row makes a prefix.
+# Prefix of a name -> function that returns the builder of a network of that package.
 PACKAGES: Final[dict[str, Callable[[str, Image, int | None], Maker]]] = {
     "timm": _timm,
     "torchvision": _torchvision,
 }
 
 
-def _check_known(package: str, name: str, known: Iterable[str], listing: str) -> None:
-    names = list(known)
+def _check_name(package: str, name: str, all_names: Iterable[str], listing: str) -> None:
+    names = list(all_names)
     if name in names:
         return
     raise SettingError.because(
@@ -306,9 +308,9 @@ def _size(image: Image) -> str:
 
 
 def _imported(package: str) -> Any:
-    """Return a package that someone named.
+    """Import a package.
 
-    Raises: DeviceError when it is missing, or cannot be imported.
+    Raises: DeviceError if it is not installed, or cannot be imported.
     """
     if find_spec(package) is None:
         raise DeviceError.because(
@@ -325,21 +327,21 @@ def _imported(package: str) -> Any:
 
 
 def _broken(package: str, error: Exception) -> DeviceError:
-    said = f"{type(error).__name__}: {first_line(error)}"
-    absent = error.name if isinstance(error, ModuleNotFoundError) else None
-    if absent is None and "torchvision" in said:
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None and "torchvision" in reason:
         return DeviceError.because(
-            "this build of torchvision does not go with this torch",
-            got=f"torchvision {_version('torchvision')}, torch {torch.__version__} ({said})",
+            "this build of torchvision does not fit this torch",
+            got=f"torchvision {_version('torchvision')}, torch {torch.__version__} ({reason})",
             allowed="two builds made for each other",
             remedy="install the torchvision for this torch from where torch came from",
             argument="model",
         )
     return DeviceError.because(
         f"{package} cannot be imported",
-        got=said,
-        allowed="a whole installation",
-        remedy=f"pip install {absent or f'--force-reinstall --no-deps {package}'}",
+        got=reason,
+        allowed="a complete installation",
+        remedy=f"pip install {missing or f'--force-reinstall --no-deps {package}'}",
         argument="model",
     )
 
@@ -351,38 +353,38 @@ def _version(package: str) -> str:
         return "of unknown version"
 
 
-_NUMBERS: Final = count(1)
-_FACTORY: Final = "a function or class that makes an nn.Module without arguments, or an nn.Module"
-# Modules that lie beside files of networks, by the names under which those files imported them.
+_MODULE_NUMBERS: Final = count(1)
+_FACTORY: Final = "a function or class that returns an nn.Module without arguments, or an nn.Module"
+# Modules from the folders of the user's files, by the names under which the files imported them.
 _NEIGHBOURS: Final[dict[str, ModuleType]] = {}
-# So many names are listed in a message.
-_LISTED: Final = 8
+# The most names in a message.
+_MAX_NAMES: Final = 8
 
 
 def from_file(file: str, factory: str) -> nn.Module:
-    """Return the network that a factory of a Python file makes, or the module of that name.
+    """Build the network of a factory in a Python file, or return the nn.Module of that name.
 
-    While the file runs, and its factory, other files of its folder can be imported as they can
-    under `python FILE.py`; those that were stay imported. sys.path is put back.
+    While the file and its factory run, other files of its folder can be imported as under
+    `python FILE.py`; those that were stay imported. sys.path is restored.
 
-    Raises: SettingError for a file that is not there or fails, a factory that is not in it, fails,
-        or makes no nn.Module.
+    Raises: SettingError for a file that does not exist or fails, and a factory that is not in it,
+        fails, or returns no nn.Module.
     """
     path = Path(file)
     source = _read(path, file)
     path = path.resolve()
     with _importable(path.parent):
-        made = _named(_run(path, source, file), file, factory)
-        if callable(made) and not isinstance(made, nn.Module):
+        model = _attribute(_run(path, source, file), file, factory)
+        if callable(model) and not isinstance(model, nn.Module):
             try:
-                made = made()
+                model = model()
             except (Exception, SystemExit) as error:
                 raise _failed(f"{file}:{factory}", path, error, _FACTORY) from error
-        if isinstance(made, nn.Module):
-            return made
+        if isinstance(model, nn.Module):
+            return model
         raise SettingError.because(
-            "factory makes no network",
-            got=f"{kind_of(made)} of {file}:{factory}",
+            "factory returns no network",
+            got=f"{kind_of(model)} of {file}:{factory}",
             allowed=_FACTORY,
             remedy="let it return the network",
             argument="model",
@@ -397,15 +399,15 @@ def digest_of(source: str) -> str | None:
     return sha256(_read(Path(file), file)).hexdigest()
 
 
-def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Return the advice to take a name like the mistyped one, or another where none is like it.
+def nearest(name: str, names: Iterable[str], otherwise: str) -> str:
+    """Return the names that resemble a mistyped one as a remedy, or the other remedy.
 
     >>> nearest("resnt50", ["resnet18", "resnet50", "vgg16"], "choose one")
     'nearest: resnet50, resnet18'
     >>> nearest("densenet", ["vgg16"], "choose one")
     'choose one'
     """
-    near = get_close_matches(name, list(known))
+    near = get_close_matches(name, list(names))
     return f"nearest: {', '.join(near)}" if near else otherwise
 
 
@@ -413,53 +415,53 @@ def _read(path: Path, file: str) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
-        said = getattr(error, "strerror", None) or first_line(error)
+        reason = getattr(error, "strerror", None) or first_line(error)
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
-        beside = [each.name for each in path.parent.glob("*.py")] if missing else []
+        neighbours = [other.name for other in path.parent.glob("*.py")] if missing else []
         raise SettingError.because(
             "file of a network cannot be read",
-            got=f"{file!r} ({said})",
-            allowed="FILE.py:FACTORY, a Python file that is there",
-            remedy=nearest(path.name, beside, "check its path"),
+            got=f"{file!r} ({reason})",
+            allowed="FILE.py:FACTORY, a Python file that exists",
+            remedy=nearest(path.name, neighbours, "check its path"),
             argument="model",
         ) from None
 
 
 def _run(path: Path, source: bytes, file: str) -> ModuleType:
-    """Return the module of a file, run.
+    """Run a file and return its module.
 
     It stays in sys.modules, where pickle, dataclasses and torch.compile look up what it defines.
     """
-    stem = re.sub(r"\W", "_", path.stem)  # a dot would make it a part of a package
-    name = f"_ifspace_{stem}_{next(_NUMBERS)}"
+    stem = re.sub(r"\W", "_", path.stem)  # a dot would make it a submodule
+    name = f"_ifspace_{stem}_{next(_MODULE_NUMBERS)}"
     loader = SourceFileLoader(name, str(path))
     spec = spec_from_loader(name, loader)
     assert spec is not None  # a loader was given
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        # Not loader.exec_module: byte code that it keeps may be of the text a moment before.
+        # Not loader.exec_module: the bytecode that it caches may be of an older text.
         exec(loader.source_to_code(source, str(path)), module.__dict__)
     except (Exception, SystemExit) as error:
         raise _failed(file, path, error, "a Python file that runs without arguments") from error
     return module
 
 
-def _named(module: ModuleType, file: str, factory: str) -> Any:
+def _attribute(module: ModuleType, file: str, factory: str) -> Any:
     try:
         return vars(module)[factory]
     except KeyError:
         own = [
             name
-            for name, each in vars(module).items()
-            if isinstance(each, nn.Module)
-            or (callable(each) and getattr(each, "__module__", None) == module.__name__)
+            for name, value in vars(module).items()
+            if isinstance(value, nn.Module)
+            or (callable(value) and getattr(value, "__module__", None) == module.__name__)
         ]
-        more = ", …" if len(own) > _LISTED else ""
+        more = ", …" if len(own) > _MAX_NAMES else ""
         raise SettingError.because(
             "no such factory in the file",
             got=f"{file}:{factory}",
-            allowed=f"{', '.join(own[:_LISTED]) or _FACTORY}{more}",
+            allowed=f"{', '.join(own[:_MAX_NAMES]) or _FACTORY}{more}",
             remedy=nearest(factory, own, "name one of the file"),
             argument="model",
         ) from None
@@ -473,25 +475,25 @@ def _failed(what: str, path: Path, error: BaseException, allowed: str) -> Settin
     ]
     if isinstance(error, SyntaxError) and error.filename == str(path):
         lines.append(error.lineno or 1)
-        said = error.msg
+        reason = error.msg
     else:
-        said = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0]
     kind = type(error).__name__
     return SettingError.because(
         "the network's own code failed",
-        got=f"{what} ({kind}{': ' if said else ''}{said})",
+        got=f"{what} ({kind}{': ' if reason else ''}{reason})",
         allowed=allowed,
         argument="model",
-        remedy=f"see line {lines[-1]} of {path.name}" if lines else f"mend {path.name}",
+        remedy=f"see line {lines[-1]} of {path.name}" if lines else f"fix {path.name}",
     )
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let the files of a folder be imported by their names; keep note of those that were.
+    """Make the files of a folder importable by their names, and remember those that are imported.
 
-    A neighbour of an earlier file makes way for one of the same name in this folder. After a
-    failure what came in is taken out again, so that it is read anew once mended.
+    A neighbour of an earlier file is forgotten if this folder has one of the same name. After a
+    failure the new modules are removed again, so that they are read anew once corrected.
     """
     for name, module in list(_NEIGHBOURS.items()):
         top = _top(name)
@@ -503,16 +505,16 @@ def _importable(folder: Path) -> Iterator[None]:
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     invalidate_caches()
-    fine = False
+    succeeded = False
     try:
         yield
-        fine = True
+        succeeded = True
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-        brought = [name for name in sys.modules if _top(name) not in before]
-        for name in [each for each in brought if _lies_in(folder, _top(each))]:
-            if fine:
+        new = [name for name in sys.modules if _top(name) not in before]
+        for name in [name for name in new if _lies_in(folder, _top(name))]:
+            if succeeded:
                 _NEIGHBOURS[name] = sys.modules[name]
             else:
                 del sys.modules[name]
@@ -527,24 +529,24 @@ def _lies_in(folder: Path, top: str) -> bool:
     spec = getattr(sys.modules.get(top), "__spec__", None)
     if spec is None:
         return False
-    places = [spec.origin or "", *(spec.submodule_search_locations or ())]
-    return any(Path(place).parent == folder for place in places)
+    locations = [spec.origin or "", *(spec.submodule_search_locations or ())]
+    return any(Path(location).parent == folder for location in locations)
 
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 Built = TypeVar("Built")
 
 
-def on_shapes(build: Callable[[], Built], work: Callable[[Built], Found]) -> Found:
-    """Return what the work makes of a network that is built on the meta device.
+def on_shapes(build: Callable[[], Built], work: Callable[[Built], Result]) -> Result:
+    """Return the result of work on a network that is built on the meta device.
 
-    Where it cannot be built there, or the work fails on it, of the network as it is built: some
-    look at their own values.
+    If it cannot be built there, or the work fails on it, the network is built with values: some
+    networks look at their own.
 
-    >>> on_shapes(lambda: nn.Linear(2, 3), lambda made: str(made.weight.device))
+    >>> on_shapes(lambda: nn.Linear(2, 3), lambda model: str(model.weight.device))
     'meta'
-    >>> on_shapes(lambda: nn.Linear(2, 3), lambda made: made.weight.numel() + int(made.bias[0] < 9))
-    7
+    >>> on_shapes(lambda: nn.Linear(2, 3), lambda model: int(model.bias[0] < 9))
+    1
 
     Raises: as `build` and `work` do.
     """
@@ -554,7 +556,7 @@ def on_shapes(build: Callable[[], Built], work: Callable[[Built], Found]) -> Fou
             model = build()
         return work(model)
     except Exception as error:
-        # What no values would mend is said at once.
+        # Values would not help where the model is at fault.
         if isinstance(error, IfspaceError) and not error.__cause__ and error.argument == "model":
             raise
         return work(build())

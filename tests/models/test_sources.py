@@ -161,7 +161,7 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "timm:resnet18.nonsense",
             None,
-            r"network cannot be made: got timm:resnet18\.nonsense "
+            r"network cannot be built: got timm:resnet18\.nonsense "
             r"\(RuntimeError: .*nonsense.*\); allowed: ",
         ),
         ("net.py", None, r"no factory named: got 'net\.py'; .*; write it like net\.py:make"),
@@ -215,7 +215,7 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             RuntimeError("operator torchvision::nms does not exist\nmore"),
-            r"this build of torchvision does not go with this torch: got torchvision \d.*, "
+            r"this build of torchvision does not fit this torch: got torchvision \d.*, "
             r"torch \d.*"
             r"\(RuntimeError: operator torchvision::nms does not exist\); .*; install the torch",
         ),
@@ -223,7 +223,7 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
             AttributeError(
                 "partially initialized module 'torchvision' has no attribute 'extension'"
             ),
-            "this build of torchvision does not go with this torch",
+            "this build of torchvision does not fit this torch",
         ),
         (
             ModuleNotFoundError("No module named 'torchvision'", name="torchvision"),
@@ -272,7 +272,7 @@ def test_packages_are_imported_when_asked_for_and_refused_when_they_do_not_fit()
     first, *tries = out.splitlines()
     assert (first, err) == ("set()", "")
     assert len(tries) == 2
-    fit = "this build of torchvision does not go with this torch: "
+    fit = "this build of torchvision does not fit this torch: "
     assert all(each == "ResNet" or each.startswith(fit) for each in tries), tries
 
 

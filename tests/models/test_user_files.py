@@ -161,7 +161,7 @@ def test_a_mended_file_is_read_anew(write: Callable[..., str]) -> None:
     with pytest.raises(SettingError, match=r"net\.py \(OSError: not yet\); .*; see line 1 of net"):
         network(f"{file}:make")
     write("from torch import nn\nmake = 3", "blocks.py")
-    with pytest.raises(SettingError, match=r"^factory makes no network: got int of "):
+    with pytest.raises(SettingError, match=r"^factory returns no network: got int of "):
         network(f"{file}:make")
     assert "blocks" not in sys.modules
     write("from torch import nn\nmake = nn.Identity     ", "blocks.py")
@@ -188,8 +188,11 @@ def test_an_own_module_of_another_name_stays(
             r".*, …; nearest: make",
         ),
         ("", "no such factory in the file: got .*; name one of the file$"),
-        ("number", r"factory makes no network: got int of .*net\.py:number; allowed: a function"),
-        ("Size", r"factory makes no network: got Size of .*:Size; .*; let it return the network$"),
+        ("number", r"factory returns no network: got int of .*net\.py:number; allowed: a function"),
+        (
+            "Size",
+            r"factory returns no network: got Size of .*:Size; .*; let it return the network$",
+        ),
         (
             "fails",
             r"the network's own code failed: got .*net\.py:fails \(ValueError: no width\); "
@@ -198,7 +201,7 @@ def test_an_own_module_of_another_name_stays(
         (
             "wants",
             r"the network's own code failed: .*\(TypeError: wants\(\) missing 1 .*'width'\); "
-            r".*; mend net\.py$",
+            r".*; fix net\.py$",
         ),
         ("leaves", r"the network's own code failed: got .*:leaves \(SystemExit\); .*; see line 41"),
         ("of_blocks", r".*\(ModuleNotFoundError: No module named 'blocks'\); .*; see line 31 of"),
