@@ -90,6 +90,7 @@ def held(report: Report) -> Counter[str]:
     return Counter(each.name for each in (*layers, *report.gates, *report.head))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ZOO, ids=str)
 def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     model, x = without_values(entry), torch.empty(1, *entry.image, device="meta")
@@ -131,6 +132,7 @@ def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]
         assert widest == [run.receptive, run.receptive]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["torchvision:resnet18", "torchvision:vgg11_bn", "mobilenet"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fvcore compiles losses of its own
 def test_macs_are_those_of_fvcore_but_for_norms_and_pools(model: str) -> None:

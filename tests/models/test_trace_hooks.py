@@ -1,4 +1,4 @@
-"""Networks that torch.export cannot write down: their layers in a row, and a note."""
+"""Networks that cannot be exported are traced by hooks in their layers."""
 
 from typing import Any
 
