@@ -195,7 +195,7 @@ class Decomposition:
                 "no convolution to replace",
                 got=self._reasons_text() or "no standard convolution in the network",
                 allowed="3 x 3 convolutions over all channels, enough of them, that a block fits",
-                remedy="name layers, take fewer least channels, or offer another block",
+                remedy="name the layers, accept fewer channels, or offer another block",
             )
         if self.answer is None or self.is_solved:
             return

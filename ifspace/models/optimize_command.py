@@ -217,7 +217,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             timed and options["latency"] is None,
-            ["latency in play", "no --latency"],
+            ["a latency budget or objective", "no --latency"],
             "--latency TABLE.csv beside it",
         ),
         (

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGE = (3, 32, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", "DW+PW", "PW+DW", "cheapest"])
 @pytest.mark.parametrize(
     ("name", "image"),
@@ -213,6 +214,7 @@ def test_a_value_that_is_no_amount_is_no_budget():
         Budgets(params="5.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "block"), [(resnet18, "DW+RPW(2,1/2)"), (vgg, "cheapest"), (Apart, "PW+GC(4)+SH(4)")]
 )

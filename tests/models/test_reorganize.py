@@ -31,6 +31,7 @@ UNSEEN = {"torchvision:inception_v3@299": 1}
 COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet50_2", "resnet34")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ZOO, ids=str)
 def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     model = on_meta(entry)
@@ -138,6 +139,7 @@ def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
     assert whole.plan.end.macs == states[1].macs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "listed", "residual", "our blocks"])
 def test_state_by_state_is_the_same_way(name: str) -> None:
     network = m.EditedNetwork.of(NETWORKS[name]().to("meta"))

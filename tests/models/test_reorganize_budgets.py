@@ -25,6 +25,7 @@ def depth_ranges(start: TracedLayout, most: int) -> list[range]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "most"), [("flat", 4), ("residual", 3), ("our blocks", 4)])
 def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None:
     model = NETWORKS[name]().to("meta")

@@ -173,6 +173,7 @@ except SettingError as error:
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_written_beside_the_answer() -> None:
     tests = Path(__file__).parent.parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])

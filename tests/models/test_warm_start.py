@@ -39,6 +39,7 @@ def remaining(y: Tensor, found: Tensor) -> float:
     return float((y - found).square().sum() / y.square().sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["DW+RPW(2,1/2)", "cheapest"])
 @pytest.mark.parametrize("make", [vgg, resnet18, lambda: vgg(batch_norm=False)])
 def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: str):
@@ -53,6 +54,7 @@ def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: 
         assert each.unseen < each.scaled
 
 
+@pytest.mark.slow
 def test_what_is_said_is_what_remains():
     model = resnet18()
     x = images(3)  # none is kept out, and all maps are small enough to be kept whole
@@ -120,6 +122,7 @@ def test_batch_norm_inside_changes_nothing_on_these_inputs(style):
     torch.testing.assert_close(trained, evaluated, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_network_and_torchs_generator_stay():
     model = resnet18()
     weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()

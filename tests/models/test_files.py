@@ -208,6 +208,7 @@ def test_a_failure_leaves_the_older_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_programs_take_any_number_of_images(tmp_path):
     made = decompose(Apart(), IMAGE, BLOCKS)
     made.model.eval()
