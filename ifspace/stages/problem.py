@@ -101,13 +101,13 @@ class BlockChoice:
 class Blocks:
     """The blocks to choose from: those listed, or the cheapest of all with the full field.
 
-    Each is a block in its notation, a Block or a BlockChoice; the one text "cheapest" stands for
-    all blocks, of which `choices` None is the sign.
+    Each is a block in its notation, a Block or a BlockChoice. The one text "cheapest" stands for
+    all blocks with the full field; `choices` is None then.
 
     >>> Blocks("dw+pw", Block.parse("CONV(3)"), "DW+PW")
     Blocks('DW+PW', 'CONV')
-    >>> Blocks("cheapest").is_cheapest
-    True
+    >>> print(Blocks("cheapest").choices)
+    None
 
     Raises: SettingError for no block, or a value that is no block; BlockError for text that cannot
         be read.
@@ -125,11 +125,6 @@ class Blocks:
         """Return the call that makes the value again, where no groups are open."""
         blocks = [CHEAPEST] if self.choices is None else map(str, self.choices)
         return f"Blocks({', '.join(map(repr, blocks))})"
-
-    @property
-    def is_cheapest(self) -> bool:
-        """Whether the choice is among all blocks with the full field."""
-        return self.choices is None
 
     @property
     def fixed(self) -> tuple[Block, ...] | None:

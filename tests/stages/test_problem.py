@@ -63,8 +63,7 @@ def test_blocks_are_parsed_once_and_kept_once() -> None:
     assert blocks.fixed == (BLOCK, Block.parse("CONV"))
     assert hash(blocks) == hash(Blocks("DW+PW", "CONV"))
     assert Blocks("Cheapest").fixed is None
-    assert Blocks("cheapest").is_cheapest
-    assert not blocks.is_cheapest
+    assert Blocks("cheapest").choices is None
 
 
 @pytest.mark.parametrize(
