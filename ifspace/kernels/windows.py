@@ -69,7 +69,7 @@ class Windows:
 
 @cache
 def windows_at(in_channels: int, out_channels: int, width: int, step: int) -> Windows:
-    """Return the table for windows of a width that roll on by a step.
+    """Return the table of windows with a width and a step.
 
     Raises: KernelError when the width does not divide the input channels, or the step is not
         within 1 ... width.
@@ -101,7 +101,7 @@ def windows_at(in_channels: int, out_channels: int, width: int, step: int) -> Wi
 def windows_of(
     in_channels: int, out_channels: int, groups: int, overlap: float | str | Rational = 0
 ) -> Windows:
-    """Return the table of an RPW layer with a group count and an overlap ratio.
+    """Return the windows table of an RPW layer with a group count and an overlap ratio.
 
     The overlap is exact: a decimal is what it reads as, 0.33 is 33/100. C_out may be any number.
 

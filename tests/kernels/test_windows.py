@@ -3,12 +3,13 @@
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ifspace.block import Layer, SizedLayer
 from ifspace.errors import KernelError
-from ifspace.kernels.windows import Windows, exact_overlap, windows_at, windows_of
+from ifspace.kernels.windows import Windows, dense_weight, exact_overlap, windows_at, windows_of
 
 GROUPS = (1, 2, 4, 8)
 OVERLAPS = (0, 0.25, 0.33, 0.5, 0.75, 0.9)
@@ -86,3 +87,25 @@ def test_counts_are_whole_and_positive(bad):
         windows_of(8, 8, bad, 0)
     with pytest.raises(KernelError, match="in_channels out of range"):
         windows_of(bad, 8, 1, 0)
+
+
+def test_what_is_cached_does_not_hide_bad_values():
+    assert windows_of(8, 8, 1, 0) == Windows(8, 8, 8, 8)
+    for bad in (True, 1.0):  # equal to 1, and no group count
+        with pytest.raises(KernelError, match="groups out of range"):
+            windows_of(8, 8, bad, 0)
+    with pytest.raises(KernelError, match="overlap out of range"):
+        windows_of(8, 8, 1, [0])
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("overlap", OVERLAPS)
+def test_the_dense_weight_is_zero_outside_the_windows(groups, overlap):
+    table = windows_of(24, 40, groups, overlap)
+    channels = table.read_channels()
+    assert channels.tolist() == reads(table)
+    weight = torch.rand(40, table.width) + 1
+    dense = dense_weight(weight, 24, table.step)
+    assert torch.equal(dense.gather(1, channels), weight)
+    assert int((dense != 0).sum()) == table.params
+    assert torch.equal(dense_weight(weight, 24, table.step, channels), dense)

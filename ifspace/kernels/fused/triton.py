@@ -689,12 +689,12 @@ def weight_grad_kernel(
     channel = channels_at(base + position, in_channels, VECTOR)
     total = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
     shift = tl.zeros((BLOCK_N,), tl.float32)
-    lanes = lanes_of(filters, grad_c, PIXELS_LAST, WIDE)
     if k < length:
         for turn in range(0, span - part, tl.num_programs(1)):
             place, exists = output_pixels(part + turn, pixels, out_height, out_width, BLOCK_M, WIDE)
+            source = offsets_of(place, (grad_n, grad_h, grad_w), PIXELS_LAST)
             by_y = tl.load(
-                grad + (offsets_of(place, (grad_n, grad_h, grad_w), PIXELS_LAST) + lanes),
+                grad + (source + lanes_of(filters, grad_c, PIXELS_LAST, WIDE)),
                 mask=along(exists, PIXELS_LAST) & along(real, not PIXELS_LAST),
                 other=0.0,
             )

@@ -1,7 +1,7 @@
 """Rolling pointwise convolution (RPW) in eager PyTorch: the semantics, window by window.
 
-All else is tested against this. The three functions are closed under differentiation: the
-derivative of each is made of the other two.
+All other implementations are tested against this one. The three functions are closed under
+differentiation: the derivative of each is made of the other two.
 
 Reference: [3DRF] section 4.2.
 """
@@ -46,13 +46,13 @@ def weight_grad(
 
 
 def _readers(windows: Windows, like: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return of each window that has a filter the channels it reads and the filters that use it."""
+    """Return for every window with a filter its channels and the filters that use it."""
     device = like.device
     within = torch.arange(windows.width, device=device)
     return [
         (
             (start + within) % windows.in_channels,
-            torch.arange(place, windows.out_channels, windows.distinct, device=device),
+            torch.arange(index, windows.out_channels, windows.distinct, device=device),
         )
-        for place, start in enumerate(windows.starts[: windows.out_channels])
+        for index, start in enumerate(windows.starts[: windows.out_channels])
     ]
