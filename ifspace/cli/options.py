@@ -37,6 +37,10 @@ class WholeNumber(click.IntRange):
             most = "" if self.max is None else f" to {self.max}"
             self.fail(f"got {value!r}; allowed: whole numbers{least}{most}", param, ctx)
 
+    def _describe_range(self) -> str:
+        """Return the range for the help; click writes `x<=None` where there is no bound."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class OneOf(click.Choice[str]):
     """One of several words, whatever their case.
