@@ -120,40 +120,42 @@ def exhaustive(problem: StagesProblem) -> float | None:
 
 
 def _every_choice(problem: StagesProblem) -> Iterator[tuple[tuple[int, int], list[list[Part]]]]:
-    """Yield what stem and classifier cost and, stage by stage, gain and cost of each depth."""
-    frame = problem.start.stem_and_head
+    """Yield the cost of stem and head and, stage by stage, gain and cost of each depth."""
+    ends = problem.start.stem_and_head
     parts: dict[tuple[int, BlockChoice, int, int], list[Part]] = {}
     for widths in product(*problem.width_choices):
-        entries = (frame.stem_channels, *widths)
-        for units in product(*problem.block_choices):
-            keys = [(n, unit, entries[n], widths[n]) for n, unit in enumerate(units)]
+        entries = (ends.stem_channels, *widths)
+        for blocks in product(*problem.block_choices):
+            keys = [(n, block, entries[n], widths[n]) for n, block in enumerate(blocks)]
             for key in keys:
                 if key not in parts:
                     parts[key] = _parts(problem, *key)
-            yield (frame.params(widths[-1]), frame.macs(widths[-1])), [parts[key] for key in keys]
+            yield (ends.params(widths[-1]), ends.macs(widths[-1])), [parts[key] for key in keys]
 
 
 def _parts(
-    problem: StagesProblem, place: int, unit: BlockChoice, entry: int, width: int
+    problem: StagesProblem, index: int, choice: BlockChoice, entry: int, width: int
 ) -> list[Part]:
     """Return a stage at every depth; nothing where its block does not fit."""
-    assert unit.block is not None
-    frame, stage = problem.start.stem_and_head, problem.start.stages[place]
+    assert choice.block is not None
+    ends, stage = problem.start.stem_and_head, problem.start.stages[index]
     try:
-        first, more = (unit.block.at(c_in, width, unit.bottleneck) for c_in in (entry, width))
+        first, repeated = (
+            choice.block.at(channels, width, choice.bottleneck) for channels in (entry, width)
+        )
     except BlockError:
         return []
-    opens = (
-        frame.block_params(first, True),
-        frame.block_macs(first, stage.side, stage.stride, True),
+    first_cost = (
+        ends.block_params(first, True),
+        ends.block_macs(first, stage.side, stage.stride, True),
     )
-    again = (frame.block_params(more), frame.block_macs(more, stage.side))
-    sized = replace(stage, first=first, repeated=more)
+    repeated_cost = (ends.block_params(repeated), ends.block_macs(repeated, stage.side))
+    sized = replace(stage, first=first, repeated=repeated)
     parts: list[Part] = []
     for depth in range(stage.min_depth, problem.max_depth + 1):
-        more_units = depth - stage.min_depth
+        repeats = depth - stage.min_depth
         gain = fsum(sized.at_depth(depth).gains(problem.alpha))
-        params, macs = (a + more_units * b for a, b in zip(opens, again, strict=True))
+        params, macs = (a + repeats * b for a, b in zip(first_cost, repeated_cost, strict=True))
         parts.append((gain, params, macs))
     return parts
 
