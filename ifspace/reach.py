@@ -137,22 +137,6 @@ def channel_reach(chain: Chain) -> list[int]:
     return list(map(_bits, _after(chain)))
 
 
-def sees(chain: Chain) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """Return for each layer and each of its outputs the block-input channels that it sees.
-
-    >>> from ifspace.block import Chain, Block
-    >>> sees(Block.parse("SH(2)+GPW(2)").at(4).layers)
-    (((0,), (2,), (1,), (3,)), ((0, 2), (0, 2), (1, 3), (1, 3)))
-    """
-    width = chain[0].c_in if chain else 0
-
-    def members(row: Rows) -> tuple[int, ...]:
-        bits = _bits(row)
-        return tuple(channel for channel in range(width) if bits >> channel & 1)
-
-    return tuple(tuple(map(members, rows)) for rows in _after_each(chain))
-
-
 def field_after(sized: SizedBlock) -> tuple[tuple[int, int], ...]:
     """Return (IF^w, IF^c) after each layer in pixels and channels, for a large feature map.
 

@@ -80,6 +80,7 @@ def test_coverage_of_nothing() -> None:
     assert coverage((), 1) == 1
 
 
+@pytest.mark.slow
 def test_symbolic_coverage_gives_the_integer_one() -> None:
     for sized in random_blocks(seed=4, count=80, symbols=SIX):
         if len(sized.layers) > 4:
@@ -97,6 +98,7 @@ def test_symbolic_coverage_with_a_bottleneck_and_repeats() -> None:
     assert coverage_expr(twice).subs(values_of(sized)) == coverage(sized.layers) == 10
 
 
+@pytest.mark.slow
 def test_condition_is_the_full_field() -> None:
     outcomes = set()
     for sized in random_blocks(seed=5, count=400, symbols=UNSHUFFLED):
@@ -107,6 +109,7 @@ def test_condition_is_the_full_field() -> None:
     assert outcomes == {False, True}
 
 
+@pytest.mark.slow
 def test_condition_is_necessary_with_shuffles() -> None:
     refused = 0
     for sized in random_blocks(seed=6, count=400, symbols=SIX):

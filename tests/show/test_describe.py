@@ -130,6 +130,7 @@ def test_a_block_that_takes_too_long_is_refused(text: str) -> None:
         describe(text, 16)
 
 
+@pytest.mark.slow
 def test_the_longest_block_is_described() -> None:
     # Its formula would nest 128 layers; without one it is a matter of a second.
     about = describe("(GPW(2)+RPW(2,0))x64", 8)
