@@ -18,7 +18,6 @@ from ifspace.catalogue.design import COLUMNS, Catalogue, Design, Funnel, from_co
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.serialize import to_plain
-from ifspace.storage import replacing
 from ifspace.table import Table, ratio_text
 
 SCHEMA_VERSION: Final = 1
@@ -33,7 +32,7 @@ def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
     Raises: OutputError for another suffix, or when the file cannot be written there.
     """
     writer = _writer(path)
-    with replacing(path) as file:
+    with storage.replacing(path) as file:
         file.write_bytes(writer(catalogue))
 
 
