@@ -1,7 +1,6 @@
 """`ifspace bench`: how fast the best blocks of a catalogue are here, beside those with a name."""
 
 import shlex
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -324,8 +323,6 @@ def _record(
     paths = write_results(bench, files, arguments, provenance(line), earlier)
     page = files.results / "README.md"
     if page.exists() and page.read_text(encoding="utf-8").startswith(README_TITLE):
-        if find_spec("tabulate") is None:
-            return
         names = [path.relative_to(files.results).as_posix() for path in paths]
         list_in_readme(files.results, names, line)
 

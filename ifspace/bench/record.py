@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from tabulate import tabulate
+
 _HEADER: Final = ("file", "command", "commit", "machine", "date")
 _FILES, _END = "<!-- files -->", "<!-- end of files -->"
 _PAGE: Final = f"""# Results of record
@@ -77,8 +79,6 @@ def list_in_readme(folder: Path, names: Sequence[str], command: str) -> Provenan
     The table of files stands between two markers; the rest of the page is left as it is. Entries of
     files that no longer exist are removed.
     """
-    from tabulate import tabulate  # `ifspace bench` runs without it, and lists nothing then
-
     entry = provenance(command)
     page = folder / "README.md"
     text = page.read_text() if page.exists() else _PAGE
