@@ -5,7 +5,7 @@ that belong to no layer.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,10 +17,8 @@ from ifspace.models.graph import Op, Size, Trace, TracedLayer
 from ifspace.models.tracing import Image, checked_model, trace
 from ifspace.models.units import TracedStage, stages_of, units_of
 from ifspace.nn import RollingPointwiseConv2d
+from ifspace.parallel import Progress
 from ifspace.values import number_from_zero
-
-# Called with the number of layers done, and of all.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import click
 
 from ifspace.cli.options import Output, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
-from ifspace.models.options import Source, input_option, model_argument, networks_needed
+from ifspace.models.options import ModelSource, input_option, model_argument, networks_needed
 
 _OPTIONS = (
     input_option,
@@ -38,7 +38,7 @@ def command(output: Output, model: str, input: str, alpha: float, every_layer: b
         from ifspace.models.analyze_text import analysis_forms
         from ifspace.models.sources import on_shapes, parse_image
 
-        source = Source(model, parse_image(input))
+        source = ModelSource(model, parse_image(input))
         network, graph = on_shapes(
             source.build, lambda network: (network, trace(network, source.image))
         )

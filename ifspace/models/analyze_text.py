@@ -5,7 +5,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from ifspace.cli.options import Forms
-from ifspace.models.options import Source, layer_text, name_list, size_text, size_value
+from ifspace.models.options import ModelSource, layer_text, name_list, size_text, size_value
 from ifspace.serialize import json_text
 from ifspace.stages.text import short
 from ifspace.table import Table, facts, markdown_table
@@ -21,7 +21,7 @@ PAST_IMAGE: Final = "past the image"
 
 
 def analysis_forms(
-    source: Source, report: "Report", others: "OtherParams", every_layer: bool = False
+    source: ModelSource, report: "Report", others: "OtherParams", every_layer: bool = False
 ) -> Forms:
     """Return the analysis of a network in every format.
 
@@ -46,7 +46,7 @@ def analysis_forms(
 # JSON, and a row for each layer in CSV and Markdown
 
 
-def _rows(source: Source, report: "Report") -> Iterator[dict[str, Any]]:
+def _rows(source: ModelSource, report: "Report") -> Iterator[dict[str, Any]]:
     """Yield a row for each layer; layers of gates and of the head have no field."""
     model = {"model": source.name}
     for number, stage in enumerate(report.stages, start=1):
@@ -110,7 +110,7 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _values(source: Source, report: "Report", others: "OtherParams") -> dict[str, Any]:
+def _values(source: ModelSource, report: "Report", others: "OtherParams") -> dict[str, Any]:
     return {
         "model": source.name,
         "image": report.image,
@@ -162,7 +162,7 @@ def _stage(stage: "StageReport") -> dict[str, Any]:
 # Text for a terminal
 
 
-def _text(source: Source, report: "Report", others: "OtherParams", every_layer: bool) -> str:
+def _text(source: ModelSource, report: "Report", others: "OtherParams", every_layer: bool) -> str:
     title = f"{source}: {short(report.params)} parameters, {short(report.macs)} MACs"
     details = _layer_table(report) if every_layer else _unit_table(report)
     parts = (_stage_table(report, title).text(), details.text(keys=2))

@@ -63,7 +63,7 @@ class ChannelFields:
 class Propagation:
     """The fields of feature maps with respect to some inputs, each computed when it is needed.
 
-    An input sees itself; with `known`, it sees what is known of it, by index.
+    An input sees itself; with `input_fields`, it sees what they say, by index.
 
     >>> from torch import nn
     >>> from ifspace.models.tracing import trace
@@ -74,15 +74,18 @@ class Propagation:
     """
 
     def __init__(
-        self, trace: Trace, inputs: Iterable[int], known: Mapping[int, ChannelFields] | None = None
+        self,
+        trace: Trace,
+        inputs: Iterable[int],
+        input_fields: Mapping[int, ChannelFields] | None = None,
     ) -> None:
         self._trace = trace
         self._fields: dict[int, ChannelFields]
         self.channels: int
-        if known is not None:
-            self.inputs = tuple(known)
-            self.channels = 64 * next(iter(known.values())).rows.shape[1]
-            self._fields = dict(known)
+        if input_fields is not None:
+            self.inputs = tuple(input_fields)
+            self.channels = 64 * next(iter(input_fields.values())).rows.shape[1]
+            self._fields = dict(input_fields)
             return
         self.inputs = tuple(inputs)
         self.channels = sum(trace.nodes[index].channels for index in self.inputs)

@@ -269,7 +269,7 @@ def pair(size: Any, dims: int = 2) -> Size:
     >>> pair(3), pair([2]), pair([3, 5]), pair([3], dims=1)
     ((3, 3), (2, 2), (3, 5), (1, 3))
     """
-    sizes = [size] if isinstance(size, int) else [int(each) for each in size]
+    sizes = [size] if isinstance(size, int) else [int(axis) for axis in size]
     if len(sizes) < dims:
         sizes *= dims
     return (1, sizes[0]) if len(sizes) == 1 else (sizes[0], sizes[1])

@@ -20,7 +20,7 @@ from ifspace.cli.options import (
 from ifspace.cli.progress import ProgressBar
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.options import (
-    Source,
+    ModelSource,
     input_option,
     model_argument,
     networks_needed,
@@ -157,7 +157,7 @@ def command(
         from ifspace.models.sources import parse_image
         from ifspace.stages.latency import read_latency
 
-        source = Source(model, parse_image(input), classes, seed)
+        source = ModelSource(model, parse_image(input), classes, seed)
         options["latency"] = None if latency is None else read_latency(latency)
         check_combination(options)
         problem = _problem(options, seed)
@@ -280,7 +280,7 @@ def _blocks(options: Mapping[str, Any]) -> "Blocks | None":
         raise
 
 
-def _traced(source: Source, with_values: bool) -> "tuple[EditedNetwork, Trace]":
+def _traced(source: ModelSource, with_values: bool) -> "tuple[EditedNetwork, Trace]":
     """Return the network and its trace; without values where shapes are enough."""
     from ifspace.models import trace
     from ifspace.models.sources import on_shapes

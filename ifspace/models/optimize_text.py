@@ -10,7 +10,7 @@ from ifspace.cli.options import Forms
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition
 from ifspace.models.optimization import Optimization
-from ifspace.models.options import Source, name_list, size_text, size_value
+from ifspace.models.options import ModelSource, name_list, size_text, size_value
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
@@ -66,7 +66,7 @@ _COLUMNS: Final = (
 class OptimizationReport:
     """An optimization of the network `source`, which is written to the file `saved`, if any."""
 
-    source: Source
+    source: ModelSource
     optimization: Optimization
     saved: Path | None = None
 

@@ -13,14 +13,12 @@ from ifspace.cli.requirements import TORCH, check_installed
 if TYPE_CHECKING:
     from torch import nn
 
-    from ifspace.models.edits import EditedNetwork
+    from ifspace.models.edits import EditedNetwork, ImageSize
     from ifspace.models.graph import (
         Size,
         TracedLayer,
     )
 
-
-Image = tuple[int, int, int]
 
 model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(
@@ -33,11 +31,11 @@ input_option: Final = click.option(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """MODEL of a command: its text, its image size, its classes and the seed of its weights."""
 
     name: str
-    image: Image
+    image: "ImageSize"
     classes: int | None = None
     seed: int | None = None
 

@@ -21,7 +21,7 @@ from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork, ImageSize
 from ifspace.models.graph import Size, Trace
 from ifspace.models.surgery import Append, Remove
-from ifspace.models.tracing import checked_model
+from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced
 from ifspace.models.units import stages_of, units_of
 from ifspace.nn import BlockModule, RollingPointwiseConv1d
@@ -39,7 +39,6 @@ from ifspace.stages.problem import (
 )
 from ifspace.values import number_from_zero, whole_number
 
-Image = Tensor | Sequence[int]
 AnyLayout = TracedLayout | Layout
 
 

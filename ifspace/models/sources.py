@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import DeviceError, IfspaceError, SettingError
-from ifspace.models.edits import EditedNetwork, Edits
+from ifspace.models.edits import EditedNetwork, Edits, ImageSize
 from ifspace.nn.checks import check_seed, first_line, kind_of, wrong_type
 from ifspace.nn.network import (
     MAX_CLASSES,
@@ -43,7 +43,6 @@ from ifspace.stages.layout import (
 from ifspace.stages.networks import NETWORKS
 from ifspace.values import whole_number
 
-Image = tuple[int, int, int]
 Maker = Callable[[], Any]
 
 _RGB: Final = 3
@@ -51,7 +50,7 @@ _RGB: Final = 3
 
 def network(
     name: str,
-    image: Image = (_RGB, 224, 224),
+    image: ImageSize = (_RGB, 224, 224),
     classes: int | None = None,
     *,
     seed: int | None = None,
@@ -80,7 +79,7 @@ def network(
 
 def from_source(
     name: str,
-    image: Image = (_RGB, 224, 224),
+    image: ImageSize = (_RGB, 224, 224),
     classes: int | None = None,
     *,
     seed: int | None = None,
@@ -108,7 +107,7 @@ def from_source(
     return EditedNetwork(model, Edits(source, size, classes=classes, digest=digest))
 
 
-def parse_image(text: str) -> Image:
+def parse_image(text: str) -> ImageSize:
     """Parse the size of an image, CHANNELSxHEIGHTxWIDTH.
 
     >>> parse_image("3x224x224"), parse_image("1×28×32")
@@ -129,7 +128,7 @@ def parse_image(text: str) -> Image:
     return _image([int(size) for size in match.groups()], "input")
 
 
-def _image(image: Any, argument: str = "image") -> Image:
+def _image(image: Any, argument: str = "image") -> ImageSize:
     if not isinstance(image, Sequence) or isinstance(image, str) or len(image) != 3:
         raise SettingError.because(
             f"wrong {argument}",
@@ -169,7 +168,7 @@ def _build(make: Maker, name: str) -> nn.Module:
     return model
 
 
-def _maker(name: str, image: Image, classes: int | None) -> Maker:
+def _maker(name: str, image: ImageSize, classes: int | None) -> Maker:
     """Return the function that builds the network of a name.
 
     Raises: SettingError, DeviceError if there is none.
@@ -216,7 +215,7 @@ def _user_file(file: str, factory: str, classes: int | None) -> Maker:
     return partial(from_file, file, factory)
 
 
-def _built_in(name: str, image: Image, classes: int | None) -> Maker:
+def _built_in(name: str, image: ImageSize, classes: int | None) -> Maker:
     if name.lower() not in NETWORKS:
         others = " or ".join(f"{package}:{name}" for package in PACKAGES)
         raise SettingError.because(
@@ -241,7 +240,7 @@ def _built_in(name: str, image: Image, classes: int | None) -> Maker:
     return make
 
 
-def _torchvision(name: str, image: Image, classes: int | None) -> Maker:
+def _torchvision(name: str, image: ImageSize, classes: int | None) -> Maker:
     models = _imported("torchvision").models
     _check_name("torchvision", name.lower(), models.list_models(), "torchvision.models.list_models")
     if image[0] != _RGB:
@@ -263,7 +262,7 @@ def _torchvision(name: str, image: Image, classes: int | None) -> Maker:
 _SLOW_INITIALISATION: Final = ("inception_v3", "googlenet")
 
 
-def _timm(name: str, image: Image, classes: int | None) -> Maker:
+def _timm(name: str, image: ImageSize, classes: int | None) -> Maker:
     timm = _imported("timm")
     # "resnet50.a1_in1k" is resnet50 with a tag of pretrained weights, which are not loaded.
     _check_name("timm", name.partition(".")[0], timm.list_models(), "timm.list_models")
@@ -274,7 +273,7 @@ def _timm(name: str, image: Image, classes: int | None) -> Maker:
 
 
 # Prefix of a name -> function that returns the builder of a network of that package.
-PACKAGES: Final[dict[str, Callable[[str, Image, int | None], Maker]]] = {
+PACKAGES: Final[dict[str, Callable[[str, ImageSize, int | None], Maker]]] = {
     "timm": _timm,
     "torchvision": _torchvision,
 }
@@ -293,7 +292,7 @@ def _check_name(package: str, name: str, all_names: Iterable[str], listing: str)
     )
 
 
-def _wrong_image(name: str, image: Image, allowed: str) -> SettingError:
+def _wrong_image(name: str, image: ImageSize, allowed: str) -> SettingError:
     return SettingError.because(
         f"{name} does not take such images",
         got=_size(image),
@@ -303,7 +302,7 @@ def _wrong_image(name: str, image: Image, allowed: str) -> SettingError:
     )
 
 
-def _size(image: Image) -> str:
+def _size(image: ImageSize) -> str:
     return "x".join(map(str, image))
 
 

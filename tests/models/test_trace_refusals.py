@@ -1,11 +1,13 @@
 """What cannot be traced: one line that says why, and nothing else on the screen."""
 
 import logging
+import re
 from typing import Any
 
 import pytest
 import torch
 from models.odd_networks import IMAGE, Two, conv
+from syrupy.assertion import SnapshotAssertion
 from torch import Tensor, nn
 
 from ifspace.errors import IfspaceError, KernelError, SettingError
@@ -13,11 +15,6 @@ from ifspace.models.analysis import analyze
 from ifspace.models.tracing import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CONTROL = (
-    "a network whose control flow depends on the values of the image: got Could not guard on "
-    "data-dependent expression {}; allowed: networks that call the same layers for every image; "
-    "analyse one way through it, as a module of its own"
-)
 
 
 class Branches(Two):
@@ -59,84 +56,36 @@ class Video(nn.Module):
         return self.flow(x[:, :, None])
 
 
-NETWORKS: dict[str, tuple[nn.Module, type[IfspaceError], str]] = {
-    "branch": (
-        Branches(),
-        SettingError,
-        CONTROL.format("Eq(u0, 1) (unhinted: Eq(u0, 1)). (Size-like symbols: none)"),
-    ),
-    "branch on a number": (
-        BranchesOnANumber(),
-        SettingError,
-        CONTROL.format("zuf0 > 0.0 (unhinted: zuf0 > 0.0). (Size-like symbols: none)"),
-    ),
-    "loop": (
-        Loops(),
-        SettingError,
-        CONTROL.format("zuf0 (unhinted: zuf0). (Size-like symbols: none)"),
-    ),
-    "two inputs": (
-        TwoInputs(),
-        SettingError,
-        "a network of several inputs: got forward(x, y); allowed: networks of one image; wrap it "
-        "in a module that takes one",
-    ),
-    "another input by name": (
-        NamedInput(),
-        SettingError,
-        "a network of several inputs: got forward(x, mask); allowed: networks of one image; wrap "
-        "it in a module that takes one",
-    ),
+NETWORKS: dict[str, tuple[nn.Module, type[IfspaceError]]] = {
+    "branch": (Branches(), SettingError),
+    "branch on a number": (BranchesOnANumber(), SettingError),
+    "loop": (Loops(), SettingError),
+    "two inputs": (TwoInputs(), SettingError),
+    "another input by name": (NamedInput(), SettingError),
     "dense layers": (
         nn.Sequential(nn.Flatten(), nn.Linear(768, 9), nn.ReLU(), nn.Linear(9, 2)),
         SettingError,
-        "a network without convolutions: got 2 other layers; allowed: networks of convolutions on "
-        "feature maps; the information field is one of convolutions",
     ),
-    "nothing": (
-        nn.Sequential(nn.MaxPool2d(2)),
-        SettingError,
-        "a network without convolutions: got 0 other layers; allowed: networks of convolutions on "
-        "feature maps; the information field is one of convolutions",
-    ),
-    "three dimensions": (
-        Video(),
-        SettingError,
-        "feature maps of three dimensions: got conv3d in flow; allowed: networks on images, or "
-        "on lines of pixels; analyse the part of it that works on images",
-    ),
-    "lazy": (
-        nn.Sequential(nn.LazyConv2d(4, 3)),
-        SettingError,
-        "a network whose weights have no shape yet: got lazy modules; allowed: weights with "
-        "shapes; call it once on an image",
-    ),
-    "another image": (
-        nn.Sequential(conv(4, 8)),
-        KernelError,
-        "the network does not take the image: got [1, 3, 16, 16] (Given groups=1, weight of size "
-        "[8, 4, 3, 3], expected input[1, 3, 16, 16] to have 4 channels, but got 3 channels "
-        "instead); allowed: an image that its forward takes; check the sizes, channels first",
-    ),
-    "too small an image": (
-        nn.Sequential(nn.Conv2d(3, 8, 17)),
-        KernelError,
-        "the network does not take the image: got [1, 3, 16, 16] (Calculated padded input size per "
-        "channel: (16 x 16). Kernel size: (17 x 17). Kernel size can't be greater than actual "
-        "input size); allowed: an image that its forward takes; check the sizes, channels first",
-    ),
+    "nothing": (nn.Sequential(nn.MaxPool2d(2)), SettingError),
+    "three dimensions": (Video(), SettingError),
+    "lazy": (nn.Sequential(nn.LazyConv2d(4, 3)), SettingError),
+    "another image": (nn.Sequential(conv(4, 8)), KernelError),
+    "too small an image": (nn.Sequential(nn.Conv2d(3, 8, 17)), KernelError),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_is_refused_in_one_line(
-    name: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    name: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    snapshot: SnapshotAssertion,
 ) -> None:
-    model, error, message = NETWORKS[name]
+    model, error = NETWORKS[name]
     before = logging.root.manager.disable
     with pytest.raises(error, match=r"^[^\n]*$") as caught:
         analyze(model, IMAGE)
-    assert str(caught.value) == message
+    assert str(caught.value) == snapshot
     assert tuple(capfd.readouterr()) == ("", "")
     assert logging.root.manager.disable == before
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
@@ -160,10 +109,10 @@ def test_a_network_is_refused_in_one_line(
     ],
 )
 def test_what_is_no_image_is_refused(x: Any, got: str) -> None:
-    with pytest.raises(SettingError, match="not an image") as caught:
+    with pytest.raises(
+        SettingError, match=re.escape(f"not an image: got {got}; allowed: a tensor")
+    ):
         trace(Two(), x)
-    allowed = "allowed: a tensor of floats [N, C, H, W], or (C, H, W); give (3, 224, 224)"
-    assert str(caught.value) == f"not an image: got {got}; {allowed}"
 
 
 @pytest.mark.parametrize(
@@ -171,10 +120,8 @@ def test_what_is_no_image_is_refused(x: Any, got: str) -> None:
     [("resnet50", "'resnet50'"), (Two, "the class Two"), (None, "None"), (len, "builtin_")],
 )
 def test_what_is_no_module_is_refused(model: Any, got: str) -> None:
-    with pytest.raises(SettingError, match=f"^wrong model: got {got}") as caught:
+    with pytest.raises(SettingError, match=f"^wrong model: got {got}.*allowed: a torch.nn.Module;"):
         trace(model, IMAGE)
-    allowed = "allowed: a torch.nn.Module; `ifspace.models.network` builds one from a name"
-    assert str(caught.value).endswith(allowed)
 
 
 @pytest.mark.parametrize("alpha", [-1, float("nan"), "3", None])

@@ -9,8 +9,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
+from ifspace.models.edits import ImageSize
 from ifspace.models.sources import (
-    Image,
     network,
 )
 
@@ -24,8 +24,8 @@ class Entry:
     """
 
     model: str
-    image: Image
-    small: Image
+    image: ImageSize
+    small: ImageSize
     params: int
 
     def __str__(self) -> str:
