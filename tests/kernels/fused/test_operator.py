@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ifspace.kernels.fused import fused_dw_rpw
 from ifspace.kernels.fused import operator as ops
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CASE = Case(8, 6, 2, "0.5", (2, 3, 2), 1, ("silu", "silu"))
 PLAIN = Case(8, 6, 2, "0.5", (2, 3, 2), 2, ("relu", None), ())
 
@@ -23,15 +25,7 @@ def problem(case, dtype=torch.float32, layout=torch.contiguous_format):
     return tensors, numbers, grad.requires_grad_()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: two threads that wait for each other take longer than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "impl", "layout"),
     [

@@ -9,6 +9,8 @@ from ifspace.kernels import launch
 from ifspace.kernels.fused import triton as dw_rpw
 from ifspace.kernels.fused.triton import KERNELS, configurations
 
+pytestmark = pytest.mark.usefixtures("one_thread", "unwritten_is_nan")
+
 CHANNELS_LAST, NCHW = torch.channels_last, torch.contiguous_format
 ACTIVATIONS = (None, "relu", "relu6", "silu")
 ODD = {
@@ -23,24 +25,6 @@ ODD = {
     "several tiles of channels": Case(128, 8, 4, "0", (1, 2, 2), 1, ("relu", None)),
     "unions that wrap": Case(80, 70, 2, "0.75", (1, 5, 7), 2, ("silu", None)),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: two threads that wait for each other take longer than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def unwritten_is_nan():
-    """What torch.empty gives out is filled with NaN, inside the functions too."""
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(0)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def run(tensors, grad, spec, configs=None, **options):
@@ -88,6 +72,7 @@ def test_half_precision(dtype, layout, device):
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["half", "tf32", "ieee"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_configuration(kernel, kind, device):
@@ -153,6 +138,7 @@ def test_empty_tensors(shape, stride, device):
         assert not got[name].any(), name
 
 
+@pytest.mark.slow
 def test_sums_over_parts_are_reproducible(device):
     case = Case(8, 6, 2, "0.5", (2, 5, 7), 1, ("relu", "relu"))
     tensors, grad = case.tensors(device)

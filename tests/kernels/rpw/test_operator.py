@@ -24,6 +24,7 @@ def problem(dtype=torch.float32, c_in=8, c_out=6, groups=2, layout=torch.contigu
     return tuple(tensor.requires_grad_() for tensor in (x, weight, bias))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("impl", IMPLS)
 def test_opcheck(impl, layout):

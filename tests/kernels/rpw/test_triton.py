@@ -1,6 +1,5 @@
 """The Triton kernels of RPW against float64: every result by name, everything unwritten a NaN."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,8 @@ from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels import launch
 from ifspace.kernels.rpw import triton as rpw
 from ifspace.kernels.windows import Windows, windows_of
+
+pytestmark = pytest.mark.usefixtures("unwritten_is_nan")
 
 GROUPS = (1, 2, 4, 8)
 OVERLAPS = ("0", "0.25", "0.33", "0.5", "0.75", "0.9")
@@ -28,15 +29,6 @@ ODD = [
     (160, 96, 2, "0.75", 1, 9, 9),  # unions that wrap, several tiles of channels and pixels
     (136, 70, 8, "0.25", 1, 5, 5),  # wraps in windows of 17 channels
 ]
-
-
-@pytest.fixture(autouse=True)
-def unwritten_is_nan() -> Iterator[None]:
-    """What torch.empty gives out is filled with NaN, inside the functions too."""
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(0)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def tensors_of(
