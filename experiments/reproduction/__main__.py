@@ -23,6 +23,8 @@ from experiments.reproduction import (
 from experiments.reproduction.page import (
     Section,
     Table,
+    as_table,
+    markdown,
 )
 from ifspace.bench.record import list_in_readme, provenance
 
@@ -37,8 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
-    parts = (moves, fields, count_tables, decomposed, fog_tables, layout_tables)
-    sections = [part.section() for part in parts]
+    sections = [
+        moves.moves_section(),
+        fields.fields_section(),
+        count_tables.counts_section(),
+        decomposed.decomposed_section(),
+        fog_tables.fog_section(),
+        layout_tables.layout_section(),
+    ]
     (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
     list_in_readme(options.out, [NAME, *exports.write(options.out, sections)], COMMAND)
     print(f"written: {options.out / NAME}")
@@ -55,7 +63,7 @@ def page(sections: Sequence[Section], where: str) -> str:
         f"Of {total} rows, {total - missed} match and {missed} do not. A number matches when it "
         "rounds to the printed digits or, said so in the row, is cut to them. The rows do not "
         "weigh the same: many are layouts of [Layout] that meet their budget.",
-        str(summary(sections)),
+        markdown(summary(sections)),
         " ".join(section.remark for section in sections if section.remark),
         "[IF]: Optimizing Convolutional Neural Network Architecture via Information Field. "
         "[3DRF]: An Efficient Quantitative Approach for Optimizing CNNs. [Layout]: Finding the "
@@ -75,7 +83,7 @@ def summary(sections: Sequence[Section]) -> Table:
             if len(missed) > MOST_NAMED:
                 shown = "see the table"
             rows.append([name, total - len(missed), len(missed), shown])
-    return Table(["table", "match", "do not", "which"], rows, judged=False)
+    return as_table(["table", "match", "do not", "which"], rows)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from experiments.reproduction.conventions import (
 )
 from experiments.reproduction.page import (
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     braces,
     signed,
 )
@@ -161,7 +162,7 @@ def misses(ours: Any, printed: float, half: int) -> Any:
     return np.maximum(0, np.abs(ours - printed) - half) / half
 
 
-def judge(result: Search) -> str:
+def judge_counts(result: Search) -> str:
     """Return whether a layout has the printed counts, or by how much the nearest state is off."""
     if result.hits:
         return MATCH if result.best.depths in result.states else f"{MATCH}, off the trajectory"
@@ -174,7 +175,7 @@ def judge(result: Search) -> str:
     return "; ".join(off)
 
 
-def standing(result: Search) -> str:
+def state_text(result: Search) -> str:
     """Return where the best layout stands on the trajectory: its state, from 0, or how far off."""
     best = result.best
     if best.depths in result.states:
@@ -182,7 +183,7 @@ def standing(result: Search) -> str:
     return f"none, {best.distance} off"
 
 
-def section() -> Section:
+def counts_section() -> Section:
     """Return the section of the page."""
     results = [search(row, which) for row in COUNTED for which in (0, 1)]
     rows = [
@@ -190,11 +191,11 @@ def section() -> Section:
             result.row.network + ROLES[result.which],
             result.row.data,
             braces(result.best.depths),
-            standing(result),
+            state_text(result),
             f"{result.row.params[result.which]} / {result.best.params / 1e6:.2f}",
             f"{int(result.row.macs[result.which]):,} / {result.best.macs / 1e6:,.1f}",
             str(result.best.convention),
-            judge(result),
+            judge_counts(result),
         ]
         for result in results
     ]
@@ -210,26 +211,22 @@ def section() -> Section:
             "layers of 4096; +e, e operations for each element that a layer with weights writes "
             "(batch norm 2, bias 1, activation 1: tools that count operations add them to the "
             "MACs).",
-            Table(header, rows, labels=2),
+            Judged(as_table(header, rows), 2),
             "Of the rows that do not fit:",
             "\n".join(f"- {name}: {text}" for name, text in REMARKS.items()),
             "The choice of e for each row is a freedom. With one e for all rows and the convention "
             "of each public implementation (VGG on CIFAR: BN, bias; on ImageNet: bias; the others: "
             "BN) so many of the layouts above fit:",
-            Table(
-                ["e", "rows"], [[e, f"{fit} of {len(results)}"] for e, fit in fits], judged=False
-            ),
+            as_table(["e", "rows"], [[e, f"{fit} of {len(results)}"] for e, fit in fits]),
             f"Searched: all depths within ±{REACH} per stage of every state of the trajectory; "
             "batch norm or not; bias or not; e from 0 to "
             f"{MOST_PER_ELEMENT}; for VGG on CIFAR one dense layer or three. A state with the "
             "printed counts comes before any other layout, then the convention of the public "
             "implementation. The others that fit under some convention, nearest first:",
-            Table(["network", "others", "which"], others(results), judged=False),
+            as_table(["network", "others", "which"], others(results)),
             "Without a fit, the layout that comes nearest under any convention:",
-            Table(
-                ["network", "layout", "params, M", "MACs, M", "counted"],
-                nearest(results),
-                judged=False,
+            as_table(
+                ["network", "layout", "params, M", "MACs, M", "counted"], nearest_layouts(results)
             ),
         ],
         ("[3DRF] Tables 3 to 5: counts",),
@@ -266,7 +263,7 @@ def others(results: Sequence[Search], most: int = 8) -> list[list[object]]:
     return rows
 
 
-def nearest(results: Sequence[Search]) -> list[list[object]]:
+def nearest_layouts(results: Sequence[Search]) -> list[list[object]]:
     """Return the nearest layout of each row that no layout fits."""
     return [
         [

@@ -30,8 +30,9 @@ from experiments.reproduction.count_tables import (
 )
 from experiments.reproduction.page import (
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     braces,
     signed,
 )
@@ -67,11 +68,11 @@ class Reading:
         return f"{self.convention}; {stay}; {'' if self.inside else 'not '}inside blocks"
 
 
-def decomposed(layout: Layout, block: Block, kept: str = "first") -> Layout:
+def with_block(layout: Layout, block: Block, kept: str = "first") -> Layout:
     """Return a layout with its 3x3 convolutions replaced by a block, where it fits their widths.
 
     >>> from ifspace.stages.networks import network
-    >>> small = decomposed(network("vgg16", 32), Block.parse("DW+PW"))
+    >>> small = with_block(network("vgg16", 32), Block.parse("DW+PW"))
     >>> small.stages[0].first.block, small.stages[1].first.params
     (Block(layers=(Layer(kind='CONV', ...),), repeats=1), 8768)
     """
@@ -114,8 +115,8 @@ def _replaced(unit: SizedBlock, block: Block) -> SizedBlock:
 def count(layout: Layout, block: Block | None, reading: Reading) -> tuple[int, int]:
     """Return parameters and operations of a layout, decomposed unless there is no block."""
     own = under(layout, reading.convention)
-    counted = own if block is None else decomposed(own, block, reading.kept)
-    extra = 0 if reading.inside else written(counted) - written(own)
+    counted = own if block is None else with_block(own, block, reading.kept)
+    extra = 0 if reading.inside else written_channels(counted) - written_channels(own)
     convention = reading.convention
     return (
         counted.params - (2 * convention.batch_norm + convention.bias) * extra,
@@ -123,7 +124,7 @@ def count(layout: Layout, block: Block | None, reading: Reading) -> tuple[int, i
     )
 
 
-def written(layout: Layout) -> int:
+def written_channels(layout: Layout) -> int:
     """Return how many channels the layers with weights of all units write, summed."""
     return sum(
         layer.c_out
@@ -150,7 +151,7 @@ def start_of(network: str, data: str) -> Search:
     return search(baseline, 1)
 
 
-def section() -> Section:
+def decomposed_section() -> Section:
     """Return the section of the page."""
     small = start_of("vgg16", "CIFAR-10").best
     large = start_of("resnet50", "ImageNet").best
@@ -168,7 +169,7 @@ def section() -> Section:
             f"has both printed numbers, {off_by(start_of('vgg16', 'CIFAR-10'))}. Counted: "
             f"{reading_6}. A rolling and a group pointwise convolution of as many groups have as "
             "many weights, whatever the overlap.",
-            Table(header, rows(table_6, small.depths, reading_6), labels=2),
+            Judged(as_table(header, decomposed_rows(table_6, small.depths, reading_6)), 2),
             against_one_network(),
             f"Layouts within ±3 convolutions a stage of a state of the organizer's trajectory that "
             f"have all three printed counts of the rows with groups, under some way of counting "
@@ -176,28 +177,23 @@ def section() -> Section:
             f"replaced or not; 0 to 4 operations an element): {len(grouped())}. None of them has "
             f"the counts of DW+PW, nor those of the first row. Some, first of as many convolutions "
             "as VGG-16 has:",
-            Table(
+            as_table(
                 ["layout", "convolutions", "first row would be", "DW+PW would be", "counted"],
                 nearest_grouped(),
-                judged=False,
             ),
             f"[IF] Table 7: {braces(large.depths)}, as in [3DRF] Table 5. Counted: {reading_7}.",
-            Table(header, rows(table_7, large.depths, reading_7), labels=2),
+            Judged(as_table(header, decomposed_rows(table_7, large.depths, reading_7)), 2),
             nothing_fits(table_7[1], large.depths),
             "The networks themselves, with batch norm and no biases (VGG-16 for ImageNet: biases), "
             "batch norm inside the blocks; the first convolution stays:",
-            Table(
-                ["network", "data", "block", "params, M", "MACs, M", "of both"],
-                originals(),
-                judged=False,
-            ),
+            as_table(["network", "data", "block", "params, M", "MACs, M", "of both"], originals()),
         ],
         ("[3DRF] Table 6: decomposed", "[IF] Table 7: decomposed"),
         "The rows of [3DRF] Table 6 with groups belong to another network than its other rows.",
     )
 
 
-def rows(
+def decomposed_rows(
     printed: Sequence[Decomposed], depths: Sequence[int], reading: Reading
 ) -> list[list[object]]:
     """Return the rows of a table beside a layout counted one way."""

@@ -2,8 +2,9 @@
 
 from experiments.reproduction.page import (
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     verdict,
 )
 from experiments.reproduction.printed import (
@@ -19,7 +20,7 @@ from ifspace.stages.layout import (
 from ifspace.stages.networks import vgg
 
 
-def section() -> Section:
+def fields_section() -> Section:
     """Return the section of the page."""
     network = vgg("vgg11", 32)
     return Section(
@@ -29,13 +30,13 @@ def section() -> Section:
             "with one convolution more). A cell with one number is the same in both.",
             fields_table(network.stages[2].at_depth(len(FIELDS))),
             "Table 2: the gain of one convolution more in a stage of VGG-11, by stage.",
-            gains_table(network),
+            variants_table(network),
         ],
         ("[IF] Table 1: layers", "[IF] Table 2: variants of VGG-11"),
     )
 
 
-def fields_table(stage: Stage) -> Table:
+def fields_table(stage: Stage) -> Judged:
     """Return Table 1 beside the fields and gains of a stage, whose units are single layers."""
     layers = [layer for unit in stage.blocks for layer in unit.layers]
     sides = [spatial_field([x.kernel for x in layers[:n]], stage.side) for n in range(1, 4)]
@@ -52,13 +53,13 @@ def fields_table(stage: Stage) -> Table:
             judged = verdict(gain, own)
         cells = [f"{a}" if a == b else f"{a} / {b}" for a, b in zip(fields, ours, strict=True)]
         rows.append([k, *cells, gain or "-", "-" if own is None else f"{own:.4f}", judged])
-    return Table(["k", "IF^w", "IF^c", "IF", "gain printed", "ours", "verdict"], rows)
+    return Judged(as_table(["k", "IF^w", "IF^c", "IF", "gain printed", "ours", "verdict"], rows))
 
 
-def gains_table(network: Layout) -> Table:
+def variants_table(network: Layout) -> Judged:
     """Return Table 2 beside the gain of one unit more in each stage of a network."""
     rows = []
     for place, (stage, printed) in enumerate(zip(network.stages, VARIANTS, strict=True), start=1):
         own = stage.next_gain()
         rows.append([f"Variant-{place}", printed, f"{own:.4f}", verdict(printed, own)])
-    return Table(["network", "gain printed", "ours", "verdict"], rows)
+    return Judged(as_table(["network", "gain printed", "ours", "verdict"], rows))

@@ -14,8 +14,9 @@ from typing import Final
 
 from experiments.reproduction.page import (
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     signed,
     verdict,
 )
@@ -168,7 +169,7 @@ def illegal(unit: Unit) -> list[str]:
     return faults
 
 
-def section() -> Section:
+def fog_section() -> Section:
     """Return the section of the page."""
     ranked = sorted(map(fit, conventions()), key=lambda fitted: fitted.misfit)
     best = ranked[0]
@@ -182,35 +183,26 @@ def section() -> Section:
             "Conventions tried: "
             + "; ".join(f"*{name}*: {text}" for name, text in OPENINGS.items())
             + "; classifier counted or not; batch norm counted or not.",
-            Table(
-                ["convention", "misfit", "Tables 3, 4", "within 5%"],
-                _ranking(ranked),
-                judged=False,
-            ),
+            as_table(["convention", "misfit", "Tables 3, 4", "within 5%"], _ranking(ranked)),
             "The conventions differ less from each other than the rows do from the print: none is "
             f"established. Rows under the nearest, {best.convention}; parameters in millions.",
             rows_table(best),
             "By themselves, under a convention and a B of their own, only these rows have the "
             "printed count:",
-            Table(["unit", "width", "B", "convention"], alone(), judged=False),
+            as_table(["unit", "width", "B", "convention"], alone()),
             "Where the groups do not divide the widths the unit cannot be built. It is counted by "
             "the formula, with fractions of channels; *without bottleneck* it would be legal, and "
             "then comes nearest so:",
-            Table(
+            as_table(
                 ["unit", "width", "not at stages", "without bottleneck", "B", "convention"],
                 unbuildable(),
-                judged=False,
             ),
             "Table 2 cannot come out with an interior of a quarter, whatever else is counted. By "
             f"print, {_more_units()} By print the networks of width 256 with 32 groups and of "
             "width 128 without cost the same; a unit of their first stages has "
             f"{_weights(UNITS[1])} and {_weights(UNITS[0])} weights. The interior that would fit "
             "each row, under the nearest convention, is not one share of the width:",
-            Table(
-                ["unit", "width", "B", "interior at 1/4", "fits", "share"],
-                interiors(best),
-                judged=False,
-            ),
+            as_table(["unit", "width", "B", "interior at 1/4", "fits", "share"], interiors(best)),
         ],
         ("[Fog] Tables 2 to 4: parameters",),
     )
@@ -293,7 +285,7 @@ def unbuildable() -> list[list[object]]:
     return rows
 
 
-def rows_table(best: Fit) -> Table:
+def rows_table(best: Fit) -> Judged:
     """Return all rows under a convention with their residuals."""
     rows = []
     for unit, blocks in zip(UNITS, best.blocks, strict=True):
@@ -313,4 +305,4 @@ def rows_table(best: Fit) -> Table:
             ]
         )
     header = ["table", "unit", "width", "B", "printed", "ours", "off", "verdict"]
-    return Table(header, rows)
+    return Judged(as_table(header, rows))

@@ -5,8 +5,9 @@ from functools import cache
 
 from experiments.reproduction.page import (
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     signed,
     verdict,
 )
@@ -26,6 +27,7 @@ from ifspace.energy.problem import (
     EnergyProblem,
 )
 from ifspace.energy.solve import best_energy, rank
+from ifspace.table import Table
 
 
 @cache
@@ -34,9 +36,9 @@ def every(problem: EnergyProblem) -> tuple[Widths, ...]:
     return tuple(plan.widths for plan in best_energy(problem, top=10_000).plans)
 
 
-def section() -> Section:
+def layout_section() -> Section:
     """Return the section of the page."""
-    parts: list[str | Table] = [
+    parts: list[str | Table | Judged] = [
         "Weights are divided by 9. The paper asks for n_i < n_(i+1), but Tables 1, 2 and 4 have "
         "neighbours that are equal: there `≤` is taken, for Table 5 `<`.",
         "### How many layouts there are",
@@ -47,7 +49,7 @@ def section() -> Section:
         numbers_table(),
         "### Tables 1 and 2: entries that miss their budget",
         "*Would meet it*: layouts that do and differ in one width.",
-        Table(["table", "layout", "weights", "off", "would meet it"], misprints(), judged=False),
+        as_table(["table", "layout", "weights", "off", "would meet it"], misprints()),
         "### Table 4: energies",
         "Units of 1, 10, 10 and 10 convolutions. *Rank*: among all with n_i ≤ n_(i+1); *gap*: "
         "energy below the greatest. The decimals printed for (16,16,32,64) are those of the row "
@@ -82,7 +84,7 @@ def problem_of(layout: Widths, budget: int) -> EnergyProblem:
     return EnergyProblem(budget, layers=len(layout), nondecreasing=True)
 
 
-def numbers_table() -> Table:
+def numbers_table() -> Judged:
     """Return how many layouts the paper counts, lists, and how many there are."""
     rows: list[list[object]] = []
     for cell in LISTED:
@@ -118,7 +120,7 @@ def numbers_table() -> Table:
             judged,
         ]
     )
-    return Table(["table", "label", "read", "distinct", "exist", "verdict"], rows)
+    return Judged(as_table(["table", "label", "read", "distinct", "exist", "verdict"], rows))
 
 
 def near_misses(layout: Widths, budget: int) -> Iterator[Widths]:
@@ -166,7 +168,7 @@ def named(layout: Widths) -> str:
     return f"({','.join(map(str, layout))})"
 
 
-def listed_table(cell: Listed) -> Table:
+def listed_table(cell: Listed) -> Judged:
     """Return the entries of a cell with their weights and energies."""
     rows = []
     best = best_energy(problem_of(cell.layouts[0], cell.budget)).plans[0].energy()
@@ -183,10 +185,10 @@ def listed_table(cell: Listed) -> Table:
                 judged,
             ]
         )
-    return Table(["layout", "weights", "energy", "of the best", "verdict"], rows)
+    return Judged(as_table(["layout", "weights", "energy", "of the best", "verdict"], rows))
 
 
-def residual_table() -> Table:
+def residual_table() -> Judged:
     """Return Table 4 beside the energies and ranks that are right."""
     units, budget = RESIDUAL
     problem = EnergyProblem(budget, repeats=units, nondecreasing=True)
@@ -208,10 +210,12 @@ def residual_table() -> Table:
                 judged,
             ]
         )
-    return Table(["layout", "weights", "printed", "ours", "rank", "gap", "verdict"], rows)
+    return Judged(
+        as_table(["layout", "weights", "printed", "ours", "rank", "gap", "verdict"], rows)
+    )
 
 
-def learned_table() -> Table:
+def learned_table() -> Judged:
     """Return Table 5 with the places in the true ranking."""
     rows = []
     for budget, layouts in LEARNED:
@@ -233,10 +237,12 @@ def learned_table() -> Table:
                     judged + (f"; {signed(plan.weights() - budget, 0)} weights" if missed else ""),
                 ]
             )
-    return Table(["budget", "layout", "weights", "energy", "rank", "gap", "verdict"], rows)
+    return Judged(
+        as_table(["budget", "layout", "weights", "energy", "rank", "gap", "verdict"], rows)
+    )
 
 
-def named_energies_table() -> Table:
+def named_energies_table() -> Judged:
     """Return for each energy in the paper's text the printed layouts that have it."""
     printed = [(cell.budget, layout) for cell in LISTED for layout in cell.layouts]
     printed += [(budget, layout) for budget, layouts in LEARNED for layout in layouts]
@@ -253,4 +259,4 @@ def named_energies_table() -> Table:
                 judged,
             ]
         )
-    return Table(["printed", "layout", "ours", "verdict"], rows)
+    return Judged(as_table(["printed", "layout", "ours", "verdict"], rows))

@@ -17,8 +17,9 @@ from experiments.reproduction.count_tables import (
 from experiments.reproduction.page import (
     CUT,
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     braces,
     verdict,
 )
@@ -32,6 +33,7 @@ from experiments.reproduction.printed import (
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import network
 from ifspace.stages.organizer import Trajectory, organize
+from ifspace.table import Table
 
 ALPHAS: Final = (1, 2, 3, 5, 10)
 
@@ -52,9 +54,9 @@ def side_of(row: Counted) -> int:
     return 224 if row.data == "ImageNet" else 32
 
 
-def section() -> Section:
+def moves_section() -> Section:
     """Return the section of the page."""
-    parts: list[str | Table] = [
+    parts: list[str | Table | Judged] = [
         "θ = 0, α = 3. The moves and states that the project's design stated before the program "
         "was written (*known*: no paper prints them), beside the program's:",
         expected_table(),
@@ -89,7 +91,7 @@ def section() -> Section:
     return Section("[3DRF] section 4.1: trajectories of the organizer", parts, names)
 
 
-def expected_table() -> Table:
+def expected_table() -> Judged:
     """Return the known moves and states, and whether the program has them."""
     rows = []
     for expected in EXPECTED:
@@ -103,13 +105,13 @@ def expected_table() -> Table:
                 expected.side,
                 f"{stated}; {expected.total} in all",
                 ", ".join(map(str, path.moves)),
-                judge(expected, path),
+                judge_moves(expected, path),
             ]
         )
-    return Table(["network", "side", "known", "moves", "verdict"], rows, labels=2)
+    return Judged(as_table(["network", "side", "known", "moves", "verdict"], rows), 2)
 
 
-def judge(expected: Expected, path: Trajectory[Layout]) -> str:
+def judge_moves(expected: Expected, path: Trajectory[Layout]) -> str:
     """Return whether moves, states and their number are the known ones, or what differs."""
     states = [layout.depths for layout in path.layouts]
     faults = [
@@ -149,7 +151,7 @@ def states_table(name: str, side: int) -> Table:
             ]
         )
     header = ["state", "move", "min", "max", "layout", "gain", "params", "MACs", "published"]
-    return Table(header, rows, judged=False)
+    return as_table(header, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def published() -> Iterator[Published]:
             yield Published(row.network, row.data, source, depths, place, len(states) - 1)
 
 
-def published_table() -> Table:
+def published_table() -> Judged:
     """Return where the published layouts stand on the trajectories."""
     rows = []
     for layout in published():
@@ -207,10 +209,10 @@ def published_table() -> Table:
                 judged,
             ]
         )
-    return Table(["network", "data", "from", "layout", "state", "verdict"], rows, labels=2)
+    return Judged(as_table(["network", "data", "from", "layout", "state", "verdict"], rows), 2)
 
 
-def gains_table() -> Table:
+def gains_table() -> Judged:
     """Return the printed gains beside those of the published layouts and of the last states."""
     rows = []
     for row in COUNTED:
@@ -229,15 +231,15 @@ def gains_table() -> Table:
                 row.data,
                 row.gain,
                 *(f"{gain:.3f}" for gain in own.values()),
-                nearest(row),
+                nearest_gain(row),
                 text,
             ]
         )
     header = ["network", "data", "printed", "published", "end", "nearest", "verdict"]
-    return Table(header, rows, labels=2)
+    return Judged(as_table(header, rows), 2)
 
 
-def nearest(row: Counted) -> str:
+def nearest_gain(row: Counted) -> str:
     """Return the gain nearest to a printed one, over states and α, and where it is."""
     tried = [
         (abs(total - float(row.gain)), n, alpha, total)
@@ -254,4 +256,4 @@ def alphas_table() -> Table:
         [name, side, *(braces(trajectory(name, side, alpha).end.depths) for alpha in ALPHAS)]
         for name, side in dict.fromkeys((row.network, side_of(row)) for row in COUNTED)
     ]
-    return Table(["network", "side", *(f"α = {alpha}" for alpha in ALPHAS)], rows, judged=False)
+    return as_table(["network", "side", *(f"α = {alpha}" for alpha in ALPHAS)], rows)

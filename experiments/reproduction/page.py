@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
-from typing import Final
+from typing import Any, Final
 
 from tabulate import tabulate
+
+from ifspace.table import Table
 
 MATCH: Final = "match"
 CUT: Final = "match (cut, not rounded)"
@@ -46,17 +48,22 @@ def signed(number: float, digits: int = 2) -> str:
     return f"{rounded:+,.{digits}f}" if rounded else "0"
 
 
+def as_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return rows of cells under a header."""
+    return Table(tuple(columns), tuple(map(tuple, rows)))
+
+
 @dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of cells under a header; with `judged`, the last cell says whether the row matches.
+class Judged:
+    """A table whose last column says whether a row matches; the first `labels` cells name a row."""
 
-    The first `labels` cells of a row are its name.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    judged: bool = True
+    table: Table
     labels: int = 1
+
+    @property
+    def rows(self) -> tuple[tuple[Any, ...], ...]:
+        """The rows of the table."""
+        return self.table.rows
 
     @property
     def missed(self) -> list[str]:
@@ -67,32 +74,36 @@ class Table:
             if not str(row[-1]).startswith(MATCH)
         ]
 
-    def __str__(self) -> str:
-        return str(tabulate(self.rows, self.header, tablefmt="github", disable_numparse=True))
-
 
 @dataclass(frozen=True, slots=True)
 class Section:
     """A part of the page: paragraphs and tables in the order they are read.
 
-    `counts` says of the judged tables what they are, one name for each; `remark` stands under the
-    summary of the page.
+    `names`: one for each judged table, for the summary; `remark` stands below the summary.
     """
 
     title: str
-    parts: Sequence[str | Table]
-    counts: Sequence[str]
+    parts: Sequence[str | Table | Judged]
+    names: Sequence[str]
     remark: str = ""
 
     @property
-    def tables(self) -> list[Table]:
+    def judged(self) -> list[Judged]:
         """The judged tables."""
-        return [part for part in self.parts if isinstance(part, Table) and part.judged]
+        return [part for part in self.parts if isinstance(part, Judged)]
 
     def summary(self) -> list[tuple[str, int, list[str]]]:
         """Return for each judged table its name, its number of rows, those that do not match."""
-        named = zip(self.counts, self.tables, strict=True)
-        return [(name, len(table.rows), table.missed) for name, table in named]
+        named = zip(self.names, self.judged, strict=True)
+        return [(name, len(judged.rows), judged.missed) for name, judged in named]
 
     def __str__(self) -> str:
-        return "\n\n".join([f"## {self.title}", *map(str, self.parts)])
+        return "\n\n".join([f"## {self.title}", *map(markdown, self.parts)])
+
+
+def markdown(part: str | Table | Judged) -> str:
+    """Return a paragraph or a table as Markdown, numbers in cells as they are."""
+    if isinstance(part, str):
+        return part
+    table = part.table if isinstance(part, Judged) else part
+    return str(tabulate(table.rows, table.names, tablefmt="github", disable_numparse=True))

@@ -105,7 +105,7 @@ def test_rows_without_a_layout_and_what_is_said_of_them():
 def test_a_wrong_print_has_no_layout():
     row = replace(row_of("vgg16", "CIFAR-10"), params=("14.83", "5.10"))
     assert count_tables.search(row, 0).hits == ()
-    assert "params -0.10M" in count_tables.judge(count_tables.search(row, 0))
+    assert "params -0.10M" in count_tables.judge_counts(count_tables.search(row, 0))
 
 
 def test_the_search_agrees_with_the_published_layouts_of_the_program():

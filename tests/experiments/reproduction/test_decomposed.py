@@ -57,16 +57,16 @@ def test_a_layout_counts_what_the_module_has(network, data, depths, block):
 def test_what_stays_of_a_network():
     layout = built("vgg16", "CIFAR-10")
     block = Block.parse("DW+PW")
-    first = decomposed.decomposed(layout, block, "first").stages[0].first
+    first = decomposed.with_block(layout, block, "first").stages[0].first
     assert str(first.block) == "CONV"
-    assert str(decomposed.decomposed(layout, block, "none").stages[0].first.block) == "DW+PW"
+    assert str(decomposed.with_block(layout, block, "none").stages[0].first.block) == "DW+PW"
     # Two groups do not divide three channels.
-    grouped_block = decomposed.decomposed(layout, Block.parse("DW+GPW(2)"), "none")
+    grouped_block = decomposed.with_block(layout, Block.parse("DW+GPW(2)"), "none")
     assert str(grouped_block.stages[0].first.block) == "CONV"
     large = built("resnet50", "ImageNet")
-    strided = decomposed.decomposed(large, block, "strided").stages[1]
+    strided = decomposed.with_block(large, block, "strided").stages[1]
     assert (str(strided.first.block), str(strided.repeated.block)) == ("PW+CONV+PW", "PW+DW+PW+PW")
-    every = decomposed.decomposed(large, block).stages[1].first
+    every = decomposed.with_block(large, block).stages[1].first
     assert [(layer.c_in, layer.c_out) for layer in every.layers] == [
         (256, 128),
         (128, 128),
@@ -87,7 +87,7 @@ def test_the_network_of_table_6_is_found_by_both_its_numbers():
 
 
 def test_which_rows_come_out():
-    tables = decomposed.section().tables
+    tables = decomposed.decomposed_section().judged
     verdicts = {row[0]: row[-1] for table in tables for row in table.rows}
     assert {name for name, said in verdicts.items() if said == MATCH} == {
         "Baseline",

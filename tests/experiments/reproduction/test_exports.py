@@ -7,8 +7,9 @@ import pytest
 from experiments.reproduction import exports
 from experiments.reproduction.page import (
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
 )
 from ifspace.report.read import (
     RANKS,
@@ -19,7 +20,7 @@ from ifspace.report.read import (
 
 
 def test_verdicts_are_counted_table_by_table() -> None:
-    judged = Table(["name", "verdict"], [["a", MATCH], ["b", "off"]])
+    judged = Judged(as_table(["name", "verdict"], [["a", MATCH], ["b", "off"]]))
     rows = list(exports.verdict_rows([Section("Part", [judged], ("these",))]))
     assert rows == [{"table": "these", "rows": 2, "match": 1}]
 
@@ -76,7 +77,8 @@ def test_few_of_many_are_kept() -> None:
 
 def test_the_report_reads_what_is_written(tmp_path: Path) -> None:
     names = exports.write(
-        tmp_path, [Section("Part", [Table(["a", "verdict"], [["b", MATCH]])], ("these",))]
+        tmp_path,
+        [Section("Part", [Judged(as_table(["a", "verdict"], [["b", MATCH]]))], ("these",))],
     )
     assert names == (VERDICTS.pattern, TRAJECTORIES.pattern, RANKS.pattern)
     for source in (VERDICTS, TRAJECTORIES, RANKS):

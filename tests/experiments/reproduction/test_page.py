@@ -14,8 +14,9 @@ from experiments.reproduction import (
 from experiments.reproduction.page import (
     CUT,
     MATCH,
+    Judged,
     Section,
-    Table,
+    as_table,
     verdict,
 )
 from experiments.reproduction.printed import EXPECTED
@@ -40,8 +41,10 @@ def test_a_number_matches_to_the_printed_digits_and_no_further(printed, ours, ex
 
 
 def test_the_page_counts_what_it_judges():
-    judged = Table(["name", "verdict"], [["a", MATCH], ["b", CUT], ["c", "off"], ["d", "off"]])
-    plain = Table(["name", "verdict"], [["e", "off"]], judged=False)
+    judged = Judged(
+        as_table(["name", "verdict"], [["a", MATCH], ["b", CUT], ["c", "off"], ["d", "off"]])
+    )
+    plain = as_table(["name", "verdict"], [["e", "off"]])
     page = reproduction.page([Section("Part", ["Text.", plain, judged], ("these",))], "`x`")
     assert "Of 4 rows, 2 match and 2 do not." in page
     assert "| these   | 2       | 2        | c, d    |" in page
@@ -66,11 +69,11 @@ def test_another_stage_does_not_match_if_table_1():
 
 
 def test_gains_of_if_table_2():
-    table = fields.gains_table(vgg("vgg11", 32))
+    table = fields.variants_table(vgg("vgg11", 32))
     assert table.missed == []
     first = (25 - 9) / 9 * exp(-3 * 9 / 32**2)
     assert table.rows[0][2] == f"{first:.4f}"
-    assert fields.gains_table(vgg("vgg16", 32)).missed
+    assert fields.variants_table(vgg("vgg16", 32)).missed
 
 
 # --- [3DRF] trajectories ---
@@ -93,7 +96,7 @@ def test_a_wrong_statement_is_found(change, fault):
     known = replace(EXPECTED[0], **change)
     found = moves.trajectory("vgg16", 32)
     with pytest.raises(AssertionError, match=fault):
-        assert moves.judge(known, found) == MATCH
+        assert moves.judge_moves(known, found) == MATCH
 
 
 @pytest.mark.parametrize(("network", "side"), [("vgg19", 32), ("mobilenet", 224)])
