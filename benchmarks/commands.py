@@ -22,8 +22,8 @@ from ifspace.bench.record import (
 
 REPEATS: Final = 7
 # Command, and the seconds and MiB that it should stay below, where there is an aim.
-Timed = tuple[str, float | None, int | None]
-COMMANDS: Final[tuple[Timed, ...]] = (
+TimedCommand = tuple[str, float | None, int | None]
+COMMANDS: Final[tuple[TimedCommand, ...]] = (
     ("ifspace --help", 0.25, None),
     ("ifspace kinds", None, None),
     ("ifspace show 'DW+RPW(8,0)+GPW(8)' --channels 64", None, None),
@@ -31,7 +31,7 @@ COMMANDS: Final[tuple[Timed, ...]] = (
     ("ifspace groups DW+RPW+SH+GPW --channels 256", None, None),
 )
 _RESNET50: Final = "resnet50 --input 3x224x224"
-MODEL_COMMANDS: Final[tuple[Timed, ...]] = (
+MODEL_COMMANDS: Final[tuple[TimedCommand, ...]] = (
     ("ifspace analyze ifspace/bench/resnet101.py:resnet101 --input 3x224x224", 5.0, 2048),
     (f"ifspace analyze {_RESNET50}", None, 2048),
     (f"ifspace optimize {_RESNET50}", 20.0, 2048),

@@ -45,31 +45,31 @@ CASES: Final = (
 )
 Row = dict[str, Any]
 Widths = tuple[int, ...]
-Found = list[Widths]
+Layouts = list[Widths]
 
 
-def exact(problem: EnergyProblem, top: int) -> Found:
+def exact(problem: EnergyProblem, top: int) -> Layouts:
     """Return the best layouts by the exact program."""
     return _proven(best_energy(problem, top, LIMIT_S), top)
 
 
-def cpsat(problem: EnergyProblem, top: int) -> Found:
+def cpsat(problem: EnergyProblem, top: int) -> Layouts:
     """Return the best layouts by CP-SAT within our bounds."""
     return _proven(best_energy(problem, top, LIMIT_S, cpsat_energy), top)
 
 
-def plain(problem: EnergyProblem, top: int) -> Found:
+def plain(problem: EnergyProblem, top: int) -> Layouts:
     """Return the best layouts by CP-SAT alone."""
     return _proven(cpsat_energy(problem, top, time.monotonic() + LIMIT_S, plain=True), top)
 
 
-def brute_force(problem: EnergyProblem, top: int) -> Found:
+def brute_force(problem: EnergyProblem, top: int) -> Layouts:
     """Return the best layouts of all."""
     plans = (EnergyPlan(problem, widths) for widths in _layouts(problem))
     return [plan.widths for plan in nsmallest(top, plans, key=EnergyPlan.order)]
 
 
-def _proven(answer: EnergyAnswer, top: int) -> Found:
+def _proven(answer: EnergyAnswer, top: int) -> Layouts:
     if answer.status is not Status.OPTIMAL or len(answer.plans) < top:
         raise TimeoutError
     return [plan.widths for plan in answer.plans]
@@ -100,7 +100,7 @@ def _layouts(problem: EnergyProblem) -> Iterator[Widths]:
     return grow((), problem.inputs, problem.budget)
 
 
-SEARCHES: Final[dict[str, Callable[[EnergyProblem, int], Found]]] = {
+SEARCHES: Final[dict[str, Callable[[EnergyProblem, int], Layouts]]] = {
     "exact": exact,
     "cpsat": cpsat,
     "plain": plain,
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _case(problem: EnergyProblem, top: int) -> Row:
     times: dict[str, list[float]] = {name: [] for name in SEARCHES}
     searches = dict(SEARCHES)
-    answers: list[Found] = []
+    answers: list[Layouts] = []
     for _ in range(REPEATS):
         for name in list(searches):
             start = time.perf_counter()

@@ -46,7 +46,7 @@ QUARTER: Final = Fraction(1, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CheapestBlock:
     """The cheapest full-field block of a design at one pair of widths."""
 
     composition: str
@@ -63,14 +63,14 @@ class Found:
         return len(Composition.parse(self.composition))
 
 
-def cheapest(problems: Sequence[GroupsProblem]) -> list[Found]:
+def cheapest(problems: Sequence[GroupsProblem]) -> list[CheapestBlock]:
     """Return the cheapest block of each problem that has one."""
-    blocks: list[Found] = []
+    blocks: list[CheapestBlock] = []
     for problem in problems:
         answer, out = cheapest_groups(problem), problem.out_width
         inner = None if problem.bottleneck is None else int(problem.bottleneck * out)
         blocks.extend(
-            Found(
+            CheapestBlock(
                 str(problem.composition),
                 problem.channels,
                 out,
@@ -130,27 +130,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"written: {options.out / names[0]}")
 
 
-def pareto(blocks: Iterable[Found]) -> list[Found]:
+def pareto(blocks: Iterable[CheapestBlock]) -> list[CheapestBlock]:
     """Return the designs that no other beats in parameters and layers, fewest layers first.
 
-    >>> rows = [Found("DW+PW", 8, 8, "", 9, True), Found("DW+PW+PW", 8, 8, "", 9, True)]
+    >>> names = "DW+PW", "DW+PW+PW"
+    >>> rows = [CheapestBlock(name, 8, 8, "", 9, True) for name in names]
     >>> [row.composition for row in pareto(rows)]
     ['DW+PW']
     """
-    best: list[Found] = []
+    best: list[CheapestBlock] = []
     for row in sorted(blocks, key=lambda f: (f.layers, f.params)):
         if not best or row.params < best[-1].params:
             best.append(row)
     return best
 
 
-def _at(blocks: Iterable[Found], pair: tuple[int, int]) -> list[Found]:
+def _at(blocks: Iterable[CheapestBlock], pair: tuple[int, int]) -> list[CheapestBlock]:
     return [f for f in blocks if (f.channels, f.out_channels) == pair]
 
 
 def _page(
-    blocks: Sequence[Found],
-    narrow: Sequence[Found],
+    blocks: Sequence[CheapestBlock],
+    narrow: Sequence[CheapestBlock],
     pairs: Sequence[tuple[int, int]],
     designs: int,
     where: str,
@@ -207,7 +208,7 @@ def _page(
 
 
 def _amounts(
-    word: str, shown: str, blocks: Sequence[Found], pairs: Sequence[tuple[int, int]]
+    word: str, shown: str, blocks: Sequence[CheapestBlock], pairs: Sequence[tuple[int, int]]
 ) -> list[object]:
     cells = {(f.channels, f.out_channels): f"{f.params:,}" for f in blocks if f.composition == word}
     return [shown, published_names(word), *(cells.get(pair, "-") for pair in pairs)]
@@ -244,7 +245,7 @@ def _left_out(shown: Sequence[str]) -> list[str]:
     return [f"Not in this list: {sentence}" for sentence in sentences]
 
 
-def _figure(path: Path, blocks: Sequence[Found]) -> None:
+def _figure(path: Path, blocks: Sequence[CheapestBlock]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,9 +1,9 @@
 """What the papers print beside what this program computes, row by row.
 
-`python -m experiments.reproduction` writes `results/reproduction.md`, and CSV files of what
-`ifspace report` shows of it. The printed values are those of `printed.py`; everything else is
-computed. A row matches when our number rounds to the printed digits, or is cut to them; rows that
-do not come out stay in the tables.
+`python -m experiments.reproduction` writes `results/reproduction.md`, and CSV files for
+`ifspace report`. The printed values are those of `printed.py`; everything else is computed. A row
+matches when our number rounds to the printed digits or is cut off after them; rows that do not
+match stay in the tables.
 """
 
 import argparse
@@ -11,22 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from experiments.reproduction import (
-    count_tables,
-    decomposed,
-    exports,
-    fields,
-    fog_tables,
-    layout_tables,
-    moves,
-)
-from experiments.reproduction.page import (
-    Section,
-    Table,
-    as_table,
-    markdown,
-)
+from experiments.reproduction import count_tables, fog_tables, layout_tables, moves
+from experiments.reproduction.page import Section, as_table, markdown
 from ifspace.bench.record import list_in_readme, provenance
+from ifspace.table import Table
 
 NAME: Final = "reproduction.md"
 COMMAND: Final = "python -m experiments.reproduction"
@@ -41,14 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     sections = [
         moves.moves_section(),
-        fields.fields_section(),
+        moves.fields_section(),
         count_tables.counts_section(),
-        decomposed.decomposed_section(),
+        count_tables.decomposed_section(),
         fog_tables.fog_section(),
         layout_tables.layout_section(),
     ]
     (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
-    list_in_readme(options.out, [NAME, *exports.write(options.out, sections)], COMMAND)
+    list_in_readme(options.out, [NAME, *moves.write(options.out, sections)], COMMAND)
     print(f"written: {options.out / NAME}")
 
 

@@ -22,7 +22,7 @@ from experiments.reproduction.page import (
 )
 from experiments.reproduction.printed import (
     UNITS,
-    Unit,
+    FogUnit,
 )
 from ifspace.block import Block
 from ifspace.errors import BlockError
@@ -38,7 +38,7 @@ OPENINGS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
+class FogConvention:
     """How a network is counted: the opening of a stage, the classifier, batch norm."""
 
     opening: str
@@ -50,9 +50,11 @@ class Convention:
         return f"{self.opening}, {dense}, {'BN' if self.batch_norm else 'no BN'}"
 
 
-def conventions() -> Iterator[Convention]:
+def conventions() -> Iterator[FogConvention]:
     """Yield every convention that is tried."""
-    yield from (Convention(*choice) for choice in product(OPENINGS, (False, True), (False, True)))
+    yield from (
+        FogConvention(*choice) for choice in product(OPENINGS, (False, True), (False, True))
+    )
 
 
 @cache
@@ -83,7 +85,7 @@ def unit_amounts(block: str, c: int, f: int, inner: Fraction | None) -> tuple[Fr
     return weights, written
 
 
-def params(unit: Unit, blocks: int, how: Convention) -> float:
+def params(unit: FogUnit, blocks: int, how: FogConvention) -> float:
     """Return the parameters of the network of [Fog] Table 1 with a unit, in millions."""
     first = unit.width
     norm = 2 if how.batch_norm else 0
@@ -103,17 +105,17 @@ def params(unit: Unit, blocks: int, how: Convention) -> float:
     return float(total) / 1e6
 
 
-def design(unit: Unit) -> tuple[str, bool]:
+def design(unit: FogUnit) -> tuple[str, bool]:
     """Return what rows with one number of blocks share; those that print a depth stay apart."""
     return str(Block.parse(unit.block).composition), unit.depth is not None
 
 
-def misfit(unit: Unit, blocks: int, how: Convention) -> float:
+def misfit(unit: FogUnit, blocks: int, how: FogConvention) -> float:
     """Return how far a count is from the printed one, as the size of the logarithm of the ratio."""
     return abs(log(params(unit, blocks, how) / float(unit.params)))
 
 
-def blocks_of(unit: Unit) -> int | None:
+def blocks_of(unit: FogUnit) -> int | None:
     """Return B of the depth that a row prints: three convolutions in a unit, four stages.
 
     >>> blocks_of(UNITS[0]), blocks_of(UNITS[2])
@@ -123,16 +125,16 @@ def blocks_of(unit: Unit) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FittedConvention:
     """A convention with the number of blocks of each row, and the misfits of all rows added."""
 
-    convention: Convention
+    convention: FogConvention
     blocks: tuple[int, ...]
     misfit: float
 
 
 @cache
-def fit(how: Convention) -> Fit:
+def fit(how: FogConvention) -> FittedConvention:
     """Return the numbers of blocks under which the rows come nearest, one for each design."""
     chosen: dict[tuple[str, bool], int] = {}
     for unit in UNITS:
@@ -142,10 +144,10 @@ def fit(how: Convention) -> Fit:
         )
     blocks = tuple(blocks_of(unit) or chosen[design(unit)] for unit in UNITS)
     total = sum(misfit(unit, b, how) for unit, b in zip(UNITS, blocks, strict=True))
-    return Fit(how, blocks, total)
+    return FittedConvention(how, blocks, total)
 
 
-def exact(unit: Unit) -> list[tuple[Convention, int]]:
+def exact(unit: FogUnit) -> list[tuple[FogConvention, int]]:
     """Return under which conventions and numbers of blocks a row alone has its printed count."""
     stated = blocks_of(unit)
     return [
@@ -156,7 +158,7 @@ def exact(unit: Unit) -> list[tuple[Convention, int]]:
     ]
 
 
-def illegal(unit: Unit) -> list[str]:
+def illegal(unit: FogUnit) -> list[str]:
     """Return at which stages the groups of a unit do not divide its widths, if at any."""
     faults = []
     for stage in range(STAGES):
@@ -208,7 +210,7 @@ def fog_section() -> Section:
     )
 
 
-def _ranking(ranked: Sequence[Fit]) -> list[list[object]]:
+def _ranking(ranked: Sequence[FittedConvention]) -> list[list[object]]:
     rows: list[list[object]] = []
     for fitted in ranked:
         pairs = zip(UNITS, fitted.blocks, strict=True)
@@ -226,7 +228,7 @@ def _ranking(ranked: Sequence[Fit]) -> list[list[object]]:
     return rows
 
 
-def _weights(unit: Unit) -> str:
+def _weights(unit: FogUnit) -> str:
     return f"{int(unit_amounts(unit.block, unit.width, unit.width, unit.inner)[0]):,}"
 
 
@@ -234,7 +236,7 @@ def _more_units() -> str:
     """Return what the print and the formulas say of eight more units in every stage."""
     shallow, deep = UNITS[0], UNITS[2]
     print_says = float(deep.params) - float(shallow.params)
-    how = Convention("plain", False, False)
+    how = FogConvention("plain", False, False)
     ours = params(deep, 16, how) - params(deep, 8, how)
     return (
         f"eight more units in every stage at width {deep.width} cost {print_says:.1f}M; the "
@@ -242,7 +244,7 @@ def _more_units() -> str:
     )
 
 
-def interiors(best: Fit) -> list[list[object]]:
+def interiors(best: FittedConvention) -> list[list[object]]:
     """Return for each row with a depth the interior width of stage 1 that comes nearest."""
     rows: list[list[object]] = []
     for unit, blocks in zip(UNITS, best.blocks, strict=True):
@@ -285,7 +287,7 @@ def unbuildable() -> list[list[object]]:
     return rows
 
 
-def rows_table(best: Fit) -> Judged:
+def rows_table(best: FittedConvention) -> Judged:
     """Return all rows under a convention with their residuals."""
     rows = []
     for unit, blocks in zip(UNITS, best.blocks, strict=True):

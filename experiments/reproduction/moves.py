@@ -1,17 +1,21 @@
-"""The organizer's trajectories, move by move, and the published layouts and gains on them.
+"""Fields and gains of [IF] Tables 1 and 2, and the organizer's trajectories beside the published.
 
-Reference: [3DRF] section 4.1 and Tables 3 to 5.
+`write` puts what `ifspace report` draws into CSV files: verdicts, trajectories, and the energies of
+[Layout] by rank.
+
+Reference: [3DRF] section 4.1 and Tables 3 to 5; [IF] Tables 1 and 2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from experiments.reproduction.conventions import built
 from experiments.reproduction.count_tables import (
     ROLES,
+    built,
     search,
 )
 from experiments.reproduction.page import (
@@ -27,13 +31,72 @@ from experiments.reproduction.printed import (
     COUNTED,
     DEPTHS,
     EXPECTED,
+    FIELDS,
+    LEARNED,
+    RESIDUAL,
+    RESIDUAL_ENERGIES,
+    VARIANTS,
     Counted,
     Expected,
+    Widths,
 )
-from ifspace.stages.layout import Layout
-from ifspace.stages.networks import network
+from ifspace.energy.problem import EnergyProblem
+from ifspace.energy.solve import best_energy
+from ifspace.infofield import spatial_field
+from ifspace.reach import channel_fields
+from ifspace.stages.layout import (
+    Layout,
+    Stage,
+)
+from ifspace.stages.networks import network, vgg
 from ifspace.stages.organizer import Trajectory, organize
 from ifspace.table import Table
+
+
+def fields_section() -> Section:
+    """Return the section of the page."""
+    network = vgg("vgg11", 32)
+    return Section(
+        "[IF] Tables 1 and 2: fields and gains",
+        [
+            "Table 1: three 3x3 convolutions on a stage input of 8 x 8 x 128 (stage 3 of VGG-11 "
+            "with one convolution more). A cell with one number is the same in both.",
+            fields_table(network.stages[2].at_depth(len(FIELDS))),
+            "Table 2: the gain of one convolution more in a stage of VGG-11, by stage.",
+            variants_table(network),
+        ],
+        ("[IF] Table 1: layers", "[IF] Table 2: variants of VGG-11"),
+    )
+
+
+def fields_table(stage: Stage) -> Judged:
+    """Return Table 1 beside the fields and gains of a stage, whose units are single layers."""
+    layers = [layer for unit in stage.blocks for layer in unit.layers]
+    sides = [spatial_field([x.kernel for x in layers[:n]], stage.side) for n in range(1, 4)]
+    channels = channel_fields(layers)
+    gains = (None, *stage.gains())
+    rows = []
+    for (k, *fields, gain), *ours, own in zip(
+        FIELDS, sides, channels, stage.volumes(), gains, strict=True
+    ):
+        judged = MATCH
+        if fields != ours:
+            judged = f"fields {ours}"
+        elif gain is not None and own is not None:
+            judged = verdict(gain, own)
+        cells = [f"{a}" if a == b else f"{a} / {b}" for a, b in zip(fields, ours, strict=True)]
+        rows.append([k, *cells, gain or "-", "-" if own is None else f"{own:.4f}", judged])
+    return Judged(as_table(["k", "IF^w", "IF^c", "IF", "gain printed", "ours", "verdict"], rows))
+
+
+def variants_table(network: Layout) -> Judged:
+    """Return Table 2 beside the gain of one unit more in each stage of a network."""
+    rows = []
+    for place, (stage, printed) in enumerate(zip(network.stages, VARIANTS, strict=True), start=1):
+        own = stage.next_gain()
+        rows.append([f"Variant-{place}", printed, f"{own:.4f}", verdict(printed, own)])
+    return Judged(as_table(["network", "gain printed", "ours", "verdict"], rows))
+
 
 ALPHAS: Final = (1, 2, 3, 5, 10)
 
@@ -155,7 +218,7 @@ def states_table(name: str, side: int) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedState:
     """A published layout, where it is published, and its number on a trajectory if it has one."""
 
     network: str
@@ -166,7 +229,7 @@ class Published:
     moves: int
 
 
-def published() -> Iterator[Published]:
+def published() -> Iterator[PublishedState]:
     """Yield the layouts of the reorganized networks, by their counts and by the text."""
     for row in COUNTED:
         states = [state.depths for state in trajectory(row.network, side_of(row)).layouts]
@@ -180,7 +243,7 @@ def published() -> Iterator[Published]:
             named.append(("counts" if result.hits else "params", result.best.depths))
         for source, depths in named:
             place = states.index(depths) if depths in states else None
-            yield Published(row.network, row.data, source, depths, place, len(states) - 1)
+            yield PublishedState(row.network, row.data, source, depths, place, len(states) - 1)
 
 
 def published_table() -> Judged:
@@ -257,3 +320,116 @@ def alphas_table() -> Table:
         for name, side in dict.fromkeys((row.network, side_of(row)) for row in COUNTED)
     ]
     return as_table(["network", "side", *(f"α = {alpha}" for alpha in ALPHAS)], rows)
+
+
+VERDICTS: Final = "reproduction.csv"
+TRAJECTORIES: Final = "trajectories.csv"
+RANKS: Final = "energy-ranks.csv"
+# More layouts than any of the paper's problems has.
+MOST: Final = 100_000
+# All ranks up to this are kept, of those behind it one for every so many per cent.
+FIRST: Final = 24
+PER_CENT: Final = 4
+
+Row = Mapping[str, Any]
+
+
+def write(folder: Path, sections: Sequence[Section]) -> tuple[str, ...]:
+    """Write the files into a folder and return their names."""
+    files = {
+        VERDICTS: list(verdict_rows(sections)),
+        TRAJECTORIES: list(trajectory_rows()),
+        RANKS: list(rank_rows()),
+    }
+    for name, rows in files.items():
+        text = Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows)).csv()
+        (folder / name).write_text(text)
+    return tuple(files)
+
+
+def verdict_rows(sections: Sequence[Section]) -> Iterator[Row]:
+    """Yield for each judged table how many of its rows there are and how many match."""
+    for section in sections:
+        for name, total, missed in section.summary():
+            yield {"table": name, "rows": total, "match": total - len(missed)}
+
+
+def trajectory_rows() -> Iterator[Row]:
+    """Yield every state of the organizer's trajectories from the networks of the papers.
+
+    `moved_gain` is Σ(max − min) of the moves so far, `gain` the total gain of the layout;
+    `published`: the data sets for which a layout of these depths was published.
+    """
+    for name, side in dict.fromkeys((row.network, side_of(row)) for row in COUNTED):
+        states = trajectory(name, side)
+        marks: dict[tuple[int, ...], list[str]] = {}
+        for row in COUNTED:
+            if (row.network, side_of(row)) == (name, side):
+                marks.setdefault(search(row, 1).best.depths, []).append(row.data)
+        for step, (layout, move, moved) in enumerate(
+            zip(states.layouts, (None, *states.moves), sums(states), strict=True)
+        ):
+            yield {
+                "network": name,
+                "side": side,
+                "step": step,
+                "move": "" if move is None else str(move),
+                "depths": _spaced(layout.depths),
+                "sides": _spaced([stage.side for stage in layout.stages]),
+                "moved_gain": round(moved, 6),
+                "gain": round(layout.gain(), 6),
+                "params": layout.params,
+                "macs": layout.macs,
+                "published": ", ".join(marks.get(layout.depths, ())),
+            }
+
+
+def rank_rows() -> Iterator[Row]:
+    """Yield layouts of [Layout]'s problems with their energies and ranks, 1 for the greatest.
+
+    Layouts of the same energy have the same rank. Of many layouts the first are kept, those that
+    the paper prints, and some of all others. `paper`: what the paper says of the layout.
+    """
+    for budget, learned in LEARNED:
+        problem = EnergyProblem(budget, layers=len(learned[0]))
+        yield from _ranks(problem, dict.fromkeys(learned, "learned best"))
+    units, budget = RESIDUAL
+    wide = EnergyProblem(budget, repeats=units, nondecreasing=True)
+    yield from _ranks(wide, {layout: "Table 4" for layout, _ in RESIDUAL_ENERGIES})
+
+
+def _ranks(problem: EnergyProblem, named: Mapping[Widths, str]) -> Iterator[Row]:
+    plans = best_energy(problem, top=MOST).plans
+    kept = _kept(len(plans))
+    rank, before = 0, None
+    for place, plan in enumerate(plans, start=1):
+        if (energy := plan.exact_energy()) != before:
+            rank, before = place, energy
+        if place in kept or plan.widths in named:
+            yield {
+                "budget": problem.budget,
+                "units": _spaced(problem.units),
+                "widths": _spaced(plan.widths),
+                "energy": f"{plan.energy():.9g}",
+                "rank": rank,
+                "layouts": len(plans),
+                "paper": named.get(plan.widths, ""),
+            }
+
+
+def _kept(count: int) -> set[int]:
+    """Return the ranks that are kept of so many layouts, the last among them.
+
+    >>> sorted(_kept(50))[FIRST - 1 :]
+    [24, 25, 26, 28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48, 50]
+    """
+    kept = {*range(1, min(FIRST, count) + 1), count}
+    rank = FIRST
+    while rank < count:
+        kept.add(rank)
+        rank += max(1, -(-rank * PER_CENT // 100))
+    return kept
+
+
+def _spaced(numbers: Sequence[int]) -> str:
+    return " ".join(map(str, numbers))

@@ -123,7 +123,7 @@ EXPECTED: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class FogUnit:
     """A row of [Fog] Tables 2 to 4: the paper's name, the same block in our notation, its numbers.
 
     `inner` is the ratio of the interior width to the output; parameters in millions. `depth` counts
@@ -142,26 +142,26 @@ class Unit:
 _QUARTER: Final = Fraction(1, 4)
 # [Fog] Tables 2, 3 and 4. A number in parentheses is a number of groups.
 UNITS: Final = (
-    Unit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "13.9", _QUARTER, 98),
-    Unit(2, "PW+GConv(32)+PW", "PW+GC(32)+PW", 256, "13.9", _QUARTER, 98),
-    Unit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "28.4", _QUARTER, 194),
-    Unit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 200, "28.4", _QUARTER, 98),
-    Unit(2, "PW+GConv(2)+PW", "PW+GC(2)+PW", 256, "28.4", _QUARTER, 98),
-    Unit(2, "PW+GConv(64)+PW", "PW+GC(64)+PW", 512, "28.4", _QUARTER, 98),
-    Unit(3, "Standard", "CONV(3)", 64, "11.2"),
-    Unit(3, "DW+PW", "DW+PW", 72, "0.8"),
-    Unit(3, "DW+PW", "DW+PW", 280, "11.2"),
-    Unit(3, "GConv(4)+PWGConv(32)", "GC(4)+GPW(32)", 128, "11.2"),
-    Unit(3, "GConv(16)+PWGConv(16)", "GC(16)+GPW(16)", 256, "11.3"),
-    Unit(3, "PW+DW+PW", "PW+DW+PW", 400, "11.0", _QUARTER),
-    Unit(3, "PWGConv(4)+DW+PWGConv(4)", "GPW(4)+DW+GPW(4)", 560, "11.3", _QUARTER),
-    Unit(4, "ResNet", "CONV(3)", 64, "11.2"),
-    Unit(4, "ResNet, bottleneck", "PW+CONV(3)+PW", 192, "11.3", _QUARTER),
-    Unit(4, "ResNeXt", "PW+GC(16)+PW", 192, "11.1", Fraction(1, 2)),
-    Unit(4, "Xception", "DW+PW", 280, "11.2"),
-    Unit(4, "ShuffleNet", "GPW(4)+DW+GPW(4)", 560, "11.3", _QUARTER),
-    Unit(4, "GConv(100)+PWGConv(2)", "GC(100)+GPW(2)", 200, "8.6"),
-    Unit(4, "PWGConv(100)+DW+PWGConv(2)", "GPW(100)+DW+GPW(2)", 700, "10.4", _QUARTER),
+    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "13.9", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(32)+PW", "PW+GC(32)+PW", 256, "13.9", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "28.4", _QUARTER, 194),
+    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 200, "28.4", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(2)+PW", "PW+GC(2)+PW", 256, "28.4", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(64)+PW", "PW+GC(64)+PW", 512, "28.4", _QUARTER, 98),
+    FogUnit(3, "Standard", "CONV(3)", 64, "11.2"),
+    FogUnit(3, "DW+PW", "DW+PW", 72, "0.8"),
+    FogUnit(3, "DW+PW", "DW+PW", 280, "11.2"),
+    FogUnit(3, "GConv(4)+PWGConv(32)", "GC(4)+GPW(32)", 128, "11.2"),
+    FogUnit(3, "GConv(16)+PWGConv(16)", "GC(16)+GPW(16)", 256, "11.3"),
+    FogUnit(3, "PW+DW+PW", "PW+DW+PW", 400, "11.0", _QUARTER),
+    FogUnit(3, "PWGConv(4)+DW+PWGConv(4)", "GPW(4)+DW+GPW(4)", 560, "11.3", _QUARTER),
+    FogUnit(4, "ResNet", "CONV(3)", 64, "11.2"),
+    FogUnit(4, "ResNet, bottleneck", "PW+CONV(3)+PW", 192, "11.3", _QUARTER),
+    FogUnit(4, "ResNeXt", "PW+GC(16)+PW", 192, "11.1", Fraction(1, 2)),
+    FogUnit(4, "Xception", "DW+PW", 280, "11.2"),
+    FogUnit(4, "ShuffleNet", "GPW(4)+DW+GPW(4)", 560, "11.3", _QUARTER),
+    FogUnit(4, "GConv(100)+PWGConv(2)", "GC(100)+GPW(2)", 200, "8.6"),
+    FogUnit(4, "PWGConv(100)+DW+PWGConv(2)", "GPW(100)+DW+GPW(2)", 700, "10.4", _QUARTER),
 )
 
 

@@ -15,7 +15,7 @@ from ifspace.stages.networks import fog
 @pytest.mark.parametrize("classifier", [False, True])
 def test_formulas_count_as_the_built_network(unit, classifier):
     for opening in ("plain", "projection"):
-        how = fog_tables.Convention(opening, classifier, True)
+        how = fog_tables.FogConvention(opening, classifier, True)
         side_way = opening == "projection"
         layout = fog(224, unit.block, unit.width, 3, unit.inner, side_way, classifier)
         # The program's network has a projection in its first stage too.
@@ -34,7 +34,7 @@ def test_formulas_count_as_the_built_unit(unit):
 
 def test_joined_openings_by_hand():
     # CONV(3) at 64: per stage 9 C² to open, 9 F² for one unit more; C is 64, 64, 128, 256.
-    how = fog_tables.Convention("joined", False, False)
+    how = fog_tables.FogConvention("joined", False, False)
     opens = sum(9 * c * c for c in (64, 64, 128, 256))
     more = sum(9 * f * f for f in (64, 128, 256, 512))
     unit = next(each for each in UNITS if each.block == "CONV(3)")
@@ -69,7 +69,7 @@ def test_numbers_of_blocks_are_the_nearest_and_follow_printed_depths():
 
 def test_standard_convolution_is_resnet_18_without_its_classifier():
     unit = next(each for each in UNITS if each.name == "ResNet")
-    how = fog_tables.Convention("projection", False, True)
+    how = fog_tables.FogConvention("projection", False, True)
     assert (how, 4) in fog_tables.exact(unit)
     # torchvision's resnet18: 11,689,512 with 513,000 in the classifier and a stem of 7x7.
     stem = (49 - 9) * 3 * 64
