@@ -23,10 +23,10 @@ from ifspace.answer import Answer, Status
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
-from ifspace.models.edits import EditedNetwork, ImageSize
-from ifspace.models.graph import Size, Trace, TracedLayer
+from ifspace.models.edits import EditedNetwork
+from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
 from ifspace.models.surgery import Replace
-from ifspace.models.tracing import checked_model, evaluated
+from ifspace.models.tracing import Image, checked_model, evaluated
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, fit_blocks, random_images
 from ifspace.nn.block import BlockModule, Style, block_style
@@ -241,7 +241,7 @@ class DecomposedNetwork(EditedNetwork):
 
 def decompose(
     network: nn.Module | EditedNetwork,
-    x: Tensor | Sequence[int],
+    x: Image,
     blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
     budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
     *,

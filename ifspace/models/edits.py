@@ -11,13 +11,12 @@ from typing import Any, ClassVar, Final, Protocol, Self
 from torch import nn
 
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.models.graph import ImageSize
 from ifspace.models.surgery import Append, Remove, Replace
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.network import MAX_CLASSES, Network
 from ifspace.stages.layout import MAX_SIDE
 from ifspace.values import set_fields, whole_number
-
-ImageSize = tuple[int, int, int]
 
 
 class Step(Protocol):

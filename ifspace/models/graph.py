@@ -19,7 +19,8 @@ import numpy.typing as npt
 from ifspace.kinds import KINDS, ConvKind, find_kind
 
 # (height, width) in pixels.
-Size = tuple[int, int]
+Size = tuple[int, int]  # (height, width) in pixels
+ImageSize = tuple[int, int, int]  # (channels, height, width)
 # The kind of a fully connected layer behind the feature maps, which is no convolution.
 LINEAR: Final = "LINEAR"
 

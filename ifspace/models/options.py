@@ -13,12 +13,8 @@ from ifspace.cli.requirements import TORCH, check_installed
 if TYPE_CHECKING:
     from torch import nn
 
-    from ifspace.models.edits import EditedNetwork, ImageSize
-    from ifspace.models.graph import (
-        Size,
-        TracedLayer,
-    )
-
+    from ifspace.models.edits import EditedNetwork
+    from ifspace.models.graph import ImageSize, Size, TracedLayer
 
 model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ifspace.answer import Answer, Status
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
-from ifspace.models.edits import EditedNetwork, ImageSize
-from ifspace.models.graph import Size, Trace
+from ifspace.models.edits import EditedNetwork
+from ifspace.models.graph import ImageSize, Size, Trace
 from ifspace.models.surgery import Append, Remove
 from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced

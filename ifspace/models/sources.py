@@ -28,7 +28,8 @@ import torch
 from torch import nn
 
 from ifspace.errors import DeviceError, IfspaceError, SettingError
-from ifspace.models.edits import EditedNetwork, Edits, ImageSize
+from ifspace.models.edits import EditedNetwork, Edits
+from ifspace.models.graph import ImageSize
 from ifspace.nn.checks import check_seed, first_line, kind_of, wrong_type
 from ifspace.nn.network import (
     MAX_CLASSES,

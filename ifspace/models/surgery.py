@@ -34,6 +34,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ifspace.block import SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.kernels.windows import windows_of
+from ifspace.models.graph import Size
 from ifspace.nn import RollingPointwiseConv2d
 from ifspace.nn.block import (
     ACTIVATIONS,
@@ -50,8 +51,6 @@ from ifspace.stages.layout import (
     block_json,
 )
 from ifspace.values import whole_number
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from ifspace.models.edits import ImageSize
+from ifspace.models.graph import ImageSize
 from ifspace.models.sources import (
     network,
 )
