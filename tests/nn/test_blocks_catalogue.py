@@ -58,12 +58,14 @@ def test_all_designs_are_looked_at():
     assert [sum(each.layers == n for each in designs()) for n in (2, 3, 4)] == [5, 17, 71]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", [PLAIN, LINEAR], ids=["plain", "batch-norm"])
 def test_the_field_by_autograd_is_the_exact_field(style):
     for design in designs(max_len=6 if style == LINEAR else 4):
         check_field(design, style)
 
 
+@pytest.mark.slow
 def test_the_field_where_groups_do_not_nest():
     for design in designs(12, max_len=4):
         check_field(design, LINEAR)
@@ -92,6 +94,7 @@ def test_macs_and_activations_by_hooks(stride):
         assert written == block.activations_per_pixel(stride) * pixels, design.block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_they_compute_and_the_shape_of_a_convolution(stride):
     x = torch.randn(2, CHANNELS, 7, 6, dtype=torch.float64)
@@ -106,6 +109,7 @@ def test_what_they_compute_and_the_shape_of_a_convolution(stride):
         torch.testing.assert_close(y, plain(x), msg=lambda text, d=design: f"{d.block}: {text}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

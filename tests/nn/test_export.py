@@ -29,6 +29,7 @@ def trained(text: str, out_channels: int, **options) -> nn.Module:
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "out_channels", "options"), CASES)
 def test_an_exported_block_runs_with_equal_output(tmp_path, text, out_channels, options):
     module = trained(text, out_channels, **options)
@@ -82,6 +83,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         export_onnx(build("DW", 8), torch.ones(1, 8, 4, 4), tmp_path / "block.onnx")
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_refused_and_an_older_file_kept(tmp_path, monkeypatch):
     older = tmp_path / "block.onnx"
     older.write_text("older")

@@ -146,6 +146,7 @@ def test_one_dimension() -> None:
     assert sum(each.numel() for each in made.parameters()) == flat.params
 
 
+@pytest.mark.slow
 def test_export_and_compile_take_a_network() -> None:
     made = build_network(small(), seed=0).eval()
     x = torch.randn(2, 3, 8, 8)

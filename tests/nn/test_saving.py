@@ -120,6 +120,7 @@ def test_equal_networks_make_equal_bytes(tmp_path: Path) -> None:
     assert a == b != c
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_holds_and_loads_without_the_solver(tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
     save(small(), file)
