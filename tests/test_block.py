@@ -94,7 +94,7 @@ def test_a_wrong_block_says_what_is_allowed(text: str, message: str) -> None:
     assert "; allowed: " in str(caught.value)
 
 
-def test_wrong_values_are_refused_at_construction() -> None:
+def test_wrong_values_raise_at_construction() -> None:
     with pytest.raises(BlockError, match=r"overlap out of range: got 0.5"):
         Layer("RPW", 8, 0.5)
     with pytest.raises(BlockError, match=r"GPW groups out of range: got 2.0"):
@@ -296,6 +296,6 @@ def test_canonical_order() -> None:
 
 
 @pytest.mark.parametrize("ratio", ["1e999999999", "1" * 10, "wide", "1/0"])
-def test_a_bottleneck_ratio_of_other_text_is_refused(ratio: str) -> None:
+def test_a_bottleneck_ratio_of_other_text_raises(ratio: str) -> None:
     with pytest.raises(BlockError, match=r"malformed bottleneck ratio: got .*; write 1/4 or 2"):
         Block.parse("PW+PW").at(16, bottleneck=ratio)

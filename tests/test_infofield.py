@@ -181,7 +181,7 @@ def test_volume_in_one_dimension_is_linear_in_the_side() -> None:
     assert channel_fields(line.layers) == (1, 12)
 
 
-def test_gain_takes_alpha_and_refuses_empty_fields() -> None:
+def test_gain_takes_alpha_and_raises_for_empty_fields() -> None:
     assert gain(10, 20, v0=100, alpha=0) == 1.0
     assert gain(10, 20, v0=100) < gain(10, 20, v0=100, alpha=1)
     with pytest.raises(SettingError, match="a gain needs positive volumes: got previous 0"):

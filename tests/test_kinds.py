@@ -136,7 +136,7 @@ def test_overlap_is_read_exactly(text: str, value: Fraction) -> None:
 @pytest.mark.parametrize(
     "text", ["1", "1.0", "3/2", "-0.5", "x", "", "1/0", "nan", "1e-1", 0.5, -1]
 )
-def test_overlap_outside_its_range_is_refused(text: object) -> None:
+def test_overlap_outside_its_range_raises(text: object) -> None:
     with pytest.raises(BlockError, match=r"^overlap out of range: got .*; allowed: 0 <= o < 1"):
         parse_overlap(text)
 

@@ -114,7 +114,7 @@ def test_empty_chain_sees_itself() -> None:
     assert channel_fields(()) == ()
 
 
-def test_layers_that_do_not_fit_are_refused() -> None:
+def test_layers_that_do_not_fit_raise() -> None:
     chain = (SizedLayer(Layer("PW"), 4, 8), SizedLayer(Layer("PW"), 4, 4))
     with pytest.raises(BlockError, match="layers do not fit: got 8 channels into PW of 4"):
         channel_field(chain)

@@ -286,13 +286,13 @@ def test_what_a_block_says_of_itself():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(make, message):
+def test_what_does_not_fit_raises_one_line(make, message):
     with pytest.raises(IfspaceError, match=message) as refused:
         make()
     assert "\n" not in str(refused.value)
 
 
-def test_a_refused_argument_is_named():
+def test_the_argument_of_an_error_is_named():
     with pytest.raises(SettingError, match="unknown shortcut") as refused:
         Style(shortcut="dense")
     assert refused.value.argument == "shortcut"

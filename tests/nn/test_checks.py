@@ -1,4 +1,4 @@
-"""What a newcomer gives by mistake: refused in one line that says what to give instead."""
+"""Mistakes of a first user: each raises an error of one line that says what to write instead."""
 
 import subprocess
 import sys
@@ -130,7 +130,7 @@ def block() -> BlockModule:
         ],
     ],
 )
-def test_mistakes_are_refused_in_one_line(make: Callable[[], Any], said: str) -> None:
+def test_mistakes_raise_one_line(make: Callable[[], Any], said: str) -> None:
     with pytest.raises(IfspaceError, match=f"^{said}") as refused:
         make()
     assert "\n" not in str(refused.value)
@@ -163,7 +163,7 @@ def conv() -> nn.Module:
         (block(), torch.ones(1, 8, 4, 4).double(), "module cannot be exported with this example"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_in_one_line(
+def test_what_cannot_be_exported_raises_one_line(
     tmp_path: Path, module: Any, example: Any, said: str
 ) -> None:
     with pytest.raises(IfspaceError, match=f"^{said}") as refused:
@@ -172,7 +172,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_path_of_an_export_that_is_none_is_refused() -> None:
+def test_a_path_of_an_export_that_is_none_raises() -> None:
     with pytest.raises(SettingError, match=r"^wrong path: got None; allowed: a str or a Path"):
         export_onnx(conv(), torch.ones(1, 8, 4, 4), None)  # type: ignore[arg-type]
 

@@ -69,7 +69,7 @@ def test_parts_that_were_in_evaluation_stay_so():
     assert [name for name, part in module.named_modules() if not part.training] == ["layer0_bn"]
 
 
-def test_a_name_that_is_not_of_an_onnx_file_is_refused(tmp_path):
+def test_a_name_that_is_not_of_an_onnx_file_raises(tmp_path):
     with pytest.raises(OutputError, match=r"not the name of an ONNX file: got .*block\.pt; allow"):
         export_onnx(build("DW", 8), torch.ones(1, 8, 4, 4), tmp_path / "block.pt")
     assert not list(tmp_path.iterdir())
@@ -84,7 +84,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_place_that_cannot_be_written_is_refused_and_an_older_file_kept(tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_raises_and_the_older_file_is_kept(tmp_path, monkeypatch):
     older = tmp_path / "block.onnx"
     older.write_text("older")
     module = build("DW", 8)

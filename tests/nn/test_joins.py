@@ -103,7 +103,7 @@ def test_parts_that_do_not_fit_are_named(layout: Layout, said: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", [2, 5, 25])
-def test_pixels_that_are_no_square_within_the_maps_are_refused(pixels: int) -> None:
+def test_pixels_that_are_no_square_within_the_maps_raise(pixels: int) -> None:
     with pytest.raises(SettingError, match=f"^the classifier does not fit: got {pixels} pixels"):
         head_side(changed(stem_and_head={"pixels": pixels}))
     assert head_side(changed(stem_and_head={"pixels": 16})) == 4

@@ -173,13 +173,13 @@ def test_a_sequence_rolls_as_a_map_does():
         (lambda: RollingPointwiseConv2d(8, 8, 2)(torch.ones(8, 2, 2)), "input is not 4-D"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(make, message):
+def test_what_does_not_fit_raises_one_line(make, message):
     with pytest.raises(IfspaceError, match=message) as refused:
         make()
     assert "\n" not in str(refused.value)
 
 
-def test_a_new_kind_without_a_module_is_refused(monkeypatch):
+def test_a_new_kind_without_a_module_raises(monkeypatch):
     monkeypatch.setitem(KINDS, "NEW", replace(KINDS["PW"], symbol="NEW"))
     with pytest.raises(BlockError, match="no module for this kind: got NEW; allowed: PW, GC"):
         layer_module(SizedLayer(Layer("NEW"), 8, 8))

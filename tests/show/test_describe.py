@@ -105,12 +105,12 @@ def test_formulas_name_the_inner_widths() -> None:
         ("", 16, "a block needs a layer"),
     ],
 )
-def test_a_wrong_block_is_refused(text: str, channels: int, message: str) -> None:
+def test_a_wrong_block_raises(text: str, channels: int, message: str) -> None:
     with pytest.raises(BlockError, match=message):
         describe(text, channels)
 
 
-def test_a_width_that_takes_too_long_is_refused() -> None:
+def test_a_width_that_takes_too_long_raises() -> None:
     with pytest.raises(SettingError, match="channels out of range: got 5000"):
         describe("DW+PW", 5000)
     with pytest.raises(SettingError, match="out_channels out of range: got 5000"):
@@ -118,13 +118,13 @@ def test_a_width_that_takes_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize("ratio", ["257", "4097/16", "1/3", "1e999999999"])
-def test_an_inner_width_that_takes_too_long_is_refused(ratio: str) -> None:
+def test_an_inner_width_that_takes_too_long_raises(ratio: str) -> None:
     with pytest.raises(SettingError, match=r"bottleneck is not .*, ratio x 16 whole, 1 to 4096"):
         describe("PW+PW", 16, bottleneck=ratio)
 
 
 @pytest.mark.parametrize("text", ["(DW)x65", "(DW+PW+PW)x43", "+".join(["DW"] * 129)])
-def test_a_block_that_takes_too_long_is_refused(text: str) -> None:
+def test_a_block_that_takes_too_long_raises(text: str) -> None:
     allowed = "at most 64 copies and 128 layers in all"
     with pytest.raises(SettingError, match=f"composition too long.*; allowed: {allowed}; "):
         describe(text, 16)

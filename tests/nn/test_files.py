@@ -146,7 +146,7 @@ def test_the_file_says_what_it_holds_and_loads_without_the_solver(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["net", "net.pt", "net.safetensors.gz"])
-def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+def test_other_suffixes_raise(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=f"^unknown format of a network: got {name}; allowed: .s"):
         save(small(), tmp_path / name)
     assert not list(tmp_path.iterdir())
@@ -170,7 +170,7 @@ def test_an_older_file_stays_when_writing_fails(
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
-def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+def test_places_that_cannot_be_written_raise(tmp_path: Path) -> None:
     (tmp_path / "dir.safetensors").mkdir()
     for name in ("none/net.safetensors", "dir.safetensors"):
         with pytest.raises(
@@ -179,7 +179,7 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
             save(small(), tmp_path / name)
 
 
-def test_a_network_without_weights_is_refused(tmp_path: Path) -> None:
+def test_a_network_without_weights_raises(tmp_path: Path) -> None:
     made = build_network(small().layout, device="meta")
     with pytest.raises(OutputError, match=r"^a network without weights: got tensors on the meta"):
         save(made, tmp_path / "net.safetensors")
@@ -218,7 +218,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
         ),
     ],
 )
-def test_files_that_were_tampered_with_are_refused(
+def test_files_that_were_tampered_with_raise(
     tmp_path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any], said: str
 ) -> None:
     file = tmp_path / "net.safetensors"
@@ -234,7 +234,7 @@ def test_files_that_were_tampered_with_are_refused(
     assert "\n" not in str(fault.value)
 
 
-def test_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_foreign_files_raise(tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file({"x": torch.ones(2)}, file, metadata)
@@ -246,7 +246,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1])
-def test_truncated_files_are_refused(tmp_path: Path, keep: int) -> None:
+def test_truncated_files_raise(tmp_path: Path, keep: int) -> None:
     file = tmp_path / "net.safetensors"
     save(small(), file)
     file.write_bytes(file.read_bytes()[:keep])
@@ -254,7 +254,7 @@ def test_truncated_files_are_refused(tmp_path: Path, keep: int) -> None:
         load(file)
 
 
-def test_files_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_there_raise(tmp_path: Path) -> None:
     for name, why in (("none.safetensors", "No such file"), (".", "Is a directory")):
         with pytest.raises(NetworkFileError, match=f"^network cannot be read: got .*{why}"):
             load(tmp_path / name)

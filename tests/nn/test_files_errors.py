@@ -1,4 +1,4 @@
-"""What `save` writes `load` reads: all else is refused, before a file is made or when read."""
+"""Networks that `save` does not write, and files that `load` does not read."""
 
 import json
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def sparse(made: Network) -> None:
         (sparse, "got weights that are not those of its description: head.logits.weight; allowed"),
     ],
 )
-def test_what_load_would_refuse_is_not_written(
+def test_what_load_cannot_read_is_not_written(
     tmp_path: Path, change: Callable[[Network], None], said: str
 ) -> None:
     made = small()
@@ -132,7 +132,7 @@ def test_weights_that_share_memory_are_each_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [nn.Linear(2, 2), None, "vgg16", Network])
-def test_what_is_no_network_is_refused(tmp_path: Path, wrong: Any) -> None:
+def test_what_is_no_network_raises(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(
         SettingError, match=r"^wrong network: got .*; allowed: a Network, of build_"
     ):
@@ -141,14 +141,14 @@ def test_what_is_no_network_is_refused(tmp_path: Path, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [None, 0, b"net.safetensors", "a\0.safetensors"])
-def test_what_is_no_path_is_refused(path: Any) -> None:
+def test_what_is_no_path_raises(path: Any) -> None:
     for call in (lambda: save(small(), path), lambda: load(path)):
         with pytest.raises(SettingError, match=r"^wrong path: got "):
             call()
 
 
 @pytest.mark.parametrize("device", ["gpu", 3, "cuda:99", "meta", "", 1.5, True])
-def test_a_device_that_cannot_be_used_is_what_is_refused(tmp_path: Path, device: Any) -> None:
+def test_a_device_that_cannot_be_used_raises(tmp_path: Path, device: Any) -> None:
     save(small(), tmp_path / "net.safetensors")
     with pytest.raises(
         DeviceError, match=r"^device cannot be used: got .*; allowed: cpu, cuda wh"
@@ -194,7 +194,7 @@ def wide(about: dict[str, Any]) -> None:
         (wide, SENSELESS),
     ],
 )
-def test_crafted_descriptions_are_refused_in_one_line(
+def test_crafted_descriptions_raise_one_line(
     tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str
 ) -> None:
     file = tmp_path / "net.safetensors"
@@ -209,7 +209,7 @@ def test_crafted_descriptions_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
-def test_weights_that_are_no_floats_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_weights_that_are_no_floats_raise(tmp_path: Path, dtype: torch.dtype) -> None:
     file = tmp_path / "net.safetensors"
     save(small(), file)
     with safe_open(file, "pt") as opened:
@@ -221,7 +221,7 @@ def test_weights_that_are_no_floats_are_refused(tmp_path: Path, dtype: torch.dty
         load(file)
 
 
-def test_every_refusal_is_of_ifspace() -> None:
+def test_every_error_is_of_ifspace() -> None:
     assert issubclass(NetworkFileError, IfspaceError)
     with pytest.raises(
         NetworkFileError, match=r"^network cannot be read: got none/x.safetensors \("

@@ -1,4 +1,4 @@
-"""How networks are drawn, trained, copied, exported, and what they refuse."""
+"""How networks are initialised, trained, copied and exported, and which errors they raise."""
 
 import copy
 import pickle
@@ -105,7 +105,7 @@ def test_weights_keep_the_variance_behind_a_relu() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 3, 16, 16), (2, 4, 8, 8), (3, 8, 8)])
-def test_images_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
+def test_images_of_another_size_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(
         KernelError,
         match=r"^input does not fit the network: got \[.*\]; allowed: "
@@ -169,12 +169,12 @@ def test_export_and_compile_take_a_network() -> None:
         ({"dropout": True}, "dropout out of range: got True"),
     ],
 )
-def test_styles_that_do_not_exist_are_refused(wrong: dict[str, object], said: str) -> None:
+def test_styles_that_do_not_exist_raise(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}"):
         NetworkStyle(**wrong)  # type: ignore[arg-type]
 
 
-def test_layouts_that_no_network_has_are_refused() -> None:
+def test_layouts_that_no_network_has_raise() -> None:
     frame = StemAndHead(projections=True)
     with pytest.raises(SettingError, match=r"^projections without shortcuts: got residual 0"):
         build_network(make_layout("CONV", (8,), (4,), (1,), stem_and_head=frame), NetworkStyle())
