@@ -35,7 +35,7 @@ class Step(Protocol):
         """Return the step that `to_json` wrote."""
 
 
-# Name in files -> class; a kind of step is a row.
+# The name of a step in files, and its class.
 STEPS: Final[dict[str, type[Step]]] = {step.step: step for step in (Replace, Remove, Append)}
 
 

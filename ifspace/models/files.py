@@ -183,8 +183,8 @@ def _before_steps(name: str, edits: Edits, into: nn.Module | EditedNetwork | Non
     Raises: NetworkFileError when it cannot be made.
     """
     if into is not None:
-        given = EditedNetwork.of(into)
-        return EditedNetwork(deepcopy(checked_model(given.model)), given.edits)
+        base = EditedNetwork.of(into)
+        return EditedNetwork(deepcopy(checked_model(base.model)), base.edits)
     if edits.source is None:
         raise NetworkFileError.because(
             f"{name} needs the network that it was saved from",

@@ -185,18 +185,18 @@ def check_combination(options: Mapping[str, Any]) -> None:
     Raises: SettingError.
     """
 
-    def given(*names: str) -> list[str]:
+    def present(*names: str) -> list[str]:
         return [name for name in names if options[name] not in (None, False)]
 
-    blocks = given("block", "blocks", "cheapest")
-    budgets = given("params", "macs", "latency_budget_ms")
-    organizer = given("moves", "theta")
+    blocks = present("block", "blocks", "cheapest")
+    budgets = present("params", "macs", "latency_budget_ms")
+    organizer = present("moves", "theta")
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
     for wrong, got, allowed in (
         (len(blocks) > 1, blocks, "one of them; --blocks takes several"),
         (
             not blocks,
-            [*given(*_FOR_BLOCKS), "no block"],
+            [*present(*_FOR_BLOCKS), "no block"],
             "--block, --blocks or --cheapest beside them",
         ),
         (options["stages_only"], ["stages_only", *blocks], "--stages-only without blocks"),
@@ -212,7 +212,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         ),
         (
             not budgets and (options["objective"] == "keep" or options["block"] is not None),
-            [*given("objective"), "no budget"],
+            [*present("objective"), "no budget"],
             "--objective with --params or --macs; params or macs also with several blocks",
         ),
         (

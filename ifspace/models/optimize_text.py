@@ -217,10 +217,10 @@ class OptimizationReport:
     def _states(self, plan: Reorganization) -> list[State]:
         """Return the states of the organizer, and the end of the plan if it is none of them."""
         published = [comparison.published for comparison in self._published(plan)]
-        found = states(plan.trajectory, plan.alpha, published)
-        if _taken(plan) == BEST:
-            found.append(State(BEST, None, plan.end, plan.end.gain(plan.alpha)))
-        return found
+        organized = states(plan.trajectory, plan.alpha, published)
+        if _taken(plan) != BEST:
+            return organized
+        return [*organized, State(BEST, None, plan.end, plan.end.gain(plan.alpha))]
 
     def _published(self, plan: Reorganization) -> list[PublishedComparison]:
         classifier = sum(layer.params for layer in self.optimization.before.head)
@@ -281,15 +281,15 @@ def _blocks_values(done: Optimization) -> dict[str, Any]:
         },
         "replaced": [
             {
-                "name": row.name,
-                "block": str(row.sized.block),
-                "stride": row.step.stride,
-                "params": row.params,
-                "macs": row.macs,
-                "field": row.fields,
-                "fit": _fit_values(fits.get(row.name)),
+                "name": replacement.name,
+                "block": str(replacement.sized.block),
+                "stride": replacement.step.stride,
+                "params": replacement.params,
+                "macs": replacement.macs,
+                "field": replacement.fields,
+                "fit": _fit_values(fits.get(replacement.name)),
             }
-            for row in plan.replaced
+            for replacement in plan.replaced
         ],
         "kept": plan.kept,
         "skipped": [{"name": conv.name, "reason": conv.reason} for conv in plan.skipped],

@@ -282,7 +282,7 @@ def _start(network: EditedNetwork, trace: Trace) -> tuple[AnyLayout, tuple[Size,
         raise SettingError.because(
             "no unit of the network can move",
             got=f"{len(stages)} stages without one",
-            allowed="units that stand in a row and keep the shape of their maps",
+            allowed="units one after another that keep the shape of their feature map",
             remedy="`ifspace analyze` lists the units",
             argument="model",
         )

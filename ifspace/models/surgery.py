@@ -483,20 +483,20 @@ def widened(parts: Mapping[str, nn.Module], channels: int) -> dict[str, nn.Modul
 
     Raises: SettingError for groups that do not divide the width, or modules that take no other.
     """
-    row = nn.Sequential()
-    row._modules.update(parts)
-    for name, module in list(row.named_modules()):
-        _remove_stride(row, name, module)
-    probe = without_values(row).eval()
+    sequence = nn.Sequential()
+    sequence._modules.update(parts)
+    for name, module in list(sequence.named_modules()):
+        _remove_stride(sequence, name, module)
+    probe = without_values(sequence).eval()
     layers = [module for module in probe.modules() if isinstance(module, _Layer)]
     if not layers:
         raise _no_copy("no convolution", channels)
     entry, gates = _reads(layers[0]), False
-    for _ in range(2 * len(list(row.modules()))):
+    for _ in range(2 * len(list(sequence.modules()))):
         misfit = _first_misfit(probe, channels, entry if gates else None)
         if misfit is None:
-            return children_of(row)
-        for model in (row, probe):
+            return children_of(sequence)
+        for model in (sequence, probe):
             _resize(model, misfit)
         gates = gates or misfit.pooled
     raise _no_copy("modules that never fit", channels)
@@ -512,22 +512,22 @@ def without_values(model: nn.Module) -> nn.Module:
     return deepcopy(model, memo)
 
 
-def _first_misfit(row: nn.Module, channels: int, gated: int | None) -> _MisfitError | None:
+def _first_misfit(sequence: nn.Module, channels: int, gated: int | None) -> _MisfitError | None:
     """Return the first misfit when modules read `channels`, None if there is none.
 
     `gated`: the channels written by layers that scale a feature map as wide as the input.
     """
-    blocks = [name for name, module in row.named_modules() if isinstance(module, BlockModule)]
+    blocks = [name for name, module in sequence.named_modules() if isinstance(module, BlockModule)]
     hooks = [
         module.register_forward_pre_hook(partial(_check_width, name, channels, gated))
-        for name, module in row.named_modules()
+        for name, module in sequence.named_modules()
         if isinstance(module, _Layer | _Norm) and not any(name.startswith(f"{b}.") for b in blocks)
     ]
-    like = next(row.parameters(), torch.empty(0))
-    size = [_PROBE_SIZE] * (1 if any(map(_is_one_dimensional, row.modules())) else 2)
+    like = next(sequence.parameters(), torch.empty(0))
+    size = [_PROBE_SIZE] * (1 if any(map(_is_one_dimensional, sequence.modules())) else 2)
     try:
         with torch.no_grad():
-            row(torch.empty(1, channels, *size, dtype=like.dtype, device="meta"))
+            sequence(torch.empty(1, channels, *size, dtype=like.dtype, device="meta"))
     except _MisfitError as misfit:
         return misfit
     except IfspaceError:
@@ -567,23 +567,23 @@ def _is_one_dimensional(module: nn.Module) -> bool:
     )
 
 
-def _remove_stride(row: nn.Module, name: str, module: Any) -> None:
+def _remove_stride(sequence: nn.Module, name: str, module: Any) -> None:
     if isinstance(module, BlockModule) and module.stride > 1:
-        row.set_submodule(name, _block_at(module, module.sized.channels))
+        sequence.set_submodule(name, _block_at(module, module.sized.channels))
     elif isinstance(module, _Conv):
         module.stride = tuple(1 for _ in module.stride)
     elif isinstance(module, FreeShortcut):
         module.stride = 1
 
 
-def _resize(row: nn.Module, misfit: _MisfitError) -> None:
+def _resize(sequence: nn.Module, misfit: _MisfitError) -> None:
     """Make a module read or write as many channels as it must."""
-    module: Any = row.get_submodule(misfit.name)
+    module: Any = sequence.get_submodule(misfit.name)
     width = misfit.width
     if is_parametrized(module):
         raise _no_copy("weights made of others", width)
     if isinstance(module, BlockModule):
-        row.set_submodule(misfit.name, _block_at(module, width))
+        sequence.set_submodule(misfit.name, _block_at(module, width))
     elif isinstance(module, nn.Linear):
         _resize_linear(module, width, misfit.writes)
     elif isinstance(module, RollingPointwiseConv2d):
