@@ -1,7 +1,7 @@
-"""A block is a word over six kinds; everything said about it is derived from that word.
+"""Convolution blocks by their information field: a block is a sequence of layers of six kinds.
 
-KINDS -> Block -> information field -> search and rules -> Catalogue. Names are imported when they
-are first used, so that `import ifspace` costs nothing:
+KINDS -> Block -> information field -> enumeration -> Catalogue. Names are imported when they are
+first used, so that `import ifspace` is fast:
 
 >>> import ifspace
 >>> ifspace.describe("DW+PW", channels=64).params

@@ -1,10 +1,10 @@
-"""The errors that ifspace raises for a caller's mistake: one line, four facts, one remedy."""
+"""The errors that ifspace raises: one line with the fact, what it got, what is allowed, a remedy."""
 
 from typing import Any, Self
 
 
 class IfspaceError(Exception):
-    """Anything that ifspace refuses; catch this to catch every refusal of the library.
+    """The base of all errors of ifspace.
 
     >>> raise BlockError.because("no such kind", got="'XY'", allowed="PW, DW", remedy="pick one")
     Traceback (most recent call last):

@@ -253,9 +253,9 @@ def tensor_mismatch(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> 
     return f"weights that are not those of its description: {wrong[0]}{others}" if wrong else ""
 
 
-def _fits(tensor: torch.Tensor, place: torch.Tensor) -> bool:
-    dtypes = FLOATS if place.is_floating_point() else (place.dtype,)
-    same = tensor.shape == place.shape and tensor.dtype in dtypes
+def _fits(tensor: torch.Tensor, parameter: torch.Tensor) -> bool:
+    dtypes = FLOATS if parameter.is_floating_point() else (parameter.dtype,)
+    same = tensor.shape == parameter.shape and tensor.dtype in dtypes
     return same and tensor.layout == torch.strided
 
 
