@@ -1,4 +1,4 @@
-"""The errors that ifspace raises: one line with the fact, what it got, what is allowed, a remedy."""
+"""The errors of ifspace, each in one line: the fact, the value, what is allowed, and a remedy."""
 
 from typing import Any, Self
 
