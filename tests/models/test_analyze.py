@@ -31,6 +31,7 @@ def seen(stage: StageReport) -> tuple[int, tuple[int, ...], list[float]]:
     return stage.side[0], volumes, [unit.gain for unit in stage.units if unit.gain is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [32, 224])
 @pytest.mark.parametrize("name", [each for each in networks.NETWORKS if each != "layout-residual"])
 def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
@@ -66,8 +67,8 @@ def test_residual_units_of_two_layers_see_as_far_as_both() -> None:
 def test_table_1_of_the_information_field() -> None:
     row = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
     report = analyze(row, (128, 8, 8))
-    assert [each.field.volume for each in report.layers] == [1152, 3200, 6272]
-    assert [each.gain for each in report.layers] == [
+    assert [entry.field.volume for entry in report.layers] == [1152, 3200, 6272]
+    assert [entry.gain for entry in report.layers] == [
         None,
         pytest.approx(1.166, abs=5e-4),
         pytest.approx(0.297, abs=5e-4),
@@ -88,7 +89,7 @@ def test_table_2_of_the_information_field() -> None:
     ]
     assert [stage.saturated for stage in added.stages] == [False, False, False, True, True]
     assert [stage.full for stage in added.stages] == [False, False, False, True, True]
-    assert [each.layer.name for each in added.layers if each.adds_nothing] == [
+    assert [layer.layer.name for layer in added.layers if layer.adds_nothing] == [
         stage.units[place].name
         for stage, places in zip(added.stages[3:], ([2], [1, 2]), strict=True)
         for place in places
@@ -156,7 +157,7 @@ def test_units_beside_each_other_are_measured_by_what_they_read() -> None:
         gain(27, 75, 768),
         *[gain(147, 243, 768)] * 2,
     ]
-    assert [each.gain for each in stage.layers] == [
+    assert [entry.gain for entry in stage.layers] == [
         None,
         gain(27, 147, 768),
         gain(27, 75, 768),
@@ -165,7 +166,7 @@ def test_units_beside_each_other_are_measured_by_what_they_read() -> None:
         gain(75, 147, 768),
         gain(147, 243, 768),
     ]
-    assert [each.unit for each in stage.layers] == [0, 1, 1, 2, 3, 3, 4]
+    assert [entry.unit for entry in stage.layers] == [0, 1, 1, 2, 3, 3, 4]
 
 
 def test_a_shuffle_is_listed_and_has_no_gain() -> None:
@@ -173,19 +174,19 @@ def test_a_shuffle_is_listed_and_has_no_gain() -> None:
         conv(8, 8, 1, groups=4), nn.ChannelShuffle(4), conv(8, 8, 1, groups=4), conv(8, 8)
     )
     report = analyze(net, (8, 6, 6))
-    assert [each.layer.kind for each in report.layers] == ["GPW", "SH", "GPW", "CONV"]
+    assert [entry.layer.kind for entry in report.layers] == ["GPW", "SH", "GPW", "CONV"]
     shuffle = report.layers[1]
     assert (shuffle.gain, shuffle.adds_nothing, shuffle.layer.name) == (None, False, "1")
-    assert [each.field.channels for each in report.layers] == [2, 2, 4, 8]
+    assert [entry.field.channels for entry in report.layers] == [2, 2, 4, 8]
     assert shuffle.unit == 0
 
 
 def test_outputs_that_see_past_the_image() -> None:
     row = nn.Sequential(*(conv(3, 3) for _ in range(4)))
     report = analyze(row, (3, 7, 5))
-    assert [each.receptive for each in report.layers] == [(n, n) for n in (3, 5, 7, 9)]
-    assert [each.past_image for each in report.layers] == [False, False, True, True]
-    assert [each.past_image for each in analyze(row, (3, 7, 7)).layers] == [False] * 3 + [True]
+    assert [entry.receptive for entry in report.layers] == [(n, n) for n in (3, 5, 7, 9)]
+    assert [entry.past_image for entry in report.layers] == [False, False, True, True]
+    assert [entry.past_image for entry in analyze(row, (3, 7, 7)).layers] == [False] * 3 + [True]
 
 
 def test_a_stage_is_full_before_it_is_saturated() -> None:
@@ -203,7 +204,7 @@ def test_a_stage_is_full_before_it_is_saturated() -> None:
 
 
 def test_costs_add_up() -> None:
-    entry = next(each for each in ZOO if each.model == "torchvision:mobilenet_v3_small")
+    entry = next(entry for entry in ZOO if entry.model == "torchvision:mobilenet_v3_small")
     report = analyze(on_meta(entry), entry.image)
     held = (*report.gates, *report.head)
     assert report.params == (

@@ -155,8 +155,8 @@ def test_gates_head_and_what_does_not_run_are_named(run: Callable, file: str) ->
     assert [(layer["name"], layer["kind"]) for layer in found["head"]] == [("end", "LINEAR")]
     assert found["other_params_of"] == {"BatchNorm2d": 16}
     assert found["does_not_run"] == {"spare": 16 * 7 + 7}
-    counted = [each["params"] for stage in found["stages"] for each in stage["layers"]]
-    counted += [each["params"] for each in (*found["gates"], *found["head"])]
+    counted = [layer["params"] for stage in found["stages"] for layer in stage["layers"]]
+    counted += [layer["params"] for layer in (*found["gates"], *found["head"])]
     assert sum(counted) + found["other_params"] == found["params"]
     assert [stage["side"] for stage in found["stages"]] == [[8, 16], [4, 8]]
     assert found["stages"][0]["layers"][0]["field"] == [[1, 5], 3]

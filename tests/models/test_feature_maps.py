@@ -205,13 +205,13 @@ def seen_really(net: Moves) -> tuple[list[int], tuple[int, int]]:
 
 def check(names: Sequence[str]) -> None:
     net = Moves(names)
-    found = trace(net, IMAGE)
-    assert found.how == "export"
-    assert not found.notes
-    assert origins(found) == seen_really(net), names
+    graph = trace(net, IMAGE)
+    assert graph.how == "export"
+    assert not graph.notes
+    assert origins(graph) == seen_really(net), names
     with torch.no_grad():
-        assert found.nodes[-1].size == net(torch.zeros(1, *IMAGE)).shape[2:]
-    assert found.nodes[-1].layer.size_in == found.nodes[-1].size
+        assert graph.nodes[-1].size == net(torch.zeros(1, *IMAGE)).shape[2:]
+    assert graph.nodes[-1].layer.size_in == graph.nodes[-1].size
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -329,7 +329,7 @@ def test_channels_that_become_pixels_are_a_union_made_larger() -> None:
     assert node.stride == (Fraction(1, 2), Fraction(1, 2))
     join = maps.nodes[node.parents[0]]
     assert (join.op, join.size, len(join.parents)) == (Op.JOIN, (3, 3), 4)
-    sources = np.stack([maps.nodes[each].sources[:, 1] for each in join.parents])
+    sources = np.stack([maps.nodes[parent].sources[:, 1] for parent in join.parents])
     assert [sorted(column) for column in sources.T.tolist()] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert not maps.notes
 

@@ -81,12 +81,13 @@ NETWORKS: list[Callable[[], Case]] = [
 
 def of_layers(report: Report) -> dict[str, Field]:
     return {
-        each.layer.name: (each.field.size, each.field.channels)
-        for each in report.layers
-        if each.layer.kind != "SH"
+        entry.layer.name: (entry.field.size, entry.field.channels)
+        for entry in report.layers
+        if entry.layer.kind != "SH"
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", NETWORKS, ids=lambda case: case.__name__)
 def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
     torch.manual_seed(0)
@@ -109,11 +110,11 @@ def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
             stage.side,
             [real[unit] for unit in units if unit in real],
         )
-        layers = [each for each in stage.layers if each.layer.kind != "SH"]
+        layers = [entry for entry in stage.layers if entry.layer.kind != "SH"]
         assert layers
-        for each in layers:
-            seen = (each.field.size, each.field.channels)
-            assert seen == found[real[each.layer.name]], each.layer.name
+        for layer in layers:
+            seen = (layer.field.size, layer.field.channels)
+            assert seen == found[real[layer.layer.name]], layer.layer.name
         if case is shufflenet_v2:
             continue  # half of the channels of its units have seen nothing new
         for unit in stage.units:
@@ -152,13 +153,13 @@ class Branches(nn.Module):
 
 
 def test_a_concatenation_sees_what_the_part_sees_that_sees_most() -> None:
-    found = trace(Branches(), (4, 9, 9))
-    move = next(node for node in found.nodes if node.op is Op.MOVE)
-    propagation = Propagation(found, [0])
+    graph = trace(Branches(), (4, 9, 9))
+    move = next(node for node in graph.nodes if node.op is Op.MOVE)
+    propagation = Propagation(graph, [0])
     assert propagation.field(move.index, (9, 9)).volume == 3 * 3 * 2
     assert propagation.field(move.index, (9, 2)).size == (3, 2)
     # Of the layer behind it one output sees no more than the pixel that it reads.
-    (layer,) = (node.index for node in found.nodes if node.layer and node.layer.name == "last")
+    (layer,) = (node.index for node in graph.nodes if node.layer and node.layer.name == "last")
     seen = propagation.fields(layer)
     assert propagation.field(layer, (9, 9)).channels == 1
     assert seen.pixels.tolist() == [[1, 1]] * 4 + [[3, 3]] * 4
@@ -167,13 +168,13 @@ def test_a_concatenation_sees_what_the_part_sees_that_sees_most() -> None:
 
 def test_a_map_before_the_inputs_is_not_seen() -> None:
     row = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
-    found = trace(row, (4, 9, 9))
+    graph = trace(row, (4, 9, 9))
     assert (
-        Propagation(found, [2]).fields(1).rows.any()
-        == Propagation(found, [2]).fields(1).pixels.any()
+        Propagation(graph, [2]).fields(1).rows.any()
+        == Propagation(graph, [2]).fields(1).pixels.any()
         == 0
     )
-    field = Propagation(found, [2]).field(3, (9, 9))
+    field = Propagation(graph, [2]).field(3, (9, 9))
     assert (field.size, field.channels, field.volume) == ((3, 3), 4, 36)
 
 
@@ -211,15 +212,15 @@ def test_rolling_windows_are_those_of_the_module() -> None:
         RollingPointwiseConv2d(18, 12, groups=6, overlap=Fraction(1, 3)),
     )
     report = analyze(row, (12, 7, 7))
-    assert [each.layer.kind for each in report.layers] == ["DW", "RPW", "RPW"]
+    assert [entry.layer.kind for entry in report.layers] == ["DW", "RPW", "RPW"]
     assert of_layers(report) == fields_of(row, 12, (7, 7), [])
 
 
 def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]:
     """How many pixels of the image, high and wide, the central output depends on."""
     net = net.double().eval()
-    for each in net.parameters():
-        nn.init.uniform_(each, 0.5, 1)
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, 0.5, 1)
     x = torch.rand(1, *image, dtype=torch.float64, requires_grad=True)
     y = net(x)
     y[0, :, y.shape[2] // 2, y.shape[3] // 2].sum().backward()
@@ -247,10 +248,10 @@ def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]
     ],
 )
 def test_receptive_fields_are_those_of_gradients(net: nn.Module, side: tuple[int, int]) -> None:
-    channels = next(each.shape[1] for each in net.parameters() if each.dim() > 1)
+    channels = next(parameter.shape[1] for parameter in net.parameters() if parameter.dim() > 1)
     image = (2 if channels == 8 else channels, 48, 48)
-    found = trace(net, image)
-    assert receptive_fields(found)[len(found.nodes) - 1].size == side
+    graph = trace(net, image)
+    assert receptive_fields(graph)[len(graph.nodes) - 1].size == side
     assert image_extent(net, image) == side
 
 
@@ -260,5 +261,5 @@ def test_the_steps_of_outputs_multiply() -> None:
     )
     fields = receptive_fields(trace(row, (3, 40, 40)))
     steps = [(1, 1), (2, 1), (6, 3), (3, Fraction(3, 2)), (3, Fraction(3, 2))]
-    assert [each.jump for each in fields.values()] == steps
+    assert [field.jump for field in fields.values()] == steps
     assert fields[0] == Receptive((Fraction(1), Fraction(1)), (Fraction(1), Fraction(1)))

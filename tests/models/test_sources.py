@@ -17,6 +17,7 @@ from torch import nn
 
 from ifspace.errors import DeviceError, SettingError
 from ifspace.models import sources
+from ifspace.models.edits import ImageSize
 from ifspace.models.sources import (
     from_file,
     network,
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def numel(model: nn.Module) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.slow
@@ -37,7 +38,7 @@ def numel(model: nn.Module) -> int:
 def test_every_network_is_built_and_takes_its_images(entry: Entry) -> None:
     made = on_meta(entry)
     assert numel(made) == entry.params
-    assert all(each.training for each in made.modules())
+    assert all(module.training for module in made.modules())
     device = next(made.parameters()).device
     made = made.eval() if device.type == "meta" else made
     classes = 10 if entry.built_in and entry.image[1] == 32 else 1000
@@ -68,7 +69,7 @@ def test_all_papers_networks_are_in_the_zoo() -> None:
 
 
 def test_the_zoo_keeps_a_network_while_it_is_held() -> None:
-    entry = next(each for each in BUILT_IN if each.model == "layout-plain")
+    entry = next(entry for entry in BUILT_IN if entry.model == "layout-plain")
     held = build(entry)
     assert build(entry) is held
     first, alive = next(held.parameters()).detach().clone(), ref(held)
@@ -180,7 +181,7 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         (16, None, "wrong model: got int; allowed: timm:NAME"),
     ],
 )
-def test_names_that_stand_for_nothing(name: str, image: sources.Image | None, said: str) -> None:
+def test_names_that_stand_for_nothing(name: str, image: ImageSize | None, said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}") as refused:
         network(name, image or (3, 224, 224))
     assert refused.value.argument == "model"
@@ -295,7 +296,7 @@ def test_imports_are_silent_and_wait_for_torchvision() -> None:
     ("text", "image"),
     [("3x224x224", (3, 224, 224)), (" 1X28×32 ", (1, 28, 32)), ("3 x 32 x 32", (3, 32, 32))],
 )
-def test_image_sizes_are_read(text: str, image: sources.Image) -> None:
+def test_image_sizes_are_read(text: str, image: ImageSize) -> None:
     assert parse_image(text) == image
 
 

@@ -53,10 +53,10 @@ def image_of(made: Callable[[], nn.Module]) -> tuple[int, ...]:
 def test_counts_are_those_of_torch(made: Callable[[], nn.Module]) -> None:
     model, image = made().eval(), image_of(made)
     report = analyze(model, image)
-    assert report.params == sum(each.numel() for each in model.parameters())
-    layers = [*(each.layer for each in report.layers), *report.gates, *report.head]
+    assert report.params == sum(parameter.numel() for parameter in model.parameters())
+    layers = [*(entry.layer for entry in report.layers), *report.gates, *report.head]
     other = {odd.Attention: 16}.get(made, 0)  # the token
-    assert report.other_params == report.params - sum(each.params for each in layers) == other
+    assert report.other_params == report.params - sum(layer.params for layer in layers) == other
     # With gradients, and in plain products, attention runs as operators that torch counts.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(torch.zeros(1, *image))
@@ -73,14 +73,14 @@ def test_the_module_stays_as_it_was(made: Callable[[], nn.Module]) -> None:
     next(iter(model.children()), model).eval()
     calls: list[str] = []
     model.register_forward_hook(lambda *_: calls.append("after"))
-    modes = [each.training for each in model.modules()]
-    hooks = [copy.copy(each._forward_hooks) for each in model.modules()]
+    modes = [module.training for module in model.modules()]
+    hooks = [copy.copy(module._forward_hooks) for module in model.modules()]
     before = {name: each.clone() for name, each in model.state_dict().items()}
     ids = {name: id(each) for name, each in model.named_parameters()}
     grads = torch.is_grad_enabled()
     analyze(model, image_of(made))
-    assert [each.training for each in model.modules()] == modes
-    assert [each._forward_hooks for each in model.modules()] == hooks
+    assert [module.training for module in model.modules()] == modes
+    assert [module._forward_hooks for module in model.modules()] == hooks
     assert {name: id(each) for name, each in model.named_parameters()} == ids
     after = model.state_dict()
     assert list(after) == list(before)
@@ -116,8 +116,8 @@ def test_weights_are_counted_once_and_work_is_counted_always() -> None:
 @pytest.mark.parametrize(("made", "gate"), [(odd.ChannelGate, "gate"), (odd.PixelGate, "gate")])
 def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) -> None:
     report = analyze(made(), IMAGE)
-    assert [each.name for each in report.gates] == [gate]
-    assert [(each.layer.name, each.field.size) for each in report.layers] == [
+    assert [layer.name for layer in report.gates] == [gate]
+    assert [(entry.layer.name, entry.field.size) for entry in report.layers] == [
         ("a", (3, 3)),
         ("b", (5, 5)),
     ]
@@ -126,7 +126,7 @@ def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) ->
 
 def test_what_is_written_into_a_part_is_seen() -> None:
     report = analyze(odd.WritesAPart(), IMAGE)
-    assert [(each.layer.name, each.field.size) for each in report.layers] == [
+    assert [(entry.layer.name, entry.field.size) for entry in report.layers] == [
         ("first", (3, 3)),
         ("part", (5, 5)),
         ("last", (7, 7)),
@@ -135,7 +135,7 @@ def test_what_is_written_into_a_part_is_seen() -> None:
 
 def test_a_sum_over_stacked_maps_is_a_sum_of_them() -> None:
     report = analyze(odd.Selective(), IMAGE)
-    assert [each.field.size for each in report.layers] == [(3, 3), (5, 5), (7, 7)]
+    assert [entry.field.size for entry in report.layers] == [(3, 3), (5, 5), (7, 7)]
     assert Op.MIX not in [node.op for node in trace(odd.Selective(), IMAGE).nodes]
 
 
@@ -148,16 +148,16 @@ def test_a_line_of_pixels_is_a_map_one_pixel_high() -> None:
     assert (second.layer.stride, second.layer.dilation) == ((1, 2), (1, 2))
     assert second.layer.effective_kernel == (1, 9)
     assert (first.field.size, second.field.size) == ((1, 3), (1, 9))
-    assert [each.name for each in report.head] == ["head"]
+    assert [layer.name for layer in report.head] == ["head"]
 
 
 def test_attention_stays_in_the_stage_of_its_patches() -> None:
     report = analyze(odd.Attention(), IMAGE)
     assert [(stage.side, stage.channels) for stage in report.stages] == [((4, 4), 3)]
-    names = [each.layer.name for each in report.layers]
+    names = [entry.layer.name for entry in report.layers]
     assert names == ["patches", "mix", "mix.out_proj", "dense"]
-    assert [each.field.size for each in report.layers] == [(4, 4)] * 4
-    assert [each.layer.macs for each in report.layers[1:]] == [17 * 16 * 48, *[17 * 16 * 16] * 2]
+    assert [entry.field.size for entry in report.layers] == [(4, 4)] * 4
+    assert [entry.layer.macs for entry in report.layers[1:]] == [17 * 16 * 48, *[17 * 16 * 16] * 2]
     (note,) = report.notes
     assert note.endswith("every pixel sees all others; its products are not counted")
 
@@ -165,8 +165,8 @@ def test_attention_stays_in_the_stage_of_its_patches() -> None:
 def test_windows_are_no_smaller_maps() -> None:
     report = analyze(odd.Windows(), IMAGE)
     assert [stage.side for stage in report.stages] == [(8, 8)]
-    assert [each.layer.kind for each in report.layers] == ["CONV", "PW", "CONV"]
-    assert [each.field.size for each in report.layers] == [(2, 2), (2, 2), (4, 4)]
+    assert [entry.layer.kind for entry in report.layers] == ["CONV", "PW", "CONV"]
+    assert [entry.field.size for entry in report.layers] == [(2, 2), (2, 2), (4, 4)]
     assert report.layers[1].layer.size_out == (4, 16)
     assert not report.notes
 
@@ -212,16 +212,16 @@ class InPlace(Two):
 
 
 def test_what_is_added_in_place_is_seen_by_all_names() -> None:
-    fields = [each.field.size for each in analyze(InPlace(), IMAGE).layers]
+    fields = [entry.field.size for entry in analyze(InPlace(), IMAGE).layers]
     assert fields == [(3, 3), (5, 5), (7, 7)]
 
 
 def test_no_layer_is_in_two_places() -> None:
-    found = trace(odd.PixelGate(), IMAGE)
-    assert [layer.name for layer in found.all_layers] == ["a", "b", "gate"]
-    assert found.macs == sum(layer.macs for layer in found.all_layers)
-    assert found.children[0] == (1,)
-    assert [node.index for node in found.nodes] == [*range(len(found.nodes))]
+    graph = trace(odd.PixelGate(), IMAGE)
+    assert [layer.name for layer in graph.all_layers] == ["a", "b", "gate"]
+    assert graph.macs == sum(layer.macs for layer in graph.all_layers)
+    assert graph.children[0] == (1,)
+    assert [node.index for node in graph.nodes] == [*range(len(graph.nodes))]
 
 
 class Dead(Two):
@@ -231,10 +231,10 @@ class Dead(Two):
 
 
 def test_layers_that_do_not_reach_the_output_are_named() -> None:
-    found = trace(Dead(), IMAGE)
-    assert [layer.name for layer in found.all_layers] == ["a"]
-    assert found.notes == ("2 layers do not reach the output",)
-    assert found.macs == 8 * 27 * 256
+    graph = trace(Dead(), IMAGE)
+    assert [layer.name for layer in graph.all_layers] == ["a"]
+    assert graph.notes == ("2 layers do not reach the output",)
+    assert graph.macs == 8 * 27 * 256
 
 
 # What is given, and in which form.
@@ -279,7 +279,7 @@ def test_notes_say_what_is_not_known() -> None:
     unknown = "not known, as if every pixel saw all others and it cost nothing"
     product = "every pixel sees all others; its products are not counted"
     assert report.notes == (f"sort: {unknown}", f"matmul: {product}")
-    assert [each.field.size for each in report.layers] == [(3, 3), (16, 16)]
+    assert [entry.field.size for entry in report.layers] == [(3, 3), (16, 16)]
     assert report.passed == {"cumsum": 1, "softmax": 1}
 
 
@@ -295,7 +295,7 @@ def test_weights_of_unknown_operators_are_no_layers_and_are_noted() -> None:
             return self.b(rows.transpose(1, 2).unflatten(2, x.shape[2:]))
 
     report = analyze(Recurrent(), IMAGE)
-    assert [each.layer.name for each in report.layers] == ["a", "b"]
+    assert [entry.layer.name for entry in report.layers] == ["a", "b"]
     assert report.other_params == 2 * 4 * 8 * 9
     (note,) = report.notes
     assert note == "lstm: every pixel sees all others; its products are not counted"
@@ -317,7 +317,7 @@ def test_who_reads_the_old_name_reads_the_new_value() -> None:
     reader = Walk(Adds(), program.graph_signature.inputs_to_parameters, {})
     reader.read(program.graph, program.graph_signature.user_inputs[0])
     last = reader.maps.nodes[-1]
-    assert [reader.maps.nodes[each].op for each in last.parents] == [Op.JOIN]
+    assert [reader.maps.nodes[parent].op for parent in last.parents] == [Op.JOIN]
 
 
 class ViewsBefore(nn.Module):
@@ -335,7 +335,7 @@ class ViewsBefore(nn.Module):
 
 
 def test_a_view_sees_what_is_added_later() -> None:
-    fields = {each.layer.name: each.field.size for each in analyze(ViewsBefore(), IMAGE).layers}
+    fields = {entry.layer.name: entry.field.size for entry in analyze(ViewsBefore(), IMAGE).layers}
     assert fields == {"a": (3, 3), "b": (5, 5), "c": (7, 7)}
 
 
@@ -353,19 +353,19 @@ class Chosen(nn.Module):
 
 
 def test_the_order_of_channels_may_be_a_tensor() -> None:
-    found = trace(Chosen(), (8, 5, 5))
-    (move,) = (node for node in found.nodes if node.op is Op.MOVE)
+    graph = trace(Chosen(), (8, 5, 5))
+    (move,) = (node for node in graph.nodes if node.op is Op.MOVE)
     assert move.sources is not None
     assert move.sources[:, 1].tolist() == [0, 7, 6, 5, 4, 3, 2, 1]
-    assert not found.notes
+    assert not graph.notes
 
 
 def test_an_order_without_values_is_not_known() -> None:
-    found = trace(Chosen().to("meta"), (8, 5, 5))
-    assert found.how == "export"
+    graph = trace(Chosen().to("meta"), (8, 5, 5))
+    assert graph.how == "export"
     # Only the buffer has none: the order that is worked out is the same everywhere.
-    assert [node.op for node in found.nodes] == [Op.INPUT, Op.LAYER, Op.MIX, Op.MOVE, Op.LAYER]
-    (note,) = found.notes
+    assert [node.op for node in graph.nodes] == [Op.INPUT, Op.LAYER, Op.MIX, Op.MOVE, Op.LAYER]
+    (note,) = graph.notes
     assert note.startswith("index: not known")
 
 
@@ -379,7 +379,7 @@ class Depends(Two):
 
 def test_an_order_that_the_image_decides_is_not_known() -> None:
     report = analyze(Depends(), IMAGE)
-    assert [each.field.size for each in report.layers] == [(3, 3), (16, 16)]
+    assert [entry.field.size for entry in report.layers] == [(3, 3), (16, 16)]
     assert [note.partition(":")[0] for note in report.notes] == ["index"]
 
 
@@ -391,13 +391,13 @@ def test_a_part_under_another_mode_is_read_in_its_place() -> None:
                 first, second = self.b(x).chunk(2, 1)
             return self.b(torch.cat([second, first], 1).float())
 
-    found = trace(Inside(), IMAGE)
-    assert [(layer.name, layer.params) for layer in found.layers] == [
+    graph = trace(Inside(), IMAGE)
+    assert [(layer.name, layer.params) for layer in graph.layers] == [
         ("a", 224),
         ("b", 584),
         ("b", 0),
     ]
-    (move,) = (node for node in found.nodes if node.op is Op.MOVE)
+    (move,) = (node for node in graph.nodes if node.op is Op.MOVE)
     assert move.sources is not None
     assert move.sources[:, 1].tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
 

@@ -59,19 +59,19 @@ class Leaves(nn.Module):
 @pytest.mark.parametrize("made", [OwnFunction, Leaves])
 def test_counts_are_those_of_torch(made: type[nn.Module]) -> None:
     model = made().eval()
-    found = trace(model, IMAGE)
-    assert found.how == "hooks"
-    assert found.notes == (f"{NOTE}.numpy() is not supported for tensor subclasses.",)
+    graph = trace(model, IMAGE)
+    assert graph.how == "hooks"
+    assert graph.notes == (f"{NOTE}.numpy() is not supported for tensor subclasses.",)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, *IMAGE))
-    assert 2 * found.macs == counter.get_total_flops()
-    params = sum(each.numel() for each in model.parameters())
-    assert found.params == params == sum(layer.params for layer in found.all_layers)
+    assert 2 * graph.macs == counter.get_total_flops()
+    params = sum(parameter.numel() for parameter in model.parameters())
+    assert graph.params == params == sum(layer.params for layer in graph.all_layers)
 
 
 def test_layers_stand_in_a_row() -> None:
-    found = trace(Leaves(), (3, 16, 12))
-    assert [(layer.name, layer.kind) for layer in found.all_layers] == [
+    graph = trace(Leaves(), (3, 16, 12))
+    assert [(layer.name, layer.kind) for layer in graph.all_layers] == [
         ("first", "CONV"),
         ("down", "GC"),
         ("roll", "RPW"),
@@ -81,17 +81,17 @@ def test_layers_stand_in_a_row() -> None:
         ("head.2", "LINEAR"),
         ("head.2", "LINEAR"),
     ]
-    assert [layer.params for layer in found.head] == [35, 30, 0]
-    assert found.image == (3, 16, 12)
-    assert [node.op for node in found.nodes] == [
+    assert [layer.params for layer in graph.head] == [35, 30, 0]
+    assert graph.image == (3, 16, 12)
+    assert [node.op for node in graph.nodes] == [
         Op.INPUT,
         *[Op.LAYER] * 3,
         Op.POOL,
         Op.MOVE,
         *[Op.LAYER] * 2,
     ]
-    assert all(node.parents == (node.index - 1,) for node in found.nodes[1:])
-    pool, move = found.nodes[4:6]
+    assert all(node.parents == (node.index - 1,) for node in graph.nodes[1:])
+    pool, move = graph.nodes[4:6]
     assert (pool.size, pool.stride, pool.channels) == ((4, 3), (2, 2), 8)
     assert move.sources.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
@@ -104,8 +104,8 @@ def test_a_row_is_analysed() -> None:
         ((4, 4), 8),
         ((8, 8), 6),
     ]
-    assert [each.field.size for each in report.layers] == [(3, 3)] * 4 + [(2, 2)]
-    assert [each.name for each in report.head] == ["head.0", "head.2", "head.2"]
+    assert [entry.field.size for entry in report.layers] == [(3, 3)] * 4 + [(2, 2)]
+    assert [layer.name for layer in report.head] == ["head.0", "head.2", "head.2"]
     assert report.notes[0].startswith(NOTE)
 
 
@@ -118,9 +118,9 @@ def test_lines_of_pixels_too() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(through_numpy(self.a(x)).transpose(1, 2))
 
-    found = trace(Row(), (3, 9))
-    assert (found.how, found.image) == ("hooks", (3, 1, 9))
-    assert [(layer.kind, layer.kernel, layer.macs) for layer in found.layers] == [
+    graph = trace(Row(), (3, 9))
+    assert (graph.how, graph.image) == ("hooks", (3, 1, 9))
+    assert [(layer.kind, layer.kernel, layer.macs) for layer in graph.layers] == [
         ("CONV", (1, 3), 9 * 24 * 3),
         ("PW", (1, 1), 9 * 32),
     ]
@@ -129,18 +129,18 @@ def test_lines_of_pixels_too() -> None:
 def test_what_is_scripted_is_named() -> None:
     with pytest.warns(DeprecationWarning, match="deprecated"):
         scripted = torch.jit.script(conv(3, 8))
-    found = trace(nn.Sequential(scripted, conv(8, 8)), IMAGE)
-    assert [layer.name for layer in found.layers] == ["1"]
-    assert found.notes[0].startswith(NOTE)
-    assert found.notes[1:] == ("layers in TorchScript are not seen: 0",)
+    graph = trace(nn.Sequential(scripted, conv(8, 8)), IMAGE)
+    assert [layer.name for layer in graph.layers] == ["1"]
+    assert graph.notes[0].startswith(NOTE)
+    assert graph.notes[1:] == ("layers in TorchScript are not seen: 0",)
 
 
 def test_no_hook_stays_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     model = Leaves()
     trace(model, IMAGE)
     assert tuple(capfd.readouterr()) == ("", "")
-    assert not any(each._forward_hooks for each in model.modules())
-    assert all(each.training for each in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert all(module.training for module in model.modules())
 
 
 class Breaks(Two):
@@ -153,4 +153,4 @@ def test_no_hook_stays_after_an_error() -> None:
     model = Breaks()
     with pytest.raises(RuntimeError, match="no more"):
         hooked(model, torch.zeros(1, *IMAGE), 0)
-    assert not any(each._forward_hooks for each in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())

@@ -88,7 +88,7 @@ def test_a_network_is_refused_in_one_line(
     assert str(caught.value) == snapshot
     assert tuple(capfd.readouterr()) == ("", "")
     assert logging.root.manager.disable == before
-    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_the_mode_is_given_back_after_a_refusal() -> None:
     model = Branches()
     with pytest.raises(SettingError, match="control flow"):
         trace(model, IMAGE)
-    assert all(each.training for each in model.modules())
-    assert not any(each._forward_hooks for each in model.modules())
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_what_a_network_prints_and_logs_while_it_runs_comes_through_again(

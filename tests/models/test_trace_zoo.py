@@ -86,8 +86,8 @@ class Run:
 
 def held(report: Report) -> Counter[str]:
     """The layers of stages, gates and head, by name."""
-    layers = [each.layer for each in report.layers if each.layer.kind != "SH"]
-    return Counter(each.name for each in (*layers, *report.gates, *report.head))
+    layers = [entry.layer for entry in report.layers if entry.layer.kind != "SH"]
+    return Counter(layer.name for layer in (*layers, *report.gates, *report.head))
 
 
 @pytest.mark.slow
@@ -95,37 +95,37 @@ def held(report: Report) -> Counter[str]:
 def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     model, x = without_values(entry), torch.empty(1, *entry.image, device="meta")
     capfd.readouterr()
-    found = trace(model, entry.image)
+    graph = trace(model, entry.image)
     assert tuple(capfd.readouterr()) == ("", "")
-    assert (found.how, found.notes, found.image) == ("export", (), entry.image)
+    assert (graph.how, graph.notes, graph.image) == ("export", (), entry.image)
 
-    report, run = report_on(found, model), Run(model, x)
+    report, run = report_on(graph, model), Run(model, x)
     assert report.params == entry.params
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     assert 2 * report.macs == counter.get_total_flops()
     assert held(report) == run.called
     other = {
-        each
+        parameter
         for name, module in model.named_modules()
         if name not in run.called
-        for each in module.parameters(recurse=False)
+        for parameter in module.parameters(recurse=False)
     }
     assert report.other_params == sum(each.numel() for each in other)
-    layers = [*(each.layer for each in report.layers), *report.gates, *report.head]
-    assert sum(each.params for each in layers) + report.other_params == report.params
+    layers = [*(entry.layer for entry in report.layers), *report.gates, *report.head]
+    assert sum(layer.params for layer in layers) + report.other_params == report.params
 
     assert all(a.side > b.side for a, b in pairwise(report.stages))
     assert report.stages[0].channels == 3
-    assert sum(len(stage.layers) for stage in report.stages) == len(found.layers)
+    assert sum(len(stage.layers) for stage in report.stages) == len(graph.layers)
     for stage in report.stages:
-        assert {each.unit for each in stage.layers} == set(range(len(stage.units)))
+        assert {entry.unit for entry in stage.layers} == set(range(len(stage.units)))
         assert stage.elements == stage.side[0] * stage.side[1] * stage.channels
         assert all(0 < unit.field.volume <= stage.elements for unit in stage.units)
         assert stage.units[0].gain is None
         assert all(unit.gain is not None and unit.gain >= 0 for unit in stage.units[1:])
 
-    widest = [max(each.receptive[axis] for each in report.layers) for axis in (0, 1)]
+    widest = [max(entry.receptive[axis] for entry in report.layers) for axis in (0, 1)]
     known = KNOWN.get(entry.model, widest[0])
     assert widest == [known, known] or entry.image[1] == 32
     if entry.model != "torchvision:inception_v3":  # its branches are of many depths
@@ -137,7 +137,7 @@ def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fvcore compiles losses of its own
 def test_macs_are_those_of_fvcore_but_for_norms_and_pools(model: str) -> None:
     analysis = import_module("fvcore.nn").FlopCountAnalysis
-    entry = next(each for each in ZOO if each.model == model)
+    entry = next(entry for entry in ZOO if entry.model == model)
     net = copy.deepcopy(build(entry)).eval()
     counts = analysis(net, torch.zeros(1, *entry.small))
     counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

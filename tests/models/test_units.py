@@ -205,7 +205,7 @@ BLOCKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("model", BLOCKS)
 def test_units_of_the_zoo_are_its_blocks(model: str) -> None:
-    entry = next(each for each in ZOO if each.model == model)
+    entry = next(entry for entry in ZOO if entry.model == model)
     net = on_meta(entry)
     units = found(net, entry.small if next(net.parameters()).is_meta else entry.image)
     assert [unit.name for unit in units][:3] == BLOCKS[model]
@@ -255,8 +255,8 @@ Row = tuple[tuple[int, int], int, list[str]]
 
 
 def stages(model: nn.Module, image: tuple[int, ...] = IMAGE) -> tuple[TracedStage, ...]:
-    found = trace(model, image)
-    return stages_of(found, units_of(found, model))
+    graph = trace(model, image)
+    return stages_of(graph, units_of(graph, model))
 
 
 def rows(model: nn.Module, image: tuple[int, ...] = IMAGE) -> list[Row]:
@@ -281,11 +281,11 @@ def test_a_strided_layer_opens_a_stage_and_counts_in_it() -> None:
 def test_a_pool_opens_a_stage_on_its_own() -> None:
     row = nn.Sequential(conv(3, 8), nn.MaxPool2d(2), conv(8, 12), nn.AvgPool2d((4, 2)), conv(12, 4))
     assert rows(row) == [((16, 16), 3, ["0"]), ((8, 8), 8, ["2"]), ((2, 4), 12, ["4"])]
-    found = trace(row, IMAGE)
+    graph = trace(row, IMAGE)
     for stage in stages(row)[1:]:
         (entry,) = stage.inputs
-        assert found.nodes[entry].op is Op.POOL
-        assert found.nodes[entry].size == stage.side
+        assert graph.nodes[entry].op is Op.POOL
+        assert graph.nodes[entry].size == stage.side
 
 
 def test_a_pool_of_stride_one_does_not() -> None:
@@ -436,7 +436,7 @@ STAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("model", STAGES)
 def test_stages_of_the_zoo(model: str) -> None:
-    entry = next(each for each in ZOO if each.model == model)
+    entry = next(entry for entry in ZOO if entry.model == model)
     found = stages(on_meta(entry), entry.image)
     sides, channels, depths = STAGES[model]
     assert [stage.side for stage in found] == [(side, side) for side in sides]
