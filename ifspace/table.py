@@ -82,7 +82,7 @@ class Table:
         return text.getvalue()
 
     def markdown(self) -> str:
-        """Return title, table and notes as Markdown.
+        """Return title, table and notes as Markdown; numbers as they are, for programs too.
 
         >>> print(Table(("name", ">n"), (("a", 10),), "Sizes").markdown(), end="")
         **Sizes**
@@ -93,7 +93,7 @@ class Table:
         """
         from tabulate import tabulate
 
-        cells = [[cell_text(value).replace("|", "\\|") for value in row] for row in self.rows]
+        cells = [[_plain(value).replace("|", "\\|") for value in row] for row in self.rows]
         body = tabulate(cells, self.names, "pipe", disable_numparse=True, colalign=self.alignment)
         title = [f"**{self.title}**"] if self.title else []
         return "\n\n".join([*title, str(body), *self.notes]) + "\n"
@@ -171,17 +171,10 @@ def table(
     return Table(tuple(columns), cells).text(width, keys)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as a Markdown table without padding, cells as they are: see `Table.markdown`.
-
-    >>> print(markdown_table(["a", "b"], [["1", "2"]]), end="")
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, *rows)]
-    lines.insert(1, "|" + "---|" * len(header))
-    return "\n".join(lines) + "\n"
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def cell_text(value: Any) -> str:
@@ -190,13 +183,9 @@ def cell_text(value: Any) -> str:
     >>> [cell_text(value) for value in (None, 1344, (2, 3), 0.5, "DW")]
     ['', '1,344', '2,3', '0.5', 'DW']
     """
-    if value is None:
-        return ""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value)
+    return _plain(value)
 
 
 def ratio_text(ratio: float) -> str:

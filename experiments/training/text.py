@@ -14,7 +14,6 @@ from ifspace.table import (
     Table,
     facts,
     heading,
-    markdown_table,
     table,
 )
 from ifspace.values import listed
@@ -132,7 +131,7 @@ def _markdown(check: Check, runs: Sequence[Run]) -> str:
     lines = "".join(
         f"\n- {name}: {text}" if name else f"; {text}" for name, text in _beside(check, runs)
     )
-    body = markdown_table(names, _rows(check, runs))
+    body = Table(tuple(names), tuple(map(tuple, _rows(check, runs)))).markdown()
     return f"{_title(check, runs)}\n\n{body}{lines}\n"
 
 

@@ -145,7 +145,7 @@ def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]
 def _forms(problem: "EnergyProblem", answer: "EnergyAnswer") -> "Forms":
     """Return the answer in every format."""
     from ifspace.serialize import json_text
-    from ifspace.table import Table, markdown_table
+    from ifspace.table import Table
 
     table = Table(
         _COLUMNS,
@@ -179,7 +179,7 @@ def _forms(problem: "EnergyProblem", answer: "EnergyAnswer") -> "Forms":
         "table": lambda: _text(problem, answer),
         "json": lambda: json_text(values),
         "csv": table.csv,
-        "markdown": lambda: markdown_table(_COLUMNS, [list(map(str, row)) for row in table.rows]),
+        "markdown": table.markdown,
     }
 
 

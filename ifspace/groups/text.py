@@ -27,9 +27,10 @@ from ifspace.groups.symbolic import (
     width_text,
 )
 from ifspace.serialize import json_text
-from ifspace.table import Table, facts, markdown_table, ratio_text, readable
+from ifspace.table import Table, facts, ratio_text, readable
 from ifspace.values import listed
 
+_LATEX: Final = ("block", ">$C$", ">$F$", ">parameters", ">MACs/px", ">act/px", ">objective")
 _COLUMNS: Final = (
     "block",
     "channels",
@@ -94,10 +95,8 @@ def plan_forms(
     forms = {
         "table": lambda: _text(problem, answer, widest, judgements),
         "csv": table.csv,
-        "markdown": lambda: markdown_table(
-            table.columns, [list(map(str, row)) for row in table.rows]
-        ),
-        "latex": lambda: _latex(rows),
+        "markdown": table.markdown,
+        "latex": Table(_LATEX, tuple(tuple(row.values()) for row in rows)).latex,
     }
     if not answer.plans:
         forms = dict.fromkeys(forms, str)
@@ -248,12 +247,6 @@ def _standard_params(problem: GroupsProblem) -> int:
     return block.at(problem.channels, problem.out_width, dims=problem.dims).params
 
 
-def _latex(rows: list[dict[str, Any]]) -> str:
-    head = "block & $C$ & $F$ & parameters & MACs/px & act/px & objective \\\\\n\\hline\n"
-    body = "".join(" & ".join(map(str, row.values())) + " \\\\\n" for row in rows)
-    return f"\\begin{{tabular}}{{lrrrrrr}}\n{head}{body}\\end{{tabular}}\n"
-
-
 def remarks(plans: Sequence[GroupPlan], judgements: Sequence[Judgement]) -> list[str]:
     """Return each remark once, with the numbers of its plans where there are several.
 
@@ -351,8 +344,8 @@ def symbolic_forms(
         "table": lambda: readable(to_text(efficiency, width)),
         "json": lambda: json_text(values | more),
         "csv": table.csv,
-        "markdown": lambda: markdown_table(
-            table.columns, [[name, readable(value)] for name, value in rows]
-        ),
+        "markdown": Table(
+            table.columns, tuple((name, readable(value)) for name, value in rows)
+        ).markdown,
         "latex": lambda: to_latex(efficiency, width),
     }

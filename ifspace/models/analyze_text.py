@@ -8,7 +8,7 @@ from ifspace.cli.options import Forms
 from ifspace.models.options import ModelSource, layer_text, name_list, size_text, size_value
 from ifspace.serialize import json_text
 from ifspace.stages.text import short
-from ifspace.table import Table, facts, markdown_table
+from ifspace.table import Table, facts
 from ifspace.values import listed
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def analysis_forms(
         "table": lambda: _text(source, report, others, every_layer),
         "json": lambda: json_text(_values(source, report, others)),
         "csv": table.csv,
-        "markdown": lambda: markdown_table(
-            table.columns, [list(map(str, row)) for row in table.rows]
-        ),
+        "markdown": table.markdown,
     }
 
 

@@ -24,7 +24,7 @@ from ifspace.stages.text import (
     short,
     states,
 )
-from ifspace.table import Table, facts, heading, markdown_table, ratio_text
+from ifspace.table import Table, facts, heading, ratio_text
 
 Facts = list[tuple[str, str]]
 # The step of depths chosen within budgets that are no state of the organizer.
@@ -78,10 +78,7 @@ class OptimizationReport:
         forms = {
             "table": self._text,
             "csv": table.csv,
-            # Numbers as they are: the file is for programs too.
-            "markdown": lambda: markdown_table(
-                _COLUMNS, [["" if cell is None else str(cell) for cell in row] for row in rows]
-            ),
+            "markdown": table.markdown,
         }
         if self.optimization.after is None:
             forms = dict.fromkeys(forms, str)

@@ -12,7 +12,7 @@ from ifspace.stages.layout import Layout
 from ifspace.stages.networks import PublishedLayout, published_layouts
 from ifspace.stages.organizer import Move, Trajectory
 from ifspace.stages.problem import StagePlan, StagesProblem
-from ifspace.table import Table, facts, heading, markdown_table
+from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
 Facts = list[tuple[str, str]]
@@ -313,7 +313,7 @@ class OrganizeReport:
             "table": self._text,
             "json": lambda: json_text(self._values() | {"saved": saved}),
             "csv": table.csv,
-            "markdown": lambda: _markdown(table),
+            "markdown": table.markdown,
         }
 
     def _table(self) -> Table:
@@ -465,7 +465,7 @@ class LayoutReport:
             "table": self._text,
             "json": lambda: json_text(self._values(rows) | {"saved": saved}),
             "csv": table.csv,
-            "markdown": lambda: _markdown(table),
+            "markdown": table.markdown,
         }
 
     def _values(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -664,9 +664,3 @@ def _cell(value: Any) -> Any:
 
 def _commas(values: Iterable[Any], separator: str = ",") -> str:
     return separator.join(map(str, values))
-
-
-def _markdown(table: Table) -> str:
-    """Return the numbers as they are: the file is for programs too."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
-    return markdown_table(table.names, cells)
