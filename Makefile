@@ -89,7 +89,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m experiments.reproduction
 	$(MAKE) bench-kernels kernels-aot bench-models bench-blocks
-	$(BIN)/python -m ifspace.bench.record train-check.md -- train-check
+	$(BIN)/python -m ifspace.bench.record --module experiments.training train-check.md
 	$(MAKE) report
 
 clean:  ## remove the environment and all caches

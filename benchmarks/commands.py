@@ -13,7 +13,7 @@ from typing import Final
 
 from tabulate import tabulate
 
-from benchmarks.watch import watch
+from benchmarks.measure import watch
 from ifspace.bench.record import (
     list_in_readme,
     provenance,
@@ -32,7 +32,7 @@ COMMANDS: Final[tuple[TimedCommand, ...]] = (
 )
 _RESNET50: Final = "resnet50 --input 3x224x224"
 MODEL_COMMANDS: Final[tuple[TimedCommand, ...]] = (
-    ("ifspace analyze ifspace/bench/resnet101.py:resnet101 --input 3x224x224", 5.0, 2048),
+    ("ifspace analyze benchmarks/resnet101.py:resnet101 --input 3x224x224", 5.0, 2048),
     (f"ifspace analyze {_RESNET50}", None, 2048),
     (f"ifspace optimize {_RESNET50}", 20.0, 2048),
     (f"ifspace optimize {_RESNET50} --params 20M", 20.0, 2048),

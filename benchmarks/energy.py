@@ -6,18 +6,18 @@ force* goes through all increasing widths and works the last one out.
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from heapq import nsmallest
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from tabulate import tabulate
 
+from benchmarks.measure import in_turn, write_results
 from ifspace.answer import Status
-from ifspace.bench.record import list_in_readme, provenance
+from ifspace.bench.record import provenance
 from ifspace.energy.cpsat import cpsat_energy
 from ifspace.energy.problem import (
     EnergyAnswer,
@@ -29,7 +29,7 @@ from ifspace.errors import SettingError
 
 LIMIT_S: Final = 30.0
 REPEATS: Final = 3
-# The problem, and how many layouts are asked for.
+# The problem, and how many layouts are searched for.
 CASES: Final = (
     (EnergyProblem(4288, layers=4), 6),
     (EnergyProblem(66304, layers=4), 1),
@@ -129,42 +129,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tabulate([row.values() for row in rows], list(rows[0]), tablefmt="github", intfmt=","),
         "Compare energies at equal depth and budget only.",
     ]
-    options.out.mkdir(exist_ok=True)
-    (options.out / "energy-bench.md").write_text("\n\n".join(page) + "\n")
-    with (options.out / "energy-bench.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    list_in_readme(options.out, ["energy-bench.md", "energy-bench.csv"], command)
-    print(f"written: {options.out / 'energy-bench.md'}")
+    write_results(options.out, "energy-bench", page, rows, command)
 
 
 def _case(problem: EnergyProblem, top: int) -> Row:
-    times: dict[str, list[float]] = {name: [] for name in SEARCHES}
-    searches = dict(SEARCHES)
-    answers: list[Layouts] = []
-    for _ in range(REPEATS):
-        for name in list(searches):
-            start = time.perf_counter()
-            try:
-                answers.append(searches[name](problem, top))
-            except TimeoutError:
-                del searches[name], times[name]
-                continue
-            times[name].append(time.perf_counter() - start)
-    if any(answer != answers[0] for answer in answers):
-        raise SettingError(f"the searches disagree on {problem}: {answers}")
-    middle = {name: median(seconds) for name, seconds in times.items()}
-    plan = EnergyPlan(problem, answers[0][0])
+    solutions, seconds = in_turn(
+        {name: partial(search, problem, top) for name, search in SEARCHES.items()}, REPEATS
+    )
+    if any(layouts != solutions[0] for layouts in solutions):
+        raise SettingError(f"the searches disagree on {problem}: {solutions}")
+    plan = EnergyPlan(problem, solutions[0][0])
     layers = ",".join(map(str, problem.units)) if problem.depth > len(problem.units) else ""
     row: Row = {"layers": layers or str(len(problem.units)), "budget": problem.budget, "top": top}
     row |= {"best widths": " ".join(map(str, plan.widths)), "energy": f"{plan.energy():.9g}"}
     row |= {"params": plan.params, "depth": problem.depth, "width sum": plan.width_sum}
-    row["exact s"] = round(middle["exact"], 3)
+    row["exact s"] = round(seconds["exact"], 3)
     for name in list(SEARCHES)[1:]:
-        ratio = middle.get(name, LIMIT_S) / middle["exact"]
-        row[f"{name} s"] = f"{middle[name]:.2f}" if name in middle else f"> {LIMIT_S:.0f}"
-        row[f"{name} / exact"] = f"{ratio:.1f}" if name in middle else f"> {ratio:.0f}"
+        ratio = seconds.get(name, LIMIT_S) / seconds["exact"]
+        row[f"{name} s"] = f"{seconds[name]:.2f}" if name in seconds else f"> {LIMIT_S:.0f}"
+        row[f"{name} / exact"] = f"{ratio:.1f}" if name in seconds else f"> {ratio:.0f}"
     return row
 
 

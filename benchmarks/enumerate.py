@@ -6,7 +6,6 @@ own, which loads compiled code before the clock starts. Searches that are compar
 """
 
 import argparse
-import csv
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.watch import watch
+from benchmarks.measure import watch, write_results
 from ifspace.bench.record import (
-    list_in_readme,
     provenance,
     python,
 )
@@ -123,16 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = measured["sweeps"]
     options.out.mkdir(exist_ok=True)
     command = "python -m benchmarks.enumerate" + (" --quick" if options.quick else "")
-    _write(options.out, rows, measured["pairs"], str(provenance(command)))
-    with (options.out / "enumerate.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    _figures(options.out, rows)
+    page = _page(rows, measured["pairs"], str(provenance(command)))
     figures = [
         f"enumerate-{sweep}.{suffix}" for sweep in ("length", "width") for suffix in ("svg", "png")
     ]
-    list_in_readme(options.out, ["enumerate.md", "enumerate.csv", *figures], command)
-    print(f"written: {options.out / 'enumerate.md'}")
+    write_results(options.out, "enumerate", page, rows, command, figures)
 
 
 def _measurements(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[str, Row]]:
@@ -210,16 +204,10 @@ def _pair(other: str, channels: int, length: int) -> Row:
     return row
 
 
-def _write(
-    out: Path,
-    rows: Sequence[Row],
-    pairs: Sequence[Row],
-    where: str,
-) -> None:
-    """Write `enumerate.md` and its two figures, each as SVG and PNG, into a folder."""
+def _page(rows: Sequence[Row], pairs: Sequence[Row], where: str) -> list[str]:
     widths = [row for row in rows if row["sweep"] == "width"]
     lengths = [row for row in rows if row["sweep"] == "length"]
-    page = [
+    return [
         "# How fast the enumeration is",
         f"Written by {where}.",
         "Seconds are the median of the runs, from the call to the finished catalogue, formulas and "
@@ -285,7 +273,12 @@ def _write(
             ],
         ),
     ]
-    (out / "enumerate.md").write_text("\n\n".join(page) + "\n")
+
+
+def _figures(out: Path, rows: Sequence[Row]) -> None:
+    """Draw time by width and by length, each as SVG and PNG."""
+    widths = [row for row in rows if row["sweep"] == "width"]
+    lengths = [row for row in rows if row["sweep"] == "length"]
     points = [(r["channels"], r["median_s"]) for r in widths]
     _figure(
         out / "enumerate-width",

@@ -6,19 +6,19 @@ cheapest choice that is left, and one that falls short is forbidden alone.
 """
 
 import argparse
-import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from tabulate import tabulate
 
+from benchmarks.measure import in_turn, write_results
 from ifspace.answer import Status
-from ifspace.bench.record import list_in_readme, provenance
+from ifspace.bench.record import provenance
 from ifspace.block import Composition
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -95,14 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "{designs} designs to length {length} at C = {channels}, every minimum proven: "
         "{seconds} s with {jobs} jobs.".format(**catalogue),
     ]
-    options.out.mkdir(exist_ok=True)
-    (options.out / "groups-bench.md").write_text("\n\n".join(page) + "\n")
-    with (options.out / "groups-bench.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    list_in_readme(options.out, ["groups-bench.md", "groups-bench.csv"], command)
-    print(f"written: {options.out / 'groups-bench.md'}")
+    write_results(options.out, "groups-bench", page, rows, command)
 
 
 def _case(composition: str, channels: int, out_channels: int, any_overlap: bool = False) -> Row:
@@ -110,33 +103,20 @@ def _case(composition: str, channels: int, out_channels: int, any_overlap: bool 
     problem = GroupsProblem(
         Composition.parse(composition), channels, out_channels, overlaps=overlaps
     )
-    times: dict[str, list[float]] = {"ours": [], "plain": [], "exhaustive": []}
-    answers: set[int | None] = set()
-    searches: dict[str, Callable[[GroupsProblem], int | None]] = {
-        "ours": ours,
-        "plain": plain,
-        "exhaustive": exhaustive,
-    }
-    for _ in range(REPEATS):
-        for name in list(searches):
-            start = time.perf_counter()
-            try:
-                answers.add(searches[name](problem))
-            except TimeoutError:
-                del searches[name], times[name]
-                continue
-            times[name].append(time.perf_counter() - start)
-    if len(answers) != 1:
-        raise SettingError(f"the searches disagree on {composition}: {answers}")
-    middle = {name: median(seconds) for name, seconds in times.items()}
+    searches = {"ours": ours, "plain": plain, "exhaustive": exhaustive}
+    costs, seconds = in_turn(
+        {name: partial(search, problem) for name, search in searches.items()}, REPEATS
+    )
+    if len(set(costs)) != 1:
+        raise SettingError(f"the searches disagree on {composition}: {set(costs)}")
     choices = prod(map(len, Options(problem).layers))
     row: Row = {"composition": composition, "C": channels, "F": out_channels}
     row |= {"overlaps": "any" if any_overlap else "grid", "choices": choices}
-    row |= {"params": answers.pop(), "ours s": round(middle["ours"], 3)}
+    row |= {"params": costs[0], "ours s": round(seconds["ours"], 3)}
     for name in ("plain", "exhaustive"):
-        row[f"{name} s"] = round(middle[name], 2) if name in middle else f"> {LIMIT_S:.0f}"
-        ratio = middle.get(name, LIMIT_S) / middle["ours"]
-        row[f"{name} / ours"] = f"{ratio:.1f}" if name in middle else f"> {ratio:.0f}"
+        row[f"{name} s"] = round(seconds[name], 2) if name in seconds else f"> {LIMIT_S:.0f}"
+        ratio = seconds.get(name, LIMIT_S) / seconds["ours"]
+        row[f"{name} / ours"] = f"{ratio:.1f}" if name in seconds else f"> {ratio:.0f}"
     return row
 
 

@@ -6,7 +6,6 @@ a target, the targets on different problems. The exit status is 1 when one spill
 """
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +14,8 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from ifspace.bench.record import list_in_readme, provenance
+from benchmarks.measure import write_results
+from ifspace.bench.record import provenance
 from ifspace.kernels.aot import CASES, AotCase, compile_case
 from ifspace.kernels.launch import SHARED_BYTES, TARGETS
 from ifspace.parallel import over_shards, workers
@@ -92,7 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = sorted((row for row, _ in answers), key=lambda row: list(map(str, row.values())))
     faults = [fault for _, faults_of in answers for fault in faults_of]
     seconds = time.perf_counter() - start
-    options.out.mkdir(exist_ok=True)
     _write(options.out, rows, seconds)
     print(f"{len(rows)} compiled in {seconds:.0f} s by {count} jobs, {len(faults)} at fault")
     for fault in faults:
@@ -118,12 +117,7 @@ def _write(folder: Path, rows: Sequence[Row], seconds: float) -> None:
         "`kernels-aot.csv`.",
         tabulate([row.values() for row in worst.values()], list(rows[0]), tablefmt="github"),
     ]
-    (folder / "kernels-aot.md").write_text("\n\n".join(page) + "\n")
-    with (folder / "kernels-aot.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    list_in_readme(folder, ["kernels-aot.md", "kernels-aot.csv"], command)
+    write_results(folder, "kernels-aot", page, rows, command, line_end="\n")
 
 
 if __name__ == "__main__":

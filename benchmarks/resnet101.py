@@ -1,6 +1,6 @@
-"""ResNet-101 for the benchmarks, made of ifspace's own parts: as many weights as the published.
+"""ResNet-101 for the benchmarks, built from a layout: as many weights as the published network.
 
-`ifspace analyze ifspace/bench/resnet101.py:resnet101 --input 3x224x224`
+`ifspace analyze benchmarks/resnet101.py:resnet101 --input 3x224x224`
 """
 
 from ifspace.nn import Network, build_network
@@ -12,7 +12,7 @@ DEPTHS = (3, 4, 23, 3)
 def resnet101() -> Network:
     """Return ResNet-101 for images of 224 x 224 pixels.
 
-    >>> sum(each.numel() for each in resnet101().parameters())
+    >>> sum(weight.numel() for weight in resnet101().parameters())
     44549160
 
     Reference: He et al., Deep Residual Learning for Image Recognition, Table 1.

@@ -6,20 +6,20 @@ cost of each stage counted once.
 """
 
 import argparse
-import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from math import fsum, prod
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from tabulate import tabulate
 
+from benchmarks.measure import in_turn, write_results
 from ifspace.answer import Status
-from ifspace.bench.record import list_in_readme, provenance
+from ifspace.bench.record import provenance
 from ifspace.errors import BlockError, SettingError
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.layout import Layout
@@ -177,45 +177,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tables["organizer"] += _compared(name, side)
         print(tables["organizer"][-1], flush=True)
     command = "python -m benchmarks.stages"
-    options.out.mkdir(exist_ok=True)
-    (options.out / "stages-bench.md").write_text("\n\n".join(_page(command, tables)) + "\n")
     rows = [{"table": name, **row} for name, table in tables.items() for row in table]
-    with (options.out / "stages-bench.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    list_in_readme(options.out, ["stages-bench.md", "stages-bench.csv"], command)
-    print(f"written: {options.out / 'stages-bench.md'}")
+    write_results(options.out, "stages-bench", _page(command, tables), rows, command)
 
 
 def _search(count: int, depth: int, blocks: int, widths: int) -> Row:
     problem = choices(count, depth, blocks, widths)
-    times: dict[str, list[float]] = {"ours": [], "exhaustive": []}
-    searches: dict[str, Callable[[StagesProblem], float | None]] = {
-        "ours": ours,
-        "exhaustive": exhaustive,
-    }
-    gains: list[float] = []
-    for _ in range(REPEATS):
-        for name in list(searches):
-            start = time.perf_counter()
-            try:
-                gain = searches[name](problem)
-            except TimeoutError:
-                del searches[name], times[name]
-                continue
-            times[name].append(time.perf_counter() - start)
-            gains.append(-1.0 if gain is None else gain)
+    best, seconds = in_turn(
+        {"ours": partial(ours, problem), "exhaustive": partial(exhaustive, problem)}, REPEATS
+    )
+    gains = [-1.0 if gain is None else gain for gain in best]
     if gains and max(gains) - min(gains) > CLOSE:
         raise SettingError(f"the searches disagree: {gains}")
-    middles = {name: median(seconds) for name, seconds in times.items()}
     row: Row = {"stages": count, "depth": depth, "blocks": blocks, "widths": widths}
     row |= {"layouts": f"{prod([depth * blocks * widths] * count):.1e}"}
     row |= {"gain": f"{gains[0]:.4f}" if gains else ""}
     for name, limit in (("ours", LIMIT_S), ("exhaustive", EXHAUSTIVE_S)):
-        row[f"{name} s"] = f"{middles[name]:.3f}" if name in middles else f"> {limit:.0f}"
-    ratio = middles.get("exhaustive", EXHAUSTIVE_S) / middles.get("ours", LIMIT_S)
-    row["exhaustive / ours"] = f"{'' if 'exhaustive' in middles else '> '}{ratio:.2f}"
+        row[f"{name} s"] = f"{seconds[name]:.3f}" if name in seconds else f"> {limit:.0f}"
+    ratio = seconds.get("exhaustive", EXHAUSTIVE_S) / seconds.get("ours", LIMIT_S)
+    row["exhaustive / ours"] = f"{'' if 'exhaustive' in seconds else '> '}{ratio:.2f}"
     return row
 
 

@@ -2,7 +2,7 @@
 
 `python -m ifspace.bench.record NAME -- COMMAND…` runs `ifspace COMMAND… --out results/NAME` and
 lists the file. Where NAME is a pattern such as `figures/*`, the command runs as it is, and the
-files that it wrote are listed.
+files that it wrote are listed. With `--module`, `python -m MODULE` runs instead of `ifspace`.
 """
 
 import argparse
@@ -103,8 +103,9 @@ def _linked_name(link: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one ifspace command into `results/` and list its files in the README there."""
+    """Run one command into `results/` and list its files in the README there."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--module", default="ifspace", help="run this program, not ifspace")
     parser.add_argument("name")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
@@ -115,14 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command += [] if is_pattern else ["--out", str(folder / options.name)]
     started = time.time()
     subprocess.run(
-        python("-m", "ifspace", *command, "--quiet"), check=True, stdout=subprocess.DEVNULL
+        python("-m", options.module, *command, "--quiet"), check=True, stdout=subprocess.DEVNULL
     )
     paths = folder.glob(options.name) if is_pattern else [folder / options.name]
     # Files of an earlier run that this one did not write are not its results.
     names = [
         path.relative_to(folder).as_posix() for path in paths if path.stat().st_mtime >= started - 1
     ]
-    list_in_readme(folder, names, " ".join(["ifspace", *command]))
+    program = "ifspace" if options.module == "ifspace" else f"python -m {options.module}"
+    list_in_readme(folder, names, " ".join([program, *command]))
     print(f"written: {', '.join(names)}")
 
 

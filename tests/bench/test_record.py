@@ -32,6 +32,12 @@ def test_a_file_is_listed_with_its_command(place: Path) -> None:
     assert "`ifspace best x.parquet --out results/best.md`" in page
 
 
+def test_another_program_is_listed_with_its_module(place: Path) -> None:
+    record.main(["--module", "experiments.training", "check.md", "--", "--seeds", "1"])
+    page = (place / "README.md").read_text()
+    assert "`python -m experiments.training --seeds 1 --out results/check.md`" in page
+
+
 def test_a_pattern_lists_the_written_files(place: Path) -> None:
     record.main(["figures/*", "--", "report", "results", "--figures", "results/figures"])
     page = (place / "README.md").read_text()
