@@ -96,7 +96,7 @@ def test_table_2_of_the_information_field() -> None:
     ]
 
 
-def test_layers_have_gains_over_what_they_read() -> None:
+def test_gains_are_over_the_feature_map_that_is_read() -> None:
     net = nn.Sequential(OrderedDict(a=conv(4, 8), b=conv(8, 8, 1), c=conv(8, 4)))
     report = analyze(net, (4, 9, 9), alpha=2)
     a, b, c = report.layers
@@ -146,7 +146,7 @@ class Forked(nn.Module):
         return self.d(a, b) + self.c(a + b)
 
 
-def test_units_beside_each_other_are_measured_by_what_they_read() -> None:
+def test_parallel_units_gain_over_their_own_input() -> None:
     (stage,) = analyze(Forked(), IMAGE).stages
     assert [unit.name for unit in stage.units] == ["stem", "a", "b", "d", "c"]
     volumes = [unit.field.volume for unit in stage.units]

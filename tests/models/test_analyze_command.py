@@ -149,7 +149,7 @@ def test_every_layer_is_shown_on_request(
     assert run("analyze", "net.py:Net", "--input", "3x8x16", "--layers").out == snapshot
 
 
-def test_gates_head_and_what_does_not_run_are_named(run: Callable, file: str) -> None:
+def test_gates_head_and_unused_layers_are_named(run: Callable, file: str) -> None:
     found = run("analyze", f"{file}:Net", "--input", "3x8x16", "--format", "json").json
     assert [layer["name"] for layer in found["gates"]] == ["squeeze"]
     assert [(layer["name"], layer["kind"]) for layer in found["head"]] == [("end", "LINEAR")]
@@ -170,7 +170,9 @@ def test_gates_head_and_unused_layers_are_named_in_the_table(
     assert run("analyze", "net.py:Net", "--input", "3x8x16").out == snapshot
 
 
-def test_csv_and_markdown_have_a_row_a_layer(run: Callable, file: str, tmp_path: Path) -> None:
+def test_csv_and_markdown_have_a_row_for_each_layer(
+    run: Callable, file: str, tmp_path: Path
+) -> None:
     out = tmp_path / "found.md"
     ended = run("analyze", f"{file}:Net", "--input", "3x8x16", "--format", "csv", "--out", out)
     rows = list(csv.DictReader(io.StringIO(ended.out)))
@@ -260,7 +262,7 @@ def test_a_wrong_argument_is_one_line_on_stderr(
         ),
     ],
 )
-def test_what_is_missing_is_said_with_how_to_get_it(
+def test_a_missing_package_is_named_with_its_extra(
     run: Callable, monkeypatch: pytest.MonkeyPatch, command: str, absent: tuple[str], said: str
 ) -> None:
     real = importlib.util.find_spec
@@ -293,7 +295,7 @@ def test_pointwise_layers_that_add_nothing_are_counted_alone() -> None:
     assert findings_of(both[:1], 2)["adds nothing"] == "no layer"
 
 
-def test_what_sees_no_further_than_the_image_is_said() -> None:
+def test_findings_compare_receptive_fields_with_the_image() -> None:
     row = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1))
     assert findings_of(row, 5)["past the image"] == (
         "no output sees more than the 5×5 pixels of the image"

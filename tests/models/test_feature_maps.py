@@ -44,7 +44,7 @@ def test_one_channel_has_no_axis() -> None:
     assert Label.of(np.arange(1), 1, (1, 1, 3, 3)).axes() == []
 
 
-def test_zeros_between_channels_are_no_channel() -> None:
+def test_zeros_between_channels_are_ignored() -> None:
     ids = Label.of(np.arange(2), 1, (1, 2, 3, 3)).ids
     label = Label(F.pad(ids, (1, 1, 0, 2, 1, 0), value=NO_CHANNEL))
     assert label.axes() == [1]
@@ -53,12 +53,12 @@ def test_zeros_between_channels_are_no_channel() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (9,), ()])
-def test_what_has_no_pixels_is_flat(shape: Sequence[int]) -> None:
+def test_vectors_have_no_pixels(shape: Sequence[int]) -> None:
     assert has_no_pixels(shape)
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (1, 4, 9), (1, 9, 2, 2)])
-def test_what_has_pixels_is_not(shape: Sequence[int]) -> None:
+def test_feature_maps_have_pixels(shape: Sequence[int]) -> None:
     assert not has_no_pixels(shape)
 
 
@@ -265,7 +265,7 @@ def moved(move, *labels: Label, pooled: bool = False) -> Label:
     return Label(remade(lambda label: label.ids), pooled, remade)
 
 
-def test_a_map_is_its_own_label() -> None:
+def test_a_feature_map_resolves_to_itself() -> None:
     maps, (image,) = maps_of(SHAPE)
     assert maps.resolve(image) == maps.resolve(image, 1) == maps.index(image) == 0
     assert maps.resolve(moved(lambda x: x.permute(0, 2, 3, 1), image), -1) == 0
@@ -276,7 +276,7 @@ def test_a_map_is_its_own_label() -> None:
     assert maps.pooled == set()
 
 
-def test_channels_that_move_are_a_map_of_their_own() -> None:
+def test_moved_channels_are_a_new_feature_map() -> None:
     maps, labels = maps_of(SHAPE, (1, 2, 8, 8))
     both = moved(lambda a, b: torch.cat([b, a[:, 1:3]], 1), *labels)
     node = maps.nodes[maps.resolve(both, 1, "here")]
@@ -322,7 +322,7 @@ def test_pixels_that_become_channels_are_a_pool_with_a_window() -> None:
     assert maps.nodes[move].size == (8, 8)
 
 
-def test_channels_that_become_pixels_are_a_union_made_larger() -> None:
+def test_channels_that_become_pixels_are_an_upsampled_union() -> None:
     maps, (image,) = maps_of((1, 8, 3, 3))
     node = maps.nodes[maps.resolve(moved(lambda x: F.pixel_shuffle(x, 2), image), 1)]
     assert (node.op, node.channels, node.size) == (Op.RESIZE, 2, (6, 6))
@@ -342,7 +342,7 @@ def test_channels_that_become_pixels_are_a_union_made_larger() -> None:
         lambda x: torch.where(torch.arange(8) > 3, x, x.flip(1)),
     ],
 )
-def test_what_else_changes_places_is_mixed(move) -> None:
+def test_other_swaps_of_channels_and_pixels_are_mixed(move) -> None:
     maps, (image,) = maps_of(SHAPE)
     label = moved(move, image)
     node = maps.nodes[maps.resolve(label, 1)]
@@ -363,7 +363,7 @@ def test_too_many_pixels_for_a_channel_are_mixed() -> None:
     assert maps.nodes[maps.resolve(shuffled, 1)].op is Op.MIX
 
 
-def test_what_is_pooled_has_no_stride_and_no_note() -> None:
+def test_pooled_labels_have_no_stride_and_no_note() -> None:
     maps, (image,) = maps_of(SHAPE)
     pooled = maps.add(Op.GLOBAL, (0,), (1, 6, 1, 1), 1, "", True)
     assert maps.pooled == {1}
@@ -395,7 +395,7 @@ def test_windows_and_rows_are_as_many_pixels() -> None:
     assert (node.op, node.stride, node.size) == (Op.POOL, (Fraction(1), Fraction(4)), (1, 16))
 
 
-def test_of_products_nobody_knows_the_pixels() -> None:
+def test_after_a_product_the_pixels_are_unknown() -> None:
     maps, (image,) = maps_of(SHAPE)
     heads = maps.add(Op.MIX, (0,), (1, 2, 64, 3), 1, "")
     merged = moved(lambda x: x.transpose(1, 2).reshape(1, 64, 6), heads)

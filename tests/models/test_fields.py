@@ -152,7 +152,7 @@ class Branches(nn.Module):
         return self.last(torch.cat([x, self.one(x)], 1))
 
 
-def test_a_concatenation_sees_what_the_part_sees_that_sees_most() -> None:
+def test_a_concatenation_has_the_largest_field_of_its_parts() -> None:
     graph = trace(Branches(), (4, 9, 9))
     move = next(node for node in graph.nodes if node.op is Op.MOVE)
     propagation = Propagation(graph, [0])
@@ -166,7 +166,7 @@ def test_a_concatenation_sees_what_the_part_sees_that_sees_most() -> None:
     assert propagation.fields(layer) is seen
 
 
-def test_a_map_before_the_inputs_is_not_seen() -> None:
+def test_a_feature_map_before_the_inputs_is_not_seen() -> None:
     row = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
     graph = trace(row, (4, 9, 9))
     assert (
@@ -193,7 +193,7 @@ class Pyramid(nn.Module):
         return self.last(torch.cat([whole, self.beside(x)], 1))
 
 
-def test_a_pooled_map_made_large_again_sees_everything() -> None:
+def test_a_pooled_and_upsampled_feature_map_sees_everything() -> None:
     net = Pyramid()
     report = analyze(net, (3, 12, 9))
     found = fields_of(net, 3, (12, 9), [])

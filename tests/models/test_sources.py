@@ -181,7 +181,7 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         (16, None, "wrong model: got int; allowed: timm:NAME"),
     ],
 )
-def test_names_that_stand_for_nothing(name: str, image: ImageSize | None, said: str) -> None:
+def test_unknown_names_raise(name: str, image: ImageSize | None, said: str) -> None:
     with pytest.raises(SettingError, match=f"^{said}") as refused:
         network(name, image or (3, 224, 224))
     assert refused.value.argument == "model"
@@ -265,7 +265,7 @@ def in_new_python(code: str) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-def test_packages_are_imported_when_asked_for_and_refused_when_they_do_not_fit() -> None:
+def test_packages_are_imported_only_when_named() -> None:
     out, err = in_new_python(
         "import sys\nfrom ifspace.errors import IfspaceError\n"
         "from ifspace.models.sources import network\n"
@@ -419,7 +419,7 @@ def test_a_relative_path_is_that_of_the_working_folder(
     assert network("some nets/net.py:make").conv.out_channels == 8
 
 
-def test_what_is_made_can_be_pickled_and_compiled(write: Callable[..., str]) -> None:
+def test_a_network_of_a_file_can_be_pickled_and_compiled(write: Callable[..., str]) -> None:
     made = network(f"{write(NET)}:make")
     write(NET.replace("FACTOR = 2", "FACTOR = 3"))
     tripled = network(f"{write(NET.replace('FACTOR = 2', 'FACTOR = 3'))}:make")

@@ -114,7 +114,7 @@ def test_weights_are_counted_once_and_work_is_counted_always() -> None:
 
 
 @pytest.mark.parametrize(("made", "gate"), [(odd.ChannelGate, "gate"), (odd.PixelGate, "gate")])
-def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) -> None:
+def test_layers_that_only_scale_are_gates(made: Callable[[], nn.Module], gate: str) -> None:
     report = analyze(made(), IMAGE)
     assert [layer.name for layer in report.gates] == [gate]
     assert [(entry.layer.name, entry.field.size) for entry in report.layers] == [
@@ -124,7 +124,7 @@ def test_what_only_scales_is_a_gate(made: Callable[[], nn.Module], gate: str) ->
     assert not report.notes
 
 
-def test_what_is_written_into_a_part_is_seen() -> None:
+def test_writing_into_a_slice_is_seen() -> None:
     report = analyze(odd.WritesAPart(), IMAGE)
     assert [(entry.layer.name, entry.field.size) for entry in report.layers] == [
         ("first", (3, 3)),
@@ -133,13 +133,13 @@ def test_what_is_written_into_a_part_is_seen() -> None:
     ]
 
 
-def test_a_sum_over_stacked_maps_is_a_sum_of_them() -> None:
+def test_a_sum_over_stacked_feature_maps_is_their_sum() -> None:
     report = analyze(odd.Selective(), IMAGE)
     assert [entry.field.size for entry in report.layers] == [(3, 3), (5, 5), (7, 7)]
     assert Op.MIX not in [node.op for node in trace(odd.Selective(), IMAGE).nodes]
 
 
-def test_a_line_of_pixels_is_a_map_one_pixel_high() -> None:
+def test_a_line_of_pixels_is_a_feature_map_of_height_1() -> None:
     report = analyze(odd.Line(), (3, 20))
     assert report.image == (3, 1, 20)
     assert [(stage.side, stage.channels) for stage in report.stages] == [((1, 20), 3), ((1, 10), 8)]
@@ -162,7 +162,7 @@ def test_attention_stays_in_the_stage_of_its_patches() -> None:
     assert note.endswith("every pixel sees all others; its products are not counted")
 
 
-def test_windows_are_no_smaller_maps() -> None:
+def test_windows_do_not_change_the_size() -> None:
     report = analyze(odd.Windows(), IMAGE)
     assert [stage.side for stage in report.stages] == [(8, 8)]
     assert [entry.layer.kind for entry in report.layers] == ["CONV", "PW", "CONV"]
@@ -211,12 +211,12 @@ class InPlace(Two):
         return self.b(same)
 
 
-def test_what_is_added_in_place_is_seen_by_all_names() -> None:
+def test_in_place_sums_are_seen_under_all_names() -> None:
     fields = [entry.field.size for entry in analyze(InPlace(), IMAGE).layers]
     assert fields == [(3, 3), (5, 5), (7, 7)]
 
 
-def test_no_layer_is_in_two_places() -> None:
+def test_every_layer_is_listed_once() -> None:
     graph = trace(odd.PixelGate(), IMAGE)
     assert [layer.name for layer in graph.all_layers] == ["a", "b", "gate"]
     assert graph.macs == sum(layer.macs for layer in graph.all_layers)
@@ -258,7 +258,7 @@ def test_a_batch_counts_as_one_image(x: Any) -> None:
     assert counts(odd.UNet(), x) == counts(odd.UNet())
 
 
-def test_what_was_compiled_is_read_as_it_was() -> None:
+def test_a_compiled_module_is_traced_like_the_original() -> None:
     assert counts(torch.compile(odd.UNet(), backend="eager")) == counts(odd.UNet())
     part = nn.Sequential(
         conv(3, 4), torch.compile(nn.Sequential(conv(4, 4), nn.ReLU()), backend="eager")
@@ -274,7 +274,7 @@ class Sorted(Two):
         return self.b(x @ torch.ones(16, 3))
 
 
-def test_notes_say_what_is_not_known() -> None:
+def test_unknown_operators_are_noted() -> None:
     report = analyze(Sorted(), IMAGE)
     unknown = "not known, as if every pixel saw all others and it cost nothing"
     product = "every pixel sees all others; its products are not counted"
@@ -308,7 +308,7 @@ class Adds(Two):
         return self.b(x)
 
 
-def test_who_reads_the_old_name_reads_the_new_value() -> None:
+def test_readers_of_the_old_name_get_the_new_value() -> None:
     program = torch.export.export(Adds(), (torch.zeros(1, *IMAGE),), strict=False)
     (added,) = (node for node in program.graph.nodes if is_in_place(node))
     assert bare_name(added) == "add"
@@ -334,7 +334,7 @@ class ViewsBefore(nn.Module):
         return self.c(half)
 
 
-def test_a_view_sees_what_is_added_later() -> None:
+def test_a_view_sees_later_in_place_sums() -> None:
     fields = {entry.layer.name: entry.field.size for entry in analyze(ViewsBefore(), IMAGE).layers}
     assert fields == {"a": (3, 3), "b": (5, 5), "c": (7, 7)}
 
@@ -383,7 +383,7 @@ def test_an_order_that_the_image_decides_is_not_known() -> None:
     assert [note.partition(":")[0] for note in report.notes] == ["index"]
 
 
-def test_a_part_under_another_mode_is_read_in_its_place() -> None:
+def test_a_part_under_autocast_is_read_inline() -> None:
     class Inside(Two):
         def forward(self, x: Tensor) -> Tensor:
             x = self.a(x)
@@ -402,6 +402,6 @@ def test_a_part_under_another_mode_is_read_in_its_place() -> None:
     assert move.sources[:, 1].tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
 
 
-def test_what_keeps_a_map_is_counted() -> None:
+def test_operators_that_keep_a_feature_map_are_counted() -> None:
     row = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(), nn.SiLU())
     assert trace(row, IMAGE).passed == {"batch_norm": 1, "silu": 2, "dropout": 1}

@@ -69,7 +69,7 @@ def test_counts_are_those_of_torch(made: type[nn.Module]) -> None:
     assert graph.params == params == sum(layer.params for layer in graph.all_layers)
 
 
-def test_layers_stand_in_a_row() -> None:
+def test_layers_follow_one_another() -> None:
     graph = trace(Leaves(), (3, 16, 12))
     assert [(layer.name, layer.kind) for layer in graph.all_layers] == [
         ("first", "CONV"),
@@ -96,7 +96,7 @@ def test_layers_stand_in_a_row() -> None:
     assert move.sources.tolist() == [[0, 0], [0, 1], [0, 2], [0, 3]]
 
 
-def test_a_row_is_analysed() -> None:
+def test_layers_found_by_hooks_are_analysed() -> None:
     report = analyze(Leaves(), IMAGE)
     assert [(stage.side, stage.channels) for stage in report.stages] == [
         ((16, 16), 3),
@@ -126,7 +126,7 @@ def test_lines_of_pixels_too() -> None:
     ]
 
 
-def test_what_is_scripted_is_named() -> None:
+def test_scripted_modules_are_named() -> None:
     with pytest.warns(DeprecationWarning, match="deprecated"):
         scripted = torch.jit.script(conv(3, 8))
     graph = trace(nn.Sequential(scripted, conv(8, 8)), IMAGE)
@@ -135,7 +135,7 @@ def test_what_is_scripted_is_named() -> None:
     assert graph.notes[1:] == ("layers in TorchScript are not seen: 0",)
 
 
-def test_no_hook_stays_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_hooks_are_removed_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     model = Leaves()
     trace(model, IMAGE)
     assert tuple(capfd.readouterr()) == ("", "")
@@ -149,7 +149,7 @@ class Breaks(Two):
         raise RuntimeError("no more")
 
 
-def test_no_hook_stays_after_an_error() -> None:
+def test_hooks_are_removed_after_an_error() -> None:
     model = Breaks()
     with pytest.raises(RuntimeError, match="no more"):
         hooked(model, torch.zeros(1, *IMAGE), 0)

@@ -64,7 +64,7 @@ def test_layers_that_see_everything_are_units_of_their_own() -> None:
     assert (third.nodes, third.inputs, third.output) == ((4,), (3,), 4)
 
 
-def test_a_run_in_a_row_ends_where_all_channels_are_seen() -> None:
+def test_consecutive_layers_are_a_unit_until_all_channels_are_seen() -> None:
     row = nn.Sequential(conv(3, 8), *depthwise(8, 8), *depthwise(8, 16, 2), nn.Conv2d(16, 8, 1))
     assert names(row, (3, 8, 8)) == ["0", "1 … 4", "6 … 9", "11"]
     assert [len(unit.nodes) for unit in found(row, (3, 8, 8))] == [1, 2, 2, 1]
@@ -83,7 +83,7 @@ def test_a_run_does_not_go_on_behind_a_pool() -> None:
     assert names(row, (8, 8, 8)) == ["0", "1"]
 
 
-def test_what_joins_maps_is_a_unit_with_all_inside() -> None:
+def test_a_module_that_joins_feature_maps_is_a_unit() -> None:
     net = nn.Sequential(OrderedDict(stem=conv(3, 8), one=Block(8), two=Block(8)))
     assert names(net, (3, 8, 8)) == ["stem", "one", "two"]
     _, one, two = found(net, (3, 8, 8))
@@ -91,7 +91,7 @@ def test_what_joins_maps_is_a_unit_with_all_inside() -> None:
     assert two.inputs == (one.output,)
 
 
-def test_a_row_of_one_block_is_that_block() -> None:
+def test_a_sequential_of_one_block_is_that_block() -> None:
     net = nn.Sequential(OrderedDict(stem=conv(3, 8), layer1=nn.Sequential(Block(8))))
     assert names(net, (3, 8, 8)) == ["stem", "layer1.0"]
     deeper = nn.Sequential(conv(3, 8), nn.Sequential(nn.Sequential(Block(8))))
@@ -229,7 +229,7 @@ def test_a_network_of_layouts_has_the_units_of_its_layout() -> None:
     ]
 
 
-def test_paths_hold_what_is_below_them() -> None:
+def test_modules_hold_those_inside_them_by_name() -> None:
     assert within("layer1.0.conv1", "layer1.0")
     assert within("layer1", "layer1")
     assert not within("layer10.conv1", "layer1")
@@ -240,7 +240,7 @@ def test_a_unit_says_where_it_begins_and_ends() -> None:
     assert Unit(("a.0", "a.3"), (1, 2), (0,), 2).name == "a.0 … a.3"
 
 
-def test_layers_in_a_row_are_units_where_branches_are_not_seen() -> None:
+def test_with_hooks_every_layer_is_a_unit() -> None:
     class Numbers(Block):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(torch.from_numpy(x.numpy()))
@@ -294,7 +294,7 @@ def test_a_pool_of_stride_one_does_not() -> None:
     assert stage.field(stage.units[1].output).size == (7, 7)
 
 
-def test_a_pool_of_the_whole_map_ends_the_stages() -> None:
+def test_global_pooling_ends_the_stages() -> None:
     row = nn.Sequential(conv(3, 8), nn.AvgPool2d(16), conv(8, 4, 1))
     assert rows(row) == [((16, 16), 3, ["0"])]
     assert [layer.name for layer in trace(row, IMAGE).head] == ["2"]
@@ -348,7 +348,7 @@ def test_a_pool_beside_a_strided_layer_is_a_branch_of_it() -> None:
     assert [field.channels for field in fields] == [8, 8, 8]
 
 
-def test_maps_made_larger_open_a_stage_and_connections_enter_it() -> None:
+def test_upsampling_opens_a_stage_and_skip_connections_enter_it() -> None:
     assert rows(odd.UNet()) == [
         ((16, 16), 3, ["one"]),
         ((8, 8), 8, ["two"]),
@@ -364,7 +364,7 @@ def test_maps_made_larger_open_a_stage_and_connections_enter_it() -> None:
     assert (four.size, four.channels, classes.volume) == ((3, 3), 20, 9 * 20)
 
 
-def test_maps_made_larger_by_a_pixel_shuffle_too() -> None:
+def test_a_pixel_shuffle_opens_a_stage() -> None:
     assert rows(odd.Enlarged()) == [((16, 16), 3, ["a"]), ((32, 32), 2, ["b"])]
 
 

@@ -1,4 +1,4 @@
-"""What cannot be traced: one line that says why, and nothing else on the screen."""
+"""Networks and images that cannot be traced: one line of error, and nothing left behind."""
 
 import logging
 import re
@@ -75,7 +75,7 @@ NETWORKS: dict[str, tuple[nn.Module, type[IfspaceError]]] = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_refused_in_one_line(
+def test_an_unsuitable_network_raises_one_line(
     name: str,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -108,7 +108,7 @@ def test_a_network_is_refused_in_one_line(
         (torch.zeros(1, 3, 4, 4, 4), "[1, 3, 4, 4, 4]"),
     ],
 )
-def test_what_is_no_image_is_refused(x: Any, got: str) -> None:
+def test_a_wrong_image_raises(x: Any, got: str) -> None:
     with pytest.raises(
         SettingError, match=re.escape(f"not an image: got {got}; allowed: a tensor")
     ):
@@ -119,18 +119,18 @@ def test_what_is_no_image_is_refused(x: Any, got: str) -> None:
     ("model", "got"),
     [("resnet50", "'resnet50'"), (Two, "the class Two"), (None, "None"), (len, "builtin_")],
 )
-def test_what_is_no_module_is_refused(model: Any, got: str) -> None:
+def test_a_wrong_model_raises(model: Any, got: str) -> None:
     with pytest.raises(SettingError, match=f"^wrong model: got {got}.*allowed: a torch.nn.Module;"):
         trace(model, IMAGE)
 
 
 @pytest.mark.parametrize("alpha", [-1, float("nan"), "3", None])
-def test_a_decay_below_nothing_is_refused(alpha: Any) -> None:
+def test_a_wrong_alpha_raises(alpha: Any) -> None:
     with pytest.raises(IfspaceError, match="alpha"):
         analyze(Two(), IMAGE, alpha=alpha)
 
 
-def test_the_mode_is_given_back_after_a_refusal() -> None:
+def test_the_mode_is_restored_after_an_error() -> None:
     model = Branches()
     with pytest.raises(SettingError, match="control flow"):
         trace(model, IMAGE)
@@ -138,7 +138,7 @@ def test_the_mode_is_given_back_after_a_refusal() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_what_a_network_prints_and_logs_while_it_runs_comes_through_again(
+def test_logging_works_again_after_a_trace(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     trace(Two(), IMAGE)
