@@ -287,12 +287,12 @@ def test_what_a_block_says_of_itself():
     ],
 )
 def test_what_does_not_fit_raises_one_line(make, message):
-    with pytest.raises(IfspaceError, match=message) as refused:
+    with pytest.raises(IfspaceError, match=message) as error:
         make()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_argument_of_an_error_is_named():
-    with pytest.raises(SettingError, match="unknown shortcut") as refused:
+    with pytest.raises(SettingError, match="unknown shortcut") as error:
         Style(shortcut="dense")
-    assert refused.value.argument == "shortcut"
+    assert error.value.argument == "shortcut"

@@ -47,7 +47,7 @@ def block() -> BlockModule:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         # Styles: the two types, a class, nothing, another name.
         (
@@ -130,10 +130,10 @@ def block() -> BlockModule:
         ],
     ],
 )
-def test_mistakes_raise_one_line(make: Callable[[], Any], said: str) -> None:
-    with pytest.raises(IfspaceError, match=f"^{said}") as refused:
+def test_mistakes_raise_one_line(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(IfspaceError, match=f"^{message}") as error:
         make()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 def conv() -> nn.Module:
@@ -141,7 +141,7 @@ def conv() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("module", "example", "said"),
+    ("module", "example", "message"),
     [
         (None, torch.ones(1, 8, 4, 4), "wrong module: got None; allowed: a torch.nn.Module;"),
         (conv, torch.ones(1, 8, 4, 4), "wrong module: got function;"),
@@ -164,11 +164,11 @@ def conv() -> nn.Module:
     ],
 )
 def test_what_cannot_be_exported_raises_one_line(
-    tmp_path: Path, module: Any, example: Any, said: str
+    tmp_path: Path, module: Any, example: Any, message: str
 ) -> None:
-    with pytest.raises(IfspaceError, match=f"^{said}") as refused:
+    with pytest.raises(IfspaceError, match=f"^{message}") as error:
         export_onnx(module, example, tmp_path / "x.onnx")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -191,8 +191,8 @@ def test_a_network_takes_the_name_of_a_style(name: str) -> None:
 
 
 def test_a_plain_network_has_no_activation() -> None:
-    made = build_network(layout(), "plain", device="meta")
-    assert {type(each) for each in made.modules()}.isdisjoint({nn.ReLU, nn.Identity})
+    net = build_network(layout(), "plain", device="meta")
+    assert {type(each) for each in net.modules()}.isdisjoint({nn.ReLU, nn.Identity})
     assert build_network(layout(), device="meta").style == NetworkStyle()
 
 
@@ -209,24 +209,24 @@ def test_a_plain_network_has_no_activation() -> None:
     ],
 )
 def test_a_named_network_has_as_many_classes_as_asked(name: str, hidden: tuple[int, ...]) -> None:
-    made = named_network(name, 224, classes=37, device="meta")
-    assert made(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 37)
-    assert made.layout.stem_and_head.classifier == (*hidden, 37)
-    assert made.layout.params == sum(each.numel() for each in made.parameters())
+    net = named_network(name, 224, classes=37, device="meta")
+    assert net(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 37)
+    assert net.layout.stem_and_head.classifier == (*hidden, 37)
+    assert net.layout.params == sum(each.numel() for each in net.parameters())
     assert named_network(name, 224, device="meta").layout == network(name, 224)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("side", [48, 128])
 def test_a_named_network_has_the_side_that_is_asked(name: str, side: int) -> None:
-    made = named_network(name, side, device="meta").eval()
+    net = named_network(name, side, device="meta").eval()
     with FlopCounterMode(display=False) as counted:
-        assert made(torch.empty(1, 3, side, side, device="meta")).dim() == 2
-    assert counted.get_total_flops() == 2 * made.layout.macs
-    assert made.layout.params == sum(each.numel() for each in made.parameters())
+        assert net(torch.empty(1, 3, side, side, device="meta")).dim() == 2
+    assert counted.get_total_flops() == 2 * net.layout.macs
+    assert net.layout.params == sum(each.numel() for each in net.parameters())
     like = network(name, 32 if side < 112 else 224)
-    assert made.layout.params == like.params
-    assert (made.layout.depths, made.layout.image) == (like.depths, side)
+    assert net.layout.params == like.params
+    assert (net.layout.depths, net.layout.image) == (like.depths, side)
 
 
 def test_devices_that_are_there() -> None:
@@ -234,7 +234,7 @@ def test_devices_that_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("absent", "said"),
+    ("absent", "message"),
     [
         (["torch"], "torch is not installed"),
         (["safetensors"], "safetensors is not installed"),
@@ -242,9 +242,9 @@ def test_devices_that_are_there() -> None:
     ],
 )
 @pytest.mark.parametrize("module", ["ifspace.nn", "ifspace.nn.files"])
-def test_what_is_not_installed_is_said(absent: list[str], said: str, module: str) -> None:
+def test_what_is_not_installed_is_said(absent: list[str], message: str, module: str) -> None:
     code = f"import sys\nfor each in {absent}: sys.modules[each] = None\nimport {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"ImportError: {said}: ")
+    assert last.startswith(f"ImportError: {message}: ")
     assert last.endswith("; pip install 'ifspace[torch]'")

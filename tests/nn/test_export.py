@@ -113,7 +113,7 @@ def test_only_the_named_remarks_of_torch_are_kept_back(tmp_path, monkeypatch, ca
     monkeypatch.setattr(logging.getLogger("torch"), "propagate", True)
     with pytest.raises(OutputError, match="output cannot be written"):  # nothing was written
         export_onnx(build("DW", 8), torch.ones(1, 8, 4, 4), tmp_path / "block.onnx")
-    said = [record.getMessage() for record in caplog.records if record.name == log.name]
-    assert said == ["something else"]
+    message = [record.getMessage() for record in caplog.records if record.name == log.name]
+    assert message == ["something else"]
     assert not log.filters
     assert ("torchvision" in sys.modules) == there

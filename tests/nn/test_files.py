@@ -58,13 +58,13 @@ def same(a: Network, b: Network) -> None:
 
 
 def test_a_network_comes_back(tmp_path: Path) -> None:
-    made, file = small(), tmp_path / "net.safetensors"
-    made(torch.randn(4, 3, 8, 8))  # running statistics are no longer trivial
-    save(made, file)
+    net, file = small(), tmp_path / "net.safetensors"
+    net(torch.randn(4, 3, 8, 8))  # running statistics are no longer trivial
+    save(net, file)
     back = load(file)
-    same(made, back)
+    same(net, back)
     x = torch.randn(2, 3, 8, 8)
-    assert torch.equal(back.eval()(x), made.eval()(x))
+    assert torch.equal(back.eval()(x), net.eval()(x))
     assert load(file).training
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
     (tmp_path / "beside").touch()
@@ -94,13 +94,13 @@ def test_what_was_loaded_does_not_change_with_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_types_and_memory_layouts_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
-    made = small().to(dtype).to(memory_format=torch.channels_last)
-    save(made, tmp_path / "net.SAFETENSORS")
-    same(made, load(tmp_path / "net.SAFETENSORS"))
+    net = small().to(dtype).to(memory_format=torch.channels_last)
+    save(net, tmp_path / "net.SAFETENSORS")
+    same(net, load(tmp_path / "net.SAFETENSORS"))
 
 
 @pytest.mark.parametrize(
-    "made",
+    "net",
     [
         named_network("layout-residual", 32, (1, 2, 3, 1), seed=0),
         named_network("mobilenet", 224, (2, 1, 1, 1, 1), seed=0),
@@ -108,9 +108,9 @@ def test_types_and_memory_layouts_come_back(tmp_path: Path, dtype: torch.dtype) 
     ],
     ids=["residual", "mobilenet", "fog"],
 )
-def test_networks_of_the_papers_come_back(tmp_path: Path, made: Network) -> None:
-    save(made, tmp_path / "net.safetensors")
-    same(made, load(tmp_path / "net.safetensors"))
+def test_networks_of_the_papers_come_back(tmp_path: Path, net: Network) -> None:
+    save(net, tmp_path / "net.safetensors")
+    same(net, load(tmp_path / "net.safetensors"))
 
 
 def test_equal_networks_make_equal_bytes(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_the_file_says_what_it_holds_and_loads_without_the_solver(tmp_path: Path
     }
     assert about["layout"]["stages"][1]["more"]["block"] == "DW+RPW(4,1/2)+SH(4)+GPW(2)"
     code = (
-        "import sys; from ifspace.nn.files import load; made = load(sys.argv[1]); "
-        "print(sum(x.numel() for x in made.parameters()), 'ortools' in sys.modules)"
+        "import sys; from ifspace.nn.files import load; net = load(sys.argv[1]); "
+        "print(sum(x.numel() for x in net.parameters()), 'ortools' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, file], capture_output=True, text=True, check=True, cwd=ROOT
@@ -180,9 +180,9 @@ def test_places_that_cannot_be_written_raise(tmp_path: Path) -> None:
 
 
 def test_a_network_without_weights_raises(tmp_path: Path) -> None:
-    made = build_network(small().layout, device="meta")
+    net = build_network(small().layout, device="meta")
     with pytest.raises(OutputError, match=r"^a network without weights: got tensors on the meta"):
-        save(made, tmp_path / "net.safetensors")
+        save(net, tmp_path / "net.safetensors")
 
 
 def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]) -> None:
@@ -195,7 +195,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda about, _: about.update(format=2), "format version 2, not 1"),
         (lambda about, _: about.pop("format"), "a description that makes no sense"),
@@ -219,7 +219,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tens
     ],
 )
 def test_files_that_were_tampered_with_raise(
-    tmp_path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any], said: str
+    tmp_path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any], message: str
 ) -> None:
     file = tmp_path / "net.safetensors"
     save(small(), file)
@@ -228,7 +228,7 @@ def test_files_that_were_tampered_with_raise(
     rewritten(file, change)
     with pytest.raises(
         NetworkFileError,
-        match=f"^{re.escape(str(file))} is not a network that can be read: got {said}",
+        match=f"^{re.escape(str(file))} is not a network that can be read: got {message}",
     ) as fault:
         load(file)
     assert "\n" not in str(fault.value)

@@ -34,43 +34,43 @@ def small() -> Network:
     return build_network(make_layout("DW+PW", (8, 4), (8, 16), (1, 1), stem_and_head=frame), seed=0)
 
 
-def changed_head(made: Network) -> None:
-    made.head.logits = nn.Linear(6, 100)
+def changed_head(net: Network) -> None:
+    net.head.logits = nn.Linear(6, 100)
 
 
-def more_parts(made: Network) -> None:
-    made.more = nn.Linear(2, 2)
+def more_parts(net: Network) -> None:
+    net.more = nn.Linear(2, 2)
 
 
-def other_layout(made: Network) -> None:
-    made.layout = made.layout.at_depths((2, 1))
+def other_layout(net: Network) -> None:
+    net.layout = net.layout.at_depths((2, 1))
 
 
-def no_style(made: Network) -> None:
-    made.style = replace(made.style)
-    object.__setattr__(made.style, "head", "none")
+def no_style(net: Network) -> None:
+    net.style = replace(net.style)
+    object.__setattr__(net.style, "head", "none")
 
 
-def too_deep(made: Network) -> None:
-    stage = made.layout.stages[0]
-    made.layout = replace(made.layout, stages=(stage.at_depth(1001), *made.layout.stages[1:]))
+def too_deep(net: Network) -> None:
+    stage = net.layout.stages[0]
+    net.layout = replace(net.layout, stages=(stage.at_depth(1001), *net.layout.stages[1:]))
 
 
-def of_integers(made: Network) -> None:
-    made.head.logits.bias = nn.Parameter(torch.zeros(4, dtype=torch.int64), requires_grad=False)
+def of_integers(net: Network) -> None:
+    net.head.logits.bias = nn.Parameter(torch.zeros(4, dtype=torch.int64), requires_grad=False)
 
 
-def of_eight_bits(made: Network) -> None:
+def of_eight_bits(net: Network) -> None:
     narrow = torch.zeros(4).to(torch.float8_e4m3fn)
-    made.head.logits.bias = nn.Parameter(narrow, requires_grad=False)
+    net.head.logits.bias = nn.Parameter(narrow, requires_grad=False)
 
 
-def sparse(made: Network) -> None:
-    made.head.logits.weight = nn.Parameter(made.head.logits.weight.detach().to_sparse())
+def sparse(net: Network) -> None:
+    net.head.logits.weight = nn.Parameter(net.head.logits.weight.detach().to_sparse())
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             changed_head,
@@ -95,37 +95,39 @@ def sparse(made: Network) -> None:
     ],
 )
 def test_what_load_cannot_read_is_not_written(
-    tmp_path: Path, change: Callable[[Network], None], said: str
+    tmp_path: Path, change: Callable[[Network], None], message: str
 ) -> None:
-    made = small()
-    change(made)
-    with pytest.raises(OutputError, match=f"^a network that could not be read back: {said}") as no:
-        save(made, tmp_path / "net.safetensors")
-    assert "\n" not in str(no.value)
+    net = small()
+    change(net)
+    with pytest.raises(
+        OutputError, match=f"^a network that could not be read back: {message}"
+    ) as error:
+        save(net, tmp_path / "net.safetensors")
+    assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("part", ["all", "stages", "in place"])
 def test_a_compiled_network_is_saved_as_the_network(tmp_path: Path, part: str) -> None:
-    made: Any = small()
+    net: Any = small()
     if part == "all":
-        made = torch.compile(made, backend="eager")
+        net = torch.compile(net, backend="eager")
     elif part == "stages":
-        made.stages = torch.compile(made.stages, backend="eager")
+        net.stages = torch.compile(net.stages, backend="eager")
     else:
-        made.compile(backend="eager")
-    save(made, tmp_path / "net.safetensors")
+        net.compile(backend="eager")
+    save(net, tmp_path / "net.safetensors")
     back, plain = load(tmp_path / "net.safetensors").state_dict(), small().state_dict()
     assert list(back) == list(plain)
     assert all(torch.equal(back[name], plain[name]) for name in plain)
 
 
 def test_weights_that_share_memory_are_each_written(tmp_path: Path) -> None:
-    made = small()
-    norm = made.stages.stage1.unit1.layer0_bn
+    net = small()
+    norm = net.stages.stage1.unit1.layer0_bn
     norm.weight = nn.Parameter(torch.arange(3.0))
     norm.bias = norm.weight
-    save(made, tmp_path / "net.safetensors")
+    save(net, tmp_path / "net.safetensors")
     back = load(tmp_path / "net.safetensors").stages.stage1.unit1.layer0_bn
     assert torch.equal(back.weight, torch.arange(3.0))
     assert torch.equal(back.bias, back.weight)
@@ -152,14 +154,14 @@ def test_a_device_that_cannot_be_used_raises(tmp_path: Path, device: Any) -> Non
     save(small(), tmp_path / "net.safetensors")
     with pytest.raises(
         DeviceError, match=r"^device cannot be used: got .*; allowed: cpu, cuda wh"
-    ) as no:
+    ) as error:
         load(tmp_path / "net.safetensors", device)
-    assert "\n" not in str(no.value)
-    assert "net.safetensors" not in str(no.value)
+    assert "\n" not in str(error.value)
+    assert "net.safetensors" not in str(error.value)
 
 
 def crafted(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Write a saved file anew with its description changed, or made of the text returned."""
+    """Rewrite a saved file with its description changed, or with the text that `change` returns."""
     save(small(), file)
     with safe_open(file, "pt") as opened:
         about = json.loads(opened.metadata()["ifspace"])
@@ -173,7 +175,7 @@ def wide(about: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda _: "[" * 100_000 + "]" * 100_000, SENSELESS),
         (lambda _: '{"format": 1, "layout": {"frame": ' + "[" * 100_000, SENSELESS),
@@ -195,17 +197,17 @@ def wide(about: dict[str, Any]) -> None:
     ],
 )
 def test_crafted_descriptions_raise_one_line(
-    tmp_path: Path, change: Callable[[dict[str, Any]], Any], said: str
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     file = tmp_path / "net.safetensors"
     crafted(file, change)
     with pytest.raises(
-        NetworkFileError, match=f"is not a network that can be read: got {said};"
-    ) as no:
+        NetworkFileError, match=f"is not a network that can be read: got {message};"
+    ) as error:
         load(file)
-    assert str(no.value).startswith(str(file))
-    assert "\n" not in str(no.value)
-    assert len(str(no.value)) < 400
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])

@@ -70,7 +70,7 @@ def stem(c_in: int, c_out: int, side: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("layout", "said"),
+    ("layout", "message"),
     [
         (
             changed(stem_and_head={"inputs": 4}),
@@ -97,8 +97,8 @@ def stem(c_in: int, c_out: int, side: int) -> dict[str, Any]:
         (changed(1, first=CONV.at(6, 12, dims=1)), "the network does not fit: got layers of 1 and"),
     ],
 )
-def test_parts_that_do_not_fit_are_named(layout: Layout, said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}"):
+def test_parts_that_do_not_fit_are_named(layout: Layout, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}"):
         joins_of(layout)
 
 

@@ -174,9 +174,9 @@ def test_a_sequence_rolls_as_a_map_does():
     ],
 )
 def test_what_does_not_fit_raises_one_line(make, message):
-    with pytest.raises(IfspaceError, match=message) as refused:
+    with pytest.raises(IfspaceError, match=message) as error:
         make()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_new_kind_without_a_module_raises(monkeypatch):

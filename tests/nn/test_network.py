@@ -35,18 +35,16 @@ def test_every_style_trains(style: NetworkStyle) -> None:
     stem = StemLayer(make_layout("CONV", (8,), (16,), (1,)).stages[0].first.layers[0], 8)
     frame = StemAndHead(stem=(stem,), batch_norm=True, classifier=(8, 4), pixels=4)
     blocks = [Block.parse("CONV"), Block.parse("DW+RPW(4,1/2)")]
-    made = build_network(
-        make_layout(blocks, (8, 4), (16, 32), (1, 3), (1, 2), frame), style, seed=0
-    )
+    net = build_network(make_layout(blocks, (8, 4), (16, 32), (1, 3), (1, 2), frame), style, seed=0)
     x, classes = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), range(4)
-    steps = torch.optim.Adam(made.parameters(), lr=0.01)
+    steps = torch.optim.Adam(net.parameters(), lr=0.01)
     torch.manual_seed(0)  # of dropout
     losses = []
     for _ in range(8):
-        loss = F.cross_entropy(made(x), torch.tensor(classes))
+        loss = F.cross_entropy(net(x), torch.tensor(classes))
         steps.zero_grad()
         loss.backward()
-        assert all(each.grad is not None for each in made.parameters())
+        assert all(each.grad is not None for each in net.parameters())
         steps.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
@@ -54,9 +52,9 @@ def test_every_style_trains(style: NetworkStyle) -> None:
 
 @pytest.mark.parametrize("name", ["layout-residual", "layout-plain", "3drf"])
 def test_a_named_network_runs(name: str) -> None:
-    made = named_network(name, 32, seed=0)
+    net = named_network(name, 32, seed=0)
     with torch.no_grad():
-        y = made(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        y = net(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     assert y.shape == (2, 10)
     assert y.isfinite().all()
     # Neither dies away nor blows up on the way, whatever the depth.
@@ -92,11 +90,11 @@ def test_a_seed_draws_the_same_weights_and_leaves_the_generator() -> None:
 
 
 def test_weights_keep_the_variance_behind_a_relu() -> None:
-    made = build_network(
+    net = build_network(
         make_layout("CONV", (8,), (64,), (1,), stem_and_head=StemAndHead(inputs=64, bias=True)),
         seed=0,
     )
-    conv = made.stages.stage1.unit1.layer0
+    conv = net.stages.stage1.unit1.layer0
     assert conv.weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     assert not conv.bias.any()
     rolling = build_network(small(), seed=0).stages.stage2.unit2.layer1
@@ -115,12 +113,12 @@ def test_images_of_another_size_raise(shape: tuple[int, ...]) -> None:
 
 
 def test_copies_compute_the_same() -> None:
-    made = build_network(small(), seed=0).eval()
+    net = build_network(small(), seed=0).eval()
     x = torch.randn(2, 3, 8, 8)
-    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
-        assert torch.equal(other(x), made(x))
-        assert (other.layout, other.style) == (made.layout, made.style)
-    assert "image=8, depths=(1, 2)" in repr(made)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(other(x), net(x))
+        assert (other.layout, other.style) == (net.layout, net.style)
+    assert "image=8, depths=(1, 2)" in repr(net)
 
 
 def test_one_dimension() -> None:
@@ -141,24 +139,24 @@ def test_one_dimension() -> None:
         ),
         frame,
     )
-    made = build_network(flat)
-    assert made(torch.zeros(2, 4, 8)).shape == (2, 5)
-    assert sum(each.numel() for each in made.parameters()) == flat.params
+    net = build_network(flat)
+    assert net(torch.zeros(2, 4, 8)).shape == (2, 5)
+    assert sum(each.numel() for each in net.parameters()) == flat.params
 
 
 @pytest.mark.slow
 def test_export_and_compile_take_a_network() -> None:
-    made = build_network(small(), seed=0).eval()
+    net = build_network(small(), seed=0).eval()
     x = torch.randn(2, 3, 8, 8)
-    program = torch.export.export(made, (x,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("n")},))
     more = torch.randn(5, 3, 8, 8)
-    torch.testing.assert_close(program.module()(more), made(more))
-    compiled = torch.compile(made, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), made(x))
+    torch.testing.assert_close(program.module()(more), net(more))
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), net(x))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"activation": "tanh"}, "unknown activation: got 'tanh'; allowed: relu"),
         ({"where": "start"}, "unknown where: got 'start'; allowed: each"),
@@ -169,8 +167,8 @@ def test_export_and_compile_take_a_network() -> None:
         ({"dropout": True}, "dropout out of range: got True"),
     ],
 )
-def test_styles_that_do_not_exist_raise(wrong: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}"):
+def test_styles_that_do_not_exist_raise(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}"):
         NetworkStyle(**wrong)  # type: ignore[arg-type]
 
 
@@ -184,8 +182,8 @@ def test_layouts_that_no_network_has_raise() -> None:
 
 def test_dropout_is_for_training_alone() -> None:
     layout = make_layout("CONV", (4,), (4,), (1,), stem_and_head=StemAndHead(classifier=(64, 2)))
-    made = build_network(layout, NetworkStyle(dropout=0.5), seed=0)
+    net = build_network(layout, NetworkStyle(dropout=0.5), seed=0)
     x = torch.randn(1, 3, 4, 4)
-    assert not torch.equal(made(x), made(x))
-    assert torch.equal(made.eval()(x), made(x))
+    assert not torch.equal(net(x), net(x))
+    assert torch.equal(net.eval()(x), net(x))
     assert not any(isinstance(x, nn.Dropout) for x in build_network(layout).modules())

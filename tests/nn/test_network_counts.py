@@ -48,7 +48,7 @@ def shapes_only() -> Iterator[None]:
         yield
 
 
-def hooked_macs(made: Network, images: torch.Tensor) -> int:
+def hooked_macs(net: Network, images: torch.Tensor) -> int:
     """Multiply-accumulates of one image: elements written times the weights behind each."""
     total = 0
 
@@ -56,24 +56,24 @@ def hooked_macs(made: Network, images: torch.Tensor) -> int:
         nonlocal total
         total += y[0].numel() * module.weight[0].numel()  # type: ignore[union-attr, operator]
 
-    for module in made.modules():
+    for module in net.modules():
         weight = getattr(module, "weight", None)
         if weight is not None and weight.dim() > 1:
             module.register_forward_hook(hook)
-    made(images)
+    net(images)
     return total
 
 
-def same_counts(made: Network, layout: Layout) -> torch.Tensor:
+def same_counts(net: Network, layout: Layout) -> torch.Tensor:
     """Compare all counts and return what the network writes for two images."""
-    assert made.layout == layout
-    assert sum(each.numel() for each in made.parameters()) == layout.params
+    assert net.layout == layout
+    assert sum(each.numel() for each in net.parameters()) == layout.params
     images = torch.empty(2, layout.stem_and_head.inputs, layout.image, layout.image)
-    made.eval()
+    net.eval()
     with FlopCounterMode(display=False) as counter:
-        y = made(images)
+        y = net(images)
     assert counter.get_total_flops() == 2 * 2 * layout.macs
-    assert hooked_macs(made, images) == layout.macs
+    assert hooked_macs(net, images) == layout.macs
     return y
 
 
@@ -97,8 +97,8 @@ def test_every_named_network(name: str, side: int) -> None:
     ],
 )
 def test_counts_that_everyone_knows(name: str, params: int) -> None:
-    made = named_network(name, 224)
-    assert sum(each.numel() for each in made.parameters()) == params
+    net = named_network(name, 224)
+    assert sum(each.numel() for each in net.parameters()) == params
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_the_network_of_fog_with_any_block(
     unit: str, width: int, ratio: Fraction | None, projections: bool
 ) -> None:
     layout = fog(224, unit, width, 2, ratio, projections)
-    made = build_network(layout, style_of("fog"))
-    assert same_counts(made, layout).shape == (2, 1000)
+    net = build_network(layout, style_of("fog"))
+    assert same_counts(net, layout).shape == (2, 1000)
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg16", "mobilenet", "resnet50", "layout-residual"])
