@@ -24,6 +24,7 @@ from ifspace.models.tracing import trace
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_other_depths_are_as_foretold(name: str) -> None:
     model = NETWORKS[name]().to("meta").eval()

@@ -73,6 +73,7 @@ def test_a_decomposed_network_is_made_again_from_its_file(tmp_path, name: str, i
     assert all(each.requires_grad for each in found.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "image"), [("torchvision:resnet18", (3, 64, 64)), ("vgg11", IMAGE)]
 )
@@ -153,6 +154,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
         load(tmp_path / "net.safetensors")
 
 
+@pytest.mark.slow
 def test_a_persons_own_module_is_given_again(tmp_path):
     model, path = vgg(), tmp_path / "net.safetensors"
     made = decompose(model, IMAGE, BLOCKS)

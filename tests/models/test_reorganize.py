@@ -96,6 +96,7 @@ def reference(model: str) -> tuple[nn.Module, Trace]:
     return made, trace(made, (3, 224, 224))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1, 3, 10])
 @pytest.mark.parametrize(("model", "name", "moves"), REFERENCES)
 def test_trajectories_are_those_of_the_layouts(
@@ -118,6 +119,7 @@ def test_trajectories_are_those_of_the_layouts(
         assert here.gain(alpha) == pytest.approx(there.gain(alpha), abs=1e-9, rel=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "name", "moves"), REFERENCES)
 def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
     start, found = reference(model)

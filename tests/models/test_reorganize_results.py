@@ -39,6 +39,7 @@ def test_the_users_own_network_stays() -> None:
         assert not shared
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
     for model in (resnet18(8), named_network("vgg11", 32, seed=0)):
         before = torch.get_rng_state()
@@ -129,6 +130,7 @@ def test_at_224_too() -> None:
     check_counts(made, made.layout, (3, 224, 224))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "fog"])
 def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str) -> None:
     model = named_network(name, 32, device="meta")
