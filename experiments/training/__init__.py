@@ -1,4 +1,4 @@
-"""Training of small networks, side by side: data, the papers' schedules, and the check itself.
+"""Train small networks side by side: data, the papers' schedules, and the check itself.
 
 >>> from experiments.training import PRESETS, train_check
 >>> PRESETS["3drf-cifar"].milestones

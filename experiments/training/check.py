@@ -1,7 +1,7 @@
 """Versions of a network trained side by side: accuracy, loss, size, and time per step.
 
-All versions of a seed see the same batches, cropped alike, and take their steps in turn, so that
-what slows the machine slows them all.
+All versions of a seed see the same batches with the same crops, and take their steps in turn, so
+that a disturbance of the machine slows all of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,11 +25,12 @@ from ifspace.parallel import Progress
 from ifspace.values import whole_number
 
 Builders = Mapping[str, Callable[[int], nn.Module]]
-# The first steps of a run allocate and choose algorithms: they are timed only where all are.
+# The first steps of a run allocate memory and choose algorithms: they are not timed unless there
+# are no others.
 WARM_UP: Final = 3
 TEST_BATCH: Final = 512
 MAX_THREADS: Final = 1024
-# The number of the step stands above it in the seed of a step.
+# The seed of a step has the number of the step in the bits above it.
 MAX_SEED: Final = 2**32 - 1
 FLOPS_PER_MAC: Final = 2
 
@@ -89,30 +90,30 @@ def train_check(
 ) -> tuple[Run, ...]:
     """Return a run for each seed and version, trained by the schedule.
 
-    `versions`: how each is built from a seed. A run depends on its own version, seed and data
-    alone, and on a CPU of one number of `threads` (torch's own if not given) it is the same every
-    time but for the times. `progress` is told how many steps of how many are done, `finished` each
-    run when it is: after an interruption the caller has those. Torch's generators and number of
-    threads are left as they were.
+    `versions`: functions that build each version from a seed. A run depends on its own version,
+    seed and data alone; on a CPU with the same number of `threads` (torch's own by default) it is
+    reproducible but for the times. `progress` is called with the steps done and their total,
+    `finished` with each run when it ends: after an interruption the caller has those. Torch's
+    generators and number of threads are restored.
 
     Raises: SettingError for no version, no seed or a wrong one, or a wrong number of threads;
-        DeviceError for a device that is not there.
+        DeviceError for a device that is not available.
     """
-    place = device_of(device, meta=False)
+    target = device_of(device, meta=False)
     _check(versions, seeds, threads)
     per_epoch = len(_batches(len(data.train_labels), schedule.batch, torch.Generator()))
     total = per_epoch * schedule.epochs * len(versions) * len(seeds)
     done = 0
     runs: list[Run] = []
-    with _settings(threads, place):
+    with _settings(threads, target):
         for seed in seeds:
             trainees = [
-                _Trainee(name, build, seed, schedule, place, per_epoch)
+                _Trainee(name, build, seed, schedule, target, per_epoch)
                 for name, build in versions.items()
             ]
             for step, images, labels in _steps(data, schedule, seed):
                 for trainee in trainees:
-                    trainee.step(images.to(place), labels.to(place), step)
+                    trainee.step(images.to(target), labels.to(target), step)
                     done += 1
                     if progress is not None:
                         progress(done, total)
@@ -124,7 +125,7 @@ def train_check(
 
 
 def summaries(runs: Sequence[Run]) -> tuple[Summary, ...]:
-    """Return what the seeds of each version say together, versions in their order."""
+    """Return the summary of each version over its seeds, in the order of the versions."""
     rows = []
     for version in dict.fromkeys(run.version for run in runs):
         own = [run for run in runs if run.version == version]
@@ -163,7 +164,7 @@ def macs_of(model: nn.Module, image: tuple[int, int, int]) -> int:
 
 @dataclass(slots=True)
 class _Trainee:
-    """A version under way."""
+    """A version that is being trained."""
 
     version: str
     build: Callable[[int], nn.Module]
@@ -190,7 +191,7 @@ class _Trainee:
         self.scheduler = self.schedule.scheduler(self.optimizer, self.steps_per_epoch)
 
     def step(self, images: Tensor, labels: Tensor, step: int) -> None:
-        """Train on a batch; dropout draws the same whatever was trained in between."""
+        """Train on a batch; dropout draws the same numbers whatever was trained in between."""
         _draw_from(self.seed + (step << 32), self.device)
         self._wait()
         started = perf_counter()
@@ -208,7 +209,7 @@ class _Trainee:
             torch.cuda.synchronize(self.device)
 
     def run(self, data: Data) -> Run:
-        """Test it, and return its row."""
+        """Test the version and return its row."""
         warm = self.seconds[WARM_UP:] or self.seconds
         low, middle, high = (1000 * float(value) for value in np.quantile(warm, (0.2, 0.5, 0.8)))
         return Run(
@@ -230,8 +231,8 @@ class _Trainee:
     def _accuracy(self, data: Data) -> float:
         self.model.eval()
         right = 0
-        for places in torch.split(torch.arange(len(data.test_labels)), TEST_BATCH):
-            images, labels = data.test_images[places], data.test_labels[places]
+        for indices in torch.split(torch.arange(len(data.test_labels)), TEST_BATCH):
+            images, labels = data.test_images[indices], data.test_labels[indices]
             predicted = self.model(data.normalised(images).to(self.device)).argmax(1).cpu()
             right += int((predicted == labels).sum())
         return 100 * right / len(data.test_labels)
@@ -255,7 +256,7 @@ def _check(versions: Builders, seeds: Sequence[int], threads: int | None) -> Non
 
 @contextmanager
 def _settings(threads: int | None, device: torch.device) -> Iterator[None]:
-    """Set the number of threads, and put it and the generators back at the end."""
+    """Set the number of threads; restore it and the generators at the end."""
     before = torch.get_num_threads()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.set_num_threads(before if threads is None else threads)
@@ -266,7 +267,7 @@ def _settings(threads: int | None, device: torch.device) -> Iterator[None]:
 
 
 def _draw_from(seed: int, device: torch.device) -> None:
-    # Not torch.manual_seed, which would seed devices that are not put back.
+    # Not torch.manual_seed: it would seed devices whose generators are not restored.
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -278,15 +279,15 @@ def _steps(data: Data, schedule: Schedule, seed: int) -> Iterator[tuple[int, Ten
     draws = torch.Generator().manual_seed(seed)
     step = 0
     for _ in range(schedule.epochs):
-        for places in _batches(len(data.train_labels), schedule.batch, draws):
-            yield step, *data.train_batch(places, draws)
+        for indices in _batches(len(data.train_labels), schedule.batch, draws):
+            yield step, *data.train_batch(indices, draws)
             step += 1
 
 
 def _batches(count: int, size: int, draws: torch.Generator) -> list[Tensor]:
-    """Return the places of all images in a random order, in batches; the last may be smaller."""
+    """Return the indices of all images in a random order, in batches; the last may be smaller."""
     batches = list(torch.split(torch.randperm(count, generator=draws), size))
     if len(batches) > 1 and len(batches[-1]) == 1:
-        # Batch norm takes no statistics of one image: it joins the batch before.
+        # Batch norm has no variance of a single image: it joins the batch before.
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

@@ -16,7 +16,7 @@ from ifspace.errors import DeviceError, SettingError
 CIFAR_MEAN: Final = (0.491, 0.482, 0.446)
 CIFAR_STD: Final = (0.247, 0.243, 0.261)
 CIFAR_PADDING: Final = 4
-# Which of the digits are kept for the test: a fifth of each class, always the same.
+# A fifth of each class is kept for the test, always the same images.
 DIGITS_SEED: Final = 0
 TEST_SHARE: Final = 0.2
 
@@ -90,9 +90,9 @@ class Data:
         return (images.float() / self.white - mean) / std
 
     def enlarged(self, side: int, channels: int) -> "Data":
-        """Return the data enlarged to side x side by repeating pixels, grey images in all channels.
+        """Return the data enlarged to side x side by repeating pixels, and grey channels.
 
-        Raises: SettingError for a side that is no multiple, or another number of channels.
+        Raises: SettingError for a side that is not a multiple, or another number of channels.
         """
         channels_now, height, width = self.shape
         if side % height or side % width or channels_now not in (1, channels):

@@ -1,8 +1,8 @@
 """Training schedules: the papers' settings as frozen values.
 
-Two settings of the papers are not here, since they cannot be followed from what is printed: the
-plain networks of [Layout] (40,000 steps; after which the rate falls is not said), and whatever is
-trained from weights that others published.
+Two settings of the papers are missing, because what is printed does not define them: the plain
+networks of [Layout] (40,000 steps; when the rate falls is not stated), and training from weights
+that others published.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Schedule:
 
     `decay`: "steps" multiplies the rate by `factor` at each of the `milestones` (in epochs,
     ascending, not necessarily whole); "cosine" anneals it to 0. `batch`: images per step.
-    `reference` says where each number comes from, and which is not a paper's.
+    `reference` says where each number comes from, and which are not from a paper.
 
     >>> print(Schedule("mine", 4, 0.1, 64, milestones=(2,)))
     4 epochs in batches of 64; SGD, no momentum, weight decay 0; rate 0.1, × 0.1 after epoch 2
@@ -52,7 +52,6 @@ class Schedule:
         """Check that every number is in its range."""
         whole_number(self.epochs, "epochs", 1, MAX_EPOCHS)
         whole_number(self.batch, "batch", 1, MAX_BATCH)
-        places = self.milestones
         for name, valid, allowed in (
             ("lr", self.lr > 0, "numbers above 0"),
             ("momentum", 0 <= self.momentum < 1, "0 <= momentum < 1"),
@@ -60,7 +59,7 @@ class Schedule:
             ("weight_decay", self.weight_decay >= 0, "numbers from 0"),
             ("factor", 0 < self.factor <= 1, "0 < factor <= 1"),
             ("decay", self.decay in DECAYS, ", ".join(DECAYS)),
-            ("milestones", list(places) == sorted(places), "ascending epochs"),
+            ("milestones", list(self.milestones) == sorted(self.milestones), "ascending epochs"),
         ):
             if not valid:
                 raise SettingError.because(
@@ -99,7 +98,7 @@ class Schedule:
         kind += " (Nesterov)" if self.nesterov else ""
         falls = "falling to 0 along a cosine" if self.decay == "cosine" else "constant"
         if self.decay == "steps" and self.milestones:
-            after = ", ".join(f"{float(place):.4g}" for place in self.milestones)
+            after = ", ".join(f"{float(epoch):.4g}" for epoch in self.milestones)
             falls = f"× {self.factor:g} after epoch {after}"
         return (
             f"{self.epochs} epochs in batches of {self.batch}; {kind}, weight decay "

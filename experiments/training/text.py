@@ -1,4 +1,4 @@
-"""What `python -m experiments.training` prints: a row a version, and what the check shows."""
+"""The answer of `python -m experiments.training` as text: a row per version, and what it shows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +14,6 @@ from ifspace.table import (
     Table,
     facts,
     heading,
-    table,
 )
 from ifspace.values import listed
 
@@ -32,7 +31,7 @@ _COLUMNS: Final = (
     ">ms/step",
     ">p20 to p80",
 )
-# For each version that may be left out, why.
+# Why a version is left out.
 _LEFT_OUT: Final = {
     "reorganized": "no move of the organizer within the parameters gains",
     "decomposed": "the block fits none of the convolutions of enough channels",
@@ -41,7 +40,7 @@ _LEFT_OUT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A training check: the versions compared, and the data as the network takes them."""
+    """A training check: the versions compared, and the data in the form that the network takes."""
 
     data: Data
     network: str
@@ -62,7 +61,7 @@ class Check:
 
 
 def note_versions(output: Output, versions: Sequence[Version]) -> None:
-    """Say which versions are left out, and why."""
+    """Print which versions are left out, and why."""
     names = [version.name for version in versions]
     for name in NAMES:
         if name not in names:
@@ -73,8 +72,7 @@ def forms(check: Check, runs: Sequence[Run]) -> Forms:
     """Return the answer in every format."""
     shared = check.columns
     columns = [*shared, *(field.name for field in fields(Run))]
-    rows = [_plain(shared | asdict(run)) for run in runs]
-    cells = [[row[name] for name in columns] for row in rows]
+    cells = [tuple(map(_cell, (shared | asdict(run)).values())) for run in runs]
     values = {
         **shared,
         "block": check.block,
@@ -85,25 +83,22 @@ def forms(check: Check, runs: Sequence[Run]) -> Forms:
         "image": list(check.data.shape),
         "classes": check.data.classes,
         "seeds_asked": check.seeds,
-        "versions": [_plain(_summary(check, summary)) for summary in summaries(runs)],
-        "runs": [_plain(asdict(run)) for run in runs],
+        "versions": [_summary(check, summary) for summary in summaries(runs)],
+        "runs": list(runs),
         "shows": SHOWS,
         "does_not_show": _limits(check, runs),
     }
     return {
         "table": lambda: _text(check, runs),
         "json": lambda: json_text(values),
-        "csv": lambda: Table(tuple(columns), tuple(map(tuple, cells))).csv(),
+        "csv": lambda: Table(tuple(columns), tuple(cells)).csv(),
         "markdown": lambda: _markdown(check, runs),
     }
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with None for numbers that JSON lacks: a loss that ran away."""
-    return {
-        name: None if isinstance(value, float) and not isfinite(value) else value
-        for name, value in row.items()
-    }
+def _cell(value: Any) -> Any:
+    """Return a value of a CSV file: the loss of a run that diverged is left out."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _summary(check: Check, summary: Summary) -> dict[str, Any]:
@@ -113,7 +108,7 @@ def _summary(check: Check, summary: Summary) -> dict[str, Any]:
 
 
 def _description(check: Check, name: str) -> str:
-    return next(version.said for version in check.versions if version.name == name)
+    return next(version.description for version in check.versions if version.name == name)
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
@@ -122,17 +117,19 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _text(check: Check, runs: Sequence[Run]) -> str:
-    rows = _rows(check, runs)
-    return heading(_title(check, runs)) + table(_COLUMNS, rows) + "\n" + facts(_beside(check, runs))
+    return (
+        heading(_title(check, runs))
+        + _table(check, runs).text()
+        + "\n"
+        + facts(_notes(check, runs))
+    )
 
 
 def _markdown(check: Check, runs: Sequence[Run]) -> str:
-    names = [column.strip(">~") for column in _COLUMNS]
-    lines = "".join(
-        f"\n- {name}: {text}" if name else f"; {text}" for name, text in _beside(check, runs)
+    notes = "".join(
+        f"\n- {name}: {text}" if name else f"; {text}" for name, text in _notes(check, runs)
     )
-    body = Table(tuple(names), tuple(map(tuple, _rows(check, runs)))).markdown()
-    return f"{_title(check, runs)}\n\n{body}{lines}\n"
+    return f"{_title(check, runs)}\n\n{_table(check, runs).markdown()}{notes}\n"
 
 
 def _title(check: Check, runs: Sequence[Run]) -> str:
@@ -142,9 +139,9 @@ def _title(check: Check, runs: Sequence[Run]) -> str:
     return title + ("s" if check.seeds > 1 else "")
 
 
-def _rows(check: Check, runs: Sequence[Run]) -> list[list[str]]:
-    return [
-        [
+def _table(check: Check, runs: Sequence[Run]) -> Table:
+    rows = tuple(
+        (
             summary.version,
             _description(check, summary.version),
             _accuracy(summary),
@@ -153,9 +150,10 @@ def _rows(check: Check, runs: Sequence[Run]) -> list[list[str]]:
             short(summary.macs),
             f"{summary.step_ms:.2f}",
             f"{summary.step_ms_p20:.2f} to {summary.step_ms_p80:.2f}",
-        ]
+        )
         for summary in summaries(runs)
-    ]
+    )
+    return Table(_COLUMNS, rows)
 
 
 def _accuracy(summary: Summary) -> str:
@@ -163,7 +161,7 @@ def _accuracy(summary: Summary) -> str:
     return f"{summary.accuracy_percent:.2f}{spread}"
 
 
-def _beside(check: Check, runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _notes(check: Check, runs: Sequence[Run]) -> list[tuple[str, str]]:
     data, several = check.data, len({run.seed for run in runs}) > 1
     size = "×".join(map(str, data.shape))
     threads, device = runs[0].threads, runs[0].device
@@ -208,7 +206,7 @@ def _limits(check: Check, runs: Sequence[Run]) -> str:
 
 
 def resolution(accuracies: Sequence[float], images: int) -> float:
-    """Return the points below which two accuracies on so many images differ by chance alone.
+    """Return below how many points two accuracies on so many images may differ by chance alone.
 
     Twice the standard error of the difference of two shares, at the mean of the accuracies with
     two right and two wrong images added, so that it is not 0 where all are right.

@@ -1,4 +1,4 @@
-"""The networks that a training check compares: as it is, reorganized, and decomposed after that."""
+"""The networks that a training check compares: the original, reorganized, and then decomposed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,16 +32,16 @@ NAMES: Final = ("original", "reorganized", "decomposed")
 BLOCK: Final = "DW+RPW(2,1/2)"
 SMALL: Final = "small"
 SMALL_DEPTH, FIRST_WIDTH, LAST_WIDTH = 2, 16, 64
-# Of the papers' networks: that for which all of them are described.
+# Images of this size fit all networks of the papers.
 SIDE: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A network to train: its name, what it is in words, and how it is built from a seed."""
+    """A network to train: its name, a description, and how it is built from a seed."""
 
     name: str
-    said: str
+    description: str
     build: Callable[[int], nn.Module]
 
 
@@ -49,67 +49,66 @@ def layout_for(name: str, data: Data) -> tuple[Layout, NetworkStyle, Data]:
     """Return a network that classifies the data, its style, and the data as it takes them.
 
     `name`: "small", a plain network of stages of two 3x3 convolutions, 16, 32 and then 64 wide, on
-    maps that halve from those of the images down to 2 x 2 pixels; or a network of the papers, for
-    which small images are enlarged to 32 x 32 pixels and grey ones repeated in three channels.
+    feature maps that halve from the size of the images down to 2 x 2 pixels; or a network of the
+    papers, for which small images are enlarged to 32 x 32 pixels and grey ones repeated in three
+    channels.
 
-    Raises: SettingError for an unknown name, or images that cannot be made to fit.
+    Raises: SettingError for an unknown name, or images that do not fit the network.
     """
     if name.lower() == SMALL:
         channels, side, _ = data.shape
-        fitted = data.enlarged(side, channels)  # refuses images that are not square
-        frame = StemAndHead(inputs=channels, batch_norm=True, classifier=(data.classes,))
+        fitted = data.enlarged(side, channels)  # raises for images that are not square
+        ends = StemAndHead(inputs=channels, batch_norm=True, classifier=(data.classes,))
         sides = halved(side, max(1, side.bit_length() - 1))
-        widths = [min(FIRST_WIDTH << place, LAST_WIDTH) for place in range(len(sides))]
-        layout = make_layout("CONV", sides, widths, [SMALL_DEPTH] * len(sides), stem_and_head=frame)
+        widths = [min(FIRST_WIDTH << index, LAST_WIDTH) for index in range(len(sides))]
+        layout = make_layout("CONV", sides, widths, [SMALL_DEPTH] * len(sides), stem_and_head=ends)
         return layout, NetworkStyle(), fitted
     style = style_of(name)
-    made = named_network(name, SIDE, classes=data.classes, device="meta")
-    return made.layout, style, data.enlarged(SIDE, made.layout.stem_and_head.inputs)
+    layout = named_network(name, SIDE, classes=data.classes, device="meta").layout
+    return layout, style, data.enlarged(SIDE, layout.stem_and_head.inputs)
 
 
 def versions(
     layout: Layout, style: NetworkStyle, block: Block | str = BLOCK, params: int | None = None
 ) -> tuple[Version, ...]:
-    """Return the network as it is, reorganized, and with the convolutions of that replaced.
+    """Return the original network, the reorganized one, and that one decomposed.
 
-    Reorganized: where the organizer ends, or with `params` the depths of greatest gain that have no
-    more. Decomposed: each 3x3 convolution that reads 16 channels or more becomes the block where it
-    fits. A version that changes nothing is left out.
+    Reorganized: the depths where the organizer ends, or those of greatest gain within `params`.
+    Decomposed: each 3x3 convolution that reads at least 16 channels is replaced by the block where
+    the block fits. A version that changes nothing is left out.
 
     >>> from ifspace.stages.networks import network
-    >>> [each.said for each in versions(network("vgg11", 32), style_of("vgg11"))]
+    >>> [v.description for v in versions(network("vgg11", 32), style_of("vgg11"))]
     ['depths 1,1,2,2,2', 'depths 2,2,2,1,1', 'DW+RPW(2,1/2) for 7 of 8 convolutions']
 
     Raises: as `ifspace.models.reorganization` and `decompose` do.
 
     Reference: [3DRF] sections 4.1 and 4.2, Listing 1.
     """
-    first = in_words(layout)
     image = (layout.stem_and_head.inputs, layout.image, layout.image)
 
     def original(seed: int) -> nn.Module:
         return build_network(layout, style, seed=seed)
 
-    def better(seed: int) -> ReorganizedNetwork:
+    def reorganized(seed: int) -> ReorganizedNetwork:
         return reorganize(original(seed), image, Budgets(params), seed=seed)
 
-    def final(seed: int) -> nn.Module:
-        return decompose(better(seed), image, blocks, seed=seed).model
+    def decomposed(seed: int) -> nn.Module:
+        return decompose(reorganized(seed), image, blocks, seed=seed).model
 
     blocks = Blocks(block)
-    found = [Version(NAMES[0], first, original)]
-    reorganized = better(0)
-    end = reorganized.plan.end
+    compared = [Version(NAMES[0], _depths(layout), original)]
+    first = reorganized(0)
+    end = first.plan.end
     if end != layout:
-        found.append(Version(NAMES[1], in_words(end), lambda seed: better(seed).model))
-    plan = plan_decomposition(reorganized, trace(reorganized.model, image), blocks)
+        compared.append(Version(NAMES[1], _depths(end), lambda seed: reorganized(seed).model))
+    plan = plan_decomposition(first, trace(first.model, image), blocks)
     if plan.replaced:
-        of = len(plan.replaced) + len(plan.skipped)
-        said = f"{block} for {len(plan.replaced)} of {of} convolutions"
-        found.append(Version(NAMES[2], said, final))
-    return tuple(found)
+        total = len(plan.replaced) + len(plan.skipped)
+        description = f"{block} for {len(plan.replaced)} of {total} convolutions"
+        compared.append(Version(NAMES[2], description, decomposed))
+    return tuple(compared)
 
 
-def in_words(layout: Any) -> str:
-    """Return the depths of a network in words."""
+def _depths(layout: Any) -> str:
     return f"depths {','.join(map(str, layout.depths))}"

@@ -62,6 +62,7 @@ def without_times(runs: tuple[Run, ...]) -> list[Run]:
     return [replace(run, **dict.fromkeys(TIMES, 0.0)) for run in runs]
 
 
+@pytest.mark.slow
 def test_the_quick_preset_learns_the_digits(all_digits: Data) -> None:
     layout, style, data = layout_for("small", all_digits)
     final = versions(layout, style)[-1]

@@ -70,7 +70,7 @@ def test_a_network_of_the_papers_gets_larger_images(name: str) -> None:
 def test_every_3x3_convolution_but_the_first_becomes_the_block() -> None:
     layout, style = network("vgg11", 32), style_of("vgg11")
     found = versions(layout, style)
-    assert [each.said for each in found][1:] == [
+    assert [each.description for each in found][1:] == [
         "depths 2,2,2,1,1",
         "DW+RPW(2,1/2) for 7 of 8 convolutions",
     ]
@@ -84,10 +84,11 @@ def test_every_3x3_convolution_but_the_first_becomes_the_block() -> None:
     assert counted(found[2].build(0)) == wanted
 
 
+@pytest.mark.slow
 def test_a_convolution_inside_a_bottleneck_is_replaced_there() -> None:
     layout, style = network("resnet50", 32), style_of("resnet50")
     final = versions(layout, style)[-1]
-    assert final.said == "DW+RPW(2,1/2) for 16 of 17 convolutions"
+    assert final.description == "DW+RPW(2,1/2) for 16 of 17 convolutions"
     blocks = [
         str(each.sized.block) for each in final.build(0).modules() if isinstance(each, BlockModule)
     ]
@@ -109,7 +110,7 @@ def test_a_budget_is_kept_by_the_depths_of_greatest_gain() -> None:
     (_, found, _) = versions(layout, style, params=5_100_000)
     within = best_stages(StagesProblem(layout, Budgets(params=5_100_000, macs=layout.macs)))
     depths = ",".join(map(str, within.plans[0].layout.depths))
-    assert found.said == f"depths {depths}"
+    assert found.description == f"depths {depths}"
     assert counted(found.build(0)) == within.plans[0].layout.params
     with pytest.raises(SettingError, match=r"^nothing keeps the budgets: got params 1,000"):
         versions(layout, style, params=1000)
