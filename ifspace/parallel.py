@@ -1,4 +1,4 @@
-"""The one door to joblib: the same function over shards, in this process or in several.
+"""The one entry point to joblib: a function over shards, in this process or in several.
 
 The answer does not depend on the number of workers: shards come back in the order they were cut.
 """
@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]
 
 
 def workers(jobs: int | None) -> int:
-    """Return the number of worker processes: what was asked for, or a worker to each usable core.
+    """Return the number of worker processes: `jobs`, or one per usable core.
 
     >>> workers(3)
     3
@@ -47,8 +47,8 @@ def over_shards(
 ) -> list[Answer]:
     """Return function(shard) for every shard, in their order.
 
-    One job runs here, more run in joblib's worker processes (loky), one at most to a shard.
-    `progress` is told how many shards of how many are done.
+    One job runs here, more run in joblib's worker processes (loky), at most one per shard.
+    `progress(done, total)` is called after each shard.
     """
     answers: list[Answer] = []
     for answer in _answers(function, shards, min(jobs, len(shards))):

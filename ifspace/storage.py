@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from ifspace.errors import IfspaceError, OutputError
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which it takes the place of when all went well.
+    """Yield a temporary path beside `path`, which replaces it when the body succeeds.
 
-    On failure an older file stays as it was and nothing of the new one is left. With `keep` false
-    it is only tried: nothing is left in any case.
+    On failure an older file stays unchanged and nothing of the new one is left. With `keep` false
+    nothing is left in any case.
 
-    Raises: OutputError when that place cannot be written.
+    Raises: OutputError when the file cannot be written.
     """
     # A link is followed: what it points to is replaced, not the link.
     target = Path(path).resolve()

@@ -22,7 +22,7 @@ _LEAST = 14  # a column is not folded below this where its text is that long
 
 
 def heading(text: str) -> str:
-    """Return a line that begins a part of the answer, and an empty one."""
+    """Return a heading line and an empty line."""
     return "".join(f"{_bold(line)}\n" for line in _fold(text, terminal_width())) + "\n"
 
 
@@ -33,7 +33,7 @@ def paragraph(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    r"""Columns and rows, with a title and notes: one value for every form it is printed in.
+    r"""Columns and rows, with a title and notes: one value for every output format.
 
     A column is written `>name` when it is aligned to the right, as numbers are, and `name~` when it
     may be folded on a terminal, at spaces outside parentheses and after the `+` of a block. Rows
@@ -250,7 +250,7 @@ def widest(text: str) -> int:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return names and what there is to say of each, folded to the terminal.
+    """Return names with a text each, folded to the terminal.
 
     >>> print(facts([("quality", "yes"), ("", "of course")]), end="")
     quality  yes
@@ -278,7 +278,7 @@ def readable(formula: str) -> str:
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """Return the text in lines of the width; what has no place to break stays longer."""
+    """Return the text in lines of at most `width` columns; unbreakable parts stay longer."""
     if len(text) <= width:
         return [text]
     lines = [""]

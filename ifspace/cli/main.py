@@ -1,4 +1,4 @@
-"""`ifspace`: the group of commands, and how every run of it ends."""
+"""`ifspace`: the group of commands, and the exit status of every run."""
 
 import atexit
 import errno
@@ -36,7 +36,7 @@ GARBAGE: Final = (100_000, 20, 50)
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,7 +66,7 @@ def _version() -> str:
 def cli(context: click.Context, version: bool) -> None:
     """Convolution blocks by their information field: list them all, find the cheapest.
 
-    A block is a word over six kinds of convolution, such as DW+RPW(8,0)+RPW(8,0).
+    A block is a sequence of layers of six kinds, such as DW+RPW(8,0)+RPW(8,0).
     """
     if version:
         click.echo(f"ifspace {_version()}")
@@ -80,7 +80,7 @@ def main(
 ) -> NoReturn:
     """Run a program and exit: 0 done, 2 bad input, 3 no answer, 4 no time, 130 interrupted.
 
-    A refusal is one line on stderr. A reader that has seen enough, such as `head`, is no error.
+    An error is one line on stderr. A closed pipe, as behind `head`, is no error.
     """
     if arguments is None:
         _hurry()
@@ -112,9 +112,9 @@ def main(
 
 
 def _hurry() -> None:
-    """Look for garbage less often, and not at the end of the process.
+    """Collect garbage less often, and not at the end of the process.
 
-    The modules of torch are many objects: looking at them again and again takes a third of a run.
+    The modules of torch are many objects: scanning them repeatedly takes a third of a run.
     """
     gc.set_threshold(*GARBAGE)
     atexit.register(gc.freeze)

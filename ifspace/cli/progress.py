@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on stderr, for a person who waits more than a second."""
+"""Progress of long work: a bar on stderr."""
 
 import sys
 import time
@@ -9,9 +9,9 @@ PATIENCE_S = 1.0
 
 
 class ProgressBar:
-    """A bar that appears when the work turns out long; it is told (done, total).
+    """A progress callback (done, total) that draws a bar when work takes over a second.
 
-    Nothing is drawn where stderr is no terminal or `quiet` is asked for.
+    Nothing is drawn where stderr is no terminal, or with `quiet`.
     """
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
@@ -34,7 +34,7 @@ class ProgressBar:
             self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that so much of the total is done."""
+        """Show how much of the total is done."""
         if self._quiet or time.monotonic() - self._started < PATIENCE_S:
             return
         if self._bar is None:

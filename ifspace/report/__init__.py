@@ -1,4 +1,4 @@
-"""A results folder as tables, figures and one page; files are read, nothing is computed anew.
+"""A results folder as tables, figures and one page; it reads files and computes nothing.
 
-`folder` reads and checks the files; `tables`, `plots` and `page` show what is in them.
+`read` reads and checks the files; `tables`, `figures` and `page` show what is in them.
 """

@@ -60,8 +60,8 @@ def command(
     """Show what is in the folder RESULTS: tables, and with options figures and a page.
 
     RESULTS is a folder that `ifspace enumerate --out`, `ifspace bench` and the benchmarks of
-    `make results` write into. What is not there is left out, and said on stderr. The page holds
-    the catalogue to sort, filter and open block by block; its parts need no network.
+    `make results` write into. Missing files are listed on stderr. The page holds the catalogue to
+    sort, filter and open block by block; it needs no network.
     """
     _check_installed(html, figures)
     from ifspace.report.read import (
@@ -112,7 +112,7 @@ def _written(
     readme: Path | None,
     output: Output,
 ) -> Iterator[Path]:
-    """Write what was asked for; yield the paths."""
+    """Write page, tables and figures; yield their paths."""
     if html is not None:
         from ifspace.report import page
 
@@ -124,7 +124,7 @@ def _written(
         if rewrite(readme, folder):
             yield readme
         else:
-            output.note(f"{readme} is as it should be")
+            output.note(f"{readme} is up to date")
     if figures is not None:
         yield from _figures(folder, [part.name for part in parts], figures, output)
 

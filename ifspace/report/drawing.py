@@ -33,7 +33,7 @@ class Sight:
 
     `names`: what each row is, "input" and the layers. `widths`: its channels. `reads`: for each
     layer the channels of the row above that each of its outputs reads, [c_out, fan-in]. `fields`:
-    the field of each row, in pixels a side and channels; `dims` is 1 or 2.
+    the field of each row, in pixels along one side and channels; `dims` is 1 or 2.
 
     >>> sight = see("GPW(2)+SH(2)", 4)
     >>> sight.names, sight.widths, sight.reads[1].tolist()
@@ -50,7 +50,7 @@ class Sight:
 
     @property
     def share(self) -> int:
-        """How many neighbouring channels stand in one column."""
+        """How many neighbouring channels share one column."""
         return -(-max(self.widths) // MOST_COLUMNS)
 
     def columns(self, row: int) -> int:
@@ -65,7 +65,7 @@ class Sight:
         return tuple(reversed(seen))
 
     def field(self, row: int) -> str:
-        """Return the field of a row as it is read: pixels and channels."""
+        """Return the field of a row as text: pixels and channels."""
         side, channels = self.fields[row]
         return "×".join(map(str, [side] * self.dims + [channels]))
 
@@ -89,7 +89,7 @@ def see(
     out_channels: int | None = None,
     bottleneck: Fraction | str | None = None,
 ) -> Sight:
-    """Return who sees whom in a block at its widths.
+    """Return which channels each layer of a block reads, at its widths.
 
     Raises: BlockError for a block that does not fit its widths.
     """
@@ -208,7 +208,7 @@ def _rows(axes: Axes, sight: Sight, columns: int) -> None:
 
 
 def _beside(axes: Axes, row: int, end: int, points: int, text: str, **how: Any) -> None:
-    """Write beside a row, at its left end 0 or its right end 1."""
+    """Write text beside a row, at its left end (0) or its right end (1)."""
     axes.annotate(
         text,
         (end, row),
@@ -228,7 +228,7 @@ def _said(sight: Sight, row: int) -> str:
 
 
 def _places(sight: Sight, row: int, columns: int) -> list[float]:
-    """Return where the columns of a row stand; a narrower row is spread over the whole width."""
+    """Return the x positions of a row's columns; a narrower row is spread over the whole width."""
     count = sight.columns(row)
     return [(column + 0.5) * columns / count - 0.5 for column in range(count)]
 

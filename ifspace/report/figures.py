@@ -199,7 +199,7 @@ OURS: Final = ("ifspace", "catalogue")
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBlock:
-    """A measured block: its parameters, its least milliseconds, its name if to compare with."""
+    """A measured block: its parameters, its minimum time in ms, its name if it is a baseline."""
 
     name: str
     params: float
@@ -367,9 +367,9 @@ def kernel_figures(results: Results) -> Iterator[tuple[str, Figure]]:
 
 
 def speed_bound(bench: Measured, cases: Mapping[Condition, Rows], metric: str = TIME) -> Figure:
-    """Return what share of the bound each candidate reaches: a panel a mode, a mark a case.
+    """Return what share of the bound each candidate reaches: one panel per mode, one mark per case.
 
-    `metric`: which of the times is meant, where it was kept. What is ours is filled.
+    `metric`: which of the times is used, where it was kept. Filled marks are ours.
     """
     modes = list(dict.fromkeys(condition.mode for condition in cases))
     names = _candidates(cases)
@@ -529,7 +529,7 @@ def _designs(results: Results) -> Iterator[Named]:
 
 
 def to_draw(designs: Sequence[Design]) -> tuple[Design, ...]:
-    """Return the designs to draw: the published, what nothing beats, and the next best."""
+    """Return the designs to draw: the published, the trade-offs, and the next best."""
     candidates = [design for design in designs if design.published_as]
     candidates += [design for design, _ in trade_offs(designs)]
     candidates += ranked(designs)[:MOST_DRAWN]

@@ -1,4 +1,4 @@
-"""Measured rows put together again: what was measured of each candidate under one condition."""
+"""Measured rows grouped: what was measured of each candidate under one condition."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ BACKWARD: Final = "forward+backward"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What candidates are compared under: the case, the tensors, how they lie in memory."""
+    """What candidates are compared under: case, shape of the tensors, data type, memory layout."""
 
     case: str
     shape: tuple[int | None, int | None, int | None, int | None, int | None]
@@ -46,7 +46,7 @@ class Condition:
 
     @property
     def what(self) -> str:
-        """The tensors, and what of the case is out of the ordinary."""
+        """The tensors, and what differs from the usual case."""
         more = [part for part in self.case.split(", ")[1:] if not _USUAL.fullmatch(part)]
         return ", ".join([self.pixels, self.dtype, self.layout, *more])
 
@@ -69,7 +69,7 @@ Rows = Mapping[str, Mapping[str, Row]]
 def by_condition(rows: Iterable[Row]) -> dict[Condition, dict[str, dict[str, Row]]]:
     """Return the rows with a median by condition, candidate and metric, in their order.
 
-    Rows of no tensors, and those of the latency model's calibration, are left out.
+    Rows without tensors, and those of the calibration of the latency model, are left out.
     """
     conditions: dict[Condition, dict[str, dict[str, Row]]] = {}
     for row in rows:
@@ -89,7 +89,7 @@ def median_of(rows: Rows, candidate: str, metric: str) -> float | None:
 
 
 def baseline_name(rows: Rows, candidate: str) -> str | None:
-    """Return by which name a candidate was measured to compare with, or None."""
+    """Return the name of a candidate that is a baseline, or None."""
     for row in rows.get(candidate, {}).values():
         kind, _, name = row["provider"].partition(": ")
         if kind == BASELINE:
@@ -109,12 +109,12 @@ def candidate_name(sized: SizedBlock) -> str:
 
 
 def least_of(rows: Rows, candidate: str) -> float | None:
-    """Return the least time of a candidate, or its median where that alone is known."""
+    """Return the minimum time of a candidate, or its median where only that was kept."""
     least = median_of(rows, candidate, LEAST)
     return median_of(rows, candidate, TIME) if least is None else least
 
 
 def timed(rows: Rows) -> Iterator[tuple[str, float]]:
-    """Yield the candidates that were timed with their least milliseconds, fastest first."""
+    """Yield the candidates that were timed with their minimum milliseconds, fastest first."""
     times = [(name, least_of(rows, name)) for name in rows]
     yield from sorted(((n, t) for n, t in times if t is not None), key=lambda pair: pair[1])

@@ -36,7 +36,7 @@ from ifspace.report.read import (
     CATALOGUE,
     RANKS,
     TRAJECTORIES,
-    BlockBench,
+    BlockTimes,
     Part,
     Results,
     left_out,
@@ -72,7 +72,7 @@ COLUMNS: Final = (
 
 @dataclass(slots=True)
 class _Numbered:
-    """Values that are written once and referred to by their number."""
+    """Values that are written once and referred to by number."""
 
     numbers: dict[Any, int] = field(default_factory=dict)
     values: list[Any] = field(default_factory=list)
@@ -123,8 +123,8 @@ def _setting(setting: EnumerationSetting) -> dict[str, Any]:
 
 def _reference(setting: EnumerationSetting) -> int:
     """Return the parameters of the convolutions that a block of the setting replaces."""
-    word = f"(CONV({setting.kernel}))x{setting.repeats}"
-    sized = Block.parse(word).at(setting.channels, setting.out_width, dims=setting.dims)
+    text = f"(CONV({setting.kernel}))x{setting.repeats}"
+    sized = Block.parse(text).at(setting.channels, setting.out_width, dims=setting.dims)
     return sized.params
 
 
@@ -153,7 +153,7 @@ def _design(
 
 
 def _baselines(
-    benches: Iterable[BlockBench],
+    benches: Iterable[BlockTimes],
     setting: EnumerationSetting,
     number: int,
     names: set[str],
@@ -162,8 +162,8 @@ def _baselines(
 ) -> list[tuple[Any, ...]]:
     """Return what was measured at the setting's widths and is no design of the catalogue.
 
-    Left out is what cannot be counted again: a name that is no block, or one whose parameters are
-    not those that were measured.
+    Left out is what cannot be recounted: a name that is no block, or one whose parameters differ
+    from those measured.
     """
     baselines: dict[str, tuple[Any, ...]] = {}
     for bench in benches:
@@ -199,7 +199,7 @@ def _baselines(
 
 
 def _fits(condition: Condition, setting: EnumerationSetting) -> bool:
-    """Return whether blocks of the setting were measured so: of maps, at its widths and stride."""
+    """Return whether blocks of the setting were measured so: in 2-D, at its widths and stride."""
     widths = (setting.channels, setting.out_width)
     alike = condition.shape[1:3] == widths and condition.stride == setting.stride
     return alike and setting.dims == 2
@@ -207,9 +207,9 @@ def _fits(condition: Condition, setting: EnumerationSetting) -> bool:
 
 def _sized(name: str, setting: EnumerationSetting, params: float | None) -> SizedBlock | None:
     """Return the block that a row names, such as "PW+DW+PW, bottleneck 6"."""
-    word, _, ratio = name.partition(", bottleneck ")
+    text, _, ratio = name.partition(", bottleneck ")
     try:
-        sized = Block.parse(word).at(setting.channels, setting.out_width, ratio or None)
+        sized = Block.parse(text).at(setting.channels, setting.out_width, ratio or None)
         sized.strides(setting.stride)  # raises where no layer can hold the stride
     except BlockError:
         return None
@@ -251,7 +251,7 @@ def _layer(layer: SizedLayer) -> dict[str, Any]:
     return about | {"reads": reads.tolist()}
 
 
-def _conditions(bench: BlockBench) -> list[dict[str, Any]]:
+def _conditions(bench: BlockTimes) -> list[dict[str, Any]]:
     """Return what was measured on a device under each condition, block by block."""
     conditions = []
     for condition, rows in by_condition(bench.rows).items():
@@ -286,7 +286,7 @@ def _timed(rows: Rows) -> bool:
     return any(TIME in metrics for metrics in rows.values())
 
 
-def _sources(benches: Iterable[BlockBench]) -> list[dict[str, Any]]:
+def _sources(benches: Iterable[BlockTimes]) -> list[dict[str, Any]]:
     """Return the PyTorch source of every measured block, by the widths that it is for."""
     places: dict[tuple[int, int, int], dict[str, str]] = {}
     for bench in benches:
@@ -671,13 +671,13 @@ def _section(results: Results, part: Part, drawn: Sequence[tuple[str, str, Any]]
 
 
 def _sentence(text: str) -> str:
-    """Return a sentence without the name of the part that it stands in."""
+    """Return a sentence without the name of its part."""
     sentence = text.partition(": ")[2]
     return sentence[0].upper() + sentence[1:]
 
 
 def _cell(text: str) -> str:
-    """Return the text of a cell as HTML; a block may go on in a new line after a layer.
+    """Return the text of a cell as HTML; a block may break after a layer.
 
     >>> _cell("DW+PW")
     'DW+<wbr>PW'

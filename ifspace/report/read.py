@@ -55,8 +55,8 @@ def maybe(reader: Reader) -> Reader:
 class Source:
     """A kind of file: the pattern of its name below the folder, the command that writes it.
 
-    `command` has FOLDER where the results folder is named. `columns` says how those are read that
-    the report shows; a file may have more. `name` is the pattern as a reader understands it.
+    `command` has FOLDER where the results folder is named. `columns` says how the columns that
+    the report shows are read; a file may have more. `name` is the pattern for readers.
     """
 
     pattern: str
@@ -66,7 +66,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The name of such a file, with a word for what differs.
+        """The name of such a file, with a placeholder for what differs.
 
         >>> CATALOGUE.name, KERNELS.name, BLOCKS.name
         ('catalogue-WIDTH.parquet', 'bench/DEVICE.csv', 'bench/blocks-DEVICE.csv')
@@ -248,7 +248,7 @@ def _read(path: Path, line: int, row: Mapping[str, str | None], source: Source) 
 
 
 def foreign(path: Path, got: str, source: Source) -> SettingError:
-    """Return the refusal of a file that has a name of ours and something else in it."""
+    """Return the error for a file with a known name and other contents."""
     return SettingError.because(
         f"{path.name} is not a file of results that can be read",
         got=got,
@@ -275,7 +275,7 @@ Place = tuple[str, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """How well a predictor of latencies does on blocks that it was not fitted to.
+    """How well a predictor of latencies does on held-out blocks.
 
     `rank_correlation` and `median_error` (relative) are None where too few were judged.
     """
@@ -288,7 +288,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockBench(Measured):
+class BlockTimes(Measured):
     """A benchmark of blocks, with the source of what was measured, and how predictors did."""
 
     sources: Mapping[Place, str]
@@ -297,19 +297,19 @@ class BlockBench(Measured):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a results folder holds; what it does not hold is empty.
+    """What a results folder holds; missing files are empty.
 
-    `rows` are those of the files that there is one of, by the pattern of their source.
+    `rows` are those of the files of which there is one, by the pattern of their source.
     """
 
     folder: Path
     catalogues: tuple[Catalogue, ...]
     rows: Mapping[str, tuple[Row, ...]]
     kernels: tuple[Measured, ...]
-    blocks: tuple[BlockBench, ...]
+    blocks: tuple[BlockTimes, ...]
 
     def of(self, source: Source) -> tuple[Row, ...]:
-        """Return the rows of a file that there is one of; none when it is not there."""
+        """Return the rows of a file of which there is one; none when it is missing."""
         return self.rows.get(source.pattern, ())
 
     def has(self, source: Source) -> bool:
@@ -323,11 +323,11 @@ class Results:
 
 
 def read(folder: Path) -> Results:
-    """Return what a results folder holds; files that are none of ours are let be.
+    """Return what a results folder holds; unrecognised files are ignored.
 
-    Raises: SettingError for a folder that is not there or holds nothing of ours, and for a file
-        with a name of ours and something else in it; CatalogueError for a catalogue of another
-        version or none at all.
+    Raises: SettingError for a folder that does not exist or holds no known file, and for a file
+        with a known name and other contents; CatalogueError for a catalogue that is damaged or of
+        another version.
     """
     if not folder.is_dir():
         raise SettingError.because(
@@ -353,7 +353,7 @@ def read(folder: Path) -> Results:
     if not (results.catalogues or results.rows or results.kernels or results.blocks):
         raise SettingError.because(
             "nothing to report on",
-            got=f"{folder}, without a file of ours",
+            got=f"{folder}, without a known file",
             allowed="a folder with files that `make results` writes",
             remedy="check the name, or write a catalogue into it with "
             f"`{CATALOGUE.written_by(folder)}`",
@@ -370,18 +370,18 @@ def _measured(path: Path, source: Source = KERNELS) -> Measured:
     return Measured(devices.pop(), rows)
 
 
-def _blocks(path: Path) -> BlockBench:
+def _blocks(path: Path) -> BlockTimes:
     measured = _measured(path, BLOCKS)
     beside = path.with_suffix(".json")
     if not beside.exists():
-        return BlockBench(measured.device, measured.rows, {}, ())
+        return BlockTimes(measured.device, measured.rows, {}, ())
     about = _about(beside)
     try:
         sources = _sources(about["designs"])
         predictions = tuple(_predictions(about.get("model") or {}))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise foreign(beside, "designs or a model that make no sense", BLOCKS) from None
-    return BlockBench(measured.device, measured.rows, sources, predictions)
+    return BlockTimes(measured.device, measured.rows, sources, predictions)
 
 
 def _sources(designs: Iterable[Mapping[str, Any]]) -> dict[Place, str]:
@@ -459,7 +459,7 @@ def chosen(names: Sequence[str] | None) -> tuple[Part, ...]:
 
 
 def left_out(results: Results, parts: Sequence[Part]) -> tuple[str, ...]:
-    """Return a sentence for each file that a part would show and that is not there."""
+    """Return a sentence for each missing file that a part would show."""
     absent: dict[str, tuple[Source, list[str]]] = {}
     for part in parts:
         for source in part.sources:

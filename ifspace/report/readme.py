@@ -1,4 +1,4 @@
-"""Tables inside a Markdown file, between markers, written anew from the results.
+"""Tables inside a Markdown file, between markers, rewritten from the results.
 
 A marker names a part, or one of its tables counted from 1:
 
@@ -31,10 +31,10 @@ _MARKERS: Final = re.compile(r"^<!-- (?:report:|end of report)", flags=re.MULTIL
 
 
 def rewrite(path: Path, results: Results) -> bool:
-    """Write the tables of a Markdown file anew; return whether it was another text before.
+    """Rewrite the tables of a Markdown file; return whether its text changed.
 
-    Raises: SettingError for a file that cannot be read, has no markers, or one that makes no
-        sense; OutputError when it cannot be written.
+    Raises: SettingError for a file that cannot be read, has no markers, or an invalid
+        one; OutputError when it cannot be written.
     """
     try:
         before = path.read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def rewrite(path: Path, results: Results) -> bool:
 def rewritten(text: str, results: Results, path: Path = Path("README.md")) -> str:
     """Return the text with the tables of the results between its markers.
 
-    Raises: SettingError for a text without markers, or one that makes no sense.
+    Raises: SettingError for a text without markers, or an invalid one.
     """
     after, count = _MARKED.subn(_filled(results), text)
     if 2 * count != len(_MARKERS.findall(text)):

@@ -43,7 +43,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def grid(axes: Axes, which: Literal["both", "x", "y"] = "both") -> None:
-    """Rule the plane lightly, behind everything."""
+    """Draw light grid lines behind everything."""
     axes.grid(visible=True, which="major", axis=which, color=PALE)
     axes.set_axisbelow(True)
 
@@ -51,7 +51,7 @@ def grid(axes: Axes, which: Literal["both", "x", "y"] = "both") -> None:
 def log_scale(axis: Axis) -> None:
     """Make an axis logarithmic, with enough numbers on it however short it is.
 
-    To be called when all is drawn: it looks at what the axis spans.
+    Call it when everything is drawn: it looks at the span of the axis.
     """
     rescale = axis.axes.set_xscale if isinstance(axis, XAxis) else axis.axes.set_yscale
     rescale("log")

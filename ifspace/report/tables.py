@@ -30,7 +30,7 @@ from ifspace.report.read import (
     GROUPS,
     STAGES,
     VERDICTS,
-    BlockBench,
+    BlockTimes,
     Measured,
     Results,
     Row,
@@ -73,7 +73,7 @@ def setting_name(setting: EnumerationSetting) -> str:
 
 
 def settings(results: Results) -> Iterator[tuple[Catalogue, int, EnumerationSetting]]:
-    """Yield every setting of the catalogues with its catalogue and its place there."""
+    """Yield every setting of the catalogues with its catalogue and its index there."""
     for catalogue in results.catalogues:
         for place, setting in enumerate(catalogue.settings):
             yield catalogue, place, setting
@@ -197,7 +197,7 @@ def _layouts(results: Results) -> Iterator[Table]:
 
 
 def _repeated(words: str) -> str:
-    """Return words with those in a row counted.
+    """Return words with repetitions counted.
 
     >>> _repeated("PW DW+PW DW+PW")
     'PW, 2 × DW+PW'
@@ -265,7 +265,7 @@ def kernel_tables(results: Results) -> Iterator[Table]:
 
 
 def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Rows]) -> Table:
-    """Return the times of every candidate over the baseline's, a column for each way to run."""
+    """Return times over the baseline's, a column for each data type, memory layout and mode."""
     ratios: dict[str, dict[tuple[str, str, str], list[float]]] = {}
     for condition, rows in cases.items():
         way = (condition.dtype, condition.layout, condition.mode)
@@ -302,7 +302,7 @@ def block_tables(results: Results) -> Iterator[Table]:
             yield _predictions(bench)
 
 
-def _predictions(bench: BlockBench) -> Table:
+def _predictions(bench: BlockTimes) -> Table:
     rows = [
         [
             prediction.mode,

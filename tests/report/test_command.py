@@ -85,7 +85,7 @@ def test_page_figures_and_readme_are_written(run: Run, folder: Path, tmp_path: P
     assert [path for path in paths if not Path(path).exists()] == []
     assert len(paths) == 2 + len(list(figures.iterdir()))
     again = run("report", folder, "--readme", readme)
-    assert (again.out, again.err) == ("", f"ifspace: {readme} is as it should be\n")
+    assert (again.out, again.err) == ("", f"ifspace: {readme} is up to date\n")
     assert run("report", folder, "--readme", readme, "--format", "json").json["written"] == []
 
 
