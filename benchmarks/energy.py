@@ -80,10 +80,10 @@ def _layouts(problem: EnergyProblem) -> Iterator[Widths]:
     deadline = time.monotonic() + LIMIT_S
 
     def grow(widths: Widths, below: int, left: int) -> Iterator[Widths]:
-        place = len(widths)
-        inside = problem.units[place] - 1
+        index = len(widths)
+        inside = problem.units[index] - 1
         width = below + 1 if widths else 1
-        if place == len(problem.units) - 1 and not inside:
+        if index == len(problem.units) - 1 and not inside:
             last, rest = divmod(left, below)
             if not rest and last >= width:
                 yield (*widths, last)
@@ -91,7 +91,7 @@ def _layouts(problem: EnergyProblem) -> Iterator[Widths]:
         if time.monotonic() > deadline:
             raise TimeoutError
         while (cost := below * width + inside * width**2) <= left:
-            if place < len(problem.units) - 1:
+            if index < len(problem.units) - 1:
                 yield from grow((*widths, width), width, left - cost)
             elif cost == left:
                 yield (*widths, width)

@@ -91,23 +91,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--catalogue", type=Path, default=Path("results/catalogue-64.parquet"))
     parser.add_argument("--max-len", type=int, default=6)
     options = parser.parse_args(arguments)
-    words = [d.block.composition for d in load(options.catalogue).designs]
-    words = [word for word in words if len(word) <= options.max_len]
+    compositions = [d.block.composition for d in load(options.catalogue).designs]
+    compositions = [kinds for kinds in compositions if len(kinds) <= options.max_len]
     pairs = list(dict.fromkeys(pair for shapes in SHAPES.values() for pair in shapes))
-    problems = [GroupsProblem(word, *pair) for pair in pairs for word in words]
+    problems = [GroupsProblem(kinds, *pair) for pair in pairs for kinds in compositions]
     shards = [problems[n : n + 200] for n in range(0, len(problems), 200)]
     blocks = [row for part in over_shards(cheapest, shards, workers(None)) for row in part]
     narrow = cheapest(
         [
-            GroupsProblem(Composition.parse(word), *pair, QUARTER)
-            for word in NARROW
+            GroupsProblem(Composition.parse(composition), *pair, QUARTER)
+            for composition in NARROW
             for pair in pairs
         ]
     )
     command = f"python -m experiments.groups_study --max-len {options.max_len}"
     names = ["groups-study.md", "groups-study.csv", "groups-study.svg", "groups-study.png"]
     (options.out / names[0]).write_text(
-        _page(blocks, narrow, pairs, len(words), str(provenance(command)))
+        _page(blocks, narrow, pairs, len(compositions), str(provenance(command)))
     )
     with (options.out / names[1]).open("w", newline="") as file:
         writer = csv.writer(file)
@@ -194,8 +194,10 @@ def _page(
         {f.composition for f in blocks if published_names(f.composition)},
         key=lambda text: Composition.parse(text).sort_key,
     )
-    table = [_amounts(word, word, blocks, pairs) for word in published]
-    table += [_amounts(word, f"{word}, K = F/4", narrow, pairs) for word in NARROW]
+    table = [_amounts(composition, composition, blocks, pairs) for composition in published]
+    table += [
+        _amounts(composition, f"{composition}, K = F/4", narrow, pairs) for composition in NARROW
+    ]
     parts += [
         "## The published designs",
         tabulate(
@@ -208,10 +210,14 @@ def _page(
 
 
 def _amounts(
-    word: str, shown: str, blocks: Sequence[CheapestBlock], pairs: Sequence[tuple[int, int]]
+    composition: str, shown: str, blocks: Sequence[CheapestBlock], pairs: Sequence[tuple[int, int]]
 ) -> list[object]:
-    cells = {(f.channels, f.out_channels): f"{f.params:,}" for f in blocks if f.composition == word}
-    return [shown, published_names(word), *(cells.get(pair, "-") for pair in pairs)]
+    cells = {
+        (f.channels, f.out_channels): f"{f.params:,}"
+        for f in blocks
+        if f.composition == composition
+    }
+    return [shown, published_names(composition), *(cells.get(pair, "-") for pair in pairs)]
 
 
 def _left_out(shown: Sequence[str]) -> list[str]:
@@ -222,16 +228,16 @@ def _left_out(shown: Sequence[str]) -> list[str]:
     short: list[str] = []
     removable: list[str] = []
     other: list[str] = []
-    for word in dict.fromkeys(entry.composition for entry in PUBLISHED):
-        if word in shown:
+    for composition in dict.fromkeys(entry.composition for entry in PUBLISHED):
+        if composition in shown:
             continue
-        plans = cheapest_groups(GroupsProblem(Composition.parse(word), 64)).plans
+        plans = cheapest_groups(GroupsProblem(Composition.parse(composition), 64)).plans
         if not plans:
-            short.append(word)
+            short.append(composition)
         elif describe(plans[0].block, 64).removable:
-            removable.append(word)
+            removable.append(composition)
         else:
-            other.append(word)
+            other.append(composition)
     reasons = (
         (
             short,
@@ -241,7 +247,9 @@ def _left_out(shown: Sequence[str]) -> list[str]:
         (removable, "without a bottleneck the field stays full when a layer is left out"),
         (other, "longer than the designs looked at"),
     )
-    sentences = [f"{listed(words)}: {reason}." for words, reason in reasons if words]
+    sentences = [
+        f"{listed(compositions)}: {reason}." for compositions, reason in reasons if compositions
+    ]
     return [f"Not in this list: {sentence}" for sentence in sentences]
 
 

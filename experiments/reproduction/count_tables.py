@@ -41,13 +41,13 @@ from ifspace.stages.networks import (
 from ifspace.stages.organizer import organize
 
 CLASSES: Final = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet": 1000}
-# At most so many operations an element: batch norm 2, bias 1, activation 1.
+# The most operations per element: batch norm 2, bias 1, activation 1.
 MOST_PER_ELEMENT: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """What is counted: batch norm, biases, hidden dense layers, operations an element written.
+    """What is counted: batch norm, biases, hidden dense layers, operations per output element.
 
     >>> str(Convention(True, False, (), 2)), str(Convention(False, True, (4096, 4096)))
     ('BN, +2', 'bias, dense')
@@ -66,7 +66,7 @@ class Convention:
 
 @cache
 def built(network: str, data: str, hidden: tuple[int, ...] | None = None) -> Layout:
-    """Return a network for a data set, as its published implementation counts it.
+    """Return a network for a data set, counted as its published implementation is.
 
     `hidden`: dense layers of VGG on CIFAR; where it is None CIFAR-100 has two of 4096, as in
     [3DRF] Table 4.
@@ -83,7 +83,7 @@ def built(network: str, data: str, hidden: tuple[int, ...] | None = None) -> Lay
 
 
 def conventions(network: str, data: str) -> Iterator[Convention]:
-    """Yield every convention that is tried, the implementation's own first."""
+    """Yield all conventions, that of the published implementation first."""
     own = built(network, data).stem_and_head
     hidden = [own.classifier[:-1]]
     if network.startswith("vgg") and data != "ImageNet":
@@ -100,15 +100,15 @@ def conventions(network: str, data: str) -> Iterator[Convention]:
 
 
 def elements(layout: Layout) -> int:
-    """Return how many elements the layers with weights write, classifier left out.
+    """Return how many output elements the layers with weights have, without the classifier.
 
-    Batch norm costs two operations for each, a bias or an activation one.
+    Batch norm costs two operations per element, a bias or an activation one.
     """
     total = sum(layer.layer.c_out * layer.side**2 for layer in layout.stem_and_head.stem)
     for stage in layout.stages:
-        for place, unit in enumerate(stage.blocks):
-            side = stage.side if place else stage.side * stage.stride
-            for layer in unit.layers:
+        for index, block in enumerate(stage.blocks):
+            side = stage.side if index else stage.side * stage.stride
+            for layer in block.layers:
                 side = stage.side if layer.kernel > 1 else side
                 total += layer.c_out * side**2 if layer.params else 0
         if layout.stem_and_head.projections:
@@ -117,41 +117,42 @@ def elements(layout: Layout) -> int:
 
 
 def usual(layout: Layout, per_element: int = 0) -> Convention:
-    """Return the convention that a layout has by itself."""
-    frame = layout.stem_and_head
-    return Convention(frame.batch_norm, frame.bias, frame.classifier[:-1], per_element)
+    """Return the convention of a layout itself."""
+    ends = layout.stem_and_head
+    return Convention(ends.batch_norm, ends.bias, ends.classifier[:-1], per_element)
 
 
 def under(layout: Layout, convention: Convention) -> Layout:
     """Return a layout counted under a convention."""
-    frame = replace(
+    ends = replace(
         layout.stem_and_head,
         batch_norm=convention.batch_norm,
         bias=convention.bias,
         classifier=(*convention.hidden, layout.stem_and_head.classifier[-1]),
     )
-    return replace(layout, stem_and_head=frame)
+    return replace(layout, stem_and_head=ends)
 
 
 def counts(layout: Layout, depths: Any, per_element: int) -> tuple[Any, Any]:
-    """Return parameters and operations at many depths, [layouts]: each unit costs the same."""
+    """Return parameters and operations at many depths, both [layouts]."""
 
-    def of(sized: Layout) -> Any:
+    def amounts_of(sized: Layout) -> Any:
         return np.array([sized.params, sized.macs + per_element * elements(sized)])
 
-    amounts = linear(of, layout, depths)
+    amounts = linear(amounts_of, layout, depths)
     return amounts[:, 0], amounts[:, 1]
 
 
-def linear(of: Callable[[Layout], Any], layout: Layout, depths: Any) -> Any:
-    """Return what a layout has of some amounts at many depths, [layouts, amounts].
+def linear(amounts_of: Callable[[Layout], Any], layout: Layout, depths: Any) -> Any:
+    """Return some amounts of a layout at many depths, [layouts, amounts].
 
-    `of` tells it for one layout; one more unit of a stage has to add the same at every depth.
+    `amounts_of` counts them for one layout, [amounts]. They are linear in the depths: one more
+    block of a stage adds the same at every depth.
     """
     least = [stage.min_depth for stage in layout.stages]
-    base = of(layout.at_depths(least))
+    base = amounts_of(layout.at_depths(least))
     more = [
-        of(layout.at_depths([low + (place == n) for place, low in enumerate(least)])) - base
+        amounts_of(layout.at_depths([low + (index == n) for index, low in enumerate(least)])) - base
         for n in range(len(least))
     ]
     return base + (depths - np.array(least)) @ np.array(more)
@@ -162,7 +163,7 @@ REACH: Final = 3
 PARAMS_OFF: Final = 5_000
 MACS_OFF: Final = 5_000_000
 ROLES: Final = ("", "-opt")
-# Why rows without a hit differ, by name and data set; the tests hold the numbers to be true.
+# Why rows without a hit differ, by name and data set; the tests check the numbers.
 REMARKS: Final = {
     "vgg16-opt ImageNet": "rounded to 100M it is the printed 16,900.",
     "vgg19 ImageNet": "2 operations an element give 19,662, 3 give 19,677; 19,670 is neither.",
@@ -173,7 +174,7 @@ REMARKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Depths under a convention with what they count, and how far the nearest state is."""
+    """Depths under a convention, their counts, and the distance to the nearest state."""
 
     depths: tuple[int, ...]
     convention: Convention
@@ -183,7 +184,7 @@ class Hit:
     usual: bool
 
     def order(self) -> tuple[object, ...]:
-        """Return what layouts with the same counts are sorted by."""
+        """Return the sort key among layouts with the same counts."""
         return self.distance, not self.usual, self.convention.per_element, self.depths
 
 
@@ -207,8 +208,8 @@ def neighbours(states: Sequence[tuple[int, ...]], least: Sequence[int]) -> Any:
 class Search:
     """Layouts with the printed counts, best first; the nearest state; the nearest layout.
 
-    Best is a state of the trajectory, then a near one, then the implementation's convention, which
-    is also that of the nearest state.
+    States of the trajectory come first, then layouts near them, then the convention of the
+    implementation. The nearest state is counted under that convention.
     """
 
     row: Counted
@@ -276,7 +277,7 @@ def search(row: Counted, which: int) -> Search:
 
 
 def misses(ours: Any, printed: float, half: int) -> Any:
-    """Return how far numbers are from rounding to the printed one, in half units of its digit.
+    """Return how far numbers are from rounding to the printed one, in halves of its last digit.
 
     >>> misses(np.array([14_728_266, 14_700_000]), 14.73e6, 5_000)
     array([0., 5.])
@@ -298,7 +299,7 @@ def judge_counts(result: Search) -> str:
 
 
 def state_text(result: Search) -> str:
-    """Return where the best layout stands on the trajectory: its state, from 0, or how far off."""
+    """Return the number of the best layout's state on the trajectory, from 0, or its distance."""
     best = result.best
     if best.depths in result.states:
         return str(result.states.index(best.depths)) if result.which else "start"
@@ -358,7 +359,7 @@ def counts_section() -> Section:
 
 
 def by_operations(results: Sequence[Search]) -> list[tuple[int, int]]:
-    """Return for each e how many rows match under the implementation's convention with that e."""
+    """Return for each e how many rows match under the convention of the implementation with it."""
     rows: list[tuple[int, int]] = []
     for extra in range(MOST_PER_ELEMENT + 1):
         fits = []
@@ -375,7 +376,7 @@ def by_operations(results: Sequence[Search]) -> list[tuple[int, int]]:
 
 
 def others(results: Sequence[Search], most: int = 8) -> list[list[object]]:
-    """Return the layouts beside the best that have the printed counts, row by row."""
+    """Return for each row the other layouts that have the printed counts."""
     rows: list[list[object]] = []
     for result in results:
         more = list(dict.fromkeys(hit.depths for hit in result.hits))[1:]
@@ -386,7 +387,7 @@ def others(results: Sequence[Search], most: int = 8) -> list[list[object]]:
 
 
 def nearest_layouts(results: Sequence[Search]) -> list[list[object]]:
-    """Return the nearest layout of each row that no layout fits."""
+    """Return the nearest layout of each row without a hit."""
     return [
         [
             result.name,
@@ -400,7 +401,7 @@ def nearest_layouts(results: Sequence[Search]) -> list[list[object]]:
     ]
 
 
-# Which convolutions stay as they are: those of stride 2, or the one that reads the image.
+# Which convolutions are kept: none, the one that reads the image, or also those of stride 2.
 KEPT: Final = ("none", "first", "strided")
 SHOWN: Final = 5
 
@@ -409,8 +410,8 @@ SHOWN: Final = 5
 class Reading:
     """How a decomposed network is counted.
 
-    `kept`: see `KEPT`. `inside`: whether layers of a block but its last have batch norm and biases
-    as the others.
+    `kept`: see `KEPT`. `inside`: whether also the layers before the last of a block have batch norm
+    and biases.
     """
 
     convention: Convention
@@ -431,39 +432,39 @@ def with_block(layout: Layout, block: Block, kept: str = "first") -> Layout:
     (Block(layers=(Layer(kind='CONV', ...),), repeats=1), 8768)
     """
 
-    def made(unit: SizedBlock, place: int, stride: int) -> SizedBlock:
+    def replaced(sized: SizedBlock, index: int, stride: int) -> SizedBlock:
         reads_image = (
-            place == 0 and not layout.stem_and_head.stem and unit is layout.stages[0].first
+            index == 0 and not layout.stem_and_head.stem and sized is layout.stages[0].first
         )
         stays = (kept != "none" and reads_image) or (kept == "strided" and stride > 1)
-        return unit if stays else _replaced(unit, block)
+        return sized if stays else _convolutions_replaced(sized, block)
 
     return replace(
         layout,
         stages=tuple(
             replace(
                 stage,
-                first=made(stage.first, place, stage.stride),
-                repeated=made(stage.repeated, 1, 1),
+                first=replaced(stage.first, index, stage.stride),
+                repeated=replaced(stage.repeated, 1, 1),
             )
-            for place, stage in enumerate(layout.stages)
+            for index, stage in enumerate(layout.stages)
         ),
     )
 
 
-def _replaced(unit: SizedBlock, block: Block) -> SizedBlock:
+def _convolutions_replaced(sized: SizedBlock, block: Block) -> SizedBlock:
     chain: list[SizedLayer] = []
-    for layer in unit.layers:
+    for layer in sized.layers:
         if not layer.conv.reference_only or layer.kernel != 3:
             chain.append(layer)
             continue
         try:
             chain += block.at(layer.c_in, layer.c_out, dims=layer.dims).layers
         except BlockError:
-            chain.append(layer)  # its groups do not divide the widths
+            chain.append(layer)  # its group counts do not divide the widths
     widths = tuple(layer.c_out for layer in chain if layer.conv.mixing)[:-1]
-    word = Block(tuple(layer.layer for layer in chain))
-    return word.at(unit.channels, unit.out_channels, dims=unit.dims, widths=widths or None)
+    whole = Block(tuple(layer.layer for layer in chain))
+    return whole.at(sized.channels, sized.out_channels, dims=sized.dims, widths=widths or None)
 
 
 def count(layout: Layout, block: Block | None, reading: Reading) -> tuple[int, int]:
@@ -479,18 +480,18 @@ def count(layout: Layout, block: Block | None, reading: Reading) -> tuple[int, i
 
 
 def written_channels(layout: Layout) -> int:
-    """Return how many channels the layers with weights of all units write, summed."""
+    """Return the output channels of all layers with weights in the stages, summed."""
     return sum(
         layer.c_out
         for stage in layout.stages
-        for unit in stage.blocks
-        for layer in unit.layers
+        for block in stage.blocks
+        for layer in block.layers
         if layer.params
     )
 
 
 def readings(hidden: tuple[int, ...] = (), kept: Sequence[str] = KEPT) -> Iterator[Reading]:
-    """Yield every way of counting that is tried."""
+    """Yield all ways of counting."""
     flags = (True, False)
     for norm, bias, inside, stay, extra in product(flags, flags, flags, kept, range(5)):
         if inside or norm or bias:
@@ -499,7 +500,7 @@ def readings(hidden: tuple[int, ...] = (), kept: Sequence[str] = KEPT) -> Iterat
 
 @cache
 def start_of(network: str, data: str) -> Search:
-    """Return which layouts have the counts of the row that a table decomposes."""
+    """Return which layouts have the counts of the network that a table decomposes."""
     row = next(entry for entry in DECOMPOSED if (entry.network, entry.data) == (network, data))
     baseline = Counted(row.table, network, data, (row.params, row.params), (row.macs, row.macs), "")
     return search(baseline, 1)
@@ -550,7 +551,7 @@ def decomposed_section() -> Section:
 def decomposed_rows(
     printed: Sequence[Decomposed], depths: Sequence[int], reading: Reading
 ) -> list[list[object]]:
-    """Return the rows of a table beside a layout counted one way."""
+    """Return the rows of a table: printed numbers beside those of a layout."""
     table_rows: list[list[object]] = []
     for row in printed:
         layout = built(row.network, row.data).at_depths(depths)
@@ -578,7 +579,7 @@ def off_by(result: Search) -> str:
 
 
 def against_one_network() -> str:
-    """Return why no one network has the rows of Table 6, from the printed numbers alone."""
+    """Return why no single network has all rows of Table 6, from the printed numbers alone."""
     whole, two, four, eight = (
         float(next(row for row in DECOMPOSED if row.name == name).params)
         for name in ("DW+PW", "DW+GPW-g2", "DW+GPW-g4", "DW+GPW-g8")
@@ -599,7 +600,10 @@ def against_one_network() -> str:
 
 @cache
 def grouped() -> dict[tuple[int, ...], Reading]:
-    """Return the layouts near the trajectory that have the rows with groups, and one way each."""
+    """Return the layouts near the trajectory that have all counts of the rows with groups.
+
+    The value is the first way of counting under which they do.
+    """
     layout = built("vgg16", "CIFAR-10")
     states = [layout.depths, *(move.depths for move in organize(layout).moves)]
     depths = neighbours(states, [stage.min_depth for stage in layout.stages])
@@ -609,19 +613,19 @@ def grouped() -> dict[tuple[int, ...], Reading]:
         off: Any = np.zeros(len(depths))
         for row in grouped_rows:
 
-            def of(sized: Layout, block: Block | None = row.parsed) -> Any:
+            def counts_of(sized: Layout, block: Block | None = row.parsed) -> Any:
                 return np.array(count(sized, block, reading))  # noqa: B023 - called at once
 
-            counted = linear(of, layout, depths)
+            counted = linear(counts_of, layout, depths)
             off += misses(counted[:, 0], float(row.params) * 1e6, PARAMS_OFF)
             off += misses(counted[:, 1], float(row.macs) * 1e6, MACS_OFF)
-        for place in np.flatnonzero(off == 0):
-            readings_of.setdefault(tuple(map(int, depths[place])), reading)
+        for index in np.flatnonzero(off == 0):
+            readings_of.setdefault(tuple(map(int, depths[index])), reading)
     return readings_of
 
 
 def nearest_grouped() -> list[list[object]]:
-    """Return some layouts that have the rows with groups, and what the other rows would be."""
+    """Return some layouts of `grouped`, with the counts that the other rows would have."""
     layout = built("vgg16", "CIFAR-10")
     by_size = sorted(
         grouped().items(), key=lambda item: (abs(sum(item[0]) - sum(layout.depths)), item[0])
@@ -638,7 +642,7 @@ def nearest_grouped() -> list[list[object]]:
 
 
 def nothing_fits(row: Decomposed, depths: Sequence[int]) -> str:
-    """Return how near any way of counting comes to a row, and whether one has it."""
+    """Return a sentence: how near any way of counting comes to a row, and whether one matches."""
     layout = built(row.network, row.data).at_depths(depths)
     printed = float(row.params) * 1e6, float(row.macs) * 1e6
     blocks = [Block.parse(text) for text in ("DW+RPW(2,1/2)", "DW+PW", "DW+RPW(4,1/2)")]

@@ -63,7 +63,7 @@ def unit_amounts(block: str, c: int, f: int, inner: Fraction | None) -> tuple[Fr
 
     The first layer that mixes channels goes to inner x f channels, the last one to f.
 
-    >>> [int(each) for each in unit_amounts("PW+DW+PW", 64, 64, Fraction(1, 4))]
+    >>> [int(amount) for amount in unit_amounts("PW+DW+PW", 64, 64, Fraction(1, 4))]
     [2192, 96]
 
     Reference: docs/notation.md.

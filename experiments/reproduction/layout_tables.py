@@ -1,4 +1,4 @@
-"""Budgets and energies of [Layout] Tables 1, 2, 4 and 5, and their places in the true ranking."""
+"""Budgets and energies of [Layout] Tables 1, 2, 4 and 5, and their ranks among all layouts."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -31,7 +31,7 @@ from ifspace.table import Table
 
 
 @cache
-def every(problem: EnergyProblem) -> tuple[Widths, ...]:
+def all_layouts(problem: EnergyProblem) -> tuple[Widths, ...]:
     """Return all layouts of a problem, greatest energy first; only for problems with few."""
     return tuple(plan.widths for plan in best_energy(problem, top=10_000).plans)
 
@@ -85,14 +85,16 @@ def problem_of(layout: Widths, budget: int) -> EnergyProblem:
 
 
 def numbers_table() -> Judged:
-    """Return how many layouts the paper counts, lists, and how many there are."""
+    """Return how many layouts the paper counts and lists, and how many exist."""
     rows: list[list[object]] = []
     for cell in LISTED:
         depth = len(cell.layouts[0])
         stated = int(cell.label.rpartition("/")[2])
         wide = problem_of(cell.layouts[0], cell.budget)
         exist = (
-            f"{sum(w[0] >= LEAST_WIDTH for w in every(wide)):,}" if depth == 3 else "not counted"
+            f"{sum(w[0] >= LEAST_WIDTH for w in all_layouts(wide)):,}"
+            if depth == 3
+            else "not counted"
         )
         read, distinct = len(cell.layouts), len(set(cell.layouts))
         rows.append(
@@ -106,8 +108,8 @@ def numbers_table() -> Judged:
             ]
         )
     units, budget = RESIDUAL
-    strict = len(every(EnergyProblem(budget, repeats=units)))
-    wide_count = len(every(EnergyProblem(budget, repeats=units, nondecreasing=True)))
+    strict = len(all_layouts(EnergyProblem(budget, repeats=units)))
+    wide_count = len(all_layouts(EnergyProblem(budget, repeats=units, nondecreasing=True)))
     listed = len(RESIDUAL_ENERGIES)
     judged = MATCH if strict == RESIDUAL_LAYOUTS else f"{strict} with <"
     rows.append(
@@ -130,11 +132,11 @@ def near_misses(layout: Widths, budget: int) -> Iterator[Widths]:
     [(39, 43, 58)]
     """
     problem = problem_of(layout, budget)
-    for place in range(len(layout)):
-        low = layout[place - 1] if place else 1
-        high = layout[place + 1] if place + 1 < len(layout) else budget // max(low, 1)
+    for index in range(len(layout)):
+        low = layout[index - 1] if index else 1
+        high = layout[index + 1] if index + 1 < len(layout) else budget // max(low, 1)
         for width in range(low, high + 1):
-            other = (*layout[:place], width, *layout[place + 1 :])
+            other = (*layout[:index], width, *layout[index + 1 :])
             if other != layout and problem.weights(other) == budget:
                 yield other
 
@@ -189,7 +191,7 @@ def listed_table(cell: Listed) -> Judged:
 
 
 def residual_table() -> Judged:
-    """Return Table 4 beside the energies and ranks that are right."""
+    """Return Table 4 beside the computed energies and ranks."""
     units, budget = RESIDUAL
     problem = EnergyProblem(budget, repeats=units, nondecreasing=True)
     best = best_energy(problem).plans[0].energy()
@@ -216,23 +218,23 @@ def residual_table() -> Judged:
 
 
 def learned_table() -> Judged:
-    """Return Table 5 with the places in the true ranking."""
+    """Return Table 5 with the ranks among all layouts."""
     rows = []
     for budget, layouts in LEARNED:
         problem = EnergyProblem(budget, layers=len(layouts[0]))
         best = best_energy(problem).plans[0].energy()
         for layout in layouts:
-            plan, place = EnergyPlan(problem, layout), rank(problem, layout)
+            plan, standing = EnergyPlan(problem, layout), rank(problem, layout)
             missed = plan.weights() != budget
-            among = place.exact and place.greater < len(layouts)
-            judged = MATCH if among and not missed else f"rank {place}"
+            among = standing.exact and standing.greater < len(layouts)
+            judged = MATCH if among and not missed else f"rank {standing}"
             rows.append(
                 [
                     f"{budget:,}",
                     named(layout),
                     f"{plan.weights():,}",
                     f"{plan.energy():.4f}",
-                    str(place),
+                    str(standing),
                     f"{100 * (1 - plan.energy() / best):.2f}%",
                     judged + (f"; {signed(plan.weights() - budget, 0)} weights" if missed else ""),
                 ]

@@ -70,8 +70,8 @@ def fields_section() -> Section:
 
 
 def fields_table(stage: Stage) -> Judged:
-    """Return Table 1 beside the fields and gains of a stage, whose units are single layers."""
-    layers = [layer for unit in stage.blocks for layer in unit.layers]
+    """Return Table 1 beside the fields and gains of a stage, whose blocks are single layers."""
+    layers = [layer for block in stage.blocks for layer in block.layers]
     sides = [spatial_field([x.kernel for x in layers[:n]], stage.side) for n in range(1, 4)]
     channels = channel_fields(layers)
     gains = (None, *stage.gains())
@@ -90,11 +90,11 @@ def fields_table(stage: Stage) -> Judged:
 
 
 def variants_table(network: Layout) -> Judged:
-    """Return Table 2 beside the gain of one unit more in each stage of a network."""
+    """Return Table 2 beside the gain of one more block in each stage of a network."""
     rows = []
-    for place, (stage, printed) in enumerate(zip(network.stages, VARIANTS, strict=True), start=1):
+    for number, (stage, printed) in enumerate(zip(network.stages, VARIANTS, strict=True), start=1):
         own = stage.next_gain()
-        rows.append([f"Variant-{place}", printed, f"{own:.4f}", verdict(printed, own)])
+        rows.append([f"Variant-{number}", printed, f"{own:.4f}", verdict(printed, own)])
     return Judged(as_table(["network", "gain printed", "ours", "verdict"], rows))
 
 
@@ -113,7 +113,7 @@ def sums(path: Trajectory[Layout]) -> list[float]:
 
 
 def side_of(row: Counted) -> int:
-    """Return the side of the images of a row's data set, in pixels."""
+    """Return the side in pixels of the images of a row's data set."""
     return 224 if row.data == "ImageNet" else 32
 
 
@@ -155,7 +155,7 @@ def moves_section() -> Section:
 
 
 def expected_table() -> Judged:
-    """Return the known moves and states, and whether the program has them."""
+    """Return the moves and states stated beforehand, and whether the organizer has them."""
     rows = []
     for expected in EXPECTED:
         path = trajectory(expected.network, expected.side)
@@ -175,7 +175,7 @@ def expected_table() -> Judged:
 
 
 def judge_moves(expected: Expected, path: Trajectory[Layout]) -> str:
-    """Return whether moves, states and their number are the known ones, or what differs."""
+    """Return whether moves, states and their number are the stated ones, or what differs."""
     states = [layout.depths for layout in path.layouts]
     faults = [
         f"state {n} is {braces(states[n]) if n < len(states) else 'not there'}"
@@ -242,8 +242,8 @@ def published() -> Iterator[PublishedState]:
         if result.hits or result.best.distance == 0:
             named.append(("counts" if result.hits else "params", result.best.depths))
         for source, depths in named:
-            place = states.index(depths) if depths in states else None
-            yield PublishedState(row.network, row.data, source, depths, place, len(states) - 1)
+            state = states.index(depths) if depths in states else None
+            yield PublishedState(row.network, row.data, source, depths, state, len(states) - 1)
 
 
 def published_table() -> Judged:
@@ -256,9 +256,9 @@ def published_table() -> Judged:
             if layout.depths in [s.depths for s in trajectory(layout.network, side).layouts]
         ]
         if layout.state is not None:
-            judged, place = MATCH, f"{layout.state} of {layout.moves}"
+            judged, state = MATCH, f"{layout.state} of {layout.moves}"
         else:
-            place = "none"
+            state = "none"
             judged = "not visited" + (
                 f"; visited with sides for {on_other[0]} x {on_other[0]}" if on_other else ""
             )
@@ -268,7 +268,7 @@ def published_table() -> Judged:
                 layout.data,
                 layout.source,
                 braces(layout.depths),
-                place,
+                state,
                 judged,
             ]
         )
@@ -402,10 +402,10 @@ def _ranks(problem: EnergyProblem, named: Mapping[Widths, str]) -> Iterator[Row]
     plans = best_energy(problem, top=MOST).plans
     kept = _kept(len(plans))
     rank, before = 0, None
-    for place, plan in enumerate(plans, start=1):
+    for number, plan in enumerate(plans, start=1):
         if (energy := plan.exact_energy()) != before:
-            rank, before = place, energy
-        if place in kept or plan.widths in named:
+            rank, before = number, energy
+        if number in kept or plan.widths in named:
             yield {
                 "budget": problem.budget,
                 "units": _spaced(problem.units),

@@ -100,7 +100,7 @@ DECOMPOSED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the organizer is known to do: its moves, or some of its states by number, and its end.
+    """What the organizer should do: its moves, or some of its states by number, and their total.
 
     Stated before the program was written, not printed by a paper.
     """
@@ -176,12 +176,12 @@ class Listed:
 
 
 def widths(text: str) -> tuple[Widths, ...]:
-    """Return layouts from words of widths joined by commas.
+    """Return layouts from text: widths joined by commas, layouts by spaces.
 
     >>> widths("8,8,525 8,13,320")
     ((8, 8, 525), (8, 13, 320))
     """
-    return tuple(tuple(map(int, word.split(","))) for word in text.split())
+    return tuple(tuple(map(int, layout.split(","))) for layout in text.split())
 
 
 # [Layout] Tables 1 and 2; both cells of Table 1 are labelled "Three Convs".
