@@ -100,8 +100,8 @@ def test_layouts_with_the_printed_counts(network, data, depths):
 
 
 def test_rows_without_a_layout_and_what_is_said_of_them():
-    found = [count_tables.search(row, which) for row in COUNTED for which in (0, 1)]
-    without = {each.name: each for each in found if not each.hits}
+    searches = [count_tables.search(row, which) for row in COUNTED for which in (0, 1)]
+    without = {result.name: result for result in searches if not result.hits}
     assert set(without) == set(count_tables.REMARKS)
     assert without["vgg16-opt ImageNet"].best.depths == (3, 3, 3, 2, 2)
     assert round(without["vgg16-opt ImageNet"].best.macs / 1e8) == 169
@@ -110,7 +110,7 @@ def test_rows_without_a_layout_and_what_is_said_of_them():
     assert amounts == [19_662, 19_677]
     light = built("mobilenet", "ImageNet")
     last = light.at_depths((3, 3, 3, 3, 2))
-    assert [round(each.macs / 1e6) for each in (last, light)] == [579, 569]
+    assert [round(counted.macs / 1e6) for counted in (last, light)] == [579, 569]
     assert without["mobilenet-opt ImageNet"].best.depths == last.depths
 
 
@@ -121,11 +121,11 @@ def test_a_wrong_print_has_no_layout():
 
 
 def test_the_search_agrees_with_the_published_layouts_of_the_program():
-    for known in PUBLISHED:
-        row = row_of(known.network, known.data)
-        assert (known.params, known.macs) == (row.params[1], int(row.macs[1]))
-        assert (known.gain, known.table) == (row.gain, row.table)
-        assert count_tables.search(row, 1).best.depths == known.depths
+    for layout in PUBLISHED:
+        row = row_of(layout.network, layout.data)
+        assert (layout.params, layout.macs) == (row.params[1], int(row.macs[1]))
+        assert (layout.gain, layout.table) == (row.gain, row.table)
+        assert count_tables.search(row, 1).best.depths == layout.depths
 
 
 @pytest.mark.parametrize("block", [None, "DW+PW", "DW+RPW(2,1/2)", "GC(4)+SH(4)+GPW(4)", "PW+DW"])
@@ -180,20 +180,20 @@ def test_what_stays_of_a_network():
 
 
 def test_the_network_of_table_6_is_found_by_both_its_numbers():
-    found = start_of("vgg16", "CIFAR-10")
-    assert {hit.depths for hit in found.hits} == {(4, 3, 2, 3, 1)}
+    result = start_of("vgg16", "CIFAR-10")
+    assert {hit.depths for hit in result.hits} == {(4, 3, 2, 3, 1)}
     by_hand = 9 * (
         3 * 64 + 3 * 64 * 64 + 64 * 128 + 2 * 128**2 + 128 * 256 + 256**2 + 256 * 512 + 3 * 512**2
     )
     channels = 4 * 64 + 3 * 128 + 2 * 256 + 4 * 512
-    assert by_hand + 3 * channels + 512 * 10 + 10 == found.best.params
+    assert by_hand + 3 * channels + 512 * 10 + 10 == result.best.params
     assert start_of("resnet50", "ImageNet").best.depths == (4, 5, 4, 3)
 
 
 def test_which_rows_come_out():
     tables = count_tables.decomposed_section().judged
     verdicts = {row[0]: row[-1] for table in tables for row in table.rows}
-    assert {name for name, said in verdicts.items() if said == MATCH} == {
+    assert {name for name, text in verdicts.items() if text == MATCH} == {
         "Baseline",
         "DW+PW",
         "ResNet50-opt",

@@ -11,7 +11,7 @@ from ifspace.block import Block
 from ifspace.stages.networks import fog
 
 
-@pytest.mark.parametrize("unit", [each for each in UNITS if each.width <= 512])
+@pytest.mark.parametrize("unit", [row for row in UNITS if row.width <= 512])
 @pytest.mark.parametrize("classifier", [False, True])
 def test_formulas_count_as_the_built_network(unit, classifier):
     for opening in ("plain", "projection"):
@@ -37,7 +37,7 @@ def test_joined_openings_by_hand():
     how = fog_tables.FogConvention("joined", False, False)
     opens = sum(9 * c * c for c in (64, 64, 128, 256))
     more = sum(9 * f * f for f in (64, 128, 256, 512))
-    unit = next(each for each in UNITS if each.block == "CONV(3)")
+    unit = next(row for row in UNITS if row.block == "CONV(3)")
     assert fog_tables.params(unit, 2, how) * 1e6 == pytest.approx(27 * 64 + opens + more)
 
 
@@ -55,7 +55,7 @@ def test_numbers_of_blocks_are_the_nearest_and_follow_printed_depths():
     assert best.blocks[:6] == (8, 8, 16, 8, 8, 8)
     for place, unit in enumerate(UNITS):
         together = [
-            n for n, each in enumerate(UNITS) if fog_tables.design(each) == fog_tables.design(unit)
+            n for n, row in enumerate(UNITS) if fog_tables.design(row) == fog_tables.design(unit)
         ]
         if unit.depth is None:
             assert len({best.blocks[n] for n in together}) == 1
@@ -68,7 +68,7 @@ def test_numbers_of_blocks_are_the_nearest_and_follow_printed_depths():
 
 
 def test_standard_convolution_is_resnet_18_without_its_classifier():
-    unit = next(each for each in UNITS if each.name == "ResNet")
+    unit = next(row for row in UNITS if row.name == "ResNet")
     how = fog_tables.FogConvention("projection", False, True)
     assert (how, 4) in fog_tables.exact(unit)
     # torchvision's resnet18: 11,689,512 with 513,000 in the classifier and a stem of 7x7.

@@ -1,4 +1,4 @@
-"""[Layout] Tables 1, 2, 4 and 5 against all layouts found by trying them."""
+"""[Layout] Tables 1, 2, 4 and 5 against all layouts enumerated."""
 
 from itertools import combinations, pairwise
 from math import log, prod
@@ -17,26 +17,26 @@ from experiments.reproduction.printed import (
 
 def plain_layouts(budget: int, depth: int, least: int = 1) -> list[tuple[int, ...]]:
     """All strictly increasing widths that meet a budget, by trying them."""
-    found = []
+    layouts = []
     if depth == 3:
         for a in range(least, budget // 3):
             rest = budget - 3 * a
             if a * (a + 1) > rest:
                 break
-            found += [
+            layouts += [
                 (a, b, (rest - a * b) // b)
                 for b in range(a + 1, int(rest**0.5) + 1)
                 if (rest - a * b) % b == 0 and rest - a * b > b * b
             ]
-        return found
+        return layouts
     for a in range(least, int(budget**0.5)):
         b, c = np.meshgrid(*[np.arange(a + 1, int(budget**0.5) + 1)] * 2, indexing="ij")
         rest = budget - 3 * a - a * b - b * c
         good = (b < c) & (rest % c == 0) & (rest > c * c)
-        found += [
+        layouts += [
             (a, *map(int, row)) for row in zip(b[good], c[good], (rest // c)[good], strict=True)
         ]
-    return found
+    return layouts
 
 
 def energy(widths: tuple[int, ...]) -> float:
@@ -59,17 +59,17 @@ def test_table_5_and_the_named_energies_match():
 def test_residual_energies_and_ranks():
     _, budget = RESIDUAL
     tried = combinations(range(1, 76), 3)
-    found = []
+    meeting_budget = []
     for b, c, d in tried:
         rest = budget - b * c - c * d - sum(9 * n * n for n in (b, c, d))
         if rest > 0 and rest % (3 + b) == 0 and rest // (3 + b) <= b:
-            found.append((rest // (3 + b), b, c, d))
-    assert {layout for layout, _ in RESIDUAL_ENERGIES} == set(found)
-    assert sum(a < b for a, b, *_ in found) == 12
+            meeting_budget.append((rest // (3 + b), b, c, d))
+    assert {layout for layout, _ in RESIDUAL_ENERGIES} == set(meeting_budget)
+    assert sum(a < b for a, b, *_ in meeting_budget) == 12
     table = layout_tables.residual_table()
     assert table.missed == ["(16,16,32,64)"]
     for (layout, _), row in zip(RESIDUAL_ENERGIES, table.rows, strict=True):
-        greater = sum(energy(each) > energy(layout) + 1e-9 for each in found)
+        greater = sum(energy(other) > energy(layout) + 1e-9 for other in meeting_budget)
         assert (row[1], row[3], row[4]) == (
             f"{budget:,}",
             f"{energy(layout):.4f}",
@@ -78,8 +78,8 @@ def test_residual_energies_and_ranks():
 
 
 def test_entries_that_miss_their_budget():
-    found = {row[1]: row[4] for row in layout_tables.misprints()}
-    assert found == {
+    corrections = {row[1]: row[4] for row in layout_tables.misprints()}
+    assert corrections == {
         "(36,43,58)": "(39,43,58)",
         "(8,18,40,86)": "(8,18,40,85)",
         "(12,28,44,64)": "(12,28,44,61)",
@@ -90,7 +90,7 @@ def test_entries_that_miss_their_budget():
         for widths in cell.layouts:
             joined = 3 * widths[0] + sum(a * b for a, b in pairwise(widths))
             name = layout_tables.named(widths)
-            assert (joined != cell.budget) == (name in found), name
+            assert (joined != cell.budget) == (name in corrections), name
 
 
 def test_how_many_layouts_of_three_convolutions_there_are():

@@ -56,22 +56,22 @@ def test_trajectories_are_those_stated():
     ],
 )
 def test_a_wrong_statement_is_found(change, fault):
-    known = replace(EXPECTED[0], **change)
-    found = moves.trajectory("vgg16", 32)
+    stated = replace(EXPECTED[0], **change)
+    path = moves.trajectory("vgg16", 32)
     with pytest.raises(AssertionError, match=fault):
-        assert moves.judge_moves(known, found) == MATCH
+        assert moves.judge_moves(stated, path) == MATCH
 
 
 @pytest.mark.parametrize(("network", "side"), [("vgg19", 32), ("mobilenet", 224)])
 def test_moved_gain_is_the_difference_of_the_total_gains(network, side):
-    found = moves.trajectory(network, side)
-    differences = [layout.gain() - found.start.gain() for layout in found.layouts]
-    assert moves.sums(found) == pytest.approx(differences, abs=1e-12)
+    path = moves.trajectory(network, side)
+    differences = [layout.gain() - path.start.gain() for layout in path.layouts]
+    assert moves.sums(path) == pytest.approx(differences, abs=1e-12)
 
 
 def test_published_layouts_and_gains():
     published = list(moves.published())
-    off = {(each.network, each.data) for each in published if each.state is None}
+    off = {(layout.network, layout.data) for layout in published if layout.state is None}
     assert off == {("resnet50", data) for data in ("CIFAR-10", "CIFAR-100", "ImageNet")}
     gains = moves.gains_table()
     fits = {row[0]: row[-1] for row in gains.rows if row[1] == "ImageNet"}
@@ -108,7 +108,7 @@ def ranks() -> list[moves.Row]:
 
 def test_ranks_are_those_of_all_layouts(ranks) -> None:
     """All increasing widths of four convolutions with 4,288 weights, counted in plain Python."""
-    found = sorted(
+    energies = sorted(
         (
             prod(map(log, (a, b, c, d)))
             for a in range(1, 66)
@@ -121,9 +121,9 @@ def test_ranks_are_those_of_all_layouts(ranks) -> None:
         reverse=True,
     )
     rows = [row for row in ranks if row["budget"] == 4288]
-    assert rows[0]["layouts"] == len(found)
+    assert rows[0]["layouts"] == len(energies)
     for row in rows:
-        assert float(row["energy"]) == pytest.approx(found[row["rank"] - 1], rel=1e-6)
+        assert float(row["energy"]) == pytest.approx(energies[row["rank"] - 1], rel=1e-6)
 
 
 def test_what_the_paper_prints_is_kept(ranks) -> None:

@@ -100,7 +100,7 @@ def test_a_step_is_that_of_plain_torch(few: Data) -> None:
     assert run.train_loss == pytest.approx(loss.item(), rel=1e-4)
     right = (model(few.normalised(few.test_images).double()).argmax(1) == few.test_labels).sum()
     assert run.accuracy_percent == pytest.approx(100 * right.item() / 40)
-    assert run.params == sum(each.numel() for each in model.parameters())
+    assert run.params == sum(weight.numel() for weight in model.parameters())
 
 
 def test_the_loss_is_that_of_the_last_epoch(few: Data) -> None:
@@ -123,15 +123,15 @@ def test_the_loss_is_that_of_the_last_epoch(few: Data) -> None:
     assert run.accuracy_percent == 100 * (few.test_labels == frequent).double().mean().item()
 
 
-def test_all_see_the_same_batches_in_turn(few: Data) -> None:
+def test_versions_see_the_same_batches_in_turn(few: Data) -> None:
     seen: list[tuple[str, bytes]] = []
 
     def spying(name: str) -> Callable[[int], nn.Module]:
         def build(seed: int) -> nn.Module:
             model = plain(2)(seed)
             model.register_forward_pre_hook(
-                lambda module, given: (
-                    seen.append((name, given[0].numpy().tobytes())) if module.training else None
+                lambda module, inputs: (
+                    seen.append((name, inputs[0].numpy().tobytes())) if module.training else None
                 )
             )
             return model
@@ -149,16 +149,16 @@ def test_all_see_the_same_batches_in_turn(few: Data) -> None:
 )
 def test_every_image_is_in_one_batch_and_none_is_alone(count: int, sizes: list[int]) -> None:
     batches = _batches(count, 16, torch.Generator().manual_seed(0))
-    assert [len(each) for each in batches] == sizes
+    assert [len(batch) for batch in batches] == sizes
     assert sorted(torch.cat(batches).tolist()) == list(range(count))
 
 
 def test_progress_counts_the_steps_of_all(few: Data) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     train_check(
-        {"a": plain(2), "b": plain(2)}, few, ONCE, (0, 1), progress=lambda *each: told.append(each)
+        {"a": plain(2), "b": plain(2)}, few, ONCE, (0, 1), progress=lambda *call: calls.append(call)
     )
-    assert told == [(n, 16) for n in range(1, 17)]
+    assert calls == [(n, 16) for n in range(1, 17)]
 
 
 def test_an_interruption_leaves_what_is_finished(few: Data) -> None:
@@ -220,7 +220,7 @@ def test_summaries_put_the_seeds_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"versions": {}}, "no versions: got none"),
         ({"seeds": ()}, "no seeds: got none"),
@@ -229,13 +229,13 @@ def test_summaries_put_the_seeds_together() -> None:
         ({"threads": 0}, "threads out of range: got 0"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(few: Data, wrong: dict, said: str) -> None:
-    given = {"versions": {"a": plain(2)}, "data": few, "schedule": ONCE} | wrong
-    with pytest.raises(SettingError, match=f"^{said}"):
-        train_check(**given)
+def test_bad_arguments_raise(few: Data, wrong: dict, message: str) -> None:
+    arguments = {"versions": {"a": plain(2)}, "data": few, "schedule": ONCE} | wrong
+    with pytest.raises(SettingError, match=f"^{message}"):
+        train_check(**arguments)
 
 
-def test_a_device_that_is_not_there_is_refused(few: Data) -> None:
+def test_an_unavailable_device_raises(few: Data) -> None:
     for device in ("meta", "cuda:99", "nowhere"):
         with pytest.raises(DeviceError, match=r"^device cannot be used"):
             train_check({"a": plain(2)}, few, ONCE, device=device)

@@ -41,14 +41,14 @@ def test_the_digits_are_split_by_class_and_always_the_same() -> None:
     seen = {image.numpy().tobytes() for image in first.test_images}
     assert not seen & {image.numpy().tobytes() for image in first.train_images}
     # The mean and the deviation are those of the images to train on.
-    made = first.normalised(first.train_images)
-    assert (made.dtype, int(first.train_images.max())) == (torch.float32, first.white)
-    assert made.mean().item() == pytest.approx(0, abs=1e-5)
-    assert made.std().item() == pytest.approx(1, abs=1e-5)
+    normalised = first.normalised(first.train_images)
+    assert (normalised.dtype, int(first.train_images.max())) == (torch.float32, first.white)
+    assert normalised.mean().item() == pytest.approx(0, abs=1e-5)
+    assert normalised.std().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_digits_without_scikit_learn_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in sys.modules if each.partition(".")[0] == "sklearn"]:
+    for name in [module for module in sys.modules if module.partition(".")[0] == "sklearn"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DeviceError, match=r"^scikit-learn is not installed: .*ifspace\[train\]"):
@@ -114,11 +114,11 @@ def test_a_torchvision_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyP
 
 def test_crops_move_the_whole_image_and_leave_black_behind() -> None:
     images = numbered(200)
-    made = augmented(images, 2, False, generator())
-    assert (made.shape, made.dtype) == (images.shape, torch.uint8)
+    crops = augmented(images, 2, False, generator())
+    assert (crops.shape, crops.dtype) == (images.shape, torch.uint8)
     moves = set()
     framed = torch.nn.functional.pad(images, [2] * 4)
-    for before, after in zip(framed, made, strict=True):
+    for before, after in zip(framed, crops, strict=True):
         places = [
             (y, x)
             for y in range(5)
@@ -132,9 +132,9 @@ def test_crops_move_the_whole_image_and_leave_black_behind() -> None:
 
 def test_about_half_the_images_are_mirrored() -> None:
     images = numbered(400)
-    made = augmented(images, 0, True, generator(1))
-    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(made, images, strict=True)]
-    same = [torch.equal(a, b) for a, b in zip(made, images, strict=True)]
+    flipped = augmented(images, 0, True, generator(1))
+    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(flipped, images, strict=True)]
+    same = [torch.equal(a, b) for a, b in zip(flipped, images, strict=True)]
     assert [a != b for a, b in zip(mirrored, same, strict=True)] == [True] * 400
     assert 150 < sum(mirrored) < 250
 
@@ -174,7 +174,7 @@ def tiny(**changed: object) -> Data:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"train_images": torch.zeros(2, 4, 4)}, r"train images and labels do not fit: got \[2, 4"),
         ({"test_images": torch.zeros(2, 3, 4, 5)}, r"test images and labels do not fit: got "),
@@ -185,8 +185,8 @@ def tiny(**changed: object) -> Data:
         ({"std": (1.0, 0.0, 1.0)}, r"mean and std do not fit"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(changed: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}"):
+def test_data_that_do_not_fit_raise(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}"):
         tiny(**changed)
 
 

@@ -83,7 +83,7 @@ def test_every_preset_says_its_source_and_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"epochs": 0}, "epochs out of range: got 0"),
         ({"epochs": 1.5}, "epochs out of range: got 1.5"),
@@ -97,8 +97,8 @@ def test_every_preset_says_its_source_and_itself() -> None:
         ({"milestones": (5, 3)}, r"milestones out of range: got \(5, 3\); allowed: ascending"),
     ],
 )
-def test_schedules_that_cannot_be_followed_are_refused(wrong: dict, said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}"):
+def test_schedules_out_of_range_raise(wrong: dict, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}"):
         replace(Schedule("mine", 10, 0.1, 64), **wrong)
 
 

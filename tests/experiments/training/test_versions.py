@@ -30,7 +30,7 @@ from ifspace.stages.problem import (
 
 
 def counted(model: torch.nn.Module) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def test_the_small_network_fits_the_images() -> None:
@@ -38,14 +38,14 @@ def test_the_small_network_fits_the_images() -> None:
     layout, style, fitted = layout_for("SMALL", data)
     assert fitted is data
     assert ([stage.side for stage in layout.stages], layout.widths) == ([8, 4, 2], (16, 32, 64))
-    made = {each.name: each.build(0) for each in versions(layout, style)}
-    assert tuple(made) == NAMES
-    for model in made.values():
+    models = {version.name: version.build(0) for version in versions(layout, style)}
+    assert tuple(models) == NAMES
+    for model in models.values():
         assert model(torch.zeros(2, *data.shape)).shape == (2, 10)
-    assert counted(made["original"]) == layout.params == 72_666
-    assert counted(made["reorganized"]) == organize(layout).end.params == 38_010
-    assert counted(made["decomposed"]) < counted(made["reorganized"]) / 8
-    assert macs_of(made["original"], data.shape) == layout.macs
+    assert counted(models["original"]) == layout.params == 72_666
+    assert counted(models["reorganized"]) == organize(layout).end.params == 38_010
+    assert counted(models["decomposed"]) < counted(models["reorganized"]) / 8
+    assert macs_of(models["original"], data.shape) == layout.macs
 
 
 def test_it_fits_other_images_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_it_fits_other_images_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> 
         3,
     )
     assert (layout.widths, layout.depths, fitted.padding) == ((16, 32, 64, 64, 64), (2,) * 5, 4)
-    assert [each.name for each in versions(layout, style)] == list(NAMES)
+    assert [version.name for version in versions(layout, style)] == list(NAMES)
 
 
 @pytest.mark.parametrize("name", ["vgg11", "mobilenet", "resnet50"])
@@ -69,19 +69,21 @@ def test_a_network_of_the_papers_gets_larger_images(name: str) -> None:
 
 def test_every_3x3_convolution_but_the_first_becomes_the_block() -> None:
     layout, style = network("vgg11", 32), style_of("vgg11")
-    found = versions(layout, style)
-    assert [each.description for each in found][1:] == [
+    compared = versions(layout, style)
+    assert [version.description for version in compared][1:] == [
         "depths 2,2,2,1,1",
         "DW+RPW(2,1/2) for 7 of 8 convolutions",
     ]
-    made = [each for each in found[2].build(0).modules() if isinstance(each, BlockModule)]
-    inner = [str(each.sized.block) for each in made if str(each.sized.block) != "CONV"]
+    blocks = [
+        module for module in compared[2].build(0).modules() if isinstance(module, BlockModule)
+    ]
+    inner = [str(module.sized.block) for module in blocks if str(module.sized.block) != "CONV"]
     assert inner == ["DW+RPW(2,1/2)"] * 7
     # Half of the channels, and 9 weights a channel: RPW C F / 2, DW 9 C; behind both batch norm.
     widths = [64, 64, 128, 128, 256, 256, 512, 512]
-    wanted = 9 * 3 * 64 + 2 * 64 + 512 * 10 + 10
-    wanted += sum(9 * c + c * f // 2 + 2 * (c + f) for c, f in pairwise(widths))
-    assert counted(found[2].build(0)) == wanted
+    expected = 9 * 3 * 64 + 2 * 64 + 512 * 10 + 10
+    expected += sum(9 * c + c * f // 2 + 2 * (c + f) for c, f in pairwise(widths))
+    assert counted(compared[2].build(0)) == expected
 
 
 @pytest.mark.slow
@@ -90,7 +92,9 @@ def test_a_convolution_inside_a_bottleneck_is_replaced_there() -> None:
     final = versions(layout, style)[-1]
     assert final.description == "DW+RPW(2,1/2) for 16 of 17 convolutions"
     blocks = [
-        str(each.sized.block) for each in final.build(0).modules() if isinstance(each, BlockModule)
+        str(module.sized.block)
+        for module in final.build(0).modules()
+        if isinstance(module, BlockModule)
     ]
     assert blocks.count("DW+RPW(2,1/2)") == 16
 
@@ -98,33 +102,33 @@ def test_a_convolution_inside_a_bottleneck_is_replaced_there() -> None:
 def test_a_version_that_changes_nothing_is_left_out() -> None:
     layout, style, _ = layout_for("small", digits())
     flat = layout.at_depths((1, 1, 1))
-    assert [each.name for each in versions(flat, style)] == ["original", "decomposed"]
+    assert [version.name for version in versions(flat, style)] == ["original", "decomposed"]
     # Five does not divide the widths.
-    assert [each.name for each in versions(flat, style, "DW+GPW(5)")] == ["original"]
+    assert [version.name for version in versions(flat, style, "DW+GPW(5)")] == ["original"]
     mobile = versions(network("mobilenet", 32), style_of("mobilenet"))
-    assert [each.name for each in mobile] == ["original", "reorganized"]
+    assert [version.name for version in mobile] == ["original", "reorganized"]
 
 
 def test_a_budget_is_kept_by_the_depths_of_greatest_gain() -> None:
     layout, style = network("vgg16", 32), style_of("vgg16")
-    (_, found, _) = versions(layout, style, params=5_100_000)
+    (_, reorganized, _) = versions(layout, style, params=5_100_000)
     within = best_stages(StagesProblem(layout, Budgets(params=5_100_000, macs=layout.macs)))
     depths = ",".join(map(str, within.plans[0].layout.depths))
-    assert found.description == f"depths {depths}"
-    assert counted(found.build(0)) == within.plans[0].layout.params
+    assert reorganized.description == f"depths {depths}"
+    assert counted(reorganized.build(0)) == within.plans[0].layout.params
     with pytest.raises(SettingError, match=r"^nothing keeps the budgets: got params 1,000"):
         versions(layout, style, params=1000)
 
 
 def test_seeds_draw_other_weights() -> None:
     layout, style, _ = layout_for("small", digits())
-    for each in versions(layout, style):
-        one, again, other = (each.build(n).state_dict() for n in (0, 0, 1))
+    for version in versions(layout, style):
+        one, again, other = (version.build(n).state_dict() for n in (0, 0, 1))
         assert all(torch.equal(one[key], again[key]) for key in one)
         assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-def test_what_is_none_is_refused() -> None:
+def test_unknown_blocks_and_networks_raise() -> None:
     layout, style, data = layout_for("small", digits())
     with pytest.raises(BlockError, match="XY"):
         versions(layout, style, "XY")
