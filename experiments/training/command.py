@@ -1,4 +1,4 @@
-"""`python -m experiments.training`: a network, reorganized and decomposed, trained side by side."""
+"""`python -m experiments.training`: train a network and its versions side by side."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -51,13 +51,13 @@ _OPTIONS = (
         default="DW+RPW(2,1/2)",
         show_default=True,
         metavar="BLOCK",
-        help="What the convolutions of the last version are replaced by.",
+        help="The block that replaces the convolutions in the last version.",
     ),
     click.option(
         "--params",
         type=AMOUNT,
         metavar="P",
-        help="At most so many parameters in the reorganized version.",
+        help="The most parameters of the reorganized version.",
     ),
     click.option(
         "--preset",
@@ -78,26 +78,26 @@ _OPTIONS = (
         metavar="N",
         default=SEEDS,
         show_default=True,
-        help="Train each version from so many seeds.",
+        help="The number of seeds from which each version is trained.",
     ),
     click.option(
         "--threads",
         type=WholeNumber(1),
         metavar="N",
-        help="Threads of torch; if not given 1 for the small network on the digits, and "
-        "else torch's own number.",
+        help="Threads of torch; by default 1 for the small network on the digits, otherwise "
+        "torch's own number.",
     ),
     click.option(
         "--device",
         default="cpu",
         show_default=True,
         metavar="NAME",
-        help="Where it is trained: cpu, or cuda where there is one.",
+        help="The device to train on: cpu or cuda.",
     ),
 )
 
 
-@click.command("train-check", short_help="Train a network and its better versions side by side.")
+@click.command("train-check", short_help="Train a network and its improved versions side by side.")
 @with_options(_OPTIONS)
 @output_options()
 def command(
@@ -113,11 +113,11 @@ def command(
     threads: int | None,
     device: str,
 ) -> None:
-    """Train a network as it is, reorganized, and decomposed, on the same images in the same order.
+    """Train a network unchanged, reorganized, and decomposed, on the same images in the same order.
 
-    A small check that the versions train, and what they cost beside each other: accuracy over
-    several seeds, parameters, MACs, time per step. It does not say which is better on other data;
-    the answer says what it shows and what it does not. Interrupted, it prints what was finished.
+    A small check that the versions train, and a comparison of their cost: accuracy over several
+    seeds, parameters, MACs, time per step. It does not show which is better on other data; the
+    answer states what it shows and what it does not. Interrupted, it prints the finished runs.
     """
     needed = {**TORCH, "ortools": "solver"}
     check_installed(needed, "networks are trained with them", extras="torch,solver,train")
@@ -136,7 +136,7 @@ def command(
     output.check()
     note_versions(output, compared)
     if threads is None and (data, network.lower()) == (DIGITS, SMALL):
-        threads = 1  # on maps of a few pixels another thread is waited for longer than it helps
+        threads = 1  # feature maps of a few pixels: more threads cost more time than they save
     check = Check(images, network.lower(), block, params, schedule, compared, seeds)
     runs: list[Run] = []
     try:
