@@ -159,7 +159,9 @@ class Stages:
             ]
             if None in times:
                 return
-        counted = [_stem_layer(each.layer) for each in ends.stem] if ends.stem_counts else []
+        counted = (
+            [_stem_layer(stem_layer.layer) for stem_layer in ends.stem] if ends.stem_counts else []
+        )
         stem = [] if index else [(pair,) for pair in counted]
         first_cost = cost(ends, opens, stage.side, stage.stride, (entry, width))
         repeated_cost = cost(ends, follows, stage.side, 1, None)

@@ -63,9 +63,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
         capsys.readouterr()
         with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
             main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
+        captured = capsys.readouterr()
         assert isinstance(stopped.value.code, int)
-        return Ended(stopped.value.code, said.out, said.err)
+        return Ended(stopped.value.code, captured.out, captured.err)
 
     return run
 

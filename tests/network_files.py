@@ -35,4 +35,4 @@ class Rigid(nn.Module):
 
 def params(model: Any) -> int:
     """Return the parameters of a network, counted one tensor after another."""
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())

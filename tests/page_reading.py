@@ -14,19 +14,19 @@ def count(page: Page) -> str:
 
 
 def blocks(page: Page) -> list[str]:
-    found: list[str] = page.eval_on_selector_all(
+    texts: list[str] = page.eval_on_selector_all(
         f"{ROWS} button", "each => each.map(one => one.textContent)"
     )
-    return found
+    return texts
 
 
 def column(page: Page, number: int) -> list[str]:
-    found: list[str] = page.eval_on_selector_all(
+    texts: list[str] = page.eval_on_selector_all(
         f"{ROWS} > :nth-child({number})", "each => each.map(one => one.textContent)"
     )
-    return found
+    return texts
 
 
 def focused(page: Page) -> str:
-    found: str = page.evaluate("document.activeElement.id || document.activeElement.textContent")
-    return found
+    text: str = page.evaluate("document.activeElement.id || document.activeElement.textContent")
+    return text

@@ -254,7 +254,9 @@ def results_folder(folder: Path, catalogue: Catalogue = SMALL) -> Path:
     ):
         write_csv(folder / f"{name}.csv", rows)
     width = catalogue.designs[0].channels
-    designs = [each for each in catalogue.designs if (each.channels, each.dims) == (width, 2)]
+    designs = [
+        design for design in catalogue.designs if (design.channels, design.dims) == (width, 2)
+    ]
     write_csv(folder / "bench" / f"{DEVICE}.csv", kernel_rows())
     write_csv(folder / "bench" / f"blocks-{DEVICE}.csv", block_rows(designs, width))
     about = folder / "bench" / f"blocks-{DEVICE}.json"

@@ -73,11 +73,13 @@ class Apart(nn.Module):
 
 def blocks_of(model: nn.Module) -> dict[str, BlockModule]:
     """The blocks of a network by their paths."""
-    return {name: each for name, each in model.named_modules() if isinstance(each, BlockModule)}
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, BlockModule)
+    }
 
 
 def params(model: nn.Module) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def macs(model: nn.Module, image: Iterable[int]) -> int:
@@ -90,13 +92,13 @@ def macs(model: nn.Module, image: Iterable[int]) -> int:
 
     kinds = nn.Conv2d | nn.Linear | RollingPointwiseConv2d
     hooks = [
-        each.register_forward_hook(hook) for each in model.modules() if isinstance(each, kinds)
+        child.register_forward_hook(hook) for child in model.modules() if isinstance(child, kinds)
     ]
     trained = model.training
     like = next(model.parameters(), torch.zeros(0))
     with torch.no_grad():
         model.eval()(torch.zeros(1, *image, device=like.device, dtype=like.dtype))
     model.train(trained)
-    for each in hooks:
-        each.remove()
+    for handle in hooks:
+        handle.remove()
     return total

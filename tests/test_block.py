@@ -165,8 +165,8 @@ def test_only_channel_mixing_layers_change_the_width(text, widths, chain) -> Non
 
 def random_sized(seed: int, count: int) -> list[SizedBlock]:
     rng = random.Random(seed)
-    found: list[SizedBlock] = []
-    while len(found) < count:
+    sized_blocks: list[SizedBlock] = []
+    while len(sized_blocks) < count:
         c, f = rng.choice([8, 12, 24]), rng.choice([8, 12, 24])
         block = random_block(rng, c, rng.randint(1, 5), (*SIX, "CONV"))
         layers = [
@@ -175,10 +175,10 @@ def random_sized(seed: int, count: int) -> list[SizedBlock]:
         ]
         sized = (rng.choice([None, "1/2", 2]), rng.choice([1, 2]))
         try:
-            found.append(Block(tuple(layers), rng.choice([1, 2])).at(c, f, *sized))
+            sized_blocks.append(Block(tuple(layers), rng.choice([1, 2])).at(c, f, *sized))
         except BlockError:
             continue
-    return found
+    return sized_blocks
 
 
 def test_parameters_equal_numel() -> None:

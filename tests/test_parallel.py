@@ -36,14 +36,16 @@ def test_fewer_than_one_worker_is_refused(jobs: int) -> None:
 
 def test_one_job_runs_here() -> None:
     seen = []
-    answers = over_shards(_slower_first(), [3, 7], 1, lambda *told: seen.append(told))
+    answers = over_shards(_slower_first(), [3, 7], 1, lambda *progress: seen.append(progress))
     assert answers == [(9, os.getpid()), (49, os.getpid())]
     assert seen == [(1, 2), (2, 2)]
 
 
 def test_several_jobs_run_elsewhere_and_answer_in_order() -> None:
     seen = []
-    answers = over_shards(_slower_first(), list(range(8)), 2, lambda *told: seen.append(told))
+    answers = over_shards(
+        _slower_first(), list(range(8)), 2, lambda *progress: seen.append(progress)
+    )
     assert [square for square, _ in answers] == [n * n for n in range(8)]
     processes = {process for _, process in answers}
     assert os.getpid() not in processes

@@ -45,15 +45,15 @@ WIDTHS = [
 
 def random_sized(seed: int, count: int, max_length: int = 5) -> list[SizedBlock]:
     rng = random.Random(seed)
-    found: list[SizedBlock] = []
-    while len(found) < count:
+    sized_blocks: list[SizedBlock] = []
+    while len(sized_blocks) < count:
         c, f, ratio = rng.choice(WIDTHS)
         block = random_block(rng, c, rng.randint(1, max_length), (*SIX, "CONV"))
         try:
-            found.append(Block(block.layers, rng.choice([1, 1, 2])).at(c, f, ratio))
+            sized_blocks.append(Block(block.layers, rng.choice([1, 1, 2])).at(c, f, ratio))
         except BlockError:
             continue
-    return found
+    return sized_blocks
 
 
 def as_sets(rows: list[int]) -> list[set[int]]:
@@ -170,7 +170,7 @@ def test_decisions_equal_their_definitions() -> None:
 
 def survivors(channels: int, length: int, repeats: int = 1) -> set[str]:
     """Compositions with a choice that passes quality and compactness, by trying every choice."""
-    found = set()
+    compositions = set()
     for word in product(SIX, repeat=length):
         if any(word == word[:n] * (length // n) for n in range(1, length) if length % n == 0):
             continue
@@ -180,9 +180,9 @@ def survivors(channels: int, length: int, repeats: int = 1) -> set[str]:
             sized = Block(layers, repeats).at(channels)
             reference = Reference(repeats=repeats)
             if quality(sized, reference) and compact(sized, reference):
-                found.add("+".join(word))
+                compositions.add("+".join(word))
                 break
-    return found
+    return compositions
 
 
 def test_survivors_of_quality_and_compactness_at_small_widths() -> None:

@@ -7,14 +7,14 @@ from ifspace.values import amount
 
 
 @pytest.mark.parametrize(
-    ("given", "value"), [(17, 17), ("17", 17), ("16k", 16_000), (" 5.1M ", 5_100_000), ("0", 0)]
+    ("argument", "value"), [(17, 17), ("17", 17), ("16k", 16_000), (" 5.1M ", 5_100_000), ("0", 0)]
 )
-def test_amounts_are_exact(given: object, value: int) -> None:
-    assert amount(given) == value
+def test_amounts_are_exact(argument: object, value: int) -> None:
+    assert amount(argument) == value
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("value", "message"),
     [
         ("5.1", "params is no amount: got '5.1'; allowed: whole numbers such as 16k, 5.1M, 1344"),
         ("-1", "params is no amount: got '-1'"),
@@ -23,8 +23,8 @@ def test_amounts_are_exact(given: object, value: int) -> None:
         (None, "params out of range: got None"),
     ],
 )
-def test_others_are_refused_by_name(given: object, said: str) -> None:
-    with pytest.raises(SettingError, match=said) as refused:
-        amount(given, "params")
+def test_others_are_refused_by_name(value: object, message: str) -> None:
+    with pytest.raises(SettingError, match=message) as refused:
+        amount(value, "params")
     assert refused.value.argument == "params"
     assert "\n" not in str(refused.value)

@@ -102,7 +102,7 @@ def plain(widths: Sequence[int], side: int, classes: int) -> nn.Module:
 
 
 def params(model: nn.Module) -> int:
-    return sum(each.numel() for each in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def macs(model: nn.Module, side: int) -> int:

@@ -48,7 +48,7 @@ def declare() -> object:
             return None
     except OSError:
         pass  # a build for another torch, or for CUDA without it
-    text = "".join(each.read_text() for each in folder.glob("_*_registrations.py"))
+    text = "".join(path.read_text() for path in folder.glob("_*_registrations.py"))
     library = torch.library.Library("torchvision", "DEF")
     for name in sorted(set(re.findall(r"torchvision::(\w+)", text))):
         library.define(f"{name}(Tensor x) -> Tensor")

@@ -102,8 +102,8 @@ TEXTS = (
 )
 
 
-def true_ms(each, here) -> float:
-    counts = features(each, here)
+def true_ms(block, here) -> float:
+    counts = features(block, here)
     return sum(
         TIMES[name.split()[-1]] * count for name, count in counts.items() if "padded" not in name
     )
@@ -113,7 +113,7 @@ def true_ms(each, here) -> float:
 def measured(block, here):
     places = ((16, 6), (32, 12), (64, 5), (16, 24))
     every = [block(text, width, side=side) for text in TEXTS for width, side in places]
-    return [(each, true_ms(each, here)) for each in every]
+    return [(timed, true_ms(timed, here)) for timed in every]
 
 
 def test_a_model_recovers_the_coefficients_of_the_times(measured, block, here) -> None:

@@ -47,7 +47,7 @@ def test_tf32_is_switched_on_and_off_and_rounds_to_ten_bits() -> None:
         assert not torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-    assert [rounding(each) for each in ("fp32", "tf32", "bf16", "fp16")] == [
+    assert [rounding(precision) for precision in ("fp32", "tf32", "bf16", "fp16")] == [
         2.0**-23,
         2.0**-10,
         2.0**-7,

@@ -124,7 +124,7 @@ def test_the_fused_block_has_targets_of_its_own() -> None:
 
 def test_rows_read_back_from_a_file_are_judged_alike() -> None:
     rows = [row("ours", "ratio", 0.61), row("grouped", "ratio", 0.3)]
-    texts = [{name: str(value) for name, value in each.items()} for each in rows]
+    texts = [{name: str(value) for name, value in record.items()} for record in rows]
     assert judge(texts, ON_CPU) == judge(rows, ON_CPU)
 
 

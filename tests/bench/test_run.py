@@ -113,7 +113,7 @@ def test_a_call_gives_output_and_every_gradient(block, here) -> None:
     assert net.training
     assert len(outputs) == 2 + len(list(net.parameters()))
     assert outputs[1].shape == candidate.in_shape
-    assert all(torch.isfinite(each).all() for each in outputs)
+    assert all(torch.isfinite(tensor).all() for tensor in outputs)
 
 
 def test_input_and_gradient_are_not_the_same_numbers(block, here) -> None:

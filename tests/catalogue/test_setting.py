@@ -156,9 +156,11 @@ def test_the_reference_counts_as_its_convolutions_do(repeats: int, stride: Any, 
         }
     ),
 )
-def test_arguments_are_json_and_bring_the_setting_back(rest: dict[str, Any], **given: Any) -> None:
+def test_arguments_are_json_and_bring_the_setting_back(
+    rest: dict[str, Any], **arguments: Any
+) -> None:
     try:
-        setting = EnumerationSetting(**given, **rest)
+        setting = EnumerationSetting(**arguments, **rest)
     except IfspaceError:
         assume(False)
     text = json.dumps(setting.arguments())

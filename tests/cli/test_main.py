@@ -68,15 +68,15 @@ def test_help_takes_a_quarter_of_a_second_of_the_processor_at_most() -> None:
 def test_only_a_process_of_its_own_looks_for_garbage_less_often(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[object] = []
-    monkeypatch.setattr(gc, "set_threshold", lambda *given: told.append(given))
-    monkeypatch.setattr(atexit, "register", told.append)
+    calls: list[object] = []
+    monkeypatch.setattr(gc, "set_threshold", lambda *thresholds: calls.append(thresholds))
+    monkeypatch.setattr(atexit, "register", calls.append)
     assert run("--version").status == 0
-    assert told == []
+    assert calls == []
     monkeypatch.setattr(sys, "argv", ["ifspace", "--version"])
     with pytest.raises(SystemExit, match=r"^0$"):
         main()
-    assert told == [GARBAGE, gc.freeze]
+    assert calls == [GARBAGE, gc.freeze]
 
 
 def test_a_reader_that_stops_is_no_error() -> None:

@@ -48,7 +48,8 @@ def test_within_is_containment_for_every_output() -> None:
     algebra = ExactAlgebra(alphabet)
     letter = alphabet.letters[alphabet.all_letters(("DW", "GPW"))[1]]
     by_groups = {
-        each.groups: algebra.extend(algebra.start(12), each.relations[0]) for each in letter.options
+        option.groups: algebra.extend(algebra.start(12), option.relations[0])
+        for option in letter.options
     }
     # Groups of 2 lie in groups of 4 and of 6, groups of 4 do not lie in groups of 6.
     assert algebra.within(by_groups[6], by_groups[3])

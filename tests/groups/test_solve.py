@@ -135,13 +135,15 @@ def test_the_best_few_are_distinct_and_leave_no_cheaper_value_out(seed: int) -> 
     for problem in random_problems(seed, 60, most=3):
         costs = [choice.cost for choice in brute_groups.full_choices(problem)]
         answer = cheapest_groups(problem, top=6)
-        found = [plan.objective() for plan in answer.plans]
-        assert found == sorted(found)
-        assert len({plan.block for plan in answer.plans}) == len(found)
-        reached = found[-1] if len(found) == 6 else max(costs, default=0)
+        objectives = [plan.objective() for plan in answer.plans]
+        assert objectives == sorted(objectives)
+        assert len({plan.block for plan in answer.plans}) == len(objectives)
+        reached = objectives[-1] if len(objectives) == 6 else max(costs, default=0)
         # Choices that differ in an overlap or an idle shuffle may share one plan, not a cost.
-        assert sorted(set(found)) == sorted({cost for cost in costs if cost <= reached}), problem
-        assert all(found.count(cost) <= costs.count(cost) for cost in found), problem
+        assert sorted(set(objectives)) == sorted({cost for cost in costs if cost <= reached}), (
+            problem
+        )
+        assert all(objectives.count(cost) <= costs.count(cost) for cost in objectives), problem
         for plan in answer.plans:
             plan.check()
 

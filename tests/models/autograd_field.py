@@ -22,9 +22,9 @@ LAYERS = (nn.Conv1d, nn.Conv2d, RollingPointwiseConv2d)
 
 def prepared(part: nn.Module) -> nn.Module:
     """A copy of stride 1 that keeps ones about as large as they are, far from where ReLU6 bends."""
-    made = copy.deepcopy(part).double().eval()
+    copied = copy.deepcopy(part).double().eval()
     generator = torch.Generator().manual_seed(0)
-    for module in made.modules():
+    for module in copied.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d):
             module.stride = (1,) * len(module.stride)
         if isinstance(module, LAYERS):
@@ -34,24 +34,24 @@ def prepared(part: nn.Module) -> nn.Module:
                 module.weight /= 1.5 * size
                 if module.bias is not None:
                     module.bias.zero_()
-    return made
+    return copied
 
 
 def fields_of(
     part: nn.Module, channels: int, side: tuple[int, int], names: Sequence[str]
 ) -> dict[str, Field]:
     """The field of every layer of a part on maps of a size, and of the modules that are named."""
-    made = prepared(part)
+    model = prepared(part)
     written: dict[str, Tensor] = {}
 
-    def keep(name: str, _module: nn.Module, _given: Any, output: Tensor) -> None:
+    def keep(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
         written[name] = output
 
-    for name, module in made.named_modules():
+    for name, module in model.named_modules():
         if isinstance(module, LAYERS) or name in names:
             module.register_forward_hook(partial(keep, name))
     image = torch.ones(1, channels, *side, dtype=torch.float64, requires_grad=True)
-    made(image)
+    model(image)
     return {name: field(output, image) for name, output in written.items()}
 
 

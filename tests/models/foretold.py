@@ -24,8 +24,10 @@ def layout_of(model: nn.Module, image: tuple[int, ...] = IMAGE) -> TracedLayout:
     return layout_on(trace(model, image), model)
 
 
-def layout_on(found: Trace, model: nn.Module) -> TracedLayout:
-    return TracedLayout.of(found, model, stages_of(found, units_of(found, model)))
+def layout_on(network_trace: Trace, model: nn.Module) -> TracedLayout:
+    return TracedLayout.of(
+        network_trace, model, stages_of(network_trace, units_of(network_trace, model))
+    )
 
 
 def taken(model: nn.Module, layout: TracedLayout, seed: int = 0) -> nn.Module:
@@ -65,14 +67,14 @@ def flop_macs(
 
 
 def check_counts(
-    made: nn.Module,
+    model: nn.Module,
     layout: TracedLayout | Layout,
     image: tuple[int, ...] = IMAGE,
     shape: tuple[int, ...] | None = None,
 ) -> None:
     """The network built has the parameters and MACs that were foretold."""
-    assert params(made) == layout.params
-    assert flop_macs(made, image, shape) == layout.macs
+    assert params(model) == layout.params
+    assert flop_macs(model, image, shape) == layout.macs
 
 
 def check_gains(fresh: TracedLayout, layout: TracedLayout) -> None:

@@ -70,7 +70,7 @@ def sparse_numbers() -> nn.Module:
     """Children that are numbers, with others missing."""
     layers = rows(lambda c_in, c_out: [conv(c_in, c_out), nn.ReLU()])
     return nn.Sequential(
-        OrderedDict((str(3 * place + 1), each) for place, each in enumerate((*layers, *head(16))))
+        OrderedDict((str(3 * place + 1), layer) for place, layer in enumerate((*layers, *head(16))))
     )
 
 
@@ -84,7 +84,7 @@ class Listed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [(3, 8), (8, 8), (8, 16), (16, 16), (16, 16), (16, 16)]
-        self.layers = nn.ModuleList(conv(*each) for each in widths)
+        self.layers = nn.ModuleList(conv(*pair) for pair in widths)
         self.end = nn.Sequential(*head(16))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,8 +118,8 @@ class OwnRow(nn.Sequential):
     """An nn.Sequential that counts its children as it calls them."""
 
     def forward(self, x: Tensor) -> Tensor:
-        for place, each in enumerate(self):
-            x = each(x)
+        for place, module in enumerate(self):
+            x = module(x)
             if place == 3:
                 x = max_pool2d(x, 4)
         return x
@@ -127,7 +127,7 @@ class OwnRow(nn.Sequential):
 
 def own_row() -> nn.Module:
     widths = [(3, 8), (8, 8), (8, 16), (16, 16), (16, 16)]
-    return nn.Sequential(OwnRow(*chain(*([conv(*each), nn.ReLU()] for each in widths))), *head(16))
+    return nn.Sequential(OwnRow(*chain(*([conv(*pair), nn.ReLU()] for pair in widths))), *head(16))
 
 
 def separable(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:

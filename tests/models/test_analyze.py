@@ -33,22 +33,22 @@ def seen(stage: StageReport) -> tuple[int, tuple[int, ...], list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [32, 224])
-@pytest.mark.parametrize("name", [each for each in networks.NETWORKS if each != "layout-residual"])
+@pytest.mark.parametrize("name", [key for key in networks.NETWORKS if key != "layout-residual"])
 def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
     with torch.device("meta"):
         model = network(name, (3, side, side))
     for alpha in (3, 1):
-        found = [seen(stage) for stage in analyze(model, (3, side, side), alpha=alpha).stages]
-        wanted = [
+        stages = [seen(stage) for stage in analyze(model, (3, side, side), alpha=alpha).stages]
+        expected = [
             (stage.side, stage.volumes(), list(stage.gains(alpha)))
             for stage in networks.network(name, side).stages
         ]
-        skipped = len(found) - len(wanted) or (name, side) in STEMS
+        skipped = len(stages) - len(expected) or (name, side) in STEMS
         assert skipped == (name in ("resnet50", "fog"))
         if (name, side) in STEMS:  # a stage of its own, were it not of the same side
-            wanted, found = wanted[1:], found[1:]
-        assert found[-len(wanted) :] == [
-            (side, volumes, pytest.approx(gains, rel=1e-12)) for side, volumes, gains in wanted
+            expected, stages = expected[1:], stages[1:]
+        assert stages[-len(expected) :] == [
+            (side, volumes, pytest.approx(gains, rel=1e-12)) for side, volumes, gains in expected
         ]
 
 
@@ -83,7 +83,7 @@ def test_table_2_of_the_information_field() -> None:
     plain = analyze(torch_networks.vgg((1, 1, 2, 2, 2), 32, 10), (3, 32, 32))
     added = analyze(torch_networks.vgg((2, 2, 3, 3, 3), 32, 10), (3, 32, 32))
     gains = [stage.units[-1].gain for stage in added.stages]
-    assert gains == [pytest.approx(each, abs=5e-3) for each in (1.73, 1.60, 0.30, 0, 0)]
+    assert gains == [pytest.approx(value, abs=5e-3) for value in (1.73, 1.60, 0.30, 0, 0)]
     assert [len(stage.units) + 1 for stage in plain.stages] == [
         len(stage.units) for stage in added.stages
     ]
@@ -228,9 +228,9 @@ def test_costs_add_up() -> None:
 
 
 def test_progress_is_told_of_every_layer() -> None:
-    told: list[tuple[int, int]] = []
-    analyze(odd.UNet(), IMAGE, progress=lambda *each: told.append(each))
-    assert told == [(done, 7) for done in range(1, 8)]
+    calls: list[tuple[int, int]] = []
+    analyze(odd.UNet(), IMAGE, progress=lambda *call: calls.append(call))
+    assert calls == [(done, 7) for done in range(1, 8)]
 
 
 @pytest.mark.parametrize("alpha", [0, 10.5])

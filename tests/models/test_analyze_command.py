@@ -87,12 +87,12 @@ def file(tmp_path: Path) -> str:
 def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run(*VGG, "--format", "json")
     assert (ended.status, ended.err) == (0, "")
-    found = ended.json
-    assert (found["model"], found["image"], found["alpha"]) == ("vgg16", [3, 32, 32], 3)
-    assert (found["params"], found["macs"]) == (14_724_042, 313_201_664)
-    assert [stage["side"] for stage in found["stages"]] == [32, 16, 8, 4, 2]
-    assert [stage["width"] for stage in found["stages"]] == [64, 128, 256, 512, 512]
-    third = found["stages"][2]["layers"]
+    report = ended.json
+    assert (report["model"], report["image"], report["alpha"]) == ("vgg16", [3, 32, 32], 3)
+    assert (report["params"], report["macs"]) == (14_724_042, 313_201_664)
+    assert [stage["side"] for stage in report["stages"]] == [32, 16, 8, 4, 2]
+    assert [stage["width"] for stage in report["stages"]] == [64, 128, 256, 512, 512]
+    third = report["stages"][2]["layers"]
     assert [layer["name"] for layer in third] == [
         f"stages.stage3.unit{n}.layer0" for n in (1, 2, 3)
     ]
@@ -106,31 +106,34 @@ def test_the_numbers_are_those_of_the_library(run: Callable) -> None:
     name, image = "torchvision:resnet18", (3, 64, 64)
     with torch.device("meta"):
         report = m.analyze(m.network(name, image), image, alpha=2)
-    found = run("analyze", name, "--input", "3x64x64", "--alpha", 2, "--format", "json").json
-    assert (found["params"], found["macs"], found["gain"]) == (
+    answer = run("analyze", name, "--input", "3x64x64", "--alpha", 2, "--format", "json").json
+    assert (answer["params"], answer["macs"], answer["gain"]) == (
         report.params,
         report.macs,
         report.gain,
     )
-    assert (found["receptive"], found["other_params"]) == (435, report.other_params)
-    assert found["other_params_of"] == {"BatchNorm2d": report.other_params}
-    layers = [layer for stage in found["stages"] for layer in stage["layers"]]
-    for layer, said in zip(report.layers, layers, strict=True):
-        assert (said["name"], said["gain"]) == (layer.layer.name, layer.gain)
-        assert said["field"] == [layer.field.size[0], layer.field.channels]
-        assert (said["params"], said["macs"]) == (layer.layer.params, layer.layer.macs)
-        assert (said["adds_nothing"], said["past_image"]) == (layer.adds_nothing, layer.past_image)
-    for stage, said in zip(report.stages, found["stages"], strict=True):
-        assert (said["elements"], said["saturated"], said["full"]) == (
+    assert (answer["receptive"], answer["other_params"]) == (435, report.other_params)
+    assert answer["other_params_of"] == {"BatchNorm2d": report.other_params}
+    layers = [layer for stage in answer["stages"] for layer in stage["layers"]]
+    for layer, record in zip(report.layers, layers, strict=True):
+        assert (record["name"], record["gain"]) == (layer.layer.name, layer.gain)
+        assert record["field"] == [layer.field.size[0], layer.field.channels]
+        assert (record["params"], record["macs"]) == (layer.layer.params, layer.layer.macs)
+        assert (record["adds_nothing"], record["past_image"]) == (
+            layer.adds_nothing,
+            layer.past_image,
+        )
+    for stage, record in zip(report.stages, answer["stages"], strict=True):
+        assert (record["elements"], record["saturated"], record["full"]) == (
             stage.elements,
             stage.saturated,
             stage.full,
         )
-        assert [unit["name"] for unit in said["units"]] == [unit.name for unit in stage.units]
-    assert found["past_image_from"] == next(
+        assert [unit["name"] for unit in record["units"]] == [unit.name for unit in stage.units]
+    assert answer["past_image_from"] == next(
         layer.layer.name for layer in report.layers if layer.past_image
     )
-    assert found["adds_nothing"] == [e.layer.name for e in report.layers if e.adds_nothing]
+    assert answer["adds_nothing"] == [e.layer.name for e in report.layers if e.adds_nothing]
 
 
 def test_the_table_has_stages_units_and_findings(
@@ -150,17 +153,17 @@ def test_every_layer_is_shown_on_request(
 
 
 def test_gates_head_and_unused_layers_are_named(run: Callable, file: str) -> None:
-    found = run("analyze", f"{file}:Net", "--input", "3x8x16", "--format", "json").json
-    assert [layer["name"] for layer in found["gates"]] == ["squeeze"]
-    assert [(layer["name"], layer["kind"]) for layer in found["head"]] == [("end", "LINEAR")]
-    assert found["other_params_of"] == {"BatchNorm2d": 16}
-    assert found["does_not_run"] == {"spare": 16 * 7 + 7}
-    counted = [layer["params"] for stage in found["stages"] for layer in stage["layers"]]
-    counted += [layer["params"] for layer in (*found["gates"], *found["head"])]
-    assert sum(counted) + found["other_params"] == found["params"]
-    assert [stage["side"] for stage in found["stages"]] == [[8, 16], [4, 8]]
-    assert found["stages"][0]["layers"][0]["field"] == [[1, 5], 3]
-    assert found["stages"][0]["layers"][0]["receptive"] == [1, 5]
+    report = run("analyze", f"{file}:Net", "--input", "3x8x16", "--format", "json").json
+    assert [layer["name"] for layer in report["gates"]] == ["squeeze"]
+    assert [(layer["name"], layer["kind"]) for layer in report["head"]] == [("end", "LINEAR")]
+    assert report["other_params_of"] == {"BatchNorm2d": 16}
+    assert report["does_not_run"] == {"spare": 16 * 7 + 7}
+    counted = [layer["params"] for stage in report["stages"] for layer in stage["layers"]]
+    counted += [layer["params"] for layer in (*report["gates"], *report["head"])]
+    assert sum(counted) + report["other_params"] == report["params"]
+    assert [stage["side"] for stage in report["stages"]] == [[8, 16], [4, 8]]
+    assert report["stages"][0]["layers"][0]["field"] == [[1, 5], 3]
+    assert report["stages"][0]["layers"][0]["receptive"] == [1, 5]
 
 
 def test_gates_head_and_unused_layers_are_named_in_the_table(
@@ -247,7 +250,7 @@ def test_a_wrong_argument_is_one_line_on_stderr(
 
 
 @pytest.mark.parametrize(
-    ("command", "absent", "said"),
+    ("command", "absent", "message"),
     [
         (
             "analyze",
@@ -263,13 +266,13 @@ def test_a_wrong_argument_is_one_line_on_stderr(
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(
-    run: Callable, monkeypatch: pytest.MonkeyPatch, command: str, absent: tuple[str], said: str
+    run: Callable, monkeypatch: pytest.MonkeyPatch, command: str, absent: tuple[str], message: str
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
         "ifspace.cli.requirements.find_spec", lambda name: None if name in absent else real(name)
     )
-    run(command, "vgg16").refused(said)
+    run(command, "vgg16").refused(message)
 
 
 def test_a_missing_package_of_networks_is_one_line(

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def blocks(stage: nn.Module) -> list[BlockModule]:
-    return [each for each in stage.modules() if isinstance(each, BlockModule)]
+    return [module for module in stage.modules() if isinstance(module, BlockModule)]
 
 
 @pytest.mark.parametrize(
@@ -33,20 +33,20 @@ def blocks(stage: nn.Module) -> list[BlockModule]:
 def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) -> None:
     model = named_network(name, 32, seed=1)
     with torch.no_grad():
-        for each in (*model.parameters(), *model.buffers()):
-            if each.is_floating_point():
-                each.add_(torch.rand(each.shape))
-    made = at_layout(model, model.layout.at_depths(depths), seed=2)
-    assert made.layout == model.layout.at_depths(depths)
-    assert params(made) == made.layout.params
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(torch.rand(tensor.shape))
+    deeper = at_layout(model, model.layout.at_depths(depths), seed=2)
+    assert deeper.layout == model.layout.at_depths(depths)
+    assert params(deeper) == deeper.layout.params
     for part in ("stem", "head"):
         for mine, theirs in zip(
-            getattr(made, part).state_dict().values(),
+            getattr(deeper, part).state_dict().values(),
             getattr(model, part).state_dict().values(),
             strict=True,
         ):
             assert torch.equal(mine, theirs)
-    for new, old in zip(made.stages, model.stages, strict=True):
+    for new, old in zip(deeper.stages, model.stages, strict=True):
         pairs = list(zip(blocks(new), blocks(old), strict=False))
         assert len(pairs) == min(len(blocks(new)), len(blocks(old)))
         for mine, theirs in pairs:
@@ -54,7 +54,7 @@ def test_unit_n_keeps_the_weights_of_unit_n(name: str, depths: tuple[int, ...]) 
                 assert torch.equal(value, theirs.state_dict()[key])
         for mine in blocks(new)[len(pairs) :]:
             assert not any(
-                torch.equal(mine.layer0.weight, each.layer0.weight) for each in blocks(old)
+                torch.equal(mine.layer0.weight, module.layer0.weight) for module in blocks(old)
             )
 
 
@@ -74,29 +74,31 @@ def test_device_type_mode_gradients_and_memory_format_stay() -> None:
     model = named_network("vgg11", 32, seed=1).double().to(memory_format=torch.channels_last)
     model.stages.stage1.eval()
     model.stages.stage2.requires_grad_(False)
-    made = at_layout(model, model.layout.at_depths((2, 1, 2, 2, 2)))
-    assert {each.dtype for each in made.parameters()} == {torch.float64}
+    changed = at_layout(model, model.layout.at_depths((2, 1, 2, 2, 2)))
+    assert {parameter.dtype for parameter in changed.parameters()} == {torch.float64}
     assert all(
-        each.is_contiguous(memory_format=torch.channels_last)
-        for each in made.parameters()
-        if each.dim() == 4
+        parameter.is_contiguous(memory_format=torch.channels_last)
+        for parameter in changed.parameters()
+        if parameter.dim() == 4
     )
-    modes = [each.training for each in made.stages]
+    modes = [stage.training for stage in changed.stages]
     assert modes == [False, True, True, True, True]
-    assert [each.requires_grad for each in made.stages.stage2.parameters()] == [False] * 3
-    assert all(each.requires_grad for each in made.stages.stage3.parameters())
+    assert [parameter.requires_grad for parameter in changed.stages.stage2.parameters()] == [
+        False
+    ] * 3
+    assert all(parameter.requires_grad for parameter in changed.stages.stage3.parameters())
     meta = at_layout(model.to("meta"), model.layout.at_depths((2, 1, 2, 2, 2)))
-    assert all(each.is_meta for each in (*meta.parameters(), *meta.buffers()))
+    assert all(tensor.is_meta for tensor in (*meta.parameters(), *meta.buffers()))
 
 
 def test_the_first_stays_and_what_is_known_of_it_goes_along() -> None:
     model = named_network("vgg11", 32, classes=7, seed=1)
     edits = Edits(image=(3, 32, 32), classes=7)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    made = at_layout(model, model.layout.at_depths((1, 1, 1, 1, 1)))
-    assert type(made) is Network
+    changed = at_layout(model, model.layout.at_depths((1, 1, 1, 1, 1)))
+    assert type(changed) is Network
     assert reorganize(EditedNetwork(model, edits), (3, 32, 32)).edits == edits
-    assert made(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+    assert changed(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert made.style == model.style
-    assert made.layout.stem_and_head == replace(model.layout.stem_and_head)
+    assert changed.style == model.style
+    assert changed.layout.stem_and_head == replace(model.layout.stem_and_head)

@@ -37,48 +37,50 @@ def test_the_totals_are_those_of_the_network_made(name: str, image, block: str):
     with torch.device("meta"):
         model = network(name, image)
     final = decompose(model, image, Blocks(block))
-    made, plan = final.model, final.plan
-    assert plan.params == (params(model), params(made))
-    assert plan.macs == (macs(model, image), macs(made, image))
+    decomposed, plan = final.model, final.plan
+    assert plan.params == (params(model), params(decomposed))
+    assert plan.macs == (macs(model, image), macs(decomposed, image))
     assert plan.params[1] < plan.params[0]
-    replaced = {each.name for each in plan.replaced}
+    replaced = {layer.name for layer in plan.replaced}
     convs = {
         name
-        for name, each in model.named_modules()
-        if isinstance(each, nn.Conv2d) and each.kernel_size == (3, 3) and each.in_channels >= 16
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+        and module.kernel_size == (3, 3)
+        and module.in_channels >= 16
     }
     assert replaced == convs
-    for each in plan.replaced:
-        assert each.params[0] == params(model.get_submodule(each.name))
-        assert each.params[1] == params(made.get_submodule(each.name))
-    again = trace(made, image)
+    for layer in plan.replaced:
+        assert layer.params[0] == params(model.get_submodule(layer.name))
+        assert layer.params[1] == params(decomposed.get_submodule(layer.name))
+    again = trace(decomposed, image)
     assert (again.params, again.macs) == (plan.params[1], plan.macs[1])
 
 
 def test_the_whole_network_ends_as_it_did():
     model = resnet18(16)
-    made = decompose(model, IMAGE, Blocks("DW+PW")).model
-    unit = made[5]
+    decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
+    unit = decomposed[5]
     assert [name for name, _ in unit.conv1.named_children()] == ["layer0", "layer0_bn", "layer1"]
     assert unit.conv1.layer1.bias is None
     assert isinstance(unit.bn1, nn.BatchNorm2d)
     plain = decompose(vgg(16, batch_norm=False), IMAGE, Blocks("DW+PW")).model[2]
     assert [name for name, _ in plain.named_children()] == ["layer0", "layer1"]
     assert (plain.layer0.bias, plain.layer1.bias.shape) == (None, (16,))
-    assert isinstance(made[0], nn.Conv2d)
+    assert isinstance(decomposed[0], nn.Conv2d)
 
 
 def test_the_users_own_network_stays():
     model = resnet18().eval().double()
     modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
-    made = decompose(model, IMAGE, Blocks("DW+PW")).model
+    decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
     assert dict(model.named_modules()) == modules
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    assert not any(each.training for each in (*made.modules(), *model.modules()))
-    assert {each.dtype for each in made.parameters()} == {torch.float64}
-    kept = made.state_dict().keys() & weights.keys()
+    assert not any(module.training for module in (*decomposed.modules(), *model.modules()))
+    assert {parameter.dtype for parameter in decomposed.parameters()} == {torch.float64}
+    kept = decomposed.state_dict().keys() & weights.keys()
     assert kept >= {"0.weight", "3.bn1.weight", "5.downsample.0.weight", "13.weight"}
-    assert all(torch.equal(made.state_dict()[name], weights[name]) for name in kept)
+    assert all(torch.equal(decomposed.state_dict()[name], weights[name]) for name in kept)
 
 
 def test_the_seed_draws_the_weights_and_nothing_else():
@@ -97,12 +99,12 @@ def test_the_seed_draws_the_weights_and_nothing_else():
 def test_what_runs_twice_is_counted_twice_and_norms_are_seen_where_they_run():
     model = Apart()
     final = decompose(model, (3, 9, 9), Blocks("PW+DW"), style=None)
-    made, plan = final.model, final.plan
-    assert [each.name for each in plan.replaced] == ["convs.1", "last"]
-    assert plan.params == (params(model), params(made))
-    assert plan.macs == (macs(model, (3, 9, 9)), macs(made, (3, 9, 9)))
-    assert hasattr(made.convs[1], "layer0_bn")
-    assert not hasattr(made.last, "layer0_bn")
+    decomposed, plan = final.model, final.plan
+    assert [layer.name for layer in plan.replaced] == ["convs.1", "last"]
+    assert plan.params == (params(model), params(decomposed))
+    assert plan.macs == (macs(model, (3, 9, 9)), macs(decomposed, (3, 9, 9)))
+    assert hasattr(decomposed.convs[1], "layer0_bn")
+    assert not hasattr(decomposed.last, "layer0_bn")
     assert final.edits.image == (3, 9, 9)
 
 
@@ -119,11 +121,11 @@ def test_a_stride_needs_a_spatial_layer():
 @pytest.mark.parametrize(("objective", "column"), [("keep", "params"), ("macs", "macs")])
 def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective, column):
     model = resnet18(32)
-    found = trace(model, IMAGE)
-    mine = plan_decomposition(model, found, Blocks("Cheapest"), objective=objective)
+    graph = trace(model, IMAGE)
+    mine = plan_decomposition(model, graph, Blocks("Cheapest"), objective=objective)
     assert len(mine.replaced) == 16
     for block in ("DW+PW", "DW+RPW(4,0)+GPW(4)", "DW+RPW(8,0)+GPW(4)", "DW+RPW(8,0)+GPW(8)"):
-        theirs = plan_decomposition(model, found, Blocks(block))
+        theirs = plan_decomposition(model, graph, Blocks(block))
         for own, other in zip(mine.replaced, theirs.replaced, strict=True):
             assert channel_field(own.sized.layers) == own.sized.channels
             if channel_field(other.sized.layers) == other.sized.channels:
@@ -154,8 +156,8 @@ def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
         nn.Conv2d(16, 16, 3, padding=1),
     )
     blocks = Blocks("DW+PW", "DW+RPW(8,0)+GPW(4)", Block.parse("DW+GPW(2)"))
-    made = decompose(model, (16, 8, 8), blocks).model
-    assert [str(each.sized.block) for each in blocks_of(made).values()] == [
+    decomposed = decompose(model, (16, 8, 8), blocks).model
+    assert [str(module.sized.block) for module in blocks_of(decomposed).values()] == [
         "DW+GPW(2)",
         "DW+GPW(2)",
         "DW+RPW(8,0)+GPW(4)",
@@ -164,17 +166,17 @@ def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
 
 def test_a_style_for_all_blocks():
     final = decompose(vgg(), IMAGE, Blocks("DW+PW"), style="fog")
-    made, plan = final.model, final.plan
-    assert {each.style for each in blocks_of(made).values()} == {FOG}
-    assert plan.params[1] == params(made)
-    assert plan.macs[1] == macs(made, IMAGE)
+    decomposed, plan = final.model, final.plan
+    assert {module.style for module in blocks_of(decomposed).values()} == {FOG}
+    assert plan.params[1] == params(decomposed)
+    assert plan.macs[1] == macs(decomposed, IMAGE)
     identity = Style(shortcut="identity")
     plan = plan_decomposition(vgg(), trace(vgg(), IMAGE), Blocks("DW+PW"), style=identity)
     assert "an identity shortcut between different shapes" in plan.skipped[-1].reason
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "said"),
+    ("arguments", "error", "message"),
     [
         ({"blocks": "DW+PW"}, SettingError, r"wrong blocks: got 'DW\+PW'; allowed: Blocks"),
         ({"budgets": 3000}, SettingError, "wrong budgets: got int; allowed: Budgets"),
@@ -190,22 +192,22 @@ def test_a_style_for_all_blocks():
         ({"warm_start": "yes"}, SettingError, "wrong warm_start: got 'yes'"),
     ],
 )
-def test_arguments_that_do_not_go_together_are_refused(given, error, said: str):
-    with pytest.raises(error, match=said) as refused:
-        decompose(vgg(), IMAGE, **given)
+def test_arguments_that_do_not_go_together_are_refused(arguments, error, message: str):
+    with pytest.raises(error, match=message) as refused:
+        decompose(vgg(), IMAGE, **arguments)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("blocks", "error", "said"),
+    ("blocks", "error", "message"),
     [
         (["DW+XY"], BlockError, "unknown kind of convolution: got 'XY'"),
         ([3], SettingError, "wrong block: got int; allowed: a block such as"),
         ([], SettingError, "wrong block: got None"),
     ],
 )
-def test_values_that_are_no_blocks_raise(blocks, error, said: str):
-    with pytest.raises(error, match=said):
+def test_values_that_are_no_blocks_raise(blocks, error, message: str):
+    with pytest.raises(error, match=message):
         Blocks(*blocks)
 
 
@@ -220,33 +222,36 @@ def test_a_value_that_is_no_amount_is_no_budget():
 )
 def test_what_torch_does_with_a_decomposed_network(tmp_path, make, block: str):
     model = make()
-    made = decompose(model, IMAGE, Blocks(block)).model
+    decomposed = decompose(model, IMAGE, Blocks(block)).model
     x = torch.randn(2, *IMAGE)
-    assert made(x).shape == model(x).shape
-    loss = made.train()(x).square().mean()
+    assert decomposed(x).shape == model(x).shape
+    loss = decomposed.train()(x).square().mean()
     loss.backward()
     assert loss.isfinite()
-    assert all(each.grad is not None and each.grad.isfinite().all() for each in made.parameters())
-    made.eval()
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all()
+        for parameter in decomposed.parameters()
+    )
+    decomposed.eval()
     with torch.no_grad():
-        y = made(x)
-        compiled = torch.compile(copy.deepcopy(made), backend="aot_eager")
+        y = decomposed(x)
+        compiled = torch.compile(copy.deepcopy(decomposed), backend="aot_eager")
         torch.testing.assert_close(compiled(x), y)
-        program = torch.export.export(made, (x,))
+        program = torch.export.export(decomposed, (x,))
         torch.testing.assert_close(program.module()(x), y)
     if make is resnet18:  # its layers are those of vgg, and writing twice as many takes long
         return
-    export_onnx(made, x, tmp_path / "net.onnx")
+    export_onnx(decomposed, x, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     run = session.run(None, {"x": x.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(run), y, rtol=1e-4, atol=1e-4)
 
 
 def test_blocks_can_be_decomposed_again():
-    made = decompose(vgg(), IMAGE, Blocks("PW+CONV(3)+PW"))
-    again = decompose(made, IMAGE, Blocks("DW+PW"))
-    assert again.plan.params == (params(made.model), params(again.model))
-    assert len(again.edits.steps) == 2 * len(made.edits.steps)
+    first = decompose(vgg(), IMAGE, Blocks("PW+CONV(3)+PW"))
+    again = decompose(first, IMAGE, Blocks("DW+PW"))
+    assert again.plan.params == (params(first.model), params(again.model))
+    assert len(again.edits.steps) == 2 * len(first.edits.steps)
     assert again.model[3].layer1.sized.block == Block.parse("DW+PW")
     assert again.model(torch.zeros(2, *IMAGE)).shape == (2, 10)
 
@@ -254,5 +259,5 @@ def test_blocks_can_be_decomposed_again():
 def test_nothing_is_set_on_a_module():
     model = vgg()
     attributes = set(vars(model))
-    made = decompose(model, IMAGE, Blocks("DW+PW")).model
-    assert set(vars(model)) == set(vars(made)) == attributes
+    decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
+    assert set(vars(model)) == set(vars(decomposed)) == attributes

@@ -19,7 +19,7 @@ IMAGE = (3, 32, 32)
 
 
 def replaced(network: DecomposedNetwork) -> list[str]:
-    return [each.name for each in network.plan.replaced]
+    return [layer.name for layer in network.plan.replaced]
 
 
 def test_budgets_are_kept_by_the_best_choice_of_all():
@@ -27,7 +27,7 @@ def test_budgets_are_kept_by_the_best_choice_of_all():
     blocks = ("DW+PW", "DW+RPW(4,0)+GPW(4)")
     whole = {block: decompose(model, IMAGE, Blocks(block)).plan for block in blocks}
     before = params(model), macs(model, IMAGE)
-    names = [each.name for each in whole["DW+PW"].replaced]
+    names = [layer.name for layer in whole["DW+PW"].replaced]
     rows = [
         [(0, 0, 0)]
         + [
@@ -47,12 +47,16 @@ def test_budgets_are_kept_by_the_best_choice_of_all():
                 key = tuple(total[n] for n in order)
                 best = key if best is None else min(best, key)
         final = decompose(model, IMAGE, Blocks(*blocks), Budgets(**budgets), objective=objective)
-        made, plan = final.model, final.plan
+        decomposed, plan = final.model, final.plan
         assert plan.answer.status is Status.OPTIMAL
-        assert plan.params == (before[0], params(made))
-        assert plan.macs == (before[1], macs(made, IMAGE))
-        found = len(plan.replaced), params(made) - before[0], macs(made, IMAGE) - before[1]
-        assert tuple(found[n] for n in order) == best
+        assert plan.params == (before[0], params(decomposed))
+        assert plan.macs == (before[1], macs(decomposed, IMAGE))
+        changes = (
+            len(plan.replaced),
+            params(decomposed) - before[0],
+            macs(decomposed, IMAGE) - before[1],
+        )
+        assert tuple(changes[n] for n in order) == best
 
 
 def test_a_budget_that_is_kept_already_changes_nothing():
@@ -84,10 +88,10 @@ def test_latency_of_the_chosen_layers():
         ("DW+PW", 16, 32, 4, 2): Fraction(3, 2),
     }
     table, blocks = LatencyTable(times), Blocks("DW+PW")
-    for budget, wanted in ((5, []), (4, ["0"]), (Fraction(5, 2), ["0", "1"])):
+    for budget, names in ((5, []), (4, ["0"]), (Fraction(5, 2), ["0", "1"])):
         budgets = Budgets(latency_ms=budget)
         final = decompose(model, (16, 8, 8), blocks, budgets, latency=table)
-        assert replaced(final) == wanted
+        assert replaced(final) == names
     final = decompose(model, (16, 8, 8), blocks, latency=table, objective="latency_ms")
     assert replaced(final) == ["0", "1"]
     del times["DW+PW", 16, 32, 4, 2]

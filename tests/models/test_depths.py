@@ -33,11 +33,11 @@ def test_other_depths_are_as_foretold(name: str) -> None:
     shape = model(torch.empty(2, *IMAGE, device="meta")).shape
     for seed in range(2):
         layout = some_depths(start, seed)
-        made = taken(model, layout)
-        check_counts(made, layout)
-        check_gains(layout_of(made), layout)
-        assert made(torch.empty(2, *IMAGE, device="meta")).shape == shape
-        assert type(made) is type(model)
+        changed = taken(model, layout)
+        check_counts(changed, layout)
+        check_gains(layout_of(changed), layout)
+        assert changed(torch.empty(2, *IMAGE, device="meta")).shape == shape
+        assert type(changed) is type(model)
 
 
 @pytest.mark.parametrize("name", ["one relu", "named", "listed", "residual", "our blocks"])
@@ -46,9 +46,9 @@ def test_there_and_back_again(name: str) -> None:
     model = NETWORKS[name]().to("meta")
     start = layout_of(model)
     grown = start.at_depths(tuple(s.depth + 2 * (s.stage.copy is not None) for s in start.stages))
-    made = taken(model, grown)
-    again = layout_of(made)
-    back = taken(made, again.at_depths(start.depths))
+    deeper = taken(model, grown)
+    again = layout_of(deeper)
+    back = taken(deeper, again.at_depths(start.depths))
     assert params(back) == start.params
     check_gains(layout_of(back), start)
 
@@ -63,8 +63,8 @@ def test_the_units_that_can_go_and_those_that_stay() -> None:
 
 def test_one_more_goes_behind_the_last_of_its_kind() -> None:
     first, second = layout_of(NETWORKS["headed"]()).stages
-    assert [each.stage.units[each.stage.end].name for each in (first, second)] == ["3", "4"]
-    assert [len(each.stage.units) for each in (first, second)] == [2, 2]
+    assert [stage.stage.units[stage.stage.end].name for stage in (first, second)] == ["3", "4"]
+    assert [len(stage.stage.units) for stage in (first, second)] == [2, 2]
     assert second.stage.order(4) == [0, -1, -1, 1]
 
 
@@ -76,7 +76,7 @@ def test_a_stage_of_other_things_takes_no_part() -> None:
 
 def test_units_between_others_go_last_first() -> None:
     widths = [(3, 8), (8, 8), (8, 12), (12, 12), (12, 12), (12, 16)]
-    model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
+    model = nn.Sequential(*(nn.Conv2d(*pair, 3, padding=1) for pair in widths))
     (stage,) = layout_of(model).stages
     adjustable = stage.stage
     assert (adjustable.removable, adjustable.end, adjustable.min_depth) == ([1, 3, 4], 4, 3)
@@ -93,15 +93,15 @@ def test_units_between_others_go_last_first() -> None:
 def test_gains_by_hand() -> None:
     # 3 x 3 convolutions on 8 x 8 pixels: fields of 3, 5, 7 and 8 pixels, all channels.
     widths = [(4, 4), (4, 4)]
-    model = nn.Sequential(*(nn.Conv2d(*each, 3, padding=1) for each in widths))
+    model = nn.Sequential(*(nn.Conv2d(*pair, 3, padding=1) for pair in widths))
     (stage,) = layout_of(model, (4, 8, 8)).at_depths((5,)).stages
     fields = [4 * side**2 for side in (3, 5, 7, 8, 8)]
     assert stage.stage.volumes(5) == tuple(fields)
-    wanted = [gain(a, b, 256, 3) for a, b in pairwise(fields)]
-    assert stage.gains(3) == tuple(wanted)
-    assert stage.last_gain(3) == wanted[-1] == 0
+    gains = [gain(a, b, 256, 3) for a, b in pairwise(fields)]
+    assert stage.gains(3) == tuple(gains)
+    assert stage.last_gain(3) == gains[-1] == 0
     shorter = layout_of(model, (4, 8, 8)).stages[0]
-    assert shorter.next_gain(3) == wanted[1]
+    assert shorter.next_gain(3) == gains[1]
 
 
 class Twice(nn.Module):
@@ -190,9 +190,9 @@ def test_a_unit_with_branches_behind_it_stays() -> None:
     assert [stage.stage.units[place].name for place in stage.stage.removable] == ["b", "c"]
     for depth in (2, 3, 4, 5):
         layout = start.at_depths((depth,))
-        made = taken(Bridge(), layout)
-        check_counts(made, layout, (8, 9, 9))
-        assert made(torch.zeros(1, 8, 9, 9)).shape == (1, 8, 9, 9)
+        changed = taken(Bridge(), layout)
+        check_counts(changed, layout, (8, 9, 9))
+        assert changed(torch.zeros(1, 8, 9, 9)).shape == (1, 8, 9, 9)
 
 
 def test_layers_of_several_parents_stay_together() -> None:
@@ -209,8 +209,8 @@ def test_layers_of_several_parents_stay_together() -> None:
         return [Part(nn.Conv2d(8, 8, 3, padding=1, groups=8)), Part(nn.Conv2d(8, 8, 1))]
 
     model = nn.Sequential(*pair(), *pair(), nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1))
-    found = trace(model, (8, 9, 9))
-    start = layout_on(found, model)
+    graph = trace(model, (8, 9, 9))
+    start = layout_on(graph, model)
     for depth in range(start.stages[0].min_depth, 6):
         layout = start.at_depths((depth,))
         check_counts(taken(model, layout), layout, (8, 9, 9))

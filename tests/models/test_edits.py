@@ -23,7 +23,7 @@ SECOND = Replace("5.conv1", Block.parse("DW+PW").at(8, 16), 2)
 
 def test_steps_are_known_by_their_names():
     assert STEPS["replace"] is Replace
-    assert all(name == each.step for name, each in STEPS.items())
+    assert all(name == step.step for name, step in STEPS.items())
 
 
 def test_steps_are_recorded_beside_the_module():
@@ -56,13 +56,13 @@ def test_a_network_says_what_it_knows():
     assert EditedNetwork.of(named_network("vgg11", 32)).edits == of_papers
     assert EditedNetwork.of(network("vgg11", (3, 32, 32))).edits == of_papers
     assert from_source("vgg11", (3, 32, 32)).edits == of_papers
-    made = from_source("torchvision:resnet18", (3, 64, 96), classes=7)
-    assert made.edits == Edits("torchvision:resnet18", (3, 64, 96), (), 7)
-    assert EditedNetwork.of(made.model).edits == Edits()
+    resnet = from_source("torchvision:resnet18", (3, 64, 96), classes=7)
+    assert resnet.edits == Edits("torchvision:resnet18", (3, 64, 96), (), 7)
+    assert EditedNetwork.of(resnet.model).edits == Edits()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda v: v.pop("source"), "got no 'source'"),
         (lambda v: v.update(source=3), "got source 3"),
@@ -73,9 +73,9 @@ def test_a_network_says_what_it_knows():
         (lambda v: v["steps"][0]["block"].update(block="XY"), "got unknown kind of convolution"),
     ],
 )
-def test_json_that_nobody_wrote_is_refused(change, said):
+def test_json_that_nobody_wrote_is_refused(change, message):
     values = Edits("vgg16", (3, 32, 32), (FIRST,), 10).to_json()
     change(values)
-    with pytest.raises(SettingError, match=f"^steps that cannot be read: .*{said}") as refused:
+    with pytest.raises(SettingError, match=f"^steps that cannot be read: .*{message}") as refused:
         Edits.from_json(values)
     assert "\n" not in str(refused.value)

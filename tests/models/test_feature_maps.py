@@ -106,9 +106,9 @@ def last(move: Move) -> Move:
 
 def written(x: Tensor) -> Tensor:
     """Into a tensor of zeros, as FasterNet does."""
-    made = torch.zeros_like(x)
-    made[:, : x.shape[1] // 2] = x[:, x.shape[1] // 2 :]
-    return made
+    moved = torch.zeros_like(x)
+    moved[:, : x.shape[1] // 2] = x[:, x.shape[1] // 2 :]
+    return moved
 
 
 MOVES: dict[str, Move] = {
@@ -171,10 +171,10 @@ class Moves(nn.Module):
         return self.last(self.moved(x))
 
 
-def origins(found: Trace) -> tuple[list[int], tuple[int, int]]:
+def origins(network_trace: Trace) -> tuple[list[int], tuple[int, int]]:
     """Whose channels the last layer reads, NO_CHANNEL for zeros, and of how large a stride."""
-    steps, stride = np.arange(found.image[0]), [1, 1]
-    for node in found.nodes[1:-1]:
+    steps, stride = np.arange(network_trace.image[0]), [1, 1]
+    for node in network_trace.nodes[1:-1]:
         assert node.op in (Op.MOVE, Op.POOL), node
         assert node.parents in ((node.index - 1,), ())  # none where there are zeros alone
         stride = stride if node.parents else [1, 1]

@@ -104,7 +104,7 @@ def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
             for name, _ in nn.Sequential(*modules).named_modules()
             if name
         }
-        found = fields_of(
+        fields = fields_of(
             nn.Sequential(*modules),
             stage.channels,
             stage.side,
@@ -114,12 +114,12 @@ def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
         assert layers
         for layer in layers:
             seen = (layer.field.size, layer.field.channels)
-            assert seen == found[real[layer.layer.name]], layer.layer.name
+            assert seen == fields[real[layer.layer.name]], layer.layer.name
         if case is shufflenet_v2:
             continue  # half of the channels of its units have seen nothing new
         for unit in stage.units:
             if unit.name in real:
-                assert (unit.field.size, unit.field.channels) == found[real[unit.name]], unit.name
+                assert (unit.field.size, unit.field.channels) == fields[real[unit.name]], unit.name
 
 
 @pytest.mark.parametrize("seed", range(32))
@@ -196,9 +196,9 @@ class Pyramid(nn.Module):
 def test_a_pooled_and_upsampled_feature_map_sees_everything() -> None:
     net = Pyramid()
     report = analyze(net, (3, 12, 9))
-    found = fields_of(net, 3, (12, 9), [])
-    assert found["last"] == ((12, 9), 3)
-    assert of_layers(report) == found
+    fields = fields_of(net, 3, (12, 9), [])
+    assert fields["last"] == ((12, 9), 3)
+    assert of_layers(report) == fields
     assert not report.gates
     assert len(report.stages) == 1
     assert report.layers[-1].past_image is False

@@ -49,11 +49,11 @@ def rewrite(path: Path, about: object) -> None:
 def check_same(path: Path, network: EditedNetwork, image=IMAGE, into=None) -> None:
     loaded = load_edited(path, into=into)
     assert loaded.edits == network.edits
-    found, model = loaded.model, network.model
-    assert list(found.state_dict()) == list(model.state_dict())
+    loaded_model, model = loaded.model, network.model
+    assert list(loaded_model.state_dict()) == list(model.state_dict())
     x = torch.randn(2, *image, dtype=next(model.parameters()).dtype)
     with torch.no_grad():
-        torch.testing.assert_close(found.eval()(x), model.eval()(x), rtol=0, atol=0)
+        torch.testing.assert_close(loaded_model.eval()(x), model.eval()(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def check_same(path: Path, network: EditedNetwork, image=IMAGE, into=None) -> No
 )
 def test_a_decomposed_network_is_made_again_from_its_file(tmp_path, name: str, image):
     model = from_source(name, image, classes=7, seed=0)
-    made = decompose(model, image, BLOCKS)
-    made.model.double()(torch.randn(2, *image, dtype=torch.float64))  # moves the statistics
-    save(made, tmp_path / "net.safetensors")
+    decomposed = decompose(model, image, BLOCKS)
+    decomposed.model.double()(torch.randn(2, *image, dtype=torch.float64))  # moves the statistics
+    save(decomposed, tmp_path / "net.safetensors")
     state = torch.get_rng_state()
-    found = load(tmp_path / "net.safetensors")
+    loaded = load(tmp_path / "net.safetensors")
     assert torch.equal(torch.get_rng_state(), state)
-    check_same(tmp_path / "net.safetensors", made, image)
-    assert not any(each.is_meta for each in found.state_dict().values())
-    assert all(each.requires_grad for each in found.parameters())
+    check_same(tmp_path / "net.safetensors", decomposed, image)
+    assert not any(tensor.is_meta for tensor in loaded.state_dict().values())
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
 @pytest.mark.slow
@@ -79,27 +79,27 @@ def test_a_decomposed_network_is_made_again_from_its_file(tmp_path, name: str, i
 )
 def test_steps_of_every_kind_are_done_again(tmp_path, name: str, image):
     better = reorganize(from_source(name, image, seed=0), image, moves=2)
-    made = decompose(better, image, BLOCKS)
-    kinds = {step.step for step in made.edits.steps}
+    changed = decompose(better, image, BLOCKS)
+    kinds = {step.step for step in changed.edits.steps}
     assert kinds == ({"replace"} if name == "vgg11" else {"remove", "append", "replace"})
-    save(made, tmp_path / "net.safetensors")
-    check_same(tmp_path / "net.safetensors", made, image)
+    save(changed, tmp_path / "net.safetensors")
+    check_same(tmp_path / "net.safetensors", changed, image)
 
 
 def test_networks_of_our_parts_need_the_file_alone(tmp_path, monkeypatch):
-    made = decompose(from_source("vgg11", IMAGE, seed=0), IMAGE)
-    save(made, tmp_path / "net.safetensors")
+    decomposed = decompose(from_source("vgg11", IMAGE, seed=0), IMAGE)
+    save(decomposed, tmp_path / "net.safetensors")
     monkeypatch.setattr("ifspace.models.files.from_source", None)
-    check_same(tmp_path / "net.safetensors", made)
+    check_same(tmp_path / "net.safetensors", decomposed)
 
 
 def test_a_network_without_steps_is_the_file_of_nn(tmp_path):
-    made = named_network("vgg11", seed=0)
-    save(made, tmp_path / "one.safetensors")
-    inn.save(made, tmp_path / "two.safetensors")
+    model = named_network("vgg11", seed=0)
+    save(model, tmp_path / "one.safetensors")
+    inn.save(model, tmp_path / "two.safetensors")
     one, two = ((tmp_path / name).read_bytes() for name in ("one.safetensors", "two.safetensors"))
     assert one == two
-    check_same(tmp_path / "two.safetensors", EditedNetwork.of(made))
+    check_same(tmp_path / "two.safetensors", EditedNetwork.of(model))
 
 
 def test_nn_says_who_reads_a_network_with_steps(tmp_path):
@@ -114,9 +114,9 @@ def test_a_network_of_a_file_needs_that_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(OWN)
     model = from_source(f"{file}:make", (3, 16, 16))
-    made = decompose(model, (3, 16, 16), BLOCKS)
-    save(made, tmp_path / "net.safetensors")
-    check_same(tmp_path / "net.safetensors", made, (3, 16, 16))
+    decomposed = decompose(model, (3, 16, 16), BLOCKS)
+    save(decomposed, tmp_path / "net.safetensors")
+    check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16))
     file.write_text(OWN.replace("16, 16, 3, 2", "16, 24, 3, 2"))
     changed = r"was made from another .*mine\.py: got a file that has changed"
     with pytest.raises(NetworkFileError, match=changed):
@@ -128,8 +128,8 @@ def test_a_network_of_a_file_needs_that_file(tmp_path):
         load(tmp_path / "net.safetensors")
     assert "load(path, into=model)" in str(no.value)
     assert "\n" not in str(no.value)
-    check_same(tmp_path / "net.safetensors", made, (3, 16, 16), into=model)
-    check_same(tmp_path / "net.safetensors", made, (3, 16, 16), into=model.model)
+    check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16), into=model)
+    check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16), into=model.model)
 
 
 def test_a_network_whose_state_says_how_old_it_is(tmp_path):
@@ -157,25 +157,25 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_persons_own_module_is_given_again(tmp_path):
     model, path = vgg(), tmp_path / "net.safetensors"
-    made = decompose(model, IMAGE, BLOCKS)
-    save(made, path)
+    decomposed = decompose(model, IMAGE, BLOCKS)
+    save(decomposed, path)
     with pytest.raises(NetworkFileError, match="needs the network that it was saved from: got"):
         load(tmp_path / "net.safetensors")
     fresh = vgg()
     before = fresh.state_dict()["0.weight"].clone()
     started = decompose(model, IMAGE, BLOCKS, names="3")
-    assert started.edits.steps == made.edits.steps[:1]
-    for into in (fresh, started, made, load_edited(path, into=fresh)):
-        check_same(path, made, into=into)
+    assert started.edits.steps == decomposed.edits.steps[:1]
+    for into in (fresh, started, decomposed, load_edited(path, into=fresh)):
+        check_same(path, decomposed, into=into)
     assert torch.equal(fresh.state_dict()["0.weight"], before)
     assert isinstance(fresh[3], nn.Conv2d)
-    for other, said in (
+    for other, message in (
         (decompose(model, IMAGE, Blocks("DW+PW")), "other steps were done to it"),
-        (made.model, "a step that does not fit the network"),
+        (decomposed.model, "a step that does not fit the network"),
         (resnet18(), "a step that does not fit the network"),
         (vgg(32), "a step that does not fit the network"),
     ):
-        with pytest.raises(NetworkFileError, match=f"was made from another network: got {said}"):
+        with pytest.raises(NetworkFileError, match=f"was made from another network: got {message}"):
             load(tmp_path / "net.safetensors", into=other)
     save(vgg(), tmp_path / "plain.safetensors")
     with pytest.raises(NetworkFileError, match=r"weights that are not those of its description"):
@@ -212,17 +212,17 @@ def test_a_failure_leaves_the_older_file(tmp_path):
 
 @pytest.mark.slow
 def test_programs_take_any_number_of_images(tmp_path):
-    made = decompose(Apart(), IMAGE, BLOCKS)
-    made.model.eval()
-    save(made, tmp_path / "net.pt2")
-    save(made, tmp_path / "net.onnx")
-    found = load(tmp_path / "net.pt2")
+    decomposed = decompose(Apart(), IMAGE, BLOCKS)
+    decomposed.model.eval()
+    save(decomposed, tmp_path / "net.pt2")
+    save(decomposed, tmp_path / "net.onnx")
+    program = load(tmp_path / "net.pt2")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     for many in (1, 3):
         x = torch.randn(many, *IMAGE)
         with torch.no_grad():
-            y = made.model(x)
-            torch.testing.assert_close(found(x), y)
+            y = decomposed.model(x)
+            torch.testing.assert_close(program(x), y)
         run = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
         torch.testing.assert_close(run, y, rtol=1e-4, atol=1e-4)
 
@@ -231,7 +231,7 @@ class OneImage(nn.Module):
     """Looks at the number of images: torch can write it down for that number alone."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([each * 2 for each in x])
+        return torch.stack([image * 2 for image in x])
 
 
 def test_a_network_that_counts_its_images_becomes_a_program_for_one(tmp_path):
@@ -251,7 +251,7 @@ def test_programs_need_an_image_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda v: v.update(format=2), "format version 2, not 1"),
         (lambda v: v.pop("edits"), "a description that makes no sense"),
@@ -265,14 +265,14 @@ def test_programs_need_an_image_size(tmp_path):
         (lambda v: v["network"].pop("style"), "a description that makes no sense"),
     ],
 )
-def test_bad_files_are_refused_in_one_line(tmp_path, change, said: str):
+def test_bad_files_are_refused_in_one_line(tmp_path, change, message: str):
     path = tmp_path / "net.safetensors"
     save(decompose(named_network("vgg11"), IMAGE, BLOCKS), path)
     about = described(path)
     change(about)
     rewrite(path, about)
     with pytest.raises(
-        NetworkFileError, match=rf"(can be read|was made from another network): got {said}"
+        NetworkFileError, match=rf"(can be read|was made from another network): got {message}"
     ) as no:
         load(path)
     assert "\n" not in str(no.value)

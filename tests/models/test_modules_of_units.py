@@ -27,7 +27,7 @@ MAKE = {
 
 
 def row(drawn: str) -> nn.Sequential:
-    return nn.Sequential(*(MAKE[each]() for each in drawn))
+    return nn.Sequential(*(MAKE[letter]() for letter in drawn))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class NormAct(nn.BatchNorm2d):
 
 
 @pytest.mark.parametrize(
-    ("module", "wanted"),
+    ("module", "expected"),
     [
         (nn.PReLU(), True),
         (nn.Dropout2d(), True),
@@ -122,8 +122,8 @@ class NormAct(nn.BatchNorm2d):
         (nn.Sequential(), False),
     ],
 )
-def test_what_keeps_a_map_as_it_is(module: nn.Module, wanted: bool) -> None:
-    assert is_follower(module) is wanted
+def test_what_keeps_a_map_as_it_is(module: nn.Module, expected: bool) -> None:
+    assert is_follower(module) is expected
 
 
 @pytest.mark.parametrize("names", [["9"], ["0", "9"], ["a.0"], ["0", "a.0"], [""]])

@@ -24,27 +24,32 @@ def test_one_block_replaces_every_convolution_that_it_fits(run: Callable) -> Non
     image = (3, 16, 16)
     better = m.reorganize(m.network("net.py:make", image), image, moves=1)
     final = m.decompose(better, image, m.Blocks(ROLLING))
-    found = run(*OWN, "--moves", 1, "--block", ROLLING.lower(), *JSON).json
+    report = run(*OWN, "--moves", 1, "--block", ROLLING.lower(), *JSON).json
     plan = final.plan
-    assert [each["name"] for each in found["replaced"]] == [each.name for each in plan.replaced]
-    assert {each["block"] for each in found["replaced"]} == {ROLLING}
-    assert (found["after"]["params"], found["after"]["macs"]) == (params(final.model), plan.macs[1])
-    assert found["skipped"] == [{"name": "0", "reason": "3 input channels, fewer than 16"}]
-    saved = sum(each["params"][0] - each["params"][1] for each in found["replaced"])
+    assert [layer["name"] for layer in report["replaced"]] == [
+        layer.name for layer in plan.replaced
+    ]
+    assert {layer["block"] for layer in report["replaced"]} == {ROLLING}
+    assert (report["after"]["params"], report["after"]["macs"]) == (
+        params(final.model),
+        plan.macs[1],
+    )
+    assert report["skipped"] == [{"name": "0", "reason": "3 input channels, fewer than 16"}]
+    saved = sum(layer["params"][0] - layer["params"][1] for layer in report["replaced"])
     assert saved == plan.params[0] - plan.params[1]
-    assert found["after"]["depths"] == found["moves"][0]["depths"]
+    assert report["after"]["depths"] == report["moves"][0]["depths"]
 
 
 @pytest.mark.slow
 def test_blocks_meet_what_the_stages_leave_over(run: Callable, snapshot: Any) -> None:
     assert run(*VGG, "--params", "1M", "--block", ROLLING).out == snapshot
-    found = run(*OWN, "--params", "10k", "--block", ROLLING, *JSON).json
-    assert (len(found["replaced"]), found["blocks"]["status"]) == (3, "optimal")
-    assert found["after"]["depths"] == organize_small(run)
-    assert len(found["kept"]) == 3
-    assert 8000 < found["after"]["params"] <= 10_000
+    report = run(*OWN, "--params", "10k", "--block", ROLLING, *JSON).json
+    assert (len(report["replaced"]), report["blocks"]["status"]) == (3, "optimal")
+    assert report["after"]["depths"] == organize_small(run)
+    assert len(report["kept"]) == 3
+    assert 8000 < report["after"]["params"] <= 10_000
     least = run(*OWN, "--params", "10k", "--block", ROLLING, "--objective", "params", *JSON).json
-    assert (least["kept"], least["after"]["params"] < found["after"]["params"]) == ([], True)
+    assert (least["kept"], least["after"]["params"] < report["after"]["params"]) == ([], True)
 
 
 def organize_small(run: Callable) -> list[int]:
@@ -54,35 +59,35 @@ def organize_small(run: Callable) -> list[int]:
 
 
 def test_blocks_alone_leave_the_stages(run: Callable) -> None:
-    found = run(*OWN, "--blocks-only", "--block", "DW+PW", *JSON).json
-    assert (found["stages"], found["moves"], found["published"]) == (None, [], [])
-    assert found["before"]["depths"] == found["after"]["depths"] == [3, 4]
+    report = run(*OWN, "--blocks-only", "--block", "DW+PW", *JSON).json
+    assert (report["stages"], report["moves"], report["published"]) == (None, [], [])
+    assert report["before"]["depths"] == report["after"]["depths"] == [3, 4]
     assert "Moves" not in run(*OWN, "--blocks-only", "--block", "DW+PW").out
 
 
 def test_several_blocks_and_the_cheapest(run: Callable) -> None:
     two = run(*OWN, "--blocks", f"DW+PW,{ROLLING}", *JSON).json
-    assert {each["block"] for each in two["replaced"]} == {ROLLING}
+    assert {layer["block"] for layer in two["replaced"]} == {ROLLING}
     least = run(*OWN, "--cheapest", *JSON).json
     assert len(least["replaced"]) == len(two["replaced"]) == 6
-    assert {each["block"] for each in least["replaced"]}.isdisjoint({ROLLING, "DW+PW"})
+    assert {layer["block"] for layer in least["replaced"]}.isdisjoint({ROLLING, "DW+PW"})
     # CONV has 9 · 16² and 16 biases; DW+RPW(4,0)+GPW(4) 272 and 16.
-    assert {tuple(each["params"]) for each in least["replaced"]} == {(2320, 288)}
+    assert {tuple(layer["params"]) for layer in least["replaced"]} == {(2320, 288)}
 
 
 def test_blocks_that_see_less_are_named(run: Callable, snapshot: Any) -> None:
     narrow = run(*OWN, "--blocks-only", "--block", ROLLING, "--names", "2.0,6.0")
     assert narrow.out == snapshot
-    found = run(*OWN, "--blocks-only", "--block", ROLLING, *JSON).json
-    assert {str(each["field"]) for each in found["replaced"]} == {"[[3, 16], [3, 8]]"}
+    report = run(*OWN, "--blocks-only", "--block", ROLLING, *JSON).json
+    assert {str(layer["field"]) for layer in report["replaced"]} == {"[[3, 16], [3, 8]]"}
     assert "sees less" not in run(*OWN, "--cheapest").out
 
 
 def test_layers_are_chosen_by_name_and_width(run: Callable) -> None:
-    found = run(*OWN, "--blocks-only", "--cheapest", "--names", "2.0,6.0", *JSON).json
-    assert [each["name"] for each in found["replaced"]] == ["2.0", "6.0"]
+    chosen = run(*OWN, "--blocks-only", "--cheapest", "--names", "2.0,6.0", *JSON).json
+    assert [layer["name"] for layer in chosen["replaced"]] == ["2.0", "6.0"]
     wide = run(*VGG, "--blocks-only", "--block", "DW+PW", "--least-channels", 512, *JSON).json
-    assert [each["name"][:19] for each in wide["replaced"]] == [
+    assert [layer["name"][:19] for layer in wide["replaced"]] == [
         "stages.stage4.unit2",
         "stages.stage4.unit3",
         "stages.stage5.unit1",
@@ -96,7 +101,7 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
     for side in (16, 4):
         rows += [f"CONV,16,16,{side},1,1,cpu,float32,2", f"DW+PW,16,16,{side},1,1,cpu,float32,1"]
     Path("table.csv").write_text("\n".join(rows) + "\n")
-    found = run(
+    report = run(
         *OWN,
         "--blocks-only",
         "--block",
@@ -108,17 +113,17 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
         *JSON,
     ).json
     # Six convolutions at 2 ms are 12.
-    assert (len(found["replaced"]), len(found["kept"])) == (2, 4)
-    assert found["budgets"] == {"latency_ms": 10.5}
+    assert (len(report["replaced"]), len(report["kept"])) == (2, 4)
+    assert report["budgets"] == {"latency_ms": 10.5}
 
 
 @pytest.mark.slow
 def test_a_warm_start_says_how_near_it_comes(run: Callable) -> None:
     command = (*OWN, "--block", ROLLING, "--warm-start")
-    found = run(*command, *JSON).json
-    assert len(found["replaced"]) == 6
-    for each in found["replaced"]:
-        assert 0 < each["fit"]["error"] < each["fit"]["scaled"] <= 1 <= 3 * each["fit"]["random"]
+    report = run(*command, *JSON).json
+    assert len(report["replaced"]) == 6
+    for layer in report["replaced"]:
+        assert 0 < layer["fit"]["error"] < layer["fit"]["scaled"] <= 1 <= 3 * layer["fit"]["random"]
     ended = run(*command)
     (header,) = [line.split() for line in ended.out.splitlines() if line.startswith("layer ")]
     assert header[-3:] == ["error", "drawn", "unseen"]
@@ -148,7 +153,7 @@ def test_csv_has_rows_of_moves_and_layers(run: Callable) -> None:
 def test_stages_that_cannot_move_stay(run: Callable, snapshot: Any) -> None:
     rigid = ("optimize", "net.py:Rigid", *SMALL)
     ended = run(*rigid, "--block", "DW+PW", *JSON)
-    assert [each["stride"] for each in ended.json["replaced"]] == [2, 2]
+    assert [layer["stride"] for layer in ended.json["replaced"]] == [2, 2]
     assert ended.json["stages"] is None
     assert ended.json["before"]["depths"] == ended.json["after"]["depths"] == [1, 1, 1]
     assert ended.err == snapshot

@@ -23,8 +23,8 @@ JSON = ("--format", "json")
 def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
     command = (*OWN, "--block", ROLLING)
     ended = run(*command, "--save", "net.safetensors", *JSON)
-    found, model = ended.json, load("net.safetensors")
-    assert (found["saved"], params(model)) == ("net.safetensors", found["after"]["params"])
+    report, model = ended.json, load("net.safetensors")
+    assert (report["saved"], params(model)) == ("net.safetensors", report["after"]["params"])
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
     assert m.load_edited("net.safetensors").edits.source == "net.py:make"
     assert f"ifspace: saved: net.safetensors, {params(model):,} parameters" in ended.err
@@ -38,9 +38,9 @@ def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
 
 def test_a_network_of_the_papers_is_saved_too(run: Callable) -> None:
     command = ("optimize", "mobilenet", "--input", "3x32x32", "--classes", 7, "--moves", 6)
-    found = run(*command, "--save", "m.safetensors", *JSON).json
+    report = run(*command, "--save", "m.safetensors", *JSON).json
     model = load("m.safetensors")
-    assert params(model) == found["after"]["params"]
+    assert params(model) == report["after"]["params"]
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 
@@ -78,12 +78,12 @@ def test_without_an_answer_the_status_tells_why(
 ) -> None:
     command = (*OWN, *options.split(), "--save", "net.safetensors")
     ended = run(*command, "--out", "out.json")
-    (line,) = [each for each in ended.err.splitlines() if each.startswith("ifspace: ")]
+    (line,) = [text for text in ended.err.splitlines() if text.startswith("ifspace: ")]
     assert (ended.status, ended.out) == (status, "")
     assert line == snapshot
-    assert sorted(each.name for each in Path().iterdir()) == ["net.py"]
-    found = run(*command, *JSON).json
-    assert (found["after"], f"ifspace: {found['message']}") == (None, line)
+    assert sorted(path.name for path in Path().iterdir()) == ["net.py"]
+    report = run(*command, *JSON).json
+    assert (report["after"], f"ifspace: {report['message']}") == (None, line)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_errors_are_one_line(run: Callable, snapshot: Any, options: str) -> None
     if "--input" in options:
         arguments = ["net.py:make", *options.split()]
     ended = run("optimize", *arguments)
-    (line,) = [each for each in ended.err.splitlines() if each.startswith("ifspace: ")]
+    (line,) = [text for text in ended.err.splitlines() if text.startswith("ifspace: ")]
     assert (ended.status, ended.out) == (2, "")
     assert line == snapshot
-    assert sorted(each.name for each in Path().iterdir() if each.suffix) == ["net.py"]
+    assert sorted(path.name for path in Path().iterdir() if path.suffix) == ["net.py"]

@@ -24,31 +24,31 @@ VGG = ("optimize", "vgg16", "--input", "3x32x32")
 def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run(*VGG, *JSON)
     assert (ended.status, ended.err) == (0, "")
-    found, way = ended.json, organize(network("vgg16", 32))
+    report, way = ended.json, organize(network("vgg16", 32))
     for name, layout in (("before", way.start), ("after", way.end)):
-        assert {key: found[name][key] for key in ("params", "macs", "depths")} == {
+        assert {key: report[name][key] for key in ("params", "macs", "depths")} == {
             "params": layout.params,
             "macs": layout.macs,
             "depths": list(layout.depths),
         }
-        assert found[name]["gain"] == pytest.approx(layout.gain())
-    moves = [(each["source"], each["target"], each["depths"]) for each in found["moves"]]
-    assert moves == [(each.source, each.target, list(each.depths)) for each in way.moves]
-    assert [each["params"] for each in found["moves"]] == [e.params for e in way.layouts[1:]]
-    assert [each["macs"] for each in found["moves"]] == [e.macs for e in way.layouts[1:]]
-    assert [each["taken"] for each in found["moves"]] == [False] * 4 + [True]
-    assert (found["replaced"], found["saved"], found["message"]) == ([], None, None)
-    assert found["ratios"]["params"] == way.end.params / way.start.params
-    assert found["stages"]["sides"] == [32, 16, 8, 4, 2]
+        assert report[name]["gain"] == pytest.approx(layout.gain())
+    moves = [(move["source"], move["target"], move["depths"]) for move in report["moves"]]
+    assert moves == [(move.source, move.target, list(move.depths)) for move in way.moves]
+    assert [move["params"] for move in report["moves"]] == [e.params for e in way.layouts[1:]]
+    assert [move["macs"] for move in report["moves"]] == [e.macs for e in way.layouts[1:]]
+    assert [move["taken"] for move in report["moves"]] == [False] * 4 + [True]
+    assert (report["replaced"], report["saved"], report["message"]) == ([], None, None)
+    assert report["ratios"]["params"] == way.end.params / way.start.params
+    assert report["stages"]["sides"] == [32, 16, 8, 4, 2]
 
 
 @pytest.mark.parametrize("moves", [0, 3, 5])
 def test_every_state_can_be_taken_and_all_are_shown(run: Callable, moves: int) -> None:
-    found = run(*VGG, "--moves", moves, *JSON).json
+    report = run(*VGG, "--moves", moves, *JSON).json
     state = organize(network("vgg16", 32)).layouts[moves]
-    assert (found["after"]["depths"], found["stages"]["taken"]) == (list(state.depths), moves)
-    assert (found["after"]["params"], found["after"]["macs"]) == (state.params, state.macs)
-    assert len(found["moves"]) == 5
+    assert (report["after"]["depths"], report["stages"]["taken"]) == (list(state.depths), moves)
+    assert (report["after"]["params"], report["after"]["macs"]) == (state.params, state.macs)
+    assert len(report["moves"]) == 5
 
 
 def test_beyond_the_last_move_the_end_is_taken(run: Callable, snapshot: Any) -> None:
@@ -82,17 +82,17 @@ def test_which_state_was_published_is_printed(
 
 def test_own_networks_have_nothing_published(run: Callable) -> None:
     Path("vgg16.py").write_text(FILE)
-    found = run("optimize", "vgg16.py:make", "--input", "3x32x32", *JSON).json
-    assert found["published"] == []
+    report = run("optimize", "vgg16.py:make", "--input", "3x32x32", *JSON).json
+    assert report["published"] == []
 
 
 def test_stages_meet_a_budget_with_proof(run: Callable, snapshot: Any) -> None:
     image = (3, 16, 16)
     better = m.reorganize(m.network("net.py:make", image), image, m.Budgets(params="10k"))
     model, plan = better.model, better.plan
-    found = run(*OWN, "--params", "10k", *JSON).json
-    assert (found["after"]["params"], found["stages"]["status"]) == (params(model), "optimal")
-    assert found["after"]["depths"] == list(plan.end.depths)
+    report = run(*OWN, "--params", "10k", *JSON).json
+    assert (report["after"]["params"], report["stages"]["status"]) == (params(model), "optimal")
+    assert report["after"]["depths"] == list(plan.end.depths)
     assert run(*OWN, "--params", "20k").out == snapshot
 
 
@@ -101,10 +101,13 @@ def test_depths_beside_the_way_have_a_row_of_their_own(run: Callable) -> None:
     (row,) = [line.split() for line in ended.out.splitlines() if line.startswith("b ")]
     assert row[-1] == "taken"
     assert "keeps the budgets" not in ended.out
-    found = run(*VGG, "--params", "9M", "--macs", "300M", *JSON).json
-    assert (found["stages"]["taken"], ",".join(map(str, found["after"]["depths"]))) == ("b", row[1])
-    assert found["after"]["params"] <= 9e6
-    assert found["after"]["macs"] <= 300e6
+    report = run(*VGG, "--params", "9M", "--macs", "300M", *JSON).json
+    assert (report["stages"]["taken"], ",".join(map(str, report["after"]["depths"]))) == (
+        "b",
+        row[1],
+    )
+    assert report["after"]["params"] <= 9e6
+    assert report["after"]["macs"] <= 300e6
 
 
 @pytest.mark.slow

@@ -36,30 +36,30 @@ COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet
 def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str]) -> None:
     model = on_meta(entry)
     structure = str(model)
-    found = trace(model, entry.image)
+    graph = trace(model, entry.image)
     if str(entry) in FIXED:
-        said = f"^no unit of the network can move: got {FIXED[str(entry)]} stages without one; "
-        with pytest.raises(SettingError, match=said):
-            plan_reorganization(model, found)
+        message = f"^no unit of the network can move: got {FIXED[str(entry)]} stages without one; "
+        with pytest.raises(SettingError, match=message):
+            plan_reorganization(model, graph)
         return
-    plan = plan_reorganization(model, found)
-    assert (plan.start.params, plan.start.macs) == (found.params, found.macs)
+    plan = plan_reorganization(model, graph)
+    assert (plan.start.params, plan.start.macs) == (graph.params, graph.macs)
     if moves_the_last(plan.start):
         assert plan.end.gain() - plan.start.gain() == pytest.approx(plan.trajectory.moved_gain)
     if isinstance(plan.end, Layout):
-        made = apply_reorganization(model, plan).model
-        assert made.layout == plan.end
+        changed = apply_reorganization(model, plan).model
+        assert changed.layout == plan.end
     else:
-        made = taken(model, plan.end)
+        changed = taken(model, plan.end)
     if isinstance(plan.end, TracedLayout) and not entry.model.endswith(COUNTED):
-        again = trace(made, entry.image)
-        fresh = layout_on(again, made)
+        again = trace(changed, entry.image)
+        fresh = layout_on(again, changed)
         seen = len(plan.end.stages) - UNSEEN.get(str(entry), 0)
         check_gains(fresh, plan.end if seen == len(plan.end.stages) else part(plan.end, seen))
         assert (again.params, again.macs) == (plan.end.params, plan.end.macs)
         assert organize(fresh).moves == ()
-    check_counts(made, plan.end, entry.image, (1, 10 if entry.image[1] == 32 else 1000))
-    assert type(made) is type(model)
+    check_counts(changed, plan.end, entry.image, (1, 10 if entry.image[1] == 32 else 1000))
+    assert type(changed) is type(model)
     assert str(model) == structure
     assert capfd.readouterr() == ("", "")
 
@@ -68,7 +68,7 @@ def moves_the_last(start: TracedLayout | Layout) -> bool:
     """Whether no unit stands behind those that move, that would see more or less without them."""
     if isinstance(start, Layout):
         return True
-    return all(each.stage.end == len(each.stage.units) - 1 for each in start.stages)
+    return all(stage.stage.end == len(stage.stage.units) - 1 for stage in start.stages)
 
 
 def part(layout: TracedLayout, stages: int) -> TracedLayout:
@@ -76,8 +76,8 @@ def part(layout: TracedLayout, stages: int) -> TracedLayout:
     rest = layout.stages[stages:]
     return TracedLayout(
         layout.stages[:stages],
-        layout.rest_params + sum(each.stage.params(each.depth) for each in rest),
-        layout.rest_macs + sum(each.stage.macs(each.depth) for each in rest),
+        layout.rest_params + sum(stage.stage.params(stage.depth) for stage in rest),
+        layout.rest_macs + sum(stage.stage.macs(stage.depth) for stage in rest),
     )
 
 
@@ -92,8 +92,8 @@ REFERENCES = [
 @cache
 def reference(model: str) -> tuple[nn.Module, Trace]:
     with torch.device("meta"):
-        made = network(model, (3, 224, 224))
-    return made, trace(made, (3, 224, 224))
+        meta = network(model, (3, 224, 224))
+    return meta, trace(meta, (3, 224, 224))
 
 
 @pytest.mark.slow
@@ -102,11 +102,11 @@ def reference(model: str) -> tuple[nn.Module, Trace]:
 def test_trajectories_are_those_of_the_layouts(
     model: str, name: str, moves: str, alpha: float
 ) -> None:
-    found = plan_reorganization(*reference(model), alpha=alpha).trajectory
-    wanted = organize(layout_named(name, 224), alpha=alpha)
-    assert alpha != 3 or " ".join(map(str, found.moves)) == moves
-    assert found.stopped is wanted.stopped
-    for mine, theirs in zip(found.moves, wanted.moves, strict=True):
+    trajectory = plan_reorganization(*reference(model), alpha=alpha).trajectory
+    expected = organize(layout_named(name, 224), alpha=alpha)
+    assert alpha != 3 or " ".join(map(str, trajectory.moves)) == moves
+    assert trajectory.stopped is expected.stopped
+    for mine, theirs in zip(trajectory.moves, expected.moves, strict=True):
         assert (mine.source, mine.target, mine.depths) == (
             theirs.source,
             theirs.target,
@@ -114,7 +114,7 @@ def test_trajectories_are_those_of_the_layouts(
         )
         assert mine.min == pytest.approx(theirs.min, abs=1e-9, rel=0)
         assert mine.max == pytest.approx(theirs.max, abs=1e-9, rel=0)
-    for here, there in zip(found.layouts, wanted.layouts, strict=True):
+    for here, there in zip(trajectory.layouts, expected.layouts, strict=True):
         assert (here.depths, here.params, here.macs) == (there.depths, there.params, there.macs)
         assert here.gain(alpha) == pytest.approx(there.gain(alpha), abs=1e-9, rel=0)
 
@@ -122,17 +122,17 @@ def test_trajectories_are_those_of_the_layouts(
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "name", "moves"), REFERENCES)
 def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
-    start, found = reference(model)
+    start, graph = reference(model)
     states = organize(layout_named(name, 224)).layouts
     assert len(states) == len(moves.split()) + 1
     for number, state in enumerate(states):
-        plan = plan_reorganization(start, found, moves=number)
-        made = taken(start, plan.end)
-        assert params(made) == state.params
-        assert flop_macs(made, (3, 224, 224)) == state.macs
+        plan = plan_reorganization(start, graph, moves=number)
+        changed = taken(start, plan.end)
+        assert params(changed) == state.params
+        assert flop_macs(changed, (3, 224, 224)) == state.macs
         assert plan.end.depths == state.depths
-        assert [each.depths for each in plan.states] == [
-            each.depths for each in states[: number + 1]
+        assert [layout.depths for layout in plan.states] == [
+            layout.depths for layout in states[: number + 1]
         ]
         last = number == len(states) - 1
         assert plan.trajectory.stopped is (Stopped.NO_GAIN if last else Stopped.LIMIT)
@@ -159,10 +159,10 @@ def test_state_by_state_is_the_same_way(name: str) -> None:
 def test_no_move_changes_nothing() -> None:
     for model in (flat(), named_network("vgg11", 32, seed=0)):
         better = m.reorganize(model, IMAGE, moves=0)
-        made = better.model
-        assert made is not model
-        assert str(made) == str(model)
-        for key, value in made.state_dict().items():
+        same = better.model
+        assert same is not model
+        assert str(same) == str(model)
+        for key, value in same.state_dict().items():
             assert torch.equal(value, model.state_dict()[key])
         assert better.edits.steps == ()
         assert better.plan.end.depths == better.plan.start.depths
@@ -171,9 +171,9 @@ def test_no_move_changes_nothing() -> None:
 def test_below_a_threshold_units_go_away() -> None:
     model = flat()
     better = m.reorganize(model, IMAGE, theta=10)
-    made, plan = better.model, better.plan
+    smaller, plan = better.model, better.plan
     assert plan.trajectory.moves
     assert all(move.target is None for move in plan.trajectory.moves)
     assert sum(plan.end.depths) == sum(plan.start.depths) - len(plan.trajectory.moves)
-    assert params(made) == plan.end.params < params(model)
-    assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)
+    assert params(smaller) == plan.end.params < params(model)
+    assert smaller(torch.zeros(2, *IMAGE)).shape == (2, 10)

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def depth_ranges(start: TracedLayout, most: int) -> list[range]:
     return [
-        range(each.min_depth, (max(most, *start.depths) if each.stage.copy else each.depth) + 1)
-        for each in start.stages
+        range(stage.min_depth, (max(most, *start.depths) if stage.stage.copy else stage.depth) + 1)
+        for stage in start.stages
     ]
 
 
@@ -29,16 +29,16 @@ def depth_ranges(start: TracedLayout, most: int) -> list[range]:
 @pytest.mark.parametrize(("name", "most"), [("flat", 4), ("residual", 3), ("our blocks", 4)])
 def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None:
     model = NETWORKS[name]().to("meta")
-    found = trace(model, IMAGE)
-    start = layout_on(found, model)
+    graph = trace(model, IMAGE)
+    start = layout_on(graph, model)
     every = {}
     for depths in itertools.product(*depth_ranges(start, most)):
         layout = start.at_depths(depths)
-        made = taken(model, layout)
-        every[depths] = (layout.gain(), params(made), macs(made, IMAGE))
+        changed = taken(model, layout)
+        every[depths] = (layout.gain(), params(changed), macs(changed, IMAGE))
     own = every[start.depths][1:]
     least, largest = (
-        [pick(each[n] for each in every.values()) for n in (1, 2)] for pick in (min, max)
+        [pick(entry[n] for entry in every.values()) for n in (1, 2)] for pick in (min, max)
     )
     third, half = ([a + (b - a) // n for a, b in zip(least, largest, strict=True)] for n in (3, 2))
     budgets: list[tuple[int | None, int | None]] = [
@@ -52,30 +52,32 @@ def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None
         (least[0], 10**9),
     ]
     reached = set()
-    for given in budgets:
-        plan = plan_reorganization(model, found, m.Budgets(*given), max_depth=most)
-        limits = [a if b is None else b for a, b in zip(own, given, strict=True)]
-        allowed = [each for each in every.values() if each[1] <= limits[0] and each[2] <= limits[1]]
-        best = max(each[0] for each in allowed)
+    for budget in budgets:
+        plan = plan_reorganization(model, graph, m.Budgets(*budget), max_depth=most)
+        limits = [a if b is None else b for a, b in zip(own, budget, strict=True)]
+        allowed = [
+            entry for entry in every.values() if entry[1] <= limits[0] and entry[2] <= limits[1]
+        ]
+        best = max(entry[0] for entry in allowed)
         assert plan.answer.status is Status.OPTIMAL
         assert plan.end.gain() == pytest.approx(best, abs=1e-9)
         assert plan.answer.bound == pytest.approx(best, abs=1e-6)
-        fewest = min(each[1] for each in allowed if each[0] > best - 1e-9)
+        fewest = min(entry[1] for entry in allowed if entry[0] > best - 1e-9)
         assert plan.end.params == every[plan.end.depths][1] == fewest
         assert plan.end.macs == every[plan.end.depths][2]
         reached.add(plan.end.depths)
     assert len(reached) > 3
     better = m.reorganize(model, IMAGE, m.Budgets(*budgets[5]), max_depth=most)
-    made = better.model
-    check_counts(made, better.plan.end)
-    assert params(made) <= half[0]
-    assert flop_macs(made) <= half[1]
+    changed = better.model
+    check_counts(changed, better.plan.end)
+    assert params(changed) <= half[0]
+    assert flop_macs(changed) <= half[1]
 
 
 def test_a_network_of_the_papers_within_a_budget() -> None:
     model = named_network("vgg11", 32, device="meta")
     budgets = m.Budgets(params="5.1M", macs="160M")
-    made = m.reorganize(model, IMAGE, budgets, max_depth=4).model
+    changed = m.reorganize(model, IMAGE, budgets, max_depth=4).model
     best = max(
         (
             (layout.gain(), -layout.params)
@@ -84,7 +86,7 @@ def test_a_network_of_the_papers_within_a_budget() -> None:
             and layout.macs <= 160_000_000
         ),
     )
-    assert (made.layout.gain(), -params(made)) == pytest.approx(best)
+    assert (changed.layout.gain(), -params(changed)) == pytest.approx(best)
 
 
 def test_budgets_as_text_and_as_numbers() -> None:
@@ -104,18 +106,18 @@ def test_budgets_as_text_and_as_numbers() -> None:
 
 def test_the_other_amount_does_not_grow() -> None:
     model = flat()
-    for given in ({"params": "1G"}, {"macs": "1G"}):
-        made = m.reorganize(model, IMAGE, m.Budgets(**given)).model
+    for budget in ({"params": "1G"}, {"macs": "1G"}):
+        changed = m.reorganize(model, IMAGE, m.Budgets(**budget)).model
         kept = {
-            "params": macs(made, IMAGE) <= macs(model, IMAGE),
-            "macs": params(made) <= params(model),
+            "params": macs(changed, IMAGE) <= macs(model, IMAGE),
+            "macs": params(changed) <= params(model),
         }
-        assert kept[next(iter(given))]
+        assert kept[next(iter(budget))]
 
 
 def test_deep_networks_keep_their_depth_where_it_is_best() -> None:
     # resnet101 has 23 blocks on 14 x 14 pixels, more than a search looks at by itself.
     widths = [(3, 8), *[(8, 8)] * 19]
-    model = nn.Sequential(*(conv(*each) for each in widths)).to("meta")
+    model = nn.Sequential(*(conv(*pair) for pair in widths)).to("meta")
     better = m.reorganize(model, (3, 48, 48), m.Budgets(params="1G", macs="1G"))
     assert better.plan.end.depths == (20,)

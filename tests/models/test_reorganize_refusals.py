@@ -27,8 +27,8 @@ class Counts(nn.Module):
         self.layers = nn.ModuleList([conv(3, 8), *(conv(8, 8) for _ in range(5))])
 
     def forward(self, x: Tensor) -> Tensor:
-        for place, each in enumerate(self.layers):
-            x = nn.functional.conv2d(x, each.weight, each.bias, padding=1)
+        for place, module in enumerate(self.layers):
+            x = nn.functional.conv2d(x, module.weight, module.bias, padding=1)
             if place == 0:
                 x = nn.functional.max_pool2d(x, 4)
         return x
@@ -48,7 +48,7 @@ class Indexed(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (nn.Sequential(conv(3, 3), nn.MaxPool2d(2)), "^no unit of the network can move: got 1 sta"),
         (conv(3, 3), "^no unit of the network can move: got 1 stages without one; allowed: units "),
@@ -58,16 +58,16 @@ class Indexed(nn.Module):
     ],
 )
 def test_networks_that_cannot_are_refused(
-    model: object, said: str, capfd: pytest.CaptureFixture[str]
+    model: object, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(IfspaceError, match=said) as refused:
+    with pytest.raises(IfspaceError, match=message) as refused:
         m.reorganize(model, IMAGE)
     assert "\n" not in str(refused.value)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ({"params": 8000}, "got the network does not take the image: got .1, 3, 32, 32. .index 11"),
         (
@@ -76,10 +76,10 @@ def test_networks_that_cannot_are_refused(
         ),
     ],
 )
-def test_code_that_counts_layers_is_refused(given: dict, said: str) -> None:
+def test_code_that_counts_layers_is_refused(arguments: dict, message: str) -> None:
     refused = r"^the network's own code does not go with other depths: "
-    with pytest.raises(SettingError, match=refused + said) as error:
-        m.reorganize(Indexed(), IMAGE, m.Budgets(**given))
+    with pytest.raises(SettingError, match=refused + message) as error:
+        m.reorganize(Indexed(), IMAGE, m.Budgets(**arguments))
     assert "\n" not in str(error.value)
 
 
@@ -88,7 +88,7 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
 
 
 @pytest.mark.parametrize(
-    ("given", "said", "argument"),
+    ("arguments", "message", "argument"),
     [
         ({"params": "17Q"}, "^params is no amount: got '17Q'; allowed: whole numbers", "params"),
         ({"params": 1.5}, "^params out of range: got 1.5; allowed: whole numbers", "params"),
@@ -128,9 +128,11 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
         ({"params": "1M", "time_limit_s": 0}, "^no depths found in time", "time_limit"),
     ],
 )
-def test_arguments_out_of_range_are_refused(given: dict, said: str, argument: str | None) -> None:
-    with pytest.raises(SettingError, match=said) as refused:
-        reorganize_flat(**given)
+def test_arguments_out_of_range_are_refused(
+    arguments: dict, message: str, argument: str | None
+) -> None:
+    with pytest.raises(SettingError, match=message) as refused:
+        reorganize_flat(**arguments)
     assert "\n" not in str(refused.value)
     assert argument is None or refused.value.argument == argument
 

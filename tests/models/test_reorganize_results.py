@@ -26,15 +26,15 @@ def test_the_users_own_network_stays() -> None:
         model.eval()
         modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
         attributes = set(vars(model))
-        made = m.reorganize(model, IMAGE).model
-        assert type(made) is type(model)
+        changed = m.reorganize(model, IMAGE).model
+        assert type(changed) is type(model)
         assert dict(model.named_modules()) == modules
         assert list(model.state_dict()) == list(weights)
         assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-        assert set(vars(model)) == set(vars(made)) == attributes
-        assert not any(each.training for each in (*model.modules(), *made.modules()))
-        shared = {id(each) for each in model.parameters()} & {
-            id(each) for each in made.parameters()
+        assert set(vars(model)) == set(vars(changed)) == attributes
+        assert not any(module.training for module in (*model.modules(), *changed.modules()))
+        shared = {id(parameter) for parameter in model.parameters()} & {
+            id(parameter) for parameter in changed.parameters()
         }
         assert not shared
 
@@ -69,49 +69,50 @@ def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
 def test_what_torch_does_with_a_reorganized_network(make) -> None:
     torch.manual_seed(0)
     better = m.reorganize(make(), IMAGE)
-    made = better.model
+    model = better.model
     assert better.plan.trajectory.moves
     x, classes = torch.randn(16, *IMAGE), torch.arange(16) % 10
-    made.train()
-    optimizer = torch.optim.SGD(made.parameters(), lr=0.02, momentum=0.9)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     losses = []
     for _ in range(8):
-        loss = nn.functional.cross_entropy(made(x), classes)
+        loss = nn.functional.cross_entropy(model(x), classes)
         optimizer.zero_grad()
         loss.backward()
         assert all(
-            each.grad is not None and each.grad.isfinite().all() for each in made.parameters()
+            parameter.grad is not None and parameter.grad.isfinite().all()
+            for parameter in model.parameters()
         )
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    made.eval()
+    model.eval()
     with torch.no_grad():
-        y = made(x)
-        program = torch.export.export(made, (x,))
+        y = model(x)
+        program = torch.export.export(model, (x,))
         torch.testing.assert_close(program.module()(x), y)
-        for same in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
             torch.testing.assert_close(same(x), y, rtol=0, atol=0)
         file = io.BytesIO()
-        torch.save(made, file)
+        torch.save(model, file)
         file.seek(0)
         torch.testing.assert_close(torch.load(file, weights_only=False)(x), y, rtol=0, atol=0)
 
 
 def test_a_reorganized_network_compiles() -> None:
-    made = m.reorganize(NETWORKS["written"](), IMAGE).model.eval()
+    model = m.reorganize(NETWORKS["written"](), IMAGE).model.eval()
     x = torch.randn(2, *IMAGE)
     with torch.no_grad():
-        torch.testing.assert_close(torch.compile(made, backend="aot_eager")(x), made(x))
+        torch.testing.assert_close(torch.compile(model, backend="aot_eager")(x), model(x))
     again = m.reorganize(torch.compile(NETWORKS["flat"](), backend="eager"), IMAGE)
     assert type(again.model) is nn.Sequential
 
 
 def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
     model = named_network("vgg16", 32, seed=1)
-    made = m.reorganize(model, IMAGE, seed=2).model
-    assert made.layout.depths == (5, 4, 2, 1, 1)
-    old, new = model.state_dict(), made.state_dict()
+    changed = m.reorganize(model, IMAGE, seed=2).model
+    assert changed.layout.depths == (5, 4, 2, 1, 1)
+    old, new = model.state_dict(), changed.state_dict()
     for key in new.keys() & old.keys():
         assert torch.equal(new[key], old[key])
     assert {key.rpartition(".layer0")[0] for key in new.keys() - old.keys()} == {
@@ -123,11 +124,11 @@ def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
 def test_at_224_too() -> None:
     model = named_network("resnet50", 224, device="meta")
     better = m.reorganize(model, (3, 224, 224), moves=3)
-    made = better.model
-    assert type(made) is Network
-    assert made.layout.depths == (5, 5, 4, 2)
+    changed = better.model
+    assert type(changed) is Network
+    assert changed.layout.depths == (5, 5, 4, 2)
     assert better.edits.image == (3, 224, 224)
-    check_counts(made, made.layout, (3, 224, 224))
+    check_counts(changed, changed.layout, (3, 224, 224))
 
 
 @pytest.mark.slow
@@ -137,15 +138,15 @@ def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str
     blocks = m.Blocks("DW+PW")
     first = m.decompose(model, IMAGE, blocks)
     better = m.reorganize(first, IMAGE)
-    made, plan = better.model, better.plan
+    changed, plan = better.model, better.plan
     assert plan.trajectory.moves
     assert isinstance(plan.end, TracedLayout)
-    check_counts(made, plan.end)
-    check_gains(layout_of(made), plan.end)
+    check_counts(changed, plan.end)
+    check_gains(layout_of(changed), plan.end)
     assert better.edits.steps == (*first.edits.steps, *plan.steps)
     # A module alone does not say that blocks were put in, but it shows.
     alone = m.reorganize(first.model, IMAGE)
-    assert str(alone.model) == str(made)
+    assert str(alone.model) == str(changed)
     assert alone.edits.steps == plan.steps
     other = m.decompose(m.reorganize(model, IMAGE), IMAGE, blocks).model
     assert params(other) < params(model)
@@ -158,15 +159,15 @@ def test_the_steps_of_both_do_the_same_to_another() -> None:
     model = from_source(source, image, classes=5, seed=0)
     decomposed = m.decompose(m.reorganize(model, image), image, m.Blocks("DW+PW"))
     last = m.reorganize(decomposed, image, m.Budgets(params="2M", macs="1G"))
-    made, edits = last.model, Edits.from_json(last.edits.to_json())
+    changed, edits = last.model, Edits.from_json(last.edits.to_json())
     assert (edits.source, edits.image, edits.classes) == (source, (3, 64, 64), 5)
     assert {step.step for step in edits.steps} == {"replace", "append", "remove"}
     fresh = network(source, edits.image, edits.classes, seed=3)
     for step in edits.steps:
         step.apply(fresh)
-    fresh.load_state_dict(made.state_dict())
+    fresh.load_state_dict(changed.state_dict())
     x = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(fresh.eval()(x), made.eval()(x), rtol=0, atol=0)
+    torch.testing.assert_close(fresh.eval()(x), changed.eval()(x), rtol=0, atol=0)
 
 
 def test_the_size_of_the_image_is_known_from_then_on() -> None:
@@ -175,9 +176,9 @@ def test_the_size_of_the_image_is_known_from_then_on() -> None:
         nn.Conv1d(3, 8, 3, padding=1), nn.MaxPool1d(8), *(nn.Conv1d(8, 8, 3, 1, 1) for _ in "abcd")
     )
     better = m.reorganize(lines, (3, 256), m.Budgets(params=params(lines) - 1))
-    made = better.model
-    assert params(made) < params(lines)
-    assert made(torch.zeros(2, 3, 256)).shape == (2, 8, 32)
+    changed = better.model
+    assert params(changed) < params(lines)
+    assert changed(torch.zeros(2, 3, 256)).shape == (2, 8, 32)
     assert better.edits.image is None
 
 
@@ -198,8 +199,8 @@ def test_a_network_that_only_runs() -> None:
     model = Looks()
     assert trace(model, IMAGE).how == "hooks"
     better = m.reorganize(model, IMAGE)
-    made = better.model
+    changed = better.model
     assert better.plan.trajectory.moves
-    assert params(made) == better.plan.end.params
-    assert str(made.body) == str(m.reorganize(flat(), IMAGE).model)
-    assert made(torch.zeros(2, *IMAGE)).shape == (2, 10)
+    assert params(changed) == better.plan.end.params
+    assert str(changed.body) == str(m.reorganize(flat(), IMAGE).model)
+    assert changed(torch.zeros(2, *IMAGE)).shape == (2, 10)

@@ -34,10 +34,10 @@ def test_what_is_counted_is_what_is_built(block: Block, style: Style, stride: in
     mixes = any(layer.conv.mixing for layer in block.layers)
     stride = stride if any(layer.conv.spatial for layer in block.layers) else 1
     step = Replace("", block.at(12, 24 if mixes else 12), stride, style)
-    made = BlockModule(step.sized, stride, style, device="meta")
-    assert step.params == params(made)
+    module = BlockModule(step.sized, stride, style, device="meta")
+    assert step.params == params(module)
     behind = -(-side // stride)
-    counted = macs(made, (12, side, side))
+    counted = macs(module, (12, side, side))
     assert step.macs((side, side), (behind, behind)) == counted
 
 
@@ -48,7 +48,7 @@ def test_device_type_mode_and_every_name_stay():
     step.apply(model)
     assert model["a"] is model["b"][0]
     assert not any(part.training for part in model.modules())
-    assert {(each.dtype, each.device.type) for each in model.parameters()} == {
+    assert {(parameter.dtype, parameter.device.type) for parameter in model.parameters()} == {
         (torch.float64, "meta")
     }
     assert model["a"].sized == step.sized
@@ -56,7 +56,7 @@ def test_device_type_mode_and_every_name_stay():
 
 
 @pytest.mark.parametrize(
-    ("conv", "name", "said"),
+    ("conv", "name", "message"),
     [
         (nn.Conv2d(16, 16, 3), "0", "a step that does not fit the network: got 0: Conv2d"),
         (nn.Conv2d(16, 32, 3), "0", "allowed: a convolution from 16 to 32 channels, stride 2"),
@@ -65,8 +65,8 @@ def test_device_type_mode_and_every_name_stay():
         (nn.Linear(16, 32), "", "no such module in the network: got ''"),
     ],
 )
-def test_another_network_is_refused(conv: nn.Module, name: str, said: str):
-    with pytest.raises(SettingError, match=said) as refused:
+def test_another_network_is_refused(conv: nn.Module, name: str, message: str):
+    with pytest.raises(SettingError, match=message) as refused:
         Replace(name, Block.parse("DW+PW").at(16, 32), 2).apply(nn.Sequential(conv))
     assert "\n" not in str(refused.value)
 

@@ -33,9 +33,9 @@ def test_norms_are_known_by_their_place_where_a_network_does_not_run_on_shapes()
     model = Shifted()
     with pytest.raises(RuntimeError, match="device"):
         copy.deepcopy(model).to("meta")(torch.zeros(1, *IMAGE, device="meta"))
-    made = decompose(model, IMAGE, Blocks("DW+PW")).model
-    assert len(blocks_of(made)) == 16
-    assert all(hasattr(each, "layer0_bn") for each in blocks_of(made).values())
+    decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
+    assert len(blocks_of(decomposed)) == 16
+    assert all(hasattr(module, "layer0_bn") for module in blocks_of(decomposed).values())
 
 
 class Odd(nn.Module):
@@ -58,8 +58,8 @@ class Odd(nn.Module):
         self.point = nn.Conv2d(16, 24, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for each in self.children():
-            x = each(x)
+        for module in self.children():
+            x = module(x)
         return x
 
 
@@ -83,35 +83,35 @@ WHY = {
 
 def test_what_stays_is_listed_with_its_reason():
     model = Odd()
-    found = trace(model, (3, 24, 24))
-    plan = plan_decomposition(model, found, Blocks("DW+PW"))
-    assert [each.name for each in plan.replaced] == ["plain"]
-    assert {each.name: each.reason for each in plan.skipped} == WHY
-    few = plan_decomposition(model, found, Blocks("DW+PW"), least_channels=17)
-    assert {each.name: each.reason for each in few.skipped} == {
+    graph = trace(model, (3, 24, 24))
+    plan = plan_decomposition(model, graph, Blocks("DW+PW"))
+    assert [layer.name for layer in plan.replaced] == ["plain"]
+    assert {conv.name: conv.reason for conv in plan.skipped} == WHY
+    few = plan_decomposition(model, graph, Blocks("DW+PW"), least_channels=17)
+    assert {conv.name: conv.reason for conv in few.skipped} == {
         **WHY,
         "plain": "16 input channels, fewer than 17",
     }
     with pytest.raises(SettingError, match=r"^no convolution to replace: got first: kernel 7 x 7"):
         few.check()
-    unfit = plan_decomposition(model, found, Blocks("DW+RPW(3,0)"))
+    unfit = plan_decomposition(model, graph, Blocks("DW+RPW(3,0)"))
     assert unfit.skipped[-1].reason.startswith("DW+RPW(3,0): groups do not divide the widths")
 
 
 def test_layers_chosen_by_name():
     model = Odd()
-    made = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), names=["point"]).model
-    assert list(blocks_of(made)) == ["point"]
+    decomposed = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), names=["point"]).model
+    assert list(blocks_of(decomposed)) == ["point"]
     cheapest = decompose(model, (3, 24, 24), names=["point"]).model.point.sized
     assert str(cheapest.block) == "RPW(8,0)+RPW(4,0)+GPW(8)"
     assert channel_field(cheapest.layers) == 16
     small = vgg()
-    made = decompose(small, IMAGE, Blocks("DW+PW"), names="0").model
-    assert list(blocks_of(made)) == ["0"]
+    decomposed = decompose(small, IMAGE, Blocks("DW+PW"), names="0").model
+    assert list(blocks_of(decomposed)) == ["0"]
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["point"], r"got point \(a pointwise convolution, and the block has a spatial kind\)"),
         (["grouped"], r"no block can replace this layer: got grouped \(a layer of kind GC\)"),
@@ -120,8 +120,8 @@ def test_layers_chosen_by_name():
         ([], "^no layer named"),
     ],
 )
-def test_names_that_no_block_may_replace_are_refused(names, said: str):
-    with pytest.raises(SettingError, match=said) as refused:
+def test_names_that_no_block_may_replace_are_refused(names, message: str):
+    with pytest.raises(SettingError, match=message) as refused:
         decompose(Odd(), (3, 24, 24), Blocks("DW+PW"), names=names)
     assert refused.value.argument == "names"
     assert "\n" not in str(refused.value)

@@ -36,14 +36,14 @@ def numel(model: nn.Module) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", ZOO, ids=str)
 def test_every_network_is_built_and_takes_its_images(entry: Entry) -> None:
-    made = on_meta(entry)
-    assert numel(made) == entry.params
-    assert all(module.training for module in made.modules())
-    device = next(made.parameters()).device
-    made = made.eval() if device.type == "meta" else made
+    model = on_meta(entry)
+    assert numel(model) == entry.params
+    assert all(module.training for module in model.modules())
+    device = next(model.parameters()).device
+    model = model.eval() if device.type == "meta" else model
     classes = 10 if entry.built_in and entry.image[1] == 32 else 1000
     with torch.no_grad():
-        y = made(torch.empty(2, *entry.small, device=device))
+        y = model(torch.empty(2, *entry.small, device=device))
     assert y.shape == (2, classes)
 
 
@@ -57,9 +57,9 @@ def test_the_parameters_are_those_that_the_libraries_state() -> None:
     # timm states none: the same networks elsewhere, and 5.18 million of GhostNet's repository.
     same = {entry.model.replace("torchvision:", "timm:"): entry.params for entry in TORCHVISION}
     same["timm:mobilenetv1_100"] = networks.network("mobilenet", 224).params
-    found = {entry.model: entry.params for entry in TIMM}
-    assert round(found.pop("timm:ghostnet_100") / 1e4) == 518
-    assert found == {name: same[name] for name in found}
+    timm_params = {entry.model: entry.params for entry in TIMM}
+    assert round(timm_params.pop("timm:ghostnet_100") / 1e4) == 518
+    assert timm_params == {name: same[name] for name in timm_params}
 
 
 def test_all_papers_networks_are_in_the_zoo() -> None:
@@ -96,9 +96,12 @@ def test_a_seed_draws_the_same_weights_and_leaves_the_generator(name: str) -> No
 
 
 def test_a_network_of_the_papers_is_that_of_its_name() -> None:
-    made, same = network("Layout-PLAIN", (3, 32, 32), seed=3), named_network("layout-plain", seed=3)
-    assert (made.layout, made.style) == (same.layout, same.style)
-    assert all(map(torch.equal, made.state_dict().values(), same.state_dict().values()))
+    model, same = (
+        network("Layout-PLAIN", (3, 32, 32), seed=3),
+        named_network("layout-plain", seed=3),
+    )
+    assert (model.layout, model.style) == (same.layout, same.style)
+    assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
     assert network("fog", (3, 64, 64)).layout.image == 64
     with torch.device("meta"):
         assert network(" vgg16 ").layout.image == 224
@@ -110,16 +113,16 @@ def test_a_network_of_the_papers_is_that_of_its_name() -> None:
 )
 def test_classes_are_passed_on(name: str, classes: int) -> None:
     with torch.device("meta"):
-        made = network(name, classes=classes)
-        assert made.eval()(torch.empty(1, 3, 224, 224)).shape == (1, classes)
+        model = network(name, classes=classes)
+        assert model.eval()(torch.empty(1, 3, 224, 224)).shape == (1, classes)
         usual = network(name).eval()(torch.empty(1, 3, 224, 224))
     assert usual.shape == (1, 1000)
 
 
 def test_timm_is_told_the_channels() -> None:
     with torch.device("meta"):
-        made = network("timm:mobilenetv1_100", (1, 64, 64)).eval()
-        assert made(torch.empty(1, 1, 64, 64)).shape == (1, 1000)
+        model = network("timm:mobilenetv1_100", (1, 64, 64)).eval()
+        assert model(torch.empty(1, 1, 64, 64)).shape == (1, 1000)
 
 
 def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +145,7 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "image", "said"),
+    ("name", "image", "message"),
     [
         (
             "vgg17",
@@ -181,15 +184,15 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         (16, None, "wrong model: got int; allowed: timm:NAME"),
     ],
 )
-def test_unknown_names_raise(name: str, image: ImageSize | None, said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}") as refused:
+def test_unknown_names_raise(name: str, image: ImageSize | None, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}") as refused:
         network(name, image or (3, 224, 224))
     assert refused.value.argument == "model"
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"image": (3, 32)}, r"wrong image: got \(3, 32\); allowed: \(channels, height, width\);"),
         ({"image": "3x32x32"}, "wrong image: got '3x32x32'"),
@@ -201,22 +204,24 @@ def test_unknown_names_raise(name: str, image: ImageSize | None, said: str) -> N
         ({"name": "net.py:make", "classes": 3}, "classes of a network in a file: got 3"),
     ],
 )
-def test_arguments_out_of_range(arguments: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}") as refused:
+def test_arguments_out_of_range(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}") as refused:
         network(**{"name": "vgg16"} | arguments)  # type: ignore[arg-type]
     assert refused.value.argument in arguments
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match=r"^timm is not installed: .*; pip install timm$") as said:
+    with pytest.raises(
+        DeviceError, match=r"^timm is not installed: .*; pip install timm$"
+    ) as raised:
         network("timm:resnet18")
-    assert said.value.argument == "model"
+    assert raised.value.argument == "model"
     assert numel(network("layout-plain", (3, 32, 32))) == 603962
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             RuntimeError("operator torchvision::nms does not exist\nmore"),
@@ -242,13 +247,13 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_package_that_is_broken(
-    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(name: str) -> ModuleType:
         raise error
 
     monkeypatch.setattr(sources, "import_module", fail)
-    with pytest.raises(DeviceError, match=f"^{said}"):
+    with pytest.raises(DeviceError, match=f"^{message}"):
         network("timm:resnet18")
 
 
@@ -279,7 +284,7 @@ def test_packages_are_imported_only_when_named() -> None:
     assert (first, err) == ("set()", "")
     assert len(tries) == 2
     fit = "this build of torchvision does not fit this torch: "
-    assert all(each == "ResNet" or each.startswith(fit) for each in tries), tries
+    assert all(line == "ResNet" or line.startswith(fit) for line in tries), tries
 
 
 @pytest.mark.slow
@@ -301,7 +306,7 @@ def test_image_sizes_are_read(text: str, image: ImageSize) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("224", "image size cannot be read: got '224'; allowed: CHANNELSxHEIGHTxWIDTH"),
         ("3x224", "image size cannot be read"),
@@ -313,8 +318,8 @@ def test_image_sizes_are_read(text: str, image: ImageSize) -> None:
         ("3x224x65537", "input out of range: got 65537"),
     ],
 )
-def test_image_sizes_that_cannot_be_read(text: str, said: str) -> None:
-    with pytest.raises(SettingError, match=f"^{said}") as refused:
+def test_image_sizes_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}") as refused:
         parse_image(text)
     assert refused.value.argument == "input"
 
@@ -376,7 +381,7 @@ def same_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     path, modules = list(sys.path), dict(sys.modules)
     yield
     assert sys.path == path
-    assert all(sys.modules.get(name) is each for name, each in modules.items())
+    assert all(sys.modules.get(name) is module for name, module in modules.items())
     for name in sys.modules.keys() - modules.keys():
         if name.startswith("_ifspace_") or name in ("blocks", "inner", "inner.deep"):
             del sys.modules[name]
@@ -402,13 +407,13 @@ def test_functions_classes_and_modules_are_taken(
     factory: str, width: int, training: bool, write: Callable[..., str]
 ) -> None:
     file = write(NET)
-    made = network(f"{file}:{factory}", seed=0)
-    assert made(torch.zeros(1, 3, 4, 4)).shape == (1, width, 2, 2)
-    assert made.training is training
+    model = network(f"{file}:{factory}", seed=0)
+    assert model(torch.zeros(1, 3, 4, 4)).shape == (1, width, 2, 2)
+    assert model.training is training
     again, other = network(f"{file}:{factory}", seed=0), network(f"{file}:{factory}", seed=1)
-    assert again is not made
-    assert torch.equal(again.conv.weight, made.conv.weight)
-    assert not torch.equal(other.conv.weight, made.conv.weight)
+    assert again is not model
+    assert torch.equal(again.conv.weight, model.conv.weight)
+    assert not torch.equal(other.conv.weight, model.conv.weight)
     assert not (Path(file).parent / "__pycache__").exists()
 
 
@@ -420,14 +425,14 @@ def test_a_relative_path_is_that_of_the_working_folder(
 
 
 def test_a_network_of_a_file_can_be_pickled_and_compiled(write: Callable[..., str]) -> None:
-    made = network(f"{write(NET)}:make")
+    model = network(f"{write(NET)}:make")
     write(NET.replace("FACTOR = 2", "FACTOR = 3"))
     tripled = network(f"{write(NET.replace('FACTOR = 2', 'FACTOR = 3'))}:make")
     x = torch.randn(1, 3, 4, 4)
-    assert torch.equal(pickle.loads(pickle.dumps(made))(x), made(x))
-    for each, factor in ((made, 2), (tripled, 3)):
-        compiled = torch.compile(nn.Sequential(each), backend="aot_eager", fullgraph=True)
-        torch.testing.assert_close(compiled(x), factor * each.conv(x))
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
+    for net, factor in ((model, 2), (tripled, 3)):
+        compiled = torch.compile(nn.Sequential(net), backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), factor * net.conv(x))
 
 
 def test_files_beside_it_can_be_imported(write: Callable[..., str]) -> None:
@@ -458,8 +463,8 @@ def test_folders_with_files_of_one_name_are_kept_apart(write: Callable[..., str]
         write("from blocks import Block", f"{folder}/net.py")
     folder = Path(write(""))
     for name, width in (("first", 1), ("second", 2), ("first", 1)):
-        made = network(f"{folder.parent / name / 'net.py'}:Block")
-        assert made.out_features == width
+        model = network(f"{folder.parent / name / 'net.py'}:Block")
+        assert model.out_features == width
 
 
 def test_a_mended_file_is_read_anew(write: Callable[..., str]) -> None:
@@ -487,7 +492,7 @@ def test_an_own_module_of_another_name_stays(
 
 
 @pytest.mark.parametrize(
-    ("factory", "said"),
+    ("factory", "message"),
     [
         (
             "mak",
@@ -514,15 +519,15 @@ def test_an_own_module_of_another_name_stays(
         ("of_blocks", r".*\(ModuleNotFoundError: No module named 'blocks'\); .*; see line 31 of"),
     ],
 )
-def test_factories_that_fail(factory: str, said: str, write: Callable[..., str]) -> None:
-    with pytest.raises(SettingError, match=f"^{said}") as refused:
+def test_factories_that_fail(factory: str, message: str, write: Callable[..., str]) -> None:
+    with pytest.raises(SettingError, match=f"^{message}") as refused:
         network(f"{write(NET)}:{factory}")
     assert refused.value.argument == "model"
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def make(:\n", r"\(SyntaxError: invalid syntax\); allowed: a Python file .*; see line 1"),
         ("x = 1\n\ny = x / 0", r"\(ZeroDivisionError: division by zero\); .*; see line 3 of net"),
@@ -532,9 +537,9 @@ def test_factories_that_fail(factory: str, said: str, write: Callable[..., str])
         ("", r"no such factory in the file: .*; allowed: a function or class that returns an nn"),
     ],
 )
-def test_files_that_fail(text: str, said: str, write: Callable[..., str]) -> None:
+def test_files_that_fail(text: str, message: str, write: Callable[..., str]) -> None:
     before = set(sys.modules)
-    with pytest.raises(SettingError, match=said) as refused:
+    with pytest.raises(SettingError, match=message) as refused:
         network(f"{write(text)}:make")
     assert refused.value.argument == "model"
     assert "\n" not in str(refused.value)
@@ -544,13 +549,15 @@ def test_files_that_fail(text: str, said: str, write: Callable[..., str]) -> Non
 def test_files_that_are_not_there(write: Callable[..., str], tmp_path: Path) -> None:
     near = write(NET).replace("net.py", "nets.py")
     (tmp_path / "folder.py").mkdir()
-    for file, said in (
+    for file, message in (
         (near, r"nets\.py' \(No such file or directory\); .*; nearest: net\.py$"),
         (str(tmp_path / "no" / "net.py"), r"\(No such file or directory\); .*; check its path$"),
         (str(tmp_path / "folder.py"), r"folder\.py' \(Is a directory\)"),
         ("\0.py", r"'\\x00\.py' \(embedded null"),
     ):
-        with pytest.raises(SettingError, match=f"^file of a network cannot be read: got .*{said}"):
+        with pytest.raises(
+            SettingError, match=f"^file of a network cannot be read: got .*{message}"
+        ):
             from_file(file, "make")
 
 

@@ -26,13 +26,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def unlike(model: nn.Module) -> nn.Module:
     """The network with other numbers in every weight and buffer: a tensor is known by them."""
-    made = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for each in (*model.parameters(), *model.buffers()):
-            if each.is_floating_point():
-                each.copy_(torch.rand(each.shape, generator=made) + 0.5)
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
             else:
-                each.copy_(torch.randint(1, 10**9, each.shape, generator=made))
+                tensor.copy_(torch.randint(1, 10**9, tensor.shape, generator=generator))
     return model
 
 
@@ -58,18 +58,18 @@ def test_weights_stay_in_their_order_and_new_ones_are_drawn(name: str) -> None:
     away = start.at_depths(tuple(stage.min_depth for stage in start.stages))
     for layout in (some_depths(start, 3), away):
         random_state = torch.get_rng_state()
-        made, same, other = (taken(model, layout, seed) for seed in (1, 1, 2))
+        changed, same, other = (taken(model, layout, seed) for seed in (1, 1, 2))
         assert torch.equal(torch.get_rng_state(), random_state)
-        old = {print_of(each) for each in before.values()}
-        lost = {print_of(each) for each in gone(model, layout)}
-        wanted = [print_of(each) for each in before.values() if print_of(each) not in lost]
-        tensors = made.state_dict()
-        kept = [print_of(each) for each in tensors.values() if print_of(each) in old]
-        assert kept == wanted
-        new = {key: each for key, each in tensors.items() if print_of(each) not in old}
-        assert all(each.isfinite().all() for each in new.values())
+        old = {print_of(tensor) for tensor in before.values()}
+        lost = {print_of(tensor) for tensor in gone(model, layout)}
+        expected = [print_of(tensor) for tensor in before.values() if print_of(tensor) not in lost]
+        tensors = changed.state_dict()
+        kept = [print_of(tensor) for tensor in tensors.values() if print_of(tensor) in old]
+        assert kept == expected
+        new = {key: tensor for key, tensor in tensors.items() if print_of(tensor) not in old}
+        assert all(tensor.isfinite().all() for tensor in new.values())
         assert bool(new) == any(isinstance(step, Append) for step in layout.steps())
-        drawn = [key for key, each in new.items() if each.dim() > 1]
+        drawn = [key for key, tensor in new.items() if tensor.dim() > 1]
         assert bool(drawn) == bool(new)
         for key in new:
             assert torch.equal(tensors[key], same.state_dict()[key])
@@ -85,13 +85,13 @@ def test_type_mode_gradients_and_memory_format_stay(name: str) -> None:
     model.requires_grad_(False)
     start = layout_of(model)
     grown = start.at_depths(tuple(stage.depth + 1 for stage in start.stages))
-    made = taken(model, grown)
-    assert not any(each.training for each in made.modules())
-    assert {each.dtype for each in made.parameters()} == {torch.float64}
-    assert not any(each.requires_grad for each in made.parameters())
-    for each in made.parameters():
-        assert each.dim() != 4 or each.is_contiguous(memory_format=torch.channels_last)
-    assert made(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 10)
+    deeper = taken(model, grown)
+    assert not any(module.training for module in deeper.modules())
+    assert {parameter.dtype for parameter in deeper.parameters()} == {torch.float64}
+    assert not any(parameter.requires_grad for parameter in deeper.parameters())
+    for parameter in deeper.parameters():
+        assert parameter.dim() != 4 or parameter.is_contiguous(memory_format=torch.channels_last)
+    assert deeper(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 10)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -100,19 +100,19 @@ def test_the_steps_do_the_same_to_another(name: str) -> None:
     start = layout_of(model)
     middle = edited(EditedNetwork.of(model), some_depths(start, 3))
     last = edited(middle, some_depths(layout_of(middle.model), 4))
-    made, written = last.model, json.dumps(last.edits.to_json())
+    changed, written = last.model, json.dumps(last.edits.to_json())
     fresh = NETWORKS[name]()
     for step in Edits.from_json(json.loads(written)).steps:
         step.apply(fresh)
-    assert list(fresh.state_dict()) == list(made.state_dict())
-    fresh.load_state_dict(made.state_dict())
+    assert list(fresh.state_dict()) == list(changed.state_dict())
+    fresh.load_state_dict(changed.state_dict())
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(fresh.eval()(x), made.eval()(x), rtol=0, atol=0)
+        torch.testing.assert_close(fresh.eval()(x), changed.eval()(x), rtol=0, atol=0)
 
 
 def names(model: nn.Module) -> list[str]:
-    return [name for name, each in model.named_modules() if not any(each.children())]
+    return [name for name, module in model.named_modules() if not any(module.children())]
 
 
 def test_rows_are_numbered_anew() -> None:
@@ -122,7 +122,7 @@ def test_rows_are_numbered_anew() -> None:
     assert model[-1] is last
     assert [name for name, _ in model.named_children()] == [str(n) for n in range(19)]
     Append(("3",), ("3",), count=2).apply(model)
-    assert [type(each).__name__ for each in model[3:13]] == [
+    assert [type(module).__name__ for module in model[3:13]] == [
         *["Conv2d", "BatchNorm2d", "ReLU"] * 3,
         "MaxPool2d",
     ]
@@ -168,9 +168,9 @@ def test_one_object_at_many_places_stays_at_all() -> None:
     act = model[1]
     Remove(("9",)).apply(model)
     Append(("2",), ("2",)).apply(model)
-    kinds = "".join({nn.Conv2d: "c", nn.ReLU: "r"}.get(type(each), ".") for each in model)
+    kinds = "".join({nn.Conv2d: "c", nn.ReLU: "r"}.get(type(module), ".") for module in model)
     assert kinds == "crcrcr.crcrcr..."
-    assert sum(each is act for each in model) == 5
+    assert sum(module is act for module in model) == 5
 
 
 def test_elsewhere_a_place_is_held() -> None:
@@ -180,7 +180,7 @@ def test_elsewhere_a_place_is_held() -> None:
     Append(("layers.1",), ("layers.1",), activation="silu", count=2).apply(model)
     assert len(model.layers) == 6
     assert isinstance(model.layers[4], nn.Identity)
-    assert [type(each) for each in model.layers[1]] == [
+    assert [type(module) for module in model.layers[1]] == [
         nn.Conv2d,
         nn.SiLU,
         nn.Conv2d,
@@ -196,8 +196,8 @@ def test_bare_layers_are_activated_as_the_network_does() -> None:
         start = layout_of(model)
         grown = start.at_depths((*start.depths[:-1], start.depths[-1] + 1))
         (step,) = grown.steps()
-        made = taken(model, grown).get_submodule(step.behind[0])
-        assert [type(each) for each in made] == [nn.Conv2d, kind, nn.Conv2d]
+        copies = taken(model, grown).get_submodule(step.behind[0])
+        assert [type(module) for module in copies] == [nn.Conv2d, kind, nn.Conv2d]
 
 
 def test_blocks_that_stand_alone_are_put_in_a_row() -> None:
@@ -211,7 +211,7 @@ def test_blocks_that_stand_alone_are_put_in_a_row() -> None:
 
     model = Root()
     Append(("second",), ("second",), activation="relu").apply(model)
-    assert [type(each) for each in model.second] == [BasicBlock, BasicBlock]
+    assert [type(module) for module in model.second] == [BasicBlock, BasicBlock]
     assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 4, 4)
 
 
@@ -219,8 +219,8 @@ def test_nothing_goes_along_from_a_layer_to_a_block() -> None:
     # The norm and the activation before the first block are those of the convolution.
     model = NETWORKS["separable blocks"]()
     start = layout_of(model)
-    made = taken(model, start.at_depths((3, 4)))
-    assert [type(each).__name__ for each in made[:5]] == [
+    deeper = taken(model, start.at_depths((3, 4)))
+    assert [type(module).__name__ for module in deeper[:5]] == [
         "Conv2d",
         "BatchNorm2d",
         "ReLU",
@@ -232,14 +232,14 @@ def test_nothing_goes_along_from_a_layer_to_a_block() -> None:
 def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
     model = NETWORKS["pre-activated"]()
     start = layout_of(model)
-    made = taken(model, start.at_depths((2, 2)))
-    assert [type(each).__name__ for each in made[-5:-2]] == [
+    changed = taken(model, start.at_depths((2, 2)))
+    assert [type(module).__name__ for module in changed[-5:-2]] == [
         "BatchNorm2d",
         "ReLU",
         "AdaptiveAvgPool2d",
     ]
-    assert made[-5] is not None
-    assert torch.equal(made[-5].weight, model[-5].weight)
+    assert changed[-5] is not None
+    assert torch.equal(changed[-5].weight, model[-5].weight)
 
 
 def test_what_a_unit_shares_inside_its_copy_shares() -> None:
@@ -249,25 +249,25 @@ def test_what_a_unit_shares_inside_its_copy_shares() -> None:
             self.a, self.b = (nn.Conv2d(4, 4, 3, padding=1) for _ in "ab")
             self.b.weight = self.a.weight
 
-    (made,) = copy_of_unit(nn.Sequential(Tied()), ("0",)).values()
-    assert made.a.weight is made.b.weight
+    (copied,) = copy_of_unit(nn.Sequential(Tied()), ("0",)).values()
+    assert copied.a.weight is copied.b.weight
 
 
 def test_statistics_without_weights_are_drawn_anew() -> None:
     model = unlike(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)))
-    made = copy_of_unit(model, ("0",))
-    assert torch.equal(made["1"].running_mean, torch.zeros(3))
-    assert made["1"].num_batches_tracked == 0
+    copied = copy_of_unit(model, ("0",))
+    assert torch.equal(copied["1"].running_mean, torch.zeros(3))
+    assert copied["1"].num_batches_tracked == 0
 
 
 def test_weights_made_of_others_are_drawn_anew() -> None:
     norm = nn.utils.parametrizations.weight_norm
     model = nn.Sequential(norm(nn.Conv2d(3, 3, 3)), norm(nn.Linear(3, 3)))
     (conv,), (linear,) = (copy_of_unit(model, (name,)).values() for name in "01")
-    for made, old in ((conv, model[0]), (linear, model[1])):
-        assert made.weight.shape == old.weight.shape
-        assert not torch.equal(made.weight, old.weight)
-        assert made.weight.isfinite().all()
+    for copied, old in ((conv, model[0]), (linear, model[1])):
+        assert copied.weight.shape == old.weight.shape
+        assert not torch.equal(copied.weight, old.weight)
+        assert copied.weight.isfinite().all()
     with pytest.raises(SettingError, match="got weights made of others at 8 channels"):
         copy_of_unit(model, ("0",), 8)
 

@@ -45,48 +45,48 @@ NETWORKS: list[Callable[[], nn.Module]] = [
 ]
 
 
-def image_of(made: Callable[[], nn.Module]) -> tuple[int, ...]:
-    return (3, 20) if made is odd.Line else IMAGE
+def image_of(factory: Callable[[], nn.Module]) -> tuple[int, ...]:
+    return (3, 20) if factory is odd.Line else IMAGE
 
 
-@pytest.mark.parametrize("made", NETWORKS, ids=lambda made: made.__name__)
-def test_counts_are_those_of_torch(made: Callable[[], nn.Module]) -> None:
-    model, image = made().eval(), image_of(made)
+@pytest.mark.parametrize("factory", NETWORKS, ids=lambda factory: factory.__name__)
+def test_counts_are_those_of_torch(factory: Callable[[], nn.Module]) -> None:
+    model, image = factory().eval(), image_of(factory)
     report = analyze(model, image)
     assert report.params == sum(parameter.numel() for parameter in model.parameters())
     layers = [*(entry.layer for entry in report.layers), *report.gates, *report.head]
-    other = {odd.Attention: 16}.get(made, 0)  # the token
+    other = {odd.Attention: 16}.get(factory, 0)  # the token
     assert report.other_params == report.params - sum(layer.params for layer in layers) == other
     # With gradients, and in plain products, attention runs as operators that torch counts.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(torch.zeros(1, *image))
-    products = 2 * 2 * 2 * 17 * 17 * 8 if made is odd.Attention else 0
+    products = 2 * 2 * 2 * 17 * 17 * 8 if factory is odd.Attention else 0
     assert 2 * report.macs + products == counter.get_total_flops()
     named = [note for note in report.notes if "not counted" in note]
     assert len(named) == bool(products)
     assert trace(model, image).how == "export"
 
 
-@pytest.mark.parametrize("made", NETWORKS, ids=lambda made: made.__name__)
-def test_the_module_stays_as_it_was(made: Callable[[], nn.Module]) -> None:
-    model = made()
+@pytest.mark.parametrize("factory", NETWORKS, ids=lambda factory: factory.__name__)
+def test_the_module_stays_as_it_was(factory: Callable[[], nn.Module]) -> None:
+    model = factory()
     next(iter(model.children()), model).eval()
     calls: list[str] = []
     model.register_forward_hook(lambda *_: calls.append("after"))
     modes = [module.training for module in model.modules()]
     hooks = [copy.copy(module._forward_hooks) for module in model.modules()]
-    before = {name: each.clone() for name, each in model.state_dict().items()}
-    ids = {name: id(each) for name, each in model.named_parameters()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ids = {name: id(parameter) for name, parameter in model.named_parameters()}
     grads = torch.is_grad_enabled()
-    analyze(model, image_of(made))
+    analyze(model, image_of(factory))
     assert [module.training for module in model.modules()] == modes
     assert [module._forward_hooks for module in model.modules()] == hooks
-    assert {name: id(each) for name, each in model.named_parameters()} == ids
+    assert {name: id(parameter) for name, parameter in model.named_parameters()} == ids
     after = model.state_dict()
     assert list(after) == list(before)
-    assert all(torch.equal(after[name], each) for name, each in before.items())
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert torch.is_grad_enabled() == grads
-    assert model(torch.zeros(1, *image_of(made))) is not None
+    assert model(torch.zeros(1, *image_of(factory))) is not None
 
 
 def names_of(model: nn.Module) -> list[str]:
@@ -113,9 +113,9 @@ def test_weights_are_counted_once_and_work_is_counted_always() -> None:
     assert trace(odd.Parametrized(), IMAGE).layers[0].params == 8 * 28 + 8
 
 
-@pytest.mark.parametrize(("made", "gate"), [(odd.ChannelGate, "gate"), (odd.PixelGate, "gate")])
-def test_layers_that_only_scale_are_gates(made: Callable[[], nn.Module], gate: str) -> None:
-    report = analyze(made(), IMAGE)
+@pytest.mark.parametrize(("factory", "gate"), [(odd.ChannelGate, "gate"), (odd.PixelGate, "gate")])
+def test_layers_that_only_scale_are_gates(factory: Callable[[], nn.Module], gate: str) -> None:
+    report = analyze(factory(), IMAGE)
     assert [layer.name for layer in report.gates] == [gate]
     assert [(entry.layer.name, entry.field.size) for entry in report.layers] == [
         ("a", (3, 3)),

@@ -56,9 +56,9 @@ class Leaves(nn.Module):
         return last(last(self.head[:2](x.mean((2, 3)))))
 
 
-@pytest.mark.parametrize("made", [OwnFunction, Leaves])
-def test_counts_are_those_of_torch(made: type[nn.Module]) -> None:
-    model = made().eval()
+@pytest.mark.parametrize("factory", [OwnFunction, Leaves])
+def test_counts_are_those_of_torch(factory: type[nn.Module]) -> None:
+    model = factory().eval()
     graph = trace(model, IMAGE)
     assert graph.how == "hooks"
     assert graph.notes == (f"{NOTE}.numpy() is not supported for tensor subclasses.",)

@@ -54,7 +54,7 @@ class Run:
         self._beside = set() if type(model).__name__ == "ConvNeXt" else BESIDE
         hooks = [
             module.register_forward_hook(
-                lambda module, given, _, name=name: self._see(name, module, given[0])
+                lambda module, inputs, _, name=name: self._see(name, module, inputs[0])
             )
             for name, module in model.named_modules()
             if isinstance(module, (*LAYERS, nn.MaxPool2d, nn.AvgPool2d))
@@ -71,8 +71,8 @@ class Run:
         if pixels in ((), (1, 1)) or self._beside & set(name.split(".")):
             return
         (size, stride, dilation) = (
-            next(iter(each)) if isinstance(each, tuple) else each
-            for each in (
+            next(iter(value)) if isinstance(value, tuple) else value
+            for value in (
                 getattr(module, "kernel_size", 1),
                 getattr(module, "stride", 1),
                 getattr(module, "dilation", 1),
@@ -111,7 +111,7 @@ def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]
         if name not in run.called
         for parameter in module.parameters(recurse=False)
     }
-    assert report.other_params == sum(each.numel() for each in other)
+    assert report.other_params == sum(parameter.numel() for parameter in other)
     layers = [*(entry.layer for entry in report.layers), *report.gates, *report.head]
     assert sum(layer.params for layer in layers) + report.other_params == report.params
 
@@ -126,8 +126,8 @@ def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]
         assert all(unit.gain is not None and unit.gain >= 0 for unit in stage.units[1:])
 
     widest = [max(entry.receptive[axis] for entry in report.layers) for axis in (0, 1)]
-    known = KNOWN.get(entry.model, widest[0])
-    assert widest == [known, known] or entry.image[1] == 32
+    receptive = KNOWN.get(entry.model, widest[0])
+    assert widest == [receptive, receptive] or entry.image[1] == 32
     if entry.model != "torchvision:inception_v3":  # its branches are of many depths
         assert widest == [run.receptive, run.receptive]
 

@@ -25,12 +25,12 @@ from ifspace.nn import named_network
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def found(model: nn.Module, image: tuple[int, ...]) -> tuple[Unit, ...]:
+def units_in(model: nn.Module, image: tuple[int, ...]) -> tuple[Unit, ...]:
     return units_of(trace(model, image), model)
 
 
 def names(model: nn.Module, image: tuple[int, ...]) -> list[str]:
-    return [unit.name for unit in found(model, image)]
+    return [unit.name for unit in units_in(model, image)]
 
 
 class Block(nn.Module):
@@ -57,7 +57,7 @@ def depthwise(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
 def test_layers_that_see_everything_are_units_of_their_own() -> None:
     row = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 8), nn.MaxPool2d(2), conv(8, 8))
     assert names(row, (3, 8, 8)) == ["0", "2", "4"]
-    first, second, third = found(row, (3, 8, 8))
+    first, second, third = units_in(row, (3, 8, 8))
     assert (first.nodes, first.inputs, first.output) == ((1,), (0,), 1)
     assert (second.nodes, second.inputs, second.output) == ((2,), (1,), 2)
     # The pooled map enters.
@@ -67,11 +67,11 @@ def test_layers_that_see_everything_are_units_of_their_own() -> None:
 def test_consecutive_layers_are_a_unit_until_all_channels_are_seen() -> None:
     row = nn.Sequential(conv(3, 8), *depthwise(8, 8), *depthwise(8, 16, 2), nn.Conv2d(16, 8, 1))
     assert names(row, (3, 8, 8)) == ["0", "1 … 4", "6 … 9", "11"]
-    assert [len(unit.nodes) for unit in found(row, (3, 8, 8))] == [1, 2, 2, 1]
+    assert [len(unit.nodes) for unit in units_in(row, (3, 8, 8))] == [1, 2, 2, 1]
     shuffled = nn.Sequential(
         nn.Conv2d(8, 8, 1, groups=4), nn.ChannelShuffle(4), conv(8, 8, groups=2), conv(8, 8)
     )
-    assert [unit.nodes for unit in found(shuffled, (8, 6, 6))] == [(1, 3), (4,)]
+    assert [unit.nodes for unit in units_in(shuffled, (8, 6, 6))] == [(1, 3), (4,)]
 
 
 def test_a_run_does_not_go_on_behind_a_pool() -> None:
@@ -86,7 +86,7 @@ def test_a_run_does_not_go_on_behind_a_pool() -> None:
 def test_a_module_that_joins_feature_maps_is_a_unit() -> None:
     net = nn.Sequential(OrderedDict(stem=conv(3, 8), one=Block(8), two=Block(8)))
     assert names(net, (3, 8, 8)) == ["stem", "one", "two"]
-    _, one, two = found(net, (3, 8, 8))
+    _, one, two = units_in(net, (3, 8, 8))
     assert (len(one.nodes), one.inputs) == (2, (1,))
     assert two.inputs == (one.output,)
 
@@ -147,7 +147,7 @@ def test_shared_modules_are_units_by_any_name() -> None:
             return self.two(self.one(self.stem(x)))
 
     net = Shares()
-    units = found(net, (3, 8, 8))
+    units = units_in(net, (3, 8, 8))
     assert [node for unit in units for node in unit.nodes] == [
         node.index for node in trace(net, (3, 8, 8)).nodes if node.layer
     ]
@@ -161,7 +161,7 @@ def test_a_module_with_weights_of_its_own_and_layers_is_one_unit() -> None:
 
 def test_a_strided_block_is_one_unit_and_what_enters_it_enters_once() -> None:
     net = nn.Sequential(conv(3, 8), BasicBlock(8, 12, 2), BasicBlock(12, 12, 1))
-    first, second, third = found(net, (3, 8, 8))
+    first, second, third = units_in(net, (3, 8, 8))
     assert (second.name, len(second.nodes), second.inputs) == ("1", 3, (first.output,))
     assert (third.name, third.inputs) == ("2", (second.output,))
 
@@ -176,7 +176,7 @@ def test_a_pool_at_the_end_is_not_the_output() -> None:
             return self.pool(x + self.two(self.one(x)))
 
     net = nn.Sequential(Pooled(), Pooled())
-    first, second = found(net, (8, 8, 8))
+    first, second = units_in(net, (8, 8, 8))
     nodes = trace(net, (8, 8, 8)).nodes
     assert nodes[first.output].size == (8, 8)
     assert [nodes[number].size for number in second.inputs] == [(4, 4)]
@@ -207,7 +207,7 @@ BLOCKS = {
 def test_units_of_the_zoo_are_its_blocks(model: str) -> None:
     entry = next(entry for entry in ZOO if entry.model == model)
     net = on_meta(entry)
-    units = found(net, entry.small if next(net.parameters()).is_meta else entry.image)
+    units = units_in(net, entry.small if next(net.parameters()).is_meta else entry.image)
     assert [unit.name for unit in units][:3] == BLOCKS[model]
     # Every layer is in one unit, and every unit has the modules that hold it.
     layers = [
@@ -410,10 +410,10 @@ def test_a_stage_of_constants_alone_is_no_error() -> None:
             self.a = conv(3, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            made = x.new_zeros(x.shape)
-            made[:, :1] = x[:, :1]
-            made[:, :2] = torch.zeros_like(made[:, :2])
-            return self.a(made)
+            padded = x.new_zeros(x.shape)
+            padded[:, :1] = x[:, :1]
+            padded[:, :2] = torch.zeros_like(padded[:, :2])
+            return self.a(padded)
 
     (stage,) = stages(Constant())
     assert (stage.side, stage.channels) == ((16, 16), 0)
@@ -437,8 +437,8 @@ STAGES = {
 @pytest.mark.parametrize("model", STAGES)
 def test_stages_of_the_zoo(model: str) -> None:
     entry = next(entry for entry in ZOO if entry.model == model)
-    found = stages(on_meta(entry), entry.image)
+    zoo_stages = stages(on_meta(entry), entry.image)
     sides, channels, depths = STAGES[model]
-    assert [stage.side for stage in found] == [(side, side) for side in sides]
-    assert [stage.channels for stage in found] == channels
-    assert [len(stage.units) for stage in found] == depths
+    assert [stage.side for stage in zoo_stages] == [(side, side) for side in sides]
+    assert [stage.channels for stage in zoo_stages] == channels
+    assert [len(stage.units) for stage in zoo_stages] == depths

@@ -24,19 +24,19 @@ def images(many: int = 8, channels: int = 3, side: int = 32) -> Tensor:
 
 def read_by(model: nn.Module, name: str, x: Tensor) -> Tensor:
     """What a layer reads in a network, in evaluation."""
-    found = []
+    inputs = []
     layer = model.get_submodule(name)
-    hook = layer.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     with torch.no_grad():
         trained = model.training
         model.eval()(x)
         model.train(trained)
     hook.remove()
-    return found[0]
+    return inputs[0]
 
 
-def remaining(y: Tensor, found: Tensor) -> float:
-    return float((y - found).square().sum() / y.square().sum())
+def remaining(y: Tensor, output: Tensor) -> float:
+    return float((y - output).square().sum() / y.square().sum())
 
 
 @pytest.mark.slow
@@ -46,12 +46,12 @@ def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: 
     torch.manual_seed(0)
     model = make()
     final = decompose(model, IMAGE, Blocks(block), warm_start=True)
-    assert [fit.name for fit in final.fits] == [each.name for each in final.plan.replaced]
-    for each in final.fits:
+    assert [fit.name for fit in final.fits] == [layer.name for layer in final.plan.replaced]
+    for fit in final.fits:
         # The best number before a block leaves no more than 0, and no more than 1.
-        assert each.scaled <= min(1.0, each.random) + 1e-6
-        assert each.error < 0.9 * each.scaled
-        assert each.unseen < each.scaled
+        assert fit.scaled <= min(1.0, fit.random) + 1e-6
+        assert fit.error < 0.9 * fit.scaled
+        assert fit.unseen < fit.scaled
 
 
 @pytest.mark.slow
@@ -60,31 +60,31 @@ def test_what_is_said_is_what_remains():
     x = images(3)  # none is kept out, and all maps are small enough to be kept whole
     blocks = Blocks("DW+RPW(2,1/2)+SH(4)")
     final, random = decompose(model, IMAGE, blocks, warm_start=x), decompose(model, IMAGE, blocks)
-    for each in final.fits:
-        read = read_by(model, each.name, x)
-        y = model.get_submodule(each.name)(read)
-        before, behind = (other.model.get_submodule(each.name).eval() for other in (random, final))
+    for fit in final.fits:
+        read = read_by(model, fit.name, x)
+        y = model.get_submodule(fit.name)(read)
+        before, behind = (other.model.get_submodule(fit.name).eval() for other in (random, final))
         with torch.no_grad():
-            assert each.pixels == y[:, 0].numel()
-            assert each.unseen is None
-            assert each.error == pytest.approx(remaining(y, behind(read)), rel=1e-3)
-            assert each.random == pytest.approx(remaining(y, before(read)), rel=1e-3)
+            assert fit.pixels == y[:, 0].numel()
+            assert fit.unseen is None
+            assert fit.error == pytest.approx(remaining(y, behind(read)), rel=1e-3)
+            assert fit.random == pytest.approx(remaining(y, before(read)), rel=1e-3)
             scaled = before(read) * (before(read) * y).sum() / before(read).square().sum()
-            assert each.scaled == pytest.approx(remaining(y, scaled), rel=1e-3)
+            assert fit.scaled == pytest.approx(remaining(y, scaled), rel=1e-3)
 
 
 def test_images_kept_out_are_not_fitted_to():
     model, x = vgg(), images(8)
     blocks = Blocks("DW+PW")
     final = decompose(model, IMAGE, blocks, warm_start=x, names="3")
-    made, (fit,) = final.model, final.fits
+    decomposed, (fit,) = final.model, final.fits
     read = read_by(model, "3", x)
     with torch.no_grad():
-        y, found = model[3](read), made[3].eval()(read)
-    assert fit.error == pytest.approx(remaining(y[:6], found[:6]), rel=1e-3)
-    assert fit.unseen == pytest.approx(remaining(y[6:], found[6:]), rel=1e-3)
+        y, output = model[3](read), decomposed[3].eval()(read)
+    assert fit.error == pytest.approx(remaining(y[:6], output[:6]), rel=1e-3)
+    assert fit.unseen == pytest.approx(remaining(y[6:], output[6:]), rel=1e-3)
     other = decompose(model, IMAGE, blocks, warm_start=torch.cat([x[:6], -x[6:]]), names="3").model
-    assert torch.equal(other[3].layer1.weight, made[3].layer1.weight)
+    assert torch.equal(other[3].layer1.weight, decomposed[3].layer1.weight)
 
 
 def test_what_a_block_can_be_it_becomes():
@@ -104,15 +104,17 @@ def test_batch_norm_inside_changes_nothing_on_these_inputs(style):
     torch.manual_seed(0)
     model, x = resnet18(), images(3)
     blocks = Blocks("DW+RPW(2,1/2)+GPW(2)")
-    made = decompose(model, IMAGE, blocks, warm_start=x, style=style, names="4.conv1")
-    block = made.model.get_submodule("4.conv1").eval()
+    decomposed = decompose(model, IMAGE, blocks, warm_start=x, style=style, names="4.conv1")
+    block = decomposed.model.get_submodule("4.conv1").eval()
     read = read_by(model, "4.conv1", x)
-    norms = {name: each for name, each in block.named_modules() if isinstance(each, nn.BatchNorm2d)}
+    norms = {
+        name: child for name, child in block.named_modules() if isinstance(child, nn.BatchNorm2d)
+    }
     assert norms
 
-    def unchanged(norm: nn.Module, given: tuple[Tensor], y: Tensor) -> None:
-        torch.testing.assert_close(y, given[0], rtol=1e-3, atol=1e-3)
-        mean = given[0].mean((0, 2, 3))
+    def unchanged(norm: nn.Module, inputs: tuple[Tensor], y: Tensor) -> None:
+        torch.testing.assert_close(y, inputs[0], rtol=1e-3, atol=1e-3)
+        mean = inputs[0].mean((0, 2, 3))
         torch.testing.assert_close(norm.running_mean, mean, rtol=1e-3, atol=1e-3)
 
     for norm in norms.values():
@@ -132,10 +134,10 @@ def test_the_network_and_torchs_generator_stay():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert model.training
-    assert all(not each._forward_pre_hooks for each in model.modules())
+    assert all(not child._forward_pre_hooks for child in model.modules())
     assert one.fits == same.fits
     assert one.model.training
-    assert all(each.requires_grad for each in one.model.parameters())
+    assert all(parameter.requires_grad for parameter in one.model.parameters())
 
 
 def test_what_runs_twice_is_fitted_to_its_first_call():
@@ -148,7 +150,7 @@ def test_what_runs_twice_is_fitted_to_its_first_call():
 def test_other_types_keep_their_type():
     model = vgg(batch_norm=False).to(torch.bfloat16)
     final = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=True, names="2")
-    assert {each.dtype for each in final.model.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in final.model.parameters()} == {torch.bfloat16}
     (fit,) = final.fits
     assert fit.error < 0.9 * fit.scaled
 
@@ -191,8 +193,8 @@ def test_few_pixels_do_not_lead_astray():
 def test_progress_is_reported():
     calls: list[tuple[int, int]] = []
     model = vgg()
-    made = decompose(model, IMAGE, Blocks("DW+PW"), names=["3", "7"]).model
-    fit_blocks(model, made, ["3", "7"], images(), progress=lambda *call: calls.append(call))
+    decomposed = decompose(model, IMAGE, Blocks("DW+PW"), names=["3", "7"]).model
+    fit_blocks(model, decomposed, ["3", "7"], images(), progress=lambda *call: calls.append(call))
     assert calls == [(0, 2), (1, 2), (2, 2)]
 
 
@@ -203,16 +205,16 @@ def test_random_images_have_the_type_of_the_network():
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "said"),
+    ("warm_start", "error", "message"),
     [
         (torch.zeros(2, 5, 32, 32), KernelError, r"the network does not take these images: got \["),
         (torch.zeros(2, 3, 32, 32, device="meta"), SettingError, "^nothing to fit"),
         ([1, 2], SettingError, "wrong warm_start: got list"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(given, error, said: str):
+def test_images_that_do_not_fit_are_refused(warm_start, error, message: str):
     model = vgg()
-    with pytest.raises(error, match=said) as refused:
-        decompose(model, IMAGE, Blocks("DW+PW"), warm_start=given)
+    with pytest.raises(error, match=message) as refused:
+        decompose(model, IMAGE, Blocks("DW+PW"), warm_start=warm_start)
     assert "\n" not in str(refused.value)
-    assert all(not each._forward_pre_hooks for each in model.modules())
+    assert all(not child._forward_pre_hooks for child in model.modules())

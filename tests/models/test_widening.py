@@ -74,7 +74,7 @@ def rolling(c_in: int, c_out: int, stride: int) -> nn.Module:
 UNITS: dict[str, tuple[Callable[[int, int, int], nn.Module], int]] = {
     "layer": (conv, 9 * 16 * 16 + 16),
     "row": (lambda c_in, c_out, _: nn.Sequential(*plain(c_in, c_out)), 9 * 16 * 16 + 3 * 16),
-    "separable": (lambda *each: nn.Sequential(*separable(*each)), 16 * 9 + 2 * 16 + 256 + 2 * 16),
+    "separable": (lambda *sizes: nn.Sequential(*separable(*sizes)), 16 * 9 + 2 * 16 + 256 + 2 * 16),
     "separable class": (Separable, 16 * 9 + 2 * 16 + 256 + 2 * 16),
     "basic": (BasicBlock, 2 * 9 * 256 + 256 + 3 * 2 * 16),
     # All inner widths are 4: only what reads the input follows.
@@ -106,12 +106,12 @@ UNITS: dict[str, tuple[Callable[[int, int, int], nn.Module], int]] = {
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_that_keeps_its_width(name: str, stride: int) -> None:
-    make, wanted = UNITS[name]
-    made = widened({"a": make(8, 16, stride)}, 16)
-    assert list(made) == ["a"]
-    assert params(made["a"]) == wanted
+    make, count = UNITS[name]
+    wide = widened({"a": make(8, 16, stride)}, 16)
+    assert list(wide) == ["a"]
+    assert params(wide["a"]) == count
     x = torch.randn(2, 16, 9, 9)
-    assert made["a"].eval()(x).shape == x.shape
+    assert wide["a"].eval()(x).shape == x.shape
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -119,26 +119,26 @@ def test_what_keeps_its_width_loses_its_stride_alone(name: str) -> None:
     if name in ("shuffled", "free"):
         return
     unit = UNITS[name][0](16, 16, 2)
-    weights = {key: each.shape for key, each in unit.state_dict().items()}
-    made = widened({"a": unit}, 16)["a"]
+    weights = {key: tensor.shape for key, tensor in unit.state_dict().items()}
+    wide = widened({"a": unit}, 16)["a"]
     if name != "our residual":
-        assert {key: each.shape for key, each in made.state_dict().items()} == weights
-    assert made.eval()(torch.zeros(1, 16, 9, 9)).shape == (1, 16, 9, 9)
+        assert {key: tensor.shape for key, tensor in wide.state_dict().items()} == weights
+    assert wide.eval()(torch.zeros(1, 16, 9, 9)).shape == (1, 16, 9, 9)
 
 
 def test_a_unit_of_several_modules_is_one() -> None:
     parts = dict(enumerate(separable(8, 16)))
-    made = widened({str(key): each for key, each in parts.items()}, 16)
-    assert [type(each) for each in made.values()] == [type(each) for each in parts.values()]
-    assert made["0"].groups == made["1"].num_features == made["3"].in_channels == 16
+    wide = widened({str(key): module for key, module in parts.items()}, 16)
+    assert [type(module) for module in wide.values()] == [type(module) for module in parts.values()]
+    assert wide["0"].groups == wide["1"].num_features == wide["3"].in_channels == 16
 
 
 def test_inner_layers_of_the_same_width_stay() -> None:
     # 4 channels inside, as many as come in: not all that reads 4 reads the input.
     unit = bottleneck(4, 16, 1)
-    made = widened({"a": unit}, 16)["a"]
-    assert [made.conv1.in_channels, made.conv2.in_channels, made.conv3.in_channels] == [16, 4, 4]
-    assert made(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
+    wide = widened({"a": unit}, 16)["a"]
+    assert [wide.conv1.in_channels, wide.conv2.in_channels, wide.conv3.in_channels] == [16, 4, 4]
+    assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
 
 
 def test_a_gate_of_another_map_stays() -> None:
@@ -155,15 +155,15 @@ def test_a_gate_of_another_map_stays() -> None:
 
     unit = Wide()
     gate = copy.deepcopy(unit.gate)
-    made = widened({"a": unit}, 16)["a"]
-    assert str(made.gate) == str(gate)
-    assert torch.equal(made.gate[0].weight, gate[0].weight)
-    assert made(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
+    wide = widened({"a": unit}, 16)["a"]
+    assert str(wide.gate) == str(gate)
+    assert torch.equal(wide.gate[0].weight, gate[0].weight)
+    assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
 
 
 def test_lines_of_pixels() -> None:
-    made = widened({"a": nn.Conv1d(8, 16, 3, 2, 1), "b": nn.BatchNorm1d(16)}, 16)
-    assert nn.Sequential(*made.values())(torch.zeros(2, 16, 9)).shape == (2, 16, 9)
+    wide = widened({"a": nn.Conv1d(8, 16, 3, 2, 1), "b": nn.BatchNorm1d(16)}, 16)
+    assert nn.Sequential(*wide.values())(torch.zeros(2, 16, 9)).shape == (2, 16, 9)
     ours = build("DW+PW", 8, 16, stride=2)
     assert widened({"a": ours}, 16)["a"](torch.zeros(2, 16, 9, 9)).shape == (2, 16, 9, 9)
 
@@ -171,25 +171,25 @@ def test_lines_of_pixels() -> None:
 def test_type_device_and_gradients_stay() -> None:
     unit = BasicBlock(8, 16, 2).to("meta", torch.bfloat16).eval()
     unit.conv1.requires_grad_(False)
-    made = widened({"a": unit}, 16)["a"]
-    assert {(each.dtype, each.device.type) for each in made.parameters()} == {
+    wide = widened({"a": unit}, 16)["a"]
+    assert {(parameter.dtype, parameter.device.type) for parameter in wide.parameters()} == {
         (torch.bfloat16, "meta")
     }
-    assert (made.conv1.weight.requires_grad, made.conv2.weight.requires_grad) == (False, True)
-    assert not any(each.training for each in made.modules())
+    assert (wide.conv1.weight.requires_grad, wide.conv2.weight.requires_grad) == (False, True)
+    assert not any(module.training for module in wide.modules())
 
 
 def test_only_what_has_another_size_is_made_anew() -> None:
     unit = BasicBlock(8, 16, 2)
     second, norm = unit.conv2.weight, unit.bn1.weight
-    made = widened({"a": unit}, 16)["a"]
-    assert made.conv2.weight is second
-    assert made.bn1.weight is norm
-    assert made.conv1.weight.shape == (16, 16, 3, 3)
+    wide = widened({"a": unit}, 16)["a"]
+    assert wide.conv2.weight is second
+    assert wide.bn1.weight is norm
+    assert wide.conv1.weight.shape == (16, 16, 3, 3)
 
 
 @pytest.mark.parametrize(
-    ("unit", "channels", "said"),
+    ("unit", "channels", "message"),
     [
         (nn.Conv2d(12, 16, 3, groups=4), 18, "4 groups at 18 channels"),
         (nn.Sequential(nn.GroupNorm(4, 8), conv(8, 18)), 18, "4 groups at 18 channels"),
@@ -198,9 +198,9 @@ def test_only_what_has_another_size_is_made_anew() -> None:
         (nn.Sequential(nn.PReLU(8), conv(8, 16)), 16, "RuntimeError at 16 channels"),
     ],
 )
-def test_units_that_take_no_other_width(unit: nn.Module, channels: int, said: str) -> None:
+def test_units_that_take_no_other_width(unit: nn.Module, channels: int, message: str) -> None:
     refused = r"^a unit that no copy can follow: got "
-    with pytest.raises(SettingError, match=refused + said) as error:
+    with pytest.raises(SettingError, match=refused + message) as error:
         widened({"a": unit}, channels)
     assert "\n" not in str(error.value)
 
@@ -214,8 +214,8 @@ def test_blocks_of_groups_that_do_not_divide() -> None:
 
 def test_a_layer_that_puts_its_channels_behind_others_leaves_more() -> None:
     # What comes out is not checked here: `Units.widened` traces it.
-    made = widened({"a": _DenseLayer(8, 4, 2, 0.0)}, 16)["a"]
-    assert made(torch.zeros(1, 16, 5, 5)).shape == (1, 4, 5, 5)
+    wide = widened({"a": _DenseLayer(8, 4, 2, 0.0)}, 16)["a"]
+    assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 4, 5, 5)
 
 
 def test_nothing_is_run_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,10 +238,10 @@ def test_a_copy_without_values_is_the_same_elsewhere() -> None:
     model = nn.Sequential(*plain(3, 8))
     model[0].weight.requires_grad_(False)
     model.append(model[0])
-    made = without_values(model)
-    assert made[3] is made[0]
-    assert all(each.is_meta for each in (*made.parameters(), *made.buffers()))
-    assert [each.requires_grad for each in made.parameters()] == [
-        each.requires_grad for each in model.parameters()
+    copied = without_values(model)
+    assert copied[3] is copied[0]
+    assert all(tensor.is_meta for tensor in (*copied.parameters(), *copied.buffers()))
+    assert [parameter.requires_grad for parameter in copied.parameters()] == [
+        parameter.requires_grad for parameter in model.parameters()
     ]
-    assert not any(each.is_meta for each in model.parameters())
+    assert not any(parameter.is_meta for parameter in model.parameters())

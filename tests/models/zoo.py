@@ -38,13 +38,13 @@ class Entry:
 
 def _of(package: str, rows: str) -> list[Entry]:
     """Rows of: name, image side, small side, parameters."""
-    made = []
+    entries = []
     for row in rows.strip().splitlines():
         name, side, small, params = row.split()
         model = f"{package}:{name}" if package else name
-        image, less = ((3, int(each), int(each)) for each in (side, small))
-        made.append(Entry(model, image, less, int(params.replace(",", ""))))
-    return made
+        image, less = ((3, int(pixels), int(pixels)) for pixels in (side, small))
+        entries.append(Entry(model, image, less, int(params.replace(",", ""))))
+    return entries
 
 
 TORCHVISION = _of(
@@ -126,10 +126,10 @@ def build(entry: Entry) -> nn.Module:
 
     Do not change it, nor its mode: take a deep copy.
     """
-    made = _ALIVE.get(str(entry))
-    if made is None:
-        made = _ALIVE[str(entry)] = network(entry.model, entry.image, seed=0)
-    return made
+    model = _ALIVE.get(str(entry))
+    if model is None:
+        model = _ALIVE[str(entry)] = network(entry.model, entry.image, seed=0)
+    return model
 
 
 def on_meta(entry: Entry) -> nn.Module:

@@ -178,12 +178,12 @@ def test_blocks_of_sequences():
 def test_a_training_step_lowers_the_loss(style):
     torch.manual_seed(0)
     module = build(MIXED, 16, 32, style=style)
-    x, wanted = torch.randn(8, 16, 6, 6), torch.rand(8, 32, 6, 6)
+    x, target = torch.randn(8, 16, 6, 6), torch.rand(8, 32, 6, 6)
     optimizer = torch.optim.SGD(module.parameters(), 0.5)
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = nn.functional.mse_loss(module(x), wanted)
+        loss = nn.functional.mse_loss(module(x), target)
         loss.backward()
         assert all(p.grad is not None and p.grad.any() for p in module.parameters())
         optimizer.step()
@@ -221,10 +221,10 @@ def test_torch_compile_captures_a_block_whole(backend):
     compiled = torch.compile(module, backend=backend, fullgraph=True)
     x = torch.randn(2, 16, 6, 6, requires_grad=True)
     expected = module(x)
-    (wanted,) = torch.autograd.grad(expected.square().sum(), x)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), x)
     y = compiled(x)
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(torch.autograd.grad(y.square().sum(), x)[0], wanted)
+    torch.testing.assert_close(torch.autograd.grad(y.square().sum(), x)[0], gradient)
 
 
 def test_torch_export_with_a_dynamic_batch():

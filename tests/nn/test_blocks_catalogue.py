@@ -55,7 +55,7 @@ def check_field(design: Design, style: Style) -> None:
 
 def test_all_designs_are_looked_at():
     assert len(designs()) == 812
-    assert [sum(each.layers == n for each in designs()) for n in (2, 3, 4)] == [5, 17, 71]
+    assert [sum(design.layers == n for design in designs()) for n in (2, 3, 4)] == [5, 17, 71]
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_what_they_compute_and_the_shape_of_a_convolution(stride):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         {"out_channels": 16},
         {"bottleneck": "1/2", "max_len": 4},
@@ -122,11 +122,11 @@ def test_what_they_compute_and_the_shape_of_a_convolution(stride):
     ],
     ids=str,
 )
-def test_a_design_is_built_as_it_stands(asked):
-    setting = EnumerationSetting(**{"channels": CHANNELS, "max_len": 3} | asked)
-    found = enumerate_designs([setting], jobs=1).designs
-    assert found
-    for design in found:
+def test_a_design_is_built_as_it_stands(arguments):
+    setting = EnumerationSetting(**{"channels": CHANNELS, "max_len": 3} | arguments)
+    all_designs = enumerate_designs([setting], jobs=1).designs
+    assert all_designs
+    for design in all_designs:
         module = build(design, style="fog", device="meta")
         assert module.sized.block == design.block
         assert module.sized.params == design.params

@@ -192,7 +192,7 @@ def test_a_network_takes_the_name_of_a_style(name: str) -> None:
 
 def test_a_plain_network_has_no_activation() -> None:
     net = build_network(layout(), "plain", device="meta")
-    assert {type(each) for each in net.modules()}.isdisjoint({nn.ReLU, nn.Identity})
+    assert {type(module) for module in net.modules()}.isdisjoint({nn.ReLU, nn.Identity})
     assert build_network(layout(), device="meta").style == NetworkStyle()
 
 
@@ -212,7 +212,7 @@ def test_a_named_network_has_as_many_classes_as_asked(name: str, hidden: tuple[i
     net = named_network(name, 224, classes=37, device="meta")
     assert net(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 37)
     assert net.layout.stem_and_head.classifier == (*hidden, 37)
-    assert net.layout.params == sum(each.numel() for each in net.parameters())
+    assert net.layout.params == sum(parameter.numel() for parameter in net.parameters())
     assert named_network(name, 224, device="meta").layout == network(name, 224)
 
 
@@ -223,7 +223,7 @@ def test_a_named_network_has_the_side_that_is_asked(name: str, side: int) -> Non
     with FlopCounterMode(display=False) as counted:
         assert net(torch.empty(1, 3, side, side, device="meta")).dim() == 2
     assert counted.get_total_flops() == 2 * net.layout.macs
-    assert net.layout.params == sum(each.numel() for each in net.parameters())
+    assert net.layout.params == sum(parameter.numel() for parameter in net.parameters())
     like = network(name, 32 if side < 112 else 224)
     assert net.layout.params == like.params
     assert (net.layout.depths, net.layout.image) == (like.depths, side)

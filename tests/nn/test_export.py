@@ -35,16 +35,16 @@ def test_an_exported_block_runs_with_equal_output(tmp_path, text, out_channels, 
     module = trained(text, out_channels, **options)
     path = tmp_path / "block.onnx"
     export_onnx(module, torch.randn(1, 16, 7, 6), path)
-    assert [each.name for each in tmp_path.iterdir()] == ["block.onnx"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["block.onnx"]
     assert all(part.training for part in module.modules())
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
-    held = sum(int(np.prod(each.dims)) for each in model.graph.initializer)
+    held = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
     assert held >= module.sized.params
-    assert {each.domain for each in model.opset_import} == {""}
+    assert {opset.domain for opset in model.opset_import} == {""}
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     ends = (*session.get_inputs(), *session.get_outputs())
-    assert [(each.name, each.shape[0]) for each in ends] == [("x", "batch"), ("y", "batch")]
+    assert [(end.name, end.shape[0]) for end in ends] == [("x", "batch"), ("y", "batch")]
     assert ends[0].shape[1:] == [16, 7, 6]
     module.eval()
     for batch in (1, 3):
@@ -98,7 +98,7 @@ def test_a_place_that_cannot_be_written_raises_and_the_older_file_is_kept(tmp_pa
     with pytest.raises(RuntimeError, match="half way"):
         export_onnx(module, torch.ones(1, 8, 4, 4), older)
     assert older.read_text() == "older"
-    assert [each.name for each in tmp_path.iterdir()] == ["block.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["block.onnx"]
 
 
 def test_only_the_named_remarks_of_torch_are_kept_back(tmp_path, monkeypatch, caplog):

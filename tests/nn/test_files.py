@@ -77,7 +77,9 @@ def test_what_was_loaded_trains(tmp_path: Path) -> None:
     before = (tmp_path / "net.safetensors").read_bytes()
     back(torch.randn(4, 3, 8, 8)).sum().backward()
     torch.optim.SGD(back.parameters(), lr=1.0).step()
-    assert all(each.requires_grad and each.grad is not None for each in back.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is not None for parameter in back.parameters()
+    )
     assert (tmp_path / "net.safetensors").read_bytes() == before
     save(back, tmp_path / "net.safetensors")  # over the file that it came from
     same(back, load(tmp_path / "net.safetensors"))

@@ -44,7 +44,7 @@ def test_every_style_trains(style: NetworkStyle) -> None:
         loss = F.cross_entropy(net(x), torch.tensor(classes))
         steps.zero_grad()
         loss.backward()
-        assert all(each.grad is not None for each in net.parameters())
+        assert all(parameter.grad is not None for parameter in net.parameters())
         steps.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
@@ -141,7 +141,7 @@ def test_one_dimension() -> None:
     )
     net = build_network(flat)
     assert net(torch.zeros(2, 4, 8)).shape == (2, 5)
-    assert sum(each.numel() for each in net.parameters()) == flat.params
+    assert sum(parameter.numel() for parameter in net.parameters()) == flat.params
 
 
 @pytest.mark.slow

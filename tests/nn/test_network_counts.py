@@ -67,7 +67,7 @@ def hooked_macs(net: Network, images: torch.Tensor) -> int:
 def same_counts(net: Network, layout: Layout) -> torch.Tensor:
     """Compare all counts and return what the network writes for two images."""
     assert net.layout == layout
-    assert sum(each.numel() for each in net.parameters()) == layout.params
+    assert sum(parameter.numel() for parameter in net.parameters()) == layout.params
     images = torch.empty(2, layout.stem_and_head.inputs, layout.image, layout.image)
     net.eval()
     with FlopCounterMode(display=False) as counter:
@@ -98,7 +98,7 @@ def test_every_named_network(name: str, side: int) -> None:
 )
 def test_counts_that_everyone_knows(name: str, params: int) -> None:
     net = named_network(name, 224)
-    assert sum(each.numel() for each in net.parameters()) == params
+    assert sum(parameter.numel() for parameter in net.parameters()) == params
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_other_depths(name: str, side: int, depths: Sequence[int]) -> None:
 )
 def test_weights_have_the_shapes_of_the_written_out_networks(name, side, model) -> None:
     def shapes(module: nn.Module) -> list[tuple[int, ...]]:
-        return sorted(tuple(each.shape) for each in module.state_dict().values())
+        return sorted(tuple(tensor.shape) for tensor in module.state_dict().values())
 
     assert shapes(named_network(name, side)) == shapes(model())
 

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Written:
     """Layers by their name in a network, evaluated one by one."""
 
-    def __init__(self, made: Network) -> None:
-        self.tensors = made.state_dict()
+    def __init__(self, network: Network) -> None:
+        self.tensors = network.state_dict()
 
     def conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
         """A convolution padded by half its kernel; depthwise when a filter reads one channel."""
@@ -42,8 +42,8 @@ class Written:
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         mean, var, weight, bias = (
-            self.tensors[f"{name}.{each}"][:, None, None]
-            for each in ("running_mean", "running_var", "weight", "bias")
+            self.tensors[f"{name}.{key}"][:, None, None]
+            for key in ("running_mean", "running_var", "weight", "bias")
         )
         return (x - mean) / (var + 1e-5).sqrt() * weight + bias
 
@@ -57,13 +57,13 @@ class Written:
 
 def ready(layout: Layout, style: NetworkStyle) -> Network:
     """A network for evaluation, in float64, whose batch norms and biases are not trivial."""
-    made = build_network(layout, style, seed=1, dtype=torch.float64).eval()
+    network = build_network(layout, style, seed=1, dtype=torch.float64).eval()
     draw = torch.Generator().manual_seed(2)
-    for name, each in made.state_dict().items():
-        if each.dim() == 1:
+    for name, tensor in network.state_dict().items():
+        if tensor.dim() == 1:
             low = 0.5 if name.endswith(("var", "_bn.weight")) else -0.5
-            each.uniform_(low, low + 1, generator=draw)
-    return made
+            tensor.uniform_(low, low + 1, generator=draw)
+    return network
 
 
 def images(layout: Layout, count: int = 2) -> Tensor:
@@ -72,10 +72,10 @@ def images(layout: Layout, count: int = 2) -> Tensor:
     return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
-def compare(made: Network, written: Callable[[Written, Tensor], Tensor]) -> None:
-    x = images(made.layout)
+def compare(network: Network, written: Callable[[Written, Tensor], Tensor]) -> None:
+    x = images(network.layout)
     with torch.no_grad():
-        torch.testing.assert_close(made(x), written(Written(made), x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(network(x), written(Written(network), x), rtol=1e-9, atol=1e-9)
 
 
 def test_resnet() -> None:
@@ -150,9 +150,9 @@ def test_vgg_with_hidden_dense_layers() -> None:
         x = F.max_pool2d(F.relu(net.conv(x, "stages.stage2.unit2.layer0")), 4)
         return net.dense(F.relu(net.dense(x.flatten(1), "head.dense1")), "head.logits")
 
-    made = ready(layout, style_of("vgg16"))
-    assert made.head.dense1_drop.p == 0.5
-    compare(made, written)
+    network = ready(layout, style_of("vgg16"))
+    assert network.head.dense1_drop.p == 0.5
+    compare(network, written)
 
 
 def test_mobilenet() -> None:
@@ -178,9 +178,9 @@ def test_sides_that_do_not_halve_are_pooled_all_the_same() -> None:
         x = F.max_pool2d(net.conv(x, "stages.stage2.unit1.layer0"), 2)
         return net.conv(x, "stages.stage3.unit1.layer0")
 
-    made = ready(layout, NetworkStyle(activation=None))
-    assert made(images(layout)).shape == (2, 2, 3, 3)  # no classifier: the maps
-    compare(made, written)
+    network = ready(layout, NetworkStyle(activation=None))
+    assert network(images(layout)).shape == (2, 2, 3, 3)  # no classifier: the maps
+    compare(network, written)
 
 
 def test_where_no_activation_follows_the_sum() -> None:

@@ -83,27 +83,29 @@ def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         # Chromium's own sandbox needs rights that root in a container has not.
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        found = driver.chromium.launch(executable_path=chromium, args=sandbox)
-        yield found
-        found.close()
+        chromium_browser = driver.chromium.launch(executable_path=chromium, args=sandbox)
+        yield chromium_browser
+        chromium_browser.close()
 
 
 @pytest.fixture
 def show(browser: Any) -> Iterator[Callable[..., Any]]:
     """Return a function that opens a file; in the end the page must have had nothing to say."""
-    contexts, said = [], []
+    contexts, messages = [], []
 
     def show(path: Path, size: dict[str, int] = WIDE, place: str = "", **more: Any) -> Any:
         context = browser.new_context(viewport=size, **more)
         contexts.append(context)
         opened = context.new_page()
         opened.set_default_timeout(10_000)
-        opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        opened.on("pageerror", lambda error: said.append(f"error: {error}"))
+        opened.on("console", lambda message: messages.append(f"{message.type}: {message.text}"))
+        opened.on("pageerror", lambda error: messages.append(f"error: {error}"))
         opened.on(
             "request",
             lambda request: (
-                said.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+                messages.append(request.url)
+                if not request.url.startswith(("file:", "data:"))
+                else None
             ),
         )
         opened.goto(path.as_uri() + place)
@@ -113,4 +115,4 @@ def show(browser: Any) -> Iterator[Callable[..., Any]]:
     yield show
     for context in contexts:
         context.close()
-    assert said == []
+    assert messages == []

@@ -32,15 +32,15 @@ def test_the_front_is_what_nothing_beats() -> None:
     blocks += [MeasuredBlock("a", 4, 1, "A"), MeasuredBlock("b", 9, 0.5)]
     best = front(blocks)
     assert set(best) == set(brute_front(blocks))
-    assert [each.params for each in best] == sorted(each.params for each in best)
+    assert [block.params for block in best] == sorted(block.params for block in best)
 
 
 def test_measured_blocks_know_what_they_are_compared_with(results: Results) -> None:
     rows = next(iter(by_condition(results.blocks[0].rows).values()))
-    found = {each.name: each for each in measured_blocks(rows)}
-    assert found["CONV"].baseline == "CONV(3)"
-    assert found["DW+PW"].baseline is None
-    assert (found["CONV"].params, found["CONV"].time) == (2304, 0.851)
+    measured = {block.name: block for block in measured_blocks(rows)}
+    assert measured["CONV"].baseline == "CONV(3)"
+    assert measured["DW+PW"].baseline is None
+    assert (measured["CONV"].params, measured["CONV"].time) == (2304, 0.851)
 
 
 def test_what_nothing_beats_and_the_baselines_are_named(results: Results) -> None:
@@ -49,7 +49,7 @@ def test_what_nothing_beats_and_the_baselines_are_named(results: Results) -> Non
     (axes,) = figure.axes
     beside = axes.texts[-1].get_text().splitlines()
     blocks = measured_blocks(next(iter(by_condition(results.blocks[0].rows).values())))
-    best = [each.name for each in front(blocks)]
+    best = [block.name for block in front(blocks)]
     numbered = [line.split("  ")[1] for line in beside if line[0] != " "]
     assert numbered[: len(best)] == best
     assert "    CONV(3)" in beside

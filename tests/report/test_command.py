@@ -27,8 +27,8 @@ def test_tables_of_all_parts_are_printed(run: Run, folder: Path) -> None:
 
 
 def test_the_help_names_every_part(run: Run) -> None:
-    said = " ".join(run("report", "--help").out.split())
-    assert f"{', '.join(part.name for part in PARTS)}; all if not given" in said
+    text = " ".join(run("report", "--help").out.split())
+    assert f"{', '.join(part.name for part in PARTS)}; all if not given" in text
 
 
 def test_only_some_parts(run: Run, folder: Path) -> None:

@@ -17,12 +17,18 @@ def drawn(*arguments) -> Axes:
 
 def lines(axes: Axes) -> list[int]:
     return [
-        len(each.get_segments()) for each in axes.collections if isinstance(each, LineCollection)
+        len(collection.get_segments())
+        for collection in axes.collections
+        if isinstance(collection, LineCollection)
     ]
 
 
 def fans(axes: Axes) -> list[int]:
-    return [len(each.get_paths()) for each in axes.collections if isinstance(each, PolyCollection)]
+    return [
+        len(collection.get_paths())
+        for collection in axes.collections
+        if isinstance(collection, PolyCollection)
+    ]
 
 
 def test_every_read_is_an_edge_and_those_seen_are_drawn_again() -> None:

@@ -20,12 +20,12 @@ def test_cells_are_read_by_their_columns(tmp_path: Path) -> None:
 
 
 def test_columns_beyond_ours_are_let_be(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "a.csv", [each | {"more": "x"} for each in ENERGY_ROWS])
+    path = write_csv(tmp_path / "a.csv", [row | {"more": "x"} for row in ENERGY_ROWS])
     assert "more" not in read_rows(path, ENERGY)[0]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"energy": "lots"}, r"line 2: energy 'lots'"),
         ({"energy": "inf"}, r"line 2: energy 'inf'"),
@@ -33,9 +33,9 @@ def test_columns_beyond_ours_are_let_be(tmp_path: Path) -> None:
         ({"best widths": "35,36"}, r"line 2: best widths '35,36'"),
     ],
 )
-def test_a_cell_that_means_nothing_is_named(tmp_path: Path, change, said: str) -> None:
-    path = write_csv(tmp_path / "energy-bench.csv", [each | change for each in ENERGY_ROWS])
-    with pytest.raises(SettingError, match=said):
+def test_a_cell_that_means_nothing_is_named(tmp_path: Path, change, message: str) -> None:
+    path = write_csv(tmp_path / "energy-bench.csv", [row | change for row in ENERGY_ROWS])
+    with pytest.raises(SettingError, match=message):
         read_rows(path, ENERGY)
 
 

@@ -49,10 +49,10 @@ def test_files_of_others_are_let_be(copied: Path, results: Results) -> None:
 
 def test_what_is_missing_is_empty(tmp_path: Path) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
-    found = read(tmp_path)
-    assert found.has(KERNELS)
-    assert not any(found.has(source) for source in (CATALOGUE, BLOCKS, ENERGY))
-    assert found.of(ENERGY) == ()
+    results = read(tmp_path)
+    assert results.has(KERNELS)
+    assert not any(results.has(source) for source in (CATALOGUE, BLOCKS, ENERGY))
+    assert results.of(ENERGY) == ()
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_bench_file_without_rows_is_refused(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "no JSON, or only a part"),
         ("[]", "version None, not 1"),
@@ -98,9 +98,9 @@ def test_a_bench_file_without_rows_is_refused(copied: Path) -> None:
         (json.dumps({"version": 1, "designs": [], "model": [1]}), "or a model"),
     ],
 )
-def test_what_stands_beside_the_blocks_is_checked(copied: Path, text: str, said: str) -> None:
+def test_what_stands_beside_the_blocks_is_checked(copied: Path, text: str, message: str) -> None:
     (copied / "bench" / f"blocks-{DEVICE}.json").write_text(text)
-    with pytest.raises(SettingError, match=said):
+    with pytest.raises(SettingError, match=message):
         read(copied)
 
 

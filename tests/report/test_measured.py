@@ -28,9 +28,9 @@ def test_a_condition_says_what_is_out_of_the_ordinary() -> None:
 
 
 def test_rows_come_together_by_condition_and_candidate(results: Results) -> None:
-    found = by_condition(results.blocks[0].rows)
-    assert [condition.mode for condition in found] == ["forward", "forward+backward"]
-    forward, both = found.values()
+    conditions = by_condition(results.blocks[0].rows)
+    assert [condition.mode for condition in conditions] == ["forward", "forward+backward"]
+    forward, both = conditions.values()
     assert set(forward["CONV"]) == {"time", "least time", "peak memory", "params", "predicted time"}
     assert median_of(both, "CONV", "time") == pytest.approx(2.8 * forward["CONV"]["time"]["median"])
     assert median_of(forward, "CONV", "other") is None
@@ -38,9 +38,9 @@ def test_rows_come_together_by_condition_and_candidate(results: Results) -> None
 
 
 def test_rows_of_no_tensors_and_not_run_are_left_out(results: Results) -> None:
-    found = by_condition(results.kernels[0].rows)
-    assert all(None not in condition.shape for condition in found)
-    assert not any("direct" in rows for rows in found.values())
+    conditions = by_condition(results.kernels[0].rows)
+    assert all(None not in condition.shape for condition in conditions)
+    assert not any("direct" in rows for rows in conditions.values())
 
 
 def test_baselines_and_times(results: Results) -> None:

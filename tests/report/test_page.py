@@ -58,7 +58,7 @@ def text(results: Results) -> str:
 
 def test_it_is_one_file_that_asks_the_network_for_nothing(text: str) -> None:
     outline = Outline(text)
-    assert all(each.startswith(("#", "data:")) for each in outline.addresses)
+    assert all(address.startswith(("#", "data:")) for address in outline.addresses)
     assert "default-src 'none'" in text
     assert "@import" not in text
     assert "url(" not in text.split("<script")[0]
@@ -67,8 +67,10 @@ def test_it_is_one_file_that_asks_the_network_for_nothing(text: str) -> None:
 def test_its_links_and_labels_lead_somewhere(text: str) -> None:
     outline = Outline(text)
     assert len(set(outline.ids)) == len(outline.ids)
-    wanted = {each[1:] for each in outline.addresses if each.startswith("#")} | set(outline.labels)
-    assert wanted <= set(outline.ids)
+    targets = {address[1:] for address in outline.addresses if address.startswith("#")} | set(
+        outline.labels
+    )
+    assert targets <= set(outline.ids)
     assert {part.name for part in PARTS if part.name != "designs"} <= set(outline.ids)
 
 
@@ -102,8 +104,10 @@ def test_what_is_missing_is_said_in_its_place(results: Results, tmp_path: Path) 
     bare = Results(tmp_path, results.catalogues, {}, (), ())
     text = page.page(bare, PARTS)
     section = text.partition('<section id="kernels"')[2].partition("</section>")[0]
-    said = f"There is no bench/DEVICE.csv; `python -m ifspace.bench.kernels --out {tmp_path}/bench`"
-    assert f"{said} writes it." in section
+    message = (
+        f"There is no bench/DEVICE.csv; `python -m ifspace.bench.kernels --out {tmp_path}/bench`"
+    )
+    assert f"{message} writes it." in section
 
 
 def test_only_the_parts_asked_for(results: Results) -> None:
@@ -122,13 +126,13 @@ def test_an_empty_catalogue_is_a_page_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "said"), [("unknown", "Written by ifspace. The"), ("1.2", "by ifspace 1.2. The")]
+    ("version", "text"), [("unknown", "Written by ifspace. The"), ("1.2", "by ifspace 1.2. The")]
 )
 def test_a_version_that_is_not_known_is_not_said(
-    results: Results, monkeypatch: pytest.MonkeyPatch, version: str, said: str
+    results: Results, monkeypatch: pytest.MonkeyPatch, version: str, text: str
 ) -> None:
     monkeypatch.setattr(page, "version", lambda: version)
-    assert said in page.page(results, chosen(["funnel"])).partition("<footer>")[2]
+    assert text in page.page(results, chosen(["funnel"])).partition("<footer>")[2]
 
 
 def test_it_is_written_whole_or_not_at_all(results: Results, tmp_path: Path, text: str) -> None:

@@ -21,8 +21,8 @@ def test_every_design_is_there_with_its_numbers(results: Results) -> None:
     designs = data["designs"]
     assert tuple(designs) == COLUMNS
     own = [n for n, baseline in enumerate(designs["baseline"]) if not baseline]
-    assert [designs["block"][n] for n in own] == [str(each.block) for each in SMALL.designs]
-    assert [designs["params"][n] for n in own] == [each.params for each in SMALL.designs]
+    assert [designs["block"][n] for n in own] == [str(design.block) for design in SMALL.designs]
+    assert [designs["params"][n] for n in own] == [design.params for design in SMALL.designs]
     place = designs["block"].index(str(DW_RPW_RPW.block))
     assert data["texts"][designs["formula"][place]] == DW_RPW_RPW.params_formula
     assert data["texts"][designs["condition"][place]] == DW_RPW_RPW.field_condition
@@ -41,9 +41,9 @@ def test_settings_name_what_is_replaced(results: Results) -> None:
 def test_what_the_page_reads_is_what_the_layers_read(results: Results) -> None:
     data = page_data(results)
     for name in ("RPW(4,0)", "GPW(4)", "SH(4)", "DW", "PW"):
-        found = [layer for layer in data["layers"] if layer["name"] == name]
-        assert found, name
-        for layer in found:
+        layers = [layer for layer in data["layers"] if layer["name"] == name]
+        assert layers, name
+        for layer in layers:
             sized = Block.parse(name).at(layer["in"], layer["out"]).layers[0]
             starts = np.array(layer["starts"])[:, None]
             reads = (starts + np.arange(layer["fan"])) % layer["in"]
@@ -70,7 +70,7 @@ def test_baselines_are_beside_the_designs_of_their_width(results: Results) -> No
 
 def test_what_is_measured_of_maps_stands_beside_no_sequences(places: Path) -> None:
     data = page_data(read(places))
-    assert [each["dims"] for each in data["settings"]] == [2, 1, 2]
+    assert [setting["dims"] for setting in data["settings"]] == [2, 1, 2]
     designs = data["designs"]
     at = [n for n, setting in enumerate(designs["setting"]) if setting == 1]
     assert [designs["block"][n] for n in at] == ["DW+PW"], "a design, and nothing beside it"

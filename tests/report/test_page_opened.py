@@ -42,9 +42,9 @@ def test_the_drawing_traces_what_the_exact_field_says(show: Any, small: Path) ->
             ".sight .dot", "each => each.slice(0, 16).map(dot => dot.classList.contains('seen'))"
         )
         assert sum(1 << n for n, dark in enumerate(seen) if dark) == reach[output]
-        said = page.inner_text("output.sees")
-        assert f"Output {output} sees" in said
-        assert page.get_attribute(".sight", "aria-label").endswith(f"{said.lower()}.")
+        text = page.inner_text("output.sees")
+        assert f"Output {output} sees" in text
+        assert page.get_attribute(".sight", "aria-label").endswith(f"{text.lower()}.")
     page.click(".dot.choice >> nth=3")
     assert page.input_value("#output") == "3"
 
@@ -131,21 +131,21 @@ def test_an_address_opens_its_block(show: Any, small: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "message"),
     [
         ("0:DW%2BPWxx", "There is no block DW+PWxx at 16 channels on this page."),
         ("7:DW%2BPW", "There is no block DW+PW on this page."),
         ("0:%E0%A4%A", "There is no block %E0%A4%A at 16 channels on this page."),
     ],
 )
-def test_an_address_of_no_block_is_said(show: Any, small: Path, place: str, said: str) -> None:
+def test_an_address_of_no_block_is_said(show: Any, small: Path, place: str, message: str) -> None:
     page = show(small, place=f"#block={place}")
     assert not page.is_visible("#block")
-    assert count(page) == f"3 of 3 blocks, and 2 to compare with. {said}"
+    assert count(page) == f"3 of 3 blocks, and 2 to compare with. {message}"
     page.fill("#text", "DW")
     assert "There is no" not in count(page)
     page.evaluate("location.hash = '#block=0:DW%2BPW'")
     page.wait_for_selector("#block[open]")
     page.evaluate(f"location.hash = '#block={place}'")
     page.wait_for_selector("#block:not([open])", state="hidden")
-    assert said in page.inner_text("#count")
+    assert message in page.inner_text("#count")

@@ -16,8 +16,8 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 def test_the_least_time_is_offered_first(show: Any, small: Path) -> None:
     page = show(small)
     count(page)
-    said = page.eval_on_selector_all("#time option", "each => each.map(one => one.textContent)")
-    first = [text.partition(":")[0] for text in said]
+    texts = page.eval_on_selector_all("#time option", "each => each.map(one => one.textContent)")
+    first = [text.partition(":")[0] for text in texts]
     assert first[:3] == ["forward, least ms", "forward, median ms", "forward, predicted ms"]
     times = dict(zip(blocks(page), column(page, 7), strict=True))
     assert times["CONV"] == "0.851"
@@ -26,7 +26,7 @@ def test_the_least_time_is_offered_first(show: Any, small: Path) -> None:
 def test_measured_is_not_what_is_only_predicted(show: Any, record: Path) -> None:
     page = show(record)
     rows = by_condition(read(ROOT / "results").blocks[0].rows)
-    timed = {name for each in rows.values() for name, row in each.items() if "time" in row}
+    timed = {name for block in rows.values() for name, row in block.items() if "time" in row}
     page.select_option("#shown", "measured")
     assert " to compare with" in count(page)
     if page.is_visible("#more"):
@@ -75,9 +75,9 @@ def test_no_block_that_fits_is_said_in_place_of_the_table(show: Any, small: Path
 
 
 def test_what_dominated_means_is_said(show: Any, small: Path) -> None:
-    said = show(small).inner_text("#catalogue figcaption")
-    assert "no more parameters, MACs, activations and layers, and fewer of one" in said
-    assert "time is not part of it" in said
+    caption = show(small).inner_text("#catalogue figcaption")
+    assert "no more parameters, MACs, activations and layers, and fewer of one" in caption
+    assert "time is not part of it" in caption
 
 
 def test_paper_gets_all_charts(show: Any, small: Path) -> None:

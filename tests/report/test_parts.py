@@ -33,23 +33,23 @@ def test_nothing_is_left_out_of_a_whole_folder(results: Results) -> None:
 def test_the_blocks_of_a_device_are_no_kernels(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "a")
     (tmp_path / "a" / "bench" / f"{DEVICE}.csv").unlink()
-    (said,) = left_out(read(tmp_path / "a"), PARTS)
-    assert said.startswith("kernels: there is no bench/DEVICE.csv; ")
-    assert said.endswith(f"bench.kernels --out {tmp_path}/a/bench` writes it")
+    (message,) = left_out(read(tmp_path / "a"), PARTS)
+    assert message.startswith("kernels: there is no bench/DEVICE.csv; ")
+    assert message.endswith(f"bench.kernels --out {tmp_path}/a/bench` writes it")
 
 
 def test_what_is_left_out_names_the_command_that_writes_it(tmp_path: Path) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
-    found = read(tmp_path)
-    said = left_out(found, PARTS)
-    assert said[0] == (
+    results = read(tmp_path)
+    messages = left_out(results, PARTS)
+    assert messages[0] == (
         "funnel and designs: there is no catalogue-WIDTH.parquet; "
         f"`ifspace enumerate --out {tmp_path}/catalogue-64.parquet` writes it"
     )
     assert (
         "blocks: there is no bench/blocks-DEVICE.csv; "
         f"`ifspace bench --results {tmp_path}` writes it"
-    ) in said
-    assert all(str(tmp_path) in each for each in said)
-    assert not any("bench.kernels" in each for each in said)
-    assert [part.name for part in PARTS if tables(found, part.name)] == ["kernels"]
+    ) in messages
+    assert all(str(tmp_path) in text for text in messages)
+    assert not any("bench.kernels" in text for text in messages)
+    assert [part.name for part in PARTS if tables(results, part.name)] == ["kernels"]

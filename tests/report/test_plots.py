@@ -14,7 +14,7 @@ def named(results: Results, part: str) -> dict[str, Figure]:
 
 
 def test_every_figure_has_named_axes_and_a_title(results: Results) -> None:
-    found = {name: each for part in PARTS for name, each in named(results, part.name).items()}
+    figures = {name: drawn for part in PARTS for name, drawn in named(results, part.name).items()}
     assert {
         "funnel-16",
         "params-layers-16",
@@ -24,8 +24,8 @@ def test_every_figure_has_named_axes_and_a_title(results: Results) -> None:
         "predicted-latency-cpu-test",
         "speed-bound-cpu-test",
         "block-dw-pw-16",
-    } <= found.keys()
-    for name, figure in found.items():
+    } <= figures.keys()
+    for name, figure in figures.items():
         assert figure.axes, name
         for axes in figure.axes:
             if axes.axison:

@@ -43,7 +43,7 @@ def test_a_missing_file_is_said(results: Results, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("no markers\n", "a file without markers"),
         (TEXT.replace(END, ""), "a marker without its end"),
@@ -53,8 +53,8 @@ def test_a_missing_file_is_said(results: Results, tmp_path: Path) -> None:
         (TEXT.replace("funnel/1", "Funnel!"), "a marker without its end"),
     ],
 )
-def test_markers_that_make_no_sense_are_refused(results: Results, text: str, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_markers_that_make_no_sense_are_refused(results: Results, text: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         rewritten(text, results)
 
 

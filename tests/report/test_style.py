@@ -36,6 +36,6 @@ def test_an_axis_has_numbers_however_short_it_is(ends, some) -> None:
     log_scale(axes.xaxis)
     shown = [tick for tick in axes.get_xticks() if ends[0] <= tick <= ends[1]]
     assert 3 <= len(shown) <= 10
-    assert all(any(abs(tick / each - 1) < 1e-9 for tick in shown) for each in some)
+    assert all(any(abs(tick / value - 1) < 1e-9 for tick in shown) for value in some)
     texts = [axes.xaxis.get_major_formatter()(tick, None) for tick in (0.5, 1000)]
     assert texts == ["0.5", "1,000"]

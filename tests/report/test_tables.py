@@ -66,8 +66,8 @@ def test_blocks_that_cost_the_same_are_counted() -> None:
         DW_PW,
     ]
     catalogue = replace(SMALL, designs=(*twins, *SMALL.designs[2:3]))
-    found = Results(None, (catalogue,), {}, (), ())  # type: ignore[arg-type]
-    first, second, *_ = only(found, "designs").rows
+    results = Results(None, (catalogue,), {}, (), ())  # type: ignore[arg-type]
+    first, second, *_ = only(results, "designs").rows
     assert (first[1], first[-1]) == ("PW+DW", "1 more cost the same")
     assert (second[1], second[-1]) == ("DW+PW", "MobileNet")
 
