@@ -47,7 +47,7 @@ class Ended:
         return json.loads(self.out)
 
     def refused(self, *words: str) -> None:
-        """Check that the input was refused as it must be: one line, status 2, no data."""
+        """Check that the input was an error: one line on stderr, status 2, no data."""
         assert self.status == 2, self.err
         assert self.out == ""
         assert self.err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""A Python file with networks, as a person may have one, and how many parameters one has."""
+"""The text of a user's Python file with networks, and a count of parameters."""
 
 from typing import Any
 
@@ -34,5 +34,5 @@ class Rigid(nn.Module):
 
 
 def params(model: Any) -> int:
-    """Return the parameters of a network, counted one tensor after another."""
+    """Return the number of parameters of a network."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""What the tests of the page read from it in a browser."""
+"""Read texts of the page in a browser."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ ROWS = "#designs tbody tr"
 
 
 def count(page: Page) -> str:
-    """Return what is said of how many blocks are shown, once the table has settled."""
+    """Return the text that counts the blocks shown, once the table is complete."""
     page.wait_for_selector("#designs[aria-busy=false]", state="attached")
     text: str = page.inner_text("#count")
     return text

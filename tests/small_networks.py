@@ -1,4 +1,4 @@
-"""Small networks in plain torch, as a person would bring them, and a count of what they do."""
+"""Small networks in plain torch, as users have them, and counts of their parameters and MACs."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from ifspace.nn import BlockModule, RollingPointwiseConv2d
 
 
 class BasicBlock(nn.Module):
-    """ResNet's unit of two convolutions."""
+    """The residual block of ResNet with two convolutions."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class BasicBlock(nn.Module):
 
 
 def resnet18(width: int = 16) -> nn.Sequential:
-    """ResNet-18 of another first width, for images of 32 x 32 pixels."""
+    """ResNet-18 whose first stage has `width` channels, for images of 32 x 32 pixels."""
     layers: list[nn.Module] = [
         nn.Conv2d(3, width, 3, 1, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -43,7 +43,7 @@ def resnet18(width: int = 16) -> nn.Sequential:
 
 
 def vgg(width: int = 16, batch_norm: bool = True) -> nn.Sequential:
-    """VGG of eight convolutions in four stages, for images of 32 x 32 pixels; biases, as VGG's."""
+    """VGG of eight convolutions with biases in four stages, for images of 32 x 32 pixels."""
     layers: list[nn.Module] = []
     inputs = 3
     for stage in range(4):
@@ -57,7 +57,7 @@ def vgg(width: int = 16, batch_norm: bool = True) -> nn.Sequential:
 
 
 class Apart(nn.Module):
-    """Its convolutions stand before its batch norms, which run between them; one runs twice."""
+    """Convolutions and batch norms in lists of their own; one convolution runs twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Apart(nn.Module):
 
 
 def blocks_of(model: nn.Module) -> dict[str, BlockModule]:
-    """The blocks of a network by their paths."""
+    """Return the blocks of a network by their full names."""
     return {
         name: module for name, module in model.named_modules() if isinstance(module, BlockModule)
     }
@@ -83,7 +83,7 @@ def params(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, image: Iterable[int]) -> int:
-    """Multiply-accumulates of one image, by hooks, whatever device the weights are on."""
+    """Count the multiply-accumulates of one image with forward hooks, on any device."""
     total = 0
 
     def hook(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:

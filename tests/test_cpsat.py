@@ -108,7 +108,7 @@ def test_one_worker_and_a_fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parameters.max_time_in_seconds == 2.5
 
 
-def test_numbers_too_large_are_refused() -> None:
+def test_numbers_too_large_are_an_error() -> None:
     model = cp_model.CpModel()
     model.minimize(2**40 * model.new_int_var(0, 2**40, "x"))
     with pytest.raises(SettingError, match=r"too large for the solver: got .*overflow"):

@@ -28,7 +28,7 @@ def test_workers_are_as_many_as_asked_for_or_one_to_a_core() -> None:
 
 
 @pytest.mark.parametrize("jobs", [0, -1, -8])
-def test_fewer_than_one_worker_is_refused(jobs: int) -> None:
+def test_fewer_than_one_worker_is_an_error(jobs: int) -> None:
     with pytest.raises(SettingError, match=rf"^too few jobs: got {jobs}; allowed: 1 or more; "):
         workers(jobs)
     assert issubclass(SettingError, IfspaceError)

@@ -23,8 +23,8 @@ def test_amounts_are_exact(argument: object, value: int) -> None:
         (None, "params out of range: got None"),
     ],
 )
-def test_others_are_refused_by_name(value: object, message: str) -> None:
-    with pytest.raises(SettingError, match=message) as refused:
+def test_other_values_are_an_error_that_names_the_argument(value: object, message: str) -> None:
+    with pytest.raises(SettingError, match=message) as raised:
         amount(value, "params")
-    assert refused.value.argument == "params"
-    assert "\n" not in str(refused.value)
+    assert raised.value.argument == "params"
+    assert "\n" not in str(raised.value)

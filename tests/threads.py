@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """On maps of a few pixels a second thread is waited for longer than it helps."""
+    """On feature maps of a few pixels a second thread costs more time than it saves."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

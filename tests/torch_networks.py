@@ -13,7 +13,9 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 def vgg(depths: Sequence[int], side: int, classes: int, hidden: Sequence[int] = ()) -> nn.Module:
-    """For CIFAR batch norm and dense layers behind one pixel, for ImageNet biases and 7 x 7."""
+    """Return VGG: for CIFAR with batch norm and 1 x 1 pixels before the linear layers, for ImageNet
+    with biases and 7 x 7.
+    """
     small = side == 32
     layers: list[nn.Module] = []
     width = 3

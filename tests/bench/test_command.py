@@ -1,4 +1,4 @@
-"""`ifspace bench` from end to end on small blocks: what it prints, writes, keeps and refuses."""
+"""`ifspace bench` from end to end on small blocks: what it prints, writes, keeps; its errors."""
 
 import csv
 import io

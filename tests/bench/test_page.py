@@ -73,13 +73,13 @@ def test_thirty_times_the_published_composition(published: float, word: str) -> 
 
 
 def test_what_was_not_measured_is_not_met() -> None:
-    refused = row("published", "not run: it needs 13 GiB", "", case="RPW(4,0.33)")
+    not_run = row("published", "not run: it needs 13 GiB", "", case="RPW(4,0.33)")
     ours = row("ours", "ratio", 0.5, case="RPW(4,0.33)")
-    verdict = verdict_on(ON_CPU, "published", refused, ours)
+    verdict = verdict_on(ON_CPU, "published", not_run, ours)
     assert (verdict.word, verdict.cases, len(verdict.unmeasured)) == ("not measured", 1, 1)
     more = [row("ours", "ratio", 0.5, case="RPW(4,0.33)", H=7)]
     more.append(row("published", "ratio", 40.0, case="RPW(4,0.33)", H=7))
-    assert verdict_on(ON_CPU, "published", refused, ours, *more).word == "met where measured"
+    assert verdict_on(ON_CPU, "published", not_run, ours, *more).word == "met where measured"
     assert verdict_on(ON_CPU, "C = 256").word == "not measured"
 
 

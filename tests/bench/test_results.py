@@ -168,9 +168,9 @@ def test_an_unrecognised_file_of_designs_raises(text: str, tmp_path: Path, here)
     files = ResultFiles(tmp_path, "d", "fp32", 1)
     files.prepare()
     files.designs.write_text(text)
-    with pytest.raises(SettingError, match=r"blocks-d\.json cannot be added to: got ") as refused:
+    with pytest.raises(SettingError, match=r"blocks-d\.json cannot be added to: got ") as raised:
         EarlierResults.read(files, here)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_folder_that_cannot_be_written_raises_before_the_work(tmp_path: Path) -> None:

@@ -126,10 +126,10 @@ def test_an_unrecognised_file_is_an_error_of_one_line(
     measurements.put(timed(start, 3))
     measurements.write(path)
     path.write_text(change(path.read_text()))
-    with pytest.raises(SettingError, match=r"blocks\.csv cannot be added to: got ") as refused:
+    with pytest.raises(SettingError, match=r"blocks\.csv cannot be added to: got ") as raised:
         Measurements(MACHINE).read(path)
-    assert any(part in str(refused.value) for part in got.split("|"))
-    assert "\n" not in str(refused.value)
+    assert any(part in str(raised.value) for part in got.split("|"))
+    assert "\n" not in str(raised.value)
 
 
 def test_bytes_and_folders_raise(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_trade_offs_are_the_costs_that_nothing_beats() -> None:
     assert trade_offs([GC_PW, twin, DW_PW, DW_RPW_RPW]) == ((DW_RPW_RPW, 1), (twin, 2))
 
 
-def test_wrong_questions_are_refused() -> None:
+def test_wrong_questions_are_an_error() -> None:
     with pytest.raises(SettingError, match="bound on params out of range: got -1"):
         best(SMALL, params=-1)
     with pytest.raises(SettingError, match="unknown kind of convolution: got 'XY'"):
@@ -77,12 +77,12 @@ def test_wrong_questions_are_refused() -> None:
         best(SMALL, by="speed")
 
 
-def test_a_width_that_the_catalogue_does_not_hold_is_refused() -> None:
+def test_a_width_that_the_catalogue_lacks_is_an_error() -> None:
     with pytest.raises(SettingError, match=r"got 99; allowed: 16, 32; choose one of them"):
         best(SMALL, channels=99)
     assert best(EMPTY, channels=99) == ()
 
 
-def test_the_reference_is_no_kind_to_choose() -> None:
+def test_the_reference_is_not_a_kind_to_choose() -> None:
     with pytest.raises(SettingError, match=r"got 'QQ'; allowed: PW, GC, DW, GPW, RPW, SH; "):
         best(SMALL, kinds=("QQ",))

@@ -29,7 +29,7 @@ def saved(tmp_path: Path, catalogue: Catalogue = SMALL, name: str = "a.parquet")
 
 
 @pytest.mark.parametrize("catalogue", [SMALL, EMPTY], ids=["small", "empty"])
-def test_what_is_saved_is_read_back(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_a_saved_catalogue_is_read_back(tmp_path: Path, catalogue: Catalogue) -> None:
     assert load(saved(tmp_path, catalogue)) == catalogue
 
 
@@ -61,14 +61,14 @@ def test_every_field_of_a_design_is_a_column_with_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("part", [0, 3, 100, -200, -1])
-def test_a_truncated_file_is_refused(tmp_path: Path, part: int) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path, part: int) -> None:
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:part])
     with pytest.raises(CatalogueError, match=r"a.parquet is not a catalogue.*only a part"):
         load(path)
 
 
-def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_page_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path)
     content = bytearray(path.read_bytes())
     content[40] ^= 0xFF
@@ -77,7 +77,7 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
-def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "foreign.parquet"
     path.write_text("block,params\n")
     with pytest.raises(CatalogueError, match="no Parquet file"):
@@ -100,7 +100,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
         (b'{"schema": 1, "settings": [], "funnels": []}', "columns that the schema does not name"),
     ],
 )
-def test_another_schema_is_refused(tmp_path: Path, about: bytes, message: str) -> None:
+def test_another_schema_is_an_error(tmp_path: Path, about: bytes, message: str) -> None:
     path = tmp_path / "other.parquet"
     table = pyarrow.table({"block": ["DW"]}).replace_schema_metadata({METADATA_KEY: about})
     pyarrow.parquet.write_table(table, path)
@@ -108,7 +108,7 @@ def test_another_schema_is_refused(tmp_path: Path, about: bytes, message: str) -
         load(path)
 
 
-def test_a_setting_that_is_not_legal_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_setting_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path)
     table = pyarrow.parquet.read_table(path)
     about = table.schema.metadata[METADATA_KEY].replace(b'"compact"', b'"compost"')
@@ -149,7 +149,7 @@ def test_an_interrupt_leaves_nothing_behind(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_path_that_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "dir.parquet").mkdir()
     for name in ("none/a.parquet", "file/a.parquet", "dir.parquet"):

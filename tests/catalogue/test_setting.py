@@ -83,7 +83,7 @@ def test_values_are_canonical() -> None:
         ({"objective": "latency"}, "unknown objective"),
     ],
 )
-def test_a_wrong_value_is_refused_in_one_line(wrong: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_an_error_of_one_line(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message) as caught:
         EnumerationSetting(**wrong)
     assert "\n" not in str(caught.value)
@@ -167,7 +167,7 @@ def test_arguments_are_json_and_bring_the_setting_back(
     assert EnumerationSetting.from_arguments(json.loads(text)) == setting
 
 
-def test_an_unknown_argument_is_refused() -> None:
+def test_an_unknown_argument_is_an_error() -> None:
     with pytest.raises(SettingError, match="unknown argument: got 'depth'; allowed: channels"):
         EnumerationSetting.from_arguments({"depth": 3})
 

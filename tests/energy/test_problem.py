@@ -1,4 +1,4 @@
-"""Layouts counted by hand: weights, energies and order; problems that are refused."""
+"""Layouts counted by hand: weights, energies and order; problems that are an error."""
 
 from typing import Any
 
@@ -115,7 +115,7 @@ def test_energies_that_a_float_can_hardly_tell_apart_are_sorted() -> None:
         ({"layers": 2, "budget": 2, "nondecreasing": True}, (-1, -5), "a width below 1"),
     ],
 )
-def test_an_invalid_plan_is_refused(
+def test_an_invalid_plan_is_an_error(
     changed: dict[str, Any], widths: tuple[int, ...], words: str
 ) -> None:
     problem = EnergyProblem(**{"budget": 4288, "layers": 4} | changed)
@@ -148,10 +148,12 @@ def test_valid_plans_pass() -> None:
         ({"layers": 2, "per": "layer"}, "unknown factors", "per"),
     ],
 )
-def test_values_out_of_range_are_refused(values: dict[str, Any], words: str, argument: str) -> None:
-    with pytest.raises(SettingError, match=words) as refused:
+def test_values_out_of_range_are_an_error(
+    values: dict[str, Any], words: str, argument: str
+) -> None:
+    with pytest.raises(SettingError, match=words) as raised:
         EnergyProblem(**{"budget": 100} | values)
-    assert refused.value.argument == argument
+    assert raised.value.argument == argument
 
 
 def test_the_narrowest_layout() -> None:

@@ -268,7 +268,7 @@ def test_the_same_plans_every_time(search: Search) -> None:
     assert best_energy(problem, 3, search=search) == best_energy(problem, 3, search=search)
 
 
-def test_wrong_arguments_are_refused() -> None:
+def test_wrong_arguments_are_an_error() -> None:
     problem = EnergyProblem(100, layers=3)
     with pytest.raises(SettingError, match="top out of range: got 0"):
         best_energy(problem, 0)

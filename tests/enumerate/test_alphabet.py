@@ -101,6 +101,6 @@ def test_compositions_that_cannot_have_the_widths_have_no_letters() -> None:
     assert wider.channel_letters(("DW", "SH")) is None
 
 
-def test_costs_too_large_to_compare_exactly_are_refused() -> None:
+def test_costs_too_large_to_compare_exactly_are_an_error() -> None:
     with pytest.raises(SettingError, match=r"costs too large to compare exactly: got 4096 "):
         Alphabet(EnumerationSetting(channels=4096, stride=2, max_len=10, kernel=9))

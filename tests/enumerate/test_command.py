@@ -1,4 +1,4 @@
-"""`ifspace enumerate`: what it prints, the files it writes, the input it refuses."""
+"""`ifspace enumerate`: what it prints, the files it writes, and its errors."""
 
 import json
 import os
@@ -226,7 +226,7 @@ def test_wrong_input_is_one_line_and_no_search(
     assert os.listdir(tmp_path) == []
 
 
-def test_too_few_jobs_are_refused(run: Callable) -> None:
+def test_too_few_jobs_are_an_error(run: Callable) -> None:
     run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 0, "--quiet").refused("too few --jobs")
 
 

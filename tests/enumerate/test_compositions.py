@@ -93,7 +93,7 @@ def test_repeated_patterns_as_they_are_defined() -> None:
     assert not any(is_dropped("AA", "keep") or is_dropped("A", mode) for mode in ("whole", "any"))
 
 
-def test_an_unknown_mode_is_refused() -> None:
+def test_an_unknown_mode_is_an_error() -> None:
     with pytest.raises(SettingError, match=r"got 'some'; allowed: whole, any, keep; "):
         is_dropped(("PW",), "some")
 

@@ -206,7 +206,7 @@ def test_a_seventh_kind_is_enumerated_as_the_six(
     assert_same_designs(survivors, setting)
 
 
-def test_too_few_jobs_are_refused_before_any_work() -> None:
+def test_too_few_jobs_are_an_error_before_any_work() -> None:
     for jobs in (0, -1):
         with pytest.raises(SettingError, match=r"^too few jobs: got .*; allowed: 1 or more; "):
             enumerate_designs([EnumerationSetting(channels=8, max_len=1)], jobs=jobs)

@@ -234,7 +234,7 @@ def test_at_the_time_limit_the_plans_found_are_left(monkeypatch: pytest.MonkeyPa
         ((8, 8, 3, 1, None, "time"), "unknown objective"),
     ],
 )
-def test_values_out_of_range_are_refused(values: tuple[Any, ...], error: str) -> None:
+def test_values_out_of_range_are_an_error(values: tuple[Any, ...], error: str) -> None:
     with pytest.raises(SettingError, match=error):
         ranked_blocks(*values)
 

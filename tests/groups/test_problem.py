@@ -132,7 +132,7 @@ def test_two_names_of_one_step_are_one_overlap() -> None:
         ("DW+PW", {"dims": 3}, "dims out of range"),
     ],
 )
-def test_a_problem_that_cannot_be_is_refused(text: str, more: dict[str, Any], fault: str) -> None:
+def test_an_impossible_problem_is_an_error(text: str, more: dict[str, Any], fault: str) -> None:
     with pytest.raises(IfspaceError, match=fault):
         GroupsProblem(Composition.parse(text), **{"channels": 16} | more)
 

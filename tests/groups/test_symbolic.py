@@ -264,7 +264,7 @@ def test_notes_name_what_the_bound_leaves_open() -> None:
     assert analyse(parse("GC+SH+GPW")).reference == "[Fog] section 3.3.2, Theorem 1"
 
 
-def test_values_out_of_range_are_refused() -> None:
+def test_values_out_of_range_are_an_error() -> None:
     with pytest.raises(SettingError, match="kernel is even"):
         analyse(parse("DW+PW"), kernel=4)
     with pytest.raises(SettingError, match="kernel out of range: got 0"):

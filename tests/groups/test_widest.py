@@ -162,7 +162,7 @@ def test_progress_counts_the_widths() -> None:
         ((100, 1, 2047), Fraction(1, 4), "fits bottleneck"),
     ],
 )
-def test_a_problem_without_a_legal_width_is_refused(
+def test_a_problem_without_a_legal_width_is_an_error(
     values: Any, bottleneck: Fraction | None, error: str
 ) -> None:
     with pytest.raises(SettingError, match=error):

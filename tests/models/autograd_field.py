@@ -1,8 +1,8 @@
-"""Fields of a real module by autograd: which inputs the central pixel of each output depends on.
+"""Fields of a real module by autograd: the inputs that the central pixel of each output depends on.
 
-The module is run as it is, on a copy in fp64 with random positive weights, so that nothing cancels.
-Strides of the copy are 1: MATH section 5 counts a strided layer in the stage that it opens, in
-pixels behind it. Nothing here reads the trace.
+A copy of the module runs in fp64 with random positive weights, so that no gradients cancel.
+The strides of the copy are 1: MATH section 5 counts a strided layer in the stage that it opens, in
+pixels of its output. Nothing here reads the trace.
 """
 
 import copy
@@ -21,7 +21,7 @@ LAYERS = (nn.Conv1d, nn.Conv2d, RollingPointwiseConv2d)
 
 
 def prepared(part: nn.Module) -> nn.Module:
-    """A copy of stride 1 that keeps ones about as large as they are, far from where ReLU6 bends."""
+    """A copy of stride 1 whose weights keep an input of ones near 1, below the limit of ReLU6."""
     copied = copy.deepcopy(part).double().eval()
     generator = torch.Generator().manual_seed(0)
     for module in copied.modules():
@@ -40,7 +40,7 @@ def prepared(part: nn.Module) -> nn.Module:
 def fields_of(
     part: nn.Module, channels: int, side: tuple[int, int], names: Sequence[str]
 ) -> dict[str, Field]:
-    """The field of every layer of a part on maps of a size, and of the modules that are named."""
+    """Return the field of every layer of `part` and of the modules in `names`, by full name."""
     model = prepared(part)
     written: dict[str, Tensor] = {}
 
@@ -56,12 +56,12 @@ def fields_of(
 
 
 def field(output: Tensor, image: Tensor) -> Field:
-    """The least channels and the widest extent that the outputs of the central pixel depend on."""
+    """Return the widest extent and the fewest channels that outputs at the central pixel see."""
     centre = output[0, :, *(size // 2 for size in output.shape[2:])]
     ones = torch.eye(len(centre), dtype=centre.dtype)
     (gradient,) = torch.autograd.grad(centre, image, ones, retain_graph=True, is_grads_batched=True)
     seen = gradient[:, 0] != 0
-    assert bool(seen.any()), "nothing is seen"
+    assert bool(seen.any()), "the output depends on no input"
     dims = seen.dim() - 2
     channels = int(seen.flatten(2).any(2).sum(1).min())
     extents = [
@@ -71,7 +71,7 @@ def field(output: Tensor, image: Tensor) -> Field:
 
 
 def _extent(seen: Tensor) -> int:
-    """The widest span from the first to the last pixel, of the rows of [outputs, pixels]."""
+    """Return the widest span from first to last pixel over the rows of `seen` [outputs, pixels]."""
     places = torch.arange(seen.shape[1])
     spans = [int(places[row].max() - places[row].min()) + 1 for row in seen if row.any()]
     return max(spans)

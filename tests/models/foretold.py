@@ -1,4 +1,4 @@
-"""What is foretold of a network at other depths, held against the network built."""
+"""Compare the predicted counts of a network at other depths with those of the network built."""
 
 import random
 from copy import deepcopy
@@ -20,7 +20,7 @@ from ifspace.stages.layout import Layout
 
 
 def layout_of(model: nn.Module, image: tuple[int, ...] = IMAGE) -> TracedLayout:
-    """The network as it stands, analysed anew."""
+    """Trace the network and return its layout."""
     return layout_on(trace(model, image), model)
 
 
@@ -36,14 +36,14 @@ def taken(model: nn.Module, layout: TracedLayout, seed: int = 0) -> nn.Module:
 
 
 def edited(network: EditedNetwork, layout: TracedLayout, seed: int = 0) -> EditedNetwork:
-    """A copy of the network with the depths of a layout, and the longer record."""
+    """A copy of the network with the depths of a layout; its record has the new steps too."""
     copy = EditedNetwork(deepcopy(network.model), network.edits)
     with seeded(seed, None):
         return copy.apply(*layout.steps())
 
 
 def some_depths(start: TracedLayout, seed: int) -> TracedLayout:
-    """Other depths, drawn: stages lose units, or gain up to three; one can go on the last maps."""
+    """Draw other depths: a stage loses units or gains up to 3; the last keeps a removable one."""
     draw = random.Random(seed)
     *first, last = (
         draw.randint(stage.min_depth, stage.depth + 3 * (stage.stage.copy is not None))
@@ -55,9 +55,9 @@ def some_depths(start: TracedLayout, seed: int) -> TracedLayout:
 def flop_macs(
     model: nn.Module, image: tuple[int, ...] = IMAGE, shape: tuple[int, ...] | None = None
 ) -> int:
-    """Multiply-accumulates of one image as torch counts them, on shapes alone.
+    """Count the MACs of one image with FlopCounterMode on the meta device.
 
-    `shape` is to be that of what comes out.
+    `shape` is the expected shape of the output.
     """
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -72,13 +72,13 @@ def check_counts(
     image: tuple[int, ...] = IMAGE,
     shape: tuple[int, ...] | None = None,
 ) -> None:
-    """The network built has the parameters and MACs that were foretold."""
+    """Check that the network built has the predicted parameters and MACs."""
     assert params(model) == layout.params
     assert flop_macs(model, image, shape) == layout.macs
 
 
 def check_gains(fresh: TracedLayout, layout: TracedLayout) -> None:
-    """Depths and gains of a network analysed anew are those that were foretold."""
+    """Check that a network traced again has the predicted depths, gains and counts."""
     assert fresh.depths == layout.depths
     for one, other in zip(fresh.stages, layout.stages, strict=True):
         for mine, theirs in zip(one.gains(3), other.gains(3), strict=True):

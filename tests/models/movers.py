@@ -1,6 +1,6 @@
-"""Small networks in all shapes that people write, of which units move.
+"""Small networks of many structures whose units the organizer can move.
 
-Every network ends in classes, and has few units on large maps and many on small ones.
+Every network ends in a classifier, and has few units on large feature maps and many on small ones.
 """
 
 from collections import OrderedDict
@@ -30,7 +30,7 @@ def plain(c_in: int, c_out: int) -> list[nn.Module]:
 
 
 def rows(unit: Callable[[int, int], list[nn.Module]]) -> list[nn.Module]:
-    """Two units on maps of 32 x 32 pixels, four on maps of 8 x 8."""
+    """Two units on feature maps of 32 x 32 pixels, four on 8 x 8."""
     wide = chain(unit(3, 8), unit(8, 8))
     return [*wide, nn.MaxPool2d(4), *unit(8, 16), *chain(*(unit(16, 16) for _ in range(3)))]
 
@@ -40,24 +40,24 @@ def flat() -> nn.Module:
 
 
 def one_relu() -> nn.Module:
-    """One activation, a single object, at every place."""
+    """One nn.ReLU object, used after every convolution."""
     act = nn.ReLU()
     return nn.Sequential(*rows(lambda c_in, c_out: [conv(c_in, c_out), act]), *head(16))
 
 
 def dropped() -> nn.Module:
-    """A dropout behind the last of the units."""
+    """A dropout after the last unit."""
     return nn.Sequential(*rows(lambda a, b: [conv(a, b), nn.ReLU()]), nn.Dropout(), *head(16))
 
 
 def norm_first() -> nn.Module:
-    """Normalisation and activation before the convolutions: none behind the last of a stage."""
+    """Pre-activation: norm and ReLU before each convolution, none after the last of a stage."""
     layers = rows(lambda c_in, c_out: [nn.BatchNorm2d(c_in), nn.ReLU(), conv(c_in, c_out)])
     return nn.Sequential(*layers[2:], *head(16))
 
 
 def named() -> nn.Module:
-    """Children with names, of which none counts from 0."""
+    """An nn.Sequential whose children have names, not indices."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for place, (c_in, c_out) in enumerate([(3, 8), (8, 8), (8, 16), (16, 16), (16, 16)], start=1):
         if place == 3:
@@ -67,7 +67,7 @@ def named() -> nn.Module:
 
 
 def sparse_numbers() -> nn.Module:
-    """Children that are numbers, with others missing."""
+    """An nn.Sequential whose children are named by numbers with gaps."""
     layers = rows(lambda c_in, c_out: [conv(c_in, c_out), nn.ReLU()])
     return nn.Sequential(
         OrderedDict((str(3 * place + 1), layer) for place, layer in enumerate((*layers, *head(16))))
@@ -79,7 +79,7 @@ def nested() -> nn.Module:
 
 
 class Listed(nn.Module):
-    """A list of convolutions that its own code walks through."""
+    """An nn.ModuleList of convolutions that forward() iterates over."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Listed(nn.Module):
 
 
 class Written(nn.Module):
-    """Every layer an attribute, activations in the code."""
+    """Every layer is an attribute; the activations are functions called in forward()."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Written(nn.Module):
 
 
 class OwnRow(nn.Sequential):
-    """An nn.Sequential that counts its children as it calls them."""
+    """A subclass of nn.Sequential whose forward() depends on the index of a child."""
 
     def forward(self, x: Tensor) -> Tensor:
         for place, module in enumerate(self):
@@ -142,7 +142,7 @@ def separables() -> nn.Module:
 
 
 class Separable(nn.Module):
-    """The same as a module of a class, without a sum."""
+    """The layers of `separable` as a class of their own, without a residual sum."""
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -161,26 +161,26 @@ def separable_blocks() -> nn.Module:
 
 
 def residual() -> nn.Module:
-    """Stages of 1, 1 and 4 blocks: the first two have nothing but a block that projects."""
+    """Stages of 1, 1 and 4 residual blocks: the first two hold only a projection block."""
     units = (BasicBlock(4, 8, 2), BasicBlock(8, 12, 2), BasicBlock(12, 16, 2))
     more = (BasicBlock(16, 16, 1) for _ in range(3))
     return nn.Sequential(*plain(3, 4), *units, *more, *head(16))
 
 
 def pre_activated() -> nn.Module:
-    """Blocks in a row, and one normalisation behind the last."""
+    """Consecutive residual blocks, and one batch norm after the last."""
     units = [BasicBlock(8, 12, 1), BasicBlock(12, 16, 4), *(BasicBlock(16, 16, 1) for _ in "abc")]
     return nn.Sequential(*plain(3, 8), *units, nn.BatchNorm2d(16), nn.ReLU(), *head(16))
 
 
 def headed() -> nn.Module:
-    """A pointwise layer behind the blocks, where the maps are small."""
+    """A pointwise convolution after the residual blocks, on the smallest feature maps."""
     units = (BasicBlock(8, 8, 1), BasicBlock(8, 16, 4), nn.Conv2d(16, 24, 1), nn.ReLU())
     return nn.Sequential(*plain(3, 8), *units, *head(24))
 
 
 class Gated(nn.Module):
-    """A depthwise and a pointwise layer, between them a gate; a sum where shapes agree."""
+    """Depthwise, squeeze-and-excitation gate, pointwise; a residual sum where shapes agree."""
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ def gated() -> nn.Module:
 
 
 def our_blocks() -> nn.Module:
-    """Blocks of ifspace; the first stage has one only, and an odd width."""
+    """Blocks of ifspace; the first stage has a single block, of 12 channels."""
     style = MOBILENET
     units = [
         build("DW+PW", 3, 12, style=style),
@@ -215,7 +215,7 @@ def our_blocks() -> nn.Module:
 
 
 class Hourglass(nn.Module):
-    """Down and up again, with a bridge."""
+    """An encoder and a decoder with one skip connection."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks that are written otherwise than a row of layers, as people write them."""
+"""Networks that are not a plain nn.Sequential of layers, in styles found in practice."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def conv(c_in: int, c_out: int, kernel: int = 3, **more: Any) -> nn.Conv2d:
 
 
 class Two(nn.Module):
-    """Two convolutions; what happens between them is for others to say."""
+    """Two convolutions; subclasses define what happens between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Checkpointed(Two):
 
 
 class Remembers(Two):
-    """Keeps what it saw, and counts its calls."""
+    """Stores the feature map of its first layer and counts its calls."""
 
     calls = 0
     seen: Tensor | None = None
@@ -61,7 +61,7 @@ class Options(Two):
 
 
 class Names(Two):
-    """Returns maps by name, of which one is used twice."""
+    """Returns a dict of feature maps, one of which is used twice."""
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         first = self.a(x)
@@ -75,7 +75,7 @@ class Parametrized(Two):
 
 
 class WritesAPart(nn.Module):
-    """Half of the channels go through a layer, and back to their place."""
+    """Half of the channels pass through a layer and are written back in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class WritesAPart(nn.Module):
 
 
 class Tied(nn.Module):
-    """Two layers with one weight, each with a bias of its own."""
+    """Two layers that share one weight and have separate biases."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Tied(nn.Module):
 
 
 class Twice(nn.Module):
-    """One layer called twice, and once more by another name."""
+    """One layer that is called twice, and a third time by another attribute name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Twice(nn.Module):
 
 
 class BareWeights(nn.Module):
-    """Weights without layers: two of one module, and a filter that is none of its parameters."""
+    """Functional convolutions: two weights are parameters, the blur filter is a buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class BareWeights(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """Efficient channel attention: a line of channels looks at its neighbours."""
+    """Efficient channel attention (ECA): a Conv1d over the pooled channels scales each channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class ChannelGate(nn.Module):
 
 
 class PixelGate(nn.Module):
-    """Spatial attention of CBAM: what is strongest of all channels scales a pixel."""
+    """Spatial attention of CBAM: mean and maximum over the channels scale each pixel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class PixelGate(nn.Module):
 
 
 class Selective(nn.Module):
-    """Two kernels, stacked and summed, as in SKNet."""
+    """Convolutions of two kernel sizes, stacked and summed, as in SKNet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Selective(nn.Module):
 
 
 class Enlarged(nn.Module):
-    """A pixel shuffle, as a network for larger images ends."""
+    """A pixel shuffle before the last layer, as in super-resolution networks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Enlarged(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down, down, up by a transposed convolution, up by interpolation, with both connections."""
+    """Two poolings, a transposed convolution, an interpolation, and both skip connections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class UNet(nn.Module):
 
 
 class Attention(nn.Module):
-    """A transformer of one layer: patches in a row behind a token of their own."""
+    """A vision transformer of one layer: a class token before the sequence of patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class Attention(nn.Module):
 
 
 class Windows(nn.Module):
-    """Layers on windows of 4 x 4 pixels, as Swin has them, and back."""
+    """A linear layer on windows of 4 x 4 pixels, as in Swin, and the way back to a feature map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Windows(nn.Module):
 
 
 class Line(nn.Module):
-    """A network on lines of pixels."""
+    """A network of Conv1d layers on sequences."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks drawn at random: layers, sums, concatenations and moves on maps of one size."""
+"""Random networks: layers, sums, concatenations and shuffles of feature maps of one size."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ Step = Callable[["Drawn", list[Tensor]], Tensor]
 
 
 class Drawn(nn.Module):
-    """Every step makes a map of those before, which all stay at hand; sides stay as they are."""
+    """Every step computes a feature map from any of the earlier ones; the spatial size is kept."""
 
     def __init__(self, seed: int, length: int, dilations: Sequence[int] = (1,)) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Drawn(nn.Module):
         )
         number = len(self.layers)
         self.layers.append(layer)
-        # A copy has layers of its own.
+        # The layer is looked up in `net`, because a copy has its own layers.
         return self._wrote(width, lambda net, maps: net.layers[number](maps[place]).relu())
 
     def _any_conv(self, place: int) -> Step:
@@ -66,7 +66,7 @@ class Drawn(nn.Module):
         return self._wrote(self.widths[place], lambda _, maps: F.avg_pool2d(maps[place], 3, 1, 1))
 
     def _grown(self, place: int) -> Step:
-        """Maps put behind each other, or zeros."""
+        """A concatenation of two feature maps, or a padding of the channels with zeros."""
         width, other = self.widths[place], self.draw.randrange(place + 1)
         if self.draw.random() < 0.3:
             return self._wrote(width + 2, lambda _, maps: F.pad(maps[place], (0, 0, 0, 0, 1, 1)))
@@ -74,7 +74,7 @@ class Drawn(nn.Module):
         return self._wrote(width + more, lambda _, maps: torch.cat([maps[place], maps[other]], 1))
 
     def _moved(self, place: int) -> Step:
-        """Channels shuffled, in one of three ways of writing it, or the other half in front."""
+        """A channel shuffle written in one of three ways, swapped halves, or a rotation."""
         width = self.widths[place]
         sizes = [g for g in range(2, width) if width % g == 0]
         if not sizes:

@@ -122,7 +122,7 @@ class Side(nn.Module):
 
 
 class Meeting(nn.Module):
-    """A unit that reads two maps."""
+    """A unit that reads two feature maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Meeting(nn.Module):
 
 
 class Forked(nn.Module):
-    """Units beside each other, one behind both, and one that reads each."""
+    """Two parallel units, one that reads both, and one that reads each of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,19 +227,19 @@ def test_costs_add_up() -> None:
     assert report.stages[-1].width == 576
 
 
-def test_progress_is_told_of_every_layer() -> None:
+def test_progress_is_reported_for_every_layer() -> None:
     calls: list[tuple[int, int]] = []
     analyze(odd.UNet(), IMAGE, progress=lambda *call: calls.append(call))
     assert calls == [(done, 7) for done in range(1, 8)]
 
 
 @pytest.mark.parametrize("alpha", [0, 10.5])
-def test_any_decay_from_zero_will_do(alpha: float) -> None:
+def test_any_decay_from_zero_is_accepted(alpha: float) -> None:
     report: Report = analyze(odd.Two(), IMAGE, alpha=alpha)
     assert report.layers[-1].gain == gain(27, 75, 768, alpha)
 
 
 @pytest.mark.parametrize("alpha", [-0.5, inf])
-def test_no_decay_below_zero(alpha: float) -> None:
+def test_a_decay_below_zero_raises(alpha: float) -> None:
     with pytest.raises(SettingError, match=r"alpha.*got (-0\.5|inf)"):
         analyze(odd.Two(), IMAGE, alpha=alpha)

@@ -1,4 +1,4 @@
-"""`ifspace analyze`: its contract, its numbers beside the library's, and how it refuses."""
+"""`ifspace analyze`: its JSON contract, its numbers against the library's, and its errors."""
 
 import csv
 import importlib.util

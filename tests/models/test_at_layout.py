@@ -1,4 +1,4 @@
-"""Networks of the papers at other depths: what they keep."""
+"""Networks of the papers at other depths: which weights and settings they keep."""
 
 from dataclasses import replace
 
@@ -70,7 +70,7 @@ def test_new_weights_are_those_of_the_seed() -> None:
     assert not torch.equal(one.state_dict()[new], other.state_dict()[new])
 
 
-def test_device_type_mode_gradients_and_memory_format_stay() -> None:
+def test_device_dtype_mode_requires_grad_and_memory_format_are_kept() -> None:
     model = named_network("vgg11", 32, seed=1).double().to(memory_format=torch.channels_last)
     model.stages.stage1.eval()
     model.stages.stage2.requires_grad_(False)
@@ -91,7 +91,7 @@ def test_device_type_mode_gradients_and_memory_format_stay() -> None:
     assert all(tensor.is_meta for tensor in (*meta.parameters(), *meta.buffers()))
 
 
-def test_the_first_stays_and_what_is_known_of_it_goes_along() -> None:
+def test_the_model_is_unchanged_and_its_edits_are_kept() -> None:
     model = named_network("vgg11", 32, classes=7, seed=1)
     edits = Edits(image=(3, 32, 32), classes=7)
     before = {key: value.clone() for key, value in model.state_dict().items()}

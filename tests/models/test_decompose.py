@@ -1,4 +1,4 @@
-"""Convolutions replaced by blocks: which, by what, what is counted, and what torch does then."""
+"""Convolutions replaced by blocks: which, by which blocks, the counts, and use in torch."""
 
 import copy
 
@@ -33,7 +33,7 @@ IMAGE = (3, 32, 32)
         ("torchvision:resnet50", (3, 224, 224)),
     ],
 )
-def test_the_totals_are_those_of_the_network_made(name: str, image, block: str):
+def test_the_totals_are_those_of_the_decomposed_network(name: str, image, block: str):
     with torch.device("meta"):
         model = network(name, image)
     final = decompose(model, image, Blocks(block))
@@ -57,7 +57,7 @@ def test_the_totals_are_those_of_the_network_made(name: str, image, block: str):
     assert (again.params, again.macs) == (plan.params[1], plan.macs[1])
 
 
-def test_the_whole_network_ends_as_it_did():
+def test_norms_activations_and_biases_around_blocks_are_kept():
     model = resnet18(16)
     decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
     unit = decomposed[5]
@@ -70,7 +70,7 @@ def test_the_whole_network_ends_as_it_did():
     assert isinstance(decomposed[0], nn.Conv2d)
 
 
-def test_the_users_own_network_stays():
+def test_the_users_network_is_unchanged():
     model = resnet18().eval().double()
     modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
     decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
@@ -96,7 +96,7 @@ def test_the_seed_draws_the_weights_and_nothing_else():
     assert not torch.equal(one[3].layer0.weight, other[3].layer0.weight)
 
 
-def test_what_runs_twice_is_counted_twice_and_norms_are_seen_where_they_run():
+def test_a_layer_that_runs_twice_counts_twice_and_norms_follow_the_run():
     model = Apart()
     final = decompose(model, (3, 9, 9), Blocks("PW+DW"), style=None)
     decomposed, plan = final.model, final.plan
@@ -119,7 +119,7 @@ def test_a_stride_needs_a_spatial_layer():
 
 
 @pytest.mark.parametrize(("objective", "column"), [("keep", "params"), ("macs", "macs")])
-def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective, column):
+def test_the_cheapest_block_has_the_full_field_and_counts_its_norms(objective, column):
     model = resnet18(32)
     graph = trace(model, IMAGE)
     mine = plan_decomposition(model, graph, Blocks("Cheapest"), objective=objective)
@@ -142,7 +142,7 @@ def test_the_cheapest_has_the_full_field_and_counts_what_comes_with_it(objective
         ("DW+PW+DW", (5, 16), False),
     ],
 )
-def test_what_a_block_sees_is_beside_what_its_convolution_saw(block, field, less):
+def test_the_fields_of_a_block_and_its_convolution_are_compared(block, field, less):
     model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
     plan = plan_decomposition(model, trace(model, (16, 8, 8)), Blocks(block), names=["0"])
     (only,) = plan.replaced
@@ -192,10 +192,10 @@ def test_a_style_for_all_blocks():
         ({"warm_start": "yes"}, SettingError, "wrong warm_start: got 'yes'"),
     ],
 )
-def test_arguments_that_do_not_go_together_are_refused(arguments, error, message: str):
-    with pytest.raises(error, match=message) as refused:
+def test_contradicting_arguments_are_an_error(arguments, error, message: str):
+    with pytest.raises(error, match=message) as raised:
         decompose(vgg(), IMAGE, **arguments)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -206,12 +206,12 @@ def test_arguments_that_do_not_go_together_are_refused(arguments, error, message
         ([], SettingError, "wrong block: got None"),
     ],
 )
-def test_values_that_are_no_blocks_raise(blocks, error, message: str):
+def test_values_that_are_not_blocks_raise(blocks, error, message: str):
     with pytest.raises(error, match=message):
         Blocks(*blocks)
 
 
-def test_a_value_that_is_no_amount_is_no_budget():
+def test_a_budget_that_is_not_an_amount_raises():
     with pytest.raises(SettingError, match=r"params is no amount: got '5\.1'"):
         Budgets(params="5.1")
 
@@ -256,7 +256,7 @@ def test_blocks_can_be_decomposed_again():
     assert again.model(torch.zeros(2, *IMAGE)).shape == (2, 10)
 
 
-def test_nothing_is_set_on_a_module():
+def test_no_attribute_is_set_on_a_module():
     model = vgg()
     attributes = set(vars(model))
     decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model

@@ -1,4 +1,4 @@
-"""Convolutions replaced within budgets of the whole network: the best choice, or what is least."""
+"""Convolutions replaced within budgets of the network: the best choice, or the least amounts."""
 
 from fractions import Fraction
 from itertools import product
@@ -22,7 +22,7 @@ def replaced(network: DecomposedNetwork) -> list[str]:
     return [layer.name for layer in network.plan.replaced]
 
 
-def test_budgets_are_kept_by_the_best_choice_of_all():
+def test_budgets_are_met_by_the_best_choice_of_all():
     model = vgg(16)
     blocks = ("DW+PW", "DW+RPW(4,0)+GPW(4)")
     whole = {block: decompose(model, IMAGE, Blocks(block)).plan for block in blocks}
@@ -59,14 +59,14 @@ def test_budgets_are_kept_by_the_best_choice_of_all():
         assert tuple(changes[n] for n in order) == best
 
 
-def test_a_budget_that_is_kept_already_changes_nothing():
+def test_a_budget_that_is_already_met_changes_nothing():
     model = vgg()
     final = decompose(model, IMAGE, Blocks("DW+PW"), Budgets(params="1G"))
     assert replaced(final) == []
     assert params(final.model) == params(model)
 
 
-def test_budgets_that_nothing_keeps_say_the_least():
+def test_budgets_that_nothing_meets_name_the_least_amounts():
     model = vgg()
     blocks, budgets = Blocks("DW+PW"), Budgets(params="1k", macs="1M")
     every = decompose(model, IMAGE, blocks).model

@@ -1,4 +1,4 @@
-"""Stages by their depths: what is foretold of units more or fewer is so of the network built."""
+"""Stages at other depths: predicted counts and gains are those of the network built."""
 
 import math
 from dataclasses import replace
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_other_depths_are_as_foretold(name: str) -> None:
+def test_counts_of_other_depths_are_as_predicted(name: str) -> None:
     model = NETWORKS[name]().to("meta").eval()
     start = layout_of(model)
     assert (start.params, start.macs) == (params(model), macs(model, IMAGE))
@@ -41,7 +41,7 @@ def test_other_depths_are_as_foretold(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["one relu", "named", "listed", "residual", "our blocks"])
-def test_there_and_back_again(name: str) -> None:
+def test_appended_units_can_be_removed_again(name: str) -> None:
     # What was put in can be taken out: the second reading sees the same stages.
     model = NETWORKS[name]().to("meta")
     start = layout_of(model)
@@ -53,7 +53,7 @@ def test_there_and_back_again(name: str) -> None:
     check_gains(layout_of(back), start)
 
 
-def test_the_units_that_can_go_and_those_that_stay() -> None:
+def test_removable_units_and_units_that_are_kept() -> None:
     start = layout_of(NETWORKS["residual"]())
     assert start.depths == (1, 1, 4)
     assert [stage.stage.removable for stage in start.stages] == [[], [], [1, 2, 3]]
@@ -61,20 +61,20 @@ def test_the_units_that_can_go_and_those_that_stay() -> None:
     assert [stage.stage.copy.channels for stage in start.stages] == [8, 12, None]
 
 
-def test_one_more_goes_behind_the_last_of_its_kind() -> None:
+def test_a_unit_is_appended_after_the_last_of_its_class() -> None:
     first, second = layout_of(NETWORKS["headed"]()).stages
     assert [stage.stage.units[stage.stage.end].name for stage in (first, second)] == ["3", "4"]
     assert [len(stage.stage.units) for stage in (first, second)] == [2, 2]
     assert second.stage.order(4) == [0, -1, -1, 1]
 
 
-def test_a_stage_of_other_things_takes_no_part() -> None:
+def test_a_stage_without_residual_blocks_is_left_out() -> None:
     # The single convolution before the blocks is no block: stage 1 of 32 x 32 pixels is left out.
     sides = [stage.stage.traced.side for stage in layout_of(NETWORKS["residual"]()).stages]
     assert sides == [(16, 16), (8, 8), (4, 4)]
 
 
-def test_units_between_others_go_last_first() -> None:
+def test_inner_units_are_removed_last_first() -> None:
     widths = [(3, 8), (8, 8), (8, 12), (12, 12), (12, 12), (12, 16)]
     model = nn.Sequential(*(nn.Conv2d(*pair, 3, padding=1) for pair in widths))
     (stage,) = layout_of(model).stages
@@ -115,7 +115,7 @@ class Twice(nn.Module):
         return self.d(self.b(self.c(self.b(self.a(x)))))
 
 
-def test_what_runs_twice_stays() -> None:
+def test_a_layer_that_runs_twice_is_kept() -> None:
     model = Twice()
     start = layout_of(model, (8, 9, 9))
     (stage,) = start.stages
@@ -124,7 +124,7 @@ def test_what_runs_twice_stays() -> None:
     check_counts(taken(model, less), less, (8, 9, 9))
 
 
-def test_what_runs_twice_in_a_row_stays() -> None:
+def test_a_layer_that_runs_twice_in_succession_is_kept() -> None:
     class Again(Twice):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.d(self.b(self.b(self.a(x))))
@@ -133,7 +133,7 @@ def test_what_runs_twice_in_a_row_stays() -> None:
     assert [stage.stage.units[place].name for place in stage.stage.removable] == ["d"]
 
 
-def test_what_makes_the_map_a_little_smaller_stays() -> None:
+def test_a_layer_without_padding_is_kept() -> None:
     # Without padding a stage loses two pixels a layer: nothing can go, and nothing be put behind.
     row = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
     more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
@@ -144,14 +144,14 @@ def test_what_makes_the_map_a_little_smaller_stays() -> None:
     assert first.next_gain(3) == -math.inf
 
 
-def test_a_row_around_one_layer_does_not_matter() -> None:
+def test_a_sequential_around_one_layer_does_not_matter() -> None:
     start = layout_of(NETWORKS["hourglass"]())
     assert start.depths == (2, 2, 2)
     less = start.at_depths((1, 2, 1))
     check_gains(layout_of(taken(NETWORKS["hourglass"](), less)), less)
 
 
-def test_what_shares_a_weight_stays() -> None:
+def test_layers_that_share_a_weight_are_kept() -> None:
     model = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
     model[3].weight = model[1].weight
     start = layout_of(model, (8, 9, 9))
@@ -161,7 +161,7 @@ def test_what_shares_a_weight_stays() -> None:
     check_counts(taken(model, more), more, (8, 9, 9))
 
 
-def test_what_is_known_by_two_names_stays() -> None:
+def test_a_module_of_two_names_is_kept() -> None:
     class Sliced(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -174,7 +174,7 @@ def test_what_is_known_by_two_names_stays() -> None:
     assert layout_of(Sliced(), (8, 9, 9)).stages == ()
 
 
-def test_a_unit_with_branches_behind_it_stays() -> None:
+def test_a_unit_before_a_branch_is_kept() -> None:
     class Bridge(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -195,7 +195,7 @@ def test_a_unit_with_branches_behind_it_stays() -> None:
         assert changed(torch.zeros(1, 8, 9, 9)).shape == (1, 8, 9, 9)
 
 
-def test_layers_of_several_parents_stay_together() -> None:
+def test_units_with_layers_in_several_parents_are_kept() -> None:
     # Depthwise here, pointwise there: no one place to take them out of.
     class Part(nn.Module):
         def __init__(self, layer: nn.Module) -> None:

@@ -21,7 +21,7 @@ FIRST = Replace("3.conv1", Block.parse("DW+RPW(2,1/2)").at(8))
 SECOND = Replace("5.conv1", Block.parse("DW+PW").at(8, 16), 2)
 
 
-def test_steps_are_known_by_their_names():
+def test_steps_have_their_names():
     assert STEPS["replace"] is Replace
     assert all(name == step.step for name, step in STEPS.items())
 
@@ -50,7 +50,7 @@ def test_the_same_steps_make_the_same_structure():
     torch.testing.assert_close(other.eval()(x), model.eval()(x), rtol=0, atol=0)
 
 
-def test_a_network_says_what_it_knows():
+def test_a_network_records_its_source():
     assert EditedNetwork.of(nn.Linear(2, 2)).edits == Edits()
     of_papers = Edits(image=(3, 32, 32))
     assert EditedNetwork.of(named_network("vgg11", 32)).edits == of_papers
@@ -73,9 +73,9 @@ def test_a_network_says_what_it_knows():
         (lambda v: v["steps"][0]["block"].update(block="XY"), "got unknown kind of convolution"),
     ],
 )
-def test_json_that_nobody_wrote_is_refused(change, message):
+def test_malformed_json_is_an_error(change, message):
     values = Edits("vgg16", (3, 32, 32), (FIRST,), 10).to_json()
     change(values)
-    with pytest.raises(SettingError, match=f"^steps that cannot be read: .*{message}") as refused:
+    with pytest.raises(SettingError, match=f"^steps that cannot be read: .*{message}") as raised:
         Edits.from_json(values)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Labels and the graph as it grows: ids are where the channels of a real tensor are."""
+"""Labels and the graph as it is built: the ids follow the channels of a real tensor."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -96,7 +96,7 @@ def focused(x: Tensor) -> Tensor:
 
 
 def option_a(x: Tensor) -> Tensor:
-    """ResNet's shortcut without weights."""
+    """The shortcut of ResNet without weights: a stride, and zeros for new channels."""
     return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, x.shape[1] // 4, x.shape[1] // 4))
 
 
@@ -105,7 +105,7 @@ def last(move: Move) -> Move:
 
 
 def written(x: Tensor) -> Tensor:
-    """Into a tensor of zeros, as FasterNet does."""
+    """Channels written into a tensor of zeros, as in FasterNet."""
     moved = torch.zeros_like(x)
     moved[:, : x.shape[1] // 2] = x[:, x.shape[1] // 2 :]
     return moved
@@ -155,7 +155,7 @@ EVEN_WIDTH = (
 
 
 class Moves(nn.Module):
-    """Moves one after another, and a layer that reads what they leave."""
+    """Consecutive moves, and a layer that reads the result."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class Moves(nn.Module):
 
 
 def origins(network_trace: Trace) -> tuple[list[int], tuple[int, int]]:
-    """Whose channels the last layer reads, NO_CHANNEL for zeros, and of how large a stride."""
+    """Return the channels that the last layer reads, NO_CHANNEL for zeros, and the stride."""
     steps, stride = np.arange(network_trace.image[0]), [1, 1]
     for node in network_trace.nodes[1:-1]:
         assert node.op in (Op.MOVE, Op.POOL), node
@@ -185,7 +185,7 @@ def origins(network_trace: Trace) -> tuple[list[int], tuple[int, int]]:
 
 
 def seen_really(net: Moves) -> tuple[list[int], tuple[int, int]]:
-    """The same of tensors of numbers: of channels, of rows and of columns."""
+    """Return the same from real tensors that number the channels, the rows and the columns."""
     numbers = torch.arange(1, IMAGE[0] + 1).reshape(1, -1, 1, 1).expand(1, *IMAGE).double()
     moved = net.moved(numbers)[0]
     middle = (moved.shape[1] // 2, moved.shape[2] // 2)
@@ -251,13 +251,13 @@ SHAPE = (1, 6, 8, 8)
 
 
 def maps_of(*shapes: tuple[int, ...]) -> tuple[FeatureMaps, list[Label]]:
-    """A graph with an image of each shape, channels in front of the pixels."""
+    """Return a graph with an image of each shape, channels before pixels."""
     maps = FeatureMaps()
     return maps, [maps.add(Op.INPUT, (), shape, 1, "") for shape in shapes]
 
 
 def moved(move, *labels: Label, pooled: bool = False) -> Label:
-    """A label made by a function of tensors, which pixels can follow too."""
+    """Return a label computed by a function of tensors, which also applies to pixels."""
 
     def remade(of) -> Tensor:
         return move(*(of(label) for label in labels))

@@ -21,7 +21,7 @@ from ifspace.models.tracing import trace
 from ifspace.nn import RollingPointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-# A network, its image, and of each of its stages the modules, in the order in which they run.
+# A network, its image, and the modules of each stage in the order in which they run.
 Case = tuple[nn.Module, tuple[int, int, int], list[list[str]]]
 
 
@@ -141,7 +141,7 @@ def check_drawn(net: Drawn, side: tuple[int, int]) -> None:
 
 
 class Branches(nn.Module):
-    """A 3 x 3 convolution beside nothing; both are put behind each other."""
+    """The concatenation of a feature map and its 3 x 3 convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ def test_a_feature_map_before_the_inputs_is_not_seen() -> None:
 
 
 class Pyramid(nn.Module):
-    """What is pooled over the whole map stands beside a convolution, as in DeepLab."""
+    """Global pooling parallel to a convolution, as in DeepLab."""
 
     def __init__(self) -> None:
         super().__init__()

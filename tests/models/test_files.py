@@ -1,4 +1,4 @@
-"""Changed networks in files: what is written comes back, on a machine that has the parts."""
+"""Edited networks in files: they are saved and loaded again where their source is available."""
 
 import json
 from pathlib import Path
@@ -86,14 +86,14 @@ def test_steps_of_every_kind_are_done_again(tmp_path, name: str, image):
     check_same(tmp_path / "net.safetensors", changed, image)
 
 
-def test_networks_of_our_parts_need_the_file_alone(tmp_path, monkeypatch):
+def test_networks_of_the_papers_need_the_file_alone(tmp_path, monkeypatch):
     decomposed = decompose(from_source("vgg11", IMAGE, seed=0), IMAGE)
     save(decomposed, tmp_path / "net.safetensors")
     monkeypatch.setattr("ifspace.models.files.from_source", None)
     check_same(tmp_path / "net.safetensors", decomposed)
 
 
-def test_a_network_without_steps_is_the_file_of_nn(tmp_path):
+def test_a_network_without_steps_is_saved_as_by_nn(tmp_path):
     model = named_network("vgg11", seed=0)
     save(model, tmp_path / "one.safetensors")
     inn.save(model, tmp_path / "two.safetensors")
@@ -102,7 +102,7 @@ def test_a_network_without_steps_is_the_file_of_nn(tmp_path):
     check_same(tmp_path / "two.safetensors", EditedNetwork.of(model))
 
 
-def test_nn_says_who_reads_a_network_with_steps(tmp_path):
+def test_nn_names_the_function_that_loads_a_network_with_steps(tmp_path):
     save(decompose(named_network("vgg11"), IMAGE, BLOCKS), tmp_path / "net.safetensors")
     with pytest.raises(
         NetworkFileError, match=r"with steps; .*; read it with ifspace\.models\.load"
@@ -132,7 +132,7 @@ def test_a_network_of_a_file_needs_that_file(tmp_path):
     check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16), into=model.model)
 
 
-def test_a_network_whose_state_says_how_old_it_is(tmp_path):
+def test_a_network_whose_state_dict_has_a_version(tmp_path):
     network = from_source("torchvision:mnasnet0_5", (3, 32, 32), seed=0)
     save(network, tmp_path / "net.safetensors")
     check_same(tmp_path / "net.safetensors", network, (3, 32, 32))
@@ -155,7 +155,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_persons_own_module_is_given_again(tmp_path):
+def test_a_module_without_a_source_is_passed_to_load(tmp_path):
     model, path = vgg(), tmp_path / "net.safetensors"
     decomposed = decompose(model, IMAGE, BLOCKS)
     save(decomposed, path)
@@ -182,7 +182,7 @@ def test_a_persons_own_module_is_given_again(tmp_path):
         load(tmp_path / "plain.safetensors", into=resnet18())
 
 
-def test_what_load_could_not_make_again_is_refused(tmp_path):
+def test_a_network_that_load_could_not_rebuild_is_an_error(tmp_path):
     network = from_source("torchvision:resnet18", (3, 64, 64))
     network.model.fc = nn.Linear(512, 3)
     with pytest.raises(
@@ -243,9 +243,9 @@ def test_a_network_that_counts_its_images_becomes_a_program_for_one(tmp_path):
 
 
 def test_programs_need_an_image_size(tmp_path):
-    with pytest.raises(SettingError, match="image size is not known") as refused:
+    with pytest.raises(SettingError, match="image size is not known") as raised:
         save(vgg(), tmp_path / "net.pt2")
-    assert refused.value.argument == "x"
+    assert raised.value.argument == "x"
     with pytest.raises(NetworkFileError, match=r"got an ONNX file; .*; run it with ONNX Runtime"):
         load(tmp_path / "net.onnx")
 
@@ -265,7 +265,7 @@ def test_programs_need_an_image_size(tmp_path):
         (lambda v: v["network"].pop("style"), "a description that makes no sense"),
     ],
 )
-def test_bad_files_are_refused_in_one_line(tmp_path, change, message: str):
+def test_bad_files_are_an_error_of_one_line(tmp_path, change, message: str):
     path = tmp_path / "net.safetensors"
     save(decompose(named_network("vgg11"), IMAGE, BLOCKS), path)
     about = described(path)
@@ -278,15 +278,15 @@ def test_bad_files_are_refused_in_one_line(tmp_path, change, message: str):
     assert "\n" not in str(no.value)
 
 
-def test_files_that_are_none_are_refused(tmp_path):
+def test_unrecognised_files_are_an_error(tmp_path):
     for suffix in (".safetensors", ".pt2"):
         path = tmp_path / f"net{suffix}"
         with pytest.raises(NetworkFileError, match=r"^network cannot be read: got .*No such file"):
             load(path)
         path.write_bytes(b"PK\x03\x04 and nothing")
-        with pytest.raises(NetworkFileError, match="or only a part of one") as refused:
+        with pytest.raises(NetworkFileError, match="or only a part of one") as raised:
             load(path)
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(raised.value)
     save(nn.Sequential(nn.Conv2d(3, 4, 1)), tmp_path / "net.pt2", IMAGE)
     whole = (tmp_path / "net.pt2").read_bytes()
     (tmp_path / "net.pt2").write_bytes(whole[: len(whole) // 2])

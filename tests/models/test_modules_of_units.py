@@ -1,6 +1,6 @@
-"""Which modules go along with a layer, where normalisation and activation stand as people put them.
+"""The modules that belong to a unit, for the usual orders of norms and activations.
 
-Rows are drawn: c a convolution, b a norm, r an activation, d a dropout, P pooling, B a block.
+Letters: c a convolution, b a norm, r an activation, d a dropout, P pooling, B a residual block.
 """
 
 import pytest
@@ -26,12 +26,12 @@ MAKE = {
 }
 
 
-def row(drawn: str) -> nn.Sequential:
-    return nn.Sequential(*(MAKE[letter]() for letter in drawn))
+def sequence(letters: str) -> nn.Sequential:
+    return nn.Sequential(*(MAKE[letter]() for letter in letters))
 
 
 @pytest.mark.parametrize(
-    ("drawn", "unit", "run"),
+    ("letters", "unit", "run"),
     [
         ("crcr", 2, "cr"),
         ("cbrcbrP", 3, "cbr"),
@@ -47,7 +47,7 @@ def row(drawn: str) -> nn.Sequential:
         ("cbrcbrBP", 3, "brc"),
         ("cbrcbrcPcbr", 3, "brc"),
         ("cbrcbrcbrPc", 3, "cbr"),
-        # A dropout behind the last is that of the row.
+        # A dropout after the last layer belongs to the whole sequence.
         ("crcrdP", 2, "cr"),
         ("crdcrdP", 3, "crd"),
         ("crcbrP", 2, "cbr"),
@@ -60,25 +60,25 @@ def row(drawn: str) -> nn.Sequential:
         ("ccbr", 1, "c"),
     ],
 )
-def test_what_goes_along(drawn: str, unit: int, run: str) -> None:
-    model = row(drawn)
+def test_layers_that_belong_to_a_unit(letters: str, unit: int, run: str) -> None:
+    model = sequence(letters)
     parent, keys = modules_of_unit(model, [str(unit)])
     assert parent is model
-    assert "".join(drawn[int(key)] for key in keys) == run
+    assert "".join(letters[int(key)] for key in keys) == run
     assert str(unit) in keys
 
 
 def test_a_unit_of_several_modules() -> None:
-    assert modules_of_unit(row("cbrcbrP"), ["0", "3"])[1] == ["0", "1", "2", "3", "4", "5"]
+    assert modules_of_unit(sequence("cbrcbrP"), ["0", "3"])[1] == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_outside_of_a_row_nothing_goes_along() -> None:
+def test_outside_of_a_sequential_a_unit_is_one_module() -> None:
     class Own(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x)
 
     class Kind(nn.Sequential):
-        """A row by another name."""
+        """A subclass of nn.Sequential."""
 
     listed = nn.ModuleList([MAKE["c"](), nn.ReLU()])
     assert modules_of_unit(nn.ModuleDict({"a": listed}), ["a.0"]) == (listed, ["0"])
@@ -88,7 +88,7 @@ def test_outside_of_a_row_nothing_goes_along() -> None:
     assert modules_of_unit(Kind(MAKE["c"](), nn.ReLU()), ["0"])[1] == ["0", "1"]
 
 
-def test_one_object_at_two_places_stands_at_both() -> None:
+def test_one_object_at_two_indices_belongs_to_both() -> None:
     act = nn.ReLU()
     model = nn.Sequential(MAKE["c"](), act, MAKE["c"](), act)
     assert list(children_of(model)) == ["0", "1", "2", "3"]
@@ -122,12 +122,12 @@ class NormAct(nn.BatchNorm2d):
         (nn.Sequential(), False),
     ],
 )
-def test_what_keeps_a_map_as_it_is(module: nn.Module, expected: bool) -> None:
+def test_layers_that_keep_the_feature_map(module: nn.Module, expected: bool) -> None:
     assert is_follower(module) is expected
 
 
 @pytest.mark.parametrize("names", [["9"], ["0", "9"], ["a.0"], ["0", "a.0"], [""]])
-def test_a_unit_that_is_not_there(names: list[str]) -> None:
-    with pytest.raises(SettingError, match=r"^a unit that is not in the network: got ") as refused:
-        modules_of_unit(row("cbr"), names)
-    assert "\n" not in str(refused.value)
+def test_a_missing_unit_is_an_error(names: list[str]) -> None:
+    with pytest.raises(SettingError, match=r"^a unit that is not in the network: got ") as raised:
+        modules_of_unit(sequence("cbr"), names)
+    assert "\n" not in str(raised.value)

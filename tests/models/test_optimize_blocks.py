@@ -1,4 +1,4 @@
-"""`ifspace optimize` with blocks: which stand where, under budgets, and fitted."""
+"""`ifspace optimize` with blocks: the layers replaced, budgets and warm starts."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def organize_small(run: Callable) -> list[int]:
     return depths
 
 
-def test_blocks_alone_leave_the_stages(run: Callable) -> None:
+def test_blocks_only_keeps_the_stages(run: Callable) -> None:
     report = run(*OWN, "--blocks-only", "--block", "DW+PW", *JSON).json
     assert (report["stages"], report["moves"], report["published"]) == (None, [], [])
     assert report["before"]["depths"] == report["after"]["depths"] == [3, 4]
@@ -118,7 +118,7 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
 
 
 @pytest.mark.slow
-def test_a_warm_start_says_how_near_it_comes(run: Callable) -> None:
+def test_a_warm_start_prints_its_errors(run: Callable) -> None:
     command = (*OWN, "--block", ROLLING, "--warm-start")
     report = run(*command, *JSON).json
     assert len(report["replaced"]) == 6

@@ -1,4 +1,4 @@
-"""How `ifspace optimize` ends: files of networks, no answer, refusals."""
+"""How `ifspace optimize` ends: saved networks, no answer, errors."""
 
 import importlib.util
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_programs_are_saved_for_running(run: Callable, suffix: str) -> None:
     assert (ended.status, Path(f"net{suffix}").stat().st_size > 1000) == (0, True)
 
 
-def test_what_onnx_needs_is_said_before_the_work(
+def test_a_missing_package_of_onnx_is_named_before_the_work(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec

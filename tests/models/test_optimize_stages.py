@@ -80,7 +80,7 @@ def test_which_state_was_published_is_printed(
     assert [line for line in lines if "[3DRF] Table" in line] == snapshot
 
 
-def test_own_networks_have_nothing_published(run: Callable) -> None:
+def test_networks_of_the_user_have_no_published_states(run: Callable) -> None:
     Path("vgg16.py").write_text(FILE)
     report = run("optimize", "vgg16.py:make", "--input", "3x32x32", *JSON).json
     assert report["published"] == []
@@ -96,7 +96,7 @@ def test_stages_meet_a_budget_with_proof(run: Callable, snapshot: Any) -> None:
     assert run(*OWN, "--params", "20k").out == snapshot
 
 
-def test_depths_beside_the_way_have_a_row_of_their_own(run: Callable) -> None:
+def test_depths_outside_the_trajectory_have_their_own_row(run: Callable) -> None:
     ended = run(*VGG, "--params", "9M", "--macs", "300M")
     (row,) = [line.split() for line in ended.out.splitlines() if line.startswith("b ")]
     assert row[-1] == "taken"

@@ -1,4 +1,4 @@
-"""Networks reorganized move by move: as foretold, and as the papers' layouts."""
+"""Networks reorganized move by move: as predicted, and as the layouts of the papers."""
 
 from functools import cache
 
@@ -25,9 +25,9 @@ from ifspace.stages.organizer import Stopped, organize
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FIXED = {"torchvision:densenet121@224": 5}
-# Of a stage of other blocks than its last one, that last one went: nothing else says what it is.
+# The last unit of a stage of other blocks was removed: nothing else identifies that stage.
 UNSEEN = {"torchvision:inception_v3@299": 1}
-# OtherParams of the same code are read anew once they are reorganized; of these torch counts alone.
+# Networks of the same code as others here: only the counts of torch are compared.
 COUNTED = ("efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "wide_resnet50_2", "resnet34")
 
 
@@ -65,14 +65,14 @@ def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str
 
 
 def moves_the_last(start: TracedLayout | Layout) -> bool:
-    """Whether no unit stands behind those that move, that would see more or less without them."""
+    """Return whether no unit follows those that move, as its field would change without them."""
     if isinstance(start, Layout):
         return True
     return all(stage.stage.end == len(stage.stage.units) - 1 for stage in start.stages)
 
 
 def part(layout: TracedLayout, stages: int) -> TracedLayout:
-    """The first stages of a layout: the others are of what is left."""
+    """Return the first stages of a layout; the others are counted with the rest."""
     rest = layout.stages[stages:]
     return TracedLayout(
         layout.stages[:stages],
@@ -121,7 +121,7 @@ def test_trajectories_are_those_of_the_layouts(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "name", "moves"), REFERENCES)
-def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
+def test_every_state_can_be_built(model: str, name: str, moves: str) -> None:
     start, graph = reference(model)
     states = organize(layout_named(name, 224)).layouts
     assert len(states) == len(moves.split()) + 1
@@ -143,7 +143,7 @@ def test_every_state_can_be_taken(model: str, name: str, moves: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "listed", "residual", "our blocks"])
-def test_state_by_state_is_the_same_way(name: str) -> None:
+def test_single_moves_give_the_same_trajectory(name: str) -> None:
     network = m.EditedNetwork.of(NETWORKS[name]().to("meta"))
     way = m.reorganize(network, IMAGE).plan.trajectory
     assert len(way.moves) > 1
@@ -156,7 +156,7 @@ def test_state_by_state_is_the_same_way(name: str) -> None:
     assert m.reorganize(network, IMAGE).plan.trajectory.moves == ()
 
 
-def test_no_move_changes_nothing() -> None:
+def test_without_moves_nothing_changes() -> None:
     for model in (flat(), named_network("vgg11", 32, seed=0)):
         better = m.reorganize(model, IMAGE, moves=0)
         same = better.model
@@ -168,7 +168,7 @@ def test_no_move_changes_nothing() -> None:
         assert better.plan.end.depths == better.plan.start.depths
 
 
-def test_below_a_threshold_units_go_away() -> None:
+def test_units_below_a_threshold_are_removed() -> None:
     model = flat()
     better = m.reorganize(model, IMAGE, theta=10)
     smaller, plan = better.model, better.plan

@@ -1,4 +1,4 @@
-"""Networks reorganized within budgets: the best depths of all."""
+"""Networks reorganized within budgets: the depths of the greatest gain."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What cannot be reorganized, and arguments that do not go together: one line each."""
+"""Networks that cannot be reorganized and contradicting arguments: errors of one line."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Counts(nn.Module):
-    """Its own code looks into its layers."""
+    """Its forward() reads attributes of its layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Counts(nn.Module):
 
 
 class Indexed(nn.Module):
-    """Its own code counts the layers of a row."""
+    """Its forward() depends on the number of layers in an nn.Sequential."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,12 +57,12 @@ class Indexed(nn.Module):
         (Counts(), "^the network's own code does not go with other depths: got the network does n"),
     ],
 )
-def test_networks_that_cannot_are_refused(
+def test_networks_that_cannot_be_reorganized_are_an_error(
     model: object, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(IfspaceError, match=message) as refused:
+    with pytest.raises(IfspaceError, match=message) as raised:
         m.reorganize(model, IMAGE)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
     assert capfd.readouterr() == ("", "")
 
 
@@ -76,9 +76,9 @@ def test_networks_that_cannot_are_refused(
         ),
     ],
 )
-def test_code_that_counts_layers_is_refused(arguments: dict, message: str) -> None:
-    refused = r"^the network's own code does not go with other depths: "
-    with pytest.raises(SettingError, match=refused + message) as error:
+def test_code_that_counts_layers_is_an_error(arguments: dict, message: str) -> None:
+    prefix = r"^the network's own code does not go with other depths: "
+    with pytest.raises(SettingError, match=prefix + message) as error:
         m.reorganize(Indexed(), IMAGE, m.Budgets(**arguments))
     assert "\n" not in str(error.value)
 
@@ -128,20 +128,20 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
         ({"params": "1M", "time_limit_s": 0}, "^no depths found in time", "time_limit"),
     ],
 )
-def test_arguments_out_of_range_are_refused(
+def test_arguments_out_of_range_are_an_error(
     arguments: dict, message: str, argument: str | None
 ) -> None:
-    with pytest.raises(SettingError, match=message) as refused:
+    with pytest.raises(SettingError, match=message) as raised:
         reorganize_flat(**arguments)
-    assert "\n" not in str(refused.value)
-    assert argument is None or refused.value.argument == argument
+    assert "\n" not in str(raised.value)
+    assert argument is None or raised.value.argument == argument
 
 
-def test_the_least_that_is_named_can_be_had() -> None:
+def test_the_least_amounts_that_are_named_can_be_met() -> None:
     model = flat()
-    with pytest.raises(SettingError, match=r"allowed: params from 1,610, ") as refused:
+    with pytest.raises(SettingError, match=r"allowed: params from 1,610, ") as raised:
         m.reorganize(model, IMAGE, m.Budgets(params=1, macs="1G"))
-    assert refused.value.argument == "params"
+    assert raised.value.argument == "params"
     least = 1610
     better = m.reorganize(model, IMAGE, m.Budgets(params=least, macs="1G"))
     assert params(better.model) == least
@@ -149,7 +149,7 @@ def test_the_least_that_is_named_can_be_had() -> None:
         m.reorganize(model, IMAGE, m.Budgets(params=least - 1, macs="1G"))
 
 
-def test_a_plan_of_another_network_is_refused() -> None:
+def test_a_plan_of_another_network_is_an_error() -> None:
     one, other = named_network("vgg11", 32, device="meta"), flat()
     plan = plan_reorganization(one, trace(one, IMAGE))
     with pytest.raises(SettingError, match=r"^a plan of another network: got Sequential; "):
@@ -176,7 +176,7 @@ except SettingError as error:
 
 
 @pytest.mark.slow
-def test_nothing_is_written_beside_the_answer() -> None:
+def test_nothing_is_printed_beside_the_answer() -> None:
     tests = Path(__file__).parent.parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])
     done = subprocess.run(

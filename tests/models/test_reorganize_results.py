@@ -21,7 +21,7 @@ from ifspace.nn import Network, named_network
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_the_users_own_network_stays() -> None:
+def test_the_users_network_is_unchanged() -> None:
     for model in (resnet18(8), named_network("mobilenet", 32, seed=0)):
         model.eval()
         modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
@@ -121,7 +121,7 @@ def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
     }
 
 
-def test_at_224_too() -> None:
+def test_depths_at_224_pixels() -> None:
     model = named_network("resnet50", 224, device="meta")
     better = m.reorganize(model, (3, 224, 224), moves=3)
     changed = better.model
@@ -153,7 +153,7 @@ def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str
     assert other(torch.empty(2, *IMAGE, device="meta")).shape == (2, 10)
 
 
-def test_the_steps_of_both_do_the_same_to_another() -> None:
+def test_steps_of_both_kinds_can_be_repeated() -> None:
     source = "torchvision:resnet18"
     image = (3, 64, 64)
     model = from_source(source, image, classes=5, seed=0)
@@ -170,7 +170,7 @@ def test_the_steps_of_both_do_the_same_to_another() -> None:
     torch.testing.assert_close(fresh.eval()(x), changed.eval()(x), rtol=0, atol=0)
 
 
-def test_the_size_of_the_image_is_known_from_then_on() -> None:
+def test_the_image_size_is_recorded() -> None:
     assert m.reorganize(flat(), torch.zeros(4, *IMAGE), moves=0).edits.image == IMAGE
     lines = nn.Sequential(
         nn.Conv1d(3, 8, 3, padding=1), nn.MaxPool1d(8), *(nn.Conv1d(8, 8, 3, 1, 1) for _ in "abcd")
@@ -182,9 +182,9 @@ def test_the_size_of_the_image_is_known_from_then_on() -> None:
     assert better.edits.image is None
 
 
-def test_a_network_that_only_runs() -> None:
+def test_a_network_traced_by_hooks() -> None:
     class Looks(nn.Module):
-        """It looks at numbers that torch cannot write down: its layers are seen as they run."""
+        """It reads values, which torch.export cannot trace: its layers are traced by hooks."""
 
         def __init__(self) -> None:
             super().__init__()

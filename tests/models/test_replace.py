@@ -30,7 +30,7 @@ STYLES = (
 @given(
     witness.blocks(12), st.sampled_from(STYLES), st.sampled_from([1, 2]), st.sampled_from([7, 8])
 )
-def test_what_is_counted_is_what_is_built(block: Block, style: Style, stride: int, side: int):
+def test_counts_are_those_of_the_block_built(block: Block, style: Style, stride: int, side: int):
     mixes = any(layer.conv.mixing for layer in block.layers)
     stride = stride if any(layer.conv.spatial for layer in block.layers) else 1
     step = Replace("", block.at(12, 24 if mixes else 12), stride, style)
@@ -41,7 +41,7 @@ def test_what_is_counted_is_what_is_built(block: Block, style: Style, stride: in
     assert step.macs((side, side), (behind, behind)) == counted
 
 
-def test_device_type_mode_and_every_name_stay():
+def test_device_dtype_mode_and_names_are_kept():
     conv = nn.Conv2d(16, 32, 3, 2, 1, dtype=torch.float64, device="meta")
     model = nn.ModuleDict({"a": conv, "b": nn.Sequential(conv)}).eval()
     step = Replace("b.0", Block.parse("DW+RPW(2,1/2)").at(16, 32), 2, PLACED)
@@ -65,10 +65,10 @@ def test_device_type_mode_and_every_name_stay():
         (nn.Linear(16, 32), "", "no such module in the network: got ''"),
     ],
 )
-def test_another_network_is_refused(conv: nn.Module, name: str, message: str):
-    with pytest.raises(SettingError, match=message) as refused:
+def test_a_step_of_another_network_is_an_error(conv: nn.Module, name: str, message: str):
+    with pytest.raises(SettingError, match=message) as raised:
         Replace(name, Block.parse("DW+PW").at(16, 32), 2).apply(nn.Sequential(conv))
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
 @given(witness.blocks(12), st.sampled_from(STYLES))
@@ -92,7 +92,7 @@ def test_a_step_survives_json(block: Block, style: Style):
         lambda v: v["block"].update(channels=-1),
     ],
 )
-def test_json_that_no_step_wrote_is_refused(change):
+def test_malformed_json_of_a_step_is_an_error(change):
     values = Replace("0", Block.parse("DW+PW").at(16)).to_json()
     change(values)
     with pytest.raises((IfspaceError, KeyError, TypeError, ValueError), match=r"\w"):

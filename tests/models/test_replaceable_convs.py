@@ -18,7 +18,7 @@ IMAGE = (3, 32, 32)
 
 
 class Shifted(nn.Module):
-    """Adds a tensor that is no buffer: it does not run on shapes alone."""
+    """Adds a tensor that is not a buffer, so it does not run on the meta device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Shifted(nn.Module):
         return self.body(x + self.shift)
 
 
-def test_norms_are_known_by_their_place_where_a_network_does_not_run_on_shapes():
+def test_norms_are_found_by_position_where_a_network_does_not_run_on_meta():
     model = Shifted()
     with pytest.raises(RuntimeError, match="device"):
         copy.deepcopy(model).to("meta")(torch.zeros(1, *IMAGE, device="meta"))
@@ -39,7 +39,7 @@ def test_norms_are_known_by_their_place_where_a_network_does_not_run_on_shapes()
 
 
 class Odd(nn.Module):
-    """Convolutions that no block may replace, beside one that any may."""
+    """Convolutions that no block may replace, and one that every block may replace."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ WHY = {
 }
 
 
-def test_what_stays_is_listed_with_its_reason():
+def test_kept_convolutions_are_listed_with_a_reason():
     model = Odd()
     graph = trace(model, (3, 24, 24))
     plan = plan_decomposition(model, graph, Blocks("DW+PW"))
@@ -120,8 +120,8 @@ def test_layers_chosen_by_name():
         ([], "^no layer named"),
     ],
 )
-def test_names_that_no_block_may_replace_are_refused(names, message: str):
-    with pytest.raises(SettingError, match=message) as refused:
+def test_names_that_no_block_may_replace_are_an_error(names, message: str):
+    with pytest.raises(SettingError, match=message) as raised:
         decompose(Odd(), (3, 24, 24), Blocks("DW+PW"), names=names)
-    assert refused.value.argument == "names"
-    assert "\n" not in str(refused.value)
+    assert raised.value.argument == "names"
+    assert "\n" not in str(raised.value)

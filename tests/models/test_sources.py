@@ -1,4 +1,4 @@
-"""Networks by name: of packages, of a Python file of the user, of the papers."""
+"""Networks by name: of packages, of a user's Python file, and of the papers."""
 
 import gc
 import pickle
@@ -47,7 +47,7 @@ def test_every_network_is_built_and_takes_its_images(entry: Entry) -> None:
     assert y.shape == (2, classes)
 
 
-def test_the_parameters_are_those_that_the_libraries_state() -> None:
+def test_the_parameters_are_those_that_the_libraries_publish() -> None:
     models = import_module("torchvision.models")
     for entry in TORCHVISION:
         weights = models.get_model_weights(entry.model.partition(":")[2]).DEFAULT
@@ -62,13 +62,13 @@ def test_the_parameters_are_those_that_the_libraries_state() -> None:
     assert timm_params == {name: same[name] for name in timm_params}
 
 
-def test_all_papers_networks_are_in_the_zoo() -> None:
+def test_all_networks_of_the_papers_are_in_the_zoo() -> None:
     small = [entry.model for entry in BUILT_IN if entry.image == (3, 32, 32)]
     assert small == list(networks.NETWORKS)
     assert len({str(entry) for entry in ZOO}) == len(ZOO)
 
 
-def test_the_zoo_keeps_a_network_while_it_is_held() -> None:
+def test_the_zoo_caches_a_network_while_it_is_referenced() -> None:
     entry = next(entry for entry in BUILT_IN if entry.model == "layout-plain")
     held = build(entry)
     assert build(entry) is held
@@ -95,7 +95,7 @@ def test_a_seed_draws_the_same_weights_and_leaves_the_generator(name: str) -> No
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_network_of_the_papers_is_that_of_its_name() -> None:
+def test_a_network_of_the_papers_is_that_of_named_network() -> None:
     model, same = (
         network("Layout-PLAIN", (3, 32, 32), seed=3),
         named_network("layout-plain", seed=3),
@@ -119,13 +119,13 @@ def test_classes_are_passed_on(name: str, classes: int) -> None:
     assert usual.shape == (1, 1000)
 
 
-def test_timm_is_told_the_channels() -> None:
+def test_the_image_channels_are_passed_to_timm() -> None:
     with torch.device("meta"):
         model = network("timm:mobilenetv1_100", (1, 64, 64)).eval()
         assert model(torch.empty(1, 1, 64, 64)).shape == (1, 1000)
 
 
-def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_weights_are_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(*_: object, **__: object) -> None:
         raise AssertionError("fetched")
 
@@ -185,10 +185,10 @@ def test_no_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_unknown_names_raise(name: str, image: ImageSize | None, message: str) -> None:
-    with pytest.raises(SettingError, match=f"^{message}") as refused:
+    with pytest.raises(SettingError, match=f"^{message}") as raised:
         network(name, image or (3, 224, 224))
-    assert refused.value.argument == "model"
-    assert "\n" not in str(refused.value)
+    assert raised.value.argument == "model"
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def test_unknown_names_raise(name: str, image: ImageSize | None, message: str) -
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(SettingError, match=f"^{message}") as refused:
+    with pytest.raises(SettingError, match=f"^{message}") as raised:
         network(**{"name": "vgg16"} | arguments)  # type: ignore[arg-type]
-    assert refused.value.argument in arguments
+    assert raised.value.argument in arguments
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_packages_are_imported_only_when_named() -> None:
         "print({'timm', 'torchvision', 'sklearn'} & sys.modules.keys())\n"
         "for _ in range(2):\n"
         "    try:\n        print(type(network('torchvision:resnet18')).__name__)\n"
-        "    except IfspaceError as refused:\n        print(refused)"
+        "    except IfspaceError as raised:\n        print(raised)"
     )
     first, *tries = out.splitlines()
     assert (first, err) == ("set()", "")
@@ -319,9 +319,9 @@ def test_image_sizes_are_read(text: str, image: ImageSize) -> None:
     ],
 )
 def test_image_sizes_that_cannot_be_read(text: str, message: str) -> None:
-    with pytest.raises(SettingError, match=f"^{message}") as refused:
+    with pytest.raises(SettingError, match=f"^{message}") as raised:
         parse_image(text)
-    assert refused.value.argument == "input"
+    assert raised.value.argument == "input"
 
 
 NET = """
@@ -376,7 +376,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(autouse=True)
 def same_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever a file does, sys.path is as it was; of sys.modules those that were there are."""
+    """Check that sys.path is unchanged after a test and that sys.modules keeps its modules."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path, modules = list(sys.path), dict(sys.modules)
     yield
@@ -389,7 +389,7 @@ def same_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Return a function that writes a file of the folder and returns its path."""
+    """Return a function that writes a file in `tmp_path` and returns its path."""
 
     def write(text: str, name: str = "net.py") -> str:
         path = tmp_path / name
@@ -403,7 +403,7 @@ def write(tmp_path: Path) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("factory", "width", "training"), [("make", 8, False), ("Net", 4, True), ("made", 5, True)]
 )
-def test_functions_classes_and_modules_are_taken(
+def test_functions_classes_and_modules_are_accepted(
     factory: str, width: int, training: bool, write: Callable[..., str]
 ) -> None:
     file = write(NET)
@@ -435,7 +435,7 @@ def test_a_network_of_a_file_can_be_pickled_and_compiled(write: Callable[..., st
         torch.testing.assert_close(compiled(x), factor * net.conv(x))
 
 
-def test_files_beside_it_can_be_imported(write: Callable[..., str]) -> None:
+def test_files_in_the_same_folder_can_be_imported(write: Callable[..., str]) -> None:
     file = write(
         "from inner.deep import Net\n\ndef of_blocks():\n    import blocks\n"
         "    return blocks.Block()",
@@ -467,7 +467,7 @@ def test_folders_with_files_of_one_name_are_kept_apart(write: Callable[..., str]
         assert model.out_features == width
 
 
-def test_a_mended_file_is_read_anew(write: Callable[..., str]) -> None:
+def test_a_changed_file_is_read_again(write: Callable[..., str]) -> None:
     file = write("import blocks\nmake = blocks.make")
     write("from torch import nn\nraise OSError('not yet')", "blocks.py")
     with pytest.raises(SettingError, match=r"net\.py \(OSError: not yet\); .*; see line 1 of net"):
@@ -480,7 +480,7 @@ def test_a_mended_file_is_read_anew(write: Callable[..., str]) -> None:
     assert isinstance(network(f"{file}:make"), nn.Identity)
 
 
-def test_an_own_module_of_another_name_stays(
+def test_an_imported_module_of_the_user_is_kept(
     write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
@@ -520,10 +520,10 @@ def test_an_own_module_of_another_name_stays(
     ],
 )
 def test_factories_that_fail(factory: str, message: str, write: Callable[..., str]) -> None:
-    with pytest.raises(SettingError, match=f"^{message}") as refused:
+    with pytest.raises(SettingError, match=f"^{message}") as raised:
         network(f"{write(NET)}:{factory}")
-    assert refused.value.argument == "model"
-    assert "\n" not in str(refused.value)
+    assert raised.value.argument == "model"
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -539,14 +539,14 @@ def test_factories_that_fail(factory: str, message: str, write: Callable[..., st
 )
 def test_files_that_fail(text: str, message: str, write: Callable[..., str]) -> None:
     before = set(sys.modules)
-    with pytest.raises(SettingError, match=message) as refused:
+    with pytest.raises(SettingError, match=message) as raised:
         network(f"{write(text)}:make")
-    assert refused.value.argument == "model"
-    assert "\n" not in str(refused.value)
+    assert raised.value.argument == "model"
+    assert "\n" not in str(raised.value)
     assert not any(name.startswith("_ifspace_") for name in sys.modules.keys() - before)
 
 
-def test_files_that_are_not_there(write: Callable[..., str], tmp_path: Path) -> None:
+def test_missing_files_are_an_error(write: Callable[..., str], tmp_path: Path) -> None:
     near = write(NET).replace("net.py", "nets.py")
     (tmp_path / "folder.py").mkdir()
     for file, message in (
@@ -561,7 +561,7 @@ def test_files_that_are_not_there(write: Callable[..., str], tmp_path: Path) -> 
             from_file(file, "make")
 
 
-def test_an_interruption_passes(write: Callable[..., str]) -> None:
+def test_an_interruption_is_raised(write: Callable[..., str]) -> None:
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         network(f"{write(NET)}:stops")
     with pytest.raises(KeyboardInterrupt, match=r"^$"):

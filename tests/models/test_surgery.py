@@ -1,4 +1,4 @@
-"""Units taken out and put in: what stays, what is new, and steps that can be done again."""
+"""Units removed and appended: which weights stay, which are new, and steps that are repeated."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def unlike(model: nn.Module) -> nn.Module:
-    """The network with other numbers in every weight and buffer: a tensor is known by them."""
+    """Fill every weight and buffer with distinct numbers, so that they identify the tensor."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
@@ -41,7 +41,7 @@ def print_of(tensor: Tensor) -> bytes:
 
 
 def gone(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
-    """The tensors of the units that are taken out."""
+    """Yield the tensors of the removed units."""
     for step in layout.steps():
         if isinstance(step, Remove):
             parent, keys = modules_of_unit(model, step.names)
@@ -50,7 +50,7 @@ def gone(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_weights_stay_in_their_order_and_new_ones_are_drawn(name: str) -> None:
+def test_weights_keep_their_order_and_new_ones_are_random(name: str) -> None:
     model = unlike(NETWORKS[name]())
     before = copy.deepcopy(model.state_dict())
     structure = str(model)
@@ -80,7 +80,7 @@ def test_weights_stay_in_their_order_and_new_ones_are_drawn(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["norm first", "written", "residual", "gated", "our blocks"])
-def test_type_mode_gradients_and_memory_format_stay(name: str) -> None:
+def test_dtype_mode_requires_grad_and_memory_format_are_kept(name: str) -> None:
     model = NETWORKS[name]().double().to(memory_format=torch.channels_last).eval()
     model.requires_grad_(False)
     start = layout_of(model)
@@ -95,7 +95,7 @@ def test_type_mode_gradients_and_memory_format_stay(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_steps_do_the_same_to_another(name: str) -> None:
+def test_steps_can_be_repeated(name: str) -> None:
     model = NETWORKS[name]()
     start = layout_of(model)
     middle = edited(EditedNetwork.of(model), some_depths(start, 3))
@@ -115,7 +115,7 @@ def names(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if not any(module.children())]
 
 
-def test_rows_are_numbered_anew() -> None:
+def test_children_of_a_sequential_are_numbered_again() -> None:
     model = NETWORKS["flat"]()
     last = model[-1]
     Remove(("16",)).apply(model)
@@ -129,7 +129,7 @@ def test_rows_are_numbered_anew() -> None:
     assert len(model) == 25
 
 
-def test_names_stay_and_new_ones_are_free() -> None:
+def test_names_are_kept_and_new_ones_are_unused() -> None:
     model = NETWORKS["named"]()
     Append(("body.conv2",), ("body.conv2",), count=2).apply(model)
     assert [name for name, _ in model.body.named_children()] == [
@@ -154,7 +154,7 @@ def test_names_stay_and_new_ones_are_free() -> None:
     assert "conv5" in dict(model.body.named_children())
 
 
-def test_numbers_with_gaps_stay() -> None:
+def test_numbers_with_gaps_are_kept() -> None:
     model = NETWORKS["sparse numbers"]()
     before = [name for name, _ in model.named_children()]
     Remove(("28",)).apply(model)
@@ -163,7 +163,7 @@ def test_numbers_with_gaps_stay() -> None:
     ]
 
 
-def test_one_object_at_many_places_stays_at_all() -> None:
+def test_one_object_at_many_indices_is_kept() -> None:
     model = NETWORKS["one relu"]()
     act = model[1]
     Remove(("9",)).apply(model)
@@ -173,7 +173,7 @@ def test_one_object_at_many_places_stays_at_all() -> None:
     assert sum(module is act for module in model) == 5
 
 
-def test_elsewhere_a_place_is_held() -> None:
+def test_outside_of_a_sequential_an_identity_takes_the_index() -> None:
     model = NETWORKS["listed"]()
     first = model.layers[1]
     Remove(("layers.4",)).apply(model)
@@ -190,7 +190,7 @@ def test_elsewhere_a_place_is_held() -> None:
     assert model.layers[1][0] is first
 
 
-def test_bare_layers_are_activated_as_the_network_does() -> None:
+def test_appended_layers_have_the_activation_of_the_network() -> None:
     for name, kind in (("listed", nn.ReLU), ("written", nn.SiLU), ("own row", nn.ReLU)):
         model = NETWORKS[name]()
         start = layout_of(model)
@@ -200,7 +200,7 @@ def test_bare_layers_are_activated_as_the_network_does() -> None:
         assert [type(module) for module in copies] == [nn.Conv2d, kind, nn.Conv2d]
 
 
-def test_blocks_that_stand_alone_are_put_in_a_row() -> None:
+def test_single_blocks_are_wrapped_in_a_sequential() -> None:
     class Root(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -215,7 +215,7 @@ def test_blocks_that_stand_alone_are_put_in_a_row() -> None:
     assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 4, 4)
 
 
-def test_nothing_goes_along_from_a_layer_to_a_block() -> None:
+def test_a_norm_before_a_block_is_not_copied() -> None:
     # The norm and the activation before the first block are those of the convolution.
     model = NETWORKS["separable blocks"]()
     start = layout_of(model)
@@ -242,7 +242,7 @@ def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
     assert torch.equal(changed[-5].weight, model[-5].weight)
 
 
-def test_what_a_unit_shares_inside_its_copy_shares() -> None:
+def test_a_copy_shares_weights_as_its_unit_does() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -253,14 +253,14 @@ def test_what_a_unit_shares_inside_its_copy_shares() -> None:
     assert copied.a.weight is copied.b.weight
 
 
-def test_statistics_without_weights_are_drawn_anew() -> None:
+def test_statistics_without_weights_are_reset() -> None:
     model = unlike(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)))
     copied = copy_of_unit(model, ("0",))
     assert torch.equal(copied["1"].running_mean, torch.zeros(3))
     assert copied["1"].num_batches_tracked == 0
 
 
-def test_weights_made_of_others_are_drawn_anew() -> None:
+def test_parametrized_weights_are_initialised_again() -> None:
     norm = nn.utils.parametrizations.weight_norm
     model = nn.Sequential(norm(nn.Conv2d(3, 3, 3)), norm(nn.Linear(3, 3)))
     (conv,), (linear,) = (copy_of_unit(model, (name,)).values() for name in "01")
@@ -306,19 +306,19 @@ def test_a_step_survives_json(step: Remove | Append) -> None:
         {"activation": 3},
     ],
 )
-def test_json_that_no_step_wrote_is_refused(step: Remove | Append, change: dict) -> None:
+def test_malformed_json_of_a_step_is_an_error(step: Remove | Append, change: dict) -> None:
     values = step.to_json()
     if change.keys() <= values.keys():
         values.update(change)
         with pytest.raises((IfspaceError, KeyError, TypeError, ValueError), match=r"\w"):
             type(step).from_json(values)
         values = {"step": step.step, **values}
-        with pytest.raises(SettingError, match=r"^steps that cannot be read: ") as refused:
+        with pytest.raises(SettingError, match=r"^steps that cannot be read: ") as raised:
             Edits.from_json({**Edits().to_json(), "steps": [values]})
-        assert "\n" not in str(refused.value)
+        assert "\n" not in str(raised.value)
 
 
-def test_steps_of_another_network_are_refused() -> None:
+def test_steps_of_another_network_are_an_error() -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 3))
     for step in (Remove(("1",)), Append(("1",), ("0",)), Append(("0",), ("1",))):
         with pytest.raises(SettingError, match=r"^a unit that is not in the network: got 1; "):

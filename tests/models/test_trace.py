@@ -68,7 +68,7 @@ def test_counts_are_those_of_torch(factory: Callable[[], nn.Module]) -> None:
 
 
 @pytest.mark.parametrize("factory", NETWORKS, ids=lambda factory: factory.__name__)
-def test_the_module_stays_as_it_was(factory: Callable[[], nn.Module]) -> None:
+def test_the_module_is_unchanged(factory: Callable[[], nn.Module]) -> None:
     model = factory()
     next(iter(model.children()), model).eval()
     calls: list[str] = []
@@ -139,7 +139,7 @@ def test_a_sum_over_stacked_feature_maps_is_their_sum() -> None:
     assert Op.MIX not in [node.op for node in trace(odd.Selective(), IMAGE).nodes]
 
 
-def test_a_line_of_pixels_is_a_feature_map_of_height_1() -> None:
+def test_a_sequence_is_a_feature_map_of_height_1() -> None:
     report = analyze(odd.Line(), (3, 20))
     assert report.image == (3, 1, 20)
     assert [(stage.side, stage.channels) for stage in report.stages] == [((1, 20), 3), ((1, 10), 8)]
@@ -202,7 +202,7 @@ def test_a_depthwise_layer_keeps_its_width() -> None:
 
 
 class InPlace(Two):
-    """Adds to a map that others look at before and behind."""
+    """Adds in place to a feature map that is read before and after the sum."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
@@ -245,7 +245,7 @@ def counts(model: nn.Module, x: Any = IMAGE) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_any_precision_will_do(dtype: torch.dtype) -> None:
+def test_any_precision_is_accepted(dtype: torch.dtype) -> None:
     assert counts(odd.UNet().to(dtype)) == counts(odd.UNet())
 
 
@@ -321,7 +321,7 @@ def test_readers_of_the_old_name_get_the_new_value() -> None:
 
 
 class ViewsBefore(nn.Module):
-    """A view of a map into which others are added later."""
+    """A view of a feature map to which others are added later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -360,7 +360,7 @@ def test_the_order_of_channels_may_be_a_tensor() -> None:
     assert not graph.notes
 
 
-def test_an_order_without_values_is_not_known() -> None:
+def test_an_order_without_values_is_unknown() -> None:
     graph = trace(Chosen().to("meta"), (8, 5, 5))
     assert graph.how == "export"
     # Only the buffer has none: the order that is worked out is the same everywhere.
@@ -370,14 +370,14 @@ def test_an_order_without_values_is_not_known() -> None:
 
 
 class Depends(Two):
-    """The order comes from the image: nobody knows which channel stands where."""
+    """The order of the channels depends on values of the image, so it is unknown."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
         return self.b(x[:, x.mean((2, 3))[0].argsort()])
 
 
-def test_an_order_that_the_image_decides_is_not_known() -> None:
+def test_an_order_that_depends_on_the_image_is_unknown() -> None:
     report = analyze(Depends(), IMAGE)
     assert [entry.field.size for entry in report.layers] == [(3, 3), (16, 16)]
     assert [note.partition(":")[0] for note in report.notes] == ["index"]

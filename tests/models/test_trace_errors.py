@@ -1,4 +1,4 @@
-"""Networks and images that cannot be traced: one line of error, and nothing left behind."""
+"""Networks and images that cannot be traced: errors of one line, and state is restored."""
 
 import logging
 import re

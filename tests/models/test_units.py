@@ -74,7 +74,7 @@ def test_consecutive_layers_are_a_unit_until_all_channels_are_seen() -> None:
     assert [unit.nodes for unit in units_in(shuffled, (8, 6, 6))] == [(1, 3), (4,)]
 
 
-def test_a_run_does_not_go_on_behind_a_pool() -> None:
+def test_a_run_ends_at_a_pool() -> None:
     row = nn.Sequential(conv(8, 8, groups=8), nn.MaxPool2d(2), nn.Conv2d(8, 16, 1))
     assert names(row, (8, 8, 8)) == ["0", "2"]
     row = nn.Sequential(conv(8, 8, groups=8), nn.Upsample(scale_factor=2), nn.Conv2d(8, 16, 1))
@@ -235,7 +235,7 @@ def test_modules_hold_those_inside_them_by_name() -> None:
     assert not within("layer10.conv1", "layer1")
 
 
-def test_a_unit_says_where_it_begins_and_ends() -> None:
+def test_a_unit_has_its_first_and_last_node() -> None:
     assert Unit(("a.0",), (1,), (0,), 1).name == "a.0"
     assert Unit(("a.0", "a.3"), (1, 2), (0,), 2).name == "a.0 … a.3"
 
@@ -328,7 +328,7 @@ def test_pools_and_strides_one_after_another_leave_no_empty_stage() -> None:
 
 
 class Parallel(nn.Module):
-    """A strided layer beside a pool and a layer behind it, as in DLA."""
+    """A strided layer parallel to a pool followed by a layer, as in DLA."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -382,7 +382,7 @@ def test_an_image_resized_at_once_is_the_image_of_the_first_stage() -> None:
 
 def test_several_inputs_are_counted_one_by_one() -> None:
     class Both(nn.Module):
-        """The stage begins with two strided layers, on two maps."""
+        """The stage begins with two strided layers on two feature maps."""
 
         def __init__(self) -> None:
             super().__init__()

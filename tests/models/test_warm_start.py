@@ -23,7 +23,7 @@ def images(many: int = 8, channels: int = 3, side: int = 32) -> Tensor:
 
 
 def read_by(model: nn.Module, name: str, x: Tensor) -> Tensor:
-    """What a layer reads in a network, in evaluation."""
+    """Return the input of a layer of a network in evaluation mode."""
     inputs = []
     layer = model.get_submodule(name)
     hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
@@ -55,7 +55,7 @@ def test_a_fitted_block_is_nearer_than_a_random_one_in_every_layer(make, block: 
 
 
 @pytest.mark.slow
-def test_what_is_said_is_what_remains():
+def test_reported_errors_are_those_of_the_block():
     model = resnet18()
     x = images(3)  # none is kept out, and all maps are small enough to be kept whole
     blocks = Blocks("DW+RPW(2,1/2)+SH(4)")
@@ -73,7 +73,7 @@ def test_what_is_said_is_what_remains():
             assert fit.scaled == pytest.approx(remaining(y, scaled), rel=1e-3)
 
 
-def test_images_kept_out_are_not_fitted_to():
+def test_images_held_out_are_not_fitted():
     model, x = vgg(), images(8)
     blocks = Blocks("DW+PW")
     final = decompose(model, IMAGE, blocks, warm_start=x, names="3")
@@ -87,7 +87,7 @@ def test_images_kept_out_are_not_fitted_to():
     assert torch.equal(other[3].layer1.weight, decomposed[3].layer1.weight)
 
 
-def test_what_a_block_can_be_it_becomes():
+def test_a_convolution_that_a_block_can_express_is_fitted():
     # The convolution is a depthwise one and a pointwise one behind it, multiplied out.
     conv = nn.Conv2d(16, 24, 3, 2, 1)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_what_a_block_can_be_it_becomes():
 
 
 @pytest.mark.parametrize("style", [None, Style(), "fog"])
-def test_batch_norm_inside_changes_nothing_on_these_inputs(style):
+def test_batch_norm_inside_a_block_is_neutral_on_these_inputs(style):
     torch.manual_seed(0)
     model, x = resnet18(), images(3)
     blocks = Blocks("DW+RPW(2,1/2)+GPW(2)")
@@ -125,7 +125,7 @@ def test_batch_norm_inside_changes_nothing_on_these_inputs(style):
 
 
 @pytest.mark.slow
-def test_the_network_and_torchs_generator_stay():
+def test_the_network_and_the_random_generator_are_unchanged():
     model = resnet18()
     weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     one, same = (
@@ -140,14 +140,14 @@ def test_the_network_and_torchs_generator_stay():
     assert all(parameter.requires_grad for parameter in one.model.parameters())
 
 
-def test_what_runs_twice_is_fitted_to_its_first_call():
+def test_a_layer_that_runs_twice_is_fitted_to_its_first_call():
     model = Apart()
     fits = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=images(12)).fits
     assert [fit.name for fit in fits] == ["convs.1", "last"]
     assert fits[0].pixels == 9 * 32 * 32
 
 
-def test_other_types_keep_their_type():
+def test_other_dtypes_are_kept():
     model = vgg(batch_norm=False).to(torch.bfloat16)
     final = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=True, names="2")
     assert {parameter.dtype for parameter in final.model.parameters()} == {torch.bfloat16}
@@ -164,7 +164,7 @@ def test_other_types_keep_their_type():
         ((9, 3, 1, 5), 8),
     ],
 )
-def test_what_is_kept_of_a_layer_is_bounded(shape: tuple[int, ...], channels: int):
+def test_the_windows_kept_of_a_layer_are_bounded(shape: tuple[int, ...], channels: int):
     conv = nn.Conv2d(shape[1], channels, 3, padding=1, device="meta")
     x = torch.arange(shape[2] * shape[3]).view(shape[2:]).expand(*shape).float()
     draw = torch.Generator().manual_seed(0)
@@ -180,7 +180,7 @@ def test_what_is_kept_of_a_layer_is_bounded(shape: tuple[int, ...], channels: in
     assert torch.all(part.diff(dim=1) == 1)
 
 
-def test_few_pixels_do_not_lead_astray():
+def test_few_pixels_do_not_overfit():
     # One filter has 288 taps, the inputs have 6 x 4 pixels: without noise beside them any output
     # could be met on these inputs, and what is found would be worse than nothing elsewhere.
     torch.manual_seed(0)
@@ -212,9 +212,9 @@ def test_random_images_have_the_type_of_the_network():
         ([1, 2], SettingError, "wrong warm_start: got list"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(warm_start, error, message: str):
+def test_wrong_images_are_an_error(warm_start, error, message: str):
     model = vgg()
-    with pytest.raises(error, match=message) as refused:
+    with pytest.raises(error, match=message) as raised:
         decompose(model, IMAGE, Blocks("DW+PW"), warm_start=warm_start)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
     assert all(not child._forward_pre_hooks for child in model.modules())

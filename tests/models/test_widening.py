@@ -1,4 +1,4 @@
-"""Units that change the width, made to keep it: which layers follow, and what is refused."""
+"""Units that change the width, rebuilt to keep it: which layers follow, and which raise."""
 
 import copy
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def ours(block: str, style: Style) -> Callable[[int, int, int], nn.Module]:
 
 
 class Grouped(nn.Module):
-    """A group convolution, and one that leaves two channels for each that it reads."""
+    """A depthwise convolution that doubles the channels, and a group convolution."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Grouped(nn.Module):
 
 
 class LastAxis(nn.Module):
-    """A dense layer on channels that stand last, as in ConvNeXt."""
+    """A linear layer on channels-last feature maps, as in ConvNeXt."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ UNITS: dict[str, tuple[Callable[[int, int, int], nn.Module], int]] = {
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", UNITS)
-def test_a_unit_that_keeps_its_width(name: str, stride: int) -> None:
+def test_a_widened_unit_keeps_its_width(name: str, stride: int) -> None:
     make, count = UNITS[name]
     wide = widened({"a": make(8, 16, stride)}, 16)
     assert list(wide) == ["a"]
@@ -115,7 +115,7 @@ def test_a_unit_that_keeps_its_width(name: str, stride: int) -> None:
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_what_keeps_its_width_loses_its_stride_alone(name: str) -> None:
+def test_a_unit_that_keeps_its_width_loses_only_its_stride(name: str) -> None:
     if name in ("shuffled", "free"):
         return
     unit = UNITS[name][0](16, 16, 2)
@@ -133,7 +133,7 @@ def test_a_unit_of_several_modules_is_one() -> None:
     assert wide["0"].groups == wide["1"].num_features == wide["3"].in_channels == 16
 
 
-def test_inner_layers_of_the_same_width_stay() -> None:
+def test_inner_layers_of_the_same_width_are_kept() -> None:
     # 4 channels inside, as many as come in: not all that reads 4 reads the input.
     unit = bottleneck(4, 16, 1)
     wide = widened({"a": unit}, 16)["a"]
@@ -141,7 +141,7 @@ def test_inner_layers_of_the_same_width_stay() -> None:
     assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
 
 
-def test_a_gate_of_another_map_stays() -> None:
+def test_a_gate_of_another_feature_map_is_kept() -> None:
     # It scales the wide map, and passes as many channels as come in.
     class Wide(nn.Module):
         def __init__(self) -> None:
@@ -161,14 +161,14 @@ def test_a_gate_of_another_map_stays() -> None:
     assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
 
 
-def test_lines_of_pixels() -> None:
+def test_sequences() -> None:
     wide = widened({"a": nn.Conv1d(8, 16, 3, 2, 1), "b": nn.BatchNorm1d(16)}, 16)
     assert nn.Sequential(*wide.values())(torch.zeros(2, 16, 9)).shape == (2, 16, 9)
     ours = build("DW+PW", 8, 16, stride=2)
     assert widened({"a": ours}, 16)["a"](torch.zeros(2, 16, 9, 9)).shape == (2, 16, 9, 9)
 
 
-def test_type_device_and_gradients_stay() -> None:
+def test_dtype_device_and_requires_grad_are_kept() -> None:
     unit = BasicBlock(8, 16, 2).to("meta", torch.bfloat16).eval()
     unit.conv1.requires_grad_(False)
     wide = widened({"a": unit}, 16)["a"]
@@ -179,7 +179,7 @@ def test_type_device_and_gradients_stay() -> None:
     assert not any(module.training for module in wide.modules())
 
 
-def test_only_what_has_another_size_is_made_anew() -> None:
+def test_only_tensors_of_another_shape_are_replaced() -> None:
     unit = BasicBlock(8, 16, 2)
     second, norm = unit.conv2.weight, unit.bn1.weight
     wide = widened({"a": unit}, 16)["a"]
@@ -198,9 +198,11 @@ def test_only_what_has_another_size_is_made_anew() -> None:
         (nn.Sequential(nn.PReLU(8), conv(8, 16)), 16, "RuntimeError at 16 channels"),
     ],
 )
-def test_units_that_take_no_other_width(unit: nn.Module, channels: int, message: str) -> None:
-    refused = r"^a unit that no copy can follow: got "
-    with pytest.raises(SettingError, match=refused + message) as error:
+def test_units_that_have_no_other_width_are_an_error(
+    unit: nn.Module, channels: int, message: str
+) -> None:
+    prefix = r"^a unit that no copy can follow: got "
+    with pytest.raises(SettingError, match=prefix + message) as error:
         widened({"a": unit}, channels)
     assert "\n" not in str(error.value)
 
@@ -212,13 +214,13 @@ def test_blocks_of_groups_that_do_not_divide() -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_layer_that_puts_its_channels_behind_others_leaves_more() -> None:
+def test_a_concatenating_layer_keeps_its_growth() -> None:
     # What comes out is not checked here: `Units.widened` traces it.
     wide = widened({"a": _DenseLayer(8, 4, 2, 0.0)}, 16)["a"]
     assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 4, 5, 5)
 
 
-def test_nothing_is_run_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_meta_tensors_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def real(self: nn.Conv2d, x: Tensor) -> Tensor:
         assert x.is_meta
         return nn.Conv2d._conv_forward(self, x, self.weight, self.bias)
@@ -234,7 +236,7 @@ def test_nothing_is_run_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_copy_without_values_is_the_same_elsewhere() -> None:
+def test_a_copy_without_values_has_the_same_structure() -> None:
     model = nn.Sequential(*plain(3, 8))
     model[0].weight.requires_grad_(False)
     model.append(model[0])

@@ -1,6 +1,6 @@
-"""Every network that must work, by MODEL text, with its image, and how many parameters it has.
+"""Every network that must work: its MODEL text, image size and number of parameters.
 
-Build one at a time and let it go: the largest are 0.6 GB.
+Build one network at a time and release it: the largest take 0.6 GB.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,11 @@ from ifspace.models.sources import (
 
 @dataclass(frozen=True)
 class Entry:
-    """A network: MODEL, the image that it is made for, a small one that it takes too, parameters.
+    """A network: MODEL text, usual image size, a smaller one that it accepts, and parameters.
 
-    The number is that of the library's published weights, for networks of the papers that of the
-    layout; it counts what the network has in training, so of inception_v3 its second classifier.
+    The number of parameters is the one that the library publishes with its weights; for networks
+    of the papers it is that of the layout. It counts the network as it is in training, so
+    inception_v3 includes its auxiliary classifier.
     """
 
     model: str
@@ -37,7 +38,7 @@ class Entry:
 
 
 def _of(package: str, rows: str) -> list[Entry]:
-    """Rows of: name, image side, small side, parameters."""
+    """Parse lines of: name, image side, side of the smaller image, parameters."""
     entries = []
     for row in rows.strip().splitlines():
         name, side, small, params = row.split()
@@ -115,16 +116,16 @@ BUILT_IN = _of(
 
 ZOO = (*TORCHVISION, *TIMM, *BUILT_IN)
 
-# Those that look at values while they are built: there are none on the meta device.
+# Their constructors read values of tensors, which the meta device does not have.
 NOT_ON_META = ("torchvision:regnet_y_400mf", "torchvision:regnet_x_800mf")
 
 _ALIVE: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 
 
 def build(entry: Entry) -> nn.Module:
-    """Return the network with weights of seed 0, the same module while anyone holds it.
+    """Return the network with weights of seed 0; the module is cached while a reference exists.
 
-    Do not change it, nor its mode: take a deep copy.
+    Change neither the module nor its mode: take a deep copy.
     """
     model = _ALIVE.get(str(entry))
     if model is None:
@@ -133,7 +134,7 @@ def build(entry: Entry) -> nn.Module:
 
 
 def on_meta(entry: Entry) -> nn.Module:
-    """Return the network without values where it can be built so: shapes alone, at once."""
+    """Return the network on the meta device where it can be built there, else `build(entry)`."""
     if entry.model in NOT_ON_META:
         return build(entry)
     with torch.device("meta"):

@@ -248,7 +248,7 @@ def test_autocast_computes_in_bfloat16():
     assert {p.grad.dtype for p in module.parameters()} == {torch.float32}
 
 
-def test_what_a_block_says_of_itself():
+def test_the_representation_of_a_block():
     lines = str(build("DW+PW", 16, 32, stride=2)).splitlines()
     assert lines[:2] == ["BlockModule(", "  DW+PW, 16 to 32 channels, stride=2"]
     assert "  DW+PW, 16 to 16 channels, shortcut=identity" in str(build("DW+PW", 16, style=FOG))
@@ -286,7 +286,7 @@ def test_what_a_block_says_of_itself():
         ),
     ],
 )
-def test_what_does_not_fit_raises_one_line(make, message):
+def test_wrong_arguments_raise_one_line(make, message):
     with pytest.raises(IfspaceError, match=message) as error:
         make()
     assert "\n" not in str(error.value)

@@ -53,7 +53,7 @@ def check_field(design: Design, style: Style) -> None:
     assert (side, smallest) == field_after(block)[-1] == tuple(design.field), design.block
 
 
-def test_all_designs_are_looked_at():
+def test_all_designs_are_tested():
     assert len(designs()) == 812
     assert [sum(design.layers == n for design in designs()) for n in (2, 3, 4)] == [5, 17, 71]
 
@@ -96,7 +96,7 @@ def test_macs_and_activations_by_hooks(stride):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
-def test_what_they_compute_and_the_shape_of_a_convolution(stride):
+def test_designs_compute_their_layers_and_have_the_shape_of_a_convolution(stride):
     x = torch.randn(2, CHANNELS, 7, 6, dtype=torch.float64)
     convolution = torch.nn.Conv2d(CHANNELS, CHANNELS, 3, stride, 1, dtype=torch.float64)
     for design in designs():
@@ -122,7 +122,7 @@ def test_what_they_compute_and_the_shape_of_a_convolution(stride):
     ],
     ids=str,
 )
-def test_a_design_is_built_as_it_stands(arguments):
+def test_a_design_is_built_with_its_counts(arguments):
     setting = EnumerationSetting(**{"channels": CHANNELS, "max_len": 3} | arguments)
     all_designs = enumerate_designs([setting], jobs=1).designs
     assert all_designs

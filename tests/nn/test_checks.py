@@ -172,7 +172,7 @@ def test_what_cannot_be_exported_raises_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_path_of_an_export_that_is_none_raises() -> None:
+def test_a_wrong_path_of_an_export_raises() -> None:
     with pytest.raises(SettingError, match=r"^wrong path: got None; allowed: a str or a Path"):
         export_onnx(conv(), torch.ones(1, 8, 4, 4), None)  # type: ignore[arg-type]
 
@@ -229,7 +229,7 @@ def test_a_named_network_has_the_side_that_is_asked(name: str, side: int) -> Non
     assert (net.layout.depths, net.layout.image) == (like.depths, side)
 
 
-def test_devices_that_are_there() -> None:
+def test_available_devices() -> None:
     assert (device_of(None), device_of("meta").type) == (torch.device("cpu"), "meta")
 
 
@@ -242,7 +242,9 @@ def test_devices_that_are_there() -> None:
     ],
 )
 @pytest.mark.parametrize("module", ["ifspace.nn", "ifspace.nn.files"])
-def test_what_is_not_installed_is_said(absent: list[str], message: str, module: str) -> None:
+def test_a_package_that_is_not_installed_is_named(
+    absent: list[str], message: str, module: str
+) -> None:
     code = f"import sys\nfor each in {absent}: sys.modules[each] = None\nimport {module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     last = done.stderr.strip().splitlines()[-1]

@@ -62,7 +62,7 @@ def test_a_program_without_foreign_operators_keeps_its_parameters():
     torch.testing.assert_close(program.module()(x), module.eval()(x))
 
 
-def test_parts_that_were_in_evaluation_stay_so():
+def test_modules_in_evaluation_mode_stay_in_it():
     module = trained("DW+PW", 16, style=FOG)
     module.layer0_bn.eval()
     exported(module, torch.randn(2, 16, 5, 5))
@@ -84,7 +84,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_place_that_cannot_be_written_raises_and_the_older_file_is_kept(tmp_path, monkeypatch):
+def test_a_path_that_cannot_be_written_raises_and_the_older_file_is_kept(tmp_path, monkeypatch):
     older = tmp_path / "block.onnx"
     older.write_text("older")
     module = build("DW", 8)
@@ -101,7 +101,7 @@ def test_a_place_that_cannot_be_written_raises_and_the_older_file_is_kept(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["block.onnx"]
 
 
-def test_only_the_named_remarks_of_torch_are_kept_back(tmp_path, monkeypatch, caplog):
+def test_only_the_named_warnings_of_torch_are_suppressed(tmp_path, monkeypatch, caplog):
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
 
     def remarks(*_, **__):

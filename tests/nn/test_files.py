@@ -71,7 +71,7 @@ def test_a_network_comes_back(tmp_path: Path) -> None:
     assert file.stat().st_mode == (tmp_path / "beside").stat().st_mode
 
 
-def test_what_was_loaded_trains(tmp_path: Path) -> None:
+def test_a_loaded_network_trains(tmp_path: Path) -> None:
     save(small(), tmp_path / "net.safetensors")
     back = load(tmp_path / "net.safetensors")
     before = (tmp_path / "net.safetensors").read_bytes()
@@ -85,7 +85,7 @@ def test_what_was_loaded_trains(tmp_path: Path) -> None:
     same(back, load(tmp_path / "net.safetensors"))
 
 
-def test_what_was_loaded_does_not_change_with_the_file(tmp_path: Path) -> None:
+def test_a_loaded_network_does_not_change_with_the_file(tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
     save(small(), file)
     back = load(file)
@@ -172,7 +172,7 @@ def test_an_older_file_stays_when_writing_fails(
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
-def test_places_that_cannot_be_written_raise(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written_raise(tmp_path: Path) -> None:
     (tmp_path / "dir.safetensors").mkdir()
     for name in ("none/net.safetensors", "dir.safetensors"):
         with pytest.raises(
@@ -256,7 +256,7 @@ def test_truncated_files_raise(tmp_path: Path, keep: int) -> None:
         load(file)
 
 
-def test_files_that_are_not_there_raise(tmp_path: Path) -> None:
+def test_missing_files_raise(tmp_path: Path) -> None:
     for name, why in (("none.safetensors", "No such file"), (".", "Is a directory")):
         with pytest.raises(NetworkFileError, match=f"^network cannot be read: got .*{why}"):
             load(tmp_path / name)

@@ -94,7 +94,7 @@ def sparse(net: Network) -> None:
         (sparse, "got weights that are not those of its description: head.logits.weight; allowed"),
     ],
 )
-def test_what_load_cannot_read_is_not_written(
+def test_a_network_that_load_cannot_read_is_not_written(
     tmp_path: Path, change: Callable[[Network], None], message: str
 ) -> None:
     net = small()
@@ -134,7 +134,7 @@ def test_weights_that_share_memory_are_each_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [nn.Linear(2, 2), None, "vgg16", Network])
-def test_what_is_no_network_raises(tmp_path: Path, wrong: Any) -> None:
+def test_a_value_that_is_not_a_network_raises(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(
         SettingError, match=r"^wrong network: got .*; allowed: a Network, of build_"
     ):
@@ -143,7 +143,7 @@ def test_what_is_no_network_raises(tmp_path: Path, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [None, 0, b"net.safetensors", "a\0.safetensors"])
-def test_what_is_no_path_raises(path: Any) -> None:
+def test_a_value_that_is_not_a_path_raises(path: Any) -> None:
     for call in (lambda: save(small(), path), lambda: load(path)):
         with pytest.raises(SettingError, match=r"^wrong path: got "):
             call()
@@ -211,7 +211,7 @@ def test_crafted_descriptions_raise_one_line(
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
-def test_weights_that_are_no_floats_raise(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_weights_that_are_not_floats_raise(tmp_path: Path, dtype: torch.dtype) -> None:
     file = tmp_path / "net.safetensors"
     save(small(), file)
     with safe_open(file, "pt") as opened:

@@ -34,7 +34,7 @@ CONV = Block.parse("CONV")
         ("layout-residual", 32, (), [(32, 32), (32, 32), (32, 32), (16, 16)]),
     ],
 )
-def test_maps_are_pooled_where_no_stride_shrinks_them(
+def test_feature_maps_are_pooled_where_no_stride_shrinks_them(
     name: str, side: int, strides: tuple[int, ...], sides: list[tuple[int, int]]
 ) -> None:
     joins = joins_of(network(name, side))
@@ -50,7 +50,7 @@ def test_maps_are_pooled_where_no_stride_shrinks_them(
     ("name", "side", "pooled"),
     [("vgg16", 32, 1), ("vgg16", 224, 7), ("3drf", 32, 2), ("3drf", 224, 7), ("fog", 224, 1)],
 )
-def test_the_maps_are_flattened_at_the_pixels_that_are_counted(
+def test_feature_maps_are_flattened_at_the_pixels_counted(
     name: str, side: int, pooled: int
 ) -> None:
     assert head_side(network(name, side)) == pooled
@@ -103,7 +103,7 @@ def test_parts_that_do_not_fit_are_named(layout: Layout, message: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", [2, 5, 25])
-def test_pixels_that_are_no_square_within_the_maps_raise(pixels: int) -> None:
+def test_pixels_that_are_not_a_square_within_the_feature_maps_raise(pixels: int) -> None:
     with pytest.raises(SettingError, match=f"^the classifier does not fit: got {pixels} pixels"):
         head_side(changed(stem_and_head={"pixels": pixels}))
     assert head_side(changed(stem_and_head={"pixels": 16})) == 4

@@ -144,7 +144,7 @@ def test_a_device_without_memory_takes_the_shapes_through():
         assert (y.shape, y.dtype, y.device.type) == ((2, 8, 6, 6), torch.float16, "meta")
 
 
-def test_a_sequence_rolls_as_a_map_does():
+def test_a_sequence_rolls_as_a_feature_map_does():
     layer = RollingPointwiseConv1d(8, 6, 2, 0.5)
     assert layer.out_channels == 6
     x = torch.randn(2, 8, 5)
@@ -173,7 +173,7 @@ def test_a_sequence_rolls_as_a_map_does():
         (lambda: RollingPointwiseConv2d(8, 8, 2)(torch.ones(8, 2, 2)), "input is not 4-D"),
     ],
 )
-def test_what_does_not_fit_raises_one_line(make, message):
+def test_wrong_arguments_raise_one_line(make, message):
     with pytest.raises(IfspaceError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
@@ -223,7 +223,7 @@ def test_an_input_that_does_not_fit_the_layer(module, shape, message):
 
 @pytest.mark.parametrize("module", [RollingPointwiseConv2d, RollingPointwiseConv1d])
 @pytest.mark.parametrize("value", [None, [[1.0]], 3])
-def test_what_is_no_tensor(module, value):
+def test_a_value_that_is_not_a_tensor(module, value):
     with pytest.raises(KernelError, match="x is no tensor: got"):
         module(8, 8)(value)
 

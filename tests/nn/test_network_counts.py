@@ -96,7 +96,7 @@ def test_every_named_network(name: str, side: int) -> None:
         ("mobilenet", 4_231_976),
     ],
 )
-def test_counts_that_everyone_knows(name: str, params: int) -> None:
+def test_counts_of_well_known_networks(name: str, params: int) -> None:
     net = named_network(name, 224)
     assert sum(parameter.numel() for parameter in net.parameters()) == params
 

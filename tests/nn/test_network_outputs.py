@@ -170,7 +170,7 @@ def test_mobilenet() -> None:
     compare(ready(layout, style_of("mobilenet")), written)
 
 
-def test_sides_that_do_not_halve_are_pooled_all_the_same() -> None:
+def test_odd_sides_are_pooled_too() -> None:
     layout = make_layout("PW", (10, 7, 3), (2, 2, 2), (1, 1, 1))
 
     def written(net: Written, x: Tensor) -> Tensor:

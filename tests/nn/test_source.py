@@ -134,12 +134,12 @@ def test_the_source_is_formatted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "2x", "a b", "class", "X;import os"])
-def test_a_name_that_no_class_can_have_raises(name):
+def test_an_invalid_class_name_raises(name):
     with pytest.raises(SettingError, match=r"not the name of a class: got '.*'; allowed: letters"):
         to_source(build("DW", 8), name)
 
 
-def test_a_module_put_in_its_place_that_cannot_be_written_raises():
+def test_a_replaced_module_without_source_raises():
     module = build("DW+PW", 8)
     module.layer1 = nn.Linear(8, 8)
     with pytest.raises(BlockError, match=r"no source for this module: got Linear; allowed: .*ReLU"):

@@ -44,7 +44,7 @@ def small(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of settings of the same widths: maps, sequences, and a width inside."""
+    """A folder of settings of equal widths: feature maps, sequences, and an inner width."""
     return results_folder(tmp_path_factory.mktemp("places"), PLACES)
 
 

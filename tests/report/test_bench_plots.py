@@ -27,7 +27,7 @@ def brute_front(blocks: list[MeasuredBlock]) -> list[MeasuredBlock]:
     ]
 
 
-def test_the_front_is_what_nothing_beats() -> None:
+def test_the_front_is_the_undominated_blocks() -> None:
     blocks = [MeasuredBlock(f"{p}{t}", p, t) for p in (1, 2, 3, 5) for t in (9, 4, 7)][::-1]
     blocks += [MeasuredBlock("a", 4, 1, "A"), MeasuredBlock("b", 9, 0.5)]
     best = front(blocks)
@@ -35,7 +35,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert [block.params for block in best] == sorted(block.params for block in best)
 
 
-def test_measured_blocks_know_what_they_are_compared_with(results: Results) -> None:
+def test_measured_blocks_have_their_baseline(results: Results) -> None:
     rows = next(iter(by_condition(results.blocks[0].rows).values()))
     measured = {block.name: block for block in measured_blocks(rows)}
     assert measured["CONV"].baseline == "CONV(3)"
@@ -43,7 +43,7 @@ def test_measured_blocks_know_what_they_are_compared_with(results: Results) -> N
     assert (measured["CONV"].params, measured["CONV"].time) == (2304, 0.851)
 
 
-def test_what_nothing_beats_and_the_baselines_are_named(results: Results) -> None:
+def test_undominated_blocks_and_baselines_are_named(results: Results) -> None:
     name, figure = next(block_figures(results))
     assert name == "params-latency-cpu-test"
     (axes,) = figure.axes

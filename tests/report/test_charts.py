@@ -21,7 +21,7 @@ def test_every_part_with_a_chart_has_one(results: Results) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_every_chart_is_one_that_vega_lite_draws(results: Results) -> None:
+def test_vega_lite_draws_every_chart(results: Results) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for every in charts(results).values():

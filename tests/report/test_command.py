@@ -38,7 +38,9 @@ def test_only_some_parts(run: Run, folder: Path) -> None:
     assert "RPW" not in ended.out
 
 
-def test_json_says_what_was_written_and_left_out(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_the_json_lists_the_parts_written_and_left_out(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
     page = tmp_path / "page.html"
     ended = run("report", folder, "--html", page, "--format", "json", "--quiet")
     assert ended.json["written"] == [str(page)]
@@ -89,7 +91,7 @@ def test_page_figures_and_readme_are_written(run: Run, folder: Path, tmp_path: P
     assert run("report", folder, "--readme", readme, "--format", "json").json["written"] == []
 
 
-def test_what_is_missing_is_left_out_and_said(run: Run, tmp_path: Path) -> None:
+def test_missing_parts_are_left_out_and_named(run: Run, tmp_path: Path) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
     ended = run("report", tmp_path)
     assert ended.status == 0
@@ -99,7 +101,7 @@ def test_what_is_missing_is_left_out_and_said(run: Run, tmp_path: Path) -> None:
     assert run("report", tmp_path, "--only", "kernels").err == ""
 
 
-def test_a_page_without_a_catalogue_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_page_without_a_catalogue_is_an_error(run: Run, tmp_path: Path) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
     readme = tmp_path / "README.md"
     readme.write_text(TEXT)

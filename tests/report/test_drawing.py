@@ -54,7 +54,7 @@ def test_a_column_for_each_channel_and_black_where_it_is_seen() -> None:
     assert white == [4, 7, 7]
 
 
-def test_texts_say_what_there_is_to_know() -> None:
+def test_texts_name_the_numbers_of_a_block() -> None:
     figure = draw("PW+DW+PW", 64, 128, "1/4")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[:4] == ["input", "64 channels", "PW", "sees 1×1×64"]
@@ -64,6 +64,6 @@ def test_texts_say_what_there_is_to_know() -> None:
     assert "black" in figure.axes[0].get_title(loc="left")
 
 
-def test_a_block_that_does_not_fit_is_refused() -> None:
+def test_a_block_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(BlockError, match="groups do not divide"):
         draw("GPW(3)", 8)

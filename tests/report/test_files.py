@@ -19,7 +19,7 @@ def test_cells_are_read_by_their_columns(tmp_path: Path) -> None:
     assert set(row) == set(ENERGY.columns)
 
 
-def test_columns_beyond_ours_are_let_be(tmp_path: Path) -> None:
+def test_unknown_columns_are_ignored(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", [row | {"more": "x"} for row in ENERGY_ROWS])
     assert "more" not in read_rows(path, ENERGY)[0]
 
@@ -33,13 +33,13 @@ def test_columns_beyond_ours_are_let_be(tmp_path: Path) -> None:
         ({"best widths": "35,36"}, r"line 2: best widths '35,36'"),
     ],
 )
-def test_a_cell_that_means_nothing_is_named(tmp_path: Path, change, message: str) -> None:
+def test_an_invalid_cell_is_named(tmp_path: Path, change, message: str) -> None:
     path = write_csv(tmp_path / "energy-bench.csv", [row | change for row in ENERGY_ROWS])
     with pytest.raises(SettingError, match=message):
         read_rows(path, ENERGY)
 
 
-def test_a_file_without_our_columns_is_refused_with_what_writes_it(tmp_path: Path) -> None:
+def test_a_file_without_the_columns_is_an_error_that_names_the_command(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "energy-bench.csv", [{"name": "other"}])
     with pytest.raises(
         SettingError, match=r"no column layers, budget.*benchmarks\.energy.*write it"
@@ -47,7 +47,7 @@ def test_a_file_without_our_columns_is_refused_with_what_writes_it(tmp_path: Pat
         read_rows(path, ENERGY)
 
 
-def test_a_line_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_line_is_an_error(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "energy-bench.csv", ENERGY_ROWS)
     path.write_text(path.read_text().rpartition(",")[0] + "\n")
     with pytest.raises(SettingError, match="line 2: exact s None"):
@@ -55,7 +55,7 @@ def test_a_line_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"\x89PNG\r\n\x1a\n\x00"])
-def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "energy-bench.csv"
     path.write_bytes(content)
     with pytest.raises(SettingError, match=r"^energy-bench\.csv is not a file of results"):

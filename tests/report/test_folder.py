@@ -24,7 +24,7 @@ def copied(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copied"))
 
 
-def test_everything_of_ours_is_read(results: Results) -> None:
+def test_all_results_are_read(results: Results) -> None:
     assert results.catalogues == (SMALL,)
     assert [bench.device for bench in results.kernels] == [DEVICE]
     (bench,) = results.blocks
@@ -35,19 +35,19 @@ def test_everything_of_ours_is_read(results: Results) -> None:
     assert all(results.has(source) for source in (CATALOGUE, KERNELS, BLOCKS, ENERGY, STAGES))
 
 
-def test_the_latency_table_of_layouts_is_no_benchmark_of_kernels(folder: Path) -> None:
+def test_the_latency_table_of_layouts_is_not_a_benchmark_of_kernels(folder: Path) -> None:
     assert (folder / "bench" / f"latency-{DEVICE}.csv").exists()
     assert len(read(folder).kernels) == 1
 
 
-def test_files_of_others_are_let_be(copied: Path, results: Results) -> None:
+def test_unrecognised_files_are_ignored(copied: Path, results: Results) -> None:
     (copied / "notes.csv").write_text("a,b\n1,2\n")
     (copied / "best-64.md").write_text("text")
     (copied / "bench" / "cpu.md").write_text("text")
     assert read(copied).rows == results.rows
 
 
-def test_what_is_missing_is_empty(tmp_path: Path) -> None:
+def test_missing_results_are_empty(tmp_path: Path) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
     results = read(tmp_path)
     assert results.has(KERNELS)
@@ -55,31 +55,31 @@ def test_what_is_missing_is_empty(tmp_path: Path) -> None:
     assert results.of(ENERGY) == ()
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no such results folder: got .*nowhere"):
         read(tmp_path / "nowhere")
 
 
-def test_a_folder_with_nothing_of_ours_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"x")
     with pytest.raises(SettingError, match="nothing to report on"):
         read(tmp_path)
 
 
-def test_a_foreign_catalogue_is_refused(copied: Path) -> None:
+def test_a_foreign_catalogue_is_an_error(copied: Path) -> None:
     (copied / "catalogue-32.parquet").write_bytes(b"not parquet")
     with pytest.raises(CatalogueError, match=r"catalogue-32\.parquet is not a catalogue"):
         read(copied)
 
 
-def test_rows_of_two_devices_are_refused(copied: Path) -> None:
+def test_rows_of_two_devices_are_an_error(copied: Path) -> None:
     rows = [*kernel_rows(), measured("ours", "time", 1.0, device="other")]
     write_csv(copied / "bench" / "mixed.csv", rows)
     with pytest.raises(SettingError, match=r"mixed\.csv .* rows of cpu-test, other"):
         read(copied)
 
 
-def test_a_bench_file_without_rows_is_refused(copied: Path) -> None:
+def test_a_bench_file_without_rows_is_an_error(copied: Path) -> None:
     path = copied / "bench" / f"blocks-{DEVICE}.csv"
     path.write_text(path.read_text().partition("\n")[0] + "\n")
     with pytest.raises(SettingError, match="no rows"):
@@ -98,7 +98,7 @@ def test_a_bench_file_without_rows_is_refused(copied: Path) -> None:
         (json.dumps({"version": 1, "designs": [], "model": [1]}), "or a model"),
     ],
 )
-def test_what_stands_beside_the_blocks_is_checked(copied: Path, text: str, message: str) -> None:
+def test_the_columns_beside_the_blocks_are_checked(copied: Path, text: str, message: str) -> None:
     (copied / "bench" / f"blocks-{DEVICE}.json").write_text(text)
     with pytest.raises(SettingError, match=message):
         read(copied)

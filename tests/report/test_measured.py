@@ -18,7 +18,7 @@ CASE = "8 to 16 channels, side 4, stride 2, fog style, 2 threads"
 PLAIN = Condition(CASE, (1, 8, 16, 4, 4), "fp32", "nchw", "forward")
 
 
-def test_a_condition_says_what_is_out_of_the_ordinary() -> None:
+def test_a_condition_names_what_is_not_the_default() -> None:
     assert PLAIN.stride == 2
     assert PLAIN.what == "1 × 8→16 × 4², fp32, nchw, stride 2, fog style, 2 threads"
     usual = replace(PLAIN, case="8 to 16 channels, side 4, stride 1, plain style")
@@ -27,7 +27,7 @@ def test_a_condition_says_what_is_out_of_the_ordinary() -> None:
     assert (flat.what, flat.stride) == ("1 × 8 × 4×2, fp32, nchw", 1)
 
 
-def test_rows_come_together_by_condition_and_candidate(results: Results) -> None:
+def test_rows_are_grouped_by_condition_and_candidate(results: Results) -> None:
     conditions = by_condition(results.blocks[0].rows)
     assert [condition.mode for condition in conditions] == ["forward", "forward+backward"]
     forward, both = conditions.values()

@@ -100,7 +100,7 @@ def test_the_same_results_are_the_same_page(results: Results, text: str) -> None
     assert page.page(results, PARTS) == text
 
 
-def test_what_is_missing_is_said_in_its_place(results: Results, tmp_path: Path) -> None:
+def test_missing_parts_are_named_on_the_page(results: Results, tmp_path: Path) -> None:
     bare = Results(tmp_path, results.catalogues, {}, (), ())
     text = page.page(bare, PARTS)
     section = text.partition('<section id="kernels"')[2].partition("</section>")[0]
@@ -128,7 +128,7 @@ def test_an_empty_catalogue_is_a_page_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "text"), [("unknown", "Written by ifspace. The"), ("1.2", "by ifspace 1.2. The")]
 )
-def test_a_version_that_is_not_known_is_not_said(
+def test_an_unknown_version_is_not_printed(
     results: Results, monkeypatch: pytest.MonkeyPatch, version: str, text: str
 ) -> None:
     monkeypatch.setattr(page, "version", lambda: version)

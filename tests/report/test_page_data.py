@@ -38,7 +38,7 @@ def test_settings_name_what_is_replaced(results: Results) -> None:
     assert (second["bottleneck"], second["repeats"]) == ("1/4", 2)
 
 
-def test_what_the_page_reads_is_what_the_layers_read(results: Results) -> None:
+def test_the_layers_of_the_page_read_as_the_layers_do(results: Results) -> None:
     data = page_data(results)
     for name in ("RPW(4,0)", "GPW(4)", "SH(4)", "DW", "PW"):
         layers = [layer for layer in data["layers"] if layer["name"] == name]
@@ -68,7 +68,7 @@ def test_baselines_are_beside_the_designs_of_their_width(results: Results) -> No
     assert designs["setting"][place] == 0
 
 
-def test_what_is_measured_of_maps_stands_beside_no_sequences(places: Path) -> None:
+def test_times_of_feature_maps_are_not_those_of_sequences(places: Path) -> None:
     data = page_data(read(places))
     assert [setting["dims"] for setting in data["settings"]] == [2, 1, 2]
     designs = data["designs"]

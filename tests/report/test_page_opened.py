@@ -1,4 +1,4 @@
-"""A block of the page, opened: by row, point, key and address; what is in it, what it traces."""
+"""A block opened on the page by row, point, key and address: its contents and its drawing."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None
     assert focused(page) == str(DW_RPW_RPW.block)
 
 
-def test_the_drawing_traces_what_the_exact_field_says(show: Any, small: Path) -> None:
+def test_the_drawing_traces_the_exact_field(show: Any, small: Path) -> None:
     page = show(small)
     page.click(f"{ROWS} button:has-text('bottleneck 1/4')")
     reach = channel_reach(Block.parse("GPW(4)+SH(4)+DW+GPW(4)").at(16, bottleneck="1/4").layers)
@@ -67,7 +67,7 @@ def test_a_block_without_source_says_how_to_get_it(show: Any, small: Path) -> No
     assert "Not measured" in page.inner_text("#block-body")
 
 
-def test_a_point_opens_what_stands_there(show: Any, whole: Path) -> None:
+def test_a_point_opens_its_blocks(show: Any, whole: Path) -> None:
     page = show(whole)
     page.wait_for_selector("#plane svg")
     marks = page.query_selector_all("#plane .mark-symbol.role-mark path")
@@ -138,7 +138,9 @@ def test_an_address_opens_its_block(show: Any, small: Path) -> None:
         ("0:%E0%A4%A", "There is no block %E0%A4%A at 16 channels on this page."),
     ],
 )
-def test_an_address_of_no_block_is_said(show: Any, small: Path, place: str, message: str) -> None:
+def test_an_address_without_a_block_is_named(
+    show: Any, small: Path, place: str, message: str
+) -> None:
     page = show(small, place=f"#block={place}")
     assert not page.is_visible("#block")
     assert count(page) == f"3 of 3 blocks, and 2 to compare with. {message}"

@@ -1,4 +1,4 @@
-"""The page in a real browser: which times stand beside which blocks, and what is said of none."""
+"""The page in a real browser: the times of each block, and the text where there are none."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def test_measured_is_not_what_is_only_predicted(show: Any, record: Path) -> None
     assert set(blocks(page)) == timed
 
 
-def test_maps_are_measured_and_sequences_are_not(show: Any, placed: Path) -> None:
+def test_feature_maps_are_measured_and_sequences_are_not(show: Any, placed: Path) -> None:
     page = show(placed)
     assert count(page) == "1 of 1 blocks, and 2 to compare with"
     page.select_option("#setting", "1")
@@ -59,7 +59,7 @@ def test_a_block_with_a_width_inside_has_its_own_times(show: Any, placed: Path) 
     assert "class Unit" in body
 
 
-def test_no_block_that_fits_is_said_in_place_of_the_table(show: Any, small: Path) -> None:
+def test_a_text_replaces_the_table_where_no_block_fits(show: Any, small: Path) -> None:
     page = show(small)
     count(page)
     assert not page.is_visible("#none")
@@ -74,7 +74,7 @@ def test_no_block_that_fits_is_said_in_place_of_the_table(show: Any, small: Path
     assert page.is_visible("#designs thead")
 
 
-def test_what_dominated_means_is_said(show: Any, small: Path) -> None:
+def test_the_caption_explains_dominated(show: Any, small: Path) -> None:
     caption = show(small).inner_text("#catalogue figcaption")
     assert "no more parameters, MACs, activations and layers, and fewer of one" in caption
     assert "time is not part of it" in caption

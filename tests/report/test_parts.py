@@ -20,7 +20,7 @@ def test_parts_keep_their_order() -> None:
     assert chosen(None) == PARTS
 
 
-def test_an_unknown_part_is_refused_with_those_there_are() -> None:
+def test_an_unknown_part_is_an_error_that_lists_the_parts() -> None:
     with pytest.raises(SettingError, match="'speed'; allowed: funnel, designs, groups"):
         chosen(["funnel", "speed"])
 
@@ -30,7 +30,7 @@ def test_nothing_is_left_out_of_a_whole_folder(results: Results) -> None:
     assert all(tables(results, part.name) for part in PARTS)
 
 
-def test_the_blocks_of_a_device_are_no_kernels(folder: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_device_are_not_kernels(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "a")
     (tmp_path / "a" / "bench" / f"{DEVICE}.csv").unlink()
     (message,) = left_out(read(tmp_path / "a"), PARTS)
@@ -38,7 +38,7 @@ def test_the_blocks_of_a_device_are_no_kernels(folder: Path, tmp_path: Path) -> 
     assert message.endswith(f"bench.kernels --out {tmp_path}/a/bench` writes it")
 
 
-def test_what_is_left_out_names_the_command_that_writes_it(tmp_path: Path) -> None:
+def test_parts_left_out_name_the_command_that_writes_them(tmp_path: Path) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
     results = read(tmp_path)
     messages = left_out(results, PARTS)

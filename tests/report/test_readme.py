@@ -1,4 +1,4 @@
-"""Tables between markers; and that those of results/README.md are what the files say."""
+"""Tables between markers; those of results/README.md agree with the files."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_no_table_of_the_readme_is_stale() -> None:
     assert rewritten(text, read(ROOT / "results"), README) == text, "stale: run `make report`"
 
 
-def test_what_stands_between_markers_is_replaced_and_nothing_else(results: Results) -> None:
+def test_only_the_text_between_markers_is_replaced(results: Results) -> None:
     text = rewritten(TEXT, results)
     assert text.startswith("# Title\n\n<!-- report: funnel/1 -->\n\n**Compositions by length")
     assert text.endswith(f"|\n\n{END}\n\nafter\n")
@@ -35,7 +35,7 @@ def test_a_part_without_a_number_is_all_of_its_tables(results: Results) -> None:
     assert text.count("**Compositions by length") == 2
 
 
-def test_a_missing_file_is_said(results: Results, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(results: Results, tmp_path: Path) -> None:
     empty = Results(tmp_path, results.catalogues, {}, (), ())
     text = rewritten(TEXT.replace("funnel/1", "energy/1"), empty)
     assert "*Left out: there is no energy-bench.csv; `python -m benchmarks.energy" in text
@@ -53,7 +53,7 @@ def test_a_missing_file_is_said(results: Results, tmp_path: Path) -> None:
         (TEXT.replace("funnel/1", "Funnel!"), "a marker without its end"),
     ],
 )
-def test_markers_that_make_no_sense_are_refused(results: Results, text: str, message: str) -> None:
+def test_wrong_markers_are_an_error(results: Results, text: str, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         rewritten(text, results)
 
@@ -66,7 +66,7 @@ def test_a_file_is_rewritten_once(results: Results, tmp_path: Path) -> None:
     assert not rewrite(path, results)
 
 
-def test_a_file_that_cannot_be_read_is_refused(results: Results, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(results: Results, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"gone\.md cannot be written anew: got No such file"):
         rewrite(tmp_path / "gone.md", results)
     (tmp_path / "a.md").write_bytes(b"\xff")

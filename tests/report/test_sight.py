@@ -19,7 +19,7 @@ BLOCKS = (
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_what_an_output_sees_is_what_the_exact_field_says(block: str) -> None:
+def test_an_output_sees_its_exact_field(block: str) -> None:
     sized = Block.parse(block).at(16)
     sight = see(block, 16)
     reach = list(channel_reach(sized.layers))
@@ -59,6 +59,6 @@ def test_the_field_is_read_in_the_dimensions_of_the_block() -> None:
     assert see(Block.parse("DW+PW").at(8, dims=1)).field(2) == "3×8"
 
 
-def test_a_block_that_does_not_fit_is_refused() -> None:
+def test_a_block_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(BlockError, match="groups do not divide"):
         see("GPW(3)", 8)

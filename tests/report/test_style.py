@@ -21,7 +21,7 @@ def test_the_same_figure_is_the_same_bytes(tmp_path: Path) -> None:
     assert other[0].read_bytes() != first[0]
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         save(draw("DW+PW", 4), tmp_path / "nowhere", "a")
 

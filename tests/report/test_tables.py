@@ -18,7 +18,7 @@ def only(results: Results, part: str, number: int = 0) -> Table:
     return tables(results, part)[number]
 
 
-def test_a_setting_is_named_by_what_is_out_of_the_ordinary() -> None:
+def test_a_setting_is_named_by_what_is_not_the_default() -> None:
     names = [setting_name(setting) for _, _, setting in settings_of(SMALL)]
     assert names == ["16 channels", "32 to 64 channels, bottleneck 1/4, repeats 2"]
     assert setting_name(EnumerationSetting(channels=8, max_len=2, kernel=5, dims=1)) == (
@@ -72,7 +72,7 @@ def test_blocks_that_cost_the_same_are_counted() -> None:
     assert (second[1], second[-1]) == ("DW+PW", "MobileNet")
 
 
-def test_groups_are_those_that_nothing_shorter_beats(results: Results) -> None:
+def test_groups_are_those_that_no_shorter_block_beats(results: Results) -> None:
     rows = only(results, "groups").rows
     assert [row[:4] for row in rows] == [
         ("16", "2", "DW+PW", "400"),

@@ -29,7 +29,7 @@ CLOSE = 1e-8
 
 
 def table(draw: random.Random, name: str) -> StageTable:
-    """A stage with gains of any sort, some of them equal, and costs that grow or do not."""
+    """Draw a stage: arbitrary gains, some of them equal, and costs that grow or not."""
     least, count = draw.randint(0, 3), draw.randint(1, 6)
     gains = [draw.choice([0.0, 0.5, round(draw.uniform(-1, 3), 3)]) for _ in range(count)]
     params = [draw.randint(0, 1000) for _ in range(count)]

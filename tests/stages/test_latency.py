@@ -30,7 +30,7 @@ def read(path: Path, *lines: str) -> LatencyTable:
     return read_latency(path)
 
 
-def refused(path: Path, *words: str) -> None:
+def check_error(path: Path, *words: str) -> None:
     with pytest.raises(SettingError, match="malformed latency table") as caught:
         read_latency(path)
     message = str(caught.value)
@@ -95,7 +95,7 @@ def test_times_are_exact_or_rounded_up(path: Path, text: str, exact: Fraction) -
 )
 def test_wrong_times_raise(path: Path, text: str) -> None:
     path.write_text(f"{HEAD}\n{ROW.replace('0.25', f'{chr(34)}{text}{chr(34)}')}\n", "utf-8")
-    refused(path, "line 2: latency_ms", repr(text), "numbers above 0")
+    check_error(path, "line 2: latency_ms", repr(text), "numbers above 0")
 
 
 @pytest.mark.parametrize(
@@ -115,19 +115,19 @@ def test_wrong_times_raise(path: Path, text: str) -> None:
 def test_wrong_numbers_raise(path: Path, column: str, text: str) -> None:
     values = dict(zip(COLUMNS, ROW.split(","), strict=True)) | {column: text}
     path.write_text("\n".join([HEAD, ROW.replace("8", "9"), ",".join(values.values())]), "utf-8")
-    refused(path, f"line 3: {column} {text!r}", "whole numbers from 1")
+    check_error(path, f"line 3: {column} {text!r}", "whole numbers from 1")
 
 
 @pytest.mark.parametrize(("block", "word"), [("XY", "'XY'"), ("", "''"), ("DW+GPW", "'DW+GPW'")])
 def test_wrong_blocks_raise(path: Path, block: str, word: str) -> None:
     path.write_text(f"{HEAD}\n{ROW.replace('DW+PW', block)}\n", "utf-8")
-    refused(path, "line 2: ", word, "blocks with their groups")
+    check_error(path, "line 2: ", word, "blocks with their groups")
 
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_column_is_needed(path: Path, column: str) -> None:
     path.write_text(f"{HEAD.replace(column, 'x' + column, 1)}\n{ROW}\n", "utf-8")
-    refused(path, f"no column {column}", HEAD.replace(",", ", "))
+    check_error(path, f"no column {column}", HEAD.replace(",", ", "))
 
 
 @pytest.mark.parametrize(
@@ -140,38 +140,38 @@ def test_every_column_is_needed(path: Path, column: str) -> None:
 )
 def test_mixed_conditions_raise(path: Path, was: str, now: str, fault: str) -> None:
     path.write_text("\n".join([HEAD, ROW, ROW.replace(was, now)]), "utf-8")
-    refused(path, f"got {fault}; allowed: one batch, device and dtype in a table")
+    check_error(path, f"got {fault}; allowed: one batch, device and dtype in a table")
 
 
 def test_a_case_measured_twice_raises(path: Path) -> None:
     path.write_text("\n".join([HEAD, ROW, ROW.replace("DW+PW", "dw(3)+pw")]), "utf-8")
-    refused(path, "line 3 measures a case again", "each case once")
+    check_error(path, "line 3 measures a case again", "each case once")
 
 
 def test_lines_are_counted_as_an_editor_does(path: Path) -> None:
     path.write_text("\n".join([HEAD, "", ROW, "", ROW.replace("0.25", "x")]), "utf-8")
-    refused(path, "line 5: latency_ms 'x'")
+    check_error(path, "line 5: latency_ms 'x'")
 
 
 def test_short_rows_raise(path: Path) -> None:
     path.write_text(f"{HEAD}\nDW+PW,8,16\n", "utf-8")
-    refused(path, "line 2: side ''")
+    check_error(path, "line 2: side ''")
     path.write_text(f"{HEAD}\n{ROW.rpartition(',')[0]}\n", "utf-8")
-    refused(path, "line 2: latency_ms ''")
+    check_error(path, "line 2: latency_ms ''")
 
 
 def test_files_that_are_no_table_raise(path: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no latency table there: got .*table\.csv"):
         read_latency(path)
     path.write_text("", "utf-8")
-    refused(path, "an empty file")
+    check_error(path, "an empty file")
     path.write_text(f"{HEAD}\n", "utf-8")
-    refused(path, "no rows")
+    check_error(path, "no rows")
     path.write_bytes(b"\xff\xfe\x00,\x80")
-    refused(path, "a readable CSV file")
+    check_error(path, "a readable CSV file")
     folder = tmp_path / "folder.csv"
     folder.mkdir()
-    refused(folder, "Is a directory")
+    check_error(folder, "Is a directory")
 
 
 def test_tables_of_the_same_cases_are_equal() -> None:

@@ -462,7 +462,7 @@ def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[
         (["--network", "mobilenet", "--depths", "1,1,1,1,1"], ["a stage without a block"]),
     ],
 )
-def test_stages_that_are_none_are_refused(
+def test_wrong_stages_are_an_error(
     run: Callable, arguments: list[object], words: list[str]
 ) -> None:
     run("layout", *arguments, *BUDGET, "--quiet").refused(*words)
@@ -481,7 +481,7 @@ def test_stages_that_are_none_are_refused(
         ([HEAD, ROW, ROW.replace("cpu", "cuda")], ["device cpu, cuda", "one batch, device"]),
     ],
 )
-def test_malformed_tables_are_refused(
+def test_malformed_tables_are_an_error(
     run: Callable, tmp_path: Path, lines: list[str], words: list[str]
 ) -> None:
     path = tmp_path / "times.csv"
@@ -490,7 +490,7 @@ def test_malformed_tables_are_refused(
     run(*IMAGE_STAGES, *arguments).refused("malformed --latency table times.csv", *words)
 
 
-def test_what_is_no_file_is_refused(run: Callable, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_an_error(run: Callable, tmp_path: Path) -> None:
     for path, word in (
         (tmp_path / "none.csv", "no --latency table there"),
         (tmp_path, "Is a directory"),
@@ -498,7 +498,7 @@ def test_what_is_no_file_is_refused(run: Callable, tmp_path: Path) -> None:
         run(*IMAGE_STAGES, "--latency", path, "--latency-budget-ms", 6).refused(word)
 
 
-def test_a_table_without_a_budget_is_refused(run: Callable, tmp_path: Path) -> None:
+def test_a_table_without_a_budget_is_an_error(run: Callable, tmp_path: Path) -> None:
     path = tmp_path / "times.csv"
     path.write_text(f"{HEAD}\n{ROW}\n", "utf-8")
     run(*IMAGE_STAGES, *BUDGET, "--latency", path).refused(
@@ -520,7 +520,7 @@ def test_an_image_is_its_side(text: str, side: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "1x32x32", "3x32x64", "32x32", "-32", "3x32x32x1"])
-def test_an_image_of_another_form_is_refused(text: str) -> None:
+def test_an_image_of_another_form_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         image(text)
 
@@ -535,7 +535,7 @@ def test_blocks_are_split_outside_parentheses() -> None:
 
 
 @pytest.mark.parametrize("text", ["", ",", "PW,", "PW,,DW"])
-def test_a_missing_block_is_refused(text: str) -> None:
+def test_a_missing_block_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         block_list(text)
 

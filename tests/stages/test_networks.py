@@ -1,4 +1,4 @@
-"""The networks of the papers against torch, and the published layouts against what is printed."""
+"""The networks of the papers against torch, and the published layouts against the papers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

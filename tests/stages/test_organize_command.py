@@ -195,7 +195,7 @@ def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(
         ("--network vgg16 --moves -1", ["'--moves'", "whole numbers from 0"]),
     ],
 )
-def test_what_does_not_fit_is_refused_in_a_line(
+def test_wrong_options_are_an_error_of_one_line(
     run: Callable, options: str, words: list[str]
 ) -> None:
     run("organize", *options.split()).refused(*words)

@@ -197,7 +197,7 @@ SMALLEST = Block.parse("DW+PW").at(1)
 
 
 def site(draw: random.Random, name: str, options: int) -> Site:
-    """A layer whose options are of any sort: dearer than it, equal, without a latency."""
+    """Draw a layer whose options may cost more, cost the same, or lack a latency."""
     c_in, c_out, stride = draw.choice([4, 8]), draw.choice([4, 8]), draw.choice([1, 1, 2])
     many = [Option(None, 9 * c_in * c_out, draw.randint(1, 10**6), Q(draw.randint(1, 99), 7))]
     for _ in range(options - 1):
@@ -217,7 +217,7 @@ def site(draw: random.Random, name: str, options: int) -> Site:
 def drawn(
     seed: int, count: int
 ) -> Iterator[tuple[ReplacementProblem, list[brute_replacement.Row]]]:
-    """Problems of every sort with all their choices, few enough to go through."""
+    """Draw problems with all their choices, few enough to enumerate."""
     draw = random.Random(seed)
     while count:
         kinds = [site(draw, f"kind {n}", draw.randint(2, 4)) for n in range(draw.randint(1, 4))]
@@ -269,7 +269,7 @@ def test_the_best_replacement_by_brute_force(seed: int) -> None:
 
 
 def small(draw: random.Random, sites: int, options: int, most: int) -> tuple[Site, ...]:
-    """Many layers whose amounts are small numbers, so that few sums differ."""
+    """Draw many layers of small amounts, so that many sums are equal."""
     return tuple(
         Site(
             f"{number}",

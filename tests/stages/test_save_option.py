@@ -140,7 +140,7 @@ def test_of_several_alphas_the_one_shown_is_saved(run: Callable, tmp_path: Path)
         ("dir.safetensors", ["output cannot be written", "Is a directory"]),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_the_search(
+def test_a_path_that_cannot_be_written_is_an_error_before_the_search(
     run: Callable,
     tmp_path: Path,
     no_search: None,
@@ -194,7 +194,7 @@ def test_both_files_are_written(run: Callable, tmp_path: Path, command: tuple[An
         (["torch", "safetensors"], "torch and safetensors are not"),
     ],
 )
-def test_what_is_missing_is_said_with_how_to_get_it(
+def test_a_missing_package_is_named_with_its_install(
     run: Callable,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

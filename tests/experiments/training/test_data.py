@@ -190,7 +190,7 @@ def test_data_that_do_not_fit_raise(changed: dict[str, object], message: str) ->
         tiny(**changed)
 
 
-def test_images_that_cannot_be_enlarged_are_refused() -> None:
+def test_images_that_cannot_be_enlarged_are_an_error() -> None:
     with pytest.raises(SettingError, match=r"^images do not fit the network: got 3x4x4 of tiny"):
         tiny().enlarged(6, 3)
     with pytest.raises(SettingError, match=r"^images do not fit the network"):

@@ -1,4 +1,4 @@
-"""The function for users: what it computes, which implementation runs, what it refuses."""
+"""The public function: what it computes, which implementation runs, and its errors."""
 
 import pytest
 import torch
