@@ -164,7 +164,7 @@ def test_added_kinds_are_gone() -> None:
 
 
 @pytest.mark.parametrize("text", ["1e999999999", "1" * 10, "1/" + "3" * 10, "1/0", "-1/4", "", "x"])
-def test_a_ratio_that_is_none_or_too_long_is_no_ratio(text: str) -> None:
+def test_a_malformed_or_too_long_ratio_is_not_parsed(text: str) -> None:
     assert parse_ratio(text) is None
 
 

@@ -32,7 +32,7 @@ from ifspace.errors import BlockError, SettingError
 from ifspace.reach import channel_field
 
 
-def test_a_row_starts_with_what_was_measured(block, here, machine) -> None:
+def test_a_row_starts_with_candidate_shape_and_machine(block, here, machine) -> None:
     candidate = block("PW+DW+PW", 16, 32, stride=2, inside=2)
     row = start_row(machine, candidate.columns(here, "forward"))
     assert tuple(row) == COLUMNS

@@ -132,7 +132,7 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     assert "\nforward+backward\n\n|" in markdown
 
 
-def test_what_was_measured_is_not_measured_again(run: Callable, catalogue: Path) -> None:
+def test_measured_blocks_are_not_measured_again(run: Callable, catalogue: Path) -> None:
     run("bench", catalogue, *QUICK)
     before = case_rows()
     ended = run("bench", catalogue, *QUICK, "--resume")
@@ -306,7 +306,7 @@ def test_an_unrecognised_file_is_left_unchanged(run: Callable, catalogue: Path, 
     assert path.read_text() == "something else\n"
 
 
-def test_what_other_runs_found_stays(run: Callable, catalogue: Path) -> None:
+def test_results_of_other_runs_are_kept(run: Callable, catalogue: Path) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
     before = case_rows()
     run("bench", catalogue, *QUICK, "--no-backward", "--side", 5)

@@ -190,7 +190,7 @@ def test_every_candidate_has_times_or_a_reason() -> None:
     assert direct.reason == "a Triton kernel, for CUDA only"
 
 
-def test_what_does_not_fit_into_memory_is_not_tried() -> None:
+def test_a_case_that_does_not_fit_into_memory_is_not_run() -> None:
     case = LayerCase(2, 64, 5, 4, "0.33")
     trials = KernelBench(EVERY, CPU, 200_000, LIMITS).measure(case)
     reasons = {trial.candidate.name: trial.reason for trial in trials}
@@ -246,7 +246,7 @@ def test_an_error_of_a_candidate_becomes_its_reason() -> None:
 
 
 @pytest.mark.parametrize("mode", [FORWARD, BOTH_WAYS])
-def test_ours_is_compared_at_full_size_too(mode: str) -> None:
+def test_our_kernel_is_checked_at_full_size_too(mode: str) -> None:
     def build(case: LayerCase, device: torch.device) -> Implementation:
         way = dense_with_zeros(case, device)
         return Implementation(
@@ -333,7 +333,7 @@ def test_a_single_call_is_compared_with_the_median() -> None:
     assert of(all_rows, OUR_CANDIDATE, "ratio")["median"] == 15.0
 
 
-def test_a_candidate_that_did_not_run_has_a_row_that_says_why() -> None:
+def test_a_candidate_that_did_not_run_has_a_row_with_the_reason() -> None:
     all_rows = rows(
         Trial(OUR_CANDIDATE, reason="it needs 13 GiB of 12"), Trial(DENSE, seconds=[0.001])
     )

@@ -42,7 +42,7 @@ def test_at_512_the_limit_follows_the_grouped_convolution(
     assert (verdict.word, verdict.cases) == (word, 1)
 
 
-def test_a_miss_says_by_how_much() -> None:
+def test_a_missed_goal_has_its_distance() -> None:
     verdict = verdict_on(ON_CPU, "C = 256", row("ours", "ratio", 0.90, C=256, H=28))
     assert verdict.missed == ("RPW(4,1/2) 128x256x28 channels_last: 0.9 for 0.75, 20% off",)
     assert verdict.worst == (0.90, 0.75, "RPW(4,1/2) 128x256x28 channels_last")
@@ -72,7 +72,7 @@ def test_thirty_times_the_published_composition(published: float, word: str) -> 
     assert (verdict.word, verdict.cases) == (word, 1)
 
 
-def test_what_was_not_measured_is_not_met() -> None:
+def test_goals_without_measurements_are_not_met() -> None:
     not_run = row("published", "not run: it needs 13 GiB", "", case="RPW(4,0.33)")
     ours = row("ours", "ratio", 0.5, case="RPW(4,0.33)")
     verdict = verdict_on(ON_CPU, "published", not_run, ours)

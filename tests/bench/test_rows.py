@@ -177,7 +177,7 @@ def test_compiled_times_have_metrics_of_their_own(block, here) -> None:
     assert names == ["time +compile", "least time +compile", "rounds +compile"]
 
 
-def test_a_block_that_was_not_timed_has_a_row_that_says_why(block, here) -> None:
+def test_a_block_that_was_not_timed_has_a_row_with_the_reason(block, here) -> None:
     (row,) = rows_of(Trial(block("PW"), FORWARD, reason="it needs 13 GiB"), here)
     metric = "not run: it needs 13 GiB"
     assert (row["metric"], row["median"], row["bound"]) == (metric, "", "")

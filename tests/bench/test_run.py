@@ -79,7 +79,7 @@ def test_outputs_are_checked_before_any_round() -> None:
     assert not any(trial.seconds for trial in trials)
 
 
-def test_a_block_that_does_not_fit_into_memory_is_not_tried(
+def test_a_block_that_does_not_fit_into_memory_is_not_run(
     monkeypatch: pytest.MonkeyPatch, block, here
 ) -> None:
     monkeypatch.setattr(session, "available_bytes", lambda device: 350_000)

@@ -179,7 +179,7 @@ def test_a_run_goes_on_where_it_was_left(
         assert len(timed) == 8
 
 
-def test_what_was_measured_before_an_interruption_is_kept(settings: BenchSettings) -> None:
+def test_measurements_before_an_interruption_are_kept(settings: BenchSettings) -> None:
     saved: list[int] = []
 
     def save() -> None:
@@ -297,7 +297,7 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
 @given(points)
-def test_the_front_is_the_points_that_none_beats(given_points) -> None:
+def test_the_front_is_the_undominated_points(given_points) -> None:
     def beaten(point) -> bool:
         return any(
             other[0] <= point[0] and other[1] <= point[1] and other != point

@@ -74,9 +74,7 @@ def test_the_tables_of_both_modes(settings: BenchSettings, machine, snapshot) ->
     assert answer["markdown"]() == snapshot
 
 
-def test_a_model_its_errors_and_what_it_predicts(
-    settings: BenchSettings, machine, snapshot
-) -> None:
+def test_a_model_its_errors_and_its_predictions(settings: BenchSettings, machine, snapshot) -> None:
     forward = replace(settings.conditions, modes=(FORWARD,))
     bench = fixed_bench(replace(settings, conditions=forward, calibrate=True), machine)
     bench.models = {FORWARD: model_of(bench)}

@@ -39,7 +39,7 @@ def test_a_width_can_be_picked() -> None:
     assert chosen(channels=32) == ["(PW+DW+PW)x2"]
 
 
-def test_every_entry_says_why_it_is_there() -> None:
+def test_every_entry_has_a_reason() -> None:
     assert dict(best(SMALL)) == {
         DW_RPW_RPW: "fewest parameters and MACs; not dominated",
         DW_PW: "fewest activations and layers; not dominated",

@@ -54,7 +54,7 @@ def test_several_widths_are_noted(run: Callable, catalogue: Path) -> None:
     assert run("best", catalogue, "-C", 32).err == ""
 
 
-def test_the_table_is_cut_and_says_so(run: Callable, catalogue: Path) -> None:
+def test_the_table_is_truncated_with_a_note(run: Callable, catalogue: Path) -> None:
     ended = run("best", catalogue, "-C", 16, "--limit", 1)
     assert ended.out.count("\n") == 3
     assert ended.err == "ifspace: 1 of 3 entries within the bounds; --limit shows more\n"
@@ -80,7 +80,7 @@ def test_no_design_within_the_bounds_is_status_three(run: Callable, catalogue: P
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_nothing_within_the_bounds_is_no_file(
+def test_without_a_block_within_the_bounds_no_file_is_written(
     run: Callable, catalogue: Path, tmp_path: Path, quiet: list[str]
 ) -> None:
     path = tmp_path / "none.json"

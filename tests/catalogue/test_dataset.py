@@ -137,9 +137,7 @@ def test_an_older_file_survives_a_failed_write(
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_an_interrupt_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(source: object, target: object) -> None:
         raise KeyboardInterrupt("stop")
 
@@ -238,7 +236,7 @@ def test_an_empty_catalogue_has_headers_only() -> None:
     assert to_markdown(EMPTY).count("\n") == 2
 
 
-def test_notes_name_what_the_numbers_do_not_say() -> None:
+def test_notes_name_the_limits_of_the_numbers() -> None:
     assert [notes(design) for design in SMALL.designs] == [
         "= DW+PW; dominated by DW+PW",
         "MobileNet",

@@ -65,7 +65,7 @@ def test_help_takes_a_quarter_of_a_second_of_the_processor_at_most() -> None:
     assert min(seconds() for _ in range(4)) < 0.25
 
 
-def test_only_a_process_of_its_own_looks_for_garbage_less_often(
+def test_only_the_command_line_raises_the_garbage_collection_threshold(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
@@ -79,7 +79,7 @@ def test_only_a_process_of_its_own_looks_for_garbage_less_often(
     assert calls == [GARBAGE, gc.freeze]
 
 
-def test_a_reader_that_stops_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     run = subprocess.Popen(
         [*PYTHON, "show", "DW+PW", "-C", "16", "--format", "json"],
         stdout=subprocess.PIPE,

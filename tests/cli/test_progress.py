@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("patience_s", "quiet", "shown"), [(0, False, True), (60, False, False), (0, True, False)]
 )
-def test_a_bar_is_for_those_who_wait_at_a_terminal(
+def test_the_progress_bar_is_for_terminals(
     patience_s: float, quiet: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PATIENCE_S", patience_s)

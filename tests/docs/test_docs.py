@@ -20,7 +20,7 @@ pages = pytest.mark.parametrize("page", build.PAGES, ids=lambda page: page.stem)
 
 @pytest.mark.slow
 @pages
-def test_commands_print_what_is_shown(page: Path) -> None:
+def test_commands_print_the_documented_output(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert build.refreshed(text) == text, "run `make docs`"
 
@@ -67,7 +67,7 @@ def test_the_readme_is_short_and_names_every_command() -> None:
     assert [name for name in COMMANDS if f"`ifspace {name}" not in text] == []
 
 
-def test_the_command_line_page_is_what_help_prints() -> None:
+def test_the_command_line_page_is_the_output_of_help() -> None:
     assert build.CLI_PAGE.read_text(encoding="utf-8") == build.cli_page(), "run `make docs`"
 
 

@@ -27,7 +27,7 @@ def test_no_time_is_an_answer_without_a_plan(search: Search) -> None:
     assert answer.bound >= 3091499.175562869
 
 
-def test_an_interrupted_search_keeps_what_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_search_keeps_its_proven_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = EnergyProblem(66304, layers=4)
     whole = best_energy(problem, 30)
     rows, limit = exact.Prefixes._row, [0]

@@ -78,7 +78,7 @@ def test_relations_are_what_the_layers_read(arguments: dict[str, object]) -> Non
                         assert alphabet.inputs[relation] == layer.c_in
 
 
-def test_depthwise_layers_are_no_channel_letters_wherever_they_stand() -> None:
+def test_depthwise_layers_are_not_channel_letters_at_any_index() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=16))
     orders = [("DW", "RPW", "SH", "GPW"), ("RPW", "DW", "SH", "GPW"), ("RPW", "SH", "GPW", "DW")]
     assert len({alphabet.channel_letters(kinds) for kinds in orders}) == 1

@@ -85,7 +85,7 @@ def test_easier_means_that_every_other_set_contains_one(case: tuple[int, Sets, S
 
 
 @given(families(2), families())
-def test_what_covers_a_family_covers_every_easier_other(
+def test_a_set_that_covers_a_family_covers_every_easier_family(
     case: tuple[int, Sets, Sets], one: tuple[int, Sets]
 ) -> None:
     width, family, other = case

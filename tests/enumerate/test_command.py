@@ -249,7 +249,7 @@ def test_long_work_is_announced(
 
 
 @pytest.mark.parametrize("seconds", [4e7, 1e300, float("inf"), float("nan")])
-def test_what_takes_longer_than_a_year_has_no_number(
+def test_estimates_longer_than_a_year_have_no_number(
     run: Callable, fake: FakeSearch, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(search, "estimate_seconds", lambda setting: seconds)

@@ -153,7 +153,7 @@ def test_each_layer_takes_its_own_kinds() -> None:
     assert compositions == list(product(*choices))
 
 
-def test_left_out_is_what_the_pruner_rules_out_and_nothing_else() -> None:
+def test_only_pruned_compositions_are_left_out() -> None:
     setting = EnumerationSetting(channels=8)
     alphabet = Alphabet(setting)
     unpruned = list(candidates(alphabet, Everything(), [setting.kinds] * 4))

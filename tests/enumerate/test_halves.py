@@ -71,7 +71,7 @@ def test_halves_and_the_forward_walk_find_the_same(
     )
 
 
-def test_answers_do_not_depend_on_what_was_solved_before() -> None:
+def test_answers_do_not_depend_on_earlier_problems() -> None:
     alphabet = Alphabet(EnumerationSetting(channels=24))
     sequences = sequences_up_to(4, alphabet)
     together = HalfSearch(alphabet).cheapest(sequences)

@@ -72,7 +72,7 @@ def test_no_design_keeps_its_field_without_a_layer(channels: int, length: int) -
     ],
     ids=str,
 )
-def test_quality_compactness_and_irreducibility_are_what_reach_decides(
+def test_quality_compactness_and_irreducibility_are_those_of_reach(
     arguments: dict[str, object],
 ) -> None:
     catalogue = enumerated(**arguments)
@@ -93,7 +93,7 @@ def test_quality_compactness_and_irreducibility_are_what_reach_decides(
 @pytest.mark.parametrize(
     "arguments", [{"channels": 16, "max_len": 5}, {"channels": 24, "max_len": 4, "stride": 2}]
 )
-def test_dominated_is_what_plain_comparison_of_all_pairs_says(
+def test_dominated_agrees_with_a_comparison_of_all_pairs(
     arguments: dict[str, object],
 ) -> None:
     designs = enumerated(**arguments).designs

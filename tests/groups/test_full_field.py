@@ -99,7 +99,7 @@ def test_a_side_counts_the_pixels_on_both_sides_of_the_stride(side: int) -> None
         assert amounts[str(best.block)] == min(amounts.values())
 
 
-def test_a_side_changes_what_is_cheapest() -> None:
+def test_the_side_changes_the_cheapest_plan() -> None:
     names = compositions("PW+DW", "DW+PW")
     costs = {
         side: [
@@ -184,14 +184,14 @@ def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
     ]
 
 
-def test_compositions_that_cannot_stand_there_are_left_out() -> None:
+def test_compositions_that_do_not_fit_are_left_out() -> None:
     names = compositions("DW+SH", "PW", "GC+GPW", "DW+PW")
     assert [str(plan.block) for plan in ranked_blocks(8, 16, compositions=names)] == ["DW+PW"]
     assert ranked_blocks(8, 16, compositions=compositions("DW+SH", "PW")) == ()
     assert ranked_blocks(8, 16, compositions=()) == ()
 
 
-def test_what_is_proven_is_not_looked_for_again(
+def test_a_proven_plan_is_not_searched_again(
     problems: list[GroupsProblem],
 ) -> None:
     ranked = ranked_blocks(48, 48)
@@ -203,7 +203,7 @@ def test_what_is_proven_is_not_looked_for_again(
     assert len(problems) > solved
 
 
-def test_what_is_not_proven_is_looked_for_again(
+def test_an_unproven_plan_is_searched_again(
     problems: list[GroupsProblem],
 ) -> None:
     assert ranked_blocks(40, 40, time_limit_s=0) == ()

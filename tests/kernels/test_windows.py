@@ -89,7 +89,7 @@ def test_counts_are_whole_and_positive(bad):
         windows_of(bad, 8, 1, 0)
 
 
-def test_what_is_cached_does_not_hide_bad_values():
+def test_the_cache_does_not_hide_bad_values():
     assert windows_of(8, 8, 1, 0) == Windows(8, 8, 8, 8)
     for bad in (True, 1.0):  # equal to 1, and no group count
         with pytest.raises(KernelError, match="groups out of range"):

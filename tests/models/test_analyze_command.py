@@ -311,7 +311,7 @@ def test_findings_compare_receptive_fields_with_the_image() -> None:
     )
 
 
-def test_weights_that_are_shared_are_not_told_apart() -> None:
+def test_shared_weights_are_not_counted_by_module() -> None:
     norm = nn.BatchNorm2d(8)
     row = nn.Sequential(nn.Conv2d(8, 8, 1), norm, nn.Conv2d(8, 8, 3), nn.PReLU(), nn.PReLU())
     row[4].weight = row[3].weight

@@ -220,7 +220,7 @@ def test_a_budget_that_is_not_an_amount_raises():
 @pytest.mark.parametrize(
     ("make", "block"), [(resnet18, "DW+RPW(2,1/2)"), (vgg, "cheapest"), (Apart, "PW+GC(4)+SH(4)")]
 )
-def test_what_torch_does_with_a_decomposed_network(tmp_path, make, block: str):
+def test_a_decomposed_network_trains_exports_and_compiles(tmp_path, make, block: str):
     model = make()
     decomposed = decompose(model, IMAGE, Blocks(block)).model
     x = torch.randn(2, *IMAGE)

@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from models.foretold import (
+from models.movable_networks import IMAGE, NETWORKS
+from models.predictions import (
     check_counts,
     check_gains,
     layout_of,
     layout_on,
     some_depths,
-    taken,
+    with_depths,
 )
-from models.movers import IMAGE, NETWORKS
 from small_networks import macs, params
 from torch import nn
 
@@ -33,7 +33,7 @@ def test_counts_of_other_depths_are_as_predicted(name: str) -> None:
     shape = model(torch.empty(2, *IMAGE, device="meta")).shape
     for seed in range(2):
         layout = some_depths(start, seed)
-        changed = taken(model, layout)
+        changed = with_depths(model, layout)
         check_counts(changed, layout)
         check_gains(layout_of(changed), layout)
         assert changed(torch.empty(2, *IMAGE, device="meta")).shape == shape
@@ -46,9 +46,9 @@ def test_appended_units_can_be_removed_again(name: str) -> None:
     model = NETWORKS[name]().to("meta")
     start = layout_of(model)
     grown = start.at_depths(tuple(s.depth + 2 * (s.stage.copy is not None) for s in start.stages))
-    deeper = taken(model, grown)
+    deeper = with_depths(model, grown)
     again = layout_of(deeper)
-    back = taken(deeper, again.at_depths(start.depths))
+    back = with_depths(deeper, again.at_depths(start.depths))
     assert params(back) == start.params
     check_gains(layout_of(back), start)
 
@@ -121,7 +121,7 @@ def test_a_layer_that_runs_twice_is_kept() -> None:
     (stage,) = start.stages
     assert [stage.stage.units[place].name for place in stage.stage.removable] == ["d"]
     less = start.at_depths((4,))
-    check_counts(taken(model, less), less, (8, 9, 9))
+    check_counts(with_depths(model, less), less, (8, 9, 9))
 
 
 def test_a_layer_that_runs_twice_in_succession_is_kept() -> None:
@@ -133,7 +133,7 @@ def test_a_layer_that_runs_twice_in_succession_is_kept() -> None:
     assert [stage.stage.units[place].name for place in stage.stage.removable] == ["d"]
 
 
-def test_a_layer_without_padding_is_kept() -> None:
+def test_layers_without_padding_are_kept() -> None:
     # Without padding a stage loses two pixels a layer: nothing can go, and nothing be put behind.
     row = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
     more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
@@ -148,7 +148,7 @@ def test_a_sequential_around_one_layer_does_not_matter() -> None:
     start = layout_of(NETWORKS["hourglass"]())
     assert start.depths == (2, 2, 2)
     less = start.at_depths((1, 2, 1))
-    check_gains(layout_of(taken(NETWORKS["hourglass"](), less)), less)
+    check_gains(layout_of(with_depths(NETWORKS["hourglass"](), less)), less)
 
 
 def test_layers_that_share_a_weight_are_kept() -> None:
@@ -158,7 +158,7 @@ def test_layers_that_share_a_weight_are_kept() -> None:
     (stage,) = start.stages
     assert stage.stage.removable == [2]
     more = start.at_depths((6,))
-    check_counts(taken(model, more), more, (8, 9, 9))
+    check_counts(with_depths(model, more), more, (8, 9, 9))
 
 
 def test_a_module_of_two_names_is_kept() -> None:
@@ -174,7 +174,7 @@ def test_a_module_of_two_names_is_kept() -> None:
     assert layout_of(Sliced(), (8, 9, 9)).stages == ()
 
 
-def test_a_unit_before_a_branch_is_kept() -> None:
+def test_a_unit_that_two_units_read_is_kept() -> None:
     class Bridge(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -190,7 +190,7 @@ def test_a_unit_before_a_branch_is_kept() -> None:
     assert [stage.stage.units[place].name for place in stage.stage.removable] == ["b", "c"]
     for depth in (2, 3, 4, 5):
         layout = start.at_depths((depth,))
-        changed = taken(Bridge(), layout)
+        changed = with_depths(Bridge(), layout)
         check_counts(changed, layout, (8, 9, 9))
         assert changed(torch.zeros(1, 8, 9, 9)).shape == (1, 8, 9, 9)
 
@@ -213,4 +213,4 @@ def test_units_with_layers_in_several_parents_are_kept() -> None:
     start = layout_on(graph, model)
     for depth in range(start.stages[0].min_depth, 6):
         layout = start.at_depths((depth,))
-        check_counts(taken(model, layout), layout, (8, 9, 9))
+        check_counts(with_depths(model, layout), layout, (8, 9, 9))

@@ -184,7 +184,7 @@ def origins(network_trace: Trace) -> tuple[list[int], tuple[int, int]]:
     return steps.tolist(), (stride[0], stride[1])
 
 
-def seen_really(net: Moves) -> tuple[list[int], tuple[int, int]]:
+def origins_of_tensors(net: Moves) -> tuple[list[int], tuple[int, int]]:
     """Return the same from real tensors that number the channels, the rows and the columns."""
     numbers = torch.arange(1, IMAGE[0] + 1).reshape(1, -1, 1, 1).expand(1, *IMAGE).double()
     moved = net.moved(numbers)[0]
@@ -208,7 +208,7 @@ def check(names: Sequence[str]) -> None:
     graph = trace(net, IMAGE)
     assert graph.how == "export"
     assert not graph.notes
-    assert origins(graph) == seen_really(net), names
+    assert origins(graph) == origins_of_tensors(net), names
     with torch.no_grad():
         assert graph.nodes[-1].size == net(torch.zeros(1, *IMAGE)).shape[2:]
     assert graph.nodes[-1].layer.size_in == graph.nodes[-1].size
@@ -250,7 +250,7 @@ def test_a_shuffle_is_a_layer_however_it_is_written(way: str) -> None:
 SHAPE = (1, 6, 8, 8)
 
 
-def maps_of(*shapes: tuple[int, ...]) -> tuple[FeatureMaps, list[Label]]:
+def graph_of(*shapes: tuple[int, ...]) -> tuple[FeatureMaps, list[Label]]:
     """Return a graph with an image of each shape, channels before pixels."""
     maps = FeatureMaps()
     return maps, [maps.add(Op.INPUT, (), shape, 1, "") for shape in shapes]
@@ -266,7 +266,7 @@ def moved(move, *labels: Label, pooled: bool = False) -> Label:
 
 
 def test_a_feature_map_resolves_to_itself() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     assert maps.resolve(image) == maps.resolve(image, 1) == maps.index(image) == 0
     assert maps.resolve(moved(lambda x: x.permute(0, 2, 3, 1), image), -1) == 0
     assert maps.resolve(moved(lambda x: x.flatten(2), image), 1) == 0
@@ -277,7 +277,7 @@ def test_a_feature_map_resolves_to_itself() -> None:
 
 
 def test_moved_channels_are_a_new_feature_map() -> None:
-    maps, labels = maps_of(SHAPE, (1, 2, 8, 8))
+    maps, labels = graph_of(SHAPE, (1, 2, 8, 8))
     both = moved(lambda a, b: torch.cat([b, a[:, 1:3]], 1), *labels)
     node = maps.nodes[maps.resolve(both, 1, "here")]
     assert (node.op, node.parents, node.channels, node.size) == (Op.MOVE, (0, 1), 4, (8, 8))
@@ -288,7 +288,7 @@ def test_moved_channels_are_a_new_feature_map() -> None:
 
 
 def test_zeros_come_from_nowhere() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     wider = moved(lambda x: F.pad(x, (0, 0, 0, 0, 1, 0), value=NO_CHANNEL), image)
     node = maps.nodes[maps.resolve(wider, 1)]
     assert node.sources[:2].tolist() == [[NO_CHANNEL, NO_CHANNEL], [0, 0]]
@@ -298,21 +298,21 @@ def test_zeros_come_from_nowhere() -> None:
 
 
 def test_a_stride_is_a_pool_without_a_window() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     node = maps.nodes[maps.resolve(moved(lambda x: x[:, :, ::3, ::2], image), 1)]
     assert (node.op, node.parents, node.size, node.window) == (Op.POOL, (0,), (3, 4), (1, 1))
     assert node.stride == (Fraction(3), Fraction(2))
 
 
 def test_a_stride_is_read_from_the_pixels_and_not_from_the_sizes() -> None:
-    maps, (image,) = maps_of((1, 2, 20, 20))
+    maps, (image,) = graph_of((1, 2, 20, 20))
     shown = moved(lambda x: F.pad(x[:, :, 2:18:2], (3, 3, 6, 6), value=NO_CHANNEL), image)
     node = maps.nodes[maps.resolve(shown, 1)]
     assert (node.size, node.stride) == ((20, 26), (Fraction(2), Fraction(1)))
 
 
 def test_pixels_that_become_channels_are_a_pool_with_a_window() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     folded = moved(lambda x: F.pixel_unshuffle(x, 2), image)
     node = maps.nodes[maps.resolve(folded, 1)]
     assert (node.op, node.channels, node.window, node.size) == (Op.POOL, 24, (2, 2), (4, 4))
@@ -323,7 +323,7 @@ def test_pixels_that_become_channels_are_a_pool_with_a_window() -> None:
 
 
 def test_channels_that_become_pixels_are_an_upsampled_union() -> None:
-    maps, (image,) = maps_of((1, 8, 3, 3))
+    maps, (image,) = graph_of((1, 8, 3, 3))
     node = maps.nodes[maps.resolve(moved(lambda x: F.pixel_shuffle(x, 2), image), 1)]
     assert (node.op, node.channels, node.size) == (Op.RESIZE, 2, (6, 6))
     assert node.stride == (Fraction(1, 2), Fraction(1, 2))
@@ -343,7 +343,7 @@ def test_channels_that_become_pixels_are_an_upsampled_union() -> None:
     ],
 )
 def test_other_swaps_of_channels_and_pixels_are_mixed(move) -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     label = moved(move, image)
     node = maps.nodes[maps.resolve(label, 1)]
     assert (node.op, node.parents, node.channels) == (Op.MIX, (0,), label.ids.shape[1])
@@ -351,20 +351,20 @@ def test_other_swaps_of_channels_and_pixels_are_mixed(move) -> None:
 
 
 def test_channels_that_become_rows_are_a_union_twice_as_high() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     node = maps.nodes[maps.resolve(moved(lambda x: x.reshape(1, 3, 16, 8), image), 1)]
     assert (node.op, node.size, node.channels) == (Op.RESIZE, (16, 8), 3)
     assert node.stride == (Fraction(1, 2), Fraction(1))
 
 
 def test_too_many_pixels_for_a_channel_are_mixed() -> None:
-    maps, (image,) = maps_of((1, 4 * MAX_CHANNELS_PER_PIXEL, 2, 2))
+    maps, (image,) = graph_of((1, 4 * MAX_CHANNELS_PER_PIXEL, 2, 2))
     shuffled = moved(partial(F.pixel_shuffle, upscale_factor=16), image)
     assert maps.nodes[maps.resolve(shuffled, 1)].op is Op.MIX
 
 
 def test_pooled_labels_have_no_stride_and_no_note() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     pooled = maps.add(Op.GLOBAL, (0,), (1, 6, 1, 1), 1, "", True)
     assert maps.pooled == {1}
     # A line of its channels: each is a pixel of one channel.
@@ -378,14 +378,14 @@ def test_pooled_labels_have_no_stride_and_no_note() -> None:
 
 
 def test_one_channel_read_along_its_pixels_is_mixed() -> None:
-    maps, (image,) = maps_of((1, 1, 4, 9))
+    maps, (image,) = graph_of((1, 1, 4, 9))
     assert maps.resolve(image, 1) == 0
     node = maps.nodes[maps.resolve(image, -1)]
     assert node.channels == 9
 
 
 def test_windows_and_rows_are_as_many_pixels() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     windows = moved(lambda x: x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5), image)
     windows = moved(lambda x: x.reshape(4, 6, 4, 4), windows)
     assert maps.resolve(windows, 1) == 0
@@ -396,7 +396,7 @@ def test_windows_and_rows_are_as_many_pixels() -> None:
 
 
 def test_after_a_product_the_pixels_are_unknown() -> None:
-    maps, (image,) = maps_of(SHAPE)
+    maps, (image,) = graph_of(SHAPE)
     heads = maps.add(Op.MIX, (0,), (1, 2, 64, 3), 1, "")
     merged = moved(lambda x: x.transpose(1, 2).reshape(1, 64, 6), heads)
     node = maps.nodes[maps.resolve(merged, -1)]

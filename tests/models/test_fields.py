@@ -32,7 +32,9 @@ def small_vgg() -> Case:
     return net, (3, 32, 24), [[f"features.{place}" for place in row] for row in places]
 
 
-def row_of(block: type[BasicBlock | Bottleneck], widths: list[int], depth: int) -> nn.Sequential:
+def sequence_of(
+    block: type[BasicBlock | Bottleneck], widths: list[int], depth: int
+) -> nn.Sequential:
     """A stage of ResNet for every width but the first, of torchvision's units."""
     stages = []
     for before, width in pairwise(widths):
@@ -45,11 +47,11 @@ def row_of(block: type[BasicBlock | Bottleneck], widths: list[int], depth: int) 
 
 
 def resnet18() -> Case:
-    return row_of(BasicBlock, [4, 4, 6, 8], 2), (4, 16, 16), [["0"], ["1"], ["2"]]
+    return sequence_of(BasicBlock, [4, 4, 6, 8], 2), (4, 16, 16), [["0"], ["1"], ["2"]]
 
 
 def resnet50() -> Case:
-    return row_of(Bottleneck, [6, 16, 24], 3), (6, 12, 12), [["0"], ["1"]]
+    return sequence_of(Bottleneck, [6, 16, 24], 3), (6, 12, 12), [["0"], ["1"]]
 
 
 def mobilenet_v1() -> Case:
@@ -243,8 +245,8 @@ def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]
         (nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 2), nn.Conv2d(2, 2, 1)), (1, 1)),
         (nn.Sequential(nn.Conv2d(2, 2, 3, 2, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1)), (5, 5)),
         (nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(8, 2, 3)), (6, 6)),
-        (row_of(BasicBlock, [2, 2, 4], 2), (23, 23)),
-        (row_of(Bottleneck, [4, 8, 12], 2), (11, 11)),
+        (sequence_of(BasicBlock, [2, 2, 4], 2), (23, 23)),
+        (sequence_of(Bottleneck, [4, 8, 12], 2), (11, 11)),
     ],
 )
 def test_receptive_fields_are_those_of_gradients(net: nn.Module, side: tuple[int, int]) -> None:

@@ -37,7 +37,7 @@ def make():
 """
 
 
-def described(path: Path) -> dict:
+def metadata_of(path: Path) -> dict:
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()[METADATA_KEY])
 
@@ -268,7 +268,7 @@ def test_programs_need_an_image_size(tmp_path):
 def test_bad_files_are_an_error_of_one_line(tmp_path, change, message: str):
     path = tmp_path / "net.safetensors"
     save(decompose(named_network("vgg11"), IMAGE, BLOCKS), path)
-    about = described(path)
+    about = metadata_of(path)
     change(about)
     rewrite(path, about)
     with pytest.raises(

@@ -41,7 +41,7 @@ def test_one_block_replaces_every_convolution_that_it_fits(run: Callable) -> Non
 
 
 @pytest.mark.slow
-def test_blocks_meet_what_the_stages_leave_over(run: Callable, snapshot: Any) -> None:
+def test_blocks_meet_the_rest_of_the_budget(run: Callable, snapshot: Any) -> None:
     assert run(*VGG, "--params", "1M", "--block", ROLLING).out == snapshot
     report = run(*OWN, "--params", "10k", "--block", ROLLING, *JSON).json
     assert (len(report["replaced"]), report["blocks"]["status"]) == (3, "optimal")

@@ -51,13 +51,13 @@ def test_every_state_can_be_taken_and_all_are_shown(run: Callable, moves: int) -
     assert len(report["moves"]) == 5
 
 
-def test_beyond_the_last_move_the_end_is_taken(run: Callable, snapshot: Any) -> None:
+def test_beyond_the_last_move_the_last_state_is_taken(run: Callable, snapshot: Any) -> None:
     ended = run(*VGG, "--moves", 9, *JSON)
     assert ended.json["after"]["depths"] == [5, 4, 2, 1, 1]
     assert ended.err == snapshot
 
 
-def test_the_table_has_a_row_a_state(run: Callable, snapshot: Any) -> None:
+def test_the_table_has_a_row_for_each_state(run: Callable, snapshot: Any) -> None:
     assert run(*VGG, "--moves", 3).out == snapshot
 
 

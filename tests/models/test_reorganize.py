@@ -4,8 +4,8 @@ from functools import cache
 
 import pytest
 import torch
-from models.foretold import check_counts, check_gains, flop_macs, layout_on, taken
-from models.movers import IMAGE, NETWORKS, flat
+from models.movable_networks import IMAGE, NETWORKS, flat
+from models.predictions import check_counts, check_gains, flop_macs, layout_on, with_depths
 from models.zoo import ZOO, Entry, on_meta
 from small_networks import params
 from torch import nn
@@ -50,7 +50,7 @@ def test_every_network_of_the_zoo(entry: Entry, capfd: pytest.CaptureFixture[str
         changed = apply_reorganization(model, plan).model
         assert changed.layout == plan.end
     else:
-        changed = taken(model, plan.end)
+        changed = with_depths(model, plan.end)
     if isinstance(plan.end, TracedLayout) and not entry.model.endswith(COUNTED):
         again = trace(changed, entry.image)
         fresh = layout_on(again, changed)
@@ -127,7 +127,7 @@ def test_every_state_can_be_built(model: str, name: str, moves: str) -> None:
     assert len(states) == len(moves.split()) + 1
     for number, state in enumerate(states):
         plan = plan_reorganization(start, graph, moves=number)
-        changed = taken(start, plan.end)
+        changed = with_depths(start, plan.end)
         assert params(changed) == state.params
         assert flop_macs(changed, (3, 224, 224)) == state.macs
         assert plan.end.depths == state.depths

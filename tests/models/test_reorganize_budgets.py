@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-from models.foretold import check_counts, flop_macs, layout_on, taken
-from models.movers import IMAGE, NETWORKS, conv, flat
+from models.movable_networks import IMAGE, NETWORKS, conv, flat
+from models.predictions import check_counts, flop_macs, layout_on, with_depths
 from small_networks import macs, params
 from torch import nn
 
@@ -34,7 +34,7 @@ def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None
     every = {}
     for depths in itertools.product(*depth_ranges(start, most)):
         layout = start.at_depths(depths)
-        changed = taken(model, layout)
+        changed = with_depths(model, layout)
         every[depths] = (layout.gain(), params(changed), macs(changed, IMAGE))
     own = every[start.depths][1:]
     least, largest = (

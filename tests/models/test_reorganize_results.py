@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 import torch
-from models.foretold import check_counts, check_gains, layout_of
-from models.movers import IMAGE, NETWORKS, flat
+from models.movable_networks import IMAGE, NETWORKS, flat
+from models.predictions import check_counts, check_gains, layout_of
 from small_networks import params, resnet18, vgg
 from torch import nn
 
@@ -66,7 +66,7 @@ def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
         lambda: named_network("mobilenet", 32, seed=0),
     ],
 )
-def test_what_torch_does_with_a_reorganized_network(make) -> None:
+def test_a_reorganized_network_trains_exports_and_pickles(make) -> None:
     torch.manual_seed(0)
     better = m.reorganize(make(), IMAGE)
     model = better.model

@@ -480,7 +480,7 @@ def test_a_changed_file_is_read_again(write: Callable[..., str]) -> None:
     assert isinstance(network(f"{file}:make"), nn.Identity)
 
 
-def test_an_imported_module_of_the_user_is_kept(
+def test_a_module_that_is_already_imported_is_kept(
     write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json

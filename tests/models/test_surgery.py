@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from models.foretold import edited, layout_of, some_depths, taken
-from models.movers import NETWORKS
+from models.movable_networks import NETWORKS
+from models.predictions import edited_copy, layout_of, some_depths, with_depths
 from small_networks import BasicBlock
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from ifspace.models.surgery import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def unlike(model: nn.Module) -> nn.Module:
+def with_distinct_values(model: nn.Module) -> nn.Module:
     """Fill every weight and buffer with distinct numbers, so that they identify the tensor."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
@@ -36,11 +36,11 @@ def unlike(model: nn.Module) -> nn.Module:
     return model
 
 
-def print_of(tensor: Tensor) -> bytes:
+def tensor_bytes(tensor: Tensor) -> bytes:
     return tensor.detach().contiguous().numpy().tobytes()
 
 
-def gone(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
+def removed_tensors(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
     """Yield the tensors of the removed units."""
     for step in layout.steps():
         if isinstance(step, Remove):
@@ -51,22 +51,24 @@ def gone(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_keep_their_order_and_new_ones_are_random(name: str) -> None:
-    model = unlike(NETWORKS[name]())
+    model = with_distinct_values(NETWORKS[name]())
     before = copy.deepcopy(model.state_dict())
     structure = str(model)
     start = layout_of(model)
     away = start.at_depths(tuple(stage.min_depth for stage in start.stages))
     for layout in (some_depths(start, 3), away):
         random_state = torch.get_rng_state()
-        changed, same, other = (taken(model, layout, seed) for seed in (1, 1, 2))
+        changed, same, other = (with_depths(model, layout, seed) for seed in (1, 1, 2))
         assert torch.equal(torch.get_rng_state(), random_state)
-        old = {print_of(tensor) for tensor in before.values()}
-        lost = {print_of(tensor) for tensor in gone(model, layout)}
-        expected = [print_of(tensor) for tensor in before.values() if print_of(tensor) not in lost]
+        old = {tensor_bytes(tensor) for tensor in before.values()}
+        lost = {tensor_bytes(tensor) for tensor in removed_tensors(model, layout)}
+        expected = [
+            tensor_bytes(tensor) for tensor in before.values() if tensor_bytes(tensor) not in lost
+        ]
         tensors = changed.state_dict()
-        kept = [print_of(tensor) for tensor in tensors.values() if print_of(tensor) in old]
+        kept = [tensor_bytes(tensor) for tensor in tensors.values() if tensor_bytes(tensor) in old]
         assert kept == expected
-        new = {key: tensor for key, tensor in tensors.items() if print_of(tensor) not in old}
+        new = {key: tensor for key, tensor in tensors.items() if tensor_bytes(tensor) not in old}
         assert all(tensor.isfinite().all() for tensor in new.values())
         assert bool(new) == any(isinstance(step, Append) for step in layout.steps())
         drawn = [key for key, tensor in new.items() if tensor.dim() > 1]
@@ -74,7 +76,7 @@ def test_weights_keep_their_order_and_new_ones_are_random(name: str) -> None:
         for key in new:
             assert torch.equal(tensors[key], same.state_dict()[key])
         assert not any(torch.equal(tensors[key], other.state_dict()[key]) for key in drawn)
-        assert len({print_of(tensors[key]) for key in drawn}) == len(drawn)
+        assert len({tensor_bytes(tensors[key]) for key in drawn}) == len(drawn)
     assert str(model) == structure
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -85,7 +87,7 @@ def test_dtype_mode_requires_grad_and_memory_format_are_kept(name: str) -> None:
     model.requires_grad_(False)
     start = layout_of(model)
     grown = start.at_depths(tuple(stage.depth + 1 for stage in start.stages))
-    deeper = taken(model, grown)
+    deeper = with_depths(model, grown)
     assert not any(module.training for module in deeper.modules())
     assert {parameter.dtype for parameter in deeper.parameters()} == {torch.float64}
     assert not any(parameter.requires_grad for parameter in deeper.parameters())
@@ -98,8 +100,8 @@ def test_dtype_mode_requires_grad_and_memory_format_are_kept(name: str) -> None:
 def test_steps_can_be_repeated(name: str) -> None:
     model = NETWORKS[name]()
     start = layout_of(model)
-    middle = edited(EditedNetwork.of(model), some_depths(start, 3))
-    last = edited(middle, some_depths(layout_of(middle.model), 4))
+    middle = edited_copy(EditedNetwork.of(model), some_depths(start, 3))
+    last = edited_copy(middle, some_depths(layout_of(middle.model), 4))
     changed, written = last.model, json.dumps(last.edits.to_json())
     fresh = NETWORKS[name]()
     for step in Edits.from_json(json.loads(written)).steps:
@@ -191,12 +193,12 @@ def test_outside_of_a_sequential_an_identity_takes_the_index() -> None:
 
 
 def test_appended_layers_have_the_activation_of_the_network() -> None:
-    for name, kind in (("listed", nn.ReLU), ("written", nn.SiLU), ("own row", nn.ReLU)):
+    for name, kind in (("listed", nn.ReLU), ("written", nn.SiLU), ("indexed sequential", nn.ReLU)):
         model = NETWORKS[name]()
         start = layout_of(model)
         grown = start.at_depths((*start.depths[:-1], start.depths[-1] + 1))
         (step,) = grown.steps()
-        copies = taken(model, grown).get_submodule(step.behind[0])
+        copies = with_depths(model, grown).get_submodule(step.behind[0])
         assert [type(module) for module in copies] == [nn.Conv2d, kind, nn.Conv2d]
 
 
@@ -219,7 +221,7 @@ def test_a_norm_before_a_block_is_not_copied() -> None:
     # The norm and the activation before the first block are those of the convolution.
     model = NETWORKS["separable blocks"]()
     start = layout_of(model)
-    deeper = taken(model, start.at_depths((3, 4)))
+    deeper = with_depths(model, start.at_depths((3, 4)))
     assert [type(module).__name__ for module in deeper[:5]] == [
         "Conv2d",
         "BatchNorm2d",
@@ -232,7 +234,7 @@ def test_a_norm_before_a_block_is_not_copied() -> None:
 def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
     model = NETWORKS["pre-activated"]()
     start = layout_of(model)
-    changed = taken(model, start.at_depths((2, 2)))
+    changed = with_depths(model, start.at_depths((2, 2)))
     assert [type(module).__name__ for module in changed[-5:-2]] == [
         "BatchNorm2d",
         "ReLU",
@@ -254,7 +256,7 @@ def test_a_copy_shares_weights_as_its_unit_does() -> None:
 
 
 def test_statistics_without_weights_are_reset() -> None:
-    model = unlike(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)))
+    model = with_distinct_values(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)))
     copied = copy_of_unit(model, ("0",))
     assert torch.equal(copied["1"].running_mean, torch.zeros(3))
     assert copied["1"].num_batches_tracked == 0

@@ -283,7 +283,7 @@ def test_unknown_operators_are_noted() -> None:
     assert report.passed == {"cumsum": 1, "softmax": 1}
 
 
-def test_weights_of_unknown_operators_are_no_layers_and_are_noted() -> None:
+def test_weights_of_unknown_operators_are_not_layers_and_are_noted() -> None:
     class Recurrent(Two):
         def __init__(self) -> None:
             super().__init__()

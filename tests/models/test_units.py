@@ -120,7 +120,7 @@ def test_all_modules_of_a_class_that_joins_are_units() -> None:
     assert names(net, (3, 8, 8)) == ["0", "1"]
 
 
-def test_a_network_that_joins_is_no_unit_itself() -> None:
+def test_a_network_that_joins_is_not_a_unit() -> None:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -340,7 +340,7 @@ class Parallel(nn.Module):
         return self.last(self.strided(x) + self.behind(F.avg_pool2d(x, 2)))
 
 
-def test_a_pool_beside_a_strided_layer_is_a_branch_of_it() -> None:
+def test_a_pool_parallel_to_a_strided_layer_is_a_branch_of_it() -> None:
     assert rows(Parallel()) == [((16, 16), 3, ["stem"]), ((8, 8), 8, ["strided", "behind", "last"])]
     stage = stages(Parallel())[1]
     fields = [stage.field(unit.output) for unit in stage.units]
@@ -403,7 +403,7 @@ def test_several_inputs_are_counted_one_by_one() -> None:
     assert fields[-1].size == (5, 5)
 
 
-def test_a_stage_of_constants_alone_is_no_error() -> None:
+def test_a_stage_of_constants_alone_is_not_an_error() -> None:
     class Constant(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -22,7 +22,7 @@ def images(many: int = 8, channels: int = 3, side: int = 32) -> Tensor:
     return torch.randn(many, channels, side, side, generator=torch.Generator().manual_seed(5))
 
 
-def read_by(model: nn.Module, name: str, x: Tensor) -> Tensor:
+def input_of(model: nn.Module, name: str, x: Tensor) -> Tensor:
     """Return the input of a layer of a network in evaluation mode."""
     inputs = []
     layer = model.get_submodule(name)
@@ -61,7 +61,7 @@ def test_reported_errors_are_those_of_the_block():
     blocks = Blocks("DW+RPW(2,1/2)+SH(4)")
     final, random = decompose(model, IMAGE, blocks, warm_start=x), decompose(model, IMAGE, blocks)
     for fit in final.fits:
-        read = read_by(model, fit.name, x)
+        read = input_of(model, fit.name, x)
         y = model.get_submodule(fit.name)(read)
         before, behind = (other.model.get_submodule(fit.name).eval() for other in (random, final))
         with torch.no_grad():
@@ -78,7 +78,7 @@ def test_images_held_out_are_not_fitted():
     blocks = Blocks("DW+PW")
     final = decompose(model, IMAGE, blocks, warm_start=x, names="3")
     decomposed, (fit,) = final.model, final.fits
-    read = read_by(model, "3", x)
+    read = input_of(model, "3", x)
     with torch.no_grad():
         y, output = model[3](read), decomposed[3].eval()(read)
     assert fit.error == pytest.approx(remaining(y[:6], output[:6]), rel=1e-3)
@@ -106,7 +106,7 @@ def test_batch_norm_inside_a_block_is_neutral_on_these_inputs(style):
     blocks = Blocks("DW+RPW(2,1/2)+GPW(2)")
     decomposed = decompose(model, IMAGE, blocks, warm_start=x, style=style, names="4.conv1")
     block = decomposed.model.get_submodule("4.conv1").eval()
-    read = read_by(model, "4.conv1", x)
+    read = input_of(model, "4.conv1", x)
     norms = {
         name: child for name, child in block.named_modules() if isinstance(child, nn.BatchNorm2d)
     }

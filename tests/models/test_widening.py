@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from models.movers import Gated, Separable, conv, plain, separable
+from models.movable_networks import Gated, Separable, conv, plain, separable
 from small_networks import BasicBlock, params
 from torch import Tensor, nn
 from torchvision.models.densenet import _DenseLayer
@@ -161,7 +161,7 @@ def test_a_gate_of_another_feature_map_is_kept() -> None:
     assert wide(torch.zeros(1, 16, 5, 5)).shape == (1, 16, 5, 5)
 
 
-def test_sequences() -> None:
+def test_units_of_sequences() -> None:
     wide = widened({"a": nn.Conv1d(8, 16, 3, 2, 1), "b": nn.BatchNorm1d(16)}, 16)
     assert nn.Sequential(*wide.values())(torch.zeros(2, 16, 9)).shape == (2, 16, 9)
     ours = build("DW+PW", 8, 16, stride=2)

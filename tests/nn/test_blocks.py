@@ -41,7 +41,7 @@ def test_what_a_block_computes(block: Block, out_channels: int, dims: int, strid
     assert sum(p.numel() for p in module.parameters()) == sized.params
 
 
-def test_batch_norm_and_activation_behind_every_layer_that_writes():
+def test_batch_norm_and_activation_follow_every_layer_with_weights():
     assert parts(build(MIXED, 16, style=MOBILENET)) == {
         "layer0": "Conv2d",
         "layer0_bn": "BatchNorm2d",
@@ -56,7 +56,7 @@ def test_batch_norm_and_activation_behind_every_layer_that_writes():
     }
 
 
-def test_fog_has_one_relu_behind_the_sum():
+def test_fog_has_one_relu_after_the_sum():
     same = build("DW+PW", 16, style=FOG)
     assert list(parts(same)) == ["layer0", "layer0_bn", "layer1", "layer1_bn", "act"]
     wider = build("DW+PW", 16, 32, style=FOG)
@@ -128,7 +128,9 @@ def test_what_a_styled_block_computes(style, by_hand):
         ("CONV(3)", ["layer0"], {"layer0.bias"}),
     ],
 )
-def test_a_block_in_place_of_one_convolution_ends_as_it_did(block, parts_wanted, biases):
+def test_a_block_in_place_of_a_convolution_has_no_norm_or_activation_at_its_end(
+    block, parts_wanted, biases
+):
     style = Style(activation=None, bias=True, batch_norm_where="between", bias_where="last")
     module = build(block, 16, style=style)
     assert list(parts(module)) == parts_wanted

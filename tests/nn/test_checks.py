@@ -163,7 +163,7 @@ def conv() -> nn.Module:
         (block(), torch.ones(1, 8, 4, 4).double(), "module cannot be exported with this example"),
     ],
 )
-def test_what_cannot_be_exported_raises_one_line(
+def test_a_module_that_cannot_be_exported_raises_one_line(
     tmp_path: Path, module: Any, example: Any, message: str
 ) -> None:
     with pytest.raises(IfspaceError, match=f"^{message}") as error:

@@ -117,7 +117,7 @@ def test_weights_are_drawn_as_torch_draws_its_own(ours, theirs):
         )
 
 
-def test_a_rolling_layer_without_bias_says_so():
+def test_the_representation_of_a_rolling_layer_without_bias():
     rolling = RollingPointwiseConv2d(12, 18, 3, "1/3", bias=False, impl="reference")
     assert str(rolling) == (
         "RollingPointwiseConv2d(12, 18, groups=3, overlap=1/3, bias=False, impl=reference)"

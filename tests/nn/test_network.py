@@ -89,7 +89,7 @@ def test_a_seed_draws_the_same_weights_and_leaves_the_generator() -> None:
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-def test_weights_keep_the_variance_behind_a_relu() -> None:
+def test_weights_keep_the_variance_after_a_relu() -> None:
     net = build_network(
         make_layout("CONV", (8,), (64,), (1,), stem_and_head=StemAndHead(inputs=64, bias=True)),
         seed=0,

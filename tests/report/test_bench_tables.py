@@ -33,7 +33,7 @@ def test_a_way_that_a_candidate_did_not_run_is_a_dash(results: Results) -> None:
     assert len(kernel_rows()) == len(bench.rows)
 
 
-def test_blocks_stand_fastest_first_beside_their_baselines(results: Results) -> None:
+def test_blocks_are_sorted_by_time_with_their_baselines(results: Results) -> None:
     table, _ = block_tables(results)
     assert table.title == "8 × 16 × 28², fp32, nchw, 2 threads on cpu-test"
     times = [float(row[2]) for row in table.rows]
@@ -76,7 +76,7 @@ def test_slow_blocks_are_counted_and_slow_baselines_stay(results: Results) -> No
     assert table.notes[0].endswith("7 more are slower.")
 
 
-def test_predictors_stand_beside_each_other(results: Results) -> None:
+def test_predictors_have_columns_of_one_table(results: Results) -> None:
     _, table = block_tables(results)
     assert table.rows == (
         ("forward", "model", "12", "0.93", "17%"),

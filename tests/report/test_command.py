@@ -144,7 +144,7 @@ def test_foreign_files_and_other_versions_are_one_line(run: Run, tmp_path: Path)
     run("report", folder).refused("catalogue-16.parquet", "no Parquet file")
 
 
-def test_a_missing_package_is_named_with_what_brings_it(
+def test_a_missing_package_is_named_with_its_extra(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "find_spec", lambda name: None if name == "vl_convert" else 1)

@@ -54,7 +54,7 @@ def test_a_column_for_each_channel_and_black_where_it_is_seen() -> None:
     assert white == [4, 7, 7]
 
 
-def test_texts_name_the_numbers_of_a_block() -> None:
+def test_texts_name_channels_layers_and_fields() -> None:
     figure = draw("PW+DW+PW", 64, 128, "1/4")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts[:4] == ["input", "64 channels", "PW", "sees 1×1×64"]

@@ -120,7 +120,7 @@ def test_of_several_styles_the_plain_source_is_taken(copied: Path, styles) -> No
     assert bench.sources[first["candidate"], 16, 16, 1] == both[0]["source"], "there is no other"
 
 
-def test_blocks_need_no_file_beside_them(copied: Path) -> None:
+def test_blocks_need_no_other_file(copied: Path) -> None:
     (copied / "bench" / f"blocks-{DEVICE}.json").unlink()
     (bench,) = read(copied).blocks
     assert bench.sources == {}

@@ -125,7 +125,7 @@ def test_nothing_runs_over_the_edge(show: Any, small: Path, size, scheme: str) -
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(show: Any, small: Path, scheme: str) -> None:
+def test_text_has_enough_contrast(show: Any, small: Path, scheme: str) -> None:
     """Text has a contrast of 4.5 to 1 and more, as WCAG 2 asks for."""
     page = show(small, color_scheme=scheme)
     colours = page.evaluate(

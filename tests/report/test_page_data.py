@@ -87,7 +87,7 @@ def test_a_block_with_a_width_inside_is_measured_under_its_whole_name(places: Pa
     assert "PW+DW+PW, bottleneck 1/4" in data["sources"][0]["blocks"]
 
 
-def test_measurements_say_where_they_belong(results: Results) -> None:
+def test_measurements_have_their_shape_and_mode(results: Results) -> None:
     data = page_data(results)
     forward = data["benches"][0]
     assert (forward["channels"], forward["out"], forward["stride"]) == (16, 16, 1)

@@ -58,7 +58,7 @@ def test_the_source_is_copied(show: Any, small: Path) -> None:
     assert copied.startswith("class Unit(nn.Module)")
 
 
-def test_a_block_without_source_says_how_to_get_it(show: Any, small: Path) -> None:
+def test_a_block_without_source_shows_a_call_of_build(show: Any, small: Path) -> None:
     page = show(small)
     page.select_option("#setting", "1")
     count(page)

@@ -23,7 +23,7 @@ def test_the_least_time_is_offered_first(show: Any, small: Path) -> None:
     assert times["CONV"] == "0.851"
 
 
-def test_measured_is_not_what_is_only_predicted(show: Any, record: Path) -> None:
+def test_the_filter_for_measured_blocks_leaves_out_predictions(show: Any, record: Path) -> None:
     page = show(record)
     rows = by_condition(read(ROOT / "results").blocks[0].rows)
     timed = {name for block in rows.values() for name, row in block.items() if "time" in row}

@@ -83,7 +83,7 @@ def test_groups_are_those_that_no_shorter_block_beats(results: Results) -> None:
     assert rows[0][4] == "1/5.8"  # 9 * 16 * 16 / 400
 
 
-def test_layouts_say_how_much_more_there_is_to_gain(results: Results) -> None:
+def test_layouts_have_the_possible_further_gain(results: Results) -> None:
     ((network, _, _, depths, gain, greatest, more, theirs),) = only(results, "layouts").rows
     assert (network, depths, theirs) == ("vgg16", "3,2", "4,1")
     assert (gain, greatest, more) == ("7.500", "7.800", "4.0%")

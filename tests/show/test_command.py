@@ -59,7 +59,7 @@ def test_amounts_have_separators_and_the_notation_has_none(run: Callable) -> Non
     assert "C = 1120, F = 2240" in text
 
 
-def test_what_could_go_is_counted_from_one_for_readers_and_from_zero_for_programs(
+def test_removable_layers_count_from_one_in_text_and_from_zero_in_json(
     run: Callable,
 ) -> None:
     assert run("show", "DW+SH(4)+PW", "-C", 16, "--format", "json").json["removable"] == [1]
@@ -153,7 +153,7 @@ def test_nothing_is_wider_than_the_terminal(
     assert "≤ min(C, w_1·w_3·w_4)" in text
 
 
-def test_what_would_nest_too_deep_is_not_written_out(run: Callable) -> None:
+def test_formulas_nested_too_deep_are_not_printed(run: Callable) -> None:
     ended = run("show", "(GPW(2)+RPW(2,0))x64", "-C", 8)
     assert (ended.status, ended.err) == (0, "")
     assert "full field  too long to write in symbols" in ended.out

@@ -52,7 +52,7 @@ def test_a_full_description() -> None:
     assert dict(about.symbols)["s_2"] == 4
 
 
-def test_what_could_go_is_named() -> None:
+def test_removable_layers_are_named() -> None:
     about = describe("DW+SH(4)+PW", 16)
     assert about.quality
     assert not about.compact
@@ -71,7 +71,7 @@ def test_another_width_at_the_end_does_not_excuse_a_layer() -> None:
     assert describe("DW+PW+GPW(2)", 12, 24).removable == (2,)
 
 
-def test_the_reference_is_what_the_block_stands_for() -> None:
+def test_the_reference_is_the_replaced_convolution() -> None:
     assert describe("DW(5)+PW", 16).reference == "CONV(5)"
     assert describe("DW(5)+PW", 16, kernel=3).quality is False
     about = describe("(DW+RPW(2,1/2))x2", 16)
@@ -142,7 +142,7 @@ def test_the_longest_block_is_described() -> None:
     assert all(layer.formula for layer in short.layers)
 
 
-def test_who_sees_whom_holds_every_output_once() -> None:
+def test_the_table_of_fields_has_every_output_once() -> None:
     sized = Block.parse("GPW(4)+SH(4)+RPW(4,1/2)").at(16)
     drawn = who_sees_whom(sized)
     for length, groups in enumerate(drawn, start=1):

@@ -62,7 +62,7 @@ def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
         assert case_text(unit, side, stride) in str(caught.value)
 
 
-def test_columns_stand_in_any_order_beside_others(path: Path) -> None:
+def test_columns_are_read_in_any_order_among_others(path: Path) -> None:
     names, values = HEAD.split(","), ROW.split(",")
     turned = [
         ",".join([*reversed(cells), extra]) for cells, extra in ((names, "p20"), (values, "x"))
@@ -160,7 +160,7 @@ def test_short_rows_raise(path: Path) -> None:
     check_error(path, "line 2: latency_ms ''")
 
 
-def test_files_that_are_no_table_raise(path: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_tables_raise(path: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"no latency table there: got .*table\.csv"):
         read_latency(path)
     path.write_text("", "utf-8")

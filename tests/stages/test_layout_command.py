@@ -338,7 +338,7 @@ def test_the_organizer_says_how_it_compares(run: Callable, snapshot: Any) -> Non
     assert values["organizer"]["difference"] >= 0
 
 
-def test_a_layout_without_a_start_stands_alone(run: Callable, snapshot: Any) -> None:
+def test_a_layout_without_a_start_has_no_comparison(run: Callable, snapshot: Any) -> None:
     assert run("layout", "--stages", "8,4", "--params", "200k", "--quiet").out == snapshot
     run("layout", "--stages", "8,4").refused("no budget: got none of --params", "--depths")
 
@@ -369,7 +369,7 @@ def test_a_budget_too_small_is_answered_with_the_least(run: Callable, snapshot: 
     assert ended.err == snapshot
 
 
-def test_the_best_state_within_the_budgets_stands_beside_the_end(
+def test_the_best_state_within_the_budgets_is_printed_with_the_end(
     run: Callable, snapshot: Any
 ) -> None:
     # From 2, 2 to 3, 1: the first has 1,584 parameters, the end 2,016.

@@ -223,7 +223,7 @@ def test_every_row_of_the_three_tables_is_there_once() -> None:
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.network}-{row.table}")
-def test_the_counts_beside_those_printed(row: PublishedLayout) -> None:
+def test_the_counts_against_those_of_the_papers(row: PublishedLayout) -> None:
     classes = CLASSES[row.data]
     with torch.device("meta"):
         if row.network.startswith("vgg"):

@@ -230,7 +230,7 @@ def test_ties_go_to_the_earlier_stage(off: float) -> None:
     assert (level.moves, level.stopped) == ((), Stopped.NO_GAIN)
 
 
-def test_a_difference_of_more_than_rounding_is_no_tie() -> None:
+def test_a_difference_of_more_than_rounding_is_not_a_tie() -> None:
     trajectory = organize(tables(([1, 0], 2), ([1 - 1e-11, 0], 2), ([8, 7, 4], 2)), moves=1)
     assert trajectory.moves[0].source == 2
 

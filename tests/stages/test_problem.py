@@ -109,7 +109,7 @@ def test_a_choice_is_written_in_the_notation() -> None:
     assert (str(open_unit), open_unit.is_open, CONV.is_open) == ("DW+GPW", True, False)
 
 
-def test_budgets_of_none_bound_nothing() -> None:
+def test_budgets_without_amounts_bound_nothing() -> None:
     assert Budgets().limits == {}
     assert Budgets(layers=3, latency_ms=Q(1, 2)).limits == {"layers": 3, "latency_ms": Q(1, 2)}
 

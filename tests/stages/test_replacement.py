@@ -134,7 +134,7 @@ def test_the_least_of_each_amount_by_itself() -> None:
     )
 
 
-def test_a_plan_names_what_becomes_of_the_layers() -> None:
+def test_a_plan_names_replaced_and_kept_layers() -> None:
     plan = ReplacementPlan(PROBLEM, (1, 0))
     plan.check()
     assert plan.options == (CHEAP, SECOND.options[0])

@@ -213,7 +213,7 @@ def test_a_missing_package_is_named_with_its_install(
 
 
 @pytest.mark.parametrize(("more", "status"), [(["--params", 10], 3), (["--time-limit", 0], 4)])
-def test_where_there_is_no_layout_an_older_file_stays(
+def test_without_a_layout_the_older_file_is_kept(
     run: Callable, tmp_path: Path, more: list[Any], status: int
 ) -> None:
     file = tmp_path / "net.safetensors"

@@ -99,7 +99,7 @@ def test_layouts_with_the_printed_counts(network, data, depths):
     assert round(best.macs / 1e7) * 10 == int(row.macs[1])
 
 
-def test_rows_without_a_layout_and_what_is_said_of_them():
+def test_rows_without_a_layout_have_a_remark():
     searches = [count_tables.search(row, which) for row in COUNTED for which in (0, 1)]
     without = {result.name: result for result in searches if not result.hits}
     assert set(without) == set(count_tables.REMARKS)
@@ -158,7 +158,7 @@ def test_a_layout_counts_what_the_module_has(network, data, depths, block):
         assert count(layout, parsed, outside)[0] == params(bare)
 
 
-def test_what_stays_of_a_network():
+def test_first_or_strided_layers_keep_their_convolution():
     layout = built("vgg16", "CIFAR-10")
     block = Block.parse("DW+PW")
     first = count_tables.with_block(layout, block, "first").stages[0].first

@@ -126,7 +126,7 @@ def test_ranks_are_those_of_all_layouts(ranks) -> None:
         assert float(row["energy"]) == pytest.approx(energies[row["rank"] - 1], rel=1e-6)
 
 
-def test_what_the_paper_prints_is_kept(ranks) -> None:
+def test_the_numbers_of_the_paper_are_kept(ranks) -> None:
     learned = [row["rank"] for row in ranks if row["paper"] == "learned best"]
     assert learned == [*range(1, 7), *range(1, 7)]
     table = [row["rank"] for row in ranks if row["paper"] == "Table 4"]
@@ -139,7 +139,7 @@ def test_few_of_many_are_kept() -> None:
     assert len(kept) < 200
 
 
-def test_the_report_reads_what_is_written(tmp_path: Path) -> None:
+def test_the_report_reads_the_file(tmp_path: Path) -> None:
     names = moves.write(
         tmp_path,
         [Section("Part", [Judged(as_table(["a", "verdict"], [["b", MATCH]]))], ("these",))],

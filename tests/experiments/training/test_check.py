@@ -161,7 +161,7 @@ def test_progress_counts_the_steps_of_all(few: Data) -> None:
     assert calls == [(n, 16) for n in range(1, 17)]
 
 
-def test_an_interruption_leaves_what_is_finished(few: Data) -> None:
+def test_an_interruption_keeps_finished_runs(few: Data) -> None:
     kept: list[Run] = []
 
     def stop(done: int, total: int) -> None:

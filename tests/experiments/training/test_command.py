@@ -233,9 +233,7 @@ def test_bad_input_is_one_line(run: Callable, arguments: list[str], words: list[
     run("train-check", *arguments).refused(*words)
 
 
-def test_without_torch_it_says_what_to_install(
-    run: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torch_the_extra_is_named(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
         "ifspace.cli.requirements.find_spec", lambda name: None if name == "torch" else real(name)

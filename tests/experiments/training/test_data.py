@@ -112,7 +112,7 @@ def test_a_torchvision_that_does_not_fit_is_one_line(monkeypatch: pytest.MonkeyP
         cifar10("anywhere")
 
 
-def test_crops_move_the_whole_image_and_leave_black_behind() -> None:
+def test_crops_shift_the_image_and_fill_with_black() -> None:
     images = numbered(200)
     crops = augmented(images, 2, False, generator())
     assert (crops.shape, crops.dtype) == (images.shape, torch.uint8)
@@ -139,7 +139,7 @@ def test_about_half_the_images_are_mirrored() -> None:
     assert 150 < sum(mirrored) < 250
 
 
-def test_batches_are_augmented_only_where_the_data_say_so(
+def test_batches_are_augmented_only_where_the_data_ask_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept(monkeypatch)

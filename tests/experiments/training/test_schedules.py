@@ -69,7 +69,7 @@ def test_other_epochs_keep_the_shares() -> None:
     assert once.for_epochs(350) == preset("3drf-cifar")
 
 
-def test_every_preset_says_its_source_and_itself() -> None:
+def test_every_preset_has_a_source_and_a_description() -> None:
     for name, schedule in PRESETS.items():
         assert name == schedule.name
         assert schedule.reference

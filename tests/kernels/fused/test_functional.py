@@ -104,7 +104,7 @@ def test_float64_beside_another_dtype_raises_under_autocast():
         fused_dw_rpw(X.double(), DW, WEIGHT, 2, 0.5)
 
 
-def test_an_input_that_is_no_tensor_raises():
+def test_an_input_that_is_not_a_tensor_raises():
     with pytest.raises(KernelError, match=r"x is no tensor: got list"):
         choose_fused([1.0])
 

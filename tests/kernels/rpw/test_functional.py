@@ -110,7 +110,7 @@ def test_float64_beside_another_dtype_raises_under_autocast(wide):
     assert "\n" not in str(refusal.value)
 
 
-def test_an_input_that_is_no_tensor_raises():
+def test_an_input_that_is_not_a_tensor_raises():
     with pytest.raises(KernelError, match=r"x is no tensor: got ndarray; allowed: torch.Tensor;"):
         choose_implementation(X.numpy())
 

@@ -114,7 +114,7 @@ class Written(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-class OwnRow(nn.Sequential):
+class IndexedSequential(nn.Sequential):
     """A subclass of nn.Sequential whose forward() depends on the index of a child."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,9 +125,11 @@ class OwnRow(nn.Sequential):
         return x
 
 
-def own_row() -> nn.Module:
+def indexed_sequential() -> nn.Module:
     widths = [(3, 8), (8, 8), (8, 16), (16, 16), (16, 16)]
-    return nn.Sequential(OwnRow(*chain(*([conv(*pair), nn.ReLU()] for pair in widths))), *head(16))
+    return nn.Sequential(
+        IndexedSequential(*chain(*([conv(*pair), nn.ReLU()] for pair in widths))), *head(16)
+    )
 
 
 def separable(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
@@ -240,7 +242,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "nested": nested,
     "listed": Listed,
     "written": Written,
-    "own row": own_row,
+    "indexed sequential": indexed_sequential,
     "separables": separables,
     "separable blocks": separable_blocks,
     "residual": residual,

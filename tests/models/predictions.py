@@ -4,7 +4,7 @@ import random
 from copy import deepcopy
 
 import torch
-from models.movers import IMAGE
+from models.movable_networks import IMAGE
 from small_networks import params
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,12 +30,12 @@ def layout_on(network_trace: Trace, model: nn.Module) -> TracedLayout:
     )
 
 
-def taken(model: nn.Module, layout: TracedLayout, seed: int = 0) -> nn.Module:
+def with_depths(model: nn.Module, layout: TracedLayout, seed: int = 0) -> nn.Module:
     """A copy of the network with the depths of a layout."""
-    return edited(EditedNetwork.of(model), layout, seed).model
+    return edited_copy(EditedNetwork.of(model), layout, seed).model
 
 
-def edited(network: EditedNetwork, layout: TracedLayout, seed: int = 0) -> EditedNetwork:
+def edited_copy(network: EditedNetwork, layout: TracedLayout, seed: int = 0) -> EditedNetwork:
     """A copy of the network with the depths of a layout; its record has the new steps too."""
     copy = EditedNetwork(deepcopy(network.model), network.edits)
     with seeded(seed, None):

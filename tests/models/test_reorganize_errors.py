@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from models.movers import IMAGE, conv, flat, rows
+from models.movable_networks import IMAGE, conv, flat, rows
 from small_networks import params
 from torch import Tensor, nn
 
@@ -164,8 +164,8 @@ QUIET = """
 import torch
 import ifspace.models as m
 from ifspace.errors import SettingError
-from models.movers import IMAGE, NETWORKS
-from models.test_reorganize_refusals import Counts
+from models.movable_networks import IMAGE, NETWORKS
+from models.test_reorganize_errors import Counts
 for name in ("gated", "residual", "hourglass", "our blocks"):
     m.reorganize(NETWORKS[name](), IMAGE)
 try:
