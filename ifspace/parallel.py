@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ifspace.errors import SettingError
 
 Shard = TypeVar("Shard")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 
 
@@ -40,17 +40,17 @@ def _cores() -> int:
 
 
 def over_shards(
-    function: Callable[[Shard], Answer],
+    function: Callable[[Shard], Result],
     shards: Sequence[Shard],
     jobs: int,
     progress: Progress | None = None,
-) -> list[Answer]:
+) -> list[Result]:
     """Return function(shard) for every shard, in their order.
 
     One job runs here, more run in joblib's worker processes (loky), at most one per shard.
     `progress(done, total)` is called after each shard.
     """
-    answers: list[Answer] = []
+    answers: list[Result] = []
     for answer in _answers(function, shards, min(jobs, len(shards))):
         answers.append(answer)
         if progress is not None:

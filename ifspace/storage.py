@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Pa
             remedy="choose another place",
         ) from None
     finally:
-        # Still there after a failure only. Where it could not even be made, nor can it be removed.
+        # It exists after a failure only, and not even then if it could not be created.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 

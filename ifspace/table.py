@@ -160,17 +160,6 @@ class Table:
         return tuple("right" if column.startswith(">") else "left" for column in self.columns)
 
 
-def table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    width: int | None = None,
-    keys: int = 1,
-) -> str:
-    """Return rows as a table for a terminal, whole numbers as they are: see `Table.text`."""
-    cells = tuple(tuple("" if cell is None else str(cell) for cell in row) for row in rows)
-    return Table(tuple(columns), cells).text(width, keys)
-
-
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
@@ -256,11 +245,11 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     quality  yes
              of course
     """
-    said = list(pairs)
-    indent = max(len(name) for name, _ in said) + len(_GAP)
+    entries = list(pairs)
+    indent = max(len(name) for name, _ in entries) + len(_GAP)
     width = terminal_width()
     lines = []
-    for name, text in said:
+    for name, text in entries:
         first, *rest = _fold(text, max(width - indent, _LEAST))
         lines += [name.ljust(indent) + first, *(" " * indent + line for line in rest)]
     return "".join(f"{line.rstrip()}\n" for line in lines)

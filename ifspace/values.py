@@ -147,7 +147,7 @@ def amount(value: Any, name: str = "amount") -> int:
 
 
 def parse_ratio(value: object) -> Fraction | None:
-    """Return a ratio read exactly, or None for what is none: other text, or a float.
+    """Parse a ratio exactly; return None if `value` is a float or not a ratio.
 
     >>> parse_ratio("0.33"), parse_ratio("1/3"), parse_ratio("1e9")
     (Fraction(33, 100), Fraction(1, 3), None)
@@ -198,13 +198,13 @@ def exact_overlaps(overlaps: Iterable[Any]) -> tuple[Fraction, ...]:
 
     Raises: SettingError outside 0 <= o < 1, and for none at all.
     """
-    given = (overlaps,) if isinstance(overlaps, str) else tuple(overlaps)
-    if not given:
+    values = (overlaps,) if isinstance(overlaps, str) else tuple(overlaps)
+    if not values:
         raise SettingError.because(
             "no overlap ratio", got="none", allowed="0 <= o < 1", remedy="give 0 for no overlap"
         )
     exact = set()
-    for overlap in given:
+    for overlap in values:
         try:
             exact.add(parse_overlap(overlap))
         except BlockError:

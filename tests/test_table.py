@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifspace.table import (
+    Table,
     _fold,
     ratio_text,
-    table,
 )
 
 WORDS = st.lists(st.text("abcDW+() ,", max_size=30), min_size=1, max_size=4)
@@ -13,7 +13,7 @@ WORDS = st.lists(st.text("abcDW+() ,", max_size=30), min_size=1, max_size=4)
 
 @given(cells=WORDS, width=st.integers(40, 100))
 def test_a_folded_table_fits_and_loses_no_character(cells: list[str], width: int) -> None:
-    text = table(["block~", ">params"], [[cell, "123"] for cell in cells], width=width)
+    text = Table(("block~", ">params"), tuple((cell, "123") for cell in cells)).text(width)
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     kept = "".join(line.removesuffix("123") for line in lines[2:]).replace(" ", "")
@@ -22,7 +22,7 @@ def test_a_folded_table_fits_and_loses_no_character(cells: list[str], width: int
 
 def test_nothing_is_folded_without_a_width(capsys: pytest.CaptureFixture[str]) -> None:
     long = "DW+" * 100 + "PW"
-    assert long in table(["block~"], [[long]])
+    assert long in Table(("block~",), ((long,),)).text()
 
 
 def test_numbers_are_right_aligned() -> None:
@@ -46,7 +46,9 @@ def test_columns_that_do_not_fit_follow_below_with_the_keys_repeated() -> None:
 
 @pytest.mark.parametrize("width", range(10, 40))
 def test_no_name_is_cut(width: int) -> None:
-    text = table(["block~"], [["DW+RPW(16,33/100)+GPW(64) min(C, w_1·(s_1 + 1)) k = 3"]], width)
+    text = Table(("block~",), (("DW+RPW(16,33/100)+GPW(64) min(C, w_1·(s_1 + 1)) k = 3",),)).text(
+        width
+    )
     words = text.split("\n", 2)[2].replace("+", "+ ").split()
     assert words == [
         "DW+",

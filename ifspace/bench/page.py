@@ -95,12 +95,12 @@ class Target:
         return value, limit, missing
 
     def met(self, missing: float) -> bool:
-        """Return whether a value that misses its limit by such a share meets the target."""
+        """Return whether a value that misses its limit by this fraction still meets the target."""
         return missing < 0 if self.strict else missing <= 0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TargetResult:
     """How many cases meet a target, which were not measured, which miss it and by how much.
 
     `worst`: value, limit and case that are nearest to missing it, or miss it most.
@@ -122,13 +122,13 @@ class Verdict:
         return "met where measured" if self.unmeasured else "met"
 
 
-def judge(rows: Iterable[Row], targets: Sequence[Target]) -> list[Verdict]:
+def judge(rows: Iterable[Row], targets: Sequence[Target]) -> list[TargetResult]:
     """Return the verdict on each target."""
     cases = by_case(rows)
     return [_verdict(target, cases) for target in targets]
 
 
-def _verdict(target: Target, cases: Mapping[CaseKey, Numbers]) -> Verdict:
+def _verdict(target: Target, cases: Mapping[CaseKey, Numbers]) -> TargetResult:
     unmeasured, missed, worst = [], [], None
     concerned = {key: numbers for key, numbers in cases.items() if target.where(key)}
     for key, numbers in concerned.items():
@@ -141,7 +141,7 @@ def _verdict(target: Target, cases: Mapping[CaseKey, Numbers]) -> Verdict:
             missed.append(f"{key}: {value:.3g} for {limit:.3g}, {missing:.0%} off")
         if worst is None or missing > worst[0]:
             worst = missing, (value, limit, str(key))
-    return Verdict(
+    return TargetResult(
         target.text, len(concerned), tuple(unmeasured), tuple(missed), worst and worst[1]
     )
 
@@ -274,7 +274,7 @@ ON_CUDA: Final = (
 
 
 def page(
-    device: str, written: str, rows: Sequence[Row], verdicts: Sequence[Verdict], limits: Limits
+    device: str, written: str, rows: Sequence[Row], verdicts: Sequence[TargetResult], limits: Limits
 ) -> str:
     """Return the Markdown page of measured rows."""
     parts = [f"# How fast RPW is on {device}", f"Written by {written}."]
@@ -319,7 +319,7 @@ def _method(rows: Sequence[Row], limits: Limits) -> str:
     )
 
 
-def _targets(verdicts: Sequence[Verdict]) -> list[str]:
+def _targets(verdicts: Sequence[TargetResult]) -> list[str]:
     lines = []
     for verdict in verdicts:
         worst = ""

@@ -437,7 +437,7 @@ class BlockBench:
         return SettingError.because(
             "no block is right, none is timed",
             got=f"{first.name}: {self.failed[first.key]}" if first else "none chosen",
-            allowed="blocks that are what they are said to be",
+            allowed="blocks that pass the checks",
             remedy="enumerate the catalogue anew",
         )
 
@@ -492,7 +492,7 @@ def trial_rows(trial: Trial[BlockCandidate], start: Row, bound: float) -> tuple[
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points that none beats, by the first amount and then the second.
+    """Return the indices of the Pareto-optimal points, by the first amount and then the second.
 
     A point beats another that is no less in either amount and more in one; equal ones all stay.
 

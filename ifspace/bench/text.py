@@ -1,4 +1,4 @@
-"""What `ifspace bench` prints: times, memory, errors of the model, and which blocks none beats."""
+"""What `ifspace bench` prints: times, memory, errors of the model, Pareto-optimal blocks."""
 
 from collections.abc import Iterator
 from typing import Any, Final

@@ -227,7 +227,7 @@ class Output:
     quiet: bool
 
     def note(self, text: str) -> None:
-        """Tell the user something beside the answer, on stderr."""
+        """Print a note on stderr, unless quiet."""
         if not self.quiet:
             click.echo(f"ifspace: {text}", err=True)
 

@@ -87,7 +87,7 @@ class _Search:
         """Return the answer, or None where too few layouts reach the threshold."""
         self.plans = []
         low = -inf if threshold is None else threshold * SCALE
-        model = _Model(self.problem, domains)
+        model = _EnergyModel(self.problem, domains)
         if threshold is not None:
             model.reach(threshold)
         while True:
@@ -120,7 +120,7 @@ class _Search:
         plans = [plan for _, plan in self.plans]
         problem = self.problem
         domains = [(1, most) for most in greatest_widths(problem)]
-        model = _Model(problem, [(1, 1), *domains[1:]])
+        model = _EnergyModel(problem, [(1, 1), *domains[1:]])
         while len(plans) < self.top:
             layout: tuple[int, ...] = ()
             fixed = model.model.clone()
@@ -173,7 +173,7 @@ class _Search:
         return EnergyAnswer(Status.FEASIBLE, limit, tuple(plans))
 
 
-class _Model:
+class _EnergyModel:
     """The CP-SAT model of a problem: widths within domains, order, weights and energy."""
 
     def __init__(self, problem: EnergyProblem, domains: Domains) -> None:

@@ -39,7 +39,7 @@ def exact_energy(problem: EnergyProblem, top: int, deadline: float | None = None
     bounds, first = None, None
     greatest = problem.factors[0] * log_log(problem.budget // problem.inputs)
     if len(problem.units) > 1:
-        # The one near equal widths comes before the bounds, should there be little time.
+        # Near equal widths first: that search is fast, if there is little time.
         firsts = [first_plan(problem, None, deadline)]
         bounds = Bounds(problem, deadline)
         firsts.append(first_plan(problem, bounds.chain, deadline))

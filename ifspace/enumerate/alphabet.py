@@ -87,7 +87,7 @@ def role_widths(track: Track) -> tuple[Widths, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class LetterChoice:
     """One choice of a letter's parameters: its cost and its relation on every track."""
 
     groups: int | None
@@ -114,7 +114,7 @@ class Letter:
     differs: bool
     fixed_cost: int
     activations: int
-    options: tuple[Option, ...]
+    options: tuple[LetterChoice, ...]
     plain: tuple[str, ...]
 
 
@@ -227,7 +227,7 @@ class Alphabet:
 
     def _build(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
         options = tuple(
-            Option(
+            LetterChoice(
                 groups,
                 overlap,
                 self._cost(conv, widths, pixels, groups or 1),

@@ -25,7 +25,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.enumerate.alphabet import Alphabet, Choice, Letter, Letters, Option, Solution
+from ifspace.enumerate.alphabet import Alphabet, Choice, Letter, LetterChoice, Letters, Solution
 from ifspace.enumerate.bits import BitRows, compose, pack, smallest_row, subset
 
 
@@ -126,7 +126,7 @@ class FreeAlgebra:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class WalkState:
     """What the layers of a prefix do, on every track; and without a layer, where rules need it.
 
     `first`, `later`: variants of the first copy and of the others, on the track that decides for
@@ -140,7 +140,7 @@ class State:
 
 
 # The cheapest, first choice of every state, with its cost.
-States = dict[State, tuple[int, Choice]]
+States = dict[WalkState, tuple[int, Choice]]
 
 
 class ForwardSearch:
@@ -199,15 +199,15 @@ class ForwardSearch:
             self._answers[letters] = solution
         return self._answers[letters]
 
-    def _options(self, letters: Letters, choice: Choice) -> Iterator[tuple[Letter, Option]]:
+    def _options(self, letters: Letters, choice: Choice) -> Iterator[tuple[Letter, LetterChoice]]:
         for index, number in zip(letters, choice, strict=True):
             letter = self.alphabet.letters[index]
             yield letter, letter.options[number]
 
-    def _start(self) -> State:
+    def _start(self) -> WalkState:
         widths = self.alphabet.tracks.all
         elements = tuple(self.algebra.start(widths[track].c_in) for track in self._tracks)
-        return State(elements, frozenset(), frozenset())
+        return WalkState(elements, frozenset(), frozenset())
 
     def _states(self, letters: Letters) -> States:
         path = self._path
@@ -241,13 +241,15 @@ class ForwardSearch:
                     longer[extended] = entry
         return longer
 
-    def _extend_elements(self, state: State, option: Option) -> tuple[int, ...]:
+    def _extend_elements(self, state: WalkState, option: LetterChoice) -> tuple[int, ...]:
         return tuple(
             self.algebra.extend(element, option.relations[track])
             for element, track in zip(state.elements, self._tracks, strict=True)
         )
 
-    def _extend(self, state: State, letter: Letter, option: Option, subsets: bool) -> State:
+    def _extend(
+        self, state: WalkState, letter: Letter, option: LetterChoice, subsets: bool
+    ) -> WalkState:
         both_variants = []
         for copy, without in enumerate((state.first, state.later)):
             track = self._decides[copy]
@@ -259,9 +261,9 @@ class ForwardSearch:
                     variants |= without
             both_variants.append(frozenset(variants))
         first, later = both_variants
-        return State(self._extend_elements(state, option), first, later)
+        return WalkState(self._extend_elements(state, option), first, later)
 
-    def _unless_one_is_idle(self, state: State) -> State | None:
+    def _unless_one_is_idle(self, state: WalkState) -> WalkState | None:
         """Return the state unless some layer can go whatever follows."""
         for copy, variants in enumerate((state.first, state.later)):
             own = state.elements[self._decides[copy]]
@@ -270,15 +272,15 @@ class ForwardSearch:
         return state
 
     def _unless_it_stops(
-        self, state: State, letter: Letter, option: Option, choice: Choice
-    ) -> State | None:
+        self, state: WalkState, letter: Letter, option: LetterChoice, choice: Choice
+    ) -> WalkState | None:
         """Return the state behind one more layer of the first copy, unless the walk stops."""
         elements = self._extend_elements(state, option)
         track = self._decides[0]
         field = self.algebra.field
         if letter.removable[0] and field(elements[track]) == field(state.elements[track]):
             return None
-        return State(elements, frozenset(), frozenset(), choice if self._keeps_choice else ())
+        return WalkState(elements, frozenset(), frozenset(), choice if self._keeps_choice else ())
 
     def _chain(self, first: int, later: Iterable[int]) -> int:
         for element in later:
@@ -288,7 +290,7 @@ class ForwardSearch:
     def _is_full(self, element: int) -> bool:
         return self.algebra.field(element) >= self._width
 
-    def _passes(self, letters: Letters, state: State) -> bool:
+    def _passes(self, letters: Letters, state: WalkState) -> bool:
         if self._real:
             first, later = (state.elements[track] for track in self._real)
             if not self._is_full(self._chain(first, [later] * (self._copies - 1))):
@@ -297,7 +299,7 @@ class ForwardSearch:
             return self._passes_early_stop(letters, state)
         return self._passes_compact(state, self._subsets)
 
-    def _passes_compact(self, state: State, subsets: bool) -> bool:
+    def _passes_compact(self, state: WalkState, subsets: bool) -> bool:
         first, later = (state.elements[track] for track in self._decides)
         others = self._copies - 1
         if not self._is_full(self._chain(first, [later] * others)):
@@ -312,7 +314,7 @@ class ForwardSearch:
                 chains += [(first, *below, variant, *above) for variant in state.later]
         return not any(self._is_full(self._chain(chain[0], chain[1:])) for chain in chains)
 
-    def _passes_early_stop(self, letters: Letters, state: State) -> bool:
+    def _passes_early_stop(self, letters: Letters, state: WalkState) -> bool:
         element = state.elements[self._decides[0]]
         track = self._tracks[self._decides[1]]
         for _ in range(self._copies - 1):

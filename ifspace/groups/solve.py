@@ -87,7 +87,7 @@ def cheapest_groups(
     options = Options(problem)
     if not all(options.layers):
         return GroupsAnswer(Status.INFEASIBLE, None, ())
-    model = _Model(options, at_most, plain)
+    model = _GroupsModel(options, at_most, plain)
     plans: list[GroupPlan] = []
     first_status, first_bound = Status.UNKNOWN, None
     while len(plans) < top:
@@ -411,7 +411,7 @@ def _with(box: Box, index: int, numbers: tuple[int, ...]) -> Box:
     return (*box[:index], numbers, *box[index + 1 :])
 
 
-class _Model:
+class _GroupsModel:
     """The CP-SAT model of a problem, with the cuts added so far."""
 
     def __init__(self, options: Options, at_most: int | None, plain: bool) -> None:

@@ -167,7 +167,7 @@ def gap_text(answer: GroupsAnswer) -> str:
 def _bound_is(
     problem: GroupsProblem, answer: GroupsAnswer, widest: WidestProblem | None
 ) -> str | None:
-    """Return what the bound bounds, in words: where the width is open, it holds at one width."""
+    """Describe the quantity that the bound limits; where the width is open, at which width."""
     if answer.bound is None:
         return None
     where = f"at {_widths(answer.plans[0].problem if answer.plans else problem)}"

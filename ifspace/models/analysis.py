@@ -162,7 +162,7 @@ def analyze(
 
     Raises: SettingError for an alpha below 0; otherwise as `trace`.
 
-    Reference: MATH section 5; [IF] eqs. 1 to 4, Table 1.
+    Reference: docs/real-networks.md, how a network is read; [IF] eqs. 1 to 4, Table 1.
     """
     alpha = number_from_zero(alpha, "alpha")
     model = checked_model(model)

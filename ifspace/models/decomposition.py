@@ -330,7 +330,7 @@ def plan_decomposition(
     timed = budgets.latency_ms is not None or objective == "latency_ms"
     if timed != (latency is not None):
         raise SettingError.because(
-            "half of what latency needs",
+            "latency table and budget go together",
             got="no table" if timed else "a table that decides nothing",
             allowed='a table, and a budget or the objective "latency_ms"',
             remedy="give both or none",

@@ -1,10 +1,10 @@
-"""The information field on a graph of feature maps: who sees whom, from the input of a stage on.
+"""The information field on a graph of feature maps, from the input of a stage on.
 
 For every channel of a feature map: which channels of the stage's input it sees, and how many pixels
 high and wide. Sums and products take unions; a selection takes its channels along. Strides count as
 1: pixels are those of the stage.
 
-Reference: MATH section 5, stages of a real network; [IF] eqs. 1 to 3.
+Reference: docs/real-networks.md, how a network is read; [IF] eqs. 1 to 3.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -109,7 +109,7 @@ class TracedLayer:
     def effective_kernel(self) -> Size:
         """The effective kernel size, dilation (k - 1) + 1, in pixels.
 
-        Reference: MATH section 5, stages of a real network.
+        Reference: docs/real-networks.md, how a network is read.
         """
         height, width = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
         return height, width

@@ -4,7 +4,7 @@ A handler takes the graph of feature maps and a call, adds what the call writes,
 label. Operators that are not in the table keep their feature map as it is (activations,
 normalisation), or let every pixel see all others.
 
-Reference: MATH section 5, stages of a real network.
+Reference: docs/real-networks.md, how a network is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -15,8 +15,8 @@ from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
 from ifspace.stages.text import (
+    LayoutState,
     PublishedComparison,
-    State,
     amounts_text,
     ending_facts,
     moves_table,
@@ -211,13 +211,13 @@ class OptimizationReport:
         rows = moves_table(self._states(plan), bool(comparisons), _state_notes(plan))
         return heading(title) + rows + "\n" + facts(pairs)
 
-    def _states(self, plan: Reorganization) -> list[State]:
+    def _states(self, plan: Reorganization) -> list[LayoutState]:
         """Return the states of the organizer, and the end of the plan if it is none of them."""
         published = [comparison.published for comparison in self._published(plan)]
         organized = states(plan.trajectory, plan.alpha, published)
         if _taken(plan) != BEST:
             return organized
-        return [*organized, State(BEST, None, plan.end, plan.end.gain(plan.alpha))]
+        return [*organized, LayoutState(BEST, None, plan.end, plan.end.gain(plan.alpha))]
 
     def _published(self, plan: Reorganization) -> list[PublishedComparison]:
         classifier = sum(layer.params for layer in self.optimization.before.head)

@@ -255,7 +255,7 @@ def _check_runs(model: nn.Module, plan: Reorganization) -> None:
         got, as_planned = str(error), False
     if not as_planned:
         raise SettingError.because(
-            "the network's own code does not go with other depths",
+            "the network's forward fails at other depths",
             got=got.partition("; ")[0],
             allowed=f"{plan.end.params:,} parameters and {plan.end.macs:,} MACs",
             remedy="put the units into an nn.Sequential, and call that",

@@ -310,7 +310,7 @@ def copy_of_unit(
 
 
 def _draw_weights(module: Any) -> None:
-    """Draw fresh weights of a module in its own way."""
+    """Reinitialise a module by its own `reset_parameters`."""
     draw = getattr(module, "reset_parameters", None)
     if not callable(draw):
         return
@@ -439,7 +439,7 @@ def _ends_with_follower(parts: Sequence[nn.Module]) -> bool:
 
 
 def _shares_order(one: nn.Module, other: nn.Module) -> bool:
-    """Return whether what stands between two modules may as well belong to the second.
+    """Return whether modules between two others can be counted to the second without any change.
 
     Not after a single layer and before a block: blocks begin with their own.
     """
@@ -666,7 +666,7 @@ def _set_shape(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
 
 def _no_copy(got: str, channels: int) -> SettingError:
     return SettingError.because(
-        "a unit that no copy can follow",
+        "a unit that cannot be repeated",
         got=f"{got} at {channels} channels",
         allowed="units whose layers take other widths, and whose groups divide them",
         remedy="give the stage a unit that keeps its width",

@@ -4,7 +4,7 @@
 below passes each to its handler in `ifspace.models.operators`. A network that cannot be exported is
 run once with forward hooks on its layers, which are then taken to follow one another.
 
-Reference: MATH section 5, stages of a real network.
+Reference: docs/real-networks.md, how a network is read.
 """
 
 import inspect
@@ -68,7 +68,7 @@ def trace(model: nn.Module, x: Image) -> Trace:
         with several inputs, or whose control flow depends on the values of the image; KernelError
         for an image that the network does not take.
 
-    Reference: MATH section 5, stages of a real network.
+    Reference: docs/real-networks.md, how a network is read.
     """
     model = checked_model(model)
     image = image_for(model, x)

@@ -16,7 +16,7 @@ stage. Pooling opens a stage too, on its own: the pooled feature map enters it, 
 enters through a strided layer in a parallel branch. So does upsampling. What comes later from an
 earlier stage, such as a skip connection, enters as well.
 
-Reference: MATH section 5, stages of a real network.
+Reference: docs/real-networks.md, how a network is read.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -19,7 +19,7 @@ from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 
 _COLUMNS: Final = 100
 # Names that the source itself uses.
-_TAKEN: Final = ("nn", "Tensor", "super", "RollingPointwiseConv1d", "RollingPointwiseConv2d")
+_RESERVED: Final = ("nn", "Tensor", "super", "RollingPointwiseConv1d", "RollingPointwiseConv2d")
 
 
 def to_source(module: BlockModule, name: str = "Block") -> str:
@@ -37,7 +37,7 @@ def to_source(module: BlockModule, name: str = "Block") -> str:
         raise SettingError.because(
             "not the name of a class",
             got=kind_of(name),
-            allowed=f"letters, digits and _, no keyword, not {', '.join(_TAKEN)}",
+            allowed=f"letters, digits and _, no keyword, not {', '.join(_RESERVED)}",
             remedy="write it like Block",
             argument="name",
         )
@@ -58,7 +58,7 @@ def to_source(module: BlockModule, name: str = "Block") -> str:
 def _nameable(name: str) -> bool:
     # Python normalises identifiers, so that letters that look alike are one.
     normal = normalize("NFKC", name)
-    return name.isidentifier() and not iskeyword(normal) and normal not in _TAKEN
+    return name.isidentifier() and not iskeyword(normal) and normal not in _RESERVED
 
 
 def _docstring(block: BlockModule) -> list[str]:

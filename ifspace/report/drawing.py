@@ -193,7 +193,7 @@ def _rows(axes: Axes, sight: Sight, columns: int) -> None:
                 markeredgewidth=0.7,
             )
         _beside(axes, row, 0, -8, name, family="monospace")
-        _beside(axes, row, 1, 8, _said(sight, row), fontsize=9)
+        _beside(axes, row, 1, 8, _caption(sight, row), fontsize=9)
     if sight.share > 1:
         axes.annotate(
             f"one column: {sight.share} channels",
@@ -221,7 +221,7 @@ def _beside(axes: Axes, row: int, end: int, points: int, text: str, **how: Any) 
     )
 
 
-def _said(sight: Sight, row: int) -> str:
+def _caption(sight: Sight, row: int) -> str:
     if row == 0:
         return f"{sight.widths[0]} channels"
     return f"sees {sight.field(row)}"

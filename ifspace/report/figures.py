@@ -313,7 +313,7 @@ def params_latency(blocks: Sequence[MeasuredBlock], device: str, condition: Cond
 
 
 def _with_name(block: MeasuredBlock) -> str:
-    """Return a block and, below it, what it is there for.
+    """Return a block and, below it, the baseline that it is.
 
     >>> print(_with_name(MeasuredBlock("CONV", 2304, 1.5, "CONV(3)")))
     CONV

@@ -109,7 +109,7 @@ def show_command(
     stride: int,
     dims: int,
 ) -> None:
-    """Show BLOCK at its widths: fields, costs, conditions, and who sees whom.
+    """Show BLOCK at its widths: fields, costs, conditions, and which channels each output reads.
 
     BLOCK is written like DW+RPW(8,1/2)+SH(4)+GPW(8): kinds with their groups, RPW with groups and
     overlap; (DW+RPW(2,0))x2 is the block repeated twice. Amounts are per output pixel.

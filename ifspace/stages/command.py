@@ -402,7 +402,7 @@ def read_layout(
     if stages is None or depths is None:
         absent = [name for name, value in (("stages", stages), ("depths", depths)) if not value]
         raise SettingError.because(
-            "stages half described" if len(absent) == 1 else "no stages",
+            "--stages and --depths go together" if len(absent) == 1 else "no stages",
             got=" and ".join(f"no --{name}" for name in absent),
             allowed="--stages and --depths, or --network",
             remedy="say what is missing",

@@ -339,7 +339,7 @@ class StagesProblem:
         self.budgets.check()
         if (self.budgets.latency_ms is None) != (self.latency is None):
             raise SettingError.because(
-                "half a latency budget",
+                "latency table and budget go together",
                 got="a table without a budget" if self.latency else "a budget without a table",
                 allowed="both or none",
                 remedy="give --latency TABLE.csv and --latency-budget-ms T",

@@ -291,7 +291,7 @@ def best_replacement(
         contradicts itself.
     """
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    model = _Model(problem)
+    model = _ReplacementModel(problem)
     bound: list[Amount] = []
     chosen: tuple[int, ...] | None = None
     status = Status.UNKNOWN
@@ -343,7 +343,7 @@ class _Sum:
         return floor(Fraction(budget * self.scale - self.base) / self.unit)
 
 
-class _Model:
+class _ReplacementModel:
     """The CP-SAT model of a problem; each amount that is minimised stays at its minimum."""
 
     def __init__(self, problem: ReplacementProblem) -> None:
@@ -395,7 +395,7 @@ class _Model:
         return weighted_sum(self.variables, self.sums[name].weights)
 
     def _value(self, name: str) -> int:
-        """Return what the last choice has of an amount, as the model counts it."""
+        """Return the last choice's value of an amount, as the model counts it."""
         pairs = zip(self.sums[name].weights, self.values, strict=True)
         return sum(weight * value for weight, value in pairs)
 

@@ -191,7 +191,7 @@ def _classifier_params(layout: Layout) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class LayoutState:
     """A layout of a trajectory, the move that led to it, and what was published with its depths.
 
     The layout may be that of a traced network, of which the stages alone are known.
@@ -230,11 +230,11 @@ class State:
 
 def states(
     trajectory: Trajectory[Any], alpha: float, published: Sequence[PublishedLayout]
-) -> list[State]:
+) -> list[LayoutState]:
     """Return the start and the state after each move, each with what was published of it."""
     pairs = zip((None, *trajectory.moves), trajectory.layouts, strict=True)
     return [
-        State(
+        LayoutState(
             step,
             move,
             layout,
@@ -246,7 +246,7 @@ def states(
 
 
 def moves_table(
-    trajectory: Sequence[State], tables: bool, notes: Mapping[Any, str] | None = None
+    trajectory: Sequence[LayoutState], tables: bool, notes: Mapping[Any, str] | None = None
 ) -> str:
     """Return a table with a row for each state; `tables`: with the tables of [3DRF] that print it.
 
@@ -529,7 +529,7 @@ class LayoutReport:
         rows = [self._row(layout) for _, layout in layouts]
         lines = []
         hidden = set() if self.problem.latency is not None else {"latency_ms"}
-        # What no row has another of stands once, below the table.
+        # Values equal in all rows are printed once, below the table.
         if len({row["widths"] for row in rows}) == 1:
             hidden.add("widths")
             lines.append(("widths", _commas(rows[0]["widths"])))

@@ -8,7 +8,7 @@ from ifspace.bench.case import RPW, LayerCase, Trial
 from ifspace.bench.clock import Limits
 from ifspace.bench.kernels import case_rows, list_candidates, of_kind, rate_rows
 from ifspace.bench.machine import Machine, Rates
-from ifspace.bench.page import ON_CPU, ON_CUDA, Target, Verdict, judge, page
+from ifspace.bench.page import ON_CPU, ON_CUDA, Target, TargetResult, judge, page
 from ifspace.bench.rows import COLUMNS, Row
 
 
@@ -25,7 +25,7 @@ def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:
     return start | {"candidate": candidate, "metric": metric, "median": value} | other
 
 
-def verdict_on(targets: tuple[Target, ...], words: str, *rows: Row) -> Verdict:
+def verdict_on(targets: tuple[Target, ...], words: str, *rows: Row) -> TargetResult:
     (verdict,) = (x for x in judge(rows, targets) if words in x.text)
     return verdict
 

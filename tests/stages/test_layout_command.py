@@ -419,7 +419,10 @@ BUDGET = ("--params", "10k")
         (["--params", 0], ["--params out of range: got 0", "more than 0"]),
         (["--macs", "x"], ["'--macs'", "got 'x'"]),
         (["--layers", "1.5"], ["'--layers'", "got '1.5'"]),
-        ([*BUDGET, "--latency-budget-ms", 3], ["half a latency budget", "a budget without a"]),
+        (
+            [*BUDGET, "--latency-budget-ms", 3],
+            ["latency table and budget go together", "a budget without a"],
+        ),
         ([*BUDGET, "--latency-budget-ms", "-3"], ["'--latency-budget-ms'", "got '-3'"]),
         ([*BUDGET, "--blocks", "XY"], ["--blocks: unknown kind of convolution: got 'XY'"]),
         ([*BUDGET, "--blocks", ""], ["'--blocks'", "got ''", "blocks between commas"]),
@@ -502,9 +505,9 @@ def test_a_table_without_a_budget_is_an_error(run: Callable, tmp_path: Path) -> 
     path = tmp_path / "times.csv"
     path.write_text(f"{HEAD}\n{ROW}\n", "utf-8")
     run(*IMAGE_STAGES, *BUDGET, "--latency", path).refused(
-        "half a latency budget: got a table without"
+        "latency table and budget go together: got a table without"
     )
-    run(*IMAGE_STAGES, "--latency", path).refused("half a latency budget")
+    run(*IMAGE_STAGES, "--latency", path).refused("latency table and budget go together")
     # The table lacks the block that would follow the first.
     arguments = ("--latency", path, "--latency-budget-ms", 6)
     run(*IMAGE_STAGES, *arguments).refused(

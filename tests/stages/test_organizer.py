@@ -22,7 +22,7 @@ from ifspace.stages.organizer import (
     organize,
 )
 
-# MATH: each move as source→target, the layout after each, and the end.
+# Each move as source→target, the layout after each, and the end.
 TRAJECTORIES = [
     (
         "vgg16",

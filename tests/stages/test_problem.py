@@ -259,11 +259,14 @@ def test_a_case_that_was_not_measured_raises() -> None:
         ({"budgets": Budgets(macs=-1)}, "macs out of range: got -1"),
         ({"budgets": Budgets(layers=0)}, "layers out of range: got 0"),
         ({"budgets": Budgets(latency_ms=Q(0)), "latency": TABLE}, "latency_ms out of range: got 0"),
-        ({"budgets": Budgets(latency_ms=Q(1))}, "half a latency budget: got a budget without a"),
+        (
+            {"budgets": Budgets(latency_ms=Q(1))},
+            "latency table and budget go together: got a budget without a",
+        ),
         ({"alpha": float("nan")}, "alpha out of range: got nan; allowed: numbers from 0"),
         ({"alpha": float("inf")}, "alpha out of range: got inf"),
         ({"alpha": -1}, "alpha out of range: got -1"),
-        ({"latency": TABLE}, "half a latency budget: got a table without a budget"),
+        ({"latency": TABLE}, "latency table and budget go together: got a table without a budget"),
     ],
 )
 def test_impossible_problems_raise(more: dict[str, Any], fault: str) -> None:
