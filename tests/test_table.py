@@ -26,11 +26,14 @@ def test_nothing_is_folded_without_a_width(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_numbers_are_right_aligned() -> None:
-    assert table([">n", "name"], [[1, "a"], [100, None]]) == ("  n  name\n---------\n  1  a\n100\n")
+    assert Table((">n", "name"), ((1, "a"), (100, None))).text() == (
+        "  n  name\n---------\n  1  a\n100\n"
+    )
 
 
 def test_columns_that_do_not_fit_follow_below_with_the_keys_repeated() -> None:
-    text = table(["#", "block~", ">a", ">b"], [[1, "DW+GPW(8)", 1234567, 7654321]], 20, keys=2)
+    row = (1, "DW+GPW(8)", "1234567", "7654321")
+    text = Table(("#", "block~", ">a", ">b"), (row,)).text(20, keys=2)
     assert [line.split() for line in text.splitlines()] == [
         ["#", "block", "a"],
         ["-" * 20],
