@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
 
 def choices(problem: Any) -> list[Row]:
-    """Return every choice of depths, whatever its budget."""
+    """Return every choice of depths, ignoring budgets."""
     columns = [
         [
             (table.min_depth + n, gain, table.params[n], table.macs[n])
@@ -37,7 +37,7 @@ def choices(problem: Any) -> list[Row]:
 
 
 def ranking(problem: Any, rows: list[Row]) -> list[Row]:
-    """Return those within budgets: the greatest gain first, then the fewest parameters."""
+    """Return the choices within budgets: the greatest gain first, then the fewest parameters."""
     budgets = problem.budgets
     kept = [
         row

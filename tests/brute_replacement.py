@@ -18,7 +18,7 @@ ORDERS = {
 
 
 class Row(NamedTuple):
-    """What all sites have together; a latency of 0 where none counts."""
+    """The totals over all sites; the latency is 0 where it does not count."""
 
     replaced: int
     params: int
@@ -49,7 +49,7 @@ def rows(problem: Any, site: Any) -> list[Row]:
 
 
 def choices(problem: Any) -> Iterator[Row]:
-    """Yield the amounts of every choice, whatever its budget."""
+    """Yield the amounts of every choice, ignoring budgets."""
     for chosen in product(*(rows(problem, site) for site in problem.sites)):
         total = Row(0, 0, 0, Fraction(0))
         for row in chosen:
@@ -70,7 +70,7 @@ def objective(problem: Any, row: Row) -> tuple[Any, ...]:
 
 
 def best(problem: Any, totals: list[Row]) -> tuple[Any, ...] | None:
-    """Return the least amounts that decide, None where nothing keeps the budgets."""
+    """Return the least amounts that decide, or None where no choice meets the budgets."""
     return min((objective(problem, row) for row in totals if fits(problem, row)), default=None)
 
 

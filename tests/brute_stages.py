@@ -186,7 +186,7 @@ class Stages:
 
 
 def layouts(problem: Any, groups: Groups | None = None) -> Iterator[Row]:
-    """Yield every layout, whatever its budget."""
+    """Yield every layout, ignoring budgets."""
     stages, ends = Stages(problem, groups), problem.start.stem_and_head
     inputs = ends.stem[-1].layer.c_out if ends.stem else ends.inputs
     for widths in product(*problem.width_choices):

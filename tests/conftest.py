@@ -46,7 +46,7 @@ class Ended:
         """Return stdout as JSON; anything else on stdout is an error."""
         return json.loads(self.out)
 
-    def refused(self, *words: str) -> None:
+    def fails_with(self, *words: str) -> None:
         """Check that the input was an error: one line on stderr, status 2, no data."""
         assert self.status == 2, self.err
         assert self.out == ""
@@ -72,6 +72,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
 
 @pytest.fixture
 def net_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a new folder beside net.py, a file with networks."""
+    """Work in a new folder with net.py, a file with networks."""
     (tmp_path / "net.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)

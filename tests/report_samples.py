@@ -30,7 +30,7 @@ INSIDE = replace(
     layers=3,
     published_as=None,
 )
-# Settings of the same widths and stride: maps, sequences, and a width inside.
+# Settings of equal widths and stride: feature maps, sequences, and an inner width.
 PLACES = Catalogue(
     settings=(
         EnumerationSetting(channels=16, max_len=3),

@@ -173,7 +173,7 @@ def test_a_block_that_fails_the_check_is_listed_and_not_timed(
     red = [row for row in case_rows() if row["candidate"] == "DW+PW"]
     assert {row["metric"][:5] for row in red} == {"red: "}
     save(replace(SMALL, designs=(replace(DW_PW, params=401),)), path)
-    run("bench", path, *QUICK, "--baselines", "none").refused("no block is right", "401")
+    run("bench", path, *QUICK, "--baselines", "none").fails_with("no block is right", "401")
 
 
 @pytest.mark.slow
@@ -260,37 +260,43 @@ def test_results_of_record_are_listed_in_their_readme(run: Callable, catalogue: 
 def test_bad_input_is_one_line(
     run: Callable, catalogue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("bench", tmp_path / "none.parquet").refused("catalogue cannot be read")
-    run("bench", catalogue, *QUICK, "--device", "tpu").refused(
+    run("bench", tmp_path / "none.parquet").fails_with("catalogue cannot be read")
+    run("bench", catalogue, *QUICK, "--device", "tpu").fails_with(
         "no such --device here: got 'tpu'", "cpu"
     )
     if not torch.cuda.is_available():
         # Before a catalogue is enumerated.
-        run("bench", *QUICK, "--device", "cuda").refused("got 'cuda'; allowed: cpu;")
-    run("bench", catalogue, *QUICK, "--dtype", "tf32").refused("no such --dtype here", "fp32, bf16")
-    run("bench", catalogue, *QUICK, "--baselines", "vgg").refused("--baselines", "'vgg'", "conv,")
+        run("bench", *QUICK, "--device", "cuda").fails_with("got 'cuda'; allowed: cpu;")
+    run("bench", catalogue, *QUICK, "--dtype", "tf32").fails_with(
+        "no such --dtype here", "fp32, bf16"
+    )
+    run("bench", catalogue, *QUICK, "--baselines", "vgg").fails_with(
+        "--baselines", "'vgg'", "conv,"
+    )
     shapes = ("bench", catalogue, *SMALLEST, "--predict")
-    run(*shapes, "64").refused("no such shape", "write 64x128x28x2")
-    run(*shapes, "8x8x0").refused("side out of range")
-    run(*shapes, "8x8x4", "--no-calibrate").refused("without a model", "leave out --no-calibrate")
-    run("bench", catalogue, *QUICK, "--top", 0).refused("'--top'", "from 1")
-    run("bench", catalogue, *QUICK, "--by", "speed").refused("params, macs, activations, pareto")
-    run("bench", catalogue, *QUICK, "-C", 5000).refused("--channels out of range: got 5000")
-    run("bench", catalogue, *QUICK, "--out", tmp_path / "a.xlsx").refused("output format")
+    run(*shapes, "64").fails_with("no such shape", "write 64x128x28x2")
+    run(*shapes, "8x8x0").fails_with("side out of range")
+    run(*shapes, "8x8x4", "--no-calibrate").fails_with(
+        "without a model", "leave out --no-calibrate"
+    )
+    run("bench", catalogue, *QUICK, "--top", 0).fails_with("'--top'", "from 1")
+    run("bench", catalogue, *QUICK, "--by", "speed").fails_with("params, macs, activations, pareto")
+    run("bench", catalogue, *QUICK, "-C", 5000).fails_with("--channels out of range: got 5000")
+    run("bench", catalogue, *QUICK, "--out", tmp_path / "a.xlsx").fails_with("output format")
     with monkeypatch.context() as patch:
         patch.setattr("ifspace.catalogue.dataset.SCHEMA_VERSION", 9)
         save(SMALL, tmp_path / "other.parquet")
     other = run("bench", tmp_path / "other.parquet", *QUICK)
-    other.refused("other.parquet is not a catalogue", "version 9, not 1")
+    other.fails_with("other.parquet is not a catalogue", "version 9, not 1")
     catalogue.write_bytes(catalogue.read_bytes()[:300])
-    run("bench", catalogue, *QUICK).refused("small.parquet is not a catalogue")
+    run("bench", catalogue, *QUICK).fails_with("small.parquet is not a catalogue")
     assert not Path("results").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(run: Callable, catalogue: Path) -> None:
     Path("results").write_text("a file")
     ended = run("bench", catalogue, *QUICK)
-    ended.refused("results cannot be written: got results/bench (Not a directory)", "choose")
+    ended.fails_with("results cannot be written: got results/bench (Not a directory)", "choose")
     assert Path("results").read_text() == "a file"
 
 
@@ -302,7 +308,7 @@ def test_an_unrecognised_file_is_left_unchanged(run: Callable, catalogue: Path, 
     path.write_text("something else\n")
     for more in ((), ("--resume",)):
         ended = run("bench", catalogue, *QUICK, "--no-backward", *more)
-        ended.refused(f"{path.name} cannot be added to: got ", "move it away")
+        ended.fails_with(f"{path.name} cannot be added to: got ", "move it away")
     assert path.read_text() == "something else\n"
 
 

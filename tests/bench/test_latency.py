@@ -34,7 +34,7 @@ def test_layers_before_the_stride_run_on_the_larger_feature_maps(block, here) ->
 def test_few_channels_to_a_group_fill_vectors_in_part(block, here) -> None:
     counts = features(block("GC(4)+SH(4)+GPW(2)", 16, 32), here)
     pixels = 2 * 36
-    # Groups of 4 channels take the place of 16, twice; those of GPW are 8 and 16 wide.
+    # Groups of 4 channels replace those of 16, twice; those of GPW are 8 and 16 wide.
     assert counts["GC padded operations"] == 2 * pixels * 4 * 16 * 16 * 9
     assert counts["GPW padded operations"] == 2 * pixels * 2 * 16 * 16
     assert counts["GC operations"] == 2 * pixels * 16 * 4 * 9
@@ -78,7 +78,7 @@ def test_a_style_makes_passes_of_its_own(block, here) -> None:
     plain = features(block("DW+SH(4)+PW"), here)
     styled = features(block("DW+SH(4)+PW"), replace(here, style="mobilenet"))
     maps = 2 * 36 * 16
-    # Batch norm and activation behind DW and PW, each reads and writes.
+    # Batch norm and activation after DW and PW; each reads and writes.
     assert styled["elementwise bytes"] == 4 * 2 * 4 * maps
     assert {name: styled[name] for name in plain} == plain
     assert "elementwise bytes" in features(block("PW"), replace(here, style="fog"))
@@ -155,7 +155,7 @@ def test_one_amount_alone_predicts_worse(measured, here, block) -> None:
     assert list(fitted.errors) == [MODEL, *ALONE]
     for name in ALONE:
         assert fitted.errors[name].median_error > 0.1 + fitted.errors[MODEL].median_error
-    # They are fitted where the others stand: blocks elsewhere make no difference.
+    # They are fitted in the range of the others: blocks elsewhere make no difference.
     here_alone = FittedModel.fit(
         "forward",
         [pair for pair in fit if pair[0].side == 24],

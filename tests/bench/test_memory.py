@@ -18,11 +18,9 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="n
 
 def peaks(here, *calls: Callable[[], None]) -> list[int | None]:
     measured: list[int] = []
-    found_peaks = peak_bytes(
-        calls, here.device, here.dtype, here.threads, lambda: measured.append(1)
-    )
+    peak_list = peak_bytes(calls, here.device, here.dtype, here.threads, lambda: measured.append(1))
     assert len(measured) in (0, len(calls))
-    return found_peaks
+    return peak_list
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_designs_of_earlier_runs_stay(bench: BlockBench, tmp_path: Path) -> None
     assert "older" not in [record["source"] for record in again.designs]
     # Without a new model the old one stays.
     assert again.models == {"forward": {"unit": "ms"}}
-    # Latencies hold under the conditions that they were taken under.
+    # Latencies hold under the conditions of their measurement.
     assert (len(again.latencies), again.dropped) == (3, 0)
     for other in ({"threads": 7}, {"style": "fog"}, {"layout": "nchw"}):
         there = EarlierResults.read(files, replace(bench.settings.conditions, **other))

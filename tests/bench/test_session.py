@@ -241,7 +241,7 @@ def test_the_model_predicts_the_whole_catalogue(settings: BenchSettings) -> None
     assert {str(candidate.block) for candidate in CATALOGUE.designs} <= predicted.keys()
     assert min(predicted.values()) > 0
     errors = bench.models[FORWARD].errors["model"]
-    # All of the sample judges, and the best are none of it.
+    # The whole sample tests the model, and the best blocks are not part of it.
     assert errors.count == len(bench.calibration.sample) >= 5
     assert not {x.key for x in bench.designs} & {x.key for x in bench.calibration.sample}
     again = new_bench(
@@ -297,13 +297,12 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
 @given(points)
-def test_the_front_is_the_undominated_points(given_points) -> None:
+def test_the_front_is_the_undominated_points(pairs) -> None:
     def beaten(point) -> bool:
         return any(
-            other[0] <= point[0] and other[1] <= point[1] and other != point
-            for other in given_points
+            other[0] <= point[0] and other[1] <= point[1] and other != point for other in pairs
         )
 
-    indices = front(given_points)
-    assert sorted(indices) == [n for n, point in enumerate(given_points) if not beaten(point)]
-    assert [given_points[n] for n in indices] == sorted(given_points[n] for n in indices)
+    indices = front(pairs)
+    assert sorted(indices) == [n for n, point in enumerate(pairs) if not beaten(point)]
+    assert [pairs[n] for n in indices] == sorted(pairs[n] for n in indices)

@@ -91,20 +91,20 @@ def test_without_a_block_within_the_bounds_no_file_is_written(
     path.write_text("older")
     assert run("best", catalogue, "--params", 10, "--out", path, *quiet).status == 3
     assert path.read_text() == "older"
-    run("best", catalogue, "--params", 10, "--out", tmp_path / "a.xlsx").refused("output format")
+    run("best", catalogue, "--params", 10, "--out", tmp_path / "a.xlsx").fails_with("output format")
 
 
 def test_wrong_input_is_one_line(run: Callable, catalogue: Path, tmp_path: Path) -> None:
-    run("best", tmp_path / "none.parquet").refused("cannot be read", "No such file")
-    run("best", catalogue, "--params", "5.1").refused("'--params'", "got '5.1'", "5.1M")
-    run("best", catalogue, "--params", "-5").refused("got '-5'")
+    run("best", tmp_path / "none.parquet").fails_with("cannot be read", "No such file")
+    run("best", catalogue, "--params", "5.1").fails_with("'--params'", "got '5.1'", "5.1M")
+    run("best", catalogue, "--params", "-5").fails_with("got '-5'")
     ended = run("best", catalogue, "--kinds", "XY")
-    ended.refused("unknown kind", "got 'XY'; allowed: PW, GC, DW, GPW, RPW, SH;")
-    run("best", catalogue, "-C", 99).refused("no such --channels", "got 99; allowed: 16, 32;")
-    run("best", catalogue, "--kinds", "PW,,DW").refused("values between commas")
-    run("best", catalogue, "--by", "speed").refused("got 'speed'; allowed: params, macs, act")
-    run("best", catalogue, "--out", tmp_path / "a.parquet").refused("allowed: .json, .csv, .md")
+    ended.fails_with("unknown kind", "got 'XY'; allowed: PW, GC, DW, GPW, RPW, SH;")
+    run("best", catalogue, "-C", 99).fails_with("no such --channels", "got 99; allowed: 16, 32;")
+    run("best", catalogue, "--kinds", "PW,,DW").fails_with("values between commas")
+    run("best", catalogue, "--by", "speed").fails_with("got 'speed'; allowed: params, macs, act")
+    run("best", catalogue, "--out", tmp_path / "a.parquet").fails_with("allowed: .json, .csv, .md")
     catalogue.write_bytes(catalogue.read_bytes()[:300])
-    run("best", catalogue).refused("small.parquet is not a catalogue", "only a part")
+    run("best", catalogue).fails_with("small.parquet is not a catalogue", "only a part")
     catalogue.write_text("something else")
-    run("best", catalogue).refused("small.parquet is not a catalogue")
+    run("best", catalogue).fails_with("small.parquet is not a catalogue")

@@ -51,7 +51,7 @@ def test_the_version_is_one_line(run: Callable) -> None:
     ],
 )
 def test_wrong_usage_is_one_line(run: Callable, arguments: list[str], words: list[str]) -> None:
-    run(*arguments).refused(*words)
+    run(*arguments).fails_with(*words)
 
 
 def test_help_takes_a_quarter_of_a_second_of_the_processor_at_most() -> None:

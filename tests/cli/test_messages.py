@@ -31,7 +31,7 @@ def test_wrong_usage_says_what_is_allowed(
     run: Callable, snapshot: SnapshotAssertion, line: str
 ) -> None:
     ended = run(*line.split())
-    ended.refused()
+    ended.fails_with()
     assert ended.err == snapshot
 
 

@@ -181,7 +181,7 @@ def test_the_answer_can_go_to_a_file(run: Callable, tmp_path: Path) -> None:
         ended = run(*PAPER, "--out", tmp_path / name, "--quiet")
         assert (ended.status, ended.out) == (0, "")
         assert "211" in (tmp_path / name).read_text()
-    run(*PAPER, "--out", tmp_path / "a.xlsx").refused("unknown output format")
+    run(*PAPER, "--out", tmp_path / "a.xlsx").fails_with("unknown output format")
     # No file is written without an answer.
     run("energy", "--layers", 1, "--budget", 1000, "--out", tmp_path / "none.json")
     assert not (tmp_path / "none.json").exists()
@@ -195,7 +195,7 @@ def test_without_the_solver_only_its_own_method_is_missing(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ortools", None)  # type: ignore[arg-type]
     ended = run(*PAPER, "--method", "cpsat")
-    ended.refused("OR-Tools is not installed", "ifspace[solver]", "leave --method out")
+    ended.fails_with("OR-Tools is not installed", "ifspace[solver]", "leave --method out")
     for method in ("auto", "exact"):
         answer = run(*PAPER, "--method", method, "--format", "json").json
         assert answer["plans"][0]["widths"] == list(BEST)
@@ -227,4 +227,4 @@ def test_without_the_solver_only_its_own_method_is_missing(
     ],
 )
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
-    run("energy", *arguments).refused(*words)
+    run("energy", *arguments).fails_with(*words)

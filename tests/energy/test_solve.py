@@ -46,7 +46,7 @@ TABLE_5 = {
 
 
 def random_problems(seed: int, count: int, most: int = 3000) -> Iterator[tuple[EnergyProblem, int]]:
-    """Problems of every sort, small enough to try every layout, and how many plans to ask for."""
+    """Draw problems small enough to enumerate, and a number of plans to ask for."""
     draw = random.Random(seed)
     for _ in range(count):
         units = draw.choice([1, 2, 2, 3, 3, 3, 4, 4, 5])
@@ -166,7 +166,7 @@ def test_the_residual_nets_of_table_4_are_all_there_are() -> None:
     assert widths(best_energy(RESIDUAL, 20)) == everything
     assert everything[:2] == [(19, 34, 41, 49), (20, 28, 42, 52)]
     assert everything[-2:] == [(1, 11, 42, 59), (1, 27, 34, 59)]
-    # The baseline repeats a width, so it is none of them: it would share the sixth place.
+    # The baseline repeats a width, so it is not among them: it would share the sixth rank.
     assert (16, 16, 32, 64) not in everything
     assert rank(RESIDUAL, (16, 16, 32, 64)) == EnergyRank(5)
     weak = replace(RESIDUAL, nondecreasing=True)

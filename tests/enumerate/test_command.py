@@ -221,13 +221,13 @@ def test_wrong_input_is_one_line_and_no_search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run("enumerate", *arguments).refused(*words)
+    run("enumerate", *arguments).fails_with(*words)
     assert fake.settings == ()
     assert os.listdir(tmp_path) == []
 
 
 def test_too_few_jobs_are_an_error(run: Callable) -> None:
-    run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 0, "--quiet").refused("too few --jobs")
+    run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 0, "--quiet").fails_with("too few --jobs")
 
 
 def test_a_prime_width_is_noted_beside_the_data(run: Callable, fake: FakeSearch) -> None:

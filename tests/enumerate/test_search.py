@@ -152,7 +152,7 @@ def _pairs(c_in: int, c_out: int, groups: int, step: int) -> np.ndarray:
 
 
 def _pairing(symbol: str, spatial: bool) -> ConvKind:
-    """Return a kind that reads two channels and cannot change the width: it may stand last."""
+    """Return a kind that reads two channels and cannot change the width; it may come last."""
     return ConvKind(
         symbol=symbol,
         title="pairing",

@@ -36,7 +36,7 @@ CASES = [
     {"channels": 12, "rule": "early-stop", "repeats": 3, "kinds": ("DW", "GPW", "SH", "GC")},
     {"channels": 8, "repeats": 3},
     {"channels": 12, "repeats": 2, "compact": "subset"},
-    # Another width behind the block.
+    # Another width after the block.
     {"channels": 8, "out_channels": 16, "max_len": 4},
     {"channels": 12, "out_channels": 4},
     {"channels": 12, "out_channels": 18, "compact": "subset"},
@@ -121,7 +121,7 @@ def test_with_a_stride_macs_and_parameters_choose_different_blocks() -> None:
     assert (by_params.params, by_params.macs_per_pixel) == (64 + 144 + 64, 4 * 64 + 144 + 64)
     assert str(by_macs.block) == "GPW(8)+SH(8)+DW+GPW(2)"
     assert (by_macs.params, by_macs.macs_per_pixel) == (32 + 144 + 128, 4 * 32 + 144 + 128)
-    # Activations do not depend on groups: 4 x 16 before the stride, 2 x 16 behind it.
+    # Activations do not depend on groups: 4 x 16 before the stride, 2 x 16 after it.
     assert by_params.activations_per_pixel == by_macs.activations_per_pixel == 96
     for objective in ("params", "macs"):
         setting = EnumerationSetting(**at, objective=objective)

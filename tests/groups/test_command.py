@@ -208,7 +208,7 @@ def test_of_a_block_the_composition_counts(run: Callable, snapshot: SnapshotAsse
     assert "DW(5)+RPW(8,0)+RPW(8,0)" in ended.out
     assert run("groups", "DW(5)+PW", "-C", 8).err == ""
     assert "DW(5)" not in run("groups", "DW(5)+PW", "-C", 8, "--kernel", 3).out
-    run("groups", "DW(5)+DW+PW", "-C", 8).refused("several kernel sizes", "got 3, 5", "--kernel")
+    run("groups", "DW(5)+DW+PW", "-C", 8).fails_with("several kernel sizes", "got 3, 5", "--kernel")
 
 
 @pytest.mark.parametrize("form", ["csv", "markdown", "latex"])
@@ -234,7 +234,7 @@ def test_the_answer_can_go_to_a_file(run: Callable, tmp_path: Path) -> None:
         assert (ended.status, ended.out) == (0, "")
         assert BLOCK in (tmp_path / name).read_text()
     ended = run("groups", COMPOSITION, "-C", 64, "--out", tmp_path / "a.xlsx")
-    ended.refused("unknown output format")
+    ended.fails_with("unknown output format")
 
 
 def without_solver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_a_missing_solver_is_one_line_that_names_the_extra(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_solver(monkeypatch)
-    run("groups", COMPOSITION, "-C", 64).refused("OR-Tools is not installed", "ifspace[solver]")
+    run("groups", COMPOSITION, "-C", 64).fails_with("OR-Tools is not installed", "ifspace[solver]")
 
 
 def test_a_kind_added_to_the_table_is_chosen_for(
@@ -535,7 +535,7 @@ def test_many_copies_have_formulas(run: Callable, text: str) -> None:
     ],
 )
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
-    run("groups", *arguments).refused(*words)
+    run("groups", *arguments).fails_with(*words)
 
 
 @pytest.mark.parametrize(
@@ -558,4 +558,4 @@ def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: 
 def test_options_that_do_not_go_with_a_budget_have_a_reason(
     run: Callable, arguments: list[object], words: list[str]
 ) -> None:
-    run("groups", *arguments).refused("options that do not go together", *words)
+    run("groups", *arguments).fails_with("options that do not go together", *words)

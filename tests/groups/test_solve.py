@@ -79,7 +79,7 @@ def test_minima_of_a_sample_of_length_four(channels: int) -> None:
 
 
 def random_problems(seed: int, count: int, most: int = 4) -> Iterator[GroupsProblem]:
-    """Problems of every sort, few enough choices each to try them all."""
+    """Draw problems with few enough choices to enumerate them all."""
     draw = random.Random(seed)
     widths = [4, 6, 8, 9, 10, 12, 15, 16, 18, 20, 24, 30, 32, 36, 40, 48]
     while count:

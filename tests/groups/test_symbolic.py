@@ -386,7 +386,7 @@ def test_layers_that_are_not_alike_have_no_family(text: str, neck: bool) -> None
 
 
 def lines(text: str, name: str) -> list[str]:
-    """What stands behind a name in the lines of a text."""
+    """Return the value after a name in the lines of a text."""
     return [line[18:] for line in text.splitlines() if line[:18].rstrip() == name]
 
 

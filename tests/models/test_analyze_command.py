@@ -272,17 +272,17 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr(
         "ifspace.cli.requirements.find_spec", lambda name: None if name in absent else real(name)
     )
-    run(command, "vgg16").refused(message)
+    run(command, "vgg16").fails_with(message)
 
 
 def test_a_missing_package_of_networks_is_one_line(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ifspace.models.sources.find_spec", lambda name: None)
-    run("analyze", "timm:resnet18").refused("timm is not installed", "pip install timm")
+    run("analyze", "timm:resnet18").fails_with("timm is not installed", "pip install timm")
 
 
-# What stands out, by name
+# Findings by name
 
 
 def findings_of(model: nn.Module, side: int) -> dict[str, str]:

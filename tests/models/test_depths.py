@@ -42,7 +42,7 @@ def test_counts_of_other_depths_are_as_predicted(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["one relu", "named", "listed", "residual", "our blocks"])
 def test_appended_units_can_be_removed_again(name: str) -> None:
-    # What was put in can be taken out: the second reading sees the same stages.
+    # Appended units can be removed: the second trace finds the same stages.
     model = NETWORKS[name]().to("meta")
     start = layout_of(model)
     grown = start.at_depths(tuple(s.depth + 2 * (s.stage.copy is not None) for s in start.stages))
@@ -134,7 +134,7 @@ def test_a_layer_that_runs_twice_in_succession_is_kept() -> None:
 
 
 def test_layers_without_padding_are_kept() -> None:
-    # Without padding a stage loses two pixels a layer: nothing can go, and nothing be put behind.
+    # Without padding a layer loses two pixels: no unit can be removed or appended.
     row = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
     more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
     first, second = layout_of(nn.Sequential(*row, *more), (3, 24, 24)).stages
@@ -196,7 +196,7 @@ def test_a_unit_that_two_units_read_is_kept() -> None:
 
 
 def test_units_with_layers_in_several_parents_are_kept() -> None:
-    # Depthwise here, pointwise there: no one place to take them out of.
+    # Depthwise and pointwise layers have different parents, so a unit has no single parent.
     class Part(nn.Module):
         def __init__(self, layer: nn.Module) -> None:
             super().__init__()

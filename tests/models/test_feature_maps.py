@@ -371,7 +371,7 @@ def test_pooled_labels_have_no_stride_and_no_note() -> None:
     line = moved(lambda x: x.flatten(1)[:, None], pooled, pooled=True)
     assert maps.nodes[maps.resolve(line, 1)].channels == 1
     assert not maps.notes
-    # Spread over the pixels again it stands beside what never was pooled.
+    # Expanded to all pixels again, it is concatenated with a feature map that was not pooled.
     spread = moved(lambda a, b: torch.cat([a.expand(SHAPE), b], 1), pooled, image)
     node = maps.nodes[maps.resolve(spread, 1)]
     assert (node.op, node.size, node.parents) == (Op.MOVE, (8, 8), (0, 1))

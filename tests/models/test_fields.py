@@ -131,7 +131,7 @@ def test_fields_of_networks_drawn_at_random(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(16))
 def test_fields_with_holes(seed: int) -> None:
-    # So large a map that no border cuts a field: what is left of one with holes is any part.
+    # No border cuts a field on a feature map this large: the rest of one with holes is arbitrary.
     check_drawn(Drawn(seed, 6, dilations=(1, 2)), (61, 60))
 
 
@@ -160,7 +160,7 @@ def test_a_concatenation_has_the_largest_field_of_its_parts() -> None:
     propagation = Propagation(graph, [0])
     assert propagation.field(move.index, (9, 9)).volume == 3 * 3 * 2
     assert propagation.field(move.index, (9, 2)).size == (3, 2)
-    # Of the layer behind it one output sees no more than the pixel that it reads.
+    # An output of the next layer sees only the pixel that it reads.
     (layer,) = (node.index for node in graph.nodes if node.layer and node.layer.name == "last")
     seen = propagation.fields(layer)
     assert propagation.field(layer, (9, 9)).channels == 1

@@ -38,7 +38,7 @@ def sequence(letters: str) -> nn.Sequential:
         ("cbrcbrP", 0, "cbr"),
         ("cc", 1, "c"),
         ("Pcbr", 1, "cbr"),
-        # Before the layer, where nothing stands behind it.
+        # Norm and activation before the layer, where none follows it.
         ("cbrcP", 3, "brc"),
         ("brcbrcP", 5, "brc"),
         ("PbrcP", 3, "brc"),
@@ -51,7 +51,7 @@ def sequence(letters: str) -> nn.Sequential:
         ("crcrdP", 2, "cr"),
         ("crdcrdP", 3, "crd"),
         ("crcbrP", 2, "cbr"),
-        # Blocks that follow each other directly have nothing behind them.
+        # Consecutive blocks have no norm or activation between them.
         ("cbrBBbrP", 4, "B"),
         ("cbrBBbrP", 3, "B"),
         ("BrBrP", 2, "Br"),

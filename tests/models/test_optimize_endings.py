@@ -58,7 +58,7 @@ def test_a_missing_package_of_onnx_is_named_before_the_work(
     monkeypatch.setattr(
         "ifspace.cli.requirements.find_spec", lambda name: None if name == "onnx" else real(name)
     )
-    run("optimize", "nowhere.py:make", "--save", "net.onnx").refused(
+    run("optimize", "nowhere.py:make", "--save", "net.onnx").fails_with(
         "onnx is not installed: ONNX files are written with them; install ifspace[onnx], or leave "
         "--save out"
     )

@@ -17,7 +17,7 @@ from ifspace.nn import RollingPointwiseConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS = (nn.Conv2d, nn.Linear, RollingPointwiseConv2d)
-# Modules that stand beside the longest way through a unit.
+# Modules outside the longest path through a unit.
 BESIDE = {"downsample", "proj", "branch1", "shortcut"}
 # [Araujo, Norris and Sim, table 1], where torchvision's and TF-Slim's networks are the same; the
 # issue; for EfficientNet-B0 its authors' code.
@@ -50,7 +50,7 @@ class Run:
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         self.called: Counter[str] = Counter()
         self.receptive, self._side, self._jump = 1, 1, 1
-        # ConvNeXt calls so what stands between its stages.
+        # The name of the layers between stages in ConvNeXt.
         self._beside = set() if type(model).__name__ == "ConvNeXt" else BESIDE
         hooks = [
             module.register_forward_hook(

@@ -60,7 +60,7 @@ def test_layers_that_see_everything_are_units_of_their_own() -> None:
     first, second, third = units_in(row, (3, 8, 8))
     assert (first.nodes, first.inputs, first.output) == ((1,), (0,), 1)
     assert (second.nodes, second.inputs, second.output) == ((2,), (1,), 2)
-    # The pooled map enters.
+    # The pooled feature map is an input.
     assert (third.nodes, third.inputs, third.output) == ((4,), (3,), 4)
 
 
@@ -132,7 +132,7 @@ def test_a_network_that_joins_is_not_a_unit() -> None:
             return self.last(x + self.again(self.more(x)))
 
     assert names(Network(), (3, 8, 8)) == ["down", "more", "again", "last"]
-    # Inside another module too: it makes maps smaller twice.
+    # Inside another module too, as it strides twice.
     assert names(nn.Sequential(Network()), (3, 8, 8)) == ["0.down", "0.more", "0.again", "0.last"]
 
 
@@ -298,13 +298,13 @@ def test_global_pooling_ends_the_stages() -> None:
     row = nn.Sequential(conv(3, 8), nn.AvgPool2d(16), conv(8, 4, 1))
     assert rows(row) == [((16, 16), 3, ["0"])]
     assert [layer.name for layer in trace(row, IMAGE).head] == ["2"]
-    # One pixel that has not seen everything is a map like any other.
+    # A single pixel that has not seen the whole image is an ordinary feature map.
     row = nn.Sequential(conv(3, 8), nn.AvgPool2d(15), conv(8, 4, 1))
     assert rows(row) == [((16, 16), 3, ["0"]), ((1, 1), 8, ["2"])]
 
 
 def test_a_unit_that_holds_a_stride_opens_the_stage_as_a_whole() -> None:
-    # The first layer of an inverted residual works on the maps before.
+    # The first layer of an inverted residual works at the size of the stage before.
     class Inverted(nn.Module):
         def __init__(self, c_in: int, c_out: int, stride: int) -> None:
             super().__init__()

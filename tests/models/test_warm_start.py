@@ -88,7 +88,7 @@ def test_images_held_out_are_not_fitted():
 
 
 def test_a_convolution_that_a_block_can_express_is_fitted():
-    # The convolution is a depthwise one and a pointwise one behind it, multiplied out.
+    # The convolution is the product of a depthwise and a pointwise one.
     conv = nn.Conv2d(16, 24, 3, 2, 1)
     with torch.no_grad():
         conv.weight.copy_(torch.randn(24, 16, 1, 1) * torch.randn(1, 16, 3, 3))

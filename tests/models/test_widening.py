@@ -142,7 +142,7 @@ def test_inner_layers_of_the_same_width_are_kept() -> None:
 
 
 def test_a_gate_of_another_feature_map_is_kept() -> None:
-    # It scales the wide map, and passes as many channels as come in.
+    # It scales the expanded feature map and keeps its number of channels.
     class Wide(nn.Module):
         def __init__(self) -> None:
             super().__init__()

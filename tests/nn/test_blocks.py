@@ -116,7 +116,7 @@ def test_what_a_styled_block_computes(style, by_hand):
 
 
 @pytest.mark.parametrize(
-    ("block", "parts_wanted", "biases"),
+    ("block", "part_names", "biases"),
     [
         ("DW+PW", ["layer0", "layer0_bn", "layer1"], {"layer0_bn.bias", "layer1.bias"}),
         # The shuffle at the end writes nothing: the last layer is the one before it.
@@ -129,11 +129,11 @@ def test_what_a_styled_block_computes(style, by_hand):
     ],
 )
 def test_a_block_in_place_of_a_convolution_has_no_norm_or_activation_at_its_end(
-    block, parts_wanted, biases
+    block, part_names, biases
 ):
     style = Style(activation=None, bias=True, batch_norm_where="between", bias_where="last")
     module = build(block, 16, style=style)
-    assert list(parts(module)) == parts_wanted
+    assert list(parts(module)) == part_names
     assert {name for name in module.state_dict() if name.endswith("bias")} == biases
     beside = build("DW+PW", 16, 32, style=replace(style, shortcut="projection"))
     assert list(parts(beside)) == ["layer0", "layer0_bn", "layer1", "shortcut"]

@@ -188,7 +188,7 @@ def test_a_network_without_weights_raises(tmp_path: Path) -> None:
 
 
 def rewritten(file: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]) -> None:
-    """Write the file anew with its description and its tensors changed."""
+    """Rewrite the file with its description and its tensors changed."""
     with safe_open(file, "pt") as opened:
         about = json.loads(opened.metadata()["ifspace"])
         tensors = {key: opened.get_tensor(key).clone() for key in opened.keys()}  # noqa: SIM118

@@ -105,10 +105,10 @@ def test_a_page_without_a_catalogue_is_an_error(run: Run, tmp_path: Path) -> Non
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
     readme = tmp_path / "README.md"
     readme.write_text(TEXT)
-    run("report", tmp_path, "--html", tmp_path / "a.html", "--readme", readme, "--quiet").refused(
-        "a page needs a catalogue"
-    )
-    assert readme.read_text() == TEXT, "nothing is written when something is refused"
+    run(
+        "report", tmp_path, "--html", tmp_path / "a.html", "--readme", readme, "--quiet"
+    ).fails_with("a page needs a catalogue")
+    assert readme.read_text() == TEXT, "nothing is written after an error"
 
 
 @pytest.mark.parametrize(
@@ -128,27 +128,27 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(folder)
     before = sorted(folder.rglob("*"))
-    run("report", *arguments, "--quiet").refused(*words)
+    run("report", *arguments, "--quiet").fails_with(*words)
     assert sorted(folder.rglob("*")) == before
 
 
 def test_foreign_files_and_other_versions_are_one_line(run: Run, tmp_path: Path) -> None:
     folder = results_folder(tmp_path / "a")
     (folder / "stages-bench.csv").write_text("a,b\n1,2\n")
-    run("report", folder).refused("stages-bench.csv", "no column table", "benchmarks.stages")
+    run("report", folder).fails_with("stages-bench.csv", "no column table", "benchmarks.stages")
     folder = results_folder(tmp_path / "b")
     (folder / "bench" / "blocks-cpu-test.json").write_text('{"version": 7}')
-    run("report", folder).refused("blocks-cpu-test.json", "version 7, not 1", "ifspace bench")
+    run("report", folder).fails_with("blocks-cpu-test.json", "version 7, not 1", "ifspace bench")
     folder = results_folder(tmp_path / "c")
     (folder / "catalogue-16.parquet").write_bytes(b"PAR1")
-    run("report", folder).refused("catalogue-16.parquet", "no Parquet file")
+    run("report", folder).fails_with("catalogue-16.parquet", "no Parquet file")
 
 
 def test_a_missing_package_is_named_with_its_extra(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "find_spec", lambda name: None if name == "vl_convert" else 1)
-    run("report", folder, "--html", tmp_path / "a.html").refused(
+    run("report", folder, "--html", tmp_path / "a.html").fails_with(
         "vl_convert is not installed", "ifspace[report]"
     )
     assert run("report", folder, "--only", "funnel").status == 0

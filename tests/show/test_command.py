@@ -131,7 +131,7 @@ def test_wide_blocks_are_drawn_with_shared_columns(run: Callable) -> None:
     ],
 )
 def test_wrong_input_is_one_line(run: Callable, arguments: list[object], words: list[str]) -> None:
-    run("show", *arguments).refused(*words)
+    run("show", *arguments).fails_with(*words)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_nothing_is_wider_than_the_terminal(
         monkeypatch.setattr(module, "terminal_width", lambda: 80)
     text = run("show", block, "-C", channels, "-F", out).out
     assert max(map(len, text.splitlines())) <= 80
-    # What does not fit beside the costs stands below them, whole.
+    # A text that does not fit beside the costs follows below them.
     assert "layer" in text.partition("in symbols")[0].rpartition("\n")[2]
     assert "≤ min(C, w_1·w_3·w_4)" in text
 

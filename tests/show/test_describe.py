@@ -66,7 +66,7 @@ def test_a_block_that_falls_short_says_so() -> None:
 
 
 def test_another_width_at_the_end_does_not_excuse_a_layer() -> None:
-    # GPW(2) changes the width, so it cannot be taken out at 12 to 24 channels; it can at 12.
+    # GPW(2) changes the width, so it cannot be removed at 12 to 24 channels; it can at 12.
     assert describe("DW+PW+GPW(2)", 12).removable == (2,)
     assert describe("DW+PW+GPW(2)", 12, 24).removable == (2,)
 

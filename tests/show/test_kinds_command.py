@@ -63,5 +63,5 @@ def test_the_answer_can_go_to_a_file(run: Callable, tmp_path: Path) -> None:
     path = tmp_path / "kinds.tex"
     assert run("kinds", "--out", path, "--quiet").out == ""
     assert path.read_text() == run("kinds", "--format", "latex").out
-    run("kinds", "--out", tmp_path / "kinds.parquet").refused("allowed: .json, .csv, .md, .tex")
-    run("kinds", "--out", tmp_path / "no" / "kinds.csv").refused("cannot be written")
+    run("kinds", "--out", tmp_path / "kinds.parquet").fails_with("allowed: .json, .csv, .md, .tex")
+    run("kinds", "--out", tmp_path / "no" / "kinds.csv").fails_with("cannot be written")

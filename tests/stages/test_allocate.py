@@ -93,7 +93,7 @@ def start(draw: random.Random) -> Layout:
 
 
 def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
-    """Latencies of whatever may be in play, now and then less one."""
+    """Draw latencies of every possible case, sometimes without one of them."""
     cases = {}
     for place, choices in enumerate(problem.block_choices):
         stage = problem.start.stages[place]
@@ -121,7 +121,7 @@ def bounds(draw: random.Random, rows: list[brute_stages.Row], names: list[str]) 
 
 
 def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_stages.Row]]]:
-    """Problems of every sort with all their layouts, few enough to go through."""
+    """Draw problems with all their layouts, few enough to enumerate."""
     draw = random.Random(seed)
     while count:
         begun = start(draw)
@@ -461,10 +461,10 @@ def test_open_blocks_get_their_cheapest_groups(unit: BlockChoice) -> None:
         place = 0 if width < 16 else 1
         if entry not in (*sized.entries[place], width):
             continue
-        block_found = sized.at(unit, entry, width, place, opens=False)
+        sized_block = sized.at(unit, entry, width, place, opens=False)
         block = cheapest(unit, entry, width)
-        assert block_found == (None if block is None else block.at(entry, width, unit.bottleneck))
-        legal += block_found is not None
+        assert sized_block == (None if block is None else block.at(entry, width, unit.bottleneck))
+        legal += sized_block is not None
     assert legal > 5
     assert any("13 channels is not legal" in why for why in sized.left_out)
 

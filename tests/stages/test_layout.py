@@ -288,7 +288,7 @@ def test_widths_inside_a_block_survive_json(inner: tuple[int, int]) -> None:
 
 
 def test_interior_widths_equal_to_the_default_survive_json() -> None:
-    # The second copy of 12 -> 24 would be 24 wide inside if nothing were said.
+    # By default the second copy of 12 -> 24 would have an inner width of 24.
     unit = Block.parse("(PW+PW)x2").at(12, 24, widths=(12,))
     layout = Layout((Stage(8, unit, unit.block.at(24)),), StemAndHead())
     assert through_text(layout) == layout

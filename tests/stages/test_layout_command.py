@@ -1,4 +1,4 @@
-"""`ifspace layout`: its answer, the organizer beside it, its options and its errors."""
+"""`ifspace layout`: its answer, the comparison with the organizer, its options and its errors."""
 
 import csv
 import io
@@ -235,7 +235,7 @@ def test_a_case_that_is_missing_leaves_its_block_out(
     for n, stage in ((0, 1), (1, 2), (2, 2)):
         lines = [row for place, row in enumerate(ROWS) if place != n]
         short = ("--latency", table(HEAD, *lines), "--latency-budget-ms", 6)
-        run(*SMALL, *short).refused(f"stage {stage} has no block left: got no latency for CONV")
+        run(*SMALL, *short).fails_with(f"stage {stage} has no block left: got no latency for CONV")
 
 
 def test_a_plan_that_is_not_proven_says_its_gap(
@@ -321,7 +321,7 @@ def test_a_missing_solver_is_one_line_that_names_the_extra(
         if name.partition(".")[0] == "ortools" or name.startswith("ifspace.cpsat"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ortools", None)  # type: ignore[arg-type]
-    run(*VGG).refused("OR-Tools is not installed", "ifspace[solver]", "`ifspace organize`")
+    run(*VGG).fails_with("OR-Tools is not installed", "ifspace[solver]", "`ifspace organize`")
 
 
 def test_half_a_millisecond_is_exact() -> None:
@@ -340,7 +340,7 @@ def test_the_organizer_says_how_it_compares(run: Callable, snapshot: Any) -> Non
 
 def test_a_layout_without_a_start_has_no_comparison(run: Callable, snapshot: Any) -> None:
     assert run("layout", "--stages", "8,4", "--params", "200k", "--quiet").out == snapshot
-    run("layout", "--stages", "8,4").refused("no budget: got none of --params", "--depths")
+    run("layout", "--stages", "8,4").fails_with("no budget: got none of --params", "--depths")
 
 
 def test_without_a_budget_those_of_the_start_are_kept(run: Callable) -> None:
@@ -451,7 +451,7 @@ BUDGET = ("--params", "10k")
     ],
 )
 def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[str]) -> None:
-    run(*IMAGE_STAGES, *more).refused(*words)
+    run(*IMAGE_STAGES, *more).fails_with(*words)
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[
 def test_wrong_stages_are_an_error(
     run: Callable, arguments: list[object], words: list[str]
 ) -> None:
-    run("layout", *arguments, *BUDGET, "--quiet").refused(*words)
+    run("layout", *arguments, *BUDGET, "--quiet").fails_with(*words)
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_malformed_tables_are_an_error(
     path = tmp_path / "times.csv"
     path.write_text("\n".join(lines), "utf-8")
     arguments = ("--latency", path, "--latency-budget-ms", 6)
-    run(*IMAGE_STAGES, *arguments).refused("malformed --latency table times.csv", *words)
+    run(*IMAGE_STAGES, *arguments).fails_with("malformed --latency table times.csv", *words)
 
 
 def test_a_path_that_is_not_a_file_is_an_error(run: Callable, tmp_path: Path) -> None:
@@ -498,19 +498,19 @@ def test_a_path_that_is_not_a_file_is_an_error(run: Callable, tmp_path: Path) ->
         (tmp_path / "none.csv", "no --latency table there"),
         (tmp_path, "Is a directory"),
     ):
-        run(*IMAGE_STAGES, "--latency", path, "--latency-budget-ms", 6).refused(word)
+        run(*IMAGE_STAGES, "--latency", path, "--latency-budget-ms", 6).fails_with(word)
 
 
 def test_a_table_without_a_budget_is_an_error(run: Callable, tmp_path: Path) -> None:
     path = tmp_path / "times.csv"
     path.write_text(f"{HEAD}\n{ROW}\n", "utf-8")
-    run(*IMAGE_STAGES, *BUDGET, "--latency", path).refused(
+    run(*IMAGE_STAGES, *BUDGET, "--latency", path).fails_with(
         "latency table and budget go together: got a table without"
     )
-    run(*IMAGE_STAGES, "--latency", path).refused("latency table and budget go together")
+    run(*IMAGE_STAGES, "--latency", path).fails_with("latency table and budget go together")
     # The table lacks the block that would follow the first.
     arguments = ("--latency", path, "--latency-budget-ms", 6)
-    run(*IMAGE_STAGES, *arguments).refused(
+    run(*IMAGE_STAGES, *arguments).fails_with(
         "stage 1 has no block left: got no latency for CONV from 8 to 8"
     )
 

@@ -198,7 +198,7 @@ def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(
 def test_wrong_options_are_an_error_of_one_line(
     run: Callable, options: str, words: list[str]
 ) -> None:
-    run("organize", *options.split()).refused(*words)
+    run("organize", *options.split()).fails_with(*words)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19", "mobilenet", "resnet50"])
@@ -209,7 +209,7 @@ def test_nothing_is_wider_than_a_terminal(
     monkeypatch.setattr("ifspace.table.terminal_width", lambda: 80)
     out = run("organize", "--network", name, "--input", side, "--alpha", "1,2,3,5,10").out
     assert widest(out) <= 80
-    # All columns stand side by side.
+    # All columns are printed side by side.
     assert out.count("depths") == 1
 
 

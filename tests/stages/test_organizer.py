@@ -137,7 +137,7 @@ def test_random_stages_by_the_formula() -> None:
 
 @dataclass(frozen=True)
 class Table:
-    """A stage with gains as told: `gains[k]` that of the unit behind k others."""
+    """A stage with the gains passed in: `gains[k]` is that of the unit after k others."""
 
     gains: tuple[float, ...]
     depth: int

@@ -149,7 +149,7 @@ def test_a_path_that_cannot_be_written_is_an_error_before_the_search(
     words: list[str],
 ) -> None:
     (tmp_path / "dir.safetensors").mkdir()
-    run(*command, "--save", tmp_path / name).refused(*words)
+    run(*command, "--save", tmp_path / name).fails_with(*words)
     assert [path.name for path in tmp_path.iterdir()] == ["dir.safetensors"]
 
 
@@ -173,8 +173,8 @@ def test_neither_file_is_written_where_the_other_cannot_be(
 ) -> None:
     (tmp_path / "dir.json").mkdir()
     for also in ([], ["--save", tmp_path / "net.safetensors"]):
-        run(*command, *also, "--out", tmp_path / name).refused(*words)
-    run(*command, "--out", tmp_path / "x.json", "--save", tmp_path / "x.pt").refused("got x.pt")
+        run(*command, *also, "--out", tmp_path / name).fails_with(*words)
+    run(*command, "--out", tmp_path / "x.json", "--save", tmp_path / "x.pt").fails_with("got x.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["dir.json"]
 
 
@@ -207,7 +207,7 @@ def test_a_missing_package_is_named_with_its_install(
         "ifspace.cli.requirements.find_spec", lambda name: None if name in absent else find(name)
     )
     file = tmp_path / "net.safetensors"
-    run(*command, "--save", file).refused(f"{packages} installed", "install ifspace[torch]")
+    run(*command, "--save", file).fails_with(f"{packages} installed", "install ifspace[torch]")
     assert not file.exists()
     assert run(*command).status == 0
 

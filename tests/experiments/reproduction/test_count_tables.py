@@ -154,7 +154,7 @@ def test_a_layout_counts_what_the_module_has(network, data, depths, block):
         plain = build_network(layout, device="meta")
         bare = decompose(plain, image, Blocks(block), style="plain").model
         outside = replace(reading, inside=False)
-        # A plain block has no batch norm at all; the network's own stands behind it.
+        # A plain block has no batch norm; the one of the network follows it.
         assert count(layout, parsed, outside)[0] == params(bare)
 
 

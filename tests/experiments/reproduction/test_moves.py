@@ -1,4 +1,4 @@
-"""Fields, gains and trajectories beside the papers', and the files that the report reads."""
+"""Fields, gains and trajectories against the papers, and the files that the report reads."""
 
 import csv
 from dataclasses import replace

@@ -230,7 +230,7 @@ def test_the_resolution_is_twice_the_standard_error() -> None:
     ],
 )
 def test_bad_input_is_one_line(run: Callable, arguments: list[str], words: list[str]) -> None:
-    run("train-check", *arguments).refused(*words)
+    run("train-check", *arguments).fails_with(*words)
 
 
 def test_without_torch_the_extra_is_named(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_without_torch_the_extra_is_named(run: Callable, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "ifspace.cli.requirements.find_spec", lambda name: None if name == "torch" else real(name)
     )
-    run("train-check").refused("torch is not installed", "install ifspace[torch,solver,train]")
+    run("train-check").fails_with("torch is not installed", "install ifspace[torch,solver,train]")
 
 
 def test_the_defaults_are_those_of_the_library() -> None:

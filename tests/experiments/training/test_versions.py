@@ -79,7 +79,7 @@ def test_every_3x3_convolution_but_the_first_becomes_the_block() -> None:
     ]
     inner = [str(module.sized.block) for module in blocks if str(module.sized.block) != "CONV"]
     assert inner == ["DW+RPW(2,1/2)"] * 7
-    # Half of the channels, and 9 weights a channel: RPW C F / 2, DW 9 C; behind both batch norm.
+    # Half of the channels, and 9 weights a channel: RPW C F / 2, DW 9 C; batch norm after both.
     widths = [64, 64, 128, 128, 256, 256, 512, 512]
     expected = 9 * 3 * 64 + 2 * 64 + 512 * 10 + 10
     expected += sum(9 * c + c * f // 2 + 2 * (c + f) for c, f in pairwise(widths))
