@@ -1,4 +1,4 @@
-"""Every layout of a problem by going through all widths: the witness of the solvers."""
+"""Every layout of a problem by enumerating all widths: the witness of the solvers."""
 
 from collections.abc import Iterator
 from math import log, prod

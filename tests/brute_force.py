@@ -164,12 +164,12 @@ class Problem:
         return side >= self.side and seen >= self.c
 
     def irreducible(self, chain: list[Layer], most: int | None = None) -> bool:
-        """No layers, one to `most` or all of those that may go, can be left out."""
-        movable = [index for index, layer in enumerate(chain) if layer.keeps_width]
+        """Check that no set of 1 to `most` removable layers, nor all of them, can be left out."""
+        removable = [index for index, layer in enumerate(chain) if layer.keeps_width]
         return not any(
-            self.reaches([layer for index, layer in enumerate(chain) if index not in gone])
-            for count in range(1, 1 + (most or len(movable)))
-            for gone in combinations(movable, count)
+            self.reaches([layer for index, layer in enumerate(chain) if index not in removed])
+            for count in range(1, 1 + (most or len(removable)))
+            for removed in combinations(removable, count)
         )
 
     def survives_the_walk(self, chain: list[Layer]) -> bool:
@@ -196,7 +196,7 @@ class Problem:
         )
 
     def key(self, choice: tuple[Option, ...]) -> tuple[int, ...]:
-        """What is minimised, then what breaks ties, up to canonical order."""
+        """The objective, then the tie-breakers, up to canonical order."""
         params, macs, activations = self.price(choice)
         objective = {"params": params, "macs": macs, "activations": activations}[self.s.objective]
         return objective, macs, activations, params
@@ -277,7 +277,7 @@ def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
 
 
 def is_small(setting: Any, most: int) -> bool:
-    """Whether the brute force looks at no more choices than that, those of `same_as` apart."""
+    """Return whether brute force enumerates at most so many choices, without those of `same_as`."""
     count = 0
     for kinds in compositions(setting):
         count += prod(map(len, Problem(setting).options(kinds) or [()]))
@@ -287,7 +287,7 @@ def is_small(setting: Any, most: int) -> bool:
 
 
 def assert_same_designs(survivors: Iterable[Any], setting: Any) -> int:
-    """The designs, their order, their blocks and all their numbers; returns how many they are."""
+    """Check the designs, their order, blocks and numbers; return the number of designs."""
     expected = designs(setting)
     got = {
         design.composition: Row(

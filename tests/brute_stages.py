@@ -23,7 +23,7 @@ SAME = 1e-8
 
 
 class Row(NamedTuple):
-    """A layout, what it gains and has; depths count the layers of the stem that count."""
+    """A layout with its gain and costs; depths include the layers of the stem that count."""
 
     gain: float
     params: int
@@ -128,7 +128,7 @@ def gains(blocks: list[Chain], side: int, alpha: float) -> list[float]:
 
 
 class Stages:
-    """The stages of a problem: what each may be, entered from a width."""
+    """The possible stages of a problem for each input width."""
 
     def __init__(self, problem: Any, groups: Groups | None = None) -> None:
         self.problem, self.groups = problem, groups

@@ -1,4 +1,4 @@
-"""Where the tests of the kernels run: `IFSPACE_TEST_DEVICE=cuda` puts them on the card."""
+"""The device of the kernel tests: `IFSPACE_TEST_DEVICE=cuda` runs them on the GPU."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Cases of the fused DW + RPW block, and how near to float64 its results must be."""
+"""Cases of the fused DW + RPW block, and the check of its results against float64."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Case:
         return FusedSpec(windows, self.stride, *self.activations)
 
     def tensors(self, device, dtype=torch.float32, layout=torch.contiguous_format):
-        """The seven tensors, and a gradient by y."""
+        """The seven tensors, and a gradient of the loss by y."""
         images, height, width = self.shape
         shapes = {
             "x": (images, self.c_in, height, width),
@@ -82,7 +82,7 @@ def results(tensors, grad, spec, dtype):
 
 
 def perturbed(tensors, eps: float, seed: int):
-    """The tensors with every number changed by one rounding, up or down, in float64."""
+    """The tensors in float64 with every number moved by one rounding step, up or down."""
     random = torch.Generator().manual_seed(seed)
 
     def perturb(tensor):

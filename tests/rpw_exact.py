@@ -17,7 +17,7 @@ def channels_of(windows: Windows) -> Tensor:
 
 
 def exact(kernel: str, windows: Windows, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-    """The right results of a kernel for its tensors, in float64 on the CPU."""
+    """The exact results of a kernel for its tensors, in float64 on the CPU."""
     detached = [None if tensor is None else tensor.detach() for tensor in tensors]
     return composed(kernel, windows, detached, torch.float64)
 

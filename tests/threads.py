@@ -1,4 +1,4 @@
-"""What tests of small modules share."""
+"""A fixture for tests of small modules."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """On feature maps of a few pixels a second thread costs more time than it saves."""
+    """Run torch on one thread: on feature maps of a few pixels a second one costs time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

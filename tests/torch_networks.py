@@ -1,4 +1,4 @@
-"""The papers' networks in plain torch, written out: a second count of parameters and MACs.
+"""The networks of the papers in plain torch: an independent count of parameters and MACs.
 
 Nothing here is taken from the library: widths, strides and paddings are those of the published
 implementations, depths are the only argument.
@@ -34,7 +34,7 @@ def vgg(depths: Sequence[int], side: int, classes: int, hidden: Sequence[int] = 
 
 
 class Bottleneck(nn.Module):
-    """ResNet's unit, the stride on its 3 x 3 convolution."""
+    """The bottleneck of ResNet with the stride in its 3 x 3 convolution."""
 
     def __init__(self, inputs: int, width: int, stride: int, projects: bool) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def mobilenet(depths: Sequence[int], side: int, classes: int) -> nn.Module:
 
 
 def plain(widths: Sequence[int], side: int, classes: int) -> nn.Module:
-    """A convolution to each width, pooled between."""
+    """A convolution to each width, with max-pooling between them."""
     layers: list[nn.Module] = []
     width = 3
     for out in widths:
@@ -108,7 +108,7 @@ def params(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, side: int) -> int:
-    """Multiply-accumulates of one image, by hooks on a run of shapes without numbers."""
+    """Count the multiply-accumulates of one image with hooks on the meta device."""
     total = 0
 
     def hook(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Reports: fields and gains against plans and papers, what adds nothing, and progress."""
+"""Reports: fields and gains against layouts and papers, layers that add nothing, and progress."""
 
 from collections import OrderedDict
 from math import inf

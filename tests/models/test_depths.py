@@ -105,7 +105,7 @@ def test_gains_by_hand() -> None:
 
 
 class Twice(nn.Module):
-    """A convolution that is called two times, and others once."""
+    """A convolution that is called twice, and others that are called once."""
 
     def __init__(self) -> None:
         super().__init__()

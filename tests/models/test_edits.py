@@ -1,4 +1,4 @@
-"""The record of a network: what was done to it, which can be done again to another."""
+"""The record of a network: its edits, which can be repeated on another network."""
 
 import copy
 import json

@@ -35,7 +35,7 @@ def small_vgg() -> Case:
 def sequence_of(
     block: type[BasicBlock | Bottleneck], widths: list[int], depth: int
 ) -> nn.Sequential:
-    """A stage of ResNet for every width but the first, of torchvision's units."""
+    """A stage of torchvision's residual blocks for every width but the first."""
     stages = []
     for before, width in pairwise(widths):
         inner, stride = width // block.expansion, 2 if stages else 1
@@ -219,7 +219,7 @@ def test_rolling_windows_are_those_of_the_module() -> None:
 
 
 def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]:
-    """How many pixels of the image, high and wide, the central output depends on."""
+    """Return the height and width in pixels of the image that the central output depends on."""
     net = net.double().eval()
     for parameter in net.parameters():
         nn.init.uniform_(parameter, 0.5, 1)

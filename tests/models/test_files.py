@@ -228,7 +228,7 @@ def test_programs_take_any_number_of_images(tmp_path):
 
 
 class OneImage(nn.Module):
-    """Looks at the number of images: torch can write it down for that number alone."""
+    """Its forward() depends on the batch size, so torch.export fixes that size."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([image * 2 for image in x])

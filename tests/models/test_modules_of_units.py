@@ -96,7 +96,7 @@ def test_one_object_at_two_indices_belongs_to_both() -> None:
 
 
 class NormAct(nn.BatchNorm2d):
-    """A norm that activates as well, as timm has it."""
+    """A norm with an activation of its own, as in timm."""
 
     def __init__(self) -> None:
         super().__init__(4)

@@ -53,7 +53,7 @@ def test_blocks_meet_the_rest_of_the_budget(run: Callable, snapshot: Any) -> Non
 
 
 def organize_small(run: Callable) -> list[int]:
-    """Return the depths of the network in the file where the organizer ends."""
+    """Return the depths at which the organizer ends for the network in the file."""
     depths: list[int] = run(*OWN, *JSON).json["after"]["depths"]
     return depths
 

@@ -1,4 +1,4 @@
-"""`ifspace optimize` on the stages of a network: contract, states, budgets, what was published."""
+"""`ifspace optimize` on stages: JSON contract, states, budgets and published states."""
 
 from collections.abc import Callable
 from pathlib import Path

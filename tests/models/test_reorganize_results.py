@@ -1,4 +1,4 @@
-"""What a reorganized network is: what it keeps, and what can be done with it."""
+"""Reorganized networks: what they keep, training, export and further edits."""
 
 import copy
 import io

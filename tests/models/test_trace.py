@@ -267,7 +267,7 @@ def test_a_compiled_module_is_traced_like_the_original() -> None:
 
 
 class Sorted(Two):
-    """Places look at each other without weights; the second time they know it all already."""
+    """Sort, cumulative sum, softmax and matmul: through them every pixel sees all others."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x).sort(2)[0].cumsum(3).softmax(3)
@@ -340,7 +340,7 @@ def test_a_view_sees_later_in_place_sums() -> None:
 
 
 class Chosen(nn.Module):
-    """Channels in an order that a buffer holds, and one that is worked out on every call."""
+    """Channels permuted by a buffer, and by indices computed in each call."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,12 +18,12 @@ NOTE = "branches are not seen, layers are taken to follow one another: "
 
 
 def through_numpy(x: Tensor) -> Tensor:
-    """What no tracer follows."""
+    """Pass through NumPy, which no tracer follows."""
     return torch.from_numpy(x.detach().numpy())
 
 
 class Clipped(torch.autograd.Function):
-    """A function of its own, which leaves torch."""
+    """A torch.autograd.Function that leaves torch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class OwnFunction(Two):
 
 
 class Leaves(nn.Module):
-    """Pools, reads and mixes in numbers of NumPy."""
+    """Passes through NumPy, then pools and slices; one linear layer runs twice."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ KNOWN = {
 
 
 def without_values(entry: Entry) -> nn.Module:
-    """The network on the meta device in evaluation, a copy where the zoo has a real one."""
+    """Return the network on the meta device in evaluation mode; copy one that has weights."""
     if entry.model in NOT_ON_META:
         return copy.deepcopy(build(entry)).to("meta").eval()
     return on_meta(entry).eval()
@@ -85,7 +85,7 @@ class Run:
 
 
 def held(report: Report) -> Counter[str]:
-    """The layers of stages, gates and head, by name."""
+    """Count the layers of stages, gates and head by name."""
     layers = [entry.layer for entry in report.layers if entry.layer.kind != "SH"]
     return Counter(layer.name for layer in (*layers, *report.gates, *report.head))
 

@@ -34,7 +34,7 @@ def names(model: nn.Module, image: tuple[int, ...]) -> list[str]:
 
 
 class Block(nn.Module):
-    """A residual block on a width."""
+    """A residual block of one width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ def stages(model: nn.Module, image: tuple[int, ...] = IMAGE) -> tuple[TracedStag
 
 
 def rows(model: nn.Module, image: tuple[int, ...] = IMAGE) -> list[Row]:
-    """Of every stage the side, the channels that enter, and its units."""
+    """Return the side, the input channels and the units of every stage."""
     return [
         (stage.side, stage.channels, [unit.name for unit in stage.units])
         for stage in stages(model, image)
