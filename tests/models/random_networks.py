@@ -32,14 +32,14 @@ class Drawn(nn.Module):
     def _step(self) -> Step:
         last = len(self.widths) - 1
         width, draw = self.widths[last], self.draw
-        ways = [self._any_conv, self._any_conv, self._grown, self._moved, self._pooled]
+        choices = [self._any_conv, self._any_conv, self._grown, self._moved, self._pooled]
         same = [place for place in range(last) if self.widths[place] == width]
         if same:
             other = draw.choice(same)
-            ways += [lambda at: self._wrote(width, lambda _, maps: maps[at] + maps[other])] * 2
+            choices += [lambda at: self._wrote(width, lambda _, maps: maps[at] + maps[other])] * 2
         if width > 12:
             return self._conv(last, 6)
-        return draw.choice(ways)(last)
+        return draw.choice(choices)(last)
 
     def _wrote(self, width: int, step: Step) -> Step:
         self.widths.append(width)
@@ -80,7 +80,7 @@ class Drawn(nn.Module):
         if not sizes:
             return self._pooled(place)
         groups = self.draw.choice(sizes)
-        ways: list[Callable[[Tensor], Tensor]] = [
+        moves: list[Callable[[Tensor], Tensor]] = [
             lambda x: F.channel_shuffle(x, groups),
             lambda x: x.view(x.shape[0], groups, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape),
             lambda x: (
@@ -89,5 +89,5 @@ class Drawn(nn.Module):
             lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
             lambda x: torch.cat([x[:, 1:], x[:, :1]], 1),
         ]
-        move = self.draw.choice(ways)
+        move = self.draw.choice(moves)
         return self._wrote(width, lambda _, maps: move(maps[place]))

@@ -65,8 +65,8 @@ def test_residual_units_of_two_layers_see_as_far_as_both() -> None:
 
 
 def test_table_1_of_the_information_field() -> None:
-    row = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
-    report = analyze(row, (128, 8, 8))
+    model = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
+    report = analyze(model, (128, 8, 8))
     assert [entry.field.volume for entry in report.layers] == [1152, 3200, 6272]
     assert [entry.gain for entry in report.layers] == [
         None,
@@ -182,11 +182,11 @@ def test_a_shuffle_is_listed_and_has_no_gain() -> None:
 
 
 def test_outputs_that_see_past_the_image() -> None:
-    row = nn.Sequential(*(conv(3, 3) for _ in range(4)))
-    report = analyze(row, (3, 7, 5))
+    model = nn.Sequential(*(conv(3, 3) for _ in range(4)))
+    report = analyze(model, (3, 7, 5))
     assert [entry.receptive for entry in report.layers] == [(n, n) for n in (3, 5, 7, 9)]
     assert [entry.past_image for entry in report.layers] == [False, False, True, True]
-    assert [entry.past_image for entry in analyze(row, (3, 7, 7)).layers] == [False] * 3 + [True]
+    assert [entry.past_image for entry in analyze(model, (3, 7, 7)).layers] == [False] * 3 + [True]
 
 
 def test_a_stage_is_full_before_it_is_saturated() -> None:

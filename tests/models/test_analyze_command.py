@@ -299,24 +299,26 @@ def test_pointwise_layers_that_add_nothing_are_counted_alone() -> None:
 
 
 def test_findings_compare_receptive_fields_with_the_image() -> None:
-    row = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1))
-    assert findings_of(row, 5)["past the image"] == (
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1))
+    assert findings_of(model, 5)["past the image"] == (
         "no output sees more than the 5×5 pixels of the image"
     )
-    assert findings_of(row, 4)["past the image"] == "from 1 on outputs see more than its 4×4 pixels"
-    assert findings_of(row, 4)["receptive field"] == "up to 5×5 pixels of the image"
-    assert findings_of(row, 5)["saturated"] == "no stage"
-    assert findings_of(row, 3)["saturated"] == (
+    assert (
+        findings_of(model, 4)["past the image"] == "from 1 on outputs see more than its 4×4 pixels"
+    )
+    assert findings_of(model, 4)["receptive field"] == "up to 5×5 pixels of the image"
+    assert findings_of(model, 5)["saturated"] == "no stage"
+    assert findings_of(model, 3)["saturated"] == (
         "stage 1: the last unit sees no more than the one before"
     )
 
 
 def test_shared_weights_are_not_counted_by_module() -> None:
     norm = nn.BatchNorm2d(8)
-    row = nn.Sequential(nn.Conv2d(8, 8, 1), norm, nn.Conv2d(8, 8, 3), nn.PReLU(), nn.PReLU())
-    row[4].weight = row[3].weight
-    report = m.analyze(row, (8, 5, 5))
-    assert other_params(row, report) == OtherParams()
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), norm, nn.Conv2d(8, 8, 3), nn.PReLU(), nn.PReLU())
+    model[4].weight = model[3].weight
+    report = m.analyze(model, (8, 5, 5))
+    assert other_params(model, report) == OtherParams()
     assert dict(findings(report, OtherParams()))["other"] == "17 parameters outside the layers"
 
 

@@ -135,9 +135,9 @@ def test_a_layer_that_runs_twice_in_succession_is_kept() -> None:
 
 def test_layers_without_padding_are_kept() -> None:
     # Without padding a layer loses two pixels: no unit can be removed or appended.
-    row = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
+    layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]
     more = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
-    first, second = layout_of(nn.Sequential(*row, *more), (3, 24, 24)).stages
+    first, second = layout_of(nn.Sequential(*layers, *more), (3, 24, 24)).stages
     assert (first.stage.removable, first.stage.copy) == ([], None)
     assert second.stage.removable == [1, 2]
     assert second.next_gain(3) == replace(second, depth=4).last_gain(3)

@@ -238,11 +238,11 @@ def test_moves_one_after_another(seed: int) -> None:
     check(drawn(seed, 2 + seed % 4))
 
 
-@pytest.mark.parametrize("way", ["shuffle", "shuffle by view", "shuffle by rearranging"])
-def test_a_shuffle_is_a_layer_however_it_is_written(way: str) -> None:
-    (shuffle, layer) = trace(Moves([way]), IMAGE).layers
+@pytest.mark.parametrize("move", ["shuffle", "shuffle by view", "shuffle by rearranging"])
+def test_a_shuffle_is_a_layer_however_it_is_written(move: str) -> None:
+    (shuffle, layer) = trace(Moves([move]), IMAGE).layers
     assert (shuffle.kind, shuffle.params, shuffle.macs) == ("SH", 0, 0)
-    assert shuffle.groups == (6 if way == "shuffle by view" else 2)
+    assert shuffle.groups == (6 if move == "shuffle by view" else 2)
     assert (shuffle.c_in, shuffle.c_out, shuffle.size_in) == (12, 12, (24, 16))
     assert layer.name == "last"
 

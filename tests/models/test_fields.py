@@ -169,8 +169,8 @@ def test_a_concatenation_has_the_largest_field_of_its_parts() -> None:
 
 
 def test_a_feature_map_before_the_inputs_is_not_seen() -> None:
-    row = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
-    graph = trace(row, (4, 9, 9))
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
+    graph = trace(model, (4, 9, 9))
     assert (
         Propagation(graph, [2]).fields(1).rows.any()
         == Propagation(graph, [2]).fields(1).pixels.any()
@@ -208,14 +208,14 @@ def test_a_pooled_and_upsampled_feature_map_sees_everything() -> None:
 
 
 def test_rolling_windows_are_those_of_the_module() -> None:
-    row = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(12, 12, 3, padding=1, groups=12),
         RollingPointwiseConv2d(12, 18, groups=3, overlap=Fraction(1, 2)),
         RollingPointwiseConv2d(18, 12, groups=6, overlap=Fraction(1, 3)),
     )
-    report = analyze(row, (12, 7, 7))
+    report = analyze(model, (12, 7, 7))
     assert [entry.layer.kind for entry in report.layers] == ["DW", "RPW", "RPW"]
-    assert of_layers(report) == fields_of(row, 12, (7, 7), [])
+    assert of_layers(report) == fields_of(model, 12, (7, 7), [])
 
 
 def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]:
@@ -258,10 +258,10 @@ def test_receptive_fields_are_those_of_gradients(net: nn.Module, side: tuple[int
 
 
 def test_the_steps_of_outputs_multiply() -> None:
-    row = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(3, 4, 3, (2, 1)), nn.MaxPool2d(3), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 1)
     )
-    fields = receptive_fields(trace(row, (3, 40, 40)))
+    fields = receptive_fields(trace(model, (3, 40, 40)))
     steps = [(1, 1), (2, 1), (6, 3), (3, Fraction(3, 2)), (3, Fraction(3, 2))]
     assert [field.jump for field in fields.values()] == steps
     assert fields[0] == Receptive((Fraction(1), Fraction(1)), (Fraction(1), Fraction(1)))

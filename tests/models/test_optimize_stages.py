@@ -24,8 +24,8 @@ VGG = ("optimize", "vgg16", "--input", "3x32x32")
 def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run(*VGG, *JSON)
     assert (ended.status, ended.err) == (0, "")
-    report, way = ended.json, organize(network("vgg16", 32))
-    for name, layout in (("before", way.start), ("after", way.end)):
+    report, trajectory = ended.json, organize(network("vgg16", 32))
+    for name, layout in (("before", trajectory.start), ("after", trajectory.end)):
         assert {key: report[name][key] for key in ("params", "macs", "depths")} == {
             "params": layout.params,
             "macs": layout.macs,
@@ -33,12 +33,14 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
         }
         assert report[name]["gain"] == pytest.approx(layout.gain())
     moves = [(move["source"], move["target"], move["depths"]) for move in report["moves"]]
-    assert moves == [(move.source, move.target, list(move.depths)) for move in way.moves]
-    assert [move["params"] for move in report["moves"]] == [e.params for e in way.layouts[1:]]
-    assert [move["macs"] for move in report["moves"]] == [e.macs for e in way.layouts[1:]]
+    assert moves == [(move.source, move.target, list(move.depths)) for move in trajectory.moves]
+    assert [move["params"] for move in report["moves"]] == [
+        e.params for e in trajectory.layouts[1:]
+    ]
+    assert [move["macs"] for move in report["moves"]] == [e.macs for e in trajectory.layouts[1:]]
     assert [move["taken"] for move in report["moves"]] == [False] * 4 + [True]
     assert (report["replaced"], report["saved"], report["message"]) == ([], None, None)
-    assert report["ratios"]["params"] == way.end.params / way.start.params
+    assert report["ratios"]["params"] == trajectory.end.params / trajectory.start.params
     assert report["stages"]["sides"] == [32, 16, 8, 4, 2]
 
 

@@ -145,9 +145,9 @@ def test_every_state_can_be_built(model: str, name: str, moves: str) -> None:
 @pytest.mark.parametrize("name", ["flat", "listed", "residual", "our blocks"])
 def test_single_moves_give_the_same_trajectory(name: str) -> None:
     network = m.EditedNetwork.of(NETWORKS[name]().to("meta"))
-    way = m.reorganize(network, IMAGE).plan.trajectory
-    assert len(way.moves) > 1
-    for move in way.moves:
+    trajectory = m.reorganize(network, IMAGE).plan.trajectory
+    assert len(trajectory.moves) > 1
+    for move in trajectory.moves:
         network = m.reorganize(network, IMAGE, moves=1)
         (taken_now,) = network.plan.trajectory.moves
         assert (taken_now.source, taken_now.target) == (move.source, move.target)

@@ -54,7 +54,7 @@ class Indexed(nn.Module):
         (conv(3, 3), "^no unit of the network can move: got 1 stages without one; allowed: units "),
         (nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)), "^a network without convolutions: got 1"),
         (3, "^wrong model: got int"),
-        (Counts(), "^the network's own code does not go with other depths: got the network does n"),
+        (Counts(), "^the network's forward fails at other depths: got the network does n"),
     ],
 )
 def test_networks_that_cannot_be_reorganized_are_an_error(
@@ -77,7 +77,7 @@ def test_networks_that_cannot_be_reorganized_are_an_error(
     ],
 )
 def test_code_that_counts_layers_is_an_error(arguments: dict, message: str) -> None:
-    prefix = r"^the network's own code does not go with other depths: "
+    prefix = r"^the network's forward fails at other depths: "
     with pytest.raises(SettingError, match=prefix + message) as error:
         m.reorganize(Indexed(), IMAGE, m.Budgets(**arguments))
     assert "\n" not in str(error.value)
@@ -187,5 +187,5 @@ def test_nothing_is_printed_beside_the_answer() -> None:
         env={**os.environ, "PYTHONPATH": paths},
     )
     assert done.stderr == ""
-    assert done.stdout.startswith("the network's own code does not go with other depths: ")
+    assert done.stdout.startswith("the network's forward fails at other depths: ")
     assert done.stdout.count("\n") == 1

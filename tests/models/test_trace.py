@@ -172,14 +172,14 @@ def test_windows_do_not_change_the_size() -> None:
 
 
 def test_kernels_strides_and_dilations_are_read() -> None:
-    row = nn.Sequential(
+    model = nn.Sequential(
         nn.Conv2d(4, 8, (3, 5), (2, 1), (1, 4), (1, 2), groups=2, bias=False),
         nn.Conv2d(8, 8, 3, padding="same", groups=8),
         nn.ConvTranspose2d(8, 6, 4, 2, 1, groups=2),
         nn.Conv2d(6, 6, 1, groups=3),
         nn.Conv2d(6, 4, 1),
     )
-    first, second, third, fourth, fifth = trace(row, (4, 9, 8)).layers
+    first, second, third, fourth, fifth = trace(model, (4, 9, 8)).layers
     assert (first.kind, first.kernel, first.stride, first.dilation, first.groups) == (
         "GC",
         (3, 5),
@@ -197,8 +197,8 @@ def test_kernels_strides_and_dilations_are_read() -> None:
 
 
 def test_a_depthwise_layer_keeps_its_width() -> None:
-    row = nn.Sequential(conv(4, 4, groups=4), conv(4, 8, groups=4), conv(8, 4, groups=4))
-    assert [layer.kind for layer in trace(row, (4, 9, 8)).layers] == ["DW", "GC", "GC"]
+    model = nn.Sequential(conv(4, 4, groups=4), conv(4, 8, groups=4), conv(8, 4, groups=4))
+    assert [layer.kind for layer in trace(model, (4, 9, 8)).layers] == ["DW", "GC", "GC"]
 
 
 class InPlace(Two):
@@ -403,5 +403,5 @@ def test_a_part_under_autocast_is_read_inline() -> None:
 
 
 def test_operators_that_keep_a_feature_map_are_counted() -> None:
-    row = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(), nn.SiLU())
-    assert trace(row, IMAGE).passed == {"batch_norm": 1, "silu": 2, "dropout": 1}
+    model = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(), nn.SiLU())
+    assert trace(model, IMAGE).passed == {"batch_norm": 1, "silu": 2, "dropout": 1}

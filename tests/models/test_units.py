@@ -55,9 +55,9 @@ def depthwise(c_in: int, c_out: int, stride: int = 1) -> list[nn.Module]:
 
 
 def test_layers_that_see_everything_are_units_of_their_own() -> None:
-    row = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 8), nn.MaxPool2d(2), conv(8, 8))
-    assert names(row, (3, 8, 8)) == ["0", "2", "4"]
-    first, second, third = units_in(row, (3, 8, 8))
+    model = nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 8), nn.MaxPool2d(2), conv(8, 8))
+    assert names(model, (3, 8, 8)) == ["0", "2", "4"]
+    first, second, third = units_in(model, (3, 8, 8))
     assert (first.nodes, first.inputs, first.output) == ((1,), (0,), 1)
     assert (second.nodes, second.inputs, second.output) == ((2,), (1,), 2)
     # The pooled feature map is an input.
@@ -65,9 +65,9 @@ def test_layers_that_see_everything_are_units_of_their_own() -> None:
 
 
 def test_consecutive_layers_are_a_unit_until_all_channels_are_seen() -> None:
-    row = nn.Sequential(conv(3, 8), *depthwise(8, 8), *depthwise(8, 16, 2), nn.Conv2d(16, 8, 1))
-    assert names(row, (3, 8, 8)) == ["0", "1 … 4", "6 … 9", "11"]
-    assert [len(unit.nodes) for unit in units_in(row, (3, 8, 8))] == [1, 2, 2, 1]
+    model = nn.Sequential(conv(3, 8), *depthwise(8, 8), *depthwise(8, 16, 2), nn.Conv2d(16, 8, 1))
+    assert names(model, (3, 8, 8)) == ["0", "1 … 4", "6 … 9", "11"]
+    assert [len(unit.nodes) for unit in units_in(model, (3, 8, 8))] == [1, 2, 2, 1]
     shuffled = nn.Sequential(
         nn.Conv2d(8, 8, 1, groups=4), nn.ChannelShuffle(4), conv(8, 8, groups=2), conv(8, 8)
     )
@@ -75,12 +75,12 @@ def test_consecutive_layers_are_a_unit_until_all_channels_are_seen() -> None:
 
 
 def test_a_run_ends_at_a_pool() -> None:
-    row = nn.Sequential(conv(8, 8, groups=8), nn.MaxPool2d(2), nn.Conv2d(8, 16, 1))
-    assert names(row, (8, 8, 8)) == ["0", "2"]
-    row = nn.Sequential(conv(8, 8, groups=8), nn.Upsample(scale_factor=2), nn.Conv2d(8, 16, 1))
-    assert names(row, (8, 8, 8)) == ["0", "2"]
-    row = nn.Sequential(conv(8, 8, groups=8), nn.ConvTranspose2d(8, 8, 2, 2))
-    assert names(row, (8, 8, 8)) == ["0", "1"]
+    model = nn.Sequential(conv(8, 8, groups=8), nn.MaxPool2d(2), nn.Conv2d(8, 16, 1))
+    assert names(model, (8, 8, 8)) == ["0", "2"]
+    model = nn.Sequential(conv(8, 8, groups=8), nn.Upsample(scale_factor=2), nn.Conv2d(8, 16, 1))
+    assert names(model, (8, 8, 8)) == ["0", "2"]
+    model = nn.Sequential(conv(8, 8, groups=8), nn.ConvTranspose2d(8, 8, 2, 2))
+    assert names(model, (8, 8, 8)) == ["0", "1"]
 
 
 def test_a_module_that_joins_feature_maps_is_a_unit() -> None:
@@ -268,39 +268,41 @@ def rows(model: nn.Module, image: tuple[int, ...] = IMAGE) -> list[Row]:
 
 
 def test_a_strided_layer_opens_a_stage_and_counts_in_it() -> None:
-    row = nn.Sequential(
+    model = nn.Sequential(
         conv(3, 8), conv(8, 12, stride=2), conv(12, 12), conv(12, 12, stride=(2, 1))
     )
-    assert rows(row) == [((16, 16), 3, ["0"]), ((8, 8), 8, ["1", "2"]), ((4, 8), 12, ["3"])]
-    first, second, _ = stages(row)
+    assert rows(model) == [((16, 16), 3, ["0"]), ((8, 8), 8, ["1", "2"]), ((4, 8), 12, ["3"])]
+    first, second, _ = stages(model)
     assert second.field(second.units[0].output).volume == 9 * 8
     assert second.elements == 64 * 8
     assert (first.inputs, second.inputs) == ((0,), (1,))
 
 
 def test_a_pool_opens_a_stage_on_its_own() -> None:
-    row = nn.Sequential(conv(3, 8), nn.MaxPool2d(2), conv(8, 12), nn.AvgPool2d((4, 2)), conv(12, 4))
-    assert rows(row) == [((16, 16), 3, ["0"]), ((8, 8), 8, ["2"]), ((2, 4), 12, ["4"])]
-    graph = trace(row, IMAGE)
-    for stage in stages(row)[1:]:
+    model = nn.Sequential(
+        conv(3, 8), nn.MaxPool2d(2), conv(8, 12), nn.AvgPool2d((4, 2)), conv(12, 4)
+    )
+    assert rows(model) == [((16, 16), 3, ["0"]), ((8, 8), 8, ["2"]), ((2, 4), 12, ["4"])]
+    graph = trace(model, IMAGE)
+    for stage in stages(model)[1:]:
         (entry,) = stage.inputs
         assert graph.nodes[entry].op is Op.POOL
         assert graph.nodes[entry].size == stage.side
 
 
 def test_a_pool_of_stride_one_does_not() -> None:
-    row = nn.Sequential(conv(3, 8), nn.MaxPool2d(3, 1, 1), conv(8, 8), nn.MaxPool2d(2, 1))
-    (stage,) = stages(row)
+    model = nn.Sequential(conv(3, 8), nn.MaxPool2d(3, 1, 1), conv(8, 8), nn.MaxPool2d(2, 1))
+    (stage,) = stages(model)
     assert stage.field(stage.units[1].output).size == (7, 7)
 
 
 def test_global_pooling_ends_the_stages() -> None:
-    row = nn.Sequential(conv(3, 8), nn.AvgPool2d(16), conv(8, 4, 1))
-    assert rows(row) == [((16, 16), 3, ["0"])]
-    assert [layer.name for layer in trace(row, IMAGE).head] == ["2"]
+    model = nn.Sequential(conv(3, 8), nn.AvgPool2d(16), conv(8, 4, 1))
+    assert rows(model) == [((16, 16), 3, ["0"])]
+    assert [layer.name for layer in trace(model, IMAGE).head] == ["2"]
     # A single pixel that has not seen the whole image is an ordinary feature map.
-    row = nn.Sequential(conv(3, 8), nn.AvgPool2d(15), conv(8, 4, 1))
-    assert rows(row) == [((16, 16), 3, ["0"]), ((1, 1), 8, ["2"])]
+    model = nn.Sequential(conv(3, 8), nn.AvgPool2d(15), conv(8, 4, 1))
+    assert rows(model) == [((16, 16), 3, ["0"]), ((1, 1), 8, ["2"])]
 
 
 def test_a_unit_that_holds_a_stride_opens_the_stage_as_a_whole() -> None:

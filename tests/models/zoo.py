@@ -37,11 +37,11 @@ class Entry:
         return ":" not in self.model
 
 
-def _of(package: str, rows: str) -> list[Entry]:
+def _of(package: str, lines: str) -> list[Entry]:
     """Parse lines of: name, image side, side of the smaller image, parameters."""
     entries = []
-    for row in rows.strip().splitlines():
-        name, side, small, params = row.split()
+    for line in lines.strip().splitlines():
+        name, side, small, params = line.split()
         model = f"{package}:{name}" if package else name
         image, less = ((3, int(pixels), int(pixels)) for pixels in (side, small))
         entries.append(Entry(model, image, less, int(params.replace(",", ""))))
