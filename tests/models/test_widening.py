@@ -201,7 +201,7 @@ def test_only_tensors_of_another_shape_are_replaced() -> None:
 def test_units_that_have_no_other_width_are_an_error(
     unit: nn.Module, channels: int, message: str
 ) -> None:
-    prefix = r"^a unit that no copy can follow: got "
+    prefix = r"^a unit that cannot be repeated: got "
     with pytest.raises(SettingError, match=prefix + message) as error:
         widened({"a": unit}, channels)
     assert "\n" not in str(error.value)
