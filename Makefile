@@ -1,4 +1,4 @@
-# One door for a newcomer: every target does its own set-up.
+# Every target does its own set-up.
 #   make PYTHON=python3.12 VENV=/elsewhere/env enumerate     uses another Python, another place
 PYTHON ?= python3
 VENV ?= .venv

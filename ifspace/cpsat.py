@@ -66,7 +66,7 @@ def solve(model: Any, variables: Sequence[Any], time_limit_s: float | None = Non
     if code == cp_model.MODEL_INVALID:
         raise SettingError.because(
             "numbers too large for the solver",
-            got=model.validate().splitlines()[0],
+            got=(model.validate() or "sums over 2^63").splitlines()[0],
             allowed="sums below 2^63",
             remedy="choose smaller widths, kernels or weights",
         )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
+from ifspace.kinds import KINDS
 
 GRID = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 SIX = ("PW", "GC", "DW", "GPW", "RPW", "SH")
@@ -167,7 +168,7 @@ def random_block(rng: random.Random, channels: int, length: int, kinds=SIX, over
 
     def layer() -> Layer:
         kind = rng.choice(kinds)
-        groups = rng.choice(divisors(channels)) if kind in {"GC", "GPW", "RPW", "SH"} else None
+        groups = rng.choice(divisors(channels)) if KINDS[kind].takes_groups else None
         return Layer(kind, groups, rng.choice(overlaps) if kind == "RPW" else None)
 
     return Block(tuple(layer() for _ in range(length)))
@@ -179,14 +180,14 @@ def blocks(draw, channels: int = 12, max_length: int = 5, kinds=(*SIX, "CONV"), 
 
     def layer() -> Layer:
         kind = draw(st.sampled_from(kinds))
-        grouped = kind in {"GC", "GPW", "RPW", "SH"}
+        grouped = KINDS[kind].takes_groups
         return Layer(
             kind,
             draw(st.sampled_from(divisors(channels))) if grouped else None,
             draw(st.fractions(0, Fraction(99, 100), max_denominator=100))
             if kind == "RPW"
             else None,
-            draw(st.sampled_from([1, 3, 5])) if kind in {"GC", "DW", "CONV"} else None,
+            draw(st.sampled_from([1, 3, 5])) if KINDS[kind].spatial else None,
         )
 
     length = draw(st.integers(1, max_length))

@@ -159,7 +159,7 @@ def command(
         return
     if channels is None and budget is None:
         raise click.UsageError(
-            "Missing option '--channels'; or give --budget to find it, --symbolic to leave it open",
+            "Missing option '--channels', unless --budget finds it or --symbolic leaves it open",
             context,
         )
     check_solver("group counts", ", or ask for --symbolic")

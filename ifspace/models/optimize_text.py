@@ -91,18 +91,22 @@ class OptimizationReport:
         plan = stages if blocks is None else blocks
         assert plan is not None
         assert plan.answer is not None
-        what, remedy = "choice of blocks", "raise a budget, or offer cheaper blocks"
+        what, remedy = "choice of blocks keeps", "raise a budget, or offer cheaper blocks"
+        offered = self.optimization.problem.blocks
+        if offered is not None and offered.choices is None:
+            remedy = "raise a budget: these are the cheapest blocks already"
         if blocks is None:
-            what, remedy = "depths of the stages", "raise a budget, or let --cheapest find blocks"
+            what, remedy = (
+                "depths of the stages keep",
+                "raise a budget, or let --cheapest find blocks",
+            )
         limits = amounts_text(plan.budgets.limits)
         if plan.answer.status is Status.UNKNOWN:
-            return (
-                f"{limits}: time ran out before any {what} that keeps to that was found; allow more"
-            )
+            return f"{limits}: time ran out before an answer within them was found; allow more"
         # Of the whole network; the search for blocks knows only the layers it chooses for.
         least = plan.answer.least if blocks is None else blocks.least
         alone = f"the least of each by itself is {amounts_text(least)}"
-        return f"{limits}: proven: no {what} keeps to that; {alone}; {remedy}"
+        return f"{limits}: proven: no {what} to that; {alone}; {remedy}"
 
     @property
     def values(self) -> dict[str, Any]:

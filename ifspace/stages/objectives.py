@@ -1,8 +1,9 @@
-"""What stages are chosen for: functions from a stage to the amount that each of its blocks adds.
+"""What stages are chosen for: functions from a stage to the amounts that are maximised.
 
-To add an objective, write such a function and name it in `OBJECTIVES`: plans count with it, and
-the solver takes it as a table by depth. An amount may depend on the blocks before it in the stage,
-never on those behind.
+To add an objective, write a function that returns `stage.depth` amounts, one for each layer of the
+stem that counts in the stage and for each block, in their order, and name it in `OBJECTIVES`:
+plans count with it, and the solver takes it as a table by depth. An amount may depend on what
+precedes it in the stage, never on what follows, and a total stays below 10^6.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from itertools import accumulate
 from math import fsum
 from typing import Final
 
+from ifspace.errors import SettingError
 from ifspace.stages.layout import Layout, Stage
 
 # From a stage and the decay alpha to what each counted layer or block adds, the first included.
@@ -44,5 +46,15 @@ def totals_by_depth(objective: Objective, stage: Stage, alpha: float) -> tuple[f
     >>> conv = Block.parse("CONV(3)").at(128)
     >>> [round(amount, 3) for amount in totals_by_depth(gain, Stage(8, conv, conv, depth=3), 3)]
     [0.0, 1.166, 1.463]
+
+    Raises: SettingError when the objective does not return `stage.depth` amounts.
     """
-    return tuple(accumulate(objective(stage, alpha)))[stage.min_depth - 1 :]
+    amounts = objective(stage, alpha)
+    if len(amounts) != stage.depth:
+        raise SettingError.because(
+            "objective with a wrong number of amounts",
+            got=len(amounts),
+            allowed=f"{stage.depth}: one for each counted layer of the stem and each block",
+            remedy="see ifspace.stages.objectives",
+        )
+    return tuple(accumulate(amounts))[stage.min_depth - 1 :]

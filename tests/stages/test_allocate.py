@@ -584,7 +584,10 @@ def test_another_objective_is_a_function_by_name(monkeypatch: pytest.MonkeyPatch
     assert by_channels.layout.depths == (1, 4)
     assert by_channels.objective() == by_channels.layout.width_sum == 8 + 4 * 16
     assert best_stages(problem).plans[0].layout.depths != (1, 4)
-    with pytest.raises(
-        SettingError, match="unknown objective: got 'area'; allowed: gain, channels"
-    ):
+    allowed = ", ".join(OBJECTIVES)
+    with pytest.raises(SettingError, match=f"unknown objective: got 'area'; allowed: {allowed}"):
         replace(problem, objective="area")
+    # One amount for each counted layer: those of the stem too.
+    stem = StagesProblem(network("mobilenet", 32), Budgets(layers=40), objective="channels")
+    with pytest.raises(SettingError, match=r"wrong number of amounts: got .*; allowed: "):
+        best_stages(stem)
