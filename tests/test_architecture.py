@@ -116,6 +116,7 @@ def test_help_starts_quickly() -> None:
     assert not loaded & SLOW_TO_START
 
 
+@pytest.mark.slow
 def test_the_core_and_the_search_need_nothing_heavy() -> None:
     modules = [
         path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__init__")

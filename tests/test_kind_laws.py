@@ -125,6 +125,7 @@ def check(law: Callable[..., None], symbol: str, how: settings | None = None) ->
 FIRST_FAILURE = settings(phases=[Phase.generate], report_multiple_bugs=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("symbol", KINDS)
 def test_every_row_obeys_the_laws(symbol: str, law: Callable[..., None]) -> None:
@@ -186,6 +187,7 @@ def problem(text: str) -> GroupsProblem:
     return GroupsProblem(Composition.parse(text), 16)
 
 
+@pytest.mark.slow
 def test_a_wrong_coverage_function_breaks_the_field_law(add_kind) -> None:
     add_kind(WRONG)
     for law in LAWS:
@@ -216,6 +218,7 @@ def test_each_mistake_breaks_a_law(add_kind, mistake: ConvKind, law: Callable[..
         check(law, mistake.symbol, FIRST_FAILURE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [INTERLEAVED, ROLLING], ids=lambda row: row.symbol)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_a_right_new_row_obeys_the_laws(add_kind, row: ConvKind, law: Callable) -> None:

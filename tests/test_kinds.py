@@ -39,6 +39,7 @@ def test_reads_are_the_channels_of_the_definition(symbol: str) -> None:
         assert reads.shape == (layer.c_out, layer.fan_in)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symbol", KINDS)
 def test_integer_functions_agree_with_sympy(symbol: str) -> None:
     row = KINDS[symbol]

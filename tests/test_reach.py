@@ -60,6 +60,7 @@ def as_sets(rows: list[int]) -> list[set[int]]:
     return [{bit for bit in range(row.bit_length()) if row >> bit & 1} for row in rows]
 
 
+@pytest.mark.slow
 def test_reach_equals_plain_sets() -> None:
     for sized in random_sized(seed=1, count=400):
         chain = sized.layers

@@ -44,6 +44,7 @@ def claimed(**changes) -> BlockCandidate:
     return BlockCandidate(SIZED, 6, 2, design=replace(DW_RPW_RPW, **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("style", ["plain", "mobilenet", "fog"])
 @pytest.mark.parametrize("layout", ["channels_last", "nchw"])
@@ -158,6 +159,7 @@ def test_more_operations_fail_the_gate(monkeypatch: pytest.MonkeyPatch, block, h
     assert block_fault(block("PW"), here) == "512.0 MACs a pixel, 256 by the formula"
 
 
+@pytest.mark.slow
 def test_the_compared_batch_runs_as_the_timed_one(
     monkeypatch: pytest.MonkeyPatch, block, here
 ) -> None:

@@ -14,6 +14,7 @@ GRANDCHILD = "import time; held = bytearray(b'x') * (64 << 20); time.sleep(0.6)"
 CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {GRANDCHILD!r}]); print(7)"
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_all_processes() -> None:
     usage = watch(python("-c", CHILD))
     assert usage.output == "7\n"

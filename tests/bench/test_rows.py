@@ -192,6 +192,7 @@ def test_a_number_has_six_digits_and_a_count_is_whole(block, here) -> None:
     assert [repr(counts[name]) for name in ("median", "p20", "p80")] == ["528"] * 3
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40))
 def test_percentiles_are_those_of_the_statistics_module(numbers: list[float]) -> None:
     tenths = quantiles(numbers, n=10, method="inclusive") if numbers[1:] else numbers * 9

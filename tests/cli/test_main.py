@@ -107,6 +107,7 @@ def test_a_full_disk_is_one_line() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_control_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
     code = (
         "import ifspace.enumerate.search as s, signal, time\n"

@@ -40,6 +40,7 @@ def used(problem: EnergyProblem, widths: tuple[int, ...]) -> list[int]:
     return list(accumulate(below * width + (n - 1) * width**2 for (below, width), n in pairs))
 
 
+@pytest.mark.slow
 @given(problems, st.floats(0, 1))
 def test_no_layout_above_the_threshold_is_excluded(problem: EnergyProblem, part: float) -> None:
     layouts = [layout for layout in brute_energy.layouts(problem) if layout[0] > 1]

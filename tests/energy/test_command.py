@@ -74,6 +74,7 @@ def test_the_table_has_an_energy_with_its_budget_and_depth(
     assert ended.out == snapshot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["auto", "exact", "cpsat"])
 def test_every_method_has_the_same_answer(run: Callable, method: str) -> None:
     arguments = ("energy", "--repeats", "1,10,10,10", "--budget", "51248", "--format", "json")

@@ -37,6 +37,7 @@ def test_the_first_plan_is_valid_and_never_better_than_the_best(problem: EnergyP
         assert 0 < plan.energy() <= best * (1 + 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_most", [True, False])
 @pytest.mark.parametrize(
     ("budget", "layers"),

@@ -80,6 +80,7 @@ def same_plans(problem: EnergyProblem, top: int, answer: EnergyAnswer) -> Status
     return answer.status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=slow) for seed in (1, 2))])
 def test_the_exact_program_against_every_layout(seed: int) -> None:
     statuses = [
@@ -101,6 +102,7 @@ def test_cpsat_against_every_layout(seed: int) -> None:
     assert statuses.count(Status.INFEASIBLE) > 5
 
 
+@pytest.mark.slow
 def test_coarse_rounding_in_the_solver_swaps_no_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     # In twentieths many layouts look the same to the solver: exact energies must decide.
     monkeypatch.setattr(cpsat, "SCALE", 20)
@@ -118,6 +120,7 @@ def test_cpsat_without_bounds_agrees() -> None:
         assert cpsat_energy(problem, 1, plain=True) == best_energy(problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", METHODS)
 def test_all_layouts_when_more_are_asked_for(search: Search) -> None:
     for problem in (
@@ -132,6 +135,7 @@ def test_all_layouts_when_more_are_asked_for(search: Search) -> None:
         assert answer.plans[-1].energy() == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", METHODS)
 def test_layouts_of_equal_energy_are_in_the_order_of_their_widths(search: Search) -> None:
     # ln 2 · ln 64 = ln 4 · ln 8: floats differ in the last digit, if at all.
@@ -154,12 +158,14 @@ def test_the_paper_lists_the_true_top_six(budget: int) -> None:
     assert [rank(problem, layout).greater for layout in TABLE_5[budget]] == list(range(6))
 
 
+@pytest.mark.slow
 def test_the_top_six_of_the_lower_budget_by_every_layout() -> None:
     problem = EnergyProblem(4288, layers=4)
     assert [layout for _, layout in brute_energy.ranking(problem)[:6]] == TABLE_5[4288]
     assert widths(best_energy(problem, 6, search=cpsat_energy)) == TABLE_5[4288]
 
 
+@pytest.mark.slow
 def test_the_residual_nets_of_table_4_are_all_there_are() -> None:
     everything = [layout for _, layout in brute_energy.ranking(RESIDUAL)]
     assert len(everything) == 12
@@ -173,6 +179,7 @@ def test_the_residual_nets_of_table_4_are_all_there_are() -> None:
     assert (16, 16, 32, 64) in widths(best_energy(weak, 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "best"),
     [
@@ -202,6 +209,7 @@ def test_a_larger_budget_never_has_less_energy_at_most() -> None:
         assert exactly.bound is None or exactly.bound <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [30, 31])
 def test_ranks_against_every_layout(seed: int) -> None:
     ranked = 0
@@ -262,6 +270,7 @@ def test_the_budgets_met_against_every_layout() -> None:
             assert bool(met >> budget & 1) == any(True for _ in brute_energy.layouts(exactly))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", METHODS)
 def test_the_same_plans_every_time(search: Search) -> None:
     problem = EnergyProblem(4288, layers=5)

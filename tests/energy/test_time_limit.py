@@ -58,6 +58,7 @@ def random_problems(seed: int, count: int) -> Iterator[EnergyProblem]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tables", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))])
 def test_the_greatest_energy_lies_between_the_plan_and_the_bound(
     monkeypatch: pytest.MonkeyPatch, tables: int
@@ -100,6 +101,7 @@ def test_the_time_limit_is_kept_where_the_search_is_long() -> None:
     assert best_energy(EnergyProblem(1000, layers=1), time_limit_s=0.0).below in (None, 999)
 
 
+@pytest.mark.slow
 def test_a_deep_network_has_a_plan_and_a_bound_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from itertools import permutations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,6 +126,7 @@ def test_a_table_of_reads_is_packed(width: int, fan_in: int, data: st.DataObject
     assert sets_of(packed) == list(map(frozenset, reads))
 
 
+@pytest.mark.slow
 @given(WIDTHS, WIDTHS, st.data())
 def test_compose_takes_unions(inner: int, width: int, data: st.DataObject) -> None:
     upper = data.draw(sets_in(inner))
@@ -133,6 +135,7 @@ def test_compose_takes_unions(inner: int, width: int, data: st.DataObject) -> No
     assert got == [frozenset().union(*(lower[i] for i in row)) for row in upper]
 
 
+@pytest.mark.slow
 @given(WIDTHS, WIDTHS, st.data())
 def test_compose_is_associative_and_turns_round(
     inner: int, width: int, data: st.DataObject
@@ -155,6 +158,7 @@ def test_subset_compares_row_by_row(case: tuple[int, Sets, Sets]) -> None:
     assert subset(bits(inner[:rows], width), bits(both, width))
 
 
+@pytest.mark.slow
 @given(WIDTHS, WIDTHS, st.booleans(), st.data())
 def test_covers_asks_whether_every_set_sees_every_column(
     inner: int, columns: int, plenty: bool, data: st.DataObject

@@ -39,6 +39,7 @@ def compositions(bottleneck: bool) -> list[Composition]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", [False, True])
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_parameters_read_back_are_the_formula(bottleneck: bool, kernel: int) -> None:

@@ -84,6 +84,7 @@ def test_more_channels_than_fit_in_one_limb(channels: int, kinds: tuple[str, ...
     assert_agrees(channels=channels, kinds=kinds, max_len=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [6, 7])
 def test_long_compositions_of_few_kinds(length: int) -> None:
     assert_agrees(channels=8, kinds=("DW", "GPW", "SH"), max_len=length)
@@ -97,6 +98,7 @@ def test_compositions_without_exactly_one_spatial_layer_add_nothing(
     assert designs(setting, one_spatial=False) == designs(setting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patterns", ["any", "keep"])
 def test_repeated_patterns_are_dropped_or_kept_by_mode(patterns: str) -> None:
     assert_agrees(channels=8, max_len=4, patterns=patterns)
@@ -190,6 +192,7 @@ SEVENTH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symbol", SEVENTH)
 @pytest.mark.parametrize("rule", [*RULES, {"out_channels": 12}, {"out_channels": 4}], ids=str)
 def test_a_seventh_kind_is_enumerated_as_the_six(

@@ -36,6 +36,7 @@ def enumerated(**arguments: object) -> Catalogue:
     return enumerate_designs([EnumerationSetting(**arguments)], jobs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", WITNESSED, ids=str)
 def test_the_field_of_every_design_is_confirmed_by_differentiation(
     arguments: dict[str, object],
@@ -61,6 +62,7 @@ def test_no_design_keeps_its_field_without_a_layer(channels: int, length: int) -
             assert side < 3 or min(map(len, seen)) < channels, (design.block, index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -23,6 +23,7 @@ def enumerated(**arguments: object) -> tuple[Funnel, dict[str, Design]]:
     return funnel, designs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "patterns", "kept"),
     [
@@ -68,6 +69,7 @@ def test_four_survive_of_the_four_kinds_without_permutation() -> None:
     assert "DW+PW" in designs
 
 
+@pytest.mark.slow
 def test_survivors_of_two_copies() -> None:
     funnel, designs = enumerated(channels=16, max_len=4, repeats=2)
     assert funnel.by_length == (0, 4, 6, 24)

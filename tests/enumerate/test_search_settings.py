@@ -69,6 +69,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", CASES, ids=str)
 def test_designs_and_minima_are_those_of_brute_force(arguments: dict[str, object]) -> None:
     setting = EnumerationSetting(**{"max_len": 3} | arguments)

@@ -110,6 +110,7 @@ def limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(solve, "MOST_CHECKS", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limits")
 @BOXES_OF
 def test_the_full_choices_of_a_box_are_those_of_the_exact_field_in_order(
@@ -121,6 +122,7 @@ def test_the_full_choices_of_a_box_are_those_of_the_exact_field_in_order(
         assert list(boxes.full_choices(box)) == full_choices(options, box)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limits")
 @BOXES_OF
 def test_a_grown_box_is_larger_and_still_has_no_full_choice(problem: GroupsProblem) -> None:

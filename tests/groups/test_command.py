@@ -325,6 +325,7 @@ def test_a_progress_bar_counts_the_widths(run: Callable, monkeypatch: pytest.Mon
     assert calls == [(n, len(calls)) for n in range(len(calls))]
 
 
+@pytest.mark.slow
 def test_the_json_has_the_budget_and_what_the_bound_bounds(run: Callable) -> None:
     options = ("--budget", "100k", "--alpha", "3/2", "--multiple", 16)
     answer = run("groups", COMPOSITION, *options, "--format", "json").json

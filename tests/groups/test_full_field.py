@@ -82,6 +82,7 @@ def test_there_is_a_block_at_every_width(c: int, f: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [1, 3, 5, 7, 8, 10])
 def test_a_side_counts_the_pixels_on_both_sides_of_the_stride(side: int) -> None:
     # Each legal block, its MACs counted layer by layer.

@@ -53,6 +53,7 @@ def compositions(length: int) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "channels",
     [
@@ -68,6 +69,7 @@ def test_minima_of_all_compositions_to_length_three(channels: int) -> None:
     assert statuses == {Status.OPTIMAL, Status.INFEASIBLE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "channels",
     [16, pytest.param(20, marks=slow), pytest.param(24, marks=slow), pytest.param(36, marks=slow)],
@@ -112,6 +114,7 @@ def random_problems(seed: int, count: int, most: int = 4) -> Iterator[GroupsProb
             yield problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=slow) for seed in (1, 2, 3))])
 def test_minima_of_problems_of_every_sort(seed: int) -> None:
     statuses = [same_minimum(problem) for problem in random_problems(seed, 150)]
@@ -130,6 +133,7 @@ def test_a_bound_is_never_above_the_optimum() -> None:
     assert (answer.bound, answer.plans[0].objective()) == (96, 96)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [10, 11])
 def test_the_best_few_are_distinct_and_leave_no_cheaper_value_out(seed: int) -> None:
     for problem in random_problems(seed, 60, most=3):
@@ -234,6 +238,7 @@ def test_the_two_largest_rows_of_fog() -> None:
     assert Block.parse("GPW(35)+SH(35)+DW+GPW(5)") in [plan.block for plan in best.plans]
 
 
+@pytest.mark.slow
 def test_the_same_plan_every_time() -> None:
     problem = problem_of("RPW+SH+DW+GPW", 48)
     first = cheapest_groups(problem, top=4)

@@ -283,6 +283,7 @@ def test_values_out_of_range_are_an_error() -> None:
         equal_fan_ins(128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "bottleneck"),
     [
@@ -458,6 +459,7 @@ def test_group_counts_are_told_apart_by_their_layers() -> None:
     assert "of layer 2 of every copy, RPW" in symbols(analyse(parse("(DW+RPW)x2")))["g_1, w_1, s_1"]
 
 
+@pytest.mark.slow
 def test_remarks_are_one_sentence_each() -> None:
     for (text, neck), (_, *remarks) in REMARKS.items():
         efficiency = analyse(parse(text), neck)

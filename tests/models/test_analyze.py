@@ -203,6 +203,7 @@ def test_a_stage_is_full_before_it_is_saturated() -> None:
     assert (alone.full, alone.saturated) == (True, False)
 
 
+@pytest.mark.slow
 def test_costs_add_up() -> None:
     entry = next(entry for entry in ZOO if entry.model == "torchvision:mobilenet_v3_small")
     report = analyze(on_meta(entry), entry.image)

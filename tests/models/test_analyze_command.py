@@ -102,6 +102,7 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     assert [layer["gain"] and round(layer["gain"], 3) for layer in third] == [None, 1.166, 0.297]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_library(run: Callable) -> None:
     name, image = "torchvision:resnet18", (3, 64, 64)
     with torch.device("meta"):
@@ -202,6 +203,7 @@ def test_a_file_runs_without_values_and_prints_beside_the_data(run: Callable, fi
     assert ended.json["params"] == 4_052
 
 
+@pytest.mark.slow
 def test_several_groups_of_a_network_fit_a_terminal(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +213,7 @@ def test_several_groups_of_a_network_fit_a_terminal(
             assert widest(run(*VGG, *more).out) <= width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -18,6 +18,7 @@ def blocks(stage: nn.Module) -> list[BlockModule]:
     return [module for module in stage.modules() if isinstance(module, BlockModule)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "depths"),
     [

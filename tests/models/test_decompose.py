@@ -83,6 +83,7 @@ def test_the_users_network_is_unchanged():
     assert all(torch.equal(decomposed.state_dict()[name], weights[name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_the_seed_draws_the_weights_and_nothing_else():
     model = vgg()
     before = torch.get_rng_state()
@@ -118,6 +119,7 @@ def test_a_stride_needs_a_spatial_layer():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("objective", "column"), [("keep", "params"), ("macs", "macs")])
 def test_the_cheapest_block_has_the_full_field_and_counts_its_norms(objective, column):
     model = resnet18(32)
@@ -175,6 +177,7 @@ def test_a_style_for_all_blocks():
     assert "an identity shortcut between different shapes" in plan.skipped[-1].reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

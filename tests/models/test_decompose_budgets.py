@@ -22,6 +22,7 @@ def replaced(network: DecomposedNetwork) -> list[str]:
     return [layer.name for layer in network.plan.replaced]
 
 
+@pytest.mark.slow
 def test_budgets_are_met_by_the_best_choice_of_all():
     model = vgg(16)
     blocks = ("DW+PW", "DW+RPW(4,0)+GPW(4)")
@@ -66,6 +67,7 @@ def test_a_budget_that_is_already_met_changes_nothing():
     assert params(final.model) == params(model)
 
 
+@pytest.mark.slow
 def test_budgets_that_nothing_meets_name_the_least_amounts():
     model = vgg()
     blocks, budgets = Blocks("DW+PW"), Budgets(params="1k", macs="1M")

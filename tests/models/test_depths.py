@@ -40,6 +40,7 @@ def test_counts_of_other_depths_are_as_predicted(name: str) -> None:
         assert type(changed) is type(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one relu", "named", "listed", "residual", "our blocks"])
 def test_appended_units_can_be_removed_again(name: str) -> None:
     # Appended units can be removed: the second trace finds the same stages.
@@ -53,6 +54,7 @@ def test_appended_units_can_be_removed_again(name: str) -> None:
     check_gains(layout_of(back), start)
 
 
+@pytest.mark.slow
 def test_removable_units_and_units_that_are_kept() -> None:
     start = layout_of(NETWORKS["residual"]())
     assert start.depths == (1, 1, 4)

@@ -233,6 +233,7 @@ def drawn(seed: int, length: int) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_moves_one_after_another(seed: int) -> None:
     check(drawn(seed, 2 + seed % 4))

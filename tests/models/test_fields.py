@@ -124,11 +124,13 @@ def test_fields_are_those_of_gradients(case: Callable[[], Case]) -> None:
                 assert (unit.field.size, unit.field.channels) == fields[real[unit.name]], unit.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(32))
 def test_fields_of_networks_drawn_at_random(seed: int) -> None:
     check_drawn(Drawn(seed, 9), (9, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(16))
 def test_fields_with_holes(seed: int) -> None:
     # No border cuts a field on a feature map this large: the rest of one with holes is arbitrary.

@@ -56,6 +56,7 @@ def check_same(path: Path, network: EditedNetwork, image=IMAGE, into=None) -> No
         torch.testing.assert_close(loaded_model.eval()(x), model.eval()(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "image"),
     [("vgg11", IMAGE), ("torchvision:resnet18", (3, 64, 64)), ("timm:resnet10t", (1, 64, 64))],
@@ -250,6 +251,7 @@ def test_programs_need_an_image_size(tmp_path):
         load(tmp_path / "net.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

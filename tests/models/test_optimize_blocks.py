@@ -20,6 +20,7 @@ JSON = ("--format", "json")
 VGG = ("optimize", "vgg16", "--input", "3x32x32")
 
 
+@pytest.mark.slow
 def test_one_block_replaces_every_convolution_that_it_fits(run: Callable) -> None:
     image = (3, 16, 16)
     better = m.reorganize(m.network("net.py:make", image), image, moves=1)
@@ -65,6 +66,7 @@ def test_blocks_only_keeps_the_stages(run: Callable) -> None:
     assert "Moves" not in run(*OWN, "--blocks-only", "--block", "DW+PW").out
 
 
+@pytest.mark.slow
 def test_several_blocks_and_the_cheapest(run: Callable) -> None:
     two = run(*OWN, "--blocks", f"DW+PW,{ROLLING}", *JSON).json
     assert {layer["block"] for layer in two["replaced"]} == {ROLLING}
@@ -75,6 +77,7 @@ def test_several_blocks_and_the_cheapest(run: Callable) -> None:
     assert {tuple(layer["params"]) for layer in least["replaced"]} == {(2320, 288)}
 
 
+@pytest.mark.slow
 def test_blocks_that_see_less_are_named(run: Callable, snapshot: Any) -> None:
     narrow = run(*OWN, "--blocks-only", "--block", ROLLING, "--names", "2.0,6.0")
     assert narrow.out == snapshot
@@ -83,6 +86,7 @@ def test_blocks_that_see_less_are_named(run: Callable, snapshot: Any) -> None:
     assert "sees less" not in run(*OWN, "--cheapest").out
 
 
+@pytest.mark.slow
 def test_layers_are_chosen_by_name_and_width(run: Callable) -> None:
     chosen = run(*OWN, "--blocks-only", "--cheapest", "--names", "2.0,6.0", *JSON).json
     assert [layer["name"] for layer in chosen["replaced"]] == ["2.0", "6.0"]

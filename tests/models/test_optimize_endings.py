@@ -20,6 +20,7 @@ ROLLING = "DW+RPW(2,1/2)"
 JSON = ("--format", "json")
 
 
+@pytest.mark.slow
 def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
     command = (*OWN, "--block", ROLLING)
     ended = run(*command, "--save", "net.safetensors", *JSON)
@@ -36,6 +37,7 @@ def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
     assert Path("other.safetensors").read_bytes() != Path("net.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_network_of_the_papers_is_saved_too(run: Callable) -> None:
     command = ("optimize", "mobilenet", "--input", "3x32x32", "--classes", 7, "--moves", 6)
     report = run(*command, "--save", "m.safetensors", *JSON).json
@@ -64,6 +66,7 @@ def test_a_missing_package_of_onnx_is_named_before_the_work(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status"),
     [
@@ -86,6 +89,7 @@ def test_without_an_answer_the_status_tells_why(
     assert (report["after"], f"ifspace: {report['message']}") == (None, line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

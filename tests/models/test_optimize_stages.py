@@ -44,6 +44,7 @@ def test_the_json_keeps_its_contract(run: Callable) -> None:
     assert report["stages"]["sides"] == [32, 16, 8, 4, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", [0, 3, 5])
 def test_every_state_can_be_taken_and_all_are_shown(run: Callable, moves: int) -> None:
     report = run(*VGG, "--moves", moves, *JSON).json
@@ -53,6 +54,7 @@ def test_every_state_can_be_taken_and_all_are_shown(run: Callable, moves: int) -
     assert len(report["moves"]) == 5
 
 
+@pytest.mark.slow
 def test_beyond_the_last_move_the_last_state_is_taken(run: Callable, snapshot: Any) -> None:
     ended = run(*VGG, "--moves", 9, *JSON)
     assert ended.json["after"]["depths"] == [5, 4, 2, 1, 1]
@@ -88,6 +90,7 @@ def test_networks_of_the_user_have_no_published_states(run: Callable) -> None:
     assert report["published"] == []
 
 
+@pytest.mark.slow
 def test_stages_meet_a_budget_with_proof(run: Callable, snapshot: Any) -> None:
     image = (3, 16, 16)
     better = m.reorganize(m.network("net.py:make", image), image, m.Budgets(params="10k"))
@@ -98,6 +101,7 @@ def test_stages_meet_a_budget_with_proof(run: Callable, snapshot: Any) -> None:
     assert run(*OWN, "--params", "20k").out == snapshot
 
 
+@pytest.mark.slow
 def test_depths_outside_the_trajectory_have_their_own_row(run: Callable) -> None:
     ended = run(*VGG, "--params", "9M", "--macs", "300M")
     (row,) = [line.split() for line in ended.out.splitlines() if line.startswith("b ")]

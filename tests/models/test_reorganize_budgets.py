@@ -89,6 +89,7 @@ def test_a_network_of_the_papers_within_a_budget() -> None:
     assert (changed.layout.gain(), -params(changed)) == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_budgets_as_text_and_as_numbers() -> None:
     model = flat()
     for text, number in (("8k", 8000), ("8.5k", 8500)):

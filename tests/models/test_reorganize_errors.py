@@ -87,6 +87,7 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
     m.reorganize(flat(), IMAGE, m.Budgets(params, macs), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message", "argument"),
     [

@@ -21,6 +21,7 @@ from ifspace.nn import Network, named_network
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_the_users_network_is_unchanged() -> None:
     for model in (resnet18(8), named_network("mobilenet", 32, seed=0)):
         model.eval()
@@ -56,6 +57,7 @@ def test_the_seed_draws_the_new_weights_and_nothing_else() -> None:
         assert all("weight" in key or "bias" in key for key in differ)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -99,6 +101,7 @@ def test_a_reorganized_network_trains_exports_and_pickles(make) -> None:
         torch.testing.assert_close(torch.load(file, weights_only=False)(x), y, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_reorganized_network_compiles() -> None:
     model = m.reorganize(NETWORKS["written"](), IMAGE).model.eval()
     x = torch.randn(2, *IMAGE)
@@ -121,6 +124,7 @@ def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
     }
 
 
+@pytest.mark.slow
 def test_depths_at_224_pixels() -> None:
     model = named_network("resnet50", 224, device="meta")
     better = m.reorganize(model, (3, 224, 224), moves=3)
@@ -153,6 +157,7 @@ def test_decomposed_networks_reorganize_and_reorganized_ones_decompose(name: str
     assert other(torch.empty(2, *IMAGE, device="meta")).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_steps_of_both_kinds_can_be_repeated() -> None:
     source = "torchvision:resnet18"
     image = (3, 64, 64)

@@ -68,6 +68,7 @@ def test_all_networks_of_the_papers_are_in_the_zoo() -> None:
     assert len({str(entry) for entry in ZOO}) == len(ZOO)
 
 
+@pytest.mark.slow
 def test_the_zoo_caches_a_network_while_it_is_referenced() -> None:
     entry = next(entry for entry in BUILT_IN if entry.model == "layout-plain")
     held = build(entry)

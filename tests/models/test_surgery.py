@@ -49,6 +49,7 @@ def removed_tensors(model: nn.Module, layout: TracedLayout) -> Iterator[Tensor]:
                 yield from parent._modules[key].state_dict().values()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_keep_their_order_and_new_ones_are_random(name: str) -> None:
     model = with_distinct_values(NETWORKS[name]())
@@ -81,6 +82,7 @@ def test_weights_keep_their_order_and_new_ones_are_random(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["norm first", "written", "residual", "gated", "our blocks"])
 def test_dtype_mode_requires_grad_and_memory_format_are_kept(name: str) -> None:
     model = NETWORKS[name]().double().to(memory_format=torch.channels_last).eval()
@@ -96,6 +98,7 @@ def test_dtype_mode_requires_grad_and_memory_format_are_kept(name: str) -> None:
     assert deeper(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_can_be_repeated(name: str) -> None:
     model = NETWORKS[name]()

@@ -49,6 +49,7 @@ def image_of(factory: Callable[[], nn.Module]) -> tuple[int, ...]:
     return (3, 20) if factory is odd.Line else IMAGE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", NETWORKS, ids=lambda factory: factory.__name__)
 def test_counts_are_those_of_torch(factory: Callable[[], nn.Module]) -> None:
     model, image = factory().eval(), image_of(factory)
@@ -67,6 +68,7 @@ def test_counts_are_those_of_torch(factory: Callable[[], nn.Module]) -> None:
     assert trace(model, image).how == "export"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", NETWORKS, ids=lambda factory: factory.__name__)
 def test_the_module_is_unchanged(factory: Callable[[], nn.Module]) -> None:
     model = factory()
@@ -124,6 +126,7 @@ def test_layers_that_only_scale_are_gates(factory: Callable[[], nn.Module], gate
     assert not report.notes
 
 
+@pytest.mark.slow
 def test_writing_into_a_slice_is_seen() -> None:
     report = analyze(odd.WritesAPart(), IMAGE)
     assert [(entry.layer.name, entry.field.size) for entry in report.layers] == [
@@ -283,6 +286,7 @@ def test_unknown_operators_are_noted() -> None:
     assert report.passed == {"cumsum": 1, "softmax": 1}
 
 
+@pytest.mark.slow
 def test_weights_of_unknown_operators_are_not_layers_and_are_noted() -> None:
     class Recurrent(Two):
         def __init__(self) -> None:

@@ -99,6 +99,7 @@ def test_a_convolution_that_a_block_can_express_is_fitted():
     assert fit.unseen < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", [None, Style(), "fog"])
 def test_batch_norm_inside_a_block_is_neutral_on_these_inputs(style):
     torch.manual_seed(0)

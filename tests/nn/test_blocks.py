@@ -216,6 +216,7 @@ def test_a_state_dict_goes_into_a_new_block():
     torch.testing.assert_close(second(x), first(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_torch_compile_captures_a_block_whole(backend):
     torch._dynamo.reset()

@@ -71,6 +71,7 @@ def test_the_field_where_groups_do_not_nest():
         check_field(design, LINEAR)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_formula():
     for design in (*designs(), *designs(12, max_len=4)):
         block = sized(design)
@@ -83,6 +84,7 @@ def test_parameters_are_those_of_the_formula():
         assert counted == design.params == formula, design.block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_macs_and_activations_by_hooks(stride):
     for design in designs():

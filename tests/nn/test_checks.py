@@ -216,6 +216,7 @@ def test_a_named_network_has_as_many_classes_as_asked(name: str, hidden: tuple[i
     assert named_network(name, 224, device="meta").layout == network(name, 224)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("side", [48, 128])
 def test_a_named_network_has_the_side_that_is_asked(name: str, side: int) -> None:

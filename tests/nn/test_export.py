@@ -53,6 +53,7 @@ def test_an_exported_block_runs_with_equal_output(tmp_path, text, out_channels, 
         torch.testing.assert_close(torch.from_numpy(y), module(x), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_program_without_foreign_operators_keeps_its_parameters():
     module = trained("DW+RPW(4,1/2)", 16, style=FOG)
     program = exported(module, torch.randn(1, 16, 5, 5))

@@ -77,6 +77,7 @@ def same_counts(net: Network, layout: Layout) -> torch.Tensor:
     return y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("side", SIDES)
 def test_every_named_network(name: str, side: int) -> None:
@@ -101,6 +102,7 @@ def test_counts_of_well_known_networks(name: str, params: int) -> None:
     assert sum(parameter.numel() for parameter in net.parameters()) == params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "depths"),
     [
@@ -133,6 +135,7 @@ def test_weights_have_the_shapes_of_the_written_out_networks(name, side, model) 
     assert shapes(named_network(name, side)) == shapes(model())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unit", "width", "ratio"),
     [
@@ -154,6 +157,7 @@ def test_the_network_of_fog_with_any_block(
     assert same_counts(net, layout).shape == (2, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11", "vgg16", "mobilenet", "resnet50", "layout-residual"])
 def test_what_the_organizer_ends_with(name: str) -> None:
     layout = organize(network(name, 32)).end
@@ -170,6 +174,7 @@ CHOICES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", CHOICES, ids=str)
 @pytest.mark.parametrize("name", ["mobilenet", "fog", "resnet50"])
 def test_what_the_search_finds_for_a_block(name: str, unit: BlockChoice) -> None:
@@ -180,6 +185,7 @@ def test_what_the_search_finds_for_a_block(name: str, unit: BlockChoice) -> None
     same_counts(build_network(plan.layout, style_of(name)), plan.layout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "budget"), [("vgg16", 300_000), ("mobilenet", 90_000), ("layout-residual", 60_000)]
 )
@@ -206,6 +212,7 @@ def test_a_layout_of_a_block_for_each_stage() -> None:
     assert (layout.image, y.shape) == (48, (2, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "style",
     [

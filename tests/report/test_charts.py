@@ -1,5 +1,6 @@
 import warnings
 
+import pytest
 import vl_convert
 
 from ifspace.report.page import (
@@ -21,6 +22,7 @@ def test_every_part_with_a_chart_has_one(results: Results) -> None:
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_vega_lite_draws_every_chart(results: Results) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -38,6 +38,7 @@ def test_only_some_parts(run: Run, folder: Path) -> None:
     assert "RPW" not in ended.out
 
 
+@pytest.mark.slow
 def test_the_json_lists_the_parts_written_and_left_out(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_markdown_and_csv(run: Run, folder: Path, tmp_path: Path) -> None:
     assert out.read_text().startswith("## What the rules leave\n\n**Compositions by length")
 
 
+@pytest.mark.slow
 def test_page_figures_and_readme_are_written(run: Run, folder: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(TEXT)
@@ -163,6 +165,7 @@ def test_a_terminal_gets_folded_tables(
     assert "DW+RPW(4,0)+RPW(4,0)" in out, "a block is whole"
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_a_solver_is_loaded(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom ifspace.cli.main import main\n"

@@ -59,12 +59,14 @@ def test_a_part_without_figures_has_none(results: Results) -> None:
     assert named(results, "reproduction") == {}
 
 
+@pytest.mark.slow
 def test_figures_are_written_in_both_forms(results: Results, tmp_path: Path) -> None:
     written = list(plots.write(results, ["funnel"], tmp_path))
     assert [path.name for path in written][:2] == ["funnel-16.svg", "funnel-16.png"]
     assert sorted(written) == sorted(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["funnel", "energy"])
 def test_the_same_results_are_the_same_bytes(results: Results, tmp_path: Path, part: str) -> None:
     files = []

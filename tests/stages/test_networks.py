@@ -52,6 +52,7 @@ def test_vgg_for_another_data_set() -> None:
     same_counts(vgg("vgg19", 32, 100, (4096, 4096)), model, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depths", [(3, 4, 6, 3), (5, 5, 4, 2), (1, 1, 1, 1)])
 @pytest.mark.parametrize("side", [32, 224])
 def test_resnet_counts_as_its_modules(depths: Sequence[int], side: int) -> None:

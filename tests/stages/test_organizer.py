@@ -122,6 +122,7 @@ def drawn(seed: int) -> tuple[list[int], list[int], float, float]:
     return sides, depths, draw.choice([0, 0, 0.1, 0.3, 0.7, 1, 2]), draw.choice([0, 1, 3, 10])
 
 
+@pytest.mark.slow
 def test_random_stages_by_the_formula() -> None:
     removals = moves = both = 0
     for seed in range(400):

@@ -290,6 +290,7 @@ def small(draw: random.Random, sites: int, options: int, most: int) -> tuple[Sit
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "names", "most"),
     [

@@ -153,6 +153,7 @@ def test_a_path_that_cannot_be_written_is_an_error_before_the_search(
     assert [path.name for path in tmp_path.iterdir()] == ["dir.safetensors"]
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize(
     ("name", "words"),

@@ -128,6 +128,7 @@ def test_the_search_agrees_with_the_published_layouts_of_the_program():
         assert count_tables.search(row, 1).best.depths == layout.depths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [None, "DW+PW", "DW+RPW(2,1/2)", "GC(4)+SH(4)+GPW(4)", "PW+DW"])
 @pytest.mark.parametrize(
     ("network", "data", "depths"),
@@ -190,6 +191,7 @@ def test_the_network_of_table_6_is_found_by_both_its_numbers():
     assert start_of("resnet50", "ImageNet").best.depths == (4, 5, 4, 3)
 
 
+@pytest.mark.slow
 def test_which_rows_come_out():
     tables = count_tables.decomposed_section().judged
     verdicts = {row[0]: row[-1] for table in tables for row in table.rows}

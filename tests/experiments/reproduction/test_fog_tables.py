@@ -50,6 +50,7 @@ def test_the_unit_that_cannot_be_built():
     assert fog_tables.unit_amounts(unit.block, 700, 700, unit.inner)[0] == expected
 
 
+@pytest.mark.slow
 def test_numbers_of_blocks_are_the_nearest_and_follow_printed_depths():
     best = min(map(fog_tables.fit, fog_tables.conventions()), key=lambda fitted: fitted.misfit)
     assert best.blocks[:6] == (8, 8, 16, 8, 8, 8)

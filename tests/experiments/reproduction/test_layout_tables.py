@@ -56,6 +56,7 @@ def test_table_5_and_the_named_energies_match():
     assert energy((35, 36, 37, 43)) == pytest.approx(173.0358, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_residual_energies_and_ranks():
     _, budget = RESIDUAL
     tried = combinations(range(1, 76), 3)
@@ -93,6 +94,7 @@ def test_entries_that_miss_their_budget():
             assert (joined != cell.budget) == (name in corrections), name
 
 
+@pytest.mark.slow
 def test_how_many_layouts_of_three_convolutions_there_are():
     # Strictly increasing ones by trying; the paper's 24 have three with equal neighbours.
     strict = plain_layouts(4288, 3, least=8)

@@ -106,6 +106,7 @@ def ranks() -> list[moves.Row]:
     return list(moves.rank_rows())
 
 
+@pytest.mark.slow
 def test_ranks_are_those_of_all_layouts(ranks) -> None:
     """All increasing widths of four convolutions with 4,288 weights, counted in plain Python."""
     energies = sorted(
@@ -139,6 +140,7 @@ def test_few_of_many_are_kept() -> None:
     assert len(kept) < 200
 
 
+@pytest.mark.slow
 def test_the_report_reads_the_file(tmp_path: Path) -> None:
     names = moves.write(
         tmp_path,

@@ -43,6 +43,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments.training, "digits", few)
 
 
+@pytest.mark.slow
 def test_the_json_has_the_versions_and_the_runs(run: Callable) -> None:
     ended = run("train-check", "--epochs", 2, "--seeds", 2, "--format", "json")
     assert (ended.status, ended.err) == (0, "")
@@ -67,6 +68,7 @@ def test_the_json_has_the_versions_and_the_runs(run: Callable) -> None:
     assert "the accuracies that the papers print" in answer["does_not_show"]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_version(run: Callable) -> None:
     ended = run(*ONCE)
     assert (ended.status, ended.err) == (0, "")
@@ -82,6 +84,7 @@ def test_the_table_has_a_row_for_each_version(run: Callable) -> None:
         assert params in line.split()
 
 
+@pytest.mark.slow
 def test_markdown_is_written(run: Callable, tmp_path: Path) -> None:
     file = tmp_path / "runs.md"
     ended = run(*ONCE, "--quiet", "--out", file)
@@ -94,6 +97,7 @@ def test_markdown_is_written(run: Callable, tmp_path: Path) -> None:
     assert f"\n- shows: {SHOWS}\n- shows not: (1) which version is better on other" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize("form", ["table", "markdown"])
 def test_texts(form: str, seeds: int, snapshot: Any) -> None:
@@ -108,6 +112,7 @@ def test_texts(form: str, seeds: int, snapshot: Any) -> None:
     assert forms(check, runs)[form]() == snapshot
 
 
+@pytest.mark.slow
 def test_rows_are_tidy(run: Callable, tmp_path: Path) -> None:
     file = tmp_path / "runs.csv"
     ended = run(*ONCE, "--quiet", "--out", file)
@@ -157,6 +162,7 @@ def test_cifar_comes_from_a_folder(
     assert answer["versions"][2]["said"] == "DW+PW for 9 of 10 convolutions"
 
 
+@pytest.mark.slow
 def test_a_version_that_changes_nothing_is_noted(run: Callable) -> None:
     ended = run(*ONCE, "--block", "DW+GPW(5)", "--params", "72666", "--format", "json")
     assert ended.err == (
@@ -207,6 +213,7 @@ def test_the_resolution_is_twice_the_standard_error() -> None:
     assert 0 < resolution([100.0], 10_000) < resolution([100.0], 100) < resolution([90.0], 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

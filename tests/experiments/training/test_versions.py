@@ -33,6 +33,7 @@ def counted(model: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_small_network_fits_the_images() -> None:
     data = digits()
     layout, style, fitted = layout_for("SMALL", data)
@@ -67,6 +68,7 @@ def test_a_network_of_the_papers_gets_larger_images(name: str) -> None:
     assert style == style_of(name)
 
 
+@pytest.mark.slow
 def test_every_3x3_convolution_but_the_first_becomes_the_block() -> None:
     layout, style = network("vgg11", 32), style_of("vgg11")
     compared = versions(layout, style)
@@ -99,6 +101,7 @@ def test_a_convolution_inside_a_bottleneck_is_replaced_there() -> None:
     assert blocks.count("DW+RPW(2,1/2)") == 16
 
 
+@pytest.mark.slow
 def test_a_version_that_changes_nothing_is_left_out() -> None:
     layout, style, _ = layout_for("small", digits())
     flat = layout.at_depths((1, 1, 1))
@@ -109,6 +112,7 @@ def test_a_version_that_changes_nothing_is_left_out() -> None:
     assert [version.name for version in mobile] == ["original", "reorganized"]
 
 
+@pytest.mark.slow
 def test_a_budget_is_kept_by_the_depths_of_greatest_gain() -> None:
     layout, style = network("vgg16", 32), style_of("vgg16")
     (_, reorganized, _) = versions(layout, style, params=5_100_000)
@@ -120,6 +124,7 @@ def test_a_budget_is_kept_by_the_depths_of_greatest_gain() -> None:
         versions(layout, style, params=1000)
 
 
+@pytest.mark.slow
 def test_seeds_draw_other_weights() -> None:
     layout, style, _ = layout_for("small", digits())
     for version in versions(layout, style):

@@ -56,6 +56,7 @@ def test_derivatives_of_first_and_second_order(stride, affines):
     assert torch.autograd.gradgradcheck(call, present, fast_mode=True)
 
 
+@pytest.mark.slow
 def test_a_second_derivative_of_the_kernels_is_that_of_the_reference():
     results = []
     for impl in IMPLS:
@@ -67,6 +68,7 @@ def test_a_second_derivative_of_the_kernels_is_that_of_the_reference():
         torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-2, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("needed", [("x",), ("weight", "shift2"), ("dw_weight", "scale1")], ids=str)
 def test_only_the_needed_gradients(impl, needed):
@@ -81,6 +83,7 @@ def test_only_the_needed_gradients(impl, needed):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_torch_compile_captures_one_graph(impl, dynamic):

@@ -36,6 +36,7 @@ def run(tensors, grad, spec, configs=None, **options):
     return {"y": y, **dict(zip(NAMES, gradients, strict=True))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [NCHW, CHANNELS_LAST], ids=["NCHW", "channels_last"])
 @pytest.mark.parametrize("name", ODD)
 def test_odd_sizes(name, layout, device):
@@ -46,6 +47,7 @@ def test_odd_sizes(name, layout, device):
     assert got["y"].is_contiguous(memory_format=layout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ACTIVATIONS)
 @pytest.mark.parametrize("first", ACTIVATIONS)
 def test_every_activation(first, second, device):
@@ -54,6 +56,7 @@ def test_every_activation(first, second, device):
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     "affines", [(), *((name,) for name in NAMES[2:4] + NAMES[5:]), NAMES[2:4], NAMES[5:]], ids=str
@@ -64,6 +67,7 @@ def test_with_and_without_affines(affines, stride, device):
     check(run(tensors, grad, case.spec), tensors, grad, case.spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", [NCHW, CHANNELS_LAST], ids=["NCHW", "channels_last"])
 def test_half_precision(dtype, layout, device):

@@ -89,6 +89,7 @@ def test_every_plan_computes_the_definition(groups: int, overlap: float, layout:
     assert sum(tried) > len(WIDTHS) + (groups > 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (5, 1, 1), (2, 13, 11), (32, 2, 3)])
 def test_in_chunks_of_few_rows(

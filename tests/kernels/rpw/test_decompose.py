@@ -47,6 +47,7 @@ def test_it_computes_the_operator(c_in, c_out, w, s, way, with_bias):
     torch.testing.assert_close(y, ops.rpw(x, weight, bias, s, "reference"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("c_in", "c_out", "w", "s", "way"), CASES)
 def test_the_program_has_only_operators_of_torch(c_in, c_out, w, s, way):
     x, *_ = problem(c_in, c_out, w)

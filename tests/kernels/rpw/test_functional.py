@@ -134,6 +134,7 @@ def test_implementations_that_cannot_run_raise():
         choose_implementation(X.double(), "triton")
 
 
+@pytest.mark.slow
 def test_triton_on_a_cpu_raises_without_its_interpreter():
     code = (
         "import torch; from ifspace.kernels.rpw import choose_implementation as choose\n"

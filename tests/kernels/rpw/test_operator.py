@@ -40,6 +40,7 @@ def test_opcheck(impl, layout):
         torch.library.opcheck(*call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4])
 @pytest.mark.parametrize("impl", DOUBLE)
 def test_derivatives_of_first_and_second_order(impl, step):
@@ -64,6 +65,7 @@ def test_only_the_needed_gradients(impl, needed):
         torch.testing.assert_close(tensors[0].grad, x.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("overlap", [None, "0.5", Fraction(1, 2)])
 @pytest.mark.parametrize("dynamic", [False, True])

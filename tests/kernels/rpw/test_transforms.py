@@ -88,6 +88,7 @@ TRANSFORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("case", TRANSFORMS)
 def test_each_transform_is_that_of_the_dense_convolution(case, impl):
@@ -107,6 +108,7 @@ def test_an_outer_backward_inside_two_forward_modes_raises_and_is_not_zero():
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["jvp", "vjp", "grad", "vmap by x", "vmap by all"])
 def test_a_transform_inside_compiled_code(case):
     torch._dynamo.reset()
@@ -136,6 +138,7 @@ def test_dual_tensors_forward_and_then_backward(dual, impl):
     torch.testing.assert_close(*results, atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("impl", IMPLS)
 def test_gradcheck_in_forward_mode(impl):
     leaves = [tensor.requires_grad_() for tensor in tensors()]

@@ -58,6 +58,7 @@ def run(kernel: str, windows: Windows, tensors: Any, **options: Any) -> Any:
     return getattr(rpw, kernel)(*tensors, windows, **{"fp32": "ieee", **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("groups", GROUPS)
 def test_every_group_count_and_overlap(groups: int, overlap: str, device: torch.device) -> None:
@@ -71,6 +72,7 @@ def test_every_group_count_and_overlap(groups: int, overlap: str, device: torch.
                 assert got.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ODD, ids=str)
 @pytest.mark.parametrize("order", ["natural", "sorted"])
 def test_odd_sizes(case: tuple[Any, ...], order: str, device: torch.device) -> None:
@@ -83,6 +85,7 @@ def test_odd_sizes(case: tuple[Any, ...], order: str, device: torch.device) -> N
         check(kernel, windows, got, *tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_configuration(kernel: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -147,6 +150,7 @@ def test_any_strides(kernel: str, name: str, device: torch.device) -> None:
     check(kernel, windows, run(kernel, windows, tensors), *tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["NCHW", "channels_last"])
 def test_parts_are_added_in_one_order(layout: torch.memory_format, device: torch.device) -> None:
     windows = windows_of(24, 20, 4, "0.33")
