@@ -392,7 +392,7 @@ class Calibration:
 def neighbours(shape: BlockShape) -> tuple[BlockShape, ...]:
     """Return the shapes that networks have next: half or twice the width, and so on.
 
-    >>> [(each.channels, each.side) for each in neighbours(BlockShape(64, 64, 56))]
+    >>> [(shape.channels, shape.side) for shape in neighbours(BlockShape(64, 64, 56))]
     [(32, 112), (128, 28), (256, 14)]
     """
     shapes = []

@@ -54,9 +54,9 @@ _OPTIONS = (
         show_default=True,
         help="Copies of a block in sequence, compared with as many convolutions.",
     ),
-    click.option(
-        "--bottleneck",
-        metavar="RATIO",
+    shared(
+        "bottleneck",
+        type=str,
         help="Bottleneck of RATIO x F channels, such as 1/4; none if not given.",
     ),
     click.option(
@@ -87,22 +87,8 @@ _OPTIONS = (
         show_default=True,
         help="No single layer can be removed, or no set of layers.",
     ),
-    click.option(
-        "--stride",
-        type=INTEGER,
-        metavar="1|2",
-        default=1,
-        show_default=True,
-        help="Stride of the first spatial layer.",
-    ),
-    click.option(
-        "--dims",
-        type=INTEGER,
-        metavar="1|2",
-        default=2,
-        show_default=True,
-        help="Spatial dimensions.",
-    ),
+    shared("stride", type=INTEGER, default=1, help="Stride of the first spatial layer."),
+    shared("dims", type=INTEGER),
     shared("objective", help="What is minimised for each composition."),
     click.option(
         "--jobs",

@@ -109,8 +109,8 @@ def check_alike(tensors: Mapping[str, Tensor | None]) -> None:
 def is_autocast(x: Tensor) -> bool:
     """Return whether autocast is enabled on the device of x."""
     kind = x.device.type
-    known = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
-    return known and torch.is_autocast_enabled(kind)
+    is_autocast_device = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
+    return is_autocast_device and torch.is_autocast_enabled(kind)
 
 
 def shape_text(tensor: Tensor) -> str:
