@@ -346,6 +346,35 @@ def reference_kind() -> ConvKind:
     return next(row for row in KINDS.values() if row.reference_only)
 
 
+# Three kinds that other rooms make layers of, by their properties: the first such row, so a kind
+# that is added behind them changes nothing.
+def dense_pointwise_kind() -> ConvKind:
+    """Return the 1x1 convolution that reads every channel: shortcuts and dense layers are such.
+
+    >>> dense_pointwise_kind().symbol
+    'PW'
+    """
+    return next(row for row in KINDS.values() if row.mixing and row.dense and not row.spatial)
+
+
+def rolling_pointwise_kind() -> ConvKind:
+    """Return the 1x1 convolution of windows that overlap.
+
+    >>> rolling_pointwise_kind().symbol
+    'RPW'
+    """
+    return next(row for row in KINDS.values() if row.takes_overlap and not row.spatial)
+
+
+def shuffle_kind() -> ConvKind:
+    """Return the permutation of channels between groups, which has no weights.
+
+    >>> shuffle_kind().symbol
+    'SH'
+    """
+    return next(row for row in KINDS.values() if row.takes_groups and not row.writes)
+
+
 def find_kind(symbol: str) -> ConvKind:
     """Return the row of a kind, whatever the case of its symbol.
 

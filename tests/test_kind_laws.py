@@ -183,6 +183,22 @@ def add_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[ConvKind], None]:
     return add
 
 
+@pytest.mark.parametrize("row", [INTERLEAVED, ROLLING], ids=lambda row: row.symbol)
+def test_a_new_kind_does_not_change_what_layers_of_other_rooms_are_made_of(
+    row: ConvKind, add_kind: Callable[[ConvKind], None]
+) -> None:
+    """Shortcuts, traced rolling convolutions and shuffles keep their kinds."""
+    questions = (
+        kinds.dense_pointwise_kind,
+        kinds.rolling_pointwise_kind,
+        kinds.shuffle_kind,
+        kinds.reference_kind,
+    )
+    before = [find().symbol for find in questions]
+    add_kind(row)
+    assert [find().symbol for find in questions] == before == ["PW", "RPW", "SH", "CONV"]
+
+
 def problem(text: str) -> GroupsProblem:
     return GroupsProblem(Composition.parse(text), 16)
 

@@ -18,6 +18,7 @@ from ifspace.bench.machine import DTYPES, Work, passes, rounding
 from ifspace.bench.rows import BOTH_WAYS, FORWARD, LAYOUTS, MODES
 from ifspace.block import SizedBlock, SizedLayer
 from ifspace.kernels.windows import Windows, windows_of
+from ifspace.kinds import rolling_pointwise_kind
 from ifspace.nn.block import BlockModule, build
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CATALOGUE: Final = "catalogue"
 BASELINE: Final = "baseline"
 CALIBRATION: Final = "calibration: "
 
+# The layers whose kernels are timed, as the file of their times names them; no kinds of `KINDS`.
 RPW: Final = "RPW"
 FUSED: Final = "DW+RPW"
 # Kernel size of the depthwise convolution of the fused layer.
@@ -237,7 +239,7 @@ class BlockCandidate:
 
 def is_rolling(layer: SizedLayer) -> bool:
     """Return whether a layer is a rolling pointwise convolution: windows that overlap."""
-    return layer.conv.takes_overlap
+    return layer.conv is rolling_pointwise_kind()
 
 
 def windows_of_layer(layer: SizedLayer) -> Windows:

@@ -19,10 +19,11 @@ from ifspace.bench.rows import (
 )
 from ifspace.bench.session import BlockBench
 from ifspace.cli.options import Forms
+from ifspace.kinds import reference_kind
 from ifspace.serialize import json_text
 from ifspace.table import Table, facts
 
-CONV: Final = "CONV"
+CONV: Final = reference_kind().symbol
 NO_NUMBER: Final = "–"
 # A median of so many times the least is that of a busy machine.
 BUSY: Final = 3.0

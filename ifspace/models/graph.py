@@ -16,7 +16,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.kinds import KINDS, ConvKind, find_kind
+from ifspace.kinds import (
+    KINDS,
+    ConvKind,
+    dense_pointwise_kind,
+    find_kind,
+    rolling_pointwise_kind,
+    shuffle_kind,
+)
 
 # (height, width) in pixels.
 Size = tuple[int, int]  # (height, width) in pixels
@@ -57,12 +64,6 @@ def conv_kind(c_in: int, c_out: int, groups: int, kernel: Size) -> str:
     )
 
 
-# The kind of a dense layer on every pixel, of windows that overlap, and of the channel shuffle.
-POINTWISE: Final = conv_kind(1, 1, 1, (1, 1))
-ROLLING: Final = next(kind.symbol for kind in KINDS.values() if kind.takes_overlap)
-SHUFFLE: Final = next(kind.symbol for kind in KINDS.values() if not kind.writes)
-
-
 @dataclass(frozen=True, slots=True)
 class TracedLayer:
     """A layer with weights, or a channel shuffle, as the network runs it.
@@ -98,7 +99,7 @@ class TracedLayer:
     @property
     def conv(self) -> ConvKind:
         """The row of its kind; a fully connected layer is a pointwise convolution of one pixel."""
-        return find_kind(POINTWISE if self.is_linear else self.kind)
+        return dense_pointwise_kind() if self.is_linear else find_kind(self.kind)
 
     @property
     def is_convolution(self) -> bool:
@@ -193,7 +194,7 @@ def linear_layer(
     """Return a dense layer: pointwise where it runs on every pixel, "LINEAR" behind them."""
     return TracedLayer(
         name,
-        kind=POINTWISE if on_pixels else LINEAR,
+        kind=dense_pointwise_kind().symbol if on_pixels else LINEAR,
         c_in=c_in,
         c_out=c_out,
         groups=1,
@@ -226,7 +227,7 @@ def rolling_layer(
     c_out, width = weight
     return TracedLayer(
         name,
-        kind=ROLLING,
+        kind=rolling_pointwise_kind().symbol,
         c_in=c_in,
         c_out=c_out,
         groups=c_in // width,
@@ -247,7 +248,7 @@ def shuffle_layer(name: str, channels: int, groups: int, size: Size) -> TracedLa
     """Return a channel shuffle."""
     return TracedLayer(
         name,
-        kind=SHUFFLE,
+        kind=shuffle_kind().symbol,
         c_in=channels,
         c_out=channels,
         groups=groups,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.catalogue.design import Design
 from ifspace.errors import BlockError, KernelError, SettingError
+from ifspace.kinds import dense_pointwise_kind
 from ifspace.nn.checks import check_dtype, wrong_type
 from ifspace.nn.layers import Device, layer_module
 from ifspace.values import choice, whole_number
@@ -142,7 +143,9 @@ class BlockModule(nn.Module):
                 self.add_module(steps[-1], ACTIVATIONS[style.activation]())
         self.steps = tuple(steps)
         if self.shortcut_kind == "projection":
-            projection = SizedLayer(Layer("PW"), sized.channels, sized.out_channels, sized.dims)
+            projection = SizedLayer(
+                Layer(dense_pointwise_kind().symbol), sized.channels, sized.out_channels, sized.dims
+            )
             norm = style.batch_norm and style.batch_norm_where == "each"
             bias = style.bias and style.bias_where == "each"
             self._add("shortcut", projection, stride, norm, bias, device, dtype)

@@ -15,8 +15,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import Layer, SizedBlock, SizedLayer
 from ifspace.errors import KernelError, SettingError
+from ifspace.kinds import dense_pointwise_kind
 from ifspace.nn.block import (
     ACTIVATIONS,
     BATCH_NORMS,
@@ -426,7 +427,7 @@ class Parts:
         return build(block, stride=stride, style=style, device=self.device, dtype=self.dtype)
 
     def _projection(self, c_in: int, c_out: int, stride: int) -> nn.Module:
-        layer = Block.parse("PW").at(c_in, c_out, dims=self.dims).layers[0]
+        layer = SizedLayer(Layer(dense_pointwise_kind().symbol), c_in, c_out, self.dims)
         parts = [layer_module(layer, stride, self.stem_and_head.bias, self.device, self.dtype)]
         parts += [self._norm(c_out)] if self.stem_and_head.batch_norm else []
         return nn.Sequential(*parts)

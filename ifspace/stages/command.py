@@ -407,11 +407,12 @@ def read_layout(
             allowed="--stages and --depths, or --network",
             remedy="say what is missing",
         )
+    from ifspace.kinds import reference_kind
     from ifspace.stages.layout import StemAndHead
     from ifspace.stages.networks import make_layout
     from ifspace.stages.problem import parse_block
 
-    texts = blocks or ("CONV",)
+    texts = blocks or (reference_kind().symbol,)
     texts = texts * len(stages) if len(texts) == 1 else texts
     with _errors_of_blocks():
         parsed = [parse_block(text, KERNEL if kernel is None else kernel) for text in texts]
