@@ -68,7 +68,7 @@ def brute_force(setting: EnumerationSetting) -> dict[str, int]:
     choices = {
         kind: [
             Layer(kind, groups, overlap)
-            for groups, overlap in find_kind(kind).choices(c, c, setting.overlaps)
+            for groups, overlap, _ in find_kind(kind).choices(c, c, setting.overlaps)
         ]
         for kind in setting.usable_kinds
     }

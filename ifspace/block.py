@@ -17,7 +17,27 @@ import numpy.typing as npt
 import sympy
 
 from ifspace.errors import BlockError, SettingError
-from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, position, s, step, w
+from ifspace.kinds import (
+    BLOCKED,
+    ORDERS,
+    ROLLING,
+    C,
+    C_in,
+    C_out,
+    ConvKind,
+    F,
+    K,
+    P,
+    d,
+    distinct_windows,
+    find_kind,
+    g,
+    k,
+    position,
+    s,
+    step,
+    w,
+)
 from ifspace.values import parse_overlap, parse_ratio, set_fields, whole_number
 
 DEFAULT_KERNEL: Final = 3
@@ -28,10 +48,14 @@ _EXAMPLE: Final = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A kind with its parameters chosen: groups, overlap (RPW), kernel size (spatial kinds, 3).
+    """A kind with its parameters chosen: groups, overlap and order of RPW, kernel size.
 
-    >>> Layer.parse("rpw(8, 0.5)"), str(Layer("GC", 4, kernel=5))
-    (Layer(kind='RPW', groups=8, overlap=Fraction(1, 2), kernel=None), 'GC(4,k=5)')
+    The order is "rolling" unless given, the kernel size of a spatial kind 3.
+
+    >>> Layer.parse("rpw(8, 0.5)")
+    Layer(kind='RPW', groups=8, overlap=Fraction(1, 2), kernel=None, order='rolling')
+    >>> str(Layer("GC", 4, kernel=5)), str(Layer("RPW", 8, order="blocked"))
+    ('GC(4,k=5)', 'RPW(8,0,blocked)')
 
     Raises: BlockError for a parameter that the kind does not take, lacks, or that is out of range.
     """
@@ -40,6 +64,7 @@ class Layer:
     groups: int | None = None
     overlap: Fraction | None = None
     kernel: int | None = None
+    order: str | None = None
 
     def __post_init__(self) -> None:
         conv = find_kind(self.kind)
@@ -48,6 +73,7 @@ class Layer:
             ("groups", conv.takes_groups),
             ("overlap", conv.takes_overlap),
             ("kernel", conv.spatial),
+            ("order", conv.takes_overlap),
         ):
             if not taken and getattr(self, name) is not None:
                 raise self._error(f"{conv.symbol} takes no {name}", getattr(self, name))
@@ -58,7 +84,10 @@ class Layer:
             set_fields(self, groups=groups)
         if conv.takes_overlap:
             overlap = Fraction(0) if self.overlap is None else self.overlap
-            set_fields(self, overlap=parse_overlap(overlap))
+            order = ROLLING if self.order is None else self.order
+            if order not in ORDERS:
+                raise self._error(f"unknown order of {conv.symbol}", repr(order))
+            set_fields(self, overlap=parse_overlap(overlap), order=order)
         if conv.spatial:
             kernel = DEFAULT_KERNEL if self.kernel is None else self.kernel
             kernel = whole_number(kernel, "kernel size", error=BlockError)
@@ -73,14 +102,15 @@ class Layer:
 
     @property
     def conv(self) -> ConvKind:
-        """The row of the kind table."""
-        return find_kind(self.kind)
+        """The row of the kind table, in the order of the layer."""
+        return find_kind(self.kind).in_order(self.order)
 
     @property
-    def sort_key(self) -> tuple[int, int, Fraction, int]:
-        """Key of the canonical order: kind, groups, overlap, kernel."""
+    def sort_key(self) -> tuple[int, int, Fraction, int, int]:
+        """Key of the canonical order: kind, groups, overlap, order, kernel."""
         overlap = self.overlap or Fraction(0)
-        return position(self.kind), self.groups or 0, overlap, self.kernel or 0
+        order = 0 if self.order is None else ORDERS.index(self.order)
+        return position(self.kind), self.groups or 0, overlap, order, self.kernel or 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -98,6 +128,9 @@ class Layer:
             slots = ["kernel"]
         values: dict[str, Any] = {}
         for part in match[2].split(",") if match[2] is not None else ():
+            if conv.takes_overlap and part.lower() in ORDERS and "order" not in values:
+                values["order"] = part.lower()
+                continue
             named = re.fullmatch(r"[kK]=(.*)", part)
             name = "kernel" if named else slots.pop(0) if slots else ""
             value = named[1] if named else part
@@ -110,13 +143,17 @@ class Layer:
 
     def __str__(self) -> str:
         parts = [str(part) for part in (self.groups, self.overlap) if part is not None]
+        if self.order == BLOCKED:
+            parts.append(self.order)
         if self.kernel not in (None, DEFAULT_KERNEL):
             parts.append(f"k={self.kernel}" if parts else str(self.kernel))
         return f"{self.kind}({','.join(parts)})" if parts else self.kind
 
 
 def _notation(conv: ConvKind) -> str:
-    parts = ["groups"] * conv.takes_groups + ["overlap"] * conv.takes_overlap
+    parts = ["groups"] * conv.takes_groups
+    if conv.takes_overlap:
+        parts += ["overlap", "|".join(ORDERS)]
     if conv.spatial:
         parts.append("k=odd size" if parts else "odd kernel size")
     return f"{conv.symbol}({','.join(parts)})" if parts else f"plain {conv.symbol}"
@@ -135,7 +172,8 @@ class SizedLayer:
     >>> layer.fan_in, layer.step, layer.params, layer.reads()[:3].tolist()
     (4, 2, 64, [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]])
 
-    Raises: BlockError when the groups do not divide both widths, or the kind cannot change them.
+    Raises: BlockError when the groups do not divide both widths, the kind cannot change them, or in
+        blocked order there are fewer outputs than distinct windows.
     """
 
     layer: Layer
@@ -161,6 +199,13 @@ class SizedLayer:
                 allowed=f"groups {', '.join(map(str, counts))}",
                 remedy="choose a common divisor",
             )
+        if self.layer.order == BLOCKED and self.windows > self.c_out:
+            raise BlockError.because(
+                "more windows than filters",
+                got=f"{self.windows} windows in {widths}",
+                allowed=f"at most {self.c_out} windows in blocked order",
+                remedy="choose the rolling order or another overlap",
+            )
 
     @property
     def conv(self) -> ConvKind:
@@ -184,8 +229,13 @@ class SizedLayer:
 
     @property
     def step(self) -> int:
-        """How many channels the window of an RPW filter moves on from one output to the next."""
+        """How many channels the windows of RPW move on from one to the next."""
         return step(self.fan_in, self.layer.overlap or Fraction(0))
+
+    @property
+    def windows(self) -> int:
+        """How many distinct windows an RPW layer has, read or not."""
+        return distinct_windows(self.c_in, self.step)
 
     @property
     def params(self) -> int:
@@ -318,7 +368,8 @@ class Composition:
         """Return for each layer its kind and the symbols to put into the kind's expressions.
 
         Widths are C (in), F (out) and K (bottleneck); layers with groups are numbered from 1:
-        g_1, w_1, s_1. Copies of a repeated composition share their symbols.
+        g_1, w_1, s_1, P_1. Copies of a repeated composition share their symbols. Windows are in
+        rolling order.
         """
         rows = [find_kind(kind) for kind in self.kinds]
         mixing = [row.mixing for row in rows]
@@ -331,7 +382,8 @@ class Composition:
             for row, (c_in, c_out) in zip(rows, widths, strict=True):
                 number += row.takes_groups
                 names = {
-                    x: sympy.Symbol(f"{x}_{number}", integer=True, positive=True) for x in (g, w, s)
+                    x: sympy.Symbol(f"{x}_{number}", integer=True, positive=True)
+                    for x in (g, w, s, P)
                 }
                 layers.append((row, {C_in: c_in, C_out: c_out} | names))
         return tuple(layers)
@@ -395,6 +447,12 @@ class Block:
     def sort_key(self) -> tuple[Any, ...]:
         """Key of the canonical order: the composition, then the parameters of each layer."""
         return *self.composition.sort_key, tuple(layer.sort_key for layer in self.layers)
+
+    def chain(self, bottleneck: bool = False) -> tuple[tuple[ConvKind, dict[Any, Any]], ...]:
+        """Return `Composition.chain` of the block's composition, with the orders of its layers."""
+        rows = [layer.conv for layer in self.layers] * self.repeats
+        chain = self.composition.chain(bottleneck)
+        return tuple((row, names) for row, (_, names) in zip(rows, chain, strict=True))
 
     def params_formula(self, bottleneck: bool = False, kernel: int | None = None) -> Any:
         """Return `Composition.params_formula` of the block's composition."""

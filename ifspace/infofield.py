@@ -8,9 +8,10 @@ it is min(m, C); each kind turns it into the U of its output (`ConvKind.coverage
 At equal widths and without kinds that scatter (shuffles) U is the exact field: every layer reads
 runs of neighbouring channels, so runs see runs, and no run of m outputs sees fewer channels than
 the one from channel 0. With a shuffle it is exact if runs and shuffle groups align and the sets
-they see are disjoint, and otherwise an estimate that errs both ways. Where a rolling layer has
-fewer outputs than windows it may be too large: a later window that wraps around joins channels that
-are not neighbours below. Decisions are made by the exact field, `ifspace.reach`.
+they see are disjoint, and otherwise an estimate that errs both ways. Where the outputs of a layer
+in rolling order are no multiple of its distinct windows it may be too large: a later window that
+wraps around joins channels that are not neighbours below. Decisions are made by the exact field,
+`ifspace.reach`.
 """
 
 from collections.abc import Callable, Sequence
@@ -115,16 +116,19 @@ def _chain_coverage(chain: Sequence[SymbolicLayer], count: Any) -> Any:
 
 @cache
 def coverage_expr(block: Composition | Block, bottleneck: bool = False) -> Any:
-    """Return IF^c = U(1) of a composition in symbols.
+    """Return IF^c = U(1) of a block or composition in symbols.
 
-    Layers with groups are numbered from 1: fan-in w_i = C_in / g_i, RPW step s_i, shuffle groups
-    g_i. Widths are C, F and K as in `Composition.chain`. An estimate when there is a shuffle.
+    Layers with groups are numbered from 1: fan-in w_i = C_in / g_i, shuffle groups g_i; of RPW the
+    step s_i and the number of distinct windows P_i = C_in / gcd(s_i, C_in). The orders of RPW are
+    those of a block; in a composition, which has none, they are rolling. Widths are C, F and K as
+    in `Composition.chain`. An estimate when there is a shuffle.
 
     >>> coverage_expr(Composition.parse("DW+RPW+RPW"))
     Min(C, s_1*(w_2 - 1) + w_1)
+    >>> coverage_expr(Block.parse("DW+RPW(8,1/2,blocked)+RPW(8,0)"))
+    Min(C, s_1*floor(P_1*(w_2 - 1)/C) + w_1)
     """
-    composition = block.composition if isinstance(block, Block) else block
-    return _chain_coverage(composition.chain(bottleneck), sympy.Integer(1))
+    return _chain_coverage(block.chain(bottleneck), sympy.Integer(1))
 
 
 @cache
@@ -144,8 +148,7 @@ def full_field_condition(block: Composition | Block, bottleneck: bool = False) -
 
     Reference: [3DRF] section 4.2; [Fog] Theorem 1.
     """
-    composition = block.composition if isinstance(block, Block) else block
-    chain = composition.chain(bottleneck)
+    chain = block.chain(bottleneck)
     if not bottleneck:
         chain = tuple((row, names | {C_in: C, C_out: C}) for row, names in chain)
     if any(row.scatters for row, _ in chain):

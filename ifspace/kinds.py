@@ -11,7 +11,7 @@ below into its own. The argument is in `ifspace.infofield`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from math import gcd
@@ -25,6 +25,13 @@ from sympy.printing.pycode import PythonCodePrinter
 from ifspace.errors import BlockError, SettingError
 
 Reads = Callable[[int, int, int, int], npt.NDArray[np.int32]]
+# Which window a filter of a layer with overlapping windows reads: filter j window j (rolling), or
+# window floor(j P / C_out) of the P distinct ones, so that neighbours share a window (blocked).
+ROLLING: Final = "rolling"
+BLOCKED: Final = "blocked"
+ORDERS: Final = (ROLLING, BLOCKED)
+# Groups, overlap and order of a layer; None where its kind takes none.
+Parameters = tuple[int | None, Fraction | None, str | None]
 
 
 def _symbol(name: str) -> Any:
@@ -34,8 +41,9 @@ def _symbol(name: str) -> Any:
 # Widths of a block: its input, its output, its bottleneck. Widths of a layer: C_in, C_out.
 C, F, K = _symbol("C"), _symbol("F"), _symbol("K")
 C_in, C_out = _symbol("C_in"), _symbol("C_out")
-# Consecutive channels, groups, RPW window width and step, kernel size, spatial dimensions.
-m, g, w, s, k, d = (_symbol(name) for name in "mgwskd")
+# Consecutive channels, groups, kernel size, spatial dimensions; RPW: width and step of a window,
+# distinct windows.
+m, g, k, d, w, s, P = (_symbol(name) for name in "mgkdwsP")
 H_out, W_out = _symbol("H_out"), _symbol("W_out")
 U = sympy.Function("U", integer=True, nonnegative=True)
 
@@ -85,7 +93,9 @@ class ConvKind:
 
     - `spatial`: it reads k x k pixels, and can hold a stride.
     - `mixing`: it may change the number of channels.
-    - `takes_groups`, `takes_overlap`: the parameters in its notation.
+    - `takes_groups`, `takes_overlap`: the parameters in its notation. Overlapping windows come in
+      two orders: the row describes the rolling one, and `blocked_reads` and `blocked_coverage` take
+      the place of `reads` and `coverage` in the blocked one (`in_order`).
     - `windowed`: its groups set its fan-in, w = C_in / g.
     - `scatters`: neighbouring outputs read channels that lie apart, so that its coverage is no
       U(n) of one count n. The coverage function is an estimate where such a kind occurs.
@@ -107,13 +117,15 @@ class ConvKind:
     mixing: bool = False
     takes_groups: bool = False
     takes_overlap: bool = False
+    blocked_reads: Reads | None = None
+    blocked_coverage: Any = None
     windowed: bool = False
     scatters: bool = False
     writes: bool = True
     reference_only: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("fan_in", "params", "coverage"):
+        for name in ("fan_in", "params", "coverage", "blocked_coverage"):
             object.__setattr__(self, name, sympy.sympify(getattr(self, name)))
 
     @property
@@ -125,6 +137,16 @@ class ConvKind:
     def macs(self) -> Any:
         """Multiply-accumulates of the layer: parameters x output height x output width."""
         return self.params * H_out * W_out
+
+    def in_order(self, order: str | None) -> "ConvKind":
+        """Return a row of the table in an order: `reads` and `coverage` differ, all else is equal.
+
+        >>> KINDS["RPW"].in_order("blocked").coverage
+        U(Min(C_in, s*floor(P*(m - 1)/C_out) + w))
+        """
+        if order != BLOCKED or self.blocked_reads is None:
+            return self
+        return _rewired(self, self.blocked_reads, self.blocked_coverage)
 
     def fan_in_at(self, c_in: int, groups: int = 1) -> int:
         """Return how many input channels one output channel reads."""
@@ -153,9 +175,9 @@ class ConvKind:
         ...                          step=2)
         6
         """
-        compiled = _compiled(self.coverage, ("U", m, C, C_in, C_out, g, w, s))
-        width = self.fan_in_at(c_in, groups)
-        return compiled(below, count, channels, c_in, c_out, groups, width, step)
+        compiled = _compiled(self.coverage, ("U", m, C, C_in, C_out, g, w, s, P))
+        width, windows = self.fan_in_at(c_in, groups), distinct_windows(c_in, step)
+        return compiled(below, count, channels, c_in, c_out, groups, width, step, windows)
 
     def group_counts(self, c_in: int, c_out: int, trivial: bool = False) -> tuple[int | None, ...]:
         """Return the legal group counts of a layer c_in -> c_out, in ascending order.
@@ -175,26 +197,57 @@ class ConvKind:
         return tuple(count for count in range(least, most + 1) if common % count == 0)
 
     def choices(
-        self, c_in: int, c_out: int, overlaps: Sequence[Fraction] = (), trivial: bool = False
-    ) -> tuple[tuple[int | None, Fraction | None], ...]:
-        """Return the legal (groups, overlap) of a layer c_in -> c_out, in canonical order.
+        self,
+        c_in: int,
+        c_out: int,
+        overlaps: Sequence[Fraction] = (),
+        trivial: bool = False,
+        orders: Sequence[str] = (ROLLING,),
+    ) -> tuple[Parameters, ...]:
+        """Return the legal (groups, overlap, order) of a layer c_in -> c_out, in canonical order.
 
         Group counts are those of `group_counts`. Overlaps that give the same step are one choice,
-        the smallest of them.
+        the smallest of them; so are two orders in which every filter reads the same window.
 
         >>> KINDS["RPW"].choices(8, 8, (Fraction(0), Fraction(1, 2)))[:2]
-        ((2, Fraction(0, 1)), (2, Fraction(1, 2)))
+        ((2, Fraction(0, 1), 'rolling'), (2, Fraction(1, 2), 'rolling'))
+        >>> KINDS["RPW"].choices(8, 8, (Fraction(0),), orders=ORDERS)[:2]
+        ((2, Fraction(0, 1), 'rolling'), (2, Fraction(0, 1), 'blocked'))
         """
-        counts = self.group_counts(c_in, c_out, trivial)
+        return self.common_choices(((c_in, c_out),), overlaps, trivial, orders)
+
+    def common_choices(
+        self,
+        width_pairs: Sequence[tuple[int, int]],
+        overlaps: Sequence[Fraction] = (),
+        trivial: bool = False,
+        orders: Sequence[str] = (ROLLING,),
+    ) -> tuple[Parameters, ...]:
+        """Return the (groups, overlap, order) that are legal at all pairs of widths, as `choices`.
+
+        Choices are one if they are so at every pair of widths.
+        """
+        first, *others = (self.group_counts(*pair, trivial) for pair in width_pairs)
+        counts = [count for count in first if all(count in legal for legal in others)]
         if not self.takes_overlap:
-            return tuple((count, None) for count in counts)
-        choices: list[tuple[int | None, Fraction | None]] = []
+            return tuple((count, None, None) for count in counts)
+        choices: list[Parameters] = []
         for count in counts:
-            width = self.fan_in_at(c_in, count or 1)
-            by_step: dict[int, Fraction] = {}
+            by_step: dict[tuple[int, ...], Fraction] = {}
             for overlap in sorted(overlaps):
-                by_step.setdefault(step(width, overlap), overlap)
-            choices.extend((count, overlap) for overlap in by_step.values())
+                steps = (step(self.fan_in_at(c_in, count or 1), overlap) for c_in, _ in width_pairs)
+                by_step.setdefault(tuple(steps), overlap)
+            for by_pair, overlap in by_step.items():
+                windows = [
+                    (distinct_windows(c_in, moved), c_out)
+                    for (c_in, c_out), moved in zip(width_pairs, by_pair, strict=True)
+                ]
+                if ROLLING in orders:
+                    choices.append((count, overlap, ROLLING))
+                # With a window for every filter, or one for all, the orders are the same.
+                same = ROLLING in orders and all(n in (1, c_out) for n, c_out in windows)
+                if BLOCKED in orders and not same and all(n <= c_out for n, c_out in windows):
+                    choices.append((count, overlap, BLOCKED))
         return tuple(choices)
 
 
@@ -211,6 +264,22 @@ def step(width: int, overlap: Fraction) -> int:
     return width - overlap.numerator * width // overlap.denominator
 
 
+def distinct_windows(c_in: int, step: int) -> int:
+    """Return how many distinct windows RPW has: P = C_in / gcd(s, C_in), at any number of filters.
+
+    >>> distinct_windows(64, 8), distinct_windows(64, 6)
+    (8, 32)
+
+    Reference: [3DRF] section 4.2.
+    """
+    return c_in // gcd(step, c_in)
+
+
+@cache
+def _rewired(row: ConvKind, reads: Reads, coverage: Any) -> ConvKind:
+    return replace(row, reads=reads, coverage=coverage)
+
+
 def _reads_all(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
     return np.broadcast_to(np.arange(c_in, dtype=np.int32), (c_out, c_in))
 
@@ -225,8 +294,19 @@ def _reads_group(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[n
 
 
 def _reads_window(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
-    starts = np.arange(c_out, dtype=np.int32)[:, None] * step
-    return np.asarray((starts + np.arange(c_in // groups, dtype=np.int32)) % c_in, dtype=np.int32)
+    return _windows(np.arange(c_out, dtype=np.int64), c_in, groups, step)
+
+
+def _reads_shared_window(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
+    filters = np.arange(c_out, dtype=np.int64)
+    return _windows(filters * distinct_windows(c_in, step) // c_out, c_in, groups, step)
+
+
+def _windows(
+    numbers: npt.NDArray[np.int64], c_in: int, groups: int, step: int
+) -> npt.NDArray[np.int32]:
+    channels = numbers[:, None] * step + np.arange(c_in // groups)
+    return np.asarray(channels % c_in, dtype=np.int32)
 
 
 def _reads_shuffled(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArray[np.int32]:
@@ -235,7 +315,15 @@ def _reads_shuffled(c_in: int, c_out: int, groups: int, step: int) -> npt.NDArra
 
 # m consecutive outputs of a grouped layer touch ceiling(m g / C_out) whole groups.
 _GROUPED = U(sympy.Min(C_in, C_in / g * sympy.ceiling(m * g / C_out)))
+# m consecutive outputs read m consecutive windows; each moves on s <= w channels, so their union is
+# one run, with no gap, of w + (m - 1) s channels around the circle.
 _ROLLED = U(sympy.Min(C_in, w + (m - 1) * s))
+# In blocked order outputs a ... a + m - 1 read windows floor(a P / C_out) to
+# floor((a + m - 1) P / C_out). P <= C_out, so none between is left out, and the union is one run.
+# floor(x + y) >= floor(x) + floor(y): there are at least floor((m - 1) P / C_out) + 1 of them, and
+# exactly so many from output 0. (Counted around the circle of outputs too: output C_out would read
+# window P, whose start P s is a multiple of C_in: it is window 0.)
+_BLOCKED = U(sympy.Min(C_in, w + sympy.floor((m - 1) * P / C_out) * s))
 # m consecutive outputs of a shuffle read q or q + 1 consecutive channels of each of the g runs.
 _Q, _R = sympy.floor(m / g), sympy.Mod(m, g)
 _SHUFFLED = sympy.Min(C, _R * U(_Q + 1) + (g - _R) * U(_Q))
@@ -298,6 +386,8 @@ _ROWS: Final = (
         params=C_in * C_out / g,
         coverage=_ROLLED,
         reads=_reads_window,
+        blocked_coverage=_BLOCKED,
+        blocked_reads=_reads_shared_window,
         reference="[3DRF] section 4.2",
     ),
     ConvKind(

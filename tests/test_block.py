@@ -32,6 +32,8 @@ def test_notation_round_trip(block: Block) -> None:
         ("GC(4,k=3)", "GC(4)"),
         ("DW(k=5)", "DW(5)"),
         ("RPW(8)+RPW(8,0.33)+RPW(8,.5)", "RPW(8,0)+RPW(8,33/100)+RPW(8,1/2)"),
+        ("RPW(8,0,rolling)+RPW(8,Rolling)", "RPW(8,0)+RPW(8,0)"),
+        ("rpw(8, 0.5, BLOCKED)+RPW(8,blocked)", "RPW(8,1/2,blocked)+RPW(8,0,blocked)"),
         ("CONV(3)+CONV(5)", "CONV+CONV(5)"),
         ("DW+RPW(8,1/2)+SH(4)+GPW(8)", "DW+RPW(8,1/2)+SH(4)+GPW(8)"),
         ("( dw + rpw(2,2/4) )X2", "(DW+RPW(2,1/2))x2"),
@@ -46,7 +48,9 @@ def test_canonical_notation(text: str, canonical: str) -> None:
 
 
 def test_values_are_canonical_when_constructed() -> None:
-    assert Layer("rpw", 8) == Layer("RPW", 8, Fraction(0))
+    assert Layer("rpw", 8) == Layer("RPW", 8, Fraction(0), order="rolling")
+    assert Layer("rpw", 8) != Layer("RPW", 8, order="blocked")
+    assert Layer("DW").order is Layer("GPW", 2).order is None
     assert Layer("dw") == Layer("DW", kernel=3)
     assert Composition(("dw", "pw")) == Composition.parse("DW+PW")
     assert hash(Block.parse("gc(4)")) == hash(Block.parse("GC(4,k=3)"))
@@ -74,7 +78,12 @@ MALFORMED = [
     ("PW(3)", "malformed block: .*; allowed: plain PW;"),
     ("DW(3,5)", "malformed block: .*; allowed: DW.odd kernel size.;"),
     ("DW(k=3,k=5)", "malformed block"),
-    ("RPW(1/2)", "malformed block: .*; allowed: RPW.groups,overlap.;"),
+    ("RPW(1/2)", r"malformed block: .*; allowed: RPW.groups,overlap,rolling\|blocked.;"),
+    ("RPW(8,0,folded)", "malformed block: .*rolling"),
+    ("RPW(8,0,blocked,blocked)", "malformed block"),
+    ("RPW(8,0,blocked,rolling)", "malformed block"),
+    ("RPW(blocked)", "RPW needs groups"),
+    ("GPW(8,blocked)", r"malformed block: .*; allowed: GPW\(groups\);"),
     ("GPW", "GPW needs groups: got none; allowed: GPW.groups.;"),
     ("GC(k=5)", "GC needs groups"),
     ("GPW(0)", "GPW groups out of range: got 0; allowed: whole numbers from 1"),
@@ -105,6 +114,10 @@ def test_wrong_values_raise_at_construction() -> None:
         Layer("PW", 4)
     with pytest.raises(BlockError, match="GC takes no overlap: got 0"):
         Layer("GC", 4, Fraction(0))
+    with pytest.raises(BlockError, match="GPW takes no order: got rolling"):
+        Layer("GPW", 4, order="rolling")
+    with pytest.raises(BlockError, match="unknown order of RPW: got 'folded'"):
+        Layer("RPW", 4, order="folded")
     with pytest.raises(BlockError, match="a block needs a layer"):
         Block(())
     with pytest.raises(BlockError, match="a block needs a layer"):
@@ -123,6 +136,12 @@ def test_wrong_values_raise_at_construction() -> None:
             r"allowed: groups 1, 2, 3, 4, 6, 12; ",
         ),
         ("GPW(8)", {"channels": 16, "out_channels": 12}, "allowed: groups 1, 2, 4; "),
+        (
+            "RPW(4,3/4,blocked)",
+            {"channels": 64, "out_channels": 8},
+            r"more windows than filters: got 16 windows in RPW\(4,3/4,blocked\) from 64 to 8 "
+            "channels; allowed: at most 8 windows in blocked order; ",
+        ),
         ("DW", {"channels": 16, "out_channels": 32}, "no layer can change the width: got 16 to 32"),
         ("DW+PW", {"channels": 16, "bottleneck": "1/4"}, "needs two channel-mixing layers: got 1"),
         ("PW+PW", {"channels": 6, "bottleneck": "1/4"}, "not a whole number .* got 1/4 of 6"),

@@ -26,7 +26,7 @@ from ifspace.enumerate.search import enumerate_designs
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.infofield import coverage, fields, full_field_condition
-from ifspace.kinds import KINDS, ConvKind, find_kind
+from ifspace.kinds import KINDS, ORDERS, ConvKind, find_kind
 from ifspace.reach import channel_field, channel_reach, field_after
 
 WIDTHS = (6, 7, 8, 12, 16, 18, 24, 36)
@@ -34,13 +34,16 @@ WIDTHS = (6, 7, 8, 12, 16, 18, 24, 36)
 
 @st.composite
 def layers(draw: st.DrawFn, symbol: str, c_in: int, c_out: int) -> Layer:
-    """A legal layer of a kind, with any group count, overlap and kernel size."""
+    """A legal layer of a kind, with any group count, overlap, order and kernel size."""
     kind = find_kind(symbol)
     overlap = draw(st.fractions(0, Fraction(19, 20), max_denominator=20))
-    groups, overlap = draw(st.sampled_from(kind.choices(c_in, c_out, (overlap,), trivial=True)))
-    return Layer(
-        symbol, groups, overlap, draw(st.sampled_from([1, 3, 5])) if kind.spatial else None
-    )
+    orders = draw(st.sampled_from([(order,) for order in ORDERS]))
+    choices = kind.choices(c_in, c_out, (overlap,), True, orders)
+    # In blocked order no choice may be legal: more windows than filters at every group count.
+    choices = choices or kind.choices(c_in, c_out, (overlap,), True)
+    groups, overlap, order = draw(st.sampled_from(choices))
+    kernel = draw(st.sampled_from([1, 3, 5])) if kind.spatial else None
+    return Layer(symbol, groups, overlap, kernel, order)
 
 
 @st.composite
@@ -70,6 +73,10 @@ def flags_law(layer: SizedLayer) -> None:
     assert row.dense == (row.fan_in == kinds.C_in)
     assert row.spatial == row.params.has(kinds.k)
     assert row.takes_overlap == row.coverage.has(kinds.s)
+    orders = [find_kind(row.symbol).in_order(order) for order in ORDERS]
+    assert row in orders
+    assert (orders[0] != orders[1]) == row.takes_overlap
+    assert row.coverage.has(kinds.P) == row.takes_overlap * (row == orders[1])
     assert row.takes_groups or not (row.fan_in + row.params + row.coverage).has(kinds.g)
     assert row.writes == (row.params != 0)
 
@@ -225,8 +232,19 @@ def test_a_wrong_coverage_function_breaks_the_field_law(add_kind) -> None:
         (replace(INTERLEAVED, params=kinds.C_in * kinds.C_out), params_law),
         (replace(INTERLEAVED, coverage=sympy.Min(kinds.C, kinds.m)), one_layer_law),
         (replace(ROLLING, coverage=KINDS["GC"].coverage, takes_overlap=False), field_law),
+        (replace(ROLLING, blocked_coverage=ROLLING.coverage), one_layer_law),
+        (replace(ROLLING, blocked_reads=ROLLING.reads), one_layer_law),
     ],
-    ids=["scatters", "windowed", "fan-in", "params", "coverage of a layer", "coverage of a chain"],
+    ids=[
+        "scatters",
+        "windowed",
+        "fan-in",
+        "params",
+        "coverage of a layer",
+        "coverage of a chain",
+        "blocked coverage",
+        "blocked reads",
+    ],
 )
 def test_each_mistake_breaks_a_law(add_kind, mistake: ConvKind, law: Callable[..., None]) -> None:
     add_kind(mistake)

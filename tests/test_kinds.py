@@ -1,3 +1,4 @@
+import itertools
 import math
 import pickle
 from fractions import Fraction
@@ -11,7 +12,7 @@ from witness import GRID, channels_read, divisors
 from ifspace import kinds
 from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError
-from ifspace.kinds import KINDS, find_kind, step
+from ifspace.kinds import BLOCKED, KINDS, ORDERS, ROLLING, find_kind, step
 from ifspace.values import parse_overlap, parse_ratio
 
 WIDTHS = [(12, 12), (16, 16), (24, 24), (12, 24), (24, 12), (16, 4), (7, 7)]
@@ -21,10 +22,10 @@ def sized_layers(symbol: str) -> list[SizedLayer]:
     """Every legal layer of a kind at the widths above, trivial groups included."""
     row = KINDS[symbol]
     return [
-        SizedLayer(Layer(symbol, groups, overlap), c_in, c_out)
+        SizedLayer(Layer(symbol, groups, overlap, order=order), c_in, c_out)
         for c_in, c_out in WIDTHS
         if row.mixing or c_in == c_out
-        for groups, overlap in row.choices(c_in, c_out, GRID, trivial=True)
+        for groups, overlap, order in row.choices(c_in, c_out, GRID, True, ORDERS)
     ]
 
 
@@ -51,6 +52,7 @@ def test_integer_functions_agree_with_sympy(symbol: str) -> None:
             kinds.g: layer.groups,
             kinds.w: layer.fan_in,
             kinds.s: layer.step,
+            kinds.P: layer.windows,
             kinds.k: 3,
         }
         assert row.fan_in_at(layer.c_in, layer.groups) == row.fan_in.subs(values)
@@ -99,19 +101,50 @@ def test_choices_are_the_legal_ones_in_canonical_order(symbol: str) -> None:
         for trivial, counts in ((True, common), (False, inner)):
             choices = row.choices(c_in, c_out, GRID, trivial)
             if not row.takes_groups:
-                assert choices == ((None, None),)
+                assert choices == ((None, None, None),)
                 continue
-            assert sorted({groups for groups, _ in choices}) == counts
+            assert sorted({groups for groups, _, _ in choices}) == counts
             assert list(choices) == sorted(choices, key=lambda it: (it[0], it[1] or 0))
-            assert row.takes_overlap or [o for _, o in choices] == [None] * len(counts)
+            if not row.takes_overlap:
+                assert {choice[1:] for choice in choices} <= {(None, None)}
 
 
 def test_overlaps_of_one_step_are_one_choice_named_by_the_smallest() -> None:
     # w = 3: floor(0.33 x 3) = 0 is the step of no overlap, floor(3 / 2) = floor(3 / 3) = 1.
     grid = (Fraction(1, 2), Fraction(1, 3), Fraction(33, 100), Fraction(0))
     choices = KINDS["RPW"].choices(12, 12, grid)
-    assert [o for groups, o in choices if groups == 4] == [Fraction(0), Fraction(1, 3)]
+    assert [o for groups, o, _ in choices if groups == 4] == [Fraction(0), Fraction(1, 3)]
     assert KINDS["RPW"].choices(12, 12, ()) == ()
+
+
+@pytest.mark.parametrize(("c_in", "c_out"), [pair for pair in WIDTHS if math.gcd(*pair) > 1])
+@pytest.mark.parametrize("orders", [(ROLLING,), (BLOCKED,), ORDERS], ids=str)
+def test_choices_of_both_orders_are_the_distinct_legal_layers(c_in, c_out, orders) -> None:
+    grid = [Fraction(n, 12) for n in range(12)]
+    choices = KINDS["RPW"].choices(c_in, c_out, grid, True, orders)
+    layers = [SizedLayer(Layer("RPW", g, o, None, order), c_in, c_out) for g, o, order in choices]
+    assert layers == sorted(layers, key=lambda layer: layer.layer.sort_key)
+    reads = [tuple(map(tuple, channels_read(layer))) for layer in layers]
+    if orders == ORDERS:
+        # No filter of one reads what that of another reads, unless they differ in steps.
+        keys = [(layer.step, read) for layer, read in zip(layers, reads, strict=True)]
+        assert len({*keys}) == len(keys)
+    every = set()
+    for g in divisors(math.gcd(c_in, c_out)):
+        for o, order in itertools.product(grid, orders):
+            w = c_in // g
+            s = w - math.floor(o * w)
+            windows = {tuple(sorted((p * s + t) % c_in for t in range(w))) for p in range(c_in)}
+            # At w = C_in all windows hold the same channels, in another order of weights.
+            count = len({p * s % c_in for p in range(c_in)})
+            assert len(windows) in (1, count)
+            if order == ROLLING or count <= c_out:
+                legal = SizedLayer(Layer("RPW", g, o, None, order), c_in, c_out)
+                every.add(tuple(map(tuple, channels_read(legal))))
+            else:
+                with pytest.raises(BlockError, match=f"more windows than filters: got {count} "):
+                    SizedLayer(Layer("RPW", g, o, None, order), c_in, c_out)
+    assert {*reads} == every
 
 
 @given(st.integers(1, 200), st.fractions(0, Fraction(99, 100), max_denominator=100))

@@ -177,7 +177,10 @@ def survivors(channels: int, length: int, repeats: int = 1) -> set[str]:
             continue
         choices = [KINDS[kind].choices(channels, channels, GRID) for kind in word]
         for choice in product(*choices):
-            layers = tuple(Layer(kind, *values) for kind, values in zip(word, choice, strict=True))
+            layers = tuple(
+                Layer(kind, groups, overlap, order=order)
+                for kind, (groups, overlap, order) in zip(word, choice, strict=True)
+            )
             sized = Block(layers, repeats).at(channels)
             reference = Reference(repeats=repeats)
             if quality(sized, reference) and compact(sized, reference):
@@ -210,7 +213,7 @@ def test_shuffle_block_of_clcnet_is_compact_at_some_widths_only() -> None:
         choices = KINDS["GC"].choices(channels, channels)
         return any(
             quality(sized, Reference(repeats=2)) and compact(sized, Reference(repeats=2))
-            for (a, _), (b, _), (c, _) in product(choices, repeat=3)
+            for (a, *_), (b, *_), (c, *_) in product(choices, repeat=3)
             for sized in [Block((Layer("GC", a), Layer("SH", b), Layer("GPW", c)), 2).at(channels)]
         )
 

@@ -35,7 +35,12 @@ def channels_read(layer: SizedLayer) -> list[list[int]]:
         case "RPW":
             w = c_in // g
             s = w - floor(layer.layer.overlap * w)
-            return [[(j * s + t) % c_in for t in range(w)] for j in range(c_out)]
+            starts = list(dict.fromkeys(p * s % c_in for p in range(c_in)))
+            if layer.layer.order == "blocked":
+                window = [j * len(starts) // c_out for j in range(c_out)]
+            else:
+                window = [j % len(starts) for j in range(c_out)]
+            return [[(starts[p] + t) % c_in for t in range(w)] for p in window]
         case "SH":
             return [[j % g * (c_in // g) + j // g] for j in range(c_out)]
         case _:

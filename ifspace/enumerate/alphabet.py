@@ -233,7 +233,7 @@ class Alphabet:
                 self._cost(conv, widths, pixels, groups or 1),
                 tuple(self._relation(conv, pair, groups or 1, overlap) for pair in widths),
             )
-            for groups, overlap in self._choices(conv, widths)
+            for groups, overlap, _ in conv.common_choices(widths, self.setting.overlaps)
         )
         first, later = (widths[track] for track in self.tracks.decides)
         removable = (
@@ -256,26 +256,6 @@ class Alphabet:
             options,
             self._plain(conv, widths),
         )
-
-    def _choices(
-        self, conv: ConvKind, widths: tuple[Widths, ...]
-    ) -> list[tuple[int | None, Fraction | None]]:
-        """Return the choices that are legal and not trivial on every track, in canonical order."""
-        common = [
-            groups
-            for groups in conv.group_counts(*widths[0])
-            if all(groups in conv.group_counts(*pair) for pair in widths[1:])
-        ]
-        if not conv.takes_overlap:
-            return [(groups, None) for groups in common]
-        choices: list[tuple[int | None, Fraction | None]] = []
-        for groups in common:
-            by_step: dict[tuple[int, ...], Fraction] = {}
-            for overlap in self.setting.overlaps:
-                fan_ins = (conv.fan_in_at(c_in, groups or 1) for c_in, _ in widths)
-                by_step.setdefault(tuple(step(width, overlap) for width in fan_ins), overlap)
-            choices.extend((groups, overlap) for overlap in by_step.values())
-        return choices
 
     def _params(self, conv: ConvKind, widths: tuple[Widths, ...], groups: int) -> list[int]:
         kernel = self.setting.kernel if conv.spatial else 1

@@ -632,7 +632,7 @@ def most_channels_seen(problem: GroupsProblem) -> int:
                 stand_in.c_out,
                 stand_in.dims,
             )
-            for groups, overlap in conv.choices(stand_in.c_in, stand_in.c_out, overlaps)
+            for groups, overlap, _ in conv.choices(stand_in.c_in, stand_in.c_out, overlaps)
         ]
         seen = (layer.fan_in * count if scattered else _coverage(layer, count) for layer in layers)
         count = min(stand_in.c_in, max(seen, default=0))

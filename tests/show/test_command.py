@@ -110,7 +110,7 @@ def test_wide_blocks_are_drawn_with_shared_columns(run: Callable) -> None:
     ("arguments", "words"),
     [
         (["DW+XY", "-C", 16], ["unknown kind", "'XY'", "PW, GC, DW"]),
-        (["DW+RPW+PW", "-C", 16], ["RPW needs groups", "RPW(groups,overlap)"]),
+        (["DW+RPW+PW", "-C", 16], ["RPW needs groups", "RPW(groups,overlap,rolling|blocked)"]),
         (["DW+RPW(3,0)", "-C", 16], ["groups do not divide", "1, 2, 4, 8, 16"]),
         (["DW+RPW(4,1)", "-C", 16], ["overlap out of range: got 1;", "0 <= o < 1"]),
         (["DW+(PW", "-C", 16], ["malformed block"]),

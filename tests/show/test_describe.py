@@ -100,7 +100,7 @@ def test_formulas_name_the_inner_widths() -> None:
 @pytest.mark.parametrize(
     ("text", "channels", "message"),
     [
-        ("DW+RPW+PW", 16, r"RPW needs groups.*RPW\(groups,overlap\)"),
+        ("DW+RPW+PW", 16, r"RPW needs groups.*RPW\(groups,overlap,rolling\|blocked\)"),
         ("DW+GPW(3)", 16, "groups do not divide the widths.*allowed: groups 1, 2, 4, 8, 16"),
         ("", 16, "a block needs a layer"),
     ],
