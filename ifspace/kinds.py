@@ -179,22 +179,53 @@ class ConvKind:
         width, windows = self.fan_in_at(c_in, groups), distinct_windows(c_in, step)
         return compiled(below, count, channels, c_in, c_out, groups, width, step, windows)
 
-    def group_counts(self, c_in: int, c_out: int, trivial: bool = False) -> tuple[int | None, ...]:
+    def group_counts(
+        self, c_in: int, c_out: int, trivial: bool = False, *, may_copy: bool = True
+    ) -> tuple[int | None, ...]:
         """Return the legal group counts of a layer c_in -> c_out, in ascending order.
 
-        Groups divide both widths. One group, and as many groups as channels in a layer that keeps
-        its width, are included only if `trivial`. None stands for a kind without groups.
+        Groups divide both widths. Counts that change nothing, one group, and as many groups as
+        channels in a layer that keeps its width, are included only if `trivial`. A layer that
+        changes the width may have as many groups as it has inputs: GC is then a depthwise
+        convolution with a multiplier. With a bottleneck `may_copy` is False and leaves that count
+        out: nothing else would test whether such a layer does more than copy channels. None stands
+        for a kind without groups.
 
         >>> KINDS["GPW"].group_counts(8, 12), KINDS["GPW"].group_counts(8, 8, trivial=True)
         ((2, 4), (1, 2, 4, 8))
+        >>> KINDS["GC"].group_counts(8, 16), KINDS["GC"].group_counts(8, 16, may_copy=False)
+        ((2, 4, 8), (2, 4))
         >>> KINDS["PW"].group_counts(8, 12)
         (None,)
         """
         if not self.takes_groups:
             return (None,)
         common = gcd(c_in, c_out)
-        least, most = (1, common) if trivial else (2, c_in - 1 if c_in == c_out else common)
-        return tuple(count for count in range(least, most + 1) if common % count == 0)
+        counts = (count for count in range(1, common + 1) if common % count == 0)
+        most = c_in if self.mixing and may_copy and c_in != c_out else c_in - 1
+        return tuple(count for count in counts if trivial or 1 < count <= most)
+
+    def common_group_counts(
+        self,
+        width_pairs: Iterable[tuple[int, int]],
+        also: Iterable[tuple[int, int]] = (),
+        *,
+        may_copy: bool = True,
+    ) -> tuple[int | None, ...]:
+        """Return the group counts that a layer may have between all pairs of widths at once.
+
+        At each of `width_pairs`, those of the layer in every copy of its block, they are what
+        `group_counts` allows; between the pairs of `also` they need only divide the widths: at
+        F != C rules are decided at width C, where a legal count may be trivial.
+
+        >>> KINDS["GC"].common_group_counts([(8, 16)], also=[(8, 8)])
+        (2, 4, 8)
+        >>> KINDS["GC"].common_group_counts([(8, 16), (16, 16)])
+        (2, 4, 8)
+        """
+        counts = [set(self.group_counts(*pair, may_copy=may_copy)) for pair in width_pairs]
+        counts += [set(self.group_counts(*pair, trivial=True)) for pair in also]
+        return tuple(sorted(set.intersection(*counts), key=lambda count: count or 0))
 
     def choices(
         self,
@@ -203,6 +234,8 @@ class ConvKind:
         overlaps: Sequence[Fraction] = (),
         trivial: bool = False,
         orders: Sequence[str] = (ROLLING,),
+        *,
+        may_copy: bool = True,
     ) -> tuple[Parameters, ...]:
         """Return the legal (groups, overlap, order) of a layer c_in -> c_out, in canonical order.
 
@@ -214,21 +247,34 @@ class ConvKind:
         >>> KINDS["RPW"].choices(8, 8, (Fraction(0),), orders=ORDERS)[:2]
         ((2, Fraction(0, 1), 'rolling'), (2, Fraction(0, 1), 'blocked'))
         """
-        return self.common_choices(((c_in, c_out),), overlaps, trivial, orders)
+        counts = self.group_counts(c_in, c_out, trivial, may_copy=may_copy)
+        return self._choices(counts, ((c_in, c_out),), overlaps, orders)
 
     def common_choices(
         self,
-        width_pairs: Sequence[tuple[int, int]],
+        width_pairs: Iterable[tuple[int, int]],
         overlaps: Sequence[Fraction] = (),
-        trivial: bool = False,
         orders: Sequence[str] = (ROLLING,),
+        *,
+        also: Iterable[tuple[int, int]] = (),
+        may_copy: bool = True,
     ) -> tuple[Parameters, ...]:
         """Return the (groups, overlap, order) that are legal at all pairs of widths, as `choices`.
 
-        Choices are one if they are so at every pair of widths.
+        Group counts are those of `common_group_counts`. Choices are one if they are so at every
+        pair of widths.
         """
-        first, *others = (self.group_counts(*pair, trivial) for pair in width_pairs)
-        counts = [count for count in first if all(count in legal for legal in others)]
+        pairs, more = tuple(width_pairs), tuple(also)
+        counts = self.common_group_counts(pairs, more, may_copy=may_copy)
+        return self._choices(counts, pairs + more, overlaps, orders)
+
+    def _choices(
+        self,
+        counts: Iterable[int | None],
+        width_pairs: Sequence[tuple[int, int]],
+        overlaps: Sequence[Fraction],
+        orders: Sequence[str],
+    ) -> tuple[Parameters, ...]:
         if not self.takes_overlap:
             return tuple((count, None, None) for count in counts)
         choices: list[Parameters] = []
@@ -492,9 +538,15 @@ def position(symbol: str) -> int:
 
 
 def kinds_without_choice(
-    kinds: Iterable[str], width_pairs: Iterable[tuple[int, int]], overlaps: tuple[Fraction, ...]
+    kinds: Iterable[str],
+    width_pairs: Iterable[tuple[int, int]],
+    overlaps: tuple[Fraction, ...],
+    *,
+    may_copy: bool = True,
 ) -> tuple[str, ...]:
     """Return the kinds that have no legal, non-trivial parameters at any of the width pairs.
+
+    `may_copy` as in `ConvKind.group_counts`.
 
     >>> kinds_without_choice(("PW", "GC", "SH"), [(7, 7)], ())
     ('GC', 'SH')
@@ -504,7 +556,7 @@ def kinds_without_choice(
     def fits(kind: str) -> bool:
         row = find_kind(kind)
         return any(
-            row.choices(c_in, c_out, overlaps)
+            row.choices(c_in, c_out, overlaps, may_copy=may_copy)
             for c_in, c_out in pairs
             if row.mixing or c_in == c_out
         )

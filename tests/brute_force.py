@@ -109,13 +109,21 @@ class Problem:
             if any(c_in % g or c_out % g for c_in, c_out in everywhere):
                 continue
             plain = None
-            if row.grouped and any(g == 1 or g == a == b for a, b in everywhere):
+            if row.grouped and self._is_trivial(row, g, real):
                 plain = self._plain(kind, g, o, everywhere)
                 if not trivial or plain is None:
                     continue
             layers = tuple(layer_of(kind, g, o, *pair) for pair in decide)
             reals = tuple(layer_of(kind, g, o, *pair) for pair in real)
             yield Option(layers, reals, self._price(row, reals, ahead), plain)
+
+    def _is_trivial(self, row: Kind, g: int, real: Any) -> bool:
+        """Whether the layer changes nothing in some copy, or only copies channels in a bottleneck.
+
+        At the real widths: where the rule decides, at width C, a choice may be an identity.
+        """
+        copies = self.inner is not None and row.mixing and any(g == a for a, _ in real)
+        return copies or any(g == 1 or g == a == b for a, b in real)
 
     def _plain(self, kind: str, g: int, o: Fraction, everywhere: Any) -> str | None:
         for other, row in KINDS.items():

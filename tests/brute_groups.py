@@ -74,6 +74,10 @@ def _options(p: Any, kind: str, pairs: list[tuple[int, int]], ahead: bool) -> It
     for g in groups:
         if row.grouped and (g == 1 or any(g == a == b for a, b in pairs)):
             continue
+        # With widths inside the block a layer that reads one channel for each output copies it.
+        inside = p.bottleneck is not None or p.widths is not None
+        if inside and row.grouped and row.mixing and any(g == a for a, _ in pairs):
+            continue
         windows = [a // g for a, _ in pairs]
         seen_steps = set()
         for o in _overlaps(p, windows) if row.rolling else [Fraction(0)]:

@@ -126,8 +126,13 @@ class EnumerationSetting:
     @property
     def usable_kinds(self) -> tuple[str, ...]:
         """The kinds that have legal parameters at one width pair at least, in canonical order."""
-        dropped = kinds_without_choice(self.kinds, self.width_pairs, self.overlaps)
+        dropped = self._dropped_kinds()
         return tuple(kind for kind in self.kinds if kind not in dropped)
+
+    def _dropped_kinds(self) -> tuple[str, ...]:
+        return kinds_without_choice(
+            self.kinds, self.width_pairs, self.overlaps, may_copy=self.bottleneck is None
+        )
 
     @property
     def reference(self) -> SizedBlock:
@@ -172,7 +177,7 @@ class EnumerationSetting:
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of this setting, one sentence each."""
-        dropped = kinds_without_choice(self.kinds, self.width_pairs, self.overlaps)
+        dropped = self._dropped_kinds()
         if not dropped:
             return ()
         plain = self.out_channels is None and self.bottleneck is None

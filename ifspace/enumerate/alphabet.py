@@ -226,6 +226,14 @@ class Alphabet:
         return index
 
     def _build(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
+        # Trivial are the choices that change nothing at the block's real widths; where the rule
+        # decides they need only be legal.
+        choices = conv.common_choices(
+            (widths[track] for track in self._copies),
+            self.setting.overlaps,
+            also=widths,
+            may_copy=self.setting.bottleneck is None,
+        )
         options = tuple(
             LetterChoice(
                 groups,
@@ -233,7 +241,7 @@ class Alphabet:
                 self._cost(conv, widths, pixels, groups or 1),
                 tuple(self._relation(conv, pair, groups or 1, overlap) for pair in widths),
             )
-            for groups, overlap, _ in conv.common_choices(widths, self.setting.overlaps)
+            for groups, overlap, _ in choices
         )
         first, later = (widths[track] for track in self.tracks.decides)
         removable = (

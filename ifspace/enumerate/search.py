@@ -387,7 +387,11 @@ def estimate_seconds(setting: EnumerationSetting) -> float:
 def _options(setting: EnumerationSetting) -> float:
     """Return the largest number of choices of a kind, relative to the 14 of RPW at 64 channels."""
     largest = max(
-        len(find_kind(kind).choices(c_in, c_out, setting.overlaps))
+        len(
+            find_kind(kind).choices(
+                c_in, c_out, setting.overlaps, may_copy=setting.bottleneck is None
+            )
+        )
         for kind in setting.usable_kinds
         for c_in, c_out in setting.width_pairs
         if c_in == c_out or find_kind(kind).mixing

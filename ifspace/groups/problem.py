@@ -97,6 +97,11 @@ class GroupsProblem:
         return self.channels if self.out_channels is None else self.out_channels
 
     @property
+    def widths_inside(self) -> bool:
+        """Whether the block has widths of its own inside: a bottleneck, or widths one by one."""
+        return self.bottleneck is not None or self.widths is not None
+
+    @property
     def chain(self) -> tuple[SizedLayer, ...]:
         """The layers of all copies at their widths, with one group each as a stand-in."""
         layers = tuple(_stand_in(kind, self.kernel) for kind in self.composition.kinds)
@@ -293,7 +298,10 @@ class GroupPlan:
             f"{layer.layer} has a trivial group count"
             for layer in sized.layers
             if layer.conv.takes_groups
-            and layer.groups not in layer.conv.group_counts(layer.c_in, layer.c_out)
+            and layer.groups
+            not in layer.conv.group_counts(
+                layer.c_in, layer.c_out, may_copy=not problem.widths_inside
+            )
         )
         faults.extend(
             f"the overlap of {layer.layer} is not on the grid"
@@ -341,8 +349,7 @@ def judge(plan: GroupPlan) -> Judgement:
     """
     problem, sized = plan.problem, plan.sized
     # A change of width alone is no reason to keep a layer, see `ifspace.show.describe`.
-    widths_inside = problem.bottleneck is not None or problem.widths is not None
-    even = sized if widths_inside else plan.block.at(problem.channels, dims=problem.dims)
+    even = sized if problem.widths_inside else plan.block.at(problem.channels, dims=problem.dims)
     return Judgement(
         field_after(sized)[-1],
         quality(sized, plan.reference),

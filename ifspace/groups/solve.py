@@ -220,11 +220,11 @@ class Options:
         stand_in, conv = copies[0].layer, copies[0].conv
         if not conv.takes_groups:
             return [stand_in]
-        common = set.intersection(
-            *(set(conv.group_counts(copy.c_in, copy.c_out)) for copy in copies)
+        common = conv.common_group_counts(
+            ((copy.c_in, copy.c_out) for copy in copies), may_copy=not self.problem.widths_inside
         )
         layers: list[Layer] = []
-        for groups in sorted(g for g in common if g is not None):
+        for groups in filter(None, common):
             fan_ins = {conv.fan_in_at(c.c_in, groups) for c in copies}
             by_steps: dict[tuple[int, ...], Layer] = {}
             for overlap in self._overlaps(conv.takes_overlap, fan_ins):
@@ -632,7 +632,9 @@ def most_channels_seen(problem: GroupsProblem) -> int:
                 stand_in.c_out,
                 stand_in.dims,
             )
-            for groups, overlap, _ in conv.choices(stand_in.c_in, stand_in.c_out, overlaps)
+            for groups, overlap, _ in conv.choices(
+                stand_in.c_in, stand_in.c_out, overlaps, may_copy=not problem.widths_inside
+            )
         ]
         seen = (layer.fan_in * count if scattered else _coverage(layer, count) for layer in layers)
         count = min(stand_in.c_in, max(seen, default=0))

@@ -129,7 +129,7 @@ def message(
     without_choice = dict.fromkeys(
         layer.layer.kind
         for layer in problem.chain
-        if not layer.conv.group_counts(layer.c_in, layer.c_out)
+        if not layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not problem.widths_inside)
     )
     if without_choice:
         verb = "has" if len(without_choice) == 1 else "have"

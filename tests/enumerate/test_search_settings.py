@@ -7,11 +7,13 @@ from brute_force import assert_same_designs, is_small
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ifspace.block import Block
+from ifspace.block import Block, Composition
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
+from ifspace.groups.problem import GroupsProblem, judge
+from ifspace.groups.solve import cheapest_groups
 from ifspace.reach import channel_field
 
 SIX = ("PW", "GC", "DW", "GPW", "RPW", "SH")
@@ -36,7 +38,13 @@ CASES = [
     {"channels": 12, "rule": "early-stop", "repeats": 3, "kinds": ("DW", "GPW", "SH", "GC")},
     {"channels": 8, "repeats": 3},
     {"channels": 12, "repeats": 2, "compact": "subset"},
-    # Another width after the block.
+    # Another width after the block: a multiple of C, where GC(C) is legal, a divisor, neither.
+    {"channels": 2, "out_channels": 24, "max_len": 4},
+    {"channels": 8, "out_channels": 24, "compact": "subset"},
+    {"channels": 6, "out_channels": 12, "repeats": 2},
+    {"channels": 6, "out_channels": 12, "rule": "early-stop", "permutation": "free"},
+    {"channels": 13, "out_channels": 26, "max_len": 4},
+    {"channels": 18, "out_channels": 12},
     {"channels": 8, "out_channels": 16, "max_len": 4},
     {"channels": 12, "out_channels": 4},
     {"channels": 12, "out_channels": 18, "compact": "subset"},
@@ -44,7 +52,10 @@ CASES = [
     {"channels": 16, "out_channels": 8, "repeats": 2, "rule": "early-stop"},
     {"channels": 12, "out_channels": 24, "permutation": "free", "stride": 2},
     {"channels": 6, "out_channels": 4, "kinds": ("DW", "RPW", "SH"), "max_len": 5},
-    # Bottlenecks, narrow and wide, and such that change no width on one side.
+    # Bottlenecks, narrow and wide, and such that change no width on one side; a count at which
+    # the entry or the exit copies channels is not among the choices.
+    {"channels": 6, "out_channels": 12, "bottleneck": "1", "max_len": 4},
+    {"channels": 16, "bottleneck": "1/4", "patterns": "any"},
     {"channels": 8, "bottleneck": "1/4", "max_len": 4},
     {"channels": 16, "bottleneck": "1/4", "rule": "early-stop", "permutation": "free"},
     {"channels": 8, "bottleneck": 2, "max_len": 4},
@@ -174,3 +185,49 @@ def test_a_choice_that_fails_at_the_real_widths_gives_way_to_the_next_cheapest()
     at = {"channels": 8, "kinds": ("RPW", "SH", "GC"), "max_len": 3, "repeats": 2}
     assert "(RPW+SH+GC)x2" in blocks(**at)
     assert "(RPW+SH+GC)x2" not in blocks(**at, out_channels=12)
+
+
+def test_a_depthwise_convolution_with_a_multiplier_is_a_group_count_like_others() -> None:
+    design = blocks(channels=64, out_channels=128, max_len=2)["PW+GC"]
+    assert (str(design.block), design.params) == ("PW+GC(64)", 64 * 64 + 9 * 128)
+    (plan,) = cheapest_groups(GroupsProblem(Composition.parse("PW+GC"), 64, 128)).plans
+    assert (plan.block, plan.objective()) == (design.block, 5248)
+    # At width C it copies channels, so a pointwise layer of such groups is never needed.
+    two = blocks(channels=2, out_channels=24, max_len=3)
+    assert [str(design.block) for design in two.values()] == ["PW+GC(2)", "PW+DW", "DW+PW"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channels", "out_channels"), [(8, 16), (8, 4), (12, 18), (13, 26), (16, 48), (24, 8)]
+)
+def test_the_cheapest_group_counts_are_those_of_the_groups_command(
+    channels: int, out_channels: int
+) -> None:
+    # It asks for the full field only; where its plan is compact too, it is the design's block.
+    survivors = blocks(channels=channels, out_channels=out_channels, max_len=4)
+    equal = 0
+    for composition, design in survivors.items():
+        problem = GroupsProblem(Composition.parse(composition), channels, out_channels)
+        (plan,) = cheapest_groups(problem).plans
+        assert plan.objective() <= design.params, composition
+        if judge(plan).compact:
+            assert plan.objective() == design.params, composition
+            equal += 1
+    assert 2 * equal > len(survivors) > 1
+
+
+@pytest.mark.parametrize("arguments", [{}, {"out_channels": 128}, {"permutation": "free"}])
+def test_no_entry_or_exit_of_a_bottleneck_copies_channels(arguments: dict[str, object]) -> None:
+    survivors = blocks(channels=64, bottleneck="1/4", patterns="any", max_len=3, **arguments)
+    assert survivors
+    changing = [
+        layer
+        for design in survivors.values()
+        for layer in design.sized.layers
+        if layer.changes_width
+    ]
+    assert min(layer.fan_in for layer in changing) > 1
+    problem = GroupsProblem(Composition.parse("PW+GC"), 64, bottleneck=Fraction(1, 4))
+    (plan,) = cheapest_groups(problem).plans
+    assert str(plan.block) == "PW+GC(8)"
