@@ -4,10 +4,17 @@ import click
 
 from ifspace.cli.options import Output, output_options, shared, with_options
 from ifspace.cli.progress import ProgressBar
-from ifspace.models.options import ModelSource, input_option, model_argument, networks_needed
+from ifspace.models.options import (
+    ModelSource,
+    input_option,
+    model_argument,
+    networks_needed,
+    trust_option,
+)
 
 _OPTIONS = (
     input_option,
+    trust_option,
     shared("alpha", help="The decay of the gain."),
     click.option(
         "--layers",
@@ -22,11 +29,14 @@ _OPTIONS = (
 @model_argument
 @with_options(_OPTIONS)
 @output_options()
-def command(output: Output, model: str, input: str, alpha: float, every_layer: bool) -> None:
+def command(
+    output: Output, model: str, input: str | None, trust_code: bool, alpha: float, every_layer: bool
+) -> None:
     """Show the stages of a network, and the field and gain of its units and layers.
 
     MODEL is timm:NAME, torchvision:NAME, FILE.py:FACTORY (a function of the file that returns an
-    nn.Module, or an nn.Module in it), or a network of the papers such as vgg16. Nothing is
+    nn.Module, or an nn.Module in it), a network of the papers such as vgg16, or FILE.safetensors
+    that `ifspace optimize --save` wrote. Nothing is
     computed: the network is built without values for its weights where that is possible. A stage
     is the part of a network that works on feature maps of one size; a unit is what a stage
     repeats, such as a residual block. The field is what an output sees of the input of its stage;
@@ -36,9 +46,9 @@ def command(output: Output, model: str, input: str, alpha: float, every_layer: b
         from ifspace.models import trace
         from ifspace.models.analysis import other_params, report_on
         from ifspace.models.analyze_text import analysis_forms
-        from ifspace.models.sources import on_shapes, parse_image
+        from ifspace.models.sources import on_shapes
 
-        source = ModelSource(model, parse_image(input))
+        source = ModelSource.of(model, input, trust_code)
         network, graph = on_shapes(
             source.build, lambda network: (network, trace(network, source.image))
         )

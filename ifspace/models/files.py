@@ -2,12 +2,18 @@
 
 The description is that of `ifspace.nn.files` or, for other networks, their source and the steps
 that changed them. It holds no code: a network from a user's Python file needs that file again.
+
+Reading a file runs no code that the file names or holds unless the caller says that it is trusted:
+a Python file is code, and so is an exported program, which torch unpickles.
 """
 
 import json
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +24,7 @@ from torch.export.passes import move_to_device_pass
 
 from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
-from ifspace.models.sources import digest_of, from_source
+from ifspace.models.sources import code_file, digest_of, from_source
 from ifspace.models.tracing import (
     Image,
     checked_model,
@@ -38,6 +44,8 @@ WEIGHTS: Final = files.SUFFIX
 ONNX: Final = ".onnx"
 PROGRAM: Final = ".pt2"
 SUFFIXES: Final = (WEIGHTS, ONNX, PROGRAM)
+# Of the name of a network's file, its source and its digest: the Python file to run.
+FindCode = Callable[[str, str, str | None], Path]
 _NETWORK: Final = "network"  # key in files of the description of an ifspace network
 
 
@@ -76,25 +84,35 @@ def load(
     path: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     into: nn.Module | EditedNetwork | None = None,
+    *,
+    trust_code: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> nn.Module:
     """Return the network of a file on a device: its weights in the module it describes.
 
-    Networks of ifspace's parts need nothing but the file; those of timm, torchvision or a Python
-    file need their source again: the Python file is run, from its own folder, if it has not
-    changed. For a module that the user made, `into` is such a module before the steps, or the
-    `EditedNetwork` after some or all of them; it is copied. A .pt2 file gives the module of the
-    program, which stays in evaluation mode.
+    Networks of ifspace's parts, of timm and of torchvision need nothing but the file (and that
+    package). A network of a Python file needs that file again. It is run, so only with
+    `trust_code`, and only if it has not changed; it is looked for beside the network's file, or is
+    `code`, its path. For a module that the user made, `into` is such a module before the steps, or
+    the `EditedNetwork` after some or all of them; it is copied, and nothing is run. A .pt2 file
+    gives the module of the program, which stays in evaluation mode; torch unpickles it, which can
+    run any code, so it needs `trust_code` too. Trust only files of people whose programs you would
+    run.
 
-    Raises: NetworkFileError for a file that is missing or no such network, or whose source is
-        missing, in one line that says which; DeviceError for a device that is not there.
+    Raises: NetworkFileError for a file that is missing or no such network, that needs code that is
+        not trusted, or whose source is missing, in one line that says which; DeviceError for a
+        device that is not there.
     """
-    return load_edited(path, device, into).model
+    return load_edited(path, device, into, trust_code=trust_code, code=code).model
 
 
 def load_edited(
     path: str | os.PathLike[str],
     device: torch.device | str = "cpu",
     into: nn.Module | EditedNetwork | None = None,
+    *,
+    trust_code: bool = False,
+    code: str | os.PathLike[str] | None = None,
 ) -> EditedNetwork:
     """Return the network of a file with its record, to be changed and saved again.
 
@@ -106,13 +124,14 @@ def load_edited(
             os.fspath(path), "an ONNX file", "run it with ONNX Runtime, or load the .safetensors"
         )
     if suffix == PROGRAM:
-        return EditedNetwork(_program(path, device), Edits())
+        return EditedNetwork(_program(path, device, trust_code), Edits())
+    find_code = _Code(Path(path).parent, trust_code, None if code is None else Path(code)).find
     edits = Edits()
 
     def build(name: str, text: str) -> nn.Module:
         nonlocal edits
-        edited = _described(name, text, into)
-        edits = edited.edits
+        edited = _described(name, text, into, find_code)
+        edits = _located(Path(path).parent, edited.edits)
         return edited.model
 
     model = files.read(path, device, build)
@@ -124,14 +143,90 @@ def _save_weights(model: nn.Module, edits: Edits, path: str | os.PathLike[str]) 
     if isinstance(model, Network) and not edits.steps:
         return files.save(model, path)
     layout = files.describe_network(model) if isinstance(model, Network) else None
-    about = {"format": files.FORMAT_VERSION, _NETWORK: layout, files.STEPS_KEY: edits.to_json()}
+    steps = _seen_from(Path(path).parent, edits).to_json()
+    about = {"format": files.FORMAT_VERSION, _NETWORK: layout, files.STEPS_KEY: steps}
     text = json.dumps(about)
     name = os.fspath(path)
     tensors = files.tensors_of(model)
     if layout is None and edits.source is None:
         # Only its user can make it again: the module itself takes the weights back.
         return files.write(path, text, tensors, lambda: model)
-    files.write(path, text, tensors, lambda: _on_meta(lambda: _described(name, text, None).model))
+    # Its source was run to make the network, so it can be run to check the file.
+    own_code = None if edits.source is None else code_file(edits.source)
+
+    def build() -> nn.Module:
+        return _described(name, text, None, lambda *_: own_code or Path()).model
+
+    files.write(path, text, tensors, lambda: _on_meta(build))
+
+
+def _seen_from(folder: Path, edits: Edits) -> Edits:
+    """Return a record whose Python file is named by its path from a folder."""
+    file = None if edits.source is None else code_file(edits.source)
+    if file is None or edits.source is None:
+        return edits
+    factory = edits.source.rpartition(":")[2]
+    try:
+        relative = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        relative = file.name
+    return replace(edits, source=f"{relative}:{factory}")
+
+
+def _located(folder: Path, edits: Edits) -> Edits:
+    """Return a record whose Python file is named in full; `folder` is what its path starts from."""
+    file = None if edits.source is None else code_file(edits.source)
+    if file is None or edits.source is None:
+        return edits
+    return replace(edits, source=f"{(folder / file).resolve()}:{edits.source.rpartition(':')[2]}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """Where the Python file of a saved network is, and whether it may be run."""
+
+    folder: Path
+    trusted: bool
+    given: Path | None
+
+    def find(self, name: str, source: str, digest: str | None) -> Path:
+        """Return the Python file that `source` names: the one given, or the one in the folder.
+
+        The folders in `source` are where it was when the network was saved. They are not followed:
+        a file from elsewhere could name any program of this machine.
+
+        Raises: NetworkFileError unless it is trusted, there, and the file of that digest.
+        """
+        file = self.given or self.folder / Path(source.rpartition(":")[0].replace("\\", "/")).name
+        if not self.trusted:
+            raise _untrusted(name, f"{source}, that is {file}, a Python file that would be run")
+        if not file.is_file():
+            raise NetworkFileError.because(
+                f"{name} needs {source}",
+                got=f"no file {file}",
+                allowed="that file there, its path as code, or load(path, into=model)",
+                remedy=f"when it was saved it was {source.rpartition(':')[0]}, seen from the "
+                "network's file",
+            )
+        if digest is not None and digest_of(file) != digest:
+            raise NetworkFileError.because(
+                f"{name} was made from another {file.name}",
+                got=f"{file}, which has changed since or is another of that name",
+                allowed="the file as it was, which is run",
+                argument="into",
+                remedy="make the network yourself, and give it as into",
+            )
+        return file
+
+
+def _untrusted(name: str, what: str) -> NetworkFileError:
+    return NetworkFileError.because(
+        f"{name} cannot be loaded without running code",
+        got=what,
+        allowed="code that you trust",
+        remedy="look at it, and if you trust it say so with trust_code",
+        argument="trust_code",
+    )
 
 
 def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
@@ -143,7 +238,9 @@ def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
 
 
-def _described(name: str, text: str, into: nn.Module | EditedNetwork | None) -> EditedNetwork:
+def _described(
+    name: str, text: str, into: nn.Module | EditedNetwork | None, find_code: FindCode
+) -> EditedNetwork:
     """Return the network that a description makes, without its weights."""
     try:
         about = files.parse_description(name, text)
@@ -158,7 +255,9 @@ def _described(name: str, text: str, into: nn.Module | EditedNetwork | None) -> 
         raise
     except files.MALFORMED:
         raise files.unreadable_file(name, "a description that makes no sense") from None
-    base = _before_steps(name, edits, into) if own is None else EditedNetwork(own, Edits())
+    base = (
+        _before_steps(name, edits, into, find_code) if own is None else EditedNetwork(own, Edits())
+    )
     done = base.edits.steps
     try:
         if edits.steps[: len(done)] != done:
@@ -174,10 +273,12 @@ def _described(name: str, text: str, into: nn.Module | EditedNetwork | None) -> 
             argument="into",
             remedy="give a fresh one of those as into, or none",
         ) from None
-    return EditedNetwork(model, edits)
+    return EditedNetwork(model, replace(edits, source=base.edits.source or edits.source))
 
 
-def _before_steps(name: str, edits: Edits, into: nn.Module | EditedNetwork | None) -> EditedNetwork:
+def _before_steps(
+    name: str, edits: Edits, into: nn.Module | EditedNetwork | None, find_code: FindCode
+) -> EditedNetwork:
     """Return the network to which the steps of a file are still to be applied.
 
     Raises: NetworkFileError when it cannot be made.
@@ -192,22 +293,17 @@ def _before_steps(name: str, edits: Edits, into: nn.Module | EditedNetwork | Non
             allowed="load(path, into=model)",
             remedy="make that network, and give it as into",
         )
+    source = edits.source
+    if code_file(source) is not None:
+        source = f"{find_code(name, source, edits.digest)}:{source.rpartition(':')[2]}"
     try:
-        if edits.digest is not None and digest_of(edits.source) != edits.digest:
-            raise NetworkFileError.because(
-                f"{name} was made from another {edits.source.rpartition(':')[0]}",
-                got="a file that has changed since, or another of that name",
-                allowed="the file as it was, which is run",
-                argument="into",
-                remedy="make the network yourself, and give it as into",
-            )
-        return from_source(edits.source, edits.image or (3, 224, 224), edits.classes, seed=0)
+        return from_source(source, edits.image or (3, 224, 224), edits.classes, seed=0)
     except NetworkFileError:
         raise
     except IfspaceError as error:
         fact, *_, remedy = str(error).split("; ")
         raise NetworkFileError.because(
-            f"{name} needs {edits.source}",
+            f"{name} needs {source}",
             got=fact.replace(": got ", ", "),
             allowed="what it was made from, or such a network by load(path, into=model)",
             remedy=remedy,
@@ -246,17 +342,38 @@ def _save_program(network: EditedNetwork, example: Tensor, path: str | os.PathLi
         torch.export.save(program, file, extra_files=extra)
 
 
-def _program(path: str | os.PathLike[str], device: Any) -> nn.Module:
+def _program(path: str | os.PathLike[str], device: Any, trusted: bool) -> nn.Module:
     where, name = device_of(device, meta=False), os.fspath(path)
     try:
         data = BytesIO(Path(path).read_bytes())
     except OSError as error:
         raise files.missing_file(name, error, PROGRAM) from None
+    if not trusted:
+        raise _untrusted(name, "an exported program, which torch unpickles")
     try:
-        program = torch.export.load(data)
+        with _quiet("torch"):
+            program = torch.export.load(data)
     except Exception:
         raise files.unreadable_file(
             name, "no exported program, or only a part of one", "save the network anew"
         ) from None
     moved = program if where.type == "cpu" else move_to_device_pass(program, where)
     return moved.module()
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Log nothing to the handlers of a logger: torch logs the traceback of what it also raises."""
+    loggers = [
+        known
+        for name, known in logging.root.manager.loggerDict.items()
+        if isinstance(known, logging.Logger) and f"{name}.".startswith(f"{logger}.")
+    ]
+    before = [known.disabled for known in loggers]
+    for known in loggers:
+        known.disabled = True
+    try:
+        yield
+    finally:
+        for known, disabled in zip(loggers, before, strict=True):
+            known.disabled = disabled

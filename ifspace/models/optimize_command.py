@@ -24,6 +24,7 @@ from ifspace.models.options import (
     input_option,
     model_argument,
     networks_needed,
+    trust_option,
 )
 from ifspace.stages.command import SEED, check_save
 
@@ -48,6 +49,7 @@ _FOR_BLOCKS: Final = (
 
 _OPTIONS = (
     input_option,
+    trust_option,
     click.option(
         "--classes",
         type=WholeNumber(1),
@@ -128,7 +130,8 @@ def command(
     /,
     output: Output,
     model: str,
-    input: str,
+    input: str | None,
+    trust_code: bool,
     classes: int | None,
     seed: int,
     save: Path | None,
@@ -154,10 +157,9 @@ def command(
         from ifspace.models.files import save as save_network
         from ifspace.models.optimization import optimize
         from ifspace.models.optimize_text import OptimizationReport
-        from ifspace.models.sources import parse_image
         from ifspace.stages.latency import read_latency
 
-        source = ModelSource(model, parse_image(input), classes, seed)
+        source = ModelSource.of(model, input, trust_code, classes, seed)
         options["latency"] = None if latency is None else read_latency(latency)
         check_combination(options)
         problem = _problem(options, seed)

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 
 from ifspace.cli.requirements import TORCH, check_installed
+from ifspace.errors import SettingError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,21 +20,71 @@ if TYPE_CHECKING:
 model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(
     "--input",
-    default="3x224x224",
-    show_default=True,
     metavar="SIZE",
-    help="The image size: channels x height x width in pixels.",
+    help="The image size: channels x height x width in pixels; if not given that of a saved "
+    "network, else 3x224x224.",
 )
+trust_option: Final = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="For a saved network that was made from a Python file: run that file, which must lie "
+    "beside it. Trust only files of people whose programs you would run.",
+)
+SAVED: Final = ".safetensors"
+DEFAULT_IMAGE: Final = (3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """MODEL of a command: its text, its image size, its classes and the seed of its weights."""
+    """MODEL of a command: its text, its image size, its classes and the seed of its weights.
+
+    `saved`: the network, where MODEL is a file that `save` wrote.
+    """
 
     name: str
     image: "ImageSize"
     classes: int | None = None
     seed: int | None = None
+    saved: "EditedNetwork | None" = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        size: str | None,
+        trust_code: bool,
+        classes: int | None = None,
+        seed: int | None = None,
+    ) -> Self:
+        """Return what MODEL and its options say; a saved network is loaded.
+
+        `size`: the text of the image size; None for that of a saved network, or 3x224x224.
+
+        Raises: SettingError, NetworkFileError.
+        """
+        from ifspace.models.files import load_edited
+        from ifspace.models.sources import parse_image
+
+        image = None if size is None else parse_image(size)
+        if not name.lower().endswith(SAVED):
+            if trust_code:
+                raise SettingError.because(
+                    "nothing to trust",
+                    got=name,
+                    allowed=f"a saved network, FILE{SAVED}",
+                    remedy="leave --trust-code out: a Python file that is named as MODEL is run",
+                )
+            return cls(name, image or DEFAULT_IMAGE, classes, seed)
+        if classes is not None:
+            raise SettingError.because(
+                "classes of a saved network",
+                got=classes,
+                allowed="none: the file has them",
+                remedy="leave --classes out",
+                argument="classes",
+            )
+        saved = load_edited(name, trust_code=trust_code)
+        return cls(name, image or saved.edits.image or DEFAULT_IMAGE, seed=seed, saved=saved)
 
     def build(self) -> "nn.Module":
         """Return the network."""
@@ -43,7 +94,7 @@ class ModelSource:
         """Return the network with the record of its source."""
         from ifspace.models.sources import from_source
 
-        return from_source(self.name, self.image, self.classes, seed=self.seed)
+        return self.saved or from_source(self.name, self.image, self.classes, seed=self.seed)
 
     def __str__(self) -> str:
         return f"{self.name} at {'×'.join(map(str, self.image))}"

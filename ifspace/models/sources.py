@@ -104,7 +104,12 @@ def from_source(
         model = _build(make, name)
     # A network of ifspace itself carries its layout.
     source = None if isinstance(model, Network) else name.strip()
-    digest = None if source is None else digest_of(source)
+    code = None if source is None else code_file(source)
+    digest = None
+    if source is not None and code is not None:
+        # In full: the working directory may be another when the network is saved.
+        source = f"{code.resolve()}:{source.rpartition(':')[2]}"
+        digest = digest_of(code)
     return EditedNetwork(model, Edits(source, size, classes=classes, digest=digest))
 
 
@@ -187,6 +192,14 @@ def _maker(name: str, image: ImageSize, classes: int | None) -> Maker:
             allowed="FILE.py:FACTORY",
             argument="model",
             remedy=f"write it like {name}:make, with a function or class of the file",
+        )
+    if name.lower().endswith(".safetensors"):
+        raise SettingError.because(
+            "a saved network",
+            got=repr(name),
+            allowed=_forms(),
+            argument="model",
+            remedy="read it with ifspace.models.load",
         )
     if not colon:
         return _built_in(name, image, classes)
@@ -365,7 +378,9 @@ def from_file(file: str, factory: str) -> nn.Module:
     """Build the network of a factory in a Python file, or return the nn.Module of that name.
 
     While the file and its factory run, other files of its folder can be imported as under
-    `python FILE.py`; those that were stay imported. sys.path is restored.
+    `python FILE.py`; those that were stay imported. A file of a package (its folder has an
+    `__init__.py`) is run as a module of that package, so that relative imports work. sys.argv is
+    that of a program without arguments; it and sys.path are restored.
 
     Raises: SettingError for a file that does not exist or fails, and a factory that is not in it,
         fails, or returns no nn.Module.
@@ -373,8 +388,9 @@ def from_file(file: str, factory: str) -> nn.Module:
     path = Path(file)
     source = _read(path, file)
     path = path.resolve()
-    with _importable(path.parent):
-        model = _attribute(_run(path, source, file), file, factory)
+    root, package = _package_of(path)
+    with _importable(path.parent), _importable(root), _arguments([file]):
+        model = _attribute(_run(path, source, file, package), file, factory)
         if callable(model) and not isinstance(model, nn.Module):
             try:
                 model = model()
@@ -391,12 +407,15 @@ def from_file(file: str, factory: str) -> nn.Module:
         )
 
 
-def digest_of(source: str) -> str | None:
-    """Return the digest of the Python file of FILE.py:FACTORY; None for another source."""
+def code_file(source: str) -> Path | None:
+    """Return the Python file of FILE.py:FACTORY; None for another source."""
     file, _, factory = source.rpartition(":")
-    if not factory or not file.endswith(".py"):
-        return None
-    return sha256(_read(Path(file), file)).hexdigest()
+    return Path(file) if factory and file.lower().endswith(".py") else None
+
+
+def digest_of(file: Path) -> str:
+    """Return the digest of a Python file."""
+    return sha256(_read(file, str(file))).hexdigest()
 
 
 def nearest(name: str, names: Iterable[str], otherwise: str) -> str:
@@ -427,19 +446,43 @@ def _read(path: Path, file: str) -> bytes:
         ) from None
 
 
-def _run(path: Path, source: bytes, file: str) -> ModuleType:
-    """Run a file and return its module.
+def _package_of(path: Path) -> tuple[Path, str]:
+    """Return the folder that holds the package of a file, and its full name, "" for no package."""
+    root, names = path.parent, list[str]()
+    while (root / "__init__.py").is_file() and root.name.isidentifier():
+        names.insert(0, root.name)
+        root = root.parent
+    return root, ".".join(names)
+
+
+@contextmanager
+def _arguments(words: list[str]) -> Iterator[None]:
+    """Set sys.argv for a while."""
+    before = sys.argv
+    sys.argv = words
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _run(path: Path, source: bytes, file: str, package: str) -> ModuleType:
+    """Run a file, as a module of a package if it is in one, and return its module.
 
     It stays in sys.modules, where pickle, dataclasses and torch.compile look up what it defines.
     """
     stem = re.sub(r"\W", "_", path.stem)  # a dot would make it a submodule
     name = f"_ifspace_{stem}_{next(_MODULE_NUMBERS)}"
+    if package:
+        name = f"{package}.{name}"
     loader = SourceFileLoader(name, str(path))
     spec = spec_from_loader(name, loader)
     assert spec is not None  # a loader was given
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
+        if package:
+            import_module(package)
         # Not loader.exec_module: the bytecode that it caches may be of an older text.
         exec(loader.source_to_code(source, str(path)), module.__dict__)
     except (Exception, SystemExit) as error:

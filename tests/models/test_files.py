@@ -1,6 +1,7 @@
 """Edited networks in files: they are saved and loaded again where their source is available."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -15,10 +16,10 @@ from ifspace import nn as inn
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.models import sources
 from ifspace.models.decomposition import decompose
-from ifspace.models.edits import EditedNetwork
+from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.files import load, load_edited, save
 from ifspace.models.reorganization import reorganize
-from ifspace.models.sources import from_source
+from ifspace.models.sources import digest_of, from_source
 from ifspace.nn import named_network
 from ifspace.nn.files import (
     METADATA_KEY,
@@ -46,9 +47,10 @@ def rewrite(path: Path, about: object) -> None:
     save_file(load_file(path), path, {METADATA_KEY: json.dumps(about)})
 
 
-def check_same(path: Path, network: EditedNetwork, image=IMAGE, into=None) -> None:
-    loaded = load_edited(path, into=into)
-    assert loaded.edits == network.edits
+def check_same(path: Path, network: EditedNetwork, image=IMAGE, **arguments) -> None:
+    loaded = load_edited(path, **arguments)
+    assert loaded.edits == replace(network.edits, source=loaded.edits.source)
+    assert (loaded.edits.source is None) == (network.edits.source is None)
     loaded_model, model = loaded.model, network.model
     assert list(loaded_model.state_dict()) == list(model.state_dict())
     x = torch.randn(2, *image, dtype=next(model.parameters()).dtype)
@@ -116,21 +118,109 @@ def test_a_network_of_a_file_needs_that_file(tmp_path):
     file.write_text(OWN)
     model = from_source(f"{file}:make", (3, 16, 16))
     decomposed = decompose(model, (3, 16, 16), BLOCKS)
-    save(decomposed, tmp_path / "net.safetensors")
-    check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16))
+    path = tmp_path / "net.safetensors"
+    save(decomposed, path)
+    check_same(path, decomposed, (3, 16, 16), trust_code=True)
     file.write_text(OWN.replace("16, 16, 3, 2", "16, 24, 3, 2"))
-    changed = r"was made from another .*mine\.py: got a file that has changed"
+    changed = r"was made from another mine\.py: got .*mine\.py, which has changed"
     with pytest.raises(NetworkFileError, match=changed):
-        load(tmp_path / "net.safetensors")
+        load(path, trust_code=True)
     file.unlink()
-    with pytest.raises(
-        NetworkFileError, match=r"net\.safetensors needs .*mine\.py:make: got "
-    ) as no:
-        load(tmp_path / "net.safetensors")
+    with pytest.raises(NetworkFileError, match=r"net\.safetensors needs mine\.py:make: got ") as no:
+        load(path, trust_code=True)
     assert "load(path, into=model)" in str(no.value)
     assert "\n" not in str(no.value)
-    check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16), into=model)
-    check_same(tmp_path / "net.safetensors", decomposed, (3, 16, 16), into=model.model)
+    check_same(path, decomposed, (3, 16, 16), into=model)
+    check_same(path, decomposed, (3, 16, 16), into=model.model)
+
+
+def test_a_network_of_a_file_is_found_beside_the_file_it_was_saved_to(tmp_path, monkeypatch):
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    network = from_source("code/mine.py:make", (3, 16, 16))
+    save(network, "net.safetensors")
+    monkeypatch.chdir(code)
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(
+        NetworkFileError, match=r"no file .*; when it was saved it was code/mine\.py"
+    ):
+        load(path, trust_code=True)
+    check_same(path, network, (3, 16, 16), trust_code=True, code=code / "mine.py")
+    save(network, code / "net.safetensors")
+    monkeypatch.chdir("/")
+    check_same(code / "net.safetensors", network, (3, 16, 16), trust_code=True)
+    # What was loaded can be saved and loaded again.
+    again = load_edited(code / "net.safetensors", trust_code=True)
+    save(again, code / "again.safetensors")
+    check_same(code / "again.safetensors", again, (3, 16, 16), trust_code=True)
+
+
+EVIL = """
+from pathlib import Path
+Path(__file__).with_suffix(".ran").touch()
+def make():
+    from torch import nn
+    return nn.Conv2d(3, 4, 1)
+"""
+
+
+@pytest.mark.parametrize("where", ["here", "above", "absolute", "capitals"])
+@pytest.mark.parametrize("digest", [True, False])
+def test_loading_runs_no_code_that_is_not_trusted(tmp_path, where: str, digest: bool):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    files = {
+        "here": folder / "evil.py",
+        "above": tmp_path / "evil.py",
+        "absolute": tmp_path / "evil.py",
+        "capitals": folder / "EVIL.PY",
+    }
+    names = {
+        "here": "evil.py",
+        "above": "../evil.py",
+        "absolute": str(tmp_path / "evil.py"),
+        "capitals": "EVIL.PY",
+    }
+    file, path = files[where], folder / "net.safetensors"
+    file.write_text(EVIL)
+    source = f"{names[where]}:make"
+    edits = Edits(source, (3, 8, 8), digest=digest_of(file) if digest else None)
+    text = json.dumps({"format": 1, "network": None, "edits": edits.to_json()})
+    save_file({"weight": torch.zeros(4, 3, 1, 1)}, path, {METADATA_KEY: text})
+    with pytest.raises(
+        NetworkFileError, match=r"without running code: got .*would be run; .*trust"
+    ):
+        load(path)
+    assert not file.with_suffix(".ran").exists()
+    # Trust is in the file beside it, wherever the description points.
+    beside = where in ("here", "capitals")
+    with pytest.raises(NetworkFileError, match="weights that are" if beside else "got no file"):
+        load(path, trust_code=True)
+    assert file.with_suffix(".ran").exists() == beside
+
+
+class Runs:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_an_exported_program_is_unpickled_only_when_trusted(tmp_path, capfd):
+    path, ran = tmp_path / "net.pt2", tmp_path / "ran"
+    torch.save(Runs(str(ran)), path)
+    with pytest.raises(NetworkFileError, match="got an exported program, which torch unpickles"):
+        load(path)
+    assert not ran.exists()
+    with pytest.raises(NetworkFileError, match="no exported program") as error:
+        load(path, trust_code=True)
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_a_network_whose_state_dict_has_a_version(tmp_path):
@@ -217,7 +307,7 @@ def test_programs_take_any_number_of_images(tmp_path):
     decomposed.model.eval()
     save(decomposed, tmp_path / "net.pt2")
     save(decomposed, tmp_path / "net.onnx")
-    program = load(tmp_path / "net.pt2")
+    program = load(tmp_path / "net.pt2", trust_code=True)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     for many in (1, 3):
         x = torch.randn(many, *IMAGE)
@@ -240,7 +330,7 @@ def test_a_network_that_counts_its_images_becomes_a_program_for_one(tmp_path):
     save(model, tmp_path / "net.pt2", IMAGE)
     x = torch.randn(1, *IMAGE)
     with torch.no_grad():
-        torch.testing.assert_close(load(tmp_path / "net.pt2")(x), model(x))
+        torch.testing.assert_close(load(tmp_path / "net.pt2", trust_code=True)(x), model(x))
 
 
 def test_programs_need_an_image_size(tmp_path):
@@ -287,12 +377,14 @@ def test_unrecognised_files_are_an_error(tmp_path):
             load(path)
         path.write_bytes(b"PK\x03\x04 and nothing")
         with pytest.raises(NetworkFileError, match="or only a part of one") as raised:
-            load(path)
+            load(path, trust_code=True)
         assert "\n" not in str(raised.value)
     save(nn.Sequential(nn.Conv2d(3, 4, 1)), tmp_path / "net.pt2", IMAGE)
     whole = (tmp_path / "net.pt2").read_bytes()
     (tmp_path / "net.pt2").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(NetworkFileError, match="or only a part of one"):
+        load(tmp_path / "net.pt2", trust_code=True)
+    with pytest.raises(NetworkFileError, match="got an exported program, which torch unpickles"):
         load(tmp_path / "net.pt2")
     with pytest.raises(DeviceError, match="device cannot be used"):
         load(tmp_path / "net.pt2", "nowhere")
