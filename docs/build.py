@@ -28,6 +28,7 @@ Data goes to stdout and nothing else does; progress and notes go to stderr. Amou
 | exit status | meaning |
 |---|---|
 | 0 | done (a feasible answer with a gap says its gap) |
+| 1 | a worker process was killed, most often because memory ran out |
 | 2 | bad input: one line with the fact, what was given, what is allowed, and the remedy |
 | 3 | no feasible answer |
 | 4 | time limit reached with no answer |

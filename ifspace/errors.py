@@ -48,5 +48,9 @@ class DeviceError(IfspaceError, RuntimeError):
     """An implementation asked for on a device, or in an environment, where it cannot run."""
 
 
+class WorkerError(IfspaceError, RuntimeError):
+    """A worker process that was ended from outside, as when memory runs out."""
+
+
 class OutputError(IfspaceError, OSError):
     """A result that cannot be written where it was asked to go."""

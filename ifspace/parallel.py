@@ -5,9 +5,10 @@ The answer does not depend on the number of workers: shards come back in the ord
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
-from ifspace.errors import SettingError
+from ifspace.errors import SettingError, WorkerError
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -49,12 +50,24 @@ def over_shards(
 
     One job runs here, more run in joblib's worker processes (loky), at most one per shard.
     `progress(done, total)` is called after each shard.
+
+    Raises: WorkerError if a worker process ends before its shard is done.
     """
     answers: list[Result] = []
-    for answer in _answers(function, shards, min(jobs, len(shards))):
-        answers.append(answer)
-        if progress is not None:
-            progress(len(answers), len(shards))
+    jobs = min(jobs, len(shards))
+    try:
+        for answer in _answers(function, shards, jobs):
+            answers.append(answer)
+            if progress is not None:
+                progress(len(answers), len(shards))
+    except BrokenExecutor:
+        raise WorkerError.because(
+            "a worker process was ended from outside",
+            got=f"{jobs} workers, {len(answers)} of {len(shards)} parts done",
+            allowed="as many workers as fit into memory: most often it has run out",
+            remedy=f"use fewer jobs than {jobs}",
+            argument="jobs",
+        ) from None
     return answers
 
 

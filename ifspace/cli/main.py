@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from io import TextIOBase
 from typing import Final, NoReturn
 
 import click
 
 from ifspace.cli.messages import in_options, usage_text
-from ifspace.errors import IfspaceError
+from ifspace.errors import IfspaceError, WorkerError
 
 # In the order of the work: each command and its module, whose `command` it is unless one is named.
 COMMANDS: Final = {
@@ -30,7 +31,7 @@ COMMANDS: Final = {
     "report": "ifspace.report.command",
 }
 
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+DONE, WORKER_LOST, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 # New objects, and collections of the two younger generations, before garbage is looked for.
 GARBAGE: Final = (100_000, 20, 50)
 
@@ -78,12 +79,14 @@ def cli(context: click.Context, version: bool) -> None:
 def main(
     arguments: Sequence[str] | None = None, program: click.Command = cli, name: str = "ifspace"
 ) -> NoReturn:
-    """Run a program and exit: 0 done, 2 bad input, 3 no answer, 4 no time, 130 interrupted.
+    """Run a program and exit.
 
-    An error is one line on stderr. A closed pipe, as behind `head`, is no error.
+    The status is 0 done, 1 a worker process was killed, 2 bad input, 3 no answer, 4 no time, 130
+    interrupted. An error is one line on stderr. A closed pipe, as behind `head`, is no error.
     """
     if arguments is None:
         _hurry()
+    _replace_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         # A drawing must not fail on a terminal that lacks a character.
@@ -103,12 +106,36 @@ def main(
         status = _refuse(usage_text(error, _innermost(context)))
     except IfspaceError as error:
         status = _refuse(in_options(error, _innermost(context).command))
+        if isinstance(error, WorkerError):
+            status = WORKER_LOST
     except (KeyboardInterrupt, click.Abort):
         click.echo("ifspace: interrupted", err=True)
         status = INTERRUPTED
     except OSError as error:
         status = _broken(error)
     sys.exit(status)
+
+
+class _ClosedOutput(TextIOBase):
+    """Stands for a stdout that was closed before the program started, as a daemon may leave it."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "stdout is closed")
+
+
+def _replace_closed_streams() -> None:
+    """Give a closed stdout or stderr something to stand for it.
+
+    Python has None for them. Their file numbers are taken, so that no other file gets them.
+    """
+    if sys.stdout is None or sys.stderr is None:
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(number)
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the program runs
 
 
 def _hurry() -> None:
@@ -141,6 +168,8 @@ def _refuse(message: str) -> int:
 
 
 def _broken(error: OSError) -> int:
+    if isinstance(sys.stdout, _ClosedOutput):
+        return _refuse(f"cannot write the output: {error.strerror}; write it to a file with --out")
     # What is still buffered has nowhere to go; without this Python complains when it ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:

@@ -1,6 +1,7 @@
 """What the commands share: types of values, options, and where an answer goes."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -249,7 +250,8 @@ class Output:
             text = forms[form]()
             with replacing(self.out) as file:
                 file.write_text(text, encoding="utf-8")
-        if self.out is None or not self.quiet:
+        # A file is answer enough where stdout was closed, as by a daemon.
+        if self.out is None or (not self.quiet and sys.stdout.writable()):
             self.print(forms)
 
     def check(self) -> None:

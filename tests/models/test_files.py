@@ -388,3 +388,27 @@ def test_unrecognised_files_are_an_error(tmp_path):
         load(tmp_path / "net.pt2")
     with pytest.raises(DeviceError, match="device cannot be used"):
         load(tmp_path / "net.pt2", "nowhere")
+
+
+def test_a_saved_network_is_a_model_of_the_commands(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(OWN)
+    options = ("--input", "3x16x16", "--block", "DW+PW", "--least-channels", "8")
+    saved = run("optimize", "mine.py:make", *options, "--save", "net.safetensors")
+    assert saved.status == 0
+    run("analyze", "net.safetensors").fails_with("without running code", "mine.py", "--trust-code")
+    answer = run("analyze", "net.safetensors", "--trust-code", "--format", "json").json
+    after = run("optimize", "mine.py:make", *options, "--format", "json").json["after"]
+    assert answer["params"] == after["params"]
+    assert answer["image"] == [3, 16, 16]
+    larger = run(
+        "analyze", "net.safetensors", "--trust-code", "--input", "3x32x32", "--format", "json"
+    )
+    assert larger.json["image"] == [3, 32, 32]
+    run("analyze", "vgg16", "--trust-code").fails_with("nothing to trust", "--trust-code")
+    run("optimize", "net.safetensors", "--classes", "3").fails_with("classes of a saved network")
+    # A network of ifspace's own parts needs no code and no trust.
+    assert (
+        run("layout", "--stages", "8,4", "--depths", "1,1", "--save", "a.safetensors").status == 0
+    )
+    assert run("analyze", "a.safetensors").status == 0
