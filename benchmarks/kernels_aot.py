@@ -50,10 +50,11 @@ def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> li
 
 
 def _variant(case: AotCase) -> tuple[str, ...]:
-    """Return the kernel, configuration, dtypes and precision of a case, whatever its problem."""
+    """Return the kernel, configuration, dtypes and constants of a case, whatever its problem."""
     types = [name for name in case.signature.values() if name.startswith("*")]
     constants = [
-        str(case.constexprs.get(name)) for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN")
+        str(case.constexprs.get(name))
+        for name in ("PRECISION", "WIDE", "ATOMIC", "WOVEN", "BLOCKED")
     ]
     return (case.kernel, case.config, *types, *constants, str("out_channels" in case.constexprs))
 

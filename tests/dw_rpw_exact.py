@@ -25,10 +25,11 @@ class Case:
     stride: int = 1
     activations: tuple[str | None, str | None] = (None, None)
     affines: tuple[str, ...] = NAMES[2:4] + NAMES[5:]
+    order: str = "rolling"
 
     @property
     def spec(self) -> FusedSpec:
-        windows = windows_of(self.c_in, self.c_out, self.groups, self.overlap)
+        windows = windows_of(self.c_in, self.c_out, self.groups, self.overlap, self.order)
         return FusedSpec(windows, self.stride, *self.activations)
 
     def tensors(self, device, dtype=torch.float32, layout=torch.contiguous_format):

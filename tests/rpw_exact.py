@@ -11,8 +11,11 @@ KERNELS = ("forward", "input_grad", "weight_grad")
 
 
 def channels_of(windows: Windows) -> Tensor:
-    """The channels [C_out, w] that each filter reads."""
+    """The channels [C_out, w] that each filter reads, by the definition."""
     filters = torch.arange(windows.out_channels)[:, None]
+    if windows.order == "blocked":
+        starts = {p * windows.step % windows.in_channels for p in range(windows.in_channels)}
+        filters = filters * len(starts) // windows.out_channels
     return (filters * windows.step + torch.arange(windows.width)) % windows.in_channels
 
 

@@ -29,12 +29,13 @@ from ifspace.kernels.launch import (
     Launch,
     filled_width,
     interprets,
+    is_blocked,
     vector_of,
     window_sizes,
 )
 from ifspace.kernels.rpw import triton as rpw
 from ifspace.kernels.tensors import empty_in_layout, empty_with_channels
-from ifspace.kernels.windows import Windows, windows_of
+from ifspace.kernels.windows import BLOCKED, ROLLING, Windows, windows_of
 
 _GPUS: Final = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -48,13 +49,20 @@ _SPECIAL: Final[dict[str, dict[str, bool]]] = {
     " wide": {"WIDE": True},
     " atomic": {"ATOMIC": True},
 }
-_MORE_WINDOWS: Final = (windows_of(512, 512, 4, "0.33"), windows_of(512, 512, 2, 0))
-# Overlap, channels_last, dtype and float32 precision: at 1/2 windows start at whole vectors.
+_MORE_WINDOWS: Final = (
+    windows_of(512, 512, 4, "0.33"),
+    windows_of(512, 512, 2, 0),
+    windows_of(512, 512, 4, "1/2", BLOCKED),
+    windows_of(512, 640, 4, "0.33", BLOCKED),
+)
+# Overlap, order, channels_last, dtype and float32 precision: at 1/2 windows start at whole vectors.
 _FUSED_PROBLEMS: Final = (
-    ("1/2", True, torch.bfloat16, None),
-    ("0.33", False, torch.bfloat16, None),
-    ("0.33", True, torch.float32, "tf32"),
-    ("0.33", False, torch.float32, "ieee"),
+    ("1/2", ROLLING, True, torch.bfloat16, None),
+    ("0.33", ROLLING, False, torch.bfloat16, None),
+    ("0.33", ROLLING, True, torch.float32, "tf32"),
+    ("0.33", ROLLING, False, torch.float32, "ieee"),
+    ("0.33", BLOCKED, True, torch.bfloat16, None),
+    ("0.33", BLOCKED, False, torch.bfloat16, None),
 )
 
 
@@ -109,9 +117,9 @@ def rpw_cases() -> tuple[AotCase, ...]:
     """Return the cases of RPW that must compile without a spill.
 
     Every configuration, layout and precision where windows are whole vectors, where they are
-    filled up to them, and where two are woven; under its default configuration each kernel with
-    64-bit addresses, with atomic additions, and with a single output channel; and the kernels that
-    fill windows and add parts.
+    filled up to them, where two are woven, and in blocked order; under its default configuration
+    each kernel with 64-bit addresses, with atomic additions, and with a single output channel; and
+    the kernels that fill windows and add parts.
     """
     cases: list[AotCase] = []
     for windows in (windows_of(512, 512, 2, "1/2"), *_MORE_WINDOWS):
@@ -119,7 +127,12 @@ def rpw_cases() -> tuple[AotCase, ...]:
             for kind in KINDS if windows.distinct == 4 else ("half",):
                 for launch in _rpw_launches(windows, channels_last, kind):
                     cases += _cases_of(launch, _rpw_problem(launch, windows, "", channels_last))
-    for windows in (windows_of(512, 512, 2, "1/2"), windows_of(16, 1, 2, "1/2")):
+    special_windows = (
+        windows_of(512, 512, 2, "1/2"),
+        windows_of(16, 1, 2, "1/2"),
+        windows_of(512, 640, 4, "0.33", BLOCKED),
+    )
+    for windows in special_windows:
         for channels_last in (True, False):
             for launch in _rpw_launches(windows, channels_last, "half"):
                 for name, constants in _SPECIAL.items():
@@ -129,7 +142,12 @@ def rpw_cases() -> tuple[AotCase, ...]:
                         special = replace(launch, arguments=arguments, configs=default)
                         problem = _rpw_problem(launch, windows, name, channels_last)
                         cases += _cases_of(special, problem)
-    for windows in (windows_of(512, 512, 4, "0.33"), windows_of(16, 1, 2, "0.33")):
+    small_windows = (
+        windows_of(512, 512, 4, "0.33"),
+        windows_of(16, 1, 2, "0.33"),
+        windows_of(512, 640, 4, "0.33", BLOCKED),
+    )
+    for windows in small_windows:
         cases += _small_cases(windows)
     return tuple(cases)
 
@@ -137,13 +155,15 @@ def rpw_cases() -> tuple[AotCase, ...]:
 def fused_cases() -> tuple[AotCase, ...]:
     """Return the cases of the fused block that must compile without a spill.
 
-    Every configuration, in both layouts and alignments of windows.
+    Every configuration, in both layouts, alignments of windows and orders.
     """
     cases: list[AotCase] = []
-    for overlap, channels_last, dtype, fp32 in _FUSED_PROBLEMS:
+    for overlap, order, channels_last, dtype, fp32 in _FUSED_PROBLEMS:
         layout = "channels_last" if channels_last else "NCHW"
-        problem = f"C=256 g=4 o={overlap} {layout} {dtype} {fp32 or ''}".strip()
-        for launch in _fused_launches(overlap, channels_last, dtype, fp32):
+        windows = windows_of(256, 256, 4, overlap, order)
+        text = f"o={overlap}{' blocked' if is_blocked(windows) else ''}"
+        problem = f"C=256 g=4 {text} {layout} {dtype} {fp32 or ''}".strip()
+        for launch in _fused_launches(windows, channels_last, dtype, fp32):
             cases += _cases_of(launch, problem, prefix="dw_rpw.")
     return tuple(cases)
 
@@ -192,10 +212,10 @@ def _rpw_launches(windows: Windows, channels_last: bool, kind: str) -> tuple[Lau
 
 
 def _fused_launches(
-    overlap: str, channels_last: bool, dtype: torch.dtype, fp32: str | None
+    windows: Windows, channels_last: bool, dtype: torch.dtype, fp32: str | None
 ) -> tuple[Launch, ...]:
     """Return the launches of all kernels of the fused block on tensors without storage."""
-    spec = FusedSpec(windows_of(256, 256, 4, overlap), 1, "relu6", "silu")
+    spec = FusedSpec(windows, 1, "relu6", "silu")
     x = _image(256, channels_last, dtype)
     y = empty_in_layout(x, spec.output_shape(tuple(x.shape)))
     vector, weight = x.new_empty(256), x.new_empty(256, 64)
@@ -223,7 +243,8 @@ def _rpw_problem(launch: Launch, windows: Windows, special: str, channels_last: 
 
 
 def _windows_text(windows: Windows) -> str:
-    return f"C={windows.in_channels} F={windows.out_channels} g={windows.groups} s={windows.step}"
+    text = f"C={windows.in_channels} F={windows.out_channels} g={windows.groups} s={windows.step}"
+    return f"{text} blocked" if is_blocked(windows) else text
 
 
 def _small_cases(windows: Windows) -> list[AotCase]:
@@ -232,6 +253,7 @@ def _small_cases(windows: Windows) -> list[AotCase]:
     vector = torch.empty(16, dtype=torch.bfloat16, device="meta")
     shared = {name: sizes[name] for name in ("in_channels", "out_channels", "step", "distinct")}
     shared |= {"width": windows.width, "window": window, "VECTOR": vector_of(windows)}
+    shared["BLOCKED"] = is_blocked(windows)
     pad = {"weight": vector, "filled": vector, "entries": windows.out_channels * window}
     add = {"partial": vector.float(), "by_weight": vector, "by_bias": vector, "parts": 8}
     return [

@@ -23,7 +23,7 @@ from torch import Tensor
 from triton.testing import do_bench
 
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.windows import Windows
+from ifspace.kernels.windows import BLOCKED, Windows
 
 HALF: Final = (torch.float16, torch.bfloat16)
 # What a program multiplies: float16 or bfloat16; float32 rounded to tf32; float32 as it is.
@@ -37,6 +37,7 @@ SHARED_BYTES: Final = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "gfx942": 64 * 
 # number is fixed so that sums are split alike on every device.
 PROGRAMS: Final = 528
 _LARGE: Final = 2**31 - 2**16  # the last tile may reach beyond the last pixel
+_LARGEST_TILE: Final = 256  # filters
 Tensors = Mapping[str, Tensor | None]
 
 
@@ -217,6 +218,7 @@ def shared_arguments(tensors: Tensors, windows: Windows, fp32: str | None) -> di
     return arguments | {
         **window_sizes(windows),
         "VECTOR": vector_of(windows),
+        "BLOCKED": is_blocked(windows),
         "PRECISION": precision_of(first.dtype, fp32),
         # The interpreter has no bfloat16 products.
         "EXACT": interprets() and first.dtype == torch.bfloat16,
@@ -246,6 +248,8 @@ def pixel_strides(image: Tensor) -> tuple[int, int, int, int]:
 def is_wide(tensors: Iterable[Tensor | None], pixels: int, windows: Windows) -> bool:
     """Return whether some index or address needs more than 32 bits."""
     reach = [windows.distinct**2, windows.params + windows.out_channels, pixels]
+    if is_blocked(windows):
+        reach.append(windows.distinct * (windows.out_channels + _LARGEST_TILE))
     for tensor in tensors:
         if tensor is not None:
             spans = zip(tensor.shape, tensor.stride(), strict=True)
@@ -273,6 +277,11 @@ def window_sizes(windows: Windows) -> dict[str, int]:
         "share": -(-windows.out_channels // distinct),
         "inverse": pow(windows.step // unit, -1, distinct),
     }
+
+
+def is_blocked(windows: Windows) -> bool:
+    """Return whether neighbouring filters share a window: the constant BLOCKED of the kernels."""
+    return windows.order == BLOCKED
 
 
 def vector_of(windows: Windows) -> int:
@@ -311,7 +320,10 @@ def longest_union(windows: Windows, filters: int, order: str) -> int:
     """Return an upper bound on the channels that a tile of filters reads: see `union_of`."""
     sizes = window_sizes(windows)
     if order == "natural":
-        reach = (filters - 1) * windows.step
+        turns = filters - 1
+        if is_blocked(windows):
+            turns = triton.cdiv(turns * windows.distinct, windows.out_channels)
+        reach = turns * windows.step
     else:
         # A tile that starts inside the filters of one window touches one window more.
         reach = triton.cdiv(filters - 1, sizes["share"]) * sizes["unit"]

@@ -46,7 +46,7 @@ from ifspace.kernels.tensors import (
     memory_format,
     shape_text,
 )
-from ifspace.kernels.windows import windows_at
+from ifspace.kernels.windows import BLOCKED, ROLLING, check_order, windows_at
 
 IMPLEMENTATIONS: Final = ("auto", "reference", "triton")
 _OPTIONAL: Final = frozenset({"scale1", "shift1", "scale2", "shift2"})
@@ -68,14 +68,16 @@ def fused_dw_rpw(
     activation1: str | None = None,
     activation2: str | None = None,
     impl: str = "auto",
+    order: str = ROLLING,
 ) -> Tensor:
     """Return y [N, C_out, ceil(H / stride), ceil(W / stride)] of x [N, C_in, H, W].
 
     y = activation2(scale2 * rpw(activation1(scale1 * dw(x) + shift1)) + shift2), where dw is the
     depthwise 3x3 convolution with padding 1 and a stride of 1 or 2, and rpw the rolling pointwise
-    convolution of `rolling_pointwise_conv2d`. Shapes: dw_weight [C_in, 1, 3, 3]; weight
-    [C_out, C_in / groups]; scale1, shift1 [C_in] and scale2, shift2 [C_out] or None: a folded batch
-    norm, or a bias. Activations: None, "relu", "relu6" or "silu". y is channels_last when x is.
+    convolution of `rolling_pointwise_conv2d`, of its `order`. Shapes: dw_weight [C_in, 1, 3, 3];
+    weight [C_out, C_in / groups]; scale1, shift1 [C_in] and scale2, shift2 [C_out] or None: a
+    folded batch norm, or a bias. Activations: None, "relu", "relu6" or "silu". y is channels_last
+    when x is.
 
     `impl`: "reference" (eager, any device), "triton" (CUDA: one kernel, the tensor between the
     convolutions is never written; a backward pass computes it again), or "auto": see
@@ -88,9 +90,9 @@ def fused_dw_rpw(
     torch.Size([1, 6, 3, 3])
 
     Raises: KernelError for arguments that are no tensors, shapes, dtypes or devices that do not
-        fit, another stride or activation, groups that do not divide C_in or an overlap outside
-        0 <= o < 1; DeviceError for an implementation that cannot run on the device of x. Both
-        before anything runs.
+        fit, another stride or activation, groups that do not divide C_in, an overlap outside
+        0 <= o < 1, an unknown order or blocked order with fewer filters than windows; DeviceError
+        for an implementation that cannot run on the device of x. Both before anything runs.
 
     Reference: [3DRF] section 4.2.
     """
@@ -108,13 +110,16 @@ def fused_dw_rpw(
     step = step_of(x.shape[1], groups, overlap)
     check_options(stride, activation1, activation2)
     _check_shapes(tensors, x.shape[1], x.shape[1] // groups)
+    check_order(order)
+    if order == BLOCKED and not torch.compiler.is_compiling():
+        windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
     check_alike(tensors)
     impl = choose_fused(x, impl)
     arguments: list[Any] = list(tensors.values())
     if is_autocast(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         arguments = [None if tensor is None else tensor.to(dtype) for tensor in arguments]
-    options: Any = step, stride, activation1, activation2, impl
+    options: Any = step, stride, activation1, activation2, impl, order
     if is_transforming(*arguments):
         return layer_by_layer(*arguments, *options)
     y: Tensor = dw_rpw(*arguments, *options)
@@ -201,12 +206,14 @@ def dw_rpw(
     activation1: str | None,
     activation2: str | None,
     impl: str,
+    order: str = ROLLING,
 ) -> Tensor:
     """Return y [N, C_out, H_out, W_out] of x [N, C_in, H, W]: see `reference.forward`.
 
-    Filter j of weight [C_out, w] reads the channels (j step + t) mod C_in, t = 0 ... w - 1.
+    Window p of weight [C_out, w] is the channels (p step + t) mod C_in, t = 0 ... w - 1; `order`
+    says which one a filter reads.
     """
-    spec = _spec(x, weight, step, stride, activation1, activation2)
+    spec = _spec(x, weight, step, order, stride, activation1, activation2)
     tensors = (x, dw_weight, scale1, shift1, weight, scale2, shift2)
     with own_dtypes(*tensors):
         y: Tensor = implementation(impl).forward(*tensors, spec)
@@ -228,9 +235,10 @@ def dw_rpw_backward(
     activation1: str | None,
     activation2: str | None,
     impl: str,
+    order: str = ROLLING,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of <grad, y> by the seven tensors, an empty one where one is None."""
-    spec = _spec(x, weight, step, stride, activation1, activation2)
+    spec = _spec(x, weight, step, order, stride, activation1, activation2)
     tensors = (x, dw_weight, scale1, shift1, weight, scale2, shift2)
     with own_dtypes(*tensors, grad):
         gradients: Gradients = implementation(impl).backward(grad, *tensors, spec)
@@ -247,9 +255,15 @@ def dw_rpw_backward(
 
 
 def _spec(
-    x: Tensor, weight: Tensor, step: int, stride: int, first: str | None, second: str | None
+    x: Tensor,
+    weight: Tensor,
+    step: int,
+    order: str,
+    stride: int,
+    first: str | None,
+    second: str | None,
 ) -> FusedSpec:
-    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step)
+    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
     return FusedSpec(windows, stride, first, second)
 
 
@@ -322,10 +336,11 @@ def layer_by_layer(
     activation1: str | None,
     activation2: str | None,
     impl: str,
+    order: str = ROLLING,
 ) -> Tensor:
     """Return the result of `dw_rpw`, from operators that have derivatives of any order."""
     middle = affine(depthwise(x, dw_weight, stride), scale1, shift1)
-    mixed = transformable(activate(middle, activation1), weight, None, step, impl)
+    mixed = transformable(activate(middle, activation1), weight, None, step, impl, order)
     return activate(affine(mixed, scale2, shift2), activation2)
 
 

@@ -54,6 +54,7 @@ from ifspace.kernels.rpw.triton import (
     filters_meeting,
     union_of,
     weight_tile,
+    window_of,
 )
 from ifspace.kernels.tensors import empty_in_layout
 
@@ -566,6 +567,7 @@ def forward_kernel(
     ORDER: tl.constexpr,
     UNROLLED: tl.constexpr,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     PIXELS_LAST: tl.constexpr,
     WIDE: tl.constexpr,
     EXACT: tl.constexpr,
@@ -582,8 +584,10 @@ def forward_kernel(
     program = tl.program_id(0)
     first = program % tiles * BLOCK_N
     place, exists = output_pixels(program // tiles, pixels, out_height, out_width, BLOCK_M, WIDE)
-    filters, start, real = filters_at(first + tl.arange(0, BLOCK_N), sizes, VECTOR, NATURAL)
-    base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL)
+    filters, start, real = filters_at(
+        first + tl.arange(0, BLOCK_N), sizes, VECTOR, NATURAL, BLOCKED
+    )
+    base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL, BLOCKED)
     total = empty_total(BLOCK_M, BLOCK_N, PIXELS_LAST)
     for k in range(0, length, BLOCK_C):
         position = k + tl.arange(0, BLOCK_C)
@@ -665,6 +669,7 @@ def weight_grad_kernel(
     ORDER: tl.constexpr,
     UNROLLED: tl.constexpr,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     PIXELS_LAST: tl.constexpr,
     WIDE: tl.constexpr,
     EXACT: tl.constexpr,
@@ -683,8 +688,8 @@ def weight_grad_kernel(
     first = tl.program_id(0) % tiles * BLOCK_N
     k = tl.program_id(0) // tiles * BLOCK_C
     part = tl.program_id(1)
-    filters, _, real = filters_at(first + tl.arange(0, BLOCK_N), sizes, VECTOR, NATURAL)
-    base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL)
+    filters, _, real = filters_at(first + tl.arange(0, BLOCK_N), sizes, VECTOR, NATURAL, BLOCKED)
+    base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL, BLOCKED)
     position = k + tl.arange(0, BLOCK_C)
     channel = channels_at(base + position, in_channels, VECTOR)
     total = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
@@ -721,7 +726,8 @@ def weight_grad_kernel(
                 shift += tl.sum(by_y.to(tl.float32), 0)
                 total = add_product(total, tl.trans(by_y), middle, x, EXACT, PRECISION)
         # What is written is the gradient of the true window, not of the one filled up.
-        ahead = channel[None, :] - (filters % distinct * step % in_channels)[:, None]
+        begin = window_of(filters, distinct, out_channels, BLOCKED) * step % in_channels
+        ahead = channel[None, :] - begin[:, None]
         within = tl.where(ahead < 0, ahead + in_channels, ahead)
         mine = (within < reads) & real[:, None] & (position < length)[None, :]
         row_of = part.to(tl.int64) * out_channels + filters
@@ -774,6 +780,7 @@ def middle_grad_kernel(
     ORDER: tl.constexpr,
     UNROLLED: tl.constexpr,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     PIXELS_LAST: tl.constexpr,
     WIDE: tl.constexpr,
     EXACT: tl.constexpr,
@@ -806,7 +813,7 @@ def middle_grad_kernel(
         index = begin + ahead
         if not NATURAL:
             index = tl.where(index < distinct * share, index, index - distinct * share)
-        filters, start, real = filters_at(index, sizes, VECTOR, NATURAL)
+        filters, start, real = filters_at(index, sizes, VECTOR, NATURAL, BLOCKED)
         real = real & (ahead < count)
         by_y = tl.load(
             grad + (source + lanes_of(filters, grad_c, PIXELS_LAST, WIDE)),

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last, memory_format
-from ifspace.kernels.windows import Windows, dense_weight
+from ifspace.kernels.windows import BLOCKED, Windows, dense_weight, window_index
 
 Index = NDArray[np.int64]
 
@@ -147,10 +147,12 @@ def weight_grad(
     rows, grad_rows, slices = Rows.of(x), Rows.of(grad), band.tile_channels(tiles)
     packed = grad.new_zeros(windows.out_channels, slices.width, dtype=_sum_type(grad.dtype))
     buffer, size = _buffer(rows, slices)
+    sort = band.sort
     for chunk, grad_chunk in zip(
         torch.split(rows.data, size), torch.split(grad_rows.data, size), strict=True
     ):
-        sorted_grad, expanded = band.sort(grad_chunk), _expanded(chunk, slices, buffer)
+        sorted_grad = grad_chunk if sort is None else sort(grad_chunk)
+        expanded = _expanded(chunk, slices, buffer)
         packed += convolve_weight(as_images(sorted_grad), as_images(expanded), tiles)
     place = torch.from_numpy(band.place)
     grad_weight = unpack_tiles(packed, band, tiles).index_select(0, place)
@@ -278,7 +280,7 @@ class Band:
     `per_window` (F) filters, 0 if they do not all have as many: then there are no tiles.
     `order` [C_out]: the filters by their windows' starts; `place` [C_out]: the index of each filter
     in it. `plain`: sorting leaves the windows in order, as it does when the step divides C_in; then
-    sorting filters [F, P] -> [P, F] is a transposition.
+    sorting filters [F, P] -> [P, F] is a transposition, and in blocked order nothing.
     """
 
     windows: Windows
@@ -294,7 +296,8 @@ class Band:
         """Return the band of a windows table."""
         filters = np.arange(windows.out_channels, dtype=np.int64)
         starts = np.array(windows.starts)
-        order = np.argsort(starts[filters % windows.distinct], kind="stable")
+        read = window_index(filters, windows.distinct, windows.out_channels, windows.order)
+        order = np.argsort(starts[read], kind="stable")
         return cls(
             windows,
             gcd(windows.step, windows.in_channels),
@@ -311,14 +314,22 @@ class Band:
         return (self.windows.width - 1) // self.pitch
 
     @property
-    def sort(self) -> "Reorder":
-        """The reordering of filters into the order of the band."""
-        return Reorder(self.order, self.per_window if self.plain else 0)
+    def is_sorted(self) -> bool:
+        """Whether the filters are in the order of the band as they are."""
+        return self.plain and self.windows.order == BLOCKED
 
     @property
-    def unsort(self) -> "Reorder":
-        """The reordering of sorted filters back into their own order."""
-        return Reorder(self.place, self.distinct if self.plain else 0)
+    def sort(self) -> "Reorder | None":
+        """The reordering of filters into the order of the band, None if they are in it."""
+        return self._reorder(self.order, self.per_window)
+
+    @property
+    def unsort(self) -> "Reorder | None":
+        """The reordering of sorted filters back into their own order, None if they are in it."""
+        return self._reorder(self.place, self.distinct)
+
+    def _reorder(self, index: Index, groups: int) -> "Reorder | None":
+        return None if self.is_sorted else Reorder(index, groups if self.plain else 0)
 
     @cache  # noqa: B019 - band_of keeps few bands
     def tile_channels(self, tiles: int) -> Slices:
@@ -363,7 +374,8 @@ def _read_channels(windows: Windows) -> Tensor:
 
 def _scattered(weight: Tensor, windows: Windows) -> Tensor:
     """Return the dense weight [C_out, C_in]."""
-    return dense_weight(weight, windows.in_channels, windows.step, _read_channels(windows))
+    channels = _read_channels(windows)
+    return dense_weight(weight, windows.in_channels, windows.step, channels, windows.order)
 
 
 # ---- the passes over a chunk of activations and over the weights

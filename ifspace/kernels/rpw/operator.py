@@ -41,8 +41,12 @@ from ifspace.kernels.tensors import (
     shape_text,
 )
 from ifspace.kernels.windows import (
+    BLOCKED,
+    ROLLING,
     Windows,
+    check_order,
     dense_weight,
+    is_grouped,
     overlap_ratio,
     windows_at,
     windows_of,
@@ -63,25 +67,32 @@ def rolling_pointwise_conv2d(
     groups: int = 1,
     overlap: float | str | Rational = 0,
     impl: str = "auto",
+    order: str = ROLLING,
 ) -> Tensor:
     """Return the rolling pointwise convolution y [N, C_out, H, W] of x [N, C_in, H, W].
 
-    Filter j reads w = C_in / groups channels, (j s + t) mod C_in for t = 0 ... w - 1, with a step
-    s = w - floor(overlap w): y[n, j] = bias[j] + sum over t of weight[j, t] x[n, (j s + t) mod
-    C_in]. `weight` is [C_out, w], `bias` [C_out] or None; C_out may be any number. The overlap is
-    exact: 0.33 is 33/100. y is channels_last when x is. Derivatives of any order exist, in forward
-    and reverse mode, and under the transforms of torch.func: see `transformable`.
+    Window p is the w = C_in / groups channels (p s + t) mod C_in for t = 0 ... w - 1, with a step
+    s = w - floor(overlap w); there are P = C_in / gcd(s, C_in) of them. `order` says which one
+    filter j reads: "rolling" window j mod P, "blocked" window floor(j P / C_out), so that
+    neighbouring filters share one. y[n, j] = bias[j] + sum over t of weight[j, t] x[n, (p s + t)
+    mod C_in]. `weight` is [C_out, w], `bias` [C_out] or None; C_out may be any number, in blocked
+    order any from P. The overlap is exact: 0.33 is 33/100. y is channels_last when x is.
+    Derivatives of any order exist, in forward and reverse mode, and under the transforms of
+    torch.func: see `transformable`.
 
     `impl`: "reference" (eager, any device), "cpu", "triton" (CUDA), or "auto": see
-    `choose_implementation`. An implementation that is named runs, or DeviceError is raised.
+    `choose_implementation`. An implementation that is named runs, or DeviceError is raised. Blocked
+    order without overlap is a grouped convolution where the groups divide C_out: there "auto" is
+    torch's own.
 
     >>> x, weight = torch.ones(1, 4, 2, 2), torch.ones(8, 2)
     >>> rolling_pointwise_conv2d(x, weight, groups=2, overlap=0.5).shape
     torch.Size([1, 8, 2, 2])
 
     Raises: KernelError for arguments that are no tensors, shapes, dtypes or devices that do not
-        fit, groups that do not divide C_in or an overlap outside 0 <= o < 1; DeviceError for an
-        implementation that cannot run on the device of x. Both before anything runs.
+        fit, groups that do not divide C_in, an overlap outside 0 <= o < 1, an unknown order or
+        blocked order with fewer filters than windows; DeviceError for an implementation that cannot
+        run on the device of x. Both before anything runs.
 
     Reference: [3DRF] section 4.2.
     """
@@ -89,11 +100,19 @@ def rolling_pointwise_conv2d(
     check_input(x)
     step = step_of(x.shape[1], groups, overlap)
     _check_parameters(x, weight, bias, groups)
-    return rolling_pointwise_at_step(x, weight, bias, step, impl)
+    check_order(order)
+    if order == BLOCKED and not torch.compiler.is_compiling():
+        windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
+    return rolling_pointwise_at_step(x, weight, bias, step, impl, order)
 
 
 def rolling_pointwise_at_step(
-    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str = "auto"
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    step: int,
+    impl: str = "auto",
+    order: str = ROLLING,
 ) -> Tensor:
     """Return `rolling_pointwise_conv2d` of tensors whose shapes fit, with the step of the windows.
 
@@ -104,12 +123,17 @@ def rolling_pointwise_at_step(
         DeviceError for an implementation that cannot run on the device of x.
     """
     check_alike({"x": x, "weight": weight, "bias": bias})
+    if order == BLOCKED and impl == "auto":
+        out_channels, width = weight.shape
+        groups = x.shape[1] // width
+        if is_grouped(width, step, groups, out_channels, order):
+            return conv2d(x, weight[:, :, None, None], bias, groups=groups)
     impl = choose_implementation(x, impl)
     if is_autocast(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    return transformable(x, weight, bias, step, impl)
+    return transformable(x, weight, bias, step, impl, order)
 
 
 def choose_implementation(x: Tensor, impl: str = "auto") -> str:
@@ -250,23 +274,28 @@ def implementation(impl: str) -> ModuleType:
 
 
 @torch.library.custom_op("ifspace::rpw", mutates_args=())
-def rpw(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str) -> Tensor:
+def rpw(
+    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str, order: str = ROLLING
+) -> Tensor:
     """Return y [N, C_out, H, W] of x [N, C_in, H, W], weight [C_out, w] and bias [C_out].
 
-    Filter j reads the channels (j step + t) mod C_in, t = 0 ... w - 1.
+    Window p is the channels (p step + t) mod C_in, t = 0 ... w - 1; `order` says which one a filter
+    reads.
     """
     _check_rpw(x, weight, bias, impl)
-    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step)
+    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
     with own_dtypes(x, weight, bias):
         y: Tensor = implementation(impl).forward(x, weight, bias, windows)
     return y
 
 
 @torch.library.custom_op("ifspace::rpw_input_grad", mutates_args=())
-def rpw_input_grad(grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str) -> Tensor:
+def rpw_input_grad(
+    grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str, order: str = ROLLING
+) -> Tensor:
     """Return the gradient [N, C_in, H, W] by x, of grad [N, C_out, H, W] and weight [C_out, w]."""
     _check_input_grad(grad, weight, impl)
-    windows = windows_at(in_channels, weight.shape[0], weight.shape[1], step)
+    windows = windows_at(in_channels, weight.shape[0], weight.shape[1], step, order)
     with own_dtypes(grad, weight):
         grad_x: Tensor = implementation(impl).input_grad(grad, weight, windows)
     return grad_x
@@ -274,14 +303,20 @@ def rpw_input_grad(grad: Tensor, weight: Tensor, in_channels: int, step: int, im
 
 @torch.library.custom_op("ifspace::rpw_weight_grad", mutates_args=())
 def rpw_weight_grad(
-    grad: Tensor, x: Tensor, width: int, step: int, with_bias: bool, impl: str
+    grad: Tensor,
+    x: Tensor,
+    width: int,
+    step: int,
+    with_bias: bool,
+    impl: str,
+    order: str = ROLLING,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients by weight [C_out, w] and bias [C_out], of grad and x.
 
     The second is empty unless `with_bias`: on a CPU it costs a pass over grad.
     """
     _check_weight_grad(grad, x, impl)
-    windows = windows_at(x.shape[1], grad.shape[1], width, step)
+    windows = windows_at(x.shape[1], grad.shape[1], width, step, order)
     with own_dtypes(grad, x):
         both: tuple[Tensor, Tensor] = implementation(impl).weight_grad(grad, x, windows, with_bias)
     return both
@@ -362,14 +397,16 @@ def _raise_misfit(impl: str, **shapes: tuple[Tensor | None, Sequence[int]]) -> N
 
 
 @rpw.register_fake
-def _rpw_fake(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str) -> Tensor:
+def _rpw_fake(
+    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str, order: str = ROLLING
+) -> Tensor:
     _check_rpw(x, weight, bias, impl)
     return empty_with_channels(x, weight.shape[0])
 
 
 @rpw_input_grad.register_fake
 def _rpw_input_grad_fake(
-    grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str
+    grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str, order: str = ROLLING
 ) -> Tensor:
     _check_input_grad(grad, weight, impl)
     return empty_with_channels(grad, in_channels)
@@ -377,7 +414,13 @@ def _rpw_input_grad_fake(
 
 @rpw_weight_grad.register_fake
 def _rpw_weight_grad_fake(
-    grad: Tensor, x: Tensor, width: int, step: int, with_bias: bool, impl: str
+    grad: Tensor,
+    x: Tensor,
+    width: int,
+    step: int,
+    with_bias: bool,
+    impl: str,
+    order: str = ROLLING,
 ) -> tuple[Tensor, Tensor]:
     _check_weight_grad(grad, x, impl)
     channels = grad.shape[1]
@@ -397,54 +440,56 @@ _OPERATORS: Final = Trio(rpw, rpw_input_grad, rpw_weight_grad)
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Save the tensors that an operator's derivatives read, and its numbers."""
-    first, second, *numbers = inputs
+    first, second, _, step, *options = inputs
     ctx.save_for_backward(first, second)
-    ctx.step, ctx.impl = numbers[1], numbers[-1]
-    ctx.with_bias = numbers[-2]
+    ctx.step, ctx.with_bias = step, options[0]  # the second of `rpw_weight_grad` alone
+    ctx.run_as = options[-2:]  # implementation and order
 
 
 def _rpw_backward(ctx: Any, grad: Tensor, trio: Trio = _OPERATORS) -> tuple[Tensor | None, ...]:
-    """Return the gradients of `rpw` by its five arguments."""
+    """Return the gradients of `rpw` by its six arguments."""
     x, weight = ctx.saved_tensors
     by_x, by_weight, by_bias = ctx.needs_input_grad[:3]
     grad_x = grad_weight = grad_bias = None
     if by_x:
-        grad_x = trio.input_grad(grad, weight, x.shape[1], ctx.step, ctx.impl)
+        grad_x = trio.input_grad(grad, weight, x.shape[1], ctx.step, *ctx.run_as)
     if by_weight:
         grad_weight, grad_bias = trio.weight_grad(
-            grad, x, weight.shape[1], ctx.step, by_bias, ctx.impl
+            grad, x, weight.shape[1], ctx.step, by_bias, *ctx.run_as
         )
     elif by_bias:
         grad_bias = grad.sum((0, 2, 3))
-    return grad_x, grad_weight, grad_bias if by_bias else None, None, None
+    return grad_x, grad_weight, grad_bias if by_bias else None, None, None, None
 
 
 def _rpw_input_grad_backward(
     ctx: Any, twice: Tensor, trio: Trio = _OPERATORS
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of `rpw_input_grad` by its five arguments."""
+    """Return the gradients of `rpw_input_grad` by its six arguments."""
     grad, weight = ctx.saved_tensors
     by_grad, by_weight = ctx.needs_input_grad[:2]
     grad_grad = grad_weight = None
     if by_grad:
-        grad_grad = trio.rpw(twice, weight, None, ctx.step, ctx.impl)
+        grad_grad = trio.rpw(twice, weight, None, ctx.step, *ctx.run_as)
     if by_weight:
-        grad_weight, _ = trio.weight_grad(grad, twice, weight.shape[1], ctx.step, False, ctx.impl)
-    return grad_grad, grad_weight, None, None, None
+        width = weight.shape[1]
+        grad_weight, _ = trio.weight_grad(grad, twice, width, ctx.step, False, *ctx.run_as)
+    return grad_grad, grad_weight, None, None, None, None
 
 
 def _rpw_weight_grad_backward(
     ctx: Any, twice: Tensor, twice_bias: Tensor, trio: Trio = _OPERATORS
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of `rpw_weight_grad` by its six arguments."""
+    """Return the gradients of `rpw_weight_grad` by its seven arguments."""
     grad, x = ctx.saved_tensors
     by_grad, by_x = ctx.needs_input_grad[:2]
     grad_grad = grad_x = None
     if by_grad:
-        grad_grad = trio.rpw(x, twice, twice_bias if ctx.with_bias else None, ctx.step, ctx.impl)
+        bias = twice_bias if ctx.with_bias else None
+        grad_grad = trio.rpw(x, twice, bias, ctx.step, *ctx.run_as)
     if by_x:
-        grad_x = trio.input_grad(grad, twice, x.shape[1], ctx.step, ctx.impl)
-    return grad_grad, grad_x, None, None, None, None
+        grad_x = trio.input_grad(grad, twice, x.shape[1], ctx.step, *ctx.run_as)
+    return grad_grad, grad_x, None, None, None, None, None
 
 
 rpw.register_autograd(_rpw_backward, setup_context=_save)
@@ -507,7 +552,9 @@ def _weight_grad_flops(
 # ---- forward mode and torch.func: all three are bilinear, so their derivatives are made of them
 
 
-def transformable(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str) -> Tensor:
+def transformable(
+    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str, order: str = ROLLING
+) -> Tensor:
     """Return `rpw`, open to forward mode and torch.func.
 
     Exact to any order, in any nesting of jvp, vjp, grad, jacfwd, jacrev, hessian and vmap. Without
@@ -523,11 +570,11 @@ def transformable(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, imp
     """
     y: Tensor
     if not is_transforming(x, weight, bias):
-        y = rpw(x, weight, bias, step, impl)
+        y = rpw(x, weight, bias, step, impl, order)
     elif torch.compiler.is_compiling() or _forward_modes() > 1:
-        y = _dense_convolution(x, weight, bias, step)
+        y = _dense_convolution(x, weight, bias, step, order)
     else:
-        y = _FUNCTIONS.rpw(x, weight, bias, step, impl)
+        y = _FUNCTIONS.rpw(x, weight, bias, step, impl, order)
     return y
 
 
@@ -549,9 +596,12 @@ def _forward_modes() -> int:
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
 
 
-def _dense_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, step: int) -> Tensor:
+def _dense_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, order: str
+) -> Tensor:
     """Return the same by torch's own operators alone; a traced size may be a symbol."""
-    return conv2d(x, dense_weight(weight, x.shape[1], step)[:, :, None, None], bias)
+    dense = dense_weight(weight, x.shape[1], step, order=order)
+    return conv2d(x, dense[:, :, None, None], bias)
 
 
 class _Rpw(Function):
@@ -560,8 +610,8 @@ class _Rpw(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Any, weight: Any, bias: Any, step: int, impl: str) -> Any:
-        return rpw(x, weight, bias, step, impl)
+    def forward(x: Any, weight: Any, bias: Any, step: int, impl: str, order: str) -> Any:
+        return rpw(x, weight, bias, step, impl, order)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -576,10 +626,10 @@ class _Rpw(Function):
         x, weight = _saved(ctx)
         by_x = by_weight = None
         if dx is not None:
-            by_x = _FUNCTIONS.rpw(dx, weight, None, ctx.step, ctx.impl)
+            by_x = _FUNCTIONS.rpw(dx, weight, None, ctx.step, *ctx.run_as)
         if dweight is not None or dbias is not None:
             dweight = torch.zeros_like(weight) if dweight is None else dweight
-            by_weight = _FUNCTIONS.rpw(x, dweight, dbias, ctx.step, ctx.impl)
+            by_weight = _FUNCTIONS.rpw(x, dweight, dbias, ctx.step, *ctx.run_as)
         return _sum(by_x, by_weight)
 
 
@@ -589,8 +639,8 @@ class _RpwInputGrad(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(grad: Any, weight: Any, in_channels: int, step: int, impl: str) -> Any:
-        return rpw_input_grad(grad, weight, in_channels, step, impl)
+    def forward(grad: Any, weight: Any, in_channels: int, step: int, impl: str, order: str) -> Any:
+        return rpw_input_grad(grad, weight, in_channels, step, impl, order)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -604,7 +654,7 @@ class _RpwInputGrad(Function):
     @staticmethod
     def jvp(ctx: Any, dgrad: Any, dweight: Any, *_: Any) -> Any:
         grad, weight = _saved(ctx)
-        numbers = ctx.in_channels, ctx.step, ctx.impl
+        numbers = ctx.in_channels, ctx.step, *ctx.run_as
         return _sum(
             None if dgrad is None else _FUNCTIONS.input_grad(dgrad, weight, *numbers),
             None if dweight is None else _FUNCTIONS.input_grad(grad, dweight, *numbers),
@@ -617,8 +667,10 @@ class _RpwWeightGrad(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(grad: Any, x: Any, width: int, step: int, with_bias: bool, impl: str) -> Any:
-        return rpw_weight_grad(grad, x, width, step, with_bias, impl)
+    def forward(
+        grad: Any, x: Any, width: int, step: int, with_bias: bool, impl: str, order: str
+    ) -> Any:
+        return rpw_weight_grad(grad, x, width, step, with_bias, impl, order)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -635,10 +687,10 @@ class _RpwWeightGrad(Function):
         by_grad = by_bias = by_x = None
         if dgrad is not None:
             by_grad, by_bias = _FUNCTIONS.weight_grad(
-                dgrad, x, ctx.width, ctx.step, ctx.with_bias, ctx.impl
+                dgrad, x, ctx.width, ctx.step, ctx.with_bias, *ctx.run_as
             )
         if dx is not None:
-            by_x, _empty = _FUNCTIONS.weight_grad(grad, dx, ctx.width, ctx.step, False, ctx.impl)
+            by_x, _empty = _FUNCTIONS.weight_grad(grad, dx, ctx.width, ctx.step, False, *ctx.run_as)
         if by_bias is None:
             by_bias = grad.new_zeros(grad.shape[1] if ctx.with_bias else 0)
         return _sum(by_grad, by_x), by_bias
@@ -686,7 +738,9 @@ def decompositions() -> dict[Any, Callable[..., Tensor]]:
     return {torch.ops.ifspace.rpw.default: rpw_decomposed}
 
 
-def rpw_decomposed(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str) -> Tensor:
+def rpw_decomposed(
+    x: Tensor, weight: Tensor, bias: Tensor | None, step: int, impl: str, order: str = ROLLING
+) -> Tensor:
     """Return y [N, C_out, H, W] of x [N, C_in, H, W], weight [C_out, w] and bias [C_out].
 
     Of operators that every exporter knows, in two ways that are equal up to rounding: windows side
@@ -694,25 +748,26 @@ def rpw_decomposed(x: Tensor, weight: Tensor, bias: Tensor | None, step: int, im
     pointwise convolution whose weight is zero outside the windows. The arguments are those of
     `torch.ops.ifspace.rpw`; `impl` is not used.
     """
-    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step)
+    windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
     copied = windows.distinct * windows.width
     if windows.out_channels % windows.distinct or copied > _MOST_COPIES * windows.in_channels:
-        return _dense_convolution(x, weight, bias, step)
+        return _dense_convolution(x, weight, bias, step, order)
     return _grouped_convolution(x, weight, bias, windows)
 
 
 def _grouped_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows
 ) -> Tensor:
-    # Filter q P + p reads window p; in a grouped convolution the filters of a window are adjacent.
     distinct, filters = windows.distinct, windows.out_channels // windows.distinct
+    if windows.order == BLOCKED or filters == 1 or distinct == 1:
+        kernel = weight[:, :, None, None]
+        return torch.conv2d(_side_by_side(x, windows), kernel, bias, groups=distinct)
+    # Filter q P + p reads window p; in a grouped convolution the filters of a window are adjacent.
     by_window = weight.reshape(filters, distinct, windows.width).transpose(0, 1)
     kernel = by_window.reshape(windows.out_channels, windows.width, 1, 1)
     if bias is not None:
         bias = bias.reshape(filters, distinct).transpose(0, 1).reshape(-1)
     y = torch.conv2d(_side_by_side(x, windows), kernel, bias, groups=distinct)
-    if filters == 1 or distinct == 1:
-        return y
     n, _, height, width = y.shape
     back = y.reshape(n, distinct, filters, height, width).transpose(1, 2)
     return back.reshape(n, windows.out_channels, height, width)

@@ -16,7 +16,8 @@ from ifspace.kernels.windows import Windows
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, windows: Windows) -> Tensor:
     """Return y [N, C_out, H, W] of x [N, C_in, H, W], weight [C_out, w] and bias [C_out].
 
-    y[n, j] = bias[j] + sum over t < w of weight[j, t] x[n, (j s + t) mod C_in].
+    y[n, j] = bias[j] + sum over t < w of weight[j, t] x[n, (p s + t) mod C_in], p the window that
+    filter j reads.
     """
     y = empty_with_channels(x, windows.out_channels)
     for channels, filters in _readers(windows, x):
@@ -52,7 +53,8 @@ def _readers(windows: Windows, like: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [
         (
             (start + within) % windows.in_channels,
-            torch.arange(index, windows.out_channels, windows.distinct, device=device),
+            torch.arange(filters.start, filters.stop, filters.step, device=device),
         )
-        for index, start in enumerate(windows.starts[: windows.out_channels])
+        for window, start in enumerate(windows.starts)
+        if (filters := windows.readers(window))
     ]

@@ -8,12 +8,16 @@ The functions run on the current stream and may be captured in a CUDA graph; cal
 so that the configuration is chosen by timing. `config` is the name of one of `configurations`.
 
 Filters in *sorted order*: with d = gcd(step, C_in) the P = C_in/d windows start at 0, d, 2d ...;
-sorted index n stands for the filter p + i P whose window starts at d r, where r, i = divmod(n, q),
-q = ceil(C_out/P) and p = r (step/d)^-1 mod P. Neighbours share a window or have windows d apart,
-so a tile of them reads the *union* of its windows once: a super-window, with zeros in the weight.
-Where P does not divide C_out some n stand for no filter and are masked. They cost lanes: with
-C_out < P, P/C_out times the tiles. *Natural order*: n is the filter. The union of a tile soon is
-the whole input, but the outputs of a tile are adjacent in a channels-last tensor.
+sorted index n stands for the i-th filter of window p, which starts at d r, where r, i =
+divmod(n, q), q = ceil(C_out/P) and p = r (step/d)^-1 mod P. Neighbours share a window or have
+windows d apart, so a tile of them reads the *union* of its windows once: a super-window, with zeros
+in the weight. Where P does not divide C_out some n stand for no filter and are masked. They cost
+lanes: with C_out < P, P/C_out times the tiles. *Natural order*: n is the filter. In a rolling layer
+the union of a tile soon is the whole input, but the outputs of a tile are adjacent in a
+channels-last tensor.
+
+Which window a filter reads, and which filters a window has, is the order of the layer (`BLOCKED`):
+`window_of` and `filters_of` alone know it.
 
 *Whole vectors*: so that 16 bytes are read at a time, a window starts at a multiple of `vector`
 channels and is filled up with zeros on both sides where it does not by itself (`pad_kernel`);
@@ -51,6 +55,7 @@ from ifspace.kernels.launch import (
     contiguous,
     count_indices,
     filled_width,
+    is_blocked,
     is_wide,
     kind_of,
     longest_union,
@@ -62,7 +67,7 @@ from ifspace.kernels.launch import (
     vector_of,
 )
 from ifspace.kernels.tensors import empty_with_channels
-from ifspace.kernels.windows import Windows
+from ifspace.kernels.windows import ROLLING, Windows
 
 _FEWEST_PIXELS: Final = 512  # of one part: fewer are not worth another partial gradient
 _WOVEN: Final = (2, 4, 8, 16)
@@ -302,8 +307,12 @@ def pinned(kernel: str) -> str | None:
 
 
 def woven_windows(windows: Windows) -> int:
-    """Return how many windows a kernel can weave: all of them, or 1 where they are not few."""
-    return windows.distinct if windows.distinct in _WOVEN else 1
+    """Return how many windows a kernel can weave: all of them, or 1.
+
+    There must be few, and filters next to each other must read different ones.
+    """
+    few = windows.distinct in _WOVEN and windows.order == ROLLING
+    return windows.distinct if few else 1
 
 
 def parts_of(grad: Tensor, windows: Windows) -> int:
@@ -424,7 +433,9 @@ def filled(weight: Tensor, windows: Windows) -> Tensor:
             windows.step,
             windows.distinct,
             result.numel(),
+            windows.out_channels,
             VECTOR=vector_of(windows),
+            BLOCKED=is_blocked(windows),
             BLOCK=PAD_BLOCK,
         )
     return result
@@ -446,6 +457,7 @@ def sum_parts(partial: Tensor, by_weight: Tensor, by_bias: Tensor, windows: Wind
             windows.step,
             windows.distinct,
             VECTOR=vector_of(windows),
+            BLOCKED=is_blocked(windows),
             **SUM_BLOCKS,
         )
 
@@ -496,32 +508,68 @@ def pixels_at(index, plane, row, strides, EVEN: tl.constexpr, FLAT: tl.constexpr
 
 
 @triton.jit
-def filters_at(index, sizes, VECTOR: tl.constexpr, NATURAL: tl.constexpr):
+def window_of(filters, distinct, out_channels, BLOCKED: tl.constexpr):
+    """Return which of the distinct windows filters read, by the order of the layer."""
+    if BLOCKED:
+        return filters * distinct // out_channels
+    else:
+        return filters % distinct
+
+
+@triton.jit
+def filters_of(window, index, distinct, out_channels, BLOCKED: tl.constexpr):
+    """Return the filter of a window at an index among those of the window, and whether it exists.
+
+    A window that has fewer filters than others has none at the last index.
+    """
+    if BLOCKED:
+        filters = tl.cdiv(window * out_channels, distinct) + index
+        return filters, window_of(filters, distinct, out_channels, BLOCKED) == window
+    else:
+        filters = window + index * distinct
+        return filters, filters < out_channels
+
+
+@triton.jit
+def filters_at(index, sizes, VECTOR: tl.constexpr, NATURAL: tl.constexpr, BLOCKED: tl.constexpr):
     """Return the filters at some indices, where their windows start, and which of them exist."""
     in_channels, out_channels, _, step, unit, distinct, share, inverse = sizes
     if NATURAL:
         filters = index
-        start = index % distinct * step % in_channels
+        start = window_of(index, distinct, out_channels, BLOCKED) * step % in_channels
         exists = index < out_channels
     else:
         turn = index // share
-        filters = turn * inverse % distinct + index % share * distinct
+        window = turn * inverse % distinct
+        filters, exists = filters_of(window, index % share, distinct, out_channels, BLOCKED)
         start = turn * unit
-        exists = (turn < distinct) & (filters < out_channels)
+        exists = (turn < distinct) & exists
     return filters, start - start % VECTOR, exists
 
 
 @triton.jit
-def union_of(first, sizes, BLOCK: tl.constexpr, VECTOR: tl.constexpr, NATURAL: tl.constexpr):
+def union_of(
+    first,
+    sizes,
+    BLOCK: tl.constexpr,
+    VECTOR: tl.constexpr,
+    NATURAL: tl.constexpr,
+    BLOCKED: tl.constexpr,
+):
     """Return the first channel and the length of the union of the windows of a tile of filters.
 
     The length is C_in at most, so no channel is met twice however the union wraps.
     """
     in_channels, out_channels, window, step, unit, distinct, share, _ = sizes
     if NATURAL:
-        start = first % distinct * step % in_channels
+        first_window = window_of(first, distinct, out_channels, BLOCKED)
+        start = first_window * step % in_channels
         last = tl.minimum(first + BLOCK, out_channels) - 1
-        reach = tl.minimum(last - first, distinct) * step
+        if BLOCKED:
+            turns = window_of(last, distinct, out_channels, BLOCKED) - first_window
+        else:  # one a filter, and round again
+            turns = tl.minimum(last - first, distinct)
+        reach = turns * step
     else:
         start = first // share * unit
         last = tl.minimum(first + BLOCK, distinct * share) - 1
@@ -609,6 +657,7 @@ def forward_kernel(
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     WOVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     EXACT: tl.constexpr,
@@ -649,8 +698,10 @@ def forward_kernel(
         exists = filters < out_channels
     else:
         NATURAL: tl.constexpr = ORDER == "natural"
-        filters, start, exists = filters_at(first + tl.arange(0, BLOCK_N), sizes, VECTOR, NATURAL)
-        base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL)
+        filters, start, exists = filters_at(
+            first + tl.arange(0, BLOCK_N), sizes, VECTOR, NATURAL, BLOCKED
+        )
+        base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL, BLOCKED)
         total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
         for c in range(0, length, BLOCK_C):
             position = c + tl.arange(0, BLOCK_C)
@@ -752,6 +803,7 @@ def input_grad_kernel(
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     PRECISION: tl.constexpr,
     EXACT: tl.constexpr,
 ):
@@ -786,7 +838,7 @@ def input_grad_kernel(
         index = begin + ahead
         if not NATURAL:
             index = tl.where(index < distinct * share, index, index - distinct * share)
-        filters, start, exists = filters_at(index, sizes, VECTOR, NATURAL)
+        filters, start, exists = filters_at(index, sizes, VECTOR, NATURAL, BLOCKED)
         exists = exists & (ahead < count)
         left = tl.load(
             source[:, None] + filters[None, :] * grad_c,
@@ -836,6 +888,7 @@ def weight_grad_kernel(
     WIDE: tl.constexpr,
     ATOMIC: tl.constexpr,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     PRECISION: tl.constexpr,
     EXACT: tl.constexpr,
 ):
@@ -854,12 +907,12 @@ def weight_grad_kernel(
     part = tl.program_id(1)
     if WIDE:
         part = part.to(tl.int64)
-    base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL)
+    base, length = union_of(first, sizes, BLOCK_N, VECTOR, NATURAL, BLOCKED)
     if c < length:
         index = first + tl.arange(0, BLOCK_N)
         if WIDE:
             index = index.to(tl.int64)
-        filters, start, exists = filters_at(index, sizes, VECTOR, NATURAL)
+        filters, start, exists = filters_at(index, sizes, VECTOR, NATURAL, BLOCKED)
         position = c + tl.arange(0, BLOCK_C)
         if WIDE:
             position = position.to(tl.int64)
@@ -955,6 +1008,7 @@ def sum_parts_kernel(
     step,
     distinct,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
@@ -967,7 +1021,8 @@ def sum_parts_kernel(
     outputs = tl.to_tensor(out_channels).to(tl.int64)
     weights = outputs * width
     filters = entry // width
-    within = _index_within(filters, entry % width, in_channels, step, distinct, VECTOR, False)
+    windows = in_channels, out_channels, step, distinct
+    within = _index_within(filters, entry % width, windows, VECTOR, BLOCKED, False)
     every = outputs * (window + 1)
     source = tl.where(entry < weights, filters * window + within, every - outputs + entry - weights)
     there = entry < weights + outputs
@@ -994,13 +1049,16 @@ def pad_kernel(
     step,
     distinct,
     entries,
+    out_channels,
     VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Write the filled weight [C_out, window] of the true weight [C_out, width]."""
     entry = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     filters = entry // window
-    within = _index_within(filters, entry % window, in_channels, step, distinct, VECTOR, True)
+    windows = in_channels, out_channels, step, distinct
+    within = _index_within(filters, entry % window, windows, VECTOR, BLOCKED, True)
     read = (within < width) & (entry < entries)
     value = tl.load(weight + filters * width + within, mask=read, other=0.0)
     tl.store(filled + entry, value, mask=entry < entries)
@@ -1008,13 +1066,20 @@ def pad_kernel(
 
 @triton.jit
 def _index_within(
-    filters, within, in_channels, step, distinct, VECTOR: tl.constexpr, FILLED: tl.constexpr
+    filters,
+    within,
+    windows,
+    VECTOR: tl.constexpr,
+    BLOCKED: tl.constexpr,
+    FILLED: tl.constexpr,
 ):
     """Return the index in the filled window of weights of the true one, or FILLED: the reverse.
 
     An index of w or beyond in a true window is outside it.
     """
-    before = filters % distinct * step % in_channels % VECTOR
+    in_channels, out_channels, step, distinct = windows
+    window = window_of(filters, distinct, out_channels, BLOCKED)
+    before = window * step % in_channels % VECTOR
     index = within - before if FILLED else within + before
     return tl.where(
         index < 0, index + in_channels, tl.where(index < in_channels, index, index - in_channels)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CASE = Case(8, 6, 2, "0.5", (2, 3, 2), 1, ("silu", "silu"))
 PLAIN = Case(8, 6, 2, "0.5", (2, 3, 2), 2, ("relu", None), ())
+BLOCKED = Case(8, 11, 2, "0.5", (2, 3, 2), 1, ("silu", None), NAMES[2:3], "blocked")
 
 
 def problem(case, dtype=torch.float32, layout=torch.contiguous_format):
@@ -33,24 +34,27 @@ def problem(case, dtype=torch.float32, layout=torch.contiguous_format):
         (CASE, "triton", torch.contiguous_format),
         (PLAIN, "reference", torch.contiguous_format),
         (PLAIN, "triton", torch.channels_last),
+        (BLOCKED, "reference", torch.contiguous_format),
+        (BLOCKED, "triton", torch.channels_last),
     ],
 )
 def test_opcheck(case, impl, layout):
     tensors, numbers, grad = problem(case, layout=layout)
-    torch.library.opcheck(ops.dw_rpw, (*tensors, *numbers, impl))
-    torch.library.opcheck(ops.dw_rpw_backward, (grad, *tensors, *numbers, impl))
+    torch.library.opcheck(ops.dw_rpw, (*tensors, *numbers, impl, case.order))
+    torch.library.opcheck(ops.dw_rpw_backward, (grad, *tensors, *numbers, impl, case.order))
 
 
+@pytest.mark.parametrize("order", ["rolling", "blocked"])
 @pytest.mark.parametrize(("stride", "affines"), [(1, ()), (2, NAMES[2:4] + NAMES[5:])])
-def test_derivatives_of_first_and_second_order(stride, affines):
-    case = Case(4, 3, 2, "0.5", (1, 3, 2), stride, ("silu", "silu"), affines)
+def test_derivatives_of_first_and_second_order(stride, affines, order):
+    case = Case(4, 5, 2, "0.5", (1, 3, 2), stride, ("silu", "silu"), affines, order)
     tensors, numbers, _ = problem(case, torch.float64)
     present = [tensor for tensor in tensors if tensor is not None]
 
     def call(*some):
         left = iter(some)
         every = [None if tensor is None else next(left) for tensor in tensors]
-        return ops.dw_rpw(*every, *numbers, "reference")
+        return ops.dw_rpw(*every, *numbers, "reference", order)
 
     assert torch.autograd.gradcheck(call, present)
     assert torch.autograd.gradgradcheck(call, present, fast_mode=True)

@@ -13,6 +13,7 @@ CASES = (
     Case(12, 5, 3, "0.33", (1, 1, 3), 1, ("silu", "relu"), NAMES[3:4]),
     Case(7, 13, 7, "0", (1, 5, 1), 2, ("relu", "relu6"), NAMES[5:6]),
     Case(6, 6, 1, "0.9", (2, 2, 2), 1, (None, None), ()),
+    Case(12, 17, 3, "0.33", (2, 3, 4), 2, ("relu6", "silu"), order="blocked"),
 )
 
 

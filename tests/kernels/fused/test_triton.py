@@ -24,6 +24,9 @@ ODD = {
     "several tiles of filters": Case(48, 41, 3, "0.33", (1, 3, 5), 1, ("relu", "silu")),
     "several tiles of channels": Case(128, 8, 4, "0", (1, 2, 2), 1, ("relu", None)),
     "unions that wrap": Case(80, 70, 2, "0.75", (1, 5, 7), 2, ("silu", None)),
+    "blocked": Case(24, 41, 4, "0.33", (2, 3, 5), 1, ("silu", "relu6"), order="blocked"),
+    "blocked, no overlap": Case(35, 37, 7, "0", (1, 3, 3), 2, (None, "silu"), order="blocked"),
+    "blocked unions that wrap": Case(80, 150, 2, "0.75", (1, 2, 3), 1, order="blocked"),
 }
 
 

@@ -89,6 +89,28 @@ def test_every_plan_computes_the_definition(groups: int, overlap: float, layout:
     assert sum(tried) > len(WIDTHS) + (groups > 1)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("groups", "overlap"), SETTINGS)
+def test_every_plan_computes_blocked_order(groups: int, overlap: float, layout: str) -> None:
+    tables = [
+        windows_of(c_in, c_out, groups, overlap, "blocked")
+        for c_in, c_out in (*WIDTHS, (36, 108))  # 36 windows, out of order in the ring
+        if c_in % groups == 0 and windows_of(c_in, c_out, groups, overlap).distinct <= c_out
+    ]
+    assert len(tables) >= 4
+    tried = [check(windows, layout) for windows in tables]
+    assert sum(tried) > len(tables) + (groups > 1)
+
+
+def test_filters_in_blocked_order_are_sorted_already() -> None:
+    band = band_of(windows_of(16, 32, 4, 0.5, "blocked"))
+    assert (band.sort, band.unsort) == (None, None)
+    assert band.order.tolist() == list(range(32))
+    # Steps of 5 in a ring of 24: windows 0, 5, 10 ... are not in the order of their starts.
+    around = band_of(windows_of(24, 48, 4, 0.33, "blocked"))
+    assert around.sort is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (5, 1, 1), (2, 13, 11), (32, 2, 3)])
@@ -96,8 +118,12 @@ def test_in_chunks_of_few_rows(
     shape: tuple[int, int, int], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu, "CHUNK_BYTES", 1)
-    for windows in (windows_of(24, 48, 4, 0.5), windows_of(24, 24, 4, 0.33)):
-        assert check(windows, layout, shape) > 3
+    for order in ("rolling", "blocked"):
+        for windows in (
+            windows_of(24, 48, 4, 0.5, order),
+            windows_of(24, 24, 4, 0.33, order),
+        ):
+            assert check(windows, layout, shape) > 3
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2), (2, 0, 3), (2, 3, 0)])

@@ -38,7 +38,7 @@ def test_auto_is_the_cpu_implementation_on_a_cpu():
 def test_the_named_implementation_runs(monkeypatch):
     ran = []
 
-    def spy(x, weight, bias, step, impl):
+    def spy(x, weight, bias, step, impl, order):
         ran.append(impl)
         return x
 

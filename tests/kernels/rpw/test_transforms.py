@@ -33,14 +33,13 @@ def tensors(seed=0):
     return DOUBLE(2, 4, 2, 1), DOUBLE(5, 2), DOUBLE(5)
 
 
-def layer(impl):
-    return lambda x, weight, bias: rolling_pointwise_conv2d(x, weight, bias, 2, 0.5, impl)
+def layer(impl, order="rolling"):
+    return lambda x, weight, bias: rolling_pointwise_conv2d(x, weight, bias, 2, 0.5, impl, order)
 
 
-def dense(x, weight, bias):
-    place = torch.stack(
-        [dense_weight(one.reshape(5, 2), 4, WINDOWS.step) for one in torch.eye(10).double()]
-    )
+def dense(x, weight, bias, order="rolling"):
+    ones = torch.eye(10).double().reshape(10, 5, 2)
+    place = torch.stack([dense_weight(one, 4, WINDOWS.step, order=order) for one in ones])
     return conv2d(x, torch.einsum("p,pfc->fc", weight.flatten(), place)[:, :, None, None], bias)
 
 
@@ -89,15 +88,17 @@ TRANSFORMS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("order", ["rolling", "blocked"])
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("case", TRANSFORMS)
-def test_each_transform_is_that_of_the_dense_convolution(case, impl):
+def test_each_transform_is_that_of_the_dense_convolution(case, impl, order):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=UserWarning)  # a vmap without a rule warns
         torch.manual_seed(5)
-        got = TRANSFORMS[case](layer(impl))
+        got = TRANSFORMS[case](layer(impl, order))
     torch.manual_seed(5)
-    torch.testing.assert_close(got, TRANSFORMS[case](dense), atol=1e-10, rtol=1e-10)
+    expected = TRANSFORMS[case](partial(dense, order=order))
+    torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_an_outer_backward_inside_two_forward_modes_raises_and_is_not_zero():
@@ -109,14 +110,16 @@ def test_an_outer_backward_inside_two_forward_modes_raises_and_is_not_zero():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("order", ["rolling", "blocked"])
 @pytest.mark.parametrize("case", ["jvp", "vjp", "grad", "vmap by x", "vmap by all"])
-def test_a_transform_inside_compiled_code(case):
+def test_a_transform_inside_compiled_code(case, order):
     torch._dynamo.reset()
-    compiled = torch.compile(lambda: TRANSFORMS[case](layer("cpu")), backend="aot_eager")
+    compiled = torch.compile(lambda: TRANSFORMS[case](layer("cpu", order)), backend="aot_eager")
     torch.manual_seed(5)
     got = compiled()
     torch.manual_seed(5)
-    torch.testing.assert_close(got, TRANSFORMS[case](dense), atol=1e-10, rtol=1e-10)
+    expected = TRANSFORMS[case](partial(dense, order=order))
+    torch.testing.assert_close(got, expected, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
