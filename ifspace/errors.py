@@ -14,6 +14,17 @@ class IfspaceError(Exception):
     # The argument that is wrong, as a caller writes it; the command line puts its option there.
     argument: str | None = None
 
+    @property
+    def finding(self) -> str:
+        """What is wrong and what was got, without what is allowed and the remedy.
+
+        Errors of values inside a file say it within their own message.
+
+        >>> BlockError("no such kind: got XY; allowed: PW, DW; pick one").finding
+        'no such kind, XY'
+        """
+        return str(self).partition("; ")[0].replace(": got ", ", ")
+
     @classmethod
     def because(
         cls, fact: str, *, got: Any, allowed: Any, remedy: str, argument: str | None = None

@@ -17,7 +17,7 @@ from ifspace import storage
 from ifspace.catalogue.design import COLUMNS, Catalogue, Design, Funnel, from_columns, to_columns
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
-from ifspace.serialize import to_plain
+from ifspace.serialize import from_plain, to_plain
 from ifspace.table import Table, ratio_text
 
 SCHEMA_VERSION: Final = 1
@@ -68,12 +68,14 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
             raise _unreadable(name, f"schema version {about['schema']}, not {SCHEMA_VERSION}")
         if not table.schema.equals(_schema()):
             raise _unreadable(name, "columns that the schema does not name")
-        settings = tuple(map(EnumerationSetting.from_arguments, about["settings"]))
-        funnels = tuple(map(Funnel.from_plain, about["funnels"]))
+        settings = from_plain(tuple[EnumerationSetting, ...], about["settings"], "settings")
+        funnels = from_plain(tuple[Funnel, ...], about["funnels"], "funnels")
         designs = from_columns({name: table.column(name).to_pylist() for name in COLUMNS})
     except CatalogueError:
         raise
-    except (IfspaceError, ValueError, KeyError, TypeError, AttributeError):
+    except IfspaceError as error:
+        raise _unreadable(name, f"provenance that makes no sense ({error.finding})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise _unreadable(name, "provenance that makes no sense") from None
     return Catalogue(settings, funnels, designs)
 

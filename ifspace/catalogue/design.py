@@ -227,15 +227,6 @@ class Funnel:
     choices_covered: int = 0
     choices_checked: int = 0
 
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "Funnel":
-        """Return the funnel that plain JSON values stand for."""
-        counts: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**counts)
-
     @property
     def steps(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
         """The steps: name, compositions left of each length from 1, and in all."""

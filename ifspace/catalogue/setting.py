@@ -5,7 +5,7 @@ is independent of the search: the same value is written into the catalogue besid
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final, Literal, Self, get_args
 
@@ -19,7 +19,7 @@ from ifspace.kinds import (
     ungrouped_kinds,
 )
 from ifspace.reach import Reference
-from ifspace.serialize import to_plain
+from ifspace.serialize import from_plain, to_plain
 from ifspace.values import (
     MAX_WIDTH,
     choice,
@@ -209,15 +209,7 @@ class EnumerationSetting:
 
         Raises: SettingError for a name that is no argument, or a value out of its range.
         """
-        names = [argument.name for argument in fields(cls)]
-        if unknown := [name for name in arguments if name not in names]:
-            raise SettingError.because(
-                "unknown argument",
-                got=", ".join(map(repr, unknown)),
-                allowed=", ".join(names),
-                remedy="leave it out",
-            )
-        return cls(**arguments)
+        return from_plain(cls, arguments)
 
 
 def standard_block(kernel: int, repeats: int = 1) -> Block:

@@ -6,7 +6,7 @@ saved weights fit. The record is a value beside the network; nothing is set on t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Protocol, Self
+from typing import Annotated, Any, ClassVar, Final, Protocol, Self
 
 from torch import nn
 
@@ -15,8 +15,11 @@ from ifspace.models.graph import ImageSize
 from ifspace.models.surgery import Append, Remove, Replace
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.network import MAX_CLASSES, Network
+from ifspace.serialize import Between, from_plain, to_plain
 from ifspace.stages.layout import MAX_SIDE
-from ifspace.values import set_fields, whole_number
+from ifspace.values import choice, set_fields
+
+_Size = Annotated[int, Between(1, MAX_SIDE)]
 
 
 class Step(Protocol):
@@ -31,12 +34,26 @@ class Step(Protocol):
         """Return the step as JSON values."""
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the step that `to_json` wrote."""
+    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Return the step that `to_json` wrote; `where` is its path, for errors.
+
+        Raises: SettingError for anything else.
+        """
 
 
 # The name of a step in files, and its class.
 STEPS: Final[dict[str, type[Step]]] = {step.step: step for step in (Replace, Remove, Append)}
+
+
+@dataclass(frozen=True, slots=True)
+class _EditsRecord:
+    """What files hold of a record; steps are told apart by `step`, their name."""
+
+    source: str | None
+    image: tuple[_Size, _Size, _Size] | None
+    classes: Annotated[int, Between(1, MAX_CLASSES)] | None
+    digest: str | None
+    steps: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +87,10 @@ class Edits:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
-        return {
-            "source": self.source,
-            "image": None if self.image is None else list(self.image),
-            "classes": self.classes,
-            "digest": self.digest,
-            "steps": [{"step": step.step, **step.to_json()} for step in self.steps],
-        }
+        steps = tuple({"step": step.step, **step.to_json()} for step in self.steps)
+        record = _EditsRecord(self.source, self.image, self.classes, self.digest, steps)
+        values: dict[str, Any] = to_plain(record)
+        return values
 
     @classmethod
     def from_json(cls, values: Any) -> Self:
@@ -85,26 +99,24 @@ class Edits:
         Raises: SettingError for anything else.
         """
         try:
-            source, image, classes = values["source"], values["image"], values["classes"]
-            digest = values["digest"]
-            for text in (source, digest):
-                if not (text is None or isinstance(text, str)):
-                    raise ValueError(f"source {text!r}")
-            return cls(
-                source,
-                None if image is None else _image_size(image),
-                tuple(STEPS[step["step"]].from_json(step) for step in values["steps"]),
-                None if classes is None else whole_number(classes, "classes", 1, MAX_CLASSES),
-                digest,
-            )
-        except (IfspaceError, KeyError, TypeError, ValueError, AttributeError) as error:
-            fact = f"no {error}" if isinstance(error, KeyError) else str(error).partition("; ")[0]
+            record = from_plain(_EditsRecord, values)
+            steps = tuple(_step(step, f"steps[{index}]") for index, step in enumerate(record.steps))
+        except IfspaceError as error:
             raise SettingError.because(
                 "steps that cannot be read",
-                got=fact,
+                got=error.finding,
                 allowed="what ifspace wrote",
                 remedy="write them anew",
             ) from None
+        return cls(record.source, record.image, steps, record.classes, record.digest)
+
+
+def _step(values: Mapping[str, Any], where: str) -> Step:
+    """Return the step of its JSON values."""
+    others = dict(values)
+    name = others.pop("step", None)
+    choice(name, f"{where}.step", tuple(STEPS))
+    return STEPS[name].from_json(others, where)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,8 +158,3 @@ class EditedNetwork:
         for step in steps:
             step.apply(self.model)
         return EditedNetwork(self.model, self.edits.then(*steps))
-
-
-def _image_size(values: Any) -> ImageSize:
-    channels, height, width = (whole_number(size, "image", 1, MAX_SIDE) for size in values)
-    return channels, height, width

@@ -253,8 +253,8 @@ def _described(
         own = None if layout is None else files.build_described(layout)
     except NetworkFileError:
         raise
-    except files.MALFORMED:
-        raise files.unreadable_file(name, "a description that makes no sense") from None
+    except files.MALFORMED as error:
+        raise files.senseless_description(name, error) from None
     base = (
         _before_steps(name, edits, into, find_code) if own is None else EditedNetwork(own, Edits())
     )
@@ -265,10 +265,9 @@ def _described(
         with seeded(0, None):  # drawn weights are replaced: torch's generators stay as they are
             model = base.apply(*edits.steps[len(done) :]).model
     except IfspaceError as error:
-        fact = str(error).partition("; ")[0].replace(": got ", ", ")
         raise NetworkFileError.because(
             f"{name} was made from another network",
-            got=fact,
+            got=error.finding,
             allowed="the network that its steps were done to",
             argument="into",
             remedy="give a fresh one of those as into, or none",
@@ -301,10 +300,10 @@ def _before_steps(
     except NetworkFileError:
         raise
     except IfspaceError as error:
-        fact, *_, remedy = str(error).split("; ")
+        remedy = str(error).rpartition("; ")[2]
         raise NetworkFileError.because(
             f"{name} needs {source}",
-            got=fact.replace(": got ", ", "),
+            got=error.finding,
             allowed="what it was made from, or such a network by load(path, into=model)",
             remedy=remedy,
         ) from None

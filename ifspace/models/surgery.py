@@ -21,11 +21,11 @@ Reference: [3DRF] section 4.1.
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
 from math import prod, sqrt
-from typing import Any, ClassVar, Final, Self, TypeGuard
+from typing import Annotated, Any, ClassVar, Final, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -44,13 +44,16 @@ from ifspace.nn.block import (
     last_writer,
 )
 from ifspace.nn.network import FreeShortcut
+from ifspace.serialize import Between, from_plain, to_plain
 from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_SIDE,
-    block_from_json,
-    block_json,
+    BlockRecord,
 )
-from ifspace.values import whole_number
+from ifspace.values import choice
+
+# Full names of the modules of a unit.
+Names = Annotated[tuple[str, ...], Between(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Remove:
 
     step: ClassVar[str] = "remove"
 
-    names: tuple[str, ...]
+    names: Names
 
     def apply(self, model: nn.Module) -> None:
         """Remove the unit from the model in place. Raises: SettingError if it is not there."""
@@ -79,12 +82,13 @@ class Remove:
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
-        return {"names": list(self.names)}
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the step that `to_json` wrote. Raises: KeyError, TypeError, ValueError."""
-        return cls(_names(values["names"]))
+    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Return the step that `to_json` wrote. Raises: SettingError."""
+        return from_plain(cls, values, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +107,14 @@ class Append:
 
     step: ClassVar[str] = "append"
 
-    behind: tuple[str, ...]
-    like: tuple[str, ...]
-    channels: int | None = None
-    count: int = 1
+    behind: Names
+    like: Names
+    channels: Annotated[int, Between(1)] | None = None
+    count: Annotated[int, Between(1, MAX_DEPTH)] = 1
     activation: str | None = None
+
+    def __post_init__(self) -> None:
+        choice(self.activation, "activation", (*ACTIVATIONS, None))
 
     def apply(self, model: nn.Module) -> None:
         """Put the units into the model in place. Raises: SettingError if they do not fit there."""
@@ -131,24 +138,23 @@ class Append:
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
-        return {
-            "behind": list(self.behind),
-            "like": list(self.like),
-            "channels": self.channels,
-            "count": self.count,
-            "activation": self.activation,
-        }
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the step that `to_json` wrote. Raises: KeyError, TypeError, ValueError."""
-        channels, activation = values["channels"], values["activation"]
-        if not (channels is None or (type(channels) is int and channels > 0)):
-            raise ValueError(f"channels {channels!r}")
-        if not (activation is None or activation in ACTIVATIONS):
-            raise ValueError(f"activation {activation!r}")
-        count = whole_number(values["count"], "count", 1, MAX_DEPTH)
-        return cls(_names(values["behind"]), _names(values["like"]), channels, count, activation)
+    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Return the step that `to_json` wrote. Raises: SettingError."""
+        return from_plain(cls, values, where)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplaceRecord:
+    """What files hold of a replacement."""
+
+    name: str
+    block: BlockRecord
+    stride: Annotated[int, Between(1, MAX_SIDE)]
+    style: Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,28 +207,15 @@ class Replace:
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
-        return {
-            "name": self.name,
-            "block": block_json(self.sized),
-            "stride": self.stride,
-            "style": asdict(self.style),
-        }
+        record = _ReplaceRecord(self.name, BlockRecord.of(self.sized), self.stride, self.style)
+        values: dict[str, Any] = to_plain(record)
+        return values
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the step that `to_json` wrote.
-
-        Raises: an IfspaceError, KeyError, TypeError or ValueError for anything else.
-        """
-        style = Style(**values["style"])
-        if not all(type(flag) is bool for flag in (style.batch_norm, style.bias)):
-            raise ValueError(f"style {values['style']}")
-        return cls(
-            str(values["name"]),
-            block_from_json(values["block"]),
-            whole_number(values["stride"], "stride", 1, MAX_SIDE),
-            style,
-        )
+    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Return the step that `to_json` wrote. Raises: SettingError."""
+        record = from_plain(_ReplaceRecord, values, where)
+        return cls(record.name, record.block.sized, record.stride, record.style)
 
     @property
     def params(self) -> int:
@@ -344,12 +337,6 @@ def _free_key(key: str, used: set[str]) -> str:
     free = next(name for number in count(1) if (name := f"{stem}{number}") not in used)
     used.add(free)
     return free
-
-
-def _names(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
-        raise ValueError(f"names {values!r}")
-    return tuple(values)
 
 
 # ------------------------------------------------------------------ the modules of a unit

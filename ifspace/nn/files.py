@@ -8,7 +8,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, Final, TypeVar
@@ -21,6 +21,7 @@ from torch import nn
 from ifspace.errors import IfspaceError, OutputError, SettingError
 from ifspace.nn.checks import FLOATS, device_of, first_line, unwrapped, wrong_type
 from ifspace.nn.network import Network, NetworkStyle
+from ifspace.serialize import from_plain, to_plain
 from ifspace.stages.layout import (
     layout_from_json,
     layout_json,
@@ -86,7 +87,13 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> Ne
 
 def describe_network(network: Network) -> dict[str, Any]:
     """Return the description of a network: its layout and style, as JSON values."""
-    return {"layout": layout_json(network.layout), "style": asdict(network.style)}
+    return {"layout": layout_json(network.layout), "style": to_plain(network.style)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    layout: Any
+    style: NetworkStyle
 
 
 def build_described(about: Mapping[str, Any]) -> Network:
@@ -94,11 +101,8 @@ def build_described(about: Mapping[str, Any]) -> Network:
 
     Raises: one of `MALFORMED` for anything else.
     """
-    layout = layout_from_json(about["layout"])
-    # Unknown keys are an error: they could matter.
-    if about != {"layout": layout_json(layout), "style": about["style"]}:
-        raise ValueError("unknown keys")
-    return Network(layout, NetworkStyle(**about["style"]), device="meta")
+    description = from_plain(_Description, about)
+    return Network(layout_from_json(description.layout), description.style, device="meta")
 
 
 def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -237,8 +241,8 @@ def _build(name: str, text: str) -> Network:
         return build_described(about)
     except NetworkFileError:
         raise
-    except MALFORMED:
-        raise unreadable_file(name, "a description that makes no sense") from None
+    except MALFORMED as error:
+        raise senseless_description(name, error) from None
 
 
 def tensor_mismatch(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -281,6 +285,12 @@ def missing_file(name: str, error: OSError, suffix: str = SUFFIX) -> NetworkFile
         if suffix == SUFFIX
         else "check its name",
     )
+
+
+def senseless_description(name: str, error: Exception) -> NetworkFileError:
+    """Return the error for a description that cannot be read, with the field if that is known."""
+    finding = f" ({error.finding})" if isinstance(error, IfspaceError) else ""
+    return unreadable_file(name, f"a description that makes no sense{finding}")
 
 
 def unreadable_file(

@@ -7,25 +7,24 @@ blocks stand in their notation and ratios as text; nothing is rounded.
 Reference: [IF] eqs. 1 to 4, [3DRF] section 4.1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from itertools import accumulate, pairwise
 from math import fsum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.infofield import gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
-from ifspace.values import whole_number
+from ifspace.serialize import Between, from_plain, to_plain
 
 # Far above any network in use.
 MAX_SIDE: Final = 65536
 MAX_DEPTH: Final = 1000
 MAX_STAGE_WIDTH: Final = 8192
-_FLAGS: Final = ("batch_norm", "bias", "projections", "stem_counts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +309,108 @@ class Layout:
         return replace(self, stages=tuple(stages))
 
 
+# What files hold: the names of the fields are the keys of the JSON, which stay as they are. `frame`
+# is what stands around the stages, `more` the block that a stage repeats, `before` its stem.
+_Width = Annotated[int, Between(1, MAX_STAGE_WIDTH)]
+_Side = Annotated[int, Between(1, MAX_SIDE)]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """A block at its widths as files hold it.
+
+    `widths`: those behind the channel-mixing layers but the last, where the block needs them.
+
+    Raises: BlockError for widths that do not fit the block.
+    """
+
+    block: Block
+    channels: _Width
+    out_channels: _Width
+    bottleneck: Fraction | None
+    widths: tuple[_Width, ...] | None
+    dims: Annotated[int, Between(1, 2)]
+
+    def __post_init__(self) -> None:
+        _ = self.sized
+
+    @classmethod
+    def of(cls, sized: SizedBlock) -> "BlockRecord":
+        """Return the record of a block."""
+        ratio = sized.bottleneck
+        widths = None if ratio else _interior_widths(sized)
+        return cls(sized.block, sized.channels, sized.out_channels, ratio, widths, sized.dims)
+
+    @property
+    def sized(self) -> SizedBlock:
+        """The block at its widths.
+
+        >>> sized = Block.parse("DW+RPW(2,1/2)").at(8, 16)
+        >>> BlockRecord.of(sized).sized == sized
+        True
+        """
+        return self.block.at(
+            self.channels, self.out_channels, self.bottleneck, self.dims, self.widths
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerRecord:
+    layer: Layer
+    c_in: _Width
+    c_out: _Width
+    dims: Annotated[int, Between(1, 2)]
+
+    def __post_init__(self) -> None:
+        _ = self.sized
+
+    @property
+    def sized(self) -> SizedLayer:
+        return SizedLayer(self.layer, self.c_in, self.c_out, self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class _StemLayerRecord(_LayerRecord):
+    side: _Side
+
+
+@dataclass(frozen=True, slots=True)
+class _FrameRecord:
+    inputs: _Width
+    stem: tuple[_StemLayerRecord, ...]
+    batch_norm: bool
+    bias: bool
+    projections: bool
+    stem_counts: bool
+    classifier: tuple[Annotated[int, Between(1)], ...]
+    pixels: Annotated[int, Between(1, MAX_SIDE**2)]
+    image: _Side | None
+
+
+@dataclass(frozen=True, slots=True)
+class _StageRecord:
+    side: _Side
+    depth: Annotated[int, Between(1, MAX_DEPTH)]
+    stride: _Side
+    first: BlockRecord
+    more: BlockRecord
+    before: tuple[_LayerRecord, ...]
+
+    def __post_init__(self) -> None:
+        _ = self.stage
+
+    @property
+    def stage(self) -> Stage:
+        stem = tuple(layer.sized for layer in self.before)
+        return Stage(self.side, self.first.sized, self.more.sized, self.depth, self.stride, stem)
+
+
+@dataclass(frozen=True, slots=True)
+class _LayoutRecord:
+    frame: _FrameRecord
+    stages: Annotated[tuple[_StageRecord, ...], Between(1)]
+
+
 def layout_json(layout: Layout) -> dict[str, Any]:
     """Return the layout as values that JSON has.
 
@@ -320,27 +421,30 @@ def layout_json(layout: Layout) -> dict[str, Any]:
     ('DW+PW', True)
     """
     ends = layout.stem_and_head
-    return {
-        "frame": {
-            "inputs": ends.inputs,
-            "stem": [_layer_json(s.layer) | {"side": s.side} for s in ends.stem],
-            **{name: getattr(ends, name) for name in _FLAGS},
-            "classifier": list(ends.classifier),
-            "pixels": ends.pixels,
-            "image": ends.image,
-        },
-        "stages": [
-            {
-                "side": stage.side,
-                "depth": stage.depth,
-                "stride": stage.stride,
-                "first": block_json(stage.first),
-                "more": block_json(stage.repeated),
-                "before": [_layer_json(layer) for layer in stage.stem],
-            }
-            for stage in layout.stages
-        ],
-    }
+    frame = _FrameRecord(
+        ends.inputs,
+        tuple(_StemLayerRecord(*_layer_fields(s.layer), s.side) for s in ends.stem),
+        ends.batch_norm,
+        ends.bias,
+        ends.projections,
+        ends.stem_counts,
+        ends.classifier,
+        ends.pixels,
+        ends.image,
+    )
+    stages = (
+        _StageRecord(
+            stage.side,
+            stage.depth,
+            stage.stride,
+            BlockRecord.of(stage.first),
+            BlockRecord.of(stage.repeated),
+            tuple(_LayerRecord(*_layer_fields(layer)) for layer in stage.stem),
+        )
+        for stage in layout.stages
+    )
+    values: dict[str, Any] = to_plain(_LayoutRecord(frame, tuple(stages)))
+    return values
 
 
 def layout_from_json(values: Any) -> Layout:
@@ -349,53 +453,34 @@ def layout_from_json(values: Any) -> Layout:
     Raises: SettingError for anything else.
     """
     try:
-        stem_and_head, stages = values["frame"], values["stages"]
-        if not stages:
-            raise ValueError("no stage")
-        return Layout(tuple(map(_stage, stages)), _stem_and_head(stem_and_head))
-    except (IfspaceError, KeyError, TypeError, ValueError, AttributeError) as error:
-        # The narrow fact alone: its remedy would be for those who wrote the layout.
-        fact = f"no {error}" if isinstance(error, KeyError) else str(error).partition("; ")[0]
+        record = from_plain(_LayoutRecord, values)
+    except IfspaceError as error:
         raise SettingError.because(
             "a layout that cannot be read",
-            got=fact,
+            got=error.finding,
             allowed="what ifspace wrote",
             remedy="write it anew",
         ) from None
-
-
-def block_json(block: SizedBlock) -> dict[str, Any]:
-    """Return a block at its widths as values that JSON has; `block_from_json` reads them back."""
-    ratio = None if block.bottleneck is None else str(block.bottleneck)
-    return {
-        "block": str(block.block),
-        "channels": block.channels,
-        "out_channels": block.out_channels,
-        "bottleneck": ratio,
-        "widths": None if ratio else _interior_widths(block),
-        "dims": block.dims,
-    }
-
-
-def block_from_json(values: Mapping[str, Any]) -> SizedBlock:
-    """Return the block that `block_json` wrote.
-
-    >>> block_from_json(block_json(Block.parse("DW+RPW(2,1/2)").at(8, 16)))
-    SizedBlock(block=Block(layers=(Layer(kind='DW', ...), channels=8, out_channels=16, ...)
-
-    Raises: an IfspaceError, KeyError, TypeError or ValueError for anything else.
-    """
-    ratio, widths = values["bottleneck"], values["widths"]
-    return Block.parse(values["block"]).at(
-        _width(values["channels"]),
-        _width(values["out_channels"]),
-        None if ratio is None else Fraction(ratio),
-        _dims(values["dims"]),
-        widths,
+    frame = record.frame
+    stem_and_head = StemAndHead(
+        inputs=frame.inputs,
+        stem=tuple(StemLayer(layer.sized, layer.side) for layer in frame.stem),
+        batch_norm=frame.batch_norm,
+        bias=frame.bias,
+        projections=frame.projections,
+        classifier=frame.classifier,
+        pixels=frame.pixels,
+        stem_counts=frame.stem_counts,
+        image=frame.image,
     )
+    return Layout(tuple(stage.stage for stage in record.stages), stem_and_head)
 
 
-def _interior_widths(block: SizedBlock) -> list[int] | None:
+def _layer_fields(layer: SizedLayer) -> tuple[Layer, int, int, int]:
+    return layer.layer, layer.c_in, layer.c_out, layer.dims
+
+
+def _interior_widths(block: SizedBlock) -> tuple[int, ...] | None:
     """Return the widths behind the channel-mixing layers but the last, where the block needs it."""
     try:
         if block.block.at(block.channels, block.out_channels, None, block.dims) == block:
@@ -403,51 +488,4 @@ def _interior_widths(block: SizedBlock) -> list[int] | None:
     except BlockError:
         pass  # its groups fit the widths that were chosen for it only
     copy = block.layers[: len(block.block)]
-    return [layer.c_out for layer in copy if layer.conv.mixing][:-1]
-
-
-def _layer_json(layer: SizedLayer) -> dict[str, Any]:
-    return {"layer": str(layer.layer), "c_in": layer.c_in, "c_out": layer.c_out, "dims": layer.dims}
-
-
-def _layer(values: Mapping[str, Any]) -> SizedLayer:
-    layer = Layer.parse(values["layer"])
-    return SizedLayer(layer, _width(values["c_in"]), _width(values["c_out"]), _dims(values["dims"]))
-
-
-def _stem_and_head(values: Mapping[str, Any]) -> StemAndHead:
-    for name in _FLAGS:
-        if not isinstance(values[name], bool):
-            raise ValueError(f"{name} {values[name]!r}")
-    image = values["image"]
-    return StemAndHead(
-        inputs=_width(values["inputs"]),
-        stem=tuple(StemLayer(_layer(layer), _side(layer["side"])) for layer in values["stem"]),
-        classifier=tuple(whole_number(n, "classifier", 1) for n in values["classifier"]),
-        pixels=whole_number(values["pixels"], "pixels", 1, MAX_SIDE**2),
-        image=None if image is None else _side(image),
-        **{name: values[name] for name in _FLAGS},
-    )
-
-
-def _stage(values: Mapping[str, Any]) -> Stage:
-    return Stage(
-        _side(values["side"]),
-        block_from_json(values["first"]),
-        block_from_json(values["more"]),
-        whole_number(values["depth"], "depth", 1, MAX_DEPTH),
-        whole_number(values["stride"], "stride", 1, MAX_SIDE),
-        tuple(map(_layer, values["before"])),
-    )
-
-
-def _width(value: Any) -> int:
-    return whole_number(value, "width", 1, MAX_STAGE_WIDTH)
-
-
-def _side(value: Any) -> int:
-    return whole_number(value, "side", 1, MAX_SIDE)
-
-
-def _dims(value: Any) -> int:
-    return whole_number(value, "dims", 1, 2)
+    return tuple(layer.c_out for layer in copy if layer.conv.mixing)[:-1]

@@ -168,7 +168,7 @@ def test_arguments_are_json_and_bring_the_setting_back(
 
 
 def test_an_unknown_argument_is_an_error() -> None:
-    with pytest.raises(SettingError, match="unknown argument: got 'depth'; allowed: channels"):
+    with pytest.raises(SettingError, match="unknown field: got 'depth'; allowed: channels"):
         EnumerationSetting.from_arguments({"depth": 3})
 
 

@@ -64,13 +64,16 @@ def test_a_network_records_its_source():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.pop("source"), "got no 'source'"),
-        (lambda v: v.update(source=3), "got source 3"),
-        (lambda v: v.update(image=[3, 0, 8]), "got image out of range"),
-        (lambda v: v.update(image=[3, 8]), "not enough values"),
+        (lambda v: v.pop("source"), "got missing field, 'source'"),
+        (lambda v: v.update(source=3), "got wrong value of source, 3"),
+        (lambda v: v.update(image=[3, 0, 8]), r"got image\[1\] out of range, 0"),
+        (lambda v: v.update(image=[3, 8]), r"got wrong value of image, \[3, 8\]"),
         (lambda v: v.update(classes=0), "got classes out of range"),
-        (lambda v: v["steps"][0].update(step="paint"), "got no 'paint'"),
-        (lambda v: v["steps"][0]["block"].update(block="XY"), "got unknown kind of convolution"),
+        (lambda v: v["steps"][0].update(step="paint"), r"got unknown steps\[0\]\.step, 'paint'"),
+        (
+            lambda v: v["steps"][0]["block"].update(block="XY"),
+            r"got .*0\]\.block\.block: unknown kind",
+        ),
     ],
 )
 def test_malformed_json_is_an_error(change, message):

@@ -311,22 +311,34 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "fault_text"),
     [
-        (lambda v: v.pop("frame"), "no 'frame'"),
-        (lambda v: v.update(stages=[]), "no stage"),
-        (lambda v: v.update(stages=7), "not iterable"),
-        (lambda v: v["frame"].pop("image"), "no 'image'"),
-        (lambda v: v["frame"].update(bias=1), "bias 1"),
-        (lambda v: v["frame"].update(pixels=0), "pixels out of range"),
-        (lambda v: v["frame"].update(inputs="3"), "width out of range"),
-        (lambda v: v["frame"]["stem"][0].update(layer="XY"), "unknown kind"),
+        (lambda v: v.pop("frame"), "missing field, 'frame'"),
+        (lambda v: v.update(stages=[]), "number of stages out of range, 0"),
+        (lambda v: v.update(stages=7), "wrong value of stages, 7"),
+        (lambda v: v["frame"].pop("image"), "missing field of frame, 'image'"),
+        (lambda v: v["frame"].update(bias=1), "wrong value of frame.bias, 1"),
+        (lambda v: v["frame"].update(pixels=0), "frame.pixels out of range, 0"),
+        (lambda v: v["frame"].update(inputs="3"), "wrong value of frame.inputs, '3'"),
+        (
+            lambda v: v["frame"]["stem"][0].update(layer="XY"),
+            r"stem\[0\]\.layer: unknown kind",
+        ),
         (lambda v: v["stages"][1].update(depth=0), "depth out of range"),
         (lambda v: v["stages"][1].update(depth=10**9), "depth out of range"),
-        (lambda v: v["stages"][1].update(stride=1.5), "stride out of range"),
-        (lambda v: v["stages"][0]["more"].update(block="PW+GPW(7)"), "groups do not divide"),
-        (lambda v: v["stages"][0]["more"].update(bottleneck="x"), "Invalid literal"),
-        (lambda v: v["stages"][0]["more"].update(widths=[64]), "interior widths given twice"),
+        (lambda v: v["stages"][1].update(stride=1.5), r"wrong value of stages\[1\]\.stride, 1\.5"),
+        (
+            lambda v: v["stages"][0]["more"].update(block="PW+GPW(7)"),
+            r"0\]\.more: groups do not",
+        ),
+        (
+            lambda v: v["stages"][0]["more"].update(bottleneck="x"),
+            r"\.more\.bottleneck, 'x'",
+        ),
+        (
+            lambda v: v["stages"][0]["more"].update(widths=[64]),
+            r"\.more: interior widths given",
+        ),
         (lambda v: v["stages"][0]["more"].update(dims=3), "dims out of range"),
-        (lambda v: v["stages"][0].update(first=None), "not subscriptable"),
+        (lambda v: v["stages"][0].update(first=None), r"wrong value of stages\[0\]\.first, None"),
     ],
 )
 def test_json_of_no_layout_raises_one_line(
@@ -343,3 +355,21 @@ def test_json_of_no_layout_raises_one_line(
 def test_other_json_values_raise(values: object) -> None:
     with pytest.raises(SettingError, match="a layout that cannot be read"):
         layout_from_json(values)
+
+
+# Written by the first version of the format; its keys and their order stay.
+OLD = (
+    '{"frame": {"inputs": 3, "stem": [{"layer": "CONV", "c_in": 3, "c_out": 8, "dims": 2, '
+    '"side": 16}], "batch_norm": true, "bias": false, "projections": false, "stem_counts": false, '
+    '"classifier": [10], "pixels": 1, "image": 32}, "stages": [{"side": 8, "depth": 2, '
+    '"stride": 2, "first": {"block": "DW+PW", "channels": 8, "out_channels": 16, '
+    '"bottleneck": null, "widths": null, "dims": 2}, "more": {"block": "PW+DW+PW", '
+    '"channels": 16, "out_channels": 16, "bottleneck": "1/4", "widths": null, "dims": 2}, '
+    '"before": []}]}'
+)
+
+
+def test_a_layout_written_long_ago_is_read_and_written_the_same() -> None:
+    layout = layout_from_json(json.loads(OLD))
+    assert (layout.depths, layout.widths, layout.image) == ((2,), (16,), 32)
+    assert json.dumps(layout_json(layout)) == OLD
