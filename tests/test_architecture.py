@@ -74,6 +74,7 @@ def repository_files() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+@pytest.mark.slow
 def test_only_commands_print_or_exit() -> None:
     assert SOURCES
     faults = [
@@ -96,6 +97,7 @@ def test_output_is_seen(line: str) -> None:
     assert not output_faults(line, "ifspace/groups/command.py")
 
 
+@pytest.mark.slow
 def test_no_file_holds_a_path_of_one_machine() -> None:
     local = re.compile(rb"(?<![\w.])/(?:work|root|home|Users)/\w+")
     assert local.search(b"see /" + b"root/x")

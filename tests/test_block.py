@@ -12,6 +12,7 @@ from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
 from ifspace.errors import BlockError
 
 
+@pytest.mark.slow
 @given(blocks())
 def test_notation_round_trip(block: Block) -> None:
     assert Block.parse(str(block)) == block
@@ -200,6 +201,7 @@ def random_sized(seed: int, count: int) -> list[SizedBlock]:
     return sized_blocks
 
 
+@pytest.mark.slow
 def test_parameters_equal_numel() -> None:
     for sized in random_sized(seed=1, count=150):
         module = build_torch_block(sized)
@@ -208,6 +210,7 @@ def test_parameters_equal_numel() -> None:
             assert layer.params == sum(weight.numel() for weight in part.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_macs_and_activations_equal_what_hooks_count(stride: int) -> None:
     strided = 0

@@ -115,6 +115,7 @@ def test_numbers_too_large_are_an_error() -> None:
         solve(model, [])
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_before_a_model_is_made() -> None:
     # It brings pandas, which takes half a second: `ifspace analyze` does without both.
     code = "import ifspace.stages.allocate, ifspace.stages.replacement, ifspace.models, sys\n"

@@ -40,6 +40,7 @@ def values_of(sized: SizedBlock) -> dict:
     return values
 
 
+@pytest.mark.slow
 def test_coverage_is_the_exact_field_without_shuffles() -> None:
     for sized in random_blocks(seed=1, count=2000, symbols=UNSHUFFLED):
         assert fields(sized) == field_after(sized), sized.block
@@ -53,6 +54,7 @@ def test_coverage_of_more_outputs_is_what_they_see_together() -> None:
             assert coverage(sized.layers, count) == union.bit_count(), (sized.block, count)
 
 
+@pytest.mark.slow
 def test_aligned_shuffles_are_exact_and_others_are_bounded() -> None:
     for c, text in [
         (16, "GPW(4)+SH(4)+GPW(4)"),
@@ -136,6 +138,7 @@ def test_condition_text(text: str, condition: str) -> None:
     assert str(full_field_condition(Composition.parse(text))) == condition
 
 
+@pytest.mark.slow
 @given(blocks(channels=12, kinds=UNSHUFFLED, max_repeats=1))
 def test_prepending_and_appending_never_shrink_the_field(block: Block) -> None:
     field = fields(block.at(12))

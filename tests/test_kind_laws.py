@@ -260,6 +260,7 @@ def test_a_right_new_row_obeys_the_laws(add_kind, row: ConvKind, law: Callable) 
     check(law, row.symbol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [INTERLEAVED, ROLLING], ids=lambda row: row.symbol)
 def test_a_new_row_is_enumerated(add_kind, row: ConvKind) -> None:
     add_kind(row)

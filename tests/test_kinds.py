@@ -147,6 +147,7 @@ def test_choices_of_both_orders_are_the_distinct_legal_layers(c_in, c_out, order
     assert {*reads} == every
 
 
+@pytest.mark.slow
 @given(st.integers(1, 200), st.fractions(0, Fraction(99, 100), max_denominator=100))
 def test_step_is_exact_and_at_least_one(width: int, overlap: Fraction) -> None:
     assert step(width, overlap) == width - math.floor(overlap * width) >= 1

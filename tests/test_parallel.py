@@ -41,6 +41,7 @@ def test_one_job_runs_here() -> None:
     assert seen == [(1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_several_jobs_run_elsewhere_and_answer_in_order() -> None:
     seen = []
     answers = over_shards(

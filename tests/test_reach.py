@@ -70,6 +70,7 @@ def test_reach_equals_plain_sets() -> None:
         assert channel_field(chain) == channel_fields(chain)[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [1, 2])
 def test_reach_equals_gradients_for_every_output_channel(dims: int) -> None:
     rng = random.Random(dims)
@@ -96,6 +97,7 @@ def test_windows_of_any_length_at_a_width_of_several_words() -> None:
         assert as_sets(channel_reach(chain)) == reach_by_sets(chain)
 
 
+@pytest.mark.slow
 def test_field_at_width_4096() -> None:
     text = "RPW(64,0)+RPW(512,1/2)+DW+RPW(1024,0)+RPW(2048,1/2)+RPW(2048,0)"
     # From the last layer down: 2, w + (m-1)s = 2 + 1, 4 + 2 x 4, 8 + 11 x 4 = 52, 64 + 51 x 64.
@@ -121,6 +123,7 @@ def test_layers_that_do_not_fit_raise() -> None:
         channel_field(chain)
 
 
+@pytest.mark.slow
 @given(blocks(), st.sampled_from([*SIX, "CONV"]), st.data())
 def test_field_never_shrinks_as_layers_are_appended(block: Block, kind: str, data) -> None:
     grouped = KINDS[kind].takes_groups
@@ -189,6 +192,7 @@ def survivors(channels: int, length: int, repeats: int = 1) -> set[str]:
     return compositions
 
 
+@pytest.mark.slow
 def test_survivors_of_quality_and_compactness_at_small_widths() -> None:
     assert survivors(8, 1) == set()
     five = {"PW+GC", "PW+DW", "GC+PW", "DW+PW", "RPW+GC"}

@@ -11,6 +11,7 @@ from ifspace.table import (
 WORDS = st.lists(st.text("abcDW+() ,", max_size=30), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(cells=WORDS, width=st.integers(40, 100))
 def test_a_folded_table_fits_and_loses_no_character(cells: list[str], width: int) -> None:
     text = Table(("block~", ">params"), tuple((cell, "123") for cell in cells)).text(width)

@@ -13,6 +13,7 @@ def test_amounts_are_exact(argument: object, value: int) -> None:
     assert amount(argument) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "message"),
     [

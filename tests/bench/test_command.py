@@ -132,6 +132,7 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     assert "\nforward+backward\n\n|" in markdown
 
 
+@pytest.mark.slow
 def test_measured_blocks_are_not_measured_again(run: Callable, catalogue: Path) -> None:
     run("bench", catalogue, *QUICK)
     before = case_rows()

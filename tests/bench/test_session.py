@@ -142,6 +142,7 @@ def test_with_nothing_right_nothing_is_timed(settings: BenchSettings) -> None:
         bench.execute()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_left(
     monkeypatch: pytest.MonkeyPatch, settings: BenchSettings
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_block_that_became_right_loses_its_failure(settings: BenchSettings) ->
     assert not starts & {"red", "not run"}
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_restored(settings: BenchSettings, here) -> None:
     bench = new_bench(replace(settings, conditions=replace(here, threads=2)))
     counts: list[int] = []
@@ -296,6 +298,7 @@ def test_parts_of_the_progress_add_up() -> None:
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
+@pytest.mark.slow
 @given(points)
 def test_the_front_is_the_undominated_points(pairs) -> None:
     def beaten(point) -> bool:

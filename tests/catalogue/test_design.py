@@ -96,6 +96,7 @@ def test_copies_do_not_hide_the_kinds() -> None:
     assert dominators([worse, better]) == ["(DW+PW)x2", None]
 
 
+@pytest.mark.slow
 def test_many_designs_of_few_costs_are_marked_as_few_designs_are() -> None:
     # Every design against every other would take hours.
     few = random_designs(3, 1200, 12)

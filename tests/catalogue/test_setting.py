@@ -141,6 +141,7 @@ def test_the_reference_counts_as_its_convolutions_do(repeats: int, stride: Any, 
     assert setting.reference.block == Block.parse(f"(CONV(5))x{repeats}")
 
 
+@pytest.mark.slow
 @given(
     channels=st.integers(2, 4096),
     out_channels=st.none() | st.integers(1, 4096),

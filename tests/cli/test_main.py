@@ -57,6 +57,7 @@ def test_wrong_usage_is_one_line(run: Callable, arguments: list[str], words: lis
     run(*arguments).fails_with(*words)
 
 
+@pytest.mark.slow
 def test_help_takes_a_quarter_of_a_second_of_the_processor_at_most() -> None:
     def seconds() -> float:
         # Not the wall's time: others may be at work here.
@@ -82,6 +83,7 @@ def test_only_the_command_line_raises_the_garbage_collection_threshold(
     assert calls == [GARBAGE, gc.freeze]
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error() -> None:
     run = subprocess.Popen(
         [*PYTHON, "show", "DW+PW", "-C", "16", "--format", "json"],
@@ -97,6 +99,7 @@ def test_a_closed_pipe_is_not_an_error() -> None:
     run.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
@@ -180,6 +183,7 @@ def test_control_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_characters_still_gets_its_drawing() -> None:
     done = subprocess.run(
         [*PYTHON, "show", "DW+PW", "-C", "4"],

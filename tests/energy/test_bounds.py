@@ -4,9 +4,11 @@ from itertools import accumulate, pairwise
 from math import log
 
 import brute_energy
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import lambertw
 
 from ifspace.energy.bounds import (
     Bounds,
@@ -84,11 +86,29 @@ def test_a_threshold_above_all_leaves_nothing() -> None:
     assert bounds.greatest == pytest.approx(log(174.56368489207426), rel=1e-6)
 
 
+def priced_bound(problem: EnergyProblem, price: float) -> float:
+    """The bound at a price, of layers of one convolution each, by the definition.
+
+    The best last width x after `below` solves 1 / (x ln x) = price · below, so ln x = W(1 / that).
+    """
+    limits = greatest_widths(problem)[:-1]
+    widths = np.arange(2.0, max(limits) + 1)
+    last = np.maximum(np.exp(lambertw(1 / (price * widths)).real), widths + 1)
+    above = np.log(np.log(last)) - price * widths * last
+    between = np.where(widths[:, None] > widths, -price * np.outer(widths, widths), -np.inf)
+    for limit in limits[:0:-1]:
+        worth = np.where(widths <= limit, np.log(np.log(widths)) + above, -np.inf)
+        above = (between + worth[:, None]).max(axis=0)
+    first = np.log(np.log(widths)) - price * problem.inputs * widths + above
+    return float(first[widths <= limits[0]].max()) + price * problem.budget
+
+
 @pytest.mark.parametrize("layers", [2, 5, 12])
 def test_no_other_price_has_a_lower_bound(layers: int) -> None:
     bounds = Bounds(EnergyProblem(20_000, layers=layers))
+    assert bounds.greatest == pytest.approx(priced_bound(bounds.problem, bounds.price), abs=1e-9)
     for part in range(-40, 41):
         price = bounds.price * 1.05**part
-        assert bounds._line(price)[0] >= bounds.greatest - 1e-9
+        assert priced_bound(bounds.problem, price) >= bounds.greatest - 1e-9
     # One price only, when there is no time to try others: still a bound.
     assert Bounds(bounds.problem, deadline=0.0).greatest >= bounds.greatest

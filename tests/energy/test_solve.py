@@ -150,6 +150,7 @@ def test_layouts_of_equal_energy_are_in_the_order_of_their_widths(search: Search
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", TABLE_5)
 def test_the_paper_lists_the_true_top_six(budget: int) -> None:
     problem = EnergyProblem(budget, layers=4)

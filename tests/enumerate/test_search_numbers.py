@@ -87,6 +87,7 @@ def test_survivors_of_early_stop_with_free_permutation() -> None:
     assert "PW+DW+PW" not in designs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("compact", "survivors"), [("single", 196), ("subset", 191)])
 def test_designs_of_five_layers_when_one_layer_or_any_may_go(compact: str, survivors: int) -> None:
     funnel, designs = enumerated(channels=8, max_len=5, compact=compact)

@@ -69,6 +69,7 @@ def test_the_costs_add_up(problem: GroupsProblem) -> None:
         assert total == GroupPlan(problem, options.block(choice)).objective()
 
 
+@pytest.mark.slow
 @OPTIONS_OF
 def test_a_choice_is_full_when_its_exact_field_is(problem: GroupsProblem) -> None:
     options = Options(problem)

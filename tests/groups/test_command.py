@@ -362,6 +362,7 @@ def test_the_bound_of_the_widest_block_fits_a_terminal(
 # --- Formulas
 
 
+@pytest.mark.slow
 def test_formulas_need_no_width_and_no_solver(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

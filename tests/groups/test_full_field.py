@@ -150,6 +150,7 @@ def test_the_best_of_the_catalogue_at_64_channels() -> None:
     assert blocks[str(best.block)] == best.objective() == min(blocks.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("c", "f", "limit"),
     [

@@ -222,6 +222,7 @@ def full_shuffles(text: str, width: int, ratio: Fraction | None) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_the_two_largest_rows_of_fog() -> None:
     # A free permutation is a shuffle here: at width 200 there is one that does it.
     assert full_shuffles("GC(100)+SH(*)+GPW(2)", 200, None) == [100]

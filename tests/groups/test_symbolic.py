@@ -200,6 +200,7 @@ def test_theorem_1_needs_repair_in_one_direction() -> None:
     assert least(SHUFFLED, 10, 10, Fraction(4, 5)) == 10 * 8 // 2 + 72 + 80 // 2
 
 
+@pytest.mark.slow
 def test_widest_blocks_of_fog() -> None:
     one = greatest_width(parse("DW+PW"))
     assert one.lhs == C

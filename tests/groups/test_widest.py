@@ -34,6 +34,7 @@ def by_brute_force(problem: WidestProblem, most: int) -> tuple[int, int] | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "budget", "alpha", "multiple", "more"),
     [

@@ -1,6 +1,7 @@
 """Which tile a kernel runs with: what fits a problem, the pinned one, the fastest, the default."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 import torch
@@ -16,14 +17,18 @@ from ifspace.kernels.windows import windows_of
 WINDOWS = windows_of(64, 64, 4)
 
 
-def rpw_launch() -> Launch:
-    x = torch.randn(2, 64, 3, 3).half().contiguous(memory_format=torch.channels_last)
+# Numbers of images that no problem of another test has: what was timed is kept for the process.
+NEW = count(100)
+
+
+def rpw_launch(images: int = 2) -> Launch:
+    x = torch.randn(images, 64, 3, 3).half().contiguous(memory_format=torch.channels_last)
     weight = torch.randn(64, 16).half()
     return rpw.forward_launch(x, weight, None, torch.empty_like(x), WINDOWS, None)
 
 
-def fused_launch() -> Launch:
-    x, vector = torch.randn(2, 64, 3, 3).half(), torch.randn(64).half()
+def fused_launch(images: int = 2) -> Launch:
+    x, vector = torch.randn(images, 64, 3, 3).half(), torch.randn(64).half()
     tensors = {"dw_weight": torch.randn(64, 1, 3, 3).half(), "scale1": vector, "shift1": vector}
     tensors |= {"weight": torch.randn(64, 16).half(), "scale2": None, "shift2": None}
     return fused.forward_launch(x, tensors, None, torch.empty_like(x), FusedSpec(WINDOWS), None)
@@ -119,13 +124,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """As on a card whose clock prefers tiles of 64 pixels and few warps; returns what was timed."""
     configs: list[Config] = []
 
-    def time_ms(_: Launch, config: Config) -> float:
-        configs.append(config)
-        return abs(config.pixels - 64) + config.warps / 100
+    def do_bench(run: Callable[[], object], **_: object) -> float:
+        run()
+        return abs(configs[-1].pixels - 64) + configs[-1].warps / 100
 
     monkeypatch.setattr(launch, "interprets", lambda: False)
-    monkeypatch.setattr(launch, "_fastest", {})
-    monkeypatch.setattr(launch, "_time_ms", time_ms)
+    monkeypatch.setattr(launch, "do_bench", do_bench)
+    monkeypatch.setattr(Launch, "run_under", lambda _, config: configs.append(config))
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     return configs
 
@@ -136,17 +141,18 @@ def test_the_fastest_that_fits_the_target_is_found_once_for_each_problem(
     make, target, timed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "target_here", lambda: target)
-    launched = make()
+    images = next(NEW)
+    launched = make(images)
     chosen = launched.choose()
     assert chosen == min(timed, key=lambda config: (abs(config.pixels - 64), config.warps))
     assert timed == [c for c in launched.configs if target is None or target in c.targets]
-    assert make().choose() is chosen
-    count = len(timed)
+    assert make(images).choose() is chosen
+    timings = len(timed)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: True)
     assert launched.choose() is chosen
-    monkeypatch.setattr(launch, "_fastest", {})
-    assert launched.choose() is launched.configs[0]
-    assert len(timed) == count
+    unknown = make(next(NEW))
+    assert unknown.choose() is unknown.configs[0]
+    assert len(timed) == timings
 
 
 @pytest.mark.usefixtures("timed")

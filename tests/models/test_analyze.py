@@ -52,6 +52,7 @@ def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_residual_units_of_two_layers_see_as_far_as_both() -> None:
     # The layout counts the layers one by one: of the traced units every other one.
     model = network("layout-residual", (3, 32, 32))
@@ -78,6 +79,7 @@ def test_table_1_of_the_information_field() -> None:
     assert report.gain == pytest.approx(1.166 + 0.297, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_table_2_of_the_information_field() -> None:
     """One convolution added to each stage of VGG-11."""
     plain = analyze(torch_networks.vgg((1, 1, 2, 2, 2), 32, 10), (3, 32, 32))

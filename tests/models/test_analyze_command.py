@@ -84,6 +84,7 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "net.py")
 
 
+@pytest.mark.slow
 def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run(*VGG, "--format", "json")
     assert (ended.status, ended.err) == (0, "")

@@ -71,6 +71,7 @@ def test_new_weights_are_those_of_the_seed() -> None:
     assert not torch.equal(one.state_dict()[new], other.state_dict()[new])
 
 
+@pytest.mark.slow
 def test_device_dtype_mode_requires_grad_and_memory_format_are_kept() -> None:
     model = named_network("vgg11", 32, seed=1).double().to(memory_format=torch.channels_last)
     model.stages.stage1.eval()

@@ -57,6 +57,7 @@ def test_the_totals_are_those_of_the_decomposed_network(name: str, image, block:
     assert (again.params, again.macs) == (plan.params[1], plan.macs[1])
 
 
+@pytest.mark.slow
 def test_norms_activations_and_biases_around_blocks_are_kept():
     model = resnet18(16)
     decomposed = decompose(model, IMAGE, Blocks("DW+PW")).model
@@ -70,6 +71,7 @@ def test_norms_activations_and_biases_around_blocks_are_kept():
     assert isinstance(decomposed[0], nn.Conv2d)
 
 
+@pytest.mark.slow
 def test_the_users_network_is_unchanged():
     model = resnet18().eval().double()
     modules, weights = dict(model.named_modules()), copy.deepcopy(model.state_dict())
@@ -109,6 +111,7 @@ def test_a_layer_that_runs_twice_counts_twice_and_norms_follow_the_run():
     assert final.edits.image == (3, 9, 9)
 
 
+@pytest.mark.slow
 def test_a_stride_needs_a_spatial_layer():
     model = resnet18()
     final = decompose(model, IMAGE, Blocks("RPW(2,1/2)+GPW(2)"))
@@ -166,6 +169,7 @@ def test_of_several_blocks_each_layer_gets_the_cheapest_that_fits():
     ]
 
 
+@pytest.mark.slow
 def test_a_style_for_all_blocks():
     final = decompose(vgg(), IMAGE, Blocks("DW+PW"), style="fog")
     decomposed, plan = final.model, final.plan
@@ -254,6 +258,7 @@ def test_a_decomposed_network_trains_exports_and_compiles(tmp_path, make, block:
     torch.testing.assert_close(torch.from_numpy(run), y, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_blocks_can_be_decomposed_again():
     first = decompose(vgg(), IMAGE, Blocks("PW+CONV(3)+PW"))
     again = decompose(first, IMAGE, Blocks("DW+PW"))

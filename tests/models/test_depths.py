@@ -70,6 +70,7 @@ def test_a_unit_is_appended_after_the_last_of_its_class() -> None:
     assert second.stage.order(4) == [0, -1, -1, 1]
 
 
+@pytest.mark.slow
 def test_a_stage_without_residual_blocks_is_left_out() -> None:
     # The single convolution before the blocks is no block: stage 1 of 32 x 32 pixels is left out.
     sides = [stage.stage.traced.side for stage in layout_of(NETWORKS["residual"]()).stages]

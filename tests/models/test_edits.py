@@ -50,6 +50,7 @@ def test_the_same_steps_make_the_same_structure():
     torch.testing.assert_close(other.eval()(x), model.eval()(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_network_records_its_source():
     assert EditedNetwork.of(nn.Linear(2, 2)).edits == Edits()
     of_papers = Edits(image=(3, 32, 32))

@@ -89,6 +89,7 @@ def test_steps_of_every_kind_are_done_again(tmp_path, name: str, image):
     check_same(tmp_path / "net.safetensors", changed, image)
 
 
+@pytest.mark.slow
 def test_networks_of_the_papers_need_the_file_alone(tmp_path, monkeypatch):
     decomposed = decompose(from_source("vgg11", IMAGE, seed=0), IMAGE)
     save(decomposed, tmp_path / "net.safetensors")
@@ -96,6 +97,7 @@ def test_networks_of_the_papers_need_the_file_alone(tmp_path, monkeypatch):
     check_same(tmp_path / "net.safetensors", decomposed)
 
 
+@pytest.mark.slow
 def test_a_network_without_steps_is_saved_as_by_nn(tmp_path):
     model = named_network("vgg11", seed=0)
     save(model, tmp_path / "one.safetensors")
@@ -325,6 +327,7 @@ class OneImage(nn.Module):
         return torch.stack([image * 2 for image in x])
 
 
+@pytest.mark.slow
 def test_a_network_that_counts_its_images_becomes_a_program_for_one(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), OneImage())
     save(model, tmp_path / "net.pt2", IMAGE)

@@ -59,6 +59,7 @@ def organize_small(run: Callable) -> list[int]:
     return depths
 
 
+@pytest.mark.slow
 def test_blocks_only_keeps_the_stages(run: Callable) -> None:
     report = run(*OWN, "--blocks-only", "--block", "DW+PW", *JSON).json
     assert (report["stages"], report["moves"], report["published"]) == (None, [], [])
@@ -134,6 +135,7 @@ def test_a_warm_start_prints_its_errors(run: Callable) -> None:
     assert "what a fitted block leaves of its convolution's output" in ended.out
 
 
+@pytest.mark.slow
 def test_csv_has_rows_of_moves_and_layers(run: Callable) -> None:
     ended = run(*OWN, "--params", "10k", "--block", ROLLING, "--format", "csv", "--out", "a.md")
     rows = list(csv.DictReader(io.StringIO(ended.out)))
@@ -154,6 +156,7 @@ def test_csv_has_rows_of_moves_and_layers(run: Callable) -> None:
     assert Path("a.md").read_text().count("\n") == 2 + len(rows)
 
 
+@pytest.mark.slow
 def test_stages_that_cannot_move_stay(run: Callable, snapshot: Any) -> None:
     rigid = ("optimize", "net.py:Rigid", *SMALL)
     ended = run(*rigid, "--block", "DW+PW", *JSON)

@@ -21,6 +21,7 @@ JSON = ("--format", "json")
 VGG = ("optimize", "vgg16", "--input", "3x32x32")
 
 
+@pytest.mark.slow
 def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run(*VGG, *JSON)
     assert (ended.status, ended.err) == (0, "")
@@ -61,6 +62,7 @@ def test_beyond_the_last_move_the_last_state_is_taken(run: Callable, snapshot: A
     assert ended.err == snapshot
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_state(run: Callable, snapshot: Any) -> None:
     assert run(*VGG, "--moves", 3).out == snapshot
 
@@ -84,6 +86,7 @@ def test_which_state_was_published_is_printed(
     assert [line for line in lines if "[3DRF] Table" in line] == snapshot
 
 
+@pytest.mark.slow
 def test_networks_of_the_user_have_no_published_states(run: Callable) -> None:
     Path("vgg16.py").write_text(FILE)
     report = run("optimize", "vgg16.py:make", "--input", "3x32x32", *JSON).json
@@ -124,6 +127,7 @@ def test_nothing_is_wider_than_a_terminal(run: Callable, monkeypatch: pytest.Mon
         assert widest(run(*VGG, "--params", "9M", "--macs", "300M").out) <= width
 
 
+@pytest.mark.slow
 def test_without_a_file_no_weight_has_a_value(run: Callable) -> None:
     ended = run(*OWN, "--block", "DW+PW", *JSON)
     assert ended.err == "the file runs\nweights on meta\n"

@@ -156,6 +156,7 @@ def test_single_moves_give_the_same_trajectory(name: str) -> None:
     assert m.reorganize(network, IMAGE).plan.trajectory.moves == ()
 
 
+@pytest.mark.slow
 def test_without_moves_nothing_changes() -> None:
     for model in (flat(), named_network("vgg11", 32, seed=0)):
         better = m.reorganize(model, IMAGE, moves=0)

@@ -105,6 +105,7 @@ def test_budgets_as_text_and_as_numbers() -> None:
     assert flop_macs(one) <= 1_200_000
 
 
+@pytest.mark.slow
 def test_the_other_amount_does_not_grow() -> None:
     model = flat()
     for budget in ({"params": "1G"}, {"macs": "1G"}):

@@ -138,6 +138,7 @@ def test_arguments_out_of_range_are_an_error(
     assert argument is None or raised.value.argument == argument
 
 
+@pytest.mark.slow
 def test_the_least_amounts_that_are_named_can_be_met() -> None:
     model = flat()
     with pytest.raises(SettingError, match=r"allowed: params from 1,610, ") as raised:
@@ -150,6 +151,7 @@ def test_the_least_amounts_that_are_named_can_be_met() -> None:
         m.reorganize(model, IMAGE, m.Budgets(params=least - 1, macs="1G"))
 
 
+@pytest.mark.slow
 def test_a_plan_of_another_network_is_an_error() -> None:
     one, other = named_network("vgg11", 32, device="meta"), flat()
     plan = plan_reorganization(one, trace(one, IMAGE))

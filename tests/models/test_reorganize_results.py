@@ -111,6 +111,7 @@ def test_a_reorganized_network_compiles() -> None:
     assert type(again.model) is nn.Sequential
 
 
+@pytest.mark.slow
 def test_weights_of_a_network_of_the_papers_stay_by_name() -> None:
     model = named_network("vgg16", 32, seed=1)
     changed = m.reorganize(model, IMAGE, seed=2).model
@@ -187,6 +188,7 @@ def test_the_image_size_is_recorded() -> None:
     assert better.edits.image is None
 
 
+@pytest.mark.slow
 def test_a_network_traced_by_hooks() -> None:
     class Looks(nn.Module):
         """It reads values, which torch.export cannot trace: its layers are traced by hooks."""

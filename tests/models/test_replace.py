@@ -27,6 +27,7 @@ STYLES = (
 )
 
 
+@pytest.mark.slow
 @given(
     witness.blocks(12), st.sampled_from(STYLES), st.sampled_from([1, 2]), st.sampled_from([7, 8])
 )

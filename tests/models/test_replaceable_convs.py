@@ -29,6 +29,7 @@ class Shifted(nn.Module):
         return self.body(x + self.shift)
 
 
+@pytest.mark.slow
 def test_norms_are_found_by_position_where_a_network_does_not_run_on_meta():
     model = Shifted()
     with pytest.raises(RuntimeError, match="device"):
@@ -98,6 +99,7 @@ def test_kept_convolutions_are_listed_with_a_reason():
     assert unfit.skipped[-1].reason.startswith("DW+RPW(3,0): groups do not divide the widths")
 
 
+@pytest.mark.slow
 def test_layers_chosen_by_name():
     model = Odd()
     decomposed = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), names=["point"]).model

@@ -425,6 +425,7 @@ def test_a_relative_path_is_that_of_the_working_folder(
     assert network("some nets/net.py:make").conv.out_channels == 8
 
 
+@pytest.mark.slow
 def test_a_network_of_a_file_can_be_pickled_and_compiled(write: Callable[..., str]) -> None:
     model = network(f"{write(NET)}:make")
     write(NET.replace("FACTOR = 2", "FACTOR = 3"))

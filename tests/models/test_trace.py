@@ -338,6 +338,7 @@ class ViewsBefore(nn.Module):
         return self.c(half)
 
 
+@pytest.mark.slow
 def test_a_view_sees_later_in_place_sums() -> None:
     fields = {entry.layer.name: entry.field.size for entry in analyze(ViewsBefore(), IMAGE).layers}
     assert fields == {"a": (3, 3), "b": (5, 5), "c": (7, 7)}

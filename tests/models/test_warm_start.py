@@ -1,6 +1,7 @@
 """Blocks fitted to the convolutions that they replace: nearer than random in every layer."""
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -8,10 +9,10 @@ from small_networks import Apart, resnet18, vgg
 from torch import Tensor, nn
 
 from ifspace.errors import KernelError, SettingError
-from ifspace.models import warm_start as module
+from ifspace.models import warm_start
 from ifspace.models.decomposition import decompose
-from ifspace.models.warm_start import KEPT, fit_blocks, random_images
-from ifspace.nn import Style
+from ifspace.models.warm_start import fit_blocks, random_images
+from ifspace.nn import Style, build
 from ifspace.stages.problem import Blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +74,7 @@ def test_reported_errors_are_those_of_the_block():
             assert fit.scaled == pytest.approx(remaining(y, scaled), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_images_held_out_are_not_fitted():
     model, x = vgg(), images(8)
     blocks = Blocks("DW+PW")
@@ -156,25 +158,45 @@ def test_other_dtypes_are_kept():
     assert fit.error < 0.9 * fit.scaled
 
 
+class Watched(nn.Conv2d):
+    """A convolution that keeps what it and its copies read."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("shape", "channels"),
     [
-        ((1, 64, 224, 224), 64),
-        ((300, 16, 64, 64), 16),
-        ((4, 2048, 30, 20), 2048),
+        ((1, 8, 224, 224), 8),
+        ((300, 8, 48, 48), 8),
+        ((4, 128, 30, 20), 128),
         ((9, 3, 1, 5), 8),
     ],
 )
-def test_the_windows_kept_of_a_layer_are_bounded(shape: tuple[int, ...], channels: int):
-    conv = nn.Conv2d(shape[1], channels, 3, padding=1, device="meta")
-    x = torch.arange(shape[2] * shape[3]).view(shape[2:]).expand(*shape).float()
-    draw = torch.Generator().manual_seed(0)
-    kept = [module._windows(part, conv, len(x), draw) for part in x.split(module.BATCH)]
+def test_the_windows_kept_of_a_layer_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], channels: int
+):
+    monkeypatch.setattr(Watched, "seen", [])
+    monkeypatch.setattr(warm_start, "KEPT", 2**17)
+    monkeypatch.setattr(warm_start, "STEPS", 1)
+    model = nn.Sequential(Watched(shape[1], channels, 3, padding=1))
+    # The value of a pixel is its number in the feature map.
+    x = torch.arange(1, shape[2] * shape[3] + 1).view(shape[2:]).expand(*shape).float()
+    block = nn.Sequential(build("DW+PW", shape[1], channels))
+    (fit,) = fit_blocks(model, block, ["0"], x)
+    batches = -(-len(x) // warm_start.BATCH)
+    # The network sees every image; then the fit reads windows, and noise, which is no number.
+    kept = [part for part in Watched.seen[batches:] if torch.equal(part, part.round())]
     numbers = sum(part.numel() + part[:, 0].numel() * channels for part in kept)
     # Of each eight images at least one window of 8 x 8 pixels is kept.
-    least = len(kept) * 64 * (shape[1] + channels)
-    assert numbers <= max(KEPT, least)
-    assert numbers >= min(x.numel() + x[:, 0].numel() * channels, KEPT // 4)
+    least = batches * 64 * (shape[1] + channels)
+    assert numbers <= max(warm_start.KEPT, least)
+    assert numbers >= min(x.numel() + x[:, 0].numel() * channels, warm_start.KEPT // 4)
+    assert fit.pixels == kept[0][:, 0].numel()
     part = kept[-1][0, 0]
     if part.shape[0] > 1:
         assert torch.all(part.diff(dim=0) == shape[3])  # rows of the map that follow each other
@@ -191,6 +213,7 @@ def test_few_pixels_do_not_overfit():
     assert fit.unseen < 1
 
 
+@pytest.mark.slow
 def test_progress_is_reported():
     calls: list[tuple[int, int]] = []
     model = vgg()

@@ -25,6 +25,7 @@ def parts(module: nn.Module) -> dict[str, str]:
     return {name: type(part).__name__ for name, part in module.named_children()}
 
 
+@pytest.mark.slow
 @given(
     witness.blocks(12), st.sampled_from([12, 24]), st.sampled_from([1, 2]), st.sampled_from([1, 2])
 )

@@ -86,6 +86,7 @@ def test_every_named_network(name: str, side: int) -> None:
     assert y.shape == (2, 10 if side == 32 else 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "params"),
     [
@@ -202,6 +203,7 @@ def test_what_the_search_finds_among_blocks_and_widths(name: str, budget: int) -
         same_counts(build_network(plan.layout, style_of(name)), plan.layout)
 
 
+@pytest.mark.slow
 def test_a_layout_of_a_block_for_each_stage() -> None:
     blocks = [Block.parse(x) for x in ("CONV(5)", "DW+RPW(4,1/2)", "GC(4)+SH(4)+GPW(2)", "PW+DW")]
     frame = StemAndHead(bias=True, batch_norm=True, projections=True, classifier=(20, 7), pixels=4)

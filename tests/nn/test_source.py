@@ -79,6 +79,7 @@ class Unit(nn.Module):
     )
 
 
+@pytest.mark.slow
 @given(witness.blocks(12), st.sampled_from(STYLES), st.sampled_from([1, 2]), st.booleans())
 def test_a_pasted_block_computes_the_same(block: Block, style: Style, dims: int, wider: bool):
     mixes = any(layer.conv.mixing for layer in block.layers)

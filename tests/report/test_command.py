@@ -113,6 +113,7 @@ def test_a_page_without_a_catalogue_is_an_error(run: Run, tmp_path: Path) -> Non
     assert readme.read_text() == TEXT, "nothing is written after an error"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

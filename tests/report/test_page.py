@@ -142,6 +142,7 @@ def test_it_is_written_whole_or_not_at_all(results: Results, tmp_path: Path, tex
         page.write(results, PARTS, tmp_path / "nowhere" / "page.html")
 
 
+@pytest.mark.slow
 def test_the_catalogue_to_length_6_is_below_5_mb() -> None:
     text = page.page(read(ROOT / "results"), PARTS)
     assert len(text.encode()) < 5_000_000

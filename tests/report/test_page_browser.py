@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from page_reading import ROWS, blocks, column, count
 
+pytestmark = pytest.mark.slow  # every test drives a browser
+
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 

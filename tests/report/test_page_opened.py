@@ -10,6 +10,8 @@ from samples import DW_PW, DW_RPW_RPW
 from ifspace.block import Block
 from ifspace.reach import channel_reach
 
+pytestmark = pytest.mark.slow  # every test drives a browser
+
 
 def test_a_row_opens_its_block_and_esc_closes_it(show: Any, small: Path) -> None:
     page = show(small)

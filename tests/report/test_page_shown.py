@@ -9,6 +9,8 @@ from page_reading import ROWS, blocks, column, count
 from ifspace.report.measured import by_condition
 from ifspace.report.read import read
 
+pytestmark = pytest.mark.slow  # every test drives a browser
+
 ROOT = Path(__file__).resolve().parents[2]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 

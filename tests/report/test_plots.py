@@ -13,6 +13,7 @@ def named(results: Results, part: str) -> dict[str, Figure]:
     return dict(plots.figures(results, part))
 
 
+@pytest.mark.slow
 def test_every_figure_has_named_axes_and_a_title(results: Results) -> None:
     figures = {name: drawn for part in PARTS for name, drawn in named(results, part.name).items()}
     assert {

@@ -16,6 +16,7 @@ README = ROOT / "results" / "README.md"
 TEXT = f"# Title\n\n<!-- report: funnel/1 -->\nold\n{END}\n\nafter\n"
 
 
+@pytest.mark.slow
 def test_no_table_of_the_readme_is_stale() -> None:
     text = README.read_text()
     assert rewritten(text, read(ROOT / "results"), README) == text, "stale: run `make report`"

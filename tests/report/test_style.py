@@ -11,6 +11,7 @@ from ifspace.report.style import (
 )
 
 
+@pytest.mark.slow
 def test_the_same_figure_is_the_same_bytes(tmp_path: Path) -> None:
     first = [path.read_bytes() for path in save(draw("DW+PW", 8), tmp_path, "a")]
     again = [path.read_bytes() for path in save(draw("DW+PW", 8), tmp_path, "b")]

@@ -153,6 +153,7 @@ def test_nothing_is_wider_than_the_terminal(
     assert "≤ min(C, w_1·w_3·w_4)" in text
 
 
+@pytest.mark.slow
 def test_formulas_nested_too_deep_are_not_printed(run: Callable) -> None:
     ended = run("show", "(GPW(2)+RPW(2,0))x64", "-C", 8)
     assert (ended.status, ended.err) == (0, "")

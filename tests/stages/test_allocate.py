@@ -259,6 +259,7 @@ VGG = network("vgg16", 32)
 FOUND = VGG.at_depths((5, 4, 2, 1, 1))
 
 
+@pytest.mark.slow
 def test_the_organized_vgg_is_proven_best_at_its_parameters_and_macs() -> None:
     problem = StagesProblem(VGG, Budgets(params=FOUND.params, macs=FOUND.macs))
     answer = best_stages(problem, 2)
@@ -310,6 +311,7 @@ WIDE = StagesProblem(
 )
 
 
+@pytest.mark.slow
 def test_without_time_there_is_no_plan() -> None:
     answer = best_stages(WIDE, time_limit_s=0)
     assert (answer.status, answer.bound, answer.plans) == (Status.UNKNOWN, None, ())

@@ -264,6 +264,7 @@ def frames() -> st.SearchStrategy[StemAndHead]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(frames(), blocks(12), blocks(12), st.integers(3, 9), st.integers(1, 224), st.booleans())
 def test_any_layout_survives_json(

@@ -299,6 +299,7 @@ def test_every_format_has_a_row_per_layout(run: Callable, form: str) -> None:
         assert [row["depths"] for row in rows] == ["5,4,2,1,1", "6,3,2,1,1", "5,3,2,1,1"]
 
 
+@pytest.mark.slow
 def test_nothing_is_wider_than_a_terminal(
     run: Callable, monkeypatch: pytest.MonkeyPatch, table: Callable[..., Path]
 ) -> None:

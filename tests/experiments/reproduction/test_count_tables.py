@@ -205,6 +205,7 @@ def test_which_rows_come_out():
     assert len(verdicts) == len(DECOMPOSED)
 
 
+@pytest.mark.slow
 def test_the_rows_with_groups_are_of_another_network():
     text = count_tables.against_one_network()
     assert "0.86 to 0.90M, 1.20 to 1.28M and 1.20 to 1.36M" in text

@@ -49,6 +49,7 @@ def test_learned_layouts_are_the_six_best(budget, layouts):
     assert list(layouts) == best
 
 
+@pytest.mark.slow
 def test_table_5_and_the_named_energies_match():
     assert layout_tables.learned_table().missed == []
     named = layout_tables.named_energies_table()

@@ -73,6 +73,7 @@ def test_the_quick_preset_learns_the_digits(all_digits: Data) -> None:
     assert 0 < run.step_ms_p20 <= run.step_ms <= run.step_ms_p80
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_run_whatever_is_trained_beside(few: Data) -> None:
     builders = {"a": plain(4, dropout=0.5), "b": plain(8, dropout=0.5)}
     both = without_times(train_check(builders, few, ONCE, (0, 1), threads=1))
@@ -183,6 +184,7 @@ def test_an_interruption_keeps_finished_runs(few: Data) -> None:
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_generators_and_threads_stay_as_they_were(few: Data) -> None:
     torch.manual_seed(5)
     before, threads = torch.get_rng_state(), torch.get_num_threads()

@@ -195,6 +195,7 @@ def test_an_interruption_keeps_finished_runs(
     assert (ended.status, ended.out) == (130, "")
 
 
+@pytest.mark.slow
 def test_a_loss_that_diverges_is_null(run: Callable) -> None:
     layout, style, data = layout_for("small", digits())
     check = Check(data, "small", BLOCK, None, preset("quick"), versions(layout, style), 1)

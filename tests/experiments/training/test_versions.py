@@ -49,6 +49,7 @@ def test_the_small_network_fits_the_images() -> None:
     assert macs_of(models["original"], data.shape) == layout.macs
 
 
+@pytest.mark.slow
 def test_it_fits_other_images_too(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     accept(monkeypatch)
     layout, style, fitted = layout_for("small", cifar10(write_cifar10(tmp_path)))

@@ -104,6 +104,7 @@ def test_every_configuration(kernel, kind, device):
         assert all(map(torch.equal, tensors, copies)), "an input was written to"
 
 
+@pytest.mark.slow
 def test_any_strides(device):
     case = Case(8, 6, 2, "0.5", (2, 3, 4), 1, ("relu", "relu"))
     (x, dw_weight, scale1, shift1, weight, scale2, shift2), grad = case.tensors(device)

@@ -185,6 +185,7 @@ def test_operators_raise_for_an_unknown_implementation():
         ops.rpw(x, weight, bias, 2, "fast")
 
 
+@pytest.mark.slow
 def test_groups_that_do_not_divide_raise_under_a_compiler():
     def call(x, weight):
         return rolling_pointwise_conv2d(x, weight, None, 3, 0)
