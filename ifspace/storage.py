@@ -1,8 +1,10 @@
-"""Atomic writes: a file appears whole or not at all."""
+"""Files: written whole or not at all; tables read with no field lost or out of place."""
 
+import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from errno import EISDIR, ELOOP
 from pathlib import Path
 from stat import S_IMODE
@@ -63,3 +65,35 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """
     with replacing(path, keep=False) as file:
         file.touch()
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRows:
+    """A CSV file: its columns, and each row by column with its line number."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, dict[str, str]], ...]
+
+
+def read_csv(path: Path) -> CsvRows:
+    """Read a CSV file with a header; spaces around names and before fields do not matter.
+
+    Raises: csv.Error for a row with more or fewer fields than the header, as decimal commas make
+        one, and for a column that is there twice; OSError and UnicodeDecodeError as `open` does.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, skipinitialspace=True, strict=True)
+        columns = tuple(name.strip() for name in next(reader, ()))
+        if repeated := sorted({name for name in columns if columns.count(name) > 1}):
+            raise csv.Error(f"column {', '.join(repeated)} twice")
+        rows = []
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(columns):
+                raise csv.Error(
+                    f"line {reader.line_num} has {len(fields)} "
+                    f"field{'s' if len(fields) != 1 else ''}, the header {len(columns)}"
+                )
+            rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
+    return CsvRows(columns, tuple(rows))

@@ -1,6 +1,5 @@
 """What a run leaves in a folder of results: rows, designs with their model, a latency table."""
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from ifspace.nn.block import build
 from ifspace.nn.source import to_source
 from ifspace.reach import field_after
 from ifspace.stages.latency import read_latency
-from ifspace.storage import replacing
+from ifspace.storage import read_csv, replacing
 
 VERSION: Final = 1
 
@@ -224,13 +223,12 @@ def _read_latencies(path: Path) -> tuple[Mapping[str, str], ...]:
     """Return the rows of a file that `LatencyRows.write` wrote."""
     try:
         read_latency(path)
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != HEADER:
-                raise _foreign(path, "other columns")
-            return tuple(reader)
+        table = read_csv(path)
     except SettingError as error:
         raise _foreign(path, str(error)) from None
+    if table.columns != HEADER:
+        raise _foreign(path, "other columns")
+    return tuple(row for _, row in table.rows)
 
 
 def _foreign(path: Path, got: str) -> SettingError:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ifspace.bench.machine import Machine
 from ifspace.errors import SettingError
-from ifspace.storage import replacing
+from ifspace.storage import read_csv, replacing
 
 COLUMNS: Final = (
     "case",
@@ -201,21 +201,16 @@ def _key(row: Mapping[str, object]) -> Key:
 
 def _file_rows(path: Path) -> Iterator[Row]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise _foreign(path, "other columns", ", ".join(COLUMNS))
-            for row in reader:
-                if None in row or None in row.values():
-                    raise _foreign(path, f"line {reader.line_num} is cut", "whole lines")
-                for name in _NUMBERS:
-                    if row[name] != "" and not _is_number(row[name]):
-                        raise _foreign(
-                            path, f"line {reader.line_num}: {name} {row[name]!r}", "numbers"
-                        )
-                yield dict(row)
+        table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _foreign(path, str(error), "a readable CSV file") from None
+        raise _foreign(path, str(error), "a readable CSV file, with whole lines") from None
+    if table.columns != COLUMNS:
+        raise _foreign(path, "other columns", ", ".join(COLUMNS))
+    for line, row in table.rows:
+        for name in _NUMBERS:
+            if row[name] != "" and not _is_number(row[name]):
+                raise _foreign(path, f"line {line}: {name} {row[name]!r}", "numbers")
+        yield dict(row)
 
 
 def _is_number(text: str) -> bool:

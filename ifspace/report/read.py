@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, load
 from ifspace.errors import SettingError
+from ifspace.storage import read_csv
 
 Row = Mapping[str, Any]
 # What the text of a cell means; raises ValueError for a text that means nothing.
@@ -223,24 +224,20 @@ def read_rows(path: Path, source: Source) -> tuple[Row, ...]:
         what the column holds.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [name for name in source.columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise foreign(path, f"no column {', '.join(missing)}", source)
-            return tuple(_read(path, reader.line_num, row, source) for row in reader)
+        table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise foreign(path, reason or type(error).__name__, source) from None
+    if missing := [name for name in source.columns if name not in table.columns]:
+        raise foreign(path, f"no column {', '.join(missing)}", source)
+    return tuple(_read(path, line, row, source) for line, row in table.rows)
 
 
-def _read(path: Path, line: int, row: Mapping[str, str | None], source: Source) -> Row:
+def _read(path: Path, line: int, row: Mapping[str, str], source: Source) -> Row:
     cells = {}
     for name, reader in source.columns.items():
         text = row[name]
         try:
-            if text is None:
-                raise ValueError(name)
             cells[name] = reader(text)
         except ValueError:
             raise foreign(path, f"line {line}: {name} {text!r}", source) from None

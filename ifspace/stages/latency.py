@@ -13,6 +13,7 @@ from typing import Final
 
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.storage import read_csv
 
 COLUMNS: Final = ("block", "C", "F", "side", "stride", "batch", "device", "dtype", "latency_ms")
 CONDITIONS: Final = ("batch", "device", "dtype")
@@ -76,11 +77,7 @@ def read_latency(path: Path) -> LatencyTable:
         number, measures a case twice, or mixes batches, devices or data types.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            names = reader.fieldnames
-            rows = [(reader.line_num, row) for row in reader]
+        table = read_csv(path)
     except FileNotFoundError:
         raise SettingError.because(
             "no latency table there",
@@ -90,7 +87,10 @@ def read_latency(path: Path) -> LatencyTable:
             argument="latency",
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _malformed(path, str(error), "a readable CSV file") from None
+        raise _malformed(
+            path, str(error), "a readable CSV file, its decimals with a point"
+        ) from None
+    names, rows = table.columns, table.rows
     if not names:
         raise _malformed(path, "an empty file", f"a first line with {', '.join(COLUMNS)}")
     if len(names) == 1 and ";" in names[0]:
@@ -111,8 +111,8 @@ def read_latency(path: Path) -> LatencyTable:
     return LatencyTable(cases)
 
 
-def _case(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[Case, Fraction]:
-    text = row["block"] or ""
+def _case(path: Path, line: int, row: Mapping[str, str]) -> tuple[Case, Fraction]:
+    text = row["block"]
     try:
         block = str(Block.parse(text))
     except IfspaceError:
@@ -120,12 +120,12 @@ def _case(path: Path, line: int, row: Mapping[str, str | None]) -> tuple[Case, F
         raise _malformed(path, f"line {line}: block {text!r}", allowed) from None
     numbers = []
     for name in ("C", "F", "side", "stride"):
-        text = (row[name] or "").strip()
+        text = row[name].strip()
         if not (text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text)):
             raise _malformed(path, f"line {line}: {name} {text!r}", "whole numbers from 1")
         numbers.append(int(text))
     c_in, c_out, side, stride = numbers
-    return (block, c_in, c_out, side, stride), _milliseconds(path, line, row["latency_ms"] or "")
+    return (block, c_in, c_out, side, stride), _milliseconds(path, line, row["latency_ms"])
 
 
 def _milliseconds(path: Path, line: int, text: str) -> Fraction:
@@ -138,10 +138,10 @@ def _milliseconds(path: Path, line: int, text: str) -> Fraction:
     return Fraction(-(-exact.numerator * scale // exact.denominator), scale)
 
 
-def _mixed(conditions: Iterable[tuple[str | None, ...]]) -> str:
+def _mixed(conditions: Iterable[tuple[str, ...]]) -> str:
     columns = zip(CONDITIONS, zip(*conditions, strict=True), strict=True)
     return "; ".join(
-        f"{name} {', '.join(sorted({str(value) for value in values}))}"
+        f"{name} {', '.join(sorted(set(values)))}"
         for name, values in columns
         if len(set(values)) > 1
     )

@@ -50,7 +50,7 @@ def test_a_file_without_the_columns_is_an_error_that_names_the_command(tmp_path:
 def test_a_truncated_line_is_an_error(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "energy-bench.csv", ENERGY_ROWS)
     path.write_text(path.read_text().rpartition(",")[0] + "\n")
-    with pytest.raises(SettingError, match="line 2: exact s None"):
+    with pytest.raises(SettingError, match=r"line 2 has \d+ fields, the header \d+"):
         read_rows(path, ENERGY)
 
 

@@ -155,9 +155,19 @@ def test_lines_are_counted_as_an_editor_does(path: Path) -> None:
 
 def test_short_rows_raise(path: Path) -> None:
     path.write_text(f"{HEAD}\nDW+PW,8,16\n", "utf-8")
-    check_error(path, "line 2: side ''")
+    check_error(path, "line 2 has 3 fields, the header 9", "decimals with a point")
     path.write_text(f"{HEAD}\n{ROW.rpartition(',')[0]}\n", "utf-8")
-    check_error(path, "line 2: latency_ms ''")
+    check_error(path, "line 2 has 8 fields, the header 9")
+
+
+def test_decimal_commas_are_an_error_and_no_latency(path: Path) -> None:
+    path.write_text(f"{HEAD}\n{ROW.rpartition(',')[0]},1,25\n", "utf-8")
+    check_error(path, "line 2 has 10 fields, the header 9", "decimals with a point")
+
+
+def test_a_column_that_is_there_twice_is_an_error(path: Path) -> None:
+    path.write_text(f"{HEAD},F\n{ROW},8\n", "utf-8")
+    check_error(path, "column F twice")
 
 
 def test_files_that_are_not_tables_raise(path: Path, tmp_path: Path) -> None:
