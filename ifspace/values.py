@@ -1,7 +1,9 @@
 """Values that callers give: parsed once, checked once, with one error for each mistake.
 
-Whole numbers, ratios, overlaps and amounts such as `5.1M` are read here and nowhere else. Every
-function returns the canonical value or raises an error that names the argument.
+Whole numbers, ratios, overlaps, lists, sizes of images and amounts such as `5.1M` are read here and
+nowhere else. Every function returns the canonical value or raises an error that names the argument;
+those that read the text of an option raise ValueError with the part that is wrong, to which the
+option adds what it allows.
 """
 
 import re
@@ -158,6 +160,20 @@ def parse_ratio(value: object) -> Fraction | None:
     return Fraction(value) if isinstance(value, int | Fraction) else None
 
 
+def ratio_from_zero(text: str) -> Fraction:
+    """Return an exact ratio from 0, written with a digit before its point.
+
+    >>> ratio_from_zero("1/4"), ratio_from_zero("0.5")
+    (Fraction(1, 4), Fraction(1, 2))
+
+    Raises: ValueError with the text.
+    """
+    value = parse_ratio(text)
+    if value is None or not re.match(r"[0-9]", text.strip()):
+        raise ValueError(text)
+    return value
+
+
 def ratio_above_zero(value: Any, name: str) -> Fraction:
     """Return an exact ratio above 0.
 
@@ -239,6 +255,83 @@ def exact_bottleneck(ratio: Any, out_width: int) -> Fraction | None:
             argument="bottleneck",
         )
     return exact
+
+
+def parse_image_size(text: str) -> tuple[int, int, int]:
+    """Return (channels, height, width) of an image from text.
+
+    >>> parse_image_size("3x224x224"), parse_image_size("1×28×32")
+    ((3, 224, 224), (1, 28, 32))
+
+    Raises: SettingError, with "input" as its argument.
+    """
+    ascii_text = text.replace("×", "x").lower() if isinstance(text, str) else ""
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*", ascii_text)
+    if match is None:
+        raise SettingError.because(
+            "image size cannot be read",
+            got=repr(text),
+            allowed="CHANNELSxHEIGHTxWIDTH in pixels",
+            remedy="write it like 3x224x224",
+            argument="input",
+        )
+    channels, height, width = map(int, match.groups())
+    return channels, height, width
+
+
+def text_list(text: str) -> tuple[str, ...]:
+    """Return the values between commas.
+
+    >>> text_list("PW, DW")
+    ('PW', 'DW')
+
+    Raises: ValueError with the text, if one of them is empty.
+    """
+    values = tuple(part.strip() for part in text.split(","))
+    if not all(values):
+        raise ValueError(text)
+    return values
+
+
+def number_list(text: str) -> tuple[int, ...]:
+    """Return the whole numbers between commas.
+
+    >>> number_list("16,64,16")
+    (16, 64, 16)
+
+    Raises: ValueError with the text.
+    """
+    values = text_list(text)
+    if not all(value.isascii() and value.isdigit() and len(value) < 10 for value in values):
+        raise ValueError(text)
+    return tuple(map(int, values))
+
+
+def block_list(text: str) -> tuple[str, ...]:
+    """Return the blocks between commas; those inside parentheses belong to the block.
+
+    >>> block_list("CONV, DW+RPW(8,1/2)")
+    ('CONV', 'DW+RPW(8,1/2)')
+
+    Raises: ValueError with the text, if one of them is empty.
+    """
+    blocks = tuple(part.strip() for part in re.split(r",(?![^()]*\))", text))
+    if not all(blocks):
+        raise ValueError(text)
+    return blocks
+
+
+def decimal(text: str) -> float:
+    """Return a number from 0, written without an exponent.
+
+    >>> decimal("0.5"), decimal("3")
+    (0.5, 3.0)
+
+    Raises: ValueError with the text.
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
+        raise ValueError(text)
+    return float(text)
 
 
 def listed(names: Iterable[str]) -> str:

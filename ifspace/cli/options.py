@@ -1,15 +1,23 @@
 """What the commands share: types of values, options, and where an answer goes."""
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+
+from ifspace.values import (
+    AMOUNTS,
+    amount,
+    block_list,
+    decimal,
+    number_list,
+    ratio_from_zero,
+    text_list,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 # How the answer looks in each format; only the one that is asked for is made.
@@ -81,79 +89,17 @@ class Parsed(click.ParamType[Any]):
             self.fail(f"got {part!r}; allowed: {self.allowed}", param, ctx)
 
 
-def text_list(text: str) -> tuple[str, ...]:
-    """Return the values between commas.
-
-    >>> text_list("PW, DW")
-    ('PW', 'DW')
-    """
-    values = tuple(part.strip() for part in text.split(","))
-    if not all(values):
-        raise ValueError(text)
-    return values
-
-
-def number_list(text: str) -> tuple[int, ...]:
-    """Return the whole numbers between commas.
-
-    >>> number_list("16,64,16")
-    (16, 64, 16)
-    """
-    values = text_list(text)
-    if not all(value.isascii() and value.isdigit() and len(value) < 10 for value in values):
-        raise ValueError(text)
-    return tuple(map(int, values))
-
-
-def block_list(text: str) -> tuple[str, ...]:
-    """Return the blocks between commas; those inside parentheses belong to the block.
-
-    >>> block_list("CONV, DW+RPW(8,1/2)")
-    ('CONV', 'DW+RPW(8,1/2)')
-    """
-    blocks = tuple(part.strip() for part in re.split(r",(?![^()]*\))", text))
-    if not all(blocks):
-        raise ValueError(text)
-    return blocks
-
-
-def _amount(text: str) -> int:
-    from ifspace.values import amount
-
-    return amount(text)
-
-
-def _ratio(text: str) -> Fraction:
-    from ifspace.values import parse_ratio
-
-    value = parse_ratio(text)
-    if value is None or not re.match(r"[0-9]", text.strip()):
-        raise ValueError(text)
-    return value
-
-
-def decimal(text: str) -> float:
-    """Return a number from 0, written without an exponent.
-
-    >>> decimal("0.5"), decimal("3")
-    (0.5, 3.0)
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()):
-        raise ValueError(text)
-    return float(text)
-
-
 INTEGER: Final = WholeNumber()
-AMOUNT: Final = Parsed(_amount, "whole numbers such as 16k, 5.1M, 1344")
+AMOUNT: Final = Parsed(amount, AMOUNTS)
 LIST: Final = Parsed(text_list, "values between commas")
 NUMBERS: Final = Parsed(number_list, "whole numbers such as 64 or 16,64")
 WIDTHS: Final = Parsed(
     lambda text: tuple(dict.fromkeys(number_list(text))), "whole numbers such as 64 or 16,64"
 )
 BLOCKS: Final = Parsed(block_list, "blocks between commas")
-RATIO: Final = Parsed(_ratio, "ratios such as 1/4, 0.5 or 2")
+RATIO: Final = Parsed(ratio_from_zero, "ratios such as 1/4, 0.5 or 2")
 SECONDS: Final = Parsed(decimal, "seconds such as 0.5 or 90")
-MILLISECONDS: Final = Parsed(_ratio, "milliseconds such as 1.5 or 20")
+MILLISECONDS: Final = Parsed(ratio_from_zero, "milliseconds such as 1.5 or 20")
 DECIMAL: Final = Parsed(decimal, "numbers from 0 such as 0.5 or 3")
 FILE: Final = click.Path(path_type=Path)
 

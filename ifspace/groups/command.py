@@ -17,10 +17,10 @@ from ifspace.cli.options import (
     no_plan,
     output_options,
     shared,
-    text_list,
     with_options,
 )
 from ifspace.cli.requirements import check_solver
+from ifspace.values import text_list
 
 if TYPE_CHECKING:
     from ifspace.block import Composition

@@ -42,7 +42,7 @@ from ifspace.stages.layout import (
     MAX_STAGE_WIDTH,
 )
 from ifspace.stages.networks import NETWORKS
-from ifspace.values import whole_number
+from ifspace.values import parse_image_size, whole_number
 
 Maker = Callable[[], Any]
 
@@ -114,24 +114,14 @@ def from_source(
 
 
 def parse_image(text: str) -> ImageSize:
-    """Parse the size of an image, CHANNELSxHEIGHTxWIDTH.
+    """Parse the size of an image, CHANNELSxHEIGHTxWIDTH, and check its limits.
 
-    >>> parse_image("3x224x224"), parse_image("1×28×32")
-    ((3, 224, 224), (1, 28, 32))
+    >>> parse_image("3x224x224")
+    (3, 224, 224)
 
     Raises: SettingError.
     """
-    ascii_text = text.replace("×", "x").lower() if isinstance(text, str) else ""
-    match = re.fullmatch(r"\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*x\s*([0-9]{1,9})\s*", ascii_text)
-    if match is None:
-        raise SettingError.because(
-            "image size cannot be read",
-            got=repr(text),
-            allowed="CHANNELSxHEIGHTxWIDTH in pixels",
-            remedy="write it like 3x224x224",
-            argument="input",
-        )
-    return _image([int(size) for size in match.groups()], "input")
+    return _image(parse_image_size(text), "input")
 
 
 def _image(image: Any, argument: str = "image") -> ImageSize:

@@ -1,6 +1,5 @@
 """`ifspace organize` and `ifspace layout`: their options, and the layout that these describe."""
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +17,14 @@ from ifspace.cli.options import (
     Output,
     Parsed,
     WholeNumber,
-    block_list,
-    decimal,
     no_plan,
-    number_list,
     output_options,
     shared,
-    text_list,
     with_options,
 )
 from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.values import block_list, decimal, number_list, parse_image_size, text_list
 
 if TYPE_CHECKING:
     from ifspace.stages.layout import Layout
@@ -53,11 +49,16 @@ def image(text: str) -> int:
     >>> image("32"), image("3x224x224")
     (32, 224)
     """
-    packed = text.strip().lower().replace("×", "x")
-    match = re.fullmatch(r"([0-9]{1,6})|3x([0-9]{1,6})x\2", packed)
-    if match is None:
+    if text.strip().isdecimal():
+        (side,) = number_list(text)
+        return side
+    try:
+        channels, height, width = parse_image_size(text)
+    except SettingError:
+        raise ValueError(text) from None
+    if channels != 3 or height != width:
         raise ValueError(text)
-    return int(match[1] or match[2])
+    return height
 
 
 def check_save(path: Path, suffixes: Sequence[str] = (".safetensors",)) -> None:

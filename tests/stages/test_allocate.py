@@ -15,7 +15,6 @@ import pytest
 from ifspace import cpsat
 from ifspace.answer import Status
 from ifspace.block import Block, Composition
-from ifspace.cli.options import block_list
 from ifspace.cpsat import Outcome
 from ifspace.errors import SettingError, SolverError
 from ifspace.groups.problem import GroupsProblem
@@ -42,6 +41,7 @@ from ifspace.stages.problem import (
     StagePlan,
     StagesProblem,
 )
+from ifspace.values import block_list
 
 Q = Fraction
 AMOUNTS = ("params", "macs", "layers", "latency_ms")

@@ -15,7 +15,7 @@ import pytest
 import ifspace.stages.allocate as optimizer
 from ifspace.answer import Answer, Status
 from ifspace.block import Composition
-from ifspace.cli.options import MILLISECONDS, block_list
+from ifspace.cli.options import MILLISECONDS
 from ifspace.errors import SettingError
 from ifspace.stages.command import (
     image,
@@ -33,6 +33,7 @@ from ifspace.stages.problem import (
     StagesProblem,
     parse_block,
 )
+from ifspace.values import block_list
 
 VGG = ("layout", "--network", "vgg16", "--params", 5_098_826, "--macs", "370M")
 SMALL = (
