@@ -2,60 +2,35 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import DW_PW, DW_RPW_RPW, GC_PW, SMALL
 
 from ifspace import table as tables
-from ifspace.catalogue import Catalogue, Funnel, load
+from ifspace.catalogue import Design, load
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate import search
+from ifspace.enumerate.command import command
+
+SHORT = ("enumerate", "-C", 16, "--max-len", 3)
 
 
-class FakeSearch:
-    """Stands in for the search: it returns `designs` and records the arguments of the call."""
-
-    def __init__(self) -> None:
-        self.settings: tuple[EnumerationSetting, ...] = ()
-        self.jobs: int | None = None
-        self.funnel = SMALL.funnels[0]
-        self.designs = (GC_PW, DW_PW, DW_RPW_RPW)
-        self.progress: list[tuple[int, int]] = []
-
-    def __call__(
-        self, settings: Sequence[EnumerationSetting], jobs: int | None, progress: Any
-    ) -> Catalogue:
-        self.settings, self.jobs = tuple(settings), jobs
-        for call in self.progress:
-            progress(*call)
-        number = len(self.settings)
-        funnels = tuple(self.stretched(setting.max_len) for setting in settings)
-        return Catalogue(self.settings, funnels, self.designs * number)
-
-    def stretched(self, max_len: int) -> Funnel:
-        more = (0,) * (max_len - len(self.funnel.by_length))
-        return replace(
-            self.funnel,
-            compositions_by_length=self.funnel.compositions_by_length + more,
-            after_patterns_by_length=self.funnel.after_patterns_by_length + more,
-            by_length=self.funnel.by_length + more,
-        )
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSearch:
-    stand_in = FakeSearch()
-    monkeypatch.setattr(search, "enumerate_designs", stand_in)
-    monkeypatch.setattr(search, "estimate_seconds", lambda setting: 0.1)
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search says that it is compiled, wherever the tests run first."""
     monkeypatch.setattr(search, "is_compiled", lambda: True)
-    return stand_in
 
 
-def test_the_real_search_keeps_the_keys_of_the_json(run: Callable) -> None:
+@pytest.fixture(scope="module")
+def designs() -> tuple[Design, ...]:
+    """What `SHORT` finds."""
+    return search.enumerate_designs([EnumerationSetting(channels=16, max_len=3)], jobs=1).designs
+
+
+def test_the_json_keeps_its_contract(run: Callable) -> None:
     ended = run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 1, "--format", "json", "--quiet")
     assert (ended.status, ended.err) == (0, "")
     assert ended.json["arguments"]["channels"] == 8
@@ -68,119 +43,93 @@ def test_the_real_search_keeps_the_keys_of_the_json(run: Callable) -> None:
     assert by_name["GC+PW"]["same_as"] == "DW+PW"
 
 
-def test_all_options_reach_the_search(run: Callable, fake: FakeSearch) -> None:
-    run(
-        "enumerate",
-        "--max-len",
-        3,
-        "--kinds",
-        "gc,PW,SH",
-        "--channels",
-        "16,32,16",
-        "--out-channels",
-        32,
-        "--kernel",
-        5,
-        "--overlaps",
-        "0.5,0",
-        "--repeats",
-        2,
-        "--bottleneck",
-        "1/4",
-        "--rule",
-        "early-stop",
-        "--permutation",
-        "free",
-        "--patterns",
-        "keep",
-        "--compact",
-        "subset",
-        "--stride",
-        2,
-        "--dims",
-        1,
-        "--objective",
-        "macs",
-        "--jobs",
-        3,
+def test_all_options_reach_the_search(run: Callable, tmp_path: Path) -> None:
+    options = (
+        "--max-len 3 --kinds gc,PW,SH --channels 16,32,16 --out-channels 32 --kernel 5 "
+        "--overlaps 0.5,0 --repeats 2 --bottleneck 1/4 --rule early-stop --permutation free "
+        "--patterns keep --compact subset --stride 2 --dims 1 --objective macs --jobs 1"
     )
+    path = tmp_path / "a.parquet"
+    ended = run("enumerate", *options.split(), "--out", path, "--format", "json")
     one = EnumerationSetting(
-        16,
-        32,
-        ("PW", "GC", "SH"),
-        3,
-        5,
-        ("0", "1/2"),
-        2,
-        "1/4",
-        "early-stop",
-        "free",
-        "keep",
-        "subset",
-        2,
-        1,
-        "macs",
+        channels=16,
+        out_channels=32,
+        kinds=("PW", "GC", "SH"),
+        max_len=3,
+        kernel=5,
+        overlaps=("0", "1/2"),
+        repeats=2,
+        bottleneck="1/4",
+        rule="early-stop",
+        permutation="free",
+        patterns="keep",
+        compact="subset",
+        stride=2,
+        dims=1,
+        objective="macs",
     )
-    assert fake.settings == (one, replace(one, channels=32))
-    assert fake.jobs == 3
+    settings = (one, replace(one, channels=32))
+    assert load(path) == search.enumerate_designs(settings, jobs=1)
+    reached = [record["arguments"] for record in ended.json["settings"]]
+    assert reached == [setting.arguments() for setting in settings]
 
 
-def test_the_defaults_are_those_of_a_setting(run: Callable, fake: FakeSearch) -> None:
-    run("enumerate")
-    assert fake.settings == (EnumerationSetting(),)
-    assert fake.jobs is None
+def test_the_defaults_are_those_of_a_setting(run: Callable) -> None:
+    ended = run("enumerate", "--max-len", 1, "--format", "json")
+    assert ended.json["arguments"] == EnumerationSetting(max_len=1).arguments()
+    (max_len,) = (option for option in command.params if option.name == "max_len")
+    assert max_len.default == EnumerationSetting().max_len
 
 
 def test_the_text_is_the_funnel_the_best_and_the_trade_offs(
-    run: Callable, fake: FakeSearch, snapshot: object
+    run: Callable, snapshot: object
 ) -> None:
-    ended = run("enumerate", "-C", 16, "--max-len", 3)
+    ended = run(*SHORT)
     assert (ended.status, ended.err) == (0, "")
     assert ended.out == snapshot
 
 
-def test_the_funnel_has_the_counts(run: Callable, fake: FakeSearch) -> None:
-    lines = [line.split() for line in run("enumerate", "-C", 16, "--max-len", 3).out.splitlines()]
+def test_the_funnel_has_the_counts(run: Callable) -> None:
+    lines = [line.split() for line in run(*SHORT).out.splitlines()]
     assert ["compositions", "6", "36", "216", "258"] in lines
     assert ["after", "repeated", "patterns", "6", "30", "210", "246"] in lines
-    assert ["survivors", "0", "2", "1", "3"] in lines
+    assert ["survivors", "0", "5", "17", "22"] in lines
 
 
 def test_the_best_by_the_objective_come_first_up_to_the_limit(
-    run: Callable, fake: FakeSearch, snapshot: object
+    run: Callable, snapshot: object
 ) -> None:
-    arguments = ("enumerate", "-C", 16, "--max-len", 3, "--objective", "activations")
+    arguments = (*SHORT, "--objective", "activations")
     assert run(*arguments, "--limit", 1).out == snapshot
     assert "params" not in run(*arguments, "--limit", 0).out
 
 
-def test_several_widths_have_a_funnel_each(
-    run: Callable, fake: FakeSearch, snapshot: object
-) -> None:
+def test_several_widths_have_a_funnel_each(run: Callable, snapshot: object) -> None:
     ended = run("enumerate", "-C", "16,32", "-F", 64, "--max-len", 3, "--limit", 0)
     assert ended.out == snapshot
 
 
-def test_no_survivor_is_an_answer(run: Callable, fake: FakeSearch, snapshot: object) -> None:
-    fake.funnel, fake.designs = Funnel(6, 6, 0, (6,), (6,), (0,)), ()
+def test_no_survivor_is_an_answer(run: Callable, snapshot: object) -> None:
     ended = run("enumerate", "--max-len", 1)
     assert ended.status == 0
     assert ended.out == snapshot
 
 
-def test_the_catalogue_is_kept(run: Callable, fake: FakeSearch, tmp_path: Any) -> None:
+def test_the_catalogue_is_kept(run: Callable, designs: tuple[Design, ...], tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    ended = run("enumerate", "-C", 16, "--max-len", 3, "--out", path)
+    ended = run(*SHORT, "--out", path)
     assert "survivors" in ended.out
-    assert load(path).designs == fake.designs
-    assert run("enumerate", "--out", tmp_path / "a.json", "--quiet").out == ""
-    assert len(json.loads((tmp_path / "a.json").read_text())["designs"]) == 3
+    assert load(path).designs == designs
+    assert run(*SHORT, "--out", tmp_path / "a.json", "--quiet").out == ""
+    assert len(json.loads((tmp_path / "a.json").read_text())["designs"]) == len(designs)
 
 
 @pytest.mark.parametrize("form", ["csv", "markdown"])
-def test_other_formats_hold_every_design(run: Callable, fake: FakeSearch, form: str) -> None:
-    text = run("enumerate", "--format", form, "--limit", 1).out
-    assert all(str(design.block) in text for design in fake.designs)
+def test_other_formats_hold_every_design(
+    run: Callable, designs: tuple[Design, ...], form: str
+) -> None:
+    text = run(*SHORT, "--format", form, "--limit", 1).out
+    assert all(str(design.block) in text for design in designs)
 
 
 @pytest.mark.parametrize(
@@ -214,15 +163,14 @@ def test_other_formats_hold_every_design(run: Callable, fake: FakeSearch, form: 
 )
 def test_wrong_input_is_one_line_and_no_search(
     run: Callable,
-    fake: FakeSearch,
     arguments: list[object],
     words: list[str],
     tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(search, "enumerate_designs", lambda *_, **__: pytest.fail("a search"))
     monkeypatch.chdir(tmp_path)
     run("enumerate", *arguments).fails_with(*words)
-    assert fake.settings == ()
     assert os.listdir(tmp_path) == []
 
 
@@ -230,48 +178,40 @@ def test_too_few_jobs_are_an_error(run: Callable) -> None:
     run("enumerate", "-C", 8, "--max-len", 2, "--jobs", 0, "--quiet").fails_with("too few --jobs")
 
 
-def test_a_prime_width_is_noted_beside_the_data(run: Callable, fake: FakeSearch) -> None:
-    ended = run("enumerate", "-C", 13, "--format", "json")
-    assert ended.err.startswith("ifspace: 13 is prime: GC, GPW, RPW and SH have no legal group")
-    assert ended.err.count("\n") == 1
+def test_a_prime_width_is_noted_beside_the_data(run: Callable, snapshot: object) -> None:
+    prime = ("enumerate", "-C", 13, "--max-len", 2)
+    ended = run(*prime, "--format", "json")
+    assert ended.err == snapshot
     assert ended.json["arguments"]["channels"] == 13
-    assert run("enumerate", "-C", 13, "--quiet").err == ""
+    assert run(*prime, "--quiet").err == ""
 
 
+@pytest.mark.parametrize("seconds", [300, 4e6, 4e7, 1e300, float("inf"), float("nan")])
 def test_long_work_is_announced(
-    run: Callable, fake: FakeSearch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search, "estimate_seconds", lambda setting: 300)
-    assert "this will take about 5 min" in run("enumerate", "-C", 16).err
-    assert "about 10 min" in run("enumerate", "-C", "16,32").err
-    monkeypatch.setattr(search, "estimate_seconds", lambda setting: 4e6)
-    assert "about 46 days" in run("enumerate").err
-
-
-@pytest.mark.parametrize("seconds", [4e7, 1e300, float("inf"), float("nan")])
-def test_estimates_longer_than_a_year_have_no_number(
-    run: Callable, fake: FakeSearch, monkeypatch: pytest.MonkeyPatch, seconds: float
+    run: Callable, monkeypatch: pytest.MonkeyPatch, seconds: float, snapshot: object
 ) -> None:
     monkeypatch.setattr(search, "estimate_seconds", lambda setting: seconds)
-    assert run("enumerate").err == "ifspace: this will take more than a year on one core\n"
+    assert run("enumerate", "--max-len", 1, "-C", 16).err == snapshot
+    assert run("enumerate", "--max-len", 1, "-C", "16,32").err == snapshot
 
 
 def test_the_first_run_says_that_it_compiles(
-    run: Callable, fake: FakeSearch, monkeypatch: pytest.MonkeyPatch
+    run: Callable, monkeypatch: pytest.MonkeyPatch, snapshot: object
 ) -> None:
+    assert run("enumerate", "--max-len", 1).err == ""
     monkeypatch.setattr(search, "is_compiled", lambda: False)
-    assert run("enumerate").err == "ifspace: compiling the search, once, about 15 seconds\n"
-    assert run("enumerate", "--quiet").err == ""
-    monkeypatch.setattr(search, "is_compiled", lambda: True)
-    assert run("enumerate").err == ""
+    assert run("enumerate", "--max-len", 1).err == snapshot
+    assert run("enumerate", "--max-len", 1, "--quiet").err == ""
 
 
 def test_lengths_get_a_row_each_where_the_line_is_too_wide(
-    run: Callable, fake: FakeSearch, monkeypatch: pytest.MonkeyPatch, snapshot: object
+    run: Callable, monkeypatch: pytest.MonkeyPatch, snapshot: object
 ) -> None:
     monkeypatch.setattr(tables, "terminal_width", lambda: 60)
-    assert "length                   1   2    3  all\n" in run("enumerate", "--max-len", 3).out
-    text = run("enumerate", "--max-len", 12, "--limit", 1).out
+    arguments = ("enumerate", "-C", 8, "--kinds", "PW,DW", "--limit", 1, "--max-len")
+    (_, _, lengths, *_) = run(*arguments, 3).out.splitlines()
+    assert lengths.split() == ["length", "1", "2", "3", "all"]
+    text = run(*arguments, 10).out
     assert text == snapshot
     assert max(map(len, text.splitlines())) <= 60
 
@@ -279,11 +219,6 @@ def test_lengths_get_a_row_each_where_the_line_is_too_wide(
 def test_the_help_says_where_json_has_every_setting(run: Callable) -> None:
     text = " ".join(run("enumerate", "--help").out.split())
     assert "`settings` holds them for every one" in text
-
-
-def test_without_a_terminal_there_is_no_progress(run: Callable, fake: FakeSearch) -> None:
-    fake.progress = [(0, 10), (5, 10), (10, 10)]
-    assert run("enumerate").err == ""
 
 
 def test_an_interrupt_keeps_an_older_catalogue(
