@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Final, Literal, cast, get_args
 
 from ifspace.answer import Status
-from ifspace.bench.case import BASELINE, CATALOGUE, BlockCandidate, BlockKey
+from ifspace.bench.case import BlockCandidate, BlockKey
 from ifspace.block import Block, Composition, SizedBlock
 from ifspace.catalogue.choose import ranked, trade_offs
 from ifspace.catalogue.design import Catalogue, Design, mark_dominated
@@ -20,6 +20,7 @@ from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
+from ifspace.measurements import BASELINE, CATALOGUE
 from ifspace.values import MAX_WIDTH, whole_number
 
 PARETO: Final = "pareto"

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ifspace.bench.machine import DTYPES, Work, passes, rounding
-from ifspace.bench.rows import BOTH_WAYS, FORWARD, LAYOUTS, MODES
 from ifspace.block import SizedBlock, SizedLayer
 from ifspace.kernels.windows import Windows, windows_of
 from ifspace.kinds import rolling_pointwise_kind
+from ifspace.measurements import BOTH_WAYS, CALIBRATION, CATALOGUE, FORWARD, LAYOUTS, MODES
 from ifspace.nn.block import BlockModule, build
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 Tensors = tuple[Tensor, ...]
 CandidateT = TypeVar("CandidateT")
 MEMORY_FORMATS: Final = {LAYOUTS[0]: torch.channels_last, LAYOUTS[1]: torch.contiguous_format}
-
-CATALOGUE: Final = "catalogue"
-BASELINE: Final = "baseline"
-CALIBRATION: Final = "calibration: "
 
 # The layers whose kernels are timed, as the file of their times names them; no kinds of `KINDS`.
 RPW: Final = "RPW"

@@ -262,9 +262,9 @@ def _settings(catalogue: "Catalogue", options: dict[str, Any]) -> "BenchSettings
     from ifspace.bench.blocks import BlockShape, catalogue_shape, find_baselines, parse_shape
     from ifspace.bench.case import Conditions
     from ifspace.bench.machine import check_choice, find_device
-    from ifspace.bench.rows import MODES
     from ifspace.bench.session import BenchSettings
     from ifspace.errors import SettingError
+    from ifspace.measurements import MODES
     from ifspace.parallel import workers
 
     device = find_device(options["device"])

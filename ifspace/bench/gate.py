@@ -32,13 +32,13 @@ from ifspace.bench.case import (
     Tensors,
 )
 from ifspace.bench.machine import rounding, set_precision
-from ifspace.bench.rows import BOTH_WAYS, FORWARD
 from ifspace.bench.run import summary
 from ifspace.block import SizedLayer
 from ifspace.errors import IfspaceError
 from ifspace.kernels.fused import reference as fused_reference
 from ifspace.kernels.fused.reference import FusedSpec
 from ifspace.kernels.rpw import reference as rpw_reference
+from ifspace.measurements import BOTH_WAYS, FORWARD
 from ifspace.nn.block import PLAIN, BlockModule
 from ifspace.reach import channel_reach, field_after
 

@@ -56,27 +56,14 @@ from ifspace.bench.machine import (
 )
 from ifspace.bench.page import ON_CPU, ON_CUDA, judge, page
 from ifspace.bench.record import list_in_readme
-from ifspace.bench.rows import (
-    FORWARD,
-    LAYOUTS,
-    LEAST_RATIO,
-    MODES,
-    NOT_RUN,
-    OF_BOUND,
-    RATIO,
-    Row,
-    percentiles,
-    start_row,
-    time_rows,
-    with_numbers,
-    write_rows,
-)
+from ifspace.bench.rows import Row, percentiles, start_row, time_rows, with_numbers, write_rows
 from ifspace.bench.run import MAX_CAPTURED, time_trials
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.kernels.fused import fused_dw_rpw
 from ifspace.kernels.rpw import rolling_pointwise_conv2d
 from ifspace.kernels.tensors import is_channels_last
 from ifspace.kernels.windows import Windows, dense_weight
+from ifspace.measurements import FORWARD, LAYOUTS, LEAST_RATIO, MODES, NOT_RUN, OF_BOUND, RATIO
 
 COMMAND: Final = "python -m ifspace.bench.kernels"
 LAYER_KINDS: Final = (RPW, FUSED)

@@ -21,9 +21,9 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 from ifspace.bench.case import BlockCandidate, Conditions, is_rolling, windows_of_layer
-from ifspace.bench.rows import LAYOUTS
 from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import band_of, plan_for
+from ifspace.measurements import LAYOUTS
 from ifspace.nn.block import block_style
 from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
 from ifspace.stages.latency import DECIMALS

@@ -11,7 +11,9 @@ from tabulate import tabulate
 
 from ifspace.bench.case import BASELINE_LAYER, COMPILED_PREFIX, FUSED, OURS, RPW
 from ifspace.bench.clock import SHORT_S, Limits
-from ifspace.bench.rows import (
+from ifspace.bench.rows import Row
+from ifspace.bench.run import MAX_CAPTURED
+from ifspace.measurements import (
     BOTH_WAYS,
     FORWARD,
     LEAST_RATIO,
@@ -20,9 +22,7 @@ from ifspace.bench.rows import (
     RATIO,
     ROUNDS,
     TIME,
-    Row,
 )
-from ifspace.bench.run import MAX_CAPTURED
 
 NO_NUMBER: Final = "–"
 MAX_LISTED: Final = 4

@@ -13,50 +13,8 @@ import numpy as np
 
 from ifspace.bench.machine import Machine
 from ifspace.errors import SettingError
+from ifspace.measurements import COLUMNS, COMPILED, FAILED, LEAST, NOT_RUN, ROUNDS, TIME
 from ifspace.storage import read_csv, replacing
-
-COLUMNS: Final = (
-    "case",
-    "candidate",
-    "provider",
-    "mode",
-    "dtype",
-    "layout",
-    "N",
-    "C",
-    "F",
-    "H",
-    "W",
-    "metric",
-    "unit",
-    "median",
-    "p20",
-    "p80",
-    "bound",
-    "device",
-    "torch",
-    "triton",
-    "date",
-)
-FORWARD: Final = "forward"
-BOTH_WAYS: Final = "forward+backward"
-MODES: Final = (FORWARD, BOTH_WAYS)
-LAYOUTS: Final = ("channels_last", "nchw")
-
-# Metrics.
-TIME: Final = "time"
-LEAST: Final = "least time"
-ROUNDS: Final = "rounds"
-OF_BOUND: Final = "share of bound"
-RATIO: Final = "ratio"
-LEAST_RATIO: Final = "ratio of least times"
-PEAK: Final = "peak memory"
-PREDICTED: Final = "predicted time"
-# Starts of metrics that say why there are no times: not run, or failed the gate.
-NOT_RUN: Final = "not run: "
-FAILED: Final = "red: "
-# End of the metrics of a block that torch.compile compiled.
-COMPILED: Final = " +compile"
 
 # What tells one measurement from another beside its metric.
 _SUBJECT: Final = ("case", "candidate", "mode", "dtype", "layout", "N", "C", "F", "H", "W")

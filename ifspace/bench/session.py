@@ -46,7 +46,11 @@ from ifspace.bench.machine import (
     set_precision,
 )
 from ifspace.bench.memory import peak_bytes
-from ifspace.bench.rows import (
+from ifspace.bench.rows import Measurements, Row, start_row, time_rows, with_numbers
+from ifspace.bench.run import NotRunError, OnSeconds, rounds, time_trials
+from ifspace.catalogue.design import Catalogue
+from ifspace.errors import IfspaceError, SettingError
+from ifspace.measurements import (
     BOTH_WAYS,
     COMPILED,
     FAILED,
@@ -58,15 +62,7 @@ from ifspace.bench.rows import (
     PREDICTED,
     ROUNDS,
     TIME,
-    Measurements,
-    Row,
-    start_row,
-    time_rows,
-    with_numbers,
 )
-from ifspace.bench.run import NotRunError, OnSeconds, rounds, time_trials
-from ifspace.catalogue.design import Catalogue
-from ifspace.errors import IfspaceError, SettingError
 
 # Rounds of a calibration, fewer where they would take longer than this.
 CALIBRATION_ROUNDS: Final = 30

@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ifspace.bench.case import BASELINE, CATALOGUE, BlockCandidate
+from ifspace.bench.case import BlockCandidate
 from ifspace.bench.latency import ERROR_GOAL, MODEL, RANK_GOAL, Errors
 from ifspace.bench.results import ResultFiles
-from ifspace.bench.rows import (
+from ifspace.bench.rows import Row
+from ifspace.bench.session import BlockBench
+from ifspace.cli.options import Forms
+from ifspace.kinds import reference_kind
+from ifspace.measurements import (
+    BASELINE,
+    CATALOGUE,
     COLUMNS,
     COMPILED,
     FORWARD,
@@ -15,11 +21,7 @@ from ifspace.bench.rows import (
     PEAK,
     PREDICTED,
     TIME,
-    Row,
 )
-from ifspace.bench.session import BlockBench
-from ifspace.cli.options import Forms
-from ifspace.kinds import reference_kind
 from ifspace.serialize import json_text
 from ifspace.table import Table, facts
 

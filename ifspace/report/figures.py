@@ -19,13 +19,10 @@ from matplotlib.ticker import MaxNLocator
 from ifspace.catalogue import Design, Funnel, ranked
 from ifspace.catalogue.choose import trade_offs
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.measurements import FORWARD, LEAST, PREDICTED, TIME
 from ifspace.report.drawing import draw
 from ifspace.report.measured import (
-    FORWARD,
-    LEAST,
     PARAMS,
-    PREDICTED,
-    TIME,
     Condition,
     Rows,
     baseline_name,

@@ -6,22 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ifspace.block import SizedBlock
+from ifspace.measurements import BASELINE, CALIBRATION, LEAST, TIME
 from ifspace.report.read import Row
 
-TIME: Final = "time"
-LEAST: Final = "least time"
-PREDICTED: Final = "predicted time"
-RATIO: Final = "ratio"
-SHARE: Final = "share of bound"
-MEMORY: Final = "peak memory"
 PARAMS: Final = "params"
-BASELINE: Final = "baseline"
-# How cases begin that were measured for the latency model alone.
-CALIBRATION: Final = "calibration"
 # What a case says that goes without saying, or that its tensors say.
 _USUAL: Final = re.compile(r"stride 1|plain style|side \d+|.* channels")
-FORWARD: Final = "forward"
-BACKWARD: Final = "forward+backward"
 
 
 @dataclass(frozen=True, slots=True)

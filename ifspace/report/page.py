@@ -21,10 +21,10 @@ from ifspace.catalogue.dataset import version
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import alphabet
+from ifspace.measurements import TIME
 from ifspace.reach import field_after
 from ifspace.report.measured import (
     PARAMS,
-    TIME,
     Condition,
     Rows,
     baseline_name,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, load
 from ifspace.errors import SettingError
+from ifspace.measurements import CELLS
 from ifspace.storage import read_csv
 
 Row = Mapping[str, Any]
@@ -182,29 +183,8 @@ VERDICTS: Final = Source(
     {"table": str, "rows": whole, "match": whole},
 )
 # The tidy rows of every benchmark: one number a row, one device a file.
-MEASURED: Final[Mapping[str, Reader]] = {
-    "case": str,
-    "candidate": str,
-    "provider": str,
-    "mode": str,
-    "dtype": str,
-    "layout": str,
-    "N": maybe(whole),
-    "C": maybe(whole),
-    "F": maybe(whole),
-    "H": maybe(whole),
-    "W": maybe(whole),
-    "metric": str,
-    "unit": str,
-    "median": maybe(number),
-    "p20": maybe(number),
-    "p80": maybe(number),
-    "bound": maybe(number),
-    "device": str,
-    "torch": str,
-    "triton": str,
-    "date": str,
-}
+_READERS: Final[Mapping[type[Any], Reader]] = {str: str, int: maybe(whole), float: maybe(number)}
+MEASURED: Final = {name: _READERS[kind] for name, kind in CELLS.items()}
 BLOCKS: Final = Source(
     "bench/blocks-*.csv", "ifspace bench --results FOLDER", MEASURED, device=True
 )

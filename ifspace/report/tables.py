@@ -9,14 +9,9 @@ from typing import Any, Final
 from ifspace.catalogue import Catalogue, Design, ranked
 from ifspace.catalogue.dataset import notes
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.measurements import BOTH_WAYS, FORWARD, PEAK, PREDICTED, RATIO, TIME
 from ifspace.report.measured import (
-    BACKWARD,
-    FORWARD,
-    MEMORY,
     PARAMS,
-    PREDICTED,
-    RATIO,
-    TIME,
     Condition,
     Rows,
     baseline_name,
@@ -296,7 +291,7 @@ def block_tables(results: Results) -> Iterator[Table]:
         cases = by_condition(bench.rows)
         for condition, rows in cases.items():
             if condition.mode == FORWARD and any(timed(rows)):
-                both = cases.get(replace(condition, mode=BACKWARD), {})
+                both = cases.get(replace(condition, mode=BOTH_WAYS), {})
                 yield _times(bench.device, condition, rows, both)
         if bench.predictions:
             yield _predictions(bench)
@@ -340,7 +335,7 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
                 _spread(rows[name].get(TIME)),
                 "" if least is None else number_text(least),
                 _maybe(rows, name, PREDICTED),
-                _maybe(rows, name, MEMORY),
+                _maybe(rows, name, PEAK),
                 baseline_name(rows, name),
             ]
         )

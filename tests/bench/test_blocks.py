@@ -23,12 +23,13 @@ from ifspace.bench.blocks import (
     reshaped,
     select,
 )
-from ifspace.bench.rows import COLUMNS, start_row
+from ifspace.bench.rows import start_row
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.design import PUBLISHED
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import BlockError, SettingError
+from ifspace.measurements import COLUMNS
 from ifspace.reach import channel_field
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from samples import DW_PW, SMALL
 
-from ifspace.bench.rows import COLUMNS
 from ifspace.bench.session import BlockBench
 from ifspace.catalogue import save
+from ifspace.measurements import COLUMNS
 from ifspace.stages.latency import read_latency
 
 BASELINES = ("--baselines", "conv,shufflenet")

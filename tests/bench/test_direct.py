@@ -6,8 +6,8 @@ import torch
 from ifspace.bench.case import LayerCase
 from ifspace.bench.direct import direct
 from ifspace.bench.gate import layer_inputs
-from ifspace.bench.rows import LAYOUTS
 from ifspace.kernels.rpw import reference
+from ifspace.measurements import LAYOUTS
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

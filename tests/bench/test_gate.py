@@ -30,10 +30,10 @@ from ifspace.bench.gate import (
     relative_error,
 )
 from ifspace.bench.kernels import dense_with_zeros, list_candidates
-from ifspace.bench.rows import BOTH_WAYS, LAYOUTS
 from ifspace.block import Block
 from ifspace.kernels.rpw import cpu
 from ifspace.kernels.windows import dense_weight
+from ifspace.measurements import BOTH_WAYS, LAYOUTS
 from ifspace.nn import FOG, MOBILENET, build
 from ifspace.nn.block import BlockModule
 

@@ -38,17 +38,10 @@ from ifspace.bench.kernels import (
     rate_rows,
 )
 from ifspace.bench.machine import Machine, Rates
-from ifspace.bench.rows import (
-    BOTH_WAYS,
-    COLUMNS,
-    FORWARD,
-    LAYOUTS,
-    MODES,
-    Row,
-    percentiles,
-)
+from ifspace.bench.rows import Row, percentiles
 from ifspace.errors import SettingError
 from ifspace.kernels.tensors import is_channels_last
+from ifspace.measurements import BOTH_WAYS, COLUMNS, FORWARD, LAYOUTS, MODES
 
 
 def test_every_case_is_listed_once() -> None:

@@ -18,8 +18,8 @@ from ifspace.bench.machine import (
     rounding,
     set_precision,
 )
-from ifspace.bench.rows import BOTH_WAYS
 from ifspace.errors import SettingError
+from ifspace.measurements import BOTH_WAYS
 
 
 def test_a_missing_device_raises() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ifspace.bench import memory
 from ifspace.bench.case import run_block
 from ifspace.bench.memory import peak_bytes
-from ifspace.bench.rows import BOTH_WAYS, FORWARD
+from ifspace.measurements import BOTH_WAYS, FORWARD
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 

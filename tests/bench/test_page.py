@@ -9,7 +9,8 @@ from ifspace.bench.clock import Limits
 from ifspace.bench.kernels import case_rows, list_candidates, of_kind, rate_rows
 from ifspace.bench.machine import Machine, Rates
 from ifspace.bench.page import ON_CPU, ON_CUDA, Target, TargetResult, judge, page
-from ifspace.bench.rows import COLUMNS, Row
+from ifspace.bench.rows import Row
+from ifspace.measurements import COLUMNS
 
 
 def row(candidate: str, metric: str, value: float | str, **other: Any) -> Row:

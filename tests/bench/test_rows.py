@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from ifspace.bench.case import BlockCandidate, Trial
 from ifspace.bench.machine import Machine, Rates, bound_s
-from ifspace.bench.rows import (
+from ifspace.bench.rows import Measurements, percentiles, start_row, with_numbers
+from ifspace.bench.session import trial_rows
+from ifspace.errors import OutputError, SettingError
+from ifspace.measurements import (
     BOTH_WAYS,
     COLUMNS,
     COMPILED,
@@ -20,13 +23,7 @@ from ifspace.bench.rows import (
     NOT_RUN,
     ROUNDS,
     TIME,
-    Measurements,
-    percentiles,
-    start_row,
-    with_numbers,
 )
-from ifspace.bench.session import trial_rows
-from ifspace.errors import OutputError, SettingError
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 

@@ -8,9 +8,9 @@ import torch
 
 from ifspace.bench import session
 from ifspace.bench.case import BlockInputs, Trial, block_call
-from ifspace.bench.rows import BOTH_WAYS, FORWARD
 from ifspace.bench.run import NotRunError, rounds, time_trials
 from ifspace.bench.session import time_blocks
+from ifspace.measurements import BOTH_WAYS, FORWARD
 
 CPU = torch.device("cpu")
 

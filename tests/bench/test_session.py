@@ -11,13 +11,14 @@ from samples import DW_PW, GC_PW, SMALL
 from ifspace.bench import session
 from ifspace.bench.blocks import BlockShape, select
 from ifspace.bench.machine import Machine
-from ifspace.bench.rows import COLUMNS, FORWARD, TIME, Measurements, with_numbers
+from ifspace.bench.rows import Measurements, with_numbers
 from ifspace.bench.session import BenchSettings, BlockBench, ProgressEstimate, front
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
+from ifspace.measurements import COLUMNS, FORWARD, TIME
 from ifspace.reach import channel_field
 
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")

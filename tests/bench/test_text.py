@@ -10,20 +10,10 @@ from ifspace.bench.blocks import BlockShape, Calibration, baselines_at, find_bas
 from ifspace.bench.case import BlockCandidate
 from ifspace.bench.latency import ALONE, MODEL, Errors, FittedModel, LatencyModel, features
 from ifspace.bench.results import ResultFiles
-from ifspace.bench.rows import (
-    BOTH_WAYS,
-    COMPILED,
-    FAILED,
-    FORWARD,
-    NOT_RUN,
-    PEAK,
-    PREDICTED,
-    Measurements,
-    time_rows,
-    with_numbers,
-)
+from ifspace.bench.rows import Measurements, time_rows, with_numbers
 from ifspace.bench.session import BenchSettings, BlockBench
 from ifspace.bench.text import forms, notes
+from ifspace.measurements import BOTH_WAYS, COMPILED, FAILED, FORWARD, NOT_RUN, PEAK, PREDICTED
 
 FILES = ResultFiles(Path("results"), "cpu-test", "fp32", 2)
 SHAPE = BlockShape(16, 16, 4, 2)

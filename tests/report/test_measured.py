@@ -2,8 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from ifspace.bench import case, rows
-from ifspace.report import measured
 from ifspace.report.measured import (
     Condition,
     baseline_name,
@@ -12,7 +10,7 @@ from ifspace.report.measured import (
     median_of,
     timed,
 )
-from ifspace.report.read import MEASURED, Results
+from ifspace.report.read import Results
 
 CASE = "8 to 16 channels, side 4, stride 2, fog style, 2 threads"
 PLAIN = Condition(CASE, (1, 8, 16, 4, 4), "fp32", "nchw", "forward")
@@ -54,13 +52,3 @@ def test_baselines_and_times(results: Results) -> None:
     times = dict(timed(forward))
     assert list(times.values()) == sorted(times.values())
     assert list(times)[-1] == "CONV"
-
-
-def test_the_words_of_the_rows_are_those_that_the_benchmarks_write() -> None:
-    assert (measured.TIME, measured.LEAST, measured.SHARE) == (rows.TIME, rows.LEAST, rows.OF_BOUND)
-    assert (measured.FORWARD, measured.BACKWARD) == (rows.FORWARD, rows.BOTH_WAYS)
-    assert (measured.PREDICTED, measured.MEMORY) == (rows.PREDICTED, rows.PEAK)
-    assert measured.BASELINE == case.BASELINE
-    assert case.CALIBRATION.startswith(measured.CALIBRATION)
-    assert measured.RATIO == rows.RATIO
-    assert tuple(MEASURED) == rows.COLUMNS
