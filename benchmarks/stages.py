@@ -147,9 +147,9 @@ def _parts(
         return []
     first_cost = (
         ends.block_params(first, True),
-        ends.block_macs(first, stage.side, stage.stride, True),
+        ends.block_macs(first, stage.side_out, stage.stride, True),
     )
-    repeated_cost = (ends.block_params(repeated), ends.block_macs(repeated, stage.side))
+    repeated_cost = (ends.block_params(repeated), ends.block_macs(repeated, stage.side_out))
     sized = replace(stage, first=first, repeated=repeated)
     parts: list[Part] = []
     for depth in range(stage.min_depth, problem.max_depth + 1):

@@ -14,10 +14,10 @@ wraps around joins channels that are not neighbours below. Decisions are made by
 `ifspace.reach`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import exp
-from typing import Any
+from typing import Any, Final
 
 import sympy
 
@@ -26,6 +26,10 @@ from ifspace.errors import SettingError
 from ifspace.kinds import C, C_in, C_out, ConvKind, U, g, m, w
 
 SymbolicLayer = tuple[ConvKind, dict[Any, Any]]
+# Where the spatial field of a stage stops growing: at which multiple of the side of its input; None
+# for nowhere. [IF] eq. 2 has the input; the gains in [3DRF] Tables 3 to 5 are those at twice its
+# side, to the last digit, and those without a cap to 0.006.
+CAPS: Final[Mapping[str, int | None]] = {"input": 1, "twice": 2, "none": None}
 
 
 def coverage(chain: Chain, m: int = 1) -> int:
@@ -171,6 +175,16 @@ def spatial_field(kernels: Sequence[int], w0: int | None = None) -> int:
     """
     side = 1 + sum(kernel - 1 for kernel in kernels)
     return side if w0 is None else min(side, w0)
+
+
+def field_limit(side: int, cap: str = "input") -> int | None:
+    """Return how many pixels the spatial field of a stage may have, None for any number.
+
+    >>> [field_limit(8, cap) for cap in CAPS]
+    [8, 16, None]
+    """
+    multiple = CAPS[cap]
+    return None if multiple is None else multiple * side
 
 
 def fields(sized: SizedBlock, w0: int | None = None) -> tuple[tuple[int, int], ...]:

@@ -152,9 +152,9 @@ class Stages:
             return
         times = [Fraction(0), Fraction(0)]
         if problem.latency is not None:
-            case = (width, width, stage.side, 1)
+            case = (width, width, stage.side_out, 1)
             times = [
-                problem.latency.cases.get((first_name, entry, width, stage.side, stage.stride)),
+                problem.latency.cases.get((first_name, entry, width, stage.side_out, stage.stride)),
                 problem.latency.cases.get((repeated_name, *case)),
             ]
             if None in times:
@@ -163,8 +163,8 @@ class Stages:
             [_stem_layer(stem_layer.layer) for stem_layer in ends.stem] if ends.stem_counts else []
         )
         stem = [] if index else [(pair,) for pair in counted]
-        first_cost = cost(ends, opens, stage.side, stage.stride, (entry, width))
-        repeated_cost = cost(ends, follows, stage.side, 1, None)
+        first_cost = cost(ends, opens, stage.side_out, stage.stride, (entry, width))
+        repeated_cost = cost(ends, follows, stage.side_out, 1, None)
         for depth in range(len(stem) + 1, problem.max_depth + 1):
             repeats = depth - len(stem) - 1
             yield Part(

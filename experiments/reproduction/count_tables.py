@@ -73,8 +73,10 @@ def built(network: str, data: str, hidden: tuple[int, ...] | None = None) -> Lay
     """
     side = 224 if data == "ImageNet" else 32
     if network in ("resnet50", "mobilenet"):
-        make = resnet50 if network == "resnet50" else mobilenet
-        return make(side, CLASSES[data])
+        if network == "resnet50":
+            return resnet50(side, CLASSES[data])
+        # The printed layouts count the stem.
+        return mobilenet(side, CLASSES[data], stem_counts=True)
     if hidden is None:
         hidden = (4096, 4096) if data == "CIFAR-100" else ()
     layout = vgg(network, side, CLASSES[data], hidden)
@@ -107,12 +109,12 @@ def elements(layout: Layout) -> int:
     total = sum(layer.layer.c_out * layer.side**2 for layer in layout.stem_and_head.stem)
     for stage in layout.stages:
         for index, block in enumerate(stage.blocks):
-            side = stage.side if index else stage.side * stage.stride
+            side = stage.side_out if index else stage.side_strided
             for layer in block.layers:
-                side = stage.side if layer.kernel > 1 else side
+                side = stage.side_out if layer.kernel > 1 else side
                 total += layer.c_out * side**2 if layer.params else 0
         if layout.stem_and_head.projections:
-            total += stage.width * stage.side**2
+            total += stage.width * stage.side_out**2
     return total
 
 
@@ -244,7 +246,7 @@ def search(row: Counted, which: int) -> Search:
     layout = built(row.network, row.data)
     states = [layout.depths]
     if which:
-        states += [move.depths for move in organize(layout).moves]
+        states += [move.depths for move in organize(layout.at_written_sides()).moves]
     least = [stage.min_depth for stage in layout.stages]
     depths = neighbours(states, least) if which else np.array(states)
     distance = np.abs(depths[:, None] - np.array(states)).sum(2).min(1)
@@ -605,7 +607,7 @@ def grouped() -> dict[tuple[int, ...], Reading]:
     The value is the first way of counting under which they do.
     """
     layout = built("vgg16", "CIFAR-10")
-    states = [layout.depths, *(move.depths for move in organize(layout).moves)]
+    states = [layout.depths, *(move.depths for move in organize(layout.at_written_sides()).moves)]
     depths = neighbours(states, [stage.min_depth for stage in layout.stages])
     grouped_rows = [row for row in DECOMPOSED if row.name.startswith("DW+GPW")]
     readings_of: dict[tuple[int, ...], Reading] = {}

@@ -48,7 +48,7 @@ from ifspace.stages.layout import (
     Layout,
     Stage,
 )
-from ifspace.stages.networks import network, vgg
+from ifspace.stages.networks import mobilenet, network, vgg
 from ifspace.stages.organizer import Trajectory, organize
 from ifspace.table import Table
 
@@ -104,7 +104,9 @@ ALPHAS: Final = (1, 2, 3, 5, 10)
 @cache
 def trajectory(name: str, side: int, alpha: float = 3) -> Trajectory[Layout]:
     """Return the organizer's steps from a network of the papers on, with a threshold of 0."""
-    return organize(network(name, side), alpha=alpha)
+    # The printed layouts are found by the sides that are written.
+    layout = mobilenet(side, stem_counts=True) if name == "mobilenet" else network(name, side)
+    return organize(layout.at_written_sides(), alpha=alpha)
 
 
 def sums(path: Trajectory[Layout]) -> list[float]:

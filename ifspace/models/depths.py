@@ -210,7 +210,7 @@ class AdjustableStage:
         self.unit_macs = [modules.macs(unit) for unit in self.units]
         last = self.units[end]
         self.copy = modules.copy_of(last) if removable else modules.widened_copy_of(last)
-        self._volumes: dict[int, tuple[int, ...]] = {}
+        self._volumes: dict[tuple[int, str], tuple[int, ...]] = {}
 
     @property
     def traced_depth(self) -> int:
@@ -254,16 +254,17 @@ class AdjustableStage:
         kept = sum(costs[index] for index in self.kept(depth))
         return kept + copy_cost * max(0, depth - len(self.units))
 
-    def volumes(self, depth: int) -> tuple[int, ...]:
+    def volumes(self, depth: int, cap: str = "input") -> tuple[int, ...]:
         """Return the field in elements after each unit at a depth.
 
         Reference: [IF] eqs. 1 to 3.
         """
-        if depth not in self._volumes:
-            self._volumes[depth] = tuple(self._propagate(depth))
-        return self._volumes[depth]
+        key = depth, cap
+        if key not in self._volumes:
+            self._volumes[key] = tuple(self._propagate(depth, cap))
+        return self._volumes[key]
 
-    def _propagate(self, depth: int) -> list[int]:
+    def _propagate(self, depth: int, cap: str) -> list[int]:
         volumes: list[int] = []
         fields = self.traced.propagation.fields(self.units[0].output)
         for position, index in enumerate(self.order(depth)):
@@ -277,17 +278,17 @@ class AdjustableStage:
             elif index != position and len(inputs) == 1:
                 # The unit before it is another one than was traced: it reads what that one wrote.
                 propagation = Propagation(self.trace, (), {inputs[0]: fields})
-            volumes.append(propagation.field(output, self.traced.side).volume)
+            volumes.append(propagation.field(output, self.traced.side, cap).volume)
             fields = propagation.fields(output)
         return volumes
 
-    def gains(self, depth: int, alpha: float) -> tuple[float, ...]:
+    def gains(self, depth: int, alpha: float, cap: str = "input") -> tuple[float, ...]:
         """Return the gain of each unit but the first, at a depth.
 
         Reference: [IF] eq. 4.
         """
         elements = self.traced.elements
-        pairs = pairwise(self.volumes(depth))
+        pairs = pairwise(self.volumes(depth, cap))
         return tuple(gain(before, after, elements, alpha) for before, after in pairs)
 
 
@@ -303,19 +304,19 @@ class StageAtDepth:
         """The number of units that stay."""
         return self.stage.min_depth
 
-    def gains(self, alpha: float) -> tuple[float, ...]:
+    def gains(self, alpha: float, cap: str = "input") -> tuple[float, ...]:
         """Return the gain of each unit but the first."""
-        return self.stage.gains(self.depth, alpha)
+        return self.stage.gains(self.depth, alpha, cap)
 
-    def last_gain(self, alpha: float) -> float:
+    def last_gain(self, alpha: float, cap: str = "input") -> float:
         """Return the gain of the last unit."""
-        return self.gains(alpha)[self.stage.last(self.depth) - 1]
+        return self.gains(alpha, cap)[self.stage.last(self.depth) - 1]
 
-    def next_gain(self, alpha: float) -> float:
+    def next_gain(self, alpha: float, cap: str = "input") -> float:
         """Return the gain of one more unit; -inf for a stage that can have none."""
         if self.stage.copy is None and self.depth >= self.stage.traced_depth:
             return -inf
-        return replace(self, depth=self.depth + 1).last_gain(alpha)
+        return replace(self, depth=self.depth + 1).last_gain(alpha, cap)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -384,12 +385,12 @@ class TracedLayout:
         """Multiply-accumulates of one image."""
         return self.rest_macs + sum(at.stage.macs(at.depth) for at in self.stages)
 
-    def gain(self, alpha: float = 3) -> float:
+    def gain(self, alpha: float = 3, cap: str = "input") -> float:
         """Return the total gain of the units.
 
         Reference: [3DRF] section 4.1.
         """
-        return fsum(gain for stage in self.stages for gain in stage.gains(alpha))
+        return fsum(gain for stage in self.stages for gain in stage.gains(alpha, cap))
 
     def steps(self) -> tuple[Remove | Append, ...]:
         """Return the steps that make the traced network this one.

@@ -20,6 +20,7 @@ from ifspace.block import (
     Layer,
     SizedLayer,
 )
+from ifspace.infofield import field_limit, spatial_field
 from ifspace.models.graph import Node, Op, Size, Trace, TracedLayer
 from ifspace.reach import Rows, start, through
 
@@ -51,10 +52,14 @@ class ChannelFields:
         """Return what some of the channels see."""
         return ChannelFields(self.rows[channels], self.pixels[channels])
 
-    def field(self, size: Size) -> Field:
-        """Return the field of all channels, on feature maps of a size."""
+    def field(self, size: Size, cap: str = "input") -> Field:
+        """Return the field of all channels of a stage that feature maps of a size enter.
+
+        `cap` as in `ifspace.infofield.CAPS`; what sees every pixel sees those that enter.
+        """
         height, width = (
-            min(int(pixels), limit) for pixels, limit in zip(self.pixels.max(0), size, strict=True)
+            side if pixels >= EVERYWHERE else spatial_field([int(pixels)], field_limit(side, cap))
+            for pixels, side in zip(self.pixels.max(0), size, strict=True)
         )
         channels = int(np.bitwise_count(self.rows).sum(axis=1, dtype=np.int64).min())
         return Field((height, width), channels, height * width * channels)
@@ -98,8 +103,8 @@ class Propagation:
             self._fields[index] = ChannelFields(identity[first:end], one_pixel)
             first = end
 
-    def field(self, index: int, size: Size) -> Field:
-        """Return the field of a feature map, on feature maps of a size.
+    def field(self, index: int, size: Size, cap: str = "input") -> Field:
+        """Return the field of a feature map, in a stage that feature maps of a size enter.
 
         Of concatenated feature maps it is the union of pixels, and the channels of the one that
         sees most.
@@ -107,11 +112,11 @@ class Propagation:
         node = self._trace.nodes[index]
         fields = self.fields(index)
         if node.op is not Op.MOVE or node.sources is None or index in self.inputs:
-            return fields.field(size)
+            return fields.field(size, cap)
         if node.layer is not None:
-            return self.field(node.parents[0], size)
+            return self.field(node.parents[0], size, cap)
         parts = [
-            fields.of(node.sources[:, 0] == parent).field(size)
+            fields.of(node.sources[:, 0] == parent).field(size, cap)
             for parent in range(len(node.parents))
         ]
         channels = max(parts, key=lambda part: (part.channels, part.volume)).channels

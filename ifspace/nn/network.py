@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import gcd, isqrt
+from math import isqrt
 from typing import Any, Final
 
 import torch
@@ -29,14 +29,12 @@ from ifspace.nn.checks import check_dtype, check_seed, device_of, kind_of, wrong
 from ifspace.nn.layers import layer_module
 from ifspace.stages.layout import (
     MAX_DEPTH,
-    MAX_SIDE,
     Layout,
     Stage,
     StemAndHead,
 )
 from ifspace.stages.networks import (
     NETWORKS,
-    SIDES,
     network,
 )
 from ifspace.values import choice, whole_number
@@ -180,7 +178,7 @@ class Joins:
 def joins_of(layout: Layout) -> Joins:
     """Return how the parts of a layout fit together.
 
-    Feature maps larger than a stage takes (its side times its stride) are pooled to that size.
+    Feature maps larger than a stage takes are pooled to its side.
 
     >>> from ifspace.stages.networks import network
     >>> joins = joins_of(network("resnet50", 224))
@@ -203,15 +201,15 @@ def joins_of(layout: Layout) -> Joins:
     for number, stage in enumerate(layout.stages, start=1):
         where = f"stage {number}"
         _check_stage(where, stage, width, () if number > 1 else frame.counted_stem)
-        pooled = stage.side * stage.stride
+        pooled = stage.side_strided
         if pooled > side:
             raise _misfit(
                 where,
-                f"side {stage.side} at stride {stage.stride}",
-                f"no more than {side} pixels before the stride",
+                f"side {pooled}",
+                f"no more than {side}, the side there",
             )
         stages.append(StageJoin(stage, side, pooled, bool(frame.stem) and number == 1))
-        width, side = stage.width, stage.side
+        width, side = stage.width, stage.side_out
     _check_dims(layout)
     return Joins(tuple(strides), tuple(stages))
 
@@ -223,9 +221,9 @@ def head_side(layout: Layout) -> int:
     """
     pixels, last = layout.stem_and_head.pixels, layout.stages[-1]
     side = pixels if last.first.dims == 1 else isqrt(pixels)
-    if side**last.first.dims != pixels or side > last.side:
+    if side**last.first.dims != pixels or side > last.side_out:
         raise _misfit(
-            "the classifier", f"{pixels} pixels", f"squares up to {last.side} x {last.side}"
+            "the classifier", f"{pixels} pixels", f"squares up to {last.side_out} x {last.side_out}"
         )
     return side
 
@@ -439,7 +437,7 @@ class Parts:
         last = self.layout.stages[-1]
         side = head_side(self.layout)
         parts = OrderedDict[str, nn.Module]()
-        if side < last.side:
+        if side < last.side_out:
             parts["pool"] = _ADAPTIVE[self.style.head, self.dims](side)
         parts["flatten"] = nn.Flatten()
         *hidden, classes = pairwise(
@@ -609,7 +607,7 @@ def named_network(
     Raises: SettingError for an unknown name or side, depths or classes that do not fit.
     """
     style = style_of(name)
-    layout = _at_side(name, whole_number(side, "side", 1, MAX_SIDE))
+    layout = network(name, side)
     layout = layout if depths is None else layout.at_depths(_depths(depths))
     if classes is not None:
         dense = (
@@ -618,31 +616,6 @@ def named_network(
         )
         layout = replace(layout, stem_and_head=replace(layout.stem_and_head, classifier=dense))
     return build_network(layout, style, seed=seed, device=device, dtype=dtype)
-
-
-def _at_side(name: str, side: int) -> Layout:
-    small, large = SIDES
-    layout = network(name, small if side < large // 2 else large)
-    stem_and_head, image = layout.stem_and_head, layout.image
-    stages, stem = layout.stages, stem_and_head.stem
-    sides = [stage.side for stage in stages] + [layer.side for layer in stem]
-    step = image // gcd(image, *sides)  # the smallest side at which all of them are whole numbers
-    if side % step:
-        raise SettingError.because(
-            "feature maps with a fraction of a pixel",
-            got=f"side {side}",
-            allowed=f"multiples of {step}",
-            remedy="choose one of them",
-            argument="side",
-        )
-    return Layout(
-        tuple(replace(stage, side=stage.side * side // image) for stage in stages),
-        replace(
-            stem_and_head,
-            stem=tuple(replace(layer, side=layer.side * side // image) for layer in stem),
-            image=None if stem_and_head.image is None else side,
-        ),
-    )
 
 
 def _depths(depths: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ Reference: [3DRF] section 4.1; [IF] eq. 4.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 from math import floor, lcm
@@ -158,8 +158,8 @@ class SizedChoices:
         # Where stages have one block only, none ever follows the first.
         occurs = opens or problem.max_depth > stage.min_depth
         latency = problem.latency
-        if occurs and latency is not None and latency.find(block, stage.side, stride) is None:
-            self._leave_out(index, f"no latency for {case_text(block, stage.side, stride)}")
+        if occurs and latency is not None and latency.find(block, stage.side_out, stride) is None:
+            self._leave_out(index, f"no latency for {case_text(block, stage.side_out, stride)}")
             return None
         return block
 
@@ -336,9 +336,7 @@ class _LayoutModel(_ChoiceModel):
         stages = []
         for stage, (option, depth) in zip(self.problem.start.stages, chosen, strict=True):
             first = option.firsts[entry]
-            stages.append(
-                Stage(stage.side, first, option.repeated, depth, stage.stride, stage.stem)
-            )
+            stages.append(replace(stage, first=first, repeated=option.repeated, depth=depth))
             entry = option.width
         return Layout(tuple(stages), self.ends)
 
@@ -397,11 +395,11 @@ class _LayoutModel(_ChoiceModel):
         if name == "params":
             return self.ends.block_params(block, opens)
         if name == "macs":
-            return self.ends.block_macs(block, stage.side, stride, opens)
+            return self.ends.block_macs(block, stage.side_out, stride, opens)
         if name == "layers":
             return len(block.layers)
         assert self.problem.latency is not None
-        return self.problem.latency.of(block, stage.side, stride)
+        return self.problem.latency.of(block, stage.side_out, stride)
 
 
 def _options(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_Option]:
@@ -417,10 +415,8 @@ def _options(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_O
             narrows = problem.monotone and index and entry > width
             if first is None or repeated is None or narrows:
                 continue
-            deepest = Stage(
-                stage.side, first, repeated, problem.max_depth, stage.stride, stage.stem
-            )
-            totals = totals_by_depth(objective, deepest, problem.alpha)
+            deepest = replace(stage, first=first, repeated=repeated, depth=problem.max_depth)
+            totals = totals_by_depth(objective, deepest, problem.alpha, problem.cap)
             scaled = tuple(round(RESOLUTION * total) for total in totals)
             by_totals.setdefault(scaled, {})[entry] = first
         for scaled, firsts in by_totals.items():

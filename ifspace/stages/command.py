@@ -166,9 +166,10 @@ _STAGE_OPTIONS: Final = (
     ),
     click.option(
         "--input",
-        type=Parsed(image, "32, 224, 3x32x32 or 3x224x224"),
+        type=Parsed(image, "a side such as 32, or 3x224x224"),
         metavar="SIDE",
-        help=f"With --network: 32 or 224, or 3x32x32 or 3x224x224; {SIDE} if not given.",
+        help="With --network: the side of its images, such as 32 or 3x224x224; "
+        f"{SIDE} if not given.",
     ),
 )
 
@@ -427,7 +428,11 @@ def _network(name: str, side: int, depths: tuple[int, ...] | None) -> "Layout":
     from ifspace.stages.networks import network
     from ifspace.values import whole_number
 
-    layout = network(name, side)
+    try:
+        layout = network(name, side)
+    except SettingError as error:
+        error.argument = "input" if error.argument == "side" else error.argument
+        raise
     if depths is None:
         return layout
     return layout.at_depths([whole_number(depth, "depths", 1, MAX_DEPTH) for depth in depths])

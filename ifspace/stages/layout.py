@@ -17,9 +17,10 @@ from typing import Annotated, Any, Final
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.errors import BlockError, IfspaceError, SettingError
-from ifspace.infofield import gain, spatial_field, volume
+from ifspace.infofield import field_limit, gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
 from ifspace.serialize import Between, from_plain, to_plain
+from ifspace.values import set_fields
 
 # Far above any network in use.
 MAX_SIDE: Final = 65536
@@ -43,7 +44,7 @@ class StemAndHead:
     channel that a layer with weights writes. `projections`: a 1x1 convolution as shortcut of the
     first block of every stage; other shortcuts are free. `classifier`: widths of the dense layers,
     with biases, behind the last stage, whose feature map is pooled to `pixels` pixels.
-    `stem_counts`: the stem stands at the side of the first stage and counts as its first layers.
+    `stem_counts`: the stem counts as the first layers of the first stage, which the image enters.
     `image`: side of the image; None where the first layer has no stride, so that the image is as
     large as what that layer writes.
 
@@ -71,6 +72,15 @@ class StemAndHead:
     def counted_stem(self) -> tuple[SizedLayer, ...]:
         """The layers of the stem that count in the first stage."""
         return tuple(stem_layer.layer for stem_layer in self.stem) if self.stem_counts else ()
+
+    def side_before(self, side: int, with_stem: bool) -> int:
+        """Return the side that enters a stage whose first block reads `side`.
+
+        `with_stem`: the stem counts there, and it is entered by the image.
+        """
+        if not with_stem:
+            return side
+        return self.stem[0].side if self.image is None else self.image
 
     def block_params(self, block: SizedBlock, opens: bool = False) -> int:
         """Return the parameters of one block; `opens`: it is the first of its stage."""
@@ -111,18 +121,26 @@ class StemAndHead:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Blocks one after the other on feature maps of side x side pixels.
+    """Blocks one after the other; what enters the first layer has side x side pixels.
 
-    `first` maps the width of the stage before to this one's, with a stride of `stride`; `repeated`
-    follows it. A block is the step by which the field is measured. `stem`: layers of the stem that
-    count here. `depth` counts them and the blocks.
+    `side` is the papers' w0, by which the field is measured. `side_out` is the side of the feature
+    maps that the blocks write; 0 stands for `side` / `stride`. `first` maps the width of the stage
+    before to this one's, with a stride of `stride`; `repeated` follows it. A block is the step by
+    which the field is measured. `stem`: layers of the stem that count here. `depth` counts them and
+    the blocks.
 
     >>> conv = Block.parse("CONV(3)").at(128)
     >>> stage = Stage(8, conv, conv, depth=3)
     >>> stage.volumes(), [round(gain, 3) for gain in stage.gains()]
     ((1152, 3200, 6272), [1.166, 0.297])
+    >>> strided = Stage(8, conv, conv, depth=3, stride=2)
+    >>> strided.side_out, strided.volumes() == stage.volumes()
+    (4, True)
 
-    Reference: [IF] Table 1.
+    Raises: SettingError for a depth that leaves no block, and a side that the stride does not
+        divide.
+
+    Reference: [IF] Table 1; [3DRF] section 3.1 and footnote 1 for the side.
     """
 
     side: int
@@ -131,9 +149,20 @@ class Stage:
     depth: int = 1
     stride: int = 1
     stem: tuple[SizedLayer, ...] = ()
+    side_out: int = 0
 
     def __post_init__(self) -> None:
-        """Check that the depth leaves a block."""
+        """Derive the side that is written; check that the depth leaves a block."""
+        if not self.side_out:
+            if self.side % self.stride:
+                raise SettingError.because(
+                    "feature maps with a fraction of a pixel",
+                    got=f"side {self.side} at stride {self.stride}",
+                    allowed=f"multiples of {self.stride}",
+                    remedy="give the side of what enters the stage",
+                    argument="stages",
+                )
+            set_fields(self, side_out=self.side // self.stride)
         if self.depth < self.min_depth:
             raise SettingError.because(
                 "a stage without a block",
@@ -172,34 +201,41 @@ class Stage:
         """Return the stage with another depth."""
         return replace(self, depth=depth)
 
-    def volumes(self) -> tuple[int, ...]:
+    @property
+    def side_strided(self) -> int:
+        """Side of the feature maps that the first block reads: `side`, or behind a counted stem."""
+        return self.side_out * self.stride
+
+    def volumes(self, cap: str = "input") -> tuple[int, ...]:
         """Return the exact information field after each counted layer or block, in elements.
+
+        `cap`: at which multiple of the side that enters the spatial field stops, a name of `CAPS`.
 
         Reference: [IF] eqs. 1 to 3.
         """
-        return _volumes(self)
+        return _volumes(self, cap)
 
-    def gains(self, alpha: float = 3) -> tuple[float, ...]:
+    def gains(self, alpha: float = 3, cap: str = "input") -> tuple[float, ...]:
         """Return the gain of each counted layer or block but the first, which has none.
 
         Reference: [IF] eq. 4.
         """
-        volumes = self.volumes()
+        volumes = self.volumes(cap)
         entry = self.stem[0].c_in if self.stem else self.first.channels
         v0 = volume(self.side, entry, self.first.dims)
         return tuple(gain(a, b, v0, alpha) for a, b in pairwise(volumes))
 
-    def last_gain(self, alpha: float = 3) -> float:
+    def last_gain(self, alpha: float = 3, cap: str = "input") -> float:
         """Return the gain of the last block, which `at_depth(depth - 1)` would lose."""
-        return self.gains(alpha)[-1]
+        return self.gains(alpha, cap)[-1]
 
-    def next_gain(self, alpha: float = 3) -> float:
+    def next_gain(self, alpha: float = 3, cap: str = "input") -> float:
         """Return the gain of one more block."""
-        return self.at_depth(self.depth + 1).last_gain(alpha)
+        return self.at_depth(self.depth + 1).last_gain(alpha, cap)
 
 
 @cache
-def _volumes(stage: Stage) -> tuple[int, ...]:
+def _volumes(stage: Stage, cap: str) -> tuple[int, ...]:
     steps = (*((layer,) for layer in stage.stem), *(block.layers for block in stage.blocks))
     layers = tuple(layer for step in steps for layer in step)
     entry, dims = layers[0].c_in, layers[0].dims
@@ -211,7 +247,8 @@ def _volumes(stage: Stage) -> tuple[int, ...]:
         channels = [by_layer[end - 1] for end in accumulate(map(len, steps))]
     # Layers one after the other reach as far as one kernel of their field.
     reach = accumulate(spatial_field([layer.kernel for layer in step]) - 1 for step in steps)
-    sides = (spatial_field([more + 1], stage.side) for more in reach)
+    limit = field_limit(stage.side, cap)
+    sides = (spatial_field([more + 1], limit) for more in reach)
     return tuple(volume(side, count, dims) for side, count in zip(sides, channels, strict=True))
 
 
@@ -255,7 +292,7 @@ class Layout:
             return self.stem_and_head.image
         first = self.stages[0]
         stem = self.stem_and_head.stem
-        return stem[0].side if stem else first.side * first.stride
+        return stem[0].side if stem else first.side_strided
 
     @property
     def params(self) -> int:
@@ -270,7 +307,7 @@ class Layout:
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         return self.stem_and_head.macs(self.widths[-1]) + sum(
-            self.stem_and_head.block_macs(block, stage.side, stride, opens=index == 0)
+            self.stem_and_head.block_macs(block, stage.side_out, stride, opens=index == 0)
             for stage in self.stages
             for index, (block, stride) in enumerate(stage.strided_blocks)
         )
@@ -285,12 +322,28 @@ class Layout:
         """Channels that leave each block, summed; stem and head not."""
         return sum(block.out_channels for stage in self.stages for block in stage.blocks)
 
-    def gain(self, alpha: float = 3) -> float:
+    def gain(self, alpha: float = 3, cap: str = "input") -> float:
         """Return the total gain: of every block that is not the first of its stage.
 
         Reference: [IF] eq. 4.
         """
-        return fsum(gain for stage in self.stages for gain in stage.gains(alpha))
+        return fsum(gain for stage in self.stages for gain in stage.gains(alpha, cap))
+
+    def at_written_sides(self) -> "Layout":
+        """Return the layout with its field measured by the sides that the stages write.
+
+        Nothing else changes. It is how the layouts of MobileNet in [3DRF] were found; its gains
+        are by the sides that enter, as everywhere else.
+
+        >>> from ifspace.stages.networks import network
+        >>> resnet = network("resnet50", 224)
+        >>> [stage.side for stage in resnet.stages]
+        [56, 56, 28, 14]
+        >>> [stage.side for stage in resnet.at_written_sides().stages]
+        [56, 28, 14, 7]
+        """
+        stages = (replace(stage, side=stage.side_out) for stage in self.stages)
+        return replace(self, stages=tuple(stages))
 
     def at_depths(self, depths: Sequence[int]) -> "Layout":
         """Return the layout with other depths.
@@ -389,20 +442,30 @@ class _FrameRecord:
 
 @dataclass(frozen=True, slots=True)
 class _StageRecord:
+    # `side` is that of what the stage writes, `side_in` of what enters it: earlier versions did not
+    # write that.
     side: _Side
     depth: Annotated[int, Between(1, MAX_DEPTH)]
     stride: _Side
     first: BlockRecord
     more: BlockRecord
     before: tuple[_LayerRecord, ...]
+    side_in: _Side | None = None
 
     def __post_init__(self) -> None:
         _ = self.stage
 
     @property
     def stage(self) -> Stage:
-        stem = tuple(layer.sized for layer in self.before)
-        return Stage(self.side, self.first.sized, self.more.sized, self.depth, self.stride, stem)
+        return Stage(
+            self.side_in or self.side * self.stride,
+            self.first.sized,
+            self.more.sized,
+            self.depth,
+            self.stride,
+            tuple(layer.sized for layer in self.before),
+            self.side,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +476,8 @@ class _LayoutRecord:
 
 def layout_json(layout: Layout) -> dict[str, Any]:
     """Return the layout as values that JSON has.
+
+    `side` of a stage is that of the feature maps that it writes, `side_in` of those that enter it.
 
     >>> from ifspace.stages.networks import make_layout
     >>> layout = make_layout("DW+PW", (8,), (16,), (2,))
@@ -434,12 +499,13 @@ def layout_json(layout: Layout) -> dict[str, Any]:
     )
     stages = (
         _StageRecord(
-            stage.side,
+            stage.side_out,
             stage.depth,
             stage.stride,
             BlockRecord.of(stage.first),
             BlockRecord.of(stage.repeated),
             tuple(_LayerRecord(*_layer_fields(layer)) for layer in stage.stem),
+            stage.side,
         )
         for stage in layout.stages
     )
@@ -473,7 +539,10 @@ def layout_from_json(values: Any) -> Layout:
         stem_counts=frame.stem_counts,
         image=frame.image,
     )
-    return Layout(tuple(stage.stage for stage in record.stages), stem_and_head)
+    first, *others = (stage.stage for stage in record.stages)
+    if record.stages[0].side_in is None:
+        first = replace(first, side=stem_and_head.side_before(first.side, bool(first.stem)))
+    return Layout((first, *others), stem_and_head)
 
 
 def _layer_fields(layer: SizedLayer) -> tuple[Layer, int, int, int]:

@@ -1,8 +1,14 @@
-"""The networks of the papers as layouts, for images of 32x32 or 224x224 pixels.
+"""The networks of the papers as layouts, as described for images of 32x32 and 224x224 pixels.
 
 Each is counted as its published implementation has it: VGG for CIFAR with batch norm and one dense
-layer, for ImageNet with biases and three; ResNet-50 with the stride on its 3x3 convolution;
-MobileNet with its stem in the first stage, as [3DRF] counts it.
+layer, for ImageNet with biases and three; ResNet-50 with the stride on its 3x3 convolution. For
+images of other sizes, the feature maps of the small form are scaled, from 112 pixels on those of
+the large form.
+
+[3DRF] reads MobileNet in two ways that exclude each other. Its gains are those of the blocks alone,
+measured by the sides that enter the stages: that is `network("mobilenet", side)`. Its layouts count
+the stem in the first stage and measure by the sides that are written:
+`mobilenet(side, stem_counts=True).at_written_sides()`.
 
 `PUBLISHED` has the reorganized networks of [3DRF] Tables 3 to 5. The tables print no layout, only
 counts; the text gives two layouts. So `depths` is the layout whose count of parameters is the
@@ -11,9 +17,9 @@ apart.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from math import gcd
 from typing import Final
 
 from ifspace.block import Block, SizedBlock, SizedLayer
@@ -50,44 +56,51 @@ def make_layout(
 ) -> Layout:
     """Return a layout whose stages repeat a block, from the width that the stem writes.
 
-    `blocks`: one block for all stages, in the notation, or a block for each.
+    `blocks`: one block for all stages, in the notation, or a block for each. `sides`: of the
+    feature maps that enter the first block of each stage; behind a stride it writes smaller ones.
 
     >>> make_layout("CONV(3)", (32, 16), (64, 128), (2, 1)).params
     112320
+    >>> [stage.side_out for stage in make_layout("CONV", (32, 32), (4, 8), (1, 1), (1, 2)).stages]
+    [32, 16]
 
     Raises: SettingError for stages that do not fit each other, or a block that does not fit its
         stage; BlockError for one that cannot be read.
     """
     if isinstance(blocks, str):
         blocks = [Block.parse(blocks)] * len(sides)
-    check_stages(sides, widths, depths, blocks)
-    entries = (stem_and_head.stem_channels, *widths[:-1])
     strides = strides or [1] * len(sides)
+    check_stages(sides, widths, depths, blocks, strides)
+    entries = (stem_and_head.stem_channels, *widths[:-1])
     columns = zip(blocks, sides, entries, widths, depths, strides, strict=True)
-    return Layout(
-        tuple(
-            Stage(
-                side,
-                sized(block, index, entry, width, bottleneck),
-                sized(block, index, width, width, bottleneck),
-                depth,
-                stride,
-                () if index else stem_and_head.counted_stem,
-            )
-            for index, (block, side, entry, width, depth, stride) in enumerate(columns)
-        ),
-        stem_and_head,
+    first, *others = (
+        Stage(
+            side,
+            sized(block, index, entry, width, bottleneck),
+            sized(block, index, width, width, bottleneck),
+            depth,
+            stride,
+            () if index else stem_and_head.counted_stem,
+        )
+        for index, (block, side, entry, width, depth, stride) in enumerate(columns)
     )
+    first = replace(first, side=stem_and_head.side_before(first.side, bool(first.stem)))
+    return Layout((first, *others), stem_and_head)
 
 
 def check_stages(
-    sides: Sequence[int], widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]
+    sides: Sequence[int],
+    widths: Sequence[int],
+    depths: Sequence[int],
+    blocks: Sequence[Block],
+    strides: Sequence[int],
 ) -> None:
     """Check that stages fit each other.
 
     Raises: SettingError for lists of different lengths, a number out of range, or growing sides.
     """
-    for name, values in (("widths", widths), ("depths", depths), ("blocks", blocks)):
+    lists = (("widths", widths), ("depths", depths), ("blocks", blocks), ("strides", strides))
+    for name, values in lists:
         if len(values) != len(sides):
             raise SettingError.because(
                 f"wrong number of {name}",
@@ -100,13 +113,16 @@ def check_stages(
         ("stages", sides, MAX_SIDE),
         ("widths", widths, MAX_STAGE_WIDTH),
         ("depths", depths, MAX_DEPTH),
+        ("strides", strides, MAX_SIDE),
     ):
         for value in values:
             whole_number(value, name, 1, most)
-    if any(side < next_side for side, next_side in pairwise(sides)):
+    written = [side // stride for side, stride in zip(sides, strides, strict=True)]
+    if any(side < next_side for side, next_side in zip(written, sides[1:], strict=False)):
+        strided = " at strides " + ", ".join(map(str, strides)) if max(strides) > 1 else ""
         raise SettingError.because(
             "stages that grow",
-            got=", ".join(map(str, sides)),
+            got=", ".join(map(str, sides)) + strided,
             allowed="sides that stay or shrink from stage to stage",
             remedy="write the largest side first",
             argument="stages",
@@ -135,8 +151,11 @@ def network(name: str, side: int) -> Layout:
 
     >>> network("resnet50", 224).params, network("mobilenet", 224).params
     (25557032, 4231976)
+    >>> [[stage.side for stage in network("vgg11", side).stages] for side in (96, 192)]
+    [[96, 48, 24, 12, 6], [192, 96, 48, 24, 12]]
 
-    Raises: SettingError for an unknown name or side.
+    Raises: SettingError for an unknown name, and a side at which a feature map would have a
+        fraction of a pixel.
     """
     if name.lower() not in NETWORKS:
         raise SettingError.because(
@@ -146,15 +165,41 @@ def network(name: str, side: int) -> Layout:
             remedy="choose one of them",
             argument="network",
         )
-    if side not in SIDES:
+    whole_number(side, "side", 1, MAX_SIDE)
+    small, large = SIDES
+    return _scaled(NETWORKS[name.lower()](small if side < large // 2 else large), side)
+
+
+def _scaled(layout: Layout, image: int) -> Layout:
+    """Return the layout for images of another size; its stem and head stay."""
+    ends, stages, old = layout.stem_and_head, layout.stages, layout.image
+    sides = [side for stage in stages for side in (stage.side, stage.side_out)]
+    # The least image of which all feature maps are whole pixels.
+    step = old // gcd(old, *sides, *(stem_layer.side for stem_layer in ends.stem))
+    if image % step:
         raise SettingError.because(
-            "unknown image side",
-            got=side,
-            allowed=", ".join(map(str, SIDES)),
-            remedy="the networks are described for CIFAR and ImageNet",
-            argument="input",
+            "feature maps with a fraction of a pixel",
+            got=f"side {image}",
+            allowed=f"multiples of {step}",
+            remedy="choose one of them",
+            argument="side",
         )
-    return NETWORKS[name.lower()](side)
+    stem = tuple(replace(layer, side=layer.side * image // old) for layer in ends.stem)
+    ends = replace(ends, stem=stem, image=None if ends.image is None else image)
+    scaled = (
+        replace(stage, side=stage.side * image // old, side_out=stage.side_out * image // old)
+        for stage in stages
+    )
+    return Layout(tuple(scaled), ends)
+
+
+def _entering(written: int, count: int) -> tuple[int, ...]:
+    """Return what enters stages of which all but the first open with stride 2.
+
+    >>> _entering(56, 4)
+    (56, 56, 28, 14)
+    """
+    return written, *halved(written, count - 1)
 
 
 def halved(first: int, count: int) -> tuple[int, ...]:
@@ -198,7 +243,7 @@ def resnet50(side: int, classes: int | None = None) -> Layout:
     first = 32 if small else 56
     return make_layout(
         "PW+CONV(3)+PW",
-        halved(first, 4),
+        _entering(first, 4),
         (256, 512, 1024, 2048),
         (3, 4, 6, 3),
         (1, 2, 2, 2),
@@ -207,19 +252,24 @@ def resnet50(side: int, classes: int | None = None) -> Layout:
     )
 
 
-def mobilenet(side: int, classes: int | None = None) -> Layout:
-    """Return MobileNet; depths count the stem in the first stage."""
+def mobilenet(side: int, classes: int | None = None, stem_counts: bool = False) -> Layout:
+    """Return MobileNet; `stem_counts`: its stem is the first layer of the first stage.
+
+    >>> mobilenet(32).depths, mobilenet(32, stem_counts=True).depths
+    ((1, 2, 2, 6, 2), (2, 2, 2, 6, 2))
+    """
     small = side == SIDES[0]
     first = 32 if small else 112
     stem_and_head = StemAndHead(
         stem=(_stem(3, 3, 32, first),),
         batch_norm=True,
-        stem_counts=True,
+        stem_counts=stem_counts,
         classifier=(classes or (10 if small else 1000),),
         image=side,
     )
-    widths, depths = (64, 128, 256, 512, 1024), (2, 2, 2, 6, 2)
-    return make_layout("DW+PW", halved(first, 5), widths, depths, (1, 2, 2, 2, 2), stem_and_head)
+    widths, depths = (64, 128, 256, 512, 1024), (1 + stem_counts, 2, 2, 6, 2)
+    strides = (1, 2, 2, 2, 2)
+    return make_layout("DW+PW", _entering(first, 5), widths, depths, strides, stem_and_head)
 
 
 def plain(side: int, widths: Sequence[int] = (64, 76, 96, 562)) -> Layout:
@@ -233,7 +283,7 @@ def plain(side: int, widths: Sequence[int] = (64, 76, 96, 562)) -> Layout:
 def residual(side: int, widths: Sequence[int] = (16, 16, 32, 64)) -> Layout:
     """Return a residual network of [Layout] Table 3: 1, 10, 10 and 10 convolutions."""
     stem_and_head = StemAndHead(batch_norm=True, classifier=(10 if side == SIDES[0] else 1000,))
-    sides = (side, *halved(side, 3))
+    sides = (side, *_entering(side, 3))
     return make_layout("CONV(3)", sides, widths, (1, 10, 10, 10), (1, 1, 2, 2), stem_and_head)
 
 
@@ -269,7 +319,7 @@ def fog(
         stem=(stem,), batch_norm=True, projections=projections, classifier=classes, image=side
     )
     widths = tuple(width << index for index in range(4))
-    sides = halved(32 if small else 56, 4)
+    sides = _entering(32 if small else 56, 4)
     return make_layout(block, sides, widths, [depth] * 4, (1, 2, 2, 2), stem_and_head, bottleneck)
 
 
@@ -297,8 +347,9 @@ NETWORKS: Final[dict[str, Callable[[int], Layout]]] = {
 class PublishedLayout:
     """A row "-opt" of [3DRF]: its network, data set and table, and what is printed of it.
 
-    `depths` counts MobileNet's stem, as the network does. `params` in millions and `gain` (the sum
-    of max − min over the moves) are printed to two decimals; `macs` are in millions.
+    `depths` are blocks; the paper counts MobileNet's stem too, as one more of stage 1. `params` in
+    millions and `gain` (the sum of max − min over the moves) are printed to two decimals; `macs`
+    are in millions.
 
     >>> vgg16 = published_layouts("vgg16", 32)[0]
     >>> vgg16.depths, vgg16.params, vgg16.layout.params, vgg16.has_printed_params
@@ -345,9 +396,9 @@ PUBLISHED: Final = (
     PublishedLayout("vgg19", 32, "CIFAR-10", 3, (6, 4, 3, 2, 1), "8.09", 490, "3.13"),
     PublishedLayout("vgg19", 32, "CIFAR-100", 4, (6, 4, 3, 2, 1), "27.38", 500, "3.13"),
     PublishedLayout("vgg19", 224, "ImageNet", 5, (3, 2, 4, 4, 3), "141.34", 21_060, "1.09"),
-    PublishedLayout("mobilenet", 32, "CIFAR-10", 3, (5, 4, 2, 2, 1), "1.13", 50, "3.94"),
-    PublishedLayout("mobilenet", 32, "CIFAR-100", 4, (5, 4, 2, 2, 1), "1.23", 50, "3.94"),
-    PublishedLayout("mobilenet", 224, "ImageNet", 5, (3, 3, 3, 3, 2), "3.52", 570, "2.59"),
+    PublishedLayout("mobilenet", 32, "CIFAR-10", 3, (4, 4, 2, 2, 1), "1.13", 50, "3.94"),
+    PublishedLayout("mobilenet", 32, "CIFAR-100", 4, (4, 4, 2, 2, 1), "1.23", 50, "3.94"),
+    PublishedLayout("mobilenet", 224, "ImageNet", 5, (2, 3, 3, 3, 2), "3.52", 570, "2.59"),
     PublishedLayout("resnet50", 32, "CIFAR-10", 3, (5, 5, 4, 2), "17.24", 1310, "0.76"),
     PublishedLayout("resnet50", 32, "CIFAR-100", 4, (5, 5, 4, 3), "21.89", 1380, "0.76"),
     PublishedLayout("resnet50", 224, "ImageNet", 5, (4, 5, 4, 3), "23.67", 4130, "0.47"),

@@ -14,32 +14,35 @@ from typing import Final
 from ifspace.errors import SettingError
 from ifspace.stages.layout import Layout, Stage
 
-# From a stage and the decay alpha to what each counted layer or block adds, the first included.
-Objective = Callable[[Stage, float], tuple[float, ...]]
+# From a stage, the decay alpha and the cap of the field (`ifspace.infofield.CAPS`) to what each
+# counted layer or block adds, the first included.
+Objective = Callable[[Stage, float, str], tuple[float, ...]]
 
 
-def gain(stage: Stage, alpha: float) -> tuple[float, ...]:
+def gain(stage: Stage, alpha: float, cap: str = "input") -> tuple[float, ...]:
     """Return the gain of the information field of each block; the first has none.
 
     Reference: [IF] eq. 4.
     """
-    return (0.0, *stage.gains(alpha))
+    return (0.0, *stage.gains(alpha, cap))
 
 
 OBJECTIVES: Final[Mapping[str, Objective]] = {"gain": gain}
 
 
-def total(objective: Objective, layout: Layout, alpha: float) -> float:
+def total(objective: Objective, layout: Layout, alpha: float, cap: str = "input") -> float:
     """Return the amount of a layout: the sum over all blocks of its stages.
 
     >>> from ifspace.stages.networks import network
     >>> round(total(gain, network("vgg16", 32), 3), 2)
     4.94
     """
-    return fsum(amount for stage in layout.stages for amount in objective(stage, alpha))
+    return fsum(amount for stage in layout.stages for amount in objective(stage, alpha, cap))
 
 
-def totals_by_depth(objective: Objective, stage: Stage, alpha: float) -> tuple[float, ...]:
+def totals_by_depth(
+    objective: Objective, stage: Stage, alpha: float, cap: str = "input"
+) -> tuple[float, ...]:
     """Return the amount of a stage at each depth from `stage.min_depth` to `stage.depth`.
 
     >>> from ifspace.block import Block
@@ -49,7 +52,7 @@ def totals_by_depth(objective: Objective, stage: Stage, alpha: float) -> tuple[f
 
     Raises: SettingError when the objective does not return `stage.depth` amounts.
     """
-    amounts = objective(stage, alpha)
+    amounts = objective(stage, alpha, cap)
     if len(amounts) != stage.depth:
         raise SettingError.because(
             "objective with a wrong number of amounts",

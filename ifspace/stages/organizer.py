@@ -13,10 +13,13 @@ from enum import Enum
 from math import fsum, isclose
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from ifspace.values import number_from_zero, whole_number
+from ifspace.infofield import CAPS
+from ifspace.values import choice, number_from_zero, whole_number
 
 # Gains this close, relatively, are equal: they differ by rounding alone.
 TIE: Final = 1e-12
+# Which of the stages with equal gains counts.
+TIES: Final = ("earlier", "later")
 
 
 class RepeatedStage(Protocol):
@@ -30,10 +33,10 @@ class RepeatedStage(Protocol):
     def min_depth(self) -> int:
         """Number of blocks that stay."""
 
-    def last_gain(self, alpha: float) -> float:
+    def last_gain(self, alpha: float, cap: str) -> float:
         """Return the gain of the last block."""
 
-    def next_gain(self, alpha: float) -> float:
+    def next_gain(self, alpha: float, cap: str) -> float:
         """Return the gain of one more block."""
 
 
@@ -70,7 +73,9 @@ class Move:
     """One step of the organizer: the last block of `source` goes to `target`, or away if None.
 
     Stages count from 1. `min` is the gain of the block at its source, `max` that of one more block
-    at the stage where it is greatest, before the step. `depths` are those after it.
+    at the stage where it is greatest, before the step. `depths` are those after it. `sources` and
+    `targets`: the stages that tie with the source and with the target, in order, these included;
+    empty where none does.
 
     >>> str(Move(4, 1, 0.0, 0.25, (3, 2, 3, 2)))
     '4→1'
@@ -83,6 +88,8 @@ class Move:
     min: float
     max: float
     depths: tuple[int, ...]
+    sources: tuple[int, ...] = ()
+    targets: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.source}→{'' if self.target is None else self.target}"
@@ -112,6 +119,15 @@ class Trajectory(Generic[Network]):
         return self.layouts[-1]
 
     @property
+    def ties(self) -> tuple[tuple[int, Move], ...]:
+        """The steps, from 1, in which stages tie, so that another could have been taken."""
+        return tuple(
+            (step, move)
+            for step, move in enumerate(self.moves, start=1)
+            if move.sources or (move.target is not None and move.targets)
+        )
+
+    @property
     def moved_gain(self) -> float:
         """What the moves add to the total gain: Σ(max − min), removals not counted.
 
@@ -121,29 +137,40 @@ class Trajectory(Generic[Network]):
 
 
 def organize(
-    layout: Network, theta: float = 0, alpha: float = 3, moves: int | None = None
+    layout: Network,
+    theta: float = 0,
+    alpha: float = 3,
+    moves: int | None = None,
+    cap: str = "input",
+    tie: str = "earlier",
 ) -> Trajectory[Network]:
     """Return the organizer's steps from a layout on, at most `moves` of them.
 
     Each step: the source is the stage whose last block gains least, among those with a block to
-    give; the target is the stage where one more gains most; of equal gains the earlier stage
-    counts. A block moves if max > min and max > theta; it is removed if both are below theta.
+    give; the target is the stage where one more gains most; of equal gains the `tie` stage counts,
+    "earlier" or "later". A block moves if max > min and max > theta; it is removed if both are
+    below theta. `cap`: where the spatial field of a stage stops growing, a name of `CAPS`.
 
     >>> from ifspace.stages.networks import network
     >>> trajectory = organize(network("vgg16", 32))
     >>> [str(move) for move in trajectory.moves], trajectory.end.depths
     (['4→1', '5→2', '5→1', '4→1', '3→2'], (5, 4, 2, 1, 1))
+    >>> [organize(network("resnet50", 224), tie=tie).end.depths for tie in TIES]
+    [(5, 4, 4, 3), (4, 5, 4, 3)]
 
-    Raises: SettingError for a threshold or an alpha below 0, and for a number of moves below 0.
+    Raises: SettingError for a threshold or an alpha below 0, for a number of moves below 0, and for
+        an unknown cap or tie.
 
-    Reference: [3DRF] section 4.1.
+    Reference: [3DRF] section 4.1; [IF] eq. 2 for the cap.
     """
     theta, alpha = number_from_zero(theta, "theta"), number_from_zero(alpha, "alpha")
     limit = None if moves is None else whole_number(moves, "moves", 0)
+    choice(cap, "cap", CAPS)
+    choice(tie, "tie", TIES)
     steps: list[Move] = []
     current: Network = layout
     while True:
-        candidate = _candidate(current, alpha)
+        candidate = _candidate(current, alpha, cap, tie)
         if candidate is None:
             return Trajectory(layout, tuple(steps), Stopped.NOTHING_TO_MOVE)
         stopped = _reason_to_stop(candidate, theta)
@@ -155,24 +182,32 @@ def organize(
         current = current.at_depths(steps[-1].depths)
 
 
-def _candidate(layout: StagedNetwork, alpha: float) -> Move | None:
+def _candidate(layout: StagedNetwork, alpha: float, cap: str, tie: str) -> Move | None:
     """Return source, target and their gains at the depths as they are; None without a source."""
+    stages = list(enumerate(layout.stages, start=1))
     last_gains = [
-        (number, stage.last_gain(alpha))
-        for number, stage in enumerate(layout.stages, start=1)
-        if stage.depth > stage.min_depth
+        (n, stage.last_gain(alpha, cap)) for n, stage in stages if stage.depth > stage.min_depth
     ]
-    next_gains = [(n, stage.next_gain(alpha)) for n, stage in enumerate(layout.stages, start=1)]
+    next_gains = [(n, stage.next_gain(alpha, cap)) for n, stage in stages]
     if not last_gains:
         return None
     least, greatest = min(gain for _, gain in last_gains), max(gain for _, gain in next_gains)
-    source, target = _first(last_gains, least), _first(next_gains, greatest)
-    return Move(source, target, least, greatest, layout.depths)
+    sources, targets = _having(last_gains, least), _having(next_gains, greatest)
+    index = 0 if tie == "earlier" else -1
+    return Move(
+        sources[index],
+        targets[index],
+        least,
+        greatest,
+        layout.depths,
+        sources if len(sources) > 1 else (),
+        targets if len(targets) > 1 else (),
+    )
 
 
-def _first(gains: Iterable[tuple[int, float]], value: float) -> int:
-    """Return the first stage with a gain, or with one equal to it."""
-    return next(number for number, gain in gains if _equal(gain, value))
+def _having(gains: Iterable[tuple[int, float]], value: float) -> tuple[int, ...]:
+    """Return the stages with a gain, or with one equal to it."""
+    return tuple(number for number, gain in gains if _equal(gain, value))
 
 
 def _equal(a: float, b: float) -> bool:

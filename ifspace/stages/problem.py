@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock, split_terms
 from ifspace.errors import SettingError
+from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import MAX_DEPTH, Layout
@@ -296,7 +297,7 @@ class StagesProblem:
     are the only choices of a stage unless `widths` or `blocks` list others for each stage. Depths
     go from one block to `max_depth`, the counted layers of the stem included. `monotone`: no stage
     is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
-    is the decay of the gain.
+    is the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
 
     >>> from ifspace.stages.networks import network
     >>> problem = StagesProblem(network("vgg16", 32), Budgets(params="5.1M"))
@@ -315,10 +316,12 @@ class StagesProblem:
     monotone: bool = False
     latency: LatencyTable | None = None
     objective: str = "gain"
+    cap: str = "input"
 
     def __post_init__(self) -> None:
         """Check what every layout must have."""
         choice(self.objective, "objective", OBJECTIVES)
+        choice(self.cap, "cap", CAPS)
         min_depth = max(stage.min_depth for stage in self.start.stages)
         whole_number(self.max_depth, "max_depth", min_depth, MAX_DEPTH)
         listed_blocks = None
@@ -372,7 +375,7 @@ class StagesProblem:
         }
         if self.latency is not None:
             times = (
-                self.latency.of(block, stage.side, stride)
+                self.latency.of(block, stage.side_out, stride)
                 for stage in layout.stages
                 for block, stride in stage.strided_blocks
             )
@@ -397,7 +400,7 @@ class StagePlan:
     def objective(self) -> float:
         """Return the amount that is maximised, by default the total gain."""
         problem = self.problem
-        return total(OBJECTIVES[problem.objective], self.layout, problem.alpha)
+        return total(OBJECTIVES[problem.objective], self.layout, problem.alpha, problem.cap)
 
     def check(self) -> None:
         """Recount budgets, depths, widths and blocks without any solver.
@@ -427,8 +430,8 @@ class StagePlan:
 
 
 def _fixed_parts(layout: Layout) -> tuple[Any, ...]:
-    """Return what no search may change: stem and head, and side, stride and stem of each stage."""
-    stages = [(stage.side, stage.stride, stage.stem) for stage in layout.stages]
+    """Return what no search may change: stem and head; sides, stride and stem of each stage."""
+    stages = [(stage.side, stage.side_out, stage.stride, stage.stem) for stage in layout.stages]
     return layout.stem_and_head, stages
 
 

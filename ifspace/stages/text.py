@@ -452,7 +452,9 @@ class LayoutReport:
     def organized(self) -> Layout | None:
         """The organizer's state of greatest gain that keeps the budgets."""
         kept = [layout for layout in self.trajectory.layouts if self._keeps(layout)]
-        return max(kept, key=lambda layout: layout.gain(self.problem.alpha), default=None)
+        return max(
+            kept, key=lambda layout: layout.gain(self.problem.alpha, self.problem.cap), default=None
+        )
 
     def forms(self, saved: str | None = None) -> Forms:
         """Return the report in every format; `saved`: the file of the first layout."""
@@ -489,7 +491,7 @@ class LayoutReport:
                 "best_within_budgets": None if within is None else self._row(within),
                 "difference": None
                 if within is None or best is None
-                else best.objective() - within.gain(alpha),
+                else best.objective() - within.gain(alpha, self.problem.cap),
             },
         }
 
@@ -499,7 +501,7 @@ class LayoutReport:
             "widths": layout.widths,
             "first_blocks": layout.first_blocks,
             "blocks": layout.blocks,
-            "gain": layout.gain(self.problem.alpha),
+            "gain": layout.gain(self.problem.alpha, self.problem.cap),
             "params": layout.params,
             "macs": layout.macs,
             "layers": layout.layers,
@@ -513,7 +515,7 @@ class LayoutReport:
         """Return whether a layout keeps the budgets; one without a latency does not."""
         problem = self.problem
         if problem.latency is not None and any(
-            problem.latency.find(block, stage.side, stride) is None
+            problem.latency.find(block, stage.side_out, stride) is None
             for stage in layout.stages
             for block, stride in stage.strided_blocks
         ):
@@ -599,7 +601,7 @@ class LayoutReport:
                 ("(o)", "where the organizer ends; none of its states keeps the budgets"),
                 start,
             ]
-        less = self.answer.plans[0].objective() - within.gain(problem.alpha)
+        less = self.answer.plans[0].objective() - within.gain(problem.alpha, problem.cap)
         best = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
         if less < 5e-5:
             best = "the organizer's best within the budgets, which gains as much as the first"

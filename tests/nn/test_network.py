@@ -35,7 +35,7 @@ def test_every_style_trains(style: NetworkStyle) -> None:
     stem = StemLayer(make_layout("CONV", (8,), (16,), (1,)).stages[0].first.layers[0], 8)
     frame = StemAndHead(stem=(stem,), batch_norm=True, classifier=(8, 4), pixels=4)
     blocks = [Block.parse("CONV"), Block.parse("DW+RPW(4,1/2)")]
-    net = build_network(make_layout(blocks, (8, 4), (16, 32), (1, 3), (1, 2), frame), style, seed=0)
+    net = build_network(make_layout(blocks, (8, 8), (16, 32), (1, 3), (1, 2), frame), style, seed=0)
     x, classes = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), range(4)
     steps = torch.optim.Adam(net.parameters(), lr=0.01)
     torch.manual_seed(0)  # of dropout
@@ -123,7 +123,7 @@ def test_copies_compute_the_same() -> None:
 
 def test_one_dimension() -> None:
     frame = StemAndHead(inputs=4, batch_norm=True, projections=True, classifier=(5,), pixels=2)
-    layout = make_layout("DW+PW", (8, 4), (8, 16), (1, 2), (1, 2), frame)
+    layout = make_layout("DW+PW", (8, 8), (8, 16), (1, 2), (1, 2), frame)
     flat = Layout(
         tuple(
             type(stage)(

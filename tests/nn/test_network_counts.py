@@ -208,7 +208,7 @@ def test_a_layout_of_a_block_for_each_stage() -> None:
     blocks = [Block.parse(x) for x in ("CONV(5)", "DW+RPW(4,1/2)", "GC(4)+SH(4)+GPW(2)", "PW+DW")]
     frame = StemAndHead(bias=True, batch_norm=True, projections=True, classifier=(20, 7), pixels=4)
     layout = make_layout(
-        blocks, (24, 12, 6, 3), (16, 32, 64, 20), (1, 2, 3, 2), (2, 2, 1, 2), frame
+        blocks, (48, 24, 6, 6), (16, 32, 64, 20), (1, 2, 3, 2), (2, 2, 1, 2), frame
     )
     y = same_counts(build_network(layout), layout)
     assert (layout.image, y.shape) == (48, (2, 7))
@@ -228,7 +228,7 @@ def test_a_layout_of_a_block_for_each_stage() -> None:
 def test_projections_are_there_in_every_style(style: NetworkStyle, bias: bool) -> None:
     frame = StemAndHead(bias=bias, batch_norm=True, projections=True, classifier=(7,))
     layout = make_layout(
-        "DW+GPW(4)+SH(4)+PW", (8, 4), (8, 16), (1, 5), (1, 2), replace(frame, inputs=8)
+        "DW+GPW(4)+SH(4)+PW", (8, 8), (8, 16), (1, 5), (1, 2), replace(frame, inputs=8)
     )
     assert same_counts(build_network(layout, style), layout).shape == (2, 7)
 

@@ -82,7 +82,7 @@ def test_resnet() -> None:
     stem = StemLayer(make_layout("CONV(7)", (16,), (8,), (1,)).stages[0].first.layers[0], 16)
     frame = StemAndHead(stem=(stem,), batch_norm=True, projections=True, classifier=(5,), image=32)
     quarter = Fraction(1, 4)
-    layout = make_layout("PW+CONV+PW", (8, 4), (16, 32), (2, 2), (1, 2), frame, quarter)
+    layout = make_layout("PW+CONV+PW", (8, 8), (16, 32), (2, 2), (1, 2), frame, quarter)
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.relu(net.norm(net.conv(x, "stem.0", 2), "stem.1"))
@@ -104,7 +104,7 @@ def test_resnet() -> None:
 
 def test_fog() -> None:
     frame = StemAndHead(inputs=6, batch_norm=True, classifier=(5,))
-    layout = make_layout("DW+PW", (8, 4), (6, 12), (1, 2), (1, 2), frame)
+    layout = make_layout("DW+PW", (8, 8), (6, 12), (1, 2), (1, 2), frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
         y = net.unit(net.unit(x, "stages.stage1.unit1", 0), "stages.stage1.unit1", 1)
@@ -158,7 +158,7 @@ def test_vgg_with_hidden_dense_layers() -> None:
 def test_mobilenet() -> None:
     stem = StemLayer(make_layout("CONV", (8,), (4,), (1,)).stages[0].first.layers[0], 8)
     frame = StemAndHead(stem=(stem,), batch_norm=True, stem_counts=True, classifier=(5,), image=16)
-    layout = make_layout("DW+PW", (8, 4), (6, 8), (2, 1), (1, 2), frame)
+    layout = make_layout("DW+PW", (8, 8), (6, 8), (2, 1), (1, 2), frame)
 
     def written(net: Written, x: Tensor) -> Tensor:
         x = F.relu(net.norm(net.conv(x, "stem.0", 2), "stem.1"))

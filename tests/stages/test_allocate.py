@@ -30,6 +30,7 @@ from ifspace.stages.layout import (
 )
 from ifspace.stages.networks import (
     make_layout,
+    mobilenet,
     network,
 )
 from ifspace.stages.objectives import OBJECTIVES
@@ -89,7 +90,12 @@ def start(draw: random.Random) -> Layout:
     around = frame(draw, sides[0])
     depths = [3] * count
     widths = draw.choices([4, 6, 8, 12], k=count)
-    return make_layout("CONV", sides, widths, depths, draw.choices([1, 2], k=count), around)
+    strides = []
+    for side, next_side in pairwise([*sides, 0]):
+        # A stage may halve what enters it, down to what enters the next one.
+        halves = side % 2 == 0 and side // 2 >= next_side and draw.random() < 0.5
+        strides.append(2 if halves else 1)
+    return make_layout("CONV", sides, widths, depths, strides, around)
 
 
 def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
@@ -102,7 +108,7 @@ def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
         for choice, c_in, c_out in product(choices, entries, problem.width_choices[place]):
             for stride in {1, stage.stride}:
                 if draw.random() < 0.97:
-                    case = (str(choice.block), c_in, c_out, stage.side, stride)
+                    case = (str(choice.block), c_in, c_out, stage.side_out, stride)
                     cases[case] = Q(draw.randint(1, 999), draw.choice([10, 64, 1000]))
     return LatencyTable(cases)
 
@@ -429,7 +435,7 @@ def problem(
 ) -> StagesProblem:
     start = make_layout(
         "CONV",
-        (8, 4),
+        (8, 8),
         [choices_of_stage[0] for choices_of_stage in widths],
         (2, 2),
         (1, 2),
@@ -575,7 +581,7 @@ def test_open_blocks_are_solved_once_for_each_pair_of_widths(
 
 
 def test_another_objective_is_a_function_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def channels(stage: Stage, alpha: float) -> tuple[float, ...]:
+    def channels(stage: Stage, alpha: float, cap: str) -> tuple[float, ...]:
         """Every block counts its output channels."""
         return tuple(float(block.out_channels) for block in stage.blocks)
 
@@ -590,6 +596,6 @@ def test_another_objective_is_a_function_by_name(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SettingError, match=f"unknown objective: got 'area'; allowed: {allowed}"):
         replace(problem, objective="area")
     # One amount for each counted layer: those of the stem too.
-    stem = StagesProblem(network("mobilenet", 32), Budgets(layers=40), objective="channels")
+    stem = StagesProblem(mobilenet(32, stem_counts=True), Budgets(layers=40), objective="channels")
     with pytest.raises(SettingError, match=r"wrong number of amounts: got .*; allowed: "):
         best_stages(stem)

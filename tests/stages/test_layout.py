@@ -30,6 +30,7 @@ from ifspace.stages.networks import (
     SIDES,
     fog,
     make_layout,
+    mobilenet,
     network,
     resnet50,
 )
@@ -137,7 +138,7 @@ def test_the_field_never_shrinks(block: Block, depth: int, side: int) -> None:
 
 def layout() -> Layout:
     frame = StemAndHead(batch_norm=True, projections=True, classifier=(10,))
-    return make_layout("DW+PW", (8, 4), (6, 12), (2, 3), (1, 2), frame)
+    return make_layout("DW+PW", (8, 8), (6, 12), (2, 3), (1, 2), frame)
 
 
 def test_amounts_of_a_layout_are_sums_over_its_blocks() -> None:
@@ -157,9 +158,9 @@ def test_amounts_of_a_layout_are_sums_over_its_blocks() -> None:
 
 
 def test_the_gain_of_a_layout() -> None:
-    gains = conv_gains(8, 2) + conv_gains(4, 3)
+    gains = conv_gains(8, 2) + conv_gains(8, 3)
     assert layout().gain() == pytest.approx(fsum(gains))
-    assert layout().gain(1) == pytest.approx(fsum(conv_gains(8, 2, 1) + conv_gains(4, 3, 1)))
+    assert layout().gain(1) == pytest.approx(fsum(conv_gains(8, 2, 1) + conv_gains(8, 3, 1)))
 
 
 def test_other_depths_cost_what_a_layout_of_them_costs() -> None:
@@ -248,6 +249,14 @@ def test_every_network_survives_json(name: str, side: int) -> None:
     assert through_text(deeper) == deeper != layout
 
 
+@pytest.mark.parametrize("layout", [resnet50(224), mobilenet(32), mobilenet(224, stem_counts=True)])
+def test_files_of_earlier_versions_say_what_stages_write(layout: Layout) -> None:
+    values = layout_json(layout)
+    sides = [(stage["side"], stage.pop("side_in")) for stage in values["stages"]]
+    assert sides == [(stage.side_out, stage.side) for stage in layout.stages]
+    assert layout_from_json(values) == layout
+
+
 def frames() -> st.SearchStrategy[StemAndHead]:
     stem = StemLayer(Block.parse("CONV(5)").at(3, 12).layers[0], 16)
     return st.builds(
@@ -266,13 +275,27 @@ def frames() -> st.SearchStrategy[StemAndHead]:
 
 @pytest.mark.slow
 @settings(max_examples=60)
-@given(frames(), blocks(12), blocks(12), st.integers(3, 9), st.integers(1, 224), st.booleans())
+@given(
+    frames(),
+    blocks(12),
+    blocks(12),
+    st.integers(3, 9),
+    st.integers(1, 224),
+    st.integers(1, 224),
+    st.booleans(),
+)
 def test_any_layout_survives_json(
-    frame: StemAndHead, first: Block, more: Block, depth: int, side: int, flat: bool
+    frame: StemAndHead,
+    first: Block,
+    more: Block,
+    depth: int,
+    side: int,
+    written: int,
+    flat: bool,
 ) -> None:
     dims = 1 if flat else 2
     stage = Stage(
-        side, first.at(12, dims=dims), more.at(12, dims=dims), depth, 2, frame.counted_stem
+        side, first.at(12, dims=dims), more.at(12, dims=dims), depth, 2, frame.counted_stem, written
     )
     layout = Layout((stage, stage), frame)
     assert through_text(layout) == layout
@@ -370,7 +393,9 @@ OLD = (
 )
 
 
-def test_a_layout_written_long_ago_is_read_and_written_the_same() -> None:
+def test_a_layout_written_long_ago_is_read_and_written_with_what_was_added() -> None:
     layout = layout_from_json(json.loads(OLD))
     assert (layout.depths, layout.widths, layout.image) == ((2,), (16,), 32)
-    assert json.dumps(layout_json(layout)) == OLD
+    assert (layout.stages[0].side, layout.stages[0].side_out) == (16, 8)
+    added = '"before": [], "side_in": 16}'
+    assert json.dumps(layout_json(layout)) == OLD.replace('"before": []}', added)

@@ -461,10 +461,13 @@ def test_wrong_input_is_one_line(run: Callable, more: list[object], words: list[
     [
         ([], ["no stages: got no --stages and no --depths"]),
         (["--network", "lenet"], ["unknown --network: got 'lenet'"]),
-        (["--network", "vgg16", "--input", 64], ["image side: got 64; allowed: 32, 224"]),
+        (
+            ["--network", "vgg16", "--input", 40],
+            ["--input", "got side 40; allowed: multiples of 16"],
+        ),
         (["--network", "vgg16", "--depths", "1,2"], ["wrong number of --depths: got 1, 2"]),
-        (["--network", "mobilenet", "--max-depth", 1], ["--max-depth", "whole numbers from 2"]),
-        (["--network", "mobilenet", "--depths", "1,1,1,1,1"], ["a stage without a block"]),
+        (["--network", "vgg16", "--max-depth", 0], ["--max-depth", "whole numbers from 1"]),
+        (["--network", "mobilenet", "--depths", "1,1,0,1,1"], ["--depths out of range: got 0"]),
     ],
 )
 def test_wrong_stages_are_an_error(

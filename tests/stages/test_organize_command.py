@@ -103,8 +103,9 @@ def test_several_alphas_are_compared(run: Callable, snapshot: Any) -> None:
 
 
 def test_alphas_with_other_moves_to_the_same_end(run: Callable, snapshot: Any) -> None:
-    assert run("organize", "--network", "mobilenet", "--alpha", "2,3").out == snapshot
-    values = run("organize", "--network", "mobilenet", "--alpha", "2,3", "--format", "json").json
+    residual = ("organize", "--network", "layout-residual", "--alpha", "5,3")
+    assert run(*residual).out == snapshot
+    values = run(*residual, "--format", "json").json
     assert [row["same_moves"] for row in values["alphas"]] == [False, True]
     assert values["alphas"][0]["depths"] == values["depths"]
 
@@ -185,10 +186,10 @@ def test_blocks_of_each_stage_with_the_kernel_of_those_without_one(
         ("--stages 32,16 --depths 2,2 --input 32", ["--input without --network"]),
         ("--network vgg16 --stages 2 --blocks PW", ["--stages, --blocks with --network"]),
         ("--network vgg17", ["unknown --network: got 'vgg17'", "vgg16, vgg19, resnet50"]),
-        ("--network vgg16 --input 64", ["--input: unknown image side: got 64"]),
+        ("--network vgg16 --input 40", ["--input", "got side 40; allowed: multiples of 16"]),
         ("--network vgg16 --input 3x32x64", ["'--input'", "'3x32x64'", "3x224x224"]),
         ("--network vgg16 --depths 2,2", ["wrong number of --depths", "5, one for each"]),
-        ("--network mobilenet --depths 1,2,2,6,2", ["--depths", "got depth 1", "2 or more"]),
+        ("--network mobilenet --depths 1,2,2,6,0", ["--depths out of range: got 0"]),
         ("--network vgg16 --depths 2,2,2,2,9999", ["--depths out of range: got 9999"]),
         ("--network vgg16 --theta -1", ["'--theta'", "'-1'", "numbers from 0"]),
         ("--network vgg16 --alpha 1,x", ["'--alpha'", "'x'", "numbers from 0"]),

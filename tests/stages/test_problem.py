@@ -17,6 +17,7 @@ from ifspace.stages.layout import (
 )
 from ifspace.stages.networks import (
     make_layout,
+    mobilenet,
     network,
 )
 from ifspace.stages.problem import (
@@ -34,7 +35,7 @@ Q = Fraction
 BLOCK = Block.parse("DW+PW")
 CONV = BlockChoice.of(Block.parse("CONV"))
 FRAME = StemAndHead(inputs=4)
-START = make_layout("DW+PW", (8, 4), (8, 16), (2, 3), (1, 2), FRAME)
+START = make_layout("DW+PW", (8, 8), (8, 16), (2, 3), (1, 2), FRAME)
 # First stage: 36 + 32, then 72 + 64. Second: 72 + 128, then twice 144 + 256.
 PARAMS = 68 + 136 + 200 + 2 * 400
 MACS = 64 * 204 + 16 * (200 + 2 * 400)
@@ -197,7 +198,7 @@ def test_a_changed_plan_raises(layout: Layout, fault: str) -> None:
 
 
 def test_a_plan_that_is_not_monotone_raises() -> None:
-    narrows = make_layout("DW+PW", (8, 4), (16, 8), (2, 3), (1, 2), FRAME)
+    narrows = make_layout("DW+PW", (8, 8), (16, 8), (2, 3), (1, 2), FRAME)
     stages_problem = StagesProblem(narrows, Budgets(params=10**9))
     StagePlan(stages_problem, narrows).check()
     with pytest.raises(SettingError, match="a stage is narrower than the one before"):
@@ -238,7 +239,7 @@ def test_every_fault_of_a_plan_is_named() -> None:
 
 def test_a_case_that_was_not_measured_raises() -> None:
     with pytest.raises(SettingError, match=r"in play: got DW\+PW from 4 to"):
-        timed(9).fits(with_stage(0, side=16))
+        timed(9).fits(with_stage(0, side_out=16))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_impossible_problems_raise(more: dict[str, Any], fault: str) -> None:
 
 
 def test_the_greatest_depth_leaves_room_for_the_stem_that_counts() -> None:
-    begun = network("mobilenet", 32)
+    begun = mobilenet(32, stem_counts=True)
     assert StagesProblem(begun, Budgets(params=1), max_depth=2).max_depth == 2
     with pytest.raises(SettingError, match=r"max_depth .* got 1; .* from 2 to 1000"):
         StagesProblem(begun, Budgets(params=1), max_depth=1)
