@@ -444,6 +444,19 @@ class Block:
         return Composition(tuple(layer.kind for layer in self.layers), self.repeats)
 
     @property
+    def window_counts(self) -> tuple[int, int]:
+        """How many layers have overlapping windows, and how many windows at all (RPW).
+
+        Of blocks that cost the same, one with fewer is preferred: without overlap every framework
+        has the layer.
+
+        >>> Block.parse("DW+RPW(8,1/2)+RPW(8,0)").window_counts
+        (1, 2)
+        """
+        overlaps = [layer.overlap for layer in self.layers if layer.overlap is not None]
+        return sum(map(bool, overlaps)), len(overlaps)
+
+    @property
     def sort_key(self) -> tuple[Any, ...]:
         """Key of the canonical order: the composition, then the parameters of each layer."""
         return *self.composition.sort_key, tuple(layer.sort_key for layer in self.layers)

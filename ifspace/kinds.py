@@ -541,6 +541,7 @@ def kinds_without_choice(
     kinds: Iterable[str],
     width_pairs: Iterable[tuple[int, int]],
     overlaps: tuple[Fraction, ...],
+    orders: Sequence[str] = (ROLLING,),
     *,
     may_copy: bool = True,
 ) -> tuple[str, ...]:
@@ -556,7 +557,7 @@ def kinds_without_choice(
     def fits(kind: str) -> bool:
         row = find_kind(kind)
         return any(
-            row.choices(c_in, c_out, overlaps, may_copy=may_copy)
+            row.choices(c_in, c_out, overlaps, orders=orders, may_copy=may_copy)
             for c_in, c_out in pairs
             if row.mixing or c_in == c_out
         )

@@ -10,7 +10,7 @@ from itertools import combinations, product
 from math import prod
 from typing import Any, NamedTuple
 
-from brute_layers import KINDS, Kind, Layer, Sight
+from brute_layers import KINDS, Kind, Layer, Sight, enough_filters, orders
 from brute_layers import layer as layer_of
 
 
@@ -105,16 +105,18 @@ class Problem:
         least = min(min(pair) for pair in everywhere)
         groups = range(1, least + 1) if row.grouped else [1]
         overlaps = sorted(self.s.overlaps) if row.rolling else [Fraction(0)]
-        for g, o in product(groups, overlaps):
+        for g, o, order in product(groups, overlaps, orders(kind, self.s.rpw_order)):
             if any(c_in % g or c_out % g for c_in, c_out in everywhere):
+                continue
+            if not enough_filters(order, g, o, everywhere):
                 continue
             plain = None
             if row.grouped and self._is_trivial(row, g, real):
-                plain = self._plain(kind, g, o, everywhere)
+                plain = self._plain(kind, g, o, order, everywhere)
                 if not trivial or plain is None:
                     continue
-            layers = tuple(layer_of(kind, g, o, *pair) for pair in decide)
-            reals = tuple(layer_of(kind, g, o, *pair) for pair in real)
+            layers = tuple(layer_of(kind, g, o, *pair, order) for pair in decide)
+            reals = tuple(layer_of(kind, g, o, *pair, order) for pair in real)
             yield Option(layers, reals, self._price(row, reals, ahead), plain)
 
     def _is_trivial(self, row: Kind, g: int, real: Any) -> bool:
@@ -125,7 +127,7 @@ class Problem:
         copies = self.inner is not None and row.mixing and any(g == a for a, _ in real)
         return copies or any(g == 1 or g == a == b for a, b in real)
 
-    def _plain(self, kind: str, g: int, o: Fraction, everywhere: Any) -> str | None:
+    def _plain(self, kind: str, g: int, o: Fraction, order: str, everywhere: Any) -> str | None:
         for other, row in KINDS.items():
             alike = (row.spatial, row.written) == (KINDS[kind].spatial, KINDS[kind].written)
             fits = row.mixing or all(a == b for a, b in everywhere)
@@ -135,7 +137,7 @@ class Problem:
                 and fits
                 and all(
                     layer_of(other, 1, Fraction(0), *pair).sets()
-                    == layer_of(kind, g, o, *pair).sets()
+                    == layer_of(kind, g, o, *pair, order).sets()
                     for pair in everywhere
                 )
             ):
@@ -204,10 +206,23 @@ class Problem:
         )
 
     def key(self, choice: tuple[Option, ...]) -> tuple[int, ...]:
-        """The objective, then the tie-breakers, up to canonical order."""
+        """The objective, then the other amounts; ties go by overlaps, then in canonical order."""
         params, macs, activations = self.price(choice)
         objective = {"params": params, "macs": macs, "activations": activations}[self.s.objective]
         return objective, macs, activations, params
+
+    @staticmethod
+    def windows(choice: tuple[Option, ...]) -> tuple[int, int]:
+        """How many layers have overlapping windows, and how many windows: fewer are preferred.
+
+        Of a trivial choice those of the simpler composition count.
+        """
+        rolling = [
+            option.layers[0].overlap
+            for option in choice
+            if KINDS[option.layers[0].kind].rolling and option.plain is None
+        ]
+        return sum(map(bool, rolling)), len(rolling)
 
     @staticmethod
     def price(choice: tuple[Option, ...]) -> tuple[int, ...]:
@@ -219,17 +234,20 @@ class Problem:
         if options is None:
             return None
         # Stable: choices of one key stay in canonical order.
-        ordered = sorted(product(*options), key=self.key)
+        ordered = sorted(product(*options), key=lambda it: (self.key(it), self.windows(it)))
         return next((choice for choice in ordered if self.passes(choice)), None)
 
     def simpler(self, kinds: tuple[str, ...], best: tuple[Option, ...]) -> frozenset[str]:
-        """The compositions that are cheapest when trivial group counts make it cheaper."""
-        least, names = self.key(best), set()
+        """The compositions that are cheapest when trivial group counts make it cheaper.
+
+        Of these the ones with the fewest overlapping windows, then with the fewest windows.
+        """
+        least, names = (self.key(best), (-1, -1)), set()
         for choice in product(*self.options(kinds, trivial=True) or ()):
             if all(option.plain is None for option in choice):
                 continue
-            key = self.key(choice)
-            if key > least or (key == least and not names):
+            key = (self.key(choice), self.windows(choice))
+            if key > least:
                 continue
             simpler = tuple(
                 option.plain or kind for option, kind in zip(choice, kinds, strict=True)
@@ -251,6 +269,7 @@ class Problem:
     def _term(self, layer: Layer) -> str:
         row, k = KINDS[layer.kind], self.s.kernel
         parts = [str(layer.groups)] * row.grouped + [str(layer.overlap)] * row.rolling
+        parts += ["blocked"] * (layer.order == "blocked")
         if row.spatial and k != 3:
             parts.append(f"k={k}" if parts else str(k))
         return f"{layer.kind}({','.join(parts)})" if parts else layer.kind

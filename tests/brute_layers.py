@@ -15,7 +15,10 @@ Reads = Callable[[int, int, int, Fraction], list[list[int]]]
 
 @dataclass(frozen=True)
 class Kind:
-    """`reads(c_in, c_out, groups, overlap)`: the channels that each output reads."""
+    """`reads(c_in, c_out, groups, overlap)`: the channels that each output reads.
+
+    `blocked`: those that it reads in blocked order; None for a kind without orders.
+    """
 
     reads: Reads
     spatial: bool = False
@@ -23,6 +26,7 @@ class Kind:
     grouped: bool = False
     rolling: bool = False
     written: bool = True
+    blocked: Reads | None = None
 
 
 def _all(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
@@ -44,6 +48,22 @@ def _window(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
     return [[(j * s + t) % c_in for t in range(w)] for j in range(c_out)]
 
 
+def window_starts(c_in: int, g: int, o: Fraction) -> list[int]:
+    """The first channel of every distinct window, in the order in which they follow."""
+    w = c_in // g
+    s = w - floor(o * w)
+    starts = [0]
+    while (start := (starts[-1] + s) % c_in) != 0:
+        starts.append(start)
+    return starts
+
+
+def _shared_window(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
+    starts = window_starts(c_in, g, o)
+    firsts = [starts[j * len(starts) // c_out] for j in range(c_out)]
+    return [[(first + t) % c_in for t in range(c_in // g)] for first in firsts]
+
+
 def _dealt(c_in: int, c_out: int, g: int, o: Fraction) -> list[list[int]]:
     runs = [list(range(n * c_in // g, (n + 1) * c_in // g)) for n in range(g)]
     return [[run[turn]] for turn in range(c_in // g) for run in runs]
@@ -55,7 +75,7 @@ KINDS = {
     "GC": Kind(_group, spatial=True, grouped=True),
     "DW": Kind(_own, spatial=True, mixing=False),
     "GPW": Kind(_group, grouped=True),
-    "RPW": Kind(_window, grouped=True, rolling=True),
+    "RPW": Kind(_window, grouped=True, rolling=True, blocked=_shared_window),
     "SH": Kind(_dealt, mixing=False, grouped=True, written=False),
     "CONV": Kind(_all, spatial=True),
 }
@@ -70,6 +90,7 @@ class Layer:
     overlap: Fraction
     c_in: int
     c_out: int
+    order: str
     reads: tuple[tuple[int, ...], ...]
 
     @property
@@ -85,14 +106,30 @@ class Layer:
 
 
 @cache
-def _layer(row: Kind, kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int) -> Layer:
-    reads = row.reads(c_in, c_out, groups, overlap)
+def _layer(
+    row: Kind, kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int, order: str
+) -> Layer:
+    reads = (row.blocked if order == "blocked" else row.reads)(c_in, c_out, groups, overlap)
     assert len(reads) == c_out
-    return Layer(kind, groups, overlap, c_in, c_out, tuple(map(tuple, reads)))
+    return Layer(kind, groups, overlap, c_in, c_out, order, tuple(map(tuple, reads)))
 
 
-def layer(kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int) -> Layer:
-    return _layer(KINDS[kind], kind, groups, overlap, c_in, c_out)
+def layer(
+    kind: str, groups: int, overlap: Fraction, c_in: int, c_out: int, order: str = "rolling"
+) -> Layer:
+    return _layer(KINDS[kind], kind, groups, overlap, c_in, c_out, order)
+
+
+def orders(kind: str, rpw_order: str) -> tuple[str, ...]:
+    """The orders to try for a kind."""
+    if rpw_order == "rolling" or not KINDS[kind].rolling:
+        return ("rolling",)
+    return ("blocked",) if rpw_order == "blocked" else ("rolling", "blocked")
+
+
+def enough_filters(order: str, g: int, o: Fraction, pairs: list[tuple[int, int]]) -> bool:
+    """Whether there is a filter for every window at all (input, output) widths, if there must."""
+    return order != "blocked" or all(len(window_starts(a, g, o)) <= b for a, b in pairs)
 
 
 class Sight:

@@ -177,7 +177,7 @@ def _combs_by_lists(c_in: int, c_out: int, groups: int, overlap: Fraction) -> li
 # The same kinds for the brute force, which does not read the library's table.
 BRUTE = {
     "IPW": brute_layers.Kind(_combs_by_lists, grouped=True),
-    "RC": brute_layers.Kind(brute_layers.KINDS["RPW"].reads, True, grouped=True, rolling=True),
+    "RC": replace(brute_layers.KINDS["RPW"], spatial=True),
 }
 
 

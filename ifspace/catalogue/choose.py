@@ -32,9 +32,9 @@ def best(
 
     Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
     `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
-    when None. `by` is what is compared first; ties go to the other amounts, then to the order of
-    the catalogue. Dominance is taken anew among the designs that may be used, so that no design
-    is called dominated by one that was ruled out.
+    when None. `by` is what is compared first; ties go as in `ranked`. Dominance is
+    taken anew among the designs that may be used, so that no design is called dominated by one that
+    was ruled out.
 
     >>> best(Catalogue((), (), ()), params=1000)
     ()
@@ -80,13 +80,18 @@ def best(
 def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:
     """Return the designs with the least of an amount first; ties go to the other amounts.
 
-    The amounts are parameters, MACs, activations and layers in this order; designs that tie in all
-    of them stay in the order given.
+    The amounts are parameters, MACs, activations and layers in this order. Of designs that tie in
+    all of them those with the fewest layers of overlapping windows come first, then those with the
+    fewest of any windows (RPW); the others stay in the order given.
 
     Raises: SettingError for an unknown amount.
     """
     order = _order(by)
-    return tuple(sorted(designs, key=lambda design: tuple(_amount(design, name) for name in order)))
+
+    def key(design: Design) -> tuple[int, ...]:
+        return *(_amount(design, name) for name in order), *design.block.window_counts
+
+    return tuple(sorted(designs, key=key))
 
 
 def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self, get_args
 from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.kinds import (
+    ORDERS,
     alphabet,
     canonical_kinds,
     kinds_without_choice,
@@ -36,6 +37,7 @@ Permutation = Literal["explicit", "free"]
 Patterns = Literal["whole", "any", "keep"]
 Compact = Literal["single", "subset"]
 Objective = Literal["params", "macs", "activations"]
+RpwOrder = Literal["rolling", "blocked", "both"]
 
 DEFAULT_OVERLAPS: Final = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 
@@ -75,6 +77,7 @@ class EnumerationSetting:
     stride: Literal[1, 2] = 1
     dims: Literal[1, 2] = 2
     objective: Objective = "params"
+    rpw_order: RpwOrder = "rolling"
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 2, MAX_WIDTH)
@@ -113,6 +116,11 @@ class EnumerationSetting:
         return None if self.bottleneck is None else int(self.bottleneck * self.out_width)
 
     @property
+    def orders(self) -> tuple[str, ...]:
+        """The orders that an RPW layer may have."""
+        return orders_of(self.rpw_order)
+
+    @property
     def width_pairs(self) -> tuple[tuple[int, int], ...]:
         """All (input, output) widths that a layer of some composition has in this setting."""
         c, f, inner = self.channels, self.out_width, self.inner_width
@@ -131,7 +139,11 @@ class EnumerationSetting:
 
     def _dropped_kinds(self) -> tuple[str, ...]:
         return kinds_without_choice(
-            self.kinds, self.width_pairs, self.overlaps, may_copy=self.bottleneck is None
+            self.kinds,
+            self.width_pairs,
+            self.overlaps,
+            self.orders,
+            may_copy=self.bottleneck is None,
         )
 
     @property
@@ -212,6 +224,15 @@ class EnumerationSetting:
         return from_plain(cls, arguments)
 
 
+def orders_of(rpw_order: RpwOrder) -> tuple[str, ...]:
+    """Return the orders that a layer may have where `rpw_order` is asked for.
+
+    >>> orders_of("both"), orders_of("blocked")
+    (('rolling', 'blocked'), ('blocked',))
+    """
+    return ORDERS if rpw_order == "both" else (rpw_order,)
+
+
 def standard_block(kernel: int, repeats: int = 1) -> Block:
     """Return `repeats` standard convolutions in a row, the reference of every comparison.
 
@@ -229,4 +250,5 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "stride": (1, 2),
     "dims": (1, 2),
     "objective": get_args(Objective),
+    "rpw_order": get_args(RpwOrder),
 }

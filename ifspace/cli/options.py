@@ -123,6 +123,14 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
             "help": "Overlap ratios of RPW, exact.",
         },
     ),
+    "rpw-order": (
+        ("--rpw-order",),
+        {
+            "type": OneOf(["rolling", "blocked", "both"]),
+            "default": "rolling",
+            "help": "Windows of RPW: one after the other, or shared by neighbouring filters.",
+        },
+    ),
     "kinds": (("--kinds",), {"type": LIST, "metavar": "LIST"}),
     "objective": (
         ("--objective",),

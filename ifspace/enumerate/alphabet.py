@@ -92,6 +92,7 @@ class LetterChoice:
 
     groups: int | None
     overlap: Fraction | None
+    order: str | None
     cost: int
     relations: tuple[int, ...]
 
@@ -134,7 +135,8 @@ class Alphabet:
     """The letters of one setting, each built when a composition first needs it.
 
     Costs are lexicographic, folded into one integer: the objective, then MACs, activations and
-    parameters. Activations are the same for all choices of a composition and decide nothing.
+    parameters, then the number of layers whose windows overlap. Activations are the same for all
+    choices of a composition and decide nothing.
     """
 
     def __init__(self, setting: EnumerationSetting) -> None:
@@ -168,7 +170,9 @@ class Alphabet:
         layers = setting.kernel**setting.dims + pixels * (setting.max_len - 1)
         largest_sum = 1 + layers * widest**2 * setting.repeats
         self._base = largest_sum if setting.stride > 1 else 1
-        if largest_sum * self._base >= LARGEST_COST:
+        # More than the layers whose windows can overlap, if any can.
+        self._overlaps = 1 + setting.max_len if any(setting.overlaps) else 1
+        if largest_sum * self._base * self._overlaps >= LARGEST_COST:
             raise SettingError.because(
                 "costs too large to compare exactly",
                 got=f"{widest} channels, kernel {setting.kernel}, {setting.max_len} layers, "
@@ -209,8 +213,13 @@ class Alphabet:
             )
         return index
 
+    def amount(self, cost: int) -> tuple[int, int]:
+        """Return what a sum of costs stands for: the amounts, folded; the overlapping layers."""
+        return divmod(cost, self._overlaps)
+
     def measures(self, cost: int) -> tuple[int, int]:
         """Return the parameters, and the MACs per output pixel, that a sum of costs stands for."""
+        cost, _ = self.amount(cost)
         if self._base == 1:
             return cost, cost
         first, second = divmod(cost, self._base)
@@ -231,6 +240,7 @@ class Alphabet:
         choices = conv.common_choices(
             (widths[track] for track in self._copies),
             self.setting.overlaps,
+            self.setting.orders,
             also=widths,
             may_copy=self.setting.bottleneck is None,
         )
@@ -238,10 +248,14 @@ class Alphabet:
             LetterChoice(
                 groups,
                 overlap,
-                self._cost(conv, widths, pixels, groups or 1),
-                tuple(self._relation(conv, pair, groups or 1, overlap) for pair in widths),
+                order,
+                self._cost(conv, widths, pixels, groups or 1, overlap),
+                tuple(
+                    self._relation(conv.in_order(order), pair, groups or 1, overlap)
+                    for pair in widths
+                ),
             )
-            for groups, overlap, _ in choices
+            for groups, overlap, order in choices
         )
         first, later = (widths[track] for track in self.tracks.decides)
         removable = (
@@ -272,7 +286,18 @@ class Alphabet:
             for track in self._copies
         ]
 
-    def _cost(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int, groups: int) -> int:
+    def _cost(
+        self,
+        conv: ConvKind,
+        widths: tuple[Widths, ...],
+        pixels: int,
+        groups: int,
+        overlap: Fraction | None,
+    ) -> int:
+        amounts = self._amounts(conv, widths, pixels, groups)
+        return amounts * self._overlaps + bool(overlap)
+
+    def _amounts(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int, groups: int) -> int:
         per_copy = self._params(conv, widths, groups)
         params = sum(per_copy)
         if self._base == 1:

@@ -46,6 +46,7 @@ _OPTIONS = (
     shared("out-channels", help="Output channels F of a block; C if not given."),
     shared("kernel", default=3, help="Kernel size k, odd."),
     shared("overlaps"),
+    shared("rpw-order"),
     click.option(
         "--repeats",
         type=INTEGER,

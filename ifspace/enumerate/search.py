@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from math import prod
+from operator import itemgetter
 from typing import Final
 
 import sympy
@@ -33,7 +34,7 @@ from ifspace.enumerate.compositions import candidates, count_kept, is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
 from ifspace.enumerate.halves import HalfSearch, cheapest_pair
 from ifspace.infofield import layer_coverage
-from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, d, find_kind, g, k, s, w
+from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, P, d, find_kind, g, k, s, w
 from ifspace.parallel import Progress, over_shards, workers
 
 __all__ = [
@@ -102,7 +103,7 @@ class _Enumeration:
         self.engine = engine_for(self.alphabet)
         self.verdicts: dict[Letters, Verdict] = {}
         self.checked = 0
-        self.conditions: dict[Kinds, str] = {}
+        self.conditions: dict[tuple[tuple[str, str | None], ...], str] = {}
 
     def run(self) -> tuple[Funnel, tuple[Design, ...]]:
         """Return the funnel and the designs."""
@@ -161,6 +162,7 @@ class _Enumeration:
         for kinds, solution in survivors:
             composition = Composition(kinds, setting.repeats)
             letters = self._all_letters(kinds)
+            block = self._block(letters, solution.choice)
             params, macs = self.alphabet.measures(solution.cost + self._fixed_cost(kinds))
             yield Design(
                 channels=setting.channels,
@@ -171,7 +173,7 @@ class _Enumeration:
                 stride=setting.stride,
                 dims=setting.dims,
                 composition=str(composition),
-                block=self._block(letters, solution.choice),
+                block=block,
                 params=params,
                 macs_per_pixel=macs,
                 activations_per_pixel=sum(letter.activations for letter in letters),
@@ -182,7 +184,7 @@ class _Enumeration:
                 params_formula=params_text(
                     composition, setting.bottleneck is not None, setting.kernel, setting.dims
                 ),
-                field_condition=self._condition(kinds),
+                field_condition=self._condition(letters, block),
                 irreducible=self._verdict(kinds).irreducible,
                 same_as=simpler.get(kinds),
                 published_as=published_names(str(Composition(kinds)), setting.repeats),
@@ -204,24 +206,26 @@ class _Enumeration:
         for letter in letters:
             kernel = self.setting.kernel if find_kind(letter.kind).spatial else None
             option = letter.options[0 if letter.neutral else next(numbers)]
-            layers.append(Layer(letter.kind, option.groups, option.overlap, kernel))
+            layers.append(Layer(letter.kind, option.groups, option.overlap, kernel, option.order))
         return Block(tuple(layers), self.setting.repeats)
 
-    def _condition(self, kinds: Kinds) -> str:
+    def _condition(self, letters: Sequence[Letter], block: Block) -> str:
         """Return the full-field condition; layers that leave channels alone do not change it."""
-        mixed = tuple(letter.kind for letter in self._all_letters(kinds) if not letter.neutral)
-        if mixed not in self.conditions:
-            composition = Composition(mixed or kinds, self.setting.repeats)
+        layers = [layer for layer, x in zip(block.layers, letters, strict=True) if not x.neutral]
+        key = tuple((layer.kind, layer.order) for layer in layers)
+        if key not in self.conditions:
+            mixed = Block(tuple(layers), block.repeats) if layers else block
             bottleneck = self.setting.bottleneck is not None
-            self.conditions[mixed] = condition_text(composition, bottleneck)
-        return self.conditions[mixed]
+            self.conditions[key] = condition_text(mixed, bottleneck)
+        return self.conditions[key]
 
     def _simpler(self, survivors: Sequence[Kinds]) -> dict[Kinds, str]:
         """Return what each composition that is cheapest at a trivial group count is then.
 
         A layer at a trivial group count is a layer of a kind without groups, so the choices with
         one somewhere are the choices of other compositions: cheaper than all choices without, when
-        one of those compositions is cheaper.
+        one of those compositions is cheaper. Of those of equal cost the one with the fewest
+        overlapping windows is named, then with the fewest windows, then the first.
         """
         others: dict[Kinds, list[tuple[Kinds, Letters]]] = {}
         for kinds in survivors:
@@ -231,17 +235,24 @@ class _Enumeration:
         self._solve(letters for pairs in others.values() for _, letters in pairs)
         names: dict[Kinds, str] = {}
         for kinds, pairs in others.items():
-            best = self._cost(kinds, self.alphabet.channel_letters(kinds) or ())
-            for other, letters in pairs:
-                cost = self._cost(other, letters)
-                if cost is not None and best is not None and cost < best:
-                    best = cost
-                    names[kinds] = str(Composition(other, self.setting.repeats))
+            own = self._preference(kinds, self.alphabet.channel_letters(kinds) or ())
+            candidates = [(self._preference(other, letters), other) for other, letters in pairs]
+            cheaper = [pair for pair in candidates if pair[0] and own and pair[0][0] < own[0]]
+            if cheaper:
+                _, other = min(cheaper, key=itemgetter(0))
+                names[kinds] = str(Composition(other, self.setting.repeats))
         return names
 
-    def _cost(self, kinds: Kinds, letters: Letters) -> int | None:
+    def _preference(self, kinds: Kinds, letters: Letters) -> tuple[int, int, int] | None:
+        """Return what makes one composition better than another, None for one without a choice.
+
+        Its amounts, folded; its layers with overlapping windows; its layers with windows.
+        """
         solution = self.verdicts[letters].solution
-        return None if solution is None else solution.cost + self._fixed_cost(kinds)
+        if solution is None:
+            return None
+        amounts, overlapping = self.alphabet.amount(solution.cost + self._fixed_cost(kinds))
+        return amounts, overlapping, sum(find_kind(kind).takes_overlap for kind in kinds)
 
 
 def engine_for(alphabet: Alphabet) -> Engine:
@@ -389,7 +400,11 @@ def _options(setting: EnumerationSetting) -> float:
     largest = max(
         len(
             find_kind(kind).choices(
-                c_in, c_out, setting.overlaps, may_copy=setting.bottleneck is None
+                c_in,
+                c_out,
+                setting.overlaps,
+                orders=setting.orders,
+                may_copy=setting.bottleneck is None,
             )
         )
         for kind in setting.usable_kinds
@@ -405,7 +420,9 @@ def is_compiled() -> bool:
 
 
 # Stand-ins for the numbered symbols of a layer and for the count of outputs.
-_NAMES = {symbol: sympy.Symbol(f"{symbol}_N", integer=True, positive=True) for symbol in (g, w, s)}
+_NAMES = {
+    symbol: sympy.Symbol(f"{symbol}_N", integer=True, positive=True) for symbol in (g, w, s, P)
+}
 _COUNT = sympy.Symbol("COUNT", integer=True, positive=True)
 _WIDTHS = {"C": C, "F": F, "K": K}
 
@@ -427,18 +444,19 @@ def params_text(composition: Composition, bottleneck: bool, kernel: int, dims: i
     return " + ".join(f"{n}*{term}" if n > 1 else term for term, n in terms.items()) or "0"
 
 
-def condition_text(composition: Composition, bottleneck: bool) -> str:
+def condition_text(block: Composition | Block, bottleneck: bool) -> str:
     """Return the full-field condition; "always" where every choice meets it.
 
     As `infofield.full_field_condition`: with a shuffle only the necessary half, the product of the
-    fan-ins, and with a repeated block the condition of all its copies in a row.
+    fan-ins, and with a repeated block the condition of all its copies in a row. The orders of RPW
+    are those of a block; in a composition they are rolling.
 
     >>> condition_text(Composition.parse("DW+RPW+RPW"), False)
     'C <= s_1*(w_2 - 1) + w_1'
     >>> condition_text(Composition.parse("GC+SH+GPW"), False)
     'C <= w_1*w_3'
     """
-    chain = list(_chain(composition, bottleneck))
+    chain = list(_chain(block, bottleneck))
     if not bottleneck:
         chain = [(conv, "C", "C", number) for conv, _, _, number in chain]
     if any(conv.scatters for conv, *_ in chain):
@@ -455,11 +473,14 @@ def condition_text(composition: Composition, bottleneck: bool) -> str:
     return "always" if outputs == "C" else f"C <= {outputs}"
 
 
-def _chain(composition: Composition, bottleneck: bool) -> Iterator[_Layer]:
-    convs = [find_kind(kind) for kind in composition.kinds]
+def _chain(block: Composition | Block, bottleneck: bool) -> Iterator[_Layer]:
+    if isinstance(block, Block):
+        convs = [layer.conv for layer in block.layers]
+    else:
+        convs = [find_kind(kind) for kind in block.kinds]
     mixing = [conv.mixing for conv in convs]
     out = "F" if any(mixing) else "C"
-    for copy in range(composition.repeats):
+    for copy in range(block.repeats):
         number = 0
         widths = place_widths(mixing, out if copy else "C", out, "K" if bottleneck else None)
         for conv, (c_in, c_out) in zip(convs, widths, strict=True):

@@ -63,6 +63,13 @@ def test_ties_keep_the_order_of_the_catalogue() -> None:
     assert ranked([DW_PW, twin, DW_RPW_RPW]) == (DW_RPW_RPW, DW_PW, twin)
 
 
+def test_of_designs_that_tie_those_without_overlap_and_without_rpw_come_first() -> None:
+    blocks = ("DW+RPW(8,1/2)+GPW(8)", "DW+RPW(8,0)+RPW(8,0)", "DW+RPW(8,0)+GPW(8)", "DW+GPW(8)")
+    tied = [replace(DW_PW, block=Block.parse(text)) for text in blocks]
+    order = [str(design.block) for design in ranked(tied)]
+    assert order == ["DW+GPW(8)", "DW+RPW(8,0)+GPW(8)", "DW+RPW(8,0)+RPW(8,0)", blocks[0]]
+
+
 def test_trade_offs_are_the_costs_that_nothing_beats() -> None:
     twin = replace(DW_PW, composition="PW+DW", block=Block.parse("PW+DW"))
     assert trade_offs([GC_PW, twin, DW_PW, DW_RPW_RPW]) == ((DW_RPW_RPW, 1), (twin, 2))

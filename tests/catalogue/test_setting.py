@@ -31,7 +31,16 @@ def test_the_defaults_are_those_of_the_command_line() -> None:
         "stride": 1,
         "dims": 2,
         "objective": "params",
+        "rpw_order": "rolling",
     }
+
+
+def test_arguments_of_an_older_catalogue_are_in_rolling_order() -> None:
+    older = EnumerationSetting(channels=16).arguments()
+    del older["rpw_order"]
+    assert EnumerationSetting.from_arguments(older).orders == ("rolling",)
+    with pytest.raises(SettingError, match="unknown rpw_order: got 'any'; allowed: rolling, block"):
+        EnumerationSetting(rpw_order="any")
 
 
 def test_values_are_canonical() -> None:

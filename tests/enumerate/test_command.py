@@ -47,7 +47,8 @@ def test_all_options_reach_the_search(run: Callable, tmp_path: Path) -> None:
     options = (
         "--max-len 3 --kinds gc,PW,SH --channels 16,32,16 --out-channels 32 --kernel 5 "
         "--overlaps 0.5,0 --repeats 2 --bottleneck 1/4 --rule early-stop --permutation free "
-        "--patterns keep --compact subset --stride 2 --dims 1 --objective macs --jobs 1"
+        "--patterns keep --compact subset --stride 2 --dims 1 --objective macs --rpw-order both "
+        "--jobs 1"
     )
     path = tmp_path / "a.parquet"
     ended = run("enumerate", *options.split(), "--out", path, "--format", "json")
@@ -67,6 +68,7 @@ def test_all_options_reach_the_search(run: Callable, tmp_path: Path) -> None:
         stride=2,
         dims=1,
         objective="macs",
+        rpw_order="both",
     )
     settings = (one, replace(one, channels=32))
     assert load(path) == search.enumerate_designs(settings, jobs=1)

@@ -46,6 +46,23 @@ def test_designs_and_minima_are_those_of_brute_force(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rpw_order", ["blocked", "both"])
+@pytest.mark.parametrize("rule", [*RULES, {"out_channels": 12}], ids=str)
+@pytest.mark.parametrize(("channels", "length"), [(6, 4), (8, 4), (12, 3), (16, 3), (18, 3)])
+def test_both_orders_are_searched_as_by_brute_force(
+    channels: int, length: int, rule: dict[str, object], rpw_order: str
+) -> None:
+    grid = (Fraction(0), Fraction(33, 100), Fraction(1, 2), Fraction(3, 4))
+    setting = EnumerationSetting(
+        channels=channels, max_len=length, overlaps=grid, rpw_order=rpw_order, **rule
+    )
+    survivors = enumerated(setting)
+    assert_same_designs(survivors, setting)
+    orders = {layer.order for design in survivors for layer in design.block.layers}
+    assert orders - {None} <= set(setting.orders)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("compact", ["single", "subset"])
 def test_five_layers_at_eight_channels(compact: str) -> None:
     assert_agrees(channels=8, max_len=5, compact=compact)
@@ -187,7 +204,7 @@ SEVENTH = {
     ),
     "RC": (
         _rolling_convolution,
-        brute_layers.Kind(brute_layers.KINDS["RPW"].reads, True, grouped=True, rolling=True),
+        replace(brute_layers.KINDS["RPW"], spatial=True),
     ),
 }
 
