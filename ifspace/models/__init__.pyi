@@ -4,6 +4,8 @@ from .decomposition import Blocks as Blocks
 from .decomposition import Budgets as Budgets
 from .decomposition import DecomposedNetwork as DecomposedNetwork
 from .decomposition import Decomposition as Decomposition
+from .decomposition import Layers as Layers
+from .decomposition import Search as Search
 from .decomposition import decompose as decompose
 from .edits import EditedNetwork as EditedNetwork
 from .edits import Edits as Edits

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ifspace.answer import Answer, Status
+from ifspace.answer import Answer
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
@@ -34,7 +34,7 @@ from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
 from ifspace.reach import field_after
 from ifspace.stages.latency import LatencyTable
-from ifspace.stages.problem import CHEAPEST
+from ifspace.stages.problem import CHEAPEST, budgets_error
 from ifspace.stages.problem import Blocks as Blocks
 from ifspace.stages.problem import Budgets as Budgets
 from ifspace.stages.replacement import (
@@ -48,12 +48,69 @@ from ifspace.stages.replacement import (
     Site,
     best_replacement,
 )
-from ifspace.values import choice, whole_number
+from ifspace.values import choice, set_fields, whole_number
 
 LEAST_CHANNELS: Final = 16
 # (side in pixels, channels) of what one output sees.
 FieldSize = tuple[int, int]
 _BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Which layers may be replaced: those of these names, or else those with enough channels.
+
+    `names`: one name or several; None for all plain 3 x 3 convolutions that read `least_channels`
+    or more.
+
+    >>> Layers("layer1.0.conv1").names
+    ('layer1.0.conv1',)
+
+    Raises: SettingError for no name at all, or channels that are no whole number from 1.
+    """
+
+    names: Iterable[str] | None = None
+    least_channels: int = LEAST_CHANNELS
+
+    def __post_init__(self) -> None:
+        names = (self.names,) if isinstance(self.names, str) else self.names
+        set_fields(
+            self,
+            names=None if names is None else tuple(names),
+            least_channels=whole_number(self.least_channels, "least_channels"),
+        )
+        if self.names == ():
+            raise SettingError.because(
+                "no layer named",
+                got="no names",
+                allowed="one or more layers of the network",
+                remedy="leave names out for all 3 x 3 convolutions",
+                argument="names",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What decides between blocks where a layer may keep its convolution or become one of several.
+
+    `objective`: "keep" replaces as few layers as possible; "params", "macs" and "latency_ms"
+    minimise that amount. None is "keep" with a budget and "params" without. `latency`: the
+    measured latencies of blocks and convolutions, which stand there as CONV.
+
+    Raises: SettingError for another objective.
+    """
+
+    objective: str | None = None
+    latency: LatencyTable | None = None
+    time_limit_s: float | None = None
+
+    def __post_init__(self) -> None:
+        choice(self.objective, "objective", (*ORDERS, None))
+
+    def objective_within(self, budgets: Budgets) -> Objective:
+        """Return the objective under budgets."""
+        default = "keep" if budgets.limits else "params"
+        return cast(Objective, self.objective or default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,25 +254,16 @@ class Decomposition:
                 allowed="3 x 3 convolutions over all channels, enough of them, that a block fits",
                 remedy="name the layers, accept fewer channels, or offer another block",
             )
-        if self.answer is None or self.is_solved:
-            return
-        if self.answer.status is not Status.INFEASIBLE:
-            raise SettingError.because(
-                "no answer in time",
-                got="a search that was cut off",
-                allowed="more time",
-                remedy="raise the time limit",
-                argument="time_limit_s",
-            )
-        least = [f"{name} from {_amount_text(value)}" for name, value in self.least.items()]
-        limits = self.budgets.limits.items()
-        raise SettingError.because(
-            "nothing keeps the budgets",
-            got=", ".join(f"{name} {_amount_text(limit)}" for name, limit in limits),
-            allowed=f"{', '.join(least)} (each alone)",
-            remedy="raise a budget, or offer cheaper blocks",
-            argument=next(iter(self.least), None),
-        )
+        if not self.is_solved:
+            raise self.budgets_error()
+
+    def budgets_error(
+        self, remedy: str = "raise a budget, or offer cheaper blocks"
+    ) -> SettingError:
+        """Return the error of a plan that is not solved."""
+        assert self.answer is not None
+        limits = self.budgets.limits
+        return budgets_error("choice of blocks", self.answer, limits, remedy, self.least)
 
     def _reasons_text(self) -> str:
         """Return the most frequent reasons why convolutions stay, with names or how many."""
@@ -244,15 +292,12 @@ def decompose(
     x: Image,
     blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
     budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
+    layers: Layers = Layers(),
+    search: Search = Search(),
     *,
-    names: Iterable[str] | None = None,
-    least_channels: int = LEAST_CHANNELS,
-    latency: LatencyTable | None = None,
-    objective: str = "keep",
     style: Style | str | None = None,
     warm_start: Tensor | bool | None = None,
     seed: int = 0,
-    time_limit_s: float | None = None,
 ) -> DecomposedNetwork:
     """Return a copy of a network with its standard convolutions replaced by blocks, and the plan.
 
@@ -275,18 +320,7 @@ def decompose(
     model = checked_model(edited.model)
     check_seed(seed)
     trace = traced(model, x)
-    plan = plan_decomposition(
-        edited,
-        trace,
-        blocks,
-        budgets,
-        names=names,
-        least_channels=least_channels,
-        latency=latency,
-        objective=objective,
-        style=style,
-        time_limit_s=time_limit_s,
-    )
+    plan = plan_decomposition(edited, trace, blocks, budgets, layers, search, style)
     plan.check()
     images = None if isinstance(warm_start, bool) else warm_start
     if warm_start is True:
@@ -300,24 +334,17 @@ def plan_decomposition(
     trace: Trace,
     blocks: Blocks = Blocks(CHEAPEST),  # noqa: B008 - a frozen value
     budgets: Budgets = Budgets(),  # noqa: B008 - a frozen value
-    *,
-    names: Iterable[str] | None = None,
-    least_channels: int = LEAST_CHANNELS,
-    latency: LatencyTable | None = None,
-    objective: str = "keep",
+    layers: Layers = Layers(),
+    search: Search = Search(),
     style: Style | str | None = None,
-    time_limit_s: float | None = None,
 ) -> Decomposition:
     """Return which convolutions of a traced network become which block; nothing is changed.
 
-    Chosen are the 3 x 3 convolutions that read `least_channels` or more, or those in `names`. Each
-    becomes that of the `blocks` that fits its widths and has the fewest parameters (objective
-    "macs": MACs); `Blocks("cheapest")` offers all blocks with the full field of the convolution.
-
-    With a budget each layer keeps its convolution or becomes one of these blocks. `params` and
-    `macs` are budgets of the whole network; `latency_ms` is that of the chosen layers together, by
-    the `latency` table, which has their convolutions as CONV. The objective "keep" replaces as few
-    layers as possible; "params", "macs" and "latency_ms" minimise that amount.
+    Each of the `layers` becomes that of the `blocks` that fits its widths and has the
+    fewest parameters (objective "macs": MACs); `Blocks("cheapest")` offers all blocks with the full
+    field of the convolution. With a budget each layer keeps its convolution or becomes one of these
+    blocks, as the `search` decides. `params` and `macs` are budgets of the whole network;
+    `latency_ms` is that of the chosen layers together.
 
     `style`: of all blocks. By default batch norm follows each layer of a block but the last if the
     network has one behind the convolution, the last layer has a bias if the convolution has one,
@@ -325,8 +352,8 @@ def plan_decomposition(
 
     Raises: SettingError for arguments that do not go together, or a name that no block can replace.
     """
-    _check_types(blocks, budgets)
-    choice(objective, "objective", ORDERS)
+    _check_types(blocks, budgets, layers, search)
+    objective, latency = search.objective_within(budgets), search.latency
     timed = budgets.latency_ms is not None or objective == "latency_ms"
     if timed != (latency is not None):
         raise SettingError.because(
@@ -342,8 +369,7 @@ def plan_decomposition(
     no_spatial = fixed is None or not any(
         layer.conv.spatial for block in fixed for layer in block.layers
     )
-    least = whole_number(least_channels, "least_channels")
-    convs, skipped = replaceable_convs(model, trace, names, least, no_spatial)
+    convs, skipped = replaceable_convs(model, trace, layers, no_spatial)
     block_style_ = None if style is None else block_style(style)
     options: dict[ReplaceableConv, tuple[Replacement, ...]] = {}
     for conv in convs:
@@ -360,7 +386,7 @@ def plan_decomposition(
         budgets,
     )
     if options and (budgets.limits or latency is not None):
-        plan = _best_choice(plan, options, latency, cast(Objective, objective), time_limit_s)
+        plan = _best_choice(plan, options, latency, objective, search.time_limit_s)
     return replace(
         plan,
         params=(trace.params, trace.params + _change(plan, "params")),
@@ -368,11 +394,15 @@ def plan_decomposition(
     )
 
 
-def _check_types(blocks: Any, budgets: Any) -> None:
-    if not isinstance(blocks, Blocks):
-        raise wrong_type("blocks", blocks, "Blocks", 'write Blocks("DW+PW")')
-    if not isinstance(budgets, Budgets):
-        raise wrong_type("budgets", budgets, "Budgets", 'write Budgets(params="1M")')
+def _check_types(blocks: Any, budgets: Any, layers: Any, search: Any) -> None:
+    for name, value, kind, example in (
+        ("blocks", blocks, Blocks, 'Blocks("DW+PW")'),
+        ("budgets", budgets, Budgets, 'Budgets(params="1M")'),
+        ("layers", layers, Layers, 'Layers("layer1.0.conv1")'),
+        ("search", search, Search, 'Search("params")'),
+    ):
+        if not isinstance(value, kind):
+            raise wrong_type(name, value, kind.__name__, f"write {example}")
 
 
 def apply_decomposition(
@@ -404,13 +434,11 @@ def apply_decomposition(
 def replaceable_convs(
     model: nn.Module,
     trace: Trace,
-    names: Iterable[str] | None = None,
-    least_channels: int = LEAST_CHANNELS,
+    layers: Layers = Layers(),
     pointwise: bool = False,
 ) -> tuple[tuple[ReplaceableConv, ...], list[Skipped]]:
     """Return the layers to replace, in the order in which they run, and the other convolutions.
 
-    By default all 3 x 3 convolutions that read `least_channels` or more; `names` chooses others.
     `pointwise`: whether pointwise convolutions may be named too.
 
     Raises: SettingError for a name that is no layer, or of a layer that no block can replace.
@@ -420,7 +448,8 @@ def replaceable_convs(
         calls_of.setdefault(layer.name, []).append(layer)
     chosen: list[TracedLayer] = []
     skipped: list[Skipped] = []
-    named = _checked_names(names, calls_of)
+    names, least_channels = layers.names, layers.least_channels
+    named = _checked_names(set(names or ()), calls_of)
     for name, calls in calls_of.items():
         layer = max(calls, key=lambda call: call.params)  # one of several calls counts the weights
         reason = why_not(model, layer, pointwise and name in named)
@@ -494,17 +523,8 @@ def _shared_weights(model: nn.Module, conv: nn.Conv2d) -> str:
     return ""
 
 
-def _checked_names(names: Any, calls_of: Mapping[str, Any]) -> set[str]:
-    chosen = {names} if isinstance(names, str) else set(names or ())
-    if names is not None and not chosen:
-        raise SettingError.because(
-            "no layer named",
-            got="no names",
-            allowed="one or more layers of the network",
-            remedy="leave names out for all 3 x 3 convolutions",
-            argument="names",
-        )
-    if unknown := sorted(map(str, chosen - calls_of.keys())):
+def _checked_names(names: set[str], calls_of: Mapping[str, Any]) -> set[str]:
+    if unknown := sorted(map(str, names - calls_of.keys())):
         raise SettingError.because(
             "no such layer in the network",
             got=", ".join(map(repr, unknown)),
@@ -513,7 +533,7 @@ def _checked_names(names: Any, calls_of: Mapping[str, Any]) -> set[str]:
             remedy="`ifspace analyze --layers` lists them",
             argument="names",
         )
-    return chosen
+    return names
 
 
 def _followed_by_norm(model: nn.Module, names: list[str], image: ImageSize) -> frozenset[str]:
@@ -670,7 +690,3 @@ def _change(plan: Decomposition, name: str) -> int:
     """Return by how much the replacements change an amount of the network."""
     pairs = [getattr(replacement, name) for replacement in plan.replaced]
     return sum(after - before for before, after in pairs)
-
-
-def _amount_text(value: Amount) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{float(value):g}"

@@ -5,14 +5,15 @@ Reference: [3DRF] sections 4.1 and 4.2; the budgets are beyond the papers.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ifspace.answer import Status
 from ifspace.errors import SettingError
 from ifspace.models.analysis import Report, report_on
 from ifspace.models.decomposition import (
-    LEAST_CHANNELS,
     Decomposition,
+    Layers,
+    Search,
     apply_decomposition,
     plan_decomposition,
 )
@@ -25,7 +26,6 @@ from ifspace.models.reorganization import (
 )
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, random_images
-from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Blocks, Budgets
 
 
@@ -35,8 +35,7 @@ class OptimizationProblem:
 
     Without `blocks` the stages meet the budgets; with blocks the blocks do, in the stages that the
     organizer leaves after `moves` moves (None: all), or in those that are there if `keep_stages`.
-    `theta` and `alpha` are those of the organizer; `names`, `least_channels`, `objective` and
-    `latency` those of `plan_decomposition`. `objective` None: "keep" with a budget, else "params".
+    `theta` and `alpha` are those of the organizer. The time limit of the `search` is that of both.
     """
 
     blocks: Blocks | None = None
@@ -45,18 +44,15 @@ class OptimizationProblem:
     moves: int | None = None
     theta: float = 0
     alpha: float = 3
-    names: tuple[str, ...] | None = None
-    least_channels: int = LEAST_CHANNELS
-    objective: str | None = None
-    latency: LatencyTable | None = None
+    layers: Layers = Layers()  # noqa: RUF009
+    search: Search = Search()  # noqa: RUF009
     warm_start: bool = False
     seed: int = 0
-    time_limit_s: float | None = None
 
     @property
-    def chosen_objective(self) -> str:
+    def objective(self) -> str:
         """What decides between blocks."""
-        return self.objective or ("keep" if self.budgets.limits else "params")
+        return self.search.objective_within(self.budgets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,7 @@ def optimize(
     Raises: SettingError, DeviceError and KernelError as `plan_reorganization`,
         `plan_decomposition` and `fit_blocks` do.
     """
-    limit_s = problem.time_limit_s
+    limit_s = problem.search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
     before = report_on(trace, network.model, problem.alpha)
     stages, notes = _plan_stages(network, trace, problem)
@@ -115,16 +111,14 @@ def optimize(
         return Optimization(
             problem, before, stages, reorganized, after=reorganized, network=network, notes=notes
         )
+    left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
     blocks = plan_decomposition(
         network,
         trace,
         problem.blocks,
         problem.budgets,
-        names=problem.names,
-        least_channels=problem.least_channels,
-        latency=problem.latency,
-        objective=problem.chosen_objective,
-        time_limit_s=None if deadline is None else max(0.0, deadline - time.monotonic()),
+        problem.layers,
+        replace(problem.search, time_limit_s=left_s),
     )
     if not blocks.has_candidates:
         blocks.check()
@@ -152,7 +146,7 @@ def _plan_stages(
             budgets,
             theta=problem.theta,
             alpha=problem.alpha,
-            time_limit_s=problem.time_limit_s,
+            time_limit_s=problem.search.time_limit_s,
         )
     except SettingError as error:
         # Without blocks, or when moves were asked for, there is nothing else to do.

@@ -242,7 +242,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
 
 def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
     """Return the problem that the options describe."""
-    from ifspace.models.decomposition import LEAST_CHANNELS
+    from ifspace.models.decomposition import LEAST_CHANNELS, Layers, Search
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.stages.problem import Budgets
 
@@ -255,13 +255,10 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         moves=options["moves"],
         theta=options["theta"] or 0,
         alpha=options["alpha"],
-        names=options["names"],
-        least_channels=options["least_channels"] or LEAST_CHANNELS,
-        objective=options["objective"],
-        latency=options["latency"],
+        layers=Layers(options["names"], options["least_channels"] or LEAST_CHANNELS),
+        search=Search(options["objective"], options["latency"], options["time_limit"]),
         warm_start=options["warm_start"],
         seed=seed,
-        time_limit_s=options["time_limit"],
     )
 
 

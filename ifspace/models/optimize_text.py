@@ -14,10 +14,10 @@ from ifspace.models.options import ModelSource, name_list, size_text, size_value
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
+from ifspace.stages.problem import amounts_text
 from ifspace.stages.text import (
     LayoutState,
     PublishedComparison,
-    amounts_text,
     ending_facts,
     moves_table,
     published_of,
@@ -88,25 +88,15 @@ class OptimizationReport:
     def message(self) -> str:
         """Why there is no network within the budgets, in a sentence."""
         stages, blocks = self.optimization.stages, self.optimization.blocks
-        plan = stages if blocks is None else blocks
-        assert plan is not None
-        assert plan.answer is not None
-        what, remedy = "choice of blocks keeps", "raise a budget, or offer cheaper blocks"
+        if blocks is None:
+            assert stages is not None
+            return str(stages.budgets_error("raise a budget, or let --cheapest find blocks"))
         offered = self.optimization.problem.blocks
         if offered is not None and offered.choices is None:
-            remedy = "raise a budget: these are the cheapest blocks already"
-        if blocks is None:
-            what, remedy = (
-                "depths of the stages keep",
-                "raise a budget, or let --cheapest find blocks",
+            return str(
+                blocks.budgets_error("raise a budget: these are the cheapest blocks already")
             )
-        limits = amounts_text(plan.budgets.limits)
-        if plan.answer.status is Status.UNKNOWN:
-            return f"{limits}: time ran out before an answer within them was found; allow more"
-        # Of the whole network; the search for blocks knows only the layers it chooses for.
-        least = plan.answer.least if blocks is None else blocks.least
-        alone = f"the least of each by itself is {amounts_text(least)}"
-        return f"{limits}: proven: no {what} to that; {alone}; {remedy}"
+        return str(blocks.budgets_error())
 
     @property
     def values(self) -> dict[str, Any]:
@@ -276,7 +266,7 @@ def _blocks_values(done: Optimization) -> dict[str, Any]:
     answer, fits = plan.answer, {fit.name: fit for fit in done.fits}
     return {
         "blocks": {
-            "objective": done.problem.chosen_objective,
+            "objective": done.problem.objective,
             "status": None if answer is None else answer.status.name.lower(),
             "left_out": [] if answer is None else answer.left_out,
         },
@@ -337,7 +327,7 @@ def _block_facts(done: Optimization, plan: Decomposition) -> Facts:
         skipped.setdefault(conv.reason, []).append(conv.name)
     lines = [f"{name_list(names)}: {reason}" for reason, names in skipped.items()]
     if plan.kept:
-        reason = _WHY_KEPT.get(done.problem.chosen_objective, _NO_GAIN)
+        reason = _WHY_KEPT.get(done.problem.objective, _NO_GAIN)
         lines.append(f"{name_list(plan.kept)}: {reason}")
     pairs = _labelled("kept", lines) + _field_facts(plan)
     answer = plan.answer

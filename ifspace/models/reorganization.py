@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ifspace.answer import Answer, Status
+from ifspace.answer import Answer
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork
@@ -32,10 +32,12 @@ from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.organizer import Trajectory, organize
 from ifspace.stages.problem import (
     DEFAULT_MAX_DEPTH,
+    TABLE_AMOUNTS,
     Budgets,
     DepthPlan,
     DepthsProblem,
     StageTable,
+    budgets_error,
 )
 from ifspace.values import number_from_zero, whole_number
 
@@ -48,7 +50,8 @@ class Reorganization:
 
     `start` and `end` know depths, parameters, MACs and gains; `sizes` are the (H, W) of their
     stages. `trajectory`: the moves of the organizer. `answer`: the proof of the depths chosen
-    within `budgets`; None without a budget.
+    within `budgets`; None without a budget. `not_more`: amounts that were given no budget and have
+    one all the same, what the network has.
     """
 
     start: AnyLayout
@@ -59,6 +62,7 @@ class Reorganization:
     image: ImageSize
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
     answer: Answer[DepthPlan] | None = None
+    not_more: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Remove | Append, ...]:
@@ -84,24 +88,14 @@ class Reorganization:
 
         Raises: SettingError.
         """
-        if self.answer is None or self.is_solved:
-            return
-        if self.answer.status is not Status.INFEASIBLE:
-            raise SettingError.because(
-                "no depths found in time",
-                got="the time limit",
-                allowed="more of it",
-                remedy="raise the time limit",
-                argument="time_limit",
-            )
-        least = (f"{name} from {amount:,}" for name, amount in self.answer.least.items())
-        raise SettingError.because(
-            "nothing keeps the budgets",
-            got=", ".join(f"{name} {limit:,}" for name, limit in self.budgets.limits.items()),
-            allowed=", ".join(least),
-            remedy="raise a budget",
-            argument=next(iter(self.answer.least), None),
-        )
+        if not self.is_solved:
+            raise self.budgets_error()
+
+    def budgets_error(self, remedy: str = "raise a budget") -> SettingError:
+        """Return the error of a plan that is not solved."""
+        assert self.answer is not None
+        limits = {n: limit for n, limit in self.budgets.limits.items() if n not in self.not_more}
+        return budgets_error("choice of depths", self.answer, limits, remedy, None, self.not_more)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,6 +192,7 @@ def plan_reorganization(
     trajectory: Trajectory[Any] = organize(start, theta, alpha, moves)
     if not budgets.limits:
         return Reorganization(start, trajectory.end, sizes, alpha, trajectory, trace.image)
+    not_more = tuple(name for name in TABLE_AMOUNTS if name not in budgets.limits)
     budgets = replace(
         budgets,
         params=start.params if budgets.params is None else budgets.params,
@@ -207,7 +202,9 @@ def plan_reorganization(
     problem = _depths_problem(start, sizes, budgets, alpha, deepest)
     answer = best_depths(problem, 1, time_limit_s)
     end = start if answer.best is None else start.at_depths(answer.best.depths)
-    return Reorganization(start, end, sizes, alpha, trajectory, trace.image, budgets, answer)
+    return Reorganization(
+        start, end, sizes, alpha, trajectory, trace.image, budgets, answer, not_more
+    )
 
 
 def apply_reorganization(

@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import fsum, isfinite
 from typing import Any, Final, Self
 
+from ifspace.answer import Answer, Status
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock, split_terms
 from ifspace.errors import SettingError
 from ifspace.infofield import CAPS
@@ -194,6 +195,66 @@ def parse_block(text: str, kernel: int = DEFAULT_KERNEL) -> Block:
 
 def _names_kernel(term: str, layer: Layer) -> bool:
     return "k=" in term.lower() or (not layer.conv.takes_groups and "(" in term)
+
+
+_AMOUNT_NAMES: Final = {
+    "params": "parameters",
+    "macs": "MACs",
+    "layers": "layers",
+    "latency_ms": "milliseconds",
+}
+
+
+def amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
+    """Return amounts in words.
+
+    >>> amounts_text({"params": 5_100_000, "latency_ms": Fraction(5, 2)})
+    '5,100,000 parameters, 2.5 milliseconds'
+    """
+    return ", ".join(
+        f"{float(value) if name == 'latency_ms' else value:,} {_AMOUNT_NAMES[name]}"
+        for name, value in amounts.items()
+    )
+
+
+def budgets_error(
+    plan: str,
+    answer: Answer[Any],
+    limits: Mapping[str, int | Fraction],
+    remedy: str,
+    least: Mapping[str, int | Fraction] | None = None,
+    not_more: Sequence[str] = (),
+) -> SettingError:
+    """Return the error for a search that found no plan within budgets: why, and what would help.
+
+    `plan` is what was searched for. `limits` are those that were asked for; of the amounts in
+    `not_more` a plan may have no more than there is now. `least`: of each amount by itself, that of
+    the answer if not given.
+
+    >>> answer = Answer(Status.INFEASIBLE, None, (), least={"params": 1728})
+    >>> print(budgets_error("layout", answer, {"params": 100}, "raise it"))
+    proven: no layout keeps the budgets: got 100 parameters; allowed: from 1,728 parameters, ...
+    """
+    got = amounts_text(limits)
+    if not_more:
+        got += f" without more {listed([_AMOUNT_NAMES[name] for name in not_more])} than now"
+    if answer.status is not Status.INFEASIBLE:
+        return SettingError.because(
+            f"time ran out before a {plan} within the budgets was found",
+            got=got,
+            allowed="more time",
+            remedy="raise the time limit",
+            argument="time_limit_s",
+        )
+    least = answer.least if least is None else least
+    each = {name: amount for name, amount in least.items() if name in limits}
+    return SettingError.because(
+        f"proven: no {plan} keeps the budgets",
+        got=got,
+        allowed=f"from {amounts_text(each)}, each by itself" if each else "other budgets",
+        remedy=remedy,
+        argument=next(iter(each), None),
+    )
 
 
 @dataclass(frozen=True, slots=True, init=False)

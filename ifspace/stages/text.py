@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from typing import Any, Final
 
 from ifspace.answer import Answer, Status
@@ -11,7 +10,7 @@ from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import PublishedLayout, published_layouts
 from ifspace.stages.organizer import Move, Trajectory
-from ifspace.stages.problem import StagePlan, StagesProblem
+from ifspace.stages.problem import StagePlan, StagesProblem, amounts_text, budgets_error
 from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
@@ -22,17 +21,9 @@ _PAPER_NAMES: Final[Mapping[str, str]] = {
     "vgg19_bn": "vgg19",
     "mobilenetv1_100": "mobilenet",
 }
-_AMOUNT_NAMES: Final = {
-    "params": "parameters",
-    "macs": "MACs",
-    "layers": "layers",
-    "latency_ms": "milliseconds",
-}
 _ENDINGS: Final = {
     Status.OPTIMAL: "proven: within the budgets none up to {depth} deep gains more",
     Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
-    Status.INFEASIBLE: "proven: no layout keeps the budgets",
-    Status.UNKNOWN: "time ran out before a layout within the budgets was found",
 }
 _ORGANIZE_COLUMNS: Final = (
     "alpha",
@@ -73,18 +64,6 @@ def short(count: int) -> str:
         if count >= power:
             return f"{count / power:.2f}{letter}"
     return f"{count:,}"
-
-
-def amounts_text(amounts: Mapping[str, int | Fraction]) -> str:
-    """Return amounts in words.
-
-    >>> amounts_text({"params": 5_100_000, "latency_ms": Fraction(5, 2)})
-    '5,100,000 parameters, 2.5 milliseconds'
-    """
-    return ", ".join(
-        f"{float(value) if name == 'latency_ms' else value:,} {_AMOUNT_NAMES[name]}"
-        for name, value in amounts.items()
-    )
 
 
 def published_of(model: str, image: tuple[int, int, int]) -> tuple[PublishedLayout, ...]:
@@ -426,21 +405,17 @@ class LayoutReport:
     def message(self) -> str:
         """How the search ended, in a sentence."""
         problem, answer = self.problem, self.answer
-        ending = _ENDINGS[answer.status].format(depth=problem.max_depth)
         if answer.plans:
+            ending = _ENDINGS[answer.status].format(depth=problem.max_depth)
             feasible = answer.status is Status.FEASIBLE
             return f"{ending}: a gap of {self.gap:.2g}" if feasible else ending
-        bounds = amounts_text(problem.budgets.limits)
-        if answer.status is not Status.INFEASIBLE:
-            return f"{bounds}: {ending}; allow more time"
-        if problem.monotone and not _can_rise(problem.width_choices):
+        narrowing = problem.monotone and not _can_rise(problem.width_choices)
+        if narrowing and answer.status is Status.INFEASIBLE:
             return (
                 "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
             )
-        least = f"the least of each by itself is {amounts_text(answer.least)}; "
-        also = f"; {least}" if answer.least else "; "
         remedy = "raise a budget, or offer cheaper blocks or narrower widths"
-        return f"{bounds}: {ending}{also}{remedy}"
+        return str(budgets_error("layout", answer, problem.budgets.limits, remedy))
 
     @property
     def gap(self) -> float | None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.models.decomposition import decompose, plan_decomposition
+from ifspace.models.decomposition import Layers, Search, decompose, plan_decomposition
 from ifspace.models.sources import network
 from ifspace.models.tracing import trace
 from ifspace.nn import FOG, Style, export_onnx
@@ -127,7 +127,7 @@ def test_a_stride_needs_a_spatial_layer():
 def test_the_cheapest_block_has_the_full_field_and_counts_its_norms(objective, column):
     model = resnet18(32)
     graph = trace(model, IMAGE)
-    mine = plan_decomposition(model, graph, Blocks("Cheapest"), objective=objective)
+    mine = plan_decomposition(model, graph, Blocks("Cheapest"), search=Search(objective))
     assert len(mine.replaced) == 16
     for block in ("DW+PW", "DW+RPW(4,0)+GPW(4)", "DW+RPW(8,0)+GPW(4)", "DW+RPW(8,0)+GPW(8)"):
         theirs = plan_decomposition(model, graph, Blocks(block))
@@ -149,7 +149,7 @@ def test_the_cheapest_block_has_the_full_field_and_counts_its_norms(objective, c
 )
 def test_the_fields_of_a_block_and_its_convolution_are_compared(block, field, less):
     model = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
-    plan = plan_decomposition(model, trace(model, (16, 8, 8)), Blocks(block), names=["0"])
+    plan = plan_decomposition(model, trace(model, (16, 8, 8)), Blocks(block), layers=Layers(["0"]))
     (only,) = plan.replaced
     assert (only.fields, only.sees_less) == (((3, 16), field), less)
 

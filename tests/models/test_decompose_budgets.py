@@ -9,7 +9,12 @@ from torch import nn
 
 from ifspace.answer import Status
 from ifspace.errors import SettingError
-from ifspace.models.decomposition import DecomposedNetwork, decompose, plan_decomposition
+from ifspace.models.decomposition import (
+    DecomposedNetwork,
+    Search,
+    decompose,
+    plan_decomposition,
+)
 from ifspace.models.tracing import trace
 from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Blocks, Budgets
@@ -47,7 +52,9 @@ def test_budgets_are_met_by_the_best_choice_of_all():
             if fits and before[1] + total[2] <= budgets["macs"]:
                 key = tuple(total[n] for n in order)
                 best = key if best is None else min(best, key)
-        final = decompose(model, IMAGE, Blocks(*blocks), Budgets(**budgets), objective=objective)
+        final = decompose(
+            model, IMAGE, Blocks(*blocks), Budgets(**budgets), search=Search(objective)
+        )
         decomposed, plan = final.model, final.plan
         assert plan.answer.status is Status.OPTIMAL
         assert plan.params == (before[0], params(decomposed))
@@ -72,13 +79,22 @@ def test_budgets_that_nothing_meets_name_the_least_amounts():
     model = vgg()
     blocks, budgets = Blocks("DW+PW"), Budgets(params="1k", macs="1M")
     every = decompose(model, IMAGE, blocks).model
-    with pytest.raises(SettingError, match=r"^nothing keeps the budgets: got params 1,000, macs"):
+    with pytest.raises(
+        SettingError,
+        match=r"^proven: no choice of blocks keeps the budgets: got 1,000 parameters, ",
+    ):
         decompose(model, IMAGE, blocks, budgets)
     plan = plan_decomposition(model, trace(model, IMAGE), blocks, budgets)
     assert plan.least == {"params": params(every), "macs": macs(every, IMAGE)}
     assert plan.replaced == ()
-    with pytest.raises(SettingError, match=r"^no answer in time"):
-        decompose(model, IMAGE, blocks, Budgets(params=params(every)), time_limit_s=0.0)
+    with pytest.raises(SettingError, match=r"^time ran out before a choice of blocks"):
+        decompose(
+            model,
+            IMAGE,
+            blocks,
+            Budgets(params=params(every)),
+            search=Search(time_limit_s=0.0),
+        )
 
 
 def test_latency_of_the_chosen_layers():
@@ -92,9 +108,9 @@ def test_latency_of_the_chosen_layers():
     table, blocks = LatencyTable(times), Blocks("DW+PW")
     for budget, names in ((5, []), (4, ["0"]), (Fraction(5, 2), ["0", "1"])):
         budgets = Budgets(latency_ms=budget)
-        final = decompose(model, (16, 8, 8), blocks, budgets, latency=table)
+        final = decompose(model, (16, 8, 8), blocks, budgets, search=Search(latency=table))
         assert replaced(final) == names
-    final = decompose(model, (16, 8, 8), blocks, latency=table, objective="latency_ms")
+    final = decompose(model, (16, 8, 8), blocks, search=Search("latency_ms", table))
     assert replaced(final) == ["0", "1"]
     del times["DW+PW", 16, 32, 4, 2]
     left = plan_decomposition(
@@ -102,6 +118,6 @@ def test_latency_of_the_chosen_layers():
         trace(model, (16, 8, 8)),
         blocks,
         Budgets(latency_ms=4),
-        latency=LatencyTable(times),
+        search=Search(latency=LatencyTable(times)),
     )
     assert left.answer.left_out == ("no latency for DW+PW at 1",)

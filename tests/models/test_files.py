@@ -15,7 +15,7 @@ from torch import nn
 from ifspace import nn as inn
 from ifspace.errors import DeviceError, IfspaceError, OutputError, SettingError
 from ifspace.models import sources
-from ifspace.models.decomposition import decompose
+from ifspace.models.decomposition import Layers, decompose
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.files import load, load_edited, save
 from ifspace.models.reorganization import reorganize
@@ -256,7 +256,7 @@ def test_a_module_without_a_source_is_passed_to_load(tmp_path):
         load(tmp_path / "net.safetensors")
     fresh = vgg()
     before = fresh.state_dict()["0.weight"].clone()
-    started = decompose(model, IMAGE, BLOCKS, names="3")
+    started = decompose(model, IMAGE, BLOCKS, layers=Layers("3"))
     assert started.edits.steps == decomposed.edits.steps[:1]
     for into in (fresh, started, decomposed, load_edited(path, into=fresh)):
         check_same(path, decomposed, into=into)

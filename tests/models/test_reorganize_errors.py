@@ -102,13 +102,14 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
         ),
         (
             {"params": 100, "macs": "1G"},
-            "^nothing keeps the budgets: got params 100, macs "
-            "1,000,000,000; allowed: params from 1,610",
+            "^proven: no choice of depths keeps the budgets: got 100 parameters, 1,000,000,000 "
+            "MACs; allowed: from 1,610 parameters",
             "params",
         ),
         (
             {"macs": 100},
-            "^nothing keeps the budgets: .*macs 100; allowed: .*macs from 295,072",
+            "^proven: no .* keeps the budgets: got 100 MACs without more parameters than now; "
+            "allowed: from 295,072 MACs, each",
             None,
         ),
         ({"params": "1M", "moves": 0}, "^two ways at once: got 0 moves and a budget", "moves"),
@@ -126,7 +127,11 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
         ({"seed": -1}, "^seed out of range: got -1", "seed"),
         ({"params": "1M", "max_depth": 0}, "^max_depth out of range: got 0", "max_depth"),
         ({"params": "1M", "time_limit_s": -1}, "^time_limit out of range: got -1", "time_limit"),
-        ({"params": "1M", "time_limit_s": 0}, "^no depths found in time", "time_limit"),
+        (
+            {"params": "1M", "time_limit_s": 0},
+            "^time ran out before a choice of depths",
+            "time_limit_s",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_an_error(
@@ -141,13 +146,13 @@ def test_arguments_out_of_range_are_an_error(
 @pytest.mark.slow
 def test_the_least_amounts_that_are_named_can_be_met() -> None:
     model = flat()
-    with pytest.raises(SettingError, match=r"allowed: params from 1,610, ") as raised:
+    with pytest.raises(SettingError, match=r"allowed: from 1,610 parameters, ") as raised:
         m.reorganize(model, IMAGE, m.Budgets(params=1, macs="1G"))
     assert raised.value.argument == "params"
     least = 1610
     better = m.reorganize(model, IMAGE, m.Budgets(params=least, macs="1G"))
     assert params(better.model) == least
-    with pytest.raises(SettingError, match="nothing keeps the budgets"):
+    with pytest.raises(SettingError, match="no choice of depths keeps"):
         m.reorganize(model, IMAGE, m.Budgets(params=least - 1, macs="1G"))
 
 

@@ -8,7 +8,7 @@ from small_networks import blocks_of, resnet18, vgg
 from torch import nn
 
 from ifspace.errors import SettingError
-from ifspace.models.decomposition import decompose, plan_decomposition
+from ifspace.models.decomposition import Layers, decompose, plan_decomposition
 from ifspace.models.tracing import trace
 from ifspace.reach import channel_field
 from ifspace.stages.problem import Blocks
@@ -88,7 +88,7 @@ def test_kept_convolutions_are_listed_with_a_reason():
     plan = plan_decomposition(model, graph, Blocks("DW+PW"))
     assert [layer.name for layer in plan.replaced] == ["plain"]
     assert {conv.name: conv.reason for conv in plan.skipped} == WHY
-    few = plan_decomposition(model, graph, Blocks("DW+PW"), least_channels=17)
+    few = plan_decomposition(model, graph, Blocks("DW+PW"), layers=Layers(least_channels=17))
     assert {conv.name: conv.reason for conv in few.skipped} == {
         **WHY,
         "plain": "16 input channels, fewer than 17",
@@ -102,13 +102,13 @@ def test_kept_convolutions_are_listed_with_a_reason():
 @pytest.mark.slow
 def test_layers_chosen_by_name():
     model = Odd()
-    decomposed = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), names=["point"]).model
+    decomposed = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), layers=Layers(["point"])).model
     assert list(blocks_of(decomposed)) == ["point"]
-    cheapest = decompose(model, (3, 24, 24), names=["point"]).model.point.sized
+    cheapest = decompose(model, (3, 24, 24), layers=Layers(["point"])).model.point.sized
     assert str(cheapest.block) == "RPW(8,0)+RPW(4,0)+GPW(8)"
     assert channel_field(cheapest.layers) == 16
     small = vgg()
-    decomposed = decompose(small, IMAGE, Blocks("DW+PW"), names="0").model
+    decomposed = decompose(small, IMAGE, Blocks("DW+PW"), layers=Layers("0")).model
     assert list(blocks_of(decomposed)) == ["0"]
 
 
@@ -124,6 +124,6 @@ def test_layers_chosen_by_name():
 )
 def test_names_that_no_block_may_replace_are_an_error(names, message: str):
     with pytest.raises(SettingError, match=message) as raised:
-        decompose(Odd(), (3, 24, 24), Blocks("DW+PW"), names=names)
+        decompose(Odd(), (3, 24, 24), Blocks("DW+PW"), layers=Layers(names))
     assert raised.value.argument == "names"
     assert "\n" not in str(raised.value)

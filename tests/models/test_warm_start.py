@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ifspace.errors import KernelError, SettingError
 from ifspace.models import warm_start
-from ifspace.models.decomposition import decompose
+from ifspace.models.decomposition import Layers, decompose
 from ifspace.models.warm_start import fit_blocks, random_images
 from ifspace.nn import Style, build
 from ifspace.stages.problem import Blocks
@@ -78,14 +78,16 @@ def test_reported_errors_are_those_of_the_block():
 def test_images_held_out_are_not_fitted():
     model, x = vgg(), images(8)
     blocks = Blocks("DW+PW")
-    final = decompose(model, IMAGE, blocks, warm_start=x, names="3")
+    final = decompose(model, IMAGE, blocks, layers=Layers("3"), warm_start=x)
     decomposed, (fit,) = final.model, final.fits
     read = input_of(model, "3", x)
     with torch.no_grad():
         y, output = model[3](read), decomposed[3].eval()(read)
     assert fit.error == pytest.approx(remaining(y[:6], output[:6]), rel=1e-3)
     assert fit.unseen == pytest.approx(remaining(y[6:], output[6:]), rel=1e-3)
-    other = decompose(model, IMAGE, blocks, warm_start=torch.cat([x[:6], -x[6:]]), names="3").model
+    other = decompose(
+        model, IMAGE, blocks, layers=Layers("3"), warm_start=torch.cat([x[:6], -x[6:]])
+    ).model
     assert torch.equal(other[3].layer1.weight, decomposed[3].layer1.weight)
 
 
@@ -107,7 +109,9 @@ def test_batch_norm_inside_a_block_is_neutral_on_these_inputs(style):
     torch.manual_seed(0)
     model, x = resnet18(), images(3)
     blocks = Blocks("DW+RPW(2,1/2)+GPW(2)")
-    decomposed = decompose(model, IMAGE, blocks, warm_start=x, style=style, names="4.conv1")
+    decomposed = decompose(
+        model, IMAGE, blocks, layers=Layers("4.conv1"), warm_start=x, style=style
+    )
     block = decomposed.model.get_submodule("4.conv1").eval()
     read = input_of(model, "4.conv1", x)
     norms = {
@@ -152,7 +156,7 @@ def test_a_layer_that_runs_twice_is_fitted_to_its_first_call():
 
 def test_other_dtypes_are_kept():
     model = vgg(batch_norm=False).to(torch.bfloat16)
-    final = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=True, names="2")
+    final = decompose(model, IMAGE, Blocks("DW+PW"), layers=Layers("2"), warm_start=True)
     assert {parameter.dtype for parameter in final.model.parameters()} == {torch.bfloat16}
     (fit,) = final.fits
     assert fit.error < 0.9 * fit.scaled
@@ -217,7 +221,7 @@ def test_few_pixels_do_not_overfit():
 def test_progress_is_reported():
     calls: list[tuple[int, int]] = []
     model = vgg()
-    decomposed = decompose(model, IMAGE, Blocks("DW+PW"), names=["3", "7"]).model
+    decomposed = decompose(model, IMAGE, Blocks("DW+PW"), layers=Layers(["3", "7"])).model
     fit_blocks(model, decomposed, ["3", "7"], images(), progress=lambda *call: calls.append(call))
     assert calls == [(0, 2), (1, 2), (2, 2)]
 

@@ -228,7 +228,7 @@ def test_the_resolution_is_twice_the_standard_error() -> None:
         (["--preset", "slow"], ["--preset", "got 'slow'", "3drf-cifar, 3drf-imagenet"]),
         (["--network", "vgg12"], ["--network", "'vgg12'", "vgg11"]),
         (["--block", "XY"], ["XY"]),
-        (["--params", "100"], ["nothing keeps the budgets", "--params 100"]),
+        (["--params", "100"], ["no choice of depths keeps the budgets", "100 parameters"]),
         (["--epochs", "0"], ["--epochs"]),
         (["--seeds", "0"], ["--seeds"]),
         (["--threads", "0"], ["--threads"]),
