@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from samples import DW_PW, SMALL
+from syrupy.assertion import SnapshotAssertion
 
 from ifspace.bench.session import BlockBench
 from ifspace.catalogue import save
@@ -37,7 +39,8 @@ QUICK = (*SMALLEST, "--no-calibrate")
 def empty_folder(
     quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Runs are quick, in an empty folder."""
+    """Runs are quick, in an empty folder, and a busy machine is not noted."""
+    monkeypatch.setattr("ifspace.bench.text.BUSY", float("inf"))
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
 
 
@@ -52,6 +55,12 @@ def written(folder: Path = Path("results")) -> list[Path]:
     return sorted((folder / "bench").iterdir())
 
 
+def anywhere(text: str) -> str:
+    """Return a text with neither the name of this machine nor the times measured on it."""
+    device = written()[0].stem.removeprefix("blocks-")
+    return re.sub(r"\d+\.\d+|\d+(?= times)", "N", text.replace(device, "cpu-here"))
+
+
 def case_rows(folder: Path = Path("results")) -> list[dict[str, str]]:
     (path,) = (
         path
@@ -62,36 +71,20 @@ def case_rows(folder: Path = Path("results")) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_table_has_a_row_for_each_block_and_mode(run: Callable, catalogue: Path) -> None:
+def test_the_table_has_a_row_for_each_block_and_mode(
+    run: Callable, catalogue: Path, snapshot: SnapshotAssertion
+) -> None:
     ended = run("bench", catalogue, *QUICK)
     assert ended.status == 0, ended.err
     lines = ended.out.splitlines()
-    assert lines[0].startswith("Forward on cpu-")
-    assert lines[0].endswith(
-        ": 16 to 16 channels, side 4, batch 2, fp32, channels_last, plain style, 1 thread"
-    )
-    assert lines[2].split() == [
-        "#",
-        "block",
-        "params",
-        "MACs/px",
-        "least",
-        "ms",
-        "×CONV",
-        "median",
-        "p20",
-        "p80",
-        "MiB",
-        "notes",
-    ]
+    tables = lines[: next(n for n, line in enumerate(lines) if line.startswith("beside CONV"))]
+    assert [re.sub("  +|--+", "  ", anywhere(line)).rstrip() for line in tables] == snapshot
     assert lines[4].split()[:4] == ["1", "DW+RPW(4,0)+RPW(4,0)", "272", "272"]
     conv = next(line for line in lines if line.startswith("   CONV"))
     assert conv.split()[1:3] == ["2,304", "2,304"]
-    assert (conv.split()[4], conv.split()[-2:]) == ("1.00", ["1.00", "CONV(3)"])
+    assert (conv.split()[4], conv.split()[-2]) == ("1.00", "1.00")  # ×CONV and MiB
     least, ratio = map(float, lines[4].split()[4:6])
     assert ratio == pytest.approx(least / float(conv.split()[3]), rel=0.15)
-    assert any(line.startswith("beside CONV  ") for line in lines)
-    assert any(line.startswith("Forward + backward on cpu-") for line in lines)
     assert any(line.startswith("not beaten   ") for line in lines)
     assert [path.suffix for path in written()] == [".csv", ".json", ".csv"]
     assert f"rows         {written()[0]}" in lines
@@ -133,44 +126,45 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_measured_blocks_are_not_measured_again(run: Callable, catalogue: Path) -> None:
+def test_measured_blocks_are_not_measured_again(
+    run: Callable, catalogue: Path, snapshot: SnapshotAssertion
+) -> None:
     run("bench", catalogue, *QUICK)
     before = case_rows()
     ended = run("bench", catalogue, *QUICK, "--resume")
-    assert "ifspace: 8 measurements were there already\n" in ended.err
+    assert ended.err == snapshot
     assert case_rows() == before
     ended = run("bench", catalogue, *QUICK)
-    assert "already" not in ended.err
+    assert ended.err == ""
     metrics = [sorted(row["metric"] for row in rows) for rows in (case_rows(), before)]
     assert metrics[0] == metrics[1]
 
 
-def test_another_width_is_solved_and_added_to_the_rows(run: Callable, catalogue: Path) -> None:
+def test_another_width_is_solved_and_added_to_the_rows(
+    run: Callable, catalogue: Path, snapshot: SnapshotAssertion
+) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
     ended = run(
         "bench", catalogue, *QUICK, "--no-backward", "-C", 8, "-F", 24, "--stride", 2, "--resume"
     )
     assert ended.status == 0, ended.err
-    assert "groups of 2 designs solved again from 8 to 24 channels" in ended.err
+    assert ended.err == snapshot
     assert {(row["C"], row["F"]) for row in case_rows()} == {("16", "16"), ("8", "24")}
     designs = json.loads(written()[1].read_text())["designs"]
     assert {path["channels"] for path in designs} == {8, 16}
 
 
 def test_a_block_that_fails_the_check_is_listed_and_not_timed(
-    run: Callable, tmp_path: Path
+    run: Callable, tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
     path = tmp_path / "wrong.parquet"
     save(replace(SMALL, designs=(replace(DW_PW, params=401), SMALL.designs[2])), path)
     ended = run("bench", path, *QUICK)
     assert ended.status == 0
-    assert (
-        "ifspace: failed the check, not timed: DW+PW: 400 and 400, the catalogue says 401"
-        in ended.err
-    )
+    assert ended.err == snapshot
     line = next(line for line in ended.out.splitlines() if " DW+PW " in line)
     assert "–" in line
-    assert line.endswith("failed the check, see below")
+    assert line.endswith("see below")
     red = [row for row in case_rows() if row["candidate"] == "DW+PW"]
     assert {row["metric"][:5] for row in red} == {"red: "}
     save(replace(SMALL, designs=(replace(DW_PW, params=401),)), path)
@@ -181,15 +175,15 @@ def test_a_block_that_fails_the_check_is_listed_and_not_timed(
 def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
     ended = run("bench", *SMALLEST, "--channels", 16, "--predict", "16x32x2x2,16x7x4")
     assert ended.status == 0, ended.err
-    assert " blocks have no groups from 16 to 7 channels: no latency of them is" in ended.err
-    assert "no results/catalogue-64.parquet: enumerating blocks of up to 4 layers" in ended.err
+    assert "from 16 to 7 channels" in ended.err
+    assert "no results/catalogue-64.parquet" in ended.err
     lines = ended.out.splitlines()
     title = next(line for line in lines if line.startswith("Latency model of "))
     assert title.endswith(" that were held out")
     names = [line[18:36].strip() for line in lines if line.startswith("forward  ")]
     assert names == ["model", "parameters alone", "MACs alone"]
-    assert "goals        rank correlation from 0.9, median error to 20%" in lines
-    assert any(line.startswith("             forward: ") for line in lines)
+    goals = next(n for n, line in enumerate(lines) if line.startswith("goals "))
+    assert lines[goals + 1].split()[0] == "forward:"
     assert any(line.startswith("fastest      ") for line in lines)
     table = read_latency(written()[2])
     places = {case[1:] for case in table.cases}
@@ -209,7 +203,7 @@ def test_the_catalogue_of_record_is_the_default(run: Callable) -> None:
 
 
 def test_an_interrupted_run_keeps_its_rows(
-    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     def stop(*arguments) -> None:
         raise KeyboardInterrupt
@@ -217,16 +211,13 @@ def test_an_interrupted_run_keeps_its_rows(
     monkeypatch.setattr(BlockBench, "_measure_memory", stop)
     ended = run("bench", catalogue, *QUICK)
     assert (ended.status, ended.out) == (130, "")
-    assert ended.err.splitlines()[-2:] == [
-        f"ifspace: kept: {written()[0]}; the same command with --resume goes on",
-        "ifspace: interrupted",
-    ]
+    assert anywhere(ended.err) == snapshot
     assert sum(row["metric"] == "time" for row in case_rows()) == 8
     assert len(json.loads(written()[1].read_text())["designs"]) == 4
 
 
 def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
-    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
     before = [path.read_bytes() for path in written()]
@@ -236,10 +227,8 @@ def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
 
     monkeypatch.setattr(BlockBench, "_check", stop)
     ended = run("bench", catalogue, *QUICK)
-    assert (ended.status, ended.err) == (
-        130,
-        "ifspace: nothing was timed yet\nifspace: interrupted\n",
-    )
+    assert ended.status == 130
+    assert ended.err == snapshot
     assert [path.read_bytes() for path in written()] == before
 
 
@@ -313,7 +302,9 @@ def test_an_unrecognised_file_is_left_unchanged(run: Callable, catalogue: Path, 
     assert path.read_text() == "something else\n"
 
 
-def test_results_of_other_runs_are_kept(run: Callable, catalogue: Path) -> None:
+def test_results_of_other_runs_are_kept(
+    run: Callable, catalogue: Path, snapshot: SnapshotAssertion
+) -> None:
     run("bench", catalogue, *QUICK, "--no-backward")
     before = case_rows()
     run("bench", catalogue, *QUICK, "--no-backward", "--side", 5)
@@ -326,20 +317,13 @@ def test_results_of_other_runs_are_kept(run: Callable, catalogue: Path) -> None:
         "batch3.csv",
     ]
     ended = run("bench", catalogue, *QUICK, "--no-backward", "--layout", "nchw")
-    assert "ifspace: 6 latencies of another layout, style or threads are not kept\n" in ended.err
+    assert ended.err == snapshot
 
 
 def test_notes_go_to_stderr(
-    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     monkeypatch.setattr("ifspace.bench.text.BUSY", 0.0)
     monkeypatch.setattr("ifspace.bench.text.MAX_NAMED", 1)
     many = ("--baselines", "clcnet,resnext", "-C", 7, "--predict", "7x11x4")
-    notes = run("bench", catalogue, *SMALLEST, *many).err
-    assert "another program kept this machine busy: medians up to" in notes
-    assert notes.count("ifspace: left out: ") == 2
-    assert " more, for similar reasons\n" in notes
-    assert (
-        "no model: too few blocks of the catalogue fit these widths; nothing is predicted\n"
-        in notes
-    )
+    assert anywhere(run("bench", catalogue, *SMALLEST, *many).err) == snapshot
