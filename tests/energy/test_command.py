@@ -41,12 +41,12 @@ def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
     return stand_in
 
 
-def test_the_json_keeps_its_contract(run: Callable) -> None:
+def test_the_json_keeps_its_contract(run: Callable, snapshot: SnapshotAssertion) -> None:
     ended = run(*PAPER, "--format", "json")
     assert (ended.status, ended.err) == (0, "")
     assert (ended.json["status"], ended.json["gap"]) == ("optimal", 0)
     assert ended.json["bound"] == pytest.approx(634.5233493146844)
-    assert ended.json["message"] == "proven: no layout of this budget has more energy"
+    assert ended.json["message"] == snapshot
     assert ended.json["plans"] == [
         {
             "widths": list(BEST),
@@ -84,7 +84,9 @@ def test_every_method_has_the_same_answer(run: Callable, method: str) -> None:
     assert answer["repeats"] == [1, 10, 10, 10]
 
 
-def test_all_options_reach_the_solver(run: Callable, solver: Solver) -> None:
+def test_all_options_reach_the_solver(
+    run: Callable, solver: Solver, snapshot: SnapshotAssertion
+) -> None:
     options = "--layers 2 --repeats 1,2 --budget 1.6k --inputs 1 --kernel 5 --at-most"
     options += " --nondecreasing --per convolution --method cpsat --top 3 --time-limit 2.5"
     ended = run("energy", *options.split())
@@ -92,31 +94,21 @@ def test_all_options_reach_the_solver(run: Callable, solver: Solver) -> None:
     problem = EnergyProblem(1600, 2, (1, 2), 1, 5, True, True, "convolution")
     assert solver.arguments == (problem,)
     assert solver.named == {"top": 3, "time_limit_s": 2.5, "search": cpsat_energy}
-    assert "Greatest energy of units of 1, 2 convolutions\n" in ended.out
-    assert "budget  at most 1,600 weights (40,000 parameters of 5×5 kernels)\n" in ended.out
+    assert ended.out == snapshot
     for method in ("auto", "exact"):
         run(*PAPER, "--method", method)
         assert solver.named["search"] is exact_energy
 
 
-@pytest.mark.parametrize(
-    ("repeats", "title"),
-    [
-        ("1,10,10,10", "units of 1, 10, 10, 10 convolutions"),
-        (",".join(["2"] * 20), "20 units of 40 convolutions in all"),
-        ("2", "units of 2 convolutions"),
-        ("200", "units of 200 convolutions"),
-    ],
-)
+@pytest.mark.parametrize("repeats", ["1,10,10,10", ",".join(["2"] * 20), "2", "200"])
 def test_titles_fit_into_eighty_columns(
-    run: Callable, solver: Solver, repeats: str, title: str
+    run: Callable, solver: Solver, repeats: str, snapshot: SnapshotAssertion
 ) -> None:
     out = run("energy", "--repeats", repeats, "--budget", "10M", "--at-most").out
-    first, *rest = out.splitlines()
-    assert first == f"Greatest energy of {title}"
-    budget = "budget  at most 10,000,000 weights (90,000,000 parameters of 3×3 kernels)"
-    assert budget in rest
-    assert max(len(first), len(budget)) <= 80
+    lines = out.splitlines()
+    (budget,) = (line for line in lines if line.startswith("budget "))
+    assert [lines[0], budget] == snapshot
+    assert max(len(lines[0]), len(budget)) <= 80
 
 
 def test_a_plan_that_is_not_proven_has_its_gap(
@@ -164,7 +156,7 @@ def test_no_time_is_status_four(run: Callable) -> None:
         assert (ended.status, ended.json["status"]) == (4, "unknown")
         assert ended.json["bound"] > 634.5
         assert ended.err.count("\n") == 1
-        assert "parameters of 3×3 kernels): time ran out" in ended.err
+        assert "time ran out" in ended.err
 
 
 @pytest.mark.parametrize("form", ["csv", "markdown"])

@@ -55,13 +55,11 @@ def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
 # --- The cheapest groups at a width
 
 
-def test_the_json_keeps_its_contract(run: Callable) -> None:
+def test_the_json_keeps_its_contract(run: Callable, snapshot: SnapshotAssertion) -> None:
     ended = run("groups", "gc+sh+gpw", "--channels", 64, "--format", "json")
     assert (ended.status, ended.err) == (0, "")
     assert (ended.json["status"], ended.json["bound"], ended.json["gap"]) == ("optimal", 3200, 0)
-    assert ended.json["message"].startswith("proven: no legal choice")
-    bound_is = "a lower bound on the parameters of every plan at 64 channels"
-    assert ended.json["bound_is"] == bound_is
+    assert (ended.json["message"], ended.json["bound_is"]) == snapshot
     assert ended.json["plans"] == [
         {
             "block": "GC(32)+SH(32)+GPW(2)",
@@ -294,7 +292,9 @@ def test_the_widest_block_of_a_budget(run: Callable) -> None:
     assert [(row["block"], row["channels"]) for row in ended.json["plans"]] == [(BLOCK, 64)]
 
 
-def test_the_budget_reaches_the_solver(run: Callable, solver: Solver) -> None:
+def test_the_budget_reaches_the_solver(
+    run: Callable, solver: Solver, snapshot: SnapshotAssertion
+) -> None:
     options = "--budget 1.6k --alpha 3/2 --multiple 8 --bottleneck 1/4 --kernel 5 --time-limit 9"
     ended = run("groups", "PW+DW+PW", *options.split())
     composition = Composition.parse("PW+DW+PW")
@@ -304,7 +304,7 @@ def test_the_budget_reaches_the_solver(run: Callable, solver: Solver) -> None:
     assert solver.arguments == (problem,)
     assert solver.named["time_limit_s"] == 9
     assert callable(solver.named["progress"])
-    assert ended.out.startswith("Widest PW+DW+PW within 1,600 parameters: 64 channels\n")
+    assert ended.out == snapshot
 
 
 def test_the_message_names_the_widths_that_were_tried(
@@ -337,7 +337,7 @@ def test_the_json_has_the_budget_and_what_the_bound_bounds(run: Callable) -> Non
     at_width = run("groups", COMPOSITION, *widths, "--format", "json").json
     assert answer["bound"] == at_width["bound"] == row["params"]
     assert answer["bound_is"] == at_width["bound_is"]
-    assert answer["bound_is"].startswith("a lower bound on the parameters of every plan at 1,")
+    assert f"at {answer['widest']:,} channels" in answer["bound_is"]
     assert "budget" not in at_width
     nothing = run("groups", "DW+PW", "--budget", 5, "--format", "json").json
     assert (nothing["budget"], nothing["widest"], nothing["bound_is"]) == (5, None, None)
@@ -435,7 +435,7 @@ DESIGNS = ["DW+PW", "GC+SH+GPW", "PW+DW+PW --bottleneck 1/4", "GPW+SH+DW+GPW --b
 def test_remarks_on_the_print_of_fog_come_last(run: Callable, text: str) -> None:
     lines = run("groups", *text.split(), "--symbolic").out.splitlines()
     title = lines.index("remarks on [Fog]'s print")
-    assert lines[title - 2].startswith("source            [Fog] section 3.3.")
+    assert lines[title - 2].split()[:3] == ["source", "[Fog]", "section"]
     assert lines[title + 1 :]
     assert all(line.startswith("  ") for line in lines[title + 1 :])
     assert "[Fog]" not in "".join(lines[: title - 2])

@@ -44,7 +44,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_json_has_the_versions_and_the_runs(run: Callable) -> None:
+def test_the_json_has_the_versions_and_the_runs(run: Callable, snapshot: Any) -> None:
     ended = run("train-check", "--epochs", 2, "--seeds", 2, "--format", "json")
     assert (ended.status, ended.err) == (0, "")
     answer = ended.json
@@ -65,7 +65,7 @@ def test_the_json_has_the_versions_and_the_runs(run: Callable) -> None:
         assert row["accuracy_percent"] == pytest.approx(mean)
         assert own[0]["macs"] == row["macs"]
     assert answer["shows"] == SHOWS
-    assert "the accuracies that the papers print" in answer["does_not_show"]
+    assert answer["does_not_show"] == snapshot
 
 
 @pytest.mark.slow
@@ -73,7 +73,6 @@ def test_the_table_has_a_row_for_each_version(run: Callable) -> None:
     ended = run(*ONCE)
     assert (ended.status, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0] == "Training check: small on digits, 1 seed"
     for name, description, params in (
         ("original", "depths 2,2,2", "72,666"),
         ("reorganized", "depths 3,2,1", "38,010"),
@@ -90,11 +89,10 @@ def test_markdown_is_written(run: Callable, tmp_path: Path) -> None:
     ended = run(*ONCE, "--quiet", "--out", file)
     assert (ended.status, ended.out, ended.err) == (0, "", "")
     text = file.read_text()
-    assert text.startswith("Training check: small on digits, 1 seed\n\n| version ")
     lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
     assert lines[2][1:5] == ["version", "what", "accuracy %", "train loss"]
     assert ["reorganized", "depths 3,2,1"] in [cells[1:3] for cells in lines]
-    assert f"\n- shows: {SHOWS}\n- shows not: (1) which version is better on other" in text
+    assert f"\n- shows: {SHOWS}\n- shows not: " in text
 
 
 @pytest.mark.slow
@@ -163,18 +161,15 @@ def test_cifar_comes_from_a_folder(
 
 
 @pytest.mark.slow
-def test_a_version_that_changes_nothing_is_noted(run: Callable) -> None:
+def test_a_version_that_changes_nothing_is_noted(run: Callable, snapshot: Any) -> None:
     ended = run(*ONCE, "--block", "DW+GPW(5)", "--params", "72666", "--format", "json")
-    assert ended.err == (
-        "ifspace: no decomposed version: the block fits none of the convolutions of enough "
-        "channels\n"
-    )
+    assert ended.err == snapshot
     assert [row["version"] for row in ended.json["versions"]] == ["original", "reorganized"]
 
 
 @pytest.mark.slow
 def test_an_interruption_keeps_finished_runs(
-    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Any
 ) -> None:
     real = experiments.training.train_check
 
@@ -189,7 +184,7 @@ def test_an_interruption_keeps_finished_runs(
     file = tmp_path / "kept.json"
     ended = run("train-check", "--epochs", 1, "--seeds", 2, "--out", file)
     assert (ended.status, ended.err) == (130, "ifspace: interrupted\n")
-    assert ended.out.startswith("Training check: small on digits, 1 of 2 seeds\n")
+    assert ended.out.splitlines()[0] == snapshot
     assert '"seeds_asked": 2' in file.read_text()
     ended = run(*ONCE)
     assert (ended.status, ended.out) == (130, "")
