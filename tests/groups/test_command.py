@@ -337,7 +337,7 @@ def test_the_json_has_the_budget_and_what_the_bound_bounds(run: Callable) -> Non
     at_width = run("groups", COMPOSITION, *widths, "--format", "json").json
     assert answer["bound"] == at_width["bound"] == row["params"]
     assert answer["bound_is"] == at_width["bound_is"]
-    assert f"at {answer['widest']:,} channels" in answer["bound_is"]
+    assert f"{answer['widest']:,} to {row['out_channels']:,} channels" in answer["bound_is"]
     assert "budget" not in at_width
     nothing = run("groups", "DW+PW", "--budget", 5, "--format", "json").json
     assert (nothing["budget"], nothing["widest"], nothing["bound_is"]) == (5, None, None)
