@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ifspace.models.feature_maps import Label
+from ifspace.nn import RollingPointwiseConv2d
 
 # What is known of a value: a feature map, several, or None for what no image changes.
 Value = Label | tuple[Any, ...] | None
@@ -194,13 +194,13 @@ class Call:
         return module, tuple(int(size) for size in weight.meta["val"].shape)
 
     @property
-    def overlap(self) -> Fraction | None:
-        """The overlap that the module of its weight names, for a rolling pointwise layer."""
+    def rolling(self) -> RollingPointwiseConv2d | None:
+        """The rolling pointwise layer that its weight belongs to, if it belongs to one."""
         try:
-            overlap = getattr(self.environment.model.get_submodule(self.weight[0]), "overlap", None)
+            module = self.environment.model.get_submodule(self.weight[0])
         except AttributeError:
             return None
-        return overlap if isinstance(overlap, Fraction) else None
+        return module if isinstance(module, RollingPointwiseConv2d) else None
 
     @property
     def has_bias(self) -> bool:

@@ -191,7 +191,8 @@ def _through_window(pixels: Pixels, node: Node) -> Pixels:
 def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> ChannelFields:
     groups = layer.groups if layer.conv.takes_groups else None
     # Kernels may have any size: the block layer only says which channels are read.
-    sized = SizedLayer(Layer(layer.conv.symbol, groups, layer.overlap), layer.c_in, layer.c_out)
+    plain = Layer(layer.conv.symbol, groups, layer.overlap, order=layer.order)
+    sized = SizedLayer(plain, layer.c_in, layer.c_out)
     rows = through(below.rows, sized)
     if sized.fan_in == layer.c_in:
         pixels = np.broadcast_to(below.pixels.max(0), (layer.c_out, 2))

@@ -72,7 +72,8 @@ class TracedLayer:
     fully connected layer behind the feature maps. Kernel, stride, dilation and the sizes of the
     feature maps, `size_in` and `size_out`, are (height, width) in pixels. `params` counts weights
     and bias once however often the layer runs; `macs` is for one image. `step`: how many channels
-    the window of a rolling pointwise filter moves from one output to the next.
+    the windows of a rolling pointwise layer move on from one to the next; `order`: which of them
+    its filters read.
     """
 
     name: str
@@ -90,6 +91,7 @@ class TracedLayer:
     bias: bool = False
     overlap: Fraction | None = None
     step: int = 1
+    order: str | None = None
 
     @property
     def is_linear(self) -> bool:
@@ -218,6 +220,7 @@ def rolling_layer(
     params: int,
     *,
     bias: bool,
+    order: str,
     overlap: Fraction | None = None,
 ) -> TracedLayer:
     """Return a rolling pointwise layer with a weight of shape [C_out, w].
@@ -241,6 +244,7 @@ def rolling_layer(
         bias=bias,
         overlap=Fraction(width - step, width) if overlap is None else overlap,
         step=step,
+        order=order,
     )
 
 

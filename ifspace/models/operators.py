@@ -43,8 +43,15 @@ Handler = Callable[[FeatureMaps, Call], Value]
 
 
 def convolution(maps: FeatureMaps, call: Call) -> Value:
-    """Add a convolution: it sees k more pixels, and fan-in = C_in / groups channels below it."""
+    """Add a convolution: it sees k more pixels, and fan-in = C_in / groups channels below it.
+
+    One that a rolling pointwise layer runs, as it does in blocked order without overlap, is that
+    layer.
+    """
     label = call.label("input")
+    rolling = call.rolling
+    if rolling is not None:
+        return _add_rolling(maps, call, label, rolling.step, rolling.order, rolling.overlap)
     module, weight = call.weight
     parent = maps.resolve(label, 1, call.scope)
     shape = tuple(label.ids.shape)
@@ -84,20 +91,34 @@ def transposed_convolution(maps: FeatureMaps, call: Call) -> Value:
 
 
 def rolling_pointwise(maps: FeatureMaps, call: Call) -> Value:
-    """Add a rolling pointwise layer: output i reads the w channels from i * step on."""
-    label = call.label("x")
-    module, weight = call.weight
+    """Add a rolling pointwise layer: an output reads the w channels of a window."""
+    rolling = call.rolling
+    return _add_rolling(
+        maps,
+        call,
+        call.label("x"),
+        int(call.arguments["step"]),
+        call.arguments["order"],
+        None if rolling is None else rolling.overlap,
+    )
+
+
+def _add_rolling(
+    maps: FeatureMaps, call: Call, label: Label, step: int, order: str, overlap: Fraction | None
+) -> Value:
+    module, (c_out, width, *_) = call.weight
     parent = maps.resolve(label, 1, call.scope)
     shape = tuple(label.ids.shape)
     layer = rolling_layer(
         module,
         shape[1],
-        weight,
-        int(call.arguments["step"]),
+        (c_out, width),
+        step,
         size_of(shape, 1),
         call.count_params(),
         bias=call.has_bias,
-        overlap=call.overlap,
+        order=order,
+        overlap=overlap,
     )
     return _add_layer(maps, call, (parent,), layer, 1, label.pooled)
 

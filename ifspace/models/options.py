@@ -131,7 +131,8 @@ def layer_text(layer: "TracedLayer") -> str:
     height, width = layer.kernel
     if not kind.spatial or (height == width and height % 2):
         overlap = layer.overlap if kind.takes_overlap else None
-        return str(Layer(kind.symbol, groups, overlap, height if kind.spatial else None))
+        kernel = height if kind.spatial else None
+        return str(Layer(kind.symbol, groups, overlap, kernel, layer.order))
     size = size_text(layer.kernel)
     return f"{kind.symbol}({size if groups is None else f'{groups},k={size}'})"
 

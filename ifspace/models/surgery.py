@@ -574,8 +574,8 @@ def _resize(sequence: nn.Module, misfit: _MisfitError) -> None:
     elif isinstance(module, nn.Linear):
         _resize_linear(module, width, misfit.writes)
     elif isinstance(module, RollingPointwiseConv2d):
-        sizes = windows_of(width, module.out_channels, module.groups, module.overlap)
-        module.in_channels = width
+        sizes = windows_of(width, module.out_channels, module.groups, module.overlap, module.order)
+        module.in_channels, module.step = width, sizes.step
         _set_shape(module, "weight", (module.out_channels, sizes.width))
     elif isinstance(module, FreeShortcut):
         # Channels that it dropped or padded before are not dropped or padded at the new width.

@@ -422,9 +422,16 @@ def _record(
     size_in, size_out = size_of(x.shape, 1), size_of(shape, 1)
     weight = tuple(module.weight.shape)
     if isinstance(module, RollingPointwiseConv2d):
-        step = weight[1] - int(module.overlap * weight[1])
         layer = rolling_layer(
-            name, x.shape[1], weight, step, size_in, 0, bias=bias, overlap=module.overlap
+            name,
+            x.shape[1],
+            weight,
+            module.step,
+            size_in,
+            0,
+            bias=bias,
+            order=module.order,
+            overlap=module.overlap,
         )
     elif isinstance(module, _TRANSPOSED):
         layer = transposed_layer(

@@ -18,26 +18,32 @@ from ifspace.kernels.rpw.operator import (
     rolling_pointwise_at_step,
 )
 from ifspace.kernels.tensors import check_input
-from ifspace.kernels.windows import exact_overlap, windows_of
+from ifspace.kernels.windows import ROLLING, exact_overlap, windows_of
 from ifspace.values import whole_number
 
 Device = torch.device | str | None
 
 
 class RollingPointwiseConv2d(nn.Module):
-    """A rolling pointwise convolution (RPW): filter j reads w = C_in / groups channels from j s.
+    """A rolling pointwise convolution (RPW): every filter reads a window of w = C_in / groups.
 
-    The step is s = w - floor(overlap w); windows wrap around. `weight` is [C_out, w] and `bias`
-    [C_out] or None; C_out may be any number. `impl` is that of `rolling_pointwise_conv2d`.
+    Windows start s = w - floor(overlap w) channels apart and wrap around. `order` says which of the
+    P distinct ones filter j reads: "rolling" window j mod P, "blocked" window floor(j P / C_out).
+    `weight` is [C_out, w] and `bias` [C_out] or None; C_out may be any number, in blocked order any
+    from P. Without overlap the layer is a grouped convolution, in rolling order with a channel
+    shuffle behind it. `impl` is that of `rolling_pointwise_conv2d`.
 
     >>> layer = RollingPointwiseConv2d(16, 32, groups=4, overlap=0.5)
     >>> layer(torch.ones(1, 16, 8, 8)).shape, layer.weight.shape
     (torch.Size([1, 32, 8, 8]), torch.Size([32, 4]))
     >>> layer
     RollingPointwiseConv2d(16, 32, groups=4, overlap=1/2)
+    >>> RollingPointwiseConv2d(16, 32, groups=4, order="blocked")
+    RollingPointwiseConv2d(16, 32, groups=4, overlap=0, order=blocked)
 
     Raises: KernelError for groups that do not divide C_in, an overlap outside 0 <= o < 1, an
-        unknown implementation, and in a call for an input that does not fit.
+        unknown order or implementation, blocked order with fewer filters than windows, and in a
+        call for an input that does not fit.
 
     Reference: [3DRF] section 4.2.
     """
@@ -54,9 +60,10 @@ class RollingPointwiseConv2d(nn.Module):
         impl: str = "auto",
         device: Device = None,
         dtype: torch.dtype | None = None,
+        order: str = ROLLING,
     ) -> None:
         super().__init__()
-        windows = windows_of(in_channels, out_channels, groups, overlap)
+        windows = windows_of(in_channels, out_channels, groups, overlap, order)
         if impl not in IMPLEMENTATIONS:
             raise KernelError.because(
                 "unknown implementation",
@@ -67,7 +74,7 @@ class RollingPointwiseConv2d(nn.Module):
             )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.overlap, self.step = exact_overlap(overlap), windows.step
-        self.impl = impl
+        self.impl, self.order = impl, order
         self.weight = nn.Parameter(
             torch.empty(out_channels, windows.width, device=device, dtype=dtype)
         )
@@ -86,12 +93,15 @@ class RollingPointwiseConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, C_out, H, W] of x [N, C_in, H, W]."""
         check_input(x, self.in_channels)
-        return rolling_pointwise_at_step(x, self.weight, self.bias, self.step, self.impl)
+        return rolling_pointwise_at_step(
+            x, self.weight, self.bias, self.step, self.impl, self.order
+        )
 
     def extra_repr(self) -> str:
         """Return the arguments that the module's `repr` shows."""
         text = f"{self.in_channels}, {self.out_channels}, groups={self.groups}"
         text += f", overlap={self.overlap}"
+        text += f", order={self.order}" if self.order != ROLLING else ""
         text += "" if self.bias is not None else ", bias=False"
         return text if self.impl == "auto" else f"{text}, impl={self.impl}"
 
@@ -106,7 +116,9 @@ class RollingPointwiseConv1d(RollingPointwiseConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return y [N, C_out, L] of x [N, C_in, L], computed as feature maps of height 1."""
         check_input(x, self.in_channels, "L")
-        y = rolling_pointwise_at_step(x.unsqueeze(2), self.weight, self.bias, self.step, self.impl)
+        y = rolling_pointwise_at_step(
+            x.unsqueeze(2), self.weight, self.bias, self.step, self.impl, self.order
+        )
         return y.squeeze(2)
 
 
@@ -126,7 +138,9 @@ def _convolution(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:
 def _rolling(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:
     _check_no_stride(sized, stride)
     module = RollingPointwiseConv1d if sized.dims == 1 else RollingPointwiseConv2d
-    return module(sized.c_in, sized.c_out, sized.groups, sized.layer.overlap or 0, **options)
+    layer = sized.layer
+    options |= {"order": layer.order or ROLLING}
+    return module(sized.c_in, sized.c_out, sized.groups, layer.overlap or 0, **options)
 
 
 def _shuffle(sized: SizedLayer, stride: int, **_: Any) -> nn.Module:

@@ -17,6 +17,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 from ifspace.models.analysis import Report, analyze
 from ifspace.models.fields import Propagation, Receptive, receptive_fields
 from ifspace.models.graph import Op
+from ifspace.models.options import layer_text
 from ifspace.models.tracing import trace
 from ifspace.nn import RollingPointwiseConv2d
 
@@ -218,6 +219,34 @@ def test_rolling_windows_are_those_of_the_module() -> None:
     report = analyze(model, (12, 7, 7))
     assert [entry.layer.kind for entry in report.layers] == ["DW", "RPW", "RPW"]
     assert of_layers(report) == fields_of(model, 12, (7, 7), [])
+
+
+class Unreadable(nn.Module):
+    """Passes through NumPy, which torch.export cannot."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.detach().numpy())
+
+
+@pytest.mark.parametrize("how", ["export", "hooks"])
+@pytest.mark.parametrize("overlap", ["0", "0.33", "1/2"])
+@pytest.mark.parametrize("order", ["rolling", "blocked"])
+def test_the_order_of_a_rolling_module_is_recognised(how: str, order: str, overlap: str) -> None:
+    layers = [
+        nn.Conv2d(24, 24, 3, padding=1, groups=24),
+        RollingPointwiseConv2d(24, 36, groups=4, overlap=overlap, order=order),
+        nn.Conv2d(36, 36, 3, padding=1, groups=36),
+        RollingPointwiseConv2d(36, 36, groups=6, overlap=overlap, order=order),
+    ]
+    model = nn.Sequential(*layers, *([Unreadable()] if how == "hooks" else []))
+    assert trace(model, (24, 7, 7)).how == how
+    report = analyze(model, (24, 7, 7))
+    read = [entry.layer for entry in report.layers]
+    end = "" if order == "rolling" else ",blocked"
+    notation = ["DW", f"RPW(4,{Fraction(overlap)}{end})", "DW", f"RPW(6,{Fraction(overlap)}{end})"]
+    assert [layer_text(layer) for layer in read] == notation
+    assert [layer.params for layer in read] == [24 * 10, 36 * 7, 36 * 10, 36 * 7]
+    assert of_layers(report) == fields_of(nn.Sequential(*layers), 24, (7, 7), [])
 
 
 def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]:

@@ -103,6 +103,17 @@ UNITS: dict[str, tuple[Callable[[int, int, int], nn.Module], int]] = {
 }
 
 
+@pytest.mark.parametrize("order", ["rolling", "blocked"])
+def test_the_windows_of_a_widened_layer_are_those_of_its_width(order: str) -> None:
+    narrow = RollingPointwiseConv2d(8, 16, 2, 0.5, order=order)
+    wide = widened({"a": narrow}, 16)["a"]
+    new = RollingPointwiseConv2d(16, 16, 2, 0.5, order=order)
+    assert (wide.step, str(wide)) == (new.step, str(new)) == (4, str(new))
+    wide.load_state_dict(new.state_dict())
+    x = torch.randn(1, 16, 2, 2)
+    torch.testing.assert_close(wide(x), new(x))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", UNITS)
 def test_a_widened_unit_keeps_its_width(name: str, stride: int) -> None:

@@ -14,8 +14,10 @@ from ifspace.errors import DeviceError, OutputError
 from ifspace.nn import FOG, MOBILENET, build, export_onnx
 from ifspace.nn.export import exported
 
-# Windows side by side; a dense weight, as 16 windows have 24 filters; a stride and a projection.
+# Windows side by side; a dense weight, as 16 windows have 24 filters; a stride and a projection;
+# blocked order without and with an overlap.
 CASES = [
+    ("DW+RPW(4,0,blocked)+RPW(4,1/2,blocked)", 16, {"style": MOBILENET}),
     ("DW+RPW(4,1/2)+SH(4)+GPW(4)", 16, {"style": MOBILENET}),
     ("RPW(4,1/3)+DW(5)", 24, {"style": FOG, "stride": 2}),
 ]
