@@ -7,6 +7,7 @@ from .block import (
 from .block import (
     Layer as Layer,
 )
+from .canonical import network_class as network_class
 from .catalogue import (
     Catalogue as Catalogue,
 )

@@ -1,0 +1,327 @@
+"""The canonical class of a block: which blocks are one network, up to the order of channels.
+
+The network of a block is a layered graph: the channels that enter it and those after every layer,
+and an edge from each channel that an output reads, coloured by the kernel size of the layer. A
+shuffle writes nothing and is contracted: the layer after it reads the channels that the shuffle
+took. Two blocks are the same network when their graphs are isomorphic by a map that keeps layers:
+then weights can be copied from one to the other so that both compute the same, up to the order of
+their input and of their output channels.
+
+Such a graph has an edge for every weight of a pixel, 10^5 of them in a wide block. What is labelled
+here is a quotient with the same isomorphisms:
+
+- Outputs of a layer that read the same channels share a *window*. Inputs that the same windows read
+  are a *class*. Neither depends on how channels are numbered, so that an isomorphism of the layered
+  graphs maps windows to windows and classes to classes, and who reads whom is known from classes,
+  windows and the pairs of them. A dense layer has one window and one class.
+- Channels between two layers that are written by the same window and are in the same class can be
+  exchanged by an isomorphism that moves nothing else: of such a set only the size matters.
+- A layer each of whose outputs reads one input, and no two the same (DW), matches the channels
+  below and above it: an isomorphism is given on one side by what it is on the other. Both are one
+  level, and the list of layers says where such a layer stands.
+
+Levels, layers and sizes are in the colours of the quotient. Hence two blocks are the same network
+if and only if their lists of layers (kernel size, matching or not) are equal and their quotients
+isomorphic. BLISS (igraph) labels the quotient canonically, and the class is a digest of the
+labelled graph. Quotients that are equal as they are written are labelled once.
+
+The class is that of a block at stride 1. A stride sits on the first spatial layer, the same one in
+both blocks unless a spatial kind has kernel size 1. Digests of different versions of igraph need
+not agree.
+
+Reference: T. Junttila, P. Kaski, "Engineering an efficient canonical labeling tool for large and
+sparse graphs", ALENEX 2007.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ifspace.block import SizedBlock, SizedLayer
+from ifspace.errors import BlockError
+
+Indices = npt.NDArray[np.int64]
+
+# How BLISS chooses the cell to split: of its six ways among the fastest on wide blocks.
+_SPLITTING: Final = "flm"
+_DIGEST_BYTES: Final = 16
+
+
+def network_class(sized: SizedBlock, fixed_ends: bool = False) -> str:
+    """Return the canonical class of a block: equal for two blocks that are the same network.
+
+    With `fixed_ends` a shortcut joins input and output: channel i that enters and channel i that
+    leaves belong together, and the order of both may only be changed in the same way.
+
+    >>> from ifspace.block import Block
+    >>> rolling, shuffled = (
+    ...     Block.parse(text).at(16) for text in ("RPW(4,0)+GC(4)", "GPW(4)+SH(4)+GC(4)")
+    ... )
+    >>> network_class(rolling) == network_class(shuffled)
+    True
+    >>> network_class(rolling) == network_class(Block.parse("GPW(4)+GC(4)").at(16))
+    False
+
+    Raises: BlockError for `fixed_ends` where the widths of input and output differ.
+    """
+    if fixed_ends and sized.channels != sized.out_channels:
+        raise BlockError.because(
+            "the ends of the block cannot be joined",
+            got=f"{sized.channels} channels to {sized.out_channels}",
+            allowed="equal widths",
+            remedy="leave out fixed_ends",
+        )
+    return _digest(_Quotient.of(sized, fixed_ends))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixing:
+    """A layer by its windows: which class each input is in, which window each output reads.
+
+    `reads` are the pairs of a class and a window that reads it, [n, 2], in ascending order. Classes
+    and windows are numbered as they first occur.
+    """
+
+    inputs: Indices
+    outputs: Indices
+    reads: Indices
+    classes: int
+    windows: int
+
+
+@lru_cache(maxsize=4096)
+def _mixing(layer: SizedLayer) -> _Mixing:
+    reads = layer.reads()
+    if reads.strides[0] == 0:  # one row for all outputs
+        windows, outputs = reads[:1], np.zeros(layer.c_out, dtype=np.int64)
+    else:
+        reads = np.sort(reads, axis=1)
+        firsts, outputs = _numbered(reads)
+        windows = reads[firsts]
+    readers = np.zeros((layer.c_in, len(windows)), dtype=bool)
+    readers[windows, np.arange(len(windows))[:, None]] = True
+    firsts, inputs = _numbered(np.packbits(readers, axis=1))
+    return _Mixing(inputs, outputs, np.argwhere(readers[firsts]), len(firsts), len(windows))
+
+
+def _numbered(rows: npt.NDArray[Any]) -> tuple[Indices, Indices]:
+    """Return where each distinct row occurs first, and for every row the number of its like."""
+    numbers: dict[bytes, int] = {}
+    of_row = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows])
+    return np.unique(of_row, return_index=True)[1], of_row
+
+
+@lru_cache(maxsize=4096)
+def _matching(layer: SizedLayer) -> Indices | None:
+    """Return the input of each output, if every input is that of exactly one output."""
+    if layer.fan_in != 1 or layer.changes_width:
+        return None
+    inputs = layer.reads()[:, 0].astype(np.int64)
+    return inputs if len(np.unique(inputs)) == layer.c_in else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Quotient:
+    """The graph to be labelled, as values that can be compared and hashed.
+
+    `layers` has for each layer its kernel size and whether it is a matching; `mixings` for each
+    mixing layer the numbers of its classes and windows and the bytes of `_Mixing.reads`. `levels`
+    has the channels before each mixing layer and after the last: bytes of rows (window that writes
+    them, class that they are in, number of channels), [n, 3], in ascending order, with -1 for the
+    window of what enters the block and the class of what leaves it. With fixed ends the first level
+    is the last one too.
+    """
+
+    dims: int
+    fixed_ends: bool
+    layers: tuple[tuple[int, bool], ...]
+    mixings: tuple[tuple[int, int, bytes], ...]
+    levels: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, sized: SizedBlock, fixed_ends: bool) -> Self:
+        """Return the quotient of a block."""
+        layers: list[tuple[int, bool]] = []
+        mixings: list[_Mixing] = []
+        # Before each mixing layer and after the last: the output of the one below that each is.
+        wirings = [np.arange(sized.channels)]
+        for layer in sized.layers:
+            matching = _matching(layer)
+            if matching is not None:
+                wirings[-1] = wirings[-1][matching]
+            else:
+                mixings.append(_mixing(layer))
+                wirings.append(np.arange(layer.c_out))
+            if layer.conv.writes:
+                layers.append((layer.kernel, matching is not None))
+        return cls(
+            sized.dims,
+            fixed_ends,
+            tuple(layers),
+            tuple((mixing.classes, mixing.windows, mixing.reads.tobytes()) for mixing in mixings),
+            tuple(_levels(mixings, wirings, fixed_ends)),
+        )
+
+
+def _levels(mixings: list[_Mixing], wirings: list[Indices], fixed_ends: bool) -> list[bytes]:
+    none = np.full(len(wirings[0]), -1)
+    if not mixings:
+        # Joined ends make cycles of the wiring, and their lengths are all there is to know.
+        return [_level(_cycle_lengths(wirings[0]) if fixed_ends else none, none)]
+    inner = [
+        _level(below.outputs[wiring], above.inputs)
+        for (below, above), wiring in zip(pairwise(mixings), wirings[1:-1], strict=True)
+    ]
+    entering, leaving = mixings[0].inputs, mixings[-1].outputs[wirings[-1]]
+    if not fixed_ends:
+        return [_level(none, entering), *inner, _level(leaving, np.full(len(leaving), -1))]
+    class_of_channel = np.empty_like(entering)
+    class_of_channel[wirings[0]] = entering
+    return [_level(leaving, class_of_channel), *inner]
+
+
+def _level(windows: Indices, classes: Indices) -> bytes:
+    # One number for a pair sorts faster than rows do; -1 is the first of both.
+    base = int(classes.max()) + 2
+    codes, sizes = np.unique((windows + 1) * base + classes + 1, return_counts=True)
+    return np.column_stack([codes // base - 1, codes % base - 1, sizes]).tobytes()
+
+
+def _cycle_lengths(permutation: Indices) -> Indices:
+    """Return for each index the length of the cycle that it is in.
+
+    >>> _cycle_lengths(np.array([1, 0, 2])).tolist()
+    [2, 2, 1]
+    """
+    lengths = np.zeros(len(permutation), dtype=np.int64)
+    for start in range(len(permutation)):
+        if not lengths[start]:
+            cycle = [start]
+            while (after := int(permutation[cycle[-1]])) != start:
+                cycle.append(after)
+            lengths[cycle] = len(cycle)
+    return lengths
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest(quotient: _Quotient) -> str:
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    about = (quotient.dims, quotient.fixed_ends, quotient.layers)
+    if not quotient.mixings:
+        digest.update(repr((about, quotient.levels)).encode())
+        return digest.hexdigest()
+    import igraph
+
+    coloured = _Coloured.of(quotient)
+    palette = sorted(set(coloured.colours))
+    numbers = {colour: number for number, colour in enumerate(palette)}
+    colours = [numbers[colour] for colour in coloured.colours]
+    graph = igraph.Graph(n=len(colours), edges=np.concatenate(coloured.edges))
+    graph.vs["colour"] = colours
+    # igraph has to apply the permutation: indexing the ends of the edges by it would apply, in
+    # igraph 1.0, the inverse, and the result would not be canonical.
+    labelled = graph.permute_vertices(graph.canonical_permutation(sh=_SPLITTING, color=colours))
+    edges = np.sort(np.array(labelled.get_edgelist(), dtype=np.int64).reshape(-1, 2), axis=1)
+    digest.update(repr((about, coloured.sizes, palette, labelled.vs["colour"])).encode())
+    digest.update(edges[np.lexsort(edges.T)].tobytes())
+    return digest.hexdigest()
+
+
+_CLASS, _WINDOW, _CHANNELS = range(3)
+
+
+@dataclass(slots=True)
+class _Coloured:
+    """A quotient as a graph: a colour for each vertex, edges as rows of two vertices.
+
+    Vertices are the classes and the windows of each mixing layer; where no two windows share an
+    input, a window and its class are one. The channels of a level are edges from their window to
+    their class, if they are as many as is least on that level (`sizes`), else a vertex on such an
+    edge. The channels of an open end are in the colour of their class or window. The level of
+    joined ends has a vertex for all its channels, and the layer above it one for each class and for
+    each window: an edge there would not show which way it goes.
+    """
+
+    colours: list[tuple[int, ...]] = field(default_factory=list)
+    edges: list[Indices] = field(default_factory=lambda: [np.empty((0, 2), np.int64)])
+    sizes: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, quotient: _Quotient) -> Self:
+        """Return the graph of a quotient with a mixing layer."""
+        graph = cls()
+        levels = [_rows(level, 3) for level in quotient.levels]
+        first, last = (0, len(quotient.mixings) - 1) if not quotient.fixed_ends else (None, None)
+        vertices = [
+            graph._add_layer(
+                number,
+                mixing,
+                entering=levels[0][:, 2] if number == first else np.zeros(mixing[0], np.int64),
+                leaving=levels[-1][:, 2] if number == last else np.zeros(mixing[1], np.int64),
+                apart=quotient.fixed_ends and number == 0,
+            )
+            for number, mixing in enumerate(quotient.mixings)
+        ]
+        for number, (classes, _) in enumerate(vertices):
+            if number != first:
+                windows = vertices[number - 1][1]
+                graph._add_level(number, levels[number], windows, classes, apart=number == 0)
+        return graph
+
+    def _add(self, layer: int, role: int, sizes: Indices) -> Indices:
+        start = len(self.colours)
+        self.colours += [(layer, role, size) for size in sizes.tolist()]
+        return np.arange(start, len(self.colours))
+
+    def _join(self, below: Indices, above: Indices) -> None:
+        self.edges.append(np.column_stack([below, above]))
+
+    def _add_layer(
+        self,
+        number: int,
+        mixing: tuple[int, int, bytes],
+        entering: Indices,
+        leaving: Indices,
+        apart: bool,
+    ) -> tuple[Indices, Indices]:
+        """Add a mixing layer; return the vertices of its classes and of its windows."""
+        of_class, of_window = _rows(mixing[2], 2).T
+        disjoint = np.array_equal(of_class, np.arange(len(entering))) and np.array_equal(
+            np.sort(of_window), np.arange(len(leaving))
+        )
+        if disjoint and not apart:
+            start = len(self.colours)
+            self.colours += [
+                (number, _CLASS, *sizes)
+                for sizes in zip(entering.tolist(), leaving[of_window].tolist(), strict=True)
+            ]
+            classes = np.arange(start, len(self.colours))
+            windows = np.empty_like(classes)
+            windows[of_window] = classes
+            return classes, windows
+        classes = self._add(number, _CLASS, entering)
+        windows = self._add(number, _WINDOW, leaving)
+        self._join(classes[of_class], windows[of_window])
+        return classes, windows
+
+    def _add_level(
+        self, number: int, level: Indices, windows: Indices, classes: Indices, apart: bool
+    ) -> None:
+        """Add the channels between the windows of the layer below and the classes above."""
+        below, above, sizes = windows[level[:, 0]], classes[level[:, 1]], level[:, 2]
+        least = int(sizes.min())
+        self.sizes.append(least)
+        plain = (sizes == least) & (not apart)
+        self._join(below[plain], above[plain])
+        channels = self._add(number, _CHANNELS, sizes[~plain])
+        self._join(below[~plain], channels)
+        self._join(channels, above[~plain])
+
+
+def _rows(data: bytes, columns: int) -> Indices:
+    return np.frombuffer(data, dtype=np.int64).reshape(-1, columns)
