@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import prod
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ from ifspace.errors import BlockError
 from ifspace.kinds import ConvKind
 
 Rows = npt.NDArray[np.uint64]
+
+# What may not be left out of a compact block: a single layer; a single layer other than a shuffle,
+# which is no kernel; any set of layers.
+Compact = Literal["single", "kernels", "subset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +182,14 @@ def quality(sized: SizedBlock, reference: Reference) -> bool:
     )
 
 
-def removable_layers(sized: SizedBlock, reference: Reference) -> tuple[int, ...]:
+def removable_layers(
+    sized: SizedBlock, reference: Reference, reading: Compact = "single"
+) -> tuple[int, ...]:
     """Return the indices of the layers without which the block still reaches the reference.
 
     It reaches it with at least its pixels and all channels; if the block has the quality, that
     means keeping it. Layers that change the width cannot be removed. In a repeated block one
-    occurrence is removed at a time.
+    occurrence is removed at a time. By the reading "kernels" shuffles are not tested.
 
     >>> from ifspace.block import Chain, Block
     >>> removable_layers(Block.parse("DW+SH(4)+PW").at(16), Reference())
@@ -193,13 +200,27 @@ def removable_layers(sized: SizedBlock, reference: Reference) -> tuple[int, ...]
     return tuple(
         index
         for index, layer in enumerate(sized.layers)
-        if not layer.changes_width and _reaches(sized.without(index), sized.channels, reference)
+        if not layer.changes_width
+        and (layer.conv.writes or reading != "kernels")
+        and _reaches(sized.without(index), sized.channels, reference)
     )
 
 
-def compact(sized: SizedBlock, reference: Reference) -> bool:
-    """Return whether no single layer can be removed: see `removable_layers`."""
-    return not removable_layers(sized, reference)
+def compact(sized: SizedBlock, reference: Reference, reading: Compact = "single") -> bool:
+    """Return whether nothing that the reading tests can be removed from the block.
+
+    A single layer, see `removable_layers`, or by "subset" any set of them, see `irreducible`.
+
+    >>> from ifspace.block import Block
+    >>> twice = Block.parse("(GC(8)+SH(2)+GPW(2))x2").at(16)
+    >>> [compact(twice, Reference(3, 2), reading) for reading in ("single", "kernels", "subset")]
+    [False, True, False]
+
+    Reference: [3DRF] section 4.2, which removes "a factorized kernel".
+    """
+    if reading == "subset":
+        return irreducible(sized, reference)
+    return not removable_layers(sized, reference, reading)
 
 
 def irreducible(sized: SizedBlock, reference: Reference) -> bool:
@@ -208,10 +229,23 @@ def irreducible(sized: SizedBlock, reference: Reference) -> bool:
     Stronger than `compact`: a shuffle can undo another, so that the two can be removed together
     where neither can alone.
     """
+    return not removable_set(sized, reference)
+
+
+def removable_set(sized: SizedBlock, reference: Reference) -> tuple[int, ...]:
+    """Return the first smallest set of layers without which the block reaches the reference.
+
+    Indices are counted over all copies; empty where every layer is needed. All sets may be tried,
+    2 to the power of the layers.
+
+    >>> from ifspace.block import Block
+    >>> removable_set(Block.parse("DW+RPW(2,0)+SH(2)+SH(4)+GPW(4)").at(8), Reference())
+    (2, 3)
+    """
     removable = [index for index, layer in enumerate(sized.layers) if not layer.changes_width]
     for count in range(1, len(removable) + 1):
         for removed in combinations(removable, count):
             rest = [layer for index, layer in enumerate(sized.layers) if index not in removed]
             if _reaches(rest, sized.channels, reference):
-                return False
-    return True
+                return removed
+    return ()

@@ -173,9 +173,20 @@ class Problem:
         side, seen = self.field(chain)
         return side >= self.side and seen >= self.c
 
-    def irreducible(self, chain: list[Layer], most: int | None = None) -> bool:
-        """Check that no set of 1 to `most` removable layers, nor all of them, can be left out."""
-        removable = [index for index, layer in enumerate(chain) if layer.keeps_width]
+    def irreducible(self, chain: list[Layer]) -> bool:
+        return self._needs_all(chain, [layer.keeps_width for layer in chain], None)
+
+    def compact(self, chain: list[Layer]) -> bool:
+        if self.s.compact == "subset":
+            return self.irreducible(chain)
+        # A shuffle, which is not written, is no kernel.
+        shuffles_too = self.s.compact == "single"
+        tested = [x.keeps_width and (shuffles_too or KINDS[x.kind].written) for x in chain]
+        return self._needs_all(chain, tested, 1)
+
+    def _needs_all(self, chain: list[Layer], tested: list[bool], most: int | None) -> bool:
+        """Check that no set of 1 to `most` of the tested layers, or any, can be left out."""
+        removable = [index for index, flag in enumerate(tested) if flag]
         return not any(
             self.reaches([layer for index, layer in enumerate(chain) if index not in removed])
             for count in range(1, 1 + (most or len(removable)))
@@ -201,9 +212,7 @@ class Problem:
         chain = [option.layers[n] for n in copies for option in choice]
         if self.s.rule == "early-stop":
             return self.survives_the_walk(chain)
-        return self.field(chain) == (self.side, self.c) and self.irreducible(
-            chain, None if self.s.compact == "subset" else 1
-        )
+        return self.field(chain) == (self.side, self.c) and self.compact(chain)
 
     def key(self, choice: tuple[Option, ...]) -> tuple[int, ...]:
         """The objective, then the other amounts; ties go by overlaps, then in canonical order."""

@@ -27,6 +27,7 @@ from ifspace.reach import (
     irreducible,
     quality,
     removable_layers,
+    removable_set,
 )
 
 # (C, F, ratio): equal widths that are and are not powers of two, a prime, and changing widths.
@@ -166,8 +167,13 @@ def test_decisions_equal_their_definitions() -> None:
         single = tuple(gone[0] for gone in unneeded if len(gone) == 1)
         assert quality(sized, reference) == full
         assert removable_layers(sized, reference) == single
+        kernels = tuple(n for n in single if sized.layers[n].layer.kind != "SH")
+        assert removable_layers(sized, reference, "kernels") == kernels
         assert compact(sized, reference) == (not single)
+        assert compact(sized, reference, "kernels") == (not kernels)
+        assert compact(sized, reference, "subset") == (not unneeded)
         assert irreducible(sized, reference) == (not unneeded)
+        assert removable_set(sized, reference) == (unneeded[0] if unneeded else ())
         outcomes.add((full, not single))
     assert outcomes == set(product([False, True], repeat=2))
 

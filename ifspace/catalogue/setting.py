@@ -19,7 +19,7 @@ from ifspace.kinds import (
     reference_kind,
     ungrouped_kinds,
 )
-from ifspace.reach import Reference
+from ifspace.reach import Compact, Reference
 from ifspace.serialize import from_plain, to_plain
 from ifspace.values import (
     MAX_WIDTH,
@@ -35,7 +35,6 @@ from ifspace.values import (
 Rule = Literal["compact", "early-stop"]
 Permutation = Literal["explicit", "free"]
 Patterns = Literal["whole", "any", "keep"]
-Compact = Literal["single", "subset"]
 Objective = Literal["params", "macs", "activations"]
 RpwOrder = Literal["rolling", "blocked", "both"]
 

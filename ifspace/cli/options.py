@@ -113,6 +113,14 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
         ("--dims",),
         {"type": WholeNumber(1, 2), "metavar": "1|2", "default": 2, "help": "Spatial dimensions."},
     ),
+    "compact": (
+        ("--compact",),
+        {
+            "type": OneOf(["single", "kernels", "subset"]),
+            "default": "single",
+            "help": "What may not be removable: a layer, one that is no shuffle, a set of layers.",
+        },
+    ),
     "bottleneck": (("--bottleneck",), {"type": RATIO, "metavar": "RATIO"}),
     "overlaps": (
         ("--overlaps",),

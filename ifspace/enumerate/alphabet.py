@@ -101,8 +101,9 @@ class LetterChoice:
 class Letter:
     """A kind in one role.
 
-    `removable`: whether a rule tests if the block needs it, in the first copy and in the others;
-    never for spatial layers, which it always needs, nor for changes of width. `neutral`: it
+    `removable`: whether the block may do without it, in the first copy and in the others; never for
+    spatial layers, which it always needs, nor for changes of width. `tested`: whether the rule
+    compact tries to remove it alone. `neutral`: it
     connects every channel to itself and has nothing to choose. `differs`: it connects other
     channels at the block's real widths than where the rule decides. `fixed_cost`: the cost of a
     neutral letter. `activations`: elements written per output pixel of the block by all copies.
@@ -111,6 +112,7 @@ class Letter:
 
     kind: str
     removable: tuple[bool, bool]
+    tested: tuple[bool, bool]
     neutral: bool
     differs: bool
     fixed_cost: int
@@ -262,6 +264,7 @@ class Alphabet:
             not conv.spatial and first[0] == first[1],
             not conv.spatial and later[0] == later[1],
         )
+        tested = conv.writes or self.setting.compact != "kernels"
         neutral = (
             conv.spatial
             and not conv.takes_groups
@@ -271,6 +274,7 @@ class Alphabet:
         return Letter(
             conv.symbol,
             removable,
+            removable if tested else (False, False),
             neutral,
             any(len(set(option.relations)) > 1 for option in options),
             options[0].cost if neutral else 0,

@@ -251,11 +251,12 @@ class ForwardSearch:
         self, state: WalkState, letter: Letter, option: LetterChoice, subsets: bool
     ) -> WalkState:
         both_variants = []
+        left_out = letter.removable if subsets else letter.tested
         for copy, without in enumerate((state.first, state.later)):
             track = self._decides[copy]
             relation = option.relations[self._tracks[track]]
             variants = {self.algebra.extend(variant, relation) for variant in without}
-            if letter.removable[copy]:
+            if left_out[copy]:
                 variants.add(state.elements[track])
                 if subsets:
                     variants |= without

@@ -392,7 +392,7 @@ class Side:
         self, own: int, without: frozenset[int], letter: Letter, relation: int, subsets: bool
     ) -> frozenset[int]:
         variants = {self.families.extend(variant, relation) for variant in without}
-        if letter.removable[0]:
+        if (letter.removable if subsets else letter.tested)[0]:
             variants.add(own)
             if subsets:
                 variants |= without
@@ -489,7 +489,7 @@ class HalfSearch:
             chain = [relations[option.relations[track]] for option in options]
             whole = _product(chain)
             if not any(
-                letter.removable[0] and subset(whole, _product(chain[:i] + chain[i + 1 :]))
+                letter.tested[0] and subset(whole, _product(chain[:i] + chain[i + 1 :]))
                 for i, letter in enumerate(letters)
             ):
                 return True

@@ -75,7 +75,7 @@ def _can_lose_a_layer(chain: Chain, setting: EnumerationSetting) -> bool:
     return any(
         _reaches([*chain[:index], *chain[index + 1 :]], setting)
         for index, layer in enumerate(chain)
-        if not layer.changes_width
+        if not layer.changes_width and (layer.conv.writes or setting.compact != "kernels")
     )
 
 

@@ -8,6 +8,7 @@ import click
 from ifspace.cli.options import INTEGER, Output, output_options, shared, with_options
 
 if TYPE_CHECKING:
+    from ifspace.reach import Compact
     from ifspace.show.describe import BlockDescription, LayerDescription
 
 # Wider blocks are not drawn: the drawing would take long and show little.
@@ -92,6 +93,7 @@ _OPTIONS = (
         help="Stride of the first spatial layer.",
     ),
     shared("dims", type=INTEGER),
+    shared("compact"),
 )
 
 
@@ -108,6 +110,7 @@ def show_command(
     kernel: int | None,
     stride: int,
     dims: int,
+    compact: "Compact",
 ) -> None:
     """Show BLOCK at its widths: fields, costs, conditions, and which channels each output reads.
 
@@ -119,7 +122,14 @@ def show_command(
     from ifspace.table import Table
 
     about = describe(
-        block, channels, out_channels, bottleneck, kernel=kernel, stride=stride, dims=dims
+        block,
+        channels,
+        out_channels,
+        bottleneck,
+        kernel=kernel,
+        stride=stride,
+        dims=dims,
+        reading=compact,
     )
     table = Table(
         tuple(field.name for field in fields(LayerDescription)),
@@ -190,11 +200,19 @@ def _amounts(amounts: "BlockDescription | LayerDescription") -> tuple[int, int, 
 
 
 def _compact(about: "BlockDescription") -> str:
+    from ifspace.kinds import find_kind
+
     if about.removable:
         names = ", ".join(f"{n + 1} ({about.layers[n].layer})" for n in about.removable)
-        return f"no: any one of these layers could go: {names}"
+        if about.reading == "subset":
+            return f"no: without these layers it still sees everything: {names}"
+        text = f"no: any one of these layers could go: {names}"
+        if all(not find_kind(about.layers[n].kind).writes for n in about.removable):
+            text += "; only shuffles: yes with --compact kernels"
+        return text
     if about.quality:
-        return "yes: without any one of its layers it falls short"
+        tested = {"single": "one of its layers", "kernels": "one of its layers but shuffles"}
+        return f"yes: without any {tested.get(about.reading, 'of its layers')} it falls short"
     return "no layer could go, but it falls short as it is"
 
 

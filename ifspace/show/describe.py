@@ -3,18 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import sympy
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, check_length
+from ifspace.errors import SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
 from ifspace.kinds import KINDS, C, F, K, find_kind
-from ifspace.reach import Reference, field_after, quality, removable_layers
-from ifspace.values import MAX_WIDTH, exact_bottleneck, odd_number, whole_number
+from ifspace.reach import (
+    Compact,
+    Reference,
+    field_after,
+    quality,
+    removable_layers,
+    removable_set,
+)
+from ifspace.values import MAX_WIDTH, choice, exact_bottleneck, odd_number, whole_number
 
 # The formula of more layers than this, without a kind that scatters, would take seconds to build.
 MAX_NESTED: Final = 12
+# All sets of more layers than this would take too long to try.
+MAX_SUBSET: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,9 @@ class BlockDescription:
 
     `reference` is the standard convolutions that it can replace. `quality`, `compact` and
     `removable` are decided on the exact field, the latter two at width C if the block has no
-    bottleneck; `removable` holds indices over all copies. `condition` is when the parameters give
+    bottleneck. `reading` says what `compact` tests; `removable` holds the indices over all copies
+    of the layers that can be removed one at a time, or by the reading "subset" the first smallest
+    set of layers that can be removed together. `condition` is when the parameters give
     the full channel field, empty for more than MAX_NESTED layers; `symbols` are the values, in the
     first copy, of the symbols that the formulas use.
     """
@@ -71,6 +83,7 @@ class BlockDescription:
     reference_field: tuple[int, int]
     quality: bool
     compact: bool
+    reading: Compact
     removable: tuple[int, ...]
     params_formula: str
     condition: str
@@ -86,6 +99,7 @@ def describe(
     kernel: int | None = None,
     stride: int = 1,
     dims: int = 2,
+    reading: Compact = "single",
 ) -> BlockDescription:
     """Describe a block at its widths.
 
@@ -99,7 +113,8 @@ def describe(
     ('C <= s_1*(w_2 - 1) + w_1', (3, 4))
 
     Raises: BlockError for a malformed block, or one that does not fit the widths; SettingError
-        for widths above MAX_WIDTH, more than MAX_COPIES copies or MAX_LAYERS layers in all.
+        for widths above MAX_WIDTH, more than MAX_COPIES copies or MAX_LAYERS layers in all, more
+        than MAX_SUBSET with the reading "subset", and an unknown reading.
 
     Reference: [IF] eqs. 1 to 3; [3DRF] section 4.2.
     """
@@ -122,7 +137,7 @@ def describe(
     # A change of width alone is no reason to keep a layer: without a bottleneck it is decided at
     # equal widths, where every layer can be removed.
     even = sized if sized.bottleneck is not None else block.at(channels, dims=dims)
-    removable = removable_layers(even, reference)
+    removable = _removable(even, reference, reading)
     composition = block.composition
     return BlockDescription(
         block=str(block),
@@ -144,11 +159,26 @@ def describe(
         reference_field=(reference.side, sized.channels),
         quality=quality(sized, reference),
         compact=not removable,
+        reading=reading,
         removable=removable,
         params_formula=str(composition.params_formula(sized.bottleneck is not None)),
         condition=_condition(composition, sized.bottleneck is not None),
         symbols=_symbols(sized, kernel),
     )
+
+
+def _removable(sized: SizedBlock, reference: Reference, reading: Compact) -> tuple[int, ...]:
+    choice(reading, "compact", get_args(Compact))
+    if reading != "subset":
+        return removable_layers(sized, reference, reading)
+    if len(sized.layers) > MAX_SUBSET:
+        raise SettingError.because(
+            "too many layers to try every set of them",
+            got=len(sized.layers),
+            allowed=f"at most {MAX_SUBSET}",
+            remedy="ask for --compact single",
+        )
+    return removable_set(sized, reference)
 
 
 def _symbols(sized: SizedBlock, kernel: int) -> tuple[tuple[str, int], ...]:

@@ -43,6 +43,7 @@ def sequences_up_to(length: int, alphabet: Alphabet) -> list[Letters]:
         (5, {"channels": 12, "kinds": NO_PW, "overlaps": ("1/2",)}),
         (4, {"channels": 12, "compact": "subset"}),
         (4, {"channels": 16}),
+        (4, {"channels": 16, "compact": "kernels"}),
         (5, {"channels": 16, "compact": "subset", "overlaps": ("0",)}),
         (4, {"channels": 36, "overlaps": ("0", "1/2")}),
         (5, {"channels": 36, "kinds": ("DW", "GPW", "SH")}),

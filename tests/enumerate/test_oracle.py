@@ -12,6 +12,7 @@ from ifspace.enumerate.oracle import passes
 SETTINGS = [
     {"channels": 8},
     {"channels": 8, "compact": "subset", "permutation": "free"},
+    {"channels": 8, "compact": "kernels"},
     {"channels": 8, "rule": "early-stop"},
     {"channels": 6, "rule": "early-stop", "permutation": "free", "repeats": 2},
     {"channels": 6, "out_channels": 12, "compact": "subset", "repeats": 2},

@@ -21,7 +21,7 @@ from ifspace.enumerate.search import (
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind
 
-RULES = [{}, {"compact": "subset"}, {"rule": "early-stop"}, {"repeats": 2}]
+RULES = [{}, {"compact": "subset"}, {"compact": "kernels"}, {"rule": "early-stop"}, {"repeats": 2}]
 WITHOUT_ROLLING = ("PW", "GC", "DW", "GPW", "SH")
 
 
@@ -63,7 +63,7 @@ def test_both_orders_are_searched_as_by_brute_force(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compact", ["single", "subset"])
+@pytest.mark.parametrize("compact", ["single", "kernels", "subset"])
 def test_five_layers_at_eight_channels(compact: str) -> None:
     assert_agrees(channels=8, max_len=5, compact=compact)
 

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import KINDS
-from ifspace.reach import channel_reach
+from ifspace.reach import Compact, channel_reach
 from ifspace.show.describe import MAX_NESTED, describe, describe_kinds
 from ifspace.show.drawing import who_sees_whom
 
@@ -57,6 +58,21 @@ def test_removable_layers_are_named() -> None:
     assert about.quality
     assert not about.compact
     assert about.removable == (1,)
+
+
+def test_a_block_is_compact_by_one_reading_and_not_by_another() -> None:
+    def removable(block: str, channels: int) -> dict[str, tuple[int, ...]]:
+        abouts = [describe(block, channels, reading=reading) for reading in get_args(Compact)]
+        assert all(about.compact == (not about.removable) for about in abouts)
+        return {about.reading: about.removable for about in abouts}
+
+    # Of clcNet's block twice at 16 channels the first shuffle can go.
+    clcnet = removable("(GC(8)+SH(2)+GPW(2))x2", 16)
+    assert clcnet == {"single": (1,), "kernels": (), "subset": (1,)}
+    two = removable("DW+RPW(2,0)+SH(2)+SH(4)+GPW(4)", 8)
+    assert two == {"single": (), "kernels": (), "subset": (2, 3)}
+    with pytest.raises(SettingError, match=r"too many layers .* got 18; allowed: at most 16"):
+        describe("(DW+PW)x9", 8, reading="subset")
 
 
 def test_a_block_that_falls_short_says_so() -> None:
