@@ -1,6 +1,6 @@
 """The catalogue as values: designs and their columns, funnels, dominance, published names."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from operator import attrgetter
@@ -308,12 +308,18 @@ def mark_dominated(designs: Iterable[Design]) -> tuple[Design, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published block: its composition, its number of copies, its name and source."""
+    """A published block: its composition, its number of copies, its name and source.
+
+    `free_permutation`, `bottleneck`: the paper has it with a free permutation between layers, or
+    with a bottleneck, and without that it does not have the field or is not compact.
+    """
 
     composition: str
     repeats: int
     name: str
     reference: str
+    free_permutation: bool = False
+    bottleneck: bool = False
 
 
 PUBLISHED: Final = (
@@ -322,21 +328,28 @@ PUBLISHED: Final = (
     Published("DW+PW", 1, "Fog 3.2", "[Fog] 3.2"),
     Published("GC+SH+GPW", 2, "clcNet", "[3DRF] 4.2, block C; [IF]"),
     Published("GC+SH+GPW", 1, "Fog 3.2", "[Fog] 3.2: GC+PWG with a permutation between"),
-    Published("GC+GPW", 1, "Fog 3.2", "[Fog] 3.2, the permutation left free"),
-    Published("PW+DW+PW", 1, "Fog 3.2", "[Fog] 3.2, with bottleneck 1/4"),
+    Published(
+        "GC+GPW", 1, "Fog 3.2", "[Fog] 3.2, the permutation left free", free_permutation=True
+    ),
+    Published("PW+DW+PW", 1, "Fog 3.2", "[Fog] 3.2, with bottleneck 1/4", bottleneck=True),
     Published("GPW+SH+DW+GPW", 2, "ShuffleNet", "[3DRF] 4.2, block D; [IF]"),
     Published("GPW+SH+DW+GPW", 1, "Fog 3.2", "[Fog] 3.2: PWG+DW+PWG with a permutation"),
-    Published("GPW+DW+GPW", 1, "Fog 3.2", "[Fog] 3.2, the permutation left free"),
-    Published("DW+RPW", 1, "3DRF 4.2", "[3DRF] 4.2, block F"),
+    Published(
+        "GPW+DW+GPW", 1, "Fog 3.2", "[Fog] 3.2, the permutation left free", free_permutation=True
+    ),
+    Published("DW+RPW", 2, "3DRF 4.2", "[3DRF] 4.2, block F"),
     Published("DW+SH+GPW", 1, "3DRF 4.2", "[3DRF] 4.2, the first new block"),
 )
 _TIMES: Final = {1: "once", 2: "twice"}
 
 
-def published_names(composition: str, repeats: int = 1) -> str | None:
+def published_names(
+    composition: str, repeats: int = 1, withheld: Collection[Published] = ()
+) -> str | None:
     """Return the names of a composition, joined by "; ", or None for one without a name.
 
-    A block that was published with another number of copies says with how many.
+    A block that was published with another number of copies says with how many; names in `withheld`
+    are left out.
 
     >>> published_names("DW+PW"), published_names("GC+SH+GPW")
     ('MobileNet; Xception (inside); Fog 3.2', 'clcNet (twice); Fog 3.2')
@@ -346,7 +359,7 @@ def published_names(composition: str, repeats: int = 1) -> str | None:
     one_copy = composition.partition(")")[0].lstrip("(")
     names = []
     for entry in PUBLISHED:
-        if entry.composition == one_copy:
+        if entry.composition == one_copy and entry not in withheld:
             times = _TIMES.get(entry.repeats, f"{entry.repeats} times")
             names.append(entry.name if entry.repeats == repeats else f"{entry.name} ({times})")
     return "; ".join(names) or None

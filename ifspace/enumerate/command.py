@@ -119,6 +119,7 @@ def command(
 
     from ifspace.cli.progress import ProgressBar
     from ifspace.enumerate import search
+    from ifspace.enumerate.named import notes_on_named
 
     for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
         output.note(note)
@@ -129,6 +130,8 @@ def command(
         output.note("compiling the search, once, about 15 seconds")
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
         catalogue = search.enumerate_designs(settings, jobs=jobs, progress=progress)
+    for note in dict.fromkeys(note for setting in settings for note in notes_on_named(setting)):
+        output.note(f"named in papers, {note}")
     if output.out is not None:
         dataset.save(catalogue, output.out)
         if output.quiet:

@@ -180,6 +180,22 @@ class ForwardSearch:
         """Return the cheapest passing choice of every sequence, None where there is none."""
         return {letters: self._answer(letters) for letters in dict.fromkeys(sequences)}
 
+    def has_quality(self, letters: Letters) -> bool:
+        """Return whether some choice has the full field, whatever else the rule asks."""
+        states = {self._start().elements}
+        for index in letters:
+            options = self.alphabet.letters[index].options
+            states = {self._elements(state, option) for state in states for option in options}
+        pairs = [self._decides, *([self._real] if self._real else [])]
+        return any(
+            all(self._sees_all(*(elements[track] for track in pair)) for pair in pairs)
+            for elements in states
+        )
+
+    def _sees_all(self, first: int, later: int) -> bool:
+        """Return whether the first copy and the others in a row have the full field."""
+        return self._is_full(self._chain(first, [later] * (self._copies - 1)))
+
     def irreducible(self, letters: Letters, choice: Choice) -> bool:
         """Return whether no block with one or more layers of this one left out sees everything."""
         state = self._start()
@@ -241,10 +257,10 @@ class ForwardSearch:
                     longer[extended] = entry
         return longer
 
-    def _extend_elements(self, state: WalkState, option: LetterChoice) -> tuple[int, ...]:
+    def _elements(self, elements: tuple[int, ...], option: LetterChoice) -> tuple[int, ...]:
         return tuple(
             self.algebra.extend(element, option.relations[track])
-            for element, track in zip(state.elements, self._tracks, strict=True)
+            for element, track in zip(elements, self._tracks, strict=True)
         )
 
     def _extend(
@@ -262,7 +278,7 @@ class ForwardSearch:
                     variants |= without
             both_variants.append(frozenset(variants))
         first, later = both_variants
-        return WalkState(self._extend_elements(state, option), first, later)
+        return WalkState(self._elements(state.elements, option), first, later)
 
     def _unless_one_is_idle(self, state: WalkState) -> WalkState | None:
         """Return the state unless some layer can go whatever follows."""
@@ -276,7 +292,7 @@ class ForwardSearch:
         self, state: WalkState, letter: Letter, option: LetterChoice, choice: Choice
     ) -> WalkState | None:
         """Return the state behind one more layer of the first copy, unless the walk stops."""
-        elements = self._extend_elements(state, option)
+        elements = self._elements(state.elements, option)
         track = self._decides[0]
         field = self.algebra.field
         if letter.removable[0] and field(elements[track]) == field(state.elements[track]):
@@ -294,7 +310,7 @@ class ForwardSearch:
     def _passes(self, letters: Letters, state: WalkState) -> bool:
         if self._real:
             first, later = (state.elements[track] for track in self._real)
-            if not self._is_full(self._chain(first, [later] * (self._copies - 1))):
+            if not self._sees_all(first, later):
                 return False
         if self._early_stop:
             return self._passes_early_stop(letters, state)
@@ -303,7 +319,7 @@ class ForwardSearch:
     def _passes_compact(self, state: WalkState, subsets: bool) -> bool:
         first, later = (state.elements[track] for track in self._decides)
         others = self._copies - 1
-        if not self._is_full(self._chain(first, [later] * others)):
+        if not self._sees_all(first, later):
             return False
         if subsets:
             per_copy = [[first, *state.first], *([[later, *state.later]] * others)]

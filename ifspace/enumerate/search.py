@@ -33,6 +33,7 @@ from ifspace.enumerate.bits import is_cached
 from ifspace.enumerate.compositions import candidates, count_kept, is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
 from ifspace.enumerate.halves import HalfSearch, cheapest_pair
+from ifspace.enumerate.named import withheld
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, P, d, find_kind, g, k, s, w
 from ifspace.parallel import Progress, over_shards, workers
@@ -159,6 +160,7 @@ class _Enumeration:
         simpler = self._simpler([kinds for kinds, _ in survivors])
         reference_params = setting.reference_params
         reference_macs = setting.reference_macs_per_pixel
+        unnamed = withheld(setting, ("+".join(kinds) for kinds, _ in survivors))
         for kinds, solution in survivors:
             composition = Composition(kinds, setting.repeats)
             letters = self._all_letters(kinds)
@@ -187,7 +189,7 @@ class _Enumeration:
                 field_condition=self._condition(letters, block),
                 irreducible=self._verdict(kinds).irreducible,
                 same_as=simpler.get(kinds),
-                published_as=published_names(str(Composition(kinds)), setting.repeats),
+                published_as=published_names(str(Composition(kinds)), setting.repeats, unnamed),
             )
 
     def _all_letters(self, kinds: Kinds) -> list[Letter]:

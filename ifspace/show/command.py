@@ -156,7 +156,6 @@ def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
 
 
 def _text(about: "BlockDescription") -> str:
-    from ifspace.catalogue.design import published_names
     from ifspace.table import Table, facts, ratio_text, readable
 
     widths = f"{about.channels:,} channels"
@@ -189,7 +188,7 @@ def _text(about: "BlockDescription") -> str:
             ("parameters", f"{readable(about.params_formula)} = {about.params:,}"),
             ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
             ("where", symbols),
-            ("known as", published_names(about.composition, about.repeats) or "-"),
+            ("known as", about.known_as or "-"),
         ]
     )
     return "\n".join([layers.text(keys=2), summary, _drawing(about)])

@@ -1,13 +1,14 @@
 """One block described layer by layer, and the kinds of convolution it is made of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, get_args
 
 import sympy
 
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, check_length
+from ifspace.catalogue.design import PUBLISHED, published_names
 from ifspace.errors import SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
 from ifspace.kinds import KINDS, C, F, K, find_kind
@@ -59,9 +60,10 @@ class BlockDescription:
     `removable` are decided on the exact field, the latter two at width C if the block has no
     bottleneck. `reading` says what `compact` tests; `removable` holds the indices over all copies
     of the layers that can be removed one at a time, or by the reading "subset" the first smallest
-    set of layers that can be removed together. `condition` is when the parameters give
-    the full channel field, empty for more than MAX_NESTED layers; `symbols` are the values, in the
-    first copy, of the symbols that the formulas use.
+    set of layers that can be removed together. `condition` is when the parameters give the full
+    channel field, empty for more than MAX_NESTED layers; `symbols` are the values, in the first
+    copy, of the symbols that the formulas use. `known_as` are the names of the composition in the
+    literature: that of a block of other copies only if this one passes the rule with as many.
     """
 
     block: str
@@ -87,6 +89,7 @@ class BlockDescription:
     removable: tuple[int, ...]
     params_formula: str
     condition: str
+    known_as: str | None
     symbols: tuple[tuple[str, int], ...]
 
 
@@ -134,10 +137,7 @@ def describe(
         channels, out_channels, dims=dims
     )
     fields = field_after(sized)
-    # A change of width alone is no reason to keep a layer: without a bottleneck it is decided at
-    # equal widths, where every layer can be removed.
-    even = sized if sized.bottleneck is not None else block.at(channels, dims=dims)
-    removable = _removable(even, reference, reading)
+    removable = _removable(sized, reference, reading)
     composition = block.composition
     return BlockDescription(
         block=str(block),
@@ -163,12 +163,17 @@ def describe(
         removable=removable,
         params_formula=str(composition.params_formula(sized.bottleneck is not None)),
         condition=_condition(composition, sized.bottleneck is not None),
+        known_as=_names(sized, kernel, reading),
         symbols=_symbols(sized, kernel),
     )
 
 
 def _removable(sized: SizedBlock, reference: Reference, reading: Compact) -> tuple[int, ...]:
     choice(reading, "compact", get_args(Compact))
+    if sized.bottleneck is None:
+        # A change of width alone is no reason to keep a layer: without a bottleneck it is decided
+        # at equal widths, where every layer can be removed.
+        sized = sized.block.at(sized.channels, dims=sized.dims)
     if reading != "subset":
         return removable_layers(sized, reference, reading)
     if len(sized.layers) > MAX_SUBSET:
@@ -179,6 +184,24 @@ def _removable(sized: SizedBlock, reference: Reference, reading: Compact) -> tup
             remedy="ask for --compact single",
         )
     return removable_set(sized, reference)
+
+
+def _names(sized: SizedBlock, kernel: int, reading: Compact) -> str | None:
+    composition = "+".join(sized.block.composition.kinds)
+
+    def passes(repeats: int) -> bool:
+        block, reference = replace(sized.block, repeats=repeats), Reference(kernel, repeats)
+        again = block.at(sized.channels, sized.out_channels, sized.bottleneck, sized.dims)
+        return quality(again, reference) and not _removable(again, reference, reading)
+
+    withheld = [
+        entry
+        for entry in PUBLISHED
+        if entry.composition == composition
+        and entry.repeats != sized.block.repeats
+        and not passes(entry.repeats)
+    ]
+    return published_names(composition, sized.block.repeats, withheld)
 
 
 def _symbols(sized: SizedBlock, kernel: int) -> tuple[tuple[str, int], ...]:
