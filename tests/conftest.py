@@ -1,5 +1,6 @@
 """What every test runs under, and the fixture that runs a command."""
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -31,6 +32,11 @@ settings.register_profile(
 )
 settings.register_profile("thorough", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("IFSPACE_HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the hundreds of thousands of objects that imports made."""
+    gc.freeze()
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ wholes = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(wholes)
 def test_values_come_back(whole: Whole) -> None:
     assert from_plain(Whole, json.loads(json_text(whole))) == whole

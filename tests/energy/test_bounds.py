@@ -62,6 +62,7 @@ def test_no_layout_above_the_threshold_is_excluded(problem: EnergyProblem, part:
                 assert low <= weights <= high
 
 
+@pytest.mark.slow
 @given(problems)
 def test_the_greatest_width_of_each_unit(problem: EnergyProblem) -> None:
     layouts = list(brute_energy.layouts(problem))

@@ -396,6 +396,7 @@ def test_the_text_of_the_formulas(
     assert ended.out == snapshot
 
 
+@pytest.mark.slow
 def test_the_ratio_of_the_widths_is_in_every_formula(run: Callable) -> None:
     options = ("--symbolic", "--alpha", 1, "--format", "json")
     values = run("groups", "DW+RPW+RPW+RPW", *options).json

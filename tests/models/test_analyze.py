@@ -171,6 +171,7 @@ def test_parallel_units_gain_over_their_own_input() -> None:
     assert [entry.unit for entry in stage.layers] == [0, 1, 1, 2, 3, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_shuffle_is_listed_and_has_no_gain() -> None:
     net = nn.Sequential(
         conv(8, 8, 1, groups=4), nn.ChannelShuffle(4), conv(8, 8, 1, groups=4), conv(8, 8)

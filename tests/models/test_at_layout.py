@@ -93,6 +93,7 @@ def test_device_dtype_mode_requires_grad_and_memory_format_are_kept() -> None:
     assert all(tensor.is_meta for tensor in (*meta.parameters(), *meta.buffers()))
 
 
+@pytest.mark.slow
 def test_the_model_is_unchanged_and_its_edits_are_kept() -> None:
     model = named_network("vgg11", 32, classes=7, seed=1)
     edits = Edits(image=(3, 32, 32), classes=7)

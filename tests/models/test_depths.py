@@ -63,6 +63,7 @@ def test_removable_units_and_units_that_are_kept() -> None:
     assert [stage.stage.copy.channels for stage in start.stages] == [8, 12, None]
 
 
+@pytest.mark.slow
 def test_a_unit_is_appended_after_the_last_of_its_class() -> None:
     first, second = layout_of(NETWORKS["headed"]()).stages
     assert [stage.stage.units[stage.stage.end].name for stage in (first, second)] == ["3", "4"]
@@ -147,6 +148,7 @@ def test_layers_without_padding_are_kept() -> None:
     assert first.next_gain(3) == -math.inf
 
 
+@pytest.mark.slow
 def test_a_sequential_around_one_layer_does_not_matter() -> None:
     start = layout_of(NETWORKS["hourglass"]())
     assert start.depths == (2, 2, 2)

@@ -276,8 +276,8 @@ def image_extent(net: nn.Module, image: tuple[int, int, int]) -> tuple[int, int]
         (nn.Sequential(nn.ConvTranspose2d(2, 2, 2, 2), nn.Conv2d(2, 2, 1)), (1, 1)),
         (nn.Sequential(nn.Conv2d(2, 2, 3, 2, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1)), (5, 5)),
         (nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(8, 2, 3)), (6, 6)),
-        (sequence_of(BasicBlock, [2, 2, 4], 2), (23, 23)),
-        (sequence_of(Bottleneck, [4, 8, 12], 2), (11, 11)),
+        pytest.param(sequence_of(BasicBlock, [2, 2, 4], 2), (23, 23), marks=pytest.mark.slow),
+        pytest.param(sequence_of(Bottleneck, [4, 8, 12], 2), (11, 11), marks=pytest.mark.slow),
     ],
 )
 def test_receptive_fields_are_those_of_gradients(net: nn.Module, side: tuple[int, int]) -> None:

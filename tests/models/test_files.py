@@ -107,6 +107,7 @@ def test_a_network_without_steps_is_saved_as_by_nn(tmp_path):
     check_same(tmp_path / "two.safetensors", EditedNetwork.of(model))
 
 
+@pytest.mark.slow
 def test_nn_names_the_function_that_loads_a_network_with_steps(tmp_path):
     save(decompose(named_network("vgg11"), IMAGE, BLOCKS), tmp_path / "net.safetensors")
     with pytest.raises(
@@ -373,6 +374,7 @@ def test_bad_files_are_an_error_of_one_line(tmp_path, change, message: str):
     assert "\n" not in str(no.value)
 
 
+@pytest.mark.slow
 def test_unrecognised_files_are_an_error(tmp_path):
     for suffix in (".safetensors", ".pt2"):
         path = tmp_path / f"net{suffix}"
@@ -393,6 +395,7 @@ def test_unrecognised_files_are_an_error(tmp_path):
         load(tmp_path / "net.pt2", "nowhere")
 
 
+@pytest.mark.slow
 def test_a_saved_network_is_a_model_of_the_commands(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(OWN)

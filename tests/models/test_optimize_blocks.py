@@ -101,6 +101,7 @@ def test_layers_are_chosen_by_name_and_width(run: Callable) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_latencies_decide_where_they_are_given(run: Callable) -> None:
     rows = ["block,C,F,side,stride,batch,device,dtype,latency_ms"]
     for side in (16, 4):

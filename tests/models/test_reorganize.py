@@ -169,6 +169,7 @@ def test_without_moves_nothing_changes() -> None:
         assert better.plan.end.depths == better.plan.start.depths
 
 
+@pytest.mark.slow
 def test_units_below_a_threshold_are_removed() -> None:
     model = flat()
     better = m.reorganize(model, IMAGE, theta=10)

@@ -176,6 +176,7 @@ def test_steps_of_both_kinds_can_be_repeated() -> None:
     torch.testing.assert_close(fresh.eval()(x), changed.eval()(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_the_image_size_is_recorded() -> None:
     assert m.reorganize(flat(), torch.zeros(4, *IMAGE), moves=0).edits.image == IMAGE
     lines = nn.Sequential(

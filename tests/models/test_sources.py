@@ -81,7 +81,12 @@ def test_the_zoo_caches_a_network_while_it_is_referenced() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["torchvision:shufflenet_v2_x1_0", "timm:ghostnet_050", "layout-plain"]
+    "name",
+    [
+        "torchvision:shufflenet_v2_x1_0",
+        pytest.param("timm:ghostnet_050", marks=pytest.mark.slow),
+        "layout-plain",
+    ],
 )
 def test_a_seed_draws_the_same_weights_and_leaves_the_generator(name: str) -> None:
     torch.manual_seed(5)

@@ -195,6 +195,7 @@ def test_outside_of_a_sequential_an_identity_takes_the_index() -> None:
     assert model.layers[1][0] is first
 
 
+@pytest.mark.slow
 def test_appended_layers_have_the_activation_of_the_network() -> None:
     for name, kind in (("listed", nn.ReLU), ("written", nn.SiLU), ("indexed sequential", nn.ReLU)):
         model = NETWORKS[name]()
@@ -220,6 +221,7 @@ def test_single_blocks_are_wrapped_in_a_sequential() -> None:
     assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 8, 4, 4)
 
 
+@pytest.mark.slow
 def test_a_norm_before_a_block_is_not_copied() -> None:
     # The norm and the activation before the first block are those of the convolution.
     model = NETWORKS["separable blocks"]()
@@ -234,6 +236,7 @@ def test_a_norm_before_a_block_is_not_copied() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_last_norm_of_a_network_is_not_that_of_its_last_block() -> None:
     model = NETWORKS["pre-activated"]()
     start = layout_of(model)

@@ -95,6 +95,7 @@ def names_of(model: nn.Module) -> list[str]:
     return [layer.name for layer in trace(model, IMAGE).layers]
 
 
+@pytest.mark.slow
 def test_layers_are_named_by_the_modules_that_call_them() -> None:
     assert names_of(odd.Tied()) == ["a", "b", "c"]
     assert names_of(odd.Twice()) == ["a", "b", "b", "b"]

@@ -147,6 +147,7 @@ def test_the_network_and_the_random_generator_are_unchanged():
     assert all(parameter.requires_grad for parameter in one.model.parameters())
 
 
+@pytest.mark.slow
 def test_a_layer_that_runs_twice_is_fitted_to_its_first_call():
     model = Apart()
     fits = decompose(model, IMAGE, Blocks("DW+PW"), warm_start=images(12)).fits

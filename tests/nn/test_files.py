@@ -115,6 +115,7 @@ def test_networks_of_the_papers_come_back(tmp_path: Path, net: Network) -> None:
     same(net, load(tmp_path / "net.safetensors"))
 
 
+@pytest.mark.slow
 def test_equal_networks_make_equal_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         save(small(seed), tmp_path / f"{name}.safetensors")

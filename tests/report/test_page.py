@@ -56,6 +56,7 @@ def text(results: Results) -> str:
     return page.page(results, PARTS)
 
 
+@pytest.mark.slow
 def test_it_is_one_file_that_asks_the_network_for_nothing(text: str) -> None:
     outline = Outline(text)
     assert all(address.startswith(("#", "data:")) for address in outline.addresses)
