@@ -220,6 +220,7 @@ def command(
                 measurements,
                 lambda: measurements.write(files.rows),
                 progress,
+                lambda *counts: output.note(_start_text(*counts)),
             )
             bench.execute()
     except KeyboardInterrupt:
@@ -233,6 +234,13 @@ def command(
     for note in notes(bench):
         output.note(note)
     output.emit(forms(bench, files))
+
+
+def _start_text(shown: int, sampled: int, seconds: float) -> str:
+    from ifspace.cli.progress import duration_text
+
+    more = f" and {sampled} blocks for the latency model" if sampled else ""
+    return f"measuring {shown} blocks{more}, about {duration_text(seconds)}"
 
 
 def _catalogue(path: Path | None, options: dict[str, Any], output: Output) -> "Catalogue":

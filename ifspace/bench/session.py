@@ -109,14 +109,19 @@ class ProgressEstimate:
         self._totals_s = dict(guesses_s)
         self._done_s = dict.fromkeys(guesses_s, 0.0)
 
+    @property
+    def total_s(self) -> float:
+        """The seconds of all parts, as far as they are known."""
+        return sum(self._totals_s.values())
+
     def part(self, name: str) -> OnSeconds:
         """Return the progress callback of a part, in seconds."""
 
         def on_seconds(done_s: float, total_s: float) -> None:
             self._totals_s[name] = total_s
             self._done_s[name] = min(done_s, total_s)
-            done, total = sum(self._done_s.values()), sum(self._totals_s.values())
-            self._on_progress(round(1e3 * done), round(1e3 * total))
+            done = sum(self._done_s.values())
+            self._on_progress(round(1e3 * done), round(1e3 * self.total_s))
 
         return on_seconds
 
@@ -131,8 +136,9 @@ class BlockBench:
 
     `designs`: the chosen ones, best first, and `baselines`; `left_out`: those that do not exist at
     the widths, with the reason. `passed`: blocks that passed the gate; `failed`: blocks that did
-    not, and why. `save` is called to write the rows; `has_times`: whether this run has added some.
-    `unfit`: how many blocks have no group counts at another shape.
+    not, and why. `on_start` is called with the number of blocks, of those for the model, and about
+    how many seconds they take. `save` is called to write the rows; `has_times`: whether this run
+    has added some. `unfit`: how many blocks have no group counts at another shape.
     """
 
     catalogue: Catalogue
@@ -141,6 +147,7 @@ class BlockBench:
     measurements: Measurements
     save: Callable[[], None]
     on_progress: OnProgress
+    on_start: Callable[[int, int, float], None] = lambda shown, sampled, seconds: None
     designs: tuple[BlockCandidate, ...] = ()
     baselines: tuple[BlockCandidate, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
@@ -200,6 +207,7 @@ class BlockBench:
             }
             | {mode: GUESSES_S[mode] * len(sampled) for mode in conditions.modes},
         )
+        self.on_start(len(self.shown), len(sampled), estimate.total_s)
         right = self._check(sampled, estimate.part("check"))
         scale = 1.0 if conditions.device.type == "cuda" else 0.5
         rates = measured_rates(conditions.device, [conditions.dtype], scale)

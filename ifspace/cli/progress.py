@@ -1,23 +1,28 @@
-"""Progress of long work: a bar on stderr."""
+"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
 from types import TracebackType
 from typing import Any, Self
 
+import click
+
 PATIENCE_S = 1.0
+# Where stderr is no terminal, as in a log, there is a line so often.
+LINE_EVERY_S = 30.0
 
 
 class ProgressBar:
     """A progress callback (done, total) that draws a bar when work takes over a second.
 
-    Nothing is drawn where stderr is no terminal, or with `quiet`.
+    Where stderr is no terminal it writes a line every half minute instead. With `quiet` nothing is
+    shown.
     """
 
     def __init__(self, title: str, *, quiet: bool = False) -> None:
         self._title = title
-        self._quiet = quiet or not sys.stderr.isatty()
-        self._started = time.monotonic()
+        self._quiet = quiet
+        self._started = self._last_line = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -37,6 +42,9 @@ class ProgressBar:
         """Show how much of the total is done."""
         if self._quiet or time.monotonic() - self._started < PATIENCE_S:
             return
+        if not sys.stderr.isatty():
+            self._write_line(done, total)
+            return
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -52,3 +60,23 @@ class ProgressBar:
             self._task = self._bar.add_task(self._title, total=total)
             self._bar.start()
         self._bar.update(self._task, completed=done, total=total)
+
+    def _write_line(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last_line < LINE_EVERY_S or not 0 < done < total:
+            return
+        self._last_line = now
+        left_s = (now - self._started) * (total - done) / done
+        text = f"{self._title}: {done / total:.0%} done, about {duration_text(left_s)} left"
+        click.echo(f"ifspace: {text}", err=True)
+
+
+def duration_text(seconds: float) -> str:
+    """Return about how long something takes.
+
+    >>> duration_text(7.2), duration_text(200)
+    ('7 seconds', '3 minutes')
+    """
+    count, unit = (seconds, "second") if seconds < 90 else (seconds / 60, "minute")
+    whole = max(1, round(count))
+    return f"{whole} {unit}{'s' * (whole != 1)}"

@@ -206,7 +206,8 @@ class Decomposition:
 
     `answer`: how the search under `budgets` ended, None without a search; the budgets are of the
     whole network, that of the latency of the chosen layers. If nothing keeps them, nothing is
-    replaced, and `least` has the least possible value of each bounded amount.
+    replaced, and `least` has the least possible value of each bounded amount. `pointwise` and
+    `grouped` count the convolutions that are 1 x 1, or grouped or depthwise, already.
     """
 
     replaced: tuple[Replacement, ...]
@@ -216,6 +217,8 @@ class Decomposition:
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
     answer: Answer[ReplacementPlan] | None = None
     least: Mapping[str, Amount] = field(default_factory=dict)
+    pointwise: int = 0
+    grouped: int = 0
 
     @property
     def steps(self) -> tuple[Replace, ...]:
@@ -250,7 +253,7 @@ class Decomposition:
         if not self.has_candidates:
             raise SettingError.because(
                 "no convolution to replace",
-                got=self._reasons_text() or "no standard convolution in the network",
+                got=self._reasons_text() or "no convolution in the network",
                 allowed="3 x 3 convolutions over all channels, enough of them, that a block fits",
                 remedy="name the layers, accept fewer channels, or offer another block",
             )
@@ -276,7 +279,16 @@ class Decomposition:
             for reason, names in frequent
         ]
         more = len(self.skipped) - sum(len(names) for _, names in frequent)
-        return "; ".join(layers) + (f" and {more} more" if more else "")
+        layers += [f"{more} more"] if more else []
+        layers += [
+            f"{count} are {state} already"
+            for count, state in (
+                (self.pointwise, "1 x 1"),
+                (self.grouped, "grouped or depthwise"),
+            )
+            if count
+        ]
+        return "; ".join(layers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -378,12 +390,17 @@ def plan_decomposition(
             options[conv] = replacements
         else:
             skipped.append(Skipped(conv.name, reason))
+    convolutions = [
+        layer for layer in trace.all_layers if layer.conv.writes and not layer.is_linear
+    ]
     plan = Decomposition(
         tuple(replacements[0] for replacements in options.values()),
         tuple(skipped),
         (trace.params,) * 2,
         (trace.macs,) * 2,
         budgets,
+        pointwise=len({c.name for c in convolutions if c.conv.dense and not c.conv.spatial}),
+        grouped=len({c.name for c in convolutions if not c.conv.dense}),
     )
     if options and (budgets.limits or latency is not None):
         plan = _best_choice(plan, options, latency, objective, search.time_limit_s)

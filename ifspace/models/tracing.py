@@ -114,12 +114,22 @@ def _check_has_convolutions(graph: Trace) -> None:
 def checked_model(model: Any) -> nn.Module:
     """Return the module, without the wrapper of torch.compile.
 
-    Raises: SettingError for anything but an nn.Module, and for lazy modules without shapes.
+    Raises: SettingError for anything but an nn.Module, for a class that defines no forward, and for
+        lazy modules without shapes.
     """
     module = unwrapped(model)
     if not isinstance(module, nn.Module):
         raise wrong_type(
             "model", model, "a torch.nn.Module", "`ifspace.models.network` builds one from a name"
+        )
+    # What nn.Module has in place of a forward takes no input.
+    if getattr(module.forward, "__func__", None) is nn.Module.forward:
+        raise SettingError.because(
+            "a network without a forward",
+            got=type(module).__name__,
+            allowed="a class that defines forward(self, x)",
+            remedy="define it, or name the class of the whole network",
+            argument="model",
         )
     if any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters()):
         raise SettingError.because(

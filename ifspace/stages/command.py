@@ -336,7 +336,8 @@ def layout_command(
     if not has_start and description["stages"] is not None:
         description["depths"] = (1,) * len(description["stages"])
     start = read_layout(kernel=kernel, **description)
-    problem = _problem(start, has_start, alpha, KERNEL if kernel is None else kernel, **options)
+    kernel = KERNEL if kernel is None else kernel
+    problem = _problem(start, has_start, alpha, kernel, **options)
     output.check()
     if save is not None:
         check_save(save)
@@ -346,7 +347,7 @@ def layout_command(
     best = answer.plans[0].layout if answer.plans else None
     # The organizer has the blocks and widths of the best layout, and the depths of the start.
     trajectory = organize((best or start).at_depths(start.depths), theta, alpha, moves)
-    report = LayoutReport(problem, answer, trajectory, has_start)
+    report = LayoutReport(problem, answer, trajectory, has_start, kernel)
     widths = start.widths if problem.widths else description["widths"]
     _note_defaults(output, start, description["network"], widths)
     if answer.left_out:

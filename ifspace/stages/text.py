@@ -394,12 +394,14 @@ class LayoutReport:
     """The best layouts within budgets, and the organizer with the blocks and widths of the first.
 
     `has_start`: the depths where the organizer starts were given, so that it is worth showing.
+    `kernel`: of blocks that are written without one.
     """
 
     problem: StagesProblem
     answer: Answer[StagePlan]
     trajectory: Trajectory[Layout]
     has_start: bool
+    kernel: int
 
     @property
     def message(self) -> str:
@@ -415,6 +417,9 @@ class LayoutReport:
                 "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
             )
         remedy = "raise a budget, or offer cheaper blocks or narrower widths"
+        side = max(stage.side for stage in problem.start.stages)
+        if self.kernel >= 2 * side:  # every pixel reads beyond the whole feature map
+            remedy = f"lower --kernel {self.kernel}: feature maps have {side} x {side} pixels"
         return str(budgets_error("layout", answer, problem.budgets.limits, remedy))
 
     @property

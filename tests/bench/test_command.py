@@ -76,6 +76,7 @@ def test_the_table_has_a_row_for_each_block_and_mode(
 ) -> None:
     ended = run("bench", catalogue, *QUICK)
     assert ended.status == 0, ended.err
+    assert re.match(r"ifspace: measuring \d+ blocks, about \d+ seconds?\n", ended.err)
     lines = ended.out.splitlines()
     tables = lines[: next(n for n, line in enumerate(lines) if line.startswith("beside CONV"))]
     assert [re.sub("  +|--+", "  ", anywhere(line)).rstrip() for line in tables] == snapshot

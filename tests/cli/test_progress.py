@@ -32,3 +32,17 @@ def test_no_terminal_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with ProgressBar("searching") as bar:
         bar(1, 4)
     assert plain.getvalue() == ""
+
+
+def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys, "stderr", plain := io.StringIO())
+    with ProgressBar("measuring") as bar, ProgressBar("hidden", quiet=True) as hidden:
+        for now in (5.0, 40.0, 50.0, 80.0, 160.0):
+            bar(int(now), 160)
+            hidden(int(now), 160)
+    assert plain.getvalue().splitlines() == [
+        "ifspace: measuring: 25% done, about 2 minutes left",
+        "ifspace: measuring: 50% done, about 80 seconds left",
+    ]

@@ -10,6 +10,7 @@ from torch import nn
 from ifspace.errors import SettingError
 from ifspace.models.decomposition import Layers, decompose, plan_decomposition
 from ifspace.models.tracing import trace
+from ifspace.nn import named_network
 from ifspace.reach import channel_field
 from ifspace.stages.problem import Blocks
 
@@ -127,3 +128,8 @@ def test_names_that_no_block_may_replace_are_an_error(names, message: str):
         decompose(Odd(), (3, 24, 24), Blocks("DW+PW"), layers=Layers(names))
     assert raised.value.argument == "names"
     assert "\n" not in str(raised.value)
+
+
+def test_a_network_of_cheap_convolutions_says_so():
+    with pytest.raises(SettingError, match="16; 13 are 1 x 1 already; 13 are grouped or"):
+        decompose(named_network("mobilenet", 32, device="meta"), IMAGE)

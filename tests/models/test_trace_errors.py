@@ -145,3 +145,14 @@ def test_logging_works_again_after_a_trace(
     logging.getLogger("torch").error("heard")
     assert logging.getLogger("torch").isEnabledFor(logging.ERROR)
     assert capfd.readouterr().out == ""
+
+
+class NoForward(Two):
+    forward = nn.Module.forward
+
+
+def test_a_network_without_a_forward_is_an_error() -> None:
+    for network in (NoForward(), nn.ModuleList([conv(3, 3)])):
+        with pytest.raises(SettingError, match=r"^a network without a forward: got") as raised:
+            trace(network, IMAGE)
+        assert raised.value.argument == "model"

@@ -266,6 +266,7 @@ def test_fewer_layouts_than_asked_for_are_noted(run: Callable) -> None:
         ["--macs", 9, "--layers", 4],
         ["--layers", 1],
         ["--params", "1M", "--width-choices", "16;8", "--monotone"],
+        ["--params", "1M", "--kernel", 99],
     ],
 )
 def test_what_no_layout_keeps_is_status_three(
