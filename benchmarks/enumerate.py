@@ -14,8 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tabulate import tabulate
-
 from benchmarks.measure import watch, write_results
 from ifspace.bench.record import (
     provenance,
@@ -31,6 +29,7 @@ from ifspace.enumerate.search import enumerate_designs
 from ifspace.kinds import find_kind
 from ifspace.reach import compact, quality
 from ifspace.serialize import to_plain
+from ifspace.table import Table
 
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 LENGTHS = tuple(range(2, 11))
@@ -302,7 +301,8 @@ def _figures(out: Path, rows: Sequence[Row]) -> None:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     cells = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
-    return str(tabulate(cells, header, tablefmt="github", disable_numparse=True, stralign="right"))
+    columns = tuple(f">{name}" for name in header)
+    return Table(columns, tuple(map(tuple, cells))).markdown("github").rstrip()
 
 
 def _yield(row: Row) -> str:

@@ -15,8 +15,6 @@ from math import fsum, prod
 from pathlib import Path
 from typing import Any, Final
 
-from tabulate import tabulate
-
 from benchmarks.measure import in_turn, write_results
 from ifspace.answer import Status
 from ifspace.bench.record import provenance
@@ -35,6 +33,7 @@ from ifspace.stages.problem import (
     Budgets,
     StagesProblem,
 )
+from ifspace.table import Table
 
 LIMIT_S: Final = 30.0
 EXHAUSTIVE_S: Final = 15.0
@@ -273,8 +272,11 @@ def _page(command: str, tables: dict[str, list[Row]]) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    cells = [row.values() for row in rows]
-    return str(tabulate(cells, list(rows[0]), tablefmt="github", disable_numparse=True))
+    return (
+        Table(tuple(rows[0]), tuple(map(tuple, (row.values() for row in rows))))
+        .markdown("github")
+        .rstrip()
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from tabulate import tabulate
-
 from ifspace.bench.record import list_in_readme, provenance
 from ifspace.block import Composition
 from ifspace.catalogue import load, published_names
@@ -23,6 +21,7 @@ from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.parallel import over_shards, workers
 from ifspace.show.describe import describe
+from ifspace.table import Table
 from ifspace.values import listed
 
 SHAPES: Final = {
@@ -188,8 +187,8 @@ def _page(
                         same,
                     ]
                 )
-        header = ["C → F", "layers", "block", "params", "of CONV(3)", "more of the same cost"]
-        parts += [f"### {network}", tabulate(rows, header, tablefmt="github")]
+        header = ("C → F", ">layers", "block", ">params", "of CONV(3)", ">more of the same cost")
+        parts += [f"### {network}", _table(header, rows)]
     published = sorted(
         {f.composition for f in blocks if published_names(f.composition)},
         key=lambda text: Composition.parse(text).sort_key,
@@ -198,15 +197,22 @@ def _page(
     table += [
         _amounts(composition, f"{composition}, K = F/4", narrow, pairs) for composition in NARROW
     ]
+    # A column in which every composition has a number is aligned as numbers are.
+    columns = [
+        ("" if any(row[2 + n] == "-" for row in table) else ">") + f"{c}→{f}"
+        for n, (c, f) in enumerate(pairs)
+    ]
     parts += [
         "## The published designs",
-        tabulate(
-            table, ["composition", "known as", *(f"{c}→{f}" for c, f in pairs)], tablefmt="github"
-        ),
+        _table(("composition", "known as", *columns), table),
         *_left_out(published),
         "![Parameters by number of layers](groups-study.svg)",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    return Table(tuple(columns), tuple(map(tuple, rows))).markdown("github").rstrip()
 
 
 def _amounts(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -81,8 +81,10 @@ class Table:
         writer.writerows(self.rows)
         return text.getvalue()
 
-    def markdown(self) -> str:
+    def markdown(self, style: Literal["pipe", "github"] = "pipe") -> str:
         """Return title, table and notes as Markdown; numbers as they are, for programs too.
+
+        "github" has no colons in the rule below the names: the pages of results have it.
 
         >>> print(Table(("name", ">n"), (("a", 10),), "Sizes").markdown(), end="")
         **Sizes**
@@ -94,7 +96,7 @@ class Table:
         from tabulate import tabulate
 
         cells = [[_plain(value).replace("|", "\\|") for value in row] for row in self.rows]
-        body = tabulate(cells, self.names, "pipe", disable_numparse=True, colalign=self.alignment)
+        body = tabulate(cells, self.names, style, disable_numparse=True, colalign=self.alignment)
         title = [f"**{self.title}**"] if self.title else []
         return "\n\n".join([*title, str(body), *self.notes]) + "\n"
 

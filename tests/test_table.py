@@ -76,3 +76,14 @@ def test_parentheses_and_equations_are_cut_last() -> None:
 def test_ratios_read_as_fractions_of_the_convolution() -> None:
     texts = [ratio_text(ratio) for ratio in (1344 / 36864, 272 / 2304, 1 / 4, 1, 0.999, 2.5)]
     assert texts == ["1/27", "1/8.5", "1/4", "1.00", "1.00", "2.50"]
+
+
+def test_markdown_of_results_pages_has_no_colons() -> None:
+    table = Table(("name", ">n"), (("a|b", 10), (None, 9)))
+    assert table.markdown("github").splitlines() == [
+        "| name   |   n |",
+        "|--------|-----|",
+        "| a\\|b   |  10 |",
+        "|        |   9 |",
+    ]
+    assert Table(("name",), ()).markdown("github") == "| name   |\n|--------|\n"

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tabulate import tabulate
-
 from ifspace.bench.case import BASELINE_LAYER, COMPILED_PREFIX, FUSED, OURS, RPW
 from ifspace.bench.clock import SHORT_S, Limits
 from ifspace.bench.rows import Row
@@ -23,6 +21,7 @@ from ifspace.measurements import (
     ROUNDS,
     TIME,
 )
+from ifspace.table import Table
 
 NO_NUMBER: Final = "–"
 MAX_LISTED: Final = 4
@@ -402,4 +401,4 @@ def _not_run(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(lines: Iterable[Iterable[object]], header: Sequence[str]) -> str:
-    return str(tabulate(lines, header, tablefmt="github", disable_numparse=True))
+    return Table(tuple(header), tuple(map(tuple, lines))).markdown("github").rstrip()

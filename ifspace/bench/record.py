@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tabulate import tabulate
+from ifspace.table import Table
 
 _HEADER: Final = ("file", "command", "commit", "machine", "date")
 _FILES, _END = "<!-- files -->", "<!-- end of files -->"
@@ -93,7 +93,11 @@ def list_in_readme(folder: Path, names: Sequence[str], command: str) -> Provenan
     for name in names:
         link = f"[{name}]({name})"
         rows[link] = (link, f"`{command}`", entry.commit, entry.machine, entry.date)
-    table = tabulate([rows[link] for link in sorted(rows)], _HEADER, tablefmt="github")
+    table = (
+        Table(_HEADER, tuple(tuple(rows[link]) for link in sorted(rows)))
+        .markdown("github")
+        .rstrip()
+    )
     page.write_text(f"{before}{_FILES}\n\n{table}\n\n{_END}{after}")
     return entry
 

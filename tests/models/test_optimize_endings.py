@@ -24,7 +24,7 @@ JSON = ("--format", "json")
 def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
     command = (*OWN, "--block", ROLLING)
     ended = run(*command, "--save", "net.safetensors", *JSON)
-    report, model = ended.json, load("net.safetensors")
+    report, model = ended.json, load("net.safetensors", trust_code=True)
     assert (report["saved"], params(model)) == ("net.safetensors", report["after"]["params"])
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
     assert m.load_edited("net.safetensors").edits.source == "net.py:make"
@@ -41,7 +41,7 @@ def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
 def test_a_network_of_the_papers_is_saved_too(run: Callable) -> None:
     command = ("optimize", "mobilenet", "--input", "3x32x32", "--classes", 7, "--moves", 6)
     report = run(*command, "--save", "m.safetensors", *JSON).json
-    model = load("m.safetensors")
+    model = load("m.safetensors", trust_code=True)
     assert params(model) == report["after"]["params"]
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
