@@ -532,6 +532,31 @@ def find_kind(symbol: str) -> ConvKind:
     return row
 
 
+@cache
+def kind_at_most_groups(symbol: str) -> str | None:
+    """Return the kind without groups that a kind is with as many groups as channels, if there is.
+
+    Decided by fan-in and parameters at equal widths.
+
+    >>> kind_at_most_groups("GC"), kind_at_most_groups("GPW"), kind_at_most_groups("PW")
+    ('DW', None, None)
+    """
+    row = find_kind(symbol)
+    if not row.takes_groups:
+        return None
+    equal = {g: C_in, C_out: C_in}
+
+    def costs(kind: ConvKind) -> tuple[Any, Any]:
+        return kind.fan_in.xreplace(equal), kind.params.xreplace(equal)
+
+    same = (
+        other.symbol
+        for other in KINDS.values()
+        if not other.takes_groups and other.spatial == row.spatial and costs(other) == costs(row)
+    )
+    return next(same, None)
+
+
 def position(symbol: str) -> int:
     """Return the index of a kind in the canonical order."""
     return list(KINDS).index(find_kind(symbol).symbol)

@@ -1,7 +1,7 @@
 """`ifspace enumerate`: the whole design space, its funnel and its best blocks."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,12 +19,20 @@ from ifspace.cli.options import (
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
     from ifspace.catalogue.setting import EnumerationSetting
+    from ifspace.enumerate.fog import FogFunnel
 
 # From this estimate on, the time that the work will take is announced before it begins.
 LONG_S: Final = 20
 DAY_S: Final = 86400
+# Of the compositions that are one design, no more are named in a table.
+MOST_ORDERS: Final = 4
 
 _OPTIONS = (
+    click.option(
+        "--preset",
+        type=OneOf(["fog"]),
+        help="Values for options that are not given: fog is the funnel of the paper [Fog].",
+    ),
     click.option(
         "--max-len",
         type=INTEGER,
@@ -99,7 +107,12 @@ _OPTIONS = (
 @with_options(_OPTIONS)
 @output_options()
 def command(
-    output: Output, channels: tuple[int, ...], jobs: int | None, limit: int, **arguments: Any
+    output: Output,
+    channels: tuple[int, ...],
+    preset: str | None,
+    jobs: int | None,
+    limit: int,
+    **arguments: Any,
 ) -> None:
     """List the design space: every composition, and the cheapest block of each survivor.
 
@@ -107,10 +120,15 @@ def command(
     With --out FILE.parquet the whole catalogue is kept for `ifspace best`; .csv, .json and .md
     are exports of it. Of several widths `arguments` and `funnel` in JSON are those of the first;
     `settings` holds them for every one.
+
+    With --preset fog the survivors are also counted up to order and DW for GC, and compared with
+    the four designs of the paper. An option beside it is stronger, and a note says so.
     """
     from ifspace.catalogue import dataset
     from ifspace.catalogue.setting import EnumerationSetting
 
+    if preset is not None:
+        arguments |= _preset_values(output, preset, arguments)
     if arguments["kinds"] is None:
         del arguments["kinds"]
     settings = [EnumerationSetting(channels=width, **arguments) for width in channels]
@@ -130,6 +148,7 @@ def command(
         output.note("compiling the search, once, about 15 seconds")
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
         catalogue = search.enumerate_designs(settings, jobs=jobs, progress=progress)
+        merged = _merged(catalogue, jobs) if preset == "fog" else ()
     for note in dict.fromkeys(note for setting in settings for note in notes_on_named(setting)):
         output.note(f"named in papers, {note}")
     if output.out is not None:
@@ -138,12 +157,50 @@ def command(
             return
     output.print(
         {
-            "table": lambda: _text(catalogue, limit),
-            "json": lambda: dataset.to_json(catalogue),
+            "table": lambda: _text(catalogue, merged, limit),
+            "json": lambda: _json(catalogue, merged),
             "csv": lambda: dataset.to_csv(catalogue.designs),
             "markdown": lambda: dataset.to_markdown(catalogue),
         }
     )
+
+
+def _preset_values(output: Output, preset: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a preset gives to options that are not given themselves."""
+    from click.core import ParameterSource
+
+    from ifspace.enumerate.fog import PRESETS
+
+    context = click.get_current_context()
+    values = dict(PRESETS[preset])
+    for name in list(values):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            output.note(f"{option} {arguments[name]} is stronger than --preset {preset}")
+            del values[name]
+    return values
+
+
+def _merged(catalogue: "Catalogue", jobs: int | None) -> tuple["FogFunnel", ...]:
+    """Return for each setting what it leaves up to order and GC -> DW."""
+    from ifspace.enumerate.fog import fog_funnel
+
+    designs = iter(catalogue.designs)
+    return tuple(
+        fog_funnel(setting, [next(designs).composition for _ in range(funnel.survivors)], jobs)
+        for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
+    )
+
+
+def _json(catalogue: "Catalogue", merged: Sequence["FogFunnel"]) -> str:
+    """Return the catalogue; with a preset also, for each setting, the merged designs."""
+    import json
+
+    from ifspace.catalogue import dataset
+    from ifspace.serialize import json_text, to_plain
+
+    text = dataset.to_json(catalogue)
+    return json_text(json.loads(text) | {"merged": to_plain(merged)}) if merged else text
 
 
 def _duration(seconds: float) -> str:
@@ -159,25 +216,32 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / DAY_S:.0f} days" if seconds <= 365 * DAY_S else "more than a year"
 
 
-def _text(catalogue: "Catalogue", limit: int) -> str:
+def _text(catalogue: "Catalogue", merged: Sequence["FogFunnel"], limit: int) -> str:
     """Return what the terminal shows: for each setting its funnel, best designs and trade-offs."""
     texts = []
     designs = iter(catalogue.designs)
-    for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True):
+    for number, (setting, funnel) in enumerate(
+        zip(catalogue.settings, catalogue.funnels, strict=True)
+    ):
         survivors = [next(designs) for _ in range(funnel.survivors)]
-        texts.append(_setting_text(setting, funnel, survivors, limit))
+        more = _merged_text(setting, merged[number]) if merged else ""
+        texts.append(_setting_text(setting, funnel, survivors, limit, more))
     return "\n".join(texts)
 
 
 def _setting_text(
-    setting: "EnumerationSetting", funnel: "Funnel", designs: Sequence["Design"], limit: int
+    setting: "EnumerationSetting",
+    funnel: "Funnel",
+    designs: Sequence["Design"],
+    limit: int,
+    merged: str,
 ) -> str:
     from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
     from ifspace.catalogue.dataset import designs_table, notes
     from ifspace.table import heading, paragraph
 
     title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}"
-    text = heading(title + _not_default(setting)) + _funnel_text(funnel)
+    text = heading(title + _not_default(setting)) + _funnel_text(funnel) + merged
     if not limit or not designs:
         return text
     best = ranked(designs, setting.objective)[:limit]
@@ -197,6 +261,37 @@ def _setting_text(
         remarks.append("; ".join(filter(None, [notes(design), more])))
     shown = [design for design, _ in trades[:limit]]
     return text + designs_table(shown, remarks, ranks=True).text(keys=2)
+
+
+def _merged_text(setting: "EnumerationSetting", merged: "FogFunnel") -> str:
+    """Return the designs up to order and DW for GC, and which of them the paper presents."""
+    from ifspace.enumerate.fog import BOTTLENECK
+    from ifspace.table import Table, heading, paragraph
+    from ifspace.values import listed
+
+    rows = []
+    for bottleneck, designs in (
+        (setting.bottleneck, merged.designs),
+        (BOTTLENECK, merged.added),
+    ):
+        for design in designs:
+            shown = list(design.compositions[:MOST_ORDERS])
+            more = len(design.compositions) - len(shown)
+            shown += [f"{more} more"] * bool(more)
+            ratio = "none" if bottleneck is None else str(bottleneck)
+            in_fog = "yes" if design.in_fog else "no"
+            rows.append((design.name, in_fog, ratio, ", ".join(shown)))
+    title = f"Designs up to order, and to DW in the place of GC: {len(merged.designs)}"
+    if merged.narrow is not None:
+        title += f", and {len(merged.added)} more with a bottleneck of {BOTTLENECK}"
+    columns = ("design~", "in [Fog]", "bottleneck", "survivors~")
+    text = "\n" + heading(title) + Table(columns, tuple(rows)).text()
+    if merged.narrow is not None:
+        text += "\n" + paragraph(
+            f"With a bottleneck of {BOTTLENECK} {merged.narrow:,} compositions survive. [Fog] 3.2 "
+            f"presents {listed(merged.of_fog)} of these designs."
+        )
+    return text
 
 
 def _not_default(setting: "EnumerationSetting") -> str:
