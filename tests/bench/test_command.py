@@ -13,7 +13,7 @@ import torch
 from samples import DW_PW, SMALL
 from syrupy.assertion import SnapshotAssertion
 
-from ifspace.bench.session import BlockBench
+from ifspace.bench import session
 from ifspace.catalogue import save
 from ifspace.measurements import COLUMNS
 from ifspace.stages.latency import read_latency
@@ -209,7 +209,7 @@ def test_an_interrupted_run_keeps_its_rows(
     def stop(*arguments) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(BlockBench, "_measure_memory", stop)
+    monkeypatch.setattr(session, "peak_bytes", stop)
     ended = run("bench", catalogue, *QUICK)
     assert (ended.status, ended.out) == (130, "")
     assert anywhere(ended.err) == snapshot
@@ -226,7 +226,7 @@ def test_interrupted_before_anything_was_timed_it_leaves_what_was_there(
     def stop(*arguments) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(BlockBench, "_check", stop)
+    monkeypatch.setattr(session, "block_fault", stop)
     ended = run("bench", catalogue, *QUICK)
     assert ended.status == 130
     assert ended.err == snapshot

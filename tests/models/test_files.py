@@ -236,12 +236,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     network = from_source("timm:resnet10t", (3, 32, 32), seed=0)
     save(network, tmp_path / "net.safetensors")
 
-    def absent(package: str) -> None:
-        raise DeviceError.because(
-            "timm is not installed", got="no package timm", allowed="it", remedy="pip install timm"
-        )
-
-    monkeypatch.setattr(sources, "_imported", absent)
+    monkeypatch.setattr(sources, "find_spec", lambda package: None)
     with pytest.raises(
         NetworkFileError, match=r"needs timm:resnet10t: got timm is not inst.*; pip"
     ):
