@@ -364,14 +364,16 @@ class Composition:
         """Key of the canonical order: length, then the positions of the kinds in the table."""
         return len(self), tuple(map(position, self.kinds)), self.repeats
 
-    def chain(self, bottleneck: bool = False) -> tuple[tuple[ConvKind, dict[Any, Any]], ...]:
+    def chain(
+        self, bottleneck: bool = False, order: str = ROLLING
+    ) -> tuple[tuple[ConvKind, dict[Any, Any]], ...]:
         """Return for each layer its kind and the symbols to put into the kind's expressions.
 
         Widths are C (in), F (out) and K (bottleneck); layers with groups are numbered from 1:
-        g_1, w_1, s_1, P_1. Copies of a repeated composition share their symbols. Windows are in
-        rolling order.
+        g_1, w_1, s_1, P_1. Copies of a repeated composition share their symbols. `order` is that
+        of every RPW layer.
         """
-        rows = [find_kind(kind) for kind in self.kinds]
+        rows = [find_kind(kind).in_order(order) for kind in self.kinds]
         mixing = [row.mixing for row in rows]
         out = F if any(mixing) else C
         layers = []

@@ -23,7 +23,7 @@ import sympy
 
 from ifspace.block import Block, Chain, Composition, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
-from ifspace.kinds import C, C_in, C_out, ConvKind, U, g, m, w
+from ifspace.kinds import ROLLING, C, C_in, C_out, ConvKind, U, g, m, w
 
 SymbolicLayer = tuple[ConvKind, dict[Any, Any]]
 # Where the spatial field of a stage stops growing: at which multiple of the side of its input; None
@@ -136,12 +136,15 @@ def coverage_expr(block: Composition | Block, bottleneck: bool = False) -> Any:
 
 
 @cache
-def full_field_condition(block: Composition | Block, bottleneck: bool = False) -> Any:
+def full_field_condition(
+    block: Composition | Block, bottleneck: bool = False, order: str = ROLLING
+) -> Any:
     """Return the condition on the parameters under which every output sees all C channels.
 
     Without shuffles U(1) >= C is necessary and, at equal widths, sufficient. With a shuffle U is an
     estimate, and the condition is that of the product of the fan-ins, which is necessary. Symbols
-    as in `coverage_expr`; without a bottleneck the condition is stated at equal widths C.
+    as in `coverage_expr`; without a bottleneck the condition is stated at equal widths C. `order`
+    is that of RPW in a composition; a block has its own.
 
     >>> full_field_condition(Composition.parse("DW+RPW+RPW"))
     C <= s_1*(w_2 - 1) + w_1
@@ -152,7 +155,11 @@ def full_field_condition(block: Composition | Block, bottleneck: bool = False) -
 
     Reference: [3DRF] section 4.2; [Fog] Theorem 1.
     """
-    chain = block.chain(bottleneck)
+    chain = (
+        block.chain(bottleneck, order)
+        if isinstance(block, Composition)
+        else block.chain(bottleneck)
+    )
     if not bottleneck:
         chain = tuple((row, names | {C_in: C, C_out: C}) for row, names in chain)
     if any(row.scatters for row, _ in chain):

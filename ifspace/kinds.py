@@ -253,7 +253,7 @@ class ConvKind:
     def common_choices(
         self,
         width_pairs: Iterable[tuple[int, int]],
-        overlaps: Sequence[Fraction] = (),
+        overlaps: Sequence[Fraction] | None = (),
         orders: Sequence[str] = (ROLLING,),
         *,
         also: Iterable[tuple[int, int]] = (),
@@ -262,7 +262,8 @@ class ConvKind:
         """Return the (groups, overlap, order) that are legal at all pairs of widths, as `choices`.
 
         Group counts are those of `common_group_counts`. Choices are one if they are so at every
-        pair of widths.
+        pair of widths. With overlaps None there is a choice for every step from 1 to the window's
+        width.
         """
         pairs, more = tuple(width_pairs), tuple(also)
         counts = self.common_group_counts(pairs, more, may_copy=may_copy)
@@ -272,17 +273,21 @@ class ConvKind:
         self,
         counts: Iterable[int | None],
         width_pairs: Sequence[tuple[int, int]],
-        overlaps: Sequence[Fraction],
+        overlaps: Sequence[Fraction] | None,
         orders: Sequence[str],
     ) -> tuple[Parameters, ...]:
         if not self.takes_overlap:
             return tuple((count, None, None) for count in counts)
         choices: list[Parameters] = []
         for count in counts:
+            fan_ins = [self.fan_in_at(c_in, count or 1) for c_in, _ in width_pairs]
+            grid = set(overlaps or ())
+            if overlaps is None:
+                # The step of a window changes at the multiples of one over its width only.
+                grid = {Fraction(shared, width) for width in {*fan_ins} for shared in range(width)}
             by_step: dict[tuple[int, ...], Fraction] = {}
-            for overlap in sorted(overlaps):
-                steps = (step(self.fan_in_at(c_in, count or 1), overlap) for c_in, _ in width_pairs)
-                by_step.setdefault(tuple(steps), overlap)
+            for overlap in sorted(grid):
+                by_step.setdefault(tuple(step(width, overlap) for width in fan_ins), overlap)
             for by_pair, overlap in by_step.items():
                 windows = [
                     (distinct_windows(c_in, moved), c_out)

@@ -11,7 +11,7 @@ from itertools import product
 from math import gcd, prod
 from typing import Any, NamedTuple
 
-from brute_layers import KINDS, Layer, Sight, layer
+from brute_layers import KINDS, Layer, Sight, enough_filters, layer, orders
 
 Amounts = tuple[int, int, int]
 
@@ -85,8 +85,10 @@ def _options(p: Any, kind: str, pairs: list[tuple[int, int]], ahead: bool) -> It
             if steps in seen_steps:
                 continue
             seen_steps.add(steps)
-            layers = tuple(layer(kind, g, o, *pair) for pair in pairs)
-            yield Option(layers, _amounts(p, layers, ahead), _term(p, kind, g, o))
+            for order in orders(kind, p.rpw_order):
+                if enough_filters(order, g, o, pairs):
+                    layers = tuple(layer(kind, g, o, *pair, order) for pair in pairs)
+                    yield Option(layers, _amounts(p, layers, ahead), _term(p, kind, g, o, order))
 
 
 def _overlaps(p: Any, windows: list[int]) -> list[Fraction]:
@@ -110,9 +112,9 @@ def _amounts(p: Any, copies: tuple[Layer, ...], ahead: bool) -> Amounts:
     return params, macs, activations
 
 
-def _term(p: Any, kind: str, g: int, o: Fraction) -> str:
+def _term(p: Any, kind: str, g: int, o: Fraction, order: str) -> str:
     row = KINDS[kind]
-    parts = [str(g)] * row.grouped + [str(o)] * row.rolling
+    parts = [str(g)] * row.grouped + [str(o)] * row.rolling + ["blocked"] * (order == "blocked")
     if row.spatial and p.kernel != 3:
         parts.append(f"k={p.kernel}" if parts else str(p.kernel))
     return f"{kind}({','.join(parts)})" if parts else kind
@@ -156,6 +158,16 @@ def full_choices(p: Any) -> list[Choice]:
             block = layers if copies == 1 else f"({layers})x{copies}"
             choices.append(Choice(cost(p, amounts), amounts, block))
     return sorted(choices)
+
+
+def fewest_overlaps(p: Any, amount: int, params: int) -> int:
+    """The fewest layers of overlapping windows of a choice of these amounts with the full field."""
+    return min(
+        sum(option.copies[0].overlap > 0 for option in choice)
+        for choice in product(*options(p))
+        for amounts in [tuple(map(sum, zip(*(o.amounts for o in choice), strict=True)))]
+        if (cost(p, amounts), amounts[0]) == (amount, params) and sees_all(p, choice)
+    )
 
 
 def least(p: Any) -> int | None:

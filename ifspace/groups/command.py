@@ -24,7 +24,7 @@ from ifspace.values import text_list
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
-    from ifspace.catalogue.setting import Objective
+    from ifspace.catalogue.setting import Objective, RpwOrder
     from ifspace.groups.problem import GroupsAnswer, Weights
 
 
@@ -57,6 +57,7 @@ _OPTIONS = (
         show_default=True,
         help="Overlap ratios of RPW, exact; free for every step.",
     ),
+    shared("rpw-order"),
     shared("objective", help="The amount to minimise."),
     click.option(
         "--weights",
@@ -95,10 +96,10 @@ _OPTIONS = (
     shared("time-limit", help="Stop then, with the best plan so far and its bound."),
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
-_PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "time_limit"}
+_PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "rpw_order", "time_limit"}
 # The three modes, each with the options that it takes.
 _TAKES: Final = {
-    "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha"},
+    "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha", "rpw_order"},
     "--budget": _PROBLEM | {"budget", "alpha", "multiple"},
     "--channels": _PROBLEM | {"channels", "out_channels", "widths", "objective", "weights", "top"},
 }
@@ -132,6 +133,7 @@ def command(
     bottleneck: Fraction | None,
     widths: tuple[int, ...] | None,
     overlaps: tuple[Any, ...] | None,
+    rpw_order: "RpwOrder",
     objective: "Objective",
     weights: "Weights | None",
     budget: int | None,
@@ -155,7 +157,7 @@ def command(
         from ifspace.groups.text import symbolic_forms
 
         ratio_of_widths = alpha if "alpha" in options else None
-        output.emit(symbolic_forms(parsed, kernel, bottleneck, ratio_of_widths))
+        output.emit(symbolic_forms(parsed, kernel, bottleneck, ratio_of_widths, rpw_order))
         return
     if channels is None and budget is None:
         raise click.UsageError(
@@ -181,6 +183,7 @@ def command(
             objective=objective,
             weights=weights,
             stride=stride,
+            rpw_order=rpw_order,
         )
         answer = cheapest_groups(problem, top=top, time_limit_s=time_limit)
     else:
@@ -195,6 +198,7 @@ def command(
             kernel=kernel,
             overlaps=overlaps,
             stride=stride,
+            rpw_order=rpw_order,
         )
         problem = widest.stand_in
         with ProgressBar("trying widths", quiet=output.quiet) as progress:

@@ -57,7 +57,8 @@ def ranked_blocks(
 ) -> tuple[GroupPlan, ...]:
     """Return the cheapest plan of every composition that has one, cheapest first.
 
-    Of equal cost the one with fewest layers comes first, then the composition that is listed first.
+    Of equal cost the one with fewest layers comes first, then the one with the fewest layers of
+    overlapping windows and of windows, then the composition that is listed first.
     Compositions without a spatial layer are for kernel 1 at stride 1, those with one for all other
     convolutions. `side`, the side of the input in pixels, makes the pixels on both sides of a
     stride exact; without it they differ fourfold. A time limit ends the search with the plans found
@@ -79,7 +80,7 @@ def ranked_blocks(
         cheapest_groups(problem, time_limit_s=seconds_left(deadline)) for problem in problems
     ]
     plans = [plan for answer in answers for plan in answer.plans]
-    plans.sort(key=lambda plan: (plan.objective(), len(plan.problem.composition)))
+    plans.sort(key=lambda plan: (plan.objective(), len(plan.block), plan.block.window_counts))
     ranking = tuple(plans)
     if all(answer.status in (Status.OPTIMAL, Status.INFEASIBLE) for answer in answers):
         _PROVEN[problems] = ranking

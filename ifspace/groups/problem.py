@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from ifspace.answer import Answer
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer, check_length
-from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective
+from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, RpwOrder, orders_of
 from ifspace.errors import SettingError
 from ifspace.kinds import find_kind, step
 from ifspace.reach import Reference, channel_field, field_after, quality, removable_layers
@@ -42,7 +42,8 @@ class GroupsProblem:
 
     Widths are in channels: `channels` in, `out_channels` out, inside either a `bottleneck` ratio of
     out_channels or `widths`, one behind each channel-mixing layer but the last. `overlaps` None
-    allows every step from 1 to the window's width. `objective` is the amount to minimise; `weights`
+    allows every step from 1 to the window's width, `rpw_order` one order of RPW or both.
+    `objective` is the amount to minimise; `weights`
     of parameters, MACs and activations replace it by their weighted sum.
 
     >>> problem = GroupsProblem(Composition.parse("DW+RPW+RPW"), 64)
@@ -66,6 +67,7 @@ class GroupsProblem:
     weights: Weights | None = None
     stride: Literal[1, 2] = 1
     dims: Literal[1, 2] = 2
+    rpw_order: RpwOrder = "rolling"
 
     def __post_init__(self) -> None:
         check_length(self.composition)
@@ -77,6 +79,7 @@ class GroupsProblem:
         if widths is not None:
             widths = tuple(whole_number(width, "widths", 1, MAX_WIDTH) for width in widths)
         choice(self.objective, "objective", get_args(Objective))
+        choice(self.rpw_order, "rpw_order", get_args(RpwOrder))
         set_fields(
             self,
             channels=channels,
@@ -95,6 +98,11 @@ class GroupsProblem:
     def out_width(self) -> int:
         """The width F that leaves the block, in channels."""
         return self.channels if self.out_channels is None else self.out_channels
+
+    @property
+    def orders(self) -> tuple[str, ...]:
+        """The orders that an RPW layer may have."""
+        return orders_of(self.rpw_order)
 
     @property
     def widths_inside(self) -> bool:
@@ -130,11 +138,13 @@ class GroupsProblem:
     def _check_cost(self) -> None:
         """Raise for costs that the solver could not count.
 
-        It counts the dearest choice times the options of a layer, at most one for every step of the
-        window of every divisor: less than (1 + log C) x C, so 10 C up to 4096 channels.
+        It counts the dearest choice times the options of a layer, at most two for every step of the
+        window of every divisor: less than (1 + log C) x 2 C, so 20 C up to 4096 channels; and times
+        the layers that may overlap.
         """
         chain = self.chain
-        most = MAX_COST // (1 + 10 * sum(layer.c_in for layer in chain))
+        options = 1 + 20 * sum(layer.c_in for layer in chain)
+        most = MAX_COST // (options * (1 + len(self.composition)))
         one_group = (layer.layer for layer in chain[: len(self.composition)])
         dearest = Block(tuple(one_group), self.composition.repeats)
         if (cost := self.amount(dearest)) > most:
@@ -172,6 +182,7 @@ class WidestProblem:
     overlaps: tuple[Fraction, ...] | None = DEFAULT_OVERLAPS
     stride: Literal[1, 2] = 1
     dims: Literal[1, 2] = 2
+    rpw_order: RpwOrder = "rolling"
 
     def __post_init__(self) -> None:
         set_fields(
@@ -228,6 +239,7 @@ class WidestProblem:
             overlaps=self.overlaps,
             stride=self.stride,
             dims=self.dims,
+            rpw_order=self.rpw_order,
         )
 
 
@@ -309,6 +321,11 @@ class GroupPlan:
             if problem.overlaps is not None
             and layer.conv.takes_overlap
             and layer.step not in {step(layer.fan_in, overlap) for overlap in problem.overlaps}
+        )
+        faults.extend(
+            f"{layer.layer} is not in {problem.rpw_order} order"
+            for layer in sized.layers
+            if layer.conv.takes_overlap and layer.layer.order not in problem.orders
         )
         if faults:
             raise SettingError.because(

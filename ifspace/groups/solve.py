@@ -10,8 +10,9 @@ shuffles it is sufficient too. Below a shuffle the channels read are scattered: 
 grows by the fan-in at most.
 
 *Cuts.* The solver proposes the cheapest choice that is left; those of equal cost at every layer,
-which differ in shuffles and overlaps, are searched together with it for one with the full field.
-The first one found is optimal. If none has the full field, they are a box that grows by every
+which differ in shuffles, steps and orders but not in whether windows overlap, are searched together
+with it for one with the full field. The first one found is optimal, and none of equal cost has
+fewer layers of overlapping windows. If none has the full field, they are a box that grows by every
 option that leaves it without a full choice, and the whole box is excluded by one cut (`Boxes`).
 Where there are too many of equal cost, the box starts from the proposed choice alone.
 
@@ -28,7 +29,7 @@ Reference: [Fog] section 3.3.
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache, cached_property
@@ -43,6 +44,7 @@ from ifspace.answer import Status
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.cpsat import new_model, seconds_left, solve
 from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem, WidestProblem
+from ifspace.kinds import ROLLING
 from ifspace.parallel import Progress
 from ifspace.reach import channel_field
 from ifspace.values import MAX_WIDTH
@@ -148,7 +150,8 @@ class Options:
 
     `layers[index]` are the options. Only what cannot be better is left out: shuffles at the ends of
     a single block, which permute inputs or outputs, keep one option; without shuffles and changes
-    of width a wider step sees more at the same cost, so of equal groups only the widest step stays.
+    of width, in rolling order, a wider step sees more at the same cost, so of equal groups only the
+    widest step stays.
     """
 
     def __init__(self, problem: GroupsProblem) -> None:
@@ -190,14 +193,33 @@ class Options:
 
     @cached_property
     def ranks(self) -> list[list[int]]:
-        """What decides among options: their costs, or parameters where all cost the same."""
+        """What decides among options: costs, or parameters where all cost the same; then overlap.
+
+        The cost of an option times `overlaps`, plus one if its windows overlap.
+        """
         _, costs = self.costs
-        if any(cost for layer_costs in costs for cost in layer_costs):
-            return costs
+        if not self.differ_in_cost:
+            costs = [
+                [sum(layer.params for layer in self.sized(index, n)) for n in range(len(layers))]
+                for index, layers in enumerate(self.layers)
+            ]
         return [
-            [sum(layer.params for layer in self.sized(index, n)) for n in range(len(layers))]
-            for index, layers in enumerate(self.layers)
+            [
+                cost * self.overlaps + bool(layer.overlap)
+                for cost, layer in zip(layer_costs, layers, strict=True)
+            ]
+            for layer_costs, layers in zip(costs, self.layers, strict=True)
         ]
+
+    @cached_property
+    def differ_in_cost(self) -> bool:
+        """Whether options differ in what is minimised."""
+        return any(cost for layer_costs in self.costs[1] for cost in layer_costs)
+
+    @property
+    def overlaps(self) -> int:
+        """More than the layers whose windows can overlap."""
+        return 1 + self.length
 
     @cached_property
     def costs(self) -> tuple[int, list[list[int]]]:
@@ -220,33 +242,27 @@ class Options:
         stand_in, conv = copies[0].layer, copies[0].conv
         if not conv.takes_groups:
             return [stand_in]
-        common = conv.common_group_counts(
-            ((copy.c_in, copy.c_out) for copy in copies), may_copy=not self.problem.widths_inside
+        choices = conv.common_choices(
+            ((copy.c_in, copy.c_out) for copy in copies),
+            self.problem.overlaps,
+            self.problem.orders,
+            may_copy=not self.problem.widths_inside,
         )
-        layers: list[Layer] = []
-        for groups in filter(None, common):
-            fan_ins = {conv.fan_in_at(c.c_in, groups) for c in copies}
-            by_steps: dict[tuple[int, ...], Layer] = {}
-            for overlap in self._overlaps(conv.takes_overlap, fan_ins):
-                layer = Layer(stand_in.kind, groups, overlap, stand_in.kernel)
-                steps = tuple(SizedLayer(layer, c.c_in, c.c_out, c.dims).step for c in copies)
-                by_steps.setdefault(steps, layer)
-            layers.extend([by_steps[max(by_steps)]] if self._monotone else by_steps.values())
+        if self._monotone:
+            # The least overlap comes first: it is the widest step.
+            choices = tuple({choice[0]: choice for choice in reversed(choices)}.values())[::-1]
+        layers = [
+            Layer(stand_in.kind, groups, overlap, stand_in.kernel, order)
+            for groups, overlap, order in choices
+        ]
         return layers[:1] if self._permutes_an_end(index) else layers
-
-    def _overlaps(self, takes_overlap: bool, fan_ins: set[int]) -> Sequence[Fraction | None]:
-        if not takes_overlap:
-            return (None,)
-        if self.problem.overlaps is None:
-            # The step of a window changes at the multiples of one over its width only.
-            return sorted({Fraction(shared, w) for w in fan_ins for shared in range(w)})
-        return self.problem.overlaps
 
     @property
     def _monotone(self) -> bool:
         """Whether a wider step always sees more."""
         keeps_width = all(not layer.changes_width for layer in self.chain)
-        return keeps_width and not any(self.scatters)
+        rolls = self.problem.orders == (ROLLING,)
+        return keeps_width and rolls and not any(self.scatters)
 
     def _permutes_an_end(self, index: int) -> bool:
         if self.problem.composition.repeats > 1 or not self.scatters[index]:
@@ -429,7 +445,6 @@ class _GroupsModel:
         self.base, added = options.costs
         # Of equal rank the options that come first: the sum of their numbers decides.
         self.scale = 1 + sum(len(layers) - 1 for layers in options.layers)
-        self.ranked_by_cost = options.ranks is added
         self.model.minimize(
             sum((self.scale * rank + n) * x for x, rank, n in self._options_with(options.ranks))
         )
@@ -458,7 +473,8 @@ class _GroupsModel:
                 return outcome.status, None, bound
             if outcome.bound is not None:
                 # A solve that was interrupted may prove less than the one before it did.
-                limit = self.base + self.ranked_by_cost * (outcome.bound // self.scale)
+                rank = outcome.bound // (self.scale * self.options.overlaps)
+                limit = self.base + self.options.differ_in_cost * rank
                 bound = limit if bound is None else max(bound, limit)
             choice = self._choice(outcome.values)
             box = self._box(choice)
@@ -527,13 +543,14 @@ class _GroupsModel:
         if shape == "line":
             start, slope = numbers
             return start + slope * (count - 1)
-        whole = self.model.new_int_var(1, layer.c_out, "")
         if shape == "stairs":
             height, run = numbers
+            whole = self.model.new_int_var(1, layer.c_out, "")
             self.model.add(run * whole <= count + run - 1)
             return height * whole
-        self.model.add_element(count, [0, *numbers], whole)
-        return whole
+        covered = self.model.new_int_var(1, layer.c_in, "")
+        self.model.add_element(count, [0, *numbers], covered)
+        return covered
 
 
 @cache
@@ -619,21 +636,26 @@ def most_channels_seen(problem: GroupsProblem) -> int:
     >>> most_channels_seen(GroupsProblem(Composition.parse("GC+GPW"), 16))
     8
     """
-    # The least overlap is the widest step: it sees most.
-    overlaps = (Fraction(0),) if problem.overlaps is None else problem.overlaps[:1]
+    overlaps = problem.overlaps
+    if problem.orders == (ROLLING,):
+        # The least overlap is the widest step: it sees most.
+        overlaps = (Fraction(0),) if overlaps is None else overlaps[:1]
     count, scattered = 1, False
     for stand_in in reversed(problem.chain):
         conv = stand_in.conv
         scattered = scattered or conv.scatters
         layers = [
             SizedLayer(
-                Layer(conv.symbol, groups, overlap, stand_in.layer.kernel),
+                Layer(conv.symbol, groups, overlap, stand_in.layer.kernel, order),
                 stand_in.c_in,
                 stand_in.c_out,
                 stand_in.dims,
             )
-            for groups, overlap, _ in conv.choices(
-                stand_in.c_in, stand_in.c_out, overlaps, may_copy=not problem.widths_inside
+            for groups, overlap, order in conv.common_choices(
+                [(stand_in.c_in, stand_in.c_out)],
+                overlaps,
+                problem.orders,
+                may_copy=not problem.widths_inside,
             )
         ]
         seen = (layer.fan_in * count if scattered else _coverage(layer, count) for layer in layers)

@@ -19,7 +19,9 @@ from typing import Any, Final
 
 import sympy
 
+from ifspace import kinds
 from ifspace.block import DEFAULT_KERNEL, Composition, check_length
+from ifspace.catalogue.setting import RpwOrder, orders_of
 from ifspace.groups.problem import MAX_KERNEL
 from ifspace.infofield import full_field_condition
 from ifspace.kinds import C, C_in, C_out, F, K, find_kind, g, k, reference_kind, s, w
@@ -67,7 +69,7 @@ P: Final = sympy.Symbol("P", integer=True, positive=True)
 N: Final = sympy.Symbol("n", integer=True, positive=True)
 # With more grouped layers than this the exact condition is a formula that nobody reads.
 MOST_NESTED: Final = 12
-_OF_A_LAYER: Final = {g: "groups", w: "fan-in", s: "step"}
+_OF_A_LAYER: Final = {g: "groups", w: "fan-in", s: "step", kinds.P: "distinct windows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,13 @@ def analyse(
     bottleneck: bool | Fraction = False,
     kernel: int | None = DEFAULT_KERNEL,
     alpha: Fraction | int | None = None,
+    rpw_order: RpwOrder = "rolling",
 ) -> Efficiency:
     """Return parameters, full-field condition and continuous optimum of a composition.
 
     Widths are C in, F out, K in a bottleneck. With `alpha` F is alpha x C, and a bottleneck that is
-    a ratio makes K = ratio x F then. `kernel=None` leaves k open.
+    a ratio makes K = ratio x F then. `kernel=None` leaves k open. The bound holds in each order of
+    RPW, the condition in the order asked for; for both it is the product alone.
 
     >>> efficiency = analyse(Composition.parse("GC+SH+GPW"))
     >>> efficiency.groups, efficiency.bound, efficiency.product
@@ -143,9 +147,12 @@ def analyse(
         if row.windowed:
             split_widths.setdefault(names[g], []).extend((names[C_in], names[C_out]))
 
-    exact = len(fan_ins) <= MOST_NESTED or not split_widths
+    one_order = rpw_order != "both" or not any(row.takes_overlap for row, _ in chain)
+    exact = one_order and (len(fan_ins) <= MOST_NESTED or not split_widths)
     condition = (
-        full_field_condition(composition, has_bottleneck) if exact else _product_condition(chain)
+        full_field_condition(composition, has_bottleneck, orders_of(rpw_order)[0])
+        if exact
+        else _product_condition(chain)
     ).xreplace(widths)
     product = None
     best_groups: dict[Any, Any] = {}
@@ -169,7 +176,10 @@ def analyse(
     best_parts = [fixed, sympy.Add(*(over_groups[x] / best for x, best in best_groups.items()))]
 
     section, *remarks = REMARKS.get((str(composition), has_bottleneck), ("3.3",))
-    notes = list(_notes(composition, condition, product, split_widths, best_groups, exact))
+    notes = list(_notes(composition, condition, product, split_widths, best_groups))
+    if product is not None:
+        notes.append(_condition_note(composition, condition, exact, rpw_order))
+    notes = [note for note in notes if note]
     if isinstance(bottleneck, Fraction) and alpha is None:
         notes.append(f"the greatest width has K = {sympy.sympify(bottleneck) * F}")
     return Efficiency(
@@ -261,7 +271,6 @@ def _notes(
     product: Any,
     split_widths: Any,
     best_groups: Any,
-    exact: bool,
 ) -> Iterator[str]:
     if product is None:
         settled = "a layer reads all C channels: at best the others mix nothing"
@@ -274,15 +283,22 @@ def _notes(
             yield f"{x} = 1: that layer reads all, as PW or CONV does"
         elif not (_is_power(best) and _is_power(most / best)):
             yield f"the bound is met only if the best {x} has 1 <= {x} <= {most}"
+
+
+def _condition_note(
+    composition: Composition, condition: Any, exact: bool, rpw_order: RpwOrder
+) -> str:
     rows = [find_kind(kind) for kind in composition.kinds]
     if any(row.scatters for row in rows):
-        yield "the condition is necessary; behind a shuffle the exact field decides"
-    elif not exact:
-        yield "the condition is necessary: of so many layers it is the product alone"
-    elif condition.has(sympy.ceiling, sympy.Min):
-        yield "without a shuffle layers see the same channels: the bound may be out of reach"
-    elif any(row.takes_overlap for row in rows):
-        yield f"overlap 0, {s}_i = {w}_i, sees most: the product of the fan-ins"
+        return "the condition is necessary; behind a shuffle the exact field decides"
+    if not exact:
+        choice = "with both orders" if rpw_order == "both" else "of so many layers"
+        return f"the condition is necessary: {choice} it is the product alone"
+    if condition.has(sympy.ceiling, sympy.floor, sympy.Min):
+        return "without a shuffle layers see the same channels: the bound may be out of reach"
+    if any(row.takes_overlap for row in rows):
+        return f"overlap 0, {s}_i = {w}_i, sees most: the product of the fan-ins"
+    return ""
 
 
 def _is_power(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ifspace.answer import Status
 from ifspace.block import Composition
 from ifspace.catalogue.choose import AMOUNTS
-from ifspace.catalogue.setting import standard_block
+from ifspace.catalogue.setting import RpwOrder, standard_block
 from ifspace.groups.problem import (
     GroupPlan,
     GroupsAnswer,
@@ -17,6 +17,7 @@ from ifspace.groups.problem import (
     WidestProblem,
     judge,
 )
+from ifspace.groups.remedy import remedies
 from ifspace.groups.symbolic import (
     analyse,
     formula_text,
@@ -137,9 +138,8 @@ def message(
             f"{subject}: {listed(without_choice)} {verb} no legal group count at these widths; "
             "try widths with more common divisors"
         )
-    rolls = any(layer.conv.takes_overlap for layer in problem.chain)
-    free = ", or --overlaps free" if rolls and problem.overlaps is not None else ""
-    return f"{subject}: {_MESSAGES[answer.status]}; try other widths{free}, or another composition"
+    helps = ", or ".join(remedies(problem)) or "another composition"
+    return f"{subject}: {_MESSAGES[answer.status]}; try {helps}"
 
 
 def measure(problem: GroupsProblem) -> str:
@@ -304,7 +304,11 @@ def spans(numbers: Iterable[int]) -> str:
 
 
 def symbolic_forms(
-    composition: Composition, kernel: int, bottleneck: Fraction | None, alpha: Fraction | None
+    composition: Composition,
+    kernel: int,
+    bottleneck: Fraction | None,
+    alpha: Fraction | None,
+    rpw_order: RpwOrder = "rolling",
 ) -> dict[str, Callable[[], str]]:
     """Return the analysis in symbols in every format, with the greatest width of a budget P.
 
@@ -312,7 +316,8 @@ def symbolic_forms(
 
     Raises: SettingError or BlockError for a kernel, ratio or composition without an analysis.
     """
-    efficiency = analyse(composition, False if bottleneck is None else bottleneck, kernel, alpha)
+    ratio = False if bottleneck is None else bottleneck
+    efficiency = analyse(composition, ratio, kernel, alpha, rpw_order)
     width = greatest_width(composition, bottleneck, alpha, kernel)
     legend = symbols(efficiency, width)
     groups = {str(name): str(best) for name, best in efficiency.groups}

@@ -174,15 +174,16 @@ def test_widths_in_use_take_a_moment(
     assert len(problems) == len(SPATIAL)
 
 
-def test_of_equal_cost_the_fewest_layers_then_the_first() -> None:
+def test_of_equal_cost_the_fewest_layers_then_the_fewest_windows_then_the_first() -> None:
     longer, shorter = compositions("DW+GPW+SH+GPW", "DW+RPW+GPW")
     for both in ((longer, shorter), (shorter, longer)):
         best = ranked_blocks(64, 64, compositions=both)[0]
         assert str(best.problem.composition) == "DW+RPW+GPW"
-    names = compositions("DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
+    names = compositions("RPW+DW+RPW", "DW+RPW+RPW", "RPW+DW+GPW", "DW+RPW+RPW")
     assert [str(p.problem.composition) for p in ranked_blocks(64, 64, compositions=names)] == [
-        "DW+RPW+RPW",
         "RPW+DW+GPW",
+        "RPW+DW+RPW",
+        "DW+RPW+RPW",
     ]
 
 

@@ -35,7 +35,7 @@ def problem_of(text: str, channels: int, out_channels: int | None = None, **more
 
 
 def same_minimum(problem: GroupsProblem) -> Status:
-    """Check status, bound and cost of the best plan against every legal choice."""
+    """Check status, bound, cost and overlaps of the best plan against every legal choice."""
     answer, expected = cheapest_groups(problem), brute_groups.least(problem)
     if expected is None:
         assert (answer.status, answer.plans) == (Status.INFEASIBLE, ()), problem
@@ -44,6 +44,8 @@ def same_minimum(problem: GroupsProblem) -> Status:
     (plan,) = answer.plans
     assert (plan.objective(), answer.bound) == (expected, expected), problem
     plan.check()
+    overlapping, _ = plan.block.window_counts
+    assert overlapping == brute_groups.fewest_overlaps(problem, expected, plan.sized.params)
     return answer.status
 
 
@@ -106,12 +108,47 @@ def random_problems(seed: int, count: int, most: int = 4) -> Iterator[GroupsProb
                 weights=draw.choice([None, None, (1, 2, 3), (0, 7, 1)]),
                 stride=draw.choice([1, 2]) if spatial else 1,
                 dims=draw.choice([1, 2]),
+                rpw_order=draw.choice(["rolling", "rolling", "blocked", "both"]),
             )
         except (BlockError, SettingError):
             continue
         if prod(map(len, brute_groups.options(problem))) <= 20_000:
             count -= 1
             yield problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rpw_order", ["blocked", "both"])
+@pytest.mark.parametrize("channels", [12, 16, 18])
+def test_minima_of_both_orders(channels: int, rpw_order: str) -> None:
+    rolling = [text for text in compositions(3) if "RPW" in text] + ["(DW+RPW)x2", "RPW+SH+RPW+GC"]
+    statuses = {
+        same_minimum(problem_of(text, channels, overlaps=None, rpw_order=rpw_order))
+        for text in rolling
+    }
+    assert statuses == {Status.OPTIMAL, Status.INFEASIBLE}
+
+
+@pytest.mark.parametrize(
+    ("rpw_order", "block", "params"),
+    [
+        ("rolling", "DW+RPW(8,0)+RPW(8,0)", 1600),
+        ("both", "DW+RPW(8,0)+RPW(8,0)", 1600),
+        # Without overlap blocked windows are groups: only windows that overlap add channels.
+        ("blocked", "DW+RPW(4,33/100,blocked)+RPW(8,0,blocked)", 2112),
+    ],
+)
+def test_the_cheapest_in_each_order(rpw_order: str, block: str, params: int) -> None:
+    (plan,) = cheapest_groups(problem_of("DW+RPW+RPW", 64, rpw_order=rpw_order)).plans
+    assert (str(plan.block), plan.objective()) == (block, params)
+    plan.check()
+
+
+def test_a_plan_in_another_order_is_invalid() -> None:
+    block = Block.parse("DW+RPW(8,0)+RPW(8,0,blocked)")
+    plan = GroupPlan(problem_of("DW+RPW+RPW", 64), block)
+    with pytest.raises(SettingError, match=r"RPW\(8,0,blocked\) is not in rolling order"):
+        plan.check()
 
 
 @pytest.mark.slow
