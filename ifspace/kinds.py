@@ -487,7 +487,7 @@ def reference_kind() -> ConvKind:
     return next(row for row in KINDS.values() if row.reference_only)
 
 
-# Three kinds that other rooms make layers of, by their properties: the first such row, so a kind
+# Four kinds that other rooms make layers of, by their properties: the first such row, so a kind
 # that is added behind them changes nothing.
 def dense_pointwise_kind() -> ConvKind:
     """Return the 1x1 convolution that reads every channel: shortcuts and dense layers are such.
@@ -505,6 +505,16 @@ def rolling_pointwise_kind() -> ConvKind:
     'RPW'
     """
     return next(row for row in KINDS.values() if row.takes_overlap and not row.spatial)
+
+
+def grouped_pointwise_kind() -> ConvKind:
+    """Return the 1x1 convolution of groups that share no channel.
+
+    >>> grouped_pointwise_kind().symbol
+    'GPW'
+    """
+    rows = (row for row in KINDS.values() if row.windowed and not row.spatial)
+    return next(row for row in rows if not row.takes_overlap)
 
 
 def shuffle_kind() -> ConvKind:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ifspace.bench.machine import DTYPES, Work, passes, rounding
 from ifspace.block import SizedBlock, SizedLayer
-from ifspace.kernels.windows import Windows, windows_of
-from ifspace.kinds import rolling_pointwise_kind
+from ifspace.kernels.windows import ROLLING, Windows, windows_of
+from ifspace.kinds import ConvKind, find_kind, grouped_pointwise_kind, rolling_pointwise_kind
 from ifspace.measurements import BOTH_WAYS, CALIBRATION, CATALOGUE, FORWARD, LAYOUTS, MODES
 from ifspace.nn.block import BlockModule, build
 
@@ -233,14 +233,30 @@ class BlockCandidate:
         )
 
 
+def kind_of_run(layer: SizedLayer) -> ConvKind:
+    """Return the kind that a layer runs as.
+
+    A rolling pointwise convolution in blocked order without overlap runs as a grouped one.
+
+    >>> from ifspace.block import Block
+    >>> layers = Block.parse("RPW(4,0)+RPW(4,0,blocked)").at(16).layers
+    >>> [kind_of_run(layer).symbol for layer in layers]
+    ['RPW', 'GPW']
+    """
+    kind = find_kind(layer.layer.kind)
+    is_grouped = kind is rolling_pointwise_kind() and windows_of_layer(layer).is_grouped
+    return grouped_pointwise_kind() if is_grouped else kind
+
+
 def is_rolling(layer: SizedLayer) -> bool:
-    """Return whether a layer is a rolling pointwise convolution: windows that overlap."""
-    return layer.conv is rolling_pointwise_kind()
+    """Return whether a layer runs by the kernels of RPW."""
+    return kind_of_run(layer) is rolling_pointwise_kind()
 
 
 def windows_of_layer(layer: SizedLayer) -> Windows:
     """Return the windows table of a rolling pointwise convolution."""
-    return windows_of(layer.c_in, layer.c_out, layer.groups, layer.layer.overlap or 0)
+    overlap, order = layer.layer.overlap or 0, layer.layer.order or ROLLING
+    return windows_of(layer.c_in, layer.c_out, layer.groups, overlap, order)
 
 
 class BlockInputs:
@@ -301,6 +317,8 @@ class LayerCase:
     >>> case = LayerCase(128, 512, 14, 4, "0.33")
     >>> case.name, case.windows.distinct
     ('RPW(4,0.33)', 256)
+    >>> LayerCase(128, 512, 14, 4, "1/2", order="blocked").name
+    'RPW(4,1/2,blocked)'
     """
 
     batch: int
@@ -312,11 +330,13 @@ class LayerCase:
     mode: str = FORWARD
     dtype: str = "fp32"
     kind: str = RPW
+    order: str = ROLLING
 
     @property
     def name(self) -> str:
         """The layer without its shape."""
-        return f"{self.kind}({self.groups},{self.overlap})"
+        order = "" if self.order == ROLLING else f",{self.order}"
+        return f"{self.kind}({self.groups},{self.overlap}{order})"
 
     @property
     def shape(self) -> str:
@@ -326,7 +346,7 @@ class LayerCase:
     @property
     def windows(self) -> Windows:
         """The windows table of the RPW."""
-        return windows_of(self.width, self.width, self.groups, self.overlap)
+        return windows_of(self.width, self.width, self.groups, self.overlap, self.order)
 
     @property
     def pixels(self) -> int:

@@ -11,6 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 from ifspace.bench.case import Implementation, LayerCase
+from ifspace.kernels.launch import is_blocked
+from ifspace.kernels.rpw.triton import window_of
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last
 
 BLOCK: Final = 256
@@ -26,11 +28,13 @@ def _direct(
     c_out: Any,
     width: Any,
     step: Any,
+    distinct: Any,
     area: Any,
     stride_n: Any,
     stride_c: Any,
     stride_pixel: Any,
     LAST: tl.constexpr,
+    BLOCKED: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -43,8 +47,9 @@ def _direct(
         output, pixel = at // area % c_out, at % area
     base = image * stride_n + pixel * stride_pixel
     total = tl.zeros([BLOCK], tl.float32)
+    window = window_of(output, distinct, c_out, BLOCKED)
     for t in range(0, width):
-        channel = (output * step + t) % c_in
+        channel = (window * step + t) % c_in
         value = tl.load(x + base + channel * stride_c, inside, 0.0).to(tl.float32)
         total += value * tl.load(weight + output * width + t, inside, 0.0).to(tl.float32)
     tl.store(y + at, total.to(y.dtype.element_ty), inside)
@@ -65,11 +70,13 @@ def direct(case: LayerCase, device: torch.device) -> Implementation:
             windows.out_channels,
             windows.width,
             windows.step,
+            windows.distinct,
             x.shape[2] * x.shape[3],
             x.stride(0),
             x.stride(1),
             x.stride(3),
             is_channels_last(x),
+            is_blocked(windows),
             BLOCK,
         )
         return y

@@ -30,6 +30,7 @@ from ifspace.bench.case import (
     LayerCase,
     Tensors,
     Trial,
+    unchanged,
 )
 from ifspace.bench.clock import Limits
 from ifspace.bench.gate import (
@@ -62,7 +63,7 @@ from ifspace.errors import IfspaceError, SettingError
 from ifspace.kernels.fused import fused_dw_rpw
 from ifspace.kernels.rpw import rolling_pointwise_conv2d
 from ifspace.kernels.tensors import is_channels_last
-from ifspace.kernels.windows import Windows, dense_weight
+from ifspace.kernels.windows import BLOCKED, ORDERS, ROLLING, Windows, dense_weight
 from ifspace.measurements import FORWARD, LAYOUTS, LEAST_RATIO, MODES, NOT_RUN, OF_BOUND, RATIO
 
 COMMAND: Final = "python -m ifspace.bench.kernels"
@@ -79,10 +80,16 @@ SHAPES: Final = (
     (128, 512, 14),
     (128, 1024, 7),
 )
-# Group count and overlap.
-WINDOWS: Final = ((2, "1/2"), (4, "0.33"), (4, "1/2"), (8, "1/2"))
+# Group count, overlap and order.
+Window = tuple[int, str, str]
+WINDOWS: Final[tuple[Window, ...]] = (
+    (2, "1/2", ROLLING),
+    (4, "0.33", ROLLING),
+    (4, "1/2", ROLLING),
+    (8, "1/2", ROLLING),
+)
 QUICK_SHAPES: Final = ((1, 512, 14), (1, 1024, 7))
-QUICK_WINDOWS: Final = ((4, "0.33"), (4, "1/2"))
+QUICK_WINDOWS: Final[tuple[Window, ...]] = ((4, "0.33", ROLLING), (4, "1/2", ROLLING))
 THREADS: Final = 2
 LIMITS: Final = {
     "cpu": Limits(),
@@ -108,7 +115,7 @@ Build = Callable[[LayerCase, torch.device], Implementation]
 
 def list_cases(
     shapes: Sequence[Shape],
-    windows: Sequence[tuple[int, str]],
+    windows: Sequence[Window],
     layouts: Sequence[str],
     modes: Sequence[str],
     dtypes: Sequence[str],
@@ -122,7 +129,8 @@ def list_cases(
         kinds, dtypes, layouts, shapes, windows, modes
     ):
         if kind == RPW or mode == FORWARD:
-            yield LayerCase(*shape, *window, layout, mode, dtype, kind)
+            groups, overlap, order = window
+            yield LayerCase(*shape, groups, overlap, layout, mode, dtype, kind, order)
 
 
 def parse_layer_shape(text: str) -> Shape:
@@ -148,24 +156,26 @@ def parse_layer_shape(text: str) -> Shape:
     return batch, width, side
 
 
-def parse_window(text: str) -> tuple[int, str]:
-    """Parse g,o.
+def parse_window(text: str) -> Window:
+    """Parse g,o or g,o,order.
 
-    >>> parse_window("4,0.33")
-    (4, '0.33')
+    >>> parse_window("4,0.33"), parse_window("8,1/2,blocked")
+    ((4, '0.33', 'rolling'), (8, '1/2', 'blocked'))
 
     Raises: SettingError for anything else.
     """
-    groups, comma, overlap = text.partition(",")
-    if not comma or not groups.isdecimal():
+    groups, comma, rest = text.partition(",")
+    overlap, _, order = rest.partition(",")
+    order = order or ROLLING
+    if not comma or not groups.isdecimal() or order not in ORDERS:
         raise SettingError.because(
             "no such windows",
             got=repr(text),
-            allowed="g,o",
-            remedy="write 4,0.33 or 8,1/2",
+            allowed=f"g,o or g,o,order with an order of {', '.join(ORDERS)}",
+            remedy="write 4,0.33 or 8,1/2,blocked",
             argument="windows",
         )
-    return int(groups), overlap
+    return int(groups), overlap, order
 
 
 # The list of candidates: ours, then everything else that could do its work, by torch's operators.
@@ -224,11 +234,15 @@ def _compiled(plain: LayerCandidate) -> LayerCandidate:
 def _ours(impl: str) -> Build:
     def build(case: LayerCase, device: torch.device) -> Implementation:
         def forward(x: Tensor, weight: Tensor) -> Tensor:
-            return rolling_pointwise_conv2d(x, weight, None, case.groups, case.overlap, impl)
+            return rolling_pointwise_conv2d(x, weight, None, *_windows(case), impl, case.order)
 
         return Implementation(forward, note=_cpu_plan(case) if impl == "cpu" else "")
 
     return build
+
+
+def _windows(case: LayerCase) -> tuple[int, str]:
+    return case.groups, case.overlap
 
 
 def _cpu_plan(case: LayerCase) -> str:
@@ -246,7 +260,7 @@ def _direct(case: LayerCase, device: torch.device) -> Implementation:
 def _fused(impl: str) -> Build:
     def build(case: LayerCase, device: torch.device) -> Implementation:
         def forward(x: Tensor, dw_weight: Tensor, weight: Tensor) -> Tensor:
-            return fused_dw_rpw(x, dw_weight, weight, case.groups, case.overlap, impl=impl)
+            return fused_dw_rpw(x, dw_weight, weight, *_windows(case), impl=impl, order=case.order)
 
         return Implementation(forward)
 
@@ -257,7 +271,7 @@ def _depthwise_then_ours(impl: str) -> Build:
     def build(case: LayerCase, device: torch.device) -> Implementation:
         def forward(x: Tensor, dw_weight: Tensor, weight: Tensor) -> Tensor:
             middle = depthwise(x, dw_weight)
-            return rolling_pointwise_conv2d(middle, weight, None, case.groups, case.overlap, impl)
+            return rolling_pointwise_conv2d(middle, weight, None, *_windows(case), impl, case.order)
 
         return Implementation(forward)
 
@@ -298,7 +312,7 @@ def dense_with_zeros(case: LayerCase, device: torch.device) -> Implementation:
     channels = case.windows.read_channels(device)
 
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        return pointwise(x, dense_weight(weight, case.width, case.windows.step, channels))
+        return pointwise(x, _dense_weight(weight, case, channels))
 
     return Implementation(forward)
 
@@ -308,9 +322,13 @@ def packed_zeros(case: LayerCase, device: torch.device) -> Implementation:
     channels = case.windows.read_channels(device)
     return Implementation(
         pointwise,
-        lambda weights: (dense_weight(weights[0], case.width, case.windows.step, channels),),
+        lambda weights: (_dense_weight(weights[0], case, channels),),
         lambda grads: (grads[0].gather(1, channels),),
     )
+
+
+def _dense_weight(weight: Tensor, case: LayerCase, channels: Tensor) -> Tensor:
+    return dense_weight(weight, case.width, case.windows.step, channels, case.order)
 
 
 def published(case: LayerCase, device: torch.device) -> Implementation:
@@ -351,29 +369,35 @@ def batched_product(case: LayerCase, device: torch.device) -> Implementation:
     the pixels with their first channels repeated at the end: nothing is gathered.
     """
     windows, count = case.windows, case.windows.distinct
-    unit = windows.in_channels // count
+    unit, is_blocked = windows.in_channels // count, windows.order == BLOCKED
     # sorted_at[p]: the index of window p among the starts 0, unit, 2 unit ...
     sorted_at = torch.tensor([start // unit for start in windows.starts], device=device)
     window_at = sorted_at.argsort()
 
     def pack(weights: Tensors) -> Tensors:
-        by_window = torch.unflatten(weights[0], 0, (-1, count))  # [filters of a window, P, w]
-        return (by_window.permute(1, 2, 0)[window_at].contiguous(),)
+        by_window = filters_by_window(weights[0], windows)  # [P, filters of a window, w]
+        return (by_window.transpose(1, 2)[window_at].contiguous(),)
 
     def unpack(grads: Tensors) -> Tensors:
-        return (grads[0][sorted_at].permute(2, 0, 1).flatten(0, 1),)
+        by_window = grads[0][sorted_at].transpose(1, 2)
+        return ((by_window if is_blocked else by_window.transpose(0, 1)).flatten(0, 1),)
 
     def forward(x: Tensor, weight: Tensor) -> Tensor:
         if is_channels_last(x):
             pixels = x.permute(0, 2, 3, 1).flatten(0, 2)
             views = pad(pixels[None], (0, windows.width), mode="circular")[0]
             views = views.unfold(1, windows.width, unit)[:, :count].transpose(0, 1)
-            y = torch.bmm(views, weight).permute(1, 2, 0)[:, :, sorted_at].flatten(1)
+            y = torch.bmm(views, weight)  # [P, pixels, filters of a window]
+            if is_blocked:
+                y = y.transpose(0, 1)[:, sorted_at].flatten(1)
+            else:
+                y = y.permute(1, 2, 0)[:, :, sorted_at].flatten(1)
             return torch.unflatten(y, 0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
         pixels = pad(x.flatten(2).transpose(1, 2), (0, windows.width), mode="circular")
         views = pixels.transpose(1, 2).unfold(1, windows.width, unit)[:, :count]
         y = torch.matmul(weight.transpose(1, 2), views.transpose(2, 3))
-        y = y[:, sorted_at].transpose(1, 2).flatten(1, 2)
+        y = y[:, sorted_at]
+        y = (y if is_blocked else y.transpose(1, 2)).flatten(1, 2)
         return torch.unflatten(y, 2, x.shape[2:])
 
     return Implementation(forward, pack, unpack)
@@ -381,16 +405,18 @@ def batched_product(case: LayerCase, device: torch.device) -> Implementation:
 
 def gather_einsum(case: LayerCase, device: torch.device) -> Implementation:
     """Return a gather of every window and one einsum."""
-    windows, count = case.windows, case.windows.distinct
-    channels = windows.read_channels(device)[:count]
+    windows = case.windows
+    first_filters = [windows.readers(window)[0] for window in range(windows.distinct)]
+    channels = windows.read_channels(device)[first_filters]
+    filters = "pf" if windows.order == BLOCKED else "fp"
 
     def forward(x: Tensor, weight: Tensor) -> Tensor:
-        parts = torch.unflatten(weight, 0, (-1, count))
+        parts = filters_by_window(weight, windows)
         if is_channels_last(x):
             pixels = x.permute(0, 2, 3, 1)[..., channels]
-            y = torch.einsum("nyxpt,fpt->nyxfp", pixels, parts)
+            y = torch.einsum(f"nyxpt,pft->nyx{filters}", pixels, parts)
             return y.flatten(3).contiguous().permute(0, 3, 1, 2)
-        y = torch.einsum("nptyx,fpt->nfpyx", x[:, channels], parts)
+        y = torch.einsum(f"nptyx,pft->n{filters}yx", x[:, channels], parts)
         return y.flatten(1, 2).contiguous()
 
     return Implementation(forward)
@@ -409,7 +435,7 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
 def in_filter_order(y: Tensor, windows: Windows) -> Tensor:
     """Return y [N, C_out, H, W], whose channels are sorted by window, in the filters' order."""
     count = windows.distinct
-    if count == windows.out_channels:
+    if count == windows.out_channels or windows.order == BLOCKED:
         return y
     if y.device.type == "cpu":  # its shuffle is vectorised and keeps the layout
         return torch.channel_shuffle(y, count)
@@ -419,17 +445,26 @@ def in_filter_order(y: Tensor, windows: Windows) -> Tensor:
     return torch.unflatten(y, 1, (count, -1)).transpose(1, 2).flatten(1, 2)
 
 
+def filters_by_window(weight: Tensor, windows: Windows) -> Tensor:
+    """Return the filters of a weight [C_out, w] as [P, filters of a window, w]."""
+    if windows.order == BLOCKED:
+        return torch.unflatten(weight, 0, (windows.distinct, -1))
+    return torch.unflatten(weight, 0, (-1, windows.distinct)).transpose(0, 1)
+
+
 def _by_window(
     windows: Windows,
 ) -> tuple[Callable[[Tensors], Tensors], Callable[[Tensors], Tensors]]:
     """Return how the weights are packed window by window, and their gradients unpacked."""
-    count = windows.distinct
+    if windows.order == BLOCKED:
+        return unchanged, unchanged
 
     def pack(weights: Tensors) -> Tensors:
-        return (torch.unflatten(weights[0], 0, (-1, count)).transpose(0, 1).flatten(0, 1),)
+        return (filters_by_window(weights[0], windows).flatten(0, 1),)
 
     def unpack(grads: Tensors) -> Tensors:
-        return (torch.unflatten(grads[0], 0, (count, -1)).transpose(0, 1).flatten(0, 1),)
+        by_window = torch.unflatten(grads[0], 0, (windows.distinct, -1))
+        return (by_window.transpose(0, 1).flatten(0, 1),)
 
     return pack, unpack
 
@@ -717,7 +752,7 @@ def compiled_cases(choice: str, device: torch.device) -> Callable[[LayerCase], b
         if choice != "some":
             return choice == "all"
         shape = (case.batch, case.width, case.side)
-        window = (case.groups, case.overlap)
+        window = _windows(case)
         is_chosen = shape == COMPILED_SHAPE and window in COMPILED_WINDOWS[device.type]
         return is_chosen and case.layout == LAYOUTS[0]
 
@@ -728,7 +763,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--device", default="", help="cpu or cuda; cuda if there is one")
     parser.add_argument("--cases", default="", help="NxCxH,NxCxH,...")
-    parser.add_argument("--windows", default="", help='"g,o g,o ..."')
+    parser.add_argument("--windows", default="", help='"g,o g,o,order ..."')
     parser.add_argument("--dtypes", default="", help=f"of {', '.join(DTYPES)}, with commas")
     parser.add_argument("--impl", default="", help="implementation of ours")
     parser.add_argument("--compiled", default="some", choices=("none", "some", "all"))

@@ -20,7 +20,13 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from ifspace.bench.case import BlockCandidate, Conditions, is_rolling, windows_of_layer
+from ifspace.bench.case import (
+    BlockCandidate,
+    Conditions,
+    is_rolling,
+    kind_of_run,
+    windows_of_layer,
+)
 from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import band_of, plan_for
 from ifspace.measurements import LAYOUTS
@@ -64,7 +70,7 @@ def features(candidate: BlockCandidate, conditions: Conditions) -> Features:
         if is_rolling(layer) and conditions.device.type == "cpu":
             counts.update(_rolling_on_cpu(layer, pixels_out, moved, itemsize, conditions.layout))
             continue
-        kind = layer.conv.symbol
+        kind = kind_of_run(layer).symbol
         counts.update({f"{kind} {BYTES}": moved, f"{kind} {LAUNCHES}": 1})
         if layer.params:
             counts[f"{kind} {OPERATIONS}"] += 2 * layer.params * pixels_out

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rpw_exact import channels_of
 from torch import Tensor
 
 from ifspace.bench import kernels
@@ -41,6 +42,7 @@ from ifspace.bench.machine import Machine, Rates
 from ifspace.bench.rows import Row, percentiles
 from ifspace.errors import SettingError
 from ifspace.kernels.tensors import is_channels_last
+from ifspace.kernels.windows import ORDERS
 from ifspace.measurements import BOTH_WAYS, COLUMNS, FORWARD, LAYOUTS, MODES
 
 
@@ -68,6 +70,8 @@ def test_the_numbers_of_a_case() -> None:
     small = case.at_most(2, 7)
     assert (small.shape, small.windows) == ("2x512x7", case.windows)
     assert case.at_most(1000, 1000) == case
+    blocked = LayerCase(128, 512, 14, 4, "0.33", order="blocked")
+    assert blocked.at_most(2, 7).windows == blocked.windows != case.windows
     assert LayerCase(1, 8, 1, 2, "0", dtype="tf32").rounding > LayerCase(1, 8, 1, 2, "0").rounding
 
 
@@ -77,7 +81,7 @@ def test_a_malformed_shape_raises(text: str) -> None:
         parse_layer_shape(text)
 
 
-@pytest.mark.parametrize("text", ["4", "g,1/2", "-1,0", ""])
+@pytest.mark.parametrize("text", ["4", "g,1/2", "-1,0", "", "4,1/2,sorted", "4,1/2,blocked,8"])
 def test_malformed_windows_raise(text: str) -> None:
     with pytest.raises(SettingError, match="no such windows: got"):
         parse_window(text)
@@ -94,21 +98,20 @@ WIDTHS_AND_WINDOWS = [(12, 4, "0.33"), (16, 4, "1/2"), (16, 8, "1/2"), (8, 2, "0
 
 
 def by_filter(case: LayerCase, x: Tensor, weight: Tensor) -> Tensor:
-    windows = case.windows
     planes = []
-    for j in range(windows.out_channels):
-        read = [(j * windows.step + t) % windows.in_channels for t in range(windows.width)]
+    for j, read in enumerate(channels_of(case.windows).tolist()):
         planes.append(sum(weight[j, t] * x[:, c] for t, c in enumerate(read)))
     return torch.stack(planes, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("width", "groups", "overlap"), WIDTHS_AND_WINDOWS)
 @pytest.mark.parametrize("candidate", EXACT, ids=lambda candidate: candidate.name)
 def test_an_exact_candidate_computes_the_layer(
-    candidate: LayerCandidate, width: int, groups: int, overlap: str, layout: str
+    candidate: LayerCandidate, width: int, groups: int, overlap: str, order: str, layout: str
 ) -> None:
-    case = LayerCase(2, width, 3, groups, overlap, layout, BOTH_WAYS)
+    case = LayerCase(2, width, 3, groups, overlap, layout, BOTH_WAYS, order=order)
     inputs = layer_inputs(case, CPU).to(torch.float64)
     x, weight = inputs.x.clone().requires_grad_(), inputs.weights[0].clone().requires_grad_()
     y = by_filter(case, x, weight)

@@ -60,7 +60,18 @@ def test_rolling_layers_are_counted_as_they_are_run(block, here) -> None:
     assert on_card["RPW operations"] == 2 * 72 * 16 * 4
 
 
-@pytest.mark.parametrize("text", ["CONV", "DW+PW", "GC(4)+SH(4)+GPW(4)"])
+def test_a_blocked_layer_is_counted_as_it_is_run(block, here) -> None:
+    grouped = features(block("GPW(4)"), here)
+    assert features(block("RPW(4,0,blocked)"), here) == grouped
+    candidate = block("RPW(4,1/2,blocked)", 128, side=14, batch=16)
+    windows = windows_of(128, 128, 4, 0.5, "blocked")
+    way = "tiled" if plan_for(windows, 16 * 14**2, True).forward else "dense"
+    assert f"RPW {way} operations" in features(candidate, here)
+    assert candidate.rpw_plans(here) == (plan_for(windows, 16 * 14**2, True),)
+    assert block("RPW(4,0,blocked)").rpw_plans(here) == ()
+
+
+@pytest.mark.parametrize("text", ["CONV", "DW+PW", "GC(4)+SH(4)+GPW(4)", "DW+RPW(4,0,blocked)"])
 def test_operations_are_those_that_a_counter_sees(text: str, block, here) -> None:
     candidate = block(text, 16, 32, stride=2)
     with FlopCounterMode(display=False) as counter:
