@@ -21,6 +21,8 @@ Activations are handled as rows [R, C, I]: channels_last gives a row per pixel (
 contiguous layout a row per image with planes of I = H W. So one code serves both, in runs of
 contiguous memory.
 
+Blocked order without overlap is a grouped convolution, and neither.
+
 Zeros are multiplied: where an activation is infinite or not a number, so are all results that its
 tile, or the dense convolution, computes from it.
 """
@@ -96,6 +98,9 @@ def forward(
         return empty_with_channels(x, windows.out_channels)
     layout = memory_format(x)
     x = x.contiguous(memory_format=layout)
+    if plan is None and windows.is_grouped:
+        y = F.conv2d(x, weight[:, :, None, None], bias, groups=windows.groups)
+        return y.contiguous(memory_format=layout)
     tiles = (plan or _plan_for_input(x, windows, layout)).forward
     if not tiles:
         y = F.conv2d(x, _scattered(weight, windows)[:, :, None, None], bias)
@@ -115,11 +120,14 @@ def input_grad(grad: Tensor, weight: Tensor, windows: Windows, plan: Plan | None
         return empty_with_channels(grad, windows.in_channels)
     layout = memory_format(grad)
     grad = grad.contiguous(memory_format=layout)
-    tiles = (plan or _plan_for_input(grad, windows, layout)).input_grad
+    is_grouped = plan is None and windows.is_grouped
+    tiles = 0 if is_grouped else (plan or _plan_for_input(grad, windows, layout)).input_grad
     if not tiles:
+        groups = windows.groups if is_grouped else 1
+        kernel = weight if is_grouped else _scattered(weight, windows)
         # Not a convolution with the transposed weight: transposing costs more at one small image.
         x_like = empty_with_channels(grad, windows.in_channels)
-        grad_x = convolve_back(grad, x_like, _scattered(weight, windows))
+        grad_x = convolve_back(grad, x_like, kernel, groups)
         return grad_x.contiguous(memory_format=layout)
     rows, band = Rows.of(grad), band_of(windows)
     packed = pack_transposed(weight.index_select(0, torch.from_numpy(band.order)), band, tiles)
@@ -140,6 +148,8 @@ def weight_grad(
         return grad.new_zeros(windows.out_channels, windows.width), grad_bias
     layout = memory_format(x)
     x, grad = x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
+    if plan is None and windows.is_grouped:
+        return convolve_weight(grad, x, windows.groups), grad_bias
     tiles = (plan or _plan_for_input(x, windows, layout)).weight_grad
     if not tiles:
         return convolve_weight(grad, x, 1).gather(1, _read_channels(windows)), grad_bias
@@ -485,12 +495,12 @@ def convolve_weight(grad: Tensor, x: Tensor, groups: int) -> Tensor:
     return _convolution_backward(grad, x, weight, groups, (False, True))[1].reshape(size[:2])
 
 
-def convolve_back(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Return the input gradient [N, C_in, H, W] of a 1x1 convolution, for weight [C_out, C_in].
+def convolve_back(grad: Tensor, x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Return the input gradient [N, C_in, H, W] of a 1x1 convolution, weight [C_out, C_in/groups].
 
     Only the shape and the layout of x [N, C_in, H, W] are used.
     """
-    return _convolution_backward(grad, x, weight[:, :, None, None], 1, (True, False))[0]
+    return _convolution_backward(grad, x, weight[:, :, None, None], groups, (True, False))[0]
 
 
 def _convolution_backward(
