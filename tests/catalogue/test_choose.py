@@ -39,13 +39,10 @@ def test_a_width_can_be_picked() -> None:
     assert chosen(channels=32) == ["(PW+DW+PW)x2"]
 
 
-def test_every_entry_has_a_reason() -> None:
-    assert dict(best(SMALL)) == {
-        DW_RPW_RPW: "fewest parameters and MACs; not dominated",
-        DW_PW: "fewest activations and layers; not dominated",
-        GC_PW: "fewest activations and layers; dominated by DW+PW; same as DW+PW",
-        WIDER: "fewest parameters and MACs and activations and layers; not dominated",
-    }
+def test_every_entry_has_a_reason(snapshot: object) -> None:
+    reasons = dict(best(SMALL))
+    assert list(reasons) == [DW_RPW_RPW, DW_PW, GC_PW, WIDER]
+    assert {str(design.block): reason for design, reason in reasons.items()} == snapshot
 
 
 def test_no_design_is_dominated_by_one_that_may_not_be_used() -> None:
@@ -53,7 +50,7 @@ def test_no_design_is_dominated_by_one_that_may_not_be_used() -> None:
     better = replace(DW_PW, composition="DW+RPW", block=rolling, params=100, macs_per_pixel=100)
     worse = replace(DW_PW, dominated_by="DW+RPW")
     catalogue = Catalogue((), (), (worse, better))
-    assert dict(best(catalogue))[worse] == "fewest activations and layers; dominated by DW+RPW"
+    assert dict(best(catalogue))[worse].endswith("dominated by DW+RPW")
     assert best(catalogue, kinds=("DW", "PW"))[0][1].endswith("not dominated")
 
 

@@ -30,26 +30,20 @@ def test_nothing_is_left_out_of_a_whole_folder(results: Results) -> None:
     assert all(tables(results, part.name) for part in PARTS)
 
 
-def test_the_blocks_of_a_device_are_not_kernels(folder: Path, tmp_path: Path) -> None:
+def test_the_blocks_of_a_device_are_not_kernels(
+    folder: Path, tmp_path: Path, snapshot: object
+) -> None:
     shutil.copytree(folder, tmp_path / "a")
     (tmp_path / "a" / "bench" / f"{DEVICE}.csv").unlink()
     (message,) = left_out(read(tmp_path / "a"), PARTS)
-    assert message.startswith("kernels: there is no bench/DEVICE.csv; ")
-    assert message.endswith(f"bench.kernels --out {tmp_path}/a/bench` writes it")
+    assert message.replace(str(tmp_path), "FOLDER") == snapshot
 
 
-def test_parts_left_out_name_the_command_that_writes_them(tmp_path: Path) -> None:
+def test_parts_left_out_name_the_command_that_writes_them(tmp_path: Path, snapshot: object) -> None:
     write_csv(tmp_path / "bench" / "cpu-a.csv", kernel_rows())
     results = read(tmp_path)
     messages = left_out(results, PARTS)
-    assert messages[0] == (
-        "funnel and designs: there is no catalogue-WIDTH.parquet; "
-        f"`ifspace enumerate --out {tmp_path}/catalogue-64.parquet` writes it"
-    )
-    assert (
-        "blocks: there is no bench/blocks-DEVICE.csv; "
-        f"`ifspace bench --results {tmp_path}` writes it"
-    ) in messages
     assert all(str(tmp_path) in text for text in messages)
+    assert [text.replace(str(tmp_path), "FOLDER") for text in messages] == snapshot
     assert not any("bench.kernels" in text for text in messages)
     assert [part.name for part in PARTS if tables(results, part.name)] == ["kernels"]
