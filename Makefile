@@ -73,6 +73,8 @@ bench-models: $(VENV)/.test  ## time the commands that look at real networks, in
 
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m experiments.reproduction
+	$(BIN)/python -m experiments.fog_funnel
+	$(BIN)/python -m experiments.compact_audit
 
 report: $(VENV)/.report  ## tables of results/README.md, the figures, and results/page.html
 	$(BIN)/ifspace report results --html results/page.html --readme results/README.md
@@ -87,7 +89,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m experiments.groups_study
 	$(BIN)/python -m benchmarks.energy
 	$(BIN)/python -m benchmarks.stages
-	$(BIN)/python -m experiments.reproduction
+	$(MAKE) reproduction
 	$(MAKE) bench-kernels kernels-aot bench-models bench-blocks
 	$(BIN)/python -m ifspace.bench.record --module experiments.training train-check.md
 	$(MAKE) report
