@@ -7,7 +7,7 @@ concrete widths, a chain of `SizedLayer`s: parameters, MACs and fields are compu
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 from typing import Any, Final, Self, TypeVar
@@ -444,6 +444,20 @@ class Block:
     def composition(self) -> Composition:
         """The block without its parameters."""
         return Composition(tuple(layer.kind for layer in self.layers), self.repeats)
+
+    def in_order(self, order: str, overlap: Fraction | None = None) -> Self:
+        """Return the block with all its RPW layers in an order, with another overlap if given.
+
+        >>> str(Block.parse("DW+RPW(8,1/2)").in_order("blocked", Fraction(0)))
+        'DW+RPW(8,0,blocked)'
+        """
+        layers = (
+            replace(x, order=order, overlap=x.overlap if overlap is None else overlap)
+            if x.conv.takes_overlap
+            else x
+            for x in self.layers
+        )
+        return replace(self, layers=tuple(layers))
 
     @property
     def window_counts(self) -> tuple[int, int]:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ifspace.reach import Compact
     from ifspace.show.describe import BlockDescription, LayerDescription
 
+NO_OVERLAP: Final = (
+    "RPW(g,0) is GPW(g)+SH(g), and RPW(g,0,blocked) is GPW(g): layers of every framework."
+)
 # Wider blocks are not drawn: the drawing would take long and show little.
 MOST_DRAWN: Final = 512
 
@@ -21,9 +24,10 @@ def kinds_command(output: Output) -> None:
     """Print the kinds of convolution: fan-in, parameters, coverage function, source.
 
     C_in and C_out are the widths of the layer and C that of the block's input; g is the number of
-    groups, w = C_in/g and s the window and the step of RPW, k the kernel size, d the number of
-    dimensions. U(m) is how many channels of the block's input m neighbouring outputs see together,
-    in terms of the U of the layer below; U(1) is the channel field.
+    groups, k the kernel size, d the number of dimensions; of RPW w = C_in/g is the window, s the
+    step and P = C_in/gcd(s, C_in) the number of distinct windows. U(m) is how many channels of the
+    block's input m neighbouring outputs see together, in terms of the U of the layer below; U(1) is
+    the channel field.
     """
     from ifspace.serialize import json_text
     from ifspace.show.describe import KindDescription, describe_kinds
@@ -47,8 +51,13 @@ def kinds_command(output: Output) -> None:
             )
             for kind in kinds
         )
-        note = "MACs of a layer: its parameters × H_out × W_out."
-        return Table(columns, rows, notes=(note,)).text()
+        notes = ["MACs of a layer: its parameters × H_out × W_out."]
+        for kind in kinds:
+            if kind.property_blocked is not None:
+                new = readable(kind.property_blocked)
+                notes.append(f"{kind.kind}(g,o,blocked), filters that share windows: {new}.")
+        notes.append(NO_OVERLAP)
+        return Table(columns, rows, notes=tuple(notes)).text()
 
     def latex() -> str:
         rows = tuple(
@@ -114,8 +123,9 @@ def show_command(
 ) -> None:
     """Show BLOCK at its widths: fields, costs, conditions, and which channels each output reads.
 
-    BLOCK is written like DW+RPW(8,1/2)+SH(4)+GPW(8): kinds with their groups, RPW with groups and
-    overlap; (DW+RPW(2,0))x2 is the block repeated twice. Amounts are per output pixel.
+    BLOCK is written like DW+RPW(8,1/2)+SH(4)+GPW(8): kinds with their groups, RPW with groups,
+    overlap and, if neighbouring filters share windows, `blocked`; (DW+RPW(2,0))x2 is the block
+    repeated twice. Amounts are per output pixel.
     """
     from ifspace.serialize import json_text, to_plain
     from ifspace.show.describe import LayerDescription, describe
@@ -189,9 +199,29 @@ def _text(about: "BlockDescription") -> str:
             ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
             ("where", symbols),
             ("known as", about.known_as or "-"),
+            *_order_lines(about),
         ]
     )
     return "\n".join([layers.text(keys=2), summary, _drawing(about)])
+
+
+def _order_lines(about: "BlockDescription") -> list[tuple[str, str]]:
+    """Return which RPW layers every framework has, and what both orders do to the field."""
+    from ifspace.block import Block
+
+    same = dict.fromkeys(
+        f"{layer.layer} is {layer.same_as}" for layer in about.layers if layer.same_as
+    )
+    lines = [("same as", f"{'; '.join(same)}: layers of every framework")] if same else []
+    overlapping, _ = Block.parse(about.block).window_counts
+    for order in about.orders:
+        text = "not legal at these widths"
+        if order.field is not None:
+            text = f"an output sees {order.field:,} of {about.channels:,} channels"
+        if overlapping:
+            text += f", {order.without_overlap:,} without overlap"
+        lines.append((f"if {order.order}", text))
+    return lines
 
 
 def _amounts(amounts: "BlockDescription | LayerDescription") -> tuple[int, int, int]:

@@ -5,16 +5,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, get_args
 
+import numpy as np
 import sympy
 
-from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, check_length
+from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, SizedLayer, check_length
 from ifspace.catalogue.design import PUBLISHED, published_names
-from ifspace.errors import SettingError
+from ifspace.errors import BlockError, SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
-from ifspace.kinds import KINDS, C, F, K, find_kind
+from ifspace.kinds import KINDS, ORDERS, C, F, K, P, find_kind, shuffle_kind
 from ifspace.reach import (
     Compact,
     Reference,
+    channel_field,
     field_after,
     quality,
     removable_layers,
@@ -36,6 +38,8 @@ class LayerDescription:
     an estimate after a shuffle, and `formula` is that function in symbols; after a shuffle it is
     the upper bound by the fan-ins, which begins with "<=". Copies after the first have no formula,
     nor have chains of more than MAX_NESTED layers. Amounts are per output pixel of the block.
+    `order` is that of an RPW layer, and `same_as` the layers that every framework has and that read
+    the same channels, for one without overlap.
     """
 
     layer: str
@@ -50,6 +54,21 @@ class LayerDescription:
     params: int
     macs_per_pixel: int
     activations_per_pixel: int
+    order: str | None = None
+    same_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderDescription:
+    """The channel field IF^c of a block with all its RPW layers in one order.
+
+    `field` is with the overlaps of the block, None where that order is not legal at its widths: it
+    has more windows than filters. `without_overlap` is the field at overlap 0.
+    """
+
+    order: str
+    field: int | None
+    without_overlap: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +83,7 @@ class BlockDescription:
     channel field, empty for more than MAX_NESTED layers; `symbols` are the values, in the first
     copy, of the symbols that the formulas use. `known_as` are the names of the composition in the
     literature: that of a block of other copies only if this one passes the rule with as many.
+    `orders` has what both orders of RPW do to the field, empty for a block without RPW.
     """
 
     block: str
@@ -91,6 +111,7 @@ class BlockDescription:
     condition: str
     known_as: str | None
     symbols: tuple[tuple[str, int], ...]
+    orders: tuple[OrderDescription, ...]
 
 
 def describe(
@@ -162,9 +183,10 @@ def describe(
         reading=reading,
         removable=removable,
         params_formula=str(composition.params_formula(sized.bottleneck is not None)),
-        condition=_condition(composition, sized.bottleneck is not None),
+        condition=_condition(block, sized.bottleneck is not None),
         known_as=_names(sized, kernel, reading),
         symbols=_symbols(sized, kernel),
+        orders=_orders(sized),
     )
 
 
@@ -215,7 +237,46 @@ def _symbols(sized: SizedBlock, kernel: int) -> tuple[tuple[str, int], ...]:
             values[f"w_{number}"] = layer.fan_in
         if layer.conv.takes_overlap:
             values[f"s_{number}"] = layer.step
+        if layer.conv.coverage.has(P):
+            values[f"P_{number}"] = layer.windows
     return tuple(values.items())
+
+
+def _orders(sized: SizedBlock) -> tuple[OrderDescription, ...]:
+    if not any(layer.conv.takes_overlap for layer in sized.layers):
+        return ()
+
+    def field(block: Block) -> int:
+        at = block.at(sized.channels, sized.out_channels, sized.bottleneck, sized.dims)
+        return channel_field(at.layers)
+
+    orders = []
+    for order in ORDERS:
+        try:
+            with_overlap = field(sized.block.in_order(order))
+        except BlockError:
+            with_overlap = None
+        without = field(sized.block.in_order(order, Fraction(0)))
+        orders.append(OrderDescription(order, with_overlap, without))
+    return tuple(orders)
+
+
+def _same_as(layer: SizedLayer) -> str | None:
+    """Return grouped layers, and a shuffle where it takes one, that read what an RPW layer does."""
+    if not layer.conv.takes_overlap:
+        return None
+    shuffle = shuffle_kind()
+    dealt = shuffle.reads(layer.c_out, layer.c_out, layer.groups, 1)[:, 0]
+    for symbol, row in KINDS.items():
+        alike = row.takes_groups and not row.takes_overlap and row.params == layer.conv.params
+        if not alike:
+            continue
+        reads = row.reads(layer.c_in, layer.c_out, layer.groups, 1)
+        if np.array_equal(reads, layer.reads()):
+            return f"{symbol}({layer.groups})"
+        if np.array_equal(reads[dealt], layer.reads()):
+            return f"{symbol}({layer.groups})+{shuffle.symbol}({layer.groups})"
+    return None
 
 
 def _layers(
@@ -236,6 +297,8 @@ def _layers(
             params=layer.params,
             macs_per_pixel=layer.params * pixels,
             activations_per_pixel=layer.c_out * layer.conv.writes * pixels,
+            order=layer.layer.order,
+            same_as=_same_as(layer),
         )
         for index, (layer, pixels) in enumerate(
             zip(sized.layers, sized.pixels(stride), strict=True)
@@ -248,21 +311,21 @@ def _too_long(composition: Composition) -> bool:
     return nested and len(composition) * composition.repeats > MAX_NESTED
 
 
-def _condition(composition: Composition, narrow: bool) -> str:
-    if _too_long(composition):
+def _condition(block: Block, narrow: bool) -> str:
+    if _too_long(block.composition):
         return ""
-    condition = str(full_field_condition(composition, narrow))
+    condition = str(full_field_condition(block, narrow))
     return "always" if condition == "True" else condition
 
 
 def _formulas(sized: SizedBlock) -> list[str]:
-    kinds = sized.block.composition.kinds
-    rows = [layer.conv for layer in sized.block.layers]
+    block = sized.block
+    rows = [layer.conv for layer in block.layers]
     mixing = [index for index, row in enumerate(rows) if row.mixing]
     texts = []
-    for end in range(1, len(kinds) + 1):
-        prefix = Composition(kinds[:end])
-        if _too_long(prefix):
+    for end in range(1, len(rows) + 1):
+        prefix = Block(block.layers[:end])
+        if _too_long(prefix.composition):
             texts.append("")
             continue
         before = [index for index in mixing if index < end]
@@ -285,7 +348,8 @@ class KindDescription:
     """One kind of convolution with its formulas as text.
 
     `fan_in`: input channels that one output channel reads. `property`: the coverage function U(m)
-    of this layer in terms of the U of the layer below. `params` and `macs`: of one layer.
+    of this layer in terms of the U of the layer below; `property_blocked`: the same in blocked
+    order, of a kind that has one. `params` and `macs`: of one layer.
     """
 
     kind: str
@@ -295,6 +359,7 @@ class KindDescription:
     params: str
     macs: str
     reference: str
+    property_blocked: str | None = None
 
 
 def describe_kinds(latex: bool = False) -> tuple[KindDescription, ...]:
@@ -318,6 +383,7 @@ def describe_kinds(latex: bool = False) -> tuple[KindDescription, ...]:
             params=text(row.params),
             macs=text(row.macs),
             reference=row.reference,
+            property_blocked=text(row.blocked_coverage) if row.takes_overlap else None,
         )
         for symbol, row in KINDS.items()
     )

@@ -7,7 +7,7 @@ import brute_force
 import pytest
 import sympy
 
-from ifspace.block import Composition
+from ifspace.block import Block, Composition, Layer
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import (
     condition_text,
@@ -15,6 +15,7 @@ from ifspace.enumerate.search import (
     params_text,
 )
 from ifspace.infofield import full_field_condition
+from ifspace.kinds import ORDERS, find_kind
 
 KINDS = ("PW", "GC", "DW", "GPW", "RPW", "SH")
 SHORT = [kinds for n in (1, 2) for kinds in product(KINDS, repeat=n)]
@@ -67,6 +68,27 @@ def test_conditions_read_back_are_the_relation(bottleneck: bool) -> None:
             assert got == expected or got.lhs - got.rhs == expected.lhs - expected.rhs, composition
             assert expected != sympy.true
     assert always
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_conditions_of_blocks_are_those_of_their_orders(bottleneck: bool) -> None:
+    rng, blocked = random.Random(1), 0
+    for composition in compositions(bottleneck):
+        layers = tuple(
+            Layer(kind, 2 if row.takes_groups else None, order=order)
+            for kind in composition.kinds
+            for row in [find_kind(kind)]
+            for order in [rng.choice(ORDERS) if row.takes_overlap else None]
+        )
+        block = Block(layers, composition.repeats)
+        text = condition_text(block, bottleneck)
+        expected = full_field_condition(block, bottleneck)
+        blocked += "P_" in text
+        if text != "always":
+            got = read(text)
+            assert got == expected or got.lhs - got.rhs == expected.lhs - expected.rhs, block
+    assert blocked > 5
 
 
 @pytest.mark.parametrize(

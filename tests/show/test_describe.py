@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from ifspace.block import Block
+from ifspace.block import Block, SizedLayer
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import KINDS
 from ifspace.reach import Compact, channel_reach
@@ -167,10 +167,74 @@ def test_the_table_of_fields_has_every_output_once() -> None:
         assert len({group.seen for group in groups}) == len(groups)
 
 
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("(DW+RPW(8,0))x2", ((64, 64), (8, 8))),
+        ("(DW+RPW(8,0.33))x2", ((50, 64), (26, 8))),
+        ("(DW+RPW(8,0.5,blocked))x2", ((36, 64), (12, 8))),
+        ("(DW+RPW(8,0.75))x2", ((22, 64), (14, 8))),
+        ("DW+PW", ()),
+    ],
+)
+def test_what_both_orders_see_is_described(text: str, fields: tuple) -> None:
+    orders = describe(text, 64).orders
+    assert [order.order for order in orders] == (["rolling", "blocked"] if fields else [])
+    assert tuple((order.field, order.without_overlap) for order in orders) == fields
+
+
+def test_an_order_that_is_not_legal_has_no_field() -> None:
+    about = describe("DW+RPW(4,3/4)", 64, 8)
+    assert [(order.order, order.field) for order in about.orders] == [
+        ("rolling", 16),
+        ("blocked", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "channels", "widths", "same"),
+    [
+        ("RPW(8,0)", 64, 128, "GPW(8)+SH(8)"),
+        ("RPW(8,0,blocked)", 64, 128, "GPW(8)"),
+        # A third of a window of 2 channels is none.
+        ("RPW(8,0.33)", 16, 16, "GPW(8)+SH(8)"),
+        ("RPW(8,1/2)", 64, 64, None),
+        ("RPW(8,1/2,blocked)", 64, 64, None),
+        ("GPW(8)", 64, 64, None),
+    ],
+)
+def test_a_rolling_layer_without_overlap_is_one_of_every_framework(
+    text: str, channels: int, widths: int, same: str | None
+) -> None:
+    (layer,) = describe(text, channels, widths).layers
+    assert layer.same_as == same
+    if same is not None:
+        # The shuffle stands behind a layer that changes the width: at the width it leaves.
+        parts = Block.parse(same).layers
+        reads = [SizedLayer(parts[0], channels, widths).reads().tolist()]
+        for shuffle in parts[1:]:
+            (rows,) = reads
+            dealt = SizedLayer(shuffle, widths, widths).reads()[:, 0].tolist()
+            reads = [[rows[j] for j in dealt]]
+        assert (
+            SizedLayer(Block.parse(text).layers[0], channels, widths).reads().tolist() == reads[0]
+        )
+
+
+def test_formulas_of_a_block_are_those_of_its_orders() -> None:
+    about = describe("DW+RPW(8,1/2,blocked)+RPW(8,0)", 64)
+    assert about.condition == "C <= s_1*floor(P_1*(w_2 - 1)/C) + w_1"
+    assert dict(about.symbols)["P_1"] == 16
+    assert about.layers[2].formula == "Min(C, s_1*floor(P_1*(w_2 - 1)/C) + w_1)"
+    assert [layer.order for layer in about.layers] == [None, "blocked", "rolling"]
+
+
 def test_every_kind_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [about.kind for about in describe_kinds()] == list(KINDS)
     by_kind = {about.kind: about for about in describe_kinds()}
     assert by_kind["RPW"].fan_in == "C_in/g"
+    assert by_kind["RPW"].property_blocked == "U(Min(C_in, s*floor(P*(m - 1)/C_out) + w))"
+    assert by_kind["GPW"].property_blocked is None
     assert by_kind["DW"].macs == "C_in*H_out*W_out*k**d"
     assert "\\frac" in {about.kind: about for about in describe_kinds(latex=True)}["GC"].params
     monkeypatch.setitem(KINDS, "TPW", replace(KINDS["GPW"], symbol="TPW"))  # type: ignore[arg-type]
