@@ -28,4 +28,10 @@ from .design import (
 from .design import (
     mark_dominated as mark_dominated,
 )
+from .design import (
+    mark_networks as mark_networks,
+)
+from .design import (
+    one_a_network as one_a_network,
+)
 from .design import published_names as published_names

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ifspace.catalogue.design import Catalogue, Design, dominators
+from ifspace.catalogue.design import Catalogue, Design, dominators, one_a_network, other_ways
 from ifspace.errors import SettingError
 from ifspace.kinds import canonical_kinds
 from ifspace.values import choice
@@ -27,8 +27,12 @@ def best(
     kinds: Iterable[str] | None = None,
     channels: int | None = None,
     by: str = "params",
+    every_row: bool = False,
 ) -> tuple[tuple[Design, str], ...]:
     """Return the designs within all bounds, best first, each with the reason for its rank.
+
+    Of designs that are one network only one is returned, which stands for the others within the
+    bounds; all of them with `every_row`.
 
     Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
     `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
@@ -65,6 +69,11 @@ def best(
             for name, bound in bounds.items()
         )
     ]
+    others: dict[int, str] = {}
+    if not every_row:
+        networks = one_a_network(within)
+        within = [design for design, _ in networks]
+        others = {id(design): other_ways(members) for design, members in networks}
     order = _order(by)
     rivalries: dict[Any, list[Design]] = {}
     for design in within:
@@ -74,7 +83,10 @@ def best(
         least = {name: min(_amount(design, name) for design in rivals) for name in order}
         for design, dominator in zip(rivals, dominators(rivals), strict=True):
             reasons[id(design)] = _reason(design, dominator, least)
-    return tuple((design, reasons[id(design)]) for design in ranked(within, by))
+    return tuple(
+        (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
+        for design in ranked(within, by)
+    )
 
 
 def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:

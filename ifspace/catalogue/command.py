@@ -39,6 +39,7 @@ _OPTIONS = (
         show_default=True,
         help="What to minimise first.",
     ),
+    shared("all"),
     shared("limit", help="Number of rows of the table."),
 )
 
@@ -59,12 +60,14 @@ def command(
     kinds: tuple[str, ...] | None,
     channels: int | None,
     by: str,
+    every_row: bool,
     limit: int,
 ) -> None:
     """Say which block of CATALOGUE to use: the entries within all bounds, best first, and why.
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. Bounds include their value and
-    may end in k, M or G. Exit status 3, and no file, when no entry is within them.
+    may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
+    listed: the one with the fewest layers; --all lists every one. Exit status 3, and no file, when no entry is within them.
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.dataset import designs_table, to_csv
@@ -80,6 +83,7 @@ def command(
         kinds=kinds,
         channels=channels,
         by=by,
+        every_row=every_row,
     )
     designs = [design for design, _ in choices]
     reasons = [reason for _, reason in choices]

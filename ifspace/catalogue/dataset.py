@@ -7,20 +7,33 @@ workers is kept, so the same content is the same bytes. A file is written whole 
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 from ifspace import storage
-from ifspace.catalogue.design import COLUMNS, Catalogue, Design, Funnel, from_columns, to_columns
+from ifspace.catalogue.design import (
+    COLUMNS,
+    NETWORK_COLUMNS,
+    Catalogue,
+    Column,
+    Design,
+    Funnel,
+    from_columns,
+    other_ways,
+    to_columns,
+    with_networks,
+)
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.serialize import from_plain, to_plain
 from ifspace.table import Table, ratio_text
 
-SCHEMA_VERSION: Final = 1
+# Files of the first schema lack the columns of the network; they are filled in when one is read.
+FIRST_SCHEMA: Final = 1
+SCHEMA_VERSION: Final = 2
 METADATA_KEY: Final = b"ifspace"
 
 
@@ -64,20 +77,29 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
         raise _unreadable(name, "a Parquet file of something else")
     try:
         about = json.loads(provenance)
-        if about["schema"] != SCHEMA_VERSION:
+        first = about["schema"] == FIRST_SCHEMA
+        if not first and about["schema"] != SCHEMA_VERSION:
             raise _unreadable(name, f"schema version {about['schema']}, not {SCHEMA_VERSION}")
-        if not table.schema.equals(_schema()):
+        columns = {
+            name: column
+            for name, column in COLUMNS.items()
+            if not (first and name in NETWORK_COLUMNS)
+        }
+        if not table.schema.equals(_schema(columns.values())):
             raise _unreadable(name, "columns that the schema does not name")
         settings = from_plain(tuple[EnumerationSetting, ...], about["settings"], "settings")
         funnels = from_plain(tuple[Funnel, ...], about["funnels"], "funnels")
-        designs = from_columns({name: table.column(name).to_pylist() for name in COLUMNS})
+        designs = from_columns({name: table.column(name).to_pylist() for name in columns})
+        catalogue = Catalogue(settings, funnels, designs)
+        if first:
+            catalogue = with_networks(catalogue)
     except CatalogueError:
         raise
     except IfspaceError as error:
         raise _unreadable(name, f"provenance that makes no sense ({error.finding})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _unreadable(name, "provenance that makes no sense") from None
-    return Catalogue(settings, funnels, designs)
+    return catalogue
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -104,7 +126,7 @@ def _writer(path: str | os.PathLike[str]) -> Callable[[Catalogue], bytes]:
     return writers[suffix]
 
 
-def _schema() -> Any:
+def _schema(columns: Iterable[Column] = COLUMNS.values()) -> Any:
     import pyarrow
 
     types = {"bool": pyarrow.bool_()}
@@ -115,7 +137,7 @@ def _schema() -> Any:
             nullable=column.nullable,
             metadata={"description": column.meaning},
         )
-        for column in COLUMNS.values()
+        for column in columns
     )
 
 
@@ -265,3 +287,8 @@ def notes(design: Design) -> str:
     if design.dominated_by:
         parts.append(f"dominated by {design.dominated_by}")
     return "; ".join(parts)
+
+
+def remarked(design: Design, others: Sequence[Design] = ()) -> str:
+    """Return the notes of a design, and the other designs that are the same network."""
+    return "; ".join(filter(None, [notes(design), other_ways(others)]))

@@ -1,14 +1,17 @@
 """The catalogue as values: designs and their columns, funnels, dominance, published names."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from itertools import accumulate
 from operator import attrgetter
 from typing import Annotated, Any, Final, get_type_hints
 
 import numpy as np
 
 from ifspace.block import Block, SizedBlock
+from ifspace.canonical import network_class
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.kinds import KINDS
 
@@ -122,6 +125,24 @@ class Design:
         str | None,
         Column("string", "names of the composition in the literature; null if none", nullable=True),
     ] = None
+    network: Annotated[
+        str | None,
+        Column(
+            "string",
+            "canonical class of the block: rows with equal values are one network, up to the order "
+            "of channels",
+            nullable=True,
+        ),
+    ] = None
+    representative: Annotated[
+        str | None,
+        Column(
+            "string",
+            "the block of the same network that tables show: fewest layers, then fewest layers of "
+            "a kind that frameworks lack (RPW), then canonical order",
+            nullable=True,
+        ),
+    ] = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -132,6 +153,16 @@ class Design:
     def sized(self) -> SizedBlock:
         """The block at the design's widths, all copies in a row."""
         return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
+
+    @property
+    def representative_key(self) -> tuple[Any, ...]:
+        """Key by which the first design of a network represents it.
+
+        Fewest layers, then fewest layers with overlapping windows, which no framework has, then
+        canonical order.
+        """
+        overlapping = sum(layer.conv.takes_overlap for layer in self.block.layers)
+        return self.layers, overlapping, self.block.sort_key
 
     @property
     def replaces(self) -> tuple[Any, ...]:
@@ -173,6 +204,10 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 
 
+# Columns that files of the first schema lack.
+NETWORK_COLUMNS: Final = ("network", "representative")
+
+
 def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
     """Return the values of every column as files have them, one for each design.
 
@@ -193,13 +228,15 @@ def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
 
 
 def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
-    """Return the designs that `to_columns` took apart.
+    """Return the designs that `to_columns` took apart; the columns of the network may be missing.
 
     Raises: BlockError for text in the column `block` that is not the notation, ValueError for a
         bottleneck that is not a ratio.
     """
     cells: dict[str, Iterable[Any]] = {}
     for attribute, columns in _COLUMNS_OF.items():
+        if attribute in NETWORK_COLUMNS and attribute not in values:
+            continue
         parts = [values[column.name] for column in columns]
         cells[attribute] = parts[0] if len(parts) == 1 else zip(*parts, strict=True)
     for attribute, parse in _PARSERS.items():
@@ -215,6 +252,8 @@ class Funnel:
     `words_searched`: compositions whose parameters were looked into; the others fell to bounds
     that need none. `choices_covered`: parameter choices that the search decided, most of them
     many at a time; `choices_checked`: those that had to be looked at one by one.
+    `distinct_networks`: the networks that the survivors are, each counted once, at the length of
+    its shortest block; None where they have not been told apart.
     """
 
     compositions: int
@@ -230,11 +269,22 @@ class Funnel:
     @property
     def steps(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
         """The steps: name, compositions left of each length from 1, and in all."""
-        return (
+        steps = (
             ("compositions", self.compositions_by_length, self.compositions),
             ("after repeated patterns", self.after_patterns_by_length, self.after_patterns),
             ("survivors", self.by_length, self.survivors),
         )
+        if self.distinct_networks is None or self.distinct_networks_by_length is None:
+            return steps
+        networks = self.distinct_networks_by_length, self.distinct_networks
+        return (*steps, ("distinct networks", *networks))
+
+    def with_networks(self, designs: Iterable["Design"]) -> "Funnel":
+        """Return the funnel with the networks of its survivors counted."""
+        lengths = {design.network: design.layers for design in designs if represents(design)}
+        counts = Counter(lengths.values())
+        by_length = tuple(counts[length] for length in range(1, len(self.by_length) + 1))
+        return replace(self, distinct_networks=len(lengths), distinct_networks_by_length=by_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +312,13 @@ class Catalogue:
         return tuple(design for design in self.designs if design.replaces == replaced)
 
 
-# The fields before and after `dominated_by`, for `mark_dominated`.
+# The fields before and after `dominated_by`, for `mark_dominated`, and those before the last two.
+# dataclasses.replace takes three times as long, seconds on a long catalogue.
 _NAMES = [attribute.name for attribute in fields(Design)]
 _MARK = _NAMES.index("dominated_by")
 _design: Callable[..., Design] = Design
 _before, _after = attrgetter(*_NAMES[:_MARK]), attrgetter(*_NAMES[_MARK + 1 :])
+_without_network = attrgetter(*_NAMES[: -len(NETWORK_COLUMNS)])
 
 
 def dominators(designs: Sequence[Design]) -> list[str | None]:
@@ -299,11 +351,82 @@ def dominators(designs: Sequence[Design]) -> list[str | None]:
 def mark_dominated(designs: Iterable[Design]) -> tuple[Design, ...]:
     """Return the designs of one setting, in the order given, with `dominated_by` filled in."""
     unmarked = tuple(designs)
-    # dataclasses.replace takes three times as long, seconds on a long catalogue.
     return tuple(
         design if design.dominated_by == name else _design(*_before(design), name, *_after(design))
         for design, name in zip(unmarked, dominators(unmarked), strict=True)
     )
+
+
+def represents(design: Design) -> bool:
+    """Return whether a design represents its network, by itself or with none of it known."""
+    return design.representative in (None, str(design.block))
+
+
+def mark_networks(designs: Iterable[Design]) -> tuple[Design, ...]:
+    """Return the designs of one setting, in the order given, with their networks filled in."""
+    unmarked = tuple(designs)
+    classes = [network_class(design.sized) for design in unmarked]
+    firsts: dict[str, Design] = {}
+    for network, design in zip(classes, unmarked, strict=True):
+        first = firsts.setdefault(network, design)
+        if design.representative_key < first.representative_key:
+            firsts[network] = design
+    texts = {network: str(first.block) for network, first in firsts.items()}
+    return tuple(
+        _design(*_without_network(design), network, texts[network])
+        for network, design in zip(classes, unmarked, strict=True)
+    )
+
+
+def one_a_network(designs: Iterable[Design]) -> tuple[tuple[Design, tuple[Design, ...]], ...]:
+    """Return of each network its representative and the other designs that are it.
+
+    The representative is the first of those given, by `Design.representative_key`. Designs for
+    other widths, or whose network is not known, are networks of their own. The networks are in the
+    order of their first designs.
+    """
+    networks: dict[Any, list[Design]] = {}
+    for number, design in enumerate(designs):
+        known = design.network is not None
+        networks.setdefault((design.replaces, design.network) if known else number, []).append(
+            design
+        )
+    pairs = []
+    for members in networks.values():
+        first = min(members, key=lambda design: design.representative_key)
+        pairs.append((first, tuple(design for design in members if design is not first)))
+    return tuple(pairs)
+
+
+def other_ways(designs: Sequence[Design]) -> str:
+    """Return that a network can be written as these designs too, and which of them have names.
+
+    >>> other_ways(())
+    ''
+    """
+    if not designs:
+        return ""
+    named = [
+        f"{design.composition}: {design.published_as}" for design in designs if design.published_as
+    ]
+    ways = f"{len(designs):,} more {'way' if len(designs) == 1 else 'ways'} to write it"
+    return f"{ways} ({', '.join(named)})" if named else ways
+
+
+def with_networks(catalogue: Catalogue) -> Catalogue:
+    """Return a catalogue of the first schema with its networks told apart and counted.
+
+    Raises: ValueError when the funnels do not add up to the designs.
+    """
+    funnels, designs = [], []
+    ends = accumulate(funnel.survivors for funnel in catalogue.funnels)
+    for funnel, end in zip(catalogue.funnels, ends, strict=True):
+        marked = mark_networks(catalogue.designs[end - funnel.survivors : end])
+        funnels.append(funnel.with_networks(marked))
+        designs += marked
+    if len(designs) != len(catalogue.designs):
+        raise ValueError(f"{len(catalogue.designs)} designs, {len(designs)} survivors")
+    return Catalogue(catalogue.settings, tuple(funnels), tuple(designs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,13 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
             "help": "Number of rows of the table.",
         },
     ),
+    "all": (
+        ("--all", "every_row"),
+        {
+            "is_flag": True,
+            "help": "Every row, also of blocks that are the same network.",
+        },
+    ),
     "time-limit": (("--time-limit",), {"type": SECONDS, "metavar": "SECONDS"}),
     "save": (("--save",), {"type": FILE, "metavar": "FILE"}),
 }

@@ -99,6 +99,7 @@ _OPTIONS = (
         metavar="N",
         help="Worker processes; by default one per core, within 2 GiB.",
     ),
+    shared("all"),
     shared("limit", help="Number of rows of the tables."),
 )
 
@@ -111,6 +112,7 @@ def command(
     channels: tuple[int, ...],
     preset: str | None,
     jobs: int | None,
+    every_row: bool,
     limit: int,
     **arguments: Any,
 ) -> None:
@@ -118,7 +120,8 @@ def command(
 
     A survivor has the field of a standard convolution, and with any one layer less it has not.
     With --out FILE.parquet the whole catalogue is kept for `ifspace best`; .csv, .json and .md
-    are exports of it. Of several widths `arguments` and `funnel` in JSON are those of the first;
+    are exports of it. The tables have one row for blocks that are the same network, up to the order
+    of channels: --all shows every row, and JSON, CSV and Markdown always have every row. Of several widths `arguments` and `funnel` in JSON are those of the first;
     `settings` holds them for every one.
 
     With --preset fog the survivors are also counted up to order and DW for GC, and compared with
@@ -157,7 +160,7 @@ def command(
             return
     output.print(
         {
-            "table": lambda: _text(catalogue, merged, limit),
+            "table": lambda: _text(catalogue, merged, limit, every_row),
             "json": lambda: _json(catalogue, merged),
             "csv": lambda: dataset.to_csv(catalogue.designs),
             "markdown": lambda: dataset.to_markdown(catalogue),
@@ -216,7 +219,9 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / DAY_S:.0f} days" if seconds <= 365 * DAY_S else "more than a year"
 
 
-def _text(catalogue: "Catalogue", merged: Sequence["FogFunnel"], limit: int) -> str:
+def _text(
+    catalogue: "Catalogue", merged: Sequence["FogFunnel"], limit: int, every_row: bool
+) -> str:
     """Return what the terminal shows: for each setting its funnel, best designs and trade-offs."""
     texts = []
     designs = iter(catalogue.designs)
@@ -225,7 +230,7 @@ def _text(catalogue: "Catalogue", merged: Sequence["FogFunnel"], limit: int) -> 
     ):
         survivors = [next(designs) for _ in range(funnel.survivors)]
         more = _merged_text(setting, merged[number]) if merged else ""
-        texts.append(_setting_text(setting, funnel, survivors, limit, more))
+        texts.append(_setting_text(setting, funnel, survivors, limit, more, every_row))
     return "\n".join(texts)
 
 
@@ -235,30 +240,36 @@ def _setting_text(
     designs: Sequence["Design"],
     limit: int,
     merged: str,
+    every_row: bool,
 ) -> str:
     from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
-    from ifspace.catalogue.dataset import designs_table, notes
+    from ifspace.catalogue.dataset import designs_table, remarked
+    from ifspace.catalogue.design import one_a_network
     from ifspace.table import heading, paragraph
 
     title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}"
     text = heading(title + _not_default(setting)) + _funnel_text(funnel) + merged
     if not limit or not designs:
         return text
-    best = ranked(designs, setting.objective)[:limit]
-    amount = AMOUNTS[setting.objective][1]
-    text += "\n" + heading(f"The {len(best)} with the fewest {amount} of {funnel.survivors:,}")
-    text += designs_table(best, ranks=True).text(keys=2)
+    rows = [(design, ()) for design in designs] if every_row else one_a_network(designs)
+    others = {design.composition: members for design, members in rows}
+    best = ranked([design for design, _ in rows], setting.objective)[:limit]
+    amount, what = AMOUNTS[setting.objective][1], "survivors" if every_row else "networks"
+    text += "\n" + heading(f"The {len(best)} with the fewest {amount} of {len(rows):,} {what}")
+    remarks = [remarked(design, others[design.composition]) for design in best]
+    text += designs_table(best, remarks, ranks=True).text(keys=2)
     simpler = sum(design.same_as is not None for design in designs)
     text += "\n" + paragraph(
         f"{simpler:,} of {funnel.survivors:,} are cheaper still with a trivial group count: as the "
         f"simpler composition behind the = in the notes."
     )
-    trades = trade_offs(designs)
+    trades = trade_offs(design for design, _ in rows)
     text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")
     remarks = []
     for design, alike in trades[:limit]:
         more = f"{alike - 1:,} more cost the same" if alike > 1 else ""
-        remarks.append("; ".join(filter(None, [notes(design), more])))
+        remark = remarked(design, others[design.composition])
+        remarks.append("; ".join(filter(None, [remark, more])))
     shown = [design for design, _ in trades[:limit]]
     return text + designs_table(shown, remarks, ranks=True).text(keys=2)
 

@@ -26,7 +26,14 @@ from typing import Final
 import sympy
 
 from ifspace.block import Block, Composition, Layer, place_widths
-from ifspace.catalogue import Catalogue, Design, Funnel, mark_dominated, published_names
+from ifspace.catalogue import (
+    Catalogue,
+    Design,
+    Funnel,
+    mark_dominated,
+    mark_networks,
+    published_names,
+)
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import Alphabet, Choice, Kinds, Letter, Letters, Solution
 from ifspace.enumerate.bits import is_cached
@@ -122,7 +129,8 @@ class _Enumeration:
         solutions = [(kinds, self.verdicts[letters].solution) for kinds, letters in searched]
         survivors = [(kinds, solution) for kinds, solution in solutions if solution is not None]
         funnel = self._funnel(survivors, len(searched), covered, checked)
-        return funnel, mark_dominated(self._designs(survivors))
+        designs = mark_networks(mark_dominated(self._designs(survivors)))
+        return funnel.with_networks(designs), designs
 
     def _candidates(self, choices: Sequence[Sequence[str]]) -> Iterator[tuple[Kinds, Letters]]:
         return candidates(self.alphabet, self.engine, choices)
