@@ -67,7 +67,8 @@ def command(
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. Bounds include their value and
     may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
-    listed: the one with the fewest layers; --all lists every one. Exit status 3, and no file, when no entry is within them.
+    listed: the one with the fewest layers; --all lists every one. Exit status 3, and no file, when
+    no entry is within them.
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.dataset import designs_table, to_csv

@@ -265,6 +265,8 @@ class Funnel:
     words_searched: int = 0
     choices_covered: int = 0
     choices_checked: int = 0
+    distinct_networks: int | None = None
+    distinct_networks_by_length: tuple[int, ...] | None = None
 
     @property
     def steps(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
@@ -418,7 +420,8 @@ def with_networks(catalogue: Catalogue) -> Catalogue:
 
     Raises: ValueError when the funnels do not add up to the designs.
     """
-    funnels, designs = [], []
+    funnels: list[Funnel] = []
+    designs: list[Design] = []
     ends = accumulate(funnel.survivors for funnel in catalogue.funnels)
     for funnel, end in zip(catalogue.funnels, ends, strict=True):
         marked = mark_networks(catalogue.designs[end - funnel.survivors : end])

@@ -121,8 +121,9 @@ def command(
     A survivor has the field of a standard convolution, and with any one layer less it has not.
     With --out FILE.parquet the whole catalogue is kept for `ifspace best`; .csv, .json and .md
     are exports of it. The tables have one row for blocks that are the same network, up to the order
-    of channels: --all shows every row, and JSON, CSV and Markdown always have every row. Of several widths `arguments` and `funnel` in JSON are those of the first;
-    `settings` holds them for every one.
+    of channels: --all shows every row, and JSON, CSV and Markdown always have every row. Of several
+    widths `arguments` and `funnel` in JSON are those of the first; `settings` holds them for every
+    one.
 
     With --preset fog the survivors are also counted up to order and DW for GC, and compared with
     the four designs of the paper. An option beside it is stronger, and a note says so.

@@ -96,7 +96,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
     [
         (b"{", "provenance that makes no sense"),
         (b"[]", "provenance that makes no sense"),
-        (b'{"schema": 99}', "schema version 99, not 1"),
+        (b'{"schema": 99}', "schema version 99, not 2"),
         (b'{"schema": 1, "settings": [], "funnels": []}', "columns that the schema does not name"),
     ],
 )
