@@ -89,7 +89,7 @@ def test_only_commands_print_or_exit() -> None:
     "line",
     ["print(1)", "sys.exit(2)", "click.echo('x')", "raise SystemExit", "sys.stdout.write(s)"],
 )
-def test_output_is_seen(line: str) -> None:
+def test_printing_outside_a_command_is_found(line: str) -> None:
     inside = f"def main():\n    {line}"
     assert output_faults(inside, "ifspace/catalogue/design.py")
     assert output_faults(line, "ifspace/bench/clock.py")

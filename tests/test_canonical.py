@@ -55,7 +55,7 @@ def test_trivial_groups_are_the_kinds_without_groups() -> None:
         assert class_of(f"GC(3)+{one}+RPW(2,1/2)", 12) == class_of(f"GC(3)+{other}+RPW(2,1/2)", 12)
 
 
-def test_what_a_class_tells_apart() -> None:
+def test_different_networks_have_different_classes() -> None:
     texts = ["DW", "DW(5)", "PW", "DW+PW", "PW+DW", "DW+DW", "GPW(2)", "GPW(4)", "SH(2)"]
     texts += ["GPW(2)+GPW(2)", "GPW(2)+SH(2)+GPW(2)", "RPW(2,1/2)", "RPW(2,1/4)"]
     texts += ["RPW(4,1/3)+RPW(4,1/3)", "RPW(4,1/3,blocked)+RPW(4,1/3)"]

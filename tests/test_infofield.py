@@ -76,7 +76,7 @@ def test_aligned_shuffles_are_exact_and_others_are_bounded() -> None:
     assert under
 
 
-def test_coverage_of_nothing() -> None:
+def test_coverage_of_no_inputs_and_of_no_layers() -> None:
     sized = Block.parse("PW+SH(4)+RPW(4,1/2)").at(16)
     assert coverage(sized.layers, 0) == 0
     assert coverage((), 1) == 1
@@ -134,7 +134,7 @@ def test_condition_is_necessary_with_shuffles() -> None:
         ("GPW+RPW", "C <= w_1*ceiling(w_2/w_1)"),
     ],
 )
-def test_condition_text(text: str, condition: str) -> None:
+def test_the_condition_of_a_full_field_as_text(text: str, condition: str) -> None:
     assert str(full_field_condition(Composition.parse(text))) == condition
 
 

@@ -194,7 +194,7 @@ def test_rows_survive_pickling_for_other_processes() -> None:
         assert pickle.loads(pickle.dumps(row)) == row
 
 
-def test_added_kinds_are_gone() -> None:
+def test_kinds_added_by_a_test_are_removed_after_it() -> None:
     assert list(KINDS) == [*kinds.alphabet(), "CONV"]
 
 

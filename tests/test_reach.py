@@ -91,7 +91,7 @@ def test_reach_equals_gradients_for_every_output_channel(dims: int) -> None:
         assert field_after(sized)[-1] == (side, min(map(len, seen)))
 
 
-def test_windows_of_any_length_at_a_width_of_several_words() -> None:
+def test_windows_of_any_length_beyond_64_channels() -> None:
     # Lengths that are no power of two, and windows that roll over the end.
     for text in ("RPW(2,0)", "RPW(10,1/3)", "RPW(6,0.9)", "GC(15)+SH(6)", "RPW(30,0)+RPW(10,1/2)"):
         chain = Block.parse(text).at(150).layers

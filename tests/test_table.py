@@ -49,7 +49,7 @@ def test_columns_that_do_not_fit_follow_below_with_the_keys_repeated() -> None:
 
 
 @pytest.mark.parametrize("width", range(10, 40))
-def test_no_name_is_cut(width: int) -> None:
+def test_names_of_blocks_are_wrapped_between_layers(width: int) -> None:
     text = Table(("block~",), (("DW+RPW(16,33/100)+GPW(64) min(C, w_1·(s_1 + 1)) k = 3",),)).text(
         width
     )

@@ -96,7 +96,9 @@ def test_compiled_times_and_a_block_that_did_not_run(
     assert forms(bench, FILES)["table"]() == snapshot
 
 
-def test_the_notes(settings: BenchSettings, machine, snapshot) -> None:
+def test_notes_on_what_was_left_out_reused_and_disturbed(
+    settings: BenchSettings, machine, snapshot
+) -> None:
     bench = fixed_bench(replace(settings, calibrate=True), machine)
     bench.left_out = tuple((f"GC+PW{n}", "no groups with the full field") for n in range(7))
     bench.solved, bench.reused = 2, 8

@@ -242,6 +242,6 @@ def test_values_out_of_range_are_an_error(values: tuple[Any, ...], error: str) -
         ranked_blocks(*values)
 
 
-def test_the_default_list() -> None:
+def test_the_default_compositions_are_a_spatial_and_a_pointwise_family() -> None:
     assert list(map(str, DEFAULT)) == [*SPATIAL, *POINTWISE]
     assert max(map(len, DEFAULT)) <= 4

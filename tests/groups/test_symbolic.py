@@ -154,7 +154,9 @@ QUARTER = Fraction(1, 4)
         (SHUFFLED, 16, 64, QUARTER, 400, 400),
     ],
 )
-def test_by_number(text: str, c: int, f: int, ratio: Fraction, bound: int, integer: int) -> None:
+def test_the_bound_and_the_best_whole_choice_by_hand(
+    text: str, c: int, f: int, ratio: Fraction, bound: int, integer: int
+) -> None:
     assert at(analyse(parse(text), ratio is not None).bound, c, f, ratio) == bound
     assert least(text, c, f, ratio) == integer
 
@@ -192,7 +194,7 @@ def test_a_layer_that_reads_all_leaves_groups_at_the_edge() -> None:
     assert analyse(parse("PW+GPW")).groups == ((g_1, sympy.Min(C, F)),)
 
 
-def test_theorem_1_needs_repair_in_one_direction() -> None:
+def test_equal_groups_of_theorem_1_are_not_the_cheapest() -> None:
     eights, best = (Block.parse(t).at(64) for t in ("GC(8)+SH(8)+GPW(8)", "GC(32)+SH(32)+GPW(2)"))
     assert [channel_field(x.layers) for x in (eights, best)] == [64, 64]
     assert (eights.params, best.params) == (5120, 3200)

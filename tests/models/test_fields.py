@@ -133,7 +133,7 @@ def test_fields_of_networks_drawn_at_random(seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(16))
-def test_fields_with_holes(seed: int) -> None:
+def test_fields_of_dilated_layers_have_holes(seed: int) -> None:
     # No border cuts a field on a feature map this large: the rest of one with holes is arbitrary.
     check_drawn(Drawn(seed, 6, dilations=(1, 2)), (61, 60))
 

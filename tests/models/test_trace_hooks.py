@@ -109,7 +109,7 @@ def test_layers_found_by_hooks_are_analysed() -> None:
     assert report.notes[0].startswith(NOTE)
 
 
-def test_sequences_too() -> None:
+def test_a_network_of_sequences_is_traced_by_hooks() -> None:
     class Row(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -121,7 +121,7 @@ def test_copies_compute_the_same() -> None:
     assert "image=8, depths=(1, 2)" in repr(net)
 
 
-def test_one_dimension() -> None:
+def test_a_network_of_sequences_computes_in_one_dimension() -> None:
     frame = StemAndHead(inputs=4, batch_norm=True, projections=True, classifier=(5,), pixels=2)
     layout = make_layout("DW+PW", (8, 8), (8, 16), (1, 2), (1, 2), frame)
     flat = Layout(

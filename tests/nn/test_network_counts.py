@@ -115,7 +115,7 @@ def test_counts_of_well_known_networks(name: str, params: int) -> None:
         ("fog", 32, (1, 2, 3, 1)),
     ],
 )
-def test_other_depths(name: str, side: int, depths: Sequence[int]) -> None:
+def test_counts_at_other_depths(name: str, side: int, depths: Sequence[int]) -> None:
     same_counts(named_network(name, side, depths), network(name, side).at_depths(depths))
 
 

@@ -78,7 +78,7 @@ def compare(network: Network, written: Callable[[Written, Tensor], Tensor]) -> N
         torch.testing.assert_close(network(x), written(Written(network), x), rtol=1e-9, atol=1e-9)
 
 
-def test_resnet() -> None:
+def test_a_residual_network_computes_what_is_written_out() -> None:
     stem = StemLayer(make_layout("CONV(7)", (16,), (8,), (1,)).stages[0].first.layers[0], 16)
     frame = StemAndHead(stem=(stem,), batch_norm=True, projections=True, classifier=(5,), image=32)
     quarter = Fraction(1, 4)
@@ -102,7 +102,7 @@ def test_resnet() -> None:
     compare(ready(layout, style_of("resnet50")), written)
 
 
-def test_fog() -> None:
+def test_a_network_of_fog_computes_what_is_written_out() -> None:
     frame = StemAndHead(inputs=6, batch_norm=True, classifier=(5,))
     layout = make_layout("DW+PW", (8, 8), (6, 12), (1, 2), (1, 2), frame)
 
@@ -155,7 +155,7 @@ def test_vgg_with_hidden_dense_layers() -> None:
     compare(network, written)
 
 
-def test_mobilenet() -> None:
+def test_a_network_of_separable_convolutions_computes_what_is_written_out() -> None:
     stem = StemLayer(make_layout("CONV", (8,), (4,), (1,)).stages[0].first.layers[0], 8)
     frame = StemAndHead(stem=(stem,), batch_norm=True, stem_counts=True, classifier=(5,), image=16)
     layout = make_layout("DW+PW", (8, 8), (6, 8), (2, 1), (1, 2), frame)

@@ -388,7 +388,7 @@ def test_the_best_state_within_the_budgets_is_printed_with_the_end(
     assert ["(o)", "3,1"] in rows
 
 
-def test_a_state_deeper_than_asked_is_not_within(run: Callable) -> None:
+def test_a_state_deeper_than_the_maximum_is_outside_the_budgets(run: Callable) -> None:
     arguments = (*SMALL, "--depths", "9,1", "--params", "1M", "--format", "json")
     assert run(*arguments).json["organizer"]["within_budgets"] is True
     ended = run(*arguments, "--max-depth", 3).json

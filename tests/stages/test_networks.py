@@ -100,7 +100,7 @@ def test_residual_and_fog_networks_by_hand() -> None:
     assert fog(32, width=8, depth=1, classifier=False).params == bare.params + beside
 
 
-def test_the_listing_by_hand() -> None:
+def test_the_network_of_the_3d_receptive_field_paper_by_hand() -> None:
     small, large = network("3drf", 32), network("3drf", 224)
     pairs = [
         (3, 64),

@@ -225,7 +225,7 @@ def test_nothing_is_wider_than_a_terminal(
         (16_857_530_368, "16.86G"),
     ],
 )
-def test_amounts_in_short(count: int, text: str) -> None:
+def test_amounts_are_abbreviated(count: int, text: str) -> None:
     assert short(count) == text
 
 

@@ -151,7 +151,9 @@ def test_a_plan_names_replaced_and_kept_layers() -> None:
         ("latency_ms", (Q(17, 6), 632, 4800, 2)),
     ],
 )
-def test_what_decides_in_turn(objective: Any, expected: tuple[Any, ...]) -> None:
+def test_each_objective_compares_its_amounts_in_order(
+    objective: Any, expected: tuple[Any, ...]
+) -> None:
     assert ReplacementPlan(replace(PROBLEM, objective=objective), (1, 1)).objective() == expected
     assert objective in ORDERS
 

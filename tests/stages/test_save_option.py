@@ -75,7 +75,7 @@ def test_the_file_holds_the_layout_that_is_printed(
 
 
 @BOTH
-def test_without_it_nothing_is_saved(run: Callable, command: tuple[Any, ...]) -> None:
+def test_without_the_save_option_nothing_is_saved(run: Callable, command: tuple[Any, ...]) -> None:
     ended = run(*command, "--format", "json")
     assert (ended.json["saved"], "saved" in ended.err) == (None, False)
 
@@ -222,6 +222,6 @@ def test_without_a_layout_the_older_file_is_kept(
 
 
 @pytest.mark.parametrize("command", ["layout", "organize"])
-def test_the_help_names_it(run: Callable, command: str) -> None:
+def test_the_help_names_the_save_option(run: Callable, command: str) -> None:
     text = " ".join(run(command, "--help").out.split())
     assert "--save FILE Write the network too, with fresh weights, as FILE.safetensors" in text

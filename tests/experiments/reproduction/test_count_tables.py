@@ -198,7 +198,7 @@ def test_the_network_of_table_6_is_found_by_both_its_numbers():
 
 
 @pytest.mark.slow
-def test_which_rows_come_out():
+def test_three_rows_of_the_decomposed_networks_match():
     tables = count_tables.decomposed_section().judged
     verdicts = {row[0]: row[-1] for table in tables for row in table.rows}
     assert {name for name, text in verdicts.items() if text == MATCH} == {

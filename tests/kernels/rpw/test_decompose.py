@@ -40,7 +40,7 @@ def problem(c_in, c_out, w):
 
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("c_in", "c_out", "w", "s", "way"), CASES)
-def test_it_computes_the_operator(c_in, c_out, w, s, way, with_bias):
+def test_the_decomposition_computes_the_operator(c_in, c_out, w, s, way, with_bias):
     x, weight, bias = problem(c_in, c_out, w)
     bias = bias if with_bias else None
     for order in ("rolling", "blocked"):
