@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from ifspace.errors import BlockError, SettingError
+from ifspace.errors import ARGUMENT, BlockError, SettingError
 from ifspace.kinds import (
     BLOCKED,
     ORDERS,
@@ -527,7 +527,7 @@ class Block:
         inner = None if ratio is None else ratio * c_out
         if inner is not None and (inner.denominator != 1 or inner < 1):
             raise BlockError.because(
-                "bottleneck is not a whole number of channels",
+                f"{ARGUMENT} is not a whole number of channels",
                 got=f"{ratio} of {c_out}",
                 allowed="ratio x out_channels whole and at least 1",
                 remedy="change the ratio or the width",

@@ -1,6 +1,9 @@
 """The errors of ifspace, each in one line: the fact, the value, what is allowed, and a remedy."""
 
-from typing import Any, Self
+from typing import Any, Final, Self
+
+# Stands in a message for the name of the argument that is wrong, which each caller has its own for.
+ARGUMENT: Final = "{argument}"
 
 
 class IfspaceError(Exception):
@@ -11,8 +14,9 @@ class IfspaceError(Exception):
     ifspace.errors.BlockError: no such kind: got 'XY'; allowed: PW, DW; pick one
     """
 
-    # The argument that is wrong, as a caller writes it; the command line puts its option there.
+    # The argument that is wrong, as a caller writes it, and the message with ARGUMENT in its place.
     argument: str | None = None
+    template: str | None = None
 
     @property
     def finding(self) -> str:
@@ -29,10 +33,25 @@ class IfspaceError(Exception):
     def because(
         cls, fact: str, *, got: Any, allowed: Any, remedy: str, argument: str | None = None
     ) -> Self:
-        """Return the error with its one-line message: what is wrong, got, allowed, what to do."""
-        error = cls(" ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split()))
-        error.argument = argument
+        """Return the error with its one-line message: what is wrong, got, allowed, what to do.
+
+        >>> error = SettingError.because(f"{ARGUMENT} is even", got=2, allowed="odd numbers",
+        ...                              remedy=f"lower {ARGUMENT}", argument="kernel")
+        >>> print(error)
+        kernel is even: got 2; allowed: odd numbers; lower kernel
+        >>> print(error.naming("--kernel"))
+        --kernel is even: got 2; allowed: odd numbers; lower --kernel
+        """
+        template = " ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split())
+        error = cls(template.replace(ARGUMENT, argument or "value"))
+        error.argument, error.template = argument, template
         return error
+
+    def naming(self, name: str) -> str:
+        """Return the message with another name for the argument: the option of a command."""
+        if self.template is None or ARGUMENT not in self.template:
+            return f"{name}: {self}"
+        return self.template.replace(ARGUMENT, name)
 
 
 class BlockError(IfspaceError, ValueError):

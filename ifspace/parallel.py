@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any, TypeVar
 
-from ifspace.errors import SettingError, WorkerError
+from ifspace.errors import ARGUMENT, SettingError, WorkerError
 
 Shard = TypeVar("Shard")
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ def workers(jobs: int | None) -> int:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
     if jobs < 1:
         raise SettingError.because(
-            "too few jobs",
+            f"too few {ARGUMENT}",
             got=jobs,
             allowed="1 or more",
             remedy="leave it out to use all cores",
@@ -65,7 +65,7 @@ def over_shards(
             "a worker process was ended from outside",
             got=f"{jobs} workers, {len(answers)} of {len(shards)} parts done",
             allowed="as many workers as fit into memory: most often it has run out",
-            remedy=f"use fewer jobs than {jobs}",
+            remedy=f"use fewer {ARGUMENT} than {jobs}",
             argument="jobs",
         ) from None
     return answers

@@ -14,7 +14,7 @@ from numbers import Real
 from operator import index
 from typing import Any, Final
 
-from ifspace.errors import BlockError, IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 
 # The exact field is kept as a bit per channel and output: this many are still quick to decide.
 MAX_WIDTH: Final = 4096
@@ -52,13 +52,13 @@ def whole_number(
     if number is not None and number >= least and (most is None or number <= most):
         return number
     if number is None:
-        remedy = f"give {name} as a whole number"
+        remedy = f"give {ARGUMENT} as a whole number"
     elif number < least:
-        remedy = f"raise {name} to {least} or more"
+        remedy = f"raise {ARGUMENT} to {least} or more"
     else:
-        remedy = f"lower {name} to {most} or less"
+        remedy = f"lower {ARGUMENT} to {most} or less"
     raise error.because(
-        f"{name} out of range",
+        f"{ARGUMENT} out of range",
         got=repr(value),
         allowed=range_text(least, most, what),
         remedy=remedy,
@@ -83,7 +83,7 @@ def odd_number(value: Any, name: str, least: int, most: int | None = None) -> in
     number = whole_number(value, name, least, most, "odd numbers")
     if number % 2 == 0:
         raise SettingError.because(
-            f"{name} is even",
+            f"{ARGUMENT} is even",
             got=number,
             allowed=range_text(least, most, "odd numbers"),
             remedy=f"use {number - 1} or {number + 1}: an even one has no centre pixel",
@@ -99,7 +99,7 @@ def choice(value: Any, name: str, allowed: Collection[Any], fact: str = "") -> N
     """
     if value not in allowed or isinstance(value, bool):
         raise SettingError.because(
-            fact or f"unknown {name}",
+            fact or f"unknown {ARGUMENT}",
             got=repr(value),
             allowed=", ".join(map(str, allowed)),
             remedy="choose one of them",
@@ -116,7 +116,7 @@ def number_from_zero(value: Any, name: str) -> float:
     if not (number and isfinite(value) and value >= 0):
         low = number and value < 0
         raise SettingError.because(
-            f"{name} out of range",
+            f"{ARGUMENT} out of range",
             got=value if number else repr(value),
             allowed="numbers from 0",
             remedy="use 0 for the least" if low else "use a finite number",
@@ -139,7 +139,7 @@ def amount(value: Any, name: str = "amount") -> int:
     exact = Fraction(match[1]) * _POWERS[match[2]] if match else None
     if exact is None or exact.denominator != 1:
         raise SettingError.because(
-            f"{name} is no amount",
+            f"{ARGUMENT} is no amount",
             got=repr(value),
             allowed=AMOUNTS,
             remedy="k, M and G stand for thousands, millions and thousand millions",
@@ -185,7 +185,7 @@ def ratio_above_zero(value: Any, name: str) -> Fraction:
     if isinstance(value, Fraction | int) and value > 0:
         return Fraction(value)
     raise SettingError.because(
-        f"{name} out of range",
+        f"{ARGUMENT} out of range",
         got=value if isinstance(value, Fraction) else repr(value),
         allowed="ratios above 0, exact",
         remedy="write it like 1/4, 3/2 or 2",
@@ -248,7 +248,7 @@ def exact_bottleneck(ratio: Any, out_width: int) -> Fraction | None:
     inner = None if exact is None else exact * out_width
     if inner is None or inner.denominator != 1 or not 1 <= inner <= MAX_WIDTH:
         raise SettingError.because(
-            "bottleneck is not a whole number of channels",
+            f"{ARGUMENT} is not a whole number of channels",
             got=f"{ratio} of {out_width}",
             allowed=f"an exact ratio such as 1/4, ratio x {out_width} whole, 1 to {MAX_WIDTH}",
             remedy="change the ratio or the width",

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import conv2d
 
 from ifspace.bench.record import provenance
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 
 # tf32 is how matrix units may multiply float32.
 DTYPES: Final = {
@@ -86,7 +86,7 @@ def check_choice(argument: str, value: str, allowed: Iterable[str]) -> None:
     """
     if value not in allowed:
         raise SettingError.because(
-            f"no such {argument} here",
+            f"no such {ARGUMENT} here",
             got=repr(value),
             allowed=", ".join(allowed),
             remedy="choose among these",

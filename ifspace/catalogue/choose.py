@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ifspace.catalogue.design import Catalogue, Design, dominators, one_a_network, other_ways
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import canonical_kinds
 from ifspace.values import choice
 
@@ -144,7 +144,7 @@ def _check_width(catalogue: Catalogue, channels: int) -> None:
     widths |= {design.channels for design in catalogue.designs}
     if widths and channels not in widths:
         raise SettingError.because(
-            "the catalogue has no such channels",
+            f"the catalogue has no such {ARGUMENT}",
             got=channels,
             allowed=", ".join(map(str, sorted(widths))),
             remedy="choose one of them or enumerate that width",

@@ -1,6 +1,5 @@
 """Error messages of the command line: options for arguments, what is allowed, where to look."""
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
@@ -15,18 +14,10 @@ NEAR: Final = 0.75
 
 def in_options(error: IfspaceError, command: click.Command) -> str:
     """Return the library's message with the option in place of the argument's name."""
-    text = str(error)
-    name = error.argument
-    options = [
-        max(option.opts, key=len)
-        for option in command.params
-        if isinstance(option, click.Option) and option.name == name
-    ]
-    if name is None or not options:
-        return text
-    # Not in what others say, as torch of its own input[1, 3, 8, 8].
-    renamed = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w[-])", options[0], text)
-    return renamed if renamed != text else f"{options[0]}: {text}"
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name == error.argument:
+            return error.naming(max(option.opts, key=len))
+    return str(error)
 
 
 def usage_text(error: click.ClickException, context: click.Context) -> str:

@@ -1,6 +1,5 @@
 """`ifspace energy`: the widths of greatest layout energy within a budget of weights."""
 
-import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -101,9 +100,10 @@ def command(
     proven, or it has a bound. Amounts may end in k, M or G. Exit status 3 when no layout meets the
     budget, 4 when the time limit came first.
     """
+    from ifspace.energy.problem import EnergyProblem
     from ifspace.energy.solve import best_energy, exact_energy
 
-    problem = _problem(values)
+    problem = EnergyProblem(**values)
     search = exact_energy
     if method == "cpsat":
         check_solver("layouts", " or leave --method out")
@@ -116,19 +116,6 @@ def command(
         no_plan(context, _message(problem, answer), answer.status.value == "unknown")
     for note in _notes(answer, top, out_of_time):
         output.note(note)
-
-
-def _problem(values: dict[str, Any]) -> "EnergyProblem":
-    """Return the problem; an error about two options names both of them."""
-    from ifspace.energy.problem import EnergyProblem
-    from ifspace.errors import SettingError
-
-    try:
-        return EnergyProblem(**values)
-    except SettingError as error:
-        if error.argument == "layers":
-            error.args = (re.sub(r"\brepeats\b", "--repeats", str(error)),)
-        raise
 
 
 def _notes(answer: "EnergyAnswer", top: int, out_of_time: bool) -> Iterator[str]:

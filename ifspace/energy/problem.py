@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal, get_args
 
 from ifspace.answer import Answer
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.values import choice, odd_number, set_fields, whole_number
 
 Per = Literal["unit", "convolution"]
@@ -101,10 +101,10 @@ class EnergyProblem:
 def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
     if repeats is None and layers is None:
         raise SettingError.because(
-            "no layers",
+            f"no {ARGUMENT}",
             got="none",
-            allowed="layers or repeats",
-            remedy="give the number of convolutions",
+            allowed="a number of convolutions, or how often each unit repeats",
+            remedy=f"give {ARGUMENT}",
             argument="layers",
         )
     if layers is not None:
@@ -113,10 +113,10 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
     units = tuple(whole_number(count, "repeats", 1, MAX_CONVOLUTIONS) for count in units)
     if layers is not None and layers != len(units):
         raise SettingError.because(
-            "layers and repeats contradict each other",
+            f"{ARGUMENT} and units contradict each other",
             got=f"{layers} and {','.join(map(str, units))}, which are {len(units)} units",
-            allowed="as many layers as units",
-            remedy="leave layers out",
+            allowed=f"as many {ARGUMENT} as units",
+            remedy=f"leave {ARGUMENT} out",
             argument="layers",
         )
     if not units or sum(units) > MAX_CONVOLUTIONS:
@@ -124,7 +124,7 @@ def _units(layers: Any, repeats: Any) -> tuple[int, ...]:
             "number of convolutions out of range",
             got=sum(units),
             allowed=f"1 to {MAX_CONVOLUTIONS} in all units together",
-            remedy="change the repeats",
+            remedy=f"change the {ARGUMENT}",
             argument="repeats",
         )
     return units

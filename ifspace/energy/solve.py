@@ -23,7 +23,7 @@ from ifspace.answer import Status
 from ifspace.energy.bounds import SLACK, Bounds, Ranges, all_ranges, log_log, thresholds
 from ifspace.energy.exact import Prefixes, first_plan, nearest_budgets
 from ifspace.energy.problem import EnergyAnswer, EnergyPlan, EnergyProblem, EnergyRank
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.values import whole_number
 
 # Finds the `top` layouts of a problem until a deadline of time.monotonic.
@@ -123,7 +123,7 @@ def rank(
     plan = EnergyPlan(problem, tuple(whole_number(width, "width", 1) for width in widths))
     if len(plan.widths) != len(problem.units):
         raise SettingError.because(
-            "wrong number of widths",
+            f"wrong number of {ARGUMENT}",
             got=len(plan.widths),
             allowed=len(problem.units),
             remedy="give one for each unit",

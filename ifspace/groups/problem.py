@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 from ifspace.answer import Answer
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer, check_length
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, RpwOrder, orders_of
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import find_kind, step
 from ifspace.reach import Reference, channel_field, field_after, quality, removable_layers
 from ifspace.values import (
@@ -217,7 +217,7 @@ class WidestProblem:
             period = lcm(period, divisor)
             if period > most:
                 raise SettingError.because(
-                    f"no width up to {MAX_WIDTH} fits {name}",
+                    f"no width up to {MAX_WIDTH} fits {ARGUMENT}",
                     got=value,
                     allowed=f"C up to {most}, and {period} is the least that all of it fits",
                     remedy="choose a smaller multiple, or ratios of smaller numbers",
@@ -247,7 +247,7 @@ def _exact_weights(weights: Iterable[int]) -> Weights:
     exact = tuple(whole_number(weight, "weights", 0, MAX_WEIGHT) for weight in weights)
     if len(exact) != 3 or not any(exact):
         raise SettingError.because(
-            "weights out of range",
+            f"{ARGUMENT} out of range",
             got=", ".join(map(str, exact)) or "none",
             allowed=f"three whole numbers from 0 to {MAX_WEIGHT}, one above 0",
             remedy="weigh parameters, MACs and activations in that order",

@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from ifspace.answer import Answer
 from ifspace.block import Block, SizedBlock
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
@@ -84,7 +84,7 @@ class Layers:
                 "no layer named",
                 got="no names",
                 allowed="one or more layers of the network",
-                remedy="leave names out for all 3 x 3 convolutions",
+                remedy=f"leave {ARGUMENT} out for all 3 x 3 convolutions",
                 argument="names",
             )
 
@@ -369,7 +369,7 @@ def plan_decomposition(
     timed = budgets.latency_ms is not None or objective == "latency_ms"
     if timed != (latency is not None):
         raise SettingError.because(
-            "latency table and budget go together",
+            f"{ARGUMENT} table and budget go together",
             got="no table" if timed else "a table that decides nothing",
             allowed='a table, and a budget or the objective "latency_ms"',
             remedy="give both or none",
@@ -476,7 +476,7 @@ def replaceable_convs(
                 got=f"{name} ({reason})",
                 allowed="3 x 3 convolutions of stride 1 or 2, and 1 x 1 ones for blocks without a "
                 "spatial kind",
-                remedy="leave it out of names",
+                remedy=f"leave it out of {ARGUMENT}",
                 argument="names",
             )
         if name in named or (names is None and not reason and layer.c_in >= least_channels):

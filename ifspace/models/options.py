@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 
 from ifspace.cli.requirements import TORCH, check_installed
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,7 +77,7 @@ class ModelSource:
             return cls(name, image or DEFAULT_IMAGE, classes, seed)
         if classes is not None:
             raise SettingError.because(
-                "classes of a saved network",
+                f"{ARGUMENT} of a saved network",
                 got=classes,
                 allowed="none: the file has them",
                 remedy="leave --classes out",

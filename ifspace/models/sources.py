@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import nn
 
-from ifspace.errors import DeviceError, IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, DeviceError, IfspaceError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.graph import ImageSize
 from ifspace.nn.checks import check_seed, first_line, kind_of, wrong_type
@@ -127,7 +127,7 @@ def parse_image(text: str) -> ImageSize:
 def _image(image: Any, argument: str = "image") -> ImageSize:
     if not isinstance(image, Sequence) or isinstance(image, str) or len(image) != 3:
         raise SettingError.because(
-            f"wrong {argument}",
+            f"wrong {ARGUMENT}",
             got=shortened(image),
             allowed="(channels, height, width)",
             remedy="write it like (3, 224, 224)",
@@ -210,10 +210,10 @@ def _forms() -> str:
 def _user_file(file: str, factory: str, classes: int | None) -> Maker:
     if classes is not None:
         raise SettingError.because(
-            "classes of a network in a file",
+            f"{ARGUMENT} of a network in a file",
             got=classes,
             allowed="none: its factory chooses them",
-            remedy="leave classes out",
+            remedy=f"leave {ARGUMENT} out",
             argument="classes",
         )
     return partial(from_file, file, factory)

@@ -5,7 +5,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from ifspace.errors import DeviceError, KernelError, SettingError
+from ifspace.errors import ARGUMENT, DeviceError, KernelError, SettingError
 from ifspace.values import whole_number
 
 # The dtypes of weights.
@@ -28,7 +28,7 @@ def kind_of(value: Any) -> str:
 def wrong_type(argument: str, value: Any, allowed: str, remedy: str) -> SettingError:
     """Return the error for an argument of a wrong type."""
     return SettingError.because(
-        f"wrong {argument}", got=kind_of(value), allowed=allowed, remedy=remedy, argument=argument
+        f"wrong {ARGUMENT}", got=kind_of(value), allowed=allowed, remedy=remedy, argument=argument
     )
 
 
@@ -57,7 +57,7 @@ def device_of(device: Any, *, meta: bool = True) -> torch.device:
         torch.empty(0, device=checked)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise DeviceError.because(
-            "device cannot be used",
+            f"{ARGUMENT} cannot be used",
             got=f"{device!r} ({first_line(error)})",
             allowed=allowed,
             remedy='write it like "cpu" or "cuda:0"',
@@ -74,7 +74,7 @@ def check_dtype(dtype: Any) -> None:
     if dtype is None or (isinstance(dtype, torch.dtype) and dtype in FLOATS):
         return
     raise KernelError.because(
-        "wrong dtype",
+        f"wrong {ARGUMENT}",
         got=dtype if isinstance(dtype, torch.dtype) else kind_of(dtype),
         allowed=", ".join(map(str, FLOATS)),
         remedy="leave it out for torch's default",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.block import Layer, SizedBlock, SizedLayer
-from ifspace.errors import KernelError, SettingError
+from ifspace.errors import ARGUMENT, KernelError, SettingError
 from ifspace.kinds import dense_pointwise_kind
 from ifspace.nn.block import (
     ACTIVATIONS,
@@ -75,7 +75,7 @@ class NetworkStyle:
         whole_number(self.residual, "residual", 0, MAX_DEPTH)
         if not (type(self.dropout) in (int, float) and 0 <= self.dropout < 1):
             raise SettingError.because(
-                "dropout out of range",
+                f"{ARGUMENT} out of range",
                 got=repr(self.dropout),
                 allowed="0 <= dropout < 1",
                 remedy="0 drops nothing",
@@ -116,7 +116,7 @@ def style_of(name: str) -> NetworkStyle:
     """
     if not isinstance(name, str) or name.lower() not in STYLES:
         raise SettingError.because(
-            "unknown network",
+            f"unknown {ARGUMENT}",
             got=kind_of(name),
             allowed=", ".join(NETWORKS),
             remedy="choose one of them",

@@ -23,7 +23,7 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.values import block_list, decimal, number_list, parse_image_size, text_list
 
 if TYPE_CHECKING:
@@ -497,7 +497,7 @@ def _for_each(name: str, lists: tuple[T, ...], stages: int) -> tuple[T, ...]:
     """Return one list of choices for each stage; one alone is for all."""
     if len(lists) not in (1, stages):
         raise SettingError.because(
-            f"wrong number of {name.replace('_', ' ')}",
+            f"wrong number of {ARGUMENT}",
             got=f"{len(lists)} lists",
             allowed=f"one for all, or {stages}, one for each stage",
             remedy=f"write {STAGE_SEPARATOR} between the lists of the stages",

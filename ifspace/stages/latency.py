@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ifspace.block import Block, SizedBlock
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.storage import read_csv
 
 COLUMNS: Final = ("block", "C", "F", "side", "stride", "batch", "device", "dtype", "latency_ms")
@@ -80,7 +80,7 @@ def read_latency(path: Path) -> LatencyTable:
         table = read_csv(path)
     except FileNotFoundError:
         raise SettingError.because(
-            "no latency table there",
+            f"no {ARGUMENT} table there",
             got=path,
             allowed="a CSV file that exists",
             remedy="check the name",
@@ -149,7 +149,7 @@ def _mixed(conditions: Iterable[tuple[str, ...]]) -> str:
 
 def _malformed(path: Path, got: str, allowed: str) -> SettingError:
     return SettingError.because(
-        f"malformed latency table {path.name}",
+        f"malformed {ARGUMENT} table {path.name}",
         got=got,
         allowed=allowed,
         remedy="correct the table",

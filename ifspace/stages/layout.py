@@ -16,7 +16,7 @@ from math import fsum
 from typing import Annotated, Any, Final
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
-from ifspace.errors import BlockError, IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.infofield import field_limit, gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
 from ifspace.serialize import Between, from_plain, to_plain
@@ -352,7 +352,7 @@ class Layout:
         """
         if len(depths) != len(self.stages):
             raise SettingError.because(
-                "wrong number of depths",
+                f"wrong number of {ARGUMENT}",
                 got=", ".join(map(str, depths)),
                 allowed=f"{len(self.stages)}, one for each stage",
                 remedy="give a depth to every stage",

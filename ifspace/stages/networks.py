@@ -23,7 +23,7 @@ from math import gcd
 from typing import Final
 
 from ifspace.block import Block, SizedBlock, SizedLayer
-from ifspace.errors import BlockError, SettingError
+from ifspace.errors import ARGUMENT, BlockError, SettingError
 from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_SIDE,
@@ -103,10 +103,10 @@ def check_stages(
     for name, values in lists:
         if len(values) != len(sides):
             raise SettingError.because(
-                f"wrong number of {name}",
+                f"wrong number of {ARGUMENT}",
                 got=f"{len(values)} for {len(sides)} stages",
                 allowed="one for each stage",
-                remedy=f"give as many {name} as sides",
+                remedy=f"give as many {ARGUMENT} as sides",
                 argument=name,
             )
     for name, values, most in (
@@ -121,7 +121,7 @@ def check_stages(
     if any(side < next_side for side, next_side in zip(written, sides[1:], strict=False)):
         strided = " at strides " + ", ".join(map(str, strides)) if max(strides) > 1 else ""
         raise SettingError.because(
-            "stages that grow",
+            f"{ARGUMENT} that grow",
             got=", ".join(map(str, sides)) + strided,
             allowed="sides that stay or shrink from stage to stage",
             remedy="write the largest side first",
@@ -159,7 +159,7 @@ def network(name: str, side: int) -> Layout:
     """
     if name.lower() not in NETWORKS:
         raise SettingError.because(
-            "unknown network",
+            f"unknown {ARGUMENT}",
             got=repr(name),
             allowed=", ".join(NETWORKS),
             remedy="choose one of them",

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from ifspace.answer import Answer, Status
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock, split_terms
-from ifspace.errors import SettingError
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
 from ifspace.stages.latency import LatencyTable
@@ -139,9 +139,9 @@ class Blocks:
         blocks = [choice.block for choice in self.choices if choice.bottleneck is None]
         if None in blocks or len(blocks) < len(self.choices):
             raise SettingError.because(
-                "blocks that are not fixed",
+                f"{ARGUMENT} that are not fixed",
                 got=", ".join(map(str, self.choices)),
-                allowed="blocks with their groups, without a bottleneck",
+                allowed=f"{ARGUMENT} with their groups, without a bottleneck",
                 remedy="write the groups, such as DW+RPW(2,1/2)",
                 argument="blocks",
             )
@@ -313,7 +313,7 @@ class Budgets:
         for name, limit in self.limits.items():
             if name not in counted:
                 raise SettingError.because(
-                    f"a budget of {name} where they are not counted",
+                    f"a budget of {ARGUMENT} where they are not counted",
                     got=f"{limit} {name}",
                     allowed=f"budgets of {listed(counted)}",
                     remedy="leave it out",
@@ -321,7 +321,7 @@ class Budgets:
                 )
             if not above < limit <= MAX_BUDGET:
                 raise SettingError.because(
-                    f"{name} out of range",
+                    f"{ARGUMENT} out of range",
                     got=limit,
                     allowed=f"more than {above:,}, up to {MAX_BUDGET:,}",
                     remedy="choose a budget between",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ifspace.cli.main import COMMANDS, GARBAGE, main
-from ifspace.errors import WorkerError
+from ifspace.errors import ARGUMENT, WorkerError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = [sys.executable, "-m", "ifspace"]
@@ -133,7 +133,7 @@ def test_a_closed_stdout_is_one_line(tmp_path: Path, closed: str) -> None:
 def test_a_lost_worker_has_a_status_of_its_own(run: Callable, monkeypatch) -> None:
     def lost(*arguments: object, **options: object) -> None:
         raise WorkerError.because(
-            "lost", got=2, allowed=1, remedy="use fewer jobs", argument="jobs"
+            "lost", got=2, allowed=1, remedy=f"use fewer {ARGUMENT}", argument="jobs"
         )
 
     monkeypatch.setattr("ifspace.enumerate.search.enumerate_designs", lost)

@@ -435,7 +435,7 @@ BUDGET = ("--params", "10k")
         ([*BUDGET, "--blocks", "DW+GPW+GPW(2)"], ["a block without its groups: got GPW in DW"]),
         ([*BUDGET, "--blocks", "DW(4)+PW"], ["kernel size is even: got 4"]),
         ([*BUDGET, "--blocks", "GC(3)"], ["stage 1 has no block left: got GC(3) from 8 to 8"]),
-        ([*BUDGET, "--width-choices", "8;16;16"], ["wrong number of width choices: got 3 lists"]),
+        ([*BUDGET, "--width-choices", "8;16;16"], ["wrong number of --width-choices: got 3 lists"]),
         ([*BUDGET, "--width-choices", "8;x"], ["'--width-choices'", "got 'x'"]),
         ([*BUDGET, "--width-choices", "0"], ["--width-choices out of range: got 0"]),
         ([*BUDGET, "--width-choices", "4097"], ["--width-choices out of range: got 4097"]),
