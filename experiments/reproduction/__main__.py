@@ -1,9 +1,9 @@
 """What the papers print beside what this program computes, row by row.
 
 `python -m experiments.reproduction` writes `results/reproduction.md`, and CSV files for
-`ifspace report`. The printed values are those of `printed.py`; everything else is computed. A row
-matches when our number rounds to the printed digits or is cut off after them; rows that do not
-match stay in the tables.
+`ifspace report`. The printed values are those of `printed.py`; everything else is computed, the
+verdicts and the choice of readings too. A row matches under a reading, is a misprint, or has no
+reading; a number matches when ours rounds to the printed digits or is cut off after them.
 """
 
 import argparse
@@ -11,15 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from experiments.reproduction import count_tables, fog_tables, layout_tables, moves
-from experiments.reproduction.page import Section, as_table, markdown
+from experiments.reproduction import (
+    accuracies,
+    claims,
+    count_tables,
+    fog_tables,
+    kernel_tables,
+    layout_tables,
+    moves,
+)
+from experiments.reproduction.page import Section, markdown, readings_table, score, summary
 from ifspace.bench.record import list_in_readme, provenance
-from ifspace.table import Table
 
 NAME: Final = "reproduction.md"
 COMMAND: Final = "python -m experiments.reproduction"
-# More rows than this are not named in the summary.
-MOST_NAMED: Final = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,12 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     options = parser.parse_args(arguments)
     sections = [
-        moves.moves_section(),
         moves.fields_section(),
+        moves.moves_section(),
         count_tables.counts_section(),
-        count_tables.decomposed_section(),
+        kernel_tables.kernel_section(),
+        claims.claims_section(),
         fog_tables.fog_section(),
         layout_tables.layout_section(),
+        accuracies.accuracies_section(),
     ]
     (options.out / NAME).write_text(page(sections, str(provenance(COMMAND))))
     list_in_readme(options.out, [NAME, *moves.write(options.out, sections)], COMMAND)
@@ -41,18 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def page(sections: Sequence[Section], where: str) -> str:
-    """Return the page: a summary, then the sections."""
-    counted = [row for section in sections for row in section.summary()]
-    total = sum(rows for _, rows, _ in counted)
-    missed = sum(len(names) for _, _, names in counted)
+    """Return the page: the score of each paper, the readings, then the sections."""
     parts = [
         "# What the papers print, and what comes out",
+        markdown(score(sections)),
+        "*Matches*: the row comes out under one of the readings below, each chosen once for all "
+        "rows of its tables. *Misprint*: printed numbers contradict each other or a formula, as "
+        "the row says. *No reading found*: what was tried is in the row. A number matches when "
+        "ours rounds to the printed digits or, said so in the row, is cut off after them. A "
+        "reading is adopted when it explains at least half of the rows that are no misprints.",
         f"Written by {where}.",
-        f"Of {total} rows, {total - missed} match and {missed} do not. A number matches when it "
-        "rounds to the printed digits or, said so in the row, is cut to them. The rows do not "
-        "weigh the same: many are layouts of [Layout] that meet their budget.",
+        "## Readings",
+        markdown(readings_table(sections)),
+        "## Score of each table",
         markdown(summary(sections)),
-        " ".join(section.remark for section in sections if section.remark),
         "[IF]: Optimizing Convolutional Neural Network Architecture via Information Field. "
         "[3DRF]: An Efficient Quantitative Approach for Optimizing CNNs. [Layout]: Finding the "
         "Secret of CNN Parameter Layout under Strict Size Constraint. [Fog]: Penetrating the Fog: "
@@ -60,18 +69,6 @@ def page(sections: Sequence[Section], where: str) -> str:
         *map(str, sections),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def summary(sections: Sequence[Section]) -> Table:
-    """Return how many rows of each table match, and which do not."""
-    rows = []
-    for section in sections:
-        for name, total, missed in section.summary():
-            shown = ", ".join(dict.fromkeys(missed))
-            if len(missed) > MOST_NAMED:
-                shown = "see the table"
-            rows.append([name, total - len(missed), len(missed), shown])
-    return as_table(["table", "match", "do not", "which"], rows)
 
 
 if __name__ == "__main__":

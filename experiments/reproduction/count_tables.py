@@ -1,694 +1,473 @@
-"""Parameters and MACs of [3DRF] Tables 3 to 6 and [IF] Table 7: which networks have these counts.
+"""Parameters and MACs of [3DRF] Tables 3 to 5: of which layouts they are, and which tool counts so.
 
-Tools that count differ in batch norm, biases, the dense layers and in what operations they add to
-the MACs of an element: a `Convention`. Of Tables 3 to 5 all depths within `REACH` of a state of the
-organizer's trajectory are counted under every convention; a layout is a hit when both its counts
-round to the printed ones. Decomposed networks are counted from layouts without building them: every
-3x3 convolution that the block fits becomes the block.
+The papers count public implementations with a tool. Both are known: the implementations are named
+in footnotes, and of a tool only its rules matter. An `Implementation` says what stands beside the
+weights, a `Tool` what is counted of it. One tool is chosen for all rows. The tables print no layout
+of the reorganized networks, so that all with 1 to `DEEPEST` blocks a stage are counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product
-from math import isclose
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 
 from experiments.reproduction.page import (
-    MATCH,
     Judged,
+    Outcome,
+    Reading,
     Section,
-    as_table,
+    Verdict,
     braces,
-    signed,
 )
-from experiments.reproduction.printed import (
-    COUNTED,
-    DECOMPOSED,
-    Counted,
-    Decomposed,
-)
-from ifspace.block import Block, SizedBlock, SizedLayer
-from ifspace.errors import BlockError
+from experiments.reproduction.printed import COUNTED, DEPTHS, Counted
+from ifspace.block import Block, SizedLayer
 from ifspace.stages.layout import Layout
-from ifspace.stages.networks import (
-    mobilenet,
-    resnet50,
-    vgg,
-)
-from ifspace.stages.organizer import organize
+from ifspace.stages.networks import mobilenet, resnet50, vgg
+from ifspace.table import Table
 
+NAME: Final = "C"
 CLASSES: Final = {"CIFAR-10": 10, "CIFAR-100": 100, "ImageNet": 1000}
-# The most operations per element: batch norm 2, bias 1, activation 1.
-MOST_PER_ELEMENT: Final = 4
+ROLES: Final = ("", "-opt")
+DEEPEST: Final = 14
+# Half of the last digit printed: parameters to 0.01M, MACs to 10M.
+PARAMS_OFF: Final = 5_000
+MACS_OFF: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
-    """What is counted: batch norm, biases, hidden dense layers, operations per output element.
+class Implementation:
+    """What a public implementation has beside its weights, as far as a tool can see it.
 
-    >>> str(Convention(True, False, (), 2)), str(Convention(False, True, (4096, 4096)))
-    ('BN, +2', 'bias, dense')
+    `bias`: which convolutions have biases; `relu`: behind which the activation is a module, for a
+    function that is called is seen by no tool. `inside`: those that do not end a residual block.
+    `max_pool`, `mean_pool`: whether pooling is by modules. `hidden`: hidden dense layers.
     """
 
-    batch_norm: bool
-    bias: bool
+    source: str
+    batch_norm: bool = True
+    bias: str = "none"
+    relu: str = "none"
+    max_pool: bool = False
+    mean_pool: bool = False
     hidden: tuple[int, ...] = ()
-    per_element: int = 0
 
-    def __str__(self) -> str:
-        names = ("BN", self.batch_norm), ("bias", self.bias), ("dense", bool(self.hidden))
-        extra = f"+{self.per_element}" if self.per_element else ""
-        return ", ".join(filter(None, [*(name for name, there in names if there), extra]))
+
+_CIFAR_10: Final = "kuangliu/pytorch-cifar"
+_CIFAR_100: Final = "weiaicunzai/pytorch-cifar100"
+_IMAGENET: Final = "torchvision"
+IMPLEMENTATIONS: Final = {
+    ("vgg", "CIFAR-10"): Implementation(_CIFAR_10, True, "all", "all", True, True),
+    ("mobilenet", "CIFAR-10"): Implementation(_CIFAR_10),
+    ("resnet50", "CIFAR-10"): Implementation(_CIFAR_10),
+    ("vgg", "CIFAR-100"): Implementation(_CIFAR_100, True, "all", "all", True, False, (4096, 4096)),
+    ("mobilenet", "CIFAR-100"): Implementation(_CIFAR_100, True, "1x1", "all", mean_pool=True),
+    ("resnet50", "CIFAR-100"): Implementation(_CIFAR_100, relu="inside", mean_pool=True),
+    ("vgg", "ImageNet"): Implementation(_IMAGENET, False, "all", "all", True, True, (4096, 4096)),
+    ("mobilenet", "ImageNet"): Implementation("none is named", relu="all", mean_pool=True),
+    ("resnet50", "ImageNet"): Implementation(_IMAGENET, relu="all", max_pool=True, mean_pool=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """How many operations are counted beside the multiply-accumulates of the convolutions.
+
+    For each element that a convolution with a bias, a batch norm or an activation writes, each
+    element that a pooling reads; for each weight and each output of a dense layer.
+    """
+
+    name: str
+    bias: int = 0
+    batch_norm: int = 0
+    relu: int = 0
+    pool: int = 0
+    dense: int = 1
+    dense_output: int = 0
+
+
+TOOLS: Final = (
+    Tool("multiply-accumulates alone"),
+    Tool("pytorch-OpCounter: biases, 2 for batch norm", bias=1, batch_norm=2),
+    Tool(
+        "pytorch-OpCounter, first version: biases, 4 for batch norm, activations, pooling, "
+        "additions of dense layers",
+        *(1, 4, 1, 1, 2, -1),
+    ),
+    Tool("ptflops: biases, 2 for batch norm, activations, pooling", 1, 2, 1, 1, 1, 1),
+    Tool("biases alone", bias=1),
+    Tool("batch norm alone", batch_norm=2),
+    Tool("batch norm and activations", batch_norm=2, relu=1),
+    Tool("biases and activations", bias=1, relu=1),
+)
+PLAIN: Final = TOOLS[0]
+
+
+def implementation(network: str, data: str) -> Implementation:
+    """Return the implementation of a network for a data set."""
+    return IMPLEMENTATIONS["vgg" if network.startswith("vgg") else network, data]
 
 
 @cache
-def built(network: str, data: str, hidden: tuple[int, ...] | None = None) -> Layout:
-    """Return a network for a data set, counted as its published implementation is.
-
-    `hidden`: dense layers of VGG on CIFAR; where it is None CIFAR-100 has two of 4096, as in
-    [3DRF] Table 4.
-    """
+def built(network: str, data: str) -> Layout:
+    """Return a network for a data set with its published depths, nothing beside the weights."""
     side = 224 if data == "ImageNet" else 32
-    if network in ("resnet50", "mobilenet"):
-        if network == "resnet50":
-            return resnet50(side, CLASSES[data])
-        # The printed layouts count the stem.
-        return mobilenet(side, CLASSES[data], stem_counts=True)
-    if hidden is None:
-        hidden = (4096, 4096) if data == "CIFAR-100" else ()
-    layout = vgg(network, side, CLASSES[data], hidden)
-    # The implementations for CIFAR give their convolutions biases beside batch norm.
-    return replace(layout, stem_and_head=replace(layout.stem_and_head, bias=True))
-
-
-def conventions(network: str, data: str) -> Iterator[Convention]:
-    """Yield all conventions, that of the published implementation first."""
-    own = built(network, data).stem_and_head
-    hidden = [own.classifier[:-1]]
-    if network.startswith("vgg") and data != "ImageNet":
-        hidden += [() if hidden[0] else (4096, 4096)]
-    norms = [(own.batch_norm, own.bias)]
-    every = [(norm, bias) for norm in (True, False) for bias in (True, False)]
-    norms += [pair for pair in every if pair != norms[0]]
-    yield from (
-        Convention(*norm, h, e)
-        for h in hidden
-        for norm in norms
-        for e in range(MOST_PER_ELEMENT + 1)
+    classes, hidden = CLASSES[data], implementation(network, data).hidden
+    if network == "resnet50":
+        layout = resnet50(side, classes)
+    elif network == "mobilenet":
+        layout = mobilenet(side, classes)
+    else:
+        layout = vgg(network, side, classes, hidden)
+    return replace(
+        layout, stem_and_head=replace(layout.stem_and_head, batch_norm=False, bias=False)
     )
 
 
-def elements(layout: Layout) -> int:
-    """Return how many output elements the layers with weights have, without the classifier.
+def stem_depth(layout: Layout) -> int:
+    """Return how many layers of the stem the depth of the first stage counts."""
+    return len(layout.stem_and_head.counted_stem)
 
-    Batch norm costs two operations per element, a bias or an activation one.
+
+def blocks_of(layout: Layout) -> tuple[int, ...]:
+    """Return the blocks of each stage, without the stem."""
+    first, *rest = layout.depths
+    return (first - stem_depth(layout), *rest)
+
+
+def at_blocks(layout: Layout, blocks: Sequence[int]) -> Layout:
+    """Return a layout with other numbers of blocks."""
+    first, *rest = map(int, blocks)
+    return layout.at_depths((first + stem_depth(layout), *rest))
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution of a network and the side of what it writes.
+
+    `place`: `stem`, `inside` a block, its `last`, or a `projection`.
     """
-    total = sum(layer.layer.c_out * layer.side**2 for layer in layout.stem_and_head.stem)
-    for stage in layout.stages:
-        for index, block in enumerate(stage.blocks):
-            side = stage.side_out if index else stage.side_strided
-            for layer in block.layers:
-                side = stage.side_out if layer.kernel > 1 else side
-                total += layer.c_out * side**2 if layer.params else 0
-        if layout.stem_and_head.projections:
-            total += stage.width * stage.side_out**2
-    return total
+
+    layer: SizedLayer
+    side: int
+    place: str
+
+    @property
+    def elements(self) -> int:
+        """Elements that it writes."""
+        return self.layer.c_out * self.side**2
 
 
-def usual(layout: Layout, per_element: int = 0) -> Convention:
-    """Return the convention of a layout itself."""
+def convolutions(layout: Layout) -> Iterator[Convolution]:
+    """Yield the convolutions of a layout with the sides that they write."""
     ends = layout.stem_and_head
-    return Convention(ends.batch_norm, ends.bias, ends.classifier[:-1], per_element)
+    for stem in ends.stem:
+        yield Convolution(stem.layer, stem.side, "stem")
+    for stage in layout.stages:
+        for block, stride in stage.strided_blocks:
+            side = stage.side_out * stride
+            last = len(block.layers) - 1
+            for index, layer in enumerate(block.layers):
+                side = stage.side_out if layer.kernel > 1 else side
+                if layer.params:
+                    yield Convolution(layer, side, "last" if index == last else "inside")
+        if ends.projections:
+            first = stage.first
+            yield Convolution(
+                Block.parse("PW").at(first.channels, first.out_channels).layers[0],
+                stage.side_out,
+                "projection",
+            )
 
 
-def under(layout: Layout, convention: Convention) -> Layout:
-    """Return a layout counted under a convention."""
-    ends = replace(
-        layout.stem_and_head,
-        batch_norm=convention.batch_norm,
-        bias=convention.bias,
-        classifier=(*convention.hidden, layout.stem_and_head.classifier[-1]),
+def has_bias(convolution: Convolution, bias: str) -> bool:
+    """Return whether a convolution of an implementation has biases."""
+    return bias == "all" or (bias == "1x1" and convolution.layer.kernel == 1)
+
+
+def has_relu(convolution: Convolution, relu: str) -> bool:
+    """Return whether an activation module follows a convolution of an implementation."""
+    if relu == "none" or convolution.place == "projection":
+        return False
+    return relu == "all" or convolution.place != "last"
+
+
+def pooled_elements(layout: Layout, network: str, source: Implementation) -> int:
+    """Return how many elements the pooling modules read."""
+    last = layout.stages[-1]
+    pixels = layout.stem_and_head.pixels if network.startswith("vgg") else last.side_out**2
+    mean = source.mean_pool * last.width * pixels
+    if not source.max_pool:
+        return mean
+    if network.startswith("vgg"):
+        return mean + sum(stage.width * stage.side_out**2 for stage in layout.stages)
+    stem = layout.stem_and_head.stem[-1]
+    return mean + stem.layer.c_out * stem.side**2
+
+
+def parameters(layout: Layout, source: Implementation) -> int:
+    """Return the parameters of an implementation at the depths of a layout."""
+    return layout.params + sum(
+        (2 * source.batch_norm + has_bias(conv, source.bias)) * conv.layer.c_out
+        for conv in convolutions(layout)
     )
-    return replace(layout, stem_and_head=ends)
 
 
-def counts(layout: Layout, depths: Any, per_element: int) -> tuple[Any, Any]:
-    """Return parameters and operations at many depths, both [layouts]."""
+def operations(layout: Layout, network: str, source: Implementation, tool: Tool) -> int:
+    """Return what a tool counts of an implementation at the depths of a layout."""
+    dense = (layout.widths[-1] * layout.stem_and_head.pixels, *layout.stem_and_head.classifier)
+    weights, outputs = sum(a * b for a, b in pairwise(dense)), sum(dense[1:])
+    beside = sum(
+        (
+            tool.batch_norm * source.batch_norm
+            + tool.bias * has_bias(conv, source.bias)
+            + tool.relu * has_relu(conv, source.relu)
+        )
+        * conv.elements
+        for conv in convolutions(layout)
+    )
+    return (
+        layout.macs
+        + (tool.dense - 1) * weights
+        + tool.dense_output * outputs
+        + tool.relu * sum(source.hidden)
+        + tool.pool * pooled_elements(layout, network, source)
+        + beside
+    )
 
-    def amounts_of(sized: Layout) -> Any:
-        return np.array([sized.params, sized.macs + per_element * elements(sized)])
 
-    amounts = linear(amounts_of, layout, depths)
-    return amounts[:, 0], amounts[:, 1]
+def linear(amount_of: Callable[[Layout], int], layout: Layout, depths: Any) -> Any:
+    """Return an amount of a layout at many depths, [layouts].
 
-
-def linear(amounts_of: Callable[[Layout], Any], layout: Layout, depths: Any) -> Any:
-    """Return some amounts of a layout at many depths, [layouts, amounts].
-
-    `amounts_of` counts them for one layout, [amounts]. They are linear in the depths: one more
-    block of a stage adds the same at every depth.
+    It is linear in the depths: one more block of a stage adds the same at every depth.
     """
     least = [stage.min_depth for stage in layout.stages]
-    base = amounts_of(layout.at_depths(least))
+    base = amount_of(layout.at_depths(least))
     more = [
-        amounts_of(layout.at_depths([low + (index == n) for index, low in enumerate(least)])) - base
+        amount_of(layout.at_depths([low + (index == n) for index, low in enumerate(least)])) - base
         for n in range(len(least))
     ]
     return base + (depths - np.array(least)) @ np.array(more)
 
 
-REACH: Final = 3
-# Half of the last digit printed: parameters to 0.01M, MACs to 10M.
-PARAMS_OFF: Final = 5_000
-MACS_OFF: Final = 5_000_000
-ROLES: Final = ("", "-opt")
-# Why rows without a hit differ, by name and data set; the tests check the numbers.
-REMARKS: Final = {
-    "vgg16-opt ImageNet": "rounded to 100M it is the printed 16,900.",
-    "vgg19 ImageNet": "2 operations an element give 19,662, 3 give 19,677; 19,670 is neither.",
-    "mobilenet-opt ImageNet": "the parameters are those of the trajectory's end. MACs as if "
-    "exchanged with the row above: without additions they are 579 here and 569 there.",
-}
+@cache
+def all_blocks(stages: int) -> Any:
+    """Return every choice of 1 to `DEEPEST` blocks for each stage, [layouts, stages].
+
+    >>> all_blocks(2).shape, all_blocks(2)[-1].tolist()
+    ((196, 2), [14, 14])
+    """
+    axes = np.meshgrid(*[np.arange(1, DEEPEST + 1)] * stages, indexing="ij")
+    return np.stack([axis.ravel() for axis in axes], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """Depths under a convention, their counts, and the distance to the nearest state."""
+class Counts:
+    """All layouts with the printed parameters of a row, and their counts.
 
-    depths: tuple[int, ...]
-    convention: Convention
-    params: int
-    macs: int
-    distance: int
-    usual: bool
-
-    def order(self) -> tuple[object, ...]:
-        """Return the sort key among layouts with the same counts."""
-        return self.distance, not self.usual, self.convention.per_element, self.depths
-
-
-def neighbours(states: Sequence[tuple[int, ...]], least: Sequence[int]) -> Any:
-    """Return all depths within `REACH` per stage of a state, [layouts, stages].
-
-    >>> len(neighbours([(4, 5)], (1, 3))), len(neighbours([(2, 3)], (1, 3)))
-    (42, 20)
-    """
-    boxes = [
-        [
-            range(max(low, depth - REACH), depth + REACH + 1)
-            for depth, low in zip(state, least, strict=True)
-        ]
-        for state in states
-    ]
-    return np.array(sorted({depths for box in boxes for depths in product(*box)}))
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Layouts with the printed counts, best first; the nearest state; the nearest layout.
-
-    States of the trajectory come first, then layouts near them, then the convention of the
-    implementation. The nearest state is counted under that convention.
+    `blocks`: [layouts, stages]; `params`: [layouts]; `operations`: [layouts] for each tool.
     """
 
-    row: Counted
-    which: int
-    states: tuple[tuple[int, ...], ...]
-    hits: tuple[Hit, ...]
-    nearest_state: Hit
-    nearest: Hit
+    blocks: Any
+    params: Any
+    operations: dict[Tool, Any]
 
-    @property
-    def name(self) -> str:
-        """Network, role and data set."""
-        return f"{self.row.network}{ROLES[self.which]} {self.row.data}"
-
-    @property
-    def printed(self) -> tuple[float, float]:
-        """Parameters and MACs."""
-        return float(self.row.params[self.which]) * 1e6, float(self.row.macs[self.which]) * 1e6
-
-    @property
-    def best(self) -> Hit:
-        """The best hit, or the nearest state."""
-        return self.hits[0] if self.hits else self.nearest_state
+    def fitting(self, macs: float, tool: Tool) -> list[tuple[int, ...]]:
+        """Return the layouts that have the printed MACs too, under a tool."""
+        near = np.abs(self.operations[tool] - macs) <= MACS_OFF
+        return [tuple(map(int, row)) for row in self.blocks[near]]
 
 
 @cache
-def search(row: Counted, which: int) -> Search:
-    """Return which layouts have the printed counts.
+def counts(row: Counted, which: int) -> Counts:
+    """Return the layouts with the printed parameters of a row.
 
     `which`: 0 for the network itself, whose depths are known, 1 for the reorganized one.
     """
-    layout = built(row.network, row.data)
-    states = [layout.depths]
-    if which:
-        states += [move.depths for move in organize(layout.at_written_sides()).moves]
-    least = [stage.min_depth for stage in layout.stages]
-    depths = neighbours(states, least) if which else np.array(states)
-    distance = np.abs(depths[:, None] - np.array(states)).sum(2).min(1)
-    params, macs = float(row.params[which]) * 1e6, float(row.macs[which]) * 1e6
-    scored_hits: list[tuple[float, Hit]] = []
-    for convention in conventions(row.network, row.data):
-        weights, operations = counts(under(layout, convention), depths, convention.per_element)
-        off = misses(weights, params, PARAMS_OFF) + misses(operations, macs, MACS_OFF)
-        at_states = np.where(distance == 0, off, np.inf)
-        columns = {*np.flatnonzero(off == 0), int(np.argmin(off)), int(np.argmin(at_states))}
-        common = convention == usual(layout, convention.per_element)
-        scored_hits += [
-            (
-                float(off[n]),
-                Hit(
-                    tuple(map(int, depths[n])),
-                    convention,
-                    int(weights[n]),
-                    int(operations[n]),
-                    int(distance[n]),
-                    common,
-                ),
-            )
-            for n in columns
-        ]
-    hits = sorted((hit for off, hit in scored_hits if off == 0), key=Hit.order)
-    by_miss = sorted(scored_hits, key=lambda pair: (pair[0], pair[1].order()))
-    best_usual = next(hit for _, hit in by_miss if hit.usual and hit.distance == 0)
-    return Search(row, which, tuple(states), tuple(hits), best_usual, by_miss[0][1])
+    layout, source = built(row.network, row.data), implementation(row.network, row.data)
+    blocks = all_blocks(len(layout.stages)) if which else np.array([blocks_of(layout)])
+    stem = np.array([stem_depth(layout)] + [0] * (len(layout.stages) - 1))
+
+    def params_of(sized: Layout) -> int:
+        return parameters(sized, source)
+
+    params = linear(params_of, layout, blocks + stem)
+    near = np.abs(params - float(row.params[which]) * 1e6) <= PARAMS_OFF
+    blocks, params = blocks[near], params[near]
+    by_tool = {}
+    for tool in TOOLS:
+
+        def operations_of(sized: Layout, tool: Tool = tool) -> int:
+            return operations(sized, row.network, source, tool)
+
+        by_tool[tool] = linear(operations_of, layout, blocks + stem)
+    return Counts(blocks, params, by_tool)
 
 
-def misses(ours: Any, printed: float, half: int) -> Any:
-    """Return how far numbers are from rounding to the printed one, in halves of its last digit.
-
-    >>> misses(np.array([14_728_266, 14_700_000]), 14.73e6, 5_000)
-    array([0., 5.])
-    """
-    return np.maximum(0, np.abs(ours - printed) - half) / half
-
-
-def judge_counts(result: Search) -> str:
-    """Return whether a layout has the printed counts, or by how much the nearest state is off."""
-    if result.hits:
-        return MATCH if result.best.depths in result.states else f"{MATCH}, off the trajectory"
-    best = result.best
-    params, macs = (
-        own - goal for own, goal in zip((best.params, best.macs), result.printed, strict=True)
+@cache
+def fits(tool: Tool) -> int:
+    """Return how many rows have a layout with both printed counts under a tool."""
+    return sum(
+        bool(counts(row, which).fitting(float(row.macs[which]) * 1e6, tool))
+        for row in COUNTED
+        for which in (0, 1)
     )
-    off = [f"params {signed(params / 1e6)}M"] if abs(params) > PARAMS_OFF else []
-    off += [f"MACs {signed(macs / 1e6, 0)}M"] if abs(macs) > MACS_OFF else []
-    return "; ".join(off)
 
 
-def state_text(result: Search) -> str:
-    """Return the number of the best layout's state on the trajectory, from 0, or its distance."""
-    best = result.best
-    if best.depths in result.states:
-        return str(result.states.index(best.depths)) if result.which else "start"
-    return f"none, {best.distance} off"
+@cache
+def best_tool() -> Tool:
+    """Return the tool that explains most rows."""
+    return max(TOOLS, key=fits)
+
+
+@cache
+def layouts(row: Counted) -> tuple[tuple[int, ...], ...]:
+    """Return the layouts with both printed counts of a reorganized network, the likeliest first.
+
+    First the one that the text names, then those that have the counts printed for the other data
+    set of these images too, then those with as many blocks as the network had, since the organizer
+    moves blocks, then those nearest to it.
+    """
+    start = blocks_of(built(row.network, row.data))
+    others = [
+        set(_fitting(other))
+        for other in COUNTED
+        if other.network == row.network and (other.data == "ImageNet") == (row.data == "ImageNet")
+    ]
+
+    def order(blocks: tuple[int, ...]) -> tuple[object, ...]:
+        distance = sum(abs(a - b) for a, b in zip(blocks, start, strict=True))
+        named = row.data != "ImageNet" and blocks == DEPTHS.get(row.network)
+        shared = all(blocks in other for other in others)
+        return not named, not shared, sum(blocks) != sum(start), distance, blocks
+
+    return tuple(sorted(_fitting(row), key=order))
+
+
+def _fitting(row: Counted) -> list[tuple[int, ...]]:
+    return counts(row, 1).fitting(float(row.macs[1]) * 1e6, best_tool())
+
+
+def published(row: Counted) -> tuple[int, ...] | None:
+    """Return the layout of a reorganized network: with both counts, or the nearest in MACs."""
+    fitting = layouts(row)
+    if fitting:
+        return fitting[0]
+    result = counts(row, 1)
+    if not len(result.blocks):
+        return None
+    off = np.abs(result.operations[best_tool()] - float(row.macs[1]) * 1e6)
+    return tuple(map(int, result.blocks[int(np.argmin(off))]))
+
+
+def judge(row: Counted, which: int) -> Verdict:
+    """Return the verdict of a row: under the chosen tool, or why none can have both numbers."""
+    result, tool = counts(row, which), best_tool()
+    macs = float(row.macs[which]) * 1e6
+    if result.fitting(macs, tool):
+        return Verdict(Outcome.MATCH, NAME)
+    number = len(all_blocks(len(built(row.network, row.data).stages))) if which else 1
+    if len(result.blocks) and (least := result.operations[PLAIN].min()) > macs + MACS_OFF:
+        return Verdict(
+            Outcome.MISPRINT,
+            f"of {number:,} layouts {len(result.blocks)} have {row.params[which]}M parameters, and "
+            f"none of these has fewer than {least / 1e6:,.1f}M multiply-accumulates",
+        )
+    return Verdict(Outcome.NO_READING, f"{len(TOOLS)} tools, {number:,} layouts")
+
+
+def implementations_table() -> Table:
+    """Return what each implementation has beside its weights."""
+    return Table(
+        ("network", "data", "source", "batch norm", "biases", "activations", "pooling", "dense"),
+        tuple(
+            (
+                network,
+                data,
+                entry.source,
+                "yes" if entry.batch_norm else "no",
+                entry.bias,
+                entry.relu,
+                " and ".join(
+                    name
+                    for name, there in (("max", entry.max_pool), ("mean", entry.mean_pool))
+                    if there
+                )
+                or "none",
+                " ".join(map(str, (*entry.hidden, CLASSES[data]))),
+            )
+            for (network, data), entry in IMPLEMENTATIONS.items()
+        ),
+    )
 
 
 def counts_section() -> Section:
     """Return the section of the page."""
-    results = [search(row, which) for row in COUNTED for which in (0, 1)]
-    rows = [
-        [
-            result.row.network + ROLES[result.which],
-            result.row.data,
-            braces(result.best.depths),
-            state_text(result),
-            f"{result.row.params[result.which]} / {result.best.params / 1e6:.2f}",
-            f"{int(result.row.macs[result.which]):,} / {result.best.macs / 1e6:,.1f}",
-            str(result.best.convention),
-            judge_counts(result),
-        ]
-        for result in results
-    ]
-    fits = by_operations(results)
-    header = ["network", "data", "layout", "state", "params, M", "MACs, M", "counted", "verdict"]
-    return Section(
-        "[3DRF] Tables 3 to 5: parameters and MACs",
-        [
-            "Printed / ours. A row matches when parameters agree to 0.01M and MACs to 10M. "
-            "*Layout*: MobileNet's first stage counts the stem. *State*: its number on the "
-            "organizer's trajectory; of a layout off it, the least Σ of depth differences to a "
-            "state. *Counted*: BN, batch norm; bias, biases of convolutions; dense, two hidden "
-            "layers of 4096; +e, e operations for each element that a layer with weights writes "
-            "(batch norm 2, bias 1, activation 1: tools that count operations add them to the "
-            "MACs).",
-            Judged(as_table(header, rows), 2),
-            "Of the rows that do not fit:",
-            "\n".join(f"- {name}: {text}" for name, text in REMARKS.items()),
-            "The choice of e for each row is a freedom. With one e for all rows and the convention "
-            "of each public implementation (VGG on CIFAR: BN, bias; on ImageNet: bias; the others: "
-            "BN) so many of the layouts above fit:",
-            as_table(["e", "rows"], [[e, f"{fit} of {len(results)}"] for e, fit in fits]),
-            f"Searched: all depths within ±{REACH} per stage of every state of the trajectory; "
-            "batch norm or not; bias or not; e from 0 to "
-            f"{MOST_PER_ELEMENT}; for VGG on CIFAR one dense layer or three. A state with the "
-            "printed counts comes before any other layout, then the convention of the public "
-            "implementation. The others that fit under some convention, nearest first:",
-            as_table(["network", "others", "which"], others(results)),
-            "Without a fit, the layout that comes nearest under any convention:",
-            as_table(
-                ["network", "layout", "params, M", "MACs, M", "counted"], nearest_layouts(results)
-            ),
-        ],
-        ("[3DRF] Tables 3 to 5: counts",),
-        f"The counts of [3DRF] match with a convention chosen for each row; with one for all "
-        f"{max(fit for _, fit in fits)} of {len(results)} would.",
-    )
-
-
-def by_operations(results: Sequence[Search]) -> list[tuple[int, int]]:
-    """Return for each e how many rows match under the convention of the implementation with it."""
-    rows: list[tuple[int, int]] = []
-    for extra in range(MOST_PER_ELEMENT + 1):
-        fits = []
-        for result in results:
-            layout = built(result.row.network, result.row.data)
-            own, operations = counts(
-                under(layout, usual(layout)), np.array([result.best.depths]), extra
-            )
-            params, macs = result.printed
-            off = misses(own, params, PARAMS_OFF) + misses(operations, macs, MACS_OFF)
-            fits.append(not off[0])
-        rows.append((extra, sum(fits)))
-    return rows
-
-
-def others(results: Sequence[Search], most: int = 8) -> list[list[object]]:
-    """Return for each row the other layouts that have the printed counts."""
-    rows: list[list[object]] = []
-    for result in results:
-        more = list(dict.fromkeys(hit.depths for hit in result.hits))[1:]
-        if more:
-            shown = " ".join(map(braces, more[:most])) + (" …" if len(more) > most else "")
-            rows.append([result.name, len(more), shown])
-    return rows
-
-
-def nearest_layouts(results: Sequence[Search]) -> list[list[object]]:
-    """Return the nearest layout of each row without a hit."""
-    return [
-        [
-            result.name,
-            braces(result.nearest.depths),
-            f"{result.nearest.params / 1e6:.3f}",
-            f"{result.nearest.macs / 1e6:,.1f}",
-            str(result.nearest.convention),
-        ]
-        for result in results
-        if not result.hits
-    ]
-
-
-# Which convolutions are kept: none, the one that reads the image, or also those of stride 2.
-KEPT: Final = ("none", "first", "strided")
-SHOWN: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a decomposed network is counted.
-
-    `kept`: see `KEPT`. `inside`: whether also the layers before the last of a block have batch norm
-    and biases.
-    """
-
-    convention: Convention
-    kept: str = "first"
-    inside: bool = False
-
-    def __str__(self) -> str:
-        stay = "all replaced" if self.kept == "none" else f"{self.kept} kept"
-        return f"{self.convention}; {stay}; {'' if self.inside else 'not '}inside blocks"
-
-
-def with_block(layout: Layout, block: Block, kept: str = "first") -> Layout:
-    """Return a layout with its 3x3 convolutions replaced by a block, where it fits their widths.
-
-    >>> from ifspace.stages.networks import network
-    >>> small = with_block(network("vgg16", 32), Block.parse("DW+PW"))
-    >>> small.stages[0].first.block, small.stages[1].first.params
-    (Block(layers=(Layer(kind='CONV', ...),), repeats=1), 8768)
-    """
-
-    def replaced(sized: SizedBlock, index: int, stride: int) -> SizedBlock:
-        reads_image = (
-            index == 0 and not layout.stem_and_head.stem and sized is layout.stages[0].first
-        )
-        stays = (kept != "none" and reads_image) or (kept == "strided" and stride > 1)
-        return sized if stays else _convolutions_replaced(sized, block)
-
-    return replace(
-        layout,
-        stages=tuple(
-            replace(
-                stage,
-                first=replaced(stage.first, index, stage.stride),
-                repeated=replaced(stage.repeated, 1, 1),
-            )
-            for index, stage in enumerate(layout.stages)
-        ),
-    )
-
-
-def _convolutions_replaced(sized: SizedBlock, block: Block) -> SizedBlock:
-    chain: list[SizedLayer] = []
-    for layer in sized.layers:
-        if not layer.conv.reference_only or layer.kernel != 3:
-            chain.append(layer)
-            continue
-        try:
-            chain += block.at(layer.c_in, layer.c_out, dims=layer.dims).layers
-        except BlockError:
-            chain.append(layer)  # its group counts do not divide the widths
-    widths = tuple(layer.c_out for layer in chain if layer.conv.mixing)[:-1]
-    whole = Block(tuple(layer.layer for layer in chain))
-    return whole.at(sized.channels, sized.out_channels, dims=sized.dims, widths=widths or None)
-
-
-def count(layout: Layout, block: Block | None, reading: Reading) -> tuple[int, int]:
-    """Return parameters and operations of a layout, decomposed unless there is no block."""
-    own = under(layout, reading.convention)
-    counted = own if block is None else with_block(own, block, reading.kept)
-    extra = 0 if reading.inside else written_channels(counted) - written_channels(own)
-    convention = reading.convention
-    return (
-        counted.params - (2 * convention.batch_norm + convention.bias) * extra,
-        counted.macs + convention.per_element * elements(counted),
-    )
-
-
-def written_channels(layout: Layout) -> int:
-    """Return the output channels of all layers with weights in the stages, summed."""
-    return sum(
-        layer.c_out
-        for stage in layout.stages
-        for block in stage.blocks
-        for layer in block.layers
-        if layer.params
-    )
-
-
-def readings(hidden: tuple[int, ...] = (), kept: Sequence[str] = KEPT) -> Iterator[Reading]:
-    """Yield all ways of counting."""
-    flags = (True, False)
-    for norm, bias, inside, stay, extra in product(flags, flags, flags, kept, range(5)):
-        if inside or norm or bias:
-            yield Reading(Convention(norm, bias, hidden, extra), stay, inside)
-
-
-@cache
-def start_of(network: str, data: str) -> Search:
-    """Return which layouts have the counts of the network that a table decomposes."""
-    row = next(entry for entry in DECOMPOSED if (entry.network, entry.data) == (network, data))
-    baseline = Counted(row.table, network, data, (row.params, row.params), (row.macs, row.macs), "")
-    return search(baseline, 1)
-
-
-def decomposed_section() -> Section:
-    """Return the section of the page."""
-    small = start_of("vgg16", "CIFAR-10").best
-    large = start_of("resnet50", "ImageNet").best
-    table_6 = [row for row in DECOMPOSED if row.table == 6]
-    table_7 = [row for row in DECOMPOSED if row.table == 7]
-    reading_6 = Reading(replace(small.convention, per_element=1))
-    reading_7 = Reading(large.convention, kept="none", inside=True)
-    header = ["network", "block", "params, M", "MACs, M", "verdict"]
-    return Section(
-        "[3DRF] Table 6, [IF] Tables 6 and 7: decomposed networks",
-        [
-            "Printed / ours, without the column of accuracy. A row matches when parameters agree "
-            "to 0.01M and MACs to 5M, for the printed ones are whole tens. What [3DRF] decomposes "
-            f"in Table 6 has 9.64M parameters where its Table 3 has 5.10M: {braces(small.depths)} "
-            f"has both printed numbers, {off_by(start_of('vgg16', 'CIFAR-10'))}. Counted: "
-            f"{reading_6}. A rolling and a group pointwise convolution of as many groups have as "
-            "many weights, whatever the overlap.",
-            Judged(as_table(header, decomposed_rows(table_6, small.depths, reading_6)), 2),
-            against_one_network(),
-            f"Layouts within ±3 convolutions a stage of a state of the organizer's trajectory that "
-            f"have all three printed counts of the rows with groups, under some way of counting "
-            f"(with or without batch norm, biases, both inside the block; the first convolution "
-            f"replaced or not; 0 to 4 operations an element): {len(grouped())}. None of them has "
-            f"the counts of DW+PW, nor those of the first row. Some, first of as many convolutions "
-            "as VGG-16 has:",
-            as_table(
-                ["layout", "convolutions", "first row would be", "DW+PW would be", "counted"],
-                nearest_grouped(),
-            ),
-            f"[IF] Table 7: {braces(large.depths)}, as in [3DRF] Table 5. Counted: {reading_7}.",
-            Judged(as_table(header, decomposed_rows(table_7, large.depths, reading_7)), 2),
-            nothing_fits(table_7[1], large.depths),
-            "The networks themselves, with batch norm and no biases (VGG-16 for ImageNet: biases), "
-            "batch norm inside the blocks; the first convolution stays:",
-            as_table(["network", "data", "block", "params, M", "MACs, M", "of both"], originals()),
-        ],
-        ("[3DRF] Table 6: decomposed", "[IF] Table 7: decomposed"),
-        "The rows of [3DRF] Table 6 with groups belong to another network than its other rows.",
-    )
-
-
-def decomposed_rows(
-    printed: Sequence[Decomposed], depths: Sequence[int], reading: Reading
-) -> list[list[object]]:
-    """Return the rows of a table: printed numbers beside those of a layout."""
-    table_rows: list[list[object]] = []
-    for row in printed:
-        layout = built(row.network, row.data).at_depths(depths)
-        params, macs = count(layout, row.parsed, reading)
-        off = [params / 1e6 - float(row.params), macs / 1e6 - float(row.macs)]
-        differences = [f"params {signed(off[0])}M"] if abs(off[0]) * 1e6 > PARAMS_OFF else []
-        differences += [f"MACs {signed(off[1], 0)}M"] if abs(off[1]) * 1e6 > MACS_OFF else []
-        table_rows.append(
-            [
-                row.name,
-                row.block or "-",
-                f"{row.params} / {params / 1e6:.2f}",
-                f"{row.macs} / {macs / 1e6:,.1f}",
-                "; ".join(differences) or MATCH,
-            ]
-        )
-    return table_rows
-
-
-def off_by(result: Search) -> str:
-    """Return how many layouts have the counts, and how far the best is off the trajectory."""
-    depths = {hit.depths for hit in result.hits}
-    only = "alone" if len(depths) == 1 else f"as {len(depths) - 1} others do"
-    return f"{only} of all near the trajectory, {result.best.distance} convolutions off it"
-
-
-def against_one_network() -> str:
-    """Return why no single network has all rows of Table 6, from the printed numbers alone."""
-    whole, two, four, eight = (
-        float(next(row for row in DECOMPOSED if row.name == name).params)
-        for name in ("DW+PW", "DW+GPW-g2", "DW+GPW-g4", "DW+GPW-g8")
-    )
-    digit = 2 * PARAMS_OFF / 1e6
-    shares = ((whole - two) * 2, (two - four) * 4, (four - eight) * 8)
-    spans = [
-        f"{share - digit * factor:.2f} to {share + digit * factor:.2f}M"
-        for share, factor in zip(shares, (2, 4, 8), strict=True)
-    ]
-    return (
-        "No one network has all rows: with g groups its pointwise weights W become W/g and all "
-        "else stays, so the printed parameters of neighbouring rows differ by W/2, W/4 and W/8. "
-        f"W would be {spans[0]}, {spans[1]} and {spans[2]}: the rows with groups agree with each "
-        "other, and not with DW+PW."
-    )
-
-
-@cache
-def grouped() -> dict[tuple[int, ...], Reading]:
-    """Return the layouts near the trajectory that have all counts of the rows with groups.
-
-    The value is the first way of counting under which they do.
-    """
-    layout = built("vgg16", "CIFAR-10")
-    states = [layout.depths, *(move.depths for move in organize(layout.at_written_sides()).moves)]
-    depths = neighbours(states, [stage.min_depth for stage in layout.stages])
-    grouped_rows = [row for row in DECOMPOSED if row.name.startswith("DW+GPW")]
-    readings_of: dict[tuple[int, ...], Reading] = {}
-    for reading in readings(kept=KEPT[:2]):
-        off: Any = np.zeros(len(depths))
-        for row in grouped_rows:
-
-            def counts_of(sized: Layout, block: Block | None = row.parsed) -> Any:
-                return np.array(count(sized, block, reading))  # noqa: B023 - called at once
-
-            counted = linear(counts_of, layout, depths)
-            off += misses(counted[:, 0], float(row.params) * 1e6, PARAMS_OFF)
-            off += misses(counted[:, 1], float(row.macs) * 1e6, MACS_OFF)
-        for index in np.flatnonzero(off == 0):
-            readings_of.setdefault(tuple(map(int, depths[index])), reading)
-    return readings_of
-
-
-def nearest_grouped() -> list[list[object]]:
-    """Return some layouts of `grouped`, with the counts that the other rows would have."""
-    layout = built("vgg16", "CIFAR-10")
-    by_size = sorted(
-        grouped().items(), key=lambda item: (abs(sum(item[0]) - sum(layout.depths)), item[0])
-    )
-    shown = []
-    for depths, reading in by_size[:SHOWN]:
-        sized = layout.at_depths(depths)
-        cells = [
-            "{:.2f}M, {:,.0f}M".format(*(item / 1e6 for item in count(sized, block, reading)))
-            for block in (None, Block.parse("DW+PW"))
-        ]
-        shown.append([braces(depths), sum(depths), *cells, reading])
-    return shown
-
-
-def nothing_fits(row: Decomposed, depths: Sequence[int]) -> str:
-    """Return a sentence: how near any way of counting comes to a row, and whether one matches."""
-    layout = built(row.network, row.data).at_depths(depths)
-    printed = float(row.params) * 1e6, float(row.macs) * 1e6
-    blocks = [Block.parse(text) for text in ("DW+RPW(2,1/2)", "DW+PW", "DW+RPW(4,1/2)")]
-    tried = [
-        (*count(layout, block, reading), block, reading)
-        for block in blocks
-        for reading in readings(kept=("none", "strided"))
-    ]
-    near = min(
-        tried,
-        key=lambda counts: (
-            abs(counts[0] - printed[0]) / printed[0] + abs(counts[1] - printed[1]) / printed[1]
-        ),
-    )
-    fits = [counts for counts in tried if isclose(counts[0], printed[0], abs_tol=PARAMS_OFF)]
-    return (
-        f"Ways of counting tried for DW+RPW: {len(tried)}, with {', '.join(map(str, blocks))}, "
-        f"strided convolutions kept or not, and as above. With the printed parameters: "
-        f"{len(fits)}. The nearest is "
-        f"{near[2]} with {near[0] / 1e6:.2f}M and {near[1] / 1e6:,.0f}M ({near[3]})."
-    )
-
-
-def originals() -> list[list[object]]:
-    """Return VGG-16 and ResNet-50 before and after, as the papers start from them."""
-    lines: list[list[object]] = []
-    for network, data in product(("vgg16", "resnet50"), ("CIFAR-10", "ImageNet")):
-        layout = built(network, data)
-        large = network == "vgg16" and data == "ImageNet"
-        reading = Reading(
-            Convention(not large, large, layout.stem_and_head.classifier[:-1]), inside=not large
-        )
-        before = count(layout, None, reading)
-        for text in (None, "DW+PW", "DW+RPW(2,1/2)"):
-            after = count(layout, Block.parse(text) if text else None, reading)
-            shares = [f"{100 * new / old:.1f}%" for old, new in zip(before, after, strict=True)]
-            lines.append(
-                [
-                    network,
-                    data,
-                    text or "-",
-                    f"{after[0] / 1e6:.2f}",
-                    f"{after[1] / 1e6:,.1f}",
-                    " / ".join(shares) if text else "",
+    rows, verdicts = [], []
+    for row in COUNTED:
+        for which in (0, 1):
+            result, tool = counts(row, which), best_tool()
+            blocks = published(row) if which else blocks_of(built(row.network, row.data))
+            others = len(layouts(row)) - 1 if which and layouts(row) else None
+            cells: list[object] = [None, None]
+            if blocks is not None and len(result.blocks):
+                index = int(np.flatnonzero((result.blocks == np.array(blocks)).all(axis=1))[0])
+                cells = [
+                    f"{result.params[index] / 1e6:.2f}",
+                    f"{result.operations[tool][index] / 1e6:,.1f}",
                 ]
+            rows.append(
+                (
+                    row.network + ROLES[which],
+                    row.data,
+                    braces(blocks or ()),
+                    others,
+                    row.params[which],
+                    cells[0],
+                    f"{int(row.macs[which]):,}",
+                    cells[1],
+                )
             )
-    return lines
+            verdicts.append(judge(row, which))
+    header = (
+        "network",
+        "data",
+        "blocks",
+        ">others",
+        ">params, M",
+        ">ours",
+        ">MACs, M",
+        ">ours ",
+    )
+    ranked = sorted(TOOLS, key=fits, reverse=True)
+    return Section(
+        "[3DRF] Tables 3 to 5, [IF] Tables 3 to 5: parameters and MACs",
+        [
+            "Both papers print the same counts; they are judged once. *Blocks*: of a reorganized "
+            f"network, the layout that has both counts among all with 1 to {DEEPEST} blocks a "
+            "stage; *others*: how many more have them. Where there are others the layout named in "
+            "the text is shown, else one that has the counts of both CIFAR tables. The papers name "
+            f"pytorch-OpCounter; most rows are explained by {best_tool().name}.",
+            Judged("[3DRF]", "Tables 3 to 5: counts", header, tuple(rows), tuple(verdicts)),
+            "Rows that fit under each way of counting, for the same implementations:",
+            Table(
+                ("counted", ">rows of 24"),
+                tuple((tool.name, fits(tool)) for tool in ranked),
+            ),
+            "The implementations, and what a tool sees of them beside weights. An activation or a "
+            "pooling that is a function, not a module, is seen by none.",
+            implementations_table(),
+        ],
+        (
+            Reading(
+                NAME,
+                "[3DRF] Tables 3 to 5: counts",
+                "the public implementation that the paper names for the data set, counted by "
+                + best_tool().name,
+                len(TOOLS),
+                f"{fits(best_tool())} of 24, next {fits(ranked[1])}",
+            ),
+        ),
+    )

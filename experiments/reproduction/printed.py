@@ -15,15 +15,24 @@ Widths = tuple[int, ...]
 
 # [IF] Table 1: layer, IF^w, IF^c, IF, gain, at a stage input of 8 x 8 x 128.
 FIELDS: Final = ((1, 3, 128, 1152, None), (2, 5, 128, 3200, "1.17"), (3, 7, 128, 6272, "0.29"))
-# [IF] Table 2: the gain of one more convolution in stage 1 to 5 of VGG-11 at 32 x 32.
-VARIANTS: Final = ("1.73", "1.60", "0.29", "0.0", "0.0")
+# [IF] Table 2: VGG-11 at 32 x 32 and one more convolution in its stage 1 to 5: the gain, the
+# accuracy, what it is above VGG-11's.
+BASE_ACCURACY: Final = "92.68"
+VARIANTS: Final = (
+    ("1.73", "93.56", "0.88"),
+    ("1.60", "93.46", "0.78"),
+    ("0.29", "92.75", "0.07"),
+    ("0.0", "92.58", "-0.10"),
+    ("0.0", "92.41", "-0.27"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Two rows of [3DRF] Tables 3 to 5: a network and its reorganized form on one data set.
 
-    Parameters in millions, MACs in millions (the paper calls them FLOPs), the gain of the moves.
+    Parameters in millions, MACs in millions (the paper calls them FLOPs), the gain of the moves,
+    top-1 accuracies in percent.
     """
 
     table: int
@@ -32,24 +41,43 @@ class Counted:
     params: tuple[str, str]
     macs: tuple[str, str]
     gain: str
+    accuracy: tuple[str, str]
 
 
 # [3DRF] Tables 3, 4 and 5; [IF] prints the same counts.
 COUNTED: Final = (
-    Counted(3, "vgg16", "CIFAR-10", ("14.73", "5.10"), ("310", "370"), "2.30"),
-    Counted(3, "vgg19", "CIFAR-10", ("20.04", "8.09"), ("400", "490"), "3.13"),
-    Counted(3, "mobilenet", "CIFAR-10", ("3.22", "1.13"), ("50", "50"), "3.94"),
-    Counted(3, "resnet50", "CIFAR-10", ("23.52", "17.24"), ("1300", "1310"), "0.76"),
-    Counted(4, "vgg16", "CIFAR-100", ("34.02", "24.39"), ("330", "390"), "2.30"),
-    Counted(4, "vgg19", "CIFAR-100", ("39.33", "27.38"), ("420", "500"), "3.13"),
-    Counted(4, "mobilenet", "CIFAR-100", ("3.32", "1.23"), ("50", "50"), "3.94"),
-    Counted(4, "resnet50", "CIFAR-100", ("23.71", "21.89"), ("1310", "1380"), "0.76"),
-    Counted(5, "vgg16", "ImageNet", ("138.36", "133.82"), ("15500", "16900"), "0.39"),
-    Counted(5, "vgg19", "ImageNet", ("143.67", "141.34"), ("19670", "21060"), "1.09"),
-    Counted(5, "mobilenet", "ImageNet", ("4.23", "3.52"), ("580", "570"), "2.59"),
-    Counted(5, "resnet50", "ImageNet", ("25.56", "23.67"), ("4120", "4130"), "0.47"),
+    Counted(3, "vgg16", "CIFAR-10", ("14.73", "5.10"), ("310", "370"), "2.30", ("92.64", "92.95")),
+    Counted(3, "vgg19", "CIFAR-10", ("20.04", "8.09"), ("400", "490"), "3.13", ("91.91", "92.89")),
+    Counted(3, "mobilenet", "CIFAR-10", ("3.22", "1.13"), ("50", "50"), "3.94", ("90.67", "92.05")),
+    Counted(
+        3, "resnet50", "CIFAR-10", ("23.52", "17.24"), ("1300", "1310"), "0.76", ("93.75", "95.79")
+    ),
+    Counted(
+        4, "vgg16", "CIFAR-100", ("34.02", "24.39"), ("330", "390"), "2.30", ("72.93", "74.64")
+    ),
+    Counted(
+        4, "vgg19", "CIFAR-100", ("39.33", "27.38"), ("420", "500"), "3.13", ("72.23", "74.00")
+    ),
+    Counted(
+        4, "mobilenet", "CIFAR-100", ("3.32", "1.23"), ("50", "50"), "3.94", ("65.98", "71.45")
+    ),
+    Counted(
+        4, "resnet50", "CIFAR-100", ("23.71", "21.89"), ("1310", "1380"), "0.76", ("77.39", "78.25")
+    ),
+    Counted(
+        5, "vgg16", "ImageNet", ("138.36", "133.82"), ("15500", "16900"), "0.39", ("71.59", "72.17")
+    ),
+    Counted(
+        5, "vgg19", "ImageNet", ("143.67", "141.34"), ("19670", "21060"), "1.09", ("72.38", "72.61")
+    ),
+    Counted(
+        5, "mobilenet", "ImageNet", ("4.23", "3.52"), ("580", "570"), "2.59", ("70.60", "71.05")
+    ),
+    Counted(
+        5, "resnet50", "ImageNet", ("25.56", "23.67"), ("4120", "4130"), "0.47", ("76.15", "76.56")
+    ),
 )
-# [3DRF] section 5.1, in the text: depths of stages on CIFAR. MobileNet's are blocks without stem.
+# [3DRF] section 5.1, in the text: blocks of the stages on CIFAR.
 DEPTHS: Final = {"mobilenet": (4, 4, 2, 2, 1), "resnet50": (5, 5, 4, 2)}
 
 
@@ -57,7 +85,7 @@ DEPTHS: Final = {"mobilenet": (4, 4, 2, 2, 1), "resnet50": (5, 5, 4, 2)}
 class Decomposed:
     """A row of [3DRF] Table 6 or [IF] Table 7: a network, and the block of its 3x3 convolutions.
 
-    Parameters and MACs in millions; without a block, the network before.
+    Parameters and MACs in millions, top-1 accuracy in percent; without a block, the network before.
     """
 
     table: int
@@ -67,6 +95,7 @@ class Decomposed:
     block: str
     macs: str
     params: str
+    accuracy: str
 
     @property
     def parsed(self) -> Block | None:
@@ -74,51 +103,34 @@ class Decomposed:
         return Block.parse(self.block) if self.block else None
 
 
-def _table_6(name: str, block: str, macs: str, params: str) -> Decomposed:
-    return Decomposed(6, "vgg16", "CIFAR-10", name, block, macs, params)
+def _table_6(name: str, block: str, macs: str, params: str, accuracy: str) -> Decomposed:
+    return Decomposed(6, "vgg16", "CIFAR-10", name, block, macs, params, accuracy)
 
 
 # [3DRF] Table 6, the same as [IF] Table 6; [IF] Table 7 (g2, o 50%, says the text).
 DECOMPOSED: Final = (
-    _table_6("Baseline", "", "370", "9.64"),
-    _table_6("DW+PW", "DW+PW", "50", "1.11"),
-    _table_6("DW+GPW-g2", "DW+GPW(2)", "30", "0.67"),
-    _table_6("DW+GPW-g4", "DW+GPW(4)", "20", "0.36"),
-    _table_6("DW+GPW-g8", "DW+GPW(8)", "10", "0.20"),
-    _table_6("DW+RPW-g2-o33%", "DW+RPW(2,0.33)", "30", "0.66"),
-    _table_6("DW+RPW-g2-o50%", "DW+RPW(2,1/2)", "30", "0.66"),
-    _table_6("DW+RPW-g4-o33%", "DW+RPW(4,0.33)", "20", "0.36"),
-    _table_6("DW+RPW-g4-o50%", "DW+RPW(4,1/2)", "20", "0.36"),
-    _table_6("DW+RPW-g8-o33%", "DW+RPW(8,0.33)", "10", "0.20"),
-    _table_6("DW+RPW-g8-o50%", "DW+RPW(8,1/2)", "10", "0.20"),
-    Decomposed(7, "resnet50", "ImageNet", "ResNet50-opt", "", "4130", "23.67"),
+    _table_6("Baseline", "", "370", "9.64", "92.95"),
+    _table_6("DW+PW", "DW+PW", "50", "1.11", "92.12"),
+    _table_6("DW+GPW-g2", "DW+GPW(2)", "30", "0.67", "92.35"),
+    _table_6("DW+GPW-g4", "DW+GPW(4)", "20", "0.36", "88.05"),
+    _table_6("DW+GPW-g8", "DW+GPW(8)", "10", "0.20", "86.41"),
+    _table_6("DW+RPW-g2-o33%", "DW+RPW(2,0.33)", "30", "0.66", "92.52"),
+    _table_6("DW+RPW-g2-o50%", "DW+RPW(2,1/2)", "30", "0.66", "92.70"),
+    _table_6("DW+RPW-g4-o33%", "DW+RPW(4,0.33)", "20", "0.36", "91.61"),
+    _table_6("DW+RPW-g4-o50%", "DW+RPW(4,1/2)", "20", "0.36", "91.59"),
+    _table_6("DW+RPW-g8-o33%", "DW+RPW(8,0.33)", "10", "0.20", "89.86"),
+    _table_6("DW+RPW-g8-o50%", "DW+RPW(8,1/2)", "10", "0.20", "90.19"),
+    Decomposed(7, "resnet50", "ImageNet", "ResNet50-opt", "", "4130", "23.67", "76.56"),
     Decomposed(
-        7, "resnet50", "ImageNet", "ResNet50-opt (DW+RPW)", "DW+RPW(2,1/2)", "2550", "14.34"
+        7,
+        "resnet50",
+        "ImageNet",
+        "ResNet50-opt (DW+RPW)",
+        "DW+RPW(2,1/2)",
+        "2550",
+        "14.34",
+        "75.91",
     ),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What the organizer should do: its moves, or some of its states by number, and their total.
-
-    Stated before the program was written, not printed by a paper.
-    """
-
-    network: str
-    side: int
-    moves: str
-    states: tuple[tuple[int, Widths], ...]
-    total: int
-
-
-EXPECTED: Final = (
-    Expected("vgg16", 32, "4→1, 5→2, 5→1, 4→1, 3→2", ((5, (5, 4, 2, 1, 1)),), 5),
-    Expected("vgg16", 224, "5→1, 4→2", ((2, (3, 3, 3, 2, 2)),), 2),
-    Expected("vgg19", 32, "", ((6, (6, 4, 3, 2, 1)), (7, (7, 4, 3, 1, 1))), 7),
-    Expected("vgg19", 224, "5→1, 4→2, 3→1", ((1, (3, 2, 4, 4, 3)), (3, (4, 3, 3, 3, 3))), 3),
-    Expected("mobilenet", 32, "", ((5, (5, 4, 2, 2, 1)),), 6),
-    Expected("resnet50", 224, "", ((1, (4, 4, 5, 3)), (2, (5, 4, 4, 3)), (3, (5, 5, 4, 2))), 4),
 )
 
 
@@ -126,8 +138,9 @@ EXPECTED: Final = (
 class FogUnit:
     """A row of [Fog] Tables 2 to 4: the paper's name, the same block in our notation, its numbers.
 
-    `inner` is the ratio of the interior width to the output; parameters in millions. `depth` counts
-    convolutions: three in each unit, the first layer and the classifier.
+    `inner` is the ratio of the interior width to the output; parameters in millions, top-1 error in
+    percent. `depth` counts convolutions: three in each unit, the first layer and the classifier.
+    The tables also print the field of a unit, 3 x 3 pixels and as many channels as its width.
     """
 
     table: int
@@ -135,6 +148,7 @@ class FogUnit:
     block: str
     width: int
     params: str
+    error: str
     inner: Fraction | None = None
     depth: int | None = None
 
@@ -142,26 +156,26 @@ class FogUnit:
 _QUARTER: Final = Fraction(1, 4)
 # [Fog] Tables 2, 3 and 4. A number in parentheses is a number of groups.
 UNITS: Final = (
-    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "13.9", _QUARTER, 98),
-    FogUnit(2, "PW+GConv(32)+PW", "PW+GC(32)+PW", 256, "13.9", _QUARTER, 98),
-    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "28.4", _QUARTER, 194),
-    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 200, "28.4", _QUARTER, 98),
-    FogUnit(2, "PW+GConv(2)+PW", "PW+GC(2)+PW", 256, "28.4", _QUARTER, 98),
-    FogUnit(2, "PW+GConv(64)+PW", "PW+GC(64)+PW", 512, "28.4", _QUARTER, 98),
-    FogUnit(3, "Standard", "CONV(3)", 64, "11.2"),
-    FogUnit(3, "DW+PW", "DW+PW", 72, "0.8"),
-    FogUnit(3, "DW+PW", "DW+PW", 280, "11.2"),
-    FogUnit(3, "GConv(4)+PWGConv(32)", "GC(4)+GPW(32)", 128, "11.2"),
-    FogUnit(3, "GConv(16)+PWGConv(16)", "GC(16)+GPW(16)", 256, "11.3"),
-    FogUnit(3, "PW+DW+PW", "PW+DW+PW", 400, "11.0", _QUARTER),
-    FogUnit(3, "PWGConv(4)+DW+PWGConv(4)", "GPW(4)+DW+GPW(4)", 560, "11.3", _QUARTER),
-    FogUnit(4, "ResNet", "CONV(3)", 64, "11.2"),
-    FogUnit(4, "ResNet, bottleneck", "PW+CONV(3)+PW", 192, "11.3", _QUARTER),
-    FogUnit(4, "ResNeXt", "PW+GC(16)+PW", 192, "11.1", Fraction(1, 2)),
-    FogUnit(4, "Xception", "DW+PW", 280, "11.2"),
-    FogUnit(4, "ShuffleNet", "GPW(4)+DW+GPW(4)", 560, "11.3", _QUARTER),
-    FogUnit(4, "GConv(100)+PWGConv(2)", "GC(100)+GPW(2)", 200, "8.6"),
-    FogUnit(4, "PWGConv(100)+DW+PWGConv(2)", "GPW(100)+DW+GPW(2)", 700, "10.4", _QUARTER),
+    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "13.9", "30.0", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(32)+PW", "PW+GC(32)+PW", 256, "13.9", "29.2", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 128, "28.4", "29.7", _QUARTER, 194),
+    FogUnit(2, "PW+GConv(1)+PW", "PW+CONV(3)+PW", 200, "28.4", "29.3", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(2)+PW", "PW+GC(2)+PW", 256, "28.4", "28.7", _QUARTER, 98),
+    FogUnit(2, "PW+GConv(64)+PW", "PW+GC(64)+PW", 512, "28.4", "28.4", _QUARTER, 98),
+    FogUnit(3, "Standard", "CONV(3)", 64, "11.2", "31.1"),
+    FogUnit(3, "DW+PW", "DW+PW", 72, "0.8", "31.7"),
+    FogUnit(3, "DW+PW", "DW+PW", 280, "11.2", "28.5"),
+    FogUnit(3, "GConv(4)+PWGConv(32)", "GC(4)+GPW(32)", 128, "11.2", "30.8"),
+    FogUnit(3, "GConv(16)+PWGConv(16)", "GC(16)+GPW(16)", 256, "11.3", "29.4"),
+    FogUnit(3, "PW+DW+PW", "PW+DW+PW", 400, "11.0", "26.9", _QUARTER),
+    FogUnit(3, "PWGConv(4)+DW+PWGConv(4)", "GPW(4)+DW+GPW(4)", 560, "11.3", "25.6", _QUARTER),
+    FogUnit(4, "ResNet", "CONV(3)", 64, "11.2", "31.3"),
+    FogUnit(4, "ResNet, bottleneck", "PW+CONV(3)+PW", 192, "11.3", "29.9", _QUARTER),
+    FogUnit(4, "ResNeXt", "PW+GC(16)+PW", 192, "11.1", "29.8", Fraction(1, 2)),
+    FogUnit(4, "Xception", "DW+PW", 280, "11.2", "28.5"),
+    FogUnit(4, "ShuffleNet", "GPW(4)+DW+GPW(4)", 560, "11.3", "25.6", _QUARTER),
+    FogUnit(4, "GConv(100)+PWGConv(2)", "GC(100)+GPW(2)", 200, "8.6", "27.0"),
+    FogUnit(4, "PWGConv(100)+DW+PWGConv(2)", "GPW(100)+DW+GPW(2)", 700, "10.4", "24.9", _QUARTER),
 )
 
 

@@ -180,7 +180,7 @@ RANKS: Final = Source(
 VERDICTS: Final = Source(
     "reproduction.csv",
     "python -m experiments.reproduction --out FOLDER",
-    {"table": str, "rows": whole, "match": whole},
+    {"table": str, "rows": whole, "match": whole, "misprint": whole},
 )
 # The tidy rows of every benchmark: one number a row, one device a file.
 _READERS: Final[Mapping[type[Any], Reader]] = {str: str, int: maybe(whole), float: maybe(number)}

@@ -233,11 +233,19 @@ def _energy_text(energy: float) -> str:
 def _reproduction(results: Results) -> Iterator[Table]:
     rows = results.of(VERDICTS)
     if rows:
-        total, match = sum(r["rows"] for r in rows), sum(r["match"] for r in rows)
-        lines = [[row["table"], row["match"], row["rows"] - row["match"]] for row in rows]
-        lines.append(["all", match, total - match])
+        totals = {name: sum(row[name] for row in rows) for name in ("rows", "match", "misprint")}
         yield text_table(
-            "Rows that match what the papers print", ["table", ">match", ">do not"], lines
+            "Rows of the papers: what matches under a reading, what is a misprint",
+            ["table", ">match", ">misprint", ">neither"],
+            [
+                [
+                    row["table"],
+                    row["match"],
+                    row["misprint"],
+                    row["rows"] - row["match"] - row["misprint"],
+                ]
+                for row in (*rows, {"table": "all", **totals})
+            ],
         )
 
 

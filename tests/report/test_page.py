@@ -91,7 +91,8 @@ def test_data_cannot_end_its_script(text: str) -> None:
 
 
 def test_cells_are_escaped(results: Results) -> None:
-    rows = {**results.rows, "reproduction.csv": ({"table": "<i>&", "rows": 1, "match": 1},)}
+    row = {"table": "<i>&", "rows": 1, "match": 1, "misprint": 0}
+    rows = {**results.rows, "reproduction.csv": (row,)}
     odd = Results(results.folder, results.catalogues, rows, (), ())
     text = page.page(odd, chosen(["reproduction"]))
     assert "<td>&lt;i&gt;&amp;</td>" in text

@@ -94,4 +94,5 @@ def test_layouts_have_the_possible_further_gain(results: Results) -> None:
 def test_energy_and_reproduction(results: Results) -> None:
     ((_, budget, widths, energy, params, _),) = only(results, "energy").rows
     assert (budget, widths, energy, params) == ("4,288", "35,36,37,43", "173.04", "38,592")
-    assert only(results, "reproduction").rows == (("[IF] Table 1", "2", "1"), ("all", "2", "1"))
+    rows = only(results, "reproduction").rows
+    assert rows == (("[IF] Table 1", "2", "1", "1"), ("all", "2", "1", "1"))
