@@ -7,11 +7,14 @@ plain torch.
 from math import gcd
 
 import pytest
+import torch
 from sympy import Integer
+from torch import nn
 from witness import autograd_field, channels_read, divisors, reach_by_sets
 
 from ifspace.block import Block, SizedBlock
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
+from ifspace.nn.layers import layer_module
 from ifspace.reach import channel_field, channel_reach
 
 # IF^c of (DW+RPW(8,o))x2 at C = 64, and of (DW+RPW(2,1/2))x2: block, rolling, blocked.
@@ -83,6 +86,36 @@ def test_without_overlap_rpw_is_gpw_by_autograd(g: int) -> None:
         )
         assert autograd_field(first) == autograd_field(second)
         assert channel_reach(first.layers) == channel_reach(second.layers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "rolling", "blocked"), PUBLISHED)
+def test_the_modules_see_the_fields_of_both_orders(text: str, rolling: int, blocked: int) -> None:
+    for sized, field in zip(both_orders(text), (rolling, blocked), strict=True):
+        module = nn.Sequential(*(layer_module(layer) for layer in sized.layers)).double()
+        for parameter in module.parameters():
+            nn.init.uniform_(parameter, 0.5, 1.5)
+        seen, side = autograd_field(sized, module)
+        assert (min(map(len, seen)), side) == (field, 5)
+        assert seen == reach_by_sets(sized.layers)
+
+
+@pytest.mark.parametrize(("c_in", "c_out", "g"), [(12, 12, 3), (12, 24, 4), (24, 12, 6)])
+def test_without_overlap_the_modules_compute_what_gpw_does(c_in: int, c_out: int, g: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, c_in, 3, 3, dtype=torch.float64)
+    (grouped,) = Block.parse(f"GPW({g})").at(c_in, c_out).layers
+    (shuffle,) = Block.parse(f"SH({g})").at(c_out).layers
+    grouped_module = layer_module(grouped).double()
+    dealt = shuffle.reads()[:, 0].tolist()
+    for order, index in (("", dealt), (",blocked", list(range(c_out)))):
+        (layer,) = Block.parse(f"RPW({g},0{order})").at(c_in, c_out).layers
+        module = layer_module(layer).double()
+        with torch.no_grad():
+            # The weights of the filters, [C_out, w], in the order in which filters read groups.
+            module.weight.copy_(grouped_module.weight.reshape(c_out, -1)[index])
+            expected = grouped_module(x)[:, index]
+            assert torch.allclose(module(x), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_formulas_follow_the_orders_of_a_block() -> None:

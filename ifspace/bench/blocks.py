@@ -16,7 +16,7 @@ from ifspace.bench.case import BlockCandidate, BlockKey
 from ifspace.block import Block, Composition, SizedBlock
 from ifspace.catalogue.choose import ranked, trade_offs
 from ifspace.catalogue.design import Catalogue, Design, mark_dominated
-from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective
+from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, rpw_order_of
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
@@ -181,8 +181,7 @@ def design_at(
     """
     if is_at(design, shape):
         return BlockCandidate(design.sized, shape.side, shape.batch, shape.stride, design=design)
-    composition, ratio = design.block.composition, design.bottleneck
-    return _solved(composition, shape, by, ratio, design.kernel, overlaps)
+    return _solved(design.block, shape, by, design.bottleneck, design.kernel, overlaps)
 
 
 def reshaped(
@@ -196,11 +195,11 @@ def reshaped(
     kernels = [layer.kernel for layer in sized.layers if layer.conv.spatial]
     overlaps = overlaps_of(catalogue, catalogue.designs[0])
     kernel = max(kernels, default=3)
-    return _solved(sized.block.composition, shape, by, sized.bottleneck, kernel, overlaps)
+    return _solved(sized.block, shape, by, sized.bottleneck, kernel, overlaps)
 
 
 def _solved(
-    composition: Composition,
+    block: Block,
     shape: BlockShape,
     by: str,
     bottleneck: Fraction | None,
@@ -208,7 +207,7 @@ def _solved(
     overlaps: tuple[Fraction, ...],
 ) -> BlockCandidate:
     problem = GroupsProblem(
-        composition,
+        block.composition,
         shape.channels,
         shape.out_channels,
         bottleneck,
@@ -216,6 +215,7 @@ def _solved(
         overlaps=overlaps,
         objective=cast(Objective, by if by in get_args(Objective) else "params"),
         stride=shape.stride,
+        rpw_order=rpw_order_of(block),
     )
     return sized_at(_cheapest(problem, TIME_LIMIT_S), shape)
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Self, get_args
 from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.kinds import (
+    BLOCKED,
     ORDERS,
     alphabet,
     canonical_kinds,
@@ -230,6 +231,18 @@ def orders_of(rpw_order: RpwOrder) -> tuple[str, ...]:
     (('rolling', 'blocked'), ('blocked',))
     """
     return ORDERS if rpw_order == "both" else (rpw_order,)
+
+
+def rpw_order_of(block: Block) -> RpwOrder:
+    """Return the `rpw_order` that allows the orders of a block.
+
+    >>> rpw_order_of(Block.parse("DW+RPW(8,0,blocked)+GPW(8)"))
+    'blocked'
+    """
+    orders = {layer.order for layer in block.layers if layer.order is not None}
+    if len(orders) > 1:
+        return "both"
+    return "blocked" if BLOCKED in orders else "rolling"
 
 
 def standard_block(kernel: int, repeats: int = 1) -> Block:

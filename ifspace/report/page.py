@@ -20,7 +20,7 @@ from ifspace.catalogue import Design
 from ifspace.catalogue.dataset import version
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError, SettingError
-from ifspace.kinds import alphabet
+from ifspace.kinds import P, alphabet
 from ifspace.measurements import TIME
 from ifspace.reach import field_after
 from ifspace.report.measured import (
@@ -245,6 +245,7 @@ def _layer(layer: SizedLayer) -> dict[str, Any]:
         "groups": layer.layer.groups,
         "mixing": layer.conv.mixing,
         "step": layer.step if layer.conv.takes_overlap else None,
+        "windows": layer.windows if layer.conv.coverage.has(P) else None,
     }
     if np.array_equal(run, reads):
         return about | {"starts": reads[:, 0].tolist()}

@@ -16,6 +16,7 @@ from ifspace.bench.blocks import (
     baselines_at,
     calibration,
     catalogue_shape,
+    design_at,
     designs_for,
     find_baselines,
     neighbours,
@@ -24,6 +25,7 @@ from ifspace.bench.blocks import (
     select,
 )
 from ifspace.bench.rows import start_row
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.design import PUBLISHED
 from ifspace.catalogue.setting import EnumerationSetting
@@ -185,6 +187,17 @@ def test_designs_at_their_own_shape_keep_their_claims() -> None:
 
 
 @pytest.mark.parametrize("shape", [BlockShape(24, 48, 8, 2), BlockShape(16, 16, 8, 2, 2)])
+def test_groups_solved_again_keep_to_the_order_of_the_design() -> None:
+    for text, orders in (
+        ("DW+RPW(4,0)+RPW(4,0)", {"rolling"}),
+        ("DW+RPW(2,1/2,blocked)+RPW(2,0,blocked)", {"blocked"}),
+    ):
+        design = replace(DW_RPW_RPW, block=Block.parse(text))
+        sized = design_at(design, BlockShape(64, 64, 8), "params").sized
+        assert {layer.layer.order for layer in sized.layers} - {None} == orders
+        assert sized.params == {"rolling": 1600, "blocked": 2112}[orders.pop()]
+
+
 def test_groups_solved_again_cost_no_more_than_those_of_an_enumeration(
     shape: BlockShape,
 ) -> None:

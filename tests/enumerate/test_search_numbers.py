@@ -54,6 +54,28 @@ def test_survivors_of_quality_and_compactness(channels: int, survivors: tuple[in
     assert list(designs)[:5] == ["PW+GC", "PW+DW", "GC+PW", "DW+PW", "RPW+GC"]
 
 
+@pytest.mark.parametrize(
+    ("rpw_order", "rpw_gc"),
+    [
+        ("rolling", "RPW(2,0)+GC(32)"),
+        # Blocked windows without overlap are groups, which GC(32) of groups sees nothing new of.
+        ("blocked", "RPW(4,33/100,blocked)+GC(8)"),
+        ("both", "RPW(2,0)+GC(32)"),
+    ],
+)
+def test_as_many_survive_in_each_order_up_to_four_layers(rpw_order: str, rpw_gc: str) -> None:
+    funnel, designs = enumerated(channels=64, max_len=4, rpw_order=rpw_order)
+    assert funnel.by_length == (0, 5, 17, 74)
+    assert str(designs["RPW+GC"].block) == rpw_gc
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rpw_order", "six"), [("rolling", 776), ("blocked", 777), ("both", 777)])
+def test_survivors_of_up_to_six_layers_in_each_order(rpw_order: str, six: int) -> None:
+    funnel, _ = enumerated(channels=64, rpw_order=rpw_order)
+    assert funnel.by_length == (0, 5, 17, 74, 231, six)
+
+
 @pytest.mark.parametrize("channels", [12, 24])
 def test_more_survive_where_groups_do_not_nest(channels: int) -> None:
     assert enumerated(channels=channels, max_len=4)[0].survivors > 96

@@ -454,6 +454,37 @@ def test_group_counts_are_told_apart_by_their_layers() -> None:
     assert "of layer 2 of every copy, RPW" in symbols(analyse(parse("(DW+RPW)x2")))["g_1, w_1, s_1"]
 
 
+def test_the_condition_is_that_of_the_order_and_the_bound_holds_in_each() -> None:
+    rolling, blocked, both = (
+        analyse(parse("DW+RPW+RPW"), rpw_order=order) for order in ("rolling", "blocked", "both")
+    )
+    assert str(rolling.condition) == "C <= s_1*(w_2 - 1) + w_1"
+    assert str(blocked.condition) == "C <= s_1*floor(P_1*(w_2 - 1)/C) + w_1"
+    assert str(both.condition) == "C <= w_1*w_2"
+    assert rolling.bound == blocked.bound == both.bound
+    assert "groups, fan-in, step and distinct windows" in symbols(blocked)["g_1, w_1, s_1, P_1"]
+    assert "the condition is necessary: with both orders it is the product alone" in both.notes
+    assert "overlap 0, s_i = w_i, sees most: the product of the fan-ins" in rolling.notes
+    assert not any("sees most" in note for note in blocked.notes + both.notes)
+    # An order changes nothing where there are no windows.
+    assert analyse(parse("GC+SH+GPW"), rpw_order="both") == analyse(parse("GC+SH+GPW"))
+
+
+def test_the_blocked_condition_decides_every_choice() -> None:
+    condition = analyse(parse("RPW+RPW"), rpw_order="blocked").condition
+    outcomes = set()
+    rows = KINDS["RPW"].choices(24, 24, [Fraction(n, 6) for n in range(6)], orders=("blocked",))
+    for first, second in product(rows, repeat=2):
+        layers = [Layer("RPW", g, o, None, order) for g, o, order in (first, second)]
+        below, above = Block(tuple(layers)).at(24).layers
+        values = {"C": 24, "F": 24, "w_1": below.fan_in, "w_2": above.fan_in}
+        values |= {"s_1": below.step, "P_1": below.windows}
+        at = condition.xreplace({x: sympy.Integer(values[str(x)]) for x in condition.free_symbols})
+        assert bool(at) == (channel_field((below, above)) == 24)
+        outcomes.add(bool(at))
+    assert outcomes == {True, False}
+
+
 @pytest.mark.slow
 def test_remarks_are_one_sentence_each() -> None:
     for (text, neck), (_, *remarks) in REMARKS.items():

@@ -37,6 +37,7 @@ function symbolsOf(design) {
     said.push(`g_${number} = ${layer.groups}`);
     if (layer.mixing) said.push(`w_${number} = ${layer.fan}`);
     if (layer.step !== null) said.push(`s_${number} = ${layer.step}`);
+    if (layer.windows !== null) said.push(`P_${number} = ${layer.windows}`);
   }
   return said;
 }
