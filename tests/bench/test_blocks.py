@@ -186,7 +186,6 @@ def test_designs_at_their_own_shape_keep_their_claims() -> None:
     assert (wider.design, wider.name) == (WIDER, "(PW+DW+PW)x2, bottleneck 1/4")
 
 
-@pytest.mark.parametrize("shape", [BlockShape(24, 48, 8, 2), BlockShape(16, 16, 8, 2, 2)])
 def test_groups_solved_again_keep_to_the_order_of_the_design() -> None:
     for text, orders in (
         ("DW+RPW(4,0)+RPW(4,0)", {"rolling"}),
@@ -198,6 +197,7 @@ def test_groups_solved_again_keep_to_the_order_of_the_design() -> None:
         assert sized.params == {"rolling": 1600, "blocked": 2112}[orders.pop()]
 
 
+@pytest.mark.parametrize("shape", [BlockShape(24, 48, 8, 2), BlockShape(16, 16, 8, 2, 2)])
 def test_groups_solved_again_cost_no_more_than_those_of_an_enumeration(
     shape: BlockShape,
 ) -> None:
