@@ -35,10 +35,11 @@ def test_the_defaults_are_those_of_the_command_line() -> None:
     }
 
 
-def test_arguments_of_an_older_catalogue_are_in_rolling_order() -> None:
+def test_an_older_catalogue_is_in_rolling_order_and_compact_in_every_layer() -> None:
     older = EnumerationSetting(channels=16).arguments()
-    del older["rpw_order"]
+    del older["rpw_order"], older["compact"]
     assert EnumerationSetting.from_arguments(older).orders == ("rolling",)
+    assert EnumerationSetting.from_arguments(older).compact == "single"
     with pytest.raises(SettingError, match="unknown rpw_order: got 'any'; allowed: rolling, block"):
         EnumerationSetting(rpw_order="any")
 
