@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from ifspace.errors import ARGUMENT, BlockError, SettingError
+from ifspace.errors import ARGUMENT, BlockError
 from ifspace.kinds import (
     BLOCKED,
     ORDERS,
@@ -38,7 +38,15 @@ from ifspace.kinds import (
     step,
     w,
 )
-from ifspace.values import parse_overlap, parse_ratio, set_fields, whole_number
+from ifspace.values import (
+    MAX_COPIES,
+    MAX_KERNEL,
+    MAX_LAYERS,
+    parse_overlap,
+    parse_ratio,
+    set_fields,
+    whole_number,
+)
 
 DEFAULT_KERNEL: Final = 3
 # Layers in the order in which they run.
@@ -90,7 +98,7 @@ class Layer:
             set_fields(self, overlap=parse_overlap(overlap), order=order)
         if conv.spatial:
             kernel = DEFAULT_KERNEL if self.kernel is None else self.kernel
-            kernel = whole_number(kernel, "kernel size", error=BlockError)
+            kernel = whole_number(kernel, "kernel size", 1, MAX_KERNEL, error=BlockError)
             if kernel % 2 == 0:
                 # It has no centre pixel: the feature map would be shifted or would shrink.
                 raise self._error("kernel size is even", kernel)
@@ -268,6 +276,20 @@ def split_terms(text: str) -> tuple[list[str], int]:
     return terms, repeats
 
 
+def _check_length(length: int, copies: int) -> None:
+    """Check that every layer of every copy can be tried one by one.
+
+    Raises: BlockError.
+    """
+    if copies > MAX_COPIES or copies * length > MAX_LAYERS:
+        raise BlockError.because(
+            "composition too long",
+            got=f"{copies} x {length} layers",
+            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
+            remedy="ask for one copy, or for fewer of them",
+        )
+
+
 def _empty(got: object) -> BlockError:
     return BlockError.because(
         "a block needs a layer", got=repr(got), allowed="one layer or more", remedy=_EXAMPLE
@@ -343,6 +365,7 @@ class Composition:
             kinds=tuple(find_kind(kind).symbol for kind in self.kinds),
             repeats=whole_number(self.repeats, "repeats", error=BlockError),
         )
+        _check_length(len(self.kinds), self.repeats)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -427,6 +450,7 @@ class Block:
             layers=tuple(self.layers),
             repeats=whole_number(self.repeats, "repeats", error=BlockError),
         )
+        _check_length(len(self.layers), self.repeats)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -673,25 +697,3 @@ class SizedBlock:
                 remedy="indices count from 0 over all copies",
             )
         return self.layers[:index] + self.layers[index + 1 :]
-
-
-# Limits where every layer of every copy is tried one by one.
-MAX_COPIES: Final = 64
-MAX_LAYERS: Final = 128
-
-
-def check_length(composition: Composition) -> None:
-    """Check that a composition is short enough to try its layers one by one.
-
-    >>> check_length(Composition.parse("(DW+PW)x64"))
-
-    Raises: SettingError above MAX_COPIES copies or MAX_LAYERS layers in all.
-    """
-    copies, length = composition.repeats, len(composition)
-    if copies > MAX_COPIES or copies * length > MAX_LAYERS:
-        raise SettingError.because(
-            "composition too long",
-            got=f"{copies} x {length} layers",
-            allowed=f"at most {MAX_COPIES} copies and {MAX_LAYERS} layers in all",
-            remedy="ask for one copy, or for fewer of them",
-        )

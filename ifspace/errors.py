@@ -1,9 +1,38 @@
 """The errors of ifspace, each in one line: the fact, the value, what is allowed, and a remedy."""
 
+import re
 from typing import Any, Final, Self
 
 # Stands in a message for the name of the argument that is wrong, which each caller has its own for.
 ARGUMENT: Final = "{argument}"
+
+# Longer numbers, and longer texts, are cut where a message repeats them.
+MAX_DIGITS: Final = 40
+MAX_TEXT: Final = 240
+
+
+def shortened(text: str) -> str:
+    """Return a text with its long numbers cut, and then itself cut in the middle.
+
+    >>> shortened("got " + "9" * 50)
+    'got 9999999999999999999999999999999999999999… (50 digits)'
+    """
+    text = re.sub(
+        rf"[0-9]{{{MAX_DIGITS + 1},}}",
+        lambda number: f"{number[0][:MAX_DIGITS]}… ({len(number[0]):,} digits)",
+        text,
+    )
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[: MAX_TEXT // 2]} … {text[-MAX_TEXT // 2 :]} ({len(text):,} characters)"
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for a message, cut if it is long."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return "a number of more than 4,300 digits"
 
 
 class IfspaceError(Exception):
@@ -42,6 +71,7 @@ class IfspaceError(Exception):
         >>> print(error.naming("--kernel"))
         --kernel is even: got 2; allowed: odd numbers; lower --kernel
         """
+        got = shown(got) if isinstance(got, int) else shortened(str(got))
         template = " ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split())
         error = cls(template.replace(ARGUMENT, argument or "value"))
         error.argument, error.template = argument, template

@@ -14,10 +14,14 @@ from numbers import Real
 from operator import index
 from typing import Any, Final
 
-from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError, shown
 
 # The exact field is kept as a bit per channel and output: this many are still quick to decide.
 MAX_WIDTH: Final = 4096
+# Of a block: copies, layers of all copies, and pixels of a kernel.
+MAX_COPIES: Final = 64
+MAX_LAYERS: Final = 128
+MAX_KERNEL: Final = 9_999
 # How amounts are written, and what a letter behind them stands for.
 AMOUNTS: Final = "whole numbers such as 16k, 5.1M, 1344"
 _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -59,7 +63,7 @@ def whole_number(
         remedy = f"lower {ARGUMENT} to {most} or less"
     raise error.because(
         f"{ARGUMENT} out of range",
-        got=repr(value),
+        got=shown(value),
         allowed=range_text(least, most, what),
         remedy=remedy,
         argument=name,

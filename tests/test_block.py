@@ -321,3 +321,16 @@ def test_canonical_order() -> None:
 def test_a_bottleneck_ratio_of_other_text_raises(ratio: str) -> None:
     with pytest.raises(BlockError, match=r"malformed bottleneck ratio: got .*; write 1/4 or 2"):
         Block.parse("PW+PW").at(16, bottleneck=ratio)
+
+
+def test_blocks_have_limits() -> None:
+    assert Block.parse("(DW+PW)x64").repeats == 64
+    assert len(Composition.parse("+".join(["DW"] * 128))) == 128
+    for text in ("(DW+PW)x999999", "(DW)x65", "+".join(["DW"] * 129)):
+        for parse in (Block.parse, Composition.parse):
+            with pytest.raises(
+                BlockError, match=r"^composition too long: got [0-9]+ x [0-9]+ layers"
+            ):
+                parse(text)
+    with pytest.raises(BlockError, match="kernel size out of range: got 999999999; .* to 9999"):
+        Block.parse("DW(999999999)")

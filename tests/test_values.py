@@ -29,3 +29,13 @@ def test_other_values_are_an_error_that_names_the_argument(value: object, messag
         amount(value, "params")
     assert raised.value.argument == "params"
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [10**20, 10**5000, "9" * 5000, "x" * 5000])
+def test_long_values_are_cut_in_messages(value: object) -> None:
+    with pytest.raises(SettingError, match="count out of range: got ") as raised:
+        whole_number(value, "count", 1, 9)
+    assert len(str(raised.value)) < 400
+    with pytest.raises(SettingError, match="amount is no amount|amount out of range") as raised:
+        amount(f"-{value}" if isinstance(value, str) else -value)
+    assert len(str(raised.value)) < 400

@@ -23,6 +23,7 @@ from ifspace.kinds import (
 from ifspace.reach import Compact, Reference
 from ifspace.serialize import from_plain, to_plain
 from ifspace.values import (
+    MAX_COPIES,
     MAX_WIDTH,
     choice,
     exact_bottleneck,
@@ -33,6 +34,8 @@ from ifspace.values import (
     whole_number,
 )
 
+# Compositions of six kinds: 6^16 are more than any machine lists in a month.
+MAX_LEN: Final = 16
 Rule = Literal["compact", "early-stop"]
 Permutation = Literal["explicit", "free"]
 Patterns = Literal["whole", "any", "keep"]
@@ -89,10 +92,10 @@ class EnumerationSetting:
             channels=channels,
             out_channels=None if out_channels == channels else out_channels,
             kinds=canonical_kinds(self.kinds),
-            max_len=whole_number(self.max_len, "max_len", 1),
+            max_len=whole_number(self.max_len, "max_len", 1, MAX_LEN),
             kernel=odd_number(self.kernel, "kernel", 3),
             overlaps=exact_overlaps(self.overlaps),
-            repeats=whole_number(self.repeats, "repeats", 1),
+            repeats=whole_number(self.repeats, "repeats", 1, MAX_COPIES),
             bottleneck=exact_bottleneck(self.bottleneck, out_channels or channels),
         )
         for name, allowed in _CHOICES.items():

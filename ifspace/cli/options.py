@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from ifspace.errors import shown
 from ifspace.values import (
     AMOUNTS,
     amount,
@@ -44,7 +45,7 @@ class WholeNumber(click.IntRange):
         except click.BadParameter:
             least = "" if self.min is None else f" from {self.min}"
             most = "" if self.max is None else f" to {self.max}"
-            self.fail(f"got {value!r}; allowed: whole numbers{least}{most}", param, ctx)
+            self.fail(f"got {shown(value)}; allowed: whole numbers{least}{most}", param, ctx)
 
     def _describe_range(self) -> str:
         """Return the range for the help; click writes `x<=None` where there is no bound."""
@@ -67,7 +68,7 @@ class OneOf(click.Choice[str]):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"got {value!r}; allowed: {', '.join(self.choices)}", param, ctx)
+            self.fail(f"got {shown(value)}; allowed: {', '.join(self.choices)}", param, ctx)
 
 
 class Parsed(click.ParamType[Any]):
@@ -86,7 +87,7 @@ class Parsed(click.ParamType[Any]):
             return self.parse(value)
         except ValueError as error:
             part = str(error) if type(error) is ValueError else value
-            self.fail(f"got {part!r}; allowed: {self.allowed}", param, ctx)
+            self.fail(f"got {shown(part)}; allowed: {self.allowed}", param, ctx)
 
 
 INTEGER: Final = WholeNumber()

@@ -7,7 +7,7 @@ from math import lcm
 from typing import Final, Literal, get_args
 
 from ifspace.answer import Answer
-from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer, check_length
+from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, RpwOrder, orders_of
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import find_kind, step
@@ -70,7 +70,6 @@ class GroupsProblem:
     rpw_order: RpwOrder = "rolling"
 
     def __post_init__(self) -> None:
-        check_length(self.composition)
         channels = whole_number(self.channels, "channels", 1, MAX_WIDTH)
         out_channels = channels if self.out_channels is None else self.out_channels
         out_channels = whole_number(out_channels, "out_channels", 1, MAX_WIDTH)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import sympy
 
 from ifspace import kinds
-from ifspace.block import DEFAULT_KERNEL, Composition, check_length
+from ifspace.block import DEFAULT_KERNEL, Composition
 from ifspace.catalogue.setting import RpwOrder, orders_of
 from ifspace.groups.problem import MAX_KERNEL
 from ifspace.infofield import full_field_condition
@@ -129,7 +129,6 @@ def analyse(
     """
     if kernel is not None:
         odd_number(kernel, "kernel", 1, MAX_KERNEL)
-    check_length(composition)
     has_bottleneck = bottleneck is not False
     widths = _widths(composition, bottleneck, alpha)
     chain = tuple(

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 import numpy as np
 import sympy
 
-from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, SizedLayer, check_length
+from ifspace.block import DEFAULT_KERNEL, Block, Composition, SizedBlock, SizedLayer
 from ifspace.catalogue.design import PUBLISHED, published_names
 from ifspace.errors import BlockError, SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
@@ -137,8 +137,8 @@ def describe(
     ('C <= s_1*(w_2 - 1) + w_1', (3, 4))
 
     Raises: BlockError for a malformed block, or one that does not fit the widths; SettingError
-        for widths above MAX_WIDTH, more than MAX_COPIES copies or MAX_LAYERS layers in all, more
-        than MAX_SUBSET with the reading "subset", and an unknown reading.
+        for widths above MAX_WIDTH, more than MAX_SUBSET layers with the reading "subset", and an
+        unknown reading.
 
     Reference: [IF] eqs. 1 to 3; [3DRF] section 4.2.
     """
@@ -147,7 +147,6 @@ def describe(
     if out_channels is not None:
         whole_number(out_channels, "out_channels", 1, MAX_WIDTH)
     exact_bottleneck(bottleneck, channels if out_channels is None else out_channels)
-    check_length(block.composition)
     if kernel is None:
         kernels = [layer.kernel or 1 for layer in block.layers if layer.conv.spatial]
         kernel = kernels[0] if kernels else DEFAULT_KERNEL

@@ -272,9 +272,9 @@ def test_values_out_of_range_are_an_error() -> None:
         greatest_width(parse("DW+PW"), alpha=Fraction(0))
     with pytest.raises(SettingError, match="bottleneck out of range: got 0"):
         greatest_width(parse("PW+PW"), Fraction(0))
-    with pytest.raises(SettingError, match="composition too long: got 65 x 2 layers"):
+    with pytest.raises(BlockError, match="composition too long: got 65 x 2 layers"):
         analyse(parse("(DW+RPW)x65"))
-    with pytest.raises(SettingError, match="composition too long"):
+    with pytest.raises(BlockError, match="composition too long"):
         equal_fan_ins(128)
 
 

@@ -142,7 +142,7 @@ def test_an_inner_width_that_takes_too_long_raises(ratio: str) -> None:
 @pytest.mark.parametrize("text", ["(DW)x65", "(DW+PW+PW)x43", "+".join(["DW"] * 129)])
 def test_a_block_that_takes_too_long_raises(text: str) -> None:
     allowed = "at most 64 copies and 128 layers in all"
-    with pytest.raises(SettingError, match=f"composition too long.*; allowed: {allowed}; "):
+    with pytest.raises(BlockError, match=f"composition too long.*; allowed: {allowed}; "):
         describe(text, 16)
 
 
