@@ -328,9 +328,7 @@ def test_blocks_have_limits() -> None:
     assert len(Composition.parse("+".join(["DW"] * 128))) == 128
     for text in ("(DW+PW)x999999", "(DW)x65", "+".join(["DW"] * 129)):
         for parse in (Block.parse, Composition.parse):
-            with pytest.raises(
-                BlockError, match=r"^composition too long: got [0-9]+ x [0-9]+ layers"
-            ):
+            with pytest.raises(BlockError, match=r"^composition too long: got \d+ x \d+"):
                 parse(text)
-    with pytest.raises(BlockError, match="kernel size out of range: got 999999999; .* to 9999"):
+    with pytest.raises(BlockError, match=r"kernel size out of range: got .* to 9999"):
         Block.parse("DW(999999999)")

@@ -67,7 +67,7 @@ def test_values_are_canonical() -> None:
         ({"out_channels": 0}, "out_channels out of range"),
         (
             {"max_len": 0},
-            "max_len out of range: got 0; .* from 1 to 16; raise max_len to 1 or more",
+            "max_len out of range: got 0; .* from 1 to 16; raise max_len to 1",
         ),
         ({"max_len": "six"}, "max_len out of range: got 'six'; .*; give max_len as a whole number"),
         ({"channels": 0}, "got 0; allowed: whole numbers from 2 to 4096; raise channels to 2"),
