@@ -65,6 +65,7 @@ def test_it_is_one_file_that_asks_the_network_for_nothing(text: str) -> None:
     assert "url(" not in text.split("<script")[0]
 
 
+@pytest.mark.slow
 def test_its_links_and_labels_lead_somewhere(text: str) -> None:
     outline = Outline(text)
     assert len(set(outline.ids)) == len(outline.ids)

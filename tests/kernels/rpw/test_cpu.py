@@ -89,6 +89,7 @@ def test_every_plan_computes_the_definition(groups: int, overlap: float, layout:
     assert sum(tried) > len(WIDTHS) + (groups > 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("groups", "overlap"), SETTINGS)
 def test_every_plan_computes_blocked_order(groups: int, overlap: float, layout: str) -> None:
