@@ -5,7 +5,7 @@ others its group counts are solved again.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,8 +14,9 @@ from typing import Final, Literal, cast, get_args
 from ifspace.answer import Status
 from ifspace.bench.case import BlockCandidate, BlockKey
 from ifspace.block import Block, Composition, SizedBlock
+from ifspace.canonical import network_class
 from ifspace.catalogue.choose import ranked, trade_offs
-from ifspace.catalogue.design import Catalogue, Design, mark_dominated
+from ifspace.catalogue.design import Catalogue, Design, mark_dominated, one_a_network
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, rpw_order_of
 from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
@@ -108,11 +109,15 @@ def parse_shape(text: str, batch: int) -> BlockShape:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Blocks to measure, best first; those left out, and why; how many were solved again."""
+    """Blocks to measure, best first; those left out, and why; how many were solved again.
+
+    `same`: designs passed over because they are the network of a better one.
+    """
 
     candidates: tuple[BlockCandidate, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     solved: int = 0
+    same: int = 0
 
 
 def catalogue_shape(catalogue: Catalogue, side: int, batch: int) -> BlockShape:
@@ -132,26 +137,51 @@ def catalogue_shape(catalogue: Catalogue, side: int, batch: int) -> BlockShape:
     return BlockShape(first.channels, first.out_channels, side, batch, stride)
 
 
-def select(catalogue: Catalogue, top: int, by: str, shape: BlockShape) -> Selection:
-    """Return the `top` best designs by an amount.
+def select(
+    catalogue: Catalogue, top: int, by: str, shape: BlockShape, every_row: bool = False
+) -> Selection:
+    """Return the `top` best designs by an amount: of those that are one network, one.
 
-    `by` "pareto": those that no other dominates in parameters, MACs, activations and layers.
+    `by` "pareto": those that no other dominates in parameters, MACs, activations and layers. With
+    `every_row` designs that are the same network are all there.
 
     Raises: SettingError for an unknown amount, or a catalogue of which nothing can be measured.
     """
     candidates: list[BlockCandidate] = []
     left_out: list[tuple[str, str]] = []
-    for design in _ordered(designs_for(catalogue, shape), by):
+    same = 0
+    networks: set[str] = set()
+    for design, others in _networks(designs_for(catalogue, shape), by, every_row):
         if len(candidates) == top:
             break
         try:
-            candidates.append(design_at(design, shape, by, overlaps_of(catalogue, design)))
+            candidate = design_at(design, shape, by, overlaps_of(catalogue, design))
         except IfspaceError as error:
             left_out.append((design.composition, str(error)))
+            continue
+        # With groups solved again, networks that differ at home can be one.
+        network = network_class(candidate.sized)
+        if network in networks and not every_row:
+            same += 1 + others
+            continue
+        networks.add(network)
+        same += others
+        candidates.append(candidate)
     solved = sum(candidate.design is None for candidate in candidates)
     if solved:
         candidates.sort(key=lambda candidate: _amount(candidate, by))
-    return Selection(tuple(candidates), tuple(left_out), solved)
+    return Selection(tuple(candidates), tuple(left_out), solved, same)
+
+
+def _networks(designs: Sequence[Design], by: str, every_row: bool) -> Iterator[tuple[Design, int]]:
+    """Yield the designs to measure, best first, and how many others are the same network."""
+    if every_row:
+        yield from ((design, 0) for design in _ordered(designs, by))
+        return
+    rows = one_a_network(designs)
+    others = {design.block: len(members) for design, members in rows}
+    for design in _ordered([design for design, _ in rows], by):
+        yield design, others[design.block]
 
 
 def designs_for(catalogue: Catalogue, shape: BlockShape) -> list[Design]:

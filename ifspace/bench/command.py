@@ -33,6 +33,7 @@ README_TITLE: Final = "# Results of record"
 
 _OPTIONS = (
     shared("top", default=10, help="How many of its best designs are timed."),
+    shared("all", help="Time blocks that are the same network too."),
     click.option(
         "--by",
         type=OneOf(["params", "macs", "activations", "pareto"]),
@@ -177,8 +178,10 @@ def command(
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. By default it is
     results/catalogue-64.parquet if there is one; else blocks of up to 4 layers are enumerated. At
-    widths other than its own the group counts are solved again. A block is checked before it is
-    timed: parameters, MACs, field, output, gradients; a block that fails is listed and never timed.
+    widths other than its own the group counts are solved again. Of designs that are the same
+    network, up to the order of channels, one is timed, unless --all is given. A block is checked
+    before it is timed: parameters, MACs, field, output, gradients; a block that fails is listed and
+    never timed.
     Blocks are timed in turn, and the rows are saved after every round: an interrupted run continues
     with --resume. A latency model, fitted to a sample of the catalogue, predicts the rest and
     writes the table for `ifspace layout --latency`. With the defaults it takes a minute or two on
@@ -316,6 +319,7 @@ def _settings(catalogue: "Catalogue", options: dict[str, Any]) -> "BenchSettings
         options["calibrate"],
         predict,
         options["resume"],
+        options["every_row"],
     )
 
 

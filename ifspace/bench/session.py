@@ -80,7 +80,7 @@ class BenchSettings:
     """The settings of a run; `predict` are more shapes, for the latency table.
 
     `resume`: candidates that were timed in half of the `repeats` rounds or more are not timed
-    again.
+    again. `every_row`: designs that are the same network are all timed.
     """
 
     shape: BlockShape
@@ -92,6 +92,7 @@ class BenchSettings:
     calibrate: bool = True
     predict: tuple[BlockShape, ...] = ()
     resume: bool = False
+    every_row: bool = False
 
 
 class ProgressEstimate:
@@ -138,7 +139,8 @@ class BlockBench:
     the widths, with the reason. `passed`: blocks that passed the gate; `failed`: blocks that did
     not, and why. `on_start` is called with the number of blocks, of those for the model, and about
     how many seconds they take. `save` is called to write the rows; `has_times`: whether this run
-    has added some. `unfit`: how many blocks have no group counts at another shape.
+    has added some. `unfit`: how many blocks have no group counts at another shape. `solved`,
+    `same`: as in `Selection`.
     """
 
     catalogue: Catalogue
@@ -152,6 +154,7 @@ class BlockBench:
     baselines: tuple[BlockCandidate, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     solved: int = 0
+    same: int = 0
     reused: int = 0
     passed: set[BlockKey] = field(default_factory=set)
     failed: dict[BlockKey, str] = field(default_factory=dict)
@@ -230,7 +233,7 @@ class BlockBench:
 
     def _choose(self) -> None:
         settings, shape = self.settings, self.settings.shape
-        chosen = select(self.catalogue, settings.top, settings.by, shape)
+        chosen = select(self.catalogue, settings.top, settings.by, shape, settings.every_row)
         named = baselines_at(find_baselines(settings.baselines), shape)
         # A design that is a baseline too is measured once, with both providers.
         by_block = {baseline.sized: baseline for baseline in named.candidates}
@@ -243,6 +246,7 @@ class BlockBench:
         self.baselines = tuple(by_block.values())
         self.left_out = chosen.left_out + named.left_out
         self.solved = chosen.solved
+        self.same = chosen.same
         if settings.calibrate:
             others = settings.predict or neighbours(shape)
             names = frozenset(candidate.name for candidate in self.shown)

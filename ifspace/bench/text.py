@@ -239,6 +239,11 @@ def notes(bench: BlockBench) -> Iterator[str]:
     for (name, _, _), why in bench.failed.items():
         yield f"failed the check, not timed: {name}: {why}"
     shape = bench.settings.shape
+    if bench.same:
+        yield (
+            f"{bench.same} designs passed over: the networks of better ones, written otherwise; "
+            "--all times them too"
+        )
     if bench.solved:
         yield (
             f"groups of {bench.solved} designs solved again from {shape.channels} to "

@@ -18,6 +18,7 @@ import vl_convert
 from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.catalogue import Design
 from ifspace.catalogue.dataset import version
+from ifspace.catalogue.design import represents
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import BlockError, SettingError
 from ifspace.kinds import P, alphabet
@@ -67,6 +68,8 @@ COLUMNS: Final = (
     "irreducible",
     "baseline",
     "candidate",
+    "network",
+    "represents",
 )
 
 
@@ -88,12 +91,15 @@ def page_data(results: Results) -> dict[str, Any]:
     """Return what the page shows of the catalogues and of the benchmarks of blocks."""
     every = list(settings(results))
     places = [setting for _, _, setting in every]
-    layers, texts = _Numbered(), _Numbered()
+    layers, texts, networks = _Numbered(), _Numbered(), _Numbered()
     rows: list[tuple[Any, ...]] = []
     for number, (catalogue, _, setting) in enumerate(every):
         designs = catalogue.designs_of(setting)
         sized = [design.sized for design in designs]
-        rows += [_design(*row, number, layers, texts) for row in zip(designs, sized, strict=True)]
+        rows += [
+            _design(*row, number, layers, texts, networks)
+            for row in zip(designs, sized, strict=True)
+        ]
         names = set(map(candidate_name, sized))
         rows += _baselines(results.blocks, setting, number, names, layers, texts)
     return {
@@ -129,7 +135,12 @@ def _reference(setting: EnumerationSetting) -> int:
 
 
 def _design(
-    design: Design, sized: SizedBlock, setting: int, layers: _Numbered, texts: _Numbered
+    design: Design,
+    sized: SizedBlock,
+    setting: int,
+    layers: _Numbered,
+    texts: _Numbered,
+    networks: _Numbered,
 ) -> tuple[Any, ...]:
     name = candidate_name(sized)
     return (
@@ -149,6 +160,8 @@ def _design(
         design.irreducible,
         False,
         None if name == str(design.block) else name,
+        None if design.network is None else networks.of((setting, design.network)),
+        represents(design),
     )
 
 
@@ -194,6 +207,8 @@ def _baselines(
                             True,
                             True,
                             None,
+                            None,
+                            True,
                         )
     return list(baselines.values())
 
@@ -638,13 +653,15 @@ def _lead(results: Results) -> str:
     most = max(
         (s.max_len for catalogue in results.catalogues for s in catalogue.settings), default=0
     )
-    survivors, tried = (
-        sum(getattr(f, name) for f in funnels) for name in ("survivors", "compositions")
+    survivors, tried, networks = (
+        sum(getattr(f, name) or 0 for f in funnels)
+        for name in ("survivors", "compositions", "distinct_networks")
     )
+    same = f" They are {networks:,} networks up to the order of channels." if networks else ""
     return (
         f"Of {tried:,} compositions of up to {most} layers, {survivors:,} see all the pixels and "
         "all the channels that the standard convolution sees, with no layer to spare. Each stands "
-        "here with its cheapest group counts."
+        f"here with its cheapest group counts.{same}"
     )
 
 

@@ -6,8 +6,8 @@ from itertools import groupby
 from statistics import median
 from typing import Any, Final
 
-from ifspace.catalogue import Catalogue, Design, ranked
-from ifspace.catalogue.dataset import notes
+from ifspace.catalogue import Catalogue, Design, one_a_network, ranked
+from ifspace.catalogue.dataset import remarked
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import BOTH_WAYS, FORWARD, PEAK, PREDICTED, RATIO, TIME
 from ifspace.report.measured import (
@@ -78,31 +78,26 @@ def _funnel(results: Results) -> Iterator[Table]:
     for catalogue, place, setting in settings(results):
         funnel = catalogue.funnels[place]
         lengths = range(1, setting.max_len + 1)
-        counts = (
-            ("compositions", funnel.compositions_by_length, funnel.compositions),
-            ("after repeated patterns", funnel.after_patterns_by_length, funnel.after_patterns),
-            ("survivors", funnel.by_length, funnel.survivors),
-        )
         yield text_table(
             f"Compositions by length, {setting_name(setting)}",
             ["length", *(f">{n}" for n in lengths), ">all"],
-            [[name, *by_length, total] for name, by_length, total in counts],
+            [[name, *by_length, total] for name, by_length, total in funnel.steps],
         )
 
 
 def _designs(results: Results) -> Iterator[Table]:
     for catalogue, _, setting in settings(results):
         rows = []
-        designs = ranked(catalogue.designs_of(setting))
-        for length in sorted({design.layers for design in designs}):
-            alike = [design for design in designs if design.layers == length]
-            best = alike[0]
-            same = sum(design.costs == best.costs for design in alike) - 1
-            rows.append(_design_row(best, f"{same} more cost the same" if same else ""))
+        networks = one_a_network(ranked(catalogue.designs_of(setting)))
+        for length in sorted({design.layers for design, _ in networks}):
+            alike = [pair for pair in networks if pair[0].layers == length]
+            best = alike[0][0]
+            same = sum(design.costs == best.costs for design, _ in alike) - 1
+            more = f"{same} more networks cost the same" if same else ""
             rows += [
-                _design_row(design)
-                for design in alike
-                if design.published_as and design is not best
+                _design_row(design, others, more if design is best else "")
+                for design, others in alike
+                if design is best or any(each.published_as for each in (design, *others))
             ]
         yield text_table(
             f"Fewest parameters by number of layers, and the published blocks, "
@@ -112,7 +107,7 @@ def _designs(results: Results) -> Iterator[Table]:
         )
 
 
-def _design_row(design: Design, more: str = "") -> list[Any]:
+def _design_row(design: Design, others: Sequence[Design], more: str) -> list[Any]:
     return [
         design.layers,
         str(design.block),
@@ -120,7 +115,7 @@ def _design_row(design: Design, more: str = "") -> list[Any]:
         ratio_text(design.params_ratio),
         design.macs_per_pixel,
         design.activations_per_pixel,
-        "; ".join(filter(None, [more, notes(design)])),
+        "; ".join(filter(None, [more, remarked(design, others)])),
     ]
 
 

@@ -26,6 +26,7 @@ from ifspace.bench.blocks import (
 )
 from ifspace.bench.rows import start_row
 from ifspace.block import Block
+from ifspace.canonical import network_class
 from ifspace.catalogue import Catalogue
 from ifspace.catalogue.design import PUBLISHED
 from ifspace.catalogue.setting import EnumerationSetting
@@ -195,6 +196,22 @@ def test_groups_solved_again_keep_to_the_order_of_the_design() -> None:
         sized = design_at(design, BlockShape(64, 64, 8), "params").sized
         assert {layer.layer.order for layer in sized.layers} - {None} == orders
         assert sized.params == {"rolling": 1600, "blocked": 2112}[orders.pop()]
+
+
+def test_the_best_are_different_networks() -> None:
+    catalogue = enumerate_designs([EnumerationSetting(channels=16, max_len=4)])
+    for shape in (OWN_SHAPE, BlockShape(24, 24, 8, 2)):
+        chosen = select(catalogue, 10, "params", shape)
+        networks = {network_class(candidate.sized) for candidate in chosen.candidates}
+        assert len(networks) == len(chosen.candidates) == 10
+        assert chosen.same > 10
+        every = select(catalogue, 10, "params", shape, every_row=True)
+        assert len({network_class(candidate.sized) for candidate in every.candidates}) < 10
+        assert every.same == 0
+    # The block of a network that is timed is the one that tables show.
+    for candidate in select(catalogue, 10, "params", OWN_SHAPE).candidates:
+        assert candidate.design is not None
+        assert candidate.design.representative == str(candidate.sized.block)
 
 
 @pytest.mark.parametrize("shape", [BlockShape(24, 48, 8, 2), BlockShape(16, 16, 8, 2, 2)])

@@ -84,16 +84,23 @@ function sourceBlock(design) {
     el("pre", { tabindex: 0, role: "group", "aria-label": "Source" }, el("code", {}, text)));
 }
 
+// Ways to write the network of a block that are listed beside it.
+const MOST_WAYS = 6;
+
 function facts(design) {
   const seen = design.fields[design.fields.length - 1];
+  const link = (found, text) =>
+    el("button", { type: "button", class: "link", onclick: () => openDesigns([found.place]) },
+      text);
   const other = (block) => {
     const found = DESIGNS.find((each) => each.setting === design.setting &&
       each.kinds.slice(0, each.layers).join("+") === block);
-    return found
-      ? el("button", { type: "button", class: "link", onclick: () => openDesigns([found.place]) },
-        block)
-      : block;
+    return found ? link(found, block) : block;
   };
+  const ways = waysOf(design).filter((each) => each !== design);
+  const listed = ways.slice(0, MOST_WAYS)
+    .flatMap((each, n) => (n ? [", ", link(each, each.block)] : [link(each, each.block)]));
+  if (ways.length > MOST_WAYS) listed.push(`, and ${ways.length - MOST_WAYS} more`);
   return pairs([
     ["parameters", `${whole(design.params)}, ${share(design.ratio)} of the convolution's`],
     ["MACs per pixel", whole(design.macs)],
@@ -102,6 +109,7 @@ function facts(design) {
     design.known && [design.baseline ? "known as" : "published as", design.known],
     design.same && ["the same as", other(design.same)],
     design.by && ["dominated by", other(design.by)],
+    ways.length > 0 && ["same network as", ...listed],
     design.baseline ? null : ["layers to spare", design.irreducible
       ? "none, alone or together" : "none alone; some can go together"],
   ], "facts");

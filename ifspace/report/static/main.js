@@ -12,6 +12,7 @@ function stateOf() {
     setting: Number(FORM.elements.setting.value),
     text: FORM.elements.text.value,
     shown: FORM.elements.shown.value,
+    every: FORM.elements.every.checked,
     kinds: new Set([...FORM.querySelectorAll("[name=kind]:checked")].map((box) => box.value)),
     layers: range("layers"),
     params: range("params"),
@@ -57,11 +58,14 @@ function drawPlane(designs) {
 let shown = [];
 function update() {
   const state = stateOf();
-  shown = filtered(state);
+  const passing = filtered(state);
+  shown = state.every ? passing : once(passing);
   const all = DESIGNS.filter((design) => design.setting === state.setting && !design.baseline);
-  const own = shown.filter((design) => !design.baseline).length;
-  const more = shown.length - own;
+  const own = passing.filter((design) => !design.baseline).length;
+  const more = passing.length - own;
+  const hidden = passing.length - shown.length;
   byId("count").textContent = `${whole(own)} of ${whole(all.length)} blocks` +
+    (hidden ? `: ${whole(own - hidden)} networks` : "") +
     (more ? `, and ${more} to compare with` : "");
   TABLE.show(shown, state.time);
   drawPlane(shown);

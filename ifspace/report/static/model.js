@@ -19,6 +19,17 @@ const DESIGNS = DATA.designs.block.map((_, place) => {
   return design;
 });
 
+// The ways to write each network: the one that represents it comes first.
+const WAYS = new Map();
+for (const design of DESIGNS) {
+  if (design.network === null) continue;
+  if (!WAYS.has(design.network)) WAYS.set(design.network, []);
+  const ways = WAYS.get(design.network);
+  if (design.represents) ways.unshift(design);
+  else ways.push(design);
+}
+const waysOf = (design) => WAYS.get(design.network) || [design];
+
 // What designs can be compared by. Times are found in the benchmarks, of equal places only.
 const PLAIN = [
   { key: "params", name: "parameters", value: (design) => design.params },
@@ -80,6 +91,11 @@ function notes(design) {
   if (design.known) said.push(design.known);
   if (design.same) said.push(`= ${design.same}`);
   if (design.by) said.push(`dominated by ${design.by}`);
+  const [first, ...others] = waysOf(design);
+  if (first !== design) said.push(`same network as ${first.block}`);
+  else if (others.length) {
+    said.push(`${others.length} more way${others.length > 1 ? "s" : ""} to write it`);
+  }
   return said;
 }
 
@@ -117,6 +133,19 @@ function filtered(state) {
       SHOWN[state.shown](design) &&
       words.every((word) => design.text.includes(word)),
   );
+}
+
+// One design a network: the one that represents it where it is there, else the shortest.
+function once(designs) {
+  const firsts = new Map();
+  for (const design of designs) {
+    const key = design.network === null ? `own ${design.place}` : design.network;
+    const first = firsts.get(key);
+    const before = first && (first.represents ||
+      (!design.represents && first.layers <= design.layers));
+    if (!before) firsts.set(key, design);
+  }
+  return [...firsts.values()];
 }
 
 // What has no value stands last, whichever way is up.
