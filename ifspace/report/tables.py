@@ -93,7 +93,7 @@ def _designs(results: Results) -> Iterator[Table]:
             alike = [pair for pair in networks if pair[0].layers == length]
             best = alike[0][0]
             same = sum(design.costs == best.costs for design, _ in alike) - 1
-            more = f"{same} more networks cost the same" if same else ""
+            more = f"{same} more cost the same" if same else ""
             rows += [
                 _design_row(design, others, more if design is best else "")
                 for design, others in alike
