@@ -458,9 +458,9 @@ def calibration(
     shapes = list(others[:MAX_SHAPES])
     fit = _anchors([shape, *shapes])
     fit += [replace(x, provider=ANCHOR, design=None, calibrates=True) for x in more]
-    for index, other in enumerate(shapes):
+    for index, elsewhere in enumerate(shapes):
         tried = drawn[index :: len(shapes)][: MAX_TRIED * SAMPLE_ELSEWHERE]
-        fit += _first_at(tried, other, catalogue, SAMPLE_ELSEWHERE)
+        fit += _first_at(tried, elsewhere, catalogue, SAMPLE_ELSEWHERE)
     once: dict[BlockKey, BlockCandidate] = {}
     for candidate in fit:
         once.setdefault(candidate.key, candidate)

@@ -58,12 +58,12 @@ def interleaved(
     active = [name for name in calls if name in every_round or first_s[name] <= limits.once_s]
     for name in calls.keys() - active:
         times[name].append(first_s[name])
-    started, done = time.perf_counter(), 0
-    while active and done < limits.max_rounds:
+    started, rounds_done = time.perf_counter(), 0
+    while active and rounds_done < limits.max_rounds:
         reads = {}
         for name in active:
             quick = name in every_round or first_s[name] <= limits.slow_s
-            if done < limits.slow_rounds or quick:
+            if rounds_done < limits.slow_rounds or quick:
                 if first_s[name] < SHORT_S and device.type != "cuda":
                     calls[name]()
                 reads[name] = clock(calls[name])
@@ -71,10 +71,10 @@ def interleaved(
             torch.cuda.synchronize(device)
         for name, read in reads.items():
             times[name].append(read())
-        done += 1
+        rounds_done += 1
         if on_round is not None:
             on_round(times)
-        if done >= limits.min_rounds and time.perf_counter() - started > limits.budget_s:
+        if rounds_done >= limits.min_rounds and time.perf_counter() - started > limits.budget_s:
             break
     return times
 

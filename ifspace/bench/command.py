@@ -242,8 +242,9 @@ def command(
 def _start_text(shown: int, sampled: int, seconds: float) -> str:
     from ifspace.cli.progress import duration_text
 
-    more = f" and {sampled} blocks for the latency model" if sampled else ""
-    return f"measuring {shown} blocks{more}, about {duration_text(seconds)}"
+    count = f"{shown} block{'s' * (shown != 1)}"
+    sampled_text = f" and {sampled} more for the latency model" if sampled else ""
+    return f"measuring {count}{sampled_text}, about {duration_text(seconds)}"
 
 
 def _catalogue(path: Path | None, options: dict[str, Any], output: Output) -> "Catalogue":

@@ -166,10 +166,10 @@ def _field_faults(candidate: BlockCandidate) -> Iterator[str]:
         x = torch.ones(len(outputs), sized.channels, side + 2, side + 2, dtype=torch.float64)
         middle = (torch.arange(len(outputs)), outputs, side // 2 + 1, side // 2 + 1)
         (gradient,) = torch.autograd.grad(bare(x.requires_grad_())[middle].sum(), x)
-        seen = gradient != 0
-        inner = seen[:, :, 1:-1, 1:-1].flatten(2)
+        reached = gradient != 0
+        inner = reached[:, :, 1:-1, 1:-1].flatten(2)
         is_square = bool((inner.any(2) == inner.all(2)).all())
-        if not is_square or int(seen.sum()) != int(inner.sum()):
+        if not is_square or int(reached.sum()) != int(inner.sum()):
             yield f"sees no square of {side}×{side} pixels"
         for output, row in zip(outputs.tolist(), inner.any(2), strict=True):
             if sum(1 << channel for channel in row.nonzero().flatten().tolist()) != reach[output]:

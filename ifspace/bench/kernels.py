@@ -164,8 +164,8 @@ def parse_window(text: str) -> Window:
 
     Raises: SettingError for anything else.
     """
-    groups, comma, rest = text.partition(",")
-    overlap, _, order = rest.partition(",")
+    groups, comma, overlap_text = text.partition(",")
+    overlap, _, order = overlap_text.partition(",")
     order = order or ROLLING
     if not comma or not groups.isdecimal() or order not in ORDERS:
         raise SettingError.because(
@@ -198,7 +198,9 @@ def list_candidates(impl: str, compiled: bool) -> tuple[LayerCandidate, ...]:
         LayerCandidate("published", "torch", published, expands=True, unrolled=True),
         LayerCandidate("gather + einsum", "torch", gather_einsum, expands=True),
     ]
-    compositions = [way for way in plain if way.provider == "torch" and way.exact]
+    compositions = [
+        candidate for candidate in plain if candidate.provider == "torch" and candidate.exact
+    ]
     direct = LayerCandidate("direct", "triton", _direct, forward_only=True, cuda_only=True)
     fused_impl = "triton" if impl == "triton" else "reference"  # of the fused layer no other exists
     fused = [
@@ -559,9 +561,9 @@ class KernelBench:
 
     def _expected_s(self, candidate: LayerCandidate, case: LayerCase) -> float:
         """Return about how long a call takes, by the forward pass and by batch 1; 0 if unknown."""
-        one, forward = replace(case, batch=1), replace(case, mode=FORWARD)
+        single, forward = replace(case, batch=1), replace(case, mode=FORWARD)
         return max(
-            case.batch * self.least_s.get((candidate.name, one), 0.0),
+            case.batch * self.least_s.get((candidate.name, single), 0.0),
             case.both_ways * BOTH_TO_FORWARD * self.least_s.get((candidate.name, forward), 0.0),
         )
 

@@ -93,15 +93,15 @@ def _rolling_on_cpu(
     windows = windows_of_layer(layer)
     tiles = plan_for(windows, pixels, layout == LAYOUTS[0]).forward
     if not tiles:
-        way, macs = f"{layer.conv.symbol} dense", layer.c_in * layer.c_out
+        feature, macs = f"{layer.conv.symbol} dense", layer.c_in * layer.c_out
     else:
         slices = band_of(windows).tile_channels(tiles)
-        way, macs = f"{layer.conv.symbol} tiled", layer.c_out * slices.width
+        feature, macs = f"{layer.conv.symbol} tiled", layer.c_out * slices.width
         moved += 0 if slices.is_ring else itemsize * pixels * slices.channels
     return {
-        f"{way} {OPERATIONS}": 2 * macs * pixels,
-        f"{way} {BYTES}": moved,
-        f"{way} {LAUNCHES}": 1,
+        f"{feature} {OPERATIONS}": 2 * macs * pixels,
+        f"{feature} {BYTES}": moved,
+        f"{feature} {LAUNCHES}": 1,
     }
 
 
@@ -247,8 +247,8 @@ def _held_out_errors(
     sampled = [(features(block), time_ms) for block, time_ms in sample]
     guesses: list[float | None] = [None] * len(sampled)
     for part in range(PARTS):
-        others = [pair for index, pair in enumerate(sampled) if index % PARTS != part]
-        model = LatencyModel.fit([*fit_to, *others])
+        training = [pair for index, pair in enumerate(sampled) if index % PARTS != part]
+        model = LatencyModel.fit([*fit_to, *training])
         for index in range(part, len(sampled), PARTS):
             guesses[index] = model.predict(sampled[index][0])
     return Errors.of(guesses, [time_ms for _, time_ms in sampled])

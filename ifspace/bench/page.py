@@ -394,8 +394,8 @@ def _not_run(rows: Sequence[Row]) -> list[str]:
         return ["Nothing: every candidate ran in every case."]
     lines = []
     for (candidate, reason), cases in reasons.items():
-        more = len(cases) - MAX_LISTED
-        listed = ", ".join(cases[:MAX_LISTED]) + (f", and {more} more" if more > 0 else "")
+        unlisted = len(cases) - MAX_LISTED
+        listed = ", ".join(cases[:MAX_LISTED]) + (f", and {unlisted} more" if unlisted > 0 else "")
         lines.append((candidate, reason, len(cases), listed))
     return [_table(lines, ("candidate", "why", "cases", "which"))]
 

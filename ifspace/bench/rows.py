@@ -117,8 +117,10 @@ class Measurements:
     def is_timed(self, start: Row, rounds: int, compiled: bool = False) -> bool:
         """Return whether a candidate was timed in so many rounds or more."""
         suffix = COMPILED * compiled
-        done = self.number(start, ROUNDS + suffix)
-        return done is not None and done >= rounds and self.number(start, TIME + suffix) is not None
+        count = self.number(start, ROUNDS + suffix)
+        return (
+            count is not None and count >= rounds and self.number(start, TIME + suffix) is not None
+        )
 
     def read(self, path: Path) -> int:
         """Add the rows of a file; return how many of other versions are left out.

@@ -77,8 +77,8 @@ def time_trials(
     def end_round(times: dict[int, list[float]]) -> None:
         for index, seconds in times.items():
             trials[index].seconds = seconds
-        done = max(map(len, times.values()), default=0)
-        rounds_s = _expected_s(first_s, limits) * done / limits.max_rounds
+        count = max(map(len, times.values()), default=0)
+        rounds_s = _expected_s(first_s, limits) * count / limits.max_rounds
         report(PREPARATION_S * len(trials) + rounds_s)
         if on_round is not None:
             on_round()

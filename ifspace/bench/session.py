@@ -248,9 +248,9 @@ class BlockBench:
         self.solved = chosen.solved
         self.same = chosen.same
         if settings.calibrate:
-            others = settings.predict or neighbours(shape)
+            shapes = settings.predict or neighbours(shape)
             names = frozenset(candidate.name for candidate in self.shown)
-            self.calibration = calibration(self.catalogue, shape, others, self.shown, names)
+            self.calibration = calibration(self.catalogue, shape, shapes, self.shown, names)
 
     def _check(
         self, sampled: Sequence[BlockCandidate], on_seconds: OnSeconds
@@ -338,14 +338,14 @@ class BlockBench:
             if is_timed and not (self.settings.resume and is_there):
                 starts.append(start)
                 calls.append(partial(run_block, candidate, mode, conditions))
-        done = iter(range(1, len(calls) + 1))
+        counter = iter(range(1, len(calls) + 1))
         unit_s = GUESSES_S["memory"]
         peaks = peak_bytes(
             calls,
             conditions.device,
             conditions.dtype,
             conditions.threads,
-            lambda: on_seconds(unit_s * next(done), unit_s * len(calls)),
+            lambda: on_seconds(unit_s * next(counter), unit_s * len(calls)),
         )
         for start, peak in zip(starts, peaks, strict=True):
             if peak is not None:
@@ -435,9 +435,9 @@ class BlockBench:
         """Return the largest ratio of a median to the least time: that of a busy machine."""
         worst = 1.0
         for candidate, mode in product(self.shown, self.settings.conditions.modes):
-            median, least = (self.number(candidate, mode, metric) for metric in (TIME, LEAST))
-            if median is not None and least:
-                worst = max(worst, median / least)
+            median, least_ms = (self.number(candidate, mode, metric) for metric in (TIME, LEAST))
+            if median is not None and least_ms:
+                worst = max(worst, median / least_ms)
         return worst
 
     def _none_right(self) -> SettingError:

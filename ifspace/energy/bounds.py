@@ -125,19 +125,21 @@ class Bounds:
         problem = self.problem
         threshold -= 4 * SLACK  # and some that are lower by the noise of floats
         paid = self.price * problem.budget
-        kept = []
+        intervals = []
         for widths, below, above in zip(self.widths, self.below, self.above, strict=True):
             worth = np.flatnonzero(below + above + paid >= threshold)
             if not len(worth):
                 return [{problem.inputs: (0, 0)}, *({} for _ in self.below)]
-            kept.append(widths[worth[0] : worth[-1] + 1])
+            intervals.append(widths[worth[0] : worth[-1] + 1])
         prices = self.price * _PRICES
         tables = []
         for price in prices:
             check_deadline(self.deadline)
-            tables.append((self._maxima_below(price, kept), self._maxima_above(price, kept)))
+            tables.append(
+                (self._maxima_below(price, intervals), self._maxima_above(price, intervals))
+            )
         ranges: Ranges = [{problem.inputs: (0, 0)}]
-        for unit, widths in enumerate(kept):
+        for unit, widths in enumerate(intervals):
             below = np.array([table[0][unit] for table in tables])
             above = np.array([table[1][unit] for table in tables])
             above += (prices * problem.budget)[:, None]

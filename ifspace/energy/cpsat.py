@@ -62,9 +62,9 @@ def _windows(
                 break  # the solver has no time either: what is proven is the answer
             domains = [(min(widths), max(widths)) if widths else (1, 0) for widths in ranges]
             # The last unit has the weights that the least of all others leave.
-            others = problem.weights([*(low for low, _ in domains), 0])
+            lowest_weights = problem.weights([*(low for low, _ in domains), 0])
             low = domains[-1][0]
-            high = min(most[-1], (problem.budget - others) // max(low, 1))
+            high = min(most[-1], (problem.budget - lowest_weights) // max(low, 1))
             yield threshold, [*domains, (low + problem.step, high)]
     yield None, list(zip(least, most, strict=True))
 

@@ -359,7 +359,7 @@ def budgets_met(problem: EnergyProblem, limit: int, deadline: float | None = Non
 
     Raises: TimeoutError at the deadline of time.monotonic.
     """
-    kept = (1 << (limit + 1)) - 1
+    mask = (1 << (limit + 1)) - 1
     ends = {problem.inputs: 1}  # sums by the width that they end with
     for unit, count in enumerate(problem.units):
         is_last = unit == len(problem.units) - 1
@@ -369,16 +369,16 @@ def budgets_met(problem: EnergyProblem, limit: int, deadline: float | None = Non
             least = below + problem.step if unit else 1
             if is_last and count == 1:
                 # All multiples of the width below from the least on, by doubling.
-                met = sums << (below * least) & kept
+                met = sums << (below * least) & mask
                 stride = below
                 while stride <= limit:
-                    met |= met << stride & kept
+                    met |= met << stride & mask
                     stride *= 2
                 after[0] = after.get(0, 0) | met
                 continue
             width = least
             while (added := below * width + (count - 1) * width * width) <= limit:
-                met = sums << added & kept
+                met = sums << added & mask
                 if not met:
                     break
                 after[width] = after.get(width, 0) | met

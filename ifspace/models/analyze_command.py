@@ -54,5 +54,5 @@ def command(
         )
         with ProgressBar("analysing", quiet=output.quiet) as bar:
             report = report_on(graph, network, alpha, bar)
-        others = other_params(network, report)
-    output.emit(analysis_forms(source, report, others, every_layer))
+        unlisted = other_params(network, report)
+    output.emit(analysis_forms(source, report, unlisted, every_layer))

@@ -21,11 +21,11 @@ PAST_IMAGE: Final = "past the image"
 
 
 def analysis_forms(
-    source: ModelSource, report: "Report", others: "OtherParams", every_layer: bool = False
+    source: ModelSource, report: "Report", unlisted: "OtherParams", every_layer: bool = False
 ) -> Forms:
     """Return the analysis of a network in every format.
 
-    `others`: what the parameters outside the layers belong to. `every_layer`: whether the terminal
+    `unlisted`: what the parameters outside layers belong to. `every_layer`: whether the terminal
     shows a row for each layer instead of each unit.
     """
     rows = [_flat(row) for row in _rows(source, report)]
@@ -34,8 +34,8 @@ def analysis_forms(
         tuple(tuple(_cell(value) for value in row.values()) for row in rows),
     )
     return {
-        "table": lambda: _text(source, report, others, every_layer),
-        "json": lambda: json_text(_values(source, report, others)),
+        "table": lambda: _text(source, report, unlisted, every_layer),
+        "json": lambda: json_text(_values(source, report, unlisted)),
         "csv": table.csv,
         "markdown": table.markdown,
     }
@@ -94,11 +94,11 @@ def _field_values(field: "Field") -> list[Any]:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with one column for the pixels of the field and one for its channels."""
     side, channels = row["field"] or (None, None)
-    both = {"field_side": side, "field_channels": channels}
+    field = {"field_side": side, "field_channels": channels}
     return {
         column: cell
         for name, value in row.items()
-        for column, cell in (both.items() if name == "field" else [(name, value)])
+        for column, cell in (field.items() if name == "field" else [(name, value)])
     }
 
 
@@ -108,7 +108,7 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _values(source: ModelSource, report: "Report", others: "OtherParams") -> dict[str, Any]:
+def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> dict[str, Any]:
     return {
         "model": source.name,
         "image": report.image,
@@ -121,8 +121,8 @@ def _values(source: ModelSource, report: "Report", others: "OtherParams") -> dic
         "gates": [_layer(layer) for layer in report.gates],
         "head": [_layer(layer) for layer in report.head],
         "other_params": report.other_params,
-        "other_params_of": others.classes,
-        "does_not_run": others.unused,
+        "other_params_of": unlisted.classes,
+        "does_not_run": unlisted.unused,
         "adds_nothing": [entry.layer.name for entry in report.layers if entry.adds_nothing],
         "past_image_from": _first_past_image(report),
         "notes": report.notes,
@@ -160,11 +160,11 @@ def _stage(stage: "StageReport") -> dict[str, Any]:
 # Text for a terminal
 
 
-def _text(source: ModelSource, report: "Report", others: "OtherParams", every_layer: bool) -> str:
+def _text(source: ModelSource, report: "Report", unlisted: "OtherParams", every_layer: bool) -> str:
     title = f"{source}: {short(report.params)} parameters, {short(report.macs)} MACs"
     details = _layer_table(report) if every_layer else _unit_table(report)
     parts = (_stage_table(report, title).text(), details.text(keys=2))
-    return "\n".join((*parts, facts(findings(report, others))))
+    return "\n".join((*parts, facts(findings(report, unlisted))))
 
 
 def _stage_table(report: "Report", title: str) -> Table:
@@ -250,7 +250,7 @@ def _gain_text(gain: float | None) -> str:
     return "" if gain is None else f"{gain:.3f}"
 
 
-def findings(report: "Report", others: "OtherParams") -> list[tuple[str, str]]:
+def findings(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]:
     """Return what stands out in an analysis, with a name for each finding."""
     return [
         ("gain", f"{report.gain:.3f} of all units together, α = {report.alpha:g}"),
@@ -263,7 +263,7 @@ def findings(report: "Report", others: "OtherParams") -> list[tuple[str, str]]:
         (PAST_IMAGE, _past_image(report)),
         *_beside_stages("gates", report.gates),
         *_beside_stages("head", report.head),
-        *_outside_layers(report, others),
+        *_outside_layers(report, unlisted),
         *(("note", note) for note in report.notes),
     ]
 
@@ -315,12 +315,12 @@ def _beside_stages(name: str, layers: "Sequence[TracedLayer]") -> list[tuple[str
     return [(name, f"{short(params)} parameters, {short(macs)} MACs: {names}")]
 
 
-def _outside_layers(report: "Report", others: "OtherParams") -> list[tuple[str, str]]:
+def _outside_layers(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]:
     if not report.other_params:
         return []
-    parts = [f"{count:,} of {name}" for name, count in others.classes.items()]
-    if others.unused:
-        names = name_list(list(others.unused), 3)
-        parts.append(f"{sum(others.unused.values()):,} of layers that do not run ({names})")
+    parts = [f"{count:,} of {name}" for name, count in unlisted.classes.items()]
+    if unlisted.unused:
+        names = name_list(list(unlisted.unused), 3)
+        parts.append(f"{sum(unlisted.unused.values()):,} of layers that do not run ({names})")
     text = f"{report.other_params:,} parameters outside the layers"
     return [("other", f"{text}: {', '.join(parts)}" if parts else text)]

@@ -278,8 +278,8 @@ class Decomposition:
             f"{names[0] if len(names) == 1 else f'{len(names)} layers'}: {reason}"
             for reason, names in frequent
         ]
-        more = len(self.skipped) - sum(len(names) for _, names in frequent)
-        layers += [f"{more} more"] if more else []
+        remaining = len(self.skipped) - sum(len(names) for _, names in frequent)
+        layers += [f"{remaining} more"] if remaining else []
         layers += [
             f"{count} are {state} already"
             for count, state in (
@@ -508,14 +508,14 @@ def why_not(model: nn.Module, layer: TracedLayer, pointwise: bool = False) -> st
     kernel, padding = ((3, 3), (1, 1)) if spatial else ((1, 1), (0, 0))
     if type(conv) is not nn.Conv2d and not _computes_conv2d(conv):
         return f"{type(conv).__name__}, not a plain nn.Conv2d"
-    for what, value, allowed in (
+    for setting, value, allowed in (
         ("kernel", conv.kernel_size, (kernel,)),
         ("dilation", conv.dilation, ((1, 1),)),
         ("stride", conv.stride, ((1, 1), (2, 2)) if spatial else ((1, 1),)),
         ("padding", conv.padding, (padding, "same") if conv.stride == (1, 1) else (padding,)),
     ):
         if value not in allowed:
-            return f"{what} {value if isinstance(value, str) else ' x '.join(map(str, value))}"
+            return f"{setting} {value if isinstance(value, str) else ' x '.join(map(str, value))}"
     if conv.padding_mode != "zeros":
         return f"padding of {conv.padding_mode}"
     return _shared_weights(model, conv)
@@ -651,15 +651,15 @@ def _best_choice(
 ) -> Decomposition:
     """Return the plan with the best choice within its budgets."""
     # What the rest of the network has is not to be chosen.
-    rest: dict[str, Amount] = {
+    fixed_amounts: dict[str, Amount] = {
         "params": plan.params[0] - sum(conv.params for conv in options),
         "macs": plan.macs[0] - sum(conv.macs for conv in options),
     }
-    left: dict[str, Any] = {
-        name: limit - rest.get(name, 0) for name, limit in plan.budgets.limits.items()
+    limits: dict[str, Any] = {
+        name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
     sites = tuple(_site(conv, replacements, latency) for conv, replacements in options.items())
-    answer = best_replacement(ReplacementProblem(sites, Budgets(**left), objective), time_limit_s)
+    answer = best_replacement(ReplacementProblem(sites, Budgets(**limits), objective), time_limit_s)
     chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
     return replace(
         plan,
@@ -670,7 +670,7 @@ def _best_choice(
             if index
         ),
         answer=answer,
-        least={name: value + rest.get(name, 0) for name, value in answer.least.items()},
+        least={name: value + fixed_amounts.get(name, 0) for name, value in answer.least.items()},
     )
 
 
@@ -678,8 +678,8 @@ def _site(
     conv: ReplaceableConv, replacements: Sequence[Replacement], latency: LatencyTable | None
 ) -> Site:
     """Return a site of a replacement problem: the layer as it is, then what it may become."""
-    kept = Block.parse(conv.layer.kind).at(conv.layer.c_in, conv.layer.c_out)
-    latency_ms = _latency_ms(conv, kept, latency)
+    original = Block.parse(conv.layer.kind).at(conv.layer.c_in, conv.layer.c_out)
+    latency_ms = _latency_ms(conv, original, latency)
     options = [Option(None, conv.params, conv.macs, latency_ms, conv.stride)]
     for replacement in replacements:
         (_, params), (_, macs), sized = replacement.params, replacement.macs, replacement.sized

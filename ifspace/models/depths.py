@@ -230,10 +230,10 @@ class AdjustableStage:
 
     def order(self, depth: int) -> list[int]:
         """Return the units at a depth in the order in which they run, `COPY` for one more."""
-        kept = self.kept(depth)
+        indices = self.kept(depth)
         copies = [COPY] * (depth - len(self.units))
-        end = kept.index(self.end) + 1 if copies else len(kept)
-        return [*kept[:end], *copies, *kept[end:]]
+        end = indices.index(self.end) + 1 if copies else len(indices)
+        return [*indices[:end], *copies, *indices[end:]]
 
     def last(self, depth: int) -> int:
         """Return the position in the order of the unit that is removed first or was added last."""
@@ -405,10 +405,10 @@ class TracedLayout:
                 behind = units[stage.end].names
                 append = Append(behind, copy.unit.names, copy.channels, extra, copy.activation)
                 steps.append(append)
-            kept = set(stage.kept(depth))
+            indices = set(stage.kept(depth))
             steps += [
                 Remove(unit.names)
                 for index, unit in reversed(list(enumerate(units)))
-                if index not in kept
+                if index not in indices
             ]
         return tuple(steps)

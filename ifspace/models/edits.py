@@ -113,10 +113,10 @@ class Edits:
 
 def _step(values: Mapping[str, Any], where: str) -> Step:
     """Return the step of its JSON values."""
-    others = dict(values)
-    name = others.pop("step", None)
+    fields = dict(values)
+    name = fields.pop("step", None)
     choice(name, f"{where}.step", tuple(STEPS))
-    return STEPS[name].from_json(others, where)
+    return STEPS[name].from_json(fields, where)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

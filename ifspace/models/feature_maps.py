@@ -65,7 +65,7 @@ class Label:
     def along(self, axis: int) -> Ids:
         """Return the ids along an axis, through the middle: padding lies at the borders."""
         line = tuple(
-            slice(None) if other == axis else size // 2 for other, size in enumerate(self.ids.shape)
+            slice(None) if index == axis else size // 2 for index, size in enumerate(self.ids.shape)
         )
         return self.ids[line].numpy()
 
@@ -96,7 +96,7 @@ def size_of(shape: Sequence[int], axis: int) -> Size:
     >>> size_of((64, 7, 7, 96), -1)
     (448, 7)
     """
-    sizes = [int(size) for other, size in enumerate(shape) if other != axis % len(shape)]
+    sizes = [int(size) for index, size in enumerate(shape) if index != axis % len(shape)]
     rows = prod(sizes[:-1]) if len(sizes) > 1 else 1
     return rows, sizes[-1] if sizes else 1
 
@@ -179,7 +179,9 @@ class FeatureMaps:
         """
         index, own_axis, _ = self._added.get(id(label), (None, None, None))
         if axis is None:
-            axis = next((other for other in (own_axis, *label.axes()) if other is not None), 1)
+            axis = next(
+                (candidate for candidate in (own_axis, *label.axes()) if candidate is not None), 1
+            )
         axis %= label.ids.dim()
         if index is not None and axis == own_axis:
             return index
@@ -274,7 +276,7 @@ class FeatureMaps:
         if added is None:
             if label.replay is None:
                 return torch.zeros_like(label.ids)
-            return label.replay(lambda other: self._coordinates(other, direction))
+            return label.replay(lambda source: self._coordinates(source, direction))
         index, axis, _ = added
         shape = list(label.ids.shape)
         shape[axis] = 1
@@ -293,8 +295,8 @@ class FeatureMaps:
         owners = tuple(int(node) for node in np.unique(nodes) if node != NO_CHANNEL)
         sources = np.full((len(ids), 2), NO_CHANNEL)
         for parent, owner in enumerate(owners):
-            here = nodes == owner
-            sources[here, 0], sources[here, 1] = parent, ids[here] - self._first_ids[owner]
+            owned = nodes == owner
+            sources[owned, 0], sources[owned, 1] = parent, ids[owned] - self._first_ids[owner]
         return owners, sources
 
     def _shuffle(
@@ -347,6 +349,6 @@ def _usual_step(coordinates: Ids) -> int:
     >>> _usual_step(np.array([NO_CHANNEL, 0, 2, 4, 1])), _usual_step(np.array([3]))
     (2, 0)
     """
-    both = (coordinates[1:] != NO_CHANNEL) & (coordinates[:-1] != NO_CHANNEL)
-    steps = np.abs(np.diff(coordinates))[both]
+    present = (coordinates[1:] != NO_CHANNEL) & (coordinates[:-1] != NO_CHANNEL)
+    steps = np.abs(np.diff(coordinates))[present]
     return int(np.bincount(steps).argmax()) if len(steps) else 0

@@ -161,9 +161,9 @@ class Propagation:
         moved = self._nothing(node.channels)
         assert node.sources is not None
         for parent, fields in enumerate(below):
-            here = node.sources[:, 0] == parent
-            there = node.sources[here, 1]
-            moved.rows[here], moved.pixels[here] = fields.rows[there], fields.pixels[there]
+            read = node.sources[:, 0] == parent
+            channels = node.sources[read, 1]
+            moved.rows[read], moved.pixels[read] = fields.rows[channels], fields.pixels[channels]
         return moved
 
 
@@ -184,8 +184,8 @@ def _all_pixels(pixels: Pixels) -> Pixels:
 
 def _through_window(pixels: Pixels, node: Node) -> Pixels:
     """Return the pixels seen through a window: dilation (k - 1) more for those that see any."""
-    more = np.array([d * (k - 1) for d, k in zip(node.dilation, node.window, strict=True)])
-    return np.where(pixels > 0, pixels + more, 0)
+    margins = np.array([d * (k - 1) for d, k in zip(node.dilation, node.window, strict=True)])
+    return np.where(pixels > 0, pixels + margins, 0)
 
 
 def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> ChannelFields:
@@ -228,10 +228,10 @@ def receptive_fields(trace: Trace) -> Mapping[int, Receptive]:
         ]
         sizes, jumps = [], []
         for axis in (0, 1):
-            more = node.dilation[axis] * (node.window[axis] - 1)
+            margin = node.dilation[axis] * (node.window[axis] - 1)
             if node.stride[axis] < 1:
-                more = floor(more * node.stride[axis])
-            sizes.append(max(field.size[axis] + more * field.jump[axis] for field in below))
+                margin = floor(margin * node.stride[axis])
+            sizes.append(max(field.size[axis] + margin * field.jump[axis] for field in below))
             jumps.append(max(field.jump[axis] for field in below) * node.stride[axis])
         if node.op in (Op.MIX, Op.GLOBAL):
             sizes = [

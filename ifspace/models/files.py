@@ -258,12 +258,12 @@ def _described(
     base = (
         _before_steps(name, edits, into, find_code) if own is None else EditedNetwork(own, Edits())
     )
-    done = base.edits.steps
+    applied = base.edits.steps
     try:
-        if edits.steps[: len(done)] != done:
+        if edits.steps[: len(applied)] != applied:
             raise SettingError("other steps were done to it")
         with seeded(0, None):  # drawn weights are replaced: torch's generators stay as they are
-            model = base.apply(*edits.steps[len(done) :]).model
+            model = base.apply(*edits.steps[len(applied) :]).model
     except IfspaceError as error:
         raise NetworkFileError.because(
             f"{name} was made from another network",

@@ -420,8 +420,12 @@ def keep(maps: FeatureMaps, call: Call) -> Value:
     pixel sees all others.
     """
     weighted = not call.name.endswith("norm") and call.has_matrices
-    kept = len(call.labels) == 1 and call.keeps_shape(call.labels[0])
-    if weighted or not kept or (call.name in ALONG_PIXELS and _has_pixels(maps, call.labels[0])):
+    same_shape = len(call.labels) == 1 and call.keeps_shape(call.labels[0])
+    if (
+        weighted
+        or not same_shape
+        or (call.name in ALONG_PIXELS and _has_pixels(maps, call.labels[0]))
+    ):
         return _unknown(maps, call)
     maps.passed[call.name] += 1
     if call.returns_several:

@@ -158,9 +158,9 @@ def _plan_stages(
     moves = 0 if problem.keep_stages else problem.moves
     if moves is None:
         return plan, ()
-    most = len(plan.states) - 1
-    many = f"{most} move{'s' * (most != 1)}"
-    notes = (f"the organizer makes {many}: its end is taken",) if moves > most else ()
+    count = len(plan.states) - 1
+    many = f"{count} move{'s' * (count != 1)}"
+    notes = (f"the organizer makes {many}: its end is taken",) if moves > count else ()
     return plan.after_moves(moves), notes
 
 

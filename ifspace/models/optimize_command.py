@@ -194,7 +194,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
     budgets = present("params", "macs", "latency_budget_ms")
     organizer = present("moves", "theta")
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
-    for wrong, got, allowed in (
+    for wrong, present_options, allowed in (
         (len(blocks) > 1, blocks, "one of them; --blocks takes several"),
         (
             not blocks,
@@ -228,13 +228,14 @@ def check_combination(options: Mapping[str, Any]) -> None:
             "--latency-budget-ms or --objective latency_ms beside it",
         ),
     ):
-        if wrong and len(got) > 1:
-            first, *others = [
-                f"--{name.replace('_', '-')}" if name in options else name for name in got
+        if wrong and len(present_options) > 1:
+            first, *partners = [
+                f"--{name.replace('_', '-')}" if name in options else name
+                for name in present_options
             ]
             raise SettingError.because(
                 "options that do not go together",
-                got=f"{first} with {', '.join(others)}",
+                got=f"{first} with {', '.join(partners)}",
                 allowed=allowed,
                 remedy="leave one out, or add what is missing",
             )

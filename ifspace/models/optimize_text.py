@@ -101,8 +101,8 @@ class OptimizationReport:
     @property
     def values(self) -> dict[str, Any]:
         """The report as JSON values."""
-        done, problem = self.optimization, self.optimization.problem
-        before, after = done.before, done.after
+        optimization, problem = self.optimization, self.optimization.problem
+        before, after = optimization.before, optimization.after
         limits = problem.budgets.limits
         if "latency_ms" in limits:
             limits["latency_ms"] = float(limits["latency_ms"])  # type: ignore[assignment]
@@ -122,16 +122,16 @@ class OptimizationReport:
                 name: getattr(after, name) / getattr(before, name) for name in ("params", "macs")
             },
             **self._stages_values(),
-            **_blocks_values(done),
+            **_blocks_values(optimization),
             "saved": self.saved,
         }
 
     def _text(self) -> str:
-        done, before = self.optimization, self.optimization.before
-        assert done.after is not None
-        reports = [("before", before, False), ("after", done.after, True)]
-        if done.blocks is not None and done.reorganized not in (None, before):
-            reports.insert(1, ("stages reorganized", done.reorganized, True))
+        optimization, before = self.optimization, self.optimization.before
+        assert optimization.after is not None
+        reports = [("before", before, False), ("after", optimization.after, True)]
+        if optimization.blocks is not None and optimization.reorganized not in (None, before):
+            reports.insert(1, ("stages reorganized", optimization.reorganized, True))
         rows = []
         for name, report, at_end in reports:
             ratios = [
@@ -154,7 +154,9 @@ class OptimizationReport:
             )
         columns = ("", ">params", ">×", ">MACs", ">×", ">gain", "depths")
         totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
-        return "\n".join(text for text in (self._stages_text(), _blocks_text(done), totals) if text)
+        return "\n".join(
+            text for text in (self._stages_text(), _blocks_text(optimization), totals) if text
+        )
 
     def _depths(self, at_end: bool) -> tuple[int, ...]:
         """Return the units of the stages that take part, of all stages if no unit can move."""
@@ -167,12 +169,12 @@ class OptimizationReport:
         plan = self.optimization.stages
         if plan is None or self.optimization.problem.keep_stages:
             return {"stages": None, "moves": [], "published": []}
-        answer, taken = plan.answer, _taken(plan)
-        first, *others = self._states(plan)
+        answer, chosen = plan.answer, _taken(plan)
+        first, *later = self._states(plan)
         return {
             "stages": {
                 "sides": [size_value(size) for size in plan.sizes],
-                "taken": taken,
+                "taken": chosen,
                 "status": None if answer is None else answer.status.name.lower(),
                 "bound": None if answer is None else answer.bound,
                 "stopped": plan.trajectory.stopped.name.lower(),
@@ -180,8 +182,8 @@ class OptimizationReport:
                 "start": first.amounts,
             },
             "moves": [
-                {"step": state.step, **state.values, "taken": state.step == taken}
-                for state in others
+                {"step": state.step, **state.values, "taken": state.step == chosen}
+                for state in later
                 if state.move is not None
             ],
             "published": [comparison.values for comparison in self._published(plan)],
@@ -238,8 +240,8 @@ def _state_notes(plan: Reorganization) -> dict[Any, str]:
         for step, layout in enumerate(plan.states)
         if limits and all(getattr(layout, name) <= limit for name, limit in limits.items())
     }
-    taken = _taken(plan)
-    return notes if taken is None else notes | {taken: "taken"}
+    chosen = _taken(plan)
+    return notes if chosen is None else notes | {chosen: "taken"}
 
 
 def _proof_facts(plan: Reorganization) -> Facts:
@@ -255,18 +257,18 @@ def _proof_facts(plan: Reorganization) -> Facts:
         reached = "which these reach" if gap < 1e-6 else f"{gap:.2g} above these"
         pairs.append(("bound", f"{answer.bound:.6f}, {reached}"))
     limits = plan.budgets.limits.items()
-    left = {name: limit - getattr(plan.end, name) for name, limit in limits}
-    return [*pairs, ("left over", amounts_text(left))]
+    margin = {name: limit - getattr(plan.end, name) for name, limit in limits}
+    return [*pairs, ("left over", amounts_text(margin))]
 
 
-def _blocks_values(done: Optimization) -> dict[str, Any]:
-    plan = done.blocks
+def _blocks_values(optimization: Optimization) -> dict[str, Any]:
+    plan = optimization.blocks
     if plan is None:
         return {"blocks": None, "replaced": [], "kept": [], "skipped": []}
-    answer, fits = plan.answer, {fit.name: fit for fit in done.fits}
+    answer, fits = plan.answer, {fit.name: fit for fit in optimization.fits}
     return {
         "blocks": {
-            "objective": done.problem.objective,
+            "objective": optimization.problem.objective,
             "status": None if answer is None else answer.status.name.lower(),
             "left_out": [] if answer is None else answer.left_out,
         },
@@ -295,12 +297,12 @@ def _fit_values(fit: Fit | None) -> dict[str, Any] | None:
     return values
 
 
-def _blocks_text(done: Optimization) -> str:
+def _blocks_text(optimization: Optimization) -> str:
     """Return the blocks as a table with a row for each convolution, and facts about them."""
-    plan = done.blocks
+    plan = optimization.blocks
     if plan is None:
         return ""
-    fits = {fit.name: fit for fit in done.fits}
+    fits = {fit.name: fit for fit in optimization.fits}
     columns = ["layer", "block~", ">params", ">×", ">MACs", ">×"]
     columns += [">error", ">drawn", ">unseen"] if fits else []
     rows = []
@@ -311,7 +313,7 @@ def _blocks_text(done: Optimization) -> str:
         rows.append((*row, *(_errors(fits.get(replacement.name)) if fits else ())))
     total = len(plan.replaced) + len(plan.kept) + len(plan.skipped)
     text = heading(f"Replaced: {len(plan.replaced)} of {total} convolutions")
-    pairs = _block_facts(done, plan)
+    pairs = _block_facts(optimization, plan)
     text += Table(tuple(columns), tuple(rows)).text() if rows else ""
     return text + ("\n" + facts(pairs) if pairs else "")
 
@@ -321,26 +323,26 @@ def _errors(fit: Fit | None) -> list[str]:
     return ["" if error is None else f"{error:.3f}" for error in errors]
 
 
-def _block_facts(done: Optimization, plan: Decomposition) -> Facts:
+def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     skipped: dict[str, list[str]] = {}
     for conv in plan.skipped:
         skipped.setdefault(conv.reason, []).append(conv.name)
     lines = [f"{name_list(names)}: {reason}" for reason, names in skipped.items()]
     if plan.kept:
-        reason = _WHY_KEPT.get(done.problem.objective, _NO_GAIN)
+        reason = _WHY_KEPT.get(optimization.problem.objective, _NO_GAIN)
         lines.append(f"{name_list(plan.kept)}: {reason}")
     pairs = _labelled("kept", lines) + _field_facts(plan)
     answer = plan.answer
     if answer is not None and answer.best is not None:
         pairs.append(("status", f"{answer.status.name.lower()}, {_BLOCKS_STATUS[answer.status]}"))
-        left = {
-            name: limit - getattr(done.after, name)
+        margin = {
+            name: limit - getattr(optimization.after, name)
             for name, limit in plan.budgets.limits.items()
             if name != "latency_ms"
         }
-        pairs += [("left over", amounts_text(left))] if left else []
+        pairs += [("left over", amounts_text(margin))] if margin else []
         pairs += [("left out", name_list(answer.left_out, 3))] if answer.left_out else []
-    if done.fits:
+    if optimization.fits:
         pairs += [
             (
                 "error",

@@ -155,11 +155,11 @@ def size_value(size: "Size") -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
-def name_list(names: Sequence[str], most: int = 6) -> str:
+def name_list(names: Sequence[str], limit: int = 6) -> str:
     """Return names separated by commas, only the first of many.
 
     >>> name_list(["a", "b", "c"], 2), name_list(["a", "b"], 2)
     ('a, b and 1 more', 'a, b')
     """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    ending = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + ending

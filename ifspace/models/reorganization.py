@@ -246,14 +246,14 @@ def _check_runs(model: nn.Module, plan: Reorganization) -> None:
     channels, _, width = plan.image
     try:
         trace = traced(model, (channels, width) if _is_one_dimensional(model) else plan.image)
-        got = f"{trace.params:,} parameters and {trace.macs:,} MACs"
+        amounts = f"{trace.params:,} parameters and {trace.macs:,} MACs"
         as_planned = (trace.params, trace.macs) == (plan.end.params, plan.end.macs)
     except IfspaceError as error:
-        got, as_planned = str(error), False
+        amounts, as_planned = str(error), False
     if not as_planned:
         raise SettingError.because(
             "the network's forward fails at other depths",
-            got=got.partition("; ")[0],
+            got=amounts.partition("; ")[0],
             allowed=f"{plan.end.params:,} parameters and {plan.end.macs:,} MACs",
             remedy="put the units into an nn.Sequential, and call that",
             argument="model",
@@ -321,8 +321,8 @@ def _stage_table(
     depths = range(stage.min_depth, (max_depth if grows else stage.depth) + 1)
     gains, params, macs = [], [], []
     for depth in depths:
-        others = start.depths[:index], start.depths[index + 1 :]
-        layout = start.at_depths((*others[0], depth, *others[1]))
+        fixed_depths = start.depths[:index], start.depths[index + 1 :]
+        layout = start.at_depths((*fixed_depths[0], depth, *fixed_depths[1]))
         gains.append(fsum(layout.stages[index].gains(alpha)))
         params.append(layout.params)
         macs.append(layout.macs)

@@ -221,13 +221,14 @@ def _user_file(file: str, factory: str, classes: int | None) -> Maker:
 
 def _built_in(name: str, image: ImageSize, classes: int | None) -> Maker:
     if name.lower() not in NETWORKS:
-        others = " or ".join(f"{package}:{name}" for package in PACKAGES)
+        alternatives = " or ".join(f"{package}:{name}" for package in PACKAGES)
         raise SettingError.because(
             "unknown network",
             got=repr(name),
             allowed=_forms(),
             argument="model",
-            remedy=nearest(name.lower(), NETWORKS, "name a package") + f", or is it {others}?",
+            remedy=nearest(name.lower(), NETWORKS, "name a package")
+            + f", or is it {alternatives}?",
         )
     channels, height, width = image
     if channels != _RGB or height != width:
@@ -490,11 +491,11 @@ def _attribute(module: ModuleType, file: str, factory: str) -> Any:
             if isinstance(value, nn.Module)
             or (callable(value) and getattr(value, "__module__", None) == module.__name__)
         ]
-        more = ", …" if len(own) > _MAX_NAMES else ""
+        ellipsis = ", …" if len(own) > _MAX_NAMES else ""
         raise SettingError.because(
             "no such factory in the file",
             got=f"{file}:{factory}",
-            allowed=f"{', '.join(own[:_MAX_NAMES]) or _FACTORY}{more}",
+            allowed=f"{', '.join(own[:_MAX_NAMES]) or _FACTORY}{ellipsis}",
             remedy=nearest(factory, own, "name one of the file"),
             argument="model",
         ) from None
@@ -530,8 +531,8 @@ def _importable(folder: Path) -> Iterator[None]:
     """
     for name, module in list(_NEIGHBOURS.items()):
         top = _top(name)
-        here = (folder / f"{top}.py").exists() or (folder / top).is_dir()
-        if here and not _lies_in(folder, top):
+        is_local = (folder / f"{top}.py").exists() or (folder / top).is_dir()
+        if is_local and not _lies_in(folder, top):
             del _NEIGHBOURS[name]
             if sys.modules.get(name) is module:
                 del sys.modules[name]

@@ -74,8 +74,8 @@ class Remove:
         """Remove the unit from the model in place. Raises: SettingError if it is not there."""
         parent, keys = modules_of_unit(model, self.names)
         if is_sequential(parent):
-            kept = [item for item in children_of(parent).items() if item[0] not in keys]
-            _set_children(parent, kept)
+            remaining = [item for item in children_of(parent).items() if item[0] not in keys]
+            _set_children(parent, remaining)
             return
         for name in self.names:
             model.set_submodule(name, _in_mode_of(nn.Identity(), model.get_submodule(name)))

@@ -311,17 +311,17 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
     nodes = maps.nodes
     layers = {node.index: node.layer for node in nodes if node.layer is not None}
     used = _ancestors(nodes, outputs)
-    kept = sorted(_ancestors(nodes, [0, *(index for index in used if index not in maps.pooled)]))
+    indices = sorted(_ancestors(nodes, [0, *(index for index in used if index not in maps.pooled)]))
     scaling = _ancestors(nodes, maps.gates) - used
     unused = sum(index not in used | scaling for index in layers)
-    new_index = {index: place for place, index in enumerate(kept)}
+    new_index = {index: place for place, index in enumerate(indices)}
 
     def renumbered(node: Node) -> Node:
         parents = tuple(new_index[parent] for parent in node.parents)
         return replace(node, index=new_index[node.index], parents=parents)
 
     return Trace(
-        nodes=tuple(renumbered(nodes[index]) for index in kept),
+        nodes=tuple(renumbered(nodes[index]) for index in indices),
         image=_three_axes(image),
         params=params,
         gates=tuple(layer for index, layer in layers.items() if index in scaling),

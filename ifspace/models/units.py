@@ -220,10 +220,10 @@ class _Finder:
         }
         # Pooling at the end opens the next stage, and does not belong to the unit.
         last = max(node.index for node in layers)
-        kept = [
+        candidates = [
             index for index in inside if index <= last or max(self._trace.nodes[index].stride) <= 1
         ]
-        return Unit(names, tuple(node.index for node in layers), tuple(inputs), max(kept))
+        return Unit(names, tuple(node.index for node in layers), tuple(inputs), max(candidates))
 
     def _is_sequence(self, name: str) -> bool:
         """Return whether a module is a sequence of blocks, even if it holds only one now."""

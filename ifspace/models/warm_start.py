@@ -94,9 +94,9 @@ def fit_blocks(
     if not images.any():
         raise _no_images(f"{list(images.shape)}, all zero")
     fits = []
-    for done, (name, conv) in enumerate(convs.items()):
+    for index, (name, conv) in enumerate(convs.items()):
         if progress is not None:
-            progress(done, len(convs))
+            progress(index, len(convs))
         if name in inputs:
             block: Any = changed.get_submodule(name)
             fits.append(_fit(name, conv, block, torch.cat(inputs.pop(name)), generator))
@@ -176,8 +176,8 @@ def _windows(x: Tensor, conv: Any, images: int, generator: torch.Generator) -> T
     windows = []
     for image in x[:count]:
         top = int(torch.randint(height - tall + 1, (), generator=generator))
-        left = int(torch.randint(width - wide + 1, (), generator=generator))
-        windows.append(image[:, top : top + tall, left : left + wide])
+        column = int(torch.randint(width - wide + 1, (), generator=generator))
+        windows.append(image[:, top : top + tall, column : column + wide])
     return torch.stack(windows).float()
 
 

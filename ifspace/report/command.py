@@ -146,8 +146,8 @@ def _figures(
             remedy="choose another place",
         ) from None
     with ProgressBar("figures", quiet=output.quiet) as bar:
-        for done, name in enumerate(names):
-            bar(done, len(names))
+        for index, name in enumerate(names):
+            bar(index, len(names))
             yield from plots.write(results, [name], folder)
 
 

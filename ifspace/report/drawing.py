@@ -59,10 +59,10 @@ class Sight:
 
     def traced(self, output: int) -> tuple[frozenset[int], ...]:
         """Return row by row, the input first, the channels that one output of the block sees."""
-        seen = [frozenset({output})]
+        levels = [frozenset({output})]
         for reads in reversed(self.reads):
-            seen.append(frozenset(reads[sorted(seen[-1])].ravel().tolist()))
-        return tuple(reversed(seen))
+            levels.append(frozenset(reads[sorted(levels[-1])].ravel().tolist()))
+        return tuple(reversed(levels))
 
     def field(self, row: int) -> str:
         """Return the field of a row as text: pixels and channels."""

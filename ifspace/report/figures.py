@@ -99,13 +99,13 @@ def _trajectory(axes: Axes, states: Sequence[Row]) -> None:
             markerfacecolor=_SHADES[stage % 5] if stage % 2 else "white",
             label=f"{stage + 1}: {states[0]['sides'][stage]}²",
         )
-    most = max(max(state["depths"]) for state in states)
+    deepest = max(max(state["depths"]) for state in states)
     for state in states:
         if state["published"]:
             axes.axvline(state["step"], color=LIGHT, linewidth=7, alpha=0.4, zorder=0)
             axes.annotate(
                 f"published for\n{state['published']}",
-                (state["step"], most + 0.45),
+                (state["step"], deepest + 0.45),
                 ha="right" if state["step"] == steps[-1] and len(steps) > 1 else "center",
                 va="bottom",
                 fontsize=8,
@@ -115,7 +115,7 @@ def _trajectory(axes: Axes, states: Sequence[Row]) -> None:
     )
     axes.tick_params(axis="x", labelsize=8)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(0.4, most + 1.5)
+    axes.set_ylim(0.4, deepest + 1.5)
     axes.set_xlabel("move from stage to stage, and the parameters after it")
     axes.set_ylabel("blocks in the stage")
     axes.legend(
@@ -142,18 +142,18 @@ def energy_rank(rows: Sequence[Row]) -> Figure:
     learned: list[tuple[int, float]] = []
     for place, ((units, budget), group) in enumerate(groupby(rows, key=_problem)):
         states = list(group)
-        most = max(row["energy"] for row in states)
-        share = [100 * row["energy"] / most for row in states]
+        highest = max(row["energy"] for row in states)
+        share = [100 * row["energy"] / highest for row in states]
         ranks = [row["rank"] for row in states]
         count = len(units)
-        what = f"{count} convolutions" if set(units) == {1} else f"units of {_listed(units)}"
+        network = f"{count} convolutions" if set(units) == {1} else f"units of {_listed(units)}"
         axes.plot(
             ranks,
             share,
             DASHES[place % len(DASHES)],
             color=DARK,
             linewidth=1.4,
-            label=f"{what}, {9 * budget:,} parameters: {states[0]['layouts']:,} layouts",
+            label=f"{network}, {9 * budget:,} parameters: {states[0]['layouts']:,} layouts",
         )
         learned += [
             (rank, y)

@@ -37,8 +37,8 @@ class Condition:
     @property
     def what(self) -> str:
         """The tensors, and what differs from the usual case."""
-        more = [part for part in self.case.split(", ")[1:] if not _USUAL.fullmatch(part)]
-        return ", ".join([self.pixels, self.dtype, self.layout, *more])
+        extras = [part for part in self.case.split(", ")[1:] if not _USUAL.fullmatch(part)]
+        return ", ".join([self.pixels, self.dtype, self.layout, *extras])
 
     @property
     def pixels(self) -> str:
@@ -100,8 +100,8 @@ def candidate_name(sized: SizedBlock) -> str:
 
 def least_of(rows: Rows, candidate: str) -> float | None:
     """Return the minimum time of a candidate, or its median where only that was kept."""
-    least = median_of(rows, candidate, LEAST)
-    return median_of(rows, candidate, TIME) if least is None else least
+    least_ms = median_of(rows, candidate, LEAST)
+    return median_of(rows, candidate, TIME) if least_ms is None else least_ms
 
 
 def timed(rows: Rows) -> Iterator[tuple[str, float]]:

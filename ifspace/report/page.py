@@ -468,14 +468,14 @@ def _ranks(results: Results) -> Iterator[tuple[str, Spec]]:
     rows = results.of(RANKS)
     if not rows:
         return
-    most: dict[tuple[Any, int], float] = {}
+    highest: dict[tuple[Any, int], float] = {}
     for row in rows:
         key = row["units"], row["budget"]
-        most[key] = max(most.get(key, 0.0), row["energy"])
+        highest[key] = max(highest.get(key, 0.0), row["energy"])
     values = [
         {
             "rank": row["rank"],
-            "energy": round(100 * row["energy"] / most[key], 3),
+            "energy": round(100 * row["energy"] / highest[key], 3),
             "widths": ", ".join(map(str, row["widths"])),
             "paper": row["paper"],
             "problem": f"{_units(key[0])}, {9 * key[1]:,} parameters",
@@ -650,7 +650,7 @@ def _script(text: str) -> str:
 
 def _lead(results: Results) -> str:
     funnels = [funnel for catalogue in results.catalogues for funnel in catalogue.funnels]
-    most = max(
+    longest = max(
         (s.max_len for catalogue in results.catalogues for s in catalogue.settings), default=0
     )
     survivors, tried, networks = (
@@ -659,9 +659,9 @@ def _lead(results: Results) -> str:
     )
     same = f" They are {networks:,} networks up to the order of channels." if networks else ""
     return (
-        f"Of {tried:,} compositions of up to {most} layers, {survivors:,} see all the pixels and "
-        "all the channels that the standard convolution sees, with no layer to spare. Each stands "
-        f"here with its cheapest group counts.{same}"
+        f"Of {tried:,} compositions of up to {longest} layers, {survivors:,} see all the "
+        "pixels and all the channels that the standard convolution sees, with no layer to "
+        f"spare. Each stands here with its cheapest group counts.{same}"
     )
 
 

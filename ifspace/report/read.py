@@ -319,12 +319,12 @@ def read(folder: Path) -> Results:
         if (folder / source.pattern).exists()
     }
     benches = sorted(folder.glob(BLOCKS.pattern))
-    others = {*benches, *folder.glob(LATENCIES)}
+    listed_files = {*benches, *folder.glob(LATENCIES)}
     results = Results(
         folder,
         tuple(load(path) for path in sorted(folder.glob(CATALOGUE.pattern))),
         single,
-        tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in others),
+        tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in listed_files),
         tuple(map(_blocks, benches)),
     )
     if not (results.catalogues or results.rows or results.kernels or results.blocks):
@@ -342,8 +342,8 @@ def _measured(path: Path, source: Source = KERNELS) -> Measured:
     rows = read_rows(path, source)
     devices = {row["device"] for row in rows}
     if len(devices) != 1:
-        got = f"rows of {', '.join(sorted(devices))}" if devices else "no rows"
-        raise foreign(path, f"{got}, where a file is of one device", source)
+        rows_text = f"rows of {', '.join(sorted(devices))}" if devices else "no rows"
+        raise foreign(path, f"{rows_text}, where a file is of one device", source)
     return Measured(devices.pop(), rows)
 
 

@@ -123,12 +123,12 @@ def _groups(results: Results) -> Iterator[Table]:
     rows = [row for row in results.of(GROUPS) if row["K"] is None and row["C"] == row["F"]]
     best: list[list[Any]] = []
     for width, every in groupby(sorted(rows, key=_by_width), key=lambda row: row["C"]):
-        least = None
+        fewest = None
         for row in every:
-            if least is None or row["params"] < least:
-                least = row["params"]
-                ratio = least / (9 * width * width)
-                best.append([width, row["layers"], row["block"], least, ratio_text(ratio)])
+            if fewest is None or row["params"] < fewest:
+                fewest = row["params"]
+                ratio = fewest / (9 * width * width)
+                best.append([width, row["layers"], row["block"], fewest, ratio_text(ratio)])
     if best:
         yield text_table(
             "Fewest parameters by width and number of layers",
@@ -197,11 +197,11 @@ def _repeated(words: str) -> str:
 
 
 def _energy(results: Results) -> Iterator[Table]:
-    seen = set()
+    cases = set()
     rows = []
     for row in results.of(ENERGY):
-        if (key := (row["layers"], row["budget"])) not in seen:
-            seen.add(key)
+        if (key := (row["layers"], row["budget"])) not in cases:
+            cases.add(key)
             energy = _energy_text(row["energy"])
             rows.append(
                 [
@@ -271,12 +271,12 @@ def _ratios(bench: Measured, unit: str, batch: int, cases: Mapping[Condition, Ro
             row = metrics.get(RATIO)
             if row is not None and row["unit"] == unit:
                 ratios.setdefault(candidate, {}).setdefault(way, []).append(row["median"])
-    ways = list(dict.fromkeys(way for times in ratios.values() for way in times))
+    modes = list(dict.fromkeys(way for times in ratios.values() for way in times))
     layer = next(row["case"] for row in bench.rows if row["unit"] == unit).partition("(")[0]
     return text_table(
         f"{layer} on {bench.device}, batch {batch}: time over that of {unit.removeprefix('x ')}",
-        ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in ways)],
-        [[name, *(_range(times.get(way, ())) for way in ways)] for name, times in ratios.items()],
+        ["candidate", *(f">{dtype}, {layout}, {mode}" for dtype, layout, mode in modes)],
+        [[name, *(_range(times.get(way, ())) for way in modes)] for name, times in ratios.items()],
         "Median of the cases, and from the least to the greatest of them.",
     )
 
@@ -328,7 +328,7 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
     compared = [timing for timing in every[MOST_TIMED:] if baseline_name(rows, timing[0])]
     lines = []
     for name, time in (*every[:MOST_TIMED], *compared):
-        least = least_of(both, name)
+        least_ms = least_of(both, name)
         lines.append(
             [
                 name,
@@ -336,13 +336,13 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
                 number_text(time),
                 _maybe(rows, name, TIME),
                 _spread(rows[name].get(TIME)),
-                "" if least is None else number_text(least),
+                "" if least_ms is None else number_text(least_ms),
                 _maybe(rows, name, PREDICTED),
                 _maybe(rows, name, PEAK),
                 baseline_name(rows, name),
             ]
         )
-    left = len(every) - len(lines)
+    hidden = len(every) - len(lines)
     return text_table(
         f"{condition.what} on {device}",
         [
@@ -359,8 +359,8 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
         lines,
         "In order of the least forward time, which a busy machine disturbs least"
         + (
-            f": the first {MOST_TIMED}, and what is compared with them; {left} more are slower."
-            if left
+            f": the first {MOST_TIMED}, and what is compared with them; {hidden} more are slower."
+            if hidden
             else "."
         ),
     )
