@@ -336,19 +336,6 @@ def judge(unit: FogUnit) -> Verdict:
     )
 
 
-def illegal(unit: FogUnit) -> list[str]:
-    """Return at which stages the groups of a unit do not divide its widths, if at any."""
-    faults = []
-    for stage in range(STAGES):
-        f = unit.width << stage
-        try:
-            Block.parse(unit.block).at(f if stage == 0 else f // 2, f, unit.inner)
-            Block.parse(unit.block).at(f, f, unit.inner)
-        except BlockError:
-            faults.append(str(stage + 1))
-    return faults
-
-
 def shuffled(unit: FogUnit) -> Iterator[Block]:
     """Yield the unit as it is and with shuffles behind its first grouped layer.
 
