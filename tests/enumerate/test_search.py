@@ -63,6 +63,29 @@ def test_both_orders_are_searched_as_by_brute_force(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("composition", "length", "rpw_order", "block"),
+    [
+        # RPW(4,0)+GPW(6)+RPW(6,1/2)+GC(6) costs the same and comes first in canonical order.
+        ("RPW+GPW+RPW+GC", 4, "rolling", "RPW(6,0)+GPW(4)+RPW(6,0)+GC(6)"),
+        # And here RPW(2,1/4,blocked)+RPW(6,1/2,blocked)+GC(6).
+        ("RPW+RPW+GC", 3, "blocked", "RPW(6,0,blocked)+RPW(2,1/4,blocked)+GC(6)"),
+    ],
+)
+def test_of_equal_cost_the_block_with_the_fewest_overlaps(
+    composition: str, length: int, rpw_order: str, block: str
+) -> None:
+    grid = tuple(map(Fraction, ("0", "1/4", "1/3", "1/2", "2/3", "3/4")))
+    setting = EnumerationSetting(
+        channels=12, kinds="RPW,GPW,GC", max_len=length, overlaps=grid, rpw_order=rpw_order
+    )
+    problem = brute_force.Problem(setting)
+    assert problem.block(problem.best(tuple(composition.split("+")))) == block
+    by_name = {design.composition: design for design in enumerated(setting)}
+    assert str(by_name[composition].block) == block
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("compact", ["single", "kernels", "subset"])
 def test_five_layers_at_eight_channels(compact: str) -> None:
     assert_agrees(channels=8, max_len=5, compact=compact)
