@@ -1,6 +1,7 @@
 """Printed accuracies beside fields and widths."""
 
 import pytest
+from scipy.stats import spearmanr
 
 from experiments.reproduction import accuracies
 
@@ -29,7 +30,19 @@ def test_fields_of_repeated_blocks(block, copies, channels):
     assert accuracies.field(block, copies) == channels
 
 
-def test_rank_correlations():
-    assert accuracies.rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]) == 0.8
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([1, 2, 3, 4], [1, 3, 2, 4]),
+        ([0, 1.7, 1.6, 0.3, 0, 0], [5, 9, 8, 7, 4, 3]),
+        ([1, 1, 2], [3, 2, 1]),
+    ],
+)
+def test_rank_correlations_are_those_of_scipy(first, second):
+    known = spearmanr(first, second).statistic
+    assert accuracies.rank_correlation(first, second) == pytest.approx(known, abs=0.005)
+
+
+def test_rank_correlations_of_the_papers():
     assert accuracies.variants_correlation() > 0.9
     assert accuracies.moves_correlation("CIFAR-10") == -0.2
