@@ -3,6 +3,7 @@
 A headless Chromium, driven over its DevTools protocol.
 """
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 from page_reading import ROWS, blocks, column, count
 
+from ifspace.catalogue import load
+
 pytestmark = pytest.mark.slow  # every test drives a browser
 
+RECORD = Path(__file__).resolve().parents[2] / "results" / "catalogue-64.parquet"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 
 
@@ -34,6 +38,11 @@ def test_all_charts_are_drawn(show: Any, small: Path) -> None:
     assert len(page.query_selector_all("[data-chart] svg")) == 5
 
 
+def networks() -> int:
+    """How many networks the catalogue of record has."""
+    return len({design.network for design in load(RECORD).designs})
+
+
 def test_text_kinds_and_ranges_filter(show: Any, whole: Path) -> None:
     page = show(whole)
     page.fill("#text", "mobilenet")
@@ -47,7 +56,7 @@ def test_text_kinds_and_ranges_filter(show: Any, whole: Path) -> None:
     assert count(page) == "2 of 1,103 blocks"
     assert set(blocks(page)) == {"DW+PW", "PW+DW"}
     page.click("[type=reset]")
-    assert count(page) == "1,103 of 1,103 blocks"
+    assert count(page) == f"1,103 of 1,103 blocks: {networks()} networks"
     page.select_option("#shown", "published")
     assert count(page) == "3 of 1,103 blocks"
 
@@ -69,10 +78,34 @@ def test_columns_sort_both_ways(show: Any, whole: Path) -> None:
 def test_more_rows_on_demand(show: Any, whole: Path) -> None:
     page = show(whole)
     few = len(page.query_selector_all(ROWS))
-    assert page.inner_text("#more") == f"Show {1103 - few:,} more"
+    assert page.inner_text("#more") == f"Show {networks() - few:,} more"
     page.click("#more")
-    assert len(page.query_selector_all(ROWS)) == 1103
+    assert len(page.query_selector_all(ROWS)) == networks()
     assert page.evaluate("document.activeElement.tagName") == "BUTTON"
+
+
+def test_a_network_has_one_row_and_every_one_on_demand(show: Any, whole: Path) -> None:
+    page = show(whole)
+    page.fill("#text", "GC(32)")
+    page.fill("[name=layers-high]", "3")
+    once = count(page)
+    assert re.fullmatch(r"\d+ of 1,103 blocks: \d+ networks", once)
+    rows, ways, few = blocks(page), column(page, 7), int(once.split(": ")[1].split()[0])
+    assert (len(rows), rows.count("RPW(2,0)+GC(32)"), rows.count("GPW(2)+SH(2)+GC(32)")) == (
+        few,
+        1,
+        0,
+    )
+    assert "more way" in ways[rows.index("RPW(2,0)+GC(32)")]
+    page.check("[name=every]")
+    assert count(page) == once.partition(":")[0]
+    rows = blocks(page)
+    assert len(rows) == int(once.split()[0])
+    notes = column(page, 7)[rows.index("GPW(2)+SH(2)+GC(32)")]
+    assert "same network as RPW(2,0)+GC(32)" in notes
+    page.click(f"{ROWS} button:has-text('GPW(2)+SH(2)+GC(32)')")
+    page.click("#block .link:has-text('RPW(2,0)+GC(32)')")
+    assert page.inner_text("#block-title") == "RPW(2,0)+GC(32)"
 
 
 def test_latency_filters_and_sorts(show: Any, small: Path) -> None:
