@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ifspace.catalogue import Design, Funnel, ranked
+from ifspace.catalogue import Design, Funnel, one_a_network, ranked
 from ifspace.catalogue.choose import trade_offs
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import FORWARD, LEAST, PREDICTED, TIME
@@ -526,10 +526,11 @@ def _designs(results: Results) -> Iterator[Named]:
 
 
 def to_draw(designs: Sequence[Design]) -> tuple[Design, ...]:
-    """Return the designs to draw: the published, the trade-offs, and the next best."""
+    """Return the designs to draw: the published, the trade-offs, and the next best networks."""
     candidates = [design for design in designs if design.published_as]
-    candidates += [design for design, _ in trade_offs(designs)]
-    candidates += ranked(designs)[:MOST_DRAWN]
+    networks = [design for design, _ in one_a_network(designs)]
+    candidates += [design for design, _ in trade_offs(networks)]
+    candidates += ranked(networks)[:MOST_DRAWN]
     return tuple(dict.fromkeys(candidates))[
         : len([d for d in candidates if d.published_as]) + MOST_DRAWN
     ]
