@@ -108,6 +108,18 @@ class GroupsProblem:
         """Whether the block has widths of its own inside: a bottleneck, or widths one by one."""
         return self.bottleneck is not None or self.widths is not None
 
+    def group_counts(self, layer: SizedLayer) -> tuple[int | None, ...]:
+        """Return the group counts that a layer of the chain may have.
+
+        Without widths inside they also divide C, where the block is judged: a shuffle behind the
+        change of width is between F and F channels.
+        """
+        counts = layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not self.widths_inside)
+        if self.widths_inside:
+            return counts
+        at_c = layer.conv.group_counts(self.channels, self.channels, trivial=True)
+        return tuple(count for count in counts if count in at_c)
+
     @property
     def chain(self) -> tuple[SizedLayer, ...]:
         """The layers of all copies at their widths, with one group each as a stand-in."""
@@ -308,11 +320,7 @@ class GroupPlan:
         faults.extend(
             f"{layer.layer} has a trivial group count"
             for layer in sized.layers
-            if layer.conv.takes_groups
-            and layer.groups
-            not in layer.conv.group_counts(
-                layer.c_in, layer.c_out, may_copy=not problem.widths_inside
-            )
+            if layer.conv.takes_groups and layer.groups not in problem.group_counts(layer)
         )
         faults.extend(
             f"the overlap of {layer.layer} is not on the grid"

@@ -128,9 +128,7 @@ def message(
             "field; raise --budget, or try another composition"
         )
     without_choice = dict.fromkeys(
-        layer.layer.kind
-        for layer in problem.chain
-        if not layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not problem.widths_inside)
+        layer.layer.kind for layer in problem.chain if not problem.group_counts(layer)
     )
     if without_choice:
         verb = "has" if len(without_choice) == 1 else "have"

@@ -8,10 +8,11 @@ from math import prod
 import brute_groups
 import pytest
 
-from ifspace.block import Composition
+from ifspace.block import Block, Composition
+from ifspace.errors import SettingError
 from ifspace.groups import solve
-from ifspace.groups.problem import GroupPlan, GroupsProblem
-from ifspace.groups.solve import Box, Boxes, Choice, Options
+from ifspace.groups.problem import GroupPlan, GroupsProblem, judge
+from ifspace.groups.solve import Box, Boxes, Choice, Options, cheapest_groups
 from ifspace.reach import channel_field
 
 
@@ -146,3 +147,19 @@ def test_a_box_grows_as_far_as_it_can() -> None:
             for number in set(range(len(layers))) - set(grown[index]):
                 larger = (*grown[:index], (number,), *grown[index + 1 :])
                 assert full_choices(options, larger)
+
+
+def test_every_group_count_exists_at_the_width_where_the_plan_is_judged() -> None:
+    # SH(3) and SH(6) shuffle the 12 channels behind the change of width, and no 4.
+    problem = GroupsProblem(Composition.parse("(DW+GPW+SH)x2"), 4, 12)
+    plans = cheapest_groups(problem, top=20).plans
+    assert plans
+    assert all(judge(plan).quality for plan in plans)
+    assert {
+        layer.groups for plan in plans for layer in plan.block.layers if layer.kind == "SH"
+    } == {
+        2,
+        4,
+    }
+    with pytest.raises(SettingError, match="trivial group count"):
+        GroupPlan(problem, Block.parse("(DW+GPW(2)+SH(3))x2")).check()
