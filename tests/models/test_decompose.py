@@ -186,26 +186,37 @@ def test_a_style_for_all_blocks():
     ("arguments", "error", "message"),
     [
         ({"blocks": "DW+PW"}, SettingError, r"wrong blocks: got 'DW\+PW'; allowed: Blocks"),
+        ({"layers": {"names": ()}}, SettingError, "^no layer named"),
         ({"budgets": 3000}, SettingError, "wrong budgets: got int; allowed: Budgets"),
         ({"budgets": Budgets(layers=3)}, SettingError, "a budget of layers where they are not"),
-        ({"objective": "depth"}, SettingError, "unknown objective: got 'depth'"),
+        ({"search": {"objective": "depth"}}, SettingError, "unknown objective: got 'depth'"),
         (
-            {"objective": "latency_ms"},
+            {"search": {"objective": "latency_ms"}},
             SettingError,
             "latency table and budget go together: got no table",
         ),
         ({"budgets": Budgets(latency_ms=1)}, SettingError, "go together: got no table"),
-        ({"latency": LatencyTable({})}, SettingError, "got a table that decides nothing"),
+        (
+            {"search": {"latency": LatencyTable({})}},
+            SettingError,
+            "got a table that decides nothing",
+        ),
         ({"budgets": Budgets(macs=-1)}, SettingError, "macs out of range: got -1"),
-        ({"least_channels": 0}, SettingError, "least_channels out of range"),
+        ({"layers": {"least_channels": 0}}, SettingError, "least_channels out of range"),
         ({"style": "vgg"}, SettingError, "wrong style: got 'vgg'"),
         ({"seed": -1}, SettingError, "seed out of range"),
         ({"warm_start": "yes"}, SettingError, "wrong warm_start: got 'yes'"),
     ],
 )
 def test_contradicting_arguments_are_an_error(arguments, error, message: str):
+    kinds = {"layers": Layers, "search": Search}
+
+    def decomposed() -> None:
+        values = {n: kinds[n](**v) if n in kinds else v for n, v in arguments.items()}
+        decompose(vgg(), IMAGE, **values)
+
     with pytest.raises(error, match=message) as raised:
-        decompose(vgg(), IMAGE, **arguments)
+        decomposed()
     assert "\n" not in str(raised.value)
 
 
