@@ -28,7 +28,8 @@ class Answer(Generic[Plan]):
 
     `status` and `bound` are those of the first plan; `bound` is None where nothing is proven.
     `left_out`: options that were no choice, in words. `least`: where nothing keeps the budgets, the
-    least that any plan has of each amount that is bounded.
+    least that any plan has of each amount that is bounded. `reason`: why there is no plan, where it
+    is not the budgets.
     """
 
     status: Status
@@ -36,6 +37,7 @@ class Answer(Generic[Plan]):
     plans: tuple[Plan, ...]
     left_out: tuple[str, ...] = ()
     least: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
 
     @property
     def best(self) -> Plan | None:

@@ -152,6 +152,23 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
         ("--alpha",),
         {"type": DECIMAL, "metavar": "A", "default": "3", "help": "Decay of the gain."},
     ),
+    "cap": (
+        ("--cap",),
+        {
+            "type": OneOf(["input", "twice", "none"]),
+            "default": "input",
+            "help": "Where the spatial field of a stage stops growing: at the side of its input, "
+            "at twice that (as [3DRF] prints gains), or nowhere.",
+        },
+    ),
+    "tie": (
+        ("--tie",),
+        {
+            "type": OneOf(["earlier", "later"]),
+            "default": "earlier",
+            "help": "Which of two stages with equal gains the organizer takes.",
+        },
+    ),
     "theta": (("--theta",), {"type": DECIMAL, "metavar": "T"}),
     "moves": (("--moves",), {"type": WholeNumber(0), "metavar": "N"}),
     "latency": (("--latency",), {"type": FILE, "metavar": "TABLE.csv"}),

@@ -11,14 +11,14 @@ from functools import cached_property
 
 from torch import nn
 
-from ifspace.infofield import gain
+from ifspace.infofield import CAPS, gain
 from ifspace.models.fields import Field, receptive_fields
 from ifspace.models.graph import Op, Size, Trace, TracedLayer
 from ifspace.models.tracing import Image, checked_model, trace
 from ifspace.models.units import TracedStage, stages_of, units_of
 from ifspace.nn import RollingPointwiseConv2d
 from ifspace.parallel import Progress
-from ifspace.values import number_from_zero
+from ifspace.values import choice, number_from_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,14 @@ class UnitReport:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """A stage: `side` (height, width) in pixels, `channels` that enter, `width` that leaves.
+    """A stage: `side` (height, width) in pixels and `channels` that enter it.
 
-    `elements` is the volume of what enters. Parameters are those of the layers alone.
+    It writes `side_out` pixels and `width` channels. `elements` is the volume of what enters.
+    Parameters are those of the layers alone.
     """
 
     side: Size
+    side_out: Size
     channels: int
     width: int
     elements: int
@@ -92,7 +94,7 @@ class StageReport:
     @property
     def full(self) -> bool:
         """Whether its outputs see the whole input of the stage."""
-        return self.units[-1].field.volume == self.elements
+        return self.units[-1].field.volume >= self.elements
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +104,7 @@ class Report:
     `image` is (channels, height, width). `params` counts all parameters, `macs` the convolutions
     and dense layers for one image. `gates` and `head` are layers without a field: those that only
     scale feature maps, and those after the last feature map. `passed` counts the operators that
-    keep a feature map as it is.
+    keep a feature map as it is. `cap`: where the spatial field of a stage stopped growing.
     """
 
     image: tuple[int, int, int]
@@ -114,6 +116,7 @@ class Report:
     head: tuple[TracedLayer, ...]
     passed: Mapping[str, int]
     notes: tuple[str, ...]
+    cap: str = "input"
 
     def __repr__(self) -> str:
         """Return the totals: the whole report has thousands of numbers."""
@@ -148,32 +151,42 @@ class Report:
 
 
 def analyze(
-    model: nn.Module, x: Image, alpha: float = 3, progress: Progress | None = None
+    model: nn.Module,
+    x: Image,
+    alpha: float = 3,
+    progress: Progress | None = None,
+    cap: str = "input",
 ) -> Report:
     """Return stages, fields, gains and costs of a network on an image [N, C, H, W] or (C, H, W).
 
-    Nothing is computed: weights on the meta device suffice. `alpha` is the decay of the gain.
-    `progress` is called with the number of layers done, and of all.
+    Nothing is computed: weights on the meta device suffice. `alpha` is the decay of the gain, `cap`
+    where the spatial field of a stage stops growing: at what enters it ("input"), "twice" that, or
+    nowhere ("none"). `progress` is called with the number of layers done, and of all.
 
     >>> convs = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
     >>> report = analyze(convs, (128, 8, 8))
     >>> [round(entry.gain, 3) for entry in report.layers if entry.gain is not None]
     [1.166, 0.297]
 
-    Raises: SettingError for an alpha below 0; otherwise as `trace`.
+    Raises: SettingError for an alpha below 0, and an unknown cap; otherwise as `trace`.
 
     Reference: docs/real-networks.md, how a network is read; [IF] eqs. 1 to 4, Table 1.
     """
     alpha = number_from_zero(alpha, "alpha")
+    choice(cap, "cap", CAPS)
     model = checked_model(model)
-    return report_on(trace(model, x), model, alpha, progress)
+    return report_on(trace(model, x), model, alpha, progress, cap)
 
 
 def report_on(
-    graph: Trace, model: nn.Module, alpha: float = 3, progress: Progress | None = None
+    graph: Trace,
+    model: nn.Module,
+    alpha: float = 3,
+    progress: Progress | None = None,
+    cap: str = "input",
 ) -> Report:
     """Return the analysis of a network that is traced already."""
-    writer = _Writer(graph, alpha, progress)
+    writer = _Writer(graph, alpha, progress, cap)
     return Report(
         image=graph.image,
         params=graph.params,
@@ -184,14 +197,15 @@ def report_on(
         head=graph.head,
         passed=dict(graph.passed or {}),
         notes=graph.notes,
+        cap=cap,
     )
 
 
 class _Writer:
     """Writes the reports of stages one after another."""
 
-    def __init__(self, graph: Trace, alpha: float, progress: Progress | None) -> None:
-        self._graph, self._alpha, self._progress = graph, alpha, progress
+    def __init__(self, graph: Trace, alpha: float, progress: Progress | None, cap: str) -> None:
+        self._graph, self._alpha, self._progress, self._cap = graph, alpha, progress, cap
         self._receptive = receptive_fields(graph)
         self._done = 0
 
@@ -208,7 +222,7 @@ class _Writer:
                 self._progress(self._done, len(self._graph.layers))
         units = []
         for unit in stage.units:
-            output = stage.field(unit.output)
+            output = stage.field(unit.output, self._cap)
             members = [self._graph.nodes[index].layer for index in unit.nodes]
             units.append(
                 UnitReport(
@@ -223,6 +237,7 @@ class _Writer:
             )
         return StageReport(
             side=stage.side,
+            side_out=stage.side_out,
             channels=stage.channels,
             width=self._graph.nodes[stage.units[-1].output].channels,
             elements=stage.elements,
@@ -233,7 +248,7 @@ class _Writer:
     def _layer(self, stage: TracedStage, index: int, unit: int) -> LayerReport:
         node = self._graph.nodes[index]
         assert node.layer is not None
-        output = stage.field(index)
+        output = stage.field(index, self._cap)
         gained = None
         if node.layer.conv.writes:
             gained = self._gain(stage, self._largest_read(stage, node.parents), output)
@@ -243,7 +258,9 @@ class _Writer:
 
     def _largest_read(self, stage: TracedStage, inputs: Iterable[int]) -> Field | None:
         """Return the largest field among inputs; None if no layer of the stage wrote any."""
-        fields = (stage.field(index) for index in inputs if self._follows_layer(stage, index))
+        fields = (
+            stage.field(index, self._cap) for index in inputs if self._follows_layer(stage, index)
+        )
         return max(fields, key=lambda read: read.volume, default=None)
 
     def _gain(self, stage: TracedStage, before: Field | None, after: Field) -> float | None:

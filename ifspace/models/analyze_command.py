@@ -16,6 +16,7 @@ _OPTIONS = (
     input_option,
     trust_option,
     shared("alpha", help="The decay of the gain."),
+    shared("cap"),
     click.option(
         "--layers",
         "every_layer",
@@ -30,7 +31,13 @@ _OPTIONS = (
 @with_options(_OPTIONS)
 @output_options()
 def command(
-    output: Output, model: str, input: str | None, trust_code: bool, alpha: float, every_layer: bool
+    output: Output,
+    model: str,
+    input: str | None,
+    trust_code: bool,
+    alpha: float,
+    cap: str,
+    every_layer: bool,
 ) -> None:
     """Show the stages of a network, and the field and gain of its units and layers.
 
@@ -38,8 +45,9 @@ def command(
     nn.Module, or an nn.Module in it), a network of the papers such as vgg16, or FILE.safetensors
     that `ifspace optimize --save` wrote. Nothing is
     computed: the network is built without values for its weights where that is possible. A stage
-    is the part of a network that works on feature maps of one size; a unit is what a stage
-    repeats, such as a residual block. The field is what an output sees of the input of its stage;
+    is the part of a network that writes feature maps of one size; its side is that of what enters
+    it, so a strided layer opens a stage and counts in it. A unit is what a stage repeats, such as a
+    residual block. The field is what an output sees of the input of its stage;
     the gain compares it with the field of the layer before. A layer with gain 0 adds nothing.
     """
     with networks_needed("needed to analyse real networks"):
@@ -53,6 +61,6 @@ def command(
             source.build, lambda network: (network, trace(network, source.image))
         )
         with ProgressBar("analysing", quiet=output.quiet) as bar:
-            report = report_on(graph, network, alpha, bar)
+            report = report_on(graph, network, alpha, bar, cap)
         unlisted = other_params(network, report)
     output.emit(analysis_forms(source, report, unlisted, every_layer))

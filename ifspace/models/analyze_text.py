@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ifspace.cli.options import Forms
 from ifspace.models.options import ModelSource, layer_text, name_list, size_text, size_value
 from ifspace.serialize import json_text
-from ifspace.stages.text import short
+from ifspace.stages.text import cap_text, short
 from ifspace.table import Table, facts
 from ifspace.values import listed
 
@@ -113,6 +113,7 @@ def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> d
         "model": source.name,
         "image": report.image,
         "alpha": report.alpha,
+        "cap": report.cap,
         "params": report.params,
         "macs": report.macs,
         "gain": report.gain,
@@ -132,6 +133,7 @@ def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> d
 def _stage(stage: "StageReport") -> dict[str, Any]:
     return {
         "side": size_value(stage.side),
+        "side_out": size_value(stage.side_out),
         "channels": stage.channels,
         "width": stage.width,
         "elements": stage.elements,
@@ -175,6 +177,7 @@ def _stage_table(report: "Report", title: str) -> Table:
             (
                 number,
                 size_text(stage.side),
+                size_text(stage.side_out),
                 f"{stage.channels:,}→{stage.width:,}",
                 stage.elements,
                 len(stage.units),
@@ -184,7 +187,18 @@ def _stage_table(report: "Report", title: str) -> Table:
                 ", ".join(marks),
             )
         )
-    columns = (">#", "side", ">channels", ">V0", ">units", ">field", ">params", ">MACs", "notes~")
+    columns = (
+        ">#",
+        "side",
+        "writes",
+        ">channels",
+        ">V0",
+        ">units",
+        ">field",
+        ">params",
+        ">MACs",
+        "notes~",
+    )
     return Table(columns, tuple(rows), title)
 
 
@@ -253,7 +267,10 @@ def _gain_text(gain: float | None) -> str:
 def findings(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]:
     """Return what stands out in an analysis, with a name for each finding."""
     return [
-        ("gain", f"{report.gain:.3f} of all units together, α = {report.alpha:g}"),
+        (
+            "gain",
+            f"{report.gain:.3f} of all units together, α = {report.alpha:g}{cap_text(report.cap)}",
+        ),
         (ADDS_NOTHING, _layers_without_gain(report)),
         ("saturated", _saturated_stages(report)),
         (

@@ -35,7 +35,8 @@ class OptimizationProblem:
 
     Without `blocks` the stages meet the budgets; with blocks the blocks do, in the stages that the
     organizer leaves after `moves` moves (None: all), or in those that are there if `keep_stages`.
-    `theta` and `alpha` are those of the organizer. The time limit of the `search` is that of both.
+    `theta`, `alpha`, `cap` and `tie` are those of the organizer. The time limit of the `search` is
+    that of both.
     """
 
     blocks: Blocks | None = None
@@ -44,6 +45,8 @@ class OptimizationProblem:
     moves: int | None = None
     theta: float = 0
     alpha: float = 3
+    cap: str = "input"
+    tie: str = "earlier"
     layers: Layers = Layers()  # noqa: RUF009
     search: Search = Search()  # noqa: RUF009
     warm_start: bool = False
@@ -99,7 +102,7 @@ def optimize(
     """
     limit_s = problem.search.time_limit_s
     deadline = None if limit_s is None else time.monotonic() + limit_s
-    before = report_on(trace, network.model, problem.alpha)
+    before = report_on(trace, network.model, problem.alpha, cap=problem.cap)
     stages, notes = _plan_stages(network, trace, problem)
     if stages is not None and not stages.is_solved:
         return Optimization(problem, before, stages, notes=notes)
@@ -146,6 +149,8 @@ def _plan_stages(
             budgets,
             theta=problem.theta,
             alpha=problem.alpha,
+            cap=problem.cap,
+            tie=problem.tie,
             time_limit_s=problem.search.time_limit_s,
         )
     except SettingError as error:
@@ -169,4 +174,4 @@ def _analyzed(
 ) -> tuple[Trace, Report]:
     """Return the trace and the report of a network that has changed."""
     trace = traced(network.model, trace.image)
-    return trace, report_on(trace, network.model, problem.alpha)
+    return trace, report_on(trace, network.model, problem.alpha, cap=problem.cap)

@@ -64,6 +64,8 @@ _OPTIONS = (
     ),
     shared("theta", help="The organizer moves a unit for a gain above it; 0 if not given."),
     shared("alpha", help="The decay of the gain."),
+    shared("cap"),
+    shared("tie"),
     click.option(
         "--block", metavar="B", help="The block that convolutions become, such as DW+RPW(2,1/2)."
     ),
@@ -256,6 +258,8 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         moves=options["moves"],
         theta=options["theta"] or 0,
         alpha=options["alpha"],
+        cap=options["cap"],
+        tie=options["tie"],
         layers=Layers(options["names"], options["least_channels"] or LEAST_CHANNELS),
         search=Search(options["objective"], options["latency"], options["time_limit"]),
         warm_start=options["warm_start"],

@@ -18,6 +18,7 @@ from ifspace.stages.problem import amounts_text
 from ifspace.stages.text import (
     LayoutState,
     PublishedComparison,
+    cap_text,
     ending_facts,
     moves_table,
     published_of,
@@ -110,6 +111,8 @@ class OptimizationReport:
             "model": self.source.name,
             "image": self.source.image,
             "alpha": problem.alpha,
+            "cap": problem.cap,
+            "tie": problem.tie,
             "theta": problem.theta,
             "seed": problem.seed,
             "budgets": limits,
@@ -195,12 +198,13 @@ class OptimizationReport:
         if plan is None or problem.keep_stages:
             return ""
         pairs: Facts = [("sides", ", ".join(map(size_text, plan.sizes)))]
+        alpha = f"α = {plan.alpha:g}{cap_text(plan.cap)}"
         if plan.answer is None:
-            title = f"Moves of the organizer: θ = {problem.theta:g}, α = {plan.alpha:g}"
-            pairs += ending_facts(plan.trajectory)
+            title = f"Moves of the organizer: θ = {problem.theta:g}, {alpha}"
+            pairs += ending_facts(plan.trajectory, plan.other)
         else:
             limits = amounts_text(plan.budgets.limits)
-            title = f"Depths of greatest gain within {limits}: α = {plan.alpha:g}"
+            title = f"Depths of greatest gain within {limits}: {alpha}"
             pairs += _proof_facts(plan)
         comparisons = self._published(plan)
         pairs += _labelled("published", map(str, comparisons))
@@ -210,15 +214,15 @@ class OptimizationReport:
     def _states(self, plan: Reorganization) -> list[LayoutState]:
         """Return the states of the organizer, and the end of the plan if it is none of them."""
         published = [comparison.published for comparison in self._published(plan)]
-        organized = states(plan.trajectory, plan.alpha, published)
+        organized = states(plan.trajectory, plan.alpha, published, plan.cap)
         if _taken(plan) != BEST:
             return organized
-        return [*organized, LayoutState(BEST, None, plan.end, plan.end.gain(plan.alpha))]
+        return [*organized, LayoutState(BEST, None, plan.end, plan.end.gain(plan.alpha, plan.cap))]
 
     def _published(self, plan: Reorganization) -> list[PublishedComparison]:
         classifier = sum(layer.params for layer in self.optimization.before.head)
         return [
-            PublishedComparison(row, plan.trajectory, classifier)
+            PublishedComparison(row, plan.trajectory, classifier, plan.other)
             for row in published_of(self.source.name, self.source.image)
             if len(row.depths) == len(plan.start.depths)
         ]

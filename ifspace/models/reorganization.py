@@ -29,7 +29,7 @@ from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.network import Network, build_network, seeded
 from ifspace.stages.allocate import best_depths
 from ifspace.stages.layout import MAX_DEPTH, Layout
-from ifspace.stages.organizer import Trajectory, organize
+from ifspace.stages.organizer import TIES, Trajectory, organize
 from ifspace.stages.problem import (
     DEFAULT_MAX_DEPTH,
     TABLE_AMOUNTS,
@@ -49,9 +49,10 @@ class Reorganization:
     """The plan of a reorganized network: the depths it has and those it gets.
 
     `start` and `end` know depths, parameters, MACs and gains; `sizes` are the (H, W) of their
-    stages. `trajectory`: the moves of the organizer. `answer`: the proof of the depths chosen
-    within `budgets`; None without a budget. `not_more`: amounts that were given no budget and have
-    one all the same, what the network has.
+    stages, of what enters them. `trajectory`: the moves of the organizer; `other`: those with ties
+    resolved the other way, None without ties. `answer`: the proof of the depths chosen within
+    `budgets`; None without a budget. `not_more`: amounts that were given no budget and have one all
+    the same, what the network has.
     """
 
     start: AnyLayout
@@ -63,6 +64,8 @@ class Reorganization:
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
     answer: Answer[DepthPlan] | None = None
     not_more: tuple[str, ...] = ()
+    cap: str = "input"
+    other: Trajectory[Any] | None = None
 
     @property
     def steps(self) -> tuple[Remove | Append, ...]:
@@ -113,6 +116,8 @@ def reorganize(
     moves: int | None = None,
     theta: float = 0,
     alpha: float = 3,
+    cap: str = "input",
+    tie: str = "earlier",
     max_depth: int = DEFAULT_MAX_DEPTH,
     seed: int = 0,
     time_limit_s: float | None = None,
@@ -142,6 +147,8 @@ def reorganize(
         moves=moves,
         theta=theta,
         alpha=alpha,
+        cap=cap,
+        tie=tie,
         max_depth=max_depth,
         time_limit_s=time_limit_s,
     )
@@ -157,6 +164,8 @@ def plan_reorganization(
     moves: int | None = None,
     theta: float = 0,
     alpha: float = 3,
+    cap: str = "input",
+    tie: str = "earlier",
     max_depth: int = DEFAULT_MAX_DEPTH,
     time_limit_s: float | None = None,
 ) -> Reorganization:
@@ -165,7 +174,8 @@ def plan_reorganization(
     Without a budget the organizer moves units from stage to stage, `moves` of them or as many as it
     finds, for gains above `theta`. With a budget of parameters or MACs of the whole network: the
     depths up to `max_depth` of greatest total gain within it, with proof; of the two amounts one
-    without a budget does not grow. `alpha` is the decay of the gain.
+    without a budget does not grow. `alpha`, `cap` and `tie` are as in
+    `ifspace.stages.organizer.organize`.
 
     A unit is a residual block, a group of branches or a layer. Units that change the width or the
     spatial size stay where they are; a unit put behind others is as wide as they are.
@@ -189,9 +199,15 @@ def plan_reorganization(
             argument="theta" if moves is None else "moves",
         )
     start, sizes = _start(EditedNetwork.of(network), trace)
-    trajectory: Trajectory[Any] = organize(start, theta, alpha, moves)
+    trajectory: Trajectory[Any] = organize(start, theta, alpha, moves, cap, tie)
     if not budgets.limits:
-        return Reorganization(start, trajectory.end, sizes, alpha, trajectory, trace.image)
+        other = None
+        if trajectory.ties:
+            other_tie = next(name for name in TIES if name != tie)
+            other = organize(start, theta, alpha, moves, cap, other_tie)
+        return Reorganization(
+            start, trajectory.end, sizes, alpha, trajectory, trace.image, cap=cap, other=other
+        )
     not_more = tuple(name for name in TABLE_AMOUNTS if name not in budgets.limits)
     budgets = replace(
         budgets,
@@ -199,11 +215,11 @@ def plan_reorganization(
         macs=start.macs if budgets.macs is None else budgets.macs,
     )
     deepest = max(whole_number(max_depth, "max_depth", 1, MAX_DEPTH), *start.depths)
-    problem = _depths_problem(start, sizes, budgets, alpha, deepest)
+    problem = _depths_problem(start, sizes, budgets, alpha, deepest, cap)
     answer = best_depths(problem, 1, time_limit_s)
     end = start if answer.best is None else start.at_depths(answer.best.depths)
     return Reorganization(
-        start, end, sizes, alpha, trajectory, trace.image, budgets, answer, not_more
+        start, end, sizes, alpha, trajectory, trace.image, budgets, answer, not_more, cap
     )
 
 
@@ -299,11 +315,16 @@ def _structure(model: nn.Module) -> list[Any]:
 
 
 def _depths_problem(
-    start: AnyLayout, sizes: Sequence[Size], budgets: Budgets, alpha: float, max_depth: int
+    start: AnyLayout,
+    sizes: Sequence[Size],
+    budgets: Budgets,
+    alpha: float,
+    max_depth: int,
+    cap: str,
 ) -> DepthsProblem:
     """Return which depths are asked for: tables of the stages, and what the rest costs."""
     tables = [
-        _stage_table(start, index, f"{height}×{width}", alpha, max_depth)
+        _stage_table(start, index, f"{height}×{width}", alpha, max_depth, cap)
         for index, (height, width) in enumerate(sizes)
     ]
     at_start = [table.at(depth) for table, depth in zip(tables, start.depths, strict=True)]
@@ -313,7 +334,7 @@ def _depths_problem(
 
 
 def _stage_table(
-    start: AnyLayout, index: int, name: str, alpha: float, max_depth: int
+    start: AnyLayout, index: int, name: str, alpha: float, max_depth: int, cap: str
 ) -> StageTable:
     """Return the gains of a stage by depth, and its costs beyond those at its least depth."""
     stage = start.stages[index]
@@ -323,7 +344,7 @@ def _stage_table(
     for depth in depths:
         fixed_depths = start.depths[:index], start.depths[index + 1 :]
         layout = start.at_depths((*fixed_depths[0], depth, *fixed_depths[1]))
-        gains.append(fsum(layout.stages[index].gains(alpha)))
+        gains.append(fsum(layout.stages[index].gains(alpha, cap)))
         params.append(layout.params)
         macs.append(layout.macs)
     return StageTable(

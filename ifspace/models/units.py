@@ -10,13 +10,14 @@ is found from the module tree and the graph of feature maps alone:
 * Layers that follow one another are one unit until its outputs see all channels that enter it: a
   depthwise layer together with the pointwise layer after it.
 
-A *stage* is the units on feature maps of one size. A strided layer opens a stage and counts in it,
-with the new size; if a unit holds it, the whole unit does, and what enters the unit enters the
-stage. Pooling opens a stage too, on its own: the pooled feature map enters it, unless what it pools
-enters through a strided layer in a parallel branch. So does upsampling. What comes later from an
-earlier stage, such as a skip connection, enters as well.
+A *stage* is the units on feature maps of one size. A strided layer opens a stage and counts in it;
+if a unit holds it, the whole unit does, and what enters the unit enters the stage. The side of a
+stage is that of what enters it: behind a stride of 2 twice what the stage writes. Pooling opens a
+stage too, on its own: the pooled feature map enters it, unless what it pools enters through a
+strided layer in a parallel branch. So does upsampling. What comes later from an earlier stage, such
+as a skip connection, enters as well.
 
-Reference: docs/real-networks.md, how a network is read.
+Reference: docs/real-networks.md, how a network is read; [3DRF] section 3.1 for the side.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,13 +61,16 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TracedStage:
-    """Units on feature maps of one size.
+    """Units that write feature maps of one size.
 
-    `side`: (height, width) in pixels. `inputs`: the indices of the feature maps that enter.
-    `nodes`: those of its layers.
+    `side`: (height, width) in pixels of what enters, of the largest where several feature maps do,
+    and of what upsampling writes;
+    `side_out`: of what is written behind what opens the stage. `inputs`: the indices of the feature
+    maps that enter. `nodes`: those of its layers.
     """
 
     side: Size
+    side_out: Size
     inputs: tuple[int, ...]
     units: tuple[Unit, ...]
     nodes: tuple[int, ...]
@@ -79,15 +83,15 @@ class TracedStage:
 
     @property
     def elements(self) -> int:
-        """The volume of what enters, V0: pixels of the stage times channels.
+        """The volume of what enters, V0: its pixels times its channels.
 
         Reference: [IF] eq. 4.
         """
         return self.side[0] * self.side[1] * self.channels
 
-    def field(self, index: int) -> Field:
-        """Return the field of a feature map of the stage."""
-        return self.propagation.field(index, self.side)
+    def field(self, index: int, cap: str = "input") -> Field:
+        """Return the field of a feature map of the stage; `cap` as in `ifspace.infofield.CAPS`."""
+        return self.propagation.field(index, self.side, cap)
 
 
 def within(name: str, outer: str) -> bool:
@@ -273,8 +277,8 @@ def stages_of(trace: Trace, units: Sequence[Unit]) -> tuple[TracedStage, ...]:
     >>> from ifspace.models.tracing import trace
     >>> convs = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, 2, 1))
     >>> graph = trace(convs, (3, 8, 8))
-    >>> [(stage.side, stage.channels) for stage in stages_of(graph, units_of(graph, convs))]
-    [((8, 8), 3), ((4, 4), 8)]
+    >>> [(stage.side, stage.side_out) for stage in stages_of(graph, units_of(graph, convs))]
+    [((8, 8), (8, 8)), ((8, 8), (4, 4))]
     """
     levels = _levels(trace, units)
     members: dict[int, list[Unit]] = {}
@@ -299,12 +303,15 @@ def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> Traced
             # strided layers is a branch beside them.
             inputs[node.index] = None
     entries = tuple(sorted(index for index in inputs if _reaches(trace, index, units)))
-    side = _side(trace, units, opening, entries, level, levels)
+    side_out = _side_out(trace, units, opening, entries, level, levels)
+    # What a transposed convolution reads is upsampled first: nothing smaller than what is written.
+    sizes = [side_out, *(trace.nodes[index].size for index in entries)]
+    side = max(height for height, _ in sizes), max(width for _, width in sizes)
     nodes = tuple(index for unit in units for index in unit.nodes)
-    return TracedStage(side, entries, tuple(units), nodes, Propagation(trace, entries))
+    return TracedStage(side, side_out, entries, tuple(units), nodes, Propagation(trace, entries))
 
 
-def _side(
+def _side_out(
     trace: Trace,
     units: Sequence[Unit],
     opening: Sequence[Unit],

@@ -59,6 +59,8 @@ def best_stages(
     >>> answer.status.name, answer.plans[0].layout.depths
     ('OPTIMAL', (8, 3, 2, 1, 1))
 
+    INFEASIBLE, with the reason, also where no block of a stage has the full field with any groups.
+
     Raises: SettingError when no choice of a stage is legal, or has a latency; SolverError when the
         solver contradicts itself.
     """
@@ -67,6 +69,8 @@ def best_stages(
         sized = SizedChoices(problem, deadline, jobs)
     except TimeoutError:
         return Answer(Status.UNKNOWN, None, ())
+    if sized.reason is not None:
+        return Answer(Status.INFEASIBLE, None, (), tuple(sized.left_out), reason=sized.reason)
     model = _LayoutModel(problem, sized)
     model.bound(problem.budgets.limits)
     status, bound, plans = _best_plans(
@@ -112,10 +116,11 @@ class SizedChoices:
 
     Blocks with groups are taken as they are; open ones get their cheapest groups. `entries`: per
     stage the widths it may be entered from. `left_out`: every combination that is no choice, in
-    words, with the indices of the stages that it is missing in.
+    words, with the indices of the stages that it is missing in. `reason`: why a stage is left
+    without a choice, where it is that blocks do not have the full field.
 
-    Raises: SettingError when a stage is left without a choice; TimeoutError when the deadline comes
-        before all open groups are found.
+    Raises: SettingError when a stage is left without a choice for another reason; TimeoutError when
+        the deadline comes before all open groups are found.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class SizedChoices:
         widths = problem.width_choices
         self.entries = [(problem.start.stem_and_head.stem_channels,), *widths[:-1]]
         self.left_out: dict[str, set[int]] = {}
+        self.reason: str | None = None
         cases = [
             (choice, entry, width)
             for index, choices in enumerate(problem.block_choices)
@@ -134,6 +140,8 @@ class SizedChoices:
             for width in widths[index]
             for entry in dict.fromkeys((*self.entries[index], width))
         ]
+        # For each stage the first case that lacks the full field.
+        self._lacking: dict[int, Case] = {}
         self._cheapest = _cheapest_blocks(cases, deadline, jobs)
         for index in range(len(widths)):
             self._check(index)
@@ -150,7 +158,12 @@ class SizedChoices:
         stride = stage.stride if opens else 1
         block = self._sized(choice, entry, width)
         if block is None:
-            self._leave_out(index, f"{choice} from {entry} to {width} channels is not legal")
+            case = f"{choice} from {entry} to {width} channels"
+            lacks_field = (choice, entry, width) in self._cheapest
+            fault = "has the full field with no groups" if lacks_field else "is not legal"
+            self._leave_out(index, f"{case} {fault}")
+            if lacks_field:
+                self._lacking.setdefault(index, (choice, entry, width))
             return None
         if stride > 1 and not any(layer.conv.spatial for layer in block.layers):
             self._leave_out(index, f"{choice} has no spatial layer to hold stride {stride}")
@@ -183,6 +196,9 @@ class SizedChoices:
             ]
             if repeated is not None and any(firsts):
                 return
+        if index in self._lacking:
+            self.reason = self.reason or _without_full_field(index, self._lacking[index])
+            return
         raise SettingError.because(
             f"stage {index + 1} has no block left",
             got=next(reason for reason, indices in self.left_out.items() if index in indices),
@@ -197,10 +213,25 @@ class SizedChoices:
 Case = tuple[BlockChoice, int, int]
 
 
+def _without_full_field(index: int, case: Case) -> str:
+    """Return why a stage has no block, and whether the block written twice would do."""
+    choice, entry, width = case
+    fact = f"stage {index + 1}: proven: no groups give {choice} from {entry} to {width} channels"
+    twice = replace(choice, composition=replace(choice.composition, repeats=2))
+    remedy = "offer another block"
+    solved = _solve_cases(([(twice, entry, width)], None))
+    if choice.composition.repeats == 1 and any(block for _, block in solved):
+        remedy += f", such as {twice}"
+    return f"{fact} the full field; {remedy}"
+
+
 def _cheapest_blocks(
     cases: Sequence[Case], deadline: float | None, jobs: int | None
-) -> dict[Case, SizedBlock]:
-    """Return the cheapest full-field blocks of open choices, where there are any."""
+) -> dict[Case, SizedBlock | None]:
+    """Return the cheapest full-field blocks of open choices, None where no groups give the field.
+
+    Choices that are not legal are left out.
+    """
     if not cases:
         return {}
     seconds = seconds_left(deadline)
@@ -208,10 +239,12 @@ def _cheapest_blocks(
     return dict(pair for pairs in over_shards(_solve_cases, shards, jobs or 1) for pair in pairs)
 
 
-def _solve_cases(shard: tuple[Sequence[Case], float | None]) -> list[tuple[Case, SizedBlock]]:
+def _solve_cases(
+    shard: tuple[Sequence[Case], float | None],
+) -> list[tuple[Case, SizedBlock | None]]:
     cases, seconds = shard
     deadline = None if seconds is None else time.monotonic() + seconds
-    blocks: list[tuple[Case, SizedBlock]] = []
+    blocks: list[tuple[Case, SizedBlock | None]] = []
     for choice, entry, width in cases:
         try:
             problem = GroupsProblem(
@@ -226,7 +259,8 @@ def _solve_cases(shard: tuple[Sequence[Case], float | None]) -> list[tuple[Case,
         answer = cheapest_groups(problem, time_limit_s=seconds_left(deadline))
         if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
             raise TimeoutError
-        blocks.extend(((choice, entry, width), plan.sized) for plan in answer.plans)
+        plan = answer.best
+        blocks.append(((choice, entry, width), None if plan is None else plan.sized))
     return blocks
 
 

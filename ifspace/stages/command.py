@@ -12,7 +12,6 @@ import click
 from ifspace.answer import Status
 from ifspace.cli.options import (
     AMOUNT,
-    BLOCKS,
     NUMBERS,
     Output,
     Parsed,
@@ -117,6 +116,20 @@ def block_lists(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(block_list(blocks) for blocks in text.split(STAGE_SEPARATOR))
 
 
+def stage_blocks(text: str) -> tuple[str, ...]:
+    """Return the block of all stages, or one for each, between commas or semicolons.
+
+    >>> stage_blocks("CONV, DW+RPW(8,1/2)") == stage_blocks("CONV; DW+RPW(8,1/2)")
+    True
+    """
+    lists = block_lists(text)
+    if len(lists) == 1:
+        return lists[0]
+    if any(len(blocks) > 1 for blocks in lists):
+        raise ValueError(text)
+    return tuple(block for (block,) in lists)
+
+
 def width_lists(text: str) -> tuple[tuple[int, ...], ...]:
     """Return lists of widths, one for all stages or one for each.
 
@@ -134,7 +147,7 @@ _STAGE_OPTIONS: Final = (
         "--stages",
         type=NUMBERS,
         metavar="LIST",
-        help="Sides of the stages in pixels, such as 32,16,8,4,2.",
+        help="Sides of what enters the stages in pixels, such as 32,16,8,4,2.",
     ),
     click.option(
         "--depths",
@@ -177,9 +190,10 @@ _ORGANIZE_OPTIONS: Final = (
     *_STAGE_OPTIONS,
     click.option(
         "--blocks",
-        type=BLOCKS,
+        type=Parsed(stage_blocks, f"blocks between commas, or {STAGE_SEPARATOR}"),
         metavar="LIST",
-        help="The block that the stages repeat, or one for each; CONV if not given.",
+        help="The block that the stages repeat, or one for each, with , or ; between; CONV if not "
+        "given.",
     ),
     shared(
         "theta",
@@ -194,6 +208,8 @@ _ORGANIZE_OPTIONS: Final = (
         show_default=True,
         help="The decay of the gain; for several the moves are compared.",
     ),
+    shared("cap"),
+    shared("tie"),
     shared("moves", help="Stop after so many steps."),
     shared("save", help=_SAVE_HELP),
 )
@@ -241,10 +257,12 @@ _LAYOUT_OPTIONS: Final = (
         "latency-budget-ms", help="With --latency: at most so many milliseconds for all blocks."
     ),
     shared("alpha", help="The decay of the gain."),
+    shared("cap"),
     shared(
         "theta", default="0", help="Of the organizer beside it: a block moves for a gain above it."
     ),
     shared("moves", help="Of the organizer beside it: stop after so many steps."),
+    shared("tie", help="Which of two stages with equal gains the organizer beside it takes."),
     shared("top", default=1, help="So many layouts, best first."),
     shared("time-limit", help="Stop then, with the best layout so far and its bound."),
     click.option(
@@ -266,33 +284,40 @@ def organize_command(
     output: Output,
     theta: float,
     alpha: tuple[float, ...],
+    cap: str,
+    tie: str,
     moves: int | None,
     save: Path | None,
     **description: Any,
 ) -> None:
     """Move the last block of the stage where it gains least to where one more gains most.
 
-    The stages are described by --stages and --depths, or by --network. Gains are those of the
-    information field; the step repeats until nothing is left to gain. A heuristic, no optimum.
+    The stages are described by --stages and --depths, or by --network. The side of a stage is that
+    of the feature maps that enter it. Gains are those of the information field; the step repeats
+    until nothing is left to gain. Where two stages gain equally the answer says so, and --tie takes
+    the other one. A heuristic, no optimum.
     --save writes the end, for the α that is shown, as a network of torch modules.
     """
     from ifspace.stages.networks import published_layouts
-    from ifspace.stages.organizer import organize
+    from ifspace.stages.organizer import TIES, organize
     from ifspace.stages.text import OrganizeReport
 
     layout = read_layout(**description)
     output.check()
     if save is not None:
         check_save(save)
-    trajectories = {value: organize(layout, theta, value, moves) for value in alpha}
+    trajectories = {value: organize(layout, theta, value, moves, cap, tie) for value in alpha}
+    shown = ALPHA if ALPHA in alpha else alpha[0]
+    other_tie = next(name for name in TIES if name != tie)
     network, side = description["network"], description["input"] or SIDE
     report = OrganizeReport(
         title=f"Organizer on {network.lower()} at {side}×{side}" if network else "Organizer",
         network=network,
         published=published_layouts(network, side) if network else (),
         theta=theta,
-        alpha=ALPHA if ALPHA in alpha else alpha[0],
+        alpha=shown,
         trajectories=trajectories,
+        other=organize(layout, theta, shown, moves, cap, other_tie),
     )
     _note_defaults(output, layout, network, description["widths"])
     saved = save_layout(output, save, report.trajectory.end, network)
@@ -310,6 +335,7 @@ def layout_command(
     alpha: float,
     theta: float,
     moves: int | None,
+    tie: str,
     top: int,
     time_limit: float | None,
     jobs: int,
@@ -346,7 +372,9 @@ def layout_command(
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     best = answer.plans[0].layout if answer.plans else None
     # The organizer has the blocks and widths of the best layout, and the depths of the start.
-    trajectory = organize((best or start).at_depths(start.depths), theta, alpha, moves)
+    trajectory = organize(
+        (best or start).at_depths(start.depths), theta, alpha, moves, problem.cap, tie
+    )
     report = LayoutReport(problem, answer, trajectory, has_start, kernel)
     widths = start.widths if problem.widths else description["widths"]
     _note_defaults(output, start, description["network"], widths)
@@ -450,6 +478,7 @@ def _problem(
     max_depth: int,
     latency: Path | None,
     latency_budget_ms: Fraction | None,
+    cap: str,
     **amounts: int | None,
 ) -> "StagesProblem":
     from ifspace.stages.latency import read_latency
@@ -479,6 +508,7 @@ def _problem(
         alpha,
         monotone,
         None if latency is None else read_latency(latency),
+        cap=cap,
     )
 
 

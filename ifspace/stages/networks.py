@@ -371,6 +371,18 @@ class PublishedLayout:
         return _for_data(self.network, self.side, self.data).at_depths(self.depths)
 
     @property
+    def depths_with_stem(self) -> tuple[int, ...]:
+        """The depths where the layers of the stem count that the first stage has no pooling after.
+
+        >>> [row.depths_with_stem for row in PUBLISHED if row.table == 5][2:]
+        [(3, 3, 3, 3, 2), (4, 5, 4, 3)]
+        """
+        layout = self.layout
+        side = layout.stages[0].side_strided
+        stem = sum(layer.side == side for layer in layout.stem_and_head.stem)
+        return (self.depths[0] + stem, *self.depths[1:])
+
+    @property
     def has_printed_params(self) -> bool:
         """Whether the layout's parameters, rounded as printed, are those printed."""
         return f"{self.layout.params / 1e6:.2f}" == self.params

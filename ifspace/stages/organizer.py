@@ -100,13 +100,16 @@ class Trajectory(Generic[Network]):
     """The steps of the organizer from a layout on.
 
     `untaken` is the step that was considered last and not taken: its source and target with their
-    gains, and the depths as they stay. None where no stage had a block to give.
+    gains, and the depths as they stay. None where no stage had a block to give. `cap` and `tie` are
+    those it was made with.
     """
 
     start: Network
     moves: tuple[Move, ...]
     stopped: Stopped
     untaken: Move | None = None
+    cap: str = "input"
+    tie: str = "earlier"
 
     @property
     def layouts(self) -> tuple[Network, ...]:
@@ -124,7 +127,7 @@ class Trajectory(Generic[Network]):
         return tuple(
             (step, move)
             for step, move in enumerate(self.moves, start=1)
-            if move.sources or (move.target is not None and move.targets)
+            if move.sources or move.targets
         )
 
     @property
@@ -172,12 +175,12 @@ def organize(
     while True:
         candidate = _candidate(current, alpha, cap, tie)
         if candidate is None:
-            return Trajectory(layout, tuple(steps), Stopped.NOTHING_TO_MOVE)
+            return Trajectory(layout, tuple(steps), Stopped.NOTHING_TO_MOVE, cap=cap, tie=tie)
         stopped = _reason_to_stop(candidate, theta)
         if stopped is None and len(steps) == limit:
             stopped = Stopped.LIMIT
         if stopped is not None:
-            return Trajectory(layout, tuple(steps), stopped, candidate)
+            return Trajectory(layout, tuple(steps), stopped, candidate, cap, tie)
         steps.append(_step(candidate, theta))
         current = current.at_depths(steps[-1].depths)
 
@@ -230,4 +233,5 @@ def _step(candidate: Move, theta: float) -> Move:
         depth + (number == target) - (number == candidate.source)
         for number, depth in enumerate(candidate.depths, start=1)
     )
-    return replace(candidate, target=target, depths=depths)
+    targets = () if target is None else candidate.targets
+    return replace(candidate, target=target, depths=depths, targets=targets)

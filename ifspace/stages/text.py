@@ -66,6 +66,24 @@ def short(count: int) -> str:
     return f"{count:,}"
 
 
+def cap_text(cap: str) -> str:
+    """Return what a title says of the cap of the field; nothing of that of [IF] eq. 2.
+
+    >>> cap_text("none"), cap_text("input")
+    (', no cap', '')
+    """
+    return {"input": "", "twice": ", cap at twice the side"}.get(cap, ", no cap")
+
+
+def published_depths(row: PublishedLayout, layout: Any) -> tuple[int, ...]:
+    """Return the depths of a published layout as a layout counts them.
+
+    The stages of a traced network have all its layers, as those of a layout whose stem counts.
+    """
+    blocks_alone = isinstance(layout, Layout) and not layout.stem_and_head.stem_counts
+    return row.depths if blocks_alone else row.depths_with_stem
+
+
 def published_of(model: str, image: tuple[int, int, int]) -> tuple[PublishedLayout, ...]:
     """Return what was published of the network that MODEL stands for, on square images.
 
@@ -83,18 +101,24 @@ class PublishedComparison:
     """A published layout beside the states of the organizer.
 
     `classifier`: the parameters of the network's own dense layers, None where they are those of the
-    papers.
+    papers. `other`: the trajectory with ties resolved the other way.
     """
 
     published: PublishedLayout
     trajectory: Trajectory[Any]
     classifier: int | None = None
+    other: Trajectory[Any] | None = None
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The published depths as they count here."""
+        return published_depths(self.published, self.trajectory.start)
 
     @property
     def step(self) -> int | None:
         """The step after which the layout is reached, 0 for the start; None if it never is."""
         depths = [layout.depths for layout in self.trajectory.layouts]
-        published = self.published.depths
+        published = self.depths
         return depths.index(published) if published in depths else None
 
     @property
@@ -111,6 +135,7 @@ class PublishedComparison:
         """What was published, and where it stands here."""
         own = None if self.step is None else self.trajectory.layouts[self.step].params
         return asdict(self.published) | {
+            "depths": self.depths,
             "layout_params": self.published.layout.params,
             "layout_macs": self.published.layout.macs,
             "step": self.step,
@@ -127,12 +152,14 @@ class PublishedComparison:
         row, step, end = self.published, self.step, len(self.trajectory.moves)
         if step is None:
             where = "no state here"
+            if self.other and self.depths in [layout.depths for layout in self.other.layouts]:
+                where += f", one with --tie {self.other.tie}"
         elif step == end:
             where = f"step {step}, the end"
         else:
             where = f"step {step}, {end - step} before the end"
         text = f"[3DRF] Table {row.table}, {row.data}: {row.params}M is "
-        text += f"{{{_commas(row.depths)}}}, {where}"
+        text += f"{{{_commas(self.depths)}}}, {where}"
         if not row.has_printed_params:
             text += f", {row.layout.params / 1e6:.2f}M by our count"
         text += self._own_count()
@@ -208,7 +235,10 @@ class LayoutState:
 
 
 def states(
-    trajectory: Trajectory[Any], alpha: float, published: Sequence[PublishedLayout]
+    trajectory: Trajectory[Any],
+    alpha: float,
+    published: Sequence[PublishedLayout],
+    cap: str = "input",
 ) -> list[LayoutState]:
     """Return the start and the state after each move, each with what was published of it."""
     pairs = zip((None, *trajectory.moves), trajectory.layouts, strict=True)
@@ -217,8 +247,8 @@ def states(
             step,
             move,
             layout,
-            layout.gain(alpha),
-            tuple(row for row in published if row.depths == layout.depths),
+            layout.gain(alpha, cap),
+            tuple(row for row in published if published_depths(row, layout) == layout.depths),
         )
         for step, (move, layout) in enumerate(pairs)
     ]
@@ -248,8 +278,8 @@ def moves_table(
     return Table(tuple(columns), tuple(rows)).text()
 
 
-def ending_facts(trajectory: Trajectory[Any]) -> Facts:
-    """Return why the moves ended, and what they gained."""
+def ending_facts(trajectory: Trajectory[Any], other: Trajectory[Any] | None = None) -> Facts:
+    """Return why the moves ended, what they gained, and where stages tied."""
     stopped, untaken = trajectory.stopped.value, trajectory.untaken
     if untaken is not None:
         stopped += f" ({untaken.source}→{untaken.target}: min {untaken.min:.3f}, "
@@ -257,7 +287,27 @@ def ending_facts(trajectory: Trajectory[Any]) -> Facts:
     return [
         ("stopped", stopped),
         ("Σ(max − min)", f"{trajectory.moved_gain:.3f} over the moves"),
+        *([("ties", _ties_text(trajectory, other))] if trajectory.ties else []),
     ]
+
+
+def _ties_text(trajectory: Trajectory[Any], other: Trajectory[Any] | None) -> str:
+    """Return which stages tied at which steps, and where the `other` way to resolve them ends."""
+    tied: dict[str, list[int]] = {}
+    for step, move in trajectory.ties:
+        for role, stages in (("source", move.sources), ("target", move.targets)):
+            if stages:
+                words = f"stages {listed(map(str, stages))} are equal as {role}"
+                tied.setdefault(words, []).append(step)
+    text = "; ".join(
+        f"{words} in step{'s' * (len(steps) > 1)} {listed(map(str, steps))}"
+        for words, steps in tied.items()
+    )
+    if other is None:
+        return text
+    same = other.end.depths == trajectory.end.depths
+    end = "has the same end" if same else f"ends at {{{_commas(other.end.depths)}}}"
+    return f"{text}; --tie {other.tie} {end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +315,7 @@ class OrganizeReport:
     """The trajectories of the organizer, by alpha, beside what was published of the network.
 
     `network` is None where the stages were described one by one. The trajectory of `alpha` is shown
-    in full.
+    in full; `other` is that of the same alpha with the ties resolved the other way.
     """
 
     title: str
@@ -274,6 +324,7 @@ class OrganizeReport:
     theta: float
     alpha: float
     trajectories: Mapping[float, Trajectory[Layout]]
+    other: Trajectory[Layout]
 
     @property
     def trajectory(self) -> Trajectory[Layout]:
@@ -283,7 +334,9 @@ class OrganizeReport:
     @property
     def comparisons(self) -> list[PublishedComparison]:
         """The published layouts beside the trajectory that is shown."""
-        return [PublishedComparison(row, self.trajectory) for row in self.published]
+        return [
+            PublishedComparison(row, self.trajectory, other=self.other) for row in self.published
+        ]
 
     def forms(self, saved: str | None = None) -> Forms:
         """Return the report in every format; `saved`: the file that the end is written to."""
@@ -298,7 +351,7 @@ class OrganizeReport:
     def _table(self) -> Table:
         rows = []
         for alpha, trajectory in self.trajectories.items():
-            for state in states(trajectory, alpha, self.published):
+            for state in states(trajectory, alpha, self.published, trajectory.cap):
                 move = _move_values(state.move) or dict.fromkeys(("source", "target", "min", "max"))
                 amounts = state.amounts | {"depths": _commas(state.layout.depths)}
                 rows.append(
@@ -311,11 +364,15 @@ class OrganizeReport:
         values = {
             "network": self.network,
             "theta": self.theta,
+            "cap": self.trajectory.cap,
+            "tie": self.trajectory.tie,
             "stages": [stage.side for stage in start.stages],
+            "sides_out": [stage.side_out for stage in start.stages],
             "widths": start.widths,
             "blocks": start.blocks,
             **self._trajectory_values(self.alpha),
             "published": [comparison.values for comparison in self.comparisons],
+            "other_tie": {"tie": self.other.tie, "depths": self.other.end.depths},
         }
         if len(self.trajectories) > 1:
             moves = _move_texts(self.trajectory)
@@ -327,7 +384,7 @@ class OrganizeReport:
 
     def _trajectory_values(self, alpha: float) -> dict[str, Any]:
         trajectory = self.trajectories[alpha]
-        first, *later = states(trajectory, alpha, self.published)
+        first, *later = states(trajectory, alpha, self.published, trajectory.cap)
         return {
             "alpha": alpha,
             "start": first.amounts,
@@ -336,22 +393,28 @@ class OrganizeReport:
             "message": trajectory.stopped.value,
             "untaken": _move_values(trajectory.untaken),
             "moved_gain": trajectory.moved_gain,
+            "ties": [
+                {"step": step, "sources": move.sources, "targets": move.targets}
+                for step, move in trajectory.ties
+            ],
             **[first, *later][-1].amounts,
         }
 
     def _text(self) -> str:
         start = self.trajectory.start
         blocks = list(dict.fromkeys(start.blocks)) if len(set(start.blocks)) == 1 else start.blocks
-        rows = states(self.trajectory, self.alpha, self.published)
+        rows = states(self.trajectory, self.alpha, self.published, self.trajectory.cap)
         names = ["published", *[""] * len(self.published)]
         lines = [
-            ("sides", _commas((stage.side for stage in start.stages), ", ")),
+            ("sides", _sides_text(start)),
             ("widths", _commas(start.widths, ", ")),
             ("blocks", _commas(blocks, ", ")),
-            *ending_facts(self.trajectory),
+            *ending_facts(self.trajectory, self.other),
             *zip(names, map(str, self.comparisons), strict=False),
         ]
-        text = heading(f"{self.title}: θ = {self.theta:g}, α = {self.alpha:g}")
+        text = heading(
+            f"{self.title}: θ = {self.theta:g}, α = {self.alpha:g}{cap_text(self.trajectory.cap)}"
+        )
         text += moves_table(rows, bool(self.published)) + "\n" + facts(lines)
         return text if len(self.trajectories) == 1 else text + "\n" + self._alphas_text()
 
@@ -359,7 +422,10 @@ class OrganizeReport:
         """Return the trajectories of all alphas, and which are the same."""
         rows = []
         for alpha, trajectory in sorted(self.trajectories.items()):
-            gains = f"{trajectory.end.gain(alpha):.2f}", f"{trajectory.moved_gain:.2f}"
+            gains = (
+                f"{trajectory.end.gain(alpha, trajectory.cap):.2f}",
+                f"{trajectory.moved_gain:.2f}",
+            )
             moves = " ".join(_move_texts(trajectory))
             rows.append((f"{alpha:g}", _commas(trajectory.end.depths), *gains, moves))
         groups: dict[str, list[float]] = {
@@ -411,6 +477,8 @@ class LayoutReport:
             ending = _ENDINGS[answer.status].format(depth=problem.max_depth)
             feasible = answer.status is Status.FEASIBLE
             return f"{ending}: a gap of {self.gap:.2g}" if feasible else ending
+        if answer.reason is not None:
+            return answer.reason
         narrowing = problem.monotone and not _can_rise(problem.width_choices)
         if narrowing and answer.status is Status.INFEASIBLE:
             return (
@@ -459,6 +527,7 @@ class LayoutReport:
             "bound": self.answer.bound,
             "gap": self.gap,
             "alpha": alpha,
+            "cap": self.problem.cap,
             "budgets": {
                 name: float(limit) if name == "latency_ms" else limit
                 for name, limit in self.problem.budgets.limits.items()
@@ -533,7 +602,8 @@ class LayoutReport:
                 (number, *(_shown(name, row.get(name)) for name, _ in shown))
                 for (number, _), row in zip(layouts, rows, strict=True)
             ),
-            f"Greatest total gain within {budgets}: α = {self.problem.alpha:g}",
+            f"Greatest total gain within {budgets}: α = {self.problem.alpha:g}"
+            + cap_text(self.problem.cap),
         ).text()
         if blocks:
             text += "\n" + _stages_table(layouts[0][1]).text()
@@ -587,6 +657,15 @@ class LayoutReport:
             best = "the organizer's best within the budgets, which gains as much as the first"
         beyond = [("(o)", "where it ends, beyond them")] if end != within else []
         return [("o", best), *beyond, start]
+
+
+def _sides_text(layout: Layout) -> str:
+    """Return the sides that enter the stages, and those that they write where these are others."""
+    sides, written = (
+        _commas((getattr(stage, name) for stage in layout.stages), ", ")
+        for name in ("side", "side_out")
+    )
+    return sides if sides == written else f"{sides} enter, {written} are written"
 
 
 def _stages_table(layout: Layout) -> Table:

@@ -37,11 +37,15 @@ def seen(stage: StageReport) -> tuple[int, tuple[int, ...], list[float]]:
 def test_fields_and_gains_are_those_of_the_layout(name: str, side: int) -> None:
     with torch.device("meta"):
         model = network(name, (3, side, side))
-    for alpha in (3, 1):
-        stages = [seen(stage) for stage in analyze(model, (3, side, side), alpha=alpha).stages]
+    layout = networks.network(name, side)
+    if name == "mobilenet":  # nothing separates its stem from the blocks of the first stage
+        layout = networks.mobilenet(side, stem_counts=True)
+    for alpha, cap in ((3, "input"), (1, "input"), (3, "none"), (3, "twice")):
+        report = analyze(model, (3, side, side), alpha=alpha, cap=cap)
+        stages = [seen(stage) for stage in report.stages]
         expected = [
-            (stage.side, stage.volumes(), list(stage.gains(alpha)))
-            for stage in networks.network(name, side).stages
+            (stage.side, stage.volumes(cap), list(stage.gains(alpha, cap)))
+            for stage in layout.stages
         ]
         skipped = len(stages) - len(expected) or (name, side) in STEMS
         assert skipped == (name in ("resnet50", "fog"))
@@ -61,7 +65,7 @@ def test_residual_units_of_two_layers_see_as_far_as_both() -> None:
         3 * side**2 for side in (3, 7, 11, 15, 19, 23)
     ]
     assert [unit.field.volume for unit in stages[1].units] == [
-        16 * side**2 for side in (5, 9, 13, 16, 16)
+        16 * side**2 for side in (5, 9, 13, 17, 21)
     ]
 
 
@@ -247,3 +251,21 @@ def test_any_decay_from_zero_is_accepted(alpha: float) -> None:
 def test_a_decay_below_zero_raises(alpha: float) -> None:
     with pytest.raises(SettingError, match=r"alpha.*got (-0\.5|inf)"):
         analyze(odd.Two(), IMAGE, alpha=alpha)
+
+
+def test_the_cap_of_the_field() -> None:
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(4)))
+    sizes = {
+        cap: [entry.field.size[0] for entry in analyze(model, (4, 4, 4), cap=cap).layers]
+        for cap in ("input", "twice", "none")
+    }
+    assert sizes == {"input": [3, 4, 4, 4], "twice": [3, 5, 7, 8], "none": [3, 5, 7, 9]}
+    report = analyze(model, (4, 4, 4), cap="none")
+    (stage,) = report.stages
+    assert (report.cap, stage.full, stage.saturated, stage.elements) == ("none", True, False, 64)
+    assert report.layers[1].gain == gain(9 * 4, 25 * 4, 64)
+    # What sees every pixel sees those that enter, and no more.
+    attention = analyze(odd.Attention(), IMAGE, cap="none")
+    assert attention.layers[-1].field.size == attention.stages[-1].side
+    with pytest.raises(SettingError, match=r"^unknown cap: got 'all'; allowed: input, twice, none"):
+        analyze(model, (4, 4, 4), cap="all")

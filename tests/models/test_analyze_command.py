@@ -163,7 +163,8 @@ def test_gates_head_and_unused_layers_are_named(run: Callable, file: str) -> Non
     counted = [layer["params"] for stage in report["stages"] for layer in stage["layers"]]
     counted += [layer["params"] for layer in (*report["gates"], *report["head"])]
     assert sum(counted) + report["other_params"] == report["params"]
-    assert [stage["side"] for stage in report["stages"]] == [[8, 16], [4, 8]]
+    assert [stage["side"] for stage in report["stages"]] == [[8, 16], [8, 16]]
+    assert [stage["side_out"] for stage in report["stages"]] == [[8, 16], [4, 8]]
     assert report["stages"][0]["layers"][0]["field"] == [[1, 5], 3]
     assert report["stages"][0]["layers"][0]["receptive"] == [1, 5]
 
@@ -190,7 +191,8 @@ def test_csv_and_markdown_have_a_row_for_each_layer(
         ("end", "head", ""),
     ]
     assert (rows[2]["layer"], rows[2]["past_image"]) == ("GC(4)", "True")
-    assert (rows[2]["field_side"], rows[2]["field_channels"]) == ("4×6", "8")
+    assert rows[0]["field_side"] == "1×5"
+    assert (rows[2]["field_side"], rows[2]["field_channels"]) == ("6", "8")
     assert (rows[1]["kernel"], rows[0]["kernel"], rows[1]["gain"]) == ("2", "1×5", "")
     assert out.read_text().count("\n") == 2 + len(rows)
 

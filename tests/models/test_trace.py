@@ -146,7 +146,8 @@ def test_a_sum_over_stacked_feature_maps_is_their_sum() -> None:
 def test_a_sequence_is_a_feature_map_of_height_1() -> None:
     report = analyze(odd.Line(), (3, 20))
     assert report.image == (3, 1, 20)
-    assert [(stage.side, stage.channels) for stage in report.stages] == [((1, 20), 3), ((1, 10), 8)]
+    assert [(stage.side, stage.channels) for stage in report.stages] == [((1, 20), 3), ((1, 20), 8)]
+    assert [stage.side_out for stage in report.stages] == [(1, 20), (1, 10)]
     (first, second) = report.layers
     assert (first.layer.kernel, second.layer.kernel) == ((1, 3), (1, 5))
     assert (second.layer.stride, second.layer.dilation) == ((1, 2), (1, 2))
@@ -157,10 +158,11 @@ def test_a_sequence_is_a_feature_map_of_height_1() -> None:
 
 def test_attention_stays_in_the_stage_of_its_patches() -> None:
     report = analyze(odd.Attention(), IMAGE)
-    assert [(stage.side, stage.channels) for stage in report.stages] == [((4, 4), 3)]
+    (stage,) = report.stages
+    assert (stage.side, stage.side_out, stage.channels) == ((16, 16), (4, 4), 3)
     names = [entry.layer.name for entry in report.layers]
     assert names == ["patches", "mix", "mix.out_proj", "dense"]
-    assert [entry.field.size for entry in report.layers] == [(4, 4)] * 4
+    assert [entry.field.size for entry in report.layers] == [(4, 4)] * 2 + [(16, 16)] * 2
     assert [entry.layer.macs for entry in report.layers[1:]] == [17 * 16 * 48, *[17 * 16 * 16] * 2]
     (note,) = report.notes
     assert note.endswith("every pixel sees all others; its products are not counted")
@@ -168,7 +170,7 @@ def test_attention_stays_in_the_stage_of_its_patches() -> None:
 
 def test_windows_do_not_change_the_size() -> None:
     report = analyze(odd.Windows(), IMAGE)
-    assert [stage.side for stage in report.stages] == [(8, 8)]
+    assert [(stage.side, stage.side_out) for stage in report.stages] == [((16, 16), (8, 8))]
     assert [entry.layer.kind for entry in report.layers] == ["CONV", "PW", "CONV"]
     assert [entry.field.size for entry in report.layers] == [(2, 2), (2, 2), (4, 4)]
     assert report.layers[1].layer.size_out == (4, 16)

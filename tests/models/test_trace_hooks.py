@@ -98,11 +98,11 @@ def test_layers_follow_one_another() -> None:
 
 def test_layers_found_by_hooks_are_analysed() -> None:
     report = analyze(Leaves(), IMAGE)
-    assert [(stage.side, stage.channels) for stage in report.stages] == [
-        ((16, 16), 3),
-        ((8, 8), 12),
-        ((4, 4), 8),
-        ((8, 8), 6),
+    assert [(stage.side, stage.side_out, stage.channels) for stage in report.stages] == [
+        ((16, 16), (16, 16), 3),
+        ((16, 16), (8, 8), 12),
+        ((4, 4), (4, 4), 8),
+        ((8, 8), (8, 8), 6),
     ]
     assert [entry.field.size for entry in report.layers] == [(3, 3)] * 4 + [(2, 2)]
     assert [layer.name for layer in report.head] == ["head.0", "head.2", "head.2"]

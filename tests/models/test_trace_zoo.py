@@ -115,7 +115,8 @@ def test_every_network_is_traced(entry: Entry, capfd: pytest.CaptureFixture[str]
     layers = [*(entry.layer for entry in report.layers), *report.gates, *report.head]
     assert sum(layer.params for layer in layers) + report.other_params == report.params
 
-    assert all(a.side > b.side for a, b in pairwise(report.stages))
+    assert all(a.side_out > b.side_out for a, b in pairwise(report.stages))
+    assert all(a.side >= a.side_out >= b.side for a, b in pairwise(report.stages))
     assert report.stages[0].channels == 3
     assert sum(len(stage.layers) for stage in report.stages) == len(graph.layers)
     for stage in report.stages:

@@ -271,10 +271,12 @@ def test_a_strided_layer_opens_a_stage_and_counts_in_it() -> None:
     model = nn.Sequential(
         conv(3, 8), conv(8, 12, stride=2), conv(12, 12), conv(12, 12, stride=(2, 1))
     )
-    assert rows(model) == [((16, 16), 3, ["0"]), ((8, 8), 8, ["1", "2"]), ((4, 8), 12, ["3"])]
-    first, second, _ = stages(model)
+    # What enters a stage is twice what it writes, in the direction of the stride.
+    assert rows(model) == [((16, 16), 3, ["0"]), ((16, 16), 8, ["1", "2"]), ((8, 8), 12, ["3"])]
+    first, second, third = stages(model)
+    assert [stage.side_out for stage in (first, second, third)] == [(16, 16), (8, 8), (4, 8)]
     assert second.field(second.units[0].output).volume == 9 * 8
-    assert second.elements == 64 * 8
+    assert second.elements == 256 * 8
     assert (first.inputs, second.inputs) == ((0,), (1,))
 
 
@@ -318,7 +320,7 @@ def test_a_unit_that_holds_a_stride_opens_the_stage_as_a_whole() -> None:
             return x + y if x.shape == y.shape else y
 
     net = nn.Sequential(Inverted(3, 8, 1), Inverted(8, 8, 1), Inverted(8, 6, 2), Inverted(6, 6, 1))
-    assert rows(net) == [((16, 16), 3, ["0", "1"]), ((8, 8), 8, ["2", "3"])]
+    assert rows(net) == [((16, 16), 3, ["0", "1"]), ((16, 16), 8, ["2", "3"])]
     second = stages(net)[1]
     assert len(second.nodes) == 6
     assert [second.field(number).size for number in second.nodes[:3]] == [(1, 1), (3, 3), (3, 3)]
@@ -326,7 +328,8 @@ def test_a_unit_that_holds_a_stride_opens_the_stage_as_a_whole() -> None:
 
 def test_pools_and_strides_one_after_another_leave_no_empty_stage() -> None:
     net = nn.Sequential(conv(3, 8, stride=2), nn.MaxPool2d(2), BasicBlock(8, 12, 2))
-    assert rows(net) == [((8, 8), 3, ["0"]), ((2, 2), 8, ["2"])]
+    assert rows(net) == [((16, 16), 3, ["0"]), ((4, 4), 8, ["2"])]
+    assert [stage.side_out for stage in stages(net)] == [(8, 8), (2, 2)]
 
 
 class Parallel(nn.Module):
@@ -343,7 +346,10 @@ class Parallel(nn.Module):
 
 
 def test_a_pool_parallel_to_a_strided_layer_is_a_branch_of_it() -> None:
-    assert rows(Parallel()) == [((16, 16), 3, ["stem"]), ((8, 8), 8, ["strided", "behind", "last"])]
+    assert rows(Parallel()) == [
+        ((16, 16), 3, ["stem"]),
+        ((16, 16), 8, ["strided", "behind", "last"]),
+    ]
     stage = stages(Parallel())[1]
     fields = [stage.field(unit.output) for unit in stage.units]
     assert [field.size for field in fields] == [(3, 3), (2, 2), (5, 5)]
@@ -421,17 +427,58 @@ def test_a_stage_of_constants_alone_is_not_an_error() -> None:
     assert (stage.side, stage.channels) == ((16, 16), 0)
 
 
+# What enters each stage and what it writes in pixels, the channels that enter, and its units.
 STAGES = {
-    "torchvision:vgg11_bn": ([224, 112, 56, 28, 14], [3, 64, 128, 256, 512], [1, 1, 2, 2, 2]),
-    "torchvision:resnet50": ([112, 56, 28, 14, 7], [3, 64, 256, 512, 1024], [1, 3, 4, 6, 3]),
-    "torchvision:mobilenet_v2": ([112, 56, 28, 14, 7], [3, 16, 24, 32, 96], [2, 2, 3, 7, 5]),
-    "torchvision:shufflenet_v2_x1_0": ([112, 28, 14, 7], [3, 24, 116, 232], [1, 4, 8, 5]),
-    "torchvision:densenet121": ([112, 56, 28, 14, 7], [3, 64, 128, 256, 512], [1, 2, 2, 2, 1]),
-    "torchvision:convnext_tiny": ([56, 28, 14, 7], [3, 96, 192, 384], [4, 4, 10, 4]),
-    "torchvision:inception_v3": ([149, 73, 35, 17, 8], [3, 64, 192, 288, 768], [3, 2, 3, 5, 3]),
-    "timm:mobilenetv1_100": ([112, 56, 28, 14, 7], [3, 64, 128, 256, 512], [2, 2, 2, 6, 2]),
-    "mobilenet": ([32, 16, 8, 4, 2], [3, 64, 128, 256, 512], [2, 2, 2, 6, 2]),
-    "fog": ([32, 16, 8, 4], [3, 64, 128, 256], [5, 4, 4, 4]),
+    "torchvision:vgg11_bn": (
+        [224, 112, 56, 28, 14],
+        [224, 112, 56, 28, 14],
+        [3, 64, 128, 256, 512],
+        [1, 1, 2, 2, 2],
+    ),
+    "torchvision:resnet50": (
+        [224, 56, 56, 28, 14],
+        [112, 56, 28, 14, 7],
+        [3, 64, 256, 512, 1024],
+        [1, 3, 4, 6, 3],
+    ),
+    "torchvision:mobilenet_v2": (
+        [224, 112, 56, 28, 14],
+        [112, 56, 28, 14, 7],
+        [3, 16, 24, 32, 96],
+        [2, 2, 3, 7, 5],
+    ),
+    "torchvision:shufflenet_v2_x1_0": (
+        [224, 56, 28, 14],
+        [112, 28, 14, 7],
+        [3, 24, 116, 232],
+        [1, 4, 8, 5],
+    ),
+    "torchvision:densenet121": (
+        [224, 56, 28, 14, 7],
+        [112, 56, 28, 14, 7],
+        [3, 64, 128, 256, 512],
+        [1, 2, 2, 2, 1],
+    ),
+    "torchvision:convnext_tiny": (
+        [224, 56, 28, 14],
+        [56, 28, 14, 7],
+        [3, 96, 192, 384],
+        [4, 4, 10, 4],
+    ),
+    "torchvision:inception_v3": (
+        [299, 73, 35, 35, 17],
+        [149, 73, 35, 17, 8],
+        [3, 64, 192, 288, 768],
+        [3, 2, 3, 5, 3],
+    ),
+    "timm:mobilenetv1_100": (
+        [224, 112, 56, 28, 14],
+        [112, 56, 28, 14, 7],
+        [3, 64, 128, 256, 512],
+        [2, 2, 2, 6, 2],
+    ),
+    "mobilenet": ([32, 32, 16, 8, 4], [32, 16, 8, 4, 2], [3, 64, 128, 256, 512], [2, 2, 2, 6, 2]),
+    "fog": ([32, 32, 16, 8], [32, 16, 8, 4], [3, 64, 128, 256], [5, 4, 4, 4]),
 }
 
 
@@ -440,7 +487,8 @@ STAGES = {
 def test_stages_of_the_zoo(model: str) -> None:
     entry = next(entry for entry in ZOO if entry.model == model)
     zoo_stages = stages(on_meta(entry), entry.image)
-    sides, channels, depths = STAGES[model]
+    sides, written, channels, depths = STAGES[model]
     assert [stage.side for stage in zoo_stages] == [(side, side) for side in sides]
+    assert [stage.side_out for stage in zoo_stages] == [(side, side) for side in written]
     assert [stage.channels for stage in zoo_stages] == channels
     assert [len(stage.units) for stage in zoo_stages] == depths

@@ -568,3 +568,30 @@ def test_the_kernel_is_that_of_layers_without_one(text: str, kernel: int, block:
 def test_groups_must_be_given(kind: str) -> None:
     with pytest.raises(SettingError, match=rf"without its groups: got {kind} in DW\+{kind}; "):
         parse_block(f"DW+{kind}")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ("DW+RPW", ["stage 1: proven: no groups give DW+RPW from 64 to 64", "(DW+RPW)x2"]),
+        ("DW+RPW,GPW", ["the full field", "such as (DW+RPW)x2"]),
+        ("CONV;DW+RPW", ["stage 2: proven: no groups give DW+RPW from 128 to 128"]),
+        ("DW+GPW", ["DW+GPW from 64 to 64 channels the full field; offer another block"]),
+    ],
+)
+def test_a_block_without_the_full_field_is_no_answer_and_no_mistake(
+    run: Callable, blocks: str, words: list[str]
+) -> None:
+    ended = run("layout", "--stages", "32,16", *BUDGET, "--blocks", blocks, "--quiet")
+    assert (ended.status, ended.out) == (3, "")
+    assert all(word in ended.err for word in words)
+    assert "x2" not in ended.err or "RPW" in blocks
+    # Groups that do not fit are a mistake.
+    run("layout", "--stages", "32,16", *BUDGET, "--blocks", "GC(7)").fails_with("is not legal")
+
+
+def test_another_block_takes_the_place_of_one_without_the_full_field(run: Callable) -> None:
+    stages = ("layout", "--stages", "32,16", "--params", "1M", "--blocks", "DW+RPW,CONV")
+    ended = run(*stages, "--format", "json")
+    assert set(ended.json["plans"][0]["blocks"]) == {"CONV"}
+    assert "DW+RPW from 64 to 64 channels has the full field with no groups" in ended.err

@@ -84,6 +84,48 @@ def test_a_threshold_removes_blocks(run: Callable, snapshot: Any) -> None:
     assert run(*STAGES, "--theta", "1.5").out == snapshot
 
 
+def test_the_cap_and_the_tie_are_said_and_recorded(run: Callable, snapshot: Any) -> None:
+    resnet = ("organize", "--network", "resnet50", "--input", 224)
+    assert run(*resnet, "--cap", "none", "--tie", "later").out == snapshot
+    for tie, other, end, other_end in (
+        ("earlier", "later", [5, 4, 4, 3], [4, 5, 4, 3]),
+        ("later", "earlier", [4, 5, 4, 3], [5, 4, 4, 3]),
+    ):
+        values = run(*resnet, "--tie", tie, "--format", "json").json
+        assert (values["cap"], values["tie"], values["depths"]) == ("input", tie, end)
+        assert values["ties"] == [{"step": 2, "sources": [], "targets": [1, 2]}]
+        assert values["other_tie"] == {"tie": other, "depths": other_end}
+        assert (values["stages"], values["sides_out"]) == ([56, 56, 28, 14], [56, 28, 14, 7])
+    for cap, end, gained in (
+        ("input", [7, 4, 3, 1, 1], "3.237"),
+        ("twice", [6, 4, 3, 2, 1], "3.134"),
+        ("none", [6, 4, 3, 2, 1], "3.133"),
+    ):
+        values = run("organize", "--network", "vgg19", "--cap", cap, "--format", "json").json
+        assert (values["cap"], values["depths"]) == (cap, end)
+        assert f"{values['moved_gain']:.3f}" == gained
+        states = [values["start"], *values["moves"]]
+        assert states[-1]["gain"] - states[0]["gain"] == pytest.approx(values["moved_gain"])
+
+
+def test_blocks_of_stages_between_semicolons(run: Callable) -> None:
+    stages = ("organize", "--stages", "16,8", "--depths", "2,2", "--format", "json")
+    by_comma, by_semicolon = (
+        run(*stages, "--blocks", text).json for text in ("CONV, DW+PW", "CONV; DW+PW")
+    )
+    assert by_comma == by_semicolon
+    assert by_comma["blocks"] == ["CONV", "DW+PW"]
+    run(*stages, "--blocks", "CONV,PW;DW+PW").fails_with("'--blocks'", "blocks between commas")
+    run(*stages, "--blocks", "CONV;").fails_with("'--blocks'", "blocks between commas")
+
+
+def test_any_image_size_that_the_network_allows(run: Callable) -> None:
+    values = run("organize", "--network", "vgg16", "--input", 96, "--format", "json").json
+    assert values["stages"] == [96, 48, 24, 12, 6]
+    values = run("organize", "--network", "resnet50", "--input", "3x128x128", "--format", "json")
+    assert values.json["stages"] == [32, 32, 16, 8]
+
+
 def test_a_number_of_moves(run: Callable) -> None:
     values = run(*STAGES, "--moves", 2, "--format", "json").json
     assert (len(values["moves"]), values["stopped"]) == (2, "limit")
