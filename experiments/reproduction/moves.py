@@ -293,8 +293,8 @@ def moves_section() -> Section:
             "How many rows each way of measuring explains, with the best choice of ties and of "
             "the layout for each:",
             readings_by_measure(),
-            "MobileNet both ways. Its printed layouts need written sides and the stem counted, its "
-            "printed gains the entering sides without the stem; no reading has both:",
+            "MobileNet both ways. Its layout for CIFAR needs written sides and the stem counted, "
+            "its printed gains the entering sides without the stem; no reading has both:",
             mobilenet_table(),
             "Ends of the trajectories under other α, of which the paper says that it hardly "
             "matters:",
