@@ -153,11 +153,32 @@ def show_command(
     output.emit(
         {
             "table": lambda: _text(about),
-            "json": lambda: json_text(to_plain(about) | {"symbols": dict(about.symbols)}),
+            "json": lambda: json_text(
+                to_plain(about) | {"symbols": dict(about.symbols)} | _network(about)
+            ),
             "csv": table.csv,
             "markdown": table.markdown,
         }
     )
+
+
+def _network(about: "BlockDescription") -> dict[str, str | None]:
+    """Return the canonical class of the block, and a shorter way to write it if one is found."""
+    from ifspace.block import Block
+    from ifspace.canonical import network_class
+    from ifspace.show.same_network import shortest_way
+
+    block = Block.parse(about.block)
+    sized = block.at(about.channels, about.out_channels, about.bottleneck, about.dims)
+    way = shortest_way(sized)
+    return {"network": network_class(sized), "same_network_as": None if way is None else str(way)}
+
+
+def _same_network(about: "BlockDescription") -> str:
+    way = _network(about)["same_network_as"]
+    if way is None:
+        return "no shorter way to write it was found"
+    return f"same network as {way}, up to the order of channels"
 
 
 def _field(about: "BlockDescription", field: tuple[int, int]) -> str:
@@ -199,6 +220,7 @@ def _text(about: "BlockDescription") -> str:
             ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
             ("where", symbols),
             ("known as", about.known_as or "-"),
+            ("network", _same_network(about)),
             *_order_lines(about),
         ]
     )
