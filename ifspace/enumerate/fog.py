@@ -66,22 +66,21 @@ class FogFunnel:
 def merged(compositions: Iterable[str]) -> tuple[MergedDesign, ...]:
     """Merge compositions of the same kinds in another order, and with DW in the place of GC.
 
-    A group convolution with as many groups as channels is a depthwise one. The two are merged only
-    where the composition with DW is there too: GC+GPW is no DW+GPW, which has not the full field.
+    A group convolution with as many groups as channels is a depthwise one. A design that has no
+    composition with DW, such as GC+GPW, keeps the name with GC: DW+GPW has not the full field.
 
     >>> for design in merged(["PW+DW", "DW+PW", "GC+PW", "GC+GPW"]):
     ...     print(design.name, design.compositions)
     DW+PW ('PW+DW', 'GC+PW', 'DW+PW')
     GC+GPW ('GC+GPW',)
 
-    Reference: [Fog] section 3.2, "group convolution is an extension of the design above".
+    Reference: [Fog] section 3.2, which calls GC+GPW an extension of DW+PW.
     """
     kinds_of = {text: Composition.parse(text).kinds for text in compositions}
-    multisets = {tuple(sorted(kinds)) for kinds in kinds_of.values()}
     classes: dict[tuple[str, ...], list[str]] = {}
     for text, kinds in sorted(kinds_of.items(), key=lambda item: Composition(item[1]).sort_key):
         key = tuple(sorted(kind_at_most_groups(kind) or kind for kind in kinds))
-        classes.setdefault(key if key in multisets else tuple(sorted(kinds)), []).append(text)
+        classes.setdefault(key, []).append(text)
     presented = {entry.composition for entry in PUBLISHED if entry.reference.startswith("[Fog]")}
 
     def order(text: str) -> tuple[bool, int, tuple[int, ...]]:

@@ -98,7 +98,7 @@ def test_at_widths_of_two_factors_one_composition_is_missing_and_at_primes_six(
     assert [design.name for design in designs] == list(FOUR[:3] if missing == 1 else FOUR[:1])
 
 
-def test_designs_are_merged_only_where_the_depthwise_one_survives() -> None:
+def test_a_design_is_named_with_gc_where_the_depthwise_one_does_not_survive() -> None:
     (first, second) = merged(["GC+PW", "PW+DW", "GPW+GC"])
     assert (first.name, first.compositions, first.in_fog) == ("PW+DW", ("PW+DW", "GC+PW"), False)
     assert (second.name, second.compositions) == ("GPW+GC", ("GPW+GC",))
