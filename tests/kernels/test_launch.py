@@ -192,3 +192,22 @@ def test_a_kernel_that_adds_starts_from_zero_every_time() -> None:
         results.append((by_weight.clone(), by_bias.clone()))
     torch.testing.assert_close(results[0], results[1])
     torch.testing.assert_close(results[0][1], grad.sum((0, 2, 3)))
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("order", ["rolling", "blocked"])
+@pytest.mark.parametrize(
+    "sizes", [(512, 512, 8, "1/2"), (96, 150, 4, 0), (96, 200, 6, 0.33), (80, 97, 2, 0.75)]
+)
+def test_no_tile_of_filters_reads_more_than_the_longest_union(sizes, order, size) -> None:
+    windows = windows_of(*sizes, order)
+    read, vector = windows.read_channels(), launch.vector_of(windows)
+    lengths = []
+    for first in range(0, windows.out_channels, size):
+        base = int(read[first, 0]) // vector * vector
+        ahead = (read[first : first + size] - base) % windows.in_channels
+        lengths.append(int(ahead.max()) + 1)
+    bound = launch.longest_union(windows, size, "natural")
+    assert max(lengths) <= bound <= windows.in_channels
+    # No more than a step and two vectors are given away where the windows do not go round.
+    assert bound == windows.in_channels or bound - max(lengths) <= windows.step + 2 * vector
