@@ -524,10 +524,12 @@ def filters_of(window, index, distinct, out_channels, BLOCKED: tl.constexpr):
     """
     if BLOCKED:
         filters = tl.cdiv(window * out_channels, distinct) + index
-        return filters, window_of(filters, distinct, out_channels, BLOCKED) == window
+        # Whether a filter exists must follow from the filter, or it takes registers of its own.
+        is_of_window = filters * distinct < (window + 1) * out_channels
+        filters = tl.where(is_of_window, filters, out_channels)
     else:
         filters = window + index * distinct
-        return filters, filters < out_channels
+    return filters, filters < out_channels
 
 
 @triton.jit
