@@ -523,10 +523,10 @@ def filters_of(window, index, distinct, out_channels, BLOCKED: tl.constexpr):
     A window that has fewer filters than others has none at the last index.
     """
     if BLOCKED:
-        filters = tl.cdiv(window * out_channels, distinct) + index
+        first = (window * out_channels + distinct - 1) // distinct
+        ahead = (first + index) * distinct - window * out_channels
         # Whether a filter exists must follow from the filter, or it takes registers of its own.
-        is_of_window = filters * distinct < (window + 1) * out_channels
-        filters = tl.where(is_of_window, filters, out_channels)
+        filters = tl.where(ahead < out_channels, first + index, out_channels)
     else:
         filters = window + index * distinct
     return filters, filters < out_channels
