@@ -19,7 +19,15 @@ DEVICE = "cpu-test"
 BASELINES = ("CONV", "DW+PW", "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4")
 NAMES = dict(zip(BASELINES, ("CONV(3)", "MobileNet", "ShuffleNet unit"), strict=True))
 
-FLAT = replace(DW_PW, dims=1, field=(3, 16), published_as=None)
+FLAT = replace(
+    DW_PW,
+    dims=1,
+    params=304,
+    macs_per_pixel=304,
+    params_ratio=304 / 768,
+    macs_ratio=304 / 768,
+    published_as=None,
+)
 INSIDE = replace(
     DW_PW,
     composition="PW+DW+PW",
@@ -27,6 +35,9 @@ INSIDE = replace(
     bottleneck=Fraction(1, 4),
     params=164,
     macs_per_pixel=164,
+    activations_per_pixel=24,
+    params_ratio=164 / 2304,
+    macs_ratio=164 / 2304,
     layers=3,
     published_as=None,
 )

@@ -40,6 +40,12 @@ _OPTIONS = (
         help="What to minimise first.",
     ),
     shared("all"),
+    click.option(
+        "--check/--no-check",
+        default=None,
+        help="Compare every row with its block, computed anew; for up to 100,000 rows if not "
+        "given.",
+    ),
     shared("limit", help="Number of rows of the table."),
 )
 
@@ -61,6 +67,7 @@ def command(
     channels: int | None,
     by: str,
     every_row: bool,
+    check: bool | None,
     limit: int,
 ) -> None:
     """Say which block of CATALOGUE to use: the entries within all bounds, best first, and why.
@@ -74,7 +81,7 @@ def command(
     from ifspace.catalogue.dataset import designs_table, to_csv
     from ifspace.serialize import json_text, to_plain
 
-    designs_on_file = load(catalogue)
+    designs_on_file = load(catalogue, check)
     choices = best(
         designs_on_file,
         params=params,

@@ -7,7 +7,8 @@ workers is kept, so the same content is the same bytes. A file is written whole 
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from ifspace.catalogue.design import (
     other_ways,
     to_columns,
     with_networks,
+    wrong_cell,
 )
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import CatalogueError, IfspaceError, OutputError
@@ -34,6 +36,10 @@ from ifspace.table import Table, ratio_text
 # Files of the first schema lack the columns of the network; they are filled in when one is read.
 FIRST_SCHEMA: Final = 1
 SCHEMA_VERSION: Final = 2
+# More rows are held in memory by none of the commands: a million take about 1.5 GiB.
+MAX_ROWS: Final = 2_000_000
+# Rows of longer files are not compared with their blocks unless the caller asks for it.
+CHECKED_ROWS: Final = 100_000
 METADATA_KEY: Final = b"ifspace"
 
 
@@ -49,11 +55,15 @@ def save(catalogue: Catalogue, path: str | os.PathLike[str]) -> None:
         file.write_bytes(writer(catalogue))
 
 
-def load(path: str | os.PathLike[str]) -> Catalogue:
+def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
     """Return the catalogue that was saved in a .parquet file.
 
+    `check`: whether every row is compared with its block, computed anew; None for those of up to
+    CHECKED_ROWS rows. Pages and metadata have checksums that are always compared.
+
     Raises: CatalogueError when there is no such file, or it is truncated, not a catalogue of
-        ifspace, or one of another schema version.
+        ifspace, one of another schema version, changed since it was written, or too long to hold
+        in memory.
     """
     import pyarrow
     import pyarrow.parquet
@@ -69,7 +79,17 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
             remedy="write one with `ifspace enumerate --out FILE.parquet`",
         ) from None
     try:
+        rows = pyarrow.parquet.read_metadata(BytesIO(data)).num_rows
+        if rows > MAX_ROWS:
+            raise CatalogueError.because(
+                f"{name} is too long",
+                got=f"{rows:,} rows",
+                allowed=f"up to {MAX_ROWS:,}, which are held in memory",
+                remedy="enumerate shorter lengths or fewer widths, or filter it with pyarrow",
+            )
         table = pyarrow.parquet.read_table(BytesIO(data), page_checksum_verification=True)
+    except CatalogueError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError):
         raise _unreadable(name, "no Parquet file, or only a part of one") from None
     provenance = (table.schema.metadata or {}).get(METADATA_KEY)
@@ -87,12 +107,17 @@ def load(path: str | os.PathLike[str]) -> Catalogue:
         }
         if not table.schema.equals(_schema(columns.values())):
             raise _unreadable(name, "columns that the schema does not name")
+        if not first and about.pop("checksum", None) != _checksum(about):
+            raise _unreadable(name, "metadata that has changed since it was written")
         settings = from_plain(tuple[EnumerationSetting, ...], about["settings"], "settings")
         funnels = from_plain(tuple[Funnel, ...], about["funnels"], "funnels")
         designs = from_columns({name: table.column(name).to_pylist() for name in columns})
         catalogue = Catalogue(settings, funnels, designs)
         if first:
             catalogue = with_networks(catalogue)
+        wrong = wrong_cell(catalogue) if (check is None and rows <= CHECKED_ROWS) or check else ""
+        if wrong:
+            raise _unreadable(name, wrong)
     except CatalogueError:
         raise
     except IfspaceError as error:
@@ -151,6 +176,7 @@ def _to_parquet(catalogue: Catalogue) -> bytes:
         "settings": [setting.arguments() for setting in catalogue.settings],
         "funnels": to_plain(catalogue.funnels),
     }
+    about["checksum"] = _checksum(about)
     schema = _schema().with_metadata({METADATA_KEY: json.dumps(about)})
     buffer = BytesIO()
     pyarrow.parquet.write_table(
@@ -163,6 +189,11 @@ def _to_parquet(catalogue: Catalogue) -> bytes:
         write_page_checksum=True,
     )
     return buffer.getvalue()
+
+
+def _checksum(about: Mapping[str, Any]) -> str:
+    """Return the digest of the metadata of a file, for its own is not covered by Parquet's."""
+    return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def version() -> str:

@@ -14,6 +14,7 @@ from ifspace.block import Block, SizedBlock
 from ifspace.canonical import network_class
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.kinds import KINDS
+from ifspace.reach import field_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,16 +303,7 @@ class Catalogue:
 
     def designs_of(self, setting: EnumerationSetting) -> tuple[Design, ...]:
         """Return the designs of one setting, in their order."""
-        replaced = (
-            setting.channels,
-            setting.out_width,
-            setting.bottleneck,
-            setting.repeats,
-            setting.kernel,
-            setting.stride,
-            setting.dims,
-        )
-        return tuple(design for design in self.designs if design.replaces == replaced)
+        return tuple(design for design in self.designs if design.replaces == setting.replaced)
 
 
 # The fields before and after `dominated_by`, for `mark_dominated`, and those before the last two.
@@ -430,6 +422,37 @@ def with_networks(catalogue: Catalogue) -> Catalogue:
     if len(designs) != len(catalogue.designs):
         raise ValueError(f"{len(catalogue.designs)} designs, {len(designs)} survivors")
     return Catalogue(catalogue.settings, tuple(funnels), tuple(designs))
+
+
+def wrong_cell(catalogue: Catalogue) -> str:
+    """Return a cell that disagrees with its row's block, computed anew; "" if there is none.
+
+    The costs, the layers and, unless the permutation was free, the field are recomputed from the
+    notation of the block; every row must be of one of the settings, and no row be missing.
+    """
+    settings = {setting.replaced: setting for setting in catalogue.settings}
+    survivors = sum(funnel.survivors for funnel in catalogue.funnels)
+    if len(catalogue.designs) != survivors:
+        return f"{len(catalogue.designs)} rows, {survivors} survivors"
+    for number, design in enumerate(catalogue.designs, 1):
+        setting = settings.get(design.replaces)
+        if setting is None:
+            return f"row {number}: no setting of its widths"
+        sized, field = design.sized, None
+        if setting.permutation == "explicit":
+            field = field_after(sized)[-1]
+        for name, value in (
+            ("composition", str(design.block.composition)),
+            ("params", sized.params),
+            ("macs_per_pixel", sized.macs_per_pixel(design.stride)),
+            ("activations_per_pixel", sized.activations_per_pixel(design.stride)),
+            ("params_ratio", sized.params / setting.reference_params),
+            ("layers", len(design.block.layers)),
+            ("field", field or design.field),
+        ):
+            if getattr(design, name) != value:
+                return f"row {number}: {name} {getattr(design, name)}, its block has {value}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,19 @@ class EnumerationSetting:
         )
 
     @property
+    def replaced(self) -> tuple[Any, ...]:
+        """What the designs of this setting replace: `Design.replaces`."""
+        return (
+            self.channels,
+            self.out_width,
+            self.bottleneck,
+            self.repeats,
+            self.kernel,
+            self.stride,
+            self.dims,
+        )
+
+    @property
     def reference(self) -> SizedBlock:
         """What a block competes with: `repeats` standard convolutions at its widths.
 

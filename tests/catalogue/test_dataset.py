@@ -46,7 +46,7 @@ def test_the_file_explains_itself_and_names_no_machine(tmp_path: Path) -> None:
     for column in schema:
         assert column.metadata[b"description"]
     about = json.loads(schema.metadata[METADATA_KEY])
-    assert list(about) == ["ifspace", "schema", "settings", "funnels"]
+    assert list(about) == ["ifspace", "schema", "settings", "funnels", "checksum"]
     assert about["settings"][1]["bottleneck"] == "1/4"
     assert about["funnels"][0]["by_length"] == [0, 2, 1]
     content = path.read_bytes()
@@ -108,12 +108,89 @@ def test_another_schema_is_an_error(tmp_path: Path, about: bytes, message: str) 
         load(path)
 
 
+def rewrite(path: Path, about: dict | None = None, **columns: list) -> None:
+    """Write a file anew with other metadata or other columns, as an editor of it would."""
+    table = pyarrow.parquet.read_table(path)
+    for name, values in columns.items():
+        field = table.schema.field(name)
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, field, pyarrow.array(values, field.type))
+    if about is not None:
+        metadata = {METADATA_KEY: json.dumps(about).encode()}
+        table = table.replace_schema_metadata(metadata)
+    pyarrow.parquet.write_table(table, path)
+
+
+def test_changed_metadata_are_an_error(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    about = json.loads(pyarrow.parquet.read_schema(path).metadata[METADATA_KEY])
+    rewrite(path, about)
+    assert load(path) == SMALL
+    for change in ({"ifspace": "9.9"}, {"checksum": "0" * 64}, {"settings": []}):
+        rewrite(path, about | change)
+        with pytest.raises(CatalogueError, match="metadata that has changed since it was written"):
+            load(path)
+    rewrite(path, {key: value for key, value in about.items() if key != "checksum"})
+    with pytest.raises(CatalogueError, match="metadata that has changed"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("params", 1),
+        ("macs_per_pixel", 1),
+        ("activations_per_pixel", 1),
+        ("params_ratio", 0.25),
+        ("layers", 9),
+        ("composition", "DW+DW"),
+        ("field_side", 7),
+        ("field_channels", 3),
+        ("channels", 24),
+        ("block", "DW+RPW(8,0)+RPW(2,1/2)"),
+    ],
+)
+def test_a_row_that_is_not_that_of_its_block_is_an_error(
+    tmp_path: Path, column: str, value: object
+) -> None:
+    path = saved(tmp_path)
+    values = pyarrow.parquet.read_table(path).column(column).to_pylist()
+    rewrite(path, **{column: [*values[:-1], value]})
+    with pytest.raises(CatalogueError, match=rf"got row {len(values)}: ") as raised:
+        load(path)
+    assert "\n" not in str(raised.value)
+    if column not in ("block", "channels"):
+        assert len(load(path, check=False).designs) == len(values)
+
+
+def test_a_missing_row_is_an_error(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    table = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(table.slice(1), path)
+    with pytest.raises(CatalogueError, match=r"rows, .* survivors"):
+        load(path)
+
+
+def test_too_many_rows_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path)
+    monkeypatch.setattr("ifspace.catalogue.dataset.MAX_ROWS", 2)
+    with pytest.raises(CatalogueError, match=r"is too long: got .* rows; allowed: up to 2"):
+        load(path)
+    monkeypatch.setattr("ifspace.catalogue.dataset.MAX_ROWS", 10**6)
+    monkeypatch.setattr("ifspace.catalogue.dataset.CHECKED_ROWS", 2)
+    values = pyarrow.parquet.read_table(path).column("params").to_pylist()
+    rewrite(path, params=[1, *values[1:]])
+    assert load(path).designs[0].params == 1  # a long one is compared only where that is asked for
+    with pytest.raises(CatalogueError, match="row 1: params 1, its block has"):
+        load(path, check=True)
+
+
 def test_an_invalid_setting_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path)
     table = pyarrow.parquet.read_table(path)
     about = table.schema.metadata[METADATA_KEY].replace(b'"compact"', b'"compost"')
     pyarrow.parquet.write_table(table.replace_schema_metadata({METADATA_KEY: about}), path)
-    with pytest.raises(CatalogueError, match="provenance that makes no sense"):
+    with pytest.raises(CatalogueError, match="metadata that has changed"):
         load(path)
 
 
@@ -186,7 +263,7 @@ def test_the_exports_hold_the_same_rows(tmp_path: Path) -> None:
     assert (rows[3]["field_side"], rows[3]["field_channels"]) == ("5", "32")
     assert float(rows[0]["params_ratio"]) == SMALL.designs[0].params_ratio
     values = json.loads(saved(tmp_path, name="a.json").read_text())
-    assert [design["params"] for design in values["designs"]] == [544, 400, 272, 9000]
+    assert [design["params"] for design in values["designs"]] == [544, 400, 272, 3872]
 
 
 def test_markdown_has_the_funnels_and_the_designs(tmp_path: Path, snapshot: object) -> None:
