@@ -20,7 +20,7 @@ from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.infofield import field_limit, gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
 from ifspace.serialize import Between, from_plain, to_plain
-from ifspace.values import set_fields
+from ifspace.values import set_fields, whole_number
 
 # Far above any network in use.
 MAX_SIDE: Final = 65536
@@ -51,6 +51,8 @@ class StemAndHead:
     >>> block = Block.parse("CONV(3)").at(64)
     >>> StemAndHead().block_params(block), StemAndHead(batch_norm=True).block_params(block)
     (36864, 36992)
+
+    Raises: SettingError for inputs out of range.
     """
 
     inputs: int = 3
@@ -62,6 +64,9 @@ class StemAndHead:
     pixels: int = 1
     stem_counts: bool = False
     image: int | None = None
+
+    def __post_init__(self) -> None:
+        set_fields(self, inputs=whole_number(self.inputs, "inputs", 1, MAX_STAGE_WIDTH))
 
     @property
     def stem_channels(self) -> int:

@@ -279,3 +279,9 @@ def test_no_solver_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("inputs", [8193, 10**9, 10**20])
+def test_more_inputs_than_any_network_has_are_an_error(run, inputs: int) -> None:
+    ended = run("organize", "--stages", "16,8", "--depths", "2,2", "--inputs", inputs)
+    ended.fails_with("--inputs out of range", "from 1 to 8192")
