@@ -85,6 +85,7 @@ results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.enumerate
+	$(BIN)/python -m benchmarks.enumerate --networks
 	$(BIN)/python -m benchmarks.groups
 	$(BIN)/python -m experiments.groups_study
 	$(BIN)/python -m benchmarks.energy

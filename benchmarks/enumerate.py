@@ -1,12 +1,15 @@
 """How fast the enumeration is: by width, by length, beside slower exact searches.
 
 `python -m benchmarks.enumerate` writes `enumerate.md`, `enumerate.csv` and the figures
-`enumerate-length` and `enumerate-width` into `results/`. Every search runs in a process of its
+`enumerate-length` and `enumerate-width` into `results/`; with `--networks` it writes
+`enumerate-networks.md` and `enumerate-networks.csv`, how long it takes to tell the networks of a
+catalogue apart. Every search runs in a process of its
 own, which loads compiled code before the clock starts. Searches that are compared run in turn.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
@@ -20,6 +23,8 @@ from ifspace.bench.record import (
     python,
 )
 from ifspace.block import Block, Layer
+from ifspace.canonical import network_class
+from ifspace.catalogue import load, mark_networks, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.compositions import candidates
@@ -34,6 +39,9 @@ from ifspace.table import Table
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 LENGTHS = tuple(range(2, 11))
 TARGETS = {16: 0.5, 64: 1.5, 256: 6.0, 1024: 60.0}
+# Seconds to tell the networks of all compositions to length 6 apart.
+NETWORK_TARGETS = {64: 3.0, 256: 30.0}
+NETWORK_WIDTHS = (8, 16, 64, 256)
 REPEATS = 3
 
 Row = dict[str, Any]
@@ -104,10 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--quick", action="store_true", help="widths to 64 and lengths to 6")
+    parser.add_argument("--networks", action="store_true", help="time the networks alone")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        print(json.dumps(_child(**json.loads(options.child))))
+        case = json.loads(options.child)
+        run = _tell_networks_apart if "catalogue" in case else _child
+        print(json.dumps(run(**case)))
+        return
+    if options.networks:
+        _write_networks(options.out)
         return
     if not _agree():
         raise SystemExit("the searches disagree at C = 8: nothing is timed")
@@ -161,8 +175,77 @@ def _child(search: str, channels: int, length: int, jobs: int | None) -> Row:
 
 def _run(search: str, channels: int, length: int, jobs: int | None) -> tuple[Row, float]:
     case = {"search": search, "channels": channels, "length": length, "jobs": jobs}
+    return _child_of(case)
+
+
+def _child_of(case: Row) -> tuple[Row, float]:
     used = watch(python("-m", "benchmarks.enumerate", "--child", json.dumps(case)))
     return json.loads(used.output), used.peak_mib
+
+
+def _write_networks(out: Path) -> None:
+    """Time how long the networks of a catalogue take to be told apart, and write the page."""
+    rows = []
+    for channels in NETWORK_WIDTHS:
+        rows.append(_networks_row(channels, 6))
+        print(rows[-1], flush=True)
+    command = "python -m benchmarks.enumerate --networks"
+    page = [
+        "# How fast networks are told apart",
+        f"Written by {provenance(command)}.",
+        "All compositions to length 6. *Enumeration*: seconds from the call to the finished "
+        "catalogue, networks included. *Networks*: seconds for the canonical classes and the "
+        "representatives of all its rows alone, in a process that has the graph library loaded. "
+        "Medians of the runs, which were taken in turn; *least* of the second.",
+        _table(
+            ["C", "survivors", "networks", "enumeration", "networks s", "least s", "aim"],
+            [
+                [
+                    row["channels"],
+                    row["survivors"],
+                    row["networks"],
+                    row["enumeration_s"],
+                    row["networks_s"],
+                    row["networks_least_s"],
+                    NETWORK_TARGETS.get(row["channels"], ""),
+                ]
+                for row in rows
+            ],
+        ),
+    ]
+    write_results(out, "enumerate-networks", page, rows, command)
+
+
+def _networks_row(channels: int, length: int) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "catalogue.parquet"
+        save(enumerate_designs([EnumerationSetting(channels=channels, max_len=length)]), path)
+        whole, alone = [], []
+        for _ in range(REPEATS):
+            answer, _ = _run("halves", channels, length, 1)
+            whole.append(answer["seconds"])
+            alone.append(_child_of({"catalogue": str(path)})[0]["seconds"])
+    return {
+        "channels": channels,
+        "length": length,
+        "runs": REPEATS,
+        "survivors": answer["survivors"],
+        "networks": answer["distinct_networks"],
+        "enumeration_s": round(median(whole), 3),
+        "networks_s": round(median(alone), 3),
+        "networks_least_s": round(min(alone), 3),
+    }
+
+
+def _tell_networks_apart(catalogue: str) -> Row:
+    designs = load(catalogue).designs
+    network_class(Block.parse("PW+GC(2)+GC(4)").at(8))  # loads the graph library
+    start = time.perf_counter()
+    marked = mark_networks(designs)
+    seconds = time.perf_counter() - start
+    if marked != designs:
+        raise SystemExit("the networks differ from those on file: nothing is timed")
+    return {"seconds": seconds}
 
 
 def _row(sweep: str, channels: int, length: int) -> Row:
