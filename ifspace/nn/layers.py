@@ -49,6 +49,7 @@ class RollingPointwiseConv2d(nn.Module):
     """
 
     bias: nn.Parameter | None
+    order: str = ROLLING  # of a module that was pickled before there were two
 
     def __init__(
         self,

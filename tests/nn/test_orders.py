@@ -109,3 +109,12 @@ def test_a_saved_network_keeps_the_order(tmp_path: Path):
     assert set(orders) == {"rolling", "blocked"}
     x = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(back(x), net(x), rtol=0, atol=0)
+
+
+def test_a_module_pickled_before_there_were_two_orders_rolls():
+    module = RollingPointwiseConv2d(8, 8, 2, 0.5)
+    x = torch.randn(1, 8, 3, 3)
+    y = module(x)
+    del module.order  # no attribute of such a module
+    torch.testing.assert_close(module(x), y)
+    assert "order" not in str(module)
