@@ -150,6 +150,10 @@ class Stages:
         (first_name, opens), (repeated_name, follows) = first, repeated
         if stage.stride > 1 and not any(KINDS[conv.kind].spatial for conv, _ in opens):
             return
+        counted = (
+            [_stem_layer(stem_layer.layer) for stem_layer in ends.stem] if ends.stem_counts else []
+        )
+        stem = [] if index else [(pair,) for pair in counted]
         times = [Fraction(0), Fraction(0)]
         if problem.latency is not None:
             case = (width, width, stage.side_out, 1)
@@ -157,12 +161,10 @@ class Stages:
                 problem.latency.cases.get((first_name, entry, width, stage.side_out, stage.stride)),
                 problem.latency.cases.get((repeated_name, *case)),
             ]
+            if problem.max_depth == len(stem) + 1:
+                times[1] = Fraction(0)  # no block follows the first
             if None in times:
                 return
-        counted = (
-            [_stem_layer(stem_layer.layer) for stem_layer in ends.stem] if ends.stem_counts else []
-        )
-        stem = [] if index else [(pair,) for pair in counted]
         first_cost = cost(ends, opens, stage.side_out, stage.stride, (entry, width))
         repeated_cost = cost(ends, follows, stage.side_out, 1, None)
         for depth in range(len(stem) + 1, problem.max_depth + 1):
