@@ -617,6 +617,22 @@ class SizedBlock:
     dims: int
     layers: tuple[SizedLayer, ...]
 
+    def at_equal_widths(self) -> "SizedBlock":
+        """Return the block from C to C channels, where every layer can be removed.
+
+        A shuffle behind the change of width permutes F channels, and its groups need not divide C:
+        such a block exists only as it is, and is returned so.
+
+        >>> Block.parse("PW+DW").at(8, 12).at_equal_widths().out_channels
+        8
+        >>> Block.parse("PW+SH(6)").at(8, 12).at_equal_widths().out_channels
+        12
+        """
+        try:
+            return self.block.at(self.channels, dims=self.dims)
+        except BlockError:
+            return self
+
     @property
     def params(self) -> int:
         """The number of weights of all copies."""

@@ -78,9 +78,6 @@ def _options(p: Any, kind: str, pairs: list[tuple[int, int]], ahead: bool) -> It
         inside = p.bottleneck is not None or p.widths is not None
         if inside and row.grouped and row.mixing and any(g == a for a, _ in pairs):
             continue
-        # Else the block is judged at width C, and has to exist there.
-        if not inside and p.channels % g:
-            continue
         windows = [a // g for a, _ in pairs]
         seen_steps = set()
         for o in _overlaps(p, windows) if row.rolling else [Fraction(0)]:

@@ -111,14 +111,10 @@ class GroupsProblem:
     def group_counts(self, layer: SizedLayer) -> tuple[int | None, ...]:
         """Return the group counts that a layer of the chain may have.
 
-        Without widths inside they also divide C, where the block is judged: a shuffle behind the
-        change of width is between F and F channels.
+        They divide the widths of that layer: a shuffle behind the change of width permutes F
+        channels.
         """
-        counts = layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not self.widths_inside)
-        if self.widths_inside:
-            return counts
-        at_c = layer.conv.group_counts(self.channels, self.channels, trivial=True)
-        return tuple(count for count in counts if count in at_c)
+        return layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not self.widths_inside)
 
     @property
     def chain(self) -> tuple[SizedLayer, ...]:
@@ -373,7 +369,7 @@ def judge(plan: GroupPlan) -> Judgement:
     """
     problem, sized = plan.problem, plan.sized
     # A change of width alone is no reason to keep a layer, see `ifspace.show.describe`.
-    even = sized if problem.widths_inside else plan.block.at(problem.channels, dims=problem.dims)
+    even = sized if problem.widths_inside else sized.at_equal_widths()
     return Judgement(
         field_after(sized)[-1],
         quality(sized, plan.reference),

@@ -248,8 +248,6 @@ class Options:
             self.problem.orders,
             may_copy=not self.problem.widths_inside,
         )
-        legal = set.intersection(*(set(self.problem.group_counts(copy)) for copy in copies))
-        choices = tuple(choice for choice in choices if choice[0] in legal)
         if self._monotone:
             # The least overlap comes first: it is the widest step.
             choices = tuple({choice[0]: choice for choice in reversed(choices)}.values())[::-1]

@@ -1,7 +1,6 @@
 """One block described layer by layer, and the kinds of convolution it is made of."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, get_args
@@ -194,10 +193,8 @@ def _removable(sized: SizedBlock, reference: Reference, reading: Compact) -> tup
     choice(reading, "compact", get_args(Compact))
     if sized.bottleneck is None:
         # A change of width alone is no reason to keep a layer: without a bottleneck it is decided
-        # at equal widths, where every layer can be removed. Only a shuffle behind the change of
-        # width may have groups that do not exist there.
-        with suppress(BlockError):
-            sized = sized.block.at(sized.channels, dims=sized.dims)
+        # at equal widths, where every layer can be removed.
+        sized = sized.at_equal_widths()
     if reading != "subset":
         return removable_layers(sized, reference, reading)
     if len(sized.layers) > MAX_SUBSET:

@@ -8,8 +8,7 @@ from math import prod
 import brute_groups
 import pytest
 
-from ifspace.block import Block, Composition
-from ifspace.errors import SettingError
+from ifspace.block import Composition
 from ifspace.groups import solve
 from ifspace.groups.problem import GroupPlan, GroupsProblem, judge
 from ifspace.groups.solve import Box, Boxes, Choice, Options, cheapest_groups
@@ -149,17 +148,24 @@ def test_a_box_grows_as_far_as_it_can() -> None:
                 assert full_choices(options, larger)
 
 
-def test_every_group_count_exists_at_the_width_where_the_plan_is_judged() -> None:
+def test_a_shuffle_behind_the_change_of_width_is_sized_for_the_width_that_it_permutes() -> None:
     # SH(3) and SH(6) shuffle the 12 channels behind the change of width, and no 4.
     problem = GroupsProblem(Composition.parse("(DW+GPW+SH)x2"), 4, 12)
     plans = cheapest_groups(problem, top=20).plans
-    assert plans
     assert all(judge(plan).quality for plan in plans)
-    assert {
-        layer.groups for plan in plans for layer in plan.block.layers if layer.kind == "SH"
-    } == {
-        2,
-        4,
-    }
-    with pytest.raises(SettingError, match="trivial group count"):
-        GroupPlan(problem, Block.parse("(DW+GPW(2)+SH(3))x2")).check()
+    groups = {layer.groups for plan in plans for layer in plan.block.layers if layer.kind == "SH"}
+    assert groups == {2, 3, 4, 6}
+
+
+@pytest.mark.parametrize(
+    ("composition", "widths", "params"),
+    [("PW+SH+DW", (15, 116), 2784), ("PW+GPW+SH", (58, 87), 3538)],
+)
+def test_groups_of_a_last_shuffle_need_not_divide_the_width_that_enters(
+    composition: str, widths: tuple[int, int], params: int
+) -> None:
+    problem = GroupsProblem(Composition.parse(composition), *widths)
+    best = cheapest_groups(problem).best
+    assert best is not None
+    assert best.sized.params == params == brute_groups.full_choices(problem)[0].cost
+    assert judge(best).field[1] == widths[0]
