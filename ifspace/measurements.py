@@ -52,6 +52,9 @@ RATIO: Final = "ratio"
 LEAST_RATIO: Final = "ratio of least times"
 PEAK: Final = "peak memory"
 PREDICTED: Final = "predicted time"
+# What a block sees; the bound is what the convolution sees that it replaces.
+PIXELS_SEEN: Final = "spatial field"
+CHANNELS_SEEN: Final = "channel field"
 # Starts of metrics that say why there are no times: not run, or failed the gate.
 NOT_RUN: Final = "not run: "
 FAILED: Final = "red: "

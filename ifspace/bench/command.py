@@ -20,8 +20,7 @@ from ifspace.cli.options import (
 from ifspace.cli.requirements import TORCH, check_installed
 
 if TYPE_CHECKING:
-    from ifspace.bench.results import EarlierResults, ResultFiles
-    from ifspace.bench.session import BenchSettings, BlockBench
+    from ifspace.bench.results import ResultFiles
     from ifspace.catalogue import Catalogue
 
 DEFAULT_CATALOGUE: Final = Path("results/catalogue-64.parquet")
@@ -139,6 +138,11 @@ _OPTIONS = (
         help="Fit a model that predicts the latency of the whole catalogue.",
     ),
     click.option(
+        "--accept-model",
+        is_flag=True,
+        help="Put the model's latencies into the latency table even if it misses its goal.",
+    ),
+    click.option(
         "--predict",
         type=LIST,
         metavar="LIST",
@@ -181,59 +185,45 @@ def command(
     widths other than its own the group counts are solved again. Of designs that are the same
     network, up to the order of channels, one is timed, unless --all is given. A block is checked
     before it is timed: parameters, MACs, field, output, gradients; a block that fails is listed and
-    never timed.
-    Blocks are timed in turn, and the rows are saved after every round: an interrupted run continues
-    with --resume. A latency model, fitted to a sample of the catalogue, predicts the rest and
-    writes the table for `ifspace layout --latency`. With the defaults it takes a minute or two on
-    two cores, most of it for the model. Rows of other blocks, widths and conditions stay. Exit
-    status 2 when nothing could be timed.
+    never timed. A block that sees less than the convolution it would replace, as one of your own
+    may, is marked and compared with no other.
+    Blocks are timed in turn, and the rows are saved after every round: an interrupted run
+    continues with --resume. A latency model, fitted to a sample of the catalogue, predicts the
+    rest; the table for `ifspace layout --latency` has measured latencies and, if the model
+    orders blocks well enough, those of the model. The catalogue is kept beside the rows for
+    `ifspace report`. With the defaults it takes a minute or two on two cores, most of it for
+    the model. Rows of other blocks, widths and conditions stay. Exit status 2 when nothing
+    could be timed.
     """
     check_installed(
         {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
         "blocks are sized and timed, and latencies fitted, with these packages",
         extras="bench",
     )
-    from ifspace.bench.machine import find_device, this_machine
-    from ifspace.bench.results import EarlierResults, ResultFiles
-    from ifspace.bench.rows import Measurements
-    from ifspace.bench.session import BlockBench
+    from ifspace.bench.entry import files_of, run_bench
+    from ifspace.bench.machine import find_device
     from ifspace.bench.text import forms, notes
     from ifspace.cli.progress import ProgressBar
 
     output.check()
     find_device(options["device"])  # raises before the catalogue is enumerated
     loaded = _catalogue(catalogue, options, output)
-    settings = _settings(loaded, options)
-    conditions = settings.conditions
-    machine = this_machine(conditions.device)
-    files = ResultFiles(results, machine.device, conditions.dtype, settings.shape.batch)
-    files.prepare()
-    earlier, measurements = EarlierResults.read(files, conditions), Measurements(machine)
-    if earlier.dropped:
-        output.note(f"{earlier.dropped} latencies of another layout, style or threads are not kept")
-    other_versions = measurements.read(files.rows) if files.rows.exists() else 0
-    if other_versions:
-        output.note(f"{other_versions} rows of other versions are not kept")
-    try:
-        with ProgressBar("measuring", quiet=output.quiet) as progress:
-            bench = BlockBench(
-                loaded,
-                settings,
-                machine,
-                measurements,
-                lambda: measurements.write(files.rows),
-                progress,
-                lambda *counts: output.note(_start_text(*counts)),
-            )
-            bench.execute()
-    except KeyboardInterrupt:
-        if bench.has_times:
-            _record(context, bench, files, earlier)
-            output.note(f"kept: {files.rows}; the same command with --resume goes on")
-        else:
-            output.note("nothing was timed yet")
-        raise
-    _record(context, bench, files, earlier)
+    baselines, predict = options.pop("baselines"), options.pop("predict")
+    with ProgressBar("measuring", quiet=output.quiet) as progress:
+        bench = run_bench(
+            loaded,
+            **options,
+            baselines=() if baselines == NO_BASELINES else baselines,
+            predict=predict or (),
+            results=results,
+            command=_command_line(context),
+            arguments={name: _plain(value) for name, value in context.params.items()},
+            on_note=output.note,
+            on_start=lambda *counts: output.note(_start_text(*counts)),
+            on_progress=progress,
+        )
+    files = files_of(results, bench.machine, bench.settings)
+    _list(context, files, loaded)
     for note in notes(bench):
         output.note(note)
     output.emit(forms(bench, files))
@@ -269,75 +259,14 @@ def _catalogue(path: Path | None, options: dict[str, Any], output: Output) -> "C
     return enumerate_designs([setting])
 
 
-def _settings(catalogue: "Catalogue", options: dict[str, Any]) -> "BenchSettings":
-    """Return the settings of the options, completed by the catalogue and the machine."""
-    from ifspace.bench.blocks import BlockShape, catalogue_shape, find_baselines, parse_shape
-    from ifspace.bench.case import Conditions
-    from ifspace.bench.machine import check_choice, find_device
-    from ifspace.bench.session import BenchSettings
-    from ifspace.errors import SettingError
-    from ifspace.measurements import MODES
-    from ifspace.parallel import workers
+def _list(context: click.Context, files: "ResultFiles", catalogue: "Catalogue") -> None:
+    """List the files of the run where results are listed."""
+    from ifspace.bench.record import list_in_readme
 
-    device = find_device(options["device"])
-    on_cpu = device.type == "cpu"
-    dtype = options["dtype"] or ("fp32" if on_cpu else "bf16")
-    check_choice("dtype", dtype, ["fp32", "bf16", "fp16"] + ["tf32"] * (not on_cpu))
-    conditions = Conditions(
-        device,
-        dtype,
-        options["layout"],
-        options["threads"] or workers(None),
-        options["style"],
-        MODES[: 1 + options["backward"]],
-        options["compiled"],
-    )
-    side, batch = options["side"], options["batch"]
-    own = catalogue_shape(catalogue, side, batch)
-    channels = options["channels"] or own.channels
-    out_channels = options["out_channels"]
-    if out_channels is None:
-        out_channels = own.out_channels if options["channels"] is None else channels
-    shape = BlockShape(channels, out_channels, side, batch, options["stride"] or own.stride)
-    baselines = () if options["baselines"] == NO_BASELINES else options["baselines"]
-    find_baselines(baselines)  # raises before the work
-    predict = tuple(parse_shape(text, batch) for text in options["predict"] or ())
-    if predict and not options["calibrate"]:
-        raise SettingError.because(
-            "nothing is predicted without a model",
-            got="predict and no calibration",
-            allowed="predict with the calibration",
-            remedy="leave out --no-calibrate",
-            argument="predict",
-        )
-    return BenchSettings(
-        shape,
-        conditions,
-        options["top"],
-        options["by"],
-        baselines,
-        options["repeats"],
-        options["calibrate"],
-        predict,
-        options["resume"],
-        options["every_row"],
-    )
-
-
-def _record(
-    context: click.Context, bench: "BlockBench", files: "ResultFiles", earlier: "EarlierResults"
-) -> None:
-    """Write designs, model and latency table; list the files where results are listed."""
-    from ifspace.bench.record import list_in_readme, provenance
-    from ifspace.bench.results import write_results
-
-    line = _command_line(context)
-    arguments = {name: _plain(value) for name, value in context.params.items()}
-    paths = write_results(bench, files, arguments, provenance(line), earlier)
     page = files.results / "README.md"
     if page.exists() and page.read_text(encoding="utf-8").startswith(README_TITLE):
-        names = [path.relative_to(files.results).as_posix() for path in paths]
-        list_in_readme(files.results, names, line)
+        names = [path.relative_to(files.results).as_posix() for path in files.written(catalogue)]
+        list_in_readme(files.results, names, _command_line(context))
 
 
 def _command_line(context: click.Context) -> str:

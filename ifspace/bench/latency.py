@@ -182,6 +182,14 @@ class Errors:
         return cls(len(pairs), correlation, float(np.median(relative)))
 
     @property
+    def ranks(self) -> bool:
+        """Whether the predictor orders blocks as their times do: the goal of the rank correlation.
+
+        False where too few blocks were judged to know.
+        """
+        return self.rank_correlation is not None and self.rank_correlation >= RANK_GOAL
+
+    @property
     def misses(self) -> tuple[str, ...]:
         """The goals that are missed, in words."""
         texts = []
@@ -305,7 +313,7 @@ class LatencyRows:
         return len(self._new)
 
     def write(self, path: Path) -> None:
-        """Write the table, with the source and the conditions of each latency last."""
+        """Write the table: measured latencies, then predicted; source and conditions last."""
         stays = {
             case: row
             for case, row in self._earlier.items()
@@ -314,7 +322,10 @@ class LatencyRows:
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(HEADER)
-        for case, (latency_ms, source) in {**self._earlier, **self._new, **stays}.items():
+        rows = {**self._earlier, **self._new, **stays}
+        for case, (latency_ms, source) in sorted(
+            rows.items(), key=lambda row: row[1][1] != MEASURED
+        ):
             latency = f"{latency_ms:.{DECIMALS}f}"
             row = [*case, self._device, self._dtype, latency, source, self._conditions]
             writer.writerow(row)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import ENOTDIR
 from os import strerror
@@ -12,7 +13,8 @@ from ifspace.bench.case import BlockCandidate, Conditions
 from ifspace.bench.latency import CONDITIONS, HEADER, MEASURED, MODELLED, LatencyRows
 from ifspace.bench.record import Provenance
 from ifspace.bench.session import BlockBench
-from ifspace.errors import OutputError, SettingError
+from ifspace.catalogue import Catalogue, load, save
+from ifspace.errors import CatalogueError, OutputError, SettingError
 from ifspace.nn.block import build
 from ifspace.nn.source import to_source
 from ifspace.reach import field_after
@@ -24,7 +26,7 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class ResultFiles:
-    """The three files of a device in `bench/` of a folder of results.
+    """The files of a device in `bench/` of a folder of results, and the catalogue beside them.
 
     A latency table is of one type and batch: each has a file of its own.
 
@@ -52,6 +54,27 @@ class ResultFiles:
         """The table for `ifspace layout --latency`."""
         name = f"latency-{self.device}-{self.dtype}-batch{self.batch}.csv"
         return self.results / "bench" / name
+
+    def catalogue(self, catalogue: Catalogue) -> Path:
+        """The file of a catalogue whose blocks were measured; catalogues of a width share it."""
+        return self.results / "bench" / f"catalogue-{catalogue.settings[0].channels}.parquet"
+
+    def written(self, catalogue: Catalogue) -> tuple[Path, ...]:
+        """The files of a run that are there."""
+        files = (self.rows, self.designs, self.latency, self.catalogue(catalogue))
+        return tuple(path for path in files if path.exists())
+
+    def keep(self, catalogue: Catalogue) -> None:
+        """Keep a catalogue beside the rows, unless the results have it already.
+
+        Raises: OutputError when it cannot be written.
+        """
+        path = self.catalogue(catalogue)
+        for other in (*sorted(self.results.glob("catalogue-*.parquet")), path):
+            with suppress(CatalogueError):
+                if load(other) == catalogue:
+                    return
+        save(catalogue, path)
 
     def prepare(self) -> None:
         """Make the folder and try to write there, before the work.
@@ -118,10 +141,11 @@ def write_results(
 ) -> tuple[Path, ...]:
     """Write designs, models and latencies of a run beside its rows, and those of earlier ones.
 
-    Return the files.
+    The catalogue is kept there too. Return the files.
     """
     earlier = earlier or EarlierResults()
     _write_designs(files.designs, bench, arguments, provenance, earlier)
+    files.keep(bench.catalogue)
     conditions = bench.settings.conditions
     table = LatencyRows(
         files.device, conditions.dtype, conditions_text(conditions), earlier.latencies
@@ -129,13 +153,12 @@ def write_results(
     # Those of the calibration first: they were taken in the same rounds.
     for candidate, least_ms in bench.least_ms((*bench.calibration.candidates, *bench.shown)):
         table.put(candidate, least_ms, MEASURED)
-    if bench.models:
+    if bench.uses_model:
         for candidate in (*bench.predictable(), *bench.elsewhere()):
             table.put(candidate, bench.predict(candidate), MODELLED)
-    if not len(table):
-        return files.rows, files.designs
-    table.write(files.latency)
-    return files.rows, files.designs, files.latency
+    if len(table):
+        table.write(files.latency)
+    return files.written(bench.catalogue)
 
 
 def _write_designs(

@@ -5,8 +5,9 @@ A latency model is fitted to a sample of the catalogue and predicts the rest of 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import product
+from functools import cache, partial
+from itertools import islice, product
+from math import inf
 from typing import Final
 
 import torch
@@ -35,7 +36,7 @@ from ifspace.bench.case import (
 )
 from ifspace.bench.clock import Call, Limits
 from ifspace.bench.gate import block_fault, check_compiled
-from ifspace.bench.latency import MIN_JUDGED, FittedModel, features
+from ifspace.bench.latency import MIN_JUDGED, MODEL, FittedModel, features
 from ifspace.bench.machine import (
     Machine,
     Rates,
@@ -48,10 +49,12 @@ from ifspace.bench.machine import (
 from ifspace.bench.memory import peak_bytes
 from ifspace.bench.rows import Measurements, Row, start_row, time_rows, with_numbers
 from ifspace.bench.run import NotRunError, OnSeconds, rounds, time_trials
+from ifspace.block import SizedBlock
 from ifspace.catalogue.design import Catalogue
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.measurements import (
     BOTH_WAYS,
+    CHANNELS_SEEN,
     COMPILED,
     FAILED,
     FORWARD,
@@ -59,10 +62,12 @@ from ifspace.measurements import (
     MODES,
     NOT_RUN,
     PEAK,
+    PIXELS_SEEN,
     PREDICTED,
     ROUNDS,
     TIME,
 )
+from ifspace.reach import Reference, field_after
 
 # Rounds of a calibration, fewer where they would take longer than this.
 CALIBRATION_ROUNDS: Final = 30
@@ -75,12 +80,24 @@ FASTEST: Final = 3
 OnProgress = Callable[[int, int], None]
 
 
+@cache
+def field_of(sized: SizedBlock) -> tuple[int, int]:
+    """Return what a block sees: pixels along a side, and input channels.
+
+    >>> from ifspace.block import Block
+    >>> field_of(Block.parse("GC(12)+GPW(8)").at(96))
+    (3, 16)
+    """
+    return field_after(sized)[-1]
+
+
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
     """The settings of a run; `predict` are more shapes, for the latency table.
 
     `resume`: candidates that were timed in half of the `repeats` rounds or more are not timed
-    again. `every_row`: designs that are the same network are all timed.
+    again. `every_row`: designs that are the same network are all timed. `accept_model`: the
+    latencies of the model go into the table even if it misses its goal.
     """
 
     shape: BlockShape
@@ -93,6 +110,7 @@ class BenchSettings:
     predict: tuple[BlockShape, ...] = ()
     resume: bool = False
     every_row: bool = False
+    accept_model: bool = False
 
 
 class ProgressEstimate:
@@ -165,8 +183,25 @@ class BlockBench:
 
     @property
     def shown(self) -> tuple[BlockCandidate, ...]:
-        """The blocks that the run is about: designs, then baselines."""
-        return (*self.designs, *self.baselines)
+        """The blocks that the run is about: designs, baselines, then those short of the field."""
+        return tuple(sorted((*self.designs, *self.baselines), key=self.is_short))
+
+    @property
+    def reference(self) -> Reference:
+        """The field of the convolutions that a design of the catalogue replaces."""
+        first = designs_for(self.catalogue, self.settings.shape)[0]
+        return Reference(first.kernel, first.repeats)
+
+    def is_short(self, candidate: BlockCandidate) -> bool:
+        """Return whether a block sees less than the convolutions that the designs replace."""
+        pixels, channels = field_of(candidate.sized)
+        return pixels < self.reference.side or channels < candidate.sized.channels
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the model's latencies go into the table: it ranks blocks as its goal asks."""
+        model = self.models.get(FORWARD)
+        return model is not None and (self.settings.accept_model or model.errors[MODEL].ranks)
 
     @property
     def measured(self) -> tuple[BlockCandidate, ...]:
@@ -307,8 +342,12 @@ class BlockBench:
         for candidate in candidates:
             start = self.start(candidate, FORWARD)
             macs = candidate.sized.macs_per_pixel(candidate.stride)
+            side, channels = field_of(candidate.sized)
+            whole = candidate.sized.channels
             self.measurements.put(
                 [
+                    with_numbers(start, PIXELS_SEEN, "pixels", [side], self.reference.side),
+                    with_numbers(start, CHANNELS_SEEN, "channels", [channels], whole),
                     with_numbers(start, "params", "count", [candidate.sized.params]),
                     with_numbers(start, "macs", "count/pixel", [macs]),
                 ]
@@ -419,17 +458,26 @@ class BlockBench:
                 yield with_numbers(self.start(candidate, mode), PREDICTED, "ms", [predicted_ms])
 
     def pareto(self) -> list[tuple[BlockCandidate, float]]:
-        """Return the blocks that no other one shown beats in parameters and least time."""
-        times = self.least_ms(self.shown)
+        """Return the blocks that no other one shown beats in parameters and least time.
+
+        A block that sees less than the convolution is none of them, and beats none.
+        """
+        times = self.least_ms(x for x in self.shown if not self.is_short(x))
         return [times[n] for n in front([(x.sized.params, least_ms) for x, least_ms in times])]
 
     def fastest(self) -> list[tuple[BlockCandidate, float]]:
-        """Return the blocks of the catalogue that the model predicts to be the fastest."""
+        """Return the blocks of the full field that the model predicts to be the fastest.
+
+        Those that were measured come first, by the time measured.
+        """
         if not self.models:
             return []
         candidates = {candidate.key: candidate for candidate in self.predictable()}.values()
         predicted = [(x, ms) for x in candidates if (ms := self.predict(x)) is not None]
-        return sorted(predicted, key=lambda pair: pair[1])[:FASTEST]
+        predicted.sort(key=lambda pair: pair[1])
+        first = list(islice((x for x in predicted if not self.is_short(x[0])), FASTEST))
+        measured = {x.key: ms for x, ms in self.least_ms(candidate for candidate, _ in first)}
+        return sorted(first, key=lambda pair: measured.get(pair[0].key, inf))
 
     def worst_slowdown(self) -> float:
         """Return the largest ratio of a median to the least time: that of a busy machine."""

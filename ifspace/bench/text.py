@@ -7,7 +7,7 @@ from ifspace.bench.case import BlockCandidate
 from ifspace.bench.latency import ERROR_GOAL, MODEL, RANK_GOAL, Errors
 from ifspace.bench.results import ResultFiles
 from ifspace.bench.rows import Row
-from ifspace.bench.session import BlockBench
+from ifspace.bench.session import BlockBench, field_of
 from ifspace.cli.options import Forms
 from ifspace.kinds import reference_kind
 from ifspace.measurements import (
@@ -23,12 +23,12 @@ from ifspace.measurements import (
     TIME,
 )
 from ifspace.serialize import json_text
-from ifspace.table import Table, facts
+from ifspace.table import Table, facts, paragraph
 
 CONV: Final = reference_kind().symbol
 NO_NUMBER: Final = "–"
 # A median of so many times the least is that of a busy machine.
-BUSY: Final = 3.0
+BUSY: Final = 2.0
 # So many of the blocks that are left out are named.
 MAX_NAMED: Final = 5
 
@@ -43,22 +43,27 @@ def forms(bench: BlockBench, files: ResultFiles) -> Forms:
         "table": lambda: _text(bench, files),
         "json": lambda: json_text(_values(bench, files, rows)),
         "csv": lambda: Table(COLUMNS, cells).csv(),
-        "markdown": lambda: "\n".join(
-            f"{mode}\n\n{_times_table(bench, mode).markdown()}" for mode in conditions.modes
+        "markdown": lambda: (
+            _noise_text(bench)
+            + "\n".join(
+                f"{mode}\n\n{_times_table(bench, mode).markdown()}" for mode in conditions.modes
+            )
         ),
     }
 
 
 def _values(bench: BlockBench, files: ResultFiles, rows: list[Row]) -> dict[str, Any]:
     return {
-        "rows": [_with_numbers(row) for row in rows],
+        "noisy": _noise(bench) or None,
+        "rows": [_with_numbers(bench, row) for row in rows],
         "model": {mode: model.record() for mode, model in bench.models.items()},
         "pareto": [
             {"block": block.name, "params": block.sized.params, "latency_ms": ms}
             for block, ms in bench.pareto()
         ],
         "fastest_predicted": [
-            {"block": block.name, "latency_ms": ms} for block, ms in bench.fastest()
+            {"block": block.name, "latency_ms": ms, "measured_ms": _measured_ms(bench, block)}
+            for block, ms in bench.fastest()
         ],
         "red": [{"block": key[0], "why": why} for key, why in bench.failed.items()],
         "left_out": [{"block": name, "why": why} for name, why in bench.left_out],
@@ -66,9 +71,15 @@ def _values(bench: BlockBench, files: ResultFiles, rows: list[Row]) -> dict[str,
     }
 
 
-def _with_numbers(row: Row) -> Row:
-    """Return a row with its numbers parsed, for it may have been read; None for an empty one."""
+def _with_numbers(bench: BlockBench, row: Row) -> Row:
+    """Return a row with its field and its numbers parsed, for it may have been read.
+
+    None stands for an empty one.
+    """
     parsed = dict(row)
+    block = next(block for block in bench.shown if block.name == row["candidate"])
+    parsed["field"] = list(field_of(block.sized))
+    parsed["full_field"] = not bench.is_short(block)
     for name in ("N", "C", "F", "H", "W"):
         parsed[name] = int(parsed[name])
     for name in ("median", "p20", "p80", "bound"):
@@ -89,7 +100,7 @@ def _text(bench: BlockBench, files: ResultFiles) -> str:
     ]
     if conditions.device.type == "cpu":
         words.append(f"{conditions.threads} thread{'s' * (conditions.threads > 1)}")
-    text = ""
+    text = _noise_text(bench)
     for mode in conditions.modes:
         mode_text = f"{mode[0].upper()}{mode[1:].replace('+', ' + ')}"
         title = f"{mode_text} on {bench.machine.device}: {', '.join(words)}"
@@ -98,10 +109,27 @@ def _text(bench: BlockBench, files: ResultFiles) -> str:
     return text + facts(_facts(bench, files))
 
 
+def _noise(bench: BlockBench) -> str:
+    """Return what disturbed the run, "" if nothing did."""
+    slowdown = bench.worst_slowdown()
+    if slowdown <= BUSY:
+        return ""
+    return (
+        f"noisy: medians up to {slowdown:.0f} times the least, another program kept this machine "
+        "busy; compare the least, or measure again"
+    )
+
+
+def _noise_text(bench: BlockBench) -> str:
+    """Return the first line of an answer that is not to be trusted."""
+    noise = _noise(bench)
+    return f"{paragraph(noise[0].upper() + noise[1:] + '.')}\n" if noise else ""
+
+
 def _times_table(bench: BlockBench, mode: str, title: str = "") -> Table:
-    """Return the table of a mode, a row for each block shown."""
+    """Return the table of a mode, a row for each block shown; those short of the field last."""
     compiled = bench.settings.conditions.compiled
-    columns = [">#", "block~", ">params", ">MACs/px", ">least ms", ">×CONV"]
+    columns = [">#", "block~", ">field", ">params", ">MACs/px", ">least ms", ">×CONV"]
     columns += [">median", ">p20", ">p80", *([">compiled"] if compiled else []), ">MiB"]
     columns += [">model ms"] if bench.models else []
     conv = next((x for x in bench.baselines if str(x.sized.block) == CONV), None)
@@ -110,13 +138,16 @@ def _times_table(bench: BlockBench, mode: str, title: str = "") -> Table:
     for number, block in enumerate(bench.shown, start=1):
         time_row = bench.measurements.find(bench.start(block, mode), TIME) or {}
         least_ms = bench.number(block, mode, LEAST)
+        side, channels = field_of(block.sized)
+        is_short = bench.is_short(block)
         row = [
-            str(number) if block in bench.designs else "",
+            str(number) if block in bench.designs and not is_short else "",
             block.name,
+            f"{side}×{side}×{channels}",
             block.sized.params,
             block.sized.macs_per_pixel(block.stride),
             _ms(least_ms),
-            "" if least_ms is None or conv_ms is None else f"{least_ms / conv_ms:.2f}",
+            "" if is_short or not least_ms or not conv_ms else f"{least_ms / conv_ms:.2f}",
             *(_ms(time_row.get(name)) for name in ("median", "p20", "p80")),
         ]
         if compiled:
@@ -126,6 +157,15 @@ def _times_table(bench: BlockBench, mode: str, title: str = "") -> Table:
             row.append(_ms(bench.number(block, mode, PREDICTED)))
         rows.append((*row, _note(bench, block, mode)))
     return Table((*columns, "notes~"), tuple(rows), title)
+
+
+def _missing(bench: BlockBench, block: BlockCandidate) -> str:
+    """Return what of the reference field a block does not see."""
+    side, channels = field_of(block.sized)
+    whole, all_channels = bench.reference.side, block.sized.channels
+    parts = [f"{channels} of {all_channels} channels"] * (channels < all_channels)
+    parts += [f"{side}×{side} of {whole}×{whole} pixels"] * (side < whole)
+    return f"not compared: sees {' and '.join(parts)}"
 
 
 def _ms(number: Any) -> str:
@@ -145,6 +185,8 @@ def _note(bench: BlockBench, block: BlockCandidate, mode: str) -> str:
     """Return the name of a baseline, and why a block was not timed."""
     providers = [part.removeprefix(f"{BASELINE}: ") for part in block.provider.split(", ")]
     parts = [part for part in providers if part not in (CATALOGUE, block.name)]
+    if bench.is_short(block):
+        parts.append(_missing(bench, block))
     if block.key in bench.failed:
         parts.append("failed the check, see below")
     start = bench.start(block, mode)
@@ -214,7 +256,7 @@ def _titled(name: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
 def _beside_conv(bench: BlockBench) -> Iterator[tuple[str, str]]:
     """Yield how the designs compare with the convolution that they replace."""
     baseline_ms = {block.name: ms for block, ms in bench.least_ms(bench.baselines)}
-    designs_ms = [ms for _, ms in bench.least_ms(bench.designs)]
+    designs_ms = [ms for x, ms in bench.least_ms(bench.designs) if not bench.is_short(x)]
     if CONV in baseline_ms and designs_ms:
         conv_ms = baseline_ms[CONV]
         faster = sum(ms < conv_ms for ms in designs_ms)
@@ -223,15 +265,22 @@ def _beside_conv(bench: BlockBench) -> Iterator[tuple[str, str]]:
         yield "beside CONV", f"{text}; the quickest takes {share:.2f} of its time"
 
 
+def _measured_ms(bench: BlockBench, block: BlockCandidate) -> float | None:
+    times = bench.least_ms([block], FORWARD)
+    return times[0][1] if times else None
+
+
 def _fastest_texts(bench: BlockBench) -> Iterator[str]:
     for block, predicted_ms in bench.fastest():
-        times = bench.least_ms([block], FORWARD)
-        measured = f", measured {_ms(times[0][1])} ms" if times else ""
-        yield f"{block.name}: {_ms(predicted_ms)} ms by the model{measured}"
+        measured_ms = _measured_ms(bench, block)
+        measured = "" if measured_ms is None else f"{_ms(measured_ms)} ms measured, "
+        yield f"{block.name}: {measured}{_ms(predicted_ms)} ms by the model"
 
 
 def notes(bench: BlockBench) -> Iterator[str]:
     """Yield what a reader should know beside the answer: what was left out, solved, reused."""
+    if noise := _noise(bench):
+        yield noise
     for name, why in bench.left_out[:MAX_NAMED]:
         yield f"left out: {name}: {why}"
     if len(bench.left_out) > MAX_NAMED:
@@ -251,16 +300,18 @@ def notes(bench: BlockBench) -> Iterator[str]:
         )
     if bench.settings.calibrate and not bench.models:
         yield "no model: too few blocks of the catalogue fit these widths; nothing is predicted"
+    if FORWARD in bench.models and not bench.uses_model:
+        rank = bench.models[FORWARD].errors[MODEL].rank_correlation
+        judged = "is not known" if rank is None else f"is {rank:.2f}"
+        yield (
+            f"the model's latencies are not in the table: its rank correlation {judged}, the goal "
+            f"{RANK_GOAL}; --accept-model puts them there"
+        )
     for there, count in bench.unfit.items():
         if count:
             yield (
                 f"{count} blocks have no groups from {there.channels} to {there.out_channels} "
                 "channels: no latency of them is predicted there"
             )
-    if (slowdown := bench.worst_slowdown()) > BUSY:
-        yield (
-            f"another program kept this machine busy: medians up to {slowdown:.0f} times the "
-            "least; compare the least, or measure again"
-        )
     if bench.reused:
         yield f"{bench.reused} measurements were there already"

@@ -191,6 +191,8 @@ BLOCKS: Final = Source(
 KERNELS: Final = Source(
     "bench/*.csv", "python -m ifspace.bench.kernels --out FOLDER/bench", MEASURED, device=True
 )
+# What `ifspace bench` keeps of the catalogue whose blocks it timed.
+BENCHED: Final = "bench/catalogue-*.parquet"
 # In the folder of the benchmarks, but a table for `ifspace layout --latency`.
 LATENCIES: Final = "bench/latency-*.csv"
 # One file each, under one name.
@@ -322,7 +324,7 @@ def read(folder: Path) -> Results:
     listed_files = {*benches, *folder.glob(LATENCIES)}
     results = Results(
         folder,
-        tuple(load(path) for path in sorted(folder.glob(CATALOGUE.pattern))),
+        tuple(_catalogues(folder)),
         single,
         tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in listed_files),
         tuple(map(_blocks, benches)),
@@ -336,6 +338,17 @@ def read(folder: Path) -> Results:
             f"`{CATALOGUE.written_by(folder)}`",
         )
     return results
+
+
+def _catalogues(folder: Path) -> Iterator[Catalogue]:
+    """Yield the catalogues, and of those that were benchmarked the ones that add a setting."""
+    settings: set[object] = set()
+    for pattern in (CATALOGUE.pattern, BENCHED):
+        for path in sorted(folder.glob(pattern)):
+            catalogue = load(path)
+            if pattern == CATALOGUE.pattern or not settings.issuperset(catalogue.settings):
+                yield catalogue
+            settings.update(catalogue.settings)
 
 
 def _measured(path: Path, source: Source = KERNELS) -> Measured:

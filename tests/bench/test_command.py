@@ -14,7 +14,7 @@ from samples import DW_PW, SMALL
 from syrupy.assertion import SnapshotAssertion
 
 from ifspace.bench import session
-from ifspace.catalogue import save
+from ifspace.catalogue import load, save
 from ifspace.measurements import COLUMNS
 from ifspace.stages.latency import read_latency
 
@@ -80,14 +80,14 @@ def test_the_table_has_a_row_for_each_block_and_mode(
     lines = ended.out.splitlines()
     tables = lines[: next(n for n, line in enumerate(lines) if line.startswith("beside CONV"))]
     assert [re.sub("  +|--+", "  ", anywhere(line)).rstrip() for line in tables] == snapshot
-    assert lines[4].split()[:4] == ["1", "DW+RPW(4,0)+RPW(4,0)", "272", "272"]
+    assert lines[4].split()[:4] == ["1", "DW+RPW(4,0)+RPW(4,0)", "3×3×16", "272"]
     conv = next(line for line in lines if line.startswith("   CONV"))
-    assert conv.split()[1:3] == ["2,304", "2,304"]
-    assert (conv.split()[4], conv.split()[-2]) == ("1.00", "1.00")  # ×CONV and MiB
-    least, ratio = map(float, lines[4].split()[4:6])
-    assert ratio == pytest.approx(least / float(conv.split()[3]), rel=0.15)
+    assert conv.split()[1:4] == ["3×3×16", "2,304", "2,304"]
+    assert (conv.split()[5], conv.split()[-2]) == ("1.00", "1.00")  # ×CONV and MiB
+    least, ratio = map(float, lines[4].split()[5:7])
+    assert ratio == pytest.approx(least / float(conv.split()[4]), rel=0.15)
     assert any(line.startswith("not beaten   ") for line in lines)
-    assert [path.suffix for path in written()] == [".csv", ".json", ".csv"]
+    assert [path.suffix for path in written()] == [".csv", ".json", ".parquet", ".csv"]
     assert f"rows         {written()[0]}" in lines
 
 
@@ -95,6 +95,7 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     ended = run("bench", catalogue, *QUICK, "--format", "json", "--no-backward")
     assert ended.status == 0, ended.err
     assert list(ended.json) == [
+        "noisy",
         "rows",
         "model",
         "pareto",
@@ -103,7 +104,7 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
         "left_out",
         "files",
     ]
-    assert list(ended.json["rows"][0]) == list(COLUMNS)
+    assert list(ended.json["rows"][0]) == [*COLUMNS, "field", "full_field"]
     times = [row for row in ended.json["rows"] if row["metric"] == "time"]
     assert [row["candidate"] for row in times] == [
         "DW+RPW(4,0)+RPW(4,0)",
@@ -121,9 +122,63 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     assert tuple(ended.out.splitlines()[0].split(",")) == COLUMNS
     markdown = run("bench", catalogue, *QUICK, "--format", "markdown", "--resume").out
     headers = [line.split("|")[1:4] for line in markdown.splitlines() if " block " in line]
-    assert [[cell.strip() for cell in cells] for cells in headers] == [["#", "block", "params"]] * 2
+    assert [[cell.strip() for cell in cells] for cells in headers] == [["#", "block", "field"]] * 2
     assert markdown.startswith("forward\n\n|")
     assert "\nforward+backward\n\n|" in markdown
+
+
+@pytest.mark.slow
+def test_a_block_short_of_the_field_is_marked_and_beats_nothing(run: Callable) -> None:
+    # GC(12) reads 8 channels and GPW(8) 12, and together they see 16 of 96.
+    short = "GC(12)+GPW(8)"
+    quick = ("--side", 2, "--batch", 1, "--repeats", 3, "--threads", 1, "--no-calibrate")
+    ended = run(
+        "bench", *quick, "-C", 96, "--baselines", short, "--top", 2, "--format", "json", "--quiet"
+    )
+    assert ended.status == 0, ended.err
+    rows = [row for row in ended.json["rows"] if row["metric"] == "least time"]
+    assert {(row["candidate"], *row["field"], row["full_field"]) for row in rows} >= {
+        (short, 3, 16, False)
+    }
+    assert [row["full_field"] for row in rows].count(True) == 4
+    assert short not in [point["block"] for point in ended.json["pareto"]]
+    seen = {row["metric"]: row for row in case_rows() if row["candidate"] == short}
+    assert (seen["channel field"]["median"], seen["channel field"]["bound"]) == ("16", "96")
+    assert (seen["spatial field"]["median"], seen["spatial field"]["bound"]) == ("3", "3")
+    table = run("bench", *quick, "-C", 96, "--baselines", short, "--top", 2, "--resume", "--quiet")
+    line = next(line for line in table.out.splitlines() if short in line)
+    assert line.endswith("not compared: sees 16 of 96 channels")
+
+
+def test_the_catalogue_is_kept_beside_the_rows(run: Callable, catalogue: Path) -> None:
+    run("bench", catalogue, *QUICK, "--no-backward")
+    kept = Path("results/bench/catalogue-16.parquet")
+    assert load(kept) == SMALL
+    ended = run("report", "results", "--only", "designs")
+    assert ended.status == 0, ended.err
+    assert str(DW_PW.block) in ended.out
+    # Results that have the catalogue need no second one.
+    kept.rename("results/catalogue-16.parquet")
+    run("bench", "results/catalogue-16.parquet", *QUICK, "--no-backward")
+    assert not kept.exists()
+
+
+@pytest.mark.slow
+def test_a_model_that_misses_its_goal_is_not_in_the_table(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ifspace.bench.latency.RANK_GOAL", 1.1)
+    arguments = ("bench", *SMALLEST, "--channels", 16, "--no-backward")
+    ended = run(*arguments)
+    assert "the model's latencies are not in the table: its rank correlation is" in ended.err
+    with written()[3].open(newline="") as file:
+        assert {row["source"] for row in csv.DictReader(file)} == {"measured"}
+    ended = run(*arguments, "--accept-model", "--resume")
+    assert "are not in the table" not in ended.err
+    with written()[3].open(newline="") as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert set(sources) == {"measured", "predicted"}
+    assert sources == sorted(sources)  # measured latencies first
 
 
 @pytest.mark.slow
@@ -189,7 +244,7 @@ def test_the_model_is_judged_beside_one_amount_alone(run: Callable) -> None:
     goals = next(n for n, line in enumerate(lines) if line.startswith("goals "))
     assert lines[goals + 1].split()[0] == "forward:"
     assert any(line.startswith("fastest      ") for line in lines)
-    table = read_latency(written()[2])
+    table = read_latency(written()[3])
     places = {case[1:] for case in table.cases}
     assert {(16, 16, 4, 1), (16, 32, 2, 2)} <= places
     assert len(table.cases) > 50
@@ -314,9 +369,9 @@ def test_results_of_other_runs_are_kept(
     run("bench", catalogue, *QUICK, "--no-backward", "--side", 5)
     rows = case_rows()
     assert [row for row in rows if row["H"] == "4"] == before
-    assert {case[3] for case in read_latency(written()[2]).cases} == {4, 5}
+    assert {case[3] for case in read_latency(written()[3]).cases} == {4, 5}
     run("bench", catalogue, *QUICK, "--no-backward", "--batch", 3)
-    assert [path.name.partition("-fp32-")[2] for path in written()[2:]] == [
+    assert [path.name.partition("-fp32-")[2] for path in written()[3:]] == [
         "batch2.csv",
         "batch3.csv",
     ]

@@ -64,6 +64,8 @@ def test_designs_and_baselines_are_timed_and_their_memory_measured(settings: Ben
             "rounds",
             "params",
             "macs",
+            "spatial field",
+            "channel field",
             "peak memory",
         }
         assert metrics(bench, name, "forward+backward") == {

@@ -107,6 +107,8 @@ def test_notes_on_what_was_left_out_reused_and_disturbed(
         time_rows(bench.start(bench.shown[0], FORWARD), [0.001, 0.02, 0.02], 0.001)
     )
     assert "\n".join(notes(bench)) == snapshot
+    first_line = forms(bench, FILES)["table"]().splitlines()[0]
+    assert first_line.startswith("Noisy: medians up to 20 times the least")
 
 
 def test_the_pareto_front_and_the_rows_are_numbers(settings: BenchSettings, machine) -> None:
