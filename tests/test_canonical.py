@@ -119,6 +119,26 @@ def test_fixed_ends_tie_the_first_channels_to_the_last() -> None:
         network_class(Block.parse("PW").at(8, 16), fixed_ends=True)
 
 
+def tournament(steps: tuple[int, ...]) -> SizedBlock:
+    """GPW(7) whose output group i is wired to the input groups i + step, at joined ends."""
+    rows: list[tuple[int, ...]] = [()] * 21
+    for group, (slot, step) in product(range(7), enumerate(steps)):
+        rows[(group + step) % 7 * 3 + slot] = (3 * group + slot,)
+    sized = Block.parse("GPW(7)+SH(3)").at(21)
+    first, shuffle = sized.layers
+    return replace(sized, layers=(first, Relabelled(shuffle.layer, 21, 21, 2, rows=tuple(rows))))
+
+
+def test_joined_ends_keep_the_direction_of_the_wiring() -> None:
+    """Two regular tournaments of seven: alike without their directions."""
+    assert network_class(tournament((1, 2, 4))) == network_class(tournament((1, 2, 3)))
+    one, same, other = (
+        network_class(tournament(steps), fixed_ends=True)
+        for steps in ((1, 2, 4), (2, 4, 1), (1, 2, 3))
+    )
+    assert (one == same, one == other) == (True, False)
+
+
 LAYERS = ["PW", "GC(2)", "DW", "GPW(2)", "RPW(2,0)", "RPW(2,1/2)", "RPW(2,1/2,blocked)", "SH(2)"]
 
 
