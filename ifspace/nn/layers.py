@@ -3,7 +3,8 @@
 RPW, which torch does not have, is `RollingPointwiseConv2d`; every other kind is a module of torch.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from math import sqrt
 from numbers import Rational
 from typing import Any, Final
@@ -32,6 +33,10 @@ class RollingPointwiseConv2d(nn.Module):
     `weight` is [C_out, w] and `bias` [C_out] or None; C_out may be any number, in blocked order any
     from P. Without overlap the layer is a grouped convolution, in rolling order with a channel
     shuffle behind it. `impl` is that of `rolling_pointwise_conv2d`.
+
+    The metadata of a state_dict say which windows its weight is for: one of other windows is
+    refused, and one that does not say (a plain dict, or of an earlier version) is loaded with a
+    warning.
 
     >>> layer = RollingPointwiseConv2d(16, 32, groups=4, overlap=0.5)
     >>> layer(torch.ones(1, 16, 8, 8)).shape, layer.weight.shape
@@ -96,6 +101,47 @@ class RollingPointwiseConv2d(nn.Module):
         check_input(x, self.in_channels)
         return rolling_pointwise_at_step(
             x, self.weight, self.bias, self.step, self.impl, self.order
+        )
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Weights of other windows have the same shape. torch keeps the metadata with the tensors.
+        if hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]] |= {"step": self.step, "order": self.order}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        if prefix + "weight" in state_dict:
+            saved = local_metadata.get("step"), local_metadata.get("order")
+            if saved == (None, None):
+                warnings.warn(
+                    f"{prefix}weight does not say which windows it is for; taken as step "
+                    f"{self.step}, {self.order} order",
+                    stacklevel=2,
+                )
+            elif saved != (self.step, self.order):
+                error_msgs.append(
+                    f"{prefix}weight is for other windows: got step {saved[0]}, {saved[1]} order; "
+                    f"allowed: step {self.step}, {self.order} order; build the layer with the "
+                    "overlap and the order that it was trained with"
+                )
+                return
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
         )
 
     def extra_repr(self) -> str:

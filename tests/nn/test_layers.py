@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -234,3 +235,30 @@ def test_forward_mode_and_torch_func_through_the_module():
     x = x.double()
     _, along = torch.func.jvp(layer, (x,), (x,))
     torch.testing.assert_close(along, layer(x) - layer(0 * x))
+
+
+@pytest.mark.parametrize(("overlap", "order"), [(0, "rolling"), ("1/2", "blocked"), (0, "blocked")])
+def test_weights_of_other_windows_are_refused(tmp_path, overlap, order: str):
+    trained = nn.Sequential(RollingPointwiseConv2d(16, 16, 4, "1/2"), nn.ReLU())
+    torch.save(trained.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    other = nn.Sequential(RollingPointwiseConv2d(16, 16, 4, overlap, order=order), nn.ReLU())
+    before = other[0].weight.clone()
+    for strict in (True, False):
+        with pytest.raises(RuntimeError, match=r"0\.weight is for other windows: got step 2, roll"):
+            other.load_state_dict(state, strict=strict)
+    assert torch.equal(other[0].weight, before)
+    same = nn.Sequential(RollingPointwiseConv2d(16, 16, 4, "1/2"), nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same.load_state_dict(state)
+        copy.deepcopy(same).load_state_dict(same.state_dict())
+    x = torch.randn(1, 16, 2, 2)
+    assert torch.equal(same(x), trained(x))
+
+
+def test_weights_that_do_not_name_their_windows_load_with_a_warning():
+    trained, layer = (RollingPointwiseConv2d(16, 16, 4, "1/2") for _ in range(2))
+    with pytest.warns(UserWarning, match="weight does not say which windows.* step 2, rolling"):
+        layer.load_state_dict(dict(trained.state_dict()))
+    assert torch.equal(layer.weight, trained.weight)
