@@ -1,3 +1,4 @@
+from .bench.entry import run_bench as run_bench
 from .block import (
     Block as Block,
 )
@@ -29,6 +30,7 @@ from .catalogue import (
 from .catalogue.setting import EnumerationSetting as EnumerationSetting
 from .enumerate.search import enumerate_designs as enumerate_designs
 from .errors import IfspaceError as IfspaceError
+from .groups.entry import find_groups as find_groups
 from .infofield import (
     coverage_expr as coverage_expr,
 )
@@ -56,3 +58,4 @@ from .show.describe import (
 from .show.describe import (
     describe as describe,
 )
+from .stages.entry import layout as layout

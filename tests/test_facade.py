@@ -34,3 +34,20 @@ def test_importing_the_facade_imports_nothing_slow() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == ""
+
+
+def test_the_functions_of_commands_are_not_hidden_by_packages() -> None:
+    # A package that is imported takes its own name in `ifspace`, whatever the facade has there.
+    import ifspace.bench.entry
+    import ifspace.groups.entry
+    import ifspace.stages.entry
+
+    assert ifspace.run_bench is ifspace.bench.entry.run_bench
+    assert ifspace.find_groups is ifspace.groups.entry.find_groups
+    assert ifspace.layout is ifspace.stages.entry.layout
+
+
+def test_groups_take_widths_or_a_budget() -> None:
+    for both in ({}, {"channels": 16, "budget": 100}):
+        with pytest.raises(ifspace.IfspaceError, match="channels or a budget"):
+            ifspace.find_groups("GC+PW", **both)

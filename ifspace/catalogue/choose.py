@@ -6,7 +6,7 @@ from typing import Any, Final
 from ifspace.catalogue.design import Catalogue, Design, dominators, one_a_network, other_ways
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import canonical_kinds
-from ifspace.values import choice
+from ifspace.values import choice, whole_number
 
 # What can be bounded and compared: the attribute of a design and its name in texts.
 AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
@@ -28,8 +28,11 @@ def best(
     channels: int | None = None,
     by: str = "params",
     every_row: bool = False,
+    limit: int | None = None,
 ) -> tuple[tuple[Design, str], ...]:
     """Return the designs within all bounds, best first, each with the reason for its rank.
+
+    No more than `limit` of them where that is a number.
 
     Of designs that are one network only one is returned, which stands for the others within the
     bounds; all of them with `every_row`.
@@ -43,8 +46,8 @@ def best(
     >>> best(Catalogue((), (), ()), params=1000)
     ()
 
-    Raises: SettingError for a negative bound, an unknown kind or amount, and a width that the
-        catalogue does not hold.
+    Raises: SettingError for a negative bound or limit, an unknown kind or amount, and a width that
+        the catalogue does not hold.
     """
     bounds = {"params": params, "macs": macs, "activations": activations, "layers": layers}
     for name, bound in bounds.items():
@@ -58,6 +61,8 @@ def best(
             )
     if channels is not None:
         _check_width(catalogue, channels)
+    if limit is not None:
+        whole_number(limit, "limit", 0)
     usable = None if kinds is None else frozenset(canonical_kinds(kinds))
     within = [
         design
@@ -85,7 +90,7 @@ def best(
             reasons[id(design)] = _reason(design, dominator, least)
     return tuple(
         (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
-        for design in ranked(within, by)
+        for design in ranked(within, by)[:limit]
     )
 
 

@@ -165,44 +165,33 @@ def command(
             context,
         )
     check_solver("group counts", ", or ask for --symbolic")
-    from ifspace.groups.problem import GroupsProblem, WidestProblem
-    from ifspace.groups.solve import cheapest_groups, widest_block
+    from ifspace.cli.progress import ProgressBar
+    from ifspace.groups.entry import groups_problem, solve
+    from ifspace.groups.problem import WidestProblem
     from ifspace.groups.text import gap_text, message, plan_forms
 
     started = time.monotonic()
-    if budget is None:
-        widest = None
-        problem = GroupsProblem(
-            parsed,
-            channels or 0,
-            out_channels,
-            bottleneck=bottleneck,
-            widths=widths,
-            kernel=kernel,
-            overlaps=overlaps,
-            objective=objective,
-            weights=weights,
-            stride=stride,
-            rpw_order=rpw_order,
-        )
-        answer = cheapest_groups(problem, top=top, time_limit_s=time_limit)
-    else:
-        from ifspace.cli.progress import ProgressBar
-
-        widest = WidestProblem(
-            parsed,
-            budget,
-            alpha,
-            multiple,
-            bottleneck=bottleneck,
-            kernel=kernel,
-            overlaps=overlaps,
-            stride=stride,
-            rpw_order=rpw_order,
-        )
-        problem = widest.stand_in
-        with ProgressBar("trying widths", quiet=output.quiet) as progress:
-            answer = widest_block(widest, time_limit_s=time_limit, progress=progress)
+    asked = groups_problem(
+        parsed,
+        channels,
+        out_channels,
+        budget=budget,
+        alpha=alpha,
+        multiple=multiple,
+        widths=widths,
+        objective=objective,
+        weights=weights,
+        bottleneck=bottleneck,
+        kernel=kernel,
+        overlaps=overlaps,
+        stride=stride,
+        rpw_order=rpw_order,
+    )
+    widest = asked if isinstance(asked, WidestProblem) else None
+    problem = asked.stand_in if isinstance(asked, WidestProblem) else asked
+    quiet = output.quiet or widest is None
+    with ProgressBar("trying widths", quiet=quiet) as progress:
+        answer = solve(asked, top, time_limit, progress)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     output.emit(plan_forms(problem, answer, widest), keep=bool(answer.plans))
     if not answer.plans:

@@ -8,6 +8,7 @@ import click
 from ifspace.cli.options import INTEGER, Output, output_options, shared, with_options
 
 if TYPE_CHECKING:
+    from ifspace.cli.options import Forms
     from ifspace.reach import Compact
     from ifspace.show.describe import BlockDescription, LayerDescription
 
@@ -103,6 +104,11 @@ _OPTIONS = (
     ),
     shared("dims", type=INTEGER),
     shared("compact"),
+    click.option(
+        "--source",
+        is_flag=True,
+        help="Print the block as a plain PyTorch class instead; needs ifspace[torch].",
+    ),
 )
 
 
@@ -120,13 +126,18 @@ def show_command(
     stride: int,
     dims: int,
     compact: "Compact",
+    source: bool,
 ) -> None:
     """Show BLOCK at its widths: fields, costs, conditions, and which channels each output reads.
 
     BLOCK is written like DW+RPW(8,1/2)+SH(4)+GPW(8): kinds with their groups, RPW with groups,
     overlap and, if neighbouring filters share windows, `blocked`; (DW+RPW(2,0))x2 is the block
-    repeated twice. Amounts are per output pixel.
+    repeated twice. Amounts are per output pixel. With --source the class to paste into your own
+    model is printed: torch alone is imported, but for RPW with an overlap.
     """
+    if source:
+        output.emit(_source(block, channels, out_channels, bottleneck, stride, dims))
+        return
     from ifspace.serialize import json_text, to_plain
     from ifspace.show.describe import LayerDescription, describe
     from ifspace.table import Table
@@ -160,6 +171,34 @@ def show_command(
             "markdown": table.markdown,
         }
     )
+
+
+def _source(
+    block: str,
+    channels: int,
+    out_channels: int | None,
+    bottleneck: str | None,
+    stride: int,
+    dims: int,
+) -> "Forms":
+    """Return the source of a block in every format."""
+    from ifspace.block import Block
+    from ifspace.cli.requirements import TORCH, check_installed
+
+    check_installed(TORCH, "the source is written from the torch modules", ", or leave it out")
+    from ifspace.nn.block import build
+    from ifspace.nn.source import to_source
+    from ifspace.serialize import json_text
+    from ifspace.table import Table
+
+    sized = Block.parse(block).at(channels, out_channels, bottleneck, dims)
+    text = to_source(build(sized, stride=stride, device="meta"))
+    return {
+        "table": lambda: text,
+        "json": lambda: json_text({"block": str(sized.block), "source": text}),
+        "csv": lambda: Table(("source",), ((text,),)).csv(),
+        "markdown": lambda: f"```python\n{text}```\n",
+    }
 
 
 def _network(about: "BlockDescription") -> dict[str, str | None]:

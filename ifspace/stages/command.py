@@ -1,11 +1,9 @@
 """`ifspace organize` and `ifspace layout`: their options, and the layout that these describe."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,19 +20,21 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
-from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.errors import SettingError
+from ifspace.stages.defaults import (
+    FIRST_WIDTH,
+    INPUTS,
+    KERNEL,
+    LAST_WIDTH,
+    SIDE,
+    STAGE_SEPARATOR,
+)
 from ifspace.values import block_list, decimal, number_list, parse_image_size, text_list
 
 if TYPE_CHECKING:
     from ifspace.stages.layout import Layout
-    from ifspace.stages.problem import StagesProblem
 
-T = TypeVar("T")
-FIRST_WIDTH, LAST_WIDTH = 64, 512
-INPUTS, KERNEL, SIDE = 3, 3, 32
 ALPHA: Final = 3.0
-# Between the choices of one stage and those of the next.
-STAGE_SEPARATOR: Final = ";"
 # The same command writes the same weights.
 SEED: Final = 0
 _SAVE_HELP: Final = (
@@ -298,6 +298,7 @@ def organize_command(
     the other one. A heuristic, no optimum.
     --save writes the end, for the α that is shown, as a network of torch modules.
     """
+    from ifspace.stages.entry import read_layout
     from ifspace.stages.networks import published_layouts
     from ifspace.stages.organizer import TIES, organize
     from ifspace.stages.text import OrganizeReport
@@ -354,16 +355,15 @@ def layout_command(
     """
     check_solver("layouts", ", or ask `ifspace organize` for the greedy organizer")
     from ifspace.stages.allocate import best_stages
+    from ifspace.stages.entry import layout_problem
     from ifspace.stages.organizer import organize
     from ifspace.stages.text import LayoutReport
 
     description = {name: options.pop(name) for name in _DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
-    if not has_start and description["stages"] is not None:
-        description["depths"] = (1,) * len(description["stages"])
-    start = read_layout(kernel=kernel, **description)
+    problem = layout_problem(description, kernel=kernel, alpha=alpha, **options)
+    start = problem.start
     kernel = KERNEL if kernel is None else kernel
-    problem = _problem(start, has_start, alpha, kernel, **options)
     output.check()
     if save is not None:
         check_save(save)
@@ -391,149 +391,6 @@ def layout_command(
     if len(answer.plans) < top:
         reason = "time ran out" if out_of_time else "there are no more"
         output.note(f"{len(answer.plans)} of the {top} layouts asked for were found: {reason}")
-
-
-def read_layout(
-    stages: tuple[int, ...] | None,
-    depths: tuple[int, ...] | None,
-    widths: tuple[int, ...] | None,
-    inputs: int | None,
-    kernel: int | None,
-    network: str | None,
-    input: int | None,
-    blocks: tuple[str, ...] | None = None,
-) -> "Layout":
-    """Return the layout that the options describe.
-
-    Raises: SettingError for options that do not go together or lists that do not fit.
-    """
-    if network is not None:
-        own = {
-            "stages": stages,
-            "widths": widths,
-            "inputs": inputs,
-            "kernel": kernel,
-            "blocks": blocks,
-        }
-        if conflicts := ", ".join(f"--{name}" for name, value in own.items() if value is not None):
-            raise SettingError.because(
-                "options that do not go together",
-                got=f"{conflicts} with --network",
-                allowed="--depths, --input",
-                remedy="leave them out, or --network",
-            )
-        return _network(network, SIDE if input is None else input, depths)
-    if input is not None:
-        raise SettingError.because(
-            "options that do not go together",
-            got="--input without --network",
-            allowed="--input with --network",
-            remedy="use --stages for sides, --inputs for channels",
-        )
-    if stages is None or depths is None:
-        absent = [name for name, value in (("stages", stages), ("depths", depths)) if not value]
-        raise SettingError.because(
-            "--stages and --depths go together" if len(absent) == 1 else "no stages",
-            got=" and ".join(f"no --{name}" for name in absent),
-            allowed="--stages and --depths, or --network",
-            remedy="say what is missing",
-        )
-    from ifspace.kinds import reference_kind
-    from ifspace.stages.layout import StemAndHead
-    from ifspace.stages.networks import make_layout
-    from ifspace.stages.problem import parse_block
-
-    texts = blocks or (reference_kind().symbol,)
-    texts = texts * len(stages) if len(texts) == 1 else texts
-    with _errors_of_blocks():
-        parsed = [parse_block(text, KERNEL if kernel is None else kernel) for text in texts]
-    widths = widths or tuple(min(FIRST_WIDTH << n, LAST_WIDTH) for n in range(len(stages)))
-    stem_and_head = StemAndHead(inputs=inputs or INPUTS)
-    return make_layout(parsed, stages, widths, depths, stem_and_head=stem_and_head)
-
-
-def _network(name: str, side: int, depths: tuple[int, ...] | None) -> "Layout":
-    from ifspace.stages.layout import MAX_DEPTH
-    from ifspace.stages.networks import network
-    from ifspace.values import whole_number
-
-    try:
-        layout = network(name, side)
-    except SettingError as error:
-        error.argument = "input" if error.argument == "side" else error.argument
-        raise
-    if depths is None:
-        return layout
-    return layout.at_depths([whole_number(depth, "depths", 1, MAX_DEPTH) for depth in depths])
-
-
-def _problem(
-    start: "Layout",
-    has_start: bool,
-    alpha: float,
-    kernel: int,
-    blocks: tuple[tuple[str, ...], ...] | None,
-    width_choices: tuple[tuple[int, ...], ...] | None,
-    monotone: bool,
-    max_depth: int,
-    latency: Path | None,
-    latency_budget_ms: Fraction | None,
-    cap: str,
-    **amounts: int | None,
-) -> "StagesProblem":
-    from ifspace.stages.latency import read_latency
-    from ifspace.stages.problem import BlockChoice, Blocks, Budgets, StagesProblem
-
-    budgets = Budgets(**amounts, latency_ms=latency_budget_ms)
-    if not budgets.limits and not has_start:
-        raise SettingError.because(
-            "no budget",
-            got="none of --params, --macs, --layers, --latency-budget-ms",
-            allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
-            remedy="without one the deepest layout gains most",
-        )
-    if not budgets.limits:
-        budgets = Budgets(params=start.params, macs=start.macs)
-    choices = None
-    if blocks is not None:
-        with _errors_of_blocks():
-            lists = [Blocks(*(BlockChoice.parse(b, kernel) for b in texts)) for texts in blocks]
-        choices = _for_each("blocks", tuple(lists), len(start.stages))
-    return StagesProblem(
-        start,
-        budgets,
-        width_choices and _for_each("width_choices", width_choices, len(start.stages)),
-        choices,
-        max_depth,
-        alpha,
-        monotone,
-        None if latency is None else read_latency(latency),
-        cap=cap,
-    )
-
-
-@contextmanager
-def _errors_of_blocks() -> Iterator[None]:
-    """Say of --blocks what is wrong with a block, unless it is the --kernel."""
-    try:
-        yield
-    except IfspaceError as error:
-        if error.argument != "kernel":
-            error.argument = "blocks"
-        raise
-
-
-def _for_each(name: str, lists: tuple[T, ...], stages: int) -> tuple[T, ...]:
-    """Return one list of choices for each stage; one alone is for all."""
-    if len(lists) not in (1, stages):
-        raise SettingError.because(
-            f"wrong number of {ARGUMENT}",
-            got=f"{len(lists)} lists",
-            allowed=f"one for all, or {stages}, one for each stage",
-            remedy=f"write {STAGE_SEPARATOR} between the lists of the stages",
-            argument=name,
-        )
-    return lists if len(lists) == stages else lists * stages
 
 
 def _note_defaults(

@@ -90,3 +90,11 @@ def test_a_width_that_the_catalogue_lacks_is_an_error() -> None:
 def test_the_reference_is_not_a_kind_to_choose() -> None:
     with pytest.raises(SettingError, match=r"got 'QQ'; allowed: PW, GC, DW, GPW, RPW, SH; "):
         best(SMALL, kinds=("QQ",))
+
+
+def test_no_more_than_the_limit() -> None:
+    every = best(SMALL)
+    assert best(SMALL, limit=2) == every[:2]
+    assert best(SMALL, limit=100) == every
+    with pytest.raises(SettingError, match="limit"):
+        best(SMALL, limit=-1)

@@ -16,7 +16,7 @@ from syrupy.assertion import SnapshotAssertion
 import ifspace.cli.progress as progress
 from ifspace.answer import Status
 from ifspace.block import Block, Composition
-from ifspace.groups import solve
+from ifspace.groups import entry
 from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem, WidestProblem, judge
 from ifspace.groups.text import plan_forms, remarks, spans
 from ifspace.kinds import KINDS
@@ -47,8 +47,8 @@ class Solver:
 @pytest.fixture
 def solver(monkeypatch: pytest.MonkeyPatch) -> Solver:
     stand_in = Solver()
-    monkeypatch.setattr(solve, "cheapest_groups", stand_in)
-    monkeypatch.setattr(solve, "widest_block", stand_in)
+    monkeypatch.setattr(entry, "cheapest_groups", stand_in)
+    monkeypatch.setattr(entry, "widest_block", stand_in)
     return stand_in
 
 

@@ -1,11 +1,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from ifspace import table as tables
 from ifspace.kinds import KINDS
+from ifspace.nn import build
 from ifspace.show import drawing
 
 BLOCK = "DW+RPW(4,0)+RPW(4,0)"
@@ -165,3 +168,17 @@ def test_a_kind_added_to_the_table_is_shown(run: Callable, monkeypatch: pytest.M
     monkeypatch.setitem(KINDS, "TPW", row)  # type: ignore[arg-type]
     about = run("show", "DW+TPW(4)+SH(4)+tpw(4)", "-C", 16, "--format", "json").json
     assert (about["block"], about["field"]) == ("DW+TPW(4)+SH(4)+TPW(4)", [3, 16])
+
+
+@pytest.mark.slow
+def test_the_source_is_a_module_that_computes_the_block(run: Callable) -> None:
+    ended = run("show", "DW+RPW(8,0)+GPW(8)", "-C", 64, "-F", 128, "--stride", 2, "--source")
+    assert (ended.status, ended.err) == (0, "")
+    names: dict[str, Any] = {}
+    exec(ended.out, names)
+    module, block = names["Block"](), build("DW+RPW(8,0)+GPW(8)", 64, 128, stride=2)
+    module.load_state_dict(block.state_dict())
+    x = torch.randn(1, 64, 8, 8)
+    torch.testing.assert_close(module(x), block(x))
+    assert "ifspace" not in ended.out
+    run("show", "DW+PW", "-C", 8, "--bottleneck", "1/3", "--source").fails_with("bottleneck")

@@ -1,0 +1,255 @@
+"""Layouts of stages from Python: what `ifspace layout` solves, and the layout that options say."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ifspace.answer import Answer
+from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.kinds import reference_kind
+from ifspace.stages.allocate import best_stages
+from ifspace.stages.defaults import (
+    FIRST_WIDTH,
+    INPUTS,
+    KERNEL,
+    LAST_WIDTH,
+    SIDE,
+    STAGE_SEPARATOR,
+)
+from ifspace.stages.latency import read_latency
+from ifspace.stages.layout import MAX_DEPTH, Layout, StemAndHead
+from ifspace.stages.networks import make_layout
+from ifspace.stages.networks import network as named_layout
+from ifspace.stages.problem import (
+    DEFAULT_MAX_DEPTH,
+    BlockChoice,
+    Blocks,
+    Budgets,
+    StagePlan,
+    StagesProblem,
+    parse_block,
+)
+from ifspace.values import whole_number
+
+T = TypeVar("T")
+
+
+def layout(
+    *,
+    stages: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
+    widths: Sequence[int] | None = None,
+    inputs: int | None = None,
+    kernel: int | None = None,
+    network: str | None = None,
+    side: int | None = None,
+    blocks: Sequence[Sequence[str]] | None = None,
+    width_choices: Sequence[Sequence[int]] | None = None,
+    monotone: bool = False,
+    max_depth: int = DEFAULT_MAX_DEPTH,
+    params: int | None = None,
+    macs: int | None = None,
+    layers: int | None = None,
+    latency: Path | None = None,
+    latency_budget_ms: Fraction | float | None = None,
+    alpha: float = 3,
+    cap: str = "input",
+    top: int = 1,
+    time_limit_s: float | None = None,
+    jobs: int | None = 1,
+) -> Answer[StagePlan]:
+    """Return the `top` stage layouts of greatest total gain within budgets, best first.
+
+    The options are those of `ifspace layout`: `stages` are the sides of what enters the stages in
+    pixels, or `network` is the name of a network of the papers for images of `side` pixels; without
+    a budget the parameters and MACs of `depths`, or of the network, are kept. `blocks` and
+    `width_choices` have one list for all stages or one for each.
+
+    >>> answer = layout(network="vgg16", params=5_098_826)
+    >>> answer.status.name, answer.plans[0].layout.depths
+    ('OPTIMAL', (8, 3, 2, 1, 1))
+
+    Raises: SettingError for options that do not go together or are out of range.
+    """
+    problem = layout_problem(
+        {
+            "stages": _tuple(stages),
+            "depths": _tuple(depths),
+            "widths": _tuple(widths),
+            "inputs": inputs,
+            "network": network,
+            "input": side,
+        },
+        kernel=kernel,
+        alpha=alpha,
+        blocks=_tuple(blocks),
+        width_choices=_tuple(width_choices),
+        monotone=monotone,
+        max_depth=max_depth,
+        latency=latency,
+        latency_budget_ms=latency_budget_ms,
+        cap=cap,
+        params=params,
+        macs=macs,
+        layers=layers,
+    )
+    return best_stages(problem, top, time_limit_s, jobs)
+
+
+def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """Return a sequence, which may hold others, as a tuple.
+
+    >>> _tuple([[1, 2], "CONV"])
+    ((1, 2), 'CONV')
+    """
+    if values is None:
+        return None
+    return tuple(tuple(x) if isinstance(x, list | tuple) else x for x in values)
+
+
+def layout_problem(
+    description: Mapping[str, Any], *, kernel: int | None, alpha: float, **options: Any
+) -> StagesProblem:
+    """Return the problem of a layout that is described, with its budgets and choices.
+
+    Raises: SettingError for options that do not go together or are out of range.
+    """
+    description = dict(description)
+    has_start = description["depths"] is not None or description["network"] is not None
+    if not has_start and description["stages"] is not None:
+        description["depths"] = (1,) * len(description["stages"])
+    start = read_layout(kernel=kernel, **description)
+    return _problem(start, has_start, alpha, KERNEL if kernel is None else kernel, **options)
+
+
+def read_layout(
+    stages: tuple[int, ...] | None,
+    depths: tuple[int, ...] | None,
+    widths: tuple[int, ...] | None,
+    inputs: int | None,
+    kernel: int | None,
+    network: str | None,
+    input: int | None,
+    blocks: tuple[str, ...] | None = None,
+) -> Layout:
+    """Return the layout that the options describe.
+
+    Raises: SettingError for options that do not go together or lists that do not fit.
+    """
+    if network is not None:
+        own = {
+            "stages": stages,
+            "widths": widths,
+            "inputs": inputs,
+            "kernel": kernel,
+            "blocks": blocks,
+        }
+        if conflicts := ", ".join(f"--{name}" for name, value in own.items() if value is not None):
+            raise SettingError.because(
+                "options that do not go together",
+                got=f"{conflicts} with --network",
+                allowed="--depths, --input",
+                remedy="leave them out, or --network",
+            )
+        return _network(network, SIDE if input is None else input, depths)
+    if input is not None:
+        raise SettingError.because(
+            "options that do not go together",
+            got="--input without --network",
+            allowed="--input with --network",
+            remedy="use --stages for sides, --inputs for channels",
+        )
+    if stages is None or depths is None:
+        absent = [name for name, value in (("stages", stages), ("depths", depths)) if not value]
+        raise SettingError.because(
+            "--stages and --depths go together" if len(absent) == 1 else "no stages",
+            got=" and ".join(f"no --{name}" for name in absent),
+            allowed="--stages and --depths, or --network",
+            remedy="say what is missing",
+        )
+    texts = blocks or (reference_kind().symbol,)
+    texts = texts * len(stages) if len(texts) == 1 else texts
+    with _errors_of_blocks():
+        parsed = [parse_block(text, KERNEL if kernel is None else kernel) for text in texts]
+    widths = widths or tuple(min(FIRST_WIDTH << n, LAST_WIDTH) for n in range(len(stages)))
+    stem_and_head = StemAndHead(inputs=inputs or INPUTS)
+    return make_layout(parsed, stages, widths, depths, stem_and_head=stem_and_head)
+
+
+def _network(name: str, side: int, depths: tuple[int, ...] | None) -> Layout:
+    try:
+        start = named_layout(name, side)
+    except SettingError as error:
+        error.argument = "input" if error.argument == "side" else error.argument
+        raise
+    if depths is None:
+        return start
+    return start.at_depths([whole_number(depth, "depths", 1, MAX_DEPTH) for depth in depths])
+
+
+def _problem(
+    start: Layout,
+    has_start: bool,
+    alpha: float,
+    kernel: int,
+    blocks: tuple[tuple[str, ...], ...] | None,
+    width_choices: tuple[tuple[int, ...], ...] | None,
+    monotone: bool,
+    max_depth: int,
+    latency: Path | None,
+    latency_budget_ms: Fraction | None,
+    cap: str,
+    **amounts: int | None,
+) -> StagesProblem:
+    budgets = Budgets(**amounts, latency_ms=latency_budget_ms)
+    if not budgets.limits and not has_start:
+        raise SettingError.because(
+            "no budget",
+            got="none of --params, --macs, --layers, --latency-budget-ms",
+            allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
+            remedy="without one the deepest layout gains most",
+        )
+    if not budgets.limits:
+        budgets = Budgets(params=start.params, macs=start.macs)
+    choices = None
+    if blocks is not None:
+        with _errors_of_blocks():
+            lists = [Blocks(*(BlockChoice.parse(b, kernel) for b in texts)) for texts in blocks]
+        choices = _for_each("blocks", tuple(lists), len(start.stages))
+    return StagesProblem(
+        start,
+        budgets,
+        width_choices and _for_each("width_choices", width_choices, len(start.stages)),
+        choices,
+        max_depth,
+        alpha,
+        monotone,
+        None if latency is None else read_latency(latency),
+        cap=cap,
+    )
+
+
+@contextmanager
+def _errors_of_blocks() -> Iterator[None]:
+    """Say of --blocks what is wrong with a block, unless it is the --kernel."""
+    try:
+        yield
+    except IfspaceError as error:
+        if error.argument != "kernel":
+            error.argument = "blocks"
+        raise
+
+
+def _for_each(name: str, lists: tuple[T, ...], stages: int) -> tuple[T, ...]:
+    """Return one list of choices for each stage; one alone is for all."""
+    if len(lists) not in (1, stages):
+        raise SettingError.because(
+            f"wrong number of {ARGUMENT}",
+            got=f"{len(lists)} lists",
+            allowed=f"one for all, or {stages}, one for each stage",
+            remedy=f"write {STAGE_SEPARATOR} between the lists of the stages",
+            argument=name,
+        )
+    return lists if len(lists) == stages else lists * stages
