@@ -145,11 +145,14 @@ def command(
 
     for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
         output.note(note)
-    seconds = sum(map(search.estimate_seconds, settings))
-    if not seconds <= LONG_S:
-        output.note(f"this will take {_duration(seconds)} on one core")
     if not search.is_compiled():
         output.note("compiling the search, once, about 15 seconds")
+    seconds = sum(map(search.estimate_seconds, settings))
+    if not seconds <= LONG_S:
+        output.note(
+            f"this will take {_duration(seconds)} on one core; an interrupt keeps nothing, shorter "
+            "lengths or single widths can be kept one by one with --out"
+        )
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
         catalogue = search.enumerate_designs(settings, jobs=jobs, progress=progress)
         merged = _merged(catalogue, jobs) if preset == "fog" else ()

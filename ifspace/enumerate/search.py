@@ -15,8 +15,9 @@ between two widths is printed once and the texts are joined. Read back by SymPy 
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from math import prod
@@ -50,6 +51,7 @@ __all__ = [
     "engine_for",
     "enumerate_designs",
     "estimate_seconds",
+    "rough_seconds",
     "is_compiled",
     "params_text",
 ]
@@ -375,19 +377,51 @@ def _in_parts(sequences: Sequence[Letters], parts: int) -> list[tuple[Letters, .
     return [tuple(shard) for shard in shards if shard]
 
 
-def expected_seconds(setting: EnumerationSetting, sequences: int) -> float:
-    """Return about how long a number of letter sequences takes by halves on one core, in seconds.
+# From this rough estimate on the first lengths are timed, up to one that takes so long.
+MEASURED_FROM_S: Final = 5.0
+MEASURED_S: Final = 0.25
 
-    Fitted to `results/enumerate.md`; right within a factor of about three.
+
+def expected_seconds(setting: EnumerationSetting, sequences: int) -> float:
+    """Return at most about how long a number of letter sequences takes by halves on one core.
+
+    In seconds, for how many processes it is worth.
     """
     return float(6e-4 * sequences * _options(setting) ** 3 * (setting.channels / 64) ** 0.85)
 
 
 def estimate_seconds(setting: EnumerationSetting) -> float:
-    """Return about how many seconds a setting takes on one core: an order of magnitude.
+    """Return about how many seconds a setting takes on one core, within a factor of two.
+
+    Of long work the first lengths are enumerated, for about a second, and tell how fast this
+    machine is on this setting; `rough_seconds` tells how the lengths grow.
 
     >>> estimate_seconds(EnumerationSetting(channels=16)) < 2
     True
+    """
+    rough_s = rough_seconds(setting)
+    if rough_s < MEASURED_FROM_S or setting.max_len == 1:
+        return rough_s
+    for length in range(1, setting.max_len):
+        shorter = replace(setting, max_len=length)
+        # The first time has what is computed once for all settings.
+        spent_s = min(_cpu_seconds(shorter) for _ in range(2))
+        if spent_s >= MEASURED_S:
+            break
+    return spent_s * rough_s / rough_seconds(shorter)
+
+
+def _cpu_seconds(setting: EnumerationSetting) -> float:
+    begin_s = time.process_time()
+    enumerate_designs([setting], jobs=1)
+    return time.process_time() - begin_s
+
+
+def rough_seconds(setting: EnumerationSetting) -> float:
+    """Return about how many seconds a setting takes on one core: an order of magnitude.
+
+    The search of compositions, and then the formulas and the network of each design, which take
+    longer at most widths.
     """
     # Beyond this the answer is "never" in any case, and powers of floats overflow.
     length = min(setting.max_len, 200)
@@ -395,14 +429,17 @@ def estimate_seconds(setting: EnumerationSetting) -> float:
     if not grouped:
         return 1e-3 * length
     if setting.permutation == "free":
-        return float(2.0 * 4.0 ** (length - 6))
+        return float(3.0 * 4.0 ** (length - 6))
     if setting.rule == "early-stop":
         return float(9.0 * 4.0 ** (length - 6) * _options(setting) ** 2 * setting.channels / 64)
     if setting.repeats > 1:
         growth = 4.0 * setting.channels**0.4
         return float(5.0 * growth ** (length - 4) * _options(setting) ** 3)
-    # Letter sequences grow by a factor of 3.3 to 3.4 with each layer.
-    return expected_seconds(setting, 1) * 800 * 3.35 ** (length - 6)
+    # Letter sequences and designs grow by these factors with each layer.
+    sequences, designs = 1660 * 3.15 ** (length - 6), 1100 * 3.25 ** (length - 6)
+    of_sequence_s = 3e-4 * _options(setting) ** 1.3 * (setting.channels / 64) ** 0.85
+    of_design_s = 6.5e-4 + 5.8e-6 * setting.channels
+    return float(sequences * of_sequence_s + designs * of_design_s)
 
 
 def _options(setting: EnumerationSetting) -> float:

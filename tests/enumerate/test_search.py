@@ -1,8 +1,10 @@
 """The enumeration against the brute force at equal widths: designs, blocks, all numbers."""
 
+import time
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import brute_force
 import brute_layers
@@ -17,6 +19,7 @@ from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import (
     enumerate_designs,
     estimate_seconds,
+    rough_seconds,
 )
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind
@@ -257,7 +260,34 @@ def test_too_few_jobs_are_an_error_before_any_work() -> None:
 
 def test_the_estimate_grows_with_the_work() -> None:
     def seconds(**arguments: object) -> float:
-        return estimate_seconds(EnumerationSetting(**arguments))
+        return rough_seconds(EnumerationSetting(**arguments))
 
     assert 0 < seconds(channels=16) < seconds(channels=64) < seconds(channels=1024)
     assert seconds(max_len=4) < seconds(max_len=6) < seconds(max_len=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"channels": 64, "max_len": 7},
+        {"channels": 96, "max_len": 6},
+        {"channels": 256, "max_len": 6},
+        {"channels": 16, "max_len": 7},
+        {"channels": 64, "max_len": 6, "rpw_order": "both"},
+        {"channels": 64, "max_len": 7, "kinds": ("PW", "GC", "DW", "RPW")},
+        {"channels": 64, "max_len": 6, "permutation": "free"},
+        {"channels": 64, "max_len": 5, "rule": "early-stop"},
+    ],
+    ids=str,
+)
+def test_the_estimate_is_within_a_factor_of_two(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The settings are short enough for a test: the first lengths of longer ones are timed as well.
+    monkeypatch.setattr("ifspace.enumerate.search.MEASURED_FROM_S", 0.0)
+    setting = EnumerationSetting(**arguments)
+    expected_s = estimate_seconds(setting)
+    begin_s = time.process_time()
+    enumerate_designs([setting], jobs=1)
+    assert 0.5 <= expected_s / (time.process_time() - begin_s) <= 2
