@@ -51,9 +51,9 @@ __all__ = [
     "engine_for",
     "enumerate_designs",
     "estimate_seconds",
-    "rough_seconds",
     "is_compiled",
     "params_text",
+    "rough_seconds",
 ]
 
 Engine = HalfSearch | ForwardSearch
