@@ -7,8 +7,8 @@ pixels, so it takes no memory until an operator copies it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 from typing import Any, Final
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ifspace.models.graph import Node, Op, Size, TracedLayer, shuffle_layer
+from ifspace.models.pixels import Arrangement, Grid, common_arrangement, grid_of, plain
 
 Ids = npt.NDArray[np.int64]
 Stride = tuple[Fraction, Fraction]
@@ -64,16 +65,40 @@ class Label:
 
     def along(self, axis: int) -> Ids:
         """Return the ids along an axis, through the middle: padding lies at the borders."""
-        line = tuple(
-            slice(None) if index == axis else size // 2 for index, size in enumerate(self.ids.shape)
-        )
-        return self.ids[line].numpy()
+        line: list[int | slice] = [*self.middle()]
+        line[axis] = slice(None)
+        return self.ids[tuple(line)].numpy()
+
+    def middle(self) -> tuple[int, ...]:
+        """Return the element in the middle; where padding lies there, the nearest with a channel."""
+        middle = tuple(size // 2 for size in self.ids.shape)
+        if int(self.ids[middle]) != NO_CHANNEL:
+            return middle
+        present = (self.ids != NO_CHANNEL).nonzero()
+        if not len(present):
+            return middle
+        distance = (present - torch.tensor(middle)).abs().sum(1)
+        return tuple(present[int(distance.argmin())].tolist())
 
     def all_ids(self) -> Ids:
         """Return all ids that stand anywhere in it, each once."""
         ids: Ids = torch.unique(self.ids).numpy()
         channels: Ids = ids[ids != NO_CHANNEL]
         return channels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """A feature map as an operator reads it: its index, and how its pixels were rearranged.
+
+    `arrangement`: None where every pixel sees all others. `shift`: how far (rows, columns) it was
+    moved. `unknown`: whether it was rearranged in a way that is not known.
+    """
+
+    index: int
+    arrangement: Arrangement | None
+    shift: Size = (0, 0)
+    unknown: bool = False
 
 
 def has_no_pixels(shape: Sequence[int]) -> bool:
@@ -121,12 +146,15 @@ class FeatureMaps:
 
     `pooled`: the indices of those that have no pixels any more. `gates`: those that only scale or
     shift others. `passed`: the operators that keep a feature map as it is, counted. `notes`: what
-    was not understood, each text once.
+    was not understood, each text once. `arrangements`: of the pixels of each. `uses`: those of the
+    nodes that are added next.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.labels: list[Label] = []
+        self.arrangements: list[Arrangement | None] = []
+        self.uses: Mapping[str, int] = {}
         self.pooled: set[int] = set()
         self.gates: set[int] = set()
         self.passed: Counter[str] = Counter()
@@ -136,7 +164,7 @@ class FeatureMaps:
         self._next_id = 0
         # By the id() of a label; the label is kept too, so that no other one gets its id().
         self._added: dict[int, tuple[int, int, Label]] = {}
-        self._resolved: dict[tuple[int, int], tuple[int, Label]] = {}
+        self._readings: dict[tuple[int, int], tuple[Reading, Label]] = {}
 
     def add(
         self,
@@ -150,11 +178,17 @@ class FeatureMaps:
     ) -> Label:
         """Add a feature map of a shape, channels along an axis, and return its label.
 
-        `more`: other fields of its node.
+        Its pixels are not rearranged. `more`: other fields of its node.
         """
         axis %= len(shape)
         channels, first_id, index = shape[axis], self._next_id, len(self.nodes)
-        self.nodes.append(Node(index, op, parents, channels, size_of(shape, axis), scope, **more))
+        self.nodes.append(
+            Node(
+                index, op, parents, channels, size_of(shape, axis), scope, uses=self.uses, **more
+            )
+        )
+        everywhere = pooled or op in (Op.MIX, Op.GLOBAL)
+        self.arrangements.append(None if everywhere else plain(grid_of(shape, axis)))
         self._first_ids.append(first_id)
         self._next_id += channels
         if pooled:
@@ -162,6 +196,67 @@ class FeatureMaps:
         label = Label.of(np.arange(first_id, first_id + channels), axis, shape, pooled)
         self._added[id(label)] = index, axis, label
         self.labels.append(label)
+        return label
+
+    def write(
+        self,
+        op: Op,
+        read: Sequence[Reading],
+        shape: tuple[int, ...],
+        axis: int,
+        scope: str,
+        pooled: bool = False,
+        padding: Size | None = (0, 0),
+        **more: Any,
+    ) -> Label:
+        """Add a feature map that is computed from others, pixel by pixel or through a window.
+
+        `padding`: above and on the left of what a window reads; None for a window whose place is
+        not known. `more`: other fields of its node.
+        """
+        grid = grid_of(shape, axis)
+        arranged = [reading for reading in read if reading.arrangement is not None]
+        arrangement = arranged[0].arrangement if arranged else None
+        unknown = any(reading.unknown for reading in read)
+        shifts = [reading.shift for reading in read]
+        for number, reading in enumerate(read):
+            if arrangement is None or reading.arrangement is None:
+                continue
+            moved = arrangement.moved(reading.arrangement)
+            if moved is None:
+                unknown = True
+            else:
+                shifts[number] = shifts[number][0] + moved[0], shifts[number][1] + moved[1]
+        window, dilation = more.get("window", (1, 1)), more.get("dilation", (1, 1))
+        margins = [d * (k - 1) for d, k in zip(dilation, window, strict=True)]
+        reach = None
+        if max(margins) and padding is not None and arrangement is not None:
+            reach = arrangement.reach(
+                [(-before, margin - before) for before, margin in zip(padding, margins, strict=True)]
+            )
+            unknown |= reach is None
+        label = self.add(
+            op,
+            tuple(reading.index for reading in read),
+            shape,
+            axis,
+            scope,
+            pooled,
+            shifts=tuple(shifts) if any(map(any, shifts)) else (),
+            reach=reach,
+            unknown=np.full(shape[axis], True) if unknown else None,
+            **more,
+        )
+        if arrangement is None or self.nodes[-1].changes_size:
+            # Where every pixel sees all others, so it does in what is computed from them.
+            if arrangement is None and not self.nodes[-1].changes_size:
+                self.arrangements[-1] = None
+            return label
+        cut = arrangement.cut(grid)
+        if cut is not None:
+            self.arrangements[-1] = cut
+        elif not pooled:
+            self.nodes[-1] = replace(self.nodes[-1], unknown=np.full(shape[axis], True))
         return label
 
     def index(self, label: Label) -> int:
@@ -177,6 +272,14 @@ class FeatureMaps:
 
         Where channels were moved since they were written, the moves are added as a node.
         """
+        return self.read(label, axis, scope).index
+
+    def read(self, label: Label, axis: int | None = None, scope: str = "") -> Reading:
+        """Return the feature map that a label shows along an axis, and how its pixels were moved.
+
+        Where channels were moved since they were written, or pixels of some channels further than
+        those of others, the moves are added as a node.
+        """
         index, own_axis, _ = self._added.get(id(label), (None, None, None))
         if axis is None:
             axis = next(
@@ -184,15 +287,19 @@ class FeatureMaps:
             )
         axis %= label.ids.dim()
         if index is not None and axis == own_axis:
-            return index
+            return Reading(index, self.arrangements[index])
         key = id(label), axis
-        if key not in self._resolved:
-            if index is not None or label.axes() not in ([], [axis]):
+        if key not in self._readings:
+            images = [] if index is not None else _different_images(label, axis)
+            if images:
+                reading = self._add_images(label, images, axis, scope)
+            elif index is not None or label.axes() not in ([], [axis]):
                 node = self._add_transposed(label, axis, scope)
+                reading = Reading(node, self.arrangements[node])
             else:
-                node = self._add_moved(label, axis, scope)
-            self._resolved[key] = node, label
-        return self._resolved[key][0]
+                reading = self._add_moved(label, axis, scope)
+            self._readings[key] = reading, label
+        return self._readings[key][0]
 
     def owners(self, labels: Iterable[Label]) -> tuple[int, ...]:
         """Return the indices of the feature maps that labels show channels of, each once."""
@@ -204,7 +311,18 @@ class FeatureMaps:
             )
         return tuple(indices)
 
-    def _add_moved(self, label: Label, axis: int, scope: str) -> int:
+    def _add_images(
+        self, label: Label, images: Sequence[int], axis: int, scope: str
+    ) -> Reading:
+        """Add the union of the images of a batch that show different feature maps."""
+        read = tuple(
+            self.read(_image_of(label, number), axis, scope) for number in images
+        )
+        joined = self.write(Op.JOIN, read, tuple(label.ids.shape), axis, scope, label.pooled)
+        index = self.index(joined)
+        return Reading(index, self.arrangements[index])
+
+    def _add_moved(self, label: Label, axis: int, scope: str) -> Reading:
         """Add what selected channels, and what left pixels out, as far as either did anything."""
         ids = label.along(axis)
         owners, sources = self._sources(ids)
@@ -212,11 +330,30 @@ class FeatureMaps:
         largest = max(owners, key=lambda owner: prod(self.nodes[owner].size), default=0)
         source = self.nodes[largest]
         stride = self._stride(label, axis, source) if owners else NO_STRIDE
-        index = source.index
-        if len(owners) != 1 or not np.array_equal(sources[:, 1], np.arange(source.channels)):
+        # Where every channel stands once for each pixel of a stride, no pixel is left out.
+        copies = set(np.unique(ids, return_counts=True)[1].tolist())
+        whole = max(stride) > 1 and copies == {prod(stride)}
+        window = (int(stride[0]), int(stride[1])) if whole else (1, 1)
+        arrangement, shifts = self._moves(label, axis, owners, sources, stride)
+        if whole:
+            shifts = [(0, 0)] * len(shifts)
+        present = [shift for shift, id in zip(shifts, ids, strict=True) if id != NO_CHANNEL]
+        index, uniform = source.index, len(set(present)) < 2
+        shift = next(iter(present), None) or (0, 0)
+        unknown = uniform and present[:1] == [None]
+        if (
+            len(owners) != 1
+            or not uniform
+            or not np.array_equal(sources[:, 1], np.arange(source.channels))
+        ):
             shape, channel_axis = tuple(label.ids.shape), axis
             if max(stride) > 1:
                 shape, channel_axis = (1, len(ids), *source.size), 1
+            more: dict[str, Any] = {}
+            if not uniform:
+                more["moved"] = np.array([shift or (0, 0) for shift in shifts])
+                more["unknown"] = np.array([shift is None for shift in shifts])
+                shift = (0, 0)
             index = self.index(
                 self.add(
                     Op.MOVE,
@@ -226,25 +363,61 @@ class FeatureMaps:
                     scope,
                     label.pooled,
                     sources=sources,
-                    layer=self._shuffle(owners, sources, source, scope),
+                    layer=self._shuffle(owners, sources, source, scope) if uniform else None,
+                    **more,
                 )
             )
+            if max(stride) == 1:
+                self.arrangements[index] = arrangement
         if max(stride) == 1 or label.pooled:
-            return index
-        # Where every channel stands once for each pixel of a stride, no pixel is left out.
-        copies = set(np.unique(ids, return_counts=True)[1].tolist())
-        window = (1, 1) if copies != {prod(stride)} else (int(stride[0]), int(stride[1]))
-        return self.index(
-            self.add(
-                Op.POOL,
-                (index,),
-                tuple(label.ids.shape),
-                axis,
-                scope,
-                window=window,
-                stride=stride,
-            )
+            return Reading(index, arrangement, shift, unknown)
+        pooled = self.add(
+            Op.POOL,
+            (index,),
+            tuple(label.ids.shape),
+            axis,
+            scope,
+            window=window,
+            stride=stride,
+            reach=((0, window[0] - 1), (0, window[1] - 1)),
+            shifts=(shift,) if any(shift) else (),
+            unknown=np.full(len(ids), True) if unknown else None,
         )
+        return Reading(self.index(pooled), self.arrangements[-1])
+
+    def _moves(
+        self, label: Label, axis: int, owners: Sequence[int], sources: Ids, stride: Stride
+    ) -> tuple[Arrangement | None, list[Size | None]]:
+        """Return the arrangement of the pixels of a label, and how far each channel was moved."""
+        grid, channels = grid_of(label.ids.shape, axis), len(sources)
+        if label.replay is None or label.pooled or not owners:
+            everywhere = label.pooled or all(self.arrangements[own] is None for own in owners)
+            return None if everywhere and owners else plain(grid), [(0, 0)] * channels
+        pixels = self._pixels(label, {}).movedim(axis, 0)
+        same = pixels.stride(0) == 0 or channels == 1
+        rows = pixels[:1].reshape(1, -1) if same else pixels.reshape(channels, -1)
+        rows_of_pixels: Ids = rows.numpy()
+        if not same and (rows_of_pixels == rows_of_pixels[:1]).all():
+            rows_of_pixels, same = rows_of_pixels[:1], True
+        numbers: dict[tuple[int, bytes], int] = {}
+        parts: list[tuple[Arrangement | None, Ids]] = []
+        part_of = []
+        texts = [row.tobytes() for row in rows_of_pixels]
+        for channel in range(channels):
+            parent = int(sources[channel, 0])
+            if parent == NO_CHANNEL:
+                part_of.append(-1)
+                continue
+            row = 0 if same else channel
+            arrangement = self.arrangements[owners[parent]]
+            key = id(arrangement), texts[row]
+            if key not in numbers:
+                numbers[key] = len(parts)
+                parts.append((arrangement, rows_of_pixels[row].astype(np.int64)))
+            part_of.append(numbers[key])
+        whole_stride = int(stride[0]), int(stride[1])
+        arrangement, moves = common_arrangement(parts, grid, whole_stride)
+        return arrangement, [(0, 0) if part < 0 else moves[part] for part in part_of]
 
     def _stride(self, label: Label, axis: int, source: Node) -> Stride:
         """Return how far apart neighbouring pixels of a label lie in its feature map, in pixels.
@@ -262,28 +435,36 @@ class FeatureMaps:
         ids = label.along(axis)
         first_id = self._first_ids[source.index]
         channel = np.flatnonzero((ids >= first_id) & (ids < first_id + source.channels))[0]
+        pixels = self._pixels(label, {}).movedim(axis, 0)[channel, 0]
         strides = []
         for direction in (0, 1):
-            pixels = self._coordinates(label, direction).movedim(axis, 0)[channel, 0]
             line = pixels.select(1 - direction, pixels.shape[1 - direction] // 2)
+            place = line % old[1] if direction else line // old[1]
+            line = torch.where(line < 0, NO_CHANNEL, place)
             step = _usual_step(line.numpy()) or max(1, old[direction] // new[direction])
             strides.append(Fraction(step))
         return strides[0], strides[1]
 
-    def _coordinates(self, label: Label, direction: int) -> Tensor:
-        """Return a label with the rows (direction 0) or columns (1) of pixels instead of ids."""
+    def _pixels(self, label: Label, known: dict[int, Tensor]) -> Tensor:
+        """Return a label with the numbers of pixels instead of ids: row * width + column.
+
+        `known`: the results so far, by the id() of a label.
+        """
+        if id(label) in known:
+            return known[id(label)]
         added = self._added.get(id(label))
-        if added is None:
-            if label.replay is None:
-                return torch.zeros_like(label.ids)
-            return label.replay(lambda source: self._coordinates(source, direction))
-        index, axis, _ = added
-        shape = list(label.ids.shape)
-        shape[axis] = 1
-        pixels = torch.arange(prod(shape))
-        width = self.nodes[index].size[1]
-        coordinates = pixels % width if direction else pixels // width
-        return coordinates.reshape(shape).expand(label.ids.shape)
+        if added is not None:
+            _, axis, _ = added
+            shape = list(label.ids.shape)
+            shape[axis] = 1
+            numbers = torch.arange(prod(shape), dtype=torch.int32)
+            pixels = numbers.reshape(shape).expand(label.ids.shape)
+        elif label.replay is None:
+            pixels = torch.zeros_like(label.ids)
+        else:
+            pixels = label.replay(lambda source: self._pixels(source, known))
+        known[id(label)] = pixels
+        return pixels
 
     def _sources(self, ids: Ids) -> tuple[tuple[int, ...], Ids]:
         """Return the feature maps that ids belong to; for each id which of them, and the channel.
@@ -341,6 +522,29 @@ class FeatureMaps:
         return self.index(
             self.add(Op.RESIZE, (union,), shape, axis, scope, label.pooled, stride=stride)
         )
+
+
+def _different_images(label: Label, axis: int) -> list[int]:
+    """Return the first image of a batch for each feature map that its images show, if several."""
+    if axis == 0 or label.ids.shape[0] == 1 or label.ids.dim() < 3:
+        return []
+    line: list[int | slice] = [*label.middle()]
+    line[0] = line[axis] = slice(None)
+    lines = label.ids[tuple(line)].numpy()
+    present = np.flatnonzero((lines != NO_CHANNEL).any(1))
+    _, first = np.unique(lines[present], axis=0, return_index=True)
+    images = sorted(present[first].tolist())
+    return images if 1 < len(images) <= MAX_CHANNELS_PER_PIXEL else []
+
+
+def _image_of(label: Label, number: int) -> Label:
+    """Return the label of one image of a batch."""
+    replay = label.replay
+    return Label(
+        label.ids[number : number + 1],
+        label.pooled,
+        None if replay is None else lambda values: replay(values)[number : number + 1],
+    )
 
 
 def _usual_step(coordinates: Ids) -> int:

@@ -8,10 +8,10 @@ Reference: docs/real-networks.md, how a network is read; [IF] eqs. 1 to 3.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from ifspace.models.graph import Node, Op, Size, Trace, TracedLayer
 from ifspace.reach import Rows, start, through
 
 Pixels = npt.NDArray[np.int64]
+Channels = npt.NDArray[np.bool_]
 # More pixels than any feature map is high or wide.
 EVERYWHERE: Final = 1 << 40
 
@@ -34,23 +35,43 @@ class Field:
     """The field of a feature map: pixels (height, width), channels, and its volume in elements.
 
     Channels are those that every output sees at least; pixels those that an output sees at most.
+    `unknown`: whether an output sees pixels that are not known, and these are only the others.
     """
 
     size: Size
     channels: int
     volume: int
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelFields:
-    """What each channel of a feature map sees: rows of bits [C, words] and pixels [C, 2]."""
+    """What each channel of a feature map sees: rows of bits [C, words], and pixels.
+
+    `first` and `last` [C, 2]: the first and last row and column, counted from the pixel itself; the
+    first lies behind the last where it sees nothing. `unknown` [C]: whether it sees other pixels
+    too, of which nothing is known.
+    """
 
     rows: Rows
-    pixels: Pixels
+    first: Pixels
+    last: Pixels
+    unknown: Channels
 
-    def of(self, channels: npt.NDArray[np.bool_]) -> "ChannelFields":
+    @property
+    def pixels(self) -> Pixels:
+        """How many pixels high and wide each channel sees [C, 2]."""
+        return np.clip(self.last - self.first + 1, 0, EVERYWHERE)
+
+    def of(self, channels: Channels) -> "ChannelFields":
         """Return what some of the channels see."""
-        return ChannelFields(self.rows[channels], self.pixels[channels])
+        return ChannelFields(
+            self.rows[channels], self.first[channels], self.last[channels], self.unknown[channels]
+        )
+
+    def moved(self, shifts: npt.ArrayLike) -> "ChannelFields":
+        """Return what they see after all channels, or each of them, were moved by some pixels."""
+        return replace(self, first=self.first + shifts, last=self.last + shifts)
 
     def field(self, size: Size, cap: str = "input") -> Field:
         """Return the field of all channels of a stage that feature maps of a size enter.
@@ -62,7 +83,8 @@ class ChannelFields:
             for pixels, side in zip(self.pixels.max(0), size, strict=True)
         )
         channels = int(np.bitwise_count(self.rows).sum(axis=1, dtype=np.int64).min())
-        return Field((height, width), channels, height * width * channels)
+        unknown = bool(self.unknown.any()) and (height < size[0] or width < size[1])
+        return Field((height, width), channels, height * width * channels, unknown)
 
 
 class Propagation:
@@ -99,8 +121,9 @@ class Propagation:
         first = 0
         for index in self.inputs:
             end = first + trace.nodes[index].channels
-            one_pixel = np.ones((end - first, 2), dtype=np.int64)
-            self._fields[index] = ChannelFields(identity[first:end], one_pixel)
+            itself = np.zeros((end - first, 2), dtype=np.int64)
+            known = np.zeros(end - first, dtype=np.bool_)
+            self._fields[index] = ChannelFields(identity[first:end], itself, itself, known)
             first = end
 
     def field(self, index: int, size: Size, cap: str = "input") -> Field:
@@ -122,7 +145,8 @@ class Propagation:
         channels = max(parts, key=lambda part: (part.channels, part.volume)).channels
         height = max(part.size[0] for part in parts)
         width = max(part.size[1] for part in parts)
-        return Field((height, width), channels, height * width * channels)
+        unknown = any(part.unknown for part in parts) and (height < size[0] or width < size[1])
+        return Field((height, width), channels, height * width * channels, unknown)
 
     def fields(self, index: int) -> ChannelFields:
         """Return what each channel of a feature map sees; before the inputs, nothing."""
@@ -140,21 +164,39 @@ class Propagation:
             return self._nothing(node.channels)
         if node.op is Op.MIX or (len(below) > 1 and node.op is Op.LAYER):
             return _everything(node, below)
+        if node.shifts:
+            below = [
+                fields.moved(shift) for fields, shift in zip(below, node.shifts, strict=True)
+            ]
+        fields = self._of_node(node, below)
+        if node.unknown is not None:
+            fields = replace(fields, unknown=fields.unknown | node.unknown)
+        return fields
+
+    def _of_node(self, node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
         if node.op is Op.MOVE:
             return self._moved(node, below)
         if node.op is Op.JOIN:
-            rows = np.bitwise_or.reduce([fields.rows for fields in below])
-            return ChannelFields(rows, np.max([fields.pixels for fields in below], axis=0))
+            return ChannelFields(
+                np.bitwise_or.reduce([fields.rows for fields in below]),
+                np.min([fields.first for fields in below], axis=0),
+                np.max([fields.last for fields in below], axis=0),
+                np.logical_or.reduce([fields.unknown for fields in below]),
+            )
         if node.op is Op.GLOBAL:
-            return ChannelFields(below[0].rows, _all_pixels(below[0].pixels))
+            return _of_all_pixels(below[0])
         if node.layer is None:
-            return ChannelFields(below[0].rows, _through_window(below[0].pixels, node))
+            return _through_window(below[0], node)
         return _through_layer(node, node.layer, below[0])
 
     def _nothing(self, channels: int) -> ChannelFields:
         words = -(-self.channels // 64)
+        beyond = np.full((channels, 2), EVERYWHERE)
         return ChannelFields(
-            np.zeros((channels, words), dtype=np.uint64), np.zeros((channels, 2), dtype=np.int64)
+            np.zeros((channels, words), dtype=np.uint64),
+            beyond,
+            -beyond,
+            np.zeros(channels, dtype=np.bool_),
         )
 
     def _moved(self, node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
@@ -162,30 +204,47 @@ class Propagation:
         assert node.sources is not None
         for parent, fields in enumerate(below):
             read = node.sources[:, 0] == parent
-            channels = node.sources[read, 1]
-            moved.rows[read], moved.pixels[read] = fields.rows[channels], fields.pixels[channels]
-        return moved
+            of = fields.of(node.sources[read, 1])
+            moved.rows[read], moved.unknown[read] = of.rows, of.unknown
+            moved.first[read], moved.last[read] = of.first, of.last
+        return moved if node.moved is None else moved.moved(node.moved)
 
 
 def _everything(node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
     """Return the fields of channels that each see all channels and pixels below."""
-    rows = np.bitwise_or.reduce([np.bitwise_or.reduce(fields.rows, axis=0) for fields in below])
-    pixels = np.max([fields.pixels.max(0) for fields in below], axis=0)
+    whole = [_of_all_pixels(fields) for fields in below]
+    parts = (
+        np.bitwise_or.reduce([np.bitwise_or.reduce(fields.rows, axis=0) for fields in whole]),
+        np.min([fields.first.min(0) for fields in whole], axis=0),
+        np.max([fields.last.max(0) for fields in whole], axis=0),
+    )
+    rows, first, last = (np.broadcast_to(part, (node.channels, len(part))) for part in parts)
+    return ChannelFields(rows, first, last, np.zeros(node.channels, dtype=np.bool_))
+
+
+def _of_all_pixels(fields: ChannelFields) -> ChannelFields:
+    """Return the fields of channels that see all pixels, if they see any."""
+    some = fields.first <= fields.last
     return ChannelFields(
-        np.broadcast_to(rows, (node.channels, len(rows))),
-        np.broadcast_to(_all_pixels(pixels), (node.channels, 2)),
+        fields.rows,
+        np.where(some, -EVERYWHERE, EVERYWHERE),
+        np.where(some, EVERYWHERE, -EVERYWHERE),
+        np.zeros(len(fields.rows), dtype=np.bool_),
     )
 
 
-def _all_pixels(pixels: Pixels) -> Pixels:
-    """Return all pixels for channels that see any."""
-    return np.where(pixels > 0, EVERYWHERE, 0)
+def reach_of(node: Node) -> Pixels:
+    """Return the first and last row and column [2, 2] that the window of a node reads."""
+    if node.reach is not None:
+        return np.array(node.reach)
+    margins = [d * (k - 1) for d, k in zip(node.dilation, node.window, strict=True)]
+    return np.array([(-(margin // 2), margin - margin // 2) for margin in margins])
 
 
-def _through_window(pixels: Pixels, node: Node) -> Pixels:
-    """Return the pixels seen through a window: dilation (k - 1) more for those that see any."""
-    margins = np.array([d * (k - 1) for d, k in zip(node.dilation, node.window, strict=True)])
-    return np.where(pixels > 0, pixels + margins, 0)
+def _through_window(fields: ChannelFields, node: Node) -> ChannelFields:
+    """Return the fields of what a window reads: dilation (k - 1) more pixels."""
+    reach = reach_of(node)
+    return replace(fields, first=fields.first + reach[:, 0], last=fields.last + reach[:, 1])
 
 
 def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> ChannelFields:
@@ -195,48 +254,164 @@ def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> Chan
     sized = SizedLayer(plain, layer.c_in, layer.c_out)
     rows = through(below.rows, sized)
     if sized.fan_in == layer.c_in:
-        pixels = np.broadcast_to(below.pixels.max(0), (layer.c_out, 2))
+        first = np.broadcast_to(below.first.min(0), (layer.c_out, 2))
+        last = np.broadcast_to(below.last.max(0), (layer.c_out, 2))
+        unknown = np.broadcast_to(below.unknown.any(), layer.c_out)
     else:
-        pixels = below.pixels[sized.reads()].max(1)
-    return ChannelFields(rows, _through_window(pixels, node))
+        reads = sized.reads()
+        first, last = below.first[reads].min(1), below.last[reads].max(1)
+        unknown = below.unknown[reads].any(1)
+    return _through_window(ChannelFields(rows, first, last, unknown), node)
 
 
 @dataclass(frozen=True, slots=True)
 class Receptive:
     """The classical receptive field of a feature map in pixels of the image, and its jump.
 
-    The jump is the distance in the image between neighbouring pixels of the feature map.
+    The jump is the distance in the image between neighbouring pixels of the feature map. `unknown`:
+    whether it sees other pixels too, of which nothing is known.
     """
 
     size: tuple[Fraction, Fraction]
     jump: tuple[Fraction, Fraction]
+    unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Upsampling:
+    """An upsampling by `scale` on the way, and the window of all that came after it.
+
+    `first`, `last` and `step`, the distance of neighbouring pixels now, in pixels of what it wrote.
+    `margin`: how many of these pixels more than one pixel writes into.
+    """
+
+    scale: Fraction
+    margin: Fraction
+    first: Fraction = Fraction(0)
+    last: Fraction = Fraction(0)
+    step: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Along one axis, what is seen of the image by ways with the same strides and upsamplings.
+
+    `first` and `last` in pixels of the image, counted from the pixel itself, and its jump, up to
+    the first upsampling.
+    """
+
+    first: Fraction = Fraction(0)
+    last: Fraction = Fraction(0)
+    jump: Fraction = Fraction(1)
+    upsamplings: tuple[_Upsampling, ...] = ()
+
+    @property
+    def strides(self) -> tuple[Any, ...]:
+        """What paths that can be joined have in common."""
+        return self.jump, *((up.scale, up.margin, up.step) for up in self.upsamplings)
+
+    @property
+    def size(self) -> Fraction:
+        """The receptive field: at the worst place, where the most pixels before it are needed.
+
+        n pixels after a nearest upsampling by s lie in at most floor((n - 1 + s - 1) / s) + 1
+        pixels before it.
+        """
+        width = Fraction(0)
+        for up in reversed(self.upsamplings):
+            width = Fraction(floor((width * up.step + up.last - up.first + up.margin) / up.scale))
+        return self.last - self.first + width * self.jump + 1
+
+    def through(self, first: int, last: int) -> "_Path":
+        """Return the path through a window, its first and last pixel."""
+        if not self.upsamplings:
+            return replace(
+                self, first=self.first + first * self.jump, last=self.last + last * self.jump
+            )
+        up = self.upsamplings[-1]
+        up = replace(up, first=up.first + first * up.step, last=up.last + last * up.step)
+        return replace(self, upsamplings=(*self.upsamplings[:-1], up))
+
+    def at(self, stride: Fraction, margin: Fraction) -> "_Path":
+        """Return the path after a stride, below 1 for an upsampling with a margin."""
+        if stride < 1:
+            return replace(self, upsamplings=(*self.upsamplings, _Upsampling(1 / stride, margin)))
+        if not self.upsamplings:
+            return replace(self, jump=self.jump * stride)
+        up = self.upsamplings[-1]
+        up = replace(up, step=up.step * stride)
+        return replace(self, upsamplings=(*self.upsamplings[:-1], up))
+
+    def joined(self, other: "_Path") -> "_Path":
+        """Return the union of two paths with the same strides."""
+        ups = zip(self.upsamplings, other.upsamplings, strict=True)
+        return replace(
+            self,
+            first=min(self.first, other.first),
+            last=max(self.last, other.last),
+            upsamplings=tuple(
+                replace(a, first=min(a.first, b.first), last=max(a.last, b.last)) for a, b in ups
+            ),
+        )
+
+
+# Of so many paths with other strides, those that see most, the receptive field is the largest.
+_MOST_PATHS: Final = 16
 
 
 def receptive_fields(trace: Trace) -> Mapping[int, Receptive]:
     """Return the receptive field of every feature map, by index: the largest of all branches.
 
-    A window of k pixels with dilation d adds d (k - 1) jumps of the feature map that it reads; in
+    A window of k pixels with dilation d adds d (k - 1) jumps of the feature map that it reads; after
     an upsampling fewer, because some of its pixels lie between those of the feature map.
 
     Reference: Araujo, Norris and Sim, Computing Receptive Fields, eq. 2.
     """
-    one = Fraction(1)
     receptive: dict[int, Receptive] = {}
+    paths: dict[int, tuple[tuple[_Path, ...], ...]] = {}
     for node in trace.nodes:
-        below = [receptive[parent] for parent in node.parents] or [
-            Receptive((one, one), (one, one))
+        axes = tuple(_paths_along(trace, node, axis, paths) for axis in (0, 1))
+        sizes = [max(path.size for path in axis) for axis in axes]
+        below = [receptive[parent] for parent in node.parents]
+        jumps = [
+            max((field.jump[axis] for field in below), default=Fraction(1)) * node.stride[axis]
+            for axis in (0, 1)
         ]
-        sizes, jumps = [], []
-        for axis in (0, 1):
-            margin = node.dilation[axis] * (node.window[axis] - 1)
-            if node.stride[axis] < 1:
-                margin = floor(margin * node.stride[axis])
-            sizes.append(max(field.size[axis] + margin * field.jump[axis] for field in below))
-            jumps.append(max(field.jump[axis] for field in below) * node.stride[axis])
+        unknown = any(field.unknown for field in below) or node.unknown is not None
         if node.op in (Op.MIX, Op.GLOBAL):
+            unknown = False
             sizes = [
                 max(Fraction(pixels), size)
                 for pixels, size in zip(trace.image[1:], sizes, strict=True)
             ]
-        receptive[node.index] = Receptive((sizes[0], sizes[1]), (jumps[0], jumps[1]))
+            axes = tuple(
+                (_Path((1 - size) / 2, (size - 1) / 2, jump),)
+                for size, jump in zip(sizes, jumps, strict=True)
+            )
+        paths[node.index] = axes
+        receptive[node.index] = Receptive((sizes[0], sizes[1]), (jumps[0], jumps[1]), unknown)
     return receptive
+
+
+def _paths_along(
+    trace: Trace, node: Node, axis: int, paths: Mapping[int, tuple[tuple[_Path, ...], ...]]
+) -> tuple[_Path, ...]:
+    """Return the paths to a feature map along an axis, those with the same strides joined."""
+    first, last = (int(pixel) for pixel in reach_of(node)[axis])
+    margin = Fraction(last - first)
+    stride = node.stride[axis]
+    if stride < 1 and node.layer is None:
+        margin, first, last = node.taps / stride - 1, 0, 0
+    elif stride < 1:
+        first, last = 0, 0
+    joined: dict[tuple[Any, ...], _Path] = {}
+    for number, parent in enumerate(node.parents):
+        moves = [node.shifts[number][axis]] if node.shifts else [0]
+        if node.moved is not None and node.sources is not None:
+            moves = node.moved[node.sources[:, 0] == number, axis].tolist() or [0]
+        for path in paths[parent][axis]:
+            arrived = path.through(first + min(moves), last + max(moves)).at(stride, margin)
+            same = joined.get(arrived.strides)
+            joined[arrived.strides] = arrived if same is None else same.joined(arrived)
+    largest = sorted(joined.values(), key=lambda path: path.size, reverse=True)
+    return tuple(largest[:_MOST_PATHS]) or (_Path(),)

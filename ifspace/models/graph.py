@@ -6,7 +6,7 @@ with weights) have no node of their own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
@@ -289,6 +289,13 @@ class Node:
     `window`, `stride` and `dilation` are those of a layer or a pooling, in pixels; the stride of an
     upsampling is below 1. `sources` [channels, 2] of a MOVE: for each channel the index in
     `parents` and the channel there, or (-1, -1) for zeros.
+
+    Pixels are counted from the pixel that is written, strides as 1. `reach`: the first and last row
+    and the first and last column that a window reads; None for a window around the middle. `shifts`:
+    how far (rows, columns) what it reads was moved before, for each parent; nothing where nothing
+    was. `moved` [channels, 2]: the same for each channel of a MOVE. `unknown` [channels]: those that
+    read pixels which are not known. `taps`: how many pixels an upsampling interpolates, along each
+    axis. `uses`: for each module around it that is called again, which call it is, from 1 on.
     """
 
     index: int
@@ -302,6 +309,12 @@ class Node:
     stride: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1))
     dilation: Size = (1, 1)
     sources: npt.NDArray[np.int64] | None = None
+    reach: tuple[Size, Size] | None = None
+    shifts: tuple[Size, ...] = ()
+    moved: npt.NDArray[np.int64] | None = None
+    unknown: npt.NDArray[np.bool_] | None = None
+    taps: int = 1
+    uses: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def changes_size(self) -> bool:
@@ -316,7 +329,9 @@ class Trace:
     `image`: (channels, height, width). `gates`: the layers that only scale other feature maps, such
     as those of squeeze-and-excitation. `head`: layers behind the last feature map. `passed`: the
     operators that keep a feature map as it is, and how often each is called. `how`: "export" or
-    "hooks". `notes`: what was not understood.
+    "hooks". `notes`: what was not understood. `unplaced`: layers that run and have no place among
+    the feature maps, because they read a constant, or what they write was lost from sight. `runs`:
+    the full names of all modules whose weights the exported program uses.
     """
 
     nodes: tuple[Node, ...]
@@ -327,6 +342,8 @@ class Trace:
     passed: Mapping[str, int] | None = None
     how: str = "export"
     notes: tuple[str, ...] = ()
+    unplaced: tuple[TracedLayer, ...] = ()
+    runs: frozenset[str] = frozenset()
 
     @cached_property
     def layers(self) -> tuple[TracedLayer, ...]:
@@ -335,8 +352,8 @@ class Trace:
 
     @cached_property
     def all_layers(self) -> tuple[TracedLayer, ...]:
-        """All layers: those that write feature maps, then gates, then the head."""
-        return (*self.layers, *self.gates, *self.head)
+        """All layers: those that write feature maps, then gates, the head, and the unplaced."""
+        return (*self.layers, *self.gates, *self.head, *self.unplaced)
 
     @cached_property
     def macs(self) -> int:

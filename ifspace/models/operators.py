@@ -7,7 +7,7 @@ normalisation), or let every pixel see all others.
 Reference: docs/real-networks.md, how a network is read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import Any, Final
@@ -22,6 +22,7 @@ from ifspace.models.feature_maps import (
     NO_CHANNEL,
     FeatureMaps,
     Label,
+    Reading,
     Stride,
     has_no_pixels,
     size_of,
@@ -53,7 +54,7 @@ def convolution(maps: FeatureMaps, call: Call) -> Value:
     if rolling is not None:
         return _add_rolling(maps, call, label, rolling.step, rolling.order, rolling.overlap)
     module, weight = call.weight
-    parent = maps.resolve(label, 1, call.scope)
+    read = maps.read(label, 1, call.scope)
     shape = tuple(label.ids.shape)
     layer = conv_layer(
         module,
@@ -67,14 +68,29 @@ def convolution(maps: FeatureMaps, call: Call) -> Value:
         dilation=call.arguments["dilation"],
         bias=call.has_bias,
     )
-    return _add_layer(maps, call, (parent,), layer, 1, label.pooled)
+    padding = _padding(call, len(shape) - 2, layer.effective_kernel)
+    return _add_layer(maps, call, (read,), layer, 1, label.pooled, padding=padding)
+
+
+def _padding(call: Call, dims: int, kernel: Size) -> Size | None:
+    """Return how many pixels are padded above and on the left; None if that is not known."""
+    padding = call.arguments.get("padding", 0)
+    if padding == "same":
+        return (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
+    if padding == "valid":
+        return 0, 0
+    if isinstance(padding, str):
+        return None
+    height, width = pair(padding, dims)
+    # Along one axis, a line of pixels, there is nothing above.
+    return (height, width) if dims == 2 else (0, width)
 
 
 def transposed_convolution(maps: FeatureMaps, call: Call) -> Value:
     """Add a transposed convolution, as a convolution on the upsampled feature map."""
     label = call.label("input")
     module, weight = call.weight
-    parent = maps.resolve(label, 1, call.scope)
+    read = maps.read(label, 1, call.scope)
     size_in, size_out = size_of(label.ids.shape, 1), size_of(call.shape, 1)
     layer = transposed_layer(
         module,
@@ -87,7 +103,7 @@ def transposed_convolution(maps: FeatureMaps, call: Call) -> Value:
         bias=call.has_bias,
     )
     maps.note("a transposed convolution counts as a convolution on an upsampled feature map")
-    return _add_layer(maps, call, (parent,), layer, 1, label.pooled, _ratio(size_in, size_out))
+    return _add_layer(maps, call, (read,), layer, 1, label.pooled, _ratio(size_in, size_out))
 
 
 def rolling_pointwise(maps: FeatureMaps, call: Call) -> Value:
@@ -107,7 +123,7 @@ def _add_rolling(
     maps: FeatureMaps, call: Call, label: Label, step: int, order: str, overlap: Fraction | None
 ) -> Value:
     module, (c_out, width, *_) = call.weight
-    parent = maps.resolve(label, 1, call.scope)
+    read = maps.read(label, 1, call.scope)
     shape = tuple(label.ids.shape)
     layer = rolling_layer(
         module,
@@ -120,7 +136,7 @@ def _add_rolling(
         order=order,
         overlap=overlap,
     )
-    return _add_layer(maps, call, (parent,), layer, 1, label.pooled)
+    return _add_layer(maps, call, (read,), layer, 1, label.pooled)
 
 
 def linear(maps: FeatureMaps, call: Call) -> Value:
@@ -138,9 +154,10 @@ def linear(maps: FeatureMaps, call: Call) -> Value:
         on_pixels=on_pixels,
     )
     if not on_pixels:
-        return _add_layer(maps, call, maps.owners([label]), layer, -1, True)
-    parent = maps.resolve(label, -1, call.scope)
-    return _add_layer(maps, call, (parent,), layer, -1, False)
+        owners = [Reading(owner, None) for owner in maps.owners([label])]
+        return _add_layer(maps, call, owners, layer, -1, True)
+    read = maps.read(label, -1, call.scope)
+    return _add_layer(maps, call, (read,), layer, -1, False)
 
 
 def product(maps: FeatureMaps, call: Call) -> Value:
@@ -179,24 +196,31 @@ def _of_constant_weight(handler: Handler) -> Handler:
 def _add_layer(
     maps: FeatureMaps,
     call: Call,
-    parents: tuple[int, ...],
+    read: Sequence[Reading],
     layer: TracedLayer,
     axis: int,
     pooled: bool,
     stride: Stride | None = None,
+    padding: Size | None = (0, 0),
 ) -> Label:
-    return maps.add(
+    return maps.write(
         Op.LAYER,
-        parents,
+        read,
         call.shape,
         axis,
         layer.name.rpartition(".")[0],
         pooled,
+        _middle(layer.effective_kernel) if stride else padding,
         layer=layer,
         window=layer.kernel,
         stride=stride or (Fraction(layer.stride[0]), Fraction(layer.stride[1])),
         dilation=layer.dilation,
     )
+
+
+def _middle(window: Size) -> Size:
+    """Return the padding of a window in the middle of which the output lies."""
+    return (window[0] - 1) // 2, (window[1] - 1) // 2
 
 
 # Pooling, reductions and upsampling
@@ -208,15 +232,17 @@ def pooling(maps: FeatureMaps, call: Call) -> Value:
     size, dims = size_of(label.ids.shape, 1), len(call.shape) - 2
     window = pair(arguments["kernel_size"], dims)
     stride = pair(arguments["stride"] or arguments["kernel_size"], dims)
-    parent = maps.resolve(label, 1, call.scope)
+    read = maps.read(label, 1, call.scope)
     if label.pooled or (window == size and size_of(call.shape, 1) == (1, 1) and size != (1, 1)):
-        return maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
-    return maps.add(
+        return maps.write(Op.GLOBAL, (read,), call.shape, 1, call.scope, True)
+    padding = pair(arguments.get("padding") or 0, dims)
+    return maps.write(
         Op.POOL,
-        (parent,),
+        (read,),
         call.shape,
         1,
         call.scope,
+        padding=padding if dims == 2 else (0, padding[1]),
         window=window,
         stride=(Fraction(stride[0]), Fraction(stride[1])),
         dilation=pair(arguments.get("dilation") or 1, dims),
@@ -229,15 +255,14 @@ def adaptive_pooling(maps: FeatureMaps, call: Call) -> Value:
     old, new = size_of(label.ids.shape, 1), size_of(call.shape, 1)
     if new == old or label.pooled:
         return label
-    parent = maps.resolve(label, 1, call.scope)
+    read = maps.read(label, 1, call.scope)
     if new == (1, 1):
-        return maps.add(Op.GLOBAL, (parent,), call.shape, 1, call.scope, True)
+        return maps.write(Op.GLOBAL, (read,), call.shape, 1, call.scope, True)
     op, window = Op.RESIZE, (1, 1)
     if old[0] > new[0] or old[1] > new[1]:
         op, window = Op.POOL, (-(-old[0] // new[0]), -(-old[1] // new[1]))
-    return maps.add(
-        op, (parent,), call.shape, 1, call.scope, window=window, stride=_ratio(old, new)
-    )
+    stride = _ratio(old, new)
+    return maps.write(op, (read,), call.shape, 1, call.scope, window=window, stride=stride)
 
 
 def reduction(maps: FeatureMaps, call: Call) -> Value:
@@ -252,11 +277,11 @@ def reduction(maps: FeatureMaps, call: Call) -> Value:
         if len(reduced) == 1 and reduced <= set(axes):
             return _reduce_channels(maps, call, label, *reduced)
         return _unknown(maps, call)
-    parent = maps.resolve(label, axis, call.scope)
+    read = maps.read(label, axis, call.scope)
     if call.rank < 2:
         return None
     channel_axis = axis if call.rank == rank else 1
-    return maps.add(Op.GLOBAL, (parent,), call.shape, channel_axis, call.scope, True)
+    return maps.write(Op.GLOBAL, (read,), call.shape, channel_axis, call.scope, True)
 
 
 def extremum(maps: FeatureMaps, call: Call) -> Value:
@@ -277,10 +302,8 @@ def _reduce_channels(maps: FeatureMaps, call: Call, label: Label, axis: int) -> 
     ):
         return _unknown(maps, call)
     channel_axis = next(iter(slices[0].axes()), 1)
-    parents = tuple(
-        dict.fromkeys(maps.resolve(part, channel_axis, call.scope) for part in slices),
-    )
-    return maps.add(Op.JOIN, parents, call.shape, channel_axis, call.scope)
+    read = _distinct(maps.read(part, channel_axis, call.scope) for part in slices)
+    return maps.write(Op.JOIN, read, call.shape, channel_axis, call.scope)
 
 
 def upsampling(maps: FeatureMaps, call: Call) -> Value:
@@ -289,9 +312,16 @@ def upsampling(maps: FeatureMaps, call: Call) -> Value:
     old, new = size_of(label.ids.shape, 1), size_of(call.shape, 1)
     if label.pooled and old == (1, 1):
         return Label(label.ids.expand(call.shape), True)  # the same value everywhere
-    parent = maps.resolve(label, 1, call.scope)
+    read = maps.read(label, 1, call.scope)
+    taps = next((taps for name, taps in _TAPS.items() if name in call.name), 1)
     stride = _ratio(old, new)
-    return maps.add(Op.RESIZE, (parent,), call.shape, 1, call.scope, label.pooled, stride=stride)
+    return maps.write(
+        Op.RESIZE, (read,), call.shape, 1, call.scope, label.pooled, stride=stride, taps=taps
+    )
+
+
+# From how many pixels along each axis an upsampling interpolates.
+_TAPS: Final[Mapping[str, int]] = {"linear": 2, "bicubic": 4}
 
 
 def _ratio(old: Size, new: Size) -> Stride:
@@ -394,10 +424,16 @@ def elementwise(maps: FeatureMaps, call: Call) -> Value:
         return _unknown(maps, call)
     maps.gates.update(maps.owners(label for label in call.labels if label not in whole))
     axis = next((axes[0] for axes in (label.axes() for label in whole) if axes), 1)
-    parents = tuple(dict.fromkeys(maps.resolve(label, axis, call.scope) for label in whole))
-    if len(parents) == 1:
+    read = _distinct(maps.read(label, axis, call.scope) for label in whole)
+    if len(read) == 1:
         return whole[0]
-    return maps.add(Op.JOIN, parents, call.shape, axis, call.scope, whole[0].pooled)
+    return maps.write(Op.JOIN, read, call.shape, axis, call.scope, whole[0].pooled)
+
+
+def _distinct(read: Iterable[Reading]) -> tuple[Reading, ...]:
+    """Return feature maps as they are read, each once."""
+    by_place = {(one.index, one.shift, id(one.arrangement), one.unknown): one for one in read}
+    return tuple(by_place.values())
 
 
 def item(maps: FeatureMaps, call: Call) -> Value:
