@@ -28,7 +28,9 @@ class LayerReport:
     `field` is what its outputs see of the stage's input. `gain` is the gain over the feature map
     that it reads; None for a layer that reads the stage's input, and for a shuffle, which sees
     nothing more. `receptive`: (height, width) of the classical receptive field in pixels of the
-    image; `past_image`: whether it is larger than the image.
+    image; `past_image`: whether it is larger than the image. `unknown_pixels`: whether an output
+    sees other pixels too, of which nothing is known; then there is no gain, and the fields are the
+    least that it sees.
     """
 
     layer: TracedLayer
@@ -37,6 +39,7 @@ class LayerReport:
     gain: float | None
     receptive: Size
     past_image: bool
+    unknown_pixels: bool = False
 
     @property
     def adds_nothing(self) -> bool:
@@ -48,7 +51,8 @@ class LayerReport:
 class UnitReport:
     """A unit in its stage: the full names of its modules, its number of layers, field and costs.
 
-    `gain` is the gain over what it reads, None where that is the stage's input.
+    `gain` is the gain over what it reads, None where that is the stage's input, and where pixels
+    are not known.
     """
 
     name: str
@@ -105,6 +109,7 @@ class Report:
     and dense layers for one image. `gates` and `head` are layers without a field: those that only
     scale feature maps, and those after the last feature map. `passed` counts the operators that
     keep a feature map as it is. `cap`: where the spatial field of a stage stopped growing.
+    `unplaced` and `runs` are those of the trace.
     """
 
     image: tuple[int, int, int]
@@ -117,6 +122,8 @@ class Report:
     passed: Mapping[str, int]
     notes: tuple[str, ...]
     cap: str = "input"
+    unplaced: tuple[TracedLayer, ...] = ()
+    runs: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         """Return the totals: the whole report has thousands of numbers."""
@@ -133,8 +140,9 @@ class Report:
 
     @cached_property
     def all_layers(self) -> tuple[TracedLayer, ...]:
-        """The layers of all stages, then gates, then the head."""
-        return (*(entry.layer for entry in self.layers), *self.gates, *self.head)
+        """The layers of all stages, then gates, the head, and the unplaced."""
+        stages = (entry.layer for entry in self.layers)
+        return (*stages, *self.gates, *self.head, *self.unplaced)
 
     @cached_property
     def other_params(self) -> int:
@@ -198,6 +206,8 @@ def report_on(
         passed=dict(graph.passed or {}),
         notes=graph.notes,
         cap=cap,
+        unplaced=graph.unplaced,
+        runs=graph.runs,
     )
 
 
@@ -254,7 +264,8 @@ class _Writer:
             gained = self._gain(stage, self._largest_read(stage, node.parents), output)
         height, width = (int(pixels) for pixels in self._receptive[index].size)
         past = height > self._graph.image[1] or width > self._graph.image[2]
-        return LayerReport(node.layer, unit, output, gained, (height, width), past)
+        unknown = output.unknown or self._receptive[index].unknown
+        return LayerReport(node.layer, unit, output, gained, (height, width), past, unknown)
 
     def _largest_read(self, stage: TracedStage, inputs: Iterable[int]) -> Field | None:
         """Return the largest field among inputs; None if no layer of the stage wrote any."""
@@ -264,7 +275,7 @@ class _Writer:
         return max(fields, key=lambda read: read.volume, default=None)
 
     def _gain(self, stage: TracedStage, before: Field | None, after: Field) -> float | None:
-        if before is None or not before.volume:
+        if before is None or not before.volume or before.unknown or after.unknown:
             return None
         return gain(before.volume, after.volume, stage.elements, self._alpha)
 
@@ -321,7 +332,7 @@ def other_params(model: nn.Module, report: Report) -> OtherParams:
         params = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         if not params or name in names:
             continue
-        if isinstance(module, _LAYERS):
+        if isinstance(module, _LAYERS) and name not in report.runs:
             unused[name] = params
         else:
             classes[type(module).__name__] += params

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ADDS_NOTHING: Final = "adds nothing"
 PAST_IMAGE: Final = "past the image"
+UNKNOWN_PIXELS: Final = "unknown pixels"
+UNPLACED: Final = "unplaced"
 
 
 def analysis_forms(
@@ -52,7 +54,8 @@ def _rows(source: ModelSource, report: "Report") -> Iterator[dict[str, Any]]:
             unit = stage.units[entry.unit].name
             position = {"part": "stage", "stage": number, "unit": unit}
             yield model | position | _layer(entry.layer) | _seen(entry)
-    for part, layers in (("gate", report.gates), ("head", report.head)):
+    beside = (("gate", report.gates), ("head", report.head), (UNPLACED, report.unplaced))
+    for part, layers in beside:
         for layer in layers:
             position = {"part": part, "stage": None, "unit": None}
             yield model | position | _layer(layer) | _seen(None)
@@ -77,14 +80,18 @@ def _layer(layer: "TracedLayer") -> dict[str, Any]:
 
 def _seen(entry: "LayerReport | None") -> dict[str, Any]:
     if entry is None:
-        return dict.fromkeys(("field", "gain", "receptive", "adds_nothing", "past_image"))
+        return dict.fromkeys(_SEEN)
     return {
         "field": _field_values(entry.field),
         "gain": entry.gain,
         "receptive": size_value(entry.receptive),
         "adds_nothing": entry.adds_nothing,
         "past_image": entry.past_image,
+        "unknown_pixels": entry.unknown_pixels,
     }
+
+
+_SEEN: Final = ("field", "gain", "receptive", "adds_nothing", "past_image", "unknown_pixels")
 
 
 def _field_values(field: "Field") -> list[Any]:
@@ -121,11 +128,13 @@ def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> d
         "stages": [_stage(stage) for stage in report.stages],
         "gates": [_layer(layer) for layer in report.gates],
         "head": [_layer(layer) for layer in report.head],
+        "unplaced": [_layer(layer) for layer in report.unplaced],
         "other_params": report.other_params,
         "other_params_of": unlisted.classes,
         "does_not_run": unlisted.unused,
         "adds_nothing": [entry.layer.name for entry in report.layers if entry.adds_nothing],
         "past_image_from": _first_past_image(report),
+        "unknown_pixels": [entry.layer.name for entry in report.layers if entry.unknown_pixels],
         "notes": report.notes,
     }
 
@@ -147,6 +156,7 @@ def _stage(stage: "StageReport") -> dict[str, Any]:
                 "layers": unit.layers,
                 "field": _field_values(unit.field),
                 "gain": unit.gain,
+                "unknown_pixels": unit.field.unknown,
                 "params": unit.params,
                 "macs": unit.macs,
             }
@@ -212,7 +222,7 @@ def _unit_table(report: "Report") -> Table:
             _gain_text(unit.gain),
             short(unit.params),
             short(unit.macs),
-            ADDS_NOTHING if unit.gain == 0 else "",
+            UNKNOWN_PIXELS if unit.field.unknown else ADDS_NOTHING if unit.gain == 0 else "",
         )
         for number, stage in enumerate(report.stages, start=1)
         for unit in stage.units
@@ -230,7 +240,7 @@ def _layer_table(report: "Report") -> Table:
             f"{entry.layer.c_in:,}→{entry.layer.c_out:,}",
             _field_text(entry.field),
             _gain_text(entry.gain),
-            size_text(entry.receptive),
+            _least(entry.unknown_pixels) + size_text(entry.receptive),
             short(entry.layer.params),
             short(entry.layer.macs),
             ", ".join(_marks(entry)),
@@ -253,11 +263,18 @@ def _marks(entry: "LayerReport") -> list[str]:
         marks.append(ADDS_NOTHING)
     if entry.past_image:
         marks.append(PAST_IMAGE)
+    if entry.unknown_pixels:
+        marks.append(UNKNOWN_PIXELS)
     return marks
 
 
+def _least(unknown: bool) -> str:
+    """Return the sign before what is the least that is seen."""
+    return "≥" if unknown else ""
+
+
 def _field_text(field: "Field") -> str:
-    return f"{size_text(field.size)}×{field.channels}"
+    return f"{_least(field.unknown)}{size_text(field.size)}×{field.channels}"
 
 
 def _gain_text(gain: float | None) -> str:
@@ -275,11 +292,14 @@ def findings(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]
         ("saturated", _saturated_stages(report)),
         (
             "receptive field",
-            f"up to {size_text(_largest_receptive_field(report))} pixels of the image",
+            f"{'at least' if _sees_unknown(report) else 'up to'} "
+            f"{size_text(_largest_receptive_field(report))} pixels of the image",
         ),
         (PAST_IMAGE, _past_image(report)),
         *_beside_stages("gates", report.gates),
         *_beside_stages("head", report.head),
+        *_beside_stages(UNPLACED, report.unplaced),
+        *_unknown_pixels(report),
         *_outside_layers(report, unlisted),
         *(("note", note) for note in report.notes),
     ]
@@ -320,7 +340,8 @@ def _past_image(report: "Report") -> str:
     image = size_text(report.image[1:])
     first = _first_past_image(report)
     if first is None:
-        return f"no output sees more than the {image} pixels of the image"
+        verb = "is known to see" if _sees_unknown(report) else "sees"
+        return f"no output {verb} more than the {image} pixels of the image"
     return f"from {first} on outputs see more than its {image} pixels"
 
 
@@ -329,7 +350,23 @@ def _beside_stages(name: str, layers: "Sequence[TracedLayer]") -> list[tuple[str
         return []
     params, macs = sum(layer.params for layer in layers), sum(layer.macs for layer in layers)
     names = name_list([layer.name for layer in layers])
-    return [(name, f"{short(params)} parameters, {short(macs)} MACs: {names}")]
+    text = f"{short(params)} parameters, {short(macs)} MACs: {names}"
+    if name == UNPLACED:
+        text += "; they run, on constants or where their outputs are not followed"
+    return [(name, text)]
+
+
+def _sees_unknown(report: "Report") -> bool:
+    return any(entry.unknown_pixels for entry in report.layers)
+
+
+def _unknown_pixels(report: "Report") -> list[tuple[str, str]]:
+    names = [entry.layer.name for entry in report.layers if entry.unknown_pixels]
+    if not names:
+        return []
+    noun = "layer sees" if len(names) == 1 else "layers see"
+    text = f"{len(names)} {noun} pixels that were moved in a way that is not followed: "
+    return [(UNKNOWN_PIXELS, f"{text}{name_list(names)}; fields are the least, without a gain")]
 
 
 def _outside_layers(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]:

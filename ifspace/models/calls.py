@@ -41,6 +41,15 @@ class Environment:
             for name, module in model.named_modules(remove_duplicate=False)
         }
         self.counted: set[nn.Parameter] = set()
+        self._calls: dict[str, list[str]] = {}
+
+    def call_number(self, module: str, key: str) -> tuple[str, int]:
+        """Return the first name of a module and how often it was called before, by another key."""
+        name = self.modules[module][1] if module in self.modules else module
+        keys = self._calls.setdefault(name, [])
+        if key not in keys:
+            keys.append(key)
+        return name, keys.index(key)
 
     def origin(self, node: fx.Node) -> fx.Node:
         """Return a node, or the node outside that is passed for this input of a subgraph."""
@@ -101,6 +110,15 @@ class Call:
         """The full name of the module whose forward calls it."""
         stack = self.node.meta.get("nn_module_stack") or {}
         return str(list(stack.values())[-1][0]) if stack else ""
+
+    @property
+    def uses(self) -> dict[str, int]:
+        """For each module around it that was called before, how often."""
+        stack = self.node.meta.get("nn_module_stack") or {}
+        calls = [
+            self.environment.call_number(str(entry[0]), str(key)) for key, entry in stack.items()
+        ]
+        return {name: number for name, number in calls if number}
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
@@ -207,12 +225,12 @@ class Call:
         """Whether it adds a bias."""
         return self.arguments.get("bias") is not None
 
-    def count_params(self) -> int:
-        """Return how many parameters its weight and bias come from, none that was counted before.
+    @cached_property
+    def parameters(self) -> frozenset[nn.Parameter]:
+        """The parameters that its weight and bias come from.
 
         A weight may be computed from parameters, as under weight normalisation.
         """
-        environment = self.environment
         waiting = [self.arguments.get(name) for name in ("weight", "bias")]
         visited: set[fx.Node] = set()
         parameters: set[nn.Parameter] = set()
@@ -221,12 +239,16 @@ class Call:
             if not isinstance(node, fx.Node) or self.value(node) is not None or node in visited:
                 continue
             visited.add(node)
-            parameter = environment.parameter(node)
+            parameter = self.environment.parameter(node)
             if parameter is not None:
                 parameters.add(parameter)
-            waiting += environment.origin(node).all_input_nodes
-        new = parameters - environment.counted
-        environment.counted |= new
+            waiting += self.environment.origin(node).all_input_nodes
+        return frozenset(parameters)
+
+    def count_params(self) -> int:
+        """Return how many parameters its weight and bias come from, those counted before not."""
+        new = self.parameters - self.environment.counted
+        self.environment.counted |= new
         return sum(parameter.numel() for parameter in new)
 
     @property

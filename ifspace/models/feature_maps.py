@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ifspace.models.graph import Node, Op, Size, TracedLayer, shuffle_layer
-from ifspace.models.pixels import Arrangement, Grid, common_arrangement, grid_of, plain
+from ifspace.models.pixels import Arrangement, common_arrangement, grid_of, plain
 
 Ids = npt.NDArray[np.int64]
 Stride = tuple[Fraction, Fraction]
@@ -70,7 +70,7 @@ class Label:
         return self.ids[tuple(line)].numpy()
 
     def middle(self) -> tuple[int, ...]:
-        """Return the element in the middle; where padding lies there, the nearest with a channel."""
+        """Return the element in the middle; the nearest with a channel, if padding lies there."""
         middle = tuple(size // 2 for size in self.ids.shape)
         if int(self.ids[middle]) != NO_CHANNEL:
             return middle
@@ -183,9 +183,7 @@ class FeatureMaps:
         axis %= len(shape)
         channels, first_id, index = shape[axis], self._next_id, len(self.nodes)
         self.nodes.append(
-            Node(
-                index, op, parents, channels, size_of(shape, axis), scope, uses=self.uses, **more
-            )
+            Node(index, op, parents, channels, size_of(shape, axis), scope, uses=self.uses, **more)
         )
         everywhere = pooled or op in (Op.MIX, Op.GLOBAL)
         self.arrangements.append(None if everywhere else plain(grid_of(shape, axis)))
@@ -231,9 +229,8 @@ class FeatureMaps:
         margins = [d * (k - 1) for d, k in zip(dilation, window, strict=True)]
         reach = None
         if max(margins) and padding is not None and arrangement is not None:
-            reach = arrangement.reach(
-                [(-before, margin - before) for before, margin in zip(padding, margins, strict=True)]
-            )
+            ends = [(-before, wide - before) for before, wide in zip(padding, margins, strict=True)]
+            reach = arrangement.reach(ends)
             unknown |= reach is None
         label = self.add(
             op,
@@ -301,6 +298,25 @@ class FeatureMaps:
             self._readings[key] = reading, label
         return self._readings[key][0]
 
+    def repeats(self, label: Label, axis: int, along: int) -> bool:
+        """Return whether the slices of a label along an axis are the same channels and pixels.
+
+        `axis`: that of the channels. So are the branches of a batch, once each of them counts as
+        all of them.
+        """
+        if axis == along or label.replay is None or label.axes() not in ([], [axis]):
+            return False
+        index, shifted = self.resolve(label, axis), label.ids.movedim(along, 0)
+        frame = self.arrangements[index]
+        owner = self._sources(label.along(axis))[0]
+        if frame is None or len(owner) != 1 or not bool((shifted == shifted[:1]).all()):
+            return False
+        arrangement = self.arrangements[owner[0]]
+        if arrangement is None:
+            return False
+        pixels = arrangement.taken(self._pixels(label, {}).movedim(along, 0).numpy())
+        return bool((pixels == pixels[:1]).all())
+
     def owners(self, labels: Iterable[Label]) -> tuple[int, ...]:
         """Return the indices of the feature maps that labels show channels of, each once."""
         indices: dict[int, None] = {}
@@ -311,13 +327,9 @@ class FeatureMaps:
             )
         return tuple(indices)
 
-    def _add_images(
-        self, label: Label, images: Sequence[int], axis: int, scope: str
-    ) -> Reading:
+    def _add_images(self, label: Label, images: Sequence[int], axis: int, scope: str) -> Reading:
         """Add the union of the images of a batch that show different feature maps."""
-        read = tuple(
-            self.read(_image_of(label, number), axis, scope) for number in images
-        )
+        read = tuple(self.read(_image_of(label, number), axis, scope) for number in images)
         joined = self.write(Op.JOIN, read, tuple(label.ids.shape), axis, scope, label.pooled)
         index = self.index(joined)
         return Reading(index, self.arrangements[index])
@@ -337,7 +349,7 @@ class FeatureMaps:
         arrangement, shifts = self._moves(label, axis, owners, sources, stride)
         if whole:
             shifts = [(0, 0)] * len(shifts)
-        present = [shift for shift, id in zip(shifts, ids, strict=True) if id != NO_CHANNEL]
+        present = [shifts[channel] for channel in np.flatnonzero(ids != NO_CHANNEL)]
         index, uniform = source.index, len(set(present)) < 2
         shift = next(iter(present), None) or (0, 0)
         unknown = uniform and present[:1] == [None]
@@ -352,7 +364,8 @@ class FeatureMaps:
             more: dict[str, Any] = {}
             if not uniform:
                 more["moved"] = np.array([shift or (0, 0) for shift in shifts])
-                more["unknown"] = np.array([shift is None for shift in shifts])
+                if None in shifts:
+                    more["unknown"] = np.array([shift is None for shift in shifts])
                 shift = (0, 0)
             index = self.index(
                 self.add(

@@ -61,7 +61,8 @@ class ChannelFields:
     @property
     def pixels(self) -> Pixels:
         """How many pixels high and wide each channel sees [C, 2]."""
-        return np.clip(self.last - self.first + 1, 0, EVERYWHERE)
+        pixels: Pixels = np.clip(self.last - self.first + 1, 0, EVERYWHERE)
+        return pixels
 
     def of(self, channels: Channels) -> "ChannelFields":
         """Return what some of the channels see."""
@@ -69,8 +70,9 @@ class ChannelFields:
             self.rows[channels], self.first[channels], self.last[channels], self.unknown[channels]
         )
 
-    def moved(self, shifts: npt.ArrayLike) -> "ChannelFields":
+    def moved(self, shifts: Pixels | Size) -> "ChannelFields":
         """Return what they see after all channels, or each of them, were moved by some pixels."""
+        shifts = np.asarray(shifts, dtype=np.int64)
         return replace(self, first=self.first + shifts, last=self.last + shifts)
 
     def field(self, size: Size, cap: str = "input") -> Field:
@@ -165,9 +167,7 @@ class Propagation:
         if node.op is Op.MIX or (len(below) > 1 and node.op is Op.LAYER):
             return _everything(node, below)
         if node.shifts:
-            below = [
-                fields.moved(shift) for fields, shift in zip(below, node.shifts, strict=True)
-            ]
+            below = [fields.moved(shift) for fields, shift in zip(below, node.shifts, strict=True)]
         fields = self._of_node(node, below)
         if node.unknown is not None:
             fields = replace(fields, unknown=fields.unknown | node.unknown)
@@ -256,11 +256,11 @@ def _through_layer(node: Node, layer: TracedLayer, below: ChannelFields) -> Chan
     if sized.fan_in == layer.c_in:
         first = np.broadcast_to(below.first.min(0), (layer.c_out, 2))
         last = np.broadcast_to(below.last.max(0), (layer.c_out, 2))
-        unknown = np.broadcast_to(below.unknown.any(), layer.c_out)
+        unknown: Channels = np.full(layer.c_out, below.unknown.any())
     else:
         reads = sized.reads()
         first, last = below.first[reads].min(1), below.last[reads].max(1)
-        unknown = below.unknown[reads].any(1)
+        unknown = np.asarray(below.unknown[reads].any(1))
     return _through_window(ChannelFields(rows, first, last, unknown), node)
 
 
@@ -297,18 +297,24 @@ class _Path:
     """Along one axis, what is seen of the image by ways with the same strides and upsamplings.
 
     `first` and `last` in pixels of the image, counted from the pixel itself, and its jump, up to
-    the first upsampling.
+    the first upsampling. `everywhere`: whether every pixel saw all others on the way, so that only
+    the size means anything.
     """
 
     first: Fraction = Fraction(0)
     last: Fraction = Fraction(0)
     jump: Fraction = Fraction(1)
     upsamplings: tuple[_Upsampling, ...] = ()
+    everywhere: bool = False
 
     @property
     def strides(self) -> tuple[Any, ...]:
         """What paths that can be joined have in common."""
-        return self.jump, *((up.scale, up.margin, up.step) for up in self.upsamplings)
+        return (
+            self.everywhere,
+            self.jump,
+            *((up.scale, up.margin, up.step) for up in self.upsamplings),
+        )
 
     @property
     def size(self) -> Fraction:
@@ -344,6 +350,8 @@ class _Path:
 
     def joined(self, other: "_Path") -> "_Path":
         """Return the union of two paths with the same strides."""
+        if self.everywhere:
+            return max(self, other, key=lambda path: path.size)
         ups = zip(self.upsamplings, other.upsamplings, strict=True)
         return replace(
             self,
@@ -362,8 +370,8 @@ _MOST_PATHS: Final = 16
 def receptive_fields(trace: Trace) -> Mapping[int, Receptive]:
     """Return the receptive field of every feature map, by index: the largest of all branches.
 
-    A window of k pixels with dilation d adds d (k - 1) jumps of the feature map that it reads; after
-    an upsampling fewer, because some of its pixels lie between those of the feature map.
+    A window of k pixels with dilation d adds d (k - 1) jumps of the feature map that it reads;
+    after an upsampling fewer, because some of its pixels lie between those of the feature map.
 
     Reference: Araujo, Norris and Sim, Computing Receptive Fields, eq. 2.
     """
@@ -385,9 +393,11 @@ def receptive_fields(trace: Trace) -> Mapping[int, Receptive]:
                 for pixels, size in zip(trace.image[1:], sizes, strict=True)
             ]
             axes = tuple(
-                (_Path((1 - size) / 2, (size - 1) / 2, jump),)
+                (_Path((1 - size) / 2, (size - 1) / 2, jump, everywhere=True),)
                 for size, jump in zip(sizes, jumps, strict=True)
             )
+        # Whatever else it sees, it is not more than the image.
+        unknown &= any(size < pixels for size, pixels in zip(sizes, trace.image[1:], strict=True))
         paths[node.index] = axes
         receptive[node.index] = Receptive((sizes[0], sizes[1]), (jumps[0], jumps[1]), unknown)
     return receptive

@@ -291,11 +291,12 @@ class Node:
     `parents` and the channel there, or (-1, -1) for zeros.
 
     Pixels are counted from the pixel that is written, strides as 1. `reach`: the first and last row
-    and the first and last column that a window reads; None for a window around the middle. `shifts`:
-    how far (rows, columns) what it reads was moved before, for each parent; nothing where nothing
-    was. `moved` [channels, 2]: the same for each channel of a MOVE. `unknown` [channels]: those that
-    read pixels which are not known. `taps`: how many pixels an upsampling interpolates, along each
-    axis. `uses`: for each module around it that is called again, which call it is, from 1 on.
+    and the first and last column that a window reads; None for a window around the middle.
+    `shifts`: how far (rows, columns) what it reads was moved before, for each parent; nothing where
+    nothing was. `moved` [channels, 2]: the same for each channel of a MOVE. `unknown` [channels]:
+    those that read pixels which are not known. `taps`: how many pixels an upsampling interpolates,
+    along each axis. `uses`: for each module around it that is called again, which call it is, from
+    1 on.
     """
 
     index: int

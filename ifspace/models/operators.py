@@ -274,6 +274,8 @@ def reduction(maps: FeatureMaps, call: Call) -> Value:
     dims = [dims] if isinstance(dims, int) else dims or range(rank)
     reduced = {dim % rank for dim in dims}
     if not label.pooled and reduced != set(range(1, rank)) - {axis}:
+        if len(reduced) == 1 and call.rank > 2 and maps.repeats(label, axis, *reduced):
+            return _first_slice(call, label, *reduced)
         if len(reduced) == 1 and reduced <= set(axes):
             return _reduce_channels(maps, call, label, *reduced)
         return _unknown(maps, call)
@@ -282,6 +284,20 @@ def reduction(maps: FeatureMaps, call: Call) -> Value:
         return None
     channel_axis = axis if call.rank == rank else 1
     return maps.write(Op.GLOBAL, (read,), call.shape, channel_axis, call.scope, True)
+
+
+def _first_slice(call: Call, label: Label, along: int) -> Value:
+    """Return the mean or sum over slices that show the same, such as the branches of a batch."""
+
+    def first(tensor: Tensor) -> Tensor:
+        return tensor.select(along, 0).reshape(call.shape)
+
+    replay = label.replay
+    return Label(
+        first(label.ids),
+        label.pooled,
+        None if replay is None else lambda values: first(replay(values)),
+    )
 
 
 def extremum(maps: FeatureMaps, call: Call) -> Value:
@@ -495,24 +511,30 @@ def _mix(maps: FeatureMaps, call: Call) -> Label:
     return maps.add(Op.MIX, parents, call.shape, axis, call.scope, pooled)
 
 
-# Operators without a row that keep the shape, and yet let pixels see each other.
+# Operators without a row that keep the shape, and yet let pixels see others.
 ALONG_PIXELS: Final = frozenset(
     name
     for names in (
         "softmax _softmax log_softmax _log_softmax",
         "cumsum cumprod cummax cummin logcumsumexp sort argsort msort topk",
         "fft_fft fft_ifft fft_fft2 fft_ifft2 fft_fftn fft_ifftn",
-        "local_response_norm",
+        "local_response_norm grid_sampler grid_sampler_2d",
+        "scatter scatter_add scatter_reduce masked_scatter index_put index_copy index_add",
     )
     for name in names.split()
 )
 
-# Handler, and the names of its operators without namespace and overload.
-_ROWS: Final[tuple[tuple[Handler, str], ...]] = (
+# Handlers of layers with weights, and the names of their operators.
+_LAYERS: Final[tuple[tuple[Handler, str], ...]] = (
     (_of_constant_weight(convolution), "conv1d conv2d"),
     (_of_constant_weight(transposed_convolution), "conv_transpose1d conv_transpose2d"),
     (rolling_pointwise, "rpw"),
     (_of_constant_weight(linear), "linear"),
+)
+LAYERS: Final[frozenset[Handler]] = frozenset(handler for handler, _ in _LAYERS)
+# Handler, and the names of its operators without namespace and overload.
+_ROWS: Final[tuple[tuple[Handler, str], ...]] = (
+    *_LAYERS,
     (
         product,
         "matmul bmm mm addmm baddbmm einsum scaled_dot_product_attention bilinear lstm gru "
@@ -540,7 +562,8 @@ _ROWS: Final[tuple[tuple[Handler, str], ...]] = (
         move,
         "view _unsafe_view reshape permute transpose t numpy_T mT flatten unflatten chunk split "
         "split_with_sizes unsafe_chunk unsafe_split slice select narrow cat concat stack roll "
-        "expand expand_as repeat repeat_interleave unsqueeze squeeze index_select index flip "
+        "expand expand_as repeat repeat_interleave unsqueeze squeeze index_select index flip fliplr "
+        "flipud rot90 gather take_along_dim swapdims "
         "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unbind movedim "
         "moveaxis swapaxes pad constant_pad_nd unfold view_as reshape_as tile copy slice_scatter "
         "select_scatter",

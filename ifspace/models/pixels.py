@@ -59,7 +59,7 @@ class Arrangement:
         return self._step(1), self._step(2)
 
     def moved(self, other: "Arrangement") -> Size | None:
-        """Return how far (rows, columns) another arrangement lies from this one; None if it varies."""
+        """Return how far (rows, columns) another one lies from this one; None if it varies."""
         if other is self:
             return 0, 0
         if other.frame != self.frame or other.pixels.shape != self.pixels.shape:

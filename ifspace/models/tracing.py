@@ -46,7 +46,7 @@ from ifspace.models.graph import (
     rolling_layer,
     transposed_layer,
 )
-from ifspace.models.operators import OPERATORS, elementwise, item, keep, move
+from ifspace.models.operators import LAYERS, OPERATORS, elementwise, item, keep, move
 from ifspace.nn import RollingPointwiseConv2d
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 
@@ -247,7 +247,10 @@ class Walk:
         self, model: nn.Module, names: Mapping[str, str], constants: Mapping[str, Tensor]
     ) -> None:
         self.maps = FeatureMaps()
+        self.unplaced: list[TracedLayer] = []
         self._environment = Environment(model, names, constants)
+        # The calls that write a layer, by the index of its feature map.
+        self._calls: dict[int, fx.Node] = {}
 
     def read(self, graph: fx.Graph, image: str) -> tuple[int, ...]:
         """Read all operators and return the indices of the feature maps that the output shows.
@@ -281,12 +284,46 @@ class Walk:
         raise UnreadableError("a program without an output")
 
     def _value(self, call: Call) -> Value:
-        if not call.labels:
-            return None  # no image changes it
-        if call.subgraph is not None:
+        self.maps.uses = call.uses
+        if call.subgraph is not None and call.labels:
             return self._inlined(call, call.subgraph)
+        if not call.labels:
+            self.unplaced += self._layers_of_constants(call)
+            return None  # no image changes it
+        first = len(self.maps.nodes)
         value = OPERATORS.get(call.name, keep)(self.maps, call)
+        for node in self.maps.nodes[first:]:
+            if node.layer is not None:
+                self._calls[node.index] = call.node
         return (value,) if call.returns_several and isinstance(value, Label) else value
+
+    def _layers_of_constants(self, call: Call) -> list[TracedLayer]:
+        """Return the layer that a call runs on values that no image changes, such as positions."""
+        if OPERATORS.get(call.name) not in LAYERS or not call.parameters:
+            return []
+        read = call.arguments.get("input", call.arguments.get("x"))
+        if not isinstance(read, fx.Node):
+            return []
+        value = read.meta.get("val")
+        if not isinstance(value, Tensor) or value.dim() < 2:
+            return []
+        maps, values = FeatureMaps(), self._environment.values
+        axis = -1 if call.name == "linear" else 1
+        values[read] = maps.add(Op.INPUT, (), tuple(map(int, value.shape)), axis, "")
+        OPERATORS[call.name](maps, call)
+        values[read] = None
+        return [node.layer for node in maps.nodes if node.layer is not None]
+
+    def lost(self, indices: Iterable[int]) -> list[int]:
+        """Return which layers the output depends on all the same, in the exported program.
+
+        `indices`: of layers that no label of an output leads to.
+        """
+        return [
+            index
+            for index in indices
+            if index in self._calls and _reaches_output(self._calls[index])
+        ]
 
     def _inlined(self, call: Call, subgraph: fx.GraphModule) -> Value:
         """Read a subgraph, such as what runs under autocast, as if its operators stood here."""
@@ -296,6 +333,20 @@ class Walk:
             if isinstance(argument, fx.Node):
                 self._environment.outer[node] = argument
         return self._outputs(subgraph.graph)
+
+
+def _reaches_output(node: fx.Node) -> bool:
+    """Return whether the output of a program depends on a node, through any operators."""
+    waiting, visited = [node], {node}
+    while waiting:
+        user = waiting.pop()
+        if user.op == "output":
+            return True
+        # What is written in place is read under the old name.
+        readers = [*user.users, *(user.all_input_nodes[:1] if is_in_place(user) else [])]
+        waiting += [reader for reader in readers if reader not in visited]
+        visited.update(readers)
+    return False
 
 
 def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], params: int) -> Trace:
@@ -313,7 +364,9 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
     used = _ancestors(nodes, outputs)
     indices = sorted(_ancestors(nodes, [0, *(index for index in used if index not in maps.pooled)]))
     scaling = _ancestors(nodes, maps.gates) - used
-    unused = sum(index not in used | scaling for index in layers)
+    unused = [index for index in layers if index not in used | scaling]
+    lost = walk.lost(unused)
+    dead = len(unused) - len(lost)
     new_index = {index: place for place, index in enumerate(indices)}
 
     def renumbered(node: Node) -> Node:
@@ -330,7 +383,25 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
         ),
         passed=dict(maps.passed),
         how="export",
-        notes=(*maps.notes, *([f"{unused} layers do not reach the output"] if unused else [])),
+        notes=(*maps.notes, *([f"{dead} layers do not reach the output"] if dead else [])),
+        unplaced=(*walk.unplaced, *(layers[index] for index in lost)),
+        runs=_modules_of(model, program),
+    )
+
+
+def _modules_of(model: nn.Module, program: ExportedProgram) -> frozenset[str]:
+    """Return the full names of the modules whose parameters a program uses."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    names = program.graph_signature.inputs_to_parameters
+    used = {
+        parameters.get(names.get(node.name, ""))
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.users
+    }
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if any(parameter in used for parameter in module.parameters(recurse=False))
     )
 
 

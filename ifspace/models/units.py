@@ -148,7 +148,12 @@ class _Finder:
             yield list(layers)
             return
         depth = len(module.split(".")) if module else 0
-        for child, group in groupby(layers, lambda node: _prefix(_name(node), depth + 1)):
+
+        def call(node: Node) -> tuple[str, int]:
+            child = _prefix(_name(node), depth + 1)
+            return child, node.uses.get(child, 0)
+
+        for (child, _), group in groupby(layers, call):
             nodes = list(group)
             if all(_name(node) == child for node in nodes):
                 yield from ([node] for node in nodes)
@@ -210,11 +215,21 @@ class _Finder:
 
     def _unit(self, layers: Sequence[Node]) -> Unit:
         names = self._lifted([_name(node) for node in layers])
+        # Of a module that is called at several places, only the calls of these layers.
+        calls = {
+            (name, node.uses.get(name, 0))
+            for name in names
+            for node in layers
+            if within(_name(node), name)
+        }
         inside = {
             node.index
             for node in self._trace.nodes
-            if any(within(_name(node) or node.scope, name) for name in names)
-            and node.op is not Op.INPUT
+            if any(
+                within(_name(node) or node.scope, name) and node.uses.get(name, 0) == number
+                for name, number in calls
+            )
+            and node.op not in (Op.INPUT, Op.LAYER)
         } | {node.index for node in layers}
         inputs = {
             parent: None

@@ -1,0 +1,300 @@
+"""Pixels that move, branches along the batch, and modules that are called several times.
+
+Fields are those of gradients in fp64 with positive weights, MACs those of torch's counter.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from models.autograd_field import fields_of, prepared
+from models.moved_networks import (
+    HaloAttention,
+    Moved,
+    Positions,
+    Pyramid,
+    Recurrent,
+    Siamese,
+    TurnedAround,
+    TwoNames,
+    TwoSensors,
+    Upsampled,
+    conv,
+    differences,
+    mirrored,
+    rolled,
+    shifted,
+    windows,
+)
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.models.analysis import LayerReport, Report, analyze, other_params
+from ifspace.models.decomposition import Blocks, Layers, decompose
+from ifspace.models.tracing import trace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+IMAGE = (3, 16, 16)
+
+
+def counted_macs(net: nn.Module, image: tuple[int, int, int]) -> int:
+    """MACs of convolutions and dense layers; products of feature maps are left out."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.rand(1, *image))
+    flops = counter.get_flop_counts()["Global"]
+    return (
+        sum(flops.get(name, 0) for name in (torch.ops.aten.convolution, torch.ops.aten.addmm)) // 2
+    )
+
+
+def layers_of(report: Report) -> dict[str, LayerReport]:
+    return {entry.layer.name: entry for entry in report.layers}
+
+
+@pytest.mark.parametrize(
+    ("net", "field"),
+    [
+        (Moved(rolled, 15), ((3, 7), 3)),
+        (Moved(shifted, 16), ((5, 5), 3)),
+        (Moved(differences, 16, 32), ((5, 4), 3)),
+        (Moved(windows, 8, 72), ((5, 5), 3)),
+        (TurnedAround(), ((7, 7), 3)),
+    ],
+    ids=["rolled", "shifted", "differences", "windows", "turned around"],
+)
+def test_fields_of_moved_pixels_are_those_of_gradients(
+    net: nn.Module, field: tuple[tuple[int, int], int]
+) -> None:
+    report = analyze(net, IMAGE)
+    seen = {entry.layer.name: (entry.field.size, entry.field.channels) for entry in report.layers}
+    assert seen == fields_of(net, 3, IMAGE[1:], [])
+    assert seen["last"] == field
+    last = layers_of(report)["last"]
+    assert last.receptive == field[0]
+    assert not last.unknown_pixels
+    assert not report.notes
+
+
+def test_pointwise_layers_on_shifted_channels_add_pixels() -> None:
+    for net in (Moved(rolled, 15), Moved(shifted, 16)):
+        report = analyze(net, IMAGE)
+        assert not layers_of(report)["last"].adds_nothing
+        assert report.gain > 1
+
+
+class Added(nn.Module):
+    """A layer on the sum of a feature map and a part of it that was moved and came back."""
+
+    def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.move, self.stem, self.last = move, conv(3, 8), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(x + self.move(x))
+
+
+def roll(x: Tensor) -> Tensor:
+    return torch.roll(x, (1, -2), (2, 3))
+
+
+def there_and_back(x: Tensor) -> Tensor:
+    return torch.roll(torch.roll(x, 3, 2), -3, 2)
+
+
+def flipped_twice(x: Tensor) -> Tensor:
+    return x.flip(2).relu().flip(2)
+
+
+def cropped(x: Tensor) -> Tensor:
+    return nn.functional.pad(x[:, :, 2:], (0, 0, 0, 2))
+
+
+def turned(x: Tensor) -> Tensor:
+    return torch.rot90(torch.rot90(x, 1, (2, 3)), 3, (2, 3))
+
+
+def windowed(x: Tensor) -> Tensor:
+    """Windows along the batch and back, as in Swin."""
+    batch, channels, height, width = x.shape
+    y = x.view(batch, channels, height // 4, 4, width // 4, 4).permute(0, 2, 4, 1, 3, 5)
+    y = y.reshape(-1, channels, 4, 4).relu()
+    y = y.view(batch, height // 4, width // 4, channels, 4, 4).permute(0, 3, 1, 4, 2, 5)
+    return y.reshape(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("move", "size"),
+    [
+        (roll, (6, 7)),
+        (there_and_back, (5, 5)),
+        (flipped_twice, (5, 5)),
+        (cropped, (7, 5)),
+        (turned, (5, 5)),
+        (windowed, (5, 5)),
+    ],
+)
+def test_sums_with_moved_feature_maps(
+    move: Callable[[Tensor], Tensor], size: tuple[int, int]
+) -> None:
+    net = Added(move)
+    last = layers_of(analyze(net, IMAGE))["last"]
+    assert (last.field.size, last.unknown_pixels) == (size, False)
+    assert fields_of(net, 3, IMAGE[1:], [])["last"][0] == size
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: x.flip(3),
+        lambda x: x.transpose(2, 3),
+        lambda x: torch.rot90(x, 1, (2, 3)),
+        lambda x: x[:, :, torch.tensor([3, 1, 0, 2, *range(4, 16)])],
+    ],
+)
+def test_what_cannot_be_followed_is_marked(move: Callable[[Tensor], Tensor]) -> None:
+    report = analyze(Added(move), IMAGE)
+    last = layers_of(report)["last"]
+    assert last.unknown_pixels
+    assert last.field.unknown
+    assert last.gain is None
+    assert not last.adds_nothing
+    # The least that it sees.
+    assert last.field.size == (5, 5)
+
+
+def test_a_mirrored_feature_map_is_seen_at_two_places() -> None:
+    last = layers_of(analyze(Moved(mirrored, 16), IMAGE))["last"]
+    assert last.unknown_pixels
+    assert last.gain is None
+
+
+@pytest.mark.parametrize(
+    ("net", "channels", "macs"),
+    [
+        (Siamese(), 3, 1_597_440),
+        (TwoSensors(), 4, 2_686_976),
+        (TwoSensors(stacked=True), 4, 2_686_976),
+        (HaloAttention(), 3, 897_024),
+    ],
+    ids=["siamese", "two sensors", "stacked", "halo"],
+)
+def test_every_branch_along_the_batch_runs(net: nn.Module, channels: int, macs: int) -> None:
+    image = (channels, 16, 16)
+    report = analyze(net, image)
+    assert report.macs == macs == counted_macs(net, image)
+    names = {name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    assert {layer.name for layer in report.all_layers} == names
+    assert not other_params(net, report).unused
+    assert not any("do not reach" in note for note in report.notes)
+
+
+def batch_field(net: nn.Module, image: tuple[int, int, int], name: str) -> tuple[int, int, int]:
+    """Return the rows, columns and channels that a module sees in all images of its batch."""
+    model, outputs = prepared(net), []
+    model.get_submodule(name).register_forward_hook(lambda *call: outputs.append(call[2]))
+    x = torch.ones(1, *image, dtype=torch.float64, requires_grad=True)
+    model(x)
+    centre = outputs[0][:, :, image[1] // 2, image[2] // 2]
+    (gradient,) = torch.autograd.grad(centre.sum(), x)
+    seen = gradient[0] != 0
+    return (
+        int(seen.any(0).any(1).sum()),
+        int(seen.any(0).any(0).sum()),
+        int(seen.any(2).any(1).sum()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("net", "name", "image", "field"),
+    [
+        (Siamese(), "shared", IMAGE, (7, 7, 3)),
+        (TwoSensors(), "trunk.2", (4, 16, 16), (11, 11, 4)),
+        (TwoSensors(), "head", (4, 16, 16), (11, 11, 4)),
+        (TwoSensors(stacked=True), "trunk.2", (4, 16, 16), (11, 11, 4)),
+        (TwoSensors(stacked=True), "head", (4, 16, 16), (11, 11, 4)),
+    ],
+)
+def test_layers_on_a_batch_of_branches_see_what_all_of_them_see(
+    net: nn.Module, name: str, image: tuple[int, int, int], field: tuple[int, int, int]
+) -> None:
+    entry = layers_of(analyze(net, image))[name]
+    assert (*entry.field.size, entry.field.channels) == batch_field(net, image, name) == field
+
+
+def test_one_convolution_under_two_names_counts_twice() -> None:
+    net = TwoNames()
+    report = analyze(net, IMAGE)
+    chain = nn.Sequential(conv(3, 16), conv(16, 16), nn.ReLU(), conv(16, 16))
+    separate = analyze(chain, IMAGE)
+    assert report.gain == pytest.approx(separate.gain) == pytest.approx(2.316, abs=5e-4)
+    assert [entry.gain for entry in report.layers] == [entry.gain for entry in separate.layers]
+    assert report.macs == separate.macs == counted_macs(net, IMAGE)
+    assert [entry.layer.params for entry in report.layers] == [448, 2320, 0]
+    assert [unit.name for stage in report.stages for unit in stage.units] == [
+        "stem",
+        "conv",
+        "conv",
+    ]
+
+
+def test_a_recurrent_layer_is_a_layer_for_each_call() -> None:
+    net = Recurrent()
+    report = analyze(net, IMAGE)
+    sizes = [entry.field.size for entry in report.layers if entry.layer.name == "conv.0"]
+    assert sizes == [(3, 3), (5, 5), (7, 7)]
+    assert fields_of(net, 3, IMAGE[1:], [])["conv.0"] == ((7, 7), 3)
+    assert report.macs == counted_macs(net, IMAGE)
+
+
+def test_a_head_over_a_pyramid_has_fields_at_every_level() -> None:
+    net, image = Pyramid(), (3, 96, 160)
+    report = analyze(net, image)
+    assert len([entry for entry in report.layers if entry.layer.name == "head.0"]) == 3
+    for entry in report.layers:
+        assert entry.field.volume > 0
+        assert entry.gain is None or entry.gain >= 0
+    for stage in report.stages:
+        for unit in stage.units:
+            assert unit.field.volume > 0
+            assert unit.gain is None or unit.gain >= 0
+    assert report.macs == counted_macs(net, image)
+    assert sum(layer.params for layer in report.all_layers) == report.params
+
+
+@pytest.mark.parametrize("name", ["conv.0", "head.0"])
+def test_a_shared_convolution_is_replaced_everywhere(name: str) -> None:
+    net, image = (Pyramid(), (3, 96, 160)) if name == "head.0" else (Recurrent(), IMAGE)
+    final = decompose(net, image, Blocks("DW+PW"), layers=Layers(name))
+    after = trace(final.model, image)
+    calls = sum(layer.name == name for layer in trace(net, image).layers)
+    assert sum(layer.name == f"{name}.layer0" for layer in after.layers) == calls == 3
+    assert final.plan.macs == (trace(net, image).macs, after.macs)
+    assert after.macs == counted_macs(final.model, image)
+
+
+def test_a_layer_on_a_constant_runs() -> None:
+    net = Positions()
+    report = analyze(net, IMAGE)
+    assert [layer.name for layer in report.unplaced] == ["encoding"]
+    assert report.macs == counted_macs(net, IMAGE)
+    assert not other_params(net, report).unused
+    assert sum(layer.params for layer in report.all_layers) == report.params
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_receptive_fields_through_an_upsampling_are_those_of_gradients(
+    scale: int, mode: str
+) -> None:
+    net = Upsampled(scale, mode)
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 1)
+    x = torch.rand(1, 3, 64, 64, requires_grad=True)
+    y, sizes = net(x), set()
+    for place in range(24, 40):
+        (gradient,) = torch.autograd.grad(y[0, :, place, place].sum(), x, retain_graph=True)
+        rows = gradient.abs().sum((0, 1, 3)).nonzero()
+        sizes.add(int(rows.max() - rows.min()) + 1)
+    receptive = layers_of(analyze(net, (3, 64, 64)))["conv"].receptive
+    assert receptive == (max(sizes), max(sizes))
