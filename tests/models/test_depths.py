@@ -123,9 +123,11 @@ def test_a_layer_that_runs_twice_is_kept() -> None:
     model = Twice()
     start = layout_of(model, (8, 9, 9))
     (stage,) = start.stages
-    assert [stage.stage.units[place].name for place in stage.stage.removable] == ["d"]
-    less = start.at_depths((4,))
-    check_counts(with_depths(model, less), less, (8, 9, 9))
+    assert [unit.name for unit in stage.stage.units] == ["a", "b", "c", "b", "d"]
+    assert [stage.stage.units[place].name for place in stage.stage.removable] == ["c", "d"]
+    for depth in (4, 3):
+        less = start.at_depths((depth,))
+        check_counts(with_depths(model, less), less, (8, 9, 9))
 
 
 def test_a_layer_that_runs_twice_in_succession_is_kept() -> None:
