@@ -562,8 +562,8 @@ _ROWS: Final[tuple[tuple[Handler, str], ...]] = (
         move,
         "view _unsafe_view reshape permute transpose t numpy_T mT flatten unflatten chunk split "
         "split_with_sizes unsafe_chunk unsafe_split slice select narrow cat concat stack roll "
-        "expand expand_as repeat repeat_interleave unsqueeze squeeze index_select index flip fliplr "
-        "flipud rot90 gather take_along_dim swapdims "
+        "expand expand_as repeat repeat_interleave unsqueeze squeeze index_select index flip "
+        "fliplr flipud rot90 gather take_along_dim swapdims "
         "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unbind movedim "
         "moveaxis swapaxes pad constant_pad_nd unfold view_as reshape_as tile copy slice_scatter "
         "select_scatter",
