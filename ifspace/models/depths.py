@@ -70,7 +70,12 @@ class UnitModules:
     shapes: nn.Module
 
     def removable(self, stage: TracedStage) -> list[int]:
-        """Return the indices in a stage of the units that can be removed; never the first."""
+        """Return the indices in a stage of the units that can be removed; never the first.
+
+        None where a unit sees pixels that are not known: its gain is not known either.
+        """
+        if any(stage.field(unit.output).unknown for unit in stage.units):
+            return []
         calls = Counter(layer.name for layer in self.trace.all_layers)
         return [
             index

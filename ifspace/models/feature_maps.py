@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ifspace.models.graph import Node, Op, Size, TracedLayer, shuffle_layer
-from ifspace.models.pixels import Arrangement, common_arrangement, grid_of, plain
+from ifspace.models.pixels import UPRIGHT, Arrangement, common_arrangement, grid_of, plain
 
 Ids = npt.NDArray[np.int64]
 Stride = tuple[Fraction, Fraction]
@@ -244,16 +244,23 @@ class FeatureMaps:
             unknown=np.full(shape[axis], True) if unknown else None,
             **more,
         )
-        if arrangement is None or self.nodes[-1].changes_size:
+        written = self.nodes[-1]
+        if arrangement is None:
             # Where every pixel sees all others, so it does in what is computed from them.
-            if arrangement is None and not self.nodes[-1].changes_size:
+            if not written.changes_size:
                 self.arrangements[-1] = None
             return label
-        cut = arrangement.cut(grid)
-        if cut is not None:
-            self.arrangements[-1] = cut
+        if written.changes_size:
+            # Windows along the batch each change their size; what was turned would need new lines.
+            if arrangement.is_plain or arrangement.steps() == UPRIGHT:
+                return label
+            kept = None
+        else:
+            kept = arrangement.cut(grid)
+        if kept is not None:
+            self.arrangements[-1] = kept
         elif not pooled:
-            self.nodes[-1] = replace(self.nodes[-1], unknown=np.full(shape[axis], True))
+            self.nodes[-1] = replace(written, unknown=np.full(shape[axis], True))
         return label
 
     def index(self, label: Label) -> int:
@@ -532,9 +539,34 @@ class FeatureMaps:
         )
         union = self.index(self.add(Op.JOIN, joined, old_shape, 1, scope, label.pooled))
         stride = Fraction(old[0], size[0]), Fraction(old[1], size[1])
+        unknown = None if self._stays(label, axis, stride) else np.full(channels, True)
         return self.index(
-            self.add(Op.RESIZE, (union,), shape, axis, scope, label.pooled, stride=stride)
+            self.add(
+                Op.RESIZE,
+                (union,),
+                shape,
+                axis,
+                scope,
+                label.pooled,
+                stride=stride,
+                unknown=unknown,
+            )
         )
+
+    def _stays(self, label: Label, axis: int, stride: Stride) -> bool:
+        """Return whether pixels that were channels lie where the pixel of the channels lay."""
+        owner = self.nodes[self.owners([label])[0]]
+        arrangement = self.arrangements[owner.index]
+        if label.replay is None or label.pooled or arrangement is None:
+            return True
+        batch, height, width = grid_of(label.ids.shape, axis)
+        rows, columns = (
+            np.arange(size) * step.numerator // step.denominator
+            for size, step in zip((height, width), stride, strict=True)
+        )
+        pixels = self._pixels(label, {}).movedim(axis, 0).reshape(-1, batch, height, width).numpy()
+        expected = rows[:, None] * owner.size[1] + columns
+        return arrangement.is_plain and bool((pixels == expected).all())
 
 
 def _different_images(label: Label, axis: int) -> list[int]:

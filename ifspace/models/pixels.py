@@ -25,6 +25,8 @@ Ids = npt.NDArray[np.int64]
 Grid = tuple[int, int, int]
 # The pixel where padding put zeros.
 NO_PIXEL: Final = -1
+# The steps (rows, columns) to the next row and column where nothing was turned.
+UPRIGHT: Final = ((1, 0), (0, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +57,7 @@ class Arrangement:
         ((1, 0), (0, 1))
         """
         if self.is_plain:
-            return (1, 0), (0, 1)
+            return UPRIGHT
         return self._step(1), self._step(2)
 
     def moved(self, other: "Arrangement") -> Size | None:
@@ -146,7 +148,8 @@ def displacement(pixels: Ids, frame: Size, others: tuple[Ids, Ids]) -> Size | No
     """Return how far (rows, columns) pixels of a frame lie from others; None if that varies.
 
     `others`: rows and columns, of the shape of `pixels` or one that can be expanded to it. What
-    leaves the frame on one side may return on the other, as in `torch.roll`.
+    leaves the frame on one side may return on the other, as in `torch.roll`, if there are no more
+    pixels than in the frame.
 
     >>> displacement(np.array([3, 0, 1, 2]), (1, 4), (np.zeros(4), np.arange(4)))
     (0, -1)
@@ -154,14 +157,19 @@ def displacement(pixels: Ids, frame: Size, others: tuple[Ids, Ids]) -> Size | No
     present = pixels >= 0
     if not present.any():
         return 0, 0
-    row = _distance(pixels // frame[1] - others[0], present, frame[0])
-    column = _distance(pixels % frame[1] - others[1], present, frame[1])
+    wraps = pixels.ndim < 2 or (pixels.shape[-2] <= frame[0] and pixels.shape[-1] <= frame[1])
+    row = _distance(pixels // frame[1] - others[0], present, frame[0] if wraps else None)
+    column = _distance(pixels % frame[1] - others[1], present, frame[1] if wraps else None)
     return None if row is None or column is None else (row, column)
 
 
-def _distance(moves: npt.NDArray[Any], present: npt.NDArray[np.bool_], size: int) -> int | None:
+def _distance(
+    moves: npt.NDArray[Any], present: npt.NDArray[np.bool_], size: int | None
+) -> int | None:
     moves = moves[present]
     if moves.min() != moves.max():
+        if size is None:
+            return None
         moves = moves % size
         if moves.min() != moves.max():
             return None

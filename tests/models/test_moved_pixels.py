@@ -298,3 +298,43 @@ def test_receptive_fields_through_an_upsampling_are_those_of_gradients(
         sizes.add(int(rows.max() - rows.min()) + 1)
     receptive = layers_of(analyze(net, (3, 64, 64)))["conv"].receptive
     assert receptive == (max(sizes), max(sizes))
+
+
+class Turned(nn.Module):
+    """A feature map is turned or not, and then made smaller or larger."""
+
+    def __init__(self, turned: bool, resized: nn.Module) -> None:
+        super().__init__()
+        self.turned, self.stem, self.resized = turned, conv(3, 8), resized
+        self.last = nn.Conv2d(int(getattr(resized, "width", 8)), 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x.transpose(2, 3) if self.turned else x
+        return self.last(self.resized(x))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("resized", [nn.MaxPool2d(2), nn.Upsample(scale_factor=2)])
+def test_turned_feature_maps_that_change_their_size_are_marked(
+    turned: bool, resized: nn.Module
+) -> None:
+    last = layers_of(analyze(Turned(turned, resized), IMAGE))["last"]
+    assert last.unknown_pixels == turned
+
+
+class ShuffledPixels(nn.Module):
+    """A pixel shuffle, of a feature map that was rolled before or not."""
+
+    def __init__(self, roll: int) -> None:
+        super().__init__()
+        self.roll, self.stem, self.last = roll, conv(3, 8), conv(2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.roll(self.stem(x), self.roll, 2)
+        return self.last(nn.functional.pixel_shuffle(x, 2))
+
+
+@pytest.mark.parametrize("by", [0, 1])
+def test_a_pixel_shuffle_of_moved_pixels_is_marked(by: int) -> None:
+    assert layers_of(analyze(ShuffledPixels(by), IMAGE))["last"].unknown_pixels == bool(by)
