@@ -60,11 +60,13 @@ def command(
     """Show what is in the folder RESULTS: tables, and with options figures and a page.
 
     RESULTS is a folder that `ifspace enumerate --out`, `ifspace bench` and the benchmarks of
-    `make results` write into. Missing files are listed on stderr. The page holds the catalogue to
-    sort, filter and open block by block; it needs no network.
+    `make results` write into. Missing files, and files that no part shows, are listed on
+    stderr. The page holds the catalogue to sort, filter and open block by block; it needs no
+    network.
     """
     _check_installed(html, figures)
     from ifspace.report.read import (
+        NOT_SHOWN,
         chosen,
         left_out,
         read,
@@ -75,6 +77,8 @@ def command(
     folder = read(results)
     for sentence in left_out(folder, parts):
         output.note(f"left out: {sentence}")
+    if folder.unrecognised:
+        output.note(f"{NOT_SHOWN}: {', '.join(folder.unrecognised)}")
     shown = {part.title: tables(folder, part.name) for part in parts}
     written = [str(path) for path in _written(folder, parts, html, figures, readme, output)]
     for path in written:
@@ -85,6 +89,7 @@ def command(
         "results": str(results),
         "written": written,
         "left_out": list(left_out(folder, parts)),
+        "unrecognised": list(folder.unrecognised),
         "tables": [
             {"part": part.name, "title": table.title, "header": table.names, "rows": table.rows}
             for part in parts

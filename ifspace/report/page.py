@@ -35,6 +35,7 @@ from ifspace.report.measured import (
 )
 from ifspace.report.read import (
     CATALOGUE,
+    NOT_SHOWN,
     RANKS,
     TRAJECTORIES,
     BlockTimes,
@@ -566,7 +567,19 @@ def _kernels(results: Results) -> Iterator[tuple[str, Spec]]:
 
 
 # In this order: what stands later uses what stands before it.
-SCRIPTS: Final = ("base", "model", "sight", "chart", "table", "detail", "main")
+SCRIPTS: Final = (
+    "base",
+    "model",
+    "sight",
+    "chart",
+    "table",
+    "export",
+    "parallel",
+    "address",
+    "compare",
+    "detail",
+    "main",
+)
 LIBRARY: Final = (
     "/* Vega, Vega-Lite and Vega-Embed: https://vega.github.io, BSD 3-Clause License, "
     "Copyright (c) University of Washington Interactive Data Lab and contributors */\n"
@@ -599,8 +612,12 @@ def page(results: Results, parts: Sequence[Part]) -> str:
             allowed="a folder with one",
             remedy=f"write it with `{CATALOGUE.written_by(results.folder)}`",
         )
-    shown = [part for part in parts if part.name != _IN_CATALOGUE]
     drawn = charts(results)
+    shown = [
+        part
+        for part in parts
+        if part.name != _IN_CATALOGUE and (drawn.get(part.name) or tables(results, part.name))
+    ]
     specs = {name: spec for part in shown for name, _, spec in drawn.get(part.name, ())}
     fill = {
         "title": "ifspace: the catalogue of blocks",
@@ -609,7 +626,7 @@ def page(results: Results, parts: Sequence[Part]) -> str:
         "nav": _nav(shown),
         "parts": "\n".join(_section(results, part, drawn.get(part.name, ())) for part in shown),
         "footer": f"{escape(_writer())} The charts are drawn by Vega-Lite; this file needs no "
-        "network.",
+        f"network. {_absent(results, parts)}",
         "data": _json(page_data(results)),
         "charts": _json(specs),
         "library": LIBRARY + _script(_library()),
@@ -682,16 +699,18 @@ def _section(results: Results, part: Part, drawn: Sequence[tuple[str, str, Any]]
         for name, caption, _ in drawn
     ]
     lines += ["".join(_table(table)) for table in tables(results, part.name)]
-    lines += [
-        f'<p class="note">{escape(_sentence(table))}.</p>' for table in left_out(results, [part])
-    ]
     return "\n".join([*lines, "</section>"])
 
 
-def _sentence(text: str) -> str:
-    """Return a sentence without the name of its part."""
-    sentence = text.partition(": ")[2]
-    return sentence[0].upper() + sentence[1:]
+def _absent(results: Results, parts: Sequence[Part]) -> str:
+    """Return what the page does not show: results that are missing, files of no part."""
+    texts = [f"{text}." for text in left_out(results, parts)]
+    if results.unrecognised:
+        texts.append(f"{NOT_SHOWN}: {', '.join(results.unrecognised)}.")
+    if not texts:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f"<details><summary>What is not shown</summary><ul>{items}</ul></details>"
 
 
 def _cell(text: str) -> str:

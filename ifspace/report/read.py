@@ -191,6 +191,12 @@ BLOCKS: Final = Source(
 KERNELS: Final = Source(
     "bench/*.csv", "python -m ifspace.bench.kernels --out FOLDER/bench", MEASURED, device=True
 )
+# What is beside the rows of blocks: their designs, and the latency model.
+_BESIDE_BLOCKS: Final = "bench/blocks-*.json"
+# Files with data; those with text and drawings are for people.
+_DATA: Final = (".csv", ".json", ".parquet")
+# How the list of files with data that no part of the report shows begins.
+NOT_SHOWN: Final = "files that no part of the report shows"
 # What `ifspace bench` keeps of the catalogue whose blocks it timed.
 BENCHED: Final = "bench/catalogue-*.parquet"
 # In the folder of the benchmarks, but a table for `ifspace layout --latency`.
@@ -278,7 +284,8 @@ class BlockTimes(Measured):
 class Results:
     """What a results folder holds; missing files are empty.
 
-    `rows` are those of the files of which there is one, by the pattern of their source.
+    `rows` are those of the files of which there is one, by the pattern of their source;
+    `unrecognised` are names of files with data that no part shows.
     """
 
     folder: Path
@@ -286,6 +293,7 @@ class Results:
     rows: Mapping[str, tuple[Row, ...]]
     kernels: tuple[Measured, ...]
     blocks: tuple[BlockTimes, ...]
+    unrecognised: tuple[str, ...] = ()
 
     def of(self, source: Source) -> tuple[Row, ...]:
         """Return the rows of a file of which there is one; none when it is missing."""
@@ -302,7 +310,7 @@ class Results:
 
 
 def read(folder: Path) -> Results:
-    """Return what a results folder holds; unrecognised files are ignored.
+    """Return what a results folder holds; of unrecognised files the names alone.
 
     Raises: SettingError for a folder that does not exist or holds no known file, and for a file
         with a known name and other contents; CatalogueError for a catalogue that is damaged or of
@@ -328,6 +336,7 @@ def read(folder: Path) -> Results:
         single,
         tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in listed_files),
         tuple(map(_blocks, benches)),
+        tuple(_unrecognised(folder)),
     )
     if not (results.catalogues or results.rows or results.kernels or results.blocks):
         raise SettingError.because(
@@ -338,6 +347,17 @@ def read(folder: Path) -> Results:
             f"`{CATALOGUE.written_by(folder)}`",
         )
     return results
+
+
+def _unrecognised(folder: Path) -> Iterator[str]:
+    """Yield the names of files with data that no source has, below the folder."""
+    sources = (CATALOGUE, *SINGLE, KERNELS)
+    patterns = (*(source.pattern for source in sources), BENCHED, LATENCIES, _BESIDE_BLOCKS)
+    known = {path for pattern in patterns for path in folder.glob(pattern)}
+    for place in (folder, folder / "bench"):
+        for path in sorted(place.glob("*")):
+            if path.suffix in _DATA and path not in known and path.is_file():
+                yield path.relative_to(folder).as_posix()
 
 
 def _catalogues(folder: Path) -> Iterator[Catalogue]:

@@ -40,11 +40,14 @@ def test_the_latency_table_of_layouts_is_not_a_benchmark_of_kernels(folder: Path
     assert len(read(folder).kernels) == 1
 
 
-def test_unrecognised_files_are_ignored(copied: Path, results: Results) -> None:
+def test_unrecognised_files_are_named_and_not_read(copied: Path, results: Results) -> None:
     (copied / "notes.csv").write_text("a,b\n1,2\n")
     (copied / "best-64.md").write_text("text")
     (copied / "bench" / "cpu.md").write_text("text")
+    (copied / "bench" / "own.json").write_text("{}")
     assert read(copied).rows == results.rows
+    assert read(copied).unrecognised == ("notes.csv", "bench/own.json")
+    assert results.unrecognised == ()
 
 
 def test_missing_results_are_empty(tmp_path: Path) -> None:

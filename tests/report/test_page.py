@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -106,11 +107,21 @@ def test_the_same_results_are_the_same_page(results: Results, text: str) -> None
 def test_missing_parts_are_named_on_the_page(results: Results, tmp_path: Path) -> None:
     bare = Results(tmp_path, results.catalogues, {}, (), ())
     text = page.page(bare, PARTS)
-    section = text.partition('<section id="kernels"')[2].partition("</section>")[0]
+    ids = Outline(text).ids
+    assert "funnel" in ids
+    assert not {"kernels", "energy", "blocks"} & set(ids)
+    assert 'href="#kernels"' not in text
+    footer = text.partition("<footer>")[2].partition("</footer>")[0]
     message = (
-        f"There is no bench/DEVICE.csv; `python -m ifspace.bench.kernels --out {tmp_path}/bench`"
+        "kernels: there is no bench/DEVICE.csv; "
+        f"`python -m ifspace.bench.kernels --out {tmp_path}/bench`"
     )
-    assert f"{message} writes it." in section
+    assert f"{message} writes it." in footer
+
+
+def test_unrecognised_files_are_named(results: Results) -> None:
+    text = page.page(replace(results, unrecognised=("bench/own.csv",)), PARTS)
+    assert "files that no part of the report shows: bench/own.csv." in text
 
 
 def test_only_the_parts_asked_for(results: Results) -> None:

@@ -113,7 +113,8 @@ def test_all_of_it_works_by_keyboard(show: Any, request: pytest.FixtureRequest, 
 
 def test_points_can_be_reached_by_keyboard(show: Any, small: Path) -> None:
     page = show(small)
-    page.wait_for_selector("#plane svg")
+    page.select_option("#x-axis", "layers")
+    page.wait_for_selector("#plane .role-axis-title >> text=layers")
     page.focus("#plane")
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#plane-said") == f"{DW_PW.block}: 2, 400"

@@ -23,6 +23,9 @@ def test_the_least_time_is_offered_first(show: Any, small: Path) -> None:
     assert first[:3] == ["forward, least ms", "forward, median ms", "forward, predicted ms"]
     times = dict(zip(blocks(page), column(page, 7), strict=True))
     assert times["CONV"] == "0.851"
+    # The header says which milliseconds, and the axis has them.
+    assert page.inner_text("[data-sort=time]") == "forward, least ms"
+    assert page.inner_text("#x-axis option:checked") == texts[0]
 
 
 def test_the_filter_for_measured_blocks_leaves_out_predictions(show: Any, record: Path) -> None:
@@ -55,7 +58,9 @@ def test_a_block_with_a_width_inside_has_its_own_times(show: Any, placed: Path) 
     page.select_option("#shown", "measured")
     assert count(page).startswith("1 of 1 blocks")
     page.click(f"{ROWS} button:has-text('PW+DW+PW')")
-    assert page.url.endswith("#block=2:PW%2BDW%2BPW%2C%20bottleneck%201%2F4")
+    assert page.url.endswith(
+        "#setting=2&shown=measured&block=2:PW%2BDW%2BPW%2C%20bottleneck%201%2F4"
+    )
     body = page.inner_text("#block-body")
     assert "least time" in body
     assert "class Unit" in body

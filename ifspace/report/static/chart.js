@@ -115,6 +115,15 @@ function ticks(low, high) {
   return found.filter((tick) => tick >= low && tick <= high);
 }
 
+// Whole numbers of an axis at equal steps, not more than it has room for.
+function wholeTicks(low, high) {
+  let step = 1;
+  while ((high - low) / step > 10) step *= `${step}`.startsWith("2") ? 2.5 : 2;
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.max(0, Math.floor(high / step) - first + 1) },
+    (_, n) => (first + n) * step);
+}
+
 function axisOf(measure, values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const counts = measure.key === "layers";
@@ -123,7 +132,8 @@ function axisOf(measure, values) {
   const domain = log ? [low / room, high * room] : [low - room, high + room];
   const axis = log
     ? { values: ticks(...domain), format: ",~r", labelOverlap: true }
-    : { tickMinStep: counts ? 1 : undefined, format: counts ? "d" : ",~r", labelOverlap: true };
+    : { values: measure.whole ? wholeTicks(...domain) : undefined,
+      format: measure.whole ? ",d" : ",~r", labelOverlap: true };
   return {
     type: "quantitative",
     title: measure.name,
@@ -132,7 +142,7 @@ function axisOf(measure, values) {
   };
 }
 
-function planeSpec(points, x, y) {
+function planeSpec(points, x, y, picked) {
   const at = {
     x: { field: "x", ...axisOf(x, points.map((point) => point.x)) },
     y: { field: "y", ...axisOf(y, points.map((point) => point.y)) },
@@ -154,6 +164,7 @@ function planeSpec(points, x, y) {
       },
       {
         data: { name: "points", values: points },
+        params: [{ name: "brush", select: { type: "interval", encodings: ["x", "y"] } }],
         mark: { type: "point", filled: true, opacity: 0.85, cursor: "pointer" },
         encoding: {
           ...at,
@@ -170,6 +181,7 @@ function planeSpec(points, x, y) {
             legend: null,
           },
           order: { field: "count", sort: "descending" },
+          // Only the points are selected, not the line.
           tooltip: [
             { field: "blocks", title: "block" },
             { field: "x", title: fullName(x), format: ",.6~g" },
@@ -184,6 +196,11 @@ function planeSpec(points, x, y) {
         encoding: { ...at, text: { field: "label" } },
       },
       {
+        data: { name: "picked", values: picked },
+        mark: { type: "point", size: 260, strokeWidth: 2, filled: false, aria: false },
+        encoding: { ...at, color: { value: colour("--second") } },
+      },
+      {
         data: { name: "focus", values: [] },
         mark: { type: "point", size: 500, strokeWidth: 2.5, filled: false, aria: false },
         encoding: { ...at, color: { value: colour("--ink") } },
@@ -192,10 +209,12 @@ function planeSpec(points, x, y) {
   };
 }
 
-// The plane and its keyboard: arrows go from point to point, Enter opens what stands there.
+// The plane and its keyboard: arrows go from point to point, Enter opens what stands there, Space
+// selects it. `select` is called with the places within a frame that was drawn, or none.
 class Plane {
-  constructor(place, said, open) {
-    Object.assign(this, { place, said, open, points: [], at: -1 });
+  constructor(place, said, open, select) {
+    Object.assign(this, { place, said, open, select, points: [], at: -1, picked: new Set() });
+    place.addEventListener("pointerdown", ({ x, y }) => (this.pressed = [x, y]));
     place.addEventListener("keydown", (event) => this.key(event));
     place.addEventListener("blur", () => this.mark(-1));
   }
@@ -214,12 +233,34 @@ class Plane {
       return;
     }
     this.said.textContent = "";
-    const view = await embed(this.place, planeSpec(this.points, x, y));
+    const view = await embed(this.place, planeSpec(this.points, x, y, this.pickedPoints()));
     if (number !== this.drawn) return;
     this.view = view;
-    view.addEventListener("click", (_, item) => {
-      if (item && item.datum && item.datum.places) this.open(item.datum.places);
+    view.addEventListener("click", (event, item) => {
+      const [a, b] = this.pressed || [event.x, event.y];
+      const moved = Math.hypot(event.clientX - a, event.clientY - b) > 4;
+      if (!moved && item && item.datum && item.datum.places) this.open(item.datum.places);
     });
+    let frame = null;
+    view.addSignalListener("brush", (_, { x: across, y: up }) => {
+      clearTimeout(frame);
+      const within = (value, ends) => value >= Math.min(...ends) && value <= Math.max(...ends);
+      const places = across && up
+        ? this.points.filter((point) => within(point.x, across) && within(point.y, up))
+          .flatMap((point) => point.places)
+        : null;
+      frame = setTimeout(() => this.select(places), 80);
+    });
+  }
+
+  pickedPoints() {
+    return this.points.filter((point) => point.places.some((place) => this.picked.has(place)))
+      .map(({ x, y }) => ({ x, y }));
+  }
+
+  pick(picked) {
+    this.picked = picked;
+    if (this.view) this.view.data("picked", this.pickedPoints()).run();
   }
 
   mark(at) {
@@ -243,6 +284,9 @@ class Plane {
     if (to !== undefined && last >= 0) {
       event.preventDefault();
       this.mark(to);
+    } else if (event.key === " " && this.at >= 0) {
+      event.preventDefault();
+      this.select(this.points[this.at].places, true);
     } else if (event.key === "Enter" && this.at >= 0) {
       event.preventDefault();
       this.open(this.points[this.at].places);

@@ -174,22 +174,22 @@ function openDesigns(places, from) {
   if (!DIALOG.open) DIALOG.showModal();
   byId("block-body").scrollTop = 0;
   byId("block-title").focus();
-  const hash = one
-    ? `#block=${designs[0].setting}:${encodeURIComponent(designs[0].candidate)}` : "#";
-  history.replaceState(null, "", one ? hash : location.pathname + location.search);
+  setAddress(one ? designs[0] : null);
 }
 
-function decoded(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text; // no address that this page wrote, so no block either
-  }
+// The dialog with some blocks side by side.
+function openCompared(designs) {
+  if (!DIALOG.open) returnTo = document.activeElement;
+  byId("block-title").replaceChildren(`${designs.length} blocks side by side`);
+  byId("block-body").replaceChildren(...compareBody(designs));
+  if (!DIALOG.open) DIALOG.showModal();
+  byId("block-body").scrollTop = 0;
+  byId("block-title").focus();
 }
 
 // Opens the block that the address names; returns what there is to say when there is none.
 function openFromAddress() {
-  const found = /^#block=(\d+):(.+)$/.exec(location.hash);
+  const found = /[#&]block=(\d+):([^&]+)$/.exec(location.hash);
   if (!found) return "";
   const [number, name] = [Number(found[1]), decoded(found[2])];
   const some = DESIGNS.filter((each) => each.setting === number);
@@ -205,7 +205,7 @@ function openFromAddress() {
 }
 
 DIALOG.addEventListener("close", () => {
-  history.replaceState(null, "", location.pathname + location.search);
+  setAddress(null);
   if (returnTo && returnTo.isConnected) returnTo.focus();
   returnTo = null;
   chosenFrom = null;

@@ -32,10 +32,10 @@ const waysOf = (design) => WAYS.get(design.network) || [design];
 
 // What designs can be compared by. Times are found in the benchmarks, of equal places only.
 const PLAIN = [
-  { key: "params", name: "parameters", value: (design) => design.params },
-  { key: "macs", name: "MACs per pixel", value: (design) => design.macs },
-  { key: "acts", name: "activations per pixel", value: (design) => design.acts },
-  { key: "layers", name: "layers", value: (design) => design.layers },
+  { key: "params", name: "parameters", whole: true, value: (design) => design.params },
+  { key: "macs", name: "MACs per pixel", whole: true, value: (design) => design.macs },
+  { key: "acts", name: "activations per pixel", whole: true, value: (design) => design.acts },
+  { key: "layers", name: "layers", whole: true, value: (design) => design.layers },
 ];
 
 // Whether something was measured, or written, where a design's setting is: at its widths and

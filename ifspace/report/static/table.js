@@ -20,7 +20,7 @@ function columnsOf(time) {
       title: "elements that its layers write per output pixel" },
   ];
   if (time) {
-    columns.push({ key: "time", name: "ms", sort: (design) => time.value(design),
+    columns.push({ key: "time", name: time.name, folds: true, sort: (design) => time.value(design),
       cell: (design) => amount(time.value(design)), right: true, title: fullName(time) });
   }
   columns.push({ key: "notes", name: "notes", sort: (design) => notes(design).join("; "),
@@ -30,13 +30,18 @@ function columnsOf(time) {
 
 // One row can be reached by Tab; the arrows go on from there.
 class DesignTable {
-  constructor(place, more, open) {
-    Object.assign(this, { place, more, open, by: "params", down: false, most: FIRST_ROWS });
+  constructor(place, more, open, pick) {
+    Object.assign(this, { place, more, open, by: "params", down: false, most: FIRST_ROWS,
+      picked: new Set() });
     this.body = el("tbody", {});
     this.head = el("tr", {});
     place.append(el("thead", {}, this.head), this.body);
     this.body.addEventListener("keydown", (event) => this.key(event));
+    this.body.addEventListener("change", (event) => {
+      pick([Number(event.target.closest("tr").dataset.place)], event.target.checked);
+    });
     this.body.addEventListener("click", (event) => {
+      if (event.target.closest("label")) return;
       const row = event.target.closest("tr");
       if (row) this.open([Number(row.dataset.place)], row.querySelector("button"));
     });
@@ -46,6 +51,20 @@ class DesignTable {
       this.fill();
       this.focus(from);
     });
+  }
+
+  // Marks the rows of what is selected.
+  pick(picked) {
+    this.picked = picked;
+    for (const row of this.body.rows) {
+      const on = picked.has(Number(row.dataset.place));
+      row.classList.toggle("picked", on);
+      row.querySelector("input").checked = on;
+    }
+  }
+
+  get ordered() {
+    return sorted(this.designs, this.columns.find((each) => each.key === this.by), this.down);
   }
 
   show(designs, time) {
@@ -63,7 +82,8 @@ class DesignTable {
         const on = column.key === this.by;
         const sort = on ? (this.down ? "descending" : "ascending") : null;
         const sign = on ? (this.down ? "▼" : "▲") : "";
-        return el("th", { scope: "col", class: column.right ? "right" : null, "aria-sort": sort },
+        return el("th", { scope: "col", class: [column.right && "right", column.folds && "folds"].filter(Boolean).join(" ") || null,
+          "aria-sort": sort },
           el("button", { type: "button", "data-sort": column.key, title: column.title,
             onclick: () => this.sortBy(column.key) }, column.name,
           el("span", { class: "way", "aria-hidden": "true" }, sign)));
@@ -77,21 +97,25 @@ class DesignTable {
     this.heads();
     this.fill();
     this.head.querySelector(`[data-sort="${key}"]`).focus();
+    this.onsort();
   }
 
   fill() {
-    const column = this.columns.find((each) => each.key === this.by);
-    const ordered = sorted(this.designs, column, this.down);
+    const ordered = this.ordered;
     const rows = ordered.slice(0, this.most).map((design, n) => {
       const [first, ...rest] = this.columns;
       return el("tr", { "data-place": design.place },
-        el("th", { scope: "row" }, el("button", { type: "button", tabindex: n ? -1 : 0 },
-          first.cell(design))),
+        el("th", { scope: "row" },
+          el("label", { class: "pick", title: "select, to compare" },
+            el("input", { type: "checkbox", tabindex: n ? -1 : 0,
+              "aria-label": `select ${design.block}` })),
+          el("button", { type: "button", tabindex: n ? -1 : 0 }, first.cell(design))),
         rest.map((each) =>
           el("td", { class: each.right ? "right" : each.wide ? "wide" : null },
             each.cell(design))));
     });
     this.body.replaceChildren(...rows);
+    this.pick(this.picked);
     const left = ordered.length - rows.length;
     this.more.hidden = left <= 0;
     this.more.textContent = `Show ${whole(left)} more`;
@@ -103,6 +127,7 @@ class DesignTable {
     const button = buttons[Math.max(0, Math.min(to, buttons.length - 1))];
     this.body.querySelectorAll('[tabindex="0"]').forEach((each) => (each.tabIndex = -1));
     button.tabIndex = 0;
+    button.closest("tr").querySelector("input").tabIndex = 0;
     button.focus();
   }
 
