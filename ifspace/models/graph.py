@@ -332,7 +332,7 @@ class Trace:
     operators that keep a feature map as it is, and how often each is called. `how`: "export" or
     "hooks". `notes`: what was not understood. `unplaced`: layers that run and have no place among
     the feature maps, because they read a constant, or what they write was lost from sight. `runs`:
-    the full names of all modules whose weights the exported program uses.
+    the full names of all modules whose weights the exported program uses; all modules without one.
     """
 
     nodes: tuple[Node, ...]

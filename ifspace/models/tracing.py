@@ -480,7 +480,9 @@ def hooked(model: nn.Module, image: Tensor, params: int) -> Trace:
         name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)
     ]
     notes = (f"layers in TorchScript are not seen: {', '.join(scripted)}",) if scripted else ()
-    return Trace(tuple(nodes), size, params, head=tuple(head), how="hooks", notes=notes)
+    # Without a program any module may run in a way that its hook does not see.
+    runs = frozenset(name for name, _ in model.named_modules())
+    return Trace(tuple(nodes), size, params, head=tuple(head), how="hooks", notes=notes, runs=runs)
 
 
 def _record(

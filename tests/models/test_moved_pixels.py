@@ -282,6 +282,42 @@ def test_a_layer_on_a_constant_runs() -> None:
     assert sum(layer.params for layer in report.all_layers) == report.params
 
 
+class ScaledBySum(nn.Module):
+    """A feature map times one number that is computed from another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.summed, self.idle = conv(3, 8), conv(8, 8), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return x * self.summed(x).sum()
+
+
+def test_a_layer_lost_from_sight_runs_and_one_that_is_not_called_does_not() -> None:
+    net = ScaledBySum()
+    report = analyze(net, IMAGE)
+    assert {layer.name for layer in report.all_layers} == {"stem", "summed"}
+    assert report.macs == counted_macs(net, IMAGE)
+    assert list(other_params(net, report).unused) == ["idle"]
+
+
+class NotExported(Positions):
+    """Weights used by a function, in a network that leaves torch and cannot be exported."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.conv2d(x, self.stem.weight, padding=1)
+        return self.last(torch.from_numpy(x.detach().numpy()))
+
+
+def test_without_an_exported_program_no_layer_is_said_not_to_run() -> None:
+    net = NotExported()
+    report = analyze(net, IMAGE)
+    assert "branches are not seen" in report.notes[0]
+    assert [layer.name for layer in report.all_layers] == ["last"]
+    assert not other_params(net, report).unused
+
+
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_receptive_fields_through_an_upsampling_are_those_of_gradients(
