@@ -5,14 +5,15 @@ that belong to no layer.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import nn
 
-from ifspace.infofield import CAPS, gain
+from ifspace.infofield import CAPS
 from ifspace.models.fields import Field, receptive_fields
+from ifspace.models.gains import StageGains
 from ifspace.models.graph import Op, Size, Trace, TracedLayer
 from ifspace.models.tracing import Image, checked_model, trace
 from ifspace.models.units import TracedStage, stages_of, units_of
@@ -221,26 +222,26 @@ class _Writer:
 
     def stage(self, stage: TracedStage) -> StageReport:
         """Return the report of a stage."""
+        gains = StageGains(stage, self._alpha, self._cap)
         unit_of = {node: index for index, unit in enumerate(stage.units) for node in unit.nodes}
         layers = []
         unit_index = 0
         for index in sorted((*stage.nodes, *self._shuffles(stage))):
             unit_index = unit_of.get(index, unit_index)
-            layers.append(self._layer(stage, index, unit_index))
+            layers.append(self._layer(gains, index, unit_index))
             self._done += 1
             if self._progress is not None:
                 self._progress(self._done, len(self._graph.layers))
         units = []
-        for unit in stage.units:
-            output = stage.field(unit.output, self._cap)
+        for unit, gained in zip(stage.units, gains.of_units(), strict=True):
             members = [self._graph.nodes[index].layer for index in unit.nodes]
             units.append(
                 UnitReport(
                     name=unit.name,
                     names=unit.names,
                     layers=len(members),
-                    field=output,
-                    gain=self._gain(stage, self._largest_read(stage, unit.inputs), output),
+                    field=gains.field(unit.output),
+                    gain=gained,
                     params=sum(layer.params for layer in members if layer is not None),
                     macs=sum(layer.macs for layer in members if layer is not None),
                 )
@@ -255,42 +256,15 @@ class _Writer:
             layers=tuple(layers),
         )
 
-    def _layer(self, stage: TracedStage, index: int, unit: int) -> LayerReport:
+    def _layer(self, gains: StageGains, index: int, unit: int) -> LayerReport:
         node = self._graph.nodes[index]
         assert node.layer is not None
-        output = stage.field(index, self._cap)
-        gained = None
-        if node.layer.conv.writes:
-            gained = self._gain(stage, self._largest_read(stage, node.parents), output)
+        gained = gains.over(node.parents, index) if node.layer.conv.writes else None
         height, width = (int(pixels) for pixels in self._receptive[index].size)
         past = height > self._graph.image[1] or width > self._graph.image[2]
+        output = gains.field(index)
         unknown = output.unknown or self._receptive[index].unknown
         return LayerReport(node.layer, unit, output, gained, (height, width), past, unknown)
-
-    def _largest_read(self, stage: TracedStage, inputs: Iterable[int]) -> Field | None:
-        """Return the largest field among inputs; None if no layer of the stage wrote any."""
-        fields = (
-            stage.field(index, self._cap) for index in inputs if self._follows_layer(stage, index)
-        )
-        return max(fields, key=lambda read: read.volume, default=None)
-
-    def _gain(self, stage: TracedStage, before: Field | None, after: Field) -> float | None:
-        if before is None or not before.volume or before.unknown or after.unknown:
-            return None
-        return gain(before.volume, after.volume, stage.elements, self._alpha)
-
-    def _follows_layer(self, stage: TracedStage, index: int) -> bool:
-        """Return whether a feature map is written by a layer of the stage, or computed from one."""
-        waiting, visited = [index], set()
-        layers = set(stage.nodes)
-        while waiting:
-            node = waiting.pop()
-            if node in layers:
-                return True
-            if node not in visited and node not in stage.inputs:
-                visited.add(node)
-                waiting += self._graph.nodes[node].parents
-        return False
 
     def _shuffles(self, stage: TracedStage) -> list[int]:
         """Return the indices of the channel shuffles that run inside a stage."""

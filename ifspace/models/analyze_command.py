@@ -60,6 +60,8 @@ def command(
         network, graph = on_shapes(
             source.build, lambda network: (network, trace(network, source.image))
         )
+        for note in source.notes():
+            output.note(note)
         with ProgressBar("analysing", quiet=output.quiet) as bar:
             report = report_on(graph, network, alpha, bar, cap)
         unlisted = other_params(network, report)

@@ -8,7 +8,6 @@ Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer; the budgets are
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.parametrize import is_parametrized
 
 from ifspace.answer import Answer
 from ifspace.block import Block, SizedBlock
@@ -25,7 +25,7 @@ from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
-from ifspace.models.surgery import Replace
+from ifspace.models.surgery import Replace, copy_of_network
 from ifspace.models.tracing import Image, checked_model, evaluated
 from ifspace.models.tracing import trace as traced
 from ifspace.models.warm_start import Fit, fit_blocks, random_images
@@ -435,7 +435,7 @@ def apply_decomposition(
     Raises: SettingError for a plan of another network; and as `fit_blocks` does.
     """
     base = EditedNetwork.of(network)
-    copy = EditedNetwork(deepcopy(base.model), base.edits)
+    copy = EditedNetwork(copy_of_network(base.model), base.edits)
     with seeded(seed, next((tensor.device for tensor in base.model.parameters()), None)):
         changed = copy.apply(*plan.steps)
     fits: tuple[Fit, ...] = ()
@@ -527,8 +527,21 @@ def _computes_conv2d(module: Any) -> bool:
         isinstance(module, nn.Conv2d)
         and type(module).forward is nn.Conv2d.forward
         and type(module)._conv_forward is nn.Conv2d._conv_forward
-        and not nn.utils.parametrize.is_parametrized(module)
+        and all(map(_is_norm_of_weights, _parametrizations(module)))
     )
+
+
+def _parametrizations(module: nn.Module) -> list[nn.Module]:
+    """Return what computes the weights of a module from others; nothing in most."""
+    if not is_parametrized(module):
+        return []
+    lists: Any = module.parametrizations
+    return [part for parts in lists.children() for part in parts]
+
+
+def _is_norm_of_weights(part: nn.Module) -> bool:
+    """Return whether it is one of torch's, such as weight norm: a block needs none of them."""
+    return type(part).__module__ == nn.utils.parametrizations.__name__
 
 
 def _shared_weights(model: nn.Module, conv: nn.Conv2d) -> str:

@@ -9,18 +9,18 @@ Reference: [3DRF] section 4.1.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import fsum, inf
 from typing import Final
 
 from torch import nn
 
 from ifspace.errors import IfspaceError
-from ifspace.infofield import gain
 from ifspace.models.fields import Propagation
+from ifspace.models.gains import StageGains
 from ifspace.models.graph import Trace, TracedLayer
+from ifspace.models.rewiring import Part, is_joined, is_last, is_read_inside, is_tapped, rewired
 from ifspace.models.surgery import (
     Append,
     Remove,
@@ -45,8 +45,8 @@ COPY: Final = -1
 class UnitCopy:
     """One more unit of a stage, as it will be.
 
-    `unit` is copied, at other `channels` and behind an `activation` as in `Append`; `trace` has its
-    feature maps, from `entry` to `output`; `params` and `macs` are those of the copy.
+    `unit` is copied, at other `channels` and behind an `activation` as in `Append`; `part` are its
+    feature maps; `params` and `macs` are those of the copy.
     """
 
     unit: Unit
@@ -54,9 +54,7 @@ class UnitCopy:
     activation: str | None
     params: int
     macs: int
-    trace: Trace
-    entry: int
-    output: int
+    part: Part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +70,9 @@ class UnitModules:
     def removable(self, stage: TracedStage) -> list[int]:
         """Return the indices in a stage of the units that can be removed; never the first.
 
-        None where a unit sees pixels that are not known: its gain is not known either.
+        A unit stays that is read in its middle, by others than the unit behind it, or together
+        with what it reads, and so does an output layer. None where a unit sees pixels that are not
+        known: its gain is not known either.
         """
         if any(stage.field(unit.output).unknown for unit in stage.units):
             return []
@@ -81,7 +81,10 @@ class UnitModules:
             index
             for index, unit in enumerate(stage.units)
             if index
-            and self._keeps_shape(unit, stage.units[index - 1])
+            and self._keeps_shape(unit, stage)
+            and not is_tapped(stage, unit)
+            and not is_joined(self.trace, unit)
+            and not self._is_output_layer(unit, stage)
             and self.is_separate(unit)
             and max(calls[layer.name] for layer in self._layers(unit)) == 1
         ]
@@ -123,9 +126,7 @@ class UnitModules:
             self._activation(unit),
             self.params(unit),
             self.macs(unit),
-            self.trace,
-            unit.inputs[0],
-            unit.output,
+            Part(self.trace, unit.inputs[0], unit.output),
         )
 
     def widened_copy_of(self, unit: Unit) -> UnitCopy | None:
@@ -147,17 +148,31 @@ class UnitModules:
             self._activation(unit),
             copy_trace.params,
             copy_trace.macs,
-            copy_trace,
-            0,
-            last.index,
+            Part(copy_trace, 0, last.index),
         )
 
-    def _keeps_shape(self, unit: Unit, before: Unit) -> bool:
-        """Return whether a unit reads only the one before, and writes its shape."""
-        if unit.inputs != (before.output,):
+    def _keeps_shape(self, unit: Unit, stage: TracedStage) -> bool:
+        """Return whether a unit reads only another one of the stage, and writes its shape."""
+        outputs = {other.output for other in stage.units}
+        if len(unit.inputs) != 1 or unit.inputs[0] not in outputs:
             return False
-        entry, end = self.trace.nodes[before.output], self.trace.nodes[unit.output]
-        return (entry.channels, entry.size) == (end.channels, end.size)
+        entry, end = self.trace.nodes[unit.inputs[0]], self.trace.nodes[unit.output]
+        same = (entry.channels, entry.size) == (end.channels, end.size)
+        return same and not is_read_inside(stage, unit)
+
+    def _is_output_layer(self, unit: Unit, stage: TracedStage) -> bool:
+        """Return whether a unit is a bare layer whose output is returned, behind one that is not.
+
+        Without it what is returned would be an activation.
+        """
+        before = next(other for other in stage.units if other.output == unit.inputs[0])
+        return is_last(self.trace, unit) and self._is_bare(unit) and not self._is_bare(before)
+
+    def _is_bare(self, unit: Unit) -> bool:
+        """Return whether a unit has neither normalisation nor activation among its modules."""
+        return not any(
+            is_follower(module) for part in self._parts(unit) for module in part.modules()
+        )
 
     def _parts(self, unit: Unit) -> Iterator[nn.Module]:
         """Yield the modules of a unit, and what belongs to them."""
@@ -215,7 +230,8 @@ class AdjustableStage:
         self.unit_macs = [modules.macs(unit) for unit in self.units]
         last = self.units[end]
         self.copy = modules.copy_of(last) if removable else modules.widened_copy_of(last)
-        self._volumes: dict[tuple[int, str], tuple[int, ...]] = {}
+        self._changed: dict[int, TracedStage] = {}
+        self._gains: dict[tuple[int, float, str], tuple[float, ...]] = {}
 
     @property
     def traced_depth(self) -> int:
@@ -259,42 +275,56 @@ class AdjustableStage:
         kept = sum(costs[index] for index in self.kept(depth))
         return kept + copy_cost * max(0, depth - len(self.units))
 
+    def removed(self, depth: int) -> list[Unit]:
+        """Return the units that are not there at a depth."""
+        kept = set(self.kept(depth))
+        return [unit for index, unit in enumerate(self.units) if index not in kept]
+
+    def copies(self, depth: int) -> dict[int, tuple[Part, int]]:
+        """Return what is put in at a depth and how often, by the output that it stands behind."""
+        count = depth - len(self.units)
+        if self.copy is None or count <= 0:
+            return {}
+        return {self.units[self.end].output: (self.copy.part, count)}
+
+    def traced_at(self, depth: int) -> TracedStage:
+        """Return the stage as a trace of the network with other depths of it alone has it."""
+        if depth not in self._changed:
+            graph = rewired(self.trace, self.removed(depth), self.copies(depth))
+            copies = iter(graph.copies.get(self.units[self.end].output, ()))
+            units = tuple(
+                next(copies) if index == COPY else graph.unit(self.units[index])
+                for index in self.order(depth)
+            )
+            inputs = tuple(graph.read[index] for index in self.traced.inputs)
+            self._changed[depth] = replace(
+                self.traced,
+                inputs=inputs,
+                units=units,
+                nodes=tuple(index for unit in units for index in unit.nodes),
+                propagation=Propagation(graph.trace, inputs),
+                trace=graph.trace,
+            )
+        return self._changed[depth]
+
     def volumes(self, depth: int, cap: str = "input") -> tuple[int, ...]:
         """Return the field in elements after each unit at a depth.
 
         Reference: [IF] eqs. 1 to 3.
         """
-        key = depth, cap
-        if key not in self._volumes:
-            self._volumes[key] = tuple(self._propagate(depth, cap))
-        return self._volumes[key]
-
-    def _propagate(self, depth: int, cap: str) -> list[int]:
-        volumes: list[int] = []
-        fields = self.traced.propagation.fields(self.units[0].output)
-        for position, index in enumerate(self.order(depth)):
-            propagation, output = self.traced.propagation, self.units[index].output
-            inputs = self.units[index].inputs
-            if index == COPY:
-                copy = self.copy
-                assert copy is not None
-                propagation = Propagation(copy.trace, (), {copy.entry: fields})
-                output = copy.output
-            elif index != position and len(inputs) == 1:
-                # The unit before it is another one than was traced: it reads what that one wrote.
-                propagation = Propagation(self.trace, (), {inputs[0]: fields})
-            volumes.append(propagation.field(output, self.traced.side, cap).volume)
-            fields = propagation.fields(output)
-        return volumes
+        stage = self.traced_at(depth)
+        return tuple(stage.field(unit.output, cap).volume for unit in stage.units)
 
     def gains(self, depth: int, alpha: float, cap: str = "input") -> tuple[float, ...]:
-        """Return the gain of each unit but the first, at a depth.
+        """Return the gain of each unit but the first, at a depth; 0 if it reads what enters.
 
         Reference: [IF] eq. 4.
         """
-        elements = self.traced.elements
-        pairs = pairwise(self.volumes(depth, cap))
-        return tuple(gain(before, after, elements, alpha) for before, after in pairs)
+        key = depth, alpha, cap
+        if key not in self._gains:
+            gains = StageGains(self.traced_at(depth), alpha, cap).of_units()
+            self._gains[key] = tuple(gain or 0.0 for gain in gains[1:])
+        return self._gains[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,41 +356,58 @@ class StageAtDepth:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TracedLayout:
-    """A traced network at some depths: its stages, and what the rest of it costs."""
+    """A traced network at some depths: its stages, and what the rest of it costs.
+
+    `others`: the stages that stay as they are.
+    """
 
     stages: tuple[StageAtDepth, ...]
     rest_params: int
     rest_macs: int
+    others: tuple[TracedStage, ...] = ()
 
     @classmethod
-    def of(cls, trace: Trace, model: nn.Module, stages: Sequence[TracedStage]) -> "TracedLayout":
+    def of(
+        cls,
+        trace: Trace,
+        model: nn.Module,
+        stages: Sequence[TracedStage],
+        fixed: Collection[TracedStage] = (),
+    ) -> "TracedLayout":
         """Return the layout of a network as it was traced.
 
         A stage takes part if one of its units can be removed, or one is of a class of those that
         can be removed elsewhere; the single convolution before the blocks of a residual network
-        does not.
+        does not, nor do those that are `fixed`.
         """
         modules = UnitModules(trace, without_values(model))
-        removable = [modules.removable(stage) for stage in stages]
+        removable = [[] if stage in fixed else modules.removable(stage) for stage in stages]
         repeated = {
             modules.classes(stage.units[index])
             for stage, indices in zip(stages, removable, strict=True)
             for index in indices
         }
         adjustable = []
+        others = []
         for stage, indices in zip(stages, removable, strict=True):
             alike = [
                 index
                 for index, unit in enumerate(stage.units)
-                if modules.classes(unit) in repeated and modules.is_separate(unit)
+                if modules.classes(unit) in repeated
+                and modules.is_separate(unit)
+                and not is_tapped(stage, unit)
+                and not any(is_joined(trace, replace(unit, inputs=(read,))) for read in unit.inputs)
             ]
-            if alike:
+            if not alike or stage in fixed:
+                others.append(stage)
+            else:
                 end = (indices or alike)[-1]
                 adjustable.append(AdjustableStage(modules, stage, indices, end))
         return cls(
             tuple(StageAtDepth(stage, stage.traced_depth) for stage in adjustable),
             trace.params - sum(stage.params(stage.traced_depth) for stage in adjustable),
             trace.macs - sum(stage.macs(stage.traced_depth) for stage in adjustable),
+            tuple(others),
         )
 
     @property
@@ -396,6 +443,21 @@ class TracedLayout:
         Reference: [3DRF] section 4.1.
         """
         return fsum(gain for stage in self.stages for gain in stage.gains(alpha, cap))
+
+    def gain_of_all(self, alpha: float = 3, cap: str = "input") -> float:
+        """Return the total gain of the units of all stages, also of those that stay as they are."""
+        others = (StageGains(stage, alpha, cap).of_units() for stage in self.others)
+        return self.gain(alpha, cap) + fsum(gain or 0.0 for gains in others for gain in gains)
+
+    def traced(self) -> Trace:
+        """Return the graph of the network with these depths."""
+        start = self.stages[0].stage.trace
+        removed = [unit for at in self.stages for unit in at.stage.removed(at.depth)]
+        copies = [at.stage.copies(at.depth) for at in self.stages]
+        graph = rewired(
+            start, removed, {end: part for parts in copies for end, part in parts.items()}
+        )
+        return replace(graph.trace, params=self.params)
 
     def steps(self) -> tuple[Remove | Append, ...]:
         """Return the steps that make the traced network this one.

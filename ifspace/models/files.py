@@ -12,7 +12,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch.export.passes import move_to_device_pass
 from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.sources import code_file, digest_of, from_source
+from ifspace.models.surgery import copy_of_network
 from ifspace.models.tracing import (
     Image,
     checked_model,
@@ -284,7 +284,7 @@ def _before_steps(
     """
     if into is not None:
         base = EditedNetwork.of(into)
-        return EditedNetwork(deepcopy(checked_model(base.model)), base.edits)
+        return EditedNetwork(copy_of_network(checked_model(base.model)), base.edits)
     if edits.source is None:
         raise NetworkFileError.because(
             f"{name} needs the network that it was saved from",

@@ -333,6 +333,8 @@ class Trace:
     "hooks". `notes`: what was not understood. `unplaced`: layers that run and have no place among
     the feature maps, because they read a constant, or what they write was lost from sight. `runs`:
     the full names of all modules whose weights the exported program uses; all modules without one.
+    `outputs`: the indices of the feature maps that the network returns, or computes what it returns
+    from by pooling and dense layers; `returned`: of those the first.
     """
 
     nodes: tuple[Node, ...]
@@ -345,6 +347,8 @@ class Trace:
     notes: tuple[str, ...] = ()
     unplaced: tuple[TracedLayer, ...] = ()
     runs: frozenset[str] = frozenset()
+    outputs: tuple[int, ...] = ()
+    returned: tuple[int, ...] = ()
 
     @cached_property
     def layers(self) -> tuple[TracedLayer, ...]:

@@ -162,11 +162,11 @@ def _plan_stages(
     # The report shows all states of the organizer, whichever is taken.
     moves = 0 if problem.keep_stages else problem.moves
     if moves is None:
-        return plan, ()
+        return plan, plan.notes
     count = len(plan.states) - 1
     many = f"{count} move{'s' * (count != 1)}"
     notes = (f"the organizer makes {many}: its end is taken",) if moves > count else ()
-    return plan.after_moves(moves), notes
+    return plan.after_moves(moves), (*plan.notes, *notes)
 
 
 def _analyzed(

@@ -171,7 +171,7 @@ def command(
         start, trace = _traced(source, problem.warm_start or save is not None)
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)
-        for note in optimization.notes:
+        for note in (*source.notes(), *optimization.notes):
             output.note(note)
         network, after = optimization.network, optimization.after
         if save is not None and network is not None and after is not None:

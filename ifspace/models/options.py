@@ -96,6 +96,15 @@ class ModelSource:
 
         return self.saved or from_source(self.name, self.image, self.classes, seed=self.seed)
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what to know of the package that a network comes from, if it needs torchvision."""
+        from ifspace.models.sources import PACKAGES
+        from ifspace.models.torchvision_operators import NOTE, declare
+
+        prefix, colon, _ = self.name.partition(":")
+        packaged = colon and prefix.lower() in PACKAGES
+        return (NOTE,) if packaged and declare() is not None else ()
+
     def __str__(self) -> str:
         return f"{self.name} at {'×'.join(map(str, self.image))}"
 

@@ -6,11 +6,10 @@ network are removed and copied where they stand.
 Reference: [3DRF] section 4.1.
 """
 
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import fsum
-from typing import Any
+from math import fsum, isclose
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +17,14 @@ from torch import Tensor, nn
 from ifspace.answer import Answer
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
-from ifspace.models.edits import EditedNetwork
+from ifspace.models.edits import EditedNetwork, Edits
+from ifspace.models.gains import StageGains
 from ifspace.models.graph import ImageSize, Size, Trace
-from ifspace.models.surgery import Append, Remove
+from ifspace.models.rewiring import signature
+from ifspace.models.surgery import Append, Remove, copy_of_network, without_values
 from ifspace.models.tracing import Image, checked_model
 from ifspace.models.tracing import trace as traced
-from ifspace.models.units import stages_of, units_of
+from ifspace.models.units import TracedStage, stages_of, units_of
 from ifspace.nn import BlockModule, RollingPointwiseConv1d
 from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.network import Network, build_network, seeded
@@ -52,7 +53,7 @@ class Reorganization:
     stages, of what enters them. `trajectory`: the moves of the organizer; `other`: those with ties
     resolved the other way, None without ties. `answer`: the proof of the depths chosen within
     `budgets`; None without a budget. `not_more`: amounts that were given no budget and have one all
-    the same, what the network has.
+    the same, what the network has. `notes`: which stages stay as they are, and why.
     """
 
     start: AnyLayout
@@ -66,6 +67,7 @@ class Reorganization:
     not_more: tuple[str, ...] = ()
     cap: str = "input"
     other: Trajectory[Any] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Remove | Append, ...]:
@@ -98,6 +100,7 @@ class Reorganization:
         """Return the error of a plan that is not solved."""
         assert self.answer is not None
         limits = {n: limit for n, limit in self.budgets.limits.items() if n not in self.not_more}
+        remedy = "; ".join((remedy, *self.notes))
         return budgets_error("choice of depths", self.answer, limits, remedy, None, self.not_more)
 
 
@@ -180,6 +183,10 @@ def plan_reorganization(
     A unit is a residual block, a group of branches or a layer. Units that change the width or the
     spatial size stay where they are; a unit put behind others is as wide as they are.
 
+    A stage stays as it is if the network computes something else once its units have moved: its own
+    code may count its modules, or read features by their numbers. Otherwise the network has the
+    gain that is planned, as `analyze` finds it.
+
     Raises: SettingError for arguments out of range or that do not go together, and a network of
         which no unit can move.
 
@@ -198,7 +205,37 @@ def plan_reorganization(
             remedy="leave one of them out",
             argument="theta" if moves is None else "moves",
         )
-    start, sizes = _start(EditedNetwork.of(network), trace)
+    edited = EditedNetwork.of(network)
+
+    def plan_without(fixed: Mapping[TracedStage, str]) -> Reorganization:
+        start, sizes = _start(edited, trace, stages, fixed)
+        return _plan(
+            start, sizes, trace, budgets, moves, theta, alpha, cap, tie, max_depth, time_limit_s
+        )
+
+    stages = stages_of(trace, units_of(trace, unwrapped(edited.model)))
+    fixed: dict[TracedStage, str] = {}
+    plan = plan_without(fixed)
+    while failing := _failing_stages(edited.model, plan):
+        fixed |= failing
+        plan = plan_without(fixed)
+    return replace(plan, notes=_notes(fixed))
+
+
+def _plan(
+    start: AnyLayout,
+    sizes: tuple[Size, ...],
+    trace: Trace,
+    budgets: Budgets,
+    moves: int | None,
+    theta: float,
+    alpha: float,
+    cap: str,
+    tie: str,
+    max_depth: int,
+    time_limit_s: float | None,
+) -> Reorganization:
+    """Return the depths that the stages get if the network runs at all depths."""
     trajectory: Trajectory[Any] = organize(start, theta, alpha, moves, cap, tie)
     if not budgets.limits:
         other = None
@@ -233,7 +270,7 @@ def apply_reorganization(
     base = EditedNetwork.of(network)
     model, edits = base.model, base.edits
     if not isinstance(plan.end, Layout):
-        copy = EditedNetwork(deepcopy(model), edits)
+        copy = EditedNetwork(copy_of_network(model), edits)
         with seeded(seed, next((tensor.device for tensor in model.parameters()), None)):
             changed = copy.apply(*plan.steps)
         model, edits = changed.model, changed.edits
@@ -259,9 +296,8 @@ def _check_runs(model: nn.Module, plan: Reorganization) -> None:
 
     Its own code may count the modules that it calls, or call them by other names too.
     """
-    channels, _, width = plan.image
     try:
-        trace = traced(model, (channels, width) if _is_one_dimensional(model) else plan.image)
+        trace = _traced_alike(model, plan)
         amounts = f"{trace.params:,} parameters and {trace.macs:,} MACs"
         as_planned = (trace.params, trace.macs) == (plan.end.params, plan.end.macs)
     except IfspaceError as error:
@@ -284,17 +320,104 @@ def _is_one_dimensional(model: nn.Module) -> bool:
     )
 
 
-def _start(network: EditedNetwork, trace: Trace) -> tuple[AnyLayout, tuple[Size, ...]]:
-    """Return the layout of a network as it is, and the (H, W) of its stages."""
+# Why the units of a stage do not move, in the order in which it is looked for.
+_FAILS: Final = "whose forward fails at other depths"
+_OTHER_GRAPH: Final = "whose features are read by number, or whose units are counted"
+_OTHER_UNITS: Final = "whose units are other ones at other depths"
+
+
+def _failing_stages(model: nn.Module, plan: Reorganization) -> dict[TracedStage, str]:
+    """Return the stages without whose changes the network would be what is planned, with reasons.
+
+    Nothing for a network that is built anew, and one that does not change.
+    """
+    start, end = plan.start, plan.end
+    if not isinstance(start, TracedLayout) or not isinstance(end, TracedLayout):
+        return {}
+    model = unwrapped(model)
+    reason = _difference(model, end, plan)
+    if not reason:
+        return {}
+    changed = [
+        index
+        for index, (before, after) in enumerate(zip(start.depths, end.depths, strict=True))
+        if before != after
+    ]
+    reasons = {}
+    for index in changed:
+        depths = [*start.depths]
+        depths[index] = end.depths[index]
+        alone = start.at_depths(depths)
+        if why := reason if len(changed) == 1 else _difference(model, alone, plan):
+            reasons[start.stages[index].stage.traced] = why
+    return reasons or {start.stages[index].stage.traced: reason for index in changed}
+
+
+def _difference(model: nn.Module, layout: TracedLayout, plan: Reorganization) -> str:
+    """Return how a network with other depths differs from what is planned, "" if it does not."""
+    steps = layout.steps()
+    if not steps:
+        return ""
+    try:
+        try:
+            changed = EditedNetwork(without_values(model), Edits()).apply(*steps).model
+            trace = _traced_alike(changed, plan)
+        except IfspaceError:
+            # Its forward may need values.
+            with seeded(0, next((tensor.device for tensor in model.parameters()), None)):
+                changed = EditedNetwork(copy_of_network(model), Edits()).apply(*steps).model
+            trace = _traced_alike(changed, plan)
+    except IfspaceError:
+        return _FAILS
+    if signature(trace) != signature(layout.traced()) or trace.macs != layout.macs:
+        return _OTHER_GRAPH
+    stages = stages_of(trace, units_of(trace, changed))
+    gains = (StageGains(stage, plan.alpha, plan.cap).of_units() for stage in stages)
+    total = fsum(gain or 0.0 for stage_gains in gains for gain in stage_gains)
+    expected = layout.gain_of_all(plan.alpha, plan.cap)
+    return "" if isclose(total, expected, rel_tol=1e-9, abs_tol=1e-9) else _OTHER_UNITS
+
+
+def _traced_alike(model: nn.Module, plan: Reorganization) -> Trace:
+    """Return the trace of a network on images of the plan."""
+    channels, _, width = plan.image
+    return traced(model, (channels, width) if _is_one_dimensional(model) else plan.image)
+
+
+def _notes(fixed: Mapping[TracedStage, str]) -> tuple[str, ...]:
+    """Return a sentence for each reason to leave stages as they are."""
+    names: dict[str, list[str]] = {}
+    for stage, reason in fixed.items():
+        names.setdefault(reason, []).append(_stage_name(stage))
+    return tuple(
+        f"unchanged, as a part {reason}: {'; '.join(stages)}" for reason, stages in names.items()
+    )
+
+
+def _stage_name(stage: TracedStage) -> str:
+    """Return the name of a stage: its first and last unit."""
+    first, last = stage.units[0].names[0], stage.units[-1].names[-1]
+    return first if first == last else f"{first} … {last}"
+
+
+def _start(
+    network: EditedNetwork,
+    trace: Trace,
+    stages: Sequence[TracedStage],
+    fixed: Mapping[TracedStage, str],
+) -> tuple[AnyLayout, tuple[Size, ...]]:
+    """Return the layout of a network as it is, and the (H, W) of its stages.
+
+    `fixed`: stages that stay as they are, with reasons.
+    """
     model = unwrapped(network.model)
     if type(model) is Network and not network.edits.steps and _is_as_built(model):
         return model.layout, tuple((stage.side, stage.side) for stage in model.layout.stages)
-    stages = stages_of(trace, units_of(trace, model))
-    start = TracedLayout.of(trace, model, stages)
+    start = TracedLayout.of(trace, model, stages, fixed)
     if not any(stage.stage.removable for stage in start.stages):
         raise SettingError.because(
             "no unit of the network can move",
-            got=f"{len(stages)} stages without one",
+            got="; ".join((f"{len(stages)} stages without one", *_notes(fixed))),
             allowed="units one after another that keep the shape of their feature map",
             remedy="`ifspace analyze` lists the units",
             argument="model",

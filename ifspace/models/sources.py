@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import ARGUMENT, DeviceError, IfspaceError, SettingError
+from ifspace.models import torchvision_operators
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.graph import ImageSize
 from ifspace.nn.checks import check_seed, first_line, kind_of, wrong_type
@@ -325,6 +326,7 @@ def _imported(package: str) -> Any:
             argument="model",
         )
     try:
+        torchvision_operators.declare()  # timm imports torchvision too
         return import_module(package)
     except Exception as error:
         raise _broken(package, error) from error

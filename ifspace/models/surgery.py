@@ -19,7 +19,7 @@ Reference: [3DRF] section 4.1.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +43,7 @@ from ifspace.nn.block import (
     Style,
     last_writer,
 )
+from ifspace.nn.checks import first_line
 from ifspace.nn.network import FreeShortcut
 from ifspace.serialize import Between, from_plain, to_plain
 from ifspace.stages.layout import (
@@ -178,7 +179,8 @@ class Replace:
     def apply(self, model: nn.Module) -> None:
         """Replace the convolution in the model in place, by a block with fresh weights.
 
-        Device, dtype and training mode stay; every name of the convolution becomes the block's.
+        Device, dtype, training mode and hooks stay, but for those that compute the weights of the
+        convolution; every name of the convolution becomes the block's.
 
         Raises: SettingError if no such convolution is there.
         """
@@ -201,6 +203,7 @@ class Replace:
         block = BlockModule(
             self.sized, self.stride, self.style, conv.weight.device, conv.weight.dtype
         ).train(conv.training)
+        _carry_hooks(conv, block)
         for name, module in list(model.named_modules(remove_duplicate=False)):
             if module is conv:
                 model.set_submodule(name, block)
@@ -263,6 +266,31 @@ class Replace:
         return self.style.shortcut == "projection" or (self.style.shortcut == "auto" and not same)
 
 
+# The dictionaries of hooks of an nn.Module, and those of their options.
+_HOOKS: Final = {
+    "_forward_hooks": ("_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    "_forward_pre_hooks": ("_forward_pre_hooks_with_kwargs",),
+    "_backward_hooks": (),
+    "_backward_pre_hooks": (),
+}
+
+
+def _carry_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Give a module the hooks of the one that it replaces, which reads and writes the same shapes.
+
+    Hooks of torch.nn.utils, such as the former weight_norm and pruning, compute weights that the
+    new module does not have.
+    """
+    for name, options in _HOOKS.items():
+        for key, hook in getattr(old, name).items():
+            if type(hook).__module__.startswith("torch.nn.utils."):
+                continue
+            getattr(new, name)[key] = hook
+            for option in options:
+                if key in getattr(old, option):
+                    getattr(new, option)[key] = True
+
+
 def submodule(model: nn.Module, name: str) -> nn.Module:
     """Return the module of a full name.
 
@@ -293,7 +321,9 @@ def copy_of_unit(
     """
     parent, keys = modules_of_unit(model, names)
     children = children_of(parent)
-    copy = deepcopy({key: children[key] for key in keys})  # parts that are shared stay shared
+    unit = nn.ModuleDict({str(index): children[key] for index, key in enumerate(keys)})
+    parts = children_of(copy_of_network(unit)).values()  # what they share stays shared
+    copy = dict(zip(keys, parts, strict=True))
     if channels is not None:
         copy = widened(copy, channels)
     for part in copy.values():
@@ -492,11 +522,61 @@ def widened(parts: Mapping[str, nn.Module], channels: int) -> dict[str, nn.Modul
 def without_values(model: nn.Module) -> nn.Module:
     """Return a copy of a network on the meta device."""
     memo: dict[int, object] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in (*model.parameters(), *model.buffers(), *_computed(model)):
         shape = tensor.detach().to("meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(shape, tensor.requires_grad) if is_parameter else shape
-    return deepcopy(model, memo)
+    return _copy(model, memo)
+
+
+def copy_of_network(model: nn.Module) -> nn.Module:
+    """Return a copy of a network with its weights, hooks and modes.
+
+    Attributes that a forward computed, as the weight of `torch.nn.utils.weight_norm`, are copied as
+    values: the next forward computes them anew.
+
+    Raises: SettingError for attributes that cannot be copied, such as locks, with their names.
+    """
+    return _copy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
+
+
+def _computed(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the tensors that are attributes of modules and have a history, which deepcopy rejects.
+
+    Reference: https://github.com/pytorch/pytorch/pull/103001
+    """
+    for module in model.modules():
+        values = vars(module).values()
+        yield from (value for value in values if isinstance(value, Tensor) and not value.is_leaf)
+
+
+def _copy(model: nn.Module, memo: dict[int, object]) -> nn.Module:
+    try:
+        return deepcopy(model, memo)
+    except IfspaceError:
+        raise
+    except Exception as error:
+        raise SettingError.because(
+            "a network that cannot be copied",
+            got=_not_copied(model) or f"{type(error).__name__}: {first_line(error)}",
+            allowed="modules that copy.deepcopy copies",
+            remedy="leave that attribute out of the module, or define its __deepcopy__",
+            argument="network",
+        ) from error
+
+
+def _not_copied(model: nn.Module) -> str:
+    """Return the first attribute of a module that cannot be copied, "" if there is none."""
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key == "_modules":
+                continue
+            try:
+                deepcopy(value)
+            except Exception:
+                kind = type(value).__name__
+                return f"{name + '.' if name else ''}{key} ({kind})"
+    return ""
 
 
 def _first_misfit(sequence: nn.Module, channels: int, gated: int | None) -> _MisfitError | None:

@@ -10,7 +10,7 @@ Reference: docs/real-networks.md, how a network is read.
 import inspect
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from fractions import Fraction
@@ -368,6 +368,7 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
     lost = walk.lost(unused)
     dead = len(unused) - len(lost)
     new_index = {index: place for place, index in enumerate(indices)}
+    shown = _nearest(nodes, outputs, new_index.keys())
 
     def renumbered(node: Node) -> Node:
         parents = tuple(new_index[parent] for parent in node.parents)
@@ -386,6 +387,8 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
         notes=(*maps.notes, *([f"{dead} layers do not reach the output"] if dead else [])),
         unplaced=(*walk.unplaced, *(layers[index] for index in lost)),
         runs=_modules_of(model, program),
+        outputs=tuple(new_index[index] for index in sorted(shown)),
+        returned=tuple(new_index[index] for index in sorted(outputs) if index in new_index),
     )
 
 
@@ -403,6 +406,19 @@ def _modules_of(model: nn.Module, program: ExportedProgram) -> frozenset[str]:
         for name, module in model.named_modules()
         if any(parameter in used for parameter in module.parameters(recurse=False))
     )
+
+
+def _nearest(nodes: Sequence[Node], outputs: Iterable[int], kept: Container[int]) -> set[int]:
+    """Return which of the feature maps `kept` outputs are, or are computed from at last."""
+    shown, visited, waiting = set[int](), set[int](), list(outputs)
+    while waiting:
+        index = waiting.pop()
+        if index in kept:
+            shown.add(index)
+        elif index not in visited:
+            visited.add(index)
+            waiting += nodes[index].parents
+    return shown
 
 
 def _three_axes(image: Sequence[int]) -> tuple[int, int, int]:

@@ -75,6 +75,7 @@ class TracedStage:
     units: tuple[Unit, ...]
     nodes: tuple[int, ...]
     propagation: Propagation
+    trace: Trace
 
     @property
     def channels(self) -> int:
@@ -323,7 +324,9 @@ def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> Traced
     sizes = [side_out, *(trace.nodes[index].size for index in entries)]
     side = max(height for height, _ in sizes), max(width for _, width in sizes)
     nodes = tuple(index for unit in units for index in unit.nodes)
-    return TracedStage(side, side_out, entries, tuple(units), nodes, Propagation(trace, entries))
+    return TracedStage(
+        side, side_out, entries, tuple(units), nodes, Propagation(trace, entries), trace
+    )
 
 
 def _side_out(

@@ -51,6 +51,8 @@ class Odd(nn.Module):
         self.far = nn.Conv2d(16, 16, 3, stride=3, padding=1)
         self.mirrored = nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect")
         self.normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 3, padding=1))
+        self.halved = nn.Conv2d(16, 16, 3, padding=1)
+        nn.utils.parametrize.register_parametrization(self.halved, "weight", Half())
         self.own = Own(16, 16, 3, padding=1)
         self.tied = nn.Conv2d(16, 16, 3, padding=1)
         self.other = nn.Conv2d(16, 16, 3, padding=1)
@@ -65,6 +67,11 @@ class Odd(nn.Module):
         return x
 
 
+class Half(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / 2
+
+
 class Own(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x).square()
@@ -76,7 +83,7 @@ WHY = {
     "cut": "padding 0 x 0",
     "far": "stride 3 x 3",
     "mirrored": "padding of reflect",
-    "normed": "ParametrizedConv2d, not a plain nn.Conv2d",
+    "halved": "ParametrizedConv2d, not a plain nn.Conv2d",
     "own": "Own, not a plain nn.Conv2d",
     "tied": "weights shared with other",
     "other": "weights shared with tied",
@@ -87,14 +94,15 @@ def test_kept_convolutions_are_listed_with_a_reason():
     model = Odd()
     graph = trace(model, (3, 24, 24))
     plan = plan_decomposition(model, graph, Blocks("DW+PW"))
-    assert [layer.name for layer in plan.replaced] == ["plain"]
+    assert [layer.name for layer in plan.replaced] == ["normed", "plain"]
     assert {conv.name: conv.reason for conv in plan.skipped} == WHY
     few = plan_decomposition(model, graph, Blocks("DW+PW"), layers=Layers(least_channels=17))
     assert {conv.name: conv.reason for conv in few.skipped} == {
         **WHY,
+        "normed": "16 input channels, fewer than 17",
         "plain": "16 input channels, fewer than 17",
     }
-    with pytest.raises(SettingError, match=r"^no convolution to replace: got first: kernel 7 x 7"):
+    with pytest.raises(SettingError, match=r"^no convolution to replace: got 2 layers: 16 "):
         few.check()
     unfit = plan_decomposition(model, graph, Blocks("DW+RPW(3,0)"))
     assert unfit.skipped[-1].reason.startswith("DW+RPW(3,0): groups do not divide the widths")
@@ -119,7 +127,7 @@ def test_layers_chosen_by_name():
         (["point"], r"got point \(a pointwise convolution, and the block has a spatial kind\)"),
         (["grouped"], r"no block can replace this layer: got grouped \(a layer of kind GC\)"),
         (["cut"], r"got cut \(padding 0 x 0\)"),
-        (["nothing", "plain"], "^no such layer in the network: got 'nothing'; allowed: 12 layers"),
+        (["nothing", "plain"], "^no such layer in the network: got 'nothing'; allowed: 13 layers"),
         ([], "^no layer named"),
     ],
 )

@@ -1,0 +1,43 @@
+"""Names of torchvision's compiled operators, where its build cannot load beside this torch.
+
+A CPU torch beside a build of torchvision for CUDA is such a pair: `import torchvision` fails
+without the operators. They serve detection; its networks for images call none of them, so to define
+the names is enough.
+"""
+
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+NOTE: Final = (
+    "this build of torchvision does not fit this torch: its compiled operators, such as nms, have "
+    "names only, which networks for images do not call"
+)
+
+
+@cache  # What it returns has to live: the names go with it.
+def declare() -> object | None:
+    """Define the operators, unless torchvision is not installed or brings its own."""
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent
+    # torch leaves these two without annotations.
+    operators: Any = torch.ops
+    library_of: Any = torch.library.Library
+    try:
+        for compiled in folder.glob("_C*.so"):
+            operators.load_library(compiled)
+            return None
+    except OSError:
+        pass  # a build for another torch, or for CUDA without it
+    code = "".join(path.read_text() for path in folder.glob("_*_registrations.py"))
+    library = library_of("torchvision", "DEF")
+    for name in sorted(set(re.findall(r"torchvision::(\w+)", code))):
+        library.define(f"{name}(Tensor x) -> Tensor")
+    named: object = library
+    return named
