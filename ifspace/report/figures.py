@@ -29,6 +29,7 @@ from ifspace.report.measured import (
     by_condition,
     least_of,
     median_of,
+    shortfall,
 )
 from ifspace.report.read import (
     RANKS,
@@ -196,12 +197,16 @@ OURS: Final = ("ifspace", "catalogue")
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBlock:
-    """A measured block: its parameters, its minimum time in ms, its name if it is a baseline."""
+    """A measured block: its parameters, its minimum time in ms, its name if it is a baseline.
+
+    `is_short`: it sees less than the convolution that the blocks replace.
+    """
 
     name: str
     params: float
     time: float
     baseline: str | None = None
+    is_short: bool = False
 
 
 def block_figures(results: Results) -> Iterator[tuple[str, Figure]]:
@@ -231,19 +236,23 @@ def measured_blocks(rows: Rows) -> list[MeasuredBlock]:
     for name in rows:
         params, time = median_of(rows, name, PARAMS), least_of(rows, name)
         if params and time:
-            blocks.append(MeasuredBlock(name, params, time, baseline_name(rows, name)))
+            is_short = bool(shortfall(rows, name))
+            blocks.append(MeasuredBlock(name, params, time, baseline_name(rows, name), is_short))
     return blocks
 
 
 def front(blocks: Sequence[MeasuredBlock]) -> list[MeasuredBlock]:
     """Return the blocks that no other beats in parameters and time, fewest parameters first.
 
+    A block short of the field beats none.
+
     >>> blocks = [MeasuredBlock("a", 2, 1), MeasuredBlock("b", 1, 3), MeasuredBlock("c", 3, 1)]
     >>> [block.name for block in front(blocks)]
     ['b', 'a']
     """
     best: list[MeasuredBlock] = []
-    for block in sorted(blocks, key=lambda block: (block.params, block.time)):
+    whole = [block for block in blocks if not block.is_short]
+    for block in sorted(whole, key=lambda block: (block.params, block.time)):
         if not best or block.time < best[-1].time:
             best.append(block)
     return best

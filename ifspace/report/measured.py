@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from ifspace.block import SizedBlock
-from ifspace.measurements import BASELINE, CALIBRATION, LEAST, TIME
+from ifspace.measurements import (
+    BASELINE,
+    CALIBRATION,
+    CHANNELS_SEEN,
+    LEAST,
+    PIXELS_SEEN,
+    TIME,
+)
 from ifspace.report.read import Row
 
 PARAMS: Final = "params"
@@ -85,6 +92,19 @@ def baseline_name(rows: Rows, candidate: str) -> str | None:
         if kind == BASELINE:
             return name or candidate
     return None
+
+
+def shortfall(rows: Rows, candidate: str) -> str:
+    """Return what a candidate does not see of the field of the convolution, "" if it sees all.
+
+    Rows of older versions have no fields: nothing is said of them.
+    """
+    parts = []
+    for metric, unit in ((PIXELS_SEEN, "pixels a side"), (CHANNELS_SEEN, "channels")):
+        row = rows.get(candidate, {}).get(metric)
+        if row and row["median"] and row["bound"] and row["median"] < row["bound"]:
+            parts.append(f"{row['median']:.0f} of {row['bound']:.0f} {unit}")
+    return f"sees {' and '.join(parts)}" if parts else ""
 
 
 def candidate_name(sized: SizedBlock) -> str:

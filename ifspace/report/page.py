@@ -125,6 +125,7 @@ def _setting(setting: EnumerationSetting) -> dict[str, Any]:
         "stride": setting.stride,
         "dims": setting.dims,
         "reference": _reference(setting),
+        "field": setting.reference_field.side,
     }
 
 

@@ -18,6 +18,7 @@ from ifspace.report.measured import (
     by_condition,
     least_of,
     median_of,
+    shortfall,
     timed,
 )
 from ifspace.report.read import (
@@ -324,7 +325,8 @@ def _form(value: float | None, form: str) -> str:
 
 def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
     """Return the times of blocks in order of the least, with the median beside it."""
-    every = list(timed(rows))
+    # What sees less than the convolution stands last: its time is compared with no other.
+    every = sorted(timed(rows), key=lambda timing: bool(shortfall(rows, timing[0])))
     compared = [timing for timing in every[MOST_TIMED:] if baseline_name(rows, timing[0])]
     lines = []
     for name, time in (*every[:MOST_TIMED], *compared):
@@ -339,7 +341,7 @@ def _times(device: str, condition: Condition, rows: Rows, both: Rows) -> Table:
                 "" if least_ms is None else number_text(least_ms),
                 _maybe(rows, name, PREDICTED),
                 _maybe(rows, name, PEAK),
-                baseline_name(rows, name),
+                "; ".join(filter(None, [baseline_name(rows, name), shortfall(rows, name)])),
             ]
         )
     hidden = len(every) - len(lines)

@@ -11,7 +11,7 @@ from ifspace.report.figures import (
     predicted,
     speed_bound,
 )
-from ifspace.report.measured import by_condition
+from ifspace.report.measured import by_condition, shortfall
 from ifspace.report.read import Results
 
 
@@ -33,6 +33,21 @@ def test_the_front_is_the_undominated_blocks() -> None:
     best = front(blocks)
     assert set(best) == set(brute_front(blocks))
     assert [block.params for block in best] == sorted(block.params for block in best)
+
+
+def test_a_block_short_of_the_field_beats_none() -> None:
+    short = MeasuredBlock("GC(12)+GPW(8)", 1, 1.0, "GC(12)+GPW(8)", is_short=True)
+    whole = MeasuredBlock("DW+PW", 2, 2.0)
+    assert front([short, whole]) == [whole]
+
+
+def test_the_field_of_a_row_is_compared_with_that_of_the_convolution(results: Results) -> None:
+    row = dict(
+        next(iter(next(iter(by_condition(results.blocks[0].rows).values()))["CONV"].values()))
+    )
+    seen = row | {"metric": "channel field", "median": 16.0, "bound": 96.0}
+    rows = {"A": {"channel field": seen}, "B": {"channel field": seen | {"median": 96.0}}, "C": {}}
+    assert [shortfall(rows, name) for name in rows] == ["sees 16 of 96 channels", "", ""]
 
 
 def test_measured_blocks_have_their_baseline(results: Results) -> None:

@@ -28,6 +28,18 @@ def test_the_least_time_is_offered_first(show: Any, small: Path) -> None:
     assert page.inner_text("#x-axis option:checked") == texts[0]
 
 
+def test_a_block_short_of_the_field_is_marked_and_not_on_the_line(show: Any, small: Path) -> None:
+    # At 16 channels the ShuffleNet unit sees 4: it has the fewest parameters and the least time.
+    page = show(small)
+    page.wait_for_selector("#plane svg")
+    notes = dict(zip(blocks(page), column(page, 8), strict=True))
+    assert notes["GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"].endswith("; sees only 3×3×4")
+    line = page.evaluate("document.querySelector('#plane').view.data('front')")
+    least = min(int(text.replace(",", "")) for text in column(page, 3))
+    assert line
+    assert all(point["y"] > least for point in line)
+
+
 def test_the_filter_for_measured_blocks_leaves_out_predictions(show: Any, record: Path) -> None:
     page = show(record)
     rows = by_condition(read(ROOT / "results").blocks[0].rows)

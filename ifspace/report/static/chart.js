@@ -91,16 +91,20 @@ function pointsOf(designs, x, y) {
         count: point.designs.length,
         standing: standing(best),
         label: best.known ? shortName(best) : "",
+        short: point.designs.every(isShort),
         places: point.designs.map((design) => design.place),
       };
     })
     .sort((a, b) => a.x - b.x || a.y - b.y);
 }
 
-// The points that none beats in both directions; corners make a stair of them.
+// The points that none beats in both directions; corners make a stair of them. What sees less than
+// the convolution beats none.
 function frontOf(points) {
   const best = [];
-  for (const { x, y } of points) if (!best.length || y < best[best.length - 1].y) best.push({ x, y });
+  for (const { x, y, short } of points) {
+    if (!short && (!best.length || y < best[best.length - 1].y)) best.push({ x, y });
+  }
   return best;
 }
 

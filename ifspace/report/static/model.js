@@ -86,7 +86,11 @@ function sourceOf(design) {
 const shortName = (design) => design.known.split(";")[0].replace(/ \(.*/, "");
 
 function notes(design) {
-  if (design.baseline) return [`${design.known}: to compare with`];
+  if (design.baseline) {
+    const [side, channels] = design.fields[design.fields.length - 1];
+    return [`${design.known}: to compare with`,
+      ...(isShort(design) ? [`sees only ${square(side, design.of.dims)}×${channels}`] : [])];
+  }
   const said = [];
   if (design.known) said.push(design.known);
   if (design.same) said.push(`= ${design.same}`);
@@ -97,6 +101,13 @@ function notes(design) {
     said.push(`${others.length} more way${others.length > 1 ? "s" : ""} to write it`);
   }
   return said;
+}
+
+// Whether it sees less than the convolution that the designs replace: only what they are compared
+// with may. `field` is what its setting asks for.
+function isShort(design) {
+  const [side, channels] = design.fields[design.fields.length - 1];
+  return side < design.of.field || channels < design.of.channels;
 }
 
 const standing = (design) => {
