@@ -220,6 +220,9 @@ class FeatureMaps:
         for number, reading in enumerate(read):
             if arrangement is None or reading.arrangement is None:
                 continue
+            if "starts" in more:  # each has a grid of its own
+                unknown |= not reading.arrangement.is_plain
+                continue
             moved = arrangement.moved(reading.arrangement)
             if moved is None:
                 unknown = True
@@ -336,7 +339,9 @@ class FeatureMaps:
 
     def _add_images(self, label: Label, images: Sequence[int], axis: int, scope: str) -> Reading:
         """Add the union of the images of a batch that show different feature maps."""
-        read = tuple(self.read(_image_of(label, number), axis, scope) for number in images)
+        read = tuple(
+            self.read(_part_of(label, 0, number, number + 1), axis, scope) for number in images
+        )
         joined = self.write(Op.JOIN, read, tuple(label.ids.shape), axis, scope, label.pooled)
         index = self.index(joined)
         return Reading(index, self.arrangements[index])
@@ -512,8 +517,8 @@ class FeatureMaps:
     def _add_transposed(self, label: Label, axis: int, scope: str) -> int:
         """Add a label whose channels have become pixels, or pixels channels.
 
-        After a pixel shuffle every channel is an upsampled union of channels. Anything else counts
-        as if every pixel saw all others.
+        Feature maps that lie side by side are their union. After a pixel shuffle every channel is
+        an upsampled union of channels. Anything else counts as if every pixel saw all others.
         """
         shape, parents = tuple(label.ids.shape), self.owners([label])
         channels, size = shape[axis], size_of(shape, axis)
@@ -522,6 +527,12 @@ class FeatureMaps:
         count = len(members[0])
         disjoint = len(np.unique(ids)) == channels * count
         equal = {len(row) for row in members} == {count}
+        regions = _regions(label, axis) if len(parents) > 1 else []
+        if regions:
+            read = [self.read(region, axis, scope) for region, _ in regions]
+            starts = tuple(start for _, start in regions)
+            whole = self.write(Op.JOIN, read, shape, axis, scope, label.pooled, starts=starts)
+            return self.index(whole)
         if (
             len(parents) != 1
             or not (disjoint and equal)
@@ -582,13 +593,43 @@ def _different_images(label: Label, axis: int) -> list[int]:
     return images if 1 < len(images) <= MAX_CHANNELS_PER_PIXEL else []
 
 
-def _image_of(label: Label, number: int) -> Label:
-    """Return the label of one image of a batch."""
+def _regions(label: Label, axis: int) -> list[tuple[Label, Size]]:
+    """Return the feature maps that lie side by side in a label, and (row, column) where they begin.
+
+    Nothing if they do not.
+    """
+    axes = label.axes()
+    if label.ids.dim() != 4 or axis != 1 or label.ids.shape[0] > 1 or len(axes) != 2:
+        return []
+    if axes[0] != 1:
+        return []
+    along = axes[1]
+    line: list[int | slice] = [*label.middle()]
+    line[1] = line[along] = slice(None)
+    columns = label.ids[tuple(line)].numpy().T
+    changes = (np.flatnonzero((columns[1:] != columns[:-1]).any(1)) + 1).tolist()
+    ends = zip([0, *changes], [*changes, len(columns)], strict=True)
+    spans = [(start, end) for start, end in ends if (columns[start] != NO_CHANNEL).any()]
+    kinds = {columns[start].tobytes() for start, _ in spans}
+    if not 1 < len(spans) == len(kinds) <= MAX_CHANNELS_PER_PIXEL:
+        return []
+    return [
+        (_part_of(label, along, start, end), (start, 0) if along == 2 else (0, start))
+        for start, end in spans
+    ]
+
+
+def _part_of(label: Label, axis: int, start: int, end: int) -> Label:
+    """Return the label of a part along an axis."""
     replay = label.replay
+
+    def part(tensor: Tensor) -> Tensor:
+        return tensor.narrow(axis, start, end - start)
+
     return Label(
-        label.ids[number : number + 1],
+        part(label.ids),
         label.pooled,
-        None if replay is None else lambda values: replay(values)[number : number + 1],
+        None if replay is None else lambda values: part(replay(values)),
     )
 
 

@@ -176,13 +176,13 @@ class Propagation:
     def _of_node(self, node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
         if node.op is Op.MOVE:
             return self._moved(node, below)
+        if node.op is Op.JOIN and node.starts:
+            # Side by side lie regions of one feature map, or feature maps that are each a whole.
+            starts = zip(below, node.starts, strict=True)
+            regions = _union([fields.moved((-row, -column)) for fields, (row, column) in starts])
+            return min(regions, _union(below), key=lambda fields: int(fields.pixels.sum()))
         if node.op is Op.JOIN:
-            return ChannelFields(
-                np.bitwise_or.reduce([fields.rows for fields in below]),
-                np.min([fields.first for fields in below], axis=0),
-                np.max([fields.last for fields in below], axis=0),
-                np.logical_or.reduce([fields.unknown for fields in below]),
-            )
+            return _union(below)
         if node.op is Op.GLOBAL:
             return _of_all_pixels(below[0])
         if node.layer is None:
@@ -208,6 +208,16 @@ class Propagation:
             moved.rows[read], moved.unknown[read] = of.rows, of.unknown
             moved.first[read], moved.last[read] = of.first, of.last
         return moved if node.moved is None else moved.moved(node.moved)
+
+
+def _union(below: Sequence[ChannelFields]) -> ChannelFields:
+    """Return the fields of channels that each see what the same channels below see."""
+    return ChannelFields(
+        np.bitwise_or.reduce([fields.rows for fields in below]),
+        np.min([fields.first for fields in below], axis=0),
+        np.max([fields.last for fields in below], axis=0),
+        np.logical_or.reduce([fields.unknown for fields in below]),
+    )
 
 
 def _everything(node: Node, below: Sequence[ChannelFields]) -> ChannelFields:
@@ -414,14 +424,21 @@ def _paths_along(
         margin, first, last = node.taps / stride - 1, 0, 0
     elif stride < 1:
         first, last = 0, 0
-    joined: dict[tuple[Any, ...], _Path] = {}
-    for number, parent in enumerate(node.parents):
-        moves = [node.shifts[number][axis]] if node.shifts else [0]
-        if node.moved is not None and node.sources is not None:
-            moves = node.moved[node.sources[:, 0] == number, axis].tolist() or [0]
-        for path in paths[parent][axis]:
-            arrived = path.through(first + min(moves), last + max(moves)).at(stride, margin)
-            same = joined.get(arrived.strides)
-            joined[arrived.strides] = arrived if same is None else same.joined(arrived)
-    largest = sorted(joined.values(), key=lambda path: path.size, reverse=True)
-    return tuple(largest[:_MOST_PATHS]) or (_Path(),)
+    starts = [start[axis] for start in node.starts]
+    # Side by side lie regions of one feature map, or feature maps that are each a whole.
+    choices = []
+    for begins in (starts, []) if any(starts) else ([],):
+        joined: dict[tuple[Any, ...], _Path] = {}
+        for number, parent in enumerate(node.parents):
+            moves = [node.shifts[number][axis]] if node.shifts else [0]
+            if node.moved is not None and node.sources is not None:
+                moves = node.moved[node.sources[:, 0] == number, axis].tolist() or [0]
+            start = begins[number] if begins else 0
+            ends = first + min(moves) - start, last + max(moves) - start
+            for path in paths[parent][axis]:
+                arrived = path.through(*ends).at(stride, margin)
+                same = joined.get(arrived.strides)
+                joined[arrived.strides] = arrived if same is None else same.joined(arrived)
+        choices.append(sorted(joined.values(), key=lambda path: path.size, reverse=True))
+    smallest = min(choices, key=lambda choice: choice[0].size if choice else 0)
+    return tuple(smallest[:_MOST_PATHS]) or (_Path(),)

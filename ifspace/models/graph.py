@@ -295,8 +295,9 @@ class Node:
     `shifts`: how far (rows, columns) what it reads was moved before, for each parent; nothing where
     nothing was. `moved` [channels, 2]: the same for each channel of a MOVE. `unknown` [channels]:
     those that read pixels which are not known. `taps`: how many pixels an upsampling interpolates,
-    along each axis. `uses`: for each module around it that is called again, which call it is, from
-    1 on.
+    along each axis. `starts`: of a JOIN of feature maps that lie side by side, the row and column
+    where each begins. `uses`: for each module around it that is called again, which call it is,
+    from 1 on.
     """
 
     index: int
@@ -315,6 +316,7 @@ class Node:
     moved: npt.NDArray[np.int64] | None = None
     unknown: npt.NDArray[np.bool_] | None = None
     taps: int = 1
+    starts: tuple[Size, ...] = ()
     uses: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -214,3 +214,28 @@ class Upsampled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(self.up(self.down(x)))
+
+
+class SideBySide(nn.Module):
+    """Two branches side by side in width, and a convolution on both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.large, self.last = conv(3, 16), conv(3, 16, 5), conv(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cat([self.small(x), self.large(x)], 3))
+
+
+class Stripes(nn.Module):
+    """Four horizontal stripes, each with a convolution of its own, and one on all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 16), conv(16, 8)
+        self.parts = nn.ModuleList(conv(16, 16) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        stripes = self.stem(x).chunk(4, 2)
+        parts = [part(y) for part, y in zip(self.parts, stripes, strict=True)]
+        return self.last(torch.cat(parts, 2))

@@ -15,6 +15,8 @@ from models.moved_networks import (
     Pyramid,
     Recurrent,
     Siamese,
+    SideBySide,
+    Stripes,
     TurnedAround,
     TwoNames,
     TwoSensors,
@@ -280,6 +282,16 @@ def test_a_layer_on_a_constant_runs() -> None:
     assert report.macs == counted_macs(net, IMAGE)
     assert not other_params(net, report).unused
     assert sum(layer.params for layer in report.all_layers) == report.params
+
+
+@pytest.mark.parametrize("net", [SideBySide(), Stripes()])
+def test_feature_maps_side_by_side_are_seen_one_at_a_time(net: nn.Module) -> None:
+    report = analyze(net, IMAGE)
+    last = layers_of(report)["last"]
+    assert (last.field.size, last.field.channels, last.receptive) == ((7, 7), 3, (7, 7))
+    assert not last.unknown_pixels
+    assert not report.notes
+    assert report.macs == counted_macs(net, IMAGE)
 
 
 class ScaledBySum(nn.Module):
