@@ -61,8 +61,9 @@ def command(
 
     RESULTS is a folder that `ifspace enumerate --out`, `ifspace bench` and the benchmarks of
     `make results` write into. Missing files, and files that no part shows, are listed on
-    stderr. The page holds the catalogue to sort, filter and open block by block; it needs no
-    network.
+    stderr. The page holds the catalogue to sort and filter, to open block by block, to select
+    in the plot, to compare and to save as CSV or JSON; its address keeps the filters, and it
+    needs no network.
     """
     _check_installed(html, figures)
     from ifspace.report.read import (

@@ -1,6 +1,7 @@
 """A whole run on small blocks: what is measured, kept, predicted, and never timed."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from samples import DW_PW, GC_PW, SMALL
 
 from ifspace.bench import session
 from ifspace.bench.blocks import BlockShape, select
+from ifspace.bench.entry import run_bench
 from ifspace.bench.machine import Machine
 from ifspace.bench.rows import Measurements, with_numbers
 from ifspace.bench.session import BenchSettings, BlockBench, ProgressEstimate, front
@@ -312,3 +314,18 @@ def test_the_front_is_the_undominated_points(pairs) -> None:
     indices = front(pairs)
     assert sorted(indices) == [n for n, point in enumerate(pairs) if not beaten(point)]
     assert [pairs[n] for n in indices] == sorted(pairs[n] for n in indices)
+
+
+def test_a_benchmark_from_python_writes_only_into_a_folder_of_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"side": 4, "batch": 1, "repeats": 3, "threads": 1, "top": 1, "backward": False}
+    bench = run_bench(SMALL, baselines=["conv"], calibrate=False, **options)
+    assert [block.name for block, _ in bench.least_ms(bench.shown)] == [
+        "DW+RPW(4,0)+RPW(4,0)",
+        "CONV",
+    ]
+    assert list(tmp_path.iterdir()) == []
+    run_bench(SMALL, baselines=["conv"], calibrate=False, results=Path("own"), **options)
+    assert len(list((tmp_path / "own" / "bench").iterdir())) == 4
