@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
-from ifspace.errors import IfspaceError, KernelError, OutputError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.sources import code_file, digest_of, from_source
 from ifspace.models.surgery import copy_of_network
@@ -224,7 +224,7 @@ def _untrusted(name: str, what: str) -> NetworkFileError:
         f"{name} cannot be loaded without running code",
         got=what,
         allowed="code that you trust",
-        remedy="look at it, and if you trust it say so with trust_code",
+        remedy=f"look at it, and if you trust it say so with {ARGUMENT}",
         argument="trust_code",
     )
 

@@ -29,7 +29,7 @@ from ifspace.stages.layout import (
 from ifspace.storage import replacing
 
 SUFFIX: Final = ".safetensors"
-WRITERS: Final = "`ifspace layout --save` or `ifspace optimize --save`"
+WRITERS: Final = "--save of `ifspace organize`, `layout` or `optimize`"
 FORMAT_VERSION: Final = 1
 METADATA_KEY: Final = "ifspace"
 # A key in the description of a network that was changed; `ifspace.models` reads such files.
@@ -237,7 +237,12 @@ def _build(name: str, text: str) -> Network:
     try:
         about = parse_description(name, text)
         if STEPS_KEY in about:
-            raise unreadable_file(name, "a network with steps", "read it with ifspace.models.load")
+            raise NetworkFileError.because(
+                f"{name} is a network that was changed after it was built",
+                got="a file with steps",
+                allowed="a network of ifspace's own parts without any",
+                remedy="read it with ifspace.models.load",
+            )
         return build_described(about)
     except NetworkFileError:
         raise

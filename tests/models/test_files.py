@@ -111,7 +111,7 @@ def test_a_network_without_steps_is_saved_as_by_nn(tmp_path):
 def test_nn_names_the_function_that_loads_a_network_with_steps(tmp_path):
     save(decompose(named_network("vgg11"), IMAGE, BLOCKS), tmp_path / "net.safetensors")
     with pytest.raises(
-        NetworkFileError, match=r"with steps; .*; read it with ifspace\.models\.load"
+        NetworkFileError, match=r"a file with steps; .*; read it with ifspace\.models\.load"
     ):
         inn.load(tmp_path / "net.safetensors")
 
