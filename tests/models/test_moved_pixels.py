@@ -330,59 +330,43 @@ def test_without_an_exported_program_no_layer_is_said_not_to_run() -> None:
     assert not other_params(net, report).unused
 
 
-@pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-def test_receptive_fields_through_an_upsampling_are_those_of_gradients(
-    scale: int, mode: str
-) -> None:
-    net = Upsampled(scale, mode)
-    for parameter in net.parameters():
-        nn.init.constant_(parameter, 1)
-    x = torch.rand(1, 3, 64, 64, requires_grad=True)
-    y, sizes = net(x), set()
-    for place in range(24, 40):
-        (gradient,) = torch.autograd.grad(y[0, :, place, place].sum(), x, retain_graph=True)
-        rows = gradient.abs().sum((0, 1, 3)).nonzero()
-        sizes.add(int(rows.max() - rows.min()) + 1)
-    receptive = layers_of(analyze(net, (3, 64, 64)))["conv"].receptive
-    assert receptive == (max(sizes), max(sizes))
+class TwoResolutions(nn.Module):
+    """Two branches, one of them at half the size, exchanged twice, as in HRNet."""
 
-
-class Turned(nn.Module):
-    """A feature map is turned or not, and then made smaller or larger."""
-
-    def __init__(self, turned: bool, resized: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.turned, self.stem, self.resized = turned, conv(3, 8), resized
-        self.last = nn.Conv2d(int(getattr(resized, "width", 8)), 8, 3, padding=1)
+        self.down = nn.ModuleList(conv(4, 4, 3, 2) for _ in range(2))
+        self.small = nn.ModuleList(conv(4, 4) for _ in range(2))
+        self.large = nn.ModuleList(conv(4, 4) for _ in range(2))
+        self.stem, self.conv = conv(3, 4), conv(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        x = x.transpose(2, 3) if self.turned else x
-        return self.last(self.resized(x))
+        for down, small, large in zip(self.down, self.small, self.large, strict=True):
+            x = large(x) + nn.functional.interpolate(small(down(x)), scale_factor=2)
+        return self.conv(x)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("resized", [nn.MaxPool2d(2), nn.Upsample(scale_factor=2)])
-def test_turned_feature_maps_that_change_their_size_are_marked(
-    turned: bool, resized: nn.Module
-) -> None:
-    last = layers_of(analyze(Turned(turned, resized), IMAGE))["last"]
-    assert last.unknown_pixels == turned
+def widest_extent(net: nn.Module, side: int) -> int:
+    """Return how many rows an output near the middle sees, at the place where they are most."""
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 1)
+    x = torch.rand(1, 3, side, side, requires_grad=True)
+    y, sizes = net(x), set()
+    for place in range(side // 2 - 8, side // 2 + 8):
+        (gradient,) = torch.autograd.grad(y[0, :, place, place].sum(), x, retain_graph=True)
+        rows = gradient.abs().sum((0, 1, 3)).nonzero()
+        sizes.add(int(rows.max() - rows.min()) + 1)
+    return max(sizes)
 
 
-class ShuffledPixels(nn.Module):
-    """A pixel shuffle, of a feature map that was rolled before or not."""
-
-    def __init__(self, roll: int) -> None:
-        super().__init__()
-        self.roll, self.stem, self.last = roll, conv(3, 8), conv(2, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.roll(self.stem(x), self.roll, 2)
-        return self.last(nn.functional.pixel_shuffle(x, 2))
-
-
-@pytest.mark.parametrize("by", [0, 1])
-def test_a_pixel_shuffle_of_moved_pixels_is_marked(by: int) -> None:
-    assert layers_of(analyze(ShuffledPixels(by), IMAGE))["last"].unknown_pixels == bool(by)
+@pytest.mark.parametrize(
+    "net",
+    [
+        *(Upsampled(scale, mode) for scale in (2, 4, 8) for mode in ("nearest", "bilinear")),
+        TwoResolutions(),
+    ],
+)
+def test_receptive_fields_through_an_upsampling_are_those_of_gradients(net: nn.Module) -> None:
+    receptive = layers_of(analyze(net, (3, 64, 64)))["conv"].receptive
+    assert receptive == (widest_extent(net, 64),) * 2
