@@ -7,7 +7,7 @@ Reference: [3DRF] section 4.1 and Tables 3 to 5; [IF] Tables 1 and 2.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, product
 from pathlib import Path
@@ -222,8 +222,11 @@ def fits(reading: GainReading) -> tuple[int, int, int]:
 
 @cache
 def best_reading() -> GainReading:
-    """Return the reading that explains most; of several the first, so the program's own tie."""
-    return max(readings(), key=lambda reading: sum(fits(reading)))
+    """Return the reading that explains most.
+
+    Of several that which has the moves in words, of those the first, so the program's own tie.
+    """
+    return max(readings(), key=lambda reading: (sum(fits(reading)), fits(reading)[-1]))
 
 
 def judge_gain(row: Counted) -> Verdict:
@@ -254,13 +257,16 @@ def judge_layout(row: Counted) -> Verdict:
     if not visiting:
         return Verdict(Outcome.NO_READING, f"{len(readings())} readings, none visits it")
     best = max(visiting, key=lambda reading: sum(fits(reading)))
-    gains, visited, _ = fits(best)
+    gains, visited, moves = fits(best)
     number = len(COUNTED)
-    return Verdict(
-        Outcome.NO_READING,
+    text = (
         f"{len(visiting)} of {len(readings())} readings visit it, the best of them explains "
-        f"{gains} of {number} gains and {visited} of {number} layouts ({difference(best)})",
+        f"{gains} of {number} gains and {visited} of {number} layouts ({difference(best)})"
     )
+    if replace(best, tie=best_reading().tie) == best_reading():
+        lost = "" if moves else ", but the moves in words are missed"
+        text += f": state {state_of(row, best)} with `--tie {best.tie}`{lost}"
+    return Verdict(Outcome.NO_READING, text)
 
 
 def difference(reading: GainReading) -> str:
@@ -269,10 +275,24 @@ def difference(reading: GainReading) -> str:
     return ", ".join(own for own, other in pairs if own != other)
 
 
+def runner_up_text() -> str:
+    """Return how much the reading behind the chosen one explains, and why that one is chosen."""
+    chosen = best_reading()
+    others = (reading for reading in readings() if reading != chosen)
+    other = max(others, key=lambda reading: sum(fits(reading)))
+    total = sum(fits(other))
+    if total < sum(fits(chosen)):
+        return f"next {total}"
+    gains, visited, moves = fits(other)
+    return (
+        f"as many with {difference(other)} ({gains} gains, {visited} layouts, {moves} lists of "
+        "moves): of these the one that has the moves in words, then the program's own"
+    )
+
+
 def moves_section() -> Section:
     """Return the section of the page."""
     reading = best_reading()
-    ranked = sorted(readings(), key=lambda other: sum(fits(other)), reverse=True)
     gains, visited, moves = fits(reading)
     number = len(COUNTED)
     return Section(
@@ -307,7 +327,7 @@ def moves_section() -> Section:
                 f"α = 3, θ = 0; {reading}",
                 len(readings()),
                 f"{gains} of {number} gains, {visited} of {number} layouts, {moves} of 1 list of "
-                f"moves; next {sum(fits(ranked[1]))} of {2 * number + 1} in all",
+                f"moves: {sum(fits(reading))} of {2 * number + 1} in all; {runner_up_text()}",
             ),
         ),
     )
