@@ -21,6 +21,7 @@ from ifspace.stages.text import (
     cap_text,
     ending_facts,
     moves_table,
+    published_facts,
     published_of,
     short,
     states,
@@ -207,7 +208,7 @@ class OptimizationReport:
             title = f"Depths of greatest gain within {limits}: {alpha}"
             pairs += _proof_facts(plan)
         comparisons = self._published(plan)
-        pairs += _labelled("published", map(str, comparisons))
+        pairs += published_facts(comparisons)
         rows = moves_table(self._states(plan), bool(comparisons), _state_notes(plan))
         return heading(title) + rows + "\n" + facts(pairs)
 
@@ -222,7 +223,7 @@ class OptimizationReport:
     def _published(self, plan: Reorganization) -> list[PublishedComparison]:
         classifier = sum(layer.params for layer in self.optimization.before.head)
         return [
-            PublishedComparison(row, plan.trajectory, classifier, plan.other)
+            PublishedComparison(row, plan.trajectory, classifier, plan.other, plan.alpha)
             for row in published_of(self.source.name, self.source.image)
             if len(row.depths) == len(plan.start.depths)
         ]

@@ -21,6 +21,8 @@ _PAPER_NAMES: Final[Mapping[str, str]] = {
     "vgg19_bn": "vgg19",
     "mobilenetv1_100": "mobilenet",
 }
+# The cap of the field that all printed gains of [3DRF] Tables 3 to 5 come out with.
+PRINTED_CAP: Final = "twice"
 _ENDINGS: Final = {
     Status.OPTIMAL: "proven: within the budgets none up to {depth} deep gains more",
     Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
@@ -101,13 +103,14 @@ class PublishedComparison:
     """A published layout beside the states of the organizer.
 
     `classifier`: the parameters of the network's own dense layers, None where they are those of the
-    papers. `other`: the trajectory with ties resolved the other way.
+    papers. `other`: the trajectory with ties resolved the other way. `alpha`: that of both.
     """
 
     published: PublishedLayout
     trajectory: Trajectory[Any]
     classifier: int | None = None
     other: Trajectory[Any] | None = None
+    alpha: float = 3
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -140,9 +143,25 @@ class PublishedComparison:
             "layout_macs": self.published.layout.macs,
             "step": self.step,
             "moved_gain": self._moved_gain(self.step),
+            "layout_gain": self.layout_gain,
             "own_params": own,
             "counted": self.counted,
         }
+
+    @property
+    def layout_gain(self) -> float | None:
+        """What the published layout gains more than the start, whether or not moves lead to it.
+
+        None where a stage keeps more units than it has there.
+
+        Reference: [3DRF] Tables 3 to 5, column Δ3DRF.
+        """
+        start, cap = self.trajectory.start, self.trajectory.cap
+        pairs = zip(start.stages, self.depths, strict=True)
+        if any(depth < stage.min_depth for stage, depth in pairs):
+            return None
+        layout = start.at_depths(self.depths)
+        return float(layout.gain(self.alpha, cap) - start.gain(self.alpha, cap))
 
     def _moved_gain(self, steps: int | None) -> float:
         """Return Σ(max − min) of the first steps, of all if None."""
@@ -163,12 +182,13 @@ class PublishedComparison:
         if not row.has_printed_params:
             text += f", {row.layout.params / 1e6:.2f}M by our count"
         text += self._own_count()
-        sums = [
-            f"{self._moved_gain(steps):.2f} {when}"
-            for steps, when in ((step, "up to it"), (end, "in all"))
-            if steps is not None and (steps, when) != (end, "up to it")
-        ]
-        return f"{text}; Δ3DRF printed {row.gain}, here {', '.join(sums)}"
+        gains = [f"{self._moved_gain(end):.2f} in all"]
+        if step is None:
+            if (gain := self.layout_gain) is not None:
+                gains.insert(0, f"{gain:.2f} for that layout")
+        elif step != end:
+            gains.insert(0, f"{self._moved_gain(step):.2f} up to it")
+        return f"{text}; Δ3DRF printed {row.gain}, here {', '.join(gains)}"
 
     def _own_count(self) -> str:
         """Return how far the network's own count is from that of the published layout, and why."""
@@ -188,6 +208,14 @@ class PublishedComparison:
             text += f"{' and' if self.classifier != theirs else ':'} {rest:+,} in biases and "
             text += "batch norm"
         return text
+
+
+def published_facts(comparisons: Sequence[PublishedComparison]) -> Facts:
+    """Return the published layouts, and with which cap their tables were made if with another."""
+    lines = list(map(str, comparisons))
+    if any(comparison.trajectory.cap != PRINTED_CAP for comparison in comparisons):
+        lines.append(f"the tables were made with --cap {PRINTED_CAP}")
+    return [("" if index else "published", line) for index, line in enumerate(lines)]
 
 
 def _classifier_params(layout: Layout) -> int:
@@ -335,7 +363,8 @@ class OrganizeReport:
     def comparisons(self) -> list[PublishedComparison]:
         """The published layouts beside the trajectory that is shown."""
         return [
-            PublishedComparison(row, self.trajectory, other=self.other) for row in self.published
+            PublishedComparison(row, self.trajectory, other=self.other, alpha=self.alpha)
+            for row in self.published
         ]
 
     def forms(self, saved: str | None = None) -> Forms:
@@ -404,13 +433,12 @@ class OrganizeReport:
         start = self.trajectory.start
         blocks = list(dict.fromkeys(start.blocks)) if len(set(start.blocks)) == 1 else start.blocks
         rows = states(self.trajectory, self.alpha, self.published, self.trajectory.cap)
-        names = ["published", *[""] * len(self.published)]
         lines = [
             ("sides", _sides_text(start)),
             ("widths", _commas(start.widths, ", ")),
             ("blocks", _commas(blocks, ", ")),
             *ending_facts(self.trajectory, self.other),
-            *zip(names, map(str, self.comparisons), strict=False),
+            *published_facts(self.comparisons),
         ]
         text = heading(
             f"{self.title}: θ = {self.theta:g}, α = {self.alpha:g}{cap_text(self.trajectory.cap)}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import brute_organizer
 import pytest
 
 from ifspace.stages.networks import network
@@ -69,6 +70,28 @@ def test_where_the_published_layouts_stand(
     run: Callable, snapshot: Any, name: str, side: int
 ) -> None:
     assert run("organize", "--network", name, "--input", side).out == snapshot
+
+
+def test_a_printed_layout_beside_the_moves_has_its_own_gain(run: Callable) -> None:
+    mobilenet = ("organize", "--network", "mobilenet")
+    sides, start, printed = (32, 32, 16, 8, 4), (1, 2, 2, 6, 2), (4, 4, 2, 2, 1)
+    for cap, multiple in (("twice", 2), ("input", 1)):
+        by_formula = brute_organizer.total(sides, printed, cap=multiple)
+        by_formula -= brute_organizer.total(sides, start, cap=multiple)
+        published = run(*mobilenet, "--cap", cap, "--format", "json").json["published"]
+        gains = [row["layout_gain"] for row in published]
+        assert gains == pytest.approx([float(by_formula)] * 2)
+        assert [row["step"] for row in published] == [None, None]
+    lines = run(*mobilenet, "--cap", "twice").out.splitlines()
+    assert sum("printed 3.94, here 3.94 for that layout, 4.09 in all" in x for x in lines) == 2
+
+
+def test_another_cap_than_that_of_the_tables_is_said(run: Callable) -> None:
+    note = "the tables were made with --cap twice"
+    for cap, is_said in (("twice", False), ("input", True), ("none", True)):
+        assert (note in run(*VGG, "--cap", cap).out) == is_said
+    assert "here 2.30 in all" in run(*VGG, "--cap", "twice").out
+    assert note not in run(*STAGES).out
 
 
 def test_other_depths_of_a_network_lead_by_the_same_states(run: Callable) -> None:
