@@ -203,11 +203,14 @@ def command(
     from ifspace.bench.entry import files_of, run_bench
     from ifspace.bench.machine import find_device
     from ifspace.bench.text import forms, notes
+    from ifspace.catalogue.design import permutation_notes
     from ifspace.cli.progress import ProgressBar
 
     output.check()
     find_device(options["device"])  # raises before the catalogue is enumerated
     loaded = _catalogue(catalogue, options, output)
+    for note in permutation_notes(loaded, loaded.designs):
+        output.note(note)
     baselines, predict = options.pop("baselines"), options.pop("predict")
     with ProgressBar("measuring", quiet=output.quiet) as progress:
         bench = run_bench(

@@ -37,6 +37,9 @@ def best(
     Of designs that are one network only one is returned, which stands for the others within the
     bounds; all of them with `every_row`.
 
+    A reason is about the designs that the bounds and kinds leave: where they rule out some, it says
+    "not dominated within these bounds". `Design.dominated_by` is about the whole catalogue.
+
     Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
     `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
     when None. `by` is what is compared first; ties go as in `ranked`. Dominance is
@@ -64,16 +67,19 @@ def best(
     if limit is not None:
         whole_number(limit, "limit", 0)
     usable = None if kinds is None else frozenset(canonical_kinds(kinds))
+    at_width = [
+        design for design in catalogue.designs if channels is None or design.channels == channels
+    ]
     within = [
         design
-        for design in catalogue.designs
-        if (channels is None or design.channels == channels)
-        and (usable is None or usable.issuperset(design.kinds))
+        for design in at_width
+        if (usable is None or usable.issuperset(design.kinds))
         and all(
             bound is None or getattr(design, AMOUNTS[name][0]) <= bound
             for name, bound in bounds.items()
         )
     ]
+    is_narrowed = len(within) < len(at_width)
     others: dict[int, str] = {}
     if not every_row:
         networks = one_a_network(within)
@@ -87,7 +93,7 @@ def best(
     for rivals in rivalries.values():
         least = {name: min(_amount(design, name) for design in rivals) for name in order}
         for design, dominator in zip(rivals, dominators(rivals), strict=True):
-            reasons[id(design)] = _reason(design, dominator, least)
+            reasons[id(design)] = _reason(design, dominator, least, is_narrowed)
     return tuple(
         (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
         for design in ranked(within, by)[:limit]
@@ -135,12 +141,17 @@ def _amount(design: Design, name: str) -> int:
     return value
 
 
-def _reason(design: Design, dominator: str | None, least: Mapping[str, int]) -> str:
+def _reason(
+    design: Design, dominator: str | None, least: Mapping[str, int], is_narrowed: bool
+) -> str:
     fewest = [AMOUNTS[name][1] for name in least if _amount(design, name) == least[name]]
     parts = ["fewest " + " and ".join(fewest)] if fewest else []
-    parts.append("not dominated" if dominator is None else f"dominated by {dominator}")
+    undominated = "not dominated within these bounds" if is_narrowed else "not dominated"
+    parts.append(undominated if dominator is None else f"dominated by {dominator}")
     if design.same_as:
-        parts.append(f"same as {design.same_as}")
+        parts.append(f"cheaper as {design.same_as}")
+    if design.permutation_note:
+        parts.append(design.permutation_note)
     return "; ".join(parts)
 
 

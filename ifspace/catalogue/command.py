@@ -74,12 +74,15 @@ def command(
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. Bounds include their value and
     may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
-    listed: the one with the fewest layers; --all lists every one. Exit status 3, and no file, when
+    listed: the one with the fewest layers; --all lists every one. A block is dominated by another
+    that is no worse in parameters, MACs, activations and layers and better in at least one: `why`
+    compares the blocks within the bounds and kinds, `dominated_by` in JSON and CSV those of the
+    whole catalogue. Exit status 3, and no file, when
     no entry is within them.
     """
     from ifspace.catalogue import best, load
-    from ifspace.catalogue.dataset import designs_table, to_csv
-    from ifspace.serialize import json_text, to_plain
+    from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
+    from ifspace.serialize import json_text
 
     designs_on_file = load(catalogue, check)
     choices = best(
@@ -102,7 +105,7 @@ def command(
                 designs_table(*first, "why~", ranks=True).text(keys=2) if designs else ""
             ),
             "json": lambda: json_text(
-                {"designs": [to_plain(design) | {"why": reason} for design, reason in choices]}
+                {"designs": [plain_design(design) | {"why": reason} for design, reason in choices]}
             ),
             "csv": lambda: to_csv(designs, reasons),
             "markdown": lambda: designs_table(designs, reasons, "why~").markdown(),
@@ -126,6 +129,8 @@ def _notes(
     catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str]
 ) -> Iterator[str]:
     """Yield what to know of the chosen designs, given the amounts that were bounded or compared."""
+    from ifspace.catalogue.design import permutation_notes
+
     minimised = {setting.objective for setting in catalogue.settings}
     other = sorted(compared - minimised)
     if any(setting.stride > 1 for setting in catalogue.settings) and set(other) - {"layers"}:
@@ -135,5 +140,6 @@ def _notes(
             f"{' and '.join(other)}: enumerate again with --objective"
         )
     widths = {(design.channels, design.out_channels) for design in designs}
+    yield from permutation_notes(catalogue, designs)
     if len(widths) > 1:
         yield f"the catalogue is for {len(widths)} widths; --channels picks one"

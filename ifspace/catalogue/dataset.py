@@ -225,10 +225,17 @@ def to_json(catalogue: Catalogue) -> str:
     first = settings[0] if settings else {"arguments": {}, "funnel": {}}
     head = json.dumps({**first, "settings": settings}, indent=2, ensure_ascii=False)
     rows = ",\n".join(
-        f"    {json.dumps(to_plain(design), ensure_ascii=False)}" for design in catalogue.designs
+        f"    {json.dumps(plain_design(design), ensure_ascii=False)}"
+        for design in catalogue.designs
     )
     designs = f"[\n{rows}\n  ]" if rows else "[]"
     return head.removesuffix("\n}") + f',\n  "designs": {designs}\n}}\n'
+
+
+def plain_design(design: Design) -> dict[str, Any]:
+    """Return a design as JSON has it: its fields, and the field of the block as written."""
+    values: dict[str, Any] = to_plain(design)
+    return values | {"field_as_written": list(design.field_as_written)}
 
 
 def to_csv(designs: Sequence[Design], reasons: Sequence[str] | None = None) -> str:
@@ -314,9 +321,11 @@ def notes(design: Design) -> str:
     """Return what a reader should know beside the numbers: names, sameness, dominance."""
     parts = [design.published_as] if design.published_as else []
     if design.same_as:
-        parts.append(f"= {design.same_as}")
+        parts.append(f"cheaper as {design.same_as}")
     if design.dominated_by:
         parts.append(f"dominated by {design.dominated_by}")
+    if design.permutation_note:
+        parts.append(design.permutation_note)
     return "; ".join(parts)
 
 

@@ -156,6 +156,29 @@ class Design:
         return self.block.at(self.channels, self.out_channels, self.bottleneck, self.dims)
 
     @property
+    def field_as_written(self) -> tuple[int, int]:
+        """The exact information field of the block as it stands, (pixels, channels).
+
+        It has fewer channels than `field` where the block was found with the channels permuted
+        freely between its layers, and needs such a permutation.
+        """
+        return field_after(self.sized)[-1]
+
+    @property
+    def permutation_note(self) -> str:
+        """What a block that lacks the field as written needs; "" for one that has it.
+
+        Reference: [Fog] 3.1.
+        """
+        channels = self.field_as_written[1]
+        if channels == self.field[1]:
+            return ""
+        return (
+            f"needs a channel permutation between its layers "
+            f"(sees {channels:,} of {self.channels:,} channels as written)"
+        )
+
+    @property
     def representative_key(self) -> tuple[Any, ...]:
         """Key by which the first design of a network represents it.
 
@@ -407,6 +430,23 @@ def other_ways(designs: Sequence[Design]) -> str:
     return f"{ways} ({', '.join(named)})" if named else ways
 
 
+def permutation_notes(catalogue: Catalogue, designs: Iterable[Design]) -> tuple[str, ...]:
+    """Return a note on how many designs of a catalogue need a permutation; none where none does.
+
+    >>> permutation_notes(Catalogue((), (), ()), ())
+    ()
+    """
+    if all(setting.permutation == "explicit" for setting in catalogue.settings):
+        return ()
+    short = [bool(design.permutation_note) for design in designs]
+    if not any(short):
+        return ()
+    return (
+        f"{sum(short):,} of {len(short):,} blocks need a channel permutation between their layers "
+        "to see all channels: put SH there, or enumerate with --permutation explicit",
+    )
+
+
 def with_networks(catalogue: Catalogue) -> Catalogue:
     """Return a catalogue of the first schema with its networks told apart and counted.
 
@@ -440,7 +480,7 @@ def wrong_cell(catalogue: Catalogue) -> str:
             return f"row {number}: no setting of its widths"
         sized, field = design.sized, None
         if setting.permutation == "explicit":
-            field = field_after(sized)[-1]
+            field = design.field_as_written
         for name, value in (
             ("composition", str(design.block.composition)),
             ("params", sized.params),

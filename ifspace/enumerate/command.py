@@ -129,6 +129,7 @@ def command(
     the four designs of the paper. An option beside it is stronger, and a note says so.
     """
     from ifspace.catalogue import dataset
+    from ifspace.catalogue.design import permutation_notes
     from ifspace.catalogue.setting import EnumerationSetting
 
     if preset is not None:
@@ -158,6 +159,8 @@ def command(
         merged = _merged(catalogue, jobs) if preset == "fog" else ()
     for note in dict.fromkeys(note for setting in settings for note in notes_on_named(setting)):
         output.note(f"named in papers, {note}")
+    for note in permutation_notes(catalogue, catalogue.designs):
+        output.note(note)
     if output.out is not None:
         dataset.save(catalogue, output.out)
         if output.quiet:
@@ -183,7 +186,9 @@ def _preset_values(output: Output, preset: str, arguments: Mapping[str, Any]) ->
     for name in list(values):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             option = f"--{name.replace('_', '-')}"
-            output.note(f"{option} {arguments[name]} is stronger than --preset {preset}")
+            output.note(
+                f"{option} {_option_text(arguments[name])} is stronger than --preset {preset}"
+            )
             del values[name]
     return values
 
@@ -263,10 +268,11 @@ def _setting_text(
     remarks = [remarked(design, others[design.composition]) for design in best]
     text += designs_table(best, remarks, ranks=True).text(keys=2)
     simpler = sum(design.same_as is not None for design in designs)
-    text += "\n" + paragraph(
-        f"{simpler:,} of {funnel.survivors:,} are cheaper still with a trivial group count: as the "
-        f"simpler composition behind the = in the notes."
-    )
+    if any(design.same_as for design in best):
+        text += "\n" + paragraph(
+            f"{simpler:,} of {funnel.survivors:,} survivors are cheaper still with a trivial group "
+            f'count, as the simpler composition that "cheaper as" names in the notes.'
+        )
     trades = trade_offs(design for design, _ in rows)
     text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")
     remarks = []
@@ -314,11 +320,16 @@ def _not_default(setting: "EnumerationSetting") -> str:
     defaults = type(setting)().arguments()
     in_title = {"channels", "out_channels", "bottleneck", "max_len"}
     other = [
-        f"{name} {','.join(value) if isinstance(value, list) else value}"
+        f"--{name.replace('_', '-')} {_option_text(value)}"
         for name, value in setting.arguments().items()
         if name not in in_title and value != defaults[name]
     ]
-    return f" ({'; '.join(other)})" if other else ""
+    return f" ({' '.join(other)})" if other else ""
+
+
+def _option_text(value: Any) -> str:
+    """Return the value of an option as it is given on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _funnel_text(funnel: "Funnel") -> str:

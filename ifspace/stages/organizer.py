@@ -61,11 +61,13 @@ Network = TypeVar("Network", bound=StagedNetwork)
 class Stopped(Enum):
     """Why the organizer made no further move; the text says it to a person."""
 
-    SAME_STAGE = "the stage whose last block gains least is the one where one more gains most"
-    NO_GAIN = "nowhere would one more block gain more than the least last block gains"
-    THRESHOLD = "the greatest gain of one more block is the threshold, neither above nor below it"
-    NOTHING_TO_MOVE = "every stage has one block, and keeps it"
-    LIMIT = "as many moves as were asked for"
+    SAME_STAGE = "the best move would take a block from a stage and put it back there"
+    NO_GAIN = "no move of a block to another stage gains more than it loses"
+    THRESHOLD = (
+        "the best move gains exactly the threshold, which calls for neither a move nor a removal"
+    )
+    NOTHING_TO_MOVE = "every stage has only one block, which it keeps"
+    LIMIT = "the number of moves asked for is reached"
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,12 +228,12 @@ def budgets_error(
     """Return the error for a search that found no plan within budgets: why, and what would help.
 
     `plan` is what was searched for. `limits` are those that were asked for; of the amounts in
-    `not_more` a plan may have no more than there is now. `least`: of each amount by itself, that of
+    `not_more` a plan may have no more than there is now. `least`: of each amount alone, that of
     the answer if not given.
 
     >>> answer = Answer(Status.INFEASIBLE, None, (), least={"params": 1728})
     >>> print(budgets_error("layout", answer, {"params": 100}, "raise it"))
-    proven: no layout keeps the budgets: got 100 parameters; allowed: from 1,728 parameters, ...
+    proven: no layout keeps the budgets: got 100 parameters; allowed: at least 1,728 parameters ...
     """
     got = amounts_text(limits)
     if not_more:
@@ -251,7 +251,7 @@ def budgets_error(
     return SettingError.because(
         f"proven: no {plan} keeps the budgets",
         got=got,
-        allowed=f"from {amounts_text(each)}, each by itself" if each else "other budgets",
+        allowed=f"at least {amounts_text(each)} (each amount alone)" if each else "other budgets",
         remedy=remedy,
         argument=next(iter(each), None),
     )

@@ -15,6 +15,8 @@ from syrupy.assertion import SnapshotAssertion
 
 from ifspace.bench import session
 from ifspace.catalogue import load, save
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.search import enumerate_designs
 from ifspace.measurements import COLUMNS
 from ifspace.stages.latency import read_latency
 
@@ -148,6 +150,15 @@ def test_a_block_short_of_the_field_is_marked_and_beats_nothing(run: Callable) -
     table = run("bench", *quick, "-C", 96, "--baselines", short, "--top", 2, "--resume", "--quiet")
     line = next(line for line in table.out.splitlines() if short in line)
     assert line.endswith("not compared: sees 16 of 96 channels")
+
+
+@pytest.mark.slow
+def test_a_catalogue_that_needs_permutations_is_noted(run: Callable, tmp_path: Path) -> None:
+    free = EnumerationSetting(channels=16, kinds=("DW", "PW", "GC", "GPW"), max_len=2)
+    path = tmp_path / "free.parquet"
+    save(enumerate_designs([replace(free, permutation="free")], jobs=1), path)
+    ended = run("bench", path, *QUICK, "--no-backward", "--baselines", "none")
+    assert "ifspace: 2 of 6 blocks need a channel permutation between their layers" in ended.err
 
 
 def test_the_catalogue_is_kept_beside_the_rows(run: Callable, catalogue: Path) -> None:

@@ -68,7 +68,7 @@ def test_csv_and_markdown_files_have_the_reason(
     answer = run("best", catalogue, "--format", "json").json
     assert [row["why"] for row in rows] == [design["why"] for design in answer["designs"]]
     run("best", catalogue, "--out", tmp_path / "a.md", "--quiet")
-    assert "same as DW+PW" in (tmp_path / "a.md").read_text()
+    assert "cheaper as DW+PW" in (tmp_path / "a.md").read_text()
 
 
 def test_no_design_within_the_bounds_is_status_three(

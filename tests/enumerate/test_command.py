@@ -244,7 +244,7 @@ def test_the_title_names_arguments_that_are_not_the_default(run: Callable) -> No
     plain = run("enumerate", "-C", 8, "--max-len", 2).out.splitlines()[0]
     other = run("enumerate", "-C", 8, "--max-len", 2, "--stride", 2, "--overlaps", 0).out
     assert plain == "Compositions of 1 to 2 layers at 8 channels"
-    assert other.splitlines()[0] == f"{plain} (overlaps 0; stride 2)"
+    assert other.splitlines()[0] == f"{plain} (--overlaps 0 --stride 2)"
 
 
 def test_best_says_when_the_catalogue_minimised_something_else(
@@ -255,3 +255,45 @@ def test_best_says_when_the_catalogue_minimised_something_else(
     ended = run("best", tmp_path / "macs.parquet", "--params", 500)
     assert "the choice with the fewest macs; others may have fewer params" in ended.err
     assert "others may" not in run("best", tmp_path / "macs.parquet", "--by", "macs").err
+
+
+def test_blocks_that_need_a_permutation_say_so(
+    run: Callable, tmp_path: Path, snapshot: object
+) -> None:
+    path = tmp_path / "free.parquet"
+    free = ("enumerate", "--preset", "fog", "--max-len", 3, "--jobs", 1)
+    ended = run(*free, "--limit", 3)
+    assert (ended.out, ended.err) == snapshot
+    designs = run(*free, "--format", "json", "--quiet").json["designs"]
+    written = {design["block"]: design["field_as_written"] for design in designs}
+    for text, (side, channels) in written.items():
+        described = run("show", text, "-C", 64, "--format", "json").json
+        assert described["field"] == [side, channels], text
+    # Layers that read runs of a group after a group see no more than the wider one.
+    assert {text: n for text, (_, n) in written.items() if n < 64} == {
+        "GC(32)+GPW(2)": 32,
+        "GPW(2)+GC(32)": 32,
+        "GPW(8)+DW+GPW(8)": 8,
+        "GPW(8)+GC(32)+GPW(16)": 8,
+    }
+    assert all(design["field"] == [3, 64] for design in designs)
+    run(*free, "--out", path, "--quiet")
+    chosen = run("best", path, "--layers", 2)
+    assert "ifspace: 2 of 6 blocks need a channel permutation between" in chosen.err
+    assert chosen.out.count("needs a channel permutation between its layers (sees 32 of 64") == 2
+    assert run("best", path, "--format", "json").json["designs"][0]["field_as_written"] == [3, 8]
+    assert "permutation" not in run(*SHORT).out
+
+
+def test_lists_and_names_of_options_are_written_as_they_are_given(run: Callable) -> None:
+    ended = run("enumerate", "--preset", "fog", "--kinds", "GC,DW,PW", "--max-len", 2)
+    assert "ifspace: --kinds GC,DW,PW is stronger than --preset fog" in ended.err
+    title = ended.out.partition("\n")[0]
+    assert title.endswith("(--kinds PW,GC,DW --permutation free --patterns any)")
+    title = run("enumerate", "-C", 8, "--max-len", 2, "--rpw-order", "both").out.partition("\n")[0]
+    assert title.endswith("(--rpw-order both)")
+
+
+def test_a_simpler_composition_is_explained_only_where_a_row_names_one(run: Callable) -> None:
+    assert "cheaper as" not in run("enumerate", "-C", 16, "--max-len", 2, "--limit", 1).out
+    assert 'that "cheaper as" names' in run("enumerate", "-C", 16, "--max-len", 2).out

@@ -95,7 +95,7 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
         (
             {"params": 100, "macs": "1G"},
             "^proven: no choice of depths keeps the budgets: got 100 parameters, 1,000,000,000 "
-            "MACs; allowed: from 1,610 parameters",
+            "MACs; allowed: at least 1,610 parameters",
             "params",
         ),
         (
@@ -138,7 +138,7 @@ def test_arguments_out_of_range_are_an_error(
 @pytest.mark.slow
 def test_the_least_amounts_that_are_named_can_be_met() -> None:
     model = flat()
-    with pytest.raises(SettingError, match=r"allowed: from 1,610 parameters, ") as raised:
+    with pytest.raises(SettingError, match=r"allowed: at least 1,610 parameters ") as raised:
         m.reorganize(model, IMAGE, m.Budgets(params=1, macs="1G"))
     assert raised.value.argument == "params"
     least = 1610

@@ -107,7 +107,7 @@ function facts(design) {
     ["activations per pixel", whole(design.acts)],
     ["sees", `${square(seen[0], design.of.dims)} pixels of ${seen[1]} channels`],
     design.known && [design.baseline ? "known as" : "published as", design.known],
-    design.same && ["the same as", other(design.same)],
+    design.same && ["cheaper as", other(design.same)],
     design.by && ["dominated by", other(design.by)],
     ways.length > 0 && ["same network as", ...listed],
     design.baseline ? null : ["layers to spare", design.irreducible
