@@ -1,5 +1,6 @@
 """What `analyze` and `optimize` share: MODEL, its image, and how sizes and layers are written."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -21,8 +22,8 @@ model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(
     "--input",
     metavar="SIZE",
-    help="The image size: channels x height x width in pixels; if not given that of a saved "
-    "network, else 3x224x224.",
+    help="The image size: channels x height x width in pixels, or channels x length for a network "
+    "on lines; if not given that of a saved network, else 3x224x224.",
 )
 trust_option: Final = click.option(
     "--trust-code",
@@ -38,7 +39,8 @@ DEFAULT_IMAGE: Final = (3, 224, 224)
 class ModelSource:
     """MODEL of a command: its text, its image size, its classes and the seed of its weights.
 
-    `saved`: the network, where MODEL is a file that `save` wrote.
+    `saved`: the network, where MODEL is a file that `save` wrote. `is_line`: whether the image is
+    a line of pixels, written as channels x length; its height is 1.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ModelSource:
     classes: int | None = None
     seed: int | None = None
     saved: "EditedNetwork | None" = None
+    is_line: bool = False
 
     @classmethod
     def of(
@@ -65,6 +68,9 @@ class ModelSource:
         from ifspace.models.files import load_edited
         from ifspace.models.sources import parse_image
 
+        line = re.fullmatch(r"\s*([0-9]{1,9})\s*[x×]\s*([0-9]{1,9})\s*", size or "")
+        if line is not None:
+            size = f"{line[1]}x1x{line[2]}"
         image = None if size is None else parse_image(size)
         if not name.lower().endswith(SAVED):
             if trust_code:
@@ -74,7 +80,7 @@ class ModelSource:
                     allowed=f"a saved network, FILE{SAVED}",
                     remedy="leave --trust-code out: a Python file that is named as MODEL is run",
                 )
-            return cls(name, image or DEFAULT_IMAGE, classes, seed)
+            return cls(name, image or DEFAULT_IMAGE, classes, seed, is_line=line is not None)
         if classes is not None:
             raise SettingError.because(
                 f"{ARGUMENT} of a saved network",
@@ -93,8 +99,18 @@ class ModelSource:
     def open(self) -> "EditedNetwork":
         """Return the network with the record of its source."""
         from ifspace.models.sources import from_source
+        from ifspace.models.tracing import is_one_dimensional
 
-        return self.saved or from_source(self.name, self.image, self.classes, seed=self.seed)
+        network = self.saved or from_source(self.name, self.image, self.classes, seed=self.seed)
+        if self.is_line and not is_one_dimensional(network.model):
+            raise SettingError.because(
+                "the size of a line for a network on images",
+                got=f"{self.image[0]}x{self.image[2]}",
+                allowed="CHANNELSxHEIGHTxWIDTH in pixels",
+                remedy="write it like 3x224x224",
+                argument="input",
+            )
+        return network
 
     def notes(self) -> tuple[str, ...]:
         """Return what to know of the package that a network comes from, if it needs torchvision."""

@@ -22,10 +22,10 @@ from ifspace.models.gains import StageGains
 from ifspace.models.graph import ImageSize, Size, Trace
 from ifspace.models.rewiring import signature
 from ifspace.models.surgery import Append, Remove, copy_of_network, without_values
-from ifspace.models.tracing import Image, checked_model
+from ifspace.models.tracing import Image, checked_model, is_one_dimensional
 from ifspace.models.tracing import trace as traced
 from ifspace.models.units import TracedStage, stages_of, units_of
-from ifspace.nn import BlockModule, RollingPointwiseConv1d
+from ifspace.nn import BlockModule
 from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.network import Network, build_network, seeded
 from ifspace.stages.allocate import best_depths
@@ -286,7 +286,7 @@ def apply_reorganization(
             remedy="take the network that was traced",
             argument="model",
         )
-    if not _is_one_dimensional(model):
+    if not is_one_dimensional(model):
         edits = edits.for_image(plan.image)
     return ReorganizedNetwork(model, edits, plan)
 
@@ -297,7 +297,7 @@ def _check_runs(model: nn.Module, plan: Reorganization) -> None:
     Its own code may count the modules that it calls, or call them by other names too.
     """
     try:
-        trace = _traced_alike(model, plan)
+        trace = traced(model, plan.image)
         amounts = f"{trace.params:,} parameters and {trace.macs:,} MACs"
         as_planned = (trace.params, trace.macs) == (plan.end.params, plan.end.macs)
     except IfspaceError as error:
@@ -310,14 +310,6 @@ def _check_runs(model: nn.Module, plan: Reorganization) -> None:
             remedy="put the units into an nn.Sequential, and call that",
             argument="model",
         )
-
-
-def _is_one_dimensional(model: nn.Module) -> bool:
-    """Return whether a network reads [N, C, L]; its trace has feature maps of height 1."""
-    types = [type(module) for module in model.modules()]
-    return any(issubclass(kind, nn.Conv1d | RollingPointwiseConv1d) for kind in types) and not any(
-        issubclass(kind, nn.Conv2d) for kind in types
-    )
 
 
 # Why the units of a stage do not move, in the order in which it is looked for.
@@ -361,12 +353,12 @@ def _difference(model: nn.Module, layout: TracedLayout, plan: Reorganization) ->
     try:
         try:
             changed = EditedNetwork(without_values(model), Edits()).apply(*steps).model
-            trace = _traced_alike(changed, plan)
+            trace = traced(changed, plan.image)
         except IfspaceError:
             # Its forward may need values.
             with seeded(0, next((tensor.device for tensor in model.parameters()), None)):
                 changed = EditedNetwork(copy_of_network(model), Edits()).apply(*steps).model
-            trace = _traced_alike(changed, plan)
+            trace = traced(changed, plan.image)
     except IfspaceError:
         return _FAILS
     if signature(trace) != signature(layout.traced()) or trace.macs != layout.macs:
@@ -376,12 +368,6 @@ def _difference(model: nn.Module, layout: TracedLayout, plan: Reorganization) ->
     total = fsum(gain or 0.0 for stage_gains in gains for gain in stage_gains)
     expected = layout.gain_of_all(plan.alpha, plan.cap)
     return "" if isclose(total, expected, rel_tol=1e-9, abs_tol=1e-9) else _OTHER_UNITS
-
-
-def _traced_alike(model: nn.Module, plan: Reorganization) -> Trace:
-    """Return the trace of a network on images of the plan."""
-    channels, _, width = plan.image
-    return traced(model, (channels, width) if _is_one_dimensional(model) else plan.image)
 
 
 def _notes(fixed: Mapping[TracedStage, str]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ from ifspace.models.graph import (
     transposed_layer,
 )
 from ifspace.models.operators import LAYERS, OPERATORS, elementwise, item, keep, move
-from ifspace.nn import RollingPointwiseConv2d
+from ifspace.nn import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 
 Image = Tensor | Sequence[int]
@@ -111,11 +111,22 @@ def _check_has_convolutions(graph: Trace) -> None:
     )
 
 
+_CUBES: Final = nn.Conv3d
+
+
+def is_one_dimensional(model: nn.Module) -> bool:
+    """Return whether a network reads [N, C, L]; its trace has feature maps of height 1."""
+    types = [type(module) for module in model.modules()]
+    return any(issubclass(kind, nn.Conv1d | RollingPointwiseConv1d) for kind in types) and not any(
+        issubclass(kind, nn.Conv2d) for kind in types
+    )
+
+
 def checked_model(model: Any) -> nn.Module:
     """Return the module, without the wrapper of torch.compile.
 
-    Raises: SettingError for anything but an nn.Module, for a class that defines no forward, and for
-        lazy modules without shapes.
+    Raises: SettingError for anything but an nn.Module, for a class that defines no forward, for
+        TorchScript, a network in three dimensions, and lazy modules without shapes.
     """
     module = unwrapped(model)
     if not isinstance(module, nn.Module):
@@ -129,6 +140,23 @@ def checked_model(model: Any) -> nn.Module:
             got=type(module).__name__,
             allowed="a class that defines forward(self, x)",
             remedy="define it, or name the class of the whole network",
+            argument="model",
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise SettingError.because(
+            "a network in TorchScript",
+            got=module.original_name,
+            allowed="an nn.Module of Python code: the layers of a script cannot be seen",
+            remedy="build the network from its class, and load the weights of the script",
+            argument="model",
+        )
+    cubes = [name for name, part in module.named_modules() if isinstance(part, _CUBES)]
+    if cubes and not any(isinstance(part, nn.Conv1d | nn.Conv2d) for part in module.modules()):
+        raise SettingError.because(
+            "a network in three dimensions",
+            got=f"{len(cubes)} nn.Conv3d, such as {cubes[0] or type(module).__name__}",
+            allowed="networks on images [N, C, H, W] or lines [N, C, L]",
+            remedy="analyse a part that is one, as a module of its own",
             argument="model",
         )
     if any(isinstance(parameter, UninitializedParameter) for parameter in module.parameters()):
@@ -145,8 +173,18 @@ def checked_model(model: Any) -> nn.Module:
 def image_for(model: nn.Module, x: Any) -> Tensor:
     """Return an image as it is, or one of a size on the network's device and of its dtype.
 
+    For a network on lines, (C, 1, L) is the size of a line.
+
     Raises: SettingError.
     """
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        raise SettingError.because(
+            "an image that is not of floats",
+            got=str(x.dtype),
+            allowed="a tensor of floats [N, C, H, W], or (C, H, W)",
+            remedy="convert it: x.float() / 255",
+            argument="input",
+        )
     if isinstance(x, Tensor):
         sizes: tuple[Any, ...] = tuple(x.shape)[1:]
         fits = x.dim() in (3, 4) and x.is_floating_point() and x.numel() > 0
@@ -165,6 +203,8 @@ def image_for(model: nn.Module, x: Any) -> Tensor:
         return x
     floats = (parameter for parameter in model.parameters() if parameter.is_floating_point())
     like = next(floats, torch.empty(0))
+    if len(sizes) == 3 and sizes[1] == 1 and is_one_dimensional(model):
+        sizes = sizes[0], sizes[2]
     return torch.zeros(1, *sizes, dtype=like.dtype, device=like.device)
 
 
@@ -456,8 +496,10 @@ def _by_hooks(model: nn.Module, image: Tensor, params: int, error: Exception) ->
     except IfspaceError:
         raise
     except Exception as second:
+        own = isinstance(second, AssertionError)
         raise KernelError.because(
-            "the network does not take the image",
+            f"{'an assertion of the network fails for' if own else 'the network does not take'} "
+            "the image",
             got=f"{list(image.shape)} ({first_line(second)})",
             allowed="an image that its forward takes",
             remedy="check the sizes, channels first",

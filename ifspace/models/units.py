@@ -8,7 +8,8 @@ is found from the module tree and the graph of feature maps alone:
   so are all modules of its class.
 * A module that only calls its children one after another is no unit: its children are looked at.
 * Layers that follow one another are one unit until its outputs see all channels that enter it: a
-  depthwise layer together with the pointwise layer after it.
+  depthwise layer together with the pointwise layer after it. So are sums of branches that see
+  fewer, together with what follows.
 
 A *stage* is the units on feature maps of one size. A strided layer opens a stage and counts in it;
 if a unit holds it, the whole unit does, and what enters the unit enters the stage. The side of a
@@ -192,7 +193,7 @@ class _Finder:
         """Return the parts, single layers appended to the part before until it sees its input."""
         merged: list[list[Node]] = []
         for part in parts:
-            if merged and self._continues(merged[-1], part):
+            if merged and (self._continues(merged[-1], part) or self._completes(merged[-1], part)):
                 merged[-1] += part
             else:
                 merged.append(list(part))
@@ -209,6 +210,21 @@ class _Finder:
             return False
         propagation = Propagation(self._trace, before[0].parents)
         return propagation.field(last.index, last.size).channels < propagation.channels
+
+    def _completes(self, before: Sequence[Node], part: Sequence[Node]) -> bool:
+        """Return whether a part follows a sum of branches that does not see all that enters it.
+
+        So a depthwise convolution is one unit with the pointwise one behind it, also while both
+        are trained as sums of branches.
+        """
+        unit, behind = self._unit(before), self._unit(part)
+        if self._trace.nodes[unit.output].op is not Op.JOIN or behind.inputs != (unit.output,):
+            return False
+        if any(node.changes_size for node in part) or behind.output < unit.output:
+            return False
+        propagation = Propagation(self._trace, unit.inputs)
+        size = self._trace.nodes[unit.output].size
+        return propagation.field(unit.output, size).channels < propagation.channels
 
     def _is_in_block(self, node: Node) -> bool:
         """Return whether a layer lies in a module that joins feature maps."""
@@ -261,10 +277,18 @@ class _Finder:
         for module in _ancestry(names[0]):
             if self._names_in(module) == layers and not self._is_sequence(module):
                 return (module,)
-        return tuple(
-            next((module for module in _ancestry(name) if self._names_in(module) <= {name}), name)
-            for name in dict.fromkeys(names)
+        lifted = (
+            next(
+                (module for module in _ancestry(name) if self._is_whole(module, name, layers)), name
+            )
+            for name in names
         )
+        return tuple(dict.fromkeys(lifted))
+
+    def _is_whole(self, module: str, name: str, layers: set[str]) -> bool:
+        """Return whether a module holds one layer alone, or joins branches of a unit's layers."""
+        held = self._names_in(module)
+        return held <= {name} or (held <= layers and self._types.get(module) in self._joining)
 
     def _names_in(self, module: str) -> set[str]:
         return {_name(node) for node in self._layers_in(module)}

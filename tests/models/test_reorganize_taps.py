@@ -104,3 +104,28 @@ def test_branches_of_other_widths_are_optimized(wide_first: bool) -> None:
     assert answer.after is not None
     assert answer.after.params <= 40_000
     assert answer.after.gain == pytest.approx(m.analyze(answer.network.model, image).gain)
+
+
+class Branches(nn.Module):
+    """Sums of convolutions, as MobileOne is trained; one branch each, as it is run."""
+
+    def __init__(self, *convs: nn.Module) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(sum(conv(x) for conv in self.convs))
+
+
+def mobile(branches: int) -> nn.Module:
+    def block() -> list[nn.Module]:
+        depthwise = (nn.Conv2d(16, 16, 3, padding=1, groups=16) for _ in range(branches))
+        return [Branches(*depthwise), Branches(*(nn.Conv2d(16, 16, 1) for _ in range(branches)))]
+
+    return nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), *(part for _ in range(3) for part in block()))
+
+
+def test_summed_branches_gain_as_much_as_the_convolution_they_become() -> None:
+    trained, run = (m.analyze(mobile(branches), (3, 32, 32)) for branches in (3, 1))
+    assert trained.gain == pytest.approx(run.gain)
+    assert [unit.layers for stage in trained.stages for unit in stage.units] == [1, 6, 6, 6]
