@@ -113,10 +113,18 @@ class ModelSource:
         return network
 
     def notes(self) -> tuple[str, ...]:
-        """Return what to know of the package that a network comes from, if it needs torchvision."""
+        """Return what to know of where a network comes from.
+
+        Of its package, if that needs torchvision; of its form, if it is one of the papers at a size
+        that they do not have.
+        """
         from ifspace.models.sources import PACKAGES
         from ifspace.models.torchvision_operators import NOTE, declare
+        from ifspace.stages.networks import NETWORKS, form_note
 
+        if self.name.strip().lower() in NETWORKS:
+            note = form_note(self.name.strip(), self.image[1], self.classes)
+            return () if note is None else (note,)
         prefix, colon, _ = self.name.partition(":")
         packaged = colon and prefix.lower() in PACKAGES
         return (NOTE,) if packaged and declare() is not None else ()

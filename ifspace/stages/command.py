@@ -1,7 +1,7 @@
 """`ifspace organize` and `ifspace layout`: their options, and the layout that these describe."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -320,7 +320,7 @@ def organize_command(
         trajectories=trajectories,
         other=organize(layout, theta, shown, moves, cap, other_tie),
     )
-    _note_defaults(output, layout, network, description["widths"])
+    _note_defaults(output, layout, description, description["widths"])
     saved = save_layout(output, save, report.trajectory.end, network)
     output.emit(report.forms(saved))
 
@@ -377,7 +377,7 @@ def layout_command(
     )
     report = LayoutReport(problem, answer, trajectory, has_start, kernel)
     widths = start.widths if problem.widths else description["widths"]
-    _note_defaults(output, start, description["network"], widths)
+    _note_defaults(output, start, description, widths)
     if answer.left_out:
         more = len(answer.left_out) - 1
         also = f", and {more} more" if more else ""
@@ -394,11 +394,19 @@ def layout_command(
 
 
 def _note_defaults(
-    output: Output, layout: "Layout", network: str | None, widths: tuple[int, ...] | None
+    output: Output,
+    layout: "Layout",
+    description: Mapping[str, Any],
+    widths: tuple[int, ...] | None,
 ) -> None:
-    """Say which widths were assumed, and what only a named network has."""
+    """Say what was assumed: widths, the form of a network, and what only a named network has."""
+    from ifspace.stages.networks import form_note
+
+    network = description["network"]
     if network is None:
         assumed = "" if widths else f"widths {', '.join(map(str, layout.widths))}; "
         output.note(
             f"{assumed}counted without batch norm, biases and classifier, which --network has"
         )
+    elif (note := form_note(network, description["input"] or SIDE)) is not None:
+        output.note(note)

@@ -36,6 +36,8 @@ from ifspace.stages.layout import (
 from ifspace.values import whole_number
 
 SIDES: Final = (32, 224)
+# Images with sides from this on have the large form.
+_LARGE_FROM: Final = SIDES[1] // 2
 _VGG_WIDTHS: Final = (64, 128, 256, 512, 512)
 _VGG_DEPTHS: Final = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -167,7 +169,44 @@ def network(name: str, side: int) -> Layout:
         )
     whole_number(side, "side", 1, MAX_SIDE)
     small, large = SIDES
-    return _scaled(NETWORKS[name.lower()](small if side < large // 2 else large), side)
+    return _scaled(NETWORKS[name.lower()](small if side < _LARGE_FROM else large), side)
+
+
+def form_note(name: str, side: int, classes: int | None = None) -> str | None:
+    """Return in which form a network is built for a size of images that no paper has.
+
+    None for the sizes of the papers. `classes`: where they are not those of the form.
+
+    >>> form_note("resnet50", 32)
+    >>> print(form_note("ResNet50", 96))  # doctest: +NORMALIZE_WHITESPACE
+    resnet50 at 96×96: the papers print nothing at this size; this is the form for images below
+    112 pixels: no stride in the stem, batch norm, 1 dense layer, 10 classes
+    >>> print(form_note("vgg16", 128, classes=7).partition("images ")[2])
+    of 112 pixels or more: biases, 3 dense layers, 7 classes
+
+    Raises: as `network`.
+    """
+    if side in SIDES:
+        return None
+    layout = network(name, side)
+    ends = layout.stem_and_head
+    if side < _LARGE_FROM:
+        images = f"below {_LARGE_FROM} pixels"
+    else:
+        images = f"of {_LARGE_FROM} pixels or more"
+    parts = []
+    if ends.stem:
+        factor = side // layout.stages[0].side
+        divides = f"a stem that divides the side by {factor}"
+        parts.append("no stride in the stem" if factor == 1 else divides)
+    parts += ["batch norm"] * ends.batch_norm + ["biases"] * ends.bias
+    dense = len(ends.classifier)
+    parts.append(f"{dense} dense layer{'s' * (dense > 1)}")
+    parts.append(f"{classes or ends.classifier[-1]:,} classes")
+    return (
+        f"{name.lower()} at {side}×{side}: the papers print nothing at this size; "
+        f"this is the form for images {images}: {', '.join(parts)}"
+    )
 
 
 def _scaled(layout: Layout, image: int) -> Layout:

@@ -176,6 +176,15 @@ def test_gates_head_and_unused_layers_are_named_in_the_table(
     assert run("analyze", "net.py:Net", "--input", "3x8x16").out == snapshot
 
 
+@pytest.mark.slow
+def test_the_form_of_a_network_at_a_size_that_no_paper_has(run: Callable) -> None:
+    for command, side, is_said in (("analyze", 96, True), ("analyze", 32, False)):
+        ended = run(command, "resnet50", "--input", f"3x{side}x{side}")
+        assert ("the form for images below 112 pixels: no stride" in ended.err) == is_said
+    ended = run("optimize", "mobilenet", "--input", "3x64x64", "--classes", 7, "--moves", 1)
+    assert "no stride in the stem, batch norm, 1 dense layer, 7 classes" in ended.err
+
+
 def test_csv_and_markdown_have_a_row_for_each_layer(
     run: Callable, file: str, tmp_path: Path
 ) -> None:

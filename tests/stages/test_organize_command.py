@@ -94,6 +94,25 @@ def test_another_cap_than_that_of_the_tables_is_said(run: Callable) -> None:
     assert note not in run(*STAGES).out
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "form"),
+    [
+        ("resnet50", 96, "below 112 pixels: no stride in the stem, batch norm, 1 dense layer, 10"),
+        ("resnet50", 128, "of 112 pixels or more: a stem that divides the side by 4, batch norm"),
+        ("vgg16", 64, "below 112 pixels: batch norm, 1 dense layer, 10 classes"),
+        ("vgg16", 128, "of 112 pixels or more: biases, 3 dense layers, 1,000 classes"),
+    ],
+)
+@pytest.mark.parametrize("command", ["organize", "layout"])
+def test_the_form_of_a_network_at_a_size_that_no_paper_has(
+    run: Callable, command: str, name: str, side: int, form: str
+) -> None:
+    ended = run(command, "--network", name, "--input", side)
+    (line,) = ended.err.splitlines()
+    assert f"{name} at {side}×{side}: the papers print nothing at this size" in line
+    assert f"the form for images {form}" in line
+
+
 def test_other_depths_of_a_network_lead_by_the_same_states(run: Callable) -> None:
     values = run(*VGG, "--depths", "5,3,3,1,1", "--format", "json").json
     assert [move["published"] for move in values["moves"]] == [[3, 4]]
