@@ -66,9 +66,11 @@ class ModelSource:
         Raises: SettingError, NetworkFileError.
         """
         from ifspace.models.files import load_edited
-        from ifspace.models.sources import parse_image
+        from ifspace.models.sources import code_file, parse_image
 
         line = re.fullmatch(r"\s*([0-9]{1,9})\s*[x×]\s*([0-9]{1,9})\s*", size or "")
+        if code_file(name) is None:
+            line = None  # networks of the packages and of the papers are on images
         if line is not None:
             size = f"{line[1]}x1x{line[2]}"
         image = None if size is None else parse_image(size)
