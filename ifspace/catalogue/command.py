@@ -74,7 +74,8 @@ def command(
 
     CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. Bounds include their value and
     may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
-    listed: the one with the fewest layers; --all lists every one. A block is dominated by another
+    listed: the one with the fewest layers; --all lists every one, with a
+    number for each network. A block is dominated by another
     that is no worse in parameters, MACs, activations and layers and better in at least one: `why`
     compares the blocks within the bounds and kinds, `dominated_by` in JSON and CSV those of the
     whole catalogue. Exit status 3, and no file, when
@@ -102,13 +103,19 @@ def command(
     output.emit(
         {
             "table": lambda: (
-                designs_table(*first, "why~", ranks=True).text(keys=2) if designs else ""
+                designs_table(*first, "why~", ranks=True, networks=every_row).text(
+                    keys=2 + every_row
+                )
+                if designs
+                else ""
             ),
             "json": lambda: json_text(
                 {"designs": [plain_design(design) | {"why": reason} for design, reason in choices]}
             ),
             "csv": lambda: to_csv(designs, reasons),
-            "markdown": lambda: designs_table(designs, reasons, "why~").markdown(),
+            "markdown": lambda: designs_table(
+                designs, reasons, "why~", networks=every_row
+            ).markdown(),
         },
         keep=bool(designs),
     )

@@ -23,6 +23,7 @@ from ifspace.catalogue.design import (
     Design,
     Funnel,
     from_columns,
+    network_numbers,
     other_ways,
     to_columns,
     with_networks,
@@ -295,21 +296,25 @@ def designs_table(
     remark_header: str = "notes~",
     *,
     ranks: bool = False,
+    networks: bool = False,
 ) -> Table:
     """Return the designs as a table with the columns that a reader compares.
 
     The last column has a remark on each design, its `notes` unless given. With `ranks` the first
-    column numbers the designs, and the widths are left out where all designs have the same.
+    column numbers the designs, and the widths are left out where all designs have the same. With
+    `networks` a column has equal numbers for designs that are one network: from 1, in the order
+    in which the networks appear in the table.
     """
     several = len({(design.channels, design.out_channels) for design in designs}) > 1
     names = _SHOWN if several or not ranks else _SHOWN[2:]
+    numbers = network_numbers(designs) if networks else ()
     rows = []
     for index, design in enumerate(designs):
-        rank = (index + 1,) if ranks else ()
+        rank = (*[index + 1] * ranks, *numbers[index : index + 1])
         remark = notes(design) if remarks is None else remarks[index]
         rows.append((*rank, *(_cell(design, name) for name in names), remark))
     headers = [COLUMNS[name].header for name in names]
-    return Table((*[">#"] * ranks, *headers, remark_header), tuple(rows))
+    return Table((*[">#"] * ranks, *[">network"] * networks, *headers, remark_header), tuple(rows))
 
 
 def _cell(design: Design, name: str) -> Any:

@@ -402,17 +402,34 @@ def one_a_network(designs: Iterable[Design]) -> tuple[tuple[Design, tuple[Design
     other widths, or whose network is not known, are networks of their own. The networks are in the
     order of their first designs.
     """
-    networks: dict[Any, list[Design]] = {}
-    for number, design in enumerate(designs):
-        known = design.network is not None
-        networks.setdefault((design.replaces, design.network) if known else number, []).append(
-            design
-        )
+    every = tuple(designs)
+    networks: dict[int, list[Design]] = {}
+    for number, design in zip(network_numbers(every), every, strict=True):
+        networks.setdefault(number, []).append(design)
     pairs = []
     for members in networks.values():
         first = min(members, key=lambda design: design.representative_key)
         pairs.append((first, tuple(design for design in members if design is not first)))
     return tuple(pairs)
+
+
+def network_numbers(designs: Iterable[Design]) -> tuple[int, ...]:
+    """Return a number for each design, equal for those that are one network.
+
+    The numbers count from 1, in the order of the first designs of the networks. Designs for other
+    widths, or whose network is not known, are networks of their own.
+
+    >>> network_numbers(())
+    ()
+    """
+    numbers: dict[Any, int] = {}
+    return tuple(
+        numbers.setdefault(
+            index if design.network is None else (design.replaces, design.network),
+            len(numbers) + 1,
+        )
+        for index, design in enumerate(designs)
+    )
 
 
 def other_ways(designs: Sequence[Design]) -> str:

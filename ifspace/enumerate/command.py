@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -121,9 +122,9 @@ def command(
     A survivor has the field of a standard convolution, and with any one layer less it has not.
     With --out FILE.parquet the whole catalogue is kept for `ifspace best`; .csv, .json and .md
     are exports of it. The tables have one row for blocks that are the same network, up to the order
-    of channels: --all shows every row, and JSON, CSV and Markdown always have every row. Of several
-    widths `arguments` and `funnel` in JSON are those of the first; `settings` holds them for every
-    one.
+    of channels: --all shows every row, with a number for its network, and JSON, CSV and Markdown
+    always have every row. Of several widths `arguments` and `funnel` in JSON are those of the
+    first; `settings` holds them for every one.
 
     With --preset fog the survivors are also counted up to order and DW for GC, and compared with
     the four designs of the paper. An option beside it is stronger, and a note says so.
@@ -266,7 +267,8 @@ def _setting_text(
     amount, what = AMOUNTS[setting.objective][1], "survivors" if every_row else "networks"
     text += "\n" + heading(f"The {len(best)} with the fewest {amount} of {len(rows):,} {what}")
     remarks = [remarked(design, others[design.composition]) for design in best]
-    text += designs_table(best, remarks, ranks=True).text(keys=2)
+    table = partial(designs_table, ranks=True, networks=every_row)
+    text += table(best, remarks).text(keys=2 + every_row)
     simpler = sum(design.same_as is not None for design in designs)
     if any(design.same_as for design in best):
         text += "\n" + paragraph(
@@ -281,7 +283,7 @@ def _setting_text(
         remark = remarked(design, others[design.composition])
         remarks.append("; ".join(filter(None, [remark, more])))
     shown = [design for design, _ in trades[:limit]]
-    return text + designs_table(shown, remarks, ranks=True).text(keys=2)
+    return text + table(shown, remarks).text(keys=2 + every_row)
 
 
 def _merged_text(setting: "EnumerationSetting", merged: "FogFunnel") -> str:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +298,24 @@ def test_lists_and_names_of_options_are_written_as_they_are_given(run: Callable)
 def test_a_simpler_composition_is_explained_only_where_a_row_names_one(run: Callable) -> None:
     assert "cheaper as" not in run("enumerate", "-C", 16, "--max-len", 2, "--limit", 1).out
     assert 'that "cheaper as" names' in run("enumerate", "-C", 16, "--max-len", 2).out
+
+
+def test_every_row_has_the_number_of_its_network(
+    run: Callable, tmp_path: Path, snapshot: object
+) -> None:
+    path = tmp_path / "a.parquet"
+    search_of_all = ("enumerate", "-C", 8, "--max-len", 3, "--jobs", 1)
+    run(*search_of_all, "--out", path, "--quiet")
+    text = run(*search_of_all, "--all", "--limit", 30).out
+    assert text == snapshot
+    classes = {str(design.block): design.network for design in load(path).designs}
+    for shown in (text.partition("Trade-offs")[0], run("best", path, "--all").out):
+        rows = [line.split()[1:3] for line in shown.splitlines()]
+        numbers = {row[1]: int(row[0]) for row in rows if len(row) == 2 and row[1] in classes}
+        assert len(numbers) > len(set(numbers.values())) > 5
+        assert list(dict.fromkeys(numbers.values())) == list(
+            range(1, len(set(numbers.values())) + 1)
+        )
+        for a, b in combinations(numbers, 2):
+            assert (numbers[a] == numbers[b]) == (classes[a] == classes[b]), (a, b)
+    assert "network  block" not in run("best", path).out
