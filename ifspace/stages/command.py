@@ -348,10 +348,11 @@ def layout_command(
 
     The stages are described by --stages, or by --network. From --depths, or those of the network,
     the greedy organizer starts (see `ifspace organize`), whose answer stands beside; without a
-    budget their parameters and MACs are kept. Gain does not reward width: among --width-choices
-    the narrow ones leave most for depth. Amounts may end in k, M or G. Exit status 3 when no
-    layout keeps the budgets, 4 when the time limit came first. --save writes the first layout as a
-    network of torch modules; `ifspace.models.load(FILE)` reads it.
+    budget their parameters and MACs are kept; with one, an amount that it does not name may grow.
+    Gain does not reward width: among --width-choices the narrow ones leave most for depth. Amounts
+    may end in k, M or G. Exit status 3 when no layout keeps the budgets, 4 when the time limit came
+    first. --save writes the first layout as a network of torch modules;
+    `ifspace.models.load(FILE)` reads it.
     """
     check_solver("layouts", ", or ask `ifspace organize` for the greedy organizer")
     from ifspace.stages.allocate import best_stages

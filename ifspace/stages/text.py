@@ -658,6 +658,7 @@ class LayoutReport:
         amounts = problem.amounts(layout)
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
         lines.append(("left over", amounts_text(left)))
+        lines += self._unbounded_facts(layout)
         deepest = [
             str(n) for n, depth in enumerate(layout.depths, start=1) if depth == problem.max_depth
         ]
@@ -665,6 +666,17 @@ class LayoutReport:
             noun = "stage" if len(deepest) == 1 else "stages"
             lines.append(("depth", f"{noun} {listed(deepest)} as deep as --max-depth allows"))
         return lines
+
+    def _unbounded_facts(self, layout: Layout) -> Facts:
+        """Return which of parameters and MACs have no budget and grow over those of the start."""
+        budgets, start = self.problem.budgets, self.problem.start
+        lines = [
+            f"{name} are not bounded: {short(after)}, {short(before)} at the start"
+            for option, name in (("params", "parameters"), ("macs", "MACs"))
+            if option not in budgets.limits
+            and (after := getattr(layout, option)) > (before := getattr(start, option))
+        ]
+        return [("no budget", line) for line in lines] if self.has_start else []
 
     def _organizer_facts(self) -> Facts:
         """Return what the rows of the organizer and the start are."""

@@ -352,6 +352,21 @@ def test_without_a_budget_those_of_the_start_are_kept(run: Callable) -> None:
     assert values["plans"][0]["gain"] >= values["organizer"]["best_within_budgets"]["gain"]
 
 
+def test_an_amount_without_a_budget_that_grows_is_said(run: Callable) -> None:
+    vgg, params = ("layout", "--network", "vgg16", "--params"), 5_098_826
+    start = network("vgg16", 32)
+    end = start.at_depths((8, 3, 2, 1, 1))
+    assert (end.macs, start.macs) == (445_322_240, 313_201_664)
+    (line,) = [x for x in run(*vgg, params).out.splitlines() if "not bounded" in x]
+    assert line == "no budget  MACs are not bounded: 445.32M, 313.20M at the start"
+    for options in ((params, "--macs", "370M"), (14_000_000, "--max-depth", 1)):
+        assert "not bounded" not in run(*vgg, *options).out
+    shallow = ("layout", "--network", "vgg16", "--depths", "1,1,1,1,1", "--macs", "400M")
+    values = run(*shallow, "--format", "json").json["plans"][0]
+    assert values["params"] > start.at_depths((1,) * 5).params
+    assert "parameters are not bounded: " in run(*shallow).out
+
+
 def test_the_first_block_of_a_stage_is_named_where_it_differs(run: Callable, snapshot: Any) -> None:
     arguments = (*SMALL, "--params", "100k", "--blocks", "DW+GPW+SH+GPW", "--max-depth", 2)
     (plan,) = run(*arguments, "--format", "json").json["plans"]
