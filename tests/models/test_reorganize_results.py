@@ -131,7 +131,7 @@ def test_depths_at_224_pixels() -> None:
     better = m.reorganize(model, (3, 224, 224), moves=3)
     changed = better.model
     assert type(changed) is Network
-    assert changed.layout.depths == (5, 5, 4, 2)
+    assert changed.layout.depths == (5, 4, 4, 3)
     assert better.edits.image == (3, 224, 224)
     check_counts(changed, changed.layout, (3, 224, 224))
 
