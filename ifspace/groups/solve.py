@@ -12,7 +12,8 @@ grows by the fan-in at most.
 *Cuts.* The solver proposes the cheapest choice that is left; those of equal cost at every layer,
 which differ in shuffles, steps and orders but not in whether windows overlap, are searched together
 with it for one with the full field. The first one found is optimal, and none of equal cost has
-fewer layers of overlapping windows. If none has the full field, they are a box that grows by every
+fewer layers of overlapping windows. Of those that tie in both the first in canonical order is
+proposed first, as in the catalogue. If none has the full field, they are a box that grows by every
 option that leaves it without a full choice, and the whole box is excluded by one cut (`Boxes`).
 Where there are too many of equal cost, the box starts from the proposed choice alone.
 
@@ -63,6 +64,8 @@ MOST_OF_EQUAL_COST: Final = 100_000
 MOST_SETS: Final = 4000
 MOST_CHECKS: Final = 2
 GAVE_UP: Final[Choice] = ()
+# Above this objectives are not told apart exactly by a solver that bounds them with floats.
+MOST_WEIGHT: Final = 2**53
 
 
 def cheapest_groups(
@@ -210,6 +213,24 @@ class Options:
             ]
             for layer_costs, layers in zip(costs, self.layers, strict=True)
         ]
+
+    @cached_property
+    def tie_weights(self) -> tuple[int, list[list[int]]]:
+        """Weights that put choices of equal rank in canonical order, and a number above their sum.
+
+        The numbers of the options are the digits of a choice, the first layer the highest, so the
+        choice of the least sum is the first, as in the catalogue. Where that would not fit into
+        the numbers of the solver, the sum of the numbers decides.
+        """
+        sizes = [len(layers) for layers in self.layers]
+        digits = [prod(sizes[index + 1 :]) for index in range(self.length)]
+        if prod(sizes) * (1 + sum(map(max, self.ranks))) > MOST_WEIGHT:
+            digits = [1] * self.length
+        weights = [
+            [digit * number for number in range(size)]
+            for digit, size in zip(digits, sizes, strict=True)
+        ]
+        return 1 + sum(map(max, weights)), weights
 
     @cached_property
     def differ_in_cost(self) -> bool:
@@ -443,10 +464,14 @@ class _GroupsModel:
         for literals in self.literals:
             self.model.add_exactly_one(literals)
         self.base, added = options.costs
-        # Of equal rank the options that come first: the sum of their numbers decides.
-        self.scale = 1 + sum(len(layers) - 1 for layers in options.layers)
+        self.scale, places = options.tie_weights
         self.model.minimize(
-            sum((self.scale * rank + n) * x for x, rank, n in self._options_with(options.ranks))
+            sum(
+                (self.scale * rank + place) * x
+                for (x, rank, _), (_, place, _) in zip(
+                    self._options_with(options.ranks), self._options_with(places), strict=True
+                )
+            )
         )
         if at_most is not None:
             spent = sum(cost * x for x, cost, _ in self._options_with(added))
