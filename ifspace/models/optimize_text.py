@@ -14,6 +14,7 @@ from ifspace.models.options import ModelSource, name_list, size_text, size_value
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
+from ifspace.stages.layout import Layout
 from ifspace.stages.problem import amounts_text
 from ifspace.stages.text import (
     LayoutState,
@@ -158,9 +159,25 @@ class OptimizationReport:
             )
         columns = ("", ">params", ">×", ">MACs", ">×", ">gain", "depths")
         totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
+        totals += "".join("\n" + facts([("gain", note)]) for note in self._gain_notes())
         return "\n".join(
             text for text in (self._stages_text(), _blocks_text(optimization), totals) if text
         )
+
+    def _gain_notes(self) -> list[str]:
+        """Return why the moves begin at another gain than the network before them."""
+        plan = self.optimization.stages
+        if plan is None or self.optimization.problem.keep_stages:
+            return []
+        moved, whole = plan.start.gain(plan.alpha, plan.cap), self.optimization.before.gain
+        if f"{moved:.2f}" == f"{whole:.2f}":
+            return []
+        if isinstance(plan.start, Layout):
+            return [
+                "the stem is the first layer of stage 1 here, as for `ifspace analyze`; the moves "
+                "count blocks alone"
+            ]
+        return ["of all stages; the moves count those that take part"]
 
     def _depths(self, at_end: bool) -> tuple[int, ...]:
         """Return the units of the stages that take part, of all stages if no unit can move."""

@@ -8,7 +8,7 @@ import pytest
 from network_files import FILE, params
 
 import ifspace.models as m
-from ifspace.stages.networks import network
+from ifspace.stages.networks import mobilenet, network
 from ifspace.stages.organizer import organize
 from ifspace.table import widest
 
@@ -84,6 +84,20 @@ def test_which_state_was_published_is_printed(
 ) -> None:
     lines = run("optimize", model, "--input", image).out.splitlines()
     assert [line for line in lines if "[3DRF] Table" in line] == snapshot
+
+
+@pytest.mark.slow
+def test_which_gain_counts_the_stem_is_said(run: Callable) -> None:
+    with_stem, blocks = mobilenet(32, stem_counts=True), mobilenet(32)
+    end = (4, 3, 3, 2, 1)
+    ended = run("optimize", "mobilenet", "--input", "3x32x32")
+    rows = [line.split() for line in ended.out.splitlines() if line]
+    assert [row[2] for row in rows if row[0] == "0"] == [f"{blocks.gain():.2f}"] == ["4.97"]
+    gains = [row[-2] for row in rows if row[0] in ("before", "after")]
+    # The depths of a layout whose stem counts have it as one more in stage 1.
+    assert gains == [f"{with_stem.gain():.2f}", f"{with_stem.at_depths((5, *end[1:])).gain():.2f}"]
+    assert rows[-1][:7] == ["gain", "the", "stem", "is", "the", "first", "layer"]
+    assert run(*VGG).out.splitlines()[-1].startswith("after")
 
 
 @pytest.mark.slow
