@@ -27,7 +27,8 @@ def test_a_network_is_saved_and_loaded_again(run: Callable) -> None:
     report, model = ended.json, load("net.safetensors", trust_code=True)
     assert (report["saved"], params(model)) == ("net.safetensors", report["after"]["params"])
     assert model(torch.zeros(2, 3, 16, 16)).shape == (2, 4)
-    assert m.load_edited("net.safetensors", trust_code=True).edits.source == "net.py:make"
+    source = m.load_edited("net.safetensors", trust_code=True).edits.source
+    assert source == f"{Path('net.py').resolve()}:make"
     assert f"ifspace: saved: net.safetensors, {params(model):,} parameters" in ended.err
     # Values are needed now, and the same command writes the same ones.
     assert ended.err.startswith("the file runs\nweights on cpu\n")
