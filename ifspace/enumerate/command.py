@@ -314,6 +314,12 @@ def _merged_text(setting: "EnumerationSetting", merged: "FogFunnel") -> str:
             f"With a bottleneck of {BOTTLENECK} {merged.narrow:,} compositions survive. [Fog] 3.2 "
             f"presents {listed(merged.of_fog)} of these designs."
         )
+    elif setting.bottleneck is None:
+        text += "\n" + paragraph(
+            f"PW+DW+PW of [Fog] 3.2 needs a bottleneck of {BOTTLENECK}, and that of "
+            f"{setting.out_width} channels is no whole number of them: try a multiple of "
+            f"{BOTTLENECK.denominator}."
+        )
     return text
 
 

@@ -297,13 +297,14 @@ def _compact(about: "BlockDescription") -> str:
         if about.reading == "subset":
             return f"no: without these layers it still sees everything: {names}"
         text = f"no: any one of these layers could go: {names}"
-        if all(not find_kind(about.layers[n].kind).writes for n in about.removable):
+        only_shuffles = all(not find_kind(about.layers[n].kind).writes for n in about.removable)
+        if about.quality and only_shuffles:
             text += "; only shuffles: yes with --compact kernels"
         return text
     if about.quality:
         tested = {"single": "one of its layers", "kernels": "one of its layers but shuffles"}
         return f"yes: without any {tested.get(about.reading, 'of its layers')} it falls short"
-    return "no layer could go, but it falls short as it is"
+    return "not decided: with all its layers it falls short"
 
 
 def _drawing(about: "BlockDescription") -> str:

@@ -146,3 +146,11 @@ def test_an_option_beside_the_preset_is_stronger_and_the_defaults_are_not(run: C
     assert ended.json["arguments"]["permutation"] == "free"
     assert len(ended.json["merged"]) == 2
     assert ended.err.count("is stronger than --preset fog") == 3
+
+
+def test_a_width_without_a_bottleneck_of_a_quarter_says_so(run) -> None:
+    ended = run("enumerate", "--preset", "fog", "-C", 14, "--max-len", 3)
+    assert ended.status == 0
+    assert "needs a bottleneck of 1/4, and that of 14 channels is no whole number" in " ".join(
+        ended.out.split()
+    )
