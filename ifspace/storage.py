@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from errno import EISDIR, ELOOP
+from errno import EINVAL, EISDIR, ELOOP
 from pathlib import Path
-from stat import S_IMODE
+from stat import S_IMODE, S_ISBLK, S_ISCHR
 
 from ifspace.errors import IfspaceError, OutputError
 
@@ -67,6 +67,21 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         file.touch()
 
 
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file.
+
+    Raises: OSError as `open` does, and for a device, which may never end.
+    """
+    _check_no_device(path)
+    return Path(path).read_bytes()
+
+
+def _check_no_device(path: str | os.PathLike[str]) -> None:
+    mode = Path(path).stat().st_mode
+    if S_ISCHR(mode) or S_ISBLK(mode):
+        raise OSError(EINVAL, "a device, not a file")
+
+
 @dataclass(frozen=True, slots=True)
 class CsvRows:
     """A CSV file: its columns, and each row by column with its line number."""
@@ -81,6 +96,7 @@ def read_csv(path: Path) -> CsvRows:
     Raises: csv.Error for a row with more or fewer fields than the header, as decimal commas make
         one, and for a column that is there twice; OSError and UnicodeDecodeError as `open` does.
     """
+    _check_no_device(path)
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True, strict=True)
         columns = tuple(name.strip() for name in next(reader, ()))

@@ -71,7 +71,7 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
 
     name = str(path)
     try:
-        data = Path(path).read_bytes()
+        data = storage.read_bytes(path)
     except OSError as error:
         raise CatalogueError.because(
             "catalogue cannot be read",

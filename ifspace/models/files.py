@@ -38,7 +38,7 @@ from ifspace.nn.network import (
     Network,
     seeded,
 )
-from ifspace.storage import replacing
+from ifspace.storage import read_bytes, replacing
 
 WEIGHTS: Final = files.SUFFIX
 ONNX: Final = ".onnx"
@@ -344,7 +344,7 @@ def _save_program(network: EditedNetwork, example: Tensor, path: str | os.PathLi
 def _program(path: str | os.PathLike[str], device: Any, trusted: bool) -> nn.Module:
     where, name = device_of(device, meta=False), os.fspath(path)
     try:
-        data = BytesIO(Path(path).read_bytes())
+        data = BytesIO(read_bytes(path))
     except OSError as error:
         raise files.missing_file(name, error, PROGRAM) from None
     if not trusted:

@@ -43,6 +43,7 @@ from ifspace.stages.layout import (
     MAX_STAGE_WIDTH,
 )
 from ifspace.stages.networks import NETWORKS
+from ifspace.storage import read_bytes
 from ifspace.values import parse_image_size, whole_number
 
 Maker = Callable[[], Any]
@@ -425,7 +426,7 @@ def nearest(name: str, names: Iterable[str], otherwise: str) -> str:
 
 def _read(path: Path, file: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
         reason = getattr(error, "strerror", None) or first_line(error)
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()

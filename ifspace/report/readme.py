@@ -20,7 +20,7 @@ from ifspace.report.read import (
     left_out,
 )
 from ifspace.report.tables import tables
-from ifspace.storage import replacing
+from ifspace.storage import read_bytes, replacing
 
 END: Final = "<!-- end of report -->"
 _MARKED: Final = re.compile(
@@ -37,7 +37,7 @@ def rewrite(path: Path, results: Results) -> bool:
         one; OutputError when it cannot be written.
     """
     try:
-        before = path.read_text(encoding="utf-8")
+        before = read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
         raise _refused(path, reason or type(error).__name__) from None

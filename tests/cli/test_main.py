@@ -193,3 +193,21 @@ def test_a_terminal_without_the_characters_still_gets_its_drawing() -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"????" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero here")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "best FILE",
+        "analyze FILE.py:make",
+        "layout --stages 8,4 --depths 1,1 --latency FILE --latency-budget-ms 3",
+    ],
+)
+def test_a_device_that_never_ends_is_not_read(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FILE", "FILE.py"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    run(*arguments.split()).fails_with("a device, not a file")
