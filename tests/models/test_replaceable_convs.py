@@ -114,7 +114,7 @@ def test_layers_chosen_by_name():
     decomposed = decompose(model, (3, 24, 24), Blocks("RPW(2,1/2)"), layers=Layers(["point"])).model
     assert list(blocks_of(decomposed)) == ["point"]
     cheapest = decompose(model, (3, 24, 24), layers=Layers(["point"])).model.point.sized
-    assert str(cheapest.block) == "RPW(8,0)+RPW(4,0)+GPW(8)"
+    assert str(cheapest.block) == "RPW(4,0)+RPW(8,0)+GPW(8)"
     assert channel_field(cheapest.layers) == 16
     small = vgg()
     decomposed = decompose(small, IMAGE, Blocks("DW+PW"), layers=Layers("0")).model
