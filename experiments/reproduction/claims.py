@@ -199,13 +199,13 @@ def stage_claims() -> Iterator[Claim]:
     )
     for name, source in (("mobilenet", {4: 4, 5: 1}), ("resnet50", {3: 2, 4: 1})):
         yield from moved_blocks(name, source)
-    told = ("3.7", "74", "16")
-    ours, computed, tried = nearest(every, (accuracy, saved, Model.saved_macs), told)
+    printed_shares = ("3.7", "74", "16")
+    ours, computed, tried = nearest(every, (accuracy, saved, Model.saved_macs), printed_shares)
     yield Claim(
         paper,
         "1",
         "MobileNet: higher accuracy, fewer parameters, fewer FLOPs, %",
-        told,
+        printed_shares,
         ours,
         computed,
         tried=tried,

@@ -391,11 +391,11 @@ def layouts_table() -> Judged:
                 None if state is None else f"{state} of {last}",
             )
         )
-    told = moves_text("resnet50", 32, reading)
-    rows.append(("resnet50-opt, moves in words", "CIFAR-10", TOLD_MOVES, told))
+    moves = moves_text("resnet50", 32, reading)
+    rows.append(("resnet50-opt, moves in words", "CIFAR-10", TOLD_MOVES, moves))
     verdict = (
         Verdict(Outcome.MATCH, NAME)
-        if told == TOLD_MOVES
+        if moves == TOLD_MOVES
         else Verdict(Outcome.NO_READING, f"{len(readings())} readings")
     )
     return Judged(

@@ -124,8 +124,8 @@ class Propagation:
         for index in self.inputs:
             end = first + trace.nodes[index].channels
             itself = np.zeros((end - first, 2), dtype=np.int64)
-            known = np.zeros(end - first, dtype=np.bool_)
-            self._fields[index] = ChannelFields(identity[first:end], itself, itself, known)
+            unknown = np.zeros(end - first, dtype=np.bool_)
+            self._fields[index] = ChannelFields(identity[first:end], itself, itself, unknown)
             first = end
 
     def field(self, index: int, size: Size, cap: str = "input") -> Field:

@@ -364,15 +364,15 @@ def _program(path: str | os.PathLike[str], device: Any, trusted: bool) -> nn.Mod
 def _quiet(logger: str) -> Iterator[None]:
     """Log nothing to the handlers of a logger: torch logs the traceback of what it also raises."""
     loggers = [
-        known
-        for name, known in logging.root.manager.loggerDict.items()
-        if isinstance(known, logging.Logger) and f"{name}.".startswith(f"{logger}.")
+        child
+        for name, child in logging.root.manager.loggerDict.items()
+        if isinstance(child, logging.Logger) and f"{name}.".startswith(f"{logger}.")
     ]
-    before = [known.disabled for known in loggers]
-    for known in loggers:
-        known.disabled = True
+    before = [child.disabled for child in loggers]
+    for child in loggers:
+        child.disabled = True
     try:
         yield
     finally:
-        for known, disabled in zip(loggers, before, strict=True):
-            known.disabled = disabled
+        for child, disabled in zip(loggers, before, strict=True):
+            child.disabled = disabled

@@ -196,8 +196,10 @@ def common_arrangement(
     shifts = [(0, 0) if arrangement is None else next(moves) for arrangement, _ in parts]
     if not composed:
         return None, shifts
-    known = [shift for shift, (source, _) in zip(shifts, parts, strict=True) if source is not None]
-    if max(stride) > 1 or any(shift is not None for shift in known):
+    displacements = [
+        shift for shift, (source, _) in zip(shifts, parts, strict=True) if source is not None
+    ]
+    if max(stride) > 1 or any(shift is not None for shift in displacements):
         return plain(grid), shifts
     first, reference = composed[0]
     width = first.frame[1]

@@ -353,10 +353,10 @@ def _unrecognised(folder: Path) -> Iterator[str]:
     """Yield the names of files with data that no source has, below the folder."""
     sources = (CATALOGUE, *SINGLE, KERNELS)
     patterns = (*(source.pattern for source in sources), BENCHED, LATENCIES, _BESIDE_BLOCKS)
-    known = {path for pattern in patterns for path in folder.glob(pattern)}
+    recognised = {path for pattern in patterns for path in folder.glob(pattern)}
     for place in (folder, folder / "bench"):
         for path in sorted(place.glob("*")):
-            if path.suffix in _DATA and path not in known and path.is_file():
+            if path.suffix in _DATA and path not in recognised and path.is_file():
                 yield path.relative_to(folder).as_posix()
 
 

@@ -98,7 +98,7 @@ def _designs(results: Results) -> Iterator[Table]:
             rows += [
                 _design_row(design, others, more if design is best else "")
                 for design, others in alike
-                if design is best or any(each.published_as for each in (design, *others))
+                if design is best or any(member.published_as for member in (design, *others))
             ]
         yield text_table(
             f"Fewest parameters by number of layers, and the published blocks, "

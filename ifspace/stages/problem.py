@@ -247,13 +247,15 @@ def budgets_error(
             argument="time_limit_s",
         )
     least = answer.least if least is None else least
-    each = {name: amount for name, amount in least.items() if name in limits}
+    needed = {name: amount for name, amount in least.items() if name in limits}
     return SettingError.because(
         f"proven: no {plan} keeps the budgets",
         got=got,
-        allowed=f"at least {amounts_text(each)} (each amount alone)" if each else "other budgets",
+        allowed=f"at least {amounts_text(needed)} (each amount alone)"
+        if needed
+        else "other budgets",
         remedy=remedy,
-        argument=next(iter(each), None),
+        argument=next(iter(needed), None),
     )
 
 

@@ -306,8 +306,8 @@ def findings_of(model: nn.Module, side: int) -> dict[str, str]:
 def test_pointwise_layers_that_add_nothing_are_counted_alone(snapshot: SnapshotAssertion) -> None:
     flat = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1))
     both = nn.Sequential(*flat[:2], nn.Conv2d(8, 8, 3, padding=1))
-    found = [findings_of(flat, 8), findings_of(both, 2), findings_of(both[:1], 2)]
-    assert [texts["adds nothing"] for texts in found] == snapshot
+    findings = [findings_of(flat, 8), findings_of(both, 2), findings_of(both[:1], 2)]
+    assert [texts["adds nothing"] for texts in findings] == snapshot
 
 
 @pytest.mark.parametrize("side", [5, 4, 3])

@@ -39,8 +39,8 @@ def test_fields_of_repeated_blocks(block, copies, channels):
     ],
 )
 def test_rank_correlations_are_those_of_scipy(first, second):
-    known = spearmanr(first, second).statistic
-    assert accuracies.rank_correlation(first, second) == pytest.approx(known, abs=0.005)
+    expected = spearmanr(first, second).statistic
+    assert accuracies.rank_correlation(first, second) == pytest.approx(expected, abs=0.005)
 
 
 def test_rank_correlations_of_the_papers():

@@ -169,7 +169,7 @@ def test_no_layout_of_mobilenet_has_both_printed_counts():
     """Every layout counted by the formulas of its layers, in plain Python."""
     widths, sides = (64, 128, 256, 512, 1024), (112, 56, 28, 14, 7)
     entries = (32, *widths)
-    found = []
+    layouts = []
     for blocks in product(range(1, 8), repeat=5):
         params, macs = 27 * 32 + 64 + 1025 * 1000, 27 * 32 * 112**2 + 1024 * 1000
         for entry, width, side, depth in zip(entries, widths, sides, blocks, strict=False):
@@ -177,8 +177,8 @@ def test_no_layout_of_mobilenet_has_both_printed_counts():
                 params += 9 * c + 2 * c + c * width + 2 * width
                 macs += (9 * c + c * width) * side**2
         if abs(params - 3.52e6) <= 5_000:
-            found.append((macs, blocks))
-    assert min(found) == (578_675_200, (2, 3, 3, 3, 2))
+            layouts.append((macs, blocks))
+    assert min(layouts) == (578_675_200, (2, 3, 3, 3, 2))
     result = counts(row_of("mobilenet", "ImageNet"), 1)
     assert len(result.blocks) == 180
     assert result.operations[count_tables.PLAIN].min() == 578_675_200
