@@ -1,0 +1,1 @@
+"""Runs of convolutions in one pass over tiles, on a CPU."""

@@ -1,0 +1,258 @@
+"""What a chain computes: its stages, the channels that they read, and the definition in torch.
+
+A chain is a small graph of convolutions that is computed in one pass: value 0 is the input, value
+i the output of stage i. A stage reads windows of channels, as a rolling pointwise convolution
+does, with a k x k kernel: so one description serves all kinds.
+
+    PW     fan_in = step = C_in                GPW, GC   fan_in = step = C_in / g, blocked order
+    DW     fan_in = step = 1, blocked order    RPW       fan_in = w, step = s, either order
+
+Channel shuffles are index arithmetic: a stage may read its source shuffled (`shuffle_in`) and
+write its own channels shuffled (`shuffle_out`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from json import dumps, loads
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ifspace.errors import KernelError
+from ifspace.kernels.windows import BLOCKED, ROLLING, read_channels, windows_at
+
+Index = NDArray[np.int64]
+
+ACTIVATIONS: Final = ("relu", "relu6", "silu", "hardswish")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One convolution of a chain, with what is added to it and applied to the sum.
+
+    y[n, f] = activation(bias[f] + sum over t, i, j of weight[f, t, i, j] x[n, channel(f, t),
+    s p + i - padding, s q + j - padding] + residual[n, f]), where channel(f, t) is `reads[f, t]`.
+
+    `c_in`, `c_out`: channels. `fan_in`: channels that a filter reads, from one window to the next
+    `step` channels (see `ifspace.kernels.windows`). `order`: "rolling" or "blocked". `kernel`,
+    `stride` (s), `padding`: of both axes. `shuffle_in`: group counts of channel shuffles of the
+    source, in the order in which they are applied; `shuffle_out`: of the output, behind bias,
+    residual and activation. `source`: the value that is read, -1 for that of the stage before.
+    `residual`: the value that is added, of the same shape as the output, or None; it is added
+    before `shuffle_out`. `activation`: None, "relu", "relu6", "silu" or "hardswish".
+
+    >>> Stage(4, 4, fan_in=2, step=2).reads.tolist()
+    [[0, 1], [2, 3], [0, 1], [2, 3]]
+
+    Raises: KernelError for windows that do not fit the channels, or values out of range.
+    """
+
+    c_in: int
+    c_out: int
+    fan_in: int
+    step: int
+    order: str = ROLLING
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    shuffle_in: tuple[int, ...] = ()
+    shuffle_out: tuple[int, ...] = ()
+    source: int = -1
+    residual: int | None = None
+    activation: str | None = None
+
+    def __post_init__(self) -> None:
+        windows_at(self.c_in, self.c_out, self.fan_in, self.step, self.order)
+        wrong = [
+            name
+            for name, fits in (
+                ("kernel", self.kernel >= 1),
+                ("stride", self.stride >= 1),
+                ("padding", 0 <= self.padding < self.kernel),
+                ("shuffle_in", _divide(self.shuffle_in, self.c_in)),
+                ("shuffle_out", _divide(self.shuffle_out, self.c_out)),
+                ("activation", self.activation in (None, *ACTIVATIONS)),
+            )
+            if not fits
+        ]
+        if wrong:
+            raise KernelError.because(
+                f"{wrong[0]} of a stage out of range",
+                got=repr(getattr(self, wrong[0])),
+                allowed="kernel and stride from 1, a padding below the kernel, group counts that "
+                f"divide the channels, activations None, {', '.join(ACTIVATIONS)}",
+                remedy="correct it",
+            )
+
+    @cached_property
+    def reads(self) -> Index:
+        """The channels of the source [C_out, fan-in] that each filter reads."""
+        own = read_channels(self.c_in, self.c_out, self.fan_in, self.step, None, self.order)
+        return shuffled_channels(self.c_in, self.shuffle_in)[own.numpy()]
+
+    @cached_property
+    def rows(self) -> Index:
+        """The channel [C_out] of the output in which each filter's results stand."""
+        return np.argsort(shuffled_channels(self.c_out, self.shuffle_out))
+
+    @property
+    def weights(self) -> int:
+        """The number of weights, C_out x fan-in x k x k."""
+        return self.c_out * self.fan_in * self.kernel**2
+
+    def size_of(self, length: int) -> int:
+        """Return the output's height or width for that of the source."""
+        return (length + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Stages that are computed in one pass; the last one's output is the result.
+
+    Its weights are one float32 tensor, the stages' weights [C_out, fan-in, k, k] one after the
+    other, and its biases another, the stages' [C_out] one after the other, or None.
+
+    >>> depthwise = Stage(8, 8, 1, 1, "blocked", kernel=3, padding=1)
+    >>> chain = Chain((depthwise, Stage(8, 16, fan_in=8, step=8, activation="relu")))
+    >>> chain.weights, chain.biases, chain.shape_of((2, 8, 5, 7))
+    (200, 24, (2, 16, 5, 7))
+    >>> Chain.parse(chain.text) == chain
+    True
+
+    Raises: KernelError for no stage, or stages that do not follow on each other.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise KernelError.because(
+                "a chain without a stage",
+                got="none",
+                allowed="one or more",
+                remedy="give it a convolution",
+            )
+        channels = [self.stages[0].c_in]
+        for number, stage in enumerate(self.stages, 1):
+            source = self.source_of(number)
+            if not 0 <= source < number or channels[source] != stage.c_in:
+                self._raise_misfit(number, f"{stage.c_in} channels of value {source}")
+            if stage.residual is not None and (
+                not 0 <= stage.residual < number or channels[stage.residual] != stage.c_out
+            ):
+                self._raise_misfit(number, f"a residual of value {stage.residual}")
+            channels.append(stage.c_out)
+
+    def _raise_misfit(self, number: int, read: str) -> None:
+        raise KernelError.because(
+            f"stage {number} of a chain does not fit",
+            got=f"{read} in {self.stages}",
+            allowed="values of earlier stages with as many channels",
+            remedy="correct its source, residual or channels",
+        )
+
+    def source_of(self, number: int) -> int:
+        """Return the value that stage `number` (from 1) reads."""
+        source = self.stages[number - 1].source
+        return number - 1 if source == -1 else source
+
+    @property
+    def weights(self) -> int:
+        """The number of weights of all stages."""
+        return sum(stage.weights for stage in self.stages)
+
+    @property
+    def biases(self) -> int:
+        """The number of biases of all stages."""
+        return sum(stage.c_out for stage in self.stages)
+
+    def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Return the height and width of every value, the input first.
+
+        Raises: KernelError where a stage has no output, or a residual another size.
+        """
+        sizes = [(height, width)]
+        for number, stage in enumerate(self.stages, 1):
+            h, w = (stage.size_of(length) for length in sizes[self.source_of(number)])
+            if h < 1 or w < 1 or (stage.residual is not None and sizes[stage.residual] != (h, w)):
+                raise KernelError.because(
+                    f"stage {number} of a chain does not fit the input",
+                    got=f"a map of {height}x{width}, {h}x{w} behind the stage",
+                    allowed="maps that leave a pixel or more, residuals of the output's size",
+                    remedy="give a larger input, or another stride or padding",
+                )
+            sizes.append((h, w))
+        return sizes
+
+    def shape_of(self, shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Return the result's shape [N, C_out, H, W] for the input's."""
+        n, _, height, width = shape
+        return (n, self.stages[-1].c_out, *self.sizes(height, width)[-1])
+
+    @cached_property
+    def text(self) -> str:
+        """The chain as JSON text, from which `parse` makes it again."""
+        return dumps([asdict(stage) for stage in self.stages], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the chain that a text describes."""
+        rows: list[dict[str, Any]] = loads(text)
+        shuffles = ("shuffle_in", "shuffle_out")
+        return cls(
+            tuple(Stage(**(row | {name: tuple(row[name]) for name in shuffles})) for row in rows)
+        )
+
+    def split(self, flat: Tensor, biases: bool = False) -> list[Tensor]:
+        """Return the views of each stage in flat weights [C_out, fan-in, k, k], or in biases."""
+        counts = [stage.c_out if biases else stage.weights for stage in self.stages]
+        parts = flat.split(counts)
+        if biases:
+            return list(parts)
+        return [
+            part.view(stage.c_out, stage.fan_in, stage.kernel, stage.kernel)
+            for stage, part in zip(self.stages, parts, strict=True)
+        ]
+
+
+def shuffled_channels(channels: int, groups: Sequence[int]) -> Index:
+    """Return which channel stands at each place behind channel shuffles.
+
+    >>> shuffled_channels(6, (2,)).tolist()
+    [0, 3, 1, 4, 2, 5]
+    """
+    order = np.arange(channels, dtype=np.int64)
+    for count in groups:
+        order = order.reshape(count, channels // count).T.reshape(-1)
+    return order
+
+
+def reference(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
+    """Return the result [N, C_out, H', W'] of a chain, stage by stage in eager torch.
+
+    Every window is a gather and a sum: the definition, in any dtype. It is differentiable.
+    """
+    values = [x]
+    by_stage = zip(
+        chain.stages,
+        chain.split(weights),
+        [None] * len(chain.stages) if biases is None else chain.split(biases, biases=True),
+        strict=True,
+    )
+    for number, (stage, weight, bias) in enumerate(by_stage, 1):
+        source = values[chain.source_of(number)]
+        windows = source[:, torch.from_numpy(stage.reads).view(-1)]
+        y = F.conv2d(windows, weight, bias, stage.stride, stage.padding, groups=stage.c_out)
+        y = y if stage.residual is None else y + values[stage.residual]
+        y = y if stage.activation is None else getattr(F, stage.activation)(y)
+        values.append(y[:, torch.from_numpy(shuffled_channels(stage.c_out, stage.shuffle_out))])
+    return values[-1]
+
+
+def _divide(groups: Sequence[int], channels: int) -> bool:
+    return all(count >= 1 and channels % count == 0 for count in groups)
