@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ifspace.errors import KernelError
-from ifspace.kernels.windows import BLOCKED, ROLLING, read_channels, windows_at
+from ifspace.kernels.windows import ROLLING, read_channels, windows_at
 
 Index = NDArray[np.int64]
 
@@ -93,7 +93,8 @@ class Stage:
     def reads(self) -> Index:
         """The channels of the source [C_out, fan-in] that each filter reads."""
         own = read_channels(self.c_in, self.c_out, self.fan_in, self.step, None, self.order)
-        return shuffled_channels(self.c_in, self.shuffle_in)[own.numpy()]
+        reads: Index = shuffled_channels(self.c_in, self.shuffle_in)[own.numpy()]
+        return reads
 
     @cached_property
     def rows(self) -> Index:
@@ -211,7 +212,7 @@ class Chain:
     def split(self, flat: Tensor, biases: bool = False) -> list[Tensor]:
         """Return the views of each stage in flat weights [C_out, fan-in, k, k], or in biases."""
         counts = [stage.c_out if biases else stage.weights for stage in self.stages]
-        parts = flat.split(counts)
+        parts = torch.split(flat, counts)
         if biases:
             return list(parts)
         return [
