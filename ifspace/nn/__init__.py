@@ -30,6 +30,7 @@ from ifspace.nn.block import (
     Style,
     build,
 )
+from ifspace.nn.collapse import CollapsedBlock, collapse
 from ifspace.nn.export import export_onnx
 from ifspace.nn.files import (
     load,
@@ -55,6 +56,7 @@ __all__ = [
     "MOBILENET",
     "PLAIN",
     "BlockModule",
+    "CollapsedBlock",
     "Network",
     "NetworkStyle",
     "RollingPointwiseConv1d",
@@ -62,6 +64,7 @@ __all__ = [
     "Style",
     "build",
     "build_network",
+    "collapse",
     "export_onnx",
     "layer_module",
     "load",

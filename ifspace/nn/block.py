@@ -98,20 +98,42 @@ def block_style(style: Any) -> Style:
     return style
 
 
-class BlockModule(nn.Module):
-    """A block at its widths as a module, [N, C, H, W] to [N, F, H / stride, W / stride].
+class ChainModule(nn.Module):
+    """Layers in a row, a shortcut around them, and an activation after the sum.
 
-    Built by `build` from `sized`, `stride` and `style`. `steps` are the names of its submodules in
-    the order in which they run, without those of the shortcut. A repeated block has all its copies
-    and one shortcut around them.
-
-    Raises: SettingError for an identity shortcut between different shapes; BlockError for a stride
-        without a spatial layer; KernelError for an input that does not fit.
+    `steps` are the names of the submodules in the order in which they run, without those of the
+    shortcut: "none", "identity" or "projection", by `shortcut_kind`.
     """
 
     act: nn.Module
     shortcut: nn.Module
     shortcut_bn: nn.Module
+    steps: tuple[str, ...]
+    shortcut_kind: str
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [N, F, H', W'] of x [N, C, H, W]."""
+        y = x
+        for name in self.steps:
+            y = getattr(self, name)(y)
+        if self.shortcut_kind == "projection":
+            x = self.shortcut(x)
+            x = self.shortcut_bn(x) if hasattr(self, "shortcut_bn") else x
+        if self.shortcut_kind != "none":
+            y = y + x
+            y = self.act(y) if hasattr(self, "act") else y
+        return y
+
+
+class BlockModule(ChainModule):
+    """A block at its widths as a module, [N, C, H, W] to [N, F, H / stride, W / stride].
+
+    Built by `build` from `sized`, `stride` and `style`. A repeated block has all its copies and one
+    shortcut around them.
+
+    Raises: SettingError for an identity shortcut between different shapes; BlockError for a stride
+        without a spatial layer; KernelError for an input that does not fit.
+    """
 
     def __init__(
         self,
@@ -187,16 +209,7 @@ class BlockModule(nn.Module):
                 remedy="build the block at the width of its input",
                 argument="x",
             )
-        y = x
-        for name in self.steps:
-            y = getattr(self, name)(y)
-        if self.shortcut_kind == "projection":
-            x = self.shortcut(x)
-            x = self.shortcut_bn(x) if hasattr(self, "shortcut_bn") else x
-        if self.shortcut_kind != "none":
-            y = y + x
-            y = self.act(y) if hasattr(self, "act") else y
-        return y
+        return super().forward(x)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows before the submodules."""
