@@ -1,0 +1,89 @@
+"""How far the commands on real networks come with those of timm and torchvision.
+
+`python -m experiments.coverage` writes `coverage.md` and `coverage.csv` into `results/`: for every
+network of `networks.py` whether `analyze` reads it; whether `optimize` finds stages, and blocks, of
+60% of its parameters; and whether the result is trained for a step, saved, loaded and exported as
+ONNX; else why not. Each outcome is written at once, and the same command goes on where an earlier
+run stopped: first `analyze` for all networks, then the other steps, quick networks first.
+`coverage-networks.csv` has the sizes from which the networks were chosen.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from experiments.coverage.networks import (
+    Candidate,
+    candidate_names,
+    chosen,
+    read_candidates,
+    write_candidates,
+)
+from experiments.coverage.page import page
+from experiments.coverage.rows import Rows
+from experiments.coverage.steps import ANALYZE, STEPS, Limits, outcomes
+from ifspace.bench.record import list_in_readme, provenance
+
+COMMAND: Final = "python -m experiments.coverage"
+PAGE, ROWS, NETWORKS = "coverage.md", "coverage.csv", "coverage-networks.csv"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the steps that are left and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--names", nargs="*", default=[], help="only these networks, as MODEL")
+    parser.add_argument("--steps", nargs="*", choices=STEPS, default=STEPS, metavar="STEP")
+    parser.add_argument("--side", type=int, help="images of at most so many pixels, where possible")
+    parser.add_argument("--time-s", type=float, default=Limits().time_s)
+    parser.add_argument("--memory-gb", type=float, default=Limits().memory / 1e9)
+    parser.add_argument(
+        "--again", nargs="*", default=[], help="do anew what had such a status, such as fault"
+    )
+    parser.add_argument("--page", action="store_true", help="write the page of what there is")
+    options = parser.parse_args(arguments)
+    folder: Path = options.out
+    networks = (
+        read_candidates(folder / NETWORKS)
+        if options.page
+        else list(write_candidates(folder / NETWORKS, _names(options.names)))
+    )
+    networks = networks if options.names else chosen(networks)
+    rows = Rows.read(folder / ROWS)
+    rows.forget(options.again, [network.network for network in networks])
+    if not options.page:
+        limits = Limits(options.time_s, int(options.memory_gb * 1e9))
+        for steps in ((ANALYZE,), [step for step in options.steps if step != ANALYZE]):
+            if set(steps) <= set(options.steps):
+                _measure(rows, networks, steps, options.side, limits)
+    (folder / PAGE).write_text(page(networks, rows, str(provenance(COMMAND))))
+    list_in_readme(folder, (PAGE, ROWS, NETWORKS), COMMAND)
+    print(f"written: {folder / PAGE}")
+
+
+def _names(names: Iterable[str]) -> dict[str, str]:
+    """Return the families of some networks, of all if none is named."""
+    families = candidate_names()
+    return {name: families[name] for name in names} or families
+
+
+def _measure(
+    rows: Rows,
+    networks: Sequence[Candidate],
+    steps: Sequence[str],
+    side: int | None,
+    limits: Limits,
+) -> None:
+    """Do the steps that no row has, quick networks first."""
+    commit = provenance(COMMAND).commit
+    for network in sorted(networks, key=lambda network: rows.seconds(network.network, ANALYZE)):
+        left = rows.left(network.network, steps)
+        image = network.at_most(side)
+        for outcome in outcomes(network.network, image, network.params, left, limits):
+            rows.add(network, image, outcome, commit)
+            print(network.network, outcome.step, outcome.status, outcome.why, flush=True)
+
+
+if __name__ == "__main__":
+    main()

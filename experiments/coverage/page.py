@@ -1,0 +1,105 @@
+"""The page: how many networks of each family pass each step, every network, and why not."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from experiments.coverage.networks import Candidate
+from experiments.coverage.rows import Row, Rows
+from experiments.coverage.steps import ANALYZE, SHARE, STEPS
+from ifspace.table import Table
+from ifspace.values import listed
+
+_TIMM: Final = "families of timm"
+
+
+def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
+    """Return the page of what the rows have of the networks."""
+    measured = [network for network in networks if rows.of(network.network)]
+    commits = rows.commits()
+    at = f" Rows are of commits {listed(commits)}." if len(commits) > 1 else ""
+    parts = [
+        "# Coverage on networks of timm and torchvision",
+        f"Written by {where}.{at}",
+        "The smallest network by parameters of each family of timm (a family is one of timm's "
+        "files; and three whose units have many branches), and all networks of torchvision for "
+        "classification, segmentation and detection, at their default image size, without "
+        "pretrained weights. Each is in a process of its own; a step may take 60 s of processor "
+        "time, on one thread.",
+        "*analyze* reads the network. *stages* and *blocks* are `ifspace optimize --params P` "
+        f"with P {SHARE:.0%} of the parameters: without blocks, and with `--cheapest "
+        "--blocks-only`. Of each result: *train* is one step of SGD on two images that changes "
+        "weights; *save* writes it as safetensors; *load* reads that file, with the same outputs; "
+        "*onnx* is exported and has the same outputs in ONNX Runtime, within 0.001 of the largest.",
+        "## Summary",
+        "Networks that pass, of those that were tried: a step is tried where the steps that it "
+        "needs have passed. *On images*: with 2-D convolutions and one image as input.",
+        _markdown(_summary(measured, rows)),
+        "## Why not",
+        _markdown(_reasons(measured, rows)),
+        "## Every network",
+        "Seconds of processor time where a step passed, without those of what it needs; else what "
+        "came of it: *no*: nothing keeps the budget; *refused*: an error of one line that says "
+        "why; *fault*: any other error; *time*, *memory*: over the limit.",
+        _markdown(_every_network(measured, rows)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(networks: Sequence[Candidate], rows: Rows) -> Table:
+    groups: dict[str, list[Candidate]] = {}
+    for network in networks:
+        package, _, _ = network.network.partition(":")
+        groups.setdefault(_TIMM if package == "timm" else network.family, []).append(network)
+    groups["all"] = list(networks)
+    groups["on images"] = [network for network in networks if network.is_on_images]
+    cells = []
+    for step in STEPS:
+        counts: list[str] = []
+        for members in groups.values():
+            statuses = [row.status for row in _rows(members, rows, step)]
+            counts.append(f"{statuses.count('yes')} of {len(statuses)}" if statuses else "-")
+        cells.append((step, *counts))
+    seconds = []
+    for members in groups.values():
+        times = [row.seconds or 0 for row in _rows(members, rows, ANALYZE) if row.status == "yes"]
+        seconds.append(f"{max(times):.1f} s" if times else "-")
+    cells.append((f"slowest {ANALYZE}", *seconds))
+    return Table(("step", *(f">{name}" for name in groups)), tuple(cells))
+
+
+def _rows(networks: Iterable[Candidate], rows: Rows, step: str) -> list[Row]:
+    found = (rows.get(network.network, step) for network in networks)
+    return [row for row in found if row is not None]
+
+
+def _reasons(networks: Sequence[Candidate], rows: Rows) -> Table:
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for step in STEPS:
+        for row in _rows(networks, rows, step):
+            if row.status != "yes":
+                reasons.setdefault((step, row.status, row.why), []).append(row.network)
+    order = {step: number for number, step in enumerate(STEPS)}
+    ranked = sorted(reasons.items(), key=lambda item: (order[item[0][0]], -len(item[1])))
+    cells = [(*reason, len(names), ", ".join(names)) for reason, names in ranked]
+    return Table(("step", "what", "why", ">networks", "which"), tuple(cells))
+
+
+def _every_network(networks: Sequence[Candidate], rows: Rows) -> Table:
+    cells = []
+    for network in networks:
+        outcomes = [rows.get(network.network, step) for step in STEPS]
+        image = next(row.image for row in rows.of(network.network))
+        texts = [_cell(row) for row in outcomes]
+        cells.append((network.network, network.family, network.params, image, *texts))
+    columns = ("network", "family", ">params", "image", *(f">{step}" for step in STEPS))
+    return Table(columns, tuple(cells))
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row.seconds:.1f}" if row.status == "yes" and row.seconds is not None else row.status
+
+
+def _markdown(table: Table) -> str:
+    return table.markdown().strip()
