@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction report results test-gpu test-page clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction coverage report results test-gpu test-page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ reproduction: $(VENV)/.plots  ## write what the papers print beside what comes o
 	$(BIN)/python -m experiments.reproduction
 	$(BIN)/python -m experiments.fog_funnel
 	$(BIN)/python -m experiments.compact_audit
+
+coverage: $(VENV)/.test  ## which networks of timm and torchvision pass each step: hours, goes on
+	$(BIN)/python -m experiments.coverage
 
 report: $(VENV)/.report  ## tables of results/README.md, the figures, and results/page.html
 	$(BIN)/ifspace report results --html results/page.html --readme results/README.md

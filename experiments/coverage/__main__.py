@@ -9,14 +9,14 @@ run stopped: first `analyze` for all networks, then the other steps, quick netwo
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from experiments.coverage.networks import (
     Candidate,
-    candidate_names,
     chosen,
+    families,
     read_candidates,
     write_candidates,
 )
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     networks = (
         read_candidates(folder / NETWORKS)
         if options.page
-        else list(write_candidates(folder / NETWORKS, _names(options.names)))
+        else list(write_candidates(folder / NETWORKS, families(options.names)))
     )
     networks = networks if options.names else chosen(networks)
     rows = Rows.read(folder / ROWS)
@@ -60,12 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (folder / PAGE).write_text(page(networks, rows, str(provenance(COMMAND))))
     list_in_readme(folder, (PAGE, ROWS, NETWORKS), COMMAND)
     print(f"written: {folder / PAGE}")
-
-
-def _names(names: Iterable[str]) -> dict[str, str]:
-    """Return the families of some networks, of all if none is named."""
-    families = candidate_names()
-    return {name: families[name] for name in names} or families
 
 
 def _measure(

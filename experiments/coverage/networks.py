@@ -15,17 +15,14 @@ from typing import Any, Final, Self
 import torch
 from torch import nn
 
-from ifspace.models import torchvision_operators
 from ifspace.models.graph import ImageSize
-from ifspace.models.sources import network, on_shapes
+from ifspace.models.sources import imported, network, on_shapes
 from ifspace.storage import read_csv, replacing
 from ifspace.table import Table
 from ifspace.values import parse_image_size
 
-torchvision_operators.declare()
-
-import timm  # noqa: E402 - after the operators that torchvision, which it imports, asks for
-import torchvision  # noqa: E402
+torchvision: Final = imported("torchvision")
+timm: Final = imported("timm")
 
 MANY_BRANCHES: Final = ("ghostnetv3_050", "mobileone_s0", "repvgg_a0")
 # Segmentation resizes images to 520 pixels, detection to about 800.
@@ -74,21 +71,29 @@ class Candidate:
         )
 
 
-def candidate_names() -> dict[str, str]:
-    """Return the family of every network that may be taken, by its MODEL text."""
-    names = {
-        f"timm:{name}": timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
-        for name in timm.list_models()
-        if not name.startswith("test_")
-    }
+def families(names: Iterable[str] = ()) -> dict[str, str]:
+    """Return the family of networks by their MODEL text, or of all that may be taken."""
     models = torchvision.models
-    for family, module in (
-        ("segmentation", models.segmentation),
-        ("detection", models.detection),
-        ("classification", models),
-    ):
-        names |= {f"torchvision:{name}": family for name in models.list_models(module)}
-    return names
+    groups = {
+        "segmentation": models.segmentation,
+        "detection": models.detection,
+        "classification": models,
+    }
+    by_name = {
+        f"torchvision:{name}": family
+        for family, module in groups.items()
+        for name in models.list_models(module)
+    }
+    if not names:
+        names = (f"timm:{name}" for name in timm.list_models() if not name.startswith("test_"))
+        names = [*names, *by_name]
+    return {name: by_name.get(name) or _file_of(name) for name in names}
+
+
+def _file_of(name: str) -> str:
+    """Return timm's file of a network."""
+    module: str = timm.models.model_entrypoint(name.removeprefix("timm:")).__module__
+    return module.rpartition(".")[2]
 
 
 def candidate(name: str, family: str) -> Candidate:

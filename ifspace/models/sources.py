@@ -248,7 +248,7 @@ def _built_in(name: str, image: ImageSize, classes: int | None) -> Maker:
 
 
 def _torchvision(name: str, image: ImageSize, classes: int | None) -> Maker:
-    models = _imported("torchvision").models
+    models = imported("torchvision").models
     _check_name("torchvision", name.lower(), models.list_models(), "torchvision.models.list_models")
     if image[0] != _RGB:
         raise _wrong_image(f"torchvision:{name}", image, "images of three channels")
@@ -270,7 +270,7 @@ _SLOW_INITIALISATION: Final = ("inception_v3", "googlenet")
 
 
 def _timm(name: str, image: ImageSize, classes: int | None) -> Maker:
-    timm = _imported("timm")
+    timm = imported("timm")
     # "resnet50.a1_in1k" is resnet50 with a tag of pretrained weights, which are not loaded.
     _check_name("timm", name.partition(".")[0], timm.list_models(), "timm.list_models")
     arguments: dict[str, Any] = {} if image[0] == _RGB else {"in_chans": image[0]}
@@ -313,7 +313,7 @@ def _size(image: ImageSize) -> str:
     return "x".join(map(str, image))
 
 
-def _imported(package: str) -> Any:
+def imported(package: str) -> Any:
     """Import a package.
 
     Raises: DeviceError if it is not installed, or cannot be imported.
