@@ -1,0 +1,522 @@
+"""The compiled loops of a chain: explicit vectors, written as LLVM code through numba.
+
+Every stage is the same loop. A *block* is one, two or four filters that read the same channels; a
+*tap* is an offset into the source, of one channel and one pixel of the kernel. For a few vectors of
+adjacent pixels the results of a block stay in registers while the loop runs over its taps: each
+vector of the source is loaded once for all filters of the block, each weight is one scalar.
+
+    for pixels p, in steps of a few vectors:
+        y[filter][p] = bias[filter] for each filter of the block
+        for tap t:  y[filter][p] += weight[filter][t] x[p + offset[t]]
+        store activation(y + residual)
+
+No zeros are multiplied, and no array is compared with another for overlap, which is where numba's
+own vectorisation gives up.
+
+numba keeps the machine code of this file on disk, under a key made of the file and the processor.
+So all that is compiled stands here.
+"""
+
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES: Final = 16
+FLOAT: Final = ir.FloatType()
+INT32: Final = ir.IntType(32)
+INT64: Final = ir.IntType(64)
+VECTOR: Final = ir.VectorType(FLOAT, LANES)
+
+# Words of a block: its filters; its first tap and their number; for each of up to four filters the
+# first weight, the bias, the place in the output and in the residual; its first channel, which is
+# the only one of a streamed source; which of `LOOPS` runs it.
+FILTERS, TAP, TAPS, WEIGHT, BIAS, OUTPUT, RESIDUAL = 0, 1, 2, 3, 7, 11, 15
+CHANNEL, LOOP = 19, 20
+BLOCK_WORDS: Final = 21
+
+# The loops that are compiled: filters of a block, vectors of pixels, stride, and the number of taps
+# where it is fixed.
+LOOPS: Final = (
+    (4, 2, 1, 0),
+    (4, 1, 1, 0),
+    (2, 4, 1, 0),
+    (2, 1, 1, 0),
+    (1, 4, 1, 0),
+    (1, 2, 1, 0),
+    (1, 1, 1, 0),
+    (1, 2, 1, 9),
+    (1, 1, 1, 9),
+    (4, 1, 2, 0),
+    (2, 1, 2, 0),
+    (1, 2, 2, 0),
+    (1, 1, 2, 0),
+)
+
+# Codes of what is applied to the results. A rectifier is a pair of limits.
+LIMITS, SILU, HARDSWISH = 0, 1, 2
+
+
+def compiled(function: Any) -> Any:
+    """Compile a function that takes addresses and integers; keep the code on disk if possible."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # numba: no folder that can be written to
+        return njit(**options)(function)
+
+
+# ---- pieces of LLVM code
+
+
+def _int(value: int) -> Any:
+    return ir.Constant(INT64, value)
+
+
+def _nothing() -> Any:
+    """Return the value of a function that has none."""
+    return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+
+def _at(builder: Any, base: Any, index: Any, kind: Any = FLOAT) -> Any:
+    """Return the pointer to element `index` of the array at an address."""
+    return builder.gep(builder.inttoptr(base, kind.as_pointer()), [index])
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
+    return builder.shuffle_vector(one, undefined, zeros)
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(VECTOR, [value] * LANES)
+
+
+def _load(builder: Any, base: Any, index: Any, stride: int = 1) -> Any:
+    """Return the vector of elements index, index + stride, ...; the stride is 1 or 2."""
+
+    def load(at: Any) -> Any:
+        vector = builder.load(builder.bitcast(_at(builder, base, at), VECTOR.as_pointer()))
+        vector.align = 4
+        return vector
+
+    if stride == 1:
+        return load(index)
+    both = load(index), load(builder.add(index, _int(LANES)))
+    even = ir.Constant(ir.VectorType(INT32, LANES), list(range(0, 2 * LANES, 2)))
+    return builder.shuffle_vector(*both, even)
+
+
+def _store(builder: Any, vector: Any, base: Any, index: Any) -> None:
+    pointer = builder.bitcast(_at(builder, base, index), VECTOR.as_pointer())
+    builder.store(vector, pointer).align = 4
+
+
+def _call(builder: Any, name: str, *vectors: Any) -> Any:
+    """Call an intrinsic of LLVM on vectors."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * len(vectors))
+    name = f"llvm.{name}.v{LANES}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), vectors)
+
+
+def _limited(builder: Any, vector: Any, low: Any, high: Any) -> Any:
+    """Return a vector within limits; what is not a number stays so."""
+    vector = builder.select(builder.fcmp_ordered("<", vector, low), low, vector)
+    return builder.select(builder.fcmp_ordered(">", vector, high), high, vector)
+
+
+def _silu(builder: Any, x: Any) -> Any:
+    """Return x / (1 + exp(-x)).
+
+    exp(z) = 2^n exp(r) with n = round(z / ln 2), |r| <= ln(2) / 2, ln 2 in two parts and exp(r) by
+    its series to r^7, whose remainder is 6e-9.
+    """
+    z = _limited(builder, builder.fneg(x), _constant(-88.0), _constant(89.0))
+    n = _call(
+        builder, "floor", _call(builder, "fma", z, _constant(1.4426950408889634), _constant(0.5))
+    )
+    r = _call(builder, "fma", n, _constant(-0.693359375), z)
+    r = _call(builder, "fma", n, _constant(2.12194440e-4), r)
+    series = _constant(1 / 5040)
+    for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
+        series = _call(builder, "fma", series, r, _constant(factor))
+    integers = ir.VectorType(INT32, LANES)
+    name = f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32"
+    convert = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(integers, [VECTOR]), name
+    )
+    exponent = builder.add(builder.call(convert, [n]), ir.Constant(integers, [127] * LANES))
+    power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * LANES)), VECTOR)
+    return builder.fdiv(x, builder.fadd(_constant(1.0), builder.fmul(series, power)))
+
+
+def _hardswish(builder: Any, x: Any) -> Any:
+    """Return x min(max(x + 3, 0), 6) / 6."""
+    gate = _limited(builder, builder.fadd(x, _constant(3.0)), _constant(0.0), _constant(6.0))
+    return builder.fdiv(builder.fmul(x, gate), _constant(6.0))
+
+
+def _block_loop(
+    builder: Any, arguments: Any, filters: int, vectors: int, stride: int, taps: int
+) -> None:
+    """Write the loop over the pixels of a block; see `run_block` for the arguments."""
+    source, output, residual, weights, biases, block, offsets = arguments[:7]
+    rows, source_row, output_row, residual_row, begin, end, exact = arguments[7:14]
+    activation, low, high = arguments[14:]
+
+    def word(number: int) -> Any:
+        return builder.load(_at(builder, block, _int(number), INT64))
+
+    def both() -> Any:
+        return ((i, j) for i in range(filters) for j in range(vectors))
+
+    offsets = builder.add(offsets, builder.mul(word(TAP), _int(8)))
+    own = [builder.add(weights, builder.mul(word(WEIGHT + i), _int(4))) for i in range(filters)]
+    has_bias = builder.icmp_signed("!=", biases, _int(0))
+    has_residual = builder.icmp_signed("!=", residual, _int(0))
+    starts = []
+    for i in range(filters):
+        slot = cgutils.alloca_once_value(builder, ir.Constant(FLOAT, 0.0))
+        with builder.if_then(has_bias):
+            builder.store(builder.load(_at(builder, biases, word(BIAS + i))), slot)
+        starts.append(_splat(builder, builder.load(slot)))
+    lows, highs = _splat(builder, low), _splat(builder, high)
+    sums = {at: cgutils.alloca_once(builder, VECTOR) for at in both()}
+
+    def add_tap(offset: Any, factors: list[Any]) -> None:
+        read = [
+            _load(builder, source, builder.add(offset, _int(j * LANES * stride)), stride)
+            for j in range(vectors)
+        ]
+        for i, j in both():
+            total = builder.load(sums[i, j])
+            builder.store(_call(builder, "fma", factors[i], read[j], total), sums[i, j])
+
+    def factors_at(tap: Any) -> list[Any]:
+        return [_splat(builder, builder.load(_at(builder, own[i], tap))) for i in range(filters)]
+
+    fixed = [
+        (builder.load(_at(builder, offsets, _int(t), INT64)), factors_at(_int(t)))
+        for t in range(taps)
+    ]
+    count = _int(taps) if taps else word(TAPS)
+    outputs = [word(OUTPUT + i) for i in range(filters)]
+    residuals = [word(RESIDUAL + i) for i in range(filters)]
+    step = LANES * vectors
+    steps = builder.sdiv(builder.add(builder.sub(end, begin), _int(step - 1)), _int(step))
+    is_exact = builder.icmp_signed("!=", exact, _int(0))
+    latest = builder.select(is_exact, builder.sub(end, _int(step)), end)
+    with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, steps) as turn:
+        pixel = builder.add(begin, builder.mul(turn.index, _int(step)))
+        pixel = builder.select(builder.icmp_signed(">", pixel, latest), latest, pixel)
+        place = builder.add(builder.mul(row.index, source_row), builder.mul(pixel, _int(stride)))
+        for i, j in both():
+            builder.store(starts[i], sums[i, j])
+        for offset, factors in fixed:
+            add_tap(builder.add(offset, place), factors)
+        if not taps:
+            with cgutils.for_range(builder, count) as tap:
+                offset = builder.load(_at(builder, offsets, tap.index, INT64))
+                add_tap(builder.add(offset, place), factors_at(tap.index))
+        with builder.if_then(has_residual):
+            place = builder.add(builder.mul(row.index, residual_row), pixel)
+            for i, j in both():
+                at = builder.add(builder.add(residuals[i], place), _int(j * LANES))
+                added = builder.fadd(builder.load(sums[i, j]), _load(builder, residual, at))
+                builder.store(added, sums[i, j])
+        for code, function in ((SILU, _silu), (HARDSWISH, _hardswish)):
+            with builder.if_then(builder.icmp_signed("==", activation, _int(code)), likely=False):
+                for at in both():
+                    builder.store(function(builder, builder.load(sums[at])), sums[at])
+        place = builder.add(builder.mul(row.index, output_row), pixel)
+        for i, j in both():
+            vector = _limited(builder, builder.load(sums[i, j]), lows, highs)
+            at = builder.add(builder.add(outputs[i], place), _int(j * LANES))
+            _store(builder, vector, output, at)
+
+
+@intrinsic
+def run_block(
+    typing_context: Any,
+    source: Any,
+    output: Any,
+    residual: Any,
+    weights: Any,
+    biases: Any,
+    block: Any,
+    offsets: Any,
+    rows: Any,
+    source_row: Any,
+    output_row: Any,
+    residual_row: Any,
+    begin: Any,
+    end: Any,
+    exact: Any,
+    activation: Any,
+    low: Any,
+    high: Any,
+) -> Any:
+    """Compute the results of a block for the pixels `begin` to `end` of some rows.
+
+    `source` ... `offsets`: addresses, of which those of the residual and the biases may be 0.
+    `source_row` ...: elements from a row to the next. `exact`: whether the last step of a row
+    begins early, so that it ends at `end`, instead of running over it. `activation`: its code.
+    `low`, `high`: the limits of the results.
+    """
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        loop = builder.load(_at(builder, arguments[5], _int(LOOP), INT64))
+        done = builder.append_basic_block("done")
+        switch = builder.switch(loop, done)
+        for number, (filters, vectors, stride, taps) in enumerate(LOOPS):
+            case = builder.append_basic_block(f"loop{number}")
+            switch.add_case(_int(number), case)
+            builder.position_at_end(case)
+            _block_loop(builder, arguments, filters, vectors, stride, taps)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return _nothing()
+
+    integer, number = types.intp, types.float32
+    return types.void(*(integer,) * 15, number, number), code
+
+
+@intrinsic
+def word_at(typing_context: Any, address: Any, index: Any) -> Any:
+    """Return word `index` of the array of 64-bit integers at an address."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.load(_at(builder, *arguments, INT64))
+
+    return types.intp(types.intp, types.intp), code
+
+
+@intrinsic
+def float_at(typing_context: Any, address: Any, index: Any) -> Any:
+    """Return element `index` of the array of floats at an address."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.load(_at(builder, *arguments))
+
+    return types.float32(types.intp, types.intp), code
+
+
+@intrinsic
+def set_zero(typing_context: Any, address: Any, count: Any) -> Any:
+    """Set floats to zero, `count` of them from an address on."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        address, count = arguments
+        with cgutils.for_range(builder, count) as turn:
+            builder.store(ir.Constant(FLOAT, 0.0), _at(builder, address, turn.index))
+        return _nothing()
+
+    return types.void(types.intp, types.intp), code
+
+
+@intrinsic
+def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
+    """Copy floats, `count` of them, from an address to another."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        source, output, count = arguments
+        full = builder.sdiv(count, _int(LANES))
+        with cgutils.for_range(builder, full) as turn:
+            at = builder.mul(turn.index, _int(LANES))
+            _store(builder, _load(builder, source, at), output, at)
+        rest = builder.sub(count, builder.mul(full, _int(LANES)))
+        with builder.if_then(builder.icmp_signed(">", rest, _int(0))):
+            long = builder.icmp_signed(">", full, _int(0))
+            with builder.if_else(long) as (then, otherwise):
+                with then:  # a last vector that ends where the row ends
+                    at = builder.sub(count, _int(LANES))
+                    _store(builder, _load(builder, source, at), output, at)
+                with otherwise, cgutils.for_range(builder, rest) as turn:
+                    value = builder.load(_at(builder, source, turn.index))
+                    builder.store(value, _at(builder, output, turn.index))
+        return _nothing()
+
+    return types.void(types.intp, types.intp, types.intp), code
+
+
+# Words of a plan: how tiles lie in the tensors, and where the copy of the input's part lies.
+(
+    TILES,
+    TILE_ROWS,
+    HEIGHT,
+    STAGES,
+    INPUT_IMAGE,
+    INPUT_CHANNEL,
+    INPUT_CHANNELS,
+    INPUT_HEIGHT,
+    INPUT_WIDTH,
+    COPY,
+    COPY_AT,
+    COPY_CHANNEL,
+    COPY_ROW,
+    COPY_PADDING,
+    COPY_ROWS,
+    COPY_FACTOR,
+    COPY_BEFORE,
+    OUTPUT_IMAGE,
+    OUTPUT_CHANNEL,
+    OUTPUT_CHANNELS,
+    OUTPUT_WIDTH,
+    STAGED,
+    STAGED_AT,
+    STAGED_CHANNEL,
+    STAGED_ROW,
+) = range(25)
+PLAN_WORDS: Final = 25
+
+# Words of a stage. SOURCE, TARGET and ADDED say where a value lies, _AT at which element of the
+# scratch memory, _ROW how many elements its rows are apart. The first row of the stage's output is
+# FACTOR times the tile's first row of the result, minus BEFORE.
+(
+    SOURCE,
+    SOURCE_AT,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_AT,
+    TARGET_ROW,
+    ADDED,
+    ADDED_AT,
+    ADDED_ROW,
+    ROWS,
+    COUNT,
+    EXACT,
+    CHUNK,
+    BLOCKS,
+    BLOCK_COUNT,
+    OFFSETS,
+    ACTIVATION,
+    PADDING,
+    CHANNELS,
+    TARGET_CHANNEL,
+    MAP_ROWS,
+    MAP_HEIGHT,
+    MAP_WIDTH,
+    FACTOR,
+    BEFORE,
+) = range(25)
+STAGE_WORDS: Final = 25
+
+# Where a value lies: nowhere, in the scratch memory, in the tensor, or, one channel at a time, in
+# the scratch memory.
+NOWHERE, MEMORY, TENSOR, STREAM = 0, 1, 2, 3
+
+
+@compiled
+def copy_channel(x, target, plan, first):
+    """Copy a channel's rows of a tile, with zeros outside the image, from `first` on."""
+    rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
+    padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
+    height = word_at(plan, INPUT_HEIGHT)
+    if padding == 0 and row == width and first >= 0 and first + rows <= height:
+        copy_row(x + 4 * first * width, target, rows * width)
+        return
+    set_zero(target - 4 * padding, padding)
+    for i in range(rows):
+        place = target + 4 * i * row
+        if 0 <= first + i < height:
+            copy_row(x + 4 * (first + i) * width, place, width)
+            set_zero(place + 4 * width, row - width)
+        else:
+            set_zero(place, row)
+
+
+@compiled
+def clear_edges(target, stage, first):
+    """Set what lies outside the image to zero, in the channels of a stage's output."""
+    rows, row = word_at(stage, MAP_ROWS), word_at(stage, TARGET_ROW)
+    padding, width = word_at(stage, PADDING), word_at(stage, MAP_WIDTH)
+    height = word_at(stage, MAP_HEIGHT)
+    for channel in range(word_at(stage, CHANNELS)):
+        place = target + 4 * channel * word_at(stage, TARGET_CHANNEL)
+        set_zero(place - 4 * padding, padding)
+        for i in range(rows):
+            if 0 <= first + i < height:
+                set_zero(place + 4 * (i * row + width), row - width)
+            else:
+                set_zero(place + 4 * i * row, row)
+
+
+@compiled
+def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
+    """Compute the tiles `begin` to `end` of a chain.
+
+    `x`, `y`: the tensors; `scratch`: memory of this thread; `weights`, `biases`: of all stages;
+    `plan`, `stages`: words; `limits`: two numbers a stage. All are addresses.
+    """
+    copy_at = scratch + 4 * word_at(plan, COPY_AT)
+    for tile in range(begin, end):
+        image = tile // word_at(plan, TILES)
+        top = tile % word_at(plan, TILES) * word_at(plan, TILE_ROWS)
+        top = min(top, word_at(plan, HEIGHT) - word_at(plan, TILE_ROWS))
+        x_image = x + 4 * image * word_at(plan, INPUT_IMAGE)
+        y_tile = y + 4 * (image * word_at(plan, OUTPUT_IMAGE) + top * word_at(plan, OUTPUT_WIDTH))
+        first = top * word_at(plan, COPY_FACTOR) - word_at(plan, COPY_BEFORE)
+        if word_at(plan, COPY) == MEMORY:
+            for channel in range(word_at(plan, INPUT_CHANNELS)):
+                source = x_image + 4 * channel * word_at(plan, INPUT_CHANNEL)
+                target = copy_at + 4 * channel * word_at(plan, COPY_CHANNEL)
+                copy_channel(source, target, plan, first)
+        for number in range(word_at(plan, STAGES)):
+            stage = stages + 8 * STAGE_WORDS * number
+            start = top * word_at(stage, FACTOR) - word_at(stage, BEFORE)
+            source = scratch + 4 * word_at(stage, SOURCE_AT)
+            if word_at(stage, SOURCE) == TENSOR:
+                source = x_image + 4 * first * word_at(plan, INPUT_WIDTH)
+            target = scratch + 4 * word_at(stage, TARGET_AT)
+            if word_at(stage, TARGET) == TENSOR:
+                target = y_tile
+            added = 0
+            if word_at(stage, ADDED) == MEMORY:
+                added = scratch + 4 * word_at(stage, ADDED_AT)
+            elif word_at(stage, ADDED) == TENSOR:
+                added = x_image + 4 * start * word_at(plan, INPUT_WIDTH)
+            low, high = float_at(limits, 2 * number), float_at(limits, 2 * number + 1)
+            streamed = -1
+            count, chunk = word_at(stage, COUNT), word_at(stage, CHUNK)
+            for part in range(0, count, chunk):
+                for index in range(word_at(stage, BLOCK_COUNT)):
+                    block = word_at(stage, BLOCKS) + 8 * BLOCK_WORDS * index
+                    if word_at(stage, SOURCE) == STREAM and word_at(block, CHANNEL) != streamed:
+                        streamed = word_at(block, CHANNEL)
+                        channel = x_image + 4 * streamed * word_at(plan, INPUT_CHANNEL)
+                        copy_channel(channel, copy_at, plan, first)
+                    run_block(
+                        source,
+                        target,
+                        added,
+                        weights,
+                        biases,
+                        block,
+                        word_at(stage, OFFSETS),
+                        word_at(stage, ROWS),
+                        word_at(stage, SOURCE_ROW),
+                        word_at(stage, TARGET_ROW),
+                        word_at(stage, ADDED_ROW),
+                        part,
+                        min(count, part + chunk),
+                        word_at(stage, EXACT),
+                        word_at(stage, ACTIVATION),
+                        low,
+                        high,
+                    )
+            if word_at(stage, PADDING):
+                clear_edges(target, stage, start)
+        if word_at(plan, STAGED):
+            for channel in range(word_at(plan, OUTPUT_CHANNELS)):
+                at = word_at(plan, STAGED_AT) + channel * word_at(plan, STAGED_CHANNEL)
+                target = y_tile + 4 * channel * word_at(plan, OUTPUT_CHANNEL)
+                for row in range(word_at(plan, TILE_ROWS)):
+                    copy_row(
+                        scratch + 4 * (at + row * word_at(plan, STAGED_ROW)),
+                        target + 4 * row * word_at(plan, OUTPUT_WIDTH),
+                        word_at(plan, OUTPUT_WIDTH),
+                    )

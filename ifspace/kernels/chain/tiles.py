@@ -1,0 +1,449 @@
+"""How a chain is cut into tiles, and its run on a CPU.
+
+A tile is some rows of the result in one image. Backwards through the stages follows which rows of
+every value it needs, the halo included: R rows of a result need (R - 1) s + k rows of its source.
+All tiles of a chain have as many rows; the last one begins early and computes some rows of the one
+before again, with the same bits. What lies outside an image is zeros in the memory of a tile. A
+chain of pointwise stages alone sees an image as one column of H W rows.
+
+Values lie in the scratch memory of a thread as [channels, rows, columns], so that the results of
+every stage stay in its caches. The input is read from its tensor, and the result written to its
+own, where no zeros are needed around them; an input that the first stage reads one channel a
+filter is copied one channel at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import ceil
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ifspace.kernels.chain import loops
+from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, STREAM, TENSOR
+from ifspace.kernels.chain.stages import Chain, Index, Stage
+from ifspace.kernels.chain.threads import scratch_memory, share
+
+# Bytes of scratch memory for which the rows of a tile are chosen.
+SCRATCH_BYTES: Final = 256 << 10
+# Tiles for each thread, if the tiles are then no smaller than so many pixels.
+TILES_PER_THREAD: Final = 4
+TILE_PIXELS: Final = 256
+# Elements of its channels that a window reads before the next window's turn.
+CHUNK: Final = 4096
+# Multiplications and additions, and elements moved, from which on threads share the work.
+SHARED_WORK: Final = 2_000_000
+STRIDES: Final = (1, 2)
+# Elements behind the scratch memory that a vector may read, but never use.
+MARGIN: Final = 8 * LANES
+INFINITY: Final = float("inf")
+LIMITS: Final = {"relu": (0.0, INFINITY), "relu6": (0.0, 6.0)}
+CODES: Final = {"silu": loops.SILU, "hardswish": loops.HARDSWISH}
+
+
+@dataclass
+class Value:
+    """Where a value of a chain lies, and which of its rows a tile needs.
+
+    For the tile that begins with row r of the result, these are `rows` rows, from row
+    `factor` r - `before` of the image on. In the scratch memory channels are `channel` elements
+    apart, and rows `row`: the width and `padding` zeros; element `at` is the first pixel.
+    """
+
+    channels: int
+    height: int
+    width: int
+    factor: int = 0
+    before: int = 0
+    rows: int = 0
+    padding: int = 0
+    has_zeros: bool = False
+    place: int = MEMORY
+    last_use: int = 0
+    at: int = 0
+
+    @property
+    def row(self) -> int:
+        """Elements from a row to the next."""
+        return self.width + self.padding
+
+    @property
+    def channel(self) -> int:
+        """Elements from a channel to the next: an odd number of vectors, one to run over."""
+        vectors = ceil((self.padding + self.rows * self.row + LANES) / LANES)
+        return LANES * (vectors | 1)
+
+    @property
+    def size(self) -> int:
+        """Elements of the scratch memory; of a streamed value, those of one channel."""
+        if self.place == TENSOR:
+            return 0
+        return self.channel * (1 if self.place == STREAM else self.channels)
+
+    def need(self, factor: int, before: int, rows: int) -> bool:
+        """Add to the rows that a tile needs; return whether the factor is that of other rows."""
+        if not self.rows:
+            self.factor, self.before, self.rows = factor, before, rows
+            return True
+        end = max(self.rows - self.before, rows - before)
+        self.before = max(self.before, before)
+        self.rows = end + self.before
+        return self.factor == factor
+
+    def is_inside(self, last_top: int) -> bool:
+        """Return whether no tile, the last from row `last_top`, needs rows outside the image."""
+        return self.before <= 0 and last_top * self.factor - self.before + self.rows <= self.height
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A chain at a shape of its input, as the compiled loops read it.
+
+    `tiles` in all; `scratch`: floats of memory for a thread; `work`:
+    multiplications and additions, and elements moved; `plan`, `stages`, `limits`: the words
+    and numbers of `loops.run`; `tables`: what the words are addresses of.
+    """
+
+    shape: tuple[int, int, int, int]
+    tiles: int
+    scratch: int
+    work: int
+    plan: Index
+    stages: Index
+    limits: NDArray[np.float32]
+    tables: tuple[Index, ...]
+    addresses: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        arrays = (self.plan, self.stages, self.limits)
+        object.__setattr__(self, "addresses", tuple(array.ctypes.data for array in arrays))
+
+
+@lru_cache(maxsize=512)
+def plan_for(chain: Chain, images: int, height: int, width: int, threads: int) -> Plan:
+    """Return the plan of a chain for an input [images, C_in, height, width].
+
+    Raises: KernelError for an input that does not fit.
+    """
+    shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
+    if all(stage.kernel == stage.stride == 1 and not stage.padding for stage in chain.stages):
+        height, width = height * width, 1
+    values, top_rows = _tile(chain, images, height, width, threads)
+    return _Words(chain, values, top_rows).plan(images, shape)
+
+
+def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
+    """Return the result [N, C_out, H', W'] of a chain for x [N, C_in, H, W]."""
+    n, _, height, width = x.shape
+    x = x.contiguous()
+    threads = torch.get_num_threads()
+    plan = plan_for(chain, n, height, width, threads)
+    y = torch.empty(plan.shape, dtype=x.dtype)
+    pointers = x.data_ptr(), y.data_ptr()
+    parameters = weights.data_ptr(), 0 if biases is None else biases.data_ptr()
+    floats = plan.scratch + MARGIN
+
+    def work(begin: int, end: int) -> None:
+        memory = scratch_memory(floats).data_ptr()
+        loops.run(*pointers, memory, *parameters, *plan.addresses, begin, end)
+
+    if threads == 1 or plan.work < SHARED_WORK:
+        work(0, plan.tiles)
+    else:
+        share(work, plan.tiles, threads)
+    return y
+
+
+# ---- the geometry of a tile
+
+
+def _tile(
+    chain: Chain, images: int, height: int, width: int, threads: int
+) -> tuple[list[Value], int]:
+    """Return the values of a chain for tiles of a good size, and the rows of a tile."""
+    rows = total = chain.sizes(height, width)[-1][0]
+    wanted = TILES_PER_THREAD * threads
+    count = 1
+    while True:
+        rows = ceil(total / count)
+        values, alike = _values(chain, height, width, rows)
+        pixels = rows * values[-1].width
+        few = images * count < wanted and pixels >= 2 * TILE_PIXELS
+        large = _allocate(values) * 4 > SCRATCH_BYTES
+        if rows == 1 or (count == 1 and not alike) or not (few or large):
+            return values, rows
+        count = ceil(total / (rows - 1))
+
+
+def _values(chain: Chain, height: int, width: int, rows: int) -> tuple[list[Value], bool]:
+    """Return the values for tiles of some rows, and whether such tiles can be computed.
+
+    Where one value is needed at two factors, only a tile that is the whole image can.
+    """
+    channels = [chain.stages[0].c_in, *(stage.c_out for stage in chain.stages)]
+    sizes = chain.sizes(height, width)
+    values = [Value(c, *size) for c, size in zip(channels, sizes, strict=True)]
+    alike = values[-1].need(1, 0, rows)
+    for number in range(len(chain.stages), 0, -1):
+        stage, value = chain.stages[number - 1], values[number]
+        source = values[chain.source_of(number)]
+        alike &= source.need(
+            value.factor * stage.stride,
+            value.before * stage.stride + stage.padding,
+            max(0, (value.rows - 1) * stage.stride + stage.kernel),
+        )
+        source.padding = max(source.padding, stage.padding)
+        source.has_zeros |= stage.padding > 0
+        source.last_use = max(source.last_use, number)
+        if stage.residual is not None:
+            added = values[stage.residual]
+            alike &= added.need(value.factor, value.before, value.rows)
+            added.last_use = max(added.last_use, number)
+    values[-1].last_use = len(chain.stages) + 1
+    last_top = sizes[-1][0] - rows
+    for number in range(len(chain.stages), 0, -1):
+        stage = chain.stages[number - 1]
+        if stage.kernel == stage.stride == 1:  # rows of equal length: one loop runs through them
+            source = values[chain.source_of(number)]
+            source.padding = max(source.padding, values[number].padding)
+    values[0].place = _input_place(chain, values, last_top)
+    if _pixels(chain, values, len(chain.stages))[1] >= LANES:
+        values[-1].place = TENSOR
+    return values, alike
+
+
+def _input_place(chain: Chain, values: list[Value], last_top: int) -> int:
+    """Return where the input of a tile is read."""
+    numbers = range(1, len(chain.stages) + 1)
+    readers = [number for number in numbers if chain.source_of(number) == 0]
+    adders = [number for number in numbers if chain.stages[number - 1].residual == 0]
+    inside = all(values[number].is_inside(last_top) for number in adders)
+    stages = [chain.stages[number - 1] for number in readers]
+    if values[0].is_inside(last_top) and not values[0].padding and inside:
+        # Vectors that end where a row ends read nothing behind the tensor; at a stride they do.
+        exact = all(_pixels(chain, values, number)[1] >= LANES for number in (*readers, *adders))
+        if exact and all(stage.stride == 1 for stage in stages):
+            return TENSOR
+    wide = all(_pixels(chain, values, number)[1] >= LANES for number in adders)
+    if len(readers) == 1 and stages[0].fan_in == 1 and inside and wide:
+        return STREAM
+    return MEMORY
+
+
+def _pixels(chain: Chain, values: list[Value], number: int) -> tuple[int, int]:
+    """Return in how many rows of how many pixels a stage runs: in one, if rows are alike."""
+    stage, value = chain.stages[number - 1], values[number]
+    rows = {value.row, values[chain.source_of(number)].row}
+    if stage.residual is not None:
+        added = values[stage.residual]
+        rows.add(added.width if stage.residual == 0 and added.place != MEMORY else added.row)
+    if stage.stride == 1 and len(rows) == 1:
+        return 1, (value.rows - 1) * value.row + value.width
+    return value.rows, value.width
+
+
+def _allocate(values: list[Value]) -> int:
+    """Give every value its place in the scratch memory, and return the memory's size."""
+    placed: list[tuple[int, int, int, int]] = []  # begin, end, first use, last use
+    for number, value in enumerate(values):
+        if not value.size:
+            continue
+        begin = 0
+        for start, end, first, last in sorted(placed):
+            if first <= value.last_use and number <= last and start < begin + value.size:
+                begin = max(begin, end)
+        value.at = begin + value.padding
+        placed.append((begin, begin + value.size, number, value.last_use))
+    return max((end for _, end, _, _ in placed), default=0)
+
+
+# ---- the words of the compiled loops
+
+
+@dataclass
+class _Words:
+    """Writes the words of a chain whose values are placed."""
+
+    chain: Chain
+    values: list[Value]
+    rows: int
+    tables: list[Index] = field(default_factory=list)
+
+    def plan(self, images: int, shape: tuple[int, int, int, int]) -> Plan:
+        """Return the plan."""
+        first, last = self.values[0], self.values[-1]
+        tiles = ceil(last.height / self.rows)
+        words = {
+            loops.TILES: tiles,
+            loops.TILE_ROWS: self.rows,
+            loops.HEIGHT: last.height,
+            loops.STAGES: len(self.chain.stages),
+            loops.INPUT_IMAGE: first.channels * first.height * first.width,
+            loops.INPUT_CHANNEL: first.height * first.width,
+            loops.INPUT_CHANNELS: first.channels,
+            loops.INPUT_HEIGHT: first.height,
+            loops.INPUT_WIDTH: first.width,
+            loops.COPY: first.place,
+            loops.COPY_AT: first.at,
+            loops.COPY_CHANNEL: first.channel,
+            loops.COPY_ROW: first.row,
+            loops.COPY_PADDING: first.padding,
+            loops.COPY_ROWS: first.rows,
+            loops.COPY_FACTOR: first.factor,
+            loops.COPY_BEFORE: first.before,
+            loops.OUTPUT_IMAGE: last.channels * last.height * last.width,
+            loops.OUTPUT_CHANNEL: last.height * last.width,
+            loops.OUTPUT_CHANNELS: last.channels,
+            loops.OUTPUT_WIDTH: last.width,
+            loops.STAGED: last.place == MEMORY,
+            loops.STAGED_AT: last.at,
+            loops.STAGED_CHANNEL: last.channel,
+            loops.STAGED_ROW: last.row,
+        }
+        limits = [
+            LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in self.chain.stages
+        ]
+        return Plan(
+            shape,
+            images * tiles,
+            _allocate(self.values),
+            images * self._work(),
+            _row(words, loops.PLAN_WORDS),
+            np.stack(list(self._stages())),
+            np.array(limits, dtype=np.float32),
+            tuple(self.tables),
+        )
+
+    def _work(self) -> int:
+        """Return the multiplications and additions of an image, and the elements moved."""
+        sizes = [value.height * value.width for value in self.values]
+        macs = (
+            stage.weights * size for stage, size in zip(self.chain.stages, sizes[1:], strict=True)
+        )
+        moved = (value.channels * size for value, size in zip(self.values, sizes, strict=True))
+        return sum(macs) + 4 * sum(moved)
+
+    def _stages(self) -> Iterator[Index]:
+        weight = bias = 0
+        for number, stage in enumerate(self.chain.stages, 1):
+            yield _row(dict(self._stage(number, stage, weight, bias)), loops.STAGE_WORDS)
+            weight, bias = weight + stage.weights, bias + stage.c_out
+
+    def _stage(
+        self, number: int, stage: Stage, weight: int, bias: int
+    ) -> Iterator[tuple[int, int]]:
+        source, target = self.values[self.chain.source_of(number)], self.values[number]
+        rows, count = _pixels(self.chain, self.values, number)
+        added = None if stage.residual is None else self.values[stage.residual]
+        from_tensor = added is not None and stage.residual == 0 and added.place != MEMORY
+        yield from {
+            loops.SOURCE: source.place,
+            loops.SOURCE_AT: source.at,
+            loops.SOURCE_ROW: source.row * stage.stride,
+            loops.TARGET: target.place,
+            loops.TARGET_AT: target.at,
+            loops.TARGET_ROW: target.row,
+            loops.ROWS: rows,
+            loops.COUNT: count,
+            loops.EXACT: count >= LANES,
+            loops.ACTIVATION: CODES.get(stage.activation or "", loops.LIMITS),
+            loops.PADDING: target.padding if target.has_zeros else 0,
+            loops.CHANNELS: target.channels,
+            loops.TARGET_CHANNEL: target.channel,
+            loops.MAP_ROWS: target.rows,
+            loops.MAP_HEIGHT: target.height,
+            loops.MAP_WIDTH: target.width,
+            loops.FACTOR: target.factor,
+            loops.BEFORE: target.before,
+            loops.CHUNK: _chunk(stage, count) if rows == 1 else count,
+        }.items()
+        added_channel = 0
+        if added is not None:
+            shift = added.before - target.before
+            added_channel = added.height * added.width if from_tensor else added.channel
+            yield loops.ADDED, TENSOR if from_tensor else MEMORY
+            yield loops.ADDED_AT, added.at + shift * added.row
+            yield loops.ADDED_ROW, added.width if from_tensor else added.row
+        offsets, blocks = self._tables(stage, source, target, added_channel, weight, bias, count)
+        yield loops.BLOCKS, self._address(blocks)
+        yield loops.BLOCK_COUNT, len(blocks)
+        yield loops.OFFSETS, self._address(offsets)
+
+    def _tables(
+        self,
+        stage: Stage,
+        source: Value,
+        target: Value,
+        added_channel: int,
+        weight: int,
+        bias: int,
+        count: int,
+    ) -> tuple[Index, Index]:
+        """Return the offsets of all taps, and the blocks."""
+        shift = source.before - target.before * stage.stride - stage.padding
+        window = np.arange(stage.kernel)
+        pixels = ((window + shift)[:, None] * source.row + window - stage.padding).ravel()
+        reads, users = np.unique(stage.reads, axis=0, return_inverse=True)
+        pitch = {TENSOR: source.height * source.width, STREAM: 0}.get(source.place, source.channel)
+        output = target.height * target.width if target.place == TENSOR else target.channel
+        offsets = (reads[:, :, None] * pitch + pixels).reshape(len(reads), -1)
+        taps, blocks = offsets.shape[1], []
+        order = np.argsort(users, kind="stable")
+        groups = np.split(order, np.cumsum(np.bincount(users.ravel(), minlength=len(reads)))[:-1])
+        for number, filters in enumerate(groups):
+            for part in _parts(filters.tolist()):
+                block = np.zeros(loops.BLOCK_WORDS, dtype=np.int64)
+                block[loops.FILTERS] = len(part)
+                block[loops.TAP], block[loops.TAPS] = number * taps, taps
+                block[loops.CHANNEL] = reads[number, 0]
+                block[loops.LOOP] = _loop(len(part), stage.stride, taps, count)
+                for index, own in enumerate(part):
+                    block[loops.WEIGHT + index] = weight + own * taps
+                    block[loops.BIAS + index] = bias + own
+                    block[loops.OUTPUT + index] = stage.rows[own] * output
+                    block[loops.RESIDUAL + index] = own * added_channel
+                blocks.append(block)
+        return offsets, np.stack(blocks)
+
+    def _address(self, table: Index) -> int:
+        """Keep a table, and return its address."""
+        self.tables.append(np.ascontiguousarray(table))
+        return self.tables[-1].ctypes.data
+
+
+def _row(words: dict[int, int], length: int) -> Index:
+    row = np.zeros(length, dtype=np.int64)
+    for place, word in words.items():
+        row[place] = word
+    return row
+
+
+def _chunk(stage: Stage, count: int) -> int:
+    """Return how many pixels a stage of one row takes before the next window."""
+    return min(count, max(64, CHUNK // stage.fan_in // 64 * 64))
+
+
+def _parts(filters: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield the filters of a window four, two and one at a time."""
+    begin = 0
+    for size in (4, 2, 1):
+        while len(filters) - begin >= size:
+            yield filters[begin : begin + size]
+            begin += size
+
+
+def _loop(filters: int, stride: int, taps: int, count: int) -> int:
+    """Return which loop runs a block: the widest whose step fits the pixels of a row."""
+    fits = [
+        (vectors, fixed, number)
+        for number, (own, vectors, own_stride, fixed) in enumerate(LOOPS)
+        if own == filters
+        and own_stride == stride
+        and fixed in (0, taps)
+        and (vectors == 1 or vectors * LANES <= count)
+    ]
+    return max(fits)[2]

@@ -1,0 +1,67 @@
+"""Chains in one pass over tiles, against their definition in float64."""
+
+import pytest
+import torch
+
+from ifspace.kernels.chain.stages import Chain, Stage, reference
+from ifspace.kernels.chain.tiles import run
+
+
+def depthwise(channels: int, stride: int = 1, kernel: int = 3, **options: object) -> Stage:
+    return Stage(channels, channels, 1, 1, "blocked", kernel, stride, kernel // 2, **options)  # type: ignore[arg-type]
+
+
+CHAINS = {
+    "RPW(4,0)": (Stage(16, 16, 4, 4),),
+    "PW": (Stage(16, 24, 16, 16),),
+    "PW, other sizes": (Stage(7, 13, 7, 7, activation="relu"),),
+    "DW": (depthwise(16),),
+    "DW, stride 2": (depthwise(16, 2),),
+    "GC, stride 1 and 2": (
+        Stage(16, 32, 8, 8, "blocked", 3, 1, 1),
+        Stage(32, 8, 16, 16, "blocked", 3, 2, 1),
+    ),
+    "overlaps, both orders": (Stage(16, 12, 8, 8, "blocked"), Stage(12, 16, 4, 3)),
+    "a residual block": (
+        depthwise(16),
+        Stage(16, 16, 4, 4),
+        Stage(16, 16, 4, 2, "blocked", shuffle_in=(4,), residual=0, activation="relu"),
+    ),
+    "spatial layers inside": (
+        Stage(16, 16, 4, 4, shuffle_out=(2,)),
+        depthwise(16, activation="silu"),
+        Stage(16, 16, 4, 4),
+        depthwise(16, kernel=5),
+        Stage(16, 16, 4, 4, residual=0, activation="hardswish"),
+    ),
+    "a projection": (
+        Stage(16, 32, 16, 16, stride=2),
+        Stage(16, 16, 1, 1, "blocked", 3, 2, 1, source=0),
+        Stage(16, 32, 4, 4, "blocked", residual=1, activation="relu6", shuffle_out=(4,)),
+    ),
+    "a bottleneck": (
+        depthwise(16, kernel=5),
+        depthwise(16),
+        Stage(16, 48, 16, 16),
+        Stage(48, 16, 48, 48),
+    ),
+    "no padding": (Stage(16, 16, 1, 1, "blocked", 2), Stage(16, 16, 2, 2)),
+}
+SIZES = ((2, 2), (2, 7), (5, 3), (7, 7), (13, 17), (16, 16), (3, 40), (31, 29))
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_chain_computes_its_definition(name: str, images: int) -> None:
+    chain = Chain(CHAINS[name])
+    generator = torch.Generator().manual_seed(1)
+    for height, width in SIZES:
+        shape = (images, chain.stages[0].c_in, height, width)
+        x, weights = (torch.randn(size, generator=generator) for size in (shape, chain.weights))
+        biases = torch.randn(chain.biases, generator=generator) if images == 1 else None
+        y = run(x, weights, biases, chain)
+        exact = None if biases is None else biases.double()
+        expected = reference(x.double(), weights.double(), exact, chain)
+        error = (y - expected).abs().max() / expected.abs().max()
+        assert y.shape == expected.shape
+        assert error < 2e-6, (height, width, float(error))
