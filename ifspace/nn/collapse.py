@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import reduce
+from functools import cache
+from itertools import islice
 from itertools import product as pairs
-from math import gcd, inf, prod
+from math import inf, prod
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -236,7 +239,7 @@ class _Window:
 class _Map:
     """What a linear layer reads: channels [C_out, C_in], pixels, and whether it adds a constant."""
 
-    reads: Tensor
+    reads: npt.NDArray[np.bool_]
     window: _Window
     has_bias: bool
 
@@ -246,7 +249,7 @@ class _Map:
         pads_zeros = max(after.window.padding) > 0 and after.window.padding_mode == "zeros"
         if window is None or (self.has_bias and pads_zeros):
             return None
-        reads = (after.reads.float() @ self.reads.float()) > 0
+        reads = (after.reads.astype(np.float32) @ self.reads.astype(np.float32)) > 0
         return _Map(reads, window, self.has_bias or after.has_bias)
 
     @property
@@ -367,7 +370,7 @@ def _map(layer: Any, width: int, dims: int) -> _Map:
         )
     ones = torch.ones(tuple(layer.weight.shape) if isinstance(layer, _WEIGHTED) else (width,))
     has_bias = isinstance(layer, _NORMS) or getattr(layer, "bias", None) is not None
-    return _Map(_dense(layer, ones).any(2), window, has_bias)
+    return _Map(_dense(layer, ones).any(2).numpy(), window, has_bias)
 
 
 def _dense(layer: Any, weight: Tensor) -> Tensor:
@@ -431,24 +434,27 @@ class _Form:
     shuffles: tuple[int, int] = (1, 1)
 
     @classmethod
-    def all_of(cls, product: _Map) -> "list[_Form]":
+    def all_of(cls, product: _Map) -> "tuple[_Form, ...]":
         """Return the form of most groups and, if shuffles allow for more, that with them."""
-        form = cls(product, _block_count(product.reads))
+        inputs, outputs = _components(product.reads)
         c_out, c_in = product.reads.shape
-        options = [form]
-        # No group is narrower than what one output reads.
-        if c_in // int(product.reads.sum(1).max()) > form.groups:
-            for before, after in sorted(pairs(_divisors(c_in), _divisors(c_out)), key=_count):
-                reads = product.reads[_sources(c_out, after).argsort()][:, _sources(c_in, before)]
-                count = _block_count(reads)
-                if count > options[-1].groups:
-                    options = [form, cls(product, count, (before, after))]
-        return options
+        plain = (1, 1)
+        shuffled: tuple[_Form, ...] = ()
+        for groups in range(len(set(outputs.tolist())), 0, -1):
+            if c_out % groups == 0 == c_in % groups:
+                if _are_blocks(inputs, outputs, groups, plain):
+                    return cls(product, groups), *shuffled
+                if not shuffled:
+                    fits = (
+                        x for x in _shuffles(c_in, c_out) if _are_blocks(inputs, outputs, groups, x)
+                    )
+                    shuffled = tuple(cls(product, groups, x) for x in islice(fits, 1))
+        raise AssertionError("one group always is")
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for each pixel that it writes."""
-        return self.map.reads.numel() // self.groups * prod(self.map.window.kernel)
+        return self.map.reads.size // self.groups * prod(self.map.window.kernel)
 
     def layers(self, dtype: torch.dtype) -> tuple[nn.Module, ...]:
         """Return its layers on the meta device."""
@@ -491,30 +497,58 @@ class _Form:
         return module.train(stages[0].layer.training)
 
 
-def _divisors(number: int) -> list[int]:
-    return [count for count in range(1, number) if number % count == 0] or [1]
+@cache
+def _shuffles(c_in: int, c_out: int) -> tuple[tuple[int, int], ...]:
+    """Return the groups of the shuffles that there can be around a convolution, few first."""
+    befores, afters = ([n for n in range(1, c) if c % n == 0] or [1] for c in (c_in, c_out))
+    return tuple(sorted(pairs(befores, afters), key=lambda pair: sum(n > 1 for n in pair)))
 
 
-def _count(shuffles: tuple[int, int]) -> int:
-    return sum(groups > 1 for groups in shuffles)
+@cache
+def _places(width: int, groups: int) -> npt.NDArray[np.int64]:
+    """Return where a shuffle puts each channel."""
+    return _sources(width, groups).argsort().numpy()
 
 
-def _block_count(reads: Tensor) -> int:
-    """Return the most groups of a convolution that reads as many channels and more.
+def _components(
+    reads: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the component of each input and output: of channels that must be in one group.
 
-    >>> _block_count(torch.block_diag(torch.ones(2, 3), torch.ones(2, 3)))
-    2
+    It is called by the first of its inputs; what no output reads is in none, -1.
+
+    >>> _components(np.eye(3, dtype=bool)[[0, 1, 1]])
+    (array([ 0,  1, -1]), array([0, 1, 1]))
     """
-    c_out, c_in = reads.shape
-    is_read = reads.int()
-    first, last = is_read.argmax(1), c_in - 1 - is_read.flip(1).argmax(1)
-    outputs = torch.arange(c_out)
-    for groups in range(gcd(c_out, c_in), 1, -1):
-        if c_out % groups == 0 == c_in % groups:
-            own = outputs * groups // c_out
-            if torch.equal(first * groups // c_in, own) and torch.equal(last * groups // c_in, own):
-                return groups
-    return 1
+    c_in = reads.shape[1]
+    inputs = np.arange(c_in)
+    while True:
+        outputs = np.where(reads, inputs, c_in).min(1)
+        joined = np.where(reads, outputs[:, None], c_in).min(0)
+        if np.array_equal(joined, inputs):
+            return np.where(joined == c_in, -1, joined), outputs
+        inputs = joined
+
+
+def _are_blocks(
+    inputs: npt.NDArray[np.int64],
+    outputs: npt.NDArray[np.int64],
+    groups: int,
+    shuffles: tuple[int, int],
+) -> bool:
+    """Return whether components are within the groups of a convolution between shuffles.
+
+    The input of the convolution is shuffled, and what it writes is shuffled into the output.
+    """
+    own = _places(len(inputs), shuffles[0]) * groups // len(inputs)
+    is_read = inputs >= 0
+    of_component = np.empty(len(inputs), dtype=np.int64)
+    of_component[inputs[is_read]] = own[is_read]
+    if not np.array_equal(of_component[inputs[is_read]], own[is_read]):
+        return False
+    # An output is where the shuffle took it from.
+    writes = _places(len(outputs), shuffles[1]).argsort()
+    return np.array_equal(of_component[outputs], writes * groups // len(outputs))
 
 
 # The choice of forms, and where they are put.
@@ -529,58 +563,59 @@ def _best_parts(stages: Sequence[_Stage], choose: str | LayerCost) -> tuple[_Par
     pixels = [Fraction(1)]
     for stage in stages:
         pixels.append(pixels[-1] * stage.map.pixels)
+
+    @cache
+    def product(start: int, end: int) -> _Map | None:
+        if end - start == 1:
+            return stages[start].map
+        rest = product(start + 1, end)
+        return None if rest is None else stages[start].map.then(rest)
+
+    @cache
+    def forms(start: int, end: int) -> tuple[_Form, ...]:
+        whole = product(start, end)
+        return () if whole is None else _Form.all_of(whole)
+
     best: list[tuple[_Cost, tuple[_Part, ...]]] = [((0, 0), ())]
     for end in range(1, len(stages) + 1):
         options = []
-        for part in _parts(stages, end, pixels, choose == LAYERS):
-            cost = _cost(stages, part, pixels, choose)
-            before, parts = best[part[0]]
-            total = tuple(a + b for a, b in zip(before, cost, strict=True))
-            options.append((total, (*parts, part)))
+        for start in range(end - 1, -1, -1):
+            whole: list[_Form | None] = list(forms(start, end) if end - start > 1 else [None])
+            if whole and choose == LAYERS:
+                limit = _macs_apart(stages[start:end], pixels[start : end + 1], start, forms)
+                whole = [x for x in whole if x is None or x.macs * pixels[end] <= limit]
+            for form in whole:
+                part = start, end, form
+                before, parts = best[start]
+                cost = _cost(stages, part, pixels, choose)
+                total = tuple(a + b for a, b in zip(before, cost, strict=True))
+                options.append((total, (*parts, part)))
         best.append(min(options, key=lambda option: option[0]))
     return best[-1][1]
 
 
-def _parts(
-    stages: Sequence[_Stage], end: int, pixels: Sequence[Fraction], sparing: bool
-) -> Iterator[_Part]:
-    """Yield what the last part of a run up to a layer can be, first the layer as it is.
-
-    `sparing`: a part with a spatial layer multiplies no more than that layer and its neighbours,
-    collapsed on either side of it.
-    """
-    yield end - 1, end, None
-    product = stages[end - 1].map
-    for start in range(end - 2, -1, -1):
-        longer = stages[start].map.then(product)
-        if longer is None:
-            return
-        product = longer
-        for form in _Form.all_of(product):
-            macs = form.macs * pixels[end]
-            if not (sparing and macs > _macs_apart(stages, start, end, pixels)):
-                yield start, end, form
-
-
 def _macs_apart(
-    stages: Sequence[_Stage], start: int, end: int, pixels: Sequence[Fraction]
+    stages: Sequence[_Stage],
+    pixels: Sequence[Fraction],
+    offset: int,
+    forms: Callable[[int, int], Sequence[_Form]],
 ) -> Fraction | float:
-    """Return the multiply-accumulates of a spatial layer and of what is before and behind it."""
-    spatial = next((n for n in range(start, end) if not stages[n].map.window.is_pointwise), None)
+    """Return what a spatial layer and the parts before and behind it multiply, all apart.
+
+    No bound where there is no such layer. `forms` are those of parts of the run, in which the
+    layers begin at an `offset`.
+    """
+    spatial = next((n for n, x in enumerate(stages) if not x.map.window.is_pointwise), None)
     if spatial is None:
         return inf
-    macs = _macs(stages[spatial].layer) * pixels[spatial + 1]
-    for first, last in ((start, spatial), (spatial + 1, end)):
-        if first < last:
-            product = reduce(_both, (stage.map for stage in stages[first:last]))
-            macs += min(form.macs for form in _Form.all_of(product)) * pixels[last]
+    macs: Fraction = _macs(stages[spatial].layer) * pixels[spatial + 1]
+    for first, last in ((0, spatial), (spatial + 1, len(stages))):
+        if last - first == 1:
+            macs += _macs(stages[first].layer) * pixels[last]
+        elif first < last:
+            least = min(form.macs for form in forms(offset + first, offset + last))
+            macs += least * pixels[last]
     return macs
-
-
-def _both(first: _Map, second: _Map) -> _Map:
-    product = first.then(second)
-    assert product is not None  # pointwise layers always are one
-    return product
 
 
 def _macs(layer: nn.Module) -> int:
