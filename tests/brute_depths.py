@@ -37,8 +37,16 @@ def choices(problem: Any) -> list[Row]:
 
 
 def ranking(problem: Any, rows: list[Row]) -> list[Row]:
-    """Return the choices within budgets: the greatest gain first, then the fewest parameters."""
-    budgets = problem.budgets
+    """Return the choices within budgets: the greatest gain first.
+
+    Of equal gain those with the fewest blocks added to the start or removed, if there is one; then
+    those with the fewest parameters.
+    """
+    budgets, start = problem.budgets, problem.start or ()
+
+    def changes(row: Row) -> int:
+        return sum(abs(depth - there) for depth, there in zip(row.depths, start, strict=False))
+
     kept = [
         row
         for row in rows
@@ -49,4 +57,5 @@ def ranking(problem: Any, rows: list[Row]) -> list[Row]:
     for row in sorted(kept, key=lambda row: -row.gain):
         near = ranked and ranked[-1][0] - row.gain < SAME
         ranked.append((ranked[-1][0] if near else row.gain, row))
-    return [row for _, row in sorted(ranked, key=lambda pair: (-pair[0], pair[1].params))]
+    ranked.sort(key=lambda pair: (-pair[0], changes(pair[1]), pair[1].params))
+    return [row for _, row in ranked]

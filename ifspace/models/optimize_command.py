@@ -148,9 +148,10 @@ def command(
     weights.
 
     Budgets are of the whole network. Without blocks the stages meet them: their depths of greatest
-    total gain within the budgets, proven; an amount without a budget does not grow. With blocks it
-    is the blocks that do, in the stages of the organizer, or with --blocks-only in those that are
-    there: as few as it takes, proven. Amounts may end in k, M or G.
+    total gain within the budgets, proven, and of equal gain those that change the fewest units; an
+    amount without a budget does not grow. With blocks it is the blocks that do, in the stages of
+    the organizer, or with --blocks-only in those that are there: as few as it takes, proven.
+    Amounts may end in k, M or G.
 
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
     `ifspace.models.load(FILE)` reads a network that was saved.

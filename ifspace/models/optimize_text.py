@@ -62,6 +62,8 @@ _COLUMNS: Final = (
     "macs_before",
     "error",
     "reason",
+    "behind",
+    "count",
 )
 
 
@@ -192,6 +194,7 @@ class OptimizationReport:
             return {"stages": None, "moves": [], "published": []}
         answer, chosen = plan.answer, _taken(plan)
         first, *later = self._states(plan)
+        solved = plan.is_solved
         return {
             "stages": {
                 "sides": [size_value(size) for size in plan.sizes],
@@ -201,6 +204,8 @@ class OptimizationReport:
                 "stopped": plan.trajectory.stopped.name.lower(),
                 "moved_gain": plan.trajectory.moved_gain,
                 "start": first.amounts,
+                "removed": list(plan.removed) if solved else [],
+                "added": [asdict(units) for units in plan.added] if solved else [],
             },
             "moves": [
                 {"step": state.step, **state.values, "taken": state.step == chosen}
@@ -224,6 +229,7 @@ class OptimizationReport:
             limits = amounts_text(plan.budgets.limits)
             title = f"Depths of greatest gain within {limits}: {alpha}"
             pairs += _proof_facts(plan)
+        pairs += _change_facts(plan)
         comparisons = self._published(plan)
         pairs += published_facts(comparisons)
         rows = moves_table(self._states(plan), bool(comparisons), _state_notes(plan))
@@ -264,6 +270,20 @@ def _state_notes(plan: Reorganization) -> dict[Any, str]:
     }
     chosen = _taken(plan)
     return notes if chosen is None else notes | {chosen: "taken"}
+
+
+def _change_facts(plan: Reorganization) -> Facts:
+    """Return every unit that is removed, and every one that is added."""
+    if not plan.is_solved:
+        return []
+    added = [
+        f"{units.count} behind {units.behind}"
+        + (f", like {units.like}" if units.like != units.behind else "")
+        + (f", {units.channels} channels wide" if units.channels else "")
+        for units in plan.added
+    ]
+    removed = [", ".join(plan.removed)] if plan.removed else []
+    return [*_labelled("removed", removed), *_labelled("added", added)]
 
 
 def _proof_facts(plan: Reorganization) -> Facts:
@@ -402,6 +422,11 @@ def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"what": "before", **values["before"]}
     for move in values["moves"]:
         yield {"what": "move", **move}
+    if values["stages"] is not None:
+        yield from ({"what": "removed", "name": name} for name in values["stages"]["removed"])
+        yield from (
+            {"what": "added", "name": units["like"], **units} for units in values["stages"]["added"]
+        )
     for replacement in values["replaced"]:
         row = {"what": "replaced", **replacement}
         for name in ("params", "macs"):

@@ -24,7 +24,7 @@ from ifspace.models.rewiring import signature
 from ifspace.models.surgery import Append, Remove, copy_of_network, without_values
 from ifspace.models.tracing import Image, checked_model, is_one_dimensional
 from ifspace.models.tracing import trace as traced
-from ifspace.models.units import TracedStage, stages_of, units_of
+from ifspace.models.units import TracedStage, stages_of, unit_name, units_of
 from ifspace.nn import BlockModule
 from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.network import Network, build_network, seeded
@@ -43,6 +43,19 @@ from ifspace.stages.problem import (
 from ifspace.values import number_from_zero, whole_number
 
 AnyLayout = TracedLayout | Layout
+
+
+@dataclass(frozen=True, slots=True)
+class AddedUnits:
+    """`count` units that were added: like the unit `like`, behind the unit `behind`.
+
+    `channels`: their width, where it is another than that of the unit they are like.
+    """
+
+    behind: str
+    like: str
+    count: int
+    channels: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +88,44 @@ class Reorganization:
         return self.end.steps() if isinstance(self.end, TracedLayout) else ()
 
     @property
+    def removed(self) -> tuple[str, ...]:
+        """The units that are taken out, every one, in the order in which they run.
+
+        By the names of their modules; of a network that is built anew by their numbers.
+        """
+        if isinstance(self.end, TracedLayout):
+            return tuple(unit.name for at in self.end.stages for unit in at.stage.removed(at.depth))
+        return tuple(
+            _block_name(stage, number)
+            for stage, (old, new) in enumerate(self._blocks_of_stages(), start=1)
+            for number in range(new + 1, old + 1)
+        )
+
+    @property
+    def added(self) -> tuple[AddedUnits, ...]:
+        """The units that are put in, by what they are like and where they stand."""
+        if isinstance(self.end, TracedLayout):
+            appended = [step for step in self.end.steps() if isinstance(step, Append)]
+            return tuple(
+                AddedUnits(unit_name(step.behind), unit_name(step.like), step.count, step.channels)
+                for step in reversed(appended)
+            )
+        return tuple(
+            AddedUnits(_block_name(stage, old), _block_name(stage, old), new - old)
+            for stage, (old, new) in enumerate(self._blocks_of_stages(), start=1)
+            if new > old
+        )
+
+    def _blocks_of_stages(self) -> list[tuple[int, int]]:
+        """Return for each stage of a network built anew its number of blocks before and after."""
+        assert isinstance(self.start, Layout)
+        assert isinstance(self.end, Layout)
+        return [
+            (len(old.blocks), len(new.blocks))
+            for old, new in zip(self.start.stages, self.end.stages, strict=True)
+        ]
+
+    @property
     def states(self) -> tuple[AnyLayout, ...]:
         """The start and the state after each move of the organizer."""
         return self.trajectory.layouts
@@ -102,6 +153,10 @@ class Reorganization:
         limits = {n: limit for n, limit in self.budgets.limits.items() if n not in self.not_more}
         remedy = "; ".join((remedy, *self.notes))
         return budgets_error("choice of depths", self.answer, limits, remedy, None, self.not_more)
+
+
+def _block_name(stage: int, number: int) -> str:
+    return f"block {number} of stage {stage}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -439,7 +494,7 @@ def _depths_problem(
     at_start = [table.at(depth) for table, depth in zip(tables, start.depths, strict=True)]
     rest_params = start.params - sum(params for _, params, _ in at_start)
     rest_macs = start.macs - sum(macs for _, _, macs in at_start)
-    return DepthsProblem(tuple(tables), budgets, rest_params, rest_macs)
+    return DepthsProblem(tuple(tables), budgets, rest_params, rest_macs, start.depths)
 
 
 def _stage_table(

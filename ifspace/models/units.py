@@ -51,9 +51,7 @@ class Unit:
     @property
     def name(self) -> str:
         """The name of the module, or of the first and the last."""
-        if len(self.names) == 1:
-            return self.names[0]
-        return f"{self.names[0]} … {self.names[-1]}"
+        return unit_name(self.names)
 
     def holds(self, name: str) -> bool:
         """Return whether a module, by its full name, is one of the unit's or lies in one."""
@@ -94,6 +92,15 @@ class TracedStage:
     def field(self, index: int, cap: str = "input") -> Field:
         """Return the field of a feature map of the stage; `cap` as in `ifspace.infofield.CAPS`."""
         return self.propagation.field(index, self.side, cap)
+
+
+def unit_name(names: Sequence[str]) -> str:
+    """Return the name of a unit of these modules: that of the only one, or of first and last.
+
+    >>> unit_name(["block1"]), unit_name(["conv1", "norm1", "conv2"])
+    ('block1', 'conv1 … conv2')
+    """
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
 
 
 def within(name: str, outer: str) -> bool:

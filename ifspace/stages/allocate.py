@@ -8,7 +8,9 @@ each gain has an option of its own. Where stages are known by tables only (`Dept
 is one boolean for each depth of each stage.
 
 Amounts that are maximised enter as whole numbers of 1e-9, so the proof is up to half of that for
-each stage. Of equal amounts the plan with the fewest parameters comes first.
+each stage. Of equal amounts the plan with the fewest parameters comes first; of the depths of a
+network that is there already (`DepthsProblem.start`), before that, the plan that changes the fewest
+blocks.
 
 Reference: [3DRF] section 4.1; [IF] eq. 4.
 """
@@ -88,7 +90,8 @@ def best_depths(
 ) -> Answer[DepthPlan]:
     """Return the `top` depths of greatest total gain within the budgets, best first.
 
-    Status and bound are those of the first. Of equal gain the fewest parameters come first.
+    Status and bound are those of the first. Of equal gain the depths closest to `problem.start`
+    come first, then the fewest parameters.
 
     >>> from ifspace.stages.problem import Budgets, StageTable
     >>> wide = StageTable("wide", 1, (0.0, 1.0, 1.5), (30, 60, 90), (1, 2, 3), 3)
@@ -304,7 +307,7 @@ class _ChoiceModel(ABC):
             return outcome.status, None, None
         bound = -outcome.bound
         if outcome.status is Status.OPTIMAL:
-            outcome = self._fewest_params(bound, literals, deadline) or outcome
+            outcome = self._first_of_equals(bound, literals, deadline) or outcome
         chosen = [key for key, value in zip(keys, outcome.values, strict=True) if value]
         self.model.add_bool_or([self.taken[index][key].negated() for index, key in chosen])
         return outcome.status, [key for _, key in chosen], bound / RESOLUTION
@@ -318,19 +321,28 @@ class _ChoiceModel(ABC):
             return None
         return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
 
-    def _fewest_params(self, total: int, literals: Sequence[Any], deadline: float | None) -> Any:
-        """Return the outcome with the fewest parameters at a total that is proven the greatest."""
-        model = self.model.clone()
+    def ties(self) -> list[Any]:
+        """Return what decides between choices of equal total: amounts, each to be the least."""
+        return [self.amount("params", 1)]
+
+    def _first_of_equals(self, total: int, literals: Sequence[Any], deadline: float | None) -> Any:
+        """Return the outcome that its ties prefer, at a total that is proven the greatest."""
+        model, best = self.model.clone(), None
         # Each stage is rounded by itself: equal sums may come out apart by one for each.
         model.add(self.total >= total - len(self.taken))
-        model.minimize(self.amount("params", 1))
-        outcome = solve(model, literals, seconds_left(deadline))
-        if outcome.status is Status.INFEASIBLE:
-            raise contradiction(
-                f"no choice with a gain of {total / RESOLUTION:.9f}, which it found before",
-                "one at least",
-            )
-        return outcome if outcome.status is Status.OPTIMAL else None
+        for amount in self.ties():
+            model.minimize(amount)
+            outcome = solve(model, literals, seconds_left(deadline))
+            if outcome.status is Status.INFEASIBLE:
+                raise contradiction(
+                    f"no choice with a gain of {total / RESOLUTION:.9f}, which it found before",
+                    "one at least",
+                )
+            if outcome.status is not Status.OPTIMAL or outcome.bound is None:
+                return best
+            best = outcome
+            model.add(amount <= outcome.bound)
+        return best
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -483,6 +495,15 @@ class _DepthsModel(_ChoiceModel):
         rest = getattr(self.problem, f"rest_{name}")
         pairs = zip(self.problem.tables, self.taken, strict=True)
         return rest + sum(_weighted_sum(getattr(t, name), taken.values()) for t, taken in pairs)
+
+    def ties(self) -> list[Any]:
+        """Return the number of blocks that are added or removed, then the parameters."""
+        pairs = zip(self.problem.start or (), self.taken, strict=False)
+        changes = [
+            _weighted_sum((abs(depth - start) for depth in taken), taken.values())
+            for start, taken in pairs
+        ]
+        return [*([sum(changes)] if changes else []), *super().ties()]
 
 
 def _weighted_sum(weights: Iterable[int], literals: Iterable[Any]) -> Any:

@@ -574,7 +574,9 @@ class StageTable:
 class DepthsProblem:
     """Which depths have the greatest total gain within budgets of the whole network.
 
-    `rest_params` and `rest_macs` are what the network has outside its stages.
+    `rest_params` and `rest_macs` are what the network has outside its stages. `start`: the depths
+    that it has now; of equal gain those that change the fewest blocks of it come first, so that
+    what saturates is not thrown out beyond what the budgets ask for.
 
     >>> table = StageTable("a", 1, (0.0, 1.0), (5, 9), (1, 2), 2)
     >>> DepthsProblem((table, table), Budgets(params=20), rest_params=3).amounts((1, 2))
@@ -587,9 +589,10 @@ class DepthsProblem:
     budgets: Budgets
     rest_params: int = 0
     rest_macs: int = 0
+    start: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check tables, budgets and the rest."""
+        """Check tables, budgets, the rest and the depths that are there."""
         set_fields(self, tables=tuple(self.tables))
         if not self.tables:
             raise SettingError.because(
@@ -598,6 +601,14 @@ class DepthsProblem:
                 allowed="one for each stage",
                 remedy="name a network with stages",
                 argument="tables",
+            )
+        if self.start is not None and len(self.start) != len(self.tables):
+            raise SettingError.because(
+                "depths of other stages",
+                got=f"{len(self.start)} depths for {len(self.tables)} stages",
+                allowed="one for each stage",
+                remedy="give those of the network, or None",
+                argument="start",
             )
         self.budgets.check(TABLE_AMOUNTS)
         for name in ("rest_params", "rest_macs"):

@@ -194,3 +194,27 @@ def output_layer() -> nn.Module:
     return nn.Sequential(
         activated(3, 80, 2), activated(80, 80), activated(80, 80), nn.Conv2d(80, 80, 1)
     )
+
+
+class Detector(nn.Module):
+    """Two heads with bare output layers, side by side on two spatial sizes, as YOLO has them."""
+
+    def __init__(self, classes: int = 32) -> None:
+        super().__init__()
+        self.stem = activated(3, 32, 2)
+        self.down = activated(32, 32, 2)
+        self.heads = nn.ModuleList(
+            nn.ModuleList(
+                nn.Sequential(activated(32, 32), activated(32, 32), nn.Conv2d(32, outputs, 1))
+                for outputs in (32, classes)
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        high = self.stem(x)
+        features = (high, self.down(high))
+        return [
+            torch.cat([box(x), kind(x)], 1)
+            for (box, kind), x in zip(self.heads, features, strict=True)
+        ]

@@ -56,6 +56,34 @@ def test_every_state_can_be_taken_and_all_are_shown(run: Callable, moves: int) -
 
 
 @pytest.mark.slow
+def test_every_unit_that_is_removed_or_added_is_listed(run: Callable) -> None:
+    stages = run(*VGG, *JSON).json["stages"]
+    assert stages["removed"] == [
+        "block 3 of stage 3",
+        "block 2 of stage 4",
+        "block 3 of stage 4",
+        "block 2 of stage 5",
+        "block 3 of stage 5",
+    ]
+    behind = "block 2 of stage {}".format
+    assert stages["added"] == [
+        {"behind": behind(number), "like": behind(number), "count": count, "channels": None}
+        for number, count in ((1, 3), (2, 2))
+    ]
+    rows = [line.split(",") for line in run(*VGG, "--format", "csv").out.splitlines()]
+    names = [row[rows[0].index("name")] for row in rows if row[0] == "removed"]
+    assert names == stages["removed"]
+    text = run(*OWN, "--params", "10k").out
+    report = run(*OWN, "--params", "10k", *JSON).json["stages"]
+    assert report["removed"]
+    assert all(name in text for name in report["removed"])
+    assert (
+        run(*OWN, "--params", "10k", "--blocks-only", "--block", "DW+PW", *JSON).json["stages"]
+        is None
+    )
+
+
+@pytest.mark.slow
 def test_beyond_the_last_move_the_last_state_is_taken(run: Callable, snapshot: Any) -> None:
     ended = run(*VGG, "--moves", 9, *JSON)
     assert ended.json["after"]["depths"] == [5, 4, 2, 1, 1]

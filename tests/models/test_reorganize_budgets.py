@@ -62,7 +62,14 @@ def test_a_budget_is_met_by_the_best_depths_of_all(name: str, most: int) -> None
         assert plan.answer.status is Status.OPTIMAL
         assert plan.end.gain() == pytest.approx(best, abs=1e-9)
         assert plan.answer.bound == pytest.approx(best, abs=1e-6)
-        fewest = min(entry[1] for entry in allowed if entry[0] > best - 1e-9)
+        # Of equal gain the fewest units are added or removed, then the parameters are the fewest.
+        changes, fewest = min(
+            (sum(abs(a - b) for a, b in zip(depths, start.depths, strict=True)), entry[1])
+            for depths, entry in every.items()
+            if entry in allowed and entry[0] > best - 1e-9
+        )
+        ends = zip(plan.end.depths, start.depths, strict=True)
+        assert sum(abs(a - b) for a, b in ends) == changes
         assert plan.end.params == every[plan.end.depths][1] == fewest
         assert plan.end.macs == every[plan.end.depths][2]
         reached.add(plan.end.depths)

@@ -94,6 +94,28 @@ def test_a_bare_output_layer_stays() -> None:
     assert [step.names for step in plan.steps] == [("2",)]
 
 
+def weights_of_convolutions(model: nn.Module) -> dict[bytes, str]:
+    """Names of the convolutions by their drawn weights: those that stay keep them."""
+    return {
+        part.weight.detach().numpy().tobytes(): name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Conv2d)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("params", ["60k", "85k", "120k"])
+def test_every_removed_and_added_unit_is_named_and_output_layers_stay(params: str) -> None:
+    model = nets.Detector()
+    result = m.reorganize(model, (3, 64, 64), m.Budgets(params=params))
+    before, after = (weights_of_convolutions(net) for net in (model, result.model))
+    gone = {name for weights, name in before.items() if weights not in after}
+    assert {f"{name}.0" for name in result.plan.removed} == gone != set()
+    added = sum(units.count for units in result.plan.added)
+    assert added == len(after.keys() - before.keys())
+    assert not any(name.endswith(".2") for name in gone)  # the bare output layers
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("wide_first", [False, True])
 def test_branches_of_other_widths_are_optimized(wide_first: bool) -> None:

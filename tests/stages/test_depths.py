@@ -13,7 +13,7 @@ from ifspace.cpsat import (
     Outcome,
     solve,
 )
-from ifspace.errors import SolverError
+from ifspace.errors import SettingError, SolverError
 from ifspace.stages import allocate as search
 from ifspace.stages.allocate import best_depths, best_stages
 from ifspace.stages.layout import Layout
@@ -44,7 +44,8 @@ def drawn(seed: int, count: int) -> Iterator[tuple[DepthsProblem, list[brute_dep
     for _ in range(count):
         tables = tuple(table(draw, f"stage {n}") for n in range(draw.randint(1, 4)))
         rest = draw.choice([(0, 0), (draw.randint(1, 500), draw.randint(1, 10**8))])
-        problem = DepthsProblem(tables, Budgets(), *rest)
+        start = draw.choice([None, tuple(draw.choice(table.depths) for table in tables)])
+        problem = DepthsProblem(tables, Budgets(), *rest, start)
         rows = brute_depths.choices(problem)
         bounds = {}
         for name in draw.choice([[], ["params"], ["macs"], ["params", "macs"]]):
@@ -157,6 +158,19 @@ def test_the_published_vgg_is_the_best_by_its_tables() -> None:
     assert answer.plans[0].depths == (5, 4, 2, 1, 1)
     assert answer.plans[0].params == 5_098_826
     assert answer.bound == pytest.approx(7.428646, abs=1e-6)
+
+
+def test_what_saturates_stays_where_the_budgets_allow_it() -> None:
+    # A transformer: from the first block on every pixel sees all others, and nothing gains.
+    gains, params = (0.0,) + (1.5,) * 12, tuple(range(10, 140, 10))
+    blocks = StageTable("blocks", 1, gains, params, params, 13)
+    problem = DepthsProblem((blocks,), Budgets(params=75), start=(12,))
+    assert best_depths(problem).plans[0].depths == (7,)
+    assert best_depths(replace(problem, budgets=Budgets(params=500))).plans[0].depths == (12,)
+    assert best_depths(replace(problem, start=None)).plans[0].depths == (2,)
+    message = r"^depths of other stages: got 2 depths for 1 stages; allowed: one for each stage"
+    with pytest.raises(SettingError, match=message):
+        replace(problem, start=(12, 1))
 
 
 @pytest.mark.slow
