@@ -36,6 +36,7 @@ from ifspace.nn.files import (
     load,
     save,
 )
+from ifspace.nn.fuse import fuse
 from ifspace.nn.layers import (
     RollingPointwiseConv1d,
     RollingPointwiseConv2d,
@@ -66,6 +67,7 @@ __all__ = [
     "build_network",
     "collapse",
     "export_onnx",
+    "fuse",
     "layer_module",
     "load",
     "named_network",

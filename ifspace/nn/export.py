@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, SettingError
-from ifspace.kernels.rpw.operator import decompositions
+from ifspace.kernels.chain.operator import decompositions as chain_decompositions
+from ifspace.kernels.rpw.operator import decompositions as rpw_decompositions
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 from ifspace.storage import replacing
 
@@ -99,7 +100,9 @@ def exported(
                 remedy="call the module with the example first",
                 argument="example",
             ) from error
-        decomposed: torch.export.ExportedProgram = program.run_decompositions(decompositions())
+        decomposed: torch.export.ExportedProgram = program.run_decompositions(
+            rpw_decompositions() | chain_decompositions()
+        )
     return decomposed
 
 

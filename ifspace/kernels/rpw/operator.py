@@ -497,7 +497,7 @@ rpw_input_grad.register_autograd(_rpw_input_grad_backward, setup_context=_save)
 rpw_weight_grad.register_autograd(_rpw_weight_grad_backward, setup_context=_save)
 
 
-def _vmap_rule(operator: Callable[..., Any], merges: bool) -> Callable[..., Any]:
+def vmap_rule(operator: Callable[..., Any], merges: bool) -> Callable[..., Any]:
     """Return the vmap rule of an operator.
 
     With `merges` a batch of first arguments alone is one longer N; otherwise the operator runs once
@@ -525,9 +525,9 @@ def _vmap_rule(operator: Callable[..., Any], merges: bool) -> Callable[..., Any]
     return rule
 
 
-rpw.register_vmap(_vmap_rule(rpw, merges=True))
-rpw_input_grad.register_vmap(_vmap_rule(rpw_input_grad, merges=True))
-rpw_weight_grad.register_vmap(_vmap_rule(rpw_weight_grad, merges=False))
+rpw.register_vmap(vmap_rule(rpw, merges=True))
+rpw_input_grad.register_vmap(vmap_rule(rpw_input_grad, merges=True))
+rpw_weight_grad.register_vmap(vmap_rule(rpw_weight_grad, merges=False))
 
 
 # A counter passes the shapes of the tensors; a multiply-accumulate is two operations.

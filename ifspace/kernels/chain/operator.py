@@ -1,0 +1,273 @@
+"""Chains of convolutions: the public function, and the torch operator beneath it.
+
+`convolution_chain` checks its input once for each shape and enters the engine at once where nothing
+of torch has to see the call; under a mode, a compiler, a transform or tracing it calls
+`torch.ops.ifspace.chain`, which has a fake kernel, a vmap rule and a FLOP formula, and whose text
+argument is the chain. It has no derivatives: chains are for inference.
+
+Programs that leave torch (ONNX) get the operator written out: `decompositions`.
+"""
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd import profiler as autograd_profiler
+from torch.nn.functional import conv2d
+from torch.utils.flop_counter import register_flop_formula
+
+from ifspace.errors import KernelError
+from ifspace.kernels.chain import stages
+from ifspace.kernels.chain.stages import ACTIVATIONS, Chain, Stage
+from ifspace.kernels.rpw.operator import own_dtypes, rpw_decomposed, vmap_rule
+from ifspace.kernels.tensors import (
+    check_input,
+    check_tensors,
+    empty_in_layout,
+    is_autocast,
+    memory_format,
+    shape_text,
+)
+from ifspace.kernels.windows import is_grouped
+
+DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
+# How many shapes of inputs a chain remembers as checked.
+MOST_SHAPES: Final = 256
+
+
+def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
+    """Return the result [N, C_out, H', W'] of a chain for x [N, C, H, W], in the layout of x.
+
+    `weights`: of all stages, one after the other, float32; `biases`: theirs, or None. The dtype is
+    that of x; under autocast a chain computes in autocast's, but in the one that torch's promotion
+    gives where it adds x itself to a stage. Sums are kept in float32. float64 and other devices
+    than a CPU take torch's own operators. There are no derivatives.
+
+    >>> chain = Chain((Stage(4, 2, 4, 4),))
+    >>> convolution_chain(torch.ones(1, 4, 2, 2), torch.ones(8), None, chain)[0, :, 0]
+    tensor([[4., 4.],
+            [4., 4.]])
+
+    Raises: KernelError for an input or weights that do not fit the chain, or a tensor with a
+        tangent.
+    """
+    if is_autocast(x):
+        x = as_under_autocast(x, chain)
+    if is_watched(x):
+        if not torch.compiler.is_compiling():
+            check_chain(x, weights, biases, chain)
+        y: Tensor = chain_operator(x, weights, biases, chain.text)
+        return y
+    checked: dict[Any, bool] = chain.__dict__.setdefault("_checked", {})
+    key = x.shape, x.dtype, x.is_cpu, weights.shape, weights.dtype
+    if key not in checked:
+        check_chain(x, weights, biases, chain)
+        if len(checked) >= MOST_SHAPES:
+            checked.clear()
+        checked[key] = obstacle(x) is None and weights.dtype == torch.float32
+    if checked[key]:
+        return run_chain(x, weights, biases, chain)
+    return in_layout_of(x, chain_decomposed(x, weights, biases, chain.text))
+
+
+def is_watched(x: Tensor) -> bool:
+    """Return whether something of torch has to see a call with x: then the operator is called.
+
+    These are compilers, subclasses of tensors, modes, tracing, transforms, open dual levels and the
+    profiler.
+    """
+    watched: bool = (
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._is_tracing()
+        or autograd_profiler._is_profiler_enabled
+    )
+    return watched
+
+
+def as_under_autocast(x: Tensor, chain: Chain) -> Tensor:
+    """Return x in the dtype in which a chain computes: under autocast another than its own.
+
+    It is that of autocast, as for torch's convolutions; where the chain adds x itself to a stage,
+    the one to which torch would promote the sum.
+    """
+    if not is_autocast(x) or x.dtype == torch.float64:
+        return x
+    dtype = torch.get_autocast_dtype(x.device.type)
+    if any(stage.residual == 0 for stage in chain.stages):
+        dtype = torch.promote_types(dtype, x.dtype)
+    return x.to(dtype)
+
+
+def check_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> None:
+    """Check that an input and weights fit a chain.
+
+    Raises: KernelError.
+    """
+    check_tensors({"weights": weights, "biases": biases}, optional=frozenset({"biases"}))
+    check_input(x, chain.stages[0].c_in)
+    _check_parameters(weights, biases, chain)
+    chain.shape_of(x.shape)
+
+
+def _check_parameters(weights: Tensor, biases: Tensor | None, chain: Chain) -> None:
+    for name, tensor, count in (
+        ("weights", weights, chain.weights),
+        ("biases", biases, chain.biases),
+    ):
+        if tensor is not None and (tensor.dim() != 1 or tensor.shape[0] != count):
+            raise KernelError.because(
+                f"{name} do not fit the chain",
+                got=shape_text(tensor),
+                allowed=[count],
+                remedy="put those of its stages one after the other",
+                argument=name,
+            )
+
+
+def obstacle(x: Tensor) -> str | None:
+    """Return why the engine cannot run for x, or None if it can.
+
+    >>> obstacle(torch.ones(1, 1, 1, 1, dtype=torch.float64))
+    'it computes in float32, bfloat16 and float16, not in torch.float64'
+    """
+    if x.device.type != "cpu":
+        return f"it runs on a CPU, not on {x.device.type}"
+    if x.dtype not in DTYPES:
+        return f"it computes in float32, bfloat16 and float16, not in {x.dtype}"
+    return _engine_obstacle()
+
+
+@cache
+def _engine_obstacle() -> str | None:
+    return None
+
+
+def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
+    """Return the result of a chain by its engine, for an x without an `obstacle`.
+
+    Nothing is checked.
+    """
+    with torch.autocast("cpu", enabled=False):
+        y = stages.reference(x.float(), weights, biases, chain).to(x.dtype)
+    return y.contiguous(memory_format=memory_format(x))
+
+
+# ---- the operator
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Chain:
+    """Return the chain of a text, the same object for the same text."""
+    return Chain.parse(text)
+
+
+@torch.library.custom_op("ifspace::chain", mutates_args=())
+def chain_operator(x: Tensor, weights: Tensor, biases: Tensor | None, text: str) -> Tensor:
+    """Return y [N, C_out, H', W'] of x [N, C, H, W]: `Chain.parse(text)` with its weights."""
+    chain = parse(text)
+    with own_dtypes(x, weights, biases):
+        if obstacle(x) is None and weights.dtype == torch.float32:
+            return run_chain(x, weights, biases, chain)
+        return in_layout_of(x, chain_decomposed(x, weights, biases, text))
+
+
+def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
+    """Return y [N, C, H, W] in the layout of x."""
+    return empty_in_layout(x, tuple(y.shape)).copy_(y)
+
+
+@chain_operator.register_fake
+def _chain_fake(x: Tensor, weights: Tensor, biases: Tensor | None, text: str) -> Tensor:
+    chain = parse(text)
+    _check_parameters(weights, biases, chain)
+    return empty_in_layout(x, chain.shape_of(x.shape))
+
+
+chain_operator.register_vmap(vmap_rule(chain_operator, merges=True))
+
+
+# A counter passes the shapes of the tensors; a multiply-accumulate is two operations.
+@register_flop_formula(torch.ops.ifspace.chain)
+def _chain_flops(
+    x: Any, weights: Any, biases: Any, text: str, *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    return 2 * chain_macs(x, parse(text))
+
+
+def chain_macs(x_shape: Any, chain: Chain) -> int:
+    """Return the multiply-accumulates of a chain for an input's shape [N, C, H, W].
+
+    >>> chain_macs((1, 8, 4, 4), Chain((Stage(8, 8, 8, 8), Stage(8, 4, 8, 8))))
+    1536
+    """
+    n, _, height, width = x_shape
+    pixels = (h * w for h, w in chain.sizes(height, width)[1:])
+    return sum(n * count * stage.weights for count, stage in zip(pixels, chain.stages, strict=True))
+
+
+# ---- written out for exporters
+
+
+def decompositions() -> dict[Any, Callable[..., Tensor]]:
+    """Return the table for `torch.export.ExportedProgram.run_decompositions`.
+
+    >>> [str(operator) for operator in decompositions()]
+    ['ifspace.chain.default']
+    """
+    return {torch.ops.ifspace.chain.default: chain_decomposed}
+
+
+def chain_decomposed(x: Tensor, weights: Tensor, biases: Tensor | None, text: str) -> Tensor:
+    """Return the result of a chain, by operators that every exporter knows.
+
+    The arguments are those of `torch.ops.ifspace.chain`.
+    """
+    chain = parse(text)
+    values = [x]
+    by_stage = zip(
+        chain.stages,
+        chain.split(weights.to(x.dtype)),
+        [None] * len(chain.stages)
+        if biases is None
+        else chain.split(biases.to(x.dtype), biases=True),
+        strict=True,
+    )
+    for number, (stage, weight, bias) in enumerate(by_stage, 1):
+        y = _convolution(values[chain.source_of(number)], weight, bias, stage)
+        y = y if stage.residual is None else y + values[stage.residual]
+        y = y if stage.activation is None else ACTIVATIONS_OF[stage.activation](y)
+        values.append(_shuffled(y, stage.shuffle_out))
+    return values[-1]
+
+
+ACTIVATIONS_OF: Final = {name: getattr(torch.nn.functional, name) for name in ACTIVATIONS}
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
+    x = _shuffled(x, stage.shuffle_in)
+    groups = stage.c_in // stage.fan_in
+    is_dense = stage.step == stage.c_in
+    if is_dense or is_grouped(stage.fan_in, stage.step, groups, stage.c_out, stage.order):
+        return conv2d(x, weight, bias, stage.stride, stage.padding, groups=groups)
+    if stage.kernel == 1:
+        x = x[:, :, :: stage.stride, :: stage.stride]
+        return rpw_decomposed(x, weight.flatten(1), bias, stage.step, "reference", stage.order)
+    channels = torch.from_numpy(stage.reads).view(-1).to(x.device)
+    windows = x.index_select(1, channels)
+    return conv2d(windows, weight, bias, stage.stride, stage.padding, groups=stage.c_out)
+
+
+def _shuffled(x: Tensor, groups: tuple[int, ...]) -> Tensor:
+    for count in groups:
+        n, channels, height, width = x.shape
+        x = x.reshape(n, count, channels // count, height, width).transpose(1, 2)
+        x = x.reshape(n, channels, height, width)
+    return x

@@ -1,0 +1,700 @@
+"""Blocks and networks fused for inference: each block computed in one pass over tiles.
+
+`fuse` finds the parts of a module that are a chain of convolutions (see
+`ifspace.kernels.chain.stages`): blocks, residual blocks, and runs of plain layers in an
+nn.Sequential. Batch norm is folded into weights and biases, activations and shortcuts are applied
+to a tile before it is written, channel shuffles are indices.
+
+A fused part is of a subclass of its own class and has the same submodules, parameters and names.
+Where the engine cannot run it computes what its own class does, layer by layer.
+"""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final, Self, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ifspace.errors import SettingError
+from ifspace.kernels.chain import operator
+from ifspace.kernels.chain.operator import (
+    DTYPES,
+    MOST_SHAPES,
+    as_under_autocast,
+    chain_operator,
+    is_watched,
+    obstacle,
+    run_chain,
+)
+from ifspace.kernels.chain.stages import Chain, Stage
+from ifspace.kernels.tensors import is_autocast
+from ifspace.kernels.windows import BLOCKED
+from ifspace.nn.block import ACTIVATIONS, BlockModule
+from ifspace.nn.checks import unwrapped, wrong_type
+from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
+from ifspace.nn.network import FreeShortcut, Residual
+
+Module = TypeVar("Module", bound=nn.Module)
+_ACTIVATION_NAMES: Final = {module: name for name, module in ACTIVATIONS.items()}
+_CONVOLUTIONS: Final[dict[type[nn.Module], int]] = {nn.Conv1d: 1, nn.Conv2d: 2}
+_ROLLING: Final[dict[type[nn.Module], int]] = {RollingPointwiseConv1d: 1, RollingPointwiseConv2d: 2}
+_NORMS: Final[dict[type[nn.Module], int]] = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2}
+# They pass their input on in evaluation mode.
+_IDENTITIES: Final = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+# Convolutions with a kernel larger than 1 x 1 in one chain. Each widens the border of a tile that
+# is computed twice; among the layers of an nn.Sequential a chain has one.
+_MOST_SPATIAL: Final = 4
+
+
+def fuse(module: Module) -> Module:
+    """Return a copy of a module for inference, its blocks computed in one pass over tiles.
+
+    The copy shares the parameters and buffers of `module`, has its names in the state_dict, and is
+    in evaluation mode. Fused are a BlockModule, a residual block of a Network, and in an
+    nn.Sequential each run of convolutions, RPW, batch norm, activations and channel shuffles,
+    wherever they are inside `module`. Layers with hooks, of subclasses, or with settings that a
+    chain does not have (dilation, another padding mode) are left as they are, and so is what
+    `module` does around its blocks. Hooks that are added later to a layer of a fused block are not
+    called.
+
+    Folded weights are computed once, and again when a parameter or a running statistic was changed,
+    replaced or loaded; only a change in place through `.data` is not seen before `fuse` is called
+    again. On a CPU in float32, bfloat16 and float16 the result differs from that of `module` by
+    rounding; in float64, on other devices and for inputs that do not fit, its own layers run.
+
+    >>> from ifspace.nn import MOBILENET, build
+    >>> block = build("DW+RPW(4,0)+GPW(4)", 16, style=MOBILENET)
+    >>> fused, x = fuse(block), torch.ones(1, 16, 8, 8)
+    >>> with torch.no_grad():
+    ...     torch.allclose(fused(x), block.eval()(x), atol=1e-6)
+    True
+
+    Raises: SettingError for a value that is no module, and later for training: `train()`, or a call
+        that would have to compute gradients.
+    """
+    module = unwrapped(module)
+    if not isinstance(module, nn.Module):
+        raise wrong_type("module", module, "a torch.nn.Module", "make one with build")
+    shared: dict[int, Any] = {id(x): x for x in (*module.parameters(), *module.buffers())}
+    fused = copy.deepcopy(module, shared).eval()
+    if not _fuse_inside(fused):
+        warnings.warn(
+            f"nothing in {type(module).__name__} can be fused: its copy has its own layers",
+            stacklevel=2,
+        )
+    return fused
+
+
+def _fuse_inside(module: nn.Module) -> bool:
+    """Fuse what can be fused in a module, in place; return whether anything is fused.
+
+    From the outside in: what is part of a chain is not looked at again.
+    """
+    if not isinstance(module, Fused):
+        segments = _segments_of(module)
+        if any(segment.run for segment in segments):
+            module.__class__ = _FUSED_CLASSES[type(module)]
+            cast(Fused, module).segments = segments
+    fused = isinstance(module, Fused)
+    inside = {
+        name for segment in getattr(module, "segments", ()) if segment.run for name in segment.names
+    }
+    others = [_fuse_inside(part) for name, part in module.named_children() if name not in inside]
+    return fused or any(others)
+
+
+# ---- a part of a module as a chain
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Where the weights and biases of a stage come from: a convolution and batch norms behind it.
+
+    Without a convolution every filter is 1: it copies the channel that it reads.
+    """
+
+    convolution: nn.Module | None
+    norms: tuple[nn.Module, ...] = ()
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether a bias is added."""
+        return bool(self.norms) or getattr(self.convolution, "bias", None) is not None
+
+    def folded(self, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Return the weights, flat, and the bias [C_out] in float64, batch norm folded in.
+
+        With s = gamma / sqrt(var + eps) they are w s and (b - mean) s + beta.
+        """
+        if self.convolution is None:
+            return torch.ones(stage.weights).double(), torch.zeros(stage.c_out).double()
+        weight = _double(self.convolution.weight)
+        if weight.dim() == 3 and stage.kernel > 1:  # 1-D: the middle row of a square kernel
+            half = stage.kernel // 2
+            weight = nn.functional.pad(weight.unsqueeze(2), (0, 0, half, half))
+        weight = weight.reshape(stage.c_out, -1)
+        bias = weight.new_zeros(stage.c_out)
+        if self.convolution.bias is not None:
+            bias = _double(self.convolution.bias)
+        for norm in self.norms:
+            scale = (_double(norm.running_var) + cast(float, norm.eps)).rsqrt()
+            if norm.weight is not None:
+                scale = scale * _double(norm.weight)
+            weight, bias = weight * scale[:, None], (bias - _double(norm.running_mean)) * scale
+            if norm.bias is not None:
+                bias = bias + _double(norm.bias)
+        return weight.flatten(), bias
+
+
+def _double(tensor: Any) -> Tensor:
+    return cast(Tensor, tensor).detach().double()
+
+
+# A dictionary of a module and a name in it: where a submodule, parameter or buffer is.
+Slot = tuple[dict[str, Any], str]
+
+
+@dataclass
+class Folded:
+    """The flat float32 weights and biases of a chain, and the tensors that they were made of.
+
+    `state`: slot, tensor, version and address of each. `accepted`: whether the engine takes inputs
+    of a shape and dtype, and on a CPU.
+    """
+
+    weights: Tensor
+    biases: Tensor | None
+    state: tuple[tuple[dict[str, Any], str, Tensor | None, int, int], ...] = ()
+    accepted: dict[Any, bool] = field(default_factory=dict)
+
+    def is_fresh(self) -> bool:
+        """Return whether the tensors are still the same, unchanged."""
+        try:
+            for values, name, tensor, version, address in self.state:
+                now = values[name]
+                if now is not tensor or (
+                    now is not None and (now._version != version or now.data_ptr() != address)
+                ):
+                    return False
+        except RuntimeError:  # an inference tensor has no version, a fake one no address
+            return False
+        return True
+
+
+class Run:
+    """A chain, and the modules of which it consists.
+
+    `modules`: the slot of each with the module. `dims`: spatial dimensions of the input; a sequence
+    is computed as a feature map of height 1.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        filters: Sequence[Filters],
+        modules: Sequence[tuple[Slot, nn.Module]],
+        dims: int,
+    ) -> None:
+        self.text, self.filters, self.dims = chain.text, tuple(filters), dims
+        self.modules = tuple(modules)
+        self.chain = operator.parse(self.text)
+        self._folded: Folded | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"chain": None, "_folded": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.chain = operator.parse(self.text)
+
+    def forget(self) -> None:
+        """Fold the weights anew at the next call."""
+        self._folded = None
+
+    def __call__(self, x: Tensor) -> Tensor | None:
+        """Return the result for x, or None for an x that the layers themselves must take.
+
+        Raises: SettingError if gradients would have to be computed; KernelError for a feature map
+            that leaves no pixel.
+        """
+        if torch.is_grad_enabled():
+            self._check_no_gradient(x)
+        if is_watched(x) or is_autocast(x):
+            return self._call_watched(x)
+        folded = self._folded
+        if folded is None or not folded.is_fresh():
+            folded = self.fold()
+        key = x.shape, x.dtype, x.is_cpu
+        accepted = folded.accepted.get(key)
+        if accepted is None:
+            accepted = self._accept(x, folded, key)
+        if not accepted:
+            return None
+        if self.dims == 1:
+            x = x.unsqueeze(2)
+            return run_chain(x, folded.weights, folded.biases, self.chain).squeeze(2)
+        return run_chain(x, folded.weights, folded.biases, self.chain)
+
+    def _accept(self, x: Tensor, folded: Folded, key: Any) -> bool:
+        accepted = self._takes(x, is_cast=False)
+        if accepted:
+            reason = obstacle(x)
+            if reason is not None:
+                note(reason)
+                accepted = False
+            else:
+                self.chain.shape_of(x.shape if self.dims == 2 else (*x.shape[:2], 1, x.shape[2]))
+        if len(folded.accepted) >= MOST_SHAPES:
+            folded.accepted.clear()
+        folded.accepted[key] = accepted
+        return accepted
+
+    def _takes(self, x: Tensor, is_cast: bool) -> bool:
+        """Return whether x has the channels and the dtype of the layers; `is_cast`: by autocast."""
+        stage, dtype = self.chain.stages[0], self._dtype()
+        fits = x.dim() == self.dims + 2 and x.shape[1] == stage.c_in and x.layout == torch.strided
+        return fits and ((is_cast and x.dtype in DTYPES and dtype in DTYPES) or x.dtype == dtype)
+
+    def _dtype(self) -> torch.dtype:
+        for part in self.filters:
+            if part.convolution is not None:
+                return cast(Tensor, part.convolution.weight).dtype
+        return torch.float32
+
+    def _call_watched(self, x: Tensor) -> Tensor | None:
+        """Return the result by the operator, for a call that something of torch has to see."""
+        kind = x.device.type
+        is_cast = is_autocast(x)
+        if kind != "cpu" or not self._takes(x, is_cast):
+            return None
+        if torch.compiler.is_compiling():
+            # Written into the graph, so that it follows the parameters as the layers would.
+            weights, biases = self._fold()
+        else:
+            if (reason := obstacle(x)) is not None:
+                note(reason)
+                return None
+            folded = self._folded
+            if folded is None or not folded.is_fresh():
+                folded = self.fold()
+            weights, biases = folded.weights, folded.biases
+        if is_cast:
+            x = as_under_autocast(x, self.chain)
+        x = x.unsqueeze(2) if self.dims == 1 else x
+        if is_watched(x):
+            y: Tensor = chain_operator(x, weights, biases, self.text)
+        else:
+            y = run_chain(x, weights, biases, self.chain)
+        return y.squeeze(2) if self.dims == 1 else y
+
+    def fold(self) -> Folded:
+        """Fold the weights and biases, and keep them with the state of their tensors."""
+        for (values, name), module in self.modules:
+            if values.get(name) is not module:
+                raise SettingError.because(
+                    "a fused module was changed",
+                    got=f"another {name}",
+                    allowed="its own layers",
+                    remedy="change the module that was fused, and fuse it again",
+                )
+        slots = [slot for part in self.filters for slot in _tensor_slots(part)]
+        with torch.inference_mode(False), torch.no_grad():
+            state = tuple((values, name, *_state(values[name])) for values, name in slots)
+            folded = Folded(*self._fold(), state)
+        if type(folded.weights) is Tensor:
+            self._folded = folded
+        return folded
+
+    def _fold(self) -> tuple[Tensor, Tensor | None]:
+        pairs = [
+            part.folded(stage) for part, stage in zip(self.filters, self.chain.stages, strict=True)
+        ]
+        weights = torch.cat([weight for weight, _ in pairs]).float()
+        if not any(part.has_bias for part in self.filters):
+            return weights, None
+        return weights, torch.cat([bias for _, bias in pairs]).float()
+
+    def _check_no_gradient(self, x: Tensor) -> None:
+        if torch.compiler.is_exporting():
+            return
+        for name, tensor in (("an input", x), *self._trained()):
+            if tensor.requires_grad:
+                raise SettingError.because(
+                    "a fused module computes no gradients",
+                    got=f"{name} that requires one",
+                    allowed="calls under torch.no_grad() or torch.inference_mode()",
+                    remedy="train the module that was fused",
+                )
+
+    def _trained(self) -> list[tuple[str, Tensor]]:
+        return [
+            ("a parameter", tensor)
+            for part in self.filters
+            for module in (part.convolution, *part.norms)
+            if module is not None
+            for tensor in module._parameters.values()
+            if tensor is not None
+        ]
+
+
+def _tensor_slots(part: Filters) -> list[Slot]:
+    modules = [module for module in (part.convolution, *part.norms) if module is not None]
+    slots: list[Slot] = []
+    for module in modules:
+        slots += [(cast(dict[str, Any], module._parameters), name) for name in module._parameters]
+        slots += [
+            (cast(dict[str, Any], module._buffers), name)
+            for name in module._buffers
+            if name != "num_batches_tracked"
+        ]
+    return slots
+
+
+def _state(tensor: Tensor | None) -> tuple[Tensor | None, int, int]:
+    if tensor is None or tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
+        return tensor, -1, -1
+    return tensor, tensor._version, tensor.data_ptr()
+
+
+@cache
+def note(reason: str) -> None:
+    """Warn, once in a process, that fused modules run layer by layer."""
+    warnings.warn(f"a fused module runs layer by layer: {reason}", stacklevel=5)
+
+
+# ---- which parts of a module are chains
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive submodules by name, and their chain if they are fused."""
+
+    names: tuple[str, ...]
+    run: Run | None = None
+
+
+@dataclass
+class Builder:
+    """Stages that are collected layer by layer.
+
+    `value`: the one that the next layer reads, behind `shuffles` that no stage has done yet.
+    `dims`: spatial dimensions, 0 before the first layer. `closed`: whether the chain is a block,
+    which no other convolution joins.
+    """
+
+    stages: list[Stage] = field(default_factory=list)
+    filters: list[Filters] = field(default_factory=list)
+    modules: list[tuple[Slot, nn.Module]] = field(default_factory=list)
+    channels: list[int] = field(default_factory=lambda: [0])
+    value: int = 0
+    shuffles: tuple[int, ...] = ()
+    dims: int = 0
+    closed: bool = False
+    most_spatial: int = _MOST_SPATIAL
+
+    def copy(self) -> Self:
+        """Return a builder with the same stages, to try a layer on."""
+        return replace(
+            self,
+            stages=self.stages.copy(),
+            filters=self.filters.copy(),
+            modules=self.modules.copy(),
+            channels=self.channels.copy(),
+        )
+
+    def run(self) -> Run | None:
+        """Return the chain of the stages, if there are any."""
+        if not self.stages:
+            return None
+        if self.shuffles:
+            self.stages[-1] = replace(self.stages[-1], shuffle_out=self.shuffles)
+        return Run(Chain(tuple(self.stages)), self.filters, self.modules, self.dims or 2)
+
+    def add(self, parent: nn.Module, name: str) -> bool:
+        """Add the submodule `name`; return whether it is one that a chain can have there.
+
+        After False the builder is of no use.
+        """
+        module = parent._modules.get(name)
+        if module is None or not _is_plain(module):
+            return False
+        self.modules.append(((cast(dict[str, Any], parent._modules), name), module))
+        kind = type(module)
+        if kind in _CONVOLUTIONS or kind in _ROLLING:
+            return not self.closed and self._convolution(module)
+        if kind in _NORMS:
+            return self._norm(module)
+        if kind in _ACTIVATION_NAMES:
+            return self._activate(_ACTIVATION_NAMES[kind])
+        if kind is nn.ChannelShuffle:
+            self.shuffles = (*self.shuffles, cast(int, module.groups))
+            return True
+        if kind in _IDENTITIES:
+            return True
+        if kind.forward is nn.Sequential.forward:
+            return all(self.add(module, child) for child in module._modules)
+        if kind is FreeShortcut:
+            return self._subsampling(cast(FreeShortcut, module))
+        return False
+
+    def block(self, block: BlockModule) -> bool:
+        """Add the layers of a block and its shortcut, as `add`."""
+        start = self.value if block.shortcut_kind == "none" else self._settled()
+        shortcut = start
+        if block.shortcut_kind == "projection":
+            names = [name for name in ("shortcut", "shortcut_bn") if name in block._modules]
+            if not all(self.add(block, name) for name in names):
+                return False
+            shortcut, self.value = self.value, start
+        if not all(self.add(block, name) for name in block.steps):
+            return False
+        if block.shortcut_kind == "none":
+            return True
+        self._add_value(shortcut)
+        return "act" not in block._modules or self.add(block, "act")
+
+    def residual(self, module: Residual) -> bool:
+        """Add the blocks of a residual block and its shortcut, as `add`."""
+        start = self._settled()
+        if not self.add(module, "shortcut"):
+            return False
+        shortcut, self.value = self._settled(), start
+        blocks = module.units
+        if not _is_plain(blocks):
+            return False
+        for name, block in blocks._modules.items():
+            if type(block) is not BlockModule or not _is_plain(block):
+                return False
+            self.modules.append(((cast(dict[str, Any], blocks._modules), name), block))
+            if not self.block(block):
+                return False
+        self._add_value(shortcut)
+        return self.add(module, "act")
+
+    def _convolution(self, module: nn.Module) -> bool:
+        conv = cast(nn.Conv2d, module)
+        is_rolling = type(module) in _ROLLING
+        kernel: tuple[int, ...] = (1,)
+        stride: tuple[int, ...] = (1,)
+        padding: tuple[int, ...] = (0,)
+        if not is_rolling:
+            if conv.padding_mode != "zeros" or set(conv.dilation) != {1}:
+                return False
+            kernel, stride, padding = conv.kernel_size, conv.stride, _padding(conv)
+        if any(len(set(sizes)) > 1 for sizes in (kernel, stride, padding)):
+            return False
+        dims = (_ROLLING | _CONVOLUTIONS)[type(module)]
+        if padding[0] >= kernel[0] or (dims == 1 and 2 * padding[0] != kernel[0] - 1):
+            return False
+        if not self._has_dims(dims, conv.in_channels):
+            return False
+        rolling = cast(RollingPointwiseConv2d, module)
+        fan_in = conv.in_channels // conv.groups
+        self._stage(
+            Filters(module),
+            c_in=conv.in_channels,
+            c_out=conv.out_channels,
+            fan_in=fan_in,
+            step=rolling.step if is_rolling else fan_in,
+            order=rolling.order if is_rolling else BLOCKED,
+            kernel=kernel[0],
+            stride=stride[0],
+            padding=padding[0],
+        )
+        return sum(stage.kernel > 1 for stage in self.stages) <= self.most_spatial
+
+    def _has_dims(self, dims: int, channels: int) -> bool:
+        """Return whether the current value has these spatial dimensions and channels."""
+        if not self.dims:
+            self.dims, self.channels[0] = dims, channels
+        return (self.dims, self.channels[self.value]) == (dims, channels)
+
+    def _stage(self, filters: Filters, **sizes: Any) -> None:
+        source = -1 if self.value == len(self.stages) else self.value
+        self.stages.append(Stage(shuffle_in=self.shuffles, source=source, **sizes))
+        self.filters.append(filters)
+        self.channels.append(sizes["c_out"])
+        self.value, self.shuffles = len(self.stages), ()
+
+    def _copy(self, channels: int, stride: int = 1) -> None:
+        """Add a stage that copies channels 0 ... `channels` - 1."""
+        c_in = self.channels[self.value]
+        self._stage(Filters(None), c_in=c_in, c_out=channels, fan_in=1, step=1, stride=stride)
+
+    def _settled(self) -> int:
+        """Return the current value, its shuffles done."""
+        if self.shuffles:
+            self._copy(self.channels[self.value])
+        return self.value
+
+    @property
+    def _last(self) -> Stage | None:
+        """The stage whose output is the current value, while it can still be changed."""
+        return self.stages[-1] if self.value == len(self.stages) > 0 else None
+
+    def _norm(self, module: nn.Module) -> bool:
+        norm, last = cast(nn.BatchNorm2d, module), self._last
+        if last is None or self.shuffles or norm.running_mean is None or norm.running_var is None:
+            return False
+        if last.activation or last.residual is not None or norm.num_features != last.c_out:
+            return False
+        filters = self.filters[-1]
+        self.filters[-1] = replace(filters, norms=(*filters.norms, module))
+        return self.dims == _NORMS[type(module)] and filters.convolution is not None
+
+    def _activate(self, name: str) -> bool:
+        last = self._last  # an activation and a shuffle can change places
+        if last is None or last.activation:
+            return False
+        self.stages[-1] = replace(last, activation=name)
+        return True
+
+    def _add_value(self, shortcut: int) -> None:
+        """Add a value to the current one."""
+        last = self._last
+        if last is None or self.shuffles or last.activation or last.residual is not None:
+            self._copy(self.channels[self.value])
+        self.stages[-1] = replace(self.stages[-1], residual=shortcut)
+
+    def _subsampling(self, shortcut: FreeShortcut) -> bool:
+        if shortcut.out_channels > shortcut.in_channels:  # the others are zeros that read nothing
+            return False
+        if not self.dims:  # known by the blocks beside it, that follow
+            self.dims, self.channels[0] = 2, shortcut.in_channels
+        self._copy(shortcut.out_channels, shortcut.stride)
+        return True
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Return the padding of each axis; that of an even kernel and "same" is uneven, none fits."""
+    if isinstance(conv.padding, tuple):
+        return conv.padding
+    if conv.padding == "valid":
+        return (0,)
+    return tuple(size // 2 if size % 2 else size for size in conv.kernel_size)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether a module does what its class does: no hooks, no forward of its own."""
+    return "forward" not in vars(module) and not any(
+        values
+        for name, values in vars(module).items()
+        if name.startswith(("_forward", "_backward")) and isinstance(values, dict)
+    )
+
+
+def _segments_of(module: nn.Module) -> tuple[Segment, ...]:
+    """Return the segments of a module with their chains, none for one that is not fused."""
+    kind = type(module)
+    if kind not in _FUSED_CLASSES or not _is_plain(module):
+        return ()
+    if kind is nn.Sequential:
+        return _segments_of_sequence(module)
+    builder = Builder()
+    if isinstance(module, BlockModule):
+        fits = builder.block(module)
+    else:
+        fits = builder.residual(cast(Residual, module))
+    return (Segment(tuple(module._modules), builder.run()),) if fits else ()
+
+
+def _segments_of_sequence(sequence: nn.Module) -> tuple[Segment, ...]:
+    """Return the runs of plain layers of an nn.Sequential, and what is between them."""
+    segments: list[Segment] = []
+    builder, names = Builder(most_spatial=1), list[str]()
+
+    def close() -> None:
+        run = builder.run() if len(names) > 1 or not builder.closed else None
+        if names:
+            segments.append(Segment(tuple(names), run))
+
+    for name, child in sequence._modules.items():
+        trial = builder.copy()
+        if trial.add(sequence, name):
+            builder = trial
+            names.append(name)
+            continue
+        close()
+        builder, names = Builder(most_spatial=1), [name]
+        if type(child) is BlockModule and _is_plain(child):
+            block = Builder(modules=[((cast(dict[str, Any], sequence._modules), name), child)])
+            if block.block(child):
+                block.closed, builder = True, block
+                continue
+        elif (trial := builder.copy()).add(sequence, name):
+            builder = trial
+            continue
+        segments.append(Segment((name,)))
+        names = []
+    close()
+    return tuple(segments)
+
+
+# ---- fused modules
+
+
+class Fused(nn.Module):
+    """A module whose chains are computed in one pass; see `fuse`."""
+
+    segments: tuple[Segment, ...]
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode.
+
+        Raises: SettingError for training mode.
+        """
+        if mode:
+            raise SettingError.because(
+                "a fused module cannot be trained",
+                got="train()",
+                allowed="evaluation mode, eval()",
+                remedy="train the module that was fused, whose parameters it shares",
+            )
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result of the module for x."""
+        (segment,) = self.segments
+        assert segment.run is not None
+        y = segment.run(x)
+        return cast(Tensor, super().forward(x)) if y is None else y
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        for segment in self.segments:
+            if segment.run is not None:
+                segment.run.forget()
+        return cast(Self, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
+
+
+class FusedBlock(Fused, BlockModule):
+    """A block that is computed in one pass; see `fuse`."""
+
+
+class FusedResidual(Fused, Residual):
+    """A residual block that is computed in one pass; see `fuse`."""
+
+
+class FusedSequential(Fused, nn.Sequential):
+    """An nn.Sequential with runs of layers that are computed in one pass; see `fuse`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result of the last layer for x."""
+        for segment in self.segments:
+            y = None if segment.run is None else segment.run(x)
+            if y is None:
+                for name in segment.names:
+                    x = self._modules[name](x)
+            else:
+                x = y
+        return x
+
+
+_FUSED_CLASSES: Final[dict[type[nn.Module], type[Fused]]] = {
+    BlockModule: FusedBlock,
+    Residual: FusedResidual,
+    nn.Sequential: FusedSequential,
+}

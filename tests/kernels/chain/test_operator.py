@@ -1,0 +1,169 @@
+"""The operator of chains as torch expects it, and the function around it."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.errors import KernelError
+from ifspace.kernels.chain.operator import (
+    chain_decomposed,
+    chain_operator,
+    convolution_chain,
+)
+from ifspace.kernels.chain.stages import Chain, Stage, reference
+
+# Every kind, shuffles on both sides, two paths and their sum, a stride, a kernel that rolls.
+CHAIN = Chain(
+    (
+        Stage(12, 18, 12, 12, stride=2, activation="relu6"),
+        Stage(12, 12, 1, 1, "blocked", 3, 2, 1, shuffle_in=(3,), source=0),
+        Stage(12, 12, 4, 3, activation="silu", shuffle_out=(4,)),
+        Stage(12, 24, 6, 4, "rolling", 5, 1, 2, activation="hardswish"),
+        Stage(24, 18, 4, 4, "blocked", shuffle_out=(2, 3), residual=1, activation="relu"),
+    )
+)
+DEEP = Chain((Stage(8, 8, 1, 1, "blocked", 3, 1, 1), Stage(8, 8, 4, 2, residual=0)))
+
+
+def problem(chain: Chain, *sizes: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    torch.manual_seed(0)
+    shape = (sizes[0], chain.stages[0].c_in, *sizes[1:])
+    return [torch.randn(s, dtype=dtype) for s in (shape, chain.weights, chain.biases)]
+
+
+def close(y: Tensor, expected: Tensor, error: float = 1e-5) -> None:
+    assert y.shape == expected.shape
+    assert float((y.double() - expected).abs().max()) <= error * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("dtype", "error"),
+    [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 0.03), (torch.float16, 4e-3)],
+)
+def test_every_dtype_and_layout_against_the_definition(dtype, error, layout):
+    x, weights, biases = problem(CHAIN, 2, 9, 7)
+    x = x.to(dtype).to(memory_format=layout)
+    weights, biases = weights.float(), biases.float()
+    for bias in (biases, None):
+        exact = reference(
+            x.double(), weights.double(), None if bias is None else bias.double(), CHAIN
+        )
+        y = convolution_chain(x, weights, bias, CHAIN)
+        assert y.dtype == dtype
+        assert y.is_contiguous(memory_format=layout)
+        close(y, exact, error)
+        close(chain_operator(x, weights, bias, CHAIN.text), exact, error)
+
+
+def test_written_out_it_is_the_definition():
+    x, weights, biases = problem(CHAIN, 2, 8, 5)
+    close(
+        chain_decomposed(x, weights, biases, CHAIN.text),
+        reference(x, weights, biases, CHAIN),
+        1e-13,
+    )
+    close(chain_decomposed(x, weights, None, CHAIN.text), reference(x, weights, None, CHAIN), 1e-13)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 13), (3, 11, 1), (0, 4, 4), (1, 17, 19)])
+def test_maps_of_every_size_and_no_image(sizes):
+    x, weights, biases = problem(CHAIN, *sizes)
+    y = convolution_chain(x.float(), weights.float(), biases.float(), CHAIN)
+    exact = reference(x, weights.float().double(), biases.float().double(), CHAIN)
+    assert y.shape == exact.shape
+    if sizes[0]:
+        close(y, exact)
+
+
+def test_inputs_that_are_not_contiguous_or_are_expanded():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 2, 9, 10))
+    wide = torch.randn(2, 24, 9, 20)
+    for view in (
+        wide[:, ::2, :, ::2],
+        x.transpose(2, 3),
+        x[:1].expand(3, -1, -1, -1),
+        x[1:, :, 2:],
+    ):
+        y = convolution_chain(view, weights, biases, CHAIN)
+        assert torch.equal(y, convolution_chain(view.contiguous(), weights, biases, CHAIN))
+
+
+@pytest.mark.usefixtures("unwritten_is_nan")
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_reaches_only_the_channels_that_read_it(value):
+    for chain in (CHAIN, DEEP):
+        x, weights, biases = (tensor.float() for tensor in problem(chain, 1, 23, 19))
+        x[0, 5, 4, 4] = value
+        exact = reference(x.double(), weights.double(), biases.double(), chain)
+        assert 0 < int(exact.isnan().sum() + exact.isinf().sum()) < exact.numel()
+        y = convolution_chain(x, weights, biases, chain)
+        assert torch.equal(y.isfinite(), exact.isfinite())
+        torch.testing.assert_close(y.double(), exact, equal_nan=True, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_opcheck(dtype):
+    x, weights, biases = problem(CHAIN, 2, 9, 7)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        call = x.to(dtype).to(memory_format=layout), weights.float()
+        torch.library.opcheck(chain_operator, (*call, biases.float(), CHAIN.text))
+        torch.library.opcheck(chain_operator, (*call, None, CHAIN.text))
+
+
+def test_a_counter_counts_every_stage():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 2, 9, 7))
+    with FlopCounterMode(display=False) as counter:
+        convolution_chain(x, weights, biases, CHAIN)
+    outputs = [(5, 4)] * 5
+    by_hand = sum(
+        2 * 2 * h * w * stage.weights for (h, w), stage in zip(outputs, CHAIN.stages, strict=True)
+    )
+    assert counter.get_total_flops() == by_hand
+
+
+def test_autocast_gives_the_type_that_torch_would():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 1, 5, 5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert convolution_chain(x, weights, biases, CHAIN).dtype == torch.bfloat16
+        x, weights, biases = (tensor.float() for tensor in problem(DEEP, 1, 5, 5))
+        y = convolution_chain(x, weights, biases, DEEP)  # x itself is added
+    assert y.dtype == torch.float32
+    assert torch.equal(y, convolution_chain(x, weights, biases, DEEP))
+
+
+def test_vmap_over_inputs_and_over_weights():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 6, 5, 5))
+
+    def call(x: Tensor, weights: Tensor) -> Tensor:
+        return convolution_chain(x, weights, biases, CHAIN)
+
+    y = torch.func.vmap(call, (0, None))(x.unflatten(0, (3, 2)), weights)
+    torch.testing.assert_close(y.flatten(0, 1), call(x, weights))
+    both = torch.stack([weights, 2 * weights])
+    y = torch.func.vmap(call, (None, 0))(x, both)
+    torch.testing.assert_close(y[1], call(x, both[1]))
+
+
+def test_what_does_not_fit_is_refused():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 1, 5, 5))
+    with pytest.raises(KernelError, match="input has the wrong number of channels"):
+        convolution_chain(x[:, :4], weights, biases, CHAIN)
+    with pytest.raises(KernelError, match="weights do not fit the chain"):
+        convolution_chain(x, weights[1:], biases, CHAIN)
+    with pytest.raises(KernelError, match="biases do not fit the chain"):
+        convolution_chain(x, weights, biases[1:], CHAIN)
+    with pytest.raises(KernelError, match="input is not of a floating type"):
+        convolution_chain(x.long(), weights, biases, CHAIN)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_tangent_is_not_lost():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 1, 5, 5))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, x)
+        with pytest.raises(KernelError, match="no forward-mode derivative"):
+            convolution_chain(dual, weights, biases, CHAIN)
