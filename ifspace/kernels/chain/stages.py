@@ -13,9 +13,9 @@ write its own channels shuffled (`shuffle_out`).
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from json import dumps, loads
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -101,6 +101,19 @@ class Stage:
         """The channel [C_out] of the output in which each filter's results stand."""
         return np.argsort(shuffled_channels(self.c_out, self.shuffle_out))
 
+    @cached_property
+    def windows(self) -> "tuple[Window, ...]":
+        """The channels that are read together, with the filters that read them."""
+        reads, users = np.unique(self.reads, axis=0, return_inverse=True)
+        order = np.argsort(users, axis=None, kind="stable")
+        ends = np.cumsum(np.bincount(users.ravel(), minlength=len(reads)))
+        return tuple(map(Window, reads, np.split(order, ends[:-1])))
+
+    @cached_property
+    def first_weights(self) -> Index:
+        """The place [C_out] of each filter's first weight in the flat weights of the stage."""
+        return np.arange(self.c_out) * (self.fan_in * self.kernel**2)
+
     @property
     def weights(self) -> int:
         """The number of weights, C_out x fan-in x k x k."""
@@ -109,6 +122,94 @@ class Stage:
     def size_of(self, length: int) -> int:
         """Return the output's height or width for that of the source."""
         return (length + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+class Window(NamedTuple):
+    """Channels [w] that are read together, and the filters that read them."""
+
+    channels: Index
+    filters: Index
+
+
+@dataclass(frozen=True, eq=False)
+class InputGradient(Stage):
+    """The stage that computes the gradient by the source of a stage of stride 1; see `gradient_of`.
+
+    Its source is the gradient by the output. Its filters are the stage's channels, and each reads
+    the filters that read it, which need not be as many for all: `fan_in` is the most. Its kernel is
+    turned around. Its weights are those of the stage in another order: `weight_order` [weights].
+    """
+
+    of: Stage | None = None
+
+    def __post_init__(self) -> None:
+        """Check nothing: the stage was checked."""
+
+    @property
+    def weights(self) -> int:
+        """The number of weights: that of the stage."""
+        return self._stage.weights
+
+    @cached_property
+    def reads(self) -> Index:
+        """Nothing: filters read different numbers of channels, see `windows`."""
+        raise NotImplementedError
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """The filters of the stage that are read together, with the channels that they read."""
+        alike: dict[bytes, list[int]] = {}
+        for channel, readers in enumerate(self._readers):
+            alike.setdefault(readers.tobytes(), []).append(channel)
+        return tuple(
+            Window(self._readers[channels[0]], np.array(channels)) for channels in alike.values()
+        )
+
+    @cached_property
+    def first_weights(self) -> Index:
+        """The place [C_in] of each channel's first weight in `weight_order`."""
+        counts = [len(readers) * self.kernel**2 for readers in self._readers]
+        return np.cumsum([0, *counts[:-1]])
+
+    @cached_property
+    def weight_order(self) -> Index:
+        """The place [weights] in the stage's flat weights of each weight of this one."""
+        order = np.argsort(self._stage.reads, axis=None, kind="stable")
+        taps = np.arange(self.kernel**2)[::-1]
+        return (order[:, None] * len(taps) + taps).ravel()
+
+    @property
+    def _stage(self) -> Stage:
+        assert self.of is not None
+        return self.of
+
+    @cached_property
+    def _readers(self) -> list[Index]:
+        """For each channel the filters that read it, in order."""
+        reads = self._stage.reads
+        order = np.argsort(reads, axis=None, kind="stable")
+        counts = np.bincount(reads.ravel(), minlength=self.c_out)
+        return np.split(order // self._stage.fan_in, np.cumsum(counts)[:-1])
+
+
+@lru_cache(maxsize=512)
+def gradient_of(stage: Stage) -> InputGradient:
+    """Return the stage that computes the gradient by the source of a stage of stride 1.
+
+    >>> stage = gradient_of(Stage(4, 2, fan_in=2, step=1))  # filters 0 1 and 1 2 of four channels
+    >>> [readers.tolist() for readers, _ in stage.windows], stage.weight_order.tolist()
+    ([[0], [0, 1], [1], []], [0, 1, 2, 3])
+    """
+    readers = np.bincount(stage.reads.ravel(), minlength=stage.c_in)
+    return InputGradient(
+        stage.c_out,
+        stage.c_in,
+        fan_in=max(1, int(readers.max())),
+        step=1,
+        kernel=stage.kernel,
+        padding=stage.kernel - 1 - stage.padding,
+        of=stage,
+    )
 
 
 @dataclass(frozen=True)

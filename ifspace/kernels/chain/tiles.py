@@ -387,27 +387,25 @@ class _Words:
         shift = source.before - target.before * stage.stride - stage.padding
         window = np.arange(stage.kernel)
         pixels = ((window + shift)[:, None] * source.row + window - stage.padding).ravel()
-        reads, users = np.unique(stage.reads, axis=0, return_inverse=True)
         pitch = {TENSOR: source.height * source.width, STREAM: 0}.get(source.place, source.channel)
         output = target.height * target.width if target.place == TENSOR else target.channel
-        offsets = (reads[:, :, None] * pitch + pixels).reshape(len(reads), -1)
-        taps, blocks = offsets.shape[1], []
-        order = np.argsort(users, kind="stable")
-        groups = np.split(order, np.cumsum(np.bincount(users.ravel(), minlength=len(reads)))[:-1])
-        for number, filters in enumerate(groups):
+        tables = [(channels[:, None] * pitch + pixels).ravel() for channels, _ in stage.windows]
+        blocks, tap = [], 0
+        for offsets, (channels, filters) in zip(tables, stage.windows, strict=True):
             for part in _parts(filters.tolist()):
                 block = np.zeros(loops.BLOCK_WORDS, dtype=np.int64)
                 block[loops.FILTERS] = len(part)
-                block[loops.TAP], block[loops.TAPS] = number * taps, taps
-                block[loops.CHANNEL] = reads[number, 0]
-                block[loops.LOOP] = _loop(len(part), stage.stride, taps, count)
+                block[loops.TAP], block[loops.TAPS] = tap, len(offsets)
+                block[loops.CHANNEL] = channels[0] if len(channels) else 0
+                block[loops.LOOP] = _loop(len(part), stage.stride, len(offsets), count)
                 for index, own in enumerate(part):
-                    block[loops.WEIGHT + index] = weight + own * taps
+                    block[loops.WEIGHT + index] = weight + stage.first_weights[own]
                     block[loops.BIAS + index] = bias + own
                     block[loops.OUTPUT + index] = stage.rows[own] * output
                     block[loops.RESIDUAL + index] = own * added_channel
                 blocks.append(block)
-        return offsets, np.stack(blocks)
+            tap += len(offsets)
+        return np.concatenate(tables), np.stack(blocks)
 
     def _address(self, table: Index) -> int:
         """Keep a table, and return its address."""

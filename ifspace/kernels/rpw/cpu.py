@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from math import ceil, gcd
+from types import ModuleType
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -39,6 +40,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ifspace.kernels.chain.engine import layers
+from ifspace.kernels.chain.stages import Stage
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last, memory_format
 from ifspace.kernels.windows import BLOCKED, Windows, dense_weight, window_index
 
@@ -98,6 +101,9 @@ def forward(
         return empty_with_channels(x, windows.out_channels)
     layout = memory_format(x)
     x = x.contiguous(memory_format=layout)
+    if plan is None and (compiled := _compiled(x, layout)):
+        y: Tensor = compiled.forward(x, weight, bias, stage_of(windows))
+        return y
     if plan is None and windows.is_grouped:
         y = F.conv2d(x, weight[:, :, None, None], bias, groups=windows.groups)
         return y.contiguous(memory_format=layout)
@@ -120,6 +126,9 @@ def input_grad(grad: Tensor, weight: Tensor, windows: Windows, plan: Plan | None
         return empty_with_channels(grad, windows.in_channels)
     layout = memory_format(grad)
     grad = grad.contiguous(memory_format=layout)
+    if plan is None and (compiled := _compiled(grad, layout)):
+        grad_x: Tensor = compiled.input_grad(grad, weight, stage_of(windows))
+        return grad_x
     is_grouped = plan is None and windows.is_grouped
     tiles = 0 if is_grouped else (plan or _plan_for_input(grad, windows, layout)).input_grad
     if not tiles:
@@ -212,6 +221,19 @@ def plan_for(windows: Windows, pixels: int, channels_last: bool) -> Plan:
         )
         counts.append(tiles if cost < MARGIN * limit else 0)
     return Plan(*counts)
+
+
+def _compiled(x: Tensor, layout: torch.memory_format) -> ModuleType | None:
+    """Return the module of compiled layers, if it computes in the type and layout of x."""
+    fits = x.dtype == torch.float32 and layout == torch.contiguous_format
+    return layers() if fits else None
+
+
+@lru_cache(maxsize=1024)
+def stage_of(windows: Windows) -> Stage:
+    """Return the stage that computes an RPW layer."""
+    sizes = windows.in_channels, windows.out_channels, windows.width, windows.step
+    return Stage(*sizes, windows.order)
 
 
 def _plan_for_input(x: Tensor, windows: Windows, layout: torch.memory_format) -> Plan:

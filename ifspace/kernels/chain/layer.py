@@ -1,0 +1,39 @@
+"""One layer by the compiled loops of chains: its forward pass and its gradients on a CPU."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ifspace.kernels.chain import tiles
+from ifspace.kernels.chain.stages import Chain, Stage, gradient_of
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
+    """Return the result [N, C_out, H', W'] of a stage for x [N, C_in, H, W].
+
+    `weight`: C_out fan-in k k numbers in any shape, `bias` [C_out] or None.
+    """
+    return tiles.run(x, weight.contiguous(), bias, _chain_of(stage))
+
+
+def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
+    """Return the gradient [N, C_in, H, W] by x of a stage of stride 1, for grad [N, C_out, ...]."""
+    backward = gradient_of(stage)
+    turned = torch.take(weight, torch.from_numpy(backward.weight_order))
+    return tiles.run(grad, turned, None, _chain_of(backward))
+
+
+def check() -> None:
+    """Compile the loops, if that has not been done, and compute a layer.
+
+    Raises: ArithmeticError for a wrong result, and whatever numba raises.
+    """
+    x = torch.arange(48, dtype=torch.float32).view(1, 3, 4, 4)
+    if not torch.equal(forward(x, torch.ones(2), None, Stage(3, 2, 1, 1)), x[:, :2]):
+        raise ArithmeticError("wrong results")
+
+
+@lru_cache(maxsize=1024)
+def _chain_of(stage: Stage) -> Chain:
+    return Chain((stage,))
