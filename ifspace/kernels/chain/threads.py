@@ -4,11 +4,13 @@ Compiled code runs without Python's global lock, so a few Python threads suffice
 numba's threading layers: OpenMP's ends a process that uses it in a forked child, the work queue's
 one that uses it in two threads at once. The threads begin with the first call that needs them; a
 forked child begins its own. Every participant takes the next tiles until none is left, the
-caller among them: it never waits for a thread that is busy elsewhere.
+caller among them. It waits for the helpers that have begun, never for one that is busy elsewhere:
+so calls may be nested, and made by many threads at once.
 """
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from queue import SimpleQueue
 from threading import Lock, Thread, local
@@ -25,24 +27,75 @@ Work = Callable[[int, int], None]
 _memory: Final = local()
 
 
+class _Call:
+    """One call's tiles, and how many helpers are at work on them."""
+
+    def __init__(self, work: Work, tiles: int, size: int) -> None:
+        self.work: Work | None = work
+        self.tiles, self.size = tiles, size
+        self.begins = count(0, size)
+        self.lock = Lock()
+        self.is_open = True
+        self.helpers = 0
+        self.gone: SimpleQueue[None] = SimpleQueue()
+        self.errors: list[BaseException] = []
+
+    def take(self) -> None:
+        """Compute the next tiles until none is left, or a participant has failed."""
+        work = self.work
+        while work is not None and not self.errors and (begin := next(self.begins)) < self.tiles:
+            try:
+                work(begin, min(self.tiles, begin + self.size))
+            except BaseException as error:
+                self.errors.append(error)
+
+    def help(self) -> None:
+        """Take part, unless the call is over."""
+        with self.lock:
+            if not self.is_open:
+                return
+            self.helpers += 1
+        self.take()
+        with self.lock:
+            self.helpers -= 1
+        self.gone.put(None)
+
+    def finish(self) -> None:
+        """Wait until no helper is at work; an interrupt of the caller waits too.
+
+        Whenever an interrupt comes, the loop goes on from what is true: a helper is counted until
+        it has left, and then writes to `gone`.
+        """
+        while self.is_open or self.helpers:
+            try:
+                with self.lock:
+                    self.is_open = False
+                if self.helpers:
+                    self.gone.get()
+            except BaseException as error:
+                self.errors.append(error)
+        self.work = None  # a helper may come late, and would keep the tensors alive
+
+
 class _Pool:
-    """Threads that wait for work."""
+    """Threads that wait for calls."""
 
     def __init__(self) -> None:
-        self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.calls: SimpleQueue[_Call] = SimpleQueue()
         self.lock = Lock()
         self.size = 0
 
-    def grow(self, size: int) -> None:
-        """Have `size` threads, or more."""
-        with self.lock:
+    def grow(self, size: int) -> int:
+        """Have `size` threads or more, if the system gives as many; return how many can help."""
+        with self.lock, suppress(RuntimeError):  # no more threads, or the interpreter ends
             for _ in range(self.size, size):
                 Thread(target=self._serve, name="ifspace", daemon=True).start()
                 self.size += 1
+        return min(self.size, size)
 
     def _serve(self) -> None:
         while True:
-            self.calls.get()()
+            self.calls.get().help()
 
 
 _pool = _Pool()
@@ -61,37 +114,27 @@ if hasattr(os, "register_at_fork"):
 def share(work: Work, tiles: int, threads: int) -> None:
     """Call `work(begin, end)` for parts of the tiles 0 ... tiles - 1 in some threads.
 
+    `work` has to hold every tensor whose memory it reads or writes: an interrupt at the wrong
+    moment can end this call before the last helper is done.
+
     Raises: what `work` raises, in any thread.
     """
     size = max(1, tiles // (threads * PARTS))
-    parts = -(-tiles // size)
-    helpers = min(threads, parts) - 1
-    turns, results = count(), SimpleQueue[BaseException | None]()
-
-    def take() -> None:
-        while (part := next(turns)) < parts:
-            work(part * size, min(tiles, (part + 1) * size))
-
-    def take_and_report() -> None:
-        try:
-            take()
-        except BaseException as error:
-            results.put(error)
-        else:
-            results.put(None)
-
-    _pool.grow(helpers)
-    for _ in range(helpers):
-        _pool.calls.put(take_and_report)
-    take()
-    errors = [error for error in (results.get() for _ in range(helpers)) if error is not None]
-    if errors:
-        raise errors[0]
+    helpers = min(threads, -(-tiles // size)) - 1
+    call = _Call(work, tiles, size)
+    try:
+        for _ in range(_pool.grow(helpers)):
+            _pool.calls.put(call)
+        call.take()
+    finally:
+        call.finish()
+    if call.errors:
+        raise call.errors[0]
 
 
 def scratch_memory(floats: int) -> Tensor:
     """Return memory of this thread, which its next call may overwrite."""
     memory: Tensor | None = getattr(_memory, "floats", None)
     if memory is None or len(memory) < floats:
-        memory = _memory.floats = torch.empty(floats, dtype=torch.float32)
+        memory = _memory.floats = torch.empty(floats, dtype=torch.float32, device="cpu")
     return memory

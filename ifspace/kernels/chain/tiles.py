@@ -142,14 +142,21 @@ def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tens
     x = x.contiguous()
     threads = torch.get_num_threads()
     plan = plan_for(chain, n, height, width, threads)
-    y = torch.empty(plan.shape, dtype=x.dtype)
-    pointers = x.data_ptr(), y.data_ptr()
-    parameters = weights.data_ptr(), 0 if biases is None else biases.data_ptr()
+    y = torch.empty(plan.shape, dtype=x.dtype, device=x.device)
     floats = plan.scratch + MARGIN
 
     def work(begin: int, end: int) -> None:
-        memory = scratch_memory(floats).data_ptr()
-        loops.run(*pointers, memory, *parameters, *plan.addresses, begin, end)
+        memory = scratch_memory(floats)
+        loops.run(
+            x.data_ptr(),
+            y.data_ptr(),
+            memory.data_ptr(),
+            weights.data_ptr(),
+            0 if biases is None else biases.data_ptr(),
+            *plan.addresses,
+            begin,
+            end,
+        )
 
     if threads == 1 or plan.work < SHARED_WORK:
         work(0, plan.tiles)
