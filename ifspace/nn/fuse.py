@@ -242,7 +242,7 @@ class Run:
     def _accept(self, x: Tensor, folded: Folded, key: Any) -> bool:
         accepted = self._takes(x, is_cast=False)
         if accepted:
-            reason = obstacle(x)
+            reason = obstacle(x, self.chain)
             if reason is not None:
                 note(reason)
                 accepted = False
@@ -275,7 +275,7 @@ class Run:
             # Written into the graph, so that it follows the parameters as the layers would.
             weights, biases = self._fold()
         else:
-            if (reason := obstacle(x)) is not None:
+            if (reason := obstacle(x, self.chain)) is not None:
                 note(reason)
                 return None
             folded = self._folded

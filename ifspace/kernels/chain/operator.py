@@ -10,6 +10,7 @@ Programs that leave torch (ONNX) get the operator written out: `decompositions`.
 
 from collections.abc import Callable
 from functools import cache, lru_cache
+from types import ModuleType
 from typing import Any, Final
 
 import torch
@@ -20,7 +21,6 @@ from torch.nn.functional import conv2d
 from torch.utils.flop_counter import register_flop_formula
 
 from ifspace.errors import KernelError
-from ifspace.kernels.chain import stages
 from ifspace.kernels.chain.stages import ACTIVATIONS, Chain, Stage
 from ifspace.kernels.rpw.operator import own_dtypes, rpw_decomposed, vmap_rule
 from ifspace.kernels.tensors import (
@@ -34,6 +34,7 @@ from ifspace.kernels.tensors import (
 from ifspace.kernels.windows import is_grouped
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
+MOST_STRIDE: Final = 2
 # How many shapes of inputs a chain remembers as checked.
 MOST_SHAPES: Final = 256
 
@@ -67,7 +68,7 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
         check_chain(x, weights, biases, chain)
         if len(checked) >= MOST_SHAPES:
             checked.clear()
-        checked[key] = obstacle(x) is None and weights.dtype == torch.float32
+        checked[key] = obstacle(x, chain) is None and weights.dtype == torch.float32
     if checked[key]:
         return run_chain(x, weights, biases, chain)
     return in_layout_of(x, chain_decomposed(x, weights, biases, chain.text))
@@ -132,22 +133,39 @@ def _check_parameters(weights: Tensor, biases: Tensor | None, chain: Chain) -> N
             )
 
 
-def obstacle(x: Tensor) -> str | None:
-    """Return why the engine cannot run for x, or None if it can.
+def obstacle(x: Tensor, chain: Chain) -> str | None:
+    """Return why the engine cannot run a chain for x, or None if it can.
 
-    >>> obstacle(torch.ones(1, 1, 1, 1, dtype=torch.float64))
-    'it computes in float32, bfloat16 and float16, not in torch.float64'
+    >>> obstacle(torch.ones(1, 1, 1, 1, dtype=torch.float64), Chain((Stage(1, 1, 1, 1),)))
+    'it computes in float32, bfloat16 and float16, not in float64'
     """
     if x.device.type != "cpu":
         return f"it runs on a CPU, not on {x.device.type}"
     if x.dtype not in DTYPES:
-        return f"it computes in float32, bfloat16 and float16, not in {x.dtype}"
+        name = str(x.dtype).removeprefix("torch.")
+        return f"it computes in float32, bfloat16 and float16, not in {name}"
+    strides = [stage.stride for stage in chain.stages if stage.stride > MOST_STRIDE]
+    if strides:
+        return f"it takes strides of 1 and {MOST_STRIDE}, not {strides[0]}"
     return _engine_obstacle()
 
 
 @cache
 def _engine_obstacle() -> str | None:
+    """Return why there is no engine, or None; numba is imported when this is first asked."""
+    try:
+        _engine()
+    except Exception as error:  # a broken package may raise anything
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return f"it needs numba, which does not work here ({reason})"
     return None
+
+
+@cache
+def _engine() -> ModuleType:
+    from ifspace.kernels.chain import tiles
+
+    return tiles
 
 
 def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
@@ -155,9 +173,12 @@ def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -
 
     Nothing is checked.
     """
-    with torch.autocast("cpu", enabled=False):
-        y = stages.reference(x.float(), weights, biases, chain).to(x.dtype)
-    return y.contiguous(memory_format=memory_format(x))
+    tiles = _engine()
+    if x.dtype == torch.float32 and x.is_contiguous():
+        y: Tensor = tiles.run(x, weights, biases, chain)
+        return y
+    y = tiles.run(x.float(), weights, biases, chain)
+    return y.to(x.dtype).contiguous(memory_format=memory_format(x))
 
 
 # ---- the operator
@@ -174,7 +195,7 @@ def chain_operator(x: Tensor, weights: Tensor, biases: Tensor | None, text: str)
     """Return y [N, C_out, H', W'] of x [N, C, H, W]: `Chain.parse(text)` with its weights."""
     chain = parse(text)
     with own_dtypes(x, weights, biases):
-        if obstacle(x) is None and weights.dtype == torch.float32:
+        if obstacle(x, chain) is None and weights.dtype == torch.float32:
             return run_chain(x, weights, biases, chain)
         return in_layout_of(x, chain_decomposed(x, weights, biases, text))
 

@@ -250,6 +250,14 @@ class Chain:
                 self._raise_misfit(number, f"a residual of value {stage.residual}")
             channels.append(stage.c_out)
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """The hash, computed once: a chain is the key of its plans at every call."""
+        return hash(self.stages)
+
     def _raise_misfit(self, number: int, read: str) -> None:
         raise KernelError.because(
             f"stage {number} of a chain does not fit",

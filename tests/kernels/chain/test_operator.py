@@ -1,5 +1,7 @@
 """The operator of chains as torch expects it, and the function around it."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
@@ -146,6 +148,30 @@ def test_vmap_over_inputs_and_over_weights():
     both = torch.stack([weights, 2 * weights])
     y = torch.func.vmap(call, (None, 0))(x, both)
     torch.testing.assert_close(y[1], call(x, both[1]))
+
+
+@pytest.mark.slow
+def test_the_same_bits_for_any_number_of_threads():
+    x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 3, 33, 29))
+    threads = torch.get_num_threads()
+    expected = convolution_chain(x, weights, biases, CHAIN)
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            assert torch.equal(convolution_chain(x, weights, biases, CHAIN), expected)
+    finally:
+        torch.set_num_threads(threads)
+    outputs = [torch.empty(0)] * 8
+
+    def call(n: int) -> None:
+        outputs[n] = convolution_chain(x, weights, biases, CHAIN)
+
+    workers = [threading.Thread(target=call, args=(n,)) for n in range(len(outputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(torch.equal(y, expected) for y in outputs)
 
 
 def test_what_does_not_fit_is_refused():
