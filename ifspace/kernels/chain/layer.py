@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ifspace.kernels.chain import tiles
+from ifspace.kernels.chain import dots, tiles
 from ifspace.kernels.chain.stages import Chain, Stage, gradient_of
 
 
@@ -22,6 +22,14 @@ def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
     backward = gradient_of(stage)
     turned = torch.take(weight, torch.from_numpy(backward.weight_order))
     return tiles.run(grad, turned, None, _chain_of(backward))
+
+
+def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
+    """Return the gradient [weights] by the weight of a stage.
+
+    For grad [N, C_out, H', W'] and x [N, C_in, H, W].
+    """
+    return dots.weight_grad(grad.contiguous(), x.contiguous(), stage)
 
 
 def check() -> None:

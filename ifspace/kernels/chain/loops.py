@@ -520,3 +520,275 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         target + 4 * row * word_at(plan, OUTPUT_WIDTH),
                         word_at(plan, OUTPUT_WIDTH),
                     )
+
+
+# ---- the gradient by the weights: dot products along the pixels
+
+# Words of a block of dot products, of up to four filters with a run of taps: for each filter the
+# place of its channel in the gradient, for each the place of the first product in the result; the
+# first tap; where the sums lie; which of `DOTS` computes it.
+DOT_GRAD, DOT_OUTPUT, DOT_TAP, DOT_SUMS, DOT_LOOP = 0, 4, 8, 9, 10
+DOT_WORDS: Final = 11
+
+# The loops that are compiled: filters, taps, stride.
+DOTS: Final = (
+    (4, 4, 1),
+    (4, 1, 1),
+    (2, 8, 1),
+    (2, 4, 1),
+    (2, 1, 1),
+    (1, 9, 1),
+    (1, 8, 1),
+    (1, 4, 1),
+    (1, 1, 1),
+    (4, 1, 2),
+    (2, 1, 2),
+    (1, 9, 2),
+    (1, 1, 2),
+)
+
+# Words of a unit: its blocks and their number; the channels of x that it reads, for a copy with
+# zeros around them.
+UNIT_BLOCKS, UNIT_BLOCK_COUNT, UNIT_CHANNELS, UNIT_CHANNEL_COUNT = range(4)
+UNIT_WORDS: Final = 4
+
+# Words of the plan of a weight gradient. IMAGES: how many are rows of one call, where x is not
+# copied; PITCH: elements from a channel of the copy to the next, which lies behind SUM_FLOATS sums.
+(
+    DOT_IMAGES,
+    DOT_X_IMAGE,
+    DOT_GRAD_IMAGE,
+    DOT_ROWS,
+    DOT_COUNT,
+    DOT_CHUNK,
+    DOT_X_ROW,
+    DOT_GRAD_ROW,
+    DOT_COPIES,
+    DOT_SUM_FLOATS,
+    DOT_PITCH,
+    DOT_PADDING,
+    DOT_HEIGHT,
+    DOT_WIDTH,
+    DOT_COPY_ROW,
+    DOT_OFFSETS,
+) = range(16)
+DOT_PLAN_WORDS: Final = 16
+
+
+def _mask(builder: Any, count: Any) -> Any:
+    """Return the mask of a vector's first elements; all of them from `LANES` on."""
+    lanes = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
+    undefined = ir.Constant(ir.VectorType(INT32, LANES), ir.Undefined)
+    first = builder.trunc(count, INT32)
+    one = builder.insert_element(undefined, first, ir.Constant(INT32, 0))
+    zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
+    return builder.icmp_signed("<", lanes, builder.shuffle_vector(one, undefined, zeros))
+
+
+def _masked_load(builder: Any, base: Any, index: Any, mask: Any) -> Any:
+    """Return a vector with zeros where the mask is not set, and reads nothing there."""
+    pointer = builder.bitcast(_at(builder, base, index), VECTOR.as_pointer())
+    kinds = [VECTOR.as_pointer(), INT32, mask.type, VECTOR]
+    name = f"llvm.masked.load.v{LANES}f32.p0"
+    load = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, kinds), name)
+    return builder.call(load, [pointer, ir.Constant(INT32, 4), mask, _constant(0.0)])
+
+
+def _totals(builder: Any, vectors: list[Any]) -> Any:
+    """Return the vector whose element n is the sum of the elements of vector n.
+
+    Pairs of vectors are added pair by pair of their elements, until one is left.
+    """
+    kind = ir.VectorType(INT32, LANES)
+    even, odd = (ir.Constant(kind, list(range(start, 2 * LANES, 2))) for start in (0, 1))
+
+    def add_pairs(first: Any, second: Any) -> Any:
+        halves = (builder.shuffle_vector(first, second, half) for half in (even, odd))
+        return builder.fadd(*halves)
+
+    for _ in range(LANES.bit_length() - 1):
+        if len(vectors) > 1 and len(vectors) % 2:
+            vectors.append(_constant(0.0))
+        pairs = zip(vectors[::2], vectors[1::2], strict=True) if len(vectors) > 1 else [vectors * 2]
+        vectors = [add_pairs(*pair) for pair in pairs]
+    return vectors[0]
+
+
+def _add_totals(builder: Any, vectors: list[Any], output: Any, places: list[Any]) -> None:
+    """Add the sum of each vector to its element, as many from each place on as there are taps."""
+    totals, taps = _totals(builder, vectors), len(vectors) // len(places)
+    few = ir.VectorType(FLOAT, taps)
+    for i, place in enumerate(places):
+        own = ir.Constant(ir.VectorType(INT32, taps), list(range(i * taps, i * taps + taps)))
+        pointer = builder.bitcast(_at(builder, output, place), few.as_pointer())
+        before = builder.load(pointer)
+        before.align = 4
+        part = builder.shuffle_vector(totals, totals, own)
+        builder.store(builder.fadd(before, part), pointer).align = 4
+
+
+def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int) -> None:
+    """Write the loop over the pixels of a block of dot products; see `run_dots`."""
+    x, grad, output, sums, block, offsets, rows, x_row, grad_row, begin, end, first, last = (
+        arguments
+    )
+
+    def word(number: int) -> Any:
+        return builder.load(_at(builder, block, _int(number), INT64))
+
+    offsets = builder.add(offsets, builder.mul(word(DOT_TAP), _int(8)))
+    sums = builder.add(sums, builder.mul(word(DOT_SUMS), _int(4)))
+    places = [builder.load(_at(builder, offsets, _int(t), INT64)) for t in range(taps)]
+    grads = [word(DOT_GRAD + i) for i in range(filters)]
+    products = [(i, t) for i in range(filters) for t in range(taps)]
+    totals = {product: cgutils.alloca_once(builder, VECTOR) for product in products}
+    is_first = builder.icmp_signed("!=", first, _int(0))
+    with builder.if_else(is_first) as (then, otherwise):
+        with then:
+            for total in totals.values():
+                builder.store(_constant(0.0), total)
+        with otherwise:
+            for number, total in enumerate(totals.values()):
+                builder.store(_load(builder, sums, _int(number * LANES)), total)
+
+    def add(row: Any, pixel: Any, mask: Any) -> None:
+        place = builder.add(builder.mul(row, grad_row), pixel)
+        factors = []
+        for i in range(filters):
+            at = builder.add(grads[i], place)
+            masked = mask is not None
+            factors.append(
+                _masked_load(builder, grad, at, mask) if masked else _load(builder, grad, at)
+            )
+        place = builder.add(builder.mul(row, x_row), builder.mul(pixel, _int(stride)))
+        for t in range(taps):
+            at = builder.add(places[t], place)
+            if mask is not None and stride == 1:
+                read = _masked_load(builder, x, at, mask)
+            else:
+                read = _load(builder, x, at, stride)
+            if mask is not None and stride > 1:
+                read = builder.select(mask, read, _constant(0.0))
+            for i in range(filters):
+                total = builder.load(totals[i, t])
+                builder.store(_call(builder, "fma", factors[i], read, total), totals[i, t])
+
+    count = builder.sub(end, begin)
+    steps = builder.sdiv(count, _int(LANES))
+    rest = builder.sub(count, builder.mul(steps, _int(LANES)))
+    mask = _mask(builder, rest)
+    has_rest = builder.icmp_signed(">", rest, _int(0))
+    with cgutils.for_range(builder, rows) as row:
+        with cgutils.for_range(builder, steps) as turn:
+            add(row.index, builder.add(begin, builder.mul(turn.index, _int(LANES))), None)
+        with builder.if_then(has_rest):
+            add(row.index, builder.sub(end, rest), mask)
+    vectors = [builder.load(total) for total in totals.values()]
+    is_last = builder.icmp_signed("!=", last, _int(0))
+    with builder.if_else(is_last) as (then, otherwise):
+        with then:
+            places = [word(DOT_OUTPUT + i) for i in range(filters)]
+            _add_totals(builder, vectors, output, places)
+        with otherwise:
+            for number, vector in enumerate(vectors):
+                _store(builder, vector, sums, _int(number * LANES))
+
+
+def _switch(builder: Any, code: Any, cases: Any, write: Any) -> None:
+    """Write what a code chooses from: for case number n, `write` of it."""
+    done = builder.append_basic_block("done")
+    switch = builder.switch(code, done)
+    for number, options in enumerate(cases):
+        case = builder.append_basic_block(f"case{number}")
+        switch.add_case(_int(number), case)
+        builder.position_at_end(case)
+        write(*options)
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+@intrinsic
+def run_dots(
+    typing_context: Any,
+    x: Any,
+    grad: Any,
+    output: Any,
+    sums: Any,
+    block: Any,
+    offsets: Any,
+    rows: Any,
+    x_row: Any,
+    grad_row: Any,
+    begin: Any,
+    end: Any,
+    first: Any,
+    last: Any,
+) -> Any:
+    """Add the products of the pixels `begin` to `end` of some rows to a block's sums.
+
+    Every product of a filter and a tap has a vector of sums: of zeros in the `first` call for a
+    block, and added to the elements of the output in the `last`. `x` ... `offsets`: addresses.
+    """
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        loop = builder.load(_at(builder, arguments[4], _int(DOT_LOOP), INT64))
+        _switch(builder, loop, DOTS, lambda *sizes: _dot_loop(builder, arguments, *sizes))
+        return _nothing()
+
+    return types.void(*(types.intp,) * 13), code
+
+
+@compiled
+def copy_padded(x, target, plan):
+    """Copy a channel of x with zeros around it."""
+    padding, row = word_at(plan, DOT_PADDING), word_at(plan, DOT_COPY_ROW)
+    height, width = word_at(plan, DOT_HEIGHT), word_at(plan, DOT_WIDTH)
+    set_zero(target, padding * row)
+    for i in range(height):
+        place = target + 4 * (padding + i) * row
+        set_zero(place, padding)
+        copy_row(x + 4 * i * width, place + 4 * padding, width)
+        set_zero(place + 4 * (padding + width), padding)
+    set_zero(target + 4 * (padding + height) * row, padding * row)
+
+
+@compiled
+def run_weight_gradient(x, grad, output, scratch, plan, units, images, begin, end):
+    """Add the products of the units `begin` to `end` to the gradient by the weights.
+
+    `x`, `grad`: tensors of some images; `output`: the result; `scratch`: memory of this thread;
+    `plan`, `units`: words. All are addresses.
+    """
+    count, chunk = word_at(plan, DOT_COUNT), word_at(plan, DOT_CHUNK)
+    copy_at = scratch + 4 * word_at(plan, DOT_SUM_FLOATS)
+    for number in range(begin, end):
+        unit = units + 8 * UNIT_WORDS * number
+        blocks, block_count = word_at(unit, UNIT_BLOCKS), word_at(unit, UNIT_BLOCK_COUNT)
+        channels = word_at(unit, UNIT_CHANNELS)
+        step = word_at(plan, DOT_IMAGES)
+        for image in range(0, images, step):
+            rows = min(step, images - image) if step > 1 else word_at(plan, DOT_ROWS)
+            source = x + 4 * image * word_at(plan, DOT_X_IMAGE)
+            grad_image = grad + 4 * image * word_at(plan, DOT_GRAD_IMAGE)
+            if word_at(plan, DOT_COPIES):
+                for index in range(word_at(unit, UNIT_CHANNEL_COUNT)):
+                    channel = source + 4 * word_at(channels, index)
+                    copy_padded(channel, copy_at + 4 * index * word_at(plan, DOT_PITCH), plan)
+                source = copy_at
+            for part in range(0, count, chunk):
+                for index in range(block_count):
+                    run_dots(
+                        source,
+                        grad_image,
+                        output,
+                        scratch,
+                        blocks + 8 * DOT_WORDS * index,
+                        word_at(plan, DOT_OFFSETS),
+                        rows,
+                        word_at(plan, DOT_X_ROW),
+                        word_at(plan, DOT_GRAD_ROW),
+                        part,
+                        min(count, part + chunk),
+                        image + part == 0,
+                        image + step >= images and part + chunk >= count,
+                    )

@@ -157,6 +157,9 @@ def weight_grad(
         return grad.new_zeros(windows.out_channels, windows.width), grad_bias
     layout = memory_format(x)
     x, grad = x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
+    if plan is None and (compiled := _compiled(x, layout)):
+        grad_weight: Tensor = compiled.weight_grad(grad, x, stage_of(windows))
+        return grad_weight.view(windows.out_channels, windows.width), grad_bias
     if plan is None and windows.is_grouped:
         return convolve_weight(grad, x, windows.groups), grad_bias
     tiles = (plan or _plan_for_input(x, windows, layout)).weight_grad

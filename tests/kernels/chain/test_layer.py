@@ -46,6 +46,7 @@ def test_a_layer_and_its_gradients(windows: Windows, images: int) -> None:
         rpw_exact.check("forward", windows, cpu.forward(x, weight, bias, windows), x, weight, bias)
         got = cpu.input_grad(grad, weight, windows)
         rpw_exact.check("input_grad", windows, got, grad, weight)
+        rpw_exact.check("weight_grad", windows, cpu.weight_grad(grad, x, windows), grad, x)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

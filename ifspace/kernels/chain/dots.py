@@ -1,0 +1,158 @@
+"""The gradient by the weights of a layer, as compiled dot products along the pixels.
+
+The products of a window's filters with the channels that it reads are computed in blocks of up to
+four filters and nine taps, whose sums are kept as vectors. A *unit* is some filters of a window,
+over all images: threads share the units, so that every sum has one order, whatever their number.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ifspace.kernels.chain import loops
+from ifspace.kernels.chain.loops import DOTS, LANES
+from ifspace.kernels.chain.stages import Index, Stage
+from ifspace.kernels.chain.threads import scratch_memory, share
+from ifspace.kernels.chain.tiles import MARGIN, SHARED_WORK
+
+# Products of a unit: their sums, a vector each, take 128 KiB.
+UNIT_PRODUCTS: Final = 2048
+# Elements of its channels, and of its filters, that a unit reads before its next block's turn.
+CHUNK: Final = 16384
+
+
+@dataclass(frozen=True, eq=False)
+class DotPlan:
+    """The gradient by the weights at a size of the input, as the compiled loops read it.
+
+    `scratch`: floats of memory for a thread; `work`: multiplications and additions of an image;
+    `plan`, `units`: words; `tables`: what the words are addresses of.
+    """
+
+    scratch: int
+    work: int
+    plan: Index
+    units: Index
+    tables: tuple[Index, ...]
+    addresses: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "addresses", (self.plan.ctypes.data, self.units.ctypes.data))
+
+
+def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
+    """Return the gradient [weights] of a stage for grad [N, C_out, H', W'] and x [N, C_in, H, W].
+
+    Both are float32 and contiguous.
+    """
+    images, _, height, width = x.shape
+    output = torch.zeros(stage.weights, dtype=torch.float32)
+    plan = dot_plan(stage, height, width)
+    pointers = x.data_ptr(), grad.data_ptr(), output.data_ptr()
+
+    def work(begin: int, end: int) -> None:
+        memory = scratch_memory(plan.scratch).data_ptr()
+        loops.run_weight_gradient(*pointers, memory, *plan.addresses, images, begin, end)
+
+    threads = torch.get_num_threads()
+    if threads == 1 or images * plan.work < SHARED_WORK:
+        work(0, len(plan.units))
+    else:
+        share(work, len(plan.units), threads)
+    return output
+
+
+@lru_cache(maxsize=512)
+def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
+    """Return the plan of a stage for an input [N, C_in, height, width]."""
+    rows, columns = stage.size_of(height), stage.size_of(width)
+    copies = stage.kernel > 1 or stage.stride > 1
+    padded = width + 2 * stage.padding
+    copy_rows = height + 2 * stage.padding
+    pitch = height * width
+    if copies:  # an odd number of vectors, for the sake of caches, and one to run over
+        pitch = LANES * ((copy_rows * padded + 2 * LANES) // LANES | 1)
+    pixels = (np.arange(stage.kernel)[:, None] * padded + np.arange(stage.kernel)).ravel()
+    tables: list[Index] = []
+    units, offsets, tap = [], [], 0
+    most = max(1, UNIT_PRODUCTS // (stage.fan_in * stage.kernel**2))
+    sums = channels_of_unit = 0
+    for channels, filters in stage.windows:
+        taps = len(channels) * len(pixels)
+        place = np.arange(len(channels)) if copies else channels
+        offsets.append((place[:, None] * pitch + pixels).ravel())
+        for part in np.array_split(filters, -(-len(filters) // most)):
+            blocks = list(_blocks(stage, part.tolist(), tap, taps, rows * columns))
+            unit = np.zeros(loops.UNIT_WORDS, dtype=np.int64)
+            tables += [np.stack(blocks), channels * (height * width)]
+            unit[loops.UNIT_BLOCKS] = tables[-2].ctypes.data
+            unit[loops.UNIT_BLOCK_COUNT] = len(blocks)
+            unit[loops.UNIT_CHANNELS] = tables[-1].ctypes.data
+            unit[loops.UNIT_CHANNEL_COUNT] = len(channels)
+            units.append(unit)
+            sums = max(sums, len(part) * taps * LANES)
+            channels_of_unit = max(channels_of_unit, len(channels))
+        tap += taps
+    tables.append(np.concatenate(offsets))
+    count = columns if copies else rows * columns
+    chunk = max(256, CHUNK // (stage.fan_in + min(most, stage.c_out)) // LANES * LANES)
+    images = 1 if copies else max(1, chunk // count)
+    words = np.zeros(loops.DOT_PLAN_WORDS, dtype=np.int64)
+    for number, word in {
+        loops.DOT_IMAGES: images,
+        loops.DOT_X_IMAGE: stage.c_in * height * width,
+        loops.DOT_GRAD_IMAGE: stage.c_out * rows * columns,
+        loops.DOT_ROWS: rows if copies else 1,
+        loops.DOT_COUNT: count,
+        loops.DOT_CHUNK: count if copies else min(count, chunk),
+        loops.DOT_X_ROW: padded * stage.stride if copies else stage.c_in * height * width,
+        loops.DOT_GRAD_ROW: columns if copies else stage.c_out * rows * columns,
+        loops.DOT_COPIES: copies,
+        loops.DOT_SUM_FLOATS: sums,
+        loops.DOT_PITCH: pitch,
+        loops.DOT_PADDING: stage.padding,
+        loops.DOT_HEIGHT: height,
+        loops.DOT_WIDTH: width,
+        loops.DOT_COPY_ROW: padded,
+        loops.DOT_OFFSETS: tables[-1].ctypes.data,
+    }.items():
+        words[number] = word
+    return DotPlan(
+        sums + copies * channels_of_unit * pitch + MARGIN,
+        stage.weights * rows * columns,
+        words,
+        np.stack(units),
+        tuple(tables),
+    )
+
+
+def _blocks(
+    stage: Stage, filters: Sequence[int], first_tap: int, taps: int, pixels: int
+) -> Iterator[Index]:
+    """Yield the blocks of some filters of a window: the taps of a block stay in the caches."""
+    sums = 0
+    while filters:
+        size = next(size for size in (4, 2, 1) if size <= len(filters))
+        part, filters = filters[:size], filters[size:]
+        numbers = [
+            number
+            for number, (count, _, stride) in enumerate(DOTS)
+            if count == size and stride == stage.stride
+        ]
+        begin = 0
+        while begin < taps:
+            number = next(n for n in numbers if begin + DOTS[n][1] <= taps)
+            block = np.zeros(loops.DOT_WORDS, dtype=np.int64)
+            block[loops.DOT_TAP], block[loops.DOT_SUMS] = first_tap + begin, sums
+            block[loops.DOT_LOOP] = number
+            for index, own_filter in enumerate(part):
+                block[loops.DOT_GRAD + index] = own_filter * pixels
+                block[loops.DOT_OUTPUT + index] = stage.first_weights[own_filter] + begin
+            yield block
+            sums += len(part) * DOTS[number][1] * LANES
+            begin += DOTS[number][1]
