@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from ifspace.errors import SettingError
-from ifspace.models.calls import Call, Value
+from ifspace.models.calls import Call, Value, bare_name
 from ifspace.models.feature_maps import (
     MAX_CHANNELS_PER_PIXEL,
     NO_CHANNEL,
@@ -432,7 +432,13 @@ def _end_moves(maps: FeatureMaps, call: Call, label: Label) -> Label:
 
 
 def elementwise(maps: FeatureMaps, call: Call) -> Value:
-    """Add the union of feature maps of equal shape; what only scales or shifts one is a gate."""
+    """Add the union of feature maps of equal shape; what only scales or shifts one is a gate.
+
+    A feature map divided by its norm along the channels stays as it is, as in layer norm.
+    """
+    if _is_over_own_norm(call):
+        maps.passed["normalize"] += 1
+        return call.labels[0]
     whole = [label for label in call.labels if call.keeps_shape(label)]
     if any(not label.pooled for label in whole):
         whole = [label for label in whole if not label.pooled]
@@ -444,6 +450,29 @@ def elementwise(maps: FeatureMaps, call: Call) -> Value:
     if len(read) == 1:
         return whole[0]
     return maps.write(Op.JOIN, read, call.shape, axis, call.scope, whole[0].pooled)
+
+
+# What stands between the norm of a feature map and the division by it, and reads nothing else.
+_OF_NORMS: Final = ("clamp", "clamp_min", "expand", "add")
+
+
+def _is_over_own_norm(call: Call) -> bool:
+    """Return whether a call divides by the norm of the dividend, along axes of channels only."""
+    if call.name not in ("div", "divide"):
+        return False
+    dividend, divisor = call.node.args[:2]
+    while isinstance(divisor, fx.Node) and (
+        bare_name(divisor) == "expand_as"
+        or (bare_name(divisor) in _OF_NORMS and len(divisor.all_input_nodes) == 1)
+    ):
+        divisor = divisor.args[0]
+    if not isinstance(divisor, fx.Node) or bare_name(divisor) != "linalg_vector_norm":
+        return False
+    dims: Any = divisor.args[2] if len(divisor.args) > 2 else None
+    label = call.value(dividend)
+    if divisor.args[0] is not dividend or not dims or not isinstance(label, Label):
+        return False
+    return {dim % label.ids.dim() for dim in dims} <= set(label.axes())
 
 
 def _distinct(read: Iterable[Reading]) -> tuple[Reading, ...]:

@@ -413,3 +413,49 @@ def test_a_part_under_autocast_is_read_inline() -> None:
 def test_operators_that_keep_a_feature_map_are_counted() -> None:
     model = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(), nn.SiLU())
     assert trace(model, IMAGE).passed == {"batch_norm": 1, "silu": 2, "dropout": 1}
+
+
+class Normalised(Two):
+    """A feature map divided by its norm along some axes, between two layers."""
+
+    def __init__(self, *axes: int, groups: int = 1) -> None:
+        super().__init__()
+        self.axes, self.groups = axes, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        n, channels, height, width = x.shape
+        x = x.view(n, self.groups, channels // self.groups, height, width)
+        return self.b(nn.functional.normalize(x, dim=self.axes).flatten(1, 2))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_division_by_the_norm_along_the_channels_is_a_normalisation(groups: int) -> None:
+    graph = trace(Normalised(2, groups=groups), IMAGE)
+    assert (graph.passed or {})["normalize"] == 1
+    assert not graph.notes
+    fields = [entry.field.size for entry in analyze(Normalised(2, groups=groups), IMAGE).layers]
+    assert fields == [entry.field.size for entry in analyze(Two(), IMAGE).layers]
+
+
+def test_division_by_another_norm_is_none() -> None:
+    assert "normalize" not in (trace(Normalised(2, 3), IMAGE).passed or {})
+
+    class Scaled(Two):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(x / (self.b(x).norm(dim=1, keepdim=True) + 1))
+
+    graph = trace(Scaled(), IMAGE)
+    assert "normalize" not in (graph.passed or {})
+    assert len(graph.layers) + len(graph.gates) == 3
+
+
+@pytest.mark.slow
+def test_the_windows_of_swin_keep_the_stages_of_the_network() -> None:
+    from ifspace.models.sources import network
+
+    with torch.device("meta"):
+        model = network("torchvision:swin_v2_t")
+    report = analyze(model, (3, 224, 224))
+    assert [stage.side_out for stage in report.stages] == [(56, 56), (28, 28), (14, 14), (7, 7)]
