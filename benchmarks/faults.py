@@ -3,13 +3,22 @@
 `python -m benchmarks.faults` runs argument vectors and damaged files through the command line and
 writes `faults.md` and `faults.csv` into `results/`. Every run is a process of its own, forked from
 one in which the commands are imported, with limits on its time and memory. A fault is a traceback,
-a message of more than three lines, an undocumented status, or a run that meets a limit.
+a message of more than three lines, an undocumented status, or a run that cannot be interrupted.
+
+A vector may ask for much work, which it gets: after a while it is interrupted, as by Ctrl-C, and
+must end at once with one line and the status of an interruption. Reading a file, damaged or not,
+is never much work.
+
+Every run is drawn by its number alone, and with `--journal FILE` the ended ones are kept: the same
+command goes on where it was stopped, `--share 1/2` and `--share 2/2` may run at once, and `--again`
+runs the faults of the journal anew.
 """
 
 import argparse
 import gc
 import json
 import os
+import pkgutil
 import random
 import resource
 import shlex
@@ -21,18 +30,22 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import psutil
 import pyarrow.parquet as pq
 
+import ifspace
 from benchmarks.measure import write_results
 from ifspace.bench.record import provenance
-from ifspace.cli.main import cli, main
+from ifspace.cli.main import INTERRUPTED, cli, main
 from ifspace.table import Table
 
 STATUSES: Final = {
@@ -41,12 +54,36 @@ STATUSES: Final = {
     2: "bad input",
     3: "no feasible answer",
     4: "out of time",
+    INTERRUPTED: "much work, interrupted",
 }
 MOST_LINES: Final = 3
 RESULTS: Final = Path("results")
-# What a run may use: seconds of processor time, bytes of data.
-SECONDS: Final = 60
-MEMORY: Final = 12 << 30
+# What a run may use: bytes of data, and seconds of processor time until it is interrupted and from
+# then to its end. The machine may be busy: the clock on the wall may show so many times more.
+MEMORY: Final = 6 << 30
+WORK_S: Final = 20.0
+END_S: Final = 2.0
+BUSY: Final = 15
+
+# Modules that commands import while they run.
+IMPORTED_LATE: Final = (
+    "torch.export",
+    "torch._export",
+    "torch.fx.experimental.proxy_tensor",
+    "safetensors.torch",
+    "ortools.sat.python.cp_model",
+    "scipy.optimize",
+    "scipy.stats",
+    "igraph",
+    "networkx",
+    "numba",
+    "sympy.codegen",
+    "sympy.physics.units",
+    "pyarrow.dataset",
+    "torch._export.non_strict_utils",
+    "torch._export.serde.serialize",
+    "torch._functorch.aot_autograd",
+)
 
 # Arguments that work, from which the vectors are made.
 WORKING: Final = (
@@ -57,8 +94,8 @@ WORKING: Final = (
     "enumerate --max-len 2 -C 8,12 -F 24 --rule early-stop --permutation free --jobs 1",
     "best catalogue.parquet --params 1k --limit 3",
     "groups DW+RPW+GPW -C 16 -F 32",
-    "groups GC+SH+GPW -C 16 --budget 2k --alpha 2",
-    "groups PW+DW+PW -C 16 --bottleneck 1/4 --symbolic",
+    "groups GC+SH+GPW --budget 2k --alpha 2",
+    "groups PW+DW+PW --bottleneck 1/4 --symbolic",
     "energy --layers 3 --budget 300",
     "energy --repeats 1,2,2 --budget 900 --at-most --top 2",
     "organize --stages 16,8 --depths 2,2 --widths 8,16",
@@ -72,7 +109,7 @@ WORKING: Final = (
     "optimize net.safetensors --block DW+PW --least-channels 4",
     "optimize net.safetensors --params 2k --time-limit 5",
     "bench catalogue.parquet --top 1 --side 4 --batch 1 --repeats 3 --baselines conv --results out "
-    "--channels 8",
+    "--channels 8 --no-calibrate",
     "report results --readme tables.md",
 )
 # Values that may be wrong for any option.
@@ -97,26 +134,29 @@ WRONG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How one run of the command line ended."""
+    """How one run of the command line ended: status or minus a signal, stderr, processor time."""
 
-    arguments: tuple[str, ...]
     status: int
     message: str
     seconds: float
 
-    @property
-    def fault(self) -> str:
-        """What is wrong with the ending, "" for nothing."""
+    def fault(self, may_work_long: bool = True) -> str:
+        """Return what is wrong with the ending, "" for nothing."""
+        if self.status == -signal.SIGKILL:
+            return "not to be interrupted"
         if self.status < 0:
-            limit = -self.status in (signal.SIGKILL, signal.SIGXCPU)
-            return "limit" if limit else f"signal {-self.status}"
+            return f"signal {-self.status}"
         if "Traceback" in self.message:
             return "traceback"
         if self.status not in STATUSES:
             return f"status {self.status}"
+        if self.status == INTERRUPTED and not may_work_long:
+            return "long work"
         # Notes, each a line of its own, may come before the message.
-        message = self.message[max(0, self.message.rfind("ifspace: ")) :]
-        if self.status and len(message.strip().splitlines()) > MOST_LINES:
+        start = self.message.rfind("ifspace: ")
+        if self.status and start < 0:
+            return "no message"
+        if self.status and len(self.message[start:].strip().splitlines()) > MOST_LINES:
             return "long message"
         return ""
 
@@ -128,16 +168,23 @@ def run(arguments: Sequence[str], folder: Path) -> Run:
     child = os.fork()
     if not child:
         _become(arguments, folder, errors)
-    deadline = start + 4 * SECONDS  # the limit is on the processor's time; the machine may be busy
-    ended = 0
-    while not ended:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if not ended and time.perf_counter() > deadline:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.002)
-    code = os.waitstatus_to_exitcode(status)
+    watched = psutil.Process(child)
+    pause_s, limit_s, wall_s, signal_number = 0.002, WORK_S, BUSY * WORK_S, signal.SIGINT
+    while not (ended := os.wait4(child, os.WNOHANG))[0]:
+        used_s, now_s = sum(watched.cpu_times()[:4]), time.perf_counter() - start
+        if used_s > limit_s or now_s > wall_s:
+            os.killpg(child, signal_number)  # as Ctrl-C does: its workers too
+            limit_s, wall_s = used_s + END_S, now_s + BUSY * END_S
+            signal_number = signal.SIGKILL
+        time.sleep(pause_s)
+        pause_s = min(0.05, pause_s * 1.1)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    _, status, usage = ended
     return Run(
-        tuple(arguments), code, errors.read_text(errors="replace"), time.perf_counter() - start
+        os.waitstatus_to_exitcode(status),
+        errors.read_text(errors="replace"),
+        usage.ru_utime + usage.ru_stime,
     )
 
 
@@ -145,12 +192,14 @@ def _become(arguments: Sequence[str], folder: Path, errors: Path) -> None:
     """Run the command line and end this process."""
     code = 70
     try:
+        os.setpgid(0, 0)
+        # A process that was started in the background may ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         main(arguments)
@@ -168,21 +217,20 @@ def _become(arguments: Sequence[str], folder: Path, errors: Path) -> None:
 # ---- argument vectors
 
 
-def vectors(count: int, chance: random.Random) -> Iterator[list[str]]:
-    """Yield argument vectors: one that works, with one to three changes."""
-    options = {
-        name: [
-            option
-            for option in cli.get_command(click.Context(cli), name).params  # type: ignore[union-attr]
-            if isinstance(option, click.Option)
-        ]
-        for name in cli.list_commands(click.Context(cli))
-    }
-    for _ in range(count):
-        words = shlex.split(chance.choice(WORKING))
-        for _ in range(chance.choice((1, 1, 1, 2, 3))):
-            _change(words, options[words[0]], chance)
-        yield words
+@cache
+def options_of(name: str) -> tuple[click.Option, ...]:
+    """Return the options of a command."""
+    command = cli.get_command(click.Context(cli), name)
+    params = command.params if command else ()
+    return tuple(option for option in params if isinstance(option, click.Option))
+
+
+def vector(chance: random.Random) -> list[str]:
+    """Return an argument vector: one that works, with one to three changes."""
+    words = shlex.split(chance.choice(WORKING))
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        _change(words, options_of(words[0]), chance)
+    return words
 
 
 def _change(words: list[str], options: Sequence[click.Option], chance: random.Random) -> None:
@@ -422,28 +470,78 @@ def _change_parquet(content: bytes, chance: random.Random) -> bytes:
 # ---- the runs
 
 
-def run_vectors(count: int, folder: Path, chance: random.Random) -> Iterator[tuple[str, Run]]:
-    """Run argument vectors, each in the folder of whole files; yield the command and the run."""
+def run_vector(folder: Path, chance: random.Random) -> tuple[str, list[str], Run]:
+    """Run an argument vector in the folder of whole files; return the command, it, and the run."""
     names = {path.name for path in folder.iterdir()}
-    for words in vectors(count, chance):
-        yield words[0], run(words, folder)
-        for path in folder.iterdir():  # what the run wrote
-            if path.name not in names:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    words = vector(chance)
+    ended = run(words, folder)
+    for path in folder.iterdir():  # what the run wrote
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return words[0], words, ended
 
 
-def run_files(count: int, folder: Path, chance: random.Random) -> Iterator[tuple[str, Run]]:
-    """Damage a file, read it, and put it back; yield the kind of file with its damage, the run."""
-    for _ in range(count):
-        pattern, arguments = chance.choice(READERS)
-        path = chance.choice(sorted(file for file in folder.glob(pattern) if file.is_file()))
-        content = path.read_bytes()
-        way, changed = damaged(content, path.name, chance)
-        path.write_bytes(changed)
-        try:
-            yield f"{path.suffix}: {way}", run(shlex.split(arguments), folder)
-        finally:
-            path.write_bytes(content)
+def run_file(folder: Path, chance: random.Random) -> tuple[str, list[str], Run]:
+    """Damage a file, read it, put it back; return the kind of both, the arguments, and the run."""
+    pattern, arguments = chance.choice(READERS)
+    path = chance.choice(sorted(file for file in folder.glob(pattern) if file.is_file()))
+    content = path.read_bytes()
+    way, changed = damaged(content, path.name, chance)
+    words = shlex.split(arguments)
+    path.write_bytes(changed)
+    try:
+        ended = run(words, folder)
+    finally:
+        path.write_bytes(content)
+    return f"{path.suffix}: {way}", words, ended
+
+
+WORKS: Final = {"argument vectors": run_vector, "damaged files": run_file}
+
+
+def read_journal(journal: Path, again: bool) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return the ended runs of a journal, by kind of work and number; the last of each counts."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    rows = {(row["what"], row["number"]): row for row in map(json.loads, lines)}
+    return {place: row for place, row in rows.items() if not (again and row["fault"])}
+
+
+def import_all() -> None:
+    """Import once what the runs would import one by one."""
+    for module in pkgutil.walk_packages(ifspace.__path__, "ifspace."):
+        import_module(module.name)
+    for name in IMPORTED_LATE:
+        import_module(name)
+
+
+def run_all(
+    places: Sequence[tuple[str, int]], seed: int, journal: Path, results: Path, commit: str
+) -> None:
+    """Run what has these places, append each to the journal, and print the faults."""
+    with tempfile.TemporaryDirectory() as temporary, journal.open("a") as file:
+        folder = Path(temporary)
+        prepare(folder, results)
+        gc.collect()
+        gc.freeze()  # a collection in a child would copy all memory
+        for what, number in places:
+            kind, words, ended = WORKS[what](folder, random.Random(f"{seed} {what} {number}"))
+            fault = ended.fault(may_work_long=what == "argument vectors")
+            row = {
+                "what": what,
+                "number": number,
+                "kind": kind,
+                "ending": fault or STATUSES[ended.status],
+                "fault": bool(fault),
+                "seconds": round(ended.seconds, 2),
+                "commit": commit,
+            }
+            if fault or ended.status == INTERRUPTED:
+                row |= {"arguments": shlex.join(words)[:2000], "message": ended.message[-3000:]}
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            if fault:
+                print(f"{what} {number}: {fault}: {kind}: {shlex.join(words)[:300]}")
+                print("    " + ended.message.strip()[-1500:].replace("\n", "\n    "), flush=True)
 
 
 def benchmark(arguments: Sequence[str] | None = None) -> None:
@@ -452,57 +550,75 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--vectors", type=int, default=5000)
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--journal", type=Path, help="keep ended runs here, and go on from it")
+    parser.add_argument("--share", default="1/1", help="run each n-th of the runs only, as 1/2")
+    parser.add_argument("--again", action="store_true", help="run the faults of the journal anew")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    for name in cli.list_commands(click.Context(cli)):
-        cli.get_command(click.Context(cli), name)
-    import ortools.sat.python.cp_model  # noqa: F401 - imported once, not in every run
-    import torch  # noqa: F401
-
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        prepare(folder, RESULTS)
-        gc.collect()
-        gc.freeze()  # a collection in a child would copy all memory
-        for what, count, work in (
-            ("argument vectors", options.vectors, run_vectors),
-            ("damaged files", options.files, run_files),
-        ):
-            chance = random.Random(options.seed)
-            endings: Counter[str] = Counter()
-            slowest, kinds = 0.0, set()
-            for kind, ended in work(count, folder, chance):
-                kinds.add(kind)
-                endings[ended.fault or STATUSES[ended.status]] += 1
-                slowest = max(slowest, ended.seconds)
-                if ended.fault:
-                    print(f"{ended.fault}: {kind}: {shlex.join(ended.arguments)[:300]}")
-                    print("    " + ended.message.strip()[-1500:].replace("\n", "\n    "))
-            rows += [
-                {
-                    "what": what,
-                    "runs": count,
-                    "kinds": len(kinds),
-                    "ending": ending,
-                    "count": number,
-                }
-                for ending, number in sorted(endings.items())
-            ]
-            print(f"{what}: {dict(endings)}, slowest {slowest:.1f} s")
+    import_all()
+    counts = {"argument vectors": options.vectors, "damaged files": options.files}
+    places = [(what, number) for what, count in counts.items() for number in range(count)]
+    share, shares = map(int, options.share.split("/"))
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as temporary:
+        journal = options.journal or Path(temporary.name)
+        ended = read_journal(journal, options.again)
+        left = [place for place in places if place not in ended]
+        run_all(left[share - 1 :: shares], options.seed, journal, RESULTS, provenance("").commit)
+        ended = read_journal(journal, again=False)
+    if missing := sum(place not in ended for place in places):
+        print(f"{missing} runs are left to other shares")
+        return
+    runs = [ended[place] for place in places]
     command = f"python -m benchmarks.faults --vectors {options.vectors} --files {options.files}"
-    columns = tuple(rows[0])
+    if options.seed:
+        command += f" --seed {options.seed}"
+    write_page(options.out, runs, command)
+
+
+def write_page(out: Path, runs: Sequence[dict[str, Any]], command: str) -> None:
+    """Write how many runs ended in which way, and at which commits."""
+    endings = Counter((row["what"], row["kind"], row["ending"]) for row in runs)
+    rows = [
+        {"what": what, "kind": kind, "ending": ending, "runs": count}
+        for (what, kind, ending), count in sorted(endings.items())
+    ]
+    faults = sum(row["fault"] for row in runs)
+    totals = Counter((row["what"], row["ending"]) for row in runs)
+    slowest = {
+        what: max(
+            (
+                row["seconds"]
+                for row in runs
+                if row["what"] == what and row["ending"] != STATUSES[INTERRUPTED]
+            ),
+            default=0.0,
+        )
+        for what in WORKS
+    }
+    commits = Counter(row["commit"] for row in runs)
+    at_commits = ", ".join(f"{count:,} at {commit}" for commit, count in commits.items())
+    print(f"{len(runs):,} runs, {faults} faults; {dict(totals)}; slowest {slowest}")
+    columns = ("what", "ending", "runs")
     write_results(
-        options.out,
+        out,
         "faults",
         [
             "# Wrong arguments and damaged files",
-            f"Written by {provenance(command)}.",
+            f"Written by {provenance(command)}; of the runs {at_commits}.",
             "Random argument vectors (arguments that work, with one to three changes) and randomly "
-            "damaged files, each in a process of its own. A fault would be a traceback, a message "
-            f"of more than {MOST_LINES} lines, an undocumented status, or more than {SECONDS} s of "
-            f"processor time or {MEMORY >> 30} GiB. Kinds: commands, or kinds of file and damage.",
-            Table(columns, tuple(tuple(row.values()) for row in rows)).markdown(),
+            "damaged files, each in a process of its own. A fault is a traceback, a message of "
+            f"more than {MOST_LINES} lines or none, an undocumented status, more than "
+            f"{MEMORY >> 30} GiB, or a run that cannot be interrupted. A vector that asks for more "
+            f"than {WORK_S:.0f} s of work is interrupted, and must end within {END_S:.0f} s in one "
+            "line, with status 130; reading a file must take less.",
+            f"**{len(runs):,} runs, {faults} faults.** The longest that was not interrupted used "
+            + " and ".join(f"{seconds:.0f} s ({what})" for what, seconds in slowest.items())
+            + ".",
+            Table(
+                columns,
+                tuple((what, ending, count) for (what, ending), count in sorted(totals.items())),
+            ).markdown(),
+            "By command, and by kind of file and damage: `faults.csv`.",
         ],
         rows,
         command,
