@@ -112,7 +112,15 @@ WORKING: Final = (
     "--channels 8 --no-calibrate",
     "report results --readme tables.md",
 )
-# Values that may be wrong for any option.
+# Values that are right for some option, and values that may be wrong for any.
+RIGHT: Final = (
+    *("1", "2", "3", "4", "5", "8", "12", "16", "32", "64", "1/2", "1/4", "0.5", "0.33", "0.05"),
+    *("1k", "20k", "5.1M", "300", "900", "8,16", "16,8", "1,2", "2,2", "0,0.5", "8,16;16,32"),
+    *("DW+PW", "CONV", "GC+GPW", "DW+RPW", "PW+DW+PW", "conv,dw+pw", "DW,PW,GPW", "SH,GC,GPW"),
+    *("3x32x32", "3x64x64", "1x28x28", "4x4x4", "8x8x4x2", "lenet", "vgg16", "resnet18"),
+    *("catalogue.parquet", "net.safetensors", "edited.safetensors", "latency.csv", "results"),
+    *("new.json", "new.csv", "new.md", "new.parquet", "new.safetensors", "new.py"),
+)
 WRONG: Final = (
     *("0", "-1", "1", "2", "7", "64", "1e9", "1000000", "1000000000", "9" * 20, "9" * 5000),
     *("0.5", "1/3", "1/0", "-0.0", "nan", "inf", "1e400", "0x10", "1_000", "３", "1,5", "5k", "1G"),
@@ -238,14 +246,14 @@ def _change(words: list[str], options: Sequence[click.Option], chance: random.Ra
     way = chance.random()
     places = [index for index in range(1, len(words)) if not words[index].startswith("--")]
     if way < 0.4 and places:
-        words[chance.choice(places)] = chance.choice(WRONG)
+        words[chance.choice(places)] = chance.choice(chance.choice((RIGHT, WRONG)))
     elif way < 0.85:
         option = chance.choice(options)
         words.append(max(option.opts, key=len))
         if not option.is_flag:
             choices = getattr(option.type, "choices", None)
-            good = list(choices) if choices and chance.random() < 0.7 else WRONG
-            words.append(str(chance.choice(list(good))))
+            good = tuple(choices) if choices and chance.random() < 0.7 else RIGHT
+            words.append(str(chance.choice(chance.choice((good, good, WRONG)))))
     elif way < 0.93 and len(words) > 1:
         del words[chance.randrange(1, len(words))]
     elif way < 0.97:

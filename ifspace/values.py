@@ -22,6 +22,10 @@ MAX_WIDTH: Final = 4096
 MAX_COPIES: Final = 64
 MAX_LAYERS: Final = 128
 MAX_KERNEL: Final = 9_999
+# Pixels along a side of a feature map; images in a batch, and rounds in which they are timed.
+MAX_SIDE: Final = 65_536
+MAX_BATCH: Final = 65_536
+MAX_ROUNDS: Final = 100_000
 # How amounts are written, and what a letter behind them stands for.
 AMOUNTS: Final = "whole numbers such as 16k, 5.1M, 1344"
 _POWERS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}

@@ -22,7 +22,7 @@ from ifspace.errors import BlockError, IfspaceError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.measurements import BASELINE, CATALOGUE
-from ifspace.values import MAX_WIDTH, whole_number
+from ifspace.values import MAX_BATCH, MAX_SIDE, MAX_WIDTH, whole_number
 
 PARETO: Final = "pareto"
 BY: Final = ("params", "macs", "activations", PARETO)
@@ -70,8 +70,8 @@ class BlockShape:
         for name, largest in (
             ("channels", MAX_WIDTH),
             ("out_channels", MAX_WIDTH),
-            ("side", None),
-            ("batch", None),
+            ("side", MAX_SIDE),
+            ("batch", MAX_BATCH),
         ):
             whole_number(getattr(self, name), name, 1, largest)
         whole_number(self.stride, "stride", 1, 2)

@@ -18,6 +18,7 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.requirements import TORCH, check_installed
+from ifspace.values import MAX_BATCH, MAX_ROUNDS, MAX_SIDE
 
 if TYPE_CHECKING:
     from ifspace.bench.results import ResultFiles
@@ -56,7 +57,7 @@ _OPTIONS = (
     ),
     click.option(
         "--side",
-        type=WholeNumber(1),
+        type=WholeNumber(1, MAX_SIDE),
         metavar="N",
         default=32,
         show_default=True,
@@ -64,7 +65,7 @@ _OPTIONS = (
     ),
     click.option(
         "--batch",
-        type=WholeNumber(1),
+        type=WholeNumber(1, MAX_BATCH),
         metavar="N",
         default=16,
         show_default=True,
@@ -125,7 +126,7 @@ _OPTIONS = (
     ),
     click.option(
         "--repeats",
-        type=WholeNumber(3, 100_000),
+        type=WholeNumber(3, MAX_ROUNDS),
         metavar="N",
         default=25,
         show_default=True,

@@ -68,12 +68,18 @@ from ifspace.measurements import (
     TIME,
 )
 from ifspace.reach import Reference, field_after
+from ifspace.values import MAX_ROUNDS, whole_number
 
 # Rounds of a calibration, fewer where they would take longer than this.
 CALIBRATION_ROUNDS: Final = 30
 CALIBRATION_S: Final = {FORWARD: 15.0, BOTH_WAYS: 30.0}
 # Seconds a block that the parts of a run take, until their length is known.
 GUESSES_S: Final = {"check": 0.2, "time": 2.0, "memory": 0.5, FORWARD: 0.3, BOTH_WAYS: 0.6}
+# Until the rates of this device are measured: bytes and operations a second of a slow one of its
+# kind, how many times the least work a block takes, and the least seconds of a call.
+SLOW: Final = {"cpu": (4e9, 1e10), "cuda": (5e11, 1e13)}
+TIMES_BOUND: Final = 3
+CALL_S: Final = 1e-3
 # The blocks that the model predicts to be the fastest.
 FASTEST: Final = 3
 
@@ -98,6 +104,8 @@ class BenchSettings:
     `resume`: candidates that were timed in half of the `repeats` rounds or more are not timed
     again. `every_row`: designs that are the same network are all timed. `accept_model`: the
     latencies of the model go into the table even if it misses its goal.
+
+    Raises: SettingError for a number out of its range.
     """
 
     shape: BlockShape
@@ -111,6 +119,10 @@ class BenchSettings:
     resume: bool = False
     every_row: bool = False
     accept_model: bool = False
+
+    def __post_init__(self) -> None:
+        whole_number(self.top, "top")
+        whole_number(self.repeats, "repeats", 3, MAX_ROUNDS)
 
 
 class ProgressEstimate:
@@ -234,13 +246,17 @@ class BlockBench:
     def _execute(self) -> None:
         settings, conditions = self.settings, self.settings.conditions
         self._choose()
+        too_large = [memory_fault(candidate, conditions) for candidate in self.shown]
+        if too_large and all(too_large):
+            raise self._none_timed(self.shown[0], NOT_RUN + too_large[0])
         sampled = self.calibration.candidates
         trials = len(self.shown) * len(conditions.modes)
+        timing_s = sum(self._guess_s(x, mode) for x, mode in product(self.shown, conditions.modes))
         estimate = ProgressEstimate(
             self.on_progress,
             {
                 "check": GUESSES_S["check"] * len(self.shown + sampled),
-                "time": GUESSES_S["time"] * trials,
+                "time": timing_s,
                 "memory": GUESSES_S["memory"] * trials,
             }
             | {mode: GUESSES_S[mode] * len(sampled) for mode in conditions.modes},
@@ -252,7 +268,7 @@ class BlockBench:
         self._time(right, conditions, rounds(settings.repeats), rates, estimate.part("time"))
         estimate.end("time")
         if not self.least_ms(right, conditions.modes[0]):
-            raise self._none_timed(right[0])
+            raise self._none_timed(right[0], self._reason(right[0]))
         if sampled:
             right_sampled = [x for x in sampled if x.key in self.passed]
             for mode in conditions.modes:
@@ -265,6 +281,18 @@ class BlockBench:
         self._measure_memory(right, estimate.part("memory"))
         estimate.end("memory")
         self.save()
+
+    def _guess_s(self, candidate: BlockCandidate, mode: str) -> float:
+        """Return about how many seconds timing a block takes, before anything is measured."""
+        conditions = self.settings.conditions
+        copy, matrix = SLOW[conditions.device.type]
+        bound = bound_s(
+            candidate.passes(conditions, mode),
+            Rates(copy, {conditions.dtype: matrix}),
+            conditions.dtype,
+        )
+        calls_s = self.settings.repeats * max(CALL_S, TIMES_BOUND * bound)
+        return max(GUESSES_S["time"], calls_s)
 
     def _choose(self) -> None:
         settings, shape = self.settings, self.settings.shape
@@ -297,7 +325,9 @@ class BlockBench:
         conditions = self.settings.conditions
         candidates = (*self.shown, *sampled)
         for number, candidate in enumerate(candidates, start=1):
-            fault = block_fault(candidate, conditions)
+            # What does not fit into memory is not timed: that is said, and needs no check.
+            fits = not memory_fault(candidate, conditions)
+            fault = block_fault(candidate, conditions) if fits else None
             if fault is None:
                 self.passed.add(candidate.key)
             else:
@@ -497,15 +527,27 @@ class BlockBench:
             remedy="enumerate the catalogue anew",
         )
 
-    def _none_timed(self, candidate: BlockCandidate) -> SettingError:
+    def _reason(self, candidate: BlockCandidate) -> str:
+        """Return why a block has no time."""
         metrics = [str(x["metric"]) for x in self.measurements if x["candidate"] == candidate.name]
-        why = next((metric for metric in metrics if metric.startswith(NOT_RUN)), "it has no time")
+        return next((metric for metric in metrics if metric.startswith(NOT_RUN)), "it has no time")
+
+    def _none_timed(self, candidate: BlockCandidate, reason: str) -> SettingError:
         return SettingError.because(
             "no block could be timed",
-            got=f"{candidate.name}, {why}",
+            got=f"{candidate.name}, {reason}",
             allowed="feature maps that fit into memory",
             remedy="ask for a smaller batch or side",
         )
+
+
+def memory_fault(candidate: BlockCandidate, conditions: Conditions) -> str:
+    """Return why a block does not fit into the memory that is free, "" if it does."""
+    needed = candidate.bytes_needed(conditions)
+    available = available_bytes(conditions.device)
+    if needed <= available:
+        return ""
+    return f"it needs {needed / 2**30:,.1f} GiB of {available / 2**30:.1f}"
 
 
 def time_blocks(
@@ -520,10 +562,8 @@ def time_blocks(
     inputs = BlockInputs(conditions)
 
     def prepare(trial: Trial[BlockCandidate]) -> Call:
-        needed = trial.candidate.bytes_needed(conditions)
-        available = available_bytes(conditions.device)
-        if needed > available:
-            raise NotRunError(f"it needs {needed / 2**30:.1f} GiB of {available / 2**30:.1f}")
+        if too_large := memory_fault(trial.candidate, conditions):
+            raise NotRunError(too_large)
         module, run = block_call(trial.candidate, trial.mode, conditions, inputs)
         if not trial.compiled:
             return partial(run, module)

@@ -2,8 +2,9 @@
 
 import sys
 import time
+from math import inf
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import click
 
@@ -71,12 +72,21 @@ class ProgressBar:
         click.echo(f"ifspace: {text}", err=True)
 
 
+# Units of time, their seconds, and below how many seconds they are said.
+_UNITS: Final = (
+    ("second", 1, 90),
+    ("minute", 60, 2 * 3600),
+    ("hour", 3600, 2 * 86400),
+    ("day", 86400, inf),
+)
+
+
 def duration_text(seconds: float) -> str:
     """Return about how long something takes.
 
-    >>> duration_text(7.2), duration_text(200)
-    ('7 seconds', '3 minutes')
+    >>> duration_text(7.2), duration_text(200), duration_text(6 * 3600), duration_text(1e12)
+    ('7 seconds', '3 minutes', '6 hours', '11,574,074 days')
     """
-    count, unit = (seconds, "second") if seconds < 90 else (seconds / 60, "minute")
-    whole = max(1, round(count))
-    return f"{whole} {unit}{'s' * (whole != 1)}"
+    unit, length = next((unit, length) for unit, length, most in _UNITS if seconds < most)
+    whole = max(1, round(seconds / length))
+    return f"{whole:,} {unit}{'s' * (whole != 1)}"

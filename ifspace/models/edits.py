@@ -16,8 +16,7 @@ from ifspace.models.surgery import Append, Remove, Replace
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.network import MAX_CLASSES, Network
 from ifspace.serialize import Between, from_plain, to_plain
-from ifspace.stages.layout import MAX_SIDE
-from ifspace.values import choice, set_fields
+from ifspace.values import MAX_SIDE, choice, set_fields
 
 _Size = Annotated[int, Between(1, MAX_SIDE)]
 

@@ -39,12 +39,11 @@ from ifspace.nn.network import (
     seeded,
 )
 from ifspace.stages.layout import (
-    MAX_SIDE,
     MAX_STAGE_WIDTH,
 )
 from ifspace.stages.networks import NETWORKS
 from ifspace.storage import read_bytes
-from ifspace.values import parse_image_size, whole_number
+from ifspace.values import MAX_SIDE, parse_image_size, whole_number
 
 Maker = Callable[[], Any]
 

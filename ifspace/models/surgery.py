@@ -48,10 +48,9 @@ from ifspace.nn.network import FreeShortcut
 from ifspace.serialize import Between, from_plain, to_plain
 from ifspace.stages.layout import (
     MAX_DEPTH,
-    MAX_SIDE,
     BlockRecord,
 )
-from ifspace.values import choice
+from ifspace.values import MAX_SIDE, choice
 
 # Full names of the modules of a unit.
 Names = Annotated[tuple[str, ...], Between(1)]

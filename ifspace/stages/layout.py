@@ -20,10 +20,9 @@ from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.infofield import field_limit, gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
 from ifspace.serialize import Between, from_plain, to_plain
-from ifspace.values import set_fields, whole_number
+from ifspace.values import MAX_SIDE, set_fields, whole_number
 
 # Far above any network in use.
-MAX_SIDE: Final = 65536
 MAX_DEPTH: Final = 1000
 MAX_STAGE_WIDTH: Final = 8192
 

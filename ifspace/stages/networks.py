@@ -26,14 +26,13 @@ from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import ARGUMENT, BlockError, SettingError
 from ifspace.stages.layout import (
     MAX_DEPTH,
-    MAX_SIDE,
     MAX_STAGE_WIDTH,
     Layout,
     Stage,
     StemAndHead,
     StemLayer,
 )
-from ifspace.values import whole_number
+from ifspace.values import MAX_SIDE, whole_number
 
 SIDES: Final = (32, 224)
 # Images with sides from this on have the large form.

@@ -340,6 +340,11 @@ def test_bad_input_is_one_line(
         "without a model", "leave out --no-calibrate"
     )
     run("bench", catalogue, *QUICK, "--top", 0).fails_with("'--top'", "from 1")
+    # Numbers with which work or memory grows have a bound.
+    for option, most in (("--side", 65_536), ("--batch", 65_536), ("--repeats", 100_000)):
+        for number in (most + 1, "9" * 20):
+            run("bench", catalogue, *QUICK, option, number).fails_with(f"'{option}'", f"to {most}")
+    run(*shapes, "8x8x65537").fails_with("side out of range", "to 65536")
     run("bench", catalogue, *QUICK, "--by", "speed").fails_with("params, macs, activations, pareto")
     run("bench", catalogue, *QUICK, "-C", 5000).fails_with("--channels out of range: got 5000")
     run("bench", catalogue, *QUICK, "--out", tmp_path / "a.xlsx").fails_with("output format")
@@ -351,6 +356,15 @@ def test_bad_input_is_one_line(
     catalogue.write_bytes(catalogue.read_bytes()[:300])
     run("bench", catalogue, *QUICK).fails_with("small.parquet is not a catalogue")
     assert not Path("results").exists()
+
+
+def test_what_no_memory_holds_is_not_begun(
+    run: Callable, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "block_fault", lambda *arguments: pytest.fail("checked"))
+    run("bench", catalogue, *QUICK, "--side", 65_536, "--batch", 65_536).fails_with(
+        "no block could be timed: got DW+", "GiB of", "ask for a smaller batch or side"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(run: Callable, catalogue: Path) -> None:

@@ -131,6 +131,33 @@ def test_a_run_without_times_raises(
         bench.execute()
 
 
+def test_much_work_is_said_before_it_starts(
+    monkeypatch: pytest.MonkeyPatch, settings: BenchSettings
+) -> None:
+    seconds_of = {}
+    monkeypatch.setattr(session, "block_fault", lambda *arguments: "stopped here")
+    for name, changes in {
+        "few": {},
+        "many rounds": {"repeats": 100_000},
+        "large": {"repeats": 25, "shape": replace(SHAPE, side=256, batch=16)},
+    }.items():
+        bench = new_bench(replace(settings, baselines=("conv",), **changes))
+        bench.on_start = lambda shown, sampled, s, name=name: seconds_of.__setitem__(name, s)
+        with pytest.raises(SettingError, match="no block is right"):
+            bench.execute()
+    # A call takes a millisecond at least: three blocks, forward and both ways.
+    assert seconds_of["many rounds"] - seconds_of["few"] == pytest.approx(6 * (100 - 2))
+    # CONV alone: 2,304 multiply-accumulates of 2^20 pixels, three passes, in 25 rounds.
+    conv_s = 25 * 3 * 3 * 2 * 2_304 * 2**20 / 1e10
+    assert seconds_of["large"] > conv_s
+
+
+@pytest.mark.parametrize(("name", "number"), [("repeats", 10**9), ("repeats", 2), ("top", 0)])
+def test_counts_have_bounds(settings: BenchSettings, name: str, number: int) -> None:
+    with pytest.raises(SettingError, match=f"{name} out of range: got {number}"):
+        replace(settings, **{name: number})
+
+
 def test_with_nothing_right_nothing_is_timed(settings: BenchSettings) -> None:
     wrong = Catalogue(SMALL.settings, SMALL.funnels, (replace(DW_PW, params=401),))
     bench = new_bench(replace(settings, baselines=()), wrong)
