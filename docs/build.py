@@ -32,7 +32,7 @@ Data goes to stdout and nothing else does; progress and notes go to stderr. Amou
 | 2 | bad input: one line with the fact, what was given, what is allowed, and the remedy |
 | 3 | no feasible answer |
 | 4 | time limit reached with no answer |
-| 130 | interrupted; what was finished is kept |
+| 130 | interrupted: `bench` keeps what it has timed, other commands keep nothing |
 """
 _BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", flags=re.DOTALL)
 

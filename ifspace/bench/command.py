@@ -238,7 +238,7 @@ def _start_text(shown: int, sampled: int, seconds: float) -> str:
 
     count = f"{shown} block{'s' * (shown != 1)}"
     sampled_text = f" and {sampled} more for the latency model" if sampled else ""
-    return f"measuring {count}{sampled_text}, about {duration_text(seconds)}"
+    return f"measuring {count}{sampled_text}, {duration_text(seconds)}"
 
 
 def _catalogue(path: Path | None, options: dict[str, Any], output: Output) -> "Catalogue":

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from math import inf
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -68,25 +67,28 @@ class ProgressBar:
             return
         self._last_line = now
         left_s = (now - self._started) * (total - done) / done
-        text = f"{self._title}: {done / total:.0%} done, about {duration_text(left_s)} left"
+        text = f"{self._title}: {done / total:.0%} done, {duration_text(left_s)} left"
         click.echo(f"ifspace: {text}", err=True)
 
 
 # Units of time, their seconds, and below how many seconds they are said.
 _UNITS: Final = (
     ("second", 1, 90),
-    ("minute", 60, 2 * 3600),
-    ("hour", 3600, 2 * 86400),
-    ("day", 86400, inf),
+    ("minute", 60, 90 * 60),
+    ("hour", 3600, 48 * 3600),
+    ("day", 86400, 365 * 86400),
 )
 
 
 def duration_text(seconds: float) -> str:
     """Return about how long something takes.
 
-    >>> duration_text(7.2), duration_text(200), duration_text(6 * 3600), duration_text(1e12)
-    ('7 seconds', '3 minutes', '6 hours', '11,574,074 days')
+    >>> duration_text(7.2), duration_text(200), duration_text(3e5), duration_text(float("nan"))
+    ('about 7 seconds', 'about 3 minutes', 'about 3 days', 'more than a year')
     """
-    unit, length = next((unit, length) for unit, length, most in _UNITS if seconds < most)
-    whole = max(1, round(seconds / length))
-    return f"{whole:,} {unit}{'s' * (whole != 1)}"
+    for unit, length_s, most_s in _UNITS:
+        if seconds < most_s:
+            count = max(1, round(seconds / length_s))
+            return f"about {count} {unit}{'s' * (count != 1)}"
+    # An estimate that overflowed is NaN: that is not below a year either.
+    return "more than a year"

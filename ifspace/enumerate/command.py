@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # From this estimate on, the time that the work will take is announced before it begins.
 LONG_S: Final = 20
-DAY_S: Final = 86400
 # Of the compositions that are one design, no more are named in a table.
 MOST_ORDERS: Final = 4
 
@@ -128,6 +127,8 @@ def command(
 
     With --preset fog the survivors are also counted up to order and DW for GC, and compared with
     the four designs of the paper. An option beside it is stronger, and a note says so.
+
+    Long searches say how long they will take. One that is interrupted keeps nothing.
     """
     from ifspace.catalogue import dataset
     from ifspace.catalogue.design import permutation_notes
@@ -141,7 +142,7 @@ def command(
     if output.out is not None:
         dataset.check_writable(output.out)
 
-    from ifspace.cli.progress import ProgressBar
+    from ifspace.cli.progress import ProgressBar, duration_text
     from ifspace.enumerate import search
     from ifspace.enumerate.named import notes_on_named
 
@@ -152,8 +153,8 @@ def command(
     seconds = sum(map(search.estimate_seconds, settings))
     if not seconds <= LONG_S:
         output.note(
-            f"this will take {_duration(seconds)} on one core; an interrupt keeps nothing, shorter "
-            "lengths or single widths can be kept one by one with --out"
+            f"this will take {duration_text(seconds)} on one core; an interrupt keeps nothing, "
+            "shorter lengths or single widths can be kept one by one with --out"
         )
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
         catalogue = search.enumerate_designs(settings, jobs=jobs, progress=progress)
@@ -214,19 +215,6 @@ def _json(catalogue: "Catalogue", merged: Sequence["FogFunnel"]) -> str:
 
     text = dataset.to_json(catalogue)
     return json_text(json.loads(text) | {"merged": to_plain(merged)}) if merged else text
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as a person says it.
-
-    >>> _duration(40), _duration(3e5), _duration(float("nan"))
-    ('about 40 s', 'about 3 days', 'more than a year')
-    """
-    for most, unit_s, unit in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < most:
-            return f"about {seconds / unit_s:.0f} {unit}"
-    # An estimate that overflowed is NaN: that is not below a year either.
-    return f"about {seconds / DAY_S:.0f} days" if seconds <= 365 * DAY_S else "more than a year"
 
 
 def _text(

@@ -180,9 +180,9 @@ _STAGE_OPTIONS: Final = (
     click.option(
         "--input",
         type=Parsed(image, "a side such as 32, or 3x224x224"),
-        metavar="SIDE",
-        help="With --network: the side of its images, such as 32 or 3x224x224; "
-        f"{SIDE} if not given.",
+        metavar="SIZE",
+        help="With --network: the size of its images as in `ifspace analyze`, such as 3x32x32, "
+        f"or their side alone; 3x{SIDE}x{SIDE} if not given.",
     ),
 )
 
