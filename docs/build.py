@@ -4,6 +4,7 @@ docs/cli.md is made of the commands' own help; in README.md and docs/*.md the ou
 command of a `console` block is what the command prints now.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -18,11 +19,15 @@ from ifspace.cli.main import cli
 DOCS = Path(__file__).parent
 PAGES = (DOCS.parent / "README.md", *sorted(DOCS.glob("*.md")))
 CLI_PAGE = DOCS / "cli.md"
+# Of the terminal that the outputs are for.
+COLUMNS = 100
 _HEAD = """# Command line
 
 Written from `--help` by `make docs`; do not edit.
 
-Data goes to stdout and nothing else does; progress and notes go to stderr. Amounts take suffixes
+Data goes to stdout and nothing else does; progress and notes go to stderr. Tables and texts are
+folded to the columns of the terminal, or to as many as the environment variable `COLUMNS` says; a
+pipe or file without it gets whole lines. Amounts take suffixes
 (`16k`, `5.1M`, `370M`), blocks are written as in [notation](notation.md).
 
 | exit status | meaning |
@@ -74,6 +79,7 @@ def output_of(line: str, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "ifspace", *arguments],
         cwd=folder,
+        env=os.environ | {"COLUMNS": str(COLUMNS)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -5,6 +5,7 @@ Markdown and LaTeX are tabulate's.
 """
 
 import csv
+import os
 import re
 import shutil
 import sys
@@ -303,8 +304,13 @@ def _pieces(text: str) -> list[str]:
 
 
 def terminal_width() -> int:
-    """Return the columns of the terminal; without one there is no end to a line."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    """Return the columns of the terminal, or those that the environment variable COLUMNS asks for.
+
+    Without either there is no end to a line.
+    """
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size((sys.maxsize, 0)).columns
+    return sys.maxsize
 
 
 def _bold(text: str) -> str:

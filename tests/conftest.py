@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Where it is set, outputs are folded; the snapshots have whole lines.
+os.environ.pop("COLUMNS", None)
+
 # Before anything imports triton: its decorators read this once, at import. `make test-gpu` runs the
 # same tests compiled, on the card.
 if os.environ.get("IFSPACE_TEST_DEVICE", "cpu") == "cpu":

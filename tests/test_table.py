@@ -26,6 +26,14 @@ def test_nothing_is_folded_without_a_width(capsys: pytest.CaptureFixture[str]) -
     assert long in Table(("block~",), ((long,),)).text()
 
 
+def test_a_pipe_is_folded_where_columns_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(("block~",), (("DW+" * 100 + "PW",),), notes=("a note " * 40,))
+    monkeypatch.setenv("COLUMNS", "50")
+    assert 40 < max(map(len, table.text().splitlines())) <= 50
+    monkeypatch.setenv("COLUMNS", "")
+    assert max(map(len, table.text().splitlines())) > 300
+
+
 def test_numbers_are_right_aligned() -> None:
     assert Table((">n", "name"), ((1, "a"), (100, None))).text() == (
         "  n  name\n---------\n  1  a\n100\n"

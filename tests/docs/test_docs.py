@@ -25,6 +25,18 @@ def test_commands_print_the_documented_output(page: Path) -> None:
     assert build.refreshed(text) == text, "run `make docs`"
 
 
+@pages
+def test_outputs_fit_a_terminal(page: Path) -> None:
+    # What torch prints of a module is not ours to fold.
+    wide = [
+        line
+        for _, output in build.examples(page.read_text(encoding="utf-8"))
+        for line in output.splitlines()
+        if len(line) > build.COLUMNS and not line.startswith("  (")
+    ]
+    assert wide == []
+
+
 @pytest.mark.slow
 @pages
 def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
