@@ -21,6 +21,7 @@ from torch.nn.functional import conv2d
 from torch.utils.flop_counter import register_flop_formula
 
 from ifspace.errors import KernelError
+from ifspace.kernels.chain import engine
 from ifspace.kernels.chain.stages import ACTIVATIONS, Chain, Stage
 from ifspace.kernels.rpw.operator import own_dtypes, rpw_decomposed, vmap_rule
 from ifspace.kernels.tensors import (
@@ -147,22 +148,13 @@ def obstacle(x: Tensor, chain: Chain) -> str | None:
     strides = [stage.stride for stage in chain.stages if stage.stride > MOST_STRIDE]
     if strides:
         return f"it takes strides of 1 and {MOST_STRIDE}, not {strides[0]}"
-    return _engine_obstacle()
+    reason = engine.fault()
+    return None if reason is None else f"it needs numba, which does not work here ({reason})"
 
 
 @cache
-def _engine_obstacle() -> str | None:
-    """Return why there is no engine, or None; numba is imported when this is first asked."""
-    try:
-        _engine()
-    except Exception as error:  # a broken package may raise anything
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"it needs numba, which does not work here ({reason})"
-    return None
-
-
-@cache
-def _engine() -> ModuleType:
+def _tiles() -> ModuleType:
+    """Return the engine, for which numba is imported."""
     from ifspace.kernels.chain import tiles
 
     return tiles
@@ -173,7 +165,7 @@ def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -
 
     Nothing is checked.
     """
-    tiles = _engine()
+    tiles = _tiles()
     if x.dtype == torch.float32 and x.is_contiguous():
         y: Tensor = tiles.run(x, weights, biases, chain)
         return y

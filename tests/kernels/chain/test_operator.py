@@ -1,5 +1,7 @@
 """The operator of chains as torch expects it, and the function around it."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -193,3 +195,35 @@ def test_a_tangent_is_not_lost():
         dual = forward_ad.make_dual(x, x)
         with pytest.raises(KernelError, match="no forward-mode derivative"):
             convolution_chain(dual, weights, biases, CHAIN)
+
+
+@pytest.mark.slow
+def test_without_numba_torch_computes_the_same():
+    code = """
+import sys, warnings
+sys.modules["numba"] = None
+import torch
+from ifspace.kernels.chain.operator import chain_operator, convolution_chain
+from ifspace.kernels.chain.stages import Chain, Stage, reference
+from ifspace.nn import build, fuse
+
+chain = Chain((Stage(8, 8, 4, 2), Stage(8, 8, 2, 2, "blocked", 3, 1, 1, residual=0)))
+x, weights = torch.randn(2, 8, 5, 4), torch.randn(chain.weights)
+expected = reference(x, weights, None, chain)
+for y in (
+    convolution_chain(x, weights, None, chain),
+    chain_operator(x, weights, None, chain.text),
+):
+    torch.testing.assert_close(y, expected)
+block = build("DW+PW", 8).eval()
+with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    fused = fuse(block)
+    assert torch.equal(fused(x), block(x))
+    fused(x[:1])
+print([str(warning.message) for warning in caught])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("a fused module runs layer by layer: it needs numba") == 1
+    assert ended.stdout.count("', '") == 0
