@@ -70,6 +70,8 @@ def compile_all(shard: tuple[Sequence[str], Sequence[Job]]) -> list[tuple[Row, l
         row |= {"problem": compiled.case.problem, "target": target}
         row["registers"] = compiled.registers
         row |= {"spilled bytes": compiled.spill_bytes, "shared KiB": compiled.shared_bytes / 1024}
+        row |= {"unit": compiled.unit, "store bytes": compiled.store_bytes}
+        row |= {"narrow loads": compiled.narrow_loads, "work": round(compiled.case.work, 2)}
         answers.append((row, compiled.faults()))
     return answers
 

@@ -193,6 +193,7 @@ def list_candidates(impl: str, compiled: bool) -> tuple[LayerCandidate, ...]:
         LayerCandidate("dense with zeros", "torch", dense_with_zeros),
         LayerCandidate("dense with zeros, packed", "torch", packed_zeros),
         LayerCandidate("grouped", "torch", grouped, exact=False),
+        LayerCandidate("grouped + shuffle", "torch", group_and_shuffle, exact=False),
         LayerCandidate("batched product", "torch", batched_product, expands=True),
         LayerCandidate("per window", "torch", per_window, unrolled=True),
         LayerCandidate("published", "torch", published, expands=True, unrolled=True),
@@ -207,6 +208,9 @@ def list_candidates(impl: str, compiled: bool) -> tuple[LayerCandidate, ...]:
         LayerCandidate(OURS, f"ifspace {fused_impl}, fused", _fused(fused_impl), FUSED),
         LayerCandidate(BASELINE_LAYER[FUSED], "torch", _depthwise_then_dense, FUSED, exact=False),
         LayerCandidate("DW, then ours", f"ifspace {impl}", _depthwise_then_ours(impl), FUSED),
+        LayerCandidate(
+            "DW, then grouped + shuffle", "torch", _depthwise_then_grouped, FUSED, exact=False
+        ),
     ]
     return (*plain, direct, *(map(_compiled, compositions) if compiled else ()), *fused)
 
@@ -292,6 +296,18 @@ def _depthwise_then_dense(case: LayerCase, device: torch.device) -> Implementati
     return Implementation(forward, pack)
 
 
+def _depthwise_then_grouped(case: LayerCase, device: torch.device) -> Implementation:
+    grouped_layer = group_and_shuffle(case, device)
+
+    def forward(x: Tensor, dw_weight: Tensor, weight: Tensor) -> Tensor:
+        return grouped_layer.forward(depthwise(x, dw_weight), weight)
+
+    def pack(weights: Tensors) -> Tensors:
+        return (weights[0], *grouped_layer.pack(weights[1:]))
+
+    return Implementation(forward, pack)
+
+
 def dense(case: LayerCase, device: torch.device) -> Implementation:
     """Return the dense pointwise convolution: another function, with g times the weights."""
     shape = (case.width, case.width)
@@ -307,6 +323,36 @@ def grouped(case: LayerCase, device: torch.device) -> Implementation:
         return conv2d(x, weight[:, :, None, None], groups=case.groups)
 
     return Implementation(forward)
+
+
+def group_and_shuffle(case: LayerCase, device: torch.device) -> Implementation:
+    """Return a grouped convolution and a channel shuffle of as many weights by a batched product.
+
+    The input is split into groups by a view, and the shuffle is how the output is put together:
+    filter j is filter j // g of group j mod g: RPW in rolling order where nothing overlaps.
+
+    Reference: Gorbunov et al., "Group and Shuffle: Efficient Structured Orthogonal
+    Parametrization", NeurIPS 2024.
+    """
+    groups = case.groups
+
+    def pack(weights: Tensors) -> Tensors:
+        by_group = torch.unflatten(weights[0], 0, (-1, groups)).permute(1, 2, 0)
+        return (by_group.contiguous(),)  # [g, w, filters of a group]
+
+    def unpack(grads: Tensors) -> Tensors:
+        return (grads[0].permute(2, 0, 1).flatten(0, 1),)
+
+    def forward(x: Tensor, weight: Tensor) -> Tensor:
+        if is_channels_last(x):
+            pixels = torch.unflatten(x.permute(0, 2, 3, 1).flatten(0, 2), 1, (groups, -1))
+            y = torch.bmm(pixels.transpose(0, 1), weight).permute(1, 2, 0).flatten(1)
+            return torch.unflatten(y, 0, (x.shape[0], *x.shape[2:])).permute(0, 3, 1, 2)
+        planes = torch.unflatten(x.flatten(2), 1, (groups, -1))
+        y = torch.matmul(weight.transpose(1, 2), planes).transpose(1, 2).flatten(1, 2)
+        return torch.unflatten(y, 2, x.shape[2:])
+
+    return Implementation(forward, pack, unpack)
 
 
 def dense_with_zeros(case: LayerCase, device: torch.device) -> Implementation:

@@ -27,22 +27,42 @@ from ifspace.kernels.launch import (
     TARGETS,
     Config,
     Launch,
+    align_of,
+    count_indices,
     filled_width,
     interprets,
     is_blocked,
+    is_plain,
     vector_of,
     window_sizes,
 )
 from ifspace.kernels.rpw import triton as rpw
 from ifspace.kernels.tensors import empty_in_layout, empty_with_channels
-from ifspace.kernels.windows import BLOCKED, ROLLING, Windows, windows_of
+from ifspace.kernels.windows import BLOCKED, ROLLING, Windows, window_index, windows_of
 
 _GPUS: Final = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 _TYPES: Final = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+# Instructions of matrix units, by a part of their name.
+_UNITS: Final = ("tcgen05.mma", "wgmma", "mma.sync", "mfma")
+# What AMD's memory instructions call their sizes, in bytes; "d16" is half of a register.
+_HIP_BYTES: Final = {
+    "byte": 1,
+    "ubyte": 1,
+    "sbyte": 1,
+    "short": 2,
+    "ushort": 2,
+    "sshort": 2,
+    "dword": 4,
+    "dwordx2": 8,
+    "dwordx3": 12,
+    "dwordx4": 16,
+}
+_NARROW_BYTES: Final = 4
 # Other constants under which each kernel of RPW must compile, where it has them.
 _SPECIAL: Final[dict[str, dict[str, bool]]] = {
     "": {},
@@ -71,7 +91,7 @@ class AotCase:
     """One kernel under one configuration, as it is specialised for one problem.
 
     `signature`, `constexprs` and `attributes` are what triton.compile takes; `targets` are those
-    that the configuration is offered on.
+    that the configuration is offered on. `work`: see `work_of`; 0 for a kernel without products.
     """
 
     kernel: str
@@ -84,6 +104,7 @@ class AotCase:
     warps: int
     stages: int
     targets: tuple[str, ...] = TARGETS
+    work: float = 0.0
 
     def __str__(self) -> str:
         """Name it in one line."""
@@ -92,13 +113,21 @@ class AotCase:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The needs of a compiled kernel: registers of a thread, bytes that spill, shared bytes."""
+    """The needs of a compiled kernel, and how it reaches memory and multiplies.
+
+    `registers` of a thread; `spill_bytes`; `shared_bytes`. `unit`: the instruction that multiplies,
+    see `_UNITS`, or "". `store_bytes`: of the widest store of a thread to global memory.
+    `narrow_loads`: how many loads from there are of 4 bytes or fewer.
+    """
 
     case: AotCase
     target: str
     registers: int
     spill_bytes: int
     shared_bytes: int
+    unit: str = ""
+    store_bytes: int = 0
+    narrow_loads: int = 0
 
     def faults(self) -> list[str]:
         """Return why it cannot be offered on its target, one line for each reason."""
@@ -126,7 +155,8 @@ def rpw_cases() -> tuple[AotCase, ...]:
         for channels_last in (True, False):
             for kind in KINDS if windows.distinct == 4 else ("half",):
                 for launch in _rpw_launches(windows, channels_last, kind):
-                    cases += _cases_of(launch, _rpw_problem(launch, windows, "", channels_last))
+                    problem = _rpw_problem(launch, windows, "", channels_last)
+                    cases += _cases_of(launch, windows, problem)
     special_windows = (
         windows_of(512, 512, 2, "1/2"),
         windows_of(16, 1, 2, "1/2"),
@@ -138,10 +168,10 @@ def rpw_cases() -> tuple[AotCase, ...]:
                 for name, constants in _SPECIAL.items():
                     if constants.keys() <= launch.arguments.keys():
                         arguments = {**launch.arguments, **constants}
-                        default = rpw.fitting(launch.kernel, arguments)[:1]
+                        default = rpw.fitting(launch.kernel, arguments, windows)[:1]
                         special = replace(launch, arguments=arguments, configs=default)
                         problem = _rpw_problem(launch, windows, name, channels_last)
-                        cases += _cases_of(special, problem)
+                        cases += _cases_of(special, windows, problem)
     small_windows = (
         windows_of(512, 512, 4, "0.33"),
         windows_of(16, 1, 2, "0.33"),
@@ -164,7 +194,7 @@ def fused_cases() -> tuple[AotCase, ...]:
         text = f"o={overlap}{' blocked' if is_blocked(windows) else ''}"
         problem = f"C=256 g=4 {text} {layout} {dtype} {fp32 or ''}".strip()
         for launch in _fused_launches(windows, channels_last, dtype, fp32):
-            cases += _cases_of(launch, problem, prefix="dw_rpw.")
+            cases += _cases_of(launch, windows, problem, prefix="dw_rpw.")
     return tuple(cases)
 
 
@@ -172,7 +202,7 @@ def fused_cases() -> tuple[AotCase, ...]:
 CASES: Final = {"rpw": rpw_cases, "fused": fused_cases}
 
 
-def _cases_of(launch: Launch, problem: str, prefix: str = "") -> list[AotCase]:
+def _cases_of(launch: Launch, windows: Windows, problem: str, prefix: str = "") -> list[AotCase]:
     """Return a launch as cases: one for each configuration that fits it."""
     return [
         specialised(
@@ -180,10 +210,76 @@ def _cases_of(launch: Launch, problem: str, prefix: str = "") -> list[AotCase]:
             launch.everything(config)[1],
             kernel=prefix + launch.kernel,
             problem=problem,
+            work=work_of(launch.kernel, config, windows),
             **_options(config),
         )
         for config in launch.configs
     ]
+
+
+def work_of(kernel: str, config: Config, windows: Windows) -> float:
+    """Return how many products a kernel computes for each weight and pixel: 1 wastes none.
+
+    What is beyond are zeros: channels of a union that a filter does not read, and the ends of
+    tiles. `kernel`: one of RPW's, or of the fused block's.
+
+    >>> from ifspace.kernels.rpw.triton import configurations
+    >>> config = configurations("forward", "half")[0]
+    >>> config.name
+    '64x64x32-natural-w4s3'
+    >>> [work_of("forward", config, windows_of(512, 512, 4, "1/2", order))
+    ...  for order in ("rolling", "blocked")]
+    [4.0, 1.0]
+    """
+    if kernel in ("input_grad", "middle_grad"):
+        products = sum(
+            _up(_count_meeting(windows, first, config), config.filters) * config.channels
+            for first in range(0, windows.in_channels, config.channels)
+        )
+    else:
+        indices = count_indices(windows, config.order)
+        products = sum(
+            _up(_union_length(windows, first, config), config.channels) * config.filters
+            for first in range(0, indices, config.filters)
+        )
+    return products / windows.params
+
+
+def _up(count: int, block: int) -> int:
+    return -(-count // block) * block
+
+
+def _union_length(windows: Windows, first: int, config: Config) -> int:
+    """Return how many channels a tile of filters reads: see `rpw.triton.union_of`."""
+    sizes = window_sizes(windows)
+    last = min(first + config.filters, count_indices(windows, config.order)) - 1
+    if config.order == "woven":
+        reach = 0
+    elif config.order == "sorted":
+        reach = (last // sizes["share"] - first // sizes["share"]) * sizes["unit"]
+    elif is_blocked(windows):
+        count = windows.distinct, windows.out_channels, BLOCKED
+        reach = (window_index(last, *count) - window_index(first, *count)) * windows.step
+    else:
+        reach = min(last - first, windows.distinct) * windows.step
+    return min(_up(reach, vector_of(windows)) + sizes["window"], windows.in_channels)
+
+
+def _count_meeting(windows: Windows, first: int, config: Config) -> int:
+    """Return how many filters a tile of channels visits: see `rpw.triton.filters_meeting`."""
+    if config.order == "natural" and not is_plain(windows):
+        return windows.out_channels
+    sizes, c_in = window_sizes(windows), windows.in_channels
+    low = (first + c_in - sizes["window"]) // sizes["unit"] + 1
+    high = (min(first + config.channels, c_in) - 1 + c_in) // sizes["unit"]
+    turns = min(high - low + 1, windows.distinct)
+    if config.order == "sorted":
+        return turns * sizes["share"]
+    align, lowest = align_of(windows), low % windows.distinct
+    begin, end = (
+        -(-window * windows.out_channels // windows.distinct) for window in (lowest, lowest + turns)
+    )
+    return min(_up(end - begin // align * align, align), windows.out_channels)
 
 
 def _options(config: Config) -> dict[str, Any]:
@@ -304,7 +400,7 @@ def specialised(function: Any, arguments: Mapping[str, Any], **fields: Any) -> A
 
 
 def compile_case(case: AotCase, target: str) -> Compiled:
-    """Compile a case for "sm_80", "sm_90" or "gfx942" and measure it.
+    """Compile a case for a target of `TARGETS` and measure it.
 
     Raises: KernelError for another target; DeviceError under Triton's interpreter.
     """
@@ -322,9 +418,42 @@ def compile_case(case: AotCase, target: str) -> Compiled:
     source = ASTSource(case.function, case.signature, case.constexprs, case.attributes)
     options = {"num_warps": case.warps, "num_stages": case.stages}
     kernel = triton.compile(source, target=_GPUS[target], options=options)
-    measure = _measure_hip if target == "gfx942" else _measure_cuda
-    registers, spill_bytes = measure(kernel)
-    return Compiled(case, target, registers, spill_bytes, kernel.metadata.shared)
+    if target == "gfx942":
+        code, (registers, spill_bytes) = kernel.asm["amdgcn"], _measure_hip(kernel)
+        stores, loads = _hip_bytes("store", code), _hip_bytes("load", code)
+    else:
+        code, (registers, spill_bytes) = kernel.asm["ptx"], _measure_cuda(kernel)
+        stores, loads = _cuda_bytes("st", code), _cuda_bytes("ld", code)
+    return Compiled(
+        case,
+        target,
+        registers,
+        spill_bytes,
+        kernel.metadata.shared,
+        unit=next((unit for unit in _UNITS if unit in code), ""),
+        store_bytes=max(stores, default=0),
+        narrow_loads=sum(size <= _NARROW_BYTES for size in loads),
+    )
+
+
+def _cuda_bytes(access: str, code: str) -> list[int]:
+    """Return the bytes of each load "ld" or store "st" of global memory in PTX.
+
+    >>> _cuda_bytes("st", "st.global.v4.b32 [ %rd1 + 0 ]; @%p2 st.global.b16 [ %rd2 ];")
+    [16, 2]
+    """
+    pattern = rf"\b{access}\.global(?:\.\w+)*?(?:\.v(\d))?\.[a-z](\d+)\b"
+    return [int(many or 1) * int(bits) // 8 for many, bits in re.findall(pattern, code)]
+
+
+def _hip_bytes(access: str, code: str) -> list[int]:
+    """Return the bytes of each "load" or "store" of global memory in AMD's assembly.
+
+    >>> _hip_bytes("store", "global_store_dwordx4 v[0:1] global_store_short v0")
+    [16, 2]
+    """
+    pattern = rf"\b(?:global|buffer)_{access}_(\w+?)(?:_d16\w*)?\b"
+    return [_HIP_BYTES[size] for size in re.findall(pattern, code)]
 
 
 def _measure_cuda(kernel: Any) -> tuple[int, int]:

@@ -28,11 +28,16 @@ from ifspace.kernels.windows import BLOCKED, Windows
 HALF: Final = (torch.float16, torch.bfloat16)
 # What a program multiplies: float16 or bfloat16; float32 rounded to tf32; float32 as it is.
 KINDS: Final = ("half", "tf32", "ieee")
-TARGETS: Final = ("sm_80", "sm_90", "gfx942")
-CUDA: Final = ("sm_80", "sm_90")
-HOPPER: Final = ("sm_90",)
+TARGETS: Final = ("sm_80", "sm_90", "sm_100", "gfx942")
+CUDA: Final = ("sm_80", "sm_90", "sm_100")
+SM_90_UP: Final = ("sm_90", "sm_100")
 # Shared memory that one program may take, in bytes.
-SHARED_BYTES: Final = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "gfx942": 64 * 1024}
+SHARED_BYTES: Final = {
+    "sm_80": 163 * 1024,
+    "sm_90": 227 * 1024,
+    "sm_100": 227 * 1024,
+    "gfx942": 64 * 1024,
+}
 # Programs of a weight gradient that fill a large card: 4 for each of 132 multiprocessors. The
 # number is fixed so that sums are split alike on every device.
 PROGRAMS: Final = 528
@@ -46,10 +51,10 @@ class Config:
     """A tile of `pixels`, `filters` and `channels`, and the order in which filters are visited.
 
     `kind`: of product, see `KINDS`. `order`: "sorted" reads the shortest unions of windows and
-    suits NCHW; "natural" touches filters that are adjacent in channels_last, and multiplies more
-    zeros; "woven" (RPW's forward, 2, 4, 8 or 16 windows) does that without zeros. `targets`: what
-    it was compiled for within registers and shared memory. `warps` of threads; `stages` of loads
-    under way.
+    suits NCHW; "natural" touches filters that are adjacent in channels_last, and in a rolling layer
+    multiplies more zeros; "woven" (RPW's forward, 2, 4, 8 or 16 windows) does that without zeros.
+    `targets`: what it was compiled for within registers and shared memory. `warps` of threads;
+    `stages` of loads under way.
     """
 
     kernel: str
@@ -284,9 +289,45 @@ def is_blocked(windows: Windows) -> bool:
     return windows.order == BLOCKED
 
 
+def starts_in_turn(windows: Windows) -> bool:
+    """Return whether each window starts after the one before it: whether the step divides C_in.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> [starts_in_turn(windows_of(512, 512, 4, overlap)) for overlap in ("1/2", "0.33")]
+    [True, False]
+    """
+    return windows.in_channels % windows.step == 0
+
+
+def is_plain(windows: Windows) -> bool:
+    """Return whether neighbouring filters share windows that are neighbours too.
+
+    Then natural order reads unions as short as sorted order does, and visits no filter that does
+    not exist: sorted order has nothing to offer.
+    """
+    return is_blocked(windows) and starts_in_turn(windows)
+
+
+def is_in_one_window(windows: Windows, filters: int) -> bool:
+    """Return whether every tile of so many filters, in natural order, reads a single window.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> blocked = windows_of(512, 512, 4, "1/2", BLOCKED)  # 64 filters for each of 8 windows
+    >>> [is_in_one_window(blocked, filters) for filters in (32, 64, 128)]
+    [True, True, False]
+    """
+    share, rest = divmod(windows.out_channels, windows.distinct)
+    return is_blocked(windows) and rest == 0 and share % filters == 0
+
+
 def vector_of(windows: Windows) -> int:
     """Return how many channels are read at a time, at most 16: a divisor of C_in."""
     return gcd(windows.in_channels, 16)
+
+
+def align_of(windows: Windows) -> int:
+    """Return how many adjacent filters are read at a time, at most 16: a divisor of C_out."""
+    return gcd(windows.out_channels, 16)
 
 
 def needs_filling(windows: Windows) -> bool:
@@ -395,7 +436,7 @@ def target_here() -> str | None:
         name = str(torch.cuda.get_device_properties().gcnArchName).partition(":")[0]
         return name if name == "gfx942" else None
     major, _ = torch.cuda.get_device_capability()
-    return {8: "sm_80", 9: "sm_90"}.get(major)
+    return {8: "sm_80", 9: "sm_90", 10: "sm_100"}.get(major)
 
 
 def on_device(*arguments: Any) -> AbstractContextManager[Any]:

@@ -30,6 +30,7 @@ from ifspace.bench.kernels import (
     case_rows,
     compiled_cases,
     dense_with_zeros,
+    group_and_shuffle,
     list_candidates,
     list_cases,
     main,
@@ -141,6 +142,21 @@ def test_dense_and_grouped_have_their_own_weights() -> None:
     assert weights == {"dense": 16 * 16, "grouped": 16 * 4}
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_grouped_and_shuffled_is_the_layer_without_overlap(layout: str) -> None:
+    case = LayerCase(2, 12, 3, 4, "0", layout, BOTH_WAYS)
+    inputs = layer_inputs(case, CPU).to(torch.float64)
+    x, weight = inputs.x.clone().requires_grad_(), inputs.weights[0].clone().requires_grad_()
+    y = by_filter(case, x, weight)
+    call = LayerCall.of(group_and_shuffle(case, CPU), inputs, both_ways=True)
+    actual = call.unpacked(call())
+    for ours, theirs in zip(
+        actual, (y, *torch.autograd.grad(y, (x, weight), inputs.grad)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert is_channels_last(actual[0]) == (layout == "channels_last")
+
+
 def test_weights_in_the_wrong_order_give_another_output() -> None:
     case = LayerCase(2, 16, 3, 4, "1/2", mode=BOTH_WAYS)
     inputs = layer_inputs(case, CPU)
@@ -165,6 +181,7 @@ def test_every_candidate_has_times_or_a_reason() -> None:
         "dense with zeros",
         "dense with zeros, packed",
         "grouped",
+        "grouped + shuffle",
         "batched product",
         "per window",
         "published",

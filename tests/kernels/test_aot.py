@@ -4,15 +4,23 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from devices import only_on_a_cpu
+from triton.runtime.interpreter import InterpreterBuilder
 
 from benchmarks.kernels_aot import MODULES
 from ifspace.errors import DeviceError, KernelError
-from ifspace.kernels.aot import AotCase, Compiled, compile_case
-from ifspace.kernels.launch import SHARED_BYTES, TARGETS
+from ifspace.kernels.aot import AotCase, Compiled, compile_case, work_of
+from ifspace.kernels.launch import SHARED_BYTES, TARGETS, is_plain
+from ifspace.kernels.rpw import triton as rpw
 from ifspace.kernels.rpw.triton import CONFIGS, KERNELS
+from ifspace.kernels.windows import ORDERS, windows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,6 +80,70 @@ assert "spills" in done.faults()[0]
 def test_a_tile_that_spills_is_a_fault(tmp_path: Path) -> None:
     done = in_new_python(tmp_path, "-c", SPILLING)
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+# In blocked order, channels_last, whole vectors move and matrix units multiply; in rolling order
+# the filters of a window are apart: sorted order reads grad a number at a time.
+NATURAL_FORM = """
+from ifspace.kernels.aot import compile_case, rpw_cases
+def compiled(kernel, config, text, target):
+    case = next(c for c in rpw_cases() if (c.kernel, c.config) == (kernel, config)
+                and c.problem.startswith("C=512 F=512 g=4 s=64" + text + " channels_last bf16"))
+    return compile_case(case, target)
+units = {"sm_80": "mma.sync", "sm_90": "wgmma", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
+default = {"forward": "64x64x32-natural-w4s3", "input_grad": "64x32x64-natural-w4s3",
+           "weight_grad": "32x64x64-natural-w4s3"}
+for target, unit in units.items():
+    for kernel, config in default.items():
+        done = compiled(kernel, config, " blocked", target)
+        assert done.unit == unit, done
+        half = target == "gfx942" and kernel != "weight_grad"  # its partial sums are of 4 bytes
+        assert done.store_bytes == (8 if half else 16), done
+        assert done.case.work <= 1.5, done.case.work
+        if kernel != "forward":  # whose bias is read a number or two at a time
+            assert done.narrow_loads == 0, done
+rolling = compiled("input_grad", "64x32x64-sorted-w4s3", "", "sm_90")
+assert rolling.narrow_loads >= 16, rolling
+assert compiled("input_grad", default["input_grad"], "", "sm_90").case.work == 4
+"""
+
+
+@pytest.mark.slow
+def test_blocked_order_moves_whole_vectors_and_multiplies_in_matrix_units(tmp_path: Path) -> None:
+    done = in_new_python(tmp_path, "-c", NATURAL_FORM)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@only_on_a_cpu
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "sizes", [(96, 150, 4, 0), (160, 168, 10, "0.5"), (80, 97, 2, 0.75), (96, 200, 6, 0.33)]
+)
+def test_the_work_is_what_the_interpreter_multiplies(
+    sizes: tuple[int, int, int, float], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = windows_of(*sizes, order)
+    x, grad = (torch.randn(1, c, 1, 3) for c in (windows.in_channels, windows.out_channels))
+    weight = torch.randn(windows.out_channels, windows.width)
+    calls: dict[str, Callable[..., object]] = {
+        "forward": partial(rpw.forward, x, weight, None, windows),
+        "input_grad": partial(rpw.input_grad, grad, weight, windows),
+        "weight_grad": partial(rpw.weight_grad, grad, x, windows),
+    }
+    counted: list[int] = []
+    product = InterpreterBuilder.create_dot
+
+    def counting(self: object, left: Any, right: Any, *others: Any) -> Any:
+        counted.append(left.data.size * right.data.shape[-1])
+        return product(self, left, right, *others)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", counting)
+    for kernel, call in calls.items():
+        for config in rpw.suitable(kernel, "ieee", 1, False, plain=is_plain(windows)):
+            counted.clear()
+            call(fp32="ieee", config=config.name)
+            each = sum(counted) / (windows.params * config.pixels)
+            assert each == pytest.approx(work_of(kernel, config, windows)), config
 
 
 def a_case() -> AotCase:

@@ -12,7 +12,7 @@ from ifspace.kernels.fused import FusedSpec
 from ifspace.kernels.fused import triton as fused
 from ifspace.kernels.launch import KINDS, TARGETS, Config, Launch
 from ifspace.kernels.rpw import triton as rpw
-from ifspace.kernels.windows import windows_of
+from ifspace.kernels.windows import Windows, windows_of
 
 WINDOWS = windows_of(64, 64, 4)
 
@@ -82,6 +82,31 @@ def test_woven_only_for_few_windows_in_channels_last() -> None:
     assert orders(1, True) == orders(4, False) == {"natural", "sorted"}
     counts = [rpw.woven_windows(windows_of(12, 12, groups)) for groups in (1, 2, 3, 4)]
     assert counts == [1, 2, 1, 4]
+
+
+def test_blocked_windows_in_turn_are_visited_in_natural_order() -> None:
+    """Where sorted order reads no shorter unions, `auto` does not time it."""
+
+    def orders(windows: Windows, channels_last: bool) -> set[str]:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        x = torch.randn(2, 64, 3, 3).contiguous(memory_format=layout)
+        weight = torch.randn(64, launch.filled_width(windows))
+        launches = (
+            rpw.forward_launch(x, weight, None, x, windows, None),
+            rpw.input_grad_launch(x, weight, x, windows, None),
+            rpw.weight_grad_launch(x, x, weight, weight, windows, None, 1),
+        )
+        return {config.order for launched in launches for config in launched.configs}
+
+    in_turn, apart = (windows_of(64, 64, 4, overlap, "blocked") for overlap in ("1/2", "0.33"))
+    assert launch.is_plain(in_turn)
+    assert not launch.is_plain(apart)  # a step of 11 channels in 64
+    for channels_last in (False, True):
+        assert orders(in_turn, channels_last) == {"natural"}
+        assert orders(apart, channels_last) == {"natural", "sorted"}
+        plain = fused.configurations("forward", "half", channels_last, plain=True)
+        assert {config.order for config in plain} == {"natural"}
+    assert not launch.is_plain(windows_of(64, 64, 4, "1/2"))
 
 
 def test_a_pin_holds_until_it_is_removed(device: torch.device) -> None:

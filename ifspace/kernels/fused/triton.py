@@ -26,19 +26,21 @@ from ifspace.errors import KernelError
 from ifspace.kernels.fused.reference import FusedSpec, Gradients, depthwise_backward
 from ifspace.kernels.launch import (
     CUDA,
-    HOPPER,
     PROGRAMS,
+    SM_90_UP,
     TARGETS,
     Completion,
     Config,
     Launch,
     Tensors,
     Tile,
+    align_of,
     check_runnable,
     config_table,
     contiguous,
     count_indices,
     interprets,
+    is_plain,
     is_wide,
     kind_of,
     longest_union,
@@ -50,6 +52,7 @@ from ifspace.kernels.rpw.triton import (
     along,
     channels_at,
     filled,
+    filters_ahead,
     filters_at,
     filters_meeting,
     union_of,
@@ -57,6 +60,7 @@ from ifspace.kernels.rpw.triton import (
     window_of,
 )
 from ifspace.kernels.tensors import empty_in_layout
+from ifspace.kernels.windows import Windows
 
 # The names of configurations by kernel (one of `KERNELS`), to use instead of the fastest.
 Pins = Mapping[str, str]
@@ -69,12 +73,12 @@ _TILES: Final[dict[str, dict[str, tuple[Tile, ...]]]] = {
     "forward": {
         "half": (
             (16, 32, 32, 4, 1, TARGETS),
-            (64, 64, 32, 4, 1, HOPPER),
+            (64, 64, 32, 4, 1, SM_90_UP),
             (32, 128, 32, 4, 1, CUDA),
             (64, 128, 32, 8, 1, CUDA),
-            (32, 256, 32, 8, 1, HOPPER),
-            (64, 256, 32, 8, 1, HOPPER),
-            (64, 128, 32, 8, 2, HOPPER),
+            (32, 256, 32, 8, 1, SM_90_UP),
+            (64, 256, 32, 8, 1, SM_90_UP),
+            (64, 128, 32, 8, 2, SM_90_UP),
         ),
         "tf32": ((16, 32, 32, 4, 1, TARGETS), (64, 64, 32, 8, 1, CUDA)),
         "ieee": ((16, 32, 32, 4, 1, TARGETS),),
@@ -88,7 +92,7 @@ _TILES: Final[dict[str, dict[str, tuple[Tile, ...]]]] = {
         "half": (
             (32, 64, 32, 4, 1, TARGETS),
             (64, 64, 32, 8, 1, CUDA),
-            (64, 64, 64, 8, 1, HOPPER),
+            (64, 64, 64, 8, 1, SM_90_UP),
         ),
         "tf32": ((32, 64, 32, 4, 1, TARGETS), (32, 64, 64, 8, 1, CUDA)),
         "ieee": ((16, 32, 32, 4, 1, TARGETS),),
@@ -239,16 +243,21 @@ def _cast(vector: Tensor | None, like: Tensor) -> Tensor | None:
 # ---- configurations and launches
 
 
-def configurations(kernel: str, kind: str, channels_last: bool) -> tuple[Config, ...]:
+def configurations(
+    kernel: str, kind: str, channels_last: bool, plain: bool = False
+) -> tuple[Config, ...]:
     """Return the configurations of a kernel for a kind of product ("half", "tf32" or "ieee").
 
     In sorted order of the filters, which reads the shortest unions of windows; for channels_last
-    also in natural order, which touches filters that are adjacent and multiplies more zeros.
+    also in natural order, which touches filters that are adjacent and multiplies more zeros. By
+    `plain` in natural order alone: see `launch.is_plain`.
 
     >>> [config.name for config in configurations("forward", "ieee", channels_last=True)]
     ['16x32x32-sorted-w4s1', '16x32x32-natural-w4s1']
     """
     tiles = {kind: _TILES[kernel][kind]}
+    if plain:
+        return config_table(kernel, ("natural",), tiles)
     natural = config_table(kernel, ("natural",), tiles) if channels_last else ()
     return config_table(kernel, ("sorted",), tiles) + natural
 
@@ -287,7 +296,8 @@ def forward_launch(
         # Stages of loads are made of unrolled taps.
         return grid, {"UNROLLED": config.stages > 1}
 
-    return _launch("forward" if grad is None else "before", forward_kernel, arguments, complete)
+    kernel = "forward" if grad is None else "before"
+    return _launch(kernel, forward_kernel, arguments, spec.windows, complete)
 
 
 def weight_grad_launch(
@@ -313,7 +323,7 @@ def weight_grad_launch(
         return (tiles, parts), {"span": span, "partial": partial, "partial_shift": shift}
 
     sums = ("partial", "partial_shift")
-    return _launch("weight_grad", weight_grad_kernel, arguments, complete, sums)
+    return _launch("weight_grad", weight_grad_kernel, arguments, windows, complete, sums)
 
 
 def middle_grad_launch(
@@ -325,7 +335,7 @@ def middle_grad_launch(
     are the gradients [C_in] by scale1 and shift1, None where these are.
     """
     arguments = _arguments({"x": x, **tensors, "grad": grad, "out": out}, spec, fp32)
-    arguments |= {"UNROLLED": False}
+    arguments |= {"UNROLLED": False, "ALIGN": align_of(spec.windows)}
     channels = x.shape[1]
 
     def complete(config: Config) -> Completion:
@@ -336,14 +346,20 @@ def middle_grad_launch(
         return grid, {"partial_scale": scale, "partial_shift": shift}
 
     sums = ("partial_scale", "partial_shift")
-    return _launch("middle_grad", middle_grad_kernel, arguments, complete, sums)
+    return _launch("middle_grad", middle_grad_kernel, arguments, spec.windows, complete, sums)
 
 
 def _launch(
-    kernel: str, function: Any, arguments: dict[str, Any], complete: Any, sums: tuple[str, ...] = ()
+    kernel: str,
+    function: Any,
+    arguments: dict[str, Any],
+    windows: Windows,
+    complete: Any,
+    sums: tuple[str, ...] = (),
 ) -> Launch:
     kind = kind_of(arguments["x"].dtype, arguments["PRECISION"])
-    configs = configurations(kernel, kind, not arguments["PIXELS_LAST"])
+    channels_last = not arguments["PIXELS_LAST"]
+    configs = configurations(kernel, kind, channels_last, is_plain(windows))
     return Launch(kernel, function, arguments, configs, complete, sums)
 
 
@@ -780,6 +796,7 @@ def middle_grad_kernel(
     ORDER: tl.constexpr,
     UNROLLED: tl.constexpr,
     VECTOR: tl.constexpr,
+    ALIGN: tl.constexpr,
     BLOCKED: tl.constexpr,
     PIXELS_LAST: tl.constexpr,
     WIDE: tl.constexpr,
@@ -789,7 +806,7 @@ def middle_grad_kernel(
     """Write the gradient by the depthwise convolution's output, and the shares of its affine's.
 
     One program: BLOCK_M pixels of BLOCK_C channels, over the filters whose windows meet these in
-    steps of BLOCK_N: in sorted order they follow each other, in natural order all are visited. The
+    steps of BLOCK_N, see `filters_meeting`. The
     shares are [pixel tiles, C_in] in float32.
     """
     sizes = (in_channels, out_channels, window, step, unit, distinct, share, inverse)
@@ -801,19 +818,12 @@ def middle_grad_kernel(
     channel = channels_at(position, in_channels, VECTOR)
     inside = position < in_channels
     NATURAL: tl.constexpr = ORDER == "natural"
-    if NATURAL:
-        begin = 0
-        count = out_channels
-    else:
-        begin, count = filters_meeting(first, sizes, BLOCK_C)
+    begin, count = filters_meeting(first, sizes, BLOCK_C, ALIGN, NATURAL, BLOCKED)
     total = empty_total(BLOCK_M, BLOCK_C, PIXELS_LAST)
     source = offsets_of(place, (grad_n, grad_h, grad_w), PIXELS_LAST)
     for n in range(0, count, BLOCK_N):
         ahead = n + tl.arange(0, BLOCK_N)
-        index = begin + ahead
-        if not NATURAL:
-            index = tl.where(index < distinct * share, index, index - distinct * share)
-        filters, start, real = filters_at(index, sizes, VECTOR, NATURAL, BLOCKED)
+        filters, start, real = filters_ahead(begin, ahead, sizes, VECTOR, ALIGN, NATURAL, BLOCKED)
         real = real & (ahead < count)
         by_y = tl.load(
             grad + (source + lanes_of(filters, grad_c, PIXELS_LAST, WIDE)),

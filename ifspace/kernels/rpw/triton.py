@@ -12,9 +12,11 @@ sorted index n stands for the i-th filter of window p, which starts at d r, wher
 divmod(n, q), q = ceil(C_out/P) and p = r (step/d)^-1 mod P. Neighbours share a window or have
 windows d apart, so a tile of them reads the *union* of its windows once: a super-window, with zeros
 in the weight. Where P does not divide C_out some n stand for no filter and are masked. They cost
-lanes: with C_out < P, P/C_out times the tiles. *Natural order*: n is the filter. In a rolling layer
-the union of a tile soon is the whole input, but the outputs of a tile are adjacent in a
-channels-last tensor.
+lanes: with C_out < P, P/C_out times the tiles. *Natural order*: n is the filter, and the outputs of
+a tile are adjacent in a channels-last tensor. In a rolling layer the union of a tile soon is the
+whole input. In a blocked one whose windows start one after the other (the step divides C_in) it is
+as short as in sorted order, often a single window: adjacent filters and no zeros, so that there
+sorted order is not offered.
 
 Which window a filter reads, and which filters a window has, is the order of the layer (`BLOCKED`):
 `window_of` and `filters_of` alone know it.
@@ -42,20 +44,23 @@ from torch import Tensor
 from ifspace.errors import KernelError
 from ifspace.kernels.launch import (
     CUDA,
-    HOPPER,
     KINDS,
     PROGRAMS,
+    SM_90_UP,
     TARGETS,
     Completion,
     Config,
     Launch,
     Tensors,
+    align_of,
     check_runnable,
     config_table,
     contiguous,
     count_indices,
     filled_width,
     is_blocked,
+    is_in_one_window,
+    is_plain,
     is_wide,
     kind_of,
     longest_union,
@@ -91,7 +96,7 @@ CONFIGS: Final[tuple[Config, ...]] = (
             "ieee": ((32, 64, 16, 4, 2, TARGETS),),
         },
     ),
-    *config_table("forward", ("natural",), {"half": ((128, 256, 64, 8, 3, HOPPER),)}),
+    *config_table("forward", ("natural",), {"half": ((128, 256, 64, 8, 3, SM_90_UP),)}),
     *config_table(
         "forward",
         ("woven",),
@@ -129,9 +134,9 @@ CONFIGS: Final[tuple[Config, ...]] = (
     *config_table(
         "weight_grad",
         ("natural",),
-        {"half": ((64, 128, 128, 8, 3, CUDA), (64, 128, 64, 4, 3, HOPPER))},
+        {"half": ((64, 128, 128, 8, 3, CUDA), (64, 128, 64, 4, 3, SM_90_UP))},
     ),
-    *config_table("weight_grad", ("sorted",), {"half": ((64, 128, 64, 4, 3, HOPPER),)}),
+    *config_table("weight_grad", ("sorted",), {"half": ((64, 128, 64, 4, 3, SM_90_UP),)}),
 )
 KERNELS: Final = tuple(dict.fromkeys(config.kernel for config in CONFIGS))
 
@@ -258,12 +263,17 @@ def configurations(kernel: str, kind: str | None = None) -> tuple[Config, ...]:
 
 
 def suitable(
-    kernel: str, kind: str, woven: int, channels_last: bool, wide: bool = False
+    kernel: str,
+    kind: str,
+    woven: int,
+    channels_last: bool,
+    wide: bool = False,
+    plain: bool = False,
 ) -> tuple[Config, ...]:
     """Return the configurations that fit a problem, the default first.
 
     `woven`: how many windows may be interleaved, 1 for none. `wide`: addresses have 64 bits, for
-    which the largest tiles have no registers left.
+    which the largest tiles have no registers left. `plain`: see `launch.is_plain`.
     """
 
     def fits(config: Config) -> bool:
@@ -271,6 +281,8 @@ def suitable(
         if config.order == "woven":
             few = 1 < woven <= config.filters // 8
             return channels_last and few and area // woven <= _WOVEN_AREA
+        if plain:
+            return config.order == "natural"
         if wide and config.order == "sorted":
             return kernel != "weight_grad" and area <= _WIDE_AREA
         return True
@@ -333,11 +345,15 @@ def forward_launch(
 
     def complete(config: Config) -> Completion:
         across = triton.cdiv(count_indices(windows, config.order), config.filters)
-        return (triton.cdiv(_pixels(x), config.pixels) * across,), {}
+        grid = (triton.cdiv(_pixels(x), config.pixels) * across,)
+        single = config.order == "natural" and is_in_one_window(windows, config.filters)
+        return grid, {"ONE_WINDOW": single}
 
     tensors = {"x": x, "weight": weight, "bias": bias, "y": y}
     arguments = _arguments(tensors, (x, y), windows, fp32) | {"WOVEN": woven_windows(windows)}
-    return Launch("forward", forward_kernel, arguments, fitting("forward", arguments), complete)
+    return Launch(
+        "forward", forward_kernel, arguments, fitting("forward", arguments, windows), complete
+    )
 
 
 def input_grad_launch(
@@ -350,9 +366,13 @@ def input_grad_launch(
         return (triton.cdiv(_pixels(grad), config.pixels) * across,), {}
 
     tensors = {"grad": grad, "weight": weight, "out": out}
-    arguments = _arguments(tensors, (grad, out), windows, fp32)
+    arguments = _arguments(tensors, (grad, out), windows, fp32) | {"ALIGN": align_of(windows)}
     return Launch(
-        "input_grad", input_grad_kernel, arguments, fitting("input_grad", arguments), complete
+        "input_grad",
+        input_grad_kernel,
+        arguments,
+        fitting("input_grad", arguments, windows),
+        complete,
     )
 
 
@@ -379,19 +399,20 @@ def weight_grad_launch(
         "weight_grad",
         weight_grad_kernel,
         arguments,
-        fitting("weight_grad", arguments),
+        fitting("weight_grad", arguments, windows),
         complete,
         added_to=("by_weight", "by_bias") if atomic else (),
     )
 
 
-def fitting(kernel: str, arguments: dict[str, Any]) -> tuple[Config, ...]:
+def fitting(kernel: str, arguments: dict[str, Any], windows: Windows) -> tuple[Config, ...]:
     """Return the configurations that fit a kernel's arguments, the default first."""
     name = "grad" if "grad" in arguments else "x"
     # Whether the channels of a pixel are adjacent in what the kernel reads.
     channels_last = arguments[f"{name}_c"] == 1 and arguments["pixels"] != 1
     kind = kind_of(arguments[name].dtype, arguments["PRECISION"])
-    return suitable(kernel, kind, arguments.get("WOVEN", 1), channels_last, arguments["WIDE"])
+    woven, wide = arguments.get("WOVEN", 1), arguments["WIDE"]
+    return suitable(kernel, kind, woven, channels_last, wide, is_plain(windows))
 
 
 def _arguments(
@@ -587,16 +608,70 @@ def channels_at(position, in_channels, VECTOR: tl.constexpr):
 
 
 @triton.jit
-def filters_meeting(first, sizes, BLOCK: tl.constexpr):
-    """Return the first sorted index, and how many, whose windows meet channels from `first` on.
+def wrapped(position, count, VECTOR: tl.constexpr):
+    """Return positions below 2 count modulo count, in whole vectors: a subtraction, no division."""
+    position = tl.where(position < count, position, position - count)
+    return tl.max_contiguous(tl.multiple_of(position, VECTOR), VECTOR)
+
+
+@triton.jit
+def filters_meeting(
+    first,
+    sizes,
+    BLOCK: tl.constexpr,
+    ALIGN: tl.constexpr,
+    NATURAL: tl.constexpr,
+    BLOCKED: tl.constexpr,
+):
+    """Return the first index, and how many, whose windows meet channels from `first` on.
 
     A window meets the BLOCK channels when it starts at most w - 1 before them; after the last index
     the count goes on at 0. Starts are counted one round later, so that no dividend is negative.
+
+    In blocked order and natural order these filters are neighbours where windows start one after
+    the other; first and count are rounded to multiples of ALIGN, a divisor of C_out, so that whole
+    vectors of them exist. In natural order they are all filters anywhere else.
     """
-    in_channels, _, window, _, unit, distinct, share, _ = sizes
+    in_channels, out_channels, window, step, unit, distinct, share, _ = sizes
     low = (first + in_channels - window) // unit + 1
     high = (tl.minimum(first + BLOCK, in_channels) - 1 + in_channels) // unit
-    return low % distinct * share, tl.minimum(high - low + 1, distinct) * share
+    turns = tl.minimum(high - low + 1, distinct)
+    if not NATURAL:
+        begin = low % distinct * share
+        count = turns * share
+    elif BLOCKED:
+        lowest = low % distinct
+        begin = tl.cdiv(lowest * out_channels, distinct) // ALIGN * ALIGN
+        end = tl.cdiv((lowest + turns) * out_channels, distinct)
+        in_turn = step == unit
+        begin = tl.where(in_turn, begin, 0)
+        count = tl.where(in_turn, tl.cdiv(end - begin, ALIGN) * ALIGN, out_channels)
+        count = tl.multiple_of(tl.minimum(count, out_channels), ALIGN)
+    else:
+        begin = 0
+        count = out_channels
+    return begin, count
+
+
+@triton.jit
+def filters_ahead(
+    begin,
+    ahead,
+    sizes,
+    VECTOR: tl.constexpr,
+    ALIGN: tl.constexpr,
+    NATURAL: tl.constexpr,
+    BLOCKED: tl.constexpr,
+):
+    """Return `filters_at` the indices from `begin` on, which wrap after the last one."""
+    _, out_channels, _, _, _, distinct, share, _ = sizes
+    index = begin + ahead
+    if not NATURAL:
+        index = tl.where(index < distinct * share, index, index - distinct * share)
+    elif BLOCKED:
+        # Adjacent in memory, which the compiler does not see through where they wrap.
+        index = wrapped(index, out_channels, ALIGN)
+    return filters_at(index, sizes, VECTOR, NATURAL, BLOCKED)
 
 
 @triton.jit
@@ -660,11 +735,12 @@ def forward_kernel(
     WIDE: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCKED: tl.constexpr,
+    ONE_WINDOW: tl.constexpr,
     WOVEN: tl.constexpr,
     PRECISION: tl.constexpr,
     EXACT: tl.constexpr,
 ):
-    """Write BLOCK_M pixels of BLOCK_N filters of y.
+    """Write BLOCK_M pixels of BLOCK_N filters of y; by ONE_WINDOW these read the same channels.
 
     Programs of the same pixels are neighbours, so that they find x in the cache and complete each
     other's sectors of y.
@@ -708,15 +784,22 @@ def forward_kernel(
         for c in range(0, length, BLOCK_C):
             position = c + tl.arange(0, BLOCK_C)
             inside = position < length
-            channel = channels_at(base + position, in_channels, VECTOR)
+            channel = wrapped(base + position, in_channels, VECTOR)
             left = tl.load(
                 source[:, None] + channel[None, :] * x_c,
                 mask=real[:, None] & inside[None, :],
                 other=0.0,
             )
-            right = weight_tile(
-                weight, filters, start, exists, channel, inside, sizes, VECTOR, True
-            )
+            if ONE_WINDOW:  # whole rows of the weight: no position is outside
+                right = tl.load(
+                    weight + filters[None, :] * window + position[:, None],
+                    mask=exists[None, :] & inside[:, None],
+                    other=0.0,
+                )
+            else:
+                right = weight_tile(
+                    weight, filters, start, exists, channel, inside, sizes, VECTOR, True
+                )
             total = add_product(total, left, right, x, EXACT, PRECISION)
     if bias is not None:
         total += tl.load(bias + filters, mask=exists, other=0.0).to(tl.float32)[None, :]
@@ -805,14 +888,16 @@ def input_grad_kernel(
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
     VECTOR: tl.constexpr,
+    ALIGN: tl.constexpr,
     BLOCKED: tl.constexpr,
     PRECISION: tl.constexpr,
     EXACT: tl.constexpr,
 ):
     """Write BLOCK_M pixels of BLOCK_C channels of the gradient by the input.
 
-    Sorted order goes through the filters whose windows meet the channels, natural order through
-    all of them, and reads what is adjacent in a channels-last gradient.
+    Sorted order goes through the filters whose windows meet the channels; natural order goes
+    through all of them, or in blocked order through those alone (`filters_meeting`), and reads what
+    is adjacent in a channels-last gradient.
     """
     sizes = (in_channels, out_channels, window, step, unit, distinct, share, inverse)
     program = tl.program_id(0)
@@ -824,23 +909,16 @@ def input_grad_kernel(
     real = m < pixels
     source = grad + pixels_at(m, plane, row, (grad_n, grad_h, grad_w), EVEN, FLAT)
     position = first + tl.arange(0, BLOCK_C)
-    channel = channels_at(position, in_channels, VECTOR)
+    channel = wrapped(position, in_channels, VECTOR)
     inside = position < in_channels
     NATURAL: tl.constexpr = ORDER == "natural"
-    if NATURAL:
-        begin = 0
-        count = out_channels
-    else:
-        begin, count = filters_meeting(first, sizes, BLOCK_C)
+    begin, count = filters_meeting(first, sizes, BLOCK_C, ALIGN, NATURAL, BLOCKED)
     total = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     for n in range(0, count, BLOCK_N):
         ahead = n + tl.arange(0, BLOCK_N)
         if WIDE:
             ahead = ahead.to(tl.int64)
-        index = begin + ahead
-        if not NATURAL:
-            index = tl.where(index < distinct * share, index, index - distinct * share)
-        filters, start, exists = filters_at(index, sizes, VECTOR, NATURAL, BLOCKED)
+        filters, start, exists = filters_ahead(begin, ahead, sizes, VECTOR, ALIGN, NATURAL, BLOCKED)
         exists = exists & (ahead < count)
         left = tl.load(
             source[:, None] + filters[None, :] * grad_c,
@@ -919,7 +997,7 @@ def weight_grad_kernel(
         if WIDE:
             position = position.to(tl.int64)
         inside = position < length
-        channel = channels_at(base + position, in_channels, VECTOR)
+        channel = wrapped(base + position, in_channels, VECTOR)
         span = tl.cdiv(tl.cdiv(pixels, BLOCK_M), parts) * BLOCK_M
         lowest = part * span
         highest = tl.minimum(lowest + span, pixels)
