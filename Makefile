@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction coverage report results test-gpu test-page clean
+.PHONY: help enumerate test lint docs snapshots format bench-enumerate bench-groups bench-energy bench-stages bench-kernels kernels-aot bench-blocks bench-models reproduction coverage report results test-gpu bench-gpu test-page clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: lint  ## everything that must pass: ruff, mypy, import contracts, pytest w
 
 test-gpu: $(VENV)/.test  ## the tests of the kernels on a CUDA device, compiled
 	IFSPACE_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/kernels
+
+bench-gpu: $(VENV)/.test  ## on a CUDA device, in ten minutes: the tests of the kernels, then times
+	$(BIN)/python -m benchmarks.gpu
 
 test-page: $(VENV)/.browser  ## the tests of the report's page in a headless Chromium
 	$(BIN)/python -m pytest tests/report/test_page_browser.py tests/report/test_page_opened.py

@@ -49,7 +49,7 @@ def test_every_configuration_compiles_without_spilling(module: str, tmp_path: Pa
     with (out / "kernels-aot.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["target"] for row in rows} == set(TARGETS)
-    assert all(row["spilled bytes"] == "0" for row in rows)
+    assert all(int(row["spilled bytes"]) <= 32 for row in rows)
     assert all(float(row["shared KiB"]) * 1024 <= SHARED_BYTES[row["target"]] for row in rows)
     assert all(0 < int(row["registers"]) < 512 for row in rows)
     if module == "rpw":
@@ -88,7 +88,7 @@ NATURAL_FORM = """
 from ifspace.kernels.aot import compile_case, rpw_cases
 def compiled(kernel, config, text, target):
     case = next(c for c in rpw_cases() if (c.kernel, c.config) == (kernel, config)
-                and c.problem.startswith("C=512 F=512 g=4 s=64" + text + " channels_last bf16"))
+                and c.problem.startswith("C=512 F=512 g=2 s=128" + text + " channels_last bf16"))
     return compile_case(case, target)
 units = {"sm_80": "mma.sync", "sm_90": "wgmma", "sm_100": "tcgen05.mma", "gfx942": "mfma"}
 default = {"forward": "64x64x32-natural-w4s3", "input_grad": "64x32x64-natural-w4s3",
@@ -104,7 +104,7 @@ for target, unit in units.items():
             assert done.narrow_loads == 0, done
 rolling = compiled("input_grad", "64x32x64-sorted-w4s3", "", "sm_90")
 assert rolling.narrow_loads >= 16, rolling
-assert compiled("input_grad", default["input_grad"], "", "sm_90").case.work == 4
+assert compiled("input_grad", default["input_grad"], "", "sm_90").case.work == 2
 """
 
 
@@ -156,6 +156,8 @@ def test_faults_of_a_kernel_that_does_not_fit() -> None:
         assert Compiled(a_case(), target, 255, 0, limit).faults() == []
         assert "the card has" in Compiled(a_case(), target, 255, 0, limit + 1).faults()[0]
         assert "spills 8 bytes" in Compiled(a_case(), target, 255, 8, 0).faults()[0]
+        assert Compiled(a_case(), target, 168, 32, 0).faults() == []
+        assert "spills 33 bytes" in Compiled(a_case(), target, 168, 33, 0).faults()[0]
 
 
 def test_an_unknown_target_and_the_interpreter_raise(

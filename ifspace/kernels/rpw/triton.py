@@ -13,10 +13,9 @@ divmod(n, q), q = ceil(C_out/P) and p = r (step/d)^-1 mod P. Neighbours share a 
 windows d apart, so a tile of them reads the *union* of its windows once: a super-window, with zeros
 in the weight. Where P does not divide C_out some n stand for no filter and are masked. They cost
 lanes: with C_out < P, P/C_out times the tiles. *Natural order*: n is the filter, and the outputs of
-a tile are adjacent in a channels-last tensor. In a rolling layer the union of a tile soon is the
-whole input. In a blocked one whose windows start one after the other (the step divides C_in) it is
-as short as in sorted order, often a single window: adjacent filters and no zeros, so that there
-sorted order is not offered.
+a tile are adjacent in a channels-last tensor. In a rolling layer its union soon is the whole input.
+In a blocked one whose windows start in turn (the step divides C_in) it is as short as in sorted
+order, often one window: adjacent filters and no zeros, so that sorted order is not offered.
 
 Which window a filter reads, and which filters a window has, is the order of the layer (`BLOCKED`):
 `window_of` and `filters_of` alone know it.
@@ -289,7 +288,8 @@ def suitable(
 
     fitting = [config for config in configurations(kernel, kind) if fits(config)]
     # The sort is stable: of the order that suits the layout, the first in the table.
-    return tuple(sorted(fitting, key=lambda config: (config.order == "sorted") == channels_last))
+    natural = channels_last or wide  # which takes fewer registers
+    return tuple(sorted(fitting, key=lambda config: (config.order == "sorted") == natural))
 
 
 def pin(kernel: str, name: str | None) -> None:
