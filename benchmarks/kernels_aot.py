@@ -112,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _orders(rows: Sequence[Row]) -> list[str]:
     """Return a table for each target: RPW with the same windows in rolling and in blocked order."""
-    columns = ("kernel", "order", "configuration", "registers", "shared KiB", "unit")
-    columns += ("store bytes", "narrow loads", "work")
+    columns = ["kernel", "order", "configuration", "registers", "shared KiB", "unit"]
+    columns += ["store bytes", "narrow loads", "work"]
     tables = []
     for target in dict.fromkeys(row["target"] for row in rows):
         both = [
