@@ -66,6 +66,7 @@ def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.Monke
         monkeypatch.delitem(sys.modules, f"ifspace.kernels.chain.{name}", raising=False)
         monkeypatch.delattr(chain, name, raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
+    engine.fault.cache_clear()
     engine.layers.cache_clear()
     windows = WINDOWS[0]
     x, weight = random(2, 16, 5, 5), random(16, 4)
@@ -78,4 +79,5 @@ def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.Monke
             warnings.simplefilter("error")
             cpu.input_grad(y, weight, windows)
     finally:
+        engine.fault.cache_clear()
         engine.layers.cache_clear()
