@@ -15,9 +15,11 @@ from ifspace.infofield import CAPS
 from ifspace.models.fields import Field, receptive_fields
 from ifspace.models.gains import StageGains
 from ifspace.models.graph import Op, Size, Trace, TracedLayer
+from ifspace.models.sources import part_of
 from ifspace.models.tracing import Image, checked_model, trace
 from ifspace.models.units import TracedStage, stages_of, units_of
 from ifspace.nn import RollingPointwiseConv2d
+from ifspace.nn.checks import unwrapped
 from ifspace.parallel import Progress
 from ifspace.values import choice, number_from_zero
 
@@ -165,24 +167,30 @@ def analyze(
     alpha: float = 3,
     progress: Progress | None = None,
     cap: str = "input",
+    part: str | None = None,
 ) -> Report:
     """Return stages, fields, gains and costs of a network on an image [N, C, H, W] or (C, H, W).
 
     Nothing is computed: weights on the meta device suffice. `alpha` is the decay of the gain, `cap`
     where the spatial field of a stage stops growing: at what enters it ("input"), "twice" that, or
-    nowhere ("none"). `progress` is called with the number of layers done, and of all.
+    nowhere ("none"). `progress` is called with the number of layers done, and of all. `part`: the
+    full name of one of its modules, which is analysed alone, on an image that it reads; it may
+    return several feature maps, in a dictionary too.
 
     >>> convs = nn.Sequential(*(nn.Conv2d(128, 128, 3, padding=1) for _ in range(3)))
     >>> report = analyze(convs, (128, 8, 8))
     >>> [round(entry.gain, 3) for entry in report.layers if entry.gain is not None]
     [1.166, 0.297]
 
-    Raises: SettingError for an alpha below 0, and an unknown cap; otherwise as `trace`.
+    Raises: SettingError for an alpha below 0, an unknown cap, and a part that the network does not
+        have; otherwise as `trace`.
 
     Reference: docs/real-networks.md, how a network is read; [IF] eqs. 1 to 4, Table 1.
     """
     alpha = number_from_zero(alpha, "alpha")
     choice(cap, "cap", CAPS)
+    if part is not None:
+        model = part_of(unwrapped(model), part)
     model = checked_model(model)
     return report_on(trace(model, x), model, alpha, progress, cap)
 

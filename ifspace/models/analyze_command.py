@@ -9,11 +9,13 @@ from ifspace.models.options import (
     input_option,
     model_argument,
     networks_needed,
+    part_option,
     trust_option,
 )
 
 _OPTIONS = (
     input_option,
+    part_option,
     trust_option,
     shared("alpha", help="The decay of the gain."),
     shared("cap"),
@@ -34,6 +36,7 @@ def command(
     output: Output,
     model: str,
     input: str | None,
+    part: str | None,
     trust_code: bool,
     alpha: float,
     cap: str,
@@ -56,7 +59,7 @@ def command(
         from ifspace.models.analyze_text import analysis_forms
         from ifspace.models.sources import on_shapes
 
-        source = ModelSource.of(model, input, trust_code)
+        source = ModelSource.of(model, input, trust_code, part=part)
         network, graph = on_shapes(
             source.build, lambda network: (network, trace(network, source.image))
         )

@@ -48,7 +48,7 @@ def analysis_forms(
 
 def _rows(source: ModelSource, report: "Report") -> Iterator[dict[str, Any]]:
     """Yield a row for each layer; layers of gates and of the head have no field."""
-    model = {"model": source.name}
+    model = {"model": source.title}
     for number, stage in enumerate(report.stages, start=1):
         for entry in stage.layers:
             unit = stage.units[entry.unit].name
@@ -118,6 +118,7 @@ def _cell(value: Any) -> Any:
 def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> dict[str, Any]:
     return {
         "model": source.name,
+        "part": source.part,
         "image": report.image,
         "alpha": report.alpha,
         "cap": report.cap,

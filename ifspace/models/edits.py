@@ -53,6 +53,7 @@ class _EditsRecord:
     classes: Annotated[int, Between(1, MAX_CLASSES)] | None
     digest: str | None
     steps: tuple[dict[str, Any], ...]
+    part: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Edits:
     `source`: a text for `ifspace.models.network`; None for a module that the user made, and for a
     network of ifspace, which carries its layout itself. `image`: (channels, height, width) in
     pixels. `classes`: as given to `network`. `digest`: of the Python file that it comes from.
+    `part`: the full name of the module of its source that the network is; None for the whole.
 
     >>> from ifspace.block import Block
     >>> edits = Edits("timm:resnet18", (3, 224, 224))
@@ -75,6 +77,7 @@ class Edits:
     steps: tuple[Step, ...] = ()
     classes: int | None = None
     digest: str | None = None
+    part: str | None = None
 
     def then(self, *steps: Step) -> "Edits":
         """Return the record with more steps at its end."""
@@ -87,8 +90,10 @@ class Edits:
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
         steps = tuple({"step": step.step, **step.to_json()} for step in self.steps)
-        record = _EditsRecord(self.source, self.image, self.classes, self.digest, steps)
+        record = _EditsRecord(self.source, self.image, self.classes, self.digest, steps, self.part)
         values: dict[str, Any] = to_plain(record)
+        if self.part is None:
+            del values["part"]  # as in files that were written before there were parts
         return values
 
     @classmethod
@@ -107,7 +112,7 @@ class Edits:
                 allowed="what ifspace wrote",
                 remedy="write them anew",
             ) from None
-        return cls(record.source, record.image, steps, record.classes, record.digest)
+        return cls(record.source, record.image, steps, record.classes, record.digest, record.part)
 
 
 def _step(values: Mapping[str, Any], where: str) -> Step:

@@ -23,7 +23,7 @@ from torch.export.passes import move_to_device_pass
 
 from ifspace.errors import ARGUMENT, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.models.edits import EditedNetwork, Edits
-from ifspace.models.sources import code_file, digest_of, from_source
+from ifspace.models.sources import code_file, digest_of, from_source, part_of
 from ifspace.models.surgery import copy_of_network
 from ifspace.models.tracing import (
     Image,
@@ -87,6 +87,7 @@ def load(
     *,
     trust_code: bool = False,
     code: str | os.PathLike[str] | None = None,
+    part: str | None = None,
 ) -> nn.Module:
     """Return the network of a file on a device: its weights in the module it describes.
 
@@ -97,13 +98,14 @@ def load(
     the `EditedNetwork` after some or all of them; it is copied, and nothing is run. A .pt2 file
     gives the module of the program, which stays in evaluation mode; torch unpickles it, which can
     run any code, so it needs `trust_code` too. Trust only files of people whose programs you would
-    run.
+    run. `part`: the full name of one of its modules, which is returned instead.
 
     Raises: NetworkFileError for a file that is missing or no such network, that needs code that is
         not trusted, or whose source is missing, in one line that says which; DeviceError for a
-        device that is not there.
+        device that is not there; SettingError for a part that it does not have.
     """
-    return load_edited(path, device, into, trust_code=trust_code, code=code).model
+    model = load_edited(path, device, into, trust_code=trust_code, code=code).model
+    return model if part is None else part_of(model, part)
 
 
 def load_edited(
@@ -296,7 +298,9 @@ def _before_steps(
     if code_file(source) is not None:
         source = f"{find_code(name, source, edits.digest)}:{source.rpartition(':')[2]}"
     try:
-        return from_source(source, edits.image or (3, 224, 224), edits.classes, seed=0)
+        return from_source(
+            source, edits.image or (3, 224, 224), edits.classes, seed=0, part=edits.part
+        )
     except NetworkFileError:
         raise
     except IfspaceError as error:

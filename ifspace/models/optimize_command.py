@@ -24,6 +24,7 @@ from ifspace.models.options import (
     input_option,
     model_argument,
     networks_needed,
+    part_option,
     trust_option,
 )
 from ifspace.stages.command import SEED, check_save
@@ -49,6 +50,7 @@ _FOR_BLOCKS: Final = (
 
 _OPTIONS = (
     input_option,
+    part_option,
     trust_option,
     click.option(
         "--classes",
@@ -133,6 +135,7 @@ def command(
     output: Output,
     model: str,
     input: str | None,
+    part: str | None,
     trust_code: bool,
     classes: int | None,
     seed: int,
@@ -162,7 +165,7 @@ def command(
         from ifspace.models.optimize_text import OptimizationReport
         from ifspace.stages.latency import read_latency
 
-        source = ModelSource.of(model, input, trust_code, classes, seed)
+        source = ModelSource.of(model, input, trust_code, classes, seed, part)
         options["latency"] = None if latency is None else read_latency(latency)
         check_combination(options)
         problem = _problem(options, seed)

@@ -113,6 +113,7 @@ class OptimizationReport:
             limits["latency_ms"] = float(limits["latency_ms"])  # type: ignore[assignment]
         return {
             "model": self.source.name,
+            "part": self.source.part,
             "image": self.source.image,
             "alpha": problem.alpha,
             "cap": problem.cap,
@@ -248,7 +249,7 @@ class OptimizationReport:
         return [
             PublishedComparison(row, plan.trajectory, classifier, plan.other, plan.alpha)
             for row in published_of(self.source.name, self.source.image)
-            if len(row.depths) == len(plan.start.depths)
+            if self.source.part is None and len(row.depths) == len(plan.start.depths)
         ]
 
 

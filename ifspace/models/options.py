@@ -31,6 +31,12 @@ trust_option: Final = click.option(
     help="For a saved network that was made from a Python file: run that file, which must lie "
     "beside it. Trust only files of people whose programs you would run.",
 )
+part_option: Final = click.option(
+    "--part",
+    metavar="NAME",
+    help="Only this module of the network, by its full name: for detection, backbone. --input is "
+    "what it reads.",
+)
 SAVED: Final = ".safetensors"
 DEFAULT_IMAGE: Final = (3, 224, 224)
 
@@ -40,7 +46,8 @@ class ModelSource:
     """MODEL of a command: its text, its image size, its classes and the seed of its weights.
 
     `saved`: the network, where MODEL is a file that `save` wrote. `is_line`: whether the image is
-    a line of pixels, written as channels x length; its height is 1.
+    a line of pixels, written as channels x length; its height is 1. `part`: the module of the
+    network that is meant, by its full name.
     """
 
     name: str
@@ -49,6 +56,7 @@ class ModelSource:
     seed: int | None = None
     saved: "EditedNetwork | None" = None
     is_line: bool = False
+    part: str | None = None
 
     @classmethod
     def of(
@@ -58,6 +66,7 @@ class ModelSource:
         trust_code: bool,
         classes: int | None = None,
         seed: int | None = None,
+        part: str | None = None,
     ) -> Self:
         """Return what MODEL and its options say; a saved network is loaded.
 
@@ -82,7 +91,16 @@ class ModelSource:
                     allowed=f"a saved network, FILE{SAVED}",
                     remedy="leave --trust-code out: a Python file that is named as MODEL is run",
                 )
-            return cls(name, image or DEFAULT_IMAGE, classes, seed, is_line=line is not None)
+            is_line = line is not None
+            return cls(name, image or DEFAULT_IMAGE, classes, seed, is_line=is_line, part=part)
+        if part is not None:
+            raise SettingError.because(
+                f"{ARGUMENT} of a saved network",
+                got=part,
+                allowed="none: the whole of what was saved",
+                remedy=f"leave {ARGUMENT} out, or take the part of the network before it is saved",
+                argument="part",
+            )
         if classes is not None:
             raise SettingError.because(
                 f"{ARGUMENT} of a saved network",
@@ -92,7 +110,8 @@ class ModelSource:
                 argument="classes",
             )
         saved = load_edited(name, trust_code=trust_code)
-        return cls(name, image or saved.edits.image or DEFAULT_IMAGE, seed=seed, saved=saved)
+        image = image or saved.edits.image or DEFAULT_IMAGE
+        return cls(name, image, seed=seed, saved=saved, part=saved.edits.part)
 
     def build(self) -> "nn.Module":
         """Return the network."""
@@ -103,7 +122,9 @@ class ModelSource:
         from ifspace.models.sources import from_source
         from ifspace.models.tracing import is_one_dimensional
 
-        network = self.saved or from_source(self.name, self.image, self.classes, seed=self.seed)
+        network = self.saved or from_source(
+            self.name, self.image, self.classes, seed=self.seed, part=self.part
+        )
         if self.is_line and not is_one_dimensional(network.model):
             raise SettingError.because(
                 "the size of a line for a network on images",
@@ -113,6 +134,11 @@ class ModelSource:
                 argument="input",
             )
         return network
+
+    @property
+    def title(self) -> str:
+        """The name of the network, with the part of it that is meant."""
+        return self.name if self.part is None else f"{self.part} of {self.name}"
 
     def notes(self) -> tuple[str, ...]:
         """Return what to know of where a network comes from.
@@ -124,7 +150,7 @@ class ModelSource:
         from ifspace.models.torchvision_operators import NOTE, declare
         from ifspace.stages.networks import NETWORKS, form_note
 
-        if self.name.strip().lower() in NETWORKS:
+        if self.part is None and self.name.strip().lower() in NETWORKS:
             note = form_note(self.name.strip(), self.image[1], self.classes)
             return () if note is None else (note,)
         prefix, colon, _ = self.name.partition(":")
@@ -132,7 +158,7 @@ class ModelSource:
         return (NOTE,) if packaged and declare() is not None else ()
 
     def __str__(self) -> str:
-        return f"{self.name} at {'×'.join(map(str, self.image))}"
+        return f"{self.title} at {'×'.join(map(str, self.image))}"
 
 
 @contextmanager

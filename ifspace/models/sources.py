@@ -56,6 +56,7 @@ def network(
     classes: int | None = None,
     *,
     seed: int | None = None,
+    part: str | None = None,
 ) -> nn.Module:
     """Build the network of a name, with new weights, in the mode that its source returns it in.
 
@@ -64,7 +65,9 @@ def network(
     network of the papers, such as "vgg16". `image` (channels, height, width) in pixels is the size
     that a network of the papers is built for; of the others, timm gets the channels. `classes`: by
     default the number that the source chooses. The same `seed` draws the same weights on the CPU
-    and leaves torch's generators as they are; None draws from them.
+    and leaves torch's generators as they are; None draws from them. `part`: the full name of one of
+    its modules, such as "backbone" of a network for detection; that module is returned. `image` is
+    then what the part reads: the whole is built for three channels.
 
     >>> mobilenet = network("MobileNet", (3, 32, 32), classes=100, seed=0)
     >>> mobilenet(torch.ones(2, 3, 32, 32)).shape
@@ -72,11 +75,11 @@ def network(
 
     Within `with torch.device("meta"):` most networks are built without memory for their weights.
 
-    Raises: SettingError for an unknown name, a file or factory that does not exist, fails, or
-        returns no nn.Module, and an image that a network of the papers does not take; DeviceError
-        if timm or torchvision is missing, or does not fit this torch.
+    Raises: SettingError for an unknown name or part, a file or factory that does not exist, fails,
+        or returns no nn.Module, and an image that a network of the papers does not take;
+        DeviceError if timm or torchvision is missing, or does not fit this torch.
     """
-    return from_source(name, image, classes, seed=seed).model
+    return from_source(name, image, classes, seed=seed, part=part).model
 
 
 def from_source(
@@ -85,6 +88,7 @@ def from_source(
     classes: int | None = None,
     *,
     seed: int | None = None,
+    part: str | None = None,
 ) -> EditedNetwork:
     """Build the network of a name, and return it with the record of where it comes from.
 
@@ -100,9 +104,11 @@ def from_source(
     if classes is not None:
         classes = whole_number(classes, "classes", 1, MAX_CLASSES)
     check_seed(seed)
-    make = _maker(name.strip(), size, classes)
+    make = _maker(name.strip(), size if part is None else (_RGB, *size[1:]), classes)
     with seeded(seed, None):
         model = _build(make, name)
+    if part is not None:
+        model = part_of(model, part)
     # A network of ifspace itself carries its layout.
     source = None if isinstance(model, Network) else name.strip()
     code = None if source is None else code_file(source)
@@ -111,7 +117,28 @@ def from_source(
         # In full: the working directory may be another when the network is saved.
         source = f"{code.resolve()}:{source.rpartition(':')[2]}"
         digest = digest_of(code)
-    return EditedNetwork(model, Edits(source, size, classes=classes, digest=digest))
+    return EditedNetwork(model, Edits(source, size, classes=classes, digest=digest, part=part))
+
+
+def part_of(model: nn.Module, part: str) -> nn.Module:
+    """Return the module of a full name inside a network.
+
+    >>> part_of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "1")
+    ReLU()
+
+    Raises: SettingError if there is none.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if isinstance(part, str) and part and part in modules:
+        return modules[part]
+    names = [name for name, _ in model.named_children()]
+    raise SettingError.because(
+        f"{ARGUMENT} that the network does not have",
+        got=part,
+        allowed=f"the full name of a module, such as {', '.join(names[:_MAX_NAMES]) or 'none'}",
+        remedy=nearest(str(part), list(modules), "name one of them"),
+        argument="part",
+    )
 
 
 def parse_image(text: str) -> ImageSize:
@@ -593,6 +620,7 @@ def on_shapes(build: Callable[[], Built], work: Callable[[Built], Result]) -> Re
         return work(model)
     except Exception as error:
         # Values would not help where the model is at fault.
-        if isinstance(error, IfspaceError) and not error.__cause__ and error.argument == "model":
+        at_fault = isinstance(error, IfspaceError) and error.argument in ("model", "part")
+        if at_fault and not error.__cause__:
             raise
         return work(build())

@@ -16,6 +16,8 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from io import StringIO
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Final
 
 import numpy as np
@@ -24,8 +26,9 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import UninitializedParameter
+from torch.utils._pytree import tree_leaves
 
-from ifspace.errors import IfspaceError, KernelError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, KernelError, SettingError
 from ifspace.models.calls import (
     Call,
     Environment,
@@ -80,8 +83,9 @@ def trace(model: nn.Module, x: Image) -> Trace:
     except IfspaceError:
         raise
     except GuardOnDataDependentSymNode as error:
-        raise SettingError.because(
-            "a network whose control flow depends on the values of the image",
+        fact = "a network whose control flow depends on the values of the image"
+        raise _part_error(fact, model, image) or SettingError.because(
+            fact,
             got=first_line(error),
             allowed="networks that call the same layers for every image",
             remedy="analyse one way through it, as a module of its own",
@@ -92,6 +96,30 @@ def trace(model: nn.Module, x: Image) -> Trace:
         graph = _by_hooks(model, image, params, error)
     _check_has_convolutions(graph)
     return graph
+
+
+def _part_error(fact: str, model: nn.Module, image: Tensor) -> SettingError | None:
+    """Return the error that names a part of a network which gives feature maps, None without one.
+
+    A network for detection has such a part in front of what finds and chooses boxes.
+    """
+    for name, part in model.named_children():
+        if sum(isinstance(module, nn.Conv2d) for module in part.modules()) < 2:
+            continue  # a single layer
+        try:
+            with evaluated(part), _quiet():
+                values = tree_leaves(part(image[:1]))
+        except Exception:
+            continue  # it reads something else
+        if any(isinstance(value, Tensor) and value.dim() == 4 for value in values):
+            return SettingError.because(
+                fact,
+                got=type(model).__name__,
+                allowed="networks that call the same layers for every image",
+                remedy=f"analyse the part that gives feature maps: {ARGUMENT} {name}",
+                argument="part",
+            )
+    return None
 
 
 def _check_has_convolutions(graph: Trace) -> None:
@@ -495,11 +523,12 @@ def _by_hooks(model: nn.Module, image: Tensor, params: int, error: Exception) ->
             graph = hooked(model, image[:1], params)
     except IfspaceError:
         raise
+    except AssertionError as second:
+        raise _assertion_error(second, image) from None
     except Exception as second:
-        own = isinstance(second, AssertionError)
-        raise KernelError.because(
-            f"{'an assertion of the network fails for' if own else 'the network does not take'} "
-            "the image",
+        fact = "the network does not take the image"
+        raise _part_error(fact, model, image) or KernelError.because(
+            fact,
             got=f"{list(image.shape)} ({first_line(second)})",
             allowed="an image that its forward takes",
             remedy="check the sizes, channels first",
@@ -507,6 +536,24 @@ def _by_hooks(model: nn.Module, image: Tensor, params: int, error: Exception) ->
         ) from None
     note = f"branches are not seen, layers are taken to follow one another: {reason}"
     return replace(graph, notes=(note, *graph.notes))
+
+
+def _assertion_error(error: AssertionError, image: Tensor) -> KernelError:
+    """Return the error of a network that checks its image: what it says, or what it checks."""
+    # Not the frames of torch, which checks some things for the network.
+    torch_folder = Path(torch.__file__).parent
+    frames = extract_tb(error.__traceback__)
+    frame = next(
+        frame for frame in reversed(frames) if torch_folder not in Path(frame.filename).parents
+    )
+    text = str(error).strip().partition("\n")[0] or frame.line or "no text"
+    return KernelError.because(
+        "an assertion of the network fails for the image",
+        got=f"{list(image.shape)}: {text}",
+        allowed="an image for which it holds",
+        remedy=f"give such an image, or change line {frame.lineno} of {Path(frame.filename).name}",
+        argument="input",
+    )
 
 
 def hooked(model: nn.Module, image: Tensor, params: int) -> Trace:

@@ -191,7 +191,7 @@ def scripted() -> nn.Module:
         (
             Asserts,
             (3, 16, 16),
-            r"^an assertion of the network fails for the image: got .1, 3, 16, 16. \(128 pixels\)",
+            r"^an assertion of the network fails for the image: got .1, 3, 16, 16.: 128 pixels; ",
         ),
     ],
 )
