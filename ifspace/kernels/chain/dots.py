@@ -17,13 +17,16 @@ from torch import Tensor
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import DOTS, LANES
 from ifspace.kernels.chain.stages import Index, Stage
-from ifspace.kernels.chain.threads import scratch_memory, share
-from ifspace.kernels.chain.tiles import MARGIN, SHARED_WORK
+from ifspace.kernels.chain.threads import Work, scratch_memory, share
+from ifspace.kernels.chain.tiles import KINDS, MARGIN, SHARED_WORK
+from ifspace.kernels.tensors import is_channels_last, memory_format
 
 # Products of a unit: their sums, a vector each, take 128 KiB.
 UNIT_PRODUCTS: Final = 2048
 # Elements of its channels, and of its filters, that a unit reads before its next block's turn.
 CHUNK: Final = 16384
+# Elements of both tensors that are copied at a time.
+COPIED: Final = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,25 +49,61 @@ class DotPlan:
 
 
 def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
-    """Return the gradient [weights] of a stage for grad [N, C_out, H', W'] and x [N, C_in, H, W].
+    """Return the gradient [weights] of a stage, for grad [N, C_out, H', W'] and x [N, C_in, H, W].
 
-    Both are float32 and contiguous.
+    The result is float32. Where a tensor is of another type or channels_last, a number of images
+    that fits the caches is copied at a time.
     """
     images, _, height, width = x.shape
+    x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
     output = torch.zeros(stage.weights, dtype=torch.float32)
-    plan = dot_plan(stage, height, width)
-    pointers = x.data_ptr(), grad.data_ptr(), output.data_ptr()
+    plan, step = dot_plan(stage, height, width), max(1, images)
+    if not (_is_direct(x) and _is_direct(grad)):
+        step = max(1, COPIED // max(1, x[:1].numel() + grad[:1].numel()))
+    for begin in range(0, images, step):
+        part = slice(begin, begin + step)
+        _add_products(_direct(x[part]), _direct(grad[part]), output, plan)
+    return output
+
+
+def _add_products(x: Tensor, grad: Tensor, output: Tensor, plan: DotPlan) -> None:
+    """Add the products of some images to the gradient."""
+    images = len(x)
 
     def work(begin: int, end: int) -> None:
-        memory = scratch_memory(plan.scratch).data_ptr()
-        loops.run_weight_gradient(*pointers, memory, *plan.addresses, images, begin, end)
+        memory = scratch_memory(plan.scratch)
+        pointers = (tensor.data_ptr() for tensor in (x, grad, output, memory))
+        loops.run_weight_gradient(*pointers, *plan.addresses, images, begin, end)
 
+    _run(work, len(plan.units), images * plan.work)
+
+
+def _run(work: Work, count: int, operations: int) -> None:
     threads = torch.get_num_threads()
-    if threads == 1 or images * plan.work < SHARED_WORK:
-        work(0, len(plan.units))
+    if threads == 1 or operations < SHARED_WORK:
+        work(0, count)
     else:
-        share(work, len(plan.units), threads)
-    return output
+        share(work, count, threads)
+
+
+def _is_direct(tensor: Tensor) -> bool:
+    """Return whether the loops can read a tensor as it is."""
+    return tensor.dtype == torch.float32 and tensor.is_contiguous()
+
+
+def _direct(tensor: Tensor) -> Tensor:
+    """Return images as float32 and contiguous."""
+    if _is_direct(tensor):
+        return tensor
+    images, channels, height, width = tensor.shape
+    copy = torch.empty(tensor.shape, dtype=torch.float32)
+    options = channels, height * width, KINDS[tensor.dtype], is_channels_last(tensor)
+
+    def work(begin: int, end: int) -> None:
+        loops.read_images(tensor.data_ptr(), copy.data_ptr(), *options, begin, end)
+
+    _run(work, images, 4 * tensor.numel())
+    return copy
 
 
 @lru_cache(maxsize=512)

@@ -1,4 +1,7 @@
-"""One layer by the compiled loops of chains: its forward pass and its gradients on a CPU."""
+"""One layer by the compiled loops of chains: its forward pass and its gradients on a CPU.
+
+Activations are float32, bfloat16 or float16, channels_last or not; sums are kept in float32.
+"""
 
 from functools import lru_cache
 
@@ -10,17 +13,18 @@ from ifspace.kernels.chain.stages import Chain, Stage, gradient_of
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Tensor:
-    """Return the result [N, C_out, H', W'] of a stage for x [N, C_in, H, W].
+    """Return the result [N, C_out, H', W'] of a stage for x [N, C_in, H, W], in the layout of x.
 
     `weight`: C_out fan-in k k numbers in any shape, `bias` [C_out] or None.
     """
-    return tiles.run(x, weight.contiguous(), bias, _chain_of(stage))
+    bias = None if bias is None else bias.float().contiguous()
+    return tiles.run(x, weight.float().contiguous(), bias, _chain_of(stage))
 
 
 def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
     """Return the gradient [N, C_in, H, W] by x of a stage of stride 1, for grad [N, C_out, ...]."""
     backward = gradient_of(stage)
-    turned = torch.take(weight, torch.from_numpy(backward.weight_order))
+    turned = torch.take(weight, torch.from_numpy(backward.weight_order)).float()
     return tiles.run(grad, turned, None, _chain_of(backward))
 
 
@@ -29,7 +33,7 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
 
     For grad [N, C_out, H', W'] and x [N, C_in, H, W].
     """
-    return dots.weight_grad(grad.contiguous(), x.contiguous(), stage)
+    return dots.weight_grad(grad, x, stage).to(grad.dtype)
 
 
 def check() -> None:

@@ -30,6 +30,12 @@ INT32: Final = ir.IntType(32)
 INT64: Final = ir.IntType(64)
 VECTOR: Final = ir.VectorType(FLOAT, LANES)
 
+# Kinds of elements of a tensor. Those of 16 bits are moved as integers.
+FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
+ELEMENTS: Final = (FLOAT, ir.IntType(16), ir.IntType(16))
+ELEMENT_BYTES: Final = (4, 2, 2)
+NAMES: Final = ("f32", "i16", "i16")
+
 # Words of a block: its filters; its first tap and their number; for each of up to four filters the
 # first weight, the bias, the place in the output and in the residual; its first channel, which is
 # the only one of a streamed source; which of `LOOPS` runs it.
@@ -114,6 +120,78 @@ def _load(builder: Any, base: Any, index: Any, stride: int = 1) -> Any:
 def _store(builder: Any, vector: Any, base: Any, index: Any) -> None:
     pointer = builder.bitcast(_at(builder, base, index), VECTOR.as_pointer())
     builder.store(vector, pointer).align = 4
+
+
+def _mask(builder: Any, count: Any) -> Any:
+    """Return the mask of a vector's first elements; all of them from `LANES` on."""
+    lanes = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
+    undefined = ir.Constant(ir.VectorType(INT32, LANES), ir.Undefined)
+    first = builder.trunc(count, INT32)
+    one = builder.insert_element(undefined, first, ir.Constant(INT32, 0))
+    zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
+    return builder.icmp_signed("<", lanes, builder.shuffle_vector(one, undefined, zeros))
+
+
+def _read(builder: Any, base: Any, index: Any, mask: Any, kind: int = FLOAT32) -> Any:
+    """Return a vector of numbers of a kind as floats, with zeros where a mask is not set.
+
+    Nothing is read there.
+    """
+    vector = ir.VectorType(ELEMENTS[kind], LANES)
+    pointer = builder.bitcast(_at(builder, base, index, ELEMENTS[kind]), vector.as_pointer())
+    if mask is None:
+        read = builder.load(pointer)
+        read.align = ELEMENT_BYTES[kind]
+    else:
+        zeros = ir.Constant(vector, [0] * LANES)
+        align = ir.Constant(INT32, ELEMENT_BYTES[kind])
+        read = _call_masked(builder, "load", vector, kind, [pointer, align, mask, zeros])
+    if kind == FLOAT16:
+        return builder.fpext(builder.bitcast(read, ir.VectorType(ir.HalfType(), LANES)), VECTOR)
+    if kind == BFLOAT16:  # the upper half of a float
+        integers = ir.VectorType(INT32, LANES)
+        upper = builder.shl(builder.zext(read, integers), ir.Constant(integers, [16] * LANES))
+        return builder.bitcast(upper, VECTOR)
+    return read
+
+
+def _write(builder: Any, vector: Any, base: Any, index: Any, mask: Any, kind: int) -> None:
+    """Write the floats of a vector, or those for which a mask is set, rounded to a kind."""
+    vector = _rounded(builder, vector, kind)
+    pointer = builder.bitcast(_at(builder, base, index, ELEMENTS[kind]), vector.type.as_pointer())
+    if mask is None:
+        builder.store(vector, pointer).align = ELEMENT_BYTES[kind]
+    else:
+        align = ir.Constant(INT32, ELEMENT_BYTES[kind])
+        _call_masked(builder, "store", ir.VoidType(), kind, [vector, pointer, align, mask])
+
+
+def _call_masked(builder: Any, name: str, result: Any, kind: int, arguments: list[Any]) -> Any:
+    """Call a masked load or store of LLVM."""
+    name = f"llvm.masked.{name}.v{LANES}{NAMES[kind]}.p0"
+    function = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+
+
+def _rounded(builder: Any, vector: Any, kind: int) -> Any:
+    """Return floats as elements of a kind; halfway between two, the even one."""
+    shorts = ir.VectorType(ELEMENTS[kind], LANES)
+    if kind == FLOAT16:
+        half = builder.fptrunc(vector, ir.VectorType(ir.HalfType(), LANES))
+        return builder.bitcast(half, shorts)
+    if kind == BFLOAT16:
+        integers = ir.VectorType(INT32, LANES)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(integers, [value] * LANES)
+
+        bits = builder.bitcast(vector, integers)
+        odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
+        bits = builder.add(builder.add(bits, constant(0x7FFF)), odd)
+        is_number = builder.fcmp_ordered("ord", vector, vector)
+        bits = builder.select(is_number, bits, constant(0x7FC00000))
+        return builder.trunc(builder.lshr(bits, constant(16)), shorts)
+    return vector
 
 
 def _call(builder: Any, name: str, *vectors: Any) -> Any:
@@ -343,7 +421,112 @@ def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
     return types.void(types.intp, types.intp, types.intp), code
 
 
-# Words of a plan: how tiles lie in the tensors, and where the copy of the input's part lies.
+def _converting(source_kind: int, target_kind: int) -> Any:
+    """Return the intrinsic that copies `count` numbers of a kind as another, address to address."""
+
+    @intrinsic
+    def convert(typing_context: Any, source: Any, target: Any, count: Any) -> Any:
+        def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            source, target, count = arguments
+            steps = builder.sdiv(builder.add(count, _int(LANES - 1)), _int(LANES))
+            with cgutils.for_range(builder, steps) as turn:
+                at = builder.mul(turn.index, _int(LANES))
+                mask = _mask(builder, builder.sub(count, at))
+                vector = _read(builder, source, at, mask, source_kind)
+                _write(builder, vector, target, at, mask, target_kind)
+            return _nothing()
+
+        return types.void(*(types.intp,) * 3), code
+
+    return convert
+
+
+def _transposing(source_kind: int, target_kind: int) -> Any:
+    """Return the intrinsic that transposes a block of numbers of a kind into one of another.
+
+    Of `rows` x `columns`, each of up to 16: rows are `source_row` elements apart, and those of the
+    result `target_row`.
+    """
+
+    @intrinsic
+    def transpose(
+        typing_context: Any,
+        source: Any,
+        source_row: Any,
+        rows: Any,
+        columns: Any,
+        target: Any,
+        target_row: Any,
+    ) -> Any:
+        def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            rows, columns = arguments[2:4]
+            sides = (builder.icmp_signed("==", side, _int(LANES)) for side in (rows, columns))
+            with builder.if_else(builder.and_(*sides)) as (then, otherwise):
+                for is_full, branch in ((True, then), (False, otherwise)):
+                    with branch:
+                        _transpose_block(builder, arguments, source_kind, target_kind, is_full)
+            return _nothing()
+
+        return types.void(*(types.intp,) * 6), code
+
+    return transpose
+
+
+def _transpose_block(
+    builder: Any, arguments: Any, source_kind: int, target_kind: int, is_full: bool
+) -> None:
+    """Write the transposition of a block; `is_full`: of as many rows and columns as fit."""
+    source, source_row, rows, columns, target, target_row = arguments
+
+    def row_of(number: int, count: Any, step: Any) -> Any:
+        """Rows beyond the last are the last once more."""
+        if is_full:
+            return builder.mul(_int(number), step)
+        last = builder.sub(count, _int(1))
+        inside = builder.icmp_signed("<", _int(number), last)
+        return builder.mul(builder.select(inside, _int(number), last), step)
+
+    mask = None if is_full else _mask(builder, columns)
+    vectors = [
+        _read(builder, source, row_of(i, rows, source_row), mask, source_kind) for i in range(LANES)
+    ]
+    mask = None if is_full else _mask(builder, rows)
+    for i, vector in reversed(list(enumerate(_transposed(builder, vectors)))):
+        _write(builder, vector, target, row_of(i, columns, target_row), mask, target_kind)
+
+
+def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Return the columns of a square of vectors.
+
+    In turn the elements of pairs of vectors 1, 2, 4 ... apart are exchanged so that bit n of a
+    place's row and bit n of its column change places.
+    """
+    kind = ir.VectorType(INT32, LANES)
+    width = 1
+    while width < LANES:
+        lanes = range(LANES)
+        low = [lane if not lane & width else LANES + lane - width for lane in lanes]
+        high = [lane + width if not lane & width else LANES + lane for lane in lanes]
+        for i in lanes:
+            if not i & width:
+                pair = vectors[i], vectors[i + width]
+                vectors[i] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
+                vectors[i + width] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
+        width *= 2
+    return vectors
+
+
+widen_bfloat16, widen_float16 = _converting(BFLOAT16, FLOAT32), _converting(FLOAT16, FLOAT32)
+round_bfloat16, round_float16 = _converting(FLOAT32, BFLOAT16), _converting(FLOAT32, FLOAT16)
+transpose_float32 = _transposing(FLOAT32, FLOAT32)
+transpose_from_bfloat16 = _transposing(BFLOAT16, FLOAT32)
+transpose_from_float16 = _transposing(FLOAT16, FLOAT32)
+transpose_to_bfloat16 = _transposing(FLOAT32, BFLOAT16)
+transpose_to_float16 = _transposing(FLOAT32, FLOAT16)
+
+
+# Words of a plan: how tiles lie in the tensors, and where the copy of the input's part lies. KIND
+# and SIZE: of the tensors' elements; CHANNELS_LAST: whether the channels of a pixel are adjacent.
 (
     TILES,
     TILE_ROWS,
@@ -370,8 +553,11 @@ def copy_row(typing_context: Any, source: Any, output: Any, count: Any) -> Any:
     STAGED_AT,
     STAGED_CHANNEL,
     STAGED_ROW,
-) = range(25)
-PLAN_WORDS: Final = 25
+    KIND,
+    SIZE,
+    CHANNELS_LAST,
+) = range(28)
+PLAN_WORDS: Final = 28
 
 # Words of a stage. SOURCE, TARGET and ADDED say where a value lies, _AT at which element of the
 # scratch memory, _ROW how many elements its rows are apart. The first row of the stage's output is
@@ -411,19 +597,144 @@ NOWHERE, MEMORY, TENSOR, STREAM = 0, 1, 2, 3
 
 
 @compiled
+def read_row(source, target, count, kind):
+    """Copy numbers of a kind as floats."""
+    if kind == BFLOAT16:
+        widen_bfloat16(source, target, count)
+    elif kind == FLOAT16:
+        widen_float16(source, target, count)
+    else:
+        copy_row(source, target, count)
+
+
+@compiled
+def write_row(source, target, count, kind):
+    """Copy floats as numbers of a kind."""
+    if kind == BFLOAT16:
+        round_bfloat16(source, target, count)
+    elif kind == FLOAT16:
+        round_float16(source, target, count)
+    else:
+        copy_row(source, target, count)
+
+
+@compiled
+def read_pixels(source, channels, target, channel, count, kind):
+    """Copy `count` pixels [count, channels] of a kind as floats [channels, count].
+
+    `channel`: floats from a channel of the target to the next.
+    """
+    size = 4 if kind == FLOAT32 else 2
+    for pixel in range(0, count, LANES):
+        rows = min(LANES, count - pixel)
+        for first in range(0, channels, LANES):
+            columns = min(LANES, channels - first)
+            place = source + size * (pixel * channels + first)
+            block = target + 4 * (first * channel + pixel)
+            if kind == BFLOAT16:
+                transpose_from_bfloat16(place, channels, rows, columns, block, channel)
+            elif kind == FLOAT16:
+                transpose_from_float16(place, channels, rows, columns, block, channel)
+            else:
+                transpose_float32(place, channels, rows, columns, block, channel)
+
+
+@compiled
+def write_pixels(source, channel, target, channels, count, kind):
+    """Copy floats [channels, count] as `count` pixels [count, channels] of a kind.
+
+    `channel`: floats from a channel of the source to the next.
+    """
+    size = 4 if kind == FLOAT32 else 2
+    for pixel in range(0, count, LANES):
+        columns = min(LANES, count - pixel)
+        for first in range(0, channels, LANES):
+            rows = min(LANES, channels - first)
+            block = source + 4 * (first * channel + pixel)
+            place = target + size * (pixel * channels + first)
+            if kind == BFLOAT16:
+                transpose_to_bfloat16(block, channel, rows, columns, place, channels)
+            elif kind == FLOAT16:
+                transpose_to_float16(block, channel, rows, columns, place, channels)
+            else:
+                transpose_float32(block, channel, rows, columns, place, channels)
+
+
+@compiled
+def read_images(x, target, channels, pixels, kind, channels_last, begin, end):
+    """Copy the images `begin` to `end` of a tensor of a kind as floats [image, channel, pixel]."""
+    size = 4 if kind == FLOAT32 else 2
+    count = channels * pixels
+    for image in range(begin, end):
+        source, place = x + size * image * count, target + 4 * image * count
+        if channels_last:
+            read_pixels(source, channels, place, pixels, pixels, kind)
+        else:
+            read_row(source, place, count, kind)
+
+
+@compiled
+def copy_tile(x, target, plan, first):
+    """Copy the rows of a tile in all channels of a channels_last image, from `first` on."""
+    rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
+    padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
+    height, channels = word_at(plan, INPUT_HEIGHT), word_at(plan, INPUT_CHANNELS)
+    channel, kind = word_at(plan, COPY_CHANNEL), word_at(plan, KIND)
+    pitch = word_at(plan, SIZE) * width * channels
+    if padding == 0 and row == width and first >= 0 and first + rows <= height:
+        read_pixels(x + first * pitch, channels, target, channel, rows * width, kind)
+        return
+    for index in range(channels):
+        set_zero(target + 4 * (index * channel - padding), padding)
+    for i in range(rows):
+        place = target + 4 * i * row
+        inside = 0 <= first + i < height
+        if inside:
+            read_pixels(x + (first + i) * pitch, channels, place, channel, width, kind)
+        begin = width if inside else 0
+        if row > begin:
+            for index in range(channels):
+                set_zero(place + 4 * (index * channel + begin), row - begin)
+
+
+@compiled
+def write_tile(scratch, y, plan):
+    """Copy a tile of the result from the scratch memory to the tensor."""
+    rows, row, width = (
+        word_at(plan, TILE_ROWS),
+        word_at(plan, STAGED_ROW),
+        word_at(plan, OUTPUT_WIDTH),
+    )
+    channel, channels = word_at(plan, STAGED_CHANNEL), word_at(plan, OUTPUT_CHANNELS)
+    kind, size = word_at(plan, KIND), word_at(plan, SIZE)
+    if row == width:  # rows without gaps: one long row
+        width, rows = width * rows, 1
+    source = scratch + 4 * word_at(plan, STAGED_AT)
+    for i in range(rows):
+        if word_at(plan, CHANNELS_LAST):
+            target = y + size * i * width * channels
+            write_pixels(source + 4 * i * row, channel, target, channels, width, kind)
+            continue
+        for index in range(channels):
+            target = y + size * (index * word_at(plan, OUTPUT_CHANNEL) + i * width)
+            write_row(source + 4 * (index * channel + i * row), target, width, kind)
+
+
+@compiled
 def copy_channel(x, target, plan, first):
     """Copy a channel's rows of a tile, with zeros outside the image, from `first` on."""
+    kind, size = word_at(plan, KIND), word_at(plan, SIZE)
     rows, row = word_at(plan, COPY_ROWS), word_at(plan, COPY_ROW)
     padding, width = word_at(plan, COPY_PADDING), word_at(plan, INPUT_WIDTH)
     height = word_at(plan, INPUT_HEIGHT)
     if padding == 0 and row == width and first >= 0 and first + rows <= height:
-        copy_row(x + 4 * first * width, target, rows * width)
+        read_row(x + size * first * width, target, rows * width, kind)
         return
     set_zero(target - 4 * padding, padding)
     for i in range(rows):
         place = target + 4 * i * row
         if 0 <= first + i < height:
-            copy_row(x + 4 * (first + i) * width, place, width)
+            read_row(x + size * (first + i) * width, place, width, kind)
             set_zero(place + 4 * width, row - width)
         else:
             set_zero(place, row)
@@ -452,17 +763,22 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
     `x`, `y`: the tensors; `scratch`: memory of this thread; `weights`, `biases`: of all stages;
     `plan`, `stages`: words; `limits`: two numbers a stage. All are addresses.
     """
-    copy_at = scratch + 4 * word_at(plan, COPY_AT)
+    copy_at, size = scratch + 4 * word_at(plan, COPY_AT), word_at(plan, SIZE)
     for tile in range(begin, end):
         image = tile // word_at(plan, TILES)
         top = tile % word_at(plan, TILES) * word_at(plan, TILE_ROWS)
         top = min(top, word_at(plan, HEIGHT) - word_at(plan, TILE_ROWS))
-        x_image = x + 4 * image * word_at(plan, INPUT_IMAGE)
-        y_tile = y + 4 * (image * word_at(plan, OUTPUT_IMAGE) + top * word_at(plan, OUTPUT_WIDTH))
+        x_image = x + size * image * word_at(plan, INPUT_IMAGE)
+        row = word_at(plan, OUTPUT_WIDTH)
+        if word_at(plan, CHANNELS_LAST):
+            row *= word_at(plan, OUTPUT_CHANNELS)
+        y_tile = y + size * (image * word_at(plan, OUTPUT_IMAGE) + top * row)
         first = top * word_at(plan, COPY_FACTOR) - word_at(plan, COPY_BEFORE)
-        if word_at(plan, COPY) == MEMORY:
+        if word_at(plan, COPY) == MEMORY and word_at(plan, CHANNELS_LAST):
+            copy_tile(x_image, copy_at, plan, first)
+        elif word_at(plan, COPY) == MEMORY:
             for channel in range(word_at(plan, INPUT_CHANNELS)):
-                source = x_image + 4 * channel * word_at(plan, INPUT_CHANNEL)
+                source = x_image + size * channel * word_at(plan, INPUT_CHANNEL)
                 target = copy_at + 4 * channel * word_at(plan, COPY_CHANNEL)
                 copy_channel(source, target, plan, first)
         for number in range(word_at(plan, STAGES)):
@@ -487,7 +803,7 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                     block = word_at(stage, BLOCKS) + 8 * BLOCK_WORDS * index
                     if word_at(stage, SOURCE) == STREAM and word_at(block, CHANNEL) != streamed:
                         streamed = word_at(block, CHANNEL)
-                        channel = x_image + 4 * streamed * word_at(plan, INPUT_CHANNEL)
+                        channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
                         copy_channel(channel, copy_at, plan, first)
                     run_block(
                         source,
@@ -511,15 +827,7 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
             if word_at(stage, PADDING):
                 clear_edges(target, stage, start)
         if word_at(plan, STAGED):
-            for channel in range(word_at(plan, OUTPUT_CHANNELS)):
-                at = word_at(plan, STAGED_AT) + channel * word_at(plan, STAGED_CHANNEL)
-                target = y_tile + 4 * channel * word_at(plan, OUTPUT_CHANNEL)
-                for row in range(word_at(plan, TILE_ROWS)):
-                    copy_row(
-                        scratch + 4 * (at + row * word_at(plan, STAGED_ROW)),
-                        target + 4 * row * word_at(plan, OUTPUT_WIDTH),
-                        word_at(plan, OUTPUT_WIDTH),
-                    )
+            write_tile(scratch, y_tile, plan)
 
 
 # ---- the gradient by the weights: dot products along the pixels
@@ -573,25 +881,6 @@ UNIT_WORDS: Final = 4
     DOT_OFFSETS,
 ) = range(16)
 DOT_PLAN_WORDS: Final = 16
-
-
-def _mask(builder: Any, count: Any) -> Any:
-    """Return the mask of a vector's first elements; all of them from `LANES` on."""
-    lanes = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
-    undefined = ir.Constant(ir.VectorType(INT32, LANES), ir.Undefined)
-    first = builder.trunc(count, INT32)
-    one = builder.insert_element(undefined, first, ir.Constant(INT32, 0))
-    zeros = ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES)
-    return builder.icmp_signed("<", lanes, builder.shuffle_vector(one, undefined, zeros))
-
-
-def _masked_load(builder: Any, base: Any, index: Any, mask: Any) -> Any:
-    """Return a vector with zeros where the mask is not set, and reads nothing there."""
-    pointer = builder.bitcast(_at(builder, base, index), VECTOR.as_pointer())
-    kinds = [VECTOR.as_pointer(), INT32, mask.type, VECTOR]
-    name = f"llvm.masked.load.v{LANES}f32.p0"
-    load = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, kinds), name)
-    return builder.call(load, [pointer, ir.Constant(INT32, 4), mask, _constant(0.0)])
 
 
 def _totals(builder: Any, vectors: list[Any]) -> Any:
@@ -657,14 +946,12 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
         for i in range(filters):
             at = builder.add(grads[i], place)
             masked = mask is not None
-            factors.append(
-                _masked_load(builder, grad, at, mask) if masked else _load(builder, grad, at)
-            )
+            factors.append(_read(builder, grad, at, mask) if masked else _load(builder, grad, at))
         place = builder.add(builder.mul(row, x_row), builder.mul(pixel, _int(stride)))
         for t in range(taps):
             at = builder.add(places[t], place)
             if mask is not None and stride == 1:
-                read = _masked_load(builder, x, at, mask)
+                read = _read(builder, x, at, mask)
             else:
                 read = _load(builder, x, at, stride)
             if mask is not None and stride > 1:

@@ -29,7 +29,6 @@ from ifspace.kernels.tensors import (
     check_tensors,
     empty_in_layout,
     is_autocast,
-    memory_format,
     shape_text,
 )
 from ifspace.kernels.windows import is_grouped
@@ -165,12 +164,8 @@ def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -
 
     Nothing is checked.
     """
-    tiles = _tiles()
-    if x.dtype == torch.float32 and x.is_contiguous():
-        y: Tensor = tiles.run(x, weights, biases, chain)
-        return y
-    y = tiles.run(x.float(), weights, biases, chain)
-    return y.to(x.dtype).contiguous(memory_format=memory_format(x))
+    y: Tensor = _tiles().run(x, weights, biases, chain)
+    return y
 
 
 # ---- the operator

@@ -27,6 +27,7 @@ from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, STREAM, TENSOR
 from ifspace.kernels.chain.stages import Chain, Index, Stage
 from ifspace.kernels.chain.threads import scratch_memory, share
+from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
 SCRATCH_BYTES: Final = 256 << 10
@@ -43,6 +44,11 @@ MARGIN: Final = 8 * LANES
 INFINITY: Final = float("inf")
 LIMITS: Final = {"relu": (0.0, INFINITY), "relu6": (0.0, 6.0)}
 CODES: Final = {"silu": loops.SILU, "hardswish": loops.HARDSWISH}
+KINDS: Final = {
+    torch.float32: loops.FLOAT32,
+    torch.bfloat16: loops.BFLOAT16,
+    torch.float16: loops.FLOAT16,
+}
 
 
 @dataclass
@@ -124,7 +130,15 @@ class Plan:
 
 
 @lru_cache(maxsize=512)
-def plan_for(chain: Chain, images: int, height: int, width: int, threads: int) -> Plan:
+def plan_for(
+    chain: Chain,
+    images: int,
+    height: int,
+    width: int,
+    threads: int,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> Plan:
     """Return the plan of a chain for an input [images, C_in, height, width].
 
     Raises: KernelError for an input that does not fit.
@@ -132,17 +146,23 @@ def plan_for(chain: Chain, images: int, height: int, width: int, threads: int) -
     shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
     if all(stage.kernel == stage.stride == 1 and not stage.padding for stage in chain.stages):
         height, width = height * width, 1
-    values, top_rows = _tile(chain, images, height, width, threads)
-    return _Words(chain, values, top_rows).plan(images, shape)
+    is_direct = dtype == torch.float32 and not channels_last
+    values, top_rows = _tile(chain, images, height, width, threads, is_direct)
+    return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape)
 
 
 def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
-    """Return the result [N, C_out, H', W'] of a chain for x [N, C_in, H, W]."""
+    """Return the result [N, C_out, H', W'] of a chain for x [N, C_in, H, W], in the layout of x.
+
+    x is float32, bfloat16 or float16; `weights` and `biases` are float32.
+    """
     n, _, height, width = x.shape
-    x = x.contiguous()
+    layout = memory_format(x)
+    x = x.contiguous(memory_format=layout)
     threads = torch.get_num_threads()
-    plan = plan_for(chain, n, height, width, threads)
-    y = torch.empty(plan.shape, dtype=x.dtype, device=x.device)
+    is_last = layout == torch.channels_last
+    plan = plan_for(chain, n, height, width, threads, x.dtype, is_last)
+    y = torch.empty(plan.shape, dtype=x.dtype, device=x.device, memory_format=layout)
     floats = plan.scratch + MARGIN
 
     def work(begin: int, end: int) -> None:
@@ -169,7 +189,7 @@ def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tens
 
 
 def _tile(
-    chain: Chain, images: int, height: int, width: int, threads: int
+    chain: Chain, images: int, height: int, width: int, threads: int, is_direct: bool
 ) -> tuple[list[Value], int]:
     """Return the values of a chain for tiles of a good size, and the rows of a tile."""
     rows = total = chain.sizes(height, width)[-1][0]
@@ -177,7 +197,7 @@ def _tile(
     count = 1
     while True:
         rows = ceil(total / count)
-        values, alike = _values(chain, height, width, rows)
+        values, alike = _values(chain, height, width, rows, is_direct)
         pixels = rows * values[-1].width
         few = images * count < wanted and pixels >= 2 * TILE_PIXELS
         large = _allocate(values) * 4 > SCRATCH_BYTES
@@ -186,10 +206,13 @@ def _tile(
         count = ceil(total / (rows - 1))
 
 
-def _values(chain: Chain, height: int, width: int, rows: int) -> tuple[list[Value], bool]:
+def _values(
+    chain: Chain, height: int, width: int, rows: int, is_direct: bool
+) -> tuple[list[Value], bool]:
     """Return the values for tiles of some rows, and whether such tiles can be computed.
 
-    Where one value is needed at two factors, only a tile that is the whole image can.
+    `is_direct`: whether the loops can read and write the tensors, rather than copies. Where one
+    value is needed at two factors, only a tile that is the whole image can.
     """
     channels = [chain.stages[0].c_in, *(stage.c_out for stage in chain.stages)]
     sizes = chain.sizes(height, width)
@@ -217,14 +240,16 @@ def _values(chain: Chain, height: int, width: int, rows: int) -> tuple[list[Valu
         if stage.kernel == stage.stride == 1:  # rows of equal length: one loop runs through them
             source = values[chain.source_of(number)]
             source.padding = max(source.padding, values[number].padding)
-    values[0].place = _input_place(chain, values, last_top)
-    if _pixels(chain, values, len(chain.stages))[1] >= LANES:
+    values[0].place = _input_place(chain, values, last_top, is_direct)
+    if is_direct and _pixels(chain, values, len(chain.stages))[1] >= LANES:
         values[-1].place = TENSOR
     return values, alike
 
 
-def _input_place(chain: Chain, values: list[Value], last_top: int) -> int:
+def _input_place(chain: Chain, values: list[Value], last_top: int, is_direct: bool) -> int:
     """Return where the input of a tile is read."""
+    if not is_direct:
+        return MEMORY
     numbers = range(1, len(chain.stages) + 1)
     readers = [number for number in numbers if chain.source_of(number) == 0]
     adders = [number for number in numbers if chain.stages[number - 1].residual == 0]
@@ -278,6 +303,8 @@ class _Words:
     chain: Chain
     values: list[Value]
     rows: int
+    dtype: torch.dtype
+    channels_last: bool
     tables: list[Index] = field(default_factory=list)
 
     def plan(self, images: int, shape: tuple[int, int, int, int]) -> Plan:
@@ -310,6 +337,9 @@ class _Words:
             loops.STAGED_AT: last.at,
             loops.STAGED_CHANNEL: last.channel,
             loops.STAGED_ROW: last.row,
+            loops.KIND: KINDS[self.dtype],
+            loops.SIZE: self.dtype.itemsize,
+            loops.CHANNELS_LAST: self.channels_last,
         }
         limits = [
             LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in self.chain.stages

@@ -101,7 +101,7 @@ def forward(
         return empty_with_channels(x, windows.out_channels)
     layout = memory_format(x)
     x = x.contiguous(memory_format=layout)
-    if plan is None and (compiled := _compiled(x, layout)):
+    if plan is None and (compiled := _compiled(x)):
         y: Tensor = compiled.forward(x, weight, bias, stage_of(windows))
         return y
     if plan is None and windows.is_grouped:
@@ -126,7 +126,7 @@ def input_grad(grad: Tensor, weight: Tensor, windows: Windows, plan: Plan | None
         return empty_with_channels(grad, windows.in_channels)
     layout = memory_format(grad)
     grad = grad.contiguous(memory_format=layout)
-    if plan is None and (compiled := _compiled(grad, layout)):
+    if plan is None and (compiled := _compiled(grad)):
         grad_x: Tensor = compiled.input_grad(grad, weight, stage_of(windows))
         return grad_x
     is_grouped = plan is None and windows.is_grouped
@@ -157,7 +157,7 @@ def weight_grad(
         return grad.new_zeros(windows.out_channels, windows.width), grad_bias
     layout = memory_format(x)
     x, grad = x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
-    if plan is None and (compiled := _compiled(x, layout)):
+    if plan is None and (compiled := _compiled(x)):
         grad_weight: Tensor = compiled.weight_grad(grad, x, stage_of(windows))
         return grad_weight.view(windows.out_channels, windows.width), grad_bias
     if plan is None and windows.is_grouped:
@@ -226,10 +226,9 @@ def plan_for(windows: Windows, pixels: int, channels_last: bool) -> Plan:
     return Plan(*counts)
 
 
-def _compiled(x: Tensor, layout: torch.memory_format) -> ModuleType | None:
-    """Return the module of compiled layers, if it computes in the type and layout of x."""
-    fits = x.dtype == torch.float32 and layout == torch.contiguous_format
-    return layers() if fits else None
+def _compiled(x: Tensor) -> ModuleType | None:
+    """Return the module of compiled layers, if it computes in the type of x."""
+    return None if x.dtype == torch.float64 else layers()
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -31,13 +32,30 @@ WINDOWS = [
 SIZES = ((1, 1), (1, 7), (5, 3), (7, 7), (13, 17), (16, 16))
 
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+def name(windows: Windows) -> str:
+    sizes = windows.in_channels, windows.out_channels, windows.width, windows.step
+    return "-".join(map(str, (*sizes, windows.order)))
+
+
 def random(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("windows", WINDOWS, ids=str)
+@pytest.fixture
+def unwritten() -> Iterator[None]:
+    """Memory that torch has not been told to write is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("windows", WINDOWS, ids=name)
 @pytest.mark.parametrize("images", [1, 3])
-def test_a_layer_and_its_gradients(windows: Windows, images: int) -> None:
+def test_a_layer_and_its_gradients(windows: Windows, images: int, unwritten: None) -> None:
     weight = random(windows.out_channels, windows.width)
     bias = random(windows.out_channels, seed=2)
     for height, width in SIZES:
@@ -47,6 +65,72 @@ def test_a_layer_and_its_gradients(windows: Windows, images: int) -> None:
         got = cpu.input_grad(grad, weight, windows)
         rpw_exact.check("input_grad", windows, got, grad, weight)
         rpw_exact.check("weight_grad", windows, cpu.weight_grad(grad, x, windows), grad, x)
+
+
+@pytest.mark.parametrize("windows", WINDOWS[1:], ids=name)
+@pytest.mark.parametrize(("dtype", "layout"), list(product(DTYPES, LAYOUTS))[1:])
+def test_types_and_layouts(
+    windows: Windows, dtype: torch.dtype, layout: torch.memory_format, unwritten: None
+) -> None:
+    weight, bias = (
+        random(windows.out_channels, *size).to(dtype) for size in ((windows.width,), ())
+    )
+    for height, width in ((1, 7), (5, 3), (13, 17)):
+        x = random(3, windows.in_channels, height, width).to(dtype).contiguous(memory_format=layout)
+        grad = random(3, windows.out_channels, height, width, seed=2).to(dtype)
+        for other in LAYOUTS:
+            grad = grad.contiguous(memory_format=other)
+            got = cpu.input_grad(grad, weight, windows)
+            assert got.is_contiguous(memory_format=other)
+            rpw_exact.check("input_grad", windows, got, grad, weight)
+            rpw_exact.check("weight_grad", windows, cpu.weight_grad(grad, x, windows), grad, x)
+        y = cpu.forward(x, weight, bias, windows)
+        assert y.is_contiguous(memory_format=layout)
+        rpw_exact.check("forward", windows, y, x, weight, bias)
+
+
+def test_inputs_that_lie_otherwise(unwritten: None) -> None:
+    windows, weight = WINDOWS[2], random(48, 6)
+    x = random(2, 24, 6, 10)
+    for view in (x[:, :, ::2, 1::3], x.transpose(2, 3), x[:, :, :1, :1].expand(2, 24, 5, 9)):
+        grad = view.repeat(1, 2, 1, 1)
+        for laid_out in (grad, grad.contiguous(memory_format=torch.channels_last)):
+            y = cpu.weight_grad(laid_out, view, windows)
+            rpw_exact.check("weight_grad", windows, y, laid_out, view)
+        rpw_exact.check("forward", windows, cpu.forward(view, weight, None, windows), view, weight)
+        grad = grad[:, :, :1].expand(-1, -1, 4, -1)
+        got = cpu.input_grad(grad, weight, windows)
+        rpw_exact.check("input_grad", windows, got, grad, weight)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_same_bits_for_any_number_of_threads(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tiles", "dots"):
+        monkeypatch.setattr(f"ifspace.kernels.chain.{module}.SHARED_WORK", 0)
+    monkeypatch.setattr("ifspace.kernels.chain.dots.COPIED", 1)
+    before = torch.get_num_threads()
+    try:
+        for windows, layout in product(WINDOWS[:3], LAYOUTS):
+            shape = (5, windows.in_channels, 13, 17)
+            x = random(*shape).to(dtype).contiguous(memory_format=layout)
+            weight = random(windows.out_channels, windows.width).to(dtype)
+            results = []
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                y = cpu.forward(x, weight, None, windows)
+                results.append(
+                    (
+                        y,
+                        cpu.input_grad(y, weight, windows),
+                        cpu.weight_grad(y, x, windows, with_bias=False)[0],
+                    )
+                )
+            for other in results[1:]:
+                assert all(map(torch.equal, results[0], other))
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -62,12 +146,13 @@ def test_what_is_not_finite_stays_in_the_channels_that_read_it(value: float) -> 
 
 
 def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("layer", "tiles", "loops"):
-        monkeypatch.delitem(sys.modules, f"ifspace.kernels.chain.{name}", raising=False)
-        monkeypatch.delattr(chain, name, raising=False)
+    for module in ("layer", "dots", "tiles", "loops"):
+        monkeypatch.delitem(sys.modules, f"ifspace.kernels.chain.{module}", raising=False)
+        monkeypatch.delattr(chain, module, raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     engine.fault.cache_clear()
     engine.layers.cache_clear()
+    engine.fault.cache_clear()
     windows = WINDOWS[0]
     x, weight = random(2, 16, 5, 5), random(16, 4)
     try:
@@ -81,3 +166,4 @@ def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.Monke
     finally:
         engine.fault.cache_clear()
         engine.layers.cache_clear()
+        engine.fault.cache_clear()

@@ -1,5 +1,7 @@
 """Chains in one pass over tiles, against their definition in float64."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -65,3 +67,21 @@ def test_a_chain_computes_its_definition(name: str, images: int) -> None:
         error = (y - expected).abs().max() / expected.abs().max()
         assert y.shape == expected.shape
         assert error < 2e-6, (height, width, float(error))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_types_and_layouts(name: str, dtype: torch.dtype) -> None:
+    chain = Chain(CHAINS[name])
+    generator = torch.Generator().manual_seed(1)
+    for (height, width), layout in product(SIZES, (torch.contiguous_format, torch.channels_last)):
+        shape = (3, chain.stages[0].c_in, height, width)
+        x, weights = (torch.randn(size, generator=generator) for size in (shape, chain.weights))
+        x = x.to(dtype).contiguous(memory_format=layout)
+        y = run(x, weights, None, chain)
+        expected = reference(x.double(), weights.double(), None, chain)
+        error = (y - expected).abs().max() / expected.abs().max()
+        assert y.dtype == dtype
+        assert y.is_contiguous(memory_format=layout) or 1 in (height, width)
+        assert error < (2e-6 if dtype == torch.float32 else 0.51 * torch.finfo(dtype).eps)
