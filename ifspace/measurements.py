@@ -30,8 +30,14 @@ CELLS: Final[Mapping[str, type[Any]]] = {
     "torch": str,
     "triton": str,
     "date": str,
+    "form": str,
 }
 COLUMNS: Final = tuple(CELLS)
+# Forms: a block as it is, or as other modules that compute the same.
+AS_IS: Final = "as is"
+COLLAPSED: Final = "collapsed"
+# Columns that files of older versions lack, and what all of their rows are.
+ADDED: Final = {"form": AS_IS}
 FORWARD: Final = "forward"
 BOTH_WAYS: Final = "forward+backward"
 MODES: Final = (FORWARD, BOTH_WAYS)

@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ifspace.bench.forms import FORMS, layers_of
 from ifspace.bench.machine import DTYPES, Work, passes, rounding
 from ifspace.block import SizedBlock, SizedLayer
 from ifspace.kernels.windows import ROLLING, Windows, windows_of
 from ifspace.kinds import ConvKind, find_kind, grouped_pointwise_kind, rolling_pointwise_kind
-from ifspace.measurements import BOTH_WAYS, CALIBRATION, CATALOGUE, FORWARD, LAYOUTS, MODES
-from ifspace.nn.block import BlockModule, build
+from ifspace.measurements import (
+    AS_IS,
+    BOTH_WAYS,
+    CALIBRATION,
+    CATALOGUE,
+    FORWARD,
+    LAYOUTS,
+    MODES,
+)
+from ifspace.nn.block import BlockModule, block_style, build
 
 if TYPE_CHECKING:
     from ifspace.catalogue.design import Design
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 
 Tensors = tuple[Tensor, ...]
 CandidateT = TypeVar("CandidateT")
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 MEMORY_FORMATS: Final = {LAYOUTS[0]: torch.channels_last, LAYOUTS[1]: torch.contiguous_format}
 
 # The layers whose kernels are timed, as the file of their times names them; no kinds of `KINDS`.
@@ -96,7 +106,18 @@ class Conditions:
             module = build(
                 candidate.sized, stride=candidate.stride, style=self.style, dtype=self.torch_dtype
             )
-        module = module.to(self.device)
+        return self._with_layout(module.to(self.device))
+
+    def in_form(self, module: BlockModule, form: str) -> torch.nn.Module:
+        """Return the module of a block in a form; another form than as it is in eval mode."""
+        if form == AS_IS:
+            return module
+        was_training = module.training
+        changed = FORMS[form].apply(module.eval())
+        module.train(was_training)
+        return self._with_layout(changed)
+
+    def _with_layout(self, module: ModuleT) -> ModuleT:
         for weight in module.parameters():
             if weight.dim() == 4:
                 weight.data = self.in_layout(weight.data)
@@ -105,8 +126,8 @@ class Conditions:
 
 # Blocks.
 
-# Name, input shape and output shape: a block, whatever it is measured for.
-BlockKey = tuple[str, tuple[int, ...], tuple[int, ...]]
+# Name, input shape, output shape and form: a block, whatever it is measured for.
+BlockKey = tuple[str, tuple[int, ...], tuple[int, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +136,7 @@ class BlockCandidate:
 
     `side`: size of the output feature map, in pixels. `provider`: where the block comes from.
     `design`: the catalogue's row, whose claims are checked. `calibrates`: the block is measured for
-    the latency model alone.
+    the latency model alone. `form`: as what it runs, of `FORMS`.
     """
 
     sized: SizedBlock
@@ -125,6 +146,7 @@ class BlockCandidate:
     provider: str = CATALOGUE
     design: "Design | None" = None
     calibrates: bool = False
+    form: str = AS_IS
 
     @property
     def name(self) -> str:
@@ -133,9 +155,14 @@ class BlockCandidate:
         return str(self.sized.block) + ("" if bottleneck is None else f", bottleneck {bottleneck}")
 
     @property
+    def label(self) -> str:
+        """The name, and the form if it is another than the block as it is."""
+        return self.name if self.form == AS_IS else f"{self.name}, {self.form}"
+
+    @property
     def key(self) -> BlockKey:
-        """Name and shapes: equal for the same block from two sources."""
-        return self.name, *self.shapes
+        """Name, shapes and form: equal for the same block from two sources."""
+        return self.name, *self.shapes, self.form
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -170,6 +197,34 @@ class BlockCandidate:
             sides.append(sides[-1] // stride)
         return tuple(sides)
 
+    def layers(self, conditions: Conditions) -> tuple[tuple[SizedLayer, int, int], ...]:
+        """Return what its form computes: layers, each with its spatial sizes before and after."""
+        style = block_style(conditions.style)
+        sides = [self.side * self.stride]
+        layers = []
+        for layer, stride in layers_of(self.form, self.sized, self.stride, style):
+            sides.append(sides[-1] // stride)
+            layers.append((layer, sides[-2], sides[-1]))
+        return tuple(layers)
+
+    def params(self, conditions: Conditions) -> int:
+        """Return the number of weights of its form, biases left out."""
+        return sum(layer.params for layer, *_ in self.layers(conditions))
+
+    def macs_per_pixel(self, conditions: Conditions) -> int:
+        """Return the multiply-accumulates of its form for each pixel of the output."""
+        layers = self.layers(conditions)
+        return sum(layer.params * side**2 for layer, _, side in layers) // self.side**2
+
+    def modes(self, conditions: Conditions) -> tuple[str, ...]:
+        """Return the modes that its form is timed in.
+
+        A module whose batch norm is folded is no training step of the block.
+        """
+        style = block_style(conditions.style)
+        trains = self.form == AS_IS or (FORMS[self.form].trains and not style.batch_norm)
+        return tuple(mode for mode in conditions.modes if trains or mode == FORWARD)
+
     def case(self, conditions: Conditions) -> str:
         """Return in words what it has in common with the candidates it is compared with."""
         text = (
@@ -196,6 +251,7 @@ class BlockCandidate:
             "F": out_channels,
             "H": height,
             "W": width,
+            "form": self.form,
         }
 
     def passes(self, conditions: Conditions, mode: str) -> tuple[Work, ...]:
@@ -281,13 +337,14 @@ class BlockInputs:
 
 def block_call(
     candidate: BlockCandidate, mode: str, conditions: Conditions, inputs: BlockInputs | None = None
-) -> tuple[BlockModule, Callable[[torch.nn.Module], Tensors]]:
+) -> tuple[torch.nn.Module, Callable[[torch.nn.Module], Tensors]]:
     """Return the module of a candidate, and a function that runs such a module in a mode.
 
     The function returns y or, both ways, y and the gradients by x and every parameter.
     """
     x, grad = (inputs or BlockInputs(conditions)).draw(candidate, mode)
-    module = conditions.build(candidate).train(mode == BOTH_WAYS)
+    module = conditions.in_form(conditions.build(candidate).eval(), candidate.form)
+    module = module.train() if mode == BOTH_WAYS else module
     return module, partial(_both_ways if mode == BOTH_WAYS else _forward, x=x, grad=grad)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from ifspace.bench.blocks import BlockShape, catalogue_shape, find_baselines, parse_shape
 from ifspace.bench.case import Conditions
+from ifspace.bench.forms import find_forms
 from ifspace.bench.machine import Machine, check_choice, find_device, this_machine
 from ifspace.bench.record import provenance
 from ifspace.bench.results import EarlierResults, ResultFiles, write_results
@@ -43,6 +44,7 @@ def run_bench(
     accept_model: bool = False,
     predict: Sequence[str] = (),
     resume: bool = False,
+    forms: Sequence[str] | None = None,
     results: Path | None = None,
     command: str = "ifspace.run_bench",
     arguments: Mapping[str, Any] | None = None,
@@ -52,8 +54,9 @@ def run_bench(
 ) -> BlockBench:
     """Time the best designs of a catalogue beside named blocks; return the run with its results.
 
-    The options are those of `ifspace bench`. `results`: the folder that rows, designs, latencies
-    and the catalogue are written into; nothing is written if it is None. `command` and `arguments`
+    The options are those of `ifspace bench`; `forms` are all of the device if None. `results`: the
+    folder that rows, designs, latencies and the catalogue are written into; nothing is written if
+    it is None. `command` and `arguments`
     are recorded there. `on_note` is called with what a user should know, `on_start` with the
     number of blocks, of those for the model, and about how many seconds they take. When the run is
     interrupted, what was measured is written before KeyboardInterrupt goes on.
@@ -100,6 +103,7 @@ def run_bench(
         resume,
         every_row,
         accept_model,
+        find_forms(forms, found_device),
     )
     machine = this_machine(found_device)
     measurements = Measurements(machine)

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,7 +28,7 @@ from ifspace.bench.case import (
 )
 from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import band_of, plan_for
-from ifspace.measurements import LAYOUTS
+from ifspace.measurements import AS_IS, LAYOUTS
 from ifspace.nn.block import block_style
 from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
 from ifspace.stages.latency import DECIMALS
@@ -63,8 +62,7 @@ def features(candidate: BlockCandidate, conditions: Conditions) -> Features:
     """
     counts: Counter[str] = Counter()
     itemsize = conditions.torch_dtype.itemsize
-    layer_sides = pairwise(candidate.sides)
-    for layer, (side_in, side_out) in zip(candidate.sized.layers, layer_sides, strict=True):
+    for layer, side_in, side_out in candidate.layers(conditions):
         pixels_in, pixels_out = candidate.batch * side_in**2, candidate.batch * side_out**2
         moved = itemsize * (pixels_in * layer.c_in + pixels_out * layer.c_out + layer.params)
         if is_rolling(layer) and conditions.device.type == "cpu":
@@ -108,10 +106,11 @@ def _rolling_on_cpu(
 def _elementwise(candidate: BlockCandidate, conditions: Conditions) -> dict[str, int]:
     """Return the features of batch norm, activation and sum beside the layers."""
     style = block_style(conditions.style)
-    each_layer = style.batch_norm + (style.activation is not None and style.where == "each")
+    each_layer = int(style.activation is not None and style.where == "each")
+    each_layer += style.batch_norm and candidate.form == AS_IS
     written = [
         layer.c_out * side**2 * each_layer
-        for layer, side in zip(candidate.sized.layers, candidate.sides[1:], strict=True)
+        for layer, _, side in candidate.layers(conditions)
         if layer.conv.writes and each_layer
     ]
     if style.shortcut != "none" or (style.activation and style.where == "end"):
@@ -293,9 +292,12 @@ class LatencyRows:
             self._earlier[(row["block"], *numbers)] = float(row["latency_ms"]), row[SOURCE]
 
     def put(self, candidate: BlockCandidate, latency_ms: float | None, source: str) -> None:
-        """Add a latency; none for a block with a bottleneck, which the table has no column for."""
+        """Add a latency of a block as it is.
+
+        None for a block with a bottleneck, which the table has no column for.
+        """
         sized = candidate.sized
-        if latency_ms is None or sized.bottleneck is not None:
+        if latency_ms is None or sized.bottleneck is not None or candidate.form != AS_IS:
             return
         case = (
             str(sized.block),

@@ -15,6 +15,7 @@ from ifspace.bench.record import Provenance
 from ifspace.bench.session import BlockBench
 from ifspace.catalogue import Catalogue, load, save
 from ifspace.errors import CatalogueError, OutputError, SettingError
+from ifspace.measurements import AS_IS
 from ifspace.nn.block import build
 from ifspace.nn.source import to_source
 from ifspace.reach import field_after
@@ -180,7 +181,8 @@ def _write_designs(
         "threads": conditions.threads,
         "batch": bench.settings.shape.batch,
     }
-    records = (*earlier.designs, *(_design_record(x, conditions) for x in bench.passed_here))
+    here = [candidate for candidate in bench.passed_here if candidate.form == AS_IS]
+    records = (*earlier.designs, *(_design_record(x, conditions) for x in here))
     models = {mode: model.record() | {"conditions": shared} for mode, model in bench.models.items()}
     values = {
         "version": VERSION,

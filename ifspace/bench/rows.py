@@ -13,11 +13,20 @@ import numpy as np
 
 from ifspace.bench.machine import Machine
 from ifspace.errors import SettingError
-from ifspace.measurements import COLUMNS, COMPILED, FAILED, LEAST, NOT_RUN, ROUNDS, TIME
+from ifspace.measurements import (
+    ADDED,
+    COLUMNS,
+    COMPILED,
+    FAILED,
+    LEAST,
+    NOT_RUN,
+    ROUNDS,
+    TIME,
+)
 from ifspace.storage import read_csv, replacing
 
 # What tells one measurement from another beside its metric.
-_SUBJECT: Final = ("case", "candidate", "mode", "dtype", "layout", "N", "C", "F", "H", "W")
+_SUBJECT: Final = ("case", "candidate", "form", "mode", "dtype", "layout", *"NCFHW")
 _NUMBERS: Final = ("median", "p20", "p80", "bound")
 Row = dict[str, Any]
 Key = tuple[str, ...]
@@ -27,6 +36,7 @@ def start_row(machine: Machine, columns: Mapping[str, Any]) -> Row:
     """Return a row of this machine with the given columns and no number yet."""
     return (
         dict.fromkeys(COLUMNS, "")
+        | ADDED
         | dict(columns)
         | {
             "device": machine.device,
@@ -164,13 +174,14 @@ def _file_rows(path: Path) -> Iterator[Row]:
         table = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _foreign(path, str(error), "a readable CSV file, with whole lines") from None
-    if table.columns != COLUMNS:
+    older = tuple(name for name in COLUMNS if name not in ADDED)
+    if table.columns not in (COLUMNS, older):
         raise _foreign(path, "other columns", ", ".join(COLUMNS))
     for line, row in table.rows:
         for name in _NUMBERS:
             if row[name] != "" and not _is_number(row[name]):
                 raise _foreign(path, f"line {line}: {name} {row[name]!r}", "numbers")
-        yield dict(row)
+        yield ADDED | dict(row)
 
 
 def _is_number(text: str) -> bool:

@@ -35,6 +35,7 @@ from ifspace.bench.case import (
     run_block,
 )
 from ifspace.bench.clock import Call, Limits
+from ifspace.bench.forms import is_changed
 from ifspace.bench.gate import block_fault, check_compiled
 from ifspace.bench.latency import MIN_JUDGED, MODEL, FittedModel, features
 from ifspace.bench.machine import (
@@ -53,6 +54,7 @@ from ifspace.block import SizedBlock
 from ifspace.catalogue.design import Catalogue
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.measurements import (
+    AS_IS,
     BOTH_WAYS,
     CHANNELS_SEEN,
     COMPILED,
@@ -67,6 +69,7 @@ from ifspace.measurements import (
     ROUNDS,
     TIME,
 )
+from ifspace.nn.block import block_style
 from ifspace.reach import Reference, field_after
 from ifspace.values import MAX_ROUNDS, whole_number
 
@@ -103,7 +106,8 @@ class BenchSettings:
 
     `resume`: candidates that were timed in half of the `repeats` rounds or more are not timed
     again. `every_row`: designs that are the same network are all timed. `accept_model`: the
-    latencies of the model go into the table even if it misses its goal.
+    latencies of the model go into the table even if it misses its goal. `forms`: names of the forms
+    that each block is timed in.
 
     Raises: SettingError for a number out of its range.
     """
@@ -119,6 +123,7 @@ class BenchSettings:
     resume: bool = False
     every_row: bool = False
     accept_model: bool = False
+    forms: tuple[str, ...] = (AS_IS,)
 
     def __post_init__(self) -> None:
         whole_number(self.top, "top")
@@ -195,8 +200,19 @@ class BlockBench:
 
     @property
     def shown(self) -> tuple[BlockCandidate, ...]:
-        """The blocks that the run is about: designs, baselines, then those short of the field."""
-        return tuple(sorted((*self.designs, *self.baselines), key=self.is_short))
+        """The blocks that the run is about: designs, baselines, then those short of the field.
+
+        Each is there in all of its forms.
+        """
+        blocks = sorted((*self.designs, *self.baselines), key=self.is_short)
+        return tuple(form for block in blocks for form in self.in_forms(block))
+
+    def in_forms(self, candidate: BlockCandidate) -> Iterator[BlockCandidate]:
+        """Yield a block in the forms of the run in which it differs from the block as it is."""
+        style = block_style(self.settings.conditions.style)
+        for form in self.settings.forms:
+            if form == AS_IS or is_changed(form, candidate.sized, candidate.stride, style):
+                yield replace(candidate, form=form)
 
     @property
     def reference(self) -> Reference:
@@ -250,14 +266,14 @@ class BlockBench:
         if too_large and all(too_large):
             raise self._none_timed(self.shown[0], NOT_RUN + too_large[0])
         sampled = self.calibration.candidates
-        trials = len(self.shown) * len(conditions.modes)
-        timing_s = sum(self._guess_s(x, mode) for x, mode in product(self.shown, conditions.modes))
+        timed = [(x, mode) for x in self.shown for mode in x.modes(conditions)]
+        timing_s = sum(self._guess_s(*pair) for pair in timed)
         estimate = ProgressEstimate(
             self.on_progress,
             {
                 "check": GUESSES_S["check"] * len(self.shown + sampled),
                 "time": timing_s,
-                "memory": GUESSES_S["memory"] * trials,
+                "memory": GUESSES_S["memory"] * len(timed),
             }
             | {mode: GUESSES_S[mode] * len(sampled) for mode in conditions.modes},
         )
@@ -335,7 +351,7 @@ class BlockBench:
                 # What earlier runs measured of it is wrong too.
                 for mode in MODES:
                     self.measurements.drop_all(self.start(candidate, mode))
-                for mode in conditions.modes:
+                for mode in candidate.modes(conditions):
                     start = self.start(candidate, mode)
                     self.measurements.put([with_numbers(start, FAILED + fault, "")])
             on_seconds(GUESSES_S["check"] * number, GUESSES_S["check"] * len(candidates))
@@ -359,6 +375,9 @@ class BlockBench:
         for candidate, mode, compiled in product(
             candidates, conditions.modes, (False, True)[: 1 + conditions.compiled]
         ):
+            # What torch.compile makes of a block is a form of its own.
+            if mode not in candidate.modes(conditions) or (compiled and candidate.form != AS_IS):
+                continue
             start = self.start(candidate, mode)
             enough = limits.min_rounds if candidate.calibrates else -(-limits.max_rounds // 2)
             if self.settings.resume and self.measurements.is_timed(start, enough, compiled):
@@ -371,14 +390,14 @@ class BlockBench:
             self.measurements.drop(self.start(trial.candidate, trial.mode), metrics)
         for candidate in candidates:
             start = self.start(candidate, FORWARD)
-            macs = candidate.sized.macs_per_pixel(candidate.stride)
+            params, macs = candidate.params(conditions), candidate.macs_per_pixel(conditions)
             side, channels = field_of(candidate.sized)
             whole = candidate.sized.channels
             self.measurements.put(
                 [
                     with_numbers(start, PIXELS_SEEN, "pixels", [side], self.reference.side),
                     with_numbers(start, CHANNELS_SEEN, "channels", [channels], whole),
-                    with_numbers(start, "params", "count", [candidate.sized.params]),
+                    with_numbers(start, "params", "count", [params]),
                     with_numbers(start, "macs", "count/pixel", [macs]),
                 ]
             )
@@ -403,6 +422,7 @@ class BlockBench:
         for candidate, mode in product(candidates, conditions.modes):
             start = self.start(candidate, mode)
             is_timed = self.measurements.number(start, TIME) is not None
+            is_timed = is_timed and mode in candidate.modes(conditions)
             is_there = self.measurements.number(start, PEAK) is not None
             if is_timed and not (self.settings.resume and is_there):
                 starts.append(start)
@@ -456,13 +476,16 @@ class BlockBench:
         return self.models[mode].model.predict(features(candidate, self.settings.conditions))
 
     def predictable(self) -> Iterator[BlockCandidate]:
-        """Yield what can be predicted: the blocks shown, and the catalogue at their shape."""
+        """Yield what can be predicted: the blocks shown, and the catalogue at their shape.
+
+        Each is there in all of its forms.
+        """
         shape = self.settings.shape
         candidates = {candidate.key: candidate for candidate in self.shown}
         for design in designs_for(self.catalogue, shape):
             if is_at(design, shape):
-                candidate = design_at(design, shape, self.settings.by)
-                candidates.setdefault(candidate.key, candidate)
+                for candidate in self.in_forms(design_at(design, shape, self.settings.by)):
+                    candidates.setdefault(candidate.key, candidate)
         yield from (x for key, x in candidates.items() if key not in self.failed)
 
     def elsewhere(self) -> Iterator[BlockCandidate]:
@@ -482,18 +505,21 @@ class BlockBench:
                     self.unfit[shape] += 1
 
     def _predicted_rows(self) -> Iterator[Row]:
-        for candidate, mode in product(self.predictable(), self.settings.conditions.modes):
+        conditions = self.settings.conditions
+        for candidate, mode in product(self.predictable(), conditions.modes):
             predicted_ms = self.predict(candidate, mode)
-            if predicted_ms is not None:
+            if predicted_ms is not None and mode in candidate.modes(conditions):
                 yield with_numbers(self.start(candidate, mode), PREDICTED, "ms", [predicted_ms])
 
     def pareto(self) -> list[tuple[BlockCandidate, float]]:
         """Return the blocks that no other one shown beats in parameters and least time.
 
-        A block that sees less than the convolution is none of them, and beats none.
+        The parameters are those of its form. A block that sees less than the convolution is none of
+        them, and beats none.
         """
         times = self.least_ms(x for x in self.shown if not self.is_short(x))
-        return [times[n] for n in front([(x.sized.params, least_ms) for x, least_ms in times])]
+        conditions = self.settings.conditions
+        return [times[n] for n in front([(x.params(conditions), ms) for x, ms in times])]
 
     def fastest(self) -> list[tuple[BlockCandidate, float]]:
         """Return the blocks of the full field that the model predicts to be the fastest.

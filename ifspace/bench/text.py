@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ifspace.bench.case import BlockCandidate
+from ifspace.bench.case import BlockCandidate, BlockKey
 from ifspace.bench.latency import ERROR_GOAL, MODEL, RANK_GOAL, Errors
 from ifspace.bench.results import ResultFiles
 from ifspace.bench.rows import Row
@@ -11,6 +11,7 @@ from ifspace.bench.session import BlockBench, field_of
 from ifspace.cli.options import Forms
 from ifspace.kinds import reference_kind
 from ifspace.measurements import (
+    AS_IS,
     BASELINE,
     CATALOGUE,
     COLUMNS,
@@ -36,8 +37,9 @@ MAX_NAMED: Final = 5
 def forms(bench: BlockBench, files: ResultFiles) -> Forms:
     """Return the answer in every format; the rows are those of the blocks shown."""
     conditions = bench.settings.conditions
-    shown = {(block.name, block.case(conditions)) for block in bench.shown}
-    rows = [row for row in bench.measurements if (row["candidate"], row["case"]) in shown]
+    names = ("candidate", "case", "form")
+    shown = {(block.name, block.case(conditions), block.form) for block in bench.shown}
+    rows = [row for row in bench.measurements if tuple(row[name] for name in names) in shown]
     cells = tuple(tuple(row[name] for name in COLUMNS) for row in rows)
     return {
         "table": lambda: _text(bench, files),
@@ -58,14 +60,26 @@ def _values(bench: BlockBench, files: ResultFiles, rows: list[Row]) -> dict[str,
         "rows": [_with_numbers(bench, row) for row in rows],
         "model": {mode: model.record() for mode, model in bench.models.items()},
         "pareto": [
-            {"block": block.name, "params": block.sized.params, "latency_ms": ms}
+            {
+                "block": block.name,
+                "form": block.form,
+                "params": block.params(bench.settings.conditions),
+                "latency_ms": ms,
+            }
             for block, ms in bench.pareto()
         ],
         "fastest_predicted": [
-            {"block": block.name, "latency_ms": ms, "measured_ms": _measured_ms(bench, block)}
+            {
+                "block": block.name,
+                "form": block.form,
+                "latency_ms": ms,
+                "measured_ms": _measured_ms(bench, block),
+            }
             for block, ms in bench.fastest()
         ],
-        "red": [{"block": key[0], "why": why} for key, why in bench.failed.items()],
+        "red": [
+            {"block": key[0], "form": key[-1], "why": why} for key, why in bench.failed.items()
+        ],
         "left_out": [{"block": name, "why": why} for name, why in bench.left_out],
         "files": [str(path) for path in (files.rows, files.designs, files.latency)],
     }
@@ -128,24 +142,31 @@ def _noise_text(bench: BlockBench) -> str:
 
 def _times_table(bench: BlockBench, mode: str, title: str = "") -> Table:
     """Return the table of a mode, a row for each block shown; those short of the field last."""
-    compiled = bench.settings.conditions.compiled
-    columns = [">#", "block~", ">field", ">params", ">MACs/px", ">least ms", ">×CONV"]
+    conditions = bench.settings.conditions
+    compiled, in_forms = conditions.compiled, len(bench.settings.forms) > 1
+    columns = [">#", "block~", *(["form"] if in_forms else [])]
+    columns += [">field", ">params", ">MACs/px", ">least ms", ">×CONV"]
     columns += [">median", ">p20", ">p80", *([">compiled"] if compiled else []), ">MiB"]
     columns += [">model ms"] if bench.models else []
     conv = next((x for x in bench.baselines if str(x.sized.block) == CONV), None)
     conv_ms = None if conv is None else bench.number(conv, mode, LEAST)
     rows = []
-    for number, block in enumerate(bench.shown, start=1):
+    full = (block for block in bench.designs if not bench.is_short(block))
+    numbers = {block.key: number for number, block in enumerate(full, start=1)}
+    for block in bench.shown:
+        if mode not in block.modes(conditions):
+            continue
         time_row = bench.measurements.find(bench.start(block, mode), TIME) or {}
         least_ms = bench.number(block, mode, LEAST)
         side, channels = field_of(block.sized)
         is_short = bench.is_short(block)
         row = [
-            str(number) if block in bench.designs and not is_short else "",
-            block.name,
+            str(numbers.get(block.key, "")),
+            block.name if block.form == AS_IS else "",
+            *([block.form] if in_forms else []),
             f"{side}×{side}×{channels}",
-            block.sized.params,
-            block.sized.macs_per_pixel(block.stride),
+            block.params(conditions),
+            block.macs_per_pixel(conditions),
             _ms(least_ms),
             "" if is_short or not least_ms or not conv_ms else f"{least_ms / conv_ms:.2f}",
             *(_ms(time_row.get(name)) for name in ("median", "p20", "p80")),
@@ -185,12 +206,13 @@ def _note(bench: BlockBench, block: BlockCandidate, mode: str) -> str:
     """Return the name of a baseline, and why a block was not timed."""
     providers = [part.removeprefix(f"{BASELINE}: ") for part in block.provider.split(", ")]
     parts = [part for part in providers if part not in (CATALOGUE, block.name)]
+    parts = parts if block.form == AS_IS else []
     if bench.is_short(block):
         parts.append(_missing(bench, block))
     if block.key in bench.failed:
         parts.append("failed the check, see below")
     start = bench.start(block, mode)
-    names = ("case", "candidate", "mode")
+    names = ("case", "candidate", "form", "mode")
     parts += [
         str(row["metric"])
         for row in bench.measurements
@@ -230,20 +252,26 @@ def _facts(bench: BlockBench, files: ResultFiles) -> Iterator[tuple[str, str]]:
         misses = model.errors[MODEL].misses
         yield "", f"{mode}: {'missed: ' + '; '.join(misses) if misses else 'met'}"
     yield from _beside_conv(bench)
+    conditions = bench.settings.conditions
     yield from _titled(
         "not beaten",
         (
-            f"{block.name}: {block.sized.params:,} parameters, {_ms(ms)} ms at least"
+            f"{block.label}: {block.params(conditions):,} parameters, {_ms(ms)} ms at least"
             for block, ms in bench.pareto()
         ),
     )
     yield from _titled("fastest", _fastest_texts(bench))
     yield from _titled(
-        "failed", (f"{key[0]}: {why}; not timed" for key, why in bench.failed.items())
+        "failed", (f"{_label(key)}: {why}; not timed" for key, why in bench.failed.items())
     )
     yield "rows", str(files.rows)
     if bench.least_ms(bench.measured):
         yield "latencies", f"{files.latency}, for `ifspace layout --latency`"
+
+
+def _label(key: BlockKey) -> str:
+    name, *_, form = key
+    return name if form == AS_IS else f"{name}, {form}"
 
 
 def _titled(name: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
@@ -274,7 +302,7 @@ def _fastest_texts(bench: BlockBench) -> Iterator[str]:
     for block, predicted_ms in bench.fastest():
         measured_ms = _measured_ms(bench, block)
         measured = "" if measured_ms is None else f"{_ms(measured_ms)} ms measured, "
-        yield f"{block.name}: {measured}{_ms(predicted_ms)} ms by the model"
+        yield f"{block.label}: {measured}{_ms(predicted_ms)} ms by the model"
 
 
 def notes(bench: BlockBench) -> Iterator[str]:
@@ -285,8 +313,8 @@ def notes(bench: BlockBench) -> Iterator[str]:
         yield f"left out: {name}: {why}"
     if len(bench.left_out) > MAX_NAMED:
         yield f"left out: {len(bench.left_out) - MAX_NAMED:,} more, for similar reasons"
-    for (name, _, _), why in bench.failed.items():
-        yield f"failed the check, not timed: {name}: {why}"
+    for key, why in bench.failed.items():
+        yield f"failed the check, not timed: {_label(key)}: {why}"
     shape = bench.settings.shape
     if bench.same:
         yield (

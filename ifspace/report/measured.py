@@ -7,6 +7,7 @@ from typing import Final
 
 from ifspace.block import SizedBlock
 from ifspace.measurements import (
+    AS_IS,
     BASELINE,
     CALIBRATION,
     CHANNELS_SEEN,
@@ -66,12 +67,13 @@ Rows = Mapping[str, Mapping[str, Row]]
 def by_condition(rows: Iterable[Row]) -> dict[Condition, dict[str, dict[str, Row]]]:
     """Return the rows with a median by condition, candidate and metric, in their order.
 
-    Rows without tensors, and those of the calibration of the latency model, are left out.
+    Rows without tensors, those of the calibration of the latency model, and those of blocks in
+    another form than as they are, are left out.
     """
     conditions: dict[Condition, dict[str, dict[str, Row]]] = {}
     for row in rows:
-        aside = row["N"] is None or row["case"].startswith(CALIBRATION)
-        if aside or row["median"] is None:
+        aside = row["case"].startswith(CALIBRATION) or row["form"] != AS_IS
+        if aside or row["N"] is None or row["median"] is None:
             continue
         shape = (row["N"], row["C"], row["F"], row["H"], row["W"])
         key = Condition(row["case"], shape, row["dtype"], row["layout"], row["mode"])

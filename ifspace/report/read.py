@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, load
 from ifspace.errors import SettingError
-from ifspace.measurements import CELLS
+from ifspace.measurements import ADDED, CELLS
 from ifspace.storage import read_csv
 
 Row = Mapping[str, Any]
@@ -216,7 +216,8 @@ def read_rows(path: Path, source: Source) -> tuple[Row, ...]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise foreign(path, reason or type(error).__name__, source) from None
-    if missing := [name for name in source.columns if name not in table.columns]:
+    columns = (*table.columns, *ADDED)
+    if missing := [name for name in source.columns if name not in columns]:
         raise foreign(path, f"no column {', '.join(missing)}", source)
     return tuple(_read(path, line, row, source) for line, row in table.rows)
 
@@ -224,7 +225,7 @@ def read_rows(path: Path, source: Source) -> tuple[Row, ...]:
 def _read(path: Path, line: int, row: Mapping[str, str], source: Source) -> Row:
     cells = {}
     for name, reader in source.columns.items():
-        text = row[name]
+        text = row[name] if name in row else ADDED[name]
         try:
             cells[name] = reader(text)
         except ValueError:

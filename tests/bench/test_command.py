@@ -82,7 +82,8 @@ def test_the_table_has_a_row_for_each_block_and_mode(
     lines = ended.out.splitlines()
     tables = lines[: next(n for n, line in enumerate(lines) if line.startswith("beside CONV"))]
     assert [re.sub("  +|--+", "  ", anywhere(line)).rstrip() for line in tables] == snapshot
-    assert lines[4].split()[:4] == ["1", "DW+RPW(4,0)+RPW(4,0)", "3×3×16", "272"]
+    first = ["1", "DW+RPW(4,0)+RPW(4,0)", "as", "is", "3×3×16", "272"]
+    assert lines[4].split()[:6] == first
     conv = next(line for line in lines if line.startswith("   CONV"))
     assert conv.split()[1:4] == ["3×3×16", "2,304", "2,304"]
     assert (conv.split()[5], conv.split()[-2]) == ("1.00", "1.00")  # ×CONV and MiB
@@ -108,11 +109,12 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     ]
     assert list(ended.json["rows"][0]) == [*COLUMNS, "field", "full_field"]
     times = [row for row in ended.json["rows"] if row["metric"] == "time"]
-    assert [row["candidate"] for row in times] == [
-        "DW+RPW(4,0)+RPW(4,0)",
-        "DW+PW",
-        "CONV",
-        "GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4",
+    assert [(row["candidate"], row["form"]) for row in times] == [
+        ("DW+RPW(4,0)+RPW(4,0)", "as is"),
+        ("DW+RPW(4,0)+RPW(4,0)", "collapsed"),
+        ("DW+PW", "as is"),
+        ("CONV", "as is"),
+        ("GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4", "as is"),
     ]
     assert all(0 < row["p20"] <= row["median"] <= row["p80"] for row in times)
     assert {row["mode"] for row in ended.json["rows"]} == {"forward"}
@@ -124,7 +126,7 @@ def test_every_format_has_the_rows(run: Callable, catalogue: Path, tmp_path: Pat
     assert tuple(ended.out.splitlines()[0].split(",")) == COLUMNS
     markdown = run("bench", catalogue, *QUICK, "--format", "markdown", "--resume").out
     headers = [line.split("|")[1:4] for line in markdown.splitlines() if " block " in line]
-    assert [[cell.strip() for cell in cells] for cells in headers] == [["#", "block", "field"]] * 2
+    assert [[cell.strip() for cell in cells] for cells in headers] == [["#", "block", "form"]] * 2
     assert markdown.startswith("forward\n\n|")
     assert "\nforward+backward\n\n|" in markdown
 
@@ -282,7 +284,7 @@ def test_an_interrupted_run_keeps_its_rows(
     ended = run("bench", catalogue, *QUICK)
     assert (ended.status, ended.out) == (130, "")
     assert anywhere(ended.err) == snapshot
-    assert sum(row["metric"] == "time" for row in case_rows()) == 8
+    assert sum(row["metric"] == "time" for row in case_rows()) == 10
     assert len(json.loads(written()[1].read_text())["designs"]) == 4
 
 

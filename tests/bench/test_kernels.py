@@ -282,7 +282,7 @@ def test_torch_compile_unrolls_few_windows_only() -> None:
 
 CONTRACT = (
     "case, candidate, provider, mode, dtype, layout, N, C, F, H, W, metric, unit, median, p20, "
-    "p80, bound, device, torch, triton, date"
+    "p80, bound, device, torch, triton, date, form"
 )
 MACHINE = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
 ROW_CASE = LayerCase(2, 16, 5, 4, "0.33")

@@ -1,5 +1,6 @@
 """Rows are kept, replaced, read back; other files are an error."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from statistics import quantiles
@@ -91,6 +92,23 @@ def test_a_file_is_read_back_as_it_was(start, tmp_path: Path) -> None:
     assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
 
 
+def test_a_file_without_forms_has_blocks_as_they_are(start, tmp_path: Path) -> None:
+    path = tmp_path / "blocks.csv"
+    measurements = Measurements(MACHINE)
+    measurements.put(timed(start, 3))
+    measurements.write(path)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    with path.open("w") as file:
+        names = [name for name in COLUMNS if name != "form"]
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    older = Measurements(MACHINE)
+    assert older.read(path) == 0
+    assert older.is_timed(start, 3)
+    assert not older.is_timed(start | {"form": "collapsed"}, 3)
+
+
 def test_rows_of_other_versions_are_not_kept(start, tmp_path: Path) -> None:
     path = tmp_path / "blocks.csv"
     older = Measurements(MACHINE)
@@ -110,8 +128,8 @@ def test_rows_of_other_versions_are_not_kept(start, tmp_path: Path) -> None:
         (lambda text: text.replace("cpu-test", "cpu-other"), "rows of cpu-other; allowed: those"),
         (lambda text: text.replace(",1.0,1.0,1.0,", ",fast,1.0,1.0,"), "line 3: median 'fast'"),
         (lambda text: text.replace(",1.0,1.0,1.0,", ",nan,1.0,1.0,"), "line 3: median 'nan'"),
-        (lambda text: text[:-60], "fields, the header 21"),
-        (lambda text: text + "x\n", "line 5 has 1 field, the header 21"),
+        (lambda text: text[:-60], "fields, the header 22"),
+        (lambda text: text + "x\n", "line 5 has 1 field, the header 22"),
         (lambda text: "\0" + text, "other columns|line contains NUL"),
     ],
 )

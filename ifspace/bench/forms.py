@@ -1,0 +1,149 @@
+"""The forms in which a block is run, and the layers that each of them runs as."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, partial
+from typing import Final
+
+import torch
+from torch import nn
+
+from ifspace.block import Layer, SizedBlock, SizedLayer
+from ifspace.errors import SettingError
+from ifspace.kinds import (
+    KINDS,
+    dense_pointwise_kind,
+    grouped_pointwise_kind,
+    kind_at_most_groups,
+    reference_kind,
+    rolling_pointwise_kind,
+    shuffle_kind,
+)
+from ifspace.measurements import AS_IS, COLLAPSED
+from ifspace.nn.block import BlockModule, ChainModule, Style
+from ifspace.nn.collapse import LAYERS, collapse
+from ifspace.nn.layers import RollingPointwiseConv2d
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form: its name, and the module that it makes of a block in eval mode.
+
+    `trains`: it is a training step of the block too, where batch norm is not folded. `devices`: the
+    types of devices that it runs on.
+    """
+
+    name: str
+    apply: Callable[[nn.Module], nn.Module]
+    trains: bool = True
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+    @property
+    def option(self) -> str:
+        """The name without a space, for the command line."""
+        return self.name.replace(" ", "-")
+
+
+def _unchanged(module: nn.Module) -> nn.Module:
+    return module
+
+
+FORMS: Final = {
+    form.name: form
+    for form in (
+        Form(AS_IS, _unchanged),
+        Form(COLLAPSED, partial(collapse, choose=LAYERS)),
+    )
+}
+
+
+def find_forms(names: Iterable[str] | None, device: torch.device) -> tuple[str, ...]:
+    """Return the names of forms, the block as it is always first; for None all of a device.
+
+    >>> find_forms(["collapsed"], torch.device("cpu"))
+    ('as is', 'collapsed')
+
+    Raises: SettingError for an unknown one, or one that does not run on the device.
+    """
+    here = {form.option: form.name for form in FORMS.values() if device.type in form.devices}
+    if names is None:
+        return tuple(here.values())
+    chosen = {name.lower().replace(" ", "-") for name in names}
+    if unknown := sorted(chosen - here.keys()):
+        raise SettingError.because(
+            f"no such form on {device.type}",
+            got=repr(unknown[0]),
+            allowed=", ".join(here),
+            remedy="choose among these",
+            argument="forms",
+        )
+    return tuple(name for option, name in here.items() if option in chosen or name == AS_IS)
+
+
+@cache
+def is_changed(form: str, sized: SizedBlock, stride: int, style: Style) -> bool:
+    """Return whether a block runs otherwise in a form than as it is.
+
+    >>> from ifspace.nn.block import PLAIN
+    >>> from ifspace.block import Block
+    >>> blocks = (Block.parse(text).at(16) for text in ("DW+PW", "DW+GPW(4)+PW"))
+    >>> [is_changed("collapsed", block, 1, PLAIN) for block in blocks]
+    [False, True]
+    """
+    if form != COLLAPSED:
+        return form != AS_IS
+    return not isinstance(_collapsed(sized, stride, style), BlockModule)
+
+
+def _collapsed(sized: SizedBlock, stride: int, style: Style) -> nn.Module:
+    return FORMS[COLLAPSED].apply(BlockModule(sized, stride, style, device="meta").eval())
+
+
+@cache
+def layers_of(
+    form: str, sized: SizedBlock, stride: int, style: Style
+) -> tuple[tuple[SizedLayer, int], ...]:
+    """Return the layers that a block in a form computes, each with its stride.
+
+    >>> from ifspace.nn.block import PLAIN
+    >>> from ifspace.block import Block
+    >>> sized = Block.parse("DW+RPW(8,0)+GPW(8)").at(64)
+    >>> [str(layer.layer) for layer, _ in layers_of("collapsed", sized, 1, PLAIN)]
+    ['DW', 'PW']
+    """
+    if form != COLLAPSED:
+        return tuple(zip(sized.layers, sized.strides(stride), strict=True))
+    module = _collapsed(sized, stride, style)
+    assert isinstance(module, ChainModule)
+    layers: list[tuple[SizedLayer, int]] = []
+    width = sized.channels
+    for name in module.steps:
+        for leaf in module.get_submodule(name).modules():
+            if isinstance(leaf, nn.Conv2d):
+                layers.append((_of_convolution(leaf), leaf.stride[0]))
+            elif isinstance(leaf, RollingPointwiseConv2d):
+                rolling = rolling_pointwise_kind().symbol
+                layer = Layer(rolling, leaf.groups, Fraction(leaf.overlap), order=leaf.order)
+                layers.append((SizedLayer(layer, leaf.in_channels, leaf.out_channels), 1))
+            elif isinstance(leaf, nn.ChannelShuffle):
+                shuffle = Layer(shuffle_kind().symbol, leaf.groups)
+                layers.append((SizedLayer(shuffle, width, width), 1))
+            width = layers[-1][0].c_out if layers else width
+    return tuple(layers)
+
+
+def _of_convolution(layer: nn.Conv2d) -> SizedLayer:
+    """Return a convolution as a layer of its kind."""
+    groups, (kernel, _) = layer.groups, layer.kernel_size
+    widths = layer.in_channels, layer.out_channels
+    if kernel == 1:
+        kind = dense_pointwise_kind() if groups == 1 else grouped_pointwise_kind()
+        return SizedLayer(Layer(kind.symbol, groups if kind.takes_groups else None), *widths)
+    if groups == 1:
+        return SizedLayer(Layer(reference_kind().symbol, kernel=kernel), *widths)
+    grouped = next(row for row in KINDS.values() if row.windowed and row.spatial)
+    depthwise = kind_at_most_groups(grouped.symbol)
+    if depthwise is not None and {groups} == set(widths):
+        return SizedLayer(Layer(depthwise, kernel=kernel), *widths)
+    return SizedLayer(Layer(grouped.symbol, groups, kernel=kernel), *widths)

@@ -1,0 +1,136 @@
+"""Blocks in other forms: what they compute, which modes are timed, how they are counted."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from samples import SMALL
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ifspace.bench.blocks import BlockShape
+from ifspace.bench.case import BlockCandidate, Conditions
+from ifspace.bench.forms import FORMS, Form, find_forms
+from ifspace.bench.gate import block_fault
+from ifspace.bench.latency import features
+from ifspace.bench.machine import Machine
+from ifspace.bench.rows import Measurements
+from ifspace.bench.session import BenchSettings, BlockBench
+from ifspace.errors import SettingError
+from ifspace.measurements import AS_IS, BOTH_WAYS, COLLAPSED, FORWARD, LEAST
+
+CPU = torch.device("cpu")
+TEXTS = (
+    "DW+RPW(4,0)+RPW(4,0)",
+    "GC(4)+SH(4)+GPW(4)",
+    "RPW(4,1/2)+DW+GPW(2)+GPW(2)",
+    "GPW(8)+SH(2)+GPW(8)+CONV+PW",
+    "(DW+RPW(4,0)+PW)x2",
+)
+Blocks = Callable[..., BlockCandidate]
+
+
+@pytest.mark.parametrize("style", ["plain", "mobilenet", "fog"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_layers_of_a_collapsed_block_are_those_of_its_module(
+    text: str, style: str, block: Blocks, here: Conditions
+) -> None:
+    here = replace(here, style=style)
+    candidate = block(text, 16, 32, stride=2, form=COLLAPSED)
+    module = here.in_form(here.build(candidate).eval(), COLLAPSED)
+    weights = [w.numel() for w in module.parameters() if w.dim() > 1]
+    projection = 16 * 32 * (style == "fog")
+    assert candidate.params(here) == sum(weights) - projection
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(here.draw(*candidate.in_shape))
+    macs = candidate.macs_per_pixel(here) * 36 * candidate.batch
+    assert counter.get_total_flops() == 2 * (macs + projection * 36 * candidate.batch)
+
+
+def test_features_of_a_collapsed_block_are_those_of_its_layers(
+    block: Blocks, here: Conditions
+) -> None:
+    collapsed = block("DW+RPW(4,0)+RPW(4,0)", form=COLLAPSED)
+    assert features(collapsed, here) == features(block("DW+PW"), here)
+    styled = replace(here, style="fog")
+    # Batch norm is folded: the sum and the activation behind it are left.
+    maps = 2 * 36 * 16 * 4
+    assert features(collapsed, styled)["elementwise bytes"] == 2 * 2 * maps
+    assert features(replace(collapsed, form=AS_IS), styled)["elementwise bytes"] == 2 * 5 * maps
+
+
+def test_a_form_with_batch_norm_folded_does_not_train(block: Blocks, here: Conditions) -> None:
+    collapsed = block("DW+GPW(4)+PW", form=COLLAPSED)
+    assert collapsed.modes(here) == (FORWARD, BOTH_WAYS)
+    assert collapsed.modes(replace(here, style="mobilenet")) == (FORWARD,)
+    as_is = replace(collapsed, form=AS_IS)
+    assert as_is.modes(replace(here, style="mobilenet")) == (FORWARD, BOTH_WAYS)
+    assert (collapsed.label, as_is.label) == ("DW+GPW(4)+PW, collapsed", "DW+GPW(4)+PW")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_right_form_passes_the_gate(text: str, block: Blocks, here: Conditions) -> None:
+    for style in ("plain", "mobilenet"):
+        candidate = block(text, form=COLLAPSED)
+        assert block_fault(candidate, replace(here, style=style)) is None
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_form_that_computes_something_else_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch, here: Conditions
+) -> None:
+    def halved(module: nn.Module) -> nn.Module:
+        changed = FORMS_COLLAPSED.apply(module)
+        with torch.no_grad():
+            next(changed.parameters()).mul_(0.5)
+        return changed
+
+    FORMS_COLLAPSED = FORMS[COLLAPSED]
+    monkeypatch.setitem(FORMS, COLLAPSED, Form(COLLAPSED, halved))
+    settings = BenchSettings(
+        BlockShape(16, 16, 4, 2), here, 2, repeats=3, calibrate=False, forms=(AS_IS, COLLAPSED)
+    )
+    machine = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
+    rows = Measurements(machine)
+    bench = BlockBench(SMALL, settings, machine, rows, lambda: None, lambda done, total: None)
+    bench.execute()
+    assert [key[0::3] for key in bench.failed] == [("DW+RPW(4,0)+RPW(4,0)", COLLAPSED)]
+    assert "output is wrong" in next(iter(bench.failed.values()))
+    # DW+PW is collapsed as it is.
+    assert [block.label for block in bench.shown] == [
+        "DW+RPW(4,0)+RPW(4,0)",
+        "DW+RPW(4,0)+RPW(4,0), collapsed",
+        "DW+PW",
+    ]
+    assert [row["form"] for row in rows if row["metric"] == LEAST] == [AS_IS] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_the_model_predicts_every_form(here: Conditions) -> None:
+    settings = BenchSettings(
+        BlockShape(16, 16, 4, 2),
+        replace(here, modes=(FORWARD,)),
+        2,
+        repeats=3,
+        baselines=("conv",),
+        forms=(AS_IS, COLLAPSED),
+    )
+    machine = Machine("cpu-test", "2.13.0", "3.7.1", "2026-11-21")
+    rows = Measurements(machine)
+    bench = BlockBench(SMALL, settings, machine, rows, lambda: None, lambda done, total: None)
+    bench.execute()
+    labels = {block.label for block in bench.predictable()}
+    assert {"DW+RPW(4,0)+RPW(4,0)", "DW+RPW(4,0)+RPW(4,0), collapsed"} <= labels
+    assert "DW+PW, collapsed" not in labels
+    (collapsed,) = (x for x in bench.shown if x.form == COLLAPSED)
+    (dw_pw,) = (x for x in bench.shown if x.name == "DW+PW")
+    assert bench.predict(collapsed) == pytest.approx(bench.predict(dw_pw))
+
+
+def test_forms_by_name() -> None:
+    assert find_forms(None, CPU) == tuple(FORMS)
+    assert find_forms(["As-is"], CPU) == (AS_IS,)
+    with pytest.raises(SettingError, match="no such form on cpu: got 'fastest'; allowed: as-is, "):
+        find_forms(["fastest"], CPU)
