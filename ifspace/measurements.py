@@ -36,6 +36,7 @@ COLUMNS: Final = tuple(CELLS)
 # Forms: a block as it is, or as other modules that compute the same.
 AS_IS: Final = "as is"
 COLLAPSED: Final = "collapsed"
+ONE_PASS: Final = "fused"
 # Columns that files of older versions lack, and what all of their rows are.
 ADDED: Final = {"form": AS_IS}
 FORWARD: Final = "forward"

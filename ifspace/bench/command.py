@@ -155,7 +155,7 @@ _OPTIONS = (
         type=LIST,
         metavar="LIST",
         default=None,
-        help="Forms of each block: as-is, collapsed; all of them if not given.",
+        help="Forms of each block: as-is, collapsed, fused; all that the device has if not given.",
     ),
     click.option(
         "--results",
@@ -195,8 +195,8 @@ def command(
     before it is timed: parameters, MACs, field, output, gradients; a block that fails is listed and
     never timed. A block that sees less than the convolution it would replace, as one of your own
     may, is marked and compared with no other.
-    Each block is timed as it is and, where that differs, collapsed: runs of its linear layers as
-    one convolution each.
+    Each block is timed as it is; collapsed, where that differs: runs of its linear layers as one
+    convolution each; and for inference on a CPU fused: all of its layers in one pass over tiles.
     Blocks are timed in turn, and the rows are saved after every round: an interrupted run
     continues with --resume. A latency model, fitted to a sample of the catalogue, predicts the
     rest; the table for `ifspace layout --latency` has measured latencies and, if the model

@@ -1,5 +1,6 @@
 """The forms in which a block is run, and the layers that each of them runs as."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +21,10 @@ from ifspace.kinds import (
     rolling_pointwise_kind,
     shuffle_kind,
 )
-from ifspace.measurements import AS_IS, COLLAPSED
+from ifspace.measurements import AS_IS, COLLAPSED, ONE_PASS
 from ifspace.nn.block import BlockModule, ChainModule, Style
 from ifspace.nn.collapse import LAYERS, collapse
+from ifspace.nn.fuse import Fused, fuse
 from ifspace.nn.layers import RollingPointwiseConv2d
 
 
@@ -54,6 +56,7 @@ FORMS: Final = {
     for form in (
         Form(AS_IS, _unchanged),
         Form(COLLAPSED, partial(collapse, choose=LAYERS)),
+        Form(ONE_PASS, fuse, trains=False, devices=("cpu",)),
     )
 }
 
@@ -91,13 +94,17 @@ def is_changed(form: str, sized: SizedBlock, stride: int, style: Style) -> bool:
     >>> [is_changed("collapsed", block, 1, PLAIN) for block in blocks]
     [False, True]
     """
-    if form != COLLAPSED:
-        return form != AS_IS
-    return not isinstance(_collapsed(sized, stride, style), BlockModule)
+    if form == AS_IS:
+        return False
+    module = _in_form(form, sized, stride, style)
+    return isinstance(module, Fused) or not isinstance(module, BlockModule)
 
 
-def _collapsed(sized: SizedBlock, stride: int, style: Style) -> nn.Module:
-    return FORMS[COLLAPSED].apply(BlockModule(sized, stride, style, device="meta").eval())
+def _in_form(form: str, sized: SizedBlock, stride: int, style: Style) -> nn.Module:
+    """Return the module of a block in a form, without values."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "nothing in .* can be fused")
+        return FORMS[form].apply(BlockModule(sized, stride, style, device="meta").eval())
 
 
 @cache
@@ -105,6 +112,8 @@ def layers_of(
     form: str, sized: SizedBlock, stride: int, style: Style
 ) -> tuple[tuple[SizedLayer, int], ...]:
     """Return the layers that a block in a form computes, each with its stride.
+
+    A fused block computes those of the block as it is, in one pass.
 
     >>> from ifspace.nn.block import PLAIN
     >>> from ifspace.block import Block
@@ -114,7 +123,7 @@ def layers_of(
     """
     if form != COLLAPSED:
         return tuple(zip(sized.layers, sized.strides(stride), strict=True))
-    module = _collapsed(sized, stride, style)
+    module = _in_form(form, sized, stride, style)
     assert isinstance(module, ChainModule)
     layers: list[tuple[SizedLayer, int]] = []
     width = sized.channels

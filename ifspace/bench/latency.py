@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
+from math import prod
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -28,7 +29,7 @@ from ifspace.bench.case import (
 )
 from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import band_of, plan_for
-from ifspace.measurements import AS_IS, LAYOUTS
+from ifspace.measurements import AS_IS, LAYOUTS, ONE_PASS
 from ifspace.nn.block import block_style
 from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
 from ifspace.stages.latency import DECIMALS
@@ -58,10 +59,19 @@ Times = Sequence[tuple[BlockCandidate, float]]
 def features(candidate: BlockCandidate, conditions: Conditions) -> Features:
     """Return the features of the forward pass of a batch, named "KIND operations" and so on.
 
-    Reads and writes are counted for each layer: what one writes the next reads.
+    Reads and writes are counted for each layer: what one writes the next reads. A fused block is
+    one pass that reads its input and writes its output; activations and batch norm are in it.
     """
     counts: Counter[str] = Counter()
     itemsize = conditions.torch_dtype.itemsize
+    if candidate.form == ONE_PASS:
+        elements = prod(candidate.in_shape) + prod(candidate.out_shape)
+        moved = itemsize * (elements + candidate.sized.params)
+        names = (OPERATIONS, BYTES, LAUNCHES)
+        return {
+            f"{ONE_PASS} {name}": count
+            for name, count in zip(names, (2 * candidate.macs, moved, 1), strict=True)
+        }
     for layer, side_in, side_out in candidate.layers(conditions):
         pixels_in, pixels_out = candidate.batch * side_in**2, candidate.batch * side_out**2
         moved = itemsize * (pixels_in * layer.c_in + pixels_out * layer.c_out + layer.params)

@@ -53,6 +53,7 @@ from ifspace.bench.run import NotRunError, OnSeconds, rounds, time_trials
 from ifspace.block import SizedBlock
 from ifspace.catalogue.design import Catalogue
 from ifspace.errors import IfspaceError, SettingError
+from ifspace.kernels.chain.operator import obstacle
 from ifspace.measurements import (
     AS_IS,
     BOTH_WAYS,
@@ -63,6 +64,7 @@ from ifspace.measurements import (
     LEAST,
     MODES,
     NOT_RUN,
+    ONE_PASS,
     PEAK,
     PIXELS_SEEN,
     PREDICTED,
@@ -590,6 +592,10 @@ def time_blocks(
     def prepare(trial: Trial[BlockCandidate]) -> Call:
         if too_large := memory_fault(trial.candidate, conditions):
             raise NotRunError(too_large)
+        if trial.candidate.form == ONE_PASS:
+            reason = obstacle(inputs.draw(trial.candidate, trial.mode)[0])
+            if reason is not None:
+                raise NotRunError(reason)
         module, run = block_call(trial.candidate, trial.mode, conditions, inputs)
         if not trial.compiled:
             return partial(run, module)

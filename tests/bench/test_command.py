@@ -32,6 +32,8 @@ SMALLEST = (
     3,
     "--threads",
     1,
+    "--forms",
+    "as-is,collapsed",
     *BASELINES,
 )
 QUICK = (*SMALLEST, "--no-calibrate")
@@ -85,10 +87,10 @@ def test_the_table_has_a_row_for_each_block_and_mode(
     first = ["1", "DW+RPW(4,0)+RPW(4,0)", "as", "is", "3×3×16", "272"]
     assert lines[4].split()[:6] == first
     conv = next(line for line in lines if line.startswith("   CONV"))
-    assert conv.split()[1:4] == ["3×3×16", "2,304", "2,304"]
-    assert (conv.split()[5], conv.split()[-2]) == ("1.00", "1.00")  # ×CONV and MiB
-    least, ratio = map(float, lines[4].split()[5:7])
-    assert ratio == pytest.approx(least / float(conv.split()[4]), rel=0.15)
+    assert conv.split()[1:6] == ["as", "is", "3×3×16", "2,304", "2,304"]
+    assert (conv.split()[7], conv.split()[-2]) == ("1.00", "1.00")  # ×CONV and MiB
+    least, ratio = map(float, lines[4].split()[7:9])
+    assert ratio == pytest.approx(least / float(conv.split()[6]), rel=0.15)
     assert any(line.startswith("not beaten   ") for line in lines)
     assert [path.suffix for path in written()] == [".csv", ".json", ".parquet", ".csv"]
     assert f"rows         {written()[0]}" in lines
@@ -315,7 +317,7 @@ def test_results_of_record_are_listed_in_their_readme(run: Callable, catalogue: 
     page = (folder / "README.md").read_text()
     for path in written(folder):
         assert f"| [bench/{path.name}](bench/{path.name})" in page
-    assert "--no-calibrate --results record` |" in page
+    assert "--no-calibrate --forms as-is,collapsed --results record` |" in page
     assert "--baselines conv,shufflenet --repeats 3" in page
 
 

@@ -18,7 +18,7 @@ from ifspace.bench.machine import Machine
 from ifspace.bench.rows import Measurements
 from ifspace.bench.session import BenchSettings, BlockBench
 from ifspace.errors import SettingError
-from ifspace.measurements import AS_IS, BOTH_WAYS, COLLAPSED, FORWARD, LEAST
+from ifspace.measurements import AS_IS, BOTH_WAYS, COLLAPSED, FORWARD, LEAST, ONE_PASS
 
 CPU = torch.device("cpu")
 TEXTS = (
@@ -67,6 +67,24 @@ def test_a_form_with_batch_norm_folded_does_not_train(block: Blocks, here: Condi
     as_is = replace(collapsed, form=AS_IS)
     assert as_is.modes(replace(here, style="mobilenet")) == (FORWARD, BOTH_WAYS)
     assert (collapsed.label, as_is.label) == ("DW+GPW(4)+PW, collapsed", "DW+GPW(4)+PW")
+
+
+def test_a_fused_block_is_one_pass_for_inference(block: Blocks, here: Conditions) -> None:
+    fused = block("DW+RPW(4,0)+PW", 16, 32, form=ONE_PASS, stride=2)
+    assert fused.modes(here) == (FORWARD,)
+    params = 9 * 16 + 16 * 4 + 16 * 32
+    bytes_moved = 4 * (2 * 16 * 12**2 + 2 * 32 * 6**2 + params)
+    counts = {"operations": 2 * params * 2 * 6**2, "bytes": bytes_moved, "launches": 1}
+    assert features(fused, here) == {f"fused {name}": count for name, count in counts.items()}
+    assert features(fused, replace(here, style="mobilenet")) == features(fused, here)
+    assert fused.params(here) == params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["plain", "mobilenet", "fog"])
+def test_a_fused_block_passes_the_gate(style: str, block: Blocks, here: Conditions) -> None:
+    for text in ("DW+RPW(4,0)+GPW(4)", "GPW(4)+SH(4)+DW+GPW(4)"):
+        assert block_fault(block(text, form=ONE_PASS), replace(here, style=style)) is None
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -132,5 +150,6 @@ def test_the_model_predicts_every_form(here: Conditions) -> None:
 def test_forms_by_name() -> None:
     assert find_forms(None, CPU) == tuple(FORMS)
     assert find_forms(["As-is"], CPU) == (AS_IS,)
+    assert find_forms(None, torch.device("cuda")) == (AS_IS, COLLAPSED)
     with pytest.raises(SettingError, match="no such form on cpu: got 'fastest'; allowed: as-is, "):
         find_forms(["fastest"], CPU)

@@ -348,6 +348,7 @@ def test_a_benchmark_from_python_writes_only_into_a_folder_of_results(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = {"side": 4, "batch": 1, "repeats": 3, "threads": 1, "top": 1, "backward": False}
+    options["forms"] = ["collapsed"]
     bench = run_bench(SMALL, baselines=["conv"], calibrate=False, **options)
     assert [block.label for block, _ in bench.least_ms(bench.shown)] == [
         "DW+RPW(4,0)+RPW(4,0)",
