@@ -8,10 +8,11 @@ from functools import cache, partial
 from typing import Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ifspace.block import Layer, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
+from ifspace.kernels.chain.operator import obstacle
 from ifspace.kinds import (
     KINDS,
     dense_pointwise_kind,
@@ -105,6 +106,13 @@ def _in_form(form: str, sized: SizedBlock, stride: int, style: Style) -> nn.Modu
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "nothing in .* can be fused")
         return FORMS[form].apply(BlockModule(sized, stride, style, device="meta").eval())
+
+
+def fusion_fault(module: nn.Module, x: Tensor) -> str | None:
+    """Return why a fused block would run layer by layer; None if it does not, or is not fused."""
+    runs = [segment.run for segment in module.segments] if isinstance(module, Fused) else []
+    reasons = (obstacle(x, run.chain) for run in runs if run is not None)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 @cache

@@ -35,7 +35,7 @@ from ifspace.bench.case import (
     run_block,
 )
 from ifspace.bench.clock import Call, Limits
-from ifspace.bench.forms import is_changed
+from ifspace.bench.forms import fusion_fault, is_changed
 from ifspace.bench.gate import block_fault, check_compiled
 from ifspace.bench.latency import MIN_JUDGED, MODEL, FittedModel, features
 from ifspace.bench.machine import (
@@ -53,7 +53,6 @@ from ifspace.bench.run import NotRunError, OnSeconds, rounds, time_trials
 from ifspace.block import SizedBlock
 from ifspace.catalogue.design import Catalogue
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.kernels.chain.operator import obstacle
 from ifspace.measurements import (
     AS_IS,
     BOTH_WAYS,
@@ -64,7 +63,6 @@ from ifspace.measurements import (
     LEAST,
     MODES,
     NOT_RUN,
-    ONE_PASS,
     PEAK,
     PIXELS_SEEN,
     PREDICTED,
@@ -592,11 +590,9 @@ def time_blocks(
     def prepare(trial: Trial[BlockCandidate]) -> Call:
         if too_large := memory_fault(trial.candidate, conditions):
             raise NotRunError(too_large)
-        if trial.candidate.form == ONE_PASS:
-            reason = obstacle(inputs.draw(trial.candidate, trial.mode)[0])
-            if reason is not None:
-                raise NotRunError(reason)
         module, run = block_call(trial.candidate, trial.mode, conditions, inputs)
+        if reason := fusion_fault(module, inputs.draw(trial.candidate, trial.mode)[0]):
+            raise NotRunError(reason)
         if not trial.compiled:
             return partial(run, module)
         expected = run(module)
