@@ -10,8 +10,8 @@ must end at once with one line and the status of an interruption. Reading a file
 is never much work.
 
 Every run is drawn by its number alone, and with `--journal FILE` the ended ones are kept: the same
-command goes on where it was stopped, `--share 1/2` and `--share 2/2` may run at once, and `--again`
-runs the faults of the journal anew.
+command goes on where it was stopped, and `--again` runs the faults of the journal anew. `--jobs N`
+processes share the runs.
 """
 
 import argparse
@@ -523,14 +523,39 @@ def import_all() -> None:
 
 
 def run_all(
-    places: Sequence[tuple[str, int]], seed: int, journal: Path, results: Path, commit: str
+    places: Sequence[tuple[str, int]], seed: int, jobs: int, journal: Path, commit: str
 ) -> None:
-    """Run what has these places, append each to the journal, and print the faults."""
-    with tempfile.TemporaryDirectory() as temporary, journal.open("a") as file:
-        folder = Path(temporary)
-        prepare(folder, results)
+    """Run what has these places, in several processes: append to the journal, print the faults.
+
+    Raises: RuntimeError where one of the processes did not end well.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = Path(temporary) / "whole"
+        prepare(whole, RESULTS)
         gc.collect()
         gc.freeze()  # a collection in a child would copy all memory
+        processes = []
+        for number in range(jobs):
+            folder = shutil.copytree(whole, Path(temporary) / str(number))
+            process = os.fork()
+            if not process:
+                try:
+                    run_share(places[number::jobs], seed, folder, journal, commit)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            processes.append(process)
+        statuses = [os.waitpid(process, 0)[1] for process in processes]
+        if any(statuses):
+            raise RuntimeError("a process was ended before its runs were; the journal has the rest")
+
+
+def run_share(
+    places: Sequence[tuple[str, int]], seed: int, folder: Path, journal: Path, commit: str
+) -> None:
+    """Run what has these places in a folder of whole files."""
+    with journal.open("a") as file:
         for what, number in places:
             kind, words, ended = WORKS[what](folder, random.Random(f"{seed} {what} {number}"))
             fault = ended.fault(may_work_long=what == "argument vectors")
@@ -559,23 +584,22 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--journal", type=Path, help="keep ended runs here, and go on from it")
-    parser.add_argument("--share", default="1/1", help="run each n-th of the runs only, as 1/2")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that share the runs")
     parser.add_argument("--again", action="store_true", help="run the faults of the journal anew")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     import_all()
     counts = {"argument vectors": options.vectors, "damaged files": options.files}
-    places = [(what, number) for what, count in counts.items() for number in range(count)]
-    share, shares = map(int, options.share.split("/"))
+    places = sorted(
+        ((what, number) for what, count in counts.items() for number in range(count)),
+        key=lambda place: place[1],
+    )
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as temporary:
         journal = options.journal or Path(temporary.name)
         ended = read_journal(journal, options.again)
         left = [place for place in places if place not in ended]
-        run_all(left[share - 1 :: shares], options.seed, journal, RESULTS, provenance("").commit)
+        run_all(left, options.seed, options.jobs, journal, provenance("").commit)
         ended = read_journal(journal, again=False)
-    if missing := sum(place not in ended for place in places):
-        print(f"{missing} runs are left to other shares")
-        return
     runs = [ended[place] for place in places]
     command = f"python -m benchmarks.faults --vectors {options.vectors} --files {options.files}"
     if options.seed:
