@@ -74,6 +74,10 @@ bench-blocks: $(VENV)/.test  ## time the best blocks beside named ones (DEVICE=c
 bench-models: $(VENV)/.test  ## time the commands that look at real networks, into results/
 	$(BIN)/python -m benchmarks.commands --models
 
+faults: $(VENV)/.test  ## thousands of wrong arguments and damaged files, into results/; goes on
+	mkdir -p $(VENV)/faults
+	$(BIN)/python -m benchmarks.faults --journal $(VENV)/faults/runs.jsonl
+
 reproduction: $(VENV)/.plots  ## write what the papers print beside what comes out
 	$(BIN)/python -m experiments.reproduction
 	$(BIN)/python -m experiments.fog_funnel

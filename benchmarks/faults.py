@@ -208,6 +208,8 @@ def _become(arguments: Sequence[str], folder: Path, errors: Path) -> None:
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        # Whatever the streams of the process were that this one is forked from.
+        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         main(arguments)
