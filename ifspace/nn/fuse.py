@@ -33,8 +33,9 @@ from ifspace.kernels.chain.operator import (
 from ifspace.kernels.chain.stages import Chain, Stage
 from ifspace.kernels.tensors import is_autocast
 from ifspace.kernels.windows import BLOCKED
-from ifspace.nn.block import ACTIVATIONS, BlockModule
+from ifspace.nn.block import ACTIVATIONS, BlockModule, ChainModule
 from ifspace.nn.checks import unwrapped, wrong_type
+from ifspace.nn.collapse import CollapsedBlock
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.network import FreeShortcut, Residual
 
@@ -43,6 +44,7 @@ _ACTIVATION_NAMES: Final = {module: name for name, module in ACTIVATIONS.items()
 _CONVOLUTIONS: Final[dict[type[nn.Module], int]] = {nn.Conv1d: 1, nn.Conv2d: 2}
 _ROLLING: Final[dict[type[nn.Module], int]] = {RollingPointwiseConv1d: 1, RollingPointwiseConv2d: 2}
 _NORMS: Final[dict[type[nn.Module], int]] = {nn.BatchNorm1d: 1, nn.BatchNorm2d: 2}
+_BLOCKS: Final = (BlockModule, CollapsedBlock)
 # They pass their input on in evaluation mode.
 _IDENTITIES: Final = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 # Convolutions with a kernel larger than 1 x 1 in one chain. Each widens the border of a tile that
@@ -54,8 +56,8 @@ def fuse(module: Module) -> Module:
     """Return a copy of a module for inference, its blocks computed in one pass over tiles.
 
     The copy shares the parameters and buffers of `module`, has its names in the state_dict, and is
-    in evaluation mode. Fused are a BlockModule, a residual block of a Network, and in an
-    nn.Sequential each run of convolutions, RPW, batch norm, activations and channel shuffles,
+    in evaluation mode. Fused are blocks (collapsed ones too), the residual blocks of a Network, and
+    in an nn.Sequential each run of convolutions, RPW, batch norm, activations and channel shuffles,
     wherever they are inside `module`. Layers with hooks, of subclasses, or with settings that a
     chain does not have (dilation, another padding mode) are left as they are, and so is what
     `module` does around its blocks. Hooks that are added later to a layer of a fused block are not
@@ -99,12 +101,10 @@ def _fuse_inside(module: nn.Module) -> bool:
         if any(segment.run for segment in segments):
             module.__class__ = _FUSED_CLASSES[type(module)]
             cast(Fused, module).segments = segments
-    fused = isinstance(module, Fused)
-    inside = {
-        name for segment in getattr(module, "segments", ()) if segment.run for name in segment.names
-    }
+    segments = module.segments if isinstance(module, Fused) else ()
+    inside = {name for segment in segments if segment.run for name in segment.names}
     others = [_fuse_inside(part) for name, part in module.named_children() if name not in inside]
-    return fused or any(others)
+    return bool(segments) or any(others)
 
 
 # ---- a part of a module as a chain
@@ -441,7 +441,7 @@ class Builder:
             return self._subsampling(cast(FreeShortcut, module))
         return False
 
-    def block(self, block: BlockModule) -> bool:
+    def block(self, block: ChainModule) -> bool:
         """Add the layers of a block and its shortcut, as `add`."""
         start = self.value if block.shortcut_kind == "none" else self._settled()
         shortcut = start
@@ -467,7 +467,7 @@ class Builder:
         if not _is_plain(blocks):
             return False
         for name, block in blocks._modules.items():
-            if type(block) is not BlockModule or not _is_plain(block):
+            if not (type(block) in _BLOCKS and isinstance(block, ChainModule) and _is_plain(block)):
                 return False
             self.modules.append(((cast(dict[str, Any], blocks._modules), name), block))
             if not self.block(block):
@@ -595,7 +595,7 @@ def _segments_of(module: nn.Module) -> tuple[Segment, ...]:
     if kind is nn.Sequential:
         return _segments_of_sequence(module)
     builder = Builder()
-    if isinstance(module, BlockModule):
+    if isinstance(module, ChainModule):
         fits = builder.block(module)
     else:
         fits = builder.residual(cast(Residual, module))
@@ -620,7 +620,7 @@ def _segments_of_sequence(sequence: nn.Module) -> tuple[Segment, ...]:
             continue
         close()
         builder, names = Builder(most_spatial=1), [name]
-        if type(child) is BlockModule and _is_plain(child):
+        if type(child) in _BLOCKS and isinstance(child, ChainModule) and _is_plain(child):
             block = Builder(modules=[((cast(dict[str, Any], sequence._modules), name), child)])
             if block.block(child):
                 block.closed, builder = True, block
@@ -674,6 +674,10 @@ class FusedBlock(Fused, BlockModule):
     """A block that is computed in one pass; see `fuse`."""
 
 
+class FusedCollapsedBlock(Fused, CollapsedBlock):
+    """A collapsed block that is computed in one pass; see `fuse`."""
+
+
 class FusedResidual(Fused, Residual):
     """A residual block that is computed in one pass; see `fuse`."""
 
@@ -695,6 +699,7 @@ class FusedSequential(Fused, nn.Sequential):
 
 _FUSED_CLASSES: Final[dict[type[nn.Module], type[Fused]]] = {
     BlockModule: FusedBlock,
+    CollapsedBlock: FusedCollapsedBlock,
     Residual: FusedResidual,
     nn.Sequential: FusedSequential,
 }

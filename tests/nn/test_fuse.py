@@ -27,6 +27,7 @@ from ifspace.nn import (
     Style,
     build,
     build_network,
+    collapse,
     fuse,
     load,
     named_network,
@@ -34,7 +35,14 @@ from ifspace.nn import (
     style_of,
     to_source,
 )
-from ifspace.nn.fuse import Fused, FusedBlock, FusedResidual, FusedSequential, note
+from ifspace.nn.fuse import (
+    Fused,
+    FusedBlock,
+    FusedCollapsedBlock,
+    FusedResidual,
+    FusedSequential,
+    note,
+)
 from ifspace.nn.network import FreeShortcut, Residual
 from ifspace.stages.networks import fog, make_layout
 
@@ -243,6 +251,14 @@ def test_free_shortcuts_of_residual_blocks():
     fused = check(randomised(Residual(wider, FreeShortcut(8, 16, 2), nn.ReLU())), 2, 8, 9, 6)
     assert type(fused) is Residual
     assert chains(fused) == [(2,)]
+
+
+@pytest.mark.parametrize("choose", ["macs", "layers"])
+def test_collapsed_blocks(choose):
+    block = randomised(build("DW+RPW(4,0)+RPW(4,0)", 16, style=FOG))
+    collapsed = collapse(block.eval(), choose)
+    fused = check(collapsed, 2, 16, 7, 6)
+    assert type(fused) is FusedCollapsedBlock
 
 
 class Separable(nn.Module):
