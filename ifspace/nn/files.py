@@ -56,7 +56,8 @@ def save(network: Network, path: str | os.PathLike[str]) -> None:
     """Write a network to a .safetensors file: weights, running statistics, layout and style.
 
     The file is written whole or not at all; on failure an older file of that name is kept. Equal
-    networks give equal bytes. A compiled network is saved as the network that it wraps.
+    networks give equal bytes. A compiled network is saved as the network that it wraps, a fused one
+    as the network that was fused.
 
     Raises: OutputError for another suffix, a path that cannot be written, or a network whose
         weights are missing or not those of its layout, so that `load` could not read it;

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ifspace.errors import DeviceError, OutputError
-from ifspace.nn import FOG, MOBILENET, build, export_onnx
+from ifspace.nn import FOG, MOBILENET, build, export_onnx, fuse
 from ifspace.nn.export import exported
 
 # Windows side by side; a dense weight, as 16 windows have 24 filters; a stride and a projection;
@@ -53,6 +53,17 @@ def test_an_exported_block_runs_with_equal_output(tmp_path, text, out_channels, 
         x = torch.randn(batch, 16, 7, 6)
         (y,) = session.run(None, {"x": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), module(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_fused_block_is_exported_with_equal_output(tmp_path):
+    module = trained("DW+RPW(4,1/2)+SH(4)+GPW(4)", 24, style=FOG, stride=2)
+    path = tmp_path / "fused.onnx"
+    export_onnx(fuse(module), torch.randn(1, 16, 7, 6), path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 16, 7, 6)
+    (y,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), module.eval()(x), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow
