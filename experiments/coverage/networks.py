@@ -113,7 +113,7 @@ def _image(name: str, family: str, model: Any) -> tuple[ImageSize, bool]:
     if name.startswith("timm:"):
         settings = model.default_cfg
         return tuple(settings["input_size"]), bool(settings.get("fixed_input_size"))
-    side = SIDES.get(family)
+    side = SIDES.get(family) or getattr(model, "image_size", None)
     if side is None:
         weights = torchvision.models.get_model_weights(name.partition(":")[2])
         (side,) = weights.DEFAULT.transforms().crop_size

@@ -445,11 +445,54 @@ def elementwise(maps: FeatureMaps, call: Call) -> Value:
     if not whole:
         return _unknown(maps, call)
     maps.gates.update(maps.owners(label for label in call.labels if label not in whole))
+    axes = sorted({axis for label in whole for axis in label.axes()})
+    if len(axes) > 1 and all(_is_split(label, axes) for label in whole):
+        return _of_split(maps, call, whole, axes)
     axis = next((axes[0] for axes in (label.axes() for label in whole) if axes), 1)
     read = _distinct(maps.read(label, axis, call.scope) for label in whole)
     if len(read) == 1:
         return whole[0]
     return maps.write(Op.JOIN, read, call.shape, axis, call.scope, whole[0].pooled)
+
+
+def _is_split(label: Label, axes: Sequence[int]) -> bool:
+    """Return whether the channels of a label lie along several axes, each at one place of them.
+
+    So they do where attention splits them into heads.
+    """
+    middle: list[int | slice] = [*label.middle()]
+    for axis in axes:
+        middle[axis] = slice(None)
+    ids = label.ids[tuple(middle)]
+    return len(torch.unique(ids)) == ids.numel() and bool((ids != NO_CHANNEL).all())
+
+
+def _of_split(maps: FeatureMaps, call: Call, whole: Sequence[Label], axes: Sequence[int]) -> Label:
+    """Add the union of feature maps whose channels lie along several axes, as if along one."""
+    others = [axis for axis in range(call.rank) if axis not in axes]
+    order = [*others, *axes]
+    sizes = [call.shape[axis] for axis in order]
+
+    def merged(tensor: Tensor) -> Tensor:
+        return tensor.permute(order).flatten(len(others))
+
+    def split(tensor: Tensor) -> Tensor:
+        return tensor.reshape(sizes).permute([order.index(axis) for axis in range(call.rank)])
+
+    parts = [Label(merged(label.ids), label.pooled, _replayed(label, merged)) for label in whole]
+    read = _distinct(maps.read(part, len(others), call.scope) for part in parts)
+    if len(read) == 1:
+        return whole[0]
+    shape = tuple(parts[0].ids.shape)
+    joined = maps.write(Op.JOIN, read, shape, len(others), call.scope, whole[0].pooled)
+    return Label(split(joined.ids), joined.pooled, _replayed(joined, split))
+
+
+def _replayed(
+    label: Label, move: Callable[[Tensor], Tensor]
+) -> Callable[[Callable[[Label], Tensor]], Tensor]:
+    """Return what repeats a move of a label on other values."""
+    return lambda values: move(values(label))
 
 
 # What stands between the norm of a feature map and the division by it, and reads nothing else.
@@ -594,8 +637,8 @@ _ROWS: Final[tuple[tuple[Handler, str], ...]] = (
         "expand expand_as repeat repeat_interleave unsqueeze squeeze index_select index flip "
         "fliplr flipud rot90 gather take_along_dim swapdims "
         "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unbind movedim "
-        "moveaxis swapaxes pad constant_pad_nd unfold view_as reshape_as tile copy slice_scatter "
-        "select_scatter",
+        "moveaxis swapaxes pad constant_pad_nd unfold view_as reshape_as tile copy type_as "
+        "slice_scatter select_scatter",
     ),
     (
         elementwise,

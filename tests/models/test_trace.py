@@ -17,6 +17,7 @@ from ifspace.models.calls import (
     bare_name,
     is_in_place,
 )
+from ifspace.models.fields import Propagation
 from ifspace.models.graph import Op
 from ifspace.models.tracing import Walk, trace
 
@@ -449,6 +450,36 @@ def test_division_by_another_norm_is_none() -> None:
     graph = trace(Scaled(), IMAGE)
     assert "normalize" not in (graph.passed or {})
     assert len(graph.layers) + len(graph.gates) == 3
+
+
+class Heads(nn.Module):
+    """Channels in two heads, the halves of each swapped and added, as for rotary positions."""
+
+    def __init__(self, *, split: bool) -> None:
+        super().__init__()
+        self.split = split
+        self.a, self.b = conv(3, 8), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        if not self.split:
+            return self.b(x - x[:, [2, 3, 0, 1, 6, 7, 4, 5]])
+        tokens = x.flatten(2).transpose(1, 2)
+        heads = tokens.view(1, -1, 2, 4).transpose(1, 2)
+        swapped = torch.cat([-heads[..., 2:], heads[..., :2]], -1).type_as(x)
+        heads = heads * 0.5 + swapped * 0.5
+        return self.b(heads.permute(0, 1, 3, 2).reshape(x.shape))
+
+
+def test_channels_in_heads_are_added_channel_by_channel() -> None:
+    split, whole = (trace(Heads(split=split), IMAGE) for split in (True, False))
+    assert not split.notes
+    assert not [node for node in split.nodes if node.changes_size]
+    fields = [
+        Propagation(graph, [1]).field(graph.nodes[-1].index, (16, 16)) for graph in (split, whole)
+    ]
+    assert fields[0] == fields[1]
+    assert (fields[0].size, fields[0].channels) == ((3, 3), 2)
 
 
 @pytest.mark.slow
