@@ -13,8 +13,8 @@ vector of the source is loaded once for all filters of the block, each weight is
 No zeros are multiplied, and no array is compared with another for overlap, which is where numba's
 own vectorisation gives up.
 
-numba keeps the machine code of this file on disk, under a key made of the file and the processor.
-So all that is compiled stands here.
+All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the machine code on disk,
+under a key made of this file and the processor.
 """
 
 from typing import Any, Final
@@ -65,13 +65,7 @@ LOOPS: Final = (
 LIMITS, SILU, HARDSWISH = 0, 1, 2
 
 
-def compiled(function: Any) -> Any:
-    """Compile a function that takes addresses and integers; keep the code on disk if possible."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # numba: no folder that can be written to
-        return njit(**options)(function)
+compiled: Final = njit(nogil=True, error_model="numpy")
 
 
 # ---- pieces of LLVM code
@@ -215,13 +209,15 @@ def _silu(builder: Any, x: Any) -> Any:
     """
     z = _limited(builder, builder.fneg(x), _constant(-88.0), _constant(89.0))
     n = _call(
-        builder, "floor", _call(builder, "fma", z, _constant(1.4426950408889634), _constant(0.5))
+        builder,
+        "floor",
+        _call(builder, "fmuladd", z, _constant(1.4426950408889634), _constant(0.5)),
     )
-    r = _call(builder, "fma", n, _constant(-0.693359375), z)
-    r = _call(builder, "fma", n, _constant(2.12194440e-4), r)
+    r = _call(builder, "fmuladd", n, _constant(-0.693359375), z)
+    r = _call(builder, "fmuladd", n, _constant(2.12194440e-4), r)
     series = _constant(1 / 5040)
     for factor in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
-        series = _call(builder, "fma", series, r, _constant(factor))
+        series = _call(builder, "fmuladd", series, r, _constant(factor))
     integers = ir.VectorType(INT32, LANES)
     name = f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32"
     convert = cgutils.get_or_insert_function(
@@ -272,7 +268,7 @@ def _block_loop(
         ]
         for i, j in both():
             total = builder.load(sums[i, j])
-            builder.store(_call(builder, "fma", factors[i], read[j], total), sums[i, j])
+            builder.store(_call(builder, "fmuladd", factors[i], read[j], total), sums[i, j])
 
     def factors_at(tap: Any) -> list[Any]:
         return [_splat(builder, builder.load(_at(builder, own[i], tap))) for i in range(filters)]
