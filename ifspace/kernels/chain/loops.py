@@ -20,9 +20,11 @@ under a key made of this file and the processor.
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from ifspace.kernels.chain.compiled import Entry, compiled
 
 LANES: Final = 16
 FLOAT: Final = ir.FloatType()
@@ -63,9 +65,6 @@ LOOPS: Final = (
 
 # Codes of what is applied to the results. A rectifier is a pair of limits.
 LIMITS, SILU, HARDSWISH = 0, 1, 2
-
-
-compiled: Final = njit(nogil=True, error_model="numpy")
 
 
 # ---- pieces of LLVM code
@@ -752,7 +751,7 @@ def clear_edges(target, stage, first):
                 set_zero(place + 4 * i * row, row)
 
 
-@compiled
+@Entry
 def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
     """Compute the tiles `begin` to `end` of a chain.
 
@@ -954,7 +953,7 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
                 read = builder.select(mask, read, _constant(0.0))
             for i in range(filters):
                 total = builder.load(totals[i, t])
-                builder.store(_call(builder, "fma", factors[i], read, total), totals[i, t])
+                builder.store(_call(builder, "fmuladd", factors[i], read, total), totals[i, t])
 
     count = builder.sub(end, begin)
     steps = builder.sdiv(count, _int(LANES))
@@ -1035,7 +1034,7 @@ def copy_padded(x, target, plan):
     set_zero(target + 4 * (padding + height) * row, padding * row)
 
 
-@compiled
+@Entry
 def run_weight_gradient(x, grad, output, scratch, plan, units, images, begin, end):
     """Add the products of the units `begin` to `end` to the gradient by the weights.
 

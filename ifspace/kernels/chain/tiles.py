@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ifspace.kernels.chain import compiled, loops
+from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, STREAM, TENSOR
 from ifspace.kernels.chain.stages import Chain, Index, Stage
 from ifspace.kernels.chain.threads import scratch_memory, share
@@ -167,7 +167,7 @@ def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tens
 
     def work(begin: int, end: int) -> None:
         memory = scratch_memory(floats)
-        compiled.run(
+        loops.run(
             x.data_ptr(),
             y.data_ptr(),
             memory.data_ptr(),
