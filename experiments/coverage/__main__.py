@@ -74,7 +74,7 @@ def _measure(
     for network in sorted(networks, key=lambda network: rows.seconds(network.network, ANALYZE)):
         left = rows.left(network.network, steps)
         image = network.at_most(side)
-        for outcome in outcomes(network.network, image, network.params, left, limits):
+        for outcome in outcomes(network, image, left, limits):
             rows.add(network, image, outcome, commit)
             print(network.network, outcome.step, outcome.status, outcome.why, flush=True)
 

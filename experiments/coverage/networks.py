@@ -3,8 +3,8 @@
 A *family* of timm is one of its files of networks (`timm.list_modules()`), but for the networks
 named `test_…`, which serve timm's own tests. The one with the fewest parameters is taken, of
 several the first by name. `MANY_BRANCHES` are taken too: their files hold smaller ones. Of
-torchvision all networks for classification, segmentation and detection are taken; not those in 8
-bits, on videos or on pairs of images.
+torchvision all networks for classification, segmentation and detection are taken, of the last the
+backbone; not those in 8 bits, on videos or on pairs of images.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,13 +27,15 @@ timm: Final = imported("timm")
 MANY_BRANCHES: Final = ("ghostnetv3_050", "mobileone_s0", "repvgg_a0")
 # Segmentation resizes images to 520 pixels, detection to about 800.
 SIDES: Final = {"segmentation": 520, "detection": 800}
+# Of a network for detection the part that maps images to feature maps: the whole chooses boxes.
+PARTS: Final = {"detection": "backbone"}
 # Networks of fixed sizes, beside those of timm that say so.
 _FIXED: Final = ("torchvision:vit_", "torchvision:maxvit_")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A network: its MODEL text, family and size.
+    """A network, or a part of it: its MODEL text, family and size.
 
     `family`: timm's file, or what torchvision has it for. `convs`: its nn.Conv2d. `image`:
     (channels, height, width) in pixels as by default; `fixed`: whether it takes no other.
@@ -47,9 +49,14 @@ class Candidate:
     fixed: bool
 
     @property
+    def part(self) -> str | None:
+        """The full name of the module that is taken, None for the whole network."""
+        return PARTS.get(self.family)
+
+    @property
     def is_on_images(self) -> bool:
-        """Whether it has 2-D convolutions, and one image as its input: not a list of images."""
-        return self.convs > 0 and self.family != "detection"
+        """Whether the whole has 2-D convolutions, and one image as its input, not a list."""
+        return self.convs > 0 and self.part is None
 
     def at_most(self, side: int | None) -> ImageSize:
         """Return the image size, of at most `side` pixels unless it is fixed."""
@@ -97,7 +104,7 @@ def _file_of(name: str) -> str:
 
 
 def candidate(name: str, family: str) -> Candidate:
-    """Count the parameters and convolutions of a network."""
+    """Count the parameters and convolutions of a network, of its part in `PARTS`."""
 
     def measured(model: nn.Module) -> Candidate:
         convs = sum(isinstance(module, nn.Conv2d) for module in model.modules())
@@ -105,7 +112,7 @@ def candidate(name: str, family: str) -> Candidate:
         params = sum(parameter.numel() for parameter in model.parameters())
         return Candidate(name, family, params, convs, image, fixed)
 
-    return on_shapes(lambda: network(name), measured)
+    return on_shapes(lambda: network(name, part=PARTS.get(family)), measured)
 
 
 def _image(name: str, family: str, model: Any) -> tuple[ImageSize, bool]:

@@ -22,9 +22,9 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         f"Written by {where}.{at}",
         "The smallest network by parameters of each family of timm (a family is one of timm's "
         "files; and three whose units have many branches), and all networks of torchvision for "
-        "classification, segmentation and detection, at their default image size, without "
-        "pretrained weights. Each is in a process of its own; a step may take 60 s of processor "
-        "time, on one thread.",
+        "classification, segmentation and detection (`--part backbone`), at their default image "
+        "size, without pretrained weights. Each is in a process of its own; a step may take 60 s of "
+        "processor time, on one thread.",
         "*analyze* reads the network. *stages* and *blocks* are `ifspace optimize --params P` "
         f"with P {SHARE:.0%} of the parameters: without blocks, and with `--cheapest "
         "--blocks-only`. Of each result: *train* is one step of SGD on two images that changes "
@@ -32,7 +32,8 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "*onnx* is exported and has the same outputs in ONNX Runtime, within 0.001 of the largest.",
         "## Summary",
         "Networks that pass, of those that were tried: a step is tried where the steps that it "
-        "needs have passed. *On images*: with 2-D convolutions and one image as input.",
+        "needs have passed. *On images*: with 2-D convolutions and one image as input, which "
+        "networks for detection have not as a whole.",
         _markdown(_summary(measured, rows)),
         "## Why not",
         _markdown(_reasons(measured, rows)),

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.coverage import networks
+from experiments.coverage.networks import Candidate
 from ifspace.errors import IfspaceError
 from ifspace.models import (
     Blocks,
@@ -85,6 +86,7 @@ class _Subject:
     """A network that goes through its steps; what several steps need is made once."""
 
     source: str
+    part: str | None
     image: ImageSize
     budget: int
     folder: Path
@@ -117,14 +119,17 @@ class _Subject:
             self._optimization(way)
 
     def _analysis(self) -> str:
-        report = on_shapes(lambda: network(self.source), lambda model: analyze(model, self.image))
+        report = on_shapes(
+            lambda: network(self.source, self.image, part=self.part),
+            lambda model: analyze(model, self.image),
+        )
         layers = f"{len(report.layers)} layers in {len(report.stages)} stages"
         by_order = [note for note in report.notes if note.startswith("branches are not seen")]
         return "; ".join([layers, *by_order])
 
     @cached_property
     def _opened(self) -> tuple[EditedNetwork, Trace]:
-        start = from_source(self.source, self.image, seed=0)
+        start = from_source(self.source, self.image, seed=0, part=self.part)
         return start, traced(start.model, self.image)
 
     def _optimization(self, way: str) -> str:
@@ -242,14 +247,15 @@ def outcome_of(
 
 
 def outcomes(
-    source: str, image: ImageSize, params: int, steps: Sequence[str], limits: Limits
+    candidate: Candidate, image: ImageSize, steps: Sequence[str], limits: Limits
 ) -> Iterator[Outcome]:
     """Yield what comes of the steps of a network, one after another, in a process of its own.
 
     What needs a step that did not succeed is left out.
     """
     with TemporaryDirectory() as folder:
-        subject = _Subject(source, image, int(SHARE * params), Path(folder))
+        budget = int(SHARE * candidate.params)
+        subject = _Subject(candidate.network, candidate.part, image, budget, Path(folder))
         left = list(steps)
         while left:
             for outcome in _in_process(subject, left, limits):

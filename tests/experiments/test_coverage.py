@@ -117,7 +117,7 @@ def test_the_page(tmp_path: Path, snapshot: object) -> None:
 def test_the_steps_of_a_network() -> None:
     """The result of each step is checked by the step itself; here that all of them are reached."""
     row = candidate("torchvision:resnet18", "classification")
-    whole = list(outcomes(row.network, IMAGE, row.params, STEPS, Limits()))
+    whole = list(outcomes(row, IMAGE, STEPS, Limits()))
     assert [outcome.step for outcome in whole] == list(STEPS)
     assert {outcome.status for outcome in whole} == {"yes"}, whole
 
@@ -125,15 +125,15 @@ def test_the_steps_of_a_network() -> None:
 @pytest.mark.slow
 def test_a_step_over_its_limit_ends_and_the_next_one_is_done() -> None:
     row = candidate("timm:test_resnet", "resnet")
-    (slow,) = outcomes(row.network, IMAGE, row.params, STEPS, Limits(time_s=0.01))
+    (slow,) = outcomes(row, IMAGE, STEPS, Limits(time_s=0.01))
     assert (slow.step, slow.status, slow.why) == ("analyze", "time", "over 0.01 s")
     steps = ("stages", "blocks")
-    both = list(outcomes(row.network, IMAGE, row.params, steps, Limits(time_s=0.01)))
+    both = list(outcomes(row, IMAGE, steps, Limits(time_s=0.01)))
     assert [(outcome.step, outcome.status) for outcome in both] == [
         ("stages", "time"),
         ("blocks", "time"),
     ]
-    (large,) = outcomes(row.network, IMAGE, row.params, ("stages",), Limits(memory=1 << 20))
+    (large,) = outcomes(row, IMAGE, ("stages",), Limits(memory=1 << 20))
     assert large.status in ("memory", "fault")
 
 
