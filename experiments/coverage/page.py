@@ -17,14 +17,19 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
     measured = [network for network in networks if rows.of(network.network)]
     commits = rows.commits()
     at = f" Rows are of commits {listed(commits)}." if len(commits) > 1 else ""
+    unfinished = sum(bool(rows.left(network.network, STEPS)) for network in networks)
+    rest = (
+        f" {unfinished} of {len(networks)} networks have steps that were not tried yet, those "
+        f"whose {ANALYZE} took longest: the same command goes on with them."
+    )
     parts = [
         "# Coverage on networks of timm and torchvision",
         f"Written by {where}.{at}",
         "The smallest network by parameters of each family of timm (a family is one of timm's "
         "files; and three whose units have many branches), and all networks of torchvision for "
         "classification, segmentation and detection (`--part backbone`), at their default image "
-        "size, without pretrained weights. Each is in a process of its own; a step may take 60 s of "
-        "processor time, on one thread.",
+        "size, without pretrained weights. Each is in a process of its own; a step may take 60 s "
+        "of processor time, on one thread.",
         "*analyze* reads the network. *stages* and *blocks* are `ifspace optimize --params P` "
         f"with P {SHARE:.0%} of the parameters: without blocks, and with `--cheapest "
         "--blocks-only`. Of each result: *train* is one step of SGD on two images that changes "
@@ -33,7 +38,7 @@ def page(networks: Sequence[Candidate], rows: Rows, where: str) -> str:
         "## Summary",
         "Networks that pass, of those that were tried: a step is tried where the steps that it "
         "needs have passed. *On images*: with 2-D convolutions and one image as input, which "
-        "networks for detection have not as a whole.",
+        f"networks for detection have not as a whole.{rest if unfinished else ''}",
         _markdown(_summary(measured, rows)),
         "## Why not",
         _markdown(_reasons(measured, rows)),
