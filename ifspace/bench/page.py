@@ -256,6 +256,13 @@ ON_CUDA: Final = (
         at_least=True,
     ),
     Target(
+        "forward: at least 1.4 times a grouped layer and its shuffle as a batched product",
+        _where(RPW, **_CUDA, mode=FORWARD),
+        _times("grouped + shuffle"),
+        _constant(1.4),
+        at_least=True,
+    ),
+    Target(
         "fused DW + RPW: at least 1.8 times DW followed by dense",
         _where(FUSED, **_CUDA),
         _times(BASELINE_LAYER[FUSED]),

@@ -110,6 +110,16 @@ def test_faster_than_dense_is_strict_and_no_slower_is_not() -> None:
     assert verdict_on(ON_CUDA, "no slower", *rows).word == "met"
 
 
+def test_on_cuda_ours_is_compared_with_a_grouped_layer_and_its_shuffle() -> None:
+    rows = [
+        on_card("ours", "ratio", 0.5),
+        on_card("grouped + shuffle", "ratio", 0.7),
+    ]
+    assert verdict_on(ON_CUDA, "1.4 times", *rows).word == "met"
+    rows[1] = on_card("grouped + shuffle", "ratio", 0.69)
+    assert verdict_on(ON_CUDA, "1.4 times", *rows).word == "missed"
+
+
 def test_the_fused_block_has_targets_of_its_own() -> None:
     case = "DW+RPW(4,1/2)"
     rows = [
