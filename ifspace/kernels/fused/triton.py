@@ -248,18 +248,19 @@ def configurations(
 ) -> tuple[Config, ...]:
     """Return the configurations of a kernel for a kind of product ("half", "tf32" or "ieee").
 
-    In sorted order of the filters, which reads the shortest unions of windows; for channels_last
-    also in natural order, which touches filters that are adjacent and multiplies more zeros. By
-    `plain` in natural order alone: see `launch.is_plain`.
+    In sorted order of the filters, which reads the shortest unions of windows, up to 64 x 128; for
+    channels_last also in natural order, which touches adjacent filters, multiplies more zeros and
+    takes fewer registers. By `plain` in natural order alone: see `launch.is_plain`.
 
     >>> [config.name for config in configurations("forward", "ieee", channels_last=True)]
     ['16x32x32-sorted-w4s1', '16x32x32-natural-w4s1']
     """
-    tiles = {kind: _TILES[kernel][kind]}
+    tiles = _TILES[kernel][kind]
+    natural = config_table(kernel, ("natural",), {kind: tiles})
     if plain:
-        return config_table(kernel, ("natural",), tiles)
-    natural = config_table(kernel, ("natural",), tiles) if channels_last else ()
-    return config_table(kernel, ("sorted",), tiles) + natural
+        return natural
+    few = tuple(tile for tile in tiles if tile[0] * tile[1] <= 64 * 128)
+    return config_table(kernel, ("sorted",), {kind: few}) + (natural if channels_last else ())
 
 
 def check_pins(pins: Pins | None) -> None:
@@ -358,8 +359,7 @@ def _launch(
     sums: tuple[str, ...] = (),
 ) -> Launch:
     kind = kind_of(arguments["x"].dtype, arguments["PRECISION"])
-    channels_last = not arguments["PIXELS_LAST"]
-    configs = configurations(kernel, kind, channels_last, is_plain(windows))
+    configs = configurations(kernel, kind, not arguments["PIXELS_LAST"], is_plain(windows))
     return Launch(kernel, function, arguments, configs, complete, sums)
 
 
