@@ -85,6 +85,8 @@ _FUSED_PROBLEMS: Final = (
     ("0.33", ROLLING, False, torch.bfloat16, None),
     ("0.33", ROLLING, True, torch.float32, "tf32"),
     ("0.33", ROLLING, False, torch.float32, "ieee"),
+    ("1/2", BLOCKED, True, torch.bfloat16, None),
+    ("1/2", BLOCKED, False, torch.bfloat16, None),
     ("0.33", BLOCKED, True, torch.bfloat16, None),
     ("0.33", BLOCKED, False, torch.bfloat16, None),
 )
