@@ -35,7 +35,9 @@ Job = tuple[int, str]
 
 def all_cases(modules: Sequence[str]) -> list[AotCase]:
     """Return the cases of some modules of kernels, "rpw" and "fused"."""
-    return [case for module in modules for case in CASES[module]()]
+    cases = [case for module in modules for case in CASES[module]()]
+    # One problem may be listed for two reasons.
+    return list({(case.kernel, case.config, case.problem): case for case in cases}.values())
 
 
 def jobs_of(cases: Sequence[AotCase], targets: Sequence[str], quick: bool) -> list[Job]:
