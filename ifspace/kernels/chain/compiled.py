@@ -11,12 +11,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from ctypes import CFUNCTYPE, c_char_p
+from ctypes import CFUNCTYPE, c_void_p, cast
 from hashlib import sha256
 from pathlib import Path
-from struct import Struct
 from tempfile import NamedTemporaryFile
 from threading import RLock
 from typing import Any, Final
@@ -45,26 +44,41 @@ compiled: Final = numba.njit(nogil=True, error_model="numpy")
 
 
 class Entry:
-    """A function of 64-bit integers and addresses, without a result, that Python calls.
+    """A function of 64-bit integers and addresses, without a result, that several threads run.
 
-    It is compiled, or loaded, by its first call, and runs without Python's global lock.
+    Its last two arguments are the `begin` and the `end` of a part of some work, which the threads
+    take in turn; an argument `scratch` is the address of memory, of which each thread has its own.
+    It is compiled, or loaded, when first used, and runs without Python's global lock.
 
-    Raises: RuntimeError by the first call, where numba or LLVM cannot compile.
+    Raises: RuntimeError by the first use, where numba or LLVM cannot compile.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.name = function.__name__
         self.source: str = function.__globals__["__file__"]
-        self.arguments = function.__code__.co_argcount
+        self.arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
         self._dispatcher: Any = compiled(function)
-        self._pack = Struct(f"{self.arguments}q").pack
-        self._code: Callable[[bytes], None] | None = None
+        self._code: Callable[[int], None] | None = None
+        self._address = 0
 
-    def __call__(self, *arguments: int) -> None:
-        """Call the function; words that are addresses have to live until it returns."""
-        (self._code or self._first_use())(self._pack(*arguments))
+    @property
+    def address(self) -> int:
+        """The address of the machine code, a function of C, void(int64 *words).
 
-    def _first_use(self) -> Callable[[bytes], None]:
+        The words are the arguments but the last two; how much work there is, how much of it a
+        thread takes at a time, the bytes of scratch memory of a thread; and two zeros.
+        """
+        if not self._address:
+            code: Any = self.code
+            self._address = cast(code, c_void_p).value or 0
+        return self._address
+
+    @property
+    def code(self) -> Callable[[int], None]:
+        """The machine code, to be called with the address of the words."""
+        return self._code or self._first_use()
+
+    def _first_use(self) -> Callable[[int], None]:
         with _lock:
             if self._code is None:
                 llvm.initialize_native_target()
@@ -73,7 +87,7 @@ class Entry:
                 self._code = (path and _read(path)) or self._compile(path)
         return self._code
 
-    def _compile(self, path: Path | None) -> Callable[[bytes], None]:
+    def _compile(self, path: Path | None) -> Callable[[int], None]:
         """Compile the function, and keep its machine code in a file if possible."""
         often = (
             f" in every process, for no folder takes it ({REMEDY})" if path is None else ", once"
@@ -94,7 +108,7 @@ class Entry:
         """Return the module of LLVM code with this function alone."""
         if config.DISABLE_JIT:
             raise RuntimeError("NUMBA_DISABLE_JIT is set")
-        types = (numba.types.int64,) * self.arguments
+        types = (numba.types.int64,) * len(self.arguments)
         self._dispatcher.compile(numba.types.void(*types))
         text = self._dispatcher.inspect_llvm(types)
         names = re.findall(r"^define .*?@([\w.]+)\(", text, re.MULTILINE)
@@ -137,36 +151,60 @@ def _processor() -> tuple[str, str, str]:
     return llvm.get_process_triple(), config.CPU_NAME or llvm.get_host_cpu_name(), features
 
 
-def _entry_code(name: str, count: int) -> str:
-    """Return LLVM code that calls a function of numba's, with words from an array.
+def _entry_code(name: str, arguments: Sequence[str]) -> str:
+    """Return LLVM code that calls a function of numba's for the parts that no thread has taken.
 
-    Its first arguments are the places of a result and of an error; there is neither.
+    The function's first arguments are the places of a result and of an error; there is neither.
+    See `Entry.address` for the words.
     """
-    own = ", ".join(("ptr %result", "ptr %error", *(f"i64 %a{i}" for i in range(count))))
+    own = arguments[:-2]
+    words = [*own, "count", "size", "bytes", "begun", "taken"]
+    places = [f"%p.{n} = getelementptr i64, ptr %words, i64 {i}" for i, n in enumerate(words)]
+    loads = [f"%{n} = load i64, ptr %p.{n}" for n in words[:-2]]
+    passed = ["%memory" if argument == "scratch" else f"%{argument}" for argument in own]
+    values = ", ".join(
+        ("ptr %result", "ptr %error", *(f"i64 {v}" for v in (*passed, "%begin", "%end")))
+    )
     lines = (
         f"define void @{SYMBOL}(ptr %words) {{",
+        "start:",
         "%result = alloca ptr",
         "%error = alloca ptr",
-        *(f"%p{i} = getelementptr i64, ptr %words, i64 {i}" for i in range(count)),
-        *(f"%a{i} = load i64, ptr %p{i}" for i in range(count)),
-        f"call i32 @{name}({own})",
+        *places,
+        *loads,
+        "%thread = atomicrmw add ptr %p.begun, i64 1 seq_cst",
+        "%offset = mul i64 %thread, %bytes",
+        "%memory = add i64 %scratch, %offset" if "scratch" in own else "",
+        "br label %next",
+        "next:",
+        "%turn = atomicrmw add ptr %p.taken, i64 1 seq_cst",
+        "%begin = mul i64 %turn, %size",
+        "%more = icmp slt i64 %begin, %count",
+        "br i1 %more, label %work, label %done",
+        "work:",
+        "%full = add i64 %begin, %size",
+        "%is_full = icmp slt i64 %full, %count",
+        "%end = select i1 %is_full, i64 %full, i64 %count",
+        f"call i32 @{name}({values})",
+        "br label %next",
+        "done:",
         "ret void",
         "}\n",
     )
     return "\n".join(lines)
 
 
-def _loaded(code: bytes) -> Callable[[bytes], None]:
+def _loaded(code: bytes) -> Callable[[int], None]:
     """Return the function of an object file, which takes its arguments as an array of words."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     address = engine.get_function_address(SYMBOL)
     engine.detach()  # the code stays: when the interpreter ends, a thread may be inside
-    return CFUNCTYPE(None, c_char_p)(address)
+    return CFUNCTYPE(None, c_void_p)(address)
 
 
-def _read(path: Path) -> Callable[[bytes], None] | None:
+def _read(path: Path) -> Callable[[int], None] | None:
     """Return the function in a file, or None if there is no file, or a damaged one."""
     try:
         data = path.read_bytes()

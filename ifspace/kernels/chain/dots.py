@@ -17,7 +17,7 @@ from torch import Tensor
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import DOTS, LANES
 from ifspace.kernels.chain.stages import Index, Stage
-from ifspace.kernels.chain.threads import Work, scratch_memory, share
+from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.chain.tiles import KINDS, MARGIN, SHARED_WORK
 from ifspace.kernels.tensors import is_channels_last, memory_format
 
@@ -68,22 +68,19 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
 
 def _add_products(x: Tensor, grad: Tensor, output: Tensor, plan: DotPlan) -> None:
     """Add the products of some images to the gradient."""
-    images = len(x)
+    threads = _threads(len(x) * plan.work)
+    memory = scratch_memory(threads * plan.scratch)
+    pointers = (tensor.data_ptr() for tensor in (x, grad, output, memory))
+    arguments = (*pointers, *plan.addresses, len(x))
+    holds = x, grad, output, memory, plan
+    run_parts(
+        loops.run_weight_gradient, arguments, len(plan.units), threads, 4 * plan.scratch, holds
+    )
 
-    def work(begin: int, end: int) -> None:
-        memory = scratch_memory(plan.scratch)
-        pointers = (tensor.data_ptr() for tensor in (x, grad, output, memory))
-        loops.run_weight_gradient(*pointers, *plan.addresses, images, begin, end)
 
-    _run(work, len(plan.units), images * plan.work)
-
-
-def _run(work: Work, count: int, operations: int) -> None:
-    threads = torch.get_num_threads()
-    if threads == 1 or operations < SHARED_WORK:
-        work(0, count)
-    else:
-        share(work, count, threads)
+def _threads(operations: int) -> int:
+    """Return how many threads share so many operations."""
+    return 1 if operations < SHARED_WORK else torch.get_num_threads()
 
 
 def _is_direct(tensor: Tensor) -> bool:
@@ -99,10 +96,8 @@ def _direct(tensor: Tensor) -> Tensor:
     copy = torch.empty(tensor.shape, dtype=torch.float32)
     options = channels, height * width, KINDS[tensor.dtype], is_channels_last(tensor)
 
-    def work(begin: int, end: int) -> None:
-        loops.read_images(tensor.data_ptr(), copy.data_ptr(), *options, begin, end)
-
-    _run(work, images, 4 * tensor.numel())
+    arguments = tensor.data_ptr(), copy.data_ptr(), *options
+    run_parts(loops.read_images, arguments, images, _threads(4 * tensor.numel()), 0, (tensor, copy))
     return copy
 
 

@@ -17,7 +17,7 @@ All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the mac
 under a key made of this file and the processor.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -45,23 +45,35 @@ FILTERS, TAP, TAPS, WEIGHT, BIAS, OUTPUT, RESIDUAL = 0, 1, 2, 3, 7, 11, 15
 CHANNEL, LOOP = 19, 20
 BLOCK_WORDS: Final = 21
 
-# The loops that are compiled: filters of a block, vectors of pixels, stride, and the number of taps
-# where it is fixed.
+
+class Loop(NamedTuple):
+    """A compiled loop: filters of a block, vectors of pixels, stride of the source.
+
+    `slides`: whether it is that of a 3x3 kernel on one channel, which slides down the rows.
+    """
+
+    filters: int
+    vectors: int
+    stride: int = 1
+    slides: bool = False
+
+
 LOOPS: Final = (
-    (4, 2, 1, 0),
-    (4, 1, 1, 0),
-    (2, 4, 1, 0),
-    (2, 1, 1, 0),
-    (1, 4, 1, 0),
-    (1, 2, 1, 0),
-    (1, 1, 1, 0),
-    (1, 2, 1, 9),
-    (1, 1, 1, 9),
-    (4, 1, 2, 0),
-    (2, 1, 2, 0),
-    (1, 2, 2, 0),
-    (1, 1, 2, 0),
+    Loop(4, 2),
+    Loop(4, 1),
+    Loop(2, 4),
+    Loop(2, 1),
+    Loop(1, 4),
+    Loop(1, 2),
+    Loop(1, 1),
+    Loop(4, 1, 2),
+    Loop(2, 1, 2),
+    Loop(1, 2, 2),
+    Loop(1, 1, 2),
+    Loop(1, 2, slides=True),
+    Loop(1, 1, slides=True),
 )
+SIDE: Final = 3  # rows and columns of the kernel of a loop that slides
 
 # Codes of what is applied to the results. A rectifier is a pair of limits.
 LIMITS, SILU, HARDSWISH = 0, 1, 2
@@ -233,83 +245,175 @@ def _hardswish(builder: Any, x: Any) -> Any:
     return builder.fdiv(builder.fmul(x, gate), _constant(6.0))
 
 
-def _block_loop(
-    builder: Any, arguments: Any, filters: int, vectors: int, stride: int, taps: int
-) -> None:
-    """Write the loop over the pixels of a block; see `run_block` for the arguments."""
-    source, output, residual, weights, biases, block, offsets = arguments[:7]
-    rows, source_row, output_row, residual_row, begin, end, exact = arguments[7:14]
-    activation, low, high = arguments[14:]
+class _BlockWriter:
+    """Writes the loop over the pixels of a block; see `run_block` for the arguments."""
 
-    def word(number: int) -> Any:
-        return builder.load(_at(builder, block, _int(number), INT64))
-
-    def both() -> Any:
-        return ((i, j) for i in range(filters) for j in range(vectors))
-
-    offsets = builder.add(offsets, builder.mul(word(TAP), _int(8)))
-    own = [builder.add(weights, builder.mul(word(WEIGHT + i), _int(4))) for i in range(filters)]
-    has_bias = builder.icmp_signed("!=", biases, _int(0))
-    has_residual = builder.icmp_signed("!=", residual, _int(0))
-    starts = []
-    for i in range(filters):
-        slot = cgutils.alloca_once_value(builder, ir.Constant(FLOAT, 0.0))
-        with builder.if_then(has_bias):
-            builder.store(builder.load(_at(builder, biases, word(BIAS + i))), slot)
-        starts.append(_splat(builder, builder.load(slot)))
-    lows, highs = _splat(builder, low), _splat(builder, high)
-    sums = {at: cgutils.alloca_once(builder, VECTOR) for at in both()}
-
-    def add_tap(offset: Any, factors: list[Any]) -> None:
-        read = [
-            _load(builder, source, builder.add(offset, _int(j * LANES * stride)), stride)
-            for j in range(vectors)
+    def __init__(self, builder: Any, arguments: Any, loop: Loop) -> None:
+        self.builder, self.loop = builder, loop
+        (
+            self.source,
+            self.output,
+            self.residual,
+            weights,
+            biases,
+            self.block,
+            offsets,
+            self.rows,
+            self.source_row,
+            self.output_row,
+            self.residual_row,
+            self.begin,
+            self.end,
+            exact,
+            self.activation,
+            low,
+            high,
+        ) = arguments
+        filters = range(loop.filters)
+        self.offsets = builder.add(offsets, builder.mul(self.word(TAP), _int(8)))
+        self.weights = [
+            builder.add(weights, builder.mul(self.word(WEIGHT + i), _int(4))) for i in filters
         ]
-        for i, j in both():
-            total = builder.load(sums[i, j])
-            builder.store(_call(builder, "fmuladd", factors[i], read[j], total), sums[i, j])
+        self.outputs = [self.word(OUTPUT + i) for i in filters]
+        self.residuals = [self.word(RESIDUAL + i) for i in filters]
+        self.biases = [self._bias(biases, i) for i in filters]
+        self.limits = _splat(builder, low), _splat(builder, high)
+        self.vectors = [(i, j) for i in filters for j in range(loop.vectors)]
+        step = LANES * loop.vectors
+        count = builder.add(builder.sub(self.end, self.begin), _int(step - 1))
+        self.step, self.steps = step, builder.sdiv(count, _int(step))
+        is_exact = builder.icmp_signed("!=", exact, _int(0))
+        early = builder.sub(self.end, _int(step))
+        self.latest = builder.select(is_exact, early, self.end)
 
-    def factors_at(tap: Any) -> list[Any]:
-        return [_splat(builder, builder.load(_at(builder, own[i], tap))) for i in range(filters)]
+    def word(self, number: int) -> Any:
+        """Return a word of the block."""
+        return self.builder.load(_at(self.builder, self.block, _int(number), INT64))
 
-    fixed = [
-        (builder.load(_at(builder, offsets, _int(t), INT64)), factors_at(_int(t)))
-        for t in range(taps)
-    ]
-    count = _int(taps) if taps else word(TAPS)
-    outputs = [word(OUTPUT + i) for i in range(filters)]
-    residuals = [word(RESIDUAL + i) for i in range(filters)]
-    step = LANES * vectors
-    steps = builder.sdiv(builder.add(builder.sub(end, begin), _int(step - 1)), _int(step))
-    is_exact = builder.icmp_signed("!=", exact, _int(0))
-    latest = builder.select(is_exact, builder.sub(end, _int(step)), end)
-    with cgutils.for_range(builder, rows) as row, cgutils.for_range(builder, steps) as turn:
-        pixel = builder.add(begin, builder.mul(turn.index, _int(step)))
-        pixel = builder.select(builder.icmp_signed(">", pixel, latest), latest, pixel)
-        place = builder.add(builder.mul(row.index, source_row), builder.mul(pixel, _int(stride)))
-        for i, j in both():
-            builder.store(starts[i], sums[i, j])
-        for offset, factors in fixed:
-            add_tap(builder.add(offset, place), factors)
-        if not taps:
-            with cgutils.for_range(builder, count) as tap:
-                offset = builder.load(_at(builder, offsets, tap.index, INT64))
-                add_tap(builder.add(offset, place), factors_at(tap.index))
-        with builder.if_then(has_residual):
-            place = builder.add(builder.mul(row.index, residual_row), pixel)
-            for i, j in both():
-                at = builder.add(builder.add(residuals[i], place), _int(j * LANES))
-                added = builder.fadd(builder.load(sums[i, j]), _load(builder, residual, at))
+    def _bias(self, biases: Any, index: int) -> Any:
+        builder = self.builder
+        slot = cgutils.alloca_once_value(builder, ir.Constant(FLOAT, 0.0))
+        with builder.if_then(builder.icmp_signed("!=", biases, _int(0))):
+            builder.store(builder.load(_at(builder, biases, self.word(BIAS + index))), slot)
+        return _splat(builder, builder.load(slot))
+
+    def slots(self) -> dict[tuple[int, int], Any]:
+        """Return room for the results, filters x vectors."""
+        return {at: cgutils.alloca_once(self.builder, VECTOR) for at in self.vectors}
+
+    def pixel(self, turn: Any) -> Any:
+        """Return the first pixel of a step."""
+        builder = self.builder
+        pixel = builder.add(self.begin, builder.mul(turn, _int(self.step)))
+        late = builder.icmp_signed(">", pixel, self.latest)
+        return builder.select(late, self.latest, pixel)
+
+    def weight(self, filter_index: int, tap: Any) -> Any:
+        """Return a vector of one weight."""
+        builder = self.builder
+        return _splat(builder, builder.load(_at(builder, self.weights[filter_index], tap)))
+
+    def read(self, offset: Any) -> list[Any]:
+        """Return the vectors of the source at an offset."""
+        builder, stride = self.builder, self.loop.stride
+        places = (builder.add(offset, _int(j * LANES * stride)) for j in range(self.loop.vectors))
+        return [_load(builder, self.source, place, stride) for place in places]
+
+    def offset(self, tap: Any) -> Any:
+        """Return the offset of a tap."""
+        return self.builder.load(_at(self.builder, self.offsets, tap, INT64))
+
+    def finish(self, sums: dict[tuple[int, int], Any], row: Any, pixel: Any) -> None:
+        """Add the residual to the sums, apply the activation, and store them."""
+        builder = self.builder
+        with builder.if_then(builder.icmp_signed("!=", self.residual, _int(0))):
+            place = builder.add(builder.mul(row, self.residual_row), pixel)
+            for i, j in self.vectors:
+                at = builder.add(builder.add(self.residuals[i], place), _int(j * LANES))
+                added = builder.fadd(builder.load(sums[i, j]), _load(builder, self.residual, at))
                 builder.store(added, sums[i, j])
         for code, function in ((SILU, _silu), (HARDSWISH, _hardswish)):
-            with builder.if_then(builder.icmp_signed("==", activation, _int(code)), likely=False):
-                for at in both():
+            is_code = builder.icmp_signed("==", self.activation, _int(code))
+            with builder.if_then(is_code, likely=False):
+                for at in self.vectors:
                     builder.store(function(builder, builder.load(sums[at])), sums[at])
-        place = builder.add(builder.mul(row.index, output_row), pixel)
-        for i, j in both():
-            vector = _limited(builder, builder.load(sums[i, j]), lows, highs)
-            at = builder.add(builder.add(outputs[i], place), _int(j * LANES))
-            _store(builder, vector, output, at)
+        place = builder.add(builder.mul(row, self.output_row), pixel)
+        for i, j in self.vectors:
+            vector = _limited(builder, builder.load(sums[i, j]), *self.limits)
+            at = builder.add(builder.add(self.outputs[i], place), _int(j * LANES))
+            _store(builder, vector, self.output, at)
+
+    def write(self) -> None:
+        """Write the loop over rows, pixels and taps."""
+        builder, stride = self.builder, self.loop.stride
+        sums, taps = self.slots(), self.word(TAPS)
+        with cgutils.for_range(builder, self.rows) as row:  # noqa: SIM117
+            with cgutils.for_range(builder, self.steps) as turn:
+                pixel = self.pixel(turn.index)
+                place = builder.mul(row.index, self.source_row)
+                place = builder.add(place, builder.mul(pixel, _int(stride)))
+                for i, j in self.vectors:
+                    builder.store(self.biases[i], sums[i, j])
+                with cgutils.for_range(builder, taps) as tap:
+                    read = self.read(builder.add(self.offset(tap.index), place))
+                    factors = [self.weight(i, tap.index) for i in range(self.loop.filters)]
+                    for i, j in self.vectors:
+                        total = builder.load(sums[i, j])
+                        builder.store(
+                            _call(builder, "fmuladd", factors[i], read[j], total), sums[i, j]
+                        )
+                self.finish(sums, row.index, pixel)
+
+    def write_sliding(self) -> None:
+        """Write the loop over columns and rows of a 3x3 kernel on one channel.
+
+        A row of the source is a part of three rows of the output, whose sums stay in registers.
+        """
+        builder = self.builder
+        weights = [self.weight(0, _int(tap)) for tap in range(SIDE**2)]
+        start, sums = self.offset(_int(0)), [self.slots() for _ in range(SIDE)]
+        rows = builder.add(self.rows, _int(SIDE - 1))
+        with cgutils.for_range(builder, self.steps) as turn:
+            pixel = self.pixel(turn.index)
+            with cgutils.for_range(builder, rows) as row:
+                place = builder.add(start, builder.mul(row.index, self.source_row))
+                place = builder.add(place, pixel)
+                columns = [self.read(builder.add(place, _int(i))) for i in range(SIDE)]
+                for at in self.vectors:
+                    builder.store(self.biases[0], sums[0][at])
+                    for age in range(SIDE):  # the sums of a row that began so many rows ago
+                        total = builder.load(sums[age][at])
+                        for column in range(SIDE):
+                            factor, read = weights[SIDE * age + column], columns[column][at[1]]
+                            total = _call(builder, "fmuladd", factor, read, total)
+                        builder.store(total, sums[age][at])
+                done = builder.sub(row.index, _int(SIDE - 1))
+                with builder.if_then(builder.icmp_signed(">=", done, _int(0))):
+                    self.finish(sums[-1], done, pixel)
+                for age in range(SIDE - 1, 0, -1):
+                    for at in self.vectors:
+                        builder.store(builder.load(sums[age - 1][at]), sums[age][at])
+
+
+def _write_block(builder: Any, arguments: Any, loop: Loop) -> None:
+    writer = _BlockWriter(builder, arguments, loop)
+    if loop.slides:
+        writer.write_sliding()
+    else:
+        writer.write()
+
+
+def _switch(builder: Any, code: Any, cases: Any, write: Any) -> None:
+    """Write what a code chooses from: for case number n, `write` of it."""
+    done = builder.append_basic_block("done")
+    switch = builder.switch(code, done)
+    for number, options in enumerate(cases):
+        case = builder.append_basic_block(f"case{number}")
+        switch.add_case(_int(number), case)
+        builder.position_at_end(case)
+        write(*options)
+        builder.branch(done)
+    builder.position_at_end(done)
 
 
 @intrinsic
@@ -343,15 +447,7 @@ def run_block(
 
     def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         loop = builder.load(_at(builder, arguments[5], _int(LOOP), INT64))
-        done = builder.append_basic_block("done")
-        switch = builder.switch(loop, done)
-        for number, (filters, vectors, stride, taps) in enumerate(LOOPS):
-            case = builder.append_basic_block(f"loop{number}")
-            switch.add_case(_int(number), case)
-            builder.position_at_end(case)
-            _block_loop(builder, arguments, filters, vectors, stride, taps)
-            builder.branch(done)
-        builder.position_at_end(done)
+        _switch(builder, loop, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
         return _nothing()
 
     integer, number = types.intp, types.float32
@@ -655,7 +751,7 @@ def write_pixels(source, channel, target, channels, count, kind):
                 transpose_float32(block, channel, rows, columns, place, channels)
 
 
-@compiled
+@Entry
 def read_images(x, target, channels, pixels, kind, channels_last, begin, end):
     """Copy the images `begin` to `end` of a tensor of a kind as floats [image, channel, pixel]."""
     size = 4 if kind == FLOAT32 else 2
@@ -974,19 +1070,6 @@ def _dot_loop(builder: Any, arguments: Any, filters: int, taps: int, stride: int
         with otherwise:
             for number, vector in enumerate(vectors):
                 _store(builder, vector, sums, _int(number * LANES))
-
-
-def _switch(builder: Any, code: Any, cases: Any, write: Any) -> None:
-    """Write what a code chooses from: for case number n, `write` of it."""
-    done = builder.append_basic_block("done")
-    switch = builder.switch(code, done)
-    for number, options in enumerate(cases):
-        case = builder.append_basic_block(f"case{number}")
-        switch.add_case(_int(number), case)
-        builder.position_at_end(case)
-        write(*options)
-        builder.branch(done)
-    builder.position_at_end(done)
 
 
 @intrinsic

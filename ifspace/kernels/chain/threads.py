@@ -1,23 +1,35 @@
 """Threads that share the tiles of a chain.
 
-Compiled code runs without Python's global lock, so a few Python threads suffice, and none of
-numba's threading layers: OpenMP's ends a process that uses it in a forked child, the work queue's
-one that uses it in two threads at once. The threads begin with the first call that needs them; a
-forked child begins its own. Every participant takes the next tiles until none is left, the
-caller among them. It waits for the helpers that have begun, never for one that is busy elsewhere:
-so calls may be nested, and made by many threads at once.
+Torch's convolutions run in the threads of its OpenMP library, which for a while after a convolution
+still watch for the next one and keep the processors busy. So compiled functions run in these very
+threads, through the library's entry for parallel regions. Where there is none (another library, or
+a forked child, in which OpenMP's threads do not exist), a few Python threads take their place:
+compiled code runs without Python's global lock. numba's threading layers serve neither: OpenMP's
+ends a process that uses it in a forked child, the work queue's one that uses it in two threads at
+once.
+
+The Python threads begin with the first call that needs them; a forked child begins its own. Every
+participant takes the next tiles until none is left, the caller among them. It waits for the helpers
+that have begun, never for one that is busy elsewhere: so calls may be nested, and made by many
+threads at once.
 """
 
+import ctypes
 import os
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import count
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread, local
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+
+from ifspace.kernels.chain.compiled import Entry
 
 # Parts of the tiles for each thread: so many times a thread can be late and others take over.
 PARTS: Final = 4
@@ -99,12 +111,13 @@ class _Pool:
 
 
 _pool = _Pool()
+_is_forked = False
 
 
 def _forget() -> None:
     """Drop the parent's threads, which a forked child does not have."""
-    global _pool
-    _pool = _Pool()
+    global _pool, _is_forked
+    _pool, _is_forked = _Pool(), True
 
 
 if hasattr(os, "register_at_fork"):
@@ -130,6 +143,46 @@ def share(work: Work, tiles: int, threads: int) -> None:
         call.finish()
     if call.errors:
         raise call.errors[0]
+
+
+@cache
+def parallel_region() -> Callable[..., None] | None:
+    """Return `GOMP_parallel(function, argument, threads, flags)` of torch's OpenMP, or None."""
+    for path in sorted(Path(torch.__file__).with_name("lib").glob("libgomp*")):
+        region: Any = ctypes.CDLL(str(path)).GOMP_parallel
+        region.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        region.restype = None
+        return region  # type: ignore[no-any-return]
+    return None
+
+
+def run_parts(
+    entry: Entry,
+    arguments: Sequence[int],
+    count: int,
+    threads: int,
+    scratch: int,
+    holds: tuple[Any, ...],
+) -> None:
+    """Run a compiled function on parts of the work 0 ... count - 1 in some threads at once.
+
+    `arguments`: those of the function without the last two; `scratch`: bytes of memory of a thread;
+    `holds`: what owns all memory that it reads and writes.
+    """
+    words = array("q", (*arguments, count, max(1, count // (threads * PARTS)), scratch, 0, 0))
+    place = words.buffer_info()[0]
+    region = None if threads == 1 or _is_forked else parallel_region()
+    if threads == 1:
+        entry.code(place)
+    elif region is not None:
+        region(entry.address, place, threads, 0)
+    else:
+        code, held = entry.code, (words, holds)
+
+        def work(begin: int, end: int) -> None:
+            code(held[0].buffer_info()[0])
+
+        share(work, threads, threads)
 
 
 def scratch_memory(floats: int) -> Tensor:

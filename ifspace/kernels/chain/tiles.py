@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ifspace.kernels.chain import loops
-from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, STREAM, TENSOR
+from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, SIDE, STREAM, TENSOR
 from ifspace.kernels.chain.stages import Chain, Index, Stage
-from ifspace.kernels.chain.threads import scratch_memory, share
+from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
-SCRATCH_BYTES: Final = 256 << 10
+SCRATCH_BYTES: Final = 512 << 10
 # Tiles for each thread, if the tiles are then no smaller than so many pixels.
 TILES_PER_THREAD: Final = 4
 TILE_PIXELS: Final = 256
@@ -163,25 +163,20 @@ def run(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tens
     is_last = layout == torch.channels_last
     plan = plan_for(chain, n, height, width, threads, x.dtype, is_last)
     y = torch.empty(plan.shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    if plan.work < SHARED_WORK:
+        threads = 1
     floats = plan.scratch + MARGIN
-
-    def work(begin: int, end: int) -> None:
-        memory = scratch_memory(floats)
-        loops.run(
-            x.data_ptr(),
-            y.data_ptr(),
-            memory.data_ptr(),
-            weights.data_ptr(),
-            0 if biases is None else biases.data_ptr(),
-            *plan.addresses,
-            begin,
-            end,
-        )
-
-    if threads == 1 or plan.work < SHARED_WORK:
-        work(0, plan.tiles)
-    else:
-        share(work, plan.tiles, threads)
+    memory = scratch_memory(threads * floats)
+    arguments = (
+        x.data_ptr(),
+        y.data_ptr(),
+        memory.data_ptr(),
+        weights.data_ptr(),
+        0 if biases is None else biases.data_ptr(),
+        *plan.addresses,
+    )
+    holds = x, y, memory, weights, biases, plan
+    run_parts(loops.run, arguments, plan.tiles, threads, 4 * floats, holds)
     return y
 
 
@@ -405,7 +400,9 @@ class _Words:
             yield loops.ADDED, TENSOR if from_tensor else MEMORY
             yield loops.ADDED_AT, added.at + shift * added.row
             yield loops.ADDED_ROW, added.width if from_tensor else added.row
-        offsets, blocks = self._tables(stage, source, target, added_channel, weight, bias, count)
+        offsets, blocks = self._tables(
+            stage, source, target, added_channel, (weight, bias), (rows, count)
+        )
         yield loops.BLOCKS, self._address(blocks)
         yield loops.BLOCK_COUNT, len(blocks)
         yield loops.OFFSETS, self._address(offsets)
@@ -416,11 +413,13 @@ class _Words:
         source: Value,
         target: Value,
         added_channel: int,
-        weight: int,
-        bias: int,
-        count: int,
+        first: tuple[int, int],
+        pixels_run: tuple[int, int],
     ) -> tuple[Index, Index]:
-        """Return the offsets of all taps, and the blocks."""
+        """Return the offsets of all taps, and the blocks.
+
+        `first`: the stage's first weight and bias; `pixels_run`: rows, and pixels of a row.
+        """
         shift = source.before - target.before * stage.stride - stage.padding
         window = np.arange(stage.kernel)
         pixels = ((window + shift)[:, None] * source.row + window - stage.padding).ravel()
@@ -434,10 +433,10 @@ class _Words:
                 block[loops.FILTERS] = len(part)
                 block[loops.TAP], block[loops.TAPS] = tap, len(offsets)
                 block[loops.CHANNEL] = channels[0] if len(channels) else 0
-                block[loops.LOOP] = _loop(len(part), stage.stride, len(offsets), count)
+                block[loops.LOOP] = _loop(len(part), stage, *pixels_run)
                 for index, own in enumerate(part):
-                    block[loops.WEIGHT + index] = weight + stage.first_weights[own]
-                    block[loops.BIAS + index] = bias + own
+                    block[loops.WEIGHT + index] = first[0] + stage.first_weights[own]
+                    block[loops.BIAS + index] = first[1] + own
                     block[loops.OUTPUT + index] = stage.rows[own] * output
                     block[loops.RESIDUAL + index] = own * added_channel
                 blocks.append(block)
@@ -471,14 +470,13 @@ def _parts(filters: Sequence[int]) -> Iterator[Sequence[int]]:
             begin += size
 
 
-def _loop(filters: int, stride: int, taps: int, count: int) -> int:
+def _loop(filters: int, stage: Stage, rows: int, count: int) -> int:
     """Return which loop runs a block: the widest whose step fits the pixels of a row."""
-    fits = [
-        (vectors, fixed, number)
-        for number, (own, vectors, own_stride, fixed) in enumerate(LOOPS)
-        if own == filters
-        and own_stride == stride
-        and fixed in (0, taps)
-        and (vectors == 1 or vectors * LANES <= count)
-    ]
-    return max(fits)[2]
+    slides = filters == stage.fan_in == stage.stride == 1 and stage.kernel == SIDE and rows > 1
+    fits = (
+        (loop.vectors, number)
+        for number, loop in enumerate(LOOPS)
+        if (loop.filters, loop.stride, loop.slides) == (filters, stage.stride, slides)
+        and (loop.vectors == 1 or loop.vectors * LANES <= count)
+    )
+    return max(fits)[1]

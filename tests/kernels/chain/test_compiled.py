@@ -67,15 +67,16 @@ def test_first_processes_compile_and_the_next_ones_load(tmp_path: Path) -> None:
 # ---- a small function in this process
 
 
-def clear(address, count):  # type: ignore[no-untyped-def]
-    loops.set_zero(address, count)
+def clear(address, begin, end):  # type: ignore[no-untyped-def]
+    loops.set_zero(address + 4 * begin, end - begin)
 
 
 def use(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Compile or load `clear`, see that it works, and return what was said."""
     caplog.clear()
     numbers = np.ones(5, dtype=np.float32)
-    Entry(clear)(numbers.ctypes.data, 3)
+    words = np.array([numbers.ctypes.data, 3, 2, 0, 0, 0])  # three numbers, two at a time
+    Entry(clear).code(words.ctypes.data)
     assert numbers.tolist() == [0, 0, 0, 1, 1]
     return [record.getMessage() for record in caplog.records]
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ifspace.kernels.chain import threads as threads_of_chains
 from ifspace.kernels.chain.stages import Chain, Stage, reference
 from ifspace.kernels.chain.threads import share
 from ifspace.kernels.chain.tiles import SHARED_WORK, plan_for, run
@@ -41,8 +42,13 @@ def result(seed: int = 1) -> bytes:
     return run(*inputs(seed), None, CHAIN).numpy().tobytes()
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
+@pytest.fixture(autouse=True, params=["OpenMP", "Python"])
+def two_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have two threads, those of torch's OpenMP or those of Python."""
+    if request.param == "Python":
+        monkeypatch.setattr(threads_of_chains, "parallel_region", lambda: None)
+    elif threads_of_chains.parallel_region() is None:
+        pytest.skip("torch has another library of threads")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -102,6 +108,7 @@ def test_every_tile_is_computed_once(tiles: int, threads: int) -> None:
 @pytest.mark.slow
 def test_the_number_of_threads_is_that_of_torch_at_each_call() -> None:
     answer = python(
+        "threads_of_chains.parallel_region = lambda: None\n"
         "def helpers(): return sum(t.name == 'ifspace' for t in threading.enumerate())\n"
         "counts, results = [], set()\n"
         "for threads in (1, 4, 1, 3, 6):\n"
@@ -372,8 +379,11 @@ class Results(Dataset[torch.Tensor]):
         return 6
 
     def __getitem__(self, index: int) -> torch.Tensor:
+        before = torch.get_num_threads()
         torch.set_num_threads(1 + index % 2)
-        return run(*inputs(index), None, CHAIN)
+        y = run(*inputs(index), None, CHAIN)
+        torch.set_num_threads(before)  # a worker's one: torch's OpenMP has no threads in a fork
+        return y
 
 
 @pytest.mark.slow
