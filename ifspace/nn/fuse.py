@@ -254,16 +254,14 @@ class Run:
         return accepted
 
     def _takes(self, x: Tensor, is_cast: bool) -> bool:
-        """Return whether x has the channels and the dtype of the layers; `is_cast`: by autocast."""
-        stage, dtype = self.chain.stages[0], self._dtype()
-        fits = x.dim() == self.dims + 2 and x.shape[1] == stage.c_in and x.layout == torch.strided
-        return fits and ((is_cast and x.dtype in DTYPES and dtype in DTYPES) or x.dtype == dtype)
-
-    def _dtype(self) -> torch.dtype:
-        for part in self.filters:
-            if part.convolution is not None:
-                return cast(Tensor, part.convolution.weight).dtype
-        return torch.float32
+        """Return whether x suits the layers; `is_cast`: whether autocast converts it."""
+        if x.dim() != self.dims + 2 or x.shape[1] != self.chain.stages[0].c_in:
+            return False
+        weights = (part.convolution.weight for part in self.filters if part.convolution is not None)
+        weight = cast(Tensor, next(weights, x))
+        if x.layout != torch.strided or x.device != weight.device:
+            return False
+        return x.dtype == weight.dtype or (is_cast and {x.dtype, weight.dtype} <= set(DTYPES))
 
     def _call_watched(self, x: Tensor) -> Tensor | None:
         """Return the result by the operator, for a call that something of torch has to see."""

@@ -42,8 +42,8 @@ MOST_SHAPES: Final = 256
 def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
     """Return the result [N, C_out, H', W'] of a chain for x [N, C, H, W], in the layout of x.
 
-    `weights`: of all stages, one after the other, float32; `biases`: theirs, or None. The dtype is
-    that of x; under autocast a chain computes in autocast's, but in the one that torch's promotion
+    `weights`: of all stages, one after the other; `biases`: theirs, or None. The dtype is that of
+    x; under autocast a chain computes in autocast's, but in the one that torch's promotion
     gives where it adds x itself to a stage. Sums are kept in float32. float64 and other devices
     than a CPU take torch's own operators. There are no derivatives.
 
@@ -63,15 +63,25 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
         y: Tensor = chain_operator(x, weights, biases, chain.text)
         return y
     checked: dict[Any, bool] = chain.__dict__.setdefault("_checked", {})
-    key = x.shape, x.dtype, x.is_cpu, weights.shape, weights.dtype
+    key = tuple((t.shape, t.dtype, t.device) for t in (x, weights, biases) if t is not None)
     if key not in checked:
         check_chain(x, weights, biases, chain)
         if len(checked) >= MOST_SHAPES:
             checked.clear()
-        checked[key] = obstacle(x, chain) is None and weights.dtype == torch.float32
-    if checked[key]:
+        checked[key] = obstacle(x, chain) is None
+    return _computed(x, weights, biases, chain, checked[key])
+
+
+def _computed(
+    x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain, by_engine: bool
+) -> Tensor:
+    """Return the result by the engine, or by torch's own operators."""
+    if by_engine:
+        weights = weights.float().contiguous()
+        biases = None if biases is None else biases.float().contiguous()
         return run_chain(x, weights, biases, chain)
-    return in_layout_of(x, chain_decomposed(x, weights, biases, chain.text))
+    y = chain_decomposed(x, weights, biases, chain.text)
+    return empty_in_layout(x, tuple(y.shape)).copy_(y)
 
 
 def is_watched(x: Tensor) -> bool:
@@ -114,21 +124,23 @@ def check_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain)
     """
     check_tensors({"weights": weights, "biases": biases}, optional=frozenset({"biases"}))
     check_input(x, chain.stages[0].c_in)
-    _check_parameters(weights, biases, chain)
+    _check_parameters(x, weights, biases, chain)
     chain.shape_of(x.shape)
 
 
-def _check_parameters(weights: Tensor, biases: Tensor | None, chain: Chain) -> None:
+def _check_parameters(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> None:
     for name, tensor, count in (
         ("weights", weights, chain.weights),
         ("biases", biases, chain.biases),
     ):
-        if tensor is not None and (tensor.dim() != 1 or tensor.shape[0] != count):
+        if tensor is None:
+            continue
+        if tensor.dim() != 1 or tensor.shape[0] != count or tensor.device != x.device:
             raise KernelError.because(
                 f"{name} do not fit the chain",
-                got=shape_text(tensor),
-                allowed=[count],
-                remedy="put those of its stages one after the other",
+                got=f"{shape_text(tensor)} on {tensor.device}",
+                allowed=f"[{count}] on {x.device}",
+                remedy="put those of its stages one after the other, where the input is",
                 argument=name,
             )
 
@@ -162,7 +174,7 @@ def _tiles() -> ModuleType:
 def run_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: Chain) -> Tensor:
     """Return the result of a chain by its engine, for an x without an `obstacle`.
 
-    Nothing is checked.
+    Nothing is checked. `weights` and `biases` are contiguous and float32.
     """
     y: Tensor = _tiles().run(x, weights, biases, chain)
     return y
@@ -181,21 +193,15 @@ def parse(text: str) -> Chain:
 def chain_operator(x: Tensor, weights: Tensor, biases: Tensor | None, text: str) -> Tensor:
     """Return y [N, C_out, H', W'] of x [N, C, H, W]: `Chain.parse(text)` with its weights."""
     chain = parse(text)
+    check_chain(x, weights, biases, chain)
     with own_dtypes(x, weights, biases):
-        if obstacle(x, chain) is None and weights.dtype == torch.float32:
-            return run_chain(x, weights, biases, chain)
-        return in_layout_of(x, chain_decomposed(x, weights, biases, text))
-
-
-def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
-    """Return y [N, C, H, W] in the layout of x."""
-    return empty_in_layout(x, tuple(y.shape)).copy_(y)
+        return _computed(x, weights, biases, chain, obstacle(x, chain) is None)
 
 
 @chain_operator.register_fake
 def _chain_fake(x: Tensor, weights: Tensor, biases: Tensor | None, text: str) -> Tensor:
     chain = parse(text)
-    _check_parameters(weights, biases, chain)
+    _check_parameters(x, weights, biases, chain)
     return empty_in_layout(x, chain.shape_of(x.shape))
 
 

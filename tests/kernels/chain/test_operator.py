@@ -118,6 +118,15 @@ def test_opcheck(dtype):
         torch.library.opcheck(chain_operator, (*call, None, CHAIN.text))
 
 
+def test_parameters_of_every_type_and_stride():
+    x, weights, biases = problem(CHAIN, 1, 9, 7)
+    x, expected = x.float(), convolution_chain(x.float(), weights.float(), biases.float(), CHAIN)
+    apart = weights.float().repeat_interleave(2)[::2], biases.float().expand(2, -1).t()[:, 0]
+    assert torch.equal(convolution_chain(x, *apart, CHAIN), expected)
+    close(convolution_chain(x, weights, biases, CHAIN), expected)
+    close(convolution_chain(x, weights.bfloat16(), biases.bfloat16(), CHAIN), expected, 0.05)
+
+
 def test_a_counter_counts_every_stage():
     x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 2, 9, 7))
     with FlopCounterMode(display=False) as counter:
@@ -182,6 +191,12 @@ def test_what_does_not_fit_is_refused():
         convolution_chain(x[:, :4], weights, biases, CHAIN)
     with pytest.raises(KernelError, match="weights do not fit the chain"):
         convolution_chain(x, weights[1:], biases, CHAIN)
+    with pytest.raises(KernelError, match="weights do not fit the chain"):
+        chain_operator(x, weights[1:], biases, CHAIN.text)
+    with pytest.raises(
+        KernelError, match=r"weights do not fit .*: got \[\d+\] on meta; allowed: .* cpu"
+    ):
+        convolution_chain(x, weights.to("meta"), biases, CHAIN)
     with pytest.raises(KernelError, match="biases do not fit the chain"):
         convolution_chain(x, weights, biases[1:], CHAIN)
     with pytest.raises(KernelError, match="input is not of a floating type"):
