@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = sorted((row for row, _ in answers), key=lambda row: list(map(str, row.values())))
     faults = [fault for _, faults_of in answers for fault in faults_of]
     seconds = time.perf_counter() - start
-    _write(options.out, rows, seconds)
+    _write(options.out, rows)
     print(f"{len(rows)} compiled in {seconds:.0f} s by {count} jobs, {len(faults)} at fault")
     for fault in faults:
         print(fault, file=sys.stderr)
@@ -131,7 +131,7 @@ def _orders(rows: Sequence[Row]) -> list[str]:
     return tables
 
 
-def _write(folder: Path, rows: Sequence[Row], seconds: float) -> None:
+def _write(folder: Path, rows: Sequence[Row]) -> None:
     command = "python -m benchmarks.kernels_aot"
     worst: dict[tuple[str, str, str], Row] = {}
     for row in rows:
@@ -142,7 +142,7 @@ def _write(folder: Path, rows: Sequence[Row], seconds: float) -> None:
     limits = ", ".join(f"{name} {size // 1024} KiB" for name, size in SHARED_BYTES.items())
     page = [
         "# What the Triton kernels need of a card",
-        f"Written by {provenance(command)}; {len(rows)} kernels compiled in {seconds:.0f} s.",
+        f"Written by {provenance(command)}; {len(rows)} kernels.",
         f"Compiled ahead of time, not run. Shared memory there is: {limits}. Of each kernel, "
         "configuration and target the problem that takes most registers; all are in "
         "`kernels-aot.csv`. Spilled: up to 32 bytes, with registers to spare, are the compiler's "
