@@ -147,7 +147,7 @@ class FeatureMaps:
     `pooled`: the indices of those that have no pixels any more. `gates`: those that only scale or
     shift others. `passed`: the operators that keep a feature map as it is, counted. `notes`: what
     was not understood, each text once. `arrangements`: of the pixels of each. `uses`: those of the
-    nodes that are added next.
+    nodes that are added next. `columns`: the indices of those that hold windows as channels.
     """
 
     def __init__(self) -> None:
@@ -156,6 +156,7 @@ class FeatureMaps:
         self.arrangements: list[Arrangement | None] = []
         self.uses: Mapping[str, int] = {}
         self.pooled: set[int] = set()
+        self.columns: set[int] = set()
         self.gates: set[int] = set()
         self.passed: Counter[str] = Counter()
         self.notes: dict[str, None] = {}

@@ -8,10 +8,12 @@ Reference: docs/real-networks.md, how a network is read.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -156,8 +158,72 @@ def linear(maps: FeatureMaps, call: Call) -> Value:
     if not on_pixels:
         owners = [Reading(owner, None) for owner in maps.owners([label])]
         return _add_layer(maps, call, owners, layer, -1, True)
-    read = maps.read(label, -1, call.scope)
-    return _add_layer(maps, call, (read,), layer, -1, False)
+    return _add_dense(maps, call, label, layer, -1)
+
+
+def matrix_product(maps: FeatureMaps, call: Call) -> Value:
+    """Add a product with a matrix that no image changes, along the channels: a dense layer.
+
+    So a convolution may be written as F.unfold and such a product. Any other product lets every
+    pixel see all others.
+    """
+    first, second = list(call.arguments.values())[:2]
+    of_columns = isinstance(call.value(second), Label) and call.value(first) is None
+    of_rows = isinstance(call.value(first), Label) and call.value(second) is None
+    if not (of_columns or of_rows):
+        return product(maps, call)
+    matrix, value = (first, call.value(second)) if of_columns else (second, call.value(first))
+    assert isinstance(value, Label)
+    rank = value.ids.dim()
+    axis = rank - 2 if of_columns else rank - 1
+    constant = matrix.meta.get("val") if isinstance(matrix, fx.Node) else None
+    is_matrix = isinstance(constant, Tensor) and constant.shape[:-2].numel() == 1
+    if not is_matrix or rank < 3 or call.rank != rank or value.pooled or value.axes() != [axis]:
+        return product(maps, call)
+    c_out, c_in = call.shape[axis], int(value.ids.shape[axis])
+    call.arguments["weight"] = matrix
+    layer = linear_layer(
+        call.weight[0],
+        c_in,
+        c_out,
+        size_of(call.shape, axis),
+        call.count_params(),
+        bias=False,
+        on_pixels=True,
+    )
+    return _add_dense(maps, call, value, layer, axis)
+
+
+def _add_dense(maps: FeatureMaps, call: Call, label: Label, layer: TracedLayer, axis: int) -> Label:
+    """Add a dense layer on the channels along an axis.
+
+    The stride of windows as columns right before it is that of the layer.
+    """
+    read = maps.read(label, axis, call.scope)
+    below = maps.nodes[read.index]
+    if below.op is not Op.POOL or read.index not in maps.columns:
+        return _add_layer(maps, call, (read,), layer, axis, False)
+    written = maps.add(
+        Op.LAYER,
+        below.parents,
+        call.shape,
+        axis,
+        layer.name.rpartition(".")[0],
+        layer=replace(
+            layer,
+            stride=(int(below.stride[0]), int(below.stride[1])),
+            size_in=maps.nodes[below.parents[0]].size,
+            size_out=below.size,
+        ),
+        window=below.window,
+        stride=below.stride,
+        reach=below.reach,
+        shifts=below.shifts,
+    )
+    # Its pixels lie in one line, and are those of the windows.
+    maps.nodes[-1] = replace(maps.nodes[-1], size=below.size)
+    maps.arrangements[-1] = read.arrangement
+    return written
 
 
 def product(maps: FeatureMaps, call: Call) -> Value:
@@ -428,6 +494,141 @@ def _end_moves(maps: FeatureMaps, call: Call, label: Label) -> Label:
     return resolved if call.keeps_shape(resolved) else label
 
 
+# Windows, as columns of a matrix
+
+
+def unfold(maps: FeatureMaps, call: Call) -> Value:
+    """Add the pixels of windows as channels of their own, C k k of them, as F.unfold orders them.
+
+    Each is its channel moved by its place in the window, so that a dense layer on them sees what a
+    convolution with that kernel, dilation, padding and stride sees.
+    """
+    label = call.label("self")
+    if label.ids.dim() != 4 or label.pooled or label.axes() not in ([], [1]):
+        return _unknown(maps, call)
+    windows = partial(_windows_of, call)
+    columns = Label(windows(label.ids), replay=lambda values: windows(values(label)))
+    read = maps.read(columns, 1, call.scope)
+    if not any(read.shift) and not read.unknown and maps.nodes[read.index].unknown is None:
+        maps.columns.add(read.index)
+        whole = maps.labels[read.index]
+        columns = whole if whole.ids.shape == columns.ids.shape else columns
+    return _reshaped(columns, call.shape)
+
+
+def _windows_of(call: Call, tensor: Tensor) -> Tensor:
+    """Return the windows of [N, C, H, W] as [N, C k k, H', W']."""
+    arguments = call.arguments
+    kernel, dilation, padding, stride = (
+        pair(arguments[name]) for name in ("kernel_size", "dilation", "padding", "stride")
+    )
+    padded = torch.nn.functional.pad(
+        tensor, (padding[1], padding[1], padding[0], padding[0]), value=NO_CHANNEL
+    )
+    for axis in (0, 1):
+        padded = padded.unfold(2 + axis, dilation[axis] * (kernel[axis] - 1) + 1, stride[axis])
+    windows = padded[..., :: dilation[0], :: dilation[1]].permute(0, 1, 4, 5, 2, 3)
+    images, channels, rows, columns, height, width = windows.shape
+    return windows.reshape(images, channels * rows * columns, height, width)
+
+
+def _reshaped(label: Label, shape: tuple[int, ...]) -> Label:
+    """Return a label in another shape."""
+    return Label(
+        label.ids.reshape(shape),
+        label.pooled,
+        lambda values: values(label).reshape(shape),
+    )
+
+
+def fold(maps: FeatureMaps, call: Call) -> Value:
+    """Add the sum of windows that F.fold puts side by side, each pixel the union of what it sums.
+
+    At strides other than 1 and windows that overlap, which pixels are summed is not the same
+    everywhere: then the pixels are not known.
+    """
+    label, arguments = call.label("self"), call.arguments
+    kernel, dilation, padding, stride = (
+        pair(arguments[name]) for name in ("kernel_size", "dilation", "padding", "stride")
+    )
+    if label.ids.dim() != 3 or label.pooled or label.axes() not in ([], [1]):
+        return _unknown(maps, call)
+    images, channels, height, width = call.shape
+    count = kernel[0] * kernel[1]
+    rows, columns = (
+        (size + 2 * pad - step * (k - 1) - 1) // s + 1
+        for size, pad, step, k, s in zip(
+            (height, width), padding, dilation, kernel, stride, strict=True
+        )
+    )
+
+    def part(tap: int) -> Label:
+        """Return what one place in the windows adds: [N, C, H, W], zeros between."""
+        row, column = divmod(tap, kernel[1])
+
+        def placed(tensor: Tensor) -> Tensor:
+            windows = tensor.reshape(images, channels, count, rows, columns)[:, :, tap]
+            size = height + 2 * padding[0], width + 2 * padding[1]
+            whole = torch.full((images, channels, *size), NO_CHANNEL, dtype=tensor.dtype)
+            top, left = row * dilation[0], column * dilation[1]
+            whole[
+                :,
+                :,
+                top : top + stride[0] * (rows - 1) + 1 : stride[0],
+                left : left + stride[1] * (columns - 1) + 1 : stride[1],
+            ] = windows
+            return whole[:, :, padding[0] :, padding[1] :][:, :, :height, :width]
+
+        return Label(placed(label.ids), replay=lambda values: placed(values(label)))
+
+    parts = [part(tap) for tap in range(count)]
+    if stride == (1, 1):
+        read = _distinct(maps.read(one, 1, call.scope) for one in parts)
+        return maps.write(Op.JOIN, read, call.shape, 1, call.scope)
+    if stride == kernel and dilation == (1, 1):
+
+        def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+            return torch.stack(list(tensors)).amax(0)  # where one has a channel, others have none
+
+        return Label(
+            side_by_side([one.ids for one in parts]),
+            replay=lambda values: side_by_side([values(one) for one in parts]),
+        )
+    maps.note("col2im: windows that overlap at a stride: which pixels they sum is not known")
+    union = maps.index(
+        maps.write(
+            Op.JOIN,
+            _selected(maps, call, label, count),
+            (images, channels, rows, columns),
+            1,
+            call.scope,
+        )
+    )
+    return maps.add(
+        Op.RESIZE,
+        (union,),
+        call.shape,
+        1,
+        call.scope,
+        stride=_ratio((rows, columns), (height, width)),
+        unknown=np.full(channels, True),
+    )
+
+
+def _selected(maps: FeatureMaps, call: Call, label: Label, count: int) -> tuple[Reading, ...]:
+    """Return the channels of each place in windows [N, C k k, L] as a feature map each."""
+    images, channels, pixels = label.ids.shape
+    shape = images, channels // count, count, pixels
+
+    def taken(tap: int) -> Label:
+        return Label(
+            label.ids.reshape(shape)[:, :, tap],
+            replay=lambda values: values(label).reshape(shape)[:, :, tap],
+        )
+
+    return _distinct(maps.read(taken(tap), 1, call.scope) for tap in range(count))
+
+
 # Sums, products, and all other operators
 
 
@@ -609,9 +810,11 @@ _ROWS: Final[tuple[tuple[Handler, str], ...]] = (
     *_LAYERS,
     (
         product,
-        "matmul bmm mm addmm baddbmm einsum scaled_dot_product_attention bilinear lstm gru "
-        "rnn_tanh rnn_relu",
+        "addmm baddbmm einsum scaled_dot_product_attention bilinear lstm gru rnn_tanh rnn_relu",
     ),
+    (matrix_product, "matmul bmm mm"),
+    (unfold, "im2col"),
+    (fold, "col2im"),
     (three_dimensional, "conv3d conv_transpose3d max_pool3d avg_pool3d"),
     (
         pooling,
