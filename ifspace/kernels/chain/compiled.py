@@ -28,6 +28,8 @@ SECONDS: Final = 5
 REMEDY: Final = "set NUMBA_CACHE_DIR"
 SYMBOL: Final = "ifspace_entry"
 DIGEST: Final = 32
+HALF_PRECISION: Final = ("__extendhfsf2", "__truncsfhf2")
+LIBGCC: Final = "libgcc_s.so.1"
 config: Final[Any] = numba.config  # made when numba is imported
 
 _log: Final = logging.getLogger("ifspace")
@@ -83,6 +85,7 @@ class Entry:
             if self._code is None:
                 llvm.initialize_native_target()
                 llvm.initialize_native_asmprinter()
+                _load_half_precision()
                 path = self._path()
                 self._code = (path and _read(path)) or self._compile(path)
         return self._code
@@ -112,7 +115,8 @@ class Entry:
         self._dispatcher.compile(numba.types.void(*types))
         text = self._dispatcher.inspect_llvm(types)
         names = re.findall(r"^define .*?@([\w.]+)\(", text, re.MULTILINE)
-        own = next(name for name in names if not name.startswith(("cfunc.", "_ZN7cpython")))
+        numbas = (name for name in names if not name.startswith(("cfunc.", "_ZN7cpython")))
+        own = next(name for name in numbas if f"{len(self.name)}{self.name}" in name)
         module = llvm.parse_assembly(text + _entry_code(own, self.arguments))
         module.triple, module.data_layout = target.triple, str(target.target_data)
         for function in module.functions:
@@ -149,6 +153,19 @@ def _processor() -> tuple[str, str, str]:
     if features is None:
         features = llvm.get_host_cpu_features().flatten()
     return llvm.get_process_triple(), config.CPU_NAME or llvm.get_host_cpu_name(), features
+
+
+def _load_half_precision() -> None:
+    """Load the functions of half precision that x86 processors without F16C call.
+
+    Without them LLVM would end the process.
+    """
+    triple, _, features = _processor()
+    if triple.startswith("x86_64") and "+f16c" not in features:
+        llvm.load_library_permanently(LIBGCC)
+        for name in HALF_PRECISION:
+            if llvm.address_of_symbol(name) is None:
+                raise RuntimeError(f"{LIBGCC} has no {name}")
 
 
 def _entry_code(name: str, arguments: Sequence[str]) -> str:
