@@ -180,6 +180,7 @@ def _write_designs(
         "style": conditions.style,
         "threads": conditions.threads,
         "batch": bench.settings.shape.batch,
+        "side": bench.settings.shape.side,
     }
     here = [candidate for candidate in bench.passed_here if candidate.form == AS_IS]
     records = (*earlier.designs, *(_design_record(x, conditions) for x in here))

@@ -1,6 +1,7 @@
 """Which block of a catalogue to use: within bounds, ranked, with a reason; trade-offs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, Final
 
 from ifspace.catalogue.design import Catalogue, Design, dominators, one_a_network, other_ways
@@ -15,6 +16,10 @@ AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
     "activations": ("activations_per_pixel", "activations"),
     "layers": ("layers", "layers"),
 }
+# What can be compared with `Latencies` alone.
+LATENCY: Final = "latency"
+# Milliseconds of the fastest form of a design and the name of that form, None where not known.
+Latencies = Callable[[Design], tuple[float, str] | None]
 
 
 def best(
@@ -29,6 +34,7 @@ def best(
     by: str = "params",
     every_row: bool = False,
     limit: int | None = None,
+    latency: Latencies | None = None,
 ) -> tuple[tuple[Design, str], ...]:
     """Return the designs within all bounds, best first, each with the reason for its rank.
 
@@ -42,7 +48,8 @@ def best(
 
     Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
     `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
-    when None. `by` is what is compared first; ties go as in `ranked`. Dominance is
+    when None. `by` is what is compared first; ties go as in `ranked`. By "latency" the designs are
+    compared by what `latency` returns for them; those that it does not know come last. Dominance is
     taken anew among the designs that may be used, so that no design is called dominated by one that
     was ruled out.
 
@@ -85,7 +92,16 @@ def best(
         networks = one_a_network(within)
         within = [design for design, _ in networks]
         others = {id(design): other_ways(members) for design, members in networks}
-    order = _order(by)
+    if by == LATENCY and latency is None:
+        raise SettingError.because(
+            "nothing says how long the blocks take",
+            got="by latency without a latency model",
+            allowed="a model that `ifspace bench` wrote",
+            remedy="--latency results/bench/blocks-DEVICE.json beside it",
+            argument="latency",
+        )
+    first = "params" if by == LATENCY else by
+    order = _order(first)
     rivalries: dict[Any, list[Design]] = {}
     for design in within:
         rivalries.setdefault(design.replaces, []).append(design)
@@ -94,9 +110,17 @@ def best(
         least = {name: min(_amount(design, name) for design in rivals) for name in order}
         for design, dominator in zip(rivals, dominators(rivals), strict=True):
             reasons[id(design)] = _reason(design, dominator, least, is_narrowed)
+    designs: Sequence[Design] = ranked(within, first)
+    if by == LATENCY and latency is not None:
+        times = {id(design): (latency(design) or (inf, ""))[0] for design in designs}
+        designs = sorted(designs, key=lambda design: times[id(design)])
+        least_ms = min(times.values(), default=inf)
+        for design in designs:
+            if times[id(design)] == least_ms < inf:
+                reasons[id(design)] = f"least latency; {reasons[id(design)]}"
     return tuple(
         (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
-        for design in ranked(within, by)[:limit]
+        for design in designs[:limit]
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,13 +12,18 @@ from ifspace.cli.options import (
     NO_ANSWER,
     OneOf,
     Output,
+    WholeNumber,
     output_options,
     shared,
     with_options,
 )
+from ifspace.cli.requirements import TORCH, check_installed
 
 if TYPE_CHECKING:
+    from ifspace.bench.predict import LatencyPredictor
     from ifspace.catalogue import Catalogue, Design
+
+_LATENCY_HEADERS: Final = (("latency_ms", ">latency ms"), ("form", "form"))
 
 _OPTIONS = (
     shared("params", help="Upper bound on parameters."),
@@ -34,10 +39,23 @@ _OPTIONS = (
     shared("channels", help="Input channels of the block, where the catalogue has several."),
     click.option(
         "--by",
-        type=OneOf(["params", "macs", "activations", "layers"]),
+        type=OneOf(["params", "macs", "activations", "layers", "latency"]),
         default="params",
         show_default=True,
-        help="What to minimise first.",
+        help="What to minimise first; latency needs --latency.",
+    ),
+    shared(
+        "latency",
+        metavar="MODEL",
+        help="Show the latency of the fastest form by a model of `ifspace bench`: "
+        "results/bench/blocks-DEVICE.json.",
+    ),
+    click.option(
+        "--side",
+        type=WholeNumber(1),
+        metavar="N",
+        help="With --latency: side of the output feature map in pixels; that of the model if not "
+        "given.",
     ),
     shared("all"),
     click.option(
@@ -66,6 +84,8 @@ def command(
     kinds: tuple[str, ...] | None,
     channels: int | None,
     by: str,
+    latency: Path | None,
+    side: int | None,
     every_row: bool,
     check: bool | None,
     limit: int,
@@ -78,7 +98,8 @@ def command(
     number for each network. A block is dominated by another
     that is no worse in parameters, MACs, activations and layers and better in at least one: `why`
     compares the blocks within the bounds and kinds, `dominated_by` in JSON and CSV those of the
-    whole catalogue. Exit status 3, and no file, when
+    whole catalogue. Latencies are those that the model predicts for inference, of the fastest form
+    of each block: as is, collapsed, or fused. Exit status 3, and no file, when
     no entry is within them.
     """
     from ifspace.catalogue import best, load
@@ -86,6 +107,7 @@ def command(
     from ifspace.serialize import json_text
 
     designs_on_file = load(catalogue, check)
+    predict = None if latency is None else _predictor(latency, side)
     choices = best(
         designs_on_file,
         params=params,
@@ -96,30 +118,42 @@ def command(
         channels=channels,
         by=by,
         every_row=every_row,
+        latency=predict,
     )
     designs = [design for design, _ in choices]
     reasons = [reason for _, reason in choices]
     first = designs[:limit], reasons[:limit]
+    timed = _latencies(designs if output.format != "table" else first[0], predict)
+    shown = {header: timed[name] for name, header in _LATENCY_HEADERS if name in timed}
     output.emit(
         {
             "table": lambda: (
-                designs_table(*first, "why~", ranks=True, networks=every_row).text(
+                designs_table(*first, "why~", ranks=True, networks=every_row, more=shown).text(
                     keys=2 + every_row
                 )
                 if designs
                 else ""
             ),
             "json": lambda: json_text(
-                {"designs": [plain_design(design) | {"why": reason} for design, reason in choices]}
+                {
+                    "designs": [
+                        plain_design(design)
+                        | {name: cells[index] for name, cells in timed.items()}
+                        | {"why": reason}
+                        for index, (design, reason) in enumerate(choices)
+                    ]
+                }
             ),
-            "csv": lambda: to_csv(designs, reasons),
+            "csv": lambda: to_csv(designs, reasons, timed),
             "markdown": lambda: designs_table(
-                designs, reasons, "why~", networks=every_row
+                designs, reasons, "why~", networks=every_row, more=shown
             ).markdown(),
         },
         keep=bool(designs),
     )
     compared = {by, *(name for name, bound in (("params", params), ("macs", macs)) if bound)}
+    if predict is not None:
+        output.note(predict.about)
     for note in _notes(designs_on_file, designs, compared):
         output.note(note)
     if len(designs) > limit and output.format == "table":
@@ -130,6 +164,28 @@ def command(
             fact += f"; {output.out} was not written"
         click.echo(f"ifspace: {fact}", err=True)
         context.exit(NO_ANSWER)
+
+
+def _predictor(path: Path, side: int | None) -> "LatencyPredictor":
+    check_installed(
+        {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
+        "latencies are predicted with these packages",
+        extras="bench",
+    )
+    from ifspace.bench.predict import LatencyPredictor
+
+    return LatencyPredictor.read(path, side)
+
+
+def _latencies(
+    designs: Sequence["Design"], predict: "LatencyPredictor | None"
+) -> dict[str, list[Any]]:
+    """Return the columns of latencies, none without a model; None where it cannot predict."""
+    if predict is None:
+        return {}
+    latencies = [predict(design) or (None, None) for design in designs]
+    times = [None if ms is None else float(f"{ms:.3g}") for ms, _ in latencies]
+    return {"latency_ms": times, "form": [form for _, form in latencies]}
 
 
 def _notes(

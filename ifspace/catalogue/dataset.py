@@ -239,15 +239,19 @@ def plain_design(design: Design) -> dict[str, Any]:
     return values | {"field_as_written": list(design.field_as_written)}
 
 
-def to_csv(designs: Sequence[Design], reasons: Sequence[str] | None = None) -> str:
+def to_csv(
+    designs: Sequence[Design],
+    reasons: Sequence[str] | None = None,
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> str:
     """Return the designs as CSV with a header; a missing value is an empty cell.
 
-    With `reasons` there is a last column `why`.
+    `more`: further columns by name. With `reasons` there is a last column `why`.
 
     >>> to_csv(()).split(",")[:3]
     ['channels', 'out_channels', 'bottleneck']
     """
-    columns = to_columns(designs)
+    columns = {**to_columns(designs), **{name: list(cells) for name, cells in (more or {}).items()}}
     if reasons is not None:
         columns["why"] = list(reasons)
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True))).csv()
@@ -297,10 +301,12 @@ def designs_table(
     *,
     ranks: bool = False,
     networks: bool = False,
+    more: Mapping[str, Sequence[Any]] | None = None,
 ) -> Table:
     """Return the designs as a table with the columns that a reader compares.
 
-    The last column has a remark on each design, its `notes` unless given. With `ranks` the first
+    `more`: further columns by their headers, before the remarks. The last column has a remark on
+    each design, its `notes` unless given. With `ranks` the first
     column numbers the designs, and the widths are left out where all designs have the same. With
     `networks` a column has equal numbers for designs that are one network: from 1, in the order
     in which the networks appear in the table.
@@ -312,8 +318,9 @@ def designs_table(
     for index, design in enumerate(designs):
         rank = (*[index + 1] * ranks, *numbers[index : index + 1])
         remark = notes(design) if remarks is None else remarks[index]
-        rows.append((*rank, *(_cell(design, name) for name in names), remark))
-    headers = [COLUMNS[name].header for name in names]
+        further = (cells[index] for cells in (more or {}).values())
+        rows.append((*rank, *(_cell(design, name) for name in names), *further, remark))
+    headers = [*(COLUMNS[name].header for name in names), *(more or {})]
     return Table((*[">#"] * ranks, *[">network"] * networks, *headers, remark_header), tuple(rows))
 
 

@@ -100,3 +100,17 @@ def test_no_more_than_the_limit() -> None:
     assert best(SMALL, limit=100) == every
     with pytest.raises(SettingError, match="limit"):
         best(SMALL, limit=-1)
+
+
+def test_by_latency_the_unknown_come_last_and_ties_go_by_parameters():
+    times = {"DW+PW": (0.5, "fused"), "GC(8)+PW": (0.5, "as is"), "(PW+DW+PW)x2": (0.1, "fused")}
+    choices = best(SMALL, by="latency", latency=lambda design: times.get(str(design.block)))
+    assert [str(design.block) for design, _ in choices] == [
+        "(PW+DW+PW)x2",
+        "DW+PW",
+        "GC(8)+PW",
+        "DW+RPW(4,0)+RPW(4,0)",
+    ]
+    assert [why.startswith("least latency; ") for _, why in choices] == [True, False, False, False]
+    with pytest.raises(SettingError, match="nothing says how long the blocks take"):
+        best(SMALL, by="latency")

@@ -1,0 +1,126 @@
+"""Latencies of a catalogue's designs by a model in a file, and `ifspace best --by latency`."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import DW_PW, SMALL
+
+from ifspace.bench.predict import LatencyPredictor
+from ifspace.block import Block
+from ifspace.catalogue import Catalogue, save
+from ifspace.errors import SettingError
+
+# Milliseconds by hand: each launch of a kind costs what it says, and nothing else costs anything.
+LAUNCHES = {"DW": 1.0, "PW": 0.5, "GPW": 0.7, "RPW dense": 2.0, "RPW tiled": 2.0, "fused": 1.25}
+LAUNCHES |= {"GC": 1.0, "CONV": 3.0, "SH": 0.25}
+TIMES = {f"{kind} launches": ms for kind, ms in LAUNCHES.items()}
+ZEROS = {
+    f"{kind} {what}": 0.0
+    for kind in LAUNCHES
+    for what in ("bytes", "operations", "padded operations")
+}
+THREE = replace(
+    DW_PW, composition="DW+RPW+RPW", block=Block.parse("DW+RPW(4,0)+RPW(4,0)"), params=272, layers=3
+)
+
+
+def model(rank: float | None = 0.95, **changes: Any) -> dict[str, Any]:
+    """Return what is read of a file of `ifspace bench`."""
+    about = {"dtype": "fp32", "layout": "nchw", "threads": 1, "style": "plain", "batch": 2}
+    record = {
+        "coefficients": TIMES | ZEROS,
+        "conditions": about | {"side": 8},
+        "errors": {"model": {"rank_correlation": rank}},
+    }
+    return {"model": {"forward": record | changes}, "provenance": {"device": "cpu-test"}}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    def written(values: Any) -> Path:
+        path = tmp_path / "blocks-cpu-test.json"
+        path.write_text(values if isinstance(values, str) else json.dumps(values))
+        return path
+
+    return written
+
+
+def test_the_form_is_the_fastest_one_that_the_model_knows(written: Callable[..., Path]) -> None:
+    # As is 1 + 2 + 2, collapsed DW+PW 1 + 1/2, fused 1.25.
+    assert LatencyPredictor.read(written(model()))(THREE) == (1.25, "fused")
+    assert LatencyPredictor.read(written(model()))(DW_PW) == (1.25, "fused")
+    older = {name: ms for name, ms in (TIMES | ZEROS).items() if not name.startswith("fused")}
+    predict = LatencyPredictor.read(written(model(coefficients=older)))
+    assert predict(THREE) == (1.5, "collapsed")
+    assert predict(DW_PW) == (1.5, "as is")
+    nothing = LatencyPredictor.read(written(model(coefficients={"CONV launches": 1.0})))
+    assert nothing(DW_PW) is None
+    assert LatencyPredictor.read(written(model()))(replace(DW_PW, dims=1)) is None
+
+
+def test_the_side_is_that_of_the_model_or_the_one_given(written: Callable[..., Path]) -> None:
+    per_byte = dict.fromkeys(TIMES | ZEROS, 0.0) | {"DW bytes": 1.0}
+    path = written(model(coefficients={k: v for k, v in per_byte.items() if "fused" not in k}))
+    for side, pixels in ((None, 64), (4, 16)):
+        moved = 4 * (2 * 16 * pixels * 2 + 9 * 16)
+        assert LatencyPredictor.read(path, side)(DW_PW) == (moved, "as is")
+
+
+def test_what_the_latencies_hold_under_is_said(written: Callable[..., Path]) -> None:
+    about = "latencies predicted for cpu-test: side 8, batch 2, fp32, nchw, plain style, 1 thread"
+    assert LatencyPredictor.read(written(model())).about == about
+    worse = f"{about}; the model's rank correlation is 0.50, the goal 0.9"
+    assert LatencyPredictor.read(written(model(rank=0.5))).about == worse
+    unknown = LatencyPredictor.read(written(model(rank=None))).about
+    assert unknown.endswith("; the model's rank correlation is not known, the goal 0.9")
+
+
+@pytest.mark.parametrize(
+    "values", ["", "{", "[]", "{}", {"model": {}}, model(conditions={}), model(coefficients=None)]
+)
+def test_a_file_without_a_model_is_an_error(written: Callable[..., Path], values: Any) -> None:
+    with pytest.raises(SettingError, match=r"blocks-cpu-test\.json has no latency model: got "):
+        LatencyPredictor.read(written(values))
+
+
+def test_best_ranks_by_latency_and_names_the_form(
+    run: Callable, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = written(model())
+    catalogue = tmp_path / "small.parquet"
+    save(Catalogue(SMALL.settings[:1], SMALL.funnels[:1], SMALL.designs[:3]), catalogue)
+    slower = dict(TIMES) | {"fused launches": 9.0}
+    arguments = ("best", catalogue, "-C", 16, "--by", "latency", "--latency")
+    ended = run(*arguments, path, "--format", "json")
+    assert ended.err.startswith("ifspace: latencies predicted for cpu-test: side 8")
+    designs = ended.json["designs"]
+    assert [(x["latency_ms"], x["form"]) for x in designs] == [(1.25, "fused")] * len(designs)
+    path.write_text(json.dumps(model(coefficients=slower | ZEROS)))
+    ended = run(*arguments, path, "--format", "csv")
+    rows = [
+        (row["block"], row["latency_ms"], row["form"], row["why"].partition(";")[0])
+        for row in csv.DictReader(io.StringIO(ended.out))
+    ]
+    assert rows == [
+        ("DW+RPW(4,0)+RPW(4,0)", "1.5", "collapsed", "least latency"),
+        ("DW+PW", "1.5", "as is", "least latency"),
+        ("GC(8)+PW", "1.5", "as is", "least latency"),
+    ]
+    table = run(*arguments, path, "--side", 4).out
+    assert table.splitlines()[0].split()[-4:] == ["latency", "ms", "form", "why"]
+    assert run(*arguments, path, "--format", "markdown").out.count("| collapsed |") == 1
+
+
+def test_by_latency_needs_a_model(run: Callable, tmp_path: Path) -> None:
+    catalogue = tmp_path / "small.parquet"
+    save(SMALL, catalogue)
+    ended = run("best", catalogue, "--by", "latency")
+    assert ended.status == 2
+    assert "nothing says how long the blocks take" in ended.err
+    assert "--latency results/bench/blocks-DEVICE.json" in ended.err
