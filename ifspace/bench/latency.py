@@ -28,7 +28,7 @@ from ifspace.bench.case import (
     windows_of_layer,
 )
 from ifspace.block import SizedLayer
-from ifspace.kernels.rpw.cpu import band_of, plan_for
+from ifspace.kernels.rpw.cpu import WAYS, band_of, plan_for
 from ifspace.measurements import AS_IS, LAYOUTS, ONE_PASS
 from ifspace.nn.block import block_style
 from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
@@ -100,7 +100,9 @@ def _rolling_on_cpu(
     """Return the features of a rolling pointwise convolution by `ifspace.kernels.rpw.cpu`."""
     windows = windows_of_layer(layer)
     tiles = plan_for(windows, pixels, layout == LAYOUTS[0]).forward
-    if not tiles:
+    if tiles < 0:
+        feature, macs = f"{layer.conv.symbol} {WAYS[tiles]}", layer.c_out * layer.fan_in
+    elif not tiles:
         feature, macs = f"{layer.conv.symbol} dense", layer.c_in * layer.c_out
     else:
         slices = band_of(windows).tile_channels(tiles)

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd import profiler as autograd_profiler
 
 from ifspace.errors import KernelError
 
@@ -111,6 +113,25 @@ def is_autocast(x: Tensor) -> bool:
     kind = x.device.type
     is_autocast_device = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
     return is_autocast_device and torch.is_autocast_enabled(kind)
+
+
+def is_watched(x: Tensor) -> bool:
+    """Return whether something of torch has to see a call with x: then the operator is called.
+
+    These are compilers, subclasses of tensors, modes, tracing, transforms, open dual levels and the
+    profiler.
+    """
+    watched: bool = (
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._is_tracing()
+        or autograd_profiler._is_profiler_enabled
+    )
+    return watched
 
 
 def shape_text(tensor: Tensor) -> str:

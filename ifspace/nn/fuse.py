@@ -26,12 +26,11 @@ from ifspace.kernels.chain.operator import (
     MOST_SHAPES,
     as_under_autocast,
     chain_operator,
-    is_watched,
     obstacle,
     run_chain,
 )
 from ifspace.kernels.chain.stages import Chain, Stage
-from ifspace.kernels.tensors import is_autocast
+from ifspace.kernels.tensors import is_autocast, is_watched
 from ifspace.kernels.windows import BLOCKED
 from ifspace.nn.block import ACTIVATIONS, BlockModule, ChainModule
 from ifspace.nn.checks import unwrapped, wrong_type

@@ -1,8 +1,9 @@
 """The gradient by the weights of a layer, as compiled dot products along the pixels.
 
 The products of a window's filters with the channels that it reads are computed in blocks of up to
-four filters and nine taps, whose sums are kept as vectors. A *unit* is some filters of a window,
-over all images: threads share the units, so that every sum has one order, whatever their number.
+four filters and nine taps, whose sums are kept as vectors. A *unit* is some filters and channels of
+a window, over all images: threads share the units, so that every sum has one order, whatever their
+number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,10 @@ from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.chain.tiles import KINDS, MARGIN, SHARED_WORK
 from ifspace.kernels.tensors import is_channels_last, memory_format
 
-# Products of a unit: their sums, a vector each, take 128 KiB.
-UNIT_PRODUCTS: Final = 2048
-# Elements of its channels, and of its filters, that a unit reads before its next block's turn.
+# The most filters and taps of a unit: the sums, a vector for each product, take up to 128 KiB.
+UNIT_FILTERS: Final = 32
+UNIT_TAPS: Final = 64
+# Elements of its channels that a unit reads before the next elements' turn.
 CHUNK: Final = 16384
 # Elements of both tensors that are copied at a time.
 COPIED: Final = 1 << 21
@@ -112,29 +114,31 @@ def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
     if copies:  # an odd number of vectors, for the sake of caches, and one to run over
         pitch = LANES * ((copy_rows * padded + 2 * LANES) // LANES | 1)
     pixels = (np.arange(stage.kernel)[:, None] * padded + np.arange(stage.kernel)).ravel()
+    most = max(1, UNIT_TAPS // stage.kernel**2)
     tables: list[Index] = []
     units, offsets, tap = [], [], 0
-    most = max(1, UNIT_PRODUCTS // (stage.fan_in * stage.kernel**2))
     sums = channels_of_unit = 0
-    for channels, filters in stage.windows:
-        taps = len(channels) * len(pixels)
-        place = np.arange(len(channels)) if copies else channels
-        offsets.append((place[:, None] * pitch + pixels).ravel())
-        for part in np.array_split(filters, -(-len(filters) // most)):
-            blocks = list(_blocks(stage, part.tolist(), tap, taps, rows * columns))
-            unit = np.zeros(loops.UNIT_WORDS, dtype=np.int64)
-            tables += [np.stack(blocks), channels * (height * width)]
-            unit[loops.UNIT_BLOCKS] = tables[-2].ctypes.data
-            unit[loops.UNIT_BLOCK_COUNT] = len(blocks)
-            unit[loops.UNIT_CHANNELS] = tables[-1].ctypes.data
-            unit[loops.UNIT_CHANNEL_COUNT] = len(channels)
-            units.append(unit)
-            sums = max(sums, len(part) * taps * LANES)
+    for all_channels, all_filters in stage.windows:
+        first = 0
+        for channels in np.array_split(all_channels, -(-len(all_channels) // most)):
+            taps = len(channels) * len(pixels)
+            place = np.arange(len(channels)) if copies else channels
+            offsets.append((place[:, None] * pitch + pixels).ravel())
+            for filters in np.array_split(all_filters, -(-len(all_filters) // UNIT_FILTERS)):
+                blocks = list(_blocks(stage, filters.tolist(), (first, tap, taps), rows * columns))
+                unit = np.zeros(loops.UNIT_WORDS, dtype=np.int64)
+                tables += [np.stack(blocks), channels * (height * width)]
+                unit[loops.UNIT_BLOCKS] = tables[-2].ctypes.data
+                unit[loops.UNIT_BLOCK_COUNT] = len(blocks)
+                unit[loops.UNIT_CHANNELS] = tables[-1].ctypes.data
+                unit[loops.UNIT_CHANNEL_COUNT] = len(channels)
+                units.append(unit)
+                sums = max(sums, len(filters) * taps * LANES)
             channels_of_unit = max(channels_of_unit, len(channels))
-        tap += taps
+            first, tap = first + taps, tap + taps
     tables.append(np.concatenate(offsets))
     count = columns if copies else rows * columns
-    chunk = max(256, CHUNK // (stage.fan_in + min(most, stage.c_out)) // LANES * LANES)
+    chunk = max(256, CHUNK // min(UNIT_TAPS, stage.fan_in) // LANES * LANES)
     images = 1 if copies else max(1, chunk // count)
     words = np.zeros(loops.DOT_PLAN_WORDS, dtype=np.int64)
     for number, word in {
@@ -166,27 +170,37 @@ def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
 
 
 def _blocks(
-    stage: Stage, filters: Sequence[int], first_tap: int, taps: int, pixels: int
+    stage: Stage, filters: Sequence[int], span: tuple[int, int, int], pixels: int
 ) -> Iterator[Index]:
-    """Yield the blocks of some filters of a window: the taps of a block stay in the caches."""
-    sums = 0
-    while filters:
-        size = next(size for size in (4, 2, 1) if size <= len(filters))
-        part, filters = filters[:size], filters[size:]
-        numbers = [
-            number
-            for number, (count, _, stride) in enumerate(DOTS)
-            if count == size and stride == stage.stride
-        ]
+    """Yield the blocks of some filters and taps of a window, those of the same taps together.
+
+    `span`: the first tap, counted in the window and in the table of offsets, and their number.
+    """
+    first, table, taps = span
+    parts, begin = [], 0
+    while begin < len(filters):
+        size = next(size for size in (4, 2, 1) if size <= len(filters) - begin)
+        parts.append(filters[begin : begin + size])
+        begin += size
+    blocks = []
+    for part in parts:
         begin = 0
         while begin < taps:
-            number = next(n for n in numbers if begin + DOTS[n][1] <= taps)
+            number = next(
+                number
+                for number, (count, own_taps, stride) in enumerate(DOTS)
+                if (count, stride) == (len(part), stage.stride) and begin + own_taps <= taps
+            )
             block = np.zeros(loops.DOT_WORDS, dtype=np.int64)
-            block[loops.DOT_TAP], block[loops.DOT_SUMS] = first_tap + begin, sums
-            block[loops.DOT_LOOP] = number
-            for index, own_filter in enumerate(part):
-                block[loops.DOT_GRAD + index] = own_filter * pixels
-                block[loops.DOT_OUTPUT + index] = stage.first_weights[own_filter] + begin
-            yield block
-            sums += len(part) * DOTS[number][1] * LANES
+            block[loops.DOT_TAP], block[loops.DOT_LOOP] = table + begin, number
+            for index, own in enumerate(part):
+                block[loops.DOT_GRAD + index] = own * pixels
+                block[loops.DOT_OUTPUT + index] = stage.first_weights[own] + first + begin
+            blocks.append(block)
             begin += DOTS[number][1]
+    sums = 0
+    for block in sorted(blocks, key=lambda block: int(block[loops.DOT_TAP])):
+        block[loops.DOT_SUMS] = sums
+        filters_of_block, own_taps, _ = DOTS[block[loops.DOT_LOOP]]
+        sums += filters_of_block * own_taps * LANES
+        yield block

@@ -988,7 +988,7 @@ def _totals(builder: Any, vectors: list[Any]) -> Any:
 
     for _ in range(LANES.bit_length() - 1):
         if len(vectors) > 1 and len(vectors) % 2:
-            vectors.append(_constant(0.0))
+            vectors = [*vectors, _constant(0.0)]
         pairs = zip(vectors[::2], vectors[1::2], strict=True) if len(vectors) > 1 else [vectors * 2]
         vectors = [add_pairs(*pair) for pair in pairs]
     return vectors[0]

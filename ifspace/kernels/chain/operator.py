@@ -15,8 +15,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.autograd import profiler as autograd_profiler
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import register_flop_formula
 
@@ -29,6 +27,7 @@ from ifspace.kernels.tensors import (
     check_tensors,
     empty_in_layout,
     is_autocast,
+    is_watched,
     shape_text,
 )
 from ifspace.kernels.windows import is_grouped
@@ -82,25 +81,6 @@ def _computed(
         return run_chain(x, weights, biases, chain)
     y = chain_decomposed(x, weights, biases, chain.text)
     return empty_in_layout(x, tuple(y.shape)).copy_(y)
-
-
-def is_watched(x: Tensor) -> bool:
-    """Return whether something of torch has to see a call with x: then the operator is called.
-
-    These are compilers, subclasses of tensors, modes, tracing, transforms, open dual levels and the
-    profiler.
-    """
-    watched: bool = (
-        torch.compiler.is_compiling()
-        or type(x) is not Tensor
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch._C._is_tracing()
-        or autograd_profiler._is_profiler_enabled
-    )
-    return watched
 
 
 def as_under_autocast(x: Tensor, chain: Chain) -> Tensor:

@@ -131,7 +131,7 @@ class Window(NamedTuple):
     filters: Index
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class InputGradient(Stage):
     """The stage that computes the gradient by the source of a stage of stride 1; see `gradient_of`.
 

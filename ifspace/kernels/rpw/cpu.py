@@ -1,6 +1,7 @@
-"""Rolling pointwise convolution (RPW) on a CPU, by plain torch operators.
+"""Rolling pointwise convolution (RPW) on a CPU, by compiled loops or plain torch operators.
 
-Two ways, and a cost model (`plan_for`) chooses. *Dense*: the weight is scattered into a dense
+A cost model (`plan_for`) chooses the way. *Compiled*: the loops of `ifspace.kernels.chain`, for all
+types but float64. *Dense*: the weight is scattered into a dense
 [C_out, C_in] matrix with zeros where a filter does not read. *Tiled*: the filters are sorted by
 window and cut into tiles, which one grouped convolution computes; between its passes lies a chunk
 of the activations that fits the caches.
@@ -21,17 +22,17 @@ Activations are handled as rows [R, C, I]: channels_last gives a row per pixel (
 contiguous layout a row per image with planes of I = H W. So one code serves both, in runs of
 contiguous memory.
 
-Blocked order without overlap is a grouped convolution, and neither.
+Blocked order without overlap may also be a *grouped* convolution of torch.
 
-Zeros are multiplied: where an activation is infinite or not a number, so are all results that its
-tile, or the dense convolution, computes from it.
+Dense and tiled, zeros are multiplied: where an activation is infinite or not a number, so are all
+results that its tile, or the dense convolution, computes from it. So they are chosen for windows of
+more than `WIDE` channels alone, for float64, and where numba does not work.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from math import ceil, gcd
-from types import ModuleType
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -40,6 +41,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ifspace.kernels import costs
 from ifspace.kernels.chain.engine import layers
 from ifspace.kernels.chain.stages import Stage
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last, memory_format
@@ -69,12 +71,20 @@ MARGIN: Final = 0.95  # tiles are used only below this share of the dense convol
 MOST_TILES: Final = 32
 
 
+# Windows of more channels may be computed as dense: the compiled loops are at their best below.
+WIDE: Final = 32
+
+# What stands in a plan instead of a number of tiles.
+DENSE, COMPILED, GROUPED = 0, -1, -2
+WAYS: Final = {DENSE: costs.DENSE, COMPILED: costs.COMPILED, GROUPED: costs.GROUPED}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many tiles each of the three functions cuts the windows into; 0 means dense.
+    """How each of the three functions is computed: a number of tiles, or one of `WAYS`.
 
-    >>> print(Plan(forward=8, weight_grad=4))
-    forward: 8 tiles, input_grad: dense, weight_grad: 4 tiles
+    >>> print(Plan(forward=8, input_grad=COMPILED))
+    forward: 8 tiles, input_grad: compiled, weight_grad: dense
     """
 
     forward: int = 0
@@ -83,11 +93,12 @@ class Plan:
 
     def __str__(self) -> str:
         """Return one line that says what each function does."""
-        names = ("forward", "input_grad", "weight_grad")
-        counts = ((name, getattr(self, name)) for name in names)
-        return ", ".join(
-            f"{name}: {f'{tiles} tiles' if tiles else 'dense'}" for name, tiles in counts
-        )
+        return ", ".join(f"{name}: {self.text(name)}" for name in costs.FUNCTIONS)
+
+    def text(self, function: str) -> str:
+        """Return what one of the three functions does."""
+        tiles: int = getattr(self, function)
+        return WAYS.get(tiles, f"{tiles} tiles")
 
 
 def forward(
@@ -101,13 +112,13 @@ def forward(
         return empty_with_channels(x, windows.out_channels)
     layout = memory_format(x)
     x = x.contiguous(memory_format=layout)
-    if plan is None and (compiled := _compiled(x)):
+    tiles = (plan or _plan_for_input(x, windows, layout)).forward
+    if tiles == COMPILED and (compiled := layers()):
         y: Tensor = compiled.forward(x, weight, bias, stage_of(windows))
         return y
-    if plan is None and windows.is_grouped:
+    if tiles == GROUPED:
         y = F.conv2d(x, weight[:, :, None, None], bias, groups=windows.groups)
         return y.contiguous(memory_format=layout)
-    tiles = (plan or _plan_for_input(x, windows, layout)).forward
     if not tiles:
         y = F.conv2d(x, _scattered(weight, windows)[:, :, None, None], bias)
         return y.contiguous(memory_format=layout)
@@ -126,14 +137,13 @@ def input_grad(grad: Tensor, weight: Tensor, windows: Windows, plan: Plan | None
         return empty_with_channels(grad, windows.in_channels)
     layout = memory_format(grad)
     grad = grad.contiguous(memory_format=layout)
-    if plan is None and (compiled := _compiled(grad)):
+    tiles = (plan or _plan_for_input(grad, windows, layout)).input_grad
+    if tiles == COMPILED and (compiled := layers()):
         grad_x: Tensor = compiled.input_grad(grad, weight, stage_of(windows))
         return grad_x
-    is_grouped = plan is None and windows.is_grouped
-    tiles = 0 if is_grouped else (plan or _plan_for_input(grad, windows, layout)).input_grad
-    if not tiles:
-        groups = windows.groups if is_grouped else 1
-        kernel = weight if is_grouped else _scattered(weight, windows)
+    if tiles in (DENSE, GROUPED):
+        groups = windows.groups if tiles == GROUPED else 1
+        kernel = weight if tiles == GROUPED else _scattered(weight, windows)
         # Not a convolution with the transposed weight: transposing costs more at one small image.
         x_like = empty_with_channels(grad, windows.in_channels)
         grad_x = convolve_back(grad, x_like, kernel, groups)
@@ -157,12 +167,12 @@ def weight_grad(
         return grad.new_zeros(windows.out_channels, windows.width), grad_bias
     layout = memory_format(x)
     x, grad = x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
-    if plan is None and (compiled := _compiled(x)):
+    tiles = (plan or _plan_for_input(x, windows, layout)).weight_grad
+    if tiles == COMPILED and (compiled := layers()):
         grad_weight: Tensor = compiled.weight_grad(grad, x, stage_of(windows))
         return grad_weight.view(windows.out_channels, windows.width), grad_bias
-    if plan is None and windows.is_grouped:
+    if tiles == GROUPED:
         return convolve_weight(grad, x, windows.groups), grad_bias
-    tiles = (plan or _plan_for_input(x, windows, layout)).weight_grad
     if not tiles:
         return convolve_weight(grad, x, 1).gather(1, _read_channels(windows)), grad_bias
     band = band_of(windows)
@@ -182,11 +192,50 @@ def weight_grad(
 
 
 @lru_cache(maxsize=1024)
-def plan_for(windows: Windows, pixels: int, channels_last: bool) -> Plan:
-    """Return the plan expected to be the fastest for N H W pixels in a layout.
+def plan_for(
+    windows: Windows, pixels: int, channels_last: bool, dtype: torch.dtype = torch.float32
+) -> Plan:
+    """Return the plan expected to be the fastest for N H W pixels of a type in a layout.
 
     >>> from ifspace.kernels.windows import windows_of
-    >>> print(plan_for(windows_of(512, 512, groups=4, overlap=0.5), 25088, channels_last=True))
+    >>> print(plan_for(windows_of(64, 64, groups=16), 784, channels_last=False))
+    forward: compiled, input_grad: compiled, weight_grad: compiled
+    """
+    plan = (
+        Plan(*(GROUPED,) * 3) if windows.is_grouped else tiles_for(windows, pixels, channels_last)
+    )
+    if dtype not in costs.DTYPES or layers() is None:
+        return plan
+    ways = {}
+    for function, choice in choices(windows, pixels, channels_last, dtype).items():
+        ways[function] = COMPILED if choice.way == costs.COMPILED else getattr(plan, function)
+    return Plan(**ways)
+
+
+def choices(
+    windows: Windows, pixels: int, channels_last: bool, dtype: torch.dtype = torch.float32
+) -> dict[str, costs.Choice]:
+    """Return for each of the three functions which way is chosen, and why: see `costs.Choice`."""
+    pitch = gcd(windows.step, windows.in_channels)
+    sizes = windows.in_channels, windows.out_channels, windows.width, 1, pixels, pixels
+    groups = windows.groups if windows.is_grouped else 0
+    filters = max(1, windows.out_channels // windows.distinct)
+    is_wide = not groups and windows.width > WIDE
+    together = {"forward": filters, "input_grad": pitch, "weight_grad": filters}
+    return {
+        function: costs.choose(
+            costs.Layer(*sizes, count, groups, is_wide), function, dtype, channels_last
+        )
+        for function, count in together.items()
+    }
+
+
+@lru_cache(maxsize=1024)
+def tiles_for(windows: Windows, pixels: int, channels_last: bool) -> Plan:
+    """Return the plan expected to be the fastest by torch's operators alone.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> print(tiles_for(windows_of(512, 512, groups=4, overlap=0.5), 25088, channels_last=True))
     forward: 8 tiles, input_grad: 8 tiles, weight_grad: 8 tiles
     """
     band = band_of(windows)
@@ -226,11 +275,6 @@ def plan_for(windows: Windows, pixels: int, channels_last: bool) -> Plan:
     return Plan(*counts)
 
 
-def _compiled(x: Tensor) -> ModuleType | None:
-    """Return the module of compiled layers, if it computes in the type of x."""
-    return None if x.dtype == torch.float64 else layers()
-
-
 @lru_cache(maxsize=1024)
 def stage_of(windows: Windows) -> Stage:
     """Return the stage that computes an RPW layer."""
@@ -240,7 +284,7 @@ def stage_of(windows: Windows) -> Stage:
 
 def _plan_for_input(x: Tensor, windows: Windows, layout: torch.memory_format) -> Plan:
     pixels = x.shape[0] * x.shape[2] * x.shape[3]
-    return plan_for(windows, pixels, layout == torch.channels_last)
+    return plan_for(windows, pixels, layout == torch.channels_last, x.dtype)
 
 
 # ---- the band of weights and its tiles

@@ -33,13 +33,16 @@ from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.flops import rpw_macs
 from ifspace.kernels.rpw import cpu, reference
 from ifspace.kernels.tensors import (
+    FLOATS,
     check_alike,
     check_input,
     check_tensors,
     empty_with_channels,
     is_autocast,
+    is_watched,
     shape_text,
 )
+from ifspace.kernels.thin import thin_conv2d
 from ifspace.kernels.windows import (
     BLOCKED,
     ROLLING,
@@ -122,18 +125,40 @@ def rolling_pointwise_at_step(
     Raises: KernelError for dtypes or devices that do not fit or an unknown implementation;
         DeviceError for an implementation that cannot run on the device of x.
     """
+    if impl in ("auto", "cpu") and _is_plain(x, weight, bias):
+        if torch.is_grad_enabled() and _any_requires_grad(x, weight, bias):
+            y: Tensor = _direct(x, weight, bias, step, order)
+            return y
+        windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
+        return cpu.forward(x, weight, bias, windows)
     check_alike({"x": x, "weight": weight, "bias": bias})
     if order == BLOCKED and impl == "auto":
         out_channels, width = weight.shape
         groups = x.shape[1] // width
         if is_grouped(width, step, groups, out_channels, order):
-            return conv2d(x, weight[:, :, None, None], bias, groups=groups)
+            return thin_conv2d(x, weight[:, :, None, None], bias, groups=groups)
     impl = choose_implementation(x, impl)
     if is_autocast(x) and x.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     return transformable(x, weight, bias, step, impl, order)
+
+
+def _is_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Return whether a call on a CPU needs no operator of torch: the kernel is entered directly.
+
+    That is: no modes, compilers, transforms or autocast, and tensors of one type.
+    """
+    if is_watched(x) or not x.is_cpu or x.dtype != weight.dtype or x.layout != torch.strided:
+        return False
+    if x.dtype not in FLOATS or is_autocast(x) or not weight.is_cpu:
+        return False
+    return bias is None or (bias.dtype == x.dtype and bias.is_cpu)
+
+
+def _any_requires_grad(*tensors: Tensor | None) -> bool:
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def choose_implementation(x: Tensor, impl: str = "auto") -> str:
@@ -631,6 +656,39 @@ class _Rpw(Function):
             dweight = torch.zeros_like(weight) if dweight is None else dweight
             by_weight = _FUNCTIONS.rpw(x, dweight, dbias, ctx.step, *ctx.run_as)
         return _sum(by_x, by_weight)
+
+
+class _DirectRpw(Function):
+    """`rpw` on a CPU without the operators, but for derivatives of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any, step: int, order: str) -> Any:
+        _save(ctx, (x, weight, bias, step, "cpu", order), None)
+        windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
+        return cpu.forward(x, weight, bias, windows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        is_plain = not torch.is_grad_enabled() and not is_watched(grad)
+        return _rpw_backward(ctx, grad, _DIRECT if is_plain else _OPERATORS)[:5]
+
+
+def _input_grad_directly(
+    grad: Tensor, weight: Tensor, in_channels: int, step: int, impl: str, order: str
+) -> Tensor:
+    windows = windows_at(in_channels, weight.shape[0], weight.shape[1], step, order)
+    return cpu.input_grad(grad, weight, windows)
+
+
+def _weight_grad_directly(
+    grad: Tensor, x: Tensor, width: int, step: int, with_bias: bool, impl: str, order: str
+) -> tuple[Tensor, Tensor]:
+    windows = windows_at(x.shape[1], grad.shape[1], width, step, order)
+    return cpu.weight_grad(grad, x, windows, with_bias)
+
+
+_DIRECT: Final = Trio(rpw, _input_grad_directly, _weight_grad_directly)
+_direct: Final = cast(Any, _DirectRpw).apply
 
 
 class _RpwInputGrad(Function):

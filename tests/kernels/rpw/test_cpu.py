@@ -9,7 +9,7 @@ from rpw_exact import channels_of
 from torch import Tensor
 
 from ifspace.kernels.rpw import cpu
-from ifspace.kernels.rpw.cpu import Plan, band_of, plan_for
+from ifspace.kernels.rpw.cpu import Plan, band_of, tiles_for
 from ifspace.kernels.windows import Windows, windows_of
 
 SETTINGS = list(product([1, 2, 4, 8], [0, 0.25, 0.33, 0.5, 0.75, 0.9]))
@@ -35,7 +35,7 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 
 def plans(windows: Windows) -> Iterator[Plan]:
     """The chosen plan, the dense one and every possible number of tiles."""
-    yield plan_for(windows, 10**6, True)
+    yield tiles_for(windows, 10**6, True)
     band, most = band_of(windows), windows.distinct
     for tiles in range(most + 1 if band.per_window else 1):
         fits = tiles > 1 and most % tiles == 0
@@ -168,8 +168,10 @@ def test_no_further_from_float64_than_eager(dtype: torch.dtype, layout: str) -> 
 
 def test_a_plan_as_text() -> None:
     windows = windows_of(512, 512, 4, 0.5)
-    assert str(plan_for(windows, 128 * 14 * 14, True)).startswith("forward: 8 tiles, input_grad: 8")
+    assert str(tiles_for(windows, 128 * 14 * 14, True)).startswith(
+        "forward: 8 tiles, input_grad: 8"
+    )
     assert str(Plan()) == "forward: dense, input_grad: dense, weight_grad: dense"
     # Wide windows, an uneven number of filters, one window: nothing to gain.
     for dense in (windows_of(512, 512, 1, 0.5), windows_of(512, 509, 4, 0.5)):
-        assert plan_for(dense, 10**6, True) == Plan()
+        assert tiles_for(dense, 10**6, True) == Plan()

@@ -1,0 +1,338 @@
+"""Which way computes a thin layer fastest on this CPU: a model of measured times.
+
+The ways are the compiled loops of `ifspace.kernels.chain`, torch's grouped convolution, and the
+dense convolution with zeros. For each way, function, type and layout a time is a sum of five
+features (a call, weights, multiplications, and two of what is read and written), each with a
+constant of nanoseconds, none negative, for one thread: only the order of the ways matters. The
+constants that come with ifspace were measured on the machine that their file names;
+
+    python -m ifspace.kernels.costs
+
+measures them here, in a minute or two, and keeps them in the user's cache folder. IFSPACE_COSTS
+names another file.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+import torch
+
+COMPILED, GROUPED, DENSE = "compiled", "grouped", "dense"
+FUNCTIONS: Final = ("forward", "input_grad", "weight_grad")
+DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
+PACKAGED: Final = Path(__file__).with_name("costs.json")
+# Times of a case, of which the least counts, and the most seconds for all of them.
+REPEATS: Final = 12
+CASE_S: Final = 0.15
+
+
+class Layer(NamedTuple):
+    """What a time depends on, for one layer and batch.
+
+    `together`: how many filters read the same channels; for an input's gradient, how many channels
+    are read by the same filters. `pixels_in`, `pixels_out`: of all images. `groups`: of the grouped
+    convolution that computes it, or 0; `dense`: whether a dense convolution may.
+    """
+
+    c_in: int
+    c_out: int
+    fan_in: int
+    kernel: int
+    pixels_in: int
+    pixels_out: int
+    together: int
+    groups: int
+    dense: bool
+
+    @property
+    def shape(self) -> str:
+        """The name of the layer's kind in a table of constants."""
+        if self.kernel == 1:
+            return "pointwise"
+        return "depthwise" if self.fan_in == 1 else "spatial"
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways that compute the layer."""
+        return (COMPILED, *(GROUPED,) * (self.groups > 0), *(DENSE,) * self.dense)
+
+    def features(self, way: str) -> tuple[int, int, int, int, int]:
+        """Return the five features of a way."""
+        c_in, c_out, pixels = self.c_in, self.c_out, self.pixels_out
+        moved = c_in * self.pixels_in + c_out * pixels
+        weights = c_out * self.fan_in * self.kernel**2
+        if way == DENSE:
+            return 1, c_in * c_out, c_in * c_out * pixels, 0, moved
+        if way == GROUPED:
+            return 1, weights, weights * pixels, self.groups * pixels, moved
+        loads = weights * pixels // min(4, max(1, self.together))
+        return 1, weights, weights * pixels, loads, moved
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The constants of a machine: `rows` by "dtype layout shape function way"."""
+
+    machine: str
+    rows: dict[str, list[float]]
+
+    def time_ns(self, layer: Layer, function: str, way: str, dtype: torch.dtype, last: bool) -> Any:
+        """Return the nanoseconds of a way, or None where it was not measured."""
+        row = self.rows.get(_key(layer.shape, function, way, dtype, last))
+        if row is None:
+            return None
+        return sum(cost * n for cost, n in zip(row, layer.features(way), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The way that is expected to be the fastest, and what was expected of all, in nanoseconds."""
+
+    way: str
+    times_ns: tuple[tuple[str, float], ...]
+    machine: str
+
+    def __str__(self) -> str:
+        """Return one line that says which way and why."""
+        times = ", ".join(f"{way} {time / 1000:.0f} us" for way, time in self.times_ns)
+        return f"{self.way} ({times}; constants of {self.machine})"
+
+
+@lru_cache(maxsize=4096)
+def choose(layer: Layer, function: str, dtype: torch.dtype, channels_last: bool) -> Choice:
+    """Return the way expected to be the fastest for a function of a layer on one thread.
+
+    >>> layer = Layer(64, 64, 4, 1, 50176, 50176, 4, 16, dense=False)
+    >>> choose(layer, "forward", torch.float32, channels_last=False).way
+    'compiled'
+    """
+    costs = load()
+    times = [(way, costs.time_ns(layer, function, way, dtype, channels_last)) for way in layer.ways]
+    if any(time is None for _, time in times):
+        return Choice(COMPILED, (), costs.machine)
+    return Choice(min(times, key=lambda row: row[1])[0], tuple(times), costs.machine)
+
+
+@cache
+def load() -> Costs:
+    """Return the constants: of IFSPACE_COSTS, else measured here, else those of the package."""
+    own = os.environ.get("IFSPACE_COSTS")
+    for path in (*((Path(own),) if own else ()), cache_path(), PACKAGED):
+        try:
+            return Costs(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue
+    return Costs("no machine", {})
+
+
+def cache_path() -> Path:
+    """Return the path of the user's own constants."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "ifspace" / "costs.json"
+
+
+def machine() -> str:
+    """Return the name of this processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _key(shape: str, function: str, way: str, dtype: torch.dtype, last: bool) -> str:
+    name = str(dtype).removeprefix("torch.")
+    return f"{name} {'channels_last' if last else 'nchw'} {shape} {function} {way}"
+
+
+# ---- measuring
+
+
+class Sample(NamedTuple):
+    """A convolution that is measured: images, channels, channels a filter reads, kernel, size."""
+
+    images: int
+    channels: int
+    fan_in: int
+    kernel: int
+    side: int
+
+    def layer(self, function: str) -> Layer:
+        """Return what its times depend on."""
+        pixels, groups = self.images * self.side**2, self.channels // self.fan_in
+        is_pointwise = self.kernel == 1
+        sizes = self.channels, self.channels, self.fan_in, self.kernel, pixels, pixels
+        return Layer(*sizes, self.fan_in, groups, is_pointwise)
+
+
+SAMPLES: Final = (
+    *(
+        Sample(images, channels, fan_in, 1, side)
+        for images, channels, side in (
+            (1, 64, 56), (1, 128, 28), (1, 256, 14), (1, 512, 7), (1, 512, 14), (4, 64, 28),
+            (8, 128, 14), (16, 64, 14), (4, 256, 14),
+        )
+        for fan_in in (4, 16, 32, channels // 4, channels // 2)
+    ),
+    *(
+        Sample(images, channels, 1, kernel, side)
+        for images, channels, side in (
+            (1, 64, 56), (1, 128, 28), (1, 256, 14), (1, 512, 7), (4, 64, 28), (8, 128, 14),
+        )
+        for kernel in (3, 5)
+    ),
+    *(
+        Sample(images, channels, fan_in, 3, side)
+        for images, channels, side in ((1, 64, 28), (1, 128, 14), (4, 64, 14), (4, 128, 14))
+        for fan_in in (2, 8, 32)
+    ),
+)  # fmt: skip
+
+
+def ways_of(
+    sample: Sample, function: str, dtype: torch.dtype, channels_last: bool
+) -> dict[str, Callable[[], Any]]:
+    """Return a call of each way for a function of a sample."""
+    from ifspace.kernels.chain import layer as layers
+    from ifspace.kernels.chain.stages import Stage
+    from ifspace.kernels.rpw import cpu
+    from ifspace.kernels.windows import windows_at
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    c, fan_in, k = sample.channels, sample.fan_in, sample.kernel
+    shape = sample.images, c, sample.side, sample.side
+    x, grad = (torch.randn(shape).to(dtype).contiguous(memory_format=layout) for _ in range(2))
+    weight = torch.randn(c, fan_in, k, k).to(dtype)
+    stage = Stage(c, c, fan_in, fan_in, "blocked", k, 1, k // 2)
+    groups, padding = c // fan_in, k // 2
+    windows = windows_at(c, c, fan_in, fan_in, "rolling")
+    narrow, dense = weight.view(c, -1), cpu.Plan()
+
+    def backward(*mask: bool) -> Any:
+        numbers = [1, 1], [padding, padding], [1, 1], False, [0, 0], groups
+        return torch.ops.aten.convolution_backward(grad, x, weight, None, *numbers, mask)
+
+    def grouped() -> Any:
+        return torch.conv2d(x, weight, None, 1, padding, 1, groups)
+
+    calls: dict[str, dict[str, Callable[[], Any]]] = {
+        "forward": {
+            COMPILED: lambda: layers.forward(x, weight, None, stage),
+            GROUPED: grouped,
+            DENSE: lambda: cpu.forward(x, narrow, None, windows, dense),
+        },
+        "input_grad": {
+            COMPILED: lambda: layers.input_grad(grad, weight, stage),
+            GROUPED: lambda: backward(True, False, False),
+            DENSE: lambda: cpu.input_grad(grad, narrow, windows, dense),
+        },
+        "weight_grad": {
+            COMPILED: lambda: layers.weight_grad(grad, x, stage),
+            GROUPED: lambda: backward(False, True, False),
+            DENSE: lambda: cpu.weight_grad(grad, x, windows, False, dense),
+        },
+    }
+    ways = calls[function]
+    return {way: ways[way] for way in sample.layer(function).ways}
+
+
+def least_times(calls: list[Callable[[], Any]]) -> list[float]:
+    """Return the least nanoseconds of each call, of runs that take turns."""
+    for call in calls:
+        call()
+    times = [float("inf")] * len(calls)
+    begin = perf_counter()
+    for _ in range(REPEATS):
+        for number, call in enumerate(calls):
+            start = perf_counter()
+            call()
+            times[number] = min(times[number], (perf_counter() - start) * 1e9)
+        if perf_counter() - begin > CASE_S:
+            break
+    return times
+
+
+def measure(note: Callable[[str], None]) -> tuple[Costs, list[tuple[str, float, float]]]:
+    """Measure all samples on one thread and fit the constants.
+
+    The second result has, for each type, layout and function, the share of samples whose fastest
+    way is chosen, and how much longer the chosen ways take than the fastest, on average.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows: dict[str, list[float]] = {}
+    quality = []
+    try:
+        for dtype, last, function in product(DTYPES, (False, True), FUNCTIONS):
+            measured: list[tuple[Layer, dict[str, float]]] = []
+            for sample in SAMPLES:
+                ways = ways_of(sample, function, dtype, last)
+                times = least_times(list(ways.values()))
+                measured.append((sample.layer(function), dict(zip(ways, times, strict=True))))
+            for shape, way in product(
+                ("pointwise", "depthwise", "spatial"), (COMPILED, GROUPED, DENSE)
+            ):
+                cases = [
+                    (layer.features(way), times[way])
+                    for layer, times in measured
+                    if layer.shape == shape and way in times
+                ]
+                if cases:
+                    table = np.array([features for features, _ in cases], dtype=float)
+                    seconds = np.array([time for _, time in cases])
+                    scale = table.max(0) + (table.max(0) == 0)
+                    solution, _ = nnls(
+                        table / scale / seconds[:, None], np.ones(len(cases)), maxiter=10_000
+                    )
+                    key = _key(shape, function, way, dtype, last)
+                    rows[key] = [float(f"{value:.3g}") for value in solution / scale]
+            quality.append(_quality(Costs("", rows), measured, function, dtype, last))
+            note(f"{quality[-1][0]}: {quality[-1][1]:.0%} right, {quality[-1][2]:.2f} of the best")
+    finally:
+        torch.set_num_threads(threads)
+    return Costs(machine(), rows), quality
+
+
+def _quality(
+    costs: Costs,
+    measured: list[tuple[Layer, dict[str, float]]],
+    function: str,
+    dtype: torch.dtype,
+    last: bool,
+) -> tuple[str, float, float]:
+    ratios = []
+    for layer, times in measured:
+        chosen = min(
+            times,
+            key=lambda way: costs.time_ns(layer, function, way, dtype, last),
+        )
+        ratios.append(times[chosen] / min(times.values()))
+    name = f"{str(dtype).removeprefix('torch.')} {'channels_last' if last else 'nchw'} {function}"
+    return name, sum(ratio == 1 for ratio in ratios) / len(ratios), sum(ratios) / len(ratios)
+
+
+def main() -> None:
+    """Measure the constants of this machine and keep them in the user's cache folder."""
+    path = Path(os.environ.get("IFSPACE_COSTS") or cache_path())
+    costs, _ = measure(lambda line: print(line, flush=True))  # noqa: T201 - a program
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": costs.machine, "rows": costs.rows}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(f"{len(costs.rows)} rows of constants of {costs.machine} in {path}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

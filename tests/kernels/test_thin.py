@@ -1,0 +1,165 @@
+"""Grouped, depthwise and pointwise convolutions by compiled loops, against torch in float64."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from ifspace.kernels import costs, thin
+from ifspace.kernels.thin import explain_thin_conv2d, thin_conv2d
+
+# C_in, C_out, kernel, stride, padding, groups
+LAYERS = [
+    (16, 16, 3, 1, 1, 16),  # DW
+    (16, 16, 5, 2, 2, 16),
+    (12, 24, 3, 2, 1, 12),
+    (16, 32, 1, 1, 0, 4),  # GPW
+    (24, 24, 1, 2, 0, 3),
+    (16, 24, 3, 1, 1, 2),  # GC
+    (18, 12, 3, 2, 0, 3),
+    (7, 13, 1, 1, 0, 1),  # PW
+    (6, 6, 2, 1, 1, 3),
+]
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every function runs compiled, and memory that is not written is NaN."""
+    choice = costs.Choice(costs.COMPILED, (), "")
+    monkeypatch.setattr(thin, "_choice", lambda *_: choice)
+    thin._known_stage.cache_clear()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    thin._known_stage.cache_clear()
+
+
+def random(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def results(
+    function: Callable[..., Tensor],
+    options: tuple[int, ...],
+    dtype: torch.dtype,
+    *leaves: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return the output and all gradients, for a gradient of the output that the dtype has."""
+    own = [leaf.detach().clone(memory_format=torch.preserve_format) for leaf in leaves]
+    for leaf in own:
+        leaf.requires_grad_()
+    stride, padding, groups = options
+    y = function(*own, stride=stride, padding=padding, groups=groups)
+    grad = torch.linspace(-1, 1, y.numel()).view(y.shape).to(dtype).to(y.dtype)
+    return (y.detach(), *torch.autograd.grad(y, own, grad))
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize(("dtype", "layout"), list(product(DTYPES, LAYOUTS)))
+def test_outputs_and_gradients(
+    layer: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, compiled: None
+) -> None:
+    c_in, c_out, kernel, *options = layer
+    weight = random(c_out, c_in // options[2], kernel, kernel).to(dtype)
+    bias = random(c_out).to(dtype)
+    for images, height, width in ((1, 5, 3), (3, 13, 17), (2, 7, 7)):
+        x = random(images, c_in, height, width).to(dtype).contiguous(memory_format=layout)
+        got = results(thin_conv2d, tuple(options), dtype, x, weight, bias)
+        leaves = (tensor.double() for tensor in (x, weight, bias))
+        expected = results(conv2d, tuple(options), dtype, *leaves)
+        for name, own, exact in zip(("y", "x", "weight", "bias"), got, expected, strict=True):
+            assert own.dtype == dtype
+            scale = exact.abs().max().clamp(min=1)
+            units = 2 if name in ("x", "bias") else 0.6  # these may be torch's
+            allowed = 2e-6 if dtype == torch.float32 else units * torch.finfo(dtype).eps
+            assert (own - exact).abs().max() / scale <= allowed, (name, images, height, width)
+        assert got[0].is_contiguous(memory_format=layout)
+
+
+def test_derivatives_of_the_gradients(compiled: None) -> None:
+    """The second derivative, by torch's own formula, is that of conv2d."""
+    x, weight = random(2, 8, 5, 4).requires_grad_(), random(8, 1, 3, 3).requires_grad_()
+
+    def second(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        y = function(x, weight, padding=1, groups=8)
+        by_x, by_weight = torch.autograd.grad(y.pow(3).sum(), (x, weight), create_graph=True)
+        return torch.autograd.grad(by_x.pow(2).sum() + by_weight.pow(2).sum(), (x, weight))
+
+    for own, expected in zip(second(thin_conv2d), second(conv2d), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_torch_computes_what_the_loops_do_not_have() -> None:
+    x, weight = random(1, 4, 5, 5), random(4, 1, 3, 3)
+    for arguments in (
+        (x.double(), weight.double()),
+        (x[:0], weight),
+        (x[0], weight),
+    ):
+        got = thin_conv2d(*arguments, padding=1, groups=4)
+        assert torch.equal(got, conv2d(*arguments, padding=1, groups=4))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert thin_conv2d(x, weight, groups=4).dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match="Given groups=3"):
+        thin_conv2d(x, weight, groups=3)
+
+
+@pytest.mark.slow
+def test_compilers_and_transforms_see_a_plain_convolution() -> None:
+    x, weight = random(2, 8, 6, 6), random(8, 1, 3, 3)
+
+    def layer(x: Tensor) -> Tensor:
+        return thin_conv2d(x, weight, padding=1, groups=8)
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return layer(x)
+
+    expected = conv2d(x, weight, padding=1, groups=8)
+    exported = torch.export.export(Layer(), (x,))
+    assert "conv2d" in exported.graph_module.code
+    assert "ifspace" not in exported.graph_module.code
+    for own in (
+        torch.compile(layer, backend="eager", fullgraph=True)(x),
+        torch.func.vmap(lambda image: layer(image[None])[0])(x),
+        torch.func.vjp(layer, x)[0],
+    ):
+        torch.testing.assert_close(own, expected)
+
+
+def test_the_way_is_explained() -> None:
+    x, weight = random(1, 64, 28, 28), random(64, 4, 1, 1)
+    lines = explain_thin_conv2d(x, weight, groups=16).splitlines()
+    assert [line.split(":")[0] for line in lines] == list(costs.FUNCTIONS)
+    assert "grouped" in lines[0]
+    assert costs.load().machine in lines[0]
+    assert "do not compute it" in explain_thin_conv2d(x.double(), weight.double(), groups=16)
+
+
+def test_measured_constants_choose_the_least_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    file = f"{tmp_path}/costs.json"
+    monkeypatch.setenv("IFSPACE_COSTS", file)
+    monkeypatch.setattr(costs, "SAMPLES", costs.SAMPLES[15:17])
+    monkeypatch.setattr(costs, "DTYPES", (torch.float32,))
+    monkeypatch.setattr(costs, "REPEATS", 2)
+    before = costs.load()
+    costs.main()
+    costs.load.cache_clear()
+    try:
+        own = costs.load()
+        assert own.machine == costs.machine()
+        assert len(own.rows) == 2 * 3 * 3  # layouts, functions, ways
+        layer = costs.SAMPLES[0].layer("forward")
+        for way in layer.ways:
+            assert own.time_ns(layer, "forward", way, torch.float32, False) > 0
+    finally:
+        costs.load.cache_clear()
+        monkeypatch.undo()
+        assert costs.load() == before
