@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ifspace.bench import latency
 from ifspace.bench.latency import ALONE, MODEL, Errors, FittedModel, LatencyModel, features
-from ifspace.kernels.rpw.cpu import plan_for
+from ifspace.kernels.rpw.cpu import plan_for, tiles_for
 from ifspace.kernels.windows import windows_of
 
 
@@ -47,15 +48,16 @@ def test_layers_of_one_kind_are_added_up(block, here) -> None:
     assert two == {name: 2 * count for name, count in one.items()}
 
 
-def test_rolling_layers_are_counted_as_they_are_run(block, here) -> None:
+def test_rolling_layers_are_counted_as_they_are_run(block, here, monkeypatch) -> None:
     candidate = block("RPW(4,0)", 128, side=14, batch=16)
     counts = features(candidate, here)
-    tiles = plan_for(windows_of(128, 128, 4, 0), 16 * 14**2, True).forward
-    way = "RPW tiled" if tiles else "RPW dense"
+    way = f"RPW {plan_for(windows_of(128, 128, 4, 0), 16 * 14**2, True).text('forward')}"
     assert {f"{way} operations", f"{way} bytes", f"{way} launches"} == set(counts)
     small = features(block("RPW(4,0)"), here)
-    # So few channels go through a dense convolution, zeros and all.
-    assert small["RPW dense operations"] == 2 * 72 * 16 * 16
+    # Compiled loops multiply no zeros, a dense convolution does.
+    assert small["RPW compiled operations"] == 2 * 72 * 16 * 4
+    monkeypatch.setattr(latency, "plan_for", tiles_for)
+    assert features(block("RPW(4,0)"), here)["RPW dense operations"] == 2 * 72 * 16 * 16
     on_card = features(block("RPW(4,0)"), replace(here, device=torch.device("cuda")))
     assert on_card["RPW operations"] == 2 * 72 * 16 * 4
 
@@ -65,7 +67,7 @@ def test_a_blocked_layer_is_counted_as_it_is_run(block, here) -> None:
     assert features(block("RPW(4,0,blocked)"), here) == grouped
     candidate = block("RPW(4,1/2,blocked)", 128, side=14, batch=16)
     windows = windows_of(128, 128, 4, 0.5, "blocked")
-    way = "tiled" if plan_for(windows, 16 * 14**2, True).forward else "dense"
+    way = plan_for(windows, 16 * 14**2, True).text("forward")
     assert f"RPW {way} operations" in features(candidate, here)
     assert candidate.rpw_plans(here) == (plan_for(windows, 16 * 14**2, True),)
     assert block("RPW(4,0,blocked)").rpw_plans(here) == ()

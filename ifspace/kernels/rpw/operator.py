@@ -130,7 +130,8 @@ def rolling_pointwise_at_step(
             y: Tensor = _direct(x, weight, bias, step, order)
             return y
         windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
-        return cpu.forward(x, weight, bias, windows)
+        y = implementation("cpu").forward(x, weight, bias, windows)
+        return y
     check_alike({"x": x, "weight": weight, "bias": bias})
     if order == BLOCKED and impl == "auto":
         out_channels, width = weight.shape
@@ -150,11 +151,15 @@ def _is_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
     That is: no modes, compilers, transforms or autocast, and tensors of one type.
     """
-    if is_watched(x) or not x.is_cpu or x.dtype != weight.dtype or x.layout != torch.strided:
+    if is_watched(x) or not x.is_cpu or x.layout != torch.strided:
         return False
-    if x.dtype not in FLOATS or is_autocast(x) or not weight.is_cpu:
+    if x.dtype not in FLOATS or is_autocast(x):
         return False
-    return bias is None or (bias.dtype == x.dtype and bias.is_cpu)
+    return all(
+        tensor is None
+        or (tensor.dtype == x.dtype and tensor.is_cpu and tensor.layout == torch.strided)
+        for tensor in (weight, bias)
+    )
 
 
 def _any_requires_grad(*tensors: Tensor | None) -> bool:
