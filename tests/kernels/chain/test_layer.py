@@ -13,7 +13,7 @@ from torch import Tensor
 from ifspace.kernels import chain
 from ifspace.kernels.chain import engine
 from ifspace.kernels.rpw import cpu
-from ifspace.kernels.windows import Windows, windows_of
+from ifspace.kernels.windows import ORDERS, Windows, windows_of
 
 WINDOWS = [
     windows_of(*sizes, order=order)
@@ -65,6 +65,14 @@ def test_a_layer_and_its_gradients(windows: Windows, images: int, unwritten: Non
         got = cpu.input_grad(grad, weight, windows)
         rpw_exact.check("input_grad", windows, got, grad, weight)
         rpw_exact.check("weight_grad", windows, cpu.weight_grad(grad, x, windows), grad, x)
+
+
+def test_layers_of_equal_sizes_have_gradients_of_their_own() -> None:
+    """Same channels and as many readers of a channel: only the order tells them apart."""
+    grad, weight = random(1, 16, 4, 4), random(16, 4, seed=2)
+    for order in ORDERS:
+        windows = windows_of(16, 16, 4, 0.5, order)
+        rpw_exact.check("input_grad", windows, cpu.input_grad(grad, weight, windows), grad, weight)
 
 
 @pytest.mark.parametrize("windows", WINDOWS[1:], ids=name)
