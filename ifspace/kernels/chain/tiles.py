@@ -31,13 +31,14 @@ from ifspace.kernels.tensors import memory_format
 
 # Bytes of scratch memory for which the rows of a tile are chosen.
 SCRATCH_BYTES: Final = 512 << 10
-# Tiles for each thread, if the tiles are then no smaller than so many pixels.
+# Tiles for each thread, if they then have so many pixels or more; fewer are enough for one each.
 TILES_PER_THREAD: Final = 4
 TILE_PIXELS: Final = 256
+LEAST_PIXELS: Final = 64
 # Elements of its channels that a window reads before the next window's turn.
 CHUNK: Final = 4096
 # Multiplications and additions, and elements moved, from which on threads share the work.
-SHARED_WORK: Final = 2_000_000
+SHARED_WORK: Final = 500_000
 STRIDES: Final = (1, 2)
 # Elements behind the scratch memory that a vector may read, but never use.
 MARGIN: Final = 8 * LANES
@@ -194,7 +195,8 @@ def _tile(
         rows = ceil(total / count)
         values, alike = _values(chain, height, width, rows, is_direct)
         pixels = rows * values[-1].width
-        few = images * count < wanted and pixels >= 2 * TILE_PIXELS
+        least = LEAST_PIXELS if images * count < threads else TILE_PIXELS
+        few = images * count < wanted and pixels >= 2 * least
         large = _allocate(values) * 4 > SCRATCH_BYTES
         if rows == 1 or (count == 1 and not alike) or not (few or large):
             return values, rows
