@@ -134,20 +134,20 @@ class Entry:
             sources = [Path(source).read_bytes() for source in (self.source, __file__)]
         except (AttributeError, OSError, RuntimeError):  # numba: disabled, or no locator available
             return None
-        versions = sys.version_info[:2], numba.__version__, llvmlite.__version__, _processor()
+        versions = sys.version_info[:2], numba.__version__, llvmlite.__version__, processor()
         key = sha256(b"\0".join((*sources, repr(versions).encode()))).hexdigest()
         return Path(folder, f"{self.name}-{key[:DIGEST]}.o")
 
 
 def target_machine() -> Any:
     """Return LLVM's target machine for the processor."""
-    triple, name, features = _processor()
+    triple, name, features = processor()
     return llvm.Target.from_triple(triple).create_target_machine(
         cpu=name, features=features, opt=3, codemodel="jitdefault", jit=True
     )
 
 
-def _processor() -> tuple[str, str, str]:
+def processor() -> tuple[str, str, str]:
     """Return triple, name and features of the processor, as numba's settings have them."""
     features = config.CPU_FEATURES
     if features is None:
@@ -160,7 +160,7 @@ def _load_half_precision() -> None:
 
     Without them LLVM would end the process.
     """
-    triple, _, features = _processor()
+    triple, _, features = processor()
     if triple.startswith("x86_64") and "+f16c" not in features:
         llvm.load_library_permanently(LIBGCC)
         for name in HALF_PRECISION:

@@ -24,9 +24,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ifspace.kernels.chain.compiled import Entry, compiled
+from ifspace.kernels.chain.compiled import Entry, compiled, processor
 
-LANES: Final = 16
+# Numbers of a vector: of a register with AVX-512, of two of ARM's, of one of AVX2.
+LANES: Final = 16 if "+avx512f" in processor()[2].split(",") else 8
 FLOAT: Final = ir.FloatType()
 INT32: Final = ir.IntType(32)
 INT64: Final = ir.IntType(64)
@@ -212,6 +213,18 @@ def _limited(builder: Any, vector: Any, low: Any, high: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", vector, high), high, vector)
 
 
+def _activation(builder: Any, name: str, write: Any) -> Any:
+    """Return a function of LLVM code on a vector; a module has it once, all loops call it."""
+    found = builder.module.globals.get(name)
+    if found is None:
+        found = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name)
+        found.linkage = "internal"
+        found.attributes.add("noinline")
+        own = ir.IRBuilder(found.append_basic_block("entry"))
+        own.ret(write(own, found.args[0]))
+    return found
+
+
 def _silu(builder: Any, x: Any) -> Any:
     """Return x / (1 + exp(-x)).
 
@@ -332,11 +345,12 @@ class _BlockWriter:
                 at = builder.add(builder.add(self.residuals[i], place), _int(j * LANES))
                 added = builder.fadd(builder.load(sums[i, j]), _load(builder, self.residual, at))
                 builder.store(added, sums[i, j])
-        for code, function in ((SILU, _silu), (HARDSWISH, _hardswish)):
+        for code, name, write in ((SILU, "silu", _silu), (HARDSWISH, "hardswish", _hardswish)):
             is_code = builder.icmp_signed("==", self.activation, _int(code))
+            function = _activation(builder, name, write)
             with builder.if_then(is_code, likely=False):
                 for at in self.vectors:
-                    builder.store(function(builder, builder.load(sums[at])), sums[at])
+                    builder.store(builder.call(function, [builder.load(sums[at])]), sums[at])
         place = builder.add(builder.mul(row, self.output_row), pixel)
         for i, j in self.vectors:
             vector = _limited(builder, builder.load(sums[i, j]), *self.limits)
@@ -930,20 +944,24 @@ DOT_GRAD, DOT_OUTPUT, DOT_TAP, DOT_SUMS, DOT_LOOP = 0, 4, 8, 9, 10
 DOT_WORDS: Final = 11
 
 # The loops that are compiled: filters, taps, stride.
-DOTS: Final = (
-    (4, 4, 1),
-    (4, 1, 1),
-    (2, 8, 1),
-    (2, 4, 1),
-    (2, 1, 1),
-    (1, 9, 1),
-    (1, 8, 1),
-    (1, 4, 1),
-    (1, 1, 1),
-    (4, 1, 2),
-    (2, 1, 2),
-    (1, 9, 2),
-    (1, 1, 2),
+DOTS: Final = tuple(
+    sizes
+    for sizes in (
+        (4, 4, 1),
+        (4, 1, 1),
+        (2, 8, 1),
+        (2, 4, 1),
+        (2, 1, 1),
+        (1, 9, 1),
+        (1, 8, 1),
+        (1, 4, 1),
+        (1, 1, 1),
+        (4, 1, 2),
+        (2, 1, 2),
+        (1, 9, 2),
+        (1, 1, 2),
+    )
+    if sizes[0] * sizes[1] <= LANES  # a vector takes the sums
 )
 
 # Words of a unit: its blocks and their number; the channels of x that it reads, for a copy with
