@@ -452,7 +452,8 @@ class FeatureMaps:
         only their number is known.
         """
         old, new = source.size, size_of(label.ids.shape, axis)
-        if old == new or label.pooled or label.replay is None or source.op is Op.MIX:
+        everywhere = self.arrangements[source.index] is None
+        if old == new or label.pooled or label.replay is None or everywhere:
             return NO_STRIDE
         if label.ids.dim() != 4 or label.ids.shape[0] > 1 or min(old) == 1:
             if prod(old) <= prod(new):
@@ -522,6 +523,12 @@ class FeatureMaps:
         an upsampled union of channels. Anything else counts as if every pixel saw all others.
         """
         shape, parents = tuple(label.ids.shape), self.owners([label])
+        if parents and all(
+            self.arrangements[parent] is None and self.nodes[parent].op is not Op.GLOBAL
+            for parent in parents
+        ):
+            # Everything sees everything, however it is rearranged, such as the heads of attention.
+            return self.index(self.add(Op.MIX, parents, shape, axis, scope, label.pooled))
         channels, size = shape[axis], size_of(shape, axis)
         ids = label.ids.movedim(axis, 0).reshape(channels, -1).numpy()
         members = [np.unique(row) for row in ids]
@@ -539,6 +546,7 @@ class FeatureMaps:
             or not (disjoint and equal)
             or count > MAX_CHANNELS_PER_PIXEL
             or ids.min() == NO_CHANNEL
+            or any(b > a for a, b in zip(size, self.nodes[parents[0]].size, strict=True))
         ):
             if not label.pooled:
                 self.note("channels and pixels change places: each sees all others")

@@ -649,7 +649,11 @@ def elementwise(maps: FeatureMaps, call: Call) -> Value:
     axes = sorted({axis for label in whole for axis in label.axes()})
     if len(axes) > 1 and all(_is_split(label, axes) for label in whole):
         return _of_split(maps, call, whole, axes)
-    axis = next((axes[0] for axes in (label.axes() for label in whole) if axes), 1)
+    # Where channels of one lie along several axes, those of another may lie along one.
+    candidates = sorted((axes for axes in (label.axes() for label in whole) if axes), key=len)
+    axis = candidates[0][0] if candidates else 1
+    if candidates and len(candidates[0]) > 1 and call.rank == 3:
+        axis = 2  # tokens and their channels
     read = _distinct(maps.read(label, axis, call.scope) for label in whole)
     if len(read) == 1:
         return whole[0]

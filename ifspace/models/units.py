@@ -353,6 +353,8 @@ def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> Traced
     side_out = _side_out(trace, units, opening, entries, level, levels)
     # What a transposed convolution reads is upsampled first: nothing smaller than what is written.
     sizes = [side_out, *(trace.nodes[index].size for index in entries)]
+    # Pixels in one line, such as those of a transformer, have no height and width of their own.
+    sizes = [size for size in sizes if min(size) > 1] or sizes
     side = max(height for height, _ in sizes), max(width for _, width in sizes)
     nodes = tuple(index for unit in units for index in unit.nodes)
     return TracedStage(

@@ -370,3 +370,28 @@ def widest_extent(net: nn.Module, side: int) -> int:
 def test_receptive_fields_through_an_upsampling_are_those_of_gradients(net: nn.Module) -> None:
     receptive = layers_of(analyze(net, (3, 64, 64)))["conv"].receptive
     assert receptive == (widest_extent(net, 64),) * 2
+
+
+class ClassTokens(nn.Module):
+    """Attention of a class token and pixels, by heads, between two convolutions, as in CoaT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.token = nn.Parameter(torch.zeros(1, 1, 16))
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = torch.cat([self.token, self.first(x).flatten(2).transpose(1, 2)], 1)
+        q, k, v = self.qkv(tokens).reshape(1, -1, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = q * 0.5 + q @ (k.softmax(2).transpose(-1, -2) @ v)
+        tokens = tokens + self.out(mixed.transpose(1, 2).reshape(1, -1, 16))
+        return self.last(tokens[:, 1:].transpose(1, 2).reshape(1, 16, 12, 12))
+
+
+def test_attention_with_a_class_token_opens_no_stage_and_counts_no_token_twice() -> None:
+    report = analyze(ClassTokens(), (3, 12, 12))
+    assert [stage.side for stage in report.stages] == [(12, 12)]
+    last = report.layers[-1]
+    assert last.unknown_pixels or (last.field.size, last.field.channels) == ((12, 12), 3)
+    assert all(layer.field.volume <= 3 * 12 * 12 for layer in report.layers)
