@@ -95,10 +95,11 @@ def is_changed(form: str, sized: SizedBlock, stride: int, style: Style) -> bool:
     >>> [is_changed("collapsed", block, 1, PLAIN) for block in blocks]
     [False, True]
     """
-    if form == AS_IS:
-        return False
-    module = _in_form(form, sized, stride, style)
-    return isinstance(module, Fused) or not isinstance(module, BlockModule)
+    if form == ONE_PASS:
+        return isinstance(_in_form(form, sized, stride, style), Fused)
+    # Batch norm is folded wherever it is.
+    layers = (layers_of(name, sized, stride, style) for name in (form, AS_IS))
+    return form != AS_IS and (style.batch_norm or len(set(layers)) > 1)
 
 
 def _in_form(form: str, sized: SizedBlock, stride: int, style: Style) -> nn.Module:
