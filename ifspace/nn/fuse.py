@@ -26,10 +26,12 @@ from ifspace.kernels.chain.operator import (
     MOST_SHAPES,
     as_under_autocast,
     chain_operator,
+    check_no_forward_mode,
     obstacle,
     run_chain,
 )
 from ifspace.kernels.chain.stages import Chain, Stage
+from ifspace.kernels.rpw.operator import is_transforming
 from ifspace.kernels.tensors import is_autocast, is_watched
 from ifspace.kernels.windows import BLOCKED
 from ifspace.nn.block import ACTIVATIONS, BlockModule, ChainModule
@@ -150,7 +152,7 @@ class Filters:
 
 
 def _double(tensor: Any) -> Tensor:
-    return cast(Tensor, tensor).detach().double()
+    return cast(Tensor, tensor).double()
 
 
 # A dictionary of a module and a name in it: where a submodule, parameter or buffer is.
@@ -268,8 +270,13 @@ class Run:
         is_cast = is_autocast(x)
         if kind != "cpu" or not self._takes(x, is_cast):
             return None
-        if torch.compiler.is_compiling():
-            # Written into the graph, so that it follows the parameters as the layers would.
+        if not torch.compiler.is_compiling():
+            check_no_forward_mode()
+        if torch.compiler.is_exporting() and self._folded is not None:
+            weights, biases = self._folded.weights, self._folded.biases  # see `Fused.named_modules`
+        elif torch.compiler.is_compiling() or is_transforming():
+            # Written into the graph, so that it follows the parameters as the layers would. Under a
+            # transform these may be tensors of its own, with tangents.
             weights, biases = self._fold()
         else:
             if (reason := obstacle(x, self.chain)) is not None:
@@ -287,6 +294,11 @@ class Run:
         else:
             y = run_chain(x, weights, biases, self.chain)
         return y.squeeze(2) if self.dims == 1 else y
+
+    def refresh(self) -> None:
+        """Fold the weights anew if something changed; of traced tensors nothing is kept."""
+        if self._folded is None or not self._folded.is_fresh():
+            self.fold()
 
     def fold(self) -> Folded:
         """Fold the weights and biases, and keep them with the state of their tensors."""
@@ -659,6 +671,17 @@ class Fused(nn.Module):
         assert segment.run is not None
         y = segment.run(x)
         return cast(Tensor, super().forward(x)) if y is None else y
+
+    def named_modules(self, *arguments: Any, **options: Any) -> Any:
+        """Return the iterator of nn.Module, the weights folded.
+
+        torch.export walks through the modules before it puts traced tensors in the place of their
+        parameters. The exported program then has the folded weights as constants.
+        """
+        for segment in self.segments:
+            if segment.run is not None:
+                segment.run.refresh()
+        return super().named_modules(*arguments, **options)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         for segment in self.segments:

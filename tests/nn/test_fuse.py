@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
-from ifspace.errors import SettingError
+from ifspace.errors import KernelError, SettingError
 from ifspace.nn import (
     FOG,
     MOBILENET,
@@ -484,22 +484,38 @@ def test_torch_compile_around_it(pair, dynamic):
 @pytest.mark.parametrize("strict", [False, True])
 def test_torch_export(pair, strict):
     module, fused, x = pair
-    program = torch.export.export(
-        fused,
-        (x,),
-        dynamic_shapes={"x": {0: torch.export.Dim("batch")}},
-        strict=strict,
-    )
-    assert "ifspace.chain" in str(program.graph)
+    fused.layer0.weight = nn.Parameter(2 * fused.layer0.weight)
+    unfused = BlockModule(module.sized, 2, FOG).eval()
+    unfused.load_state_dict(fused.state_dict())
+    shapes = {"x": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(fused, (x,), dynamic_shapes=shapes, strict=strict)
+    calls = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert "ifspace.chain.default" in calls
+    assert not any("rsqrt" in call for call in calls)  # the constants are folded
     for n in (1, 5):
         more = torch.randn(n, 16, 9, 8)
-        torch.testing.assert_close(program.module()(more), module(more), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(program.module()(more), unfused(more), atol=1e-5, rtol=1e-4)
 
 
-def test_vmap_and_tracing(pair):
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_transforms(pair):
     module, fused, x = pair
     stacked = torch.func.vmap(fused)(torch.stack([x, 2 * x]))
     torch.testing.assert_close(stacked[1], module(2 * x), atol=1e-5, rtol=1e-4)
+    several = {name: torch.stack([p, 2 * p]) for name, p in fused.named_parameters()}
+
+    def with_each(part: nn.Module) -> Tensor:
+        call = torch.func.functional_call
+        return torch.func.vmap(lambda parameters: call(part, parameters, (x,)))(several)
+
+    torch.testing.assert_close(with_each(fused), with_each(module), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(fused(x), module(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(KernelError, match="no forward-mode derivative: got a call under"):
+        torch.func.jvp(fused, (x,), (x,))
+    module.requires_grad_(False)
+    gradient = torch.func.grad(lambda x: fused(x).sum())
+    with torch.enable_grad(), pytest.raises(SettingError, match="no gradients: got an input"):
+        gradient(x)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 from ifspace.errors import KernelError
 from ifspace.kernels.chain import engine
 from ifspace.kernels.chain.stages import ACTIVATIONS, Chain, Stage
-from ifspace.kernels.rpw.operator import own_dtypes, rpw_decomposed, vmap_rule
+from ifspace.kernels.rpw.operator import forward_modes, own_dtypes, rpw_decomposed, vmap_rule
 from ifspace.kernels.tensors import (
     check_input,
     check_tensors,
@@ -59,6 +59,7 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
     if is_watched(x):
         if not torch.compiler.is_compiling():
             check_chain(x, weights, biases, chain)
+            check_no_forward_mode()
         y: Tensor = chain_operator(x, weights, biases, chain.text)
         return y
     checked: dict[Any, bool] = chain.__dict__.setdefault("_checked", {})
@@ -81,6 +82,20 @@ def _computed(
         return run_chain(x, weights, biases, chain)
     y = chain_decomposed(x, weights, biases, chain.text)
     return empty_in_layout(x, tuple(y.shape)).copy_(y)
+
+
+def check_no_forward_mode() -> None:
+    """Check that no torch.func.jvp is active: an operator would give it zeros without a word.
+
+    Raises: KernelError.
+    """
+    if torch._C._are_functorch_transforms_active() and forward_modes():
+        raise KernelError.because(
+            "a chain has no forward-mode derivative",
+            got="a call under torch.func.jvp or jacfwd",
+            allowed="calls for inference, also under torch.func.vmap",
+            remedy="differentiate the layers themselves",
+        )
 
 
 def as_under_autocast(x: Tensor, chain: Chain) -> Tensor:

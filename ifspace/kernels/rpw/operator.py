@@ -601,7 +601,7 @@ def transformable(
     y: Tensor
     if not is_transforming(x, weight, bias):
         y = rpw(x, weight, bias, step, impl, order)
-    elif torch.compiler.is_compiling() or _forward_modes() > 1:
+    elif torch.compiler.is_compiling() or forward_modes() > 1:
         y = _dense_convolution(x, weight, bias, step, order)
     else:
         y = _FUNCTIONS.rpw(x, weight, bias, step, impl, order)
@@ -620,7 +620,7 @@ def is_transforming(*tensors: Tensor | None) -> bool:
     return has_tangent(*tensors)
 
 
-def _forward_modes() -> int:
+def forward_modes() -> int:
     """Return how many jvp of torch.func are nested here."""
     stack = torch._C._functorch.get_interpreter_stack() or []
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
@@ -772,7 +772,7 @@ def _saved(ctx: Any) -> tuple[Tensor, Tensor]:
 
     torch gives a torch.autograd.Function no forward mode inside forward mode: the result is zero.
     """
-    if _forward_modes() > 1:
+    if forward_modes() > 1:
         raise KernelError.because(
             "forward mode inside forward mode is not there for RPW",
             got="jvp or jacfwd of another",
