@@ -8,7 +8,7 @@ constants that come with ifspace were measured on the machine that their file na
 
     python -m ifspace.kernels.costs
 
-measures them here, in a minute or two, and keeps them in the user's cache folder. IFSPACE_COSTS
+measures them here, in a few minutes, and keeps them in the user's cache folder. IFSPACE_COSTS
 names another file.
 """
 
@@ -19,7 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
+from math import gcd
 from pathlib import Path
+from statistics import geometric_mean
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
@@ -159,40 +161,46 @@ def _key(shape: str, function: str, way: str, dtype: torch.dtype, last: bool) ->
 
 
 class Sample(NamedTuple):
-    """A convolution that is measured: images, channels, channels a filter reads, kernel, size."""
+    """A layer that is measured: images, channels, channels a filter reads, kernel, size.
+
+    `step`: channels from a window to the next; with fewer than a filter reads it is an RPW layer.
+    """
 
     images: int
     channels: int
     fan_in: int
     kernel: int
     side: int
+    step: int
 
     def layer(self, function: str) -> Layer:
         """Return what its times depend on."""
-        pixels, groups = self.images * self.side**2, self.channels // self.fan_in
-        is_pointwise = self.kernel == 1
+        pixels, is_grouped = self.images * self.side**2, self.step == self.fan_in
         sizes = self.channels, self.channels, self.fan_in, self.kernel, pixels, pixels
-        return Layer(*sizes, self.fan_in, groups, is_pointwise)
+        together = gcd(self.step, self.channels)
+        return Layer(
+            *sizes, together, is_grouped * (self.channels // self.fan_in), self.kernel == 1
+        )
 
 
 SAMPLES: Final = (
     *(
-        Sample(images, channels, fan_in, 1, side)
+        Sample(images, channels, fan_in, 1, side, step)
         for images, channels, side in (
-            (1, 64, 56), (1, 128, 28), (1, 256, 14), (1, 512, 7), (1, 512, 14), (4, 64, 28),
-            (8, 128, 14), (16, 64, 14), (4, 256, 14),
+            (1, 64, 28), (1, 128, 28), (1, 512, 7), (1, 512, 14), (8, 128, 14), (4, 256, 14),
         )
         for fan_in in (4, 16, 32, channels // 4, channels // 2)
+        for step in (fan_in, fan_in // 2, fan_in - fan_in // 3)
     ),
     *(
-        Sample(images, channels, 1, kernel, side)
+        Sample(images, channels, 1, kernel, side, 1)
         for images, channels, side in (
             (1, 64, 56), (1, 128, 28), (1, 256, 14), (1, 512, 7), (4, 64, 28), (8, 128, 14),
         )
         for kernel in (3, 5)
     ),
     *(
-        Sample(images, channels, fan_in, 3, side)
+        Sample(images, channels, fan_in, 3, side, fan_in)
         for images, channels, side in ((1, 64, 28), (1, 128, 14), (4, 64, 14), (4, 128, 14))
         for fan_in in (2, 8, 32)
     ),
@@ -213,9 +221,10 @@ def ways_of(
     shape = sample.images, c, sample.side, sample.side
     x, grad = (torch.randn(shape).to(dtype).contiguous(memory_format=layout) for _ in range(2))
     weight = torch.randn(c, fan_in, k, k).to(dtype)
-    stage = Stage(c, c, fan_in, fan_in, "blocked", k, 1, k // 2)
+    order = "blocked" if sample.step == fan_in else "rolling"
+    stage = Stage(c, c, fan_in, sample.step, order, k, 1, k // 2)
     groups, padding = c // fan_in, k // 2
-    windows = windows_at(c, c, fan_in, fan_in, "rolling")
+    windows = windows_at(c, c, fan_in, sample.step, "rolling")
     narrow, dense = weight.view(c, -1), cpu.Plan()
 
     def backward(*mask: bool) -> Any:
@@ -321,7 +330,7 @@ def _quality(
         )
         ratios.append(times[chosen] / min(times.values()))
     name = f"{str(dtype).removeprefix('torch.')} {'channels_last' if last else 'nchw'} {function}"
-    return name, sum(ratio == 1 for ratio in ratios) / len(ratios), sum(ratios) / len(ratios)
+    return name, sum(ratio == 1 for ratio in ratios) / len(ratios), geometric_mean(ratios)
 
 
 def main() -> None:
