@@ -643,8 +643,9 @@ def write_page(out: Path, runs: Sequence[dict[str, Any]], command: str) -> None:
             "damaged files, each in a process of its own. A fault is a traceback, a message of "
             f"more than {MOST_LINES} lines or none, an undocumented status, more than "
             f"{MEMORY >> 30} GiB, or a run that cannot be interrupted. A vector that asks for more "
-            f"than {WORK_S:.0f} s of work is interrupted, and must end within {END_S:.0f} s in one "
-            "line, with status 130; reading a file must take less.",
+            f"than {WORK_S:.0f} s of processor time (or {BUSY * WORK_S / 60:.0f} minutes on a busy "
+            f"machine) is interrupted, and must end within {END_S:.0f} s in one line, with status "
+            f"{INTERRUPTED}; reading a file must take less.",
             f"**{len(runs):,} runs, {faults} faults.** The longest that was not interrupted used "
             + " and ".join(f"{seconds:.0f} s ({what})" for what, seconds in slowest.items())
             + ".",
