@@ -25,6 +25,7 @@ import shlex
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -179,10 +180,14 @@ def run(arguments: Sequence[str], folder: Path) -> Run:
     watched = psutil.Process(child)
     pause_s, limit_s, wall_s, signal_number = 0.002, WORK_S, BUSY * WORK_S, signal.SIGINT
     while not (ended := os.wait4(child, os.WNOHANG))[0]:
-        used_s, now_s = sum(watched.cpu_times()[:4]), time.perf_counter() - start
+        # Its own time and that of its workers; once they are interrupted its own alone, for what
+        # they used before is counted when they end.
+        interrupted = signal_number == signal.SIGKILL
+        used_s = sum(watched.cpu_times()[: 2 if interrupted else 4])
+        now_s = time.perf_counter() - start
         if used_s > limit_s or now_s > wall_s:
             os.killpg(child, signal_number)  # as Ctrl-C does: its workers too
-            limit_s, wall_s = used_s + END_S, now_s + BUSY * END_S
+            limit_s, wall_s = sum(watched.cpu_times()[:2]) + END_S, now_s + BUSY * END_S
             signal_number = signal.SIGKILL
         time.sleep(pause_s)
         pause_s = min(0.05, pause_s * 1.1)
@@ -516,6 +521,12 @@ def read_journal(journal: Path, again: bool) -> dict[tuple[str, int], dict[str, 
     return {place: row for place, row in rows.items() if not (again and row["fault"])}
 
 
+def package_commit() -> str:
+    """Return the last commit that changed ifspace itself."""
+    command = ["git", "log", "-1", "--format=%h", "--", "ifspace"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def import_all() -> None:
     """Import once what the runs would import one by one."""
     for module in pkgutil.walk_packages(ifspace.__path__, "ifspace."):
@@ -600,7 +611,7 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
         journal = options.journal or Path(temporary.name)
         ended = read_journal(journal, options.again)
         left = [place for place in places if place not in ended]
-        run_all(left, options.seed, options.jobs, journal, provenance("").commit)
+        run_all(left, options.seed, options.jobs, journal, package_commit())
         ended = read_journal(journal, again=False)
     runs = [ended[place] for place in places]
     command = f"python -m benchmarks.faults --vectors {options.vectors} --files {options.files}"
@@ -630,7 +641,7 @@ def write_page(out: Path, runs: Sequence[dict[str, Any]], command: str) -> None:
         for what in WORKS
     }
     commits = Counter(row["commit"] for row in runs)
-    at_commits = ", ".join(f"{count:,} at {commit}" for commit, count in commits.items())
+    at_commits = ", ".join(f"{count:,} with ifspace of {at}" for at, count in commits.items())
     print(f"{len(runs):,} runs, {faults} faults; {dict(totals)}; slowest {slowest}")
     columns = ("what", "ending", "runs")
     write_results(
