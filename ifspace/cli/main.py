@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module, metadata
 from io import TextIOBase
 from typing import Final, NoReturn
@@ -111,6 +112,8 @@ def main(
     except (KeyboardInterrupt, click.Abort):
         click.echo("ifspace: interrupted", err=True)
         status = INTERRUPTED
+        if arguments is None:
+            _leave(status)
     except OSError as error:
         status = _broken(error)
     sys.exit(status)
@@ -145,6 +148,18 @@ def _hurry() -> None:
     """
     gc.set_threshold(*GARBAGE)
     atexit.register(gc.freeze)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without waiting for its threads.
+
+    Those of torch's compiler wait for workers that the interrupt has ended too, and never end.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def _flushed(status: int) -> int:
