@@ -51,6 +51,9 @@ _IDENTITIES: Final = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 # Convolutions with a kernel larger than 1 x 1 in one chain. Each widens the border of a tile that
 # is computed twice; among the layers of an nn.Sequential a chain has one.
 _MOST_SPATIAL: Final = 4
+# Weights of a filter. A wider convolution does so much with each number it reads that nothing is
+# gained by its neighbours' results in the caches, and torch's own is the faster.
+_MOST_TAPS: Final = 512
 
 
 def fuse(module: Module) -> Module:
@@ -60,8 +63,9 @@ def fuse(module: Module) -> Module:
     in evaluation mode. Fused are blocks (collapsed ones too), the residual blocks of a Network, and
     in an nn.Sequential each run of convolutions, RPW, batch norm, activations and channel shuffles,
     wherever they are inside `module`. Layers with hooks, of subclasses, or with settings that a
-    chain does not have (dilation, another padding mode) are left as they are, and so is what
-    `module` does around its blocks. Hooks that are added later to a layer of a fused block are not
+    chain does not have (dilation, another padding mode) are left as they are, blocks with a
+    convolution of more than 512 weights a filter, which torch computes faster, and what `module`
+    does around its blocks. Hooks that are added later to a layer of a fused block are not
     called.
 
     Folded weights are computed once, and again when a parameter or a running statistic was changed,
@@ -503,6 +507,8 @@ class Builder:
             return False
         rolling = cast(RollingPointwiseConv2d, module)
         fan_in = conv.in_channels // conv.groups
+        if fan_in * kernel[0] ** dims > _MOST_TAPS:
+            return False
         self._stage(
             Filters(module),
             c_in=conv.in_channels,
