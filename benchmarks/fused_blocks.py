@@ -24,7 +24,7 @@ from benchmarks.thin_layers import least_times
 from ifspace import EnumerationSetting, best, enumerate_designs, find_groups
 from ifspace.bench.machine import keep_memory
 from ifspace.bench.record import provenance
-from ifspace.nn import FOG, build, fuse
+from ifspace.nn import FOG, RollingPointwiseConv2d, build, fuse
 
 CHANNELS: Final = (64, 128, 256)
 SIDES: Final = (56, 28, 14)
@@ -129,6 +129,20 @@ def network_rows(threads: int) -> Iterator[Row]:
         }
 
 
+def overhead_rows() -> Iterator[Row]:
+    """Yield the times of calls on an input so small that only the call is timed."""
+    torch.set_num_threads(1)
+    x = torch.randn(1, 64, 1, 1)
+    modules = {
+        "torch.nn.Conv2d, 1x1": nn.Conv2d(64, 64, 1, bias=False),
+        "RollingPointwiseConv2d(16, 0)": RollingPointwiseConv2d(64, 64, 16, 0, bias=False),
+        "DW+RPW+RPW+GPW, fused": fuse(build("DW+RPW(16,0)+RPW(16,0)+GPW(16)", 64)),
+    }
+    times = least_times([_call(module, x) for module in modules.values()])
+    for name, seconds in zip(modules, times, strict=True):
+        yield {"layer": name, "us": round(seconds * 1e6, 1)}
+
+
 def _call(module: nn.Module, x: Tensor) -> Callable[[], Any]:
     def call() -> Tensor:
         with torch.no_grad():
@@ -202,6 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _table(unit),
         "## Whole networks, one image",
         _table(networks),
+        "## A call, on 1x64x1x1",
+        _table(list(overhead_rows())),
     ]
     write_results(options.out, "fused-blocks", page, [*rows, *networks], command, line_end="\n")
 

@@ -8,7 +8,6 @@ import pickle
 import threading
 import warnings
 from collections.abc import Iterator
-from time import perf_counter
 
 import pytest
 import torch
@@ -516,23 +515,6 @@ def test_transforms(pair):
     gradient = torch.func.grad(lambda x: fused(x).sum())
     with torch.enable_grad(), pytest.raises(SettingError, match="no gradients: got an input"):
         gradient(x)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_a_call_costs_little_more_than_one_of_conv2d():
-    fused = fuse(build("DW+RPW(16,0)+RPW(16,0)+GPW(16)", 64, style=MOBILENET))
-    x, weight = torch.randn(1, 64, 1, 1), torch.randn(64, 64, 1, 1)
-    calls = (lambda: fused(x), lambda: nn.functional.conv2d(x, weight))
-    best = [float("inf")] * 2
-    for _ in range(300):
-        for n, call in enumerate(calls):
-            call()
-            start = perf_counter()
-            for _ in range(10):
-                call()
-            best[n] = min(best[n], (perf_counter() - start) / 10)
-    assert best[0] - best[1] < 25e-6
 
 
 def test_threads(pair):
