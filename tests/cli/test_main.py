@@ -184,6 +184,25 @@ def test_control_c_ends_with_130_and_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_control_c_does_not_wait_for_a_thread_that_never_ends() -> None:
+    code = (
+        "import click, threading\n"
+        "from ifspace.cli.main import main\n"
+        "@click.command()\n"
+        "def work():\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    print('written', end='')\n"
+        "    raise KeyboardInterrupt\n"
+        "main(program=work)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (130, "written")
+    assert done.stderr == "ifspace: interrupted\n"
+
+
+@pytest.mark.slow
 def test_a_terminal_without_the_characters_still_gets_its_drawing() -> None:
     done = subprocess.run(
         [*PYTHON, "show", "DW+PW", "-C", "4"],
