@@ -213,18 +213,6 @@ def _limited(builder: Any, vector: Any, low: Any, high: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", vector, high), high, vector)
 
 
-def _activation(builder: Any, name: str, write: Any) -> Any:
-    """Return a function of LLVM code on a vector; a module has it once, all loops call it."""
-    found = builder.module.globals.get(name)
-    if found is None:
-        found = ir.Function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name)
-        found.linkage = "internal"
-        found.attributes.add("noinline")
-        own = ir.IRBuilder(found.append_basic_block("entry"))
-        own.ret(write(own, found.args[0]))
-    return found
-
-
 def _silu(builder: Any, x: Any) -> Any:
     """Return x / (1 + exp(-x)).
 
@@ -278,7 +266,6 @@ class _BlockWriter:
             self.begin,
             self.end,
             exact,
-            self.activation,
             low,
             high,
         ) = arguments
@@ -337,7 +324,7 @@ class _BlockWriter:
         return self.builder.load(_at(self.builder, self.offsets, tap, INT64))
 
     def finish(self, sums: dict[tuple[int, int], Any], row: Any, pixel: Any) -> None:
-        """Add the residual to the sums, apply the activation, and store them."""
+        """Add the residual to the sums, limit them, and store them."""
         builder = self.builder
         with builder.if_then(builder.icmp_signed("!=", self.residual, _int(0))):
             place = builder.add(builder.mul(row, self.residual_row), pixel)
@@ -345,12 +332,6 @@ class _BlockWriter:
                 at = builder.add(builder.add(self.residuals[i], place), _int(j * LANES))
                 added = builder.fadd(builder.load(sums[i, j]), _load(builder, self.residual, at))
                 builder.store(added, sums[i, j])
-        for code, name, write in ((SILU, "silu", _silu), (HARDSWISH, "hardswish", _hardswish)):
-            is_code = builder.icmp_signed("==", self.activation, _int(code))
-            function = _activation(builder, name, write)
-            with builder.if_then(is_code, likely=False):
-                for at in self.vectors:
-                    builder.store(builder.call(function, [builder.load(sums[at])]), sums[at])
         place = builder.add(builder.mul(row, self.output_row), pixel)
         for i, j in self.vectors:
             vector = _limited(builder, builder.load(sums[i, j]), *self.limits)
@@ -447,7 +428,6 @@ def run_block(
     begin: Any,
     end: Any,
     exact: Any,
-    activation: Any,
     low: Any,
     high: Any,
 ) -> Any:
@@ -455,7 +435,7 @@ def run_block(
 
     `source` ... `offsets`: addresses, of which those of the residual and the biases may be 0.
     `source_row` ...: elements from a row to the next. `exact`: whether the last step of a row
-    begins early, so that it ends at `end`, instead of running over it. `activation`: its code.
+    begins early, so that it ends at `end`, instead of running over it.
     `low`, `high`: the limits of the results.
     """
 
@@ -465,7 +445,29 @@ def run_block(
         return _nothing()
 
     integer, number = types.intp, types.float32
-    return types.void(*(integer,) * 15, number, number), code
+    return types.void(*(integer,) * 14, number, number), code
+
+
+@intrinsic
+def activate(typing_context: Any, address: Any, count: Any, kind: Any) -> Any:
+    """Apply the activation of a code to `count` floats from an address on."""
+
+    def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        address, count, kind = arguments
+        steps = builder.sdiv(builder.add(count, _int(LANES - 1)), _int(LANES))
+        with cgutils.for_range(builder, steps) as turn:
+            at = builder.mul(turn.index, _int(LANES))
+            mask = _mask(builder, builder.sub(count, at))
+            x = _read(builder, address, at, mask)
+            is_silu = builder.icmp_signed("==", kind, _int(SILU))
+            with builder.if_else(is_silu) as (then, otherwise):
+                with then:
+                    _write(builder, _silu(builder, x), address, at, mask, FLOAT32)
+                with otherwise:
+                    _write(builder, _hardswish(builder, x), address, at, mask, FLOAT32)
+        return _nothing()
+
+    return types.void(types.intp, types.intp, types.intp), code
 
 
 @intrinsic
@@ -846,6 +848,16 @@ def copy_channel(x, target, plan, first):
 
 
 @compiled
+def activate_rows(target, stage):
+    """Apply a stage's activation to its output."""
+    for channel in range(word_at(stage, CHANNELS)):
+        place = target + 4 * channel * word_at(stage, TARGET_CHANNEL)
+        for row in range(word_at(stage, ROWS)):
+            at = place + 4 * row * word_at(stage, TARGET_ROW)
+            activate(at, word_at(stage, COUNT), word_at(stage, ACTIVATION))
+
+
+@compiled
 def clear_edges(target, stage, first):
     """Set what lies outside the image to zero, in the channels of a stage's output."""
     rows, row = word_at(stage, MAP_ROWS), word_at(stage, TARGET_ROW)
@@ -925,10 +937,11 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         part,
                         min(count, part + chunk),
                         word_at(stage, EXACT),
-                        word_at(stage, ACTIVATION),
                         low,
                         high,
                     )
+            if word_at(stage, ACTIVATION):
+                activate_rows(target, stage)
             if word_at(stage, PADDING):
                 clear_edges(target, stage, start)
         if word_at(plan, STAGED):

@@ -238,7 +238,9 @@ def _values(
             source = values[chain.source_of(number)]
             source.padding = max(source.padding, values[number].padding)
     values[0].place = _input_place(chain, values, last_top, is_direct)
-    if is_direct and _pixels(chain, values, len(chain.stages))[1] >= LANES:
+    # An activation runs through what was written: where tiles overlap, only in their own memory.
+    is_final = chain.stages[-1].activation not in CODES
+    if is_direct and is_final and _pixels(chain, values, len(chain.stages))[1] >= LANES:
         values[-1].place = TENSOR
     return values, alike
 
@@ -387,7 +389,7 @@ class _Words:
             loops.ACTIVATION: CODES.get(stage.activation or "", loops.LIMITS),
             loops.PADDING: target.padding if target.has_zeros else 0,
             loops.CHANNELS: target.channels,
-            loops.TARGET_CHANNEL: target.channel,
+            loops.TARGET_CHANNEL: _pitch(target),
             loops.MAP_ROWS: target.rows,
             loops.MAP_HEIGHT: target.height,
             loops.MAP_WIDTH: target.width,
@@ -426,7 +428,7 @@ class _Words:
         window = np.arange(stage.kernel)
         pixels = ((window + shift)[:, None] * source.row + window - stage.padding).ravel()
         pitch = {TENSOR: source.height * source.width, STREAM: 0}.get(source.place, source.channel)
-        output = target.height * target.width if target.place == TENSOR else target.channel
+        output = _pitch(target)
         tables = [(channels[:, None] * pitch + pixels).ravel() for channels, _ in stage.windows]
         blocks, tap = [], 0
         for offsets, (channels, filters) in zip(tables, stage.windows, strict=True):
@@ -449,6 +451,11 @@ class _Words:
         """Keep a table, and return its address."""
         self.tables.append(np.ascontiguousarray(table))
         return self.tables[-1].ctypes.data
+
+
+def _pitch(value: Value) -> int:
+    """Return the elements from a channel to the next where a value is written."""
+    return value.height * value.width if value.place == TENSOR else value.channel
 
 
 def _row(words: dict[int, int], length: int) -> Index:

@@ -85,3 +85,18 @@ def test_types_and_layouts(name: str, dtype: torch.dtype) -> None:
         assert y.dtype == dtype
         assert y.is_contiguous(memory_format=layout) or 1 in (height, width)
         assert error < (2e-6 if dtype == torch.float32 else 0.51 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", ["spatial layers inside", "a projection"])
+def test_tiles_that_overlap_have_the_same_bits_in_any_number_of_threads(name: str) -> None:
+    chain, generator = Chain(CHAINS[name]), torch.Generator().manual_seed(1)
+    x, weights = (
+        torch.randn(size, generator=generator) for size in ((3, 16, 65, 38), chain.weights)
+    )
+    before = torch.get_num_threads()
+    results = set()
+    for threads in (1, 2, 3, 2, 3):
+        torch.set_num_threads(threads)
+        results.add(run(x, weights, None, chain).numpy().tobytes())
+    torch.set_num_threads(before)
+    assert len(results) == 1
