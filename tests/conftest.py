@@ -18,16 +18,17 @@ os.environ.pop("COLUMNS", None)
 if os.environ.get("IFSPACE_TEST_DEVICE", "cpu") == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"
 
-import torchvision_operators
 from hypothesis import settings
 from network_files import FILE
 from threads import one_thread
 
 from ifspace.cli.main import main
+from ifspace.models.torchvision_operators import declare_when_imported
 
 __all__ = ["one_thread"]
 
-torchvision_operators.prepare()
+# Tests that import torchvision themselves do so as the product does.
+declare_when_imported()
 
 # The same examples on every run: a red test can be run again and stays red.
 settings.register_profile(

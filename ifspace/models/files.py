@@ -197,11 +197,9 @@ class _Code:
         The folders in `source` are where it was when the network was saved. They are not followed:
         a file from elsewhere could name any program of this machine.
 
-        Raises: NetworkFileError unless it is trusted, there, and the file of that digest.
+        Raises: NetworkFileError unless it is there, trusted, and the file of that digest.
         """
         file = self.given or self.folder / Path(source.rpartition(":")[0].replace("\\", "/")).name
-        if not self.trusted:
-            raise _untrusted(name, f"{source}, that is {file}, a Python file that would be run")
         if not file.is_file():
             raise NetworkFileError.because(
                 f"{name} needs {source}",
@@ -210,6 +208,8 @@ class _Code:
                 remedy=f"when it was saved it was {source.rpartition(':')[0]}, seen from the "
                 "network's file",
             )
+        if not self.trusted:
+            raise _untrusted(name, f"{source}, that is {file}, a Python file that would be run")
         if digest is not None and digest_of(file) != digest:
             raise NetworkFileError.because(
                 f"{name} was made from another {file.name}",

@@ -409,6 +409,7 @@ def from_file(file: str, factory: str) -> nn.Module:
     source = _read(path, file)
     path = path.resolve()
     root, package = _package_of(path)
+    torchvision_operators.declare_when_imported()  # it may import timm or torchvision
     with _importable(path.parent), _importable(root), _arguments([file]):
         model = _attribute(_run(path, source, file, package), file, factory)
         if callable(model) and not isinstance(model, nn.Module):

@@ -6,12 +6,15 @@ the names is enough.
 """
 
 import re
+import sys
+from collections.abc import Sequence
 from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
-
-import torch
 
 NOTE: Final = (
     "this build of torchvision does not fit this torch: its compiled operators, such as nms, have "
@@ -26,6 +29,8 @@ def declare() -> object | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent
+    import torch  # late, so that `declare_when_imported` costs nothing
+
     # torch leaves these two without annotations.
     operators: Any = torch.ops
     library_of: Any = torch.library.Library
@@ -41,3 +46,22 @@ def declare() -> object | None:
         library.define(f"{name}(Tensor x) -> Tensor")
     named: object = library
     return named
+
+
+class _BeforeTorchvision(MetaPathFinder):
+    """Find nothing: it only sees when torchvision is looked for the first time."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name == "torchvision":
+            sys.meta_path.remove(self)  # first: `declare` looks for it too
+            declare()
+        return None
+
+
+def declare_when_imported() -> None:
+    """Define the operators as soon as anybody imports torchvision, as timm does."""
+    waits = any(isinstance(finder, _BeforeTorchvision) for finder in sys.meta_path)
+    if "torchvision" not in sys.modules and not waits:
+        sys.meta_path.insert(0, _BeforeTorchvision())

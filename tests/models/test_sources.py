@@ -295,11 +295,28 @@ def test_packages_are_imported_only_when_named() -> None:
 @pytest.mark.slow
 def test_imports_are_silent_and_wait_for_torchvision() -> None:
     out, err = in_new_python(
-        "import sys; sys.path.insert(0, 'tests')\nimport torchvision_operators as operators\n"
-        "operators.prepare()\nprint('torch' in sys.modules)\n"
+        "import sys\nfrom ifspace.models import torchvision_operators as operators\n"
+        "operators.declare_when_imported()\nprint('torch' in sys.modules)\n"
         "import timm, torchvision\nprint(torchvision.models.resnet18().fc.out_features)"
     )
     assert (out.split(), err) == (["False", "1000"], "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_a_file_imports_packages_as_names_of_them_do(package: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        f"import {package}\nfrom torch import nn\ndef make(): return nn.Conv2d(3, 8, 3)\n"
+    )
+    out, err = in_new_python(
+        "from ifspace.models.options import ModelSource\n"
+        f"for name in ({str(tmp_path / 'net.py:make')!r}, 'torchvision:resnet18'):\n"
+        "    source = ModelSource(name, (3, 32, 32))\n"
+        "    print(type(source.build()).__name__, source.notes())"
+    )
+    (of_file, notes), (of_package, same) = (line.split(maxsplit=1) for line in out.splitlines())
+    assert (of_file, of_package, err) == ("Conv2d", "ResNet", "")
+    assert notes == same  # whether the operators have names only
 
 
 @pytest.mark.parametrize(
