@@ -182,7 +182,11 @@ def run_parts(
         def work(begin: int, end: int) -> None:
             code(held[0].buffer_info()[0])
 
+        # While helpers are at work, the caller may run a signal handler or a finalizer: a call there
+        # takes other memory, and so does the next one, if an interrupt ends this call too early.
+        memory = _memory.__dict__.pop("floats", None)
         share(work, threads, threads)
+        _memory.floats = memory
 
 
 def scratch_memory(floats: int) -> Tensor:

@@ -58,7 +58,8 @@ class Value:
 
     For the tile that begins with row r of the result, these are `rows` rows, from row
     `factor` r - `before` of the image on. In the scratch memory channels are `channel` elements
-    apart, and rows `row`: the width and `padding` zeros; element `at` is the first pixel.
+    apart, and rows `row`: the width and `padding` zeros; element `at` is the first pixel. A value
+    of which no row is needed is not computed.
     """
 
     channels: int
@@ -87,7 +88,7 @@ class Value:
     @property
     def size(self) -> int:
         """Elements of the scratch memory; of a streamed value, those of one channel."""
-        if self.place == TENSOR:
+        if self.place == TENSOR or not self.rows:
             return 0
         return self.channel * (1 if self.place == STREAM else self.channels)
 
@@ -217,6 +218,8 @@ def _values(
     alike = values[-1].need(1, 0, rows)
     for number in range(len(chain.stages), 0, -1):
         stage, value = chain.stages[number - 1], values[number]
+        if not value.rows:
+            continue
         source = values[chain.source_of(number)]
         alike &= source.need(
             value.factor * stage.stride,
@@ -249,7 +252,7 @@ def _input_place(chain: Chain, values: list[Value], last_top: int, is_direct: bo
     """Return where the input of a tile is read."""
     if not is_direct:
         return MEMORY
-    numbers = range(1, len(chain.stages) + 1)
+    numbers = [number for number, value in enumerate(values) if number and value.rows]
     readers = [number for number in numbers if chain.source_of(number) == 0]
     adders = [number for number in numbers if chain.stages[number - 1].residual == 0]
     inside = all(values[number].is_inside(last_top) for number in adders)
@@ -314,7 +317,7 @@ class _Words:
             loops.TILES: tiles,
             loops.TILE_ROWS: self.rows,
             loops.HEIGHT: last.height,
-            loops.STAGES: len(self.chain.stages),
+            loops.STAGES: len(self._numbers),
             loops.INPUT_IMAGE: first.channels * first.height * first.width,
             loops.INPUT_CHANNEL: first.height * first.width,
             loops.INPUT_CHANNELS: first.channels,
@@ -340,9 +343,8 @@ class _Words:
             loops.SIZE: self.dtype.itemsize,
             loops.CHANNELS_LAST: self.channels_last,
         }
-        limits = [
-            LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in self.chain.stages
-        ]
+        stages = (self.chain.stages[number - 1] for number in self._numbers)
+        limits = [LIMITS.get(stage.activation or "", (-INFINITY, INFINITY)) for stage in stages]
         return Plan(
             shape,
             images * tiles,
@@ -353,6 +355,11 @@ class _Words:
             np.array(limits, dtype=np.float32),
             tuple(self.tables),
         )
+
+    @property
+    def _numbers(self) -> list[int]:
+        """The numbers of the stages that are computed."""
+        return [number for number, value in enumerate(self.values) if number and value.rows]
 
     def _work(self) -> int:
         """Return the multiplications and additions of an image, and the elements moved."""
@@ -366,7 +373,8 @@ class _Words:
     def _stages(self) -> Iterator[Index]:
         weight = bias = 0
         for number, stage in enumerate(self.chain.stages, 1):
-            yield _row(dict(self._stage(number, stage, weight, bias)), loops.STAGE_WORDS)
+            if number in self._numbers:
+                yield _row(dict(self._stage(number, stage, weight, bias)), loops.STAGE_WORDS)
             weight, bias = weight + stage.weights, bias + stage.c_out
 
     def _stage(
@@ -437,7 +445,7 @@ class _Words:
                 block[loops.FILTERS] = len(part)
                 block[loops.TAP], block[loops.TAPS] = tap, len(offsets)
                 block[loops.CHANNEL] = channels[0] if len(channels) else 0
-                block[loops.LOOP] = _loop(len(part), stage, *pixels_run)
+                block[loops.LOOP] = _loop(len(part), len(offsets), stage, *pixels_run)
                 for index, own in enumerate(part):
                     block[loops.WEIGHT + index] = first[0] + stage.first_weights[own]
                     block[loops.BIAS + index] = first[1] + own
@@ -479,9 +487,9 @@ def _parts(filters: Sequence[int]) -> Iterator[Sequence[int]]:
             begin += size
 
 
-def _loop(filters: int, stage: Stage, rows: int, count: int) -> int:
+def _loop(filters: int, taps: int, stage: Stage, rows: int, count: int) -> int:
     """Return which loop runs a block: the widest whose step fits the pixels of a row."""
-    slides = filters == stage.fan_in == stage.stride == 1 and stage.kernel == SIDE and rows > 1
+    slides = filters == stage.stride == 1 and stage.kernel == SIDE and taps == SIDE**2 and rows > 1
     fits = (
         (loop.vectors, number)
         for number, loop in enumerate(LOOPS)

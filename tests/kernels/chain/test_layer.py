@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ifspace.kernels import chain
-from ifspace.kernels.chain import engine
+from ifspace.kernels.chain import engine, layer
+from ifspace.kernels.chain.stages import Stage
 from ifspace.kernels.rpw import cpu
 from ifspace.kernels.windows import ORDERS, Windows, windows_of
 
@@ -73,6 +74,16 @@ def test_layers_of_equal_sizes_have_gradients_of_their_own() -> None:
     for order in ORDERS:
         windows = windows_of(16, 16, 4, 0.5, order)
         rpw_exact.check("input_grad", windows, cpu.input_grad(grad, weight, windows), grad, weight)
+
+
+def test_channels_that_no_spatial_filter_reads_have_no_gradient() -> None:
+    """Beside one that a filter of nine taps reads, for which there is a loop of its own."""
+    stage = Stage(4, 2, 1, 1, kernel=3, padding=1)
+    weight, grad = random(2, 1, 3, 3), random(1, 2, 6, 16, seed=2)
+    grad_x = layer.input_grad(grad, weight, stage)
+    expected = torch.nn.functional.conv_transpose2d(grad, weight, padding=1, groups=2)
+    torch.testing.assert_close(grad_x[:, :2], expected)
+    assert not grad_x[:, 2:].any()
 
 
 @pytest.mark.parametrize("windows", WINDOWS[1:], ids=name)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ifspace.kernels.chain import threads as threads_of_chains
 from ifspace.kernels.chain.stages import Chain, Stage, reference
-from ifspace.kernels.chain.threads import share
+from ifspace.kernels.chain.threads import scratch_memory, share
 from ifspace.kernels.chain.tiles import SHARED_WORK, plan_for, run
 
 # A chain with work for several threads, and one with too little.
@@ -169,6 +169,27 @@ def test_a_call_inside_a_part_of_another_ends() -> None:
 
     share(outer, 12, 3)
     assert sorted(computed) == [(tile, number) for tile in range(12) for number in range(16)]
+
+
+def test_a_call_inside_another_has_memory_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, expected: bytes
+) -> None:
+    """As of a signal handler, which runs in the caller while helpers compute."""
+    own = [result(seed) for seed in (1, 2)]
+    address = scratch_memory(1).data_ptr()
+    inside: list[int] = []
+
+    def share_and_call(work: Callable[[int, int], None], tiles: int, threads: int) -> None:
+        monkeypatch.setattr(threads_of_chains, "share", share)
+        inside.append(scratch_memory(1).data_ptr())
+        share(work, 1, 1)  # the part of a helper
+        assert result(2) == own[1]
+        share(work, tiles - 1, threads - 1)
+
+    monkeypatch.setattr(threads_of_chains, "share", share_and_call)
+    assert result() == own[0] == expected
+    assert address not in inside
+    assert scratch_memory(1).data_ptr() == address
 
 
 def test_a_caller_does_not_wait_for_a_helper_that_is_busy_elsewhere() -> None:

@@ -47,6 +47,17 @@ CHAINS = {
         Stage(16, 48, 16, 16),
         Stage(48, 16, 48, 48),
     ),
+    "values that nothing reads": (
+        depthwise(16),
+        Stage(16, 24, 16, 16, activation="relu"),
+        Stage(24, 8, 24, 24),
+        depthwise(16, 2, source=1),
+        Stage(16, 16, 1, 1, "blocked", 3, 1, 1, source=0, residual=1, activation="relu6"),
+    ),
+    "a projection that nothing reads": (
+        Stage(16, 24, 16, 16),
+        Stage(16, 12, 4, 4, source=0),
+    ),
     "no padding": (Stage(16, 16, 1, 1, "blocked", 2), Stage(16, 16, 2, 2)),
 }
 SIZES = ((2, 2), (2, 7), (5, 3), (7, 7), (13, 17), (16, 16), (3, 40), (31, 29))
