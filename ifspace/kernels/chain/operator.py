@@ -64,12 +64,14 @@ def convolution_chain(x: Tensor, weights: Tensor, biases: Tensor | None, chain: 
         return y
     checked: dict[Any, bool] = chain.__dict__.setdefault("_checked", {})
     key = tuple((t.shape, t.dtype, t.device) for t in (x, weights, biases) if t is not None)
-    if key not in checked:
+    by_engine = checked.get(key)
+    if by_engine is None:
         check_chain(x, weights, biases, chain)
+        by_engine = obstacle(x, chain) is None
         if len(checked) >= MOST_SHAPES:
             checked.clear()
-        checked[key] = obstacle(x, chain) is None
-    return _computed(x, weights, biases, chain, checked[key])
+        checked[key] = by_engine
+    return _computed(x, weights, biases, chain, by_engine)
 
 
 def _computed(

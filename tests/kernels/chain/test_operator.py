@@ -185,6 +185,17 @@ def test_the_same_bits_for_any_number_of_threads():
     assert all(torch.equal(y, expected) for y in outputs)
 
 
+def test_a_thread_may_forget_what_another_one_has_just_checked():
+    class Forgetful(dict):
+        def __setitem__(self, key, value):
+            pass
+
+    chain = Chain(DEEP.stages)
+    x, weights, _ = problem(chain, 1, 5, 6, dtype=torch.float32)
+    chain.__dict__["_checked"] = Forgetful()
+    close(convolution_chain(x, weights, None, chain), reference(x, weights, None, chain))
+
+
 def test_what_does_not_fit_is_refused():
     x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 1, 5, 5))
     with pytest.raises(KernelError, match="input has the wrong number of channels"):
