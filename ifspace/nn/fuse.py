@@ -11,7 +11,7 @@ Where the engine cannot run it computes what its own class does, layer by layer.
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Final, Self, TypeVar, cast
@@ -130,13 +130,15 @@ class Filters:
         """Whether a bias is added."""
         return bool(self.norms) or getattr(self.convolution, "bias", None) is not None
 
-    def folded(self, stage: Stage) -> tuple[Tensor, Tensor]:
+    def folded(self, stage: Stage, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the weights, flat, and the bias [C_out] in float64, batch norm folded in.
 
-        With s = gamma / sqrt(var + eps) they are w s and (b - mean) s + beta.
+        With s = gamma / sqrt(var + eps) they are w s and (b - mean) s + beta. `device`: of those
+        that no convolution has.
         """
         if self.convolution is None:
-            return torch.ones(stage.weights).double(), torch.zeros(stage.c_out).double()
+            ones = torch.ones(stage.weights, dtype=torch.float64, device=device)
+            return ones, ones.new_zeros(stage.c_out)
         weight = _double(self.convolution.weight)
         if weight.dim() == 3 and stage.kernel > 1:  # 1-D: the middle row of a square kernel
             half = stage.kernel // 2
@@ -262,11 +264,16 @@ class Run:
         """Return whether x suits the layers; `is_cast`: whether autocast converts it."""
         if x.dim() != self.dims + 2 or x.shape[1] != self.chain.stages[0].c_in:
             return False
-        weights = (part.convolution.weight for part in self.filters if part.convolution is not None)
-        weight = cast(Tensor, next(weights, x))
+        weight = next(self._weights(), x)
         if x.layout != torch.strided or x.device != weight.device:
             return False
         return x.dtype == weight.dtype or (is_cast and {x.dtype, weight.dtype} <= set(DTYPES))
+
+    def _weights(self) -> Iterator[Tensor]:
+        """Yield the weights of the convolutions."""
+        for part in self.filters:
+            if part.convolution is not None:
+                yield cast(Tensor, part.convolution.weight)
 
     def _call_watched(self, x: Tensor) -> Tensor | None:
         """Return the result by the operator, for a call that something of torch has to see."""
@@ -323,8 +330,10 @@ class Run:
         return folded
 
     def _fold(self) -> tuple[Tensor, Tensor | None]:
+        device = next((weight.device for weight in self._weights()), torch.device("cpu"))
         pairs = [
-            part.folded(stage) for part, stage in zip(self.filters, self.chain.stages, strict=True)
+            part.folded(stage, device)
+            for part, stage in zip(self.filters, self.chain.stages, strict=True)
         ]
         weights = torch.cat([weight for weight, _ in pairs]).float()
         if not any(part.has_bias for part in self.filters):

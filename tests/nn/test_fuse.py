@@ -245,6 +245,10 @@ def test_free_shortcuts_of_residual_blocks():
     fused = check(module, 2, 8, 9, 6)
     assert chains(fused) == [(4,)]
     assert type(fused[0]) is FusedResidual
+    with torch.no_grad(), torch.device("meta"):  # the copies' weights are where the others are
+        x = torch.ones(2, 8, 9, 6, device="cpu")
+        close(fuse(module)(x), exact(module, x))
+    assert {x.device.type for x in fuse(module).to("meta").parameters()} == {"meta"}
     # Added channels are zeros, which no stage writes: the blocks alone are fused.
     wider = [build("DW+GPW(2)", 8, 16, stride=2)]
     fused = check(randomised(Residual(wider, FreeShortcut(8, 16, 2), nn.ReLU())), 2, 8, 9, 6)
