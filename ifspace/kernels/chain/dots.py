@@ -58,7 +58,7 @@ def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
     """
     images, _, height, width = x.shape
     x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
-    output = torch.zeros(stage.weights, dtype=torch.float32)
+    output = torch.zeros(stage.weights, dtype=torch.float32, device="cpu")
     plan, step = dot_plan(stage, height, width), max(1, images)
     if not (_is_direct(x) and _is_direct(grad)):
         step = max(1, COPIED // max(1, x[:1].numel() + grad[:1].numel()))
@@ -95,7 +95,7 @@ def _direct(tensor: Tensor) -> Tensor:
     if _is_direct(tensor):
         return tensor
     images, channels, height, width = tensor.shape
-    copy = torch.empty(tensor.shape, dtype=torch.float32)
+    copy = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
     options = channels, height * width, KINDS[tensor.dtype], is_channels_last(tensor)
 
     arguments = tensor.data_ptr(), copy.data_ptr(), *options

@@ -1,15 +1,44 @@
 """Whether compiled loops run here: numba is imported, and the loops compiled, when first needed."""
 
+import os
 import warnings
 from functools import cache
+from threading import Thread
 from types import ModuleType
 
 from ifspace.errors import IfspaceError
 
+# Whether this process is the forked child of one that had imported ifspace.
+is_forked = False
+
+
+def _note_fork() -> None:
+    global is_forked
+    is_forked = True
+
+
+if hasattr(os, "register_at_fork"):  # here, because the loops may be first needed in the child
+    os.register_at_fork(after_in_child=_note_fork)
+
 
 @cache
 def fault() -> str | None:
-    """Return why numba or the compiled loops do not work, in one line; None if they do."""
+    """Return why numba or the compiled loops do not work, in one line; None if they do.
+
+    They are tried in a thread of its own, where the caller's modes, transforms and default device
+    are not: the answer holds for the whole process.
+    """
+    reasons: list[str | None] = []
+    thread = Thread(target=lambda: reasons.append(_fault_here()))
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads, or the interpreter ends
+        return _fault_here()
+    thread.join()
+    return reasons[0]
+
+
+def _fault_here() -> str | None:
     try:
         from ifspace.kernels.chain import layer
 

@@ -29,6 +29,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ifspace.kernels.chain import engine
 from ifspace.kernels.chain.compiled import Entry
 
 # Parts of the tiles for each thread: so many times a thread can be late and others take over.
@@ -111,13 +112,12 @@ class _Pool:
 
 
 _pool = _Pool()
-_is_forked = False
 
 
 def _forget() -> None:
     """Drop the parent's threads, which a forked child does not have."""
-    global _pool, _is_forked
-    _pool, _is_forked = _Pool(), True
+    global _pool
+    _pool = _Pool()
 
 
 if hasattr(os, "register_at_fork"):
@@ -171,7 +171,7 @@ def run_parts(
     """
     words = array("q", (*arguments, count, max(1, count // (threads * PARTS)), scratch, 0, 0))
     place = words.buffer_info()[0]
-    region = None if threads == 1 or _is_forked else parallel_region()
+    region = None if threads == 1 or engine.is_forked else parallel_region()
     if threads == 1:
         entry.code(place)
     elif region is not None:
@@ -182,8 +182,8 @@ def run_parts(
         def work(begin: int, end: int) -> None:
             code(held[0].buffer_info()[0])
 
-        # While helpers are at work, the caller may run a signal handler or a finalizer: a call there
-        # takes other memory, and so does the next one, if an interrupt ends this call too early.
+        # While helpers are at work, the caller may run a signal handler or a finalizer: a call in
+        # it takes other memory, and so does the next one, if an interrupt ends this call too early.
         memory = _memory.__dict__.pop("floats", None)
         share(work, threads, threads)
         _memory.floats = memory

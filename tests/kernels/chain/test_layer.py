@@ -9,6 +9,7 @@ import pytest
 import rpw_exact
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from ifspace.kernels import chain
 from ifspace.kernels.chain import engine, layer
@@ -162,6 +163,16 @@ def test_what_is_not_finite_stays_in_the_channels_that_read_it(value: float) -> 
         readers = (rpw_exact.channels_of(windows) == channel).any(1).nonzero().flatten()
         assert reached[:, 1].tolist() == readers.tolist()
         assert bool((reached[:, 2:] == torch.tensor([1, 2])).all())
+
+
+def test_the_loops_are_tried_out_of_reach_of_the_callers_modes() -> None:
+    """A fault would last: the answer is kept for the process."""
+    engine.fault.cache_clear()
+    try:
+        with torch.device("meta"), FakeTensorMode():
+            assert engine.fault() is None
+    finally:
+        engine.fault.cache_clear()
 
 
 def test_without_numba_torch_computes_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,6 +372,30 @@ def test_a_fork_while_other_threads_are_inside_a_call(expected: bytes) -> None:
             thread.join()
 
 
+@NO_FORK
+@pytest.mark.slow
+def test_a_forked_child_that_is_the_first_to_need_the_loops() -> None:
+    """The parent has imported ifspace and used torch's threads, which the child waits for."""
+    program = (
+        "import os, signal, torch\n"
+        "from torch import nn\n"
+        "from ifspace.nn import fuse\n"
+        "torch.set_num_threads(2)\n"
+        "module = nn.Sequential(nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 1)).eval()\n"
+        "fused, x = fuse(module), torch.ones(2, 64, 64, 64)\n"
+        "with torch.no_grad():\n"
+        "    expected, child = module(x), os.fork()\n"
+        "    if child == 0:\n"
+        "        signal.alarm(30)\n"
+        "        error = abs(fused(x).numpy() - expected.numpy()).max()\n"
+        "        os._exit(0 if error < 1e-5 else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert answer.stdout == "0\n", answer
+
+
 def put_result(answers: "multiprocessing.SimpleQueue[bytes]") -> None:
     torch.set_num_threads(2)
     answers.put(result())
