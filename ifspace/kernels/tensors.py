@@ -119,11 +119,12 @@ def is_watched(x: Tensor) -> bool:
     """Return whether something of torch has to see a call with x: then the operator is called.
 
     These are compilers, subclasses of tensors, modes, tracing, transforms, open dual levels and the
-    profiler.
+    profiler. A batch of gradients (`is_grads_batched`) is a subclass that does not say so.
     """
     watched: bool = (
         torch.compiler.is_compiling()
         or type(x) is not Tensor
+        or torch._C._functorch.is_legacy_batchedtensor(x)
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._are_functorch_transforms_active()

@@ -94,6 +94,18 @@ def test_derivatives_of_the_gradients(compiled: None) -> None:
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-2)
 
 
+def test_a_batch_of_gradients_is_that_of_a_convolution(compiled: None) -> None:
+    x, weight = random(2, 8, 5, 4).requires_grad_(), random(8, 1, 3, 3).requires_grad_()
+    grads = random(3, 2, 8, 5, 4)
+
+    def batch(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        y = function(x, weight, padding=1, groups=8)
+        return torch.autograd.grad(y, (x, weight), grads, is_grads_batched=True)
+
+    for own, expected in zip(batch(thin_conv2d), batch(conv2d), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_torch_computes_what_the_loops_do_not_have() -> None:
     x, weight = random(1, 4, 5, 5), random(4, 1, 3, 3)
     for arguments in (

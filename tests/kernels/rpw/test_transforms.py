@@ -157,6 +157,17 @@ def test_the_triton_kernels_are_transformed_too():
     torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_batch_of_gradients_is_that_of_a_convolution():
+    grads = DOUBLE(3, 2, 5, 2, 1)
+
+    def batch(f):
+        inputs = [tensor.requires_grad_() for tensor in tensors()]
+        return torch.autograd.grad(f(*inputs), inputs, grads, is_grads_batched=True)
+
+    for own, expected in zip(batch(layer("cpu")), batch(dense), strict=True):
+        torch.testing.assert_close(own, expected)
+
+
 def test_without_a_transform_the_operator_runs():
     """torch names the backward of an operator after it; torch.func needs another one.
 
