@@ -131,8 +131,8 @@ class Propagation:
     def field(self, index: int, size: Size, cap: str = "input") -> Field:
         """Return the field of a feature map, in a stage that feature maps of a size enter.
 
-        Of concatenated feature maps it is the union of pixels, and the channels of the one that
-        sees most.
+        Of concatenated feature maps it is that of the one that sees most: only the layer behind
+        them joins what one sees along the rows and another along the columns.
         """
         node = self._trace.nodes[index]
         fields = self.fields(index)
@@ -144,11 +144,9 @@ class Propagation:
             fields.of(node.sources[:, 0] == parent).field(size, cap)
             for parent in range(len(node.parents))
         ]
-        channels = max(parts, key=lambda part: (part.channels, part.volume)).channels
-        height = max(part.size[0] for part in parts)
-        width = max(part.size[1] for part in parts)
-        unknown = any(part.unknown for part in parts) and (height < size[0] or width < size[1])
-        return Field((height, width), channels, height * width * channels, unknown)
+        widest = max(parts, key=lambda part: part.volume)
+        is_whole = widest.size[0] >= size[0] and widest.size[1] >= size[1]
+        return replace(widest, unknown=any(part.unknown for part in parts) and not is_whole)
 
     def fields(self, index: int) -> ChannelFields:
         """Return what each channel of a feature map sees; before the inputs, nothing."""

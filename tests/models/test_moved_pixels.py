@@ -4,6 +4,7 @@ Fields are those of gradients in fp64 with positive weights, MACs those of torch
 """
 
 from collections.abc import Callable
+from math import exp
 
 import pytest
 import torch
@@ -82,6 +83,32 @@ def test_pointwise_layers_on_shifted_channels_add_pixels() -> None:
         report = analyze(net, IMAGE)
         assert not layers_of(report)["last"].adds_nothing
         assert report.gain > 1
+
+
+def test_pointwise_layers_join_rows_and_columns() -> None:
+    # Differences along the rows see 5×3 pixels, those along the columns 3×4, and the last 5×4.
+    last = layers_of(analyze(Moved(differences, 16, 32), IMAGE))["last"]
+    assert last.gain == pytest.approx((60 - 45) / 45 * exp(-3 * 45 / 768))
+    # As in InceptionNeXt and PNASNet: lines across each other, then a square.
+    report = analyze(Lines(), IMAGE)
+    seen = {name: entry.field.volume for name, entry in layers_of(report).items()}
+    assert seen == {"stem": 3, "high": 15, "wide": 21, "last": 105}
+    assert fields_of(Lines(), 3, IMAGE[1:], [])["last"] == ((5, 7), 3)
+    assert layers_of(report)["last"].gain == pytest.approx((105 - 21) / 21 * exp(-3 * 21 / 768))
+
+
+class Lines(nn.Module):
+    """A high and a wide convolution side by side, and a pointwise layer on both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(3, 8, 1), conv(16, 16, 1)
+        self.high = nn.Conv2d(8, 8, (5, 1), padding=(2, 0))
+        self.wide = nn.Conv2d(8, 8, (1, 7), padding=(0, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.last(torch.cat([self.high(x), self.wide(x)], 1))
 
 
 class Added(nn.Module):
