@@ -146,18 +146,14 @@ class ModelSource:
         Of its package, if that needs torchvision; of its form, if it is one of the papers at a size
         that they do not have.
         """
-        from ifspace.models.sources import PACKAGES, code_file
+        from ifspace.models.sources import needs_torchvision
         from ifspace.models.torchvision_operators import NOTE, declare
         from ifspace.stages.networks import NETWORKS, form_note
 
         if self.part is None and self.name.strip().lower() in NETWORKS:
             note = form_note(self.name.strip(), self.image[1], self.classes)
             return () if note is None else (note,)
-        prefix, colon, _ = self.name.partition(":")
-        packaged = colon and prefix.lower() in PACKAGES
-        # A file has been run by now, and has imported what it needs.
-        by_file = code_file(self.name) is not None and "torchvision" in sys.modules
-        return (NOTE,) if (packaged or by_file) and declare() is not None else ()
+        return (NOTE,) if needs_torchvision(self.name) and declare() is not None else ()
 
     def __str__(self) -> str:
         return f"{self.title} at {'×'.join(map(str, self.image))}"

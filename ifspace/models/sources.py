@@ -390,6 +390,8 @@ _MODULE_NUMBERS: Final = count(1)
 _FACTORY: Final = "a function or class that returns an nn.Module without arguments, or an nn.Module"
 # Modules from the folders of the user's files, by the names under which the files imported them.
 _NEIGHBOURS: Final[dict[str, ModuleType]] = {}
+# The files that were the first to import torchvision, themselves or as timm does.
+_WITH_TORCHVISION: Final[set[Path]] = set()
 # The most names in a message.
 _MAX_NAMES: Final = 8
 
@@ -410,6 +412,7 @@ def from_file(file: str, factory: str) -> nn.Module:
     path = path.resolve()
     root, package = _package_of(path)
     torchvision_operators.declare_when_imported()  # it may import timm or torchvision
+    before = "torchvision" in sys.modules
     with _importable(path.parent), _importable(root), _arguments([file]):
         model = _attribute(_run(path, source, file, package), file, factory)
         if callable(model) and not isinstance(model, nn.Module):
@@ -417,6 +420,8 @@ def from_file(file: str, factory: str) -> nn.Module:
                 model = model()
             except (Exception, SystemExit) as error:
                 raise _failed(f"{file}:{factory}", path, error, _FACTORY) from error
+        if not before and "torchvision" in sys.modules:
+            _WITH_TORCHVISION.add(path)
         if isinstance(model, nn.Module):
             return model
         raise SettingError.because(
@@ -432,6 +437,15 @@ def code_file(source: str) -> Path | None:
     """Return the Python file of FILE.py:FACTORY; None for another source."""
     file, _, factory = source.rpartition(":")
     return Path(file) if factory and file.lower().endswith(".py") else None
+
+
+def needs_torchvision(source: str) -> bool:
+    """Return whether a source that was built is of torchvision or timm, or imported them."""
+    prefix, colon, _ = source.strip().partition(":")
+    file = code_file(source)
+    return (bool(colon) and prefix.lower() in PACKAGES) or (
+        file is not None and file.resolve() in _WITH_TORCHVISION
+    )
 
 
 def digest_of(file: Path) -> str:
