@@ -452,7 +452,11 @@ def test_workers_of_a_data_loader(method: str) -> None:
     "end",
     [
         "",
-        "threading.Thread(target=lambda: [result() for _ in range(10**6)], daemon=True).start(); "
+        # One call of some seconds: an operator of torch that a daemon thread is in at the end
+        # terminates the process.
+        "long = Chain((Stage(512, 512, 512, 512),) * 16); "
+        "tensors = torch.zeros(8, 512, 64, 64), torch.zeros(long.weights), None, long; "
+        "threading.Thread(target=run, args=tensors, daemon=True).start(); "
         "time.sleep(0.2)",
         "import atexit; atexit.register(result)",
         "multiprocessing.get_context('fork').Process(target=result).start()",
