@@ -16,6 +16,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
@@ -31,6 +32,8 @@ COMPILED, GROUPED, DENSE = "compiled", "grouped", "dense"
 FUNCTIONS: Final = ("forward", "input_grad", "weight_grad")
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 PACKAGED: Final = Path(__file__).with_name("costs.json")
+# Constants of a way: a time is the sum of their products with `Layer.features`.
+FEATURES: Final = 5
 # Times of a case, of which the least counts, and the most seconds for all of them.
 REPEATS: Final = 12
 CASE_S: Final = 0.15
@@ -125,14 +128,24 @@ def choose(layer: Layer, function: str, dtype: torch.dtype, channels_last: bool)
 
 @cache
 def load() -> Costs:
-    """Return the constants: of IFSPACE_COSTS, else measured here, else those of the package."""
+    """Return the constants: of IFSPACE_COSTS, else measured here, else those of the package.
+
+    A file that has none, or those of another model, is passed over.
+    """
     own = os.environ.get("IFSPACE_COSTS")
-    for path in (*((Path(own),) if own else ()), cache_path(), PACKAGED):
-        try:
-            return Costs(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
+    paths = [Path(own)] if own else []
+    with suppress(RuntimeError):  # a user without a home
+        paths.append(cache_path())
+    for path in (*paths, PACKAGED):
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            costs = Costs(**json.loads(path.read_text(encoding="utf-8")))
+            if all(_is_row(row) for row in costs.rows.values()):
+                return costs
     return Costs("no machine", {})
+
+
+def _is_row(row: Any) -> bool:
+    return len(row) == FEATURES and all(isinstance(cost, int | float) for cost in row)
 
 
 def cache_path() -> Path:

@@ -1,7 +1,9 @@
 """Grouped, depthwise and pointwise convolutions by compiled loops, against torch in float64."""
 
+import json
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,6 +153,31 @@ def test_the_way_is_explained() -> None:
     assert "grouped" in lines[0]
     assert costs.load().machine in lines[0]
     assert "do not compute it" in explain_thin_conv2d(x.double(), weight.double(), groups=16)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"machine": "a", "rows": []}',
+        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": [1.0, 2.0]}}',
+        '{"machine": "a", "rows": {"float32 nchw pointwise forward compiled": "abcde"}}',
+    ],
+)
+def test_files_without_the_constants_of_this_model_are_passed_over(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    file = tmp_path / "costs.json"
+    file.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("IFSPACE_COSTS", str(file))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    packaged = costs.Costs(**json.loads(costs.PACKAGED.read_text(encoding="utf-8")))
+    assert costs.load.__wrapped__() == packaged
 
 
 def test_measured_constants_choose_the_least_time(
