@@ -119,11 +119,15 @@ def is_watched(x: Tensor) -> bool:
     """Return whether something of torch has to see a call with x: then the operator is called.
 
     These are compilers, subclasses of tensors, modes, tracing, transforms, open dual levels and the
-    profiler. A batch of gradients (`is_grads_batched`) is a subclass that does not say so.
+    profiler. A batch of gradients (`is_grads_batched`) is a subclass that does not say so. Also
+    tensors whose memory does not hold their numbers: sparse ones, those of oneDNN, and views whose
+    sign is still to be changed.
     """
     watched: bool = (
         torch.compiler.is_compiling()
         or type(x) is not Tensor
+        or x.layout is not torch.strided
+        or x.is_neg()
         or torch._C._functorch.is_legacy_batchedtensor(x)
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0

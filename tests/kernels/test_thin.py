@@ -155,6 +155,12 @@ def test_the_way_is_explained() -> None:
     assert "do not compute it" in explain_thin_conv2d(x.double(), weight.double(), groups=16)
 
 
+def test_tensors_of_onednn_take_torchs_convolution() -> None:
+    x, weight = torch.ones(1, 16, 6, 6), torch.ones(16, 1, 3, 3)
+    y = thin_conv2d(x.to_mkldnn(), weight.to_mkldnn(), groups=16)
+    assert torch.equal(y.to_dense(), thin_conv2d(x, weight, groups=16))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -196,6 +196,16 @@ def test_a_thread_may_forget_what_another_one_has_just_checked():
     close(convolution_chain(x, weights, None, chain), reference(x, weights, None, chain))
 
 
+def test_tensors_whose_memory_does_not_hold_their_numbers():
+    chain = Chain((Stage(1, 1, 1, 1),))
+    number, weight = torch.tensor([[[[2 + 3j]]]]), torch.ones(1)
+    assert convolution_chain(number.imag, weight, None, chain).item() == 3  # the shape is known now
+    assert convolution_chain(number.conj().imag, weight, None, chain).item() == -3
+    for x in (number.imag.contiguous().to_sparse(), number.imag.contiguous().to_mkldnn()):
+        with pytest.raises(KernelError, match="input is not dense"):
+            convolution_chain(x, weight, None, chain)
+
+
 def test_what_does_not_fit_is_refused():
     x, weights, biases = (tensor.float() for tensor in problem(CHAIN, 1, 5, 5))
     with pytest.raises(KernelError, match="input has the wrong number of channels"):
