@@ -130,7 +130,7 @@ class EditedNetwork:
     `decompose` and `reorganize` take and return one, `save` writes it.
 
     >>> EditedNetwork.of(nn.Linear(2, 2)).edits
-    Edits(source=None, image=None, steps=(), classes=None, digest=None)
+    Edits(source=None, image=None, steps=(), classes=None, digest=None, part=None)
     """
 
     model: nn.Module

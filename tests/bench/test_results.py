@@ -55,6 +55,7 @@ def test_designs_have_sources_that_are_the_block(bench: BlockBench, tmp_path: Pa
         "layout": "channels_last",
         "style": "plain",
         "threads": 1,
+        "side": 4,
         "batch": 2,
     }
     assert len(values["designs"]) == 4
