@@ -129,15 +129,15 @@ def _image(name: str, family: str, model: Any) -> tuple[ImageSize, bool]:
 
 def write_candidates(path: Path, names: dict[str, str]) -> Iterator[Candidate]:
     """Yield the candidates of all names; those that the file has not are measured and added."""
-    known = {row.network: row for row in read_candidates(path)}
+    candidates = {row.network: row for row in read_candidates(path)}
     for name, family in names.items():
-        if name not in known:
+        if name not in candidates:
             with torch.random.fork_rng():
-                known[name] = candidate(name, family)
-            if len(known) % 20 == 0:
-                _write(path, known.values())
-        yield known[name]
-    _write(path, known.values())
+                candidates[name] = candidate(name, family)
+            if len(candidates) % 20 == 0:
+                _write(path, candidates.values())
+        yield candidates[name]
+    _write(path, candidates.values())
 
 
 def read_candidates(path: Path) -> list[Candidate]:

@@ -74,8 +74,8 @@ def _summary(networks: Sequence[Candidate], rows: Rows) -> Table:
 
 
 def _rows(networks: Iterable[Candidate], rows: Rows, step: str) -> list[Row]:
-    found = (rows.get(network.network, step) for network in networks)
-    return [row for row in found if row is not None]
+    outcomes = (rows.get(network.network, step) for network in networks)
+    return [row for row in outcomes if row is not None]
 
 
 def _reasons(networks: Sequence[Candidate], rows: Rows) -> Table:

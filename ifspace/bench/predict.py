@@ -103,6 +103,6 @@ class LatencyPredictor:
         text += ", ".join(words)
         rank = self.rank_correlation
         if rank is None or rank < RANK_GOAL:
-            known = "is not known" if rank is None else f"is {rank:.2f}"
-            text += f"; the model's rank correlation {known}, the goal {RANK_GOAL}"
+            judged = "is not known" if rank is None else f"is {rank:.2f}"
+            text += f"; the model's rank correlation {judged}, the goal {RANK_GOAL}"
         return text

@@ -8,10 +8,11 @@ vector of the source is loaded once for all filters of the block, each weight is
     for pixels p, in steps of a few vectors:
         y[filter][p] = bias[filter] for each filter of the block
         for tap t:  y[filter][p] += weight[filter][t] x[p + offset[t]]
-        store activation(y + residual)
+        store y + residual within limits, which are those of a rectifier
 
-No zeros are multiplied, and no array is compared with another for overlap, which is where numba's
-own vectorisation gives up.
+Other activations run through the output of a stage afterwards: a function called inside the loop
+would take the registers. No zeros are multiplied, and no array is compared with another for
+overlap, which is where numba's own vectorisation gives up.
 
 All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the machine code on disk,
 under a key made of this file and the processor.

@@ -39,7 +39,6 @@ LEAST_PIXELS: Final = 64
 CHUNK: Final = 4096
 # Multiplications and additions, and elements moved, from which on threads share the work.
 SHARED_WORK: Final = 500_000
-STRIDES: Final = (1, 2)
 # Elements behind the scratch memory that a vector may read, but never use.
 MARGIN: Final = 8 * LANES
 INFINITY: Final = float("inf")
@@ -190,14 +189,13 @@ def _tile(
 ) -> tuple[list[Value], int]:
     """Return the values of a chain for tiles of a good size, and the rows of a tile."""
     rows = total = chain.sizes(height, width)[-1][0]
-    wanted = TILES_PER_THREAD * threads
     count = 1
     while True:
         rows = ceil(total / count)
         values, alike = _values(chain, height, width, rows, is_direct)
         pixels = rows * values[-1].width
         least = LEAST_PIXELS if images * count < threads else TILE_PIXELS
-        few = images * count < wanted and pixels >= 2 * least
+        few = images * count < TILES_PER_THREAD * threads and pixels >= 2 * least
         large = _allocate(values) * 4 > SCRATCH_BYTES
         if rows == 1 or (count == 1 and not alike) or not (few or large):
             return values, rows
