@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import gcd
+from math import gcd, prod
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import sympy
 
-from ifspace.errors import ARGUMENT, BlockError
+from ifspace.errors import ARGUMENT, BlockError, SettingError
 from ifspace.kinds import (
     BLOCKED,
     ORDERS,
@@ -38,10 +38,12 @@ from ifspace.kinds import (
     step,
     w,
 )
+from ifspace.memory import Step, peak
 from ifspace.values import (
     MAX_COPIES,
     MAX_KERNEL,
     MAX_LAYERS,
+    choice,
     parse_overlap,
     parse_ratio,
     set_fields,
@@ -49,6 +51,9 @@ from ifspace.values import (
 )
 
 DEFAULT_KERNEL: Final = 3
+# Residual shortcuts around a block; "auto" is an identity where the shapes are equal.
+NO_SHORTCUT, IDENTITY, PROJECTION = "none", "identity", "projection"
+SHORTCUTS: Final = (NO_SHORTCUT, IDENTITY, PROJECTION, "auto")
 # Layers in the order in which they run.
 Chain = Sequence["SizedLayer"]
 _EXAMPLE: Final = "write it like DW+RPW(8,1/2)+SH(4)+GPW(8) or (DW+RPW(2,0))x2"
@@ -654,6 +659,90 @@ class SizedBlock:
         pixels = self.pixels(stride)
         written = (layer.c_out * layer.conv.writes for layer in self.layers)
         return sum(n * elements for n, elements in zip(pixels, written, strict=True))
+
+    def peak_per_pixel(self, stride: int = 1, shortcut: str = NO_SHORTCUT) -> int:
+        """Return the most elements that are live at once per output pixel of the block.
+
+        Layer by layer: what a layer reads and what it writes, the input and the output of the block
+        included, and with a `shortcut` (one of SHORTCUTS) the block's input up to the sum. A
+        shuffle is an index, and the sum is written over its first part.
+
+        >>> Block.parse("PW+DW+PW").at(24, bottleneck=6).peak_per_pixel()
+        288
+        >>> Block.parse("PW+DW+PW").at(24, bottleneck=6).peak_per_pixel(shortcut="identity")
+        312
+
+        Raises: BlockError for a stride without a spatial layer to hold it; SettingError for a
+            shortcut that does not fit.
+        """
+        pixels = self.pixels(stride)
+        entry = stride**self.dims if self.strided_index is not None else 1
+        return self._peak((entry, *pixels), self.shortcut_kind(stride, shortcut))
+
+    def peak_elements(
+        self, size: Sequence[int], stride: int = 1, shortcut: str = NO_SHORTCUT
+    ) -> int:
+        """Return the most elements that are live at once for one input of a spatial size, exactly.
+
+        `size`: pixels in each dimension, (H, W) or (L,). Odd sizes are rounded up at a stride, as
+        the padding of a layer does. See `peak_per_pixel`.
+
+        >>> Block.parse("DW+PW").at(8, 16).peak_elements((15, 15), stride=2)
+        2312
+
+        Raises: BlockError or SettingError as `peak_per_pixel`, and for a size that does not fit.
+        """
+        if len(size) != self.dims:
+            raise BlockError.because(
+                f"{ARGUMENT} has the wrong number of dimensions",
+                got=f"{len(size)}",
+                allowed=f"{self.dims}, as the block has",
+                remedy="give one number for each",
+                argument="size",
+            )
+        sides = [whole_number(side, "size", error=BlockError) for side in size]
+        pixels = [prod(sides)]
+        for layer_stride in self.strides(stride):
+            sides = [-(-side // layer_stride) for side in sides]
+            pixels.append(prod(sides))
+        return self._peak(pixels, self.shortcut_kind(stride, shortcut))
+
+    def _peak(self, pixels: Sequence[int], shortcut: str) -> int:
+        """Return the peak for pixels at the input and behind each layer."""
+        entry, *after = pixels
+        steps = [
+            Step((index,), layer.c_out * count, None if layer.conv.writes else index)
+            for index, (layer, count) in enumerate(zip(self.layers, after, strict=True))
+        ]
+        if shortcut != NO_SHORTCUT:
+            sources, elements = (len(steps), 0), self.out_channels * after[-1]
+            if shortcut == PROJECTION:
+                steps.append(Step((0,), elements))
+                sources = (len(steps) - 1, len(steps))
+            steps.append(Step(sources, elements, may_replace=sources))
+        return peak([self.channels * entry], steps, [len(steps)]).elements
+
+    def shortcut_kind(self, stride: int = 1, shortcut: str = "auto") -> str:
+        """Return the shortcut that "auto" stands for: "identity", or "projection".
+
+        >>> Block.parse("DW+PW").at(8).shortcut_kind(), Block.parse("DW+PW").at(8).shortcut_kind(2)
+        ('identity', 'projection')
+
+        Raises: SettingError for an unknown one, and for an identity between different shapes.
+        """
+        choice(shortcut, "shortcut", SHORTCUTS)
+        same = self.channels == self.out_channels and stride == 1
+        if shortcut == "auto":
+            return IDENTITY if same else PROJECTION
+        if shortcut == IDENTITY and not same:
+            raise SettingError.because(
+                "an identity shortcut between different shapes",
+                got=f"{self.channels} to {self.out_channels} channels at stride {stride}",
+                allowed="equal widths at stride 1",
+                remedy='use shortcut="auto" or "projection"',
+                argument="shortcut",
+            )
+        return shortcut
 
     @property
     def strided_index(self) -> int | None:

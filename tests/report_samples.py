@@ -36,6 +36,7 @@ INSIDE = replace(
     params=164,
     macs_per_pixel=164,
     activations_per_pixel=24,
+    peak_per_pixel=20,
     params_ratio=164 / 2304,
     macs_ratio=164 / 2304,
     layers=3,

@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 import sympy
 from hypothesis import given
-from witness import SIX, blocks, build_torch_block, count_by_hooks, random_block
+from witness import blocks, build_torch_block, count_by_hooks, random_sized
 
 from ifspace import kinds
-from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
+from ifspace.block import Block, Composition, Layer, SizedLayer
 from ifspace.errors import BlockError
 
 
@@ -181,24 +181,6 @@ def test_only_channel_mixing_layers_change_the_width(text, widths, chain) -> Non
     assert [layer.c_in for layer in layers] == chain[:-1]
     assert [layer.c_out for layer in layers] == chain[1:]
     assert [layer.changes_width for layer in layers] == [a != b for a, b in pairwise(chain)]
-
-
-def random_sized(seed: int, count: int) -> list[SizedBlock]:
-    rng = random.Random(seed)
-    sized_blocks: list[SizedBlock] = []
-    while len(sized_blocks) < count:
-        c, f = rng.choice([8, 12, 24]), rng.choice([8, 12, 24])
-        block = random_block(rng, c, rng.randint(1, 5), (*SIX, "CONV"))
-        layers = [
-            Layer(x.kind, x.groups, x.overlap, rng.choice([1, 3, 5]) if x.conv.spatial else None)
-            for x in block.layers
-        ]
-        sized = (rng.choice([None, "1/2", 2]), rng.choice([1, 2]))
-        try:
-            sized_blocks.append(Block(tuple(layers), rng.choice([1, 2])).at(c, f, *sized))
-        except BlockError:
-            continue
-    return sized_blocks
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
+from ifspace.errors import BlockError
 from ifspace.kinds import KINDS
 
 GRID = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
@@ -177,6 +178,25 @@ def random_block(rng: random.Random, channels: int, length: int, kinds=SIX, over
         return Layer(kind, groups, rng.choice(overlaps) if kind == "RPW" else None)
 
     return Block(tuple(layer() for _ in range(length)))
+
+
+def random_sized(seed: int, count: int) -> list[SizedBlock]:
+    """Random blocks of any kinds, kernels, widths, copies and dimensions that fit."""
+    rng = random.Random(seed)
+    sized_blocks: list[SizedBlock] = []
+    while len(sized_blocks) < count:
+        c, f = rng.choice([8, 12, 24]), rng.choice([8, 12, 24])
+        block = random_block(rng, c, rng.randint(1, 5), (*SIX, "CONV"))
+        layers = [
+            Layer(x.kind, x.groups, x.overlap, rng.choice([1, 3, 5]) if x.conv.spatial else None)
+            for x in block.layers
+        ]
+        sized = (rng.choice([None, "1/2", 2]), rng.choice([1, 2]))
+        try:
+            sized_blocks.append(Block(tuple(layers), rng.choice([1, 2])).at(c, f, *sized))
+        except BlockError:
+            continue
+    return sized_blocks
 
 
 @st.composite

@@ -17,6 +17,7 @@ from typing import Any, Final
 from ifspace import storage
 from ifspace.catalogue.design import (
     COLUMNS,
+    COMPUTED_COLUMNS,
     NETWORK_COLUMNS,
     Catalogue,
     Column,
@@ -34,9 +35,14 @@ from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.serialize import from_plain, to_plain
 from ifspace.table import Table, ratio_text
 
-# Files of the first schema lack the columns of the network; they are filled in when one is read.
 FIRST_SCHEMA: Final = 1
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+# The columns that files of older schemas lack; they are filled in when one is read.
+LATER_COLUMNS: Final[Mapping[int, Iterable[str]]] = {
+    FIRST_SCHEMA: (*NETWORK_COLUMNS, *COMPUTED_COLUMNS),
+    2: COMPUTED_COLUMNS,
+    SCHEMA_VERSION: (),
+}
 # More rows are held in memory by none of the commands: a million take about 1.5 GiB.
 MAX_ROWS: Final = 2_000_000
 # Rows of longer files are not compared with their blocks unless the caller asks for it.
@@ -98,14 +104,12 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
         raise _unreadable(name, "a Parquet file of something else")
     try:
         about = json.loads(provenance)
-        first = about["schema"] == FIRST_SCHEMA
-        if not first and about["schema"] != SCHEMA_VERSION:
-            raise _unreadable(name, f"schema version {about['schema']}, not {SCHEMA_VERSION}")
-        columns = {
-            name: column
-            for name, column in COLUMNS.items()
-            if not (first and name in NETWORK_COLUMNS)
-        }
+        schema = about["schema"]
+        first = schema == FIRST_SCHEMA
+        if schema not in LATER_COLUMNS:
+            raise _unreadable(name, f"schema version {schema}, not {SCHEMA_VERSION}")
+        lacking = LATER_COLUMNS[schema]
+        columns = {name: column for name, column in COLUMNS.items() if name not in lacking}
         if not table.schema.equals(_schema(columns.values())):
             raise _unreadable(name, "columns that the schema does not name")
         if not first and about.pop("checksum", None) != _checksum(about):

@@ -77,6 +77,15 @@ class Design:
     activations_per_pixel: Annotated[
         int, Column("int64", "elements written by all copies per output pixel", ">act/px")
     ]
+    peak_per_pixel: Annotated[
+        int,
+        Column(
+            "int64",
+            "most elements that are live at once per output pixel, layer by layer, input and "
+            "output included",
+            ">peak/px",
+        ),
+    ]
     params_ratio: Annotated[
         float,
         Column("float64", "params divided by those of the reference convolutions", ">×CONV"),
@@ -230,6 +239,10 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
 
 # Columns that files of the first schema lack.
 NETWORK_COLUMNS: Final = ("network", "representative")
+# Columns that files of the first two schemas lack: they follow from the block and its stride.
+COMPUTED_COLUMNS: Final[Mapping[str, Callable[[SizedBlock, int], Any]]] = {
+    "peak_per_pixel": SizedBlock.peak_per_pixel,
+}
 
 
 def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
@@ -252,7 +265,9 @@ def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
 
 
 def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
-    """Return the designs that `to_columns` took apart; the columns of the network may be missing.
+    """Return the designs that `to_columns` took apart.
+
+    The columns of the network may be missing, and those that follow from the block.
 
     Raises: BlockError for text in the column `block` that is not the notation, ValueError for a
         bottleneck that is not a ratio.
@@ -261,11 +276,21 @@ def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
     for attribute, columns in _COLUMNS_OF.items():
         if attribute in NETWORK_COLUMNS and attribute not in values:
             continue
-        parts = [values[column.name] for column in columns]
+        parts = [values.get(column.name, ()) for column in columns]
         cells[attribute] = parts[0] if len(parts) == 1 else zip(*parts, strict=True)
     for attribute, parse in _PARSERS.items():
         texts = values[attribute]
         cells[attribute] = [None if text is None else parse(text) for text in texts]
+    if missing := COMPUTED_COLUMNS.keys() - values.keys():
+        widths = ("block", "channels", "out_channels", "bottleneck", "dims")
+        blocks = [
+            (block.at(*sizes), stride)
+            for stride, block, *sizes in zip(
+                values["stride"], *(cells[name] for name in widths), strict=True
+            )
+        ]
+        for name in missing:
+            cells[name] = [COMPUTED_COLUMNS[name](*pair) for pair in blocks]
     return tuple(Design(*row) for row in zip(*cells.values(), strict=True))
 
 
@@ -503,6 +528,7 @@ def wrong_cell(catalogue: Catalogue) -> str:
             ("params", sized.params),
             ("macs_per_pixel", sized.macs_per_pixel(design.stride)),
             ("activations_per_pixel", sized.activations_per_pixel(design.stride)),
+            *((name, value(sized, design.stride)) for name, value in COMPUTED_COLUMNS.items()),
             ("params_ratio", sized.params / setting.reference_params),
             ("layers", len(design.block.layers)),
             ("field", field or design.field),

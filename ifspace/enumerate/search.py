@@ -176,6 +176,8 @@ class _Enumeration:
             letters = self._all_letters(kinds)
             block = self._block(letters, solution.choice)
             params, macs = self.alphabet.measures(solution.cost + self._fixed_cost(kinds))
+            widths = setting.channels, setting.out_width, setting.bottleneck, setting.dims
+            peak = block.at(*widths).peak_per_pixel(setting.stride)
             yield Design(
                 channels=setting.channels,
                 out_channels=setting.out_width,
@@ -189,6 +191,7 @@ class _Enumeration:
                 params=params,
                 macs_per_pixel=macs,
                 activations_per_pixel=sum(letter.activations for letter in letters),
+                peak_per_pixel=peak,
                 params_ratio=params / reference_params,
                 macs_ratio=macs / reference_macs,
                 field=(setting.reference_field.side, setting.channels),

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ifspace.block import Block, Layer, SizedBlock, SizedLayer
+from ifspace.block import SHORTCUTS, Block, Layer, SizedBlock, SizedLayer
 from ifspace.catalogue.design import Design
 from ifspace.errors import BlockError, KernelError, SettingError
 from ifspace.kinds import dense_pointwise_kind
@@ -28,7 +28,6 @@ ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
 WHERE: Final = ("each", "between", "end")
 NORM_WHERE: Final = ("each", "between")
 BIAS_WHERE: Final = ("each", "last")
-SHORTCUTS: Final = ("none", "identity", "projection", "auto")
 BATCH_NORMS: Final[dict[int, type[nn.Module]]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 
@@ -152,7 +151,7 @@ class BlockModule(ChainModule):
             style,
         )
         strides = sized.strides(self.stride)
-        self.shortcut_kind = _shortcut_kind(sized, stride, style.shortcut)
+        self.shortcut_kind = sized.shortcut_kind(self.stride, style.shortcut)
         self._last = last_writer(sized)
         steps: list[str] = []
         for index, (layer, layer_stride) in enumerate(zip(sized.layers, strides, strict=True)):
@@ -283,19 +282,3 @@ def last_writer(sized: SizedBlock) -> int:
     1
     """
     return max((n for n, layer in enumerate(sized.layers) if layer.conv.writes), default=-1)
-
-
-def _shortcut_kind(sized: SizedBlock, stride: int, shortcut: str) -> str:
-    """Return "none", "identity" or "projection"."""
-    same = sized.channels == sized.out_channels and stride == 1
-    if shortcut == "auto":
-        return "identity" if same else "projection"
-    if shortcut == "identity" and not same:
-        raise SettingError.because(
-            "an identity shortcut between different shapes",
-            got=f"{sized.channels} to {sized.out_channels} channels at stride {stride}",
-            allowed="equal widths at stride 1",
-            remedy='use shortcut="auto" or "projection"',
-            argument="shortcut",
-        )
-    return shortcut

@@ -96,7 +96,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
     [
         (b"{", "provenance that makes no sense"),
         (b"[]", "provenance that makes no sense"),
-        (b'{"schema": 99}', "schema version 99, not 2"),
+        (b'{"schema": 99}', "schema version 99, not 3"),
         (b'{"schema": 1, "settings": [], "funnels": []}', "columns that the schema does not name"),
     ],
 )
@@ -141,6 +141,7 @@ def test_changed_metadata_are_an_error(tmp_path: Path) -> None:
         ("params", 1),
         ("macs_per_pixel", 1),
         ("activations_per_pixel", 1),
+        ("peak_per_pixel", 1),
         ("params_ratio", 0.25),
         ("layers", 9),
         ("composition", "DW+DW"),
@@ -283,6 +284,7 @@ def test_the_json_keeps_its_keys_and_types() -> None:
         "params": int,
         "macs_per_pixel": int,
         "activations_per_pixel": int,
+        "peak_per_pixel": int,
         "field": list,
         "layers": int,
         "irreducible": bool,

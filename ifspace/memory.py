@@ -1,0 +1,112 @@
+"""Peak memory: the largest sum of live feature maps over the order in which layers run.
+
+A feature map is live from the step that writes it to the last step that reads it; the inputs from
+the first step on, the outputs to the last. While a layer runs, what it reads and what it writes are
+both live. Weights are not counted, nor are batch norm (it is folded into the layer before it),
+indices (a shuffle, a reshape) and padding.
+
+Work in place adds nothing. A step writes over what it reads where that was written so (`x += y`),
+and where it is free to: an activation, or a sum with a shortcut, takes over the memory of a feature
+map of its own size that no later step reads.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ifspace.values import choice
+
+# Bytes of an element.
+BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+DEFAULT_DTYPE: Final = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a schedule: the indices of the values that it reads, and what it writes.
+
+    It writes one value of `elements` elements. `alias`: the value of whose memory that is a part or
+    the whole, as of a view or of work in place, or None. `may_replace`: values whose memory it may
+    take over, if they are as large and no later step reads them.
+    """
+
+    reads: tuple[int, ...]
+    elements: int
+    alias: int | None = None
+    may_replace: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most elements that are live at once, and the index of the first step where they are."""
+
+    elements: int
+    step: int
+
+
+def peak(inputs: Sequence[int], steps: Sequence[Step], outputs: Collection[int]) -> Peak:
+    """Return the peak of a schedule, exactly.
+
+    `inputs`: the elements of each input. Values are numbered: the inputs first, then what each step
+    writes. `outputs`: the values that stay live to the end.
+
+    A layer from 4 elements to 8 with an activation, and with one whose input is added to it:
+
+    >>> layer, activation = Step((0,), 8), Step((1,), 8, may_replace=(1,))
+    >>> peak([4], [layer, activation], [2])
+    Peak(elements=12, step=0)
+    >>> peak([4], [layer, activation, Step((1, 2), 8, may_replace=(1, 2))], [3])
+    Peak(elements=16, step=1)
+    """
+    count, end = len(inputs), max(len(steps) - 1, 0)
+    last_use = [0] * count + list(range(len(steps)))
+    for index, step in enumerate(steps):
+        for value in step.reads:
+            last_use[value] = index
+    for value in outputs:
+        last_use[value] = end
+    for value in range(len(last_use) - 1, count - 1, -1):
+        alias = steps[value - count].alias
+        if alias is not None:
+            last_use[alias] = max(last_use[alias], last_use[value])
+    # Of each value the buffer that it lies in; of each buffer its size, first and last step.
+    buffer_of = list(range(count))
+    sizes, first, last = list(inputs), [0] * count, last_use[:count]
+    for index, step in enumerate(steps):
+        value = count + index
+        buffer = None if step.alias is None else buffer_of[step.alias]
+        if buffer is None:
+            # Two readings of one buffer, as of x and of its channels in another order, may cross.
+            read = [buffer_of[source] for source in set(step.reads)]
+            owned = (buffer_of[source] for source in step.may_replace)
+            free = (x for x in owned if last[x] == index and sizes[x] == step.elements)
+            buffer = next((x for x in free if read.count(x) == 1), None)
+        if buffer is None:
+            buffer = len(sizes)
+            sizes.append(step.elements)
+            first.append(index)
+            last.append(index)
+        last[buffer] = max(last[buffer], last_use[value])
+        buffer_of.append(buffer)
+    changes = [0] * (end + 2)
+    for size, begin, stop in zip(sizes, first, last, strict=True):
+        changes[begin] += size
+        changes[stop + 1] -= size
+    live, most = 0, Peak(0, 0)
+    for index, change in enumerate(changes[:-1]):
+        live += change
+        if live > most.elements:
+            most = Peak(live, index)
+    return most
+
+
+def bytes_of(elements: int, dtype: str = DEFAULT_DTYPE) -> int:
+    """Return the bytes of so many elements of a type.
+
+    >>> bytes_of(256, "fp16")
+    512
+
+    Raises: SettingError for an unknown type.
+    """
+    choice(dtype, "dtype", BYTES)
+    return elements * BYTES[dtype]
