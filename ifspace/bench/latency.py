@@ -29,10 +29,10 @@ from ifspace.bench.case import (
 )
 from ifspace.block import SizedLayer
 from ifspace.kernels.rpw.cpu import WAYS, band_of, plan_for
+from ifspace.latency import COLUMNS as TABLE_COLUMNS
+from ifspace.latency import DECIMALS, MEASURED, MODELLED, SOURCE, Shape
 from ifspace.measurements import AS_IS, LAYOUTS, ONE_PASS
 from ifspace.nn.block import block_style
-from ifspace.stages.latency import COLUMNS as TABLE_COLUMNS
-from ifspace.stages.latency import DECIMALS
 from ifspace.storage import replacing
 
 Features = Mapping[str, float]
@@ -220,12 +220,16 @@ ALONE: Final[Mapping[str, Callable[[BlockCandidate], Features]]] = {
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A model with its errors beside those of predictors from one amount alone, by name."""
+    """A model with its errors beside those of predictors from one amount alone, by name.
+
+    `shapes`: those of the blocks that it was fitted to.
+    """
 
     mode: str
     model: LatencyModel
     fitted_to: int
     errors: Mapping[str, Errors]
+    shapes: frozenset[Shape] = frozenset()
 
     @classmethod
     def fit(
@@ -245,7 +249,12 @@ class FittedModel:
         errors = {MODEL: _held_out_errors(fit, sample, features)}
         errors |= {name: _held_out_errors(alike, sample, amount) for name, amount in ALONE.items()}
         measured = [(features(block), time_ms) for block, time_ms in (*fit, *sample)]
-        return cls(mode, LatencyModel.fit(measured), len(measured), errors)
+        fitted = {
+            (block.sized.channels, block.sized.out_channels, block.side, block.stride)
+            for block, _ in (*fit, *sample)
+        }
+        model = LatencyModel.fit(measured)
+        return cls(mode, model, len(measured), errors, frozenset(fitted))
 
     def record(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -253,6 +262,7 @@ class FittedModel:
             "unit": "ms",
             "coefficients": dict(self.model.coefficients),
             "fitted_to": self.fitted_to,
+            "shapes": sorted(map(list, self.shapes)),
             "errors": {name: asdict(errors) for name, errors in self.errors.items()},
             "goals": {"rank_correlation": RANK_GOAL, "median_error": ERROR_GOAL},
         }
@@ -275,9 +285,6 @@ def _held_out_errors(
 
 # The table.
 
-SOURCE: Final = "source"
-MEASURED: Final = "measured"
-MODELLED: Final = "predicted"
 CONDITIONS: Final = "conditions"
 HEADER: Final = (*TABLE_COLUMNS, SOURCE, CONDITIONS)
 

@@ -1,6 +1,7 @@
-"""Predicted latencies of the designs of a catalogue, by a model that `ifspace bench` wrote."""
+"""Predicted latencies of blocks, by a model that `ifspace bench` wrote."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -10,8 +11,9 @@ import torch
 from ifspace.bench.case import BlockCandidate, Conditions
 from ifspace.bench.forms import find_forms, is_changed
 from ifspace.bench.latency import MODEL, RANK_GOAL, LatencyModel, features
-from ifspace.catalogue.design import Design
+from ifspace.block import SizedBlock
 from ifspace.errors import SettingError
+from ifspace.latency import Latency, Shape, is_within
 from ifspace.measurements import AS_IS, FORWARD
 from ifspace.nn.block import block_style
 
@@ -21,10 +23,11 @@ SIDE: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class LatencyPredictor:
-    """The latency model of inference, and what it holds under.
+    """The latency model of inference, and what it holds under: an `ifspace.latency.LatencySource`.
 
-    `device`: the name of the device; `side`: that of the output feature map, in pixels.
-    `rank_correlation`: that of its predictions with the times of blocks held out of the fit.
+    `device`: the name of the device; `side`: that of the output feature map, in pixels, that it was
+    measured at. `shapes`: those of the blocks that it was fitted on. `rank_correlation`: that of
+    its predictions with the times of blocks held out of the fit.
     """
 
     model: LatencyModel
@@ -33,16 +36,17 @@ class LatencyPredictor:
     side: int
     batch: int
     rank_correlation: float | None
+    shapes: Collection[Shape] = frozenset()
 
     @classmethod
-    def read(cls, path: Path, side: int | None = None) -> Self:
-        """Return the predictor of a file `blocks-DEVICE.json`, at a side if one is given.
+    def read(cls, path: Path) -> Self:
+        """Return the predictor of a file `blocks-DEVICE.json`.
 
         Raises: SettingError for a file of something else, or without a model.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls._parse(values, side)
+            return cls._parse(values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             missing = isinstance(error, KeyError)
             raise SettingError.because(
@@ -54,7 +58,7 @@ class LatencyPredictor:
             ) from None
 
     @classmethod
-    def _parse(cls, values: Any, side: int | None) -> Self:
+    def _parse(cls, values: Any) -> Self:
         record = values["model"][FORWARD]
         about, device = record["conditions"], str(values["provenance"]["device"])
         conditions = Conditions(
@@ -65,32 +69,49 @@ class LatencyPredictor:
             about["style"],
             (FORWARD,),
         )
+        side = int(about.get("side", SIDE))
+        # Older files do not say all shapes: those of their designs are among them.
+        shapes = record.get("shapes") or [
+            (design["channels"], design["out_channels"], side, design["stride"])
+            for design in values.get("designs", ())
+        ]
         return cls(
             LatencyModel({name: float(ms) for name, ms in record["coefficients"].items()}),
             conditions,
             device,
-            side or int(about.get("side", SIDE)),
+            side,
             int(about["batch"]),
             record["errors"][MODEL]["rank_correlation"],
+            frozenset((int(c), int(f), int(side), int(stride)) for c, f, side, stride in shapes),
         )
 
-    def __call__(self, design: Design) -> tuple[float, str] | None:
-        """Return the milliseconds of the fastest form of a design, and its name.
+    @property
+    def dtype(self) -> str:
+        """The type of the numbers."""
+        return self.conditions.dtype
 
-        None for a design of one dimension, or one that the model cannot predict in any form.
+    def side_of(self, block: SizedBlock, stride: int) -> int:
+        """Return the side that the model was measured at, whatever the block."""
+        return self.side
+
+    def find(self, block: SizedBlock, side: int, stride: int = 1) -> Latency | None:
+        """Return the latency of a block in its fastest form.
+
+        None for a block of one dimension, or one that the model cannot predict in any form.
         """
-        if design.dims != 2:
+        if block.dims != 2:
             return None
         style = block_style(self.conditions.style)
+        extrapolated = not is_within(
+            (block.channels, block.out_channels, side, stride), self.shapes
+        )
         latencies = []
         for form in find_forms(None, self.conditions.device):
-            candidate = BlockCandidate(
-                design.sized, self.side, self.batch, design.stride, design=design, form=form
-            )
-            if form == AS_IS or is_changed(form, design.sized, design.stride, style):
+            candidate = BlockCandidate(block, side, self.batch, stride, form=form)
+            if form == AS_IS or is_changed(form, block, stride, style):
                 ms = self.model.predict(features(candidate, self.conditions))
-                latencies += [] if ms is None else [(ms, form)]
-        return min(latencies, key=lambda pair: pair[0], default=None)
+                latencies += [] if ms is None else [Latency.of(ms, form, extrapolated)]
+        return min(latencies, key=lambda latency: latency.ms, default=None)
 
     @property
     def about(self) -> str:
@@ -99,7 +120,7 @@ class LatencyPredictor:
         words = [conditions.dtype, conditions.layout, f"{conditions.style} style"]
         if conditions.device.type == "cpu":
             words.append(f"{conditions.threads} thread{'s' * (conditions.threads > 1)}")
-        text = f"latencies predicted for {self.device}: side {self.side}, batch {self.batch}, "
+        text = f"latencies predicted for {self.device}: batch {self.batch}, "
         text += ", ".join(words)
         rank = self.rank_correlation
         if rank is None or rank < RANK_GOAL:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from ifspace.bench.case import BlockCandidate, Conditions
-from ifspace.bench.latency import CONDITIONS, HEADER, MEASURED, MODELLED, LatencyRows
+from ifspace.bench.latency import CONDITIONS, HEADER, LatencyRows
 from ifspace.bench.record import Provenance
 from ifspace.bench.session import BlockBench
 from ifspace.catalogue import Catalogue, load, save
 from ifspace.errors import CatalogueError, OutputError, SettingError
+from ifspace.latency import MEASURED, MODELLED, read_latency
 from ifspace.measurements import AS_IS
 from ifspace.nn.block import build
 from ifspace.nn.source import to_source
 from ifspace.reach import field_after
-from ifspace.stages.latency import read_latency
 from ifspace.storage import read_csv, replacing
 
 VERSION: Final = 1

@@ -1,12 +1,13 @@
 """Which block of a catalogue to use: within bounds, ranked, with a reason; trade-offs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
 from ifspace.catalogue.design import Catalogue, Design, dominators, one_a_network, other_ways
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import canonical_kinds
+from ifspace.latency import BlockLatency
 from ifspace.values import choice, whole_number
 
 # What can be bounded and compared: the attribute of a design and its name in texts.
@@ -16,10 +17,8 @@ AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
     "activations": ("activations_per_pixel", "activations"),
     "layers": ("layers", "layers"),
 }
-# What can be compared with `Latencies` alone.
+# What can be compared with latencies alone.
 LATENCY: Final = "latency"
-# Milliseconds of the fastest form of a design and the name of that form, None where not known.
-Latencies = Callable[[Design], tuple[float, str] | None]
 
 
 def best(
@@ -34,7 +33,7 @@ def best(
     by: str = "params",
     every_row: bool = False,
     limit: int | None = None,
-    latency: Latencies | None = None,
+    latency: BlockLatency | None = None,
 ) -> tuple[tuple[Design, str], ...]:
     """Return the designs within all bounds, best first, each with the reason for its rank.
 
@@ -112,7 +111,8 @@ def best(
             reasons[id(design)] = _reason(design, dominator, least, is_narrowed)
     designs: Sequence[Design] = ranked(within, first)
     if by == LATENCY and latency is not None:
-        times = {id(design): (latency(design) or (inf, ""))[0] for design in designs}
+        found = {id(design): latency(design.sized, design.stride) for design in designs}
+        times = {key: inf if time is None else time.ms for key, time in found.items()}
         designs = sorted(designs, key=lambda design: times[id(design)])
         least_ms = min(times.values(), default=inf)
         for design in designs:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     FILE,
@@ -17,13 +18,10 @@ from ifspace.cli.options import (
     shared,
     with_options,
 )
-from ifspace.cli.requirements import TORCH, check_installed
+from ifspace.values import MAX_SIDE
 
 if TYPE_CHECKING:
-    from ifspace.bench.predict import LatencyPredictor
     from ifspace.catalogue import Catalogue, Design
-
-_LATENCY_HEADERS: Final = (("latency_ms", ">latency ms"), ("form", "form"))
 
 _OPTIONS = (
     shared("params", help="Upper bound on parameters."),
@@ -44,18 +42,12 @@ _OPTIONS = (
         show_default=True,
         help="What to minimise first; latency needs --latency.",
     ),
-    shared(
-        "latency",
-        metavar="MODEL",
-        help="Show the latency of the fastest form by a model of `ifspace bench`: "
-        "results/bench/blocks-DEVICE.json.",
-    ),
+    *latency_options("Shows that of the fastest form of each block."),
     click.option(
         "--side",
-        type=WholeNumber(1),
+        type=WholeNumber(1, MAX_SIDE),
         metavar="N",
-        help="With --latency: side of the output feature map in pixels; that of the model if not "
-        "given.",
+        help="Side of the output feature map in pixels; that of the latencies if not given.",
     ),
     shared("all"),
     click.option(
@@ -85,6 +77,9 @@ def command(
     channels: int | None,
     by: str,
     latency: Path | None,
+    batch: int | None,
+    device: str | None,
+    dtype: str | None,
     side: int | None,
     every_row: bool,
     check: bool | None,
@@ -104,10 +99,12 @@ def command(
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
+    from ifspace.latency import at_side
     from ifspace.serialize import json_text
 
     designs_on_file = load(catalogue, check)
-    predict = None if latency is None else _predictor(latency, side)
+    source = read_latencies(latency, batch, device, dtype)
+    time_of = None if source is None else at_side(source, side)
     choices = best(
         designs_on_file,
         params=params,
@@ -118,13 +115,14 @@ def command(
         channels=channels,
         by=by,
         every_row=every_row,
-        latency=predict,
+        latency=time_of,
     )
     designs = [design for design, _ in choices]
     reasons = [reason for _, reason in choices]
     first = designs[:limit], reasons[:limit]
-    timed = _latencies(designs if output.format != "table" else first[0], predict)
-    shown = {header: timed[name] for name, header in _LATENCY_HEADERS if name in timed}
+    timed = first[0] if output.format == "table" else designs
+    columns = time_of and LatencyColumns([time_of(x.sized, x.stride) for x in timed])
+    plain, shown = (columns.plain, columns.shown) if columns else ({}, {})
     output.emit(
         {
             "table": lambda: (
@@ -138,13 +136,13 @@ def command(
                 {
                     "designs": [
                         plain_design(design)
-                        | {name: cells[index] for name, cells in timed.items()}
+                        | {name: cells[index] for name, cells in plain.items()}
                         | {"why": reason}
                         for index, (design, reason) in enumerate(choices)
                     ]
                 }
             ),
-            "csv": lambda: to_csv(designs, reasons, timed),
+            "csv": lambda: to_csv(designs, reasons, plain),
             "markdown": lambda: designs_table(
                 designs, reasons, "why~", networks=every_row, more=shown
             ).markdown(),
@@ -152,8 +150,9 @@ def command(
         keep=bool(designs),
     )
     compared = {by, *(name for name, bound in (("params", params), ("macs", macs)) if bound)}
-    if predict is not None:
-        output.note(predict.about)
+    if source is not None and columns is not None:
+        for note in (source.about, *columns.notes):
+            output.note(note)
     for note in _notes(designs_on_file, designs, compared):
         output.note(note)
     if len(designs) > limit and output.format == "table":
@@ -164,28 +163,6 @@ def command(
             fact += f"; {output.out} was not written"
         click.echo(f"ifspace: {fact}", err=True)
         context.exit(NO_ANSWER)
-
-
-def _predictor(path: Path, side: int | None) -> "LatencyPredictor":
-    check_installed(
-        {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
-        "latencies are predicted with these packages",
-        extras="bench",
-    )
-    from ifspace.bench.predict import LatencyPredictor
-
-    return LatencyPredictor.read(path, side)
-
-
-def _latencies(
-    designs: Sequence["Design"], predict: "LatencyPredictor | None"
-) -> dict[str, list[Any]]:
-    """Return the columns of latencies, none without a model; None where it cannot predict."""
-    if predict is None:
-        return {}
-    latencies = [predict(design) or (None, None) for design in designs]
-    times = [None if ms is None else float(f"{ms:.3g}") for ms, _ in latencies]
-    return {"latency_ms": times, "form": [form for _, form in latencies]}
 
 
 def _notes(

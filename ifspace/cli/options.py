@@ -171,7 +171,7 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
     ),
     "theta": (("--theta",), {"type": DECIMAL, "metavar": "T"}),
     "moves": (("--moves",), {"type": WholeNumber(0), "metavar": "N"}),
-    "latency": (("--latency",), {"type": FILE, "metavar": "TABLE.csv"}),
+    "latency": (("--latency",), {"type": FILE, "metavar": "MODEL"}),
     "latency-budget-ms": (
         ("--latency-budget-ms",),
         {"type": MILLISECONDS, "metavar": "MS"},

@@ -23,6 +23,7 @@ from ifspace.answer import Answer
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
+from ifspace.latency import LatencySource
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
 from ifspace.models.surgery import Replace, copy_of_network
@@ -33,7 +34,6 @@ from ifspace.nn.block import BlockModule, Style, block_style
 from ifspace.nn.checks import check_seed, wrong_type
 from ifspace.nn.network import seeded
 from ifspace.reach import field_after
-from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import CHEAPEST, budgets_error
 from ifspace.stages.problem import Blocks as Blocks
 from ifspace.stages.problem import Budgets as Budgets
@@ -101,7 +101,7 @@ class Search:
     """
 
     objective: str | None = None
-    latency: LatencyTable | None = None
+    latency: LatencySource | None = None
     time_limit_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -658,7 +658,7 @@ def _replacement(conv: ReplaceableConv, block: Block, style: Style | None) -> Re
 def _best_choice(
     plan: Decomposition,
     options: Mapping[ReplaceableConv, tuple[Replacement, ...]],
-    latency: LatencyTable | None,
+    latency: LatencySource | None,
     objective: Objective,
     time_limit_s: float | None,
 ) -> Decomposition:
@@ -688,7 +688,7 @@ def _best_choice(
 
 
 def _site(
-    conv: ReplaceableConv, replacements: Sequence[Replacement], latency: LatencyTable | None
+    conv: ReplaceableConv, replacements: Sequence[Replacement], latency: LatencySource | None
 ) -> Site:
     """Return a site of a replacement problem: the layer as it is, then what it may become."""
     original = Block.parse(conv.layer.kind).at(conv.layer.c_in, conv.layer.c_out)
@@ -702,7 +702,7 @@ def _site(
 
 
 def _latency_ms(
-    conv: ReplaceableConv, sized: SizedBlock, table: LatencyTable | None
+    conv: ReplaceableConv, sized: SizedBlock, table: LatencySource | None
 ) -> Fraction | None:
     """Return the latency of all calls in milliseconds, None if one was not measured."""
     if table is None:
@@ -712,7 +712,7 @@ def _latency_ms(
         measured = table.find(sized, height, conv.stride) if height == width else None
         if measured is None:
             return None
-        total += measured
+        total += measured.ms
     return total
 
 

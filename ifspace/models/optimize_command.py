@@ -160,10 +160,10 @@ def command(
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
+        from ifspace.latency import read_latency
         from ifspace.models.files import save as save_network
         from ifspace.models.optimization import optimize
         from ifspace.models.optimize_text import OptimizationReport
-        from ifspace.stages.latency import read_latency
 
         source = ModelSource.of(model, input, trust_code, classes, seed, part)
         options["latency"] = None if latency is None else read_latency(latency)

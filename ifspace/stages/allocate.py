@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
-from math import floor, lcm
+from math import floor
 from typing import Any, Final, Protocol, TypeVar
 
 from ifspace.answer import Answer, Status
@@ -30,8 +30,8 @@ from ifspace.cpsat import contradiction, new_model, seconds_left, solve
 from ifspace.errors import BlockError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
+from ifspace.latency import DECIMALS, case_text, latency_of
 from ifspace.parallel import over_shards
-from ifspace.stages.latency import case_text
 from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.objectives import OBJECTIVES, totals_by_depth
 from ifspace.stages.problem import (
@@ -414,10 +414,7 @@ class _LayoutModel(_ChoiceModel):
 
     def scale(self, name: str) -> int:
         """Return the factor that makes an amount whole."""
-        latency = self.problem.latency
-        if name != "latency_ms" or latency is None:
-            return 1
-        return lcm(*(time.denominator for time in latency.cases.values()))
+        return 10**DECIMALS if name == "latency_ms" else 1
 
     def amount(self, name: str, scale: int) -> Any:
         """Return an amount as a linear expression, in 1 / scale."""
@@ -445,7 +442,7 @@ class _LayoutModel(_ChoiceModel):
         if name == "layers":
             return len(block.layers)
         assert self.problem.latency is not None
-        return self.problem.latency.of(block, stage.side_out, stride)
+        return latency_of(self.problem.latency, block, stage.side_out, stride).ms
 
 
 def _options(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_Option]:

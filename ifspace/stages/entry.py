@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ifspace.answer import Answer
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.kinds import reference_kind
+from ifspace.latency import read_latency
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.defaults import (
     FIRST_WIDTH,
@@ -18,7 +19,6 @@ from ifspace.stages.defaults import (
     SIDE,
     STAGE_SEPARATOR,
 )
-from ifspace.stages.latency import read_latency
 from ifspace.stages.layout import MAX_DEPTH, Layout, StemAndHead
 from ifspace.stages.networks import make_layout
 from ifspace.stages.networks import network as named_layout

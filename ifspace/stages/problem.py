@@ -20,7 +20,7 @@ from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock,
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
-from ifspace.stages.latency import LatencyTable
+from ifspace.latency import LatencySource, latency_of
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.objectives import OBJECTIVES, total
 from ifspace.values import (
@@ -377,7 +377,7 @@ class StagesProblem:
     max_depth: int = DEFAULT_MAX_DEPTH
     alpha: float = 3
     monotone: bool = False
-    latency: LatencyTable | None = None
+    latency: LatencySource | None = None
     objective: str = "gain"
     cap: str = "input"
 
@@ -438,7 +438,7 @@ class StagesProblem:
         }
         if self.latency is not None:
             times = (
-                self.latency.of(block, stage.side_out, stride)
+                latency_of(self.latency, block, stage.side_out, stride).ms
                 for stage in layout.stages
                 for block, stride in stage.strided_blocks
             )

@@ -17,8 +17,8 @@ from ifspace.bench import session
 from ifspace.catalogue import load, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
+from ifspace.latency import read_latency
 from ifspace.measurements import COLUMNS
-from ifspace.stages.latency import read_latency
 
 BASELINES = ("--baselines", "conv,shufflenet")
 SMALLEST = (

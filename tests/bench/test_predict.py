@@ -13,8 +13,9 @@ from samples import DW_PW, SMALL
 
 from ifspace.bench.predict import LatencyPredictor
 from ifspace.block import Block
-from ifspace.catalogue import Catalogue, save
+from ifspace.catalogue import Catalogue, Design, save
 from ifspace.errors import SettingError
+from ifspace.latency import at_side
 
 # Milliseconds by hand: each launch of a kind costs what it says, and nothing else costs anything.
 LAUNCHES = {"DW": 1.0, "PW": 0.5, "GPW": 0.7, "RPW dense": 2.0, "RPW tiled": 2.0, "fused": 1.25}
@@ -35,6 +36,7 @@ def model(rank: float | None = 0.95, **changes: Any) -> dict[str, Any]:
     about = {"dtype": "fp32", "layout": "nchw", "threads": 1, "style": "plain", "batch": 2}
     record = {
         "coefficients": TIMES | ZEROS,
+        "shapes": [[16, 16, 8, 1]],
         "conditions": about | {"side": 8},
         "errors": {"model": {"rank_correlation": rank}},
     }
@@ -51,17 +53,21 @@ def written(tmp_path: Path) -> Callable[..., Path]:
     return written
 
 
+def found(path: Path, design: Design = DW_PW, side: int | None = None) -> tuple[Any, ...] | None:
+    """Return milliseconds, form and mark of the latency that a file predicts for a design."""
+    latency = at_side(LatencyPredictor.read(path), side)(design.sized, design.stride)
+    return None if latency is None else (latency.ms, latency.form, latency.extrapolated)
+
+
 def test_the_form_is_the_fastest_one_that_the_model_knows(written: Callable[..., Path]) -> None:
     # As is 1 + 2 + 2, collapsed DW+PW 1 + 1/2, fused 1.25.
-    assert LatencyPredictor.read(written(model()))(THREE) == (1.25, "fused")
-    assert LatencyPredictor.read(written(model()))(DW_PW) == (1.25, "fused")
+    assert found(written(model()), THREE) == (1.25, "fused", False)
+    assert found(written(model())) == (1.25, "fused", False)
     older = {name: ms for name, ms in (TIMES | ZEROS).items() if not name.startswith("fused")}
-    predict = LatencyPredictor.read(written(model(coefficients=older)))
-    assert predict(THREE) == (1.5, "collapsed")
-    assert predict(DW_PW) == (1.5, "as is")
-    nothing = LatencyPredictor.read(written(model(coefficients={"CONV launches": 1.0})))
-    assert nothing(DW_PW) is None
-    assert LatencyPredictor.read(written(model()))(replace(DW_PW, dims=1)) is None
+    assert found(written(model(coefficients=older)), THREE) == (1.5, "collapsed", False)
+    assert found(written(model(coefficients=older))) == (1.5, "as is", False)
+    assert found(written(model(coefficients={"CONV launches": 1.0}))) is None
+    assert found(written(model()), replace(DW_PW, dims=1)) is None
 
 
 def test_the_side_is_that_of_the_model_or_the_one_given(written: Callable[..., Path]) -> None:
@@ -69,11 +75,59 @@ def test_the_side_is_that_of_the_model_or_the_one_given(written: Callable[..., P
     path = written(model(coefficients={k: v for k, v in per_byte.items() if "fused" not in k}))
     for side, pixels in ((None, 64), (4, 16)):
         moved = 4 * (2 * 16 * pixels * 2 + 9 * 16)
-        assert LatencyPredictor.read(path, side)(DW_PW) == (moved, "as is")
+        assert found(path, side=side) == (moved, "as is", side is not None)
+
+
+def test_a_prediction_outside_the_shapes_of_the_fit_is_marked(
+    run: Callable, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert found(written(model(shapes=[[8, 8, 4, 1], [32, 32, 16, 1]]))) == (1.25, "fused", False)
+    for shapes in ([[16, 16, 8, 2]], [[32, 32, 8, 1]], [[16, 16, 4, 1], [16, 16, 7, 1]], []):
+        assert found(written(model(shapes=shapes))) == (1.25, "fused", True)
+    # Files of before say the shape of the designs that they list.
+    older = model(shapes=None) | {"designs": [{"channels": 16, "out_channels": 16, "stride": 1}]}
+    assert found(written(older)) == (1.25, "fused", False)
+    path, catalogue = written(model(shapes=[[16, 16, 4, 1]])), tmp_path / "small.parquet"
+    save(SMALL, catalogue)
+    ended = run("best", catalogue, "-C", 16, "--latency", path)
+    assert "~1.25" in ended.out
+    assert "~: outside the shapes that the latency model was fitted on" in ended.err
+    designs = run("best", catalogue, "-C", 16, "--latency", path, "--format", "json").json[
+        "designs"
+    ]
+    assert {design["extrapolated"] for design in designs} == {True}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        (
+            "--device",
+            "gpu-a",
+            "--device is not that of the latencies: got gpu-a; allowed: device cpu-test",
+        ),
+        ("--dtype", "fp16", "--dtype is not that of the latencies: got fp16; allowed: dtype fp32"),
+        ("--batch", 1, "--batch is not that of the latencies: got 1; allowed: batch 2"),
+    ],
+)
+def test_a_model_of_other_conditions_is_an_error(
+    run: Callable,
+    written: Callable[..., Path],
+    tmp_path: Path,
+    option: str,
+    value: object,
+    words: str,
+) -> None:
+    catalogue = tmp_path / "small.parquet"
+    save(SMALL, catalogue)
+    run("best", catalogue, "--latency", written(model()), option, value).fails_with(words)
+    run("best", catalogue, option, value).fails_with(f"got {option} without --latency")
+    right = ("--device", "cpu-test", "--dtype", "fp32", "--batch", 2)
+    assert run("best", catalogue, "--latency", written(model()), *right).status == 0
 
 
 def test_what_the_latencies_hold_under_is_said(written: Callable[..., Path]) -> None:
-    about = "latencies predicted for cpu-test: side 8, batch 2, fp32, nchw, plain style, 1 thread"
+    about = "latencies predicted for cpu-test: batch 2, fp32, nchw, plain style, 1 thread"
     assert LatencyPredictor.read(written(model())).about == about
     worse = f"{about}; the model's rank correlation is 0.50, the goal 0.9"
     assert LatencyPredictor.read(written(model(rank=0.5))).about == worse
@@ -98,7 +152,7 @@ def test_best_ranks_by_latency_and_names_the_form(
     slower = dict(TIMES) | {"fused launches": 9.0}
     arguments = ("best", catalogue, "-C", 16, "--by", "latency", "--latency")
     ended = run(*arguments, path, "--format", "json")
-    assert ended.err.startswith("ifspace: latencies predicted for cpu-test: side 8")
+    assert ended.err.startswith("ifspace: latencies predicted for cpu-test: batch 2")
     designs = ended.json["designs"]
     assert [(x["latency_ms"], x["form"]) for x in designs] == [(1.25, "fused")] * len(designs)
     path.write_text(json.dumps(model(coefficients=slower | ZEROS)))

@@ -9,6 +9,7 @@ from ifspace.block import Block
 from ifspace.catalogue import Catalogue, best, ranked
 from ifspace.catalogue.choose import trade_offs
 from ifspace.errors import SettingError
+from ifspace.latency import Latency
 
 
 def chosen(**bounds: object) -> list[str]:
@@ -103,8 +104,9 @@ def test_no_more_than_the_limit() -> None:
 
 
 def test_by_latency_the_unknown_come_last_and_ties_go_by_parameters():
-    times = {"DW+PW": (0.5, "fused"), "GC(8)+PW": (0.5, "as is"), "(PW+DW+PW)x2": (0.1, "fused")}
-    choices = best(SMALL, by="latency", latency=lambda design: times.get(str(design.block)))
+    times = {"DW+PW": 0.5, "GC(8)+PW": 0.5, "(PW+DW+PW)x2": 0.1}
+    known = {block: Latency.of(ms) for block, ms in times.items()}
+    choices = best(SMALL, by="latency", latency=lambda sized, _: known.get(str(sized.block)))
     assert [str(design.block) for design, _ in choices] == [
         "(PW+DW+PW)x2",
         "DW+PW",

@@ -10,12 +10,12 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
+from ifspace.latency import LatencyTable
 from ifspace.models.decomposition import Layers, Search, decompose, plan_decomposition
 from ifspace.models.sources import network
 from ifspace.models.tracing import trace
 from ifspace.nn import FOG, Style, export_onnx
 from ifspace.reach import channel_field
-from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Blocks, Budgets
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,6 +9,7 @@ from torch import nn
 
 from ifspace.answer import Status
 from ifspace.errors import SettingError
+from ifspace.latency import LatencyTable
 from ifspace.models.decomposition import (
     DecomposedNetwork,
     Search,
@@ -16,7 +17,6 @@ from ifspace.models.decomposition import (
     plan_decomposition,
 )
 from ifspace.models.tracing import trace
-from ifspace.stages.latency import LatencyTable
 from ifspace.stages.problem import Blocks, Budgets
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,9 +19,9 @@ from ifspace.cpsat import Outcome
 from ifspace.errors import SettingError, SolverError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
+from ifspace.latency import LatencyTable
 from ifspace.stages import allocate as optimizer
 from ifspace.stages.allocate import RESOLUTION, SizedChoices, best_stages
-from ifspace.stages.latency import LatencyTable
 from ifspace.stages.layout import (
     Layout,
     Stage,

@@ -9,7 +9,7 @@ import pytest
 
 from ifspace.block import Block, Composition
 from ifspace.errors import BlockError, SettingError
-from ifspace.stages.latency import LatencyTable
+from ifspace.latency import LatencyTable
 from ifspace.stages.layout import (
     Layout,
     StemAndHead,

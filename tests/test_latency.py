@@ -7,10 +7,13 @@ import pytest
 
 from ifspace.block import Block
 from ifspace.errors import SettingError
-from ifspace.stages.latency import (
+from ifspace.latency import (
     COLUMNS,
+    Latency,
     LatencyTable,
+    at_side,
     case_text,
+    latency_of,
     read_latency,
 )
 
@@ -47,7 +50,7 @@ def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
         ("DW+PW", 8, 16, 4, 2): Q(1, 4),
         ("GPW(4)+DW", 8, 8, 4, 1): Q(3),
     }
-    assert (table.of(SIZED, 4, 2), table.find(SIZED, 4, 2)) == (Q(1, 4), Q(1, 4))
+    assert table.find(SIZED, 4, 2) == latency_of(table, SIZED, 4, 2) == Latency(Q(1, 4))
     others = [
         (Block.parse("DW(5)+PW").at(8, 16), 4, 2),
         (Block.parse("DW+PW").at(8), 4, 2),
@@ -58,7 +61,7 @@ def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
     for unit, side, stride in others:
         assert table.find(unit, side, stride) is None
         with pytest.raises(SettingError, match="no latency for a block in play") as caught:
-            table.of(unit, side, stride)
+            latency_of(table, unit, side, stride)
         assert case_text(unit, side, stride) in str(caught.value)
 
 
@@ -188,3 +191,34 @@ def test_tables_of_the_same_cases_are_equal() -> None:
     one, other = (LatencyTable({("PW", 8, 8, side, 1): Q(1)}) for side in (4, 4))
     assert (one, hash(one)) == (other, hash(other))
     assert one != LatencyTable({("PW", 8, 8, 8, 1): Q(1)})
+
+
+def test_of_several_forms_the_fastest_counts(path: Path) -> None:
+    table = read(path, HEAD + ",form", ROW + ",", ROW[:-4] + "0.125,fused", ROW + ",collapsed")
+    assert table.find(SIZED, 4, 2) == Latency(Q(1, 8), "fused")
+    path.write_text(f"{HEAD},form\n{ROW},quick\n", "utf-8")
+    check_error(path, "line 2: form 'quick'", "as is, collapsed, fused")
+
+
+def test_predicted_rows_outside_the_measured_shapes_are_extrapolated(path: Path) -> None:
+    predicted = [f"PW,{c},{c},{side},1,1,cpu,float32,1,predicted" for c, side in ((8, 4), (16, 8))]
+    table = read(path, HEAD + ",source", "PW+DW,8,8,4,1,1,cpu,float32,1,measured", *predicted)
+    latencies = [table.find(Block.parse("PW").at(c), side) for c, side in ((8, 4), (16, 8))]
+    assert latencies == [Latency(Q(1)), Latency(Q(1), extrapolated=True)]
+
+
+def test_the_side_is_the_only_one_of_the_widths(path: Path) -> None:
+    table = read(path, HEAD, ROW, ROW.replace("8,16,4", "8,8,2"))
+    assert at_side(table)(SIZED, 2) == Latency(Q(1, 4))
+    assert at_side(table)(SIZED, 1) is None
+    table = read(path, HEAD, ROW, ROW.replace("8,16,4", "8,16,2"))
+    with pytest.raises(
+        SettingError, match=r"several sides .*: got sides 2, 4 for 8 to 16 channels"
+    ):
+        at_side(table)(SIZED, 2)
+
+
+@pytest.mark.parametrize("name", ["latency_us", "latency", "time", "Latency"])
+def test_a_time_whose_unit_is_not_said_raises(path: Path, name: str) -> None:
+    path.write_text(f"{HEAD.replace('latency_ms', name)}\n{ROW}\n", "utf-8")
+    check_error(path, f"column {name}, whose unit is not known; allowed: latency_ms")

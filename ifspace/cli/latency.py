@@ -1,0 +1,127 @@
+"""`--latency` of the commands: its options, and what it reads."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ifspace.cli.options import Command, OneOf, WholeNumber, shared
+from ifspace.cli.requirements import TORCH, check_installed
+from ifspace.values import MAX_BATCH
+
+if TYPE_CHECKING:
+    from ifspace.latency import Latency, LatencySource
+
+MODEL_SUFFIX: Final = ".json"
+HELP: Final = (
+    "Latencies: a model of `ifspace bench` (results/bench/blocks-DEVICE.json), or a CSV table with "
+    "the columns block, C, F, side, stride, batch, device, dtype, latency_ms."
+)
+# What tables put before a time that is extrapolated, and the note that says so.
+MARK: Final = "~"
+MARK_NOTE: Final = "~: outside the shapes that the latency model was fitted on"
+
+
+def latency_options(text: str = "") -> tuple[Callable[[Command], Command], ...]:
+    """Return `--latency` and the options that say which latencies are asked for.
+
+    The command gets them as `latency`, `batch`, `device` and `dtype`; `text` is added to the help.
+    """
+    return (
+        shared("latency", help=f"{HELP} {text}".rstrip()),
+        click.option(
+            "--batch",
+            type=WholeNumber(1, MAX_BATCH),
+            metavar="N",
+            help="With --latency: the images in a batch that it must be of.",
+        ),
+        click.option("--device", metavar="NAME", help="With --latency: the device it must be of."),
+        click.option(
+            "--dtype",
+            type=OneOf(["fp32", "tf32", "bf16", "fp16", "int8"]),
+            help="With --latency: the type of the numbers that it must be of.",
+        ),
+    )
+
+
+def read_latencies(
+    path: Path | None,
+    batch: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> "LatencySource | None":
+    """Return the latencies in a file: a model where it ends in .json, a table otherwise.
+
+    None without a file.
+
+    Raises: SettingError for a file of something else, or latencies of another batch, device or
+        type; ClickException where a model cannot be read without packages that are missing.
+    """
+    from ifspace.errors import SettingError
+    from ifspace.latency import check_conditions, read_latency
+
+    if path is None:
+        for name, value in (("batch", batch), ("device", device), ("dtype", dtype)):
+            if value is not None:
+                raise SettingError.because(
+                    "nothing is timed",
+                    got=f"--{name} without --latency",
+                    allowed="both or neither",
+                    remedy="add --latency MODEL",
+                )
+        return None
+    source: LatencySource
+    if path.suffix.lower() == MODEL_SUFFIX:
+        check_installed(
+            {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
+            "latencies are predicted with these packages",
+            extras="bench",
+        )
+        from ifspace.bench.predict import LatencyPredictor
+
+        source = LatencyPredictor.read(path)
+    else:
+        source = read_latency(path)
+    check_conditions(source, device, dtype, batch)
+    return source
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyColumns:
+    """The columns of latencies beside rows that have them; None for a row without one."""
+
+    latencies: Sequence["Latency | None"]
+
+    @property
+    def plain(self) -> dict[str, list[Any]]:
+        """The columns of files, by name."""
+        rows = [
+            (None, None, None)
+            if latency is None
+            else (rounded(latency), latency.form, latency.extrapolated)
+            for latency in self.latencies
+        ]
+        names = ("latency_ms", "form", "extrapolated")
+        return {name: [row[index] for row in rows] for index, name in enumerate(names)}
+
+    @property
+    def shown(self) -> dict[str, list[Any]]:
+        """The columns of tables, by header: the times marked where they are extrapolated."""
+        plain = self.plain
+        times = [
+            f"{MARK}{ms}" if extrapolated else ms
+            for ms, extrapolated in zip(plain["latency_ms"], plain["extrapolated"], strict=True)
+        ]
+        return {">latency ms": times, "form": plain["form"]}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the times that are shown."""
+        return (MARK_NOTE,) if any(x and x.extrapolated for x in self.latencies) else ()
+
+
+def rounded(latency: "Latency") -> float:
+    """Return the milliseconds as they are shown, with three digits."""
+    return float(f"{float(latency.ms):.3g}")
