@@ -643,6 +643,17 @@ class SizedBlock:
         """The number of weights of all copies."""
         return sum(layer.params for layer in self.layers)
 
+    @property
+    def least_fan_in(self) -> int:
+        """The fewest channels that a filter of a channel-mixing layer reads.
+
+        In a block without such a layer every output reads its own channel alone: 1.
+
+        >>> Block.parse("DW+GPW(4)+SH(4)+GPW(8)").at(64).least_fan_in
+        8
+        """
+        return min((layer.fan_in for layer in self.layers if layer.conv.mixing), default=1)
+
     def macs_per_pixel(self, stride: int = 1) -> int:
         """Return the multiply-accumulates per output pixel of the block.
 

@@ -577,34 +577,6 @@ def position(symbol: str) -> int:
     return list(KINDS).index(find_kind(symbol).symbol)
 
 
-def kinds_without_choice(
-    kinds: Iterable[str],
-    width_pairs: Iterable[tuple[int, int]],
-    overlaps: tuple[Fraction, ...],
-    orders: Sequence[str] = (ROLLING,),
-    *,
-    may_copy: bool = True,
-) -> tuple[str, ...]:
-    """Return the kinds that have no legal, non-trivial parameters at any of the width pairs.
-
-    `may_copy` as in `ConvKind.group_counts`.
-
-    >>> kinds_without_choice(("PW", "GC", "SH"), [(7, 7)], ())
-    ('GC', 'SH')
-    """
-    pairs = tuple(width_pairs)
-
-    def fits(kind: str) -> bool:
-        row = find_kind(kind)
-        return any(
-            row.choices(c_in, c_out, overlaps, orders=orders, may_copy=may_copy)
-            for c_in, c_out in pairs
-            if row.mixing or c_in == c_out
-        )
-
-    return tuple(kind for kind in kinds if not fits(kind))
-
-
 def ungrouped_kinds() -> tuple[str, ...]:
     """Return the kinds of the alphabet that take no groups: they exist at every width."""
     return tuple(kind for kind in alphabet() if not find_kind(kind).takes_groups)

@@ -10,7 +10,7 @@ from itertools import combinations, product
 from math import prod
 from typing import Any, NamedTuple
 
-from brute_layers import KINDS, Kind, Layer, Sight, enough_filters, orders
+from brute_layers import KINDS, Kind, Layer, Sight, enough_filters, meets, orders
 from brute_layers import layer as layer_of
 
 
@@ -34,6 +34,7 @@ class Row(NamedTuple):
     macs: int
     activations: int
     irreducible: bool
+    least_fan_in: int
     same_as: frozenset[str]
 
 
@@ -117,7 +118,11 @@ class Problem:
                     continue
             layers = tuple(layer_of(kind, g, o, *pair, order) for pair in decide)
             reals = tuple(layer_of(kind, g, o, *pair, order) for pair in real)
-            yield Option(layers, reals, self._price(row, reals, ahead), plain)
+            # A trivial choice is a layer of the simpler kind: floors hold for that one.
+            names = plain or kind, 1 if plain else g
+            floored = [layer_of(names[0], names[1], o, *pair, order) for pair in real]
+            if all(meets(self.s.floors, layer) for layer in floored):
+                yield Option(layers, reals, self._price(row, reals, ahead), plain)
 
     def _is_trivial(self, row: Kind, g: int, real: Any) -> bool:
         """Whether the layer changes nothing in some copy, or only copies channels in a bottleneck.
@@ -307,6 +312,7 @@ def designs(setting: Any, one_spatial: bool = True) -> dict[str, Row]:
             problem.block(best),
             *problem.price(best),
             problem.irreducible(chain),
+            min(x.fan_in for it in best for x in it.real if KINDS[x.kind].mixing),
             problem.simpler(kinds, best),
         )
     return rows
@@ -332,6 +338,7 @@ def assert_same_designs(survivors: Iterable[Any], setting: Any) -> int:
             design.macs_per_pixel,
             design.activations_per_pixel,
             design.irreducible,
+            design.least_fan_in,
             design.same_as,
         )
         for design in survivors

@@ -4,11 +4,13 @@ Written from the definitions alone, with plain integers as sets of channels; not
 is imported.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from math import floor
+from typing import Any
 
 Reads = Callable[[int, int, int, Fraction], list[list[int]]]
 
@@ -103,6 +105,22 @@ class Layer:
 
     def sets(self) -> list[set[int]]:
         return list(map(set, self.reads))
+
+
+def meets(floors: Any, layer: Layer) -> bool:
+    """Whether a layer meets floors: counted in what its outputs read."""
+    row = KINDS[layer.kind]
+    if not row.mixing:
+        return True
+    outputs = Counter(map(frozenset, layer.reads))
+    fan_ins = {len(inputs) for inputs in outputs}
+    if min(fan_ins) < max(floors.least_fan_in, row.spatial and floors.least_spatial_fan_in):
+        return False
+    if layer.groups == 1:
+        return True
+    per_group = fan_ins if row.rolling else fan_ins | set(outputs.values())
+    within = floors.most_groups is None or layer.groups <= floors.most_groups
+    return within and all(channels % floors.multiple == 0 for channels in per_group)
 
 
 @cache

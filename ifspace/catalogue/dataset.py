@@ -17,8 +17,6 @@ from typing import Any, Final
 from ifspace import storage
 from ifspace.catalogue.design import (
     COLUMNS,
-    COMPUTED_COLUMNS,
-    NETWORK_COLUMNS,
     Catalogue,
     Column,
     Design,
@@ -35,14 +33,10 @@ from ifspace.errors import CatalogueError, IfspaceError, OutputError
 from ifspace.serialize import from_plain, to_plain
 from ifspace.table import Table, ratio_text
 
+# Files of older schemas lack columns (`Column.since`), filled in when one is read; those of the
+# first have no checksum of their metadata.
 FIRST_SCHEMA: Final = 1
-SCHEMA_VERSION: Final = 3
-# The columns that files of older schemas lack; they are filled in when one is read.
-LATER_COLUMNS: Final[Mapping[int, Iterable[str]]] = {
-    FIRST_SCHEMA: (*NETWORK_COLUMNS, *COMPUTED_COLUMNS),
-    2: COMPUTED_COLUMNS,
-    SCHEMA_VERSION: (),
-}
+SCHEMA_VERSION: Final = max(column.since for column in COLUMNS.values())
 # More rows are held in memory by none of the commands: a million take about 1.5 GiB.
 MAX_ROWS: Final = 2_000_000
 # Rows of longer files are not compared with their blocks unless the caller asks for it.
@@ -105,11 +99,10 @@ def load(path: str | os.PathLike[str], check: bool | None = None) -> Catalogue:
     try:
         about = json.loads(provenance)
         schema = about["schema"]
-        first = schema == FIRST_SCHEMA
-        if schema not in LATER_COLUMNS:
+        if schema not in range(FIRST_SCHEMA, SCHEMA_VERSION + 1):
             raise _unreadable(name, f"schema version {schema}, not {SCHEMA_VERSION}")
-        lacking = LATER_COLUMNS[schema]
-        columns = {name: column for name, column in COLUMNS.items() if name not in lacking}
+        first = schema == FIRST_SCHEMA
+        columns = {name: column for name, column in COLUMNS.items() if column.since <= schema}
         if not table.schema.equals(_schema(columns.values())):
             raise _unreadable(name, "columns that the schema does not name")
         if not first and about.pop("checksum", None) != _checksum(about):
@@ -294,6 +287,7 @@ _SHOWN: Final = (
     "params_ratio",
     "macs_per_pixel",
     "activations_per_pixel",
+    "least_fan_in",
     "layers",
 )
 

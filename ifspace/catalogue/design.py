@@ -23,7 +23,8 @@ class Column:
 
     `header` is what tables print above it, marked as in `ifspace.table.Table`; only some columns
     are in tables. `nullable`: a design may have no value there. `name` is the name in files, that
-    of the field unless given.
+    of the field unless given. `since`: the first schema of files that has the column; what older
+    files lack is computed from the block when they are read.
     """
 
     type: str
@@ -31,6 +32,7 @@ class Column:
     header: str = ""
     nullable: bool = False
     name: str = ""
+    since: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Design:
             "most elements that are live at once per output pixel, layer by layer, input and "
             "output included",
             ">peak/px",
+            since=3,
         ),
     ]
     params_ratio: Annotated[
@@ -104,6 +107,15 @@ class Design:
         ),
     ]
     layers: Annotated[int, Column("int32", "layers of one copy, shuffles included", ">layers")]
+    least_fan_in: Annotated[
+        int,
+        Column(
+            "int32",
+            "fewest channels that a filter of a channel-mixing layer reads",
+            ">least fan-in",
+            since=4,
+        ),
+    ]
     params_formula: Annotated[
         str, Column("string", "params in the symbols C, F, K and groups g_1, g_2, ...")
     ]
@@ -142,6 +154,7 @@ class Design:
             "canonical class of the block: rows with equal values are one network, up to the order "
             "of channels",
             nullable=True,
+            since=2,
         ),
     ] = None
     representative: Annotated[
@@ -151,6 +164,7 @@ class Design:
             "the block of the same network that tables show: fewest layers, then fewest layers of "
             "a kind that frameworks lack (RPW), then canonical order",
             nullable=True,
+            since=2,
         ),
     ] = None
 
@@ -237,10 +251,11 @@ _PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 
 
-# Columns that files of the first schema lack.
+# Columns that files of the first schema lack: they are filled in for all designs together.
 NETWORK_COLUMNS: Final = ("network", "representative")
-# Columns that files of the first two schemas lack: they follow from the block and its stride.
+# Columns that files of older schemas lack and that follow from the block and its stride.
 COMPUTED_COLUMNS: Final[Mapping[str, Callable[[SizedBlock, int], Any]]] = {
+    "least_fan_in": lambda sized, stride: sized.least_fan_in,
     "peak_per_pixel": SizedBlock.peak_per_pixel,
 }
 
@@ -265,9 +280,7 @@ def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
 
 
 def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
-    """Return the designs that `to_columns` took apart.
-
-    The columns of the network may be missing, and those that follow from the block.
+    """Return the designs that `to_columns` took apart; columns of later schemas may be missing.
 
     Raises: BlockError for text in the column `block` that is not the notation, ValueError for a
         bottleneck that is not a ratio.

@@ -11,12 +11,12 @@ from typing import Any, Final, Literal, Self, get_args
 
 from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import SettingError
+from ifspace.floors import Floors, kinds_without_choice
 from ifspace.kinds import (
     BLOCKED,
     ORDERS,
     alphabet,
     canonical_kinds,
-    kinds_without_choice,
     reference_kind,
     ungrouped_kinds,
 )
@@ -81,6 +81,7 @@ class EnumerationSetting:
     dims: Literal[1, 2] = 2
     objective: Objective = "params"
     rpw_order: RpwOrder = "rolling"
+    floors: Floors = field(default_factory=Floors)
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 2, MAX_WIDTH)
@@ -100,7 +101,8 @@ class EnumerationSetting:
         )
         for name, allowed in _CHOICES.items():
             choice(getattr(self, name), name, allowed)
-        if not self.usable_kinds:
+        # Floors that rule out every kind are an error of the search, which says what would work.
+        if len(self._dropped_kinds(Floors())) == len(self.kinds):
             raise SettingError.because(
                 f"no kind is left at {self.widths_text}: none has a legal group count",
                 got=", ".join(self.kinds),
@@ -137,16 +139,17 @@ class EnumerationSetting:
     @property
     def usable_kinds(self) -> tuple[str, ...]:
         """The kinds that have legal parameters at one width pair at least, in canonical order."""
-        dropped = self._dropped_kinds()
+        dropped = self._dropped_kinds(self.floors)
         return tuple(kind for kind in self.kinds if kind not in dropped)
 
-    def _dropped_kinds(self) -> tuple[str, ...]:
+    def _dropped_kinds(self, floors: Floors) -> tuple[str, ...]:
         return kinds_without_choice(
             self.kinds,
             self.width_pairs,
             self.overlaps,
             self.orders,
             may_copy=self.bottleneck is None,
+            floors=floors,
         )
 
     @property
@@ -203,9 +206,18 @@ class EnumerationSetting:
             text += f" by way of {self.inner_width}"
         return text if self.out_channels is None else f"{text} to {self.out_channels}"
 
+    @property
+    def within_floors(self) -> str:
+        """The floors as a reader says them, behind what they hold for; "" without any.
+
+        >>> EnumerationSetting(floors=Floors(most_groups=8)).within_floors
+        ' with at most 8 groups'
+        """
+        return f" with {self.floors}" if self.floors else ""
+
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of this setting, one sentence each."""
-        dropped = self._dropped_kinds()
+        dropped = self._dropped_kinds(self.floors)
         if not dropped:
             return ()
         plain = self.out_channels is None and self.bottleneck is None
@@ -214,8 +226,8 @@ class EnumerationSetting:
         has, drop = ("have", "drop") if len(dropped) > 1 else ("has", "drops")
         remain = "remain" if len(self.usable_kinds) > 1 else "remains"
         return (
-            f"{where}: {listed(dropped)} {has} no legal group count and {drop} out; "
-            f"{listed(self.usable_kinds)} {remain}",
+            f"{where}: {listed(dropped)} {has} no legal group count{self.within_floors} and {drop} "
+            f"out; {listed(self.usable_kinds)} {remain}",
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -226,6 +238,21 @@ class EnumerationSetting:
         """
         values: dict[str, Any] = to_plain(self)
         return values
+
+    def options(self) -> dict[str, str]:
+        """Return the arguments that are no defaults, as the options of `ifspace enumerate`.
+
+        >>> EnumerationSetting(kinds="DW,PW", floors=Floors(most_groups=8)).options()
+        {'kinds': '--kinds PW,DW', 'most_groups': '--most-groups 8'}
+        """
+        values, defaults = self.arguments(), type(self)().arguments()
+        values |= values.pop("floors")
+        defaults |= defaults.pop("floors")
+        return {
+            name: option_text(name, value)
+            for name, value in values.items()
+            if value != defaults[name]
+        }
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> Self:
@@ -238,6 +265,16 @@ class EnumerationSetting:
         Raises: SettingError for a name that is no argument, or a value out of its range.
         """
         return from_plain(cls, arguments)
+
+
+def option_text(name: str, value: Any) -> str:
+    """Return an argument as it is given on the command line.
+
+    >>> option_text("max_len", 4), option_text("overlaps", ["0", "1/2"])
+    ('--max-len 4', '--overlaps 0,1/2')
+    """
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"--{name.replace('_', '-')} {text}"
 
 
 def orders_of(rpw_order: RpwOrder) -> tuple[str, ...]:

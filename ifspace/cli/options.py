@@ -193,6 +193,45 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
             "help": "Every row, also of blocks that are the same network.",
         },
     ),
+    "least-fan-in": (
+        ("--least-fan-in",),
+        {
+            "type": INTEGER,
+            "metavar": "N",
+            "default": 1,
+            "show_default": False,
+            "help": "Channels that each filter of a channel-mixing layer must read (DW is none).",
+        },
+    ),
+    "least-spatial-fan-in": (
+        ("--least-spatial-fan-in",),
+        {
+            "type": INTEGER,
+            "metavar": "N",
+            "default": 1,
+            "show_default": False,
+            "help": "The same, of the k x k ones alone (GC, CONV).",
+        },
+    ),
+    "multiple": (
+        ("--multiple",),
+        {
+            "type": INTEGER,
+            "metavar": "M",
+            "default": 1,
+            "show_default": False,
+            "help": "Channels per group, read and written, are multiples of M; of RPW those of the "
+            "window. A layer of one group has them at any width.",
+        },
+    ),
+    "most-groups": (
+        ("--most-groups",),
+        {
+            "type": INTEGER,
+            "metavar": "G",
+            "help": "Groups of a channel-mixing layer at most.",
+        },
+    ),
     "time-limit": (("--time-limit",), {"type": SECONDS, "metavar": "SECONDS"}),
     "save": (("--save",), {"type": FILE, "metavar": "FILE"}),
 }
@@ -252,6 +291,33 @@ class Output:
 
         replace(self, quiet=True).emit(dict.fromkeys(FORMATS, str), keep=False)
         check_writable(self.out)
+
+
+def floor_options(function: Command) -> Command:
+    """Add the options of `Floors`; the command gets them as one `floors`."""
+
+    @wraps(function)
+    def command(
+        *,
+        least_fan_in: int,
+        least_spatial_fan_in: int,
+        multiple: int,
+        most_groups: int | None,
+        **values: Any,
+    ) -> Any:
+        from ifspace.floors import Floors
+
+        floors = Floors(least_fan_in, least_spatial_fan_in, multiple, most_groups)
+        return function(floors=floors, **values)
+
+    return with_options(  # type: ignore[return-value]
+        [
+            shared("least-fan-in"),
+            shared("least-spatial-fan-in"),
+            shared("multiple"),
+            shared("most-groups"),
+        ]
+    )(command)
 
 
 def no_plan(context: click.Context, message: str, time_ran_out: bool) -> None:

@@ -88,12 +88,17 @@ def role_widths(track: Track) -> tuple[Widths, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LetterChoice:
-    """One choice of a letter's parameters: its cost and its relation on every track."""
+    """One choice of a letter's parameters: its cost and its relation on every track.
+
+    `least_fan_in`: the fewest channels that a filter reads in any copy of the block; None where the
+    kind does not mix channels.
+    """
 
     groups: int | None
     overlap: Fraction | None
     order: str | None
     cost: int
+    least_fan_in: int | None
     relations: tuple[int, ...]
 
 
@@ -239,19 +244,23 @@ class Alphabet:
     def _build(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
         # Trivial are the choices that change nothing at the block's real widths; where the rule
         # decides they need only be legal.
+        real = [widths[track] for track in self._copies]
         choices = conv.common_choices(
-            (widths[track] for track in self._copies),
+            real,
             self.setting.overlaps,
             self.setting.orders,
             also=widths,
             may_copy=self.setting.bottleneck is None,
         )
+        # Floors hold for the layers that the block really has.
+        choices = self.setting.floors.of(conv, choices, real)
         options = tuple(
             LetterChoice(
                 groups,
                 overlap,
                 order,
                 self._cost(conv, widths, pixels, groups or 1, overlap),
+                min(conv.fan_in_at(c_in, groups or 1) for c_in, _ in real) if conv.mixing else None,
                 tuple(
                     self._relation(conv.in_order(order), pair, groups or 1, overlap)
                     for pair in widths

@@ -12,6 +12,7 @@ from ifspace.cli.options import (
     WIDTHS,
     OneOf,
     Output,
+    floor_options,
     output_options,
     shared,
     with_options,
@@ -93,6 +94,7 @@ _OPTIONS = (
     shared("stride", type=INTEGER, default=1, help="Stride of the first spatial layer."),
     shared("dims", type=INTEGER),
     shared("objective", help="What is minimised for each composition."),
+    floor_options,
     click.option(
         "--jobs",
         type=INTEGER,
@@ -145,7 +147,12 @@ def command(
     from ifspace.cli.progress import ProgressBar, duration_text
     from ifspace.enumerate import search
     from ifspace.enumerate.named import notes_on_named
+    from ifspace.enumerate.satisfiable import params_range
 
+    for setting in settings:
+        if setting.floors:
+            bounds = params_range(setting)
+            output.note(f"at {setting.widths_text}{setting.within_floors}: {bounds}")
     for note in dict.fromkeys(note for setting in settings for note in setting.notes()):
         output.note(note)
     if not search.is_compiled():
@@ -181,16 +188,14 @@ def _preset_values(output: Output, preset: str, arguments: Mapping[str, Any]) ->
     """Return the values that a preset gives to options that are not given themselves."""
     from click.core import ParameterSource
 
+    from ifspace.catalogue.setting import option_text
     from ifspace.enumerate.fog import PRESETS
 
     context = click.get_current_context()
     values = dict(PRESETS[preset])
     for name in list(values):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            option = f"--{name.replace('_', '-')}"
-            output.note(
-                f"{option} {_option_text(arguments[name])} is stronger than --preset {preset}"
-            )
+            output.note(f"{option_text(name, arguments[name])} is stronger than --preset {preset}")
             del values[name]
     return values
 
@@ -313,19 +318,9 @@ def _merged_text(setting: "EnumerationSetting", merged: "FogFunnel") -> str:
 
 def _not_default(setting: "EnumerationSetting") -> str:
     """Return the arguments that differ from the defaults, for a title that has the widths."""
-    defaults = type(setting)().arguments()
     in_title = {"channels", "out_channels", "bottleneck", "max_len"}
-    other = [
-        f"--{name.replace('_', '-')} {_option_text(value)}"
-        for name, value in setting.arguments().items()
-        if name not in in_title and value != defaults[name]
-    ]
+    other = [text for name, text in setting.options().items() if name not in in_title]
     return f" ({' '.join(other)})" if other else ""
-
-
-def _option_text(value: Any) -> str:
-    """Return the value of an option as it is given on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _funnel_text(funnel: "Funnel") -> str:

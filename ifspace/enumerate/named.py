@@ -14,6 +14,7 @@ from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.compositions import is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
+from ifspace.floors import Floors
 
 # The step of the rule at which every choice of a composition is lost.
 Failure = Literal["widths", "groups", "patterns", "quality", "compact", "early-stop"]
@@ -73,6 +74,8 @@ def withheld(setting: EnumerationSetting, compositions: Iterable[str]) -> frozen
     passes the rule at these widths.
     """
     survivors = set(compositions)
+    # A name is a composition's: whether it deserves it has nothing to do with floors.
+    setting = replace(setting, floors=Floors())
     return frozenset(
         entry
         for entry in PUBLISHED
@@ -96,14 +99,15 @@ def notes_on_named(setting: EnumerationSetting) -> tuple[str, ...]:
         if step is not None:
             block = str(Composition(Composition.parse(entry.composition).kinds, entry.repeats))
             lost.setdefault(step, {}).setdefault(block, []).append(entry.name)
+    where = f"at {setting.widths_text}{setting.within_floors}"
     reading = "" if setting.compact == "single" else f" (--compact {setting.compact})"
     facts: dict[Failure, str] = {
         "widths": f"too few channel-mixing layers for {setting.widths_text}",
-        "groups": f"without legal group counts at {setting.widths_text}",
+        "groups": f"without legal group counts {where}",
         "patterns": f"repeated patterns (--patterns {setting.patterns})",
-        "quality": f"without the full field at {setting.widths_text}",
-        "compact": f"not compact at {setting.widths_text}{reading}",
-        "early-stop": f"stopped early at {setting.widths_text}",
+        "quality": f"without the full field {where}",
+        "compact": f"not compact {where}{reading}",
+        "early-stop": f"stopped early {where}",
     }
     return tuple(
         f"{fact}: "

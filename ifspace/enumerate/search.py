@@ -42,6 +42,7 @@ from ifspace.enumerate.compositions import candidates, count_kept, is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
 from ifspace.enumerate.halves import HalfSearch, cheapest_pair
 from ifspace.enumerate.named import withheld
+from ifspace.enumerate.satisfiable import check_floors
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, P, d, find_kind, g, k, s, w
 from ifspace.parallel import Progress, over_shards, workers
@@ -76,11 +77,13 @@ def enumerate_designs(
     >>> catalogue.funnels[0].by_length
     (0, 5)
 
-    Raises: SettingError when `jobs` is less than 1.
+    Raises: SettingError when `jobs` is less than 1, and when floors leave no block.
 
     Reference: [IF] and [3DRF] section 4.2 (rule of kernel replacement); [Fog] section 3.1.
     """
     workers(jobs)  # raises for a number below 1
+    for setting in settings:
+        check_floors(setting)
     funnels: list[Funnel] = []
     designs: list[Design] = []
     for index, setting in enumerate(settings):
@@ -174,7 +177,7 @@ class _Enumeration:
         for kinds, solution in survivors:
             composition = Composition(kinds, setting.repeats)
             letters = self._all_letters(kinds)
-            block = self._block(letters, solution.choice)
+            block, least_fan_in = self._block(letters, solution.choice)
             params, macs = self.alphabet.measures(solution.cost + self._fixed_cost(kinds))
             widths = setting.channels, setting.out_width, setting.bottleneck, setting.dims
             peak = block.at(*widths).peak_per_pixel(setting.stride)
@@ -196,6 +199,7 @@ class _Enumeration:
                 macs_ratio=macs / reference_macs,
                 field=(setting.reference_field.side, setting.channels),
                 layers=len(kinds),
+                least_fan_in=least_fan_in,
                 params_formula=params_text(
                     composition, setting.bottleneck is not None, setting.kernel, setting.dims
                 ),
@@ -215,14 +219,16 @@ class _Enumeration:
     def _verdict(self, kinds: Kinds) -> "Verdict":
         return self.verdicts[self.alphabet.channel_letters(kinds) or ()]
 
-    def _block(self, letters: Sequence[Letter], choice: Choice) -> Block:
+    def _block(self, letters: Sequence[Letter], choice: Choice) -> tuple[Block, int]:
+        """Return the block of a choice, and its least fan-in."""
         numbers = iter(choice)
-        layers = []
+        layers, fan_ins = [], []
         for letter in letters:
             kernel = self.setting.kernel if find_kind(letter.kind).spatial else None
             option = letter.options[0 if letter.neutral else next(numbers)]
             layers.append(Layer(letter.kind, option.groups, option.overlap, kernel, option.order))
-        return Block(tuple(layers), self.setting.repeats)
+            fan_ins += [option.least_fan_in] if option.least_fan_in is not None else []
+        return Block(tuple(layers), self.setting.repeats), min(fan_ins)
 
     def _condition(self, letters: Sequence[Letter], block: Block) -> str:
         """Return the full-field condition; layers that leave channels alone do not change it."""
@@ -449,17 +455,21 @@ def _options(setting: EnumerationSetting) -> float:
     """Return the largest number of choices of a kind, relative to the 14 of RPW at 64 channels."""
     largest = max(
         len(
-            find_kind(kind).choices(
-                c_in,
-                c_out,
-                setting.overlaps,
-                orders=setting.orders,
-                may_copy=setting.bottleneck is None,
+            setting.floors.of(
+                conv,
+                conv.choices(
+                    c_in,
+                    c_out,
+                    setting.overlaps,
+                    orders=setting.orders,
+                    may_copy=setting.bottleneck is None,
+                ),
+                [(c_in, c_out)],
             )
         )
-        for kind in setting.usable_kinds
+        for conv in map(find_kind, setting.usable_kinds)
         for c_in, c_out in setting.width_pairs
-        if c_in == c_out or find_kind(kind).mixing
+        if c_in == c_out or conv.mixing
     )
     return largest / 14
 

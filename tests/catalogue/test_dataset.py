@@ -96,7 +96,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
     [
         (b"{", "provenance that makes no sense"),
         (b"[]", "provenance that makes no sense"),
-        (b'{"schema": 99}', "schema version 99, not 3"),
+        (b'{"schema": 99}', "schema version 99, not 4"),
         (b'{"schema": 1, "settings": [], "funnels": []}', "columns that the schema does not name"),
     ],
 )

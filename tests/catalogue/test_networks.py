@@ -13,8 +13,8 @@ from samples import DW_PW, GC_PW, SMALL, WIDER
 from ifspace.block import Block
 from ifspace.canonical import network_class
 from ifspace.catalogue import Catalogue, Design, best, load, one_a_network, save
-from ifspace.catalogue.dataset import METADATA_KEY, remarked
-from ifspace.catalogue.design import COMPUTED_COLUMNS, NETWORK_COLUMNS, mark_networks
+from ifspace.catalogue.dataset import METADATA_KEY, _checksum, remarked
+from ifspace.catalogue.design import COLUMNS, mark_networks
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
 
@@ -117,15 +117,21 @@ def test_names_of_other_ways_stand_beside_the_network() -> None:
     assert "to write it (GPW+SH+DW+GPW: Fog 3.2)" in remark
 
 
-def test_a_catalogue_of_the_first_schema_is_completed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_a_catalogue_of_an_older_schema_is_completed(schema: int, tmp_path: Path) -> None:
     catalogue = enumerated(8, max_len=3)
     save(catalogue, tmp_path / "new.parquet")
     table = pyarrow.parquet.read_table(tmp_path / "new.parquet")
-    table = table.drop_columns(list(COMPUTED_COLUMNS))
-    about = json.loads(table.schema.metadata[METADATA_KEY]) | {"schema": 1}
-    for funnel in about["funnels"]:
-        del funnel["distinct_networks"], funnel["distinct_networks_by_length"]
-    old = table.drop_columns(list(NETWORK_COLUMNS))
+    about = json.loads(table.schema.metadata[METADATA_KEY]) | {"schema": schema}
+    del about["checksum"]
+    for setting in about["settings"]:
+        del setting["floors"]
+    if schema == 1:
+        for funnel in about["funnels"]:
+            del funnel["distinct_networks"], funnel["distinct_networks_by_length"]
+    else:
+        about["checksum"] = _checksum(about)
+    old = table.drop_columns([name for name, column in COLUMNS.items() if column.since > schema])
     old = old.replace_schema_metadata({METADATA_KEY: json.dumps(about)})
     pyarrow.parquet.write_table(old, tmp_path / "old.parquet")
     assert load(tmp_path / "old.parquet") == catalogue

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ifspace.block import Block
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import IfspaceError, SettingError
-from ifspace.kinds import KINDS, alphabet, kinds_without_choice
+from ifspace.floors import kinds_without_choice
+from ifspace.kinds import KINDS, alphabet
 
 OVERLAPS = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 
@@ -32,6 +33,12 @@ def test_the_defaults_are_those_of_the_command_line() -> None:
         "dims": 2,
         "objective": "params",
         "rpw_order": "rolling",
+        "floors": {
+            "least_fan_in": 1,
+            "least_spatial_fan_in": 1,
+            "multiple": 1,
+            "most_groups": None,
+        },
     }
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from ifspace.block import Block, Composition
 from ifspace.catalogue import Design
 from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.satisfiable import check_floors
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
+from ifspace.floors import Floors
 from ifspace.groups.problem import GroupsProblem, judge
 from ifspace.groups.solve import cheapest_groups
 from ifspace.reach import channel_field
@@ -114,10 +116,15 @@ def settings_small_enough(draw: st.DrawFn) -> EnumerationSetting:
             stride=one_of(1, 2),
             dims=one_of(1, 2),
             objective=one_of("params", "macs", "activations"),
+            floors=one_of(Floors(), Floors(2), Floors(1, 4), Floors(3, 1, 2), Floors(1, 1, 2, 4)),
         )
     except SettingError:
         assume(False)
     assume(is_small(setting, 8000))
+    try:
+        check_floors(setting)
+    except SettingError:
+        assume(False)
     return setting
 
 
