@@ -38,7 +38,7 @@ from ifspace.kinds import (
     step,
     w,
 )
-from ifspace.memory import Step, peak
+from ifspace.memory import Schedule, Step
 from ifspace.values import (
     MAX_COPIES,
     MAX_KERNEL,
@@ -688,7 +688,7 @@ class SizedBlock:
         """
         pixels = self.pixels(stride)
         entry = stride**self.dims if self.strided_index is not None else 1
-        return self._peak((entry, *pixels), self.shortcut_kind(stride, shortcut))
+        return self._schedule((entry, *pixels), self.shortcut_kind(stride, shortcut)).peak.elements
 
     def peak_elements(
         self, size: Sequence[int], stride: int = 1, shortcut: str = NO_SHORTCUT
@@ -703,6 +703,15 @@ class SizedBlock:
 
         Raises: BlockError or SettingError as `peak_per_pixel`, and for a size that does not fit.
         """
+        return self.schedule(size, stride, shortcut).peak.elements
+
+    def schedule(
+        self, size: Sequence[int], stride: int = 1, shortcut: str = NO_SHORTCUT
+    ) -> Schedule:
+        """Return the layers as steps that read and write feature maps, for one input of a size.
+
+        Arguments and errors are those of `peak_elements`.
+        """
         if len(size) != self.dims:
             raise BlockError.because(
                 f"{ARGUMENT} has the wrong number of dimensions",
@@ -716,10 +725,10 @@ class SizedBlock:
         for layer_stride in self.strides(stride):
             sides = [-(-side // layer_stride) for side in sides]
             pixels.append(prod(sides))
-        return self._peak(pixels, self.shortcut_kind(stride, shortcut))
+        return self._schedule(pixels, self.shortcut_kind(stride, shortcut))
 
-    def _peak(self, pixels: Sequence[int], shortcut: str) -> int:
-        """Return the peak for pixels at the input and behind each layer."""
+    def _schedule(self, pixels: Sequence[int], shortcut: str) -> Schedule:
+        """Return the schedule for pixels at the input and behind each layer."""
         entry, *after = pixels
         steps = [
             Step((index,), layer.c_out * count, None if layer.conv.writes else index)
@@ -731,7 +740,7 @@ class SizedBlock:
                 steps.append(Step((0,), elements))
                 sources = (len(steps) - 1, len(steps))
             steps.append(Step(sources, elements, may_replace=sources))
-        return peak([self.channels * entry], steps, [len(steps)]).elements
+        return Schedule((self.channels * entry,), tuple(steps), (len(steps),))
 
     def shortcut_kind(self, stride: int = 1, shortcut: str = "auto") -> str:
         """Return the shortcut that "auto" stands for: "identity", or "projection".

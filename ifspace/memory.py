@@ -10,8 +10,9 @@ and where it is free to: an activation, or a sum with a shortcut, takes over the
 map of its own size that no later step reads.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from ifspace.values import choice
@@ -35,6 +36,15 @@ class Step:
     alias: int | None = None
     may_replace: tuple[int, ...] = ()
 
+    def renumbered(self, number: Callable[[int], int]) -> "Step":
+        """Return the step with other numbers for the values."""
+        return Step(
+            tuple(map(number, self.reads)),
+            self.elements,
+            None if self.alias is None else number(self.alias),
+            tuple(map(number, self.may_replace)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Peak:
@@ -44,8 +54,9 @@ class Peak:
     step: int
 
 
-def peak(inputs: Sequence[int], steps: Sequence[Step], outputs: Collection[int]) -> Peak:
-    """Return the peak of a schedule, exactly.
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Steps in the order in which they run.
 
     `inputs`: the elements of each input. Values are numbered: the inputs first, then what each step
     writes. `outputs`: the values that stay live to the end.
@@ -53,51 +64,90 @@ def peak(inputs: Sequence[int], steps: Sequence[Step], outputs: Collection[int])
     A layer from 4 elements to 8 with an activation, and with one whose input is added to it:
 
     >>> layer, activation = Step((0,), 8), Step((1,), 8, may_replace=(1,))
-    >>> peak([4], [layer, activation], [2])
+    >>> Schedule((4,), (layer, activation), (2,)).peak
     Peak(elements=12, step=0)
-    >>> peak([4], [layer, activation, Step((1, 2), 8, may_replace=(1, 2))], [3])
+    >>> Schedule((4,), (layer, activation, Step((1, 2), 8, may_replace=(1, 2))), (3,)).peak
     Peak(elements=16, step=1)
     """
-    count, end = len(inputs), max(len(steps) - 1, 0)
-    last_use = [0] * count + list(range(len(steps)))
-    for index, step in enumerate(steps):
-        for value in step.reads:
-            last_use[value] = index
-    for value in outputs:
-        last_use[value] = end
-    for value in range(len(last_use) - 1, count - 1, -1):
-        alias = steps[value - count].alias
-        if alias is not None:
-            last_use[alias] = max(last_use[alias], last_use[value])
-    # Of each value the buffer that it lies in; of each buffer its size, first and last step.
-    buffer_of = list(range(count))
-    sizes, first, last = list(inputs), [0] * count, last_use[:count]
-    for index, step in enumerate(steps):
-        value = count + index
-        buffer = None if step.alias is None else buffer_of[step.alias]
-        if buffer is None:
-            # Two readings of one buffer, as of x and of its channels in another order, may cross.
-            read = [buffer_of[source] for source in set(step.reads)]
-            owned = (buffer_of[source] for source in step.may_replace)
-            free = (x for x in owned if last[x] == index and sizes[x] == step.elements)
-            buffer = next((x for x in free if read.count(x) == 1), None)
-        if buffer is None:
-            buffer = len(sizes)
-            sizes.append(step.elements)
-            first.append(index)
-            last.append(index)
-        last[buffer] = max(last[buffer], last_use[value])
-        buffer_of.append(buffer)
-    changes = [0] * (end + 2)
-    for size, begin, stop in zip(sizes, first, last, strict=True):
-        changes[begin] += size
-        changes[stop + 1] -= size
-    live, most = 0, Peak(0, 0)
-    for index, change in enumerate(changes[:-1]):
-        live += change
-        if live > most.elements:
-            most = Peak(live, index)
-    return most
+
+    inputs: tuple[int, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def peak(self) -> Peak:
+        """The peak, exactly."""
+        live = self.live()
+        step = max(range(len(live)), key=live.__getitem__)
+        return Peak(live[step], step)
+
+    def live(self) -> list[int]:
+        """Return the elements that are live during each step; without steps, the inputs."""
+        steps, count = self.steps, len(self.inputs)
+        end = max(len(steps) - 1, 0)
+        last_use = [0] * count + list(range(len(steps)))
+        for index, step in enumerate(steps):
+            for value in step.reads:
+                last_use[value] = index
+        for value in self.outputs:
+            last_use[value] = end
+        for value in range(len(last_use) - 1, count - 1, -1):
+            alias = steps[value - count].alias
+            if alias is not None:
+                last_use[alias] = max(last_use[alias], last_use[value])
+        # Of each value the buffer that it lies in; of each buffer its size, first and last step.
+        buffer_of = list(range(count))
+        sizes, first, last = list(self.inputs), [0] * count, last_use[:count]
+        for index, step in enumerate(steps):
+            buffer = None if step.alias is None else buffer_of[step.alias]
+            if buffer is None:
+                # Two readings of one buffer, as of x and of its channels in another order, may
+                # cross.
+                read = [buffer_of[source] for source in set(step.reads)]
+                owned = (buffer_of[source] for source in step.may_replace)
+                free = (x for x in owned if last[x] == index and sizes[x] == step.elements)
+                buffer = next((x for x in free if read.count(x) == 1), None)
+            if buffer is None:
+                buffer = len(sizes)
+                sizes.append(step.elements)
+                first.append(index)
+                last.append(index)
+            last[buffer] = max(last[buffer], last_use[count + index])
+            buffer_of.append(buffer)
+        changes = [0] * (end + 2)
+        for size, begin, stop in zip(sizes, first, last, strict=True):
+            changes[begin] += size
+            changes[stop + 1] -= size
+        return list(accumulate(changes[:-1]))
+
+    def with_chain(self, index: int, chain: "Schedule") -> "Schedule":
+        """Return the schedule with another one in place of a step.
+
+        `chain` has one input, the first value that the step reads, and one output, what its last
+        step writes. Its steps have the indices from `index` on.
+
+        >>> layers = Schedule((4,), (Step((0,), 6), Step((1,), 8)), (2,))
+        >>> Schedule((4,), (Step((0,), 8),), (1,)).with_chain(0, layers).live()
+        [10, 14]
+        """
+        source, first = self.steps[index].reads[0], len(self.inputs) + index
+        more = len(chain.steps) - 1
+
+        def inside(value: int) -> int:
+            return source if value == 0 else first + value - 1
+
+        def behind(value: int) -> int:
+            return value + more if value >= first else value
+
+        return Schedule(
+            self.inputs,
+            (
+                *self.steps[:index],
+                *(step.renumbered(inside) for step in chain.steps),
+                *(step.renumbered(behind) for step in self.steps[index + 1 :]),
+            ),
+            tuple(map(behind, self.outputs)),
+        )
 
 
 def bytes_of(elements: int, dtype: str = DEFAULT_DTYPE) -> int:
@@ -110,3 +160,12 @@ def bytes_of(elements: int, dtype: str = DEFAULT_DTYPE) -> int:
     """
     choice(dtype, "dtype", BYTES)
     return elements * BYTES[dtype]
+
+
+def bytes_text(elements: int, dtype: str = DEFAULT_DTYPE) -> str:
+    """Return so many elements of a type as text.
+
+    >>> bytes_text(1806336), bytes_text(1806336, "int8")
+    ('7,225,344 bytes of fp32', '1,806,336 bytes of int8')
+    """
+    return f"{bytes_of(elements, dtype):,} bytes of {dtype}"

@@ -11,7 +11,7 @@ from witness import build_torch_block, random_sized
 
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import BlockError, SettingError
-from ifspace.memory import Peak, Step, bytes_of, peak
+from ifspace.memory import Peak, Schedule, Step, bytes_of
 
 SIZES = {1: [(7,), (8,)], 2: [(5, 8), (8, 8), (7, 3)]}
 
@@ -98,7 +98,8 @@ def test_a_schedule_against_a_slow_count(seed: int) -> None:
         steps.append(Step(reads, draw.randint(1, 3), alias, may_replace))
         sizes.append(steps[-1].elements)
     outputs = draw.sample(range(len(sizes)), 1)
-    assert peak(inputs, steps, outputs) == slow_peak(inputs, steps, outputs)
+    schedule = Schedule(tuple(inputs), tuple(steps), tuple(outputs))
+    assert schedule.peak == slow_peak(inputs, steps, outputs)
 
 
 def slow_peak(inputs: list[int], steps: list[Step], outputs: list[int]) -> Peak:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ifspace.errors import shown
+from ifspace.memory import BYTES
 from ifspace.values import (
     AMOUNTS,
     amount,
@@ -138,6 +139,13 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
             "type": OneOf(["rolling", "blocked", "both"]),
             "default": "rolling",
             "help": "Windows of RPW: one after the other, or shared by neighbouring filters.",
+        },
+    ),
+    "dtype": (
+        ("--dtype",),
+        {
+            "type": OneOf(list(BYTES)),
+            "help": "Type of the feature maps, for peak memory in bytes.",
         },
     ),
     "kinds": (("--kinds",), {"type": LIST, "metavar": "LIST"}),

@@ -14,7 +14,7 @@ from torch import nn
 from ifspace.infofield import CAPS
 from ifspace.models.fields import Field, receptive_fields
 from ifspace.models.gains import StageGains
-from ifspace.models.graph import Op, Size, Trace, TracedLayer
+from ifspace.models.graph import LiveSchedule, Op, Size, Trace, TracedLayer
 from ifspace.models.sources import part_of
 from ifspace.models.tracing import Image, checked_model, trace
 from ifspace.models.units import TracedStage, stages_of, units_of
@@ -112,7 +112,7 @@ class Report:
     and dense layers for one image. `gates` and `head` are layers without a field: those that only
     scale feature maps, and those after the last feature map. `passed` counts the operators that
     keep a feature map as it is. `cap`: where the spatial field of a stage stopped growing.
-    `unplaced` and `runs` are those of the trace.
+    `unplaced`, `runs` and `live`, which gives the peak memory, are those of the trace.
     """
 
     image: tuple[int, int, int]
@@ -127,6 +127,7 @@ class Report:
     cap: str = "input"
     unplaced: tuple[TracedLayer, ...] = ()
     runs: frozenset[str] = frozenset()
+    live: LiveSchedule | None = None
 
     def __repr__(self) -> str:
         """Return the totals: the whole report has thousands of numbers."""
@@ -217,6 +218,7 @@ def report_on(
         cap=cap,
         unplaced=graph.unplaced,
         runs=graph.runs,
+        live=graph.live,
     )
 
 

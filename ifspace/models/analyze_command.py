@@ -19,6 +19,7 @@ _OPTIONS = (
     trust_option,
     shared("alpha", help="The decay of the gain."),
     shared("cap"),
+    shared("dtype", default="fp32"),
     click.option(
         "--layers",
         "every_layer",
@@ -40,6 +41,7 @@ def command(
     trust_code: bool,
     alpha: float,
     cap: str,
+    dtype: str,
     every_layer: bool,
 ) -> None:
     """Show the stages of a network, and the field and gain of its units and layers.
@@ -52,6 +54,8 @@ def command(
     it, so a strided layer opens a stage and counts in it. A unit is what a stage repeats, such as a
     residual block. The field is what an output sees of the input of its stage;
     the gain compares it with the field of the layer before. A layer with gain 0 adds nothing.
+    Peak memory is the largest sum of feature maps that are live at once, in the order of the
+    network, for one image.
     """
     with networks_needed("needed to analyse real networks"):
         from ifspace.models import trace
@@ -68,4 +72,4 @@ def command(
         with ProgressBar("analysing", quiet=output.quiet) as bar:
             report = report_on(graph, network, alpha, bar, cap)
         unlisted = other_params(network, report)
-    output.emit(analysis_forms(source, report, unlisted, every_layer))
+    output.emit(analysis_forms(source, report, unlisted, every_layer, dtype))

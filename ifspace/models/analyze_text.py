@@ -5,7 +5,16 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from ifspace.cli.options import Forms
-from ifspace.models.options import ModelSource, layer_text, name_list, size_text, size_value
+from ifspace.memory import DEFAULT_DTYPE
+from ifspace.models.options import (
+    ModelSource,
+    layer_text,
+    name_list,
+    peak_text,
+    peak_values,
+    size_text,
+    size_value,
+)
 from ifspace.serialize import json_text
 from ifspace.stages.text import cap_text, short
 from ifspace.table import Table, facts
@@ -23,12 +32,16 @@ UNPLACED: Final = "unplaced"
 
 
 def analysis_forms(
-    source: ModelSource, report: "Report", unlisted: "OtherParams", every_layer: bool = False
+    source: ModelSource,
+    report: "Report",
+    unlisted: "OtherParams",
+    every_layer: bool = False,
+    dtype: str = DEFAULT_DTYPE,
 ) -> Forms:
     """Return the analysis of a network in every format.
 
     `unlisted`: what the parameters outside layers belong to. `every_layer`: whether the terminal
-    shows a row for each layer instead of each unit.
+    shows a row for each layer instead of each unit. `dtype`: the type of the feature maps.
     """
     rows = [_flat(row) for row in _rows(source, report)]
     table = Table(
@@ -36,8 +49,8 @@ def analysis_forms(
         tuple(tuple(_cell(value) for value in row.values()) for row in rows),
     )
     return {
-        "table": lambda: _text(source, report, unlisted, every_layer),
-        "json": lambda: json_text(_values(source, report, unlisted)),
+        "table": lambda: _text(source, report, unlisted, every_layer, dtype),
+        "json": lambda: json_text(_values(source, report, unlisted, dtype)),
         "csv": table.csv,
         "markdown": table.markdown,
     }
@@ -115,7 +128,9 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> dict[str, Any]:
+def _values(
+    source: ModelSource, report: "Report", unlisted: "OtherParams", dtype: str
+) -> dict[str, Any]:
     return {
         "model": source.name,
         "part": source.part,
@@ -126,6 +141,7 @@ def _values(source: ModelSource, report: "Report", unlisted: "OtherParams") -> d
         "macs": report.macs,
         "gain": report.gain,
         "receptive": size_value(_largest_receptive_field(report)),
+        "peak_memory": peak_values(report.live, dtype),
         "stages": [_stage(stage) for stage in report.stages],
         "gates": [_layer(layer) for layer in report.gates],
         "head": [_layer(layer) for layer in report.head],
@@ -173,11 +189,13 @@ def _stage(stage: "StageReport") -> dict[str, Any]:
 # Text for a terminal
 
 
-def _text(source: ModelSource, report: "Report", unlisted: "OtherParams", every_layer: bool) -> str:
+def _text(
+    source: ModelSource, report: "Report", unlisted: "OtherParams", every_layer: bool, dtype: str
+) -> str:
     title = f"{source}: {short(report.params)} parameters, {short(report.macs)} MACs"
     details = _layer_table(report) if every_layer else _unit_table(report)
     parts = (_stage_table(report, title).text(), details.text(keys=2))
-    return "\n".join((*parts, facts(findings(report, unlisted))))
+    return "\n".join((*parts, facts(findings(report, unlisted, dtype))))
 
 
 def _stage_table(report: "Report", title: str) -> Table:
@@ -282,7 +300,9 @@ def _gain_text(gain: float | None) -> str:
     return "" if gain is None else f"{gain:.3f}"
 
 
-def findings(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]:
+def findings(
+    report: "Report", unlisted: "OtherParams", dtype: str = DEFAULT_DTYPE
+) -> list[tuple[str, str]]:
     """Return what stands out in an analysis, with a name for each finding."""
     return [
         (
@@ -297,6 +317,7 @@ def findings(report: "Report", unlisted: "OtherParams") -> list[tuple[str, str]]
             f"{size_text(_largest_receptive_field(report))} pixels of the image",
         ),
         (PAST_IMAGE, _past_image(report)),
+        ("peak memory", peak_text(report.live, dtype)),
         *_beside_stages("gates", report.gates),
         *_beside_stages("head", report.head),
         *_beside_stages(UNPLACED, report.unplaced),

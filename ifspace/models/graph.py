@@ -24,6 +24,7 @@ from ifspace.kinds import (
     rolling_pointwise_kind,
     shuffle_kind,
 )
+from ifspace.memory import Schedule
 
 # (height, width) in pixels.
 Size = tuple[int, int]  # (height, width) in pixels
@@ -325,6 +326,35 @@ class Node:
         return max(self.stride) > 1 or min(self.stride) < 1
 
 
+@dataclass(frozen=True, slots=True)
+class OperatorCall:
+    """A call of an operator: its bare name, and the full name of the module whose forward calls."""
+
+    scope: str
+    operator: str
+
+    def __str__(self) -> str:
+        return f"{self.scope or 'the network'} ({self.operator})"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSchedule:
+    """Which feature maps are live while a network runs, for one image: a call for each step."""
+
+    schedule: Schedule
+    calls: tuple[OperatorCall, ...]
+
+    @property
+    def peak(self) -> int:
+        """The peak memory: the most elements that are live at once."""
+        return self.schedule.peak.elements
+
+    @property
+    def peak_call(self) -> OperatorCall:
+        """The first call during which they are."""
+        return self.calls[self.schedule.peak.step]
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """The feature maps of a network in the order in which they are written.
@@ -336,7 +366,8 @@ class Trace:
     the feature maps, because they read a constant, or what they write was lost from sight. `runs`:
     the full names of all modules whose weights the exported program uses; all modules without one.
     `outputs`: the indices of the feature maps that the network returns, or computes what it returns
-    from by pooling and dense layers; `returned`: of those the first.
+    from by pooling and dense layers; `returned`: of those the first. `live`: which feature maps
+    are live while it runs, None for a trace by hooks, which see no branches.
     """
 
     nodes: tuple[Node, ...]
@@ -351,6 +382,7 @@ class Trace:
     runs: frozenset[str] = frozenset()
     outputs: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
+    live: LiveSchedule | None = None
 
     @cached_property
     def layers(self) -> tuple[TracedLayer, ...]:

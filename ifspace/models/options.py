@@ -5,18 +5,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
 from ifspace.cli.requirements import TORCH, check_installed
 from ifspace.errors import ARGUMENT, SettingError
+from ifspace.memory import bytes_of, bytes_text
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ifspace.models.edits import EditedNetwork
-    from ifspace.models.graph import ImageSize, Size, TracedLayer
+    from ifspace.models.graph import ImageSize, LiveSchedule, Size, TracedLayer
 
 model_argument: Final = click.argument("model", metavar="MODEL")
 input_option: Final = click.option(
@@ -194,6 +195,26 @@ def layer_text(layer: "TracedLayer") -> str:
         return str(Layer(kind.symbol, groups, overlap, kernel, layer.order))
     size = size_text(layer.kernel)
     return f"{kind.symbol}({size if groups is None else f'{groups},k={size}'})"
+
+
+def peak_values(live: "LiveSchedule | None", dtype: str) -> dict[str, Any] | None:
+    """Return the peak memory of a network for one image, in JSON; None where it is not known."""
+    if live is None:
+        return None
+    return {
+        "elements": live.peak,
+        "bytes": bytes_of(live.peak, dtype),
+        "dtype": dtype,
+        "at": live.peak_call.scope,
+        "operator": live.peak_call.operator,
+    }
+
+
+def peak_text(live: "LiveSchedule | None", dtype: str) -> str:
+    """Return the peak memory of a network for one image, and where it is."""
+    if live is None:
+        return "not known: branches are not seen"
+    return f"{bytes_text(live.peak, dtype)}, at {live.peak_call}"
 
 
 def size_text(size: "Size") -> str:

@@ -49,6 +49,7 @@ from ifspace.models.graph import (
     rolling_layer,
     transposed_layer,
 )
+from ifspace.models.live_maps import LiveMaps
 from ifspace.models.operators import LAYERS, OPERATORS, elementwise, item, keep, move
 from ifspace.nn import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
@@ -308,13 +309,15 @@ class Walk:
     """Walks through the operators of a program in the order in which they run.
 
     `names`: for each parameter and buffer of the program its full name in the model. `constants`:
-    its buffers and other tensors that no image changes. `maps` is the graph that grows.
+    its buffers and other tensors that no image changes. `maps` is the graph that grows, `live` the
+    order in which feature maps are written and read.
     """
 
     def __init__(
         self, model: nn.Module, names: Mapping[str, str], constants: Mapping[str, Tensor]
     ) -> None:
         self.maps = FeatureMaps()
+        self.live = LiveMaps()
         self.unplaced: list[TracedLayer] = []
         self._environment = Environment(model, names, constants)
         # The calls that write a layer, by the index of its feature map.
@@ -329,6 +332,7 @@ class Walk:
             if node.op == "placeholder" and node.name == image:
                 shape = tuple(int(size) for size in node.meta["val"].shape)
                 self._environment.values[node] = self.maps.add(Op.INPUT, (), shape, 1, "")
+                self.live.add_input(node)
         return self.maps.owners(labels_in(self._outputs(graph)))
 
     def _outputs(self, graph: fx.Graph) -> tuple[Value, ...]:
@@ -338,18 +342,15 @@ class Walk:
             if node.op == "call_function":
                 call = Call(node, self._environment)
                 values[node] = self._value(call)
+                if call.subgraph is None:
+                    self.live.add(call)
                 if call.in_place and isinstance(node.args[0], fx.Node):
                     # Readers of the old name get the new value.
                     values[node.args[0]] = values[node]
-            elif node.op == "output":
-                outputs = node.args[0]
-                if not isinstance(outputs, tuple | list):
-                    outputs = (outputs,)
-                return tuple(
-                    values.get(output) if isinstance(output, fx.Node) else None
-                    for output in outputs
-                )
-        raise UnreadableError("a program without an output")
+        return tuple(
+            values.get(output) if isinstance(output, fx.Node) else None
+            for output in _returned(graph)
+        )
 
     def _value(self, call: Call) -> Value:
         self.maps.uses = call.uses
@@ -400,7 +401,18 @@ class Walk:
             self._environment.values[node] = call.value(argument)
             if isinstance(argument, fx.Node):
                 self._environment.outer[node] = argument
-        return self._outputs(subgraph.graph)
+            self.live.pass_on(node, argument)
+        outputs = self._outputs(subgraph.graph)
+        self.live.add(call, _returned(subgraph.graph))
+        return outputs
+
+
+def _returned(graph: fx.Graph) -> tuple[Any, ...]:
+    """Return what a program or subgraph returns: nodes, and what is none."""
+    outputs = next((node.args[0] for node in graph.nodes if node.op == "output"), None)
+    if outputs is None:
+        raise UnreadableError("a program without an output")
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
 
 def _reaches_output(node: fx.Node) -> bool:
@@ -457,6 +469,7 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
         runs=_modules_of(model, program),
         outputs=tuple(new_index[index] for index in sorted(shown)),
         returned=tuple(new_index[index] for index in sorted(outputs) if index in new_index),
+        live=walk.live.schedule(_returned(program.graph)),
     )
 
 

@@ -132,6 +132,15 @@ def test_the_numbers_are_those_of_the_library(run: Callable) -> None:
             stage.full,
         )
         assert [unit["name"] for unit in record["units"]] == [unit.name for unit in stage.units]
+    live = report.live
+    assert live is not None
+    assert answer["peak_memory"] == {
+        "elements": live.peak,
+        "bytes": 4 * live.peak,
+        "dtype": "fp32",
+        "at": live.peak_call.scope,
+        "operator": "conv2d",
+    }
     assert answer["past_image_from"] == next(
         layer.layer.name for layer in report.layers if layer.past_image
     )
