@@ -17,7 +17,7 @@ from ifspace.cli.options import (
     shared,
     with_options,
 )
-from ifspace.cli.requirements import TORCH, check_installed
+from ifspace.cli.requirements import ONNX, TORCH, check_installed
 from ifspace.values import MAX_BATCH, MAX_ROUNDS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ WIDTH, MAX_LEN = 64, 4
 BASELINES: Final = "conv,dw+pw,shufflenet,clcnet,resnext,inverted"
 NO_BASELINES: Final = ("none",)
 README_TITLE: Final = "# Results of record"
+# With --import: the device of a profile unless named, and what goes with it.
+OTHER_DEVICE: Final = "other"
+_FILES_OF_IMPORT: Final = frozenset({"profile", "network"})
+_WITH_IMPORT: Final = _FILES_OF_IMPORT | {"device", "dtype", "batch", "format", "out", "quiet"}
 
 _OPTIONS = (
     shared("top", default=10, help="How many of its best designs are timed."),
@@ -84,12 +88,12 @@ _OPTIONS = (
         metavar="cpu|cuda",
         default="cpu",
         show_default=True,
-        help="Device to time.",
+        help="Device to time; with --import any name of the one that was profiled.",
     ),
     click.option(
         "--dtype",
-        type=OneOf(["fp32", "tf32", "bf16", "fp16"]),
-        help="Type of the numbers; fp32 if not given, on CUDA bf16.",
+        type=OneOf(["fp32", "tf32", "bf16", "fp16", "int8"]),
+        help="Type of the numbers; fp32 if not given, on CUDA bf16. int8 with --import alone.",
     ),
     click.option(
         "--layout",
@@ -170,6 +174,19 @@ _OPTIONS = (
         is_flag=True,
         help="Blocks that were timed in half of the rounds or more are not timed again.",
     ),
+    click.option(
+        "--import",
+        "profile",
+        type=FILE,
+        metavar="PROFILE",
+        help="Time nothing: read the profile of another runtime into a latency table.",
+    ),
+    click.option(
+        "--network",
+        type=FILE,
+        metavar="FILE.onnx",
+        help="With --import: the network that was profiled.",
+    ),
 )
 
 
@@ -184,6 +201,8 @@ def command(
     output: Output,
     catalogue: Path | None,
     results: Path,
+    profile: Path | None,
+    network: Path | None,
     **options: Any,
 ) -> None:
     """Time the best designs of CATALOGUE here: forward, forward + backward, memory.
@@ -201,7 +220,15 @@ def command(
     continues with --resume. A latency model, fitted to a sample of the catalogue, predicts the
     rest; the table for `ifspace layout --latency` has measured latencies and, if the model
     orders blocks well enough, those of the model. The catalogue is kept beside the rows for
-    `ifspace report`. With the defaults it takes a minute or two on two cores, most of it for
+    `ifspace report`.
+
+    With --import nothing is timed: the profile of ONNX Runtime (JSON), of trtexec --exportProfile
+    (JSON) or of TensorFlow Lite benchmark_model --enable_op_profiling=true (text) becomes a table
+    for --latency of the other commands: with --out TABLE.csv. --network is the ONNX file that was
+    profiled, which `ifspace.nn.export_onnx` wrote: each of its blocks is a row, and each
+    convolution outside of them. --batch and --dtype are needed where the profile does not say them.
+
+    With the defaults it takes a minute or two on two cores, most of it for
     the model. Rows of other blocks, widths and conditions stay. Exit status 2 when nothing
     could be timed.
     """
@@ -217,6 +244,9 @@ def command(
     from ifspace.cli.progress import ProgressBar
 
     output.check()
+    if profile is not None or network is not None:
+        _import(context, output, profile, network)
+        return
     find_device(options["device"])  # raises before the catalogue is enumerated
     loaded = _catalogue(catalogue, options, output)
     for note in permutation_notes(loaded, loaded.designs):
@@ -240,6 +270,57 @@ def command(
     for note in notes(bench):
         output.note(note)
     output.emit(forms(bench, files))
+
+
+def _import(
+    context: click.Context, output: Output, profile: Path | None, network: Path | None
+) -> None:
+    """Print the profile of another runtime as a latency table."""
+    from ifspace.bench.profiles import OnnxNetwork, import_profile, read_profile
+    from ifspace.errors import SettingError
+    from ifspace.serialize import json_text
+
+    check_installed(ONNX, "networks that were profiled are read with these packages")
+    written = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    other = sorted(written.keys() - _WITH_IMPORT)
+    if profile is None or network is None or other:
+        got = [
+            f"--{name.replace('_', '-')}" for name in (*other, *_FILES_OF_IMPORT & written.keys())
+        ]
+        raise SettingError.because(
+            "options that do not go together",
+            got=" and ".join(got).replace("--profile", "--import"),
+            allowed="--import and --network, with --device, --dtype, --batch",
+            remedy="give both files and leave the others out",
+        )
+    latencies = import_profile(
+        read_profile(profile),
+        OnnxNetwork.read(network),
+        written.get("device", OTHER_DEVICE),
+        written.get("dtype"),
+        written.get("batch"),
+    )
+    table = latencies.table.table
+    output.emit(
+        {
+            "table": table.text,
+            "json": lambda: json_text(
+                {
+                    "rows": [
+                        row | {"latency_ms": float(row["latency_ms"])} for row in table.records()
+                    ]
+                }
+            ),
+            "csv": table.csv,
+            "markdown": table.markdown,
+        }
+    )
+    for note in latencies.notes:
+        output.note(note)
 
 
 def _start_text(shown: int, sampled: int, seconds: float) -> str:

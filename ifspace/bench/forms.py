@@ -139,7 +139,9 @@ def layers_of(
     for name in module.steps:
         for leaf in module.get_submodule(name).modules():
             if isinstance(leaf, nn.Conv2d):
-                layers.append((_of_convolution(leaf), leaf.stride[0]))
+                widths = leaf.in_channels, leaf.out_channels
+                sized_layer = convolution(*widths, leaf.kernel_size[0], leaf.groups)
+                layers.append((sized_layer, leaf.stride[0]))
             elif isinstance(leaf, RollingPointwiseConv2d):
                 rolling = rolling_pointwise_kind().symbol
                 layer = Layer(rolling, leaf.groups, Fraction(leaf.overlap), order=leaf.order)
@@ -151,10 +153,13 @@ def layers_of(
     return tuple(layers)
 
 
-def _of_convolution(layer: nn.Conv2d) -> SizedLayer:
-    """Return a convolution as a layer of its kind."""
-    groups, (kernel, _) = layer.groups, layer.kernel_size
-    widths = layer.in_channels, layer.out_channels
+def convolution(c_in: int, c_out: int, kernel: int, groups: int) -> SizedLayer:
+    """Return a convolution as a layer of its kind.
+
+    >>> str(convolution(16, 16, 3, 16).layer), str(convolution(16, 32, 1, 4).layer)
+    ('DW', 'GPW(4)')
+    """
+    widths = c_in, c_out
     if kernel == 1:
         kind = dense_pointwise_kind() if groups == 1 else grouped_pointwise_kind()
         return SizedLayer(Layer(kind.symbol, groups if kind.takes_groups else None), *widths)

@@ -7,11 +7,9 @@ the least squared relative error on measured blocks; they hold for one device, t
 of threads and batch. A table of measured and predicted latencies is what `ifspace layout` reads.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import StringIO
 from math import prod
 from pathlib import Path
 from typing import Any, Final, Self
@@ -34,6 +32,7 @@ from ifspace.latency import DECIMALS, MEASURED, MODELLED, SOURCE, Shape
 from ifspace.measurements import AS_IS, LAYOUTS, ONE_PASS
 from ifspace.nn.block import block_style
 from ifspace.storage import replacing
+from ifspace.table import Table
 
 Features = Mapping[str, float]
 OPERATIONS, PADDED, BYTES, LAUNCHES = "operations", "padded operations", "bytes", "launches"
@@ -333,22 +332,27 @@ class LatencyRows:
     def __len__(self) -> int:
         return len(self._new)
 
-    def write(self, path: Path) -> None:
-        """Write the table: measured latencies, then predicted; source and conditions last."""
+    @property
+    def table(self) -> Table:
+        """The table: measured latencies, then predicted; source and conditions last."""
         stays = {
             case: row
             for case, row in self._earlier.items()
             if row[1] == MEASURED and self._new.get(case, row)[1] == MODELLED
         }
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(HEADER)
         rows = {**self._earlier, **self._new, **stays}
-        for case, (latency_ms, source) in sorted(
-            rows.items(), key=lambda row: row[1][1] != MEASURED
-        ):
-            latency = f"{latency_ms:.{DECIMALS}f}"
-            row = [*case, self._device, self._dtype, latency, source, self._conditions]
-            writer.writerow(row)
+        numbers = {"C", "F", "side", "stride", "batch", "latency_ms"}
+        return Table(
+            tuple(f">{name}" if name in numbers else f"{name}~" for name in HEADER),
+            tuple(
+                (*case, self._device, self._dtype, f"{ms:.{DECIMALS}f}", source, self._conditions)
+                for case, (ms, source) in sorted(
+                    rows.items(), key=lambda row: row[1][1] != MEASURED
+                )
+            ),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the table to a file."""
         with replacing(path) as file:
-            file.write_text(text.getvalue(), encoding="utf-8")
+            file.write_text(self.table.csv(), encoding="utf-8")

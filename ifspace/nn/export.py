@@ -1,5 +1,6 @@
 """Modules as ONNX files: rolling pointwise layers in standard operators, weights included."""
 
+import json
 import logging
 import os
 import warnings
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 from ifspace.errors import DeviceError, IfspaceError, KernelError, OutputError, SettingError
 from ifspace.kernels.chain.operator import decompositions as chain_decompositions
 from ifspace.kernels.rpw.operator import decompositions as rpw_decompositions
+from ifspace.nn.block import BlockModule
 from ifspace.nn.checks import first_line, unwrapped, wrong_type
 from ifspace.storage import replacing
 
 _NEEDED = ("onnx", "onnxscript")
+# The key of the metadata that says which blocks a file has, for profiles of it.
+BLOCKS_KEY: Final = "ifspace_blocks"
 
 
 def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> None:
@@ -26,7 +30,9 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
 
     The batch size is free; all other sizes are those of the example, so that images of another size
     need another file. The weights are initialisers in the file. The input is called "x", the output
-    "y". `torch.onnx.export` alone does not know the rolling pointwise operator; here it is first
+    "y". The metadata say which blocks it has, for `ifspace bench --import`.
+
+    `torch.onnx.export` alone does not know the rolling pointwise operator; here it is first
     decomposed into operators of ONNX.
 
     Raises: DeviceError if packages are missing; OutputError for a path that does not end in .onnx
@@ -54,16 +60,32 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
         )
     program = exported(module, example)
     with replacing(path) as temporary, _without_noise():
-        torch.onnx.export(
+        written = torch.onnx.export(
             program,
-            f=temporary,
             dynamo=True,
-            external_data=False,
             verbose=False,
             input_names=["x"],
             output_names=["y"],
             dynamic_shapes=({0: "batch"},),
         )
+        assert written is not None
+        written.model.metadata_props[BLOCKS_KEY] = json.dumps(list(_blocks_in(module)))
+        written.save(temporary, external_data=False)
+
+
+def _blocks_in(module: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield the blocks of a module in their order, each with the full name of its module."""
+    for name, part in module.named_modules():
+        if isinstance(part, BlockModule) and part.sized.dims == 2:
+            bottleneck = part.sized.bottleneck
+            yield {
+                "name": name,
+                "block": str(part.sized.block),
+                "channels": part.sized.channels,
+                "out_channels": part.sized.out_channels,
+                "bottleneck": None if bottleneck is None else str(bottleneck),
+                "stride": part.stride,
+            }
 
 
 def exported(
