@@ -147,7 +147,8 @@ class FeatureMaps:
     `pooled`: the indices of those that have no pixels any more. `gates`: those that only scale or
     shift others. `passed`: the operators that keep a feature map as it is, counted. `notes`: what
     was not understood, each text once. `arrangements`: of the pixels of each. `uses`: those of the
-    nodes that are added next. `columns`: the indices of those that hold windows as channels.
+    nodes that are added next. `columns`: for each that holds windows as channels, by index, what
+    was cut into them.
     """
 
     def __init__(self) -> None:
@@ -156,7 +157,7 @@ class FeatureMaps:
         self.arrangements: list[Arrangement | None] = []
         self.uses: Mapping[str, int] = {}
         self.pooled: set[int] = set()
-        self.columns: set[int] = set()
+        self.columns: dict[int, Label] = {}
         self.gates: set[int] = set()
         self.passed: Counter[str] = Counter()
         self.notes: dict[str, None] = {}
@@ -493,6 +494,23 @@ class FeatureMaps:
         known[id(label)] = pixels
         return pixels
 
+    def before_windows(self, label: Label) -> Label:
+        """Return a label as moves of what was cut into windows, where it is moves of windows."""
+        owners = self.owners([label])
+        cut = self.columns.get(owners[0]) if len(owners) == 1 else None
+        if cut is None:
+            return label
+        windows = self.labels[owners[0]]
+
+        def moved(tensor: Tensor) -> Tensor:
+            return _replayed(label, {id(windows): tensor})
+
+        try:
+            ids = moved(cut.ids)
+        except KeyError:
+            return label
+        return Label(ids, label.pooled, lambda values: moved(values(cut)))
+
     def _sources(self, ids: Ids) -> tuple[tuple[int, ...], Ids]:
         """Return the feature maps that ids belong to; for each id which of them, and the channel.
 
@@ -587,6 +605,18 @@ class FeatureMaps:
         pixels = self._pixels(label, {}).movedim(axis, 0).reshape(-1, batch, height, width).numpy()
         expected = rows[:, None] * owner.size[1] + columns
         return arrangement.is_plain and bool((pixels == expected).all())
+
+
+def _replayed(label: Label, known: dict[int, Tensor]) -> Tensor:
+    """Return the operators of a label repeated on values that are known by the id() of a label.
+
+    Raises: KeyError for one that it reads, and that is neither known nor moved from others.
+    """
+    if id(label) not in known:
+        if label.replay is None:
+            raise KeyError(id(label))
+        known[id(label)] = label.replay(lambda source: _replayed(source, known))
+    return known[id(label)]
 
 
 def _different_images(label: Label, axis: int) -> list[int]:

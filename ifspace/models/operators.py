@@ -7,10 +7,13 @@ normalisation), or let every pixel see all others.
 Reference: docs/real-networks.md, how a network is read.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from math import prod
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final
 
 import numpy as np
@@ -156,9 +159,13 @@ def linear(maps: FeatureMaps, call: Call) -> Value:
         on_pixels=on_pixels,
     )
     if not on_pixels:
-        owners = [Reading(owner, None) for owner in maps.owners([label])]
-        return _add_layer(maps, call, owners, layer, -1, True)
+        return _add_to_head(maps, call, label, layer)
     return _add_dense(maps, call, label, layer, -1)
+
+
+def _add_to_head(maps: FeatureMaps, call: Call, label: Label, layer: TracedLayer) -> Label:
+    owners = [Reading(owner, None) for owner in maps.owners([label])]
+    return _add_layer(maps, call, owners, layer, -1, True)
 
 
 def matrix_product(maps: FeatureMaps, call: Call) -> Value:
@@ -172,6 +179,8 @@ def matrix_product(maps: FeatureMaps, call: Call) -> Value:
     of_rows = isinstance(call.value(first), Label) and call.value(second) is None
     if not (of_columns or of_rows):
         return product(maps, call)
+    if call.rank == 2 and all(_rank_of(operand) == 2 for operand in (first, second)):
+        return contraction(maps, call)
     matrix, value = (first, call.value(second)) if of_columns else (second, call.value(first))
     assert isinstance(value, Label)
     rank = value.ids.dim()
@@ -192,6 +201,136 @@ def matrix_product(maps: FeatureMaps, call: Call) -> Value:
         on_pixels=True,
     )
     return _add_dense(maps, call, value, layer, axis)
+
+
+def contraction(maps: FeatureMaps, call: Call) -> Value:
+    """Add a product of a feature map with one tensor that no image changes, as `einsum` writes it.
+
+    Summed over channels it is a pointwise layer: a group for each value of the channel axes that
+    are not summed over. Summed over nothing it only scales the feature map. Any other product lets
+    every pixel see all others.
+    """
+    equation, tensors = _einsum_of(call)
+    labels = [value for value in map(call.value, tensors) if isinstance(value, Label)]
+    if len(tensors) != 2 or len(labels) != 1 or call.rank < 2:
+        return product(maps, call)
+    label = labels[0]
+    weight = next(tensor for tensor in tensors if call.value(tensor) is not label)
+    terms = _einsum_terms(equation, [_rank_of(tensor) for tensor in tensors])
+    own, of_weight = terms[:2] if call.value(tensors[0]) is label else (terms[1], terms[0])
+    out = terms[2]
+    channels = [own[axis] for axis in label.axes()]
+    summed = [letter for letter in own if letter not in out]
+    new = [letter for letter in out if letter not in own]
+    if len(set(own)) == len(own) and set(own) == set(out) >= set(of_weight):
+        order = [own.index(letter) for letter in out]
+        return Label(label.ids.permute(order), replay=_replayed(label, lambda x: x.permute(order)))
+    is_pointwise = (
+        summed
+        and set(summed) <= set(channels) & set(of_weight)
+        and set(of_weight) <= {*own, *out}
+        and len(set(own)) == len(own)
+        and (len(channels) == 1 or _is_split(label, label.axes()))
+    )
+    if not is_pointwise:
+        return product(maps, call)
+    call.arguments["weight"] = weight
+    module = call.weight[0]
+    if label.pooled or has_no_pixels(call.shape):
+        if len(summed) > 1 or new != [out[-1]]:
+            return product(maps, call)
+        size = size_of(call.shape, -1)
+        widths = label.ids.shape[own.index(summed[0])], call.shape[-1]
+        dense = linear_layer(
+            module, *widths, size, call.count_params(), bias=False, on_pixels=False
+        )
+        return _add_to_head(maps, call, label, dense)
+    groups = [letter for letter in channels if letter not in summed]
+    others = [letter for letter in own if letter not in channels]
+    sizes = {
+        **dict(zip(own, label.ids.shape, strict=True)),
+        **dict(zip(out, call.shape, strict=True)),
+    }
+
+    def merged(tensor: Tensor) -> Tensor:
+        order = [own.index(letter) for letter in (*others, *groups, *summed)]
+        return tensor.permute(order).flatten(len(others))
+
+    def split(tensor: Tensor) -> Tensor:
+        order = [*others, *groups, *new]
+        whole = tensor.reshape([sizes[letter] for letter in order])
+        return whole.permute([order.index(letter) for letter in out])
+
+    count, fan_in, per_group = (
+        prod(sizes[letter] for letter in letters) for letters in (groups, summed, new)
+    )
+    shape = (*(sizes[letter] for letter in others), count * per_group)
+    part = Label(merged(label.ids), replay=_replayed(label, merged))
+    layer = conv_layer(
+        module,
+        count * fan_in,
+        (count * per_group, fan_in, 1, 1),
+        size_of(part.ids.shape, -1),
+        size_of(shape, -1),
+        call.count_params(),
+        groups=count,
+        stride=1,
+        dilation=1,
+        bias=False,
+    )
+    read = maps.read(part, len(others), call.scope)
+    written = maps.write(
+        Op.LAYER, (read,), shape, len(others), layer.name.rpartition(".")[0], layer=layer
+    )
+    return Label(split(written.ids), replay=_replayed(written, split))
+
+
+def _einsum_of(call: Call) -> tuple[str, Sequence[Any]]:
+    """Return a product as the equation of an einsum and its operands."""
+    if call.name == "einsum":
+        return str(call.arguments["equation"]), list(call.arguments["tensors"])
+    operands = [node for node in call.node.args if isinstance(node, fx.Node)][-2:]
+    if call.name == "tensordot":
+        first, second = (ascii_lowercase[:13], ascii_lowercase[13:])
+        own, other = first[: _rank_of(operands[0])], second[: _rank_of(operands[1])]
+        pairs = zip(call.arguments["dims_self"], call.arguments["dims_other"], strict=True)
+        for axis, other_axis in pairs:
+            other = other.replace(other[other_axis], own[axis])
+        output = [letter for letter in own + other if (own + other).count(letter) == 1]
+        return f"{own},{other}->{''.join(output)}", operands
+    if call.name == "inner":
+        return "...c,dc->...d", operands
+    return ("nc,cd->nd" if call.rank == 2 else "bnc,bcd->bnd"), operands
+
+
+def _rank_of(tensor: fx.Node) -> int:
+    return int(tensor.meta["val"].dim())
+
+
+def _einsum_terms(equation: str, ranks: Sequence[int]) -> list[str]:
+    """Return a letter for each axis of the operands and of the result.
+
+    >>> _einsum_terms("...c, dc -> ...d", [3, 2]), _einsum_terms("ij,jk", [2, 2])
+    (['ABc', 'dc', 'ABd'], ['ij', 'jk', 'ik'])
+    """
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    free = [letter for letter in ascii_uppercase if letter not in equation]
+    hidden = [
+        rank - len(term) + 3 if "..." in term else 0
+        for term, rank in zip(terms, ranks, strict=True)
+    ]
+    widest = free[: max(hidden)]
+    if not arrow:
+        letters = Counter(letter for letter in inputs if letter.isalpha())
+        output = "..." * any(hidden) + "".join(
+            sorted(letter for letter, number in letters.items() if number == 1)
+        )
+    counts = [*hidden, len(widest)]
+    return [
+        term.replace("...", "".join(widest[len(widest) - number :]))
+        for term, number in zip([*terms, output], counts, strict=True)
+    ]
 
 
 def _add_dense(maps: FeatureMaps, call: Call, label: Label, layer: TracedLayer, axis: int) -> Label:
@@ -509,10 +648,11 @@ def unfold(maps: FeatureMaps, call: Call) -> Value:
     windows = partial(_windows_of, call)
     columns = Label(windows(label.ids), replay=lambda values: windows(values(label)))
     read = maps.read(columns, 1, call.scope)
-    if not any(read.shift) and not read.unknown and maps.nodes[read.index].unknown is None:
-        maps.columns.add(read.index)
-        whole = maps.labels[read.index]
-        columns = whole if whole.ids.shape == columns.ids.shape else columns
+    whole = maps.labels[read.index]
+    moved = any(read.shift) or read.unknown or maps.nodes[read.index].unknown is not None
+    if not moved and whole.ids.shape == columns.ids.shape:
+        maps.columns[read.index] = columns
+        columns = whole
     return _reshaped(columns, call.shape)
 
 
@@ -547,7 +687,7 @@ def fold(maps: FeatureMaps, call: Call) -> Value:
     At strides other than 1 and windows that overlap, which pixels are summed is not the same
     everywhere: then the pixels are not known.
     """
-    label, arguments = call.label("self"), call.arguments
+    label, arguments = maps.before_windows(call.label("self")), call.arguments
     kernel, dilation, padding, stride = (
         pair(arguments[name]) for name in ("kernel_size", "dilation", "padding", "stride")
     )
@@ -582,6 +722,12 @@ def fold(maps: FeatureMaps, call: Call) -> Value:
         return Label(placed(label.ids), replay=lambda values: placed(values(label)))
 
     parts = [part(tap) for tap in range(count)]
+    if label is not call.label("self"):
+        # Windows that are put back where they were cut, each pixel as often as they overlap.
+        read = _distinct(maps.read(one, 1, call.scope) for one in parts)
+        whole = maps.labels[read[0].index]
+        if len(read) == 1 and not any(read[0].shift) and call.keeps_shape(whole):
+            return whole
     if stride == (1, 1):
         read = _distinct(maps.read(one, 1, call.scope) for one in parts)
         return maps.write(Op.JOIN, read, call.shape, 1, call.scope)
@@ -814,8 +960,9 @@ _ROWS: Final[tuple[tuple[Handler, str], ...]] = (
     *_LAYERS,
     (
         product,
-        "addmm baddbmm einsum scaled_dot_product_attention bilinear lstm gru rnn_tanh rnn_relu",
+        "scaled_dot_product_attention bilinear lstm gru rnn_tanh rnn_relu",
     ),
+    (contraction, "addmm baddbmm einsum inner tensordot"),
     (matrix_product, "matmul bmm mm"),
     (unfold, "im2col"),
     (fold, "col2im"),

@@ -15,15 +15,17 @@ A *stage* is the units on feature maps of one size. A strided layer opens a stag
 if a unit holds it, the whole unit does, and what enters the unit enters the stage. The side of a
 stage is that of what enters it: behind a stride of 2 twice what the stage writes. Pooling opens a
 stage too, on its own: the pooled feature map enters it, unless what it pools enters through a
-strided layer in a parallel branch. So does upsampling. What comes later from an earlier stage, such
-as a skip connection, enters as well.
+strided layer in a parallel branch. So does upsampling. A unit that returns as many pixels as enter
+it opens none, whatever sizes are inside. What comes later from an earlier stage, such as a skip
+connection, enters as well.
 
 Reference: docs/real-networks.md, how a network is read; [3DRF] section 3.1 for the side.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import prod
 
 from torch import nn
 
@@ -327,14 +329,22 @@ def stages_of(trace: Trace, units: Sequence[Unit]) -> tuple[TracedStage, ...]:
     >>> [(stage.side, stage.side_out) for stage in stages_of(graph, units_of(graph, convs))]
     [((8, 8), (8, 8)), ((8, 8), (4, 4))]
     """
-    levels = _levels(trace, units)
+    inside = {
+        index
+        for unit in units
+        if _keeps_pixels(trace, unit)
+        for index in _inside(trace, unit, min(unit.inputs) + 1)
+    }
+    levels = _levels(trace, units, inside)
     members: dict[int, list[Unit]] = {}
     for unit in units:
         members.setdefault(levels[unit.nodes[0]], []).append(unit)
-    return tuple(_stage(trace, held, levels) for _, held in sorted(members.items()))
+    return tuple(_stage(trace, held, levels, inside) for _, held in sorted(members.items()))
 
 
-def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> TracedStage:
+def _stage(
+    trace: Trace, units: Sequence[Unit], levels: Sequence[int], inside: Container[int]
+) -> TracedStage:
     level = levels[units[0].nodes[0]]
     opening = [unit for unit in units if _opens_stage(trace, unit)]
     inputs = {index: None for unit in opening for index in unit.inputs if levels[index] < level}
@@ -345,7 +355,7 @@ def _stage(trace: Trace, units: Sequence[Unit], levels: Sequence[int]) -> Traced
         if not _opens_alone(node):
             # What comes from another stage beside what opens this one, such as a skip connection.
             inputs |= {parent: None for parent in node.parents if levels[parent] < level}
-        elif not read.keys() & set(node.parents):
+        elif node.index not in inside and not read.keys() & set(node.parents):
             # The pooled feature map itself enters, as the image does. But pooling in parallel with
             # strided layers is a branch beside them.
             inputs[node.index] = None
@@ -375,29 +385,57 @@ def _side_out(
         for index in unit.nodes:
             if trace.nodes[index].changes_size:
                 return trace.nodes[index].size
-    inside = [index for index in entries if levels[index] == level]
-    return trace.nodes[[*inside, *entries, *units[0].nodes][0]].size
+    pooled = [index for index in entries if levels[index] == level]
+    return trace.nodes[[*pooled, *entries, *units[0].nodes][0]].size
 
 
-def _levels(trace: Trace, units: Sequence[Unit]) -> list[int]:
-    """Return for each feature map how often the size has changed up to it, unit by unit."""
+def _levels(trace: Trace, units: Sequence[Unit], inside: Container[int]) -> list[int]:
+    """Return for each feature map how often the size has changed up to it, unit by unit.
+
+    `inside`: the feature maps of units that return as many pixels as enter them.
+    """
     levels: list[int] = []
     for node in trace.nodes:
         before = max((levels[parent] for parent in node.parents), default=0)
-        levels.append(before + node.changes_size)
+        levels.append(before + (node.changes_size and node.index not in inside))
     # From the input on: a unit that opens a stage lifts its own layers, never those after it.
     for unit in units:
+        if not trace.nodes[unit.nodes[0]].parents:
+            # It reads a constant, such as a class token, and runs where the others do.
+            levels[unit.nodes[0]] = max(levels[index] for index in unit.nodes)
         if _opens_stage(trace, unit):
             top = max(levels[index] for index in unit.nodes)
-            for index in range(min(unit.nodes), unit.output + 1):
-                scope = trace.nodes[index].scope
-                if index in unit.nodes or (scope and unit.holds(scope)):
-                    levels[index] = max(levels[index], top)
+            for index in _inside(trace, unit, min(unit.nodes)):
+                levels[index] = max(levels[index], top)
     return levels
 
 
+def _inside(trace: Trace, unit: Unit, first: int) -> Iterator[int]:
+    """Yield the feature maps from an index on that a unit writes, its layers or others."""
+    for index in range(first, unit.output + 1):
+        scope = trace.nodes[index].scope
+        if index in unit.nodes or (scope and unit.holds(scope)):
+            yield index
+
+
 def _opens_stage(trace: Trace, unit: Unit) -> bool:
-    return any(trace.nodes[index].changes_size for index in unit.nodes)
+    strided = any(trace.nodes[index].changes_size for index in unit.nodes)
+    return strided and not _keeps_pixels(trace, unit)
+
+
+def _keeps_pixels(trace: Trace, unit: Unit) -> bool:
+    """Return whether a unit returns as many pixels as enter it, whatever sizes are inside.
+
+    So does attention whose keys and values come from a smaller feature map, or from windows. Of
+    pixels in a line a few more or fewer, such as a class token, are as many.
+    """
+    if len(unit.nodes) == 1 or not unit.inputs:
+        return False
+    written = trace.nodes[unit.output].size
+    entering = prod(max((trace.nodes[index].size for index in unit.inputs), key=prod))
+    if min(written) > 1:
+        return entering == prod(written)
+    return entering < 2 * prod(written) < 4 * entering
 
 
 def _opens_alone(node: Node) -> bool:

@@ -164,6 +164,38 @@ def test_overlapping_windows_at_a_stride_are_folded_to_unknown_pixels() -> None:
     )
 
 
+class PutBack(Folded):
+    """Windows that F.fold puts back where F.unfold cut them, each weighted by its place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        scale = torch.linspace(1, 2, 8 * self.window[0] ** 2)[:, None]
+        y: Tensor = self.last(F.fold(F.unfold(x, *self.window) * scale, x.shape[2:], *self.window))
+        return y
+
+
+@pytest.mark.parametrize("window", [(3, 1, 1), (3, 2, 1), (2, 2), (3, 1, 2, 2)])
+def test_windows_put_back_where_they_were_cut_see_no_more(window: tuple[int, ...]) -> None:
+    model = PutBack(*window)
+    report = m.analyze(model, IMAGE)
+    assert (report.layers[-1].receptive, 3) == seen_by(model) == ((5, 5), 3)
+    assert not report.notes
+
+
+class Turned(PutBack):
+    """Windows whose pixels are put back in the opposite order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.unfold(self.first(x), *self.window).unflatten(1, (8, -1)).flip(2)
+        y: Tensor = self.last(F.fold(windows.flatten(1, 2), x.shape[2:], *self.window))
+        return y
+
+
+def test_windows_put_back_in_another_order_see_their_places() -> None:
+    model = Turned(3, 1, 1)
+    assert m.analyze(model, IMAGE).layers[-1].receptive == seen_by(model)[0] == (9, 9)
+
+
 class Mixed(nn.Module):
     """A product along the pixels: every pixel sees all others."""
 

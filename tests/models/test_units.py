@@ -411,6 +411,49 @@ def test_several_inputs_are_counted_one_by_one() -> None:
     assert fields[-1].size == (5, 5)
 
 
+class Reduced(nn.Module):
+    """Attention with keys and values from a feature map of half the size, as in PVT and Twins."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.smaller = nn.Conv2d(width, width, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, smaller = (y.flatten(2).transpose(1, 2) for y in (x, self.smaller(x)))
+        attention = (self.query(tokens) @ smaller.transpose(1, 2)).softmax(-1) @ smaller
+        return x + self.out(attention).transpose(1, 2).reshape(x.shape)
+
+
+class ClassAttention(nn.Module):
+    """A token that no image changes looks at all pixels and is put in front of them, as in XCiT."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.rand(1, 1, width))
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([self.token, x.flatten(2).transpose(1, 2)], 1)
+        attention = self.query(self.token) @ self.key(both).transpose(1, 2)
+        return torch.cat([attention.softmax(-1) @ both, both[:, 1:]], 1)[:, 0]
+
+
+def test_a_unit_that_returns_as_many_pixels_as_enter_it_opens_no_stage() -> None:
+    model = nn.Sequential(conv(3, 8), Reduced(8), Reduced(8), conv(8, 16, stride=2), Reduced(16))
+    opened = stages(model, (3, 16, 16))
+    assert [(stage.side, [unit.name for unit in stage.units]) for stage in opened] == [
+        ((16, 16), ["0", "1", "2"]),
+        ((16, 16), ["3", "4"]),
+    ]
+    assert [stage.channels for stage in opened] == [3, 8]
+
+
+def test_a_layer_on_a_constant_is_in_the_stage_of_its_unit() -> None:
+    opened = stages(nn.Sequential(conv(3, 8), ClassAttention(8)), (3, 8, 8))
+    assert [[unit.name for unit in stage.units] for stage in opened] == [["0", "1"]]
+
+
 def test_a_stage_of_constants_alone_is_not_an_error() -> None:
     class Constant(nn.Module):
         def __init__(self) -> None:
