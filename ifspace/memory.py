@@ -10,12 +10,15 @@ and where it is free to: an activation, or a sum with a shortcut, takes over the
 map of its own size that no later step reads.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
-from ifspace.values import choice
+from ifspace.errors import ARGUMENT, SettingError
+from ifspace.values import choice, whole_number
 
 # Bytes of an element.
 BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -148,6 +151,52 @@ class Schedule:
             ),
             tuple(map(behind, self.outputs)),
         )
+
+
+def peak_bytes(value: Any, dtype: Any) -> int | None:
+    """Return a bound on the peak memory in bytes; None for none.
+
+    Text may end in k, M or G for powers of 1,000, kB, MB or GB the same, or in KiB, MiB or GiB for
+    powers of 1,024.
+
+    >>> peak_bytes("256k", "int8"), peak_bytes("256KiB", "fp32"), peak_bytes(None, None)
+    (256000, 262144, None)
+
+    Raises: SettingError for a value that is no number of bytes, a bound without a type of the
+        feature maps, or a type without a bound.
+    """
+    if dtype is not None:
+        choice(dtype, "dtype", BYTES)
+    if value is not None and dtype is None:
+        raise SettingError.because(
+            "peak memory without the type of the feature maps",
+            got=f"{value} bytes and no type",
+            allowed=f"one of {', '.join(BYTES)} beside it",
+            remedy=f"add {ARGUMENT} {DEFAULT_DTYPE}, or that of your device",
+            argument="dtype",
+        )
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return whole_number(value, "peak_memory")
+    text = value.strip()
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([kKmMgG]?|[kMG]B|[KMG]iB)", text)
+    exact = Fraction(match[1]) * _unit(match[2]) if match else None
+    if exact is None or exact.denominator != 1 or not exact:
+        raise SettingError.because(
+            f"{ARGUMENT} is no number of bytes",
+            got=repr(value),
+            allowed="bytes such as 262144, 256k or 256kB (256,000), 256KiB (262,144)",
+            remedy="k, M and G stand for powers of 1,000, KiB, MiB and GiB for powers of 1,024",
+            argument="peak_memory",
+        )
+    return int(exact)
+
+
+def _unit(suffix: str) -> int:
+    """Return how many bytes a suffix stands for."""
+    power = " kmg".index(suffix[:1].lower() or " ")
+    return int((1024 if suffix.endswith("iB") else 1000) ** power)
 
 
 def bytes_of(elements: int, dtype: str = DEFAULT_DTYPE) -> int:

@@ -148,6 +148,14 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
             "help": "Type of the feature maps, for peak memory in bytes.",
         },
     ),
+    "peak-memory": (
+        ("--peak-memory",),
+        {
+            "metavar": "BYTES",
+            "help": "At most so much memory for the feature maps that are live at once, with "
+            "--dtype: bytes such as 256k or 256KiB, for one image.",
+        },
+    ),
     "kinds": (("--kinds",), {"type": LIST, "metavar": "LIST"}),
     "objective": (
         ("--objective",),

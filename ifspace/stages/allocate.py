@@ -31,9 +31,11 @@ from ifspace.errors import BlockError, SettingError
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import DECIMALS, case_text, latency_of
+from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.parallel import over_shards
 from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.objectives import OBJECTIVES, totals_by_depth
+from ifspace.stages.peak import StagePeaks
 from ifspace.stages.problem import (
     BlockChoice,
     DepthPlan,
@@ -44,6 +46,8 @@ from ifspace.stages.problem import (
 
 # Amounts that are maximised are counted in units of 1 / RESOLUTION.
 RESOLUTION: Final = 10**9
+# More bytes than feature maps at the largest width and side have.
+MAX_BYTES: Final = 1 << 52
 # Problems of group counts in one shard.
 SHARD: Final = 16
 
@@ -418,6 +422,8 @@ class _LayoutModel(_ChoiceModel):
 
     def amount(self, name: str, scale: int) -> Any:
         """Return an amount as a linear expression, in 1 / scale."""
+        if name == "peak_memory":
+            return self._peak_memory()
         total: Any = 0
         last = len(self.taken) - 1
         for index, stage in enumerate(self.problem.start.stages):
@@ -432,6 +438,31 @@ class _LayoutModel(_ChoiceModel):
                     cost += self.ends.macs(option.width)
                 total += int(scale * cost) * literal
         return total
+
+    def _peak_memory(self) -> Any:
+        """Return the peak memory in bytes: a variable that is no less than any part needs.
+
+        No part needs less for what stands elsewhere, so an option whose peak is above a bound is
+        left out.
+        """
+        start, dtype = self.problem.start, self.problem.budgets.dtype or DEFAULT_DTYPE
+        peaks = StagePeaks(start)
+        most = self.model.new_int_var(0, MAX_BYTES, "peak memory")
+
+        def need(elements: int, literal: Any) -> None:
+            self.model.add(most >= bytes_of(elements, dtype) * literal)
+
+        need(peaks.stem, 1)
+        for index, stage in enumerate(start.stages):
+            for (option, entry), literal in self.entered[index].items():
+                first = replace(stage, first=option.firsts[entry], repeated=option.repeated)
+                need(peaks.entry(index, first), literal)
+            for (option, depth), literal in self.taken[index].items():
+                if depth > self.depths[index][0]:
+                    need(peaks.repeated(stage, option.repeated), literal)
+                if index == len(start.stages) - 1:
+                    need(peaks.head(option.width), literal)
+        return most
 
     def _cost(self, name: str, stage: Stage, block: SizedBlock, opens: bool) -> Any:
         stride = stage.stride if opens else 1

@@ -256,6 +256,8 @@ _LAYOUT_OPTIONS: Final = (
     shared(
         "latency-budget-ms", help="With --latency: at most so many milliseconds for all blocks."
     ),
+    shared("peak-memory"),
+    shared("dtype"),
     shared("alpha", help="The decay of the gain."),
     shared("cap"),
     shared(

@@ -20,7 +20,7 @@ from ifspace.stages.defaults import (
     STAGE_SEPARATOR,
 )
 from ifspace.stages.layout import MAX_DEPTH, Layout, StemAndHead
-from ifspace.stages.networks import make_layout
+from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout
 from ifspace.stages.networks import network as named_layout
 from ifspace.stages.problem import (
     DEFAULT_MAX_DEPTH,
@@ -54,6 +54,8 @@ def layout(
     layers: int | None = None,
     latency: Path | None = None,
     latency_budget_ms: Fraction | float | None = None,
+    peak_memory: int | str | None = None,
+    dtype: str | None = None,
     alpha: float = 3,
     cap: str = "input",
     top: int = 1,
@@ -94,6 +96,8 @@ def layout(
         params=params,
         macs=macs,
         layers=layers,
+        peak_memory=peak_memory,
+        dtype=dtype,
     )
     return best_stages(problem, top, time_limit_s, jobs)
 
@@ -121,7 +125,24 @@ def layout_problem(
     if not has_start and description["stages"] is not None:
         description["depths"] = (1,) * len(description["stages"])
     start = read_layout(kernel=kernel, **description)
+    if options.get("peak_memory") is not None and description["network"] is not None:
+        check_peak(description["network"])
     return _problem(start, has_start, alpha, KERNEL if kernel is None else kernel, **options)
+
+
+def check_peak(network: str) -> None:
+    """Check that the layout of a network says which shortcuts it has.
+
+    Raises: SettingError.
+    """
+    if network.lower() in FREE_SHORTCUTS:
+        raise SettingError.because(
+            "peak memory of a network whose shortcuts its layout does not have",
+            got=network,
+            allowed=", ".join(name for name in NETWORKS if name not in FREE_SHORTCUTS),
+            remedy=f"`ifspace analyze {network.lower()}` says what it needs",
+            argument="peak_memory",
+        )
 
 
 def read_layout(
@@ -201,13 +222,13 @@ def _problem(
     latency: Path | None,
     latency_budget_ms: Fraction | None,
     cap: str,
-    **amounts: int | None,
+    **amounts: Any,
 ) -> StagesProblem:
     budgets = Budgets(**amounts, latency_ms=latency_budget_ms)
     if not budgets.limits and not has_start:
         raise SettingError.because(
             "no budget",
-            got="none of --params, --macs, --layers, --latency-budget-ms",
+            got="none of --params, --macs, --layers, --latency-budget-ms, --peak-memory",
             allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
             remedy="without one the deepest layout gains most",
         )

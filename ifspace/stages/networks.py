@@ -379,6 +379,8 @@ NETWORKS: Final[dict[str, Callable[[int], Layout]]] = {
     "fog": fog,
     "3drf": listing,
 }
+# Networks with shortcuts that have no weights, which their layouts do not count.
+FREE_SHORTCUTS: Final = ("layout-residual",)
 
 
 @dataclass(frozen=True, slots=True)

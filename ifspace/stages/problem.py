@@ -9,7 +9,7 @@ Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import fsum, isfinite
@@ -21,8 +21,10 @@ from ifspace.errors import ARGUMENT, SettingError
 from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
 from ifspace.latency import LatencySource, latency_of
+from ifspace.memory import bytes_of, peak_bytes
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.objectives import OBJECTIVES, total
+from ifspace.stages.peak import peak_elements
 from ifspace.values import (
     MAX_WIDTH,
     amount,
@@ -37,7 +39,7 @@ from ifspace.values import (
 DEFAULT_MAX_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
 CHEAPEST: Final = "cheapest"
-AMOUNTS: Final = ("params", "macs", "layers", "latency_ms")
+AMOUNTS: Final = ("params", "macs", "layers", "latency_ms", "peak_memory")
 TABLE_AMOUNTS: Final = ("params", "macs")
 # Far above any gain: a field grows from a pixel to the whole feature map, and the gain with it.
 MAX_GAIN: Final = 10**6
@@ -202,6 +204,7 @@ _AMOUNT_NAMES: Final = {
     "macs": "MACs",
     "layers": "layers",
     "latency_ms": "milliseconds",
+    "peak_memory": "bytes of peak memory",
 }
 
 
@@ -261,21 +264,25 @@ def budgets_error(
 
 @dataclass(frozen=True, slots=True, init=False)
 class Budgets:
-    """The most that a network may have: parameters, MACs of one image, layers, milliseconds.
+    """The most that a network may have: parameters, MACs of one image, layers, milliseconds, bytes.
 
     Parameters, MACs and layers are whole numbers, or text such as "5.1M". Layers are those of the
-    blocks, shuffles included. `latency_ms` is exact. None bounds nothing.
+    blocks, shuffles included. `latency_ms` is exact. `peak_memory` is in bytes for one image, a
+    whole number or text such as "256k" or "256KiB", and `dtype` the type of the feature maps, a
+    name of `ifspace.memory.BYTES`. None bounds nothing.
 
-    >>> Budgets(params="5.1M")
-    Budgets(params=5100000, macs=None, layers=None, latency_ms=None)
+    >>> Budgets(params="5.1M").limits, Budgets(peak_memory="256k", dtype="int8").limits
+    ({'params': 5100000}, {'peak_memory': 256000})
 
-    Raises: SettingError for a value that is no amount.
+    Raises: SettingError for a value that is no amount, and for bytes without a type.
     """
 
     params: int | None
     macs: int | None
     layers: int | None
     latency_ms: Fraction | None
+    peak_memory: int | None
+    dtype: str | None
 
     def __init__(
         self,
@@ -283,6 +290,8 @@ class Budgets:
         macs: int | str | None = None,
         layers: int | str | None = None,
         latency_ms: Fraction | int | None = None,
+        peak_memory: int | str | None = None,
+        dtype: str | None = None,
     ) -> None:
         """Parse each amount once."""
         set_fields(
@@ -291,12 +300,14 @@ class Budgets:
             macs=_limit(macs, "macs"),
             layers=_limit(layers, "layers"),
             latency_ms=_exact_milliseconds(latency_ms),
+            peak_memory=peak_bytes(peak_memory, dtype),
+            dtype=dtype,
         )
 
     @property
     def limits(self) -> dict[str, int | Fraction]:
         """The amounts that are bounded, by name."""
-        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        values = {name: getattr(self, name) for name in AMOUNTS}
         return {name: value for name, value in values.items() if value is not None}
 
     def exceeded(self, amounts: Mapping[str, int | Fraction]) -> list[str]:
@@ -443,6 +454,8 @@ class StagesProblem:
                 for block, stride in stage.strided_blocks
             )
             amounts["latency_ms"] = sum(times, Fraction(0))
+        if self.budgets.dtype is not None:
+            amounts["peak_memory"] = bytes_of(peak_elements(layout), self.budgets.dtype)
         return amounts
 
     def fits(self, layout: Layout) -> bool:
