@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.kinds import ROLLING, ConvKind, Parameters, find_kind
-from ifspace.values import MAX_WIDTH, listed, set_fields, whole_number
+from ifspace.values import listed, set_fields, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Floors:
         for name in NAMES:
             value = getattr(self, name)
             if name != "most_groups" or value is not None:
-                set_fields(self, **{name: whole_number(value, name, 1, MAX_WIDTH)})
+                set_fields(self, **{name: whole_number(value, name)})
 
     def __bool__(self) -> bool:
         return any(self.asks(name) for name in NAMES)
@@ -62,7 +62,7 @@ class Floors:
 
     def asks(self, name: str) -> bool:
         """Return whether a floor asks for something."""
-        return bool(getattr(self, name) != getattr(_NOTHING, name))
+        return bool(getattr(self, name) != getattr(NO_FLOORS, name))
 
     def allow(self, conv: ConvKind, c_in: int, c_out: int, groups: int | None = None) -> bool:
         """Return whether a layer c_in -> c_out may have these groups.
@@ -114,7 +114,7 @@ class Floors:
         >>> Floors(least_fan_in=8, most_groups=4).without("most_groups")
         Floors(least_fan_in=8, least_spatial_fan_in=1, multiple=1, most_groups=None)
         """
-        return self.but(name, getattr(_NOTHING, name))
+        return self.but(name, getattr(NO_FLOORS, name))
 
     def cover(self, other: "Floors") -> bool:
         """Return whether whatever the other floors allow, these allow too.
@@ -136,8 +136,20 @@ class Floors:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ParamsRange:
+    """Bounds on the parameters that blocks can have, known before any search, both included."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.least:,} to {self.most:,} parameters"
+
+
+# The names of the floors, and those that ask for nothing.
 NAMES: Final = tuple(field.name for field in fields(Floors))
-_NOTHING: Final = Floors()
+NO_FLOORS: Final = Floors()
 _TEXTS: Final = {
     "least_fan_in": "at least {} channels per filter",
     "least_spatial_fan_in": "at least {} channels per filter of a spatial layer",
@@ -168,7 +180,7 @@ def leaves_nothing(
             values: list[int | None] = [*(n for n in divisors if n > value), None]
         else:
             values = [n for n in reversed(divisors) if n < value]
-        nearest = next(number for number in values if works(floors.but(name, number)))
+        nearest = next((n for n in values if works(floors.but(name, n))), values[-1])
         if nearest is None:
             allowed, remedy = "any number", f"leave {ARGUMENT} out"
         elif name == "most_groups":
@@ -198,7 +210,7 @@ def kinds_without_choice(
     orders: Sequence[str] = (ROLLING,),
     *,
     may_copy: bool = True,
-    floors: Floors = _NOTHING,
+    floors: Floors = NO_FLOORS,
 ) -> tuple[str, ...]:
     """Return the kinds that have no legal, non-trivial parameters at any of the width pairs.
 

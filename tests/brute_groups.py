@@ -11,7 +11,7 @@ from itertools import product
 from math import gcd, prod
 from typing import Any, NamedTuple
 
-from brute_layers import KINDS, Layer, Sight, enough_filters, layer, orders
+from brute_layers import KINDS, Layer, Sight, enough_filters, layer, meets, orders
 
 Amounts = tuple[int, int, int]
 
@@ -88,6 +88,8 @@ def _options(p: Any, kind: str, pairs: list[tuple[int, int]], ahead: bool) -> It
             for order in orders(kind, p.rpw_order):
                 if enough_filters(order, g, o, pairs):
                     layers = tuple(layer(kind, g, o, *pair, order) for pair in pairs)
+                    if not all(meets(p.floors, copy) for copy in layers):
+                        continue
                     yield Option(layers, _amounts(p, layers, ahead), _term(p, kind, g, o, order))
 
 

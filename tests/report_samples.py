@@ -40,6 +40,7 @@ INSIDE = replace(
     params_ratio=164 / 2304,
     macs_ratio=164 / 2304,
     layers=3,
+    least_fan_in=4,
     published_as=None,
 )
 # Settings of equal widths and stride: feature maps, sequences, and an inner width.

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from ifspace.block import Block, Layer, SizedBlock
 from ifspace.errors import SettingError
-from ifspace.floors import Floors, kinds_without_choice
+from ifspace.floors import NO_FLOORS, Floors, kinds_without_choice
 from ifspace.kinds import (
     BLOCKED,
     ORDERS,
@@ -81,7 +81,7 @@ class EnumerationSetting:
     dims: Literal[1, 2] = 2
     objective: Objective = "params"
     rpw_order: RpwOrder = "rolling"
-    floors: Floors = field(default_factory=Floors)
+    floors: Floors = NO_FLOORS
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 2, MAX_WIDTH)
@@ -102,7 +102,7 @@ class EnumerationSetting:
         for name, allowed in _CHOICES.items():
             choice(getattr(self, name), name, allowed)
         # Floors that rule out every kind are an error of the search, which says what would work.
-        if len(self._dropped_kinds(Floors())) == len(self.kinds):
+        if len(self._dropped_kinds(NO_FLOORS)) == len(self.kinds):
             raise SettingError.because(
                 f"no kind is left at {self.widths_text}: none has a legal group count",
                 got=", ".join(self.kinds),

@@ -309,31 +309,34 @@ class Output:
         check_writable(self.out)
 
 
-def floor_options(function: Command) -> Command:
-    """Add the options of `Floors`; the command gets them as one `floors`."""
+def floor_options(multiple_more: str = "") -> Callable[[Command], Command]:
+    """Add the options of `Floors`; the command gets them as one `floors`.
 
-    @wraps(function)
-    def command(
-        *,
-        least_fan_in: int,
-        least_spatial_fan_in: int,
-        multiple: int,
-        most_groups: int | None,
-        **values: Any,
-    ) -> Any:
-        from ifspace.floors import Floors
+    `multiple_more`: what the help of --multiple says beside.
+    """
 
-        floors = Floors(least_fan_in, least_spatial_fan_in, multiple, most_groups)
-        return function(floors=floors, **values)
+    def add(function: Command) -> Command:
+        @wraps(function)
+        def command(
+            *,
+            least_fan_in: int,
+            least_spatial_fan_in: int,
+            multiple: int,
+            most_groups: int | None,
+            **values: Any,
+        ) -> Any:
+            from ifspace.floors import Floors
 
-    return with_options(  # type: ignore[return-value]
-        [
-            shared("least-fan-in"),
-            shared("least-spatial-fan-in"),
-            shared("multiple"),
-            shared("most-groups"),
-        ]
-    )(command)
+            floors = Floors(least_fan_in, least_spatial_fan_in, multiple, most_groups)
+            return function(floors=floors, **values)
+
+        names = ("least-fan-in", "least-spatial-fan-in", "multiple", "most-groups")
+        helps = [_SHARED[name][1]["help"] for name in names]
+        helps[2] += multiple_more
+        options = [shared(name, help=text) for name, text in zip(names, helps, strict=True)]
+        return with_options(options)(command)  # type: ignore[return-value]
+
+    return add
 
 
 def no_plan(context: click.Context, message: str, time_ran_out: bool) -> None:

@@ -94,7 +94,7 @@ _OPTIONS = (
     shared("stride", type=INTEGER, default=1, help="Stride of the first spatial layer."),
     shared("dims", type=INTEGER),
     shared("objective", help="What is minimised for each composition."),
-    floor_options,
+    floor_options(),
     click.option(
         "--jobs",
         type=INTEGER,

@@ -14,7 +14,7 @@ from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.compositions import is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
-from ifspace.floors import Floors
+from ifspace.floors import NO_FLOORS
 
 # The step of the rule at which every choice of a composition is lost.
 Failure = Literal["widths", "groups", "patterns", "quality", "compact", "early-stop"]
@@ -75,7 +75,7 @@ def withheld(setting: EnumerationSetting, compositions: Iterable[str]) -> frozen
     """
     survivors = set(compositions)
     # A name is a composition's: whether it deserves it has nothing to do with floors.
-    setting = replace(setting, floors=Floors())
+    setting = replace(setting, floors=NO_FLOORS)
     return frozenset(
         entry
         for entry in PUBLISHED

@@ -5,7 +5,7 @@ no block are an error here, before any search.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from ifspace.block import place_widths
@@ -21,7 +21,7 @@ from ifspace.enumerate.alphabet import (
     role_widths,
 )
 from ifspace.errors import SettingError
-from ifspace.floors import Floors, leaves_nothing
+from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.kinds import dense_pointwise_kind, find_kind, reference_kind
 
 # Which role a layer has, and what stands before the next one, by what stands before it: no
@@ -34,25 +34,13 @@ _MIXING: Final = {
 _OTHER: Final = {_NONE: BEFORE, _SINGLE: BEHIND, _OPEN: BETWEEN, _CLOSED: BEHIND}
 
 
-@dataclass(frozen=True, slots=True)
-class ParamsRange:
-    """Bounds on the parameters of the blocks of a setting, both included.
-
-    `least`: the fewest of any layers, one of them spatial, whose fan-ins multiply to the width. The
-    product of the fan-ins bounds the channel field from above, so that no block has fewer.
-    `most`: those of a standard convolution and a dense pointwise layer, in a bottleneck of both
-    changes of width. A layer that reads everything makes the others removable but the spatial one.
-    """
-
-    least: int
-    most: int
-
-    def __str__(self) -> str:
-        return f"{self.least:,} to {self.most:,} parameters"
-
-
 def params_range(setting: EnumerationSetting) -> ParamsRange:
     """Return the bounds on the parameters of the blocks of a setting.
+
+    The least: the fewest of any layers, one of them spatial, whose fan-ins multiply to the width.
+    The product of the fan-ins bounds the channel field from above, so that no block has fewer. The
+    most: those of a standard convolution and a dense pointwise layer, in a bottleneck of both
+    changes of width. A layer that reads everything makes the others removable but the spatial one.
 
     >>> str(params_range(EnumerationSetting(max_len=4, floors=Floors(least_fan_in=16))))
     '2,624 to 40,960 parameters'
@@ -70,7 +58,7 @@ def check_floors(setting: EnumerationSetting) -> None:
 
     Raises: SettingError when they do: which of them, and the nearest that works.
     """
-    if setting.floors and _fewest_params(setting) is None and _works(setting, Floors()):
+    if setting.floors and _fewest_params(setting) is None and _works(setting, NO_FLOORS):
         raise _no_block(setting)
 
 

@@ -13,7 +13,7 @@ from ifspace.cli.options import (
     RATIO,
     Output,
     Parsed,
-    WholeNumber,
+    floor_options,
     no_plan,
     output_options,
     shared,
@@ -25,6 +25,7 @@ from ifspace.values import text_list
 if TYPE_CHECKING:
     from ifspace.block import Composition
     from ifspace.catalogue.setting import Objective, RpwOrder
+    from ifspace.floors import Floors
     from ifspace.groups.problem import GroupsAnswer, Weights
 
 
@@ -79,14 +80,7 @@ _OPTIONS = (
         show_default=True,
         help="With --budget or --symbolic: F is RATIO x C.",
     ),
-    click.option(
-        "--multiple",
-        type=WholeNumber(1),
-        metavar="N",
-        default=1,
-        show_default=True,
-        help="With --budget: C is a multiple of N.",
-    ),
+    floor_options(" With --budget C is a multiple of M instead."),
     click.option(
         "--symbolic",
         is_flag=True,
@@ -97,11 +91,14 @@ _OPTIONS = (
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "rpw_order", "time_limit"}
+_FLOORS: Final = {"least_fan_in", "least_spatial_fan_in", "multiple", "most_groups"}
 # The three modes, each with the options that it takes.
 _TAKES: Final = {
     "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha", "rpw_order"},
-    "--budget": _PROBLEM | {"budget", "alpha", "multiple"},
-    "--channels": _PROBLEM | {"channels", "out_channels", "widths", "objective", "weights", "top"},
+    "--budget": _PROBLEM | _FLOORS | {"budget", "alpha"},
+    "--channels": _PROBLEM
+    | _FLOORS
+    | {"channels", "out_channels", "widths", "objective", "weights", "top"},
 }
 _OPEN_WIDTH: Final = "--budget looks for the width"
 _PARAMS_ALONE: Final = "--budget counts parameters alone"
@@ -138,7 +135,7 @@ def command(
     weights: "Weights | None",
     budget: int | None,
     alpha: Fraction,
-    multiple: int,
+    floors: "Floors",
     symbolic: bool,
     top: int,
     time_limit: float | None,
@@ -147,7 +144,8 @@ def command(
 
     COMPOSITION is written like DW+RPW+SH+GPW, (DW+RPW)x2 for two copies; of a block with its
     groups the composition counts. The answer is proven, or it has a bound. Amounts may end in k,
-    M or G. Exit status 3 when no choice has the full field, 4 when the time limit came first.
+    M or G. Floors bound the search; those that alone leave no choice are bad input. Exit status 3
+    when no choice has the full field, 4 when the time limit came first.
     """
     mode = "--symbolic" if symbolic else "--channels" if budget is None else "--budget"
     options = _options_given(context)
@@ -168,6 +166,7 @@ def command(
     from ifspace.cli.progress import ProgressBar
     from ifspace.groups.entry import groups_problem, solve
     from ifspace.groups.problem import WidestProblem
+    from ifspace.groups.solve import Options, params_range
     from ifspace.groups.text import gap_text, message, plan_forms
 
     started = time.monotonic()
@@ -177,7 +176,7 @@ def command(
         out_channels,
         budget=budget,
         alpha=alpha,
-        multiple=multiple,
+        multiple=floors.multiple,
         widths=widths,
         objective=objective,
         weights=weights,
@@ -186,9 +185,12 @@ def command(
         overlaps=overlaps,
         stride=stride,
         rpw_order=rpw_order,
+        floors=floors if budget is None else floors.without("multiple"),
     )
     widest = asked if isinstance(asked, WidestProblem) else None
     problem = asked.stand_in if isinstance(asked, WidestProblem) else asked
+    if widest is None and floors and (bounds := params_range(Options(problem))):
+        output.note(f"{problem.composition} at {problem.widths_text}: {bounds}")
     quiet = output.quiet or widest is None
     with ProgressBar("trying widths", quiet=quiet) as progress:
         answer = solve(asked, top, time_limit, progress)

@@ -1,13 +1,17 @@
 """Group counts from Python: what `ifspace groups` solves."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from ifspace.answer import Status
 from ifspace.block import DEFAULT_KERNEL, Composition
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, RpwOrder
 from ifspace.errors import SettingError
+from ifspace.floors import NO_FLOORS, Floors, leaves_nothing
 from ifspace.groups.problem import GroupsAnswer, GroupsProblem, Weights, WidestProblem
+from ifspace.groups.remedy import TIME_LIMIT_S as REMEDY_LIMIT_S
 from ifspace.groups.solve import cheapest_groups, widest_block
 from ifspace.parallel import Progress
 
@@ -28,6 +32,7 @@ def find_groups(
     weights: Weights | None = None,
     stride: int = 1,
     rpw_order: RpwOrder = "rolling",
+    floors: Floors = NO_FLOORS,
     top: int = 1,
     time_limit_s: float | None = None,
     progress: Progress | None = None,
@@ -36,7 +41,8 @@ def find_groups(
 
     With `channels` (and `out_channels`, the same if None) the cheapest plans at these widths; with
     `budget` instead the widest block of at most so many parameters, whose output is `alpha` times
-    as wide as its input, a multiple of `multiple`. The options are those of `ifspace groups`.
+    as wide as its input, a multiple of `multiple`; `floors` hold for all channel-mixing layers. The
+    options are those of `ifspace groups`.
 
     >>> answer = find_groups("DW+GPW+SH+GPW", 280, 72)
     >>> answer.status.name, answer.bound, str(answer.plans[0].block)
@@ -44,7 +50,8 @@ def find_groups(
     >>> str(find_groups("DW+RPW+RPW", budget=1600, multiple=8).plans[0].block)
     'DW+RPW(8,0)+RPW(8,0)'
 
-    Raises: SettingError for numbers out of range, or both or neither of `channels` and `budget`.
+    Raises: SettingError for numbers out of range, both or neither of `channels` and `budget`, and
+        floors without which there were a plan.
     """
     if (channels is None) == (budget is None):
         raise SettingError.because(
@@ -68,6 +75,7 @@ def find_groups(
         weights=weights,
         stride=stride,
         rpw_order=rpw_order,
+        floors=floors,
     )
     return solve(problem, top, time_limit_s, progress)
 
@@ -112,7 +120,24 @@ def solve(
     time_limit_s: float | None = None,
     progress: Progress | None = None,
 ) -> GroupsAnswer:
-    """Return the answer to a problem of either kind; there is one widest block, whatever `top`."""
+    """Return the answer to a problem of either kind; there is one widest block, whatever `top`.
+
+    Raises: SettingError for floors without which a problem of given widths had a plan: which of
+        them, and the nearest that works.
+    """
     if isinstance(problem, WidestProblem):
         return widest_block(problem, time_limit_s=time_limit_s, progress=progress)
-    return cheapest_groups(problem, top=top, time_limit_s=time_limit_s)
+    answer = cheapest_groups(problem, top=top, time_limit_s=time_limit_s)
+    if problem.floors and answer.status is Status.INFEASIBLE and _works(problem, NO_FLOORS):
+        raise leaves_nothing(
+            problem.floors,
+            lambda floors: _works(problem, floors),
+            [layer.c_in for layer in problem.chain],
+            f"of {problem.composition} at {problem.widths_text}",
+        )
+    return answer
+
+
+def _works(problem: GroupsProblem, floors: Floors) -> bool:
+    other = replace(problem, floors=floors)
+    return bool(cheapest_groups(other, time_limit_s=REMEDY_LIMIT_S).plans)

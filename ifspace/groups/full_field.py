@@ -14,6 +14,7 @@ from ifspace.block import Composition
 from ifspace.catalogue.setting import Objective
 from ifspace.cpsat import seconds_left
 from ifspace.errors import IfspaceError
+from ifspace.floors import NO_FLOORS, Floors
 from ifspace.groups.problem import GroupPlan, GroupsProblem, Weights
 from ifspace.groups.solve import cheapest_groups
 from ifspace.kinds import find_kind
@@ -54,6 +55,7 @@ def ranked_blocks(
     objective: Objective = "params",
     compositions: tuple[Composition, ...] = DEFAULT,
     time_limit_s: float | None = None,
+    floors: Floors = NO_FLOORS,
 ) -> tuple[GroupPlan, ...]:
     """Return the cheapest plan of every composition that has one, cheapest first.
 
@@ -62,7 +64,7 @@ def ranked_blocks(
     Compositions without a spatial layer are for kernel 1 at stride 1, those with one for all other
     convolutions. `side`, the side of the input in pixels, makes the pixels on both sides of a
     stride exact; without it they differ fourfold. A time limit ends the search with the plans found
-    by then, without proof; a proven ranking is cached.
+    by then, without proof; a proven ranking is cached. `floors` hold for every block.
 
     >>> [str(plan.block) for plan in ranked_blocks(64, 64)[-2:]]
     ['PW+DW', 'PW+GC(32)']
@@ -71,7 +73,7 @@ def ranked_blocks(
 
     Reference: [Fog] section 3.3.
     """
-    problems = _problems(c_in, c_out, kernel, stride, side, objective, compositions)
+    problems = _problems(c_in, c_out, kernel, stride, side, objective, compositions, floors)
     ranking = _PROVEN.get(problems)
     if ranking is not None:
         return ranking
@@ -95,6 +97,7 @@ def _problems(
     side: int | None,
     objective: Objective,
     compositions: tuple[Composition, ...],
+    floors: Floors,
 ) -> tuple[GroupsProblem, ...]:
     """Return a groups problem for each composition that can replace the convolution."""
 
@@ -108,6 +111,7 @@ def _problems(
             objective=objective,
             weights=weights,
             stride=stride,
+            floors=floors,
         )
 
     problem_of(DEPTHWISE)  # it fits all widths: an error here is in the caller's arguments

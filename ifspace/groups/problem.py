@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import lcm
 from typing import Final, Literal, get_args
 
@@ -10,6 +11,7 @@ from ifspace.answer import Answer
 from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, RpwOrder, orders_of
 from ifspace.errors import ARGUMENT, SettingError
+from ifspace.floors import NO_FLOORS, Floors
 from ifspace.kinds import find_kind, step
 from ifspace.reach import Reference, channel_field, field_after, quality, removable_layers
 from ifspace.values import (
@@ -44,7 +46,8 @@ class GroupsProblem:
     out_channels or `widths`, one behind each channel-mixing layer but the last. `overlaps` None
     allows every step from 1 to the window's width, `rpw_order` one order of RPW or both.
     `objective` is the amount to minimise; `weights`
-    of parameters, MACs and activations replace it by their weighted sum.
+    of parameters, MACs and activations replace it by their weighted sum. `floors` hold for
+    the layers of all copies.
 
     >>> problem = GroupsProblem(Composition.parse("DW+RPW+RPW"), 64)
     >>> problem.amount(Block.parse("DW+RPW(8,0)+RPW(8,0)"))
@@ -68,6 +71,7 @@ class GroupsProblem:
     stride: Literal[1, 2] = 1
     dims: Literal[1, 2] = 2
     rpw_order: RpwOrder = "rolling"
+    floors: Floors = NO_FLOORS
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 1, MAX_WIDTH)
@@ -99,6 +103,20 @@ class GroupsProblem:
         return self.channels if self.out_channels is None else self.out_channels
 
     @property
+    def widths_text(self) -> str:
+        """The widths through the block, and the floors, as a reader says them.
+
+        >>> GroupsProblem(Composition.parse("PW+DW+PW"), 64, bottleneck="1/4").widths_text
+        '64 to 16 to 64 channels'
+        """
+        after = [layer.c_out for layer in self.chain if layer.conv.mixing]
+        widths = [self.channels, *(after or [self.out_width])]
+        widths = [widths[0], *(width for before, width in pairwise(widths) if before != width)]
+        named = " to ".join(f"{width:,}" for width in widths)
+        text = f"{named} {'channel' if widths == [1] else 'channels'}"
+        return f"{text} with {self.floors}" if self.floors else text
+
+    @property
     def orders(self) -> tuple[str, ...]:
         """The orders that an RPW layer may have."""
         return orders_of(self.rpw_order)
@@ -109,12 +127,17 @@ class GroupsProblem:
         return self.bottleneck is not None or self.widths is not None
 
     def group_counts(self, layer: SizedLayer) -> tuple[int | None, ...]:
-        """Return the group counts that a layer of the chain may have.
+        """Return the group counts that a layer of the chain may have, within the floors.
 
         They divide the widths of that layer: a shuffle behind the change of width permutes F
-        channels.
+        channels. (None,) for a kind without groups, () where the floors rule it out.
         """
-        return layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not self.widths_inside)
+        counts = layer.conv.group_counts(layer.c_in, layer.c_out, may_copy=not self.widths_inside)
+        return tuple(
+            count
+            for count in counts
+            if self.floors.allow(layer.conv, layer.c_in, layer.c_out, count)
+        )
 
     @property
     def chain(self) -> tuple[SizedLayer, ...]:
@@ -190,6 +213,7 @@ class WidestProblem:
     stride: Literal[1, 2] = 1
     dims: Literal[1, 2] = 2
     rpw_order: RpwOrder = "rolling"
+    floors: Floors = NO_FLOORS
 
     def __post_init__(self) -> None:
         set_fields(
@@ -247,6 +271,7 @@ class WidestProblem:
             stride=self.stride,
             dims=self.dims,
             rpw_order=self.rpw_order,
+            floors=self.floors,
         )
 
 
@@ -314,9 +339,10 @@ class GroupPlan:
             if layer.conv.spatial and layer.kernel != problem.kernel
         )
         faults.extend(
-            f"{layer.layer} has a trivial group count"
+            f"{layer.layer} has a trivial group count, or one that the floors rule out"
             for layer in sized.layers
-            if layer.conv.takes_groups and layer.groups not in problem.group_counts(layer)
+            if (layer.layer.groups if layer.conv.takes_groups else None)
+            not in problem.group_counts(layer)
         )
         faults.extend(
             f"the overlap of {layer.layer} is not on the grid"

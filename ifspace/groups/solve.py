@@ -44,6 +44,7 @@ import numpy.typing as npt
 from ifspace.answer import Status
 from ifspace.block import Block, Layer, SizedBlock, SizedLayer
 from ifspace.cpsat import new_model, seconds_left, solve
+from ifspace.floors import Floors, ParamsRange
 from ifspace.groups.problem import GroupPlan, GroupsAnswer, GroupsProblem, WidestProblem
 from ifspace.kinds import ROLLING
 from ifspace.parallel import Progress
@@ -261,14 +262,14 @@ class Options:
     def _layers(self, index: int) -> list[Layer]:
         copies = self.copies(index)
         stand_in, conv = copies[0].layer, copies[0].conv
-        if not conv.takes_groups:
-            return [stand_in]
+        pairs = [(copy.c_in, copy.c_out) for copy in copies]
         choices = conv.common_choices(
-            ((copy.c_in, copy.c_out) for copy in copies),
+            pairs,
             self.problem.overlaps,
             self.problem.orders,
             may_copy=not self.problem.widths_inside,
         )
+        choices = self.problem.floors.of(conv, choices, pairs)
         if self._monotone:
             # The least overlap comes first: it is the widest step.
             choices = tuple({choice[0]: choice for choice in reversed(choices)}.values())[::-1]
@@ -290,6 +291,38 @@ class Options:
             return False
         mixing = [n for n, layer in enumerate(self.chain) if layer.conv.mixing]
         return not mixing or index < mixing[0] or index > mixing[-1]
+
+
+def params_range(options: Options) -> ParamsRange | None:
+    """Return bounds on the parameters of the choices that may have the full field; None if none.
+
+    The least: the fewest of options whose fan-ins, in all copies, multiply to the width, which
+    every choice of full field has. The most: those of the densest option of every layer.
+
+    >>> from ifspace.block import Composition
+    >>> problem = GroupsProblem(Composition.parse("DW+GPW+SH+GPW"), 64,
+    ...                         floors=Floors(least_fan_in=16))
+    >>> str(params_range(Options(problem)))
+    '2,624 to 4,672 parameters'
+    """
+    width, most = options.problem.channels, 0
+    fewest = {1: 0}
+    for index, layers in enumerate(options.layers):
+        amounts = [
+            (
+                prod(layer.fan_in for layer in options.sized(index, number)),
+                sum(layer.params for layer in options.sized(index, number)),
+            )
+            for number in range(len(layers))
+        ]
+        most += max((params for _, params in amounts), default=0)
+        longer: dict[int, int] = {}
+        for product_below, params_below in fewest.items():
+            for fan_in, params in amounts:
+                key, total = min(width, product_below * fan_in), params_below + params
+                longer[key] = min(total, longer.get(key, total))
+        fewest = longer
+    return ParamsRange(fewest[width], most) if width in fewest else None
 
 
 class Boxes:
@@ -622,33 +655,37 @@ def least_params(problem: WidestProblem) -> Callable[[int], int]:
     def least(channels: int) -> int:
         out_channels = int(problem.alpha * channels)
         sized = block.at(channels, out_channels, problem.bottleneck, problem.dims)
-        return ceil(_least_params_of(sized))
+        return ceil(_least_params_of(sized, problem.floors))
 
     return least
 
 
-def _least_params_of(sized: SizedBlock) -> float:
+def _least_params_of(sized: SizedBlock, floors: Floors) -> float:
     """Return the least parameters that real group counts with the full field have.
 
+    Of the floors those of fan-ins count, which hold at every width.
     `sized` has one group in every layer.
     """
     fixed, weights, missing = 0, [], float(sized.channels)
+    floored = 0.0
     reading_all = 0
     for layer in sized.layers:
         if layer.conv.takes_groups and layer.params:
             # With one group a layer has fan-in C_in: its parameters for every channel of fan-in.
             weights.append(layer.params / layer.fan_in)
+            spatial = floors.least_spatial_fan_in if layer.conv.spatial else 1
+            floored += weights[-1] * max(floors.least_fan_in, spatial)
         else:
             fixed += layer.params
             missing /= layer.fan_in
             reading_all += layer.conv.mixing
     # What two layers that read all leave missing falls as the width grows: it is left out.
     if not weights or missing <= 1 or reading_all > 1:
-        return float(fixed + sum(weights))
+        return float(fixed + floored)
     count = len(weights)
     mean = (missing * prod(weights)) ** (1 / count)
     # Rounded down a little: a float must not lift the bound above a whole number of parameters.
-    return float(fixed + max(count * mean, sum(weights)) * (1 - 1e-9))
+    return float(fixed + max(count * mean, floored) * (1 - 1e-9))
 
 
 def most_channels_seen(problem: GroupsProblem) -> int:
@@ -669,6 +706,7 @@ def most_channels_seen(problem: GroupsProblem) -> int:
     for stand_in in reversed(problem.chain):
         conv = stand_in.conv
         scattered = scattered or conv.scatters
+        pair = [(stand_in.c_in, stand_in.c_out)]
         layers = [
             SizedLayer(
                 Layer(conv.symbol, groups, overlap, stand_in.layer.kernel, order),
@@ -676,11 +714,12 @@ def most_channels_seen(problem: GroupsProblem) -> int:
                 stand_in.c_out,
                 stand_in.dims,
             )
-            for groups, overlap, order in conv.common_choices(
-                [(stand_in.c_in, stand_in.c_out)],
-                overlaps,
-                problem.orders,
-                may_copy=not problem.widths_inside,
+            for groups, overlap, order in problem.floors.of(
+                conv,
+                conv.common_choices(
+                    pair, overlaps, problem.orders, may_copy=not problem.widths_inside
+                ),
+                pair,
             )
         ]
         seen = (layer.fan_in * count if scattered else _coverage(layer, count) for layer in layers)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, Final
 
 from ifspace.answer import Status
@@ -27,11 +26,20 @@ from ifspace.groups.symbolic import (
     to_text,
     width_text,
 )
-from ifspace.serialize import json_text
+from ifspace.serialize import json_text, to_plain
 from ifspace.table import Table, facts, ratio_text, readable
 from ifspace.values import listed
 
-_LATEX: Final = ("block", ">$C$", ">$F$", ">parameters", ">MACs/px", ">act/px", ">objective")
+_LATEX: Final = (
+    "block",
+    ">$C$",
+    ">$F$",
+    ">parameters",
+    ">MACs/px",
+    ">act/px",
+    ">least fan-in",
+    ">objective",
+)
 _COLUMNS: Final = (
     "block",
     "channels",
@@ -39,8 +47,10 @@ _COLUMNS: Final = (
     "params",
     "macs_per_pixel",
     "activations_per_pixel",
+    "least_fan_in",
     "objective",
 )
+_AMOUNTS: Final = ("macs_per_pixel", "activations_per_pixel", "least_fan_in", "objective")
 _JUDGED: Final = ("field_side", "field_channels", "quality", "compact", "status")
 _MESSAGES: Final = {
     Status.OPTIMAL: "proven: no legal choice with the full field is better",
@@ -68,6 +78,7 @@ def plan_forms(
         "gap": answer.gap,
         "composition": str(problem.composition),
         "minimised": measure(problem),
+        "floors": to_plain(problem.floors),
         "plans": [
             row
             | {
@@ -117,7 +128,7 @@ def message(
             return f"proven: {no_wider}"
         return f"{_MESSAGES[answer.status]}; {no_wider}"
     if widest is None:
-        subject = f"{problem.composition} at {_widths(problem)}"
+        subject = f"{problem.composition} at {problem.widths_text}"
     else:
         subject = f"{problem.composition} within {widest.budget:,} parameters"
     if answer.status is not Status.INFEASIBLE:
@@ -168,7 +179,7 @@ def _bound_is(
     """Describe the quantity that the bound limits; where the width is open, at which width."""
     if answer.bound is None:
         return None
-    where = f"at {_widths(answer.plans[0].problem if answer.plans else problem)}"
+    where = f"at {(answer.plans[0].problem if answer.plans else problem).widths_text}"
     if widest is not None and not answer.plans:
         where = "at the width where time ran out"
     return f"a lower bound on the {measure(problem)} of every plan {where}"
@@ -187,17 +198,9 @@ def _row(plan: GroupPlan) -> dict[str, Any]:
         "params": sized.params,
         "macs_per_pixel": sized.macs_per_pixel(stride),
         "activations_per_pixel": sized.activations_per_pixel(stride),
+        "least_fan_in": sized.least_fan_in,
         "objective": plan.objective(),
     }
-
-
-def _widths(problem: GroupsProblem) -> str:
-    """Return the widths through the block: `64 to 16 to 64 channels`."""
-    after = [layer.c_out for layer in problem.chain if layer.conv.mixing]
-    widths = [problem.channels, *(after or [problem.out_width])]
-    widths = [widths[0], *(width for before, width in pairwise(widths) if before != width)]
-    named = " to ".join(f"{width:,}" for width in widths)
-    return f"{named} {'channel' if widths == [1] else 'channels'}"
 
 
 def _text(
@@ -207,17 +210,17 @@ def _text(
     judgements: list[Judgement],
 ) -> str:
     first = answer.plans[0]
-    title = f"Fewest {measure(problem)} of {problem.composition} at {_widths(first.problem)}"
+    title = f"Fewest {measure(problem)} of {problem.composition} at {first.problem.widths_text}"
     if widest is not None:
         title = f"Widest {problem.composition} within {widest.budget:,} parameters{_up_to(answer)}"
-        title += f": {_widths(first.problem)}"
-    columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px"]
+        title += f": {first.problem.widths_text}"
+    columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", ">least fan-in"]
     columns += [">weighted"] * (problem.weights is not None)
     rows = []
     for number, plan in enumerate(answer.plans, start=1):
         row = _row(plan)
         ratio = ratio_text(row["params"] / _standard_params(plan.problem))
-        amounts = [row[name] for name in ("macs_per_pixel", "activations_per_pixel", "objective")]
+        amounts = [row[name] for name in _AMOUNTS]
         rows.append((number, row["block"], row["params"], ratio, *amounts)[: len(columns)])
     lines = [("status", f"{answer.status.value}, {message(problem, answer, widest)}")]
     lines += _bound_lines(answer, widest)
