@@ -1,13 +1,25 @@
-"""Which block of a catalogue to use: within bounds, ranked, with a reason; trade-offs."""
+"""Which block of a catalogue to use: within bounds, ranked, with a reason; trade-offs.
 
-from collections.abc import Iterable, Mapping, Sequence
+Every amount has one name, in bounds, ranks and texts: parameters, MACs, activations, peak memory,
+latency, layers and least fan-in. Less is better, of the least fan-in more.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import inf
 from typing import Any, Final
 
-from ifspace.catalogue.design import Catalogue, Design, dominators, one_a_network, other_ways
+import numpy as np
+
+from ifspace.catalogue.design import Catalogue, Design, one_a_network, other_ways
+from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.errors import ARGUMENT, SettingError
-from ifspace.kinds import canonical_kinds
-from ifspace.latency import BlockLatency
+from ifspace.floors import NO_FLOORS, Floors
+from ifspace.kinds import KINDS, canonical_kinds
+from ifspace.latency import BlockLatency, Latency
+from ifspace.memory import BYTES
 from ifspace.values import choice, whole_number
 
 # What can be bounded and compared: the attribute of a design and its name in texts.
@@ -17,8 +29,54 @@ AMOUNTS: Final[Mapping[str, tuple[str, str]]] = {
     "activations": ("activations_per_pixel", "activations"),
     "layers": ("layers", "layers"),
 }
-# What can be compared with latencies alone.
+LEAST_FAN_IN: Final = "least-fan-in"
+PEAK_MEMORY: Final = "peak-memory"
 LATENCY: Final = "latency"
+# What is compared too where the question is about it, or the rows are those of a front.
+_FURTHER: Final[Mapping[str, tuple[str, str]]] = {
+    PEAK_MEMORY: ("peak_per_pixel", "peak memory"),
+    LEAST_FAN_IN: ("least_fan_in", "least fan-in"),
+}
+_DESIGN_AMOUNTS: Final = {**AMOUNTS, **_FURTHER}
+BY: Final = (*_DESIGN_AMOUNTS, LATENCY)
+
+
+def together(catalogues: Iterable[Catalogue]) -> Catalogue:
+    """Return one catalogue of several, such as those of the widths of a network.
+
+    A setting that is in several of them is taken from the first.
+
+    >>> together([Catalogue((), (), ())])
+    Catalogue(settings=(), funnels=(), designs=())
+    """
+    settings: list[EnumerationSetting] = []
+    funnels = []
+    designs: list[Design] = []
+    for catalogue in catalogues:
+        new = [setting not in settings for setting in catalogue.settings]
+        settings += [x for x, is_new in zip(catalogue.settings, new, strict=True) if is_new]
+        funnels += [x for x, is_new in zip(catalogue.funnels, new, strict=True) if is_new]
+        kept = set(designs)
+        designs += [design for design in catalogue.designs if design not in kept]
+    return Catalogue(tuple(settings), tuple(funnels), tuple(designs))
+
+
+@dataclass(frozen=True, slots=True)
+class PeakMemory:
+    """A bound on peak memory in bytes, at a side of the output in pixels and a type of numbers."""
+
+    most: int
+    side: int
+    dtype: str
+
+    def keeps(self, design: Design) -> bool:
+        """Return whether a design keeps it, for one image."""
+        return peak_bytes(design, self.side, self.dtype) <= self.most
+
+
+def peak_bytes(design: Design, side: int, dtype: str) -> int:
+    """Return the peak memory of a design in bytes, for one image, layer by layer."""
+    return int(design.peak_per_pixel * side**design.dims * BYTES[dtype])
 
 
 def best(
@@ -34,6 +92,9 @@ def best(
     every_row: bool = False,
     limit: int | None = None,
     latency: BlockLatency | None = None,
+    latency_ms: Fraction | float | None = None,
+    floors: Floors = NO_FLOORS,
+    peak_memory: PeakMemory | None = None,
 ) -> tuple[tuple[Design, str], ...]:
     """Return the designs within all bounds, best first, each with the reason for its rank.
 
@@ -45,18 +106,20 @@ def best(
     A reason is about the designs that the bounds and kinds leave: where they rule out some, it says
     "not dominated within these bounds". `Design.dominated_by` is about the whole catalogue.
 
-    Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy.
-    `kinds` are the kinds that a design may use, `channels` is the width it is for; all of them
-    when None. `by` is what is compared first; ties go as in `ranked`. By "latency" the designs are
-    compared by what `latency` returns for them; those that it does not know come last. Dominance is
-    taken anew among the designs that may be used, so that no design is called dominated by one that
-    was ruled out.
+    Bounds are inclusive: parameters, MACs and activations per output pixel, layers of one copy,
+    milliseconds, peak memory. `kinds` are the kinds that a design may use, `channels` is the width
+    it is for; all of them when None. `by` is what is compared first; ties go as in `ranked`. By
+    "latency" the designs are compared by what `latency` returns for them; those that it does not
+    know come last, and are not within a bound. Dominance is taken anew among the designs that may
+    be used, so that no design is called dominated by one that was ruled out; it is about
+    parameters, MACs, activations and layers, and those of peak memory, least fan-in and latency
+    that the question or the catalogue has.
 
     >>> best(Catalogue((), (), ()), params=1000)
     ()
 
-    Raises: SettingError for a negative bound or limit, an unknown kind or amount, and a width that
-        the catalogue does not hold.
+    Raises: SettingError for a negative bound or limit, an unknown kind or amount, a width that the
+        catalogue does not hold, and floors that it was not made for.
     """
     bounds = {"params": params, "macs": macs, "activations": activations, "layers": layers}
     for name, bound in bounds.items():
@@ -72,18 +135,29 @@ def best(
         _check_width(catalogue, channels)
     if limit is not None:
         whole_number(limit, "limit", 0)
-    usable = None if kinds is None else frozenset(canonical_kinds(kinds))
-    at_width = [
-        design for design in catalogue.designs if channels is None or design.channels == channels
-    ]
+    choice(by, "by", BY, "unknown amount")
+    if latency is None and (by == LATENCY or latency_ms is not None):
+        raise SettingError.because(
+            "nothing says how long the blocks take",
+            got="by latency without a latency model" if by == LATENCY else "a bound without one",
+            allowed="a model that `ifspace bench` wrote",
+            remedy="--latency results/bench/blocks-DEVICE.json beside it",
+            argument="latency",
+        )
+    check_floors(catalogue, floors, channels)
+    at_width = _at_width(catalogue, channels)
+    allowed = usable(at_width, kinds)
+    times = {} if latency is None else _times(allowed, latency)
     within = [
         design
-        for design in at_width
-        if (usable is None or usable.issuperset(design.kinds))
-        and all(
+        for design in allowed
+        if all(
             bound is None or getattr(design, AMOUNTS[name][0]) <= bound
             for name, bound in bounds.items()
         )
+        and _meets(floors, design)
+        and (peak_memory is None or peak_memory.keeps(design))
+        and (latency_ms is None or _ms(times, design) <= latency_ms)
     ]
     is_narrowed = len(within) < len(at_width)
     others: dict[int, str] = {}
@@ -91,49 +165,116 @@ def best(
         networks = one_a_network(within)
         within = [design for design, _ in networks]
         others = {id(design): other_ways(members) for design, members in networks}
-    if by == LATENCY and latency is None:
-        raise SettingError.because(
-            "nothing says how long the blocks take",
-            got="by latency without a latency model",
-            allowed="a model that `ifspace bench` wrote",
-            remedy="--latency results/bench/blocks-DEVICE.json beside it",
-            argument="latency",
-        )
-    first = "params" if by == LATENCY else by
-    order = _order(first)
+    compared = [
+        *AMOUNTS,
+        *[PEAK_MEMORY] * (by == PEAK_MEMORY or peak_memory is not None),
+        *[LEAST_FAN_IN] * (by == LEAST_FAN_IN or bool(floors)),
+        *[LATENCY] * (latency is not None),
+    ]
     rivalries: dict[Any, list[Design]] = {}
     for design in within:
         rivalries.setdefault(design.replaces, []).append(design)
     reasons: dict[int, str] = {}
     for rivals in rivalries.values():
-        least = {name: min(_amount(design, name) for design in rivals) for name in order}
-        for design, dominator in zip(rivals, dominators(rivals), strict=True):
-            reasons[id(design)] = _reason(design, dominator, least, is_narrowed)
-    designs: Sequence[Design] = ranked(within, first)
-    if by == LATENCY and latency is not None:
-        found = {id(design): latency(design.sized, design.stride) for design in designs}
-        times = {key: inf if time is None else time.ms for key, time in found.items()}
-        designs = sorted(designs, key=lambda design: times[id(design)])
-        least_ms = min(times.values(), default=inf)
-        for design in designs:
-            if times[id(design)] == least_ms < inf:
-                reasons[id(design)] = f"least latency; {reasons[id(design)]}"
+        reasons |= _reasons(rivals, compared, by, times, is_narrowed)
+    designs: Sequence[Design] = ranked(within, "params" if by == LATENCY else by)
+    if by == LATENCY:
+        designs = sorted(designs, key=lambda design: _ms(times, design))
     return tuple(
         (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
         for design in designs[:limit]
     )
 
 
+def usable(designs: Iterable[Design], kinds: Iterable[str] | None) -> list[Design]:
+    """Return the designs of some kinds alone; all of them for None.
+
+    Raises: SettingError for an unknown kind.
+    """
+    allowed = None if kinds is None else frozenset(canonical_kinds(kinds))
+    return [design for design in designs if allowed is None or allowed.issuperset(design.kinds)]
+
+
+def _at_width(catalogue: Catalogue, channels: int | None) -> list[Design]:
+    return [
+        design for design in catalogue.designs if channels is None or design.channels == channels
+    ]
+
+
+def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = None) -> None:
+    """Check that a catalogue can answer a question about floors.
+
+    It has the cheapest choice of each composition, which may lack the floors where another choice
+    has them. It can answer where it was made with these floors, where all of its rows have them,
+    or, for a least fan-in alone, where it is a front.
+
+    Raises: SettingError otherwise, with the command that answers.
+    """
+    if not floors:
+        return
+    for setting in catalogue.settings:
+        if channels not in (None, setting.channels) or setting.floors == floors:
+            continue
+        designs = catalogue.designs_of(setting)
+        failing = sum(not _meets(floors, design) for design in designs)
+        of_least_fan_in = floors.names == ("least_fan_in",) and _is_front(designs)
+        if setting.floors.cover(floors) and (not failing or of_least_fan_in):
+            continue
+        options = " ".join(
+            [*(setting.options() | _with_floors(setting, floors)).values(), "--out FILE.parquet"]
+        )
+        raise SettingError.because(
+            "floors that the catalogue was not made for",
+            got=f"{floors}; of {len(designs):,} entries at {setting.widths_text} {failing:,} lack "
+            "them, whose compositions may have other choices",
+            allowed="those that it was made with",
+            remedy=f"`ifspace enumerate {options}` answers",
+            argument=floors.names[0],
+        )
+
+
+def _is_front(designs: Iterable[Design]) -> bool:
+    """Return whether designs of one setting are a front: several of one composition."""
+    compositions = [design.composition for design in designs]
+    return len(set(compositions)) < len(compositions)
+
+
+def _with_floors(setting: EnumerationSetting, floors: Floors) -> dict[str, str]:
+    """Return the options of `ifspace enumerate` for floors in the place of those of a setting."""
+    asked = replace(setting, floors=floors).options()
+    return {name: asked[name] for name in floors.names}
+
+
+def _meets(floors: Floors, design: Design) -> bool:
+    return not floors or all(
+        floors.allow(layer.conv, layer.c_in, layer.c_out, layer.groups)
+        for layer in design.sized.layers
+    )
+
+
+def _times(designs: Iterable[Design], latency: BlockLatency) -> dict[int, Latency]:
+    """Return the latencies that are known, by the id of their design."""
+    pairs = ((id(design), latency(design.sized, design.stride)) for design in designs)
+    return {key: time for key, time in pairs if time is not None}
+
+
+def _ms(times: Mapping[int, Latency], design: Design) -> Fraction | float:
+    time = times.get(id(design))
+    return inf if time is None else time.ms
+
+
 def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:
     """Return the designs with the least of an amount first; ties go to the other amounts.
 
-    The amounts are parameters, MACs, activations and layers in this order. Of designs that tie in
-    all of them those with the fewest layers of overlapping windows come first, then those with the
-    fewest of any windows (RPW); the others stay in the order given.
+    The amounts are parameters, MACs, activations and layers in this order. By "peak-memory" the one
+    with the least of it comes first, by "least-fan-in" the one with the greatest. Of designs that
+    tie in all of them those with the fewest layers of overlapping windows come first, then those
+    with the fewest of any windows (RPW); the others stay in the order given.
 
     Raises: SettingError for an unknown amount.
     """
-    order = _order(by)
+    choice(by, "by", _DESIGN_AMOUNTS, "unknown amount")
+    order = [by, *(name for name in AMOUNTS if name != by)]
 
     def key(design: Design) -> tuple[int, ...]:
         return *(_amount(design, name) for name in order), *design.block.window_counts
@@ -155,28 +296,173 @@ def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
     return tuple((group[0], len(group)) for group in alike.values())
 
 
-def _order(by: str) -> list[str]:
-    choice(by, "by", AMOUNTS, "unknown amount")
-    return [by, *(name for name in AMOUNTS if name != by)]
-
-
 def _amount(design: Design, name: str) -> int:
-    value: int = getattr(design, AMOUNTS[name][0])
-    return value
+    """Return an amount of which less is better."""
+    value: int = getattr(design, _DESIGN_AMOUNTS[name][0])
+    return -value if name == LEAST_FAN_IN else value
 
 
-def _reason(
-    design: Design, dominator: str | None, least: Mapping[str, int], is_narrowed: bool
-) -> str:
-    fewest = [AMOUNTS[name][1] for name in least if _amount(design, name) == least[name]]
-    parts = ["fewest " + " and ".join(fewest)] if fewest else []
-    undominated = "not dominated within these bounds" if is_narrowed else "not dominated"
-    parts.append(undominated if dominator is None else f"dominated by {dominator}")
-    if design.same_as:
-        parts.append(f"cheaper as {design.same_as}")
-    if design.permutation_note:
-        parts.append(design.permutation_note)
-    return "; ".join(parts)
+# Why a design is where it is.
+
+
+def _reasons(
+    rivals: Sequence[Design],
+    compared: Sequence[str],
+    by: str,
+    times: Mapping[int, Latency],
+    is_narrowed: bool,
+) -> dict[int, str]:
+    """Return the reason of each design, by its id, among those that replace the same."""
+    if _is_front(rivals):
+        compared = [*compared, *(name for name in _FURTHER if name not in compared)]
+    order = [by, *(name for name in compared if name != by)]
+
+    def value(design: Design, name: str) -> Fraction | float:
+        return _ms(times, design) if name == LATENCY else _amount(design, name)
+
+    least = {name: min(value(design, name) for design in rivals) for name in order}
+    names = _dominators(rivals, lambda design: [value(design, name) for name in compared])
+    reasons = {}
+    for design, dominator in zip(rivals, names, strict=True):
+        has = [name for name in order if value(design, name) == least[name] < inf]
+        fewest = [AMOUNTS[name][1] for name in has if name in AMOUNTS]
+        parts = ["least latency"] * (LATENCY in has)
+        parts += ["fewest " + " and ".join(fewest)] if fewest else []
+        parts += ["least peak memory"] * (PEAK_MEMORY in has)
+        parts += ["greatest least fan-in"] * (LEAST_FAN_IN in has)
+        undominated = "not dominated within these bounds" if is_narrowed else "not dominated"
+        parts.append(undominated if dominator is None else f"dominated by {dominator}")
+        if design.same_as:
+            parts.append(f"cheaper as {design.same_as}")
+        if design.permutation_note:
+            parts.append(design.permutation_note)
+        reasons[id(design)] = "; ".join(parts)
+    return reasons
+
+
+def _dominators(
+    designs: Sequence[Design], amounts: Callable[[Design], Sequence[Fraction | float]]
+) -> list[str | None]:
+    """Return for each design the first one that is no worse in all amounts and better in one.
+
+    The first in canonical order: layers, then kinds. It is named by its composition, or by its
+    block where several designs are of one composition.
+    """
+    several = Counter(design.composition for design in designs)
+    order = {symbol: index for index, symbol in enumerate(KINDS)}
+    first: dict[tuple[Fraction | float, ...], tuple[Any, str]] = {}
+    keys = [tuple(amounts(design)) for design in designs]
+    for design, key in zip(designs, keys, strict=True):
+        name = design.composition if several[design.composition] == 1 else str(design.block)
+        place = design.layers, tuple(order[kind] for kind in design.kinds), name
+        first[key] = min(first.get(key, (place, name)), (place, name))
+    distinct = sorted(first, key=lambda key: first[key])
+    matrix = np.array([[float(value) for value in key] for key in distinct])
+    dominators: dict[Any, str | None] = {}
+    for index, key in enumerate(distinct):
+        no_worse = (matrix <= matrix[index]).all(axis=1)
+        no_worse[index] = False  # the rest differ somewhere, so no worse is better in one
+        dominators[key] = first[distinct[int(no_worse.argmax())]][1] if no_worse.any() else None
+    return [dominators[key] for key in keys]
+
+
+# What the next better design would cost.
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """The next better design in some amounts, and what it costs.
+
+    `amounts`: those in which it is the next better one. `changes`: of every amount that differs its
+    value here and there; of latency the milliseconds.
+    """
+
+    design: Design
+    amounts: tuple[str, ...]
+    changes: Mapping[str, tuple[Fraction | int, Fraction | int]]
+
+    @property
+    def better(self) -> tuple[str, ...]:
+        """The amounts that it is better in, those of `amounts` first."""
+        names = [*self.amounts, *(name for name in self.changes if name not in self.amounts)]
+        return tuple(name for name in names if self._is_better(name))
+
+    @property
+    def worse(self) -> tuple[str, ...]:
+        """The amounts that it pays with."""
+        return tuple(name for name in self.changes if not self._is_better(name))
+
+    def _is_better(self, name: str) -> bool:
+        before, after = self.changes[name]
+        return (after > before) == (name == LEAST_FAN_IN)
+
+
+def next_better(
+    designs: Sequence[Design], others: Sequence[Design], latency: BlockLatency | None = None
+) -> tuple[tuple[Trade, ...], ...]:
+    """Return for each design what the next better one in each amount would cost.
+
+    `others` are those that could be taken instead, also outside of the bounds: of those for the
+    same widths that nothing beats in all amounts, latency included where it is known, the one with
+    the nearest better value. Where one is the next better in several amounts it is there once.
+
+    >>> next_better((), ())
+    ()
+    """
+    times = {} if latency is None else _times((*designs, *others), latency)
+
+    def values(design: Design) -> dict[str, Fraction | int]:
+        amounts: dict[str, Fraction | int] = {
+            name: getattr(design, attribute) for name, (attribute, _) in _DESIGN_AMOUNTS.items()
+        }
+        time = times.get(id(design))
+        return amounts if time is None else amounts | {LATENCY: time.ms}
+
+    def costs(design: Design) -> list[Fraction | float]:
+        amounts = [_amount(design, name) for name in _DESIGN_AMOUNTS]
+        return [*amounts, *[_ms(times, design)] * bool(times)]
+
+    fronts: dict[Any, list[Design]] = {}
+    for design in others:
+        fronts.setdefault(design.replaces, []).append(design)
+    for replaced, rivals in fronts.items():
+        names = _dominators(rivals, costs)
+        fronts[replaced] = [x for x, name in zip(rivals, names, strict=True) if name is None]
+    return tuple(
+        _trades(design, fronts.get(design.replaces, []), values, costs) for design in designs
+    )
+
+
+def _trades(
+    design: Design,
+    front: Sequence[Design],
+    values: Callable[[Design], Mapping[str, Fraction | int]],
+    costs: Callable[[Design], Sequence[Fraction | float]],
+) -> tuple[Trade, ...]:
+    here = values(design)
+    amounts = [values(other) for other in front]
+    nearest: dict[int, list[str]] = {}
+    for name, value in here.items():
+        sign = -1 if name == LEAST_FAN_IN else 1
+        better = [
+            (-sign * there[name], costs(front[index]), index)
+            for index, there in enumerate(amounts)
+            if name in there and sign * there[name] < sign * value
+        ]
+        if better:
+            nearest.setdefault(min(better)[-1], []).append(name)
+    return tuple(
+        Trade(
+            front[index],
+            tuple(names),
+            {
+                name: (value, amounts[index][name])
+                for name, value in here.items()
+                if amounts[index].get(name, value) != value
+            },
+        )
+        for index, names in nearest.items()
+    )
 
 
 def _check_width(catalogue: Catalogue, channels: int) -> None:

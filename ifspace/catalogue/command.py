@@ -1,12 +1,13 @@
 """`ifspace best`: which block of a catalogue to use."""
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
+from ifspace.cli.latency import latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     FILE,
@@ -14,6 +15,7 @@ from ifspace.cli.options import (
     OneOf,
     Output,
     WholeNumber,
+    floor_options,
     output_options,
     shared,
     with_options,
@@ -22,7 +24,10 @@ from ifspace.values import MAX_SIDE
 
 if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design
+    from ifspace.catalogue.choose import PeakMemory, Trade
 
+# What can be compared first: `choose.BY`, without importing it.
+BY: Final = ("params", "macs", "activations", "layers", "peak-memory", "least-fan-in", "latency")
 _OPTIONS = (
     shared("params", help="Upper bound on parameters."),
     shared("macs", help="Upper bound on MACs per output pixel."),
@@ -33,21 +38,38 @@ _OPTIONS = (
         help="Upper bound on elements written per output pixel.",
     ),
     click.option("--layers", type=AMOUNT, metavar="N", help="Upper bound on layers."),
+    click.option(
+        "--peak-memory",
+        type=AMOUNT,
+        metavar="BYTES",
+        help="Upper bound on the feature maps that are live at once, in bytes of one image; needs "
+        "--side and --dtype.",
+    ),
+    floor_options(),
     shared("kinds", help="Kinds that a block may use, such as DW,PW; all if not given."),
     shared("channels", help="Input channels of the block, where the catalogue has several."),
     click.option(
         "--by",
-        type=OneOf(["params", "macs", "activations", "layers", "latency"]),
+        type=OneOf(BY),
         default="params",
         show_default=True,
-        help="What to minimise first; latency needs --latency.",
+        help="What to compare first: the least of it is best, of the least fan-in the most; "
+        "latency needs --latency.",
     ),
     *latency_options("Shows that of the fastest form of each block."),
+    shared("latency-budget-ms", help="With --latency: at most so many milliseconds."),
     click.option(
         "--side",
         type=WholeNumber(1, MAX_SIDE),
         metavar="N",
-        help="Side of the output feature map in pixels; that of the latencies if not given.",
+        help="Side of the output feature map in pixels; of latencies that of the model if not "
+        "given.",
+    ),
+    shared(
+        "top",
+        default=None,
+        help="Only the K best of each width, each with what the next better in every amount would "
+        "cost.",
     ),
     shared("all"),
     click.option(
@@ -61,112 +83,135 @@ _OPTIONS = (
 
 
 @click.command("best", short_help="Say which block of a catalogue to use.")
-@click.argument("catalogue", type=FILE)
+@click.argument("catalogues", type=FILE, nargs=-1, required=True, metavar="CATALOGUE...")
 @with_options(_OPTIONS)
 @output_options()
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     output: Output,
-    catalogue: Path,
-    params: int | None,
-    macs: int | None,
-    activations: int | None,
-    layers: int | None,
+    catalogues: tuple[Path, ...],
     kinds: tuple[str, ...] | None,
     channels: int | None,
     by: str,
     latency: Path | None,
+    latency_budget_ms: Fraction | None,
     batch: int | None,
     device: str | None,
     dtype: str | None,
     side: int | None,
+    peak_memory: int | None,
+    top: int | None,
     every_row: bool,
     check: bool | None,
     limit: int,
+    **bounds: Any,
 ) -> None:
     """Say which block of CATALOGUE to use: the entries within all bounds, best first, and why.
 
-    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`. Bounds include their value and
+    CATALOGUE is a file of `ifspace enumerate --out FILE.parquet`; several, such as those of the
+    widths of a network, are read as one. Bounds include their value and
     may end in k, M or G. Of blocks that are the same network, up to the order of channels, one is
     listed: the one with the fewest layers; --all lists every one, with a
     number for each network. A block is dominated by another
-    that is no worse in parameters, MACs, activations and layers and better in at least one: `why`
+    that is no worse in parameters, MACs, activations and layers, and in latency, peak memory and
+    least fan-in where they are asked for, and better in at least one: `why`
     compares the blocks within the bounds and kinds, `dominated_by` in JSON and CSV those of the
-    whole catalogue. Latencies are those that the model predicts for inference, of the fastest form
-    of each block: as is, collapsed, or fused. Exit status 3, and no file, when
-    no entry is within them.
+    whole catalogue. Latencies are of the fastest form
+    of each block that they know: as is, collapsed, or fused.
+
+    Floors are of the search: a catalogue has the cheapest choice of each composition, and answers
+    for floors that it was made with, or if all of its entries have them; a front answers for every
+    least fan-in.
+
+    With --top K, the next better entry of each amount may be outside of the bounds. Exit status 3,
+    and no file, when no entry is within them.
     """
     from ifspace.catalogue import best, load
-    from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
+    from ifspace.catalogue.best_text import BestReport
+    from ifspace.catalogue.choose import next_better, together, usable
+    from ifspace.catalogue.design import one_a_network
     from ifspace.latency import at_side
     from ifspace.serialize import json_text
 
-    designs_on_file = load(catalogue, check)
-    source = read_latencies(latency, batch, device, dtype)
+    designs_on_file = together([load(path, check) for path in catalogues])
+    peak = _peak_memory(peak_memory, side, dtype)
+    source = read_latencies(latency, batch, device, None if peak and not latency else dtype)
     time_of = None if source is None else at_side(source, side)
     choices = best(
         designs_on_file,
-        params=params,
-        macs=macs,
-        activations=activations,
-        layers=layers,
         kinds=kinds,
         channels=channels,
         by=by,
         every_row=every_row,
         latency=time_of,
+        latency_ms=latency_budget_ms,
+        peak_memory=peak,
+        **bounds,
     )
-    designs = [design for design, _ in choices]
-    reasons = [reason for _, reason in choices]
-    first = designs[:limit], reasons[:limit]
-    timed = first[0] if output.format == "table" else designs
-    columns = time_of and LatencyColumns([time_of(x.sized, x.stride) for x in timed])
-    plain, shown = (columns.plain, columns.shown) if columns else ({}, {})
+    # The widths are in the order of the files.
+    by_widths: dict[Any, list[tuple[Design, str]]] = (
+        {design.replaces: [] for design in designs_on_file.designs} if top else {}
+    )
+    for design, reason in choices:
+        by_widths.setdefault(design.replaces if top else None, []).append((design, reason))
+    groups = [group[:top] for group in by_widths.values()]
+    rows = [row for group in groups for row in group]
+    trades: Sequence[Sequence[Trade]] = ()
+    if top is not None:
+        others = usable(designs_on_file.designs, kinds)
+        trades = next_better(
+            [design for design, _ in rows], [x for x, _ in one_a_network(others)], time_of
+        )
+    report = BestReport(rows, trades, time_of, every_row, None if top else limit)
     output.emit(
         {
-            "table": lambda: (
-                designs_table(*first, "why~", ranks=True, networks=every_row, more=shown).text(
-                    keys=2 + every_row
-                )
-                if designs
-                else ""
-            ),
-            "json": lambda: json_text(
-                {
-                    "designs": [
-                        plain_design(design)
-                        | {name: cells[index] for name, cells in plain.items()}
-                        | {"why": reason}
-                        for index, (design, reason) in enumerate(choices)
-                    ]
-                }
-            ),
-            "csv": lambda: to_csv(designs, reasons, plain),
-            "markdown": lambda: designs_table(
-                designs, reasons, "why~", networks=every_row, more=shown
-            ).markdown(),
+            "table": report.text,
+            "json": lambda: json_text({"designs": report.records()}),
+            "csv": report.csv,
+            "markdown": report.markdown,
         },
-        keep=bool(designs),
+        keep=bool(rows),
     )
-    compared = {by, *(name for name, bound in (("params", params), ("macs", macs)) if bound)}
-    if source is not None and columns is not None:
-        for note in (source.about, *columns.notes):
+    compared = {by, *(name for name in ("params", "macs") if bounds[name])}
+    if source is not None:
+        for note in (source.about, *report.columns.notes):
             output.note(note)
-    for note in _notes(designs_on_file, designs, compared):
+    for note in _notes(designs_on_file, [design for design, _ in rows], compared, top):
         output.note(note)
-    if len(designs) > limit and output.format == "table":
-        output.note(f"{limit} of {len(designs)} entries within the bounds; --limit shows more")
-    if not designs:
-        fact = f"no entry of {catalogue.name} is within the bounds; loosen one of them"
+    if top is None and len(rows) > limit and output.format == "table":
+        output.note(f"{limit} of {len(rows)} entries within the bounds; --limit shows more")
+    if not rows:
+        names = ", ".join(path.name for path in catalogues)
+        fact = f"no entry of {names} is within the bounds; loosen one of them"
         if output.out is not None:
             fact += f"; {output.out} was not written"
         click.echo(f"ifspace: {fact}", err=True)
         context.exit(NO_ANSWER)
 
 
+def _peak_memory(most: int | None, side: int | None, dtype: str | None) -> "PeakMemory | None":
+    """Return the bound on peak memory; None without one."""
+    from ifspace.catalogue.choose import PeakMemory
+    from ifspace.errors import SettingError
+    from ifspace.memory import BYTES
+
+    if most is None:
+        return None
+    missing = [name for name, value in (("--side", side), ("--dtype", dtype)) if value is None]
+    if side is None or dtype is None or dtype not in BYTES:
+        raise SettingError.because(
+            "peak memory in bytes depends on the feature map",
+            got=f"no {' and no '.join(missing)}" if missing else f"--dtype {dtype}",
+            allowed=f"--side in pixels, --dtype {', '.join(BYTES)}",
+            remedy="add them",
+        )
+    return PeakMemory(most, side, dtype)
+
+
 def _notes(
-    catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str]
+    catalogue: "Catalogue", designs: Sequence["Design"], compared: set[str], top: int | None
 ) -> Iterator[str]:
     """Yield what to know of the chosen designs, given the amounts that were bounded or compared."""
     from ifspace.catalogue.design import permutation_notes
@@ -181,5 +226,5 @@ def _notes(
         )
     widths = {(design.channels, design.out_channels) for design in designs}
     yield from permutation_notes(catalogue, designs)
-    if len(widths) > 1:
+    if len(widths) > 1 and top is None:
         yield f"the catalogue is for {len(widths)} widths; --channels picks one"

@@ -90,13 +90,18 @@ def read_latencies(
 
 @dataclass(frozen=True, slots=True)
 class LatencyColumns:
-    """The columns of latencies beside rows that have them; None for a row without one."""
+    """The columns of latencies beside rows; None for a row without one.
 
-    latencies: Sequence["Latency | None"]
+    `latencies` is None where none are asked for: there are no columns then.
+    """
+
+    latencies: Sequence["Latency | None"] | None
 
     @property
     def plain(self) -> dict[str, list[Any]]:
         """The columns of files, by name."""
+        if self.latencies is None:
+            return {}
         rows = [
             (None, None, None)
             if latency is None
@@ -110,6 +115,8 @@ class LatencyColumns:
     def shown(self) -> dict[str, list[Any]]:
         """The columns of tables, by header: the times marked where they are extrapolated."""
         plain = self.plain
+        if not plain:
+            return {}
         times = [
             f"{MARK}{ms}" if extrapolated else ms
             for ms, extrapolated in zip(plain["latency_ms"], plain["extrapolated"], strict=True)
@@ -119,7 +126,7 @@ class LatencyColumns:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the times that are shown."""
-        return (MARK_NOTE,) if any(x and x.extrapolated for x in self.latencies) else ()
+        return (MARK_NOTE,) if any(x and x.extrapolated for x in self.latencies or ()) else ()
 
 
 def rounded(latency: "Latency") -> float:

@@ -7,8 +7,11 @@ from samples import DW_PW, DW_RPW_RPW, EMPTY, GC_PW, SMALL, WIDER
 
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, best, ranked
-from ifspace.catalogue.choose import trade_offs
+from ifspace.catalogue.choose import PeakMemory, next_better, peak_bytes, together, trade_offs
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.search import enumerate_designs
 from ifspace.errors import SettingError
+from ifspace.floors import Floors
 from ifspace.latency import Latency
 
 
@@ -113,6 +116,125 @@ def test_by_latency_the_unknown_come_last_and_ties_go_by_parameters():
         "GC(8)+PW",
         "DW+RPW(4,0)+RPW(4,0)",
     ]
-    assert [why.startswith("least latency; ") for _, why in choices] == [True, False, False, False]
+    # Least of those for its widths.
+    assert [why.startswith("least latency; ") for _, why in choices] == [True, True, True, False]
     with pytest.raises(SettingError, match="nothing says how long the blocks take"):
         best(SMALL, by="latency")
+
+
+def test_a_bound_on_latency_leaves_out_what_is_not_known():
+    times = {"DW+PW": 0.5, "GC(8)+PW": 0.75, "(PW+DW+PW)x2": 0.125}
+
+    def latency(sized, stride):
+        return Latency.of(times[str(sized.block)]) if str(sized.block) in times else None
+
+    blocks = [str(x.block) for x, _ in best(SMALL, latency=latency, latency_ms=0.5)]
+    assert blocks == ["DW+PW", "(PW+DW+PW)x2"]
+    with pytest.raises(SettingError, match=r"nothing says how long .* got a bound without one"):
+        best(SMALL, latency_ms=0.5)
+
+
+def test_what_is_slower_and_no_better_is_dominated():
+    """DW+RPW+RPW has fewer parameters; by latency DW+PW is no longer dominated, and GC+PW is."""
+    times = {"DW+PW": 0.5, "GC(8)+PW": 0.75, "DW+RPW(4,0)+RPW(4,0)": 0.625}
+    choices = best(SMALL, channels=16, latency=lambda sized, _: Latency.of(times[str(sized.block)]))
+    reasons = {str(design.block): reason for design, reason in choices}
+    assert "not dominated" in reasons["DW+RPW(4,0)+RPW(4,0)"]
+    assert reasons["DW+PW"].startswith("least latency; fewest activations and layers; not dom")
+    assert "dominated by DW+PW" in reasons["GC(8)+PW"]
+
+
+def test_peak_memory_is_a_bound_in_bytes_and_an_amount():
+    (design,) = {x for x in SMALL.designs if str(x.block) == "DW+PW"}
+    # The input and the output of a layer at 16 channels, four bytes each.
+    assert peak_bytes(design, 8, "fp32") == 2 * 16 * 8**2 * 4
+    assert peak_bytes(design, 8, "int8") == 2 * 16 * 8**2
+    for most, count in ((8192, 3), (8191, 0)):
+        assert len(best(SMALL, channels=16, peak_memory=PeakMemory(most, 8, "fp32"))) == count
+    assert best(SMALL, by="peak-memory")[-1][0].channels == 32
+    assert [x.least_fan_in for x, _ in best(SMALL, by="least-fan-in")] == [16, 16, 4, 2]
+
+
+def test_several_catalogues_are_one():
+    first, second = (
+        Catalogue(SMALL.settings[n : n + 1], SMALL.funnels[n : n + 1], SMALL.designs[k])
+        for n, k in ((0, slice(3)), (1, slice(3, None)))
+    )
+    assert together([first, second]) == SMALL
+    assert together([first, SMALL, second]) == SMALL
+
+
+@pytest.mark.slow
+def test_floors_that_the_rows_cannot_answer_are_refused_and_solved_anew():
+    """At 96 to 192 channels, stride 2, DW+GPW+SH+GPW has 3,552 parameters either way.
+
+    The row of the catalogue reads 6 channels in GPW(16), and is no answer; another choice is.
+    """
+    about = {"channels": 96, "out_channels": 192, "stride": 2, "max_len": 4}
+    setting = EnumerationSetting(kinds="DW,GPW,SH", **about)
+    stored = enumerate_designs([setting])
+    row = next(x for x in stored.designs if x.composition == "DW+GPW+SH+GPW")
+    assert (row.params, row.least_fan_in) == (3552, 6)
+    floors = Floors(least_fan_in=8)
+    with pytest.raises(SettingError, match="floors that the catalogue was not made for") as caught:
+        best(stored, floors=floors)
+    message = str(caught.value)
+    assert "8 channels per filter; of 8 entries at 96 channels to 192 2 lack them" in message
+    command = message.partition("`")[2].partition("`")[0]
+    # The command asks the same of the search, and the floors.
+    options = {"--max-len 4", "--channels 96", "--kinds DW,GPW,SH", "--out-channels 192"}
+    options |= {"--stride 2", "--least-fan-in 8", "--out FILE.parquet"}
+    assert {f"--{part}" for part in command.split(" --")[1:]} == options
+    solved = enumerate_designs([replace(setting, floors=floors)])
+    choices = best(solved, floors=floors)
+    chosen = next(x for x, _ in choices if x.composition == "DW+GPW+SH+GPW")
+    assert (chosen.params, chosen.least_fan_in) == (3552, 8)
+    assert all(design.least_fan_in >= 8 for design, _ in choices)
+    # Floors that every row has rule nothing out.
+    assert dict(best(stored, floors=Floors(least_fan_in=2))).keys() == dict(best(stored)).keys()
+    with pytest.raises(SettingError, match="floors that the catalogue was not made for"):
+        best(solved, floors=Floors(least_fan_in=2))
+
+
+def _costs(design, latency):
+    return (
+        design.params,
+        design.macs_per_pixel,
+        design.activations_per_pixel,
+        design.layers,
+        design.peak_per_pixel,
+        -design.least_fan_in,
+        latency(design.sized, design.stride).ms,
+    )
+
+
+@pytest.mark.slow
+def test_the_next_better_is_the_nearest_that_nothing_beats():
+    designs = enumerate_designs([EnumerationSetting(channels=16, max_len=4)]).designs
+
+    def latency(sized, stride):
+        return Latency.of(0.25 * len(sized.layers) + 0.001 * (sized.params % 97))
+
+    names = ["params", "macs", "activations", "layers", "peak-memory", "least-fan-in", "latency"]
+    costs = {design: _costs(design, latency) for design in designs}
+    unbeaten = [
+        x
+        for x in designs
+        if not any(
+            all(a <= b for a, b in zip(costs[y], costs[x], strict=True)) and costs[y] != costs[x]
+            for y in designs
+        )
+    ]
+    for design, trades in zip(designs, next_better(designs, designs, latency), strict=True):
+        nearest = {}
+        for index, name in enumerate(names):
+            better = [costs[x][index] for x in unbeaten if costs[x][index] < costs[design][index]]
+            if better:
+                nearest[name] = max(better)
+        got = {name: trade.changes[name][1] for trade in trades for name in trade.amounts}
+        expected = {n: -v if n == "least-fan-in" else v for n, v in nearest.items()}
+        assert got == expected
+        for trade in trades:
+            pairs = zip(names, costs[design], costs[trade.design], strict=True)
+            assert set(trade.worse) == {name for name, here, there in pairs if there > here}
+            assert set(trade.amounts) <= set(trade.better)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from samples import SMALL
 
-from ifspace.catalogue import save
+from ifspace.catalogue import Catalogue, save
 
 
 @pytest.fixture
@@ -110,3 +110,64 @@ def test_wrong_input_is_one_line(run: Callable, catalogue: Path, tmp_path: Path)
     run("best", catalogue).fails_with("small.parquet is not a catalogue", "only a part")
     catalogue.write_text("something else")
     run("best", catalogue).fails_with("small.parquet is not a catalogue")
+
+
+def test_the_best_of_each_width_with_what_the_next_better_would_cost(
+    run: Callable, catalogue: Path, snapshot: object
+) -> None:
+    ended = run("best", catalogue, "--top", 2)
+    assert (ended.out, ended.err) == (snapshot, "")
+    designs = run("best", catalogue, "--top", 2, "--format", "json").json["designs"]
+    assert [(x["channels"], x["block"]) for x in designs] == [
+        (16, "DW+RPW(4,0)+RPW(4,0)"),
+        (16, "DW+PW"),
+        (32, "(PW+DW+PW)x2"),
+    ]
+    assert designs[0]["next_better"] == [
+        {
+            "amounts": ["activations", "layers", "least-fan-in"],
+            "block": "DW+PW",
+            "changes": {
+                "params": [272, 400],
+                "macs": [272, 400],
+                "activations": [48, 32],
+                "layers": [3, 2],
+                "least-fan-in": [4, 16],
+            },
+            "better": ["activations", "layers", "least-fan-in"],
+            "worse": ["params", "macs"],
+        }
+    ]
+    assert run("best", catalogue, "--top", 1, "--format", "markdown").out.count("| block") == 2
+
+
+def test_several_catalogues_answer_together(run: Callable, catalogue: Path, tmp_path: Path) -> None:
+    parts = []
+    for name, number, designs in (("a", 0, SMALL.designs[:3]), ("b", 1, SMALL.designs[3:])):
+        parts.append(tmp_path / f"{name}.parquet")
+        part = Catalogue(SMALL.settings[number:][:1], SMALL.funnels[number:][:1], designs)
+        save(part, parts[-1])
+    for options in ([], ["--top", 1], ["--format", "json"]):
+        assert run("best", *parts, *options).out == run("best", catalogue, *options).out
+    # The widths are in the order of the files.
+    designs = run("best", *reversed(parts), "--top", 1, "--format", "json").json["designs"]
+    assert [design["channels"] for design in designs] == [32, 16]
+
+
+def test_peak_memory_needs_the_size_of_the_feature_map(run: Callable, catalogue: Path) -> None:
+    run("best", catalogue, "--peak-memory", "8k").fails_with("got no --side and no --dtype;")
+    at_side = ("--peak-memory", "8k", "--side", 8)
+    run("best", catalogue, *at_side).fails_with("got no --dtype; allowed: --side in pixels, --dt")
+    for dtype, blocks in (("fp32", 0), ("fp16", 3)):
+        ended = run("best", catalogue, *at_side, "--dtype", dtype, "--format", "json")
+        assert len(ended.json["designs"]) == blocks
+
+
+def test_a_question_about_floors_that_the_catalogue_cannot_answer(
+    run: Callable, catalogue: Path
+) -> None:
+    run("best", catalogue, "--least-fan-in", 8).fails_with(
+        "--least-fan-in: floors that the catalogue was not made for: got at least 8 channels",
+        "--least-fan-in 8 --out FILE.parquet` answers",
+    )
+    assert run("best", catalogue, "--least-fan-in", 2).status == 0

@@ -1,0 +1,147 @@
+"""What `ifspace best` prints: blocks with their reasons, and what the next better would cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Final
+
+from ifspace.catalogue.choose import AMOUNTS, LATENCY, LEAST_FAN_IN, PEAK_MEMORY, Trade
+from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
+from ifspace.catalogue.design import Design
+from ifspace.cli.latency import LatencyColumns
+from ifspace.latency import BlockLatency
+from ifspace.table import Table, heading
+
+_LABELS: Final[Mapping[str, str]] = {
+    **{name: text for name, (_, text) in AMOUNTS.items()},
+    PEAK_MEMORY: "peak/px",
+    LEAST_FAN_IN: "least fan-in",
+    LATENCY: "latency",
+}
+
+
+@dataclass(frozen=True)
+class BestReport:
+    """The chosen designs with the reason of each, best first.
+
+    `trades`: of each design what the next better in each amount would cost; empty where that is not
+    asked for. Then the designs of each width have a table. `time_of`: where latencies are shown.
+    `limit`: the most rows of the table, None for all.
+    """
+
+    rows: Sequence[tuple[Design, str]]
+    trades: Sequence[Sequence[Trade]] = ()
+    time_of: BlockLatency | None = None
+    networks: bool = False
+    limit: int | None = None
+
+    @cached_property
+    def columns(self) -> LatencyColumns:
+        """The latencies of all rows, none without a source of them."""
+        time_of = self.time_of
+        if time_of is None:
+            return LatencyColumns(None)
+        return LatencyColumns([time_of(design.sized, design.stride) for design, _ in self.rows])
+
+    def text(self) -> str:
+        """Return the tables: the rows, those of each width for themselves, and the trades."""
+        if not self.rows:
+            return ""
+        if not self.trades:
+            return self._table(range(len(self.rows))[: self.limit]).text(keys=2 + self.networks)
+        widths: dict[Any, list[int]] = {}
+        for index, (design, _) in enumerate(self.rows):
+            widths.setdefault(design.replaces, []).append(index)
+        texts = []
+        for indices in widths.values():
+            text = heading(_title(self.rows[indices[0]][0])) if len(widths) > 1 else ""
+            text += self._table(indices).text(keys=2 + self.networks)
+            trades = self._trades_table(indices)
+            if trades.rows:
+                text += "\n" + heading("The next better in each amount") + trades.text(keys=2)
+            texts.append(text)
+        return "\n".join(texts)
+
+    def markdown(self) -> str:
+        """Return the tables in Markdown."""
+        indices = range(len(self.rows))
+        text = self._table(indices, ranks=bool(self.trades)).markdown()
+        return f"{text}\n{self._trades_table(indices).markdown()}" if self.trades else text
+
+    def csv(self) -> str:
+        """Return the designs as CSV, with the reasons; the trades are in JSON."""
+        designs, reasons = [x for x, _ in self.rows], [reason for _, reason in self.rows]
+        return to_csv(designs, reasons, self.columns.plain)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return plain values, for JSON."""
+        plain = self.columns.plain
+        records = [
+            plain_design(design)
+            | {name: cells[index] for name, cells in plain.items()}
+            | {"why": reason}
+            for index, (design, reason) in enumerate(self.rows)
+        ]
+        for record, trades in zip(records, self.trades, strict=False):
+            record["next_better"] = [_plain(trade) for trade in trades]
+        return records
+
+    def _table(self, indices: Sequence[int], ranks: bool = True) -> Table:
+        rows = [self.rows[index] for index in indices]
+        shown = {
+            name: [cells[index] for index in indices] for name, cells in self.columns.shown.items()
+        }
+        return designs_table(
+            [design for design, _ in rows],
+            [reason for _, reason in rows],
+            "why~",
+            ranks=ranks,
+            networks=self.networks,
+            more=shown,
+        )
+
+    def _trades_table(self, indices: Sequence[int]) -> Table:
+        """Return the trades of some rows, numbered as these are in their table."""
+        rows = [
+            (
+                number,
+                ", ".join(change_text(name, *trade.changes[name]) for name in trade.better),
+                trade.design.block,
+                ", ".join(change_text(name, *trade.changes[name]) for name in trade.worse)
+                or "nothing",
+            )
+            for number, index in enumerate(indices, 1)
+            for trade in self.trades[index]
+        ]
+        return Table((">#", "better~", "block~", "costs~"), tuple(rows))
+
+
+def change_text(name: str, before: Fraction | int, after: Fraction | int) -> str:
+    """Return what another design has of an amount; of latency what it takes more or less.
+
+    >>> change_text("params", 2624, 1344), change_text("latency", Fraction(1, 2), Fraction(3, 4))
+    ('parameters 2,624 to 1,344 (-49%)', '+0.25 ms')
+    """
+    if name == LATENCY:
+        return f"{float(after - before):+.3g} ms"
+    text = f"{_LABELS[name]} {before:,} to {after:,}"
+    return f"{text} ({float(after / before - 1):+.0%})" if name in ("params", "macs") else text
+
+
+def _title(design: Design) -> str:
+    stride = f", stride {design.stride}" if design.stride > 1 else ""
+    return f"{design.channels:,} to {design.out_channels:,} channels{stride}"
+
+
+def _plain(trade: Trade) -> dict[str, Any]:
+    return {
+        "amounts": list(trade.amounts),
+        "block": str(trade.design.block),
+        "changes": {
+            name: [float(value) if name == LATENCY else value for value in pair]
+            for name, pair in trade.changes.items()
+        },
+        "better": list(trade.better),
+        "worse": list(trade.worse),
+    }
