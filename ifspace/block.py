@@ -17,6 +17,7 @@ import numpy.typing as npt
 import sympy
 
 from ifspace.errors import ARGUMENT, BlockError, SettingError
+from ifspace.floors import Floors
 from ifspace.kinds import (
     BLOCKED,
     ORDERS,
@@ -653,6 +654,14 @@ class SizedBlock:
         8
         """
         return min((layer.fan_in for layer in self.layers if layer.conv.mixing), default=1)
+
+    def meets(self, floors: Floors) -> bool:
+        """Return whether every layer is what floors allow.
+
+        >>> Block.parse("DW+GPW(4)+SH(4)+GPW(8)").at(64).meets(Floors(least_fan_in=16))
+        False
+        """
+        return all(floors.allow(x.conv, x.c_in, x.c_out, x.groups) for x in self.layers)
 
     def macs_per_pixel(self, stride: int = 1) -> int:
         """Return the multiply-accumulates per output pixel of the block.

@@ -103,6 +103,20 @@ class Floors:
             if all(self.allow(conv, *pair, choice[0]) for pair in width_pairs)
         )
 
+    def below(self, channels: int) -> "Floors":
+        """Return the floors for a layer that reads the input of a network, of so many channels.
+
+        It cannot read more than there are: an image has three.
+
+        >>> Floors(least_fan_in=16).below(3).allow(find_kind("CONV"), 3, 64)
+        True
+        """
+        return replace(
+            self,
+            least_fan_in=min(self.least_fan_in, channels),
+            least_spatial_fan_in=min(self.least_spatial_fan_in, channels),
+        )
+
     def but(self, name: str, value: int | None) -> "Floors":
         """Return the floors with another value of one of them."""
         changes: dict[str, Any] = {name: value}

@@ -28,7 +28,9 @@ from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
 from ifspace.cpsat import contradiction, new_model, seconds_left, solve
 from ifspace.errors import BlockError, SettingError
+from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.problem import GroupsProblem
+from ifspace.groups.remedy import TIME_LIMIT_S as REMEDY_LIMIT_S
 from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import DECIMALS, case_text, latency_of
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
@@ -53,7 +55,11 @@ SHARD: Final = 16
 
 
 def best_stages(
-    problem: StagesProblem, top: int = 1, time_limit_s: float | None = None, jobs: int | None = 1
+    problem: StagesProblem,
+    top: int = 1,
+    time_limit_s: float | None = None,
+    jobs: int | None = 1,
+    announce: Callable[[ParamsRange], None] | None = None,
 ) -> Answer[StagePlan]:
     """Return the `top` layouts of greatest total gain within the budgets, best first.
 
@@ -67,16 +73,26 @@ def best_stages(
 
     INFEASIBLE, with the reason, also where no block of a stage has the full field with any groups.
 
-    Raises: SettingError when no choice of a stage is legal, or has a latency; SolverError when the
-        solver contradicts itself.
+    `announce` is called, before the search, with the parameters that layouts within floors may
+    have; not without floors.
+
+    Raises: SettingError when no choice of a stage is legal, or has a latency, or when floors leave
+        a stage none: which of them, and the nearest that works; SolverError when the solver
+        contradicts itself.
     """
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     try:
         sized = SizedChoices(problem, deadline, jobs)
     except TimeoutError:
         return Answer(Status.UNKNOWN, None, ())
+    except SettingError:
+        check_floors(problem)
+        raise
     if sized.reason is not None:
+        check_floors(problem)
         return Answer(Status.INFEASIBLE, None, (), tuple(sized.left_out), reason=sized.reason)
+    if problem.floors and announce is not None:
+        _announce(_LayoutModel(problem, sized), deadline, announce)
     model = _LayoutModel(problem, sized)
     model.bound(problem.budgets.limits)
     status, bound, plans = _best_plans(
@@ -118,6 +134,37 @@ def best_depths(
     return Answer(status, bound, plans, least=least)
 
 
+def check_floors(problem: StagesProblem) -> None:
+    """Check that it is not floors that leave a stage without a choice.
+
+    Raises: SettingError when it is: which of them, and the nearest that works.
+    """
+
+    def works(floors: Floors) -> bool:
+        try:
+            choices = SizedChoices(
+                replace(problem, floors=floors), time.monotonic() + REMEDY_LIMIT_S
+            )
+        except (SettingError, TimeoutError):
+            return False
+        return choices.reason is None
+
+    if problem.floors and works(NO_FLOORS):
+        widths = [problem.start.stem_and_head.stem_channels]
+        widths += [width for widths in problem.width_choices for width in widths]
+        raise leaves_nothing(problem.floors, works, widths, "for some stage")
+
+
+def _announce(
+    model: "_LayoutModel", deadline: float | None, announce: Callable[[ParamsRange], None]
+) -> None:
+    """Say the fewest and the most parameters of the layouts of a model, where both are proven."""
+    least = model.least("params", deadline)
+    most = model.least("params", deadline, sign=-1)
+    if least is not None and most is not None:
+        announce(ParamsRange(int(least), -int(most)))
+
+
 class SizedChoices:
     """Every block that a stage may open with or repeat, at every pair of widths in play.
 
@@ -140,13 +187,14 @@ class SizedChoices:
         self.left_out: dict[str, set[int]] = {}
         self.reason: str | None = None
         cases = [
-            (choice, entry, width)
+            (choice, entry, width, problem.floors_of(index, opens))
             for index, choices in enumerate(problem.block_choices)
             for choice in choices
             if choice.is_open
             for width in widths[index]
-            for entry in dict.fromkeys((*self.entries[index], width))
+            for entry, opens in (*((entry, True) for entry in self.entries[index]), (width, False))
         ]
+        cases = list(dict.fromkeys(cases))
         # For each stage the first case that lacks the full field.
         self._lacking: dict[int, Case] = {}
         self._cheapest = _cheapest_blocks(cases, deadline, jobs)
@@ -163,14 +211,15 @@ class SizedChoices:
         problem = self.problem
         stage = problem.start.stages[index]
         stride = stage.stride if opens else 1
-        block = self._sized(choice, entry, width)
+        case = (choice, entry, width, problem.floors_of(index, opens))
+        block = self._sized(case)
         if block is None:
-            case = f"{choice} from {entry} to {width} channels"
-            lacks_field = (choice, entry, width) in self._cheapest
+            text = f"{choice} from {entry} to {width} channels{_with_floors(case)}"
+            lacks_field = case in self._cheapest
             fault = "has the full field with no groups" if lacks_field else "is not legal"
-            self._leave_out(index, f"{case} {fault}")
+            self._leave_out(index, f"{text} {fault}")
             if lacks_field:
-                self._lacking.setdefault(index, (choice, entry, width))
+                self._lacking.setdefault(index, case)
             return None
         if stride > 1 and not any(layer.conv.spatial for layer in block.layers):
             self._leave_out(index, f"{choice} has no spatial layer to hold stride {stride}")
@@ -183,13 +232,15 @@ class SizedChoices:
             return None
         return block
 
-    def _sized(self, choice: BlockChoice, entry: int, width: int) -> SizedBlock | None:
+    def _sized(self, case: "Case") -> SizedBlock | None:
+        choice, entry, width, floors = case
         if choice.block is None:
-            return self._cheapest.get((choice, entry, width))
+            return self._cheapest.get(case)
         try:
-            return choice.block.at(entry, width, choice.bottleneck)
+            block = choice.block.at(entry, width, choice.bottleneck)
         except BlockError:
             return None
+        return block if block.meets(floors) else None
 
     def _leave_out(self, index: int, reason: str) -> None:
         self.left_out.setdefault(reason, set()).add(index)
@@ -216,17 +267,22 @@ class SizedChoices:
         )
 
 
-# An open block, the width that enters it and the width that leaves it.
-Case = tuple[BlockChoice, int, int]
+# A block, the width that enters it, the width that leaves it, and its floors.
+Case = tuple[BlockChoice, int, int, Floors]
+
+
+def _with_floors(case: Case) -> str:
+    return f" with {case[-1]}" if case[-1] else ""
 
 
 def _without_full_field(index: int, case: Case) -> str:
     """Return why a stage has no block, and whether the block written twice would do."""
-    choice, entry, width = case
+    choice, entry, width, floors = case
     fact = f"stage {index + 1}: proven: no groups give {choice} from {entry} to {width} channels"
+    fact += _with_floors(case)
     twice = replace(choice, composition=replace(choice.composition, repeats=2))
     remedy = "offer another block"
-    solved = _solve_cases(([(twice, entry, width)], None))
+    solved = _solve_cases(([(twice, entry, width, floors)], None))
     if choice.composition.repeats == 1 and any(block for _, block in solved):
         remedy += f", such as {twice}"
     return f"{fact} the full field; {remedy}"
@@ -252,7 +308,7 @@ def _solve_cases(
     cases, seconds = shard
     deadline = None if seconds is None else time.monotonic() + seconds
     blocks: list[tuple[Case, SizedBlock | None]] = []
-    for choice, entry, width in cases:
+    for choice, entry, width, floors in cases:
         try:
             problem = GroupsProblem(
                 choice.composition,
@@ -260,6 +316,7 @@ def _solve_cases(
                 width,
                 bottleneck=choice.bottleneck,
                 kernel=choice.kernel,
+                floors=floors,
             )
         except (SettingError, BlockError):
             continue
@@ -267,7 +324,8 @@ def _solve_cases(
         if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
             raise TimeoutError
         plan = answer.best
-        blocks.append(((choice, entry, width), None if plan is None else plan.sized))
+        case = (choice, entry, width, floors)
+        blocks.append((case, None if plan is None else plan.sized))
     return blocks
 
 
@@ -316,10 +374,10 @@ class _ChoiceModel(ABC):
         self.model.add_bool_or([self.taken[index][key].negated() for index, key in chosen])
         return outcome.status, [key for _, key in chosen], bound / RESOLUTION
 
-    def least(self, name: str, deadline: float | None) -> int | Fraction | None:
-        """Return the minimum of an amount, or None where it is not proven."""
+    def least(self, name: str, deadline: float | None, sign: int = 1) -> int | Fraction | None:
+        """Return the minimum of an amount times a sign, or None where it is not proven."""
         scale = self.scale(name)
-        self.model.minimize(self.amount(name, scale))
+        self.model.minimize(sign * self.amount(name, scale))
         outcome = solve(self.model, [], seconds_left(deadline))
         if outcome.status is not Status.OPTIMAL or outcome.bound is None:
             return None

@@ -14,6 +14,7 @@ from ifspace.cli.options import (
     Output,
     Parsed,
     WholeNumber,
+    floor_options,
     no_plan,
     output_options,
     shared,
@@ -258,6 +259,7 @@ _LAYOUT_OPTIONS: Final = (
     ),
     shared("peak-memory"),
     shared("dtype"),
+    floor_options(),
     shared("alpha", help="The decay of the gain."),
     shared("cap"),
     shared(
@@ -351,12 +353,14 @@ def layout_command(
     The stages are described by --stages, or by --network. From --depths, or those of the network,
     the greedy organizer starts (see `ifspace organize`), whose answer stands beside; without a
     budget their parameters and MACs are kept; with one, an amount that it does not name may grow.
-    Gain does not reward width: among --width-choices the narrow ones leave most for depth. Amounts
+    Gain does not reward width: among --width-choices the narrow ones leave most for depth. Floors
+    hold for every block; the one that reads the network's input reads what there is. Amounts
     may end in k, M or G. Exit status 3 when no layout keeps the budgets, 4 when the time limit came
     first. --save writes the first layout as a network of torch modules;
     `ifspace.models.load(FILE)` reads it.
     """
     check_solver("layouts", ", or ask `ifspace organize` for the greedy organizer")
+    from ifspace.floors import ParamsRange
     from ifspace.stages.allocate import best_stages
     from ifspace.stages.entry import layout_problem
     from ifspace.stages.organizer import organize
@@ -371,7 +375,11 @@ def layout_command(
     if save is not None:
         check_save(save)
     started = time.monotonic()
-    answer = best_stages(problem, top, time_limit, jobs)
+
+    def announce(bounds: ParamsRange) -> None:
+        output.note(f"layouts with {problem.floors}: {bounds}")
+
+    answer = best_stages(problem, top, time_limit, jobs, announce=announce)
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     best = answer.plans[0].layout if answer.plans else None
     # The organizer has the blocks and widths of the best layout, and the depths of the start.

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ifspace.answer import Answer
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.floors import NO_FLOORS, Floors
 from ifspace.kinds import reference_kind
 from ifspace.latency import read_latency
 from ifspace.stages.allocate import best_stages
@@ -58,6 +59,7 @@ def layout(
     dtype: str | None = None,
     alpha: float = 3,
     cap: str = "input",
+    floors: Floors = NO_FLOORS,
     top: int = 1,
     time_limit_s: float | None = None,
     jobs: int | None = 1,
@@ -67,7 +69,8 @@ def layout(
     The options are those of `ifspace layout`: `stages` are the sides of what enters the stages in
     pixels, or `network` is the name of a network of the papers for images of `side` pixels; without
     a budget the parameters and MACs of `depths`, or of the network, are kept. `blocks` and
-    `width_choices` have one list for all stages or one for each.
+    `width_choices` have one list for all stages or one for each. `floors` hold for
+    every block; the one that reads the network's input reads what there is.
 
     >>> answer = layout(network="vgg16", params=5_098_826)
     >>> answer.status.name, answer.plans[0].layout.depths
@@ -98,6 +101,7 @@ def layout(
         layers=layers,
         peak_memory=peak_memory,
         dtype=dtype,
+        floors=floors,
     )
     return best_stages(problem, top, time_limit_s, jobs)
 
@@ -222,6 +226,7 @@ def _problem(
     latency: Path | None,
     latency_budget_ms: Fraction | None,
     cap: str,
+    floors: Floors,
     **amounts: Any,
 ) -> StagesProblem:
     budgets = Budgets(**amounts, latency_ms=latency_budget_ms)
@@ -249,6 +254,7 @@ def _problem(
         monotone,
         None if latency is None else read_latency(latency),
         cap=cap,
+        floors=floors,
     )
 
 

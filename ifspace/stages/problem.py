@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from ifspace.answer import Answer, Status
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock, split_terms
 from ifspace.errors import ARGUMENT, SettingError
+from ifspace.floors import NO_FLOORS, Floors
 from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
 from ifspace.latency import LatencySource, latency_of
@@ -372,6 +373,7 @@ class StagesProblem:
     go from one block to `max_depth`, the counted layers of the stem included. `monotone`: no stage
     is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
     is the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
+    `floors` hold for every block; the one that reads the network's input reads what there is.
 
     >>> from ifspace.stages.networks import network
     >>> problem = StagesProblem(network("vgg16", 32), Budgets(params="5.1M"))
@@ -391,6 +393,7 @@ class StagesProblem:
     latency: LatencySource | None = None
     objective: str = "gain"
     cap: str = "input"
+    floors: Floors = NO_FLOORS
 
     def __post_init__(self) -> None:
         """Check what every layout must have."""
@@ -436,6 +439,12 @@ class StagesProblem:
             (BlockChoice.of(stage.repeated.block, stage.repeated.bottleneck),)
             for stage in self.start.stages
         )
+
+    def floors_of(self, index: int, opens: bool) -> Floors:
+        """Return the floors of the block that opens a stage, or of those that follow it."""
+        if index or not opens:
+            return self.floors
+        return self.floors.below(self.start.stem_and_head.stem_channels)
 
     def amounts(self, layout: Layout) -> dict[str, int | Fraction]:
         """Count from its blocks what a layout has of everything that is bounded.
@@ -499,6 +508,11 @@ class StagePlan:
                 faults.append(f"stage {number} does not join the one before")
             if not any(b.allows(stage.first) and b.allows(stage.repeated) for b in blocks):
                 faults.append(f"stage {number} repeats {stage.repeated.block}")
+            faults += [
+                f"{block.block} of stage {number} is below the floors"
+                for block, opens in ((stage.first, True), (stage.repeated, False))
+                if not block.meets(problem.floors_of(number - 1, opens))
+            ]
             entry = stage.width
         if problem.monotone and any(a > b for a, b in pairwise(layout.widths)):
             faults.append("a stage is narrower than the one before")
