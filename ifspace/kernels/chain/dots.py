@@ -9,7 +9,7 @@ number.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import DOTS, LANES
-from ifspace.kernels.chain.stages import Index, Stage
+from ifspace.kernels.chain.stages import MOST_FILTERS, Index, Stage
 from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.chain.tiles import KINDS, MARGIN, SHARED_WORK
 from ifspace.kernels.tensors import is_channels_last, memory_format
@@ -114,28 +114,24 @@ def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
     if copies:  # an odd number of vectors, for the sake of caches, and one to run over
         pitch = LANES * ((copy_rows * padded + 2 * LANES) // LANES | 1)
     pixels = (np.arange(stage.kernel)[:, None] * padded + np.arange(stage.kernel)).ravel()
-    most = max(1, UNIT_TAPS // stage.kernel**2)
     tables: list[Index] = []
     units, offsets, tap = [], [], 0
     sums = channels_of_unit = 0
-    for all_channels, all_filters in stage.windows:
-        first = 0
-        for channels in np.array_split(all_channels, -(-len(all_channels) // most)):
-            taps = len(channels) * len(pixels)
-            place = np.arange(len(channels)) if copies else channels
-            offsets.append((place[:, None] * pitch + pixels).ravel())
-            for filters in np.array_split(all_filters, -(-len(all_filters) // UNIT_FILTERS)):
-                blocks = list(_blocks(stage, filters.tolist(), (first, tap, taps), rows * columns))
-                unit = np.zeros(loops.UNIT_WORDS, dtype=np.int64)
-                tables += [np.stack(blocks), channels * (height * width)]
-                unit[loops.UNIT_BLOCKS] = tables[-2].ctypes.data
-                unit[loops.UNIT_BLOCK_COUNT] = len(blocks)
-                unit[loops.UNIT_CHANNELS] = tables[-1].ctypes.data
-                unit[loops.UNIT_CHANNEL_COUNT] = len(channels)
-                units.append(unit)
-                sums = max(sums, len(filters) * taps * LANES)
-            channels_of_unit = max(channels_of_unit, len(channels))
-            first, tap = first + taps, tap + taps
+    for share in _shares(stage):
+        channels, taps = share.channels, len(share.channels) * len(pixels)
+        place = np.arange(len(channels)) if copies else channels
+        offsets.append((place[:, None] * pitch + pixels).ravel())
+        blocks = list(_blocks(stage, share, tap, rows * columns))
+        unit = np.zeros(loops.UNIT_WORDS, dtype=np.int64)
+        tables += [np.stack(blocks), channels * (height * width)]
+        unit[loops.UNIT_BLOCKS] = tables[-2].ctypes.data
+        unit[loops.UNIT_BLOCK_COUNT] = len(blocks)
+        unit[loops.UNIT_CHANNELS] = tables[-1].ctypes.data
+        unit[loops.UNIT_CHANNEL_COUNT] = len(channels)
+        units.append(unit)
+        sums = max(sums, sum(filters * own * LANES for filters, own, _ in map(_dots_of, blocks)))
+        channels_of_unit = max(channels_of_unit, len(channels))
+        tap += taps
     tables.append(np.concatenate(offsets))
     count = columns if copies else rows * columns
     chunk = max(256, CHUNK // min(UNIT_TAPS, stage.fan_in) // LANES * LANES)
@@ -169,38 +165,95 @@ def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
     )
 
 
-def _blocks(
-    stage: Stage, filters: Sequence[int], span: tuple[int, int, int], pixels: int
-) -> Iterator[Index]:
-    """Yield the blocks of some filters and taps of a window, those of the same taps together.
+class _Reader(NamedTuple):
+    """A filter with those channels of a unit that it reads: numbers `begin` to `end`.
 
-    `span`: the first tap, counted in the window and in the table of offsets, and their number.
+    `place`: that of the weight of the unit's first channel, if the filter read it.
     """
-    first, table, taps = span
-    parts, begin = [], 0
-    while begin < len(filters):
-        size = next(size for size in (4, 2, 1) if size <= len(filters) - begin)
-        parts.append(filters[begin : begin + size])
-        begin += size
-    blocks = []
-    for part in parts:
-        begin = 0
-        while begin < taps:
-            number = next(
-                number
-                for number, (count, own_taps, stride) in enumerate(DOTS)
-                if (count, stride) == (len(part), stage.stride) and begin + own_taps <= taps
-            )
-            block = np.zeros(loops.DOT_WORDS, dtype=np.int64)
-            block[loops.DOT_TAP], block[loops.DOT_LOOP] = table + begin, number
-            for index, own in enumerate(part):
-                block[loops.DOT_GRAD + index] = own * pixels
-                block[loops.DOT_OUTPUT + index] = stage.first_weights[own] + first + begin
-            blocks.append(block)
-            begin += DOTS[number][1]
+
+    index: int
+    begin: int
+    end: int
+    place: int
+
+
+class _Share(NamedTuple):
+    """What a unit computes: products of some channels with `parts` of filters that share them."""
+
+    channels: Index
+    parts: list[list[_Reader]]
+
+
+def _shares(stage: Stage) -> Iterator[_Share]:
+    """Yield the filters and channels of every unit."""
+    area = stage.kernel**2
+    most, step = max(1, UNIT_TAPS // area), UNIT_FILTERS // MOST_FILTERS
+    for family in stage.families:
+        parts = [list(zip(family.filters[p], family.first[p], strict=True)) for p in family.parts()]
+        for begin in range(0, len(parts), step):
+            own = parts[begin : begin + step]
+            every = np.arange(own[0][0][1], own[-1][-1][1] + family.width)
+            for numbers in np.array_split(every, -(-len(every) // most)):
+                low, count = numbers[0], len(numbers)
+                readers = [
+                    [
+                        _Reader(
+                            index,
+                            max(0, first - low),
+                            min(count, first - low + family.width),
+                            stage.first_weights[index] - (first - low) * area,
+                        )
+                        for index, first in part
+                    ]
+                    for part in own
+                ]
+                yield _Share(family.channels[numbers], readers)
+
+
+def _blocks(stage: Stage, share: _Share, table: int, pixels: int) -> Iterator[Index]:
+    """Yield the blocks of a unit, those of the same taps together.
+
+    `table`: the place of its first tap in the table of offsets.
+    """
+    blocks: list[Index] = []
+    for part in share.parts:
+        begin = max(reader.begin for reader in part)
+        end = max(begin, min(reader.end for reader in part))
+        blocks += _run(stage, part, (begin, end), table, pixels)
+        for reader in part:  # what the others do not read
+            for edge in (
+                (reader.begin, min(begin, reader.end)),
+                (max(end, reader.begin), reader.end),
+            ):
+                blocks += _run(stage, [reader], edge, table, pixels)
     sums = 0
     for block in sorted(blocks, key=lambda block: int(block[loops.DOT_TAP])):
         block[loops.DOT_SUMS] = sums
-        filters_of_block, own_taps, _ = DOTS[block[loops.DOT_LOOP]]
-        sums += filters_of_block * own_taps * LANES
+        filters, taps, _ = _dots_of(block)
+        sums += filters * taps * LANES
         yield block
+
+
+def _run(
+    stage: Stage, readers: Sequence[_Reader], span: tuple[int, int], table: int, pixels: int
+) -> Iterator[Index]:
+    """Yield the blocks of filters that all read the channels of a span."""
+    begin, end = (number * stage.kernel**2 for number in span)
+    while begin < end:
+        number = next(
+            number
+            for number, (count, taps, stride) in enumerate(DOTS)
+            if (count, stride) == (len(readers), stage.stride) and begin + taps <= end
+        )
+        block = np.zeros(loops.DOT_WORDS, dtype=np.int64)
+        block[loops.DOT_TAP], block[loops.DOT_LOOP] = table + begin, number
+        for index, reader in enumerate(readers):
+            block[loops.DOT_GRAD + index] = reader.index * pixels
+            block[loops.DOT_OUTPUT + index] = reader.place + begin
+        yield block
+        begin += DOTS[number][1]
+
+
+def _dots_of(block: Index) -> tuple[int, int, int]:
+    """Return the filters, taps and stride of the loop of a block."""
+    return DOTS[block[loops.DOT_LOOP]]

@@ -18,6 +18,7 @@ All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the mac
 under a key made of this file and the processor.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from llvmlite import ir
@@ -40,12 +41,13 @@ ELEMENTS: Final = (FLOAT, ir.IntType(16), ir.IntType(16))
 ELEMENT_BYTES: Final = (4, 2, 2)
 NAMES: Final = ("f32", "i16", "i16")
 
-# Words of a block: its filters; its first tap and their number; for each of up to four filters the
-# first weight, the bias, the place in the output and in the residual; its first channel, which is
-# the only one of a streamed source; which of `LOOPS` runs it.
-FILTERS, TAP, TAPS, WEIGHT, BIAS, OUTPUT, RESIDUAL = 0, 1, 2, 3, 7, 11, 15
-CHANNEL, LOOP = 19, 20
-BLOCK_WORDS: Final = 21
+# Words of a block: its first tap, and the number of taps of a filter; for each of up to four filters
+# the weight of the block's first tap, the bias, the place in the output and in the residual, and
+# the first tap that it has; its first channel, which is the only one of a streamed source; which of
+# `LOOPS` runs it, the pixels of a step of it, and which runs a vector that is left. First taps of filters do not decrease, from 0 on; at a stride all are 0.
+TAP, TAPS, WEIGHT, BIAS, OUTPUT, RESIDUAL, SHIFT = 0, 1, 2, 6, 10, 14, 18
+CHANNEL, LOOP, STEP, LAST_LOOP = 22, 23, 24, 25
+BLOCK_WORDS: Final = 26
 
 
 class Loop(NamedTuple):
@@ -343,6 +345,9 @@ class _BlockWriter:
         """Write the loop over rows, pixels and taps."""
         builder, stride = self.builder, self.loop.stride
         sums, taps = self.slots(), self.word(TAPS)
+        filters = range(self.loop.filters)
+        shifts = [self.word(SHIFT + i) for i in filters]
+        is_shifted = builder.icmp_signed("!=", shifts[-1], _int(0))
         with cgutils.for_range(builder, self.rows) as row:  # noqa: SIM117
             with cgutils.for_range(builder, self.steps) as turn:
                 pixel = self.pixel(turn.index)
@@ -350,15 +355,31 @@ class _BlockWriter:
                 place = builder.add(place, builder.mul(pixel, _int(stride)))
                 for i, j in self.vectors:
                     builder.store(self.biases[i], sums[i, j])
-                with cgutils.for_range(builder, taps) as tap:
-                    read = self.read(builder.add(self.offset(tap.index), place))
-                    factors = [self.weight(i, tap.index) for i in range(self.loop.filters)]
-                    for i, j in self.vectors:
-                        total = builder.load(sums[i, j])
-                        builder.store(
-                            _call(builder, "fmuladd", factors[i], read[j], total), sums[i, j]
-                        )
+                if stride > 1 or len(filters) == 1:
+                    self.add_taps(sums, filters, (_int(0), taps), place)
+                else:
+                    with builder.if_then(is_shifted):
+                        for i in filters[:-1]:
+                            self.add_taps(sums, [i], (shifts[i], shifts[-1]), place)
+                    self.add_taps(sums, filters, (shifts[-1], taps), place)
+                    with builder.if_then(is_shifted):
+                        for i in filters[1:]:
+                            self.add_taps(sums, [i], (taps, builder.add(taps, shifts[i])), place)
                 self.finish(sums, row.index, pixel)
+
+    def add_taps(
+        self, sums: dict[tuple[int, int], Any], filters: Sequence[int], span: Any, place: Any
+    ) -> None:
+        """Write the loop over the taps of a span, for some of the filters."""
+        builder, (begin, end) = self.builder, span
+        with cgutils.for_range(builder, builder.sub(end, begin)) as turn:
+            tap = builder.add(begin, turn.index)
+            read = self.read(builder.add(self.offset(tap), place))
+            for i in filters:
+                factor = self.weight(i, tap)
+                for j in range(self.loop.vectors):
+                    total = _call(builder, "fmuladd", factor, read[j], builder.load(sums[i, j]))
+                    builder.store(total, sums[i, j])
 
     def write_sliding(self) -> None:
         """Write the loop over columns and rows of a 3x3 kernel on one channel.
@@ -431,22 +452,23 @@ def run_block(
     exact: Any,
     low: Any,
     high: Any,
+    loop: Any,
 ) -> Any:
-    """Compute the results of a block for the pixels `begin` to `end` of some rows.
+    """Compute the results of a block for the pixels `begin` to `end` of some rows by a loop.
 
     `source` ... `offsets`: addresses, of which those of the residual and the biases may be 0.
     `source_row` ...: elements from a row to the next. `exact`: whether the last step of a row
     begins early, so that it ends at `end`, instead of running over it.
-    `low`, `high`: the limits of the results.
+    `low`, `high`: the limits of the results. `loop`: its number in `LOOPS`.
     """
 
     def code(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
-        loop = builder.load(_at(builder, arguments[5], _int(LOOP), INT64))
-        _switch(builder, loop, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
+        *arguments, number = arguments
+        _switch(builder, number, LOOPS, lambda *loop: _write_block(builder, arguments, Loop(*loop)))
         return _nothing()
 
     integer, number = types.intp, types.float32
-    return types.void(*(integer,) * 14, number, number), code
+    return types.void(*(integer,) * 14, number, number, integer), code
 
 
 @intrinsic
@@ -874,6 +896,14 @@ def clear_edges(target, stage, first):
                 set_zero(place + 4 * i * row, row)
 
 
+@compiled
+def end_of_full_steps(block, begin, end):
+    """Return the first of the pixels of a part for which one vector is enough, or the end."""
+    step = word_at(block, STEP)
+    rest = (end - begin) % step
+    return end - rest if rest <= LANES and step > LANES else end
+
+
 @Entry
 def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
     """Compute the tiles `begin` to `end` of a chain.
@@ -901,7 +931,7 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                 copy_channel(source, target, plan, first)
         for number in range(word_at(plan, STAGES)):
             stage = stages + 8 * STAGE_WORDS * number
-            start = top * word_at(stage, FACTOR) - word_at(stage, BEFORE)
+            top_row = top * word_at(stage, FACTOR) - word_at(stage, BEFORE)
             source = scratch + 4 * word_at(stage, SOURCE_AT)
             if word_at(stage, SOURCE) == TENSOR:
                 source = x_image + 4 * first * word_at(plan, INPUT_WIDTH)
@@ -912,7 +942,7 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
             if word_at(stage, ADDED) == MEMORY:
                 added = scratch + 4 * word_at(stage, ADDED_AT)
             elif word_at(stage, ADDED) == TENSOR:
-                added = x_image + 4 * start * word_at(plan, INPUT_WIDTH)
+                added = x_image + 4 * top_row * word_at(plan, INPUT_WIDTH)
             low, high = float_at(limits, 2 * number), float_at(limits, 2 * number + 1)
             streamed = -1
             count, chunk = word_at(stage, COUNT), word_at(stage, CHUNK)
@@ -923,28 +953,35 @@ def run(x, y, scratch, weights, biases, plan, stages, limits, begin, end):
                         streamed = word_at(block, CHANNEL)
                         channel = x_image + size * streamed * word_at(plan, INPUT_CHANNEL)
                         copy_channel(channel, copy_at, plan, first)
-                    run_block(
-                        source,
-                        target,
-                        added,
-                        weights,
-                        biases,
-                        block,
-                        word_at(stage, OFFSETS),
-                        word_at(stage, ROWS),
-                        word_at(stage, SOURCE_ROW),
-                        word_at(stage, TARGET_ROW),
-                        word_at(stage, ADDED_ROW),
-                        part,
-                        min(count, part + chunk),
-                        word_at(stage, EXACT),
-                        low,
-                        high,
-                    )
+                    end_of_part = min(count, part + chunk)
+                    middle = end_of_full_steps(block, part, end_of_part)
+                    for piece in range(2):  # not two calls, each of which would be a copy
+                        start = middle if piece else part
+                        stop = end_of_part if piece else middle
+                        if start < stop:
+                            run_block(
+                                source,
+                                target,
+                                added,
+                                weights,
+                                biases,
+                                block,
+                                word_at(stage, OFFSETS),
+                                word_at(stage, ROWS),
+                                word_at(stage, SOURCE_ROW),
+                                word_at(stage, TARGET_ROW),
+                                word_at(stage, ADDED_ROW),
+                                start,
+                                stop,
+                                word_at(stage, EXACT),
+                                low,
+                                high,
+                                word_at(block, LAST_LOOP if piece else LOOP),
+                            )
             if word_at(stage, ACTIVATION):
                 activate_rows(target, stage)
             if word_at(stage, PADDING):
-                clear_edges(target, stage, start)
+                clear_edges(target, stage, top_row)
         if word_at(plan, STAGED):
             write_tile(scratch, y_tile, plan)
 

@@ -11,7 +11,8 @@ Channel shuffles are index arithmetic: a stage may read its source shuffled (`sh
 write its own channels shuffled (`shuffle_out`).
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from json import dumps, loads
@@ -28,11 +29,153 @@ from ifspace.kernels.windows import ROLLING, read_channels, windows_at
 
 Index = NDArray[np.int64]
 
+# The most filters that are computed together, and the least number of times that the channels of a
+# window are more than those by which the windows of such filters differ.
+MOST_FILTERS: Final = 4
+MOST_SHIFT: Final = 5
 ACTIVATIONS: Final = ("relu", "relu6", "silu", "hardswish")
 
 
+class Window(NamedTuple):
+    """Channels [w] that are read together, and the filters that read them."""
+
+    channels: Index
+    filters: Index
+
+
+class Family(NamedTuple):
+    """Filters whose windows overlap as tiles of a roof do: all lie in one sequence of channels.
+
+    Filter number i of `filters` reads `width` of the `channels`, from number `first[i]` on; `first`
+    does not decrease. Filters of one window are a family as well.
+
+        channels    0 1 2 3 4 5    with width 4, filters 7, 8 and 9, first 0, 1 and 2:
+        filter 7    # # # #        channels 2 and 3 are read by all
+        filter 8      # # # #
+        filter 9        # # # #
+    """
+
+    channels: Index
+    filters: Index
+    first: Index
+    width: int
+
+    def parts(self) -> Iterator[slice]:
+        """Yield which filters are computed together: four, two or one at a time.
+
+        Those of several windows are where all read most of the channels that each reads.
+
+        >>> [*Family(np.arange(11), np.arange(4), np.array([0, 1, 2, 3]), 8).parts()]
+        [slice(0, 2, None), slice(2, 4, None)]
+        """
+        begin, count = 0, len(self.filters)
+        while begin < count:
+            size = next(
+                size
+                for size in (4, 2, 1)
+                if begin + size <= count
+                and MOST_SHIFT * (self.first[begin + size - 1] - self.first[begin]) <= self.width
+            )
+            yield slice(begin, begin + size)
+            begin += size
+
+
 @dataclass(frozen=True)
-class Stage:
+class Convolution(ABC):
+    """A convolution as the compiled loops see it: filters that read windows of channels.
+
+    The fields are those of `Stage`.
+    """
+
+    c_in: int
+    c_out: int
+    fan_in: int
+    step: int
+    order: str = ROLLING
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    shuffle_in: tuple[int, ...] = ()
+    shuffle_out: tuple[int, ...] = ()
+    source: int = -1
+    residual: int | None = None
+    activation: str | None = None
+
+    @property
+    @abstractmethod
+    def weights(self) -> int:
+        """The number of weights."""
+
+    @property
+    @abstractmethod
+    def windows(self) -> tuple[Window, ...]:
+        """The channels that are read together, with the filters that read them.
+
+        Windows that overlap follow on each other where that is possible.
+        """
+
+    @property
+    @abstractmethod
+    def first_weights(self) -> Index:
+        """The place [C_out] of each filter's first weight in the flat weights."""
+
+    @cached_property
+    def rows(self) -> Index:
+        """The channel [C_out] of the output in which each filter's results stand."""
+        return np.argsort(shuffled_channels(self.c_out, self.shuffle_out))
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """The windows, those of few filters joined with the next where they overlap at stride 1."""
+        families: list[Family] = []
+        for channels, filters in self.windows:
+            shift = 0
+            if families and len(filters) < MOST_FILTERS and self.stride == 1:
+                shift = _shift(families[-1], channels)
+            if shift:
+                last = families.pop()
+                families.append(
+                    Family(
+                        np.concatenate([last.channels, channels[-shift:]]),
+                        np.concatenate([last.filters, filters]),
+                        np.append(last.first, [last.first[-1] + shift] * len(filters)),
+                        last.width,
+                    )
+                )
+            else:
+                first = np.zeros(len(filters), dtype=np.int64)
+                families.append(Family(channels, filters, first, len(channels)))
+        return tuple(families)
+
+    @cached_property
+    def together(self) -> int:
+        """How many filters share what a block of the compiled loops reads, on average."""
+        pairs = reads = 0
+        for family in self.families:
+            for part in family.parts():
+                first, count = family.first[part], part.stop - part.start
+                pairs += count * family.width
+                reads += family.width + (count - 1) * int(first[-1] - first[0])
+        return max(1, round(pairs / max(1, reads)))
+
+    def size_of(self, length: int) -> int:
+        """Return the output's height or width for that of the source."""
+        return (length + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+def _shift(family: Family, channels: Index) -> int:
+    """Return how much further than the last window of a family one begins; 0 if it does not fit."""
+    last = family.channels[family.first[-1] :]
+    if len(family.filters[family.first == family.first[-1]]) >= MOST_FILTERS:
+        return 0
+    if len(last) != len(channels) or not len(last):
+        return 0
+    shift = int(np.argmax(last == channels[0]))
+    return shift if shift and np.array_equal(last[shift:], channels[:-shift]) else 0
+
+
+@dataclass(frozen=True)
+class Stage(Convolution):
     """One convolution of a chain, with what is added to it and applied to the sum.
 
     y[n, f] = activation(bias[f] + sum over t, i, j of weight[f, t, i, j] x[n, channel(f, t),
@@ -51,20 +194,6 @@ class Stage:
 
     Raises: KernelError for windows that do not fit the channels, or values out of range.
     """
-
-    c_in: int
-    c_out: int
-    fan_in: int
-    step: int
-    order: str = ROLLING
-    kernel: int = 1
-    stride: int = 1
-    padding: int = 0
-    shuffle_in: tuple[int, ...] = ()
-    shuffle_out: tuple[int, ...] = ()
-    source: int = -1
-    residual: int | None = None
-    activation: str | None = None
 
     def __post_init__(self) -> None:
         windows_at(self.c_in, self.c_out, self.fan_in, self.step, self.order)
@@ -92,21 +221,22 @@ class Stage:
     @cached_property
     def reads(self) -> Index:
         """The channels of the source [C_out, fan-in] that each filter reads."""
-        own = read_channels(self.c_in, self.c_out, self.fan_in, self.step, None, self.order)
-        reads: Index = shuffled_channels(self.c_in, self.shuffle_in)[own.numpy()]
+        reads: Index = shuffled_channels(self.c_in, self.shuffle_in)[self._places]
         return reads
 
     @cached_property
-    def rows(self) -> Index:
-        """The channel [C_out] of the output in which each filter's results stand."""
-        return np.argsort(shuffled_channels(self.c_out, self.shuffle_out))
+    def _places(self) -> Index:
+        """The channels [C_out, fan-in] of the shuffled source that each filter reads."""
+        places = read_channels(self.c_in, self.c_out, self.fan_in, self.step, None, self.order)
+        return places.numpy()
 
     @cached_property
-    def windows(self) -> "tuple[Window, ...]":
+    def windows(self) -> tuple[Window, ...]:
         """The channels that are read together, with the filters that read them."""
-        reads, users = np.unique(self.reads, axis=0, return_inverse=True)
+        places, users = np.unique(self._places, axis=0, return_inverse=True)
         order = np.argsort(users, axis=None, kind="stable")
-        ends = np.cumsum(np.bincount(users.ravel(), minlength=len(reads)))
+        ends = np.cumsum(np.bincount(users.ravel(), minlength=len(places)))
+        reads = shuffled_channels(self.c_in, self.shuffle_in)[places]
         return tuple(map(Window, reads, np.split(order, ends[:-1])))
 
     @cached_property
@@ -119,21 +249,10 @@ class Stage:
         """The number of weights, C_out x fan-in x k x k."""
         return self.c_out * self.fan_in * self.kernel**2
 
-    def size_of(self, length: int) -> int:
-        """Return the output's height or width for that of the source."""
-        return (length + 2 * self.padding - self.kernel) // self.stride + 1
-
-
-class Window(NamedTuple):
-    """Channels [w] that are read together, and the filters that read them."""
-
-    channels: Index
-    filters: Index
-
 
 @dataclass(frozen=True)
-class InputGradient(Stage):
-    """The stage that computes the gradient by the source of a stage of stride 1; see `gradient_of`.
+class InputGradient(Convolution):
+    """The gradient by the source of a stage of stride 1, as a convolution; see `gradient_of`.
 
     Its source is the gradient by the output. Its filters are the stage's channels, and each reads
     the filters that read it, which need not be as many for all: `fan_in` is the most. Its kernel is
@@ -142,18 +261,10 @@ class InputGradient(Stage):
 
     of: Stage | None = None
 
-    def __post_init__(self) -> None:
-        """Check nothing: the stage was checked."""
-
     @property
     def weights(self) -> int:
         """The number of weights: that of the stage."""
         return self._stage.weights
-
-    @cached_property
-    def reads(self) -> Index:
-        """Nothing: filters read different numbers of channels, see `windows`."""
-        raise NotImplementedError
 
     @cached_property
     def windows(self) -> tuple[Window, ...]:
@@ -174,9 +285,8 @@ class InputGradient(Stage):
     @cached_property
     def weight_order(self) -> Index:
         """The place [weights] in the stage's flat weights of each weight of this one."""
-        order = np.argsort(self._stage.reads, axis=None, kind="stable")
         taps = np.arange(self.kernel**2)[::-1]
-        return (order[:, None] * len(taps) + taps).ravel()
+        return (self._order[:, None] * len(taps) + taps).ravel()
 
     @property
     def _stage(self) -> Stage:
@@ -184,12 +294,21 @@ class InputGradient(Stage):
         return self.of
 
     @cached_property
-    def _readers(self) -> list[Index]:
-        """For each channel the filters that read it, in order."""
+    def _order(self) -> Index:
+        """The place of each pair of filter and channel in `reads`, flat, by channel.
+
+        Those of a channel are in the order of the filters' windows: the first is the one that
+        begins the furthest before the channel.
+        """
         reads = self._stage.reads
-        order = np.argsort(reads, axis=None, kind="stable")
-        counts = np.bincount(reads.ravel(), minlength=self.c_out)
-        return np.split(order // self._stage.fan_in, np.cumsum(counts)[:-1])
+        filters, places = np.indices(reads.shape)
+        return np.lexsort([filters.ravel(), -places.ravel(), reads.ravel()])
+
+    @cached_property
+    def _readers(self) -> list[Index]:
+        """For each channel the filters that read it, in the order of their windows."""
+        counts = np.bincount(self._stage.reads.ravel(), minlength=self.c_out)
+        return np.split(self._order // self._stage.fan_in, np.cumsum(counts)[:-1])
 
 
 @lru_cache(maxsize=512)

@@ -4,7 +4,8 @@ A tile is some rows of the result in one image. Backwards through the stages fol
 every value it needs, the halo included: R rows of a result need (R - 1) s + k rows of its source.
 All tiles of a chain have as many rows; the last one begins early and computes some rows of the one
 before again, with the same bits. What lies outside an image is zeros in the memory of a tile. A
-chain of pointwise stages alone sees an image as one column of H W rows.
+chain of pointwise stages alone sees an image as one column of H W rows, and channels_last all
+images as one.
 
 Values lie in the scratch memory of a thread as [channels, rows, columns], so that the results of
 every stage stay in its caches. The input is read from its tensor, and the result written to its
@@ -12,7 +13,7 @@ own, where no zeros are needed around them; an input that the first stage reads 
 filter is copied one channel at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from ifspace.kernels.chain import loops
 from ifspace.kernels.chain.loops import LANES, LOOPS, MEMORY, SIDE, STREAM, TENSOR
-from ifspace.kernels.chain.stages import Chain, Index, Stage
+from ifspace.kernels.chain.stages import Chain, Convolution, Index
 from ifspace.kernels.chain.threads import run_parts, scratch_memory
 from ifspace.kernels.tensors import memory_format
 
@@ -147,6 +148,8 @@ def plan_for(
     shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
     if all(stage.kernel == stage.stride == 1 and not stage.padding for stage in chain.stages):
         height, width = height * width, 1
+        if channels_last and images:  # the pixels of all images are adjacent
+            images, height = 1, images * height
     is_direct = dtype == torch.float32 and not channels_last
     values, top_rows = _tile(chain, images, height, width, threads, is_direct)
     return _Words(chain, values, top_rows, dtype, channels_last).plan(images, shape)
@@ -376,7 +379,7 @@ class _Words:
             weight, bias = weight + stage.weights, bias + stage.c_out
 
     def _stage(
-        self, number: int, stage: Stage, weight: int, bias: int
+        self, number: int, stage: Convolution, weight: int, bias: int
     ) -> Iterator[tuple[int, int]]:
         source, target = self.values[self.chain.source_of(number)], self.values[number]
         rows, count = _pixels(self.chain, self.values, number)
@@ -419,7 +422,7 @@ class _Words:
 
     def _tables(
         self,
-        stage: Stage,
+        stage: Convolution,
         source: Value,
         target: Value,
         added_channel: int,
@@ -435,22 +438,28 @@ class _Words:
         pixels = ((window + shift)[:, None] * source.row + window - stage.padding).ravel()
         pitch = {TENSOR: source.height * source.width, STREAM: 0}.get(source.place, source.channel)
         output = _pitch(target)
-        tables = [(channels[:, None] * pitch + pixels).ravel() for channels, _ in stage.windows]
-        blocks, tap = [], 0
-        for offsets, (channels, filters) in zip(tables, stage.windows, strict=True):
-            for part in _parts(filters.tolist()):
+        blocks, tables, tap = [], [], 0
+        for family in stage.families:
+            tables.append((family.channels[:, None] * pitch + pixels).ravel())
+            taps = family.width * len(pixels)
+            for part in family.parts():
+                filters = family.filters[part].tolist()
+                shifts = (family.first[part] - family.first[part.start]) * len(pixels)
                 block = np.zeros(loops.BLOCK_WORDS, dtype=np.int64)
-                block[loops.FILTERS] = len(part)
-                block[loops.TAP], block[loops.TAPS] = tap, len(offsets)
-                block[loops.CHANNEL] = channels[0] if len(channels) else 0
-                block[loops.LOOP] = _loop(len(part), len(offsets), stage, *pixels_run)
-                for index, own in enumerate(part):
-                    block[loops.WEIGHT + index] = first[0] + stage.first_weights[own]
+                block[loops.TAP] = tap + family.first[part.start] * len(pixels)
+                block[loops.TAPS] = taps
+                block[loops.CHANNEL] = family.channels[family.first[part.start]] if taps else 0
+                loop, last = _loop(len(filters), taps, stage, *pixels_run)
+                block[loops.LOOP], block[loops.LAST_LOOP] = loop, last
+                block[loops.STEP] = LOOPS[loop].vectors * LANES
+                for index, (own, shift) in enumerate(zip(filters, shifts, strict=True)):
+                    block[loops.SHIFT + index] = shift
+                    block[loops.WEIGHT + index] = first[0] + stage.first_weights[own] - shift
                     block[loops.BIAS + index] = first[1] + own
                     block[loops.OUTPUT + index] = stage.rows[own] * output
                     block[loops.RESIDUAL + index] = own * added_channel
                 blocks.append(block)
-            tap += len(offsets)
+            tap += len(tables[-1])
         return np.concatenate(tables), np.stack(blocks)
 
     def _address(self, table: Index) -> int:
@@ -471,27 +480,21 @@ def _row(words: dict[int, int], length: int) -> Index:
     return row
 
 
-def _chunk(stage: Stage, count: int) -> int:
+def _chunk(stage: Convolution, count: int) -> int:
     """Return how many pixels a stage of one row takes before the next window."""
     return min(count, max(64, CHUNK // stage.fan_in // 64 * 64))
 
 
-def _parts(filters: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Yield the filters of a window four, two and one at a time."""
-    begin = 0
-    for size in (4, 2, 1):
-        while len(filters) - begin >= size:
-            yield filters[begin : begin + size]
-            begin += size
+def _loop(filters: int, taps: int, stage: Convolution, rows: int, count: int) -> tuple[int, int]:
+    """Return which loop runs a block, and which its last pixels: the widest that fits, the least.
 
-
-def _loop(filters: int, taps: int, stage: Stage, rows: int, count: int) -> int:
-    """Return which loop runs a block: the widest whose step fits the pixels of a row."""
+    The step of one that fits has at most the pixels of a row.
+    """
     slides = filters == stage.stride == 1 and stage.kernel == SIDE and taps == SIDE**2 and rows > 1
-    fits = (
+    fits = [
         (loop.vectors, number)
         for number, loop in enumerate(LOOPS)
         if (loop.filters, loop.stride, loop.slides) == (filters, stage.stride, slides)
         and (loop.vectors == 1 or loop.vectors * LANES <= count)
-    )
-    return max(fits)[1]
+    ]
+    return max(fits)[1], min(fits)[1]
