@@ -171,7 +171,7 @@ class _Reader(NamedTuple):
     `place`: that of the weight of the unit's first channel, if the filter read it.
     """
 
-    index: int
+    filter: int
     begin: int
     end: int
     place: int
@@ -198,12 +198,12 @@ def _shares(stage: Stage) -> Iterator[_Share]:
                 readers = [
                     [
                         _Reader(
-                            index,
+                            number,
                             max(0, first - low),
                             min(count, first - low + family.width),
-                            stage.first_weights[index] - (first - low) * area,
+                            stage.first_weights[number] - (first - low) * area,
                         )
-                        for index, first in part
+                        for number, first in part
                     ]
                     for part in own
                 ]
@@ -248,7 +248,7 @@ def _run(
         block = np.zeros(loops.DOT_WORDS, dtype=np.int64)
         block[loops.DOT_TAP], block[loops.DOT_LOOP] = table + begin, number
         for index, reader in enumerate(readers):
-            block[loops.DOT_GRAD + index] = reader.index * pixels
+            block[loops.DOT_GRAD + index] = reader.filter * pixels
             block[loops.DOT_OUTPUT + index] = reader.place + begin
         yield block
         begin += DOTS[number][1]

@@ -24,7 +24,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stage: Stage) -> Ten
 def input_grad(grad: Tensor, weight: Tensor, stage: Stage) -> Tensor:
     """Return the gradient [N, C_in, H, W] by x of a stage of stride 1, for grad [N, C_out, ...]."""
     backward = gradient_of(stage)
-    turned = torch.take(weight, torch.from_numpy(backward.weight_order)).float()
+    order = torch.from_numpy(backward.weight_order)
+    turned = weight.reshape(-1).index_select(0, order).float()
     return tiles.run(grad, turned, None, _chain_of(backward))
 
 

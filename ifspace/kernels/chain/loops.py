@@ -18,7 +18,8 @@ All that is compiled stands here: `ifspace.kernels.chain.compiled` keeps the mac
 under a key made of this file and the processor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from llvmlite import ir
@@ -41,13 +42,15 @@ ELEMENTS: Final = (FLOAT, ir.IntType(16), ir.IntType(16))
 ELEMENT_BYTES: Final = (4, 2, 2)
 NAMES: Final = ("f32", "i16", "i16")
 
-# Words of a block: its first tap, and the number of taps of a filter; for each of up to four filters
-# the weight of the block's first tap, the bias, the place in the output and in the residual, and
-# the first tap that it has; its first channel, which is the only one of a streamed source; which of
-# `LOOPS` runs it, the pixels of a step of it, and which runs a vector that is left. First taps of filters do not decrease, from 0 on; at a stride all are 0.
+# Words of a block: its first tap, and the number of taps of a filter; for each of up to four
+# filters the weight of the block's first tap, the bias, the place in the output and in the residual,
+# and the first tap that it has, which does not decrease from 0 on, and is 0 at a stride; its first
+# channel, which is the only one of a streamed source; which of `LOOPS` runs it, the pixels of a step
+# of it, and which runs a vector that is left; from the weight of a tap to that of the next, which is
+# 1 for one filter.
 TAP, TAPS, WEIGHT, BIAS, OUTPUT, RESIDUAL, SHIFT = 0, 1, 2, 6, 10, 14, 18
-CHANNEL, LOOP, STEP, LAST_LOOP = 22, 23, 24, 25
-BLOCK_WORDS: Final = 26
+CHANNEL, LOOP, STEP, LAST_LOOP, WEIGHT_STEP = 22, 23, 24, 25, 26
+BLOCK_WORDS: Final = 27
 
 
 class Loop(NamedTuple):
@@ -249,6 +252,22 @@ def _hardswish(builder: Any, x: Any) -> Any:
     return builder.fdiv(builder.fmul(x, gate), _constant(6.0))
 
 
+@contextmanager
+def _rolled_range(builder: Any, count: Any) -> Iterator[Any]:
+    """Write a loop over indices below a number that LLVM does not unroll.
+
+    It would need more registers for the places of the weights than there are.
+    """
+    with cgutils.for_range(builder, count) as turn:
+        yield turn
+        last = builder.block
+    module = builder.module
+    plain = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    name = module.add_metadata([plain, ir.Constant(INT64, len(module.metadata))])
+    name.operands = (name, plain)  # the name of a loop begins with itself
+    last.terminator.set_metadata("llvm.loop", name)
+
+
 class _BlockWriter:
     """Writes the loop over the pixels of a block; see `run_block` for the arguments."""
 
@@ -280,6 +299,7 @@ class _BlockWriter:
         self.outputs = [self.word(OUTPUT + i) for i in filters]
         self.residuals = [self.word(RESIDUAL + i) for i in filters]
         self.biases = [self._bias(biases, i) for i in filters]
+        self.weight_step = self.word(WEIGHT_STEP) if loop.filters > 1 else _int(1)
         self.limits = _splat(builder, low), _splat(builder, high)
         self.vectors = [(i, j) for i in filters for j in range(loop.vectors)]
         step = LANES * loop.vectors
@@ -311,10 +331,10 @@ class _BlockWriter:
         late = builder.icmp_signed(">", pixel, self.latest)
         return builder.select(late, self.latest, pixel)
 
-    def weight(self, filter_index: int, tap: Any) -> Any:
+    def weight(self, filter_index: int, place: Any) -> Any:
         """Return a vector of one weight."""
         builder = self.builder
-        return _splat(builder, builder.load(_at(builder, self.weights[filter_index], tap)))
+        return _splat(builder, builder.load(_at(builder, self.weights[filter_index], place)))
 
     def read(self, offset: Any) -> list[Any]:
         """Return the vectors of the source at an offset."""
@@ -372,11 +392,12 @@ class _BlockWriter:
     ) -> None:
         """Write the loop over the taps of a span, for some of the filters."""
         builder, (begin, end) = self.builder, span
-        with cgutils.for_range(builder, builder.sub(end, begin)) as turn:
+        turns = _rolled_range if self.loop.filters > 1 else cgutils.for_range
+        with turns(builder, builder.sub(end, begin)) as turn:
             tap = builder.add(begin, turn.index)
             read = self.read(builder.add(self.offset(tap), place))
             for i in filters:
-                factor = self.weight(i, tap)
+                factor = self.weight(i, builder.mul(tap, self.weight_step))
                 for j in range(self.loop.vectors):
                     total = _call(builder, "fmuladd", factor, read[j], builder.load(sums[i, j]))
                     builder.store(total, sums[i, j])

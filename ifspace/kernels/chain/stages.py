@@ -119,6 +119,11 @@ class Convolution(ABC):
     def first_weights(self) -> Index:
         """The place [C_out] of each filter's first weight in the flat weights."""
 
+    @property
+    @abstractmethod
+    def weight_steps(self) -> Index:
+        """The places [C_out] from one weight of a filter to its next."""
+
     @cached_property
     def rows(self) -> Index:
         """The channel [C_out] of the output in which each filter's results stand."""
@@ -244,6 +249,11 @@ class Stage(Convolution):
         """The place [C_out] of each filter's first weight in the flat weights of the stage."""
         return np.arange(self.c_out) * (self.fan_in * self.kernel**2)
 
+    @cached_property
+    def weight_steps(self) -> Index:
+        """The places from one weight of a filter to its next: they are adjacent."""
+        return np.ones(self.c_out, dtype=np.int64)
+
     @property
     def weights(self) -> int:
         """The number of weights, C_out x fan-in x k x k."""
@@ -264,51 +274,71 @@ class InputGradient(Convolution):
     @property
     def weights(self) -> int:
         """The number of weights: that of the stage."""
-        return self._stage.weights
+        assert self.of is not None
+        return self.of.weights
 
     @cached_property
     def windows(self) -> tuple[Window, ...]:
         """The filters of the stage that are read together, with the channels that they read."""
-        alike: dict[bytes, list[int]] = {}
-        for channel, readers in enumerate(self._readers):
-            alike.setdefault(readers.tobytes(), []).append(channel)
-        return tuple(
-            Window(self._readers[channels[0]], np.array(channels)) for channels in alike.values()
-        )
-
-    @cached_property
-    def first_weights(self) -> Index:
-        """The place [C_in] of each channel's first weight in `weight_order`."""
-        counts = [len(readers) * self.kernel**2 for readers in self._readers]
-        return np.cumsum([0, *counts[:-1]])
-
-    @cached_property
-    def weight_order(self) -> Index:
-        """The place [weights] in the stage's flat weights of each weight of this one."""
-        taps = np.arange(self.kernel**2)[::-1]
-        return (self._order[:, None] * len(taps) + taps).ravel()
+        assert self.of is not None
+        alike: dict[bytes, tuple[Index, list[int]]] = {}
+        for channel, pairs in enumerate(self._pairs):
+            readers = pairs // self.of.fan_in
+            alike.setdefault(readers.tobytes(), (readers, []))[1].append(channel)
+        return tuple(Window(readers, np.array(channels)) for readers, channels in alike.values())
 
     @property
-    def _stage(self) -> Stage:
-        assert self.of is not None
-        return self.of
+    def first_weights(self) -> Index:
+        """The place [C_in] of each channel's first weight in `weight_order`."""
+        return self._layout[0]
 
-    @cached_property
-    def _order(self) -> Index:
-        """The place of each pair of filter and channel in `reads`, flat, by channel.
+    @property
+    def weight_steps(self) -> Index:
+        """The places [C_in] from one weight of a channel to its next."""
+        return self._layout[1]
 
-        Those of a channel are in the order of the filters' windows: the first is the one that
-        begins the furthest before the channel.
+    @property
+    def weight_order(self) -> Index:
+        """The place [weights] in the stage's flat weights of each weight of this one.
+
+        Channels that the same filters read have their weights for a filter side by side, as they
+        are in the stage, where the weights of different filters are far apart.
         """
-        reads = self._stage.reads
-        filters, places = np.indices(reads.shape)
-        return np.lexsort([filters.ravel(), -places.ravel(), reads.ravel()])
+        return self._layout[2]
 
     @cached_property
-    def _readers(self) -> list[Index]:
-        """For each channel the filters that read it, in the order of their windows."""
-        counts = np.bincount(self._stage.reads.ravel(), minlength=self.c_out)
-        return np.split(self._order // self._stage.fan_in, np.cumsum(counts)[:-1])
+    def _layout(self) -> tuple[Index, Index, Index]:
+        """`first_weights`, `weight_steps`, `weight_order`."""
+        taps = np.arange(self.kernel**2)[::-1]
+        first, steps = np.zeros((2, self.c_out), dtype=np.int64)
+        orders, begin = [], 0
+        for family in self.families:
+            for part in family.parts():
+                channels = family.filters[part]
+                pairs = [(self._pairs[c][:, None] * len(taps) + taps).ravel() for c in channels]
+                is_shifted = family.first[part.start] != family.first[part.stop - 1]
+                order = np.stack(pairs, axis=0 if is_shifted else 1)
+                steps[channels] = 1 if is_shifted else len(channels)
+                first[channels] = begin + np.arange(len(channels)) * (
+                    order.shape[1] if is_shifted else 1
+                )
+                orders.append(order.ravel())
+                begin += order.size
+        return first, steps, np.concatenate(orders)
+
+    @cached_property
+    def _pairs(self) -> list[Index]:
+        """For each channel the places in `reads`, flat, where a filter reads it.
+
+        They are in the order of the filters' windows: the first is the one that begins the furthest
+        before the channel.
+        """
+        assert self.of is not None
+        reads = self.of.reads
+        filters, places = np.indices(reads.shape)
+        order = np.lexsort([filters.ravel(), -places.ravel(), reads.ravel()])
+        counts = np.bincount(reads.ravel(), minlength=self.c_out)
+        return np.split(order, np.cumsum(counts)[:-1])
 
 
 @lru_cache(maxsize=512)

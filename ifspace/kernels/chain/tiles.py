@@ -451,10 +451,11 @@ class _Words:
                 block[loops.CHANNEL] = family.channels[family.first[part.start]] if taps else 0
                 loop, last = _loop(len(filters), taps, stage, *pixels_run)
                 block[loops.LOOP], block[loops.LAST_LOOP] = loop, last
+                block[loops.WEIGHT_STEP] = step = stage.weight_steps[filters[0]]
                 block[loops.STEP] = LOOPS[loop].vectors * LANES
                 for index, (own, shift) in enumerate(zip(filters, shifts, strict=True)):
                     block[loops.SHIFT + index] = shift
-                    block[loops.WEIGHT + index] = first[0] + stage.first_weights[own] - shift
+                    block[loops.WEIGHT + index] = first[0] + stage.first_weights[own] - shift * step
                     block[loops.BIAS + index] = first[1] + own
                     block[loops.OUTPUT + index] = stage.rows[own] * output
                     block[loops.RESIDUAL + index] = own * added_channel
