@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
-from math import gcd
 from pathlib import Path
 from statistics import geometric_mean
 from time import perf_counter
@@ -42,9 +41,10 @@ CASE_S: Final = 0.15
 class Layer(NamedTuple):
     """What a time depends on, for one layer and batch.
 
-    `together`: how many filters read the same channels; for an input's gradient, how many channels
-    are read by the same filters. `pixels_in`, `pixels_out`: of all images. `groups`: of the grouped
-    convolution that computes it, or 0; `dense`: whether a dense convolution may.
+    `together`: how many filters share what the compiled loops read; for an input's gradient, how
+    many channels share the filters that read them. `pixels_in`, `pixels_out`: of all images.
+    `groups`: of the grouped convolution that computes it, or 0; `dense`: whether a dense
+    convolution may.
     """
 
     c_in: int
@@ -78,7 +78,7 @@ class Layer(NamedTuple):
             return 1, c_in * c_out, c_in * c_out * pixels, 0, moved
         if way == GROUPED:
             return 1, weights, weights * pixels, self.groups * pixels, moved
-        loads = weights * pixels // min(4, max(1, self.together))
+        loads = weights * pixels // self.together
         return 1, weights, weights * pixels, loads, moved
 
 
@@ -186,14 +186,24 @@ class Sample(NamedTuple):
     side: int
     step: int
 
+    @property
+    def stage(self) -> Any:
+        """The layer as the compiled loops see it."""
+        from ifspace.kernels.chain.stages import Stage
+
+        order = "blocked" if self.step == self.fan_in else "rolling"
+        sizes = self.channels, self.channels, self.fan_in, self.step
+        return Stage(*sizes, order, self.kernel, 1, self.kernel // 2)
+
     def layer(self, function: str) -> Layer:
         """Return what its times depend on."""
+        from ifspace.kernels.chain.stages import gradient_of
+
         pixels, is_grouped = self.images * self.side**2, self.step == self.fan_in
         sizes = self.channels, self.channels, self.fan_in, self.kernel, pixels, pixels
-        together = gcd(self.step, self.channels)
-        return Layer(
-            *sizes, together, is_grouped * (self.channels // self.fan_in), self.kernel == 1
-        )
+        own = gradient_of(self.stage) if function == "input_grad" else self.stage
+        groups = is_grouped * (self.channels // self.fan_in)
+        return Layer(*sizes, own.together, groups, self.kernel == 1)
 
 
 SAMPLES: Final = (
@@ -225,7 +235,6 @@ def ways_of(
 ) -> dict[str, Callable[[], Any]]:
     """Return a call of each way for a function of a sample."""
     from ifspace.kernels.chain import layer as layers
-    from ifspace.kernels.chain.stages import Stage
     from ifspace.kernels.rpw import cpu
     from ifspace.kernels.windows import windows_at
 
@@ -234,8 +243,7 @@ def ways_of(
     shape = sample.images, c, sample.side, sample.side
     x, grad = (torch.randn(shape).to(dtype).contiguous(memory_format=layout) for _ in range(2))
     weight = torch.randn(c, fan_in, k, k).to(dtype)
-    order = "blocked" if sample.step == fan_in else "rolling"
-    stage = Stage(c, c, fan_in, sample.step, order, k, 1, k // 2)
+    stage = sample.stage
     groups, padding = c // fan_in, k // 2
     windows = windows_at(c, c, fan_in, sample.step, "rolling")
     narrow, dense = weight.view(c, -1), cpu.Plan()

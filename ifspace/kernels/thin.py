@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d
 
 from ifspace.kernels import costs
 from ifspace.kernels.chain.engine import layers
-from ifspace.kernels.chain.stages import Stage
+from ifspace.kernels.chain.stages import Stage, gradient_of
 from ifspace.kernels.tensors import is_autocast, is_channels_last, is_watched
 from ifspace.kernels.windows import BLOCKED
 
@@ -133,7 +133,7 @@ def _choice(
     images, _, height, width = x
     pixels = images * stage.size_of(height) * stage.size_of(width)
     groups = stage.c_in // stage.fan_in
-    together = stage.fan_in if function == "input_grad" else stage.c_out // groups
+    together = (gradient_of(stage) if function == "input_grad" else stage).together
     sizes = stage.c_in, stage.c_out, stage.fan_in, stage.kernel
     layer = costs.Layer(*sizes, images * height * width, pixels, together, groups, False)
     return costs.choose(layer, function, dtype, channels_last)

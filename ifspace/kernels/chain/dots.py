@@ -28,7 +28,7 @@ UNIT_TAPS: Final = 64
 # Elements of its channels that a unit reads before the next elements' turn.
 CHUNK: Final = 16384
 # Elements of both tensors that are copied at a time.
-COPIED: Final = 1 << 21
+COPIED: Final = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +53,55 @@ class DotPlan:
 def weight_grad(grad: Tensor, x: Tensor, stage: Stage) -> Tensor:
     """Return the gradient [weights] of a stage, for grad [N, C_out, H', W'] and x [N, C_in, H, W].
 
-    The result is float32. Where a tensor is of another type or channels_last, a number of images
-    that fits the caches is copied at a time.
+    The result is float32. Where a tensor is of another type or channels_last, as much as fits the
+    caches is copied at a time.
     """
-    images, _, height, width = x.shape
     x, grad = (tensor.contiguous(memory_format=memory_format(tensor)) for tensor in (x, grad))
     output = torch.zeros(stage.weights, dtype=torch.float32, device="cpu")
-    plan, step = dot_plan(stage, height, width), max(1, images)
-    if not (_is_direct(x) and _is_direct(grad)):
-        step = max(1, COPIED // max(1, x[:1].numel() + grad[:1].numel()))
-    for begin in range(0, images, step):
-        part = slice(begin, begin + step)
-        _add_products(_direct(x[part]), _direct(grad[part]), output, plan)
+    for x_part, grad_part in _parts(x, grad, stage):
+        _add_products(x_part, grad_part, output, dot_plan(stage, *x_part.shape[2:]))
     return output
+
+
+def _parts(x: Tensor, grad: Tensor, stage: Stage) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield parts of x and grad as float32 and contiguous: images, or pixels of all images as one.
+
+    Copies of a part are overwritten by those of the next.
+    """
+    if _is_direct(x) and _is_direct(grad):
+        yield x, grad
+        return
+    axis, step = 0, max(1, COPIED // max(1, x[:1].numel() + grad[:1].numel()))
+    if stage.is_pointwise and is_channels_last(x) and is_channels_last(grad):
+        # Pixels of an odd number of vectors, so that the channels use all of a cache.
+        axis, step = 2, LANES * (COPIED // (stage.c_in + stage.c_out) // LANES | 1)
+        x, grad = _as_column(x), _as_column(grad)
+    memory: list[Tensor | None] = [None, None]
+    for begin in range(0, x.shape[axis], step):
+        count = min(step, x.shape[axis] - begin)
+        parts = [tensor.narrow(axis, begin, count) for tensor in (x, grad)]
+        for i, part in enumerate(parts):
+            if not _is_direct(part):
+                memory[i] = parts[i] = _copied(part, memory[i])
+        yield parts[0], parts[1]
+
+
+def _as_column(x: Tensor) -> Tensor:
+    """Return the pixels of channels_last images as one image [1, C, N H W, 1]."""
+    return x.permute(0, 2, 3, 1).reshape(1, -1, 1, x.shape[1]).permute(0, 3, 1, 2)
+
+
+def _copied(x: Tensor, memory: Tensor | None) -> Tensor:
+    """Return images as float32 and contiguous, in the memory of a tensor if it has as much."""
+    images, channels, height, width = x.shape
+    if memory is None or memory.numel() < x.numel():
+        memory = torch.empty(x.numel(), dtype=torch.float32, device="cpu")
+    copy = memory.view(-1)[: x.numel()].view(x.shape)
+    pixels, is_last = height * width, is_channels_last(x)
+    arguments = x.data_ptr(), copy.data_ptr(), channels, pixels, KINDS[x.dtype], is_last
+    count = images * (-(-pixels // LANES) if is_last else channels)
+    run_parts(loops.read_images, arguments, count, _threads(4 * x.numel()), 0, (x, copy))
+    return copy
 
 
 def _add_products(x: Tensor, grad: Tensor, output: Tensor, plan: DotPlan) -> None:
@@ -90,19 +126,6 @@ def _is_direct(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.is_contiguous()
 
 
-def _direct(tensor: Tensor) -> Tensor:
-    """Return images as float32 and contiguous."""
-    if _is_direct(tensor):
-        return tensor
-    images, channels, height, width = tensor.shape
-    copy = torch.empty(tensor.shape, dtype=torch.float32, device="cpu")
-    options = channels, height * width, KINDS[tensor.dtype], is_channels_last(tensor)
-
-    arguments = tensor.data_ptr(), copy.data_ptr(), *options
-    run_parts(loops.read_images, arguments, images, _threads(4 * tensor.numel()), 0, (tensor, copy))
-    return copy
-
-
 @lru_cache(maxsize=512)
 def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
     """Return the plan of a stage for an input [N, C_in, height, width]."""
@@ -123,7 +146,7 @@ def dot_plan(stage: Stage, height: int, width: int) -> DotPlan:
         offsets.append((place[:, None] * pitch + pixels).ravel())
         blocks = list(_blocks(stage, share, tap, rows * columns))
         unit = np.zeros(loops.UNIT_WORDS, dtype=np.int64)
-        tables += [np.stack(blocks), channels * (height * width)]
+        tables += [np.array(blocks, dtype=np.int64), channels * (height * width)]
         unit[loops.UNIT_BLOCKS] = tables[-2].ctypes.data
         unit[loops.UNIT_BLOCK_COUNT] = len(blocks)
         unit[loops.UNIT_CHANNELS] = tables[-1].ctypes.data
@@ -189,19 +212,22 @@ def _shares(stage: Stage) -> Iterator[_Share]:
     area = stage.kernel**2
     most, step = max(1, UNIT_TAPS // area), UNIT_FILTERS // MOST_FILTERS
     for family in stage.families:
-        parts = [list(zip(family.filters[p], family.first[p], strict=True)) for p in family.parts()]
+        parts = [
+            list(zip(family.filters[p].tolist(), family.first[p].tolist(), strict=True))
+            for p in family.parts()
+        ]
         for begin in range(0, len(parts), step):
             own = parts[begin : begin + step]
             every = np.arange(own[0][0][1], own[-1][-1][1] + family.width)
             for numbers in np.array_split(every, -(-len(every) // most)):
-                low, count = numbers[0], len(numbers)
+                low, count = int(numbers[0]), len(numbers)
                 readers = [
                     [
                         _Reader(
                             number,
                             max(0, first - low),
                             min(count, first - low + family.width),
-                            stage.first_weights[number] - (first - low) * area,
+                            int(stage.first_weights[number]) - (first - low) * area,
                         )
                         for number, first in part
                     ]
@@ -210,12 +236,12 @@ def _shares(stage: Stage) -> Iterator[_Share]:
                 yield _Share(family.channels[numbers], readers)
 
 
-def _blocks(stage: Stage, share: _Share, table: int, pixels: int) -> Iterator[Index]:
+def _blocks(stage: Stage, share: _Share, table: int, pixels: int) -> Iterator[list[int]]:
     """Yield the blocks of a unit, those of the same taps together.
 
     `table`: the place of its first tap in the table of offsets.
     """
-    blocks: list[Index] = []
+    blocks: list[list[int]] = []
     for part in share.parts:
         begin = max(reader.begin for reader in part)
         end = max(begin, min(reader.end for reader in part))
@@ -227,7 +253,7 @@ def _blocks(stage: Stage, share: _Share, table: int, pixels: int) -> Iterator[In
             ):
                 blocks += _run(stage, [reader], edge, table, pixels)
     sums = 0
-    for block in sorted(blocks, key=lambda block: int(block[loops.DOT_TAP])):
+    for block in sorted(blocks, key=lambda block: block[loops.DOT_TAP]):
         block[loops.DOT_SUMS] = sums
         filters, taps, _ = _dots_of(block)
         sums += filters * taps * LANES
@@ -236,7 +262,7 @@ def _blocks(stage: Stage, share: _Share, table: int, pixels: int) -> Iterator[In
 
 def _run(
     stage: Stage, readers: Sequence[_Reader], span: tuple[int, int], table: int, pixels: int
-) -> Iterator[Index]:
+) -> Iterator[list[int]]:
     """Yield the blocks of filters that all read the channels of a span."""
     begin, end = (number * stage.kernel**2 for number in span)
     while begin < end:
@@ -245,7 +271,7 @@ def _run(
             for number, (count, taps, stride) in enumerate(DOTS)
             if (count, stride) == (len(readers), stage.stride) and begin + taps <= end
         )
-        block = np.zeros(loops.DOT_WORDS, dtype=np.int64)
+        block = [0] * loops.DOT_WORDS
         block[loops.DOT_TAP], block[loops.DOT_LOOP] = table + begin, number
         for index, reader in enumerate(readers):
             block[loops.DOT_GRAD + index] = reader.filter * pixels
@@ -254,6 +280,6 @@ def _run(
         begin += DOTS[number][1]
 
 
-def _dots_of(block: Index) -> tuple[int, int, int]:
+def _dots_of(block: Sequence[int]) -> tuple[int, int, int]:
     """Return the filters, taps and stride of the loop of a block."""
     return DOTS[block[loops.DOT_LOOP]]

@@ -43,11 +43,11 @@ ELEMENT_BYTES: Final = (4, 2, 2)
 NAMES: Final = ("f32", "i16", "i16")
 
 # Words of a block: its first tap, and the number of taps of a filter; for each of up to four
-# filters the weight of the block's first tap, the bias, the place in the output and in the residual,
-# and the first tap that it has, which does not decrease from 0 on, and is 0 at a stride; its first
-# channel, which is the only one of a streamed source; which of `LOOPS` runs it, the pixels of a step
-# of it, and which runs a vector that is left; from the weight of a tap to that of the next, which is
-# 1 for one filter.
+# filters the weight of the block's first tap, the bias, the place in the output and in the
+# residual, and the first tap that it has, which does not decrease from 0 on, and is 0 at a stride;
+# its first channel, which is the only one of a streamed source; which of `LOOPS` runs it, the
+# pixels of a step of it, and which runs a vector that is left; from the weight of a tap to that of
+# the next, which is 1 for one filter.
 TAP, TAPS, WEIGHT, BIAS, OUTPUT, RESIDUAL, SHIFT = 0, 1, 2, 6, 10, 14, 18
 CHANNEL, LOOP, STEP, LAST_LOOP, WEIGHT_STEP = 22, 23, 24, 25, 26
 BLOCK_WORDS: Final = 27
@@ -813,15 +813,21 @@ def write_pixels(source, channel, target, channels, count, kind):
 
 @Entry
 def read_images(x, target, channels, pixels, kind, channels_last, begin, end):
-    """Copy the images `begin` to `end` of a tensor of a kind as floats [image, channel, pixel]."""
+    """Copy parts `begin` to `end` of images of a kind as floats [image, channel, pixel].
+
+    A part of a channels_last image is `LANES` pixels or the last ones, of any other a channel.
+    """
     size = 4 if kind == FLOAT32 else 2
-    count = channels * pixels
-    for image in range(begin, end):
-        source, place = x + size * image * count, target + 4 * image * count
-        if channels_last:
-            read_pixels(source, channels, place, pixels, pixels, kind)
-        else:
-            read_row(source, place, count, kind)
+    if not channels_last:
+        source, place = x + size * begin * pixels, target + 4 * begin * pixels
+        read_row(source, place, (end - begin) * pixels, kind)
+        return
+    parts = (pixels + LANES - 1) // LANES
+    for part in range(begin, end):
+        image, pixel = part // parts, part % parts * LANES
+        source = x + size * channels * (image * pixels + pixel)
+        place = target + 4 * (image * channels * pixels + pixel)
+        read_pixels(source, channels, place, pixels, min(LANES, pixels - pixel), kind)
 
 
 @compiled

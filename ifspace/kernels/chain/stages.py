@@ -132,25 +132,15 @@ class Convolution(ABC):
     @cached_property
     def families(self) -> tuple[Family, ...]:
         """The windows, those of few filters joined with the next where they overlap at stride 1."""
-        families: list[Family] = []
-        for channels, filters in self.windows:
+        chains: list[list[tuple[int, Window]]] = []  # windows and how much further they begin
+        for window in self.windows:
             shift = 0
-            if families and len(filters) < MOST_FILTERS and self.stride == 1:
-                shift = _shift(families[-1], channels)
-            if shift:
-                last = families.pop()
-                families.append(
-                    Family(
-                        np.concatenate([last.channels, channels[-shift:]]),
-                        np.concatenate([last.filters, filters]),
-                        np.append(last.first, [last.first[-1] + shift] * len(filters)),
-                        last.width,
-                    )
-                )
-            else:
-                first = np.zeros(len(filters), dtype=np.int64)
-                families.append(Family(channels, filters, first, len(channels)))
-        return tuple(families)
+            if chains and self.stride == 1:
+                shift = _shift(chains[-1][-1][1], window)
+            if not shift:
+                chains.append([])
+            chains[-1].append((shift, window))
+        return tuple(map(_family, chains))
 
     @cached_property
     def together(self) -> int:
@@ -163,20 +153,36 @@ class Convolution(ABC):
                 reads += family.width + (count - 1) * int(first[-1] - first[0])
         return max(1, round(pairs / max(1, reads)))
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether a pixel of the output is computed from the same pixel of the source alone."""
+        return self.kernel == self.stride == 1 and not self.padding
+
     def size_of(self, length: int) -> int:
         """Return the output's height or width for that of the source."""
         return (length + 2 * self.padding - self.kernel) // self.stride + 1
 
 
-def _shift(family: Family, channels: Index) -> int:
+def _shift(last: Window, window: Window) -> int:
     """Return how much further than the last window of a family one begins; 0 if it does not fit."""
-    last = family.channels[family.first[-1] :]
-    if len(family.filters[family.first == family.first[-1]]) >= MOST_FILTERS:
+    (before, users), (channels, filters) = last, window
+    if max(len(users), len(filters)) >= MOST_FILTERS or len(before) != len(channels):
         return 0
-    if len(last) != len(channels) or not len(last):
-        return 0
-    shift = int(np.argmax(last == channels[0]))
-    return shift if shift and np.array_equal(last[shift:], channels[:-shift]) else 0
+    shift = int(np.argmax(before == channels[0])) if len(channels) else 0
+    return shift if shift and np.array_equal(before[shift:], channels[:-shift]) else 0
+
+
+def _family(chain: list[tuple[int, Window]]) -> Family:
+    """Return the family of windows that each begin some channels further than the one before."""
+    (_, (channels, _)), *others = chain
+    return Family(
+        np.concatenate([channels, *(window.channels[-shift:] for shift, window in others)]),
+        np.concatenate([window.filters for _, window in chain]),
+        np.repeat(
+            np.cumsum([shift for shift, _ in chain]), [len(window.filters) for _, window in chain]
+        ),
+        len(channels),
+    )
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def plan_for(
     Raises: KernelError for an input that does not fit.
     """
     shape = chain.shape_of((images, chain.stages[0].c_in, height, width))
-    if all(stage.kernel == stage.stride == 1 and not stage.padding for stage in chain.stages):
+    if all(stage.is_pointwise for stage in chain.stages):
         height, width = height * width, 1
         if channels_last and images:  # the pixels of all images are adjacent
             images, height = 1, images * height

@@ -43,7 +43,7 @@ from torch.nn import functional as F
 
 from ifspace.kernels import costs
 from ifspace.kernels.chain.engine import layers
-from ifspace.kernels.chain.stages import Stage
+from ifspace.kernels.chain.stages import Stage, gradient_of
 from ifspace.kernels.tensors import empty_with_channels, is_channels_last, memory_format
 from ifspace.kernels.windows import BLOCKED, Windows, dense_weight, window_index
 
@@ -216,12 +216,12 @@ def choices(
     windows: Windows, pixels: int, channels_last: bool, dtype: torch.dtype = torch.float32
 ) -> dict[str, costs.Choice]:
     """Return for each of the three functions which way is chosen, and why: see `costs.Choice`."""
-    pitch = gcd(windows.step, windows.in_channels)
+    stage = stage_of(windows)
     sizes = windows.in_channels, windows.out_channels, windows.width, 1, pixels, pixels
     groups = windows.groups if windows.is_grouped else 0
-    filters = max(1, windows.out_channels // windows.distinct)
     is_wide = not groups and windows.width > WIDE
-    together = {"forward": filters, "input_grad": pitch, "weight_grad": filters}
+    together = dict.fromkeys(costs.FUNCTIONS, stage.together)
+    together["input_grad"] = gradient_of(stage).together
     return {
         function: costs.choose(
             costs.Layer(*sizes, count, groups, is_wide), function, dtype, channels_last
