@@ -26,6 +26,8 @@ WINDOWS = [
         ((40, 7, 8, 0.9), "rolling"),  # fewer filters than windows: some channels are not read
         ((13, 11, 1, 0), "rolling"),
         ((12, 20, 12, 0), "rolling"),  # windows of one channel, not used equally often
+        ((64, 64, 4, 0.33), "rolling"),  # filters of four windows share what they read
+        ((144, 150, 2, 0.33), "blocked"),  # the same of many channels, some windows of two filters
         ((36, 108, 4, 0.33), "blocked"),
         ((8, 24, 8, 0), "blocked"),
         ((16, 16, 2, 0.5), "blocked"),
@@ -155,7 +157,7 @@ def test_the_same_bits_for_any_number_of_threads(
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_what_is_not_finite_stays_in_the_channels_that_read_it(value: float) -> None:
-    for windows, channel in product(WINDOWS[:4], (0, 5)):
+    for windows, channel in product((*WINDOWS[:4], WINDOWS[6]), (0, 5)):
         x = torch.ones(1, windows.in_channels, 3, 7)
         x[0, channel, 1, 2] = value
         y = cpu.forward(x, torch.ones(windows.out_channels, windows.width), None, windows)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ifspace.errors import KernelError
-from ifspace.kernels.chain.stages import Chain, Stage, reference, shuffled_channels
+from ifspace.kernels.chain.stages import Chain, Stage, gradient_of, reference, shuffled_channels
 from ifspace.kernels.rpw.reference import forward
 from ifspace.kernels.windows import windows_at
 
@@ -47,6 +47,26 @@ def test_shuffles_residuals_and_activations() -> None:
         F.channel_shuffle(F.channel_shuffle(places, 2), 3).flatten().tolist()
     )
     assert np.array_equal(stage.rows[shuffled_channels(12, (4,))], np.arange(12))
+
+
+def test_neighbouring_windows_share_what_all_of_them_read() -> None:
+    """Each filter reads its channels in order, once; four at a time where the windows allow it."""
+    for sizes, together, together_back in (
+        ((64, 64, 16, 11), 3, 3),  # 64 windows of 16 channels, 13 of which four neighbours share
+        ((64, 64, 32, 22, "blocked"), 3, 3),  # 32 windows of two filters
+        ((64, 64, 4, 4), 4, 4),
+        ((8, 8, 1, 1), 1, 1),
+        ((64, 64, 4, 3), 1, 1),  # of four channels four neighbours share one
+    ):
+        stage = Stage(*sizes)
+        read = [
+            (int(filter_), family.channels[first : first + family.width].tolist())
+            for family in stage.families
+            for part in family.parts()
+            for filter_, first in zip(family.filters[part], family.first[part], strict=True)
+        ]
+        assert sorted(read) == list(enumerate(stage.reads.tolist()))
+        assert (stage.together, gradient_of(stage).together) == (together, together_back)
 
 
 def test_what_does_not_fit_is_refused() -> None:
