@@ -3,16 +3,20 @@
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     NUMBERS,
     RATIO,
+    OneOf,
     Output,
     Parsed,
+    WholeNumber,
     floor_options,
     no_plan,
     output_options,
@@ -20,11 +24,11 @@ from ifspace.cli.options import (
     with_options,
 )
 from ifspace.cli.requirements import check_solver
-from ifspace.values import text_list
+from ifspace.values import MAX_SIDE, text_list
 
 if TYPE_CHECKING:
     from ifspace.block import Composition
-    from ifspace.catalogue.setting import Objective, RpwOrder
+    from ifspace.catalogue.setting import RpwOrder
     from ifspace.floors import Floors
     from ifspace.groups.problem import GroupsAnswer, Weights
 
@@ -59,7 +63,23 @@ _OPTIONS = (
         help="Overlap ratios of RPW, exact; free for every step.",
     ),
     shared("rpw-order"),
-    shared("objective", help="The amount to minimise."),
+    shared(
+        "objective",
+        type=OneOf(["params", "macs", "activations", "latency"]),
+        help="The amount to minimise; latency needs --latency, and tries every choice.",
+    ),
+    *latency_options("Shows that of the fastest form of each plan."),
+    shared(
+        "latency-budget-ms",
+        help="With --latency: at most so many milliseconds; tries every choice.",
+    ),
+    click.option(
+        "--side",
+        type=WholeNumber(1, MAX_SIDE),
+        metavar="N",
+        help="With --latency: side of the output feature map in pixels; that of the latencies if "
+        "not given.",
+    ),
     click.option(
         "--weights",
         type=NUMBERS,
@@ -92,12 +112,15 @@ _OPTIONS = (
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "rpw_order", "time_limit"}
 _FLOORS: Final = {"least_fan_in", "least_spatial_fan_in", "multiple", "most_groups"}
+_LATENCY: Final = {"latency", "batch", "device", "dtype", "side"}
 # The three modes, each with the options that it takes.
 _TAKES: Final = {
     "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha", "rpw_order"},
-    "--budget": _PROBLEM | _FLOORS | {"budget", "alpha"},
+    "--budget": _PROBLEM | _FLOORS | _LATENCY | {"budget", "alpha"},
     "--channels": _PROBLEM
     | _FLOORS
+    | _LATENCY
+    | {"latency_budget_ms"}
     | {"channels", "out_channels", "widths", "objective", "weights", "top"},
 }
 _OPEN_WIDTH: Final = "--budget looks for the width"
@@ -109,6 +132,7 @@ _NOT_WITH_BUDGET: Final = {
     "widths": f"{_OPEN_WIDTH}, --bottleneck says those inside",
     "objective": _PARAMS_ALONE,
     "weights": _PARAMS_ALONE,
+    "latency_budget_ms": _PARAMS_ALONE,
     "top": "--budget finds the widest block alone",
 }
 
@@ -131,7 +155,13 @@ def command(
     widths: tuple[int, ...] | None,
     overlaps: tuple[Any, ...] | None,
     rpw_order: "RpwOrder",
-    objective: "Objective",
+    objective: Literal["params", "macs", "activations", "latency"],
+    latency: Path | None,
+    batch: int | None,
+    device: str | None,
+    dtype: str | None,
+    latency_budget_ms: Fraction | None,
+    side: int | None,
     weights: "Weights | None",
     budget: int | None,
     alpha: Fraction,
@@ -144,8 +174,10 @@ def command(
 
     COMPOSITION is written like DW+RPW+SH+GPW, (DW+RPW)x2 for two copies; of a block with its
     groups the composition counts. The answer is proven, or it has a bound. Amounts may end in k,
-    M or G. Floors bound the search; those that alone leave no choice are bad input. Exit status 3
-    when no choice has the full field, 4 when the time limit came first.
+    M or G. A latency is no sum over the layers: where it is minimised or bounded every choice is
+    tried, in its fastest form. Floors bound the search; those that alone leave no choice are bad
+    input. Exit status 3 when no choice has the full field, or none within the latency; 4 when the
+    time limit came first.
     """
     mode = "--symbolic" if symbolic else "--channels" if budget is None else "--budget"
     options = _options_given(context)
@@ -164,11 +196,23 @@ def command(
         )
     check_solver("group counts", ", or ask for --symbolic")
     from ifspace.cli.progress import ProgressBar
+    from ifspace.errors import SettingError
     from ifspace.groups.entry import groups_problem, solve
     from ifspace.groups.problem import WidestProblem
     from ifspace.groups.solve import Options, params_range
     from ifspace.groups.text import gap_text, message, plan_forms
+    from ifspace.groups.timed import TimedPlans, timed_groups, times_of
+    from ifspace.latency import at_side
 
+    source = read_latencies(latency, batch, device, dtype)
+    by_latency = objective == "latency"
+    if source is None and (by_latency or latency_budget_ms is not None):
+        raise SettingError.because(
+            "nothing says how long the blocks take",
+            got="--objective latency" if by_latency else "--latency-budget-ms",
+            allowed="a model or a table beside it",
+            remedy="add --latency MODEL",
+        )
     started = time.monotonic()
     asked = groups_problem(
         parsed,
@@ -178,7 +222,7 @@ def command(
         alpha=alpha,
         multiple=floors.multiple,
         widths=widths,
-        objective=objective,
+        objective="params" if objective == "latency" else objective,
         weights=weights,
         bottleneck=bottleneck,
         kernel=kernel,
@@ -191,13 +235,25 @@ def command(
     problem = asked.stand_in if isinstance(asked, WidestProblem) else asked
     if widest is None and floors and (bounds := params_range(Options(problem))):
         output.note(f"{problem.composition} at {problem.widths_text}: {bounds}")
-    quiet = output.quiet or widest is None
-    with ProgressBar("trying widths", quiet=quiet) as progress:
-        answer = solve(asked, top, time_limit, progress)
+    times: TimedPlans | None = None
+    decides = by_latency or latency_budget_ms is not None
+    quiet = output.quiet or (widest is None and not decides)
+    with ProgressBar("trying choices" if decides else "trying widths", quiet=quiet) as progress:
+        if source is not None and decides:
+            answer, times = timed_groups(
+                problem, at_side(source, side), top, by_latency, latency_budget_ms, progress
+            )
+        else:
+            answer = solve(asked, top, time_limit, progress)
+            if source is not None:
+                times = times_of(answer.plans, at_side(source, side))
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
-    output.emit(plan_forms(problem, answer, widest), keep=bool(answer.plans))
+    output.emit(plan_forms(problem, answer, widest, times), keep=bool(answer.plans))
     if not answer.plans:
-        no_plan(context, message(problem, answer, widest), answer.status.value == "unknown")
+        no_plan(context, message(problem, answer, widest, times), answer.status.value == "unknown")
+    if source is not None and times is not None:
+        for note in (source.about, *LatencyColumns(times.latencies).notes):
+            output.note(note)
     for note in _notes(answer, top, gap_text(answer), out_of_time):
         output.note(note)
 

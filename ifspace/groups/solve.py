@@ -155,11 +155,12 @@ class Options:
     `layers[index]` are the options. Only what cannot be better is left out: shuffles at the ends of
     a single block, which permute inputs or outputs, keep one option; without shuffles and changes
     of width, in rolling order, a wider step sees more at the same cost, so of equal groups only the
-    widest step stays.
+    widest step stays, unless `every_step`.
     """
 
-    def __init__(self, problem: GroupsProblem) -> None:
+    def __init__(self, problem: GroupsProblem, every_step: bool = False) -> None:
         self.problem = problem
+        self.every_step = every_step
         self.chain = problem.chain
         self.length = len(problem.composition)
         self.scatters = [layer.conv.scatters for layer in self.chain]
@@ -270,7 +271,7 @@ class Options:
             may_copy=not self.problem.widths_inside,
         )
         choices = self.problem.floors.of(conv, choices, pairs)
-        if self._monotone:
+        if self._monotone and not self.every_step:
             # The least overlap comes first: it is the widest step.
             choices = tuple({choice[0]: choice for choice in reversed(choices)}.values())[::-1]
         layers = [

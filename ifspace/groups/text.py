@@ -8,6 +8,7 @@ from ifspace.answer import Status
 from ifspace.block import Composition
 from ifspace.catalogue.choose import AMOUNTS
 from ifspace.catalogue.setting import RpwOrder, standard_block
+from ifspace.cli.latency import LatencyColumns
 from ifspace.groups.problem import (
     GroupPlan,
     GroupsAnswer,
@@ -26,6 +27,7 @@ from ifspace.groups.symbolic import (
     to_text,
     width_text,
 )
+from ifspace.groups.timed import TimedPlans
 from ifspace.serialize import json_text, to_plain
 from ifspace.table import Table, facts, ratio_text, readable
 from ifspace.values import listed
@@ -61,23 +63,32 @@ _MESSAGES: Final = {
 
 
 def plan_forms(
-    problem: GroupsProblem, answer: GroupsAnswer, widest: WidestProblem | None = None
+    problem: GroupsProblem,
+    answer: GroupsAnswer,
+    widest: WidestProblem | None = None,
+    times: TimedPlans | None = None,
 ) -> dict[str, Callable[[], str]]:
     """Return the answer in every format; `widest` is the problem where the width was open.
 
-    Without a plan only JSON has text: a header alone would pass for an answer.
+    `times`: the latencies of the plans. Without a plan only JSON has text: a header alone would
+    pass for an answer.
     """
-    rows = [_row(plan) for plan in answer.plans]
+    latencies = LatencyColumns(None if times is None else times.latencies)
+    timed = latencies.plain
+    rows = [
+        _row(plan) | {name: cells[index] for name, cells in timed.items()}
+        for index, plan in enumerate(answer.plans)
+    ]
     judgements = [judge(plan) for plan in answer.plans]
     status = answer.status.value
     values = {
         "status": status,
-        "message": message(problem, answer, widest),
+        "message": message(problem, answer, widest, times),
         "bound": answer.bound,
         "bound_is": _bound_is(problem, answer, widest),
         "gap": answer.gap,
         "composition": str(problem.composition),
-        "minimised": measure(problem),
+        "minimised": measure(problem, times),
         "floors": to_plain(problem.floors),
         "plans": [
             row
@@ -98,17 +109,19 @@ def plan_forms(
             "widest": answer.plans[0].problem.channels if answer.plans else None,
         }
     table = Table(
-        (*_COLUMNS, *_JUDGED),
+        (*_COLUMNS, *timed, *_JUDGED),
         tuple(
             (*row.values(), *judgement.field, judgement.quality, judgement.compact, status)
             for row, judgement in zip(rows, judgements, strict=True)
         ),
     )
     forms = {
-        "table": lambda: _text(problem, answer, widest, judgements),
+        "table": lambda: _text(problem, answer, widest, judgements, times),
         "csv": table.csv,
         "markdown": table.markdown,
-        "latex": Table(_LATEX, tuple(tuple(row.values()) for row in rows)).latex,
+        "latex": Table(
+            (*_LATEX, *(f">{name}" for name in timed)), tuple(tuple(row.values()) for row in rows)
+        ).latex,
     }
     if not answer.plans:
         forms = dict.fromkeys(forms, str)
@@ -116,9 +129,15 @@ def plan_forms(
 
 
 def message(
-    problem: GroupsProblem, answer: GroupsAnswer, widest: WidestProblem | None = None
+    problem: GroupsProblem,
+    answer: GroupsAnswer,
+    widest: WidestProblem | None = None,
+    times: TimedPlans | None = None,
 ) -> str:
     """Return how the search ended; without a plan with the problem and what to do."""
+    if times is not None and times.message:
+        subject = f"{problem.composition} at {problem.widths_text}"
+        return times.message if answer.plans else f"{subject}: {times.message}"
     if answer.plans:
         if widest is None:
             return _MESSAGES[answer.status]
@@ -151,12 +170,14 @@ def message(
     return f"{subject}: {_MESSAGES[answer.status]}; try {helps}"
 
 
-def measure(problem: GroupsProblem) -> str:
+def measure(problem: GroupsProblem, times: TimedPlans | None = None) -> str:
     """Return what is minimised, in words.
 
     >>> measure(GroupsProblem(Composition.parse("DW+PW"), 8, weights=(2, 1, 0)))
     '2 x parameters + 1 x MACs'
     """
+    if times is not None and times.least:
+        return "latency"
     if problem.weights is None:
         return AMOUNTS[problem.objective][1]
     names = [AMOUNTS[name][1] for name in ("params", "macs", "activations")]
@@ -208,21 +229,27 @@ def _text(
     answer: GroupsAnswer,
     widest: WidestProblem | None,
     judgements: list[Judgement],
+    times: TimedPlans | None,
 ) -> str:
     first = answer.plans[0]
-    title = f"Fewest {measure(problem)} of {problem.composition} at {first.problem.widths_text}"
+    least = "Least" if times is not None and times.least else "Fewest"
+    title = f"{least} {measure(problem, times)} of {problem.composition} "
+    title += f"at {first.problem.widths_text}"
     if widest is not None:
         title = f"Widest {problem.composition} within {widest.budget:,} parameters{_up_to(answer)}"
         title += f": {first.problem.widths_text}"
     columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", ">least fan-in"]
     columns += [">weighted"] * (problem.weights is not None)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for number, plan in enumerate(answer.plans, start=1):
         row = _row(plan)
         ratio = ratio_text(row["params"] / _standard_params(plan.problem))
         amounts = [row[name] for name in _AMOUNTS]
         rows.append((number, row["block"], row["params"], ratio, *amounts)[: len(columns)])
-    lines = [("status", f"{answer.status.value}, {message(problem, answer, widest)}")]
+    for header, cells in LatencyColumns(None if times is None else times.latencies).shown.items():
+        columns.append(header)
+        rows = [(*row, cell) for row, cell in zip(rows, cells, strict=True)]
+    lines = [("status", f"{answer.status.value}, {message(problem, answer, widest, times)}")]
     lines += _bound_lines(answer, widest)
     lines += [("note", remark) for remark in remarks(answer.plans, judgements)]
     return Table(tuple(columns), tuple(rows), title).text() + "\n" + facts(lines)
