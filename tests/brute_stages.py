@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise, product
-from math import exp
+from math import exp, log
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -18,14 +18,15 @@ from brute_layers import KINDS, Layer, layer
 Chain = tuple[tuple[Layer, int], ...]
 # The block of an open choice from one width to another, or None.
 Groups = Callable[[Any, int, int], Any]
-# Gains this close are equal: others of these small problems are far apart.
-SAME = 1e-8
+# Objectives this close, relatively, are equal: others of these small problems are far apart.
+SAME = 1e-9
+OBJECTIVES = ("gain", "log-gain", "macs-3/4", "width-field", "energy")
 
 
 class Row(NamedTuple):
-    """A layout with its gain and costs; depths include the layers of the stem that count."""
+    """A layout with its objectives and costs; depths include the layers of the stem that count."""
 
-    gain: float
+    objectives: tuple[float, ...]
     params: int
     macs: int
     layers: int
@@ -34,11 +35,15 @@ class Row(NamedTuple):
     widths: tuple[int, ...]
     blocks: tuple[str, ...]
 
+    @property
+    def gain(self) -> float:
+        return self.objectives[0]
+
 
 class Part(NamedTuple):
     """A stage of a layout at one depth."""
 
-    gain: float
+    objectives: tuple[float, ...]
     params: int
     macs: int
     layers: int
@@ -113,8 +118,8 @@ def _stem_layer(sized: Any) -> tuple[Layer, int]:
     return layer(sized.layer.kind, 1, Fraction(0), sized.c_in, sized.c_out), sized.layer.kernel
 
 
-def gains(blocks: list[Chain], side: int, alpha: float) -> list[float]:
-    """Return the gain of each block but the first."""
+def gains(blocks: list[Chain], side: int, alpha: float) -> tuple[float, float]:
+    """Return the sums of the gains and of the log-gains of the blocks but the first."""
     entry = blocks[0][0][0].c_in
     fields, state = sight(entry)
     reach, volumes = 1, []
@@ -124,7 +129,24 @@ def gains(blocks: list[Chain], side: int, alpha: float) -> list[float]:
             reach += kernel - 1
         volumes.append(min(reach, side) ** 2 * fields.least[state])
     v0 = side**2 * entry
-    return [(b - a) / a * exp(-alpha * a / v0) for a, b in pairwise(volumes)]
+    pairs = [(a, b, exp(-alpha * a / v0)) for a, b in pairwise(volumes)]
+    return sum((b - a) / a * decay for a, b, decay in pairs), sum(
+        log(b / a) * decay for a, b, decay in pairs
+    )
+
+
+def width_objectives(block: Chain, side: int, stride: int) -> tuple[float, float, float]:
+    """Return Σ MACs^(3/4), Σ c_out^(3/4) · side · ln(fan-in) and Σ ln ln c_out of the layers."""
+    spatial = [KINDS[conv.kind].spatial for conv, _ in block]
+    strided = spatial.index(True) if True in spatial else 0
+    macs, width_field, energy = 0.0, 0.0, 0.0
+    for index, (conv, kernel) in enumerate(block):
+        if KINDS[conv.kind].written:
+            written = side * (stride if index < strided else 1)
+            macs += (weights(conv, kernel) * written**2) ** 0.75
+            width_field += conv.c_out**0.75 * written * log(conv.fan_in * kernel**2)
+            energy += log(log(max(2, conv.c_out)))
+    return macs, width_field, energy
 
 
 class Stages:
@@ -167,10 +189,14 @@ class Stages:
                 return
         first_cost = cost(ends, opens, stage.side_out, stage.stride, (entry, width))
         repeated_cost = cost(ends, follows, stage.side_out, 1, None)
+        opened = width_objectives(opens, stage.side_out, stage.stride)
+        more = width_objectives(follows, stage.side_out, 1)
         for depth in range(len(stem) + 1, problem.max_depth + 1):
             repeats = depth - len(stem) - 1
+            by_field = gains([*stem, opens, *[follows] * repeats], stage.side, problem.alpha)
+            by_width = (a + repeats * b for a, b in zip(opened, more, strict=True))
             yield Part(
-                sum(gains([*stem, opens, *[follows] * repeats], stage.side, problem.alpha)),
+                (*by_field, *by_width),
                 first_cost[0] + repeats * repeated_cost[0],
                 first_cost[1] + repeats * repeated_cost[1],
                 len(opens) + repeats * len(follows),
@@ -202,7 +228,7 @@ def layouts(problem: Any, groups: Groups | None = None) -> Iterator[Row]:
             ]
             for parts in product(*by_stage):
                 yield Row(
-                    sum(part.gain for part in parts),
+                    tuple(map(sum, zip(*(part.objectives for part in parts), strict=True))),
                     sum((part.params for part in parts), params),
                     sum((part.macs for part in parts), macs),
                     sum(part.layers for part in parts),
@@ -214,15 +240,30 @@ def layouts(problem: Any, groups: Groups | None = None) -> Iterator[Row]:
 
 
 def ranking(problem: Any, rows: list[Row]) -> list[tuple[float, Row]]:
-    """Return the layouts within budgets, the greatest gain first, then the fewest parameters.
+    """Return the layouts within budgets, the greatest objective first.
 
-    Each comes with its gain, one number for those that are equal.
+    Ties go to the objectives behind it in `OBJECTIVES`, those before it, then to the fewest
+    parameters. Each comes with its objective, one number for those that are equal.
     """
     budgets = problem.budgets
     names = [name for name in Row._fields[1:5] if getattr(budgets, name) is not None]
     kept = [row for row in rows if all(getattr(row, n) <= getattr(budgets, n) for n in names)]
-    ranked: list[tuple[float, Row]] = []
-    for row in sorted(kept, key=lambda row: -row.gain):
-        near = ranked and ranked[-1][0] - row.gain < SAME
-        ranked.append((ranked[-1][0] if near else row.gain, row))
-    return sorted(ranked, key=lambda pair: (-pair[0], pair[1].params))
+    first = OBJECTIVES.index(problem.objective)
+    order = [*range(first, len(OBJECTIVES)), *range(first)]
+    levels = {index: _levels([row.objectives[index] for row in kept]) for index in order}
+    ranked = sorted(
+        kept,
+        key=lambda row: (*(-levels[index][row.objectives[index]] for index in order), row.params),
+    )
+    return [(levels[first][row.objectives[first]], row) for row in ranked]
+
+
+def _levels(values: list[float]) -> dict[float, float]:
+    """Return for each value the greatest that is equal to it."""
+    same = SAME * max([1.0, *map(abs, values)])
+    levels: dict[float, float] = {}
+    greatest = previous = float("inf")
+    for value in sorted(set(values), reverse=True):
+        greatest = greatest if previous - value < same else value
+        levels[value], previous = greatest, value
+    return levels

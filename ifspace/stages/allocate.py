@@ -2,15 +2,16 @@
 
 A layout is a path: each stage takes one *option*, a block with a width and a depth, and enters it
 from the width of the stage before. Both are one boolean each, joined by flow equations, so that
-costs and gains are linear and the relaxation without whole numbers is tight. The gain of an option
-may depend on the width that it is entered from, when its block does not see the full field: then
-each gain has an option of its own. Where stages are known by tables only (`DepthsProblem`), there
-is one boolean for each depth of each stage.
+costs and objectives are linear and the relaxation without whole numbers is tight. What the first
+block of a stage adds may depend on the width that it is entered from; where that changes what the
+blocks behind it add too, as the gain of a block that does not see the full field, each such width
+has an option of its own. Where stages are known by tables only (`DepthsProblem`), there is one
+boolean for each depth of each stage.
 
-Amounts that are maximised enter as whole numbers of 1e-9, so the proof is up to half of that for
-each stage. Of equal amounts the plan with the fewest parameters comes first; of the depths of a
-network that is there already (`DepthsProblem.start`), before that, the plan that changes the fewest
-blocks.
+Objectives enter as whole numbers of 1e-9, of more where totals are above 100, so the proof is up to
+one of that for each stage. Ties are broken by the other objectives in the order of
+`objectives.tie_breakers`, then by the fewest parameters; of the depths of a network that is there
+already (`DepthsProblem.start`), by the fewest blocks that change, then by the fewest parameters.
 
 Reference: [3DRF] section 4.1; [IF] eq. 4.
 """
@@ -21,12 +22,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
-from math import floor
+from math import ceil, floor, log10
 from typing import Any, Final, Protocol, TypeVar
 
 from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
-from ifspace.cpsat import contradiction, new_model, seconds_left, solve
+from ifspace.cpsat import Outcome, contradiction, new_model, seconds_left, solve
 from ifspace.errors import BlockError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.problem import GroupsProblem
@@ -36,7 +37,7 @@ from ifspace.latency import DECIMALS, case_text, latency_of
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.parallel import over_shards
 from ifspace.stages.layout import Layout, Stage
-from ifspace.stages.objectives import OBJECTIVES, totals_by_depth
+from ifspace.stages.objectives import OBJECTIVES, tie_breakers, totals_by_depth
 from ifspace.stages.peak import StagePeaks
 from ifspace.stages.problem import (
     BlockChoice,
@@ -46,8 +47,10 @@ from ifspace.stages.problem import (
     StagesProblem,
 )
 
-# Amounts that are maximised are counted in units of 1 / RESOLUTION.
+# Amounts that are maximised are counted in units of 1 / RESOLUTION, ...
 RESOLUTION: Final = 10**9
+# ... of more where a total has more digits in all: the relaxation is solved in floating point.
+DIGITS: Final = 11
 # More bytes than feature maps at the largest width and side have.
 MAX_BYTES: Final = 1 << 52
 # Problems of group counts in one shard.
@@ -61,7 +64,7 @@ def best_stages(
     jobs: int | None = 1,
     announce: Callable[[ParamsRange], None] | None = None,
 ) -> Answer[StagePlan]:
-    """Return the `top` layouts of greatest total gain within the budgets, best first.
+    """Return the `top` layouts of the greatest objective within the budgets, best first.
 
     Status and bound are those of the first; `jobs` processes look for open group counts.
 
@@ -225,7 +228,7 @@ class SizedChoices:
             self._leave_out(index, f"{choice} has no spatial layer to hold stride {stride}")
             return None
         # Where stages have one block only, none ever follows the first.
-        occurs = opens or problem.max_depth > stage.min_depth
+        occurs = opens or problem.depth_choices[index][-1] > stage.min_depth
         latency = problem.latency
         if occurs and latency is not None and latency.find(block, stage.side_out, stride) is None:
             self._leave_out(index, f"no latency for {case_text(block, stage.side_out, stride)}")
@@ -333,7 +336,8 @@ class _ChoiceModel(ABC):
     """A CP-SAT model with one choice for each stage, less the choices found so far.
 
     `taken`: for each stage the literal of every choice. `total`: the amount that is maximised, in
-    1 / RESOLUTION.
+    1 / `unit`. `slack`: by how many units equal totals may come out apart, since each table is
+    rounded by itself.
     """
 
     def __init__(self) -> None:
@@ -341,6 +345,12 @@ class _ChoiceModel(ABC):
         self.model = new_model()
         self.taken: list[dict[Any, Any]] = []
         self.total: Any = 0
+        self.unit = RESOLUTION
+
+    @property
+    def slack(self) -> int:
+        """By how many units equal totals may come out apart."""
+        return len(self.taken)
 
     @abstractmethod
     def scale(self, name: str) -> int:
@@ -369,10 +379,10 @@ class _ChoiceModel(ABC):
             return outcome.status, None, None
         bound = -outcome.bound
         if outcome.status is Status.OPTIMAL:
-            outcome = self._first_of_equals(bound, literals, deadline) or outcome
+            outcome = self._first_of_equals(outcome, literals, deadline)
         chosen = [key for key, value in zip(keys, outcome.values, strict=True) if value]
         self.model.add_bool_or([self.taken[index][key].negated() for index, key in chosen])
-        return outcome.status, [key for _, key in chosen], bound / RESOLUTION
+        return outcome.status, [key for _, key in chosen], bound / self.unit
 
     def least(self, name: str, deadline: float | None, sign: int = 1) -> int | Fraction | None:
         """Return the minimum of an amount times a sign, or None where it is not proven."""
@@ -383,39 +393,72 @@ class _ChoiceModel(ABC):
             return None
         return outcome.bound if scale == 1 else Fraction(outcome.bound, scale)
 
-    def ties(self) -> list[Any]:
-        """Return what decides between choices of equal total: amounts, each to be the least."""
-        return [self.amount("params", 1)]
+    def ties(self) -> list[tuple[Any, int]]:
+        """Return what decides between choices of equal total: amounts, each to be the least.
 
-    def _first_of_equals(self, total: int, literals: Sequence[Any], deadline: float | None) -> Any:
-        """Return the outcome that its ties prefer, at a total that is proven the greatest."""
-        model, best = self.model.clone(), None
-        # Each stage is rounded by itself: equal sums may come out apart by one for each.
-        model.add(self.total >= total - len(self.taken))
-        for amount in self.ties():
+        With each, by how many units equal amounts may come out apart.
+        """
+        return [(self.amount("params", 1), 0)]
+
+    def _first_of_equals(
+        self, outcome: Outcome, literals: Sequence[Any], deadline: float | None
+    ) -> Outcome:
+        """Return the outcome that its ties prefer, of those with the total of a proven optimum."""
+        total = outcome.bound
+        assert total is not None
+        model, best = self.model.clone(), outcome
+        model.add(-self.total <= total + self.slack)
+        for amount, slack in self.ties():
+            if not _has_another(model, -self.total, literals, best.values, deadline):
+                return best
+            model.clear_hints()
+            for literal, value in zip(literals, best.values, strict=True):
+                model.add_hint(literal, value)
             model.minimize(amount)
             outcome = solve(model, literals, seconds_left(deadline))
             if outcome.status is Status.INFEASIBLE:
                 raise contradiction(
-                    f"no choice with a gain of {total / RESOLUTION:.9f}, which it found before",
+                    f"no choice with a total of {-total / self.unit:.9f}, which it found before",
                     "one at least",
                 )
             if outcome.status is not Status.OPTIMAL or outcome.bound is None:
                 return best
             best = outcome
-            model.add(amount <= outcome.bound)
+            model.add(amount <= outcome.bound + slack)
         return best
+
+
+def _has_another(
+    model: Any,
+    objective: Any,
+    literals: Sequence[Any],
+    values: Sequence[int],
+    deadline: float | None,
+) -> bool:
+    """Return whether a model has another solution than some values; False if time runs out."""
+    others = model.clone()
+    others.minimize(objective)
+    others.add_bool_or(
+        [literal.negated() for literal, value in zip(literals, values, strict=True) if value]
+    )
+    status = solve(others, literals, seconds_left(deadline)).status
+    return status in (Status.OPTIMAL, Status.FEASIBLE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Option:
-    """A block at a width, with its totals by depth, and the widths that it is entered from."""
+    """A block at a width, and the widths that it is entered from, each with the first block.
+
+    `entry_totals`: of each objective, what the shortest stage has by the width that enters it;
+    `more`: what each depth has more than that. All in units of the objective.
+    """
 
     number: int
     width: int
     repeated: SizedBlock
     firsts: Mapping[int, SizedBlock]
-    totals: tuple[int, ...]
+    entry_totals: Mapping[str, Mapping[int, int]]
+    more: Mapping[str, tuple[int, ...]]
 
 
 class _LayoutModel(_ChoiceModel):
@@ -425,18 +468,35 @@ class _LayoutModel(_ChoiceModel):
         super().__init__()
         self.problem = problem
         self.ends = problem.start.stem_and_head
-        self.options = [_options(problem, sized, index) for index in range(len(sized.entries))]
-        self.depths = [
-            range(stage.min_depth, problem.max_depth + 1) for stage in problem.start.stages
-        ]
+        entered_blocks = [_entered_blocks(problem, sized, n) for n in range(len(sized.entries))]
+        self.units = _units(entered_blocks)
+        self.options = [_options(blocks, self.units) for blocks in entered_blocks]
+        self.depths = problem.depth_choices
         self.entered: list[dict[tuple[_Option, int], Any]] = []
         for index, options in enumerate(self.options):
             self._add_stage(index, options)
-        self.total = sum(
-            option.totals[depth - self.depths[index][0]] * literal
-            for index, literals in enumerate(self.taken)
-            for (option, depth), literal in literals.items()
-        )
+        self.unit = self.units[problem.objective]
+        self.total = self._objective(problem.objective)
+
+    @property
+    def slack(self) -> int:
+        """By how many units equal totals may come out apart: each stage is rounded twice."""
+        return 2 * len(self.taken)
+
+    def ties(self) -> list[tuple[Any, int]]:
+        """Return the other objectives, in their order, then the parameters."""
+        others = tie_breakers(self.problem.objective)
+        return [*((-self._objective(name), self.slack) for name in others), *super().ties()]
+
+    def _objective(self, name: str) -> Any:
+        """Return an objective of the choices as a linear expression, in 1 / its unit."""
+        total: Any = 0
+        for index, (entered, taken) in enumerate(zip(self.entered, self.taken, strict=True)):
+            for (option, entry), literal in entered.items():
+                total += option.entry_totals[name][entry] * literal
+            for (option, depth), literal in taken.items():
+                total += option.more[name][depth - self.depths[index][0]] * literal
+        return total
 
     def layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
         """Return the layout of a choice of option and depth for each stage."""
@@ -534,29 +594,85 @@ class _LayoutModel(_ChoiceModel):
         return latency_of(self.problem.latency, block, stage.side_out, stride).ms
 
 
-def _options(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_Option]:
-    """Return the options of a stage: its blocks at its widths, apart where their totals are."""
+@dataclass(frozen=True, slots=True)
+class _EnteredBlock:
+    """A block that a stage may repeat, entered from a width, with its objectives by depth."""
+
+    width: int
+    entry: int
+    first: SizedBlock
+    repeated: SizedBlock
+    totals: Mapping[str, tuple[float, ...]]
+
+
+def _entered_blocks(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_EnteredBlock]:
+    """Return the blocks of a stage at its widths, from every width that may enter it."""
     stage = problem.start.stages[index]
-    objective = OBJECTIVES[problem.objective]
-    options: list[_Option] = []
+    blocks: dict[tuple[SizedBlock, SizedBlock], _EnteredBlock] = {}
     for choice, width in product(problem.block_choices[index], problem.width_choices[index]):
         repeated = sized.at(choice, width, width, index, opens=False)
-        by_totals: dict[tuple[int, ...], dict[int, SizedBlock]] = {}
         for entry in sized.entries[index]:
             first = sized.at(choice, entry, width, index, opens=True)
             narrows = problem.monotone and index and entry > width
-            if first is None or repeated is None or narrows:
-                continue
-            deepest = replace(stage, first=first, repeated=repeated, depth=problem.max_depth)
-            totals = totals_by_depth(objective, deepest, problem.alpha, problem.cap)
-            scaled = tuple(round(RESOLUTION * total) for total in totals)
-            by_totals.setdefault(scaled, {})[entry] = first
-        for scaled, firsts in by_totals.items():
-            assert repeated is not None
             # Two names of one block are one choice.
-            if all((other.repeated, other.firsts) != (repeated, firsts) for other in options):
-                options.append(_Option(len(options), width, repeated, firsts, scaled))
-    return options
+            if first is None or repeated is None or narrows or (first, repeated) in blocks:
+                continue
+            deepest = replace(
+                stage, first=first, repeated=repeated, depth=problem.depth_choices[index][-1]
+            )
+            totals = {
+                name: totals_by_depth(objective, deepest, problem.alpha, problem.cap)
+                for name, objective in OBJECTIVES.items()
+            }
+            blocks[first, repeated] = _EnteredBlock(width, entry, first, repeated, totals)
+    return list(blocks.values())
+
+
+def _units(stages: Sequence[Sequence[_EnteredBlock]]) -> dict[str, int]:
+    """Return into how many parts each objective is cut, so that its total has `DIGITS` digits."""
+    units = {}
+    for name in OBJECTIVES:
+        greatest = sum(
+            # A stage may have no block at all where it may not narrow.
+            max((abs(t) for block in stage for t in block.totals[name]), default=0)
+            for stage in stages
+        )
+        digits = ceil(log10(greatest)) if greatest > 1 else 0
+        units[name] = min(RESOLUTION, 10 ** max(0, DIGITS - digits))
+    return units
+
+
+def _options(blocks: Sequence[_EnteredBlock], units: Mapping[str, int]) -> list[_Option]:
+    """Return the options of a stage: entered blocks joined where only the first block differs."""
+    joined: dict[Any, dict[int, tuple[SizedBlock, dict[str, int]]]] = {}
+    for block in blocks:
+        scaled = {
+            name: [round(unit * total) for total in block.totals[name]]
+            for name, unit in units.items()
+        }
+        more = {
+            # Not the difference of rounded totals, which differs by one between entries.
+            name: tuple(
+                round(unit * (total - block.totals[name][0])) for total in block.totals[name]
+            )
+            for name, unit in units.items()
+        }
+        key = (block.width, block.repeated, tuple(more.items()))
+        joined.setdefault(key, {})[block.entry] = (
+            block.first,
+            {name: totals[0] for name, totals in scaled.items()},
+        )
+    return [
+        _Option(
+            number,
+            width,
+            repeated,
+            {entry: first for entry, (first, _) in entries.items()},
+            {name: {entry: t[name] for entry, (_, t) in entries.items()} for name in units},
+            dict(more),
+        )
+        for number, ((width, repeated, more), entries) in enumerate(joined.items())
+    ]
 
 
 class _DepthsModel(_ChoiceModel):
@@ -582,14 +698,14 @@ class _DepthsModel(_ChoiceModel):
         pairs = zip(self.problem.tables, self.taken, strict=True)
         return rest + sum(_weighted_sum(getattr(t, name), taken.values()) for t, taken in pairs)
 
-    def ties(self) -> list[Any]:
+    def ties(self) -> list[tuple[Any, int]]:
         """Return the number of blocks that are added or removed, then the parameters."""
         pairs = zip(self.problem.start or (), self.taken, strict=False)
         changes = [
             _weighted_sum((abs(depth - start) for depth in taken), taken.values())
             for start, taken in pairs
         ]
-        return [*([sum(changes)] if changes else []), *super().ties()]
+        return [*([(sum(changes), 0)] if changes else []), *super().ties()]
 
 
 def _weighted_sum(weights: Iterable[int], literals: Iterable[Any]) -> Any:
@@ -628,7 +744,7 @@ def _best_plans(
         plan = plan_of(chosen)
         plan.check()
         plans.append(plan)
-        _check_order(plans, len(model.taken))
+        _check_order(plans, 2 * model.slack / model.unit)
     if plans and status is Status.OPTIMAL:
         bound = plans[0].objective()
     return status, bound, tuple(plans)
@@ -642,11 +758,11 @@ def _least_amounts(
     return {name: least for name, least in minima if least is not None}
 
 
-def _check_order(plans: Sequence[_Plan], stages: int) -> None:
+def _check_order(plans: Sequence[_Plan], tolerance: float) -> None:
     """Check that the last plan is no better than those that were proven the best before it."""
     objectives = [plan.objective() for plan in plans]
-    if objectives[-1] > min(objectives) + 2 * stages / RESOLUTION:
+    if objectives[-1] > min(objectives) + tolerance:
         raise contradiction(
-            f"a gain of {objectives[-1]:.9f} after {min(objectives):.9f} was proven the greatest",
-            "gains that fall",
+            f"a total of {objectives[-1]:.9f} after {min(objectives):.9f} was proven the greatest",
+            "totals that fall",
         )

@@ -11,6 +11,7 @@ from ifspace.answer import Status
 from ifspace.cli.options import (
     AMOUNT,
     NUMBERS,
+    OneOf,
     Output,
     Parsed,
     WholeNumber,
@@ -24,9 +25,12 @@ from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
 from ifspace.errors import SettingError
 from ifspace.stages.defaults import (
     FIRST_WIDTH,
+    FIXED_OBJECTIVE,
+    FREE_OBJECTIVE,
     INPUTS,
     KERNEL,
     LAST_WIDTH,
+    OWN_WIDTHS,
     SIDE,
     STAGE_SEPARATOR,
 )
@@ -141,8 +145,31 @@ def width_lists(text: str) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(dict.fromkeys(widths)) for widths in lists)
 
 
+def widths_or_start(text: str) -> tuple[int, ...] | str:
+    """Return one width for each stage, or the word for those of the start.
+
+    >>> widths_or_start("16,32"), widths_or_start("Start")
+    ((16, 32), 'start')
+    """
+    return OWN_WIDTHS if text.strip().lower() == OWN_WIDTHS else number_list(text)
+
+
 # What describes a layout; `read_layout` takes these.
 _DESCRIPTION: Final = ("stages", "depths", "widths", "inputs", "network", "input")
+_WIDTHS: Final = click.option(
+    "--widths",
+    type=NUMBERS,
+    metavar="LIST",
+    help=f"Channels of each stage; {FIRST_WIDTH} doubling up to {LAST_WIDTH} if not given.",
+)
+_FIXED_WIDTHS: Final = click.option(
+    "--widths",
+    type=Parsed(widths_or_start, f"whole numbers such as 64 or 16,64, or {OWN_WIDTHS}"),
+    metavar=f"LIST|{OWN_WIDTHS}",
+    help="Fix the channels of each stage, "
+    f"{OWN_WIDTHS}: to those of the network. If not given, multiples of 8 around them are tried; "
+    f"without --network they double from stage to stage, from {FIRST_WIDTH} with --depths.",
+)
 _STAGE_OPTIONS: Final = (
     click.option(
         "--stages",
@@ -155,12 +182,6 @@ _STAGE_OPTIONS: Final = (
         type=NUMBERS,
         metavar="LIST",
         help="Blocks of each stage; those of the network if not given.",
-    ),
-    click.option(
-        "--widths",
-        type=NUMBERS,
-        metavar="LIST",
-        help=f"Channels of each stage; {FIRST_WIDTH} doubling up to {LAST_WIDTH} if not given.",
     ),
     click.option(
         "--inputs",
@@ -188,7 +209,9 @@ _STAGE_OPTIONS: Final = (
 )
 
 _ORGANIZE_OPTIONS: Final = (
-    *_STAGE_OPTIONS,
+    *_STAGE_OPTIONS[:2],
+    _WIDTHS,
+    *_STAGE_OPTIONS[2:],
     click.option(
         "--blocks",
         type=Parsed(stage_blocks, f"blocks between commas, or {STAGE_SEPARATOR}"),
@@ -216,7 +239,9 @@ _ORGANIZE_OPTIONS: Final = (
 )
 
 _LAYOUT_OPTIONS: Final = (
-    *_STAGE_OPTIONS,
+    *_STAGE_OPTIONS[:2],
+    _FIXED_WIDTHS,
+    *_STAGE_OPTIONS[2:],
     click.option(
         "--blocks",
         type=Parsed(block_lists, f"blocks between commas, and {STAGE_SEPARATOR} between stages"),
@@ -237,9 +262,15 @@ _LAYOUT_OPTIONS: Final = (
         "--max-depth",
         type=WholeNumber(1),
         metavar="N",
-        default=16,
-        show_default=True,
-        help="The most blocks of a stage.",
+        help="The most blocks of a stage; twice as many as it starts with if not given.",
+    ),
+    click.option(
+        "--objective",
+        type=OneOf(["gain", "log-gain", "macs-3/4", "width-field", "energy"]),
+        help="What is maximised: the gain of the information field or its logarithm; the sum over "
+        "all layers of MACs^(3/4); of width^(3/4) times side times ln of the fan-in; the layout "
+        f"energy. Ties go to the next one. {FREE_OBJECTIVE} if widths are free, {FIXED_OBJECTIVE} "
+        "if they are fixed, as in the papers.",
     ),
     shared("params", help="At most so many parameters."),
     shared("macs", help="At most so many MACs an image."),
@@ -348,14 +379,15 @@ def layout_command(
     kernel: int | None,
     **options: Any,
 ) -> None:
-    """Find the stage layout of greatest total gain of the information field within budgets.
+    """Find the stage layout that makes most of budgets, proven.
 
-    The stages are described by --stages, or by --network. From --depths, or those of the network,
-    the greedy organizer starts (see `ifspace organize`), whose answer stands beside; without a
-    budget their parameters and MACs are kept; with one, an amount that it does not name may grow.
-    Gain does not reward width: among --width-choices the narrow ones leave most for depth. Floors
-    hold for every block; the one that reads the network's input reads what there is. Amounts
-    may end in k, M or G. Exit status 3 when no layout keeps the budgets, 4 when the time limit came
+    The stages are described by --stages, or by --network. With --depths, or those of the network,
+    parameters and MACs without a budget do not grow. By default widths are chosen from multiples of
+    8 around the start, and the sum of MACs^(3/4) is the greatest, which spends what is allowed.
+    With --widths they are fixed and the total gain of the information field is the greatest, as in
+    the papers; the greedy organizer (see `ifspace organize`) stands beside. Floors hold for every
+    block; the one that reads the network's input reads what there is. Amounts may end in k, M or G.
+    Exit status 3 when no layout keeps the budgets, 4 when the time limit came
     first. --save writes the first layout as a network of torch modules;
     `ifspace.models.load(FILE)` reads it.
     """
@@ -363,8 +395,9 @@ def layout_command(
     from ifspace.floors import ParamsRange
     from ifspace.stages.allocate import best_stages
     from ifspace.stages.entry import layout_problem
+    from ifspace.stages.layout_text import LayoutReport
     from ifspace.stages.organizer import organize
-    from ifspace.stages.text import LayoutReport
+    from ifspace.stages.problem import TABLE_AMOUNTS
 
     description = {name: options.pop(name) for name in _DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
@@ -386,7 +419,8 @@ def layout_command(
     trajectory = organize(
         (best or start).at_depths(start.depths), theta, alpha, moves, problem.cap, tie
     )
-    report = LayoutReport(problem, answer, trajectory, has_start, kernel)
+    kept = tuple(name for name in TABLE_AMOUNTS if has_start and options[name] is None)
+    report = LayoutReport(problem, answer, trajectory, has_start, kernel, kept)
     widths = start.widths if problem.widths else description["widths"]
     _note_defaults(output, start, description, widths)
     if answer.left_out:

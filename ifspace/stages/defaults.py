@@ -7,6 +7,18 @@ FIRST_WIDTH: Final = 64
 LAST_WIDTH: Final = 512
 INPUTS: Final = 3
 KERNEL: Final = 3
+# Blocks of each stage where no depths are given and widths are free, and the most of each where
+# widths are fixed.
+DEPTH: Final = 2
+MOST_DEPTH: Final = 8
+# Widths are offered at these multiples of those of the start, in whole multiples of WIDTH_STEP.
+WIDTH_STEP: Final = 8
+AROUND: Final = (1 / 2, 5 / 8, 3 / 4, 7 / 8, 1, 5 / 4, 3 / 2, 7 / 4, 2)
+# The word for the widths of the start, as the only choice.
+OWN_WIDTHS: Final = "start"
 SIDE: Final = 32
 # Between the choices of one stage and those of the next.
 STAGE_SEPARATOR: Final = ";"
+# What is maximised where widths are free, and where they are fixed as in the papers.
+FREE_OBJECTIVE: Final = "macs-3/4"
+FIXED_OBJECTIVE: Final = "gain"

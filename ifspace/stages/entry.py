@@ -13,18 +13,25 @@ from ifspace.kinds import reference_kind
 from ifspace.latency import read_latency
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.defaults import (
+    AROUND,
+    DEPTH,
     FIRST_WIDTH,
+    FIXED_OBJECTIVE,
+    FREE_OBJECTIVE,
     INPUTS,
     KERNEL,
     LAST_WIDTH,
+    MOST_DEPTH,
+    OWN_WIDTHS,
     SIDE,
     STAGE_SEPARATOR,
+    WIDTH_STEP,
 )
 from ifspace.stages.layout import MAX_DEPTH, Layout, StemAndHead
 from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout
 from ifspace.stages.networks import network as named_layout
 from ifspace.stages.problem import (
-    DEFAULT_MAX_DEPTH,
+    TABLE_AMOUNTS,
     BlockChoice,
     Blocks,
     Budgets,
@@ -32,7 +39,7 @@ from ifspace.stages.problem import (
     StagesProblem,
     parse_block,
 )
-from ifspace.values import whole_number
+from ifspace.values import choice, whole_number
 
 T = TypeVar("T")
 
@@ -41,7 +48,7 @@ def layout(
     *,
     stages: Sequence[int] | None = None,
     depths: Sequence[int] | None = None,
-    widths: Sequence[int] | None = None,
+    widths: Sequence[int] | str | None = None,
     inputs: int | None = None,
     kernel: int | None = None,
     network: str | None = None,
@@ -49,7 +56,8 @@ def layout(
     blocks: Sequence[Sequence[str]] | None = None,
     width_choices: Sequence[Sequence[int]] | None = None,
     monotone: bool = False,
-    max_depth: int = DEFAULT_MAX_DEPTH,
+    max_depth: int | None = None,
+    objective: str | None = None,
     params: int | None = None,
     macs: int | None = None,
     layers: int | None = None,
@@ -64,17 +72,21 @@ def layout(
     time_limit_s: float | None = None,
     jobs: int | None = 1,
 ) -> Answer[StagePlan]:
-    """Return the `top` stage layouts of greatest total gain within budgets, best first.
+    """Return the `top` stage layouts of the greatest objective within budgets, best first.
 
     The options are those of `ifspace layout`: `stages` are the sides of what enters the stages in
-    pixels, or `network` is the name of a network of the papers for images of `side` pixels; without
-    a budget the parameters and MACs of `depths`, or of the network, are kept. `blocks` and
-    `width_choices` have one list for all stages or one for each. `floors` hold for
-    every block; the one that reads the network's input reads what there is.
+    pixels, or `network` is the name of a network of the papers for images of `side` pixels; of the
+    parameters and MACs of `depths`, or of the network, those without a budget do not grow. `blocks`
+    and `width_choices` have one list for all stages or one for each; `widths` fixes the widths,
+    "start" to those of the network, and without either multiples of 8 around them are tried.
+    `objective` is "macs-3/4" where widths are free, "gain" where they are fixed, if not given;
+    `max_depth` twice the depth that a stage starts with. `floors` hold for every block;
+    the one that reads the network's input reads what there is.
 
-    >>> answer = layout(network="vgg16", params=5_098_826)
+    >>> answer = layout(network="vgg16", params=5_098_826, macs=369_824_768, widths="start",
+    ...                 max_depth=16)
     >>> answer.status.name, answer.plans[0].layout.depths
-    ('OPTIMAL', (8, 3, 2, 1, 1))
+    ('OPTIMAL', (5, 4, 2, 1, 1))
 
     Raises: SettingError for options that do not go together or are out of range.
     """
@@ -82,7 +94,7 @@ def layout(
         {
             "stages": _tuple(stages),
             "depths": _tuple(depths),
-            "widths": _tuple(widths),
+            "widths": widths if isinstance(widths, str) else _tuple(widths),
             "inputs": inputs,
             "network": network,
             "input": side,
@@ -93,6 +105,7 @@ def layout(
         width_choices=_tuple(width_choices),
         monotone=monotone,
         max_depth=max_depth,
+        objective=objective,
         latency=latency,
         latency_budget_ms=latency_budget_ms,
         cap=cap,
@@ -125,13 +138,92 @@ def layout_problem(
     Raises: SettingError for options that do not go together or are out of range.
     """
     description = dict(description)
+    fixes_widths = description["widths"] is not None
+    if isinstance(description["widths"], str):
+        choice(description["widths"], "widths", (OWN_WIDTHS,))
+        description["widths"] = None
     has_start = description["depths"] is not None or description["network"] is not None
-    if not has_start and description["stages"] is not None:
-        description["depths"] = (1,) * len(description["stages"])
-    start = read_layout(kernel=kernel, **description)
+    if has_start or description["stages"] is None:
+        start = read_layout(kernel=kernel, **description)
+    else:
+        start = _assumed_start(description, kernel, fixes_widths, options)
     if options.get("peak_memory") is not None and description["network"] is not None:
         check_peak(description["network"])
-    return _problem(start, has_start, alpha, KERNEL if kernel is None else kernel, **options)
+    return _problem(
+        start,
+        has_start,
+        fixes_widths,
+        alpha,
+        KERNEL if kernel is None else kernel,
+        **options,
+    )
+
+
+def _assumed_start(
+    description: Mapping[str, Any],
+    kernel: int | None,
+    fixes_widths: bool,
+    options: Mapping[str, Any],
+) -> Layout:
+    """Return the largest even layout within the budgets, for stages without depths.
+
+    Where widths are fixed, as many blocks in every stage; else widths that double from stage to
+    stage. Of the first block that is offered with its groups, of CONV if there is none.
+    """
+    sides, widths = description["stages"], description["widths"]
+    fixed = [text for texts in options["blocks"] or () for text in texts]
+    limits = {name: options[name] for name in ("params", "macs") if options[name] is not None}
+
+    def starts() -> Iterator[Layout]:
+        lists = (
+            ((depth, widths) for depth in range(MOST_DEPTH, 0, -1))
+            if fixes_widths
+            else (
+                (DEPTH, doubled(first, len(sides))) for first in range(LAST_WIDTH, 0, -WIDTH_STEP)
+            )
+        )
+        for depth, stage_widths in lists:
+            about = {**description, "depths": (depth,) * len(sides), "widths": stage_widths}
+            yield _with_first_block(about, kernel, fixed)
+
+    if not limits and not fixes_widths:
+        about = {**description, "depths": (DEPTH,) * len(sides)}
+        return _with_first_block(about, kernel, fixed)
+    for start in starts():
+        if all(getattr(start, name) <= limit for name, limit in limits.items()):
+            break
+    return start
+
+
+def _with_first_block(
+    description: Mapping[str, Any], kernel: int | None, blocks: Sequence[str]
+) -> Layout:
+    """Return the layout of the first block that fits its stages, CONV if none does."""
+    for text in blocks:
+        try:
+            return read_layout(kernel=kernel, blocks=(text,), **description)
+        except IfspaceError:
+            continue
+    return read_layout(kernel=kernel, **description)
+
+
+def doubled(first: int, count: int) -> tuple[int, ...]:
+    """Return widths that double from stage to stage, up to as many times as by default.
+
+    >>> doubled(64, 5)
+    (64, 128, 256, 512, 512)
+    """
+    return tuple(first * min(1 << index, LAST_WIDTH // FIRST_WIDTH) for index in range(count))
+
+
+def widths_around(width: int) -> tuple[int, ...]:
+    """Return multiples of 8 from half to twice a width, and the width.
+
+    >>> widths_around(64), widths_around(12)
+    ((32, 40, 48, 56, 64, 80, 96, 112, 128), (8, 12, 16, 24))
+    """
+    steps = (max(1, round(width * share / WIDTH_STEP)) for share in AROUND)
+    return tuple(sorted({width, *(WIDTH_STEP * step for step in steps)}))
 
 
 def check_peak(network: str) -> None:
@@ -198,7 +290,7 @@ def read_layout(
     texts = texts * len(stages) if len(texts) == 1 else texts
     with _errors_of_blocks():
         parsed = [parse_block(text, KERNEL if kernel is None else kernel) for text in texts]
-    widths = widths or tuple(min(FIRST_WIDTH << n, LAST_WIDTH) for n in range(len(stages)))
+    widths = widths or doubled(FIRST_WIDTH, len(stages))
     stem_and_head = StemAndHead(inputs=inputs or INPUTS)
     return make_layout(parsed, stages, widths, depths, stem_and_head=stem_and_head)
 
@@ -217,12 +309,14 @@ def _network(name: str, side: int, depths: tuple[int, ...] | None) -> Layout:
 def _problem(
     start: Layout,
     has_start: bool,
+    fixes_widths: bool,
     alpha: float,
     kernel: int,
     blocks: tuple[tuple[str, ...], ...] | None,
     width_choices: tuple[tuple[int, ...], ...] | None,
     monotone: bool,
-    max_depth: int,
+    max_depth: int | None,
+    objective: str | None,
     latency: Path | None,
     latency_budget_ms: Fraction | None,
     cap: str,
@@ -237,24 +331,34 @@ def _problem(
             allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
             remedy="without one the deepest layout gains most",
         )
-    if not budgets.limits:
-        budgets = Budgets(params=start.params, macs=start.macs)
+    if has_start:
+        # What has no budget does not grow.
+        kept = {name: getattr(start, name) for name in TABLE_AMOUNTS}
+        budgets = Budgets(**{**kept, **budgets.limits}, dtype=budgets.dtype)
     choices = None
     if blocks is not None:
         with _errors_of_blocks():
             lists = [Blocks(*(BlockChoice.parse(b, kernel) for b in texts)) for texts in blocks]
         choices = _for_each("blocks", tuple(lists), len(start.stages))
+    if width_choices is not None:
+        width_choices = _for_each("width_choices", width_choices, len(start.stages))
+    elif not fixes_widths:
+        width_choices = tuple(map(widths_around, start.widths))
+    free = width_choices is not None and any(len(widths) > 1 for widths in width_choices)
     return StagesProblem(
         start,
         budgets,
-        width_choices and _for_each("width_choices", width_choices, len(start.stages)),
+        width_choices,
         choices,
-        max_depth,
+        tuple(max(stage.min_depth, 2 * stage.depth) for stage in start.stages)
+        if max_depth is None
+        else max_depth,
         alpha,
         monotone,
         None if latency is None else read_latency(latency),
-        cap=cap,
-        floors=floors,
+        objective or (FREE_OBJECTIVE if free else FIXED_OBJECTIVE),
+        cap,
+        floors,
     )
 
 

@@ -210,6 +210,12 @@ class Stage:
         """Side of the feature maps that the first block reads: `side`, or behind a counted stem."""
         return self.side_out * self.stride
 
+    @property
+    def input_volume(self) -> int:
+        """Elements of what enters the stage, V0 of the gain."""
+        entry = self.stem[0].c_in if self.stem else self.first.channels
+        return volume(self.side, entry, self.first.dims)
+
     def volumes(self, cap: str = "input") -> tuple[int, ...]:
         """Return the exact information field after each counted layer or block, in elements.
 
@@ -224,10 +230,8 @@ class Stage:
 
         Reference: [IF] eq. 4.
         """
-        volumes = self.volumes(cap)
-        entry = self.stem[0].c_in if self.stem else self.first.channels
-        v0 = volume(self.side, entry, self.first.dims)
-        return tuple(gain(a, b, v0, alpha) for a, b in pairwise(volumes))
+        v0 = self.input_volume
+        return tuple(gain(a, b, v0, alpha) for a, b in pairwise(self.volumes(cap)))
 
     def last_gain(self, alpha: float = 3, cap: str = "input") -> float:
         """Return the gain of the last block, which `at_depth(depth - 1)` would lose."""

@@ -366,11 +366,12 @@ def _exact_milliseconds(value: Any) -> Fraction | None:
 
 @dataclass(frozen=True, slots=True)
 class StagesProblem:
-    """Which depths, widths and blocks have the greatest total gain within budgets.
+    """Which depths, widths and blocks have the greatest objective within budgets.
 
     `start`: a layout with the sides, the strides, and the stem and head; its own widths and blocks
     are the only choices of a stage unless `widths` or `blocks` list others for each stage. Depths
-    go from one block to `max_depth`, the counted layers of the stem included. `monotone`: no stage
+    go from one block to `max_depth`, one for all stages or one for each, the counted layers of the
+    stem included. `monotone`: no stage
     is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
     is the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
     `floors` hold for every block; the one that reads the network's input reads what there is.
@@ -387,7 +388,7 @@ class StagesProblem:
     budgets: Budgets
     widths: tuple[tuple[int, ...], ...] | None = None
     blocks: tuple[Blocks, ...] | None = None
-    max_depth: int = DEFAULT_MAX_DEPTH
+    max_depth: int | tuple[int, ...] = DEFAULT_MAX_DEPTH
     alpha: float = 3
     monotone: bool = False
     latency: LatencySource | None = None
@@ -399,8 +400,7 @@ class StagesProblem:
         """Check what every layout must have."""
         choice(self.objective, "objective", OBJECTIVES)
         choice(self.cap, "cap", CAPS)
-        min_depth = max(stage.min_depth for stage in self.start.stages)
-        whole_number(self.max_depth, "max_depth", min_depth, MAX_DEPTH)
+        self._check_depths()
         listed_blocks = None
         if self.blocks is not None:
             listed_blocks = [blocks.choices for blocks in self.blocks]
@@ -424,6 +424,32 @@ class StagesProblem:
                 allowed="both or none",
                 remedy="give --latency TABLE.csv and --latency-budget-ms T",
             )
+
+    def _check_depths(self) -> None:
+        stages, limits = self.start.stages, self.max_depth
+        if isinstance(limits, tuple) and len(limits) != len(stages):
+            raise SettingError.because(
+                f"wrong number of {ARGUMENT}",
+                got=len(limits),
+                allowed=f"one for all, or {len(stages)}, one for each stage",
+                remedy="give a depth to every stage",
+                argument="max_depth",
+            )
+        for stage, limit in zip(stages, self._max_depths, strict=True):
+            whole_number(limit, "max_depth", stage.min_depth, MAX_DEPTH)
+
+    @property
+    def _max_depths(self) -> tuple[int, ...]:
+        limits = self.max_depth
+        return limits if isinstance(limits, tuple) else (limits,) * len(self.start.stages)
+
+    @property
+    def depth_choices(self) -> tuple[range, ...]:
+        """Depths that each stage may have, the counted layers of the stem included."""
+        return tuple(
+            range(stage.min_depth, limit + 1)
+            for stage, limit in zip(self.start.stages, self._max_depths, strict=True)
+        )
 
     @property
     def width_choices(self) -> tuple[tuple[int, ...], ...]:
@@ -477,15 +503,23 @@ class StagesProblem:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """A chosen layout, whose gain is counted again from the blocks alone."""
+    """A chosen layout, whose objectives are counted again from the blocks alone."""
 
     problem: StagesProblem
     layout: Layout
 
     def objective(self) -> float:
         """Return the amount that is maximised, by default the total gain."""
+        return self.objectives[self.problem.objective]
+
+    @property
+    def objectives(self) -> dict[str, float]:
+        """All objectives by name."""
         problem = self.problem
-        return total(OBJECTIVES[problem.objective], self.layout, problem.alpha, problem.cap)
+        return {
+            name: total(objective, self.layout, problem.alpha, problem.cap)
+            for name, objective in OBJECTIVES.items()
+        }
 
     def check(self) -> None:
         """Recount budgets, depths, widths and blocks without any solver.
@@ -499,7 +533,7 @@ class StagePlan:
         entry = layout.stem_and_head.stem_channels
         choices = zip(layout.stages, problem.width_choices, problem.block_choices, strict=False)
         for number, (stage, widths, blocks) in enumerate(choices, start=1):
-            if stage.depth > problem.max_depth:
+            if stage.depth not in problem.depth_choices[number - 1]:
                 faults.append(f"stage {number} is {stage.depth} deep")
             if stage.width not in widths:
                 faults.append(f"stage {number} has {stage.width} channels")

@@ -1,16 +1,14 @@
-"""What `ifspace organize` and `ifspace layout` print, in every format."""
+"""What `ifspace organize` prints, in every format, and words for layouts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from ifspace.answer import Answer, Status
 from ifspace.cli.options import Forms
 from ifspace.serialize import json_text
 from ifspace.stages.layout import Layout
 from ifspace.stages.networks import PublishedLayout, published_layouts
 from ifspace.stages.organizer import Move, Trajectory
-from ifspace.stages.problem import StagePlan, StagesProblem, amounts_text, budgets_error
 from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
@@ -23,10 +21,6 @@ _PAPER_NAMES: Final[Mapping[str, str]] = {
 }
 # The cap of the field that all printed gains of [3DRF] Tables 3 to 5 come out with.
 PRINTED_CAP: Final = "twice"
-_ENDINGS: Final = {
-    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep gains more",
-    Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
-}
 _ORGANIZE_COLUMNS: Final = (
     "alpha",
     "step",
@@ -41,18 +35,6 @@ _ORGANIZE_COLUMNS: Final = (
     "layers",
     "width_sum",
     "published",
-)
-_LAYOUT_COLUMNS: Final = (
-    "depths",
-    "widths",
-    "first_blocks",
-    "blocks",
-    "gain",
-    "params",
-    "macs",
-    "layers",
-    "width_sum",
-    "latency_ms",
 )
 
 
@@ -178,7 +160,7 @@ class PublishedComparison:
         else:
             where = f"step {step}, {end - step} before the end"
         text = f"[3DRF] Table {row.table}, {row.data}: {row.params}M is "
-        text += f"{{{_commas(self.depths)}}}, {where}"
+        text += f"{{{commas(self.depths)}}}, {where}"
         if not row.has_printed_params:
             text += f", {row.layout.params / 1e6:.2f}M by our count"
         text += self._own_count()
@@ -193,7 +175,7 @@ class PublishedComparison:
     def _own_count(self) -> str:
         """Return how far the network's own count is from that of the published layout, and why."""
         if self.step is None:
-            others = _commas(self.counted, ", ")
+            others = commas(self.counted, ", ")
             return f"; step {others} has as many parameters" if others else ""
         own = self.trajectory.layouts[self.step].params
         more = own - self.published.layout.params
@@ -259,7 +241,7 @@ class LayoutState:
     @property
     def tables(self) -> str:
         """The tables of [3DRF] that print it."""
-        return _commas((row.table for row in self.published), ", ")
+        return commas((row.table for row in self.published), ", ")
 
 
 def states(
@@ -298,7 +280,7 @@ def moves_table(
         move = state.move
         moved = ("", "", "") if move is None else (move, f"{move.min:.3f}", f"{move.max:.3f}")
         depths, gain, *counts = state.amounts.values()
-        row = [str(state.step), *moved, _commas(depths), f"{gain:.2f}"]
+        row = [str(state.step), *moved, commas(depths), f"{gain:.2f}"]
         row += map(short, counts if notes is None else counts[:2])
         row += [state.tables] if tables else []
         row += [] if notes is None else [notes.get(state.step, "")]
@@ -334,7 +316,7 @@ def _ties_text(trajectory: Trajectory[Any], other: Trajectory[Any] | None) -> st
     if other is None:
         return text
     same = other.end.depths == trajectory.end.depths
-    end = "has the same end" if same else f"ends at {{{_commas(other.end.depths)}}}"
+    end = "has the same end" if same else f"ends at {{{commas(other.end.depths)}}}"
     return f"{text}; --tie {other.tie} {end}"
 
 
@@ -382,7 +364,7 @@ class OrganizeReport:
         for alpha, trajectory in self.trajectories.items():
             for state in states(trajectory, alpha, self.published, trajectory.cap):
                 move = _move_values(state.move) or dict.fromkeys(("source", "target", "min", "max"))
-                amounts = state.amounts | {"depths": _commas(state.layout.depths)}
+                amounts = state.amounts | {"depths": commas(state.layout.depths)}
                 rows.append(
                     (alpha, state.step, *move.values(), *amounts.values(), state.tables or None)
                 )
@@ -435,8 +417,8 @@ class OrganizeReport:
         rows = states(self.trajectory, self.alpha, self.published, self.trajectory.cap)
         lines = [
             ("sides", _sides_text(start)),
-            ("widths", _commas(start.widths, ", ")),
-            ("blocks", _commas(blocks, ", ")),
+            ("widths", commas(start.widths, ", ")),
+            ("blocks", commas(blocks, ", ")),
             *ending_facts(self.trajectory, self.other),
             *published_facts(self.comparisons),
         ]
@@ -455,7 +437,7 @@ class OrganizeReport:
                 f"{trajectory.moved_gain:.2f}",
             )
             moves = " ".join(_move_texts(trajectory))
-            rows.append((f"{alpha:g}", _commas(trajectory.end.depths), *gains, moves))
+            rows.append((f"{alpha:g}", commas(trajectory.end.depths), *gains, moves))
         groups: dict[str, list[float]] = {
             f"moves as for α = {self.alpha:g}": [],
             "other moves to the same end": [],
@@ -483,259 +465,13 @@ class OrganizeReport:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutReport:
-    """The best layouts within budgets, and the organizer with the blocks and widths of the first.
-
-    `has_start`: the depths where the organizer starts were given, so that it is worth showing.
-    `kernel`: of blocks that are written without one.
-    """
-
-    problem: StagesProblem
-    answer: Answer[StagePlan]
-    trajectory: Trajectory[Layout]
-    has_start: bool
-    kernel: int
-
-    @property
-    def message(self) -> str:
-        """How the search ended, in a sentence."""
-        problem, answer = self.problem, self.answer
-        if answer.plans:
-            ending = _ENDINGS[answer.status].format(depth=problem.max_depth)
-            feasible = answer.status is Status.FEASIBLE
-            return f"{ending}: a gap of {self.gap:.2g}" if feasible else ending
-        if answer.reason is not None:
-            return answer.reason
-        narrowing = problem.monotone and not _can_rise(problem.width_choices)
-        if narrowing and answer.status is Status.INFEASIBLE:
-            return (
-                "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
-            )
-        remedy = "raise a budget, or offer cheaper blocks or narrower widths"
-        side = max(stage.side for stage in problem.start.stages)
-        if self.kernel >= 2 * side:  # every pixel reads beyond the whole feature map
-            remedy = f"lower --kernel {self.kernel}: feature maps have {side} x {side} pixels"
-        return str(budgets_error("layout", answer, problem.budgets.limits, remedy))
-
-    @property
-    def gap(self) -> float | None:
-        """What the bound is above the first plan."""
-        best, bound = self.answer.best, self.answer.bound
-        return None if best is None or bound is None else bound - best.objective()
-
-    @property
-    def organized(self) -> Layout | None:
-        """The organizer's state of greatest gain that keeps the budgets."""
-        kept = [layout for layout in self.trajectory.layouts if self._keeps(layout)]
-        return max(
-            kept, key=lambda layout: layout.gain(self.problem.alpha, self.problem.cap), default=None
-        )
-
-    def forms(self, saved: str | None = None) -> Forms:
-        """Return the report in every format; `saved`: the file of the first layout."""
-        rows = [self._row(plan.layout) for plan in self.answer.plans]
-        table = Table(
-            _LAYOUT_COLUMNS,
-            tuple(tuple(_cell(row.get(name)) for name in _LAYOUT_COLUMNS) for row in rows),
-        )
-        return {
-            "table": self._text,
-            "json": lambda: json_text(self._values(rows) | {"saved": saved}),
-            "csv": table.csv,
-            "markdown": table.markdown,
-        }
-
-    def _values(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        best, end, within = self.answer.best, self.trajectory.end, self.organized
-        alpha = self.problem.alpha
-        return {
-            "status": self.answer.status.name.lower(),
-            "message": self.message,
-            "bound": self.answer.bound,
-            "gap": self.gap,
-            "alpha": alpha,
-            "cap": self.problem.cap,
-            "budgets": {
-                name: float(limit) if name == "latency_ms" else limit
-                for name, limit in self.problem.budgets.limits.items()
-            },
-            "plans": rows,
-            "organizer": {
-                **self._row(end),
-                "moves": len(self.trajectory.moves),
-                "within_budgets": self._keeps(end),
-                "best_within_budgets": None if within is None else self._row(within),
-                "difference": None
-                if within is None or best is None
-                else best.objective() - within.gain(alpha, self.problem.cap),
-            },
-        }
-
-    def _row(self, layout: Layout) -> dict[str, Any]:
-        row = {
-            "depths": layout.depths,
-            "widths": layout.widths,
-            "first_blocks": layout.first_blocks,
-            "blocks": layout.blocks,
-            "gain": layout.gain(self.problem.alpha, self.problem.cap),
-            "params": layout.params,
-            "macs": layout.macs,
-            "layers": layout.layers,
-            "width_sum": layout.width_sum,
-        }
-        if self.problem.latency is not None and self._keeps(layout):
-            row["latency_ms"] = float(self.problem.amounts(layout)["latency_ms"])
-        return row
-
-    def _keeps(self, layout: Layout) -> bool:
-        """Return whether a layout keeps the budgets; one without a latency does not."""
-        problem = self.problem
-        if problem.latency is not None and any(
-            problem.latency.find(block, stage.side_out, stride) is None
-            for stage in layout.stages
-            for block, stride in stage.strided_blocks
-        ):
-            return False
-        return problem.fits(layout) and max(layout.depths) <= problem.max_depth
-
-    def _text(self) -> str:
-        if not self.answer.plans:
-            return ""
-        layouts = self._named_layouts()
-        names = ("depths", "widths", "gain", "params", "macs", "layers", "width_sum", "latency_ms")
-        columns = ("depths", "widths", ">gain", ">params", ">MACs", ">layers", ">Σwidth", ">ms")
-        rows = [self._row(layout) for _, layout in layouts]
-        lines = []
-        hidden = set() if self.problem.latency is not None else {"latency_ms"}
-        # Values equal in all rows are printed once, below the table.
-        if len({row["widths"] for row in rows}) == 1:
-            hidden.add("widths")
-            lines.append(("widths", _commas(rows[0]["widths"])))
-        blocks = {block for row in rows for block in (*row["first_blocks"], *row["blocks"])}
-        if len(blocks) == 1:
-            lines.append(("blocks", str(blocks.pop())))
-        status = self.answer.status.name.lower()
-        lines.append(("status", f"{status}, {self.message}"))
-        lines += self._proof_facts() + self._organizer_facts()
-        shown = [
-            (name, column)
-            for name, column in zip(names, columns, strict=True)
-            if name not in hidden
-        ]
-        budgets = amounts_text(self.problem.budgets.limits)
-        text = Table(
-            (">#", *(column for _, column in shown)),
-            tuple(
-                (number, *(_shown(name, row.get(name)) for name, _ in shown))
-                for (number, _), row in zip(layouts, rows, strict=True)
-            ),
-            f"Greatest total gain within {budgets}: α = {self.problem.alpha:g}"
-            + cap_text(self.problem.cap),
-        ).text()
-        if blocks:
-            text += "\n" + _stages_table(layouts[0][1]).text()
-        return text + "\n" + facts(lines)
-
-    def _named_layouts(self) -> list[tuple[str, Layout]]:
-        """Return the rows of the table: the plans, then the organizer's states and the start."""
-        layouts = [(str(n), plan.layout) for n, plan in enumerate(self.answer.plans, start=1)]
-        within, end = self.organized, self.trajectory.end
-        if self.has_start:
-            layouts += [("o", within)] if within is not None else []
-            layouts += [("(o)", end)] if end != within else []
-            layouts.append(("s", self.trajectory.start))
-        return layouts
-
-    def _proof_facts(self) -> Facts:
-        """Return the bound, what of the budgets is left, and which stages are as deep as can be."""
-        problem, lines = self.problem, []
-        layout = self.answer.plans[0].layout
-        if self.answer.bound is not None:
-            gap = self.gap or 0.0
-            reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} above the first"
-            lines.append(("bound", f"{self.answer.bound:.6f}, {reached}"))
-        amounts = problem.amounts(layout)
-        left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
-        lines.append(("left over", amounts_text(left)))
-        lines += self._unbounded_facts(layout)
-        deepest = [
-            str(n) for n, depth in enumerate(layout.depths, start=1) if depth == problem.max_depth
-        ]
-        if deepest:
-            noun = "stage" if len(deepest) == 1 else "stages"
-            lines.append(("depth", f"{noun} {listed(deepest)} as deep as --max-depth allows"))
-        return lines
-
-    def _unbounded_facts(self, layout: Layout) -> Facts:
-        """Return which of parameters and MACs have no budget and grow over those of the start."""
-        budgets, start = self.problem.budgets, self.problem.start
-        lines = [
-            f"{name} are not bounded: {short(after)}, {short(before)} at the start"
-            for option, name in (("params", "parameters"), ("macs", "MACs"))
-            if option not in budgets.limits
-            and (after := getattr(layout, option)) > (before := getattr(start, option))
-        ]
-        return [("no budget", line) for line in lines] if self.has_start else []
-
-    def _organizer_facts(self) -> Facts:
-        """Return what the rows of the organizer and the start are."""
-        if not self.has_start:
-            return []
-        problem, within, end = self.problem, self.organized, self.trajectory.end
-        start = ("s", "the start, with the blocks and widths of the first")
-        if problem.blocks is None and problem.widths is None:
-            start = ("s", "the start")
-        if within is None:
-            return [
-                ("(o)", "where the organizer ends; none of its states keeps the budgets"),
-                start,
-            ]
-        less = self.answer.plans[0].objective() - within.gain(problem.alpha, problem.cap)
-        best = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
-        if less < 5e-5:
-            best = "the organizer's best within the budgets, which gains as much as the first"
-        beyond = [("(o)", "where it ends, beyond them")] if end != within else []
-        return [("o", best), *beyond, start]
-
-
 def _sides_text(layout: Layout) -> str:
     """Return the sides that enter the stages, and those that they write where these are others."""
     sides, written = (
-        _commas((getattr(stage, name) for stage in layout.stages), ", ")
+        commas((getattr(stage, name) for stage in layout.stages), ", ")
         for name in ("side", "side_out")
     )
     return sides if sides == written else f"{sides} enter, {written} are written"
-
-
-def _stages_table(layout: Layout) -> Table:
-    """Return the blocks of a layout, stage by stage."""
-    rows = [
-        (
-            str(number),
-            str(stage.side),
-            str(stage.width),
-            str(stage.depth),
-            first,
-            repeated if len(stage.blocks) > 1 else "",
-        )
-        for number, (stage, first, repeated) in enumerate(
-            zip(layout.stages, layout.first_blocks, layout.blocks, strict=True), start=1
-        )
-    ]
-    columns = (">stage", ">side", ">width", ">depth", "first block of 1~", "the others~")
-    return Table(columns, tuple(rows))
-
-
-def _can_rise(choices: Iterable[Sequence[int]]) -> bool:
-    """Return whether some widths of the stages stay or rise: the narrowest that do so are tried."""
-    width = 0
-    for widths in choices:
-        wide_enough = [choice for choice in widths if choice >= width]
-        if not wide_enough:
-            return False
-        width = min(wide_enough)
-    return True
 
 
 def _move_values(move: Move | None) -> dict[str, Any] | None:
@@ -748,20 +484,6 @@ def _move_texts(trajectory: Trajectory[Any]) -> list[str]:
     return [str(move) for move in trajectory.moves]
 
 
-def _shown(name: str, value: Any) -> str:
-    """Return an amount of a layout as the table for people has it."""
-    if name in ("depths", "widths"):
-        return _commas(value)
-    if name == "gain":
-        return f"{value:.4f}"
-    if name == "latency_ms":
-        return "" if value is None else f"{value:.3f}"
-    return short(value)
-
-
-def _cell(value: Any) -> Any:
-    return _commas(value) if isinstance(value, tuple) else value
-
-
-def _commas(values: Iterable[Any], separator: str = ",") -> str:
+def commas(values: Iterable[Any], separator: str = ",") -> str:
+    """Return values as text with a separator between them."""
     return separator.join(map(str, values))

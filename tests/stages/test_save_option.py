@@ -26,6 +26,8 @@ LAYOUT = (
     "CONV,DW+PW",
     "--params",
     "6k",
+    "--macs",
+    "1M",
     "--max-depth",
     4,
 )

@@ -1,0 +1,454 @@
+"""What `ifspace layout` prints, in every format: plans, what binds them, and what more would do."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ifspace.answer import Answer, Status
+from ifspace.cli.options import Forms
+from ifspace.serialize import json_text
+from ifspace.stages.defaults import FIXED_OBJECTIVE, FREE_OBJECTIVE
+from ifspace.stages.layout import Layout
+from ifspace.stages.margins import (
+    CHANNELS,
+    Step,
+    binding,
+    more_channels,
+    one_more_block,
+    shares,
+    stage_amounts,
+    stage_field,
+)
+from ifspace.stages.objectives import OBJECTIVES, TITLES
+from ifspace.stages.organizer import Trajectory
+from ifspace.stages.problem import StagePlan, StagesProblem, amounts_text, budgets_error
+from ifspace.stages.text import Facts, cap_text, commas, short
+from ifspace.table import Table, facts
+from ifspace.values import listed
+
+_ENDINGS: Final = {
+    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep {has} more",
+    Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
+}
+_NAMES: Final[Mapping[str, str]] = {
+    "params": "params",
+    "macs": "MACs",
+    "layers": "layers",
+    "latency_ms": "ms",
+    "peak_memory": "peak bytes",
+}
+_LAYOUT_COLUMNS: Final = (
+    "depths",
+    "widths",
+    "first_blocks",
+    "blocks",
+    "gain",
+    "params",
+    "macs",
+    "layers",
+    "width_sum",
+    "latency_ms",
+    *(name for name in OBJECTIVES if name != "gain"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutReport:
+    """The best layouts within budgets, and the organizer with the blocks and widths of the first.
+
+    `has_start`: the depths where the organizer starts were given, so that it is worth showing.
+    `kernel`: of blocks that are written without one. `kept`: the amounts that no budget was given
+    for, so that they do not grow.
+    """
+
+    problem: StagesProblem
+    answer: Answer[StagePlan]
+    trajectory: Trajectory[Layout]
+    has_start: bool
+    kernel: int
+    kept: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """How the search ended, in a sentence."""
+        problem, answer = self.problem, self.answer
+        if answer.plans:
+            deepest = tuple(depths[-1] for depths in problem.depth_choices)
+            ending = _ENDINGS[answer.status].format(
+                depth=deepest[0] if len(set(deepest)) == 1 else commas(deepest),
+                has="gains" if problem.objective == "gain" else "has",
+            )
+            feasible = answer.status is Status.FEASIBLE
+            return f"{ending}: a gap of {self.gap:.2g}" if feasible else ending
+        if answer.reason is not None:
+            return answer.reason
+        narrowing = problem.monotone and not _can_rise(problem.width_choices)
+        if narrowing and answer.status is Status.INFEASIBLE:
+            return (
+                "--monotone: no widths offered stay or rise from stage to stage; offer wider ones"
+            )
+        remedy = "raise a budget, or offer cheaper blocks or narrower widths"
+        side = max(stage.side for stage in problem.start.stages)
+        if self.kernel >= 2 * side:  # every pixel reads beyond the whole feature map
+            remedy = f"lower --kernel {self.kernel}: feature maps have {side} x {side} pixels"
+        limits = problem.budgets.limits
+        asked = {name: limit for name, limit in limits.items() if name not in self.kept}
+        error = budgets_error(
+            "layout", answer, asked or limits, remedy, not_more=self.kept if asked else ()
+        )
+        return str(error)
+
+    @property
+    def gap(self) -> float | None:
+        """What the bound is above the first plan."""
+        best, bound = self.answer.best, self.answer.bound
+        return None if best is None or bound is None else bound - best.objective()
+
+    @property
+    def organized(self) -> Layout | None:
+        """The organizer's state of greatest gain that keeps the budgets."""
+        kept = [layout for layout in self.trajectory.layouts if self._keeps(layout)]
+        return max(
+            kept, key=lambda layout: layout.gain(self.problem.alpha, self.problem.cap), default=None
+        )
+
+    def forms(self, saved: str | None = None) -> Forms:
+        """Return the report in every format; `saved`: the file of the first layout."""
+        rows = [self._row(plan.layout) for plan in self.answer.plans]
+        table = Table(
+            _LAYOUT_COLUMNS,
+            tuple(tuple(_cell(row.get(name)) for name in _LAYOUT_COLUMNS) for row in rows),
+        )
+        return {
+            "table": self._text,
+            "json": lambda: json_text(self._values(rows) | {"saved": saved}),
+            "csv": table.csv,
+            "markdown": table.markdown,
+        }
+
+    def _values(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        best, end, within = self.answer.best, self.trajectory.end, self.organized
+        alpha = self.problem.alpha
+        return {
+            "status": self.answer.status.name.lower(),
+            "message": self.message,
+            "bound": self.answer.bound,
+            "gap": self.gap,
+            "alpha": alpha,
+            "cap": self.problem.cap,
+            "objective": self.problem.objective,
+            "budgets": {
+                name: float(limit) if name == "latency_ms" else limit
+                for name, limit in self.problem.budgets.limits.items()
+            },
+            "kept": self.kept,
+            "plans": [
+                row | _plan_values(plan) for row, plan in zip(rows, self.answer.plans, strict=True)
+            ],
+            "organizer": {
+                **self._row(end),
+                "moves": len(self.trajectory.moves),
+                "within_budgets": self._keeps(end),
+                "best_within_budgets": None if within is None else self._row(within),
+                "difference": None
+                if within is None or best is None
+                else best.objectives["gain"] - within.gain(alpha, self.problem.cap),
+            },
+        }
+
+    def _row(self, layout: Layout) -> dict[str, Any]:
+        objectives = StagePlan(self.problem, layout).objectives
+        row = {
+            "depths": layout.depths,
+            "widths": layout.widths,
+            "first_blocks": layout.first_blocks,
+            "blocks": layout.blocks,
+            "gain": objectives["gain"],
+            "params": layout.params,
+            "macs": layout.macs,
+            "layers": layout.layers,
+            "width_sum": layout.width_sum,
+        }
+        if self.problem.latency is not None and self._keeps(layout):
+            row["latency_ms"] = float(self.problem.amounts(layout)["latency_ms"])
+        return row | {name: objectives[name] for name in OBJECTIVES if name != "gain"}
+
+    def _keeps(self, layout: Layout) -> bool:
+        """Return whether a layout keeps the budgets; one without a latency does not."""
+        problem = self.problem
+        if problem.latency is not None and any(
+            problem.latency.find(block, stage.side_out, stride) is None
+            for stage in layout.stages
+            for block, stride in stage.strided_blocks
+        ):
+            return False
+        choices = zip(layout.depths, problem.depth_choices, strict=True)
+        return problem.fits(layout) and all(depth in depths for depth, depths in choices)
+
+    def _text(self) -> str:
+        if not self.answer.plans:
+            return ""
+        layouts = self._named_layouts()
+        names = ("depths", "widths", "params", "macs", "layers", "width_sum", "latency_ms")
+        columns = ("depths", "widths", ">params", ">MACs", ">layers", ">Σwidth", ">ms")
+        rows = [self._row(layout) for _, layout in layouts]
+        lines = []
+        hidden = set() if self.problem.latency is not None else {"latency_ms"}
+        # Values equal in all rows are printed once, below the table.
+        if len({row["widths"] for row in rows}) == 1:
+            hidden.add("widths")
+            lines.append(("widths", commas(rows[0]["widths"])))
+        blocks = {block for row in rows for block in (*row["first_blocks"], *row["blocks"])}
+        if len(blocks) == 1:
+            lines.append(("blocks", str(blocks.pop())))
+        status = self.answer.status.name.lower()
+        lines.append(("status", f"{status}, {self.message}"))
+        lines += self._proof_facts() + self._organizer_facts()
+        shown = [
+            (name, column)
+            for name, column in zip(names, columns, strict=True)
+            if name not in hidden
+        ]
+        text = Table(
+            (">#", *(column for _, column in shown)),
+            tuple(
+                (number, *(_shown(name, row.get(name)) for name, _ in shown))
+                for (number, _), row in zip(layouts, rows, strict=True)
+            ),
+            self._title,
+        ).text()
+        plan = self.answer.plans[0]
+        objectives = tuple(
+            (number, *(_shown(name, row[name]) for name in OBJECTIVES))
+            for (number, _), row in zip(layouts, rows, strict=True)
+        )
+        columns = (">#", *(f">{name}" for name in OBJECTIVES))
+        text += "\n" + Table(columns, objectives, "Objectives").text()
+        text += "\n" + _stages_table(plan).text() + "\n" + _steps_table(plan).text()
+        return text + "\n" + facts(lines)
+
+    @property
+    def _title(self) -> str:
+        """What is the greatest, why that, and within which budgets."""
+        problem = self.problem
+        title = f"Greatest {TITLES[problem.objective]}"
+        if problem.objective in (FREE_OBJECTIVE, FIXED_OBJECTIVE):
+            free = any(len(widths) > 1 for widths in problem.width_choices)
+            title += f", widths {'free' if free else 'fixed'}"
+        title += f", within {amounts_text(problem.budgets.limits)}"
+        if problem.objective in ("gain", "log-gain"):
+            title += f": α = {problem.alpha:g}" + cap_text(problem.cap)
+        return title
+
+    def _named_layouts(self) -> list[tuple[str, Layout]]:
+        """Return the rows of the table: the plans, then the organizer's states and the start."""
+        layouts = [(str(n), plan.layout) for n, plan in enumerate(self.answer.plans, start=1)]
+        within, end = self.organized, self.trajectory.end
+        if self.has_start and not self._organizes:
+            layouts.append(("s", self.problem.start))
+        elif self.has_start:
+            layouts += [("o", within)] if within is not None else []
+            layouts += [("(o)", end)] if end != within else []
+            layouts.append(("s", self.trajectory.start))
+        return layouts
+
+    @property
+    def _organizes(self) -> bool:
+        """Whether the organizer, which moves blocks for gain, is worth showing."""
+        return self.problem.objective == "gain"
+
+    def _proof_facts(self) -> Facts:
+        """Return the bound, what of the budgets is left, and which stages are as deep as can be."""
+        problem, lines = self.problem, []
+        layout = self.answer.plans[0].layout
+        if self.answer.bound is not None:
+            gap = self.gap or 0.0
+            reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} above the first"
+            lines.append(("bound", f"{self.answer.bound:.6f}, {reached}"))
+        amounts = problem.amounts(layout)
+        left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
+        lines.append(("left over", amounts_text(left)))
+        lines += _binding_facts(self.answer.plans[0]) + self._kept_facts()
+        deepest = [
+            str(n)
+            for n, (depth, depths) in enumerate(
+                zip(layout.depths, problem.depth_choices, strict=True), start=1
+            )
+            if depth == depths[-1]
+        ]
+        if deepest:
+            noun = "stage" if len(deepest) == 1 else "stages"
+            lines.append(("depth", f"{noun} {listed(deepest)} as deep as --max-depth allows"))
+        return lines
+
+    def _kept_facts(self) -> Facts:
+        """Return which amounts have no budget, so that they do not grow."""
+        if not self.kept:
+            return []
+        names, options = listed([_NAMES[n] for n in self.kept]), " or --".join(self.kept)
+        return [("no budget", f"{names}: no more than at the start; --{options} allows more")]
+
+    def _organizer_facts(self) -> Facts:
+        """Return what the rows of the organizer and the start are."""
+        if not self.has_start:
+            return []
+        if not self._organizes:
+            return [("s", "the start")]
+        problem, within, end = self.problem, self.organized, self.trajectory.end
+        start = ("s", "the start, with the blocks and widths of the first")
+        if problem.blocks is None and problem.widths is None:
+            start = ("s", "the start")
+        if within is None:
+            return [
+                ("(o)", "where the organizer ends; none of its states keeps the budgets"),
+                start,
+            ]
+        less = self.answer.plans[0].objective() - within.gain(problem.alpha, problem.cap)
+        best = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
+        if less < 5e-5:
+            best = "the organizer's best within the budgets, which gains as much as the first"
+        beyond = [("(o)", "where it ends, beyond them")] if end != within else []
+        return [("o", best), *beyond, start]
+
+
+def _plan_values(plan: StagePlan) -> dict[str, Any]:
+    """Return what JSON has of a plan besides its amounts: budgets, stages and steps."""
+    bound = binding(plan)
+    return {
+        "shares": shares(plan),
+        "binding": {"steps": bound.steps, "exceeding": bound.exceeding},
+        "stages": [_stage_values(plan, index) for index in range(len(plan.layout.stages))],
+    }
+
+
+def _stage_values(plan: StagePlan, index: int) -> dict[str, Any]:
+    stage = plan.layout.stages[index]
+    channels = more_channels(plan, index)
+    return {
+        "side": stage.side,
+        "width": stage.width,
+        "depth": stage.depth,
+        "first_block": stage.first.block,
+        "block": stage.repeated.block,
+        "field": stage_field(stage, plan.problem.cap),
+        **_plain(stage_amounts(plan, index)),
+        "shares": _stage_shares(plan, index),
+        "one_more_block": _step_values(one_more_block(plan, index)),
+        "eight_more_channels": None if channels is None else _step_values(channels),
+    }
+
+
+def _stage_shares(plan: StagePlan, index: int) -> dict[str, float]:
+    """Return which part of each budget the blocks of a stage spend."""
+    amounts = stage_amounts(plan, index)
+    limits = plan.problem.budgets.limits
+    return {name: float(amounts[name] / limits[name]) for name in limits if name in amounts}
+
+
+def _step_values(step: Step) -> dict[str, Any]:
+    return {"costs": _plain(step.costs), "gains": step.gains, "exceeds": step.exceeds}
+
+
+def _plain(amounts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return amounts as JSON has them: milliseconds as a decimal number."""
+    return {name: float(x) if name == "latency_ms" else x for name, x in amounts.items()}
+
+
+def _binding_facts(plan: StagePlan) -> Facts:
+    """Return what is spent of each budget, and which budgets keep the plan from growing."""
+    spent = [f"{share:.1%} of {_NAMES[name]}" for name, share in shares(plan).items()]
+    bound = binding(plan)
+    if not bound.steps:
+        text = "no budget: no stage may be deeper or wider; --max-depth or other widths allow it"
+    elif not bound.exceeding:
+        text = "no budget: a step to the next depth or width is within all of them"
+    else:
+        counts = [f"{_NAMES[name]}, {count}" for name, count in bound.exceeding.items()]
+        counts[0] += f" of {bound.steps} steps to the next depth or width exceed it"
+        text = "; ".join(counts)
+    return [("spent", ", ".join(spent)), ("binds", text)]
+
+
+def _stages_table(plan: StagePlan) -> Table:
+    """Return the stages of a plan: blocks, fields, and the part of each budget that they spend."""
+    rows = []
+    for index, stage in enumerate(plan.layout.stages):
+        first, repeated = str(stage.first.block), str(stage.repeated.block)
+        blocks = first if stage.depth == stage.min_depth else repeated
+        if blocks != first:
+            blocks = f"{first}, then {repeated}"
+        side, channels = stage_field(stage, plan.problem.cap)
+        field = f"{side}×{channels}" if stage.first.dims == 1 else f"{side}×{side}×{channels}"
+        parts = (f"{share:.1%}" for share in _stage_shares(plan, index).values())
+        rows.append((index + 1, stage.side, stage.width, stage.depth, blocks, field, *parts))
+    columns = (">stage of 1", ">side", ">width", ">depth", "block~", ">field")
+    budgets = (f">{_NAMES[name]}" for name in _stage_shares(plan, 0))
+    return Table((*columns, *budgets), tuple(rows))
+
+
+def _steps_table(plan: StagePlan) -> Table:
+    """Return what one more block and eight more channels cost and gain in each stage."""
+    objective = plan.problem.objective
+    names = list(plan.problem.amounts(plan.layout))
+    rows = []
+    for index in range(len(plan.layout.stages)):
+        steps = {"a block": one_more_block(plan, index)}
+        if (channels := more_channels(plan, index)) is not None:
+            steps[f"{CHANNELS} channels"] = channels
+        for what, step in steps.items():
+            costs = (_cost_text(name, step.costs.get(name)) for name in names)
+            exceeded = commas((_NAMES[name] for name in step.exceeds), ", ")
+            rows.append((index + 1, what, *costs, _signed(step.gains[objective]), exceeded))
+    columns = (">stage of 1", "more", *(f">{_NAMES[name]}" for name in names))
+    return Table((*columns, f">{objective}", "exceeds~"), tuple(rows))
+
+
+def _cost_text(name: str, cost: Any) -> str:
+    """Return the change of an amount; nothing for a latency that was not measured."""
+    if cost is None:
+        return ""
+    return f"{float(cost):+.3f}" if name == "latency_ms" else _signed(cost)
+
+
+def _signed(number: float) -> str:
+    """Return a change with its sign.
+
+    >>> _signed(-1500000), _signed(0.25)
+    ('-1.50M', '+0.2500')
+    """
+    return f"{'-' if number < 0 else '+'}{_objective(abs(number))}"
+
+
+def _objective(number: float) -> str:
+    """Return an objective, which may be below 1 or some millions.
+
+    >>> _objective(7.4286461), _objective(3129435.24)
+    ('7.4286', '3.13M')
+    """
+    return f"{number:.4f}" if isinstance(number, float) and number < 1000 else short(round(number))
+
+
+def _can_rise(choices: Iterable[Sequence[int]]) -> bool:
+    """Return whether some widths of the stages stay or rise: the narrowest that do so are tried."""
+    width = 0
+    for widths in choices:
+        wide_enough = [choice for choice in widths if choice >= width]
+        if not wide_enough:
+            return False
+        width = min(wide_enough)
+    return True
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return an amount of a layout as the table for people has it."""
+    if name in ("depths", "widths"):
+        return commas(value)
+    if name in OBJECTIVES:
+        return _objective(value)
+    if name == "latency_ms":
+        return "" if value is None else f"{value:.3f}"
+    return short(value)
+
+
+def _cell(value: Any) -> Any:
+    return commas(value) if isinstance(value, tuple) else value

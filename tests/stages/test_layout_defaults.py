@@ -1,0 +1,94 @@
+"""What `ifspace layout` does without options: layouts that spend a budget, as someone would build."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from ifspace.stages.entry import layout, layout_problem, widths_around
+from ifspace.stages.networks import network
+from ifspace.stages.objectives import OBJECTIVES
+
+WIDTHS = "16,24,32,48,64,96,128,192,256"
+RESNET = network("resnet50", 224)
+# The three that left most of a budget, or put it all into one stage.
+CASES = {
+    "narrowest": ("--stages", "32,16,8,4", "--width-choices", WIDTHS),
+    "in a row": ("--stages", "32,16,8", "--blocks", "DW+PW"),
+    "resnet50": ("--network", "resnet50", "--input", "3x224x224"),
+}
+BUDGETS = {
+    "narrowest": ("--params", "2M", "--macs", "300M"),
+    "in a row": ("--params", "2M", "--macs", "300M"),
+    "resnet50": ("--params", "25.6M"),
+}
+
+
+def binding_share(values: Mapping[str, Any]) -> float:
+    """Return which part is spent of the budget that binds first."""
+    (plan, *_) = values["plans"]
+    return float(plan["shares"][next(iter(plan["binding"]["exceeding"]))])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_the_binding_budget_is_spent(run: Callable, case: str) -> None:
+    values = run("layout", *CASES[case], *BUDGETS[case], "--quiet", "--format", "json").json
+    (plan,) = values["plans"]
+    assert (values["status"], values["objective"]) == ("optimal", "macs-3/4")
+    assert binding_share(values) >= 0.9
+    assert max(plan["depths"]) <= (12 if case == "resnet50" else 4)
+
+
+def test_what_binds_is_said(run: Callable) -> None:
+    out = run("layout", *CASES["in a row"], *BUDGETS["in a row"], "--quiet").out
+    assert out.startswith("Greatest Σ MACs^(3/4), widths free, within 2,000,000 parameters, 300,0")
+    (line,) = [line for line in out.splitlines() if line.startswith("binds")]
+    assert line.split(",")[0].split() in (["binds", "params"], ["binds", "MACs"])
+
+
+@pytest.mark.slow
+def test_macs_of_resnet_do_not_grow_where_parameters_alone_are_bounded(run: Callable) -> None:
+    arguments = (*CASES["resnet50"], *BUDGETS["resnet50"], "--quiet")
+    values = run("layout", *arguments, "--format", "json").json
+    (plan,) = values["plans"]
+    assert (values["kept"], values["budgets"]["macs"]) == (["macs"], RESNET.macs)
+    assert plan["macs"] <= RESNET.macs
+    pairs = zip(plan["depths"], RESNET.depths, strict=True)
+    assert all(depth <= 2 * start for depth, start in pairs)
+
+
+def test_widths_are_free_unless_they_are_fixed() -> None:
+    def problem(**options: Any) -> Any:
+        description = dict.fromkeys(("stages", "depths", "widths", "inputs", "network", "input"))
+        others = {"blocks": None, "width_choices": None, "monotone": False, "max_depth": None}
+        others |= {"objective": None, "latency": None, "latency_budget_ms": None, "cap": "input"}
+        others |= {"params": 10**7, "macs": None, "layers": None}
+        for name, value in options.items():
+            (description if name in description else others)[name] = value
+        return layout_problem(description, kernel=None, alpha=3, **others)
+
+    free = problem(network="vgg16")
+    assert (free.objective, free.width_choices[0]) == ("macs-3/4", widths_around(64))
+    assert free.max_depth == (4, 4, 6, 6, 6)
+    fixed = problem(network="vgg16", widths="start")
+    assert (fixed.objective, fixed.widths) == ("gain", None)
+    assert problem(network="vgg16", width_choices=((64,),)).objective == "gain"
+    assert problem(network="vgg16", objective="energy", max_depth=3).max_depth == 3
+    # Without depths: as many blocks in every stage as the budgets allow.
+    even = problem(stages=(32, 16), widths=(64, 128), params=600_000)
+    assert (even.start.depths, even.max_depth) == ((3, 3), (6, 6))
+    assert even.start.params <= 600_000 < even.start.at_depths((4, 4)).params
+    doubling = problem(stages=(32, 16, 8), params=10**6)
+    assert doubling.start.depths == (2, 2, 2)
+    assert doubling.start.widths == (56, 112, 224)
+    assert doubling.start.params <= 10**6
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_is_proven_and_the_others_stand_beside(objective: str) -> None:
+    answer = layout(stages=[8, 4], params=20_000, objective=objective, top=2)
+    first, second = answer.plans
+    assert answer.status.name == "OPTIMAL"
+    assert list(first.objectives) == list(OBJECTIVES)
+    assert answer.bound == first.objectives[objective] >= second.objectives[objective]
