@@ -151,7 +151,7 @@ def _parts(
     repeated_cost = (ends.block_params(repeated), ends.block_macs(repeated, stage.side_out))
     sized = replace(stage, first=first, repeated=repeated)
     parts: list[Part] = []
-    for depth in range(stage.min_depth, problem.max_depth + 1):
+    for depth in problem.depth_choices[index]:
         repeats = depth - stage.min_depth
         gain = fsum(sized.at_depth(depth).gains(problem.alpha))
         params, macs = (a + repeats * b for a, b in zip(first_cost, repeated_cost, strict=True))

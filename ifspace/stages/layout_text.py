@@ -222,8 +222,8 @@ class LayoutReport:
             (number, *(_shown(name, row[name]) for name in OBJECTIVES))
             for (number, _), row in zip(layouts, rows, strict=True)
         )
-        columns = (">#", *(f">{name}" for name in OBJECTIVES))
-        text += "\n" + Table(columns, objectives, "Objectives").text()
+        headings = (">#", *(f">{name}" for name in OBJECTIVES))
+        text += "\n" + Table(headings, objectives, "Objectives").text()
         text += "\n" + _stages_table(plan).text() + "\n" + _steps_table(plan).text()
         return text + "\n" + facts(lines)
 

@@ -6,7 +6,7 @@ Every number is counted from the changed layout, nothing is a derivative.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from ifspace.errors import BlockError, SettingError
 from ifspace.infofield import field_limit, spatial_field
@@ -104,7 +104,8 @@ def _amounts(problem: StagesProblem, layout: Layout) -> dict[str, int | Fraction
     try:
         return problem.amounts(layout)
     except SettingError:  # a case that the table of latencies lacks
-        limits = {n: limit for n, limit in problem.budgets.limits.items() if n != "latency_ms"}
+        limits: dict[str, Any] = dict(problem.budgets.limits)
+        limits.pop("latency_ms", None)
         budgets = Budgets(**limits, dtype=problem.budgets.dtype)
         return replace(problem, latency=None, budgets=budgets).amounts(layout)
 

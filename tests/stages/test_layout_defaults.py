@@ -1,4 +1,4 @@
-"""What `ifspace layout` does without options: layouts that spend a budget, as someone would build."""
+"""What `ifspace layout` does without options: layouts that spend a budget, worth building."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
