@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ifspace.floors import NO_FLOORS
 from ifspace.stages.entry import layout, layout_problem, widths_around
 from ifspace.stages.networks import network
 from ifspace.stages.objectives import OBJECTIVES
@@ -63,7 +64,7 @@ def test_widths_are_free_unless_they_are_fixed() -> None:
         description = dict.fromkeys(("stages", "depths", "widths", "inputs", "network", "input"))
         others = {"blocks": None, "width_choices": None, "monotone": False, "max_depth": None}
         others |= {"objective": None, "latency": None, "latency_budget_ms": None, "cap": "input"}
-        others |= {"params": 10**7, "macs": None, "layers": None}
+        others |= {"params": 10**7, "macs": None, "layers": None, "floors": NO_FLOORS}
         for name, value in options.items():
             (description if name in description else others)[name] = value
         return layout_problem(description, kernel=None, alpha=3, **others)
