@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -37,6 +37,10 @@ class LatencyPredictor:
     batch: int
     rank_correlation: float | None
     shapes: Collection[Shape] = frozenset()
+    # What was predicted: a form is a module that is built for it, a hundredth of a second.
+    _known: dict[tuple[SizedBlock, int, int], Latency | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -99,6 +103,12 @@ class LatencyPredictor:
 
         None for a block of one dimension, or one that the model cannot predict in any form.
         """
+        case = block, side, stride
+        if case not in self._known:
+            self._known[case] = self._predicted(*case)
+        return self._known[case]
+
+    def _predicted(self, block: SizedBlock, side: int, stride: int) -> Latency | None:
         if block.dims != 2:
             return None
         style = block_style(self.conditions.style)

@@ -24,12 +24,13 @@ MARK: Final = "~"
 MARK_NOTE: Final = "~: outside the shapes that the latency model was fitted on"
 
 
-def latency_options(text: str = "") -> tuple[Callable[[Command], Command], ...]:
+def latency_options(text: str = "", dtype: bool = True) -> tuple[Callable[[Command], Command], ...]:
     """Return `--latency` and the options that say which latencies are asked for.
 
-    The command gets them as `latency`, `batch`, `device` and `dtype`; `text` is added to the help.
+    The command gets them as `latency`, `batch`, `device` and, unless it has a `dtype` for other
+    ends too, `dtype`; `text` is added to the help.
     """
-    return (
+    options = (
         shared("latency", help=f"{HELP} {text}".rstrip()),
         click.option(
             "--batch",
@@ -44,6 +45,7 @@ def latency_options(text: str = "") -> tuple[Callable[[Command], Command], ...]:
             help="With --latency: the type of the numbers that it must be of.",
         ),
     )
+    return options if dtype else options[:-1]
 
 
 def read_latencies(

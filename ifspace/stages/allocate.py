@@ -229,7 +229,7 @@ class SizedChoices:
             return None
         # Where stages have one block only, none ever follows the first.
         occurs = opens or problem.depth_choices[index][-1] > stage.min_depth
-        latency = problem.latency
+        latency = problem.latency if "latency_ms" in problem.budgets.limits else None
         if occurs and latency is not None and latency.find(block, stage.side_out, stride) is None:
             self._leave_out(index, f"no latency for {case_text(block, stage.side_out, stride)}")
             return None

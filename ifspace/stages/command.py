@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.answer import Status
+from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     NUMBERS,
@@ -280,11 +281,7 @@ _LAYOUT_OPTIONS: Final = (
         metavar="N",
         help="At most so many layers of blocks, shuffles included.",
     ),
-    shared(
-        "latency",
-        help="Measured latencies of the blocks: CSV with the columns block, C, F, side, "
-        "stride, batch, device, dtype, latency_ms.",
-    ),
+    *latency_options("Of each block that of its fastest form.", dtype=False),
     shared(
         "latency-budget-ms", help="With --latency: at most so many milliseconds for all blocks."
     ),
@@ -377,6 +374,9 @@ def layout_command(
     jobs: int,
     save: Path | None,
     kernel: int | None,
+    latency: Path | None,
+    batch: int | None,
+    device: str | None,
     **options: Any,
 ) -> None:
     """Find the stage layout that makes most of budgets, proven.
@@ -401,7 +401,8 @@ def layout_command(
 
     description = {name: options.pop(name) for name in _DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
-    problem = layout_problem(description, kernel=kernel, alpha=alpha, **options)
+    source = read_latencies(latency, batch, device, options["dtype"] if latency else None)
+    problem = layout_problem(description, kernel=kernel, alpha=alpha, latency=source, **options)
     start = problem.start
     kernel = KERNEL if kernel is None else kernel
     output.check()
@@ -429,6 +430,9 @@ def layout_command(
         output.note(f"left out: {answer.left_out[0]}{also}")
     saved = save_layout(output, save, best, description["network"])
     output.emit(report.forms(saved), keep=best is not None)
+    if source is not None and best is not None:
+        for note in (source.about, *LatencyColumns(problem.known_latencies(best)).notes):
+            output.note(note)
     if best is None:
         no_plan(context, report.message, answer.status is Status.UNKNOWN)
     if answer.status is Status.FEASIBLE:

@@ -10,7 +10,7 @@ from ifspace.answer import Answer
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.floors import NO_FLOORS, Floors
 from ifspace.kinds import reference_kind
-from ifspace.latency import read_latency
+from ifspace.latency import LatencySource, read_latency
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.defaults import (
     AROUND,
@@ -61,7 +61,7 @@ def layout(
     params: int | None = None,
     macs: int | None = None,
     layers: int | None = None,
-    latency: Path | None = None,
+    latency: LatencySource | Path | None = None,
     latency_budget_ms: Fraction | float | None = None,
     peak_memory: int | str | None = None,
     dtype: str | None = None,
@@ -317,7 +317,7 @@ def _problem(
     monotone: bool,
     max_depth: int | None,
     objective: str | None,
-    latency: Path | None,
+    latency: LatencySource | Path | None,
     latency_budget_ms: Fraction | None,
     cap: str,
     floors: Floors,
@@ -355,7 +355,7 @@ def _problem(
         else max_depth,
         alpha,
         monotone,
-        None if latency is None else read_latency(latency),
+        read_latency(latency) if isinstance(latency, Path) else latency,
         objective or (FREE_OBJECTIVE if free else FIXED_OBJECTIVE),
         cap,
         floors,

@@ -52,6 +52,22 @@ _LAYOUT_COLUMNS: Final = (
 )
 
 
+def latency_values(problem: StagesProblem, layout: Layout) -> dict[str, Any]:
+    """Return the latency of the blocks of a layout in JSON; {} where one of them is not known.
+
+    With the form of each block, and whether a time among them is extrapolated.
+    """
+    times = problem.known_latencies(layout)
+    if not times or None in times:
+        return {}
+    known = [time for time in times if time is not None]
+    return {
+        "latency_ms": float(sum(time.ms for time in known)),
+        "latency_forms": [time.form for time in known],
+        "extrapolated": any(time.extrapolated for time in known),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class LayoutReport:
     """The best layouts within budgets, and the organizer with the blocks and widths of the first.
@@ -169,18 +185,13 @@ class LayoutReport:
             "layers": layout.layers,
             "width_sum": layout.width_sum,
         }
-        if self.problem.latency is not None and self._keeps(layout):
-            row["latency_ms"] = float(self.problem.amounts(layout)["latency_ms"])
+        row |= latency_values(self.problem, layout)
         return row | {name: objectives[name] for name in OBJECTIVES if name != "gain"}
 
     def _keeps(self, layout: Layout) -> bool:
         """Return whether a layout keeps the budgets; one without a latency does not."""
         problem = self.problem
-        if problem.latency is not None and any(
-            problem.latency.find(block, stage.side_out, stride) is None
-            for stage in layout.stages
-            for block, stride in stage.strided_blocks
-        ):
+        if "latency_ms" in problem.budgets.limits and not latency_values(problem, layout):
             return False
         choices = zip(layout.depths, problem.depth_choices, strict=True)
         return problem.fits(layout) and all(depth in depths for depth, depths in choices)

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from ifspace.errors import BlockError, SettingError
 from ifspace.infofield import field_limit, spatial_field
-from ifspace.latency import latency_of
 from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.problem import Budgets, StagePlan, StagesProblem
 
@@ -174,14 +173,12 @@ def stage_amounts(plan: StagePlan, index: int) -> dict[str, int | Fraction]:
         ),
         "layers": stage.layers,
     }
-    if problem.latency is not None:
-        amounts["latency_ms"] = sum(
-            (
-                latency_of(problem.latency, block, stage.side_out, stride).ms
-                for _, (block, stride) in blocks
-            ),
-            Fraction(0),
-        )
+    source = problem.latency
+    if source is not None:
+        times = [source.find(block, stage.side_out, stride) for _, (block, stride) in blocks]
+        known = [time.ms for time in times if time is not None]
+        if len(known) == len(times):
+            amounts["latency_ms"] = sum(known, Fraction(0))
     return amounts
 
 

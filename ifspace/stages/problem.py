@@ -8,7 +8,7 @@ function that chooses blocks within budgets takes, in this room and for real net
 Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -21,7 +21,7 @@ from ifspace.errors import ARGUMENT, SettingError
 from ifspace.floors import NO_FLOORS, Floors
 from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
-from ifspace.latency import LatencySource, latency_of
+from ifspace.latency import Latency, LatencySource, latency_of
 from ifspace.memory import bytes_of, peak_bytes
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.objectives import OBJECTIVES, total
@@ -364,6 +364,13 @@ def _exact_milliseconds(value: Any) -> Fraction | None:
     )
 
 
+def _timed(layout: Layout) -> Iterator[tuple[SizedBlock, int, int]]:
+    """Yield the blocks of a layout, each with its output side and its stride."""
+    for stage in layout.stages:
+        for block, stride in stage.strided_blocks:
+            yield block, stage.side_out, stride
+
+
 @dataclass(frozen=True, slots=True)
 class StagesProblem:
     """Which depths, widths and blocks have the greatest objective within budgets.
@@ -417,12 +424,12 @@ class StagesProblem:
             whole_number(width, "width_choices", 1, MAX_WIDTH)
         set_fields(self, alpha=number_from_zero(self.alpha, "alpha"))
         self.budgets.check()
-        if (self.budgets.latency_ms is None) != (self.latency is None):
+        if self.budgets.latency_ms is not None and self.latency is None:
             raise SettingError.because(
-                "latency table and budget go together",
-                got="a table without a budget" if self.latency else "a budget without a table",
-                allowed="both or none",
-                remedy="give --latency TABLE.csv and --latency-budget-ms T",
+                "nothing says how long the blocks take",
+                got="a latency budget without latencies",
+                allowed="a model or a table beside it",
+                remedy="give --latency MODEL and --latency-budget-ms T",
             )
 
     def _check_depths(self) -> None:
@@ -482,16 +489,20 @@ class StagesProblem:
             "macs": layout.macs,
             "layers": layout.layers,
         }
-        if self.latency is not None:
-            times = (
-                latency_of(self.latency, block, stage.side_out, stride).ms
-                for stage in layout.stages
-                for block, stride in stage.strided_blocks
-            )
-            amounts["latency_ms"] = sum(times, Fraction(0))
+        times = self.known_latencies(layout)
+        if self.latency is not None and self.budgets.latency_ms is not None:
+            times = tuple(latency_of(self.latency, *case) for case in _timed(layout))
+        known = [time.ms for time in times if time is not None]
+        if times and len(known) == len(times):
+            amounts["latency_ms"] = sum(known, Fraction(0))
         if self.budgets.dtype is not None:
             amounts["peak_memory"] = bytes_of(peak_elements(layout), self.budgets.dtype)
         return amounts
+
+    def known_latencies(self, layout: Layout) -> tuple[Latency | None, ...]:
+        """Return the latency of each block of a layout in its order, None where it is not known."""
+        source = self.latency
+        return () if source is None else tuple(source.find(*case) for case in _timed(layout))
 
     def fits(self, layout: Layout) -> bool:
         """Return whether a layout keeps every budget.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from latency_models import TIMES, ZEROS, model
 from samples import DW_PW, SMALL
 
 from ifspace.bench.predict import LatencyPredictor
@@ -17,30 +18,9 @@ from ifspace.catalogue import Catalogue, Design, save
 from ifspace.errors import SettingError
 from ifspace.latency import at_side
 
-# Milliseconds by hand: each launch of a kind costs what it says, and nothing else costs anything.
-LAUNCHES = {"DW": 1.0, "PW": 0.5, "GPW": 0.7, "RPW dense": 2.0, "RPW tiled": 2.0, "fused": 1.25}
-LAUNCHES |= {"GC": 1.0, "CONV": 3.0, "SH": 0.25}
-TIMES = {f"{kind} launches": ms for kind, ms in LAUNCHES.items()}
-ZEROS = {
-    f"{kind} {what}": 0.0
-    for kind in LAUNCHES
-    for what in ("bytes", "operations", "padded operations")
-}
 THREE = replace(
     DW_PW, composition="DW+RPW+RPW", block=Block.parse("DW+RPW(4,0)+RPW(4,0)"), params=272, layers=3
 )
-
-
-def model(rank: float | None = 0.95, **changes: Any) -> dict[str, Any]:
-    """Return what is read of a file of `ifspace bench`."""
-    about = {"dtype": "fp32", "layout": "nchw", "threads": 1, "style": "plain", "batch": 2}
-    record = {
-        "coefficients": TIMES | ZEROS,
-        "shapes": [[16, 16, 8, 1]],
-        "conditions": about | {"side": 8},
-        "errors": {"model": {"rank_correlation": rank}},
-    }
-    return {"model": {"forward": record | changes}, "provenance": {"device": "cpu-test"}}
 
 
 @pytest.fixture

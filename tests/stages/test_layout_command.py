@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import brute_stages
 import pytest
+from latency_models import model
 
 import ifspace.stages.allocate as optimizer
 from ifspace.answer import Answer, Status
@@ -456,7 +458,7 @@ START = ("--stages", "32,16", "--widths", "64,128")
         (["--layers", "1.5"], ["'--layers'", "got '1.5'"]),
         (
             [*BUDGET, "--latency-budget-ms", 3],
-            ["latency table and budget go together", "a budget without a"],
+            ["nothing says how long the blocks take", "a latency budget without"],
         ),
         ([*BUDGET, "--latency-budget-ms", "-3"], ["'--latency-budget-ms'", "got '-3'"]),
         ([*BUDGET, "--blocks", "XY"], ["--blocks: unknown kind of convolution: got 'XY'"]),
@@ -539,18 +541,51 @@ def test_a_path_that_is_not_a_file_is_an_error(run: Callable, tmp_path: Path) ->
         run(*IMAGE_STAGES, "--latency", path, "--latency-budget-ms", 6).fails_with(word)
 
 
-def test_a_table_without_a_budget_is_an_error(run: Callable, tmp_path: Path) -> None:
+def test_a_table_without_a_budget_is_a_column(run: Callable, tmp_path: Path) -> None:
     path = tmp_path / "times.csv"
+    rows = [ROW, ROW.replace("CONV,3", "CONV,8").replace("1.5", "0.5")]
+    path.write_text("\n".join([HEAD, *rows]), "utf-8")
+    arguments = ("layout", "--stages", 8, "--depths", 2, "--widths", 8, *BUDGET, "--max-depth", 2)
+    plain = run(*arguments, "--format", "json").json["plans"][0]
+    ended = run(*arguments, "--latency", path, "--format", "json")
+    assert ended.err.splitlines()[-1] == "ifspace: latencies of cpu, batch 1, fp32"
+    more = {"latency_ms": 2.0, "latency_forms": ["as is"] * 2, "extrapolated": False}
+    plan = ended.json["plans"][0]
+    assert (plan["depths"], {name: plan[name] for name in more}) == ([2], more)
+    assert all(plan[name] == plain[name] for name in plain if name != "stages")
+    assert run(*arguments, "--latency", path).out.splitlines()[2].endswith(" ms")
+    # A block that the table lacks is a choice all the same, without a time.
     path.write_text(f"{HEAD}\n{ROW}\n", "utf-8")
-    run(*IMAGE_STAGES, *BUDGET, "--latency", path).fails_with(
-        "latency table and budget go together: got a table without"
-    )
-    run(*IMAGE_STAGES, "--latency", path).fails_with("latency table and budget go together")
+    plan = run(*arguments, "--latency", path, "--format", "json").json["plans"][0]
+    assert all(plan[name] == plain[name] for name in plain)
     # The table lacks the block that would follow the first.
     arguments = ("--latency", path, "--latency-budget-ms", 6)
     run(*IMAGE_STAGES, *arguments).fails_with(
         "stage 1 has no block left: got no latency for CONV from 8 to 8"
     )
+
+
+def test_a_model_of_bench_bounds_a_layout(run: Callable, tmp_path: Path) -> None:
+    """The model of `latency_models`: a convolution takes 3 ms, DW+PW fused 1.25 ms."""
+    path = tmp_path / "blocks-cpu-test.json"
+    shapes = [[8, 8, 8, 1], [8, 8, 4, 2]]
+    path.write_text(json.dumps(model(shapes=shapes)), "utf-8")
+    stages = ("layout", "--stages", "8,8", "--widths", "8,8", "--inputs", 8)
+    bound = ("--latency", path, "--latency-budget-ms", 7, "--max-depth", 4)
+    ended = run(*stages, *bound, "--blocks", "CONV,DW+PW", "--format", "json")
+    plan = ended.json["plans"][0]
+    assert plan["latency_ms"] <= 7
+    forms = {"fused": Fraction(5, 4), "as is": 3}
+    assert sum(forms[form] for form in plan["latency_forms"]) == plan["latency_ms"]
+    assert not plan["extrapolated"]
+    assert "latencies predicted for cpu-test: batch 2, fp32" in ended.err
+    path.write_text(json.dumps(model(shapes=[[16, 16, 8, 1]])), "utf-8")
+    ended = run(*stages, *bound, "--blocks", "CONV,DW+PW", "--format", "json")
+    assert ended.json["plans"][0]["extrapolated"]
+    assert "~: outside the shapes that the latency model was fitted on" in ended.err
+    run(*stages, *bound, "--batch", 1).fails_with("--batch is not that of the latencies: got 1")
+    run(*stages, *bound, "--dtype", "int8").fails_with("--dtype is not that of the latencies")
+    run(*stages, "--params", "1M", "--batch", 1).fails_with("got --batch without --latency")
 
 
 @pytest.mark.parametrize(

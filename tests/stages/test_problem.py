@@ -262,12 +262,11 @@ def test_a_case_that_was_not_measured_raises() -> None:
         ({"budgets": Budgets(latency_ms=Q(0)), "latency": TABLE}, "latency_ms out of range: got 0"),
         (
             {"budgets": Budgets(latency_ms=Q(1))},
-            "latency table and budget go together: got a budget without a",
+            "nothing says how long the blocks take: got a latency budget without",
         ),
         ({"alpha": float("nan")}, "alpha out of range: got nan; allowed: numbers from 0"),
         ({"alpha": float("inf")}, "alpha out of range: got inf"),
         ({"alpha": -1}, "alpha out of range: got -1"),
-        ({"latency": TABLE}, "latency table and budget go together: got a table without a budget"),
     ],
 )
 def test_impossible_problems_raise(more: dict[str, Any], fault: str) -> None:
