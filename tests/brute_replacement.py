@@ -14,19 +14,25 @@ ORDERS = {
     "params": ("params", "macs", "replaced"),
     "macs": ("macs", "params", "replaced"),
     "latency_ms": ("latency_ms", "params", "macs", "replaced"),
+    "peak_memory": ("peak_memory", "params", "macs", "replaced"),
 }
 
 
 class Row(NamedTuple):
-    """The totals over all sites; the latency is 0 where it does not count."""
+    """The totals over all sites; the latency is 0 where it does not count.
+
+    The peak memory, in bytes of fp32, is the most of any site and of the rest of the network.
+    """
 
     replaced: int
     params: int
     macs: int
     latency_ms: Fraction
+    peak_memory: int = 0
 
     def plus(self, other: "Row") -> "Row":
-        return Row(*(a + b for a, b in zip(self, other, strict=True)))
+        sums = (a + b for a, b in zip(self[:-1], other[:-1], strict=True))
+        return Row(*sums, max(self.peak_memory, other.peak_memory))
 
 
 def latency_counts(problem: Any) -> bool:
@@ -42,6 +48,7 @@ def rows(problem: Any, site: Any) -> list[Row]:
             option.params,
             option.macs,
             Fraction(option.latency_ms) if with_latency else Fraction(0),
+            4 * max(option.peak, problem.rest_peak),
         )
         for option in site.options
         if not (with_latency and option.latency_ms is None)
@@ -61,7 +68,7 @@ def fits(problem: Any, row: Row) -> bool:
     bounds = problem.budgets
     return all(
         getattr(bounds, name) is None or getattr(row, name) <= getattr(bounds, name)
-        for name in ("params", "macs", "latency_ms")
+        for name in ("params", "macs", "latency_ms", "peak_memory")
     )
 
 

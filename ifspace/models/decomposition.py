@@ -24,8 +24,9 @@ from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.groups.full_field import ranked_blocks
 from ifspace.latency import LatencySource
+from ifspace.memory import Schedule
 from ifspace.models.edits import EditedNetwork
-from ifspace.models.graph import ImageSize, Size, Trace, TracedLayer
+from ifspace.models.graph import ImageSize, LiveSchedule, Size, Trace, TracedLayer
 from ifspace.models.surgery import Replace, copy_of_network
 from ifspace.models.tracing import Image, checked_model, evaluated
 from ifspace.models.tracing import trace as traced
@@ -40,6 +41,7 @@ from ifspace.stages.problem import Budgets as Budgets
 from ifspace.stages.replacement import (
     BOUNDED,
     ORDERS,
+    PEAK_MEMORY,
     Amount,
     Objective,
     Option,
@@ -176,13 +178,15 @@ class Replacement:
     """A convolution and the block that replaces it, with amounts before and after.
 
     `params` include biases and batch norm inside the block; `macs` are of one image; `fields` are
-    (side, channels) of what one output sees.
+    (side, channels) of what one output sees. `peaks`: the most elements that are live at once in
+    the network while the layer runs, before and after; 0 where that is not known.
     """
 
     step: Replace
     params: tuple[int, int]
     macs: tuple[int, int]
     fields: tuple[FieldSize, FieldSize]
+    peaks: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -207,7 +211,8 @@ class Decomposition:
     `answer`: how the search under `budgets` ended, None without a search; the budgets are of the
     whole network, that of the latency of the chosen layers. If nothing keeps them, nothing is
     replaced, and `least` has the least possible value of each bounded amount. `pointwise` and
-    `grouped` count the convolutions that are 1 x 1, or grouped or depthwise, already.
+    `grouped` count the convolutions that are 1 x 1, or grouped or depthwise, already. `peaks`: the
+    peak memory in elements before and after; None where the trace does not say.
     """
 
     replaced: tuple[Replacement, ...]
@@ -219,6 +224,7 @@ class Decomposition:
     least: Mapping[str, Amount] = field(default_factory=dict)
     pointwise: int = 0
     grouped: int = 0
+    peaks: tuple[int, int] | None = None
 
     @property
     def steps(self) -> tuple[Replace, ...]:
@@ -381,11 +387,14 @@ def plan_decomposition(
     no_spatial = fixed is None or not any(
         layer.conv.spatial for block in fixed for layer in block.layers
     )
+    live = trace.live
+    if live is None and (budgets.peak_memory is not None or objective == PEAK_MEMORY):
+        raise unknown_peak(trace.notes)
     convs, skipped = replaceable_convs(model, trace, layers, no_spatial)
     block_style_ = None if style is None else block_style(style)
     options: dict[ReplaceableConv, tuple[Replacement, ...]] = {}
     for conv in convs:
-        replacements, reason = _replacements(conv, fixed, block_style_, objective)
+        replacements, reason = _replacements(conv, fixed, block_style_, objective, live)
         if replacements:
             options[conv] = replacements
         else:
@@ -402,12 +411,24 @@ def plan_decomposition(
         pointwise=len({c.name for c in convolutions if c.conv.dense and not c.conv.spatial}),
         grouped=len({c.name for c in convolutions if not c.conv.dense}),
     )
-    if options and (budgets.limits or latency is not None):
-        plan = _best_choice(plan, options, latency, objective, search.time_limit_s)
+    if options and (budgets.limits or latency is not None or objective == PEAK_MEMORY):
+        plan = _best_choice(plan, options, latency, objective, search.time_limit_s, live)
     return replace(
         plan,
+        peaks=None if live is None else (live.peak, _peak_after(plan, live)),
         params=(trace.params, trace.params + _change(plan, "params")),
         macs=(trace.macs, trace.macs + _change(plan, "macs")),
+    )
+
+
+def unknown_peak(notes: Sequence[str]) -> SettingError:
+    """Return the error of a network whose peak memory is asked for and not known."""
+    return SettingError.because(
+        "peak memory of a network whose branches are not seen",
+        got=notes[0] if notes else "a trace by hooks",
+        allowed="networks that torch.export can write down",
+        remedy=f"leave {ARGUMENT} out, or optimize a part of the network",
+        argument=PEAK_MEMORY,
     )
 
 
@@ -618,7 +639,11 @@ def _followed_by_norm_in_order(model: nn.Module, names: list[str]) -> frozenset[
 
 
 def _replacements(
-    conv: ReplaceableConv, blocks: Sequence[Block] | None, style: Style | None, objective: str
+    conv: ReplaceableConv,
+    blocks: Sequence[Block] | None,
+    style: Style | None,
+    objective: str,
+    live: LiveSchedule | None,
 ) -> tuple[tuple[Replacement, ...], str]:
     """Return what each block makes of a convolution, cheapest first; and why one does not fit.
 
@@ -634,9 +659,10 @@ def _replacements(
         plans = ranked_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, side, by)
         blocks = [plan.block for plan in plans]
     replacements, reasons = [], []
+    peaks = _Peaks(conv, live)
     for block in blocks:
         try:
-            replacements.append(_replacement(conv, block, style))
+            replacements.append(_replacement(conv, block, style, peaks))
         except IfspaceError as error:
             reasons.append(f"{block}: " + str(error).partition("; ")[0])
     # Batch norm and biases count too: a block with more layers has more of them.
@@ -645,14 +671,42 @@ def _replacements(
     return tuple(replacements), "; ".join(reasons) or none_left
 
 
-def _replacement(conv: ReplaceableConv, block: Block, style: Style | None) -> Replacement:
+def _replacement(
+    conv: ReplaceableConv, block: Block, style: Style | None, peaks: "_Peaks"
+) -> Replacement:
     """Return what a block makes of a convolution. Raises: IfspaceError if it does not fit."""
     sized = block.at(conv.layer.c_in, conv.layer.c_out)
     step = Replace(conv.name, sized, conv.stride, style or conv.default_style)
     BlockModule(sized, step.stride, step.style, device="meta")  # raises what does not fit
     macs = sum(step.macs(*sizes) for sizes in conv.calls)
     fields = (conv.layer.kernel[0], conv.layer.c_in), field_after(sized)[-1]
-    return Replacement(step, (conv.params, step.params), (conv.macs, macs), fields)
+    amounts = (conv.params, step.params), (conv.macs, macs)
+    return Replacement(step, *amounts, fields, (peaks.before, peaks.after(step)))
+
+
+class _Peaks:
+    """The most elements that are live at once in the network while a convolution runs."""
+
+    def __init__(self, conv: ReplaceableConv, live: LiveSchedule | None) -> None:
+        self.conv, self.live = conv, live
+        self.before = 0
+        if live is not None:
+            elements = live.schedule.live()
+            self.before = max(elements[index] for index in live.steps_of(conv.name))
+        # Blocks of the same widths need as much, whatever their groups.
+        self._after: dict[tuple[Schedule, ...], int] = {}
+
+    def after(self, step: Replace) -> int:
+        """Return the same with a block in its place."""
+        if self.live is None:
+            return 0
+        chains = tuple(
+            step.sized.schedule(size_in, step.stride, step.style.shortcut)
+            for size_in, _ in self.conv.calls
+        )
+        if chains not in self._after:
+            self._after[chains] = self.live.peak_with(self.conv.name, chains)
+        return self._after[chains]
 
 
 def _best_choice(
@@ -661,6 +715,7 @@ def _best_choice(
     latency: LatencySource | None,
     objective: Objective,
     time_limit_s: float | None,
+    live: LiveSchedule | None,
 ) -> Decomposition:
     """Return the plan with the best choice within its budgets."""
     # What the rest of the network has is not to be chosen.
@@ -672,7 +727,9 @@ def _best_choice(
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
     sites = tuple(_site(conv, replacements, latency) for conv, replacements in options.items())
-    answer = best_replacement(ReplacementProblem(sites, Budgets(**limits), objective), time_limit_s)
+    rest = 0 if live is None else live.peak_without({conv.name for conv in options})
+    budgets = Budgets(**limits, dtype=plan.budgets.dtype)
+    answer = best_replacement(ReplacementProblem(sites, budgets, objective, rest), time_limit_s)
     chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
     return replace(
         plan,
@@ -693,11 +750,13 @@ def _site(
     """Return a site of a replacement problem: the layer as it is, then what it may become."""
     original = Block.parse(conv.layer.kind).at(conv.layer.c_in, conv.layer.c_out)
     latency_ms = _latency_ms(conv, original, latency)
-    options = [Option(None, conv.params, conv.macs, latency_ms, conv.stride)]
+    (peak, _) = replacements[0].peaks
+    options = [Option(None, conv.params, conv.macs, latency_ms, conv.stride, peak)]
     for replacement in replacements:
         (_, params), (_, macs), sized = replacement.params, replacement.macs, replacement.sized
         latency_ms = _latency_ms(conv, sized, latency)
-        options.append(Option(sized, params, macs, latency_ms, conv.stride))
+        (_, peak) = replacement.peaks
+        options.append(Option(sized, params, macs, latency_ms, conv.stride, peak))
     return Site(conv.name, tuple(options))
 
 
@@ -714,6 +773,12 @@ def _latency_ms(
             return None
         total += measured.ms
     return total
+
+
+def _peak_after(plan: Decomposition, live: LiveSchedule) -> int:
+    """Return the peak memory of the network with the replacements of a plan, in elements."""
+    names = {replacement.name for replacement in plan.replaced}
+    return max(live.peak_without(names), *(x.peaks[1] for x in plan.replaced), 0)
 
 
 def _change(plan: Decomposition, name: str) -> int:

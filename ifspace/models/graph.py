@@ -5,7 +5,7 @@ channels. Operators that keep a feature map as it is (activations, normalisation
 with weights) have no node of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
@@ -328,10 +328,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCall:
-    """A call of an operator: its bare name, and the full name of the module whose forward calls."""
+    """A call of an operator: its bare name, and the full name of the module whose forward calls.
+
+    `layer`: the full name of the layer that it runs, "" for an operator without weights.
+    """
 
     scope: str
     operator: str
+    layer: str = ""
 
     def __str__(self) -> str:
         return f"{self.scope or 'the network'} ({self.operator})"
@@ -353,6 +357,27 @@ class LiveSchedule:
     def peak_call(self) -> OperatorCall:
         """The first call during which they are."""
         return self.calls[self.schedule.peak.step]
+
+    def steps_of(self, layer: str) -> list[int]:
+        """Return the indices of the steps that run a layer."""
+        return [index for index, call in enumerate(self.calls) if call.layer == layer]
+
+    def peak_without(self, layers: Collection[str]) -> int:
+        """Return the most elements that are live while anything but some layers runs."""
+        live = self.schedule.live()
+        pairs = zip(live, self.calls, strict=True)
+        return max((count for count, call in pairs if call.layer not in layers), default=0)
+
+    def peak_with(self, layer: str, chains: Sequence[Schedule]) -> int:
+        """Return the most elements that are live while a layer runs, with a chain in its place.
+
+        `chains`: one for each call of it.
+        """
+        most = 0
+        for index, chain in zip(self.steps_of(layer), chains, strict=True):
+            live = self.schedule.with_chain(index, chain).live()
+            most = max(most, *live[index : index + len(chain.steps)])
+        return most
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,12 +49,13 @@ class LiveMaps:
         """Note that an input of a subgraph is what is passed for it."""
         self._values[node] = self._value(argument)
 
-    def add(self, call: Call, outputs: Sequence[Any] | None = None) -> None:
-        """Add a call; of one that wraps a subgraph, which was read, only its `outputs`."""
+    def add_outputs(self, node: fx.Node, outputs: Sequence[Any]) -> None:
+        """Add what a node returns that wraps a subgraph, whose calls were added."""
+        self._values[node] = tuple(map(self._value, outputs))
+
+    def add(self, call: Call, layer: str) -> None:
+        """Add a call, and the name of the layer that it runs, "" if it runs none."""
         node = call.node
-        if outputs is not None:
-            self._values[node] = tuple(map(self._value, outputs))
-            return
         reads = tuple(dict.fromkeys(_flat(map(self._value, node.all_input_nodes))))
         if not reads:
             return  # no image changes it
@@ -75,7 +76,7 @@ class LiveMaps:
         result = call.tensor if _keeps(call) else call.result
         alias = first if call.name in _INDEX or _is_view(node) else None
         self._steps.append(Step(reads, _elements(result), alias, may_replace))
-        self._calls.append(OperatorCall(call.scope, call.name))
+        self._calls.append(OperatorCall(call.scope, call.name, layer))
 
     def schedule(self, outputs: Iterable[Any]) -> LiveSchedule:
         """Return the schedule of a program that was read; `outputs` are the nodes it returns."""

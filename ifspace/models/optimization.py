@@ -16,6 +16,7 @@ from ifspace.models.decomposition import (
     Search,
     apply_decomposition,
     plan_decomposition,
+    unknown_peak,
 )
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import Trace
@@ -79,6 +80,19 @@ class Optimization:
     notes: tuple[str, ...] = ()
 
     @property
+    def is_above_peak(self) -> bool:
+        """Whether the network with its stages reorganized alone needs more memory than it may.
+
+        Raises: SettingError where that is not known.
+        """
+        most = self.problem.budgets.peak_elements
+        if most is None or self.problem.blocks is not None or self.reorganized is None:
+            return False
+        if self.reorganized.live is None:
+            raise unknown_peak(self.reorganized.notes)
+        return self.reorganized.live.peak > most
+
+    @property
     def is_out_of_time(self) -> bool:
         """Whether time ran out before anything was found."""
         plans = (self.stages, self.blocks)
@@ -111,9 +125,10 @@ def optimize(
         network = apply_reorganization(network, stages, problem.seed)
         trace, reorganized = _analyzed(network, trace, problem)
     if problem.blocks is None:
-        return Optimization(
+        done = Optimization(
             problem, before, stages, reorganized, after=reorganized, network=network, notes=notes
         )
+        return replace(done, after=None, network=None) if done.is_above_peak else done
     left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
     blocks = plan_decomposition(
         network,
@@ -132,6 +147,9 @@ def optimize(
         images = random_images(trace.image, problem.seed, next(network.model.parameters()))
     final = apply_decomposition(network, blocks, trace.image, images, problem.seed, progress)
     _, after = _analyzed(final, trace, problem)
+    if blocks.peaks is not None and after.live is not None:
+        # Counted before the network was built, and in the network that was built.
+        assert after.live.peak == blocks.peaks[1], (after.live.peak, blocks.peaks)
     return Optimization(
         problem, before, stages, reorganized, blocks, final.fits, after, final, notes
     )
@@ -141,7 +159,7 @@ def _plan_stages(
     network: EditedNetwork, trace: Trace, problem: OptimizationProblem
 ) -> tuple[Reorganization | None, tuple[str, ...]]:
     """Return the plan of the stages, None if blocks are to be put in and no unit can move."""
-    budgets = problem.budgets if problem.blocks is None else Budgets()
+    budgets = problem.budgets.sums if problem.blocks is None else Budgets()
     try:
         plan = plan_reorganization(
             network,

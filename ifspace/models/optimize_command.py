@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.stages.problem import Blocks
 
-OBJECTIVES = ("keep", "params", "macs", "latency_ms")
+OBJECTIVES = ("keep", "params", "macs", "latency_ms", "peak_memory")
 SUFFIXES = (".safetensors", ".onnx", ".pt2")
 # Options that say something of the blocks, and nothing without blocks.
 _FOR_BLOCKS: Final = (
@@ -60,6 +60,8 @@ _OPTIONS = (
     ),
     shared("params", help="At most so many parameters in the whole network."),
     shared("macs", help="At most so many MACs an image."),
+    shared("peak-memory"),
+    shared("dtype"),
     click.option("--stages-only", is_flag=True, help="The stages alone, as without any blocks."),
     shared(
         "moves", help="Take the network after so many moves of the organizer; its end if not given."
@@ -197,7 +199,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         return [name for name in names if options[name] not in (None, False)]
 
     blocks = present("block", "blocks", "cheapest")
-    budgets = present("params", "macs", "latency_budget_ms")
+    budgets = present("params", "macs", "latency_budget_ms", "peak_memory")
     organizer = present("moves", "theta")
     timed = options["latency_budget_ms"] is not None or options["objective"] == "latency_ms"
     for wrong, present_options, allowed in (
@@ -256,7 +258,11 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
     return OptimizationProblem(
         blocks=_blocks(options),
         budgets=Budgets(
-            options["params"], options["macs"], latency_ms=options["latency_budget_ms"]
+            options["params"],
+            options["macs"],
+            latency_ms=options["latency_budget_ms"],
+            peak_memory=options["peak_memory"],
+            dtype=options["dtype"],
         ),
         keep_stages=options["blocks_only"],
         moves=options["moves"],

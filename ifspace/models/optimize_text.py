@@ -2,15 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from ifspace.answer import Status
 from ifspace.cli.options import Forms
+from ifspace.errors import SettingError
+from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition
 from ifspace.models.optimization import Optimization
-from ifspace.models.options import ModelSource, name_list, size_text, size_value
+from ifspace.models.options import (
+    ModelSource,
+    name_list,
+    peak_text,
+    peak_values,
+    size_text,
+    size_value,
+)
 from ifspace.models.reorganization import Reorganization
 from ifspace.models.warm_start import Fit
 from ifspace.serialize import json_text
@@ -64,6 +74,7 @@ _COLUMNS: Final = (
     "reason",
     "behind",
     "count",
+    "peak_bytes",
 )
 
 
@@ -93,6 +104,8 @@ class OptimizationReport:
     def message(self) -> str:
         """Why there is no network within the budgets, in a sentence."""
         stages, blocks = self.optimization.stages, self.optimization.blocks
+        if self.optimization.is_above_peak:
+            return str(self._peak_error())
         if blocks is None:
             assert stages is not None
             return str(stages.budgets_error("raise a budget, or let --cheapest find blocks"))
@@ -102,6 +115,21 @@ class OptimizationReport:
                 blocks.budgets_error("raise a budget: these are the cheapest blocks already")
             )
         return str(blocks.budgets_error())
+
+    @property
+    def dtype(self) -> str:
+        """The type of the feature maps."""
+        return self.optimization.problem.budgets.dtype or DEFAULT_DTYPE
+
+    def _peak_error(self) -> SettingError:
+        """Return the error of stages that need too much memory."""
+        report = self.optimization.reorganized
+        return SettingError.because(
+            "the network with these stages needs more peak memory than it may",
+            got=peak_text(None if report is None else report.live, self.dtype),
+            allowed=f"{self.optimization.problem.budgets.peak_memory:,} bytes",
+            remedy="raise the budget, or offer blocks for its convolutions, such as --cheapest",
+        )
 
     @property
     def values(self) -> dict[str, Any]:
@@ -121,9 +149,12 @@ class OptimizationReport:
             "theta": problem.theta,
             "seed": problem.seed,
             "budgets": limits,
+            "dtype": self.dtype,
             "message": None if after is not None else self.message,
-            "before": _amounts(before, self._depths(at_end=False)),
-            "after": None if after is None else _amounts(after, self._depths(at_end=True)),
+            "before": _amounts(before, self._depths(at_end=False), self.dtype),
+            "after": None
+            if after is None
+            else _amounts(after, self._depths(at_end=True), self.dtype),
             "ratios": None
             if after is None
             else {
@@ -156,16 +187,27 @@ class OptimizationReport:
                     ratios[0],
                     report.macs,
                     ratios[1],
+                    "" if report.live is None else bytes_of(report.live.peak, self.dtype),
                     f"{report.gain:.2f}",
                     depths,
                 )
             )
-        columns = ("", ">params", ">×", ">MACs", ">×", ">gain", "depths")
+        columns = ("", ">params", ">×", ">MACs", ">×", ">peak bytes", ">gain", "depths")
         totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
-        totals += "".join("\n" + facts([("gain", note)]) for note in self._gain_notes())
+        notes = [("peak bytes", f"of {self.dtype} that are live at once, {self._peak_places()}")]
+        totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         return "\n".join(
             text for text in (self._stages_text(), _blocks_text(optimization), totals) if text
         )
+
+    def _peak_places(self) -> str:
+        """Return where the network needs the most memory, before and after."""
+        reports = (self.optimization.before, self.optimization.after)
+        lives = [report.live for report in reports if report is not None]
+        if None in lives:
+            return "not known: branches are not seen"
+        places = dict.fromkeys(str(live.peak_call) for live in lives if live is not None)
+        return f"at {', then at '.join(places)}"
 
     def _gain_notes(self) -> list[str]:
         """Return why the moves begin at another gain than the network before them."""
@@ -378,11 +420,15 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
     answer = plan.answer
     if answer is not None and answer.best is not None:
         pairs.append(("status", f"{answer.status.name.lower()}, {_BLOCKS_STATUS[answer.status]}"))
-        margin = {
-            name: limit - getattr(optimization.after, name)
-            for name, limit in plan.budgets.limits.items()
-            if name != "latency_ms"
+        limits = plan.budgets.limits
+        margin: dict[str, int | Fraction] = {
+            name: limits[name] - getattr(optimization.after, name)
+            for name in ("params", "macs")
+            if name in limits
         }
+        if plan.budgets.dtype is not None and plan.peaks is not None and "peak_memory" in limits:
+            used = bytes_of(plan.peaks[1], plan.budgets.dtype)
+            margin["peak_memory"] = limits["peak_memory"] - used
         pairs += [("left over", amounts_text(margin))] if margin else []
         pairs += [("left out", name_list(answer.left_out, 3))] if answer.left_out else []
     if optimization.fits:
@@ -414,13 +460,19 @@ def _labelled(label: str, lines: "Iterator[str] | Sequence[str]") -> Facts:
     return [("" if index else label, line) for index, line in enumerate(lines)]
 
 
-def _amounts(report: Report, depths: tuple[int, ...]) -> dict[str, Any]:
-    return {"params": report.params, "macs": report.macs, "gain": report.gain, "depths": depths}
+def _amounts(report: Report, depths: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    return {
+        "params": report.params,
+        "macs": report.macs,
+        "gain": report.gain,
+        "depths": depths,
+        "peak_memory": peak_values(report.live, dtype),
+    }
 
 
 def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the report as rows: the network before, moves, layers, the network after."""
-    yield {"what": "before", **values["before"]}
+    yield {"what": "before", **values["before"], **_peak_cell(values["before"])}
     for move in values["moves"]:
         yield {"what": "move", **move}
     if values["stages"] is not None:
@@ -438,7 +490,12 @@ def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for conv in values["skipped"]:
         yield {"what": "skipped", **conv}
     if values["after"] is not None:
-        yield {"what": "after", **values["after"]}
+        yield {"what": "after", **values["after"], **_peak_cell(values["after"])}
+
+
+def _peak_cell(amounts: Mapping[str, Any]) -> dict[str, Any]:
+    peak = amounts["peak_memory"]
+    return {"peak_bytes": None if peak is None else peak["bytes"]}
 
 
 def _cell(value: Any) -> Any:

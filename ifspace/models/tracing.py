@@ -322,6 +322,7 @@ class Walk:
         self._environment = Environment(model, names, constants)
         # The calls that write a layer, by the index of its feature map.
         self._calls: dict[int, fx.Node] = {}
+        self._layer_names: dict[fx.Node, str] = {}
 
     def read(self, graph: fx.Graph, image: str) -> tuple[int, ...]:
         """Read all operators and return the indices of the feature maps that the output shows.
@@ -343,7 +344,7 @@ class Walk:
                 call = Call(node, self._environment)
                 values[node] = self._value(call)
                 if call.subgraph is None:
-                    self.live.add(call)
+                    self.live.add(call, self._layer_names.get(node, ""))
                 if call.in_place and isinstance(node.args[0], fx.Node):
                     # Readers of the old name get the new value.
                     values[node.args[0]] = values[node]
@@ -364,6 +365,7 @@ class Walk:
         for node in self.maps.nodes[first:]:
             if node.layer is not None:
                 self._calls[node.index] = call.node
+                self._layer_names[call.node] = node.layer.name
         return (value,) if call.returns_several and isinstance(value, Label) else value
 
     def _layers_of_constants(self, call: Call) -> list[TracedLayer]:
@@ -403,7 +405,7 @@ class Walk:
                 self._environment.outer[node] = argument
             self.live.pass_on(node, argument)
         outputs = self._outputs(subgraph.graph)
-        self.live.add(call, _returned(subgraph.graph))
+        self.live.add_outputs(call.node, _returned(subgraph.graph))
         return outputs
 
 

@@ -22,7 +22,7 @@ from ifspace.floors import NO_FLOORS, Floors
 from ifspace.infofield import CAPS
 from ifspace.kinds import find_kind
 from ifspace.latency import Latency, LatencySource, latency_of
-from ifspace.memory import bytes_of, peak_bytes
+from ifspace.memory import BYTES, bytes_of, peak_bytes
 from ifspace.stages.layout import MAX_DEPTH, Layout
 from ifspace.stages.objectives import OBJECTIVES, total
 from ifspace.stages.peak import peak_elements
@@ -310,6 +310,18 @@ class Budgets:
         """The amounts that are bounded, by name."""
         values = {name: getattr(self, name) for name in AMOUNTS}
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def sums(self) -> "Budgets":
+        """The budgets of amounts that are summed: without that of the peak memory."""
+        return Budgets(self.params, self.macs, self.layers, self.latency_ms)
+
+    @property
+    def peak_elements(self) -> int | None:
+        """The most elements that may be live at once, None for any number."""
+        if self.peak_memory is None or self.dtype is None:
+            return None
+        return self.peak_memory // BYTES[self.dtype]
 
     def exceeded(self, amounts: Mapping[str, int | Fraction]) -> list[str]:
         """Return which limits some amounts exceed, in words."""

@@ -14,7 +14,7 @@ Beyond the papers: [3DRF] section 4.2 and [IF] section 5 replace every convoluti
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import floor, gcd, lcm
@@ -25,10 +25,13 @@ from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
 from ifspace.cpsat import contradiction, new_model, seconds_left, solve, weighted_sum
 from ifspace.errors import SettingError
+from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.stages.problem import MAX_BUDGET, Budgets, check_faults
 from ifspace.values import choice, set_fields, whole_number
 
-Objective = Literal["keep", "params", "macs", "latency_ms"]
+Objective = Literal["keep", "params", "macs", "latency_ms", "peak_memory"]
+# The amount of which the network has the largest of its parts, not their sum: bytes.
+PEAK_MEMORY: Final = "peak_memory"
 Amount = int | Fraction
 Amounts = tuple[Amount, ...]
 # What decides, from the first to the last: of equal amounts the next one does.
@@ -37,8 +40,9 @@ ORDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "params": ("params", "macs", "replaced"),
     "macs": ("macs", "params", "replaced"),
     "latency_ms": ("latency_ms", "params", "macs", "replaced"),
+    "peak_memory": ("peak_memory", "params", "macs", "replaced"),
 }
-BOUNDED: Final = ("params", "macs", "latency_ms")
+BOUNDED: Final = ("params", "macs", "latency_ms", PEAK_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Option:
     """What a layer may become, and what it costs then; without a block it stays as it is.
 
     `params` and `macs` (of one image) are of all that stands in the layer's place; `latency_ms`
-    is None where nothing was measured. `stride` is that of the layer.
+    is None where nothing was measured. `stride` is that of the layer. `peak`: the most elements
+    that are live at once in the network while it runs.
 
     >>> from ifspace.block import Block
     >>> option = Option(Block.parse("DW+PW").at(8, 16), params=200, macs=3200)
@@ -62,10 +67,11 @@ class Option:
     macs: int
     latency_ms: Fraction | None = None
     stride: int = 1
+    peak: int = 0
 
     def __post_init__(self) -> None:
         """Check what can be counted."""
-        for name in ("params", "macs"):
+        for name in ("params", "macs", "peak"):
             whole_number(getattr(self, name), name, 0, MAX_BUDGET)
         time = self.latency_ms
         if time is not None and not (isinstance(time, int | Fraction) and 0 <= time <= MAX_BUDGET):
@@ -131,7 +137,9 @@ class ReplacementProblem:
     `objective` "keep": replace as few layers as the budgets allow, by what has fewest MACs, then
     parameters; the others make that amount least. What decides in turn is in `ORDERS`. A budget
     may be 0 or less, as what the rest of a network leaves over may be: then nothing keeps it.
-    Where latency counts, options without one are no choice.
+    Where latency counts, options without one are no choice; nor are options above the budget of the
+    peak memory, which is that of the whole network. `rest_peak`: the most elements that are live
+    while anything else of the network runs.
 
     >>> from ifspace.block import Block
     >>> cheap = Option(Block.parse("DW+PW").at(8, 16), 200, 3200)
@@ -146,6 +154,7 @@ class ReplacementProblem:
     sites: tuple[Site, ...]
     budgets: Budgets = Budgets()  # noqa: RUF009 - a frozen value
     objective: Objective = "keep"
+    rest_peak: int = 0
 
     def __post_init__(self) -> None:
         """Check what every plan needs."""
@@ -162,8 +171,8 @@ class ReplacementProblem:
                 remedy="name layers to replace",
                 argument="sites",
             )
-        for site, choices in zip(self.sites, self.choices, strict=True):
-            if not choices:
+        for site in self.sites:
+            if not any(map(self._is_timed, site.options)):
                 raise SettingError.because(
                     "no latency for any option of a layer",
                     got=site.name,
@@ -185,14 +194,18 @@ class ReplacementProblem:
     @cached_property
     def choices(self) -> tuple[tuple[int, ...], ...]:
         """For each site the indices of the options that may be chosen."""
+        most = self.budgets.peak_elements
         return tuple(
             tuple(
                 index
                 for index, option in enumerate(site.options)
-                if not self.latency_counts or option.latency_ms is not None
+                if self._is_timed(option) and (most is None or option.peak <= most)
             )
             for site in self.sites
         )
+
+    def _is_timed(self, option: Option) -> bool:
+        return not self.latency_counts or option.latency_ms is not None
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -201,21 +214,30 @@ class ReplacementProblem:
             f"no latency for {option.block.block if option.block else 'the layer'} at {site.name}"
             for site, choices in zip(self.sites, self.choices, strict=True)
             for index, option in enumerate(site.options)
-            if index not in choices
+            if index not in choices and not self._is_timed(option)
         )
 
     def totals(self, chosen: Sequence[int]) -> dict[str, Amount]:
-        """Return all that counts, summed over the sites; `chosen`: an index of each's options."""
+        """Return all that counts, summed over the sites; `chosen`: an index of each's options.
+
+        Of the peak memory, in bytes, the most.
+        """
         options = [site.options[n] for site, n in zip(self.sites, chosen, strict=True)]
-        return {name: _total(name, options) for name in self.counted}
+        totals = {name: _total(name, options) for name in self.counted}
+        if self.budgets.peak_memory is not None or self.objective == PEAK_MEMORY:
+            totals[PEAK_MEMORY] = self._bytes(option.peak for option in options)
+        return totals
+
+    def _bytes(self, peaks: Iterable[int]) -> int:
+        """Return the peak memory in bytes, given the peak of each site."""
+        return bytes_of(max(self.rest_peak, *peaks), self.budgets.dtype or DEFAULT_DTYPE)
 
     def least(self, name: str) -> Amount:
-        """Return the least that the sites can have of an amount by itself."""
-        pairs = zip(self.sites, self.choices, strict=True)
-        cheapest = (
-            min((site.options[n] for n in choices), key=attrgetter(name)) for site, choices in pairs
-        )
-        return _total(name, cheapest)
+        """Return the least that the sites can have of an amount by itself, in any choice."""
+        timed = (tuple(filter(self._is_timed, site.options)) for site in self.sites)
+        if name == PEAK_MEMORY:
+            return self._bytes(min(option.peak for option in options) for options in timed)
+        return _total(name, (min(options, key=attrgetter(name)) for options in timed))
 
 
 def _total(name: str, options: Iterable[Option]) -> Amount:
@@ -291,6 +313,12 @@ def best_replacement(
         contradicts itself.
     """
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    if problem.objective == PEAK_MEMORY:
+        return _least_peak(problem, deadline)
+    minima = {name: problem.least(name) for name in problem.budgets.limits}
+    most = problem.budgets.peak_elements
+    if not all(problem.choices) or (most is not None and problem.rest_peak > most):
+        return Answer(Status.INFEASIBLE, None, (), problem.left_out, minima)
     model = _ReplacementModel(problem)
     bound: list[Amount] = []
     chosen: tuple[int, ...] | None = None
@@ -298,7 +326,6 @@ def best_replacement(
     for name in ORDERS[problem.objective]:
         status, better, least = model.minimise(name, deadline)
         if status is Status.INFEASIBLE:
-            minima = {name: problem.least(name) for name in problem.budgets.limits}
             return Answer(status, None, (), problem.left_out, minima)
         chosen = chosen if better is None else better
         bound += [] if least is None else [least]
@@ -310,6 +337,43 @@ def best_replacement(
     plan.check()
     status = status if status is Status.OPTIMAL else Status.FEASIBLE
     return Answer(status, tuple(bound) or None, (plan,), problem.left_out)
+
+
+def _least_peak(problem: ReplacementProblem, deadline: float | None) -> Answer[ReplacementPlan]:
+    """Return the best choice of those with the least peak memory that the budgets allow.
+
+    Whether any choice keeps the other budgets within a peak changes once, from no to yes, as the
+    peak rises: the least one is found by bisection over the peaks that options have.
+    """
+    budgets = problem.budgets
+    dtype, most = budgets.dtype or DEFAULT_DTYPE, budgets.peak_elements
+    peaks = {
+        max(option.peak, problem.rest_peak) for site in problem.sites for option in site.options
+    }
+    candidates = sorted(peak for peak in peaks if most is None or peak <= most)
+    low, high, answer = 0, len(candidates), None
+    while low < high:
+        middle = (low + high) // 2
+        peak = max(1, bytes_of(candidates[middle], dtype))
+        asked = Budgets(budgets.params, budgets.macs, None, budgets.latency_ms, peak, dtype)
+        within = replace(problem, budgets=asked, objective="params")
+        attempt = best_replacement(within, seconds_left(deadline))
+        if attempt.plans:
+            answer, high = attempt, middle
+        elif attempt.status is Status.INFEASIBLE:
+            low = middle + 1
+        else:
+            break  # time ran out
+    if answer is None or answer.best is None:
+        minima = {name: problem.least(name) for name in budgets.limits}
+        status = Status.INFEASIBLE if low == high else Status.UNKNOWN
+        return Answer(status, None, (), problem.left_out, minima if low == high else {})
+    plan = ReplacementPlan(problem, answer.best.chosen)
+    plan.check()
+    least = bytes_of(candidates[low], dtype)
+    if low < high:
+        return replace(answer, status=Status.FEASIBLE, plans=(plan,), bound=(least,))
+    return replace(answer, plans=(plan,), bound=(least, *(answer.bound or ())))
 
 
 @dataclass(frozen=True)
@@ -361,7 +425,8 @@ class _ReplacementModel:
             ]
             self.model.add(sum(taken) == count)
             self.variables += taken
-        for name, budget in problem.budgets.limits.items():
+        # Options above the budget of the peak memory are no choice.
+        for name, budget in problem.budgets.sums.limits.items():
             self.model.add(self._expression(name) <= self.sums[name].limit(budget))
 
     def minimise(

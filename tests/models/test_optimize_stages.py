@@ -125,7 +125,7 @@ def test_which_gain_counts_the_stem_is_said(run: Callable) -> None:
     # The depths of a layout whose stem counts have it as one more in stage 1.
     assert gains == [f"{with_stem.gain():.2f}", f"{with_stem.at_depths((5, *end[1:])).gain():.2f}"]
     assert rows[-1][:7] == ["gain", "the", "stem", "is", "the", "first", "layer"]
-    assert run(*VGG).out.splitlines()[-1].startswith("after")
+    assert run(*VGG).out.splitlines()[-1].startswith("peak bytes")
 
 
 @pytest.mark.slow

@@ -201,13 +201,14 @@ SMALLEST = Block.parse("DW+PW").at(1)
 def site(draw: random.Random, name: str, options: int) -> Site:
     """Draw a layer whose options may cost more, cost the same, or lack a latency."""
     c_in, c_out, stride = draw.choice([4, 8]), draw.choice([4, 8]), draw.choice([1, 1, 2])
-    many = [Option(None, 9 * c_in * c_out, draw.randint(1, 10**6), Q(draw.randint(1, 99), 7))]
+    time_ms, peak = Q(draw.randint(1, 99), 7), draw.randint(1, 9)
+    many = [Option(None, 9 * c_in * c_out, draw.randint(1, 10**6), time_ms, peak=peak)]
     for _ in range(options - 1):
         block = draw.choice(BLOCKS).at(c_in, c_out)
         measured = None if draw.random() < 0.1 else Q(draw.randint(1, 99), draw.choice([3, 7, 64]))
         params = block.params + draw.choice([0, 2 * c_out, draw.randint(0, 200)])
         macs = draw.choice([params * draw.choice([16, 64]), draw.randint(1, 10**6)])
-        many.append(Option(block, params, macs, measured, stride))
+        many.append(Option(block, params, macs, measured, stride, draw.randint(1, 9)))
     if draw.random() < 0.3:
         many.append(draw.choice(many))
     if draw.random() < 0.2:
@@ -224,12 +225,13 @@ def drawn(
     while count:
         kinds = [site(draw, f"kind {n}", draw.randint(2, 4)) for n in range(draw.randint(1, 4))]
         sites = [replace(draw.choice(kinds), name=f"layer {n}") for n in range(draw.randint(1, 6))]
-        names = draw.sample(BOUNDED, draw.randint(0, 3))
+        names = draw.sample([*BOUNDED, "peak_memory"], draw.randint(0, 3))
         try:
             problem = ReplacementProblem(
                 tuple(sites),
                 Budgets(latency_ms=Q(1) if "latency_ms" in names else None),
                 draw.choice(list(ORDERS)),
+                draw.randint(0, 4),
             )
         except SettingError:
             continue
@@ -241,14 +243,15 @@ def drawn(
             has = getattr(one, name)
             bounds[name] = draw.choice([has, has, has, has + 1, (has + least) // 2, least - 1])
         count -= 1
-        yield replace(problem, budgets=Budgets(**bounds)), rows
+        dtype = "fp32" if "peak_memory" in names else None
+        yield replace(problem, budgets=Budgets(**bounds, dtype=dtype)), rows
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_replacement_by_brute_force(seed: int) -> None:
     ended = []
-    for problem, rows in drawn(seed, 80):
+    for problem, rows in drawn(seed, 100):
         expected = brute_replacement.best(problem, rows)
         answer = best_replacement(problem)
         ended.append((problem.objective, answer.status))
@@ -264,9 +267,9 @@ def test_the_best_replacement_by_brute_force(seed: int) -> None:
         assert (answer.status, answer.least) == (Status.OPTIMAL, {})
         assert answer.best.objective() == answer.bound == expected
         totals = answer.best.totals
-        assert brute_replacement.Row(**{"latency_ms": Q(0)} | totals) in rows
+        assert any(all(getattr(row, n) == total for n, total in totals.items()) for row in rows)
     for objective in ORDERS:
-        assert ended.count((objective, Status.OPTIMAL)) > 8
+        assert ended.count((objective, Status.OPTIMAL)) > 4
         assert ended.count((objective, Status.INFEASIBLE)) > 0
 
 
