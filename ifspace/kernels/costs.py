@@ -107,8 +107,15 @@ class Choice:
 
     def __str__(self) -> str:
         """Return one line that says which way and why."""
+        return f"{self.way} ({self.reason})"
+
+    @property
+    def reason(self) -> str:
+        """What was expected of all ways."""
+        if not self.times_ns:
+            return "the other ways have not been measured"
         times = ", ".join(f"{way} {time / 1000:.0f} us" for way, time in self.times_ns)
-        return f"{self.way} ({times}; constants of {self.machine})"
+        return f"{times}; constants of {self.machine}"
 
 
 @lru_cache(maxsize=4096)

@@ -31,6 +31,7 @@ from ifspace.nn.block import (
     build,
 )
 from ifspace.nn.collapse import CollapsedBlock, collapse
+from ifspace.nn.explain import explain
 from ifspace.nn.export import export_onnx
 from ifspace.nn.files import (
     load,
@@ -66,6 +67,7 @@ __all__ = [
     "build",
     "build_network",
     "collapse",
+    "explain",
     "export_onnx",
     "fuse",
     "layer_module",

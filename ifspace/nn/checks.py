@@ -37,6 +37,21 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Return whether a module does what its class does: no hooks, no forward of its own."""
+    return "forward" not in vars(module) and not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether hooks see what goes into a module or comes out of it, or change it."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
 def unwrapped(module: Any) -> Any:
     """Return the module that `torch.compile` wraps, or the value itself."""
     return getattr(module, "_orig_mod", module) if isinstance(module, nn.Module) else module

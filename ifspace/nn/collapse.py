@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from ifspace.errors import SettingError
 from ifspace.kernels.windows import dense_weight
 from ifspace.nn.block import BlockModule, ChainModule
-from ifspace.nn.checks import unwrapped, wrong_type
+from ifspace.nn.checks import has_hooks, unwrapped, wrong_type
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 
 # The cost of one layer of a form. Its arguments: the layer, of a collapsed one on the meta device,
@@ -120,7 +120,7 @@ def _described_by_layers(container: nn.Module) -> nn.Module:
     if not isinstance(container, ChainModule):
         return container
     is_empty = not container.steps and container.shortcut_kind == "none"
-    if is_empty and not _has_hooks(container):
+    if is_empty and not has_hooks(container):
         return nn.Identity()
     return CollapsedBlock(container) if isinstance(container, BlockModule) else container
 
@@ -170,7 +170,7 @@ def _entries(container: nn.Module, occurrences: Counter[int]) -> Iterator[_Entry
     for name in names:
         layer = container.get_submodule(name)
         # One that occurs twice has other neighbours there, and hooks see what goes in and out.
-        alone = occurrences[id(layer)] == 1 and not _has_hooks(layer)
+        alone = occurrences[id(layer)] == 1 and not has_hooks(layer)
         if alone and _is_container(layer) and getattr(layer, "shortcut_kind", "none") == "none":
             yield from _entries(layer, occurrences)
         else:
@@ -182,11 +182,6 @@ def _is_container(module: nn.Module) -> bool:
     if isinstance(module, nn.Sequential):
         return type(module).forward is nn.Sequential.forward
     return type(module) in (BlockModule, CollapsedBlock)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name) for name in hooks)
 
 
 # Runs: linear layers of a chain, and what each of them does to channels and pixels.
@@ -277,7 +272,7 @@ def _dims(layer: nn.Module) -> int | None:
 
 def _is_linear(layer: Any) -> bool:
     """Return whether a layer can be in a run."""
-    if type(layer) not in _LINEAR or _has_hooks(layer):
+    if type(layer) not in _LINEAR or has_hooks(layer):
         return False
     if isinstance(layer, _NORMS):  # without running statistics it is never linear
         return layer.running_mean is not None

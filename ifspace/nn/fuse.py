@@ -35,7 +35,7 @@ from ifspace.kernels.rpw.operator import is_transforming
 from ifspace.kernels.tensors import is_autocast, is_watched
 from ifspace.kernels.windows import BLOCKED
 from ifspace.nn.block import ACTIVATIONS, BlockModule, ChainModule
-from ifspace.nn.checks import unwrapped, wrong_type
+from ifspace.nn.checks import is_plain, unwrapped, wrong_type
 from ifspace.nn.collapse import CollapsedBlock
 from ifspace.nn.layers import RollingPointwiseConv1d, RollingPointwiseConv2d
 from ifspace.nn.network import FreeShortcut, Residual
@@ -442,7 +442,7 @@ class Builder:
         After False the builder is of no use.
         """
         module = parent._modules.get(name)
-        if module is None or not _is_plain(module):
+        if module is None or not is_plain(module):
             return False
         self.modules.append(((cast(dict[str, Any], parent._modules), name), module))
         kind = type(module)
@@ -486,10 +486,10 @@ class Builder:
             return False
         shortcut, self.value = self._settled(), start
         blocks = module.units
-        if not _is_plain(blocks):
+        if not is_plain(blocks):
             return False
         for name, block in blocks._modules.items():
-            if not (type(block) in _BLOCKS and isinstance(block, ChainModule) and _is_plain(block)):
+            if not (type(block) in _BLOCKS and isinstance(block, ChainModule) and is_plain(block)):
                 return False
             self.modules.append(((cast(dict[str, Any], blocks._modules), name), block))
             if not self.block(block):
@@ -602,19 +602,10 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
     return tuple(size // 2 if size % 2 else size for size in conv.kernel_size)
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Return whether a module does what its class does: no hooks, no forward of its own."""
-    return "forward" not in vars(module) and not any(
-        values
-        for name, values in vars(module).items()
-        if name.startswith(("_forward", "_backward")) and isinstance(values, dict)
-    )
-
-
 def _segments_of(module: nn.Module) -> tuple[Segment, ...]:
     """Return the segments of a module with their chains, none for one that is not fused."""
     kind = type(module)
-    if kind not in _FUSED_CLASSES or not _is_plain(module):
+    if kind not in _FUSED_CLASSES or not is_plain(module):
         return ()
     if kind is nn.Sequential:
         return _segments_of_sequence(module)
@@ -644,7 +635,7 @@ def _segments_of_sequence(sequence: nn.Module) -> tuple[Segment, ...]:
             continue
         close()
         builder, names = Builder(most_spatial=1), [name]
-        if type(child) in _BLOCKS and isinstance(child, ChainModule) and _is_plain(child):
+        if type(child) in _BLOCKS and isinstance(child, ChainModule) and is_plain(child):
             block = Builder(modules=[((cast(dict[str, Any], sequence._modules), name), child)])
             if block.block(child):
                 block.closed, builder = True, block

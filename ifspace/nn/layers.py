@@ -14,15 +14,20 @@ from torch import Tensor, nn
 
 from ifspace.block import SizedLayer
 from ifspace.errors import BlockError, KernelError
+from ifspace.kernels.rpw import cpu
 from ifspace.kernels.rpw.operator import (
     IMPLEMENTATIONS,
+    choose_implementation,
     rolling_pointwise_at_step,
 )
-from ifspace.kernels.tensors import check_input
-from ifspace.kernels.windows import ROLLING, exact_overlap, windows_of
+from ifspace.kernels.tensors import check_input, is_watched
+from ifspace.kernels.thin import thin_conv2d
+from ifspace.kernels.windows import ROLLING, exact_overlap, windows_at, windows_of
+from ifspace.nn.checks import is_plain
 from ifspace.values import whole_number
 
 Device = torch.device | str | None
+_has_global_hook: Final[Callable[[], bool]] = torch.nn.modules.module._has_any_global_hook
 
 
 class RollingPointwiseConv2d(nn.Module):
@@ -103,6 +108,22 @@ class RollingPointwiseConv2d(nn.Module):
             x, self.weight, self.bias, self.step, self.impl, self.order
         )
 
+    def explain(self, x: Tensor) -> str:
+        """Return which way computes the layer and its gradients for x [N, C_in, H, W], and why.
+
+        >>> layer = RollingPointwiseConv2d(64, 64, groups=16, overlap=0.5)
+        >>> print(layer.explain(torch.ones(1, 64, 28, 28)).splitlines()[0].split(" (")[0])
+        forward: compiled
+
+        Raises: KernelError and DeviceError, as a call would.
+        """
+        check_input(x, self.in_channels)
+        impl = choose_implementation(x, self.impl)
+        if impl != "cpu":
+            return f"{impl} (on {x.device.type})"
+        sizes = self.in_channels, self.out_channels, self.weight.shape[1], self.step
+        return cpu.explain(x, windows_at(*sizes, self.order))
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         # Weights of other windows have the same shape. torch keeps the metadata with the tensors.
@@ -167,6 +188,11 @@ class RollingPointwiseConv1d(RollingPointwiseConv2d):
             x.unsqueeze(2), self.weight, self.bias, self.step, self.impl, self.order
         )
         return y.squeeze(2)
+
+    def explain(self, x: Tensor) -> str:
+        """Return which way computes the layer and its gradients for x [N, C_in, L], and why."""
+        check_input(x, self.in_channels, "L")
+        return super().explain(x.unsqueeze(2))
 
 
 def _convolution(sized: SizedLayer, stride: int, **options: Any) -> nn.Module:
@@ -234,6 +260,48 @@ def layer_module(
         )
     stride = whole_number(stride, "stride", error=BlockError)
     return MODULES[sized.layer.kind](sized, stride, bias=bias, device=device, dtype=dtype)
+
+
+def run_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return layer(x); for inference that of a plain Conv2d as `thin_conv2d` computes it.
+
+    Modules of torch stay what they are, for all that looks at them. Hooks, compilers, modes,
+    transforms, exporters and autograd see them called.
+
+    >>> with torch.no_grad():
+    ...     run_layer(nn.Conv2d(4, 4, 3, groups=4, padding=1), torch.ones(1, 4, 2, 2)).shape
+    torch.Size([1, 4, 2, 2])
+    """
+    y: Tensor
+    if type(layer) is nn.Conv2d and _is_free(layer, x):
+        stride, padding = layer.stride[0], int(layer.padding[0])
+        y = thin_conv2d(x, layer.weight, layer.bias, stride, padding, layer.groups)
+    else:
+        y = layer(x)
+    return y
+
+
+def _is_free(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Return whether nothing sees a convolution called that `thin_conv2d` can be asked for."""
+    is_recorded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
+    return (
+        not is_recorded
+        and not is_watched(x)
+        and is_plain(conv)
+        and not _has_global_hook()
+        and is_simple(conv)
+    )
+
+
+def is_simple(conv: nn.Conv2d) -> bool:
+    """Return whether a convolution is one that `thin_conv2d` can be asked for."""
+    return (
+        conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1)
+        and conv.stride[0] == conv.stride[1]
+        and not isinstance(conv.padding, str)
+        and conv.padding[0] == conv.padding[1]
+    )
 
 
 def thop_operators() -> dict[type[nn.Module], Callable[..., None]]:

@@ -14,10 +14,14 @@ from torch import nn
 
 from ifspace.block import Layer, SizedLayer
 from ifspace.errors import BlockError, IfspaceError, KernelError
+from ifspace.kernels.thin import thin_conv2d
 from ifspace.kinds import KINDS
 from ifspace.nn import (
     RollingPointwiseConv1d,
     RollingPointwiseConv2d,
+    build,
+    explain,
+    fuse,
     layer_module,
 )
 from ifspace.nn.layers import MODULES
@@ -262,3 +266,54 @@ def test_weights_that_do_not_name_their_windows_load_with_a_warning():
     with pytest.warns(UserWarning, match="weight does not say which windows.* step 2, rolling"):
         layer.load_state_dict(dict(trained.state_dict()))
     assert torch.equal(layer.weight, trained.weight)
+
+
+def test_for_inference_plain_convolutions_of_a_block_run_by_compiled_loops(monkeypatch):
+    """Nothing that looks at a module can tell; a float64 copy has the same results."""
+    calls = []
+
+    def thin(*arguments):
+        calls.append(arguments[1].shape)
+        return thin_conv2d(*arguments)
+
+    monkeypatch.setattr("ifspace.nn.layers.thin_conv2d", thin)
+    block = build("DW+GPW(4)+SH(4)+GC(4)", 16, 32, stride=2, style="fog").eval()
+    x = torch.randn(2, 16, 9, 7)
+    expected = copy.deepcopy(block).double()(x.double()).float()
+    recorded = block(x)
+    assert not calls, "autograd records torch's own"
+    with torch.no_grad():
+        got = block(x)
+        assert len(calls) == 4, "three layers and the projection"
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(recorded, expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(torch.export.export(block, (x,)).module()(x), recorded)
+        calls.clear()
+        shapes = []
+        block.layer0.register_forward_hook(lambda *_: shapes.append("layer0"))
+        block.layer1 = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=4)
+        block.layer3.forward = lambda x: x.new_zeros(2, 32, 5, 4)
+        block(x)
+        assert (len(calls), shapes) == (1, ["layer0"]), "only the projection is plain"
+
+
+def test_a_module_explains_which_way_computes_its_layers():
+    x = torch.randn(1, 64, 28, 28)
+    block = build("DW+RPW(16,1/2)+GPW(16)", 64, style="mobilenet").eval()
+    network = nn.Sequential(block, nn.Conv2d(64, 8, 1))
+    lines = explain(network, x).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "0.layer0",
+        "0.layer1",
+        "0.layer2",
+        "1",
+    ]
+    assert all("compiled (compiled " in line and "constants of" in line for line in lines[:3])
+    assert lines[3] == "1: torch's convolution"
+    assert "one pass" in explain(fuse(block), x)
+    layer = RollingPointwiseConv1d(64, 64, 16, 0.5)
+    assert layer.explain(x[:, :, 0]).startswith("forward: compiled (compiled ")
+    double = layer.double().explain(x[:, :, 0].double())
+    assert double.startswith("forward: dense (the compiled loops do not compute it)")
+    with pytest.raises(KernelError, match="L"):
+        layer.explain(x)

@@ -230,6 +230,26 @@ def choices(
     }
 
 
+def explain(x: Tensor, windows: Windows) -> str:
+    """Return which way computes each of the three functions for x [N, C_in, H, W], and why.
+
+    >>> from ifspace.kernels.windows import windows_of
+    >>> text = explain(torch.ones(1, 64, 28, 28), windows_of(64, 64, groups=16))
+    >>> [line.split(" (")[0] for line in text.splitlines()]
+    ['forward: compiled', 'input_grad: compiled', 'weight_grad: compiled']
+    """
+    layout, pixels = memory_format(x), x.shape[0] * x.shape[2] * x.shape[3]
+    plan, is_last = _plan_for_input(x, windows, layout), layout == torch.channels_last
+    reasons = {}
+    if x.dtype in costs.DTYPES and layers() is not None:
+        for function, choice in choices(windows, pixels, is_last, x.dtype).items():
+            reasons[function] = choice.reason
+    missing = "the compiled loops do not compute it"
+    return "\n".join(
+        f"{name}: {plan.text(name)} ({reasons.get(name, missing)})" for name in costs.FUNCTIONS
+    )
+
+
 @lru_cache(maxsize=1024)
 def tiles_for(windows: Windows, pixels: int, channels_last: bool) -> Plan:
     """Return the plan expected to be the fastest by torch's operators alone.
