@@ -73,6 +73,7 @@ def test_steps_that_the_solver_leaves_out_are_tried_too() -> None:
     assert [bool(layer.overlap) for layer in answer.plans[0].block.layers] == [False, True, True]
 
 
+@pytest.mark.slow
 def test_too_many_choices_are_refused_and_floors_bound_them() -> None:
     problem = GroupsProblem(Composition.parse("DW+RPW+SH+RPW+SH+RPW"), 64)
     with pytest.raises(SettingError, match=r"too many choices to time each of them: got \d+,"):
@@ -94,6 +95,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_command_minimises_bounds_and_shows_latency(run: Callable, table: Path) -> None:
     def plans(*options: object) -> list[tuple[str, float | None]]:
         ended = run("groups", "GC+SH+GPW", "-C", 16, *options, "--format", "json")
