@@ -9,10 +9,13 @@ ARGUMENT: Final = "{argument}"
 # Longer numbers, and longer texts, are cut where a message repeats them.
 MAX_DIGITS: Final = 40
 MAX_TEXT: Final = 240
+# Messages are no longer, if their own words are not: what they repeat is cut, to no less than that.
+MAX_MESSAGE: Final = 300
+_LEAST_TEXT: Final = 60
 
 
-def shortened(text: str) -> str:
-    """Return a text with its long numbers cut, and then itself cut in the middle.
+def shortened(text: str, limit: int = MAX_TEXT) -> str:
+    """Return a text with its long numbers cut, and then itself cut in the middle to a length.
 
     >>> shortened("got " + "9" * 50)
     'got 9999999999999999999999999999999999999999… (50 digits)'
@@ -22,9 +25,10 @@ def shortened(text: str) -> str:
         lambda number: f"{number[0][:MAX_DIGITS]}… ({len(number[0]):,} digits)",
         text,
     )
-    if len(text) <= MAX_TEXT:
+    if len(text) <= limit:
         return text
-    return f"{text[: MAX_TEXT // 2]} … {text[-MAX_TEXT // 2 :]} ({len(text):,} characters)"
+    half = (limit - 24) // 2  # what is said of the cut is no longer
+    return f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
 
 
 def shown(value: object) -> str:
@@ -71,7 +75,11 @@ class IfspaceError(Exception):
         >>> print(error.naming("--kernel"))
         --kernel is even: got 2; allowed: odd numbers; lower --kernel
         """
-        got = shown(got) if isinstance(got, int) else shortened(str(got))
+        allowed, others = str(allowed), len(f"{fact}: got ; allowed: {allowed}; {remedy}")
+        limit = min(MAX_TEXT, max(_LEAST_TEXT, MAX_MESSAGE - others))
+        got = shown(got) if isinstance(got, int) else shortened(str(got), limit)
+        others += len(got) - len(allowed)
+        allowed = shortened(allowed, max(_LEAST_TEXT, MAX_MESSAGE - others))
         template = " ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split())
         error = cls(template.replace(ARGUMENT, argument or "value"))
         error.argument, error.template = argument, template

@@ -7,6 +7,7 @@ norm and the biases that a block brings, and odd spatial sizes before a stride a
 Reference: [3DRF] section 4.2 and [IF], kernel-level decomposer; the budgets are beyond the papers.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -53,6 +54,8 @@ from ifspace.stages.replacement import (
 from ifspace.values import choice, set_fields, whole_number
 
 LEAST_CHANNELS: Final = 16
+# A block that can replace a pointwise convolution.
+_NO_KERNEL: Final = "GPW(8)+SH(8)+GPW(8)"
 # (side in pixels, channels) of what one output sees.
 FieldSize = tuple[int, int]
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -167,10 +170,16 @@ class ReplaceableConv:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A convolution that stays, and why."""
+    """A convolution that stays, and why.
+
+    `least_channels`: with which a block could replace it, where it has too few channels.
+    `misfits`: whether another block could.
+    """
 
     name: str
     reason: str
+    least_channels: int | None = None
+    misfits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +220,10 @@ class Decomposition:
     `answer`: how the search under `budgets` ended, None without a search; the budgets are of the
     whole network, that of the latency of the chosen layers. If nothing keeps them, nothing is
     replaced, and `least` has the least possible value of each bounded amount. `pointwise` and
-    `grouped` count the convolutions that are 1 x 1, or grouped or depthwise, already. `peaks`: the
-    peak memory in elements before and after; None where the trace does not say.
+    `grouped` count the convolutions that are 1 x 1, or grouped or depthwise, already.
+    `peaks`: the peak memory in elements before and after; None where the trace does not say.
+    `weight_norms`: by the name of a layer what computes its weights from others, such as weight
+    norm.
     """
 
     replaced: tuple[Replacement, ...]
@@ -225,6 +236,21 @@ class Decomposition:
     pointwise: int = 0
     grouped: int = 0
     peaks: tuple[int, int] | None = None
+    weight_norms: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What goes with the convolutions that are replaced, and is not carried over."""
+        names_of: dict[str, list[str]] = {}
+        for replacement in self.replaced:
+            if replacement.name in self.weight_norms:
+                names_of.setdefault(self.weight_norms[replacement.name], []).append(
+                    replacement.name
+                )
+        return tuple(
+            f"{norm} of {_listed(names)} goes with what is replaced: blocks have plain weights"
+            for norm, names in names_of.items()
+        )
 
     @property
     def steps(self) -> tuple[Replace, ...]:
@@ -257,11 +283,16 @@ class Decomposition:
             time limit came first.
         """
         if not self.has_candidates:
+            remedies = self._remedies()
+            others = f"name 1 x 1 convolutions, for a block such as {_NO_KERNEL}"
+            if not self.pointwise:
+                others = "leave the blocks out: stages can be reorganized alone"
             raise SettingError.because(
                 "no convolution to replace",
                 got=self._reasons_text() or "no convolution in the network",
                 allowed="3 x 3 convolutions over all channels, enough of them, that a block fits",
-                remedy="name the layers, accept fewer channels, or offer another block",
+                remedy=", or ".join(remedies) or others,
+                argument="least_channels" if ARGUMENT in "".join(remedies) else None,
             )
         if not self.is_solved:
             raise self.budgets_error()
@@ -274,16 +305,21 @@ class Decomposition:
         limits = self.budgets.limits
         return budgets_error("choice of blocks", self.answer, limits, remedy, self.least)
 
+    def _remedies(self) -> tuple[str, ...]:
+        """Return what would let a block replace any of the convolutions."""
+        widths = [conv.least_channels for conv in self.skipped if conv.least_channels is not None]
+        return (
+            *([f"accept fewer channels: {ARGUMENT} {max(widths)}"] if widths else []),
+            *(["offer another block"] if any(conv.misfits for conv in self.skipped) else []),
+        )
+
     def _reasons_text(self) -> str:
         """Return the most frequent reasons why convolutions stay, with names or how many."""
         names_of: dict[str, list[str]] = {}
         for conv in self.skipped:
             names_of.setdefault(conv.reason, []).append(conv.name)
         frequent = sorted(names_of.items(), key=lambda item: -len(item[1]))[:2]
-        layers = [
-            f"{names[0] if len(names) == 1 else f'{len(names)} layers'}: {reason}"
-            for reason, names in frequent
-        ]
+        layers = [f"{_listed(names)}: {reason}" for reason, names in frequent]
         remaining = len(self.skipped) - sum(len(names) for _, names in frequent)
         layers += [f"{remaining} more"] if remaining else []
         layers += [
@@ -295,6 +331,11 @@ class Decomposition:
             if count
         ]
         return "; ".join(layers)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the name of the only layer, or how many there are."""
+    return names[0] if len(names) == 1 else f"{len(names)} layers"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -398,7 +439,7 @@ def plan_decomposition(
         if replacements:
             options[conv] = replacements
         else:
-            skipped.append(Skipped(conv.name, reason))
+            skipped.append(Skipped(conv.name, reason, misfits=True))
     convolutions = [
         layer for layer in trace.all_layers if layer.conv.writes and not layer.is_linear
     ]
@@ -410,6 +451,9 @@ def plan_decomposition(
         budgets,
         pointwise=len({c.name for c in convolutions if c.conv.dense and not c.conv.spatial}),
         grouped=len({c.name for c in convolutions if not c.conv.dense}),
+        weight_norms={
+            conv.name: norm for conv in options if (norm := weight_norm(model, conv.name))
+        },
     )
     if options and (budgets.limits or latency is not None or objective == PEAK_MEMORY):
         plan = _best_choice(plan, options, latency, objective, search.time_limit_s, live)
@@ -504,7 +548,9 @@ def replaceable_convs(
             chosen.append(layer)
         elif names is None and layer.conv.spatial and layer.conv.dense:
             few = f"{layer.c_in} input channels, fewer than {least_channels}"
-            skipped.append(Skipped(name, reason or few))
+            # A block that reads the image saves next to nothing.
+            helps = not reason and layer.c_in > trace.image[0]
+            skipped.append(Skipped(name, reason or few, layer.c_in if helps else None))
     normed = _followed_by_norm(model, [layer.name for layer in chosen], trace.image)
     return tuple(
         ReplaceableConv(
@@ -558,6 +604,23 @@ def _parametrizations(module: nn.Module) -> list[nn.Module]:
         return []
     lists: Any = module.parametrizations
     return [part for parts in lists.children() for part in parts]
+
+
+def weight_norm(model: nn.Module, name: str) -> str:
+    """Return what computes the weights of a module from others, as torch calls it; "" in most.
+
+    >>> weight_norm(nn.Sequential(nn.utils.weight_norm(nn.Conv2d(8, 8, 3))), "0")
+    'weight norm'
+    """
+    module = model.get_submodule(name)
+    hooks = [
+        hook
+        for hook in module._forward_pre_hooks.values()
+        if type(hook).__module__.startswith("torch.nn.utils.")
+    ]
+    kinds = {type(part).__name__.strip("_") for part in (*hooks, *_parametrizations(module))}
+    words = (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower() for kind in sorted(kinds))
+    return " and ".join(words)
 
 
 def _is_norm_of_weights(part: nn.Module) -> bool:

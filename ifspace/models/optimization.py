@@ -16,6 +16,7 @@ from ifspace.models.decomposition import (
     Search,
     apply_decomposition,
     plan_decomposition,
+    replaceable_convs,
     unknown_peak,
 )
 from ifspace.models.edits import EditedNetwork
@@ -66,7 +67,8 @@ class Optimization:
     `stages` is None where blocks are to be put in and no unit can move; `blocks` where there are
     none to be put in; `after` and `network` where nothing keeps the budgets or the time limit came
     first. `reorganized` is the report of the network with its stages reorganized and its
-    convolutions as they were.
+    convolutions as they were. `replaceable`: whether blocks could replace convolutions where the
+    stages alone do not keep the budgets.
     """
 
     problem: OptimizationProblem
@@ -78,6 +80,7 @@ class Optimization:
     after: Report | None = None
     network: EditedNetwork | None = None
     notes: tuple[str, ...] = ()
+    replaceable: bool = False
 
     @property
     def is_above_peak(self) -> bool:
@@ -119,7 +122,8 @@ def optimize(
     before = report_on(trace, network.model, problem.alpha, cap=problem.cap)
     stages, notes = _plan_stages(network, trace, problem)
     if stages is not None and not stages.is_solved:
-        return Optimization(problem, before, stages, notes=notes)
+        convs, _ = replaceable_convs(network.model, trace, problem.layers)
+        return Optimization(problem, before, stages, notes=notes, replaceable=bool(convs))
     reorganized = before
     if stages is not None and stages.end.depths != stages.start.depths:
         network = apply_reorganization(network, stages, problem.seed)
@@ -142,6 +146,7 @@ def optimize(
         blocks.check()
     if not blocks.is_solved:
         return Optimization(problem, before, stages, reorganized, blocks, notes=notes)
+    notes = (*notes, *blocks.notes)
     images = None
     if problem.warm_start:
         images = random_images(trace.image, problem.seed, next(network.model.parameters()))

@@ -108,7 +108,8 @@ class OptimizationReport:
             return str(self._peak_error())
         if blocks is None:
             assert stages is not None
-            return str(stages.budgets_error("raise a budget, or let --cheapest find blocks"))
+            blocks_help = ", or let --cheapest find blocks" if self.optimization.replaceable else ""
+            return str(stages.budgets_error(f"raise a budget{blocks_help}"))
         offered = self.optimization.problem.blocks
         if offered is not None and offered.choices is None:
             return str(

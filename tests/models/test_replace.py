@@ -134,6 +134,10 @@ def test_convolutions_with_norms_of_weights_are_replaced_and_run(make) -> None:
     result = decompose(model, (3, 8, 8), Blocks("DW+PW"))
     assert [layer.name for layer in result.plan.replaced] == ["1", "3"]
     assert result.model(torch.randn(2, 3, 8, 8)).shape == (2, 16, 8, 8)
+    assert result.plan.notes == tuple(
+        f"{norm} of {name} goes with what is replaced: blocks have plain weights"
+        for norm, name in (("weight norm", "1"), ("spectral norm", "3"))
+    )
     moved = reorganize(model, (3, 8, 8), moves=0).model
     x = torch.randn(1, 3, 8, 8)
     torch.testing.assert_close(moved.eval()(x), model.eval()(x))

@@ -102,10 +102,38 @@ def test_kept_convolutions_are_listed_with_a_reason():
         "normed": "16 input channels, fewer than 17",
         "plain": "16 input channels, fewer than 17",
     }
-    with pytest.raises(SettingError, match=r"^no convolution to replace: got 2 layers: 16 "):
+    with pytest.raises(
+        SettingError, match=r"^no convolution to replace: got 2 layers: 16 "
+    ) as error:
         few.check()
+    assert str(error.value).endswith("; accept fewer channels: least_channels 16")
     unfit = plan_decomposition(model, graph, Blocks("DW+RPW(3,0)"))
     assert unfit.skipped[-1].reason.startswith("DW+RPW(3,0): groups do not divide the widths")
+
+
+def test_a_hint_is_given_only_where_it_helps():
+    """Of the layers of a mobile network, none has to do with --least-channels."""
+    mobile = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, padding=1),
+        torch.nn.Conv2d(16, 16, 3, padding=1, groups=16),
+        torch.nn.Conv2d(16, 64, 1),
+    )
+    graph = trace(mobile, (3, 8, 8))
+    with pytest.raises(
+        SettingError, match=r"; name 1 x 1 convolutions, for a block such as "
+    ) as error:
+        plan_decomposition(mobile, graph).check()
+    block = str(error.value).rpartition(" ")[2]
+    replaced = decompose(mobile, (3, 8, 8), Blocks(block), layers=Layers("2")).plan.replaced
+    assert [(one.name, str(one.sized.block)) for one in replaced] == [("2", block)]
+    bare = mobile[:2]
+    idle = plan_decomposition(bare, trace(bare, (3, 8, 8)))
+    with pytest.raises(SettingError, match=r"; leave the blocks out: stages can be "):
+        idle.check()
+    model = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3, padding=1))
+    unfit = plan_decomposition(model, trace(model, (16, 8, 8)), Blocks("DW+RPW(3,0)"))
+    with pytest.raises(SettingError, match=r"; offer another block$"):
+        unfit.check()
 
 
 @pytest.mark.slow
