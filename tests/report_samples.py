@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from samples import DW_PW, SMALL
+from samples import DW_PW, DW_RPW_RPW, SMALL
 
 from ifspace.block import Block
 from ifspace.catalogue import Catalogue, Design, Funnel, save
@@ -52,6 +52,21 @@ PLACES = Catalogue(
     ),
     funnels=(Funnel(258, 246, 1, (6, 36, 216), (6, 30, 210), (0, 1, 0), 12, 345, 6),) * 3,
     designs=(DW_PW, FLAT, INSIDE),
+)
+# Two trade-offs of sixteen channels.
+FRONT = Catalogue(
+    settings=(EnumerationSetting(channels=16, max_len=3, front=True),),
+    funnels=(
+        Funnel(
+            *(258, 246, 2, (6, 36, 216), (6, 30, 210), (0, 1, 1), 12, 345, 6),
+            choices_passing=490,
+            rows_by_length=(0, 1, 1),
+        ),
+    ),
+    designs=(
+        replace(DW_PW, stands_for=2, beats=381),
+        replace(DW_RPW_RPW, stands_for=12, beats=356),
+    ),
 )
 
 
@@ -258,6 +273,7 @@ def results_folder(folder: Path, catalogue: Catalogue = SMALL) -> Path:
     """Write a folder with every file that a report shows; return it."""
     folder.mkdir(parents=True, exist_ok=True)
     save(catalogue, folder / "catalogue-16.parquet")
+    save(FRONT, folder / "front-16.parquet")
     for name, rows in (
         ("stages-bench", STAGES),
         ("trajectories", TRAJECTORIES),

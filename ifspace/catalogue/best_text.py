@@ -1,24 +1,16 @@
 """What `ifspace best` prints: blocks with their reasons, and what the next better would cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
-from ifspace.catalogue.choose import AMOUNTS, LATENCY, LEAST_FAN_IN, PEAK_MEMORY, Trade
+from ifspace.catalogue.choose import LATENCY, Trade, change_text
 from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
 from ifspace.catalogue.design import Design
 from ifspace.cli.latency import LatencyColumns
 from ifspace.latency import BlockLatency
 from ifspace.table import Table, heading
-
-_LABELS: Final[Mapping[str, str]] = {
-    **{name: text for name, (_, text) in AMOUNTS.items()},
-    PEAK_MEMORY: "peak/px",
-    LEAST_FAN_IN: "least fan-in",
-    LATENCY: "latency",
-}
 
 
 @dataclass(frozen=True)
@@ -115,18 +107,6 @@ class BestReport:
             for trade in self.trades[index]
         ]
         return Table((">#", "better~", "block~", "costs~"), tuple(rows))
-
-
-def change_text(name: str, before: Fraction | int, after: Fraction | int) -> str:
-    """Return what another design has of an amount; of latency what it takes more or less.
-
-    >>> change_text("params", 2624, 1344), change_text("latency", Fraction(1, 2), Fraction(3, 4))
-    ('parameters 2,624 to 1,344 (-49%)', '+0.25 ms')
-    """
-    if name == LATENCY:
-        return f"{float(after - before):+.3g} ms"
-    text = f"{_LABELS[name]} {before:,} to {after:,}"
-    return f"{text} ({float(after / before - 1):+.0%})" if name in ("params", "macs") else text
 
 
 def _title(design: Design) -> str:

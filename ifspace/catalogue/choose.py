@@ -37,8 +37,14 @@ _FURTHER: Final[Mapping[str, tuple[str, str]]] = {
     PEAK_MEMORY: ("peak_per_pixel", "peak memory"),
     LEAST_FAN_IN: ("least_fan_in", "least fan-in"),
 }
-_DESIGN_AMOUNTS: Final = {**AMOUNTS, **_FURTHER}
-BY: Final = (*_DESIGN_AMOUNTS, LATENCY)
+DESIGN_AMOUNTS: Final = {**AMOUNTS, **_FURTHER}
+BY: Final = (*DESIGN_AMOUNTS, LATENCY)
+_LABELS: Final[Mapping[str, str]] = {
+    **{name: text for name, (_, text) in AMOUNTS.items()},
+    PEAK_MEMORY: "peak/px",
+    LEAST_FAN_IN: "least fan-in",
+    LATENCY: "latency",
+}
 
 
 def together(catalogues: Iterable[Catalogue]) -> Catalogue:
@@ -217,7 +223,7 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
             continue
         designs = catalogue.designs_of(setting)
         failing = sum(not _meets(floors, design) for design in designs)
-        of_least_fan_in = floors.names == ("least_fan_in",) and _is_front(designs)
+        of_least_fan_in = floors.names == ("least_fan_in",) and setting.front
         if setting.floors.cover(floors) and (not failing or of_least_fan_in):
             continue
         options = " ".join(
@@ -231,12 +237,6 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
             remedy=f"`ifspace enumerate {options}` answers",
             argument=floors.names[0],
         )
-
-
-def _is_front(designs: Iterable[Design]) -> bool:
-    """Return whether designs of one setting are a front: several of one composition."""
-    compositions = [design.composition for design in designs]
-    return len(set(compositions)) < len(compositions)
 
 
 def _with_floors(setting: EnumerationSetting, floors: Floors) -> dict[str, str]:
@@ -273,11 +273,11 @@ def ranked(designs: Iterable[Design], by: str = "params") -> tuple[Design, ...]:
 
     Raises: SettingError for an unknown amount.
     """
-    choice(by, "by", _DESIGN_AMOUNTS, "unknown amount")
+    choice(by, "by", DESIGN_AMOUNTS, "unknown amount")
     order = [by, *(name for name in AMOUNTS if name != by)]
 
     def key(design: Design) -> tuple[int, ...]:
-        return *(_amount(design, name) for name in order), *design.block.window_counts
+        return *(amount_of(design, name) for name in order), *design.block.window_counts
 
     return tuple(sorted(designs, key=key))
 
@@ -296,9 +296,9 @@ def trade_offs(designs: Iterable[Design]) -> tuple[tuple[Design, int], ...]:
     return tuple((group[0], len(group)) for group in alike.values())
 
 
-def _amount(design: Design, name: str) -> int:
+def amount_of(design: Design, name: str) -> int:
     """Return an amount of which less is better."""
-    value: int = getattr(design, _DESIGN_AMOUNTS[name][0])
+    value: int = getattr(design, DESIGN_AMOUNTS[name][0])
     return -value if name == LEAST_FAN_IN else value
 
 
@@ -313,12 +313,12 @@ def _reasons(
     is_narrowed: bool,
 ) -> dict[int, str]:
     """Return the reason of each design, by its id, among those that replace the same."""
-    if _is_front(rivals):
+    if all(design.of_front for design in rivals):
         compared = [*compared, *(name for name in _FURTHER if name not in compared)]
     order = [by, *(name for name in compared if name != by)]
 
     def value(design: Design, name: str) -> Fraction | float:
-        return _ms(times, design) if name == LATENCY else _amount(design, name)
+        return _ms(times, design) if name == LATENCY else amount_of(design, name)
 
     least = {name: min(value(design, name) for design in rivals) for name in order}
     names = _dominators(rivals, lambda design: [value(design, name) for name in compared])
@@ -397,6 +397,18 @@ class Trade:
         return (after > before) == (name == LEAST_FAN_IN)
 
 
+def change_text(name: str, before: Fraction | int, after: Fraction | int) -> str:
+    """Return what another design has of an amount; of latency what it takes more or less.
+
+    >>> change_text("params", 2624, 1344), change_text("latency", Fraction(1, 2), Fraction(3, 4))
+    ('parameters 2,624 to 1,344 (-49%)', '+0.25 ms')
+    """
+    if name == LATENCY:
+        return f"{float(after - before):+.3g} ms"
+    text = f"{_LABELS[name]} {before:,} to {after:,}"
+    return f"{text} ({float(after / before - 1):+.0%})" if name in ("params", "macs") else text
+
+
 def next_better(
     designs: Sequence[Design], others: Sequence[Design], latency: BlockLatency | None = None
 ) -> tuple[tuple[Trade, ...], ...]:
@@ -413,13 +425,13 @@ def next_better(
 
     def values(design: Design) -> dict[str, Fraction | int]:
         amounts: dict[str, Fraction | int] = {
-            name: getattr(design, attribute) for name, (attribute, _) in _DESIGN_AMOUNTS.items()
+            name: getattr(design, attribute) for name, (attribute, _) in DESIGN_AMOUNTS.items()
         }
         time = times.get(id(design))
         return amounts if time is None else amounts | {LATENCY: time.ms}
 
     def costs(design: Design) -> list[Fraction | float]:
-        amounts = [_amount(design, name) for name in _DESIGN_AMOUNTS]
+        amounts = [amount_of(design, name) for name in DESIGN_AMOUNTS]
         return [*amounts, *[_ms(times, design)] * bool(times)]
 
     fronts: dict[Any, list[Design]] = {}

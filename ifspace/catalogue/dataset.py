@@ -17,6 +17,7 @@ from typing import Any, Final
 from ifspace import storage
 from ifspace.catalogue.design import (
     COLUMNS,
+    FRONT_COLUMNS,
     Catalogue,
     Column,
     Design,
@@ -287,9 +288,14 @@ _SHOWN: Final = (
     "params_ratio",
     "macs_per_pixel",
     "activations_per_pixel",
+    "peak_per_pixel",
     "least_fan_in",
     "layers",
+    "stands_for",
+    "beats",
 )
+# Those of them that only tables of a front have.
+_OF_FRONT: Final = ("peak_per_pixel", *FRONT_COLUMNS)
 
 
 def designs_table(
@@ -310,7 +316,10 @@ def designs_table(
     in which the networks appear in the table.
     """
     several = len({(design.channels, design.out_channels) for design in designs}) > 1
-    names = _SHOWN if several or not ranks else _SHOWN[2:]
+    of_front = any(design.of_front for design in designs)
+    names = [name for name in _SHOWN if of_front or name not in _OF_FRONT]
+    if ranks and not several:
+        names = names[2:]
     numbers = network_numbers(designs) if networks else ()
     rows = []
     for index, design in enumerate(designs):

@@ -125,12 +125,36 @@ class Design:
     irreducible: Annotated[
         bool, Column("bool", "whether no proper sub-sequence of the layers has the field")
     ]
+    stands_for: Annotated[
+        int | None,
+        Column(
+            "int64",
+            "of a row of a front: choices of all compositions that pass the rule and have the same "
+            "amounts, this one included; null without --front",
+            ">stands for",
+            nullable=True,
+            since=5,
+        ),
+    ] = None
+    beats: Annotated[
+        int | None,
+        Column(
+            "int64",
+            "of a row of a front: choices of all compositions that pass the rule and are no better "
+            "in params, MACs, activations, peak memory, least fan-in and layers and worse in one; "
+            "null without --front",
+            ">beats",
+            nullable=True,
+            since=5,
+        ),
+    ] = None
     dominated_by: Annotated[
         str | None,
         Column(
             "string",
             "first survivor that is no worse in params, MACs, activations and layers and better "
-            "in one; null if none",
+            "in one; of a row of a front, the block of the first row that is so, peak memory and "
+            "least fan-in compared too; null if none",
             nullable=True,
         ),
     ] = None
@@ -228,9 +252,18 @@ class Design:
         )
 
     @property
-    def costs(self) -> tuple[int, int, int, int]:
-        """What dominance compares: parameters, MACs, activations, layers."""
-        return self.params, self.macs_per_pixel, self.activations_per_pixel, self.layers
+    def of_front(self) -> bool:
+        """Whether the design is a row of a front, which may have several of one composition."""
+        return self.stands_for is not None
+
+    @property
+    def costs(self) -> tuple[int, ...]:
+        """What dominance compares, less is better: parameters, MACs, activations, layers.
+
+        Of a row of a front also peak memory and -least fan-in, before the layers.
+        """
+        more = (self.peak_per_pixel, -self.least_fan_in) if self.of_front else ()
+        return self.params, self.macs_per_pixel, self.activations_per_pixel, *more, self.layers
 
 
 _COLUMNS_OF: Final[Mapping[str, tuple[Column, ...]]] = {
@@ -258,6 +291,8 @@ COMPUTED_COLUMNS: Final[Mapping[str, Callable[[SizedBlock, int], Any]]] = {
     "least_fan_in": lambda sized, stride: sized.least_fan_in,
     "peak_per_pixel": SizedBlock.peak_per_pixel,
 }
+# Columns of a front, null in other catalogues, that files of older schemas lack.
+FRONT_COLUMNS: Final = ("stands_for", "beats")
 
 
 def to_columns(designs: Sequence[Design]) -> dict[str, list[Any]]:
@@ -294,6 +329,9 @@ def from_columns(values: Mapping[str, Sequence[Any]]) -> tuple[Design, ...]:
     for attribute, parse in _PARSERS.items():
         texts = values[attribute]
         cells[attribute] = [None if text is None else parse(text) for text in texts]
+    for attribute in FRONT_COLUMNS:
+        if attribute not in values:
+            cells[attribute] = [None] * len(values["block"])
     if missing := COMPUTED_COLUMNS.keys() - values.keys():
         widths = ("block", "channels", "out_channels", "bottleneck", "dims")
         blocks = [
@@ -315,7 +353,9 @@ class Funnel:
     that need none. `choices_covered`: parameter choices that the search decided, most of them
     many at a time; `choices_checked`: those that had to be looked at one by one.
     `distinct_networks`: the networks that the survivors are, each counted once, at the length of
-    its shortest block; None where they have not been told apart.
+    its shortest block; None where they have not been told apart. Of a front: `choices_passing`, the
+    parameter choices that pass the rule, and `rows_by_length`, its rows, of which a composition can
+    have several; None for a catalogue with one row a survivor.
     """
 
     compositions: int
@@ -329,15 +369,24 @@ class Funnel:
     choices_checked: int = 0
     distinct_networks: int | None = None
     distinct_networks_by_length: tuple[int, ...] | None = None
+    choices_passing: int | None = None
+    rows_by_length: tuple[int, ...] | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many designs the catalogue has."""
+        return self.survivors if self.rows_by_length is None else sum(self.rows_by_length)
 
     @property
     def steps(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
         """The steps: name, compositions left of each length from 1, and in all."""
-        steps = (
+        steps: tuple[tuple[str, tuple[int, ...], int], ...] = (
             ("compositions", self.compositions_by_length, self.compositions),
             ("after repeated patterns", self.after_patterns_by_length, self.after_patterns),
             ("survivors", self.by_length, self.survivors),
         )
+        if self.rows_by_length is not None:
+            steps += (("trade-offs", self.rows_by_length, self.rows),)
         if self.distinct_networks is None or self.distinct_networks_by_length is None:
             return steps
         networks = self.distinct_networks_by_length, self.distinct_networks
@@ -379,8 +428,9 @@ _without_network = attrgetter(*_NAMES[: -len(NETWORK_COLUMNS)])
 def dominators(designs: Sequence[Design]) -> list[str | None]:
     """Return for each design of one setting the composition of its first dominator, or None.
 
-    A dominator is no worse in parameters, MACs, activations and layers and better in one of them;
-    the first is meant in canonical order: length, then kinds. The designs may be in any order.
+    A dominator is no worse in all of `Design.costs` and better in one of them; the first is meant
+    in canonical order: length, then kinds, then parameters. The designs may be in any order. For
+    rows of a front the dominator is named by its block.
 
     There are few distinct costs among many designs, and two designs of the same costs have the same
     dominators: only the first design of each costs is compared with the others.
@@ -392,15 +442,19 @@ def dominators(designs: Sequence[Design]) -> list[str | None]:
         if design.costs not in first or key < first[design.costs][0]:
             first[design.costs] = (key, design)
     # Layers are part of the costs, so all designs of the same costs have the same length.
-    distinct = sorted(first, key=lambda costs: (costs[-1], first[costs][0]))
-    matrix = np.array(distinct, dtype=np.int64).reshape(-1, 4)
+    distinct = sorted(first, key=lambda costs: (costs[-1], first[costs][0], costs))
+    matrix = np.array(distinct, dtype=np.int64)
     dominator: dict[tuple[int, ...], str | None] = {}
     for index, costs in enumerate(distinct):
         no_worse = (matrix <= matrix[index]).all(axis=1)
         no_worse[index] = False  # the rest differ somewhere, so no worse is better in one
         best = int(no_worse.argmax())
-        dominator[costs] = first[distinct[best]][1].composition if no_worse[best] else None
+        dominator[costs] = _name(first[distinct[best]][1]) if no_worse[best] else None
     return [dominator[design.costs] for design in designs]
+
+
+def _name(design: Design) -> str:
+    return str(design.block) if design.of_front else design.composition
 
 
 def mark_dominated(designs: Iterable[Design]) -> tuple[Design, ...]:
@@ -509,13 +563,13 @@ def with_networks(catalogue: Catalogue) -> Catalogue:
     """
     funnels: list[Funnel] = []
     designs: list[Design] = []
-    ends = accumulate(funnel.survivors for funnel in catalogue.funnels)
+    ends = accumulate(funnel.rows for funnel in catalogue.funnels)
     for funnel, end in zip(catalogue.funnels, ends, strict=True):
-        marked = mark_networks(catalogue.designs[end - funnel.survivors : end])
+        marked = mark_networks(catalogue.designs[end - funnel.rows : end])
         funnels.append(funnel.with_networks(marked))
         designs += marked
     if len(designs) != len(catalogue.designs):
-        raise ValueError(f"{len(catalogue.designs)} designs, {len(designs)} survivors")
+        raise ValueError(f"{len(catalogue.designs)} designs, {len(designs)} in the funnels")
     return Catalogue(catalogue.settings, tuple(funnels), tuple(designs))
 
 
@@ -526,9 +580,9 @@ def wrong_cell(catalogue: Catalogue) -> str:
     notation of the block; every row must be of one of the settings, and no row be missing.
     """
     settings = {setting.replaced: setting for setting in catalogue.settings}
-    survivors = sum(funnel.survivors for funnel in catalogue.funnels)
-    if len(catalogue.designs) != survivors:
-        return f"{len(catalogue.designs)} rows, {survivors} survivors"
+    rows = sum(funnel.rows for funnel in catalogue.funnels)
+    if len(catalogue.designs) != rows:
+        return f"{len(catalogue.designs)} rows, {rows} in the funnels"
     for number, design in enumerate(catalogue.designs, 1):
         setting = settings.get(design.replaces)
         if setting is None:

@@ -49,6 +49,9 @@ DEFAULT_OVERLAPS: Final = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
 class EnumerationSetting:
     """One setting of the enumeration: widths, alphabet, rule and what is minimised.
 
+    With `front` a composition has not only its cheapest choice but every choice that no other of it
+    beats in parameters, MACs and least fan-in.
+
     Values are canonical: kinds in the order of the table, overlaps ascending and exact, an
     `out_channels` equal to `channels` is None. Kinds without legal parameters at these widths stay
     in `kinds` and are not in `usable_kinds`.
@@ -82,6 +85,7 @@ class EnumerationSetting:
     objective: Objective = "params"
     rpw_order: RpwOrder = "rolling"
     floors: Floors = NO_FLOORS
+    front: bool = False
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 2, MAX_WIDTH)
@@ -272,7 +276,11 @@ def option_text(name: str, value: Any) -> str:
 
     >>> option_text("max_len", 4), option_text("overlaps", ["0", "1/2"])
     ('--max-len 4', '--overlaps 0,1/2')
+    >>> option_text("front", True)
+    '--front'
     """
+    if value is True:
+        return f"--{name.replace('_', '-')}"
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return f"--{name.replace('_', '-')} {text}"
 

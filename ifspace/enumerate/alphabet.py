@@ -9,9 +9,10 @@ dimension, wherever they stand. The channel letters of DW+RPW+SH+GPW are those o
 A composition may have to be followed at several widths at once: these are its *tracks*.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -134,8 +135,50 @@ class Solution:
     choice: Choice
 
 
+@dataclass(frozen=True, slots=True)
+class Point(Solution):
+    """The choices of a sequence of letters that pass the rule and have the same amounts.
+
+    `choice` is the first of those with the fewest overlapping layers, `cost` its cost.
+    `least_fan_in`: the fewest channels that a filter of a channel-mixing layer reads; `count`: how
+    many choices they are.
+    """
+
+    least_fan_in: int
+    count: int
+
+
+K = TypeVar("K")
+# What the choices of a state have in common in the search for points: their amounts, folded, and
+# their least fan-in. Empty where only the cheapest choice matters.
+Amounts = tuple[int, ...]
+# Fewest overlapping layers, first choice; their cost, the choice, and how many choices there are.
+Entry = tuple[int, Choice, int]
+
+
+def add_entry(states: dict[K, Entry], state: K, cost: int, choice: Choice, count: int) -> None:
+    """Count more choices of a state; of all its choices the cheapest, first one stands for them."""
+    before = states.get(state)
+    if before is None:
+        states[state] = (cost, choice, count)
+    elif (cost, choice) < before[:2]:
+        states[state] = (cost, choice, before[2] + count)
+    else:
+        states[state] = (*before[:2], before[2] + count)
+
+
+def points_of(entries: Mapping[Amounts, Entry]) -> tuple[Point, ...]:
+    """Return the points of choices that were counted by their amounts, fewest first."""
+    return tuple(
+        Point(cost, choice, least_fan_in, count)
+        for (_, least_fan_in), (cost, choice, count) in sorted(entries.items())
+    )
+
+
 # Sums of two costs must fit into 64 bits with a sign.
 LARGEST_COST: Final = 1 << 61
+# More channels than any filter reads.
+NO_FAN_IN: Final = 1 << 30
 
 
 class Alphabet:
@@ -231,6 +274,18 @@ class Alphabet:
             return cost, cost
         first, second = divmod(cost, self._base)
         return (second, first) if self._macs_first else (first, second)
+
+    def start_amounts(self) -> Amounts:
+        """Return the amounts of no layer; empty unless the setting asks for the front."""
+        return (0, NO_FAN_IN) if self.setting.front else ()
+
+    def amounts(self, before: Amounts, cost: int, option: LetterChoice) -> Amounts:
+        """Return the amounts with one more layer, given the cost with it."""
+        return (
+            (cost // self._overlaps, min(before[1], option.least_fan_in or NO_FAN_IN))
+            if before
+            else ()
+        )
 
     def _add_letter(self, conv: ConvKind, widths: tuple[Widths, ...], before_stride: bool) -> int:
         pixels = self.setting.stride**self.setting.dims if before_stride else 1

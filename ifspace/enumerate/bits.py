@@ -75,7 +75,8 @@ def _count(x: Any) -> Any:
 
 
 @compiled(inline="always")
-def _lowest(x: Any) -> Any:
+def lowest(x: Any) -> Any:
+    """Return the index of the lowest bit of a limb."""
     return _count((x & (~x + _ONE)) - _ONE)
 
 
@@ -107,7 +108,7 @@ def compose(upper: BitRows, lower: BitRows) -> BitRows:
         for k in range(upper.shape[1]):
             x = upper[r, k]
             while x:
-                i = k * 64 + _lowest(x)
+                i = k * 64 + lowest(x)
                 x &= x - _ONE
                 for q in range(lower.shape[1]):
                     out[r, q] |= lower[i, q]
@@ -122,7 +123,7 @@ def transpose(rows: BitRows, columns: int) -> BitRows:
         for k in range(rows.shape[1]):
             x = rows[r, k]
             while x:
-                i = k * 64 + _lowest(x)
+                i = k * 64 + lowest(x)
                 x &= x - _ONE
                 out[i, r >> 6] |= _ONE << uint64(r & 63)
     return out
@@ -257,7 +258,7 @@ def covers(
             for k in range(limbs):
                 x = top[start + r * limbs + k]
                 while x:
-                    seen |= rows[origin + k * 64 + _lowest(x)]
+                    seen |= rows[origin + k * 64 + lowest(x)]
                     x &= x - _ONE
             if seen != last:
                 return False
@@ -268,7 +269,7 @@ def covers(
         for k in range(limbs):
             x = top[start + r * limbs + k]
             while x:
-                offset = origin + (k * 64 + _lowest(x)) * wide
+                offset = origin + (k * 64 + lowest(x)) * wide
                 x &= x - _ONE
                 for q in range(wide):
                     acc[q] |= rows[offset + q]

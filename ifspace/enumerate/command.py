@@ -101,6 +101,12 @@ _OPTIONS = (
         metavar="N",
         help="Worker processes; by default one per core, within 2 GiB.",
     ),
+    click.option(
+        "--front",
+        is_flag=True,
+        help="For each composition every trade-off of parameters, MACs and least fan-in, not only "
+        "the cheapest choice; and what no choice of any composition beats.",
+    ),
     shared("all"),
     shared("limit", help="Number of rows of the tables."),
 )
@@ -206,7 +212,11 @@ def _merged(catalogue: "Catalogue", jobs: int | None) -> tuple["FogFunnel", ...]
 
     designs = iter(catalogue.designs)
     return tuple(
-        fog_funnel(setting, [next(designs).composition for _ in range(funnel.survivors)], jobs)
+        fog_funnel(
+            setting,
+            list(dict.fromkeys(next(designs).composition for _ in range(funnel.rows))),
+            jobs,
+        )
         for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
     )
 
@@ -231,7 +241,7 @@ def _text(
     for number, (setting, funnel) in enumerate(
         zip(catalogue.settings, catalogue.funnels, strict=True)
     ):
-        survivors = [next(designs) for _ in range(funnel.survivors)]
+        survivors = [next(designs) for _ in range(funnel.rows)]
         more = _merged_text(setting, merged[number]) if merged else ""
         texts.append(_setting_text(setting, funnel, survivors, limit, more, every_row))
     return "\n".join(texts)
@@ -254,6 +264,8 @@ def _setting_text(
     text = heading(title + _not_default(setting)) + _funnel_text(funnel) + merged
     if not limit or not designs:
         return text
+    if setting.front:
+        return text + "\n" + _front_text(funnel, designs, limit, every_row)
     rows = [(design, ()) for design in designs] if every_row else one_a_network(designs)
     others = {design.composition: members for design, members in rows}
     best = ranked([design for design, _ in rows], setting.objective)[:limit]
@@ -277,6 +289,27 @@ def _setting_text(
         remarks.append("; ".join(filter(None, [remark, more])))
     shown = [design for design, _ in trades[:limit]]
     return text + table(shown, remarks).text(keys=2 + every_row)
+
+
+def _front_text(funnel: "Funnel", designs: Sequence["Design"], limit: int, every_row: bool) -> str:
+    """Return the networks that no choice beats; with `every_row` also all rows."""
+    from ifspace.catalogue.choose import ranked
+    from ifspace.catalogue.dataset import designs_table
+    from ifspace.catalogue.front import front_networks, front_table
+    from ifspace.table import heading, paragraph
+
+    networks = front_networks(designs)
+    text = heading(f"Trade-offs that no other choice beats: {len(networks)} networks")
+    text += front_table(networks[:limit]).text(keys=2)
+    text += "\n" + paragraph(
+        f"{funnel.choices_passing:,} choices pass the rule. Each has the amounts of a row or is "
+        "beaten by one: it is no better in parameters, MACs, activations, peak memory, least "
+        "fan-in and layers, and worse in one. How many have the amounts of a row, it stands for."
+    )
+    if every_row:
+        text += "\n" + heading(f"Trade-offs of every composition: {len(designs):,}")
+        text += designs_table(ranked(designs)[:limit], ranks=True, networks=True).text(keys=3)
+    return text
 
 
 def _merged_text(setting: "EnumerationSetting", merged: "FogFunnel") -> str:

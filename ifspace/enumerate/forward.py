@@ -25,7 +25,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ifspace.enumerate.alphabet import Alphabet, Choice, Letter, LetterChoice, Letters, Solution
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    Amounts,
+    Choice,
+    Entry,
+    Letter,
+    LetterChoice,
+    Letters,
+    Point,
+    Solution,
+    add_entry,
+    points_of,
+)
 from ifspace.enumerate.bits import BitRows, compose, pack, smallest_row, subset
 
 
@@ -139,8 +151,8 @@ class WalkState:
     choice: Choice = ()
 
 
-# The cheapest, first choice of every state, with its cost.
-States = dict[WalkState, tuple[int, Choice]]
+# Choices of different amounts are kept apart where the front asks for them.
+States = dict[tuple[WalkState, Amounts], Entry]
 
 
 class ForwardSearch:
@@ -163,6 +175,7 @@ class ForwardSearch:
         self._decides = tuple(self._tracks.index(track) for track in decides)
         self._real = tuple(self._tracks.index(track) for track in real or ())
         self._answers: dict[Letters, Solution | None] = {}
+        self._points: dict[Letters, tuple[Point, ...]] = {}
         # The prefixes of the current sequence, from the empty one to all of it.
         self._path: list[tuple[Letters, States]] = []
 
@@ -173,12 +186,19 @@ class ForwardSearch:
     def may_survive(self, letters: Letters) -> bool:
         """Return whether some choice of the whole sequence has a state."""
         # Solved while its prefix is on the path: to come back to it would walk it again.
-        self._answer(letters)
+        if self.alphabet.setting.front:
+            self._points_of(letters)
+        else:
+            self._answer(letters)
         return bool(self._states(letters))
 
     def cheapest(self, sequences: Iterable[Letters]) -> dict[Letters, Solution | None]:
         """Return the cheapest passing choice of every sequence, None where there is none."""
         return {letters: self._answer(letters) for letters in dict.fromkeys(sequences)}
+
+    def points(self, sequences: Iterable[Letters]) -> dict[Letters, tuple[Point, ...]]:
+        """Return the passing choices of every sequence, by their amounts."""
+        return {letters: self._points_of(letters) for letters in dict.fromkeys(sequences)}
 
     def has_quality(self, letters: Letters) -> bool:
         """Return whether some choice has the full field, whatever else the rule asks."""
@@ -207,13 +227,23 @@ class ForwardSearch:
         if letters not in self._answers:
             solution: Solution | None = None
             by_cost = sorted(self._states(letters).items(), key=lambda entry: entry[1])
-            for state, (cost, choice) in by_cost:
+            for (state, _), (cost, choice, _) in by_cost:
                 self.tally += 1
                 if self._passes(letters, state):
                     solution = Solution(cost, choice)
                     break
             self._answers[letters] = solution
         return self._answers[letters]
+
+    def _points_of(self, letters: Letters) -> tuple[Point, ...]:
+        if letters not in self._points:
+            merged: dict[Amounts, Entry] = {}
+            for (state, amounts), entry in self._states(letters).items():
+                self.tally += 1
+                if self._passes(letters, state):
+                    add_entry(merged, amounts, *entry)
+            self._points[letters] = points_of(merged)
+        return self._points[letters]
 
     def _options(self, letters: Letters, choice: Choice) -> Iterator[tuple[Letter, LetterChoice]]:
         for index, number in zip(letters, choice, strict=True):
@@ -230,7 +260,7 @@ class ForwardSearch:
         while path and path[-1][0] != letters[: len(path[-1][0])]:
             path.pop()
         if not path:
-            path.append(((), {self._start(): (0, ())}))
+            path.append(((), {(self._start(), self.alphabet.start_amounts()): (0, (), 1)}))
         while len(path[-1][0]) < len(letters):
             prefix, states = path[-1]
             longer = letters[: len(prefix) + 1]
@@ -240,7 +270,7 @@ class ForwardSearch:
     def _longer(self, states: States, letter: Letter) -> States:
         """Return the states with one more letter."""
         longer: States = {}
-        for state, (cost, choice) in states.items():
+        for (state, amounts), (cost, choice, count) in states.items():
             for number, option in enumerate(letter.options):
                 longer_choice = (*choice, number)
                 if self._early_stop:
@@ -251,10 +281,9 @@ class ForwardSearch:
                     )
                 if extended is None:
                     continue
-                entry = (cost + option.cost, longer_choice)
-                held = longer.get(extended)
-                if held is None or entry < held:
-                    longer[extended] = entry
+                total = cost + option.cost
+                key = extended, self.alphabet.amounts(amounts, total, option)
+                add_entry(longer, key, total, longer_choice, count)
         return longer
 
     def _elements(self, elements: tuple[int, ...], option: LetterChoice) -> tuple[int, ...]:

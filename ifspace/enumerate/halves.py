@@ -27,22 +27,29 @@ Why nothing is lost, idea by idea:
   parameter choice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-from numba import int64
 
-from ifspace.enumerate.alphabet import Alphabet, Choice, Letter, Letters, Solution
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    Amounts,
+    Choice,
+    Entry,
+    Letter,
+    Letters,
+    Point,
+    Solution,
+    add_entry,
+    points_of,
+)
 from ifspace.enumerate.bits import (
     BitRows,
     canonical,
-    compiled,
     compose,
-    covers,
     easier,
     largest_row,
     pack,
@@ -50,11 +57,11 @@ from ifspace.enumerate.bits import (
     subset,
     transpose,
 )
+from ifspace.enumerate.pairs import Ints, cheapest_pair, count_pairs, pair_is_full, seen_through
 
-Ints = npt.NDArray[np.int64]
-# A half with its parameters: the families that must see everything (one for each track), and those
-# that must not.
-State = tuple[tuple[int, ...], frozenset[int]]
+# A half with its parameters: the families that must see everything (one for each track), those
+# that must not, and the amounts, where choices of different amounts are kept apart.
+State = tuple[tuple[int, ...], frozenset[int], Amounts]
 
 UNLIMITED: Final = 1 << 62
 
@@ -109,147 +116,62 @@ def _with_room(array: Any, length: int) -> Any:
     return larger
 
 
-@compiled(nogil=True)
-def _slot(memo: Any, t: Any, b: Any) -> Any:
-    return ((t * int64(0x9E3779B1)) ^ (b * int64(0x85EBCA6B))) & int64(len(memo) - 1)
-
-
-@compiled(nogil=True)
-def _remembered(memo: Any, t: Any, b: Any) -> Any:
-    """Return 1 or 0 when the memo has whether the pair is full, else -1."""
-    entry = memo[_slot(memo, t, b)]
-    if entry >> 1 == (t << 31 | b) + 1:
-        return entry & 1
-    return int64(-1)
-
-
-@compiled(nogil=True)
-def _full(memo: Any, upper: Any, lower: Any, t: Any, b: Any) -> Any:
-    answer = _remembered(memo, t, b)
-    if answer < 0:
-        data, start, rows, columns, _ = upper
-        below, origin, _, inputs, _ = lower
-        seen = covers(data, start[t], rows[t], columns[t], below, origin[b], inputs[b])
-        answer = int64(1) if seen else int64(0)
-        memo[_slot(memo, t, b)] = ((t << 31 | b) + 1) << 1 | answer
-    return answer == 1
-
-
-@compiled(nogil=True)
-def cheapest_pair(
-    memo: Any,
-    upper: Any,
-    lower: Any,
-    tops: Any,
-    bottoms: Any,
-    subsets: bool,
-    limit: int,
-    tally: Any,
-) -> Any:
-    """Return (cost, top, bottom) of the first cheapest pair that passes, or (-1, -1, -1).
-
-    tops, bottoms: (cost, rank, must see everything [n, k], offsets, must not see everything),
-    sorted by cost then rank; ranks order the choices of equal cost, the lower half first. A pair
-    passes when all of the first kind see everything and none of the second does: upper variants
-    with the lower half, the upper half with lower variants, and with `subsets` variants of both.
-    `limit` is the largest cost of interest. `tally` counts the pairs looked at.
-    """
-    t_cost, t_rank, t_must, t_from, t_not = tops
-    b_cost, b_rank, b_must, b_from, b_not = bottoms
-    best, best_t, best_b = limit, int64(-1), int64(-1)
-    for ti in range(len(t_cost)):
-        if t_cost[ti] + b_cost[0] > best:
-            break
-        for bi in range(len(b_cost)):
-            cost = t_cost[ti] + b_cost[bi]
-            if cost > best:
-                break
-            if cost == best and best_t >= 0:
-                # Of equal cost: only a choice earlier in canonical order is of interest.
-                if b_rank[bi] > b_rank[best_b]:
-                    continue
-                if b_rank[bi] == b_rank[best_b] and t_rank[ti] >= t_rank[best_t]:
-                    continue
-            b = b_must[bi, 0]
-            passes = True
-            for x in range(t_must.shape[1]):
-                # Counting bound: so many channels, each seeing so many inputs at most.
-                t = t_must[ti, x]
-                if upper[4][t] * lower[4][b] < lower[3][b]:
-                    passes = False
-            if not passes:
-                continue
-            tally[0] += 1
-            for x in range(t_from[ti], t_from[ti + 1]):
-                if _remembered(memo, t_not[x], b) == 1:
-                    passes = False
-                    break
-            if not passes:
-                continue
-            for x in range(t_must.shape[1]):
-                if not _full(memo, upper, lower, t_must[ti, x], b):
-                    passes = False
-                    break
-            if not passes:
-                continue
-            for x in range(t_from[ti], t_from[ti + 1]):
-                if _full(memo, upper, lower, t_not[x], b):
-                    passes = False
-                    break
-            if not passes:
-                continue
-            for y in range(b_from[bi], b_from[bi + 1]):
-                if _full(memo, upper, lower, t_must[ti, 0], b_not[y]):
-                    passes = False
-                    break
-                if subsets:
-                    for x in range(t_from[ti], t_from[ti + 1]):
-                        if _full(memo, upper, lower, t_not[x], b_not[y]):
-                            passes = False
-                            break
-                if not passes:
-                    break
-            if passes:
-                best, best_t, best_b = cost, int64(ti), int64(bi)
-    if best_t < 0:
-        return int64(-1), int64(-1), int64(-1)
-    return best, best_t, best_b
-
-
-@compiled(nogil=True)
-def pair_is_full(memo: Any, upper: Any, lower: Any, t: int, b: int) -> bool:
-    """Return whether one upper family sees everything through one lower family."""
-    return bool(_full(memo, upper, lower, int64(t), int64(b)))
-
-
 @dataclass(frozen=True, slots=True)
 class SortedStates:
-    """The states of a half as arrays for compiled code, cheapest first, and their choices."""
+    """The states of a half as arrays for compiled code, cheapest first, and their choices.
+
+    `amounts`: the distinct amounts of the states; `classes`: which of them each state has;
+    `counts`: how many choices.
+    """
 
     arrays: tuple[Any, ...]
     choices: tuple[Choice, ...]
+    amounts: tuple[Amounts, ...]
+    classes: Ints
+    counts: Ints
+
+    @property
+    def counted(self) -> tuple[Any, ...]:
+        """The states as `count_pairs` takes them."""
+        return self.classes, self.counts, len(self.amounts), self.arrays
+
+    @property
+    def families(self) -> Ints:
+        """All families of the states."""
+        return np.concatenate([self.arrays[2].ravel(), self.arrays[4]])
 
     @classmethod
-    def of(cls, states: dict[State, tuple[int, Choice]]) -> "SortedStates | None":
+    def of(cls, states: dict[State, Entry]) -> "SortedStates | None":
         """Return the states sorted by cost, then choice; None where there are none."""
         if not states:
             return None
-        entries = sorted((cost, choice, state) for state, (cost, choice) in states.items())
-        choices = tuple(choice for _, choice, _ in entries)
+        # No two states have the same choice.
+        entries = sorted(
+            (cost, choice, count, state) for state, (cost, choice, count) in states.items()
+        )
+        choices = tuple(choice for _, choice, _, _ in entries)
         by_choice = sorted(range(len(choices)), key=choices.__getitem__)
         rank = np.empty(len(choices), np.int64)
         rank[by_choice] = np.arange(len(choices))
-        variants = [sorted(state[1]) for _, _, state in entries]
+        variants = [sorted(state[1]) for *_, state in entries]
         offsets = np.zeros(len(entries) + 1, np.int64)
         np.cumsum([len(families) for families in variants], out=offsets[1:])
         arrays = (
-            np.array([cost for cost, _, _ in entries], np.int64),
+            np.array([cost for cost, *_ in entries], np.int64),
             rank,
-            np.array([state[0] for _, _, state in entries], np.int64),
+            np.array([state[0] for *_, state in entries], np.int64),
             offsets,
             np.array([family for families in variants for family in families], np.int64),
         )
-        return cls(arrays, choices)
+        numbers: dict[Amounts, int] = {}
+        classes = [numbers.setdefault(state[2], len(numbers)) for *_, state in entries]
+        return cls(
+            arrays,
+            choices,
+            tuple(numbers),
+            np.array(classes, np.int64),
+            np.array([count for _, _, count, _ in entries], np.int64),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +182,7 @@ class Half:
     is None where no state is left.
     """
 
-    states: dict[State, tuple[int, Choice]]
+    states: dict[State, Entry]
     truncated: bool
     sorted_states: SortedStates | None
 
@@ -367,14 +289,14 @@ class Side:
                 )
                 half = self._longer(self.half(outer, limit), letter, limit)
             else:
-                states: dict[State, tuple[int, Choice]] = {self._start(): (0, ())}
+                states: dict[State, Entry] = {self._start(): (0, (), 1)}
                 half = Half(states, False, SortedStates.of(states))
             self._halves[letters, limit] = half
         return half
 
     def variants(self, letters: Letters, choice: Choice) -> tuple[int, frozenset[int]]:
         """Return the family of one choice of a half, and those with one or more layers left out."""
-        (own, *_), without = self._start()
+        (own, *_), without, _ = self._start()
         indices = range(len(letters))
         for index in reversed(indices) if self._upper else indices:
             letter = self._alphabet.letters[letters[index]]
@@ -386,7 +308,8 @@ class Side:
     def _start(self) -> State:
         ends = (self._alphabet.tracks.all[track] for track in self._followed)
         widths = (end.c_out if self._upper else end.c_in for end in ends)
-        return tuple(self.families.identity(width) for width in widths), frozenset()
+        own = tuple(self.families.identity(width) for width in widths)
+        return own, frozenset(), self._alphabet.start_amounts()
 
     def _without(
         self, own: int, without: frozenset[int], letter: Letter, relation: int, subsets: bool
@@ -403,8 +326,8 @@ class Side:
         letter = self._alphabet.letters[letter_index]
         families = self.families
         truncated = half.truncated
-        states: dict[State, tuple[int, Choice]] = {}
-        for (must, without), (cost, choice) in half.states.items():
+        states: dict[State, Entry] = {}
+        for (must, without, amounts), (cost, choice, count) in half.states.items():
             for number, option in enumerate(letter.options):
                 total = cost + option.cost
                 if total > limit:
@@ -416,9 +339,8 @@ class Side:
                 if any(families.easier(extended[0], variant) for variant in variants):
                     continue
                 longer = (number, *choice) if self._upper else (*choice, number)
-                held = states.get((extended, variants))
-                if held is None or (total, longer) < held:
-                    states[extended, variants] = (total, longer)
+                state = extended, variants, self._alphabet.amounts(amounts, total, option)
+                add_entry(states, state, total, longer, count)
         return Half(states, truncated, SortedStates.of(states))
 
 
@@ -458,6 +380,25 @@ class HalfSearch:
                     answers[letters] = solution
             limit *= 4
         # The sequences of a shard share their lower halves, those of all shards their upper ones.
+        self._lower.forget_halves()
+        return answers
+
+    def points(self, sequences: Iterable[Letters]) -> dict[Letters, tuple[Point, ...]]:
+        """Return the passing choices of every sequence, by their amounts."""
+        answers: dict[Letters, tuple[Point, ...]] = {}
+        # The upper halves that meet a lower one.
+        meetings: dict[Letters, tuple[SortedStates, dict[Letters, SortedStates]]] = {}
+        for letters in dict.fromkeys(sequences):
+            lower, upper = self._split(letters)
+            answers[letters] = ()
+            low = self._lower.half(lower, UNLIMITED).sorted_states
+            high = self._upper.half(upper, UNLIMITED).sorted_states
+            if low is not None and high is not None:
+                meetings.setdefault(lower, (low, {}))[1][upper] = high
+        self._enlarge_memo()
+        for lower, (low, highs) in meetings.items():
+            for upper, points in self._meet_all(low, highs):
+                answers[lower + upper] = points
         self._lower.forget_halves()
         return answers
 
@@ -550,6 +491,36 @@ class HalfSearch:
             return None
         choice = low.sorted_states.choices[bottom] + high.sorted_states.choices[top]
         return Solution(int(cost), choice)
+
+    def _meet_all(
+        self, low: SortedStates, highs: Mapping[Letters, SortedStates]
+    ) -> Iterator[tuple[Letters, tuple[Point, ...]]]:
+        """Yield the points of one lower half with each of several upper ones."""
+        pools = self._upper.families.pool.arrays(), self._lower.families.pool.arrays()
+        families = np.unique(np.concatenate([high.families for high in highs.values()]))
+        _, _, must, first, _ = low.arrays
+        below, places = np.unique(low.families, return_inverse=True)
+        own, without = seen_through(
+            self._memo, *pools, families, below, places[: len(must)], first, places[len(must) :]
+        )
+        row = np.zeros(families[-1] + 1, np.int64)
+        row[families] = np.arange(len(families))
+        for upper, high in highs.items():
+            cells = count_pairs(own, without, row, high.counted, low.counted, self._subsets)
+            self.tally += int(np.count_nonzero(cells[:, :, 0]))
+            yield upper, _points(cells, high, low)
+
+
+def _points(cells: Ints, high: SortedStates, low: SortedStates) -> tuple[Point, ...]:
+    """Return what `count_pairs` found, with classes of the same amounts put together."""
+    merged: dict[Amounts, Entry] = {}
+    for top_class, bottom_class in np.argwhere(cells[:, :, 0]).tolist():
+        count, top, bottom = cells[top_class, bottom_class].tolist()
+        (above, fan_in), (below, other) = high.amounts[top_class], low.amounts[bottom_class]
+        choice = low.choices[bottom] + high.choices[top]
+        cost = int(high.arrays[0][top] + low.arrays[0][bottom])
+        add_entry(merged, (above + below, min(fan_in, other)), cost, choice, count)
+    return points_of(merged)
 
 
 def _product(chain: Sequence[BitRows]) -> BitRows:

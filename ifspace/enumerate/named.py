@@ -50,7 +50,7 @@ def failure(entry: Published, setting: EnumerationSetting) -> Failure | None:
     [None, 'groups', 'compact']
     """
     kinds = Composition.parse(entry.composition).kinds
-    setting = replace(setting, repeats=entry.repeats, max_len=len(kinds))
+    setting = replace(setting, repeats=entry.repeats, max_len=len(kinds), front=False)
     if is_dropped(kinds, setting.patterns):
         return "patterns"
     alphabet = Alphabet(setting)

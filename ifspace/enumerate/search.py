@@ -16,7 +16,8 @@ between two widths is printed once and the texts are joined. Read back by SymPy 
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
@@ -36,12 +37,22 @@ from ifspace.catalogue import (
     published_names,
 )
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.enumerate.alphabet import Alphabet, Choice, Kinds, Letter, Letters, Solution
+from ifspace.enumerate.alphabet import (
+    Alphabet,
+    Choice,
+    Kinds,
+    Letter,
+    Letters,
+    Point,
+    Solution,
+)
 from ifspace.enumerate.bits import is_cached
 from ifspace.enumerate.compositions import candidates, count_kept, is_dropped
 from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
-from ifspace.enumerate.halves import HalfSearch, cheapest_pair
+from ifspace.enumerate.front import Compared, beaten, unbeaten
+from ifspace.enumerate.halves import HalfSearch
 from ifspace.enumerate.named import withheld
+from ifspace.enumerate.pairs import cheapest_pair
 from ifspace.enumerate.satisfiable import check_floors
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, P, d, find_kind, g, k, s, w
@@ -116,6 +127,8 @@ class _Enumeration:
         self.engine = engine_for(self.alphabet)
         self.verdicts: dict[Letters, Verdict] = {}
         self.checked = 0
+        # How many choices pass, where they are counted.
+        self.choices = 0
         self.conditions: dict[tuple[tuple[str, str | None], ...], str] = {}
 
     def run(self) -> tuple[Funnel, tuple[Design, ...]]:
@@ -131,10 +144,13 @@ class _Enumeration:
         covered = sum(self._count_choices(letters) for letters in self.verdicts)
         # A forward walk looks at choices while it lists the candidates.
         checked = self.checked or int(self.engine.tally[0])
-        solutions = [(kinds, self.verdicts[letters].solution) for kinds, letters in searched]
-        survivors = [(kinds, solution) for kinds, solution in solutions if solution is not None]
-        funnel = self._funnel(survivors, len(searched), covered, checked)
+        survivors = [kinds for kinds, letters in searched if self.verdicts[letters].shown]
         designs = mark_networks(mark_dominated(self._designs(survivors)))
+        funnel = self._funnel(survivors, len(searched), covered, checked)
+        if setting.front:
+            lengths = Counter(design.layers for design in designs)
+            by_length = tuple(lengths[length] for length in range(1, setting.max_len + 1))
+            funnel = replace(funnel, choices_passing=self.choices, rows_by_length=by_length)
         return funnel.with_networks(designs), designs
 
     def _candidates(self, choices: Sequence[Sequence[str]]) -> Iterator[tuple[Kinds, Letters]]:
@@ -150,12 +166,12 @@ class _Enumeration:
         self.checked += checked
 
     def _funnel(
-        self, survivors: Sequence[tuple[Kinds, Solution]], searched: int, covered: int, checked: int
+        self, survivors: Sequence[Kinds], searched: int, covered: int, checked: int
     ) -> Funnel:
         lengths = range(1, self.setting.max_len + 1)
         kinds = len(self.setting.kinds)
         after_patterns = [count_kept(kinds, length, self.setting.patterns) for length in lengths]
-        by_length = [sum(len(names) == length for names, _ in survivors) for length in lengths]
+        by_length = [sum(len(names) == length for names in survivors) for length in lengths]
         return Funnel(
             compositions=sum(kinds**length for length in lengths),
             after_patterns=sum(after_patterns),
@@ -168,53 +184,86 @@ class _Enumeration:
             choices_checked=checked,
         )
 
-    def _designs(self, survivors: Sequence[tuple[Kinds, Solution]]) -> Iterator[Design]:
+    def _designs(self, survivors: Sequence[Kinds]) -> Iterator[Design]:
         setting = self.setting
-        simpler = self._simpler([kinds for kinds, _ in survivors])
+        simpler = self._simpler(survivors)
         reference_params = setting.reference_params
         reference_macs = setting.reference_macs_per_pixel
-        unnamed = withheld(setting, ("+".join(kinds) for kinds, _ in survivors))
-        for kinds, solution in survivors:
+        unnamed = withheld(setting, map("+".join, survivors))
+        constants = {kinds: self._constants(kinds) for kinds in survivors}
+        ranks = self._ranks(constants) if setting.front else {}
+        for kinds, fixed in constants.items():
+            verdict = self._verdict(kinds)
             composition = Composition(kinds, setting.repeats)
-            letters = self._all_letters(kinds)
-            block, least_fan_in = self._block(letters, solution.choice)
-            params, macs = self.alphabet.measures(solution.cost + self._fixed_cost(kinds))
-            widths = setting.channels, setting.out_width, setting.bottleneck, setting.dims
-            peak = block.at(*widths).peak_per_pixel(setting.stride)
-            yield Design(
-                channels=setting.channels,
-                out_channels=setting.out_width,
-                bottleneck=setting.bottleneck,
-                repeats=setting.repeats,
-                kernel=setting.kernel,
-                stride=setting.stride,
-                dims=setting.dims,
-                composition=str(composition),
-                block=block,
-                params=params,
-                macs_per_pixel=macs,
-                activations_per_pixel=sum(letter.activations for letter in letters),
-                peak_per_pixel=peak,
-                params_ratio=params / reference_params,
-                macs_ratio=macs / reference_macs,
-                field=(setting.reference_field.side, setting.channels),
-                layers=len(kinds),
-                least_fan_in=least_fan_in,
-                params_formula=params_text(
-                    composition, setting.bottleneck is not None, setting.kernel, setting.dims
-                ),
-                field_condition=self._condition(letters, block),
-                irreducible=self._verdict(kinds).irreducible,
-                same_as=simpler.get(kinds),
-                published_as=published_names(str(Composition(kinds)), setting.repeats, unnamed),
+            formula = params_text(
+                composition, setting.bottleneck is not None, setting.kernel, setting.dims
             )
+            names = published_names(str(Composition(kinds)), setting.repeats, unnamed)
+            for solution, irreducible in zip(verdict.shown, verdict.irreducible, strict=True):
+                block, least_fan_in = self._block(fixed.letters, solution.choice)
+                params, macs = self.alphabet.measures(solution.cost + fixed.cost)
+                stands_for, beats = ranks.get((kinds, solution), (None, None))
+                yield Design(
+                    channels=setting.channels,
+                    out_channels=setting.out_width,
+                    bottleneck=setting.bottleneck,
+                    repeats=setting.repeats,
+                    kernel=setting.kernel,
+                    stride=setting.stride,
+                    dims=setting.dims,
+                    composition=str(composition),
+                    block=block,
+                    params=params,
+                    macs_per_pixel=macs,
+                    activations_per_pixel=fixed.activations,
+                    peak_per_pixel=fixed.peak,
+                    params_ratio=params / reference_params,
+                    macs_ratio=macs / reference_macs,
+                    field=(setting.reference_field.side, setting.channels),
+                    layers=len(kinds),
+                    least_fan_in=least_fan_in,
+                    params_formula=formula,
+                    field_condition=self._condition(fixed.letters, block),
+                    irreducible=irreducible,
+                    same_as=simpler.get((kinds, solution)),
+                    published_as=names,
+                    stands_for=stands_for,
+                    beats=beats,
+                )
+
+    def _constants(self, kinds: Kinds) -> "_Constants":
+        letters = self._all_letters(kinds)
+        block, _ = self._block(letters, self._verdict(kinds).shown[0].choice)
+        widths = self.setting.channels, self.setting.out_width, self.setting.bottleneck
+        return _Constants(
+            letters,
+            sum(letter.fixed_cost for letter in letters),
+            sum(letter.activations for letter in letters),
+            block.at(*widths, self.setting.dims).peak_per_pixel(self.setting.stride),
+        )
+
+    def _ranks(
+        self, constants: Mapping[Kinds, "_Constants"]
+    ) -> dict[tuple[Kinds, Solution], tuple[int, int]]:
+        """Return of each row how many choices have its amounts, and how many it beats."""
+        counts: Counter[Compared] = Counter()
+        rows: dict[tuple[Kinds, Point], Compared] = {}
+        for kinds, fixed in constants.items():
+            verdict = self._verdict(kinds)
+            for point in verdict.points:
+                measures = self.alphabet.measures(point.cost + fixed.cost)
+                less_is_better = fixed.activations, fixed.peak, -point.least_fan_in, len(kinds)
+                amounts = (*measures, *less_is_better)
+                counts[amounts] += point.count
+                if point in verdict.shown:
+                    rows[kinds, point] = amounts
+        self.choices = counts.total()
+        beats = beaten(rows.values(), counts)
+        return {row: (counts[amounts], beats[amounts]) for row, amounts in rows.items()}
 
     def _all_letters(self, kinds: Kinds) -> list[Letter]:
         letters = self.alphabet.all_letters(kinds)
         return [self.alphabet.letters[letter] for letter in letters or ()]
-
-    def _fixed_cost(self, kinds: Kinds) -> int:
-        return sum(letter.fixed_cost for letter in self._all_letters(kinds))
 
     def _verdict(self, kinds: Kinds) -> "Verdict":
         return self.verdicts[self.alphabet.channel_letters(kinds) or ()]
@@ -240,13 +289,14 @@ class _Enumeration:
             self.conditions[key] = condition_text(mixed, bottleneck)
         return self.conditions[key]
 
-    def _simpler(self, survivors: Sequence[Kinds]) -> dict[Kinds, str]:
-        """Return what each composition that is cheapest at a trivial group count is then.
+    def _simpler(self, survivors: Sequence[Kinds]) -> dict[tuple[Kinds, Solution], str]:
+        """Return what each row that is cheapest at a trivial group count is then.
 
         A layer at a trivial group count is a layer of a kind without groups, so the choices with
         one somewhere are the choices of other compositions: cheaper than all choices without, when
         one of those compositions is cheaper. Of those of equal cost the one with the fewest
-        overlapping windows is named, then with the fewest windows, then the first.
+        overlapping windows is named, then with the fewest windows, then the first. For a row of the
+        front only choices of at least its fan-in count.
         """
         others: dict[Kinds, list[tuple[Kinds, Letters]]] = {}
         for kinds in survivors:
@@ -254,26 +304,42 @@ class _Enumeration:
             if any(len(names) > 1 for names in choices):
                 others[kinds] = [pair for pair in self._candidates(choices) if pair[0] != kinds]
         self._solve(letters for pairs in others.values() for _, letters in pairs)
-        names: dict[Kinds, str] = {}
+        names: dict[tuple[Kinds, Solution], str] = {}
         for kinds, pairs in others.items():
-            own = self._preference(kinds, self.alphabet.channel_letters(kinds) or ())
-            candidates = [(self._preference(other, letters), other) for other, letters in pairs]
-            cheaper = [pair for pair in candidates if pair[0] and own and pair[0][0] < own[0]]
-            if cheaper:
-                _, other = min(cheaper, key=itemgetter(0))
-                names[kinds] = str(Composition(other, self.setting.repeats))
+            for row in self._verdict(kinds).shown:
+                own = self._preference(kinds, row)
+                candidates = [
+                    (self._preference(other, solution), other)
+                    for other, letters in pairs
+                    for solution in self.verdicts[letters].no_narrower(row)
+                ]
+                cheaper = [pair for pair in candidates if pair[0][0] < own[0]]
+                if cheaper:
+                    _, other = min(cheaper, key=itemgetter(0))
+                    names[kinds, row] = str(Composition(other, self.setting.repeats))
         return names
 
-    def _preference(self, kinds: Kinds, letters: Letters) -> tuple[int, int, int] | None:
-        """Return what makes one composition better than another, None for one without a choice.
+    def _preference(self, kinds: Kinds, solution: Solution) -> tuple[int, int, int]:
+        """Return what makes one choice better than another of other compositions.
 
         Its amounts, folded; its layers with overlapping windows; its layers with windows.
         """
-        solution = self.verdicts[letters].solution
-        if solution is None:
-            return None
-        amounts, overlapping = self.alphabet.amount(solution.cost + self._fixed_cost(kinds))
+        fixed_cost = sum(letter.fixed_cost for letter in self._all_letters(kinds))
+        amounts, overlapping = self.alphabet.amount(solution.cost + fixed_cost)
         return amounts, overlapping, sum(find_kind(kind).takes_overlap for kind in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Constants:
+    """What all choices of a composition have alike.
+
+    Its letters, the cost of the neutral ones, activations and peak memory per output pixel.
+    """
+
+    letters: list[Letter]
+    cost: int
+    activations: int
+    peak: int
 
 
 def engine_for(alphabet: Alphabet) -> Engine:
@@ -296,10 +362,26 @@ MEMORY_MIB: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer for a sequence of letters; without a solution `irreducible` means nothing."""
+    """The answer for a sequence of letters.
 
-    solution: Solution | None
-    irreducible: bool
+    `shown`: the cheapest choice that passes, if any does, or the points of the front, fewest
+    parameters first; `irreducible`: whether none of their layers, one or more, can be left out.
+    `points`: for the front, all passing choices by their amounts.
+    """
+
+    shown: tuple[Solution, ...]
+    irreducible: tuple[bool, ...]
+    points: tuple[Point, ...] = ()
+
+    def no_narrower(self, other: Solution) -> Iterator[Solution]:
+        """Yield what is shown and, where `other` is a point, reads at least as many channels."""
+        for solution in self.shown:
+            if not (
+                isinstance(solution, Point)
+                and isinstance(other, Point)
+                and solution.least_fan_in < other.least_fan_in
+            ):
+                yield solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,11 +406,27 @@ def _solve_shard(shard: _Shard) -> tuple[dict[Letters, Verdict], int]:
     before = int(engine.tally[0])
     verdicts = {
         letters: Verdict(
-            solution, solution is not None and engine.irreducible(letters, solution.choice)
+            shown, tuple(engine.irreducible(letters, solution.choice) for solution in shown), points
         )
-        for letters, solution in engine.cheapest(shard.sequences).items()
+        for letters, (shown, points) in _solved(shard, engine)
     }
     return verdicts, int(engine.tally[0]) - before
+
+
+def _solved(
+    shard: _Shard, engine: Engine
+) -> Iterator[tuple[Letters, tuple[tuple[Solution, ...], tuple[Point, ...]]]]:
+    """Yield for each sequence the choices to show and, for the front, all points."""
+    if not shard.alphabet.setting.front:
+        for letters, solution in engine.cheapest(shard.sequences).items():
+            yield letters, (() if solution is None else (solution,), ())
+        return
+    for letters, points in engine.points(shard.sequences).items():
+        amounts = {
+            point: (*shard.alphabet.measures(point.cost), -point.least_fan_in) for point in points
+        }
+        front = unbeaten(amounts.values())
+        yield letters, (tuple(p for p in points if amounts[p] in front), points)
 
 
 def _solve_all(
@@ -396,7 +494,15 @@ def expected_seconds(setting: EnumerationSetting, sequences: int) -> float:
 
     In seconds, for how many processes it is worth.
     """
-    return float(6e-4 * sequences * _options(setting) ** 3 * (setting.channels / 64) ** 0.85)
+    cheapest_s = 6e-4 * sequences * _options(setting) ** 3 * (setting.channels / 64) ** 0.85
+    return float(cheapest_s * _front_factor(setting))
+
+
+def _front_factor(setting: EnumerationSetting) -> float:
+    """Return about how many times as long the search takes for all passing choices."""
+    if not setting.front:
+        return 1.0
+    return float(max(1.2, 2 * _options(setting) ** 2 * (setting.channels / 64) ** 0.5))
 
 
 def estimate_seconds(setting: EnumerationSetting) -> float:
@@ -447,7 +553,8 @@ def rough_seconds(setting: EnumerationSetting) -> float:
     # Letter sequences and designs grow by these factors with each layer.
     sequences, designs = 1660 * 3.15 ** (length - 6), 1100 * 3.25 ** (length - 6)
     of_sequence_s = 3e-4 * _options(setting) ** 1.3 * (setting.channels / 64) ** 0.85
-    of_design_s = 6.5e-4 + 5.8e-6 * setting.channels
+    of_sequence_s *= _front_factor(setting)
+    of_design_s = (6.5e-4 + 5.8e-6 * setting.channels) * (2 if setting.front else 1)
     return float(sequences * of_sequence_s + designs * of_design_s)
 
 

@@ -37,7 +37,7 @@ _OPTIONS = (
         "--only",
         type=LIST,
         metavar="LIST",
-        help="Parts of the report: funnel, designs, groups, layouts, energy, blocks, "
+        help="Parts of the report: funnel, designs, front, groups, layouts, energy, blocks, "
         "kernels, reproduction; all if not given.",
     ),
 )

@@ -97,6 +97,7 @@ class Source:
 CATALOGUE: Final = Source(
     "catalogue-*.parquet", "ifspace enumerate --out FOLDER/catalogue-64.parquet"
 )
+FRONT: Final = Source("front-*.parquet", "ifspace enumerate --front --out FOLDER/front-64.parquet")
 GROUPS: Final = Source(
     "groups-study.csv",
     "python -m experiments.groups_study --catalogue FOLDER/catalogue-64.parquet --out FOLDER",
@@ -286,7 +287,8 @@ class Results:
     """What a results folder holds; missing files are empty.
 
     `rows` are those of the files of which there is one, by the pattern of their source;
-    `unrecognised` are names of files with data that no part shows.
+    `unrecognised` are names of files with data that no part shows; `fronts` are the catalogues that
+    were made with `--front`.
     """
 
     folder: Path
@@ -295,6 +297,7 @@ class Results:
     kernels: tuple[Measured, ...]
     blocks: tuple[BlockTimes, ...]
     unrecognised: tuple[str, ...] = ()
+    fronts: tuple[Catalogue, ...] = ()
 
     def of(self, source: Source) -> tuple[Row, ...]:
         """Return the rows of a file of which there is one; none when it is missing."""
@@ -304,6 +307,7 @@ class Results:
         """Return whether there is such a file, with something in it."""
         many: dict[str, Sequence[object]] = {
             CATALOGUE.pattern: self.catalogues,
+            FRONT.pattern: self.fronts,
             KERNELS.pattern: self.kernels,
             BLOCKS.pattern: self.blocks,
         }
@@ -338,8 +342,9 @@ def read(folder: Path) -> Results:
         tuple(_measured(p) for p in sorted(folder.glob(KERNELS.pattern)) if p not in listed_files),
         tuple(map(_blocks, benches)),
         tuple(_unrecognised(folder)),
+        tuple(map(_front, sorted(folder.glob(FRONT.pattern)))),
     )
-    if not (results.catalogues or results.rows or results.kernels or results.blocks):
+    if not any(results.has(source) for part in PARTS for source in part.sources):
         raise SettingError.because(
             "nothing to report on",
             got=f"{folder}, without a known file",
@@ -352,7 +357,7 @@ def read(folder: Path) -> Results:
 
 def _unrecognised(folder: Path) -> Iterator[str]:
     """Yield the names of files with data that no source has, below the folder."""
-    sources = (CATALOGUE, *SINGLE, KERNELS)
+    sources = (CATALOGUE, FRONT, *SINGLE, KERNELS)
     patterns = (*(source.pattern for source in sources), BENCHED, LATENCIES, _BESIDE_BLOCKS)
     recognised = {path for pattern in patterns for path in folder.glob(pattern)}
     for place in (folder, folder / "bench"):
@@ -370,6 +375,13 @@ def _catalogues(folder: Path) -> Iterator[Catalogue]:
             if pattern == CATALOGUE.pattern or not settings.issuperset(catalogue.settings):
                 yield catalogue
             settings.update(catalogue.settings)
+
+
+def _front(path: Path) -> Catalogue:
+    catalogue = load(path)
+    if not all(setting.front for setting in catalogue.settings):
+        raise foreign(path, "a catalogue with one row a composition", FRONT)
+    return catalogue
 
 
 def _measured(path: Path, source: Source = KERNELS) -> Measured:
@@ -442,6 +454,7 @@ class Part:
 PARTS: Final = (
     Part("funnel", "What the rules leave", (CATALOGUE,)),
     Part("designs", "The best blocks by length", (CATALOGUE,)),
+    Part("front", "The trade-offs that no choice beats", (FRONT,)),
     Part("groups", "The cheapest group counts by width", (GROUPS,)),
     Part("layouts", "Layouts of stages", (STAGES, TRAJECTORIES)),
     Part("energy", "Layouts of greatest energy", (ENERGY, RANKS)),

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, Design, one_a_network, ranked
 from ifspace.catalogue.dataset import remarked
+from ifspace.catalogue.front import front_networks, front_table
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import BOTH_WAYS, FORWARD, PEAK, PREDICTED, RATIO, TIME
 from ifspace.report.measured import (
@@ -106,6 +107,21 @@ def _designs(results: Results) -> Iterator[Table]:
             [">layers", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", "notes~"],
             rows,
         )
+
+
+def _fronts(results: Results) -> Iterator[Table]:
+    for catalogue in results.fronts:
+        for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True):
+            networks = front_networks(catalogue.designs_of(setting))
+            table = front_table(networks)
+            yield text_table(
+                f"Blocks that no other choice beats, {setting_name(setting)}",
+                table.columns,
+                table.rows,
+                f"Of {funnel.choices_passing:,} choices of up to {setting.max_len} layers that "
+                "pass, each has the amounts of a row or is beaten by one: it is no better in "
+                "parameters, MACs, activations, peak memory, least fan-in and layers.",
+            )
 
 
 def _design_row(design: Design, others: Sequence[Design], more: str) -> list[Any]:
@@ -384,6 +400,7 @@ def _maybe(rows: Rows, name: str, metric: str, form: str = "") -> str:
 _PARTS: Final[dict[str, Callable[[Results], Iterable[Table]]]] = {
     "funnel": _funnel,
     "designs": _designs,
+    "front": _fronts,
     "groups": _groups,
     "layouts": _layouts,
     "energy": _energy,

@@ -360,7 +360,7 @@ def test_bad_input_is_one_line(
         patch.setattr("ifspace.catalogue.dataset.SCHEMA_VERSION", 9)
         save(SMALL, tmp_path / "other.parquet")
     other = run("bench", tmp_path / "other.parquet", *QUICK)
-    other.fails_with("other.parquet is not a catalogue", "version 9, not 4")
+    other.fails_with("other.parquet is not a catalogue", "version 9, not 5")
     catalogue.write_bytes(catalogue.read_bytes()[:300])
     run("bench", catalogue, *QUICK).fails_with("small.parquet is not a catalogue")
     assert not Path("results").exists()

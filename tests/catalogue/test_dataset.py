@@ -96,7 +96,7 @@ def test_a_foreign_file_is_an_error(tmp_path: Path) -> None:
     [
         (b"{", "provenance that makes no sense"),
         (b"[]", "provenance that makes no sense"),
-        (b'{"schema": 99}', "schema version 99, not 4"),
+        (b'{"schema": 99}', "schema version 99, not 5"),
         (b'{"schema": 1, "settings": [], "funnels": []}', "columns that the schema does not name"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_missing_row_is_an_error(tmp_path: Path) -> None:
     path = saved(tmp_path)
     table = pyarrow.parquet.read_table(path)
     pyarrow.parquet.write_table(table.slice(1), path)
-    with pytest.raises(CatalogueError, match=r"rows, .* survivors"):
+    with pytest.raises(CatalogueError, match=r"rows, .* in the funnels"):
         load(path)
 
 

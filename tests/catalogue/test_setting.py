@@ -39,6 +39,7 @@ def test_the_defaults_are_those_of_the_command_line() -> None:
             "multiple": 1,
             "most_groups": None,
         },
+        "front": False,
     }
 
 

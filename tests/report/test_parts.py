@@ -21,7 +21,7 @@ def test_parts_keep_their_order() -> None:
 
 
 def test_an_unknown_part_is_an_error_that_lists_the_parts() -> None:
-    with pytest.raises(SettingError, match="'speed'; allowed: funnel, designs, groups"):
+    with pytest.raises(SettingError, match="'speed'; allowed: funnel, designs, front"):
         chosen(["funnel", "speed"])
 
 

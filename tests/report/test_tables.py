@@ -1,11 +1,14 @@
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from samples import DW_PW, SMALL, WIDER
 
 from ifspace.block import Block
-from ifspace.catalogue import Catalogue
+from ifspace.catalogue import Catalogue, save
 from ifspace.catalogue.setting import EnumerationSetting
-from ifspace.report.read import Results
+from ifspace.errors import SettingError
+from ifspace.report.read import Results, read
 from ifspace.report.tables import (
     setting_name,
     settings,
@@ -70,6 +73,22 @@ def test_blocks_that_cost_the_same_are_counted() -> None:
     first, second, *_ = only(results, "designs").rows
     assert (first[1], first[-1]) == ("PW+DW", "1 more cost the same")
     assert (second[1], second[-1]) == ("DW+PW", "MobileNet")
+
+
+def test_the_front_says_what_each_row_trades(results: Results) -> None:
+    (table,) = tables(results, "front")
+    assert [row[1] for row in table.rows] == ["DW+RPW(4,0)+RPW(4,0)", "DW+PW"]
+    assert table.rows[1][-1] == (
+        "+128 params: activations 48 to 32, layers 3 to 2, least fan-in 4 to 16; MobileNet"
+    )
+    assert table.rows[1][table.names.index("beats")] == "381"
+    assert "Of 490 choices" in table.notes[0]
+
+
+def test_a_front_is_one(tmp_path: Path) -> None:
+    save(SMALL, tmp_path / "front-16.parquet")
+    with pytest.raises(SettingError, match=r"one row a composition.*enumerate --front"):
+        read(tmp_path)
 
 
 def test_groups_are_those_that_no_shorter_block_beats(results: Results) -> None:
