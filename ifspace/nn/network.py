@@ -22,8 +22,10 @@ from ifspace.nn.block import (
     ACTIVATIONS,
     BATCH_NORMS,
     WHERE,
+    BlockModule,
     Style,
     build,
+    last_writer,
 )
 from ifspace.nn.checks import check_dtype, check_seed, device_of, kind_of, wrong_type
 from ifspace.nn.layers import layer_module
@@ -40,6 +42,7 @@ from ifspace.stages.networks import (
 from ifspace.values import choice, whole_number
 
 HEADS: Final = ("average", "max")
+STARTS: Final = ("he", "variance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,9 @@ class NetworkStyle:
     one. The stem always has it. `residual`: how many blocks a shortcut spans, 0 for no shortcuts;
     blocks that are left over at the end of a stage have none. `head`: how the last feature maps are
     pooled, "average" or "max". `dropout`: the probability of dropout after each hidden dense layer.
+    `start`: how weights are drawn; "he" is for ReLUs, but dense layers as in torch; "variance" has
+    dense layers by their fan-in too, and lets blocks with an identity as their shortcut begin with
+    it alone, so that the variance of what enters is kept however deep the network is.
 
     >>> NetworkStyle(residual=1).activation
     'relu'
@@ -64,12 +70,14 @@ class NetworkStyle:
     residual: int = 0
     head: str = "average"
     dropout: float = 0.0
+    start: str = "he"
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("activation", (*ACTIVATIONS, None)),
             ("where", WHERE),
             ("head", HEADS),
+            ("start", STARTS),
         ):
             choice(getattr(self, name), name, allowed)
         whole_number(self.residual, "residual", 0, MAX_DEPTH)
@@ -101,6 +109,14 @@ STYLES: Final[dict[str, NetworkStyle]] = {
     "layout-residual": NetworkStyle(residual=2),
     "fog": _FOG,
     "3drf": NetworkStyle(head="max"),
+}
+
+
+# Of the layouts of stages that are described: `ifspace.stages.networks.styled`.
+LAYOUT_STYLES: Final[dict[str, NetworkStyle]] = {
+    "resnet": NetworkStyle(residual=1, start="variance"),
+    "mobilenet": NetworkStyle(activation="relu6", start="variance"),
+    "plain": NetworkStyle(start="variance"),
 }
 
 
@@ -576,6 +592,8 @@ def build_network(
     with seeded(seed, device):
         network = Network(layout, style, device, dtype)
         _initialise(network)
+        if network.style.start == "variance":
+            _keep_variance(network)
     return network
 
 
@@ -656,3 +674,16 @@ def _initialise(network: nn.Module) -> None:
         nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
         if bias is not None:
             nn.init.zeros_(bias)
+
+
+def _keep_variance(network: nn.Module) -> None:
+    """Draw dense layers by their fan-in; let identities pass alone where blocks have batch norm.
+
+    Reference: Goyal et al., Accurate, Large Minibatch SGD, section 5.1, for the scale 0.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, BlockModule) and module.shortcut_kind == "identity":
+            nn.init.zeros_(module.get_parameter(f"layer{last_writer(module.sized)}_bn.weight"))

@@ -25,6 +25,8 @@ from ifspace.cli.options import (
 from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
 from ifspace.errors import SettingError
 from ifspace.stages.defaults import (
+    BARE,
+    CLASSES,
     FIRST_WIDTH,
     FIXED_OBJECTIVE,
     FREE_OBJECTIVE,
@@ -34,6 +36,8 @@ from ifspace.stages.defaults import (
     OWN_WIDTHS,
     SIDE,
     STAGE_SEPARATOR,
+    STYLE,
+    STYLES,
 )
 from ifspace.values import block_list, decimal, number_list, parse_image_size, text_list
 
@@ -82,9 +86,15 @@ def check_save(path: Path, suffixes: Sequence[str] = (".safetensors",)) -> None:
 
 
 def save_layout(
-    output: Output, path: Path | None, layout: "Layout | None", network: str | None
+    output: Output,
+    path: Path | None,
+    layout: "Layout | None",
+    network: str | None,
+    style: str | None = None,
 ) -> str | None:
     """Write the network of a layout, in the style of the named network, and say so on stderr.
+
+    `style`: of stages without a network, a name of `defaults.STYLES`.
 
     Returns the path as it was given, or None where nothing was written.
 
@@ -93,10 +103,10 @@ def save_layout(
     if path is None or layout is None:
         return None
     from ifspace.nn.files import save
-    from ifspace.nn.network import build_network, style_of
+    from ifspace.nn.network import LAYOUT_STYLES, build_network, style_of
 
-    style = None if network is None else style_of(network)
-    save(build_network(layout, style, seed=SEED), path)
+    built = LAYOUT_STYLES.get(style or "") if network is None else style_of(network)
+    save(build_network(layout, built, seed=SEED), path)
     output.note(f"saved: {path}, {layout.params:,} parameters, fresh weights of seed {SEED}")
     stem_and_head = layout.stem_and_head
     if network is None and not (stem_and_head.classifier or stem_and_head.batch_norm):
@@ -157,6 +167,7 @@ def widths_or_start(text: str) -> tuple[int, ...] | str:
 
 # What describes a layout; `read_layout` takes these.
 _DESCRIPTION: Final = ("stages", "depths", "widths", "inputs", "network", "input")
+_LAYOUT_DESCRIPTION: Final = (*_DESCRIPTION, "style", "classes")
 _WIDTHS: Final = click.option(
     "--widths",
     type=NUMBERS,
@@ -243,6 +254,19 @@ _LAYOUT_OPTIONS: Final = (
     *_STAGE_OPTIONS[:2],
     _FIXED_WIDTHS,
     *_STAGE_OPTIONS[2:],
+    click.option(
+        "--style",
+        type=OneOf(STYLES),
+        help="What stands around --stages, counts, and is saved: all but bare have a 3x3 stem, "
+        "batch norm and a head; resnet has a shortcut around every block, a 1x1 convolution where "
+        f"a stage begins; mobilenet takes depthwise blocks. {STYLE} if not given.",
+    ),
+    click.option(
+        "--classes",
+        type=WholeNumber(1),
+        metavar="N",
+        help=f"Classes of the head; those of the network, or {CLASSES}, if not given.",
+    ),
     click.option(
         "--blocks",
         type=Parsed(block_lists, f"blocks between commas, and {STAGE_SEPARATOR} between stages"),
@@ -399,7 +423,7 @@ def layout_command(
     from ifspace.stages.organizer import organize
     from ifspace.stages.problem import TABLE_AMOUNTS
 
-    description = {name: options.pop(name) for name in _DESCRIPTION}
+    description = {name: options.pop(name) for name in _LAYOUT_DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
     source = read_latencies(latency, batch, device, options["dtype"] if latency else None)
     problem = layout_problem(description, kernel=kernel, alpha=alpha, latency=source, **options)
@@ -428,7 +452,7 @@ def layout_command(
         more = len(answer.left_out) - 1
         also = f", and {more} more" if more else ""
         output.note(f"left out: {answer.left_out[0]}{also}")
-    saved = save_layout(output, save, best, description["network"])
+    saved = save_layout(output, save, best, description["network"], description["style"] or STYLE)
     output.emit(report.forms(saved), keep=best is not None)
     if source is not None and best is not None:
         for note in (source.about, *LatencyColumns(problem.known_latencies(best)).notes):
@@ -454,8 +478,14 @@ def _note_defaults(
     network = description["network"]
     if network is None:
         assumed = "" if widths else f"widths {', '.join(map(str, layout.widths))}; "
-        output.note(
-            f"{assumed}counted without batch norm, biases and classifier, which --network has"
-        )
+        style = description.get("style", BARE) or STYLE
+        counted = "counted without batch norm, biases and classifier, which --network has"
+        if style != BARE:
+            ends = layout.stem_and_head
+            counted = (
+                f"counted in --style {style}: a stem to {ends.stem_channels} channels, batch norm, "
+                f"{'shortcuts, ' * ends.projections}{ends.classifier[-1]:,} classes"
+            )
+        output.note(assumed + counted)
     elif (note := form_note(network, description["input"] or SIDE)) is not None:
         output.note(note)

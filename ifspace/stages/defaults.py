@@ -19,6 +19,12 @@ OWN_WIDTHS: Final = "start"
 SIDE: Final = 32
 # Between the choices of one stage and those of the next.
 STAGE_SEPARATOR: Final = ";"
+# What stands around the stages that are described, and the classes of its head: see
+# `ifspace.stages.networks.styled`.
+STYLES: Final = ("resnet", "mobilenet", "plain", "bare")
+STYLE: Final = "resnet"
+BARE: Final = "bare"
+CLASSES: Final = 10
 # What is maximised where widths are free, and where they are fixed as in the papers.
 FREE_OBJECTIVE: Final = "macs-3/4"
 FIXED_OBJECTIVE: Final = "gain"

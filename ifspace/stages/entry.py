@@ -2,18 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ifspace.answer import Answer
+from ifspace.block import Composition
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.floors import NO_FLOORS, Floors
-from ifspace.kinds import reference_kind
+from ifspace.kinds import find_kind, reference_kind
 from ifspace.latency import LatencySource, read_latency
 from ifspace.stages.allocate import best_stages
 from ifspace.stages.defaults import (
     AROUND,
+    BARE,
+    CLASSES,
     DEPTH,
     FIRST_WIDTH,
     FIXED_OBJECTIVE,
@@ -25,10 +29,12 @@ from ifspace.stages.defaults import (
     OWN_WIDTHS,
     SIDE,
     STAGE_SEPARATOR,
+    STYLE,
+    STYLES,
     WIDTH_STEP,
 )
-from ifspace.stages.layout import MAX_DEPTH, Layout, StemAndHead
-from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout
+from ifspace.stages.layout import MAX_DEPTH, Layout
+from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout, styled
 from ifspace.stages.networks import network as named_layout
 from ifspace.stages.problem import (
     TABLE_AMOUNTS,
@@ -42,6 +48,11 @@ from ifspace.stages.problem import (
 from ifspace.values import choice, whole_number
 
 T = TypeVar("T")
+MOBILENET: Final = "mobilenet"
+# What a MobileNet repeats.
+DEPTHWISE: Final = "DW+PW"
+# Far above any data set.
+MAX_CLASSES: Final = 10**6
 
 
 def layout(
@@ -53,6 +64,8 @@ def layout(
     kernel: int | None = None,
     network: str | None = None,
     side: int | None = None,
+    style: str | None = None,
+    classes: int | None = None,
     blocks: Sequence[Sequence[str]] | None = None,
     width_choices: Sequence[Sequence[int]] | None = None,
     monotone: bool = False,
@@ -80,8 +93,9 @@ def layout(
     and `width_choices` have one list for all stages or one for each; `widths` fixes the widths,
     "start" to those of the network, and without either multiples of 8 around them are tried.
     `objective` is "macs-3/4" where widths are free, "gain" where they are fixed, if not given;
-    `max_depth` twice the depth that a stage starts with. `floors` hold for every block;
-    the one that reads the network's input reads what there is.
+    `max_depth` twice the depth that a stage starts with. `style` (resnet, mobilenet, plain, bare)
+    says what stands around the stages and counts, with a head of `classes` classes. `floors` hold
+    for every block; the one that reads the network's input reads what there is.
 
     >>> answer = layout(network="vgg16", params=5_098_826, macs=369_824_768, widths="start",
     ...                 max_depth=16)
@@ -98,6 +112,8 @@ def layout(
             "inputs": inputs,
             "network": network,
             "input": side,
+            "style": style,
+            "classes": classes,
         },
         kernel=kernel,
         alpha=alpha,
@@ -137,7 +153,9 @@ def layout_problem(
 
     Raises: SettingError for options that do not go together or are out of range.
     """
-    description = dict(description)
+    description = {"style": None, "classes": None, **description}
+    if description["network"] is None and description["style"] is None:
+        description["style"] = STYLE
     fixes_widths = description["widths"] is not None
     if isinstance(description["widths"], str):
         choice(description["widths"], "widths", (OWN_WIDTHS,))
@@ -153,6 +171,7 @@ def layout_problem(
         start,
         has_start,
         fixes_widths,
+        description["style"],
         alpha,
         KERNEL if kernel is None else kernel,
         **options,
@@ -250,8 +269,10 @@ def read_layout(
     network: str | None,
     input: int | None,
     blocks: tuple[str, ...] | None = None,
+    style: str | None = None,
+    classes: int | None = None,
 ) -> Layout:
-    """Return the layout that the options describe.
+    """Return the layout that the options describe, bare if no style is given.
 
     Raises: SettingError for options that do not go together or lists that do not fit.
     """
@@ -262,6 +283,7 @@ def read_layout(
             "inputs": inputs,
             "kernel": kernel,
             "blocks": blocks,
+            "style": style,
         }
         if conflicts := ", ".join(f"--{name}" for name, value in own.items() if value is not None):
             raise SettingError.because(
@@ -270,7 +292,7 @@ def read_layout(
                 allowed="--depths, --input",
                 remedy="leave them out, or --network",
             )
-        return _network(network, SIDE if input is None else input, depths)
+        return _network(network, SIDE if input is None else input, depths, classes)
     if input is not None:
         raise SettingError.because(
             "options that do not go together",
@@ -286,21 +308,47 @@ def read_layout(
             allowed="--stages and --depths, or --network",
             remedy="say what is missing",
         )
-    texts = blocks or (reference_kind().symbol,)
+    style = BARE if style is None else style
+    choice(style, "style", STYLES)
+    texts = blocks or ((DEPTHWISE if style == MOBILENET else reference_kind().symbol),)
     texts = texts * len(stages) if len(texts) == 1 else texts
     with _errors_of_blocks():
         parsed = [parse_block(text, KERNEL if kernel is None else kernel) for text in texts]
     widths = widths or doubled(FIRST_WIDTH, len(stages))
-    stem_and_head = StemAndHead(inputs=inputs or INPUTS)
+    for block in parsed:
+        _check_style(style, block.composition)
+    count = whole_number(CLASSES if classes is None else classes, "classes", 1, MAX_CLASSES)
+    stem_and_head = styled(style, inputs or INPUTS, widths[0], stages[0], count)
     return make_layout(parsed, stages, widths, depths, stem_and_head=stem_and_head)
 
 
-def _network(name: str, side: int, depths: tuple[int, ...] | None) -> Layout:
+def _check_style(style: str | None, composition: Composition) -> None:
+    """Check that a block fits a style: MobileNets are made of depthwise convolutions.
+
+    Raises: SettingError.
+    """
+    kinds = map(find_kind, composition.kinds)
+    if style != MOBILENET or any(kind.spatial and not kind.mixing for kind in kinds):
+        return
+    raise SettingError.because(
+        f"a block that does not fit {ARGUMENT} {style}",
+        got=str(composition),
+        allowed=f"blocks with a depthwise convolution, such as {DEPTHWISE}",
+        remedy=f"choose another block, or {ARGUMENT} {STYLE}",
+        argument="style",
+    )
+
+
+def _network(name: str, side: int, depths: tuple[int, ...] | None, classes: int | None) -> Layout:
     try:
         start = named_layout(name, side)
     except SettingError as error:
         error.argument = "input" if error.argument == "side" else error.argument
         raise
+    if classes is not None:
+        ends = start.stem_and_head
+        dense = (*ends.classifier[:-1], whole_number(classes, "classes", 1, MAX_CLASSES))
+        start = replace(start, stem_and_head=replace(ends, classifier=dense))
     if depths is None:
         return start
     return start.at_depths([whole_number(depth, "depths", 1, MAX_DEPTH) for depth in depths])
@@ -310,6 +358,7 @@ def _problem(
     start: Layout,
     has_start: bool,
     fixes_widths: bool,
+    style: str | None,
     alpha: float,
     kernel: int,
     blocks: tuple[tuple[str, ...], ...] | None,
@@ -340,6 +389,9 @@ def _problem(
         with _errors_of_blocks():
             lists = [Blocks(*(BlockChoice.parse(b, kernel) for b in texts)) for texts in blocks]
         choices = _for_each("blocks", tuple(lists), len(start.stages))
+        for offered in lists:
+            for block in offered.choices or ():
+                _check_style(style, block.composition)
     if width_choices is not None:
         width_choices = _for_each("width_choices", width_choices, len(start.stages))
     elif not fixes_widths:

@@ -24,6 +24,7 @@ from typing import Final
 
 from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import ARGUMENT, BlockError, SettingError
+from ifspace.stages.defaults import BARE
 from ifspace.stages.layout import (
     MAX_DEPTH,
     MAX_STAGE_WIDTH,
@@ -87,6 +88,28 @@ def make_layout(
     )
     first = replace(first, side=stem_and_head.side_before(first.side, bool(first.stem)))
     return Layout((first, *others), stem_and_head)
+
+
+def styled(style: str, inputs: int, width: int, side: int, classes: int) -> StemAndHead:
+    """Return stem and head of a network in a style, a name of `defaults.STYLES`.
+
+    All but "bare", which has nothing around its stages, have a 3x3 convolution to `width` channels
+    as their stem, batch norm behind every layer with weights, and a dense layer to `classes`
+    classes behind an average over the last feature map. "resnet" has a shortcut around every block,
+    which is a 1x1 convolution where a stage begins; the others have none.
+
+    >>> styled("resnet", 3, 64, 32, 10).params(512), styled("bare", 3, 64, 32, 10).params(512)
+    (6986, 0)
+    """
+    if style == BARE:
+        return StemAndHead(inputs=inputs)
+    return StemAndHead(
+        inputs=inputs,
+        stem=(_stem(3, inputs, width, side),),
+        batch_norm=True,
+        projections=style == "resnet",
+        classifier=(classes,),
+    )
 
 
 def check_stages(

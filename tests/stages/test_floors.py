@@ -63,7 +63,7 @@ def test_floors_that_leave_a_stage_nothing_say_which_and_what_works(run: Callabl
 
 def test_what_is_satisfiable_is_said_before_solving(run: Callable) -> None:
     options = ("--stages", "32,16", "--widths", "32,64", "--blocks", "CONV", "--max-depth", 2)
-    ended = run("layout", *options, "--params", "300k", "--least-fan-in", 16)
+    ended = run("layout", "--style", "bare", *options, "--params", "300k", "--least-fan-in", 16)
     # CONV of 3 to 32 and 32 to 64 channels; and one more in both stages.
     least, most = 9 * (3 * 32 + 32 * 64), 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
     bounds = f"{least:,} to {most:,} parameters"

@@ -51,6 +51,8 @@ SMALL = (
     8,
     "--max-depth",
     16,
+    "--style",
+    "bare",
     "--quiet",
 )
 # Parameters and MACs of the start do not bound the answer.
@@ -164,6 +166,8 @@ def test_all_options_reach_the_optimizer(run: Callable, fake: Optimizer) -> None
         4,
         "--kernel",
         5,
+        "--style",
+        "bare",
         "--blocks",
         "CONV,DW+GPW,DW(3)+GPW(2);conv(7)",
         "--width-choices",
@@ -347,6 +351,7 @@ def test_the_organizer_says_how_it_compares(run: Callable, snapshot: Any) -> Non
     assert run(*GROWING, "--params", 2000).out == snapshot(name="none within")
     # It has the blocks and widths of the best layout, not those that the start was described with.
     narrow = ("layout", "--stages", "8,4", "--depths", "2,2", "--widths", "4,4", "--inputs", 8)
+    narrow += ("--style", "bare")
     values = run(
         *narrow, "--params", "9k", "--macs", "1M", "--width-choices", "16", "--format", "json"
     ).json
@@ -444,10 +449,21 @@ def test_the_organizer_never_gains_more_within_the_same(
         assert beside["difference"] >= -1e-9
 
 
-IMAGE_STAGES = ("layout", "--stages", "8,4", "--depths", "2,2", "--widths", "8,16", "--quiet")
+IMAGE_STAGES = (
+    "layout",
+    "--stages",
+    "8,4",
+    "--depths",
+    "2,2",
+    "--widths",
+    "8,16",
+    "--style",
+    "bare",
+    "--quiet",
+)
 ROW = "CONV,3,8,8,1,1,cpu,float32,1.5"
 BUDGET = ("--params", "10k")
-START = ("--stages", "32,16", "--widths", "64,128")
+START = ("--stages", "32,16", "--widths", "64,128", "--style", "bare")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +499,7 @@ START = ("--stages", "32,16", "--widths", "64,128")
         ([*BUDGET, "--alpha", "-1"], ["'--alpha'", "got '-1'"]),
         ([*BUDGET, "--top", 0], ["'--top'"]),
         ([*BUDGET, "--time-limit", "soon"], ["'--time-limit'", "got 'soon'"]),
-        ([*BUDGET, "--network", "vgg16"], ["--stages, --widths with --network"]),
+        ([*BUDGET, "--network", "vgg16"], ["--stages, --widths, --style with --network"]),
         ([*BUDGET, "--out", "a.xlsx"], ["unknown output format: got a.xlsx"]),
     ],
 )
@@ -546,6 +562,7 @@ def test_a_table_without_a_budget_is_a_column(run: Callable, tmp_path: Path) -> 
     rows = [ROW, ROW.replace("CONV,3", "CONV,8").replace("1.5", "0.5")]
     path.write_text("\n".join([HEAD, *rows]), "utf-8")
     arguments = ("layout", "--stages", 8, "--depths", 2, "--widths", 8, *BUDGET, "--max-depth", 2)
+    arguments += ("--style", "bare")
     plain = run(*arguments, "--format", "json").json["plans"][0]
     ended = run(*arguments, "--latency", path, "--format", "json")
     assert ended.err.splitlines()[-1] == "ifspace: latencies of cpu, batch 1, fp32"

@@ -62,6 +62,7 @@ def test_macs_of_resnet_do_not_grow_where_parameters_alone_are_bounded(run: Call
 def test_widths_are_free_unless_they_are_fixed() -> None:
     def problem(**options: Any) -> Any:
         description = dict.fromkeys(("stages", "depths", "widths", "inputs", "network", "input"))
+        description |= {"style": None if "network" in options else "bare", "classes": None}
         others = {"blocks": None, "width_choices": None, "monotone": False, "max_depth": None}
         others |= {"objective": None, "latency": None, "latency_budget_ms": None, "cap": "input"}
         others |= {"params": 10**7, "macs": None, "layers": None, "floors": NO_FLOORS}

@@ -30,6 +30,8 @@ LAYOUT = (
     "1M",
     "--max-depth",
     4,
+    "--style",
+    "bare",
 )
 ORGANIZE = (
     "organize",
@@ -227,3 +229,66 @@ def test_without_a_layout_the_older_file_is_kept(
 def test_the_help_names_the_save_option(run: Callable, command: str) -> None:
     text = " ".join(run(command, "--help").out.split())
     assert "--save FILE Write the network too, with fresh weights, as FILE.safetensors" in text
+
+
+STYLED = (
+    "layout",
+    "--stages",
+    "16,8",
+    "--params",
+    "60k",
+    "--macs",
+    "3M",
+    "--classes",
+    50,
+    "--quiet",
+)
+BLOCK_OF = {"resnet": "CONV", "mobilenet": "DW+PW", "plain": "DW+GPW(4)+SH(4)+GPW(4)"}
+
+
+@pytest.mark.parametrize("style", BLOCK_OF)
+def test_a_described_layout_is_saved_as_a_network_that_trains(
+    run: Callable, tmp_path: Path, style: str
+) -> None:
+    file = tmp_path / "net.safetensors"
+    options = ("--style", style, "--blocks", BLOCK_OF[style], "--max-depth", 8)
+    values = run(*STYLED, *options, "--format", "json", "--save", file).json
+    (plan,) = values["plans"]
+    loaded = load(file)
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == plan["params"]
+    assert loaded.layout.macs == plan["macs"]
+    modules = list(loaded.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in modules)
+    identities = [
+        module for module in modules if getattr(module, "shortcut_kind", None) == "identity"
+    ]
+    assert len(identities) == (sum(plan["depths"]) - 2 if style == "resnet" else 0)
+    # The variance of what enters is kept, by the features and by the logits.
+    images = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    loaded.train()
+    logits = loaded(images)
+    features = loaded.stages(loaded.stem(images))
+    assert logits.shape == (32, 50)
+    for written in (features, logits):
+        assert 1 / 3 < written.std() / images.std() < 3
+    torch.nn.functional.cross_entropy(logits, torch.arange(32)).backward()
+    assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+def test_a_block_that_does_not_fit_a_style_is_an_error(run: Callable) -> None:
+    run(*STYLED, "--style", "mobilenet", "--blocks", "CONV").fails_with(
+        "a block that does not fit --style mobilenet: got CONV;", "such as DW+PW"
+    )
+    run("layout", "--network", "vgg16", "--style", "resnet").fails_with("--style with --network")
+    head = (
+        "layout",
+        "--network",
+        "vgg11",
+        "--widths",
+        "start",
+        "--classes",
+        100,
+        "--format",
+        "json",
+    )
+    assert run(*head).json["budgets"]["params"] == network("vgg11", 32).params + 90 * 513
