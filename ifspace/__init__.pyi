@@ -30,6 +30,7 @@ from .catalogue import (
 from .catalogue.setting import EnumerationSetting as EnumerationSetting
 from .enumerate.search import enumerate_designs as enumerate_designs
 from .errors import IfspaceError as IfspaceError
+from .floors import Floors as Floors
 from .groups.entry import find_groups as find_groups
 from .infofield import (
     coverage_expr as coverage_expr,

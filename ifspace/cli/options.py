@@ -27,6 +27,8 @@ Forms = Mapping[str, Callable[[], str]]
 
 NO_ANSWER: Final = 3
 TIME_RAN_OUT: Final = 4
+# The arguments of `Floors`, which takes long to import.
+FLOORS: Final = ("least_fan_in", "least_spatial_fan_in", "multiple", "most_groups")
 FORMATS: Final = ("table", "json", "csv", "markdown")
 _SUFFIXES: Final = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
 
@@ -330,7 +332,7 @@ def floor_options(multiple_more: str = "") -> Callable[[Command], Command]:
             floors = Floors(least_fan_in, least_spatial_fan_in, multiple, most_groups)
             return function(floors=floors, **values)
 
-        names = ("least-fan-in", "least-spatial-fan-in", "multiple", "most-groups")
+        names = [name.replace("_", "-") for name in FLOORS]
         helps = [_SHARED[name][1]["help"] for name in names]
         helps[2] += multiple_more
         options = [shared(name, help=text) for name, text in zip(names, helps, strict=True)]

@@ -11,6 +11,7 @@ import click
 from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
+    FLOORS,
     NUMBERS,
     RATIO,
     OneOf,
@@ -111,16 +112,14 @@ _OPTIONS = (
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
 _PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "rpw_order", "time_limit"}
-_FLOORS: Final = {"least_fan_in", "least_spatial_fan_in", "multiple", "most_groups"}
 _LATENCY: Final = {"latency", "batch", "device", "dtype", "side"}
 # The three modes, each with the options that it takes.
 _TAKES: Final = {
     "--symbolic": {"symbolic", "kernel", "bottleneck", "alpha", "rpw_order"},
-    "--budget": _PROBLEM | _FLOORS | _LATENCY | {"budget", "alpha"},
+    "--budget": _PROBLEM | _LATENCY | {*FLOORS, "budget", "alpha"},
     "--channels": _PROBLEM
-    | _FLOORS
     | _LATENCY
-    | {"latency_budget_ms"}
+    | {*FLOORS, "latency_budget_ms"}
     | {"channels", "out_channels", "widths", "objective", "weights", "top"},
 }
 _OPEN_WIDTH: Final = "--budget looks for the width"

@@ -23,6 +23,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from ifspace.answer import Answer
 from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.full_field import ranked_blocks
 from ifspace.latency import LatencySource
 from ifspace.memory import Schedule
@@ -100,7 +101,8 @@ class Search:
 
     `objective`: "keep" replaces as few layers as possible; "params", "macs" and "latency_ms"
     minimise that amount. None is "keep" with a budget and "params" without. `latency`: the
-    measured latencies of blocks and convolutions, which stand there as CONV.
+    measured latencies of blocks and convolutions, which stand there as CONV. `floors` hold for
+    every block; convolutions that none fits stay.
 
     Raises: SettingError for another objective.
     """
@@ -108,6 +110,7 @@ class Search:
     objective: str | None = None
     latency: LatencySource | None = None
     time_limit_s: float | None = None
+    floors: Floors = NO_FLOORS
 
     def __post_init__(self) -> None:
         choice(self.objective, "objective", (*ORDERS, None))
@@ -224,6 +227,7 @@ class Decomposition:
     `peaks`: the peak memory in elements before and after; None where the trace does not say.
     `weight_norms`: by the name of a layer what computes its weights from others, such as weight
     norm.
+    `within_floors` says, of a search with floors, what they leave.
     """
 
     replaced: tuple[Replacement, ...]
@@ -236,6 +240,7 @@ class Decomposition:
     pointwise: int = 0
     grouped: int = 0
     peaks: tuple[int, int] | None = None
+    within_floors: str = ""
     weight_norms: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -435,11 +440,21 @@ def plan_decomposition(
     block_style_ = None if style is None else block_style(style)
     options: dict[ReplaceableConv, tuple[Replacement, ...]] = {}
     for conv in convs:
-        replacements, reason = _replacements(conv, fixed, block_style_, objective, live)
+        replacements, reason = _replacements(
+            conv, fixed, block_style_, objective, live, search.floors
+        )
         if replacements:
             options[conv] = replacements
         else:
             skipped.append(Skipped(conv.name, reason, misfits=True))
+    if search.floors and not options:
+        _check_floors(
+            convs,
+            search.floors,
+            lambda conv, floors: bool(
+                _replacements(conv, fixed, block_style_, objective, live, floors)[0]
+            ),
+        )
     convolutions = [
         layer for layer in trace.all_layers if layer.conv.writes and not layer.is_linear
     ]
@@ -454,6 +469,7 @@ def plan_decomposition(
         weight_norms={
             conv.name: norm for conv in options if (norm := weight_norm(model, conv.name))
         },
+        within_floors=_within_floors(trace, convs, options, search.floors),
     )
     if options and (budgets.limits or latency is not None or objective == PEAK_MEMORY):
         plan = _best_choice(plan, options, latency, objective, search.time_limit_s, live)
@@ -473,6 +489,47 @@ def unknown_peak(notes: Sequence[str]) -> SettingError:
         allowed="networks that torch.export can write down",
         remedy=f"leave {ARGUMENT} out, or optimize a part of the network",
         argument=PEAK_MEMORY,
+    )
+
+
+def _check_floors(
+    convs: Sequence[ReplaceableConv],
+    floors: Floors,
+    fits: Callable[[ReplaceableConv, Floors], bool],
+) -> None:
+    """Check that it is not floors that leave every convolution without a block.
+
+    Raises: SettingError when it is: which of them, and the nearest that works.
+    """
+
+    def works(other: Floors) -> bool:
+        return any(fits(conv, other) for conv in convs)
+
+    if works(NO_FLOORS):
+        raise leaves_nothing(floors, works, [conv.layer.c_in for conv in convs], "for any layer")
+
+
+def _within_floors(
+    trace: Trace,
+    convs: Sequence[ReplaceableConv],
+    options: Mapping[ReplaceableConv, Sequence[Replacement]],
+    floors: Floors,
+) -> str:
+    """Return how many convolutions have a block within floors, and what parameters they allow.
+
+    From each with its smallest block to each with its largest, or itself where that is larger.
+    """
+    if not floors:
+        return ""
+    changes = [
+        [after - before for before, after in (replacement.params for replacement in replacements)]
+        for replacements in options.values()
+    ]
+    least = trace.params + sum(map(min, changes))
+    most = trace.params + sum(max(0, *change) for change in changes)
+    return (
+        f"{len(options)} of {len(convs)} layers have a block with {floors}: "
+        f"{ParamsRange(least, most)}"
     )
 
 
@@ -707,6 +764,7 @@ def _replacements(
     style: Style | None,
     objective: str,
     live: LiveSchedule | None,
+    floors: Floors,
 ) -> tuple[tuple[Replacement, ...], str]:
     """Return what each block makes of a convolution, cheapest first; and why one does not fit.
 
@@ -719,18 +777,25 @@ def _replacements(
     if blocks is None:
         side = layer.size_in[0] if layer.size_in[0] == layer.size_in[1] else None
         stride: Literal[1, 2] = 2 if conv.stride == 2 else 1
-        plans = ranked_blocks(layer.c_in, layer.c_out, layer.kernel[0], stride, side, by)
+        plans = ranked_blocks(
+            layer.c_in, layer.c_out, layer.kernel[0], stride, side, by, floors=floors
+        )
         blocks = [plan.block for plan in plans]
     replacements, reasons = [], []
     peaks = _Peaks(conv, live)
     for block in blocks:
         try:
-            replacements.append(_replacement(conv, block, style, peaks))
+            replacement = _replacement(conv, block, style, peaks)
+            if replacement.sized.meets(floors):
+                replacements.append(replacement)
+            else:
+                reasons.append(f"{block}: not with {floors}")
         except IfspaceError as error:
             reasons.append(f"{block}: " + str(error).partition("; ")[0])
     # Batch norm and biases count too: a block with more layers has more of them.
     replacements.sort(key=lambda option: getattr(option, by)[1])
     none_left = "no block with its full field" if full_field else "no block"
+    none_left += f" and {floors}" if floors else ""
     return tuple(replacements), "; ".join(reasons) or none_left
 
 

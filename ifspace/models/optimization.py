@@ -144,6 +144,7 @@ def optimize(
     )
     if not blocks.has_candidates:
         blocks.check()
+    notes += (blocks.within_floors,) * bool(blocks.within_floors)
     if not blocks.is_solved:
         return Optimization(problem, before, stages, reorganized, blocks, notes=notes)
     notes = (*notes, *blocks.notes)

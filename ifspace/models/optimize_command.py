@@ -8,10 +8,12 @@ import click
 
 from ifspace.cli.options import (
     BLOCKS,
+    FLOORS,
     LIST,
     OneOf,
     Output,
     WholeNumber,
+    floor_options,
     no_plan,
     output_options,
     shared,
@@ -45,6 +47,7 @@ _FOR_BLOCKS: Final = (
     "objective",
     "latency",
     "latency_budget_ms",
+    *FLOORS,
     "warm_start",
 )
 
@@ -108,6 +111,7 @@ _OPTIONS = (
         "latency-budget-ms",
         help="With --latency: at most so many milliseconds for the chosen layers.",
     ),
+    floor_options(),
     click.option(
         "--warm-start",
         is_flag=True,
@@ -169,7 +173,8 @@ def command(
 
         source = ModelSource.of(model, input, trust_code, classes, seed, part)
         options["latency"] = None if latency is None else read_latency(latency)
-        check_combination(options)
+        floors = options["floors"]
+        check_combination(options | {name: floors.asks(name) for name in FLOORS})
         problem = _problem(options, seed)
         output.check()
         if save is not None:
@@ -271,7 +276,9 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         cap=options["cap"],
         tie=options["tie"],
         layers=Layers(options["names"], options["least_channels"] or LEAST_CHANNELS),
-        search=Search(options["objective"], options["latency"], options["time_limit"]),
+        search=Search(
+            options["objective"], options["latency"], options["time_limit"], options["floors"]
+        ),
         warm_start=options["warm_start"],
         seed=seed,
     )

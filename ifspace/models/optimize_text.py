@@ -70,6 +70,7 @@ _COLUMNS: Final = (
     "stride",
     "params_before",
     "macs_before",
+    "least_fan_in",
     "error",
     "reason",
     "behind",
@@ -366,6 +367,7 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
                 "params": replacement.params,
                 "macs": replacement.macs,
                 "field": replacement.fields,
+                "least_fan_in": replacement.sized.least_fan_in,
                 "fit": _fit_values(fits.get(replacement.name)),
             }
             for replacement in plan.replaced
@@ -389,13 +391,14 @@ def _blocks_text(optimization: Optimization) -> str:
     if plan is None:
         return ""
     fits = {fit.name: fit for fit in optimization.fits}
-    columns = ["layer", "block~", ">params", ">×", ">MACs", ">×"]
+    columns = ["layer", "block~", ">params", ">×", ">MACs", ">×", ">least fan-in"]
     columns += [">error", ">drawn", ">unseen"] if fits else []
     rows = []
     for replacement in plan.replaced:
         row = [replacement.name, str(replacement.sized.block)]
         for before, after in (replacement.params, replacement.macs):
             row += [short(after), ratio_text(after / before)]
+        row.append(str(replacement.sized.least_fan_in))
         rows.append((*row, *(_errors(fits.get(replacement.name)) if fits else ())))
     total = len(plan.replaced) + len(plan.kept) + len(plan.skipped)
     text = heading(f"Replaced: {len(plan.replaced)} of {total} convolutions")
