@@ -695,9 +695,20 @@ class SizedBlock:
         Raises: BlockError for a stride without a spatial layer to hold it; SettingError for a
             shortcut that does not fit.
         """
+        return max(self.live_per_pixel(stride, shortcut))
+
+    def live_per_pixel(self, stride: int = 1, shortcut: str = NO_SHORTCUT) -> tuple[int, ...]:
+        """Return the elements that are live while each layer runs, and those of the shortcut.
+
+        Arguments and errors are those of `peak_per_pixel`.
+
+        >>> Block.parse("PW+DW+PW").at(24, bottleneck=6).live_per_pixel()
+        (168, 288, 168)
+        """
         pixels = self.pixels(stride)
         entry = stride**self.dims if self.strided_index is not None else 1
-        return self._schedule((entry, *pixels), self.shortcut_kind(stride, shortcut)).peak.elements
+        kind = self.shortcut_kind(stride, shortcut)
+        return tuple(self._schedule((entry, *pixels), kind).live())
 
     def peak_elements(
         self, size: Sequence[int], stride: int = 1, shortcut: str = NO_SHORTCUT

@@ -150,6 +150,14 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
             "help": "Type of the feature maps, for peak memory in bytes.",
         },
     ),
+    "side": (
+        ("--side",),
+        {
+            "type": INTEGER,
+            "metavar": "N",
+            "help": "Side of what enters the block in pixels, for peak memory in bytes.",
+        },
+    ),
     "peak-memory": (
         ("--peak-memory",),
         {

@@ -104,6 +104,8 @@ _OPTIONS = (
     ),
     shared("dims", type=INTEGER),
     shared("compact"),
+    shared("side"),
+    shared("dtype", default="fp32"),
     click.option(
         "--source",
         is_flag=True,
@@ -126,6 +128,8 @@ def show_command(
     stride: int,
     dims: int,
     compact: "Compact",
+    side: int | None,
+    dtype: str,
     source: bool,
 ) -> None:
     """Show BLOCK at its widths: fields, costs, conditions, and which channels each output reads.
@@ -151,6 +155,8 @@ def show_command(
         stride=stride,
         dims=dims,
         reading=compact,
+        side=side,
+        dtype=dtype,
     )
     table = Table(
         tuple(field.name for field in fields(LayerDescription)),
@@ -245,7 +251,7 @@ def _text(about: "BlockDescription") -> str:
     ]
     rows.append((None, "all", None, None, _field(about, about.field), *_amounts(about), None))
     columns = ">#", "layer", ">channels", ">fan-in", "field", ">params", ">MACs/px", ">act/px"
-    layers = Table((*columns, "in symbols~"), tuple(rows), f"{about.block} at {widths}")
+    layers = Table((*columns, ">live/px", "in symbols~"), tuple(rows), f"{about.block} at {widths}")
     field, reference_field = (_field(about, pair) for pair in (about.field, about.reference_field))
     quality = "yes" if about.quality else "no"
     ratio = ratio_text(about.params / about.reference_params)
@@ -258,6 +264,7 @@ def _text(about: "BlockDescription") -> str:
             ("parameters", f"{readable(about.params_formula)} = {about.params:,}"),
             ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
             ("where", symbols),
+            ("peak memory", _peak(about)),
             ("known as", about.known_as or "-"),
             ("network", _same_network(about)),
             *_order_lines(about),
@@ -285,8 +292,27 @@ def _order_lines(about: "BlockDescription") -> list[tuple[str, str]]:
     return lines
 
 
-def _amounts(amounts: "BlockDescription | LayerDescription") -> tuple[int, int, int]:
-    return amounts.params, amounts.macs_per_pixel, amounts.activations_per_pixel
+def _amounts(amounts: "BlockDescription | LayerDescription") -> tuple[int, int, int, int]:
+    return (
+        amounts.params,
+        amounts.macs_per_pixel,
+        amounts.activations_per_pixel,
+        amounts.peak_per_pixel,
+    )
+
+
+def _peak(about: "BlockDescription") -> str:
+    """Return what the feature maps need that are live at once."""
+    peak = about.peak_memory
+    if peak is None:
+        return (
+            f"{about.peak_per_pixel:,} elements live at once per output pixel, "
+            f"{about.peak_with_shortcut:,} with a shortcut"
+        )
+    return (
+        f"{peak.bytes:,} bytes of {peak.dtype} at side {peak.side}, "
+        f"{peak.with_shortcut:,} with a shortcut"
+    )
 
 
 def _compact(about: "BlockDescription") -> str:

@@ -13,6 +13,7 @@ from ifspace.catalogue.design import PUBLISHED, published_names
 from ifspace.errors import BlockError, SettingError
 from ifspace.infofield import coverage, coverage_expr, full_field_condition
 from ifspace.kinds import KINDS, ORDERS, C, F, K, P, find_kind, shuffle_kind
+from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.reach import (
     Compact,
     Reference,
@@ -22,7 +23,14 @@ from ifspace.reach import (
     removable_layers,
     removable_set,
 )
-from ifspace.values import MAX_WIDTH, choice, exact_bottleneck, odd_number, whole_number
+from ifspace.values import (
+    MAX_SIDE,
+    MAX_WIDTH,
+    choice,
+    exact_bottleneck,
+    odd_number,
+    whole_number,
+)
 
 # The formula of more layers than this, without a kind that scatters, would take seconds to build.
 MAX_NESTED: Final = 12
@@ -39,7 +47,7 @@ class LayerDescription:
     the upper bound by the fan-ins, which begins with "<=". Copies after the first have no formula,
     nor have chains of more than MAX_NESTED layers. Amounts are per output pixel of the block.
     `order` is that of an RPW layer, and `same_as` the layers that every framework has and that read
-    the same channels, for one without overlap.
+    the same channels, for one without overlap. `peak_per_pixel`: elements live while it runs.
     """
 
     layer: str
@@ -56,6 +64,7 @@ class LayerDescription:
     activations_per_pixel: int
     order: str | None = None
     same_as: str | None = None
+    peak_per_pixel: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,19 @@ class OrderDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class PeakDescription:
+    """The peak memory of a block for one input of side x side pixels, exactly.
+
+    `with_shortcut`: with an identity around the block, or a projection where the shapes differ.
+    """
+
+    side: int
+    dtype: str
+    bytes: int
+    with_shortcut: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlockDescription:
     """A block at its widths: its layers, its totals, and how it compares with the reference.
 
@@ -84,6 +106,9 @@ class BlockDescription:
     copy, of the symbols that the formulas use. `known_as` are the names of the composition in the
     literature: that of a block of other copies only if this one passes the rule with as many.
     `orders` has what both orders of RPW do to the field, empty for a block without RPW.
+    `peak_per_pixel`: the most elements that are live at once, `peak_with_shortcut` the same with an
+    identity around the block, or a projection where the shapes differ; `peak_memory` those in
+    bytes, None without a side.
     """
 
     block: str
@@ -112,6 +137,9 @@ class BlockDescription:
     known_as: str | None
     symbols: tuple[tuple[str, int], ...]
     orders: tuple[OrderDescription, ...]
+    peak_per_pixel: int
+    peak_with_shortcut: int
+    peak_memory: PeakDescription | None
 
 
 def describe(
@@ -124,11 +152,14 @@ def describe(
     stride: int = 1,
     dims: int = 2,
     reading: Compact = "single",
+    side: int | None = None,
+    dtype: str = DEFAULT_DTYPE,
 ) -> BlockDescription:
     """Describe a block at its widths.
 
     The reference is as many standard convolutions as the block has copies, with `kernel`, or the
-    kernel size of the block's first spatial layer.
+    kernel size of the block's first spatial layer. `side`: of the input in pixels, and `dtype` the
+    type of the feature maps, for the peak memory in bytes.
 
     >>> about = describe("DW+RPW(4,0)+RPW(4,0)", 16)
     >>> about.field, about.params, about.quality, about.compact
@@ -186,7 +217,18 @@ def describe(
         known_as=_names(sized, kernel, reading),
         symbols=_symbols(sized, kernel),
         orders=_orders(sized),
+        peak_per_pixel=sized.peak_per_pixel(stride),
+        peak_with_shortcut=sized.peak_per_pixel(stride, "auto"),
+        peak_memory=_peak(sized, stride, side, dtype),
     )
+
+
+def _peak(sized: SizedBlock, stride: int, side: int | None, dtype: str) -> PeakDescription | None:
+    if side is None:
+        return None
+    size = (whole_number(side, "side", 1, MAX_SIDE),) * sized.dims
+    alone, joined = (sized.peak_elements(size, stride, kind) for kind in ("none", "auto"))
+    return PeakDescription(side, dtype, bytes_of(alone, dtype), bytes_of(joined, dtype))
 
 
 def _removable(sized: SizedBlock, reference: Reference, reading: Compact) -> tuple[int, ...]:
@@ -298,9 +340,10 @@ def _layers(
             activations_per_pixel=layer.c_out * layer.conv.writes * pixels,
             order=layer.layer.order,
             same_as=_same_as(layer),
+            peak_per_pixel=live,
         )
-        for index, (layer, pixels) in enumerate(
-            zip(sized.layers, sized.pixels(stride), strict=True)
+        for index, (layer, pixels, live) in enumerate(
+            zip(sized.layers, sized.pixels(stride), sized.live_per_pixel(stride), strict=True)
         )
     )
 

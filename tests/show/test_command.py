@@ -52,7 +52,7 @@ def test_amounts_have_separators_and_the_notation_has_none(run: Callable) -> Non
     assert text.startswith("DW+RPW(35,0)+SH(5)+GPW(8) at 1,120 to 2,240 channels\n")
     rows = [line.split() for line in text.splitlines()]
     # By hand: 9 C, C^2/35 and C F/8.
-    assert ["1", "DW", "1,120", "1", "3×3×1", "10,080", "10,080", "1,120", "1"] in rows
+    assert ["1", "DW", "1,120", "1", "3×3×1", "10,080", "10,080", "1,120", "2,240", "1"] in rows
     assert ["2", "RPW(35,0)", "1,120", "32", "3×3×32", *["35,840"] * 2, "1,120"] in [
         row[:8] for row in rows
     ]
