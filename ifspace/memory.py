@@ -18,7 +18,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from ifspace.errors import ARGUMENT, SettingError
-from ifspace.values import choice, whole_number
+from ifspace.values import MAX_SIDE, choice, whole_number
 
 # Bytes of an element.
 BYTES: Final = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
@@ -191,6 +191,30 @@ def peak_bytes(value: Any, dtype: Any) -> int | None:
             argument="peak_memory",
         )
     return int(exact)
+
+
+def peak_limit(value: Any, dtype: Any, side: Any, dims: int = 2) -> int | None:
+    """Return a bound on the peak memory in elements per pixel of a feature map; None for none.
+
+    `side`: of the feature map that a block writes, in pixels. See `peak_bytes`.
+
+    >>> peak_limit("256KiB", "int8", 32)
+    256
+
+    Raises: SettingError as `peak_bytes`, and for a bound without a side.
+    """
+    most = peak_bytes(value, dtype)
+    if most is None:
+        return None
+    if side is None:
+        raise SettingError.because(
+            "peak memory without the side of the feature map",
+            got=f"{value} bytes and no side",
+            allowed=f"the side of what the block writes, up to {MAX_SIDE} pixels",
+            remedy=f"add {ARGUMENT}, such as 56",
+            argument="side",
+        )
+    return int(most // (BYTES[dtype] * whole_number(side, "side", 1, MAX_SIDE) ** dims))
 
 
 def _unit(suffix: str) -> int:

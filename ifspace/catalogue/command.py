@@ -38,12 +38,10 @@ _OPTIONS = (
         help="Upper bound on elements written per output pixel.",
     ),
     click.option("--layers", type=AMOUNT, metavar="N", help="Upper bound on layers."),
-    click.option(
-        "--peak-memory",
-        type=AMOUNT,
-        metavar="BYTES",
-        help="Upper bound on the feature maps that are live at once, in bytes of one image; needs "
-        "--side and --dtype.",
+    shared(
+        "peak-memory",
+        help="Upper bound on the feature maps that are live at once, in bytes of one image, such "
+        "as 256k or 256KiB; needs --side and --dtype.",
     ),
     floor_options(),
     shared("kinds", help="Kinds that a block may use, such as DW,PW; all if not given."),
@@ -101,7 +99,7 @@ def command(
     device: str | None,
     dtype: str | None,
     side: int | None,
-    peak_memory: int | None,
+    peak_memory: str | None,
     top: int | None,
     every_row: bool,
     check: bool | None,
@@ -191,11 +189,11 @@ def command(
         context.exit(NO_ANSWER)
 
 
-def _peak_memory(most: int | None, side: int | None, dtype: str | None) -> "PeakMemory | None":
+def _peak_memory(most: str | None, side: int | None, dtype: str | None) -> "PeakMemory | None":
     """Return the bound on peak memory; None without one."""
     from ifspace.catalogue.choose import PeakMemory
     from ifspace.errors import SettingError
-    from ifspace.memory import BYTES
+    from ifspace.memory import BYTES, peak_bytes
 
     if most is None:
         return None
@@ -207,7 +205,9 @@ def _peak_memory(most: int | None, side: int | None, dtype: str | None) -> "Peak
             allowed=f"--side in pixels, --dtype {', '.join(BYTES)}",
             remedy="add them",
         )
-    return PeakMemory(most, side, dtype)
+    bound = peak_bytes(most, dtype)
+    assert bound is not None
+    return PeakMemory(bound, side, dtype)
 
 
 def _notes(

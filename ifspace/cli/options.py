@@ -155,7 +155,7 @@ _SHARED: Final[dict[str, tuple[Sequence[str], dict[str, Any]]]] = {
         {
             "type": INTEGER,
             "metavar": "N",
-            "help": "Side of what enters the block in pixels, for peak memory in bytes.",
+            "help": "Side of what the block writes in pixels, for peak memory in bytes.",
         },
     ),
     "peak-memory": (

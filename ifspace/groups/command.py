@@ -78,9 +78,10 @@ _OPTIONS = (
         "--side",
         type=WholeNumber(1, MAX_SIDE),
         metavar="N",
-        help="With --latency: side of the output feature map in pixels; that of the latencies if "
-        "not given.",
+        help="Side of the output feature map in pixels: for --peak-memory, and with --latency, "
+        "that of the latencies if not given.",
     ),
+    shared("peak-memory"),
     click.option(
         "--weights",
         type=NUMBERS,
@@ -111,7 +112,15 @@ _OPTIONS = (
     shared("time-limit", help="Stop then, with the best plan so far and its bound."),
 )
 _ALWAYS: Final = {"composition", "format", "out", "quiet"}
-_PROBLEM: Final = {"kernel", "stride", "bottleneck", "overlaps", "rpw_order", "time_limit"}
+_PROBLEM: Final = {
+    "kernel",
+    "stride",
+    "bottleneck",
+    "overlaps",
+    "rpw_order",
+    "time_limit",
+    "peak_memory",
+}
 _LATENCY: Final = {"latency", "batch", "device", "dtype", "side"}
 # The three modes, each with the options that it takes.
 _TAKES: Final = {
@@ -161,6 +170,7 @@ def command(
     dtype: str | None,
     latency_budget_ms: Fraction | None,
     side: int | None,
+    peak_memory: str | None,
     weights: "Weights | None",
     budget: int | None,
     alpha: Fraction,
@@ -175,8 +185,8 @@ def command(
     groups the composition counts. The answer is proven, or it has a bound. Amounts may end in k,
     M or G. A latency is no sum over the layers: where it is minimised or bounded every choice is
     tried, in its fastest form. Floors bound the search; those that alone leave no choice are bad
-    input. Exit status 3 when no choice has the full field, or none within the latency; 4 when the
-    time limit came first.
+    input. Exit status 3 when no choice has the full field, or none within the latency or the peak
+    memory, which groups do not change; 4 when the time limit came first.
     """
     mode = "--symbolic" if symbolic else "--channels" if budget is None else "--budget"
     options = _options_given(context)
@@ -202,8 +212,11 @@ def command(
     from ifspace.groups.text import gap_text, message, plan_forms
     from ifspace.groups.timed import TimedPlans, timed_groups, times_of
     from ifspace.latency import at_side
+    from ifspace.memory import peak_limit
 
-    source = read_latencies(latency, batch, device, dtype)
+    most_peak = peak_limit(peak_memory, dtype if peak_memory else None, side)
+    of_peak = most_peak is not None and latency is None
+    source = read_latencies(latency, batch, device, None if of_peak else dtype)
     by_latency = objective == "latency"
     if source is None and (by_latency or latency_budget_ms is not None):
         raise SettingError.because(
@@ -229,6 +242,7 @@ def command(
         stride=stride,
         rpw_order=rpw_order,
         floors=floors if budget is None else floors.without("multiple"),
+        most_peak=most_peak,
     )
     widest = asked if isinstance(asked, WidestProblem) else None
     problem = asked.stand_in if isinstance(asked, WidestProblem) else asked

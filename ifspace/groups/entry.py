@@ -13,6 +13,7 @@ from ifspace.floors import NO_FLOORS, Floors, leaves_nothing
 from ifspace.groups.problem import GroupsAnswer, GroupsProblem, Weights, WidestProblem
 from ifspace.groups.remedy import TIME_LIMIT_S as REMEDY_LIMIT_S
 from ifspace.groups.solve import cheapest_groups, widest_block
+from ifspace.memory import peak_limit
 from ifspace.parallel import Progress
 
 
@@ -33,6 +34,9 @@ def find_groups(
     stride: int = 1,
     rpw_order: RpwOrder = "rolling",
     floors: Floors = NO_FLOORS,
+    peak_memory: int | str | None = None,
+    dtype: str | None = None,
+    side: int | None = None,
     top: int = 1,
     time_limit_s: float | None = None,
     progress: Progress | None = None,
@@ -41,8 +45,9 @@ def find_groups(
 
     With `channels` (and `out_channels`, the same if None) the cheapest plans at these widths; with
     `budget` instead the widest block of at most so many parameters, whose output is `alpha` times
-    as wide as its input, a multiple of `multiple`; `floors` hold for all channel-mixing layers. The
-    options are those of `ifspace groups`.
+    as wide as its input, a multiple of `multiple`; `floors` hold for all channel-mixing layers.
+    `peak_memory`: bytes that feature maps of a `dtype` may need at once where the block writes
+    side x side pixels. The options are those of `ifspace groups`.
 
     >>> answer = find_groups("DW+GPW+SH+GPW", 280, 72)
     >>> answer.status.name, answer.bound, str(answer.plans[0].block)
@@ -76,6 +81,7 @@ def find_groups(
         stride=stride,
         rpw_order=rpw_order,
         floors=floors,
+        most_peak=peak_limit(peak_memory, dtype, side),
     )
     return solve(problem, top, time_limit_s, progress)
 

@@ -47,7 +47,8 @@ class GroupsProblem:
     allows every step from 1 to the window's width, `rpw_order` one order of RPW or both.
     `objective` is the amount to minimise; `weights`
     of parameters, MACs and activations replace it by their weighted sum. `floors` hold for
-    the layers of all copies.
+    the layers of all copies. `most_peak`: the most elements that may be live at once per output
+    pixel; groups do not change how many are, so no choice or every one keeps it.
 
     >>> problem = GroupsProblem(Composition.parse("DW+RPW+RPW"), 64)
     >>> problem.amount(Block.parse("DW+RPW(8,0)+RPW(8,0)"))
@@ -72,6 +73,7 @@ class GroupsProblem:
     dims: Literal[1, 2] = 2
     rpw_order: RpwOrder = "rolling"
     floors: Floors = NO_FLOORS
+    most_peak: int | None = None
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 1, MAX_WIDTH)
@@ -101,6 +103,24 @@ class GroupsProblem:
     def out_width(self) -> int:
         """The width F that leaves the block, in channels."""
         return self.channels if self.out_channels is None else self.out_channels
+
+    @property
+    def peak_per_pixel(self) -> int:
+        """The elements that are live at once per output pixel, whatever the groups."""
+        return self.sized(self._one_group).peak_per_pixel(self.stride)
+
+    @property
+    def peak_text(self) -> str:
+        """What the peak memory is and may be, in words."""
+        return (
+            f"{self.peak_per_pixel:,} elements per output pixel are live at once, whatever the "
+            f"groups, and {self.most_peak:,} may be"
+        )
+
+    @property
+    def exceeds_peak(self) -> bool:
+        """Whether every choice needs more peak memory than it may."""
+        return self.most_peak is not None and self.peak_per_pixel > self.most_peak
 
     @property
     def widths_text(self) -> str:
@@ -142,8 +162,12 @@ class GroupsProblem:
     @property
     def chain(self) -> tuple[SizedLayer, ...]:
         """The layers of all copies at their widths, with one group each as a stand-in."""
+        return self.sized(self._one_group).layers
+
+    @property
+    def _one_group(self) -> Block:
         layers = tuple(_stand_in(kind, self.kernel) for kind in self.composition.kinds)
-        return self.sized(Block(layers, self.composition.repeats)).layers
+        return Block(layers, self.composition.repeats)
 
     def sized(self, block: Block) -> SizedBlock:
         """Return a block at the problem's widths.
@@ -214,6 +238,7 @@ class WidestProblem:
     dims: Literal[1, 2] = 2
     rpw_order: RpwOrder = "rolling"
     floors: Floors = NO_FLOORS
+    most_peak: int | None = None
 
     def __post_init__(self) -> None:
         set_fields(
@@ -272,6 +297,7 @@ class WidestProblem:
             dims=self.dims,
             rpw_order=self.rpw_order,
             floors=self.floors,
+            most_peak=self.most_peak,
         )
 
 
@@ -331,6 +357,8 @@ class GroupPlan:
         faults = []
         if self.block.composition != problem.composition:
             faults.append(f"the composition is {self.block.composition}")
+        if problem.exceeds_peak:
+            faults.append(f"{problem.peak_per_pixel} elements are live at once")
         if channel_field(sized.layers) != problem.channels:
             faults.append(f"an output sees {channel_field(sized.layers)} channels")
         faults.extend(

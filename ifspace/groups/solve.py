@@ -91,7 +91,7 @@ def cheapest_groups(
     """
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     options = Options(problem)
-    if not all(options.layers):
+    if not all(options.layers) or problem.exceeds_peak:
         return GroupsAnswer(Status.INFEASIBLE, None, ())
     model = _GroupsModel(options, at_most, plain)
     plans: list[GroupPlan] = []
@@ -132,6 +132,11 @@ def widest_block(
     # `fitting` of the widths.
     fitting = bisect_right(widths, problem.budget, key=least)
     next_fits = fitting == len(widths) and least(widths[-1] + widths.step) <= problem.budget
+    if problem.most_peak is not None:
+        # So does the peak memory, which is linear in the width.
+        within = bisect_right(widths, problem.most_peak, key=lambda c: problem.at(c).peak_per_pixel)
+        next_fits = next_fits and within == len(widths)
+        fitting = min(fitting, within)
     up_to = MAX_WIDTH if next_fits else None
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     for done, channels in enumerate(reversed(widths[:fitting])):

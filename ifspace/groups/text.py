@@ -49,10 +49,17 @@ _COLUMNS: Final = (
     "params",
     "macs_per_pixel",
     "activations_per_pixel",
+    "peak_per_pixel",
     "least_fan_in",
     "objective",
 )
-_AMOUNTS: Final = ("macs_per_pixel", "activations_per_pixel", "least_fan_in", "objective")
+_AMOUNTS: Final = (
+    "macs_per_pixel",
+    "activations_per_pixel",
+    "peak_per_pixel",
+    "least_fan_in",
+    "objective",
+)
 _JUDGED: Final = ("field_side", "field_channels", "quality", "compact", "status")
 _MESSAGES: Final = {
     Status.OPTIMAL: "proven: no legal choice with the full field is better",
@@ -153,10 +160,13 @@ def message(
     if answer.status is not Status.INFEASIBLE:
         return f"{subject}: {_MESSAGES[answer.status]}; give it more with --time-limit"
     if widest is not None:
+        peak = "" if widest.most_peak is None else " or --peak-memory"
         return (
             f"{subject}: proven: no width{_up_to(answer, ' ')} has a legal choice with the full "
-            "field; raise --budget, or try another composition"
+            f"field; raise --budget{peak}, or try another composition"
         )
+    if problem.exceeds_peak:
+        return f"{subject}: proven: {problem.peak_text}; raise --peak-memory, or try less width"
     without_choice = dict.fromkeys(
         layer.layer.kind for layer in problem.chain if not problem.group_counts(layer)
     )
@@ -219,6 +229,7 @@ def _row(plan: GroupPlan) -> dict[str, Any]:
         "params": sized.params,
         "macs_per_pixel": sized.macs_per_pixel(stride),
         "activations_per_pixel": sized.activations_per_pixel(stride),
+        "peak_per_pixel": sized.peak_per_pixel(stride),
         "least_fan_in": sized.least_fan_in,
         "objective": plan.objective(),
     }
@@ -238,7 +249,8 @@ def _text(
     if widest is not None:
         title = f"Widest {problem.composition} within {widest.budget:,} parameters{_up_to(answer)}"
         title += f": {first.problem.widths_text}"
-    columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", ">least fan-in"]
+    columns = [">#", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", ">peak/px"]
+    columns += [">least fan-in"]
     columns += [">weighted"] * (problem.weights is not None)
     rows: list[tuple[Any, ...]] = []
     for number, plan in enumerate(answer.plans, start=1):

@@ -51,6 +51,9 @@ def timed_groups(
 
     Raises: SettingError for more choices than `MOST_CHOICES`.
     """
+    if problem.exceeds_peak:
+        nothing = GroupsAnswer(Status.INFEASIBLE, None, ())
+        return nothing, TimedPlans((), f"proven: {problem.peak_text}", by_latency)
     options = Options(problem, every_step=True)
     choices = prod(map(len, options.layers))
     if choices > MOST_CHOICES:

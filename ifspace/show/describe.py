@@ -82,7 +82,7 @@ class OrderDescription:
 
 @dataclass(frozen=True, slots=True)
 class PeakDescription:
-    """The peak memory of a block for one input of side x side pixels, exactly.
+    """The peak memory of a block for one output of side x side pixels.
 
     `with_shortcut`: with an identity around the block, or a projection where the shapes differ.
     """
@@ -158,7 +158,7 @@ def describe(
     """Describe a block at its widths.
 
     The reference is as many standard convolutions as the block has copies, with `kernel`, or the
-    kernel size of the block's first spatial layer. `side`: of the input in pixels, and `dtype` the
+    kernel size of the block's first spatial layer. `side`: of the output in pixels, and `dtype` the
     type of the feature maps, for the peak memory in bytes.
 
     >>> about = describe("DW+RPW(4,0)+RPW(4,0)", 16)
@@ -226,7 +226,7 @@ def describe(
 def _peak(sized: SizedBlock, stride: int, side: int | None, dtype: str) -> PeakDescription | None:
     if side is None:
         return None
-    size = (whole_number(side, "side", 1, MAX_SIDE),) * sized.dims
+    size = (whole_number(side, "side", 1, MAX_SIDE) * stride,) * sized.dims
     alone, joined = (sized.peak_elements(size, stride, kind) for kind in ("none", "auto"))
     return PeakDescription(side, dtype, bytes_of(alone, dtype), bytes_of(joined, dtype))
 

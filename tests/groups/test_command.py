@@ -68,6 +68,7 @@ def test_the_json_keeps_its_contract(run: Callable, snapshot: SnapshotAssertion)
             "params": 3200,
             "macs_per_pixel": 3200,
             "activations_per_pixel": 128,
+            "peak_per_pixel": 128,
             "least_fan_in": 2,
             "objective": 3200,
             "field": [3, 64],
@@ -108,10 +109,10 @@ def test_the_table_has_the_plans_and_what_is_proven(
 def test_a_row_per_plan_cheapest_first(run: Callable) -> None:
     out = run("groups", COMPOSITION, "-C", 64, "--top", 2).out
     rows = [line.split() for line in out.splitlines()]
-    assert ["1", BLOCK, "1,600", "1/23", "1,600", "192", "8"] in rows
+    assert ["1", BLOCK, "1,600", "1/23", "1,600", "192", "128", "8"] in rows
     (second,) = (row for row in rows if row[:1] == ["2"])
     assert second[1] in ("DW+RPW(16,0)+RPW(4,0)", "DW+RPW(4,0)+RPW(16,0)")
-    assert second[2:] == ["1,856", "1/20", "1,856", "192", "4"]
+    assert second[2:] == ["1,856", "1/20", "1,856", "192", "128", "4"]
 
 
 def test_all_options_reach_the_solver(run: Callable, solver: Solver) -> None:

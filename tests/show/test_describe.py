@@ -248,12 +248,12 @@ def test_every_kind_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_peak_is_that_of_the_largest_layer_and_in_bytes_at_a_side() -> None:
-    about = describe("PW+DW+PW", 24, bottleneck="6", side=57, dtype="fp16", stride=2)
+    about = describe("PW+DW+PW", 24, bottleneck="6", side=28, dtype="fp16", stride=2)
     assert [layer.peak_per_pixel for layer in about.layers] == [4 * 168, 4 * 144 + 144, 168]
     assert about.peak_per_pixel == 720
-    # At an odd side 57 the stride leaves 29: the second layer reads 144 x 57^2, writes 144 x 29^2.
-    # With a projection around it the input stays.
+    # The second layer reads 144 channels at side 56 and writes them at 28; with a projection around
+    # the block its input stays.
     assert about.peak_memory is not None
-    assert about.peak_memory.bytes == 2 * 144 * (57**2 + 29**2)
-    assert about.peak_memory.with_shortcut == 2 * (24 * 57**2 + 144 * (57**2 + 29**2))
+    assert about.peak_memory.bytes == 2 * 144 * (56**2 + 28**2)
+    assert about.peak_memory.with_shortcut == 2 * (24 * 56**2 + 144 * (56**2 + 28**2))
     assert describe("DW+PW", 24).peak_memory is None
