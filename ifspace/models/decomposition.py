@@ -25,7 +25,7 @@ from ifspace.block import Block, SizedBlock
 from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.full_field import ranked_blocks
-from ifspace.latency import LatencySource
+from ifspace.latency import Latency, LatencySource
 from ifspace.memory import Schedule
 from ifspace.models.edits import EditedNetwork
 from ifspace.models.graph import ImageSize, LiveSchedule, Size, Trace, TracedLayer
@@ -191,7 +191,8 @@ class Replacement:
 
     `params` include biases and batch norm inside the block; `macs` are of one image; `fields` are
     (side, channels) of what one output sees. `peaks`: the most elements that are live at once in
-    the network while the layer runs, before and after; 0 where that is not known.
+    the network while the layer runs, before and after; 0 where that is not known. `latencies`: of
+    all calls of the layer and of the block, alone; None where one is not known.
     """
 
     step: Replace
@@ -199,6 +200,7 @@ class Replacement:
     macs: tuple[int, int]
     fields: tuple[FieldSize, FieldSize]
     peaks: tuple[int, int] = (0, 0)
+    latencies: tuple[Latency | None, Latency | None] = (None, None)
 
     @property
     def name(self) -> str:
@@ -419,12 +421,12 @@ def plan_decomposition(
     _check_types(blocks, budgets, layers, search)
     objective, latency = search.objective_within(budgets), search.latency
     timed = budgets.latency_ms is not None or objective == "latency_ms"
-    if timed != (latency is not None):
+    if timed and latency is None:
         raise SettingError.because(
-            f"{ARGUMENT} table and budget go together",
-            got="no table" if timed else "a table that decides nothing",
-            allowed='a table, and a budget or the objective "latency_ms"',
-            remedy="give both or none",
+            "nothing says how long the blocks take",
+            got=f"no {ARGUMENT}",
+            allowed='latencies beside a budget or the objective "latency_ms"',
+            remedy=f"give {ARGUMENT} too",
             argument="latency",
         )
     budgets.check(BOUNDED)
@@ -441,7 +443,7 @@ def plan_decomposition(
     options: dict[ReplaceableConv, tuple[Replacement, ...]] = {}
     for conv in convs:
         replacements, reason = _replacements(
-            conv, fixed, block_style_, objective, live, search.floors
+            conv, fixed, block_style_, objective, live, search.floors, latency
         )
         if replacements:
             options[conv] = replacements
@@ -452,7 +454,7 @@ def plan_decomposition(
             convs,
             search.floors,
             lambda conv, floors: bool(
-                _replacements(conv, fixed, block_style_, objective, live, floors)[0]
+                _replacements(conv, fixed, block_style_, objective, live, floors, latency)[0]
             ),
         )
     convolutions = [
@@ -471,8 +473,8 @@ def plan_decomposition(
         },
         within_floors=_within_floors(trace, convs, options, search.floors),
     )
-    if options and (budgets.limits or latency is not None or objective == PEAK_MEMORY):
-        plan = _best_choice(plan, options, latency, objective, search.time_limit_s, live)
+    if options and (budgets.limits or timed or objective == PEAK_MEMORY):
+        plan = _best_choice(plan, options, objective, search.time_limit_s, live)
     return replace(
         plan,
         peaks=None if live is None else (live.peak, _peak_after(plan, live)),
@@ -765,6 +767,7 @@ def _replacements(
     objective: str,
     live: LiveSchedule | None,
     floors: Floors,
+    latency: LatencySource | None,
 ) -> tuple[tuple[Replacement, ...], str]:
     """Return what each block makes of a convolution, cheapest first; and why one does not fit.
 
@@ -783,11 +786,14 @@ def _replacements(
         blocks = [plan.block for plan in plans]
     replacements, reasons = [], []
     peaks = _Peaks(conv, live)
+    original = Block.parse(layer.kind).at(layer.c_in, layer.c_out)
+    before = None if latency is None else _latency(conv, original, latency)
     for block in blocks:
         try:
             replacement = _replacement(conv, block, style, peaks)
+            after = None if latency is None else _latency(conv, replacement.sized, latency)
             if replacement.sized.meets(floors):
-                replacements.append(replacement)
+                replacements.append(replace(replacement, latencies=(before, after)))
             else:
                 reasons.append(f"{block}: not with {floors}")
         except IfspaceError as error:
@@ -840,7 +846,6 @@ class _Peaks:
 def _best_choice(
     plan: Decomposition,
     options: Mapping[ReplaceableConv, tuple[Replacement, ...]],
-    latency: LatencySource | None,
     objective: Objective,
     time_limit_s: float | None,
     live: LiveSchedule | None,
@@ -854,7 +859,7 @@ def _best_choice(
     limits: dict[str, Any] = {
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
-    sites = tuple(_site(conv, replacements, latency) for conv, replacements in options.items())
+    sites = tuple(_site(conv, replacements) for conv, replacements in options.items())
     rest = 0 if live is None else live.peak_without({conv.name for conv in options})
     budgets = Budgets(**limits, dtype=plan.budgets.dtype)
     answer = best_replacement(ReplacementProblem(sites, budgets, objective, rest), time_limit_s)
@@ -872,34 +877,32 @@ def _best_choice(
     )
 
 
-def _site(
-    conv: ReplaceableConv, replacements: Sequence[Replacement], latency: LatencySource | None
-) -> Site:
+def _site(conv: ReplaceableConv, replacements: Sequence[Replacement]) -> Site:
     """Return a site of a replacement problem: the layer as it is, then what it may become."""
-    original = Block.parse(conv.layer.kind).at(conv.layer.c_in, conv.layer.c_out)
-    latency_ms = _latency_ms(conv, original, latency)
-    (peak, _) = replacements[0].peaks
-    options = [Option(None, conv.params, conv.macs, latency_ms, conv.stride, peak)]
+    (before, _), (peak, _) = replacements[0].latencies, replacements[0].peaks
+    options = [
+        Option(
+            None, conv.params, conv.macs, None if before is None else before.ms, conv.stride, peak
+        )
+    ]
     for replacement in replacements:
         (_, params), (_, macs), sized = replacement.params, replacement.macs, replacement.sized
-        latency_ms = _latency_ms(conv, sized, latency)
-        (_, peak) = replacement.peaks
-        options.append(Option(sized, params, macs, latency_ms, conv.stride, peak))
+        (_, after), (_, peak) = replacement.latencies, replacement.peaks
+        options.append(
+            Option(sized, params, macs, None if after is None else after.ms, conv.stride, peak)
+        )
     return Site(conv.name, tuple(options))
 
 
-def _latency_ms(
-    conv: ReplaceableConv, sized: SizedBlock, table: LatencySource | None
-) -> Fraction | None:
-    """Return the latency of all calls in milliseconds, None if one was not measured."""
-    if table is None:
-        return None
-    total = Fraction(0)
+def _latency(conv: ReplaceableConv, sized: SizedBlock, source: LatencySource) -> Latency | None:
+    """Return the latency of all calls together, None if that of one is not known."""
+    total = Latency(Fraction(0))
     for _, (height, width) in conv.calls:
-        measured = table.find(sized, height, conv.stride) if height == width else None
-        if measured is None:
+        time = source.find(sized, height, conv.stride) if height == width else None
+        if time is None:
             return None
-        total += measured.ms
+        extrapolated = total.extrapolated or time.extrapolated
+        total = Latency(total.ms + time.ms, time.form, extrapolated)
     return total
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     BLOCKS,
     FLOORS,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.stages.problem import Blocks
 
-OBJECTIVES = ("keep", "params", "macs", "latency_ms", "peak_memory")
+OBJECTIVES = ("keep", "params", "macs", "latency", "latency_ms", "peak_memory")
 SUFFIXES = (".safetensors", ".onnx", ".pt2")
 # Options that say something of the blocks, and nothing without blocks.
 _FOR_BLOCKS: Final = (
@@ -104,9 +105,7 @@ _OPTIONS = (
         help="What decides between blocks: keep replaces as few as the budgets ask for, "
         "the others make an amount least; keep with a budget, else params, if not given.",
     ),
-    shared(
-        "latency", help="Measured latencies of blocks and convolutions, as for `ifspace layout`."
-    ),
+    *latency_options("Each convolution and block has that of its fastest form.", dtype=False),
     shared(
         "latency-budget-ms",
         help="With --latency: at most so many milliseconds for the chosen layers.",
@@ -147,6 +146,8 @@ def command(
     seed: int,
     save: Path | None,
     latency: Path | None,
+    batch: int | None,
+    device: str | None,
     **options: Any,
 ) -> None:
     """Reorganize the stages of a network, then replace convolutions by blocks, then save it.
@@ -166,13 +167,15 @@ def command(
     `ifspace.models.load(FILE)` reads a network that was saved.
     """
     with networks_needed("real networks are taken apart with them", {"ortools": "solver"}):
-        from ifspace.latency import read_latency
         from ifspace.models.files import save as save_network
         from ifspace.models.optimization import optimize
         from ifspace.models.optimize_text import OptimizationReport
 
         source = ModelSource.of(model, input, trust_code, classes, seed, part)
-        options["latency"] = None if latency is None else read_latency(latency)
+        dtype = options["dtype"] if latency is not None else None
+        times = options["latency"] = read_latencies(latency, batch, device, dtype)
+        if options["objective"] == "latency":
+            options["objective"] = "latency_ms"
         floors = options["floors"]
         check_combination(options | {name: floors.asks(name) for name in FLOORS})
         problem = _problem(options, seed)
@@ -182,7 +185,11 @@ def command(
         start, trace = _traced(source, problem.warm_start or save is not None)
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)
-        for note in (*source.notes(), *optimization.notes):
+        notes = [*source.notes(), *optimization.notes]
+        if times is not None and optimization.blocks is not None:
+            latencies = [block.latencies[1] for block in optimization.blocks.replaced]
+            notes += [times.about, *LatencyColumns(latencies).notes]
+        for note in notes:
             output.note(note)
         network, after = optimization.network, optimization.after
         if save is not None and network is not None and after is not None:
@@ -233,12 +240,7 @@ def check_combination(options: Mapping[str, Any]) -> None:
         (
             timed and options["latency"] is None,
             ["a latency budget or objective", "no --latency"],
-            "--latency TABLE.csv beside it",
-        ),
-        (
-            options["latency"] is not None and not timed,
-            ["latency", "nothing that it decides"],
-            "--latency-budget-ms or --objective latency_ms beside it",
+            "--latency MODEL beside it",
         ),
     ):
         if wrong and len(present_options) > 1:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ifspace.answer import Status
+from ifspace.cli.latency import LatencyColumns
 from ifspace.cli.options import Forms
 from ifspace.errors import SettingError
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
-from ifspace.models.decomposition import Decomposition
+from ifspace.models.decomposition import Decomposition, Replacement
 from ifspace.models.optimization import Optimization
 from ifspace.models.options import (
     ModelSource,
@@ -353,6 +354,7 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
     if plan is None:
         return {"blocks": None, "replaced": [], "kept": [], "skipped": []}
     answer, fits = plan.answer, {fit.name: fit for fit in optimization.fits}
+    timed = optimization.problem.search.latency is not None
     return {
         "blocks": {
             "objective": optimization.problem.objective,
@@ -369,11 +371,22 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
                 "field": replacement.fields,
                 "least_fan_in": replacement.sized.least_fan_in,
                 "fit": _fit_values(fits.get(replacement.name)),
+                **(_latency_values(replacement) if timed else {}),
             }
             for replacement in plan.replaced
         ],
         "kept": plan.kept,
         "skipped": [{"name": conv.name, "reason": conv.reason} for conv in plan.skipped],
+    }
+
+
+def _latency_values(replacement: Replacement) -> dict[str, Any]:
+    """Return the latencies of a layer and its block alone, and the form of the block."""
+    before, after = replacement.latencies
+    return {
+        "latency_ms": [None if time is None else float(time.ms) for time in (before, after)],
+        "form": after and after.form,
+        "extrapolated": after and after.extrapolated,
     }
 
 
@@ -393,17 +406,23 @@ def _blocks_text(optimization: Optimization) -> str:
     fits = {fit.name: fit for fit in optimization.fits}
     columns = ["layer", "block~", ">params", ">×", ">MACs", ">×", ">least fan-in"]
     columns += [">error", ">drawn", ">unseen"] if fits else []
-    rows = []
+    timed = optimization.problem.search.latency is not None
+    rows: list[list[Any]] = []
     for replacement in plan.replaced:
         row = [replacement.name, str(replacement.sized.block)]
         for before, after in (replacement.params, replacement.macs):
             row += [short(after), ratio_text(after / before)]
         row.append(str(replacement.sized.least_fan_in))
-        rows.append((*row, *(_errors(fits.get(replacement.name)) if fits else ())))
+        rows.append([*row, *(_errors(fits.get(replacement.name)) if fits else ())])
+    if timed:
+        latencies = LatencyColumns([replacement.latencies[1] for replacement in plan.replaced])
+        for header, cells in latencies.shown.items():
+            columns.append(header)
+            rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
     total = len(plan.replaced) + len(plan.kept) + len(plan.skipped)
     text = heading(f"Replaced: {len(plan.replaced)} of {total} convolutions")
     pairs = _block_facts(optimization, plan)
-    text += Table(tuple(columns), tuple(rows)).text() if rows else ""
+    text += Table(tuple(columns), tuple(map(tuple, rows))).text() if rows else ""
     return text + ("\n" + facts(pairs) if pairs else "")
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from ifspace.block import Block
 from ifspace.errors import BlockError, SettingError
-from ifspace.latency import LatencyTable
 from ifspace.models.decomposition import Layers, Search, decompose, plan_decomposition
 from ifspace.models.sources import network
 from ifspace.models.tracing import trace
@@ -193,14 +192,9 @@ def test_a_style_for_all_blocks():
         (
             {"search": {"objective": "latency_ms"}},
             SettingError,
-            "latency table and budget go together: got no table",
+            "nothing says how long the blocks take: got no latency",
         ),
-        ({"budgets": Budgets(latency_ms=1)}, SettingError, "go together: got no table"),
-        (
-            {"search": {"latency": LatencyTable({})}},
-            SettingError,
-            "got a table that decides nothing",
-        ),
+        ({"budgets": Budgets(latency_ms=1)}, SettingError, "got no latency"),
         ({"budgets": Budgets(macs=-1)}, SettingError, "macs out of range: got -1"),
         ({"layers": {"least_channels": 0}}, SettingError, "least_channels out of range"),
         ({"style": "vgg"}, SettingError, "wrong style: got 'vgg'"),

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from latency_models import model
 from network_files import params
 
 import ifspace.models as m
@@ -121,6 +123,37 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
     # Six convolutions at 2 ms are 12.
     assert (len(report["replaced"]), len(report["kept"])) == (2, 4)
     assert report["budgets"] == {"latency_ms": 10.5}
+    times = [(x["latency_ms"], x["form"], x["extrapolated"]) for x in report["replaced"]]
+    assert times == [([2, 1], "as is", False)] * 2
+    # Without a budget they are a column.
+    arguments = (*OWN, "--blocks-only", "--block", "DW+PW", "--latency", "table.csv")
+    ended = run(*arguments, "--batch", 1, "--dtype", "fp32")
+    assert "latency ms" in ended.out
+    assert "ifspace: latencies of cpu, batch 1, fp32" in ended.err
+    run(*arguments, "--batch", 2).fails_with("--batch is not that of the latencies: got 2")
+    fastest = run(*arguments, "--objective", "latency", "--blocks", "DW+PW,PW", *JSON)
+    assert fastest.status == 2  # --block and --blocks
+
+
+@pytest.mark.slow
+def test_the_objective_latency_takes_the_fastest_blocks(run: Callable) -> None:
+    """The model has 1.25 ms for the convolution and DW+PW, fused, and 1 for GC(4).
+
+    GC(4) has more parameters than DW+PW.
+    """
+    Path("blocks-cpu-test.json").write_text(json.dumps(model(shapes=[[16, 16, 4, 1]])))
+    arguments = (*OWN, "--blocks-only", "--blocks", "DW+PW,GC(4)")
+    arguments = (*arguments, "--latency", "blocks-cpu-test.json", *JSON)
+    for objective, block, ms, form in (
+        ("latency", "GC(4)", 1, "as is"),
+        ("params", "DW+PW", 1.25, "fused"),
+    ):
+        report = run(*arguments, "--objective", objective).json
+        assert {x["block"] for x in report["replaced"]} == {block}
+        assert {tuple(x["latency_ms"]) for x in report["replaced"]} == {(1.25, ms)}
+        assert {x["form"] for x in report["replaced"]} == {form}
+        # The maps of 16 pixels are larger than those of the fit.
+        assert {x["extrapolated"] for x in report["replaced"]} == {False, True}
 
 
 @pytest.mark.slow
