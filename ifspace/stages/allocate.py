@@ -63,6 +63,7 @@ def best_stages(
     time_limit_s: float | None = None,
     jobs: int | None = 1,
     announce: Callable[[ParamsRange], None] | None = None,
+    distance: int = 1,
 ) -> Answer[StagePlan]:
     """Return the `top` layouts of the greatest objective within the budgets, best first.
 
@@ -76,6 +77,7 @@ def best_stages(
 
     INFEASIBLE, with the reason, also where no block of a stage has the full field with any groups.
 
+    Each differs from all before it in at least `distance` layers (`Stage.layers_apart`, summed).
     `announce` is called, before the search, with the parameters that layouts within floors may
     have; not without floors.
 
@@ -99,7 +101,7 @@ def best_stages(
     model = _LayoutModel(problem, sized)
     model.bound(problem.budgets.limits)
     status, bound, plans = _best_plans(
-        model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen))
+        model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen)), distance
     )
     least = {}
     if status is Status.INFEASIBLE:
@@ -366,10 +368,13 @@ class _ChoiceModel(ABC):
             scale = self.scale(name)
             self.model.add(self.amount(name, scale) <= floor(limit * scale))
 
-    def next_choice(self, deadline: float | None) -> tuple[Status, list[Any] | None, float | None]:
+    def next_choice(
+        self, deadline: float | None, distance: int = 1
+    ) -> tuple[Status, list[Any] | None, float | None]:
         """Return how the search ended, the best choice left, and the bound on its total.
 
-        The choice, one key for each stage, is forbidden from then on.
+        The choice, one key for each stage, is forbidden from then on, with all closer to it than
+        `distance`.
         """
         keys = [(index, key) for index, literals in enumerate(self.taken) for key in literals]
         literals = [self.taken[index][key] for index, key in keys]
@@ -381,8 +386,13 @@ class _ChoiceModel(ABC):
         if outcome.status is Status.OPTIMAL:
             outcome = self._first_of_equals(outcome, literals, deadline)
         chosen = [key for key, value in zip(keys, outcome.values, strict=True) if value]
-        self.model.add_bool_or([self.taken[index][key].negated() for index, key in chosen])
+        self.forbid([key for _, key in chosen], distance)
         return outcome.status, [key for _, key in chosen], bound / self.unit
+
+    def forbid(self, chosen: Sequence[Any], distance: int) -> None:
+        """Forbid a choice; `distance` is 1 where choices are not made of layers."""
+        pairs = zip(self.taken, chosen, strict=True)
+        self.model.add_bool_or([literals[key].negated() for literals, key in pairs])
 
     def least(self, name: str, deadline: float | None, sign: int = 1) -> int | Fraction | None:
         """Return the minimum of an amount times a sign, or None where it is not proven."""
@@ -487,6 +497,27 @@ class _LayoutModel(_ChoiceModel):
         """Return the other objectives, in their order, then the parameters."""
         others = tie_breakers(self.problem.objective)
         return [*((-self._objective(name), self.slack) for name in others), *super().ties()]
+
+    def forbid(self, chosen: Sequence[Any], distance: int) -> None:
+        """Forbid a choice, and those that differ from it in fewer layers than `distance`."""
+        super().forbid(chosen, distance)
+        if distance <= 1:
+            return
+        apart: Any = 0
+        for index, (taken, key) in enumerate(zip(self.taken, chosen, strict=True)):
+            stage = self._stage(index, key)
+            apart += sum(
+                stage.layers_apart(self._stage(index, other)) * literal
+                for other, literal in taken.items()
+            )
+        self.model.add(apart >= distance)
+
+    def _stage(self, index: int, key: tuple[_Option, int]) -> Stage:
+        """Return a stage of an option and depth, entered from any width."""
+        option, depth = key
+        first = next(iter(option.firsts.values()))
+        start = self.problem.start.stages[index]
+        return replace(start, first=first, repeated=option.repeated, depth=depth)
 
     def _objective(self, name: str) -> Any:
         """Return an objective of the choices as a linear expression, in 1 / its unit."""
@@ -726,7 +757,11 @@ P = TypeVar("P", bound=_Plan)
 
 
 def _best_plans(
-    model: _ChoiceModel, top: int, deadline: float | None, plan_of: Callable[[Sequence[Any]], P]
+    model: _ChoiceModel,
+    top: int,
+    deadline: float | None,
+    plan_of: Callable[[Sequence[Any]], P],
+    distance: int = 1,
 ) -> tuple[Status, float | None, tuple[P, ...]]:
     """Return status and bound of the best plan, and the `top` plans, best first.
 
@@ -735,7 +770,7 @@ def _best_plans(
     plans: list[P] = []
     status, bound = Status.UNKNOWN, None
     while len(plans) < top:
-        next_status, chosen, next_bound = model.next_choice(deadline)
+        next_status, chosen, next_bound = model.next_choice(deadline, distance)
         if not plans:
             status, bound = next_status, next_bound
         if chosen is None or (plans and next_status is not Status.OPTIMAL):

@@ -39,10 +39,19 @@ from ifspace.stages.defaults import (
     STYLE,
     STYLES,
 )
-from ifspace.values import block_list, decimal, number_list, parse_image_size, text_list
+from ifspace.values import (
+    amount,
+    block_list,
+    decimal,
+    number_list,
+    parse_image_size,
+    ratio_from_zero,
+    text_list,
+)
 
 if TYPE_CHECKING:
     from ifspace.stages.layout import Layout
+    from ifspace.stages.problem import StagesProblem
 
 ALPHA: Final = 3.0
 # The same command writes the same weights.
@@ -163,6 +172,38 @@ def widths_or_start(text: str) -> tuple[int, ...] | str:
     ((16, 32), 'start')
     """
     return OWN_WIDTHS if text.strip().lower() == OWN_WIDTHS else number_list(text)
+
+
+# The amounts of --budgets, and what the options are called that they stand for.
+_BUDGET_OPTIONS: Final = {
+    "params": "params",
+    "macs": "macs",
+    "layers": "layers",
+    "latency": "latency_budget_ms",
+}
+
+
+def named_budgets(text: str) -> dict[str, dict[str, Any]]:
+    """Return the options of named budgets.
+
+    >>> named_budgets("edge:params=2M,latency=8 server:macs=1G")["edge"]
+    {'params': 2000000, 'latency_budget_ms': Fraction(8, 1)}
+    """
+    budgets: dict[str, dict[str, Any]] = {}
+    for part in text.split():
+        name, colon, limits = part.partition(":")
+        if not (name and colon) or name in budgets:
+            raise ValueError(part)
+        budgets[name] = {}
+        for limit in text_list(limits):
+            key, _, value = limit.partition("=")
+            if key not in _BUDGET_OPTIONS or _BUDGET_OPTIONS[key] in budgets[name]:
+                raise ValueError(limit)
+            read = ratio_from_zero if key == "latency" else amount
+            budgets[name][_BUDGET_OPTIONS[key]] = read(value)
+    if not budgets:
+        raise ValueError(text)
+    return budgets
 
 
 # What describes a layout; `read_layout` takes these.
@@ -319,7 +360,22 @@ _LAYOUT_OPTIONS: Final = (
     ),
     shared("moves", help="Of the organizer beside it: stop after so many steps."),
     shared("tie", help="Which of two stages with equal gains the organizer beside it takes."),
+    click.option(
+        "--budgets",
+        type=Parsed(named_budgets, "NAME:params=2M,macs=300M,layers=40,latency=8 between spaces"),
+        metavar="LISTS",
+        help="Several named budgets instead of --params, --macs, --layers and --latency-budget-ms, "
+        "such as 'edge:params=2M,latency=8 server:params=25M': one layout for each, in one table.",
+    ),
     shared("top", default=1, help="So many layouts, best first."),
+    click.option(
+        "--distance",
+        type=WholeNumber(1),
+        metavar="D",
+        default=1,
+        show_default=True,
+        help="With --top: layouts that differ from each other in at least so many layers.",
+    ),
     shared("time-limit", help="Stop then, with the best layout so far and its bound."),
     click.option(
         "--jobs",
@@ -394,6 +450,8 @@ def layout_command(
     moves: int | None,
     tie: str,
     top: int,
+    distance: int,
+    budgets: dict[str, dict[str, Any]] | None,
     time_limit: float | None,
     jobs: int,
     save: Path | None,
@@ -419,39 +477,54 @@ def layout_command(
     from ifspace.floors import ParamsRange
     from ifspace.stages.allocate import best_stages
     from ifspace.stages.entry import layout_problem
-    from ifspace.stages.layout_text import LayoutReport
+    from ifspace.stages.layout_text import ComparedLayouts, LayoutReport
     from ifspace.stages.organizer import organize
     from ifspace.stages.problem import TABLE_AMOUNTS
 
     description = {name: options.pop(name) for name in _LAYOUT_DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
     source = read_latencies(latency, batch, device, options["dtype"] if latency else None)
-    problem = layout_problem(description, kernel=kernel, alpha=alpha, latency=source, **options)
-    start = problem.start
+    if budgets is not None:
+        _check_alone(options, save)
+    choices = [options | limits for limits in (budgets or {"": {}}).values()]
+    problems = [
+        layout_problem(description, kernel=kernel, alpha=alpha, latency=source, **choice)
+        for choice in choices
+    ]
     kernel = KERNEL if kernel is None else kernel
     output.check()
     if save is not None:
         check_save(save)
     started = time.monotonic()
+    reports = []
+    for problem, choice in zip(problems, choices, strict=True):
 
-    def announce(bounds: ParamsRange) -> None:
-        output.note(f"layouts with {problem.floors}: {bounds}")
+        def announce(bounds: ParamsRange, problem: "StagesProblem" = problem) -> None:
+            output.note(f"layouts with {problem.floors}: {bounds}")
 
-    answer = best_stages(problem, top, time_limit, jobs, announce=announce)
+        answer = best_stages(problem, top, time_limit, jobs, announce=announce, distance=distance)
+        start, best = problem.start, answer.plans[0].layout if answer.plans else None
+        # The organizer has the blocks and widths of the best layout, and the depths of the start.
+        trajectory = organize(
+            (best or start).at_depths(start.depths), theta, alpha, moves, problem.cap, tie
+        )
+        kept = tuple(name for name in TABLE_AMOUNTS if has_start and choice[name] is None)
+        reports.append(LayoutReport(problem, answer, trajectory, has_start, kernel, kept))
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
-    best = answer.plans[0].layout if answer.plans else None
-    # The organizer has the blocks and widths of the best layout, and the depths of the start.
-    trajectory = organize(
-        (best or start).at_depths(start.depths), theta, alpha, moves, problem.cap, tie
-    )
-    kept = tuple(name for name in TABLE_AMOUNTS if has_start and options[name] is None)
-    report = LayoutReport(problem, answer, trajectory, has_start, kernel, kept)
     widths = start.widths if problem.widths else description["widths"]
     _note_defaults(output, start, description, widths)
-    if answer.left_out:
-        more = len(answer.left_out) - 1
-        also = f", and {more} more" if more else ""
-        output.note(f"left out: {answer.left_out[0]}{also}")
+    for report in reports:
+        _note_left_out(output, report.answer.left_out)
+    if budgets is not None:
+        compared = ComparedLayouts(dict(zip(budgets, reports, strict=True)))
+        output.emit(compared.forms(), keep=compared.has_plan)
+        for name, report in compared.reports.items():
+            if report.answer.status is not Status.OPTIMAL:
+                output.note(f"{name}: {report.message}")
+        if not compared.has_plan:
+            no_plan(context, "no layout for any of --budgets", answer.status is Status.UNKNOWN)
+        return
+    (report,) = reports
     saved = save_layout(output, save, best, description["network"], description["style"] or STYLE)
     output.emit(report.forms(saved), keep=best is not None)
     if source is not None and best is not None:
@@ -464,6 +537,29 @@ def layout_command(
     if len(answer.plans) < top:
         reason = "time ran out" if out_of_time else "there are no more"
         output.note(f"{len(answer.plans)} of the {top} layouts asked for were found: {reason}")
+
+
+def _check_alone(options: Mapping[str, Any], save: Path | None) -> None:
+    """Check that no single budget stands beside --budgets, and no file for one of its layouts.
+
+    Raises: SettingError.
+    """
+    beside = [name for name in _BUDGET_OPTIONS.values() if options[name] is not None]
+    beside += ["save"] if save is not None else []
+    if beside:
+        raise SettingError.because(
+            "options that do not go together",
+            got=", ".join(f"--{name.replace('_', '-')}" for name in beside) + " with --budgets",
+            allowed="--budgets alone",
+            remedy="put every budget into --budgets; save the layout that you choose by its own",
+        )
+
+
+def _note_left_out(output: Output, reasons: Sequence[str]) -> None:
+    if reasons:
+        more = len(reasons) - 1
+        also = f", and {more} more" if more else ""
+        output.note(f"left out: {reasons[0]}{also}")
 
 
 def _note_defaults(

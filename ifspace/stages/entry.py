@@ -82,6 +82,7 @@ def layout(
     cap: str = "input",
     floors: Floors = NO_FLOORS,
     top: int = 1,
+    distance: int = 1,
     time_limit_s: float | None = None,
     jobs: int | None = 1,
 ) -> Answer[StagePlan]:
@@ -132,7 +133,7 @@ def layout(
         dtype=dtype,
         floors=floors,
     )
-    return best_stages(problem, top, time_limit_s, jobs)
+    return best_stages(problem, top, time_limit_s, jobs, distance=distance)
 
 
 def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:

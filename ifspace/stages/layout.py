@@ -201,6 +201,21 @@ class Stage:
         """Number of layers of the blocks, shuffles included."""
         return sum(len(block.layers) for block in self.blocks)
 
+    def layers_apart(self, other: "Stage") -> int:
+        """Return by how many layers two stages differ.
+
+        Stages that repeat one block at one width differ by what the deeper one has more, others by
+        all layers of the larger one. The width that enters them is the other stage's matter.
+
+        >>> conv = Block.parse("CONV(3)").at(128)
+        >>> stage = Stage(8, conv, conv, depth=3)
+        >>> stage.layers_apart(stage.at_depth(5))
+        2
+        """
+        if self.repeated == other.repeated:
+            return abs(self.layers - other.layers)
+        return max(self.layers, other.layers)
+
     def at_depth(self, depth: int) -> "Stage":
         """Return the stage with another depth."""
         return replace(self, depth=depth)

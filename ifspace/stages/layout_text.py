@@ -23,7 +23,7 @@ from ifspace.stages.objectives import OBJECTIVES, TITLES
 from ifspace.stages.organizer import Trajectory
 from ifspace.stages.problem import StagePlan, StagesProblem, amounts_text, budgets_error
 from ifspace.stages.text import Facts, cap_text, commas, short
-from ifspace.table import Table, facts
+from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
 _ENDINGS: Final = {
@@ -137,12 +137,15 @@ class LayoutReport:
         )
         return {
             "table": self._text,
-            "json": lambda: json_text(self._values(rows) | {"saved": saved}),
+            "json": lambda: json_text(self.values | {"saved": saved}),
             "csv": table.csv,
             "markdown": table.markdown,
         }
 
-    def _values(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    @property
+    def values(self) -> dict[str, Any]:
+        """The report as JSON has it."""
+        rows = [self._row(plan.layout) for plan in self.answer.plans]
         best, end, within = self.answer.best, self.trajectory.end, self.organized
         alpha = self.problem.alpha
         return {
@@ -320,6 +323,58 @@ class LayoutReport:
             best = "the organizer's best within the budgets, which gains as much as the first"
         beyond = [("(o)", "where it ends, beyond them")] if end != within else []
         return [("o", best), *beyond, start]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedLayouts:
+    """The best layouts of several named budgets, in one table."""
+
+    reports: Mapping[str, LayoutReport]
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether some budgets have a layout."""
+        return any(report.answer.plans for report in self.reports.values())
+
+    def forms(self) -> Forms:
+        """Return the comparison in every format."""
+        rows, objective = [], next(iter(self.reports.values())).problem.objective
+        for name, report in self.reports.items():
+            plans = report.answer.plans
+            numbers = [f"{name} {n}" if len(plans) > 1 else name for n in range(1, len(plans) + 1)]
+            rows += [
+                _compared_row(number, report, plan)
+                for number, plan in zip(numbers, plans, strict=True)
+            ] or [(name, *[None] * 10)]
+        columns = ("budgets", "status", "depths", "widths", "blocks~", f">{objective}", ">params")
+        table = Table((*columns, ">MACs", ">layers", "spent~", "binds"), tuple(rows))
+        return {
+            "table": lambda: (
+                heading(f"Greatest {TITLES[objective]} for each of the budgets") + table.text()
+            ),
+            "json": lambda: json_text(
+                {"named": [{"name": n, **report.values} for n, report in self.reports.items()]}
+            ),
+            "csv": table.csv,
+            "markdown": table.markdown,
+        }
+
+
+def _compared_row(name: str, report: LayoutReport, plan: StagePlan) -> tuple[Any, ...]:
+    layout, problem = plan.layout, plan.problem
+    return (
+        name,
+        report.answer.status.name.lower(),
+        commas(layout.depths),
+        commas(layout.widths),
+        commas(dict.fromkeys(map(str, layout.blocks)), ", "),
+        _objective(plan.objectives[problem.objective]),
+        short(layout.params),
+        short(layout.macs),
+        layout.layers,
+        commas((f"{share:.0%} {_NAMES[n]}" for n, share in shares(plan).items()), ", "),
+        commas((_NAMES[n] for n in binding(plan).exceeding), ", "),
+    )
 
 
 def _plan_values(plan: StagePlan) -> dict[str, Any]:

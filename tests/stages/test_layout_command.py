@@ -83,7 +83,7 @@ class Optimizer:
     def __init__(self) -> None:
         self.arguments: tuple[Any, ...] = ()
 
-    def __call__(self, *arguments: Any, announce: Any) -> Answer[StagePlan]:
+    def __call__(self, *arguments: Any, announce: Any, distance: int) -> Answer[StagePlan]:
         self.arguments = arguments
         plan = StagePlan(arguments[0], arguments[0].start)
         return Answer(Status.FEASIBLE, plan.objective() + 0.5, (plan,), ("one", "two"))
