@@ -419,6 +419,24 @@ class Composition:
                 layers.append((row, {C_in: c_in, C_out: c_out} | names))
         return tuple(layers)
 
+    def with_one_group(self, kernel: int = DEFAULT_KERNEL) -> "Block":
+        """Return the block with one group in every layer: it fits all widths of the composition.
+
+        >>> str(Composition.parse("DW+RPW+SH").with_one_group(5))
+        'DW(5)+RPW(1,0)+SH(1)'
+        """
+        rows = map(find_kind, self.kinds)
+        layers = (
+            Layer(
+                row.symbol,
+                1 if row.takes_groups else None,
+                Fraction(0) if row.takes_overlap else None,
+                kernel if row.spatial else None,
+            )
+            for row in rows
+        )
+        return Block(tuple(layers), self.repeats)
+
     def params_formula(self, bottleneck: bool = False, kernel: int | None = None) -> Any:
         """Return the number of parameters in the symbols C, F, K, k and g_1, g_2, ... for 2-D.
 

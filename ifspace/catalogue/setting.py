@@ -4,12 +4,12 @@ A setting holds everything that decides which designs survive and which paramete
 is independent of the search: the same value is written into the catalogue beside its designs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Final, Literal, Self, get_args
 
-from ifspace.block import Block, Layer, SizedBlock
+from ifspace.block import Block, Composition, Layer, SizedBlock
 from ifspace.errors import SettingError
 from ifspace.floors import NO_FLOORS, Floors, kinds_without_choice
 from ifspace.kinds import (
@@ -50,7 +50,8 @@ class EnumerationSetting:
     """One setting of the enumeration: widths, alphabet, rule and what is minimised.
 
     With `front` a composition has not only its cheapest choice but every choice that no other of it
-    beats in parameters, MACs and least fan-in.
+    beats in parameters, MACs and least fan-in. `most_peak`: the most elements that may be live at
+    once per output pixel; which compositions keep that is known before their choices are searched.
 
     Values are canonical: kinds in the order of the table, overlaps ascending and exact, an
     `out_channels` equal to `channels` is None. Kinds without legal parameters at these widths stay
@@ -86,6 +87,7 @@ class EnumerationSetting:
     rpw_order: RpwOrder = "rolling"
     floors: Floors = NO_FLOORS
     front: bool = False
+    most_peak: int | None = None
 
     def __post_init__(self) -> None:
         channels = whole_number(self.channels, "channels", 2, MAX_WIDTH)
@@ -103,6 +105,8 @@ class EnumerationSetting:
             repeats=whole_number(self.repeats, "repeats", 1, MAX_COPIES),
             bottleneck=exact_bottleneck(self.bottleneck, out_channels or channels),
         )
+        if self.most_peak is not None:
+            set_fields(self, most_peak=whole_number(self.most_peak, "most_peak"))
         for name, allowed in _CHOICES.items():
             choice(getattr(self, name), name, allowed)
         # Floors that rule out every kind are an error of the search, which says what would work.
@@ -218,6 +222,19 @@ class EnumerationSetting:
         ' with at most 8 groups'
         """
         return f" with {self.floors}" if self.floors else ""
+
+    def keeps_peak(self, kinds: Iterable[str]) -> bool:
+        """Return whether a composition that fits the widths needs no more memory than it may.
+
+        >>> setting = EnumerationSetting(channels=16, bottleneck="2", most_peak=48)
+        >>> setting.keeps_peak(("PW", "PW", "DW")), setting.keeps_peak(("PW", "DW", "PW"))
+        (True, False)
+        """
+        if self.most_peak is None:
+            return True
+        block = Composition(tuple(kinds), self.repeats).with_one_group(self.kernel)
+        sized = block.at(self.channels, self.out_width, self.bottleneck, self.dims)
+        return sized.peak_per_pixel(self.stride) <= self.most_peak
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of this setting, one sentence each."""

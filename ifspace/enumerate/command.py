@@ -95,6 +95,15 @@ _OPTIONS = (
     shared("dims", type=INTEGER),
     shared("objective", help="What is minimised for each composition."),
     floor_options(),
+    shared("peak-memory"),
+    shared("side"),
+    shared("dtype"),
+    click.option(
+        "--most-peak",
+        type=INTEGER,
+        metavar="N",
+        help="The same in elements per output pixel that are live at once.",
+    ),
     click.option(
         "--jobs",
         type=INTEGER,
@@ -122,6 +131,9 @@ def command(
     jobs: int | None,
     every_row: bool,
     limit: int,
+    peak_memory: str | None,
+    side: int | None,
+    dtype: str | None,
     **arguments: Any,
 ) -> None:
     """List the design space: every composition, and the cheapest block of each survivor.
@@ -141,11 +153,23 @@ def command(
     from ifspace.catalogue import dataset
     from ifspace.catalogue.design import permutation_notes
     from ifspace.catalogue.setting import EnumerationSetting
+    from ifspace.errors import SettingError
+    from ifspace.memory import peak_limit
 
     if preset is not None:
         arguments |= _preset_values(output, preset, arguments)
     if arguments["kinds"] is None:
         del arguments["kinds"]
+    most_peak = peak_limit(peak_memory, dtype, side, arguments["dims"])
+    if most_peak is not None:
+        if arguments["most_peak"] is not None:
+            raise SettingError.because(
+                "peak memory bounded twice",
+                got=f"--peak-memory {peak_memory} and --most-peak {arguments['most_peak']}",
+                allowed="bytes, or elements per output pixel",
+                remedy="leave one out",
+            )
+        arguments["most_peak"] = most_peak
     settings = [EnumerationSetting(channels=width, **arguments) for width in channels]
     if output.out is not None:
         dataset.check_writable(output.out)

@@ -154,7 +154,8 @@ class _Enumeration:
         return funnel.with_networks(designs), designs
 
     def _candidates(self, choices: Sequence[Sequence[str]]) -> Iterator[tuple[Kinds, Letters]]:
-        return candidates(self.alphabet, self.engine, choices)
+        listed = candidates(self.alphabet, self.engine, choices)
+        return (pair for pair in listed if self.setting.keeps_peak(pair[0]))
 
     def _count_choices(self, letters: Letters) -> int:
         return prod(len(self.alphabet.letters[letter].options) for letter in letters)

@@ -8,11 +8,11 @@ from math import lcm
 from typing import Final, Literal, get_args
 
 from ifspace.answer import Answer
-from ifspace.block import Block, Composition, Layer, SizedBlock, SizedLayer
+from ifspace.block import Block, Composition, SizedBlock, SizedLayer
 from ifspace.catalogue.setting import DEFAULT_OVERLAPS, Objective, RpwOrder, orders_of
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.floors import NO_FLOORS, Floors
-from ifspace.kinds import find_kind, step
+from ifspace.kinds import step
 from ifspace.reach import Reference, channel_field, field_after, quality, removable_layers
 from ifspace.values import (
     MAX_WIDTH,
@@ -166,8 +166,7 @@ class GroupsProblem:
 
     @property
     def _one_group(self) -> Block:
-        layers = tuple(_stand_in(kind, self.kernel) for kind in self.composition.kinds)
-        return Block(layers, self.composition.repeats)
+        return self.composition.with_one_group(self.kernel)
 
     def sized(self, block: Block) -> SizedBlock:
         """Return a block at the problem's widths.
@@ -199,9 +198,7 @@ class GroupsProblem:
         chain = self.chain
         options = 1 + 20 * sum(layer.c_in for layer in chain)
         most = MAX_COST // (options * (1 + len(self.composition)))
-        one_group = (layer.layer for layer in chain[: len(self.composition)])
-        dearest = Block(tuple(one_group), self.composition.repeats)
-        if (cost := self.amount(dearest)) > most:
+        if (cost := self.amount(self._one_group)) > most:
             raise SettingError.because(
                 "cost too large to be minimised exactly",
                 got=f"up to {cost:,}",
@@ -313,16 +310,6 @@ def _exact_weights(weights: Iterable[int]) -> Weights:
         )
     params, macs, activations = exact
     return params, macs, activations
-
-
-def _stand_in(kind: str, kernel: int) -> Layer:
-    row = find_kind(kind)
-    return Layer(
-        kind,
-        1 if row.takes_groups else None,
-        Fraction(0) if row.takes_overlap else None,
-        kernel if row.spatial else None,
-    )
 
 
 @dataclass(frozen=True, slots=True)

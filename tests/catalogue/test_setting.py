@@ -40,6 +40,7 @@ def test_the_defaults_are_those_of_the_command_line() -> None:
             "most_groups": None,
         },
         "front": False,
+        "most_peak": None,
     }
 
 
