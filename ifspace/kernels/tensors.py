@@ -139,6 +139,29 @@ def is_watched(x: Tensor) -> bool:
     return watched
 
 
+def is_direct(x: Tensor, *others: Tensor | None) -> bool:
+    """Return whether a call on a CPU needs no operator of torch: the kernel is entered directly.
+
+    That is: no modes, compilers, transforms or autocast, and tensors of one type.
+    """
+    if is_watched(x) or not x.is_cpu or x.layout != torch.strided:
+        return False
+    if x.dtype not in FLOATS or is_autocast(x):
+        return False
+    return all(
+        tensor is None
+        or (tensor.dtype == x.dtype and tensor.is_cpu and tensor.layout == torch.strided)
+        for tensor in others
+    )
+
+
+def any_requires_grad(*tensors: Tensor | None) -> bool:
+    """Return whether autograd has to record a call with some tensors."""
+    return torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in tensors
+    )
+
+
 def shape_text(tensor: Tensor) -> str:
     """Return the shape as a message shows it."""
     return str(list(tensor.shape))

@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d
 from ifspace.kernels import costs
 from ifspace.kernels.chain.engine import layers
 from ifspace.kernels.chain.stages import Stage, gradient_of
-from ifspace.kernels.tensors import is_autocast, is_channels_last, is_watched
+from ifspace.kernels.tensors import any_requires_grad, is_channels_last, is_direct, is_watched
 from ifspace.kernels.windows import BLOCKED
 
 _MOST_STRIDE: Final = 2
@@ -43,13 +43,12 @@ def thin_conv2d(
 
     Raises: RuntimeError of torch for tensors that do not fit.
     """
-    if not is_watched(x) and x.is_cpu and not is_autocast(x):
+    if is_direct(x, weight, bias):
         stage = _stage_for(x, weight, bias, stride, padding, groups)
         if stage is not None:
             compiled = layers()
             if compiled is not None:
-                tensors = (x, weight) if bias is None else (x, weight, bias)
-                if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+                if any_requires_grad(x, weight, bias):
                     y: Tensor = _apply(x, weight, bias, stage)
                 else:
                     y = compiled.forward(x, weight, bias, stage)
@@ -67,7 +66,7 @@ def explain_thin_conv2d(
     'forward: compiled'
     """
     stage = _stage_for(x, weight, None, stride, padding, groups, choose=False)
-    if stage is None or layers() is None:
+    if stage is None or x.dtype != weight.dtype or layers() is None:
         return "torch's conv2d: the compiled loops do not compute it"
     return "\n".join(
         f"{function}: {_choice(stage, function, x.shape, x.dtype, is_channels_last(x))}"
@@ -85,8 +84,6 @@ def _stage_for(
     choose: bool = True,
 ) -> Stage | None:
     """Return the stage that computes a convolution, or None where torch is to."""
-    if x.dtype != weight.dtype or (bias is not None and bias.dtype != x.dtype):
-        return None
     shapes = tuple(x.shape), tuple(weight.shape), None if bias is None else tuple(bias.shape)
     key = *shapes, stride, padding, groups, x.dtype, is_channels_last(x), choose
     return _known_stage(*key)

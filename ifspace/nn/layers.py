@@ -20,7 +20,7 @@ from ifspace.kernels.rpw.operator import (
     choose_implementation,
     rolling_pointwise_at_step,
 )
-from ifspace.kernels.tensors import check_input, is_watched
+from ifspace.kernels.tensors import any_requires_grad, check_input, is_watched
 from ifspace.kernels.thin import thin_conv2d
 from ifspace.kernels.windows import ROLLING, exact_overlap, windows_at, windows_of
 from ifspace.nn.checks import is_plain
@@ -283,9 +283,8 @@ def run_layer(layer: nn.Module, x: Tensor) -> Tensor:
 
 def _is_free(conv: nn.Conv2d, x: Tensor) -> bool:
     """Return whether nothing sees a convolution called that `thin_conv2d` can be asked for."""
-    is_recorded = torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad)
     return (
-        not is_recorded
+        not any_requires_grad(x, conv.weight, conv.bias)
         and not is_watched(x)
         and is_plain(conv)
         and not _has_global_hook()

@@ -747,26 +747,24 @@ STAGE_WORDS: Final = 25
 NOWHERE, MEMORY, TENSOR, STREAM = 0, 1, 2, 3
 
 
-@compiled
-def read_row(source, target, count, kind):
-    """Copy numbers of a kind as floats."""
-    if kind == BFLOAT16:
-        widen_bfloat16(source, target, count)
-    elif kind == FLOAT16:
-        widen_float16(source, target, count)
-    else:
-        copy_row(source, target, count)
+def _row_copier(bfloat16: Any, float16: Any) -> Any:
+    """Return the function that copies `count` numbers, those of 16 bits by two other functions."""
+
+    @compiled
+    def copy(source, target, count, kind):
+        if kind == BFLOAT16:
+            bfloat16(source, target, count)
+        elif kind == FLOAT16:
+            float16(source, target, count)
+        else:
+            copy_row(source, target, count)
+
+    return copy
 
 
-@compiled
-def write_row(source, target, count, kind):
-    """Copy floats as numbers of a kind."""
-    if kind == BFLOAT16:
-        round_bfloat16(source, target, count)
-    elif kind == FLOAT16:
-        round_float16(source, target, count)
-    else:
-        copy_row(source, target, count)
+# Copy numbers of a kind as floats, and floats as numbers of a kind.
+read_row = _row_copier(widen_bfloat16, widen_float16)
+write_row = _row_copier(round_bfloat16, round_float16)
 
 
 @compiled

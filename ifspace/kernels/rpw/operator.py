@@ -33,12 +33,13 @@ from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.flops import rpw_macs
 from ifspace.kernels.rpw import cpu, reference
 from ifspace.kernels.tensors import (
-    FLOATS,
+    any_requires_grad,
     check_alike,
     check_input,
     check_tensors,
     empty_with_channels,
     is_autocast,
+    is_direct,
     is_watched,
     shape_text,
 )
@@ -125,8 +126,8 @@ def rolling_pointwise_at_step(
     Raises: KernelError for dtypes or devices that do not fit or an unknown implementation;
         DeviceError for an implementation that cannot run on the device of x.
     """
-    if impl in ("auto", "cpu") and _is_plain(x, weight, bias):
-        if torch.is_grad_enabled() and _any_requires_grad(x, weight, bias):
+    if impl in ("auto", "cpu") and is_direct(x, weight, bias):
+        if any_requires_grad(x, weight, bias):
             y: Tensor = _direct(x, weight, bias, step, order)
             return y
         windows = windows_at(x.shape[1], weight.shape[0], weight.shape[1], step, order)
@@ -144,26 +145,6 @@ def rolling_pointwise_at_step(
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
     return transformable(x, weight, bias, step, impl, order)
-
-
-def _is_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Return whether a call on a CPU needs no operator of torch: the kernel is entered directly.
-
-    That is: no modes, compilers, transforms or autocast, and tensors of one type.
-    """
-    if is_watched(x) or not x.is_cpu or x.layout != torch.strided:
-        return False
-    if x.dtype not in FLOATS or is_autocast(x):
-        return False
-    return all(
-        tensor is None
-        or (tensor.dtype == x.dtype and tensor.is_cpu and tensor.layout == torch.strided)
-        for tensor in (weight, bias)
-    )
-
-
-def _any_requires_grad(*tensors: Tensor | None) -> bool:
-    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def choose_implementation(x: Tensor, impl: str = "auto") -> str:
