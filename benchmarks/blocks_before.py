@@ -87,9 +87,7 @@ class Before:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
 
 def rows(folder: Path, blocks: Sequence[str], threads: int) -> Iterator[Row]:

@@ -15,6 +15,7 @@ def test_a_block_is_timed_in_the_version_of_a_folder(
     """The copy of the package in the folder sleeps in every call."""
     (tmp_path / "ifspace" / "nn").mkdir(parents=True)
     (tmp_path / "ifspace" / "bench").mkdir()
+    (tmp_path / "ifspace" / "__init__.py").touch()
     (tmp_path / "ifspace" / "bench" / "machine.py").write_text("def keep_memory(): pass\n")
     source = "import time, torch\n\n\ndef build(block, channels):\n"
     source += "    class Sleeper(torch.nn.Module):\n        def forward(self, x):\n"
