@@ -75,6 +75,7 @@ bench-blocks: $(VENV)/.test  ## time the best blocks beside named ones (DEVICE=c
 
 bench-models: $(VENV)/.test  ## time the commands that look at real networks, into results/
 	$(BIN)/python -m benchmarks.commands --models
+	$(BIN)/python -m benchmarks.peak_memory
 
 faults: $(VENV)/.test  ## thousands of wrong arguments and damaged files, into results/; goes on
 	mkdir -p $(VENV)/faults
