@@ -265,6 +265,7 @@ def _text(about: "BlockDescription") -> str:
             ("", f"{ratio} of {about.reference_params:,} in {about.reference}"),
             ("where", symbols),
             ("peak memory", _peak(about)),
+            ("least fan-in", f"{about.least_fan_in:,} channel{'s' * (about.least_fan_in > 1)}"),
             ("known as", about.known_as or "-"),
             ("network", _same_network(about)),
             *_order_lines(about),

@@ -97,13 +97,14 @@ class PeakDescription:
 class BlockDescription:
     """A block at its widths: its layers, its totals, and how it compares with the reference.
 
-    `reference` is the standard convolutions that it can replace. `quality`, `compact` and
-    `removable` are decided on the exact field, the latter two at width C if the block has no
-    bottleneck. `reading` says what `compact` tests; `removable` holds the indices over all copies
-    of the layers that can be removed one at a time, or by the reading "subset" the first smallest
-    set of layers that can be removed together. `condition` is when the parameters give the full
-    channel field, empty for more than MAX_NESTED layers; `symbols` are the values, in the first
-    copy, of the symbols that the formulas use. `known_as` are the names of the composition in the
+    `least_fan_in`: the fewest channels that a filter of a channel-mixing layer reads. `reference`
+    is the standard convolutions that it can replace. `quality`, `compact` and `removable` are
+    decided on the exact field, the latter two at width C if the block has no bottleneck. `reading`
+    says what `compact` tests; `removable` holds the indices over all copies of the layers that can
+    be removed one at a time, or by the reading "subset" the first smallest set of layers that can
+    be removed together. `condition` is when the parameters give the full channel field, empty for
+    more than MAX_NESTED layers; `symbols` are the values, in the first copy, of the symbols that
+    the formulas use. `known_as` are the names of the composition in the
     literature: that of a block of other copies only if this one passes the rule with as many.
     `orders` has what both orders of RPW do to the field, empty for a block without RPW.
     `peak_per_pixel`: the most elements that are live at once, `peak_with_shortcut` the same with an
@@ -124,6 +125,7 @@ class BlockDescription:
     params: int
     macs_per_pixel: int
     activations_per_pixel: int
+    least_fan_in: int
     reference: str
     reference_params: int
     reference_macs_per_pixel: int
@@ -204,6 +206,7 @@ def describe(
         params=sized.params,
         macs_per_pixel=sized.macs_per_pixel(stride),
         activations_per_pixel=sized.activations_per_pixel(stride),
+        least_fan_in=sized.least_fan_in,
         reference=str(standard.block),
         reference_params=standard.params,
         reference_macs_per_pixel=standard.macs_per_pixel(stride),

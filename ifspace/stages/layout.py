@@ -345,6 +345,26 @@ class Layout:
         """Channels that leave each block, summed; stem and head not."""
         return sum(block.out_channels for stage in self.stages for block in stage.blocks)
 
+    @property
+    def least_fan_ins(self) -> tuple[int, ...]:
+        """Of each stage the fewest channels that a filter of a channel-mixing layer reads.
+
+        Without the block that reads the image, whose channels are few, where others follow it.
+        """
+        reads_image = not self.stem_and_head.stem
+        return tuple(
+            _least_fan_in((stage,), reads_image and index == 0)
+            for index, stage in enumerate(self.stages)
+        )
+
+    @property
+    def least_fan_in(self) -> int:
+        """The fewest channels that a filter of a channel-mixing layer of any stage reads.
+
+        Without the block that reads the image.
+        """
+        return _least_fan_in(self.stages, not self.stem_and_head.stem)
+
     def gain(self, alpha: float = 3, cap: str = "input") -> float:
         """Return the total gain: of every block that is not the first of its stage.
 
@@ -581,3 +601,9 @@ def _interior_widths(block: SizedBlock) -> tuple[int, ...] | None:
         pass  # its groups fit the widths that were chosen for it only
     copy = block.layers[: len(block.block)]
     return tuple(layer.c_out for layer in copy if layer.conv.mixing)[:-1]
+
+
+def _least_fan_in(stages: Sequence[Stage], reads_image: bool) -> int:
+    """Return the least fan-in of the blocks of stages, without the first if it reads the image."""
+    blocks = [block for stage in stages for block in stage.blocks]
+    return min(block.least_fan_in for block in blocks[reads_image:] or blocks)

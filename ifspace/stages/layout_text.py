@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ifspace.answer import Answer, Status
 from ifspace.cli.options import Forms
-from ifspace.serialize import json_text
+from ifspace.serialize import json_text, to_plain
 from ifspace.stages.defaults import FIXED_OBJECTIVE, FREE_OBJECTIVE
 from ifspace.stages.layout import Layout
 from ifspace.stages.margins import (
@@ -47,6 +47,7 @@ _LAYOUT_COLUMNS: Final = (
     "macs",
     "layers",
     "width_sum",
+    "least_fan_in",
     "latency_ms",
     *(name for name in OBJECTIVES if name != "gain"),
 )
@@ -156,6 +157,7 @@ class LayoutReport:
             "alpha": alpha,
             "cap": self.problem.cap,
             "objective": self.problem.objective,
+            "floors": to_plain(self.problem.floors),
             "budgets": {
                 name: float(limit) if name == "latency_ms" else limit
                 for name, limit in self.problem.budgets.limits.items()
@@ -187,6 +189,7 @@ class LayoutReport:
             "macs": layout.macs,
             "layers": layout.layers,
             "width_sum": layout.width_sum,
+            "least_fan_in": layout.least_fan_in,
         }
         row |= latency_values(self.problem, layout)
         return row | {name: objectives[name] for name in OBJECTIVES if name != "gain"}
@@ -397,6 +400,7 @@ def _stage_values(plan: StagePlan, index: int) -> dict[str, Any]:
         "first_block": stage.first.block,
         "block": stage.repeated.block,
         "field": stage_field(stage, plan.problem.cap),
+        "least_fan_in": plan.layout.least_fan_ins[index],
         **_plain(stage_amounts(plan, index)),
         "shares": _stage_shares(plan, index),
         "one_more_block": _step_values(one_more_block(plan, index)),
@@ -446,8 +450,10 @@ def _stages_table(plan: StagePlan) -> Table:
         side, channels = stage_field(stage, plan.problem.cap)
         field = f"{side}×{channels}" if stage.first.dims == 1 else f"{side}×{side}×{channels}"
         parts = (f"{share:.1%}" for share in _stage_shares(plan, index).values())
-        rows.append((index + 1, stage.side, stage.width, stage.depth, blocks, field, *parts))
-    columns = (">stage of 1", ">side", ">width", ">depth", "block~", ">field")
+        fan_in = plan.layout.least_fan_ins[index]
+        row = (index + 1, stage.side, stage.width, stage.depth, blocks, field, fan_in)
+        rows.append((*row, *parts))
+    columns = (">stage of 1", ">side", ">width", ">depth", "block~", ">field", ">least fan-in")
     budgets = (f">{_NAMES[name]}" for name in _stage_shares(plan, 0))
     return Table((*columns, *budgets), tuple(rows))
 

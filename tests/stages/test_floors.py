@@ -68,3 +68,13 @@ def test_what_is_satisfiable_is_said_before_solving(run: Callable) -> None:
     least, most = 9 * (3 * 32 + 32 * 64), 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
     bounds = f"{least:,} to {most:,} parameters"
     assert f"layouts with at least 16 channels per filter: {bounds}" in ended.err
+
+
+def test_the_least_fan_in_stands_beside_stages_and_layouts(run: Callable) -> None:
+    options = ("--stages", "32,16", "--widths", "32,64", "--blocks", "CONV;DW+GPW(2)+SH(2)+GPW(4)")
+    ended = run("layout", *options, "--style", "bare", "--params", "300k", "--format", "json")
+    (plan,) = ended.json["plans"]
+    # 32 channels of the second CONV, not the three of the image; 32 / 4 of the last GPW(4) at the
+    # width that enters the stage.
+    assert (plan["least_fan_in"], [x["least_fan_in"] for x in plan["stages"]]) == (8, [32, 8])
+    assert ended.json["floors"]["least_fan_in"] == 1
