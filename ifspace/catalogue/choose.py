@@ -231,9 +231,8 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
         )
         raise SettingError.because(
             "floors that the catalogue was not made for",
-            got=f"{floors}; of {len(designs):,} entries at {setting.widths_text} {failing:,} lack "
-            "them, whose compositions may have other choices",
-            allowed="those that it was made with",
+            got=f"{floors}, which {failing:,} of {len(designs):,} entries lack",
+            allowed="those it was made with",
             remedy=f"`ifspace enumerate {options}` answers",
             argument=floors.names[0],
         )
@@ -422,6 +421,7 @@ def next_better(
     ()
     """
     times = {} if latency is None else _times((*designs, *others), latency)
+    costs = _costs(times)
 
     def values(design: Design) -> dict[str, Fraction | int]:
         amounts: dict[str, Fraction | int] = {
@@ -430,19 +430,48 @@ def next_better(
         time = times.get(id(design))
         return amounts if time is None else amounts | {LATENCY: time.ms}
 
+    fronts: dict[Any, list[Design]] = {}
+    for design in _unbeaten(others, costs):
+        fronts.setdefault(design.replaces, []).append(design)
+    return tuple(
+        _trades(design, fronts.get(design.replaces, []), values, costs) for design in designs
+    )
+
+
+def unbeaten(designs: Iterable[Design], latency: BlockLatency) -> tuple[Design, ...]:
+    """Return the designs that no other for the same widths beats in all amounts and latency.
+
+    All of `DESIGN_AMOUNTS`; one whose latency is not known is the slowest. Fewest parameters first.
+
+    >>> unbeaten((), lambda block, stride: None)
+    ()
+    """
+    rivals = tuple(designs)
+    return ranked(_unbeaten(rivals, _costs(_times(rivals, latency))))
+
+
+def _costs(times: Mapping[int, Latency]) -> Callable[[Design], list[Fraction | float]]:
+    """Return the function to all amounts of a design, and its latency if any is known."""
+
     def costs(design: Design) -> list[Fraction | float]:
         amounts = [amount_of(design, name) for name in DESIGN_AMOUNTS]
         return [*amounts, *[_ms(times, design)] * bool(times)]
 
-    fronts: dict[Any, list[Design]] = {}
-    for design in others:
-        fronts.setdefault(design.replaces, []).append(design)
-    for replaced, rivals in fronts.items():
-        names = _dominators(rivals, costs)
-        fronts[replaced] = [x for x, name in zip(rivals, names, strict=True) if name is None]
-    return tuple(
-        _trades(design, fronts.get(design.replaces, []), values, costs) for design in designs
-    )
+    return costs
+
+
+def _unbeaten(
+    designs: Iterable[Design], costs: Callable[[Design], Sequence[Fraction | float]]
+) -> list[Design]:
+    alike: dict[Any, list[Design]] = {}
+    for design in designs:
+        alike.setdefault(design.replaces, []).append(design)
+    return [
+        design
+        for rivals in alike.values()
+        for design, name in zip(rivals, _dominators(rivals, costs), strict=True)
+        if name is None
+    ]
 
 
 def _trades(

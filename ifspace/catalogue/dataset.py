@@ -255,13 +255,13 @@ def to_csv(
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True))).csv()
 
 
-def to_markdown(catalogue: Catalogue) -> str:
-    """Return the funnels and the designs as Markdown tables."""
+def to_markdown(catalogue: Catalogue, more: Mapping[str, Sequence[Any]] | None = None) -> str:
+    """Return the funnels and the designs as Markdown tables; `more`: further columns."""
     funnels = [
         funnel_table(funnel, f"C = {setting.channels}, F = {setting.out_width}").markdown()
         for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
     ]
-    return "\n".join([*funnels, designs_table(catalogue.designs).markdown()])
+    return "\n".join([*funnels, designs_table(catalogue.designs, more=more).markdown()])
 
 
 def funnel_table(funnel: Funnel, title: str = "") -> Table:

@@ -1,7 +1,7 @@
 """The front as a reader wants it: the networks that no choice beats, and what each trades."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from ifspace.catalogue.choose import DESIGN_AMOUNTS, amount_of, change_text, ranked
 from ifspace.catalogue.dataset import designs_table, remarked
@@ -59,11 +59,17 @@ def trade(before: Design, after: Design) -> str:
     return "; but ".join(filter(None, [text, ", ".join(losses)]))
 
 
-def front_table(networks: Sequence[tuple[Design, tuple[Design, ...]]]) -> Table:
-    """Return the networks of a front as a table, each with what it trades against the row above."""
+def front_table(
+    networks: Sequence[tuple[Design, tuple[Design, ...]]],
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> Table:
+    """Return the networks of a front as a table, each with what it trades against the row above.
+
+    `more`: further columns by their headers.
+    """
     designs = [design for design, _ in networks]
     notes = [
         "; ".join(filter(None, [text, remarked(design, others)]))
         for text, (design, others) in zip(trades(designs), networks, strict=True)
     ]
-    return designs_table(designs, notes, "against the row above~", ranks=True)
+    return designs_table(designs, notes, "against the row above~", ranks=True, more=more)

@@ -2,11 +2,16 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     INTEGER,
     WIDTHS,
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from ifspace.catalogue import Catalogue, Design, Funnel
     from ifspace.catalogue.setting import EnumerationSetting
     from ifspace.enumerate.fog import FogFunnel
+    from ifspace.latency import BlockLatency
 
 # From this estimate on, the time that the work will take is announced before it begins.
 LONG_S: Final = 20
@@ -96,13 +102,28 @@ _OPTIONS = (
     shared("objective", help="What is minimised for each composition."),
     floor_options(),
     shared("peak-memory"),
-    shared("side"),
-    shared("dtype"),
+    shared(
+        "side",
+        help="Side of what the block writes in pixels, for peak memory in bytes and for latencies; "
+        "that of the latencies if not given.",
+    ),
+    shared("dtype", help="Type of the feature maps, for peak memory in bytes; of the latencies."),
     click.option(
         "--most-peak",
         type=INTEGER,
         metavar="N",
         help="The same in elements per output pixel that are live at once.",
+    ),
+    *latency_options(
+        "Shows that of the fastest form of each block; the file of --out has none.", dtype=False
+    ),
+    shared(
+        "latency-budget-ms", help="With --latency: only blocks of at most so many milliseconds."
+    ),
+    click.option(
+        "--by",
+        type=OneOf(["params", "macs", "activations", "layers", "latency"]),
+        help="What orders the table of the best; the objective if not given.",
     ),
     click.option(
         "--jobs",
@@ -134,6 +155,11 @@ def command(
     peak_memory: str | None,
     side: int | None,
     dtype: str | None,
+    latency: Path | None,
+    batch: int | None,
+    device: str | None,
+    latency_budget_ms: Fraction | None,
+    by: str | None,
     **arguments: Any,
 ) -> None:
     """List the design space: every composition, and the cheapest block of each survivor.
@@ -148,19 +174,25 @@ def command(
     With --preset fog the survivors are also counted up to order and DW for GC, and compared with
     the four designs of the paper. An option beside it is stronger, and a note says so.
 
+    With --latency the trade-offs have latency as an amount too. The rows are timed as they are: of
+    a composition the choice with the least of the objective, or with --front each of its
+    trade-offs; `ifspace groups COMPOSITION --objective latency` finds the fastest one.
+
     Long searches say how long they will take. One that is interrupted keeps nothing.
     """
     from ifspace.catalogue import dataset
     from ifspace.catalogue.design import permutation_notes
     from ifspace.catalogue.setting import EnumerationSetting
     from ifspace.errors import SettingError
+    from ifspace.latency import at_side
     from ifspace.memory import peak_limit
 
     if preset is not None:
         arguments |= _preset_values(output, preset, arguments)
     if arguments["kinds"] is None:
         del arguments["kinds"]
-    most_peak = peak_limit(peak_memory, dtype, side, arguments["dims"])
+    of_latencies = peak_memory is None and latency is not None
+    most_peak = peak_limit(peak_memory, None if of_latencies else dtype, side, arguments["dims"])
     if most_peak is not None:
         if arguments["most_peak"] is not None:
             raise SettingError.because(
@@ -173,6 +205,14 @@ def command(
     settings = [EnumerationSetting(channels=width, **arguments) for width in channels]
     if output.out is not None:
         dataset.check_writable(output.out)
+    source = read_latencies(latency, batch, device, dtype if latency is not None else None)
+    if source is None and (by == "latency" or latency_budget_ms is not None):
+        raise SettingError.because(
+            "nothing says how long the blocks take",
+            got="--by latency" if by == "latency" else "--latency-budget-ms",
+            allowed="a model or a table beside it",
+            remedy="add --latency MODEL",
+        )
 
     from ifspace.cli.progress import ProgressBar, duration_text
     from ifspace.enumerate import search
@@ -204,14 +244,69 @@ def command(
         dataset.save(catalogue, output.out)
         if output.quiet:
             return
+    time_of = None if source is None else at_side(source, side)
+    view = _View(every_row, limit, by, time_of, latency_budget_ms)
+    shown = view.within(catalogue.designs)
     output.print(
         {
-            "table": lambda: _text(catalogue, merged, limit, every_row),
-            "json": lambda: _json(catalogue, merged),
-            "csv": lambda: dataset.to_csv(catalogue.designs),
-            "markdown": lambda: dataset.to_markdown(catalogue),
+            "table": lambda: _text(catalogue, merged, view),
+            "json": lambda: _json(replace(catalogue, designs=shown), merged, view),
+            "csv": lambda: dataset.to_csv(shown, more=view.latencies(shown).plain),
+            "markdown": lambda: dataset.to_markdown(
+                replace(catalogue, designs=shown), view.latencies(shown).shown
+            ),
         }
     )
+    if source is not None:
+        for note in (source.about, *view.latencies(shown).notes):
+            output.note(note)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is shown of a catalogue: rows, their order, their latencies and a bound on these."""
+
+    every_row: bool
+    limit: int
+    by: str | None = None
+    time_of: "BlockLatency | None" = None
+    most_ms: Fraction | None = None
+
+    def latencies(self, designs: Sequence["Design"]) -> LatencyColumns:
+        """Return the columns of the latencies of designs, none without a source of them."""
+        time_of = self.time_of
+        if time_of is None:
+            return LatencyColumns(None)
+        return LatencyColumns([time_of(design.sized, design.stride) for design in designs])
+
+    def within(self, designs: Sequence["Design"]) -> tuple["Design", ...]:
+        """Return the designs within the bound; all of them without one."""
+        most_ms, times = self.most_ms, self.latencies(designs).latencies
+        if times is None or most_ms is None:
+            return tuple(designs)
+        pairs = zip(designs, times, strict=True)
+        return tuple(x for x, time in pairs if time is not None and time.ms <= most_ms)
+
+    def ranked(self, designs: Sequence["Design"], objective: str) -> tuple["Design", ...]:
+        """Return the designs in the order of the table; what has no latency is the slowest."""
+        from ifspace.catalogue.choose import LATENCY, ranked
+
+        by = self.by or objective
+        if by != LATENCY:
+            return ranked(designs, by)
+        designs = ranked(designs, objective)
+        times = self.latencies(designs).latencies or ()
+        keys = [inf if time is None else time.ms for time in times]
+        order = sorted(range(len(designs)), key=keys.__getitem__)
+        return tuple(designs[index] for index in order)
+
+    def trade_offs(self, designs: Sequence["Design"]) -> tuple[tuple["Design", int], ...]:
+        """Return the designs that none beats, latency included, and how many cost the same."""
+        from ifspace.catalogue.choose import trade_offs, unbeaten
+
+        if self.time_of is None:
+            return trade_offs(designs)
+        return tuple((design, 1) for design in unbeaten(designs, self.time_of))
 
 
 def _preset_values(output: Output, preset: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,7 +340,7 @@ def _merged(catalogue: "Catalogue", jobs: int | None) -> tuple["FogFunnel", ...]
     )
 
 
-def _json(catalogue: "Catalogue", merged: Sequence["FogFunnel"]) -> str:
+def _json(catalogue: "Catalogue", merged: Sequence["FogFunnel"], view: _View) -> str:
     """Return the catalogue; with a preset also, for each setting, the merged designs."""
     import json
 
@@ -253,12 +348,16 @@ def _json(catalogue: "Catalogue", merged: Sequence["FogFunnel"]) -> str:
     from ifspace.serialize import json_text, to_plain
 
     text = dataset.to_json(catalogue)
-    return json_text(json.loads(text) | {"merged": to_plain(merged)}) if merged else text
+    if not merged and view.time_of is None:
+        return text
+    values = json.loads(text) | ({"merged": to_plain(merged)} if merged else {})
+    for name, cells in view.latencies(catalogue.designs).plain.items():
+        for design, cell in zip(values["designs"], cells, strict=True):
+            design[name] = cell
+    return json_text(values)
 
 
-def _text(
-    catalogue: "Catalogue", merged: Sequence["FogFunnel"], limit: int, every_row: bool
-) -> str:
+def _text(catalogue: "Catalogue", merged: Sequence["FogFunnel"], view: _View) -> str:
     """Return what the terminal shows: for each setting its funnel, best designs and trade-offs."""
     texts = []
     designs = iter(catalogue.designs)
@@ -267,7 +366,7 @@ def _text(
     ):
         survivors = [next(designs) for _ in range(funnel.rows)]
         more = _merged_text(setting, merged[number]) if merged else ""
-        texts.append(_setting_text(setting, funnel, survivors, limit, more, every_row))
+        texts.append(_setting_text(setting, funnel, survivors, more, view))
     return "\n".join(texts)
 
 
@@ -275,36 +374,39 @@ def _setting_text(
     setting: "EnumerationSetting",
     funnel: "Funnel",
     designs: Sequence["Design"],
-    limit: int,
     merged: str,
-    every_row: bool,
+    view: _View,
 ) -> str:
-    from ifspace.catalogue.choose import AMOUNTS, ranked, trade_offs
+    from ifspace.catalogue.choose import AMOUNTS
     from ifspace.catalogue.dataset import designs_table, remarked
     from ifspace.catalogue.design import one_a_network
     from ifspace.table import heading, paragraph
 
     title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}"
     text = heading(title + _not_default(setting)) + _funnel_text(funnel) + merged
+    limit, every_row = view.limit, view.every_row
+    designs = view.within(designs)
     if not limit or not designs:
         return text
     if setting.front:
-        return text + "\n" + _front_text(funnel, designs, limit, every_row)
+        return text + "\n" + _front_text(funnel, designs, view)
     rows = [(design, ()) for design in designs] if every_row else one_a_network(designs)
     others = {design.composition: members for design, members in rows}
-    best = ranked([design for design, _ in rows], setting.objective)[:limit]
-    amount, what = AMOUNTS[setting.objective][1], "survivors" if every_row else "networks"
-    text += "\n" + heading(f"The {len(best)} with the fewest {amount} of {len(rows):,} {what}")
+    best = view.ranked([design for design, _ in rows], setting.objective)[:limit]
+    what = "survivors" if every_row else "networks"
+    by = view.by or setting.objective
+    amount = f"fewest {AMOUNTS[by][1]}" if by in AMOUNTS else "least latency"
+    text += "\n" + heading(f"The {len(best)} with the {amount} of {len(rows):,} {what}")
     remarks = [remarked(design, others[design.composition]) for design in best]
     table = partial(designs_table, ranks=True, networks=every_row)
-    text += table(best, remarks).text(keys=2 + every_row)
+    text += table(best, remarks, more=view.latencies(best).shown).text(keys=2 + every_row)
     simpler = sum(design.same_as is not None for design in designs)
     if any(design.same_as for design in best):
         text += "\n" + paragraph(
             f"{simpler:,} of {funnel.survivors:,} survivors are cheaper still with a trivial group "
             f'count, as the simpler composition that "cheaper as" names in the notes.'
         )
-    trades = trade_offs(design for design, _ in rows)
+    trades = view.trade_offs([design for design, _ in rows])
     text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")
     remarks = []
     for design, alike in trades[:limit]:
@@ -312,19 +414,28 @@ def _setting_text(
         remark = remarked(design, others[design.composition])
         remarks.append("; ".join(filter(None, [remark, more])))
     shown = [design for design, _ in trades[:limit]]
-    return text + table(shown, remarks).text(keys=2 + every_row)
+    more_columns = view.latencies(shown).shown
+    return text + table(shown, remarks, more=more_columns).text(keys=2 + every_row)
 
 
-def _front_text(funnel: "Funnel", designs: Sequence["Design"], limit: int, every_row: bool) -> str:
+def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> str:
     """Return the networks that no choice beats; with `every_row` also all rows."""
-    from ifspace.catalogue.choose import ranked
+    from ifspace.catalogue.choose import ranked, unbeaten
     from ifspace.catalogue.dataset import designs_table
+    from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.front import front_networks, front_table
     from ifspace.table import heading, paragraph
 
+    limit, every_row = view.limit, view.every_row
+    what = "Trade-offs that no other choice beats"
     networks = front_networks(designs)
-    text = heading(f"Trade-offs that no other choice beats: {len(networks)} networks")
-    text += front_table(networks[:limit]).text(keys=2)
+    if view.time_of is not None:
+        what = "Trade-offs that no other row beats, latency included"
+        every = dict(one_a_network(designs))
+        networks = tuple((x, every[x]) for x in unbeaten(every, view.time_of))
+    text = heading(f"{what}: {len(networks)} networks")
+    shown = networks[:limit]
+    text += front_table(shown, view.latencies([x for x, _ in shown]).shown).text(keys=2)
     text += "\n" + paragraph(
         f"{funnel.choices_passing:,} choices pass the rule. Each has the amounts of a row or is "
         "beaten by one: it is no better in parameters, MACs, activations, peak memory, least "

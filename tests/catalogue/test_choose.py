@@ -179,7 +179,7 @@ def test_floors_that_the_rows_cannot_answer_are_refused_and_solved_anew():
     with pytest.raises(SettingError, match="floors that the catalogue was not made for") as caught:
         best(stored, floors=floors)
     message = str(caught.value)
-    assert "8 channels per filter; of 8 entries at 96 channels to 192 2 lack them" in message
+    assert "8 channels per filter, which 2 of 8 entries lack" in message
     command = message.partition("`")[2].partition("`")[0]
     # The command asks the same of the search, and the floors.
     options = {"--max-len 4", "--channels 96", "--kinds DW,GPW,SH", "--out-channels 192"}
