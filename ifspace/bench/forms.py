@@ -2,17 +2,20 @@
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
+from math import prod
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from ifspace.bench.machine import DTYPES
 from ifspace.block import Layer, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
 from ifspace.kernels.chain.operator import obstacle
+from ifspace.kernels.chain.tiles import MARGIN, SHARED_WORK, plan_for
 from ifspace.kinds import (
     KINDS,
     dense_pointwise_kind,
@@ -23,6 +26,7 @@ from ifspace.kinds import (
     shuffle_kind,
 )
 from ifspace.measurements import AS_IS, COLLAPSED, ONE_PASS
+from ifspace.memory import bytes_of
 from ifspace.nn.block import BlockModule, ChainModule, Style
 from ifspace.nn.collapse import LAYERS, collapse
 from ifspace.nn.fuse import Fused, fuse
@@ -170,3 +174,39 @@ def convolution(c_in: int, c_out: int, kernel: int, groups: int) -> SizedLayer:
     if depthwise is not None and {groups} == set(widths):
         return SizedLayer(Layer(depthwise, kernel=kernel), *widths)
     return SizedLayer(Layer(grouped.symbol, groups, kernel=kernel), *widths)
+
+
+def peak_bytes(
+    form: str, sized: SizedBlock, side: int, stride: int, style: Style, dtype: str, threads: int = 1
+) -> int | None:
+    """Return the peak memory of a block in a form, for one image; None where it is not known.
+
+    `side`: of what the block writes, in pixels. A fused block needs its input, its output and, for
+    each of the threads, a tile of float32 as the engine plans it; that of one which is fused in
+    part, or not at all, is not known. Weights are not counted.
+
+    >>> from ifspace.nn.block import PLAIN
+    >>> from ifspace.block import Block
+    >>> sized = Block.parse("PW+DW+PW").at(24, bottleneck=6)
+    >>> peak_bytes(AS_IS, sized, 56, 1, PLAIN, "fp32") == 4 * 56**2 * (144 + 144)
+    True
+    >>> 4 * 56**2 * (24 + 24) < peak_bytes(ONE_PASS, sized, 56, 1, PLAIN, "fp32") < 1_250_000
+    True
+
+    Raises: SettingError for an unknown type.
+    """
+    size = (side * stride,) * sized.dims
+    if form == COLLAPSED:
+        layers = layers_of(form, sized, stride, style)
+        sized = replace(sized, layers=tuple(layer for layer, _ in layers))
+    if form != ONE_PASS:
+        return bytes_of(sized.peak_elements(size, stride, style.shortcut), dtype)
+    module = _in_form(form, sized, stride, style)
+    runs = [segment.run for segment in module.segments] if isinstance(module, Fused) else []
+    if len(runs) != 1 or runs[0] is None or dtype not in DTYPES:
+        return None
+    height, width = size if sized.dims == 2 else (1, *size)
+    plan = plan_for(runs[0].chain, 1, height, width, threads, DTYPES[dtype])
+    used = 1 if plan.work < SHARED_WORK else threads
+    maps = sized.channels * height * width + prod(plan.shape)
+    return bytes_of(maps, dtype) + bytes_of(used * (plan.scratch + MARGIN), "fp32")

@@ -11,14 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ifspace.bench.blocks import BlockShape
 from ifspace.bench.case import BlockCandidate, Conditions
-from ifspace.bench.forms import FORMS, Form, find_forms
+from ifspace.bench.forms import FORMS, Form, find_forms, peak_bytes
 from ifspace.bench.gate import block_fault
 from ifspace.bench.latency import features
 from ifspace.bench.machine import Machine
 from ifspace.bench.rows import Measurements
 from ifspace.bench.session import BenchSettings, BlockBench
+from ifspace.block import Block
 from ifspace.errors import SettingError
+from ifspace.kernels.chain import tiles
 from ifspace.measurements import AS_IS, BOTH_WAYS, COLLAPSED, FORWARD, LEAST, ONE_PASS
+from ifspace.nn import build, fuse
+from ifspace.nn.block import PLAIN
 
 CPU = torch.device("cpu")
 TEXTS = (
@@ -153,3 +157,36 @@ def test_forms_by_name() -> None:
     assert find_forms(None, torch.device("cuda")) == (AS_IS, COLLAPSED)
     with pytest.raises(SettingError, match="no such form on cpu: got 'fastest'; allowed: as-is, "):
         find_forms(["fastest"], CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("text", "stride"), [("PW+DW+PW", 1), ("PW+DW+PW", 2), ("DW+PW", 1)])
+def test_a_fused_block_needs_its_input_its_output_and_a_tile(
+    text: str, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the engine takes while it runs, and less than layer by layer where it widens."""
+    sized = Block.parse(text).at(24, bottleneck=6 if text.startswith("PW") else None)
+    fused = fuse(build(sized, stride=stride))
+    x = torch.ones(1, 24, 56 * stride, 56 * stride)
+    taken: list[int] = []
+
+    def recorded(floats: int) -> torch.Tensor:
+        taken.append(4 * floats)
+        return torch.empty(floats)
+
+    monkeypatch.setattr(tiles, "scratch_memory", recorded)
+    with torch.no_grad():
+        y = fused(x)
+    needed = peak_bytes(ONE_PASS, sized, 56, stride, PLAIN, "fp32")
+    assert needed == x.nbytes + y.nbytes + taken[-1]  # the engine is tried before
+    layer_by_layer = peak_bytes(AS_IS, sized, 56, stride, PLAIN, "fp32")
+    assert layer_by_layer == 4 * 56**2 * sized.peak_per_pixel(stride)
+    assert needed is not None
+    assert layer_by_layer is not None
+    assert (needed < layer_by_layer) == text.startswith("PW")
+
+
+def test_a_collapsed_block_needs_what_its_layers_need() -> None:
+    sized = Block.parse("DW+RPW(8,0)+GPW(8)").at(64, 128)
+    assert peak_bytes(COLLAPSED, sized, 8, 1, PLAIN, "fp16") == 2 * 64 * (64 + 128)
