@@ -21,3 +21,6 @@ from .reorganization import reorganize as reorganize
 from .sources import from_source as from_source
 from .sources import network as network
 from .tracing import trace as trace
+from .weights import load_weights as load_weights
+from .weights import names_after as names_after
+from .weights import save_names as save_names

@@ -38,7 +38,7 @@ class OptimizationProblem:
     Without `blocks` the stages meet the budgets; with blocks the blocks do, in the stages that the
     organizer leaves after `moves` moves (None: all), or in those that are there if `keep_stages`.
     `theta`, `alpha`, `cap` and `tie` are those of the organizer. The time limit of the `search` is
-    that of both.
+    that of both. `grow`: how new units begin, as for `reorganize`.
     """
 
     blocks: Blocks | None = None
@@ -53,6 +53,7 @@ class OptimizationProblem:
     search: Search = Search()  # noqa: RUF009
     warm_start: bool = False
     seed: int = 0
+    grow: str = "fresh"
 
     @property
     def objective(self) -> str:
@@ -126,7 +127,7 @@ def optimize(
         return Optimization(problem, before, stages, notes=notes, replaceable=bool(convs))
     reorganized = before
     if stages is not None and stages.end.depths != stages.start.depths:
-        network = apply_reorganization(network, stages, problem.seed)
+        network = apply_reorganization(network, stages, problem.seed, problem.grow)
         trace, reorganized = _analyzed(network, trace, problem)
     if problem.blocks is None:
         done = Optimization(

@@ -1,6 +1,7 @@
 """`ifspace optimize`: a real network with better stages, and blocks for its convolutions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ import click
 from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     BLOCKS,
+    FILE,
     FLOORS,
     LIST,
     OneOf,
@@ -23,6 +25,7 @@ from ifspace.cli.options import (
 from ifspace.cli.progress import ProgressBar
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.options import (
+    SAVED,
     ModelSource,
     input_option,
     model_argument,
@@ -61,6 +64,24 @@ _OPTIONS = (
         type=WholeNumber(1),
         metavar="N",
         help="Classes of the network; those of its source if not given.",
+    ),
+    click.option(
+        "--pretrained",
+        is_flag=True,
+        help="Start from the trained weights of timm or torchvision, which may fetch them; fresh "
+        "weights if not given.",
+    ),
+    click.option(
+        "--weights",
+        type=FILE,
+        metavar="FILE",
+        help="Start from the weights of a file: .safetensors, or a state_dict that torch saved.",
+    ),
+    click.option(
+        "--grow",
+        type=OneOf(("fresh", "identity")),
+        help="How units that are put in begin: drawn as the network's own code draws them, or as "
+        "identities; fresh if not given.",
     ),
     shared("params", help="At most so many parameters in the whole network."),
     shared("macs", help="At most so many MACs an image."),
@@ -145,6 +166,8 @@ def command(
     classes: int | None,
     seed: int,
     save: Path | None,
+    pretrained: bool,
+    weights: Path | None,
     latency: Path | None,
     batch: int | None,
     device: str | None,
@@ -155,7 +178,8 @@ def command(
     MODEL is as for `ifspace analyze`. First the stages: the greedy organizer moves units to where
     they gain most (see `ifspace organize`). Then, if --block, --blocks or --cheapest says which,
     the blocks: they replace every plain 3x3 convolution that they fit. Layers that stay keep their
-    weights.
+    weights: fresh ones, or with --pretrained or --weights trained ones. FILE.names.json beside the
+    network that is saved says which names they have now.
 
     Budgets are of the whole network. Without blocks the stages meet them: their depths of greatest
     total gain within the budgets, proven, and of equal gain those that change the fewest units; an
@@ -171,7 +195,9 @@ def command(
         from ifspace.models.optimization import optimize
         from ifspace.models.optimize_text import OptimizationReport
 
-        source = ModelSource.of(model, input, trust_code, classes, seed, part)
+        source = _with_weights(
+            ModelSource.of(model, input, trust_code, classes, seed, part), weights, pretrained
+        )
         dtype = options["dtype"] if latency is not None else None
         times = options["latency"] = read_latencies(latency, batch, device, dtype)
         if options["objective"] == "latency":
@@ -182,7 +208,9 @@ def command(
         output.check()
         if save is not None:
             check_save(save, SUFFIXES)
-        start, trace = _traced(source, problem.warm_start or save is not None)
+        start, trace = _traced(
+            source, problem.warm_start or pretrained or save is not None or weights is not None
+        )
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)
         notes = [*source.notes(), *optimization.notes]
@@ -195,10 +223,41 @@ def command(
         if save is not None and network is not None and after is not None:
             save_network(network, save, source.image)
             output.note(f"saved: {save}, {after.params:,} parameters")
+            if save.suffix.lower() == SAVED:
+                output.note(_names_note(start, network, save))
         report = OptimizationReport(source, optimization, save if after is not None else None)
     output.emit(report.forms(), keep=after is not None)
     if after is None:
         no_plan(context, report.message, optimization.is_out_of_time)
+
+
+def _with_weights(source: ModelSource, weights: Path | None, pretrained: bool) -> ModelSource:
+    """Return the source of a network with trained weights. Raises: SettingError."""
+    if pretrained and weights is not None:
+        wrong = "--weights", "the weights of one source"
+    elif source.saved is not None and (pretrained or weights is not None):
+        wrong = source.name, "a saved network with the weights that it has"
+    else:
+        return replace(source, weights=weights, pretrained=pretrained)
+    raise SettingError.because(
+        "weights twice",
+        got=f"{'--pretrained' if pretrained else '--weights'} with {wrong[0]}",
+        allowed=wrong[1],
+        remedy="leave one out",
+    )
+
+
+def _names_note(start: "EditedNetwork", network: "EditedNetwork", save: Path) -> str:
+    """Write which names weights have now beside a network, and return a note of it."""
+    from ifspace.models.weights import names_after, save_names
+
+    names = names_after(start, network)
+    file = save_names(names, save)
+    others = sum(old != new for old, new in names.items())
+    gone = len(start.model.state_dict()) - len(names)
+    return (
+        f"names of weights: {file}, {others} renamed, {gone} gone, {len(names) - others} the same"
+    )
 
 
 def check_combination(options: Mapping[str, Any]) -> None:
@@ -283,6 +342,7 @@ def _problem(options: Mapping[str, Any], seed: int) -> "OptimizationProblem":
         ),
         warm_start=options["warm_start"],
         seed=seed,
+        grow=options["grow"] or "fresh",
     )
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
@@ -48,7 +49,8 @@ class ModelSource:
 
     `saved`: the network, where MODEL is a file that `save` wrote. `is_line`: whether the image is
     a line of pixels, written as channels x length; its height is 1. `part`: the module of the
-    network that is meant, by its full name.
+    network that is meant, by its full name. `weights`: the file of its weights; `pretrained`:
+    whether it has those of its package.
     """
 
     name: str
@@ -58,6 +60,8 @@ class ModelSource:
     saved: "EditedNetwork | None" = None
     is_line: bool = False
     part: str | None = None
+    weights: Path | None = None
+    pretrained: bool = False
 
     @classmethod
     def of(
@@ -122,10 +126,18 @@ class ModelSource:
         """Return the network with the record of its source."""
         from ifspace.models.sources import from_source
         from ifspace.models.tracing import is_one_dimensional
+        from ifspace.models.weights import load_weights
 
         network = self.saved or from_source(
-            self.name, self.image, self.classes, seed=self.seed, part=self.part
+            self.name,
+            self.image,
+            self.classes,
+            seed=self.seed,
+            part=self.part,
+            pretrained=self.pretrained,
         )
+        if self.weights is not None:
+            load_weights(network, self.weights)
         if self.is_line and not is_one_dimensional(network.model):
             raise SettingError.because(
                 "the size of a line for a network on images",

@@ -6,7 +6,7 @@ network are removed and copied where they stand.
 Reference: [3DRF] section 4.1.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum, isclose
 from typing import Any, Final
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.answer import Answer
-from ifspace.errors import IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.gains import StageGains
@@ -25,7 +25,7 @@ from ifspace.models.surgery import Append, Remove, copy_of_network, without_valu
 from ifspace.models.tracing import Image, checked_model, is_one_dimensional
 from ifspace.models.tracing import trace as traced
 from ifspace.models.units import TracedStage, stages_of, unit_name, units_of
-from ifspace.nn import BlockModule
+from ifspace.models.weights import GROWTHS, Growth, draw_as_built, identified, make_identities
 from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.network import Network, build_network, seeded
 from ifspace.stages.allocate import best_depths
@@ -40,7 +40,7 @@ from ifspace.stages.problem import (
     StageTable,
     budgets_error,
 )
-from ifspace.values import number_from_zero, whole_number
+from ifspace.values import choice, number_from_zero, whole_number
 
 AnyLayout = TracedLayout | Layout
 
@@ -179,12 +179,15 @@ def reorganize(
     max_depth: int = DEFAULT_MAX_DEPTH,
     seed: int = 0,
     time_limit_s: float | None = None,
+    grow: str = "fresh",
 ) -> ReorganizedNetwork:
     """Return a copy of a network whose stages have other depths, with the plan of it.
 
     `x`: an image [N, C, H, W] or its size (C, H, W). The other arguments are those of
     `plan_reorganization`, which says how the depths are chosen. Layers that stay keep their
-    weights; those of new layers are drawn from the seed.
+    weights; those of new units are drawn from the seed as the network's own source draws them, or
+    with `grow="identity"` set so that each returns what it reads (in evaluation mode). A module
+    without a source draws them by torch's defaults.
 
     >>> model = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2)), nn.MaxPool2d(4),
     ...                       *(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
@@ -211,7 +214,7 @@ def reorganize(
         time_limit_s=time_limit_s,
     )
     plan.check()
-    return apply_reorganization(edited, plan, seed)
+    return apply_reorganization(edited, plan, seed, grow)
 
 
 def plan_reorganization(
@@ -316,21 +319,43 @@ def _plan(
 
 
 def apply_reorganization(
-    network: nn.Module | EditedNetwork, plan: Reorganization, seed: int = 0
+    network: nn.Module | EditedNetwork,
+    plan: Reorganization,
+    seed: int = 0,
+    grow: str = "fresh",
 ) -> ReorganizedNetwork:
     """Return a copy of a network changed as planned.
 
-    Raises: SettingError for a plan of another network.
+    `grow`: how new units begin, as for `reorganize`.
+
+    Raises: SettingError for a plan of another network, and a unit that cannot be an identity.
     """
+    choice(grow, "grow", GROWTHS)
     base = EditedNetwork.of(network)
     model, edits = base.model, base.edits
     if not isinstance(plan.end, Layout):
-        copy = EditedNetwork(copy_of_network(model), edits)
+        model = copy_of_network(model)
+        growths = []
         with seeded(seed, next((tensor.device for tensor in model.parameters()), None)):
-            changed = copy.apply(*plan.steps)
-        model, edits = changed.model, changed.edits
+            for step in plan.steps:
+                if isinstance(step, Append):
+                    growths.append(Growth(step, step.put_into(model)))
+                else:
+                    step.apply(model)
+        draw_as_built(base, growths, seed)
+        if grow == "identity":
+            make_identities(base, growths, plan.image, seed)
+        edits = edits.then(*plan.steps)
         if plan.steps:
             _check_runs(model, plan)
+    elif grow == "identity" and plan.added:
+        raise SettingError.because(
+            "new blocks as identities",
+            got="a network of ifspace, which is built anew from its layout",
+            allowed="networks of timm, torchvision and Python files",
+            remedy=f"leave {ARGUMENT} out",
+            argument="grow",
+        )
     elif type(model) is Network and model.layout == plan.start:
         model = at_layout(model, plan.end, seed)
     else:
@@ -537,27 +562,12 @@ def at_layout(model: Network, layout: Layout, seed: int = 0) -> Network:
         channels_last: Any = {"memory_format": torch.channels_last}
         built.to(**channels_last)
     built.train(model.training)
-    old = dict(_identified(model))
+    old = dict(identified(model))
     with torch.no_grad():
-        for identity, module in _identified(built):
+        for identity, module in identified(built):
             if identity in old:
                 _take_over(module, old[identity])
     return built
-
-
-def _identified(model: Network) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules by what they are: parts of units by index in the stage, others by name.
-
-    The names of units' modules depend on the depth, which decides how many units a shortcut spans.
-    """
-    units: dict[int, str] = {}
-    for stage, parts in model.stages.named_children():
-        blocks = (module for module in parts.modules() if isinstance(module, BlockModule))
-        for index, block in enumerate(blocks):
-            for name, part in block.named_modules():
-                units[id(part)] = f"{stage}: {index}: {name}"
-    for name, module in model.named_modules():
-        yield units.get(id(module), name), module
 
 
 def _take_over(module: nn.Module, old: nn.Module) -> None:

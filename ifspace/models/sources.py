@@ -89,10 +89,12 @@ def from_source(
     *,
     seed: int | None = None,
     part: str | None = None,
+    pretrained: bool = False,
 ) -> EditedNetwork:
     """Build the network of a name, and return it with the record of where it comes from.
 
-    Arguments and errors are those of `network`. A file that `save` writes of it, or of what
+    Arguments and errors are those of `network`. `pretrained`: with the default trained weights of
+    timm or torchvision, which may fetch them. A file that `save` writes of it, or of what
     `reorganize` and `decompose` make of it, names its source, so `load` needs the file alone.
 
     >>> from_source("torchvision:resnet18", (3, 64, 64)).edits.source
@@ -105,6 +107,8 @@ def from_source(
         classes = whole_number(classes, "classes", 1, MAX_CLASSES)
     check_seed(seed)
     make = _maker(name.strip(), size if part is None else (_RGB, *size[1:]), classes)
+    if pretrained:
+        make = _pretrained(name.strip(), make)
     with seeded(seed, None):
         model = _build(make, name)
     if part is not None:
@@ -118,6 +122,34 @@ def from_source(
         source = f"{code.resolve()}:{source.rpartition(':')[2]}"
         digest = digest_of(code)
     return EditedNetwork(model, Edits(source, size, classes=classes, digest=digest, part=part))
+
+
+def _pretrained(name: str, make: Maker) -> Maker:
+    """Return the function that builds a network with the trained weights of its package."""
+    package = name.partition(":")[0].lower()
+    if package not in PACKAGES or not isinstance(make, partial):
+        raise SettingError.because(
+            f"{ARGUMENT} of a network without trained weights",
+            got=name,
+            allowed="networks of timm and torchvision",
+            remedy="give a file of them with --weights",
+            argument="pretrained",
+        )
+    arguments = {"pretrained": True} if package == "timm" else {"weights": "DEFAULT"}
+
+    def trained() -> Any:
+        try:
+            return make(**arguments)
+        except Exception as error:
+            raise SettingError.because(
+                f"{ARGUMENT} cannot be had",
+                got=f"{name} ({type(error).__name__}: {first_line(error)})",
+                allowed="trained weights that its package has, and can fetch or fetched before",
+                remedy="give a file of them with --weights",
+                argument="pretrained",
+            ) from error
+
+    return trained
 
 
 def part_of(model: nn.Module, part: str) -> nn.Module:

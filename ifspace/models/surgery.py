@@ -118,6 +118,13 @@ class Append:
 
     def apply(self, model: nn.Module) -> None:
         """Put the units into the model in place. Raises: SettingError if they do not fit there."""
+        self.put_into(model)
+
+    def put_into(self, model: nn.Module) -> list[dict[str, nn.Module]]:
+        """Put the units into the model in place, and return the modules of each by their old keys.
+
+        Raises: SettingError if they do not fit there.
+        """
         copies = [copy_of_unit(model, self.like, self.channels) for _ in range(self.count)]
         parent, keys = modules_of_unit(model, self.behind)
         if is_sequential(parent):
@@ -126,7 +133,7 @@ class Append:
             used = {key for key, _ in items}
             new = [(_free_key(key, used), part) for copy in copies for key, part in copy.items()]
             _set_children(parent, [*items[:end], *new, *items[end:]])
-            return
+            return copies
         last = model.get_submodule(self.behind[-1])
         parts = [last]
         for copy in copies:
@@ -135,6 +142,7 @@ class Append:
                 parts.append(_in_mode_of(ACTIVATIONS[self.activation](), last))
             parts += copy.values()
         model.set_submodule(self.behind[-1], _in_mode_of(nn.Sequential(*parts), last))
+        return copies
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
