@@ -35,6 +35,7 @@ from ifspace.report.read import (
     RANKS,
     TRAJECTORIES,
     Measured,
+    PlannedLayout,
     Results,
     Row,
 )
@@ -61,11 +62,40 @@ _SHADES: Final = (DARK, MIDDLE, DARK, MIDDLE, DARK)
 
 
 def layout_figures(results: Results) -> Iterator[tuple[str, Figure]]:
-    """Yield for each image side the organizer's trajectories of the networks."""
+    """Yield for each image side the organizer's trajectories, and a figure of each layout."""
     rows = results.of(TRAJECTORIES)
     for side in sorted({row["side"] for row in rows}):
         some = [row for row in rows if row["side"] == side]
         yield f"trajectories-{side}", trajectories(some, side)
+    for plan in results.plans:
+        yield f"layout-{plan.name}", planned_layout(plan)
+
+
+def planned_layout(plan: PlannedLayout) -> Figure:
+    """Return what each stage has of the parameters, the MACs and, where known, the time."""
+    drawn = figure(1.6 + 1.3 * len(plan.stages), 3.6)
+    axes = drawn.subplots()
+    amounts = {
+        "params": ("parameters", DARK),
+        "macs": ("MACs", MIDDLE),
+        "latency_ms": ("ms", LIGHT),
+    }
+    known = [name for name in amounts if all(stage[name] is not None for stage in plan.stages)]
+    bar = 0.8 / len(known)
+    for number, name in enumerate(known):
+        values = [stage[name] for stage in plan.stages]
+        total, (title, shade) = sum(values), amounts[name]
+        places = [index + (number - (len(known) - 1) / 2) * bar for index in range(len(values))]
+        shares = [100 * value / total for value in values]
+        axes.bar(places, shares, bar, color=shade, label=f"{title}: {total:,.6g} in the stages")
+    ticks = [f"{n}\n{s['depth']} × {s['width']}" for n, s in enumerate(plan.stages, start=1)]
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_xlabel("stage, blocks × channels")
+    axes.set_ylabel("share of all stages, %")
+    axes.set_title(f"Layout {plan.name}: greatest {plan.objective}")
+    axes.legend(fontsize=8)
+    grid(axes, "y")
+    return drawn
 
 
 def trajectories(rows: Sequence[Row], side: int) -> Figure:

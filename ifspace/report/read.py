@@ -58,13 +58,15 @@ class Source:
     """A kind of file: the pattern of its name below the folder, the command that writes it.
 
     `command` has FOLDER where the results folder is named. `columns` says how the columns that
-    the report shows are read; a file may have more. `name` is the pattern for readers.
+    the report shows are read; a file may have more. `name` is the pattern for readers. Nobody
+    misses an `optional` one.
     """
 
     pattern: str
     command: str
     columns: Mapping[str, Reader] = field(default_factory=dict)
     device: bool = False
+    optional: bool = False
 
     @property
     def name(self) -> str:
@@ -133,6 +135,11 @@ STAGES: Final = Source(
         "best by params alone": maybe(number),
         "params alone: depths": numbers,
     },
+)
+PLANS: Final = Source(
+    "layout-*.json",
+    "ifspace layout --network vgg16 --out FOLDER/layout-vgg16.json",
+    optional=True,
 )
 TRAJECTORIES: Final = Source(
     "trajectories.csv",
@@ -249,6 +256,18 @@ PLAIN: Final = "plain"
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedLayout:
+    """The first plan of a file of `ifspace layout`: its name, and what each stage has.
+
+    A stage has width, depth, params and macs, and latency_ms where it is known.
+    """
+
+    name: str
+    objective: str
+    stages: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """A benchmark file: its device and its tidy rows, one number each."""
 
@@ -288,7 +307,7 @@ class Results:
 
     `rows` are those of the files of which there is one, by the pattern of their source;
     `unrecognised` are names of files with data that no part shows; `fronts` are the catalogues that
-    were made with `--front`.
+    were made with `--front`, `plans` the layouts that were found.
     """
 
     folder: Path
@@ -298,6 +317,7 @@ class Results:
     blocks: tuple[BlockTimes, ...]
     unrecognised: tuple[str, ...] = ()
     fronts: tuple[Catalogue, ...] = ()
+    plans: tuple[PlannedLayout, ...] = ()
 
     def of(self, source: Source) -> tuple[Row, ...]:
         """Return the rows of a file of which there is one; none when it is missing."""
@@ -308,6 +328,7 @@ class Results:
         many: dict[str, Sequence[object]] = {
             CATALOGUE.pattern: self.catalogues,
             FRONT.pattern: self.fronts,
+            PLANS.pattern: self.plans,
             KERNELS.pattern: self.kernels,
             BLOCKS.pattern: self.blocks,
         }
@@ -343,6 +364,7 @@ def read(folder: Path) -> Results:
         tuple(map(_blocks, benches)),
         tuple(_unrecognised(folder)),
         tuple(map(_front, sorted(folder.glob(FRONT.pattern)))),
+        tuple(map(_plan, sorted(folder.glob(PLANS.pattern)))),
     )
     if not any(results.has(source) for part in PARTS for source in part.sources):
         raise SettingError.because(
@@ -357,7 +379,7 @@ def read(folder: Path) -> Results:
 
 def _unrecognised(folder: Path) -> Iterator[str]:
     """Yield the names of files with data that no source has, below the folder."""
-    sources = (CATALOGUE, FRONT, *SINGLE, KERNELS)
+    sources = (CATALOGUE, FRONT, PLANS, *SINGLE, KERNELS)
     patterns = (*(source.pattern for source in sources), BENCHED, LATENCIES, _BESIDE_BLOCKS)
     recognised = {path for pattern in patterns for path in folder.glob(pattern)}
     for place in (folder, folder / "bench"):
@@ -382,6 +404,21 @@ def _front(path: Path) -> Catalogue:
     if not all(setting.front for setting in catalogue.settings):
         raise foreign(path, "a catalogue with one row a composition", FRONT)
     return catalogue
+
+
+def _plan(path: Path) -> PlannedLayout:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        plan = values["plans"][0]
+        stages = tuple(
+            {name: stage[name] for name in ("width", "depth", "params", "macs")}
+            | {"latency_ms": stage.get("latency_ms")}
+            for stage in plan["stages"]
+        )
+        name = path.stem.partition("-")[2]
+        return PlannedLayout(name, str(values["objective"]), stages)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise foreign(path, f"{type(error).__name__}: {error}", PLANS) from None
 
 
 def _measured(path: Path, source: Source = KERNELS) -> Measured:
@@ -456,7 +493,7 @@ PARTS: Final = (
     Part("designs", "The best blocks by length", (CATALOGUE,)),
     Part("front", "The trade-offs that no choice beats", (FRONT,)),
     Part("groups", "The cheapest group counts by width", (GROUPS,)),
-    Part("layouts", "Layouts of stages", (STAGES, TRAJECTORIES)),
+    Part("layouts", "Layouts of stages", (STAGES, TRAJECTORIES, PLANS)),
     Part("energy", "Layouts of greatest energy", (ENERGY, RANKS)),
     Part("blocks", "How fast the blocks are", (BLOCKS,)),
     Part("kernels", "How fast the rolling pointwise convolution is", (KERNELS,)),
@@ -487,7 +524,7 @@ def left_out(results: Results, parts: Sequence[Part]) -> tuple[str, ...]:
     absent: dict[str, tuple[Source, list[str]]] = {}
     for part in parts:
         for source in part.sources:
-            if not results.has(source):
+            if not (source.optional or results.has(source)):
                 absent.setdefault(source.name, (source, []))[1].append(part.name)
     return tuple(
         f"{' and '.join(names)}: there is no {name}; "

@@ -1,11 +1,18 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 from report_samples import RANKS
 
+from ifspace.errors import SettingError
 from ifspace.report.figures import (
     energy_rank,
+    layout_figures,
     trajectories,
 )
 from ifspace.report.read import RANKS as SOURCE
-from ifspace.report.read import TRAJECTORIES, Results
+from ifspace.report.read import TRAJECTORIES, Results, read
 
 
 def test_a_line_for_each_stage_at_its_depths(results: Results) -> None:
@@ -33,3 +40,23 @@ def test_energies_are_shares_of_the_greatest(results: Results) -> None:
     assert list(every.get_ydata()) == shares
     assert list(learned.get_xdata()) == [1, 2]
     assert every.get_label() == "4 convolutions, 38,592 parameters: 5 layouts"
+
+
+def test_a_layout_is_drawn_by_stage(run: Callable, tmp_path: Path) -> None:
+    file = tmp_path / "layout-small.json"
+    run("layout", "--stages", "8,4", "--params", "30k", "--quiet", "--out", file)
+    (plan,) = json.loads(file.read_text())["plans"]
+    ((name, drawn),) = layout_figures(read(tmp_path))
+    assert name == "layout-small"
+    bars = drawn.axes[0].containers
+    assert len(bars) == 2  # parameters and MACs; no latency is known
+    for container, amount in zip(bars, ("params", "macs"), strict=True):
+        values = [stage[amount] for stage in plan["stages"]]
+        shares = [100 * value / sum(values) for value in values]
+        assert [bar.get_height() for bar in container] == pytest.approx(shares)
+    ticks = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+    pairs = zip(plan["depths"], plan["widths"], strict=True)
+    assert ticks == [f"{n}\n{d} × {w}" for n, (d, w) in enumerate(pairs, start=1)]
+    file.write_text("{}")
+    with pytest.raises(SettingError, match=r"layout-small\.json is not a file of results"):
+        read(tmp_path)
