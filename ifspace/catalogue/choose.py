@@ -161,7 +161,7 @@ def best(
             bound is None or getattr(design, AMOUNTS[name][0]) <= bound
             for name, bound in bounds.items()
         )
-        and _meets(floors, design)
+        and (not floors or design.sized.meets(floors))
         and (peak_memory is None or peak_memory.keeps(design))
         and (latency_ms is None or _ms(times, design) <= latency_ms)
     ]
@@ -222,7 +222,7 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
         if channels not in (None, setting.channels) or setting.floors == floors:
             continue
         designs = catalogue.designs_of(setting)
-        failing = sum(not _meets(floors, design) for design in designs)
+        failing = sum(not design.sized.meets(floors) for design in designs)
         of_least_fan_in = floors.names == ("least_fan_in",) and setting.front
         if setting.floors.cover(floors) and (not failing or of_least_fan_in):
             continue
@@ -242,13 +242,6 @@ def _with_floors(setting: EnumerationSetting, floors: Floors) -> dict[str, str]:
     """Return the options of `ifspace enumerate` for floors in the place of those of a setting."""
     asked = replace(setting, floors=floors).options()
     return {name: asked[name] for name in floors.names}
-
-
-def _meets(floors: Floors, design: Design) -> bool:
-    return not floors or all(
-        floors.allow(layer.conv, layer.c_in, layer.c_out, layer.groups)
-        for layer in design.sized.layers
-    )
 
 
 def _times(designs: Iterable[Design], latency: BlockLatency) -> dict[int, Latency]:

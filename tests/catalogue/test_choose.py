@@ -196,6 +196,22 @@ def test_floors_that_the_rows_cannot_answer_are_refused_and_solved_anew():
         best(solved, floors=Floors(least_fan_in=2))
 
 
+@pytest.mark.slow
+def test_a_front_answers_for_every_least_fan_in():
+    """Its rows have the cheapest choice that enumerating anew with the floor finds."""
+    about = {"channels": 16, "max_len": 3}
+    front = enumerate_designs([EnumerationSetting(front=True, **about)])
+    for least_fan_in in (2, 4, 8, 16):
+        floors = Floors(least_fan_in=least_fan_in)
+        solved = enumerate_designs([EnumerationSetting(floors=floors, **about)])
+        cheapest = {}
+        for design, _ in best(front, floors=floors, every_row=True):
+            cheapest.setdefault(design.composition, design.params)
+        assert cheapest == {x.composition: x.params for x in solved.designs}
+    with pytest.raises(SettingError, match="floors that the catalogue was not made for"):
+        best(front, floors=Floors(least_fan_in=4, most_groups=2))
+
+
 def _costs(design, latency):
     return (
         design.params,
