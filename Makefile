@@ -95,10 +95,12 @@ report: $(VENV)/.report  ## tables of results/README.md, the figures, and result
 
 results: $(VENV)/.plots  ## write results/ anew: catalogue, benchmarks, study
 	$(BIN)/python -m ifspace.bench.record catalogue-64.parquet -- enumerate --max-len 6 --channels 64
+	$(BIN)/python -m ifspace.bench.record front-64.parquet -- enumerate --front --max-len 6 --channels 64
 	$(BIN)/python -m ifspace.bench.record best-64.md -- best results/catalogue-64.parquet --layers 4
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.enumerate
 	$(BIN)/python -m benchmarks.enumerate --networks
+	$(BIN)/python -m benchmarks.enumerate --front
 	$(BIN)/python -m benchmarks.groups
 	$(BIN)/python -m experiments.groups_study
 	$(BIN)/python -m benchmarks.energy

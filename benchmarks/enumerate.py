@@ -3,7 +3,8 @@
 `python -m benchmarks.enumerate` writes `enumerate.md`, `enumerate.csv` and the figures
 `enumerate-length` and `enumerate-width` into `results/`; with `--networks` it writes
 `enumerate-networks.md` and `enumerate-networks.csv`, how long it takes to tell the networks of a
-catalogue apart. Every search runs in a process of its
+catalogue apart; with `--front` `enumerate-front.md` and `enumerate-front.csv`, how much longer the
+front takes than the cheapest choices, and with floors. Every search runs in a process of its
 own, which loads compiled code before the clock starts. Searches that are compared run in turn.
 """
 
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +27,7 @@ from ifspace.bench.record import (
 from ifspace.block import Block, Layer
 from ifspace.canonical import network_class
 from ifspace.catalogue import load, mark_networks, save
+from ifspace.catalogue.front import front_networks
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import Alphabet
 from ifspace.enumerate.compositions import candidates
@@ -36,15 +39,32 @@ from ifspace.reach import compact, quality
 from ifspace.serialize import to_plain
 from ifspace.table import Table
 
+Row = dict[str, Any]
+
 WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 LENGTHS = tuple(range(2, 11))
 TARGETS = {16: 0.5, 64: 1.5, 256: 6.0, 1024: 60.0}
 # Seconds to tell the networks of all compositions to length 6 apart.
 NETWORK_TARGETS = {64: 3.0, 256: 30.0}
 NETWORK_WIDTHS = (8, 16, 64, 256)
+# Arguments of the settings whose fronts are timed; for the first there is an aim.
+FRONTS: tuple[Row, ...] = (
+    {"channels": 64},
+    {"channels": 16},
+    {"channels": 48},
+    {"channels": 64, "out_channels": 128, "stride": 2},
+    {"channels": 64, "max_len": 4, "repeats": 2},
+    {"channels": 256, "max_len": 5},
+)
+FRONT_AIM_S, FRONT_AIM_MIB = 30.0, 2048
+# Without a front; with it; with it and a floor under the fan-in.
+FRONT_FLOOR = 16
+FRONT_CASES: Mapping[str, Row] = {
+    "cheapest": {},
+    "front": {"front": True},
+    "front with floor": {"front": True, "floors": {"least_fan_in": FRONT_FLOOR}},
+}
 REPEATS = 3
-
-Row = dict[str, Any]
 
 
 def halves(setting: EnumerationSetting) -> dict[str, int]:
@@ -113,12 +133,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--quick", action="store_true", help="widths to 64 and lengths to 6")
     parser.add_argument("--networks", action="store_true", help="time the networks alone")
+    parser.add_argument("--front", action="store_true", help="time the fronts alone")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         case = json.loads(options.child)
-        run = _tell_networks_apart if "catalogue" in case else _child
-        print(json.dumps(run(**case)))
+        if "arguments" in case:
+            print(json.dumps(_enumerated(case["arguments"])))
+        else:
+            run = _tell_networks_apart if "catalogue" in case else _child
+            print(json.dumps(run(**case)))
+        return
+    if options.front:
+        _write_fronts(options.out)
         return
     if options.networks:
         _write_networks(options.out)
@@ -246,6 +273,89 @@ def _tell_networks_apart(catalogue: str) -> Row:
     if marked != designs:
         raise SystemExit("the networks differ from those on file: nothing is timed")
     return {"seconds": seconds}
+
+
+def _write_fronts(out: Path) -> None:
+    """Time fronts beside the cheapest choices and with a floor, in turn, and write the page."""
+    rows = []
+    for arguments in FRONTS:
+        rows.append(_front_row(arguments))
+        print(rows[-1], flush=True)
+    command = "python -m benchmarks.enumerate --front"
+    page = [
+        "# How fast the front is",
+        f"Written by {provenance(command)}.",
+        "All compositions to the length given. *Cheapest*: the cheapest choice of each survivor; "
+        "*front*: every passing choice counted by its amounts, and what beats what; *with floor*: "
+        f"the front of the choices with at least {FRONT_FLOOR} channels per filter. Seconds are "
+        f"the least of {REPEATS} runs, one process each, taken in turn, from the call to the "
+        "finished catalogue; memory is the most of the front's. Aim at 64 channels and length 6: "
+        f"{FRONT_AIM_S:.0f} s and {FRONT_AIM_MIB:,} MiB.",
+        _table(
+            [
+                "setting",
+                "length",
+                "choices",
+                "passing",
+                "rows",
+                "networks of the front",
+                "cheapest s",
+                "front s",
+                "times",
+                "with floor s",
+                "times the front",
+                "MiB",
+            ],
+            [list(row.values()) for row in rows],
+        ),
+    ]
+    write_results(out, "enumerate-front", page, rows, command)
+
+
+def _front_row(arguments: Row) -> Row:
+    seconds: dict[str, float] = {}
+    answers: dict[str, Row] = {}
+    peak = 0.0
+    for _ in range(REPEATS):
+        for name, more in FRONT_CASES.items():
+            answers[name], used = _child_of({"arguments": arguments | more})
+            seconds[name] = min(answers[name]["seconds"], seconds.get(name, inf))
+            if name == "front":
+                peak = max(peak, used)
+    setting = EnumerationSetting(**arguments)
+    text = setting.widths_text + "".join(
+        f", {name} {getattr(setting, name)}"
+        for name in ("stride", "repeats")
+        if getattr(setting, name) > 1
+    )
+    cheapest, front, floor = (seconds[name] for name in FRONT_CASES)
+    return {
+        "setting": text,
+        "length": setting.max_len,
+        "choices": answers["front"]["choices_covered"],
+        "passing": answers["front"]["choices_passing"],
+        "rows": answers["front"]["rows"],
+        "networks": answers["front"]["networks"],
+        "cheapest_s": round(cheapest, 3),
+        "front_s": round(front, 3),
+        "front_times": round(front / cheapest, 2),
+        "floor_s": round(floor, 3),
+        "floor_times": round(floor / front, 2),
+        "peak_mib": round(peak),
+    }
+
+
+def _enumerated(arguments: Row) -> Row:
+    for front in (False, True):  # loads the compiled code, and the graph library
+        enumerate_designs([EnumerationSetting(channels=8, max_len=4, front=front)], jobs=1)
+    setting = EnumerationSetting.from_arguments(arguments)
+    start = time.perf_counter()
+    catalogue = enumerate_designs([setting])
+    seconds = time.perf_counter() - start
+    networks = len(front_networks(catalogue.designs))
+    funnel = catalogue.funnels[0]
+    counts = {"rows": funnel.rows, "networks": networks}
+    return {"seconds": seconds, **to_plain(funnel), **counts}
 
 
 def _row(sweep: str, channels: int, length: int) -> Row:

@@ -257,11 +257,13 @@ def to_csv(
 
 def to_markdown(catalogue: Catalogue, more: Mapping[str, Sequence[Any]] | None = None) -> str:
     """Return the funnels and the designs as Markdown tables; `more`: further columns."""
+    front = any(setting.front for setting in catalogue.settings)
     funnels = [
         funnel_table(funnel, f"C = {setting.channels}, F = {setting.out_width}").markdown()
         for setting, funnel in zip(catalogue.settings, catalogue.funnels, strict=True)
     ]
-    return "\n".join([*funnels, designs_table(catalogue.designs, more=more).markdown()])
+    table = designs_table(catalogue.designs, front=front, more=more)
+    return "\n".join([*funnels, table.markdown()])
 
 
 def funnel_table(funnel: Funnel, title: str = "") -> Table:
@@ -294,7 +296,7 @@ _SHOWN: Final = (
     "stands_for",
     "beats",
 )
-# Those of them that only tables of a front have.
+# Those of them that only tables of a front have: the others of what is compared there, and counts.
 _OF_FRONT: Final = ("peak_per_pixel", *FRONT_COLUMNS)
 
 
@@ -305,6 +307,7 @@ def designs_table(
     *,
     ranks: bool = False,
     networks: bool = False,
+    front: bool = False,
     more: Mapping[str, Sequence[Any]] | None = None,
 ) -> Table:
     """Return the designs as a table with the columns that a reader compares.
@@ -313,11 +316,10 @@ def designs_table(
     each design, its `notes` unless given. With `ranks` the first
     column numbers the designs, and the widths are left out where all designs have the same. With
     `networks` a column has equal numbers for designs that are one network: from 1, in the order
-    in which the networks appear in the table.
+    in which the networks appear in the table. With `front` there are the columns of a front.
     """
     several = len({(design.channels, design.out_channels) for design in designs}) > 1
-    of_front = any(design.of_front for design in designs)
-    names = [name for name in _SHOWN if of_front or name not in _OF_FRONT]
+    names = [name for name in _SHOWN if front or name not in _OF_FRONT]
     if ranks and not several:
         names = names[2:]
     numbers = network_numbers(designs) if networks else ()

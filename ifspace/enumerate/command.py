@@ -443,7 +443,8 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
     )
     if every_row:
         text += "\n" + heading(f"Trade-offs of every composition: {len(designs):,}")
-        text += designs_table(ranked(designs)[:limit], ranks=True, networks=True).text(keys=3)
+        rows = designs_table(ranked(designs)[:limit], ranks=True, networks=True, front=True)
+        text += rows.text(keys=3)
     return text
 
 
