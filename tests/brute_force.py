@@ -119,8 +119,9 @@ class Problem:
             layers = tuple(layer_of(kind, g, o, *pair, order) for pair in decide)
             reals = tuple(layer_of(kind, g, o, *pair, order) for pair in real)
             # A trivial choice is a layer of the simpler kind: floors hold for that one.
-            names = plain or kind, 1 if plain else g
-            floored = [layer_of(names[0], names[1], o, *pair, order) for pair in real]
+            floored = reals
+            if plain is not None:
+                floored = tuple(layer_of(plain, 1, Fraction(0), *pair) for pair in real)
             if all(meets(self.s.floors, layer) for layer in floored):
                 yield Option(layers, reals, self._price(row, reals, ahead), plain)
 
