@@ -1,5 +1,6 @@
 """The front: against brute force as sets, with its counts, and its numbers at 64 channels."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch
 from ifspace.enumerate.halves import HalfSearch
 from ifspace.enumerate.search import enumerate_designs
 from ifspace.floors import Floors
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def assert_same_front(setting: EnumerationSetting) -> Front:
@@ -99,6 +102,24 @@ def test_the_front_at_64_channels(at_64: tuple[Design, ...]) -> None:
     assert trade(first, last) == (
         "+3,328 params: activations 256 to 128, layers 4 to 2, least fan-in 4 to 64"
     )
+
+
+def test_the_front_in_the_readme_is_that_of_the_results(at_64: tuple[Design, ...]) -> None:
+    rows = re.findall(
+        r"^\| `([^`]+)`[^|]*\| ([0-9,]+) \| (\d+) \| (\d+) \| (\d+) \|$",
+        (ROOT / "README.md").read_text(),
+        flags=re.MULTILINE,
+    )
+    shown = {(block, *(int(cell.replace(",", "")) for cell in cells)) for block, *cells in rows}
+    recorded = load(ROOT / "results" / "front-64.parquet").designs
+    for designs in (at_64, recorded):
+        networks = [design for design, _ in front_networks(designs)]
+        front = {
+            (str(x.block), x.params, x.least_fan_in, x.activations_per_pixel, x.layers)
+            for x in networks
+        }
+        assert shown <= front
+        assert {row[1:] for row in shown} == {row[1:] for row in front}
 
 
 def test_a_floor_leaves_the_rows_of_the_front_that_meet_it(at_64: tuple[Design, ...]) -> None:
