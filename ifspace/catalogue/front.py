@@ -72,4 +72,6 @@ def front_table(
         "; ".join(filter(None, [text, remarked(design, others)]))
         for text, (design, others) in zip(trades(designs), networks, strict=True)
     ]
-    return designs_table(designs, notes, "against the row above~", ranks=True, front=True, more=more)
+    return designs_table(
+        designs, notes, "against the row above~", ranks=True, front=True, more=more
+    )
