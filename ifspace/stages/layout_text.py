@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ifspace.answer import Answer, Status
 from ifspace.cli.options import Forms
+from ifspace.memory import bytes_of
 from ifspace.serialize import json_text, to_plain
 from ifspace.stages.defaults import FIXED_OBJECTIVE, FREE_OBJECTIVE
 from ifspace.stages.layout import Layout
@@ -21,6 +22,7 @@ from ifspace.stages.margins import (
 )
 from ifspace.stages.objectives import OBJECTIVES, TITLES
 from ifspace.stages.organizer import Trajectory
+from ifspace.stages.peak import peak_elements
 from ifspace.stages.problem import StagePlan, StagesProblem, amounts_text, budgets_error
 from ifspace.stages.text import Facts, cap_text, commas, short
 from ifspace.table import Table, facts, heading
@@ -48,6 +50,8 @@ _LAYOUT_COLUMNS: Final = (
     "layers",
     "width_sum",
     "least_fan_in",
+    "peak_elements",
+    "peak_memory",
     "latency_ms",
     *(name for name in OBJECTIVES if name != "gain"),
 )
@@ -179,7 +183,7 @@ class LayoutReport:
 
     def _row(self, layout: Layout) -> dict[str, Any]:
         objectives = StagePlan(self.problem, layout).objectives
-        row = {
+        row: dict[str, Any] = {
             "depths": layout.depths,
             "widths": layout.widths,
             "first_blocks": layout.first_blocks,
@@ -190,7 +194,10 @@ class LayoutReport:
             "layers": layout.layers,
             "width_sum": layout.width_sum,
             "least_fan_in": layout.least_fan_in,
+            "peak_elements": peak_elements(layout),
         }
+        if self.problem.budgets.dtype is not None:
+            row["peak_memory"] = bytes_of(row["peak_elements"], self.problem.budgets.dtype)
         row |= latency_values(self.problem, layout)
         return row | {name: objectives[name] for name in OBJECTIVES if name != "gain"}
 
@@ -206,11 +213,14 @@ class LayoutReport:
         if not self.answer.plans:
             return ""
         layouts = self._named_layouts()
-        names = ("depths", "widths", "params", "macs", "layers", "width_sum", "latency_ms")
-        columns = ("depths", "widths", ">params", ">MACs", ">layers", ">Σwidth", ">ms")
+        names = ["depths", "widths", "params", "macs", "layers", "width_sum"]
+        names += ["peak_memory", "latency_ms"]
+        columns = ["depths", "widths", ">params", ">MACs", ">layers", ">Σwidth"]
+        columns += [">peak bytes", ">ms"]
         rows = [self._row(layout) for _, layout in layouts]
         lines = []
         hidden = set() if self.problem.latency is not None else {"latency_ms"}
+        hidden |= set() if self.problem.budgets.dtype is not None else {"peak_memory"}
         # Values equal in all rows are printed once, below the table.
         if len({row["widths"] for row in rows}) == 1:
             hidden.add("widths")
@@ -519,6 +529,8 @@ def _shown(name: str, value: Any) -> str:
         return _objective(value)
     if name == "latency_ms":
         return "" if value is None else f"{value:.3f}"
+    if name == "peak_memory":
+        return f"{value:,}"
     return short(value)
 
 
