@@ -71,6 +71,7 @@ COLUMNS: Final = (
     "candidate",
     "network",
     "represents",
+    "fan_in",
 )
 
 
@@ -164,6 +165,7 @@ def _design(
         None if name == str(design.block) else name,
         None if design.network is None else networks.of((setting, design.network)),
         represents(design),
+        design.least_fan_in,
     )
 
 
@@ -211,6 +213,7 @@ def _baselines(
                             None,
                             None,
                             True,
+                            sized.least_fan_in,
                         )
     return list(baselines.values())
 

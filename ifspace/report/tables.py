@@ -104,7 +104,16 @@ def _designs(results: Results) -> Iterator[Table]:
         yield text_table(
             f"Fewest parameters by number of layers, and the published blocks, "
             f"{setting_name(setting)}",
-            [">layers", "block~", ">params", ">×CONV", ">MACs/px", ">act/px", "notes~"],
+            [
+                ">layers",
+                "block~",
+                ">params",
+                ">×CONV",
+                ">MACs/px",
+                ">act/px",
+                ">least fan-in",
+                "notes~",
+            ],
             rows,
         )
 
@@ -132,6 +141,7 @@ def _design_row(design: Design, others: Sequence[Design], more: str) -> list[Any
         ratio_text(design.params_ratio),
         design.macs_per_pixel,
         design.activations_per_pixel,
+        design.least_fan_in,
         "; ".join(filter(None, [more, remarked(design, others)])),
     ]
 

@@ -90,7 +90,7 @@ def test_a_network_has_one_row_and_every_one_on_demand(show: Any, whole: Path) -
     page.fill("[name=layers-high]", "3")
     once = count(page)
     assert re.fullmatch(r"\d+ of 1,103 blocks: \d+ networks", once)
-    rows, ways, few = blocks(page), column(page, 7), int(once.split(": ")[1].split()[0])
+    rows, ways, few = blocks(page), column(page, 8), int(once.split(": ")[1].split()[0])
     assert (len(rows), rows.count("RPW(2,0)+GC(32)"), rows.count("GPW(2)+SH(2)+GC(32)")) == (
         few,
         1,
@@ -101,7 +101,7 @@ def test_a_network_has_one_row_and_every_one_on_demand(show: Any, whole: Path) -
     assert count(page) == once.partition(":")[0]
     rows = blocks(page)
     assert len(rows) == int(once.split()[0])
-    notes = column(page, 7)[rows.index("GPW(2)+SH(2)+GC(32)")]
+    notes = column(page, 8)[rows.index("GPW(2)+SH(2)+GC(32)")]
     assert "same network as RPW(2,0)+GC(32)" in notes
     page.click(f"{ROWS} button:has-text('GPW(2)+SH(2)+GC(32)')")
     page.click("#block .link:has-text('RPW(2,0)+GC(32)')")
@@ -111,14 +111,14 @@ def test_a_network_has_one_row_and_every_one_on_demand(show: Any, whole: Path) -
 def test_latency_filters_and_sorts(show: Any, small: Path) -> None:
     page = show(small)
     assert count(page) == "3 of 3 blocks, and 2 to compare with"
-    times = [float(text) for text in column(page, 7)]
+    times = [float(text) for text in column(page, 8)]
     assert len(times) == 5
     page.fill("[name=times-high]", "0.8")
     kept = [time for time in sorted(times) if time <= 0.8]
     assert 0 < len(kept) < len(times)
     count(page)
     page.click("[data-sort=time]")
-    assert [float(text) for text in column(page, 7)] == kept
+    assert [float(text) for text in column(page, 8)] == kept
     page.select_option("#time", index=2)
     assert "predicted" in page.inner_text("#time option:checked")
 

@@ -109,7 +109,7 @@ def test_what_is_listed_is_saved(show: Any, small: Path) -> None:
     assert {row["channels_seen"] for row in rows} <= {"16", "4"}
     time = next(name for name in rows[0] if name.startswith("forward, least ms: "))
     assert [f"{float(row[time]):.3f}" for row in rows if row[time]] == [
-        text for text in column(page, 7) if text
+        text for text in column(page, 8) if text
     ]
     records = json.loads(saved(page, "#save-json"))
     assert [record["block"] for record in records] == blocks(page)

@@ -21,7 +21,7 @@ def test_the_least_time_is_offered_first(show: Any, small: Path) -> None:
     texts = page.eval_on_selector_all("#time option", "each => each.map(one => one.textContent)")
     first = [text.partition(":")[0] for text in texts]
     assert first[:3] == ["forward, least ms", "forward, median ms", "forward, predicted ms"]
-    times = dict(zip(blocks(page), column(page, 7), strict=True))
+    times = dict(zip(blocks(page), column(page, 8), strict=True))
     assert times["CONV"] == "0.851"
     # The header says which milliseconds, and the axis has them.
     assert page.inner_text("[data-sort=time]") == "forward, least ms"
@@ -32,7 +32,7 @@ def test_a_block_short_of_the_field_is_marked_and_not_on_the_line(show: Any, sma
     # At 16 channels the ShuffleNet unit sees 4: it has the fewest parameters and the least time.
     page = show(small)
     page.wait_for_selector("#plane svg")
-    notes = dict(zip(blocks(page), column(page, 8), strict=True))
+    notes = dict(zip(blocks(page), column(page, 9), strict=True))
     assert notes["GPW(4)+SH(4)+DW+GPW(4), bottleneck 1/4"].endswith("; sees only 3×3×4")
     line = page.evaluate("document.querySelector('#plane').view.data('front')")
     least = min(int(text.replace(",", "")) for text in column(page, 3))
@@ -65,7 +65,7 @@ def test_a_block_with_a_width_inside_has_its_own_times(show: Any, placed: Path) 
     page = show(placed)
     page.select_option("#setting", "2")
     count(page)
-    times = dict(zip(blocks(page), column(page, 7), strict=True))
+    times = dict(zip(blocks(page), column(page, 8), strict=True))
     assert float(times["PW+DW+PW"]) > 0
     page.select_option("#shown", "measured")
     assert count(page).startswith("1 of 1 blocks")

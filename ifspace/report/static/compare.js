@@ -13,6 +13,7 @@ function comparison(designs) {
     ["× CONV", (design) => share(design.ratio)],
     ["MACs per pixel", (design) => whole(design.macs)],
     ["activations per pixel", (design) => whole(design.acts)],
+    ["least fan-in", (design) => whole(design.fan_in)],
     ["sees", (design) => `${square(seen(design)[0], design.of.dims)}×${seen(design)[1]}`],
     ["setting", (design) => design.of.name],
     ...times.map((time) => [fullName(time), (design) => amount(time.value(design)) || "–"]),

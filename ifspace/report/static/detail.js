@@ -105,6 +105,7 @@ function facts(design) {
     ["parameters", `${whole(design.params)}, ${share(design.ratio)} of the convolution's`],
     ["MACs per pixel", whole(design.macs)],
     ["activations per pixel", whole(design.acts)],
+    ["least fan-in", whole(design.fan_in)],
     ["sees", `${square(seen[0], design.of.dims)} pixels of ${seen[1]} channels`],
     design.known && [design.baseline ? "known as" : "published as", design.known],
     design.same && ["cheaper as", other(design.same)],

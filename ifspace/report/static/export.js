@@ -9,6 +9,7 @@ function exportColumns(setting) {
     ["params", (design) => design.params],
     ["macs_per_pixel", (design) => design.macs],
     ["activations_per_pixel", (design) => design.acts],
+    ["least_fan_in", (design) => design.fan_in],
     ["pixels_seen", (design) => design.fields[design.fields.length - 1][0]],
     ["channels_seen", (design) => design.fields[design.fields.length - 1][1]],
     ["setting", (design) => design.of.name],

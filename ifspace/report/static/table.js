@@ -18,6 +18,9 @@ function columnsOf(time) {
     { key: "acts", name: "act/px", sort: (design) => design.acts,
       cell: (design) => whole(design.acts), right: true,
       title: "elements that its layers write per output pixel" },
+    { key: "fan", name: "least fan-in", sort: (design) => design.fan_in,
+      cell: (design) => whole(design.fan_in), right: true,
+      title: "fewest channels that a filter of a channel-mixing layer reads" },
   ];
   if (time) {
     columns.push({ key: "time", name: time.name, folds: true, sort: (design) => time.value(design),
