@@ -185,7 +185,9 @@ def command(
     total gain within the budgets, proven, and of equal gain those that change the fewest units; an
     amount without a budget does not grow. With blocks it is the blocks that do, in the stages of
     the organizer, or with --blocks-only in those that are there: as few as it takes, proven.
-    Amounts may end in k, M or G.
+    Amounts may end in k, M or G. Peak memory is that of the network that comes out: blocks are
+    chosen within it, proven; the depths of stages are not, and a network that needs more is no
+    answer.
 
     Exit status 3 when nothing keeps the budgets, 4 when the time limit came first.
     `ifspace.models.load(FILE)` reads a network that was saved.
