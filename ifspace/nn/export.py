@@ -68,9 +68,10 @@ def export_onnx(module: nn.Module, example: Tensor, path: str | os.PathLike[str]
             output_names=["y"],
             dynamic_shapes=({0: "batch"},),
         )
-        assert written is not None
-        written.model.metadata_props[BLOCKS_KEY] = json.dumps(list(_blocks_in(module)))
-        written.save(temporary, external_data=False)
+        # With nothing written `replacing` raises.
+        if written is not None:
+            written.model.metadata_props[BLOCKS_KEY] = json.dumps(list(_blocks_in(module)))
+            written.save(temporary, external_data=False)
 
 
 def _blocks_in(module: nn.Module) -> Iterator[dict[str, Any]]:

@@ -215,6 +215,9 @@ def test_a_model_is_recorded_as_plain_values(measured, here) -> None:
     )
     values = fitted.record()
     assert values["unit"] == "ms"
+    # Channels in and out, side of the output, stride: outside of these a prediction is marked.
+    shapes = {(x.sized.channels, x.sized.out_channels, x.side, x.stride) for x, _ in measured}
+    assert values["shapes"] == sorted(map(list, shapes))
     assert set(values["errors"]) == {MODEL, *ALONE}
     assert set(values["errors"][MODEL]) == {"count", "rank_correlation", "median_error"}
     assert min(values["coefficients"].values()) >= 0
