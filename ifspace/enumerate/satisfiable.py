@@ -86,13 +86,15 @@ def _fewest_params(setting: EnumerationSetting) -> int | None:
     """Return the fewest parameters of layers whose fan-ins multiply to the width, None if none."""
     alphabet = Alphabet(setting)
     width, bottleneck = setting.channels, setting.bottleneck is not None
+    # Overlaps and orders change neither fan-in nor cost: many options are one here.
+    layers = {before: frozenset(_layers(alphabet, before)) for before in _OTHER}
     fewest: int | None = None
     # By what stands before, whether a spatial layer does, and the product of the fan-ins.
     states = {(_NONE, False, 1): 0}
     for _ in range(setting.max_len):
         longer: dict[tuple[int, bool, int], int] = {}
         for (before, spatial, product), params in states.items():
-            for after, is_spatial, fan_in, more in _layers(alphabet, before):
+            for after, is_spatial, fan_in, more in layers[before]:
                 if spatial and is_spatial:
                     continue
                 state = (after, spatial or is_spatial, min(width, product * fan_in))

@@ -52,6 +52,16 @@ def test_the_fewest_parameters_of_a_fan_in() -> None:
     assert min(design.least_fan_in for design in designs) == 16
 
 
+def test_floors_make_the_search_smaller() -> None:
+    choices = [
+        enumerate_designs([EnumerationSetting(16, max_len=4, floors=floors)], jobs=1)
+        .funnels[0]
+        .choices_covered
+        for floors in (Floors(), Floors(least_fan_in=4), Floors(least_fan_in=8))
+    ]
+    assert choices[0] > 2 * choices[1] > 4 * choices[2] > 0
+
+
 def test_the_minimum_of_a_floor_is_not_among_the_minima_without_it() -> None:
     at = {"channels": 96, "out_channels": 192, "stride": 2, "max_len": 4}
     at |= {"kinds": ("DW", "GPW", "SH", "PW")}
