@@ -57,7 +57,8 @@ class LatencyPredictor:
                 f"{path.name} has no latency model",
                 got=f"no {error}" if missing else str(error).partition("\n")[0],
                 allowed="blocks-DEVICE.json, which `ifspace bench` writes into results/bench",
-                remedy="measure here: `ifspace bench CATALOGUE`",
+                remedy="measure here: `ifspace bench CATALOGUE`; or make a table of the profile "
+                "of another runtime: `ifspace bench --import`",
                 argument="latency",
             ) from None
 

@@ -115,6 +115,16 @@ def test_what_the_latencies_hold_under_is_said(written: Callable[..., Path]) -> 
     assert unknown.endswith("; the model's rank correlation is not known, the goal 0.9")
 
 
+def test_a_profile_in_the_place_of_a_model_says_how_to_import_it(
+    run: Callable, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "small.parquet"
+    save(SMALL, catalogue)
+    profile = written([{"count": 50}, {"name": "conv", "averageMs": 0.1}])
+    ended = run("best", catalogue, "--latency", profile)
+    ended.fails_with("has no latency model", "of another runtime: `ifspace bench --import`")
+
+
 @pytest.mark.parametrize(
     "values", ["", "{", "[]", "{}", {"model": {}}, model(conditions={}), model(coefficients=None)]
 )
