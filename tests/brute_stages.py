@@ -183,7 +183,9 @@ class Stages:
                 problem.latency.cases.get((first_name, entry, width, stage.side_out, stage.stride)),
                 problem.latency.cases.get((repeated_name, *case)),
             ]
-            if problem.max_depth == len(stem) + 1:
+            if choice.bottleneck is not None:
+                return  # the table has no column for it
+            if problem.depth_choices[index][-1] == len(stem) + 1:
                 times[1] = Fraction(0)  # no block follows the first
             if None in times:
                 return
@@ -191,7 +193,7 @@ class Stages:
         repeated_cost = cost(ends, follows, stage.side_out, 1, None)
         opened = width_objectives(opens, stage.side_out, stage.stride)
         more = width_objectives(follows, stage.side_out, 1)
-        for depth in range(len(stem) + 1, problem.max_depth + 1):
+        for depth in problem.depth_choices[index]:
             repeats = depth - len(stem) - 1
             by_field = gains([*stem, opens, *[follows] * repeats], stage.side, problem.alpha)
             by_width = (a + repeats * b for a, b in zip(opened, more, strict=True))

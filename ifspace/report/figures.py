@@ -87,7 +87,7 @@ def planned_layout(plan: PlannedLayout) -> Figure:
         total, (title, shade) = sum(values), amounts[name]
         places = [index + (number - (len(known) - 1) / 2) * bar for index in range(len(values))]
         shares = [100 * value / total for value in values]
-        axes.bar(places, shares, bar, color=shade, label=f"{title}: {total:,.6g} in the stages")
+        axes.bar(places, shares, bar, color=shade, label=f"{title}: {total:,} in the stages")
     ticks = [f"{n}\n{s['depth']} × {s['width']}" for n, s in enumerate(plan.stages, start=1)]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_xlabel("stage, blocks × channels")

@@ -481,6 +481,8 @@ class _LayoutModel(_ChoiceModel):
         entered_blocks = [_entered_blocks(problem, sized, n) for n in range(len(sized.entries))]
         self.units = _units(entered_blocks)
         self.options = [_options(blocks, self.units) for blocks in entered_blocks]
+        # The depth from which blocks are repeated, and the depths that may be taken.
+        self.shortest = [stage.min_depth for stage in problem.start.stages]
         self.depths = problem.depth_choices
         self.entered: list[dict[tuple[_Option, int], Any]] = []
         for index, options in enumerate(self.options):
@@ -526,7 +528,7 @@ class _LayoutModel(_ChoiceModel):
             for (option, entry), literal in entered.items():
                 total += option.entry_totals[name][entry] * literal
             for (option, depth), literal in taken.items():
-                total += option.more[name][depth - self.depths[index][0]] * literal
+                total += option.more[name][depth - self.shortest[index]] * literal
         return total
 
     def layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
@@ -579,7 +581,7 @@ class _LayoutModel(_ChoiceModel):
             for (option, entry), literal in self.entered[index].items():
                 total += int(scale * self._cost(name, stage, option.firsts[entry], True)) * literal
             for (option, depth), literal in self.taken[index].items():
-                repeats = depth - self.depths[index][0]
+                repeats = depth - self.shortest[index]
                 cost = repeats and repeats * self._cost(name, stage, option.repeated, False)
                 if index == last and name == "params":
                     cost += self.ends.params(option.width)
@@ -607,7 +609,7 @@ class _LayoutModel(_ChoiceModel):
                 first = replace(stage, first=option.firsts[entry], repeated=option.repeated)
                 need(peaks.entry(index, first), literal)
             for (option, depth), literal in self.taken[index].items():
-                if depth > self.depths[index][0]:
+                if depth > self.shortest[index]:
                     need(peaks.repeated(stage, option.repeated), literal)
                 if index == len(start.stages) - 1:
                     need(peaks.head(option.width), literal)

@@ -331,6 +331,12 @@ _LAYOUT_OPTIONS: Final = (
         help="The most blocks of a stage; twice as many as it starts with if not given.",
     ),
     click.option(
+        "--stage",
+        multiple=True,
+        metavar="LIMITS",
+        help="Limits of one stage, such as '3:depth<=6,width>=64'; may be given several times.",
+    ),
+    click.option(
         "--objective",
         type=OneOf(["gain", "log-gain", "macs-3/4", "width-field", "energy"]),
         help="What is maximised: the gain of the information field or its logarithm; the sum over "

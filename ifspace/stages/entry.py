@@ -34,6 +34,7 @@ from ifspace.stages.defaults import (
     WIDTH_STEP,
 )
 from ifspace.stages.layout import MAX_DEPTH, Layout
+from ifspace.stages.limits import StageLimits, limited_depths, limited_widths
 from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout, styled
 from ifspace.stages.networks import network as named_layout
 from ifspace.stages.problem import (
@@ -71,6 +72,7 @@ def layout(
     monotone: bool = False,
     max_depth: int | None = None,
     objective: str | None = None,
+    limits: Sequence[str] = (),
     params: int | None = None,
     macs: int | None = None,
     layers: int | None = None,
@@ -94,7 +96,8 @@ def layout(
     and `width_choices` have one list for all stages or one for each; `widths` fixes the widths,
     "start" to those of the network, and without either multiples of 8 around them are tried.
     `objective` is "macs-3/4" where widths are free, "gain" where they are fixed, if not given;
-    `max_depth` twice the depth that a stage starts with. `style` (resnet, mobilenet, plain, bare)
+    `max_depth` twice the depth that a stage starts with; `limits` of single stages are such as
+    "3:depth<=6,width>=64". `style` (resnet, mobilenet, plain, bare)
     says what stands around the stages and counts, with a head of `classes` classes. `floors` hold
     for every block; the one that reads the network's input reads what there is.
 
@@ -123,6 +126,7 @@ def layout(
         monotone=monotone,
         max_depth=max_depth,
         objective=objective,
+        stage=limits,
         latency=latency,
         latency_budget_ms=latency_budget_ms,
         cap=cap,
@@ -367,6 +371,7 @@ def _problem(
     monotone: bool,
     max_depth: int | None,
     objective: str | None,
+    stage: Sequence[str],
     latency: LatencySource | Path | None,
     latency_budget_ms: Fraction | None,
     cap: str,
@@ -397,21 +402,32 @@ def _problem(
         width_choices = _for_each("width_choices", width_choices, len(start.stages))
     elif not fixes_widths:
         width_choices = tuple(map(widths_around, start.widths))
+    limits = tuple(map(StageLimits.parse, stage))
+    if limits:
+        fixed_widths = tuple((width,) for width in start.widths)
+        width_choices = limited_widths(limits, width_choices or fixed_widths)
+    least, most = limited_depths(
+        limits,
+        [part.min_depth for part in start.stages],
+        [
+            max(part.min_depth, 2 * part.depth) if max_depth is None else max_depth
+            for part in start.stages
+        ],
+    )
     free = width_choices is not None and any(len(widths) > 1 for widths in width_choices)
     return StagesProblem(
         start,
         budgets,
         width_choices,
         choices,
-        tuple(max(stage.min_depth, 2 * stage.depth) for stage in start.stages)
-        if max_depth is None
-        else max_depth,
+        most if limits or max_depth is None else max_depth,
         alpha,
         monotone,
         read_latency(latency) if isinstance(latency, Path) else latency,
         objective or (FREE_OBJECTIVE if free else FIXED_OBJECTIVE),
         cap,
         floors,
+        least if limits else None,
     )
 
 

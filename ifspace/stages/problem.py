@@ -389,8 +389,8 @@ class StagesProblem:
 
     `start`: a layout with the sides, the strides, and the stem and head; its own widths and blocks
     are the only choices of a stage unless `widths` or `blocks` list others for each stage. Depths
-    go from one block to `max_depth`, one for all stages or one for each, the counted layers of the
-    stem included. `monotone`: no stage
+    go from one block, or those of `min_depths`, to `max_depth`, one for all stages or one for each,
+    the counted layers of the stem included. `monotone`: no stage
     is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
     is the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
     `floors` hold for every block; the one that reads the network's input reads what there is.
@@ -414,6 +414,7 @@ class StagesProblem:
     objective: str = "gain"
     cap: str = "input"
     floors: Floors = NO_FLOORS
+    min_depths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check what every layout must have."""
@@ -456,6 +457,16 @@ class StagesProblem:
             )
         for stage, limit in zip(stages, self._max_depths, strict=True):
             whole_number(limit, "max_depth", stage.min_depth, MAX_DEPTH)
+        if self.min_depths is not None and (
+            len(self.min_depths) != len(stages) or not all(self.depth_choices)
+        ):
+            raise SettingError.because(
+                "least depths that the stages cannot have",
+                got=", ".join(map(str, self.min_depths)),
+                allowed=f"one for each stage, up to {', '.join(map(str, self._max_depths))}",
+                remedy="lower them",
+                argument="min_depths",
+            )
 
     @property
     def _max_depths(self) -> tuple[int, ...]:
@@ -465,9 +476,11 @@ class StagesProblem:
     @property
     def depth_choices(self) -> tuple[range, ...]:
         """Depths that each stage may have, the counted layers of the stem included."""
+        stages = self.start.stages
+        shortest = self.min_depths or (1,) * len(stages)
         return tuple(
-            range(stage.min_depth, limit + 1)
-            for stage, limit in zip(self.start.stages, self._max_depths, strict=True)
+            range(max(stage.min_depth, least), most + 1)
+            for stage, least, most in zip(stages, shortest, self._max_depths, strict=True)
         )
 
     @property

@@ -154,6 +154,7 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
             alpha=draw.choice([3, 3, 0, 1, 10]),
             monotone=draw.random() < 0.3,
             objective=draw.choice(brute_stages.OBJECTIVES),
+            min_depths=draw.choice([None, None, tuple(draw.choices([1, 2], k=many))]),
         )
         if "latency_ms" in names:
             problem = replace(
@@ -219,7 +220,7 @@ def same_answer(problem: StagesProblem, rows: list[brute_stages.Row], top: int =
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_layout_by_brute_force(seed: int) -> None:
     ended = [same_answer(problem, rows) for problem, rows in drawn(seed, 60)]
-    assert ended.count("OPTIMAL") > 15
+    assert ended.count("OPTIMAL") > 10
     assert ended.count("INFEASIBLE") > 5
 
 

@@ -65,7 +65,7 @@ def test_widths_are_free_unless_they_are_fixed() -> None:
         description |= {"style": None if "network" in options else "bare", "classes": None}
         others = {"blocks": None, "width_choices": None, "monotone": False, "max_depth": None}
         others |= {"objective": None, "latency": None, "latency_budget_ms": None, "cap": "input"}
-        others |= {"params": 10**7, "macs": None, "layers": None, "floors": NO_FLOORS}
+        others |= {"stage": (), "params": 10**7, "macs": None, "layers": None, "floors": NO_FLOORS}
         for name, value in options.items():
             (description if name in description else others)[name] = value
         return layout_problem(description, kernel=None, alpha=3, **others)
@@ -94,3 +94,40 @@ def test_every_objective_is_proven_and_the_others_stand_beside(objective: str) -
     assert answer.status.name == "OPTIMAL"
     assert list(first.objectives) == list(OBJECTIVES)
     assert answer.bound == first.objectives[objective] >= second.objectives[objective]
+
+
+STAGED = ("layout", "--stages", "16,8", "--params", "60k", "--quiet", "--format", "json")
+
+
+def test_limits_of_a_stage_are_kept(run: Callable) -> None:
+    def plan(*limits: str) -> Any:
+        options = [word for limit in limits for word in ("--stage", limit)]
+        return run(*STAGED, *options).json["plans"][0]
+
+    free = plan()
+    assert (free["depths"][1], free["widths"][0]) != (3, 48)
+    limited = plan("2: depth=3", "1:width=48")
+    assert (limited["depths"][1], limited["widths"][0]) == (3, 48)
+    # Beyond twice the depth of the start, and widths of those that are tried.
+    deeper = plan("1:depth>=6,width<=24")
+    assert deeper["depths"][0] >= 6
+    assert deeper["widths"][0] <= 24
+    assert plan("1:depth<=9")["macs-3/4"] >= free["macs-3/4"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ("1:depth<=2,depth>=3", ["limits of stage 1 that contradict", "depth from 3 to 2"]),
+        ("3:depth<=2", ["limits of a stage that is not there: got 3; allowed: 1 to 2"]),
+        ("1:width>=999", ["limits that leave stage 1 no width", "--width-choices"]),
+        ("1:depth<=0", ["limits of stage 1 that contradict"]),
+        ("1:size=3", ["--stage cannot be read: got 'size=3'"]),
+        ("depth<=3", ["--stage cannot be read"]),
+        ("2:", ["--stage cannot be read"]),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_an_error(
+    run: Callable, limits: str, words: list[str]
+) -> None:
+    run(*STAGED, "--stage", limits).fails_with(*words)

@@ -1,0 +1,144 @@
+"""Limits of single stages: the depths and widths that one stage may have."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ifspace.errors import ARGUMENT, SettingError
+from ifspace.stages.layout import MAX_DEPTH, MAX_STAGE_WIDTH
+
+_LIMIT: Final = re.compile(r"(depth|width)(<=|>=|=)([0-9]{1,6})")
+
+
+@dataclass(frozen=True, slots=True)
+class StageLimits:
+    """The least and the most blocks and channels of one stage, which counts from 1.
+
+    >>> StageLimits.parse("3: depth<=6, width>=64")
+    StageLimits(stage=3, least_depth=1, most_depth=6, least_width=64, most_width=8192)
+
+    Raises: SettingError for limits that contradict each other.
+    """
+
+    stage: int
+    least_depth: int = 1
+    most_depth: int = MAX_DEPTH
+    least_width: int = 1
+    most_width: int = MAX_STAGE_WIDTH
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width"):
+            least, most = (getattr(self, f"{end}_{name}") for end in ("least", "most"))
+            if least > most:
+                raise SettingError.because(
+                    f"limits of stage {self.stage} that contradict each other",
+                    got=f"{name} from {least} to {most}",
+                    allowed="a least that is no more than the most",
+                    remedy="leave one of them out",
+                    argument="stage",
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse limits.
+
+        Raises: SettingError for a part that cannot be read, and as the class.
+        """
+        number, colon, limits = "".join(text.split()).partition(":")
+        if not (number.isascii() and number.isdigit() and int(number) and colon):
+            raise _unreadable(text)
+        bounds: dict[str, int] = {}
+        for limit in limits.split(","):
+            match = _LIMIT.fullmatch(limit)
+            if match is None:
+                raise _unreadable(limit)
+            name, sign, value = match[1], match[2], int(match[3])
+            if "<" not in sign:
+                key = f"least_{name}"
+                bounds[key] = max(value, bounds.get(key, value))
+            if ">" not in sign:
+                key = f"most_{name}"
+                bounds[key] = min(value, bounds.get(key, value))
+        return cls(int(number), **bounds)
+
+    @property
+    def fixes_width(self) -> bool:
+        """Whether one width alone is within the limits."""
+        return self.least_width == self.most_width
+
+
+def limited_widths(
+    limits: Iterable[StageLimits], choices: Sequence[tuple[int, ...]]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the widths of each stage that its limits leave; one that is fixed is added.
+
+    >>> limited_widths([StageLimits(2, least_width=20)], [(8, 16), (16, 24, 32)])
+    ((8, 16), (24, 32))
+
+    Raises: SettingError for limits that leave none, or of a stage that is not there.
+    """
+    left = list(choices)
+    for limit in limits:
+        index = _index(limit, len(left))
+        offered = (limit.least_width,) if limit.fixes_width else left[index]
+        left[index] = tuple(w for w in offered if limit.least_width <= w <= limit.most_width)
+        if not left[index]:
+            raise SettingError.because(
+                f"limits that leave stage {limit.stage} no width",
+                got=f"width from {limit.least_width} to {limit.most_width}",
+                allowed=f"some of {', '.join(map(str, offered))}",
+                remedy="offer others with --width-choices",
+                argument="stage",
+            )
+    return tuple(left)
+
+
+def limited_depths(
+    limits: Iterable[StageLimits], least: Sequence[int], most: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the least and the most depth of each stage within limits, which come first.
+
+    >>> limited_depths([StageLimits(2, 3, 9)], (1, 1), (4, 4))
+    ((1, 3), (4, 9))
+
+    Raises: SettingError for limits that a stage cannot keep, or of a stage that is not there.
+    """
+    lowest, highest = list(least), list(most)
+    for limit in limits:
+        index = _index(limit, len(lowest))
+        if limit.most_depth < lowest[index]:
+            raise SettingError.because(
+                f"limits that leave stage {limit.stage} no depth",
+                got=f"at most {limit.most_depth}",
+                allowed=f"{lowest[index]} or more",
+                remedy="raise it",
+                argument="stage",
+            )
+        lowest[index] = max(lowest[index], limit.least_depth)
+        if limit.most_depth < MAX_DEPTH:
+            highest[index] = limit.most_depth
+        highest[index] = max(highest[index], lowest[index])
+    return tuple(lowest), tuple(highest)
+
+
+def _unreadable(text: str) -> SettingError:
+    return SettingError.because(
+        f"{ARGUMENT} cannot be read",
+        got=repr(text),
+        allowed="N:LIMITS such as 3:depth<=6,width>=64, with <=, >= or =",
+        remedy="name a stage, and its depth or width",
+        argument="stage",
+    )
+
+
+def _index(limit: StageLimits, count: int) -> int:
+    if limit.stage > count:
+        raise SettingError.because(
+            "limits of a stage that is not there",
+            got=limit.stage,
+            allowed=f"1 to {count}",
+            remedy="count the stages from 1",
+            argument="stage",
+        )
+    return limit.stage - 1
