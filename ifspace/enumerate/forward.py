@@ -12,6 +12,8 @@ channels, with and without one of them, and again only the cheapest choice of eq
   spatial one, so it was not reached, or leaves the field as it was. Copies of a repeated block are
   walked with the choice at hand, so there choices are not merged.
 
+For the front, choices of different amounts are kept apart and all that pass are counted (`points`).
+
 What a chain of layers does to channels is an element of an *algebra*: exact, or [Fog]'s, in which
 channels may be permuted freely between layers. Both extend an element by a layer, chain two
 elements, and return the smallest number of block inputs that an output sees.

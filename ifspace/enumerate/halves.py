@@ -25,6 +25,8 @@ Why nothing is lost, idea by idea:
   for both of its halves were complete up to there; the others are met again at four times the
   limit, until no half is truncated. So a sequence without an answer has been tried with every
   parameter choice.
+* *All of them, for the front.* States of different amounts are kept apart, and all pairs are met:
+  `points`; why nothing is lost there is said in `front`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
