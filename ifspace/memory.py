@@ -214,7 +214,16 @@ def peak_limit(value: Any, dtype: Any, side: Any, dims: int = 2) -> int | None:
             remedy=f"add {ARGUMENT}, such as 56",
             argument="side",
         )
-    return int(most // (BYTES[dtype] * whole_number(side, "side", 1, MAX_SIDE) ** dims))
+    least = BYTES[dtype] * whole_number(side, "side", 1, MAX_SIDE) ** dims
+    if most < least:
+        raise SettingError.because(
+            f"{ARGUMENT} holds not one feature map of one channel",
+            got=f"{most:,} bytes",
+            allowed=f"from {least:,} bytes at side {side} in {dtype}, for each channel that is live",
+            remedy="raise it",
+            argument="peak_memory",
+        )
+    return int(most // least)
 
 
 def _unit(suffix: str) -> int:

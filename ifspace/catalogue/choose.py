@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import inf
+from math import ceil, inf
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -154,17 +155,8 @@ def best(
     at_width = _at_width(catalogue, channels)
     allowed = usable(at_width, kinds)
     times = {} if latency is None else _times(allowed, latency)
-    within = [
-        design
-        for design in allowed
-        if all(
-            bound is None or getattr(design, AMOUNTS[name][0]) <= bound
-            for name, bound in bounds.items()
-        )
-        and (not floors or design.sized.meets(floors))
-        and (peak_memory is None or peak_memory.keeps(design))
-        and (latency_ms is None or _ms(times, design) <= latency_ms)
-    ]
+    limits = _limits(bounds, floors, peak_memory, latency_ms, times)
+    within = [design for design in allowed if all(limit.keeps(design) for limit in limits)]
     is_narrowed = len(within) < len(at_width)
     others: dict[int, str] = {}
     if not every_row:
@@ -190,6 +182,97 @@ def best(
         (design, "; ".join(filter(None, [reasons[id(design)], others.get(id(design))])))
         for design in designs[:limit]
     )
+
+
+def nearest_bounds(
+    catalogue: Catalogue,
+    *,
+    kinds: Iterable[str] | None = None,
+    channels: int | None = None,
+    latency: BlockLatency | None = None,
+    latency_ms: Fraction | float | None = None,
+    floors: Floors = NO_FLOORS,
+    peak_memory: PeakMemory | None = None,
+    **bounds: int | None,
+) -> dict[str, int | float]:
+    """Return of bounds within which there is no design those that alone are too tight.
+
+    Of each its name as an argument and the nearest value at which some designs are within all
+    bounds. The arguments are those of `best`; parameters, MACs, activations and layers are `bounds`.
+
+    >>> nearest_bounds(Catalogue((), (), ()), params=1000)
+    {}
+    """
+    allowed = usable(_at_width(catalogue, channels), kinds)
+    times = {} if latency is None else _times(allowed, latency)
+    limits = _limits(bounds, floors, peak_memory, latency_ms, times)
+    nearest: dict[str, int | float] = {}
+    for limit in limits:
+        others = [other for other in limits if other is not limit]
+        value = min(
+            (
+                limit.value(design)
+                for design in allowed
+                if all(other.keeps(design) for other in others)
+            ),
+            default=inf,
+        )
+        if limit.name is not None and value < inf:
+            nearest[limit.name] = limit.shown(value)
+    return nearest
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """The most that a design may have of a value; `name`: the argument, None where it has no value.
+
+    `shown`: the least value of the argument within which a value is.
+    """
+
+    name: str | None
+    value: Callable[[Design], Fraction | float]
+    most: Fraction | float
+    shown: Callable[[Any], int | float] = int
+
+    def keeps(self, design: Design) -> bool:
+        return self.value(design) <= self.most
+
+
+def _limits(
+    bounds: Mapping[str, int | None],
+    floors: Floors,
+    peak_memory: PeakMemory | None,
+    latency_ms: Fraction | float | None,
+    times: Mapping[int, Latency],
+) -> list[_Limit]:
+    """Return all bounds on designs as one kind of limit."""
+    limits = [
+        _Limit(name, attrgetter(AMOUNTS[name][0]), bound)
+        for name, bound in bounds.items()
+        if bound is not None
+    ]
+    if floors.asks("least_fan_in"):
+        least = floors.least_fan_in
+        limits.append(_Limit("least_fan_in", lambda x: -x.least_fan_in, -least, lambda n: int(-n)))
+    others = floors.without("least_fan_in")
+    if others:
+        limits.append(_Limit(None, lambda design: not design.sized.meets(others), 0))
+    if peak_memory is not None:
+        side, dtype = peak_memory.side, peak_memory.dtype
+        limits.append(
+            _Limit("peak_memory", lambda x: peak_bytes(x, side, dtype), peak_memory.most)
+        )
+    if latency_ms is not None:
+        limits.append(
+            _Limit("latency_budget_ms", lambda x: _ms(times, x), latency_ms, _no_less)
+        )
+    return limits
+
+
+def _no_less(ms: Fraction) -> float:
+    """Return milliseconds with three digits, rounded up."""
+    digits = 3 - len(str(int(ms))) if ms >= 1 else 3
+    return ceil(ms * 10**digits) / 10**digits
 
 
 def usable(designs: Iterable[Design], kinds: Iterable[str] | None) -> list[Design]:

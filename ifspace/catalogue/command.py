@@ -128,8 +128,9 @@ def command(
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.best_text import BestReport
-    from ifspace.catalogue.choose import next_better, together, usable
+    from ifspace.catalogue.choose import nearest_bounds, next_better, together, usable
     from ifspace.catalogue.design import one_a_network
+    from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
     from ifspace.serialize import json_text
 
@@ -137,17 +138,15 @@ def command(
     peak = _peak_memory(peak_memory, side, dtype)
     source = read_latencies(latency, batch, device, None if peak and not latency else dtype)
     time_of = None if source is None else at_side(source, side)
-    choices = best(
-        designs_on_file,
-        kinds=kinds,
-        channels=channels,
-        by=by,
-        every_row=every_row,
-        latency=time_of,
-        latency_ms=latency_budget_ms,
-        peak_memory=peak,
+    question = {
+        "kinds": kinds,
+        "channels": channels,
+        "latency": time_of,
+        "latency_ms": latency_budget_ms,
+        "peak_memory": peak,
         **bounds,
-    )
+    }
+    choices = best(designs_on_file, by=by, every_row=every_row, **question)
     # The widths are in the order of the files.
     by_widths: dict[Any, list[tuple[Design, str]]] = (
         {design.replaces: [] for design in designs_on_file.designs} if top else {}
@@ -182,7 +181,12 @@ def command(
         output.note(f"{limit} of {len(rows)} entries within the bounds; --limit shows more")
     if not rows:
         names = ", ".join(path.name for path in catalogues)
-        fact = f"no entry of {names} is within the bounds; loosen one of them"
+        nearest = nearest_bounds(designs_on_file, **question)
+        values = [option_text(name, value) for name, value in nearest.items()]
+        remedy = f"{' or '.join(values)} leaves some" if values else "loosen several of them"
+        if kinds is not None and not usable(designs_on_file.designs, kinds):
+            remedy = "allow more --kinds"
+        fact = f"no entry of {names} is within the bounds; {remedy}"
         if output.out is not None:
             fact += f"; {output.out} was not written"
         click.echo(f"ifspace: {fact}", err=True)

@@ -81,6 +81,24 @@ def test_no_design_within_the_bounds_is_status_three(
     assert (ended.status, ended.json) == (3, {"designs": []})
 
 
+def test_no_design_names_the_nearest_bound_that_leaves_some(run: Callable, catalogue: Path) -> None:
+    def remedy(*arguments: object) -> str:
+        ended = run("best", catalogue, "-C", 16, *arguments)
+        assert ended.status == 3
+        return ended.err.removeprefix("ifspace: no entry of small.parquet is within the bounds; ")
+
+    costs = {"DW+RPW(4,0)+RPW(4,0)": (272, 3, 4), "DW+PW": (400, 2, 16), "GC(8)+PW": (544, 2, 2)}
+    designs = run("best", catalogue, "-C", 16, "--format", "json").json["designs"][:3]
+    assert {x["block"]: (x["params"], x["layers"], x["least_fan_in"]) for x in designs} == costs
+    assert remedy("--params", 10) == "--params 272 leaves some\n"
+    assert remedy("--params", 300, "--layers", 2) == "--params 400 or --layers 3 leaves some\n"
+    assert remedy("--params", 10, "--layers", 2) == "--params 400 leaves some\n"
+    assert remedy("--params", 10, "--layers", 1) == "loosen several of them\n"
+    assert remedy("--kinds", "DW") == "allow more --kinds\n"
+    size = ("--side", 8, "--dtype", "fp32")
+    assert remedy("--peak-memory", 100, *size) == f"--peak-memory {2 * 16 * 64 * 4} leaves some\n"
+
+
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_without_a_block_within_the_bounds_no_file_is_written(
     run: Callable, catalogue: Path, tmp_path: Path, quiet: list[str]
