@@ -219,7 +219,7 @@ def peak_limit(value: Any, dtype: Any, side: Any, dims: int = 2) -> int | None:
         raise SettingError.because(
             f"{ARGUMENT} holds not one feature map of one channel",
             got=f"{most:,} bytes",
-            allowed=f"from {least:,} bytes at side {side} in {dtype}, for each channel that is live",
+            allowed=f"from {least:,} bytes, at side {side} in {dtype}, for each channel",
             remedy="raise it",
             argument="peak_memory",
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ifspace.catalogue.choose import LATENCY, Trade, change_text
+from ifspace.catalogue.choose import LATENCY, Trade, change_text, peak_bytes
 from ifspace.catalogue.dataset import designs_table, plain_design, to_csv
 from ifspace.catalogue.design import Design
 from ifspace.cli.latency import LatencyColumns
@@ -19,7 +19,8 @@ class BestReport:
 
     `trades`: of each design what the next better in each amount would cost; empty where that is not
     asked for. Then the designs of each width have a table. `time_of`: where latencies are shown.
-    `limit`: the most rows of the table, None for all.
+    `limit`: the most rows of the table, None for all. `peak`: whether peak memory is shown, and
+    `feature_map`: its side and type where it is shown in bytes too.
     """
 
     rows: Sequence[tuple[Design, str]]
@@ -27,6 +28,8 @@ class BestReport:
     time_of: BlockLatency | None = None
     networks: bool = False
     limit: int | None = None
+    peak: bool = False
+    feature_map: tuple[int, str] | None = None
 
     @cached_property
     def columns(self) -> LatencyColumns:
@@ -35,6 +38,19 @@ class BestReport:
         if time_of is None:
             return LatencyColumns(None)
         return LatencyColumns([time_of(design.sized, design.stride) for design, _ in self.rows])
+
+    @cached_property
+    def peaks(self) -> list[int]:
+        """The peak memory of all rows in bytes; none where it is not asked for."""
+        if self.feature_map is None:
+            return []
+        return [peak_bytes(design, *self.feature_map) for design, _ in self.rows]
+
+    @property
+    def plain(self) -> dict[str, list[Any]]:
+        """The further columns of files, by name."""
+        peaks = {"peak_memory": self.peaks} if self.peaks else {}
+        return {**peaks, **self.columns.plain}
 
     def text(self) -> str:
         """Return the tables: the rows, those of each width for themselves, and the trades."""
@@ -64,11 +80,11 @@ class BestReport:
     def csv(self) -> str:
         """Return the designs as CSV, with the reasons; the trades are in JSON."""
         designs, reasons = [x for x, _ in self.rows], [reason for _, reason in self.rows]
-        return to_csv(designs, reasons, self.columns.plain)
+        return to_csv(designs, reasons, self.plain)
 
     def records(self) -> list[dict[str, Any]]:
         """Return plain values, for JSON."""
-        plain = self.columns.plain
+        plain = self.plain
         records = [
             plain_design(design)
             | {name: cells[index] for name, cells in plain.items()}
@@ -81,8 +97,10 @@ class BestReport:
 
     def _table(self, indices: Sequence[int], ranks: bool = True) -> Table:
         rows = [self.rows[index] for index in indices]
+        columns = {">peak bytes": self.peaks} if self.peaks else {}
         shown = {
-            name: [cells[index] for index in indices] for name, cells in self.columns.shown.items()
+            name: [cells[index] for index in indices]
+            for name, cells in {**columns, **self.columns.shown}.items()
         }
         return designs_table(
             [design for design, _ in rows],
@@ -90,6 +108,7 @@ class BestReport:
             "why~",
             ranks=ranks,
             networks=self.networks,
+            peak=self.peak,
             more=shown,
         )
 

@@ -198,7 +198,8 @@ def nearest_bounds(
     """Return of bounds within which there is no design those that alone are too tight.
 
     Of each its name as an argument and the nearest value at which some designs are within all
-    bounds. The arguments are those of `best`; parameters, MACs, activations and layers are `bounds`.
+    bounds. The arguments are those of `best`, and `bounds` those on parameters, MACs, activations
+    and layers.
 
     >>> nearest_bounds(Catalogue((), (), ()), params=1000)
     {}
@@ -259,20 +260,16 @@ def _limits(
         limits.append(_Limit(None, lambda design: not design.sized.meets(others), 0))
     if peak_memory is not None:
         side, dtype = peak_memory.side, peak_memory.dtype
-        limits.append(
-            _Limit("peak_memory", lambda x: peak_bytes(x, side, dtype), peak_memory.most)
-        )
+        limits.append(_Limit("peak_memory", lambda x: peak_bytes(x, side, dtype), peak_memory.most))
     if latency_ms is not None:
-        limits.append(
-            _Limit("latency_budget_ms", lambda x: _ms(times, x), latency_ms, _no_less)
-        )
+        limits.append(_Limit("latency_budget_ms", lambda x: _ms(times, x), latency_ms, _no_less))
     return limits
 
 
 def _no_less(ms: Fraction) -> float:
     """Return milliseconds with three digits, rounded up."""
-    digits = 3 - len(str(int(ms))) if ms >= 1 else 3
-    return ceil(ms * 10**digits) / 10**digits
+    scale = 10 ** max(3 - len(str(int(ms))), 0) if ms >= 1 else 1000
+    return ceil(ms * scale) / scale
 
 
 def usable(designs: Iterable[Design], kinds: Iterable[str] | None) -> list[Design]:

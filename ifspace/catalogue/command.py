@@ -132,11 +132,13 @@ def command(
     from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
+    from ifspace.memory import BYTES
     from ifspace.serialize import json_text
 
     designs_on_file = together([load(path, check) for path in catalogues])
     peak = _peak_memory(peak_memory, side, dtype)
-    source = read_latencies(latency, batch, device, None if peak and not latency else dtype)
+    of_peak = peak_memory is not None or by == "peak-memory"
+    source = read_latencies(latency, batch, device, None if of_peak and not latency else dtype)
     time_of = None if source is None else at_side(source, side)
     question = {
         "kinds": kinds,
@@ -161,7 +163,10 @@ def command(
         trades = next_better(
             [design for design, _ in rows], [x for x, _ in one_a_network(others)], time_of
         )
-    report = BestReport(rows, trades, time_of, every_row, None if top else limit)
+    feature_map = (side, dtype) if of_peak and side and dtype in BYTES else None
+    report = BestReport(
+        rows, trades, time_of, every_row, None if top else limit, of_peak, feature_map
+    )
     output.emit(
         {
             "table": report.text,

@@ -308,6 +308,7 @@ def designs_table(
     ranks: bool = False,
     networks: bool = False,
     front: bool = False,
+    peak: bool = False,
     more: Mapping[str, Sequence[Any]] | None = None,
 ) -> Table:
     """Return the designs as a table with the columns that a reader compares.
@@ -316,10 +317,12 @@ def designs_table(
     each design, its `notes` unless given. With `ranks` the first
     column numbers the designs, and the widths are left out where all designs have the same. With
     `networks` a column has equal numbers for designs that are one network: from 1, in the order
-    in which the networks appear in the table. With `front` there are the columns of a front.
+    in which the networks appear in the table. With `front` there are the columns of a front, with
+    `peak` of those the peak memory alone.
     """
     several = len({(design.channels, design.out_channels) for design in designs}) > 1
-    names = [name for name in _SHOWN if front or name not in _OF_FRONT]
+    hidden = set() if front else {*_OF_FRONT} - {"peak_per_pixel" if peak else ""}
+    names = [name for name in _SHOWN if name not in hidden]
     if ranks and not several:
         names = names[2:]
     numbers = network_numbers(designs) if networks else ()
@@ -338,18 +341,21 @@ def _cell(design: Design, name: str) -> Any:
     return ratio_text(value) if name == "params_ratio" else value
 
 
-def notes(design: Design) -> str:
-    """Return what a reader should know beside the numbers: names, sameness, dominance."""
+def notes(design: Design, but_for: str = "") -> str:
+    """Return what a reader should know beside the numbers: names, sameness, dominance.
+
+    `but_for`: the amount in which a design of this table may be better than what dominates it.
+    """
     parts = [design.published_as] if design.published_as else []
     if design.same_as:
         parts.append(f"cheaper as {design.same_as}")
     if design.dominated_by:
-        parts.append(f"dominated by {design.dominated_by}")
+        parts.append(f"dominated by {design.dominated_by}" + f" but for {but_for}" * bool(but_for))
     if design.permutation_note:
         parts.append(design.permutation_note)
     return "; ".join(parts)
 
 
-def remarked(design: Design, others: Sequence[Design] = ()) -> str:
+def remarked(design: Design, others: Sequence[Design] = (), but_for: str = "") -> str:
     """Return the notes of a design, and the other designs that are the same network."""
-    return "; ".join(filter(None, [notes(design), other_ways(others)]))
+    return "; ".join(filter(None, [notes(design, but_for), other_ways(others)]))

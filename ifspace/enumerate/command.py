@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ifspace.catalogue.command import BY
 from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     INTEGER,
@@ -122,8 +123,9 @@ _OPTIONS = (
     ),
     click.option(
         "--by",
-        type=OneOf(["params", "macs", "activations", "layers", "latency"]),
-        help="What orders the table of the best; the objective if not given.",
+        type=OneOf(BY),
+        help="What orders the tables of the best and of the front: the least of it is first, of "
+        "the least fan-in the most; if not given the objective, of the front the parameters.",
     ),
     click.option(
         "--jobs",
@@ -257,6 +259,8 @@ def command(
             ),
         }
     )
+    if not shown and (latency_budget_ms is not None or arguments["most_peak"] is not None):
+        output.note(view.of_nothing(catalogue.designs))
     if source is not None:
         for note in (source.about, *view.latencies(shown).notes):
             output.note(note)
@@ -286,6 +290,14 @@ class _View:
             return tuple(designs)
         pairs = zip(designs, times, strict=True)
         return tuple(x for x, time in pairs if time is not None and time.ms <= most_ms)
+
+    def of_nothing(self, designs: Sequence["Design"]) -> str:
+        """Return which bound leaves no block, given the designs that the search left."""
+        if not designs:
+            return "no block is within the bound on peak memory"
+        times = [time.ms for time in self.latencies(designs).latencies or () if time is not None]
+        fastest = f"the fastest takes {float(min(times)):.3g} ms" if times else "none is timed"
+        return f"no block is within --latency-budget-ms; {fastest}"
 
     def ranked(self, designs: Sequence["Design"], objective: str) -> tuple["Design", ...]:
         """Return the designs in the order of the table; what has no latency is the slowest."""
@@ -377,7 +389,7 @@ def _setting_text(
     merged: str,
     view: _View,
 ) -> str:
-    from ifspace.catalogue.choose import AMOUNTS
+    from ifspace.catalogue.choose import AMOUNTS, LEAST_FAN_IN, PEAK_MEMORY
     from ifspace.catalogue.dataset import designs_table, remarked
     from ifspace.catalogue.design import one_a_network
     from ifspace.table import heading, paragraph
@@ -395,10 +407,12 @@ def _setting_text(
     best = view.ranked([design for design, _ in rows], setting.objective)[:limit]
     what = "survivors" if every_row else "networks"
     by = view.by or setting.objective
-    amount = f"fewest {AMOUNTS[by][1]}" if by in AMOUNTS else "least latency"
+    further = {LEAST_FAN_IN: "greatest least fan-in", PEAK_MEMORY: "least peak memory"}
+    amount = f"fewest {AMOUNTS[by][1]}" if by in AMOUNTS else further.get(by, "least latency")
     text += "\n" + heading(f"The {len(best)} with the {amount} of {len(rows):,} {what}")
     remarks = [remarked(design, others[design.composition]) for design in best]
-    table = partial(designs_table, ranks=True, networks=every_row)
+    of_peak = by == PEAK_MEMORY or setting.most_peak is not None
+    table = partial(designs_table, ranks=True, networks=every_row, peak=of_peak)
     text += table(best, remarks, more=view.latencies(best).shown).text(keys=2 + every_row)
     simpler = sum(design.same_as is not None for design in designs)
     if any(design.same_as for design in best):
@@ -407,11 +421,14 @@ def _setting_text(
             f'count, as the simpler composition that "cheaper as" names in the notes.'
         )
     trades = view.trade_offs([design for design, _ in rows])
-    text += "\n" + heading(f"Trade-offs that no other of these blocks beats: {len(trades)}")
+    what = "Trade-offs that no other of these blocks beats"
+    what += ", latency included" if view.time_of is not None else ""
+    text += "\n" + heading(f"{what}: {len(trades)}")
     remarks = []
     for design, alike in trades[:limit]:
         more = f"{alike - 1:,} more cost the same" if alike > 1 else ""
-        remark = remarked(design, others[design.composition])
+        but_for = "" if view.time_of is None else "latency"
+        remark = remarked(design, others[design.composition], but_for)
         remarks.append("; ".join(filter(None, [remark, more])))
     shown = [design for design, _ in trades[:limit]]
     more_columns = view.latencies(shown).shown
@@ -420,7 +437,7 @@ def _setting_text(
 
 def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> str:
     """Return the networks that no choice beats; with `every_row` also all rows."""
-    from ifspace.catalogue.choose import ranked, unbeaten
+    from ifspace.catalogue.choose import unbeaten
     from ifspace.catalogue.dataset import designs_table
     from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.front import front_networks, front_table
@@ -434,8 +451,11 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
         every = dict(one_a_network(designs))
         networks = tuple((x, every[x]) for x in unbeaten(every, view.time_of))
     text = heading(f"{what}: {len(networks)} networks")
-    shown = networks[:limit]
-    text += front_table(shown, view.latencies([x for x, _ in shown]).shown).text(keys=2)
+    others = dict(networks)
+    shown = view.ranked(tuple(others), "params")[:limit]
+    columns = view.latencies(shown)
+    rows = [(design, others[design]) for design in shown]
+    text += front_table(rows, columns.shown, columns.latencies).text(keys=2)
     text += "\n" + paragraph(
         f"{funnel.choices_passing:,} choices pass the rule. Each has the amounts of a row or is "
         "beaten by one: it is no better in parameters, MACs, activations, peak memory, least "
@@ -443,8 +463,11 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
     )
     if every_row:
         text += "\n" + heading(f"Trade-offs of every composition: {len(designs):,}")
-        rows = designs_table(ranked(designs)[:limit], ranks=True, networks=True, front=True)
-        text += rows.text(keys=3)
+        best = view.ranked(designs, "params")[:limit]
+        table = designs_table(
+            best, ranks=True, networks=True, front=True, more=view.latencies(best).shown
+        )
+        text += table.text(keys=3)
     return text
 
 

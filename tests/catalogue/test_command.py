@@ -179,6 +179,14 @@ def test_peak_memory_needs_the_size_of_the_feature_map(run: Callable, catalogue:
     for dtype, blocks in (("fp32", 0), ("fp16", 3)):
         ended = run("best", catalogue, *at_side, "--dtype", dtype, "--format", "json")
         assert len(ended.json["designs"]) == blocks
+    # Two feature maps of 16 channels, of 8 x 8 pixels.
+    size = ("-C", 16, "--side", 8, "--dtype", "fp16")
+    for question in (("--peak-memory", "8k"), ("--by", "peak-memory")):
+        ended = run("best", catalogue, *question, *size, "--format", "json")
+        assert {design["peak_memory"] for design in ended.json["designs"]} == {2 * 16 * 64 * 2}
+        assert "peak bytes" in run("best", catalogue, *question, *size).out
+    assert "peak/px" in run("best", catalogue, "--by", "peak-memory").out
+    assert "peak" not in run("best", catalogue).out.splitlines()[0]
 
 
 def test_a_question_about_floors_that_the_catalogue_cannot_answer(

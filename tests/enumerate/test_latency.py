@@ -72,7 +72,21 @@ def test_a_front_has_latency_as_an_axis(run: Callable, table: Path) -> None:
     assert victim not in run(*front).out
     text = run(*front, "--latency", table).out
     assert "Trade-offs that no other row beats, latency included" in text
-    assert victim in text
+    (row,) = [line for line in text.splitlines() if victim in line]
+    dominator = next(x["dominated_by"] for x in plain if x["block"] == victim)
+    assert f"dominated by {dominator} but for latency" in row
+    # The victim is the fastest: in the order of latency the row below it says what is slower.
+    by_latency = run(*front, "--latency", table, "--by", "latency").out
+    assert ranked(by_latency) == [victim, "RPW(2,0)+GC(8)", "DW+PW"]
+    assert "+0.125 ms" in next(x for x in by_latency.splitlines() if "RPW(2,0)+GC(8)" in x)
+
+
+def test_a_bound_that_no_block_keeps_is_said(run: Callable, table: Path) -> None:
+    command = (*SPACE[:-1], "--latency", table, "--latency-budget-ms")
+    ended = run(*command, "0.1")
+    assert "no block is within --latency-budget-ms; the fastest takes 0.25 ms" in ended.err
+    assert "no block is within" not in run(*command, "0.25").err
+    assert "no block is within" in run(*SPACE[:-1], "--most-peak", 31).err
 
 
 def test_an_order_or_a_bound_needs_latencies(run: Callable, table: Path) -> None:

@@ -44,10 +44,24 @@ def test_the_command_takes_bytes_or_elements(run: Callable) -> None:
         (both[:2] + both[4:], "peak memory without the type of the feature maps"),
         ((*both, "--most-peak", 48), "peak memory bounded twice"),
         (("--most-peak", 0), "most_peak out of range"),
+        ((*both[:-1], 63), "--peak-memory holds not one feature map of one channel: got 63 bytes"),
     ):
         ended = run(*command, *options)
         assert (ended.status, ended.err.count("\n")) == (2, 1)
         assert message.replace("most_peak", "--most-peak") in ended.err
+
+
+def test_peak_memory_is_an_order_and_a_column(run: Callable) -> None:
+    command = ("enumerate", "-C", 16, "--max-len", 2, "--stride", 2, "--quiet")
+    rows = run(*command, "--by", "peak-memory").out.split("The 5 with the least peak memory")[1]
+    header, _, *cells = rows.split("\n\n")[1].splitlines()
+    place = header.index("peak/px")
+    peaks = [int(row[place : place + 7]) for row in cells]
+    # PW before the stride is live at four times the pixels, beside its input.
+    assert peaks == [80, 80, 128, 128, 128]
+    rows = run(*command, "--by", "least-fan-in", "--limit", 2).out
+    assert "The 2 with the greatest least fan-in of 5 networks" in rows
+    assert "peak/px" not in rows
 
 
 def test_a_bound_below_one_is_an_error() -> None:
