@@ -31,6 +31,8 @@ class Row(NamedTuple):
     macs: int
     layers: int
     latency_ms: Fraction
+    # Elements that are live at once.
+    peak_memory: int
     depths: tuple[int, ...]
     widths: tuple[int, ...]
     blocks: tuple[str, ...]
@@ -48,6 +50,7 @@ class Part(NamedTuple):
     macs: int
     layers: int
     latency_ms: Fraction
+    peak_memory: int
     depth: int
     block: str
 
@@ -149,6 +152,48 @@ def width_objectives(block: Chain, side: int, stride: int) -> tuple[float, float
     return macs, width_field, energy
 
 
+def block_peak(ends: Any, block: Chain, side: int, stride: int, opens: bool) -> int:
+    """Return the most elements that are live at once in a block; a shortcut keeps its input."""
+    spatial = [KINDS[conv.kind].spatial for conv, _ in block]
+    strided = spatial.index(True) if True in spatial else 0
+    entry = block[0][0].c_in * (side * stride) ** 2
+    read, most = entry, entry
+    for index, (conv, _) in enumerate(block):
+        if KINDS[conv.kind].written:
+            written = conv.c_out * (side * (stride if index < strided else 1)) ** 2
+            kept = entry if ends.projections and index else 0
+            most, read = max(most, kept + read + written), written
+    if ends.projections:
+        # The projection reads the input once more; an identity is added where it is.
+        most = max(most, entry + read * (2 if opens else 1))
+    return most
+
+
+def stem_and_head_peak(problem: Any, last_width: int) -> int:
+    """Return the most elements that are live at once in stem and head."""
+    ends, stages = problem.start.stem_and_head, problem.start.stages
+    channels, side = ends.inputs, _side_before(problem, 0)
+    most = channels * side**2
+    for part in ends.stem:
+        most = max(most, channels * side**2 + part.layer.c_out * part.side**2)
+        channels, side = part.layer.c_out, part.side
+    pixels = stages[-1].side_out ** 2
+    most = max(most, last_width * pixels)
+    if ends.classifier and ends.pixels < pixels:
+        most = max(most, last_width * (pixels + ends.pixels))
+    for a, b in pairwise([last_width * ends.pixels, *ends.classifier]):
+        most = max(most, a + b)
+    return most
+
+
+def _side_before(problem: Any, index: int) -> int:
+    """Return the side of the feature maps before a stage, and before any pooling."""
+    stages, stem = problem.start.stages, problem.start.stem_and_head.stem
+    if index:
+        return int(stages[index - 1].side_out)
+    return int(stem[-1].side if stem else stages[0].side_out * stages[0].stride)
+
+
 class Stages:
     """The possible stages of a problem for each input width."""
 
@@ -191,6 +236,13 @@ class Stages:
                 return
         first_cost = cost(ends, opens, stage.side_out, stage.stride, (entry, width))
         repeated_cost = cost(ends, follows, stage.side_out, 1, None)
+        peaks = [
+            block_peak(ends, opens, stage.side_out, stage.stride, True),
+            block_peak(ends, follows, stage.side_out, 1, False),
+        ]
+        read, written = _side_before(problem, index), stage.side_out * stage.stride
+        if written < read:
+            peaks[0] = max(peaks[0], entry * (read**2 + written**2))
         opened = width_objectives(opens, stage.side_out, stage.stride)
         more = width_objectives(follows, stage.side_out, 1)
         for depth in problem.depth_choices[index]:
@@ -203,6 +255,7 @@ class Stages:
                 first_cost[1] + repeats * repeated_cost[1],
                 len(opens) + repeats * len(follows),
                 times[0] + repeats * times[1],
+                max(peaks[: 2 if repeats else 1]),
                 depth,
                 repeated_name if repeats else first_name,
             )
@@ -223,6 +276,7 @@ def layouts(problem: Any, groups: Groups | None = None) -> Iterator[Row]:
         if problem.monotone and list(widths) != sorted(widths):
             continue
         params, macs = stem_and_head_cost(ends, widths[-1])
+        ends_peak = stem_and_head_peak(problem, widths[-1])
         for choices in product(*problem.block_choices):
             entries = (inputs, *widths)
             by_stage = [
@@ -235,6 +289,7 @@ def layouts(problem: Any, groups: Groups | None = None) -> Iterator[Row]:
                     sum((part.macs for part in parts), macs),
                     sum(part.layers for part in parts),
                     sum((part.latency_ms for part in parts), Fraction(0)),
+                    max(ends_peak, *(part.peak_memory for part in parts)),
                     tuple(part.depth for part in parts),
                     widths,
                     tuple(part.block for part in parts),
@@ -248,7 +303,7 @@ def ranking(problem: Any, rows: list[Row]) -> list[tuple[float, Row]]:
     parameters. Each comes with its objective, one number for those that are equal.
     """
     budgets = problem.budgets
-    names = [name for name in Row._fields[1:5] if getattr(budgets, name) is not None]
+    names = [name for name in Row._fields[1:6] if getattr(budgets, name) is not None]
     kept = [row for row in rows if all(getattr(row, n) <= getattr(budgets, n) for n in names)]
     first = OBJECTIVES.index(problem.objective)
     order = [*range(first, len(OBJECTIVES)), *range(first)]

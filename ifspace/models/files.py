@@ -209,11 +209,11 @@ class _Code:
                 "network's file",
             )
         if not self.trusted:
-            raise _untrusted(name, f"{source}, that is {file}, a Python file that would be run")
+            raise _untrusted(name, f"{file}, which would be run")
         if digest is not None and digest_of(file) != digest:
             raise NetworkFileError.because(
-                f"{name} was made from another {file.name}",
-                got=f"{file}, which has changed since or is another of that name",
+                f"{name} was made from another {file.name}, or from this one before it changed",
+                got=f"{file}",
                 allowed="the file as it was, which is run",
                 argument="into",
                 remedy="make the network yourself, and give it as into",
@@ -226,7 +226,7 @@ def _untrusted(name: str, what: str) -> NetworkFileError:
         f"{name} cannot be loaded without running code",
         got=what,
         allowed="code that you trust",
-        remedy=f"look at it, and if you trust it say so with {ARGUMENT}",
+        remedy=f"read it, and if you trust it say so with {ARGUMENT}",
         argument="trust_code",
     )
 

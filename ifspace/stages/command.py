@@ -1,7 +1,7 @@
 """`ifspace organize` and `ifspace layout`: their options, and the layout that these describe."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,6 +180,13 @@ _BUDGET_OPTIONS: Final = {
     "macs": "macs",
     "layers": "layers",
     "latency": "latency_budget_ms",
+    "peak-memory": "peak_memory",
+}
+
+# Those that are no plain amounts; bytes are read with their --dtype.
+_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "latency": ratio_from_zero,
+    "peak-memory": str,
 }
 
 
@@ -188,6 +195,8 @@ def named_budgets(text: str) -> dict[str, dict[str, Any]]:
 
     >>> named_budgets("edge:params=2M,latency=8 server:macs=1G")["edge"]
     {'params': 2000000, 'latency_budget_ms': Fraction(8, 1)}
+    >>> named_budgets("chip:peak-memory=256KiB")
+    {'chip': {'peak_memory': '256KiB'}}
     """
     budgets: dict[str, dict[str, Any]] = {}
     for part in text.split():
@@ -199,8 +208,7 @@ def named_budgets(text: str) -> dict[str, dict[str, Any]]:
             key, _, value = limit.partition("=")
             if key not in _BUDGET_OPTIONS or _BUDGET_OPTIONS[key] in budgets[name]:
                 raise ValueError(limit)
-            read = ratio_from_zero if key == "latency" else amount
-            budgets[name][_BUDGET_OPTIONS[key]] = read(value)
+            budgets[name][_BUDGET_OPTIONS[key]] = _READERS.get(key, amount)(value)
     if not budgets:
         raise ValueError(text)
     return budgets
@@ -368,10 +376,14 @@ _LAYOUT_OPTIONS: Final = (
     shared("tie", help="Which of two stages with equal gains the organizer beside it takes."),
     click.option(
         "--budgets",
-        type=Parsed(named_budgets, "NAME:params=2M,macs=300M,layers=40,latency=8 between spaces"),
+        type=Parsed(
+            named_budgets,
+            "NAME:params=2M,macs=300M,layers=40,latency=8,peak-memory=256k between spaces",
+        ),
         metavar="LISTS",
-        help="Several named budgets instead of --params, --macs, --layers and --latency-budget-ms, "
-        "such as 'edge:params=2M,latency=8 server:params=25M': one layout for each, in one table.",
+        help="Several named budgets instead of --params, --macs, --layers, --latency-budget-ms and "
+        "--peak-memory, such as 'edge:params=2M,latency=8 server:params=25M': one layout for each, "
+        "in one table.",
     ),
     shared("top", default=1, help="So many layouts, best first."),
     click.option(

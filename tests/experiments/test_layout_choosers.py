@@ -1,11 +1,20 @@
 """The objectives of layouts as choosers: networks as published, and picks by hand."""
 
+from math import exp, log
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.layout_choosers import percentiles, read, scores, stages_of, summary
+from experiments.layout_choosers import (
+    GRIDS,
+    means,
+    percentiles,
+    read,
+    scores,
+    stages_of,
+    summary,
+)
 from ifspace.errors import SettingError
 
 
@@ -38,7 +47,21 @@ def test_the_pick_is_the_greatest_within_the_budgets() -> None:
     last = {row["chooser"]: row["percentile"] for row in rows if row["networks"] == 3}
     assert last["gain"] == last["macs-3/4"] == 100
     assert last["most MACs"] == pytest.approx(66.67)
-    assert summary(rows).records()[0]["least"] == "100.0"
+    swept = [means(percentiles(table, scored, grid)) for grid in GRIDS]
+    assert len(swept) == 12
+    first = summary(rows, swept).records()[0]
+    assert (first["chooser"], first["least"]) == ("gain", "100.0")
+    assert first["mean over the grids"] == "100.0 to 100.0"
+
+
+def test_gains_are_from_convolution_to_convolution_or_from_layer_to_layer() -> None:
+    # At 32 pixels two 3x3 inverted residuals: a field of 1, 3, 3, 3, 5, 5 behind each convolution,
+    # 3 and 5 behind each layer. The other stages have one layer, which gains nothing.
+    first, second = (9 - 1) * exp(-3 / 32**2), (25 / 9 - 1) * exp(-3 * 9 / 32**2)
+    assert scores("11000000")["gain"] == pytest.approx(first + second)
+    assert scores("11000000", "layer")["gain"] == pytest.approx(second)
+    logarithms = log(25 / 9) * exp(-3 * 9 / 32**2)
+    assert scores("11000000", "layer")["log-gain"] == pytest.approx(logarithms)
 
 
 def test_another_table_is_an_error(tmp_path: Path) -> None:

@@ -140,5 +140,10 @@ def test_several_budgets_are_compared_in_one_table(run: Callable, snapshot: Any)
     assert run(*NAMED[:-2], *budgets).out == snapshot
     run(*NAMED, *budgets, "--params", 5).fails_with("got --params with --budgets")
     assert run(*NAMED, "--budgets", "none:params=10").status == 3
+    peaks = ("--budgets", "tight:peak-memory=40k loose:peak-memory=1M")
+    run(*NAMED, *peaks).fails_with("peak memory without the type of the feature maps")
+    tight, loose = run(*NAMED, *peaks, "--dtype", "int8").json["named"]
+    assert (tight["budgets"], loose["budgets"]) == ({"peak_memory": 40_000}, {"peak_memory": 10**6})
+    assert tight["plans"][0]["peak_memory"] <= 40_000 < loose["plans"][0]["peak_memory"]
     for text in ("params=1", "a:", "a:flops=3", "a:params=1 a:params=2", " "):
         run(*NAMED, "--budgets", text).fails_with("'--budgets'")
