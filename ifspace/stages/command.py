@@ -208,7 +208,8 @@ def named_budgets(text: str) -> dict[str, dict[str, Any]]:
             key, _, value = limit.partition("=")
             if key not in _BUDGET_OPTIONS or _BUDGET_OPTIONS[key] in budgets[name]:
                 raise ValueError(limit)
-            budgets[name][_BUDGET_OPTIONS[key]] = _READERS.get(key, amount)(value)
+            reader: Callable[[str], Any] = _READERS.get(key, amount)
+            budgets[name][_BUDGET_OPTIONS[key]] = reader(value)
     if not budgets:
         raise ValueError(text)
     return budgets

@@ -34,7 +34,7 @@ from ifspace.stages.defaults import (
     WIDTH_STEP,
 )
 from ifspace.stages.layout import MAX_DEPTH, Layout
-from ifspace.stages.limits import StageLimits, limited_depths, limited_widths
+from ifspace.stages.limits import StageLimits, limited_depths, limited_widths, merged
 from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout, styled
 from ifspace.stages.networks import network as named_layout
 from ifspace.stages.problem import (
@@ -402,7 +402,7 @@ def _problem(
         width_choices = _for_each("width_choices", width_choices, len(start.stages))
     elif not fixes_widths:
         width_choices = tuple(map(widths_around, start.widths))
-    limits = tuple(map(StageLimits.parse, stage))
+    limits = merged(map(StageLimits.parse, stage))
     if limits:
         fixed_widths = tuple((width,) for width in start.widths)
         width_choices = limited_widths(limits, width_choices or fixed_widths)
@@ -414,8 +414,7 @@ def _problem(
             for part in start.stages
         ],
     )
-    free = width_choices is not None and any(len(widths) > 1 for widths in width_choices)
-    return StagesProblem(
+    problem = StagesProblem(
         start,
         budgets,
         width_choices,
@@ -424,11 +423,13 @@ def _problem(
         alpha,
         monotone,
         read_latency(latency) if isinstance(latency, Path) else latency,
-        objective or (FREE_OBJECTIVE if free else FIXED_OBJECTIVE),
+        objective or FIXED_OBJECTIVE,
         cap,
         floors,
         least if limits else None,
     )
+    free = objective is None and problem.has_free_widths
+    return replace(problem, objective=FREE_OBJECTIVE) if free else problem
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from ifspace.stages.defaults import FIXED_OBJECTIVE, FREE_OBJECTIVE
 from ifspace.stages.layout import Layout
 from ifspace.stages.margins import (
     CHANNELS,
+    TIE,
     Step,
     binding,
     more_channels,
@@ -29,7 +30,7 @@ from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
 _ENDINGS: Final = {
-    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep {has} more",
+    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep{offered} {has} more",
     Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
 }
 _NAMES: Final[Mapping[str, str]] = {
@@ -97,6 +98,7 @@ class LayoutReport:
             deepest = tuple(depths[-1] for depths in problem.depth_choices)
             ending = _ENDINGS[answer.status].format(
                 depth=deepest[0] if len(set(deepest)) == 1 else commas(deepest),
+                offered=" of the widths offered" if problem.has_free_widths else "",
                 has="gains" if problem.objective == "gain" else "has",
             )
             feasible = answer.status is Status.FEASIBLE
@@ -167,6 +169,7 @@ class LayoutReport:
                 for name, limit in self.problem.budgets.limits.items()
             },
             "kept": self.kept,
+            "width_choices": self.problem.width_choices,
             "plans": [
                 row | _plan_values(plan) for row, plan in zip(rows, self.answer.plans, strict=True)
             ],
@@ -260,8 +263,7 @@ class LayoutReport:
         problem = self.problem
         title = f"Greatest {TITLES[problem.objective]}"
         if problem.objective in (FREE_OBJECTIVE, FIXED_OBJECTIVE):
-            free = any(len(widths) > 1 for widths in problem.width_choices)
-            title += f", widths {'free' if free else 'fixed'}"
+            title += f", widths {'free' if problem.has_free_widths else 'fixed'}"
         title += f", within {amounts_text(problem.budgets.limits)}"
         if problem.objective in ("gain", "log-gain"):
             title += f": α = {problem.alpha:g}" + cap_text(problem.cap)
@@ -296,6 +298,7 @@ class LayoutReport:
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
         lines.append(("left over", amounts_text(left)))
         lines += _binding_facts(self.answer.plans[0]) + self._kept_facts()
+        lines += _width_facts(self.answer.plans[0])
         deepest = [
             str(n)
             for n, (depth, depths) in enumerate(
@@ -447,6 +450,32 @@ def _binding_facts(plan: StagePlan) -> Facts:
         counts[0] += f" of {bound.steps} steps to the next depth or width exceed it"
         text = "; ".join(counts)
     return [("spent", ", ".join(spent)), ("binds", text)]
+
+
+def _width_facts(plan: StagePlan) -> Facts:
+    """Return which widths were offered, and where one between them would be within the budgets."""
+    problem = plan.problem
+    if not problem.has_free_widths:
+        return []
+    ranges = (
+        f"{len(widths)} from {min(widths)} to {max(widths)}" if len(widths) > 1 else str(*widths)
+        for widths in problem.width_choices
+    )
+    lines = [("widths", f"{commas(dict.fromkeys(ranges), '; ')}; others by --width-choices")]
+    steps = (more_channels(plan, index) for index in range(len(plan.layout.stages)))
+    finer = [
+        str(step.stage)
+        for step in steps
+        if step is not None
+        and not step.exceeds
+        and step.gains[problem.objective] > TIE
+        and step.layout.widths[step.stage - 1] not in problem.width_choices[step.stage - 1]
+    ]
+    if finer:
+        noun = "stage" if len(finer) == 1 else "stages"
+        text = f"{CHANNELS} channels more would keep the budgets in {noun} {listed(finer)}"
+        lines.append(("finer", text))
+    return lines
 
 
 def _stages_table(plan: StagePlan) -> Table:

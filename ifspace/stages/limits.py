@@ -68,6 +68,27 @@ class StageLimits:
         return self.least_width == self.most_width
 
 
+def merged(limits: Iterable[StageLimits]) -> tuple[StageLimits, ...]:
+    """Return one value for each stage that has limits: all of its limits at once.
+
+    >>> merged([StageLimits(2, least_depth=3), StageLimits(1), StageLimits(2, most_depth=5)])[0]
+    StageLimits(stage=2, least_depth=3, most_depth=5, least_width=1, most_width=8192)
+
+    Raises: SettingError for limits that contradict each other.
+    """
+    by_stage: dict[int, StageLimits] = {}
+    for limit in limits:
+        other = by_stage.get(limit.stage, limit)
+        by_stage[limit.stage] = StageLimits(
+            limit.stage,
+            max(limit.least_depth, other.least_depth),
+            min(limit.most_depth, other.most_depth),
+            max(limit.least_width, other.least_width),
+            min(limit.most_width, other.most_width),
+        )
+    return tuple(by_stage.values())
+
+
 def limited_widths(
     limits: Iterable[StageLimits], choices: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[int, ...], ...]:

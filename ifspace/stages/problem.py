@@ -489,6 +489,11 @@ class StagesProblem:
         return self.widths or tuple((width,) for width in self.start.widths)
 
     @property
+    def has_free_widths(self) -> bool:
+        """Whether some stage has a choice of widths."""
+        return any(len(widths) > 1 for widths in self.width_choices)
+
+    @property
     def block_choices(self) -> tuple[tuple[BlockChoice, ...], ...]:
         """Blocks that each stage may repeat."""
         if self.blocks is not None:

@@ -131,3 +131,9 @@ def test_limits_that_cannot_be_kept_are_an_error(
     run: Callable, limits: str, words: list[str]
 ) -> None:
     run(*STAGED, "--stage", limits).fails_with(*words)
+
+
+def test_limits_of_one_stage_hold_together(run: Callable) -> None:
+    for first, second in (("depth<=2", "depth>=3"), ("width=48", "width=56")):
+        limits = ("--stage", f"1:{first}", "--stage", f"1:{second}")
+        run(*STAGED, *limits).fails_with("limits of stage 1 that contradict each other")
