@@ -51,7 +51,7 @@ def test_the_pick_is_the_greatest_within_the_budgets() -> None:
     assert len(swept) == 12
     first = summary(rows, swept).records()[0]
     assert (first["chooser"], first["least"]) == ("gain", "100.0")
-    assert first["mean over the grids"] == "100.0 to 100.0"
+    assert first["over grids"] == "100.0 to 100.0"
 
 
 def test_gains_are_from_convolution_to_convolution_or_from_layer_to_layer() -> None:
