@@ -1,6 +1,6 @@
 """What `ifspace best` prints: blocks with their reasons, and what the next better would cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -119,13 +119,21 @@ class BestReport:
                 number,
                 ", ".join(change_text(name, *trade.changes[name]) for name in trade.better),
                 trade.design.block,
-                ", ".join(change_text(name, *trade.changes[name]) for name in trade.worse)
-                or "nothing",
+                ", ".join(self._costs(self.rows[index][0], trade)) or "nothing",
             )
             for number, index in enumerate(indices, 1)
             for trade in self.trades[index]
         ]
         return Table((">#", "better~", "block~", "costs~"), tuple(rows))
+
+    def _costs(self, design: Design, trade: Trade) -> Iterator[str]:
+        """Yield what a trade costs, a latency that is no longer known included."""
+        for name in trade.worse:
+            yield change_text(name, *trade.changes[name])
+        if self.time_of is not None and self.time_of(design.sized, design.stride) is not None:
+            other = trade.design
+            if self.time_of(other.sized, other.stride) is None:
+                yield "a latency that is not known"
 
 
 def _title(design: Design) -> str:

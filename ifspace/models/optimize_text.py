@@ -452,6 +452,14 @@ def _block_facts(optimization: Optimization, plan: Decomposition) -> Facts:
         if plan.budgets.dtype is not None and plan.peaks is not None and "peak_memory" in limits:
             used = bytes_of(plan.peaks[1], plan.budgets.dtype)
             margin["peak_memory"] = limits["peak_memory"] - used
+        totals = answer.best.totals
+        if "latency_ms" in totals:
+            together = (
+                f"{float(totals['latency_ms']):.3f} ms, all layers that blocks may replace together"
+            )
+            pairs.append(("latency", together))
+            if "latency_ms" in limits:
+                margin["latency_ms"] = limits["latency_ms"] - totals["latency_ms"]
         pairs += [("left over", amounts_text(margin))] if margin else []
         pairs += [("left out", name_list(answer.left_out, 3))] if answer.left_out else []
     if optimization.fits:

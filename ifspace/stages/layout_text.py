@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ifspace.answer import Answer, Status
+from ifspace.cli.latency import MARK
 from ifspace.cli.options import Forms
 from ifspace.memory import bytes_of
 from ifspace.serialize import json_text, to_plain
@@ -242,7 +243,7 @@ class LayoutReport:
         text = Table(
             (">#", *(column for _, column in shown)),
             tuple(
-                (number, *(_shown(name, row.get(name)) for name, _ in shown))
+                (number, *(_shown(name, row.get(name), row) for name, _ in shown))
                 for (number, _), row in zip(layouts, rows, strict=True)
             ),
             self._title,
@@ -550,14 +551,15 @@ def _can_rise(choices: Iterable[Sequence[int]]) -> bool:
     return True
 
 
-def _shown(name: str, value: Any) -> str:
-    """Return an amount of a layout as the table for people has it."""
+def _shown(name: str, value: Any, row: Mapping[str, Any] | None = None) -> str:
+    """Return an amount of a layout as the table for people has it; `row`: all of its values."""
     if name in ("depths", "widths"):
         return commas(value)
     if name in OBJECTIVES:
         return _objective(value)
     if name == "latency_ms":
-        return "" if value is None else f"{value:.3f}"
+        mark = MARK if row is not None and row.get("extrapolated") else ""
+        return "" if value is None else f"{mark}{value:.3f}"
     if name == "peak_memory":
         return f"{value:,}"
     return short(value)

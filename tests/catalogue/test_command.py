@@ -159,6 +159,18 @@ def test_the_best_of_each_width_with_what_the_next_better_would_cost(
     assert run("best", catalogue, "--top", 1, "--format", "markdown").out.count("| block") == 2
 
 
+def test_a_trade_says_that_its_latency_is_not_known(
+    run: Callable, catalogue: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "block,C,F,side,stride,batch,device,dtype,latency_ms\nDW+PW,16,16,8,1,1,cpu,fp32,1\n"
+    )
+    asked = ("best", catalogue, "-C", 16, "--by", "latency", "--top", 1, "--latency", table)
+    (row,) = [line for line in run(*asked).out.splitlines() if "272" in line]
+    assert row.endswith("least fan-in 16 to 4, a latency that is not known")
+
+
 def test_several_catalogues_answer_together(run: Callable, catalogue: Path, tmp_path: Path) -> None:
     parts = []
     for name, number, designs in (("a", 0, SMALL.designs[:3]), ("b", 1, SMALL.designs[3:])):

@@ -125,6 +125,10 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
     assert report["budgets"] == {"latency_ms": 10.5}
     times = [(x["latency_ms"], x["form"], x["extrapolated"]) for x in report["replaced"]]
     assert times == [([2, 1], "as is", False)] * 2
+    budget = ("--latency", "table.csv", "--latency-budget-ms", "10.5")
+    text = run(*OWN, "--blocks-only", "--block", "DW+PW", *budget).out
+    assert "10.000 ms, all layers that blocks may replace together" in text
+    assert "left over  0.5 milliseconds" in text
     # Without a budget they are a column.
     arguments = (*OWN, "--blocks-only", "--block", "DW+PW", "--latency", "table.csv")
     ended = run(*arguments, "--batch", 1, "--dtype", "fp32")

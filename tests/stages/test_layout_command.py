@@ -600,6 +600,8 @@ def test_a_model_of_bench_bounds_a_layout(run: Callable, tmp_path: Path) -> None
     ended = run(*stages, *bound, "--blocks", "CONV,DW+PW", "--format", "json")
     assert ended.json["plans"][0]["extrapolated"]
     assert "~: outside the shapes that the latency model was fitted on" in ended.err
+    table = run(*stages, *bound, "--blocks", "CONV,DW+PW").out
+    assert f" ~{ended.json['plans'][0]['latency_ms']:.3f}\n" in table
     run(*stages, *bound, "--batch", 1).fails_with("--batch is not that of the latencies: got 1")
     run(*stages, *bound, "--dtype", "int8").fails_with("--dtype is not that of the latencies")
     run(*stages, "--params", "1M", "--batch", 1).fails_with("got --batch without --latency")
