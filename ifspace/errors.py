@@ -11,7 +11,7 @@ MAX_DIGITS: Final = 40
 MAX_TEXT: Final = 240
 # Messages are no longer, if their own words are not: what they repeat is cut, to no less than that.
 MAX_MESSAGE: Final = 300
-_LEAST_TEXT: Final = 60
+_LEAST_TEXT: Final = 100
 
 
 def shortened(text: str, limit: int = MAX_TEXT) -> str:

@@ -92,7 +92,9 @@ def merged(limits: Iterable[StageLimits]) -> tuple[StageLimits, ...]:
 def limited_widths(
     limits: Iterable[StageLimits], choices: Sequence[tuple[int, ...]]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the widths of each stage that its limits leave; one that is fixed is added.
+    """Return the widths of each stage that its limits leave.
+
+    One that a limit fixes is added, unless the stage has one width only.
 
     >>> limited_widths([StageLimits(2, least_width=20)], [(8, 16), (16, 24, 32)])
     ((8, 16), (24, 32))
@@ -102,7 +104,8 @@ def limited_widths(
     left = list(choices)
     for limit in limits:
         index = _index(limit, len(left))
-        offered = (limit.least_width,) if limit.fixes_width else left[index]
+        adds = limit.fixes_width and len(left[index]) > 1
+        offered = (limit.least_width,) if adds else left[index]
         left[index] = tuple(w for w in offered if limit.least_width <= w <= limit.most_width)
         if not left[index]:
             raise SettingError.because(

