@@ -52,10 +52,14 @@ class LatencyPredictor:
             values = json.loads(path.read_text(encoding="utf-8"))
             return cls._parse(values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            missing = isinstance(error, KeyError)
+            missing, other = (
+                isinstance(error, KeyError),
+                isinstance(error, TypeError | AttributeError),
+            )
+            got = "JSON of something else" if other else str(error).partition("\n")[0]
             raise SettingError.because(
                 f"{path.name} has no latency model",
-                got=f"no {error}" if missing else str(error).partition("\n")[0],
+                got=f"no {error}" if missing else got,
                 allowed="blocks-DEVICE.json, which `ifspace bench` writes into results/bench",
                 remedy="measure here: `ifspace bench CATALOGUE`; or make a table of the profile "
                 "of another runtime: `ifspace bench --import`",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ifspace.cli.latency import latency_options, read_latencies
+from ifspace.cli.latency import NONE_NOTE, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     FILE,
@@ -191,6 +191,9 @@ def command(
         remedy = f"{' or '.join(values)} leaves some" if values else "loosen several of them"
         if kinds is not None and not usable(designs_on_file.designs, kinds):
             remedy = "allow more --kinds"
+        elif time_of is not None and latency_budget_ms is not None:
+            timed = (time_of(design.sized, design.stride) for design in designs_on_file.designs)
+            remedy = remedy if any(timed) else f"{NONE_NOTE}: --side picks the side"
         fact = f"no entry of {names} is within the bounds; {remedy}"
         if output.out is not None:
             fact += f"; {output.out} was not written"

@@ -21,6 +21,7 @@ HELP: Final = (
 )
 # What tables put before a time that is extrapolated, and the note that says so.
 MARK: Final = "~"
+NONE_NOTE: Final = "none of these is in --latency, which has other blocks, widths, sides or strides"
 MARK_NOTE: Final = "~: outside the shapes that the latency model was fitted on"
 
 
@@ -128,7 +129,10 @@ class LatencyColumns:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the times that are shown."""
-        return (MARK_NOTE,) if any(x and x.extrapolated for x in self.latencies or ()) else ()
+        latencies = self.latencies or ()
+        if latencies and not any(latencies):
+            return (NONE_NOTE,)
+        return (MARK_NOTE,) if any(x and x.extrapolated for x in latencies) else ()
 
 
 def rounded(latency: "Latency") -> float:

@@ -123,6 +123,7 @@ def test_a_profile_in_the_place_of_a_model_says_how_to_import_it(
     profile = written([{"count": 50}, {"name": "conv", "averageMs": 0.1}])
     ended = run("best", catalogue, "--latency", profile)
     ended.fails_with("has no latency model", "of another runtime: `ifspace bench --import`")
+    assert "got JSON of something else;" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,13 @@ def test_a_trade_says_that_its_latency_is_not_known(
     asked = ("best", catalogue, "-C", 16, "--by", "latency", "--top", 1, "--latency", table)
     (row,) = [line for line in run(*asked).out.splitlines() if "272" in line]
     assert row.endswith("least fan-in 16 to 4, a latency that is not known")
+    within = ("best", catalogue, "-C", 16, "--latency", table, "--latency-budget-ms")
+    assert run(*within, "0.5").err.endswith(
+        "within the bounds; --latency-budget-ms 1.0 leaves some\n"
+    )
+    ended = run(*within, 2, "--side", 4)
+    assert ended.status == 3
+    assert ended.err.endswith("other blocks, widths, sides or strides: --side picks the side\n")
 
 
 def test_several_catalogues_answer_together(run: Callable, catalogue: Path, tmp_path: Path) -> None:

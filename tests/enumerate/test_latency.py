@@ -89,6 +89,14 @@ def test_a_bound_that_no_block_keeps_is_said(run: Callable, table: Path) -> None
     assert "no block is within" in run(*SPACE[:-1], "--most-peak", 31).err
 
 
+def test_latencies_of_another_shape_are_said(run: Callable, table: Path) -> None:
+    command = (*SPACE[:-1], "--latency", table)
+    note = "ifspace: none of these is in --latency, which has other blocks, widths, sides or strid"
+    assert note not in run(*command).err
+    assert note in run(*command, "--side", 16).err
+    assert note in run(*command, "--stride", 2).err
+
+
 def test_an_order_or_a_bound_needs_latencies(run: Callable, table: Path) -> None:
     run(*SPACE, "--by", "latency").fails_with("got --by latency", "add --latency MODEL")
     run(*SPACE, "--latency-budget-ms", 1).fails_with("got --latency-budget-ms")
