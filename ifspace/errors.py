@@ -9,9 +9,11 @@ ARGUMENT: Final = "{argument}"
 # Longer numbers, and longer texts, are cut where a message repeats them.
 MAX_DIGITS: Final = 40
 MAX_TEXT: Final = 240
-# Messages are no longer, if their own words are not: what they repeat is cut, to no less than that.
+# Messages are no longer, if their own words are not: what they repeat is cut. Of what was got no
+# less is kept than a path needs, of what is allowed no less than this.
 MAX_MESSAGE: Final = 300
-_LEAST_TEXT: Final = 100
+_LEAST_GOT: Final = 160
+_LEAST_ALLOWED: Final = 60
 
 
 def shortened(text: str, limit: int = MAX_TEXT) -> str:
@@ -76,10 +78,10 @@ class IfspaceError(Exception):
         --kernel is even: got 2; allowed: odd numbers; lower --kernel
         """
         allowed, others = str(allowed), len(f"{fact}: got ; allowed: {allowed}; {remedy}")
-        limit = min(MAX_TEXT, max(_LEAST_TEXT, MAX_MESSAGE - others))
+        limit = min(MAX_TEXT, max(_LEAST_GOT, MAX_MESSAGE - others))
         got = shown(got) if isinstance(got, int) else shortened(str(got), limit)
         others += len(got) - len(allowed)
-        allowed = shortened(allowed, max(_LEAST_TEXT, MAX_MESSAGE - others))
+        allowed = shortened(allowed, max(_LEAST_ALLOWED, MAX_MESSAGE - others))
         template = " ".join(f"{fact}: got {got}; allowed: {allowed}; {remedy}".split())
         error = cls(template.replace(ARGUMENT, argument or "value"))
         error.argument, error.template = argument, template
