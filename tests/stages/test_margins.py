@@ -127,6 +127,28 @@ def test_the_best_few_are_as_far_apart_as_asked(distance: int) -> None:
     assert [plan.layout for plan in plans] == chosen[:5]
 
 
+@pytest.mark.parametrize(
+    ("widths", "params", "stages"), [("64,128", "250k", ["2"]), (None, "110k", [])]
+)
+def test_channels_between_the_widths_offered_are_said(
+    run: Callable, widths: str | None, params: str, stages: list[str]
+) -> None:
+    command = ("layout", "--stages", "16,8", "--params", params, "--quiet")
+    command += () if widths is None else ("--width-choices", widths)
+    values = run(*command, "--format", "json").json
+    (plan,) = values["plans"]
+    free = [
+        str(number)
+        for number, stage in enumerate(plan["stages"], start=1)
+        if not stage["eight_more_channels"]["exceeds"]
+        and stage["width"] + 8 not in values["width_choices"][number - 1]
+    ]
+    assert free == stages
+    lines = [line for line in run(*command).out.splitlines() if line.startswith("finer")]
+    assert [line.split()[-1] for line in lines] == stages
+    assert "of the widths offered" in values["message"]
+
+
 NAMED = ("layout", "--stages", "16,8", "--quiet", "--format", "json")
 
 
