@@ -41,6 +41,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "latency_ms": "ms",
     "peak_memory": "peak bytes",
 }
+# The amounts with a column of their own in the table of several budgets.
+_COUNTED: Final = ("params", "macs", "layers")
 _LAYOUT_COLUMNS: Final = (
     "depths",
     "widths",
@@ -170,6 +172,7 @@ class LayoutReport:
                 for name, limit in self.problem.budgets.limits.items()
             },
             "kept": self.kept,
+            "least": _plain(self.answer.least),
             "width_choices": self.problem.width_choices,
             "plans": [
                 row | _plan_values(plan) for row, plan in zip(rows, self.answer.plans, strict=True)
@@ -206,12 +209,16 @@ class LayoutReport:
         return row | {name: objectives[name] for name in OBJECTIVES if name != "gain"}
 
     def _keeps(self, layout: Layout) -> bool:
+        """Return whether a layout keeps the budgets and has depths that are allowed."""
+        choices = zip(layout.depths, self.problem.depth_choices, strict=True)
+        return self._is_within(layout) and all(depth in depths for depth, depths in choices)
+
+    def _is_within(self, layout: Layout) -> bool:
         """Return whether a layout keeps the budgets; one without a latency does not."""
         problem = self.problem
         if "latency_ms" in problem.budgets.limits and not latency_values(problem, layout):
             return False
-        choices = zip(layout.depths, problem.depth_choices, strict=True)
-        return problem.fits(layout) and all(depth in depths for depth, depths in choices)
+        return problem.fits(layout)
 
     def _text(self) -> str:
         if not self.answer.plans:
@@ -297,7 +304,12 @@ class LayoutReport:
             lines.append(("bound", f"{self.answer.bound:.6f}, {reached}"))
         amounts = problem.amounts(layout)
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
-        lines.append(("left over", amounts_text(left)))
+        is_rough = _is_extrapolated(problem, layout)
+        texts = [
+            (MARK if is_rough and name == "latency_ms" else "") + amounts_text({name: amount})
+            for name, amount in left.items()
+        ]
+        lines.append(("left over", ", ".join(texts)))
         lines += _binding_facts(self.answer.plans[0]) + self._kept_facts()
         lines += _width_facts(self.answer.plans[0])
         deepest = [
@@ -330,16 +342,41 @@ class LayoutReport:
         if problem.blocks is None and problem.widths is None:
             start = ("s", "the start")
         if within is None:
-            return [
-                ("(o)", "where the organizer ends; none of its states keeps the budgets"),
-                start,
-            ]
+            return [("(o)", f"where the organizer ends; {self._why_none_within()}"), start]
         less = self.answer.plans[0].objective() - within.gain(problem.alpha, problem.cap)
         best = f"the organizer's best within the budgets, {less:.4f} less gain than the first"
         if less < 5e-5:
             best = "the organizer's best within the budgets, which gains as much as the first"
-        beyond = [("(o)", "where it ends, beyond them")] if end != within else []
+        ends = "where it ends, beyond them"
+        if self._is_within(end) and not self._keeps(end):
+            ends = f"where it ends, within them, but {self._depth_faults(end)}"
+        beyond = [("(o)", ends)] if end != within else []
         return [("o", best), *beyond, start]
+
+    def _why_none_within(self) -> str:
+        """Return what the states of the organizer break: the budgets, or else the depths."""
+        problem = self.problem
+        best = max(
+            (layout for layout in self.trajectory.layouts if self._is_within(layout)),
+            key=lambda layout: layout.gain(problem.alpha, problem.cap),
+            default=None,
+        )
+        if best is None:
+            return "none of its states keeps the budgets"
+        return f"{commas(best.depths)} keeps the budgets, but {self._depth_faults(best)}"
+
+    def _depth_faults(self, layout: Layout) -> str:
+        """Return which stages have a depth that is not allowed."""
+        choices = zip(layout.depths, self.problem.depth_choices, strict=True)
+        return listed(
+            [
+                f"stage {n} is deeper than --max-depth {depths[-1]}"
+                if depth > depths[-1]
+                else f"stage {n} is less than {depths[0]} deep"
+                for n, (depth, depths) in enumerate(choices, start=1)
+                if depth not in depths
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +399,7 @@ class ComparedLayouts:
             rows += [
                 _compared_row(number, report, plan)
                 for number, plan in zip(numbers, plans, strict=True)
-            ] or [(name, *[None] * 10)]
+            ] or [_row_without_layout(name, report)]
         columns = ("budgets", "status", "depths", "widths", "blocks~", f">{objective}", ">params")
         table = Table((*columns, ">MACs", ">layers", "spent~", "binds"), tuple(rows))
         return {
@@ -391,6 +428,21 @@ def _compared_row(name: str, report: LayoutReport, plan: StagePlan) -> tuple[Any
         layout.layers,
         commas((f"{share:.0%} {_NAMES[n]}" for n, share in shares(plan).items()), ", "),
         commas((_NAMES[n] for n in binding(plan).exceeding), ", "),
+    )
+
+
+def _row_without_layout(name: str, report: LayoutReport) -> tuple[Any, ...]:
+    """Return the row of budgets that nothing keeps: the least that any layout has of each."""
+    status = report.answer.status
+    least = _plain(report.answer.least)
+    amounts = {amount: f"≥{least.pop(amount):,}" for amount in tuple(least) if amount in _COUNTED}
+    return (
+        name,
+        "none" if status is Status.INFEASIBLE else status.name.lower(),
+        *[None] * 4,
+        *map(amounts.get, _COUNTED),
+        commas((f"≥{value:,} {_NAMES[amount]}" for amount, value in least.items()), ", "),
+        None,
     )
 
 
@@ -508,18 +560,29 @@ def _steps_table(plan: StagePlan) -> Table:
         if (channels := more_channels(plan, index)) is not None:
             steps[f"{CHANNELS} channels"] = channels
         for what, step in steps.items():
-            costs = (_cost_text(name, step.costs.get(name)) for name in names)
+            is_rough = any(
+                _is_extrapolated(plan.problem, layout) for layout in (plan.layout, step.layout)
+            )
+            costs = (_cost_text(name, step.costs.get(name), is_rough) for name in names)
             exceeded = commas((_NAMES[name] for name in step.exceeds), ", ")
             rows.append((index + 1, what, *costs, _signed(step.gains[objective]), exceeded))
     columns = (">stage of 1", "more", *(f">{_NAMES[name]}" for name in names))
     return Table((*columns, f">{objective}", "exceeds~"), tuple(rows))
 
 
-def _cost_text(name: str, cost: Any) -> str:
-    """Return the change of an amount; nothing for a latency that was not measured."""
+def _is_extrapolated(problem: StagesProblem, layout: Layout) -> bool:
+    """Return whether some block of a layout is outside the shapes of the latency model."""
+    return bool(latency_values(problem, layout).get("extrapolated"))
+
+
+def _cost_text(name: str, cost: Any, is_rough: bool) -> str:
+    """Return the change of an amount; nothing for a latency that was not measured.
+
+    `is_rough`: whether a latency in it is extrapolated.
+    """
     if cost is None:
         return ""
-    return f"{float(cost):+.3f}" if name == "latency_ms" else _signed(cost)
+    return f"{MARK * is_rough}{float(cost):+.3f}" if name == "latency_ms" else _signed(cost)
 
 
 def _signed(number: float) -> str:

@@ -359,6 +359,20 @@ def test_the_organizer_says_how_it_compares(run: Callable, snapshot: Any) -> Non
     assert values["organizer"]["difference"] >= 0
 
 
+def test_a_state_within_the_budgets_that_is_too_deep_is_named(run: Callable) -> None:
+    deep = (*GROWING, "--depths", "3,3", "--max-depth", 2, "--objective", "gain")
+    ended = run(*deep, "--format", "json").json["organizer"]
+    assert (ended["within_budgets"], ended["best_within_budgets"]) == (False, None)
+    assert max(ended["params"], ended["macs"]) < 10**9
+    faults = [
+        f"stage {n} is deeper than --max-depth 2" for n in (1, 2) if ended["depths"][n - 1] > 2
+    ]
+    text = run(*deep).out
+    assert f"{','.join(map(str, ended['depths']))} keeps the budgets, but {faults[0]}" in text
+    # None within the budgets at all.
+    assert "none of its states keeps the budgets" in run(*deep, "--params", 2000).out
+
+
 def test_a_layout_without_a_start_has_no_comparison(run: Callable, snapshot: Any) -> None:
     assert run("layout", "--stages", "8,4", "--params", "200k", "--quiet").out == snapshot
     run("layout", "--stages", "8,4").fails_with("no budget: got none of --params", "--depths")
@@ -602,6 +616,9 @@ def test_a_model_of_bench_bounds_a_layout(run: Callable, tmp_path: Path) -> None
     assert "~: outside the shapes that the latency model was fitted on" in ended.err
     table = run(*stages, *bound, "--blocks", "CONV,DW+PW").out
     assert f" ~{ended.json['plans'][0]['latency_ms']:.3f}\n" in table
+    assert re.search(r"left over +~[\d.]+ milliseconds\n", table)
+    step = ended.json["plans"][0]["stages"][0]["one_more_block"]
+    assert f" ~{step['costs']['latency_ms']:+.3f} " in table
     run(*stages, *bound, "--batch", 1).fails_with("--batch is not that of the latencies: got 1")
     run(*stages, *bound, "--dtype", "int8").fails_with("--dtype is not that of the latencies")
     run(*stages, "--params", "1M", "--batch", 1).fails_with("got --batch without --latency")

@@ -159,6 +159,8 @@ def test_several_budgets_are_compared_in_one_table(run: Callable, snapshot: Any)
     alone = run(*NAMED, "--params", "40k", "--macs", "2M").json
     assert named[0]["plans"] == alone["plans"]
     assert (named[2]["status"], named[2]["plans"]) == ("infeasible", [])
+    message = run(*NAMED, "--params", 10).err
+    assert f"at least {named[2]['least']['params']:,} parameters" in message
     assert run(*NAMED[:-2], *budgets).out == snapshot
     run(*NAMED, *budgets, "--params", 5).fails_with("got --params with --budgets")
     assert run(*NAMED, "--budgets", "none:params=10").status == 3
