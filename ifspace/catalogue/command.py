@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 # What can be compared first: `choose.BY`, without importing it.
 BY: Final = ("params", "macs", "activations", "layers", "peak-memory", "least-fan-in", "latency")
+# What other choices of a composition may have.
+_MAY_DIFFER: Final = {
+    "params": "fewer params",
+    "macs": "fewer macs",
+    "least-fan-in": "a greater least fan-in",
+    "latency": "less latency",
+}
 _OPTIONS = (
     shared("params", help="Upper bound on parameters."),
     shared("macs", help="Upper bound on MACs per output pixel."),
@@ -228,13 +235,18 @@ def _notes(
     """Yield what to know of the chosen designs, given the amounts that were bounded or compared."""
     from ifspace.catalogue.design import permutation_notes
 
-    minimised = {setting.objective for setting in catalogue.settings}
-    other = sorted(compared - minimised)
-    if any(setting.stride > 1 for setting in catalogue.settings) and set(other) - {"layers"}:
+    # A front has every trade-off of these amounts; the others are those of the composition.
+    settings = [setting for setting in catalogue.settings if not setting.front]
+    minimised = {setting.objective for setting in settings}
+    constant = {"params", "macs"} if not any(setting.stride > 1 for setting in settings) else set()
+    if not minimised <= constant:
+        constant = set()
+    other = [name for name in _MAY_DIFFER if name in compared - minimised - constant]
+    if settings and other:
         yield (
             f"of each composition the catalogue has the choice with the fewest "
-            f"{' or '.join(sorted(minimised))}; others may have fewer "
-            f"{' and '.join(other)}: enumerate again with --objective"
+            f"{' or '.join(sorted(minimised))}; others may have "
+            f"{' and '.join(_MAY_DIFFER[name] for name in other)}: enumerate again with --front"
         )
     widths = {(design.channels, design.out_channels) for design in designs}
     yield from permutation_notes(catalogue, designs)

@@ -9,6 +9,8 @@ import pytest
 from samples import SMALL
 
 from ifspace.catalogue import Catalogue, save
+from ifspace.catalogue.setting import EnumerationSetting
+from ifspace.enumerate.search import enumerate_designs
 
 
 @pytest.fixture
@@ -176,6 +178,25 @@ def test_a_trade_says_that_its_latency_is_not_known(
     ended = run(*within, 2, "--side", 4)
     assert ended.status == 3
     assert ended.err.endswith("other blocks, widths, sides or strides: --side picks the side\n")
+
+
+def test_what_other_choices_may_have_is_said_of_all_but_a_front(
+    run: Callable, tmp_path: Path
+) -> None:
+    notes = {}
+    for front in (False, True):
+        path = tmp_path / f"{front}.parquet"
+        setting = EnumerationSetting(channels=8, max_len=2, stride=2, front=front)
+        save(enumerate_designs([setting], jobs=1), path)
+        for by in ("macs", "least-fan-in", "peak-memory"):
+            notes[front, by] = run("best", path, "--by", by).err
+    head = (
+        "ifspace: of each composition the catalogue has the choice with the fewest params; others"
+    )
+    assert notes[False, "macs"] == f"{head} may have fewer macs: enumerate again with --front\n"
+    assert notes[False, "least-fan-in"].startswith(f"{head} may have a greater least fan-in:")
+    # The peak is that of the composition, and a front has every trade-off.
+    assert {notes[key] for key in notes if key[0] or key[1] == "peak-memory"} == {""}
 
 
 def test_several_catalogues_answer_together(run: Callable, catalogue: Path, tmp_path: Path) -> None:
