@@ -20,7 +20,8 @@ class BestReport:
     `trades`: of each design what the next better in each amount would cost; empty where that is not
     asked for. Then the designs of each width have a table. `time_of`: where latencies are shown.
     `limit`: the most rows of the table, None for all. `peak`: whether peak memory is shown, and
-    `feature_map`: its side and type where it is shown in bytes too.
+    `feature_map`: its side and type where it is shown in bytes too. `widths`: whether they are said
+    even where all rows have the same.
     """
 
     rows: Sequence[tuple[Design, str]]
@@ -30,6 +31,7 @@ class BestReport:
     limit: int | None = None
     peak: bool = False
     feature_map: tuple[int, str] | None = None
+    widths: bool = False
 
     @cached_property
     def columns(self) -> LatencyColumns:
@@ -57,14 +59,17 @@ class BestReport:
         if not self.rows:
             return ""
         if not self.trades:
-            return self._table(range(len(self.rows))[: self.limit]).text(keys=2 + self.networks)
+            return self._table(range(len(self.rows))[: self.limit], widths=self.widths).text(
+                keys=2 + self.networks
+            )
         widths: dict[Any, list[int]] = {}
         for index, (design, _) in enumerate(self.rows):
             widths.setdefault(design.replaces, []).append(index)
         texts = []
         for indices in widths.values():
-            text = heading(_title(self.rows[indices[0]][0])) if len(widths) > 1 else ""
-            text += self._table(indices).text(keys=2 + self.networks)
+            several = len(widths) > 1 or self.widths
+            text = heading(_title(self.rows[indices[0]][0])) if several else ""
+            text += self._table(indices, widths=False).text(keys=2 + self.networks)
             trades = self._trades_table(indices)
             if trades.rows:
                 text += "\n" + heading("The next better in each amount") + trades.text(keys=2)
@@ -74,7 +79,7 @@ class BestReport:
     def markdown(self) -> str:
         """Return the tables in Markdown."""
         indices = range(len(self.rows))
-        text = self._table(indices, ranks=bool(self.trades)).markdown()
+        text = self._table(indices, ranks=bool(self.trades), widths=self.widths).markdown()
         return f"{text}\n{self._trades_table(indices).markdown()}" if self.trades else text
 
     def csv(self) -> str:
@@ -95,7 +100,7 @@ class BestReport:
             record["next_better"] = [_plain(trade) for trade in trades]
         return records
 
-    def _table(self, indices: Sequence[int], ranks: bool = True) -> Table:
+    def _table(self, indices: Sequence[int], ranks: bool = True, widths: bool = False) -> Table:
         rows = [self.rows[index] for index in indices]
         columns = {">peak bytes": self.peaks} if self.peaks else {}
         shown = {
@@ -109,6 +114,7 @@ class BestReport:
             ranks=ranks,
             networks=self.networks,
             peak=self.peak,
+            widths=widths,
             more=shown,
         )
 

@@ -47,6 +47,14 @@ _LABELS: Final[Mapping[str, str]] = {
     LATENCY: "latency",
 }
 
+# The least of a bounded amount in words, by the argument of the bound.
+_LEAST_TEXTS: Final[Mapping[str, str]] = {
+    **{name: f"at least {{:,}} {text}" for name, (_, text) in AMOUNTS.items()},
+    "peak_memory": "a peak memory of at least {:,} bytes",
+    "least_fan_in": "a least fan-in of at most {:,}",
+    "latency_budget_ms": "a latency of at least {:,} ms",
+}
+
 
 def together(catalogues: Iterable[Catalogue]) -> Catalogue:
     """Return one catalogue of several, such as those of the widths of a network.
@@ -221,6 +229,34 @@ def nearest_bounds(
         if limit.name is not None and value < inf:
             nearest[limit.name] = limit.shown(value)
     return nearest
+
+
+def least_texts(
+    catalogue: Catalogue,
+    *,
+    kinds: Iterable[str] | None = None,
+    channels: int | None = None,
+    latency: BlockLatency | None = None,
+    latency_ms: Fraction | float | None = None,
+    floors: Floors = NO_FLOORS,
+    peak_memory: PeakMemory | None = None,
+    **bounds: int | None,
+) -> tuple[str, ...]:
+    """Return of each bounded amount the least that a design has, of the least fan-in the most.
+
+    Whatever the other bounds. The arguments are those of `nearest_bounds`.
+
+    >>> least_texts(Catalogue((), (), ()), params=1000)
+    ()
+    """
+    allowed = usable(_at_width(catalogue, channels), kinds)
+    times = {} if latency is None else _times(allowed, latency)
+    texts = []
+    for limit in _limits(bounds, floors, peak_memory, latency_ms, times):
+        value = min(map(limit.value, allowed), default=inf)
+        if limit.name is not None and value < inf:
+            texts.append(_LEAST_TEXTS[limit.name].format(limit.shown(value)))
+    return tuple(texts)
 
 
 @dataclass(frozen=True, slots=True)

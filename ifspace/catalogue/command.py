@@ -135,12 +135,13 @@ def command(
     """
     from ifspace.catalogue import best, load
     from ifspace.catalogue.best_text import BestReport
-    from ifspace.catalogue.choose import nearest_bounds, next_better, together, usable
+    from ifspace.catalogue.choose import least_texts, nearest_bounds, next_better, together, usable
     from ifspace.catalogue.design import one_a_network
     from ifspace.catalogue.setting import option_text
     from ifspace.latency import at_side
     from ifspace.memory import BYTES
     from ifspace.serialize import json_text
+    from ifspace.values import listed
 
     designs_on_file = together([load(path, check) for path in catalogues])
     peak = _peak_memory(peak_memory, side, dtype)
@@ -171,8 +172,9 @@ def command(
             [design for design, _ in rows], [x for x, _ in one_a_network(others)], time_of
         )
     feature_map = (side, dtype) if of_peak and side and dtype in BYTES else None
+    several = len({design.replaces for design in designs_on_file.designs}) > 1 and channels is None
     report = BestReport(
-        rows, trades, time_of, every_row, None if top else limit, of_peak, feature_map
+        rows, trades, time_of, every_row, None if top else limit, of_peak, feature_map, several
     )
     output.emit(
         {
@@ -201,7 +203,9 @@ def command(
         elif time_of is not None and latency_budget_ms is not None:
             timed = (time_of(design.sized, design.stride) for design in designs_on_file.designs)
             remedy = remedy if any(timed) else f"{NONE_NOTE}: --side picks the side"
-        fact = f"no entry of {names} is within the bounds; {remedy}"
+        least = least_texts(designs_on_file, **question)
+        has = f": entries have {listed(least)}" if least else ""
+        fact = f"no entry of {names} is within the bounds{has}; {remedy}"
         if output.out is not None:
             fact += f"; {output.out} was not written"
         click.echo(f"ifspace: {fact}", err=True)
@@ -251,4 +255,4 @@ def _notes(
     widths = {(design.channels, design.out_channels) for design in designs}
     yield from permutation_notes(catalogue, designs)
     if len(widths) > 1 and top is None:
-        yield f"the catalogue is for {len(widths)} widths; --channels picks one"
+        yield f"the rows are for {len(widths)} widths; --channels picks one, --top answers for each"

@@ -309,21 +309,22 @@ def designs_table(
     networks: bool = False,
     front: bool = False,
     peak: bool = False,
+    widths: bool = False,
     more: Mapping[str, Sequence[Any]] | None = None,
 ) -> Table:
     """Return the designs as a table with the columns that a reader compares.
 
     `more`: further columns by their headers, before the remarks. The last column has a remark on
-    each design, its `notes` unless given. With `ranks` the first
-    column numbers the designs, and the widths are left out where all designs have the same. With
-    `networks` a column has equal numbers for designs that are one network: from 1, in the order
-    in which the networks appear in the table. With `front` there are the columns of a front, with
+    each design, its `notes` unless given. With `ranks` the first column numbers the designs, and
+    the widths are left out where all designs have the same, unless `widths` asks for them. With
+    `networks` a column has equal numbers for designs that are one network: from 1, in the order in
+    which the networks appear in the table. With `front` there are the columns of a front, with
     `peak` of those the peak memory alone.
     """
     several = len({(design.channels, design.out_channels) for design in designs}) > 1
     hidden = set() if front else {*_OF_FRONT} - {"peak_per_pixel" if peak else ""}
     names = [name for name in _SHOWN if name not in hidden]
-    if ranks and not several:
+    if ranks and not (several or widths):
         names = names[2:]
     numbers = network_numbers(designs) if networks else ()
     rows = []
@@ -354,6 +355,15 @@ def notes(design: Design, but_for: str = "") -> str:
     if design.permutation_note:
         parts.append(design.permutation_note)
     return "; ".join(parts)
+
+
+def more_of_equal_cost(count: int) -> str:
+    """Return how many more designs have the costs of one; "" for none.
+
+    >>> more_of_equal_cost(1), more_of_equal_cost(1200), more_of_equal_cost(0)
+    ('1 more costs the same', '1,200 more cost the same', '')
+    """
+    return f"{count:,} more cost{'s' * (count == 1)} the same" if count else ""
 
 
 def remarked(design: Design, others: Sequence[Design] = (), but_for: str = "") -> str:

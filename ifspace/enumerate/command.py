@@ -390,7 +390,7 @@ def _setting_text(
     view: _View,
 ) -> str:
     from ifspace.catalogue.choose import AMOUNTS, LEAST_FAN_IN, PEAK_MEMORY
-    from ifspace.catalogue.dataset import designs_table, remarked
+    from ifspace.catalogue.dataset import designs_table, more_of_equal_cost, remarked
     from ifspace.catalogue.design import one_a_network
     from ifspace.table import heading, paragraph
 
@@ -426,7 +426,7 @@ def _setting_text(
     text += "\n" + heading(f"{what}: {len(trades)}")
     remarks = []
     for design, alike in trades[:limit]:
-        more = f"{alike - 1:,} more cost the same" if alike > 1 else ""
+        more = more_of_equal_cost(alike - 1)
         but_for = "" if view.time_of is None else "latency"
         remark = remarked(design, others[design.composition], but_for)
         remarks.append("; ".join(filter(None, [remark, more])))

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any, Final
 
 from ifspace.catalogue import Catalogue, Design, one_a_network, ranked
-from ifspace.catalogue.dataset import remarked
+from ifspace.catalogue.dataset import more_of_equal_cost, remarked
 from ifspace.catalogue.front import front_networks, front_table
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.measurements import BOTH_WAYS, FORWARD, PEAK, PREDICTED, RATIO, TIME
@@ -95,7 +95,7 @@ def _designs(results: Results) -> Iterator[Table]:
             alike = [pair for pair in networks if pair[0].layers == length]
             best = alike[0][0]
             same = sum(design.costs == best.costs for design, _ in alike) - 1
-            more = f"{same} more cost the same" if same else ""
+            more = more_of_equal_cost(same)
             rows += [
                 _design_row(design, others, more if design is best else "")
                 for design, others in alike

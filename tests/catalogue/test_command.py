@@ -87,7 +87,9 @@ def test_no_design_names_the_nearest_bound_that_leaves_some(run: Callable, catal
     def remedy(*arguments: object) -> str:
         ended = run("best", catalogue, "-C", 16, *arguments)
         assert ended.status == 3
-        return ended.err.removeprefix("ifspace: no entry of small.parquet is within the bounds; ")
+        start, _, last = ended.err.partition("; ")
+        assert start.startswith("ifspace: no entry of small.parquet is within the bounds")
+        return last
 
     costs = {"DW+RPW(4,0)+RPW(4,0)": (272, 3, 4), "DW+PW": (400, 2, 16), "GC(8)+PW": (544, 2, 2)}
     designs = run("best", catalogue, "-C", 16, "--format", "json").json["designs"][:3]
@@ -97,6 +99,11 @@ def test_no_design_names_the_nearest_bound_that_leaves_some(run: Callable, catal
     assert remedy("--params", 10, "--layers", 2) == "--params 400 leaves some\n"
     assert remedy("--params", 10, "--layers", 1) == "loosen several of them\n"
     assert remedy("--kinds", "DW") == "allow more --kinds\n"
+    ended = run("best", catalogue, "-C", 16, "--params", 10, "--layers", 1)
+    least = "entries have at least 272 parameters and at least 2 layers"
+    assert ended.err.startswith(
+        f"ifspace: no entry of small.parquet is within the bounds: {least};"
+    )
     size = ("--side", 8, "--dtype", "fp32")
     assert remedy("--peak-memory", 100, *size) == f"--peak-memory {2 * 16 * 64 * 4} leaves some\n"
 
@@ -173,7 +180,7 @@ def test_a_trade_says_that_its_latency_is_not_known(
     assert row.endswith("least fan-in 16 to 4, a latency that is not known")
     within = ("best", catalogue, "-C", 16, "--latency", table, "--latency-budget-ms")
     assert run(*within, "0.5").err.endswith(
-        "within the bounds; --latency-budget-ms 1.0 leaves some\n"
+        "of at least 1.0 ms; --latency-budget-ms 1.0 leaves some\n"
     )
     ended = run(*within, 2, "--side", 4)
     assert ended.status == 3
@@ -207,6 +214,12 @@ def test_several_catalogues_answer_together(run: Callable, catalogue: Path, tmp_
         save(part, parts[-1])
     for options in ([], ["--top", 1], ["--format", "json"]):
         assert run("best", *parts, *options).out == run("best", catalogue, *options).out
+    # The widths are said where all rows within the bounds have one of them.
+    bounds = ("--params", 300)
+    header, _, row = run("best", *parts, *bounds).out.splitlines()
+    assert (header.split()[:3], row.split()[:3]) == (["#", "C", "F"], ["1", "16", "16"])
+    assert run("best", *parts, *bounds, "--top", 1).out.startswith("16 to 16 channels\n")
+    assert run("best", parts[0], *bounds).out.split()[:2] == ["#", "block"]
     # The widths are in the order of the files.
     designs = run("best", *reversed(parts), "--top", 1, "--format", "json").json["designs"]
     assert [design["channels"] for design in designs] == [32, 16]

@@ -71,7 +71,7 @@ def test_blocks_that_cost_the_same_are_counted() -> None:
     catalogue = replace(SMALL, designs=(*twins, *SMALL.designs[2:3]))
     results = Results(None, (catalogue,), {}, (), ())  # type: ignore[arg-type]
     first, second, *_ = only(results, "designs").rows
-    assert (first[1], first[-1]) == ("PW+DW", "1 more cost the same")
+    assert (first[1], first[-1]) == ("PW+DW", "1 more costs the same")
     assert (second[1], second[-1]) == ("DW+PW", "MobileNet")
 
 
