@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ifspace.models.optimization import OptimizationProblem
     from ifspace.stages.problem import Blocks
 
-OBJECTIVES = ("keep", "params", "macs", "latency", "latency_ms", "peak_memory")
+OBJECTIVES = ("keep", "params", "macs", "latency", "latency_ms", "peak-memory", "peak_memory")
 SUFFIXES = (".safetensors", ".onnx", ".pt2")
 # Options that say something of the blocks, and nothing without blocks.
 _FOR_BLOCKS: Final = (
@@ -202,8 +202,9 @@ def command(
         )
         dtype = options["dtype"] if latency is not None else None
         times = options["latency"] = read_latencies(latency, batch, device, dtype)
-        if options["objective"] == "latency":
-            options["objective"] = "latency_ms"
+        # The names that other commands have for amounts.
+        names = {"latency": "latency_ms", "peak-memory": "peak_memory"}
+        options["objective"] = names.get(options["objective"], options["objective"])
         floors = options["floors"]
         check_combination(options | {name: floors.asks(name) for name in FLOORS})
         problem = _problem(options, seed)

@@ -126,6 +126,13 @@ def test_the_command_says_what_is_needed_and_where(run: Callable) -> None:
         "at": "stages.stage2.pool",
         "operator": "max_pool2d",
     }
+    # The objective has the name of the bound, and that of older versions.
+    chosen = [
+        run(*command[:-2], "--blocks", "DW+PW,PW+DW", "--objective", name, "--format", "json").json
+        for name in ("peak-memory", "peak_memory")
+    ]
+    assert chosen[0] == chosen[1]
+    assert chosen[0]["replaced"]
     ended = run("optimize", "vgg11", "--input", "3x32x32", "--dtype", "int8", "--peak-memory", "9k")
     assert ended.status == 3
     assert "these stages needs more peak memory than it may: got 131,072 bytes of int8" in ended.err
