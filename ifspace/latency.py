@@ -105,6 +105,13 @@ class LatencySource(Protocol):
         """
         ...
 
+    def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
+        """Return what a block runs that no time is known for, such as "RPW grouped".
+
+        Empty where a model has all times, and for a table, which has whole blocks.
+        """
+        ...
+
 
 # Of a block with a stride. `best`, `enumerate` and the front take one: `at_side` makes it.
 BlockLatency = Callable[[SizedBlock, int], Latency | None]
@@ -267,6 +274,10 @@ class LatencyTable:
         if ms is None or block.bottleneck is not None or block.dims != 2:
             return None
         return Latency(ms, self.forms.get(case, AS_IS), case in self.extrapolated)
+
+    def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
+        """Return nothing: rows are of whole blocks."""
+        return frozenset()
 
 
 def case_text(block: SizedBlock, side: int, stride: int = 1) -> str:

@@ -128,6 +128,15 @@ class LatencyPredictor:
                 latencies += [] if ms is None else [Latency.of(ms, form, extrapolated)]
         return min(latencies, key=lambda latency: latency.ms, default=None)
 
+    def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
+        """Return what a block as it is runs that no block of the fit ran, such as "RPW grouped"."""
+        if block.dims != 2:
+            return frozenset()
+        candidate = BlockCandidate(block, side, self.batch, stride, form=AS_IS)
+        names = features(candidate, self.conditions).keys() - self.model.coefficients.keys()
+        # Behind the layer and the way it is run a name has what is counted.
+        return frozenset(name.rpartition(" ")[0] for name in names)
+
     @property
     def about(self) -> str:
         """What the latencies hold under, in words, and how far they are to be trusted."""

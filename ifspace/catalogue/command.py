@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ifspace.cli.latency import NONE_NOTE, latency_options, read_latencies
+from ifspace.cli.latency import NONE_NOTE, latency_notes, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
     FILE,
@@ -187,7 +187,7 @@ def command(
     )
     compared = {by, *(name for name in ("params", "macs") if bounds[name])}
     if source is not None:
-        for note in (source.about, *report.columns.notes):
+        for note in latency_notes(source, side, [(x.sized, x.stride) for x, _ in rows]):
             output.note(note)
     for note in _notes(designs_on_file, [design for design, _ in rows], compared, top):
         output.note(note)

@@ -12,6 +12,7 @@ from ifspace.cli.requirements import TORCH, check_installed
 from ifspace.values import MAX_BATCH
 
 if TYPE_CHECKING:
+    from ifspace.block import SizedBlock
     from ifspace.latency import Latency, LatencySource
 
 MODEL_SUFFIX: Final = ".json"
@@ -133,6 +134,35 @@ class LatencyColumns:
         if latencies and not any(latencies):
             return (NONE_NOTE,)
         return (MARK_NOTE,) if any(x and x.extrapolated for x in latencies) else ()
+
+
+def latency_notes(
+    source: "LatencySource", side: int | None, cases: Sequence[tuple["SizedBlock", int]]
+) -> tuple[str, ...]:
+    """Return what to know of the latencies of blocks, each with its stride.
+
+    What they hold under, those that are extrapolated, and how many blocks have none, and why.
+    `side`: as of `ifspace.latency.at_side`.
+    """
+    from ifspace.latency import at_side
+    from ifspace.values import listed
+
+    time_of = at_side(source, side)
+    latencies = [time_of(block, stride) for block, stride in cases]
+    unknown = [case for case, time in zip(cases, latencies, strict=True) if time is None]
+    lacking: set[str] = set()
+    for block, stride in unknown:
+        pixels = source.side_of(block, stride) if side is None else side
+        if pixels is not None:
+            lacking |= source.lacks(block, pixels, stride)
+    notes = [source.about]
+    if any(latencies) or not lacking:
+        notes += LatencyColumns(latencies).notes
+    if lacking or 0 < len(unknown) < len(cases):
+        reason = f": the model has no time for {listed(sorted(lacking))}" if lacking else ""
+        verb = "has" if len(unknown) == 1 else "have"
+        notes.append(f"{len(unknown):,} of {len(cases):,} blocks {verb} no latency{reason}")
+    return tuple(notes)
 
 
 def rounded(latency: "Latency") -> float:

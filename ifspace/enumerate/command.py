@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.catalogue.command import BY
-from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
+from ifspace.cli.latency import LatencyColumns, latency_notes, latency_options, read_latencies
 from ifspace.cli.options import (
     INTEGER,
     WIDTHS,
@@ -262,7 +262,7 @@ def command(
     if not shown and (latency_budget_ms is not None or arguments["most_peak"] is not None):
         output.note(view.of_nothing(catalogue.designs))
     if source is not None:
-        for note in (source.about, *view.latencies(shown).notes):
+        for note in latency_notes(source, side, [(x.sized, x.stride) for x in shown]):
             output.note(note)
 
 

@@ -162,6 +162,25 @@ def test_best_ranks_by_latency_and_names_the_form(
     assert run(*arguments, path, "--format", "markdown").out.count("| collapsed |") == 1
 
 
+def test_blocks_without_a_latency_are_counted_with_what_the_model_lacks(
+    run: Callable, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "small.parquet"
+    save(Catalogue(SMALL.settings[:1], SMALL.funnels[:1], SMALL.designs[:3]), catalogue)
+    unfused = {name: ms for name, ms in (TIMES | ZEROS).items() if not name.startswith("fused")}
+    older = {name: ms for name, ms in unfused.items() if not name.startswith("GC padded")}
+    command = ("best", catalogue, "--latency", written(model(coefficients=unfused)))
+    assert "no latency" not in run(*command).err
+    written(model(coefficients=older))
+    ended = run(*command)
+    assert ended.err.endswith("1 of 3 blocks has no latency: the model has no time for GC padded\n")
+    ended = run(*command, "--by", "latency", "--format", "json")
+    assert [x["latency_ms"] for x in ended.json["designs"]] == [1.5, 1.5, None]
+    ended = run(*command, "--kinds", "GC,PW")
+    assert ended.err.endswith("1 of 1 blocks has no latency: the model has no time for GC padded\n")
+    assert "none of these" not in ended.err
+
+
 def test_by_latency_needs_a_model(run: Callable, tmp_path: Path) -> None:
     catalogue = tmp_path / "small.parquet"
     save(SMALL, catalogue)
