@@ -229,7 +229,9 @@ class Decomposition:
     `peaks`: the peak memory in elements before and after; None where the trace does not say.
     `weight_norms`: by the name of a layer what computes its weights from others, such as weight
     norm.
-    `within_floors` says, of a search with floors, what they leave.
+    `within_floors` says, of a search with floors, what they leave. `least_channels`: with which a
+    convolution may be replaced. `peak_stays_at`: the call that needs more memory than the budget
+    whatever the blocks are; empty without one.
     """
 
     replaced: tuple[Replacement, ...]
@@ -243,6 +245,8 @@ class Decomposition:
     grouped: int = 0
     peaks: tuple[int, int] | None = None
     within_floors: str = ""
+    least_channels: int = LEAST_CHANNELS
+    peak_stays_at: str = ""
     weight_norms: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -291,13 +295,15 @@ class Decomposition:
         """
         if not self.has_candidates:
             remedies = self._remedies()
+            misfits = any(conv.misfits for conv in self.skipped)
             others = f"name 1 x 1 convolutions, for a block such as {_NO_KERNEL}"
             if not self.pointwise:
                 others = "leave the blocks out: stages can be reorganized alone"
             raise SettingError.because(
                 "no convolution to replace",
                 got=self._reasons_text() or "no convolution in the network",
-                allowed="3 x 3 convolutions over all channels, enough of them, that a block fits",
+                allowed=f"3×3 convolutions of one group that read at least {self.least_channels} "
+                f"channels{' and that a block fits' if misfits else ''}",
                 remedy=", or ".join(remedies) or others,
                 argument="least_channels" if ARGUMENT in "".join(remedies) else None,
             )
@@ -472,6 +478,7 @@ def plan_decomposition(
             conv.name: norm for conv in options if (norm := weight_norm(model, conv.name))
         },
         within_floors=_within_floors(trace, convs, options, search.floors),
+        least_channels=layers.least_channels,
     )
     if options and (budgets.limits or timed or objective == PEAK_MEMORY):
         plan = _best_choice(plan, options, objective, search.time_limit_s, live)
@@ -860,7 +867,10 @@ def _best_choice(
         name: limit - fixed_amounts.get(name, 0) for name, limit in plan.budgets.limits.items()
     }
     sites = tuple(_site(conv, replacements) for conv, replacements in options.items())
-    rest = 0 if live is None else live.peak_without({conv.name for conv in options})
+    names = {conv.name for conv in options}
+    rest = 0 if live is None else live.peak_without(names)
+    most = plan.budgets.peak_elements
+    stays = live is not None and most is not None and rest > most
     budgets = Budgets(**limits, dtype=plan.budgets.dtype)
     answer = best_replacement(ReplacementProblem(sites, budgets, objective, rest), time_limit_s)
     chosen = (0,) * len(sites) if answer.best is None else answer.best.chosen
@@ -874,6 +884,7 @@ def _best_choice(
         ),
         answer=answer,
         least={name: value + fixed_amounts.get(name, 0) for name, value in answer.least.items()},
+        peak_stays_at=str(live.peak_call_without(names)) if live is not None and stays else "",
     )
 
 

@@ -368,6 +368,12 @@ class LiveSchedule:
         pairs = zip(live, self.calls, strict=True)
         return max((count for count, call in pairs if call.layer not in layers), default=0)
 
+    def peak_call_without(self, layers: Collection[str]) -> OperatorCall:
+        """Return the first call, of any but some layers, during which the most are live."""
+        pairs = zip(self.schedule.live(), self.calls, strict=True)
+        others = (pair for pair in pairs if pair[1].layer not in layers)
+        return max(others, key=lambda pair: pair[0])[1]
+
     def peak_with(self, layer: str, chains: Sequence[Schedule]) -> int:
         """Return the most elements that are live while a layer runs, with a chain in its place.
 

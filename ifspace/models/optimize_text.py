@@ -113,6 +113,13 @@ class OptimizationReport:
             blocks_help = ", or let --cheapest find blocks" if self.optimization.replaceable else ""
             return str(stages.budgets_error(f"raise a budget{blocks_help}"))
         offered = self.optimization.problem.blocks
+        if blocks.peak_stays_at:
+            return str(
+                blocks.budgets_error(
+                    f"the peak is at {blocks.peak_stays_at}, which no block changes; use a smaller "
+                    "--input or raise --peak-memory"
+                )
+            )
         if offered is not None and offered.choices is None:
             return str(
                 blocks.budgets_error("raise a budget: these are the cheapest blocks already")
@@ -419,8 +426,14 @@ def _blocks_text(optimization: Optimization) -> str:
         for header, cells in latencies.shown.items():
             columns.append(header)
             rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
-    total = len(plan.replaced) + len(plan.kept) + len(plan.skipped)
-    text = heading(f"Replaced: {len(plan.replaced)} of {total} convolutions")
+    fitting = len(plan.replaced) + len(plan.kept)
+    title = f"Replaced: {len(plan.replaced)} of {fitting} convolutions that a block fits"
+    if plan.skipped:
+        which = "larger than 1×1 and of one group"
+        if optimization.problem.layers.names is not None:
+            which = "named"
+        title += f"; {fitting + len(plan.skipped)} are {which}"
+    text = heading(title)
     pairs = _block_facts(optimization, plan)
     text += Table(tuple(columns), tuple(map(tuple, rows))).text() if rows else ""
     return text + ("\n" + facts(pairs) if pairs else "")

@@ -255,7 +255,7 @@ def budgets_error(
     return SettingError.because(
         f"proven: no {plan} keeps the budgets",
         got=got,
-        allowed=f"at least {amounts_text(needed)} (each amount alone)"
+        allowed=f"at least {amounts_text(needed)}" + " (each amount alone)" * (len(needed) > 1)
         if needed
         else "other budgets",
         remedy=remedy,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +156,29 @@ def test_a_network_whose_branches_are_not_seen_has_no_budget() -> None:
     assert trace(network, IMAGE).live is None
     with pytest.raises(SettingError, match="peak memory of a network whose branches are not seen"):
         decompose(network, IMAGE, Blocks("DW+PW"), Budgets(peak_memory="1M", dtype="fp32"))
+
+
+def test_a_peak_that_no_block_changes_is_named(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pool.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(16, 64, 1), nn.MaxPool2d(3, 1, 1),\n"
+        "                         nn.MaxPool2d(2), nn.Conv2d(64, 64, 3, padding=1))\n",
+        "utf-8",
+    )
+    # The pool reads and writes 64 x 16 x 16: 32,768 bytes.
+    command = ("optimize", "pool.py:make", "--input", "16x16x16", "--dtype", "int8", "--cheapest")
+    command += ("--blocks-only", "--peak-memory")
+    ended = run(*command, 32_767)
+    assert ended.status == 3
+    assert ended.err.splitlines()[-1] == (
+        "ifspace: proven: no choice of blocks keeps the budgets: got 32,767 bytes of peak memory; "
+        "allowed: at least 32,768 bytes of peak memory; the peak is at 1 (max_pool2d), which no "
+        "block changes; use a smaller --input or raise --peak-memory"
+    )
+    assert run(*command, 32_768).status == 0
+    # Other budgets are what is too small.
+    assert "which no block changes" not in run(*command, 32_768, "--params", 1).err
