@@ -559,6 +559,19 @@ def unbeaten(designs: Iterable[Design], latency: BlockLatency) -> tuple[Design, 
     return ranked(_unbeaten(rivals, _costs(_times(rivals, latency))))
 
 
+def with_latency_dominators(designs: Iterable[Design], latency: BlockLatency) -> tuple[Design, ...]:
+    """Return designs for the same widths, marked with what beats them as `unbeaten` compares.
+
+    >>> with_latency_dominators((), lambda block, stride: None)
+    ()
+    """
+    rivals = tuple(designs)
+    names = _dominators(rivals, _costs(_times(rivals, latency))) if rivals else ()
+    return tuple(
+        replace(design, dominated_by=name) for design, name in zip(rivals, names, strict=True)
+    )
+
+
 def _costs(times: Mapping[int, Latency]) -> Callable[[Design], list[Fraction | float]]:
     """Return the function to all amounts of a design, and its latency if any is known."""
 

@@ -5,15 +5,18 @@ is independent of the search: the same value is written into the catalogue besid
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import product
 from typing import Any, Final, Literal, Self, get_args
 
 from ifspace.block import Block, Composition, Layer, SizedBlock
-from ifspace.errors import SettingError
+from ifspace.errors import IfspaceError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, kinds_without_choice
 from ifspace.kinds import (
     BLOCKED,
+    KINDS,
     ORDERS,
     alphabet,
     canonical_kinds,
@@ -232,9 +235,31 @@ class EnumerationSetting:
         """
         if self.most_peak is None:
             return True
-        block = Composition(tuple(kinds), self.repeats).with_one_group(self.kernel)
+        return self._peak_of(tuple(kinds)) <= self.most_peak
+
+    @property
+    def least_peak(self) -> int | None:
+        """The least elements per output pixel that are live at once in any composition.
+
+        None where no composition fits the widths. One that enters the width inside, one that holds
+        the stride and one that leaves are enough: layers between them need no less. A shuffle alone
+        writes nothing, and has no field.
+
+        >>> EnumerationSetting().least_peak, EnumerationSetting(stride=2).least_peak
+        (128, 320)
+        """
+        peaks = []
+        for length in range(1, min(self.max_len, 3) + 1):
+            for kinds in product(self.usable_kinds, repeat=length):
+                with suppress(IfspaceError):
+                    if any(KINDS[kind].writes for kind in kinds):
+                        peaks.append(self._peak_of(kinds))
+        return min(peaks, default=None)
+
+    def _peak_of(self, kinds: tuple[str, ...]) -> int:
+        block = Composition(kinds, self.repeats).with_one_group(self.kernel)
         sized = block.at(self.channels, self.out_width, self.bottleneck, self.dims)
-        return sized.peak_per_pixel(self.stride) <= self.most_peak
+        return sized.peak_per_pixel(self.stride)
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of this setting, one sentence each."""

@@ -19,6 +19,7 @@ from ifspace.cli.options import (
     OneOf,
     Output,
     floor_options,
+    no_plan,
     output_options,
     shared,
     with_options,
@@ -242,12 +243,15 @@ def command(
         output.note(f"named in papers, {note}")
     for note in permutation_notes(catalogue, catalogue.designs):
         output.note(note)
-    if output.out is not None:
+    nothing = not catalogue.designs and arguments["most_peak"] is not None
+    if output.out is not None and not nothing:
         dataset.save(catalogue, output.out)
         if output.quiet:
             return
     time_of = None if source is None else at_side(source, side)
-    view = _View(every_row, limit, by, time_of, latency_budget_ms)
+    peak = "" if peak_memory is None else f"--peak-memory {peak_memory} --side {side}"
+    peak += "" if dtype is None else f" --dtype {dtype}"
+    view = _View(every_row, limit, by, time_of, latency_budget_ms, peak if most_peak else "")
     shown = view.within(catalogue.designs)
     output.print(
         {
@@ -259,11 +263,14 @@ def command(
             ),
         }
     )
-    if not shown and (latency_budget_ms is not None or arguments["most_peak"] is not None):
-        output.note(view.of_nothing(catalogue.designs))
     if source is not None:
         for note in latency_notes(source, side, [(x.sized, x.stride) for x in shown]):
             output.note(note)
+    if not shown and (latency_budget_ms is not None or arguments["most_peak"] is not None):
+        kept = f"; {output.out} was not written" if output.out is not None and nothing else ""
+        no_plan(
+            click.get_current_context(), view.of_nothing(catalogue.designs, settings) + kept, False
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +282,7 @@ class _View:
     by: str | None = None
     time_of: "BlockLatency | None" = None
     most_ms: Fraction | None = None
+    peak_options: str = ""
 
     def latencies(self, designs: Sequence["Design"]) -> LatencyColumns:
         """Return the columns of the latencies of designs, none without a source of them."""
@@ -291,10 +299,18 @@ class _View:
         pairs = zip(designs, times, strict=True)
         return tuple(x for x, time in pairs if time is not None and time.ms <= most_ms)
 
-    def of_nothing(self, designs: Sequence["Design"]) -> str:
+    def of_nothing(
+        self, designs: Sequence["Design"], settings: Sequence["EnumerationSetting"]
+    ) -> str:
         """Return which bound leaves no block, given the designs that the search left."""
         if not designs:
-            return "no block is within the bound on peak memory"
+            reasons = [
+                f"at {setting.widths_text} {setting.least_peak:,} elements per output pixel are "
+                f"live at once at least, {setting.most_peak:,} may be"
+                for setting in settings
+                if setting.least_peak is not None
+            ]
+            return "; ".join(["no block is within the bound on peak memory", *reasons])
         times = [time.ms for time in self.latencies(designs).latencies or () if time is not None]
         fastest = f"the fastest takes {float(min(times)):.3g} ms" if times else "none is timed"
         return f"no block is within --latency-budget-ms; {fastest}"
@@ -389,20 +405,30 @@ def _setting_text(
     merged: str,
     view: _View,
 ) -> str:
-    from ifspace.catalogue.choose import AMOUNTS, LEAST_FAN_IN, PEAK_MEMORY
+    from ifspace.catalogue.choose import (
+        AMOUNTS,
+        LEAST_FAN_IN,
+        PEAK_MEMORY,
+        with_latency_dominators,
+    )
     from ifspace.catalogue.dataset import designs_table, more_of_equal_cost, remarked
     from ifspace.catalogue.design import one_a_network
     from ifspace.table import heading, paragraph
 
     title = f"Compositions of 1 to {setting.max_len} layers at {setting.widths_text}"
-    text = heading(title + _not_default(setting)) + _funnel_text(funnel) + merged
+    text = heading(title + _not_default(setting, view.peak_options)) + _funnel_text(funnel) + merged
     limit, every_row = view.limit, view.every_row
     designs = view.within(designs)
     if not limit or not designs:
         return text
     if setting.front:
         return text + "\n" + _front_text(funnel, designs, view)
-    rows = [(design, ()) for design in designs] if every_row else one_a_network(designs)
+    rows: Sequence[tuple[Design, tuple[Design, ...]]] = (
+        [(design, ()) for design in designs] if every_row else one_a_network(designs)
+    )
+    if view.time_of is not None:
+        marked = with_latency_dominators([design for design, _ in rows], view.time_of)
+        rows = [(design, members) for design, (_, members) in zip(marked, rows, strict=True)]
     others = {design.composition: members for design, members in rows}
     best = view.ranked([design for design, _ in rows], setting.objective)[:limit]
     what = "survivors" if every_row else "networks"
@@ -410,7 +436,14 @@ def _setting_text(
     further = {LEAST_FAN_IN: "greatest least fan-in", PEAK_MEMORY: "least peak memory"}
     amount = f"fewest {AMOUNTS[by][1]}" if by in AMOUNTS else further.get(by, "least latency")
     text += "\n" + heading(f"The {len(best)} with the {amount} of {len(rows):,} {what}")
-    remarks = [remarked(design, others[design.composition]) for design in best]
+    unknown = "compared as the slowest: its latency is not known"
+
+    def remark(design: "Design") -> str:
+        text = remarked(design, others[design.composition])
+        is_timed = view.time_of is None or view.time_of(design.sized, design.stride) is not None
+        return text if is_timed else "; ".join(filter(None, [unknown, text]))
+
+    remarks = list(map(remark, best))
     of_peak = by == PEAK_MEMORY or setting.most_peak is not None
     table = partial(designs_table, ranks=True, networks=every_row, peak=of_peak)
     text += table(best, remarks, more=view.latencies(best).shown).text(keys=2 + every_row)
@@ -427,9 +460,7 @@ def _setting_text(
     remarks = []
     for design, alike in trades[:limit]:
         more = more_of_equal_cost(alike - 1)
-        but_for = "" if view.time_of is None else "latency"
-        remark = remarked(design, others[design.composition], but_for)
-        remarks.append("; ".join(filter(None, [remark, more])))
+        remarks.append("; ".join(filter(None, [remark(design), more])))
     shown = [design for design, _ in trades[:limit]]
     more_columns = view.latencies(shown).shown
     return text + table(shown, remarks, more=more_columns).text(keys=2 + every_row)
@@ -508,10 +539,14 @@ def _merged_text(setting: "EnumerationSetting", merged: "FogFunnel") -> str:
     return text
 
 
-def _not_default(setting: "EnumerationSetting") -> str:
-    """Return the arguments that differ from the defaults, for a title that has the widths."""
+def _not_default(setting: "EnumerationSetting", peak_options: str) -> str:
+    """Return the arguments that differ from the defaults, for a title that has the widths.
+
+    `peak_options`: those that the bound on peak memory was given as, if it was in bytes.
+    """
     in_title = {"channels", "out_channels", "bottleneck", "max_len"}
-    other = [text for name, text in setting.options().items() if name not in in_title]
+    options = setting.options() | ({"most_peak": peak_options} if peak_options else {})
+    other = [text for name, text in options.items() if name not in in_title]
     return f" ({' '.join(other)})" if other else ""
 
 

@@ -55,6 +55,14 @@ def test_the_fastest_come_first_and_are_trade_offs(run: Callable, table: Path) -
     assert "The 3 with the least latency of 5 networks" in ended.out
     first, trades = ended.out.split("of 5 networks")[1].split("Trade-offs that no other")
     assert ranked(first) == ["RPW(2,0)+GC(8)", "DW+PW", "PW+DW"]
+    # What beats a row is said with latency as an amount, and so is one that has none.
+    assert "dominated by" not in trades
+    rows = run(*SPACE, "--latency", table, "--by", "latency").out.splitlines()
+    (slowest,) = [row for row in rows if row.startswith("5 ")]
+    assert "compared as the slowest: its latency is not known" in slowest
+    third = next(row for row in rows if row.startswith("3 "))
+    assert third.split()[1] == "PW+DW"
+    assert "dominated by DW+PW" in third
     # Without latency DW+PW beats RPW+GC, which is faster.
     assert ranked(trades) == ["DW+PW", "RPW(2,0)+GC(8)"]
     assert ranked(run(*SPACE).out.split("Trade-offs that no other")[1]) == ["PW+DW"]

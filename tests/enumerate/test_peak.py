@@ -37,6 +37,11 @@ def test_the_command_takes_bytes_or_elements(run: Callable) -> None:
     answer = run(*command, *both).json
     assert answer["arguments"]["most_peak"] == 46
     assert answer["designs"] == []
+    ended = run(*command[:-2], *both)
+    assert "(--bottleneck 2 " not in ended.out
+    assert ended.out.splitlines()[0].endswith("(--peak-memory 3k --side 8 --dtype int8)")
+    reason = "48 elements per output pixel are live at once at least, 46 may be"
+    assert (ended.status, reason in ended.err.splitlines()[-1]) == (3, True)
     answer = run(*command, "--most-peak", 48).json
     assert {design["peak_per_pixel"] for design in answer["designs"]} == {48}
     for options, message in (
