@@ -269,6 +269,29 @@ class Decomposition:
         return tuple(replacement.step for replacement in self.replaced)
 
     @property
+    def timed(self) -> tuple[Replacement, ...]:
+        """The replacements whose latencies are known both before and after."""
+        return tuple(x for x in self.replaced if None not in x.latencies)
+
+    @property
+    def replaced_latencies(self) -> tuple[Latency, Latency] | None:
+        """What the convolutions that are `timed` and their blocks take in all, layer by layer.
+
+        None where no latency is known; the forms are those of no block.
+        """
+        pairs = [x.latencies for x in self.timed]
+        if not pairs:
+            return None
+        before, after = (
+            Latency(
+                sum((time.ms for time in times if time is not None), Fraction(0)),
+                extrapolated=any(time is not None and time.extrapolated for time in times),
+            )
+            for times in zip(*pairs, strict=True)
+        )
+        return before, after
+
+    @property
     def kept(self) -> tuple[str, ...]:
         """The convolutions that a block fits and that the best choice keeps all the same."""
         if self.answer is None or self.answer.best is None:

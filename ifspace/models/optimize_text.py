@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ifspace.answer import Status
-from ifspace.cli.latency import LatencyColumns
+from ifspace.cli.latency import MARK, LatencyColumns
 from ifspace.cli.options import Forms
 from ifspace.errors import SettingError
+from ifspace.latency import Latency
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition, Replacement
@@ -181,6 +182,8 @@ class OptimizationReport:
         reports = [("before", before, False), ("after", optimization.after, True)]
         if optimization.blocks is not None and optimization.reorganized not in (None, before):
             reports.insert(1, ("stages reorganized", optimization.reorganized, True))
+        plan = optimization.blocks
+        times = None if plan is None else plan.replaced_latencies
         rows = []
         for name, report, at_end in reports:
             ratios = [
@@ -190,6 +193,7 @@ class OptimizationReport:
                 for amount in ("params", "macs")
             ]
             depths = ",".join(map(str, self._depths(at_end)))
+            at = {"before": 0, "after": 1}.get(name)
             rows.append(
                 (
                     name,
@@ -198,13 +202,18 @@ class OptimizationReport:
                     report.macs,
                     ratios[1],
                     "" if report.live is None else bytes_of(report.live.peak, self.dtype),
+                    *([] if times is None else ["" if at is None else _marked(times[at])]),
                     f"{report.gain:.2f}",
                     depths,
                 )
             )
-        columns = ("", ">params", ">×", ">MACs", ">×", ">peak bytes", ">gain", "depths")
+        timed = () if times is None else (">ms",)
+        columns = ("", ">params", ">×", ">MACs", ">×", ">peak bytes", *timed, ">gain", "depths")
         totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
         notes = [("peak bytes", f"of {self.dtype} that are live at once, {self._peak_places()}")]
+        if times is not None and plan is not None:
+            known = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
+            notes.append(("ms", f"of the {known}replaced layers alone, and of their blocks"))
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         return "\n".join(
             text for text in (self._stages_text(), _blocks_text(optimization), totals) if text
@@ -367,6 +376,7 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
             "objective": optimization.problem.objective,
             "status": None if answer is None else answer.status.name.lower(),
             "left_out": [] if answer is None else answer.left_out,
+            **(_total_latency_values(plan) if timed else {}),
         },
         "replaced": [
             {
@@ -385,6 +395,21 @@ def _blocks_values(optimization: Optimization) -> dict[str, Any]:
         "kept": plan.kept,
         "skipped": [{"name": conv.name, "reason": conv.reason} for conv in plan.skipped],
     }
+
+
+def _total_latency_values(plan: Decomposition) -> dict[str, Any]:
+    """Return what the layers whose latencies are known take in all, before and after."""
+    before, after = plan.replaced_latencies or (None, None)
+    return {
+        "timed": len(plan.timed),
+        "latency_ms": [None if time is None else float(time.ms) for time in (before, after)],
+        "extrapolated": [time and time.extrapolated for time in (before, after)],
+    }
+
+
+def _marked(latency: Latency) -> str:
+    """Return milliseconds, marked where they are extrapolated."""
+    return f"{MARK * latency.extrapolated}{float(latency.ms):.3f}"
 
 
 def _latency_values(replacement: Replacement) -> dict[str, Any]:

@@ -4,12 +4,14 @@ timm and torchvision are imported only when one of their networks is named. A Py
 anew each time, under a module name of its own: what it built before stays as it was.
 """
 
+import logging
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from errno import EHOSTUNREACH, ENETUNREACH
 from functools import partial
 from hashlib import sha256
 from importlib import import_module, invalidate_caches
@@ -20,6 +22,7 @@ from inspect import signature
 from itertools import count
 from pathlib import Path
 from reprlib import repr as shortened
+from socket import gaierror
 from traceback import walk_tb
 from types import ModuleType
 from typing import Any, Final, TypeVar
@@ -139,8 +142,17 @@ def _pretrained(name: str, make: Maker) -> Maker:
 
     def trained() -> Any:
         try:
-            return make(**arguments)
+            with _without_retries_logged():
+                return make(**arguments)
         except Exception as error:
+            if any(map(_is_unreachable, _causes(error))):
+                raise SettingError.because(
+                    f"the weights of {name} are not in the cache and their host cannot be reached",
+                    got=ARGUMENT,
+                    allowed="weights that were fetched before, or a connection to their host",
+                    remedy="give a file with --weights",
+                    argument="pretrained",
+                ) from error
             raise SettingError.because(
                 f"{ARGUMENT} cannot be had",
                 got=f"{name} ({type(error).__name__}: {first_line(error)})",
@@ -150,6 +162,33 @@ def _pretrained(name: str, make: Maker) -> Maker:
             ) from error
 
     return trained
+
+
+@contextmanager
+def _without_retries_logged() -> Iterator[None]:
+    """Keep huggingface_hub from logging each retry: the error that is raised says it once."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then what it was raised from or during."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Return whether an error is that of a host without a connection to it."""
+    unreachable = isinstance(error, OSError) and error.errno in (ENETUNREACH, EHOSTUNREACH)
+    return unreachable or isinstance(error, ConnectionError | TimeoutError | gaierror)
 
 
 def part_of(model: nn.Module, part: str) -> nn.Module:

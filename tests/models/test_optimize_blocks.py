@@ -125,10 +125,18 @@ def test_latencies_decide_where_they_are_given(run: Callable) -> None:
     assert report["budgets"] == {"latency_ms": 10.5}
     times = [(x["latency_ms"], x["form"], x["extrapolated"]) for x in report["replaced"]]
     assert times == [([2, 1], "as is", False)] * 2
+    blocks = report["blocks"]
+    assert (blocks["timed"], blocks["latency_ms"], blocks["extrapolated"]) == (
+        2,
+        [4, 2],
+        [False, False],
+    )
     budget = ("--latency", "table.csv", "--latency-budget-ms", "10.5")
     text = run(*OWN, "--blocks-only", "--block", "DW+PW", *budget).out
     assert "10.000 ms, all layers that blocks may replace together" in text
     assert "left over  0.5 milliseconds" in text
+    totals = [line.split() for line in text.splitlines() if line.startswith(("before ", "after "))]
+    assert ["4.000" in totals[0], "2.000" in totals[1]] == [True, True]
     # Without a budget they are a column.
     arguments = (*OWN, "--blocks-only", "--block", "DW+PW", "--latency", "table.csv")
     ended = run(*arguments, "--batch", 1, "--dtype", "fp32")
@@ -158,6 +166,9 @@ def test_the_objective_latency_takes_the_fastest_blocks(run: Callable) -> None:
         assert {x["form"] for x in report["replaced"]} == {form}
         # The maps of 16 pixels are larger than those of the fit.
         assert {x["extrapolated"] for x in report["replaced"]} == {False, True}
+        count = len(report["replaced"])
+        assert report["blocks"]["latency_ms"] == [1.25 * count, ms * count]
+        assert report["blocks"]["extrapolated"] == [True, True]
 
 
 @pytest.mark.slow

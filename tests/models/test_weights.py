@@ -1,8 +1,10 @@
 """Trained weights: read, kept through a change under other names, and begun anew in new units."""
 
+import logging
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from socket import gaierror
 from typing import Any
 
 import pytest
@@ -210,3 +212,33 @@ def test_pretrained_weights_are_those_of_the_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(SettingError, match=r"^pretrained cannot be had: got timm:resnet18 \(OSErr"):
         m.from_source("timm:resnet18", pretrained=True)
+
+
+def test_weights_without_a_connection_are_one_line(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    make, logger = timm.create_model, logging.getLogger("huggingface_hub")
+    level, logged = logger.level, []
+
+    def unreachable(*arguments: Any, pretrained: bool = False, **more: Any) -> nn.Module:
+        if not pretrained:
+            return make(*arguments, **more)
+        # As huggingface_hub does: a log line for each retry, the cause two errors deep.
+        logged.append(logger.isEnabledFor(logging.WARNING))
+        try:
+            raise gaierror(-2, "Name or service not known")
+        except gaierror as error:
+            try:
+                raise RuntimeError("no connection") from error
+            except RuntimeError:
+                raise FileNotFoundError("not in the cache") from None
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    ended = run("optimize", "timm:resnet18", "--input", "3x32x32", "--pretrained", "--cheapest")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    fact = "the weights of timm:resnet18 are not in the cache and their host cannot be reached"
+    assert fact in ended.err
+    assert "give a file with --weights" in ended.err
+    assert (logged, logger.level) == ([False], level)
