@@ -119,18 +119,19 @@ class BestReport:
         )
 
     def _trades_table(self, indices: Sequence[int]) -> Table:
-        """Return the trades of some rows, numbered as these are in their table."""
-        rows = [
-            (
-                number,
-                ", ".join(change_text(name, *trade.changes[name]) for name in trade.better),
-                trade.design.block,
-                ", ".join(self._costs(self.rows[index][0], trade)) or "nothing",
-            )
-            for number, index in enumerate(indices, 1)
-            for trade in self.trades[index]
-        ]
-        return Table((">#", "better~", "block~", "costs~"), tuple(rows))
+        """Return the trades of some rows, numbered as these are in their table.
+
+        Rows with the same amounts have the same trades, which are there once.
+        """
+        numbers: dict[tuple[str, str, str], list[int]] = {}
+        for number, index in enumerate(indices, 1):
+            for trade in self.trades[index]:
+                better = (change_text(name, *trade.changes[name]) for name in trade.better)
+                costs = ", ".join(self._costs(self.rows[index][0], trade)) or "nothing"
+                cells = (", ".join(better), str(trade.design.block), costs)
+                numbers.setdefault(cells, []).append(number)
+        rows = tuple((_ranges(alike), *cells) for cells, alike in numbers.items())
+        return Table((">#", "better~", "block~", "costs~"), rows)
 
     def _costs(self, design: Design, trade: Trade) -> Iterator[str]:
         """Yield what a trade costs, a latency that is no longer known included."""
@@ -140,6 +141,21 @@ class BestReport:
             other = trade.design
             if self.time_of(other.sized, other.stride) is None:
                 yield "a latency that is not known"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers, those that follow each other as a range.
+
+    >>> _ranges([1, 2, 3, 5])
+    '1-3, 5'
+    """
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number])
+    return ", ".join("-".join(map(str, span)) for span in spans)
 
 
 def _title(design: Design) -> str:

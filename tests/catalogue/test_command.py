@@ -3,11 +3,13 @@
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from samples import SMALL
 
+from ifspace.block import Block
 from ifspace.catalogue import Catalogue, save
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.search import enumerate_designs
@@ -166,6 +168,25 @@ def test_the_best_of_each_width_with_what_the_next_better_would_cost(
         }
     ]
     assert run("best", catalogue, "--top", 1, "--format", "markdown").out.count("| block") == 2
+
+
+def test_a_trade_of_equal_rows_is_said_once(run: Callable, tmp_path: Path) -> None:
+    three = next(design for design in SMALL.designs if design.params == 272)
+    pair = next(design for design in SMALL.designs if design.composition == "DW+PW")
+    twins = [
+        replace(three, composition=x, block=Block.parse(y), network=None)
+        for x, y in (
+            ("RPW+DW+RPW", "RPW(4,0)+DW+RPW(4,0)"),
+            ("RPW+RPW+DW", "RPW(4,0)+RPW(4,0)+DW"),
+        )
+    ]
+    path = tmp_path / "twins.parquet"
+    save(Catalogue(SMALL.settings[:1], SMALL.funnels[:1], (three, *twins, pair)), path)
+    text = run("best", path, "--no-check", "--top", 3).out
+    (row,) = [line for line in text.splitlines() if "activations 48 to 32" in line]
+    assert row.startswith("1-3  ")
+    trades = run("best", path, "--no-check", "--top", 3, "--format", "json").json["designs"]
+    assert [len(design["next_better"]) for design in trades] == [1, 1, 1]
 
 
 def test_a_trade_says_that_its_latency_is_not_known(
