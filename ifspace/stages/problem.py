@@ -237,7 +237,7 @@ def budgets_error(
 
     >>> answer = Answer(Status.INFEASIBLE, None, (), least={"params": 1728})
     >>> print(budgets_error("layout", answer, {"params": 100}, "raise it"))
-    proven: no layout keeps the budgets: got 100 parameters; allowed: at least 1,728 parameters ...
+    proven: no layout keeps the budgets: got 100 parameters; allowed: at least 1,728 parameters; ...
     """
     got = amounts_text(limits)
     if not_more:
