@@ -261,7 +261,8 @@ def command(
             if source is not None:
                 times = times_of(answer.plans, at_side(source, side))
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
-    output.emit(plan_forms(problem, answer, widest, times), keep=bool(answer.plans))
+    feature_map = (side, dtype) if most_peak is not None and side and dtype else None
+    output.emit(plan_forms(problem, answer, widest, times, feature_map), keep=bool(answer.plans))
     if not answer.plans:
         no_plan(context, message(problem, answer, widest, times), answer.status.value == "unknown")
     if source is not None and times is not None:

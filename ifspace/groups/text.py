@@ -28,6 +28,7 @@ from ifspace.groups.symbolic import (
     width_text,
 )
 from ifspace.groups.timed import TimedPlans
+from ifspace.memory import bytes_of
 from ifspace.serialize import json_text, to_plain
 from ifspace.table import Table, facts, ratio_text, readable
 from ifspace.values import listed
@@ -39,6 +40,7 @@ _LATEX: Final = (
     ">parameters",
     ">MACs/px",
     ">act/px",
+    ">peak/px",
     ">least fan-in",
     ">objective",
 )
@@ -74,14 +76,17 @@ def plan_forms(
     answer: GroupsAnswer,
     widest: WidestProblem | None = None,
     times: TimedPlans | None = None,
+    feature_map: tuple[int, str] | None = None,
 ) -> dict[str, Callable[[], str]]:
     """Return the answer in every format; `widest` is the problem where the width was open.
 
-    `times`: the latencies of the plans. Without a plan only JSON has text: a header alone would
-    pass for an answer.
+    `times`: the latencies of the plans. `feature_map`: the side in pixels of what the block writes
+    and its type, where the peak memory is said in bytes too. Without a plan only JSON has text: a
+    header alone would pass for an answer.
     """
     latencies = LatencyColumns(None if times is None else times.latencies)
-    timed = latencies.plain
+    peaks = _peaks(answer, feature_map)
+    timed = ({"peak_memory": peaks} if peaks else {}) | latencies.plain
     rows = [
         _row(plan) | {name: cells[index] for name, cells in timed.items()}
         for index, plan in enumerate(answer.plans)
@@ -123,11 +128,12 @@ def plan_forms(
         ),
     )
     forms = {
-        "table": lambda: _text(problem, answer, widest, judgements, times),
+        "table": lambda: _text(problem, answer, widest, judgements, times, peaks),
         "csv": table.csv,
         "markdown": table.markdown,
         "latex": Table(
-            (*_LATEX, *(f">{name}" for name in timed)), tuple(tuple(row.values()) for row in rows)
+            (*_LATEX, *(">" + name.replace("_", " ") for name in timed)),
+            tuple(tuple(row.values()) for row in rows),
         ).latex,
     }
     if not answer.plans:
@@ -220,6 +226,15 @@ def _up_to(answer: GroupsAnswer, before: str = ", of widths ") -> str:
     return "" if answer.up_to is None else f"{before}up to {answer.up_to:,}"
 
 
+def _peaks(answer: GroupsAnswer, feature_map: tuple[int, str] | None) -> list[int]:
+    """Return the peak memory of the plans in bytes for one image; none where not asked for."""
+    if feature_map is None:
+        return []
+    side, dtype = feature_map
+    elements = [plan.sized.peak_per_pixel(plan.problem.stride) for plan in answer.plans]
+    return [bytes_of(count * side**2, dtype) for count in elements]
+
+
 def _row(plan: GroupPlan) -> dict[str, Any]:
     sized, stride = plan.sized, plan.problem.stride
     return {
@@ -241,6 +256,7 @@ def _text(
     widest: WidestProblem | None,
     judgements: list[Judgement],
     times: TimedPlans | None,
+    peaks: list[int],
 ) -> str:
     first = answer.plans[0]
     least = "Least" if times is not None and times.least else "Fewest"
@@ -258,7 +274,8 @@ def _text(
         ratio = ratio_text(row["params"] / _standard_params(plan.problem))
         amounts = [row[name] for name in _AMOUNTS]
         rows.append((number, row["block"], row["params"], ratio, *amounts)[: len(columns)])
-    for header, cells in LatencyColumns(None if times is None else times.latencies).shown.items():
+    timed = LatencyColumns(None if times is None else times.latencies).shown
+    for header, cells in (({">peak bytes": peaks} if peaks else {}) | timed).items():
         columns.append(header)
         rows = [(*row, cell) for row, cell in zip(rows, cells, strict=True)]
     lines = [("status", f"{answer.status.value}, {message(problem, answer, widest, times)}")]

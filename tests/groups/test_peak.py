@@ -50,6 +50,17 @@ def test_the_command_says_what_groups_cannot_change(run: Callable) -> None:
     assert "128 elements per output pixel are live at once, whatever the groups" in ended.err
     answer = run(*command, "--peak-memory", "256KiB", "--format", "json").json
     assert answer["plans"][0]["peak_per_pixel"] == 128
+    assert answer["plans"][0]["peak_memory"] == 128 * 32**2 * 2
+    header, _, row = run(*command, "--peak-memory", "256KiB").out.splitlines()[2:5]
+    place = header.index("peak bytes")
+    assert row[place : place + 10].strip() == "262,144"
+    assert "peak bytes" not in run(*command[:4]).out
+    # A header stands over each column, the bytes last.
+    rows = run(*command, "--peak-memory", "256KiB", "--format", "latex").out.splitlines()
+    header, row = ([cell.strip(" \\") for cell in rows[place].split("&")] for place in (2, 4))
+    columns = dict(zip(header, row, strict=True))
+    assert (columns["peak/px"], columns["least fan-in"]) == ("128", "8")
+    assert columns["peak memory"] == "262144"
     for left_out, message in (
         ("--dtype", "peak memory without the type of the feature maps"),
         ("--side", "peak memory without the side of the feature map: got 256k bytes"),
