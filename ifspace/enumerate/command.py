@@ -182,6 +182,7 @@ def command(
     trade-offs; `ifspace groups COMPOSITION --objective latency` finds the fastest one.
 
     Long searches say how long they will take. One that is interrupted keeps nothing.
+    Exit status 3 when a bound on peak memory or latency leaves no block.
     """
     from ifspace.catalogue import dataset
     from ifspace.catalogue.design import permutation_notes
