@@ -698,7 +698,7 @@ def _parametrizations(module: nn.Module) -> list[nn.Module]:
 def weight_norm(model: nn.Module, name: str) -> str:
     """Return what computes the weights of a module from others, as torch calls it; "" in most.
 
-    >>> weight_norm(nn.Sequential(nn.utils.weight_norm(nn.Conv2d(8, 8, 3))), "0")
+    >>> weight_norm(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3))), "0")
     'weight norm'
     """
     module = model.get_submodule(name)
