@@ -288,9 +288,8 @@ def _import(
     }
     other = sorted(written.keys() - _WITH_IMPORT)
     if profile is None or network is None or other:
-        got = [
-            f"--{name.replace('_', '-')}" for name in (*other, *_FILES_OF_IMPORT & written.keys())
-        ]
+        files = sorted(_FILES_OF_IMPORT & written.keys())
+        got = [f"--{name.replace('_', '-')}" for name in (*other, *files)]
         raise SettingError.because(
             "options that do not go together",
             got=" and ".join(got).replace("--profile", "--import"),
