@@ -101,7 +101,7 @@ def reorganize_flat(params: object = None, macs: object = None, **options: objec
         (
             {"macs": 100},
             "^proven: no .* keeps the budgets: got 100 MACs without more parameters than now; "
-            r"allowed: at least 295,072 MACs \(each",
+            r"allowed: at least 295,072 MACs;",
             None,
         ),
         ({"params": "1M", "moves": 0}, "^two ways at once: got 0 moves and a budget", "moves"),
