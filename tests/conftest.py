@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from ifspace.cli.main import main
 from ifspace.models.torchvision_operators import declare_when_imported
 
 __all__ = ["one_thread"]
+
+# A shell starts background jobs with this signal ignored; tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests that import torchvision themselves do so as the product does.
 declare_when_imported()

@@ -136,6 +136,7 @@ def test_the_file_says_what_it_holds_and_loads_without_the_solver(tmp_path: Path
         "residual": 1,
         "head": "average",
         "dropout": 0.1,
+        "start": "he",
     }
     assert about["layout"]["stages"][1]["more"]["block"] == "DW+RPW(4,1/2)+SH(4)+GPW(2)"
     code = (
