@@ -246,8 +246,9 @@ def foreign(path: Path, got: str, source: Source) -> SettingError:
     return SettingError.because(
         f"{path.name} is not a file of results that can be read",
         got=got,
-        allowed=f"what `{source.written_by(source.folder_of(path))}` writes",
-        remedy="write it anew, or take it out of the folder",
+        allowed="what its command writes",
+        remedy=f"write it anew by `{source.written_by(source.folder_of(path))}`, or take it out of "
+        "the folder",
     )
 
 

@@ -41,7 +41,9 @@ def test_an_invalid_cell_is_named(tmp_path: Path, change, message: str) -> None:
 
 def test_a_file_without_the_columns_is_an_error_that_names_the_command(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "energy-bench.csv", [{"name": "other"}])
-    with pytest.raises(SettingError, match=r"no column layers, budg.*benchmarks\.energy.*write it"):
+    with pytest.raises(
+        SettingError, match=r"no column layers, budg.*write it anew by `.*benchmarks\.energy"
+    ):
         read_rows(path, ENERGY)
 
 
