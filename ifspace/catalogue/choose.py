@@ -356,8 +356,8 @@ def check_floors(catalogue: Catalogue, floors: Floors, channels: int | None = No
 
 def _with_floors(setting: EnumerationSetting, floors: Floors) -> dict[str, str]:
     """Return the options of `ifspace enumerate` for floors in the place of those of a setting."""
-    asked = replace(setting, floors=floors).options()
-    return {name: asked[name] for name in floors.names}
+    options = replace(setting, floors=floors).options()
+    return {name: options[name] for name in floors.names}
 
 
 def _times(designs: Iterable[Design], latency: BlockLatency) -> dict[int, Latency]:

@@ -212,8 +212,8 @@ class OptimizationReport:
         totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
         notes = [("peak bytes", f"of {self.dtype} that are live at once, {self._peak_places()}")]
         if times is not None and plan is not None:
-            known = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
-            notes.append(("ms", f"of the {known}replaced layers alone, and of their blocks"))
+            counted = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
+            notes.append(("ms", f"of the {counted}replaced layers alone, and of their blocks"))
         totals += "\n" + facts([*notes, *(("gain", note) for note in self._gain_notes())])
         return "\n".join(
             text for text in (self._stages_text(), _blocks_text(optimization), totals) if text

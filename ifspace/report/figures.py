@@ -80,12 +80,12 @@ def planned_layout(plan: PlannedLayout) -> Figure:
         "macs": ("MACs", MIDDLE),
         "latency_ms": ("ms", LIGHT),
     }
-    known = [name for name in amounts if all(stage[name] is not None for stage in plan.stages)]
-    bar = 0.8 / len(known)
-    for number, name in enumerate(known):
+    columns = [name for name in amounts if all(stage[name] is not None for stage in plan.stages)]
+    bar = 0.8 / len(columns)
+    for number, name in enumerate(columns):
         values = [stage[name] for stage in plan.stages]
         total, (title, shade) = sum(values), amounts[name]
-        places = [index + (number - (len(known) - 1) / 2) * bar for index in range(len(values))]
+        places = [index + (number - (len(columns) - 1) / 2) * bar for index in range(len(values))]
         shares = [100 * value / total for value in values]
         axes.bar(places, shares, bar, color=shade, label=f"{title}: {total:,} in the stages")
     ticks = [f"{n}\n{s['depth']} × {s['width']}" for n, s in enumerate(plan.stages, start=1)]

@@ -69,11 +69,11 @@ def latency_values(problem: StagesProblem, layout: Layout) -> dict[str, Any]:
     times = problem.known_latencies(layout)
     if not times or None in times:
         return {}
-    known = [time for time in times if time is not None]
+    latencies = [time for time in times if time is not None]
     return {
-        "latency_ms": float(sum(time.ms for time in known)),
-        "latency_forms": [time.form for time in known],
-        "extrapolated": any(time.extrapolated for time in known),
+        "latency_ms": float(sum(time.ms for time in latencies)),
+        "latency_forms": [time.form for time in latencies],
+        "extrapolated": any(time.extrapolated for time in latencies),
     }
 
 
@@ -118,9 +118,9 @@ class LayoutReport:
         if self.kernel >= 2 * side:  # every pixel reads beyond the whole feature map
             remedy = f"lower --kernel {self.kernel}: feature maps have {side} x {side} pixels"
         limits = problem.budgets.limits
-        asked = {name: limit for name, limit in limits.items() if name not in self.kept}
+        loose = {name: limit for name, limit in limits.items() if name not in self.kept}
         error = budgets_error(
-            "layout", answer, asked or limits, remedy, not_more=self.kept if asked else ()
+            "layout", answer, loose or limits, remedy, not_more=self.kept if loose else ()
         )
         return str(error)
 

@@ -176,9 +176,9 @@ def stage_amounts(plan: StagePlan, index: int) -> dict[str, int | Fraction]:
     source = problem.latency
     if source is not None:
         times = [source.find(block, stage.side_out, stride) for _, (block, stride) in blocks]
-        known = [time.ms for time in times if time is not None]
-        if len(known) == len(times):
-            amounts["latency_ms"] = sum(known, Fraction(0))
+        milliseconds = [time.ms for time in times if time is not None]
+        if len(milliseconds) == len(times):
+            amounts["latency_ms"] = sum(milliseconds, Fraction(0))
     return amounts
 
 

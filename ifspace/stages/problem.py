@@ -522,9 +522,9 @@ class StagesProblem:
         times = self.known_latencies(layout)
         if self.latency is not None and self.budgets.latency_ms is not None:
             times = tuple(latency_of(self.latency, *case) for case in _timed(layout))
-        known = [time.ms for time in times if time is not None]
-        if times and len(known) == len(times):
-            amounts["latency_ms"] = sum(known, Fraction(0))
+        milliseconds = [time.ms for time in times if time is not None]
+        if times and len(milliseconds) == len(times):
+            amounts["latency_ms"] = sum(milliseconds, Fraction(0))
         if self.budgets.dtype is not None:
             amounts["peak_memory"] = bytes_of(peak_elements(layout), self.budgets.dtype)
         return amounts

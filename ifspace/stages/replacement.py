@@ -355,8 +355,8 @@ def _least_peak(problem: ReplacementProblem, deadline: float | None) -> Answer[R
     while low < high:
         middle = (low + high) // 2
         peak = max(1, bytes_of(candidates[middle], dtype))
-        asked = Budgets(budgets.params, budgets.macs, None, budgets.latency_ms, peak, dtype)
-        within = replace(problem, budgets=asked, objective="params")
+        bounds = Budgets(budgets.params, budgets.macs, None, budgets.latency_ms, peak, dtype)
+        within = replace(problem, budgets=bounds, objective="params")
         attempt = best_replacement(within, seconds_left(deadline))
         if attempt.plans:
             answer, high = attempt, middle

@@ -108,8 +108,8 @@ def test_no_more_than_the_limit() -> None:
 
 def test_by_latency_the_unknown_come_last_and_ties_go_by_parameters():
     times = {"DW+PW": 0.5, "GC(8)+PW": 0.5, "(PW+DW+PW)x2": 0.1}
-    known = {block: Latency.of(ms) for block, ms in times.items()}
-    choices = best(SMALL, by="latency", latency=lambda sized, _: known.get(str(sized.block)))
+    latencies = {block: Latency.of(ms) for block, ms in times.items()}
+    choices = best(SMALL, by="latency", latency=lambda sized, _: latencies.get(str(sized.block)))
     assert [str(design.block) for design, _ in choices] == [
         "(PW+DW+PW)x2",
         "DW+PW",

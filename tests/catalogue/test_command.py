@@ -196,8 +196,8 @@ def test_a_trade_says_that_its_latency_is_not_known(
     table.write_text(
         "block,C,F,side,stride,batch,device,dtype,latency_ms\nDW+PW,16,16,8,1,1,cpu,fp32,1\n"
     )
-    asked = ("best", catalogue, "-C", 16, "--by", "latency", "--top", 1, "--latency", table)
-    (row,) = [line for line in run(*asked).out.splitlines() if "272" in line]
+    question = ("best", catalogue, "-C", 16, "--by", "latency", "--top", 1, "--latency", table)
+    (row,) = [line for line in run(*question).out.splitlines() if "272" in line]
     assert row.endswith("least fan-in 16 to 4, a latency that is not known")
     within = ("best", catalogue, "-C", 16, "--latency", table, "--latency-budget-ms")
     assert run(*within, "0.5").err.endswith(
