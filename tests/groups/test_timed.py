@@ -40,8 +40,8 @@ def full_choices() -> list[tuple[Block, Latency | None]]:
 def test_all_choices_are_timed(by_latency: bool, most_ms: Fraction | None) -> None:
     problem = GroupsProblem(Composition.parse("GC+SH+GPW"), 16, stride=2)
     answer, times = timed_groups(problem, latency, 3, by_latency, most_ms)
-    known = [(block.at(16), time) for block, time in full_choices() if time is not None]
-    fits = [(sized, time) for sized, time in known if most_ms is None or time.ms <= most_ms]
+    timed = [(block.at(16), time) for block, time in full_choices() if time is not None]
+    fits = [(sized, time) for sized, time in timed if most_ms is None or time.ms <= most_ms]
     keys = [
         (time.ms, sized.params) if by_latency else (sized.params, time.ms) for sized, time in fits
     ]
@@ -57,7 +57,7 @@ def test_all_choices_are_timed(by_latency: bool, most_ms: Fraction | None) -> No
     )
     assert times.message.startswith(
         f"proven: 27 choices tried, {len(full_choices())} have the full field, the latency of "
-        f"{len(known)} is known"
+        f"{len(timed)} is known"
     )
     assert answer.bound == (None if by_latency or not plans else plans[0].params)
 
