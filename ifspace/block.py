@@ -673,6 +673,16 @@ class SizedBlock:
         """
         return min((layer.fan_in for layer in self.layers if layer.conv.mixing), default=1)
 
+    @property
+    def inner_width(self) -> int:
+        """Channels behind the first channel-mixing layer; those that leave where it is the last.
+
+        >>> Block.parse("PW+DW+PW").at(24, widths=(144,)).inner_width
+        144
+        """
+        mixing = (layer.c_out for layer in self.layers if layer.conv.mixing)
+        return next(mixing, self.out_channels)
+
     def meets(self, floors: Floors) -> bool:
         """Return whether every layer is what floors allow.
 

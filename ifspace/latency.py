@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ifspace.block import Block, SizedBlock
-from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.measurements import AS_IS, COLLAPSED, ONE_PASS
 from ifspace.storage import read_csv
 
@@ -267,17 +267,25 @@ class LatencyTable:
     def find(self, block: SizedBlock, side: int, stride: int = 1) -> Latency | None:
         """Return the latency of a block, or None for a case that the table lacks.
 
-        It has no column for a bottleneck or a dimension, and none of such blocks.
+        It has no column for a width inside or a dimension, and none of such blocks.
         """
         case = str(block.block), block.channels, block.out_channels, side, stride
         ms = self.cases.get(case)
-        if ms is None or block.bottleneck is not None or block.dims != 2:
+        if ms is None or not _has_widths_of_case(block):
             return None
         return Latency(ms, self.forms.get(case, AS_IS), case in self.extrapolated)
 
     def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
         """Return nothing: rows are of whole blocks."""
         return frozenset()
+
+
+def _has_widths_of_case(block: SizedBlock) -> bool:
+    """Return whether a block is what its notation and the widths at its ends say."""
+    try:
+        return block.block.at(block.channels, block.out_channels) == block
+    except BlockError:  # its groups fit the widths inside only
+        return False
 
 
 def case_text(block: SizedBlock, side: int, stride: int = 1) -> str:

@@ -30,7 +30,9 @@ from ifspace.nn.block import (
 from ifspace.nn.checks import check_dtype, check_seed, device_of, kind_of, wrong_type
 from ifspace.nn.layers import layer_module
 from ifspace.stages.layout import (
+    INVERTED,
     MAX_DEPTH,
+    RESIDUAL,
     Layout,
     Stage,
     StemAndHead,
@@ -335,6 +337,20 @@ _ADAPTIVE: Final[dict[tuple[str, int], type[nn.Module]]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class _Joined:
+    """How the blocks of a stage are joined.
+
+    `spans`: how many blocks a shortcut spans, 0 for none; `projects`: the first is a projection;
+    `where` the activation is; `free`: there are shortcuts between different shapes too.
+    """
+
+    spans: int
+    projects: bool
+    where: str
+    free: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Builds the parts of a layout in a style, on one device and of one dtype."""
 
@@ -370,7 +386,9 @@ class Parts:
 
         Raises: SettingError for projections in a style without shortcuts.
         """
-        if self.stem_and_head.projections and not self.style.residual:
+        stage = join.stage
+        joined = self._joined(stage)
+        if joined.projects and not joined.spans:
             raise SettingError.because(
                 "projections without shortcuts",
                 got="residual 0",
@@ -381,35 +399,46 @@ class Parts:
         parts = OrderedDict[str, nn.Module]()
         if join.pooled < join.before:
             parts["pool"] = self._pool(join)
-        blocks, stride = join.stage.blocks, join.stage.stride
-        step = self.style.residual or 1
-        for n, start in enumerate(range(0, len(blocks), step), start=1):
-            group = blocks[start : start + step]
+        step = joined.spans or 1
+        for n, start in enumerate(range(0, len(stage.blocks), step), start=1):
+            group = stage.blocks[start : start + step]
             opens = start == 0
-            parts[f"unit{n}"] = self._group(group, stride if opens else 1, opens)
+            parts[f"unit{n}"] = self._group(group, stage.stride if opens else 1, opens, joined)
         return nn.Sequential(parts)
 
-    def _group(self, blocks: Sequence[SizedBlock], stride: int, opens: bool) -> nn.Module:
+    def _joined(self, stage: Stage) -> "_Joined":
+        """Return how the blocks of a stage are joined: by its type, or as in the whole network."""
+        where = self.style.where
+        if stage.type is None:
+            return _Joined(self.style.residual, self.stem_and_head.projections, where)
+        if stage.type == INVERTED:
+            return _Joined(1, False, "between", free=False)
+        return _Joined(int(stage.type == RESIDUAL), stage.type == RESIDUAL, where)
+
+    def _group(
+        self, blocks: Sequence[SizedBlock], stride: int, opens: bool, joined: "_Joined"
+    ) -> nn.Module:
         """Return consecutive blocks, with a shortcut if they are as many as one spans.
 
         A projection that the layout counts is built whatever their number. `opens`: they are the
         first of their stage.
         """
         strides = [stride, *[1] * (len(blocks) - 1)]
-        projects = opens and self.stem_and_head.projections
-        if not (projects or len(blocks) == self.style.residual):
+        projects = opens and joined.projects
+        c_in, c_out = blocks[0].channels, blocks[-1].out_channels
+        same = c_in == c_out and stride == 1
+        spans = len(blocks) == joined.spans and (same or joined.free)
+        if not (projects or spans):
             modules = [
-                self._block(block, block_stride, self.style.where)
+                self._block(block, block_stride, joined.where)
                 for block, block_stride in zip(blocks, strides, strict=True)
             ]
             return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
-        c_in, c_out = blocks[0].channels, blocks[-1].out_channels
-        same = c_in == c_out and stride == 1
         if len(blocks) == 1 and (projects or same):
             kind = "projection" if projects else "identity"
-            return self._block(blocks[0], stride, self.style.where, kind)
+            return self._block(blocks[0], stride, joined.where, kind)
         # The activation after the sum replaces the last one before it, with "end" all of them.
-        wheres = [self.style.where] * (len(blocks) - 1) + ["between"]
+        wheres = [joined.where] * (len(blocks) - 1) + ["between"]
         modules = [
             self._block(*arguments, inside=True)
             for arguments in zip(blocks, strides, wheres, strict=True)
@@ -419,7 +448,7 @@ class Parts:
             shortcut = self._projection(c_in, c_out, stride)
         elif not same:
             shortcut = FreeShortcut(c_in, c_out, stride)
-        between = self.style.where == "between"
+        between = joined.where == "between"
         return Residual(modules, shortcut, nn.Identity() if between else self._activation())
 
     def _block(
@@ -453,6 +482,9 @@ class Parts:
         last = self.layout.stages[-1]
         side = head_side(self.layout)
         parts = OrderedDict[str, nn.Module]()
+        if last.type == INVERTED:
+            # Its blocks end without one: the mean of their pixels alone would be near 0.
+            parts["act"] = self._activation()
         if side < last.side_out:
             parts["pool"] = _ADAPTIVE[self.style.head, self.dims](side)
         parts["flatten"] = nn.Flatten()

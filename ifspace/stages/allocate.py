@@ -1,12 +1,13 @@
 """Choose depths, widths and blocks of stages with the greatest gain within budgets, by CP-SAT.
 
-A layout is a path: each stage takes one *option*, a block with a width and a depth, and enters it
-from the width of the stage before. Both are one boolean each, joined by flow equations, so that
-costs and objectives are linear and the relaxation without whole numbers is tight. What the first
-block of a stage adds may depend on the width that it is entered from; where that changes what the
-blocks behind it add too, as the gain of a block that does not see the full field, each such width
-has an option of its own. Where stages are known by tables only (`DepthsProblem`), there is one
-boolean for each depth of each stage.
+A layout is a path: each stage takes one *option*, a block with its width inside, a width, a stride
+and the side that it reads, with a depth; and the block that it begins with, from the width of the
+stage before. Both are one boolean each, joined by flow equations of widths and sides, so that costs
+and objectives are linear and the relaxation without whole numbers is tight. What the first block of
+a stage adds may depend on the width that it is entered from; where that changes what the blocks
+behind it add too, as the gain of a block that does not see the full field, each such width has an
+option of its own. Where stages are known by tables only (`DepthsProblem`), there is one boolean for
+each depth of each stage.
 
 Objectives enter as whole numbers of 1e-9, of more where totals are above 100, so the proof is up to
 one of that for each stage. Ties are broken by the other objectives in the order of
@@ -27,7 +28,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ifspace.answer import Answer, Status
 from ifspace.block import SizedBlock
-from ifspace.cpsat import Outcome, contradiction, new_model, seconds_left, solve
+from ifspace.cpsat import Outcome, contradiction, new_model, seconds_left, solve, weighted_sum
 from ifspace.errors import BlockError, SettingError
 from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.problem import GroupsProblem
@@ -36,10 +37,12 @@ from ifspace.groups.solve import cheapest_groups
 from ifspace.latency import DECIMALS, case_text, latency_of
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.parallel import over_shards
+from ifspace.reach import channel_field
 from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.objectives import OBJECTIVES, tie_breakers, totals_by_depth
 from ifspace.stages.peak import StagePeaks
 from ifspace.stages.problem import (
+    CHEAPEST,
     BlockChoice,
     DepthPlan,
     DepthsProblem,
@@ -202,62 +205,79 @@ class SizedChoices:
         cases = list(dict.fromkeys(cases))
         # For each stage the first case that lacks the full field.
         self._lacking: dict[int, Case] = {}
-        self._cheapest = _cheapest_blocks(cases, deadline, jobs)
+        self._forms = _forms(cases, problem.forms, deadline, jobs)
         for index in range(len(widths)):
             self._check(index)
 
     def at(
         self, choice: BlockChoice, entry: int, width: int, index: int, opens: bool
     ) -> SizedBlock | None:
-        """Return a block from one width to another, or None where it is no choice of the stage.
+        """Return the first of the forms of a block where the stage is in the start."""
+        place = self.problem.start.stages[index]
+        return next(iter(self.forms(choice, entry, width, index, place, opens)), None)
 
-        `index`: of the stage; `opens`: the block is its first.
+    def forms(
+        self, choice: BlockChoice, entry: int, width: int, index: int, place: Stage, opens: bool
+    ) -> tuple[SizedBlock, ...]:
+        """Return a block from one width to another: one for each of its choices of groups.
+
+        `index`: of the stage; `place`: the stage at a stride and a side; `opens`: the block is its
+        first. Nothing where it is no choice of the stage.
         """
         problem = self.problem
-        stage = problem.start.stages[index]
-        stride = stage.stride if opens else 1
+        stride = place.stride if opens else 1
         case = (choice, entry, width, problem.floors_of(index, opens))
-        block = self._sized(case)
-        if block is None:
+        blocks = self._sized(case)
+        if not blocks:
             text = f"{choice} from {entry} to {width} channels{_with_floors(case)}"
-            lacks_field = case in self._cheapest
+            lacks_field = case in self._forms
             fault = "has the full field with no groups" if lacks_field else "is not legal"
             self._leave_out(index, f"{text} {fault}")
             if lacks_field:
                 self._lacking.setdefault(index, case)
-            return None
-        if stride > 1 and not any(layer.conv.spatial for layer in block.layers):
+            return ()
+        if stride > 1 and blocks[0].strided_index is None:
             self._leave_out(index, f"{choice} has no spatial layer to hold stride {stride}")
-            return None
+            return ()
         # Where stages have one block only, none ever follows the first.
-        occurs = opens or problem.depth_choices[index][-1] > stage.min_depth
+        occurs = opens or problem.depth_choices[index][-1] > place.min_depth
         latency = problem.latency if "latency_ms" in problem.budgets.limits else None
-        if occurs and latency is not None and latency.find(block, stage.side_out, stride) is None:
-            self._leave_out(index, f"no latency for {case_text(block, stage.side_out, stride)}")
-            return None
-        return block
+        if not occurs or latency is None:
+            return blocks
+        timed = []
+        for block in blocks:
+            if latency.find(block, place.side_out, stride) is None:
+                case_named = case_text(block, place.side_out, stride)
+                self._leave_out(index, f"no latency for {case_named}")
+            else:
+                timed.append(block)
+        return tuple(timed)
 
-    def _sized(self, case: "Case") -> SizedBlock | None:
+    def _sized(self, case: "Case") -> tuple[SizedBlock, ...]:
         choice, entry, width, floors = case
         if choice.block is None:
-            return self._cheapest.get(case)
+            return self._forms.get(case, ())
         try:
-            block = choice.block.at(entry, width, choice.bottleneck)
+            block = choice.sized(entry, width)
         except BlockError:
-            return None
-        return block if block.meets(floors) else None
+            return ()
+        lacks_field = choice.full and channel_field(block.layers) < entry
+        return (block,) if block.meets(floors) and not lacks_field else ()
 
     def _leave_out(self, index: int, reason: str) -> None:
         self.left_out.setdefault(reason, set()).add(index)
 
     def _check(self, index: int) -> None:
         problem = self.problem
-        for choice, width in product(problem.block_choices[index], problem.width_choices[index]):
-            repeated = self.at(choice, width, width, index, opens=False)
+        for choice, width, place in product(
+            problem.block_choices[index], problem.width_choices[index], problem.places(index)
+        ):
+            repeated = self.forms(choice, width, width, index, place, opens=False)
             firsts = [
-                self.at(choice, entry, width, index, opens=True) for entry in self.entries[index]
+                self.forms(choice, entry, width, index, place, opens=True)
+                for entry in self.entries[index]
             ]
-            if repeated is not None and any(firsts):
+            if repeated and any(firsts):
                 return
         if index in self._lacking:
             self.reason = self.reason or _without_full_field(index, self._lacking[index])
@@ -287,50 +307,60 @@ def _without_full_field(index: int, case: Case) -> str:
     fact += _with_floors(case)
     twice = replace(choice, composition=replace(choice.composition, repeats=2))
     remedy = "offer another block"
-    solved = _solve_cases(([(twice, entry, width, floors)], None))
-    if choice.composition.repeats == 1 and any(block for _, block in solved):
+    solved = _solve_cases(([(twice, entry, width, floors)], CHEAPEST, None))
+    if choice.composition.repeats == 1 and any(blocks for _, blocks in solved):
         remedy += f", such as {twice}"
     return f"{fact} the full field; {remedy}"
 
 
-def _cheapest_blocks(
-    cases: Sequence[Case], deadline: float | None, jobs: int | None
-) -> dict[Case, SizedBlock | None]:
-    """Return the cheapest full-field blocks of open choices, None where no groups give the field.
+def _forms(
+    cases: Sequence[Case], forms: str, deadline: float | None, jobs: int | None
+) -> dict[Case, tuple[SizedBlock, ...]]:
+    """Return the full-field blocks of open choices, none where no groups give the field.
 
     Choices that are not legal are left out.
     """
     if not cases:
         return {}
     seconds = seconds_left(deadline)
-    shards = [(list(cases[n : n + SHARD]), seconds) for n in range(0, len(cases), SHARD)]
+    shards = [(list(cases[n : n + SHARD]), forms, seconds) for n in range(0, len(cases), SHARD)]
     return dict(pair for pairs in over_shards(_solve_cases, shards, jobs or 1) for pair in pairs)
 
 
 def _solve_cases(
-    shard: tuple[Sequence[Case], float | None],
-) -> list[tuple[Case, SizedBlock | None]]:
-    cases, seconds = shard
+    shard: tuple[Sequence[Case], str, float | None],
+) -> list[tuple[Case, tuple[SizedBlock, ...]]]:
+    cases, forms, seconds = shard
     deadline = None if seconds is None else time.monotonic() + seconds
-    blocks: list[tuple[Case, SizedBlock | None]] = []
-    for choice, entry, width, floors in cases:
+    blocks: list[tuple[Case, tuple[SizedBlock, ...]]] = []
+    for case in cases:
+        choice, entry, width, floors = case
         try:
             problem = GroupsProblem(
                 choice.composition,
                 entry,
                 width,
                 bottleneck=choice.bottleneck,
+                widths=choice.inside(entry),
                 kernel=choice.kernel,
                 floors=floors,
             )
         except (SettingError, BlockError):
             continue
-        answer = cheapest_groups(problem, time_limit_s=seconds_left(deadline))
-        if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
-            raise TimeoutError
-        plan = answer.best
-        case = (choice, entry, width, floors)
-        blocks.append((case, None if plan is None else plan.sized))
+        front: list[SizedBlock] = []
+        while True:
+            answer = cheapest_groups(problem, time_limit_s=seconds_left(deadline))
+            if answer.status not in (Status.OPTIMAL, Status.INFEASIBLE):
+                raise TimeoutError
+            if answer.best is None:
+                break
+            front.append(answer.best.sized)
+            if forms == CHEAPEST:
+                break
+            # The next has the fewest parameters of those whose filters read more.
+            more = replace(floors, least_fan_in=front[-1].least_fan_in + 1)
+            problem = replace(problem, floors=more)
+        blocks.append((case, tuple(front)))
     return blocks
 
 
@@ -373,11 +403,12 @@ class _ChoiceModel(ABC):
     ) -> tuple[Status, list[Any] | None, float | None]:
         """Return how the search ended, the best choice left, and the bound on its total.
 
-        The choice, one key for each stage, is forbidden from then on, with all closer to it than
+        The choice, one key for each decision, is forbidden from then on, with all closer to it than
         `distance`.
         """
-        keys = [(index, key) for index, literals in enumerate(self.taken) for key in literals]
-        literals = [self.taken[index][key] for index, key in keys]
+        decisions = self.decisions
+        keys = [(index, key) for index, literals in enumerate(decisions) for key in literals]
+        literals = [decisions[index][key] for index, key in keys]
         self.model.minimize(-self.total)
         outcome = solve(self.model, literals, seconds_left(deadline))
         if not outcome.values or outcome.bound is None:
@@ -389,9 +420,14 @@ class _ChoiceModel(ABC):
         self.forbid([key for _, key in chosen], distance)
         return outcome.status, [key for _, key in chosen], bound / self.unit
 
+    @property
+    def decisions(self) -> Sequence[Mapping[Any, Any]]:
+        """The literals of everything that is chosen, of each decision one."""
+        return self.taken
+
     def forbid(self, chosen: Sequence[Any], distance: int) -> None:
         """Forbid a choice; `distance` is 1 where choices are not made of layers."""
-        pairs = zip(self.taken, chosen, strict=True)
+        pairs = zip(self.decisions, chosen, strict=True)
         self.model.add_bool_or([literals[key].negated() for literals, key in pairs])
 
     def least(self, name: str, deadline: float | None, sign: int = 1) -> int | Fraction | None:
@@ -457,38 +493,49 @@ def _has_another(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Option:
-    """A block at a width, and the widths that it is entered from, each with the first block.
+    """A stage but for its depth and its first block, and the blocks that it may begin with.
 
-    `entry_totals`: of each objective, what the shortest stage has by the width that enters it;
-    `more`: what each depth has more than that. All in units of the objective.
+    `entry_totals`: of each objective, what the shortest stage has by its first block; `more`: what
+    each depth has more than that. All in units of the objective.
     """
 
     number: int
-    width: int
-    repeated: SizedBlock
-    firsts: Mapping[int, SizedBlock]
-    entry_totals: Mapping[str, Mapping[int, int]]
+    stage: Stage
+    firsts: tuple[SizedBlock, ...]
+    entry_totals: Mapping[str, Mapping[SizedBlock, int]]
     more: Mapping[str, tuple[int, ...]]
+
+    def begun(self, first: SizedBlock, depth: int | None = None) -> Stage:
+        """Return the stage with a first block and a depth, that of the deepest if None."""
+        return replace(self.stage, first=first, depth=depth or self.stage.depth)
 
 
 class _LayoutModel(_ChoiceModel):
-    """The model of a `StagesProblem` without its budgets: an option and a depth for each stage."""
+    """The model of a `StagesProblem` without its budgets.
+
+    `taken`: of each stage the options with a depth; `entered`: with the block that it begins with.
+    """
 
     def __init__(self, problem: StagesProblem, sized: SizedChoices) -> None:
         super().__init__()
         self.problem = problem
         self.ends = problem.start.stem_and_head
-        entered_blocks = [_entered_blocks(problem, sized, n) for n in range(len(sized.entries))]
-        self.units = _units(entered_blocks)
-        self.options = [_options(blocks, self.units) for blocks in entered_blocks]
+        stages = [_entered_stages(problem, sized, n) for n in range(len(sized.entries))]
+        self.units = _units(stages)
+        self.options = [_options(entered, self.units) for entered in stages]
         # The depth from which blocks are repeated, and the depths that may be taken.
         self.shortest = [stage.min_depth for stage in problem.start.stages]
         self.depths = problem.depth_choices
-        self.entered: list[dict[tuple[_Option, int], Any]] = []
+        self.entered: list[dict[tuple[_Option, SizedBlock], Any]] = []
         for index, options in enumerate(self.options):
             self._add_stage(index, options)
         self.unit = self.units[problem.objective]
         self.total = self._objective(problem.objective)
+
+    @property
+    def decisions(self) -> Sequence[Mapping[Any, Any]]:
+        """Option and depth of each stage, then option and first block of each."""
+        return [*self.taken, *self.entered]
 
     @property
     def slack(self) -> int:
@@ -506,39 +553,36 @@ class _LayoutModel(_ChoiceModel):
         if distance <= 1:
             return
         apart: Any = 0
-        for index, (taken, key) in enumerate(zip(self.taken, chosen, strict=True)):
-            stage = self._stage(index, key)
+        for taken, key in zip(self.taken, chosen, strict=False):
+            stage = self._stage(*key)
             apart += sum(
-                stage.layers_apart(self._stage(index, other)) * literal
+                stage.layers_apart(self._stage(*other)) * literal
                 for other, literal in taken.items()
             )
         self.model.add(apart >= distance)
 
-    def _stage(self, index: int, key: tuple[_Option, int]) -> Stage:
+    def _stage(self, option: _Option, depth: int) -> Stage:
         """Return a stage of an option and depth, entered from any width."""
-        option, depth = key
-        first = next(iter(option.firsts.values()))
-        start = self.problem.start.stages[index]
-        return replace(start, first=first, repeated=option.repeated, depth=depth)
+        return option.begun(option.firsts[0], depth)
 
     def _objective(self, name: str) -> Any:
         """Return an objective of the choices as a linear expression, in 1 / its unit."""
         total: Any = 0
         for index, (entered, taken) in enumerate(zip(self.entered, self.taken, strict=True)):
-            for (option, entry), literal in entered.items():
-                total += option.entry_totals[name][entry] * literal
-            for (option, depth), literal in taken.items():
-                total += option.more[name][depth - self.shortest[index]] * literal
+            total += _weighted_sum(
+                [option.entry_totals[name][first] for option, first in entered], entered.values()
+            )
+            total += _weighted_sum(
+                [option.more[name][depth - self.shortest[index]] for option, depth in taken],
+                taken.values(),
+            )
         return total
 
-    def layout(self, chosen: Sequence[tuple[_Option, int]]) -> Layout:
-        """Return the layout of a choice of option and depth for each stage."""
-        entry = self.ends.stem_channels
-        stages = []
-        for stage, (option, depth) in zip(self.problem.start.stages, chosen, strict=True):
-            first = option.firsts[entry]
-            stages.append(replace(stage, first=first, repeated=option.repeated, depth=depth))
-            entry = option.width
+    def layout(self, chosen: Sequence[tuple[_Option, Any]]) -> Layout:
+        """Return the layout of a choice: option and depth, then first block, of each stage."""
+        count = len(self.taken)
+        pairs = zip(chosen[:count], chosen[count:], strict=True)
+        stages = (option.begun(first, depth) for (option, depth), (_, first) in pairs)
         return Layout(tuple(stages), self.ends)
 
     def _add_stage(self, index: int, options: Sequence[_Option]) -> None:
@@ -549,23 +593,33 @@ class _LayoutModel(_ChoiceModel):
             for depth in self.depths[index]
         }
         entered = {
-            (option, entry): new(f"{index}: {option.number} from {entry}")
+            (option, first): new(f"{index}: {option.number} by {number}")
             for option in options
-            for entry in option.firsts
+            for number, first in enumerate(option.firsts)
         }
         self.model.add_exactly_one(taken.values())
         for option in options:
             self.model.add(
-                sum(entered[option, entry] for entry in option.firsts)
+                sum(entered[option, first] for first in option.firsts)
                 == sum(taken[option, depth] for depth in self.depths[index])
             )
         if index:
-            for width in {option.width for option in self.options[index - 1]}:
-                leaving = [x for (option, _), x in self.taken[-1].items() if option.width == width]
-                entering = [x for (_, entry), x in entered.items() if entry == width]
-                self.model.add(sum(leaving) == sum(entering))
+            self._join(self.taken[-1], entered, index)
         self.taken.append(taken)
         self.entered.append(entered)
+
+    def _join(self, taken: Mapping[Any, Any], entered: Mapping[Any, Any], index: int) -> None:
+        """Let a stage begin at the width, and where strides are free at the side, that there is."""
+        has_sides = self.problem.strides is not None
+        flows: dict[tuple[int, int], list[list[Any]]] = {}
+        for (option, _), literal in taken.items():
+            key = (option.stage.width, has_sides * option.stage.side_out)
+            flows.setdefault(key, [[], []])[0].append(literal)
+        for (option, first), literal in entered.items():
+            key = (first.channels, has_sides * option.stage.side_strided)
+            flows.setdefault(key, [[], []])[1].append(literal)
+        for leaving, entering in flows.values():
+            self.model.add(sum(leaving) == sum(entering))
 
     def scale(self, name: str) -> int:
         """Return the factor that makes an amount whole."""
@@ -577,18 +631,30 @@ class _LayoutModel(_ChoiceModel):
             return self._peak_memory()
         total: Any = 0
         last = len(self.taken) - 1
-        for index, stage in enumerate(self.problem.start.stages):
-            for (option, entry), literal in self.entered[index].items():
-                total += int(scale * self._cost(name, stage, option.firsts[entry], True)) * literal
-            for (option, depth), literal in self.taken[index].items():
-                repeats = depth - self.shortest[index]
-                cost = repeats and repeats * self._cost(name, stage, option.repeated, False)
-                if index == last and name == "params":
-                    cost += self.ends.params(option.width)
-                if index == last and name == "macs":
-                    cost += self.ends.macs(option.width)
-                total += int(scale * cost) * literal
-        return total
+        for index, (entered, taken) in enumerate(zip(self.entered, self.taken, strict=True)):
+            total += _weighted_sum(
+                [
+                    int(scale * self._cost(name, option.begun(first), True))
+                    for option, first in entered
+                ],
+                entered.values(),
+            )
+            costs = {
+                option: self._cost(name, option.stage, False) for option in self.options[index]
+            }
+            ends = dict.fromkeys(costs, 0)
+            if index == last and name in ("params", "macs"):
+                count = getattr(self.ends, name)
+                ends = {option: count(option.stage.width) for option in costs}
+            shortest = self.shortest[index]
+            total += _weighted_sum(
+                [
+                    int(scale * ((depth - shortest) * costs[option] + ends[option]))
+                    for option, depth in taken
+                ],
+                taken.values(),
+            )
+        return total + (self.ends.activations if name == "activations" else 0)
 
     def _peak_memory(self) -> Any:
         """Return the peak memory in bytes: a variable that is no less than any part needs.
@@ -604,70 +670,76 @@ class _LayoutModel(_ChoiceModel):
             self.model.add(most >= bytes_of(elements, dtype) * literal)
 
         need(peaks.stem, 1)
-        for index, stage in enumerate(start.stages):
-            for (option, entry), literal in self.entered[index].items():
-                first = replace(stage, first=option.firsts[entry], repeated=option.repeated)
-                need(peaks.entry(index, first), literal)
-            for (option, depth), literal in self.taken[index].items():
+        pools = self.problem.strides is None
+        for index, (entered, taken) in enumerate(zip(self.entered, self.taken, strict=True)):
+            for (option, first), literal in entered.items():
+                # Where strides are free nothing is pooled behind the first stage.
+                stage = option.begun(first)
+                before = peaks.before(index) if pools or not index else stage.side_strided
+                need(peaks.entry(stage, before), literal)
+            for (option, depth), literal in taken.items():
                 if depth > self.shortest[index]:
-                    need(peaks.repeated(stage, option.repeated), literal)
+                    need(peaks.repeated(option.stage), literal)
                 if index == len(start.stages) - 1:
-                    need(peaks.head(option.width), literal)
+                    need(peaks.head(option.stage.width), literal)
         return most
 
-    def _cost(self, name: str, stage: Stage, block: SizedBlock, opens: bool) -> Any:
-        stride = stage.stride if opens else 1
-        if name == "params":
-            return self.ends.block_params(block, opens)
-        if name == "macs":
-            return self.ends.block_macs(block, stage.side_out, stride, opens)
-        if name == "layers":
-            return len(block.layers)
+    def _cost(self, name: str, stage: Stage, opens: bool) -> Any:
+        """Return an amount of the first block of a stage, or of each that follows it."""
+        if name != "latency_ms":
+            return stage.block_amount(name, opens, self.ends)
         assert self.problem.latency is not None
+        if stage.depth == stage.min_depth and not opens:
+            return 0
+        block, stride = (stage.first, stage.stride) if opens else (stage.repeated, 1)
         return latency_of(self.problem.latency, block, stage.side_out, stride).ms
 
 
 @dataclass(frozen=True, slots=True)
-class _EnteredBlock:
-    """A block that a stage may repeat, entered from a width, with its objectives by depth."""
+class _EnteredStage:
+    """A stage as deep as it may be, and its objectives by depth."""
 
-    width: int
-    entry: int
-    first: SizedBlock
-    repeated: SizedBlock
+    stage: Stage
     totals: Mapping[str, tuple[float, ...]]
 
 
-def _entered_blocks(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_EnteredBlock]:
-    """Return the blocks of a stage at its widths, from every width that may enter it."""
-    stage = problem.start.stages[index]
-    blocks: dict[tuple[SizedBlock, SizedBlock], _EnteredBlock] = {}
-    for choice, width in product(problem.block_choices[index], problem.width_choices[index]):
-        repeated = sized.at(choice, width, width, index, opens=False)
+def _entered_stages(problem: StagesProblem, sized: SizedChoices, index: int) -> list[_EnteredStage]:
+    """Return a stage with its blocks at its widths and places, from every width that may enter."""
+    stages: dict[Stage, _EnteredStage] = {}
+    for choice, width, place in product(
+        problem.block_choices[index], problem.width_choices[index], problem.places(index)
+    ):
+        repeated = sized.forms(choice, width, width, index, place, opens=False)
         for entry in sized.entries[index]:
-            first = sized.at(choice, entry, width, index, opens=True)
-            narrows = problem.monotone and index and entry > width
-            # Two names of one block are one choice.
-            if first is None or repeated is None or narrows or (first, repeated) in blocks:
+            firsts = sized.forms(choice, entry, width, index, place, opens=True)
+            if problem.monotone and index and entry > width:
                 continue
-            deepest = replace(
-                stage, first=first, repeated=repeated, depth=problem.depth_choices[index][-1]
-            )
-            totals = {
-                name: totals_by_depth(objective, deepest, problem.alpha, problem.cap)
-                for name, objective in OBJECTIVES.items()
-            }
-            blocks[first, repeated] = _EnteredBlock(width, entry, first, repeated, totals)
-    return list(blocks.values())
+            for first, follows in product(firsts, repeated):
+                stage = replace(
+                    place,
+                    first=first,
+                    repeated=follows,
+                    depth=problem.depth_choices[index][-1],
+                    type=choice.type,
+                )
+                # Two names of one block are one choice.
+                if stage in stages:
+                    continue
+                totals = {
+                    name: totals_by_depth(objective, stage, problem.alpha, problem.cap)
+                    for name, objective in OBJECTIVES.items()
+                }
+                stages[stage] = _EnteredStage(stage, totals)
+    return list(stages.values())
 
 
-def _units(stages: Sequence[Sequence[_EnteredBlock]]) -> dict[str, int]:
+def _units(stages: Sequence[Sequence[_EnteredStage]]) -> dict[str, int]:
     """Return into how many parts each objective is cut, so that its total has `DIGITS` digits."""
     units = {}
     for name in OBJECTIVES:
         greatest = sum(
             # A stage may have no block at all where it may not narrow.
-            max((abs(t) for block in stage for t in block.totals[name]), default=0)
+            max((abs(t) for entered in stage for t in entered.totals[name]), default=0)
             for stage in stages
         )
         digits = ceil(log10(greatest)) if greatest > 1 else 0
@@ -675,36 +747,28 @@ def _units(stages: Sequence[Sequence[_EnteredBlock]]) -> dict[str, int]:
     return units
 
 
-def _options(blocks: Sequence[_EnteredBlock], units: Mapping[str, int]) -> list[_Option]:
-    """Return the options of a stage: entered blocks joined where only the first block differs."""
-    joined: dict[Any, dict[int, tuple[SizedBlock, dict[str, int]]]] = {}
-    for block in blocks:
-        scaled = {
-            name: [round(unit * total) for total in block.totals[name]]
-            for name, unit in units.items()
-        }
-        more = {
+def _options(stages: Sequence[_EnteredStage], units: Mapping[str, int]) -> list[_Option]:
+    """Return the options of a stage: entered stages joined where only the first block differs."""
+    joined: dict[Any, list[tuple[Stage, dict[str, int]]]] = {}
+    for entered in stages:
+        stage, totals = entered.stage, entered.totals
+        shortest = {name: round(unit * totals[name][0]) for name, unit in units.items()}
+        more = tuple(
             # Not the difference of rounded totals, which differs by one between entries.
-            name: tuple(
-                round(unit * (total - block.totals[name][0])) for total in block.totals[name]
-            )
+            (name, tuple(round(unit * (total - totals[name][0])) for total in totals[name]))
             for name, unit in units.items()
-        }
-        key = (block.width, block.repeated, tuple(more.items()))
-        joined.setdefault(key, {})[block.entry] = (
-            block.first,
-            {name: totals[0] for name, totals in scaled.items()},
         )
+        key = (stage.repeated, stage.side, stage.stride, stage.type, more)
+        joined.setdefault(key, []).append((stage, shortest))
     return [
         _Option(
             number,
-            width,
-            repeated,
-            {entry: first for entry, (first, _) in entries.items()},
-            {name: {entry: t[name] for entry, (_, t) in entries.items()} for name in units},
-            dict(more),
+            entries[0][0],
+            tuple(stage.first for stage, _ in entries),
+            {name: {stage.first: t[name] for stage, t in entries} for name in units},
+            dict(key[-1]),
         )
-        for number, ((width, repeated, more), entries) in enumerate(joined.items())
+        for number, (key, entries) in enumerate(joined.items())
     ]
 
 
@@ -742,7 +806,7 @@ class _DepthsModel(_ChoiceModel):
 
 
 def _weighted_sum(weights: Iterable[int], literals: Iterable[Any]) -> Any:
-    return sum(weight * literal for weight, literal in zip(weights, literals, strict=True))
+    return weighted_sum(list(literals), list(weights))
 
 
 class _Plan(Protocol):

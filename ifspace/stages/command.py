@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,10 +27,15 @@ from ifspace.cli.requirements import ONNX, TORCH, check_installed, check_solver
 from ifspace.errors import SettingError
 from ifspace.stages.defaults import (
     BARE,
+    BOTTLENECKS,
     CLASSES,
+    EXPANSIONS,
     FIRST_WIDTH,
     FIXED_OBJECTIVE,
+    FORMS,
+    FREE,
     FREE_OBJECTIVE,
+    INNER_BLOCKS,
     INPUTS,
     KERNEL,
     LAST_WIDTH,
@@ -38,6 +44,7 @@ from ifspace.stages.defaults import (
     STAGE_SEPARATOR,
     STYLE,
     STYLES,
+    TYPES,
 )
 from ifspace.values import (
     amount,
@@ -174,10 +181,56 @@ def widths_or_start(text: str) -> tuple[int, ...] | str:
     return OWN_WIDTHS if text.strip().lower() == OWN_WIDTHS else number_list(text)
 
 
+def type_lists(text: str) -> tuple[tuple[str, ...], ...]:
+    """Return lists of types of stages, one for all stages or one for each.
+
+    >>> type_lists("basic; inverted, plain")
+    (('basic',), ('inverted', 'plain'))
+    """
+    lists = tuple(text_list(names.lower()) for names in text.split(STAGE_SEPARATOR))
+    if any(name not in TYPES for names in lists for name in names):
+        raise ValueError(text)
+    return lists
+
+
+def ratios(text: str) -> tuple[Fraction, ...]:
+    """Return the exact ratios above 0 between commas, each once.
+
+    >>> ratios("1, 1/4, 6")
+    (Fraction(1, 1), Fraction(1, 4), Fraction(6, 1))
+    """
+    values = tuple(dict.fromkeys(map(ratio_from_zero, text_list(text))))
+    if not all(values):
+        raise ValueError(text)
+    return values
+
+
+def widths_inside(text: str) -> tuple[Fraction, ...]:
+    """Return ratios below 1, or whole channels.
+
+    >>> widths_inside("1/4, 32")
+    (Fraction(1, 4), Fraction(32, 1))
+    """
+    values = ratios(text)
+    if any(value > 1 and value.denominator > 1 for value in values):
+        raise ValueError(text)
+    return values
+
+
+def strides_or_free(text: str) -> tuple[int, ...] | str:
+    """Return a stride for each stage, or the word for those that are chosen.
+
+    >>> strides_or_free("1,2,2"), strides_or_free("Free")
+    ((1, 2, 2), 'free')
+    """
+    return FREE if text.strip().lower() == FREE else number_list(text)
+
+
 # The amounts of --budgets, and what the options are called that they stand for.
 _BUDGET_OPTIONS: Final = {
     "params": "params",
     "macs": "macs",
+    "activations": "activations",
     "layers": "layers",
     "latency": "latency_budget_ms",
     "peak-memory": "peak_memory",
@@ -217,7 +270,7 @@ def named_budgets(text: str) -> dict[str, dict[str, Any]]:
 
 # What describes a layout; `read_layout` takes these.
 _DESCRIPTION: Final = ("stages", "depths", "widths", "inputs", "network", "input")
-_LAYOUT_DESCRIPTION: Final = (*_DESCRIPTION, "style", "classes")
+_LAYOUT_DESCRIPTION: Final = (*_DESCRIPTION, "style", "classes", "strides")
 _WIDTHS: Final = click.option(
     "--widths",
     type=NUMBERS,
@@ -322,7 +375,49 @@ _LAYOUT_OPTIONS: Final = (
         type=Parsed(block_lists, f"blocks between commas, and {STAGE_SEPARATOR} between stages"),
         metavar="LIST",
         help="Blocks to choose from, groups left open or given; CONV if not given, or "
-        "those of the network. A ; between the lists of the stages.",
+        "those of the network. A FILE.parquet of `ifspace enumerate` stands for its blocks, where "
+        "they have the full field. A ; between the lists of the stages.",
+    ),
+    click.option(
+        "--types",
+        type=Parsed(type_lists, f"{', '.join(TYPES)}, and {STAGE_SEPARATOR} between stages"),
+        metavar="LIST",
+        help="Types of stages to choose from, beside --blocks: plain (CONV without shortcuts), "
+        "basic and bottleneck (residual blocks of CONV+CONV and PW+CONV+PW), inverted (inverted "
+        "residuals of PW+DW+PW, identities where the shapes are equal).",
+    ),
+    click.option(
+        "--expansions",
+        type=Parsed(ratios, "ratios above 0 between commas, such as 1,3,6"),
+        metavar="LIST",
+        help="Widths inside blocks of two channel-mixing layers or more to choose from, as "
+        "multiples of the channels that enter; 1 leaves the first layer out. Of inverted "
+        f"{','.join(map(str, EXPANSIONS))} if not given. Without --blocks and --types: of "
+        f"{INNER_BLOCKS['expansions']}.",
+    ),
+    click.option(
+        "--bottlenecks",
+        type=Parsed(widths_inside, "ratios below 1 such as 1/4, or channels"),
+        metavar="LIST",
+        help="The same as ratios of the channels that leave, such as 1/4,1/2, or as channels, such "
+        f"as 16,32. Of bottleneck {','.join(BOTTLENECKS)} if not given. Without --blocks and "
+        f"--types: of {INNER_BLOCKS['bottlenecks']}.",
+    ),
+    click.option(
+        "--strides",
+        type=Parsed(strides_or_free, f"whole numbers such as 1,2,2, or {FREE}"),
+        metavar=f"LIST|{FREE}",
+        help="Strides of the first blocks of --stages, which else are pooled in between. "
+        f"{FREE}: which stages halve the feature maps is chosen too, as often in all as --stages "
+        "or the network do.",
+    ),
+    click.option(
+        "--forms",
+        type=OneOf(FORMS),
+        default=FORMS[0],
+        show_default=True,
+        help="Groups that a block without groups may have at a pair of widths: the cheapest with "
+        "the full field, or the front: the cheapest of each least fan-in, to choose from.",
     ),
     click.option(
         "--width-choices",
@@ -343,7 +438,8 @@ _LAYOUT_OPTIONS: Final = (
         "--stage",
         multiple=True,
         metavar="LIMITS",
-        help="Limits of one stage, such as '3:depth<=6,width>=64'; may be given several times.",
+        help="Limits of one stage, such as '3:depth<=6,width>=64,expansion<=4,stride=1'; may be "
+        "given several times.",
     ),
     click.option(
         "--objective",
@@ -355,6 +451,12 @@ _LAYOUT_OPTIONS: Final = (
     ),
     shared("params", help="At most so many parameters."),
     shared("macs", help="At most so many MACs an image."),
+    click.option(
+        "--activations",
+        type=AMOUNT,
+        metavar="N",
+        help="At most so many elements that convolutions and dense layers write for an image.",
+    ),
     click.option(
         "--layers",
         type=AMOUNT,
@@ -379,12 +481,13 @@ _LAYOUT_OPTIONS: Final = (
         "--budgets",
         type=Parsed(
             named_budgets,
-            "NAME:params=2M,macs=300M,layers=40,latency=8,peak-memory=256k between spaces",
+            "NAME:params=2M,macs=300M,activations=5M,layers=40,latency=8,peak-memory=256k between "
+            "spaces",
         ),
         metavar="LISTS",
-        help="Several named budgets instead of --params, --macs, --layers, --latency-budget-ms and "
-        "--peak-memory, such as 'edge:params=2M,latency=8 server:params=25M': one layout for each, "
-        "in one table.",
+        help="Several named budgets instead of --params, --macs, --activations, --layers, "
+        "--latency-budget-ms and --peak-memory, such as 'edge:params=2M,latency=8 "
+        "server:params=25M': one layout for each, in one table.",
     ),
     shared("top", default=1, help="So many layouts, best first."),
     click.option(
@@ -495,13 +598,14 @@ def layout_command(
     check_solver("layouts", ", or ask `ifspace organize` for the greedy organizer")
     from ifspace.floors import ParamsRange
     from ifspace.stages.allocate import best_stages
-    from ifspace.stages.entry import layout_problem
+    from ifspace.stages.entry import assumed_style, layout_problem
     from ifspace.stages.layout_text import ComparedLayouts, LayoutReport
     from ifspace.stages.organizer import organize
     from ifspace.stages.problem import TABLE_AMOUNTS
 
     description = {name: options.pop(name) for name in _LAYOUT_DESCRIPTION}
     has_start = description["depths"] is not None or description["network"] is not None
+    style = assumed_style(description, options)
     source = read_latencies(latency, batch, device, options["dtype"] if latency else None)
     if budgets is not None:
         _check_alone(options, save)
@@ -531,7 +635,7 @@ def layout_command(
         reports.append(LayoutReport(problem, answer, trajectory, has_start, kernel, kept))
     out_of_time = time_limit is not None and time.monotonic() - started >= time_limit
     widths = start.widths if problem.widths else description["widths"]
-    _note_defaults(output, start, description, widths)
+    _note_defaults(output, start, {**description, "style": style}, widths)
     for report in reports:
         _note_left_out(output, report.answer.left_out)
     if budgets is not None:
@@ -544,7 +648,7 @@ def layout_command(
             no_plan(context, "no layout for any of --budgets", answer.status is Status.UNKNOWN)
         return
     (report,) = reports
-    saved = save_layout(output, save, best, description["network"], description["style"] or STYLE)
+    saved = save_layout(output, save, best, description["network"], style)
     output.emit(report.forms(saved), keep=best is not None)
     if source is not None and best is not None:
         for note in (source.about, *LatencyColumns(problem.known_latencies(best)).notes):

@@ -25,6 +25,18 @@ STYLES: Final = ("resnet", "mobilenet", "plain", "bare")
 STYLE: Final = "resnet"
 BARE: Final = "bare"
 CLASSES: Final = 10
+# The types of stages (`ifspace.stages.choices`), and how wide their blocks are inside: ratios of
+# the width that enters, and of the width that leaves.
+TYPES: Final = ("plain", "basic", "bottleneck", "inverted")
+EXPANSIONS: Final = (1, 2, 3, 4, 6)
+BOTTLENECKS: Final = ("1/4",)
+# What is offered where widths inside are given and no blocks.
+INNER_BLOCKS: Final = {"expansions": "PW+DW+PW", "bottlenecks": "PW+CONV+PW"}
+# Which groups an open block may have at a pair of widths: the cheapest, or one for each least
+# fan-in that costs more.
+FORMS: Final = ("cheapest", "front")
+# The word for strides that are chosen.
+FREE: Final = "free"
 # What is maximised where widths are free, and where they are fixed as in the papers.
 FREE_OBJECTIVE: Final = "macs-3/4"
 FIXED_OBJECTIVE: Final = "gain"

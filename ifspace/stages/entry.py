@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +15,7 @@ from ifspace.floors import NO_FLOORS, Floors
 from ifspace.kinds import find_kind, reference_kind
 from ifspace.latency import LatencySource, read_latency
 from ifspace.stages.allocate import best_stages
+from ifspace.stages.choices import TYPES, Inside, check_inside, offered
 from ifspace.stages.defaults import (
     AROUND,
     BARE,
@@ -21,7 +23,9 @@ from ifspace.stages.defaults import (
     DEPTH,
     FIRST_WIDTH,
     FIXED_OBJECTIVE,
+    FREE,
     FREE_OBJECTIVE,
+    INNER_BLOCKS,
     INPUTS,
     KERNEL,
     LAST_WIDTH,
@@ -33,11 +37,19 @@ from ifspace.stages.defaults import (
     STYLES,
     WIDTH_STEP,
 )
-from ifspace.stages.layout import MAX_DEPTH, Layout
-from ifspace.stages.limits import StageLimits, limited_depths, limited_widths, merged
+from ifspace.stages.layout import INVERTED, MAX_DEPTH, Layout
+from ifspace.stages.limits import (
+    StageLimits,
+    limited_blocks,
+    limited_depths,
+    limited_strides,
+    limited_widths,
+    merged,
+)
 from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout, styled
 from ifspace.stages.networks import network as named_layout
 from ifspace.stages.problem import (
+    CHEAPEST,
     TABLE_AMOUNTS,
     BlockChoice,
     Blocks,
@@ -46,7 +58,7 @@ from ifspace.stages.problem import (
     StagesProblem,
     parse_block,
 )
-from ifspace.values import choice, whole_number
+from ifspace.values import choice, ratio_above_zero, whole_number
 
 T = TypeVar("T")
 MOBILENET: Final = "mobilenet"
@@ -76,10 +88,16 @@ def layout(
     params: int | None = None,
     macs: int | None = None,
     layers: int | None = None,
+    activations: int | None = None,
     latency: LatencySource | Path | None = None,
     latency_budget_ms: Fraction | float | None = None,
     peak_memory: int | str | None = None,
     dtype: str | None = None,
+    types: Sequence[Sequence[str]] | None = None,
+    expansions: Sequence[Fraction | int] | None = None,
+    bottlenecks: Sequence[Fraction | int] | None = None,
+    strides: Sequence[int] | str | None = None,
+    forms: str = CHEAPEST,
     alpha: float = 3,
     cap: str = "input",
     floors: Floors = NO_FLOORS,
@@ -101,6 +119,12 @@ def layout(
     says what stands around the stages and counts, with a head of `classes` classes. `floors` hold
     for every block; the one that reads the network's input reads what there is.
 
+    `types` of stages (plain, basic, bottleneck, inverted) are choices beside the blocks, one list
+    for all stages or one for each; `expansions` and `bottlenecks` the widths inside blocks to
+    choose from. `strides` are those that the stages begin with, or "free": which ones halve the
+    feature maps is chosen. `forms`: of open groups the cheapest, or the "front" of parameters and
+    least fan-in.
+
     >>> answer = layout(network="vgg16", params=5_098_826, macs=369_824_768, widths="start",
     ...                 max_depth=16)
     >>> answer.status.name, answer.plans[0].layout.depths
@@ -118,10 +142,15 @@ def layout(
             "input": side,
             "style": style,
             "classes": classes,
+            "strides": strides if isinstance(strides, str) else _tuple(strides),
         },
         kernel=kernel,
         alpha=alpha,
         blocks=_tuple(blocks),
+        types=_tuple(types),
+        expansions=_ratios(expansions, "expansions"),
+        bottlenecks=_ratios(bottlenecks, "bottlenecks"),
+        forms=forms,
         width_choices=_tuple(width_choices),
         monotone=monotone,
         max_depth=max_depth,
@@ -133,6 +162,7 @@ def layout(
         params=params,
         macs=macs,
         layers=layers,
+        activations=activations,
         peak_memory=peak_memory,
         dtype=dtype,
         floors=floors,
@@ -151,6 +181,10 @@ def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
     return tuple(tuple(x) if isinstance(x, list | tuple) else x for x in values)
 
 
+def _ratios(values: Sequence[Any] | None, name: str) -> tuple[Fraction, ...] | None:
+    return None if values is None else tuple(ratio_above_zero(value, name) for value in values)
+
+
 def layout_problem(
     description: Mapping[str, Any], *, kernel: int | None, alpha: float, **options: Any
 ) -> StagesProblem:
@@ -158,18 +192,27 @@ def layout_problem(
 
     Raises: SettingError for options that do not go together or are out of range.
     """
-    description = {"style": None, "classes": None, **description}
-    if description["network"] is None and description["style"] is None:
-        description["style"] = STYLE
+    description = {"style": None, "classes": None, "strides": None, **description}
+    options = {"types": None, "expansions": None, "bottlenecks": None, **options}
+    usual = _usual_block(options)
+    description["style"] = assumed_style(description, options)
     fixes_widths = description["widths"] is not None
     if isinstance(description["widths"], str):
         choice(description["widths"], "widths", (OWN_WIDTHS,))
         description["widths"] = None
     has_start = description["depths"] is not None or description["network"] is not None
+    free_strides = description["strides"] == FREE
+    if free_strides:
+        description |= _strided(description)
+    if usual is not None and description["network"] is None:
+        description["bottleneck"] = usual.ratio
+        if options["blocks"] is None and has_start:
+            description["blocks"] = (usual.block,)
     if has_start or description["stages"] is None:
         start = read_layout(kernel=kernel, **description)
     else:
-        start = _assumed_start(description, kernel, fixes_widths, options)
+        texts = options["blocks"] or (() if usual is None else ((usual.block,),))
+        start = _assumed_start(description, kernel, fixes_widths, {**options, "blocks": texts})
     if options.get("peak_memory") is not None and description["network"] is not None:
         check_peak(description["network"])
     return _problem(
@@ -179,8 +222,63 @@ def layout_problem(
         description["style"],
         alpha,
         KERNEL if kernel is None else kernel,
+        free_strides=free_strides,
         **options,
     )
+
+
+def assumed_style(description: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+    """Return the style of stages that are described, None for a network.
+
+    Inverted residuals alone are those of a MobileNet.
+    """
+    if description["network"] is not None or description["style"] is not None:
+        return description["style"]  # type: ignore[no-any-return]
+    types = {name for names in options["types"] or () for name in names}
+    inverted = types == {"inverted"} or (not types and options["expansions"] is not None)
+    return MOBILENET if inverted and options["blocks"] is None else STYLE
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What stands for widths inside that are chosen, where a start is needed: one block."""
+
+    block: str
+    ratio: Fraction | None
+
+
+def _usual_block(options: Mapping[str, Any]) -> _Usual | None:
+    """Return the block of the first type of stage, or for widths inside; None without either."""
+    types = [name for names in options["types"] or () for name in names]
+    inside = Inside(options["expansions"], options["bottlenecks"])
+    if types:
+        inside = inside.typed(types[0])
+    name = "bottlenecks" if inside.expansions is None else "expansions"
+    ratios = sorted(w for w in getattr(inside, name) or () if name == "expansions" or w < 1)
+    if not types and inside == Inside():
+        return None
+    for type_name in types:
+        choice(type_name, "types", TYPES)
+    block = TYPES[types[0]].block if types else INNER_BLOCKS[name]
+    return _Usual(block, ratios[len(ratios) // 2] if ratios else None)
+
+
+def _strided(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stages and strides where the first block of a stage, and no pooling, halves."""
+    sides = description["stages"]
+    if description["network"] is not None or sides is None:
+        return {"strides": None}
+    pairs = list(pairwise((sides[0], *sides)))
+    wrong = [f"{a} to {b}" for a, b in pairs if a % b or (a // b) & (a // b - 1)]
+    if wrong:
+        raise SettingError.because(
+            "free strides of sides that are not halved",
+            got=wrong[0],
+            allowed="sides that stay, or are halved once or several times",
+            remedy="give other --stages",
+            argument="strides",
+        )
+    return {"stages": tuple(a for a, _ in pairs), "strides": tuple(a // b for a, b in pairs)}
 
 
 def _assumed_start(
@@ -196,7 +294,11 @@ def _assumed_start(
     """
     sides, widths = description["stages"], description["widths"]
     fixed = [text for texts in options["blocks"] or () for text in texts]
-    limits = {name: options[name] for name in ("params", "macs") if options[name] is not None}
+    limits = {
+        name: options[name]
+        for name in ("params", "macs", "activations")
+        if options.get(name) is not None
+    }
 
     def starts() -> Iterator[Layout]:
         lists = (
@@ -276,6 +378,8 @@ def read_layout(
     blocks: tuple[str, ...] | None = None,
     style: str | None = None,
     classes: int | None = None,
+    strides: tuple[int, ...] | None = None,
+    bottleneck: Fraction | None = None,
 ) -> Layout:
     """Return the layout that the options describe, bare if no style is given.
 
@@ -289,6 +393,7 @@ def read_layout(
             "kernel": kernel,
             "blocks": blocks,
             "style": style,
+            "strides": strides,
         }
         if conflicts := ", ".join(f"--{name}" for name, value in own.items() if value is not None):
             raise SettingError.because(
@@ -324,7 +429,9 @@ def read_layout(
         _check_style(style, block.composition)
     count = whole_number(CLASSES if classes is None else classes, "classes", 1, MAX_CLASSES)
     stem_and_head = styled(style, inputs or INPUTS, widths[0], stages[0], count)
-    return make_layout(parsed, stages, widths, depths, stem_and_head=stem_and_head)
+    if not all(BlockChoice.of(block).has_inner for block in parsed):
+        bottleneck = None
+    return make_layout(parsed, stages, widths, depths, strides, stem_and_head, bottleneck)
 
 
 def _check_style(style: str | None, composition: Composition) -> None:
@@ -376,13 +483,19 @@ def _problem(
     latency_budget_ms: Fraction | None,
     cap: str,
     floors: Floors,
+    types: tuple[tuple[str, ...], ...] | None,
+    expansions: tuple[Fraction, ...] | None,
+    bottlenecks: tuple[Fraction, ...] | None,
+    free_strides: bool,
+    forms: str = CHEAPEST,
     **amounts: Any,
 ) -> StagesProblem:
     budgets = Budgets(**amounts, latency_ms=latency_budget_ms)
     if not budgets.limits and not has_start:
         raise SettingError.because(
             "no budget",
-            got="none of --params, --macs, --layers, --latency-budget-ms, --peak-memory",
+            got="none of --params, --macs, --activations, --layers, --latency-budget-ms, "
+            "--peak-memory",
             allowed="at least one; or --depths or --network, whose parameters and MACs are kept",
             remedy="without one the deepest layout gains most",
         )
@@ -390,14 +503,8 @@ def _problem(
         # What has no budget does not grow.
         kept = {name: getattr(start, name) for name in TABLE_AMOUNTS}
         budgets = Budgets(**{**kept, **budgets.limits}, dtype=budgets.dtype)
-    choices = None
-    if blocks is not None:
-        with _errors_of_blocks():
-            lists = [Blocks(*(BlockChoice.parse(b, kernel) for b in texts)) for texts in blocks]
-        choices = _for_each("blocks", tuple(lists), len(start.stages))
-        for offered in lists:
-            for block in offered.choices or ():
-                _check_style(style, block.composition)
+    inside = Inside(expansions, bottlenecks)
+    choices = _choices(start, style, kernel, blocks, types, inside)
     if width_choices is not None:
         width_choices = _for_each("width_choices", width_choices, len(start.stages))
     elif not fixes_widths:
@@ -406,6 +513,10 @@ def _problem(
     if limits:
         fixed_widths = tuple((width,) for width in start.widths)
         width_choices = limited_widths(limits, width_choices or fixed_widths)
+        if any("expansion" in limit.limited for limit in limits):
+            choices = limited_blocks(
+                limits, choices or [(BlockChoice.of_stage(part),) for part in start.stages]
+            )
     least, most = limited_depths(
         limits,
         [part.min_depth for part in start.stages],
@@ -414,11 +525,13 @@ def _problem(
             for part in start.stages
         ],
     )
+    strides = ((1, 2),) * len(start.stages) if free_strides else None
+    strides = limited_strides(limits, strides, [part.stride for part in start.stages])
     problem = StagesProblem(
         start,
         budgets,
         width_choices,
-        choices,
+        None if choices is None else tuple(Blocks(*offered) for offered in choices),
         most if limits or max_depth is None else max_depth,
         alpha,
         monotone,
@@ -427,18 +540,64 @@ def _problem(
         cap,
         floors,
         least if limits else None,
+        strides,
+        forms,
     )
     free = objective is None and problem.has_free_widths
     return replace(problem, objective=FREE_OBJECTIVE) if free else problem
 
 
+def _choices(
+    start: Layout,
+    style: str | None,
+    kernel: int,
+    blocks: tuple[tuple[str, ...], ...] | None,
+    types: tuple[tuple[str, ...], ...] | None,
+    inside: Inside,
+) -> tuple[tuple[BlockChoice, ...], ...] | None:
+    """Return the blocks that each stage may choose from; None for those of the start.
+
+    Raises: SettingError for widths inside that no block has, or a block that does not fit a style.
+    """
+    count = len(start.stages)
+    if blocks is None and types is None:
+        if inside == Inside():
+            return None
+        own = [tuple(inside.of(BlockChoice.of_stage(stage))) for stage in start.stages]
+        choices = tuple(own)
+    else:
+        with _errors_of_blocks():
+            choices = tuple(
+                offered(texts, names, inside, kernel)
+                for texts, names in zip(
+                    _for_each("blocks", blocks or ((),), count),
+                    _for_each("types", types or ((),), count),
+                    strict=True,
+                )
+            )
+    if style == MOBILENET:
+        choices = tuple(tuple(map(_as_inverted, stage)) for stage in choices)
+    check_inside([choice for stage in choices for choice in stage], inside)
+    for stage in choices:
+        for block in stage:
+            _check_style(style, block.composition)
+    return choices
+
+
+def _as_inverted(block: BlockChoice) -> BlockChoice:
+    """Return a block of a MobileNet: those with an expansion are inverted residuals."""
+    if block.expansion is None or block.type is not None:
+        return block
+    return replace(block, type=INVERTED)
+
+
 @contextmanager
 def _errors_of_blocks() -> Iterator[None]:
-    """Say of --blocks what is wrong with a block, unless it is the --kernel."""
+    """Say of --blocks what is wrong with a block, unless it is the --kernel or a type."""
     try:
         yield
     except IfspaceError as error:
-        if error.argument != "kernel":
+        if error.argument not in ("kernel", "types"):
             error.argument = "blocks"
         raise
 

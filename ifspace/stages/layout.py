@@ -15,16 +15,31 @@ from itertools import accumulate, pairwise
 from math import fsum
 from typing import Annotated, Any, Final
 
-from ifspace.block import Block, Layer, SizedBlock, SizedLayer
+from ifspace.block import (
+    IDENTITY,
+    NO_SHORTCUT,
+    PROJECTION,
+    Block,
+    Layer,
+    SizedBlock,
+    SizedLayer,
+)
 from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.infofield import field_limit, gain, spatial_field, volume
 from ifspace.reach import channel_field, channel_fields
 from ifspace.serialize import Between, from_plain, to_plain
-from ifspace.values import MAX_SIDE, set_fields, whole_number
+from ifspace.values import MAX_SIDE, choice, set_fields, whole_number
 
 # Far above any network in use.
 MAX_DEPTH: Final = 1000
 MAX_STAGE_WIDTH: Final = 8192
+# How the blocks of a stage are joined: without shortcuts; with one around each, which is a 1x1
+# convolution around the first; with an identity where the shapes are equal, and no activation
+# behind the last layer of a block.
+PLAIN, RESIDUAL, INVERTED = "plain", "residual", "inverted"
+STAGE_TYPES: Final = (PLAIN, RESIDUAL, INVERTED)
+# What blocks add to a network wherever they stand.
+BLOCK_AMOUNTS: Final = ("params", "macs", "activations", "layers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +101,52 @@ class StemAndHead:
             return side
         return self.stem[0].side if self.image is None else self.image
 
-    def block_params(self, block: SizedBlock, opens: bool = False) -> int:
-        """Return the parameters of one block; `opens`: it is the first of its stage."""
+    def block_params(
+        self, block: SizedBlock, opens: bool = False, projects: bool | None = None
+    ) -> int:
+        """Return the parameters of one block.
+
+        `opens`: it is the first of its stage; `projects`: the stage has a projection around that,
+        as the network says if None.
+        """
         total = sum(layer.params + self._params_beside(layer) for layer in block.layers)
-        if opens and self.projections:
+        if opens and self._projects(projects):
             total += block.channels * block.out_channels
             total += self._params_per_channel * block.out_channels
         return total
 
-    def block_macs(self, block: SizedBlock, side: int, stride: int = 1, opens: bool = False) -> int:
-        """Return the multiply-accumulates of one block that writes side x side pixels."""
+    def block_macs(
+        self,
+        block: SizedBlock,
+        side: int,
+        stride: int = 1,
+        opens: bool = False,
+        projects: bool | None = None,
+    ) -> int:
+        """Return the multiply-accumulates of one block that writes side x side pixels.
+
+        See `block_params`.
+        """
         per_pixel = block.macs_per_pixel(stride)
-        if opens and self.projections:
+        if opens and self._projects(projects):
             per_pixel += block.channels * block.out_channels
+        return per_pixel * int(side**block.dims)
+
+    def block_activations(
+        self,
+        block: SizedBlock,
+        side: int,
+        stride: int = 1,
+        opens: bool = False,
+        projects: bool | None = None,
+    ) -> int:
+        """Return the elements that the convolutions of one block write, for one image.
+
+        See `block_params`.
+        """
+        per_pixel = block.activations_per_pixel(stride)
+        if opens and self._projects(projects):
+            per_pixel += block.out_channels
         return per_pixel * int(side**block.dims)
 
     def params(self, last_width: int) -> int:
@@ -110,6 +158,17 @@ class StemAndHead:
         """Return the multiply-accumulates of stem and head."""
         stem = sum(s.layer.params * int(s.side**s.layer.dims) for s in self.stem)
         return stem + sum(a * b for a, b in pairwise(self._dense_widths(last_width)))
+
+    @property
+    def activations(self) -> int:
+        """The elements that the layers of stem and head write, for one image."""
+        stem = sum(
+            s.layer.c_out * int(s.side**s.layer.dims) for s in self.stem if s.layer.conv.writes
+        )
+        return stem + sum(self.classifier)
+
+    def _projects(self, projects: bool | None) -> bool:
+        return self.projections if projects is None else projects
 
     @property
     def _params_per_channel(self) -> int:
@@ -131,7 +190,8 @@ class Stage:
     maps that the blocks write; 0 stands for `side` / `stride`. `first` maps the width of the stage
     before to this one's, with a stride of `stride`; `repeated` follows it. A block is the step by
     which the field is measured. `stem`: layers of the stem that count here. `depth` counts them and
-    the blocks.
+    the blocks. `type`: how the blocks are joined, one of `STAGE_TYPES`; None for what the network
+    has around all of its stages.
 
     >>> conv = Block.parse("CONV(3)").at(128)
     >>> stage = Stage(8, conv, conv, depth=3)
@@ -154,9 +214,12 @@ class Stage:
     stride: int = 1
     stem: tuple[SizedLayer, ...] = ()
     side_out: int = 0
+    type: str | None = None
 
     def __post_init__(self) -> None:
         """Derive the side that is written; check that the depth leaves a block."""
+        if self.type is not None:
+            choice(self.type, "type", STAGE_TYPES)
         if not self.side_out:
             if self.side % self.stride:
                 raise SettingError.because(
@@ -219,6 +282,36 @@ class Stage:
     def at_depth(self, depth: int) -> "Stage":
         """Return the stage with another depth."""
         return replace(self, depth=depth)
+
+    def shortcut(self, opens: bool, projections: bool) -> str:
+        """Return the shortcut around the first block, or around each that follows it.
+
+        `projections`: what the network has around its stages where this one has no type.
+        """
+        joined = self.type or (RESIDUAL if projections else PLAIN)
+        if joined == PLAIN:
+            return NO_SHORTCUT
+        if joined == RESIDUAL:
+            return PROJECTION if opens else IDENTITY
+        changes = self.first.channels != self.width or self.stride > 1
+        return NO_SHORTCUT if opens and changes else IDENTITY
+
+    def block_amount(self, name: str, opens: bool, ends: StemAndHead) -> int:
+        """Return one of `BLOCK_AMOUNTS` of the first block, or of each that follows it."""
+        block, stride = (self.first, self.stride) if opens else (self.repeated, 1)
+        if name == "layers":
+            return len(block.layers)
+        projects = None if self.type is None else self.type == RESIDUAL
+        if name == "params":
+            return ends.block_params(block, opens, projects)
+        count = ends.block_macs if name == "macs" else ends.block_activations
+        return count(block, self.side_out, stride, opens, projects)
+
+    def amount(self, name: str, ends: StemAndHead) -> int:
+        """Return one of `BLOCK_AMOUNTS` of all blocks."""
+        repeats = self.depth - self.min_depth
+        first = self.block_amount(name, True, ends)
+        return first + (repeats and repeats * self.block_amount(name, False, ends))
 
     @property
     def side_strided(self) -> int:
@@ -320,20 +413,20 @@ class Layout:
     @property
     def params(self) -> int:
         """Parameters of the whole network."""
-        return self.stem_and_head.params(self.widths[-1]) + sum(
-            self.stem_and_head.block_params(block, opens=index == 0)
-            for stage in self.stages
-            for index, block in enumerate(stage.blocks)
-        )
+        return self.stem_and_head.params(self.widths[-1]) + self._of_blocks("params")
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
-        return self.stem_and_head.macs(self.widths[-1]) + sum(
-            self.stem_and_head.block_macs(block, stage.side_out, stride, opens=index == 0)
-            for stage in self.stages
-            for index, (block, stride) in enumerate(stage.strided_blocks)
-        )
+        return self.stem_and_head.macs(self.widths[-1]) + self._of_blocks("macs")
+
+    @property
+    def activations(self) -> int:
+        """Elements that all convolutions and dense layers write, for one image."""
+        return self.stem_and_head.activations + self._of_blocks("activations")
+
+    def _of_blocks(self, name: str) -> int:
+        return sum(stage.amount(name, self.stem_and_head) for stage in self.stages)
 
     @property
     def layers(self) -> int:
@@ -485,8 +578,8 @@ class _FrameRecord:
 
 @dataclass(frozen=True, slots=True)
 class _StageRecord:
-    # `side` is that of what the stage writes, `side_in` of what enters it: earlier versions did not
-    # write that.
+    # `side` is that of what the stage writes, `side_in` of what enters it: earlier versions wrote
+    # neither that nor the type.
     side: _Side
     depth: Annotated[int, Between(1, MAX_DEPTH)]
     stride: _Side
@@ -494,6 +587,7 @@ class _StageRecord:
     more: BlockRecord
     before: tuple[_LayerRecord, ...]
     side_in: _Side | None = None
+    type: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.stage
@@ -508,6 +602,7 @@ class _StageRecord:
             self.stride,
             tuple(layer.sized for layer in self.before),
             self.side,
+            self.type,
         )
 
 
@@ -549,6 +644,7 @@ def layout_json(layout: Layout) -> dict[str, Any]:
             BlockRecord.of(stage.repeated),
             tuple(_LayerRecord(*_layer_fields(layer)) for layer in stage.stem),
             stage.side,
+            stage.type,
         )
         for stage in layout.stages
     )

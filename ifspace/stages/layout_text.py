@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
 from ifspace.answer import Answer, Status
@@ -10,7 +11,7 @@ from ifspace.cli.options import Forms
 from ifspace.memory import bytes_of
 from ifspace.serialize import json_text, to_plain
 from ifspace.stages.defaults import FIXED_OBJECTIVE, FREE_OBJECTIVE
-from ifspace.stages.layout import Layout
+from ifspace.stages.layout import Layout, Stage
 from ifspace.stages.margins import (
     CHANNELS,
     TIE,
@@ -37,6 +38,7 @@ _ENDINGS: Final = {
 _NAMES: Final[Mapping[str, str]] = {
     "params": "params",
     "macs": "MACs",
+    "activations": "activations",
     "layers": "layers",
     "latency_ms": "ms",
     "peak_memory": "peak bytes",
@@ -58,6 +60,10 @@ _LAYOUT_COLUMNS: Final = (
     "peak_memory",
     "latency_ms",
     *(name for name in OBJECTIVES if name != "gain"),
+    "activations",
+    "strides",
+    "expansions",
+    "types",
 )
 
 
@@ -206,6 +212,10 @@ class LayoutReport:
         if self.problem.budgets.dtype is not None:
             row["peak_memory"] = bytes_of(row["peak_elements"], self.problem.budgets.dtype)
         row |= latency_values(self.problem, layout)
+        row["activations"] = layout.activations
+        row["strides"] = tuple(stage.stride for stage in layout.stages)
+        row["expansions"] = tuple(map(_expansion_text, layout.stages))
+        row["types"] = tuple(stage.type for stage in layout.stages)
         return row | {name: objectives[name] for name in OBJECTIVES if name != "gain"}
 
     def _keeps(self, layout: Layout) -> bool:
@@ -224,14 +234,17 @@ class LayoutReport:
         if not self.answer.plans:
             return ""
         layouts = self._named_layouts()
-        names = ["depths", "widths", "params", "macs", "layers", "width_sum"]
-        names += ["peak_memory", "latency_ms"]
-        columns = ["depths", "widths", ">params", ">MACs", ">layers", ">Σwidth"]
-        columns += [">peak bytes", ">ms"]
+        names = ["depths", "widths", "expansions", "strides", "params", "macs", "activations"]
+        names += ["layers", "width_sum", "peak_memory", "latency_ms"]
+        columns = ["depths", "widths", "expansions", "strides", ">params", ">MACs"]
+        columns += [">activations", ">layers", ">Σwidth", ">peak bytes", ">ms"]
         rows = [self._row(layout) for _, layout in layouts]
         lines = []
         hidden = set() if self.problem.latency is not None else {"latency_ms"}
         hidden |= set() if self.problem.budgets.dtype is not None else {"peak_memory"}
+        hidden |= set() if self.problem.budgets.activations is not None else {"activations"}
+        hidden |= set() if has_inner(self.problem) else {"expansions"}
+        hidden |= set() if self.problem.strides is not None else {"strides"}
         # Values equal in all rows are printed once, below the table.
         if len({row["widths"] for row in rows}) == 1:
             hidden.add("widths")
@@ -463,6 +476,10 @@ def _stage_values(plan: StagePlan, index: int) -> dict[str, Any]:
         "side": stage.side,
         "width": stage.width,
         "depth": stage.depth,
+        "stride": stage.stride,
+        "type": stage.type,
+        "expansion": _expansion_text(stage),
+        "inner_width": stage.repeated.inner_width,
         "first_block": stage.first.block,
         "block": stage.repeated.block,
         "field": stage_field(stage, plan.problem.cap),
@@ -531,23 +548,71 @@ def _width_facts(plan: StagePlan) -> Facts:
     return lines
 
 
+def has_inner(problem: StagesProblem) -> bool:
+    """Return whether some block has a width inside that its choice says."""
+    return any(
+        (choice.bottleneck, choice.expansion, choice.inner) != (None, None, None)
+        for choices in problem.block_choices
+        for choice in choices
+    )
+
+
+def _expansion_text(stage: Stage) -> str:
+    """Return how many times as many channels are inside the block that a stage repeats.
+
+    >>> from ifspace.block import Block
+    >>> block = Block.parse("PW+DW+PW").at(16, widths=(96,))
+    >>> _expansion_text(Stage(8, block, block))
+    '6'
+    """
+    block = stage.repeated
+    return str(Fraction(block.inner_width, block.channels))
+
+
 def _stages_table(plan: StagePlan) -> Table:
     """Return the stages of a plan: blocks, fields, and the part of each budget that they spend."""
-    rows = []
+    problem, rows = plan.problem, []
+    has_types = any(stage.type is not None for stage in plan.layout.stages)
+    hidden = {
+        ">stride": problem.strides is None,
+        ">expansion": not has_inner(problem),
+        "type": not has_types,
+    }
     for index, stage in enumerate(plan.layout.stages):
         first, repeated = str(stage.first.block), str(stage.repeated.block)
         blocks = first if stage.depth == stage.min_depth else repeated
         if blocks != first:
             blocks = f"{first}, then {repeated}"
-        side, channels = stage_field(stage, plan.problem.cap)
-        field = f"{side}×{channels}" if stage.first.dims == 1 else f"{side}×{side}×{channels}"
-        parts = (f"{share:.1%}" for share in _stage_shares(plan, index).values())
-        fan_in = plan.layout.least_fan_ins[index]
-        row = (index + 1, stage.side, stage.width, stage.depth, blocks, field, fan_in)
-        rows.append((*row, *parts))
-    columns = (">stage of 1", ">side", ">width", ">depth", "block~", ">field", ">least fan-in")
-    budgets = (f">{_NAMES[name]}" for name in _stage_shares(plan, 0))
-    return Table((*columns, *budgets), tuple(rows))
+        side, channels = stage_field(stage, problem.cap)
+        row = {
+            ">stage of 1": index + 1,
+            ">side": stage.side,
+            ">stride": stage.stride,
+            ">width": stage.width,
+            ">depth": stage.depth,
+            "block~": blocks,
+            ">expansion": _expansion_text(stage),
+            "type": stage.type or "",
+            ">field": f"{side}×{channels}"
+            if stage.first.dims == 1
+            else f"{side}×{side}×{channels}",
+            ">least fan-in": plan.layout.least_fan_ins[index],
+        }
+        amounts, spent = stage_amounts(plan, index), _stage_shares(plan, index)
+        is_rough = _is_extrapolated_in(plan, index) and amounts.get("latency_ms") is not None
+        row |= {
+            f">{_NAMES[name]}": MARK * (is_rough and name == "latency_ms") + f"{share:.1%}"
+            for name, share in spent.items()
+        }
+        rows.append({name: cell for name, cell in row.items() if not hidden.get(name)})
+    return Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
+
+
+def _is_extrapolated_in(plan: StagePlan, index: int) -> bool:
+    """Return whether some block of a stage is outside the shapes of the latency model."""
+    stage, source = plan.layout.stages[index], plan.problem.latency
+    times = [source and source.find(b, stage.side_out, s) for b, s in stage.strided_blocks]
+    return any(time is not None and time.extrapolated for time in times)
 
 
 def _steps_table(plan: StagePlan) -> Table:
@@ -616,7 +681,7 @@ def _can_rise(choices: Iterable[Sequence[int]]) -> bool:
 
 def _shown(name: str, value: Any, row: Mapping[str, Any] | None = None) -> str:
     """Return an amount of a layout as the table for people has it; `row`: all of its values."""
-    if name in ("depths", "widths"):
+    if name in ("depths", "widths", "expansions", "strides"):
         return commas(value)
     if name in OBJECTIVES:
         return _objective(value)
@@ -629,4 +694,6 @@ def _shown(name: str, value: Any, row: Mapping[str, Any] | None = None) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return commas(value) if isinstance(value, tuple) else value
+    if not isinstance(value, tuple):
+        return value
+    return commas("" if part is None else part for part in value) if any(value) else None

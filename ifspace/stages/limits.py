@@ -1,22 +1,26 @@
-"""Limits of single stages: the depths and widths that one stage may have."""
+"""Limits of single stages: the depths, widths, expansions and strides that one stage may have."""
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Self
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any, Final, Self
 
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.stages.layout import MAX_DEPTH, MAX_STAGE_WIDTH
+from ifspace.stages.problem import BlockChoice
+from ifspace.values import MAX_SIDE
 
-_LIMIT: Final = re.compile(r"(depth|width)(<=|>=|=)([0-9]{1,6})")
+NAMES: Final = ("depth", "width", "expansion", "stride")
+_LIMIT: Final = re.compile(r"([a-z]+)(<=|>=|=)([0-9]{1,6}(?:/[1-9][0-9]{0,2}|\.[0-9]{1,6})?)")
 
 
 @dataclass(frozen=True, slots=True)
 class StageLimits:
-    """The least and the most blocks and channels of one stage, which counts from 1.
+    """The least and the most blocks, channels, expansion and stride of one stage, from 1.
 
-    >>> StageLimits.parse("3: depth<=6, width>=64")
-    StageLimits(stage=3, least_depth=1, most_depth=6, least_width=64, most_width=8192)
+    >>> StageLimits.parse("3: depth<=6, width>=64").limited
+    {'depth': (1, 6), 'width': (64, 8192)}
 
     Raises: SettingError for limits that contradict each other.
     """
@@ -26,10 +30,14 @@ class StageLimits:
     most_depth: int = MAX_DEPTH
     least_width: int = 1
     most_width: int = MAX_STAGE_WIDTH
+    least_expansion: Fraction = Fraction(0)
+    most_expansion: Fraction = Fraction(MAX_STAGE_WIDTH)
+    least_stride: int = 1
+    most_stride: int = MAX_SIDE
 
     def __post_init__(self) -> None:
-        for name in ("depth", "width"):
-            least, most = (getattr(self, f"{end}_{name}") for end in ("least", "most"))
+        for name in NAMES:
+            least, most = self.range_of(name)
             if least > most:
                 raise SettingError.because(
                     f"limits of stage {self.stage} that contradict each other",
@@ -38,6 +46,17 @@ class StageLimits:
                     remedy="leave one of them out",
                     argument="stage",
                 )
+
+    def range_of(self, name: str) -> tuple[Any, Any]:
+        """Return the least and the most of a name of `NAMES`."""
+        return getattr(self, f"least_{name}"), getattr(self, f"most_{name}")
+
+    @property
+    def limited(self) -> dict[str, tuple[Any, Any]]:
+        """The least and the most of what is limited at all."""
+        free = StageLimits(self.stage)
+        ranges = {name: self.range_of(name) for name in NAMES}
+        return {name: ends for name, ends in ranges.items() if ends != free.range_of(name)}
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -48,12 +67,15 @@ class StageLimits:
         number, colon, limits = "".join(text.split()).partition(":")
         if not (number.isascii() and number.isdigit() and int(number) and colon):
             raise _unreadable(text)
-        bounds: dict[str, int] = {}
+        bounds: dict[str, Any] = {}
         for limit in limits.split(","):
             match = _LIMIT.fullmatch(limit)
-            if match is None:
+            if match is None or match[1] not in NAMES:
                 raise _unreadable(limit)
-            name, sign, value = match[1], match[2], int(match[3])
+            name, sign, exact = match[1], match[2], Fraction(match[3])
+            if name != "expansion" and exact.denominator != 1:
+                raise _unreadable(limit)
+            value = exact if name == "expansion" else int(exact)
             if "<" not in sign:
                 key = f"least_{name}"
                 bounds[key] = max(value, bounds.get(key, value))
@@ -72,21 +94,79 @@ def merged(limits: Iterable[StageLimits]) -> tuple[StageLimits, ...]:
     """Return one value for each stage that has limits: all of its limits at once.
 
     >>> merged([StageLimits(2, least_depth=3), StageLimits(1), StageLimits(2, most_depth=5)])[0]
-    StageLimits(stage=2, least_depth=3, most_depth=5, least_width=1, most_width=8192)
+    ... # doctest: +ELLIPSIS
+    StageLimits(stage=2, least_depth=3, most_depth=5, least_width=1, most_width=8192, ...)
 
     Raises: SettingError for limits that contradict each other.
     """
     by_stage: dict[int, StageLimits] = {}
+    names = [field.name for field in fields(StageLimits)][1:]
     for limit in limits:
-        other = by_stage.get(limit.stage, limit)
-        by_stage[limit.stage] = StageLimits(
-            limit.stage,
-            max(limit.least_depth, other.least_depth),
-            min(limit.most_depth, other.most_depth),
-            max(limit.least_width, other.least_width),
-            min(limit.most_width, other.most_width),
-        )
+        pair = by_stage.get(limit.stage, limit), limit
+        bounds = {
+            name: (max if name.startswith("least") else min)(getattr(x, name) for x in pair)
+            for name in names
+        }
+        by_stage[limit.stage] = StageLimits(limit.stage, **bounds)
     return tuple(by_stage.values())
+
+
+def limited_blocks(
+    limits: Iterable[StageLimits], choices: Sequence[tuple[BlockChoice, ...]]
+) -> tuple[tuple[BlockChoice, ...], ...]:
+    """Return the blocks of each stage that the limits of its expansion leave.
+
+    Raises: SettingError for limits that leave none, or of a stage that is not there.
+    """
+    left = list(choices)
+    for limit in limits:
+        index = _index(limit, len(left))
+        if "expansion" not in limit.limited:
+            continue
+        least, most = limit.range_of("expansion")
+        expansions = sorted({c.expansion for c in left[index] if c.expansion is not None})
+        left[index] = tuple(
+            c for c in left[index] if c.expansion is not None and least <= c.expansion <= most
+        )
+        if not left[index]:
+            raise SettingError.because(
+                f"limits that leave stage {limit.stage} no expansion",
+                got=f"expansion from {least} to {most}",
+                allowed=f"some of {', '.join(map(str, expansions)) or 'none: no block has one'}",
+                remedy="offer others with --expansions",
+                argument="stage",
+            )
+    return tuple(left)
+
+
+def limited_strides(
+    limits: Iterable[StageLimits],
+    choices: Sequence[tuple[int, ...]] | None,
+    start: Sequence[int],
+) -> tuple[tuple[int, ...], ...] | None:
+    """Return the strides of each stage that its limits leave, None where none are chosen.
+
+    `start`: those that the stages have where none are chosen.
+
+    Raises: SettingError for limits that leave none, or of a stage that is not there.
+    """
+    left = [(stride,) for stride in start] if choices is None else list(choices)
+    for limit in limits:
+        index = _index(limit, len(left))
+        if "stride" not in limit.limited:
+            continue
+        least, most = limit.range_of("stride")
+        strides = left[index]
+        left[index] = tuple(stride for stride in strides if least <= stride <= most)
+        if not left[index]:
+            raise SettingError.because(
+                f"limits that leave stage {limit.stage} no stride",
+                got=f"stride from {least} to {most}",
+                allowed=f"some of {', '.join(map(str, strides))}",
+                remedy="offer others with --strides free",
+                argument="stage",
+            )
+    return None if choices is None else tuple(left)
 
 
 def limited_widths(
@@ -151,7 +231,7 @@ def _unreadable(text: str) -> SettingError:
         f"{ARGUMENT} cannot be read",
         got=repr(text),
         allowed="N:LIMITS such as 3:depth<=6,width>=64, with <=, >= or =",
-        remedy="name a stage, and its depth or width",
+        remedy="name a stage, and its depth, width, expansion or stride",
         argument="stage",
     )
 

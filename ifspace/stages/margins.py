@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final
 
+from ifspace.block import SizedBlock
 from ifspace.errors import BlockError, SettingError
 from ifspace.infofield import field_limit, spatial_field
-from ifspace.stages.layout import Layout, Stage
+from ifspace.stages.layout import BLOCK_AMOUNTS, Layout, Stage
 from ifspace.stages.problem import Budgets, StagePlan, StagesProblem
 
 # By how many channels the width of a stage is raised to see what it costs.
@@ -52,29 +53,36 @@ def one_more_block(plan: StagePlan, index: int) -> Step:
 def more_channels(plan: StagePlan, index: int, channels: int = CHANNELS) -> Step | None:
     """Return the step to more channels in a stage; None if a block does not fit the new width."""
     try:
-        layout = at_width(plan.layout, index, plan.layout.stages[index].width + channels)
+        layout = at_width(plan, index, plan.layout.stages[index].width + channels)
     except BlockError:
         return None
     return _step(plan, index, layout)
 
 
-def at_width(layout: Layout, index: int, width: int) -> Layout:
-    """Return a layout with another width of a stage; the blocks keep their groups.
+def at_width(plan: StagePlan, index: int, width: int) -> Layout:
+    """Return the layout of a plan with another width of a stage; the blocks keep their groups.
+
+    The width inside a block changes as its choice says.
 
     Raises: BlockError for a block that does not fit it.
     """
-    stage = layout.stages[index]
-    first, repeated = (
-        sized.block.at(entry, width, sized.bottleneck, sized.dims)
-        for sized, entry in ((stage.first, stage.first.channels), (stage.repeated, width))
-    )
-    layout = _with_stage(layout, index, replace(stage, first=first, repeated=repeated))
-    if index + 1 == len(layout.stages):
+    stages = plan.layout.stages
+    stage = stages[index]
+    first = _resized(plan, index, stage.first, stage.first.channels, width)
+    repeated = _resized(plan, index, stage.repeated, width, width)
+    layout = _with_stage(plan.layout, index, replace(stage, first=first, repeated=repeated))
+    if index + 1 == len(stages):
         return layout
-    after = layout.stages[index + 1]
-    opens = after.first
-    first = opens.block.at(width, opens.out_channels, opens.bottleneck, opens.dims)
+    after = stages[index + 1]
+    first = _resized(plan, index + 1, after.first, width, after.first.out_channels)
     return _with_stage(layout, index + 1, replace(after, first=first))
+
+
+def _resized(plan: StagePlan, index: int, block: SizedBlock, entry: int, width: int) -> SizedBlock:
+    choice = plan.problem.choice_of(index, plan.layout.stages[index])
+    if choice is None:
+        return block.block.at(entry, width, block.bottleneck, block.dims)
+    return block.block.at(entry, width, block.bottleneck, block.dims, choice.inside(entry))
 
 
 def _with_stage(layout: Layout, index: int, stage: Stage) -> Layout:
@@ -165,17 +173,16 @@ def stage_amounts(plan: StagePlan, index: int) -> dict[str, int | Fraction]:
     """
     problem, stage = plan.problem, plan.layout.stages[index]
     ends = plan.layout.stem_and_head
-    blocks = list(enumerate(stage.strided_blocks))
     amounts: dict[str, int | Fraction] = {
-        "params": sum(ends.block_params(block, n == 0) for n, (block, _) in blocks),
-        "macs": sum(
-            ends.block_macs(block, stage.side_out, stride, n == 0) for n, (block, stride) in blocks
-        ),
-        "layers": stage.layers,
+        name: stage.amount(name, ends)
+        for name in BLOCK_AMOUNTS
+        if name != "activations" or problem.budgets.activations is not None
     }
     source = problem.latency
     if source is not None:
-        times = [source.find(block, stage.side_out, stride) for _, (block, stride) in blocks]
+        times = [
+            source.find(block, stage.side_out, stride) for block, stride in stage.strided_blocks
+        ]
         milliseconds = [time.ms for time in times if time is not None]
         if len(milliseconds) == len(times):
             amounts["latency_ms"] = sum(milliseconds, Fraction(0))

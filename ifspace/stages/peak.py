@@ -2,8 +2,8 @@
 
 Between the parts of a network (a layer of the stem, a pooling, a block, a layer of the head) one
 feature map is live, so the peak is the largest of theirs, and each part has its own whatever stands
-elsewhere. Blocks have shortcuts where the layout counts projections: a projection around the first
-of a stage, an identity around the others.
+elsewhere. Blocks have the shortcuts of their stage's type; without one, where the layout counts
+projections, a projection around the first of a stage and an identity around the others.
 
 Reference: docs/concepts.md, peak memory.
 """
@@ -11,7 +11,6 @@ Reference: docs/concepts.md, peak memory.
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ifspace.block import IDENTITY, NO_SHORTCUT, PROJECTION, SizedBlock
 from ifspace.stages.layout import Layout, Stage
 
 
@@ -25,9 +24,9 @@ def peak_elements(layout: Layout) -> int:
     peaks = StagePeaks(layout)
     most = max(peaks.stem, peaks.head(layout.widths[-1]))
     for index, stage in enumerate(layout.stages):
-        most = max(most, peaks.entry(index, stage))
+        most = max(most, peaks.entry(stage, peaks.before(index)))
         if stage.depth > stage.min_depth:
-            most = max(most, peaks.repeated(stage, stage.repeated))
+            most = max(most, peaks.repeated(stage))
     return most
 
 
@@ -50,23 +49,29 @@ class StagePeaks:
                 most = max(most, read + width * self._pixels(side))
         return most
 
-    def entry(self, index: int, stage: Stage) -> int:
-        """Of the first block of a stage, and of the pooling before it."""
-        sides = [part.side_out for part in self.layout.stages[:index]]
-        frame = self.layout.stem_and_head
-        before = [self.layout.image, *(stem.side for stem in frame.stem), *sides][-1]
+    def before(self, index: int) -> int:
+        """The side of the feature maps before a stage, and before any pooling."""
+        if index:
+            return self.layout.stages[index - 1].side_out
+        stem = self.layout.stem_and_head.stem
+        return stem[-1].side if stem else self.layout.image
+
+    def entry(self, stage: Stage, before: int) -> int:
+        """Of the first block of a stage, and of the pooling of feature maps before it."""
         side, block = stage.side_strided, stage.first
-        shortcut = PROJECTION if frame.projections else NO_SHORTCUT
-        most = block.peak_elements((side,) * block.dims, stage.stride, shortcut)
+        most = block.peak_elements((side,) * block.dims, stage.stride, self._shortcut(stage, True))
         if side < before:
             pooled = block.channels * (self._pixels(before) + self._pixels(side))
             most = max(most, pooled)
         return most
 
-    def repeated(self, stage: Stage, block: SizedBlock) -> int:
+    def repeated(self, stage: Stage) -> int:
         """Of a block that a stage repeats behind its first."""
-        shortcut = IDENTITY if self.layout.stem_and_head.projections else NO_SHORTCUT
-        return block.peak_elements((stage.side_out,) * block.dims, 1, shortcut)
+        size = (stage.side_out,) * stage.repeated.dims
+        return stage.repeated.peak_elements(size, 1, self._shortcut(stage, False))
+
+    def _shortcut(self, stage: Stage, opens: bool) -> str:
+        return stage.shortcut(opens, self.layout.stem_and_head.projections)
 
     def head(self, width: int) -> int:
         """Of pooling and dense layers behind a last stage of a width."""

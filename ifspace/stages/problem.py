@@ -11,19 +11,20 @@ Reference: [3DRF] section 4.1 for the gain; the budgets are beyond the paper.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from math import fsum, isfinite
 from typing import Any, Final, Self
 
 from ifspace.answer import Answer, Status
 from ifspace.block import DEFAULT_KERNEL, Block, Composition, Layer, SizedBlock, split_terms
-from ifspace.errors import ARGUMENT, SettingError
+from ifspace.errors import ARGUMENT, BlockError, SettingError
 from ifspace.floors import NO_FLOORS, Floors
 from ifspace.infofield import CAPS
-from ifspace.kinds import find_kind
+from ifspace.kinds import dense_pointwise_kind, find_kind
 from ifspace.latency import Latency, LatencySource, latency_of
 from ifspace.memory import BYTES, bytes_of, peak_bytes
-from ifspace.stages.layout import MAX_DEPTH, Layout
+from ifspace.stages.defaults import FORMS
+from ifspace.stages.layout import BLOCK_AMOUNTS, MAX_DEPTH, Layout, Stage
 from ifspace.stages.objectives import OBJECTIVES, total
 from ifspace.stages.peak import peak_elements
 from ifspace.values import (
@@ -40,7 +41,7 @@ from ifspace.values import (
 DEFAULT_MAX_DEPTH: Final = 16
 MAX_BUDGET: Final = 10**12
 CHEAPEST: Final = "cheapest"
-AMOUNTS: Final = ("params", "macs", "layers", "latency_ms", "peak_memory")
+AMOUNTS: Final = ("params", "macs", "activations", "layers", "latency_ms", "peak_memory")
 TABLE_AMOUNTS: Final = ("params", "macs")
 # Far above any gain: a field grows from a pixel to the whole feature map, and the gain with it.
 MAX_GAIN: Final = 10**6
@@ -50,21 +51,56 @@ MAX_GAIN: Final = 10**6
 class BlockChoice:
     """A block that may be chosen, or a composition whose group counts are still open.
 
-    `block` None: the cheapest groups with the full field are found for every pair of widths.
+    `block` None: the cheapest groups with the full field are found for every pair of widths. The
+    width inside, between the first and the last of the channel-mixing layers, is `bottleneck` times
+    the width that leaves, `expansion` times the width that enters, or `inner` channels; one of them
+    at most. `type`: how the blocks of the stage are joined, a name of `STAGE_TYPES`, or None for
+    what the network has around all of its stages. `full`: only where it has the full field.
 
     >>> str(BlockChoice.parse("DW+GPW+SH+GPW")), BlockChoice.parse("DW+PW").is_open
     ('DW+GPW+SH+GPW', False)
+    >>> inverted = BlockChoice.of(Block.parse("PW+DW+PW"), expansion=Fraction(6))
+    >>> str(inverted), [layer.c_out for layer in inverted.sized(16, 24).layers]
+    ('PW+DW+PW with expansion 6', [96, 96, 24])
+
+    Raises: SettingError for two widths inside.
     """
 
     composition: Composition
     block: Block | None = None
     bottleneck: Fraction | None = None
     kernel: int = DEFAULT_KERNEL
+    expansion: Fraction | None = None
+    inner: int | None = None
+    type: str | None = None
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that one thing at most says how wide the block is inside."""
+        widths = (self.bottleneck, self.expansion, self.inner)
+        if sum(width is not None for width in widths) > 1:
+            raise SettingError.because(
+                "a block with two widths inside",
+                got=str(self),
+                allowed="a bottleneck, an expansion or channels",
+                remedy="leave one out",
+                argument="blocks",
+            )
 
     @classmethod
-    def of(cls, block: Block, bottleneck: Fraction | None = None) -> Self:
+    def of(cls, block: Block, bottleneck: Fraction | None = None, **more: Any) -> Self:
         """Return the choice of a block that has its groups."""
-        return cls(block.composition, block, bottleneck)
+        return cls(block.composition, block, bottleneck, **more)
+
+    @classmethod
+    def of_stage(cls, stage: Stage) -> Self:
+        """Return the choice of what a stage repeats, with its width inside."""
+        sized, joined = stage.repeated, stage.type
+        by_ratio = cls.of(sized.block, sized.bottleneck, type=joined)
+        if by_ratio.allows(sized):
+            return by_ratio
+        ratio = Fraction(sized.inner_width, sized.channels)
+        return cls.of(sized.block, expansion=ratio, type=joined)
 
     @classmethod
     def parse(cls, text: str, kernel: int = DEFAULT_KERNEL) -> Self:
@@ -86,20 +122,92 @@ class BlockChoice:
         """Whether group counts are still to be chosen."""
         return self.block is None
 
-    def allows(self, block: SizedBlock) -> bool:
-        """Return whether a block is this one, or of its composition where groups are open."""
-        if block.bottleneck != self.bottleneck:
-            return False
-        return block.block == self.block or (
-            self.is_open
-            and block.block.composition == self.composition
-            and all(layer.kernel in (None, self.kernel) for layer in block.block.layers)
+    @property
+    def has_inner(self) -> bool:
+        """Whether the block has two channel-mixing layers or more, and so a width inside."""
+        return self._mixing > 1
+
+    @property
+    def _mixing(self) -> int:
+        return sum(find_kind(kind).mixing for kind in self.composition.kinds)
+
+    def expanded(self, expansion: Fraction) -> "BlockChoice":
+        """Return the choice with an expansion; one of 1 leaves the layer out that would expand.
+
+        >>> choice = BlockChoice.parse("PW+DW+PW")
+        >>> str(choice.expanded(Fraction(1))), str(choice.expanded(Fraction(3, 2)))
+        ('DW+PW with expansion 1', 'PW+DW+PW with expansion 3/2')
+
+        Reference: Sandler et al., MobileNetV2, section 3.4 and Table 2, for the expansion of 1.
+        """
+        plain, kinds = dense_pointwise_kind().symbol, self.composition.kinds
+        if expansion != 1 or kinds[0] != plain or not self.has_inner:
+            return replace(self, bottleneck=None, expansion=expansion)
+        composition = replace(self.composition, kinds=kinds[1:])
+        block = self.block and replace(self.block, layers=self.block.layers[1:])
+        return replace(
+            self, composition=composition, block=block, bottleneck=None, expansion=expansion
         )
 
+    def inside(self, entry: int) -> tuple[int, ...] | None:
+        """Return the widths inside, behind each channel-mixing layer but the last.
+
+        None where they are those of `Block.at`.
+
+        Raises: BlockError for an expansion that is no whole number of channels, and for a block
+            without a width inside.
+        """
+        width = self.inner if self.expansion is None else self.expansion * entry
+        if width is None:
+            return None
+        if self._mixing == 1 and self.expansion == 1:
+            return None
+        if self.composition.repeats > 1 or self._mixing < 2 or Fraction(width).denominator != 1:
+            raise BlockError.because(
+                "a block without a width inside",
+                got=f"{self} from {entry} channels",
+                allowed="one copy, two channel-mixing layers or more, a whole number of channels",
+                remedy="choose another block or expansion",
+                argument="blocks",
+            )
+        return (int(width),) * (self._mixing - 1)
+
+    def sized(self, entry: int, width: int, block: Block | None = None) -> SizedBlock:
+        """Return the block, or another of its composition, from one width to another.
+
+        Raises: BlockError where it does not fit.
+        """
+        taken = block or self.block
+        assert taken is not None, "groups are open"
+        return taken.at(entry, width, self.bottleneck, widths=self.inside(entry))
+
+    def allows(self, block: SizedBlock) -> bool:
+        """Return whether a block is this one, or of its composition where groups are open."""
+        if block.block.composition != self.composition or (
+            self.block is not None and block.block != self.block
+        ):
+            return False
+        if self.is_open and any(x.kernel not in (None, self.kernel) for x in block.block.layers):
+            return False
+        try:
+            inside = self.inside(block.channels)
+            again = block.block.at(
+                block.channels, block.out_channels, self.bottleneck, block.dims, inside
+            )
+        except BlockError:
+            return False
+        return again == block
+
     def __str__(self) -> str:
-        """Return the block in its notation, followed by the bottleneck ratio, if any."""
+        """Return the block in its notation, followed by its width inside and its type, if any."""
         text = str(self.block or self.composition)
-        return text if self.bottleneck is None else f"{text} with bottleneck {self.bottleneck}"
+        if self.bottleneck is not None:
+            text += f" with bottleneck {self.bottleneck}"
+        if self.expansion is not None:
+            text += f" with expansion {self.expansion}"
+        if self.inner is not None:
+            text += f" with {self.inner} channels inside"
+        return text if self.type is None else f"{text}, {self.type}"
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -139,7 +247,11 @@ class Blocks:
         """
         if self.choices is None:
             return None
-        blocks = [choice.block for choice in self.choices if choice.bottleneck is None]
+        blocks = [
+            choice.block
+            for choice in self.choices
+            if (choice.bottleneck, choice.expansion, choice.inner) == (None, None, None)
+        ]
         if None in blocks or len(blocks) < len(self.choices):
             raise SettingError.because(
                 f"{ARGUMENT} that are not fixed",
@@ -203,6 +315,7 @@ def _names_kernel(term: str, layer: Layer) -> bool:
 _AMOUNT_NAMES: Final = {
     "params": "parameters",
     "macs": "MACs",
+    "activations": "activations",
     "layers": "layers",
     "latency_ms": "milliseconds",
     "peak_memory": "bytes of peak memory",
@@ -267,7 +380,8 @@ def budgets_error(
 class Budgets:
     """The most that a network may have: parameters, MACs of one image, layers, milliseconds, bytes.
 
-    Parameters, MACs and layers are whole numbers, or text such as "5.1M". Layers are those of the
+    Parameters, MACs and layers are whole numbers, or text such as "5.1M"; so are activations, the
+    elements that convolutions and dense layers write for one image. Layers are those of the
     blocks, shuffles included. `latency_ms` is exact. `peak_memory` is in bytes for one image, a
     whole number or text such as "256k" or "256KiB", and `dtype` the type of the feature maps, a
     name of `ifspace.memory.BYTES`. None bounds nothing.
@@ -284,6 +398,7 @@ class Budgets:
     latency_ms: Fraction | None
     peak_memory: int | None
     dtype: str | None
+    activations: int | None
 
     def __init__(
         self,
@@ -293,6 +408,7 @@ class Budgets:
         latency_ms: Fraction | int | None = None,
         peak_memory: int | str | None = None,
         dtype: str | None = None,
+        activations: int | str | None = None,
     ) -> None:
         """Parse each amount once."""
         set_fields(
@@ -303,6 +419,7 @@ class Budgets:
             latency_ms=_exact_milliseconds(latency_ms),
             peak_memory=peak_bytes(peak_memory, dtype),
             dtype=dtype,
+            activations=_limit(activations, "activations"),
         )
 
     @property
@@ -394,6 +511,9 @@ class StagesProblem:
     is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
     is the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
     `floors` hold for every block; the one that reads the network's input reads what there is.
+    `strides`: those that each stage may begin with, in place of those of the start, whose last
+    feature maps every layout has. `forms`: of an open block the cheapest groups alone, or the front
+    of parameters and least fan-in, a name of `FORMS`.
 
     >>> from ifspace.stages.networks import network
     >>> problem = StagesProblem(network("vgg16", 32), Budgets(params="5.1M"))
@@ -415,12 +535,16 @@ class StagesProblem:
     cap: str = "input"
     floors: Floors = NO_FLOORS
     min_depths: tuple[int, ...] | None = None
+    strides: tuple[tuple[int, ...], ...] | None = None
+    forms: str = CHEAPEST
 
     def __post_init__(self) -> None:
         """Check what every layout must have."""
         choice(self.objective, "objective", OBJECTIVES)
         choice(self.cap, "cap", CAPS)
+        choice(self.forms, "forms", FORMS)
         self._check_depths()
+        self._check_strides()
         listed_blocks = None
         if self.blocks is not None:
             listed_blocks = [blocks.choices for blocks in self.blocks]
@@ -468,6 +592,60 @@ class StagesProblem:
                 argument="min_depths",
             )
 
+    def _check_strides(self) -> None:
+        if self.strides is None:
+            return
+        stages = self.start.stages
+        if len(self.strides) != len(stages) or not all(map(all, self.strides)):
+            raise SettingError.because(
+                f"wrong number of {ARGUMENT}",
+                got=f"strides of {len(self.strides)} stages",
+                allowed=f"some for each of {len(stages)}",
+                remedy="give strides to every stage",
+                argument="strides",
+            )
+        pooled = [n for n, (a, b) in enumerate(pairwise(stages), 2) if a.side_out != b.side_strided]
+        if pooled:
+            raise SettingError.because(
+                "free strides of stages that are pooled",
+                got=f"feature maps pooled before stage {listed([str(n) for n in pooled])}",
+                allowed="stages that begin with a stride",
+                remedy="describe the stages by --stages instead of --network",
+                argument="strides",
+            )
+        if not all(self.places(index) for index in range(len(stages))):
+            halved = Fraction(stages[0].side_strided, stages[-1].side_out)
+            raise SettingError.because(
+                f"{ARGUMENT} that do not lead to the last feature maps",
+                got="; ".join(", ".join(map(str, choices)) for choices in self.strides),
+                allowed=f"some with a product of {halved}",
+                remedy="allow other strides of some stages",
+                argument="strides",
+            )
+
+    def places(self, index: int) -> tuple[Stage, ...]:
+        """Return the stage of the start at every stride and side that a layout may have it at."""
+        stages = self.start.stages
+        if self.strides is None:
+            return (stages[index],)
+        sides = {stages[0].side_strided}
+        for choices in self.strides[:index]:
+            sides = {side // s for side, s in product(sides, choices) if not side % s}
+        ends = {stages[-1].side_out}
+        for choices in reversed(self.strides[index + 1 :]):
+            ends = {side * s for side, s in product(ends, choices)}
+        return tuple(
+            replace(
+                stages[index],
+                side=stages[index].side if index == 0 and stages[0].stem else side,
+                stride=stride,
+                side_out=side // stride,
+            )
+            for side in sorted(sides, reverse=True)
+            for stride in self.strides[index]
+            if not side % stride and side // stride in ends
+        )
+
     @property
     def _max_depths(self) -> tuple[int, ...]:
         limits = self.max_depth
@@ -498,9 +676,19 @@ class StagesProblem:
         """Blocks that each stage may repeat."""
         if self.blocks is not None:
             return tuple(blocks.choices or () for blocks in self.blocks)
-        return tuple(
-            (BlockChoice.of(stage.repeated.block, stage.repeated.bottleneck),)
-            for stage in self.start.stages
+        return tuple((BlockChoice.of_stage(stage),) for stage in self.start.stages)
+
+    def choice_of(self, index: int, stage: Stage) -> BlockChoice | None:
+        """Return the choice that a stage of a layout takes, None if it is none of them."""
+        return next(
+            (
+                choice
+                for choice in self.block_choices[index]
+                if choice.type == stage.type
+                and choice.allows(stage.first)
+                and choice.allows(stage.repeated)
+            ),
+            None,
         )
 
     def floors_of(self, index: int, opens: bool) -> Floors:
@@ -515,9 +703,9 @@ class StagesProblem:
         Raises: SettingError for a case that the latency table lacks.
         """
         amounts: dict[str, int | Fraction] = {
-            "params": layout.params,
-            "macs": layout.macs,
-            "layers": layout.layers,
+            name: getattr(layout, name)
+            for name in BLOCK_AMOUNTS
+            if name != "activations" or self.budgets.activations is not None
         }
         times = self.known_latencies(layout)
         if self.latency is not None and self.budgets.latency_ms is not None:
@@ -569,11 +757,11 @@ class StagePlan:
         """
         problem, layout = self.problem, self.layout
         faults = problem.budgets.exceeded(problem.amounts(layout))
-        if _fixed_parts(layout) != _fixed_parts(problem.start):
+        if not self._stands_as_asked():
             faults.append("sides, strides, stem or head are not those asked for")
         entry = layout.stem_and_head.stem_channels
-        choices = zip(layout.stages, problem.width_choices, problem.block_choices, strict=False)
-        for number, (stage, widths, blocks) in enumerate(choices, start=1):
+        choices = zip(layout.stages, problem.width_choices, strict=False)
+        for number, (stage, widths) in enumerate(choices, start=1):
             if stage.depth not in problem.depth_choices[number - 1]:
                 faults.append(f"stage {number} is {stage.depth} deep")
             if stage.width not in widths:
@@ -581,7 +769,7 @@ class StagePlan:
             joins = (stage.first.channels, stage.repeated.channels, stage.repeated.out_channels)
             if joins != (entry, stage.width, stage.width):
                 faults.append(f"stage {number} does not join the one before")
-            if not any(b.allows(stage.first) and b.allows(stage.repeated) for b in blocks):
+            if problem.choice_of(number - 1, stage) is None:
                 faults.append(f"stage {number} repeats {stage.repeated.block}")
             faults += [
                 f"{block.block} of stage {number} is below the floors"
@@ -593,11 +781,22 @@ class StagePlan:
             faults.append("a stage is narrower than the one before")
         check_faults(faults, "layouts within budgets and choices")
 
+    def _stands_as_asked(self) -> bool:
+        """Return whether stem and head are those of the start, and stages where they may stand."""
+        problem, stages = self.problem, self.layout.stages
+        start = problem.start
+        if (self.layout.stem_and_head, len(stages)) != (start.stem_and_head, len(start.stages)):
+            return False
+        follow = (a.side_out == b.side_strided for a, b in pairwise(stages))
+        return (problem.strides is None or all(follow)) and all(
+            _place(stage) in map(_place, problem.places(index))
+            for index, stage in enumerate(stages)
+        )
 
-def _fixed_parts(layout: Layout) -> tuple[Any, ...]:
-    """Return what no search may change: stem and head; sides, stride and stem of each stage."""
-    stages = [(stage.side, stage.side_out, stage.stride, stage.stem) for stage in layout.stages]
-    return layout.stem_and_head, stages
+
+def _place(stage: Stage) -> tuple[Any, ...]:
+    """Return where a stage stands: what a search changes by strides alone."""
+    return stage.side, stage.side_out, stage.stride, stage.stem
 
 
 def check_faults(faults: Sequence[str], allowed: str) -> None:

@@ -23,6 +23,7 @@ from ifspace.latency import LatencyTable
 from ifspace.stages import allocate as optimizer
 from ifspace.stages.allocate import RESOLUTION, SizedChoices, best_stages
 from ifspace.stages.layout import (
+    STAGE_TYPES,
     Layout,
     Stage,
     StemAndHead,
@@ -46,7 +47,7 @@ from ifspace.stages.problem import (
 from ifspace.values import block_list
 
 Q = Fraction
-AMOUNTS = ("params", "macs", "layers", "latency_ms", "peak_memory")
+AMOUNTS = ("params", "macs", "activations", "layers", "latency_ms", "peak_memory")
 CLOSE = 1e-8
 POOL = (
     "CONV",
@@ -65,9 +66,21 @@ POOL = (
 
 
 def unit(draw: random.Random) -> BlockChoice:
-    if draw.random() < 0.2:
+    chance = draw.random()
+    if chance < 0.15:
         return BlockChoice.of(Block.parse("PW+DW+PW"), draw.choice([Q(1, 2), Q(1, 4), Q(2)]))
-    return BlockChoice.of(Block.parse(draw.choice(POOL)))
+    if chance < 0.35:
+        choice = BlockChoice.of(
+            Block.parse(draw.choice(["PW+DW+PW", "PW+DW(5)+GPW(2)"])),
+            type=draw.choice([None, "inverted"]),
+        )
+        return choice.expanded(draw.choice([Q(1), Q(1, 2), Q(3, 2), Q(2), Q(6)]))
+    if chance < 0.45:
+        block = Block.parse("PW+CONV+PW")
+        return BlockChoice.of(block, inner=draw.choice([2, 8]), type=draw.choice(STAGE_TYPES))
+    return BlockChoice.of(
+        Block.parse(draw.choice(POOL)), type=draw.choice([None, None, *STAGE_TYPES])
+    )
 
 
 def frame(draw: random.Random, side: int) -> StemAndHead:
@@ -92,6 +105,15 @@ def start(draw: random.Random) -> Layout:
     depths = [3] * count
     widths = draw.choices([4, 6, 8, 12], k=count)
     strides = []
+    if draw.random() < 0.3:
+        # Nothing is pooled between the stages, so that strides may be free.
+        side, sides = draw.choice([4, 8, 16]), []
+        for _ in range(count):
+            sides.append(side)
+            strides.append(draw.choice([1, 2]) if side > 1 else 1)
+            side //= strides[-1]
+        around = frame(draw, sides[0])
+        return make_layout("CONV", sides, widths, depths, strides, around)
     for side, next_side in pairwise([*sides, 0]):
         # A stage may halve what enters it, down to what enters the next one.
         halves = side % 2 == 0 and side // 2 >= next_side and draw.random() < 0.5
@@ -99,18 +121,28 @@ def start(draw: random.Random) -> Layout:
     return make_layout("CONV", sides, widths, depths, strides, around)
 
 
+def strides(draw: random.Random, layout: Layout) -> tuple[tuple[int, ...], ...] | None:
+    """Draw strides that each stage may have, now and then, where nothing is pooled."""
+    pairs = pairwise(layout.stages)
+    if draw.random() < 0.3 or any(a.side_out != b.side_strided for a, b in pairs):
+        return None
+    return tuple(
+        tuple(sorted({stage.stride, draw.choice([1, 1, 2, 2, 4])})) for stage in layout.stages
+    )
+
+
 def table(draw: random.Random, problem: StagesProblem) -> LatencyTable:
     """Draw latencies of every possible case, sometimes without one of them."""
     cases = {}
-    for place, choices in enumerate(problem.block_choices):
-        stage = problem.start.stages[place]
+    for index, choices in enumerate(problem.block_choices):
         inside = {w for choices in problem.width_choices for w in choices}
         entries = inside | {problem.start.stem_and_head.stem_channels}
-        for choice, c_in, c_out in product(choices, entries, problem.width_choices[place]):
-            for stride in {1, stage.stride}:
-                if draw.random() < 0.97:
-                    case = (str(choice.block), c_in, c_out, stage.side_out, stride)
-                    cases[case] = Q(draw.randint(1, 999), draw.choice([10, 64, 1000]))
+        for choice, c_in, c_out in product(choices, entries, problem.width_choices[index]):
+            for place in problem.places(index):
+                for stride in {1, place.stride}:
+                    if draw.random() < 0.97:
+                        case = (str(choice.block), c_in, c_out, place.side_out, stride)
+                        cases[case] = Q(draw.randint(1, 999), draw.choice([10, 64, 1000]))
     return LatencyTable(cases)
 
 
@@ -157,13 +189,15 @@ def drawn(seed: int, count: int) -> Iterator[tuple[StagesProblem, list[brute_sta
             monotone=draw.random() < 0.3,
             objective=draw.choice(brute_stages.OBJECTIVES),
             min_depths=draw.choice([None, None, tuple(draw.choices([1, 2], k=many))]),
+            strides=strides(draw, begun),
         )
         if "latency_ms" in names:
             problem = replace(
                 problem, budgets=Budgets(latency_ms=Q(1)), latency=table(draw, problem)
             )
         choices = [map(len, problem.width_choices), map(len, problem.block_choices)]
-        if prod(prod(counts) for counts in choices) * problem.max_depth**many > 6000:
+        patterns = len(list(brute_stages.places(problem)))
+        if patterns * prod(map(prod, choices)) * problem.max_depth**many > 6000:
             continue
         rows = list(brute_stages.layouts(problem))
         if rows:
@@ -176,19 +210,27 @@ def seen(plan: StagePlan) -> brute_stages.Row:
     layout, amounts = plan.layout, plan.problem.amounts(plan.layout)
     return brute_stages.Row(
         tuple(plan.objectives.values()),
-        *(amounts.get(name, Q(0)) for name in AMOUNTS[:-1]),
+        *(amounts.get(name, Q(0)) for name in AMOUNTS[:2]),
+        layout.activations,
+        *(amounts.get(name, Q(0)) for name in AMOUNTS[3:-1]),
         peak_elements(layout),
         layout.depths,
         layout.widths,
         tuple(map(str, layout.blocks)),
+        tuple(stage.stride for stage in layout.stages),
     )  # type: ignore[arg-type]
 
 
 def all_have_a_block(problem: StagesProblem) -> bool:
     oracle = brute_stages.Stages(problem)
     entries = [(problem.start.stem_and_head.stem_channels,), *problem.width_choices]
+    patterns = list(brute_stages.places(problem))
     return all(
-        any(oracle.parts(n, *case) for case in product(choices, entries[n], entries[n + 1]))
+        any(
+            oracle.parts(n, *case, where[n])
+            for where in patterns
+            for case in product(choices, entries[n], entries[n + 1])
+        )
         for n, choices in enumerate(problem.block_choices)
     )
 
@@ -238,13 +280,14 @@ def test_the_best_few_layouts_by_brute_force(seed: int) -> None:
 def test_the_random_problems_cover_every_case() -> None:
     problems = [problem for seed in range(4) for problem, _ in drawn(seed, 60)]
     names = {tuple(problem.budgets.limits) for problem in problems}
-    assert len(names) >= 28  # of 30
+    assert len(names) >= 48  # of 56
     frames = [problem.start.stem_and_head for problem in problems]
     for count in (
         sum(ends.stem_counts for ends in frames),
         sum(ends.projections for ends in frames),
         sum(problem.monotone for problem in problems),
         sum(problem.blocks is None for problem in problems),
+        sum(len(list(brute_stages.places(problem))) > 1 for problem in problems),
     ):
         assert count > 15
 

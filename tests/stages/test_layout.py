@@ -397,5 +397,5 @@ def test_a_layout_written_long_ago_is_read_and_written_with_what_was_added() -> 
     layout = layout_from_json(json.loads(OLD))
     assert (layout.depths, layout.widths, layout.image) == ((2,), (16,), 32)
     assert (layout.stages[0].side, layout.stages[0].side_out) == (16, 8)
-    added = '"before": [], "side_in": 16}'
+    added = '"before": [], "side_in": 16, "type": null}'
     assert json.dumps(layout_json(layout)) == OLD.replace('"before": []}', added)
