@@ -525,8 +525,11 @@ def _problem(
             for part in start.stages
         ],
     )
-    strides = ((1, 2),) * len(start.stages) if free_strides else None
-    strides = limited_strides(limits, strides, [part.stride for part in start.stages])
+    strides = limited_strides(
+        limits,
+        ((1, 2),) * len(start.stages) if free_strides else None,
+        [part.stride for part in start.stages],
+    )
     problem = StagesProblem(
         start,
         budgets,

@@ -611,7 +611,9 @@ def _stages_table(plan: StagePlan) -> Table:
 def _is_extrapolated_in(plan: StagePlan, index: int) -> bool:
     """Return whether some block of a stage is outside the shapes of the latency model."""
     stage, source = plan.layout.stages[index], plan.problem.latency
-    times = [source and source.find(b, stage.side_out, s) for b, s in stage.strided_blocks]
+    if source is None:
+        return False
+    times = (source.find(block, stage.side_out, stride) for block, stride in stage.strided_blocks)
     return any(time is not None and time.extrapolated for time in times)
 
 

@@ -150,7 +150,9 @@ def limited_strides(
 
     Raises: SettingError for limits that leave none, or of a stage that is not there.
     """
-    left = [(stride,) for stride in start] if choices is None else list(choices)
+    left: list[tuple[int, ...]] = [(stride,) for stride in start]
+    if choices is not None:
+        left = list(choices)
     for limit in limits:
         index = _index(limit, len(left))
         if "stride" not in limit.limited:
