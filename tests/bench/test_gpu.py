@@ -1,11 +1,24 @@
 """The stages of a run on a GPU: their limits, what a failing test stops, and a dry run."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import FAILED, PASSED, SKIPPED, STOPPED, Stage, main, outcomes, run, stages_of
+from benchmarks.gpu import (
+    CUDA_TESTS,
+    FAILED,
+    PASSED,
+    ROOT,
+    SKIPPED,
+    STOPPED,
+    Stage,
+    main,
+    outcomes,
+    run,
+    stages_of,
+)
 
 FAST = (("-c", "print(7)"),)
 
@@ -20,6 +33,22 @@ def test_nothing_is_timed_after_a_test_that_fails() -> None:
     assert [outcome.status for outcome in ended] == [PASSED, FAILED, SKIPPED]
     assert "wrong" in ended[1].output
     assert "print(7)" not in ended[1].output  # of what failed only
+
+
+def test_what_there_is_can_be_timed_all_the_same() -> None:
+    stages = (stage("raise SystemExit('wrong')", is_test=True), stage("pass"))
+    ended = outcomes(stages, "cpu", 60.0, despite_failures=True)
+    assert [outcome.status for outcome in ended] == [FAILED, PASSED]
+
+
+def test_the_tests_of_a_card_are_all_those_that_use_its_device() -> None:
+    """Those of a CPU alone would fail there, or take the minutes of the card."""
+    names = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests/kernels").rglob("test_*.py")
+        if re.search(r"\bdevice: torch\.device\b|, device\)|\bDEVICE\b", path.read_text())
+    }
+    assert names < set(CUDA_TESTS)
 
 
 def test_times_that_fail_stop_nothing() -> None:
@@ -41,8 +70,8 @@ def test_on_a_card_tests_come_first_and_all_fits_into_ten_minutes() -> None:
     assert first.is_test
     assert last.is_test
     assert sum(one.limit_s for one in (first, *times)) < 570
-    names = {command[-1] for command in first.commands}
-    assert {"tests/kernels/rpw/test_triton.py", "tests/kernels/fused/test_triton.py"} <= names
+    (command,) = first.commands
+    assert set(CUDA_TESTS) <= set(command)
     for one in times:
         for command in one.commands:
             assert command[command.index("--device") + 1] == "cuda"

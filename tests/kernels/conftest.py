@@ -1,10 +1,17 @@
 """The device of the tests as a fixture, and tensors that show what was not written."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
-from devices import DEVICE
+from devices import DEVICE, ON_CPU
+
+# What cuBLAS needs for deterministic algorithms, which fill what is not written.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+if not ON_CPU:
+    # Where cuDNN convolves float32 beside ours, it rounds no factor to tf32.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(scope="session")

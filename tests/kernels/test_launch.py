@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 import torch
+from devices import only_on_a_cpu
 
 from ifspace.errors import KernelError
 from ifspace.kernels import launch
@@ -135,6 +136,7 @@ def test_pins_of_the_fused_block_name_its_kernels() -> None:
         fused.check_pins({"y": "x"})
 
 
+@only_on_a_cpu
 @pytest.mark.parametrize("make", [rpw_launch, fused_launch])
 def test_a_configuration_by_name_is_chosen(make) -> None:
     launched = make()
@@ -206,10 +208,10 @@ def test_a_problem_is_all_that_the_speed_depends_on() -> None:
     assert same not in others
 
 
-def test_a_kernel_that_adds_starts_from_zero_every_time() -> None:
+def test_a_kernel_that_adds_starts_from_zero_every_time(device: torch.device) -> None:
     windows = windows_of(32, 20, 2)  # its windows are whole vectors: nothing is filled up
-    x, grad = torch.randn(1, 32, 2, 2), torch.randn(1, 20, 2, 2)
-    by_weight, by_bias = torch.full((20, 16), 7.0), torch.full((20,), 7.0)
+    x, grad = (torch.randn(1, channels, 2, 2, device=device) for channels in (32, 20))
+    by_weight, by_bias = (torch.full(shape, 7.0, device=device) for shape in ((20, 16), (20,)))
     launched = rpw.weight_grad_launch(grad, x, by_weight, by_bias, windows, "ieee", 1, atomic=True)
     results = []
     for _ in range(2):

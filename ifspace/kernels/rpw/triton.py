@@ -1098,7 +1098,7 @@ def sum_parts_kernel(
     """
     entry = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
     # One output channel is a constant to the compiler, and no tensor.
-    outputs = tl.to_tensor(out_channels).to(tl.int64)
+    outputs = tl.full((), out_channels, tl.int64)
     weights = outputs * width
     filters = entry // width
     windows = in_channels, out_channels, step, distinct
