@@ -84,6 +84,14 @@ class Schedule:
         step = max(range(len(live)), key=live.__getitem__)
         return Peak(live[step], step)
 
+    @property
+    def written(self) -> int:
+        """The elements that the steps write, but for work in place and views of what is there.
+
+        Training keeps them for the backward pass, or what is computed from them.
+        """
+        return sum(step.elements for step in self.steps if step.alias is None)
+
     def live(self) -> list[int]:
         """Return the elements that are live during each step; without steps, the inputs."""
         steps, count = self.steps, len(self.inputs)

@@ -354,6 +354,11 @@ class LiveSchedule:
         return self.schedule.peak.elements
 
     @property
+    def activations(self) -> int:
+        """The elements of all feature maps that are written, which training keeps."""
+        return self.schedule.written
+
+    @property
     def peak_call(self) -> OperatorCall:
         """The first call during which they are."""
         return self.calls[self.schedule.peak.step]

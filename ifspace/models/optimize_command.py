@@ -49,7 +49,6 @@ _FOR_BLOCKS: Final = (
     "names",
     "least_channels",
     "objective",
-    "latency",
     "latency_budget_ms",
     *FLOORS,
     "warm_start",
@@ -126,7 +125,11 @@ _OPTIONS = (
         help="What decides between blocks: keep replaces as few as the budgets ask for, "
         "the others make an amount least; keep with a budget, else params, if not given.",
     ),
-    *latency_options("Each convolution and block has that of its fastest form.", dtype=False),
+    *latency_options(
+        "Each convolution and block has that of its fastest form; without blocks it says what the "
+        "layers take with the stages before and after.",
+        dtype=False,
+    ),
     shared(
         "latency-budget-ms",
         help="With --latency: at most so many milliseconds for the chosen layers.",
@@ -217,9 +220,11 @@ def command(
         with ProgressBar("fitting blocks", quiet=output.quiet) as bar:
             optimization = optimize(start, trace, problem, bar)
         notes = [*source.notes(), *optimization.notes]
-        if times is not None and optimization.blocks is not None:
-            latencies = [block.latencies[1] for block in optimization.blocks.replaced]
-            notes += [times.about, *LatencyColumns(latencies).notes]
+        if times is not None:
+            notes.append(times.about)
+            if optimization.blocks is not None:
+                latencies = [block.latencies[1] for block in optimization.blocks.replaced]
+                notes += LatencyColumns(latencies).notes
         for note in notes:
             output.note(note)
         network, after = optimization.network, optimization.after

@@ -14,7 +14,7 @@ from ifspace.latency import Latency
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.models.analysis import Report
 from ifspace.models.decomposition import Decomposition, Replacement
-from ifspace.models.optimization import Optimization
+from ifspace.models.optimization import KnownLatency, Optimization, known_latency
 from ifspace.models.options import (
     ModelSource,
     name_list,
@@ -162,10 +162,8 @@ class OptimizationReport:
             "budgets": limits,
             "dtype": self.dtype,
             "message": None if after is not None else self.message,
-            "before": _amounts(before, self._depths(at_end=False), self.dtype),
-            "after": None
-            if after is None
-            else _amounts(after, self._depths(at_end=True), self.dtype),
+            "before": self._amounts(before, at_end=False),
+            "after": None if after is None else self._amounts(after, at_end=True),
             "ratios": None
             if after is None
             else {
@@ -210,7 +208,8 @@ class OptimizationReport:
         timed = () if times is None else (">ms",)
         columns = ("", ">params", ">×", ">MACs", ">×", ">peak bytes", *timed, ">gain", "depths")
         totals = heading(str(self.source)) + Table(columns, tuple(rows)).text()
-        notes = [("peak bytes", f"of {self.dtype} that are live at once, {self._peak_places()}")]
+        notes = [*self._growth_facts(), *self._latency_facts()]
+        notes += [("peak bytes", f"of {self.dtype} that are live at once, {self._peak_places()}")]
         if times is not None and plan is not None:
             counted = f"{len(plan.timed)} of {len(plan.replaced)} " * (plan.timed != plan.replaced)
             notes.append(("ms", f"of the {counted}replaced layers alone, and of their blocks"))
@@ -218,6 +217,37 @@ class OptimizationReport:
         return "\n".join(
             text for text in (self._stages_text(), _blocks_text(optimization), totals) if text
         )
+
+    def _growth_facts(self) -> Facts:
+        """Return which amounts are greater than before: they do not follow the parameters.
+
+        Units that are put in at a large spatial size have few weights and much work.
+        """
+        before, after = self.optimization.before, self.optimization.after
+        assert after is not None
+        lines = [
+            f"{name} to {_times(new / old)}{new:,} an image"
+            for name, old, new in (
+                ("MACs", before.macs, after.macs),
+                ("training activations", _activations(before), _activations(after)),
+            )
+            if old is not None and new is not None and new > old
+        ]
+        return _labelled("grows", lines)
+
+    def _latency_facts(self) -> Facts:
+        """Return the latency of stages that change, layer by layer."""
+        source, after = self.optimization.problem.search.latency, self.optimization.after
+        if source is None or self.optimization.blocks is not None or after is None:
+            return []
+        before_times, after_times = (
+            known_latency(report, source) for report in (self.optimization.before, after)
+        )
+        if not before_times.ms or not after_times.ms:
+            return [("ms", "not known: no layer has its latency in --latency")]
+        change = _times(float(after_times.ms / before_times.ms))
+        text = f"{_sum_text(before_times)} before, {_sum_text(after_times)} after: {change}"
+        return [("ms", f"of the layers alone, {text.rstrip(', ')}")]
 
     def _peak_places(self) -> str:
         """Return where the network needs the most memory, before and after."""
@@ -242,6 +272,27 @@ class OptimizationReport:
                 "count blocks alone"
             ]
         return ["of all stages; the moves count those that take part"]
+
+    def _amounts(self, report: Report, at_end: bool) -> dict[str, Any]:
+        """Return the amounts of the network before or after as JSON values."""
+        values = {
+            "params": report.params,
+            "macs": report.macs,
+            "gain": report.gain,
+            "depths": self._depths(at_end),
+            "peak_memory": peak_values(report.live, self.dtype),
+            "activations": _activations(report),
+        }
+        source = self.optimization.problem.search.latency
+        if source is None or self.optimization.problem.blocks is not None:
+            return values
+        latency = known_latency(report, source)
+        return values | {
+            "latency_ms": float(latency.ms) if latency.timed else None,
+            "timed": latency.timed,
+            "layers": latency.layers,
+            "extrapolated": latency.extrapolated,
+        }
 
     def _depths(self, at_end: bool) -> tuple[int, ...]:
         """Return the units of the stages that take part, of all stages if no unit can move."""
@@ -529,16 +580,6 @@ def _labelled(label: str, lines: "Iterator[str] | Sequence[str]") -> Facts:
     return [("" if index else label, line) for index, line in enumerate(lines)]
 
 
-def _amounts(report: Report, depths: tuple[int, ...], dtype: str) -> dict[str, Any]:
-    return {
-        "params": report.params,
-        "macs": report.macs,
-        "gain": report.gain,
-        "depths": depths,
-        "peak_memory": peak_values(report.live, dtype),
-    }
-
-
 def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the report as rows: the network before, moves, layers, the network after."""
     yield {"what": "before", **values["before"], **_peak_cell(values["before"])}
@@ -560,6 +601,22 @@ def _rows(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"what": "skipped", **conv}
     if values["after"] is not None:
         yield {"what": "after", **values["after"], **_peak_cell(values["after"])}
+
+
+def _activations(report: Report) -> int | None:
+    """Return the elements that training keeps for an image, None where branches are not seen."""
+    return None if report.live is None else report.live.activations
+
+
+def _times(ratio: float) -> str:
+    """Return a ratio to the network as it was, in front of an amount."""
+    return f"{ratio:.2f} times, "
+
+
+def _sum_text(latency: KnownLatency) -> str:
+    """Return a sum of latencies, and of how many layers it is."""
+    marked = f"{MARK * latency.extrapolated}{float(latency.ms):.3f}"
+    return f"{marked} ({latency.timed} of {latency.layers} layers)"
 
 
 def _peak_cell(amounts: Mapping[str, Any]) -> dict[str, Any]:

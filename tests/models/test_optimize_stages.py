@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from network_files import FILE, params
+from torch import Tensor, nn
 
 import ifspace.models as m
 from ifspace.stages.networks import mobilenet, network
@@ -173,3 +175,43 @@ def test_nothing_is_wider_than_a_terminal(run: Callable, monkeypatch: pytest.Mon
 def test_without_a_file_no_weight_has_a_value(run: Callable) -> None:
     ended = run(*OWN, "--block", "DW+PW", *JSON)
     assert ended.err == "the file runs\nweights on meta\n"
+
+
+@pytest.mark.slow
+def test_activations_and_latencies_that_grow_are_said(run: Callable) -> None:
+    rows = ["block,C,F,side,stride,batch,device,dtype,latency_ms"]
+    rows += [f"CONV,16,16,{side},1,1,cpu,float32,{ms}" for side, ms in ((16, 4), (4, 1))]
+    Path("table.csv").write_text("\n".join(rows) + "\n")
+    arguments = (*OWN, "--moves", 1, "--latency", "table.csv")
+    report = run(*arguments, *JSON).json
+    image = (3, 16, 16)
+    start = m.network("net.py:make", image)
+    for name, model in (("before", start), ("after", m.reorganize(start, image, moves=1).model)):
+        # Views, such as of nn.Flatten, write nothing.
+        written = [
+            (model.get_submodule(layer), tensor)
+            for layer, tensor in outputs_of(model, image).items()
+        ]
+        assert report[name]["activations"] == sum(
+            y.numel() for layer, y in written if not isinstance(layer, nn.Flatten)
+        )
+        sides = [y.shape[-1] for layer, y in written if getattr(layer, "in_channels", 0) == 16]
+        assert report[name]["latency_ms"] == sum({16: 4, 4: 1}[side] for side in sides)
+        assert (report[name]["timed"], report[name]["layers"]) == (len(sides), len(sides) + 1)
+    # A move from side 4 to side 16: two feature maps of 16 channels each more, and as many less.
+    before, after = report["before"]["activations"], report["after"]["activations"]
+    assert after - before == 2 * 16 * (16**2 - 4**2)
+    ended = run(*arguments)
+    assert f"training activations to {after / before:.2f} times, {after:,} an image" in ended.out
+    assert "12.000 (6 of 7 layers) before, 15.000 (6 of 7 layers) after: 1.25 times" in ended.out
+    assert "latencies of cpu, batch 1, fp32" in ended.err
+
+
+def outputs_of(model: nn.Module, image: tuple[int, int, int]) -> dict[str, Tensor]:
+    """Return what the leaf modules of a network write for an image, by name."""
+    outputs: dict[str, Tensor] = {}
+    for name, leaf in model.named_modules():
+        if not list(leaf.children()):
+            leaf.register_forward_hook(lambda _, __, y, name=name: outputs.__setitem__(name, y))
+    model(torch.zeros(1, *image))
+    return outputs
