@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ifspace.answer import Answer
-from ifspace.errors import ARGUMENT, IfspaceError, SettingError
+from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.depths import TracedLayout
 from ifspace.models.edits import EditedNetwork, Edits
 from ifspace.models.gains import StageGains
@@ -25,7 +25,14 @@ from ifspace.models.surgery import Append, Remove, copy_of_network, without_valu
 from ifspace.models.tracing import Image, checked_model, is_one_dimensional
 from ifspace.models.tracing import trace as traced
 from ifspace.models.units import TracedStage, stages_of, unit_name, units_of
-from ifspace.models.weights import GROWTHS, Growth, draw_as_built, identified, make_identities
+from ifspace.models.weights import (
+    GROWTHS,
+    Growth,
+    draw_as_built,
+    identified,
+    make_blocks_identities,
+    make_identities,
+)
 from ifspace.nn.checks import check_seed, unwrapped, wrong_type
 from ifspace.nn.network import Network, build_network, seeded
 from ifspace.stages.allocate import best_depths
@@ -186,8 +193,8 @@ def reorganize(
     `x`: an image [N, C, H, W] or its size (C, H, W). The other arguments are those of
     `plan_reorganization`, which says how the depths are chosen. Layers that stay keep their
     weights; those of new units are drawn from the seed as the network's own source draws them, or
-    with `grow="identity"` set so that each returns what it reads (in evaluation mode). A module
-    without a source draws them by torch's defaults.
+    with `grow="identity"` set so that each returns what it reads (in evaluation mode). Those of a
+    module without a source are drawn from the values of the unit that is copied.
 
     >>> model = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2)), nn.MaxPool2d(4),
     ...                       *(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
@@ -348,16 +355,11 @@ def apply_reorganization(
         edits = edits.then(*plan.steps)
         if plan.steps:
             _check_runs(model, plan)
-    elif grow == "identity" and plan.added:
-        raise SettingError.because(
-            "new blocks as identities",
-            got="a network of ifspace, which is built anew from its layout",
-            allowed="networks of timm, torchvision and Python files",
-            remedy=f"leave {ARGUMENT} out",
-            argument="grow",
-        )
     elif type(model) is Network and model.layout == plan.start:
+        depths = [len(stage.blocks) for stage in model.layout.stages]
         model = at_layout(model, plan.end, seed)
+        if grow == "identity":
+            make_blocks_identities(model, depths, seed)
     else:
         raise SettingError.because(
             "a plan of another network",

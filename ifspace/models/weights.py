@@ -216,39 +216,62 @@ class Growth:
 def draw_as_built(base: EditedNetwork, growths: Sequence[Growth], seed: int) -> None:
     """Set the weights of new units to those of the same units in networks that are built anew.
 
-    So they begin as the network's own code makes them begin. Where a new unit has another width
-    its weights are drawn with the same mean and, for as many inputs, spread. A network without a
-    source keeps what the modules' own `reset_parameters` drew.
+    So they begin as the network's own code makes them begin. A network without a source cannot be
+    built anew: they are drawn from the values that the unit has which they are like. Where a new
+    unit has another width its weights are drawn too, scaled for as many inputs.
     """
     edits = base.edits
-    if edits.source is None or any(tensor.is_meta for tensor in base.model.parameters()):
+    if any(tensor.is_meta for tensor in base.model.parameters()):
         return
     image = edits.image or (3, 224, 224)
     generator = torch.Generator().manual_seed(seed)
+    model = base.model
     for number in range(max((len(growth.copies) for growth in growths), default=0)):
-        built = from_source(
-            edits.source, image, edits.classes, seed=seed + number + 1, part=edits.part
-        ).apply(*edits.steps)
+        if edits.source is not None:
+            model = (
+                from_source(
+                    edits.source, image, edits.classes, seed=seed + number + 1, part=edits.part
+                )
+                .apply(*edits.steps)
+                .model
+            )
         for growth in growths:
             if number >= len(growth.copies):
                 continue
-            parent, keys = modules_of_unit(built.model, growth.step.like)
-            copy = growth.copies[number]
-            for module, key in zip(copy.values(), keys, strict=True):
-                like = parent.get_submodule(key).state_dict()
-                for name, tensor in module.state_dict(keep_vars=True).items():
-                    _draw_like(tensor.data, like[name], generator)
+            parent, keys = modules_of_unit(model, growth.step.like)
+            for module, key in zip(growth.copies[number].values(), keys, strict=True):
+                _draw_unit_like(module, parent.get_submodule(key), model is base.model, generator)
 
 
-def _draw_like(tensor: Tensor, like: Tensor, generator: torch.Generator) -> None:
+def _draw_unit_like(
+    module: nn.Module, like: nn.Module, in_use: bool, generator: torch.Generator
+) -> None:
+    """Give a module the weights of one of the same classes, or weights drawn from its values.
+
+    `in_use`: the other one is a part of the network, which shall not be there twice; its statistics
+    are of what it reads, and those of the new module stay as they are.
+    """
+    tensors = module.state_dict(keep_vars=True)
+    values = like.state_dict()
+    for name, tensor in tensors.items():
+        if not in_use and tensor.shape == values[name].shape:
+            tensor.data.copy_(values[name])
+        elif isinstance(tensor, nn.Parameter):
+            _draw_from(tensor.data, values[name], generator)
+
+
+def _draw_from(tensor: Tensor, like: Tensor, generator: torch.Generator) -> None:
+    """Draw a weight from the values of another, about their mean, scaled for as many inputs."""
+    values = like.flatten()
     if tensor.shape == like.shape:
-        tensor.copy_(like)
-        return
-    values = like.double()
-    mean, spread = float(values.mean()), float(values.std(correction=0))
-    if tensor.dim() > 1:
-        spread *= sqrt(like[0].numel() / tensor[0].numel())
-    tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread + mean)
+        order = torch.randperm(values.numel(), generator=generator)
+    else:
+        order = torch.randint(values.numel(), (tensor.numel(),), generator=generator)
+        mean = values.mean()
+        if tensor.dim() > 1:
+            scale = sqrt(like[0].numel() / tensor[0].numel())
+            values = (values - mean) * scale + mean
+    tensor.copy_(values[order.to(values.device)].reshape(tensor.shape))
 
 
 def make_identities(
@@ -279,14 +302,49 @@ def make_identities(
             handle.remove()
         for copy in growth.copies:
             unit = nn.Sequential(*copy.values())
-            if not any(change(unit, read[0]) for change in (_without_branches, _as_copies)):
-                raise SettingError.because(
-                    "a unit that cannot be an identity",
-                    got=", ".join(growth.step.like),
-                    allowed="units with a shortcut, or plain convolutions with ReLU",
-                    remedy=f"leave {ARGUMENT} out",
-                    argument="grow",
-                )
+            _make_identity(unit, read[0], ", ".join(growth.step.like))
+
+
+def make_blocks_identities(model: Network, depths: Sequence[int], seed: int) -> None:
+    """Set the weights of an ifspace network's blocks beyond `depths` as `make_identities` does.
+
+    `depths`: of the stages, in blocks.
+
+    Raises: SettingError for blocks that cannot be identities, or that share a shortcut with others.
+    """
+    like = next(model.parameters())
+    if like.is_meta:
+        return
+    frame, dims = model.layout.stem_and_head, model.layout.stages[0].first.dims
+    x = random_images((frame.inputs, *[model.layout.image] * dims), seed, like)[:2]
+    with evaluated(model):
+        x = model.stem(x)
+        for (stage, parts), depth in zip(model.stages.named_children(), depths, strict=True):
+            count = 0
+            for name, part in parts.named_children():
+                first = count
+                count += sum(isinstance(module, BlockModule) for module in part.modules())
+                if first < depth < count:
+                    raise _no_identity(f"{stage}.{name}, whose shortcut spans blocks from before")
+                if depth <= first < count:
+                    _make_identity(nn.Sequential(part), x, f"{stage}.{name}")
+                x = part(x)
+
+
+def _make_identity(unit: nn.Sequential, x: Tensor, name: str) -> None:
+    """Set the weights of a unit that reads x so that it returns it. Raises: SettingError."""
+    if not any(change(unit, x) for change in (_without_branches, _as_copies)):
+        raise _no_identity(name)
+
+
+def _no_identity(got: str) -> SettingError:
+    return SettingError.because(
+        "a unit that cannot be an identity",
+        got=got,
+        allowed="units with a shortcut of their own, or plain convolutions with ReLU",
+        remedy=f"leave {ARGUMENT} out",
+        argument="grow",
+    )
 
 
 def _is_identity(unit: nn.Sequential, x: Tensor) -> bool:

@@ -14,10 +14,13 @@ from torch import nn
 
 import ifspace.models as m
 from ifspace.errors import SettingError
+from ifspace.models.reorganization import at_layout
 from ifspace.models.surgery import Append
 from ifspace.models.weights import (
     Growth,
+    draw_as_built,
     load_weights,
+    make_blocks_identities,
     make_identities,
     names_after,
     read_names,
@@ -122,6 +125,32 @@ def test_new_units_begin_as_the_networks_own_code_draws_them(tmp_path: Path) -> 
     assert all(5 <= weight.min() <= weight.max() <= 6 for weight in drawn)
     assert len({float(weight.detach().sum()) for weight in drawn}) == len(drawn)
     assert not any(weight.any() for name, weight in weights.items() if name.endswith("norm.weight"))
+
+
+def test_new_units_of_a_module_without_a_source_are_drawn_from_the_values_that_there_are() -> None:
+    namespace: dict[str, Any] = {}
+    exec(DRAWN, namespace)
+    start = namespace["make"]()
+    changed = m.reorganize(start, IMAGE).model
+    convs = [module for module in changed.modules() if isinstance(module, nn.Conv2d)][1:]
+    assert len(convs) == 6
+    assert all(5 <= conv.weight.min() <= conv.weight.max() <= 6 for conv in convs)
+    assert len({float(conv.weight.detach().flatten()[0]) for conv in convs}) == len(convs)
+    norms = [module for module in changed.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert not any(norm.weight.any() or norm.running_mean.any() for norm in norms)
+
+
+def test_new_units_at_another_width_are_drawn_for_as_many_inputs() -> None:
+    unit = nn.Sequential(nn.Conv2d(4, 64, 3, 2, 1, bias=False))
+    nn.init.trunc_normal_(unit[0].weight, std=0.5, a=-1, b=1)
+    step = Append(("0",), ("0",), 64, 2)
+    growths = [Growth(step, step.put_into(deepcopy(unit)))]
+    draw_as_built(m.EditedNetwork.of(unit), growths, 0)
+    one, other = (copy["0"].weight.detach() for copy in growths[0].copies)
+    # Sixteen times the inputs: a quarter of the spread, and of the bounds.
+    assert float(one.std() / unit[0].weight.detach().std()) == pytest.approx(1 / 4, rel=0.05)
+    assert one.abs().max() <= 1 / 4 + 0.01
+    assert not torch.equal(one, other)
 
 
 def plain(width: int) -> nn.Sequential:
@@ -242,3 +271,32 @@ def test_weights_without_a_connection_are_one_line(
     assert fact in ended.err
     assert "give a file with --weights" in ended.err
     assert (logged, logger.level) == ([False], level)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "side", "depths"),
+    [("vgg11", 32, (3, 1, 2, 2, 2)), ("mobilenet", 32, None), ("resnet50", 64, None)],
+)
+def test_new_blocks_of_networks_of_ifspace_are_identities(
+    name: str, side: int, depths: tuple[int, ...] | None
+) -> None:
+    start = named_network(name, side, seed=0).eval()
+    more = tuple(depth + 1 for depth in start.layout.depths) if depths is None else depths
+    grown = at_layout(start, start.layout.at_depths(more), 1)
+    before = [len(stage.blocks) for stage in start.layout.stages]
+    x = torch.rand(2, 3, side, side)
+    with torch.no_grad():
+        assert not torch.allclose(grown(x), start(x), rtol=1e-2, atol=1e-2)
+        make_blocks_identities(grown, before, 0)
+        torch.testing.assert_close(grown(x), start(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_shortcut_around_old_and_new_blocks_is_no_identity() -> None:
+    start = named_network("layout-residual", 32, seed=0)
+    depths = list(start.layout.depths)
+    depths[0] += 1
+    grown = at_layout(start, start.layout.at_depths(depths), 1)
+    before = [len(stage.blocks) for stage in start.layout.stages]
+    with pytest.raises(SettingError, match=r"^a unit that cannot be an identity: got stage1\.unit"):
+        make_blocks_identities(grown, before, 0)
