@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import click
 
@@ -258,6 +258,20 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
+def folded(text: str, indent: str, stream: TextIO) -> list[str]:
+    """Return a text in lines for the terminal that a stream writes to; all but the first indented.
+
+    >>> from io import StringIO
+    >>> folded("notes: first, second", "  ", StringIO())
+    ['notes: first, second']
+    """
+    width = _width_of(stream)
+    first = _fold(text, width)[0]
+    rest = text[len(first) :].lstrip()
+    more = _fold(rest, max(width - len(indent), _LEAST)) if rest else []
+    return [first, *(indent + line for line in more)]
+
+
 def readable(formula: str) -> str:
     """Return a formula as a reader writes it.
 
@@ -308,9 +322,18 @@ def terminal_width() -> int:
 
     Without either there is no end to a line.
     """
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+    return _width_of(sys.stdout)
+
+
+def _width_of(stream: TextIO) -> int:
+    """Return the same for the terminal that a stream writes to, if it does."""
+    if os.environ.get("COLUMNS"):
         return shutil.get_terminal_size((sys.maxsize, 0)).columns
-    return sys.maxsize
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except OSError:  # a stream that only says that it is a terminal
+        columns = 0
+    return columns or sys.maxsize
 
 
 def _bold(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ifspace.cli.latency import NONE_NOTE, latency_notes, latency_options, read_latencies
+from ifspace.cli.messages import say
 from ifspace.cli.options import (
     AMOUNT,
     FILE,
@@ -208,7 +209,7 @@ def command(
         fact = f"no entry of {names} is within the bounds{has}; {remedy}"
         if output.out is not None:
             fact += f"; {output.out} was not written"
-        click.echo(f"ifspace: {fact}", err=True)
+        say(fact)
         context.exit(NO_ANSWER)
 
 

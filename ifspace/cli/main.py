@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 import click
 
-from ifspace.cli.messages import in_options, usage_text
+from ifspace.cli.messages import in_options, say, usage_text
 from ifspace.errors import IfspaceError, WorkerError
 
 # In the order of the work: each command and its module, whose `command` it is unless one is named.
@@ -110,7 +110,7 @@ def main(
         if isinstance(error, WorkerError):
             status = WORKER_LOST
     except (KeyboardInterrupt, click.Abort):
-        click.echo("ifspace: interrupted", err=True)
+        say("interrupted")
         status = INTERRUPTED
         if arguments is None:
             _leave(status)
@@ -178,7 +178,7 @@ def _innermost(context: click.Context) -> click.Context:
 
 
 def _refuse(message: str) -> int:
-    click.echo(f"ifspace: {' '.join(message.split()).rstrip('.')}", err=True)
+    say(" ".join(message.split()).rstrip("."))
     return BAD_INPUT
 
 

@@ -1,5 +1,6 @@
 """Error messages of the command line: options for arguments, what is allowed, where to look."""
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
@@ -10,6 +11,17 @@ from ifspace.errors import IfspaceError
 
 # A name is near from this share of common letters (difflib) on: one or two slips of the hand.
 NEAR: Final = 0.75
+_NAME: Final = "ifspace: "
+
+
+def say(text: str) -> None:
+    """Write a message or a note on stderr, folded to its terminal as tables are.
+
+    Where stderr is no terminal, and `COLUMNS` does not say how wide it is, it is one line.
+    """
+    from ifspace.table import folded  # which takes long to import, for most runs that say nothing
+
+    click.echo("\n".join(folded(f"{_NAME}{text}", " " * len(_NAME), sys.stderr)), err=True)
 
 
 def in_options(error: IfspaceError, command: click.Command) -> str:

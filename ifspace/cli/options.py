@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from ifspace.cli.messages import say
 from ifspace.errors import shown
 from ifspace.memory import BYTES
 from ifspace.values import (
@@ -282,7 +283,7 @@ class Output:
     def note(self, text: str) -> None:
         """Print a note on stderr, unless quiet."""
         if not self.quiet:
-            click.echo(f"ifspace: {text}", err=True)
+            say(text)
 
     def print(self, forms: Forms) -> None:
         """Print the answer on stdout in the format asked for."""
@@ -351,7 +352,7 @@ def floor_options(multiple_more: str = "") -> Callable[[Command], Command]:
 
 def no_plan(context: click.Context, message: str, time_ran_out: bool) -> None:
     """Say on stderr why there is no plan, and end with the exit status that tells the reasons."""
-    click.echo(f"ifspace: {message}", err=True)
+    say(message)
     context.exit(TIME_RAN_OUT if time_ran_out else NO_ANSWER)
 
 

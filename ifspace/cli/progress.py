@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
-import click
+from ifspace.cli.messages import say
 
 PATIENCE_S = 1.0
 # Where stderr is no terminal, as in a log, there is a line so often.
@@ -68,7 +68,7 @@ class ProgressBar:
         self._last_line = now
         left_s = (now - self._started) * (total - done) / done
         text = f"{self._title}: {done / total:.0%} done, {duration_text(left_s)} left"
-        click.echo(f"ifspace: {text}", err=True)
+        say(text)
 
 
 # Units of time, their seconds, and below how many seconds they are said.

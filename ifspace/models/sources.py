@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from errno import EHOSTUNREACH, ENETUNREACH
 from functools import partial
@@ -22,10 +22,12 @@ from inspect import signature
 from itertools import count
 from pathlib import Path
 from reprlib import repr as shortened
-from socket import gaierror
+from socket import create_connection, gaierror
 from traceback import walk_tb
 from types import ModuleType
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import torch
 from torch import nn
@@ -51,6 +53,8 @@ from ifspace.values import MAX_SIDE, parse_image_size, whole_number
 Maker = Callable[[], Any]
 
 _RGB: Final = 3
+# How long the host of trained weights may take to answer, in seconds.
+CONNECTION_S: Final = 5.0
 
 
 def network(
@@ -142,7 +146,8 @@ def _pretrained(name: str, make: Maker) -> Maker:
 
     def trained() -> Any:
         try:
-            with _without_retries_logged():
+            reach = _from_cache_if_unreachable if package == "timm" else nullcontext
+            with _without_retries_logged(), reach():
                 return make(**arguments)
         except Exception as error:
             if any(map(_is_unreachable, _causes(error))):
@@ -174,6 +179,39 @@ def _without_retries_logged() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _from_cache_if_unreachable() -> Iterator[None]:
+    """Look in huggingface_hub's cache alone if there is no connection to its host.
+
+    Its own retries take most of a minute before it says so.
+    """
+    try:
+        constants: Any = import_module("huggingface_hub.constants")
+    except ImportError:
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _answers(address: str) -> bool:
+    """Return whether the host of an address, or the proxy before it, takes a connection."""
+    url = urlsplit(address)
+    if not proxy_bypass(url.netloc):
+        proxies = getproxies()
+        url = urlsplit(proxies.get(url.scheme) or proxies.get("all") or address)
+    try:
+        port = url.port or (80 if url.scheme == "http" else 443)
+        create_connection((url.hostname or "", port), CONNECTION_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

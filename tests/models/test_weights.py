@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from socket import gaierror
+from socket import gaierror, socket
 from typing import Any
 
 import pytest
@@ -300,3 +300,27 @@ def test_a_shortcut_around_old_and_new_blocks_is_no_identity() -> None:
     before = [len(stage.blocks) for stage in start.layout.stages]
     with pytest.raises(SettingError, match=r"^a unit that cannot be an identity: got stage1\.unit"):
         make_blocks_identities(grown, before, 0)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_host_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    import timm
+    from huggingface_hub import constants
+
+    make, offline = timm.create_model, []
+
+    def noted(*arguments: Any, pretrained: bool = False, **more: Any) -> nn.Module:
+        offline.append(constants.HF_HUB_OFFLINE)
+        return make(*arguments, **more)
+
+    with socket() as host:
+        host.bind(("127.0.0.1", 0))
+        if answers:
+            host.listen()
+        monkeypatch.setattr(timm, "create_model", noted)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{host.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        m.from_source("timm:resnet18", pretrained=True)
+    assert (offline, constants.HF_HUB_OFFLINE) == ([not answers], False)
