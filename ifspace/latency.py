@@ -27,6 +27,8 @@ MEASURED: Final = "measured"
 MODELLED: Final = "predicted"
 FORMS: Final = (AS_IS, COLLAPSED, ONE_PASS)
 DECIMALS: Final = 6
+# So many shapes that a table lacks are written out.
+MOST_SHAPES: Final = 6
 # Block, channels in and out, side in pixels, stride.
 Case = tuple[str, int, int, int, int]
 # Channels in and out, side of the output in pixels, stride.
@@ -145,7 +147,8 @@ def latency_of(source: LatencySource, block: SizedBlock, side: int, stride: int 
             "no latency for a block in play",
             got=case_text(block, side, stride),
             allowed="the cases of the table",
-            remedy="measure it (`ifspace bench --predict CxFxSIDExSTRIDE`), or leave it out",
+            remedy=f"measure it (`{bench_command([shape_text(block, side, stride)])}`), "
+            "or leave it out",
             argument="latency",
         )
     return latency
@@ -298,6 +301,24 @@ def case_text(block: SizedBlock, side: int, stride: int = 1) -> str:
         f"{block.block} from {block.channels} to {block.out_channels} channels, side {side}, "
         f"stride {stride}"
     )
+
+
+def shape_text(block: SizedBlock, side: int, stride: int = 1) -> str:
+    """Return the shape of a case as `ifspace bench --predict` takes it.
+
+    >>> shape_text(Block.parse("DW+PW").at(8, 16), 4, 2)
+    '8x16x4x2'
+    """
+    return "x".join(map(str, (block.channels, block.out_channels, side, stride)))
+
+
+def bench_command(shapes: Iterable[str]) -> str:
+    """Return the command that measures blocks at shapes that a table lacks, the first few of them.
+
+    >>> bench_command(["8x16x4x2", "16x16x4x1", "8x16x4x2"])
+    'ifspace bench --predict 8x16x4x2,16x16x4x1'
+    """
+    return f"ifspace bench --predict {','.join([*dict.fromkeys(shapes)][:MOST_SHAPES])}"
 
 
 def read_latency(path: Path) -> LatencyTable:

@@ -63,6 +63,8 @@ def test_a_case_is_found_by_block_widths_side_and_stride(path: Path) -> None:
         with pytest.raises(SettingError, match="no latency for a block in play") as caught:
             latency_of(table, unit, side, stride)
         assert case_text(unit, side, stride) in str(caught.value)
+        shape = f"{unit.channels}x{unit.out_channels}x{side}x{stride}"
+        assert f"(`ifspace bench --predict {shape}`)" in str(caught.value)
 
 
 def test_columns_are_read_in_any_order_among_others(path: Path) -> None:

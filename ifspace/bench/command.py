@@ -232,21 +232,22 @@ def command(
     the model. Rows of other blocks, widths and conditions stay. Exit status 2 when nothing
     could be timed.
     """
+    output.check()
+    imported = _check_import(context, profile, network)
     check_installed(
         {**TORCH, "ortools": "solver", "psutil": "bench", "scipy": "bench"},
         "blocks are sized and timed, and latencies fitted, with these packages",
         extras="bench",
     )
+    if imported is not None:
+        _import(output, *imported)
+        return
     from ifspace.bench.entry import files_of, run_bench
     from ifspace.bench.machine import find_device
     from ifspace.bench.text import forms, notes
     from ifspace.catalogue.design import permutation_notes
     from ifspace.cli.progress import ProgressBar
 
-    output.check()
-    if profile is not None or network is not None:
-        _import(context, output, profile, network)
-        return
     find_device(options["device"])  # raises before the catalogue is enumerated
     loaded = _catalogue(catalogue, options, output)
     for note in permutation_notes(loaded, loaded.designs):
@@ -272,15 +273,17 @@ def command(
     output.emit(forms(bench, files))
 
 
-def _import(
-    context: click.Context, output: Output, profile: Path | None, network: Path | None
-) -> None:
-    """Print the profile of another runtime as a latency table."""
-    from ifspace.bench.profiles import OnnxNetwork, import_profile, read_profile
-    from ifspace.errors import SettingError
-    from ifspace.serialize import json_text
+def _check_import(
+    context: click.Context, profile: Path | None, network: Path | None
+) -> "tuple[Path, Path, dict[str, Any]] | None":
+    """Return the two files of --import and the other options that were given; None without it.
 
-    check_installed(ONNX, "networks that were profiled are read with these packages")
+    It is done before torch is imported. Raises: SettingError for options that do not go with it.
+    """
+    from ifspace.errors import SettingError
+
+    if profile is None and network is None:
+        return None
     written = {
         name: value
         for name, value in context.params.items()
@@ -296,6 +299,15 @@ def _import(
             allowed="--import and --network, with --device, --dtype, --batch",
             remedy="give both files and leave the others out",
         )
+    return profile, network, written
+
+
+def _import(output: Output, profile: Path, network: Path, written: dict[str, Any]) -> None:
+    """Print the profile of another runtime as a latency table."""
+    from ifspace.bench.profiles import OnnxNetwork, import_profile, read_profile
+    from ifspace.serialize import json_text
+
+    check_installed(ONNX, "networks that were profiled are read with these packages")
     latencies = import_profile(
         read_profile(profile),
         OnnxNetwork.read(network),

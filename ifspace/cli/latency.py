@@ -144,17 +144,20 @@ def latency_notes(
     What they hold under, those that are extrapolated, and how many blocks have none, and why.
     `side`: as of `ifspace.latency.at_side`.
     """
-    from ifspace.latency import at_side
+    from ifspace.latency import at_side, bench_command, shape_text
     from ifspace.values import listed
 
     time_of = at_side(source, side)
     latencies = [time_of(block, stride) for block, stride in cases]
     unknown = [case for case, time in zip(cases, latencies, strict=True) if time is None]
     lacking: set[str] = set()
+    shapes: list[str] = []
     for block, stride in unknown:
         pixels = source.side_of(block, stride) if side is None else side
         if pixels is not None:
             lacking |= source.lacks(block, pixels, stride)
+            if (block.channels, block.out_channels, pixels, stride) not in source.shapes:
+                shapes.append(shape_text(block, pixels, stride))
     notes = [source.about]
     if any(latencies) or not lacking:
         notes += LatencyColumns(latencies).notes
@@ -162,6 +165,8 @@ def latency_notes(
         reason = f": the model has no time for {listed(sorted(lacking))}" if lacking else ""
         verb = "has" if len(unknown) == 1 else "have"
         notes.append(f"{len(unknown):,} of {len(cases):,} blocks {verb} no latency{reason}")
+    if shapes and not lacking:
+        notes.append(f"shapes that --latency lacks are measured by `{bench_command(shapes)}`")
     return tuple(notes)
 
 

@@ -34,7 +34,7 @@ from ifspace.floors import NO_FLOORS, Floors, ParamsRange, leaves_nothing
 from ifspace.groups.problem import GroupsProblem
 from ifspace.groups.remedy import TIME_LIMIT_S as REMEDY_LIMIT_S
 from ifspace.groups.solve import cheapest_groups
-from ifspace.latency import DECIMALS, case_text, latency_of
+from ifspace.latency import DECIMALS, bench_command, case_text, latency_of, shape_text
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.parallel import over_shards
 from ifspace.reach import channel_field
@@ -194,6 +194,7 @@ class SizedChoices:
         self.entries = [(problem.start.stem_and_head.stem_channels,), *widths[:-1]]
         self.left_out: dict[str, set[int]] = {}
         self.reason: str | None = None
+        self._untimed: list[str] = []
         cases = [
             (choice, entry, width, problem.floors_of(index, opens))
             for index, choices in enumerate(problem.block_choices)
@@ -249,6 +250,7 @@ class SizedChoices:
             if latency.find(block, place.side_out, stride) is None:
                 case_named = case_text(block, place.side_out, stride)
                 self._leave_out(index, f"no latency for {case_named}")
+                self._untimed.append(shape_text(block, place.side_out, stride))
             else:
                 timed.append(block)
         return tuple(timed)
@@ -269,6 +271,7 @@ class SizedChoices:
 
     def _check(self, index: int) -> None:
         problem = self.problem
+        self._untimed.clear()
         for choice, width, place in product(
             problem.block_choices[index], problem.width_choices[index], problem.places(index)
         ):
@@ -286,8 +289,8 @@ class SizedChoices:
             f"stage {index + 1} has no block left",
             got=next(reason for reason, indices in self.left_out.items() if index in indices),
             allowed="blocks that fit the widths, with a latency where a table is given",
-            remedy="offer other blocks or widths, or latencies of these"
-            " (`ifspace bench --predict CxFxSIDExSTRIDE`)",
+            remedy="offer other blocks or widths"
+            + (f", or latencies of these (`{bench_command(self._untimed)}`)" * bool(self._untimed)),
             argument="blocks",
         )
 

@@ -1,6 +1,8 @@
 """Profiles of other runtimes: read from each tool's format, matched to blocks, made a table."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -318,3 +320,16 @@ def test_a_real_profile_of_onnx_runtime(run: Callable, tmp_path: Path) -> None:
         }
         total = sum(op.ms for op in read_profile(profile).ops)
         assert sum(row["latency_ms"] for row in rows) == pytest.approx(total, abs=1e-5)
+
+
+def test_options_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom ifspace.cli.main import main\n"
+        "try:\n    main(['bench', '--import', 'a.json', '--side', '8'])\n"
+        "finally:\n    print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "got --side and --import" in done.stderr

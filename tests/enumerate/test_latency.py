@@ -102,7 +102,9 @@ def test_latencies_of_another_shape_are_said(run: Callable, table: Path) -> None
     command = (*SPACE[:-1], "--latency", table)
     note = "ifspace: none of these is in --latency, which has other blocks, widths, sides or strid"
     assert note not in run(*command).err
-    assert note in run(*command, "--side", 16).err
+    ended = run(*command, "--side", 16)
+    assert note in ended.err
+    assert ended.err.endswith("are measured by `ifspace bench --predict 16x16x16x1`\n")
     assert note in run(*command, "--stride", 2).err
 
 

@@ -592,7 +592,8 @@ def test_a_table_without_a_budget_is_a_column(run: Callable, tmp_path: Path) -> 
     # The table lacks the block that would follow the first.
     arguments = ("--latency", path, "--latency-budget-ms", 6)
     run(*IMAGE_STAGES, *arguments).fails_with(
-        "stage 1 has no block left: got no latency for CONV from 8 to 8"
+        "stage 1 has no block left: got no latency for CONV from 8 to 8",
+        "latencies of these (`ifspace bench --predict 8x8x",
     )
 
 
