@@ -1,6 +1,7 @@
 """`ifspace report`: a results folder as tables, figures and one page."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,8 @@ def command(
     """Show what is in the folder RESULTS: tables, and with options figures and a page.
 
     RESULTS is a folder that `ifspace enumerate --out`, `ifspace bench` and the benchmarks of
-    `make results` write into. Missing files, and files that no part shows, are listed on
-    stderr. The page holds the catalogue to sort and filter, to open block by block, to select
+    `make results` write into. Missing files, and without --only files that no part shows, are
+    listed on stderr. The page holds the catalogue to sort and filter, to open block by block, to select
     in the plot, to compare and to save as CSV or JSON; its address keeps the filters, and it
     needs no network.
     """
@@ -78,6 +79,9 @@ def command(
     folder = read(results)
     for sentence in left_out(folder, parts):
         output.note(f"left out: {sentence}")
+    if only is not None:
+        # Other parts are left out on purpose, and so are files of no part.
+        folder = replace(folder, unrecognised=())
     if folder.unrecognised:
         output.note(f"{NOT_SHOWN}: {', '.join(folder.unrecognised)}")
     shown = {part.title: tables(folder, part.name) for part in parts}

@@ -38,6 +38,15 @@ def test_only_some_parts(run: Run, folder: Path) -> None:
     assert "RPW" not in ended.out
 
 
+def test_files_of_no_part_are_listed_where_all_parts_are_shown(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = results_folder(tmp_path_factory.mktemp("results"))
+    (folder / "bench" / "own.csv").write_text("a\n1\n")
+    assert "files that no part of the report shows: bench/own.csv" in run("report", folder).err
+    assert run("report", folder, "--only", "funnel").err == ""
+
+
 @pytest.mark.slow
 def test_the_json_lists_the_parts_written_and_left_out(
     run: Run, folder: Path, tmp_path: Path
