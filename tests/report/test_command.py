@@ -42,8 +42,8 @@ def test_files_of_no_part_are_listed_where_all_parts_are_shown(
     run: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = results_folder(tmp_path_factory.mktemp("results"))
-    (folder / "bench" / "own.csv").write_text("a\n1\n")
-    assert "files that no part of the report shows: bench/own.csv" in run("report", folder).err
+    (folder / "own.csv").write_text("a\n1\n")
+    assert "files that no part of the report shows: own.csv" in run("report", folder).err
     assert run("report", folder, "--only", "funnel").err == ""
 
 
