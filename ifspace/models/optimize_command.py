@@ -95,10 +95,15 @@ _OPTIONS = (
     shared("cap"),
     shared("tie"),
     click.option(
-        "--block", metavar="B", help="The block that convolutions become, such as DW+RPW(2,1/2)."
+        "--block",
+        metavar="B",
+        help="The block that convolutions become, its groups written: such as DW+RPW(2,1/2).",
     ),
     click.option(
-        "--blocks", type=BLOCKS, metavar="LIST", help="Blocks to choose from, layer by layer."
+        "--blocks",
+        type=BLOCKS,
+        metavar="LIST",
+        help="Blocks to choose from, layer by layer, their groups written (--cheapest finds them).",
     ),
     click.option(
         "--cheapest",
