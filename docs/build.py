@@ -25,9 +25,9 @@ _HEAD = """# Command line
 
 Written from `--help` by `make docs`; do not edit.
 
-Data goes to stdout and nothing else does; progress and notes go to stderr. Tables, texts and notes
-are folded to the columns of the terminal, or to as many as the environment variable `COLUMNS` says;
-a pipe or file without it gets whole lines. Amounts take suffixes
+Data goes to stdout and nothing else does; progress and notes go to stderr, in whole lines but on a
+terminal. Tables and texts are folded to the columns of the terminal, or to as many as the variable
+`COLUMNS` of the environment says; a pipe or file without it gets whole lines. Amounts take suffixes
 (`16k`, `5.1M`, `370M`), blocks are written as in [notation](notation.md).
 
 | exit status | meaning |

@@ -322,18 +322,21 @@ def terminal_width() -> int:
 
     Without either there is no end to a line.
     """
-    return _width_of(sys.stdout)
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size((sys.maxsize, 0)).columns
+    return sys.maxsize
 
 
 def _width_of(stream: TextIO) -> int:
-    """Return the same for the terminal that a stream writes to, if it does."""
+    """Return the same for what a stream writes to; elsewhere than on a terminal without an end."""
+    if not stream.isatty():
+        return sys.maxsize
     if os.environ.get("COLUMNS"):
-        return shutil.get_terminal_size((sys.maxsize, 0)).columns
+        return shutil.get_terminal_size().columns
     try:
-        columns = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+        return os.get_terminal_size(stream.fileno()).columns or sys.maxsize
     except OSError:  # a stream that only says that it is a terminal
-        columns = 0
-    return columns or sys.maxsize
+        return sys.maxsize
 
 
 def _bold(text: str) -> str:

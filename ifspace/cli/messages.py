@@ -15,10 +15,7 @@ _NAME: Final = "ifspace: "
 
 
 def say(text: str) -> None:
-    """Write a message or a note on stderr, folded to its terminal as tables are.
-
-    Where stderr is no terminal, and `COLUMNS` does not say how wide it is, it is one line.
-    """
+    """Write a message or a note on stderr: folded to its terminal, elsewhere in one line."""
     from ifspace.table import folded  # which takes long to import, for most runs that say nothing
 
     click.echo("\n".join(folded(f"{_NAME}{text}", " " * len(_NAME), sys.stderr)), err=True)
