@@ -16,7 +16,7 @@ wraps around joins channels that are not neighbours below. Decisions are made by
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from math import exp
+from math import exp, log
 from typing import Any, Final
 
 import sympy
@@ -239,3 +239,12 @@ def gain(previous: int, current: int, v0: int, alpha: float = 3) -> float:
             remedy="the first layer of a stage has no gain",
         )
     return (current - previous) / previous * exp(-alpha * previous / v0)
+
+
+def log_gain(previous: int, current: int, v0: int, alpha: float = 3) -> float:
+    """Return the logarithm of the field's growth, with the decay of the gain.
+
+    >>> round(log_gain(1152, 3200, v0=8 * 8 * 128), 2)
+    0.67
+    """
+    return log(current / previous) * exp(-alpha * previous / v0)

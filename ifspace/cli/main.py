@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "layout": "ifspace.stages.command:layout_command",
     "analyze": "ifspace.models.analyze_command",
     "optimize": "ifspace.models.optimize_command",
+    "score": "ifspace.scores.command:score_command",
+    "validate": "ifspace.scores.command:validate_command",
     "bench": "ifspace.bench.command",
     "report": "ifspace.report.command",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
+from ifspace.cli.options import FILE
 from ifspace.cli.requirements import TORCH, check_installed
 from ifspace.errors import ARGUMENT, SettingError
 from ifspace.memory import bytes_of, bytes_text
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from ifspace.models.graph import ImageSize, LiveSchedule, Size, TracedLayer
 
 model_argument: Final = click.argument("model", metavar="MODEL")
+# Where --layers may stand in its place.
+optional_model_argument: Final = click.argument("model", metavar="MODEL", required=False)
+layer_list_option: Final = click.option(
+    "--layers",
+    type=FILE,
+    metavar="FILE.csv",
+    help="In place of MODEL, and without torch: its convolutions in the columns kernel, stride, "
+    "in, out, groups, size (of what the layer writes), and if you like name and dilation.",
+)
 input_option: Final = click.option(
     "--input",
     metavar="SIZE",
@@ -170,6 +180,35 @@ class ModelSource:
 
     def __str__(self) -> str:
         return f"{self.title} at {'×'.join(map(str, self.image))}"
+
+
+def model_or_list(model: str | None, layers: Path | None, **values: Any) -> None:
+    """Check that there is a MODEL or a list of layers, and none of the options of a MODEL with it.
+
+    `values`: what was given for these options, by name.
+
+    Raises: SettingError.
+    """
+    if (model is None) == (layers is None):
+        raise SettingError.because(
+            "neither a network nor its layers" if model is None else "a network and layers",
+            got="none" if model is None else f"{model} and {layers}",
+            allowed="one of MODEL and --layers FILE.csv",
+            remedy="name a network such as vgg16, or give the file of its convolutions"
+            if model is None
+            else "leave one of them out",
+        )
+    if layers is None:
+        return
+    for name, value in values.items():
+        if value:
+            raise SettingError.because(
+                f"{ARGUMENT} of a list of layers",
+                got=value,
+                allowed="none: the file has all that is known",
+                remedy=f"leave {ARGUMENT} out",
+                argument=name,
+            )
 
 
 @contextmanager

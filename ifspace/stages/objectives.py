@@ -9,11 +9,12 @@ add nothing.
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate, pairwise
-from math import exp, fsum, log
+from math import fsum, log
 from typing import Final
 
 from ifspace.block import SizedLayer
 from ifspace.errors import SettingError
+from ifspace.infofield import log_gain as growth
 from ifspace.stages.layout import Layout, Stage
 
 # From a stage, the decay alpha and the cap of the field (`ifspace.infofield.CAPS`) to what each
@@ -21,6 +22,24 @@ from ifspace.stages.layout import Layout, Stage
 Objective = Callable[[Stage, float, str], tuple[float, ...]]
 # Reference: MATH of ifspace, section 5: concave in the width, so that stages share a budget.
 _SHARE: Final = 0.75
+
+
+def share_of_macs(macs: float) -> float:
+    """Return what a layer adds to macs-3/4: its MACs of one image to the power 3/4."""
+    return float(float(macs) ** _SHARE)
+
+
+def width_amount(c_out: int, side: float, fan_in: int) -> float:
+    """Return what a layer adds to width-field; `fan_in`: the weights of one filter."""
+    return float(c_out**_SHARE * side * log(fan_in))
+
+
+def energy_amount(c_out: int) -> float:
+    """Return what a layer adds to the logarithm of the layout energy, ln ln n.
+
+    Fewer than 2 channels count as 2.
+    """
+    return log(log(max(c_out, 2)))
 
 
 def gain(stage: Stage, alpha: float, cap: str = "input") -> tuple[float, ...]:
@@ -41,8 +60,8 @@ def log_gain(stage: Stage, alpha: float, cap: str = "input") -> tuple[float, ...
     >>> [round(amount, 3) for amount in log_gain(Stage(8, conv, conv, depth=3), 3)]
     [0.0, 0.67, 0.208]
     """
-    decay = -alpha / stage.input_volume
-    return (0.0, *(log(b / a) * exp(decay * a) for a, b in pairwise(stage.volumes(cap))))
+    volumes = pairwise(stage.volumes(cap))
+    return (0.0, *(growth(a, b, stage.input_volume, alpha) for a, b in volumes))
 
 
 def macs_to_three_quarters(stage: Stage, alpha: float = 0, cap: str = "input") -> tuple[float, ...]:
@@ -55,7 +74,7 @@ def macs_to_three_quarters(stage: Stage, alpha: float = 0, cap: str = "input") -
     >>> macs_to_three_quarters(Stage(4, pointwise, pointwise, depth=2))
     (512.0, 512.0)
     """
-    return _by_block(stage, lambda layer, side: float(layer.params * side**layer.dims) ** _SHARE)
+    return _by_block(stage, lambda layer, side: share_of_macs(layer.params * side**layer.dims))
 
 
 def width_field(stage: Stage, alpha: float = 0, cap: str = "input") -> tuple[float, ...]:
@@ -65,8 +84,8 @@ def width_field(stage: Stage, alpha: float = 0, cap: str = "input") -> tuple[flo
     """
     return _by_block(
         stage,
-        lambda layer, side: (
-            layer.c_out**_SHARE * side * log(layer.fan_in * layer.kernel**layer.dims)
+        lambda layer, side: width_amount(
+            layer.c_out, side, layer.fan_in * layer.kernel**layer.dims
         ),
     )
 
@@ -78,7 +97,7 @@ def energy(stage: Stage, alpha: float = 0, cap: str = "input") -> tuple[float, .
 
     Reference: [Layout] eq. 4.
     """
-    return _by_block(stage, lambda layer, side: log(log(max(layer.c_out, 2))))
+    return _by_block(stage, lambda layer, side: energy_amount(layer.c_out))
 
 
 def _by_block(stage: Stage, amount: Callable[[SizedLayer, float], float]) -> tuple[float, ...]:

@@ -1,0 +1,163 @@
+"""`ifspace score` and `ifspace validate`: scores of a network, and what they can tell."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ifspace.cli.options import FILE, Output, WholeNumber, output_options, shared, with_options
+from ifspace.cli.progress import ProgressBar
+from ifspace.models.options import (
+    ModelSource,
+    input_option,
+    layer_list_option,
+    model_or_list,
+    networks_needed,
+    optional_model_argument,
+    part_option,
+    trust_option,
+)
+
+if TYPE_CHECKING:
+    from ifspace.scores.layers import LayerList
+
+_NEEDED = "needed to read real networks; without it give their layers"
+
+
+@click.command("score", short_help="Show every score and count of a network.")
+@optional_model_argument
+@with_options(
+    (
+        layer_list_option,
+        input_option,
+        part_option,
+        trust_option,
+        shared("alpha", help="The decay of the gain."),
+    )
+)
+@output_options()
+def score_command(
+    output: Output,
+    model: str | None,
+    layers: Path | None,
+    input: str | None,
+    part: str | None,
+    trust_code: bool,
+    alpha: float,
+) -> None:
+    """Show every score and plain count of a network, and how reliable each was.
+
+    MODEL is timm:NAME, torchvision:NAME, FILE.py:FACTORY, a network of the papers such as vgg16, or
+    FILE.safetensors that `ifspace optimize --save` wrote; or --layers has its convolutions, and no
+    torch is needed. Beside each number stands how it ordered trained networks of published data.
+    There is no number for the quality of a network.
+    """
+    model_or_list(model, layers, input=input, part=part, trust_code=trust_code)
+    from ifspace.scores.layers import read_layers
+    from ifspace.scores.measures import score
+    from ifspace.scores.text import score_forms
+
+    counts: Mapping[str, int] = {}
+    if layers is not None:
+        listed, title, name = read_layers(layers), layers.name, str(layers)
+    else:
+        assert model is not None
+        with networks_needed(_NEEDED):
+            source = ModelSource.of(model, input, trust_code, part=part)
+            for note in source.notes():
+                output.note(note)
+            listed, counts = _layers_of(source)
+            title, name = str(source), source.name
+    result = score(listed, alpha, counts=counts)
+    output.emit(score_forms(title, name, alpha, result))
+
+
+@click.command("validate", short_help="Compare every score with the accuracies of a table.")
+@click.argument("tables", metavar="TABLE...", type=FILE, nargs=-1, required=True)
+@with_options(
+    (
+        click.option(
+            "--against",
+            metavar="MEASURE",
+            help="Show the differences to a score or count, such as macs.",
+        ),
+        click.option(
+            "--resamples",
+            type=WholeNumber(),
+            metavar="N",
+            default=200,
+            show_default=True,
+            help="Bootstrap samples of the networks.",
+        ),
+        click.option(
+            "--seed",
+            type=WholeNumber(0),
+            metavar="N",
+            default=0,
+            show_default=True,
+            help="Of them.",
+        ),
+        shared("alpha", help="The decay of the gain."),
+        click.option(
+            "--figure",
+            type=FILE,
+            metavar="FILE",
+            help="Draw the result too, as SVG and PNG of this name.",
+        ),
+    )
+)
+@output_options()
+def validate_command(
+    output: Output,
+    tables: tuple[Path, ...],
+    against: str | None,
+    resamples: int,
+    seed: int,
+    alpha: float,
+    figure: Path | None,
+) -> None:
+    """Show how every score and count orders trained networks by their accuracies.
+
+    A TABLE is CSV with a row for each network: `layers` (kernel/stride/in/out/groups/size of each,
+    between semicolons, or the path of a file of --layers) or `builder` (a MODEL of `ifspace score`,
+    with `input` its image size), and `accuracy` or `error` in percent; `name`, `set`, `params`,
+    `macs` and other counts where they are known. Networks are compared within a set. The published
+    tables of NAS-Bench-Macro, imgclsmob and pycls are read as they are.
+    """
+    output.check()
+    if figure is not None:
+        from ifspace.cli.requirements import check_installed
+
+        check_installed(
+            {"matplotlib": "plots"}, "figures are drawn with it", "; or leave --figure out"
+        )
+    from ifspace.scores.tables import network_sets, read_table
+    from ifspace.scores.text import validation_forms
+    from ifspace.scores.validation import validate
+
+    networks = [network for table in tables for network in read_table(table, _built)]
+    with ProgressBar("scoring", quiet=output.quiet) as bar:
+        sets = network_sets(networks, alpha, bar)
+    with ProgressBar("comparing", quiet=output.quiet) as bar:
+        result = validate(sets, against, resamples=resamples, seed=seed, alpha=alpha, progress=bar)
+    output.emit(validation_forms(result))
+    if figure is not None:
+        from ifspace.scores.figure import draw
+
+        for path in draw(result, figure):
+            output.note(f"wrote {path}")
+
+
+def _built(name: str, size: str | None) -> tuple["LayerList", Mapping[str, int]]:
+    with networks_needed(_NEEDED):
+        return _layers_of(ModelSource.of(name, size, trust_code=False))
+
+
+def _layers_of(source: ModelSource) -> tuple["LayerList", Mapping[str, int]]:
+    from ifspace.models import trace
+    from ifspace.models.listing import known_counts, layer_list
+    from ifspace.models.sources import on_shapes
+
+    graph = on_shapes(source.build, lambda network: trace(network, source.image))
+    return layer_list(graph), known_counts(graph)

@@ -1,0 +1,197 @@
+"""Every score and plain count of a layer list; no score is a promise of accuracy.
+
+No constant of a score was chosen by accuracies: each has its source in `CONSTANTS`, and nothing
+here reads a table. The field of a list is that at free channel permutation, because the list does
+not say how channels are ordered between layers: each layer multiplies the channel field by its
+fan-in, capped at the channels that enter the stage, and the spatial field is capped at its size.
+
+Reference: [IF] eqs. 1 to 4; [Fog] section 3.1 for the permutation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import fsum, log, prod
+from pathlib import Path
+from typing import Final
+
+from ifspace.infofield import gain, log_gain
+from ifspace.scores.layers import LayerList, ListedLayer, Size, as_layers, chain_stages
+from ifspace.stages.objectives import energy_amount, share_of_macs, width_amount
+from ifspace.values import number_from_zero
+
+# Every number of a score that is not 1, and its source.
+CONSTANTS: Final[Mapping[str, tuple[float, str]]] = {
+    "decay of the gain": (3, "[IF] eq. 4"),
+    "power of MACs and widths": (0.75, "docs/concepts.md, objectives of a layout"),
+    "entropy of a filter": (0.5, "Shen et al., DeepMAD: ½ ln fan-in"),
+    "weight of the last stage": (8, "Shen et al., DeepMAD: ratios 1, 1, 1, 1, 8"),
+}
+ALPHA: Final = CONSTANTS["decay of the gain"][0]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredStage:
+    """A run of layers that read feature maps of one size: its field and gains.
+
+    `size`: (height, width) that enters it, and `channels`. `field`: the information field of its
+    last layer in elements (voxels). `gain` and `log_gain` are sums over its layers but the first.
+    """
+
+    size: Size
+    channels: int
+    layers: int
+    field: int
+    raw_gain: int
+    gain: float
+    log_gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkScores:
+    """The scores and the counts of a network, by the names of `SCORES` and `COUNTS`.
+
+    `stages`: where the gains come from. `joints`: how many layers do not read what the layer before
+    writes; with branches the fields are those of a chain of all layers.
+    """
+
+    scores: Mapping[str, float]
+    counts: Mapping[str, int]
+    stages: tuple[ScoredStage, ...]
+    joints: int
+
+
+def fields_of(stage: Sequence[ListedLayer]) -> tuple[int, ...]:
+    """Return the information field after each layer of a stage, in elements.
+
+    >>> three = LayerList.parse(";".join(["3/1/128/128/1/8"] * 3))
+    >>> fields_of(three.chain)
+    (1152, 3200, 6272)
+
+    Reference: [IF] eqs. 1 to 3, Table 1.
+    """
+    sizes, entering = stage[0].size_in, stage[0].c_in
+    field, channels, volumes = (1, 1), 1, []
+    for layer in stage:
+        height, width = (
+            min(seen + kernel - 1, most)
+            for seen, kernel, most in zip(field, layer.effective_kernel, sizes, strict=True)
+        )
+        field = (height, width)
+        channels = min(channels * (layer.c_in // layer.groups), entering)
+        volumes.append(height * width * channels)
+    return tuple(volumes)
+
+
+def scored_stages(layers: LayerList, alpha: float = ALPHA) -> tuple[ScoredStage, ...]:
+    """Return the fields and gains of each stage; the field starts anew where the size changes."""
+    stages = []
+    for stage in chain_stages(layers.chain):
+        first, volumes = stage[0], fields_of(stage)
+        v0 = prod(first.size_in) * first.c_in
+        steps = tuple(pairwise(volumes))
+        stages.append(
+            ScoredStage(
+                size=first.size_in,
+                channels=first.c_in,
+                layers=len(stage),
+                field=volumes[-1],
+                raw_gain=volumes[-1] - volumes[0],
+                gain=fsum(gain(before, after, v0, alpha) for before, after in steps),
+                log_gain=fsum(log_gain(before, after, v0, alpha) for before, after in steps),
+            )
+        )
+    return tuple(stages)
+
+
+def entropy(layers: LayerList) -> float:
+    """Return the closed-form entropy of a network.
+
+    Σ over stages of weight · ln(C · H · W) · ½ Σ ln(fan-in), a stage being the layers that write
+    feature maps of one size, C, H and W what its last layer writes, the inner sum over all layers
+    up to it. The weight is 8 for the last stage and 1 for the others.
+
+    >>> round(entropy(LayerList.parse("3/2/3/8/1/4;3/1/8/8/1/4")), 3)
+    146.968
+
+    Reference: Lin et al., Zen-NAS; Shen et al., DeepMAD.
+    """
+    half, last_weight = (
+        CONSTANTS["entropy of a filter"][0],
+        CONSTANTS["weight of the last stage"][0],
+    )
+    information, amounts = 0.0, []
+    chain = layers.chain
+    for layer, behind in zip(chain, (*chain[1:], None), strict=True):
+        information += half * log(layer.fan_in)
+        if behind is None or behind.size != layer.size:
+            amounts.append(log(layer.c_out * prod(layer.size)) * information)
+    return fsum((*amounts[:-1], last_weight * amounts[-1]))
+
+
+# From the layers and their stages to a number, in the order of the table.
+Measure = Callable[[LayerList, Sequence[ScoredStage]], float]
+SCORES: Final[Mapping[str, Measure]] = {
+    "gain": lambda layers, stages: fsum(stage.gain for stage in stages),
+    "log-gain": lambda layers, stages: fsum(stage.log_gain for stage in stages),
+    "raw-gain": lambda layers, stages: sum(stage.raw_gain for stage in stages),
+    "energy": lambda layers, stages: fsum(energy_amount(layer.c_out) for layer in layers.chain),
+    "macs-3/4": lambda layers, stages: fsum(share_of_macs(layer.macs) for layer in layers.layers),
+    "width-field": lambda layers, stages: fsum(
+        width_amount(layer.c_out, prod(layer.size) ** 0.5, layer.fan_in) for layer in layers.layers
+    ),
+    "entropy": lambda layers, stages: entropy(layers),
+}
+COUNTS: Final[Mapping[str, Callable[[LayerList], int]]] = {
+    "params": lambda layers: layers.params,
+    "macs": lambda layers: layers.macs,
+    "activations": lambda layers: layers.activations,
+    "peak-memory": lambda layers: layers.peak,
+    "depth": lambda layers: len(layers.chain),
+    "width-sum": lambda layers: layers.width_sum,
+}
+# What each is, where a person reads it.
+TITLES: Final[Mapping[str, str]] = {
+    "gain": "Σ gain of the field, by stage",
+    "log-gain": "Σ log-gain of the field, by stage",
+    "raw-gain": "Σ growth of the field in voxels, by stage",
+    "energy": "layout energy, Σ ln ln width",
+    "macs-3/4": "Σ MACs^(3/4)",
+    "width-field": "Σ width^(3/4) · side · ln fan-in",
+    "entropy": "entropy of Zen and DeepMAD",
+    "params": "parameters",
+    "macs": "MACs",
+    "activations": "elements written",
+    "peak-memory": "peak memory in elements",
+    "depth": "convolutions in a row",
+    "width-sum": "sum of their widths",
+}
+
+
+def score(
+    layers: LayerList | Path | str | Sequence[ListedLayer],
+    alpha: float = ALPHA,
+    *,
+    counts: Mapping[str, int] | None = None,
+) -> NetworkScores:
+    """Return every score and count of a network.
+
+    `layers`: a layer list, the CSV file of one, or its text. `alpha`: decay of the gain. `counts`:
+    counts of the network that replace those of its convolutions alone, such as all its parameters.
+
+    >>> result = score("3/1/128/128/1/8;3/1/128/128/1/8;3/1/128/128/1/8")
+    >>> [round(result.scores[name], 3) for name in ("gain", "log-gain", "raw-gain")]
+    [1.463, 0.878, 5120]
+
+    Raises: SettingError for a list that cannot be read, and an alpha below 0.
+
+    Reference: docs/evidence.md, how reliable they are.
+    """
+    listed = as_layers(layers)
+    stages = scored_stages(listed, number_from_zero(alpha, "alpha"))
+    return NetworkScores(
+        scores={name: measure(listed, stages) for name, measure in SCORES.items()},
+        counts={name: count(listed) for name, count in COUNTS.items()} | dict(counts or {}),
+        stages=stages,
+        joints=listed.joints,
+    )

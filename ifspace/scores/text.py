@@ -1,0 +1,209 @@
+"""Print scores, and how they order trained networks."""
+
+from collections.abc import Mapping
+from math import isnan
+from typing import TYPE_CHECKING, Any, Final
+
+from ifspace.cli.options import Forms
+from ifspace.scores.measures import COUNTS, SCORES, TITLES, NetworkScores
+from ifspace.scores.reliability import SITUATIONS, reliability, sets, values_of
+from ifspace.scores.validation import DEFINITIONS, INTERVAL, STATISTICS
+from ifspace.scores.validation import values_of as row_values
+from ifspace.serialize import json_text
+from ifspace.table import Table
+from ifspace.values import listed
+
+if TYPE_CHECKING:
+    from ifspace.scores.layers import Size
+    from ifspace.scores.validation import Estimate, Validation, ValidationRow
+
+_NO_PROMISE: Final = (
+    "None of them is the quality of a network: compare a number only between networks of one data "
+    "set, and see what parameters and MACs tell already."
+)
+
+
+def score_forms(title: str, model: str, alpha: float, result: NetworkScores) -> Forms:
+    """Return the scores and counts of a network in every format."""
+    values = dict(result.scores) | dict(result.counts)
+    columns = ("measure", "value", "unit")
+    rows = tuple((name, value, TITLES[name]) for name, value in values.items())
+    table = Table(columns, rows, title)
+    return {
+        "table": lambda: _score_text(title, alpha, result),
+        "json": lambda: json_text(_score_values(model, alpha, result)),
+        "csv": table.csv,
+        "markdown": lambda: "\n".join(
+            part.markdown() for part in (_measure_table(title, result), _stage_table(alpha, result))
+        ),
+    }
+
+
+def _score_values(model: str, alpha: float, result: NetworkScores) -> dict[str, Any]:
+    return {
+        "model": model,
+        "alpha": alpha,
+        "scores": result.scores,
+        "counts": result.counts,
+        "stages": result.stages,
+        "joints": result.joints,
+        "reliability": {name: values_of(name) for name in (*SCORES, *COUNTS)},
+    }
+
+
+def _score_text(title: str, alpha: float, result: NetworkScores) -> str:
+    return f"{_measure_table(title, result).text()}\n{_stage_table(alpha, result).text()}"
+
+
+def _measure_table(title: str, result: NetworkScores) -> Table:
+    rows = []
+    for name, value in (dict(result.scores) | dict(result.counts)).items():
+        number = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+        rows.append((name, number, *(_range_text(name, where) for where in SITUATIONS)))
+    notes = (
+        "Beside each: how it ordered trained networks on "
+        + listed([f"{name} ({count:,})" for name, count in sets().items()])
+        + ", as least, median and greatest over these sets: Spearman's ρ among all networks of a "
+        "set, those with the same strides, with equal parameters, and with nothing but other "
+        "groups; the mean percentile of the pick under budgets, 50 at random.",
+        _NO_PROMISE,
+    )
+    columns = ("measure", ">value", *(f">{where}" for where in SITUATIONS))
+    return Table(columns, tuple(rows), title, notes)
+
+
+def _range_text(name: str, where: str) -> str:
+    numbers = reliability(name, where)
+    if numbers is None:
+        return ""
+    parts = (numbers.low, numbers.middle, numbers.high)
+    if SITUATIONS[where] == "pick_percentile":
+        return " ".join(f"{part:.0f}" for part in parts)
+    return " ".join(correlation_text(part) for part in parts)
+
+
+def correlation_text(number: float) -> str:
+    """Return a correlation with two digits and no leading zero.
+
+    >>> correlation_text(0.446), correlation_text(-0.05), correlation_text(1.0)
+    ('.45', '-.05', '1.00')
+    """
+    return f"{number:.2f}".replace("0.", ".", 1) if abs(number) < 0.995 else f"{number:.2f}"
+
+
+def _stage_table(alpha: float, result: NetworkScores) -> Table:
+    rows = tuple(
+        (
+            number,
+            size_text(stage.size),
+            stage.channels,
+            stage.layers,
+            stage.field,
+            f"{stage.gain:.3f}",
+            f"{stage.log_gain:.3f}",
+        )
+        for number, stage in enumerate(result.stages, start=1)
+    )
+    notes = [
+        "A stage is a run of layers that read feature maps of one size: the field starts anew at "
+        f"each, and its first layer has no gain; α = {alpha:g}."
+    ]
+    if result.joints:
+        notes.append(
+            f"{result.joints} layers do not read what the layer before writes: branches or "
+            "concatenations, which count as one chain."
+        )
+    columns = (">stage", "reads", ">channels", ">layers", ">field", ">gain", ">log-gain")
+    return Table(columns, rows, notes=tuple(notes))
+
+
+def size_text(size: "Size") -> str:
+    """Return (height, width) as text.
+
+    >>> size_text((7, 7))
+    '7×7'
+    """
+    return f"{size[0]}×{size[1]}"
+
+
+# Validation
+
+
+def validation_forms(result: "Validation") -> Forms:
+    """Return a validation in every format."""
+    rows = [row_values(row) for row in result.rows]
+    table = Table(tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
+    return {
+        "table": lambda: "\n".join(part.text() for part in _validation_tables(result)),
+        "json": lambda: json_text(_validation_values(result, rows)),
+        "csv": table.csv,
+        "markdown": lambda: "\n".join(
+            part.markdown("github") for part in _validation_tables(result)
+        ),
+    }
+
+
+def _validation_values(result: "Validation", rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "version": result.version,
+        "definitions": DEFINITIONS,
+        "alpha": result.alpha,
+        "resamples": result.resamples,
+        "seed": result.seed,
+        "interval": INTERVAL,
+        "rows": rows,
+    }
+
+
+def _validation_tables(result: "Validation") -> list[Table]:
+    by_set: dict[str, dict[str, list[ValidationRow]]] = {}
+    for row in result.rows:
+        by_set.setdefault(row.set, {}).setdefault(row.where, []).append(row)
+    tables = []
+    for name, places in by_set.items():
+        for where, rows in places.items():
+            shown = [key for key in STATISTICS if key in rows[0].statistics]
+            ranked = sorted(rows, key=lambda row: -_or_least(row.statistics))
+            against = f", less that of {rows[0].against}" if rows[0].against else ""
+            tables.append(
+                Table(
+                    ("measure", *(f">{_HEADS[key]}" for key in shown)),
+                    tuple(
+                        (row.score, *(_estimate_text(key, row.statistics[key]) for key in shown))
+                        for row in ranked
+                    ),
+                    f"{name}, {where}: {rows[0].networks:,} networks{against}",
+                )
+            )
+    last = tables[-1]
+    notes = (
+        f"Definitions, version {result.version}; {result.resamples} resamples, seed {result.seed}, "
+        f"α = {result.alpha:g}.",
+        *(f"{name}: {text}." for name, text in DEFINITIONS.items()),
+    )
+    tables[-1] = Table(last.columns, last.rows, last.title, notes)
+    return tables
+
+
+_HEADS: Final = {
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "pairs": "pairs in order",
+    "pick_percentile": "percentile of the pick",
+}
+
+
+def _or_least(statistics: Mapping[str, "Estimate"]) -> float:
+    value = next(iter(statistics.values())).value
+    return float("-inf") if isnan(value) else value
+
+
+def _estimate_text(name: str, estimate: "Estimate") -> str:
+    if isnan(estimate.value):
+        return "no pairs"
+    numbers = (estimate.value, estimate.low, estimate.high)
+    if name == "pick_percentile":
+        value, low, high = (f"{number:.1f}" for number in numbers)
+    else:
+        value, low, high = map(correlation_text, numbers)
+    return f"{value} ({low} to {high})"
