@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
 
-from ifspace.block import Block, SizedBlock
+from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import ARGUMENT, BlockError, IfspaceError, SettingError
 from ifspace.measurements import AS_IS, COLLAPSED, ONE_PASS
 from ifspace.storage import read_csv
@@ -112,6 +112,35 @@ class LatencySource(Protocol):
 
         Empty where a model has all times, and for a table, which has whole blocks.
         """
+        ...
+
+    @property
+    def layer_forms(self) -> tuple[str, ...]:
+        """The forms in which the time of a block is a sum over its layers.
+
+        But for what all group counts, shuffles and overlaps of a composition have alike. None for a
+        table, which has whole blocks.
+        """
+        ...
+
+    def ms_in(self, form: str, block: SizedBlock, side: int, stride: int = 1) -> float | None:
+        """Return the milliseconds of a block in one of the `layer_forms`, not rounded.
+
+        None where they are not known, or the block does not run in that form.
+        """
+        ...
+
+    def layer_ms(self, form: str, layer: SizedLayer, side: int, stride: int = 1) -> float | None:
+        """Return the milliseconds of one layer in a form, up to what all its choices have alike.
+
+        None for a choice with which no block runs in that form, or whose time is not known.
+        """
+        ...
+
+    def blocks_at(
+        self, channels: int, out_channels: int, side: int, stride: int
+    ) -> tuple[str, ...]:
+        """Return the blocks that are timed one by one at a shape; none for a model."""
         ...
 
 
@@ -281,6 +310,27 @@ class LatencyTable:
     def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
         """Return nothing: rows are of whole blocks."""
         return frozenset()
+
+    @property
+    def layer_forms(self) -> tuple[str, ...]:
+        """None: rows are of whole blocks."""
+        return ()
+
+    def ms_in(self, form: str, block: SizedBlock, side: int, stride: int = 1) -> float | None:
+        """Return the milliseconds of a block where its row is of the form."""
+        time = self.find(block, side, stride)
+        return None if time is None or time.form != form else float(time.ms)
+
+    def layer_ms(self, form: str, layer: SizedLayer, side: int, stride: int = 1) -> float | None:
+        """Return nothing: rows are of whole blocks."""
+        return None
+
+    def blocks_at(
+        self, channels: int, out_channels: int, side: int, stride: int
+    ) -> tuple[str, ...]:
+        """Return the blocks of the rows of a shape."""
+        shape = channels, out_channels, side, stride
+        return tuple(block for block, *other in self.cases if tuple(other) == shape)
 
 
 def _has_widths_of_case(block: SizedBlock) -> bool:

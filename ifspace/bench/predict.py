@@ -11,10 +11,10 @@ import torch
 from ifspace.bench.case import BlockCandidate, Conditions
 from ifspace.bench.forms import find_forms, is_changed
 from ifspace.bench.latency import MODEL, RANK_GOAL, LatencyModel, features
-from ifspace.block import SizedBlock
+from ifspace.block import Block, SizedBlock, SizedLayer
 from ifspace.errors import SettingError
 from ifspace.latency import Latency, Shape, is_within
-from ifspace.measurements import AS_IS, FORWARD
+from ifspace.measurements import AS_IS, FORWARD, ONE_PASS
 from ifspace.nn.block import block_style
 
 # The side of a feature map, where a model does not say which one it was measured at.
@@ -116,17 +116,50 @@ class LatencyPredictor:
     def _predicted(self, block: SizedBlock, side: int, stride: int) -> Latency | None:
         if block.dims != 2:
             return None
-        style = block_style(self.conditions.style)
         extrapolated = not is_within(
             (block.channels, block.out_channels, side, stride), self.shapes
         )
         latencies = []
         for form in find_forms(None, self.conditions.device):
-            candidate = BlockCandidate(block, side, self.batch, stride, form=form)
-            if form == AS_IS or is_changed(form, block, stride, style):
-                ms = self.model.predict(features(candidate, self.conditions))
-                latencies += [] if ms is None else [Latency.of(ms, form, extrapolated)]
+            ms = self.ms_in(form, block, side, stride)
+            latencies += [] if ms is None else [Latency.of(ms, form, extrapolated)]
         return min(latencies, key=lambda latency: latency.ms, default=None)
+
+    @property
+    def layer_forms(self) -> tuple[str, ...]:
+        """As is, and fused where that runs.
+
+        A fused block takes a time for its operations and one for its bytes, both of which are sums.
+        What a collapsed block computes depends on which layers are neighbours.
+        """
+        forms = find_forms(None, self.conditions.device)
+        return tuple(form for form in forms if form in (AS_IS, ONE_PASS))
+
+    def ms_in(self, form: str, block: SizedBlock, side: int, stride: int = 1) -> float | None:
+        """Return the milliseconds of a block in a form, None where it does not run in it."""
+        style = block_style(self.conditions.style)
+        if block.dims != 2 or not (form == AS_IS or is_changed(form, block, stride, style)):
+            return None
+        candidate = BlockCandidate(block, side, self.batch, stride, form=form)
+        return self.model.predict(features(candidate, self.conditions))
+
+    def layer_ms(self, form: str, layer: SizedLayer, side: int, stride: int = 1) -> float | None:
+        """Return the milliseconds of the block that is one layer.
+
+        Whether a block is fused depends on its layers one by one and on their kinds: a layer that
+        has weights and is not fused alone is not fused in any block.
+        """
+        block = Block((layer.layer,)).at(layer.c_in, layer.c_out)
+        if form == AS_IS or layer.params:
+            return self.ms_in(form, block, side, stride)
+        candidate = BlockCandidate(block, side, self.batch, stride, form=form)
+        return self.model.predict(features(candidate, self.conditions))
+
+    def blocks_at(
+        self, channels: int, out_channels: int, side: int, stride: int
+    ) -> tuple[str, ...]:
+        """Return nothing: a model has no blocks."""
+        return ()
 
     def lacks(self, block: SizedBlock, side: int, stride: int = 1) -> frozenset[str]:
         """Return what a block as it is runs that no block of the fit ran, such as "RPW grouped"."""

@@ -249,7 +249,8 @@ def _notes(
     other = [name for name in _MAY_DIFFER if name in compared - minimised - constant]
     if settings and other:
         yield (
-            f"of each composition the catalogue has the choice with the fewest "
+            f"of each composition the catalogue has the choice with the "
+            f"{'least' if 'latency' in minimised else 'fewest'} "
             f"{' or '.join(sorted(minimised))}; others may have "
             f"{' and '.join(_MAY_DIFFER[name] for name in other)}: enumerate again with --front"
         )

@@ -43,6 +43,8 @@ Rule = Literal["compact", "early-stop"]
 Permutation = Literal["explicit", "free"]
 Patterns = Literal["whole", "any", "keep"]
 Objective = Literal["params", "macs", "activations"]
+# What the search minimises of each composition; latencies are those that it is given.
+SearchObjective = Literal["params", "macs", "activations", "latency"]
 RpwOrder = Literal["rolling", "blocked", "both"]
 
 DEFAULT_OVERLAPS: Final = (Fraction(0), Fraction(33, 100), Fraction(1, 2))
@@ -86,7 +88,7 @@ class EnumerationSetting:
     compact: Compact = "single"
     stride: Literal[1, 2] = 1
     dims: Literal[1, 2] = 2
-    objective: Objective = "params"
+    objective: SearchObjective = "params"
     rpw_order: RpwOrder = "rolling"
     floors: Floors = NO_FLOORS
     front: bool = False
@@ -364,6 +366,6 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "compact": get_args(Compact),
     "stride": (1, 2),
     "dims": (1, 2),
-    "objective": get_args(Objective),
+    "objective": get_args(SearchObjective),
     "rpw_order": get_args(RpwOrder),
 }

@@ -9,16 +9,17 @@ dimension, wherever they stand. The channel letters of DW+RPW+SH+GPW are those o
 A composition may have to be followed at several widths at once: these are its *tracks*.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, TypeVar
 
 import numpy as np
 
-from ifspace.block import place_widths
+from ifspace.block import Block, Layer, place_widths
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.bits import BitRows, pack
+from ifspace.enumerate.timed import UNKNOWN_PS, LayerTimes
 from ifspace.errors import SettingError
 from ifspace.kinds import KINDS, ConvKind, step
 
@@ -92,7 +93,8 @@ class LetterChoice:
     """One choice of a letter's parameters: its cost and its relation on every track.
 
     `least_fan_in`: the fewest channels that a filter reads in any copy of the block; None where the
-    kind does not mix channels.
+    kind does not mix channels. `times`: picoseconds in all copies, in each form; empty where
+    latency is no amount.
     """
 
     groups: int | None
@@ -101,6 +103,7 @@ class LetterChoice:
     cost: int
     least_fan_in: int | None
     relations: tuple[int, ...]
+    times: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +144,17 @@ class Point(Solution):
 
     `choice` is the first of those with the fewest overlapping layers, `cost` its cost.
     `least_fan_in`: the fewest channels that a filter of a channel-mixing layer reads; `count`: how
-    many choices they are.
+    many choices they are; `times`: the sums of the times of the letters, in each form.
     """
 
     least_fan_in: int
     count: int
+    times: tuple[int, ...] = ()
 
 
 K = TypeVar("K")
-# What the choices of a state have in common in the search for points: their amounts, folded, and
-# their least fan-in. Empty where only the cheapest choice matters.
+# What the choices of a state have in common in the search for points: their amounts, folded, their
+# least fan-in and their times in each form. Empty where only the cheapest choice matters.
 Amounts = tuple[int, ...]
 # Fewest overlapping layers, first choice; their cost, the choice, and how many choices there are.
 Entry = tuple[int, Choice, int]
@@ -170,8 +174,10 @@ def add_entry(states: dict[K, Entry], state: K, cost: int, choice: Choice, count
 def points_of(entries: Mapping[Amounts, Entry]) -> tuple[Point, ...]:
     """Return the points of choices that were counted by their amounts, fewest first."""
     return tuple(
-        Point(cost, choice, least_fan_in, count)
-        for (_, least_fan_in), (cost, choice, count) in sorted(entries.items())
+        Point(cost, choice, least_fan_in, count, times)
+        for (_, least_fan_in, *_), (cost, choice, count), times in sorted(
+            (amounts, entry, amounts[2:]) for amounts, entry in entries.items()
+        )
     )
 
 
@@ -189,12 +195,15 @@ class Alphabet:
     choices of a composition and decide nothing.
     """
 
-    def __init__(self, setting: EnumerationSetting) -> None:
-        """Prepare the tracks of the setting.
+    def __init__(self, setting: EnumerationSetting, times: LayerTimes | None = None) -> None:
+        """Prepare the tracks of the setting. `times`: where latency is an amount.
 
         Raises: SettingError when costs can be too large to compare exactly.
         """
         self.setting = setting
+        self.times = times if times and times.forms else None
+        # Whether all choices that pass are of interest, by their amounts, not the cheapest alone.
+        self.of_points = setting.front or self.times is not None
         self.tracks = tracks_of(setting)
         self.letters: list[Letter] = []
         # The bit matrix of each relation, and the width of the layer that it reads.
@@ -212,7 +221,7 @@ class Alphabet:
         )
         self._copies = (real[0],) + (real[1],) * (setting.repeats - 1)
         # Choices of a composition never differ in activations: there the next measure decides.
-        self._macs_first = setting.objective != "params"
+        self._macs_first = setting.objective not in ("params", "latency")
         # More than any sum of the second measure, if there is one. No more than one layer is
         # spatial, and the others run on stride ** dims times as many pixels at most.
         widest = max(max(t.c_in, t.c_out, t.inner or 0) for t in self.tracks.all)
@@ -276,16 +285,40 @@ class Alphabet:
         return (second, first) if self._macs_first else (first, second)
 
     def start_amounts(self) -> Amounts:
-        """Return the amounts of no layer; empty unless the setting asks for the front."""
-        return (0, NO_FAN_IN) if self.setting.front else ()
+        """Return the amounts of no layer; empty where only the cheapest choice matters."""
+        if not self.of_points:
+            return ()
+        return 0, NO_FAN_IN, *(0 for _ in (self.times.forms if self.times else ()))
 
     def amounts(self, before: Amounts, cost: int, option: LetterChoice) -> Amounts:
         """Return the amounts with one more layer, given the cost with it."""
-        return (
-            (cost // self._overlaps, min(before[1], option.least_fan_in or NO_FAN_IN))
-            if before
-            else ()
-        )
+        if not before:
+            return ()
+        fan_in = min(before[1], option.least_fan_in or NO_FAN_IN)
+        return self.joined((cost // self._overlaps, fan_in), before[2:], option.times)
+
+    @staticmethod
+    def joined(amounts: tuple[int, int], times: Sequence[int], others: Sequence[int]) -> Amounts:
+        """Return amounts with the sums of two times in each form; what is not known stays so."""
+        sums = (min(a + b, UNKNOWN_PS) for a, b in zip(times, others, strict=True))
+        return *amounts, *sums
+
+    def choice_of(self, letters: Letters, block: Block) -> Choice | None:
+        """Return the choice that a block is of all letters of its composition.
+
+        None where it has parameters that are none: a trivial group count, another overlap or
+        kernel size, or what floors leave out.
+        """
+        choice = []
+        for index, layer in zip(letters, block.layers, strict=True):
+            letter = self.letters[index]
+            conv = self._convs[letter.kind]
+            keys = [(x.groups, x.overlap, x.order) for x in letter.options]
+            key = layer.groups, layer.overlap, layer.order
+            if key not in keys or (conv.spatial and layer.kernel != self.setting.kernel):
+                return None
+            choice += [] if letter.neutral else [keys.index(key)]
+        return tuple(choice)
 
     def _add_letter(self, conv: ConvKind, widths: tuple[Widths, ...], before_stride: bool) -> int:
         pixels = self.setting.stride**self.setting.dims if before_stride else 1
@@ -295,6 +328,13 @@ class Alphabet:
             self.letters.append(self._build(conv, widths, pixels))
             index = self._letter_index[key] = len(self.letters) - 1
         return index
+
+    def _times(
+        self, conv: ConvKind, layer: Layer, real: list[Widths], pixels: int
+    ) -> tuple[int, ...]:
+        if self.times is None:
+            return ()
+        return self.times.layer(conv, layer, real, before_stride=pixels > 1)
 
     def _build(self, conv: ConvKind, widths: tuple[Widths, ...], pixels: int) -> Letter:
         # Trivial are the choices that change nothing at the block's real widths; where the rule
@@ -309,6 +349,7 @@ class Alphabet:
         )
         # Floors hold for the layers that the block really has.
         choices = self.setting.floors.of(conv, choices, real)
+        kernel = self.setting.kernel if conv.spatial else None
         options = tuple(
             LetterChoice(
                 groups,
@@ -320,6 +361,7 @@ class Alphabet:
                     self._relation(conv.in_order(order), pair, groups or 1, overlap)
                     for pair in widths
                 ),
+                self._times(conv, Layer(conv.symbol, groups, overlap, kernel, order), real, pixels),
             )
             for groups, overlap, order in choices
         )

@@ -101,7 +101,11 @@ _OPTIONS = (
     shared("compact"),
     shared("stride", type=INTEGER, default=1, help="Stride of the first spatial layer."),
     shared("dims", type=INTEGER),
-    shared("objective", help="What is minimised for each composition."),
+    shared(
+        "objective",
+        type=OneOf(["params", "macs", "activations", "latency"]),
+        help="What is minimised for each composition; latency needs --latency.",
+    ),
     floor_options(),
     shared("peak-memory"),
     shared(
@@ -177,9 +181,11 @@ def command(
     With --preset fog the survivors are also counted up to order and DW for GC, and compared with
     the four designs of the paper. An option beside it is stronger, and a note says so.
 
-    With --latency the trade-offs have latency as an amount too. The rows are timed as they are: of
-    a composition the choice with the least of the objective, or with --front each of its
-    trade-offs; `ifspace groups COMPOSITION --objective latency` finds the fastest one.
+    With --latency the trade-offs have latency as an amount too. The rows are those of the
+    objective: --objective latency finds the fastest choice of each composition, and --front has
+    latency as an amount of all choices. Both search blocks as is and fused, or those of a table; a
+    collapsed block is timed where it is shown (`ifspace groups COMPOSITION --objective latency`
+    tries all choices in all forms).
 
     Long searches say how long they will take. One that is interrupted keeps nothing.
     Exit status 3 when a bound on peak memory or latency leaves no block.
@@ -206,14 +212,19 @@ def command(
                 remedy="leave one out",
             )
         arguments["most_peak"] = most_peak
+    if arguments["front"] and latency is not None:
+        arguments["objective"] = "latency"
     settings = [EnumerationSetting(channels=width, **arguments) for width in channels]
     if output.out is not None:
         dataset.check_writable(output.out)
     source = read_latencies(latency, batch, device, dtype if latency is not None else None)
-    if source is None and (by == "latency" or latency_budget_ms is not None):
+    options = {"--by latency": by == "latency"}
+    options["--objective latency"] = arguments["objective"] == "latency"
+    options["--latency-budget-ms"] = latency_budget_ms is not None
+    if source is None and any(options.values()):
         raise SettingError.because(
             "nothing says how long the blocks take",
-            got="--by latency" if by == "latency" else "--latency-budget-ms",
+            got=next(option for option, given in options.items() if given),
             allowed="a model or a table beside it",
             remedy="add --latency MODEL",
         )
@@ -238,7 +249,7 @@ def command(
             "shorter lengths or single widths can be kept one by one with --out"
         )
     with ProgressBar("enumerating", quiet=output.quiet) as progress:
-        catalogue = search.enumerate_designs(settings, jobs=jobs, progress=progress)
+        catalogue = search.enumerate_designs(settings, jobs, progress, source, side)
         merged = _merged(catalogue, jobs) if preset == "fog" else ()
     for note in dict.fromkeys(note for setting in settings for note in notes_on_named(setting)):
         output.note(f"named in papers, {note}")
@@ -323,7 +334,7 @@ class _View:
         by = self.by or objective
         if by != LATENCY:
             return ranked(designs, by)
-        designs = ranked(designs, objective)
+        designs = ranked(designs, "params" if objective == LATENCY else objective)
         times = self.latencies(designs).latencies or ()
         keys = [inf if time is None else time.ms for time in times]
         order = sorted(range(len(designs)), key=keys.__getitem__)
@@ -479,8 +490,9 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
     what = "Trade-offs that no other choice beats"
     networks = front_networks(designs)
     if view.time_of is not None:
-        what = "Trade-offs that no other row beats, latency included"
-        every = dict(one_a_network(designs))
+        what += ", latency included"
+        every = dict(one_a_network(x for x in designs if x.dominated_by is None))
+        # A collapsed block may be faster than it was searched as.
         networks = tuple((x, every[x]) for x in unbeaten(every, view.time_of))
     text = heading(f"{what}: {len(networks)} networks")
     others = dict(networks)
@@ -491,7 +503,8 @@ def _front_text(funnel: "Funnel", designs: Sequence["Design"], view: _View) -> s
     text += "\n" + paragraph(
         f"{funnel.choices_passing:,} choices pass the rule. Each has the amounts of a row or is "
         "beaten by one: it is no better in parameters, MACs, activations, peak memory, least "
-        "fan-in and layers, and worse in one. How many have the amounts of a row, it stands for."
+        f"fan-in{', layers and latency' if view.time_of else ' and layers'}, and worse in one. How "
+        "many have the amounts of a row, it stands for."
     )
     if every_row:
         text += "\n" + heading(f"Trade-offs of every composition: {len(designs):,}")

@@ -188,7 +188,7 @@ class ForwardSearch:
     def may_survive(self, letters: Letters) -> bool:
         """Return whether some choice of the whole sequence has a state."""
         # Solved while its prefix is on the path: to come back to it would walk it again.
-        if self.alphabet.setting.front:
+        if self.alphabet.of_points:
             self._points_of(letters)
         else:
             self._answer(letters)

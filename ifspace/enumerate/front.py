@@ -16,6 +16,8 @@ No list of the choices is made; why nothing is lost:
   stands for, so that the counts of the points are those of all passing choices.
 * *States that are dropped* have a layer that is not needed whatever follows: none of their choices
   passes. Nothing is dropped for its cost, for what is beaten is to be counted.
+* *Latency*, where it is an amount, is the least of a few sums over layers (`timed`): each sum is
+  one more amount of a state. A choice that another one beats in all sums it beats in the least.
 * *Among compositions.* If a choice is beaten, some choice on the front beats it, since there are
   finitely many and "beats" is transitive. So the front of the setting is found among the fronts of
   the compositions, by comparing their points.
@@ -23,11 +25,14 @@ No list of the choices is made; why nothing is lost:
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from ifspace.enumerate.bits import compiled
+
 # What is compared: parameters, MACs, activations and peak memory per output pixel, -least fan-in,
-# layers. Less is better in each.
+# layers, and nanoseconds where latency is an amount. Less is better in each.
 Compared = tuple[int, ...]
 
 
@@ -37,12 +42,49 @@ def unbeaten(amounts: Iterable[Compared]) -> set[Compared]:
     >>> sorted(unbeaten([(1, 4), (2, 2), (3, 2), (4, 1)]))
     [(1, 4), (2, 2), (4, 1)]
     """
-    front: list[Compared] = []
     # What beats an entry comes before it in lexicographic order.
-    for entry in sorted(set(amounts)):
-        if not any(all(a <= b for a, b in zip(other, entry, strict=True)) for other in front):
-            front.append(entry)
-    return set(front)
+    entries = sorted(set(amounts))
+    kept = _unbeaten(np.array(entries, np.int64)) if entries else ()
+    return {entry for entry, stays in zip(entries, kept, strict=True) if stays}
+
+
+@compiled(nogil=True)
+def _unbeaten(entries: Any) -> Any:
+    """Return which of the entries [n, amounts], in lexicographic order, none before is no worse."""
+    kept = np.zeros(len(entries), np.bool_)
+    front = np.empty(len(entries), np.int64)
+    count = 0
+    for index in range(len(entries)):
+        beaten = False
+        # The last that was kept is the likeliest to beat it.
+        for place in range(count - 1, -1, -1):
+            if _no_worse(entries[front[place]], entries[index]):
+                beaten = True
+                break
+        if not beaten:
+            kept[index] = True
+            front[count] = index
+            count += 1
+    return kept
+
+
+@compiled(nogil=True)
+def _no_worse(one: Any, other: Any) -> bool:
+    for index in range(len(one)):  # noqa: SIM110, numba compiles no generators
+        if one[index] > other[index]:
+            return False
+    return True
+
+
+@compiled(nogil=True)
+def _counts(rows: Any, amounts: Any, choices: Any) -> Any:
+    """Return for each of the rows how many choices have amounts that are no better."""
+    totals = np.zeros(len(rows), np.int64)
+    for row in range(len(rows)):
+        for index in range(len(amounts)):
+            if _no_worse(rows[row], amounts[index]):
+                totals[row] += choices[index]
+    return totals
 
 
 def beaten(rows: Iterable[Compared], counts: Counter[Compared]) -> dict[Compared, int]:
@@ -53,7 +95,6 @@ def beaten(rows: Iterable[Compared], counts: Counter[Compared]) -> dict[Compared
     """
     amounts = np.array(list(counts), np.int64)
     choices = np.array(list(counts.values()), np.int64)
-    return {
-        row: int(choices[(amounts >= np.array(row)).all(axis=1)].sum()) - counts[row]
-        for row in dict.fromkeys(rows)
-    }
+    distinct = list(dict.fromkeys(rows))
+    totals = _counts(np.array(distinct, np.int64), amounts, choices) if distinct else ()
+    return {row: int(n) - counts[row] for row, n in zip(distinct, totals, strict=True)}

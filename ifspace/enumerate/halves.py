@@ -59,7 +59,14 @@ from ifspace.enumerate.bits import (
     subset,
     transpose,
 )
-from ifspace.enumerate.pairs import Ints, cheapest_pair, count_pairs, pair_is_full, seen_through
+from ifspace.enumerate.pairs import (
+    Ints,
+    cheapest_pair,
+    count_pairs,
+    pair_is_full,
+    passing_pairs,
+    seen_through,
+)
 
 # A half with its parameters: the families that must see everything (one for each track), those
 # that must not, and the amounts, where choices of different amounts are kept apart.
@@ -508,9 +515,28 @@ class HalfSearch:
         row = np.zeros(families[-1] + 1, np.int64)
         row[families] = np.arange(len(families))
         for upper, high in highs.items():
+            if self.alphabet.times:
+                pairs = passing_pairs(own, without, row, high.arrays, self._subsets)
+                self.tally += len(pairs)
+                yield upper, self._points_of_pairs(pairs, high, low)
+                continue
             cells = count_pairs(own, without, row, high.counted, low.counted, self._subsets)
             self.tally += int(np.count_nonzero(cells[:, :, 0]))
             yield upper, _points(cells, high, low)
+
+    def _points_of_pairs(
+        self, pairs: Ints, high: SortedStates, low: SortedStates
+    ) -> tuple[Point, ...]:
+        """Return the points of pairs of states."""
+        merged: dict[Amounts, Entry] = {}
+        for top, bottom in pairs.tolist():
+            above, fan_in, *times = high.amounts[high.classes[top]]
+            below, other, *others = low.amounts[low.classes[bottom]]
+            amounts = self.alphabet.joined((above + below, min(fan_in, other)), times, others)
+            cost = int(high.arrays[0][top] + low.arrays[0][bottom])
+            choice = low.choices[bottom] + high.choices[top]
+            add_entry(merged, amounts, cost, choice, int(high.counts[top] * low.counts[bottom]))
+        return points_of(merged)
 
 
 def _points(cells: Ints, high: SortedStates, low: SortedStates) -> tuple[Point, ...]:

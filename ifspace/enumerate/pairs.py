@@ -168,6 +168,44 @@ def seen_through(
 
 
 @compiled(nogil=True)
+def _passing(own: Any, without: Any, row: Any, tops: Any, t: int, q: int, subsets: bool) -> Any:
+    """Return which of 64 lower states an upper state passes with, as bits."""
+    _, _, t_must, t_from, t_not = tops
+    passing = own[row[t_must[t, 0]], q] & ~without[row[t_must[t, 0]], q]
+    for x in range(1, t_must.shape[1]):
+        passing &= own[row[t_must[t, x]], q]
+    for x in range(t_from[t], t_from[t + 1]):
+        passing &= ~own[row[t_not[x]], q]
+        if subsets:
+            passing &= ~without[row[t_not[x]], q]
+    return passing
+
+
+@compiled(nogil=True)
+def passing_pairs(own: Any, without: Any, row: Any, tops: Any, subsets: bool) -> Any:
+    """Return the pairs of an upper and a lower state that pass, [pairs, 2].
+
+    Arguments as of `count_pairs`. Where choices of many amounts are kept apart there is about one
+    pair in a cell, and most of the cells are empty.
+    """
+    size, filled = 1024, 0
+    pairs = np.empty((size, 2), np.int64)
+    for t in range(len(tops[0])):
+        for q in range(own.shape[1]):
+            passing = _passing(own, without, row, tops, t, q, subsets)
+            while passing:
+                if filled == size:
+                    size *= 2
+                    larger = np.empty((size, 2), np.int64)
+                    larger[:filled] = pairs
+                    pairs = larger
+                pairs[filled, 0], pairs[filled, 1] = t, q * 64 + lowest(passing)
+                passing &= passing - _ONE
+                filled += 1
+    return pairs[:filled]
+
+
+@compiled(nogil=True)
 def count_pairs(own: Any, without: Any, row: Any, tops: Any, bottoms: Any, subsets: bool) -> Any:
     """Return how many choices of all passing pairs are in each pair of classes, and the first pair.
 
@@ -176,18 +214,13 @@ def count_pairs(own: Any, without: Any, row: Any, tops: Any, bottoms: Any, subse
     3]: how many choices, and the index of the top and of the bottom of the cheapest pair, of those
     the one that `cheapest_pair` prefers.
     """
-    t_class, t_count, t_classes, (t_cost, t_rank, t_must, t_from, t_not) = tops
+    t_class, t_count, t_classes, states = tops
+    t_cost, t_rank, _, _, _ = states
     b_class, b_count, b_classes, (b_cost, b_rank, _, _, _) = bottoms
     cells = np.zeros((t_classes, b_classes, 3), np.int64)
     for t in range(len(t_rank)):
         for q in range(own.shape[1]):
-            passing = own[row[t_must[t, 0]], q] & ~without[row[t_must[t, 0]], q]
-            for x in range(1, t_must.shape[1]):
-                passing &= own[row[t_must[t, x]], q]
-            for x in range(t_from[t], t_from[t + 1]):
-                passing &= ~own[row[t_not[x]], q]
-                if subsets:
-                    passing &= ~without[row[t_not[x]], q]
+            passing = _passing(own, without, row, states, t, q, subsets)
             while passing:
                 b = q * 64 + lowest(passing)
                 passing &= passing - _ONE

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from itertools import count
 from math import prod
@@ -27,7 +28,7 @@ from typing import Final
 
 import sympy
 
-from ifspace.block import Block, Composition, Layer, place_widths
+from ifspace.block import Block, Composition, Layer, SizedBlock, place_widths
 from ifspace.catalogue import (
     Catalogue,
     Design,
@@ -36,6 +37,7 @@ from ifspace.catalogue import (
     mark_networks,
     published_names,
 )
+from ifspace.catalogue.choose import with_latency_dominators
 from ifspace.catalogue.setting import EnumerationSetting
 from ifspace.enumerate.alphabet import (
     Alphabet,
@@ -52,10 +54,14 @@ from ifspace.enumerate.forward import ExactAlgebra, ForwardSearch, FreeAlgebra
 from ifspace.enumerate.front import Compared, beaten, unbeaten
 from ifspace.enumerate.halves import HalfSearch
 from ifspace.enumerate.named import withheld
+from ifspace.enumerate.oracle import passes
 from ifspace.enumerate.pairs import cheapest_pair
 from ifspace.enumerate.satisfiable import check_floors
+from ifspace.enumerate.timed import NS_IN_MS, UNKNOWN_NS, UNKNOWN_PS, LayerTimes
+from ifspace.errors import ARGUMENT, SettingError
 from ifspace.infofield import layer_coverage
 from ifspace.kinds import C, C_in, C_out, ConvKind, F, K, P, d, find_kind, g, k, s, w
+from ifspace.latency import Latency, LatencySource
 from ifspace.parallel import Progress, over_shards, workers
 
 __all__ = [
@@ -75,12 +81,17 @@ def enumerate_designs(
     settings: Sequence[EnumerationSetting],
     jobs: int | None = None,
     progress: Progress | None = None,
+    latency: LatencySource | None = None,
+    side: int | None = None,
 ) -> Catalogue:
     """Return the catalogue of the designs that survive in each setting.
 
     jobs: worker processes where the work is worth them, by default one to a usable core as long as
     they fit into 2 GiB together; the catalogue is the same for any number.
-    `progress(done, total)` is called as parts of the work are finished.
+    `progress(done, total)` is called as parts of the work are finished. `latency`: what knows the
+    times of blocks whose output has a `side` in pixels (None: at which it was measured). They are
+    the objective "latency", and with it an amount of a front; the module `timed` says in which
+    forms of a block they are searched.
 
     >>> catalogue = enumerate_designs([EnumerationSetting(channels=16, max_len=2)], jobs=1)
     >>> [str(design.block) for design in catalogue.designs]
@@ -88,18 +99,29 @@ def enumerate_designs(
     >>> catalogue.funnels[0].by_length
     (0, 5)
 
-    Raises: SettingError when `jobs` is less than 1, and when floors leave no block.
+    Raises: SettingError when `jobs` is less than 1, when floors leave no block, and for the
+        objective "latency" without latencies.
 
     Reference: [IF] and [3DRF] section 4.2 (rule of kernel replacement); [Fog] section 3.1.
     """
     workers(jobs)  # raises for a number below 1
     for setting in settings:
         check_floors(setting)
+        if setting.objective == "latency" and latency is None:
+            raise SettingError.because(
+                f"{ARGUMENT} latency without latencies",
+                got="none",
+                allowed="a model or a table",
+                remedy="give them as `latency`",
+                argument="objective",
+            )
     funnels: list[Funnel] = []
     designs: list[Design] = []
     for index, setting in enumerate(settings):
         part = None if progress is None else _part_of(progress, index, len(settings))
-        funnel, survivors = _Enumeration(setting, jobs, part).run()
+        timed = latency is not None and setting.objective == "latency"
+        times = LayerTimes.of(latency, setting, side) if timed and latency is not None else None
+        funnel, survivors = _Enumeration(setting, jobs, part, times).run()
         funnels.append(funnel)
         designs.extend(survivors)
     return Catalogue(tuple(settings), tuple(funnels), tuple(designs))
@@ -118,18 +140,25 @@ class _Enumeration:
     """The enumeration of one setting, with what has been solved of it so far."""
 
     def __init__(
-        self, setting: EnumerationSetting, jobs: int | None, progress: Progress | None
+        self,
+        setting: EnumerationSetting,
+        jobs: int | None,
+        progress: Progress | None,
+        times: LayerTimes | None,
     ) -> None:
         self.setting = setting
         self.jobs = jobs
         self.progress = progress
-        self.alphabet = Alphabet(setting)
+        self.times = times
+        self.alphabet = Alphabet(setting, times)
         self.engine = engine_for(self.alphabet)
         self.verdicts: dict[Letters, Verdict] = {}
         self.checked = 0
         # How many choices pass, where they are counted.
         self.choices = 0
         self.conditions: dict[tuple[tuple[str, str | None], ...], str] = {}
+        # The nanoseconds of the rows, where latency is an amount.
+        self.latencies: dict[Block, int] = {}
 
     def run(self) -> tuple[Funnel, tuple[Design, ...]]:
         """Return the funnel and the designs."""
@@ -145,7 +174,7 @@ class _Enumeration:
         # A forward walk looks at choices while it lists the candidates.
         checked = self.checked or int(self.engine.tally[0])
         survivors = [kinds for kinds, letters in searched if self.verdicts[letters].shown]
-        designs = mark_networks(mark_dominated(self._designs(survivors)))
+        designs = self._marked(mark_networks(mark_dominated(self._designs(survivors))))
         funnel = self._funnel(survivors, len(searched), covered, checked)
         if setting.front:
             lengths = Counter(design.layers for design in designs)
@@ -185,23 +214,37 @@ class _Enumeration:
             choices_checked=checked,
         )
 
+    def _marked(self, designs: tuple[Design, ...]) -> tuple[Design, ...]:
+        """Return the rows of a front of latencies, marked with what beats them in these too."""
+        if not (self.setting.front and self.latencies):
+            return designs
+
+        def latency(block: SizedBlock, stride: int) -> Latency | None:
+            ns = self.latencies[block.block]
+            return None if ns == UNKNOWN_NS else Latency(Fraction(ns, NS_IN_MS))
+
+        return with_latency_dominators(designs, latency)
+
     def _designs(self, survivors: Sequence[Kinds]) -> Iterator[Design]:
         setting = self.setting
-        simpler = self._simpler(survivors)
         reference_params = setting.reference_params
         reference_macs = setting.reference_macs_per_pixel
         unnamed = withheld(setting, map("+".join, survivors))
         constants = {kinds: self._constants(kinds) for kinds in survivors}
-        ranks = self._ranks(constants) if setting.front else {}
+        timed = self._timed(constants)
+        rows = {kinds: self._rows(kinds, timed) for kinds in survivors}
+        ranks = self._ranks(constants, timed, rows) if setting.front else {}
+        simpler = {} if timed else self._simpler(survivors)
         for kinds, fixed in constants.items():
-            verdict = self._verdict(kinds)
             composition = Composition(kinds, setting.repeats)
             formula = params_text(
                 composition, setting.bottleneck is not None, setting.kernel, setting.dims
             )
             names = published_names(str(Composition(kinds)), setting.repeats, unnamed)
-            for solution, irreducible in zip(verdict.shown, verdict.irreducible, strict=True):
+            for solution in rows[kinds]:
                 block, least_fan_in = self._block(fixed.letters, solution.choice)
+                if timed:
+                    self.latencies[block] = timed[kinds][solution]
                 params, macs = self.alphabet.measures(solution.cost + fixed.cost)
                 stands_for, beats = ranks.get((kinds, solution), (None, None))
                 yield Design(
@@ -225,7 +268,7 @@ class _Enumeration:
                     least_fan_in=least_fan_in,
                     params_formula=formula,
                     field_condition=self._condition(fixed.letters, block),
-                    irreducible=irreducible,
+                    irreducible=self._is_irreducible(kinds, solution),
                     same_as=simpler.get((kinds, solution)),
                     published_as=names,
                     stands_for=stands_for,
@@ -243,20 +286,127 @@ class _Enumeration:
             block.at(*widths, self.setting.dims).peak_per_pixel(self.setting.stride),
         )
 
-    def _ranks(
+    def _timed(
         self, constants: Mapping[Kinds, "_Constants"]
+    ) -> Mapping[Kinds, Mapping[Solution, int]]:
+        """Return the nanoseconds of the choices of each composition; {} where they are no amount.
+
+        All choices where the times of layers add up; else the blocks of a table that pass, and
+        choices whose latency is not known.
+        """
+        times = self.times
+        if times is None:
+            return {}
+        if times.forms:
+            return {
+                kinds: self._summed(times, fixed, self._verdict(kinds).points)
+                for kinds, fixed in constants.items()
+            }
+        timed: dict[Kinds, dict[Solution, int]] = {kinds: {} for kinds in constants}
+        for block, ns in times.blocks():
+            kinds = tuple(layer.kind for layer in block.layers)
+            letters = self.alphabet.all_letters(kinds)
+            if letters is None or kinds not in timed or block.repeats != self.setting.repeats:
+                continue
+            choice = self.alphabet.choice_of(letters, block)
+            if choice is not None and passes(block, self.setting):
+                cost, fan_in = self._measured(kinds, choice)
+                timed[kinds][Point(cost, choice, fan_in, 1)] = ns
+        for kinds, known in timed.items():
+            self._add_untimed(kinds, known)
+        return timed
+
+    def _summed(
+        self, times: LayerTimes, fixed: "_Constants", points: Sequence[Point]
+    ) -> Mapping[Solution, int]:
+        offsets: list[int | None] = []
+        for index, form in enumerate(times.forms):
+            timed = (point for point in points if point.times[index] < UNKNOWN_PS)
+            point = next(timed, None)
+            if point is None:
+                offsets.append(None)
+                continue
+            block, _ = self._block(fixed.letters, point.choice)
+            offsets.append(times.offset(form, self._sized(block), point.times[index]))
+        return {point: times.nanoseconds(point.times, offsets) for point in points}
+
+    def _add_untimed(self, kinds: Kinds, timed: dict[Solution, int]) -> None:
+        """Add the choices whose latency is not known: beside those of a table, by their amounts."""
+        verdict = self._verdict(kinds)
+        if not self.setting.front:
+            known = {solution.choice for solution in timed}
+            timed |= {x: UNKNOWN_NS for x in verdict.shown if x.choice not in known}
+            return
+        # Of the same amounts one whose latency is known beats the others.
+        counts = Counter(
+            (self.alphabet.amount(x.cost)[0], x.least_fan_in) for x in timed if isinstance(x, Point)
+        )
+        for point in verdict.points:
+            count = point.count - counts[self.alphabet.amount(point.cost)[0], point.least_fan_in]
+            if count:
+                timed[replace(point, count=count)] = UNKNOWN_NS
+
+    def _measured(self, kinds: Kinds, choice: Choice) -> tuple[int, int]:
+        """Return the cost and the least fan-in of a choice of a composition."""
+        letters = self.alphabet.channel_letters(kinds) or ()
+        options = [
+            self.alphabet.letters[letter].options[number]
+            for letter, number in zip(letters, choice, strict=True)
+        ]
+        fan_ins = (x.least_fan_in for x in options if x.least_fan_in is not None)
+        return sum(option.cost for option in options), min(fan_ins)
+
+    def _rows(
+        self, kinds: Kinds, timed: Mapping[Kinds, Mapping[Solution, int]]
+    ) -> tuple[Solution, ...]:
+        """Return the choices of a composition that are rows of the catalogue."""
+        if not timed:
+            return self._verdict(kinds).shown
+        latencies = timed[kinds]
+        if not self.setting.front:
+            return (min(latencies, key=lambda x: (latencies[x], x.cost, x.choice)),)
+        amounts = {
+            point: (*self.alphabet.measures(point.cost), -point.least_fan_in, ns)
+            for point, ns in latencies.items()
+            if isinstance(point, Point)
+        }
+        front = unbeaten(amounts.values())
+        first: dict[Compared, Solution] = {}
+        for point, entry in sorted(amounts.items(), key=lambda x: (x[1], x[0].cost, x[0].choice)):
+            if entry in front:
+                first.setdefault(entry, point)
+        return tuple(first.values())
+
+    def _is_irreducible(self, kinds: Kinds, solution: Solution) -> bool:
+        verdict = self._verdict(kinds)
+        if solution in verdict.shown:
+            return verdict.irreducible[verdict.shown.index(solution)]
+        letters = self.alphabet.channel_letters(kinds) or ()
+        return self.engine.irreducible(letters, solution.choice)
+
+    def _sized(self, block: Block) -> SizedBlock:
+        setting = self.setting
+        return block.at(setting.channels, setting.out_width, setting.bottleneck, setting.dims)
+
+    def _ranks(
+        self,
+        constants: Mapping[Kinds, "_Constants"],
+        timed: Mapping[Kinds, Mapping[Solution, int]],
+        shown: Mapping[Kinds, Sequence[Solution]],
     ) -> dict[tuple[Kinds, Solution], tuple[int, int]]:
         """Return of each row how many choices have its amounts, and how many it beats."""
         counts: Counter[Compared] = Counter()
-        rows: dict[tuple[Kinds, Point], Compared] = {}
+        rows: dict[tuple[Kinds, Solution], Compared] = {}
         for kinds, fixed in constants.items():
-            verdict = self._verdict(kinds)
-            for point in verdict.points:
+            own = set(shown[kinds])
+            latencies = timed.get(kinds, {})
+            for point in latencies or self._verdict(kinds).points:
+                assert isinstance(point, Point)
                 measures = self.alphabet.measures(point.cost + fixed.cost)
                 less_is_better = fixed.activations, fixed.peak, -point.least_fan_in, len(kinds)
-                amounts = (*measures, *less_is_better)
+                amounts = (*measures, *less_is_better, *([latencies[point]] if latencies else ()))
                 counts[amounts] += point.count
-                if point in verdict.shown:
+                if point in own:
                     rows[kinds, point] = amounts
         self.choices = counts.total()
         beats = beaten(rows.values(), counts)
@@ -367,7 +517,8 @@ class Verdict:
 
     `shown`: the cheapest choice that passes, if any does, or the points of the front, fewest
     parameters first; `irreducible`: whether none of their layers, one or more, can be left out.
-    `points`: for the front, all passing choices by their amounts.
+    `points`: for the front, all passing choices by their amounts. Where latency is an amount what
+    is shown is one of the points, and the points are those that can be the fastest.
     """
 
     shown: tuple[Solution, ...]
@@ -418,16 +569,23 @@ def _solved(
     shard: _Shard, engine: Engine
 ) -> Iterator[tuple[Letters, tuple[tuple[Solution, ...], tuple[Point, ...]]]]:
     """Yield for each sequence the choices to show and, for the front, all points."""
-    if not shard.alphabet.setting.front:
+    if not shard.alphabet.of_points:
         for letters, solution in engine.cheapest(shard.sequences).items():
             yield letters, (() if solution is None else (solution,), ())
         return
     for letters, points in engine.points(shard.sequences).items():
+        front, is_timed = shard.alphabet.setting.front, shard.alphabet.times is not None
+        if is_timed and front:
+            # What is shown is decided for each composition, whose latencies are known there.
+            yield letters, (points[:1], points)
+            continue
         amounts = {
-            point: (*shard.alphabet.measures(point.cost), -point.least_fan_in) for point in points
+            point: (*shard.alphabet.measures(point.cost), -point.least_fan_in * front, *point.times)
+            for point in points
         }
-        front = unbeaten(amounts.values())
-        yield letters, (tuple(p for p in points if amounts[p] in front), points)
+        best = unbeaten(amounts.values())
+        shown = tuple(point for point in points if amounts[point] in best)
+        yield letters, (shown[:1], shown) if is_timed else (shown, points)
 
 
 def _solve_all(
@@ -501,7 +659,7 @@ def expected_seconds(setting: EnumerationSetting, sequences: int) -> float:
 
 def _front_factor(setting: EnumerationSetting) -> float:
     """Return about how many times as long the search takes for all passing choices."""
-    if not setting.front:
+    if not (setting.front or setting.objective == "latency"):
         return 1.0
     return float(max(1.2, 2 * _options(setting) ** 2 * (setting.channels / 64) ** 0.5))
 
@@ -529,6 +687,9 @@ def estimate_seconds(setting: EnumerationSetting) -> float:
 
 def _cpu_seconds(setting: EnumerationSetting) -> float:
     begin_s = time.process_time()
+    if setting.objective == "latency":
+        # All choices are looked at by their amounts, as for a front.
+        setting = replace(setting, objective="params", front=True)
     enumerate_designs([setting], jobs=1)
     return time.process_time() - begin_s
 
