@@ -39,7 +39,7 @@ from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.parallel import over_shards
 from ifspace.reach import channel_field
 from ifspace.stages.layout import Layout, Stage
-from ifspace.stages.objectives import OBJECTIVES, tie_breakers, totals_by_depth
+from ifspace.stages.objectives import COSTS, OBJECTIVES, tie_breakers, totals_by_depth
 from ifspace.stages.peak import StagePeaks
 from ifspace.stages.problem import (
     CHEAPEST,
@@ -106,11 +106,31 @@ def best_stages(
     status, bound, plans = _best_plans(
         model, top, deadline, lambda chosen: StagePlan(problem, model.layout(chosen)), distance
     )
-    least = {}
+    least, reason = {}, None
     if status is Status.INFEASIBLE:
+        reason = _too_little_gain(problem, sized, deadline)
         unbounded = _LayoutModel(problem, sized)
         least = _least_amounts(unbounded, problem.budgets.limits, deadline)
-    return Answer(status, bound, plans, tuple(sized.left_out), least)
+    return Answer(status, bound, plans, tuple(sized.left_out), least, reason=reason)
+
+
+def _too_little_gain(
+    problem: StagesProblem, sized: "SizedChoices", deadline: float | None
+) -> str | None:
+    """Return that the budgets allow less than the least gain, where there is one and they do."""
+    least = problem.least_gain
+    if least is None:
+        return None
+    model = _LayoutModel(replace(problem, least_gain=None, objective="gain"), sized)
+    model.bound(problem.budgets.limits)
+    status, chosen, _ = model.next_choice(deadline)
+    if status is not Status.OPTIMAL or chosen is None:
+        return None
+    gain = StagePlan(problem, model.layout(chosen)).objectives["gain"]
+    return (
+        f"proven: no layout within the budgets has a gain of {least:.4f}; the greatest has "
+        f"{gain:.4f}: lower --least-gain, or raise a budget"
+    )
 
 
 def best_depths(
@@ -242,7 +262,7 @@ class SizedChoices:
             return ()
         # Where stages have one block only, none ever follows the first.
         occurs = opens or problem.depth_choices[index][-1] > place.min_depth
-        latency = problem.latency if "latency_ms" in problem.budgets.limits else None
+        latency = problem.latency if problem.needs_latencies else None
         if not occurs or latency is None:
             return blocks
         timed = []
@@ -532,8 +552,18 @@ class _LayoutModel(_ChoiceModel):
         self.entered: list[dict[tuple[_Option, SizedBlock], Any]] = []
         for index, options in enumerate(self.options):
             self._add_stage(index, options)
-        self.unit = self.units[problem.objective]
-        self.total = self._objective(problem.objective)
+        # By how many units equal objectives may come out apart: each stage is rounded twice.
+        self.rounding = 2 * len(self.taken)
+        if problem.objective in COSTS:
+            cost = COSTS[problem.objective]
+            self.unit = self.scale(cost)
+            self.total = -self.amount(cost, self.unit)
+        else:
+            self.unit = self.units[problem.objective]
+            self.total = self._objective(problem.objective)
+        if problem.least_gain is not None:
+            least = floor(problem.least_gain * self.units["gain"]) - self.rounding
+            self.model.add(self._objective("gain") >= least)
 
     @property
     def decisions(self) -> Sequence[Mapping[Any, Any]]:
@@ -542,13 +572,13 @@ class _LayoutModel(_ChoiceModel):
 
     @property
     def slack(self) -> int:
-        """By how many units equal totals may come out apart: each stage is rounded twice."""
-        return 2 * len(self.taken)
+        """By how many units equal totals may come out apart; costs are exact."""
+        return 0 if self.problem.objective in COSTS else self.rounding
 
     def ties(self) -> list[tuple[Any, int]]:
         """Return the other objectives, in their order, then the parameters."""
         others = tie_breakers(self.problem.objective)
-        return [*((-self._objective(name), self.slack) for name in others), *super().ties()]
+        return [*((-self._objective(name), self.rounding) for name in others), *super().ties()]
 
     def forbid(self, chosen: Sequence[Any], distance: int) -> None:
         """Forbid a choice, and those that differ from it in fewer layers than `distance`."""

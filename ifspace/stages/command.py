@@ -12,6 +12,7 @@ from ifspace.answer import Status
 from ifspace.cli.latency import LatencyColumns, latency_options, read_latencies
 from ifspace.cli.options import (
     AMOUNT,
+    DECIMAL,
     NUMBERS,
     OneOf,
     Output,
@@ -443,11 +444,21 @@ _LAYOUT_OPTIONS: Final = (
     ),
     click.option(
         "--objective",
-        type=OneOf(["gain", "log-gain", "macs-3/4", "width-field", "energy"]),
+        type=OneOf(
+            ["gain", "log-gain", "macs-3/4", "width-field", "energy", "latency", "peak-memory"]
+        ),
         help="What is maximised: the gain of the information field or its logarithm; the sum over "
         "all layers of MACs^(3/4); of width^(3/4) times side times ln of the fan-in; the layout "
         f"energy. Ties go to the next one. {FREE_OBJECTIVE} if widths are free, {FIXED_OBJECTIVE} "
-        "if they are fixed, as in the papers.",
+        "if they are fixed, as in the papers. Or what is minimised, down to --least-gain: latency, "
+        "with --latency; peak-memory, with --dtype.",
+    ),
+    click.option(
+        "--least-gain",
+        type=DECIMAL,
+        metavar="G",
+        help="At least so much total gain of the information field; with --objective latency or "
+        "peak-memory that of the start if not given.",
     ),
     shared("params", help="At most so many parameters."),
     shared("macs", help="At most so many MACs an image."),

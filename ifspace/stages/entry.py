@@ -48,6 +48,7 @@ from ifspace.stages.limits import (
 )
 from ifspace.stages.networks import FREE_SHORTCUTS, NETWORKS, make_layout, styled
 from ifspace.stages.networks import network as named_layout
+from ifspace.stages.objectives import COSTS
 from ifspace.stages.problem import (
     CHEAPEST,
     TABLE_AMOUNTS,
@@ -84,6 +85,7 @@ def layout(
     monotone: bool = False,
     max_depth: int | None = None,
     objective: str | None = None,
+    least_gain: float | None = None,
     limits: Sequence[str] = (),
     params: int | None = None,
     macs: int | None = None,
@@ -113,11 +115,12 @@ def layout(
     parameters and MACs of `depths`, or of the network, those without a budget do not grow. `blocks`
     and `width_choices` have one list for all stages or one for each; `widths` fixes the widths,
     "start" to those of the network, and without either multiples of 8 around them are tried.
-    `objective` is "macs-3/4" where widths are free, "gain" where they are fixed, if not given;
-    `max_depth` twice the depth that a stage starts with; `limits` of single stages are such as
-    "3:depth<=6,width>=64". `style` (resnet, mobilenet, plain, bare)
-    says what stands around the stages and counts, with a head of `classes` classes. `floors` hold
-    for every block; the one that reads the network's input reads what there is.
+    `objective` is "macs-3/4" where widths are free, "gain" where they are fixed, if not given; it
+    may be "latency" or "peak-memory", the least of layouts with a gain of `least_gain`, that of the
+    start if not given. `max_depth` is twice the depth that a stage starts with, if not given;
+    `limits` of single stages are such as "3:depth<=6,width>=64". `style` (resnet, mobilenet, plain,
+    bare) says what stands around the stages and counts, with a head of `classes` classes. `floors`
+    hold for every block; the one that reads the network's input reads what there is.
 
     `types` of stages (plain, basic, bottleneck, inverted) are choices beside the blocks, one list
     for all stages or one for each; `expansions` and `bottlenecks` the widths inside blocks to
@@ -155,6 +158,7 @@ def layout(
         monotone=monotone,
         max_depth=max_depth,
         objective=objective,
+        least_gain=least_gain,
         stage=limits,
         latency=latency,
         latency_budget_ms=latency_budget_ms,
@@ -213,7 +217,8 @@ def layout_problem(
     else:
         texts = options["blocks"] or (() if usual is None else ((usual.block,),))
         start = _assumed_start(description, kernel, fixes_widths, {**options, "blocks": texts})
-    if options.get("peak_memory") is not None and description["network"] is not None:
+    of_peak = options.get("peak_memory") is not None or options.get("objective") == "peak-memory"
+    if of_peak and description["network"] is not None:
         check_peak(description["network"])
     return _problem(
         start,
@@ -478,6 +483,7 @@ def _problem(
     monotone: bool,
     max_depth: int | None,
     objective: str | None,
+    least_gain: float | None,
     stage: Sequence[str],
     latency: LatencySource | Path | None,
     latency_budget_ms: Fraction | None,
@@ -491,7 +497,17 @@ def _problem(
     **amounts: Any,
 ) -> StagesProblem:
     budgets = Budgets(**amounts, latency_ms=latency_budget_ms)
-    if not budgets.limits and not has_start:
+    if objective in COSTS and least_gain is None:
+        if not has_start:
+            raise SettingError.because(
+                "nothing that a layout must be good for",
+                got=f"{ARGUMENT} {objective} without a least gain",
+                allowed="--least-gain G; or --depths or --network, whose gain is kept",
+                remedy="add one: the shallowest layout has the least of every cost",
+                argument="objective",
+            )
+        least_gain = start.gain(alpha, cap)
+    if not budgets.limits and not has_start and objective not in COSTS:
         raise SettingError.because(
             "no budget",
             got="none of --params, --macs, --activations, --layers, --latency-budget-ms, "
@@ -545,6 +561,7 @@ def _problem(
         least if limits else None,
         strides,
         forms,
+        least_gain,
     )
     free = objective is None and problem.has_free_widths
     return replace(problem, objective=FREE_OBJECTIVE) if free else problem

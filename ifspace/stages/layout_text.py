@@ -23,7 +23,7 @@ from ifspace.stages.margins import (
     stage_amounts,
     stage_field,
 )
-from ifspace.stages.objectives import OBJECTIVES, TITLES
+from ifspace.stages.objectives import COSTS, OBJECTIVES, TITLES
 from ifspace.stages.organizer import Trajectory
 from ifspace.stages.peak import peak_elements
 from ifspace.stages.problem import StagePlan, StagesProblem, amounts_text, budgets_error
@@ -32,7 +32,7 @@ from ifspace.table import Table, facts, heading
 from ifspace.values import listed
 
 _ENDINGS: Final = {
-    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep{offered} {has} more",
+    Status.OPTIMAL: "proven: within the budgets none up to {depth} deep{offered} {has} {more}",
     Status.FEASIBLE: "time ran out: the best found so far, with the bound beside it",
 }
 _NAMES: Final[Mapping[str, str]] = {
@@ -109,6 +109,7 @@ class LayoutReport:
                 depth=deepest[0] if len(set(deepest)) == 1 else commas(deepest),
                 offered=" of the widths offered" if problem.has_free_widths else "",
                 has="gains" if problem.objective == "gain" else "has",
+                more="less" if problem.objective in COSTS else "more",
             )
             feasible = answer.status is Status.FEASIBLE
             return f"{ending}: a gap of {self.gap:.2g}" if feasible else ending
@@ -131,8 +132,14 @@ class LayoutReport:
         return str(error)
 
     @property
+    def _bound(self) -> float | None:
+        """The proven bound on the objective, for a cost the least that it can be."""
+        bound = self.answer.bound
+        return -bound if bound is not None and self.problem.objective in COSTS else bound
+
+    @property
     def gap(self) -> float | None:
-        """What the bound is above the first plan."""
+        """What the bound is above the first plan; for a cost below it."""
         best, bound = self.answer.best, self.answer.bound
         return None if best is None or bound is None else bound - best.objective()
 
@@ -167,11 +174,12 @@ class LayoutReport:
         return {
             "status": self.answer.status.name.lower(),
             "message": self.message,
-            "bound": self.answer.bound,
+            "bound": self._bound,
             "gap": self.gap,
             "alpha": alpha,
             "cap": self.problem.cap,
             "objective": self.problem.objective,
+            "least_gain": self.problem.least_gain,
             "floors": to_plain(self.problem.floors),
             "budgets": {
                 name: float(limit) if name == "latency_ms" else limit
@@ -282,11 +290,14 @@ class LayoutReport:
     def _title(self) -> str:
         """What is the greatest, why that, and within which budgets."""
         problem = self.problem
-        title = f"Greatest {TITLES[problem.objective]}"
-        if problem.objective in (FREE_OBJECTIVE, FIXED_OBJECTIVE):
+        title = _best_of(problem.objective)
+        if problem.objective in (FREE_OBJECTIVE, FIXED_OBJECTIVE, *COSTS):
             title += f", widths {'free' if problem.has_free_widths else 'fixed'}"
-        title += f", within {amounts_text(problem.budgets.limits)}"
-        if problem.objective in ("gain", "log-gain"):
+        if problem.least_gain is not None:
+            title += f", with a gain of at least {problem.least_gain:.4f}"
+        if problem.budgets.limits:
+            title += f", within {amounts_text(problem.budgets.limits)}"
+        if problem.objective in ("gain", "log-gain") or problem.least_gain is not None:
             title += f": α = {problem.alpha:g}" + cap_text(problem.cap)
         return title
 
@@ -311,10 +322,12 @@ class LayoutReport:
         """Return the bound, what of the budgets is left, and which stages are as deep as can be."""
         problem, lines = self.problem, []
         layout = self.answer.plans[0].layout
-        if self.answer.bound is not None:
-            gap = self.gap or 0.0
-            reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} above the first"
-            lines.append(("bound", f"{self.answer.bound:.6f}, {reached}"))
+        if self._bound is not None:
+            gap, is_cost = self.gap or 0.0, problem.objective in COSTS
+            side = "below" if is_cost else "above"
+            reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} {side} the first"
+            digits = 0 if problem.objective == "peak-memory" else 6
+            lines.append(("bound", f"{self._bound:,.{digits}f}, {reached}"))
         amounts = problem.amounts(layout)
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
         is_rough = _is_extrapolated(problem, layout)
@@ -417,7 +430,7 @@ class ComparedLayouts:
         table = Table((*columns, ">MACs", ">layers", "spent~", "binds"), tuple(rows))
         return {
             "table": lambda: (
-                heading(f"Greatest {TITLES[objective]} for each of the budgets") + table.text()
+                heading(f"{_best_of(objective)} for each of the budgets") + table.text()
             ),
             "json": lambda: json_text(
                 {"named": [{"name": n, **report.values} for n, report in self.reports.items()]}
@@ -427,15 +440,24 @@ class ComparedLayouts:
         }
 
 
+def _best_of(objective: str) -> str:
+    """Return what of an objective is looked for.
+
+    >>> _best_of("gain"), _best_of("peak-memory")
+    ('Greatest total gain', 'Least peak memory')
+    """
+    return f"{'Least' if objective in COSTS else 'Greatest'} {TITLES[objective]}"
+
+
 def _compared_row(name: str, report: LayoutReport, plan: StagePlan) -> tuple[Any, ...]:
-    layout, problem = plan.layout, plan.problem
+    layout = plan.layout
     return (
         name,
         report.answer.status.name.lower(),
         commas(layout.depths),
         commas(layout.widths),
         commas(dict.fromkeys(map(str, layout.blocks)), ", "),
-        _objective(plan.objectives[problem.objective]),
+        _objective(abs(plan.objective())),
         short(layout.params),
         short(layout.macs),
         layout.layers,
@@ -538,7 +560,7 @@ def _width_facts(plan: StagePlan) -> Facts:
         for step in steps
         if step is not None
         and not step.exceeds
-        and step.gains[problem.objective] > TIE
+        and step.gains[problem.merit] > TIE
         and step.layout.widths[step.stage - 1] not in problem.width_choices[step.stage - 1]
     ]
     if finer:
@@ -619,7 +641,7 @@ def _is_extrapolated_in(plan: StagePlan, index: int) -> bool:
 
 def _steps_table(plan: StagePlan) -> Table:
     """Return what one more block and eight more channels cost and gain in each stage."""
-    objective = plan.problem.objective
+    merit = plan.problem.merit
     names = list(plan.problem.amounts(plan.layout))
     rows = []
     for index in range(len(plan.layout.stages)):
@@ -632,9 +654,9 @@ def _steps_table(plan: StagePlan) -> Table:
             )
             costs = (_cost_text(name, step.costs.get(name), is_rough) for name in names)
             exceeded = commas((_NAMES[name] for name in step.exceeds), ", ")
-            rows.append((index + 1, what, *costs, _signed(step.gains[objective]), exceeded))
+            rows.append((index + 1, what, *costs, _signed(step.gains[merit]), exceeded))
     columns = (">stage of 1", "more", *(f">{_NAMES[name]}" for name in names))
-    return Table((*columns, f">{objective}", "exceeds~"), tuple(rows))
+    return Table((*columns, f">{merit}", "exceeds~"), tuple(rows))
 
 
 def _is_extrapolated(problem: StagesProblem, layout: Layout) -> bool:

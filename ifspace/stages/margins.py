@@ -131,8 +131,8 @@ class Binding:
 
 def binding(plan: StagePlan) -> Binding:
     """Return which budgets keep a plan from the next depth or width that its stages may have."""
-    objective = plan.problem.objective
-    growing = [step for step in _allowed_steps(plan) if step.gains[objective] > TIE]
+    merit = plan.problem.merit
+    growing = [step for step in _allowed_steps(plan) if step.gains[merit] > TIE]
     counts = {
         name: sum(name in step.exceeds for step in growing) for name in plan.problem.budgets.limits
     }

@@ -128,6 +128,8 @@ OBJECTIVES: Final[Mapping[str, Objective]] = {
     "width-field": width_field,
     "energy": energy,
 }
+# Amounts that may be minimised instead, and what budgets and plans call them.
+COSTS: Final[Mapping[str, str]] = {"latency": "latency_ms", "peak-memory": "peak_memory"}
 # How each is named where a person reads it.
 TITLES: Final[Mapping[str, str]] = {
     "gain": "total gain",
@@ -135,6 +137,8 @@ TITLES: Final[Mapping[str, str]] = {
     "macs-3/4": "Σ MACs^(3/4)",
     "width-field": "Σ width^(3/4) · side · ln fan-in",
     "energy": "layout energy (Σ ln ln width)",
+    "latency": "latency",
+    "peak-memory": "peak memory",
 }
 
 
@@ -145,6 +149,8 @@ def tie_breakers(objective: str) -> tuple[str, ...]:
     ('width-field', 'energy', 'gain', 'log-gain')
     """
     names = list(OBJECTIVES)
+    if objective in COSTS:
+        return tuple(names)
     index = names.index(objective)
     return tuple(names[index + 1 :] + names[:index])
 

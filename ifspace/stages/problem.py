@@ -25,7 +25,7 @@ from ifspace.latency import Latency, LatencySource, latency_of
 from ifspace.memory import BYTES, bytes_of, peak_bytes
 from ifspace.stages.defaults import FORMS
 from ifspace.stages.layout import BLOCK_AMOUNTS, MAX_DEPTH, Layout, Stage
-from ifspace.stages.objectives import OBJECTIVES, total
+from ifspace.stages.objectives import COSTS, OBJECTIVES, total
 from ifspace.stages.peak import peak_elements
 from ifspace.values import (
     MAX_WIDTH,
@@ -45,6 +45,8 @@ AMOUNTS: Final = ("params", "macs", "activations", "layers", "latency_ms", "peak
 TABLE_AMOUNTS: Final = ("params", "macs")
 # Far above any gain: a field grows from a pixel to the whole feature map, and the gain with it.
 MAX_GAIN: Final = 10**6
+# A least gain holds up to the rounding of the solver's whole numbers.
+GAIN_TOLERANCE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,8 +510,9 @@ class StagesProblem:
     are the only choices of a stage unless `widths` or `blocks` list others for each stage. Depths
     go from one block, or those of `min_depths`, to `max_depth`, one for all stages or one for each,
     the counted layers of the stem included. `monotone`: no stage
-    is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`; `alpha`
-    is the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
+    is narrower than the one before. `objective`: what is maximised, a name of `OBJECTIVES`, or
+    minimised, one of `COSTS`; `least_gain`: the least total gain that a layout may have; `alpha` is
+    the decay of the gain, `cap` where the spatial field stops growing, a name of `CAPS`.
     `floors` hold for every block; the one that reads the network's input reads what there is.
     `strides`: those that each stage may begin with, in place of those of the start, whose last
     feature maps every layout has. `forms`: of an open block the cheapest groups alone, or the front
@@ -537,10 +540,11 @@ class StagesProblem:
     min_depths: tuple[int, ...] | None = None
     strides: tuple[tuple[int, ...], ...] | None = None
     forms: str = CHEAPEST
+    least_gain: float | None = None
 
     def __post_init__(self) -> None:
         """Check what every layout must have."""
-        choice(self.objective, "objective", OBJECTIVES)
+        choice(self.objective, "objective", (*OBJECTIVES, *COSTS))
         choice(self.cap, "cap", CAPS)
         choice(self.forms, "forms", FORMS)
         self._check_depths()
@@ -561,12 +565,24 @@ class StagesProblem:
             whole_number(width, "width_choices", 1, MAX_WIDTH)
         set_fields(self, alpha=number_from_zero(self.alpha, "alpha"))
         self.budgets.check()
-        if self.budgets.latency_ms is not None and self.latency is None:
+        if self.least_gain is not None:
+            set_fields(self, least_gain=number_from_zero(self.least_gain, "least_gain"))
+        is_objective = self.objective == "latency"
+        if self.needs_latencies and self.latency is None:
             raise SettingError.because(
                 "nothing says how long the blocks take",
-                got="a latency budget without latencies",
+                got=f"{'the objective latency' if is_objective else 'a latency budget'} "
+                "without latencies",
                 allowed="a model or a table beside it",
-                remedy="give --latency MODEL and --latency-budget-ms T",
+                remedy="give --latency MODEL" + " and --latency-budget-ms T" * (not is_objective),
+            )
+        if self.objective == "peak-memory" and self.budgets.dtype is None:
+            raise SettingError.because(
+                "peak memory in bytes of which type",
+                got=f"{ARGUMENT} peak-memory without a type of the feature maps",
+                allowed=", ".join(BYTES),
+                remedy="add --dtype",
+                argument="objective",
             )
 
     def _check_depths(self) -> None:
@@ -667,6 +683,16 @@ class StagesProblem:
         return self.widths or tuple((width,) for width in self.start.widths)
 
     @property
+    def needs_latencies(self) -> bool:
+        """Whether a block whose latency is not known is no choice."""
+        return self.objective == "latency" or self.budgets.latency_ms is not None
+
+    @property
+    def merit(self) -> str:
+        """The name of what growing stages are judged by: of a cost that is minimised the gain."""
+        return "gain" if self.objective in COSTS else self.objective
+
+    @property
     def has_free_widths(self) -> bool:
         """Whether some stage has a choice of widths."""
         return any(len(widths) > 1 for widths in self.width_choices)
@@ -708,7 +734,7 @@ class StagesProblem:
             if name != "activations" or self.budgets.activations is not None
         }
         times = self.known_latencies(layout)
-        if self.latency is not None and self.budgets.latency_ms is not None:
+        if self.latency is not None and self.needs_latencies:
             times = tuple(latency_of(self.latency, *case) for case in _timed(layout))
         milliseconds = [time.ms for time in times if time is not None]
         if times and len(milliseconds) == len(times):
@@ -738,8 +764,11 @@ class StagePlan:
     layout: Layout
 
     def objective(self) -> float:
-        """Return the amount that is maximised, by default the total gain."""
-        return self.objectives[self.problem.objective]
+        """Return the amount that is maximised, by default the total gain; a cost below 0."""
+        name = self.problem.objective
+        if name in COSTS:
+            return -float(self.problem.amounts(self.layout)[COSTS[name]])
+        return self.objectives[name]
 
     @property
     def objectives(self) -> dict[str, float]:
@@ -757,6 +786,9 @@ class StagePlan:
         """
         problem, layout = self.problem, self.layout
         faults = problem.budgets.exceeded(problem.amounts(layout))
+        gain = self.objectives["gain"]
+        if problem.least_gain is not None and gain < problem.least_gain - GAIN_TOLERANCE:
+            faults.append(f"a gain of {gain}, less than {problem.least_gain}")
         if not self._stands_as_asked():
             faults.append("sides, strides, stem or head are not those asked for")
         entry = layout.stem_and_head.stem_channels
