@@ -483,7 +483,6 @@ def _problem(
     monotone: bool,
     max_depth: int | None,
     objective: str | None,
-    least_gain: float | None,
     stage: Sequence[str],
     latency: LatencySource | Path | None,
     latency_budget_ms: Fraction | None,
@@ -494,6 +493,7 @@ def _problem(
     bottlenecks: tuple[Fraction, ...] | None,
     free_strides: bool,
     forms: str = CHEAPEST,
+    least_gain: float | None = None,
     **amounts: Any,
 ) -> StagesProblem:
     budgets = Budgets(**amounts, latency_ms=latency_budget_ms)

@@ -134,7 +134,7 @@ class LayoutReport:
     @property
     def _bound(self) -> float | None:
         """The proven bound on the objective, for a cost the least that it can be."""
-        bound = self.answer.bound
+        bound: float | None = self.answer.bound
         return -bound if bound is not None and self.problem.objective in COSTS else bound
 
     @property
@@ -326,8 +326,9 @@ class LayoutReport:
             gap, is_cost = self.gap or 0.0, problem.objective in COSTS
             side = "below" if is_cost else "above"
             reached = "which the first one reaches" if gap < 1e-6 else f"{gap:.2g} {side} the first"
-            digits = 0 if problem.objective == "peak-memory" else 6
-            lines.append(("bound", f"{self._bound:,.{digits}f}, {reached}"))
+            is_whole = problem.objective == "peak-memory"
+            text = f"{self._bound:,.0f}" if is_whole else f"{self._bound:.6f}"
+            lines.append(("bound", f"{text}, {reached}"))
         amounts = problem.amounts(layout)
         left = {name: limit - amounts[name] for name, limit in problem.budgets.limits.items()}
         is_rough = _is_extrapolated(problem, layout)

@@ -102,7 +102,7 @@ def test_values_are_canonical() -> None:
         ({"compact": "x"}, "unknown compact"),
         ({"stride": 3}, "unknown stride: got 3; allowed: 1, 2"),
         ({"dims": True}, "unknown dims"),
-        ({"objective": "latency"}, "unknown objective"),
+        ({"objective": "memory"}, "unknown objective"),
     ],
 )
 def test_a_wrong_value_is_an_error_of_one_line(wrong: dict[str, Any], message: str) -> None:
