@@ -8,6 +8,7 @@ import torch
 
 from ifspace.bench.case import CandidateT, Trial
 from ifspace.bench.clock import SHORT_S, Call, Limits, captured, first_call, interleaved
+from ifspace.bench.machine import choose_by_time
 
 # Progress callback: seconds of work done, and in all.
 OnSeconds = Callable[[float, float], None]
@@ -41,6 +42,7 @@ def time_trials(
     always are. `check` is called once before the rounds with the outputs of the trials that are
     `checked`, by index, and may raise. `on_round` is called when all trials have one more time.
     """
+    choose_by_time(device)
     calls: dict[int, Call] = {}
     first_s: dict[int, float] = {}
     outputs: dict[int, Any] = {}

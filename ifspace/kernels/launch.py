@@ -4,23 +4,27 @@ Nothing but the pointers of tensors and integers goes to the device: a launch ma
 CUDA graph.
 
 On a card the configurations that fit a problem are timed once for each problem, and the fastest is
-kept. The interpreter, a CUDA graph that meets a problem for the first time and
+kept: they are compiled beside each other, on as many cores as there are, and what is timed is the
+device alone. The interpreter, a CUDA graph that meets a problem for the first time and
 `torch.use_deterministic_algorithms(True)` take the first, the default. The order of a sum follows
 the tile: for results equal to the bit from one process to another, pin a configuration or ask torch
 for deterministic algorithms.
 """
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
+from statistics import median
 from typing import Any, Final
 
 import torch
 import triton
 from torch import Tensor
-from triton.testing import do_bench
+from triton.runtime.errors import OutOfResources, PTXASError
 
 from ifspace.errors import DeviceError, KernelError
 from ifspace.kernels.windows import BLOCKED, Windows
@@ -184,8 +188,22 @@ class Launch:
                 return self.configs[0]
             target = target_here()
             fitting = [c for c in self.configs if target is None or target in c.targets]
+            self.compile(fitting)
             _fastest[problem] = min(fitting, key=lambda config: _time_ms(self, config))
         return _fastest[problem]
+
+    def compile(self, configs: Iterable[Config]) -> None:
+        """Compile the kernel under some configurations, beside each other.
+
+        What does not compile is left to its launch, which raises.
+        """
+        with (
+            ThreadPoolExecutor(os.cpu_count()) as threads,
+            triton.AsyncCompileMode(threads, ignore_errors=True),
+        ):
+            for config in configs:
+                grid, arguments = self.everything(config)
+                self.function.warmup(grid=grid, **arguments, **config.options())
 
     def problem(self) -> Hashable:
         """Return everything that the speed depends on beside the configuration."""
@@ -197,12 +215,35 @@ class Launch:
 
 _fastest: dict[Hashable, Config] = {}
 
+# How a configuration is timed: rounds, fewer once they have taken so many milliseconds; bytes that
+# overwrite any L2 cache; cycles of sleep in which a launch is queued, about 0.2 ms.
+_ROUNDS, _LEAST_ROUNDS, _BUDGET_MS = 20, 3, 20.0
+_CACHE_BYTES: Final = 2**28
+_QUEUE_CYCLES: Final = 400_000
+
 
 def _time_ms(launch: Launch, config: Config) -> float:
+    """Return the median milliseconds of a launch on the device; infinity where it cannot run.
+
+    The L2 cache is overwritten before each. The device sleeps until a launch is queued: else what
+    is timed of a kernel of some microseconds is the host, which takes longer than that.
+    """
     try:
-        return float(do_bench(lambda: launch.run_under(config), warmup=5, rep=20))
-    except triton.runtime.errors.OutOfResources:
+        launch.run_under(config)
+    except (OutOfResources, PTXASError):
         return float("inf")
+    cache = torch.empty(_CACHE_BYTES, dtype=torch.int8, device="cuda")
+    times: list[float] = []
+    while len(times) < _LEAST_ROUNDS or (len(times) < _ROUNDS and sum(times) < _BUDGET_MS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(_QUEUE_CYCLES)
+        cache.zero_()
+        start.record()
+        launch.run_under(config)
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return median(times)
 
 
 # ---- the arguments that all kernels share

@@ -120,6 +120,40 @@ def test_blocked_order_moves_whole_vectors_and_multiplies_in_matrix_units(tmp_pa
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+# As on a card: a driver that says which one it is, and tensors whose memory nothing touches.
+JIT = """
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+class Driver:
+    def get_current_target(self): return GPUTarget("cuda", 90, 32)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+driver.set_active(Driver())
+from ifspace.kernels.rpw import triton as rpw
+from ifspace.kernels.windows import windows_of
+windows = windows_of(32, 1, 2)
+x = torch.empty(1, 32, 1, 3, dtype=torch.half).contiguous(memory_format=torch.channels_last)
+weight, y = torch.empty(1, 16).half(), torch.empty(1, 1, 1, 3)
+launch = rpw.forward_launch(x, weight, None, y, windows, None)
+launch.compile(launch.configs[:2])
+kernels = rpw.forward_kernel.device_caches[0][0].values()
+assert sorted(kernel.metadata.num_warps for kernel in kernels) == [4, 4], kernels
+assert all("wgmma" in kernel.asm["ptx"] for kernel in kernels)
+partial = torch.empty(2, 17)
+rpw.sum_parts_kernel.warmup(partial, partial, partial, 2, 32, 1, 16, 16, 16, 2, VECTOR=16,
+                            BLOCKED=False, **rpw.SUM_BLOCKS, grid=(1,))
+"""
+
+
+@pytest.mark.slow
+def test_the_configurations_compile_beside_each_other_as_a_launch_compiles_them(
+    tmp_path: Path,
+) -> None:
+    done = in_new_python(tmp_path, "-c", JIT)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 @only_on_a_cpu
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(

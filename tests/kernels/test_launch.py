@@ -1,11 +1,11 @@
 """Which tile a kernel runs with: what fits a problem, the pinned one, the fastest, the default."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
 import torch
-from devices import only_on_a_cpu
+from devices import only_on_a_card, only_on_a_cpu
 
 from ifspace.errors import KernelError
 from ifspace.kernels import launch
@@ -148,16 +148,21 @@ def test_a_configuration_by_name_is_chosen(make) -> None:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
-    """As on a card whose clock prefers tiles of 64 pixels and few warps; returns what was timed."""
+    """As on a card that prefers tiles of 64 pixels and few warps; returns what was timed.
+
+    What is timed was compiled before.
+    """
+    compiled: list[Config] = []
     configs: list[Config] = []
 
-    def do_bench(run: Callable[[], object], **_: object) -> float:
-        run()
-        return abs(configs[-1].pixels - 64) + configs[-1].warps / 100
+    def time_ms(_: Launch, config: Config) -> float:
+        assert config in compiled
+        configs.append(config)
+        return abs(config.pixels - 64) + config.warps / 100
 
     monkeypatch.setattr(launch, "interprets", lambda: False)
-    monkeypatch.setattr(launch, "do_bench", do_bench)
-    monkeypatch.setattr(Launch, "run_under", lambda _, config: configs.append(config))
+    monkeypatch.setattr(launch, "_time_ms", time_ms)
+    monkeypatch.setattr(Launch, "compile", lambda _, configs: compiled.extend(configs))
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     return configs
 
@@ -206,6 +211,19 @@ def test_a_problem_is_all_that_the_speed_depends_on() -> None:
     }
     assert len(others) == 5
     assert same not in others
+
+
+@only_on_a_card
+def test_a_launch_is_timed_on_the_device_alone(device: torch.device) -> None:
+    """A tensor of megabytes takes some microseconds, and its launch takes more."""
+    x = torch.randn(16, 64, 56, 56, device=device).half()
+    x = x.contiguous(memory_format=torch.channels_last)
+    weight, y = torch.randn(64, 16, device=device).half(), torch.empty_like(x)
+    launched = rpw.forward_launch(x, weight, None, y, WINDOWS, None)
+    launched.compile(launched.configs)
+    times = [launch._time_ms(launched, config) for config in launched.configs]
+    moved_at_10_tb_s = 2 * x.numel() * x.element_size() / 1e10
+    assert all(moved_at_10_tb_s < time < 1.0 for time in times), times
 
 
 def test_a_kernel_that_adds_starts_from_zero_every_time(device: torch.device) -> None:
