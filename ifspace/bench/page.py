@@ -320,9 +320,9 @@ def _method(rows: Sequence[Row], limits: Limits) -> str:
         "overwritten before a call, and what holds under "
         f"{MAX_CAPTURED / 2**30:g} GiB is replayed from a graph; cuDNN runs the fastest of its "
         "algorithms, ours the fastest of its tiles, each by a timing before. A ratio is the median "
-        "over the rounds of the time over the baseline's in the same round. *Packed* keeps the weight with "
-        "its zeros, and its gradient is dense: it does what dense does, so how far it is from 1 "
-        "is noise. *Grouped* has the parameters of the RPW and does not roll."
+        "over the rounds of the time over the baseline's in the same round. *Packed* keeps the "
+        "weight with its zeros, and its gradient is dense: it does what dense does, so how far it "
+        "is from 1 is noise. *Grouped* has the parameters of the RPW and does not roll."
     )
 
 

@@ -236,7 +236,7 @@ def _time_ms(launch: Launch, config: Config) -> float:
     times: list[float] = []
     while len(times) < _LEAST_ROUNDS or (len(times) < _ROUNDS and sum(times) < _BUDGET_MS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(_QUEUE_CYCLES)
+        torch.cuda._sleep(_QUEUE_CYCLES)  # type: ignore[no-untyped-call]
         cache.zero_()
         start.record()
         launch.run_under(config)
