@@ -272,6 +272,15 @@ class FeatureMaps:
         """Return the index of the feature map that was added with a label."""
         return self._added[id(label)][0]
 
+    def ids_of(self, index: int) -> Ids:
+        """Return the ids of the channels of a feature map."""
+        first_id = self._first_ids[index]
+        return np.arange(first_id, first_id + self.nodes[index].channels)
+
+    def count_ids(self) -> int:
+        """Return how many ids there are."""
+        return self._next_id
+
     def note(self, text: str) -> None:
         """Keep a note of what was not understood."""
         self.notes[text] = None

@@ -18,7 +18,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -350,7 +350,7 @@ class Walk:
                     values[node.args[0]] = values[node]
         return tuple(
             values.get(output) if isinstance(output, fx.Node) else None
-            for output in _returned(graph)
+            for output in returned_by(graph)
         )
 
     def _value(self, call: Call) -> Value:
@@ -405,11 +405,11 @@ class Walk:
                 self._environment.outer[node] = argument
             self.live.pass_on(node, argument)
         outputs = self._outputs(subgraph.graph)
-        self.live.add_outputs(call.node, _returned(subgraph.graph))
+        self.live.add_outputs(call.node, returned_by(subgraph.graph))
         return outputs
 
 
-def _returned(graph: fx.Graph) -> tuple[Any, ...]:
+def returned_by(graph: fx.Graph) -> tuple[Any, ...]:
     """Return what a program or subgraph returns: nodes, and what is none."""
     outputs = next((node.args[0] for node in graph.nodes if node.op == "output"), None)
     if outputs is None:
@@ -431,15 +431,36 @@ def _reaches_output(node: fx.Node) -> bool:
     return False
 
 
-def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], params: int) -> Trace:
-    """Return the trace of a program: the feature maps that reach the output, renumbered."""
+_AnyWalk = TypeVar("_AnyWalk", bound=Walk)
+
+
+def walk_through(model: nn.Module, image: Tensor, walk: type[_AnyWalk]) -> _AnyWalk:
+    """Return a walk of a class through the program of a network on an image, in evaluation mode.
+
+    Raises: SettingError for a network of several inputs; whatever torch.export raises for one that
+        it cannot write down.
+    """
+    with evaluated(model), _quiet():
+        program = _exported(model, image[:1])
+    return _walked(model, program, walk)[0]
+
+
+def _walked(
+    model: nn.Module, program: ExportedProgram, walk_class: type[_AnyWalk]
+) -> tuple[_AnyWalk, tuple[int, ...]]:
+    """Return a walk through a program, and the indices of the feature maps that it returns."""
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     tensors = {**program.state_dict, **program.constants}
     targets = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     constants = {name: tensors[key] for name, key in targets.items() if key in tensors}
-    walk = Walk(model, names, constants)
-    outputs = walk.read(program.graph, str(signature.user_inputs[0]))
+    walk = walk_class(model, names, constants)
+    return walk, walk.read(program.graph, str(signature.user_inputs[0]))
+
+
+def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], params: int) -> Trace:
+    """Return the trace of a program: the feature maps that reach the output, renumbered."""
+    walk, outputs = _walked(model, program, Walk)
     maps = walk.maps
     nodes = maps.nodes
     layers = {node.index: node.layer for node in nodes if node.layer is not None}
@@ -471,7 +492,7 @@ def _read(model: nn.Module, program: ExportedProgram, image: tuple[int, ...], pa
         runs=_modules_of(model, program),
         outputs=tuple(new_index[index] for index in sorted(shown)),
         returned=tuple(new_index[index] for index in sorted(outputs) if index in new_index),
-        live=walk.live.schedule(_returned(program.graph)),
+        live=walk.live.schedule(returned_by(program.graph)),
     )
 
 

@@ -1,0 +1,174 @@
+"""Remove channels from the modules of a network in place: one step, which files can hold.
+
+The step says which elements of every parameter and buffer stay along each axis, and what the
+modules count anew. It needs no trace, so a network is made again from its file at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ifspace.errors import SettingError
+from ifspace.serialize import from_plain, to_plain
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which of a number of elements stay: `size` elements, and a bit for each of them, in hex.
+
+    >>> Kept.of(np.array([True, False, True, True]))
+    Kept(size=4, bits='d')
+    >>> Kept(4, "d").mask.tolist()
+    [True, False, True, True]
+    """
+
+    size: int
+    bits: str
+
+    @classmethod
+    def of(cls, mask: Mask) -> Self:
+        """Return the elements where a mask is true."""
+        number = sum(1 << int(place) for place in np.flatnonzero(mask))
+        return cls(len(mask), f"{number:x}")
+
+    @property
+    def mask(self) -> Mask:
+        """Whether each element stays."""
+        number = int(self.bits, 16)
+        return np.array([bool(number >> place & 1) for place in range(self.size)], dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowedTensor:
+    """A parameter or buffer by its full name, an axis, and the index of what stays along it."""
+
+    name: str
+    axis: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedNumber:
+    """A number that a module holds, such as the groups of a convolution, and its new value."""
+
+    module: str
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """Remove channels: `tensors` lose elements along axes, `numbers` of modules change.
+
+    `kept`: what stays along an axis, each once; tensors name it by its index.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    >>> names = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+    >>> Narrow((Kept(4, "d"),), tuple(NarrowedTensor(name, 0, 0) for name in names)).apply(model)
+    >>> model
+    Sequential(
+      (0): Conv2d(3, 3, kernel_size=(1, 1), stride=(1, 1))
+      (1): BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, ...)
+    )
+    """
+
+    step: ClassVar[str] = "narrow"
+
+    kept: tuple[Kept, ...]
+    tensors: tuple[NarrowedTensor, ...]
+    numbers: tuple[ChangedNumber, ...] = ()
+
+    @classmethod
+    def of(
+        cls, masks: Sequence[tuple[str, int, Mask]], numbers: Sequence[ChangedNumber] = ()
+    ) -> Self:
+        """Return the step for masks of tensors along axes; those that keep all are left out."""
+        kept: dict[Kept, int] = {}
+        tensors = []
+        for name, axis, mask in masks:
+            if not mask.all():
+                index = kept.setdefault(Kept.of(mask), len(kept))
+                tensors.append(NarrowedTensor(name, axis, index))
+        return cls(tuple(kept), tuple(tensors), tuple(numbers))
+
+    def apply(self, model: nn.Module) -> None:
+        """Remove the channels from the model in place; parameters stay the same objects.
+
+        Raises: SettingError for a network that the step was not made for.
+        """
+        tensors = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+        }
+        masks = [entry.mask for entry in self.kept]
+        for part in self.tensors:
+            tensor = tensors.get(part.name)
+            sizes = () if tensor is None else tuple(tensor.shape)
+            if not part.kept < len(masks) or len(masks[part.kept]) != dict(enumerate(sizes)).get(
+                part.axis
+            ):
+                raise SettingError.because(
+                    "a step that does not fit the network",
+                    got=f"{part.name} {'missing' if tensor is None else list(sizes)}",
+                    allowed="the shapes that it was planned for",
+                    remedy="take the network that the step was planned for",
+                    argument="model",
+                )
+        owners: dict[int, nn.Module] = {}
+        for part in self.tensors:
+            tensor = tensors[part.name]
+            _narrow(tensor, part.axis, masks[part.kept])
+            module = model.get_submodule(part.name.rpartition(".")[0])
+            owners[id(module)] = module
+        for number in self.numbers:
+            module = model.get_submodule(number.module)
+            old = getattr(module, number.name)
+            setattr(
+                module, number.name, (number.value,) if isinstance(old, tuple) else number.value
+            )
+        for module in owners.values():
+            _count_anew(module)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the step as JSON values."""
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Return the step that `to_json` wrote. Raises: SettingError."""
+        return from_plain(cls, values, where)
+
+
+def _narrow(tensor: Tensor, axis: int, mask: Mask) -> None:
+    """Keep some elements of a tensor along an axis; the tensor stays the same object."""
+    places = torch.from_numpy(np.flatnonzero(mask)).to(tensor.device)
+    with torch.no_grad():
+        tensor.data = tensor.data.index_select(axis, places)
+    tensor.grad = None
+
+
+def _count_anew(module: nn.Module) -> None:
+    """Give a module the numbers of channels that its weights have."""
+    weight = getattr(module, "weight", None)
+    first = weight if isinstance(weight, Tensor) else getattr(module, "running_mean", None)
+    if not isinstance(first, Tensor):
+        return
+    if isinstance(module, nn.modules.conv._ConvNd):
+        out, per_group = first.shape[:2]
+        module.out_channels, module.in_channels = out, per_group * module.groups
+        if module.transposed:
+            module.in_channels, module.out_channels = out, per_group * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = first.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = first.shape[0]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = first.shape[0]

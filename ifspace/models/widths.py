@@ -1,0 +1,462 @@
+"""Narrow a network: the widths that fit budgets best, and the strongest channels for them.
+
+Which channels must be kept or removed together is read off the network
+(`ifspace.models.channel_groups`); how many of each group are kept is one search over all groups
+(`ifspace.stages.widths`); which of them, their weights say, or the user. The network that comes out
+is read again: it must run the same operators on the channels that are left.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ifspace.answer import Answer
+from ifspace.errors import ARGUMENT, SettingError
+from ifspace.models.channel_groups import Axis, ChannelGroup, Channels, FixedChannels
+from ifspace.models.edits import EditedNetwork
+from ifspace.models.graph import ImageSize
+from ifspace.models.narrowing import ChangedNumber, Narrow
+from ifspace.models.surgery import copy_of_network
+from ifspace.models.tracing import Image
+from ifspace.stages.problem import Budgets, budgets_error
+from ifspace.stages.widths import Form, Width, WidthPlan, WidthsProblem, best_widths
+from ifspace.values import choice, whole_number
+
+# A norm of the weights of each channel, or numbers of the user's own.
+Importance = str | os.PathLike[str] | Mapping[str, Tensor]
+NORMS: Final[Mapping[str, int]] = {"l1": 1, "l2": 2}
+# Widths are multiples of so many channels.
+MULTIPLE: Final = 8
+# How often what cannot be narrowed is left out and the rest is chosen anew.
+_ROUNDS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class GroupWidth:
+    """The width of a group of channels before and after, by the layers that write them."""
+
+    layers: tuple[str, ...]
+    before: int
+    after: int
+
+    @property
+    def name(self) -> str:
+        """The full name of the first layer that writes them."""
+        return self.layers[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Narrowing:
+    """The plan of a narrowed network: its widths before and after, and what they cost.
+
+    `widths`: those that could change. `fixed`: the layers whose widths cannot, and why. `before`
+    and `after`: parameters, MACs of one image, elements that layers write, and where it is bounded
+    the peak memory in bytes. `uniform`: the same of all widths narrowed alike. `answer`: the proof;
+    `step`: what is removed, None where nothing keeps the budgets.
+    """
+
+    image: ImageSize
+    budgets: Budgets
+    objective: str
+    widths: tuple[GroupWidth, ...]
+    fixed: tuple[FixedChannels, ...]
+    before: Mapping[str, int]
+    answer: Answer[WidthPlan]
+    after: Mapping[str, int] = field(default_factory=dict)
+    uniform: Mapping[str, int] = field(default_factory=dict)
+    step: Narrow | None = None
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether there are widths within the budgets."""
+        return self.step is not None
+
+    def check(self) -> None:
+        """Raises: SettingError, as for the budgets, where no widths keep them."""
+        if not self.is_solved:
+            raise budgets_error(
+                "widths of the network", self.answer, self.budgets.limits, "raise the budget"
+            )
+
+    def __repr__(self) -> str:
+        """Return the amounts before and after."""
+        changed = sum(width.before != width.after for width in self.widths)
+        if not self.is_solved:
+            return f"<Narrowing of {len(self.widths)} widths: none keep the budgets>"
+        return (
+            f"<Narrowing of {changed} of {len(self.widths)} widths: "
+            f"{self.before['params']:,} to {self.after['params']:,} parameters, "
+            f"{self.before['macs']:,} to {self.after['macs']:,} MACs>"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NarrowedNetwork(EditedNetwork):
+    """A network with other widths, and the plan that it follows."""
+
+    plan: Narrowing
+
+
+def narrow(
+    network: nn.Module | EditedNetwork,
+    x: Image,
+    budgets: Budgets,
+    *,
+    objective: str = "macs-3/4",
+    importance: Importance = "l2",
+    multiple: int = MULTIPLE,
+    time_limit_s: float | None = None,
+) -> NarrowedNetwork:
+    """Return a narrower copy of a network within budgets, with the plan of it.
+
+    `x`: an image [N, C, H, W] or its size (C, H, W). Widths are multiples of `multiple` channels:
+    those of greatest `objective` ("macs-3/4", the sum of MACs^(3/4) over layers, or "macs"). An
+    amount without a budget is at most what it is where all widths are narrowed alike. Of each group
+    the channels stay that have the greatest `importance`: the "l1" or "l2" norm of their weights in
+    all layers that write them, or numbers of the user's: a mapping from full names of layers to a
+    tensor [C_out], or a CSV file with the columns layer, channel and importance. Weights that stay
+    keep their values.
+
+    >>> model = nn.Sequential(nn.Conv2d(8, 64, 3), nn.ReLU(), nn.Conv2d(64, 8, 1))
+    >>> small = narrow(model, (8, 16, 16), Budgets(params=3000))
+    >>> small.plan
+    <Narrowing of 1 of 1 widths: 5,192 to 2,600 parameters, 1,003,520 to 501,760 MACs>
+    >>> small.model[0]
+    Conv2d(8, 32, kernel_size=(3, 3), stride=(1, 1))
+
+    Raises: SettingError where no widths keep the budgets, for a network whose channels are not
+        known or cannot be narrowed, and for importance of another shape or of no layer.
+    """
+    edited = EditedNetwork.of(network)
+    plan, model = plan_narrowing(
+        edited.model,
+        x,
+        budgets,
+        objective=objective,
+        importance=importance,
+        multiple=multiple,
+        time_limit_s=time_limit_s,
+    )
+    plan.check()
+    assert plan.step is not None
+    edits = edited.edits.for_image(plan.image).then(plan.step)
+    return NarrowedNetwork(model, edits, plan)
+
+
+def plan_narrowing(
+    model: nn.Module,
+    x: Image,
+    budgets: Budgets,
+    *,
+    objective: str = "macs-3/4",
+    importance: Importance = "l2",
+    multiple: int = MULTIPLE,
+    time_limit_s: float | None = None,
+) -> tuple[Narrowing, nn.Module]:
+    """Return the widths of a network within budgets, and a copy of it that has them.
+
+    Arguments and errors are those of `narrow`, but that budgets nothing keeps are a plan without
+    widths, and a network that stays as it is. On the meta device all channels are equally strong.
+    """
+    whole_number(multiple, "multiple", 1)
+    channels = Channels(model, x)
+    scores = _scores_of(importance, channels)
+    for _ in range(_ROUNDS):
+        if not channels.groups:
+            raise _nothing_to_narrow(channels)
+        problem = _problem(channels, budgets, objective, multiple)
+        answer = best_widths(problem, time_limit_s)
+        widths = [group.width for group in channels.groups]
+        if answer.best is None:
+            return _narrowing(channels, problem, answer, widths, None), model
+        removed = _removed(channels, answer.best.counts, scores)
+        step = _step(channels, removed)
+        copy = copy_of_network(channels.model)
+        fixed = _faults(channels, step, copy, removed)
+        if not fixed:
+            after = [
+                count * group.channels
+                for count, group in zip(answer.best.counts, channels.groups, strict=True)
+            ]
+            return _narrowing(channels, problem, answer, after, step), copy
+        channels = channels.with_fixed(fixed)
+    raise _nothing_to_narrow(channels)
+
+
+def _nothing_to_narrow(channels: Channels) -> SettingError:
+    reasons = [f"{part.layers[0]}: {part.reason}" for part in channels.fixed]
+    return SettingError.because(
+        "no width of the network can change",
+        got="; ".join(reasons[:3]) or "no layers",
+        allowed="a network with channels that only its own layers read",
+        remedy="leave its widths as they are",
+        argument="model",
+    )
+
+
+def _narrowing(
+    channels: Channels,
+    problem: WidthsProblem,
+    answer: Answer[WidthPlan],
+    after: Sequence[int],
+    step: Narrow | None,
+) -> Narrowing:
+    image = channels.image.shape
+    uniform = problem.uniform
+    return Narrowing(
+        image=(int(image[1]), int(image[2]), int(image[3]))
+        if len(image) == 4
+        else (int(image[1]), 1, int(image[2])),
+        budgets=problem.budgets,
+        objective=problem.objective,
+        widths=tuple(
+            GroupWidth(group.layers, group.width, width)
+            for group, width in zip(channels.groups, after, strict=True)
+        ),
+        fixed=channels.fixed,
+        before=problem.amounts(problem.most),
+        answer=answer,
+        after={} if answer.best is None else answer.best.amounts,
+        uniform={} if uniform is None else problem.amounts(uniform),
+        step=step,
+    )
+
+
+# What widths cost
+
+
+def _problem(channels: Channels, budgets: Budgets, objective: str, multiple: int) -> WidthsProblem:
+    """Return the widths of a network as a problem of numbers."""
+    groups = channels.groups
+    forms = {axis: _axis_form(axis, channels, groups) for axis in channels.walk.axes}
+    weights = {
+        name: _tensor_form(name, channels, forms)
+        for name in {*channels.parameters, *(layer.weight for layer in channels.walk.layers)}
+    }
+    layers = [weights[call.weight].scaled(call.macs_per_weight) for call in channels.walk.layers]
+    layers.append(Form(channels.other_macs))
+    written = []
+    for call in channels.walk.layers:
+        members = channels.class_of[call.output]
+        linear = {
+            index: call.pixels * int(np.isin(members, group.classes).sum()) // len(group.classes)
+            for index, group in enumerate(groups)
+        }
+        linear = {index: factor for index, factor in linear.items() if factor}
+        moving = sum(factor * len(groups[index].classes) for index, factor in linear.items())
+        written.append(Form(call.pixels * len(members) - moving, linear))
+    return WidthsProblem(
+        widths=tuple(_width(group, multiple) for group in groups),
+        layers=tuple(layer for layer in layers if layer.at([len(g.classes) for g in groups])),
+        params=Form.sum(weights[name] for name in channels.parameters),
+        activations=Form.sum(written),
+        live=_live_forms(channels) if budgets.peak_memory is not None else (),
+        budgets=budgets,
+        objective=objective,
+    )
+
+
+def _width(group: ChannelGroup, multiple: int) -> Width:
+    most = len(group.classes)
+    counts = [count for count in range(1, most) if count * group.channels % multiple == 0]
+    return Width(group.name, (*counts, most), group.channels)
+
+
+def _axis_form(axis: Axis, channels: Channels, groups: Sequence[ChannelGroup]) -> Form:
+    """Return how many elements of a tensor along an axis there are."""
+    linear = {index: group.uses[axis] for index, group in enumerate(groups) if axis in group.uses}
+    size = len(channels.walk.axes[axis])
+    moving = sum(use * len(groups[index].classes) for index, use in linear.items())
+    return Form(size - moving, linear)
+
+
+def _tensor_form(name: str, channels: Channels, forms: Mapping[Axis, Form]) -> Form:
+    """Return how many elements a tensor has."""
+    whole = Form(1)
+    for axis, size in enumerate(channels.walk.shapes[name]):
+        whole = whole.times(forms.get((name, axis), Form(size)))
+    return whole
+
+
+def _live_forms(channels: Channels) -> tuple[Form, ...]:
+    """Return the live elements of each step while the network runs, each form once."""
+    live, per_group = channels.live
+    forms: dict[tuple[int, ...], Form] = {}
+    for step, elements in enumerate(live):
+        linear = {n: more[step] for n, more in enumerate(per_group) if more[step]}
+        moving = sum(more * len(channels.groups[n].classes) for n, more in linear.items())
+        key = (elements, *(value for pair in linear.items() for value in pair))
+        forms[key] = Form(elements - moving, linear)
+    return tuple(forms.values())
+
+
+# Which channels stay
+
+Scores = npt.NDArray[np.float64]
+
+
+def _scores_of(importance: Importance, channels: Channels) -> Mapping[str, Scores] | int:
+    """Return the numbers of the user for each layer, or the order of a norm.
+
+    Raises: SettingError.
+    """
+    if isinstance(importance, str) and importance in NORMS:
+        return NORMS[importance]
+    if isinstance(importance, str) and not Path(importance).suffix:
+        choice(importance, "importance", tuple(NORMS))
+    given = importance if isinstance(importance, Mapping) else _read_scores(Path(importance))
+    widths = {call.name: len(call.output) for call in channels.walk.layers}
+    scores = {}
+    for name, values in given.items():
+        tensor = torch.as_tensor(values)
+        if name not in widths or tuple(tensor.shape) != (widths[name],) or tensor.isnan().any():
+            raise SettingError.because(
+                f"{ARGUMENT} that does not fit the network",
+                got=f"{name}: {list(tensor.shape)}{' with NaN' if tensor.isnan().any() else ''}",
+                allowed=f"[{widths[name]}] numbers, one for each channel that {name} writes"
+                if name in widths
+                else f"layers of the network, such as {next(iter(widths), 'none')}",
+                remedy="give one number for each channel of each layer that is named",
+                argument="importance",
+            )
+        scores[name] = tensor.detach().to("cpu", torch.float64).numpy()
+    return scores
+
+
+def _read_scores(path: Path) -> Mapping[str, Tensor]:
+    """Return the numbers of a CSV file with the columns layer, channel and importance."""
+    columns = ["layer", "channel", "importance"]
+    rows: dict[str, dict[int, float]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for line, row in enumerate(csv.DictReader(file), start=2):
+                try:
+                    rows.setdefault(row["layer"], {})[int(row["channel"])] = float(
+                        row["importance"]
+                    )
+                except (KeyError, TypeError, ValueError):
+                    raise _unreadable(path, f"line {line}", columns) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, str(error), columns) from None
+    scores = {}
+    for name, values in rows.items():
+        if sorted(values) != list(range(len(values))):
+            raise _unreadable(path, f"{name} without all of its channels", columns)
+        scores[name] = torch.tensor([values[index] for index in range(len(values))])
+    return scores
+
+
+def _unreadable(path: Path, got: str, columns: Sequence[str]) -> SettingError:
+    return SettingError.because(
+        f"{ARGUMENT} that cannot be read",
+        got=f"{path}: {got}",
+        allowed=f"a CSV file with the columns {', '.join(columns)}, channels from 0 on",
+        remedy="write a line for each channel",
+        argument="importance",
+    )
+
+
+def _removed(
+    channels: Channels, counts: Sequence[int], scores: Mapping[str, Scores] | int
+) -> list[int]:
+    """Return the classes that go: of each group the weakest, of equal ones the last."""
+    strengths = _strengths(channels, scores)
+    removed: list[int] = []
+    for group, count in zip(channels.groups, counts, strict=True):
+        order = np.argsort(-strengths[group.classes], kind="stable")
+        removed += group.classes[order[count:]].tolist()
+    return removed
+
+
+def _strengths(channels: Channels, scores: Mapping[str, Scores] | int) -> Scores:
+    """Return for each class how strong its channels are.
+
+    By the norm of all weights that write them; where the user has numbers for a layer of the class,
+    by their sum.
+    """
+    power = scores if isinstance(scores, int) else NORMS["l2"]
+    size = int(channels.class_of.max()) + 1
+    norms, own, has_own = np.zeros(size), np.zeros(size), np.zeros(size, bool)
+    for (name, axis), layer in channels.writers.items():
+        classes = channels.class_of[channels.walk.axes[name, axis]]
+        tensor = channels.tensor(name).detach()
+        if not tensor.is_meta:
+            others = [other for other in range(tensor.dim()) if other != axis]
+            weights = tensor.to(torch.float64).abs().pow(power).sum(others)
+            np.add.at(norms, classes, weights.cpu().numpy())
+        if not isinstance(scores, int) and layer in scores:
+            output = next(call.output for call in channels.walk.layers if call.name == layer)
+            np.add.at(own, channels.class_of[output], scores[layer])
+            has_own[channels.class_of[output]] = True
+    return np.where(has_own, own, norms)
+
+
+# The network that comes out
+
+
+def _step(channels: Channels, removed: Sequence[int]) -> Narrow:
+    """Return the step that removes classes of channels."""
+    kept = channels.kept_ids(removed)
+    masks = [(name, axis, kept[ids]) for (name, axis), ids in channels.walk.axes.items()]
+    numbers = {}
+    for attribute in channels.walk.attributes:
+        left, count = int(kept[attribute.ids].sum()), len(attribute.ids)
+        value = left if attribute.groups is None else attribute.groups * left // count
+        old = attribute.groups or count
+        if value != old:
+            numbers[attribute.module, attribute.name] = value
+    changed = [ChangedNumber(module, name, value) for (module, name), value in numbers.items()]
+    return Narrow.of(masks, changed)
+
+
+def _faults(
+    channels: Channels, step: Narrow, copy: nn.Module, removed: Sequence[int]
+) -> dict[int, str]:
+    """Apply a step to a copy; return the feature maps whose channels must stay, and why.
+
+    None where the copy runs the same operators on the channels that are left.
+    """
+    step.apply(copy)
+    try:
+        narrowed = Channels(copy, channels.image)
+    except SettingError as error:
+        return _culprits(channels, error)
+    wrong = channels.mismatch(narrowed, removed)
+    fixed: dict[int, str] = {}
+    for index in wrong[:1]:
+        node = channels.nodes[index]
+        place = f" in {node.scope}" if node.scope else ""
+        for member in (index, *node.parents):
+            fixed[member] = f"a number of channels that stands in the code{place}"
+    return fixed
+
+
+def _culprits(channels: Channels, error: SettingError) -> dict[int, str]:
+    """Return the feature maps of the groups without which the network does not run.
+
+    Raises: the error itself where each group can be narrowed alone.
+    """
+    fixed: dict[int, str] = {}
+    for group in channels.groups:
+        copy = copy_of_network(channels.model)
+        members = group.classes[: max(1, len(group.classes) // 2)]
+        _step(channels, members.tolist()).apply(copy)
+        copy.eval()
+        try:
+            with torch.no_grad():
+                copy(channels.image)
+        except Exception as reason:
+            text = str(reason).strip().splitlines()
+            for node in channels.nodes_of(group):
+                fixed[node] = f"the network does not run: {text[0] if text else 'no reason'}"
+    if not fixed:
+        raise error
+    return fixed

@@ -1,0 +1,530 @@
+"""Choose the widths of a network: one CP-SAT model over all groups of channels.
+
+A *width* is how many classes of exchangeable channels are kept. What a layer costs is a product of
+the widths that it reads and writes, so every amount of the network is a quadratic form of the
+widths, and one variable for each product makes all budgets linear. The objective is a sum of
+concave functions of the MACs of layers, each bounded by its tangents; it is counted again exactly
+for the plan, and the tangents, which are never below it, give the bound.
+
+Where all widths are narrowed alike an amount without a budget falls too. That *uniform* plan is
+where the search starts, and no amount of the answer is above its own: a budget on parameters alone
+does not buy parameters with MACs or memory traffic.
+
+Reference: docs/concepts.md, widths; MATH of ifspace, section 5, for the objectives.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from math import ceil, floor, fsum, gcd
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ifspace.answer import Answer, Status
+from ifspace.cpsat import new_model, seconds_left, solve
+from ifspace.errors import SettingError
+from ifspace.memory import DEFAULT_DTYPE, bytes_of
+from ifspace.stages.problem import Budgets, check_faults
+from ifspace.values import choice, set_fields
+
+Counts = tuple[int, ...]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+# The index of a width, and the number that it changes to.
+Move = tuple[int, int]
+PEAK_MEMORY: Final = "peak_memory"
+# The power of a layer's MACs that counts in each objective: at most 1, so that it is concave.
+OBJECTIVES: Final[Mapping[str, float]] = {"macs-3/4": 0.75, "macs": 1.0}
+BOUNDED: Final = ("params", "macs", PEAK_MEMORY)
+# Of a network with widths, what is never above that of all widths narrowed alike.
+_FOLLOWING: Final = ("params", "macs", "activations")
+# Tangents of a layer's objective: at all of its values up to so many, else at so many of them.
+_TANGENTS: Final = 24
+# The objective in whole numbers: its greatest value is about this.
+_SCALE: Final = 10**7
+# Of the changes that promise most, so many are counted exactly.
+_TRIED: Final = 24
+# Without a time limit the search ends after so many seconds.
+DEFAULT_LIMIT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A width by its name, and which numbers of its classes may be kept, the last of them all.
+
+    `channels`: how many channels a class has.
+
+    >>> Width("conv1", (8, 16)).most
+    16
+    """
+
+    name: str
+    counts: Counts
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        set_fields(self, counts=tuple(self.counts))
+        rising = all(a < b for a, b in pairwise(self.counts))
+        if not self.counts or self.counts[0] < 1 or not rising:
+            raise SettingError.because(
+                f"numbers of channels that cannot be chosen from for {self.name}",
+                got=", ".join(map(str, self.counts)) or "none",
+                allowed="rising whole numbers from 1 on",
+                remedy="name at least the number there is",
+                argument="counts",
+            )
+
+    @property
+    def most(self) -> int:
+        """The number of its classes."""
+        return self.counts[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An amount as a quadratic form of widths: nothing of it is negative.
+
+    `linear`: for each index of a width what one class adds; `products`: for each pair of indices,
+    in rising order, what each pair of classes adds.
+
+    >>> Form(5, {0: 2}, {(0, 1): 3}).at((8, 4))
+    117
+    """
+
+    constant: int = 0
+    linear: Mapping[int, int] = field(default_factory=dict)
+    products: Mapping[tuple[int, int], int] = field(default_factory=dict)
+
+    def at(self, counts: Sequence[int]) -> int:
+        """Return the amount at some widths."""
+        return (
+            self.constant
+            + sum(factor * counts[index] for index, factor in self.linear.items())
+            + sum(factor * counts[a] * counts[b] for (a, b), factor in self.products.items())
+        )
+
+    def times(self, other: "Form") -> "Form":
+        """Return the product with another one; one of them is a constant, or both are linear.
+
+        >>> Form(1, {0: 1}).times(Form(0, {0: 2}))
+        Form(constant=0, linear={0: 2}, products={(0, 0): 2})
+        """
+        linear: dict[int, int] = {}
+        products: dict[tuple[int, int], int] = {}
+        for a, b in ((self, other), (other, self)):
+            for index, factor in a.linear.items():
+                if b.constant:
+                    linear[index] = linear.get(index, 0) + factor * b.constant
+            for pair, factor in a.products.items():
+                products[pair] = products.get(pair, 0) + factor * b.constant
+        for first, one in self.linear.items():
+            for second, factor in other.linear.items():
+                pair = min(first, second), max(first, second)
+                products[pair] = products.get(pair, 0) + one * factor
+        return Form(self.constant * other.constant, linear, products)
+
+    def scaled(self, factor: int) -> "Form":
+        """Return a multiple."""
+        return Form(
+            factor * self.constant,
+            {index: factor * own for index, own in self.linear.items()},
+            {pair: factor * own for pair, own in self.products.items()},
+        )
+
+    @classmethod
+    def sum(cls, forms: Iterable["Form"]) -> "Form":
+        """Return the sum of forms."""
+        constant = 0
+        linear: dict[int, int] = {}
+        products: dict[tuple[int, int], int] = {}
+        for form in forms:
+            constant += form.constant
+            for index, factor in form.linear.items():
+                linear[index] = linear.get(index, 0) + factor
+            for pair, factor in form.products.items():
+                products[pair] = products.get(pair, 0) + factor
+        return cls(constant, linear, products)
+
+
+@dataclass(frozen=True)
+class WidthsProblem:
+    """Which widths a network has within budgets.
+
+    `layers`: the MACs of each layer. `params` and `activations`, the elements that layers write,
+    are those of the network; `live`: the elements that are live at each step while it runs.
+    `objective`: the sum over all layers of a function of their MACs, a name of `OBJECTIVES`.
+
+    >>> conv = Form(0, {}, {(0, 1): 9})
+    >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
+    >>> problem = WidthsProblem(widths, (conv.scaled(64),), conv, Form(), budgets=Budgets(3500))
+    >>> problem.uniform
+    (16, 16)
+
+    Raises: SettingError for an unknown objective, and budgets of other amounts.
+    """
+
+    widths: tuple[Width, ...]
+    layers: tuple[Form, ...]
+    params: Form
+    activations: Form = Form()
+    live: tuple[Form, ...] = ()
+    budgets: Budgets = Budgets()  # noqa: RUF009
+    objective: str = "macs-3/4"
+
+    def __post_init__(self) -> None:
+        """Check the objective and the budgets."""
+        choice(self.objective, "objective", tuple(OBJECTIVES))
+        self.budgets.check(BOUNDED)
+
+    @cached_property
+    def macs(self) -> Form:
+        """The MACs of all layers."""
+        return Form.sum(self.layers)
+
+    @property
+    def most(self) -> Counts:
+        """All channels that there are."""
+        return tuple(width.most for width in self.widths)
+
+    @property
+    def least(self) -> Counts:
+        """The narrowest widths."""
+        return tuple(width.counts[0] for width in self.widths)
+
+    def amounts(self, counts: Sequence[int]) -> dict[str, int]:
+        """Return what widths cost: parameters, MACs, activations, and where bounded peak memory."""
+        amounts = {
+            "params": self.params.at(counts),
+            "macs": self.macs.at(counts),
+            "activations": self.activations.at(counts),
+        }
+        if self.budgets.peak_memory is not None:
+            peak = max((form.at(counts) for form in self.live), default=0)
+            amounts["peak_memory"] = bytes_of(peak, self.budgets.dtype or DEFAULT_DTYPE)
+        return amounts
+
+    def value(self, counts: Sequence[int]) -> float:
+        """Return the objective at some widths."""
+        power = OBJECTIVES[self.objective]
+        return fsum(layer.at(counts) ** power for layer in self.layers)
+
+    @cached_property
+    def uniform(self) -> Counts | None:
+        """All widths narrowed alike, as little as it takes; None if nothing keeps the budgets."""
+        ratios = sorted(
+            {count / width.most for width in self.widths for count in width.counts}, reverse=True
+        )
+        for ratio in ratios or [1.0]:
+            counts = tuple(
+                max((c for c in width.counts if c <= ratio * width.most), default=width.counts[0])
+                for width in self.widths
+            )
+            if not self.budgets.exceeded(self.amounts(counts)):
+                return counts
+        return self.least if not self.budgets.exceeded(self.amounts(self.least)) else None
+
+    @cached_property
+    def limits(self) -> dict[str, int]:
+        """The most that a plan may have: the budgets, of other amounts what the uniform plan has."""
+        assert self.uniform is not None
+        uniform = self.amounts(self.uniform)
+        limits = {name: uniform[name] for name in _FOLLOWING}
+        return limits | {name: floor(limit) for name, limit in self.budgets.limits.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class WidthPlan:
+    """How many classes each width keeps, with its costs counted again."""
+
+    problem: WidthsProblem
+    counts: Counts
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """Parameters, MACs, activations and, where it is bounded, the peak memory in bytes."""
+        return self.problem.amounts(self.counts)
+
+    def objective(self) -> float:
+        """Return the objective, counted exactly."""
+        return self.problem.value(self.counts)
+
+    def check(self) -> None:
+        """Recount widths and limits without any solver. Raises: SettingError."""
+        problem = self.problem
+        faults = [
+            f"{count} channels of {width.name}"
+            for width, count in zip(problem.widths, self.counts, strict=True)
+            if count not in width.counts
+        ]
+        amounts = self.amounts
+        faults += [
+            f"{amounts[name]} {name}, more than {limit}"
+            for name, limit in problem.limits.items()
+            if amounts[name] > limit
+        ]
+        check_faults(faults, "widths that may be chosen, within limits")
+
+
+def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> Answer[WidthPlan]:
+    """Return the widths of the greatest objective within the limits, with a bound on it.
+
+    The answer is never worse than all widths narrowed alike. `bound` of the answer is above the
+    objective of every plan. Without a time limit the search ends after 10 seconds.
+
+    >>> conv = Form(0, {}, {(0, 1): 9})
+    >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
+    >>> problem = WidthsProblem(widths, (conv.scaled(64),), conv, Form(), budgets=Budgets(3500))
+    >>> answer = best_widths(problem)
+    >>> answer.status.name, answer.best.amounts["params"]
+    ('OPTIMAL', 2304)
+
+    Raises: SettingError for sums that do not fit into 64 bits.
+    """
+    deadline = time.monotonic() + (DEFAULT_LIMIT_S if time_limit_s is None else time_limit_s)
+    if problem.uniform is None:
+        least = problem.amounts(problem.least)
+        minima = {name: least[name] for name in problem.budgets.limits}
+        return Answer(Status.INFEASIBLE, None, (), least=minima)
+    start = _Exchange(problem, problem.uniform).run(deadline)
+    model = _WidthsModel(problem)
+    counts, status, bound = model.best(start, seconds_left(deadline))
+    plan = WidthPlan(problem, max((start, counts), key=problem.value))
+    plan.check()
+    if bound is not None and plan.objective() >= bound:
+        status, bound = Status.OPTIMAL, plan.objective()
+    return Answer(status, bound, (plan,))
+
+
+class _Matrix:
+    """A form as a vector and a symmetric matrix, for the changes of many widths at once."""
+
+    def __init__(self, form: Form, count: int) -> None:
+        self.linear = np.zeros(count)
+        self.products = np.zeros((count, count))
+        for index, factor in form.linear.items():
+            self.linear[index] = factor
+        for (a, b), factor in form.products.items():
+            self.products[a, b] += factor
+            self.products[b, a] += factor
+
+    def changes(self, counts: Floats, indices: Ints, deltas: Floats) -> Floats:
+        """Return what each change of one width adds."""
+        slopes = self.linear + self.products @ counts
+        own = self.products[indices, indices]
+        result: Floats = deltas * slopes[indices] + 0.5 * deltas**2 * own
+        return result
+
+
+class _Exchange:
+    """Betters widths by exchange: one grows by a step or two, and where needed another one shrinks.
+
+    What a pair of changes costs is exact; which pair comes first is decided by what each of both
+    gains alone, and then checked.
+    """
+
+    def __init__(self, problem: WidthsProblem, counts: Counts) -> None:
+        self.problem, self.counts = problem, list(counts)
+        names = [name for name in problem.limits if name != PEAK_MEMORY]
+        self.limits = [problem.limits[name] for name in names]
+        self.forms: list[Form] = [getattr(problem, name) for name in names]
+        self.matrices = [_Matrix(form, len(counts)) for form in self.forms]
+        self.layers_of: list[list[Form]] = [[] for _ in counts]
+        for layer in problem.layers:
+            for index in {*layer.linear, *(index for pair in layer.products for index in pair)}:
+                self.layers_of[index].append(layer)
+
+    def run(self, deadline: float) -> Counts:
+        """Return widths that no such change betters, or those at the deadline."""
+        while time.monotonic() < deadline and self._step():
+            pass
+        return tuple(self.counts)
+
+    def _step(self) -> bool:
+        """Take the best change; return whether there was one."""
+        grown, shrunk = self._moves(+1), self._moves(-1)
+        if not grown:
+            return False
+        gains = [self._gain(dict([move])) for move in grown]
+        losses = [0.0, *(self._gain(dict([move])) for move in shrunk)]
+        gained = np.add.outer(gains, losses)
+        gained[~self._within(grown, shrunk)] = -np.inf
+        least = 1e-9 * self.problem.value(self.counts)
+        best, better = least, None
+        for place in np.argsort(-gained, axis=None)[:_TRIED]:
+            up, down = divmod(int(place), len(losses))
+            if gained[up, down] <= least:
+                break
+            change = dict([grown[up], *([shrunk[down - 1]] if down else [])])
+            gain = self._gain(change)
+            if gain > best and self._keeps_peak(change):
+                best, better = gain, change
+        for index, count in (better or {}).items():
+            self.counts[index] = count
+        return better is not None
+
+    def _moves(self, direction: int) -> list[tuple[int, int]]:
+        """Return the changes of one width by one or two steps: its index, and its new number."""
+        moves = []
+        for index, width in enumerate(self.problem.widths):
+            place = width.counts.index(self.counts[index])
+            for step in (1, 2):
+                if 0 <= place + direction * step < len(width.counts):
+                    moves.append((index, width.counts[place + direction * step]))
+        return moves
+
+    def _within(self, grown: Sequence[Move], shrunk: Sequence[Move]) -> npt.NDArray[np.bool_]:
+        """Return which changes stay within the limits: [grown, 1 + shrunk], the first alone."""
+        counts = np.array(self.counts, float)
+        (ups, more), (downs, fewer) = self._arrays(grown), self._arrays(shrunk)
+        within = np.ones((len(grown), 1 + len(shrunk)), bool)
+        within[:, 1:] = ups[:, None] != downs[None, :]
+        for form, matrix, limit in zip(self.forms, self.matrices, self.limits, strict=True):
+            room = limit - form.at(self.counts)
+            up, down = matrix.changes(counts, ups, more), matrix.changes(counts, downs, fewer)
+            both = np.outer(more, fewer) * matrix.products[np.ix_(ups, downs)]
+            within[:, 0] &= up <= room
+            within[:, 1:] &= up[:, None] + down[None, :] + both <= room
+        return within
+
+    def _arrays(self, moves: Sequence[Move]) -> tuple[Ints, Floats]:
+        indices = np.array([index for index, _ in moves], dtype=np.int64)
+        deltas = [count - self.counts[index] for index, count in moves]
+        return indices, np.array(deltas, dtype=float)
+
+    def _keeps_peak(self, change: Mapping[int, int]) -> bool:
+        most = self.problem.budgets.peak_elements
+        changed = self._changed(change)
+        return most is None or all(form.at(changed) <= most for form in self.problem.live)
+
+    def _changed(self, change: Mapping[int, int]) -> list[int]:
+        counts = list(self.counts)
+        for index, count in change.items():
+            counts[index] = count
+        return counts
+
+    def _gain(self, change: Mapping[int, int]) -> float:
+        """Return what a change adds to the objective, exactly."""
+        power, counts = OBJECTIVES[self.problem.objective], self._changed(change)
+        layers = {id(layer): layer for index in change for layer in self.layers_of[index]}
+        return fsum(
+            layer.at(counts) ** power - layer.at(self.counts) ** power for layer in layers.values()
+        )
+
+
+class _WidthsModel:
+    """The CP-SAT model of a problem."""
+
+    def __init__(self, problem: WidthsProblem) -> None:
+        from ortools.sat.python import cp_model
+
+        self.problem = problem
+        self.model = new_model()
+        # A width counts in its greatest common step, which keeps products small.
+        self.units = [gcd(*width.counts) for width in problem.widths]
+        self.variables = [
+            self.model.new_int_var_from_domain(
+                cp_model.Domain.from_values([count // unit for count in width.counts]), width.name
+            )
+            for width, unit in zip(problem.widths, self.units, strict=True)
+        ]
+        self.products: dict[tuple[int, int], Any] = {}
+        for name, limit in problem.limits.items():
+            if name == PEAK_MEMORY:
+                most = problem.budgets.peak_elements
+                for form in problem.live:
+                    self._bound(form, most)
+            else:
+                self._bound(getattr(problem, name), limit)
+
+    def _bound(self, form: Form, limit: int | None) -> None:
+        """Bound an amount, in the largest unit that divides all of its factors."""
+        factors, variables = self._terms(form)
+        unit = gcd(*factors) or 1
+        most = self.problem.most
+        if limit is None or form.at(most) <= limit:
+            return
+        terms = [factor // unit * x for factor, x in zip(factors, variables, strict=True)]
+        self.model.add(sum(terms) <= (limit - form.constant) // unit)
+
+    def _terms(self, form: Form) -> tuple[list[int], list[Any]]:
+        """Return factors and variables of a form."""
+        factors = [factor * self.units[index] for index, factor in form.linear.items()]
+        variables = [self.variables[index] for index in form.linear]
+        for (a, b), factor in form.products.items():
+            factors.append(factor * self.units[a] * self.units[b])
+            variables.append(self._product(a, b))
+        return factors, variables
+
+    def _product(self, a: int, b: int) -> Any:
+        """Return the variable of the product of two widths."""
+        if (a, b) not in self.products:
+            widths = self.problem.widths
+            low, high = (
+                (widths[a].counts[end] // self.units[a]) * (widths[b].counts[end] // self.units[b])
+                for end in (0, -1)
+            )
+            product = self.model.new_int_var(low, high, f"{a} x {b}")
+            self.model.add_multiplication_equality(product, self.variables[a], self.variables[b])
+            self.products[a, b] = product
+        return self.products[a, b]
+
+    def best(self, start: Counts, limit_s: float | None) -> tuple[Counts, Status, float | None]:
+        """Return the best widths, how the search ended, and a bound on the exact objective."""
+        problem = self.problem
+        power = OBJECTIVES[problem.objective]
+        top = problem.value(problem.most)
+        scale = _SCALE / top if top else 1.0
+        total, constant = [], 0.0
+        for layer in problem.layers:
+            if not layer.linear and not layer.products:
+                constant += layer.at(problem.least) ** power
+                continue
+            factors, variables = self._terms(layer)
+            unit = gcd(*factors) or 1
+            low, high = (layer.at(ends) for ends in (problem.least, problem.most))
+            variable = self.model.new_int_var(
+                floor(scale * low**power), ceil(scale * high**power) + 1, "objective"
+            )
+            macs = sum(factor // unit * x for factor, x in zip(factors, variables, strict=True))
+            steps = (high - low) // unit
+            points = min(steps, _TANGENTS)
+            places = {low + unit * (steps * n // max(points, 1)) for n in range(points + 1)}
+            for place in places:
+                self._add_tangent(variable, macs, unit, layer.constant, place, scale)
+            total.append(variable)
+            self.model.add_hint(variable, floor(scale * layer.at(start) ** power))
+        objective = sum(total) if total else 0
+        self.model.maximize(objective)
+        for variable, count, unit in zip(self.variables, start, self.units, strict=True):
+            self.model.add_hint(variable, count // unit)
+        for (a, b), product in self.products.items():
+            self.model.add_hint(product, (start[a] // self.units[a]) * (start[b] // self.units[b]))
+        outcome = solve(self.model, self.variables, limit_s)
+        if not outcome.values:
+            return start, Status.FEASIBLE, None
+        counts = tuple(v * unit for v, unit in zip(outcome.values, self.units, strict=True))
+        bound = None if outcome.bound is None else outcome.bound / scale + constant
+        return counts, outcome.status, bound
+
+    def _add_tangent(
+        self,
+        variable: Any,
+        macs: Any,
+        unit: int,
+        constant: int,
+        place: int,
+        scale: float,
+    ) -> None:
+        """Bound a layer's objective by the tangent at some MACs, in whole numbers from above."""
+        power = OBJECTIVES[self.problem.objective]
+        slope = scale * power * place ** (power - 1)
+        at = scale * place**power - slope * (place - constant)
+        # In 1 / 2^16, so that rounding up does not lift the tangent by a step of the objective.
+        shift = 2**16
+        self.model.add(
+            shift * variable <= ceil(slope * unit * shift) * macs + ceil(at * shift) + shift
+        )
