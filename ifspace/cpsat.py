@@ -35,6 +35,13 @@ def new_model() -> Any:
     return cp_model.CpModel()
 
 
+def number_among(model: Any, values: Sequence[int], name: str) -> Any:
+    """Return a variable of a model that takes one of some whole numbers."""
+    from ortools.sat.python import cp_model
+
+    return model.new_int_var_from_domain(cp_model.Domain.from_values(values), name)
+
+
 def weighted_sum(variables: Sequence[Any], weights: Sequence[int]) -> Any:
     """Return the sum of weights times variables as an expression of a model."""
     from ortools.sat.python import cp_model

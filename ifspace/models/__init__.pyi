@@ -24,3 +24,6 @@ from .tracing import trace as trace
 from .weights import load_weights as load_weights
 from .weights import names_after as names_after
 from .weights import save_names as save_names
+from .widths import NarrowedNetwork as NarrowedNetwork
+from .widths import Narrowing as Narrowing
+from .widths import narrow as narrow

@@ -1,12 +1,13 @@
 """Channels of a network that are kept or removed together, and the weights that belong to them.
 
 While a network is read every channel of every feature map has an id, as
-`ifspace.models.feature_maps` says. Operators tie ids: a sum ties the channels that it adds, a gate those that it scales, a depthwise
-convolution what it reads to what it writes, a grouped one and a group norm all channels of a group,
-a concatenation or shuffle what stands at one place before and after. Ids that are tied, directly or
-over others, are a *class*: one cannot be removed without the rest. A parameter or buffer belongs to
-classes along its axes. Classes that belong to the same axes in the same way are exchangeable: they
-are a *channel group*, and how many of them are kept is its width.
+`ifspace.models.feature_maps` says. Operators tie ids: a sum ties the channels that it adds, a gate
+those that it scales, a depthwise convolution what it reads to what it writes, a grouped one and a
+group norm all channels of a group, a concatenation or shuffle what stands at one place before and
+after. Ids that are tied, directly or over others, are a *class*: one cannot be removed without the
+rest. A parameter or buffer belongs to classes along its axes. Classes that belong to the same axes
+in the same way are exchangeable: they are a *channel group*, and how many of them are kept is its
+width.
 
 What cannot be narrowed is left alone: channels that the network reads or returns, attention,
 operators that are not known, sizes that stand as numbers in its code.
@@ -255,6 +256,10 @@ class ChannelWalk(Walk):
         assert node is not None
         assert node.layer is not None
         ids_in, ids_out = self._along(read, axis), self._along(written[0], axis)
+        if ids_in is None and len(node.parents) == 1:
+            # Channels that became pixels, or were cut into windows: those of the map in between.
+            between = self.maps.ids_of(node.parents[0])
+            ids_in = between if len(between) == read.ids.shape[axis] else None
         if ids_in is None or ids_out is None:
             self._fix(call, written, "channels that were rearranged")
             return
@@ -543,13 +548,13 @@ class Channels:
             by_uses.setdefault(tuple(sorted(key)), []).append(channel_class)
         grouped = []
         for key, classes in by_uses.items():
-            uses = dict(pair for pair in key if pair[0][0])
+            own = dict(pair for pair in key if pair[0][0])
             layers = {
                 self.writers[axis]: None
                 for axis in self.walk.axes
-                if axis in uses and axis in self.writers
+                if axis in own and axis in self.writers
             }
-            grouped.append((tuple(layers), sorted(classes), uses))
+            grouped.append((tuple(layers), sorted(classes), own))
         order = {layer.name: index for index, layer in enumerate(self.walk.layers)}
         return sorted(grouped, key=lambda group: min((order[n] for n in group[0]), default=-1))
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ifspace.errors import IfspaceError, SettingError
 from ifspace.models.graph import ImageSize
+from ifspace.models.narrowing import Narrow
 from ifspace.models.surgery import Append, Remove, Replace
 from ifspace.nn.checks import unwrapped
 from ifspace.nn.network import MAX_CLASSES, Network
@@ -41,7 +42,9 @@ class Step(Protocol):
 
 
 # The name of a step in files, and its class.
-STEPS: Final[dict[str, type[Step]]] = {step.step: step for step in (Replace, Remove, Append)}
+STEPS: Final[dict[str, type[Step]]] = {
+    step.step: step for step in (Replace, Remove, Append, Narrow)
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,10 +80,10 @@ class Narrowing:
         return self.step is not None
 
     def check(self) -> None:
-        """Raises: SettingError, as for the budgets, where no widths keep them."""
+        """Check that there are widths within the budgets. Raises: SettingError."""
         if not self.is_solved:
             raise budgets_error(
-                "widths of the network", self.answer, self.budgets.limits, "raise the budget"
+                "set of widths", self.answer, self.budgets.limits, "raise the budget"
             )
 
     def __repr__(self) -> str:
@@ -456,7 +456,7 @@ def _culprits(channels: Channels, error: SettingError) -> dict[int, str]:
         except Exception as reason:
             text = str(reason).strip().splitlines()
             for node in channels.nodes_of(group):
-                fixed[node] = f"the network does not run: {text[0] if text else 'no reason'}"
+                fixed[node] = f"without some of them: {text[0] if text else 'an error'}"
     if not fixed:
         raise error
     return fixed

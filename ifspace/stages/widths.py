@@ -14,8 +14,10 @@ Reference: docs/concepts.md, widths; MATH of ifspace, section 5, for the objecti
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from math import ceil, floor, fsum, gcd
@@ -25,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ifspace.answer import Answer, Status
-from ifspace.cpsat import new_model, seconds_left, solve
+from ifspace.cpsat import new_model, number_among, seconds_left, solve
 from ifspace.errors import SettingError
 from ifspace.memory import DEFAULT_DTYPE, bytes_of
 from ifspace.stages.problem import Budgets, check_faults
@@ -48,8 +50,11 @@ _TANGENTS: Final = 24
 _SCALE: Final = 10**7
 # Of the changes that promise most, so many are counted exactly.
 _TRIED: Final = 24
-# Without a time limit the search ends after so many seconds.
-DEFAULT_LIMIT_S: Final = 10.0
+# Without a time limit the search ends after so many seconds: it does not prove the best widths of
+# deep networks, and seldom betters its first answers.
+DEFAULT_LIMIT_S: Final = 3.0
+# Of widths narrowed alike so many ratios are tried.
+_RATIOS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,12 @@ class Width:
     def most(self) -> int:
         """The number of its classes."""
         return self.counts[-1]
+
+    def nearest(self, share: Fraction) -> int:
+        """Return the number nearest to a share of all, of two the smaller."""
+        place = bisect_left(self.counts, self.most * share)
+        around = self.counts[max(0, place - 1) : place + 1]
+        return min(around, key=lambda count: abs(count - self.most * share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,21 +226,15 @@ class WidthsProblem:
     @cached_property
     def uniform(self) -> Counts | None:
         """All widths narrowed alike, as little as it takes; None if nothing keeps the budgets."""
-        ratios = sorted(
-            {count / width.most for width in self.widths for count in width.counts}, reverse=True
-        )
-        for ratio in ratios or [1.0]:
-            counts = tuple(
-                max((c for c in width.counts if c <= ratio * width.most), default=width.counts[0])
-                for width in self.widths
-            )
+        for part in range(_RATIOS, 0, -1):
+            counts = tuple(width.nearest(Fraction(part, _RATIOS)) for width in self.widths)
             if not self.budgets.exceeded(self.amounts(counts)):
                 return counts
-        return self.least if not self.budgets.exceeded(self.amounts(self.least)) else None
+        return None
 
     @cached_property
     def limits(self) -> dict[str, int]:
-        """The most that a plan may have: the budgets, of other amounts what the uniform plan has."""
+        """The most that a plan may have: the budgets; of others what the uniform plan has."""
         assert self.uniform is not None
         uniform = self.amounts(self.uniform)
         limits = {name: uniform[name] for name in _FOLLOWING}
@@ -273,7 +278,7 @@ def best_widths(problem: WidthsProblem, time_limit_s: float | None = None) -> An
     """Return the widths of the greatest objective within the limits, with a bound on it.
 
     The answer is never worse than all widths narrowed alike. `bound` of the answer is above the
-    objective of every plan. Without a time limit the search ends after 10 seconds.
+    objective of every plan. Without a time limit the search ends after 3 seconds.
 
     >>> conv = Form(0, {}, {(0, 1): 9})
     >>> widths = Width("a", (8, 16, 24)), Width("b", (8, 16, 24))
@@ -419,16 +424,12 @@ class _WidthsModel:
     """The CP-SAT model of a problem."""
 
     def __init__(self, problem: WidthsProblem) -> None:
-        from ortools.sat.python import cp_model
-
         self.problem = problem
         self.model = new_model()
         # A width counts in its greatest common step, which keeps products small.
         self.units = [gcd(*width.counts) for width in problem.widths]
         self.variables = [
-            self.model.new_int_var_from_domain(
-                cp_model.Domain.from_values([count // unit for count in width.counts]), width.name
-            )
+            number_among(self.model, [count // unit for count in width.counts], width.name)
             for width, unit in zip(problem.widths, self.units, strict=True)
         ]
         self.products: dict[tuple[int, int], Any] = {}

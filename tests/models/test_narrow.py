@@ -1,0 +1,214 @@
+"""Narrower networks: the channels that hang together, and what the networks compute."""
+
+import json
+from copy import deepcopy
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from models.narrow_networks import CutByNumber, every_way
+from torch import Tensor, nn
+
+import ifspace.models as m
+from ifspace.errors import IfspaceError, SettingError
+from ifspace.models.edits import Edits
+from ifspace.models.narrowing import Narrow
+
+IMAGE = (3, 16, 16)
+
+
+def params_of(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def without_removed_weights(model: nn.Module, step: Narrow) -> nn.Module:
+    """Return the network with zeros for every weight that a step removes."""
+    copy = deepcopy(model)
+    tensors = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
+    with torch.no_grad():
+        for part in step.tensors:
+            if not part.name.endswith("running_var"):
+                gone = torch.from_numpy(np.flatnonzero(~step.kept[part.kept].mask))
+                tensors[part.name].index_fill_(part.axis, gone, 0)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def narrowed() -> tuple[nn.Module, m.NarrowedNetwork]:
+    model = every_way()
+    budgets = m.Budgets(params=params_of(model) * 6 // 10)
+    return model, m.narrow(model, IMAGE, budgets, time_limit_s=0.5)
+
+
+def test_channels_that_hang_together_in_every_way(
+    narrowed: tuple[nn.Module, m.NarrowedNetwork],
+) -> None:
+    widths = {width.name: width for width in narrowed[1].plan.widths}
+    assert {name: width.before for name, width in widths.items()} == {
+        "0": 32,
+        "3.body.0": 64,
+        "3.body.6.squeeze": 16,
+        "4.enter": 64,
+        "5.enter": 64,
+        "5.leave": 32,
+        "6.grow": 64,
+        "7": 64,
+        "8": 16,
+        "10": 24,
+        "14": 48,
+    }
+    # The shortcut ties what all units write; a depthwise layer and a gate tie what they scale.
+    assert widths["0"].layers == ("0", "3.body.7", "4.leave")
+    assert widths["3.body.0"].layers == ("3.body.0", "3.body.3", "3.body.6.excite")
+    assert [part.layers for part in narrowed[1].plan.fixed] == [("16",)]
+
+
+def test_the_network_is_the_original_without_the_removed_weights(
+    narrowed: tuple[nn.Module, m.NarrowedNetwork],
+) -> None:
+    model, small = narrowed
+    step = small.plan.step
+    assert step is not None
+    assert sum(width.after < width.before for width in small.plan.widths) >= 5
+    x = torch.randn(2, *IMAGE)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            small.model(x), without_removed_weights(model, step)(x), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_parameters_and_macs_are_those_of_the_plan(
+    narrowed: tuple[nn.Module, m.NarrowedNetwork],
+) -> None:
+    model, small = narrowed
+    plan, graph = small.plan, m.trace(small.model, IMAGE)
+    assert plan.before["params"] == params_of(model)
+    assert plan.after["params"] == params_of(small.model) <= params_of(model) * 6 // 10
+    assert (plan.before["macs"], plan.after["macs"]) == (m.trace(model, IMAGE).macs, graph.macs)
+    assert plan.after["macs"] <= plan.uniform["macs"] < plan.before["macs"]
+    assert all(width.after % 8 == 0 or width.after == width.before for width in plan.widths)
+
+
+def test_the_strongest_channels_stay() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 1))
+    strengths = model[0].weight.detach().pow(2).sum((1, 2, 3))
+    small = m.narrow(model, (4, 8, 8), m.Budgets(params=params_of(model) // 2 + 10))
+    kept = small.plan.step.kept[0].mask  # type: ignore[union-attr]
+    assert set(np.flatnonzero(kept)) == set(strengths.topk(int(kept.sum())).indices.tolist())
+    assert torch.equal(small.model[0].weight, model[0].weight[torch.from_numpy(kept)])  # type: ignore[index]
+
+
+def test_importance_of_the_user(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 1))
+    budget = m.Budgets(params=params_of(model) // 2 + 10)
+    own = m.narrow(model, (4, 8, 8), budget, importance={"0": torch.arange(32)})
+    assert own.plan.step is not None
+    kept = np.flatnonzero(own.plan.step.kept[0].mask)
+    assert kept.tolist() == list(range(32 - len(kept), 32))
+    file = tmp_path / "importance.csv"
+    lines = ["layer,channel,importance", *(f"0,{n},{n}" for n in range(32))]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert m.narrow(model, (4, 8, 8), budget, importance=file).plan.step == own.plan.step
+
+
+@pytest.mark.parametrize(
+    ("importance", "error"),
+    [
+        ({"0": torch.ones(31)}, r"got 0: \[31\]; allowed: \[32\] numbers, one for each channel"),
+        ({"1": torch.ones(32)}, r"got 1: \[32\]; allowed: layers of the network, such as 0"),
+        ({"0": torch.full((32,), torch.nan)}, r"got 0: \[32\] with NaN"),
+        ("l3", "unknown importance: got 'l3'; allowed: l1, l2"),
+        ("missing.csv", "cannot be read: got missing.csv"),
+    ],
+)
+def test_importance_that_does_not_fit(importance: m.widths.Importance, error: str) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 1))
+    with pytest.raises(SettingError, match=error):
+        m.narrow(model, (4, 8, 8), m.Budgets(params=700), importance=importance)
+
+
+def test_channels_cut_at_a_number_in_the_code_stay() -> None:
+    model = CutByNumber()
+    small = m.narrow(model, (3, 8, 8), m.Budgets(params=params_of(model) * 3 // 4))
+    assert [width.name for width in small.plan.widths] == ["inner"]
+    reasons = {part.layers[0]: part.reason for part in small.plan.fixed}
+    assert reasons["enter"].startswith("without some of them: Given groups=1, weight of size")
+    assert reasons["leave"] == "what the network returns"
+
+
+def test_budgets_below_the_least_name_the_least() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 1))
+    least = 4 * 9 * 8 + 8 + 8 * 4 + 4
+    with pytest.raises(SettingError, match=f"got 100 parameters; allowed: at least {least} param"):
+        m.narrow(model, (4, 8, 8), m.Budgets(params=100))
+
+
+def test_a_network_without_widths_of_its_own() -> None:
+    with pytest.raises(SettingError, match="no width of the network can change"):
+        m.narrow(nn.Sequential(nn.Conv2d(3, 4, 3)), (3, 8, 8), m.Budgets(params=10))
+
+
+def test_peak_memory_is_that_of_the_network(
+    narrowed: tuple[nn.Module, m.NarrowedNetwork],
+) -> None:
+    model = narrowed[0]
+    live = m.trace(model, IMAGE).live
+    assert live is not None
+    budgets = m.Budgets(peak_memory=live.peak * 4 * 7 // 10, dtype="fp32")
+    small = m.narrow(model, IMAGE, budgets, time_limit_s=0.5)
+    after = m.trace(small.model, IMAGE).live
+    assert after is not None
+    assert after.peak * 4 == small.plan.after["peak_memory"] <= live.peak * 4 * 7 // 10
+
+
+@pytest.mark.slow
+def test_training_saving_loading_and_onnx(
+    narrowed: tuple[nn.Module, m.NarrowedNetwork], tmp_path: Path
+) -> None:
+    model, small = narrowed
+    assert Edits.from_json(json.loads(json.dumps(small.edits.to_json()))) == small.edits
+    x = torch.randn(2, *IMAGE)
+    with torch.no_grad():
+        expected = small.model(x)
+    m.save(small, tmp_path / "small.safetensors")
+    loaded = m.load(tmp_path / "small.safetensors", into=every_way(seed=1))
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(x), expected)
+    m.save(small, tmp_path / "small.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "small.onnx")
+    (output,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(output, expected.numpy(), rtol=1e-3, atol=1e-4)
+    trained = deepcopy(small.model).train()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=1e-3)
+    before = trained(x).square().sum().item()
+    for _ in range(3):
+        optimizer.zero_grad()
+        trained(x).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in trained.parameters())
+        optimizer.step()
+    assert trained(x).square().sum().item() < before
+    with pytest.raises(IfspaceError, match="made from another network"):
+        m.load(tmp_path / "small.safetensors", into=nn.Sequential(nn.Conv2d(3, 4, 3)))
+
+
+@pytest.mark.slow
+def test_a_network_of_torchvision_is_made_again_from_its_source(tmp_path: Path) -> None:
+    source = m.from_source("torchvision:mobilenet_v3_small", (3, 64, 64), seed=0)
+    total = params_of(source.model)
+    small = m.narrow(source, (3, 64, 64), m.Budgets(params=total * 6 // 10), time_limit_s=1)
+    assert params_of(small.model) <= total * 6 // 10
+    assert small.plan.step is not None
+    x = torch.randn(1, 3, 64, 64)
+    m.save(small, tmp_path / "small.safetensors")
+    models: list[nn.Module] = [
+        small.model,
+        without_removed_weights(source.model, small.plan.step),
+        m.load(tmp_path / "small.safetensors"),
+    ]
+    with torch.no_grad():
+        outputs: list[Tensor] = [model.eval()(x) for model in models]
+    for one, other in pairwise(outputs):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
