@@ -1,6 +1,6 @@
 """The best widths against every choice of small chains and residual networks."""
 
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 import pytest
@@ -30,7 +30,7 @@ def random_problem(seed: int, share: float) -> WidthsProblem:
     if seed % 2:
         pairs += [pair for inner in own[1:] for pair in ((stage, inner), (inner, stage))]
     else:
-        pairs += list(zip(own, own[1:], strict=False))
+        pairs += list(pairwise(own))
     pairs.append((own[-1] if seed % 2 == 0 else stage, Form(10)))
     layers = [convolution(*pair, random.choice((16, 64, 256))) for pair in pairs]
     params = Form.sum(weights for weights, _ in layers)
